@@ -1,0 +1,156 @@
+"""Every exception that orchestra raises, in one tree.
+
+    OrchestraError
+    ├── DefinitionError          the pipeline's function misuses a wire or a step
+    ├── CheckError               `check` or `plan` found problems; carries all of them
+    ├── InputError               a run was given the wrong inputs; names the field
+    ├── BindingError             a name that this deployment does not have
+    ├── RunError                 a run could not give its result
+    │   ├── RunCancelledError    somebody stopped it; says why
+    │   ├── LimitExceededError   a bound (time, size, number) was reached; also a TimeoutError
+    │   │   └── DeadlineError    ... and the bound was a time
+    │   ├── EdgeTypeError        a value did not have the type its reader asks for
+    │   ├── RouteError           a route was given a label without an arm
+    │   ├── ArmsFailedError      every arm of a race or fallback failed; carries all of them
+    │   └── StepFailedError      a step failed in several ways at once; carries all of them
+    ├── ModelError               a model call failed; says whether it may be retried
+    │   └── TruncatedStreamError the stream ended without a finish reason
+    ├── StoreError               a store could not do what it was asked
+    └── ServeError               the server could not start
+
+A step's own exception is never replaced: `run()` raises the very object that
+the step raised, with a note that names the step and its source line.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import attrs
+
+
+@attrs.frozen
+class Problem:
+    """One thing that is wrong with a pipeline, before it ever ran.
+
+    `code` is stable, for tools (`type-clash`); `where` is `file:line`, as an editor opens
+    it; `message` names both ends and the offending value; `fix` is what to write instead.
+    """
+
+    code: str
+    where: str
+    message: str
+    fix: str
+
+    def __str__(self) -> str:
+        return f"{self.where}: {self.message} [{self.code}]\n    fix: {self.fix}"
+
+
+class OrchestraError(Exception):
+    """The root of everything that orchestra raises by itself."""
+
+
+class DefinitionError(OrchestraError):
+    """A pipeline's function did something with a wire that only a value can do."""
+
+
+class CheckError(OrchestraError):
+    """A pipeline has problems; `problems` holds every one of them."""
+
+    def __init__(self, pipeline: str, problems: Sequence[Problem]) -> None:
+        self.pipeline = pipeline
+        self.problems = tuple(problems)
+        count = f"{len(problems)} problem" + ("s" if len(problems) != 1 else "")
+        lines = "\n".join(str(problem) for problem in problems)
+        super().__init__(f"pipeline {pipeline!r} has {count}:\n{lines}")
+
+
+class InputError(OrchestraError):
+    """A run's inputs do not fit its pipeline; `field` names the first that does not."""
+
+    def __init__(self, message: str, *, field: str | None = None) -> None:
+        super().__init__(message)
+        self.field = field
+
+
+class BindingError(OrchestraError):
+    """A name that nothing in this deployment answers to."""
+
+
+class RunError(OrchestraError):
+    """A run ended without a result."""
+
+
+class RunCancelledError(RunError):
+    """The run was stopped before its end; `reason` says by what."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(f"the run was cancelled: {reason}")
+        self.reason = reason
+
+
+class LimitExceededError(RunError):
+    """A bound was reached; `limit` is its name, as it is written in the code."""
+
+    def __init__(self, message: str, *, limit: str) -> None:
+        super().__init__(message)
+        self.limit = limit
+
+
+class DeadlineError(LimitExceededError, TimeoutError):
+    """Time ran out; `limit` is `timeout_s`, `first_chunk_s`, `idle_s` or `deadline_s`."""
+
+
+class EdgeTypeError(RunError, TypeError):
+    """A value arrived that its reader's annotation does not allow."""
+
+
+class RouteError(RunError):
+    """A route was given a label that none of its arms is for."""
+
+
+class ArmsFailedError(RunError):
+    """Every arm of a race or a fallback failed; `errors` maps arm to its error, in order."""
+
+    def __init__(self, message: str, errors: Mapping[str, BaseException]) -> None:
+        self.errors = dict(errors)
+        lines = "".join(f"\n  {arm}: {describe(error)}" for arm, error in errors.items())
+        super().__init__(message + lines)
+
+
+class StepFailedError(RunError):
+    """A step failed in several ways at once; `errors` holds each, the first first."""
+
+    def __init__(self, message: str, errors: Sequence[BaseException]) -> None:
+        self.errors = tuple(errors)
+        lines = "".join(f"\n  {describe(error)}" for error in errors)
+        super().__init__(message + lines)
+
+
+class ModelError(OrchestraError):
+    """A model call failed; `retryable` says whether the same call may succeed later."""
+
+    def __init__(self, message: str, *, retryable: bool = False) -> None:
+        super().__init__(message)
+        self.retryable = retryable
+
+
+class TruncatedStreamError(ModelError):
+    """The model's stream ended without a finish reason: the answer was cut."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, retryable=True)
+
+
+class StoreError(OrchestraError):
+    """A store could not do what it was asked."""
+
+
+class ServeError(OrchestraError):
+    """The server could not start as it was asked to."""
+
+
+def describe(error: BaseException) -> str:
+    """One line that says what an error is: its type and its message."""
+    text = str(error).strip()
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__

@@ -1,0 +1,206 @@
+"""The events of a run: what its journal holds, in order, and nothing else.
+
+Every view of a run (SSE, logs, metrics, the result, the tests' laws) is a fold
+over these. `seq` counts from 1 without a gap; `at_s` is seconds since the run
+began. `step` is the step's path in the pipeline: `cite`, `inner/cite`,
+`each[3]/cite`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar, TypeAlias, get_args
+
+import attrs
+import msgspec
+
+from orchestra.values import Usage
+
+
+@attrs.frozen
+class RunStarted:
+    """The first event: which pipeline runs, under which id."""
+
+    type: ClassVar[str] = "run.started"
+    seq: int
+    at_s: float
+    run_id: str
+    pipeline: str
+
+
+@attrs.frozen
+class StepStarted:
+    """The step's last input exists and its function has been called."""
+
+    type: ClassVar[str] = "step.started"
+    seq: int
+    at_s: float
+    step: str
+
+
+@attrs.frozen
+class Delta:
+    """The next chunk of the run's output."""
+
+    type: ClassVar[str] = "delta"
+    seq: int
+    at_s: float
+    chunk: Any
+
+
+@attrs.frozen
+class StepFinished:
+    """The step gave its value, or the last chunk of its stream.
+
+    `chunks` is None for a value; `first_chunk_s` counts from the step's start.
+    """
+
+    type: ClassVar[str] = "step.finished"
+    seq: int
+    at_s: float
+    step: str
+    duration_s: float
+    chunks: int | None = None
+    first_chunk_s: float | None = None
+    usage: Usage | None = None
+
+
+@attrs.frozen
+class StepSkipped:
+    """The step never ran: its arm was not taken, or the run ended before its turn."""
+
+    type: ClassVar[str] = "step.skipped"
+    seq: int
+    at_s: float
+    step: str
+    reason: str
+
+
+@attrs.frozen
+class StepFailed:
+    """The step raised; `where` is its source line."""
+
+    type: ClassVar[str] = "step.failed"
+    seq: int
+    at_s: float
+    step: str
+    error: str
+    message: str
+    where: str
+
+
+@attrs.frozen
+class StepCancelled:
+    """The step was running and was stopped: it lost a race, or the run ended."""
+
+    type: ClassVar[str] = "step.cancelled"
+    seq: int
+    at_s: float
+    step: str
+    reason: str
+
+
+@attrs.frozen
+class ArmCommitted:
+    """A race or fallback has chosen: from here on its output is this arm's alone."""
+
+    type: ClassVar[str] = "arm.committed"
+    seq: int
+    at_s: float
+    step: str
+    arm: str
+
+
+@attrs.frozen
+class ArmFailed:
+    """An arm of a race or fallback failed before it was committed to; others may go on."""
+
+    type: ClassVar[str] = "arm.failed"
+    seq: int
+    at_s: float
+    step: str
+    arm: str
+    error: str
+    message: str
+
+
+@attrs.frozen
+class Snapshot:
+    """For a reader who comes too late for some events: the output up to `seq`, whole.
+
+    Never stored in a journal; a reader is given it in place of what was dropped.
+    """
+
+    type: ClassVar[str] = "snapshot"
+    seq: int
+    at_s: float
+    output: Any
+
+
+@attrs.frozen
+class RunFinished:
+    """The last event of a run that succeeded.
+
+    `timings_s` maps each finished step to its duration; `usage` is the sum over the
+    steps, None where no step reported any.
+    """
+
+    type: ClassVar[str] = "run.finished"
+    seq: int
+    at_s: float
+    result: Any
+    timings_s: Mapping[str, float]
+    usage: Usage | None = None
+
+
+@attrs.frozen
+class RunFailed:
+    """The last event of a run that failed: the step's own error, and where it is."""
+
+    type: ClassVar[str] = "run.failed"
+    seq: int
+    at_s: float
+    error: str
+    message: str
+    step: str | None = None
+    where: str | None = None
+
+
+@attrs.frozen
+class RunCancelled:
+    """The last event of a run that was stopped."""
+
+    type: ClassVar[str] = "run.cancelled"
+    seq: int
+    at_s: float
+    reason: str
+
+
+Terminal: TypeAlias = RunFinished | RunFailed | RunCancelled
+Event: TypeAlias = (
+    RunStarted
+    | StepStarted
+    | Delta
+    | StepFinished
+    | StepSkipped
+    | StepFailed
+    | StepCancelled
+    | ArmCommitted
+    | ArmFailed
+    | Snapshot
+    | Terminal
+)
+TERMINAL = (RunFinished, RunFailed, RunCancelled)
+
+
+def encode(event: Event) -> bytes:
+    """The event as one line of JSON: its fields, `type` first.
+
+    A chunk or result of a type that JSON and msgspec do not know is written as its `repr`.
+    """
+    fields = {name: getattr(event, name) for name in _FIELDS[type(event)]}
+    return _ENCODER.encode({"type": event.type, **fields})
+
+
+_FIELDS = {cls: tuple(field.name for field in attrs.fields(cls)) for cls in get_args(Event)}
+_ENCODER = msgspec.json.Encoder(enc_hook=repr)

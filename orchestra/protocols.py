@@ -1,0 +1,158 @@
+"""Every seam of orchestra in one file: what steps know of the world outside.
+
+Steps are written against these protocols and against nothing else, so that a
+three-line fake tests them. No method here is an async generator: what arrives
+over time is received in batches, so nothing stays suspended when a reader goes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from typing import Annotated, Protocol, TypeAlias, TypeVar, cast
+
+import attrs
+
+from orchestra.values import ChatRequest, ModelEvent, Passage, Scalar, Usage, Vector
+
+
+C_co = TypeVar("C_co", covariant=True)
+
+
+class Stream(Protocol[C_co]):
+    """Chunks that are still arriving: what a stream edge gives to the step that reads it.
+
+    Annotate a parameter with `Stream[C]` to read chunks while their producer runs; iterate
+    with `async for chunk in chunks`, or take what is ready together with `receive`. A step
+    that leaves early tells its producer to stop.
+    """
+
+    def __aiter__(self) -> AsyncIterator[C_co]:
+        """The chunks one by one, until the producer's last."""
+
+    async def __anext__(self) -> C_co:
+        """The next chunk, waiting for it. Raises StopAsyncIteration after the last."""
+
+    async def receive(self) -> tuple[C_co, ...]:
+        """All chunks that are ready, waiting for one; empty after the last."""
+
+
+class ModelReply(Protocol):
+    """An answer that is arriving."""
+
+    async def receive(self) -> tuple[ModelEvent, ...]:
+        """What has arrived since the last call, waiting for something; empty at the end.
+
+        Raises:
+            ModelError: the answer failed, or was cut; never returned as a short answer.
+        """
+
+
+class Model(Protocol):
+    """Something that answers."""
+
+    def stream(self, request: ChatRequest) -> AbstractAsyncContextManager[ModelReply]:
+        """Ask; leaving the context stops the answer, wherever it is.
+
+        Raises:
+            ModelError: on entry or on receive.
+        """
+
+
+class Embedder(Protocol):
+    """Something that turns texts into vectors."""
+
+    @property
+    def dimensions(self) -> int:
+        """How many numbers each of its vectors has."""
+
+    async def embed(self, texts: Sequence[str]) -> list[Vector]:
+        """One vector for each text, in order; unit length, so that a dot product is a cosine."""
+
+
+class VectorStore(Protocol):
+    """One collection of passages that can be searched by meaning.
+
+    `where` keeps the passages whose metadata equals every given key; the key
+    `source` compares with the passage's source.
+    """
+
+    async def search(
+        self, vector: Vector, *, top: int, where: Mapping[str, Scalar] | None = None
+    ) -> list[Passage]:
+        """The `top` nearest passages, nearest first, each with its score."""
+
+    async def upsert(self, passages: Sequence[Passage], vectors: Sequence[Vector]) -> None:
+        """Insert, or replace those with the same id; all of them or none."""
+
+    async def delete(self, *, where: Mapping[str, Scalar]) -> int:
+        """Remove the passages that match, and tell how many there were."""
+
+    async def count(self) -> int:
+        """How many passages the collection holds."""
+
+
+class Context(Protocol):
+    """What a step may ask of the run it is part of.
+
+    A step that wants it declares a keyword `context: Context = injected`; the
+    engine fills it in. Names are those of the deployment's bindings.
+    """
+
+    @property
+    def run_id(self) -> str:
+        """The id of the run."""
+
+    @property
+    def step(self) -> str:
+        """The path of the step in its pipeline."""
+
+    def model(self, name: str) -> Model:
+        """The model of this name. Raises BindingError."""
+
+    def embedder(self, name: str) -> Embedder:
+        """The embedder of this name. Raises BindingError."""
+
+    def store(self, name: str) -> VectorStore:
+        """The store of this name. Raises BindingError."""
+
+    def used(self, usage: Usage) -> None:
+        """Report what a call consumed; it is added to the step's own account."""
+
+
+class Bindings(Protocol):
+    """What the names in pipelines stand for in this deployment."""
+
+    def names(self, seam: str) -> Sequence[str]:
+        """The names bound for `model`, `embedder` or `store`, for checks and messages."""
+
+    def model(self, name: str) -> Model:
+        """The model of this name. Raises BindingError."""
+
+    def embedder(self, name: str) -> Embedder:
+        """The embedder of this name. Raises BindingError."""
+
+    def store(self, name: str) -> VectorStore:
+        """The store of this name. Raises BindingError."""
+
+
+class _Injected:
+    """What a step's `context` parameter holds until the engine fills it in."""
+
+    def __repr__(self) -> str:
+        return "injected"
+
+
+injected: Context = cast("Context", _Injected())
+
+
+@attrs.frozen
+class Names:
+    """Marks a `str` parameter as the name of something bound: `Annotated[str, Names("model")]`."""
+
+    seam: str
+
+
+ModelName: TypeAlias = Annotated[str, Names("model")]
+EmbedderName: TypeAlias = Annotated[str, Names("embedder")]
+StoreName: TypeAlias = Annotated[str, Names("store")]
