@@ -1,0 +1,36 @@
+"""orchestra: pipelines for real-time AI, compiled to a graph and run on Trio.
+
+The front door: what a pipeline module and a script need. Everything else is imported
+from where it lives.
+"""
+
+from orchestra.engine.engine import Engine, open_engine
+from orchestra.script import run
+from orchestra.graph.control import collect, each, fallback, race, route
+from orchestra.graph.pipelines import Pipeline, pipeline
+from orchestra.graph.policy import Limits, Policy
+from orchestra.graph.steps import Step, step
+from orchestra.protocols import Context, Stream, injected
+from orchestra.steps.prompt import prompt
+
+__all__ = [
+    "Context",
+    "Engine",
+    "Limits",
+    "Pipeline",
+    "Policy",
+    "Step",
+    "Stream",
+    "collect",
+    "each",
+    "fallback",
+    "injected",
+    "open_engine",
+    "pipeline",
+    "prompt",
+    "race",
+    "route",
+    "run",
+    "step",
+]
+__version__ = "0.1.0"

@@ -11,6 +11,7 @@
     │   │   └── DeadlineError    ... and the bound was a time
     │   ├── EdgeTypeError        a value did not have the type its reader asks for
     │   ├── RouteError           a route was given a label without an arm
+    │   ├── NoContentError       an arm of a race or fallback ended without saying anything
     │   ├── ArmsFailedError      every arm of a race or fallback failed; carries all of them
     │   └── StepFailedError      a step failed in several ways at once; carries all of them
     ├── ModelError               a model call failed; says whether it may be retried
@@ -107,6 +108,10 @@ class EdgeTypeError(RunError, TypeError):
 
 class RouteError(RunError):
     """A route was given a label that none of its arms is for."""
+
+
+class NoContentError(RunError):
+    """An arm of a race or a fallback ended its stream without any content."""
 
 
 class ArmsFailedError(RunError):

@@ -15,8 +15,10 @@ import attrs
 
 from orchestra.values import ChatRequest, ModelEvent, Passage, Scalar, Usage, Vector
 
-
 C_co = TypeVar("C_co", covariant=True)
+
+DIGEST = "digest"
+"""The metadata key under which ingestion keeps what a source's content was."""
 
 
 class Stream(Protocol[C_co]):
@@ -90,6 +92,13 @@ class VectorStore(Protocol):
 
     async def count(self) -> int:
         """How many passages the collection holds."""
+
+    async def digests(self) -> Mapping[str, str]:
+        """What was ingested: each source, and the digest of what its passages were cut from.
+
+        Read from the key `DIGEST` of their metadata; "" where the passages of one source
+        differ in it (a replacement was cut short). Sources without a digest are left out.
+        """
 
 
 class Context(Protocol):

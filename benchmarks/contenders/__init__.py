@@ -1,0 +1,1 @@
+"""The same shapes, each written as its framework's own documentation would write them."""

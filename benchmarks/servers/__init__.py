@@ -1,0 +1,1 @@
+"""The same endpoint on each server, and the client that measures them from outside."""

@@ -1,0 +1,112 @@
+"""Blocks: a graph laid out in numbered slots, so that a run only counts and indexes.
+
+The run is a block; the body of every `each` is a block of its own, since it runs once
+for each item. In a block every node has a slot. A slot's operation starts when the
+number it waits for has come down to nothing: one for each edge into it, and one for
+its region to be started.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TypeAlias
+
+import attrs
+
+from orchestra.graph.nodes import Node
+from orchestra.graph.wires import Path_
+
+
+@attrs.frozen
+class Source:
+    """One reading end: which slot, which part of its value, and how it is read."""
+
+    slot: int
+    path: Path_
+    lane: int | None
+    """Which of the producer's lanes; None for a value."""
+    expects: object | None
+    """The annotation to check the value against when it is read; None where it must fit."""
+    chunk: object | None
+    """The annotation of the chunks; None for a value."""
+    into: str
+    spelled: str
+
+
+@attrs.frozen
+class Nested:
+    """A list, tuple or dict with sources in it, to be filled when they exist."""
+
+    container: type[object]
+    parts: tuple[tuple[object, Template], ...]
+
+
+Template: TypeAlias = object
+"""An argument: a `Source`, a `Nested`, or a plain value."""
+
+
+@attrs.frozen(eq=False)
+class Operation:
+    """What a run does for one node."""
+
+    slot: int
+    name: str
+    """The node's path, unique in the plan: `inner/cite`, `cite#2`."""
+    where: str
+    node: Node
+    region: int
+    values: tuple[int, ...]
+    """The slots that read its value, once for each edge."""
+    lanes: tuple[int, ...]
+    """The slot behind each of its lanes; empty unless it gives a stream."""
+    constants: Mapping[str, object]
+    sources: tuple[tuple[str, Source], ...]
+    nested: tuple[tuple[str, Nested], ...]
+    regions: tuple[int, ...]
+    """The regions of its arms, in this block."""
+    plain: bool
+    """Whether it is a plain function, to be run on the spot."""
+    chunk: object | None
+    """The annotation of its chunks; None where it gives one value."""
+    lane_reads: tuple[tuple[int, int], ...]
+    """The lanes it reads: slot and lane of each."""
+    body: Block | None
+
+
+@attrs.frozen(eq=False)
+class RegionPlan:
+    """A region in its block: what starts with it and what it is for."""
+
+    members: tuple[int, ...]
+    """The slots whose operations wait for this region, its outlet last."""
+    outlet: int
+    source: Source
+    inside: int | None
+    """The region it lies in; None for the block's own."""
+
+
+@attrs.frozen(eq=False)
+class Block:
+    """A layout: `size` slots, some filled from the start, the others by operations."""
+
+    size: int
+    constants: tuple[tuple[int, object], ...]
+    inputs: tuple[tuple[int, str], ...]
+    imports: tuple[tuple[int, int], ...]
+    """Slots filled from the enclosing block: (there, here)."""
+    item: int | None
+    operations: tuple[Operation | None, ...]
+    waits: tuple[int, ...]
+    regions: tuple[RegionPlan, ...]
+    """The block's own first."""
+    outlets: Mapping[int, int]
+    """The slots that are outlets, each with its region."""
+
+
+def sources_in(template: Template) -> tuple[Source, ...]:
+    """The sources in an argument."""
+    if isinstance(template, Source):
+        return (template,)
+    if isinstance(template, Nested):
+        return tuple(source for _, part in template.parts for source in sources_in(part))
+    return ()

@@ -1,0 +1,102 @@
+"""Everything that is wrong with a pipeline, found before it runs, all of it at once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from orchestra.errors import Problem
+from orchestra.graph.annotations import MISSING, Fit, chunk_of, compare, spell
+from orchestra.compiler.check_edges import edge_problems
+from orchestra.compiler.check_nodes import node_problems
+from orchestra.graph.gather import gather
+from orchestra.graph.nodes import Call, Constant, Each, EachItem, Input, Node, type_of
+from orchestra.graph.pipelines import Pipeline
+from orchestra.compiler.regions import Region, Regions, divide
+from orchestra.compiler.starvation import starved
+from orchestra.graph.wires import node_of, path_of, spelled
+
+
+def check(pipeline: Pipeline[..., object]) -> tuple[Problem, ...]:
+    """Every problem of the pipeline, in the order of the source; empty if it can run.
+
+    What depends on a deployment (do the models and stores it names exist?) is checked
+    by `plan`.
+    """
+    regions = divide(pipeline.output)
+    found: list[tuple[int, Problem]] = []
+    for node in pipeline.nodes:
+        number = node.origin.number
+        found += [(number, problem) for problem in node_problems(node)]
+        found += [(number, problem) for problem in edge_problems(node)]
+    found += [(node.origin.number, problem) for node, problem in _unused(pipeline, regions)]
+    found += [(node.origin.number, problem) for node, problem in _misplaced(regions)]
+    found += [(len(pipeline.nodes), problem) for problem in _output(pipeline)]
+    if not found:  # the ways of streams are only clear in a graph that is otherwise right
+        found = [(node.origin.number, problem) for node, problem in starved(regions)]
+    return tuple(problem for _, problem in sorted(found, key=lambda pair: pair[0]))
+
+
+def _unused(pipeline: Pipeline[..., object], regions: Regions) -> Iterator[tuple[Node, Problem]]:
+    """Inputs and calls that the result does not need; of a chain of calls the last."""
+    used = set(regions.order)
+    read = {node_of(edge.wire) for node in pipeline.nodes for edge in node.edges}
+    read |= {node_of(node.items) for node in pipeline.nodes if isinstance(node, EachItem)}
+    for node in pipeline.nodes:
+        if node in used or isinstance(node, Constant | EachItem):
+            continue
+        where = node.origin.where
+        if isinstance(node, Input):
+            fix = f"use it, or remove it from `def {pipeline.function.__name__}(...)`"
+            message = f"input {node.name!r} of pipeline {pipeline.name!r} is not used"
+            yield node, Problem("unused-input", where, message, fix)
+        elif node not in read and not (isinstance(node, Call) and node.step is gather):
+            message = f"the result of {node.spelled} is not used, so it would never run"
+            fix = "pass it to a step that the returned wire needs, or remove the call"
+            yield node, Problem("unused-step", where, message, fix)
+
+
+def _misplaced(regions: Regions) -> Iterator[tuple[Node, Problem]]:
+    """Items used outside their body, and streams read from inside one."""
+    body_of = {node.item: node for node in regions.order if isinstance(node, Each)}
+    for node in regions.order:
+        for item in regions.needs_items[node]:
+            body = regions.owned[body_of[item]][0] if item in body_of else None
+            if body is None or not regions.home[node].inside(body):
+                message = f"{node.spelled} needs an item of an `each`, but stands outside its body"
+                fix = "call it in the body: each(items, lambda item: ...)"
+                yield node, Problem("item-escapes", node.origin.where, message, fix)
+        for edge in node.edges:
+            if chunk_of(type_of(edge.wire)) is None:
+                continue
+            here = regions.home[node] if edge.arm is None else regions.owned[node][edge.arm]
+            if _through_a_body(here, regions.home[node_of(edge.wire)]):
+                name = spelled(edge.wire)
+                message = f"{edge.into} reads the stream {name} once for each item"
+                fix = f"collect({name}) outside the body"
+                yield node, Problem("stream-into-body", node.origin.where, message, fix)
+
+
+def _through_a_body(inner: Region, outer: Region) -> bool:
+    """Whether a body lies between two regions, the inner in the outer."""
+    region: Region | None = inner
+    while region is not None and region is not outer:
+        if region.is_body:
+            return True
+        region = region.parent
+    return False
+
+
+def _output(pipeline: Pipeline[..., object]) -> Iterator[Problem]:
+    kind = type_of(pipeline.output)
+    if pipeline.returns is MISSING or kind is MISSING:
+        return
+    if chunk_of(kind) is not None and path_of(pipeline.output):
+        return  # reported as a part of a stream
+    if compare(kind, pipeline.returns) is Fit.CANNOT:
+        yield Problem(
+            "type-clash",
+            pipeline.where,
+            f"pipeline {pipeline.name!r} returns {spelled(pipeline.output)}, which is "
+            f"{spell(kind)}, but is annotated {spell(pipeline.returns)}",
+            f"annotate it `-> {spell(kind)}`",
+        )

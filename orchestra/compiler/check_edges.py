@@ -1,0 +1,109 @@
+"""What can be wrong with one wire: its type, its path, and whether it streams."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from orchestra.errors import Problem
+from orchestra.graph.annotations import MISSING, Fit, accepts, chunk_of, compare, spell
+from orchestra.graph.nodes import Call, Choice, Collect, Each, Edge, Node, type_of, wires_in
+from orchestra.graph.wires import Wire, node_of, path_of, spelled
+
+_CONTAINERS = {"list": list[object], "tuple": tuple[object, ...], "dict": dict[object, object]}
+
+
+def edge_problems(node: Node) -> Iterator[Problem]:
+    """The problems of the wires into a node, and of the plain values passed to it."""
+    where = node.origin.where
+    for edge in node.edges:
+        missing = _missing_part(edge.wire, where)
+        if missing is not None:
+            yield missing
+        elif isinstance(node, Collect):
+            yield from _not_a_stream(edge, where)
+        elif edge.arm is None and not isinstance(node, Each):
+            yield from _clash(edge, where)
+    if isinstance(node, Call):
+        yield from _arguments(node, where)
+    elif isinstance(node, Choice):
+        yield from _mixed(node, where)
+
+
+def _missing_part(wire: Wire, where: str) -> Problem | None:
+    """A path on a wire that its type cannot have."""
+    kind = node_of(wire).returns
+    if chunk_of(kind) is not None and path_of(wire):
+        whole = spelled(Wire(node_of(wire)))
+        message = f"{spelled(wire)}: {whole} is {spell(kind)}, and a stream has no parts"
+        fix = f"collect({whole}) first, or take the part in a step that reads the stream"
+        return Problem("part-of-stream", where, message, fix)
+    if type_of(wire) is not MISSING:
+        return None
+    path = path_of(wire)
+    for length in range(1, len(path) + 1):
+        part = Wire(node_of(wire), path[:length])
+        if type_of(part) is MISSING:
+            holder = Wire(node_of(wire), path[: length - 1])
+            kind = spell(type_of(holder))
+            message = f"{spelled(part)}: {spelled(holder)} is {kind}, without `{path[length - 1]}`"
+            return Problem("unknown-part", where, message, f"name a part that {kind} has")
+    raise AssertionError("a missing type has a first missing part")  # pragma: no cover
+
+
+def _not_a_stream(edge: Edge, where: str) -> Iterator[Problem]:
+    kind = type_of(edge.wire)
+    if chunk_of(kind) is None:
+        name = spelled(edge.wire)
+        message = f"collect({name}): {name} is {spell(kind)}, which is a value already"
+        yield Problem("value-into-stream", where, message, f"pass {name} as it is")
+
+
+def _clash(edge: Edge, where: str) -> Iterator[Problem]:
+    kind, name = type_of(edge.wire), spelled(edge.wire)
+    streams, wants_stream = chunk_of(kind) is not None, chunk_of(edge.expects) is not None
+    ends = f"{name} is {spell(kind)}, but {edge.into} takes {spell(edge.expects)}"
+    if streams and not wants_stream:
+        fix = f"collect({name}), or annotate the parameter `Stream[...]` to read its chunks"
+        yield Problem("stream-into-value", where, f"{ends}, which is the whole value", fix)
+    elif wants_stream and not streams:
+        fix = "pass the result of a step that is an async generator, or take the value whole"
+        yield Problem("value-into-stream", where, f"{ends}, which are chunks", fix)
+    elif compare(kind, edge.expects) is Fit.CANNOT:
+        origin = node_of(edge.wire).origin.where
+        fix = f"convert it in a step between them; {name} is defined at {origin}"
+        yield Problem("type-clash", where, ends, fix)
+
+
+def _arguments(node: Call, where: str) -> Iterator[Problem]:
+    """Plain values, and the containers around wires, against the parameters' annotations."""
+    for name, argument in node.arguments.items():
+        expects = node.step.expects[name]
+        into = f"{node.label}({name}=...)"
+        if isinstance(argument, Wire):
+            continue
+        if any(True for _ in wires_in(argument)):
+            kind = type(argument).__name__
+            if compare(_CONTAINERS[kind], expects) is Fit.CANNOT:
+                message = f"{into} takes {spell(expects)}, and is given a {kind}"
+                fix = f"pass what {node.label} takes, or change its annotation"
+                yield Problem("type-clash", where, message, fix)
+        elif chunk_of(expects) is not None:
+            message = f"{into} takes {spell(expects)}, and is given {argument!r}"
+            fix = "pass the result of a step that is an async generator"
+            yield Problem("value-into-stream", where, message, fix)
+        elif not accepts(expects, argument):
+            message = f"{into} takes {spell(expects)}, and is given {argument!r}"
+            fix = f"pass {spell(expects)}; the step is defined at {node.step.where}"
+            yield Problem("type-clash", where, message, fix)
+
+
+def _mixed(node: Choice, where: str) -> Iterator[Problem]:
+    """Arms that stream beside arms that do not."""
+    kinds = [type_of(arm) for arm in node.arms]
+    streams = [chunk_of(kind) is not None for kind in kinds]
+    if MISSING not in kinds and any(streams) and not all(streams):
+        pairs = zip(node.arm_names, kinds, strict=True)
+        arms = "; ".join(f"{name} is {spell(kind)}" for name, kind in pairs)
+        fix = "collect(...) the arms that stream, so that all of them are values"
+        message = f"the arms of {node.label} are not alike: {arms}"
+        yield Problem("mixed-arms", where, message, fix)

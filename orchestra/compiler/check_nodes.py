@@ -1,0 +1,110 @@
+"""What can be wrong with one node by itself: its call, its bounds, its policy."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Literal, get_args, get_origin
+
+from orchestra.errors import Problem
+from orchestra.graph.annotations import (
+    MISSING,
+    Fit,
+    accepts,
+    chunk_of,
+    compare,
+    element,
+    spell,
+    yielded,
+)
+from orchestra.graph.nodes import Call, Each, Input, Node, Route, type_of
+from orchestra.graph.steps import Kind, Step
+from orchestra.graph.wires import spelled
+from orchestra.values import Label
+
+
+def node_problems(node: Node) -> Iterator[Problem]:
+    """The problems of a node that do not depend on what it is wired to."""
+    match node:
+        case Call():
+            yield from node.faults
+            yield from _generator(node.step, node.origin.where)
+            yield from _policy(node)
+        case Each():
+            yield from _each(node)
+        case Route():
+            yield from _route(node)
+        case Input():
+            yield from _default(node)
+
+
+def _default(node: Input) -> Iterator[Problem]:
+    if node.default is not MISSING and not accepts(node.annotation, node.default):
+        message = f"input {node.name!r} is {spell(node.annotation)}, by default {node.default!r}"
+        fix = "change the default, or widen the annotation"
+        yield Problem("type-clash", node.origin.where, message, fix)
+
+
+def _generator(step: Step[..., object], where: str) -> Iterator[Problem]:
+    """A function annotated as a generator that never yields, and the other way round."""
+    returns = step.annotated_return
+    if step.kind is Kind.STREAM and returns is not MISSING and yielded(returns) is None:
+        message = f"step {step.name!r} yields chunks, but is annotated `-> {spell(returns)}`"
+        fix = f"annotate it `-> AsyncIterator[{spell(returns)}]`, at {step.where}"
+        yield Problem("generator-annotation", where, message, fix)
+    if step.kind is not Kind.STREAM and yielded(returns) is not None:
+        message = f"step {step.name!r} is annotated `-> {spell(returns)}`, but has no `yield`"
+        fix = f"yield its chunks, or annotate the value it returns, at {step.where}"
+        yield Problem("no-yield", where, message, fix)
+
+
+def _policy(node: Call) -> Iterator[Problem]:
+    policy, kind = node.policy, node.step.kind
+    if kind is not Kind.STREAM:
+        for name in ("first_chunk_s", "idle_s"):
+            if getattr(policy, name) is not None:
+                message = f"{node.spelled} has a policy with {name}, but gives one value"
+                fix = "use timeout_s; first_chunk_s and idle_s are for streams"
+                yield Problem("policy-unfit", node.origin.where, message, fix)
+    if kind in (Kind.PLAIN, Kind.THREAD) and policy.timeout_s is not None:
+        message = f"{node.spelled} has timeout_s, but a plain function cannot be interrupted"
+        fix = "make it `async def`, or set deadline_s on the pipeline"
+        yield Problem("policy-unfit", node.origin.where, message, fix)
+
+
+def _each(node: Each) -> Iterator[Problem]:
+    where = node.origin.where
+    if node.at_once is None:
+        fix = "say how many may run at once: each(items, body, at_once=8)"
+        yield Problem("missing-bound", where, "each(...) is called without `at_once`", fix)
+    elif node.at_once < 1:
+        message = f"each(at_once={node.at_once}): it is a number of items, 1 or more"
+        yield Problem("bad-bound", where, message, "each(items, body, at_once=8)")
+    items = type_of(node.items)
+    if chunk_of(items) is None and items is not MISSING and element(items) is MISSING:
+        message = f"each(items): {spelled(node.items)} is {spell(items)}, which has no items"
+        yield Problem("not-iterable", where, message, "pass a list or a stream")
+    if chunk_of(type_of(node.body)) is not None:
+        message = f"the body of each gives a stream, {spell(type_of(node.body))}"
+        fix = "collect(...) it in the body: one value for each item"
+        yield Problem("stream-in-each", where, message, fix)
+
+
+def _route(node: Route) -> Iterator[Problem]:
+    where, kind = node.origin.where, type_of(node.on)
+    if kind is MISSING:
+        return
+    if chunk_of(kind) is not None:
+        return  # reported as a stream into a value
+    for key in node.keys:
+        if kind is not Label and not accepts(kind, key):
+            message = f"route: {spelled(node.on)} is {spell(kind)}, and can never be {key!r}"
+            yield Problem("unreachable-arm", where, message, f"remove the arm {key!r}")
+        if kind is Label and compare(type(key), str) is Fit.CANNOT:
+            message = f"route: a label's name is a string, and can never be {key!r}"
+            yield Problem("unreachable-arm", where, message, "use the label's name as key")
+    if get_origin(kind) is Literal and not node.has_default:
+        missing = [value for value in get_args(kind) if value not in node.keys]
+        if missing:
+            names = ", ".join(map(repr, missing))
+            message = f"route: {spelled(node.on)} can be {names}, which no arm is for"
+            yield Problem("missing-arm", where, message, "add arms for them, or default=...")

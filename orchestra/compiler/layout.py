@@ -1,0 +1,247 @@
+"""From regions to blocks: every node of a checked graph gets a slot, a name and its readers."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterator
+
+import attrs
+
+from orchestra.graph.annotations import MISSING, Fit, chunk_of, compare, element, item
+from orchestra.compiler.blocks import (
+    Block,
+    Nested,
+    Operation,
+    RegionPlan,
+    Source,
+    Template,
+    sources_in,
+)
+from orchestra.graph.nodes import (
+    Call,
+    Collect,
+    Constant,
+    Each,
+    EachItem,
+    Input,
+    Node,
+    Route,
+    type_of,
+    wires_in,
+)
+from orchestra.compiler.regions import Region, Regions
+from orchestra.graph.steps import Kind
+from orchestra.graph.wires import Wire, node_of, path_of, spelled
+
+_FILLED = (Input, Constant, EachItem)
+
+
+def lay_out(regions: Regions, returns: object) -> Block:
+    """The block of a whole run, with the blocks of its bodies inside.
+
+    `returns` is the annotation that the output has to fit. The graph must have been
+    checked: nothing is reported here.
+    """
+    return _Layout(regions, regions.root, returns).block()
+
+
+class _Layout:
+    """One block in the making."""
+
+    def __init__(self, regions: Regions, top: Region, returns: object) -> None:
+        self.regions = regions
+        self.returns = returns
+        self.listed = list(_in_block(top, regions))
+        nodes = sorted(
+            (node for region in self.listed for node in region.nodes),
+            key=lambda node: node.origin.number,
+        )
+        self.nodes = [node for node in nodes if not isinstance(node, _FILLED)]
+        self.slots = {node: slot for slot, node in enumerate(nodes)}
+        self.size = len(nodes)
+        self.imported: dict[Node, int] = {}
+        self.names = _names(self.nodes)
+        self.values: dict[int, list[int]] = defaultdict(list)
+        self.lanes: dict[int, list[int]] = defaultdict(list)
+        self.waits: Counter[int] = Counter()
+
+    def block(self) -> Block:
+        drafts = [(node, self._arguments(node), self._body(node)) for node in self.nodes]
+        plans = tuple(self._region(region) for region in self.listed)
+        operations: list[Operation | None] = [None] * self.size
+        for node, (constants, sources, nested), body in drafts:
+            slot = self.slots[node]
+            owned = () if body else self.regions.owned[node]
+            operations[slot] = Operation(
+                slot=slot,
+                name=self.names[node],
+                where=node.origin.where,
+                node=node,
+                region=self._index(self.regions.home[node]),
+                values=tuple(self.values[slot]),
+                lanes=tuple(self.lanes[slot]),
+                constants=constants,
+                sources=sources,
+                nested=nested,
+                regions=tuple(self._index(region) for region in owned),
+                plain=isinstance(node, Call) and node.step.kind is Kind.PLAIN,
+                chunk=chunk_of(node.returns),
+                lane_reads=_lane_reads(sources, nested),
+                body=body[0] if body else None,
+            )
+        return Block(
+            size=self.size,
+            constants=tuple((s, n.value) for n, s in self.slots.items() if isinstance(n, Constant)),
+            inputs=tuple((s, n.name) for n, s in self.slots.items() if isinstance(n, Input)),
+            imports=(),
+            item=next((s for n, s in self.slots.items() if isinstance(n, EachItem)), None),
+            operations=tuple(operations),
+            waits=tuple(self.waits[slot] for slot in range(self.size)),
+            regions=plans,
+            outlets={plan.outlet: index for index, plan in enumerate(plans)},
+        )
+
+    def _slot(self, node: Node) -> int:
+        """The node's slot, imported from the enclosing block if it is not at home here."""
+        slot = self.slots.get(node, self.imported.get(node))
+        if slot is None:
+            slot = self.imported[node] = self.size
+            self.size += 1
+        return slot
+
+    def _filled_by_operation(self, node: Node) -> bool:
+        return node in self.slots and not isinstance(node, _FILLED)
+
+    def _source(self, wire: Wire, expects: object, into: str, reader: int) -> Source:
+        node = node_of(wire)
+        slot = self._slot(node)
+        kind = type_of(wire)
+        lane: int | None = None
+        if self._filled_by_operation(node):
+            self.waits[reader] += 1
+            readers = self.values[slot]
+            if chunk_of(kind) is not None:
+                readers = self.lanes[slot]
+                lane = len(readers)
+            readers.append(reader)
+        check = lane is None and expects is not MISSING and compare(kind, expects) is Fit.MAY
+        return Source(
+            slot=slot,
+            path=path_of(wire),
+            lane=lane,
+            expects=expects if check else None,
+            chunk=chunk_of(kind),
+            into=into,
+            spelled=spelled(wire),
+        )
+
+    def _arguments(
+        self, node: Node
+    ) -> tuple[dict[str, object], tuple[tuple[str, Source], ...], tuple[tuple[str, Nested], ...]]:
+        slot = self.slots[node]
+        self.waits[slot] += 1  # for its region
+        named = self._named(node)
+        constants: dict[str, object] = {}
+        sources: list[tuple[str, Source]] = []
+        nested: list[tuple[str, Nested]] = []
+        for name, argument, expects, into in named:
+            template = self._template(argument, expects, into, slot)
+            if isinstance(template, Source):
+                sources.append((name, template))
+            elif isinstance(template, Nested):
+                nested.append((name, template))
+            else:
+                constants[name] = template
+        return constants, tuple(sources), tuple(nested)
+
+    def _named(self, node: Node) -> Iterator[tuple[str, object, object, str]]:
+        """What the operation itself reads: name, argument, annotation and reading end."""
+        if isinstance(node, Call):
+            for name, argument in node.arguments.items():
+                expects = node.step.expects[name]
+                yield name, argument, expects, f"{self.names[node]}({name}=...)"
+        elif isinstance(node, Collect):
+            yield "source", node.source, object, "collect(...)"
+        elif isinstance(node, Route):
+            yield "on", node.on, object, "route(label)"
+        elif isinstance(node, Each):
+            yield "items", node.items, object, "each(items)"
+
+    def _template(self, argument: object, expects: object, into: str, slot: int) -> Template:
+        if isinstance(argument, Wire):
+            return self._source(argument, expects, into, slot)
+        if not any(True for _ in wires_in(argument)):
+            return argument
+        if isinstance(argument, dict):
+            pairs = [(key, part, item(expects, key)) for key, part in argument.items()]
+        else:
+            assert isinstance(argument, list | tuple), "wires_in looks into nothing else"
+            fixed = type(argument) is tuple
+            pairs = [
+                (n, part, item(expects, n) if fixed else element(expects))
+                for n, part in enumerate(argument)
+            ]
+        return Nested(
+            type(argument),
+            tuple((key, self._template(part, kind, into, slot)) for key, part, kind in pairs),
+        )
+
+    def _body(self, node: Node) -> tuple[Block] | None:
+        """The block of an `each`'s body; what it imports, the `each` waits for."""
+        if not isinstance(node, Each):
+            return None
+        (region,) = self.regions.owned[node]
+        inner = _Layout(self.regions, region, object)
+        block = inner.block()
+        imports = []
+        for foreign, there in inner.imported.items():
+            here = self._slot(foreign)
+            imports.append((here, there))
+            if self._filled_by_operation(foreign):
+                self.waits[self.slots[node]] += 1
+                self.values[here].append(self.slots[node])
+        return (attrs.evolve(block, imports=tuple(imports)),)
+
+    def _region(self, region: Region) -> RegionPlan:
+        outlet = self.size
+        self.size += 1
+        self.waits[outlet] += 1
+        expects = self.returns if region.owner is None else object
+        source = self._source(region.outlet, expects, "the result", outlet)
+        members = [self.slots[node] for node in region.nodes if not isinstance(node, _FILLED)]
+        inside = None if region is self.listed[0] else self._index(region.parent)
+        return RegionPlan((*members, outlet), outlet, source, inside)
+
+    def _index(self, region: Region | None) -> int:
+        """The region's number in this block."""
+        return next(index for index, listed in enumerate(self.listed) if listed is region)
+
+
+def _lane_reads(
+    sources: tuple[tuple[str, Source], ...], nested: tuple[tuple[str, Nested], ...]
+) -> tuple[tuple[int, int], ...]:
+    """The lanes among the sources of an operation, those in containers too."""
+    listed = [source for _, source in sources]
+    listed += [source for _, template in nested for source in sources_in(template)]
+    return tuple((source.slot, source.lane) for source in listed if source.lane is not None)
+
+
+def _in_block(top: Region, regions: Regions) -> Iterator[Region]:
+    """The region and those in it, without the bodies, which are blocks of their own."""
+    todo = [top]
+    while todo:
+        region = todo.pop()
+        yield region
+        for node in region.nodes:
+            todo += [inner for inner in regions.owned[node] if not inner.is_body]
+
+
+def _names(nodes: list[Node]) -> dict[Node, str]:
+    """A path for each node, unique among them: `inner/cite`, `cite#2`."""
+    seen: Counter[str] = Counter()
+    names = {}
+    for node in nodes:
+        path = "/".join((*node.origin.inside, node.label))
+        seen[path] += 1
+        names[node] = path if seen[path] == 1 else f"{path}#{seen[path]}"
+    return names

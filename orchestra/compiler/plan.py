@@ -1,0 +1,127 @@
+"""Plans: what this deployment will do with a pipeline, and where it streams."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from difflib import get_close_matches
+
+import attrs
+
+from orchestra.errors import CheckError, Problem
+from orchestra.graph.annotations import MISSING, chunk_of, spell
+from orchestra.compiler.blocks import Block
+from orchestra.compiler.check import check
+from orchestra.compiler.layout import lay_out
+from orchestra.graph.nodes import Call, Choice, Collect, Each, Edge, Node, type_of
+from orchestra.graph.pipelines import Pipeline
+from orchestra.compiler.regions import Regions, divide
+from orchestra.graph.wires import Wire, node_of, spelled
+from orchestra.protocols import Bindings
+
+
+@attrs.frozen
+class EdgeReport:
+    """What one edge does: `streams` chunk by chunk, or carries one value, and why."""
+
+    source: str
+    into: str
+    streams: bool
+    why: str
+
+    def __str__(self) -> str:
+        how = "streams" if self.streams else "value  "
+        return f"{how}  {self.source} -> {self.into}: {self.why}"
+
+
+@attrs.frozen(eq=False)
+class Plan:
+    """A checked pipeline, laid out to run, its names resolved against a deployment."""
+
+    pipeline: Pipeline[..., object]
+    regions: Regions
+    block: Block
+
+    @property
+    def streams(self) -> bool:
+        """Whether the run's output is a stream, so that its result is what that collects to."""
+        return chunk_of(type_of(self.pipeline.output)) is not None
+
+    @property
+    def edges(self) -> tuple[EdgeReport, ...]:
+        """Every edge, in the order of the source; the last one is into the output."""
+        reports = [_report(node, edge) for node in self.regions.order for edge in node.edges]
+        return (*reports, _outward(self.pipeline.output))
+
+    def explain(self) -> str:
+        """The streaming report: of each edge whether it streams, and why."""
+        last = self.edges[-1]
+        head = f"{self.pipeline.name}: {last.why}"
+        return "\n".join([head, *(f"  {edge}" for edge in self.edges)])
+
+
+def plan(pipeline: Pipeline[..., object], bindings: Bindings | None = None) -> Plan:
+    """What a deployment with these bindings will do; None leaves names unresolved.
+
+    Raises:
+        CheckError: the pipeline has problems, or names what the deployment does not have.
+    """
+    problems = check(pipeline)
+    regions = divide(pipeline.output)
+    if bindings is not None:
+        problems += tuple(unknown_names(regions.order, bindings))
+    if problems:
+        raise CheckError(pipeline.name, problems)
+    returns = object if pipeline.returns is MISSING else pipeline.returns
+    return Plan(pipeline, regions, lay_out(regions, returns))
+
+
+def unknown_names(nodes: tuple[Node, ...], bindings: Bindings) -> Iterator[Problem]:
+    """The names in calls (models, embedders, stores) that the deployment does not have."""
+    for node in nodes:
+        if not isinstance(node, Call):
+            continue
+        for parameter, mark in node.step.names.items():
+            default = node.step.signature.parameters[parameter].default
+            name = node.arguments.get(parameter, default)
+            known = tuple(bindings.names(mark.seam))
+            if isinstance(name, str) and name not in known:
+                near = get_close_matches(name, known, 1)
+                hint = f"did you mean {near[0]!r}? " if near else ""
+                message = f"{node.label}({parameter}={name!r}): there is no {mark.seam} {name!r}"
+                listed = ", ".join(map(repr, known)) or "none"
+                fix = f"{hint}this deployment has: {listed}"
+                yield Problem("unknown-name", node.origin.where, message, fix)
+
+
+def _report(node: Node, edge: Edge) -> EdgeReport:
+    kind = type_of(edge.wire)
+    source = spelled(edge.wire)
+    if chunk_of(kind) is None:
+        return EdgeReport(source, edge.into, streams=False, why=_why_value(edge.wire))
+    chunk = spell(chunk_of(kind))
+    if isinstance(node, Collect):
+        why = f"chunks of {chunk} arrive, but {node.origin.where} waits for the last one"
+    elif isinstance(node, Each):
+        why = f"each {chunk} starts its own body, {node.at_once} at once"
+    elif isinstance(node, Choice):
+        why = f"passed on as it comes, once {node.label} has chosen this arm"
+    else:
+        why = f"both ends take chunks of {chunk}"
+    return EdgeReport(source, edge.into, streams=True, why=why)
+
+
+def _outward(output: Wire) -> EdgeReport:
+    chunk = chunk_of(type_of(output))
+    why = _why_value(output) if chunk is None else f"the output streams, chunks of {spell(chunk)}"
+    return EdgeReport(spelled(output), "the output", streams=chunk is not None, why=why)
+
+
+def _why_value(wire: Wire) -> str:
+    """Why a wire does not stream."""
+    node = node_of(wire)
+    kind = spell(type_of(wire))
+    if isinstance(node, Collect):
+        return f"collected into {kind} at {node.origin.where}"
+    if isinstance(node, Each):
+        return f"a list is there when its last item is: {kind}"
+    return f"one value, {kind}"

@@ -1,0 +1,143 @@
+"""Regions: which part of a graph is started, and cancelled, as one.
+
+The whole run is a region; so is every arm of a choice and every body of an `each`.
+A node lives in the innermost region that contains all its readers: what only one arm
+needs lives in that arm, what two arms need lives outside both. A node in a body that
+does not depend on the item is moved out of it, to run once.
+
+Regions form a tree, and the nodes are visited from the output backwards, so a node's
+home is the lowest common ancestor of the places it is read from.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping
+
+import attrs
+
+from orchestra.graph.nodes import Each, EachItem, Node
+from orchestra.graph.wires import Wire, node_of
+
+
+@attrs.define(eq=False)
+class Region:
+    """One region: the run, or arm `arm` of `owner` (a choice, or an `each` and its body)."""
+
+    parent: Region | None
+    owner: Node | None
+    arm: int
+    outlet: Wire
+    """What the region is for: the output, or the wire of the arm or body."""
+    depth: int
+    nodes: list[Node] = attrs.Factory(list)
+    """The nodes at home here, in order of definition."""
+
+    @property
+    def is_body(self) -> bool:
+        """Whether this is the body of an `each`, which runs many times."""
+        return isinstance(self.owner, Each)
+
+    def inside(self, other: Region) -> bool:
+        """Whether this is `other` or lies in it."""
+        region: Region | None = self
+        while region is not None and region is not other:
+            region = region.parent
+        return region is other
+
+
+@attrs.frozen(eq=False)
+class Regions:
+    """A graph divided: the root, each node's home, and the regions that each node owns."""
+
+    root: Region
+    home: Mapping[Node, Region]
+    owned: Mapping[Node, tuple[Region, ...]]
+    needs_items: Mapping[Node, frozenset[EachItem]]
+    """The items that a node depends on: it can only run in the bodies of their `each`."""
+    order: tuple[Node, ...]
+    """The nodes that the output reaches, in order of definition."""
+
+
+def divide(output: Wire) -> Regions:
+    """The regions of the graph that `output` reaches."""
+    order = reachable(output)
+    items = _items_needed(order)
+    root = Region(None, None, 0, output, 0)
+    home: dict[Node, Region] = {}
+    owned: dict[Node, tuple[Region, ...]] = {}
+    read_from: dict[Node, list[Region]] = defaultdict(list)
+    read_from[node_of(output)].append(root)
+    for node in reversed(order):
+        place = _common(read_from[node])
+        if not isinstance(node, EachItem):
+            place = _hoisted(place, items[node], home)
+        home[node] = place
+        owned[node] = _regions_of(node, place)
+        for edge in node.edges:
+            inner = place if edge.arm is None else owned[node][edge.arm]
+            read_from[node_of(edge.wire)].append(inner)
+        if isinstance(node, Each):
+            read_from[node.item].append(owned[node][0])
+    for node in order:
+        home[node].nodes.append(node)
+    return Regions(root, home, owned, items, order)
+
+
+def reachable(output: Wire) -> tuple[Node, ...]:
+    """The nodes that the wire reaches, in order of definition."""
+    found = {node_of(output)}
+    todo = [node_of(output)]
+    while todo:
+        node = todo.pop()
+        sources = {node_of(edge.wire) for edge in node.edges}
+        if isinstance(node, Each):
+            sources.add(node.item)
+        todo += sources - found
+        found |= sources
+    return tuple(sorted(found, key=lambda node: node.origin.number))
+
+
+def _regions_of(node: Node, place: Region) -> tuple[Region, ...]:
+    arms = [edge for edge in node.edges if edge.arm is not None]
+    return tuple(Region(place, node, n, edge.wire, place.depth + 1) for n, edge in enumerate(arms))
+
+
+def _common(regions: list[Region]) -> Region:
+    """The innermost region that contains them all."""
+    common, *others = regions
+    for other in others:
+        while common is not other:
+            if common.depth >= other.depth:
+                common = _outer(common)
+            else:
+                other = _outer(other)  # noqa: PLW2901 - climbing
+    return common
+
+
+def _outer(region: Region) -> Region:
+    assert region.parent is not None, "two regions of one graph share its root"
+    return region.parent
+
+
+def _hoisted(place: Region, needed: frozenset[EachItem], home: Mapping[Node, Region]) -> Region:
+    """The place, moved out of every body whose item the node does not need."""
+    region: Region | None = place
+    while region is not None:
+        if isinstance(region.owner, Each) and region.owner.item not in needed:
+            place = home[region.owner]
+        region = region.parent
+    return place
+
+
+def _items_needed(order: tuple[Node, ...]) -> dict[Node, frozenset[EachItem]]:
+    needed: dict[Node, frozenset[EachItem]] = {}
+    for node in order:
+        if isinstance(node, EachItem):
+            needed[node] = needed[node_of(node.items)] | {node}
+            continue
+        all_of: frozenset[EachItem] = frozenset()
+        for edge in node.edges:
+            all_of |= needed[node_of(edge.wire)]
+        needed[node] = all_of - {node.item} if isinstance(node, Each) else all_of
+    return needed

@@ -1,0 +1,118 @@
+"""Streams whose reader waits for their end: found before they hang.
+
+A stream's slowest reader holds its producer back, so a reader that has not started yet
+stops the stream after a few chunks. That is harmless unless the reader's own start
+waits, by whatever way, for the stream to end. Two sets of nodes say it:
+
+    starts(n)  what has finished whenever n has started
+    ends(n)    what has finished whenever n has finished
+
+A value edge adds the ends of its source to starts(n); a stream edge only its starts;
+a region adds what its owner waits for. Both are the least solution, found by going
+round until nothing grows; each set is an integer with a bit for each node.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator
+
+from orchestra.errors import Problem
+from orchestra.graph.annotations import chunk_of
+from orchestra.graph.nodes import Edge, Each, Fallback, Node, type_of
+from orchestra.compiler.regions import Region, Regions
+from orchestra.graph.wires import node_of, spelled
+
+
+def starved(regions: Regions) -> Iterator[tuple[Node, Problem]]:
+    """The readers of streams that can start only when the stream has ended."""
+    starts, ends = _solve(regions)
+    for node in regions.order:
+        for edge in node.edges:
+            if not _is_stream(edge):
+                continue
+            waits = starts[node]
+            if edge.arm is not None:
+                waits |= _gate(regions.owned[node][edge.arm], starts, ends)
+            if waits & _bit(node_of(edge.wire)):
+                yield node, _problem(node, edge)
+
+
+def _problem(node: Node, edge: Edge) -> Problem:
+    name = spelled(edge.wire)
+    return Problem(
+        "stream-waits-for-its-end",
+        node.origin.where,
+        f"{edge.into} reads the stream {name}, but can start only when that stream has ended; "
+        "its chunks would wait for ever",
+        f"pass collect({name}) there instead",
+    )
+
+
+def _solve(regions: Regions) -> tuple[dict[Node, int], dict[Node, int]]:
+    starts = dict.fromkeys(regions.order, 0)
+    ends = {node: _bit(node) for node in regions.order}
+    imports = _imports(regions)
+    growing = True
+    while growing:  # at most once round for each node: sets only grow
+        growing = False
+        for node in regions.order:
+            new_starts = _starts(node, regions, imports[node], starts, ends)
+            new_ends = ends[node] | new_starts
+            for edge in node.edges:
+                if edge.arm is not None or _is_stream(edge):
+                    new_ends |= ends[node_of(edge.wire)]
+            growing = growing or (new_starts, new_ends) != (starts[node], ends[node])
+            starts[node], ends[node] = new_starts, new_ends
+    return starts, ends
+
+
+def _starts(
+    node: Node,
+    regions: Regions,
+    imports: list[Node],
+    starts: dict[Node, int],
+    ends: dict[Node, int],
+) -> int:
+    waits = _gate(regions.home[node], starts, ends)
+    for edge in node.edges:
+        if edge.arm is None:
+            source = node_of(edge.wire)
+            waits |= starts[source] if _is_stream(edge) else ends[source]
+    for foreign in imports:
+        waits |= ends[foreign]
+    return waits
+
+
+def _gate(region: Region, starts: dict[Node, int], ends: dict[Node, int]) -> int:
+    """What has finished whenever the region has been started."""
+    if region.owner is None:
+        return 0
+    waits = starts[region.owner]
+    if isinstance(region.owner, Fallback):  # its earlier arms have had their try
+        for arm in region.owner.arms[: region.arm]:
+            waits |= ends[node_of(arm)]
+    return waits
+
+
+def _imports(regions: Regions) -> dict[Node, list[Node]]:
+    """For each `each`, the nodes outside it that its body reads: it starts when it has them."""
+    found: dict[Node, list[Node]] = defaultdict(list)
+    for node in regions.order:
+        for edge in node.edges:
+            source = regions.home[node_of(edge.wire)]
+            here = regions.home[node] if edge.arm is None else regions.owned[node][edge.arm]
+            region: Region | None = here
+            while region is not None and region is not source:
+                if isinstance(region.owner, Each):
+                    found[region.owner].append(node_of(edge.wire))
+                region = region.parent
+    return found
+
+
+def _is_stream(edge: Edge) -> bool:
+    return chunk_of(type_of(edge.wire)) is not None
+
+
+def _bit(node: Node) -> int:
+    return 1 << node.origin.number

@@ -1,0 +1,220 @@
+"""Choices: races, fallbacks and routes, each arm a region of its own.
+
+A fallback is a race whose next arm starts only when all before it have failed. In both,
+an arm may fail freely until one is committed to; then the others are closed at once, and
+what the winner does is what the choice does: nothing is ever spliced.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import TYPE_CHECKING, cast
+
+import trio
+
+from orchestra.engine.lane import Lane
+from orchestra.engine.outflow import Outflow
+from orchestra.engine.output import has_content
+from orchestra.engine.reading import arguments, read
+from orchestra.errors import ArmsFailedError, NoContentError, RouteError
+from orchestra.events import ArmCommitted, ArmFailed
+from orchestra.compiler.blocks import Operation, Source
+from orchestra.graph.nodes import Choice, Race, Route
+from orchestra.values import Label
+
+if TYPE_CHECKING:
+    from orchestra.engine.frame import Frame
+
+
+async def race_values(frame: Frame, operation: Operation) -> object:
+    """The value of the first arm to have one.
+
+    Raises:
+        ArmsFailedError: no arm had one.
+    """
+    contest = Contest(frame, operation, None)
+    await contest.run()
+    return contest.value
+
+
+async def race_streams(frame: Frame, operation: Operation, outflow: Outflow) -> None:
+    """The chunks of the first arm with content.
+
+    Raises:
+        ArmsFailedError: no arm had any.
+        Exception: the winner's error, after it had won.
+    """
+    await Contest(frame, operation, outflow).run()
+
+
+class Contest:
+    """One race or fallback while it runs."""
+
+    def __init__(self, frame: Frame, operation: Operation, outflow: Outflow | None) -> None:
+        node = cast("Choice", operation.node)
+        self.value: object = None
+        self._frame = frame
+        self._operation = operation
+        self._outflow = outflow
+        self._names = node.arm_names
+        self._stagger_s = node.stagger_s if isinstance(node, Race) else math.inf
+        self._errors: dict[str, BaseException] = {}
+        self._winner: int | None = None
+        self._error: Exception | None = None
+        self._news = trio.Event()
+
+    async def run(self) -> None:
+        """Start the arms as they are due, and return when all of them have ended."""
+        regions = self._operation.regions
+        try:
+            async with trio.open_nursery() as nursery:
+                for arm in range(len(regions)):
+                    if arm and not await self._due(arm):
+                        break
+                    nursery.start_soon(self._run_arm, arm, name=self._names[arm])
+        finally:
+            for region in regions:
+                self._frame.settle(region, self._over)
+        if self._error is not None:
+            raise self._error
+        if self._winner is None:
+            raise ArmsFailedError(
+                f"every arm of {self._frame.path + self._operation.name!r} failed:", self._errors
+            )
+
+    @property
+    def _over(self) -> str:
+        """Why an arm that is not the winner goes no further."""
+        if self._winner is None:
+            return self._frame.run.stopped
+        return f"{self._names[self._winner]} was committed to"
+
+    async def _due(self, arm: int) -> bool:
+        """Wait until an arm has to start; False if it need not."""
+        if self._stagger_s:
+            with trio.move_on_after(self._stagger_s):
+                while self._winner is None and len(self._errors) < arm:
+                    await self._news.wait()
+        return self._winner is None
+
+    async def _run_arm(self, arm: int) -> None:
+        if self._winner is not None:
+            return
+        take = partial(self._take, arm)
+        try:
+            await self._frame.enter(self._operation.regions[arm], take)
+        except Exception as error:  # noqa: BLE001 - kept: the others may still win
+            self._fail(arm, error)
+
+    def _fail(self, arm: int, error: Exception) -> None:
+        if self._winner == arm:
+            self._error = error
+        if self._winner is not None:
+            return
+        name = self._names[arm]
+        self._errors[name] = error
+        path = self._frame.path + self._operation.name
+        self._frame.run.journal.append(ArmFailed, path, name, type(error).__name__, str(error))
+        self._tell()
+
+    async def _take(self, arm: int, source: Source) -> None:
+        """What an arm is for: its value, or its chunks from the first with content."""
+        got = read(self._frame, source)
+        if self._outflow is None:
+            if self._commit(arm):
+                self.value = got
+            return
+        lane = cast("Lane[object]", got)
+        batch = await self._content(arm, lane)
+        if not self._commit(arm):
+            return
+        while batch:
+            await self._outflow.put_all(batch)
+            batch = await lane.receive()
+
+    async def _content(self, arm: int, lane: Lane[object]) -> tuple[object, ...]:
+        """The first batch with content, from the content on."""
+        while batch := await lane.receive():
+            for place, chunk in enumerate(batch):
+                if has_content(chunk):
+                    return batch[place:]
+        raise NoContentError(f"arm {self._names[arm]} ended without any content")
+
+    def _commit(self, arm: int) -> bool:
+        """Decide for an arm and close the others now; False if another was quicker."""
+        if self._winner is not None:  # it was woken in the same instant, and runs second
+            return False
+        self._winner = arm
+        path = self._frame.path + self._operation.name
+        self._frame.run.journal.append(ArmCommitted, path, self._names[arm])
+        for other, region in enumerate(self._operation.regions):
+            scope = self._frame.scopes[region]
+            if other != arm and scope is not None:
+                scope.close(self._over)
+        self._tell()
+        return True
+
+    def _tell(self) -> None:
+        self._news.set()
+        self._news = trio.Event()
+
+
+async def route_value(frame: Frame, operation: Operation) -> object:
+    """The value of the arm that the label is for.
+
+    Raises:
+        RouteError: there is none.
+        Exception: the first error of a step in the arm.
+    """
+
+    async def take(source: Source) -> object:
+        return read(frame, source)
+
+    return await _enter_arm(frame, operation, take)
+
+
+async def route_stream(frame: Frame, operation: Operation, outflow: Outflow) -> None:
+    """The chunks of the arm that the label is for.
+
+    Raises:
+        RouteError: there is none.
+        Exception: the first error of a step in the arm.
+    """
+
+    async def take(source: Source) -> None:
+        lane = cast("Lane[object]", read(frame, source))
+        while batch := await lane.receive():
+            await outflow.put_all(batch)
+
+    await _enter_arm(frame, operation, take)
+
+
+async def _enter_arm(
+    frame: Frame, operation: Operation, take: Callable[[Source], Awaitable[object]]
+) -> object:
+    node = cast("Route", operation.node)
+    label = arguments(frame, operation)["on"]
+    arm = _arm_for(node, label, frame.path + operation.name)
+    try:
+        for other, region in enumerate(operation.regions):
+            if other != arm:
+                frame.settle(region, f"the route took {node.arm_names[arm]!r}")
+        return await frame.enter(operation.regions[arm], take)
+    finally:
+        frame.settle(operation.regions[arm], frame.run.stopped)
+
+
+def _arm_for(node: Route, label: object, path: str) -> int:
+    """The number of the arm that a label is for."""
+    key = label.name if isinstance(label, Label) else label
+    if key in node.keys:
+        return node.keys.index(key)
+    if node.has_default:
+        return len(node.keys)
+    known = ", ".join(map(repr, node.keys))
+    raise RouteError(
+        f"{path!r} was given {key!r}, and has arms for {known}; add an arm for it, or "
+        "route(..., default=...)"
+    )

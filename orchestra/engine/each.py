@@ -1,0 +1,135 @@
+"""Each: a body for every item, each in a frame of its own, a bounded number at once.
+
+An item is in hand from when its body starts until its value has been passed on, and
+`at_once` items may be in hand. So what waits for its turn in the order is bounded too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable
+from typing import TYPE_CHECKING, cast
+
+import trio
+
+from orchestra.engine.frame import Frame
+from orchestra.engine.lane import Lane
+from orchestra.engine.outflow import Outflow
+from orchestra.engine.reading import arguments, read
+from orchestra.engine.scope import NOTHING
+from orchestra.errors import LimitExceededError
+from orchestra.graph.nodes import Each
+
+if TYPE_CHECKING:
+    from orchestra.compiler.blocks import Block, Operation, Source
+
+
+async def each_of_list(frame: Frame, operation: Operation) -> list[object]:
+    """The bodies' values, in the order of the items, or of their ends.
+
+    Raises:
+        LimitExceededError: there are more than `each_items` items.
+        Exception: the first error in a body.
+    """
+    items = list(cast("Iterable[object]", arguments(frame, operation)["items"]))
+    limit = frame.run.limits.each_items
+    if len(items) > limit:
+        raise LimitExceededError(
+            f"{frame.path + operation.name!r} was given {len(items)} items and takes {limit}; "
+            "raise Limits(each_items=...) if that is intended",
+            limit="each_items",
+        )
+    results: list[object] = []
+
+    async def keep(value: object) -> None:
+        results.append(value)
+
+    bodies = _Bodies(frame, operation, keep)
+    async with trio.open_nursery() as bodies.nursery:
+        for item in items:
+            await bodies.start(item)
+    bodies.check()
+    return results
+
+
+async def each_of_stream(frame: Frame, operation: Operation, outflow: Outflow) -> None:
+    """A body for each chunk as it arrives; their values, as soon as it is their turn.
+
+    Raises:
+        Exception: the first error in a body.
+    """
+    lane = cast("Lane[object]", arguments(frame, operation)["items"])
+    bodies = _Bodies(frame, operation, outflow.put)
+    async with trio.open_nursery() as bodies.nursery:
+        async for item in lane:
+            await bodies.start(item)
+    bodies.check()
+
+
+class _Bodies:
+    """The bodies of one `each` while it runs."""
+
+    nursery: trio.Nursery
+
+    def __init__(
+        self, frame: Frame, operation: Operation, put: Callable[[object], Awaitable[None]]
+    ) -> None:
+        node = cast("Each", operation.node)
+        self._frame = frame
+        self._operation = operation
+        self._put = put
+        self._ordered = node.ordered
+        self._places = trio.Semaphore(cast("int", node.at_once))
+        self._started = 0
+        self._next = 0
+        self._early: dict[int, object] = {}
+        """Values whose turn has not come; they are in hand, so there are few."""
+        self._error: Exception | None = None
+
+    async def start(self, item: object) -> None:
+        """Start the body of the next item, when there is a place for it."""
+        await self._places.acquire()
+        self.nursery.start_soon(self._run, self._started, item)
+        self._started += 1
+
+    def check(self) -> None:
+        """Raise the first error of a body, if there was one."""
+        if self._error is not None:
+            raise self._error
+
+    async def _run(self, index: int, item: object) -> None:
+        try:
+            value = await self._value(index, item)
+            if value is not NOTHING:
+                await self._pass_on(index, value)
+        except Exception as error:  # noqa: BLE001 - kept, and raised by `check`, not in a group
+            self._error = self._error or error
+            self.nursery.cancel_scope.cancel()
+
+    async def _value(self, index: int, item: object) -> object:
+        outer, operation = self._frame, self._operation
+        block = cast("Block", operation.body)
+        path = f"{outer.path}{operation.name}[{index}]/"
+        frame = Frame(outer.run, block, path, {}, outer.scope_of(operation))
+        for there, here in block.imports:
+            frame.values[here] = outer.values[there]
+        if block.item is not None:
+            frame.values[block.item] = item
+
+        async def take(source: Source) -> object:
+            return read(frame, source)
+
+        return await frame.enter(0, take)
+
+    async def _pass_on(self, index: int, value: object) -> None:
+        """Pass on what can be: the value itself, or in order, all whose turn has come."""
+        if not self._ordered:
+            await self._put(value)
+            self._places.release()
+            return
+        self._early[index] = value
+        if index != self._next:
+            return  # whoever's turn it is will take this one along
+        while self._next in self._early:
+            await self._put(self._early.pop(self._next))
+            self._places.release()
+            self._next += 1

@@ -1,0 +1,219 @@
+"""The engine: the house that runs live in."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from typing import Any, ParamSpec, TypeVar, overload
+
+import trio
+
+from orchestra.engine.run import Run
+from orchestra.errors import BindingError, InputError, LimitExceededError
+from orchestra.graph.annotations import MISSING, accepts, spell
+from orchestra.graph.pipelines import Pipeline
+from orchestra.compiler.plan import Plan, plan
+from orchestra.graph.policy import Limits
+from orchestra.protocols import Bindings, Embedder, Model, Stream, VectorStore
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+_THREADS = 40  # trio's own default for a whole process
+
+
+class NoBindings:
+    """A deployment with nothing in it: no model, no embedder, no store."""
+
+    def names(self, seam: str) -> tuple[str, ...]:
+        """No names."""
+        del seam
+        return ()
+
+    def model(self, name: str) -> Model:
+        """Always raises BindingError."""
+        raise BindingError(f"there is no model {name!r}: the engine was opened without bindings")
+
+    def embedder(self, name: str) -> Embedder:
+        """Always raises BindingError."""
+        raise BindingError(
+            f"there is no embedder {name!r}: the engine was opened without bindings"
+        )
+
+    def store(self, name: str) -> VectorStore:
+        """Always raises BindingError."""
+        raise BindingError(f"there is no store {name!r}: the engine was opened without bindings")
+
+
+class Engine:
+    """Runs pipelines. Opened with `open_engine`; every run ends before it is closed."""
+
+    def __init__(self, nursery: trio.Nursery, bindings: Bindings, limits: Limits) -> None:
+        self.bindings = bindings
+        self.limits = limits
+        self._nursery = nursery
+        self._runs: dict[str, Run] = {}
+        self._plans: dict[Pipeline[..., object], Plan] = {}
+        self._threads = trio.CapacityLimiter(_THREADS)
+        self._idle = trio.Event()
+
+    @property
+    def runs(self) -> Mapping[str, Run]:
+        """The runs in flight, by id."""
+        return self._runs
+
+    def plan(self, pipeline: Pipeline[..., object] | Plan) -> Plan:
+        """What this deployment does with a pipeline; made once and kept.
+
+        Raises:
+            CheckError: the pipeline has problems; all of them are in it.
+        """
+        if isinstance(pipeline, Plan):
+            return pipeline
+        made = self._plans.get(pipeline)
+        if made is None:
+            made = self._plans[pipeline] = plan(pipeline, self.bindings)
+        return made
+
+    def start(
+        self,
+        pipeline: Pipeline[..., object] | Plan,
+        inputs: Mapping[str, object],
+        *,
+        deadline_s: float | None = None,
+    ) -> Run:
+        """Start a run in a task of its own; attach to its journal before the next await,
+        and no event is missed.
+
+        Raises:
+            CheckError: the pipeline has problems.
+            InputError: an input is missing, unknown, or of the wrong type.
+            LimitExceededError: there are `Limits.runs` runs in flight already.
+        """
+        run = self._make(pipeline, inputs, deadline_s)
+        self._nursery.start_soon(self._execute, run, name=f"run {run.pipeline}")
+        return run
+
+    @overload
+    async def run(  # type: ignore[overload-overlap]
+        self, pipeline: Pipeline[P, Stream[str]], *args: P.args, **kwargs: P.kwargs
+    ) -> str: ...
+    @overload
+    async def run(  # type: ignore[overload-overlap]
+        self, pipeline: Pipeline[P, Stream[bytes]], *args: P.args, **kwargs: P.kwargs
+    ) -> bytes: ...
+    @overload
+    async def run(
+        self, pipeline: Pipeline[P, Stream[T]], *args: P.args, **kwargs: P.kwargs
+    ) -> list[T]: ...
+    @overload
+    async def run(self, pipeline: Pipeline[P, T], *args: P.args, **kwargs: P.kwargs) -> T: ...
+    async def run(self, pipeline: Pipeline[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """The result of a run, in this task: cancelling it cancels the run.
+
+        A stream's result is what `collect` makes of it.
+
+        Raises:
+            CheckError: the pipeline has problems.
+            InputError: an input is missing, unknown, or of the wrong type.
+            RunCancelledError: the run was cancelled through its handle.
+            Exception: the error of the step that failed, the step's own.
+        """
+        named = dict(zip(pipeline.inputs, args, strict=False))
+        if len(args) > len(pipeline.inputs):
+            raise InputError(
+                f"pipeline {pipeline.name!r} takes {len(pipeline.inputs)} inputs, not {len(args)}"
+            )
+        run = self._make(pipeline, {**named, **kwargs}, None)
+        await self._execute(run)
+        return await run.result()
+
+    async def wait_idle(self) -> None:
+        """Wait until no run is in flight."""
+        while self._runs:
+            self._idle = trio.Event()
+            await self._idle.wait()
+
+    def cancel_all(self, reason: str) -> None:
+        """Cancel every run in flight."""
+        for run in tuple(self._runs.values()):
+            run.cancel(reason)
+
+    def _make(
+        self,
+        pipeline: Pipeline[..., object] | Plan,
+        inputs: Mapping[str, object],
+        deadline_s: float | None,
+    ) -> Run:
+        made = self.plan(pipeline)
+        if len(self._runs) >= self.limits.runs:
+            raise LimitExceededError(
+                f"{len(self._runs)} runs are in flight, and Limits(runs=...) allows no more",
+                limit="runs",
+            )
+        run = Run(
+            uuid.uuid4().hex,
+            made,
+            _complete(made.pipeline, inputs),
+            bindings=self.bindings,
+            limits=self.limits,
+            threads=self._threads,
+            deadline_s=deadline_s or made.pipeline.deadline_s or self.limits.deadline_s,
+        )
+        self._runs[run.id] = run
+        return run
+
+    async def _execute(self, run: Run) -> None:
+        try:
+            await run.execute()
+        finally:
+            del self._runs[run.id]
+            if not self._runs:
+                self._idle.set()
+
+
+@asynccontextmanager
+async def open_engine(
+    bindings: Bindings | None = None, *, limits: Limits | None = None
+) -> AsyncIterator[Engine]:
+    """An engine, for as long as the context lasts; leaving it cancels the runs in flight.
+
+    Without bindings, pipelines can use no model, embedder or store.
+    """
+    async with trio.open_nursery() as nursery:
+        engine = Engine(nursery, bindings or NoBindings(), limits or Limits())
+        try:
+            yield engine
+        finally:
+            engine.cancel_all("the engine was closed")
+            nursery.cancel_scope.cancel()
+
+
+def _complete(
+    pipeline: Pipeline[..., object], inputs: Mapping[str, object]
+) -> Mapping[str, object]:
+    """All inputs of a run, with their defaults, each of the right type."""
+    for name in inputs:
+        if name not in pipeline.inputs:
+            known = ", ".join(pipeline.inputs) or "none"
+            raise InputError(
+                f"pipeline {pipeline.name!r} has no input {name!r}; its inputs are: {known}",
+                field=name,
+            )
+    complete = {}
+    for name, node in pipeline.inputs.items():
+        value = inputs.get(name, node.default)
+        if value is MISSING:
+            raise InputError(
+                f"pipeline {pipeline.name!r} was not given {name!r}, {spell(node.annotation)}",
+                field=name,
+            )
+        if not accepts(node.annotation, value):
+            raise InputError(
+                f"input {name!r} of pipeline {pipeline.name!r} takes {spell(node.annotation)}, "
+                f"and was given {value!r:.200}",
+                field=name,
+            )
+        complete[name] = value
+    return complete

@@ -1,0 +1,185 @@
+"""Frames: one activation of a block.
+
+A frame has a slot for each node's value and counts, for each operation, what it still
+waits for. When that comes down to nothing the operation starts: nobody polls, and
+nobody keeps step with anybody else. So a value edge is a channel that is used once;
+and a region that is not entered leaves its slots empty for ever, which is how the
+steps in it know that this way was not taken.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Awaitable, Callable, Mapping
+from typing import TYPE_CHECKING, TypeVar
+
+import trio
+
+from orchestra.engine.lane import Lane
+from orchestra.engine.scope import NOTHING, Nothing, Scope
+from orchestra.events import StepSkipped
+from orchestra.compiler.blocks import Block, Operation, Source
+
+if TYPE_CHECKING:
+    from orchestra.engine.run import Run
+
+T = TypeVar("T")
+
+
+class Frame:
+    """The slots of a block that is running, and the scopes of its regions."""
+
+    __slots__ = (
+        "_settled",
+        "_waiting_plain",
+        "_waits",
+        "block",
+        "lanes",
+        "outer",
+        "path",
+        "run",
+        "scopes",
+        "values",
+    )
+
+    def __init__(
+        self, run: Run, block: Block, path: str, inputs: Mapping[str, object], outer: Scope | None
+    ) -> None:
+        self.run = run
+        self.block = block
+        self.path = path
+        self.outer = outer
+        self.values: list[object] = [None] * block.size
+        self.lanes: dict[int, list[Lane[object]]] = {}
+        self.scopes: list[Scope | None] = [None] * len(block.regions)
+        self._waits = list(block.waits)
+        self._settled = bytearray(block.size)
+        """1 for the slots that have started, or never will."""
+        self._waiting_plain: deque[Operation] | None = None
+        for slot, value in block.constants:
+            self.values[slot] = value
+        for slot, name in block.inputs:
+            self.values[slot] = inputs[name]
+
+    async def enter(self, index: int, take: Callable[[Source], Awaitable[T]]) -> T | Nothing:
+        """Start a region and `take` what it is for; all in it has ended on return.
+
+        `NOTHING` if the region was closed before `take` was done.
+
+        Raises:
+            Exception: the first error of a step in it, as the step raised it.
+        """
+        region = self.block.regions[index]
+        result: T | Nothing = NOTHING
+        scope: Scope | None = None
+        outer = self.outer if region.inside is None else self.scopes[region.inside]
+        try:
+            async with trio.open_nursery() as nursery:
+                scope = self.scopes[index] = Scope(nursery, outer)
+                for slot in region.members:
+                    self._count(slot)
+                try:
+                    await scope.ready.wait()
+                    result = await take(region.source)
+                except Exception as error:  # noqa: BLE001 - kept, and raised below, not in a group
+                    scope.fail(error)
+                else:
+                    scope.close("nobody needs it any more")
+        finally:
+            stopped = scope.stopped if scope is not None else None
+            self.settle(index, stopped or self.run.stopped)
+        if scope.error is not None:
+            raise scope.error
+        return result
+
+    def settle(self, index: int, reason: str) -> None:
+        """Record what in a region never started as skipped, and leave the lanes it would read."""
+        region = self.block.regions[index]
+        for slot in region.members:
+            if self._settled[slot]:
+                continue
+            self._settled[slot] = 1
+            operation = self.block.operations[slot]
+            if operation is None:
+                self._leave(region.source.slot, region.source.lane)
+                continue
+            self.run.journal.append(StepSkipped, self.path + operation.name, reason)
+            self.leave(operation)
+            for inner in operation.regions:
+                self.settle(inner, reason)
+
+    def scope_of(self, operation: Operation) -> Scope:
+        """The scope that a started operation runs in."""
+        scope = self.scopes[operation.region]
+        assert scope is not None, "an operation starts in an open scope"
+        return scope
+
+    def deliver(self, operation: Operation, value: object) -> None:
+        """Fill an operation's slot, and start what has waited for nothing else."""
+        self.values[operation.slot] = value
+        for slot in operation.values:
+            self._count(slot)
+
+    def open_lanes(
+        self, operation: Operation, on_leave: Callable[[], None]
+    ) -> list[Lane[object]]:
+        """A lane for each reader of an operation's chunks, and the readers started.
+
+        `on_leave` is called when the last reader has left before the end.
+        """
+        bound = self.run.limits.lane_chunks
+        lanes: list[Lane[object]] = []
+
+        def left() -> None:
+            if all(lane.left for lane in lanes):
+                on_leave()
+
+        lanes += [Lane(bound, left) for _ in operation.lanes]
+        self.lanes[operation.slot] = lanes
+        for slot, lane in zip(operation.lanes, lanes, strict=True):
+            if self._settled[slot]:  # the reader was skipped before there was anything to read
+                lane.leave()
+            self._count(slot)
+        return lanes
+
+    def leave(self, operation: Operation) -> None:
+        """Say for an operation that it will not read on."""
+        for slot, lane in operation.lane_reads:
+            self._leave(slot, lane)
+
+    def _leave(self, slot: int, lane: int | None) -> None:
+        lanes = self.lanes.get(slot)
+        if lanes is not None and lane is not None:
+            lanes[lane].leave()
+
+    def _count(self, slot: int) -> None:
+        """One thing less for the slot's operation to wait for."""
+        self._waits[slot] -= 1
+        if self._waits[slot] or self._settled[slot]:
+            return
+        operation = self.block.operations[slot]
+        index = self.block.outlets[slot] if operation is None else operation.region
+        scope = self.scopes[index]
+        assert scope is not None, "the last thing to wait for is there after the region's start"
+        if scope.stopped is not None:
+            return
+        self._settled[slot] = 1
+        if operation is None:
+            scope.ready.set()
+        elif operation.plain:
+            self._run_plain(operation)
+        else:
+            task = self.run.task_of(operation)
+            scope.nursery.start_soon(task, self, operation, name=operation.name)
+
+    def _run_plain(self, operation: Operation) -> None:
+        """Run a plain step on the spot; in a loop, as one may wake the next, and that the next."""
+        if self._waiting_plain is not None:
+            self._waiting_plain.append(operation)
+            return
+        self._waiting_plain = deque([operation])
+        try:
+            while self._waiting_plain:
+                self.run.run_plain(self, self._waiting_plain.popleft())
+        finally:
+            self._waiting_plain = None

@@ -1,0 +1,111 @@
+"""Lanes: the bounded channel on a stream edge, with one writer and one reader.
+
+A trio memory channel costs two reschedulings a chunk. A lane only parks: a writer runs
+on until the lane is full, a reader until it is empty, so whatever is ready together
+moves together. Both are checkpoints at least once in every `bound` chunks, because
+neither can pass the other by more.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from typing import Generic, Self, TypeVar
+
+import trio
+
+C = TypeVar("C")
+
+
+class Lane(Generic[C]):
+    """Chunks on their way from one step to another, at most `bound` of them."""
+
+    __slots__ = ("_bound", "_chunks", "_closed", "_left", "_on_leave", "_reader", "_writer")
+
+    def __init__(self, bound: int, on_leave: Callable[[], None]) -> None:
+        self._bound = bound
+        self._on_leave = on_leave
+        self._chunks: deque[C] = deque()
+        self._closed = False
+        self._left = False
+        self._reader: trio.lowlevel.Task | None = None
+        self._writer: trio.lowlevel.Task | None = None
+
+    def __len__(self) -> int:
+        return len(self._chunks)
+
+    @property
+    def left(self) -> bool:
+        """Whether its reader has left."""
+        return self._left
+
+    async def put(self, chunk: C) -> None:
+        """Append a chunk, waiting while the lane is full; nothing once the reader has left.
+
+        Cancelled while it waits, the chunk is not in the lane.
+        """
+        while len(self._chunks) >= self._bound and not self._left:
+            self._writer = trio.lowlevel.current_task()
+            await trio.lowlevel.wait_task_rescheduled(self._abort_writer)
+        if not self._left:
+            self._chunks.append(chunk)
+            self._wake_reader()
+
+    def close(self) -> None:
+        """Say that the last chunk has been put. Not called when the writer failed."""
+        self._closed = True
+        self._wake_reader()
+
+    def leave(self) -> None:
+        """Say that nobody will read on; the chunks are dropped and the writer is freed."""
+        if not self._left:
+            self._left = True
+            self._chunks.clear()
+            self._wake_writer()
+            if not self._closed:
+                self._on_leave()
+
+    async def receive(self) -> tuple[C, ...]:
+        """All chunks that are here, waiting for one; empty after the last."""
+        while not self._chunks:
+            if self._closed:
+                return ()
+            await self._wait_chunk()
+        batch = tuple(self._chunks)
+        self._chunks.clear()
+        self._wake_writer()
+        return batch
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> C:
+        while not self._chunks:
+            if self._closed:
+                raise StopAsyncIteration
+            await self._wait_chunk()
+        chunk = self._chunks.popleft()
+        self._wake_writer()
+        return chunk
+
+    async def _wait_chunk(self) -> None:
+        self._reader = trio.lowlevel.current_task()
+        await trio.lowlevel.wait_task_rescheduled(self._abort_reader)
+
+    def _wake_reader(self) -> None:
+        task, self._reader = self._reader, None
+        if task is not None:
+            trio.lowlevel.reschedule(task)
+
+    def _wake_writer(self) -> None:
+        task, self._writer = self._writer, None
+        if task is not None:
+            trio.lowlevel.reschedule(task)
+
+    def _abort_reader(self, _: object) -> trio.lowlevel.Abort:
+        self._reader = None
+        return trio.lowlevel.Abort.SUCCEEDED
+
+    def _abort_writer(self, _: object) -> trio.lowlevel.Abort:
+        self._writer = None
+        return trio.lowlevel.Abort.SUCCEEDED

@@ -1,0 +1,51 @@
+"""Outflow: the writing end of a step's stream, all its readers' lanes together."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+import trio
+
+from orchestra.engine.lane import Lane
+
+
+class Outflow:
+    """Where an operation puts its chunks. The slowest reader holds it back."""
+
+    __slots__ = ("_lanes", "_now_s", "chunks", "first_s")
+
+    def __init__(self, now_s: Callable[[], float]) -> None:
+        self._now_s = now_s
+        self._lanes: list[Lane[object]] = []
+        self.chunks = 0
+        self.first_s: float | None = None
+        """When the first chunk was put; None before."""
+
+    def open(self, lanes: list[Lane[object]]) -> None:
+        """Take the lanes to write to."""
+        self._lanes = lanes
+
+    @property
+    def unread(self) -> bool:
+        """Whether every reader has left."""
+        return all(lane.left for lane in self._lanes)
+
+    async def put(self, chunk: object) -> None:
+        """Pass one chunk on, waiting until every reader has room for it."""
+        if self.first_s is None:
+            self.first_s = self._now_s()
+        self.chunks += 1
+        for lane in self._lanes:
+            await lane.put(chunk)
+            if lane.left:  # a writer that never waits has to hear that it is cancelled
+                await trio.lowlevel.checkpoint_if_cancelled()
+
+    async def put_all(self, chunks: Iterable[object]) -> None:
+        """Pass several chunks on, in order."""
+        for chunk in chunks:
+            await self.put(chunk)
+
+    def close(self) -> None:
+        """Say that the last chunk has been put."""
+        for lane in self._lanes:
+            lane.close()

@@ -1,0 +1,73 @@
+"""Output: the chunks of a stream and what they make together."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from orchestra.errors import LimitExceededError
+from orchestra.graph.policy import Limits
+
+_OTHER_BYTES = 64  # what a chunk that is neither text nor bytes counts in a window
+
+
+class Output:
+    """Chunks that are kept whole, to make one value. `chunk` is their annotation."""
+
+    __slots__ = ("_chunk", "_limits", "chunks", "size_bytes")
+
+    def __init__(self, chunk: object, limits: Limits) -> None:
+        self._chunk = chunk
+        self._limits = limits
+        self.chunks: list[object] = []
+        self.size_bytes = 0
+
+    def add(self, chunk: object) -> int:
+        """Keep a chunk, and tell its size.
+
+        Raises:
+            LimitExceededError: they are over `output_chunks` or `output_bytes`.
+        """
+        size = size_bytes(chunk)
+        self.chunks.append(chunk)
+        self.size_bytes += size
+        limits = self._limits
+        if len(self.chunks) > limits.output_chunks:
+            raise _too_much("output_chunks", limits.output_chunks, "chunks")
+        if self.size_bytes > limits.output_bytes:
+            raise _too_much("output_bytes", limits.output_bytes, "bytes")
+        return size
+
+    def joined(self, *, upto: int | None = None) -> object:
+        """All the chunks, or the first `upto`, as one value."""
+        return join(self.chunks if upto is None else self.chunks[:upto], self._chunk)
+
+
+def join(chunks: Sequence[object], annotation: object) -> object:
+    """The chunks of a stream as one value: text or bytes joined, else a list."""
+    if annotation is str:
+        return "".join(chunks)  # type: ignore[arg-type]
+    if annotation is bytes:
+        return b"".join(chunks)  # type: ignore[arg-type]
+    return list(chunks)
+
+
+def has_content(chunk: object) -> bool:
+    """Whether a chunk says something: an empty string, empty bytes or None does not."""
+    return bool(chunk) if isinstance(chunk, str | bytes) else chunk is not None
+
+
+def size_bytes(chunk: object) -> int:
+    """What a chunk counts in a window: text as UTF-8, bytes as they are, all else 64."""
+    if isinstance(chunk, str):
+        return len(chunk) if chunk.isascii() else len(chunk.encode(errors="replace"))
+    if isinstance(chunk, bytes):
+        return len(chunk)
+    return _OTHER_BYTES
+
+
+def _too_much(limit: str, value: int, unit: str) -> LimitExceededError:
+    return LimitExceededError(
+        f"a stream that is kept whole is over {value} {unit}; raise Limits({limit}=...) if that "
+        "is intended",
+        limit=limit,
+    )

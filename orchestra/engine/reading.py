@@ -1,0 +1,72 @@
+"""Reading: an operation's arguments, from the slots of its frame."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from orchestra.errors import EdgeTypeError, describe
+from orchestra.graph.annotations import accepts, spell
+from orchestra.compiler.blocks import Nested, Operation, Source, Template
+from orchestra.graph.wires import Attribute
+
+if TYPE_CHECKING:
+    from orchestra.engine.frame import Frame
+
+
+def arguments(frame: Frame, operation: Operation) -> dict[str, object]:
+    """What an operation is called with, by parameter.
+
+    Raises:
+        EdgeTypeError: a value does not have the part, or the type, that is asked for.
+    """
+    named = dict(operation.constants)
+    for name, source in operation.sources:
+        named[name] = read(frame, source)
+    for name, nested in operation.nested:
+        named[name] = _fill(frame, nested)
+    return named
+
+
+def read(frame: Frame, source: Source) -> object:
+    """What a source carries: a value, or the part of one, or the lane of a stream.
+
+    Raises:
+        EdgeTypeError: the value does not have the part, or the type, that is asked for.
+    """
+    if source.lane is not None:
+        return frame.lanes[source.slot][source.lane]
+    value = frame.values[source.slot]
+    if source.path:
+        value = _part(value, source)
+    if source.expects is not None and not accepts(source.expects, value):
+        raise EdgeTypeError(
+            f"{source.spelled} is {value!r:.200}, a {type(value).__name__}, but {source.into} "
+            f"takes {spell(source.expects)}; annotate it as what it is, or convert it in a step"
+        )
+    return value
+
+
+def _part(value: object, source: Source) -> object:
+    for part in source.path:
+        try:
+            if isinstance(part, Attribute):
+                value = getattr(value, part.name)
+            else:
+                value = value[part.key]  # type: ignore[index]
+        except (AttributeError, LookupError, TypeError) as error:
+            raise EdgeTypeError(
+                f"{source.into} reads {source.spelled}, but {value!r:.200} has no `{part}`: "
+                f"{describe(error)}"
+            ) from error
+    return value
+
+
+def _fill(frame: Frame, template: Template) -> object:
+    if isinstance(template, Source):
+        return read(frame, template)
+    if not isinstance(template, Nested):
+        return template
+    if template.container is dict:
+        return {key: _fill(frame, part) for key, part in template.parts}
+    parts = [_fill(frame, part) for _, part in template.parts]
+    return parts if template.container is list else tuple(parts)

@@ -1,0 +1,205 @@
+"""Runs: one execution of a plan. A nursery of step tasks, and the journal they write."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from typing import TYPE_CHECKING, cast
+
+import attrs
+import trio
+
+from orchestra.engine import tasks
+from orchestra.engine.context import StepContext
+from orchestra.engine.frame import Frame
+from orchestra.engine.journal import Journal
+from orchestra.engine.lane import Lane
+from orchestra.engine.output import Output
+from orchestra.engine.reading import read
+from orchestra.engine.scope import Nothing
+from orchestra.errors import DeadlineError, RunCancelledError
+from orchestra.events import RunCancelled, RunFailed, RunFinished, RunStarted
+
+if TYPE_CHECKING:
+    from orchestra.compiler.blocks import Operation, Source
+    from orchestra.compiler.plan import Plan
+    from orchestra.graph.policy import Limits
+    from orchestra.protocols import Bindings
+    from orchestra.values import Usage
+
+
+@attrs.frozen
+class Blame:
+    """Where a run's error came from."""
+
+    step: str
+    where: str
+
+
+class Run:
+    """One execution of a plan. Everything it does is in its `journal`."""
+
+    def __init__(  # noqa: PLR0913 - an engine makes it, and knows all of this
+        self,
+        run_id: str,
+        plan: Plan,
+        inputs: Mapping[str, object],
+        *,
+        bindings: Bindings,
+        limits: Limits,
+        threads: trio.CapacityLimiter,
+        deadline_s: float | None,
+    ) -> None:
+        self.id = run_id
+        self.plan = plan
+        self.limits = limits
+        self.threads = threads
+        self.usages: dict[str, Usage] = {}
+        """What running steps have reported; taken out when they finish."""
+        self._inputs = inputs
+        self._bindings = bindings
+        self._deadline_s = deadline_s
+        self._began_s = trio.current_time()
+        self._ended = trio.Event()
+        self._scope = trio.CancelScope()
+        self._reason = "the task that ran it was cancelled"
+        self._cancelled = False
+        self._finished = False
+        self._value: object = None
+        self._error: Exception | None = None
+        self._blame: dict[int, Blame] = {}
+        self._timings_s: dict[str, float] = {}
+        self._usage: Usage | None = None
+        outlet = plan.block.regions[0].source
+        self.journal = Journal(limits, Output(outlet.chunk, limits), self.now_s)
+
+    @property
+    def pipeline(self) -> str:
+        """The name of its pipeline."""
+        return self.plan.pipeline.name
+
+    @property
+    def ended(self) -> bool:
+        """Whether its last event has been written."""
+        return self.journal.ended
+
+    async def wait_ended(self) -> None:
+        """Wait until its last event has been written. Cancelling the wait leaves it running."""
+        await self._ended.wait()
+
+    async def result(self) -> object:
+        """Its result, waiting for it. Cancelling the wait leaves it running.
+
+        Raises:
+            RunCancelledError: it was cancelled.
+            Exception: the error of the step that failed, the step's own.
+        """
+        await self.wait_ended()
+        if self._error is not None:
+            raise self._error
+        return self._value
+
+    def cancel(self, reason: str) -> None:
+        """Stop it: every step sees `Cancelled` now. Nothing happens if it has ended."""
+        if not self.ended and not self._scope.cancel_called:
+            self._reason = reason
+            self._cancelled = True
+            self._scope.cancel()
+
+    # ------------------------------------------------- for the engine's own tasks
+
+    async def execute(self) -> None:
+        """Run to the end; never raises but `Cancelled`. Called once, by the engine."""
+        limit_s = self._deadline_s
+        if limit_s is not None:
+            self._scope.deadline = self._began_s + limit_s
+        self.journal.append(RunStarted, self.id, self.pipeline)
+        try:
+            with self._scope:
+                await self._execute()
+        finally:
+            self._end()
+
+    async def _execute(self) -> None:
+        frame = Frame(self, self.plan.block, "", self._inputs, None)
+        try:
+            value = await frame.enter(0, self._emit(frame))
+        except Exception as error:  # noqa: BLE001 - it is the run's outcome
+            self._error = error
+        else:
+            if not isinstance(value, Nothing):
+                self._value = value
+                self._finished = True
+
+    def _emit(self, frame: Frame) -> Callable[[Source], Awaitable[object]]:
+        async def emit(source: Source) -> object:
+            got = read(frame, source)
+            if source.lane is None:
+                return got
+            lane, journal = cast("Lane[object]", got), self.journal
+            while batch := await lane.receive():
+                for chunk in batch:
+                    await journal.room()
+                    journal.delta(chunk)
+            return journal.output.joined()
+
+        return emit
+
+    def _end(self) -> None:
+        """Write the last event. Nothing here waits: it may run while being cancelled."""
+        journal, error = self.journal, self._error
+        if self._finished:
+            journal.append(RunFinished, self._value, self._timings_s, self._usage)
+        elif error is None and self._deadline_passed:
+            limit = f"deadline_s={self._deadline_s:g} s"
+            error = DeadlineError(
+                f"pipeline {self.pipeline!r} was not done within {limit}", limit="deadline_s"
+            )
+        elif error is None:
+            error = RunCancelledError(self._reason)
+            journal.append(RunCancelled, self._reason)
+        self._error = error
+        if not journal.ended and error is not None:
+            blame = self._blame.get(id(error), Blame("", ""))
+            name = type(error).__name__
+            journal.append(RunFailed, name, str(error), blame.step or None, blame.where or None)
+        self._ended.set()
+
+    @property
+    def _deadline_passed(self) -> bool:
+        return self._scope.cancel_called and not self._cancelled
+
+    @property
+    def stopped(self) -> str:
+        """Why its steps are being stopped, if they are."""
+        if self._deadline_passed:
+            return f"deadline_s={self._deadline_s:g} s passed"
+        return self._reason
+
+    def now_s(self) -> float:
+        """Seconds since it began."""
+        return trio.current_time() - self._began_s
+
+    def context(self, step: str) -> StepContext:
+        """What a step of it is given when it asks for a context."""
+        return StepContext(self.id, step, self._bindings, self.usages)
+
+    def account(self, step: str, duration_s: float, usage: Usage | None) -> None:
+        """Keep what a finished step took; durations only of steps that run once."""
+        if "]" not in step:
+            self._timings_s[step] = duration_s
+        if usage is not None:
+            self._usage = usage if self._usage is None else self._usage + usage
+
+    def blame(self, error: Exception, step: str, where: str) -> None:
+        """Note on a step's error where it came from; the innermost step is the one named."""
+        if id(error) not in self._blame:
+            self._blame[id(error)] = Blame(step, where)
+            error.add_note(f"in step {step!r} of pipeline {self.pipeline!r}, called at {where}")
+
+    def task_of(self, operation: Operation) -> Callable[..., Awaitable[None]]:
+        """The task that runs an operation."""
+        return tasks.task_of(operation)
+
+    def run_plain(self, frame: Frame, operation: Operation) -> None:
+        """Run a plain step on the spot."""
+        tasks.run_plain(frame, operation)

@@ -1,0 +1,136 @@
+"""Whether a value fits an annotation: the check at run time, where `fits` could only say MAY."""
+
+from __future__ import annotations
+
+import typing
+from collections import abc
+from typing import Any, Literal, NewType, TypeVar, get_origin
+
+from orchestra.graph import classes
+from orchestra.graph.shapes import (
+    MISSING,
+    alternatives,
+    arguments,
+    fields,
+    parts,
+    plain,
+    required_keys,
+    same,
+    tuple_items,
+)
+
+
+def accepts(target: object, value: object) -> bool:
+    """Whether this value may be given to a parameter annotated `target`.
+
+    Looks at every element of a container, and at no element of an iterator. What is not
+    understood is accepted. Never raises, whatever the value's own methods do.
+    """
+    if type(value) is target:  # nearly every value that arrives; the rest costs microseconds
+        return True
+    try:
+        return _accepts(target, value)
+    except Exception:  # noqa: BLE001 - `__iter__`, `__eq__`, `__class__` are the value's own
+        return True
+
+
+def is_anything(annotation: object) -> bool:
+    """Whether it takes every value: Any, object, or no annotation."""
+    annotation = plain(annotation)
+    return annotation is Any or annotation is object
+
+
+def is_nothing(annotation: object) -> bool:
+    """Whether it takes no value: Never, NoReturn."""
+    return any(annotation is bottom for bottom in _BOTTOMS)
+
+
+_BOTTOMS: tuple[object, ...] = (typing.Never, typing.NoReturn)
+
+
+def is_among(value: object, values: abc.Iterable[object]) -> bool:
+    """Whether a Literal of `values` has this value, of this type: `True == 1`, but both differ."""
+    return any(type(value) is type(each) and value == each for each in values)
+
+
+def bound(variable: TypeVar) -> object:
+    """What a type variable stands for at most; Any where it is not said."""
+    return Any if variable.__bound__ is None else variable.__bound__
+
+
+def _accepts(target: object, value: object) -> bool:
+    if type(value) is target:
+        return True
+    target = plain(target)
+    if is_anything(target):
+        return True
+    members = alternatives(target)
+    if len(members) > 1:
+        return any(_accepts(member, value) for member in members)
+    if isinstance(target, TypeVar):
+        return _accepts(bound(target), value)
+    if isinstance(target, NewType):
+        return _accepts(target.__supertype__, value)
+    origin, given = parts(target)
+    if origin is Literal:
+        return is_among(value, given)
+    if not isinstance(origin, type):
+        return not is_nothing(target)
+    if typing.is_typeddict(origin):
+        return _accepts_keys(target, value)
+    if not classes.is_instance(value, origin):
+        return False
+    return get_origin(target) is None or _accepts_inside(target, value)
+
+
+def _accepts_keys(target: object, value: object) -> bool:
+    if not isinstance(value, dict) or not required_keys(parts(target)[0]) <= value.keys():
+        return False
+    hints = fields(target)
+    return all(_accepts(hints[key], item) for key, item in value.items() if key in hints)
+
+
+def _accepts_inside(target: object, value: object) -> bool:
+    """Whether what a subscripted class holds fits the arguments."""
+    origin, given = parts(target)
+    items = tuple_items(target)
+    if isinstance(value, tuple) and items is not None:
+        return len(items) == len(value) and all(map(_accepts, items, value))
+    if isinstance(value, type) and origin is type:
+        return _accepts_class(given[0], value)
+    pairs = arguments(target, abc.Mapping) if isinstance(value, abc.Mapping) else None
+    if isinstance(value, abc.Mapping) and pairs:
+        return all(_accepts(pairs[0], k) and _accepts(pairs[1], v) for k, v in value.items())
+    held = arguments(target, abc.Iterable) or arguments(target, abc.Container)
+    if isinstance(value, abc.Collection) and held:
+        return all(_accepts(held[0], item) for item in _told_apart(value))
+    return _accepts_fields(target, value)
+
+
+def _told_apart(value: abc.Collection[object]) -> abc.Collection[object]:
+    """The elements; only the first where all are of one type, for `range(10**12)` is a value."""
+    return value[:1] if isinstance(value, (str, bytes, bytearray, range)) else value
+
+
+def _accepts_class(wanted: object, cls: type) -> bool:
+    """Whether the class itself fits a `type[wanted]`."""
+    wanted = plain(wanted)
+    members = alternatives(wanted)
+    if len(members) > 1:
+        return any(_accepts_class(member, cls) for member in members)
+    if isinstance(wanted, TypeVar):
+        return _accepts_class(bound(wanted), cls)
+    origin = parts(wanted)[0]
+    if is_anything(wanted) or not isinstance(origin, type) or classes.is_protocol(origin):
+        return True
+    return classes.inherits(cls, origin)
+
+
+def _accepts_fields(target: object, value: object) -> bool:
+    """Looks at those attributes whose annotation the arguments of the generic class decide."""
+    open_hints = fields(parts(target)[0])
+    for name, hint in fields(target).items():
+        held = getattr(value, name, MISSING)
+        if held is not MISSING and not same(hint, open_hints[name]) and not _accepts(hint, held):
+            return False
+    return True

@@ -1,0 +1,260 @@
+"""What the compiler reads from annotations: names for people, parts of values, chunks of streams.
+
+Whether one fits another is decided in `fits`; its two functions are passed on from here, so that
+whoever reads annotations imports one module. Three answers about a part (`member`, `item`,
+`element`):
+
+* an annotation: where the value has the part, it is of this type;
+* `Any`: there may be such a part;
+* `MISSING`: there is certainly none.
+
+Of a union, those members count that have the part: whether the value is one of them shows later.
+"""
+
+from __future__ import annotations
+
+import enum
+import inspect
+import json
+import operator
+import typing
+from collections import abc
+from functools import cached_property
+from types import NoneType
+from typing import Any, ForwardRef, Literal, NewType, SupportsIndex, TypeVar, get_origin
+
+from orchestra.errors import DefinitionError
+from orchestra.graph import classes
+from orchestra.graph.acceptance import accepts
+from orchestra.graph.builtin_bases import generic
+from orchestra.graph.fits import Fit, compare
+from orchestra.graph.shapes import (
+    MISSING,
+    alternatives,
+    arguments,
+    callable_of,
+    fields,
+    is_alias,
+    is_union,
+    parts,
+    plain,
+    returned,
+    tuple_items,
+    union,
+)
+from orchestra.protocols import Stream
+
+__all__ = [
+    "MISSING",
+    "Fit",
+    "accepts",
+    "chunk_of",
+    "compare",
+    "element",
+    "hints",
+    "item",
+    "member",
+    "spell",
+    "yielded",
+]
+
+
+def spell(annotation: object) -> str:
+    """The annotation as a person writes it: `list[Passage]`, `str | None`, without modules.
+
+    What is `Annotated` is spelled without its metadata, and what is not annotated as `Any`.
+    """
+    annotation = annotation if is_alias(annotation) else plain(annotation)
+    origin, given = parts(annotation)
+    if is_union(annotation):
+        members = sorted(given, key=lambda each: each is NoneType)  # a person writes None last
+        return " | ".join(dict.fromkeys(spell(each) for each in members))
+    if origin is Literal:
+        return f"Literal[{', '.join(_spell_value(each) for each in given)}]"
+    if isinstance(annotation, list):  # the parameters of a Callable
+        return f"[{', '.join(spell(each) for each in annotation)}]"
+    if get_origin(annotation) is None:
+        return _spell_name(annotation)
+    star = "*" if getattr(annotation, "__unpacked__", False) else ""
+    return f"{star}{_spell_name(origin)}[{', '.join(spell(each) for each in given) or '()'}]"
+
+
+def member(annotation: object, name: str) -> object:
+    """The annotation of the attribute `name` of values of this type.
+
+    A property is what it returns; a method is a Callable that returns it. MISSING where the
+    class spells out its attributes (attrs, dataclass, NamedTuple, `str`, ...) without this one.
+    """
+    return _part(annotation, lambda each: _member(each, name))
+
+
+def item(annotation: object, key: object) -> object:
+    """The annotation of `value[key]`; MISSING also where a key of this type or place is impossible.
+
+    A slice of a list is the list, of a tuple of fixed length a tuple.
+    """
+    return _part(annotation, lambda each: _item(each, key))
+
+
+def element(annotation: object) -> object:
+    """The annotation of what iterating over the value gives; of a mapping its keys."""
+    return _part(annotation, _element)
+
+
+def chunk_of(annotation: object) -> object | None:
+    """C of `Stream[C]`, Any of a bare `Stream`; None for what is not a stream."""
+    return _first_argument(annotation, (Stream,))
+
+
+def yielded(annotation: object) -> object | None:
+    """C of `AsyncIterator[C]`, `AsyncIterable[C]` or `AsyncGenerator[C, S]`; None for the rest."""
+    return _first_argument(annotation, (abc.AsyncIterator, abc.AsyncIterable, abc.AsyncGenerator))
+
+
+def hints(function: abc.Callable[..., object]) -> dict[str, object]:
+    """The function's annotations by parameter, with `return`; names and strings resolved.
+
+    Raises:
+        DefinitionError: an annotation cannot be evaluated; names the function and its line.
+    """
+    try:
+        return dict(typing.get_type_hints(function, include_extras=True))
+    except NameError as error:
+        raise DefinitionError(
+            f"{_where(function)}: {_name(function)}() is annotated with {error.name!r}, which has "
+            "no value at run time; import it at the top of the module and not under "
+            "`if TYPE_CHECKING:` (a class of a function's own must move to the module)"
+        ) from error
+    except Exception as error:
+        raise DefinitionError(
+            f"{_where(function)}: an annotation of {_name(function)}() cannot be evaluated "
+            f"({type(error).__name__}: {error}); write a type that Python can evaluate, such as "
+            "`list[str] | None`"
+        ) from error
+
+
+# --- the parts of one type ---------------------------------------------------------------------
+
+
+def _part(annotation: object, of: abc.Callable[[object], object]) -> object:
+    """The part of whichever members of a union have it."""
+    annotation = plain(annotation)
+    if isinstance(annotation, NewType):
+        return _part(annotation.__supertype__, of)
+    if isinstance(annotation, TypeVar) and annotation.__bound__ is not None:
+        return _part(annotation.__bound__, of)
+    members = alternatives(annotation)
+    if len(members) > 1:
+        held = [part for part in (_part(each, of) for each in members) if part is not MISSING]
+        return union(held) if held else MISSING
+    if annotation is Any or annotation is object:
+        return Any
+    origin, given = parts(annotation)
+    found = of(type(given[0]) if origin is Literal else annotation)
+    return NoneType if found is None else found
+
+
+def _member(annotation: object, name: str) -> object:
+    cls = parts(annotation)[0]
+    if not isinstance(cls, type):
+        return Any
+    if typing.is_typeddict(cls):
+        return _member(dict, name)  # its keys are items, not attributes
+    known = fields(annotation)
+    if name in known:
+        return known[name]
+    if not classes.has_member(cls, name):
+        return MISSING if classes.is_closed(cls) else Any
+    found = inspect.getattr_static(cls, name, None)
+    if isinstance(found, property | cached_property):
+        return returned(annotation, name)
+    return callable_of(returned(annotation, name)) if inspect.isroutine(found) else Any
+
+
+def _item(annotation: object, key: object) -> object:
+    cls = parts(annotation)[0]
+    items = tuple_items(annotation)
+    if items is not None:
+        return _tuple_item(items, key)
+    if typing.is_typeddict(cls):
+        return fields(annotation).get(key, MISSING) if isinstance(key, str) else MISSING
+    pair = arguments(annotation, abc.Mapping)
+    if pair is not None:
+        given = pair or (Any, Any)
+        return given[1] if accepts(given[0], key) else MISSING
+    sequence = arguments(annotation, abc.Sequence)
+    if sequence is None:
+        return _by_method(annotation, "__getitem__")
+    held = sequence[0] if sequence else Any
+    if isinstance(key, slice):
+        return annotation if cls in _SLICED_ALIKE else generic(abc.Sequence, held)
+    return held if isinstance(key, SupportsIndex) else MISSING
+
+
+_SLICED_ALIKE = (str, bytes, bytearray, range, list, tuple, abc.Sequence, abc.MutableSequence)
+
+
+def _tuple_item(items: tuple[object, ...], key: object) -> object:
+    if isinstance(key, slice):
+        return generic(tuple, *items[key])
+    try:
+        return items[operator.index(key)] if isinstance(key, SupportsIndex) else MISSING
+    except IndexError:
+        return MISSING
+
+
+def _element(annotation: object) -> object:
+    given = arguments(annotation, abc.Iterable)
+    if given is not None:
+        return given[0] if given else Any
+    return Any if _by_method(annotation, "__getitem__") is not MISSING else MISSING
+
+
+def _by_method(annotation: object, method: str) -> object:
+    """What a special method gives; it stands on the class, so a concrete class has it or not."""
+    cls = parts(annotation)[0]
+    if not isinstance(cls, type):
+        return Any
+    found = returned(annotation, method)
+    return Any if found is MISSING and classes.is_loose(cls) else found
+
+
+def _first_argument(annotation: object, origins: tuple[object, ...]) -> object | None:
+    origin, given = parts(plain(annotation))
+    if not any(origin is each for each in origins):
+        return None
+    found = given[0] if given else Any
+    return NoneType if found is None else found
+
+
+# --- words -------------------------------------------------------------------------------------
+
+
+def _spell_name(annotation: object) -> str:
+    if annotation is NoneType:
+        return "None"
+    if annotation is ...:
+        return "..."
+    if isinstance(annotation, str | ForwardRef):
+        return getattr(annotation, "__forward_arg__", str(annotation))
+    name = getattr(annotation, "__qualname__", None) or getattr(annotation, "__name__", None)
+    return name.rpartition("<locals>.")[2] if isinstance(name, str) else repr(annotation)
+
+
+def _spell_value(value: object) -> str:
+    """A Literal's value; strings in double quotes, an enum's member by its name."""
+    if isinstance(value, enum.Enum):
+        return f"{type(value).__name__}.{value.name}"
+    return json.dumps(value, ensure_ascii=False) if isinstance(value, str) else repr(value)
+
+
+def _name(function: object) -> str:
+    return str(getattr(function, "__qualname__", None) or repr(function))
+
+
+def _where(function: abc.Callable[..., object]) -> str:
+    """`file:line`, as an editor opens it; the module where there is no source."""
+    code = getattr(inspect.unwrap(function), "__code__", None)
+    if code is None:
+        return str(getattr(function, "__module__", "?"))
+    return f"{code.co_filename}:{code.co_firstlineno}"

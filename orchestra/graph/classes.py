@@ -1,0 +1,129 @@
+"""How two classes relate: whether one object can be of both, and what is certain of a class.
+
+Two unrelated classes are taken to have no common object. Somebody could inherit from both, but a
+type checker calls it an error too, and it is the mistake that is worth catching. The exception
+is what a class satisfies by its methods alone: a `Protocol`, or an ABC such as `Iterable`.
+"""
+
+from __future__ import annotations
+
+import inspect
+from abc import ABC
+from types import NoneType
+from typing import Generic, Protocol
+
+from orchestra.graph.shapes import MISSING
+
+
+def inherits(cls: type, base: type) -> bool:
+    """Whether every `cls` is a `base`: by inheritance, registration, or the numeric promotions.
+
+    Never by the shape of a Protocol: that its names exist does not make them fit.
+    """
+    if any(each in cls.__mro__ for each in (base, *_PROMOTED.get(base, ()))):
+        return True
+    if is_protocol(base):
+        return False
+    try:
+        return issubclass(cls, base)
+    except TypeError:  # a metaclass that does not answer
+        return False
+
+
+def may_meet(one: type, other: type) -> bool:
+    """Whether some object may be of both classes."""
+    if inherits(one, other) or inherits(other, one):
+        return True
+    if is_protocol(one) or is_protocol(other):
+        return not (_lacks(one, other) or _lacks(other, one))
+    if _is_structural(one):
+        return is_loose(other)
+    return _is_structural(other) and is_loose(one)
+
+
+def is_instance(value: object, cls: type) -> bool:
+    """`isinstance`, with the numeric promotions, and for a Protocol by its members' names.
+
+    Raises:
+        Exception: whatever a class with an `isinstance` of its own raises.
+    """
+    if is_protocol(cls) and cls not in type(value).__mro__:
+        return all(_has(value, name) for name in _members(cls))
+    return isinstance(value, (cls, *_PROMOTED.get(cls, ())))
+
+
+def is_protocol(cls: type) -> bool:
+    """Whether the class itself is a `Protocol`, and not merely an implementation of one."""
+    return bool(vars(cls).get("_is_protocol"))
+
+
+def is_closed(cls: type) -> bool:
+    """Whether its instances certainly have no attributes but those that the class declares."""
+    return all(base in _PLAIN or _is_record(base) for base in cls.__mro__)
+
+
+def is_loose(cls: type) -> bool:
+    """Whether instances may have special methods that the class does not show."""
+    return inspect.isabstract(cls) or is_protocol(cls) or cls in (object, type)
+
+
+def has_member(cls: type, name: str) -> bool:
+    """Whether a class declares an attribute of this name, by value or by annotation."""
+    return _has(cls, name) or any(name in inspect.get_annotations(b) for b in cls.__mro__)
+
+
+def _lacks(cls: type, protocol: type) -> bool:
+    """Whether `cls` certainly does not have what the protocol asks for."""
+    if not (is_protocol(protocol) and is_closed(cls)):
+        return False
+    return not all(has_member(cls, name) for name in _members(protocol))
+
+
+def _members(protocol: type) -> frozenset[str]:
+    """The names that a Protocol asks for, those of its bases included."""
+    bases = [base for base in protocol.__mro__ if is_protocol(base) and base is not Protocol]
+    names = {name for base in bases for name in (*vars(base), *inspect.get_annotations(base))}
+    return frozenset(names - _BOOKKEEPING)
+
+
+def _has(thing: object, name: str) -> bool:
+    """Whether it has the attribute, without running any property of it."""
+    if hasattr(type(thing), "__getattr__"):
+        return True
+    found = inspect.getattr_static(thing, name, MISSING)
+    withdrawn = found is None and name.startswith("__")  # as `__hash__ = None` is
+    return found is not MISSING and not withdrawn
+
+
+def _is_structural(cls: type) -> bool:
+    """Whether an ABC looks at the methods of a class, as `Iterable` and `Hashable` do."""
+    return "__subclasshook__" in vars(cls) and cls is not object
+
+
+def _is_record(cls: type) -> bool:
+    """Whether the class spells out its attributes, and nothing can add another."""
+    own = vars(cls)
+    if "__getattr__" in own or "__getattribute__" in own:
+        return False
+    props = own.get("__attrs_props__")
+    sealed = getattr(props, "is_frozen", False) or getattr(props, "is_slotted", False)
+    return sealed or "__dataclass_fields__" in own or (tuple in cls.__bases__ and "_fields" in own)
+
+
+_PROMOTED: dict[type, tuple[type, ...]] = {float: (int,), complex: (int, float)}
+
+# Formally one may inherit from most of these; a value annotated `str` is a str.
+_PLAIN = frozenset(
+    {object, Generic, Protocol, ABC, NoneType, int, float, complex, bool, str, bytes, bytearray}
+    | {list, tuple, dict, set, frozenset, range, slice, memoryview}
+)
+
+_BOOKKEEPING = frozenset(
+    """
+    __abstractmethods__ __annotate__ __annotate_func__ __annotations__ __annotations_cache__
+    __callable_proto_members_only__ __class_getitem__ __dict__ __doc__ __firstlineno__ __hash__
+    __init__ __match_args__ __module__ __new__ __non_callable_proto_members__ __orig_bases__
+    __parameters__ __protocol_attrs__ __qualname__ __slots__ __static_attributes__
+    __subclasshook__ __type_params__ __weakref__ _abc_impl _is_protocol _is_runtime_protocol
+    """.split()  # noqa: SIM905 - a list of these would be thirty lines
+)

@@ -1,0 +1,125 @@
+"""Control: the few ways in which a pipeline's graph is more than calls.
+
+Each takes wires and gives a wire; their types are those of the values. An arm is the
+region of the graph that only it needs: it is started when the arm is taken and
+cancelled as one when the arm loses. What several arms need runs once, outside.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Iterable, Mapping
+from typing import Any, TypeVar, cast, overload
+
+from orchestra.errors import DefinitionError
+from orchestra.graph.definition import Definition, current_definition
+from orchestra.graph.gather import wire_of
+from orchestra.graph.nodes import Collect, Each, EachItem, Fallback, Race, Route
+from orchestra.graph.wires import Wire, node_of, place, source_line
+from orchestra.protocols import Stream
+
+T = TypeVar("T")
+A = TypeVar("A")
+B = TypeVar("B")
+
+_NONE: Any = object()
+
+
+def _definition(name: str) -> Definition:
+    return current_definition(f"{name}(...)", "use it in a function decorated with @pipeline")
+
+
+@overload
+def collect(stream: Stream[str]) -> str: ...  # type: ignore[overload-overlap]
+@overload
+def collect(stream: Stream[bytes]) -> bytes: ...  # type: ignore[overload-overlap]
+@overload
+def collect(stream: Stream[T]) -> list[T]: ...
+def collect(stream: object) -> Any:
+    """The whole of a stream as one value: text joined, bytes joined, else a list of chunks."""
+    source = wire_of(stream)
+    return _definition("collect").add(lambda origin: Collect(origin, source))
+
+
+def race(*arms: T, stagger_s: float = 0.0) -> T:
+    """The first arm to give content; the others are cancelled at that moment.
+
+    For streams, content is the first chunk that is not empty (empty ones before it are
+    dropped); for values, the value. An arm that fails before that, or ends without it, is
+    out of the race; when all have failed, the run fails
+    with an `ArmsFailedError` that lists each. After it, a failure is the run's: two
+    answers are never spliced.
+
+    Each arm starts `stagger_s` seconds after the one before it, or as soon as all before it
+    have failed.
+    """
+    if not stagger_s >= 0:
+        raise DefinitionError(
+            f"{place(*source_line())}: race(stagger_s={stagger_s!r}): stagger_s is the number "
+            "of seconds between the starts of two arms, 0 or more"
+        )
+    wires = _arms("race", arms)
+    return cast("T", _definition("race").add(lambda origin: Race(origin, wires, stagger_s)))
+
+
+def fallback(*arms: T) -> T:
+    """The first arm; if it fails before it gave content, the second; and so on.
+
+    Later arms are not started until they are needed. When all have failed, the run fails
+    with an `ArmsFailedError` that lists each.
+    """
+    wires = _arms("fallback", arms)
+    return cast("T", _definition("fallback").add(lambda origin: Fallback(origin, wires)))
+
+
+def route(label: object, arms: Mapping[Any, T], *, default: T = _NONE) -> T:
+    """The arm whose key equals the label; the others are skipped.
+
+    A `Label` is compared by its name. Without an arm for the label the default is taken;
+    without a default the run fails with a `RouteError`.
+    """
+    on = wire_of(label)
+    wires = _arms("route", tuple(arms.values()) + (() if default is _NONE else (default,)))
+    keys = cast("tuple[Hashable, ...]", tuple(arms))
+    has_default = default is not _NONE
+    return cast(
+        "T",
+        _definition("route").add(lambda origin: Route(origin, wires, on, keys, has_default)),
+    )
+
+
+@overload
+def each(
+    items: Stream[A], body: Callable[[A], B], *, at_once: int, ordered: bool = True
+) -> Stream[B]: ...
+@overload
+def each(
+    items: Iterable[A], body: Callable[[A], B], *, at_once: int, ordered: bool = True
+) -> list[B]: ...
+def each(
+    items: object,
+    body: Callable[[Any], object],
+    *,
+    at_once: int | None = None,
+    ordered: bool = True,
+) -> Any:
+    """The body's value for every item: of a list as a list, of a stream as a stream.
+
+    The body is a step, a pipeline, or a function of one item that calls some; what it
+    needs that does not depend on the item runs once, outside. At most `at_once` items are
+    in hand at once: started, and not yet passed on. With `ordered=False` the results come
+    as they are done. The first item to fail fails the whole.
+    """
+    definition = _definition("each")
+    wire = wire_of(items)
+    item = definition.add(lambda origin: EachItem(origin, wire))
+    result = wire_of(body(item))
+    node = cast("EachItem", node_of(item))
+    return definition.add(lambda origin: Each(origin, wire, node, result, at_once, ordered))
+
+
+def _arms(name: str, arms: tuple[object, ...]) -> tuple[Wire, ...]:
+    if not arms:
+        raise DefinitionError(
+            f"{place(*source_line())}: {name}() has no arms; give it at least one"
+        )
+    return tuple(wire_of(arm) for arm in arms)

@@ -1,0 +1,75 @@
+"""A definition in progress: which pipeline's function is being called, and what it made.
+
+The one piece of ambient state in orchestra. It is not the graph (that is what the
+returned wire reaches); it tells a step whether it is being defined or called, where
+the call stands, and lets `check` see nodes that nothing uses.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import TypeVar
+
+import attrs
+
+from orchestra.errors import DefinitionError
+from orchestra.graph.nodes import Constant, Node, Origin
+from orchestra.graph.wires import Wire, place, source_line
+
+N = TypeVar("N", bound=Node)
+
+
+@attrs.define(eq=False)
+class Definition:
+    """The nodes that a pipeline's function has made so far, in order."""
+
+    pipeline: str
+    nodes: list[Node] = attrs.Factory(list)
+    inside: tuple[str, ...] = ()
+
+    def add(self, make: Callable[[Origin], N]) -> Wire:
+        """A wire from a new node that originates at the caller's line."""
+        node = make(Origin(len(self.nodes), self.inside, *source_line()))
+        self.nodes.append(node)
+        return Wire(node)
+
+    def wire(self, value: object) -> Wire:
+        """The value itself if it is a wire, else a wire from a constant."""
+        if isinstance(value, Wire):
+            return value
+        return self.add(lambda origin: Constant(origin, value))
+
+
+_current: ContextVar[Definition | None] = ContextVar("orchestra_definition", default=None)
+
+
+@contextmanager
+def defining(definition: Definition) -> Iterator[Definition]:
+    """While this is entered, calls of steps make nodes of `definition`."""
+    token = _current.set(definition)
+    try:
+        yield definition
+    finally:
+        _current.reset(token)
+
+
+def in_definition() -> bool:
+    """Whether a pipeline's function is being called to define it."""
+    return _current.get() is not None
+
+
+def current_definition(name: str, instead: str) -> Definition:
+    """The definition in progress.
+
+    Raises:
+        DefinitionError: there is none; `name` was called outside a pipeline, and
+            `instead` says what to write there.
+    """
+    definition = _current.get()
+    if definition is None:
+        raise DefinitionError(
+            f"{place(*source_line())}: {name} was called outside a pipeline; {instead}"
+        )
+    return definition

@@ -1,0 +1,263 @@
+"""Whether a value annotated one way may be given to a parameter annotated another way.
+
+`compare` answers before anything runs, with three answers; `accepts` answers for a value, on the
+edges where `compare` could only say MAY.
+
+Type arguments are compared covariantly: `list[bool]` fits `list[int]`. A type checker must forbid
+this because the reader could append an `int`; a value on a wire is never mutated, so it is safe.
+
+The law: a value of `source` is accepted by `target` where `compare` says MUST, and refused where it
+says CANNOT. What a type checker calls an error is CANNOT even where a value could slip through:
+
+* an empty container (`[]` is both a `list[int]` and a `list[str]`);
+* two `NewType`s of the same class;
+* an argument that leaves no trace in the value, such as an iterator's element;
+* an instance of a class that inherits from two unrelated ones.
+"""
+
+from __future__ import annotations
+
+import typing
+from collections import abc
+from enum import Enum, Flag
+from typing import Any, Literal, NewType, TypeAlias, TypeVar, get_origin
+
+from orchestra.graph import classes
+from orchestra.graph.acceptance import accepts, bound, is_among, is_anything, is_nothing
+from orchestra.graph.shapes import (
+    alternatives,
+    arguments,
+    fields,
+    literal,
+    parts,
+    plain,
+    required_keys,
+    same,
+    tuple_items,
+)
+
+# Deeper than any annotation that a person writes; a type that grows as it is unrolled ends here.
+_DEPTH_MAX = 40
+
+_CALLABLE: object = abc.Callable
+
+_Pairs: TypeAlias = tuple[tuple[object, object], ...]
+
+
+class Fit(Enum):
+    """May a value of one annotation be given to a parameter of another?"""
+
+    MUST = "must"
+    """Every value fits."""
+    MAY = "may"
+    """It depends on the value: check it when it is there."""
+    CANNOT = "cannot"
+    """No value fits."""
+
+
+def compare(source: object, target: object) -> Fit:
+    """Whether what is annotated `source` fits a parameter annotated `target`.
+
+    A missing annotation is Any: it takes everything, and may be anything. Whatever is not
+    understood (a forward reference, a `ParamSpec`) is MAY. Never raises.
+    """
+    return _compare(source, target, ())
+
+
+def _compare(source: object, target: object, pending: _Pairs) -> Fit:
+    """`pending` holds the questions that this one is a part of.
+
+    A recursive type asks one of them again. It has then found nothing against it on the way,
+    so the answer is MUST.
+    """
+    source, target = plain(source), plain(target)
+    if same(source, target):
+        return Fit.MUST
+    if any(same(source, asked) and same(target, of) for asked, of in pending):
+        return Fit.MUST
+    if len(pending) < _DEPTH_MAX:
+        for rule in _RULES:
+            fit = rule(source, target, (*pending, (source, target)))
+            if fit is not None:
+                return fit
+    return Fit.MAY
+
+
+# --- the rules of `compare`, as they are asked; None leaves the answer to the next one ---------
+
+
+def _tops_and_bottoms(source: object, target: object, _: _Pairs) -> Fit | None:
+    if is_anything(target) or is_nothing(source):
+        return Fit.MUST
+    if is_anything(source):
+        return Fit.MUST if any(map(is_anything, alternatives(target))) else Fit.MAY
+    return Fit.CANNOT if is_nothing(target) else None
+
+
+def _source_alternatives(source: object, target: object, pending: _Pairs) -> Fit | None:
+    """A value of a union is of one of its members, and nobody knows of which."""
+    members = alternatives(source)
+    if any(parts(each)[0] is Literal for each in alternatives(target)):
+        members = _enumerated(source) or members
+    if len(members) == 1:
+        return None
+    fits = {_compare(member, target, pending) for member in members}
+    return fits.pop() if len(fits) == 1 else Fit.MAY
+
+
+def _target_alternatives(source: object, target: object, pending: _Pairs) -> Fit | None:
+    members = alternatives(target)
+    if len(members) == 1:
+        return None
+    return max((_compare(source, member, pending) for member in members), key=_strength)
+
+
+def _type_variables(source: object, target: object, pending: _Pairs) -> Fit | None:
+    """A type variable without a bound takes everything, and may be anything."""
+    if isinstance(source, TypeVar):
+        return _compare(bound(source), target, pending)
+    return _compare(source, bound(target), pending) if isinstance(target, TypeVar) else None
+
+
+def _new_types(source: object, target: object, pending: _Pairs) -> Fit | None:
+    """A `NewType` is a subclass to a type checker, and invisible in the value."""
+    if isinstance(source, NewType) and isinstance(target, NewType):
+        if target in _lineage(source):
+            return Fit.MUST
+        return Fit.MAY if source in _lineage(target) else Fit.CANNOT
+    if isinstance(source, NewType):
+        return _compare(source.__supertype__, target, pending)
+    if isinstance(target, NewType):
+        return _weakest(Fit.MAY, _compare(source, target.__supertype__, pending))
+    return None
+
+
+def _literals(source: object, target: object, pending: _Pairs) -> Fit | None:
+    """The value of a Literal is known, so it can be looked at."""
+    (source_origin, mine), (target_origin, theirs) = parts(source), parts(target)
+    if source_origin is Literal and target_origin is Literal:
+        return Fit.MUST if is_among(mine[0], theirs) else Fit.CANNOT
+    if source_origin is Literal:
+        return _compare(type(mine[0]), target, pending)
+    if target_origin is Literal:
+        return Fit.MAY if accepts(source, theirs[0]) else Fit.CANNOT
+    return None
+
+
+def _typed_dicts(source: object, target: object, pending: _Pairs) -> Fit | None:
+    """A TypedDict is a dict; a dict may be a TypedDict if its keys and values may be."""
+    mine, theirs = parts(source)[0], parts(target)[0]
+    if not typing.is_typeddict(theirs):
+        known = typing.is_typeddict(mine)
+        return _compare(dict[str, object], target, pending) if known else None
+    if typing.is_typeddict(mine):
+        return _typed_dict_keys(source, target, pending)
+    held = arguments(source, abc.Mapping)
+    hints = fields(target)
+    values = [_compare(held[1], hints[k], pending) for k in required_keys(theirs)] if held else []
+    keys = [_compare(held[0], str, pending)] if held else []
+    return _weakest(Fit.MAY, _compare(parts(source)[0], dict, pending), *keys, *values)
+
+
+def _classes(source: object, target: object, pending: _Pairs) -> Fit | None:
+    mine, theirs = parts(source)[0], parts(target)[0]
+    if not (isinstance(mine, type) and isinstance(theirs, type)):
+        return None
+    if not classes.may_meet(mine, theirs):
+        return Fit.CANNOT
+    nominal = Fit.MUST if classes.inherits(mine, theirs) else Fit.MAY
+    if get_origin(target) is None:
+        return nominal
+    if theirs is _CALLABLE:
+        return nominal if parts(target)[1] == (..., Any) else Fit.MAY
+    if theirs is tuple:
+        return _weakest(nominal, _tuple_items(source, target, pending))
+    return _weakest(nominal, _arguments(source, target, pending))
+
+
+_RULES = (
+    _tops_and_bottoms,
+    _source_alternatives,
+    _target_alternatives,
+    _type_variables,
+    _new_types,
+    _literals,
+    _typed_dicts,
+    _classes,
+)
+
+
+# --- what the rules are made of ----------------------------------------------------------------
+
+
+def _arguments(source: object, target: object, pending: _Pairs) -> Fit:
+    """Compares what both give to the first base that they have in common."""
+    for base in (parts(target)[0], parts(source)[0], abc.Iterable):
+        mine, theirs = arguments(source, base), arguments(target, base)
+        if mine is not None and theirs is not None:
+            mine = (*mine, *(Any,) * (len(theirs) - len(mine)))
+            variables = getattr(base, "__parameters__", ()) or (None,) * len(theirs)
+            return _weakest(
+                *(
+                    _compare(right, left, pending)
+                    if getattr(variable, "__contravariant__", False)
+                    else _compare(left, right, pending)
+                    for left, right, variable in zip(mine, theirs, variables, strict=False)
+                )
+            )
+    return Fit.MAY
+
+
+def _tuple_items(source: object, target: object, pending: _Pairs) -> Fit:
+    mine, theirs = tuple_items(source), tuple_items(target)
+    if theirs is None:
+        element = (arguments(target, abc.Iterable) or (Any,))[0]
+        if mine is None:
+            return _arguments(source, target, pending)
+        return _weakest(*(_compare(item, element, pending) for item in mine))
+    if mine is None:
+        element = (arguments(source, abc.Iterable) or (Any,))[0]
+        return _weakest(Fit.MAY, *(_compare(element, item, pending) for item in theirs))
+    if len(mine) != len(theirs):
+        return Fit.CANNOT
+    return _weakest(*(_compare(*pair, pending) for pair in zip(mine, theirs, strict=True)))
+
+
+def _typed_dict_keys(source: object, target: object, pending: _Pairs) -> Fit:
+    """Keys that the source does not name may be there all the same, so they are MAY."""
+    mine, theirs = fields(source), fields(target)
+    needed, promised = required_keys(parts(target)[0]), required_keys(parts(source)[0])
+    fit = Fit.MUST
+    for key, hint in theirs.items():
+        found = _compare(mine[key], hint, pending) if key in mine else Fit.MAY
+        if found is Fit.CANNOT and not (key in needed or key in promised):
+            found = Fit.MAY  # when it is absent
+        missing_allowed = key in promised or key not in needed
+        fit = _weakest(fit, found if missing_allowed else _weakest(found, Fit.MAY))
+    return fit
+
+
+def _enumerated(annotation: object) -> tuple[object, ...]:
+    """All values of a bool or an enum, each as a Literal; empty for every other annotation."""
+    if annotation is bool:
+        return literal(True), literal(False)
+    if isinstance(annotation, type) and issubclass(annotation, Enum):
+        return () if issubclass(annotation, Flag) else tuple(map(literal, annotation))
+    return ()
+
+
+def _lineage(new_type: object) -> list[object]:
+    """The NewType, the NewType that it is made of, and so on."""
+    found: list[object] = []
+    while isinstance(new_type, NewType):
+        found.append(new_type)
+        new_type = new_type.__supertype__
+    return found
+
+
+def _strength(fit: Fit) -> int:
+    return (Fit.CANNOT, Fit.MAY, Fit.MUST).index(fit)
+
+
+def _weakest(*fits: Fit) -> Fit:
+    return min(fits, key=_strength, default=Fit.MUST)

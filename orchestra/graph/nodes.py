@@ -1,0 +1,321 @@
+"""Nodes: what a pipeline is made of, each knowing the wires it reads.
+
+A node is made by a call in a pipeline's function and never changes. Its number is
+its place in the order of definition, and since a wire exists before it is used,
+that order is topological: a cycle cannot be written.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterator, Mapping
+from functools import cached_property
+from typing import TYPE_CHECKING, Union
+
+import attrs
+
+from orchestra.errors import Problem
+from orchestra.graph.annotations import MISSING, chunk_of, element, item, member
+from orchestra.graph.wires import Attribute, Wire, node_of, path_of, place
+from orchestra.protocols import Stream
+
+if TYPE_CHECKING:
+    from orchestra.graph.policy import Policy
+    from orchestra.graph.steps import Step
+
+
+@attrs.frozen
+class Origin:
+    """Where and under which name a node was defined."""
+
+    number: int
+    """Its place in the order of definition, from 0."""
+    inside: tuple[str, ...]
+    """The inlined pipelines it lies in, outermost first."""
+    filename: str
+    line: int
+
+    @property
+    def where(self) -> str:
+        """`file:line` of the call that made the node."""
+        return place(self.filename, self.line)
+
+
+@attrs.frozen
+class Edge:
+    """One wire into a node."""
+
+    wire: Wire
+    into: str
+    """The reading end, as the user wrote it: `cite(passages=...)`."""
+    expects: object
+    """The annotation of the reading end; `Stream[...]` where it reads chunks."""
+    arm: int | None = None
+    """Which arm of a choice, or which body, the wire is; None for what is read at once."""
+
+
+@attrs.frozen(eq=False)
+class Node:
+    """One node of a pipeline's graph."""
+
+    origin: Origin
+
+    @property
+    def label(self) -> str:
+        """What it is called, before names are made unique."""
+        raise NotImplementedError(f"{type(self).__name__} has no label")
+
+    @property
+    def returns(self) -> object:
+        """The annotation of what it gives."""
+        raise NotImplementedError(f"{type(self).__name__} has no type")
+
+    @property
+    def edges(self) -> tuple[Edge, ...]:
+        """The wires it reads, in the order in which they are written."""
+        return ()
+
+    @property
+    def spelled(self) -> str:
+        """The node as a pipeline would write it."""
+        return f"{self.label}(...)"
+
+
+@attrs.frozen(eq=False)
+class Input(Node):
+    """A parameter of the pipeline."""
+
+    name: str
+    annotation: object
+    default: object
+    """`MISSING` where a run has to give it."""
+
+    @property
+    def label(self) -> str:
+        return self.name
+
+    @property
+    def returns(self) -> object:
+        return self.annotation
+
+    @property
+    def spelled(self) -> str:
+        return self.name
+
+
+@attrs.frozen(eq=False)
+class Constant(Node):
+    """A plain value where a wire is asked for."""
+
+    value: object
+
+    @property
+    def label(self) -> str:
+        return repr(self.value)
+
+    @property
+    def returns(self) -> object:
+        return type(self.value)
+
+    @property
+    def spelled(self) -> str:
+        return repr(self.value)
+
+
+@attrs.frozen(eq=False)
+class Call(Node):
+    """A call of a step."""
+
+    step: Step[..., object]
+    arguments: Mapping[str, object]
+    """Parameter name to what was passed: a plain value, a wire, or a list, tuple or dict of those."""
+    policy: Policy
+    faults: tuple[Problem, ...]
+    """What is wrong with the call itself: missing and unknown arguments."""
+
+    @property
+    def label(self) -> str:
+        return self.step.name
+
+    @property
+    def returns(self) -> object:
+        return self.step.returns
+
+    @property
+    def edges(self) -> tuple[Edge, ...]:
+        hints = self.step.expects
+        return tuple(
+            Edge(wire, f"{self.label}({name}=...)", expects)
+            for name, argument in self.arguments.items()
+            for wire, expects in wires_in(argument, hints[name])
+        )
+
+
+@attrs.frozen(eq=False)
+class Collect(Node):
+    """A stream, gathered into one value: a string, bytes, or a list."""
+
+    source: Wire
+
+    @property
+    def label(self) -> str:
+        return "collect"
+
+    @cached_property
+    def returns(self) -> object:
+        return collected(type_of(self.source))
+
+    @property
+    def edges(self) -> tuple[Edge, ...]:
+        return (Edge(self.source, "collect(...)", Stream[object]),)
+
+
+@attrs.frozen(eq=False)
+class Choice(Node):
+    """A node whose value is that of one of its arms; each arm is a region of the graph."""
+
+    arms: tuple[Wire, ...]
+
+    @cached_property
+    def returns(self) -> object:
+        kinds = [type_of(arm) for arm in self.arms]
+        chunks = [chunk_of(kind) for kind in kinds]
+        if kinds and None not in chunks:
+            return Stream[Union[tuple(chunks)]]  # type: ignore[misc]
+        return Union[tuple(kinds)] if kinds else object
+
+    @property
+    def arm_names(self) -> tuple[str, ...]:
+        """What each arm is called in events and messages: its place, from 1, and its node."""
+        return tuple(f"{n}:{node_of(arm).label}" for n, arm in enumerate(self.arms, 1))
+
+    @property
+    def edges(self) -> tuple[Edge, ...]:
+        return tuple(
+            Edge(arm, f"{self.label}(arm {name})", type_of(arm), arm=n)
+            for n, (arm, name) in enumerate(zip(self.arms, self.arm_names, strict=True))
+        )
+
+
+@attrs.frozen(eq=False)
+class Race(Choice):
+    """The arms at once; the first to give content is the result, the others are cancelled."""
+
+    stagger_s: float
+
+    @property
+    def label(self) -> str:
+        return "race"
+
+
+@attrs.frozen(eq=False)
+class Fallback(Choice):
+    """The arms in order, each when the one before has failed without content."""
+
+    @property
+    def label(self) -> str:
+        return "fallback"
+
+
+@attrs.frozen(eq=False)
+class Route(Choice):
+    """The arm whose key the label is; the last arm where there is a default and no key fits."""
+
+    on: Wire
+    keys: tuple[Hashable, ...]
+    has_default: bool
+
+    @property
+    def label(self) -> str:
+        return "route"
+
+    @property
+    def arm_names(self) -> tuple[str, ...]:
+        names = tuple(str(key) for key in self.keys)
+        return (*names, "default") if self.has_default else names
+
+    @property
+    def edges(self) -> tuple[Edge, ...]:
+        return (Edge(self.on, "route(label)", Hashable), *super().edges)
+
+
+@attrs.frozen(eq=False)
+class EachItem(Node):
+    """The item that the body of an `each` is defined on."""
+
+    items: Wire
+
+    @property
+    def label(self) -> str:
+        return "item"
+
+    @cached_property
+    def returns(self) -> object:
+        kind = type_of(self.items)
+        chunk = chunk_of(kind)
+        return element(kind) if chunk is None else chunk
+
+    @property
+    def spelled(self) -> str:
+        return f"item of {node_of(self.items).spelled}"
+
+
+@attrs.frozen(eq=False)
+class Each(Node):
+    """A body for every item of a list, or of a stream as it arrives; `at_once` of them at once."""
+
+    items: Wire
+    item: EachItem
+    body: Wire
+    at_once: int | None
+    ordered: bool
+
+    @property
+    def label(self) -> str:
+        return "each"
+
+    @property
+    def streams(self) -> bool:
+        """Whether the items arrive on a stream, so that the results leave on one."""
+        return chunk_of(type_of(self.items)) is not None
+
+    @cached_property
+    def returns(self) -> object:
+        body = type_of(self.body)
+        return Stream[body] if self.streams else list[body]  # type: ignore[valid-type]
+
+    @property
+    def edges(self) -> tuple[Edge, ...]:
+        return (
+            Edge(self.items, "each(items)", type_of(self.items)),
+            Edge(self.body, "each(body)", type_of(self.body), arm=0),
+        )
+
+
+def type_of(wire: Wire) -> object:
+    """The annotation of what a wire carries; `MISSING` where its path cannot exist."""
+    kind = node_of(wire).returns
+    for part in path_of(wire):
+        if kind is MISSING:
+            return MISSING
+        kind = member(kind, part.name) if isinstance(part, Attribute) else item(kind, part.key)
+    return kind
+
+
+def collected(stream: object) -> object:
+    """What all the chunks of a stream make together: text, bytes, or a list."""
+    chunk = chunk_of(stream)
+    return chunk if chunk in (str, bytes) else list[chunk]  # type: ignore[valid-type]
+
+
+def wires_in(argument: object, expects: object = object) -> Iterator[tuple[Wire, object]]:
+    """The wires in an argument, each with the annotation of the place it is in."""
+    if isinstance(argument, Wire):
+        yield argument, expects
+    elif type(argument) in (list, tuple):
+        for place_, part in enumerate(argument):  # type: ignore[arg-type, var-annotated]
+            inner = item(expects, place_) if type(argument) is tuple else element(expects)
+            yield from wires_in(part, object if inner is MISSING else inner)
+    elif type(argument) is dict:
+        for key, part in argument.items():
+            inner = item(expects, key)
+            yield from wires_in(part, object if inner is MISSING else inner)

@@ -1,0 +1,173 @@
+"""Pipelines: a function called once with wires, and what its returned wire reaches."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any, Generic, ParamSpec, Protocol, TypeVar, cast, overload
+
+import attrs
+
+from orchestra.errors import DefinitionError
+from orchestra.graph.annotations import MISSING, hints
+from orchestra.graph.definition import Definition, current_definition, defining, in_definition
+from orchestra.graph.gather import wire_of
+from orchestra.graph.nodes import Input, Node, Origin
+from orchestra.graph.wires import Wire, place
+
+P = ParamSpec("P")
+T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
+
+
+@attrs.frozen(eq=False, slots=False)
+class Pipeline(Generic[P, T_co]):
+    """A graph of steps: a value that is checked, drawn, planned, run, served and simulated."""
+
+    name: str
+    function: Callable[..., Any]
+    deadline_s: float | None
+    where: str
+    returns: object
+    """The annotation of what it gives; `MISSING` where there is none."""
+    inputs: Mapping[str, Input]
+    nodes: tuple[Node, ...]
+    """Every node the function made, in order; `output` may not reach all of them."""
+    output: Wire
+
+    @property
+    def doc(self) -> str:
+        """The function's docstring, cleaned; empty where there is none."""
+        return inspect.getdoc(self.function) or ""
+
+    def using(self, *, deadline_s: float | None) -> Pipeline[P, T_co]:
+        """The same pipeline with another deadline for its runs."""
+        return attrs.evolve(self, deadline_s=deadline_s)
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> T_co:
+        """Its nodes, inlined into the pipeline that is being defined.
+
+        Raises:
+            DefinitionError: called outside a pipeline, or with the wrong arguments.
+        """
+        definition = current_definition(
+            f"pipeline {self.name!r}",
+            f"write `await engine.run({self.name}, ...)`, or `orchestra.run({self.name}, ...)` "
+            "in a script",
+        )
+        try:
+            bound = inspect.signature(self.function).bind(*args, **kwargs)
+        except TypeError as error:
+            raise DefinitionError(
+                f"pipeline {self.name!r} is called wrongly: {error}; "
+                f"it is `{self.name}{inspect.signature(self.function)}`"
+            ) from error
+        bound.apply_defaults()
+        for name, value in bound.arguments.items():
+            bound.arguments[name] = wire_of(value)
+        outside, definition.inside = definition.inside, (*definition.inside, self.name)
+        try:
+            return cast("T_co", wire_of(self.function(*bound.args, **bound.kwargs)))
+        finally:
+            definition.inside = outside
+
+
+class PipelineDecorator(Protocol):
+    """What `@pipeline(...)` with arguments gives: a decorator that keeps the function's type."""
+
+    def __call__(self, function: Callable[P, T]) -> Pipeline[P, T]: ...
+
+
+@overload
+def pipeline(function: Callable[P, T], /) -> Pipeline[P, T]: ...
+@overload
+def pipeline(*, name: str | None = None, deadline_s: float | None = None) -> PipelineDecorator: ...
+def pipeline(
+    function: Callable[..., Any] | None = None,
+    /,
+    *,
+    name: str | None = None,
+    deadline_s: float | None = None,
+) -> Any:
+    """Make a function a pipeline, by calling it once with wires in place of values.
+
+    `deadline_s` bounds each run, from its start to its last event.
+
+    Raises:
+        DefinitionError: the function does with a wire what only a value can do; the
+            message shows the line and what to write instead. Everything else that is
+            wrong is found by `check`, all of it at once.
+    """
+
+    def decorate(function: Callable[..., Any]) -> Pipeline[..., Any]:
+        return _define(function, name or function.__name__, deadline_s)
+
+    return decorate if function is None else decorate(function)
+
+
+def _define(
+    function: Callable[..., Any], name: str, deadline_s: float | None
+) -> Pipeline[..., Any]:
+    code = function.__code__
+    where = place(code.co_filename, code.co_firstlineno)
+    if in_definition():
+        raise DefinitionError(
+            f"{where}: pipeline {name!r} is defined inside another pipeline's function; "
+            "define it at the top of the module and call it there"
+        )
+    if inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function):
+        raise DefinitionError(
+            f"{where}: pipeline {name!r} is `async`; it only says which step reads what, and "
+            f"waits for nothing: write `def {name}`"
+        )
+    definition = Definition(name)
+    inputs = _inputs(function, definition, where)
+    with defining(definition):
+        returned = function(
+            *(Wire(node) for node, positional in inputs if positional),
+            **{node.name: Wire(node) for node, positional in inputs if not positional},
+        )
+        output = _output(returned, name, where)
+    return Pipeline(
+        name,
+        function,
+        deadline_s,
+        where,
+        hints(function).get("return", MISSING),
+        {node.name: node for node, _ in inputs},
+        tuple(definition.nodes),
+        output,
+    )
+
+
+def _inputs(
+    function: Callable[..., Any], definition: Definition, where: str
+) -> list[tuple[Input, bool]]:
+    """The parameters as nodes, each with whether it is passed by position."""
+    annotations = hints(function)
+    code = function.__code__
+    inputs = []
+    for name, parameter in inspect.signature(function).parameters.items():
+        if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
+            raise DefinitionError(
+                f"{where}: parameter `{parameter}` of pipeline {definition.pipeline!r}: a "
+                "pipeline's inputs are named one by one; take a list instead"
+            )
+        node = Input(
+            Origin(len(definition.nodes), (), code.co_filename, code.co_firstlineno),
+            name,
+            annotations.get(name, object),
+            MISSING if parameter.default is parameter.empty else parameter.default,
+        )
+        definition.nodes.append(node)
+        inputs.append((node, parameter.kind is not parameter.KEYWORD_ONLY))
+    return inputs
+
+
+def _output(returned: object, name: str, where: str) -> Wire:
+    if returned is None:
+        raise DefinitionError(
+            f"{where}: pipeline {name!r} returns nothing; return the wire of its result, "
+            "such as `return generate(...)`"
+        )
+    return wire_of(returned)

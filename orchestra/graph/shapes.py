@@ -1,0 +1,346 @@
+"""What an annotation is made of: its plain form, its class, and what it gives to a base class.
+
+The rules of the file:
+
+* `plain` comes first. It removes what does not change which values are meant (`Annotated`,
+  aliases, qualifiers), so nobody else has to know of it.
+* An annotation is an `object`: it may be a class, an alias, a string, or nonsense. What is not
+  understood stays as it is, and readers treat it as unknown. Nothing here raises.
+* A missing type argument is `Any`.
+"""
+
+from __future__ import annotations
+
+import inspect
+import operator
+import typing
+from collections import abc
+from dataclasses import InitVar
+from itertools import zip_longest
+from types import NoneType, UnionType
+from typing import (
+    Annotated,
+    Any,
+    ClassVar,
+    Final,
+    Literal,
+    NotRequired,
+    Protocol,
+    Required,
+    Self,
+    TypeVar,
+    Union,
+    cast,
+    get_args,
+    get_origin,
+)
+
+import attrs
+
+from orchestra.graph.builtin_bases import BASES, generic
+
+# An alias may stand for itself (`type A = A`); nobody nests them deeper than this.
+_ALIASES_MAX = 32
+
+
+@attrs.frozen
+class Missing:
+    """The type of `MISSING`."""
+
+    def __repr__(self) -> str:
+        return "MISSING"
+
+
+MISSING: Final = Missing()
+"""There is certainly no such attribute, item or element."""
+
+
+def plain(annotation: object) -> object:
+    """The same set of values, without `Annotated`, aliases and qualifiers.
+
+    `None` becomes `NoneType`, a missing annotation `Any`, `typing.List` `list`.
+    """
+    for _ in range(_ALIASES_MAX):
+        inner = _unwrapped(annotation)
+        if inner is annotation:
+            return annotation
+        annotation = inner
+    return annotation
+
+
+def parts(annotation: object) -> tuple[object, tuple[object, ...]]:
+    """What a plain annotation is subscripted from, and with: `list[int]` → `(list, (int,))`."""
+    origin = get_origin(annotation)
+    return (annotation if origin is None else origin), get_args(annotation)
+
+
+def alternatives(annotation: object) -> tuple[object, ...]:
+    """What a plain annotation is one of: a union's members, a Literal's values, constraints.
+
+    The annotation alone where it is not such a choice.
+    """
+    origin, given = parts(annotation)
+    if isinstance(annotation, TypeVar) and annotation.__constraints__:
+        return annotation.__constraints__
+    if origin is Literal:
+        return tuple(literal(value) for value in given) if len(given) > 1 else (annotation,)
+    return given if is_union(annotation) else (annotation,)
+
+
+def literal(value: object) -> object:
+    """`Literal[value]`."""
+    return _subscript(Literal, (value,))
+
+
+def is_union(annotation: object) -> bool:
+    """Whether it is a union, in either spelling."""
+    return get_origin(annotation) in (Union, UnionType)
+
+
+def same(one: object, other: object) -> bool:
+    """Whether two annotations are equal; False where their metadata refuses to say."""
+    try:
+        return one is other or bool(one == other)
+    except Exception:  # noqa: BLE001 - metadata is anybody's: an array's == has no truth value
+        return False
+
+
+def union(members: abc.Iterable[object]) -> object:
+    """One annotation for all of these: a union, without its duplicates; Any where one is Any."""
+    distinct: list[object] = []
+    for member in members:
+        if not any(same(member, known) for known in distinct):
+            distinct.append(member)
+    if not distinct or Any in distinct:
+        return Any
+    return distinct[0] if len(distinct) == 1 else _subscript(Union, tuple(distinct))
+
+
+def arguments(annotation: object, base: object) -> tuple[object, ...] | None:
+    """What an annotation gives for the type parameters of `base`; None if it is not one.
+
+    `arguments(dict[str, int], Iterable)` is `(str,)`; empty when `base` itself stands bare.
+    A class that is iterable without saying so is read by the hints of its `__iter__`.
+    """
+    found = _inherited(annotation, base)
+    if found is None and base in _METHODS:
+        return _structural(annotation, base)
+    return found
+
+
+def fields(annotation: object) -> dict[str, object]:
+    """The annotated names of a class, bases included, its type variables filled in.
+
+    Empty for what is not a class, and where a name in an annotation cannot be resolved.
+    """
+    origin = parts(plain(annotation))[0]
+    if not isinstance(origin, type):
+        return {}
+    found = {}
+    for name, hint in _hints(origin).items():
+        owners = (cls for cls in origin.__mro__ if name in inspect.get_annotations(cls))
+        found[name] = substitute(hint, _table_for(annotation, next(owners, origin)))
+    return found
+
+
+def returned(annotation: object, name: str) -> object:
+    """What a method or property, as its class declares it, gives back; MISSING without one."""
+    origin = parts(plain(annotation))[0]
+    for cls in origin.__mro__ if isinstance(origin, type) else ():
+        if name in vars(cls):
+            if vars(cls)[name] is None:  # as `__hash__ = None` is: withdrawn
+                return MISSING
+            hint = _hints(_function(vars(cls)[name])).get("return", Any)
+            return annotation if hint is Self else substitute(hint, _table_for(annotation, cls))
+    return MISSING
+
+
+def callable_of(result: object) -> object:
+    """`Callable[..., result]`."""
+    return _subscript(typing.Callable, (..., result))
+
+
+def tuple_items(annotation: object) -> tuple[object, ...] | None:
+    """The items of a tuple of fixed length; None for a variadic or unknown one."""
+    origin, given = parts(plain(annotation))
+    if isinstance(origin, type) and issubclass(origin, tuple) and hasattr(origin, "_fields"):
+        hints = fields(annotation)
+        return tuple(hints.get(name, Any) for name in origin._fields)
+    if origin is not tuple or get_origin(plain(annotation)) is None:
+        return None
+    if Ellipsis in given or any(_is_unpacked(item) for item in given):
+        return None
+    return tuple(NoneType if item is None else item for item in given)
+
+
+def required_keys(typed_dict: object) -> frozenset[str]:
+    """The keys that a value must have.
+
+    `_required_keys_keys__` alone is wrong where annotations are strings: it has not read them.
+    """
+    marks = {key: get_origin(hint) for key, hint in fields(typed_dict).items()}
+    listed = getattr(typed_dict, "_required_keys_keys__", ())
+    optional = {key for key, mark in marks.items() if mark is NotRequired}
+    return (
+        frozenset({key for key, mark in marks.items() if mark is Required} | {*listed}) - optional
+    )
+
+
+def substitute(annotation: object, table: abc.Mapping[object, object]) -> object:
+    """The annotation with its type variables replaced."""
+    if isinstance(annotation, TypeVar):
+        return table.get(annotation, annotation)
+    parameters = getattr(annotation, "__parameters__", ())
+    if isinstance(annotation, type) or not isinstance(parameters, tuple) or not parameters:
+        return annotation
+    return _subscript(annotation, tuple(table.get(each, each) for each in parameters))
+
+
+def is_alias(annotation: object) -> bool:
+    """Whether it is a `type X = ...`, or such an alias with arguments."""
+    return type(parts(annotation)[0]).__name__ == "TypeAliasType"
+
+
+def _unwrapped(annotation: object) -> object:
+    """One layer less, or the very same object."""
+    for special, meant in _SPECIAL:
+        if annotation is special:
+            return meant
+    if isinstance(annotation, InitVar):
+        return annotation.type
+    origin, given = parts(annotation)
+    if origin is Literal and given == (None,):
+        return NoneType
+    if any(origin is qualifier for qualifier in _QUALIFIERS):
+        return given[0] if given else Any
+    if is_alias(annotation):
+        return _alias_value(origin, given, annotation)
+    if origin is not annotation and not hasattr(annotation, "__args__"):
+        return origin  # typing.List, typing.Tuple, ...: bare, and so without arguments
+    return annotation
+
+
+def _alias_value(alias: object, given: tuple[object, ...], annotation: object) -> object:
+    """What a `type X = ...` stands for; the alias itself where a name in it is not defined."""
+    try:
+        value: object = getattr(alias, "__value__")  # noqa: B009 - computed when it is asked for
+    except NameError:
+        return annotation
+    parameters = getattr(alias, "__type_params__", ())
+    return substitute(value, dict(zip_longest(parameters, given, fillvalue=Any)))
+
+
+def _inherited(annotation: object, base: object) -> tuple[object, ...] | None:
+    origin, given = parts(plain(annotation))
+    if origin is base:
+        return given
+    for parent in _parents(annotation, origin, given):
+        found = _inherited(parent, base)
+        if found is not None:
+            return found
+    return None
+
+
+def _structural(annotation: object, base: object) -> tuple[object, ...] | None:
+    """The element of a class that only has the methods of an iterable."""
+    opening, advance = _METHODS[base]
+    iterator = returned(annotation, opening)
+    if iterator is MISSING:
+        return None
+    found = _inherited(iterator, base)
+    if found is not None:
+        return found
+    element = returned(iterator, advance)
+    return (Any,) if element is MISSING else (element,)
+
+
+def _parents(annotation: object, origin: object, given: tuple[object, ...]) -> tuple[object, ...]:
+    """The bases of a class with the arguments that it gives them."""
+    if not isinstance(origin, type):
+        return ()
+    if typing.is_typeddict(origin):
+        return (dict[str, object],)
+    items = tuple_items(annotation)
+    if items is not None and origin is not tuple:  # a NamedTuple
+        return (_subscript(tuple, items),)
+    if items is not None:
+        return (generic(abc.Sequence, union(items)),)
+    if origin is tuple:  # all of one type, unless a part of it is unpacked
+        return (generic(abc.Sequence, given[0] if given[1:] == (...,) else Any),)
+    bases = BASES[origin][1] if origin in BASES else _written_bases(origin)
+    table = _table(origin, given)
+    return tuple(substitute(base, table) for base in bases)
+
+
+def _written_bases(cls: type) -> tuple[object, ...]:
+    return cast("tuple[object, ...]", vars(cls).get("__orig_bases__", cls.__bases__))
+
+
+def _table(origin: object, given: tuple[object, ...]) -> dict[object, object]:
+    """Type variable → argument; Any for those that are not given."""
+    known = BASES.get(origin)
+    parameters = known[0] if known else getattr(origin, "__parameters__", ())
+    if not isinstance(parameters, tuple):  # a class of somebody else's with such an attribute
+        return {}
+    rest = (Any,) * (len(parameters) - len(given))
+    return dict(zip(parameters, (*given, *rest), strict=False))
+
+
+def _table_for(annotation: object, cls: type) -> dict[object, object]:
+    """The table of that class of its ancestry in which something is declared."""
+    return _table(cls, _inherited(annotation, cls) or ())
+
+
+def _function(found: object) -> object:
+    """The function behind a property, a cached property, a static or class method."""
+    for attribute in ("fget", "func", "__func__"):
+        found = getattr(found, attribute, found)
+    return found
+
+
+def _hints(thing: object) -> dict[str, object]:
+    """Its resolved annotations; none where they cannot be had."""
+    try:
+        return dict(
+            typing.get_type_hints(cast("abc.Callable[..., object]", thing), include_extras=True)
+        )
+    except Exception:  # noqa: BLE001 - evaluating an annotation runs anybody's expression
+        return {}
+
+
+def _is_unpacked(item: object) -> bool:
+    return get_origin(item) is typing.Unpack or bool(getattr(item, "__unpacked__", False))
+
+
+class _Subscriptable(Protocol):
+    def __getitem__(self, item: object) -> object:
+        """The generic with these arguments."""
+
+
+def _subscript(cls: object, given: tuple[object, ...]) -> object:
+    try:
+        return operator.getitem(cast("_Subscriptable", cls), given)
+    except TypeError:  # ParamSpec and TypeVarTuple want other shapes of argument
+        return Any
+
+
+_SPECIAL: tuple[tuple[object, object], ...] = (
+    (None, NoneType),
+    (inspect.Parameter.empty, Any),
+    (MISSING, Any),
+    (typing.LiteralString, str),
+)
+
+_QUALIFIERS = (
+    Annotated,
+    Final,
+    ClassVar,
+    Required,
+    NotRequired,
+    getattr(typing, "ReadOnly", Required),
+)
+
+_METHODS: abc.Mapping[object, tuple[str, str]] = {
+    abc.Iterable: ("__iter__", "__next__"),
+    abc.AsyncIterable: ("__aiter__", "__anext__"),
+}

@@ -1,0 +1,278 @@
+"""Steps: functions that a pipeline's graph is made of.
+
+`@step` keeps the function's type, so a type checker sees ordinary Python:
+
+    async def f(P) -> T                        Callable[P, T]
+    async def f(P) -> AsyncIterator[C]: yield  Callable[P, Stream[C]]
+    def f(P) -> T                              Callable[P, T]   cheap and pure, or thread=True
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Mapping
+from enum import Enum
+from functools import cached_property
+from typing import Any, Generic, ParamSpec, Protocol, TypeVar, cast, overload
+
+import attrs
+
+from orchestra.errors import DefinitionError, Problem
+from orchestra.graph.annotations import MISSING, hints, yielded
+from orchestra.graph.definition import current_definition
+from orchestra.graph.nodes import Call, Origin
+from orchestra.graph.policy import Policy
+from orchestra.graph.wires import place, source_line
+from orchestra.protocols import Context, Names, Stream
+
+P = ParamSpec("P")
+T = TypeVar("T")
+C = TypeVar("C")
+T_co = TypeVar("T_co", covariant=True)
+
+NO_POLICY = Policy()
+
+
+class Kind(Enum):
+    """How a step's function is called."""
+
+    ASYNC = "async"
+    STREAM = "stream"
+    PLAIN = "plain"
+    THREAD = "thread"
+
+
+@attrs.frozen(eq=False, slots=False)
+class Step(Generic[P, T_co]):
+    """A function as a step. Calling it in a pipeline adds it to the graph.
+
+    `call` is the function itself: what a unit test calls.
+    """
+
+    call: Callable[..., Any]
+    kind: Kind
+    name: str
+    policy: Policy
+    where: str
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> T_co:
+        """A node of the pipeline that is being defined.
+
+        Raises:
+            DefinitionError: called outside a pipeline.
+        """
+        awaits = "" if self.kind in (Kind.PLAIN, Kind.THREAD) else "await "
+        if self.kind is Kind.STREAM:
+            awaits = "async for chunk in "
+        definition = current_definition(
+            f"step {self.name!r}",
+            f"write `{awaits}{self.name}.call(...)` to call its function, or call it in a "
+            "function decorated with @pipeline and run that with orchestra.run",
+        )
+        origin = place(*source_line())
+        arguments, faults = self._bind(args, kwargs, origin)
+        policy = arguments.pop("policy", None) if self.takes_policy else None
+
+        def make(origin: Origin) -> Call:
+            return Call(origin, self, arguments, cast("Policy", policy or self.policy), faults)
+
+        return cast("T_co", definition.add(make))
+
+    def using(self, policy: Policy) -> Step[P, T_co]:
+        """The same step under another policy."""
+        return attrs.evolve(self, policy=policy)
+
+    @cached_property
+    def signature(self) -> inspect.Signature:
+        """The function's signature."""
+        return inspect.signature(self.call)
+
+    @cached_property
+    def _hints(self) -> dict[str, object]:
+        return hints(self.call)
+
+    @cached_property
+    def expects(self) -> Mapping[str, object]:
+        """Each parameter's annotation, `object` where there is none; `*args` is a tuple."""
+        return {
+            name: _whole(parameter, self._hints.get(name, object))
+            for name, parameter in self.signature.parameters.items()
+        }
+
+    @cached_property
+    def annotated_return(self) -> object:
+        """What the function is annotated to return; `MISSING` where it is not."""
+        return self._hints.get("return", MISSING)
+
+    @cached_property
+    def returns(self) -> object:
+        """What it gives: the annotation, or `Stream[C]` for a generator of `C`."""
+        annotation = self.annotated_return
+        if self.kind is not Kind.STREAM:
+            return Any if annotation is MISSING else annotation
+        chunk = yielded(annotation)
+        return Stream[Any] if chunk is None else Stream[chunk]  # type: ignore[valid-type]
+
+    @cached_property
+    def injected(self) -> str | None:
+        """The name of the parameter that the engine fills with the run's context, if any."""
+        return next((name for name, kind in self.expects.items() if kind is Context), None)
+
+    def positional(self, named: dict[str, object]) -> list[object]:
+        """Take out of `named` what has to be passed by position, and flatten `**kwargs`."""
+        if self._by_name:
+            return []
+        positional: list[object] = []
+        for name, parameter in self.signature.parameters.items():
+            if name not in named:
+                continue
+            if parameter.kind is parameter.VAR_KEYWORD:
+                named.update(cast("dict[str, object]", named.pop(name)))
+            elif parameter.kind is parameter.VAR_POSITIONAL:
+                positional += cast("tuple[object, ...]", named.pop(name))
+            elif parameter.kind is not parameter.KEYWORD_ONLY:
+                positional.append(named.pop(name))
+        return positional
+
+    @cached_property
+    def _by_name(self) -> bool:
+        """Whether every parameter can be passed by name."""
+        kinds = {parameter.kind for parameter in self.signature.parameters.values()}
+        return kinds <= {inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY}
+
+    @cached_property
+    def takes_policy(self) -> bool:
+        """Whether `policy=` may be given in the call, for this one node."""
+        return self.expects.get("policy") in (Policy, Policy | None)
+
+    @cached_property
+    def names(self) -> Mapping[str, Names]:
+        """The parameters that name something bound in the deployment, each with its seam."""
+        return {
+            name: mark
+            for name, kind in self.expects.items()
+            for mark in getattr(kind, "__metadata__", ())
+            if isinstance(mark, Names)
+        }
+
+    def _bind(
+        self, args: tuple[object, ...], kwargs: dict[str, object], where: str
+    ) -> tuple[dict[str, object], tuple[Problem, ...]]:
+        """The arguments by parameter, and what is wrong with them; never raises."""
+        faults: list[Problem] = []
+        parameters = self.signature.parameters
+        variadic = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+        unknown = [] if variadic else [name for name in kwargs if name not in parameters]
+        for name in unknown:
+            faults.append(_unknown_argument(self, name, where))
+        known = {name: value for name, value in kwargs.items() if name not in unknown}
+        try:
+            bound = self.signature.bind_partial(*args, **known)
+        except TypeError as error:
+            fix = f"the step is `{self.name}{self.signature}`"
+            faults.append(Problem("bad-call", where, f"{self.name}(...): {error}", fix))
+            return {}, tuple(faults)
+        for name, parameter in parameters.items():
+            if parameter.default is parameter.empty and name not in bound.arguments:
+                if parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
+                    faults.append(_missing_argument(self, name, where))
+        return dict(bound.arguments), tuple(faults)
+
+
+def _whole(parameter: inspect.Parameter, annotation: object) -> object:
+    """The annotation of all that a parameter takes, for `*args` and `**kwargs` too."""
+    if parameter.kind is parameter.VAR_POSITIONAL:
+        return tuple[annotation, ...]  # type: ignore[valid-type]
+    if parameter.kind is parameter.VAR_KEYWORD:
+        return dict[str, annotation]  # type: ignore[valid-type]
+    return annotation
+
+
+def _unknown_argument(step: Step[..., object], name: str, where: str) -> Problem:
+    known = ", ".join(step.signature.parameters)
+    return Problem(
+        "unknown-argument",
+        where,
+        f"{step.name}(...) has no parameter {name!r}",
+        f"its parameters are: {known or 'none'}",
+    )
+
+
+def _missing_argument(step: Step[..., object], name: str, where: str) -> Problem:
+    return Problem(
+        "missing-argument",
+        where,
+        f"{step.name}(...) is called without {name!r}",
+        f"pass it: {step.name}({name}=...); the step is defined at {step.where}",
+    )
+
+
+class StepDecorator(Protocol):
+    """What `@step(...)` with arguments gives: a decorator that keeps the function's type."""
+
+    @overload
+    def __call__(self, function: Callable[P, AsyncGenerator[C, None]]) -> Step[P, Stream[C]]: ...
+    @overload
+    def __call__(self, function: Callable[P, AsyncIterator[C]]) -> Step[P, Stream[C]]: ...
+    @overload
+    def __call__(self, function: Callable[P, Coroutine[Any, Any, T]]) -> Step[P, T]: ...
+    @overload
+    def __call__(self, function: Callable[P, T]) -> Step[P, T]: ...
+
+
+@overload
+def step(function: Callable[P, AsyncGenerator[C, None]], /) -> Step[P, Stream[C]]: ...
+@overload
+def step(function: Callable[P, AsyncIterator[C]], /) -> Step[P, Stream[C]]: ...
+@overload
+def step(function: Callable[P, Coroutine[Any, Any, T]], /) -> Step[P, T]: ...
+@overload
+def step(function: Callable[P, T], /) -> Step[P, T]: ...
+@overload
+def step(
+    *, thread: bool = False, policy: Policy = NO_POLICY, name: str | None = None
+) -> StepDecorator: ...
+def step(
+    function: Callable[..., Any] | None = None,
+    /,
+    *,
+    thread: bool = False,
+    policy: Policy = NO_POLICY,
+    name: str | None = None,
+) -> Any:
+    """Make a function a step of pipelines.
+
+    An async function gives a value, an async generator a stream of chunks; a plain
+    function is a cheap and pure step that runs on the spot, or, with `thread=True`, in a
+    worker thread (which cannot be interrupted: a cancelled run waits for it to return).
+
+    A keyword `context: Context = injected` is filled in by the engine; a keyword
+    `policy: Policy | None = None` lets each call bring its own.
+
+    Raises:
+        DefinitionError: `thread=True` on an async function, or a method without `self`.
+    """
+
+    def decorate(function: Callable[..., Any]) -> Step[..., Any]:
+        code = inspect.unwrap(function).__code__
+        where = place(code.co_filename, code.co_firstlineno)
+        return Step(
+            function, _kind(function, thread, where), name or function.__name__, policy, where
+        )
+
+    return decorate if function is None else decorate(function)
+
+
+def _kind(function: Callable[..., Any], thread: bool, where: str) -> Kind:  # noqa: FBT001
+    if inspect.isasyncgenfunction(function):
+        kind = Kind.STREAM
+    elif inspect.iscoroutinefunction(function):
+        kind = Kind.ASYNC
+    else:
+        return Kind.THREAD if thread else Kind.PLAIN
+    if thread:
+        raise DefinitionError(
+            f"{where}: @step(thread=True) on `async def {function.__name__}`: a thread runs a "
+            f"plain function; write `def {function.__name__}`, or leave `thread=True` out"
+        )
+    return kind

@@ -1,0 +1,50 @@
+"""For scripts: one run, with Trio started and stopped around it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, ParamSpec, TypeVar, overload
+
+import trio
+
+from orchestra.engine.engine import open_engine
+from orchestra.graph.pipelines import Pipeline
+from orchestra.protocols import Stream
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+@overload
+def run(  # type: ignore[overload-overlap]
+    pipeline: Pipeline[P, Stream[str]], /, *args: P.args, **kwargs: P.kwargs
+) -> str: ...
+@overload
+def run(  # type: ignore[overload-overlap]
+    pipeline: Pipeline[P, Stream[bytes]], /, *args: P.args, **kwargs: P.kwargs
+) -> bytes: ...
+@overload
+def run(
+    pipeline: Pipeline[P, Stream[T]], /, *args: P.args, **kwargs: P.kwargs
+) -> list[T]: ...
+@overload
+def run(pipeline: Pipeline[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T: ...
+def run(pipeline: Pipeline[..., Any], /, *args: Any, **kwargs: Any) -> Any:
+    """The result of one run of a pipeline, with what this directory's deployment binds.
+
+    For scripts and notebooks; in Trio code, use `open_engine` and `engine.run`.
+
+    Raises:
+        CheckError: the pipeline has problems; all of them are in it.
+        InputError: an input is missing, unknown, or of the wrong type.
+        KeyboardInterrupt: Ctrl-C, after every step has been cancelled.
+        Exception: the error of the step that failed, the step's own.
+    """
+
+    from orchestra.config import default_bindings  # noqa: PLC0415 - only a run needs it
+
+    async def main() -> Any:
+        async with open_engine(default_bindings(Path(".orchestra"))) as engine:
+            return await engine.run(pipeline, *args, **kwargs)
+
+    return trio.run(main)

@@ -1,0 +1,162 @@
+"""A run's inputs, from JSON or from a query, checked against the pipeline's annotations.
+
+Pure. Everything that is wrong is told at once, each with the field's name and a
+pointer to the place; what JSON Schema says of an input is what is checked.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from difflib import get_close_matches
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from orchestra.errors import ServeError
+from orchestra.graph.annotations import MISSING
+from orchestra.server.problems import Fault
+
+if TYPE_CHECKING:
+    from orchestra.graph.nodes import Input
+
+Inputs = dict[str, object]
+
+FAULTS_MAX = 20
+"""Faults that are told of one request: a body of a hundred thousand wrong names gets no more."""
+NAME_MAX = 100
+"""Characters of a wrong name that are told back."""
+
+_PLACE = re.compile(r" - at (?:`key` in )?`\$(?P<path>[^`]*)`$")
+_PART = re.compile(r"\.([^.\[]+)|\[(\d+)\]")
+
+
+def from_json(inputs: Mapping[str, Input], given: Mapping[str, object]) -> tuple[Inputs, list[Fault]]:
+    """The run's inputs, and what is wrong with them; without faults the inputs are complete.
+
+    Strict: `"5"` is no int, as the schema says.
+    """
+    return _read(inputs, {name: [value] for name, value in given.items()}, "#/inputs/", strict=True)
+
+
+def from_query(
+    inputs: Mapping[str, Input], given: Iterable[tuple[str, str]]
+) -> tuple[Inputs, list[Fault]]:
+    """As `from_json`, from the pairs of a query string.
+
+    A query holds text only, so `5`, `true` and `null` are read as what the input's type
+    asks for, and a name given several times, or once for a list, is a list.
+    """
+    values: dict[str, list[object]] = {}
+    for name, value in given:
+        values.setdefault(name, []).append(value)
+    return _read(inputs, values, "?", strict=False)
+
+
+def schema(inputs: Mapping[str, Input]) -> dict[str, Any]:
+    """The inputs as a JSON Schema (2020-12) of the object that `inputs` must be.
+
+    Raises:
+        TypeError: an annotation has no form in JSON.
+    """
+    types = [_type(each) for each in inputs.values()]
+    found, components = msgspec.json.schema_components(types, ref_template="#/$defs/{name}")
+    properties = dict(zip(inputs, found, strict=True))
+    for name, each in inputs.items():
+        if each.default is not MISSING:
+            default = msgspec.to_builtins(each.default, enc_hook=repr)
+            properties[name] = properties[name] | {"default": default}
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "type": "object",
+        "properties": properties,
+        "required": [name for name, each in inputs.items() if each.default is MISSING],
+        "additionalProperties": False,
+    } | ({"$defs": components} if components else {})
+
+
+def check_servable(pipeline: str, inputs: Mapping[str, Input]) -> None:
+    """Nothing, if every input can be read from JSON.
+
+    Raises:
+        ServeError: it names the pipeline, the input and its annotation.
+    """
+    for name, each in inputs.items():
+        try:
+            schema({name: each})
+        except TypeError as error:
+            raise ServeError(
+                f"pipeline {pipeline!r} cannot be served: its input `{name}: {_type(each)}` has no "
+                "form in JSON; take a str, a number, a bool, a list, a dict, or a dataclass or "
+                "attrs class of those"
+            ) from error
+
+
+def _read(
+    inputs: Mapping[str, Input], given: Mapping[str, list[object]], at: str, *, strict: bool
+) -> tuple[Inputs, list[Fault]]:
+    read: Inputs = {}
+    unknown = islice((name for name in given if name not in inputs), FAULTS_MAX)
+    faults = [_unknown(name[:NAME_MAX], inputs, at) for name in unknown]
+    for name, each in inputs.items():
+        if name in given:
+            try:
+                read[name] = _convert(given[name], _type(each), strict=strict)
+            except msgspec.ValidationError as error:
+                faults.append(_wrong(name, str(error), at))
+        elif each.default is MISSING:
+            faults.append(Fault(name, _pointer(at, name), f"input {name!r} is missing"))
+    return read, faults[:FAULTS_MAX]
+
+
+def _convert(values: list[object], type_: Any, *, strict: bool) -> object:
+    """The one value, or the list, as the type; a lone value may be a list of one in a query."""
+    if len(values) > 1:
+        return msgspec.convert(values, type_, strict=strict)
+    try:
+        return msgspec.convert(values[0], type_, strict=strict)
+    except msgspec.ValidationError:
+        if strict:
+            raise
+        try:
+            return msgspec.convert(values, type_, strict=False)
+        except msgspec.ValidationError:
+            pass  # the complaint about the value itself says more
+        raise
+
+
+def _unknown(name: str, inputs: Mapping[str, Input], at: str) -> Fault:
+    near = get_close_matches(name, inputs, n=1)
+    hint = f"did you mean {near[0]!r}?" if near else f"there is {', '.join(inputs) or 'none'}"
+    return Fault(name, _pointer(at, name), f"there is no input {name!r}; {hint}")
+
+
+def _wrong(name: str, complaint: str, at: str) -> Fault:
+    place = _PLACE.search(complaint)
+    inside = _parts(place["path"]) if place else []
+    what = complaint[: place.start()] if place else complaint
+    spelled = "".join(f"[{part!r}]" for part in inside)
+    pointer = _pointer(at, name, *(map(str, inside) if at.startswith("#") else ()))
+    return Fault(name, pointer, f"input `{name}{spelled}`: {what[0].lower()}{what[1:]}")
+
+
+def _parts(path: str) -> list[str | int]:
+    """The members and indices in msgspec's path, as far as it names them: it writes `[...]`
+    for the keys of a dict."""
+    parts: list[str | int] = []
+    end = 0
+    while part := _PART.match(path, end):
+        parts.append(part[1] or int(part[2]))
+        end = part.end()
+    return parts
+
+
+def _pointer(at: str, *parts: str) -> str:
+    """A JSON pointer (RFC 6901) as a fragment; for a query, the parameter's name."""
+    return at + "/".join(part.replace("~", "~0").replace("/", "~1") for part in parts)
+
+
+def _type(each: Input) -> Any:
+    """The annotation as msgspec reads it: an input without one may be anything."""
+    return Any if each.annotation is object else each.annotation

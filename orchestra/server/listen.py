@@ -1,0 +1,206 @@
+"""A listening socket of our own, and Hypercorn's HTTP on the connections it accepts.
+
+Hypercorn's own `serve` is not used, because in it (a) an exception in one connection
+ends the whole server, (b) a send to a client that stopped reading is shielded and never
+ends, so neither does a shutdown, and (c) the number of connections has no bound. The
+tests show (a) and (b) with the stock server.
+
+Rules of this file: what a connection raises stays in it; no send waits longer than
+`stall_s` without progress, nor outlives the cancellation of its task; after a send that
+was cut the connection is closed, since the next byte would stand in the wrong place.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+from functools import partial
+from typing import TYPE_CHECKING
+
+import attrs
+import trio
+from hypercorn.app_wrappers import ASGIWrapper
+from hypercorn.config import Config
+from hypercorn.events import Closed, Event, RawData
+from hypercorn.trio.tcp_server import TCPServer
+from hypercorn.trio.worker_context import WorkerContext
+from hypercorn.typing import ASGIFramework, ConnectionState
+
+from orchestra.errors import ServeError
+
+if TYPE_CHECKING:
+    from orchestra.server.settings import Settings
+
+log = logging.getLogger("orchestra.server")
+
+
+def bind(host: str, port: int, settings: Settings) -> socket.socket:
+    """A socket that listens on the host's first address; port 0 takes a free one.
+
+    On Linux the kernel gives up a connection whose peer acknowledges nothing, or opens no
+    window, for `stall_s`: accepted sockets inherit it. So a client that vanished without
+    a word is noticed, which on other systems takes the kernel's own quarter of an hour.
+
+    Raises:
+        ServeError: the address is not this machine's, or is taken.
+    """
+    try:
+        family, kind, _, _, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        listener = socket.socket(family, kind)
+    except OSError as error:
+        raise ServeError(f"cannot listen on host {host!r}, port {port}: {error}") from error
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if hasattr(socket, "TCP_USER_TIMEOUT"):
+            stall_ms = round(settings.stall_s * 1000)
+            listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, stall_ms)
+        listener.bind(address)
+        listener.listen(settings.backlog)
+    except OSError as error:
+        listener.close()
+        raise ServeError(
+            f"cannot listen on host {host!r}, port {port}: {error.strerror}; "
+            "is another server running there? port 0 takes a free one"
+        ) from error
+    return listener
+
+
+@attrs.define(eq=False)
+class Door:
+    """Where clients come in: open until `shut`, empty when `serve` returns.
+
+    Shutting stops accepting and closes idle connections at once. Busy ones are closed
+    after their answer, or cut at the time given to `close_by`.
+    """
+
+    app: ASGIFramework
+    settings: Settings
+    _context: WorkerContext = attrs.field(init=False, factory=lambda: WorkerContext(None))
+    _shut: trio.Event = attrs.field(init=False, factory=trio.Event)
+    _inside: trio.CancelScope = attrs.field(init=False, factory=trio.CancelScope)
+
+    def shut(self) -> None:
+        """Accept no more; again does nothing."""
+        self._shut.set()
+
+    def close_by(self, deadline: float) -> None:
+        """Cut what is still open at `deadline`, a time of `trio.current_time()`."""
+        self._inside.deadline = deadline
+
+    async def serve(self, listener: socket.socket) -> None:
+        """Serve what comes to a listening socket, and close it at the end."""
+        gate = _Gate(listener, self.settings.connections_max)
+        handler = partial(self._connection, gate, _hypercorn_config(self.settings))
+        with self._inside:
+            async with trio.open_nursery() as connections:
+                async with trio.open_nursery() as accepting:
+                    accepting.start_soon(
+                        partial(
+                            trio.serve_listeners, handler, [gate], handler_nursery=connections
+                        )
+                    )
+                    await self._shut.wait()
+                    accepting.cancel_scope.cancel()
+                await self._context.terminated.set()
+
+    async def _connection(self, gate: _Gate, config: Config, stream: trio.SocketStream) -> None:
+        try:
+            await Connection(
+                self.app, config, self._context, stream, stall_s=self.settings.stall_s
+            ).run()
+        except* Exception:
+            log.exception("a connection failed and is closed; the others go on")
+        finally:
+            gate.left()
+
+
+class Connection(TCPServer):
+    """Hypercorn's connection, with sends that are bounded, can be cancelled, and are cheap."""
+
+    def __init__(
+        self,
+        app: ASGIFramework,
+        config: Config,
+        context: WorkerContext,
+        stream: trio.SocketStream,
+        *,
+        stall_s: float,
+    ) -> None:
+        super().__init__(ASGIWrapper(app), config, context, ConnectionState({}), stream)
+        self._stall_s = stall_s
+
+    async def protocol_send(self, event: Event) -> None:
+        """Write what is given; where that fails, the connection is closed."""
+        if not isinstance(event, RawData):
+            return await super().protocol_send(event)
+        try:
+            await self._write(event.data)
+        except (trio.BrokenResourceError, trio.ClosedResourceError, trio.TooSlowError):
+            self.stream.socket.close()
+            await self.protocol.handle(Closed())
+        except trio.Cancelled:
+            self.stream.socket.close()
+            raise
+
+    async def _write(self, data: bytes) -> None:
+        """All of it, behind what others are writing.
+
+        Most times the kernel takes it at once. Trio's own way there, with a lock, a
+        cancel scope and two checkpoints, costs more than everything else of a small
+        event; only what would block goes that way.
+        """
+        sent = 0 if self.send_lock.locked() else _write_nowait(self.stream.socket.fileno(), data)
+        if sent == len(data):
+            return
+        async with self.send_lock:
+            while sent < len(data):
+                with trio.fail_after(self._stall_s):
+                    sent += await self.stream.socket.send(data[sent:])
+
+
+def _write_nowait(descriptor: int, data: bytes) -> int:
+    """How much of it the kernel took."""
+    try:
+        return os.write(descriptor, data)
+    except BlockingIOError:
+        return 0
+    except OSError as error:
+        raise trio.BrokenResourceError(f"cannot write to the client: {error}") from error
+
+
+class _Gate(trio.abc.Listener[trio.SocketStream]):
+    """A listener that accepts only while there is a place inside."""
+
+    def __init__(self, listener: socket.socket, places: int) -> None:
+        self._listener = trio.SocketListener(trio.socket.from_stdlib_socket(listener))
+        self._places = trio.Semaphore(places)
+
+    async def accept(self) -> trio.SocketStream:
+        """The next client, once there is a place for it."""
+        await self._places.acquire()
+        try:
+            return await self._listener.accept()
+        except BaseException:
+            self._places.release()
+            raise
+
+    def left(self) -> None:
+        """A client has left its place."""
+        self._places.release()
+
+    async def aclose(self) -> None:
+        """Close the listening socket."""
+        await self._listener.aclose()
+
+
+def _hypercorn_config(settings: Settings) -> Config:
+    config = Config()
+    config.accesslog = None
+    config.errorlog = log
+    config.include_server_header = False
+    config.h11_max_incomplete_size = settings.header_limit_bytes
+    config.keep_alive_timeout = settings.keep_alive_s
+    return config

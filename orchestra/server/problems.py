@@ -1,0 +1,156 @@
+"""Problems as clients read them: RFC 9457 JSON with a status, what is wrong, and where.
+
+Pure. `type` is stable, for programs; `title` and `detail` are for people. What a
+foreign exception says stays in the server's own log, unless it runs in debug mode:
+its message may hold a path, a query or a key.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from difflib import get_close_matches
+
+import attrs
+import msgspec
+
+from orchestra.errors import DeadlineError, ModelError, OrchestraError
+from orchestra.events import ArmFailed, Event, RunCancelled, RunFailed, StepFailed
+
+MEDIA_TYPE = "application/problem+json"
+_TYPES = "urn:problem-type:orchestra:"
+_HIDDEN = "the message is in the server's log"
+
+
+@attrs.frozen
+class Fault:
+    """One field that is wrong: its name, where it is (a JSON pointer), and why."""
+
+    field: str
+    pointer: str
+    detail: str
+
+
+@attrs.frozen
+class Problem:
+    """Why a request was not answered as asked.
+
+    `code` is the stable end of the problem's type; `faults` are the fields it is about,
+    the first of which is told as `field`.
+    """
+
+    status: int
+    code: str
+    title: str
+    detail: str
+    faults: tuple[Fault, ...] = ()
+    extras: tuple[tuple[str, object], ...] = ()
+    headers: tuple[tuple[str, str], ...] = ()
+
+    def encode(self) -> bytes:
+        """The problem as JSON."""
+        body: dict[str, object] = {
+            "type": _TYPES + self.code,
+            "title": self.title,
+            "status": self.status,
+            "detail": self.detail,
+        }
+        if self.faults:
+            body["field"] = self.faults[0].field
+            body["errors"] = [{"pointer": f.pointer, "detail": f.detail} for f in self.faults]
+        return msgspec.json.encode(body | dict(self.extras))
+
+
+def unknown_pipeline(name: str, known: Iterable[str]) -> Problem:
+    """No pipeline has this name; says which are meant or served."""
+    known = sorted(known)
+    near = get_close_matches(name, known, n=1)
+    hint = f"did you mean {near[0]!r}?" if near else f"served here: {', '.join(known) or 'none'}"
+    detail = f"no pipeline is named {name[:100]!r}; {hint}"
+    return Problem(404, "unknown-pipeline", "There is no such pipeline.", detail)
+
+
+def bad_body(detail: str) -> Problem:
+    """The body cannot be read as a request for a run."""
+    return Problem(400, "bad-body", "The request's body cannot be read.", detail)
+
+
+def bad_inputs(faults: Sequence[Fault]) -> Problem:
+    """Some inputs are missing, unknown or of the wrong type; names each of them."""
+    detail = "; ".join(fault.detail for fault in faults)
+    return Problem(422, "bad-inputs", "The inputs do not fit the pipeline.", detail, tuple(faults))
+
+
+def bad_media_type(given: str) -> Problem:
+    """The body is of a type that is not read here."""
+    detail = f"the body is {given[:100] or 'of no type'}; send `Content-Type: application/json`"
+    return Problem(415, "bad-media-type", "The body must be JSON.", detail)
+
+
+def not_acceptable(accept: str, offers: Iterable[str]) -> Problem:
+    """Nothing that the client accepts can be given."""
+    detail = f"`Accept: {accept[:200]}` leaves none of {', '.join(offers)}"
+    return Problem(406, "not-acceptable", "The answer has no such form.", detail)
+
+
+def too_large(limit_bytes: int) -> Problem:
+    """The body is larger than the server reads."""
+    detail = f"the body is larger than {limit_bytes} bytes"
+    return Problem(413, "body-too-large", "The body is too large.", detail)
+
+
+def too_busy(detail: str) -> Problem:
+    """A bound of the server is reached; the same request may succeed a little later."""
+    headers = (("Retry-After", "1"),)
+    return Problem(503, "too-busy", "The server is full.", detail, headers=headers)
+
+
+def by_status(status: int, title: str, detail: str) -> Problem:
+    """What HTTP itself finds wrong: no such route, a wrong method, a body that is too slow."""
+    return Problem(status, title.lower().replace(" ", "-"), title, detail)
+
+
+def failed_run(run_id: str, event: RunFailed | RunCancelled) -> Problem:
+    """The run did not give a result: 503 if it was stopped, 504 if its time ran out, 502 if
+    a model failed it, else 500. `event` must be fit for clients already."""
+    run = ("run_id", run_id)
+    if isinstance(event, RunCancelled):
+        detail = f"the run was cancelled: {event.reason}"
+        return Problem(503, "run-cancelled", "The run was cancelled.", detail, extras=(run,))
+    extras = [run, ("error", event.error)]
+    extras += [(key, value) for key in ("step", "where") if (value := getattr(event, key))]
+    detail = f"{event.error}: {event.message}"
+    status = _status(event.error)
+    return Problem(status, "run-failed", "The run failed.", detail, extras=tuple(extras))
+
+
+def fit_for_clients(event: Event, *, debug: bool) -> Event:
+    """The event, without what only the deployment's owner may see.
+
+    Outside debug mode the messages of exceptions that orchestra did not raise are
+    withheld, and so are source lines.
+    """
+    if debug or not isinstance(event, RunFailed | StepFailed | ArmFailed):
+        return event
+    message = event.message if _own(event.error) else _HIDDEN
+    if isinstance(event, ArmFailed):
+        return attrs.evolve(event, message=message)
+    if isinstance(event, StepFailed):
+        return attrs.evolve(event, message=message, where="")
+    return attrs.evolve(event, message=message, where=None)
+
+
+def _status(error: str) -> int:
+    own = _own(error)
+    if own and issubclass(own, DeadlineError):
+        return 504
+    return 502 if own and issubclass(own, ModelError) else 500
+
+
+def _own(name: str) -> type[OrchestraError] | None:
+    """The exception of this name in orchestra's own tree."""
+    found: list[type[OrchestraError]] = [OrchestraError]
+    for cls in found:
+        if cls.__name__ == name:
+            return cls
+        found += cls.__subclasses__()
+    return None

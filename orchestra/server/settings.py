@@ -1,0 +1,49 @@
+"""The bounds and habits of a server, as one frozen value."""
+
+from __future__ import annotations
+
+import attrs
+
+
+def _positive(instance: object, attribute: attrs.Attribute[float], value: float) -> None:
+    if not value > 0:
+        raise ValueError(
+            f"Settings({attribute.name}={value!r}): a bound must be greater than 0; "
+            f"leave it out to have {attribute.default!r}"
+        )
+
+
+def _bound(default: float) -> float:
+    return attrs.field(default=default, validator=_positive)
+
+
+def _count(default: int) -> int:
+    return attrs.field(default=default, validator=_positive)
+
+
+@attrs.frozen(kw_only=True)
+class Settings:
+    """What a server allows its clients, and how it takes leave of them."""
+
+    debug: bool = False
+    """Tell clients the messages of foreign exceptions, and source lines. For a desk only."""
+    connections_max: int = _count(10_000)
+    """Connections open at once; those beyond it wait in the backlog."""
+    backlog: int = _count(2048)
+    """Connections that the kernel holds until they are accepted."""
+    header_limit_bytes: int = _count(16 * 1024)
+    """Size of a request's line and headers together; beyond it, 431."""
+    body_limit_bytes: int = _count(1024 * 1024)
+    """Size of a request's body; beyond it, 413."""
+    body_timeout_s: float = _bound(15)
+    """Time that a body may take to arrive; beyond it, 408."""
+    keep_alive_s: float = _bound(5)
+    """How long a connection without a request stays open."""
+    heartbeat_s: float = _bound(12)
+    """Silence after which a stream is sent a comment: under every proxy's usual timeout."""
+    stall_s: float = _bound(30)
+    """How long a client may accept no byte, or acknowledge none, before it counts as gone."""
+    drain_s: float = _bound(20)
+    """How long runs may go on after the server was asked to stop."""
+    farewell_s: float = _bound(2)
+    """How long after that the last events may take to be written."""

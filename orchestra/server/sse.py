@@ -1,0 +1,76 @@
+"""A run as Server-Sent Events: which form a client wants, and the bytes of a batch.
+
+Pure. A frame's `id` is the event's sequence number, its `event` the event's type and
+its `data` the event as one line of JSON: JSON escapes every line end, so one `data`
+line always holds all of it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+
+from orchestra.events import Event, encode
+
+STREAM = "text/event-stream"
+JSON = "application/json"
+HEADERS = {
+    "Content-Type": f"{STREAM}; charset=utf-8",
+    "Cache-Control": "no-store",
+    "X-Accel-Buffering": "no",  # nginx, and all who learnt it from nginx
+}
+
+# No blank line behind it: several clients take one for the end of an empty event.
+HEARTBEAT = b": ping\n"
+
+_QUALITY = re.compile(r"0(\.\d{0,3})?|1(\.0{0,3})?")
+
+
+def frames(batch: Iterable[Event]) -> bytes:
+    """The events as frames, one behind the other: what is ready together is sent together."""
+    return b"".join([_frame(event) for event in batch])
+
+
+def _frame(event: Event) -> bytes:
+    return b"id: %d\nevent: %b\ndata: %b\n\n" % (event.seq, event.type.encode(), encode(event))
+
+
+def choose(accept: str | None, offers: Sequence[str] = (JSON, STREAM)) -> str | None:
+    """The media type to answer with, or None where the client accepts none of `offers`.
+
+    The highest `q` wins; then the type that is named the most exactly, so that
+    `text/event-stream, */*` is a stream; then the earlier offer, so that `*/*`, which
+    curl sends, and no header at all are JSON. A range that cannot be read is passed over.
+    """
+    if accept is None or not accept.strip():
+        return offers[0]
+    ranges = [_range(part) for part in accept.split(",")]
+    wishes = {offer: max((_match(r, offer) for r in ranges), default=(0, 0.0)) for offer in offers}
+    best = max(offers, key=lambda offer: (wishes[offer][1], wishes[offer][0]))
+    return best if wishes[best][1] > 0 else None
+
+
+def _range(text: str) -> tuple[str, str, float]:
+    """One range of an Accept header: type, subtype and quality."""
+    name, *parameters = text.split(";")
+    kind, _, subtype = name.strip().lower().partition("/")
+    for parameter in parameters:
+        key, _, value = parameter.partition("=")
+        if key.strip().lower() == "q":
+            readable = _QUALITY.fullmatch(value.strip())
+            return (kind, subtype, float(readable[0])) if readable else ("", "", 0.0)
+    return kind, subtype, 1.0
+
+
+def _match(wanted: tuple[str, str, float], offer: str) -> tuple[int, float]:
+    """How exactly a range names the offer (0 is not at all), and its quality.
+
+    The most exact range decides for an offer, also when it says `q=0`.
+    """
+    kind, subtype, quality = wanted
+    mine = offer.split("/")
+    if [kind, subtype] == mine:
+        return 3, quality
+    if [kind, "*"] == [mine[0], subtype]:
+        return 2, quality
+    return (1, quality) if (kind, subtype) == ("*", "*") else (0, 0.0)

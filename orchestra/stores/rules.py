@@ -1,0 +1,118 @@
+"""What every store agrees on: what may be stored, what `where` means, how scores compare.
+
+Pure. Both embedded stores decide here and only remember by themselves, so that a
+test which passes on the one passes on the other.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+
+from orchestra.errors import StoreError
+from orchestra.values import Metadata, Passage, Scalar, Vector
+
+# Two embeddings of one text differ by about 1e-7 (float32), two ways of adding up the
+# same products in float64 by 1e-15: what is equal to nine places is a tie, broken by id.
+SCORE_PLACES = 9
+
+
+def unit(vector: Vector, what: str) -> Vector:
+    """The vector's direction, at length 1; a vector of zeros stays as it is.
+
+    Only directions are stored, since a cosine looks at nothing else.
+
+    Raises:
+        StoreError: a number is NaN or infinite, or there are none; `what` begins the message.
+    """
+    length = math.hypot(*vector)
+    if not math.isfinite(length) or not vector.data:
+        numbers = "no numbers" if not vector.data else "a number that is NaN or infinite"
+        raise StoreError(f"{what} has {numbers}; mend the embedder that made it")
+    if length == 0 or abs(length - 1) < 1e-6:  # noqa: PLR2004 - as near as float32 gets
+        return vector
+    return Vector.of([number / length for number in vector])
+
+
+def checked(
+    place: str, passages: Sequence[Passage], vectors: Sequence[Vector]
+) -> list[tuple[Passage, Vector]]:
+    """Each passage with its unit vector, once it is certain that all may be stored.
+
+    Raises:
+        StoreError: the numbers of passages and vectors differ, the vectors differ in
+            length, or a vector or a metadata value cannot be stored.
+    """
+    if len(passages) != len(vectors):
+        raise StoreError(
+            f"{place}: {len(passages)} passages came with {len(vectors)} vectors; "
+            "give one vector for each passage, in the same order"
+        )
+    pairs = []
+    for passage, vector in zip(passages, vectors, strict=True):
+        what = f"{place}: passage {passage.id!r}"
+        check_dimensions(what, expected=len(vectors[0]), given=len(vector))
+        _check_metadata(what, passage.metadata)
+        pairs.append((passage, unit(vector, f"{what}: its vector")))
+    return pairs
+
+
+def check_dimensions(place: str, *, expected: int, given: int) -> None:
+    """Nothing, if a vector of `given` numbers fits where there are `expected`.
+
+    Raises:
+        StoreError: it does not.
+    """
+    if given != expected:
+        raise StoreError(
+            f"{place}: the vector has {given} dimensions, where the others have {expected}; "
+            "use the embedder that the collection was made with, or ingest into a new collection"
+        )
+
+
+def check_top(place: str, top: int) -> None:
+    """Nothing, if `top` passages can be asked for.
+
+    Raises:
+        StoreError: `top` is less than 1.
+    """
+    if top < 1:
+        raise StoreError(f"{place}: search(top={top}) asks for nothing; write top=1 or more")
+
+
+def matches(source: str, metadata: Metadata, where: Mapping[str, Scalar]) -> bool:
+    """Whether a passage has every key of `where`, each with an equal (`==`) value."""
+    return all(
+        source == value if key == "source" else key in metadata and metadata[key] == value
+        for key, value in where.items()
+    )
+
+
+def score(cosine: float) -> float:
+    """A cosine as a passage's score: within -1 and 1, equal where it ought to be."""
+    return round(max(-1.0, min(1.0, cosine)), SCORE_PLACES) + 0.0  # + 0.0: never -0.0
+
+
+def digests(pairs: Iterable[tuple[str, Scalar]]) -> dict[str, str]:
+    """Each source's digest, from the sources and digests of its passages.
+
+    "" where they differ; a source without any digest is left out.
+    """
+    found: dict[str, set[Scalar]] = {}
+    for source, digest in pairs:
+        found.setdefault(source, set()).add(digest if isinstance(digest, str) else None)
+    return {
+        source: str(next(iter(several))) if len(several) == 1 else ""
+        for source, several in found.items()
+        if several != {None}
+    }
+
+
+def _check_metadata(what: str, metadata: Metadata) -> None:
+    for key, value in metadata.items():
+        good = value is None or isinstance(value, str | int | float)
+        if not good or (isinstance(value, float) and not math.isfinite(value)):
+            raise StoreError(
+                f"{what}: metadata {key!r} is {value!r}; write a string, a finite number, "
+                "a bool or None"
+            )

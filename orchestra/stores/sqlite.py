@@ -1,0 +1,277 @@
+"""Collections in one SQLite file, searched exactly on a matrix that is cached in memory.
+
+A kill at any moment leaves each call done or not done. Several processes may use the
+file at once: each sees what the others have committed. A search reads one snapshot.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import attrs
+
+from orchestra.errors import StoreError
+from orchestra.protocols import DIGEST
+from orchestra.stores import rules
+from orchestra.stores.index import ROWS_AT_ONCE, Cache, Described, Index, load
+from orchestra.stores.sqlite_file import Lane, connect, explained
+from orchestra.values import Passage, Scalar, Vector
+
+CACHE_BYTES = 1 << 30
+
+
+class SqliteStores:
+    """The collections of one file. Nothing is opened or imported before it is needed.
+
+    Belongs to one `trio.run` at a time; close it, or use it in a `with` statement.
+    `cache_bytes` bounds the memory of all searched collections' vectors together: the
+    one searched longest ago is forgotten first; one alone is always kept. 100,000
+    vectors of 256 numbers take 103 MB.
+    """
+
+    def __init__(self, path: Path | str, *, cache_bytes: int = CACHE_BYTES) -> None:
+        self.path = Path(path)
+        self._reads = Lane(self.path, begin="BEGIN")
+        self._writes = Lane(self.path, begin="BEGIN IMMEDIATE")
+        self._cache = Cache(cache_bytes)
+
+    def collection(self, name: str) -> SqliteCollection:
+        """The collection of this name; it comes to exist with its first upsert."""
+        return SqliteCollection(self.path, name, self._reads, self._writes, self._cache)
+
+    def names(self) -> list[str]:
+        """The collections that exist, in order; none if there is no file.
+
+        Blocks, for less than a millisecond.
+
+        Raises:
+            StoreError: the file is not one of ours.
+        """
+        if not self.path.exists():
+            return []
+        try:
+            db = connect(self.path)
+            try:
+                rows = db.execute("SELECT name FROM collection ORDER BY name").fetchall()
+            finally:
+                db.close()
+        except sqlite3.Error as error:
+            raise explained(self.path, error) from error
+        return [name for (name,) in rows]
+
+    def close(self) -> None:
+        """Close the file and drop the cache; a call that comes later raises StoreError."""
+        self._reads.close()
+        self._writes.close()
+        self._cache.clear()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+@attrs.frozen
+class SqliteCollection:
+    """A `VectorStore`: one collection of a file. Get it from `SqliteStores.collection`.
+
+    Only the direction of a vector is stored. Scores are rounded to nine places; equal
+    ones are in the order of their ids. A cancelled call either happened or did not.
+    """
+
+    path: Path
+    name: str
+    _reads: Lane
+    _writes: Lane
+    _cache: Cache
+
+    async def search(
+        self, vector: Vector, *, top: int, where: Mapping[str, Scalar] | None = None
+    ) -> list[Passage]:
+        """The `top` nearest passages, nearest first, equals by id.
+
+        Reads all vectors into memory at the first search after a change: about 3 µs
+        each. `where` does the same with the metadata it asks for.
+
+        Raises:
+            StoreError: there is no such collection, its vectors have another number of
+                dimensions, `top` is less than 1, or the file cannot be read.
+        """
+        rules.check_top(self._place, top)
+        query = rules.unit(vector, f"{self._place}: the vector")
+        return await self._reads.run(partial(self._search, query, top, where or {}))
+
+    async def upsert(self, passages: Sequence[Passage], vectors: Sequence[Vector]) -> None:
+        """Insert, or replace those with the same id; all of them or none.
+
+        Of two with one id the later stays. Makes the collection if there is none; the
+        first vectors set its number of dimensions, until it is empty again.
+
+        Raises:
+            StoreError: a vector or a metadata value cannot be stored, or the file
+                cannot be written.
+        """
+        pairs = rules.checked(self._place, passages, vectors)
+        if pairs:
+            await self._writes.run(partial(self._upsert, pairs))
+
+    async def delete(self, *, where: Mapping[str, Scalar]) -> int:
+        """Remove the passages that match (all, if `where` is empty), and tell how many.
+
+        Raises:
+            StoreError: the file cannot be written.
+        """
+        return await self._writes.run(partial(self._delete, where))
+
+    async def count(self) -> int:
+        """How many passages the collection holds; 0 if it does not exist.
+
+        Raises:
+            StoreError: the file cannot be read.
+        """
+        return await self._reads.run(partial(_count, self.name))
+
+    async def digests(self) -> dict[str, str]:
+        """Each ingested source and the digest in its passages' metadata; "" where they differ.
+
+        Raises:
+            StoreError: the file cannot be read.
+        """
+        return await self._reads.run(partial(_digests, self.name))
+
+    @property
+    def _place(self) -> str:
+        return f"{self.path}: collection {self.name!r}"
+
+    def _search(
+        self, query: Vector, top: int, where: Mapping[str, Scalar], db: sqlite3.Connection
+    ) -> list[Passage]:
+        row = _find(db, self.name)
+        if row is None:
+            raise StoreError(
+                f"{self._place} does not exist; the file has {_names(db)}; make it with "
+                f"`orchestra ingest FOLDER --store {self.name}`"
+            )
+        index = self._cache.get(self.name, row.version, partial(_load, db, row))
+        if not len(index.keys):
+            return []
+        rules.check_dimensions(self._place, expected=row.dimensions, given=len(query))
+        rows = index.rows(where, partial(_described, db, row))
+        return _passages(db, index.nearest(query, top, rows))
+
+    def _upsert(self, pairs: Sequence[tuple[Passage, Vector]], db: sqlite3.Connection) -> None:
+        dimensions = len(pairs[0][1])
+        row = _find(db, self.name)
+        if row is None or row.dimensions != dimensions:
+            if row is not None and _count(self.name, db):
+                rules.check_dimensions(self._place, expected=row.dimensions, given=dimensions)
+            db.execute(_MAKE, (self.name, dimensions))
+        db.executemany(_UPSERT, (_record(self.name, *pair) for pair in pairs))
+        db.execute(_CHANGED, (self.name,))
+
+    def _delete(self, where: Mapping[str, Scalar], db: sqlite3.Connection) -> int:
+        row = _find(db, self.name)
+        if row is None:
+            return 0
+        gone = [
+            (key,)
+            for key, source, metadata in _candidates(db, row, where.get("source"))
+            if rules.matches(source, json.loads(metadata), where)
+        ]
+        db.executemany("DELETE FROM passage WHERE key = ?", gone)
+        db.execute(_CHANGED, (self.name,))
+        return len(gone)
+
+
+@attrs.frozen
+class _Collection:
+    """A row of the table of collections."""
+
+    key: int
+    dimensions: int
+    version: int
+
+
+_MAKE = """
+INSERT INTO collection (name, dimensions) VALUES (?, ?)
+ON CONFLICT (name) DO UPDATE SET dimensions = excluded.dimensions
+"""
+_UPSERT = """
+INSERT INTO passage (collection, id, source, text, metadata, vector)
+VALUES ((SELECT key FROM collection WHERE name = ?), ?, ?, ?, ?, ?)
+ON CONFLICT (collection, id) DO UPDATE SET source = excluded.source, text = excluded.text,
+    metadata = excluded.metadata, vector = excluded.vector
+"""
+_CHANGED = "UPDATE collection SET version = version + 1 WHERE name = ?"
+_HELD = "FROM passage JOIN collection ON collection.key = collection WHERE name = ?"
+
+
+def _find(db: sqlite3.Connection, name: str) -> _Collection | None:
+    found = db.execute(
+        "SELECT key, dimensions, version FROM collection WHERE name = ?", (name,)
+    ).fetchone()
+    return _Collection(*found) if found else None
+
+
+def _names(db: sqlite3.Connection) -> str:
+    names = [repr(name) for (name,) in db.execute("SELECT name FROM collection ORDER BY name")]
+    return ", ".join(names) or "none"
+
+
+def _count(name: str, db: sqlite3.Connection) -> int:
+    return int(db.execute(f"SELECT count(*) {_HELD}", (name,)).fetchone()[0])
+
+
+def _digests(name: str, db: sqlite3.Connection) -> dict[str, str]:
+    digest = f"json_extract(metadata, '$.{DIGEST}')"
+    return rules.digests(db.execute(f"SELECT DISTINCT source, {digest} {_HELD}", (name,)))
+
+
+def _candidates(
+    db: sqlite3.Connection, row: _Collection, source: Scalar
+) -> Iterator[tuple[int, str, str]]:
+    """Key, source and metadata of what may match: of one source by its index, or all."""
+    asked = "SELECT key, source, metadata FROM passage WHERE collection = ?"
+    if isinstance(source, str):
+        return db.execute(f"{asked} AND source = ?", (row.key, source))
+    return db.execute(asked, (row.key,))
+
+
+def _record(name: str, passage: Passage, vector: Vector) -> tuple[str, str, str, str, str, bytes]:
+    metadata = json.dumps(dict(passage.metadata))
+    return name, passage.id, passage.source, passage.text, metadata, vector.data
+
+
+def _load(db: sqlite3.Connection, row: _Collection) -> Index:
+    of_it = (row.key,)
+    count = db.execute("SELECT count(*) FROM passage WHERE collection = ?", of_it).fetchone()[0]
+    cursor = db.execute("SELECT key, vector FROM passage WHERE collection = ? ORDER BY id", of_it)
+    lists = iter(partial(cursor.fetchmany, ROWS_AT_ONCE), [])
+    return load(row.version, count, row.dimensions, lists)
+
+
+def _described(db: sqlite3.Connection, row: _Collection) -> Described:
+    asked = "SELECT source, metadata FROM passage WHERE collection = ? ORDER BY id"
+    for source, metadata in db.execute(asked, (row.key,)):
+        yield source, json.loads(metadata)
+
+
+def _passages(db: sqlite3.Connection, found: Sequence[tuple[int, float]]) -> list[Passage]:
+    asked = "SELECT id, text, source, metadata FROM passage WHERE key = ?"
+    passages = []
+    for key, score in found:
+        name, text, source, metadata = db.execute(asked, (key,)).fetchone()
+        passages.append(Passage(name, text, source, score, json.loads(metadata)))
+    return passages

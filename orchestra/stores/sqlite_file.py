@@ -1,0 +1,175 @@
+"""One SQLite file, reached from Trio: what is in it, and how a call gets to it.
+
+Rules of the file:
+
+1. A connection is used inside a worker thread and under its lane's lock, and nowhere else.
+2. Every call is one transaction. A call that was begun is finished even if it is
+   cancelled, so it either happened as a whole or not at all.
+3. Reading and writing have a connection each: in WAL mode, a reader never waits for a writer.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import TypeVar
+
+import trio
+
+from orchestra.errors import StoreError
+
+T = TypeVar("T")
+
+APPLICATION_ID = 0x6F726368  # "orch": how the file says whose it is
+SCHEMA_VERSION = 1
+BUSY_S = 5.0
+"""How long a write waits for another process's; theirs take milliseconds."""
+
+# `version` is counted up by whoever changes a collection, in the same transaction: it
+# tells a reader in any process whether what it has cached is still true.
+_SCHEMA = f"""
+BEGIN IMMEDIATE;
+CREATE TABLE IF NOT EXISTS collection (
+    key INTEGER PRIMARY KEY,
+    name TEXT NOT NULL UNIQUE,
+    dimensions INTEGER NOT NULL,
+    version INTEGER NOT NULL DEFAULT 0
+);
+CREATE TABLE IF NOT EXISTS passage (
+    key INTEGER PRIMARY KEY,
+    collection INTEGER NOT NULL REFERENCES collection,
+    id TEXT NOT NULL,
+    source TEXT NOT NULL,
+    text TEXT NOT NULL,
+    metadata TEXT NOT NULL,
+    vector BLOB NOT NULL,
+    UNIQUE (collection, id)
+);
+CREATE INDEX IF NOT EXISTS passage_source ON passage (collection, source);
+PRAGMA application_id = {APPLICATION_ID};
+PRAGMA user_version = {SCHEMA_VERSION};
+COMMIT;
+"""
+
+_FIXES = {
+    sqlite3.SQLITE_NOTADB: "it is another kind of file; give another path, or move it away",
+    sqlite3.SQLITE_CORRUPT: "it is damaged; move it away and ingest again",
+    sqlite3.SQLITE_BUSY: f"another process has been writing for {BUSY_S:g} s; try again",
+    sqlite3.SQLITE_READONLY: "make the file and its folder writable",
+    sqlite3.SQLITE_CANTOPEN: "give the path of a file in a folder that can be written to",
+    sqlite3.SQLITE_FULL: "the disk is full; make room and try again",
+}
+
+
+class Lane:
+    """One connection to a file, opened when it is first needed, used by one call at a time."""
+
+    def __init__(self, path: Path, *, begin: str) -> None:
+        self._path = path
+        self._begin = begin
+        self._lock = trio.Lock()
+        self._connection: sqlite3.Connection | None = None
+        self._closed = False
+
+    async def run(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """What `work` returns, called in a worker thread inside a transaction.
+
+        Cancelled while it waits its turn, nothing happened; once begun, it is finished.
+
+        Raises:
+            StoreError: the file cannot be used, or is closed; nothing was written.
+        """
+        async with self._lock:
+            return await trio.to_thread.run_sync(self._transact, work)
+
+    def close(self) -> None:
+        """Close the connection; no call may be under way."""
+        self._closed = True
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+    def _transact(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        if self._closed:
+            raise StoreError(f"{self._path}: the store is closed; open it with SqliteStores(...)")
+        try:
+            if self._connection is None:
+                self._connection = connect(self._path)
+            return _in_transaction(self._connection, self._begin, work)
+        except (sqlite3.Error, UnicodeEncodeError) as error:  # the latter: half a surrogate pair
+            raise explained(self._path, error) from error
+
+
+def connect(path: Path) -> sqlite3.Connection:
+    """A connection to the file, which is made if it is not there; for one thread at a time.
+
+    Raises:
+        StoreError: the file is not one of ours.
+        sqlite3.Error: SQLite cannot open it.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StoreError(
+            f"{path}: its folder cannot be made: {error}; give another path"
+        ) from error
+    db = sqlite3.connect(path, timeout=BUSY_S, isolation_level=None, check_same_thread=False)
+    try:
+        _prepare(path, db)
+    except BaseException:
+        db.close()
+        raise
+    return db
+
+
+def explained(path: Path, error: Exception) -> StoreError:
+    """The error with the file's path, and what to do about it where we know."""
+    code = getattr(error, "sqlite_errorcode", 0) & 0xFF  # the rest says where inside SQLite
+    fix = f"; {_FIXES[code]}" if code in _FIXES else ""
+    return StoreError(f"{path}: SQLite says {str(error)!r}{fix}")
+
+
+def _prepare(path: Path, db: sqlite3.Connection) -> None:
+    # One snapshot, since another process may be making the file at this moment.
+    if not _in_transaction(db, "BEGIN", partial(_is_prepared, path)):
+        db.execute("PRAGMA journal_mode = WAL")
+        db.executescript(_SCHEMA)
+    db.execute("PRAGMA synchronous = NORMAL")  # in WAL mode a kill loses nothing all the same
+
+
+def _is_prepared(path: Path, db: sqlite3.Connection) -> bool:
+    """Whether the file has our tables; a file of somebody else's is refused."""
+    application, schema = _pragma(db, "application_id"), _pragma(db, "user_version")
+    if application == APPLICATION_ID:
+        if schema > SCHEMA_VERSION:
+            raise StoreError(
+                f"{path}: written by a newer orchestra (its layout is {schema}, this one knows "
+                f"{SCHEMA_VERSION}); upgrade orchestra, or give another path"
+            )
+        return True
+    if db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
+        raise StoreError(
+            f"{path}: a SQLite file of another program (application_id {application:#x}); "
+            "give another path"
+        )
+    return False
+
+
+def _pragma(db: sqlite3.Connection, name: str) -> int:
+    return int(db.execute(f"PRAGMA {name}").fetchone()[0])
+
+
+def _in_transaction(
+    db: sqlite3.Connection, begin: str, work: Callable[[sqlite3.Connection], T]
+) -> T:
+    db.execute(begin)
+    try:
+        result = work(db)
+        db.execute("COMMIT")
+    except BaseException:
+        if db.in_transaction:  # an error such as a full disk has already rolled back
+            db.execute("ROLLBACK")
+        raise
+    return result

@@ -1,0 +1,151 @@
+"""What the server's tests share: a server on loopback, and clients that speak raw HTTP."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import attrs
+import msgspec
+import trio
+from hypercorn.protocol.h2 import StreamBuffer
+from hypercorn.protocol.h11 import H11Protocol
+from hypercorn.typing import ASGIFramework
+
+from orchestra.server.listen import Door, bind
+from orchestra.server.settings import Settings
+
+PATIENCE_S = 10
+"""How long a test waits for what must happen; far more than it ever takes."""
+
+# As Hypercorn ships them: this module is imported before anything is mended.
+STOCK_POP = StreamBuffer.pop
+STOCK_CHECK_PROTOCOL = H11Protocol._check_protocol
+
+
+@attrs.frozen
+class Reply:
+    """An HTTP answer, whole."""
+
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+    @property
+    def json(self) -> dict[str, object]:
+        return msgspec.json.decode(self.body, type=dict[str, object])
+
+
+@attrs.define
+class Client:
+    """One connection, with what came on it and is not yet read."""
+
+    stream: trio.SocketStream
+    buffer: bytes = b""
+
+    async def send(self, head: str, body: bytes = b"") -> None:
+        """Send a request: its line and headers, one to a line, and its body."""
+        lines = [line.strip() for line in head.strip().splitlines()] + ["Host: test"]
+        lines += [f"Content-Length: {len(body)}"] if body else []
+        await self.stream.send_all("\r\n".join(lines).encode("latin1") + b"\r\n\r\n" + body)
+
+    async def until(self, mark: bytes) -> bytes:
+        """What comes up to and with the mark."""
+        while mark not in self.buffer:
+            data = await self.stream.receive_some()
+            if not data:
+                raise EOFError(f"the connection ended before {mark!r}, after {self.buffer!r}")
+            self.buffer += data
+        found, _, self.buffer = self.buffer.partition(mark)
+        return found + mark
+
+    async def rest(self) -> bytes:
+        """What comes until the server closes."""
+        while data := await self.stream.receive_some():
+            self.buffer += data
+        found, self.buffer = self.buffer, b""
+        return found
+
+    async def head(self) -> Reply:
+        """An answer's status and headers; its body is still to come."""
+        line, *lines = (await self.until(b"\r\n\r\n")).decode("latin1").strip().split("\r\n")
+        headers = dict(line.lower().split(": ", 1) for line in lines)
+        return Reply(int(line.split()[1]), headers, b"")
+
+    async def chunk(self) -> bytes:
+        """The next chunk of a chunked body; empty at its end."""
+        size = int(await self.until(b"\r\n"), 16)
+        while len(self.buffer) < size + 2:
+            self.buffer += await self.stream.receive_some()
+        found, self.buffer = self.buffer[:size], self.buffer[size + 2 :]
+        return found
+
+    async def reply(self) -> Reply:
+        """An answer, whole."""
+        head = await self.head()
+        body = b""
+        if "content-length" in head.headers:
+            size = int(head.headers["content-length"])
+            while len(self.buffer) < size:
+                self.buffer += await self.stream.receive_some()
+            body, self.buffer = self.buffer[:size], self.buffer[size:]
+        else:
+            while chunk := await self.chunk():
+                body += chunk
+        return attrs.evolve(head, body=body)
+
+    async def ask(self, head: str, body: bytes = b"") -> Reply:
+        """Send a request and wait for its answer."""
+        await self.send(head, body)
+        return await self.reply()
+
+    async def closed(self) -> bool:
+        """Wait until the server closes; nothing more may come before."""
+        try:
+            return await self.stream.receive_some() == b""
+        except trio.BrokenResourceError:
+            return True
+
+
+@attrs.define
+class House:
+    """A door with the clients that came to it."""
+
+    door: Door
+    port: int
+    empty: trio.Event = attrs.field(factory=trio.Event)
+    _clients: list[Client] = attrs.field(factory=list)
+
+    async def connect(self) -> Client:
+        """A new client."""
+        client = Client(await trio.open_tcp_stream("127.0.0.1", self.port))
+        self._clients.append(client)
+        return client
+
+    def close(self) -> None:
+        """Close every client's socket."""
+        for client in self._clients:
+            client.stream.socket.close()
+
+
+@asynccontextmanager
+async def open_house(
+    app: ASGIFramework, settings: Settings, listener: socket.socket | None = None
+) -> AsyncIterator[House]:
+    """A door to the app on a free loopback port; all is cut when it is left."""
+    listener = listener or bind("127.0.0.1", 0, settings)
+    house = House(Door(app, settings), listener.getsockname()[1])
+
+    async def serve() -> None:
+        await house.door.serve(listener)
+        house.empty.set()
+
+    with trio.fail_after(PATIENCE_S):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(serve)
+            try:
+                yield house
+            finally:
+                house.close()
+            nursery.cancel_scope.cancel()

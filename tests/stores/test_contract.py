@@ -1,0 +1,253 @@
+"""What a vector store promises, checked on every store against a list and a cosine."""
+
+from __future__ import annotations
+
+import math
+import tempfile
+from collections.abc import Awaitable, Callable, Mapping
+from pathlib import Path
+from typing import TypeVar
+
+import attrs
+import pytest
+import trio
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+
+from orchestra.errors import StoreError
+from orchestra.protocols import VectorStore
+from orchestra.stores.memory import MemoryStore
+from orchestra.stores.sqlite import SqliteStores
+from orchestra.values import Passage, Scalar, Vector
+
+T = TypeVar("T")
+
+DIMENSIONS = 3
+NEAR = 1e-6
+
+ids = st.sampled_from(["a", "b", "c", "é", "\0", "a\0b"]) | st.text(max_size=3)
+sources = st.sampled_from(["", "one.md", "two.md", "5"])
+scalars = st.sampled_from([None, True, False, 0, 1, 1.0, -0.0, "", "1", "x", 2**70, 1e300])
+keys = st.sampled_from(["kind", "source", "digest", "it's", 'a"b', "a.b"])
+metadata = st.dictionaries(keys, scalars, max_size=3)
+passages = st.builds(Passage, id=ids, text=st.text(max_size=5), source=sources, metadata=metadata)
+numbers = st.integers(-2, 2).map(float) | st.sampled_from([1e-30, 1e30])
+vectors = st.lists(numbers, min_size=DIMENSIONS, max_size=DIMENSIONS).map(Vector.of)
+items = st.lists(st.tuples(passages, vectors), max_size=6)
+filters = st.dictionaries(keys, scalars | sources, max_size=2)
+
+
+def run(call: Callable[[], Awaitable[T]]) -> T:
+    async def main() -> T:
+        return await call()
+
+    return trio.run(main)
+
+
+def cosine(one: Vector, other: Vector) -> float:
+    lengths = math.hypot(*one) * math.hypot(*other)
+    return sum(a / lengths * b for a, b in zip(one, other, strict=True)) if lengths else 0.0
+
+
+def matches(passage: Passage, where: Mapping[str, Scalar]) -> bool:
+    fields = {**passage.metadata, "source": passage.source}
+    return all(key in fields and fields[key] == value for key, value in where.items())
+
+
+class StoresAgree(RuleBasedStateMachine):
+    """Whatever is done to them, both stores hold and find what the model does."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.folder = tempfile.TemporaryDirectory()
+        self.model: dict[str, tuple[Passage, Vector]] = {}
+        self.memory = MemoryStore()
+        self.open()
+
+    def open(self) -> None:
+        self.stores = SqliteStores(Path(self.folder.name) / "deep" / "store.sqlite")
+        self.other = SqliteStores(self.stores.path)
+        self.both: list[VectorStore] = [self.memory, self.stores.collection("it's")]
+        self.seen: VectorStore = self.other.collection("it's")
+
+    def teardown(self) -> None:
+        self.stores.close()
+        self.other.close()
+        self.folder.cleanup()
+
+    @initialize()
+    def make(self) -> None:
+        """A collection exists from its first upsert on, and has that many dimensions."""
+        for store in self.both:
+            run(lambda: store.upsert([Passage("first", "")], [Vector.of([1.0, 0.0, 0.0])]))
+            assert run(lambda: store.delete(where={})) == 1
+
+    @rule(batch=items)
+    def upsert(self, batch: list[tuple[Passage, Vector]]) -> None:
+        for store in self.both:
+            run(lambda: store.upsert([p for p, _ in batch], [v for _, v in batch]))
+        self.model.update({passage.id: (passage, vector) for passage, vector in batch})
+
+    @rule(where=filters)
+    def delete(self, where: dict[str, Scalar]) -> None:
+        gone = {key for key, (passage, _) in self.model.items() if matches(passage, where)}
+        self.model = {key: held for key, held in self.model.items() if key not in gone}
+        for store in self.both:
+            assert run(lambda: store.delete(where=where)) == len(gone)
+
+    @rule(query=vectors, top=st.integers(1, 8), where=st.none() | filters)
+    def search(self, query: Vector, top: int, where: dict[str, Scalar] | None) -> None:
+        first, second, elsewhere = (
+            run(lambda: store.search(query, top=top, where=where))
+            for store in (*self.both, self.seen)
+        )
+        assert first == second == elsewhere
+        self.check(first, query, top, where or {})
+
+    def check(
+        self, found: list[Passage], query: Vector, top: int, where: Mapping[str, Scalar]
+    ) -> None:
+        expected = {
+            key: cosine(query, vector)
+            for key, (passage, vector) in self.model.items()
+            if matches(passage, where)
+        }
+        assert len(found) == min(top, len(expected))
+        assert found == sorted(found, key=lambda passage: (-passage.score, passage.id))
+        for passage in found:
+            assert attrs.evolve(passage, score=0.0) == self.model[passage.id][0]
+            assert passage.score == pytest.approx(expected.pop(passage.id), abs=NEAR)
+            assert -1 <= passage.score <= 1
+        assert all(score <= found[-1].score + NEAR for score in expected.values())
+
+    @rule()
+    def reopen(self) -> None:
+        self.stores.close()
+        self.other.close()
+        self.open()
+
+    @invariant()
+    def holds_the_same(self) -> None:
+        digests: dict[str, set[Scalar]] = {}
+        for passage, _ in self.model.values():
+            value = passage.metadata.get("digest")
+            digests.setdefault(passage.source, set()).add(value if type(value) is str else None)
+        expected = {
+            source: str(*several) if len(several) == 1 else ""
+            for source, several in digests.items()
+            if several != {None}
+        }
+        for store in self.both:
+            assert run(store.count) == len(self.model)
+            assert run(store.digests) == expected
+
+
+TestStoresAgree = StoresAgree.TestCase
+TestStoresAgree.settings = settings(max_examples=40, stateful_step_count=12, deadline=None)
+
+
+@pytest.fixture(params=["memory", "sqlite"])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> VectorStore:
+    if request.param == "memory":
+        return MemoryStore("handbook")
+    stores = SqliteStores(tmp_path / "store.sqlite")
+    request.addfinalizer(stores.close)
+    return stores.collection("handbook")
+
+
+def refused(call: Callable[[], Awaitable[object]]) -> str:
+    with pytest.raises(StoreError) as caught:
+        run(call)
+    return str(caught.value)
+
+
+ONE = Passage("one", "text")
+EAST = Vector.of([1.0, 0.0])
+
+
+def test_equal_scores_are_in_the_order_of_their_ids(store: VectorStore) -> None:
+    """However many there are and whichever of numpy's loops they fall into."""
+    some = [Passage(f"{i:03}", "") for i in range(101)]
+    same = Vector.of([0.1, 0.7, 0.3, 0.2, 0.9])
+    run(lambda: store.upsert(some[::-1], [same] * len(some)))
+    found = run(lambda: store.search(Vector.of([0.3, 0.3, 0.3, 0.1, 0.1]), top=7))
+    assert [passage.id for passage in found] == [f"{i:03}" for i in range(7)]
+
+
+def test_a_wrong_number_of_dimensions_names_both_and_changes_nothing(store: VectorStore) -> None:
+    run(lambda: store.upsert([ONE], [EAST]))
+    for call in (
+        lambda: store.upsert([Passage("two", "")], [Vector.of([1.0, 2.0, 3.0])]),
+        lambda: store.search(Vector.of([1.0, 2.0, 3.0]), top=1),
+        lambda: store.upsert([ONE, ONE], [EAST, Vector.of([1.0, 2.0, 3.0])]),
+    ):
+        message = refused(call)
+        assert "'handbook'" in message
+        assert "3 dimensions, where the others have 2" in message
+        assert "ingest into a new collection" in message
+    assert run(store.count) == 1
+
+
+def test_an_emptied_collection_takes_another_number_of_dimensions(store: VectorStore) -> None:
+    run(lambda: store.upsert([ONE], [EAST]))
+    run(lambda: store.delete(where={}))
+    wide = Vector.of([1.0, 2.0, 3.0])
+    assert run(lambda: store.search(wide, top=1)) == []
+    run(lambda: store.upsert([ONE], [wide]))
+    assert [found.id for found in run(lambda: store.search(wide, top=1))] == ["one"]
+
+
+@pytest.mark.parametrize("top", [0, -1])
+def test_asking_for_no_passages_is_an_error(store: VectorStore, top: int) -> None:
+    assert f"search(top={top})" in refused(lambda: store.search(EAST, top=top))
+
+
+@pytest.mark.parametrize("numbers", [[math.nan, 0.0], [math.inf, 0.0], []])
+def test_a_vector_without_a_direction_is_refused(store: VectorStore, numbers: list[float]) -> None:
+    run(lambda: store.upsert([ONE], [EAST]))
+    bad = Vector.of(numbers)
+    assert "'one': its vector has" in refused(lambda: store.upsert([ONE], [bad]))
+    assert "vector" in refused(lambda: store.search(bad, top=1))
+
+
+@pytest.mark.parametrize("value", [math.nan, -math.inf, [1], object()])
+def test_metadata_that_is_no_scalar_is_refused(store: VectorStore, value: Scalar) -> None:
+    bad = Passage("one", "", metadata={"kind": value})
+    assert "metadata 'kind' is " in refused(lambda: store.upsert([bad], [EAST]))
+    assert run(store.count) == 0
+
+
+def test_passages_without_vectors_are_refused(store: VectorStore) -> None:
+    assert "1 passages came with 0 vectors" in refused(lambda: store.upsert([ONE], []))
+
+
+def test_what_a_caller_does_to_its_metadata_later_changes_nothing(store: VectorStore) -> None:
+    kept: dict[str, Scalar] = {"kind": "a"}
+    run(lambda: store.upsert([Passage("one", "", metadata=kept)], [EAST]))
+    kept["kind"] = "b"
+    (found,) = run(lambda: store.search(EAST, top=1))
+    assert found.metadata == {"kind": "a"}
+
+
+@given(cancel_after=st.integers(0, 6))
+@settings(max_examples=40, deadline=None)
+def test_a_cancelled_upsert_happened_or_did_not(cancel_after: int) -> None:
+    """All of a batch is there, or none of it, and the store goes on."""
+    batch = [Passage(str(i), "") for i in range(50)]
+
+    async def main(store: VectorStore) -> tuple[int, int]:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(store.upsert, batch, [EAST] * len(batch))
+            for _ in range(cancel_after):
+                await trio.lowlevel.checkpoint()
+            nursery.cancel_scope.cancel()
+        count = await store.count()
+        await store.upsert([ONE], [EAST])
+        return count, await store.count()
+
+    with tempfile.TemporaryDirectory() as folder, SqliteStores(Path(folder) / "s") as stores:
+        for store in (MemoryStore(), stores.collection("handbook")):
+            before, after = trio.run(main, store)
+            assert before in (0, len(batch))
+            assert after == before + 1
