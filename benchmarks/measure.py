@@ -104,7 +104,7 @@ def perform(experiment: Experiment) -> Outcome:
         try:
             contender()
         except Exception as error:  # noqa: BLE001 - what fails is reported, and the others go on
-            absent[name] = f"{type(error).__name__}: {error}"
+            absent[name] = innermost(error)
     present = [name for name in experiment.contenders if name not in absent]
     readings: dict[str, list[Reading]] = {name: [] for name in present}
     for turn in range(experiment.rounds):
@@ -118,6 +118,13 @@ def compare(readings: Mapping[str, Sequence[Reading]]) -> dict[str, Figure]:
     """The figures of contenders that were sampled in the same rounds."""
     ours = [reading.value for reading in readings.get(OURS, ())]
     return {name: _figure(name, found, ours) for name, found in readings.items()}
+
+
+def innermost(error: BaseException) -> str:
+    """An error in one line; of a nursery's group, the first that is in it."""
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return f"{type(error).__name__}: {error}".strip()
 
 
 def rotated(names: Sequence[str], turn: int) -> list[str]:

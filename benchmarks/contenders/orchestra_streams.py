@@ -8,6 +8,7 @@ from time import perf_counter
 import trio
 
 from orchestra import Stream, open_engine, pipeline, step
+from orchestra.events import Delta
 
 
 @step
@@ -50,10 +51,29 @@ def relay(chunks: int) -> float:
     return trio.run(_relay, chunks)
 
 
+def output(chunks: int) -> float:
+    """Seconds for the chunks to reach a reader of the journal from the step that makes them."""
+    return trio.run(_output, chunks)
+
+
 async def _relay(chunks: int) -> float:
     async with open_engine() as engine:
-        plan = engine.plan(four_edges)
+        engine.plan(four_edges)
         began = perf_counter()
-        if (found := await engine.run(plan, chunks=chunks)) != chunks:
+        if (found := await engine.run(four_edges, chunks=chunks)) != chunks:
+            raise AssertionError(f"{found} chunks arrived, not {chunks}")
+        return perf_counter() - began
+
+
+async def _output(chunks: int) -> float:
+    async with open_engine() as engine:
+        engine.plan(streamed)
+        began = perf_counter()
+        found = seq = 0
+        with engine.start(streamed, {"chunks": chunks}).journal.attach() as reader:
+            while batch := await reader.after(seq):
+                seq = batch[-1].seq
+                found += sum(isinstance(event, Delta) for event in batch)
+        if found != chunks:
             raise AssertionError(f"{found} chunks arrived, not {chunks}")
         return perf_counter() - began

@@ -20,7 +20,7 @@ C = TypeVar("C")
 class Lane(Generic[C]):
     """Chunks on their way from one step to another, at most `bound` of them."""
 
-    __slots__ = ("_bound", "_chunks", "_closed", "_left", "_on_leave", "_reader", "_writer")
+    __slots__ = ("_bound", "_chunks", "_closed", "_left", "_on_leave", "_reader", "_writer", "peak")
 
     def __init__(self, bound: int, on_leave: Callable[[], None]) -> None:
         self._bound = bound
@@ -30,6 +30,8 @@ class Lane(Generic[C]):
         self._left = False
         self._reader: trio.lowlevel.Task | None = None
         self._writer: trio.lowlevel.Task | None = None
+        self.peak = 0
+        """The most chunks it has ever held."""
 
     def __len__(self) -> int:
         return len(self._chunks)
@@ -49,6 +51,8 @@ class Lane(Generic[C]):
             await trio.lowlevel.wait_task_rescheduled(self._abort_writer)
         if not self._left:
             self._chunks.append(chunk)
+            if len(self._chunks) > self.peak:
+                self.peak = len(self._chunks)
             self._wake_reader()
 
     def close(self) -> None:

@@ -45,6 +45,11 @@ class Outflow:
         for chunk in chunks:
             await self.put(chunk)
 
+    @property
+    def peak(self) -> int:
+        """The most chunks that have ever waited on one of its edges."""
+        return max((lane.peak for lane in self._lanes), default=0)
+
     def close(self) -> None:
         """Say that the last chunk has been put."""
         for lane in self._lanes:

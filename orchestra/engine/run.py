@@ -55,6 +55,8 @@ class Run:
         self.threads = threads
         self.usages: dict[str, Usage] = {}
         """What running steps have reported; taken out when they finish."""
+        self.lane_peak = 0
+        """The most chunks that have ever waited on one edge."""
         self._inputs = inputs
         self._bindings = bindings
         self._deadline_s = deadline_s

@@ -75,6 +75,7 @@ async def give_stream(frame: Frame, operation: Operation) -> None:
             _finished(frame, operation, began_s, outflow)
         finally:
             frame.leave(operation)
+            frame.run.lane_peak = max(frame.run.lane_peak, outflow.peak)
 
 
 def run_plain(frame: Frame, operation: Operation) -> None:

@@ -11,6 +11,7 @@ Rules of the file:
 from __future__ import annotations
 
 import sqlite3
+import weakref
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -71,6 +72,7 @@ class Lane:
         self._begin = begin
         self._lock = trio.Lock()
         self._connection: sqlite3.Connection | None = None
+        self._close: Callable[[], object] = lambda: None
         self._closed = False
 
     async def run(self, work: Callable[[sqlite3.Connection], T]) -> T:
@@ -85,11 +87,10 @@ class Lane:
             return await trio.to_thread.run_sync(self._transact, work)
 
     def close(self) -> None:
-        """Close the connection; no call may be under way."""
+        """Close the connection; no call may be under way. Forgetting the lane does it too."""
         self._closed = True
-        if self._connection is not None:
-            self._connection.close()
-            self._connection = None
+        self._close()
+        self._connection = None
 
     def _transact(self, work: Callable[[sqlite3.Connection], T]) -> T:
         if self._closed:
@@ -97,6 +98,7 @@ class Lane:
         try:
             if self._connection is None:
                 self._connection = connect(self._path)
+                self._close = weakref.finalize(self, self._connection.close)
             return _in_transaction(self._connection, self._begin, work)
         except (sqlite3.Error, UnicodeEncodeError) as error:  # the latter: half a surrogate pair
             raise explained(self._path, error) from error

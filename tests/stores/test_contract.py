@@ -144,7 +144,7 @@ class StoresAgree(RuleBasedStateMachine):
 
 
 TestStoresAgree = StoresAgree.TestCase
-TestStoresAgree.settings = settings(max_examples=40, stateful_step_count=12, deadline=None)
+TestStoresAgree.settings = settings(max_examples=25, stateful_step_count=12, deadline=None)
 
 
 @pytest.fixture(params=["memory", "sqlite"])

@@ -1,0 +1,83 @@
+"""What is run before every change, and in CI: `nox`, or `nox -s lint types floors tests`.
+
+Each session has its own environment under `.nox`, kept between runs; `nox -R` also skips
+installing. What a session installs is a group in pyproject.toml.
+"""
+
+from __future__ import annotations
+
+import nox
+
+PYTHONS = ["3.11", "3.12", "3.13"]
+CODE = ["orchestra", "pipelines", "tests", "benchmarks", "noxfile.py"]
+PROJECT = nox.project.load_toml("pyproject.toml")
+
+nox.needs_version = ">=2026.10"
+nox.options.default_venv_backend = "uv|virtualenv"  # uv where there is one
+nox.options.reuse_venv = "yes"
+nox.options.download_python = "never"
+nox.options.error_on_missing_interpreters = False  # also in CI: it tests on those it has
+nox.options.sessions = ["lint", "types", "floors", "tests"]
+
+
+def install(session: nox.Session, group: str, extras: str = "") -> None:
+    """Install a dependency group, and the project itself with `extras` where they are given."""
+    project = ["-e", f".[{extras}]"] if extras else []
+    session.install(*nox.project.dependency_groups(PROJECT, group), *project)
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Style: ruff, its formatter, and flake8-async for what ruff cannot see."""
+    install(session, "lint")
+    session.run("ruff", "check", *session.posargs)
+    session.run("ruff", "format", "--check")
+    session.run("flake8", "--select=ASYNC", "--exclude=tests/mutants", *CODE)
+
+
+@nox.session
+def types(session: nox.Session) -> None:
+    """Types: mypy strictly over everything, Pyright over what users see."""
+    install(session, "types", extras="all")
+    session.run("mypy", *session.posargs)
+    session.run("basedpyright", *session.posargs)
+
+
+@nox.session
+def floors(session: nox.Session) -> None:
+    """Architecture: imports go down, and I/O stays where it belongs."""
+    install(session, "floors")
+    session.run("lint-imports", env={"PYTHONPATH": "."})
+
+
+@nox.session(python=PYTHONS)
+def tests(session: nox.Session) -> None:
+    """The tests, with branch coverage; with arguments only what they name, without it.
+
+    `nox -s tests-3.11 -- tests/graph -k route`
+    """
+    install(session, "tests", extras="all")
+    coverage = [] if session.posargs else ["--cov", "--cov-report=term"]
+    env = {"COVERAGE_FILE": f".coverage.{session.python}"}
+    session.run("pytest", "-n2", *coverage, *session.posargs, env=env)
+
+
+@nox.session
+def mutants(session: nox.Session) -> None:
+    """Break the code on purpose, in a copy, and see that the tests notice each time."""
+    install(session, "tests", extras="all")
+    session.run("python", "-m", "tests.mutants.run", *session.posargs)
+
+
+@nox.session
+def bench(session: nox.Session) -> None:
+    """What we claim, measured beside our peers on this machine."""
+    install(session, "bench", extras="all")
+    session.run("python", "-m", "benchmarks.run", *session.posargs)
+
+
+@nox.session
+def demo(session: nox.Session) -> None:
+    """A question about this project, answered with sources; no key, no network."""
+    session.install(".[local,server]")
+    session.run("orchestra", "demo", *(session.posargs or ["What is a run?"]))

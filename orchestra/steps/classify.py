@@ -1,0 +1,27 @@
+"""`classify`: which of some labels a text is, with a confidence."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from orchestra.graph.steps import step
+from orchestra.protocols import Context, EmbedderName, injected
+from orchestra.steps.zeroshot import zero_shot
+from orchestra.values import Label
+
+
+@step
+async def classify(
+    text: str,
+    *,
+    labels: tuple[str, ...] | Mapping[str, str],
+    model: EmbedderName = "default",
+    context: Context = injected,
+) -> Label:
+    """The label nearest in meaning, without training.
+
+    `labels` are names, or a mapping from name to a description that says what it means;
+    the better the description, the better the answer. The confidence is the label's share
+    of a softmax over the similarities: compare it between texts, not with a probability.
+    """
+    return await zero_shot(context.embedder(model), text, labels)

@@ -1,0 +1,131 @@
+"""Scripts: what a step does in a simulated run, instead of what it would really do."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Callable, Mapping
+from typing import Any, TypeAlias
+
+import attrs
+import trio
+
+from orchestra.compiler.blocks import Block, Operation
+from orchestra.compiler.plan import Plan
+from orchestra.errors import DefinitionError
+from orchestra.graph.nodes import Call
+from orchestra.graph.steps import Kind
+
+
+@attrs.frozen
+class Gives:
+    """The value, `after_s` seconds after the call."""
+
+    value: object
+    after_s: float = 0.0
+
+
+@attrs.frozen
+class Fails:
+    """The error, `after_s` seconds after the call."""
+
+    error: Exception
+    after_s: float = 0.0
+
+
+@attrs.frozen
+class Streams:
+    """The chunks, each its number of seconds after the one before; then an error, or the end."""
+
+    chunks: tuple[tuple[float, object], ...]
+    error: Exception | None = None
+    end_s: float = 0.0
+
+
+@attrs.frozen
+class Hangs:
+    """Nothing, ever: until it is cancelled."""
+
+
+Script: TypeAlias = Gives | Fails | Streams | Hangs
+
+
+def rescript(plan: Plan, scripts: Mapping[str, Script]) -> Plan:
+    """The plan with scripts in place of steps, by path (`inner/cite#2`) or by name (`cite`).
+
+    Raises:
+        DefinitionError: a script is for no step of the plan, or cannot be played by it.
+    """
+    used: set[str] = set()
+    block = _rescripted(plan.block, scripts, used)
+    for name in scripts:
+        if name not in used:
+            raise DefinitionError(
+                f"there is a script for {name!r}, which is no step of {plan.pipeline.name!r}; its "
+                f"steps are: {', '.join(sorted(_names(plan.block)))}"
+            )
+    return attrs.evolve(plan, block=block)
+
+
+def _rescripted(block: Block, scripts: Mapping[str, Script], used: set[str]) -> Block:
+    return attrs.evolve(
+        block,
+        operations=tuple(
+            None if operation is None else _played(operation, scripts, used)
+            for operation in block.operations
+        ),
+    )
+
+
+def _played(operation: Operation, scripts: Mapping[str, Script], used: set[str]) -> Operation:
+    if operation.body is not None:
+        return attrs.evolve(operation, body=_rescripted(operation.body, scripts, used))
+    node = operation.node
+    if not isinstance(node, Call):
+        return operation
+    name = operation.name if operation.name in scripts else node.step.name
+    if name not in scripts:
+        return operation
+    used.add(name)
+    streams = operation.chunk is not None
+    call = _player(name, scripts[name], streams=streams)
+    kind = Kind.STREAM if streams else Kind.ASYNC
+    step = attrs.evolve(node.step, call=call, kind=kind)
+    return attrs.evolve(operation, node=attrs.evolve(node, step=step), plain=False)
+
+
+def _player(name: str, script: Script, *, streams: bool) -> Callable[..., Any]:
+    """A function that does what the script says, whatever it is called with."""
+    if streams and isinstance(script, Gives) or not streams and isinstance(script, Streams):
+        what = "a stream" if streams else "one value"
+        right = "Streams" if streams else "Gives"
+        raise DefinitionError(f"step {name!r} gives {what}: script it with {right}, not {script!r}")
+
+    async def value(*_: object, **__: object) -> object:
+        if isinstance(script, Hangs):
+            await trio.sleep_forever()
+        assert isinstance(script, Gives | Fails), "checked above"
+        await trio.sleep(script.after_s)
+        if isinstance(script, Fails):
+            raise script.error
+        return script.value
+
+    async def stream(*_: object, **__: object) -> AsyncGenerator[object, None]:
+        if not isinstance(script, Streams):
+            await value()
+            return
+        for after_s, chunk in script.chunks:
+            await trio.sleep(after_s)
+            yield chunk
+        await trio.sleep(script.end_s)
+        if script.error is not None:
+            raise script.error
+
+    return stream if streams else value
+
+
+def _names(block: Block) -> set[str]:
+    names = set()
+    for operation in block.operations:
+        if operation is not None:
+            names.add(operation.name)
+            names |= _names(operation.body) if operation.body is not None else set()
+    return names

@@ -1,0 +1,111 @@
+"""Worlds: all that a simulated run meets, in one value that Hypothesis can draw and print."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from typing import TypeVar
+
+import attrs
+import trio
+
+from orchestra.errors import BindingError, TruncatedStreamError
+from orchestra.graph.policy import Limits
+from orchestra.protocols import Embedder, Model, ModelReply, VectorStore
+from orchestra.testing.scripts import Script
+from orchestra.values import ChatRequest, ModelEvent, Stopped, StopReason, TextDelta
+
+T = TypeVar("T")
+
+
+@attrs.frozen
+class ScriptedModel:
+    """A `protocols.Model` that says these events, each its number of seconds after the last.
+
+    With `error` it fails after them; without a `Stopped` among them, it is cut.
+    """
+
+    says: tuple[tuple[float, ModelEvent], ...]
+    error: Exception | None = None
+
+    @classmethod
+    def saying(cls, *texts: str, every_s: float = 0.0) -> ScriptedModel:
+        """A model that says these texts and ends well."""
+        said = tuple((every_s, TextDelta(text)) for text in texts)
+        return cls((*said, (0.0, Stopped(StopReason.END))))
+
+    @asynccontextmanager
+    async def stream(self, request: ChatRequest) -> AsyncIterator[ModelReply]:
+        """The events, whatever the request."""
+        del request
+        yield _ScriptedReply(self)
+
+
+class _ScriptedReply:
+    def __init__(self, model: ScriptedModel) -> None:
+        self._left = list(reversed(model.says))
+        self._error = model.error
+        self._stopped = False
+
+    async def receive(self) -> tuple[ModelEvent, ...]:
+        """The next event as a batch of one."""
+        if self._left:
+            after_s, event = self._left.pop()
+            await trio.sleep(after_s)
+            self._stopped = self._stopped or isinstance(event, Stopped)
+            return (event,)
+        await trio.lowlevel.checkpoint()
+        if self._error is not None:
+            raise self._error
+        if not self._stopped:
+            raise TruncatedStreamError("the scripted model was cut")
+        return ()
+
+
+@attrs.frozen(kw_only=True)
+class World:
+    """What a simulated run meets: scripts, bindings, limits, a schedule, a moment to cancel.
+
+    `schedule` seeds the order in which Trio runs tasks that are ready together; draw it
+    (`worlds` does), since with one schedule a test sees one interleaving.
+    """
+
+    schedule: int = 0
+    cancel_at_s: float | None = None
+    """Cancel the run this long after its start, in virtual seconds."""
+    steps: Mapping[str, Script] = attrs.Factory(dict)
+    """Scripts by step: its path in the plan, or its name."""
+    models: Mapping[str, Model] = attrs.Factory(dict)
+    embedders: Mapping[str, Embedder] = attrs.Factory(dict)
+    stores: Mapping[str, VectorStore] = attrs.Factory(dict)
+    limits: Limits = Limits()
+
+    def names(self, seam: str) -> Sequence[str]:
+        """The names bound for a seam."""
+        return tuple(self._bound(seam))
+
+    def model(self, name: str) -> Model:
+        """The model of this name. Raises BindingError."""
+        return _find(self.models, "model", name)
+
+    def embedder(self, name: str) -> Embedder:
+        """The embedder of this name. Raises BindingError."""
+        return _find(self.embedders, "embedder", name)
+
+    def store(self, name: str) -> VectorStore:
+        """The store of this name. Raises BindingError."""
+        return _find(self.stores, "store", name)
+
+    def _bound(self, seam: str) -> Mapping[str, object]:
+        bound: dict[str, Mapping[str, object]] = {
+            "model": self.models,
+            "embedder": self.embedders,
+            "store": self.stores,
+        }
+        return bound[seam]
+
+
+def _find(bound: Mapping[str, T], seam: str, name: str) -> T:
+    if name not in bound:
+        raise BindingError(f"this world has no {seam} {name!r}; give it one: World({seam}s={{...}})")
+    return bound[name]

@@ -1,0 +1,240 @@
+"""What only the file store promises: laziness, other processes, errors with a way out."""
+
+from __future__ import annotations
+
+import socket
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import pytest
+import trio
+
+from orchestra.errors import StoreError
+from orchestra.stores import sqlite_file
+from orchestra.stores.sqlite import SqliteCollection, SqliteStores
+from orchestra.stores.sqlite_file import APPLICATION_ID, Lane
+from orchestra.values import Passage, Vector
+
+EAST = Vector.of([1.0, 0.0])
+ONE = Passage("one", "text", "one.md")
+
+
+def refused(call: Callable[[], Awaitable[object]]) -> str:
+    async def main() -> None:
+        await call()
+
+    with pytest.raises(StoreError) as caught:
+        trio.run(main)
+    return str(caught.value)
+
+
+async def fill(*collections: SqliteCollection) -> None:
+    for collection in collections:
+        await collection.upsert([ONE], [EAST])
+
+
+def test_nothing_is_made_before_it_is_needed(tmp_path: Path) -> None:
+    path = tmp_path / "deep" / "store.sqlite"
+    with SqliteStores(path) as stores:
+        collection = stores.collection("handbook")
+        assert stores.names() == []
+        assert not path.parent.exists()
+        trio.run(fill, collection)
+        assert path.exists()
+
+
+def test_importing_a_store_imports_no_numpy() -> None:
+    code = "import sys, orchestra.stores.sqlite; sys.exit('numpy' in sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_names_are_the_collections_that_exist_in_order(tmp_path: Path) -> None:
+    with SqliteStores(tmp_path / "store.sqlite") as stores:
+        trio.run(fill, stores.collection("two"), stores.collection("one"))
+        stores.collection("three")
+        assert stores.names() == ["one", "two"]
+
+
+def test_collections_of_one_file_are_apart(tmp_path: Path) -> None:
+    async def main() -> None:
+        one, two = stores.collection("one"), stores.collection("two")
+        await fill(one, two)
+        assert await one.delete(where={}) == 1
+        assert (await one.count(), await two.count()) == (0, 1)
+        assert await one.digests() == await two.digests() == {}
+        assert len(await two.search(EAST, top=9)) == 1
+
+    with SqliteStores(tmp_path / "store.sqlite") as stores:
+        trio.run(main)
+
+
+def test_a_collection_that_does_not_exist_is_empty_but_cannot_be_searched(tmp_path: Path) -> None:
+    async def main() -> None:
+        await fill(stores.collection("handbook"))
+        await typo.upsert([], [])
+        assert (await typo.count(), await typo.delete(where={}), await typo.digests()) == (0, 0, {})
+
+    with SqliteStores(tmp_path / "store.sqlite") as stores:
+        typo = stores.collection("handbok")
+        trio.run(main)
+        message = refused(lambda: typo.search(EAST, top=1))
+    assert str(tmp_path / "store.sqlite") in message
+    assert "'handbok' does not exist; the file has 'handbook'" in message
+    assert "orchestra ingest FOLDER --store handbok" in message
+
+
+def test_an_empty_file_has_no_collections(tmp_path: Path) -> None:
+    with SqliteStores(tmp_path / "store.sqlite") as stores:
+        message = refused(lambda: stores.collection("handbook").search(EAST, top=1))
+    assert "the file has none" in message
+
+
+def other_program(path: Path) -> None:
+    db = sqlite3.connect(path)
+    db.execute("CREATE TABLE theirs (x)")
+    db.close()
+
+
+def newer(path: Path) -> None:
+    db = sqlite3.connect(path)
+    db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+    db.execute("PRAGMA user_version = 99")
+    db.close()
+
+
+def damaged(path: Path) -> None:
+    with SqliteStores(path) as stores:
+        trio.run(fill, stores.collection("handbook"))
+    data = bytearray(path.read_bytes())
+    data[4096:] = b"\xff" * (len(data) - 4096)
+    path.write_bytes(data)
+
+
+@pytest.mark.parametrize(
+    ("make", "says"),
+    [
+        (lambda path: path.write_text("# A heading\n" * 100), "another kind of file"),
+        (other_program, "SQLite file of another program (application_id 0x0)"),
+        (newer, "written by a newer orchestra (its layout is 99, this one knows 1)"),
+        (damaged, "move it away and ingest again"),
+        (lambda path: path.mkdir(), "give the path of a file in a folder"),
+    ],
+)
+def test_a_file_that_is_not_ours_is_refused_and_left_alone(
+    tmp_path: Path, make: Callable[[Path], object], says: str
+) -> None:
+    path = tmp_path / "store.sqlite"
+    make(path)
+    before = path.is_file() and path.read_bytes()
+    with SqliteStores(path) as stores:
+        message = refused(lambda: stores.collection("handbook").search(EAST, top=1))
+        assert message.startswith(f"{path}: ")
+        assert says in message
+        with pytest.raises(StoreError):
+            stores.names()
+    assert (path.is_file() and path.read_bytes()) == before
+
+
+def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with SqliteStores(tmp_path / "file" / "store.sqlite") as stores:
+        assert "its folder cannot be made" in refused(stores.collection("handbook").count)
+
+
+def test_a_closed_store_says_so(tmp_path: Path) -> None:
+    stores = SqliteStores(tmp_path / "store.sqlite")
+    trio.run(fill, stores.collection("handbook"))
+    stores.close()
+    stores.close()
+    assert "is closed" in refused(stores.collection("handbook").count)
+
+
+def test_a_writer_elsewhere_holds_up_writers_only_and_not_for_ever(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sqlite_file, "BUSY_S", 0.01)
+    with SqliteStores(tmp_path / "store.sqlite") as stores:
+        collection = stores.collection("handbook")
+        trio.run(fill, collection)
+        elsewhere = sqlite3.connect(stores.path, isolation_level=None)
+        elsewhere.execute("BEGIN IMMEDIATE")
+        assert trio.run(collection.count) == 1
+        message = refused(lambda: collection.upsert([ONE], [EAST]))
+        assert "another process has been writing" in message
+        elsewhere.close()
+        trio.run(fill, collection)
+
+
+def test_text_that_utf8_cannot_write_is_refused_whole(tmp_path: Path) -> None:
+    with SqliteStores(tmp_path / "store.sqlite") as stores:
+        collection = stores.collection("handbook")
+        batch = [ONE, Passage("two", "half a pair: \ud800")]
+        assert "surrogates not allowed" in refused(lambda: collection.upsert(batch, [EAST] * 2))
+        assert trio.run(collection.count) == 0
+
+
+def test_a_full_disk_loses_nothing_that_was_there(tmp_path: Path) -> None:
+    def fill_disk(db: sqlite3.Connection) -> None:
+        db.execute("CREATE TABLE big (x)")
+        db.execute("INSERT INTO big VALUES (zeroblob(1000000))")
+
+    async def main() -> None:
+        await fill(stores.collection("handbook"))
+        lane = Lane(stores.path, begin="BEGIN IMMEDIATE")
+        await lane.run(lambda db: db.execute("PRAGMA max_page_count = 20").fetchall())
+        with pytest.raises(StoreError, match="the disk is full"):
+            await lane.run(fill_disk)
+        await lane.run(lambda db: db.execute("SELECT 1"))
+        lane.close()
+        assert await stores.collection("handbook").count() == 1
+
+    with SqliteStores(tmp_path / "store.sqlite") as stores:
+        trio.run(main)
+
+
+def test_processes_may_make_and_write_one_file_at_once(tmp_path: Path) -> None:
+    """Each starts on a file that is not there, at the same moment, and each is heard."""
+    code = """if True:
+        import sys, trio
+        from orchestra.stores.sqlite import SqliteStores
+        from orchestra.values import Passage, Vector
+
+        async def main():
+            collection = SqliteStores(sys.argv[1]).collection("handbook")
+            for i in range(20):
+                await collection.upsert([Passage(f"{sys.argv[2]}{i}", "")], [Vector.of([1.0])])
+
+        print("ready", flush=True)
+        sys.stdin.readline()
+        trio.run(main)
+    """
+    path = tmp_path / "store.sqlite"
+    writers = [
+        subprocess.Popen(
+            [sys.executable, "-c", code, str(path), name],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for name in "abcd"
+    ]
+    for writer in writers:
+        assert writer.stdout is not None
+        writer.stdout.readline()
+    for writer in writers:
+        writer.communicate("go\n")
+    assert [writer.returncode for writer in writers] == [0] * len(writers)
+    with SqliteStores(path) as stores:
+        assert trio.run(stores.collection("handbook").count) == 80
+
+
+def test_no_call_opens_a_socket(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def main() -> None:
+        monkeypatch.setattr(socket, "socket", None)
+        await fill(stores.collection("handbook"))
+
+    with SqliteStores(tmp_path / "store.sqlite") as stores:
+        trio.run(main)
