@@ -72,8 +72,8 @@ def mutants(session: nox.Session) -> None:
 @nox.session
 def bench(session: nox.Session) -> None:
     """What we claim, measured beside our peers on this machine."""
-    install(session, "bench", extras="all")
-    session.run("python", "-m", "benchmarks.run", *session.posargs)
+    session.install("-r", "benchmarks/peers.txt", "-e", ".[all]")
+    session.run("python", "benchmarks/run.py", *session.posargs)
 
 
 @nox.session

@@ -8,7 +8,10 @@ from typing import TYPE_CHECKING
 
 import attrs
 
-from benchmarks.measure import OURS, Figure, Outcome
+from benchmarks.measure import OURS, Figure, Outcome, Spread
+
+BEGIN = "<!-- figures: written by run.py --publish -->"
+END = "<!-- end of figures -->"
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -32,6 +35,48 @@ def _line(name: str, figure: Figure) -> str:
     ratio = "" if figure.ratio is None else f"ours is {figure.ratio.median:.2f}x of it"
     numbers = f"{spread.median:>10.2f}  [{spread.low:.2f} - {spread.high:.2f}]"
     return f"  {name:<16}{numbers:<34} best {spread.best:<9.2f} {ratio:<22} {seen}".rstrip()
+
+
+def markdown(outcomes: Sequence[Outcome], machine: Mapping[str, object]) -> str:
+    """All experiments as one Markdown table, with the machine under it."""
+    rows = ["| what | target | orchestra | beside it |", "|---|---|---|---|"]
+    rows += [_row(outcome) for outcome in outcomes]
+    keys = ("cpu", "cores", "memory_gb", "system", "python", "at", "commit", "load_before")
+    about = ", ".join(f"{key} {machine[key]}" for key in keys)
+    return "\n".join([*rows, "", f"Measured on: {about}."])
+
+
+def _row(outcome: Outcome) -> str:
+    experiment = outcome.experiment
+    ours = outcome.figures.get(OURS)
+    mine = "not measured" if ours is None else _cell(ours)
+    peers = [
+        f"{name} {_cell(figure)}" + ("" if figure.ratio is None else _times(figure.ratio))
+        for name, figure in outcome.figures.items()
+        if name != OURS
+    ]
+    target = "" if experiment.target is None else f"{experiment.target:g}"
+    verdict = {True: "", False: " **missed**", None: ""}[outcome.met]
+    what = f"`{experiment.name}`: {experiment.question}; {experiment.unit}"
+    return f"| {what} | {target} | {mine}{verdict} | {'<br>'.join(peers)} |"
+
+
+def _cell(figure: Figure) -> str:
+    spread = figure.spread
+    return f"{spread.median:.3g} ({spread.low:.3g} to {spread.high:.3g})"
+
+
+def _times(ratio: Spread) -> str:
+    return f", ours is {ratio.median:.2g}x"
+
+
+def publish(readme: Path, table: str) -> None:
+    """Put the table between the marks in the README."""
+    before, _, rest = readme.read_text(encoding="utf-8").partition(BEGIN)
+    _, mark, after = rest.partition(END)
+    if not mark:
+        raise ValueError(f"{readme} has no {BEGIN} ... {END} to put the figures between")
+    readme.write_text(f"{before}{BEGIN}\n{table}\n{END}{after}", encoding="utf-8")
 
 
 def document(

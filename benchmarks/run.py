@@ -1,7 +1,8 @@
 """Run all benchmarks, or some: `python benchmarks/run.py [--only diamond edge-5000] [--quick]`.
 
-Prints a table per experiment and writes `benchmarks/results/latest.json`. Takes about
-four minutes; `--quick` only shows, in half a minute, that everything still runs.
+Prints a table per experiment and writes `benchmarks/results/latest.json`; `--publish` puts
+the figures into `benchmarks/README.md` too. Takes about four minutes; `--quick` only shows,
+in half a minute, that everything still runs.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from benchmarks.machine import busy, machine  # noqa: E402
 from benchmarks.measure import Experiment, Outcome, perform  # noqa: E402
 
 OUTPUT = Path(__file__).with_name("results") / "latest.json"
+README = Path(__file__).with_name("README.md")
 OPEN_FILES = 10_000  # 2,000 sockets, with room; a usual hard limit is at least this
 
 
@@ -33,6 +35,8 @@ def main() -> int:
     outcomes = [_measured(experiment) for experiment in _experiments(asked)]
     found = report.document(outcomes, about, edges.linearity(outcomes), time.monotonic() - began)
     report.write(asked.output, found)
+    if asked.publish:
+        report.publish(README, report.markdown(outcomes, about))
     print(f"linearity: {found['linearity']}\ntook {found['took_s']} s, written to {asked.output}")
     problems = list(report.failures(outcomes))
     print("\n".join(problems))
@@ -43,6 +47,7 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="small numbers: does it still run?")
     parser.add_argument("--only", nargs="+", metavar="NAME", help="only these experiments")
+    parser.add_argument("--publish", action="store_true", help="write the table into the README")
     parser.add_argument("--output", type=Path, default=OUTPUT, help="where the JSON goes")
     return parser.parse_args()
 

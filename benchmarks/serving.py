@@ -19,7 +19,7 @@ import attrs
 
 from benchmarks.measure import Contender, Experiment, Reading
 from benchmarks.servers.client import Load
-from benchmarks.servers.process import ROOT, Served, served
+from benchmarks.servers.process import ROOT, Served, cpu_s, served
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -102,14 +102,17 @@ def _first_event(peer: Peer) -> Reading:
                     raise ConnectionError(f"no event came, only {received!r}")
                 received += more
         first = time.perf_counter()
-    seen = {"listening_ms": (listening - server.began) * 1e3}
+        seen = {
+            "listening ms": (listening - server.began) * 1e3,
+            "CPU ms": cpu_s(server.pid) * 1e3,
+        }
     return Reading((first - server.began) * 1e3, seen)
 
 
 def _idle_stream(streams: int, peer: Peer) -> Reading:
     with served(peer.arguments) as server:
         found = _load(server, peer.path.format(every_s=IDLE_S), streams, 0.0)
-    seen = {"open_ms_per_stream": found.open_s / streams * 1e3}
+    seen = {"ms to open one": found.open_s / streams * 1e3}
     return Reading(found.bytes_per_stream / 1e3, seen)
 
 

@@ -2,7 +2,7 @@
 
 Two shapes of ten steps: a diamond (1 -> 8 -> 1) and a chain. Every contender builds
 its graph before the clock starts, checks its result, and then runs it again and
-again; a figure is wall time divided by runs and by steps.
+again; a figure is CPU time divided by runs and by steps.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 from importlib import import_module
 
 from benchmarks.measure import Contender, Experiment, Reading
+from benchmarks.stopwatch import per_us
 
 STEPS = 10
 CONTENDERS = ("orchestra", "trio", "langgraph", "lcel")
@@ -40,6 +41,6 @@ def _contender(name: str, shape: str, runs: int) -> Contender:
     def sample() -> Reading:
         # Imported late: a peer that is missing is reported by name and stops nobody.
         measured = getattr(import_module(f"benchmarks.contenders.{name}_shapes"), shape)
-        return Reading(measured(runs) / runs / STEPS * 1e6)
+        return per_us(measured(runs), runs * STEPS)
 
     return sample

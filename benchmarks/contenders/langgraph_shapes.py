@@ -6,10 +6,11 @@ from __future__ import annotations
 
 import asyncio
 import operator
-from time import perf_counter
 from typing import Annotated, Any, TypedDict
 
 from langgraph.graph import END, START, StateGraph
+
+from benchmarks.stopwatch import Stopwatch, Taken
 
 WIDTH = 8
 
@@ -64,21 +65,21 @@ def _compiled_chain() -> Any:
     return graph.compile()
 
 
-def diamond(runs: int) -> float:
-    """Seconds for so many diamonds."""
+def diamond(runs: int) -> Taken:
+    """The time for so many diamonds."""
     return asyncio.run(_seconds(_compiled_diamond(), runs, "total", 24))
 
 
-def chain(runs: int) -> float:
-    """Seconds for so many chains."""
+def chain(runs: int) -> Taken:
+    """The time for so many chains."""
     return asyncio.run(_seconds(_compiled_chain(), runs, "x", 11))
 
 
-async def _seconds(graph: Any, runs: int, key: str, expected: int) -> float:
+async def _seconds(graph: Any, runs: int, key: str, expected: int) -> Taken:
     found = await graph.ainvoke({"x": 1})
     if found[key] != expected:
         raise AssertionError(f"the shape gave {found}, not {key} = {expected}")
-    began = perf_counter()
+    watch = Stopwatch()
     for _ in range(runs):
         await graph.ainvoke({"x": 1})
-    return perf_counter() - began
+    return watch.taken()

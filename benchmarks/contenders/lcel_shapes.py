@@ -5,10 +5,11 @@
 from __future__ import annotations
 
 import asyncio
-from time import perf_counter
 from typing import Any
 
 from langchain_core.runnables import RunnableLambda, RunnableParallel
+
+from benchmarks.stopwatch import Stopwatch, Taken
 
 WIDTH = 8
 
@@ -25,24 +26,24 @@ def _step() -> Any:
     return RunnableLambda(_increment)
 
 
-def diamond(runs: int) -> float:
-    """Seconds for so many diamonds."""
+def diamond(runs: int) -> Taken:
+    """The time for so many diamonds."""
     middle: Any = RunnableParallel({f"arm{n}": _step() for n in range(WIDTH)})
     return asyncio.run(_seconds(_step() | middle | RunnableLambda(_total), runs, 24))
 
 
-def chain(runs: int) -> float:
-    """Seconds for so many chains."""
+def chain(runs: int) -> Taken:
+    """The time for so many chains."""
     piped = _step()
     for _ in range(9):
         piped = piped | _step()
     return asyncio.run(_seconds(piped, runs, 11))
 
 
-async def _seconds(runnable: Any, runs: int, expected: int) -> float:
+async def _seconds(runnable: Any, runs: int, expected: int) -> Taken:
     if (found := await runnable.ainvoke(1)) != expected:
         raise AssertionError(f"the shape gave {found}, not {expected}")
-    began = perf_counter()
+    watch = Stopwatch()
     for _ in range(runs):
         await runnable.ainvoke(1)
-    return perf_counter() - began
+    return watch.taken()

@@ -9,10 +9,11 @@ runs at the same time, so this is the price of less.
 from __future__ import annotations
 
 import asyncio
-from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 from langchain_core.runnables import RunnableGenerator
+
+from benchmarks.stopwatch import Stopwatch, Taken
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -24,29 +25,45 @@ async def _source(sizes: AsyncIterator[int]) -> AsyncIterator[int]:
             yield chunk
 
 
+async def _trickle(sizes: AsyncIterator[int]) -> AsyncIterator[int]:
+    async for size in sizes:
+        for chunk in range(size):
+            yield chunk
+            await asyncio.sleep(0)
+
+
 async def _passes(chunks: AsyncIterator[int]) -> AsyncIterator[int]:
     async for chunk in chunks:
         yield chunk
 
 
-def relay(chunks: int) -> float:
-    """Seconds for the chunks to cross four edges: three between steps, one to the reader."""
-    piped: Any = RunnableGenerator(_source)
+def relay(chunks: int) -> Taken:
+    """The time for the chunks to cross four edges: three between steps, one to the reader."""
+    return asyncio.run(_seconds(_four_edges(_source), chunks))
+
+
+def alone(chunks: int) -> Taken:
+    """The time for the chunks to cross four edges one by one."""
+    return asyncio.run(_seconds(_four_edges(_trickle), chunks))
+
+
+def _four_edges(source: Any) -> Any:
+    piped: Any = RunnableGenerator(source)
     for _ in range(3):
         piped = piped | RunnableGenerator(_passes)
-    return asyncio.run(_seconds(piped, chunks))
+    return piped
 
 
-def output(chunks: int) -> float:
-    """Seconds for the chunks to reach a reader from the step that makes them."""
+def output(chunks: int) -> Taken:
+    """The time for the chunks to reach a reader from the step that makes them."""
     return asyncio.run(_seconds(RunnableGenerator(_source), chunks))
 
 
-async def _seconds(runnable: Any, chunks: int) -> float:
-    began = perf_counter()
+async def _seconds(runnable: Any, chunks: int) -> Taken:
+    watch = Stopwatch()
     found = 0
     async for _ in runnable.astream(chunks):
         found += 1
     if found != chunks:
         raise AssertionError(f"{found} chunks arrived, not {chunks}")
-    return perf_counter() - began
+    return watch.taken()

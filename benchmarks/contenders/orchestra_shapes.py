@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from time import perf_counter
-
 import trio
 
+from benchmarks.stopwatch import Stopwatch, Taken
 from orchestra import Pipeline, open_engine, pipeline, step
 
 WIDTH = 8
@@ -38,22 +37,22 @@ def ten(x: int) -> int:
     return x
 
 
-def diamond(runs: int) -> float:
-    """Seconds for so many diamonds."""
+def diamond(runs: int) -> Taken:
+    """The time for so many diamonds."""
     return trio.run(_seconds, one_eight_one, runs, 24)
 
 
-def chain(runs: int) -> float:
-    """Seconds for so many chains."""
+def chain(runs: int) -> Taken:
+    """The time for so many chains."""
     return trio.run(_seconds, ten, runs, 11)
 
 
-async def _seconds(shape: Pipeline[[int], int], runs: int, expected: int) -> float:
+async def _seconds(shape: Pipeline[[int], int], runs: int, expected: int) -> Taken:
     async with open_engine() as engine:
         # The first run also plans it; the plan is kept, as the peers keep what they compiled.
-        if (found := await engine.run(shape, x=1)) != expected:
+        if (found := await engine.run(shape, 1)) != expected:
             raise AssertionError(f"the shape gave {found}, not {expected}")
-        began = perf_counter()
+        watch = Stopwatch()
         for _ in range(runs):
-            await engine.run(shape, x=1)
-        return perf_counter() - began
+            await engine.run(shape, 1)
+        return watch.taken()

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from time import perf_counter
 
 import trio
 
-from orchestra import Stream, open_engine, pipeline, step
+from benchmarks.stopwatch import Stopwatch, Taken
+from orchestra import Pipeline, Stream, open_engine, pipeline, step
 from orchestra.events import Delta
 
 
@@ -16,6 +16,14 @@ async def source(chunks: int) -> AsyncIterator[int]:
     """So many chunks."""
     for chunk in range(chunks):
         yield chunk
+
+
+@step
+async def trickle(chunks: int) -> AsyncIterator[int]:
+    """So many chunks, each when whoever waited for the one before has had a turn."""
+    for chunk in range(chunks):
+        yield chunk
+        await trio.lowlevel.checkpoint()
 
 
 @step
@@ -41,34 +49,45 @@ def four_edges(chunks: int) -> int:
 
 
 @pipeline
+def four_edges_alone(chunks: int) -> int:
+    """The same, with a source that never has two chunks ready."""
+    return counted(passes(passes(passes(trickle(chunks)))))
+
+
+@pipeline
 def streamed(chunks: int) -> Stream[int]:
     """A stream that leaves the run."""
     return source(chunks)
 
 
-def relay(chunks: int) -> float:
-    """Seconds for the chunks to cross four edges."""
-    return trio.run(_relay, chunks)
+def relay(chunks: int) -> Taken:
+    """The time for the chunks to cross four edges."""
+    return trio.run(_relay, four_edges, chunks)
 
 
-def output(chunks: int) -> float:
-    """Seconds for the chunks to reach a reader of the journal from the step that makes them."""
+def alone(chunks: int) -> Taken:
+    """The time for the chunks to cross four edges one by one."""
+    return trio.run(_relay, four_edges_alone, chunks)
+
+
+def output(chunks: int) -> Taken:
+    """The time for the chunks to reach a reader of the journal from the step that makes them."""
     return trio.run(_output, chunks)
 
 
-async def _relay(chunks: int) -> float:
+async def _relay(shape: Pipeline[[int], int], chunks: int) -> Taken:
     async with open_engine() as engine:
-        engine.plan(four_edges)
-        began = perf_counter()
-        if (found := await engine.run(four_edges, chunks=chunks)) != chunks:
+        engine.plan(shape)
+        watch = Stopwatch()
+        if (found := await engine.run(shape, chunks)) != chunks:
             raise AssertionError(f"{found} chunks arrived, not {chunks}")
-        return perf_counter() - began
+        return watch.taken()
 
 
-async def _output(chunks: int) -> float:
+async def _output(chunks: int) -> Taken:
     async with open_engine() as engine:
         engine.plan(streamed)
-        began = perf_counter()
+        watch = Stopwatch()
         found = seq = 0
         with engine.start(streamed, {"chunks": chunks}).journal.attach() as reader:
             while batch := await reader.after(seq):
@@ -76,4 +95,4 @@ async def _output(chunks: int) -> float:
                 found += sum(isinstance(event, Delta) for event in batch)
         if found != chunks:
             raise AssertionError(f"{found} chunks arrived, not {chunks}")
-        return perf_counter() - began
+        return watch.taken()

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import itertools
-from time import perf_counter
 from typing import TYPE_CHECKING
 
 import attrs
 import trio
+
+from benchmarks.stopwatch import Stopwatch, Taken
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -72,20 +73,20 @@ async def _chain(x: int) -> int:
     return slots[-1].value
 
 
-def diamond(runs: int) -> float:
-    """Seconds for so many diamonds."""
+def diamond(runs: int) -> Taken:
+    """The time for so many diamonds."""
     return trio.run(_seconds, _diamond, runs, 24)
 
 
-def chain(runs: int) -> float:
-    """Seconds for so many chains."""
+def chain(runs: int) -> Taken:
+    """The time for so many chains."""
     return trio.run(_seconds, _chain, runs, 11)
 
 
-async def _seconds(run: Callable[[int], Awaitable[int]], runs: int, expected: int) -> float:
+async def _seconds(run: Callable[[int], Awaitable[int]], runs: int, expected: int) -> Taken:
     if (found := await run(1)) != expected:
         raise AssertionError(f"the shape gave {found}, not {expected}")
-    began = perf_counter()
+    watch = Stopwatch()
     for _ in range(runs):
         await run(1)
-    return perf_counter() - began
+    return watch.taken()

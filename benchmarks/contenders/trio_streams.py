@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from time import perf_counter
+from collections.abc import Awaitable, Callable
+from typing import TypeAlias
 
 import trio
 
+from benchmarks.stopwatch import Stopwatch, Taken
+
+Source: TypeAlias = Callable[[int, trio.MemorySendChannel[int]], Awaitable[None]]
 BUFFER = 16
 """As many chunks as orchestra lets wait on an edge (`Limits.lane_chunks`)."""
 
@@ -14,6 +18,13 @@ async def _source(chunks: int, target: trio.MemorySendChannel[int]) -> None:
     async with target:
         for chunk in range(chunks):
             await target.send(chunk)
+
+
+async def _trickle(chunks: int, target: trio.MemorySendChannel[int]) -> None:
+    async with target:
+        for chunk in range(chunks):
+            await target.send(chunk)
+            await trio.lowlevel.checkpoint()
 
 
 async def _pass(
@@ -32,21 +43,26 @@ async def _count(source: trio.MemoryReceiveChannel[int]) -> int:
     return count
 
 
-def relay(chunks: int) -> float:
-    """Seconds for the chunks to cross four edges."""
-    return trio.run(_seconds, chunks, 3)
+def relay(chunks: int) -> Taken:
+    """The time for the chunks to cross four edges."""
+    return trio.run(_seconds, _source, chunks, 3)
 
 
-def output(chunks: int) -> float:
-    """Seconds for the chunks to reach a reader from the step that makes them."""
-    return trio.run(_seconds, chunks, 0)
+def alone(chunks: int) -> Taken:
+    """The time for the chunks to cross four edges one by one."""
+    return trio.run(_seconds, _trickle, chunks, 3)
 
 
-async def _seconds(chunks: int, between: int) -> float:
-    began = perf_counter()
+def output(chunks: int) -> Taken:
+    """The time for the chunks to reach a reader from the step that makes them."""
+    return trio.run(_seconds, _source, chunks, 0)
+
+
+async def _seconds(source: Source, chunks: int, between: int) -> Taken:
+    watch = Stopwatch()
     async with trio.open_nursery() as nursery:
         send, receive = trio.open_memory_channel[int](BUFFER)
-        nursery.start_soon(_source, chunks, send)
+        nursery.start_soon(source, chunks, send)
         for _ in range(between):
             send, following = trio.open_memory_channel[int](BUFFER)
             nursery.start_soon(_pass, receive, send)
@@ -54,4 +70,4 @@ async def _seconds(chunks: int, between: int) -> float:
         found = await _count(receive)
     if found != chunks:
         raise AssertionError(f"{found} chunks arrived, not {chunks}")
-    return perf_counter() - began
+    return watch.taken()

@@ -103,10 +103,14 @@ class Frame:
             if operation is None:
                 self._leave(region.source.slot, region.source.lane)
                 continue
-            self.run.journal.append(StepSkipped, self.path + operation.name, reason)
-            self.leave(operation)
-            for inner in operation.regions:
-                self.settle(inner, reason)
+            self.skip(operation, reason)
+
+    def skip(self, operation: Operation, reason: str) -> None:
+        """Record an operation that never runs, and those in its arms."""
+        self.run.journal.append(StepSkipped, self.path + operation.name, reason)
+        self.leave(operation)
+        for inner in operation.regions:
+            self.settle(inner, reason)
 
     def scope_of(self, operation: Operation) -> Scope:
         """The scope that a started operation runs in."""

@@ -43,7 +43,7 @@ _STREAMS: Mapping[type[Node], Callable[[Frame, Operation, Outflow], Awaitable[No
 
 async def give_value(frame: Frame, operation: Operation) -> None:
     """The task of an operation that gives one value."""
-    began_s = _started(frame, operation)
+    began_s = await _started(frame, operation)
     try:
         value = await _VALUES[type(operation.node)](frame, operation)
     except BaseException as error:
@@ -59,7 +59,7 @@ async def give_value(frame: Frame, operation: Operation) -> None:
 
 async def give_stream(frame: Frame, operation: Operation) -> None:
     """The task of an operation that gives chunks; it is stopped when nobody reads them."""
-    began_s = _started(frame, operation)
+    began_s = await _started(frame, operation)
     outflow = Outflow(frame.run.now_s)
     with trio.CancelScope() as unread:
         try:
@@ -80,7 +80,7 @@ async def give_stream(frame: Frame, operation: Operation) -> None:
 
 def run_plain(frame: Frame, operation: Operation) -> None:
     """A plain step, run on the spot."""
-    began_s = _started(frame, operation)
+    began_s = frame.run.journal.append(StepStarted, frame.path + operation.name).at_s
     try:
         value = calls.plain(frame, operation)
     except Exception as error:  # noqa: BLE001 - it goes to the scope
@@ -95,9 +95,15 @@ def task_of(operation: Operation) -> Callable[[Frame, Operation], Awaitable[None
     return give_value if operation.chunk is None else give_stream
 
 
-def _started(frame: Frame, operation: Operation) -> float:
-    journal = frame.run.journal
-    return journal.append(StepStarted, frame.path + operation.name).at_s
+async def _started(frame: Frame, operation: Operation) -> float:
+    """Tell that an operation starts, and when; or that it was cancelled before it could."""
+    try:
+        await trio.lowlevel.checkpoint_if_cancelled()
+    except trio.Cancelled:
+        reason = frame.scope_of(operation).stopped or frame.run.stopped
+        frame.skip(operation, reason)
+        raise
+    return frame.run.journal.append(StepStarted, frame.path + operation.name).at_s
 
 
 def _finished(

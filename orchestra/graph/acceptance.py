@@ -102,12 +102,12 @@ def _accepts_inside(target: object, value: object) -> bool:
     if isinstance(value, abc.Mapping) and pairs:
         return all(_accepts(pairs[0], k) and _accepts(pairs[1], v) for k, v in value.items())
     held = arguments(target, abc.Iterable) or arguments(target, abc.Container)
-    if isinstance(value, abc.Collection) and held:
+    if isinstance(value, abc.Iterable) and isinstance(value, abc.Sized) and held:
         return all(_accepts(held[0], item) for item in _told_apart(value))
     return _accepts_fields(target, value)
 
 
-def _told_apart(value: abc.Collection[object]) -> abc.Collection[object]:
+def _told_apart(value: abc.Iterable[object]) -> abc.Iterable[object]:
     """The elements; only the first where all are of one type, for `range(10**12)` is a value."""
     return value[:1] if isinstance(value, (str, bytes, bytearray, range)) else value
 

@@ -64,11 +64,11 @@ def spell(annotation: object) -> str:
 
     What is `Annotated` is spelled without its metadata, and what is not annotated as `Any`.
     """
-    annotation = annotation if is_alias(annotation) else plain(annotation)
+    annotation = _without_notes(annotation)
     origin, given = parts(annotation)
     if is_union(annotation):
-        members = sorted(given, key=lambda each: each is NoneType)  # a person writes None last
-        return " | ".join(dict.fromkeys(spell(each) for each in members))
+        members = sorted(_members(given), key=lambda each: each is NoneType)
+        return " | ".join(dict.fromkeys(spell(each) for each in members))  # with None last
     if origin is Literal:
         return f"Literal[{', '.join(_spell_value(each) for each in given)}]"
     if isinstance(annotation, list):  # the parameters of a Callable
@@ -228,6 +228,19 @@ def _first_argument(annotation: object, origins: tuple[object, ...]) -> object |
 
 
 # --- words -------------------------------------------------------------------------------------
+
+
+def _without_notes(annotation: object) -> object:
+    """Plain, but for an alias, whose name says more than what it stands for."""
+    return annotation if is_alias(annotation) else plain(annotation)
+
+
+def _members(given: abc.Iterable[object]) -> list[object]:
+    """The members of a union, those of unions within it too."""
+    found: list[object] = []
+    for each in map(_without_notes, given):
+        found.extend(_members(parts(each)[1]) if is_union(each) else [each])
+    return found
 
 
 def _spell_name(annotation: object) -> str:

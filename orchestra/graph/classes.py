@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import inspect
 from abc import ABC
+from collections import abc
 from types import NoneType
 from typing import Generic, Protocol
 
@@ -22,8 +23,8 @@ def inherits(cls: type, base: type) -> bool:
     """
     if any(each in cls.__mro__ for each in (base, *_PROMOTED.get(base, ()))):
         return True
-    if is_protocol(base):
-        return False
+    if is_protocol(base) or (base is abc.Hashable and inspect.isabstract(cls)):
+        return False  # a Sequence looks hashable, and a list is not
     try:
         return issubclass(cls, base)
     except TypeError:  # a metaclass that does not answer

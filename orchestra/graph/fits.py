@@ -89,8 +89,8 @@ def _compare(source: object, target: object, pending: _Pairs) -> Fit:
 def _tops_and_bottoms(source: object, target: object, _: _Pairs) -> Fit | None:
     if is_anything(target) or is_nothing(source):
         return Fit.MUST
-    if is_anything(source):
-        return Fit.MUST if any(map(is_anything, alternatives(target))) else Fit.MAY
+    if is_anything(source) and len(alternatives(target)) == 1:
+        return Fit.MAY
     return Fit.CANNOT if is_nothing(target) else None
 
 
@@ -138,7 +138,8 @@ def _literals(source: object, target: object, pending: _Pairs) -> Fit | None:
     if source_origin is Literal and target_origin is Literal:
         return Fit.MUST if is_among(mine[0], theirs) else Fit.CANNOT
     if source_origin is Literal:
-        return _compare(type(mine[0]), target, pending)
+        fit = _compare(type(mine[0]), target, pending)
+        return fit if accepts(target, mine[0]) else Fit.CANNOT
     if target_origin is Literal:
         return Fit.MAY if accepts(source, theirs[0]) else Fit.CANNOT
     return None

@@ -140,7 +140,7 @@ class Call(Node):
     def returns(self) -> object:
         return self.step.returns
 
-    @property
+    @cached_property
     def edges(self) -> tuple[Edge, ...]:
         hints = self.step.expects
         return tuple(
@@ -164,7 +164,7 @@ class Collect(Node):
     def returns(self) -> object:
         return collected(type_of(self.source))
 
-    @property
+    @cached_property
     def edges(self) -> tuple[Edge, ...]:
         return (Edge(self.source, "collect(...)", Stream[object]),)
 
@@ -188,8 +188,12 @@ class Choice(Node):
         """What each arm is called in events and messages: its place, from 1, and its node."""
         return tuple(f"{n}:{node_of(arm).label}" for n, arm in enumerate(self.arms, 1))
 
-    @property
+    @cached_property
     def edges(self) -> tuple[Edge, ...]:
+        return self._arm_edges
+
+    @property
+    def _arm_edges(self) -> tuple[Edge, ...]:
         return tuple(
             Edge(arm, f"{self.label}(arm {name})", type_of(arm), arm=n)
             for n, (arm, name) in enumerate(zip(self.arms, self.arm_names, strict=True))
@@ -233,9 +237,9 @@ class Route(Choice):
         names = tuple(str(key) for key in self.keys)
         return (*names, "default") if self.has_default else names
 
-    @property
+    @cached_property
     def edges(self) -> tuple[Edge, ...]:
-        return (Edge(self.on, "route(label)", Hashable), *super().edges)
+        return (Edge(self.on, "route(label)", Hashable), *self._arm_edges)
 
 
 @attrs.frozen(eq=False)
@@ -283,7 +287,7 @@ class Each(Node):
         body = type_of(self.body)
         return Stream[body] if self.streams else list[body]  # type: ignore[valid-type]
 
-    @property
+    @cached_property
     def edges(self) -> tuple[Edge, ...]:
         return (
             Edge(self.items, "each(items)", type_of(self.items)),

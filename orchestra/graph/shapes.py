@@ -174,15 +174,16 @@ def tuple_items(annotation: object) -> tuple[object, ...] | None:
 
 
 def required_keys(typed_dict: object) -> frozenset[str]:
-    """The keys that a value must have.
+    """The keys that a value of a TypedDict must have.
 
-    `_required_keys_keys__` alone is wrong where annotations are strings: it has not read them.
+    `__required_keys__` alone is wrong where annotations are strings: it has not read them.
     """
+    listed = getattr(typed_dict, "__required_keys__", ())
     marks = {key: get_origin(hint) for key, hint in fields(typed_dict).items()}
-    listed = getattr(typed_dict, "_required_keys_keys__", ())
-    optional = {key for key, mark in marks.items() if mark is NotRequired}
-    return (
-        frozenset({key for key, mark in marks.items() if mark is Required} | {*listed}) - optional
+    return frozenset(
+        key
+        for key, mark in marks.items()
+        if mark is Required or (key in listed and mark is not NotRequired)
     )
 
 
@@ -278,12 +279,20 @@ def _written_bases(cls: type) -> tuple[object, ...]:
 
 def _table(origin: object, given: tuple[object, ...]) -> dict[object, object]:
     """Type variable → argument; Any for those that are not given."""
-    known = BASES.get(origin)
-    parameters = known[0] if known else getattr(origin, "__parameters__", ())
-    if not isinstance(parameters, tuple):  # a class of somebody else's with such an attribute
-        return {}
+    parameters = _parameters(origin)
     rest = (Any,) * (len(parameters) - len(given))
     return dict(zip(parameters, (*given, *rest), strict=False))
+
+
+def _parameters(origin: object) -> tuple[object, ...]:
+    """The type variables of a class; `class Bag(abc.Sequence[T])` has not written them down."""
+    if origin in BASES:
+        return BASES[origin][0]
+    written = getattr(origin, "__parameters__", None)
+    if isinstance(written, tuple):
+        return written
+    bases = _written_bases(origin) if isinstance(origin, type) else ()
+    return tuple(dict.fromkeys(each for b in bases for each in getattr(b, "__parameters__", ())))
 
 
 def _table_for(annotation: object, cls: type) -> dict[object, object]:

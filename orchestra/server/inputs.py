@@ -142,8 +142,7 @@ def _wrong(name: str, complaint: str, at: str) -> Fault:
 
 
 def _parts(path: str) -> list[str | int]:
-    """The members and indices in msgspec's path, as far as it names them: it writes `[...]`
-    for the keys of a dict."""
+    """The members and indices in msgspec's path, up to the first key: it writes those `[...]`."""
     parts: list[str | int] = []
     end = 0
     while part := _PART.match(path, end):

@@ -34,6 +34,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("orchestra.server")
 
+BURST_MAX = 16
+"""Writes after which a connection lets the others run, when none of them had to wait."""
+
 
 def bind(host: str, port: int, settings: Settings) -> socket.socket:
     """A socket that listens on the host's first address; port 0 takes a free one.
@@ -131,6 +134,7 @@ class Connection(TCPServer):
     ) -> None:
         super().__init__(ASGIWrapper(app), config, context, ConnectionState({}), stream)
         self._stall_s = stall_s
+        self._burst = 0
 
     async def protocol_send(self, event: Event) -> None:
         """Write what is given; where that fails, the connection is closed."""
@@ -141,24 +145,41 @@ class Connection(TCPServer):
         except (trio.BrokenResourceError, trio.ClosedResourceError, trio.TooSlowError):
             self.stream.socket.close()
             await self.protocol.handle(Closed())
+            await trio.lowlevel.checkpoint()
         except trio.Cancelled:
             self.stream.socket.close()
             raise
+
+    async def _read_data(self) -> None:
+        """Hypercorn's own; then stop the timer, which would keep the place of one who left."""
+        await super()._read_data()
+        await self.idle_task.stop()
 
     async def _write(self, data: bytes) -> None:
         """All of it, behind what others are writing.
 
         Most times the kernel takes it at once. Trio's own way there, with a lock, a
         cancel scope and two checkpoints, costs more than everything else of a small
-        event; only what would block goes that way.
+        event; only what would block goes that way, and a write now and then, so that an
+        application which only ever sends lets the others run.
         """
-        sent = 0 if self.send_lock.locked() else _write_nowait(self.stream.socket.fileno(), data)
-        if sent == len(data):
+        sent = 0
+        if not self.send_lock.locked():
+            sent = _write_nowait(self.stream.socket.fileno(), data)
+            self._burst += 1
+        if sent == len(data) and self._burst < BURST_MAX:
             return
+        self._burst = 0
         async with self.send_lock:
             while sent < len(data):
                 with trio.fail_after(self._stall_s):
-                    sent += await self.stream.socket.send(data[sent:])
+                    sent += await self._send_some(data[sent:])
+
+    async def _send_some(self, data: bytes) -> int:
+        try:
+            return await self.stream.socket.send(data)
+        except OSError as error:
+            raise _broken(error) from error
 
 
 def _write_nowait(descriptor: int, data: bytes) -> int:
@@ -168,7 +189,11 @@ def _write_nowait(descriptor: int, data: bytes) -> int:
     except BlockingIOError:
         return 0
     except OSError as error:
-        raise trio.BrokenResourceError(f"cannot write to the client: {error}") from error
+        raise _broken(error) from error
+
+
+def _broken(error: OSError) -> trio.BrokenResourceError:
+    return trio.BrokenResourceError(f"the client cannot be written to: {error}")
 
 
 class _Gate(trio.abc.Listener[trio.SocketStream]):

@@ -18,7 +18,7 @@ from orchestra.events import ArmFailed, Event, RunCancelled, RunFailed, StepFail
 
 MEDIA_TYPE = "application/problem+json"
 _TYPES = "urn:problem-type:orchestra:"
-_HIDDEN = "the message is in the server's log"
+_HIDDEN = "what it says is told to the server's owner only"
 
 
 @attrs.frozen
@@ -104,14 +104,24 @@ def too_busy(detail: str) -> Problem:
     return Problem(503, "too-busy", "The server is full.", detail, headers=headers)
 
 
-def by_status(status: int, title: str, detail: str) -> Problem:
-    """What HTTP itself finds wrong: no such route, a wrong method, a body that is too slow."""
-    return Problem(status, title.lower().replace(" ", "-"), title, detail)
+def not_found(path: str) -> Problem:
+    """No route has this path."""
+    detail = f"there is nothing at {path[:200]!r}; GET /v1/pipelines tells what is served"
+    return Problem(404, "not-found", "There is nothing here.", detail)
+
+
+def by_status(
+    status: int, title: str, detail: str, headers: tuple[tuple[str, str], ...] = ()
+) -> Problem:
+    """What HTTP itself finds wrong: a wrong method, a body that is too slow."""
+    return Problem(status, title.lower().replace(" ", "-"), title, detail, headers=headers)
 
 
 def failed_run(run_id: str, event: RunFailed | RunCancelled) -> Problem:
-    """The run did not give a result: 503 if it was stopped, 504 if its time ran out, 502 if
-    a model failed it, else 500. `event` must be fit for clients already."""
+    """The run gave no result; `event` must be fit for clients already.
+
+    503 if it was stopped, 504 if its time ran out, 502 if a model failed it, else 500.
+    """
     run = ("run_id", run_id)
     if isinstance(event, RunCancelled):
         detail = f"the run was cancelled: {event.reason}"
@@ -137,6 +147,11 @@ def fit_for_clients(event: Event, *, debug: bool) -> Event:
     if isinstance(event, StepFailed):
         return attrs.evolve(event, message=message, where="")
     return attrs.evolve(event, message=message, where=None)
+
+
+def is_own(error: str) -> bool:
+    """Whether an exception of this name is one of orchestra's."""
+    return _own(error) is not None
 
 
 def _status(error: str) -> int:

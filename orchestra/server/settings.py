@@ -5,11 +5,11 @@ from __future__ import annotations
 import attrs
 
 
-def _positive(instance: object, attribute: attrs.Attribute[float], value: float) -> None:
+def _positive(instance: Settings, attribute: attrs.Attribute[float], value: float) -> None:
     if not value > 0:
+        name = f"{type(instance).__name__}({attribute.name}={value!r})"
         raise ValueError(
-            f"Settings({attribute.name}={value!r}): a bound must be greater than 0; "
-            f"leave it out to have {attribute.default!r}"
+            f"{name}: a bound must be greater than 0; leave it out to have {attribute.default!r}"
         )
 
 
@@ -32,7 +32,7 @@ class Settings:
     backlog: int = _count(2048)
     """Connections that the kernel holds until they are accepted."""
     header_limit_bytes: int = _count(16 * 1024)
-    """Size of a request's line and headers together; beyond it, 431."""
+    """Size of a request's line and headers while they are incomplete; beyond it, 431."""
     body_limit_bytes: int = _count(1024 * 1024)
     """Size of a request's body; beyond it, 413."""
     body_timeout_s: float = _bound(15)

@@ -45,9 +45,7 @@ class Index:
         """The memory that the vectors take; metadata that was filtered by comes on top."""
         return int(self.matrix.nbytes + self.keys.nbytes)
 
-    def rows(
-        self, where: Mapping[str, Scalar], described: Callable[[], Described]
-    ) -> Rows | None:
+    def rows(self, where: Mapping[str, Scalar], described: Callable[[], Described]) -> Rows | None:
         """The rows that match, in order, or None for all of them.
 
         A key's column is made from `described` when it is first asked for, and kept.

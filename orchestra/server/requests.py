@@ -1,0 +1,97 @@
+"""What a request for a run asks for: a pipeline, its inputs, and the form of the answer.
+
+Pure: from the parts of a request to an `Asked`, or to the first `Problem` in the order
+in which a client can mend them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import attrs
+import msgspec
+
+from orchestra.server import inputs, problems, sse
+from orchestra.server.problems import Problem
+
+if TYPE_CHECKING:
+    from orchestra.graph.pipelines import Pipeline
+
+    Pipelines = Mapping[str, Pipeline[..., Any]]
+
+
+@attrs.frozen
+class Request:
+    """The parts of a request that decide; `body` is None for a GET, which has `query`."""
+
+    pipeline: str
+    accept: str | None = None
+    query: Sequence[tuple[str, str]] = ()
+    content_type: str = ""
+    body: bytes | None = None
+
+
+@attrs.frozen
+class Asked:
+    """A run to start, and whether its answer is a stream of events."""
+
+    pipeline: Pipeline[..., Any]
+    inputs: Mapping[str, object]
+    streams: bool
+
+
+def read(request: Request, pipelines: Pipelines) -> Asked | Problem:
+    """The run that is asked for, or why there is none."""
+    pipeline = pipelines.get(request.pipeline)
+    if pipeline is None:
+        return problems.unknown_pipeline(request.pipeline, pipelines)
+    form = sse.choose(request.accept)
+    if form is None:
+        return problems.not_acceptable(request.accept or "", (sse.JSON, sse.STREAM))
+    given = _inputs(request, pipeline)
+    if isinstance(given, Problem):
+        return given
+    return Asked(pipeline, given, form == sse.STREAM)
+
+
+def _inputs(request: Request, pipeline: Pipeline[..., Any]) -> inputs.Inputs | Problem:
+    if request.body is None:
+        values, faults = inputs.from_query(pipeline.inputs, request.query)
+    else:
+        body = _object(request.content_type, request.body)
+        if isinstance(body, Problem):
+            return body
+        values, faults = inputs.from_json(pipeline.inputs, body)
+    return problems.bad_inputs(faults) if faults else values
+
+
+def _object(content_type: str, body: bytes) -> dict[str, Any] | Problem:
+    """The member `inputs` of the body, which is an object with nothing else."""
+    if content_type.partition(";")[0].strip().lower() != sse.JSON:
+        return problems.bad_media_type(content_type)
+    try:
+        found = msgspec.json.decode(body)
+    except (ValueError, RecursionError) as error:
+        return problems.bad_body(f"the body is not JSON: {error}")
+    if not isinstance(found, dict):
+        return problems.bad_body(f"the body is {_kind(found)}; {_SHAPE}")
+    given = found.pop("inputs", {})
+    if not isinstance(given, dict):
+        fault = problems.Fault("inputs", "#/inputs", f"`inputs` is {_kind(given)}; {_SHAPE}")
+        return problems.bad_inputs([fault])
+    return problems.bad_inputs([_stray(name) for name in list(found)[:1]]) if found else given
+
+
+def _stray(name: str) -> problems.Fault:
+    name = name[: inputs.NAME_MAX]
+    return problems.Fault(name, f"#/{name}", f"there is no field {name!r}; {_SHAPE}")
+
+
+def _kind(value: object) -> str:
+    """A JSON value's type, as JSON calls it."""
+    kinds = {str: "a string", list: "an array", bool: "a boolean", type(None): "null"}
+    return kinds.get(type(value), "a number")
+
+
+_SHAPE = 'send {"inputs": {...}}'

@@ -1,0 +1,170 @@
+"""The routes of runs: what is served, and a run as a stream of events or as one answer.
+
+Rules of this file: a run lives in the engine and never in the task that writes to its
+client; `request.leave()` cancels it when the request is over, for whatever reason.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import partial
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self, cast
+
+import attrs
+import msgspec
+import trio
+from quart import request
+from quart.wrappers.response import ResponseBody
+from quart_trio.wrappers import TrioResponse as Response
+from werkzeug.exceptions import MethodNotAllowed
+
+from orchestra.errors import InputError, LimitExceededError
+from orchestra.events import RunFinished
+from orchestra.server import problems, sse
+from orchestra.server.inputs import schema
+from orchestra.server.problems import Problem, fit_for_clients
+from orchestra.server.requests import Asked, Request, read
+
+if TYPE_CHECKING:
+    from orchestra.engine.engine import Engine
+    from orchestra.engine.run import Run
+    from orchestra.graph.pipelines import Pipeline
+    from orchestra.server.app import LeavingRequest
+    from orchestra.server.settings import Settings
+
+LEFT = "the client left"
+
+
+@attrs.frozen
+class Runs:
+    """The handlers of the routes under `/v1/pipelines`."""
+
+    engine: Engine
+    pipelines: Mapping[str, Pipeline[..., Any]]
+    settings: Settings
+
+    async def list(self) -> Response:
+        """What is served: each pipeline's name and the first line of its docstring."""
+        served = [
+            {"name": name, "summary": pipeline.doc.partition("\n")[0]}
+            for name, pipeline in self.pipelines.items()
+        ]
+        return _json({"pipelines": served})
+
+    async def describe(self, name: str) -> Response:
+        """One pipeline: its docstring, its inputs as JSON Schema, and its graph."""
+        from orchestra.compiler.draw import as_json
+
+        pipeline = self.pipelines.get(name)
+        if pipeline is None:
+            return answer(problems.unknown_pipeline(name, self.pipelines))
+        return _json(
+            {
+                "name": name,
+                "doc": pipeline.doc,
+                "inputs": schema(pipeline.inputs),
+                "graph": as_json(pipeline),
+            }
+        )
+
+    async def start(self, name: str) -> Response:
+        """A run, as the client accepts it: its events as they happen, or its result."""
+        if request.method == "HEAD":  # which Quart takes for a GET; nobody would read the run
+            raise MethodNotAllowed(["GET", "POST"])
+        asked = read(await _parts(name), self.pipelines)
+        run = asked if isinstance(asked, Problem) else self._start(asked)
+        if isinstance(run, Problem):
+            return answer(run)
+        cast("LeavingRequest", request).leave = partial(run.cancel, LEFT)
+        if cast("Asked", asked).streams:
+            return self._stream(run)
+        return await self._result(run)
+
+    def _start(self, asked: Asked) -> Run | Problem:
+        try:
+            return self.engine.start(asked.pipeline, asked.inputs)
+        except InputError as error:
+            field = error.field or "inputs"
+            return problems.bad_inputs([problems.Fault(field, f"#/inputs/{field}", str(error))])
+        except LimitExceededError as error:
+            return problems.too_busy(str(error))
+
+    def _stream(self, run: Run) -> Response:
+        response = Response(RunBody(run, self.settings), headers=sse.HEADERS)
+        response.timeout = None  # Quart's own, a minute, would end the stream without a word
+        return response
+
+    async def _result(self, run: Run) -> Response:
+        await run.wait_ended()
+        event = fit_for_clients(run.journal.kept[-1], debug=self.settings.debug)
+        if not isinstance(event, RunFinished):
+            return answer(problems.failed_run(run.id, cast("Any", event)))
+        return _json(
+            {
+                "run_id": run.id,
+                "result": event.result,
+                "timings_s": event.timings_s,
+                "usage": event.usage,
+            }
+        )
+
+
+class RunBody(ResponseBody):
+    """The body of a stream: batches of events, and a heartbeat where there is silence.
+
+    An iterator with no state but a sequence number: a client that goes leaves nothing
+    suspended behind.
+    """
+
+    def __init__(self, run: Run, settings: Settings) -> None:
+        self._reader = run.journal.attach()
+        self._heartbeat_s = settings.heartbeat_s
+        self._debug = settings.debug
+        self._seq = 0
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException], error: BaseException, trace: TracebackType
+    ) -> None:
+        self._reader.__exit__(kind, error, trace)
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> bytes:
+        with trio.move_on_after(self._heartbeat_s):
+            batch = await self._reader.after(self._seq)
+            if not batch:
+                raise StopAsyncIteration
+            self._seq = batch[-1].seq
+            return sse.frames([fit_for_clients(event, debug=self._debug) for event in batch])
+        return sse.HEARTBEAT
+
+
+def answer(problem: Problem) -> Response:
+    """A problem as an answer."""
+    response = Response(problem.encode(), problem.status, content_type=problems.MEDIA_TYPE)
+    response.headers.extend(dict(problem.headers))
+    return response
+
+
+async def _parts(name: str) -> Request:
+    """The parts of the current request that decide what it asks for."""
+    body = None if request.method == "GET" else await request.get_data()
+    return Request(
+        pipeline=name,
+        accept=request.headers.get("Accept"),
+        query=list(request.args.items(multi=True)),
+        content_type=request.headers.get("Content-Type", ""),
+        body=body,
+    )
+
+
+def _json(value: object) -> Response:
+    return Response(_ENCODER.encode(value), content_type=sse.JSON)
+
+
+_ENCODER = msgspec.json.Encoder(enc_hook=repr)

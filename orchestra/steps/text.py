@@ -1,0 +1,199 @@
+"""Texts cut into passages: of a bounded size, along the text's own structure.
+
+A passage never spans two sections, so that one heading path tells where it is from,
+and it ends with a block, an item or a sentence where there is one to end with. Fenced
+code is cut only if it alone is longer than a passage may be; then between lines, and
+each part is fenced again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import PurePosixPath
+
+import attrs
+
+from orchestra.steps.markdown import Block, Kind, blocks
+from orchestra.values import Passage, Scalar
+
+SIZE_CHARS = 800
+"""About 200 tokens: long enough to answer from, short enough for its embedding to mean it."""
+OVERLAP_CHARS = 100
+_SIZE_CHARS_MIN = 100  # a fence's marks take up to 37 of them
+
+_ITEM = re.compile(r"\n(?=[ \t]*(?:[-*+|]|\d+[.)])[ \t|])")
+_SENTENCE = re.compile(r"[.!?][\"'”)\]*_`]*\s+(?=\S)|\n\s*\n(?=\S)")
+_SPACE = re.compile(r"\s+(?=\S)")
+
+
+def split(
+    text: str,
+    *,
+    source: str,
+    size_chars: int = SIZE_CHARS,
+    overlap_chars: int = OVERLAP_CHARS,
+) -> list[Passage]:
+    """The text as passages of at most `size_chars` + `overlap_chars`, in order.
+
+    Markdown, plain text, or reStructuredText if `source` ends in `.rst`. A passage that
+    continues a section begins with the last sentences of the one before, as far as they
+    fit into `overlap_chars`; without these, nothing of the text but white space is lost
+    or doubled. The metadata are `heading` (the titles above it, joined by " > ") and
+    `position` (0, 1, …). Ids depend on source, heading and text only.
+
+    Raises:
+        ValueError: `size_chars` is less than 100, or `overlap_chars` not within 0 and
+            `size_chars`.
+    """
+    if size_chars < _SIZE_CHARS_MIN or not 0 <= overlap_chars <= size_chars:
+        raise ValueError(
+            f"split(size_chars={size_chars}, overlap_chars={overlap_chars}): size_chars must be "
+            f"{_SIZE_CHARS_MIN} or more, overlap_chars between 0 and that"
+        )
+    text = text.replace("\r\n", "\n").replace("\r", "\n")
+    found = pieces(text, source=source, size_chars=size_chars, overlap_chars=overlap_chars)
+    seen: Counter[str] = Counter()
+    passages: list[Passage] = []
+    for position, piece in enumerate(found):
+        passage = _passage(piece, text, source, position)
+        seen[passage.id] += 1
+        if seen[passage.id] > 1:  # the same words under the same heading, once more
+            passage = attrs.evolve(passage, id=f"{passage.id}-{seen[passage.id]}")
+        passages.append(passage)
+    return passages
+
+
+@attrs.frozen
+class Piece:
+    """The text from `start` to `end`, and what stands around it to be read by itself.
+
+    `repeats` is where the repeated sentences begin, `start` if there are none; `opens`
+    and `closes` are the fence's marks where it begins or ends inside fenced code.
+    """
+
+    start: int
+    end: int
+    headings: tuple[str, ...]
+    repeats: int
+    opens: str = ""
+    closes: str = ""
+
+    def said(self, text: str) -> str:
+        """What a passage says."""
+        inside = text[self.repeats : self.end]
+        inside = inside.strip("\n") if self.opens else inside.strip()
+        return "\n".join(filter(None, (self.opens, inside.rstrip(), self.closes)))
+
+
+def _passage(piece: Piece, text: str, source: str, position: int) -> Passage:
+    said = piece.said(text)
+    heading = " > ".join(filter(None, piece.headings))
+    digest = hashlib.sha256(f"{source}\0{heading}\0{said}".encode("utf-8", "replace"))
+    metadata: dict[str, Scalar] = {"heading": heading, "position": position}
+    return Passage(digest.hexdigest()[:20], said, source, metadata=metadata)
+
+
+def pieces(text: str, *, source: str, size_chars: int, overlap_chars: int) -> Iterator[Piece]:
+    """The text in pieces, each of at most `size_chars` from `start` to `end`.
+
+    They follow one another without a gap, but for pieces of white space, which are left out.
+    """
+    rst = PurePosixPath(source).suffix.lower() == ".rst"
+    for section in _sections(blocks(text, rst=rst)):
+        for piece in _Cutter(text, section, size_chars, overlap_chars).pieces():
+            if text[piece.start : piece.end].strip():
+                yield piece
+
+
+def _sections(found: list[Block]) -> Iterator[list[Block]]:
+    """Each heading with what follows; headings in a row stay together."""
+    section: list[Block] = []
+    for block in found:
+        if block.kind is Kind.HEADING and any(b.kind is not Kind.HEADING for b in section):
+            yield section
+            section = []
+        section.append(block)
+    if section:
+        yield section
+
+
+class _Cutter:
+    """Cuts one section. Rules: `_at` is where the next piece begins, and only grows."""
+
+    def __init__(self, text: str, section: list[Block], size: int, overlap: int) -> None:
+        self._text = text
+        self._section = section
+        self._size = size
+        self._overlap = overlap
+        self._at = self._repeats = section[0].start
+        self._opens = ""
+
+    def pieces(self) -> Iterator[Piece]:
+        previous = None
+        for block in self._section:
+            if block.end > self._end_max:
+                if previous is not None and self._is_cut_before(block, previous):
+                    yield self._cut_between(previous, block)
+                while block.end > self._end_max:
+                    yield self._cut_inside(block)
+            previous = block
+        yield self._cut(self._section[-1].end)
+
+    @property
+    def _end_max(self) -> int:
+        """Where the next piece has to end, with room for the mark that opens it again."""
+        return self._at + self._size - (len(self._opens) + 1 if self._opens else 0)
+
+    def _is_cut_before(self, block: Block, previous: Block) -> bool:
+        """Unless only the heading is before it, and what follows has to be cut anyway."""
+        fits = block.kind is Kind.FENCE and block.end - block.start <= self._size
+        return block.start > self._at and (fits or previous.kind is not Kind.HEADING)
+
+    def _cut_between(self, previous: Block, block: Block) -> Piece:
+        """Before the block, or before the line that announces it."""
+        announced = self._text[previous.start : previous.end].rstrip().endswith(":")
+        fits = block.end - previous.start <= self._size
+        cut_anyway = block.end - block.start > self._size
+        if announced and (fits or cut_anyway) and previous.start > self._at:
+            return self._cut(previous.start)
+        return self._cut(block.start, repeat=previous)
+
+    def _cut_inside(self, block: Block) -> Piece:
+        if block.kind is not Kind.FENCE:
+            window = self._text[self._at : self._end_max]
+            return self._cut(self._at + _last_break(window), repeat=block)
+        code = self._text.index("\n", block.start) + 1
+        end = self._end_max - len(block.closes) - 1
+        line = self._text.rfind("\n", max(code, self._at), end) + 1
+        return self._cut(line or end, inside=block)
+
+    def _cut(self, end: int, *, repeat: Block | None = None, inside: Block | None = None) -> Piece:
+        """The piece up to `end`. The next repeats the end of one block, or goes on inside one."""
+        closes = inside.closes if inside else ""
+        piece = Piece(self._at, end, self._section[-1].headings, self._repeats, self._opens, closes)
+        self._opens = inside.opens if inside else ""
+        self._repeats = self._repeated_from(end, repeat) if repeat else end
+        self._at = end
+        return piece
+
+    def _repeated_from(self, end: int, block: Block) -> int:
+        """Where the block's last sentences begin, as many as fit; code is not repeated."""
+        if block.kind is not Kind.PROSE or not self._overlap:
+            return end
+        begin = max(block.start, self._at)
+        if begin >= end - self._overlap:
+            return begin
+        sentence = _SENTENCE.search(self._text, end - self._overlap, end)
+        return sentence.end() if sentence else end
+
+
+def _last_break(window: str) -> int:
+    """Where to cut: behind the last item, sentence or word in the window, or at its end."""
+    for pattern in (_ITEM, _SENTENCE, _SPACE):
+        ends = [found.end() for found in pattern.finditer(window) if found.end() < len(window)]
+        if ends and ends[-1] >= len(window) // 3:
+            return ends[-1]
+    return len(window)

@@ -1,0 +1,292 @@
+"""The oracle: what a sketch must give, and when, by plain recursion over its parts.
+
+It knows no tasks and no channels. A value is a time and a value; a stream is the list
+of its chunks with their times, and how it ends; what never comes is at infinity. Edges
+never fill. It speaks only where the times decide: two arms of a race that have content
+in the same moment are a `Tie`, and so is whatever else the schedule alone would settle.
+"""
+
+from __future__ import annotations
+
+from math import inf
+from typing import TypeAlias, cast
+
+import attrs
+
+from orchestra.testing.sketches import (
+    Eaching,
+    EachingStream,
+    Falling,
+    Fold,
+    Gather,
+    Part,
+    Racing,
+    Routing,
+    Sketch,
+    Source,
+    Through,
+    Value,
+    chunk_of_source,
+    mix,
+)
+
+
+class Tie(Exception):  # noqa: N818 - a condition, not an error
+    """The schedule decides, not the times."""
+
+
+@attrs.frozen
+class Ok:
+    """A value, and when it is there; at infinity, it never is."""
+
+    at_s: float
+    value: object = None
+
+
+@attrs.frozen
+class Bad:
+    """A failure, and when it happens."""
+
+    at_s: float
+
+
+@attrs.frozen
+class Flow:
+    """A stream: its start, its chunks with their times, its end, and whether that is a failure."""
+
+    start_s: float
+    chunks: tuple[tuple[float, str], ...]
+    end_s: float
+    fails: bool = False
+
+
+Outcome: TypeAlias = Ok | Bad | Flow
+Arm: TypeAlias = tuple[int, int]
+NEVER = Ok(inf)
+
+
+def foresee(sketch: Sketch, n: int) -> Ok | Bad:
+    """The result of a run of the sketch, and the moment of its end.
+
+    Raises:
+        Tie: it depends on the schedule.
+    """
+    result = _Oracle(sketch, n).region(None, len(sketch.parts) - 1, 0.0)
+    if not isinstance(result, Flow):
+        return result
+    if result.fails:
+        return Bad(result.end_s)
+    return Ok(result.end_s, "".join(chunk for _, chunk in result.chunks))
+
+
+class _Oracle:
+    def __init__(self, sketch: Sketch, n: int) -> None:
+        self.sketch = sketch
+        self.known: dict[int, Outcome] = {-1: Ok(0.0, n)}
+        self.homes = _homes(sketch)
+        self.gates: dict[Arm | None, float] = {}
+
+    def region(self, arm: Arm | None, outlet: int, start_s: float) -> Outcome:
+        """What a region gives when it is started at this moment."""
+        self.gates[arm] = start_s
+        members = [number for number, home in self.homes.items() if home == arm]
+        outcomes = [self.part(number) for number in members]
+        failures = [o.at_s for o in outcomes if isinstance(o, Bad)]
+        failures += [o.end_s for o in outcomes if isinstance(o, Flow) and o.fails]
+        fail_s = min(failures, default=inf)
+        result = self.part(outlet)
+        if isinstance(result, Flow):
+            if fail_s <= result.end_s and fail_s < inf:
+                before = tuple(pair for pair in result.chunks if pair[0] < fail_s)
+                return Flow(result.start_s, before, fail_s, fails=True)
+            return result
+        at_s = result.at_s
+        _distinct(at_s, fail_s, when=isinstance(result, Ok))
+        return Bad(fail_s) if fail_s <= at_s and fail_s < inf else result
+
+    def part(self, number: int) -> Outcome:
+        """What a part gives, in the regions started so far."""
+        if number not in self.known:
+            part = self.sketch.parts[number]
+            self.known[number] = self._part(part, number, self.gates[self.homes[number]])
+        return self.known[number]
+
+    def _part(self, part: Part, number: int, gate_s: float) -> Outcome:
+        if isinstance(part, Racing | Falling):
+            return self._race(part, number, gate_s)
+        if isinstance(part, Routing):
+            return self._route(part, number, gate_s)
+        sources = [self.part(read) for read in part.reads]
+        if any(isinstance(source, Bad) for source in sources):
+            return _never(self.sketch.streams(number))
+        start_s = max(gate_s, *(_there_s(source) for source in sources))
+        if start_s == inf:
+            return _never(self.sketch.streams(number))
+        values = [source.value for source in sources if isinstance(source, Ok)]
+        match part:
+            case Value():
+                end_s = start_s if part.plain else start_s + part.delay_s
+                return Bad(end_s) if part.fails and not part.plain else Ok(end_s, mix(*values))
+            case Source():
+                return _source(part, start_s, mix(*values))
+            case Eaching():
+                return _each(part, start_s, values)
+        flow = cast("Flow", sources[0])
+        match part:
+            case Fold():
+                return _folded(flow) if not flow.fails else NEVER
+            case Gather():
+                text = "".join(chunk for _, chunk in flow.chunks)
+                return Ok(flow.end_s, text) if not flow.fails else NEVER
+            case Through():
+                return _through(part, start_s, flow)
+            case EachingStream():
+                return _each_chunk(part, start_s, flow)
+        raise AssertionError(f"no such part: {part}")  # pragma: no cover
+
+    def _race(self, part: Racing | Falling, number: int, start_s: float) -> Outcome:
+        stagger_s = part.stagger_s if isinstance(part, Racing) else inf
+        streams = self.sketch.streams(number)
+        due_s, win_s, last_failure_s = start_s, inf, start_s
+        winner: tuple[Outcome, float] | None = None
+        for arm, read in enumerate(part.reads):
+            if due_s >= win_s:
+                _distinct(due_s, win_s)
+                break
+            outcome = self.region((number, arm), read, due_s)
+            content_s, failure_s = _content(outcome, due_s)
+            _distinct(content_s, win_s)
+            _distinct(failure_s, win_s)
+            if content_s < win_s:
+                winner, win_s = (outcome, due_s), content_s
+            last_failure_s = max(last_failure_s, failure_s)
+            due_s = min(due_s + stagger_s, max(due_s, last_failure_s))
+        if winner is None:
+            return _failure(start_s, last_failure_s, streams=streams)
+        won, since_s = winner
+        if not isinstance(won, Flow):
+            return Ok(win_s, won.value if isinstance(won, Ok) else None)
+        first = next(place for place, (_, chunk) in enumerate(won.chunks) if chunk)
+        late = tuple((max(at_s, since_s), chunk) for at_s, chunk in won.chunks[first:])
+        return Flow(start_s, late, max(won.end_s, since_s), won.fails)
+
+    def _route(self, part: Routing, number: int, gate_s: float) -> Outcome:
+        streams = self.sketch.streams(number)
+        label = self.part(part.reads[0])
+        if isinstance(label, Bad) or label == NEVER:
+            return _never(streams)
+        assert isinstance(label, Ok), "a label is a value"
+        start_s = max(gate_s, label.at_s)
+        arm = mix(label.value) % (len(part.reads) - 1)
+        outcome = self.region((number, arm), part.reads[1 + arm], start_s)
+        if isinstance(outcome, Flow):
+            late = tuple((max(at_s, start_s), chunk) for at_s, chunk in outcome.chunks)
+            return Flow(start_s, late, max(outcome.end_s, start_s), outcome.fails)
+        if isinstance(outcome, Ok):
+            return Ok(max(outcome.at_s, start_s), outcome.value)
+        return _failure(start_s, outcome.at_s, streams=streams)
+
+
+def _source(part: Source, start_s: float, value: int) -> Flow:
+    at_s, chunks = start_s, [(start_s, "")] * part.empty
+    for index, delay_s in enumerate(part.delays_s):
+        at_s += delay_s
+        chunks.append((at_s, chunk_of_source(value, index)))
+    return Flow(start_s, tuple(chunks), at_s, part.fails)
+
+
+def _through(part: Through, start_s: float, flow: Flow) -> Flow:
+    at_s, chunks = start_s, []
+    for here_s, chunk in flow.chunks:
+        at_s = max(at_s, here_s) + part.delay_s
+        chunks.append((at_s, chunk.upper()))
+    return Flow(start_s, tuple(chunks), inf if flow.fails else max(at_s, flow.end_s))
+
+
+def _each_chunk(part: EachingStream, start_s: float, flow: Flow) -> Flow:
+    ends: list[float] = []
+    for index, (here_s, _) in enumerate(flow.chunks):
+        place_s = ends[index - part.at_once] if index >= part.at_once else start_s
+        ends.append(max(here_s, place_s, start_s) + part.delay_s)
+    chunks = tuple((at_s, chunk + ".") for at_s, (_, chunk) in zip(ends, flow.chunks, strict=True))
+    last_s = max(ends, default=start_s)
+    return Flow(start_s, chunks, inf if flow.fails else max(last_s, flow.end_s))
+
+
+def _each(part: Eaching, start_s: float, values: list[object]) -> Ok:
+    items = [mix(values[0], index) for index in range(part.count)]
+    rounds = -(-part.count // part.at_once)
+    at_s = start_s
+    for _ in range(rounds):
+        at_s += part.delay_s
+    return Ok(at_s, [mix(item, values[1]) for item in items])
+
+
+def _folded(flow: Flow) -> Ok:
+    total = 0
+    for _, chunk in flow.chunks:
+        total = mix(total, chunk)
+    return Ok(flow.end_s, total)
+
+
+def _content(outcome: Outcome, due_s: float) -> tuple[float, float]:
+    """When an arm has content, and when it fails before; infinity for what does not happen."""
+    if isinstance(outcome, Ok):
+        return max(outcome.at_s, due_s), inf
+    if isinstance(outcome, Bad):
+        return inf, max(outcome.at_s, due_s)
+    content_s = next((at_s for at_s, chunk in outcome.chunks if chunk), inf)
+    if content_s < inf:
+        return max(content_s, due_s), inf
+    return inf, max(outcome.end_s, due_s)
+
+
+def _there_s(source: Outcome) -> float:
+    """When a part can be read: a value when it is there, a stream when it starts."""
+    return source.start_s if isinstance(source, Flow) else source.at_s
+
+
+def _never(streams: bool) -> Outcome:  # noqa: FBT001
+    return Flow(inf, (), inf) if streams else NEVER
+
+
+def _failure(start_s: float, at_s: float, *, streams: bool) -> Outcome:
+    return Flow(start_s, (), at_s, fails=at_s < inf) if streams else Bad(at_s) if at_s < inf else NEVER
+
+
+def _distinct(one_s: float, other_s: float, *, when: bool = True) -> None:
+    if when and one_s == other_s and one_s < inf:
+        raise Tie(f"both at {one_s}")
+
+
+def _homes(sketch: Sketch) -> dict[int, Arm | None]:
+    """The innermost arm that each needed part is only needed by, by trying without it."""
+    output = len(sketch.parts) - 1
+    arms = [
+        (number, arm)
+        for number, part in enumerate(sketch.parts)
+        if isinstance(part, Racing | Falling | Routing)
+        for arm in range(len(part.reads) - isinstance(part, Routing))
+    ]
+    without = {arm: _reached(sketch, output, arm) for arm in arms}
+    homes: dict[int, Arm | None] = {}
+    for number in _reached(sketch, output, None):
+        holding = [arm for arm in arms if number not in without[arm]]
+        # the innermost is the one whose owner lies in all the others
+        homes[number] = max(
+            holding, key=lambda arm: sum(arm[0] not in without[other] for other in holding), default=None
+        )
+    return homes
+
+
+def _reached(sketch: Sketch, output: int, cut: Arm | None) -> set[int]:
+    reached, todo = {output}, [output]
+    while todo:
+        number = todo.pop()
+        part = sketch.parts[number]
+        for place, read in enumerate(part.reads):
+            arm = place - isinstance(part, Routing)
+            if read >= 0 and read not in reached and cut != (number, arm):
+                reached.add(read)
+                todo.append(read)
+    return reached

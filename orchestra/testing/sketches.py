@@ -1,0 +1,253 @@
+"""Sketches: random pipelines as plain data, from which a real pipeline is built.
+
+A sketch is a list of parts; each reads parts before it by number. Building calls the
+language as a user would. The steps in it compute small numbers, take virtual time, and
+fail where they are told to; `oracle` says by plain recursion what must come out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Any, TypeAlias, cast
+
+import attrs
+import trio
+
+from orchestra.graph.control import collect, each, fallback, race, route
+from orchestra.graph.pipelines import Pipeline, pipeline
+from orchestra.graph.steps import step
+from orchestra.protocols import Stream
+
+MODULUS = 997
+
+
+class SketchError(Exception):
+    """What a step of a sketch raises where it is told to fail."""
+
+
+@attrs.frozen
+class Value:
+    """A step that mixes values into one, after `delay_s`."""
+
+    reads: tuple[int, ...]
+    delay_s: float
+    fails: bool = False
+    plain: bool = False
+
+
+@attrs.frozen
+class Source:
+    """A stream of numbered chunks, each its delay after the one before."""
+
+    reads: tuple[int]
+    delays_s: tuple[float, ...]
+    empty: int = 0
+    """How many empty chunks come before, without delay."""
+    fails: bool = False
+
+
+@attrs.frozen
+class Through:
+    """A stream step that reads a stream and gives a chunk for each, after `delay_s`."""
+
+    reads: tuple[int]
+    delay_s: float
+
+
+@attrs.frozen
+class Fold:
+    """A step that reads a stream to its end and gives a value."""
+
+    reads: tuple[int]
+
+
+@attrs.frozen
+class Gather:
+    """A stream, collected."""
+
+    reads: tuple[int]
+
+
+@attrs.frozen
+class Racing:
+    """A race of values, or of streams."""
+
+    reads: tuple[int, ...]
+    stagger_s: float
+
+
+@attrs.frozen
+class Falling:
+    """A fallback."""
+
+    reads: tuple[int, ...]
+
+
+@attrs.frozen
+class Routing:
+    """A route on the first part's value; the others are the arms."""
+
+    reads: tuple[int, ...]
+
+
+@attrs.frozen
+class Eaching:
+    """A step for each of `count` items made of the first value; all read the second."""
+
+    reads: tuple[int, int]
+    count: int
+    delay_s: float
+    at_once: int
+    ordered: bool = True
+
+
+@attrs.frozen
+class EachingStream:
+    """A step for each chunk of a stream."""
+
+    reads: tuple[int]
+    delay_s: float
+    at_once: int
+
+
+Part: TypeAlias = (
+    Value | Source | Through | Fold | Gather | Racing | Falling | Routing | Eaching | EachingStream
+)
+STREAMING = (Source, Through, EachingStream)
+
+
+@attrs.frozen
+class Sketch:
+    """Parts, each reading earlier ones; the last is the output. Part -1 is the input `n`."""
+
+    parts: tuple[Part, ...]
+
+    def streams(self, number: int) -> bool:
+        """Whether the part gives a stream."""
+        part = self.parts[number] if number >= 0 else None
+        if isinstance(part, Racing | Falling):
+            return self.streams(part.reads[0])
+        if isinstance(part, Routing):
+            return self.streams(part.reads[1])
+        return isinstance(part, STREAMING)
+
+
+def mix(*values: object) -> int:
+    """A small number that depends on every value and on their order."""
+    total = len(values)
+    for value in values:
+        number = sum(map(ord, value)) if isinstance(value, str) else value
+        total = (total * 31 + (sum(number) if isinstance(number, list) else cast("int", number))) % MODULUS
+    return total
+
+
+def chunk_of_source(value: int, index: int) -> str:
+    """The chunk of this number of a source that was given the value."""
+    return chr(ord("a") + (value + index) % 26)
+
+
+def build(sketch: Sketch, name: str = "sketch") -> Pipeline[..., object]:
+    """The pipeline that a sketch describes."""
+    needed = _needed(sketch)
+
+    def define(n: int) -> object:
+        wires: dict[int, Any] = {-1: n}
+        for number in needed:
+            part = sketch.parts[number]
+            wires[number] = _wire(part, [wires[read] for read in part.reads])
+        return wires[len(sketch.parts) - 1]
+
+    define.__annotations__ = {"n": int}
+    return pipeline(name=name)(define)
+
+
+def _needed(sketch: Sketch) -> list[int]:
+    """The parts that the last one needs, in order."""
+    needed = {len(sketch.parts) - 1}
+    for number in reversed(range(len(sketch.parts))):
+        if number in needed:
+            needed |= {read for read in sketch.parts[number].reads if read >= 0}
+    return sorted(needed)
+
+
+def _wire(part: Part, reads: list[Any]) -> object:  # noqa: PLR0911 - a case for each kind of part
+    match part:
+        case Value():
+            return _plain(reads) if part.plain else _value(reads, part.delay_s, part.fails)
+        case Source():
+            return _source(reads[0], part.delays_s, part.empty, part.fails)
+        case Through():
+            return _through(reads[0], part.delay_s)
+        case Fold():
+            return _fold(reads[0])
+        case Gather():
+            return collect(reads[0])
+        case Racing():
+            return race(*reads, stagger_s=part.stagger_s)
+        case Falling():
+            return fallback(*reads)
+        case Routing():
+            return route(_label(reads[0], len(reads) - 1), dict(enumerate(reads[1:])))
+        case Eaching():
+            items = _spread(reads[0], part.count)
+            body = lambda item: _value([item, reads[1]], part.delay_s, False)  # noqa: E731, FBT003
+            return each(items, body, at_once=part.at_once, ordered=part.ordered)
+        case EachingStream():
+            return each(reads[0], lambda item: _tagged(item, part.delay_s), at_once=part.at_once)
+
+
+@step(name="value")
+async def _value(reads: list[Any], delay_s: float, fails: bool) -> int:  # noqa: FBT001
+    await trio.sleep(delay_s)
+    if fails:
+        raise SketchError("told to fail")
+    return mix(*reads)
+
+
+@step(name="plain")
+def _plain(reads: list[Any]) -> int:
+    return mix(*reads)
+
+
+@step(name="source")
+async def _source(
+    value: Any, delays_s: tuple[float, ...], empty: int, fails: bool  # noqa: FBT001
+) -> AsyncIterator[str]:
+    for _ in range(empty):
+        yield ""
+    for index, delay_s in enumerate(delays_s):
+        await trio.sleep(delay_s)
+        yield chunk_of_source(mix(value), index)
+    if fails:
+        raise SketchError("told to fail after its last chunk")
+
+
+@step(name="through")
+async def _through(chunks: Stream[str], delay_s: float) -> AsyncIterator[str]:
+    async for chunk in chunks:
+        await trio.sleep(delay_s)
+        yield chunk.upper()
+
+
+@step(name="fold")
+async def _fold(chunks: Stream[str]) -> int:
+    total = 0
+    async for chunk in chunks:
+        total = mix(total, chunk)
+    return total
+
+
+@step(name="label")
+def _label(value: Any, arms: int) -> int:
+    return mix(value) % arms
+
+
+@step(name="spread")
+def _spread(value: Any, count: int) -> list[int]:
+    return [mix(value, index) for index in range(count)]
+
+
+@step(name="tagged")
+async def _tagged(chunk: str, delay_s: float) -> str:
+    await trio.sleep(delay_s)
+    return chunk + "."

@@ -1,0 +1,124 @@
+"""Strategies: what Hypothesis draws for simulated runs. Everything is finite and shrinks well."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from hypothesis import strategies as st
+
+from orchestra.graph.policy import Limits
+from orchestra.testing.scripts import Script
+from orchestra.testing.sketches import (
+    Eaching,
+    EachingStream,
+    Falling,
+    Fold,
+    Gather,
+    Part,
+    Racing,
+    Routing,
+    Sketch,
+    Source,
+    Through,
+    Value,
+)
+from orchestra.testing.world import World
+
+UNLIMITED = Limits(lane_chunks=100_000)
+
+Draw = st.DrawFn
+
+
+def schedules() -> st.SearchStrategy[int]:
+    """Seeds for the order in which ready tasks run."""
+    return st.integers(0, 2**32 - 1)
+
+
+def moments(most_s: float = 8.0) -> st.SearchStrategy[float]:
+    """Moments in a run, on a grid so fine that they also fall between its events."""
+    return st.integers(0, int(most_s * 512)).map(lambda ticks: ticks / 512)
+
+
+def narrow_limits() -> st.SearchStrategy[Limits]:
+    """Limits under which edges fill at once."""
+    return st.builds(
+        lambda lane, chunks: Limits(lane_chunks=lane, window_chunks=chunks),
+        st.integers(1, 3),
+        st.integers(1, 4),
+    )
+
+
+@st.composite
+def worlds(  # noqa: PLR0913 - each is a part of the world
+    draw: Draw,
+    *,
+    steps: Mapping[str, st.SearchStrategy[Script]] | None = None,
+    limits: st.SearchStrategy[Limits] | None = None,
+    cancels: bool = False,
+    world: World | None = None,
+) -> World:
+    """Worlds with a drawn schedule; scripts for `steps` are drawn, and a moment to cancel."""
+    import attrs
+
+    base = world or World()
+    return attrs.evolve(
+        base,
+        schedule=draw(schedules()),
+        cancel_at_s=draw(moments()) if cancels else base.cancel_at_s,
+        steps={**base.steps, **{name: draw(script) for name, script in (steps or {}).items()}},
+        limits=draw(limits) if limits is not None else base.limits,
+    )
+
+
+@st.composite
+def sketches(draw: Draw, *, most: int = 10, fails: bool = False) -> Sketch:
+    """Random pipelines: values, streams, tees, routes, races, fallbacks and each."""
+    parts: list[Part] = []
+    for _ in range(draw(st.integers(1, most))):
+        parts.append(_part(draw, Sketch(tuple(parts)), fails=fails))
+    return Sketch(tuple(parts))
+
+
+def _delay_s(draw: Draw, number: int) -> float:
+    """A delay that hardly ever adds up to the same as others: exact in binary."""
+    return (draw(st.integers(1, 16)) * 64 + number + 1) / 1024
+
+
+def _part(draw: Draw, sketch: Sketch, *, fails: bool) -> Part:
+    number = len(sketch.parts)
+    values = [n for n in range(-1, number) if n < 0 or not sketch.streams(n)]
+    flows = [n for n in range(number) if sketch.streams(n)]
+    kinds = ["value", "value", "source", "race", "fallback", "route", "each"]
+    kinds += ["through", "fold", "gather", "each_chunk"] if flows else []
+    kind = draw(st.sampled_from(kinds))
+    # recent parts are likelier to be read, so that graphs get deep
+    value = st.sampled_from(values[::-1])
+    flow = st.sampled_from(flows[::-1] or [-1])
+    failing = fails and draw(st.integers(0, 5)) == 0
+    delay_s = _delay_s(draw, number)
+    match kind:
+        case "value":
+            reads = tuple(draw(st.lists(value, min_size=1, max_size=3)))
+            return Value(reads, delay_s, failing, plain=draw(st.integers(0, 4)) == 0)
+        case "source":
+            delays = draw(st.lists(st.integers(1, 8), max_size=6))
+            delays_s = tuple((delay * 64 + number) / 1024 for delay in delays)
+            return Source((draw(value),), delays_s, draw(st.integers(0, 2)), failing)
+        case "through":
+            return Through((draw(flow),), delay_s)
+        case "fold":
+            return Fold((draw(flow),))
+        case "gather":
+            return Gather((draw(flow),))
+        case "each":
+            count, at_once = draw(st.integers(0, 5)), draw(st.integers(1, 3))
+            return Eaching((draw(value), draw(value)), count, delay_s, at_once)
+        case "each_chunk":
+            return EachingStream((draw(flow),), delay_s, draw(st.integers(1, 3)))
+    source = draw(st.sampled_from([value, flow])) if flows else value
+    arms = tuple(draw(st.lists(source, min_size=1, max_size=3)))
+    if kind == "route":
+        return Routing((draw(value), *arms), )
+    if kind == "fallback":
+        return Falling(arms)
+    return Racing(arms, draw(st.sampled_from([0.0, delay_s])))

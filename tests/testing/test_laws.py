@@ -1,0 +1,80 @@
+"""The laws of a run, over random pipelines, schedules, limits and moments of cancellation."""
+
+from __future__ import annotations
+
+from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import strategies as st
+
+from orchestra.compiler.check import check
+from orchestra.errors import RunCancelledError
+from orchestra.testing.laws import check_laws
+from orchestra.testing.oracle import Bad, Ok, Tie, foresee
+from orchestra.testing.simulate import simulate
+from orchestra.testing.sketches import Racing, Sketch, build
+from orchestra.testing.strategies import UNLIMITED, narrow_limits, schedules, sketches, worlds
+from orchestra.testing.world import World
+
+many = settings(max_examples=600, deadline=None, suppress_health_check=list(HealthCheck))
+
+
+def _foreseen(sketch: Sketch, n: int) -> Ok | Bad:
+    pipeline = build(sketch)
+    problems = check(pipeline)
+    assume(not problems)
+    try:
+        return foresee(sketch, n)
+    except Tie:
+        assume(False)  # noqa: FBT003
+        raise
+
+
+def _races(sketch: Sketch) -> bool:
+    return any(isinstance(part, Racing) for part in sketch.parts)
+
+
+@many
+@given(sketches(), st.integers(0, 50), schedules())
+def test_a_run_gives_what_recursion_gives_and_lasts_its_critical_path(sketch, n, schedule):
+    """Without limits, the result is plain recursion's and the time is the critical path's."""
+    _agrees(sketch, n, schedule)
+
+
+@many
+@given(sketches(fails=True), st.integers(0, 50), schedules())
+def test_a_failure_ends_the_run_at_the_moment_it_happens(sketch, n, schedule):
+    """With failing steps too: what wins, what falls back and what fails, and when."""
+    _agrees(sketch, n, schedule)
+
+
+def _agrees(sketch: Sketch, n: int, schedule: int) -> None:
+    foreseen = _foreseen(sketch, n)
+    run = simulate(build(sketch), World(schedule=schedule, limits=UNLIMITED), n=n)
+    check_laws(run)
+    assert (run.error is not None) == isinstance(foreseen, Bad), run.error
+    assert run.lasted_s == foreseen.at_s
+    if isinstance(foreseen, Ok):
+        assert run.value == foreseen.value
+
+
+@many
+@given(sketches(), st.integers(0, 50), worlds(limits=narrow_limits()))
+def test_narrow_edges_change_the_time_but_never_the_result(sketch, n, world):
+    """Backpressure holds producers back; without a race, the result is the same."""
+    foreseen = _foreseen(sketch, n)
+    run = simulate(build(sketch), world, n=n)
+    check_laws(run)
+    if not _races(sketch):
+        assert (run.error is not None) == isinstance(foreseen, Bad), run.error
+        assert run.value == (foreseen.value if isinstance(foreseen, Ok) else None)
+
+
+@many
+@given(sketches(fails=True), st.integers(0, 50), worlds(limits=narrow_limits(), cancels=True))
+def test_a_run_can_be_cancelled_at_any_moment(sketch, n, world):
+    """It ends at that moment, if it had not ended; with every law, and nothing left."""
+    assume(not check(build(sketch)))
+    run = simulate(build(sketch), world, n=n)
+    check_laws(run)
+    assert run.lasted_s <= world.cancel_at_s
+    if isinstance(run.error, RunCancelledError):
+        assert run.lasted_s == world.cancel_at_s
