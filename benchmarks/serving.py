@@ -41,7 +41,7 @@ class Peer:
 _PIPELINES = "benchmarks.servers.pipelines"
 PEERS: Mapping[str, Peer] = {
     "orchestra": Peer(
-        ("-m", "orchestra", "serve", f"{_PIPELINES}:ticks", "--port", "0"),
+        ("-m", "benchmarks.servers.ours"),
         "/v1/pipelines/ticks/runs?every_s={every_s}",
     ),
     "trio+h11": Peer(("-m", "benchmarks.servers.bare"), "/events?every_s={every_s}"),

@@ -27,6 +27,8 @@ ANY: Mapping[str, str] = {
     "orchestra/events.py:Delta": "a chunk is whatever the pipeline's last step yields",
     "orchestra/events.py:Snapshot": "chunks, put together",
     "orchestra/events.py:RunFinished": "a result is whatever the pipeline's last step returns",
+    "orchestra/graph/control.py:route": "a Mapping is invariant in its keys, and labels vary",
+    "orchestra/graph/control.py:_NONE": "stands in a parameter of any type for: not given",
 }
 """Where the pure floors may say `Any`, as `file:definition`, and why."""
 
@@ -35,6 +37,7 @@ BREAKS: Mapping[str, str] = {}
 
 Finding: TypeAlias = tuple[int, str]
 Function: TypeAlias = ast.FunctionDef | ast.AsyncFunctionDef
+Scope: TypeAlias = ast.Module | ast.ClassDef
 FUNCTION = (ast.FunctionDef, ast.AsyncFunctionDef)
 
 
@@ -44,7 +47,7 @@ class Source:
 
     path: str
     text: str
-    classes: Mapping[str, ast.ClassDef] = {}
+    classes: Mapping[str, ast.ClassDef] = attrs.field(factory=dict)
     """Every class of the package by its name, for what an override inherits."""
 
     @cached_property
@@ -72,8 +75,13 @@ def dotted(node: ast.AST) -> str:
 
 
 def last(node: ast.AST) -> str:
-    """The last part of a dotted name; of a decorator, whether called or not."""
+    """`Step` for `Step`, `steps.Step`, `Step[P, T]` and `Step(...)`."""
     return dotted(node.func if isinstance(node, ast.Call) else node).rpartition(".")[2]
+
+
+def decorators(node: Function | ast.ClassDef) -> set[str]:
+    """The last names of its decorators."""
+    return {last(decorator) for decorator in node.decorator_list}
 
 
 def file_length(source: Source) -> Iterator[Finding]:
@@ -105,7 +113,7 @@ def docstrings(source: Source) -> Iterator[Finding]:
     yield from _undocumented(source, source.tree, "")
 
 
-def _undocumented(source: Source, scope: ast.Module | ast.ClassDef, prefix: str) -> Iterator[Finding]:
+def _undocumented(source: Source, scope: Scope, prefix: str) -> Iterator[Finding]:
     for node in _public(scope):
         if not ast.get_docstring(node) and not _inherited(source, scope, node.name):
             yield node.lineno, f"{prefix}{node.name} has no docstring"
@@ -113,28 +121,22 @@ def _undocumented(source: Source, scope: ast.Module | ast.ClassDef, prefix: str)
             yield from _undocumented(source, node, f"{prefix}{node.name}.")
 
 
-def _public(scope: ast.Module | ast.ClassDef) -> Iterator[Function | ast.ClassDef]:
+def _public(scope: Scope) -> Iterator[Function | ast.ClassDef]:
     for node in scope.body:
-        if isinstance(node, (*FUNCTION, ast.ClassDef)) and not node.name.startswith("_"):
-            if not {last(d) for d in node.decorator_list} & {"overload", "setter", "deleter"}:
+        if isinstance(node, (*FUNCTION, ast.ClassDef)):
+            spoken_for = decorators(node) & {"overload", "setter", "deleter"}
+            if not node.name.startswith("_") and not spoken_for:
                 yield node
 
 
-def _inherited(source: Source, scope: ast.Module | ast.ClassDef, name: str) -> bool:
-    if isinstance(scope, ast.Module):
-        return False
-    bases = [source.classes.get(last_of_base(base)) for base in scope.bases]
+def _inherited(source: Source, scope: Scope, name: str) -> bool:
+    bases = [source.classes.get(last(base)) for base in getattr(scope, "bases", ())]
     return any(
-        any(getattr(n, "name", "") == name and ast.get_docstring(n) for n in _public(base))
+        any(member.name == name and ast.get_docstring(member) for member in _public(base))
         or _inherited(source, base, name)
         for base in bases
         if base is not None
     )
-
-
-def last_of_base(base: ast.AST) -> str:
-    """`Step` for the bases `Step`, `steps.Step` and `Step[P, T]`."""
-    return dotted(base).rpartition(".")[2]
 
 
 SIGNALS = {"EndOfChannel", "StopAsyncIteration", "StopIteration", "WouldBlock"}
@@ -185,11 +187,12 @@ def sleeps(source: Source) -> Iterator[Finding]:
 
 def generators(source: Source) -> Iterator[Finding]:
     """No public async generator: it stays suspended when its reader goes away."""
-    scopes = [source.tree, *(n for n in source.nodes if isinstance(n, ast.ClassDef))]
+    scopes: list[Scope] = [source.tree]
+    scopes += [node for node in _public(source.tree) if isinstance(node, ast.ClassDef)]
     for node in (node for scope in scopes for node in _public(scope)):
-        if isinstance(node, ast.AsyncFunctionDef) and any(_own_yields(node)):
-            if not {last(d) for d in node.decorator_list} & {"step", "asynccontextmanager"}:
-                yield node.lineno, f"{node.name} is a public async generator; give batches"
+        excused = decorators(node) & {"step", "asynccontextmanager"}
+        if isinstance(node, ast.AsyncFunctionDef) and any(_own_yields(node)) and not excused:
+            yield node.lineno, f"{node.name} is a public async generator; give batches"
 
 
 def _own_yields(node: ast.AST) -> Iterator[ast.Yield]:
@@ -204,41 +207,37 @@ def anys(source: Source) -> Iterator[Finding]:
     """The pure floors know what they hold: no `Any` in an annotation, unless listed in `ANY`."""
     for definition in source.tree.body:
         name = getattr(definition, "name", "") or dotted(getattr(definition, "target", definition))
-        if f"{source.path}:{name}" in ANY:
-            continue
-        for annotation in _annotations(definition):
-            if any(_says_any(annotation)):
-                yield annotation.lineno, f"`Any` in {name or 'an annotation'}"
+        if f"{source.path}:{name}" not in ANY:
+            for annotation in _annotations(definition, _overloaded(source)):
+                if _says_any(annotation):
+                    yield annotation.lineno, f"`Any` in {name}: `{ast.unparse(annotation)}`"
 
 
-def _annotations(definition: ast.AST) -> Iterator[ast.expr]:
-    for node in ast.walk(definition):
-        if isinstance(node, FUNCTION) and node.returns and not _settles_overloads(node):
-            yield node.returns
-        elif isinstance(node, ast.arg) and node.annotation:
-            yield node.annotation
-        elif isinstance(node, ast.AnnAssign):
-            alias = last(node.annotation) == "TypeAlias" and node.value
-            yield alias or node.annotation
+def _overloaded(source: Source) -> set[str]:
+    functions = (node for node in source.nodes if isinstance(node, FUNCTION))
+    return {node.name for node in functions if "overload" in decorators(node)}
 
 
-def _settles_overloads(node: Function) -> bool:
-    """Whether it is `def f(...) -> Any` behind its overloads, which speak for it."""
-    return isinstance(node.returns, ast.Name) and ast.unparse(node.args).startswith("function:")
+def _annotations(node: ast.AST, overloaded: set[str]) -> Iterator[ast.expr]:
+    if isinstance(node, FUNCTION) and node.name in overloaded - decorators(node):
+        return  # the overloads speak for the function behind them
+    if isinstance(node, FUNCTION) and node.returns:
+        yield node.returns
+    elif isinstance(node, ast.arg) and node.annotation:
+        yield node.annotation
+    elif isinstance(node, ast.AnnAssign):
+        alias = node.value if last(node.annotation) == "TypeAlias" else None
+        yield alias or node.annotation
+    for child in ast.iter_child_nodes(node):
+        yield from _annotations(child, overloaded)
 
 
-def _says_any(node: ast.AST) -> Iterator[ast.AST]:
-    if last(node) == "Any" and not isinstance(node, ast.Subscript):
-        yield node
-    if not _any_shape(node):
-        for child in ast.iter_child_nodes(node):
-            yield from _says_any(child)
+NO_CHOICE = re.compile(r"[\w.]+\[\.\.\., Any\]|Coroutine\[Any, Any, (?!Any)\w+\]|Attribute\[Any\]")
+"""A function of any shape; what an `async def` returns; attrs' own words for a field."""
 
 
-def _any_shape(node: ast.AST) -> bool:
-    """`X[..., Any]` takes functions of any shape; the other two leave no choice."""
-    text = ast.unparse(node)
-    return bool(re.fullmatch(r"[\w.]+\[\.\.\., Any\]|Coroutine\[Any, Any, .*\]|Attribute\[Any\]", text))
+def _says_any(annotation: ast.expr) -> bool:
+    return bool(re.search(r"\bAny\b", NO_CHOICE.sub("", ast.unparse(annotation))))
 
 
 def _in(*folders: str) -> Callable[[str], bool]:
@@ -247,7 +246,6 @@ def _in(*folders: str) -> Callable[[str], bool]:
 
 PURE = ("graph/", "codecs/", "protocols.py", "events.py", "values.py", "errors.py")
 OURS = _in("orchestra/", "pipelines/")
-PRINTS = ("orchestra/cli", "benchmarks/", "tests/")
 
 RULES: Mapping[Rule, Callable[[str], bool]] = {
     file_length: OURS,
@@ -257,7 +255,7 @@ RULES: Mapping[Rule, Callable[[str], bool]] = {
     raises: OURS,
     channels: OURS,
     generators: OURS,
-    prints: lambda path: OURS(path) and not path.startswith(PRINTS),
+    prints: lambda path: OURS(path) and not path.startswith("orchestra/cli"),
     anys: _in(*(f"orchestra/{floor}" for floor in PURE)),
     sleeps: _in("tests/"),
 }
@@ -275,7 +273,8 @@ def findings(source: Source) -> list[str]:
 
 def project() -> list[Source]:
     """Every Python file that has a rule, in order."""
-    paths = [p for top in ("orchestra", "pipelines", "tests") for p in sorted((ROOT / top).rglob("*.py"))]
+    tops = ("orchestra", "pipelines", "tests")
+    paths = [path for top in tops for path in sorted((ROOT / top).rglob("*.py"))]
     texts = {path.relative_to(ROOT).as_posix(): path.read_text("utf-8") for path in paths}
     classes = {
         node.name: node

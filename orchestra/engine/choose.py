@@ -153,6 +153,8 @@ class Contest:
             scope = self._frame.scopes[region]
             if other != arm and scope is not None:
                 scope.close(self._over)
+            elif other != arm:  # not started: what it would read must not be held back for it
+                self._frame.settle(region, self._over)
         self._tell()
         return True
 

@@ -181,13 +181,20 @@ async def open_engine(
 
     Without bindings, pipelines can use no model, embedder or store.
     """
+    raised: BaseException | None = None
     async with trio.open_nursery() as nursery:
         engine = Engine(nursery, bindings or NoBindings(), limits or Limits())
         try:
             yield engine
+        except trio.Cancelled:
+            raise
+        except BaseException as error:  # noqa: BLE001 - raised below, where no group is put around it
+            raised = error
         finally:
             engine.cancel_all("the engine was closed")
             nursery.cancel_scope.cancel()
+    if raised is not None:
+        raise raised
 
 
 def _complete(

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import trio
+from quart.utils import encode_headers
 from quart_trio import QuartTrio
 from quart_trio.asgi import TrioASGIHTTPConnection
 from quart_trio.wrappers import TrioRequest
@@ -17,7 +19,7 @@ from orchestra.server import problems
 from orchestra.server.hardening import Hardened
 from orchestra.server.inputs import check_servable
 from orchestra.server.problems import Problem
-from orchestra.server.runs import Runs, answer
+from orchestra.server.runs import EventStream, Runs, answer
 from orchestra.server.settings import Settings
 
 if TYPE_CHECKING:
@@ -47,6 +49,28 @@ class Connection(TrioASGIHTTPConnection):
                 await self.handle_request(nursery, request, send)
         finally:
             request.leave()
+
+    async def handle_request(
+        self, nursery: trio.Nursery, request: TrioRequest, send: ASGISendCallable
+    ) -> None:
+        """Quart's own, without its bound of a minute, and with streams that write themselves."""
+        response = await self.app.handle_request(request)
+        if isinstance(response, EventStream):
+            await _start(send, response)
+            await response.write(partial(_send_more, send))
+            await send({"type": "http.response.body", "body": b"", "more_body": False})
+        else:
+            await self._send_response(send, response)
+        nursery.cancel_scope.cancel()
+
+
+async def _start(send: ASGISendCallable, response: Response) -> None:
+    headers = encode_headers(response.headers)
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
+
+
+async def _send_more(send: ASGISendCallable, body: bytes) -> None:
+    await send({"type": "http.response.body", "body": body, "more_body": True})
 
 
 class App(QuartTrio):

@@ -6,16 +6,15 @@ client; `request.leave()` cancels it when the request is over, for whatever reas
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import attrs
 import msgspec
 import trio
 from quart import request
-from quart.wrappers.response import ResponseBody
 from quart_trio.wrappers import TrioResponse as Response
 from werkzeug.exceptions import MethodNotAllowed
 
@@ -78,7 +77,7 @@ class Runs:
             return answer(run)
         cast("LeavingRequest", request).leave = partial(run.cancel, LEFT)
         if cast("Asked", asked).streams:
-            return self._stream(run)
+            return EventStream(run, self.settings)
         return await self._result(run)
 
     def _start(self, asked: Asked) -> Run | Problem:
@@ -89,11 +88,6 @@ class Runs:
             return problems.bad_inputs([problems.Fault(field, f"#/inputs/{field}", str(error))])
         except LimitExceededError as error:
             return problems.too_busy(str(error))
-
-    def _stream(self, run: Run) -> Response:
-        response = Response(RunBody(run, self.settings), headers=sse.HEADERS)
-        response.timeout = None  # Quart's own, a minute, would end the stream without a word
-        return response
 
     async def _result(self, run: Run) -> Response:
         await run.wait_ended()
@@ -110,38 +104,40 @@ class Runs:
         )
 
 
-class RunBody(ResponseBody):
-    """The body of a stream: batches of events, and a heartbeat where there is silence.
-
-    An iterator with no state but a sequence number: a client that goes leaves nothing
-    suspended behind.
-    """
+class EventStream(Response):
+    """A run's events as an answer that writes itself, batch by batch."""
 
     def __init__(self, run: Run, settings: Settings) -> None:
+        super().__init__(b"", headers=sse.HEADERS)
+        del self.headers["Content-Length"]
         self._reader = run.journal.attach()
         self._heartbeat_s = settings.heartbeat_s
         self._debug = settings.debug
         self._seq = 0
 
-    async def __aenter__(self) -> Self:
-        return self
+    async def write(self, send: Callable[[bytes], Awaitable[None]]) -> None:
+        """Everything up to the run's last event, with a heartbeat where there is silence.
 
-    async def __aexit__(
-        self, kind: type[BaseException], error: BaseException, trace: TracebackType
-    ) -> None:
-        self._reader.__exit__(kind, error, trace)
+        Cancelling it leaves nothing suspended behind: the reader is detached.
+        """
+        with self._reader:
+            while await self._until_silence(send):
+                await send(sse.HEARTBEAT)
 
-    def __aiter__(self) -> Self:
-        return self
-
-    async def __anext__(self) -> bytes:
-        with trio.move_on_after(self._heartbeat_s):
-            batch = await self._reader.after(self._seq)
-            if not batch:
-                raise StopAsyncIteration
-            self._seq = batch[-1].seq
-            return sse.frames([fit_for_clients(event, debug=self._debug) for event in batch])
-        return sse.HEARTBEAT
+    async def _until_silence(self, send: Callable[[bytes], Awaitable[None]]) -> bool:
+        """Whether there may be more. One scope for many events: making one costs more
+        than all the rest of an event; and none around a send, which a heartbeat must not cut.
+        """
+        with trio.CancelScope() as silence:
+            while True:
+                silence.deadline = trio.current_time() + self._heartbeat_s
+                batch = await self._reader.after(self._seq)
+                silence.deadline = math.inf
+                if not batch:
+                    return False
+                self._seq = batch[-1].seq
+                await send(sse.frames([fit_for_clients(e, debug=self._debug) for e in batch]))
+        return True
 
 
 def answer(problem: Problem) -> Response:

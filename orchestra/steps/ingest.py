@@ -2,16 +2,246 @@
 
 Rules of the file:
 
-1. A file's passages are written in one upsert, so a kill leaves a file done or not done.
-2. New passages are written before old ones are removed: a reader never misses a file.
+1. A file's passages are written in one upsert, under the digest of its content and of how
+   it was cut: a kill leaves each file done or not done.
+2. New passages are written before the old are removed, so a reader never misses a file.
    Cut short in between, the file has two digests, and the next ingestion does it again.
-3. A passage is in the store under its file's digest, which also covers how it was cut.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import os
+from collections.abc import Callable, Mapping
 from enum import Enum
-from itertools import batched
+from functools import partial
 from pathlib import Path, PurePosixPath
+
+import attrs
+import trio
+
+from orchestra.errors import InputError
+from orchestra.protocols import DIGEST, Embedder, VectorStore
+from orchestra.steps.folder import LIMIT_BYTES, Skipped, find, read
+from orchestra.steps.text import OVERLAP_CHARS, SIZE_CHARS, split
+from orchestra.values import Passage
+
+BATCH = 64
+"""Passages that are embedded in one call; what most embedding services take."""
+_RECIPE = "1"  # counted up when texts are cut or embedded in another way than before
+
+
+class Outcome(Enum):
+    """What ingestion did with a file."""
+
+    ADDED = "added"
+    CHANGED = "changed"
+    UNCHANGED = "unchanged"
+    SKIPPED = "skipped"
+    REMOVED = "removed"
+    """It is gone, or can no longer be read; its passages were removed."""
+
+
+@attrs.frozen
+class Progress:
+    """One file is done: the `done`-th of `total`; removed ones come after the last."""
+
+    source: str
+    outcome: Outcome
+    done: int
+    total: int
+
+
+@attrs.frozen
+class IngestReport:
+    """What an ingestion did: the sources by what became of them, each in order."""
+
+    folder: str
+    added: tuple[str, ...] = ()
+    changed: tuple[str, ...] = ()
+    unchanged: tuple[str, ...] = ()
+    removed: tuple[str, ...] = ()
+    skipped: tuple[Skipped, ...] = ()
+    passages: int = 0
+    """How many passages were embedded and written."""
+
+
+async def ingest(
+    folder: Path | str,
+    store: VectorStore,
+    embedder: Embedder,
+    *,
+    progress: Callable[[Progress], object] | None = None,
+    batch: int = BATCH,
+    limit_bytes: int = LIMIT_BYTES,
+    size_chars: int = SIZE_CHARS,
+    overlap_chars: int = OVERLAP_CHARS,
+    prune: bool = True,
+) -> IngestReport:
+    """Every Markdown, plain and reStructuredText file under a folder, as passages in a store.
+
+    A passage's source is the file's path as it is reached from `folder`, as that is
+    written. Files that the store has already are left alone; of a changed file the old
+    passages are removed, and with `prune` those of files under `folder` that are gone.
+    `batch` is how many passages are embedded in one call, across files; memory holds
+    that many, or those of one file. `progress` is called after each file.
+
+    Cancelled, it leaves each file either done or as it was; doing it again goes on.
+
+    Raises:
+        InputError: the folder cannot be listed, or a number cannot work.
+        StoreError: the store refused; for instance another embedder made the collection.
+    """
+    folder = Path(os.path.normpath(folder))
+    if batch < 1 or limit_bytes < 1:
+        raise InputError(
+            f"ingest(batch={batch}, limit_bytes={limit_bytes}): both must be 1 or more",
+            field="batch" if batch < 1 else "limit_bytes",
+        )
+    work = _Ingestion(folder, store, embedder, progress or (lambda _: None), batch)
+    cut = partial(_document, limit_bytes, (size_chars, overlap_chars, embedder.dimensions))
+    await work.run(cut, prune=prune)
+    return work.report()
+
+
+def embedded(passage: Passage) -> str:
+    """What of a passage is embedded: its headings and its text."""
+    return f"{passage.metadata.get('heading', '')}\n{passage.text}".strip()
+
+
+@attrs.frozen
+class Document:
+    """A file's passages, under its digest."""
+
+    source: str
+    digest: str
+    passages: list[Passage]
+
+
+class _Ingestion:
+    """One ingestion under way. Rules: a file is noted once, when nothing is left to do for it."""
+
+    def __init__(
+        self,
+        folder: Path,
+        store: VectorStore,
+        embedder: Embedder,
+        progress: Callable[[Progress], object],
+        batch: int,
+    ) -> None:
+        self._folder = folder
+        self._store = store
+        self._embedder = embedder
+        self._progress = progress
+        self._batch = batch
+        self._noted: dict[str, Outcome] = {}
+        self._skipped: list[Skipped] = []
+        self._known: Mapping[str, str] = {}
+        self._total = 0
+        self._written = 0
+
+    async def run(self, cut: Callable[[Path], Document | Skipped], *, prune: bool) -> None:
+        files = await self._look()
+        self._known = await self._store.digests()
+        waiting: list[Document] = []
+        for path in files:
+            document = await trio.to_thread.run_sync(cut, path)
+            if isinstance(document, Skipped):
+                self._skip(document)
+            elif self._known.get(document.source) == document.digest:
+                self._note(document.source, Outcome.UNCHANGED)
+            else:
+                waiting.append(document)
+            if sum(len(document.passages) for document in waiting) >= self._batch:
+                await self._write(waiting)
+                waiting = []
+        await self._write(waiting)
+        if prune:
+            await self._prune()
+
+    async def _look(self) -> list[Path]:
+        try:
+            found = await trio.to_thread.run_sync(find, self._folder)
+        except OSError as error:
+            raise InputError(
+                f"folder {str(self._folder)!r} cannot be listed: {error.strerror}; "
+                "give a folder that exists",
+                field="folder",
+            ) from error
+        self._total = len(found.files) + len(found.skipped)
+        for skipped in found.skipped:
+            self._skip(skipped)
+        return found.files
+
+    async def _write(self, documents: list[Document]) -> None:
+        """Embed the passages of all together, and write each file's at once."""
+        texts = [embedded(passage) for document in documents for passage in document.passages]
+        vectors = []
+        for start in range(0, len(texts), self._batch):
+            vectors += await self._embedder.embed(texts[start : start + self._batch])
+        for document in documents:
+            count = len(document.passages)
+            old = self._known.get(document.source)
+            if old == "":
+                await self._store.delete(where={"source": document.source})
+            await self._store.upsert(document.passages, vectors[:count])
+            if old:
+                await self._store.delete(where={"source": document.source, DIGEST: old})
+            del vectors[:count]
+            self._written += count
+            self._note(document.source, Outcome.ADDED if old is None else Outcome.CHANGED)
+
+    async def _prune(self) -> None:
+        kept = {source for source, outcome in self._noted.items() if outcome is not Outcome.SKIPPED}
+        for source in sorted(self._known.keys() - kept):
+            if is_under(source, self._folder):
+                await self._store.delete(where={"source": source})
+                self._note(source, Outcome.REMOVED)
+
+    def _skip(self, skipped: Skipped) -> None:
+        self._skipped.append(skipped)
+        self._note(skipped.source, Outcome.SKIPPED)
+
+    def _note(self, source: str, outcome: Outcome) -> None:
+        self._noted[source] = outcome
+        done = min(len(self._noted), self._total)
+        self._progress(Progress(source, outcome, done, self._total))
+
+    def report(self) -> IngestReport:
+        of: dict[Outcome, list[str]] = {outcome: [] for outcome in Outcome}
+        for source, outcome in sorted(self._noted.items()):
+            of[outcome].append(source)
+        return IngestReport(
+            self._folder.as_posix(),
+            added=tuple(of[Outcome.ADDED]),
+            changed=tuple(of[Outcome.CHANGED]),
+            unchanged=tuple(of[Outcome.UNCHANGED]),
+            removed=tuple(of[Outcome.REMOVED]),
+            skipped=tuple(sorted(self._skipped, key=lambda skipped: skipped.source)),
+            passages=self._written,
+        )
+
+
+def is_under(source: str, folder: Path) -> bool:
+    """Whether a source is the name of a file under the folder; an address never is."""
+    path = PurePosixPath(source)
+    if "://" in source or not path.is_relative_to(folder.as_posix()):
+        return False
+    return ".." not in path.relative_to(folder.as_posix()).parts
+
+
+def _document(limit_bytes: int, recipe: tuple[int, int, int], path: Path) -> Document | Skipped:
+    """The file's passages, each with its digest in the metadata; runs in a thread."""
+    text = read(path, limit_bytes)
+    if isinstance(text, Skipped):
+        return text
+    source, (size_chars, overlap_chars, _) = path.as_posix(), recipe
+    said = f"{_RECIPE}\0{recipe}\0{text}".encode()
+    digest = hashlib.sha256(said).hexdigest()[:32]
+    passages = [
+        attrs.evolve(passage, metadata={**passage.metadata, DIGEST: digest})
+        for passage in split(
+            text, source=source, size_chars=size_chars, overlap_chars=overlap_chars
+        )
+    ]
+    return Document(source, digest, passages)

@@ -170,6 +170,10 @@ class Silent:
         return iter(())
 
 
+class Withdrawn(Tree):
+    __iter__ = None  # type: ignore[assignment]
+
+
 class YearInt(TypedDict, total=False):
     year: int
 
@@ -231,13 +235,17 @@ def values_of(annotation: Any) -> st.SearchStrategy[Any]:
             return st.lists(values_of(args[0]), min_size=1, max_size=2).map(tuple)
         return st.tuples(*map(values_of, args))
     if origin in (dict, abc.Mapping):
-        dicts = st.dictionaries(st.text(max_size=2), values_of(args[1]), min_size=1, max_size=2)
+        dicts = st.dictionaries(
+            st.text(min_size=1, max_size=2), values_of(args[1]), min_size=1, max_size=2
+        )
         return dicts if origin is dict else dicts.map(types.MappingProxyType)
     return LEAF_VALUES[origin] if origin in LEAF_VALUES else st.from_type(origin)
 
 
 LEAF_VALUES: dict[Any, st.SearchStrategy[Any]] = {
-    UserId: st.text(max_size=2),
+    UserId: st.text(min_size=1, max_size=2),
+    str: st.text(min_size=1, max_size=2),
+    bytes: st.binary(min_size=1, max_size=2),
     Movie: st.sampled_from([{"title": "M"}, {"title": "M", "year": 1931}]),
     Named: st.sampled_from([{"title": "M"}]),
     IntBox: st.builds(IntBox, st.integers()),
@@ -259,7 +267,7 @@ class FakeAlias:
 
     @property
     def __value__(self) -> object:
-        return eval(self._text, {**globals(), self.__name__: self})  # noqa: S307
+        return eval(self._text, {**globals(), self.__name__: self})
 
     def __getitem__(self, given: object) -> object:
         return types.GenericAlias(self, given)  # type: ignore[arg-type]
@@ -275,6 +283,6 @@ def alias(name: str, text: str, parameter: str = "") -> Any:
     """`type name[parameter] = text`."""
     if sys.version_info >= (3, 12):
         scope: dict[str, Any] = dict(globals())
-        exec(f"type {name}{f'[{parameter}]' if parameter else ''} = {text}", scope)  # noqa: S102
+        exec(f"type {name}{f'[{parameter}]' if parameter else ''} = {text}", scope)
         return scope[name]
     return FakeAlias(name, text, (globals()[parameter],) if parameter else ())

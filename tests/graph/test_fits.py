@@ -14,6 +14,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from orchestra.graph.annotations import MISSING, Fit, accepts, compare, spell
+from orchestra.graph.builtin_bases import generic
 from orchestra.protocols import Model, Stream
 from orchestra.values import Passage, Vector
 from tests.graph.kinds import (
@@ -22,7 +23,6 @@ from tests.graph.kinds import (
     Actor,
     AdminId,
     Animal,
-    Anything,
     B,
     Bag,
     Box,
@@ -56,7 +56,7 @@ MUST, MAY, CANNOT = Fit.MUST, Fit.MAY, Fit.CANNOT
 
 class TestLaws:
     @given(ANNOTATIONS, ANNOTATIONS, st.data())
-    @settings(max_examples=600, deadline=None)
+    @settings(max_examples=20000, deadline=None)
     def test_a_value_is_accepted_where_it_must_fit_and_refused_where_it_cannot(
         self, source: Any, target: Any, data: st.DataObject
     ) -> None:
@@ -78,7 +78,7 @@ class TestLaws:
         assert compare(annotation, annotation) is MUST
 
     @given(ANNOTATIONS, ANNOTATIONS, ANNOTATIONS)
-    @settings(max_examples=600, deadline=None)
+    @settings(max_examples=20000, deadline=None)
     def test_what_must_fit_twice_must_fit_through(self, a: Any, b: Any, c: Any) -> None:
         """Any is left out: it takes everything and promises nothing."""
         b = typing.Union[a, b]  # noqa: UP007 - so that the first step often holds
@@ -99,14 +99,6 @@ class Raising:
         raise RuntimeError
 
     __hash__ = None  # type: ignore[assignment]
-
-
-class Breaking(abc.Sequence[int]):
-    def __getitem__(self, index: Any) -> Any:
-        raise RuntimeError
-
-    def __len__(self) -> int:
-        return 1
 
 
 class TestCompare:
@@ -146,8 +138,8 @@ class TestCompare:
             (Colour, Literal[Colour.RED, Colour.BLUE], MUST),
             (Colour, Literal[Colour.RED] | None, MAY),
             (Access, Literal[Access.READ, Access.WRITE], MAY),
-            (Literal[None], None, MUST),
-            (None, Literal["a", None], MUST),
+            (Literal[None], None, MUST),  # noqa: PYI061
+            (None, Literal["a", None], MUST),  # noqa: PYI061
             # NewType and TypeVar
             (UserId, str, MUST),
             (str, UserId, MAY),
@@ -163,7 +155,7 @@ class TestCompare:
             (N, int | str, MUST),
             (N, int, MAY),
             (bytes, N, CANNOT),
-            (list[int], list[T], MUST),
+            (list[int], generic(list, T), MUST),
             # numbers
             (int, float, MUST),
             (float, int, MAY),
@@ -235,7 +227,7 @@ class TestCompare:
             # callables
             (abc.Callable[[int], str], abc.Callable[[str], str], MAY),
             (abc.Callable[[int], str], abc.Callable[..., Any], MUST),
-            (abc.Callable[[int], str], typing.Callable, MUST),  # noqa: UP006
+            (abc.Callable[[int], str], typing.Callable, MUST),
             (int, abc.Callable[[int], str], CANNOT),
             # protocols
             (Actor, Speaks, MUST),
@@ -300,98 +292,6 @@ class TestCompare:
         other = list[Annotated[int, array()]]
         assert compare(one, other) is MUST
         assert compare(one, list[str]) is CANNOT
-
-
-class TestAccepts:
-    @pytest.mark.parametrize(
-        ("target", "value"),
-        [
-            (Any, 1),
-            (inspect.Parameter.empty, 1),
-            (float, 1),
-            (complex, 1.0),
-            (str | None, None),
-            (Literal["a", None], None),
-            (UserId, "u"),
-            (B, "b"),
-            (N, 1),
-            (T, 1),
-            (list[int], []),
-            (list[float], [1, True]),
-            (abc.Sequence[str], "text"),
-            (abc.Container[int], {1}),
-            (abc.Iterable[int], range(10**12)),
-            (abc.Iterator[str], iter([1])),
-            (dict[str, list[int]], {"a": [1]}),
-            (tuple[int, ...], (1, 2)),
-            (tuple[()], ()),
-            (tuple[int, str], Point(1, "a")),
-            (type[Animal], Dog),
-            (type[Animal | None], Dog),
-            (type[T], Dog),
-            (type[Any], Dog),
-            (type[Speaks], Dog),
-            (type, Dog),
-            (abc.Callable[[int], str], len),
-            (Speaks, Duck()),
-            (Speaks, Actor()),
-            (Speaks, Anything()),
-            (Box[int], Box(1)),
-            (Box[int], IntBox(1)),
-            (Pair[str], Pair("a", "b")),
-            (Movie, {"title": "M", "more": 1}),
-            ("Passage", 1),
-            (typing.Self, 1),
-        ],
-    )
-    def test_a_value_that_fits_is_accepted(self, target: object, value: object) -> None:
-        assert accepts(target, value)
-
-    @pytest.mark.parametrize(
-        ("target", "value"),
-        [
-            (int, 1.0),
-            (typing.Never, 1),
-            (str | None, 1),
-            (Literal[1], True),
-            (UserId, 1),
-            (B, 1),
-            (list[int], [1, "a"]),
-            (abc.Sequence[int], "text"),
-            (abc.Container[int], {"a"}),
-            (abc.Iterable[str], range(10**12)),
-            (dict[str, int], {"a": "b"}),
-            (dict[str, int], {1: 1}),
-            (abc.Iterable[int], {"a": 1}),
-            (tuple[int, ...], (1, "a")),
-            (tuple[()], (1,)),
-            (tuple[int, str], (1,)),
-            (type[Animal], Rock),
-            (type[Dog], Animal),
-            (type[B], int),
-            (type[Animal], Dog()),
-            (abc.Callable[[int], str], 1),
-            (Speaks, Rock()),
-            (Box[int], Box("a")),
-            (Pair[str], Pair("a", 1)),
-            (Movie, {"year": 1931}),
-            (Movie, {"title": "M", "year": "1931"}),
-            (Movie, [("title", "M")]),
-        ],
-    )
-    def test_a_value_that_does_not_fit_is_refused(self, target: object, value: object) -> None:
-        assert not accepts(target, value)
-
-    def test_a_value_that_breaks_when_it_is_looked_at_is_accepted(self) -> None:
-        assert accepts(abc.Sequence[int], Breaking())
-
-    def test_a_value_that_contains_itself_is_accepted(self) -> None:
-        loop: list[object] = []
-        loop.append(loop)
-        recursive = alias("Nested", "list[Nested]")
-        assert accepts(recursive, loop)
-        assert accepts(recursive, [[], [[]]])
-        assert not accepts(recursive, [[], [1]])
 
 
 class TestAliases:
