@@ -41,6 +41,8 @@ class Experiment:
     rounds: int
     contenders: Mapping[str, Contender]
     target: float | None = None
+    discarded: int = 1
+    """Rounds before those, thrown away: what is imported and compiled once is not the cost."""
 
 
 @attrs.frozen
@@ -94,24 +96,25 @@ OURS = "orchestra"
 
 
 def perform(experiment: Experiment) -> Outcome:
-    """Take all samples of an experiment, in turns. One sample of each is thrown away first.
+    """Take all samples of an experiment, in turns.
 
-    A contender that raises in that first turn is left out and its error is kept;
-    one that raises later ends the run, for then its figures would be half a truth.
+    A contender that raises in the first turn is left out and its error is kept; one that
+    raises later ends the run, for then its figures would be half a truth.
     """
     absent: dict[str, str] = {}
-    for name, contender in experiment.contenders.items():
-        try:
-            contender()
-        except Exception as error:  # noqa: BLE001 - what fails is reported, and the others go on
-            absent[name] = innermost(error)
-    present = [name for name in experiment.contenders if name not in absent]
-    readings: dict[str, list[Reading]] = {name: [] for name in present}
-    for turn in range(experiment.rounds):
-        for name in rotated(present, turn):
+    readings: dict[str, list[Reading]] = {name: [] for name in experiment.contenders}
+    for turn in range(experiment.discarded + experiment.rounds):
+        for name in rotated(list(readings), turn):
             gc.collect()  # nobody pays for the one before
-            readings[name].append(experiment.contenders[name]())
-    return Outcome(experiment, compare(readings), absent)
+            try:
+                readings[name].append(experiment.contenders[name]())
+            except Exception as error:
+                if turn:
+                    raise
+                absent[name] = innermost(error)
+                del readings[name]
+    kept = {name: found[experiment.discarded :] for name, found in readings.items()}
+    return Outcome(experiment, compare(kept), absent)
 
 
 def compare(readings: Mapping[str, Sequence[Reading]]) -> dict[str, Figure]:

@@ -13,6 +13,7 @@ from orchestra.graph.annotations import MISSING, hints
 from orchestra.graph.definition import Definition, current_definition, defining, in_definition
 from orchestra.graph.gather import wire_of
 from orchestra.graph.nodes import Input, Node, Origin
+from orchestra.graph.refusals import refusal_of_type_error
 from orchestra.graph.wires import Wire, place
 
 P = ParamSpec("P")
@@ -123,10 +124,16 @@ def _define(
     definition = Definition(name)
     inputs = _inputs(function, definition, where)
     with defining(definition):
-        returned = function(
-            *(Wire(node) for node, positional in inputs if positional),
-            **{node.name: Wire(node) for node, positional in inputs if not positional},
-        )
+        try:
+            returned = function(
+                *(Wire(node) for node, positional in inputs if positional),
+                **{node.name: Wire(node) for node, positional in inputs if not positional},
+            )
+        except TypeError as error:
+            refused = refusal_of_type_error(error)
+            if refused is None:
+                raise
+            raise DefinitionError(refused) from error
         output = _output(returned, name, where)
     return Pipeline(
         name,

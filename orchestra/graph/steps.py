@@ -88,6 +88,17 @@ class Step(Generic[P, T_co]):
         return inspect.signature(self.call)
 
     @cached_property
+    def required(self) -> tuple[str, ...]:
+        """The parameters that a call has to give: without a default, and not the engine's."""
+        return tuple(
+            name
+            for name, parameter in self.signature.parameters.items()
+            if parameter.default is parameter.empty
+            and parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
+            and name != self.injected
+        )
+
+    @cached_property
     def _hints(self) -> dict[str, object]:
         return hints(self.call)
 

@@ -8,10 +8,11 @@ as a path and read when the value exists. Everything that needs a value now (`if
 
 from __future__ import annotations
 
-import linecache
 import os
 import sys
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from types import FrameType
 from typing import TYPE_CHECKING, NoReturn, TypeAlias
 
 import attrs
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 
 _HOUSE = str(Path(__file__).parent.parent) + os.sep
 _VISITORS = (str(Path(__file__).parent.parent / "testing") + os.sep,)
+_LIBRARY = str(Path(os.__file__).parent) + os.sep
+_INSTALLED = (f"{_LIBRARY}site-packages{os.sep}", f"{_LIBRARY}dist-packages{os.sep}")
 
 
 @attrs.frozen
@@ -42,22 +45,41 @@ class Item:
     key: object
 
     def __str__(self) -> str:
-        return f"[{self.key!r}]"
+        return f"[{_sliced(self.key) if isinstance(self.key, slice) else repr(self.key)}]"
+
+
+def _sliced(key: slice) -> str:
+    """A slice as it is written: `1:`, `:3`, `::2`."""
+    start, stop, step = (
+        "" if end is None else repr(end) for end in (key.start, key.stop, key.step)
+    )
+    return f"{start}:{stop}:{step}" if step else f"{start}:{stop}"
 
 
 Path_: TypeAlias = tuple[Attribute | Item, ...]
 
 
+def user_frame() -> FrameType:
+    """The nearest caller outside orchestra and Python's own library: what the user wrote."""
+    frame = sys._getframe(1)  # noqa: SLF001 - `inspect.stack` reads every source file
+    while frame.f_back is not None and not is_users(frame.f_code.co_filename):
+        frame = frame.f_back
+    return frame
+
+
 def source_line() -> tuple[str, int]:
     """File and line of the nearest caller outside orchestra: where the user wrote it."""
-    frame = sys._getframe(1)  # noqa: SLF001 - `inspect.stack` reads every source file
-    while frame.f_back is not None and _is_ours(frame.f_code.co_filename):
-        frame = frame.f_back
+    frame = user_frame()
     return frame.f_code.co_filename, frame.f_lineno
 
 
-def _is_ours(filename: str) -> bool:
-    return filename.startswith(_HOUSE) and not filename.startswith(_VISITORS)
+def is_users(filename: str) -> bool:
+    """Whether a file is neither orchestra's nor Python's own."""
+    if filename.startswith(_HOUSE):
+        return filename.startswith(_VISITORS)
+    if filename.startswith("<frozen "):
+        return False
+    return not filename.startswith(_LIBRARY) or filename.startswith(_INSTALLED)
 
 
 def place(filename: str, line: int) -> str:
@@ -83,87 +105,72 @@ class Wire:
         return Wire(self._node, (*self._path, Attribute(name)))
 
     def __getitem__(self, key: object) -> Wire:
-        if isinstance(key, Wire):
-            _refuse(self, "be indexed with another wire", _STEP)
+        if any(isinstance(part, Wire) for part in _parts_of(key)):
+            refuse(self, "be indexed with another wire")
         return Wire(self._node, (*self._path, Item(key)))
 
     def __repr__(self) -> str:
         return f"<wire {spelled(self)}>"
 
-    __hash__ = object.__hash__
 
-    def __bool__(self) -> bool:
-        _refuse(self, "be tested", _ROUTE)
-
-    def __eq__(self, other: object) -> bool:
-        _refuse(self, "be compared", _ROUTE)
-
-    def __ne__(self, other: object) -> bool:
-        _refuse(self, "be compared", _ROUTE)
-
-    def __contains__(self, item: object) -> bool:
-        _refuse(self, "be searched with `in`", _STEP)
-
-    def __iter__(self) -> NoReturn:
-        _refuse(self, "be iterated", _EACH)
-
-    def __len__(self) -> int:
-        _refuse(self, "be counted with `len`", _STEP)
-
-    def __str__(self) -> str:
-        _refuse(self, "be turned into text", _PROMPT)
-
-    def __format__(self, spec: str) -> str:
-        _refuse(self, "be formatted", _PROMPT)
-
-    def __call__(self, *_: object, **__: object) -> NoReturn:
-        _refuse(self, "be called", _METHOD)
-
-    def __await__(self) -> NoReturn:
-        _refuse(self, "be awaited", _NO_AWAIT)
-
-    def __aiter__(self) -> NoReturn:
-        _refuse(self, "be iterated", _EACH)
-
-    def __setattr__(self, name: str, value: object) -> None:
-        _refuse(self, "be changed", _STEP)
-
-    def __setitem__(self, key: object, value: object) -> None:
-        _refuse(self, "be changed", _STEP)
+def _parts_of(key: object) -> Iterator[object]:
+    """What a key is made of: `value[a]`, `value[a:b]`, `value[a, b]`."""
+    if isinstance(key, slice):
+        yield from (key.start, key.stop, key.step)
+    elif isinstance(key, tuple):
+        for part in key:
+            yield from _parts_of(part)
+    else:
+        yield key
 
 
-_ROUTE = "route({wire}, {{...: ..., ...: ...}})  # each arm runs only if it is taken"
-_EACH = "each({wire}, some_step, at_once=8)  # some_step runs once for each item"
-_PROMPT = 'prompt("... {{name}} ...", name={wire})  # filled in when the value exists'
-_STEP = "some_step({wire})  # with `@step def some_step(value): ...` doing it"
-_METHOD = "some_step({wire})  # a method is called inside a step, where the value exists"
-_NO_AWAIT = "{wire}  # just pass it on: whoever reads it waits for it"
+REFUSED: Mapping[str, str] = {
+    "be tested": "bool",
+    "be compared": "eq ne lt le gt ge",
+    "be looked up by": "hash",
+    "be searched with `in`": "contains",
+    "be iterated": "iter aiter reversed next anext",
+    "be counted with `len`": "len length_hint",
+    "be turned into text": "str format",
+    "be called": "call",
+    "be awaited": "await",
+    "be changed": "setattr delattr setitem delitem",
+    "be entered with `with`": "enter exit aenter aexit",
+    "be turned into a number": "int float complex index round trunc floor ceil",
+    "be turned into bytes": "bytes fspath",
+    "be copied": "reduce reduce_ex",
+    "be calculated with": (
+        "add radd sub rsub mul rmul truediv rtruediv floordiv rfloordiv mod rmod divmod rdivmod "
+        "pow rpow matmul rmatmul and rand or ror xor rxor lshift rlshift rshift rrshift "
+        "neg pos abs invert"
+    ),
+}
+"""What needs a value now: what a wire cannot, and the special methods by which it is asked."""
 
-_ARITHMETIC = (
-    "add radd sub rsub mul rmul truediv rtruediv floordiv rfloordiv mod rmod pow rpow "
-    "matmul rmatmul and rand or ror xor rxor lshift rlshift rshift rrshift "
-    "neg pos abs invert int float index complex round lt le gt ge"
-).split()
+
+def _refusing(act: str) -> Callable[..., NoReturn]:
+    def refused(self: Wire, *_: object, **__: object) -> NoReturn:
+        refuse(self, act)
+
+    return refused
 
 
-def _arithmetic(self: Wire, *_: object) -> NoReturn:
-    _refuse(self, "be calculated or compared with", _STEP)
+for _act, _operators in REFUSED.items():
+    for _operator in _operators.split():
+        setattr(Wire, f"__{_operator}__", _refusing(_act))
 
 
-for _operator in _ARITHMETIC:
-    setattr(Wire, f"__{_operator}__", _arithmetic)
+def refuse(wire: Wire, act: str) -> NoReturn:
+    """Say that a wire cannot do this, with the wrong line and the right one.
 
+    Raises:
+        DefinitionError: always.
+    """
+    # The text is chosen by what the wire carries, and what carries it is made of wires.
+    from orchestra.graph.refusals import refusal
 
-def _refuse(wire: Wire, act: str, right: str) -> NoReturn:
-    filename, line = source_line()
-    name = spelled(wire)
-    wrong = linecache.getline(filename, line).strip()
-    raise DefinitionError(
-        f"{place(filename, line)}: `{name}` cannot {act}: it has no value while the pipeline "
-        "is being defined\n"
-        + (f"    wrong: {wrong}\n" if wrong else "")
-        + f"    right: {right.format(wire=name)}"
-    )
+    frame = user_frame()
+    raise DefinitionError(refusal(frame, frame.f_lasti, wire, act))
 
 
 def spelled(wire: Wire) -> str:

@@ -5,17 +5,17 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import trio
+from quart import request
 from quart.utils import encode_headers
 from quart_trio import QuartTrio
 from quart_trio.asgi import TrioASGIHTTPConnection
-from quart_trio.wrappers import TrioRequest
-from quart_trio.wrappers import TrioResponse as Response
-from werkzeug.exceptions import HTTPException, MethodNotAllowed, RequestEntityTooLarge
+from quart_trio.wrappers import TrioRequest, TrioResponse
+from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound, RequestEntityTooLarge
 
-from orchestra.server import problems
+from orchestra.server import problems, sse
 from orchestra.server.hardening import Hardened
 from orchestra.server.inputs import check_servable
 from orchestra.server.problems import Problem
@@ -42,29 +42,27 @@ class Connection(TrioASGIHTTPConnection):
 
     async def __call__(self, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
         """Serve one request."""
-        request = self._create_request_from_scope(send)
+        request = cast("LeavingRequest", self._create_request_from_scope(send))
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self.handle_messages, nursery, request, receive)
-                await self.handle_request(nursery, request, send)
+                await self._answer(request, send)
+                nursery.cancel_scope.cancel()
         finally:
             request.leave()
 
-    async def handle_request(
-        self, nursery: trio.Nursery, request: TrioRequest, send: ASGISendCallable
-    ) -> None:
-        """Quart's own, without its bound of a minute, and with streams that write themselves."""
+    async def _answer(self, request: LeavingRequest, send: ASGISendCallable) -> None:
+        """As Quart does, without its bound of a minute; streams write themselves."""
         response = await self.app.handle_request(request)
-        if isinstance(response, EventStream):
-            await _start(send, response)
-            await response.write(partial(_send_more, send))
-            await send({"type": "http.response.body", "body": b"", "more_body": False})
-        else:
+        if not isinstance(response, EventStream):
             await self._send_response(send, response)
-        nursery.cancel_scope.cancel()
+            return
+        await _start(send, response)
+        await response.write(partial(_send_more, send))
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 
-async def _start(send: ASGISendCallable, response: Response) -> None:
+async def _start(send: ASGISendCallable, response: TrioResponse) -> None:
     headers = encode_headers(response.headers)
     await send({"type": "http.response.start", "status": 200, "headers": headers})
 
@@ -73,10 +71,17 @@ async def _send_more(send: ASGISendCallable, body: bytes) -> None:
     await send({"type": "http.response.body", "body": body, "more_body": True})
 
 
+class Answer(TrioResponse):
+    """An answer that is JSON where nothing else is said: to OPTIONS, for one."""
+
+    default_mimetype = sse.JSON
+
+
 class App(QuartTrio):
-    """Quart, with our request and connection."""
+    """Quart, with our request, answer and connection."""
 
     request_class = LeavingRequest
+    response_class = Answer
     asgi_http_class = Connection
 
 
@@ -111,11 +116,11 @@ def _route(app: App, runs: Runs) -> None:
 
 
 def _answer_errors(app: App, settings: Settings) -> None:
-    async def http(error: HTTPException) -> Response:
+    async def http(error: HTTPException) -> TrioResponse:
         return answer(_problem(error, settings))
 
-    async def unexpected(error: Exception) -> Response:
-        log.error("a request failed", exc_info=error)
+    async def unexpected(error: Exception) -> TrioResponse:
+        log.error("a request failed: %s %s", request.method, request.path, exc_info=error)
         return answer(problems.by_status(500, "Internal Server Error", "the server's log says why"))
 
     app.register_error_handler(HTTPException, http)
@@ -125,6 +130,8 @@ def _answer_errors(app: App, settings: Settings) -> None:
 def _problem(error: HTTPException, settings: Settings) -> Problem:
     if isinstance(error, RequestEntityTooLarge):
         return problems.too_large(settings.body_limit_bytes)
+    if isinstance(error, NotFound):
+        return problems.not_found(request.path)
     headers: tuple[tuple[str, str], ...] = ()
     if isinstance(error, MethodNotAllowed):
         headers = (("Allow", ", ".join(sorted(error.valid_methods or ()))),)

@@ -34,7 +34,7 @@ LAST_SEND_S = 60
 def mend_hypercorn() -> None:
     """Replace two methods of Hypercorn, for the whole process; again does nothing."""
     StreamBuffer.pop = _pop  # type: ignore[method-assign]
-    H11Protocol._check_protocol = _stay_with_http1  # type: ignore[method-assign]
+    H11Protocol._check_protocol = _stay_with_http1  # type: ignore[method-assign] # noqa: SLF001
 
 
 async def _pop(self: StreamBuffer, max_length: int) -> bytes:
@@ -87,8 +87,10 @@ class Hardened:
 
 def _finishing(send: ASGISendCallable) -> ASGISendCallable:
     async def finishing(message: ASGISendEvent) -> None:
-        if message["type"] != "http.response.body" or message.get("more_body", False):
-            return await send(message)
+        last = message["type"] == "http.response.body" and not message.get("more_body", False)
+        if not last:
+            await send(message)
+            return
         with trio.move_on_after(LAST_SEND_S, shield=True):
             await send(message)
 

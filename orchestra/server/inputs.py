@@ -32,7 +32,9 @@ _PLACE = re.compile(r" - at (?:`key` in )?`\$(?P<path>[^`]*)`$")
 _PART = re.compile(r"\.([^.\[]+)|\[(\d+)\]")
 
 
-def from_json(inputs: Mapping[str, Input], given: Mapping[str, object]) -> tuple[Inputs, list[Fault]]:
+def from_json(
+    inputs: Mapping[str, Input], given: Mapping[str, object]
+) -> tuple[Inputs, list[Fault]]:
     """The run's inputs, and what is wrong with them; without faults the inputs are complete.
 
     Strict: `"5"` is no int, as the schema says.

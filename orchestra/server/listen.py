@@ -16,7 +16,7 @@ import logging
 import os
 import socket
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 import attrs
 import trio
@@ -101,9 +101,7 @@ class Door:
             async with trio.open_nursery() as connections:
                 async with trio.open_nursery() as accepting:
                     accepting.start_soon(
-                        partial(
-                            trio.serve_listeners, handler, [gate], handler_nursery=connections
-                        )
+                        partial(trio.serve_listeners, handler, [gate], handler_nursery=connections)
                     )
                     await self._shut.wait()
                     accepting.cancel_scope.cancel()
@@ -132,7 +130,9 @@ class Connection(TCPServer):
         *,
         stall_s: float,
     ) -> None:
-        super().__init__(ASGIWrapper(app), config, context, ConnectionState({}), stream)
+        super().__init__(
+            ASGIWrapper(app), config, context, ConnectionState({}), cast("Any", stream)
+        )
         self._stall_s = stall_s
         self._burst = 0
 
@@ -177,7 +177,7 @@ class Connection(TCPServer):
 
     async def _send_some(self, data: bytes) -> int:
         try:
-            return await self.stream.socket.send(data)
+            return int(await self.stream.socket.send(data))
         except OSError as error:
             raise _broken(error) from error
 

@@ -149,11 +149,6 @@ def fit_for_clients(event: Event, *, debug: bool) -> Event:
     return attrs.evolve(event, message=message, where=None)
 
 
-def is_own(error: str) -> bool:
-    """Whether an exception of this name is one of orchestra's."""
-    return _own(error) is not None
-
-
 def _status(error: str) -> int:
     own = _own(error)
     if own and issubclass(own, DeadlineError):

@@ -6,6 +6,7 @@ client; `request.leave()` cancels it when the request is over, for whatever reas
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
@@ -18,7 +19,7 @@ from quart import request
 from quart_trio.wrappers import TrioResponse as Response
 from werkzeug.exceptions import MethodNotAllowed
 
-from orchestra.errors import InputError, LimitExceededError
+from orchestra.errors import InputError, LimitExceededError, OrchestraError
 from orchestra.events import RunFinished
 from orchestra.server import problems, sse
 from orchestra.server.inputs import schema
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
     from orchestra.graph.pipelines import Pipeline
     from orchestra.server.app import LeavingRequest
     from orchestra.server.settings import Settings
+
+log = logging.getLogger("orchestra.server")
 
 LEFT = "the client left"
 
@@ -53,11 +56,11 @@ class Runs:
 
     async def describe(self, name: str) -> Response:
         """One pipeline: its docstring, its inputs as JSON Schema, and its graph."""
-        from orchestra.compiler.draw import as_json
-
         pipeline = self.pipelines.get(name)
         if pipeline is None:
             return answer(problems.unknown_pipeline(name, self.pipelines))
+        from orchestra.compiler.draw import as_json
+
         return _json(
             {
                 "name": name,
@@ -91,6 +94,7 @@ class Runs:
 
     async def _result(self, run: Run) -> Response:
         await run.wait_ended()
+        await report(run)
         event = fit_for_clients(run.journal.kept[-1], debug=self.settings.debug)
         if not isinstance(event, RunFinished):
             return answer(problems.failed_run(run.id, cast("Any", event)))
@@ -110,6 +114,7 @@ class EventStream(Response):
     def __init__(self, run: Run, settings: Settings) -> None:
         super().__init__(b"", headers=sse.HEADERS)
         del self.headers["Content-Length"]
+        self._run = run
         self._reader = run.journal.attach()
         self._heartbeat_s = settings.heartbeat_s
         self._debug = settings.debug
@@ -123,10 +128,13 @@ class EventStream(Response):
         with self._reader:
             while await self._until_silence(send):
                 await send(sse.HEARTBEAT)
+        await report(self._run)
 
     async def _until_silence(self, send: Callable[[bytes], Awaitable[None]]) -> bool:
-        """Whether there may be more. One scope for many events: making one costs more
-        than all the rest of an event; and none around a send, which a heartbeat must not cut.
+        """Write what comes until nothing does; whether there may be more.
+
+        One scope for many events, since making one costs as much as writing an event, and
+        without a deadline during a send, which a heartbeat must not cut.
         """
         with trio.CancelScope() as silence:
             while True:
@@ -140,6 +148,16 @@ class EventStream(Response):
         return True
 
 
+async def report(run: Run) -> None:
+    """Log why a run failed that has ended, if its client is not told."""
+    try:
+        await run.result()
+    except OrchestraError:
+        pass  # its message is in the answer
+    except Exception:
+        log.exception("run %s of pipeline %r failed", run.id, run.pipeline)
+
+
 def answer(problem: Problem) -> Response:
     """A problem as an answer."""
     response = Response(problem.encode(), problem.status, content_type=problems.MEDIA_TYPE)
@@ -149,7 +167,7 @@ def answer(problem: Problem) -> Response:
 
 async def _parts(name: str) -> Request:
     """The parts of the current request that decide what it asks for."""
-    body = None if request.method == "GET" else await request.get_data()
+    body = None if request.method == "GET" else await request.get_data(as_text=False)
     return Request(
         pipeline=name,
         accept=request.headers.get("Accept"),

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import attrs
 
 
-def _positive(instance: Settings, attribute: attrs.Attribute[float], value: float) -> None:
+def _positive(instance: Settings, attribute: attrs.Attribute[Any], value: float) -> None:
     if not value > 0:
         name = f"{type(instance).__name__}({attribute.name}={value!r})"
         raise ValueError(

@@ -92,13 +92,12 @@ async def ingest(
         InputError: the folder cannot be listed, or a number cannot work.
         StoreError: the store refused; for instance another embedder made the collection.
     """
-    folder = Path(os.path.normpath(folder))
     if batch < 1 or limit_bytes < 1:
         raise InputError(
             f"ingest(batch={batch}, limit_bytes={limit_bytes}): both must be 1 or more",
             field="batch" if batch < 1 else "limit_bytes",
         )
-    work = _Ingestion(folder, store, embedder, progress or (lambda _: None), batch)
+    work = _Ingestion(_normal(folder), store, embedder, progress or (lambda _: None), batch)
     cut = partial(_document, limit_bytes, (size_chars, overlap_chars, embedder.dimensions))
     await work.run(cut, prune=prune)
     return work.report()
@@ -228,6 +227,11 @@ def is_under(source: str, folder: Path) -> bool:
     if "://" in source or not path.is_relative_to(folder.as_posix()):
         return False
     return ".." not in path.relative_to(folder.as_posix()).parts
+
+
+def _normal(folder: Path | str) -> Path:
+    """The folder without `.` and `..` in the middle, so that its files have one name each."""
+    return Path(os.path.normpath(folder))
 
 
 def _document(limit_bytes: int, recipe: tuple[int, int, int], path: Path) -> Document | Skipped:

@@ -7,6 +7,7 @@ import socket
 import sys
 from functools import partial
 
+import attrs
 import h2.config
 import h2.connection
 import pytest
@@ -178,11 +179,13 @@ def test_a_client_that_reads_slowly_gets_every_byte_in_order() -> None:
     parts = [bytes([number]) * 300_000 for number in range(20)]
 
     async def app(scope: Scope, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
+        async def send_part(part: bytes) -> None:
+            await send({"type": "http.response.body", "body": part, "more_body": True})
+
         await send({"type": "http.response.start", "status": 200, "headers": []})
         async with trio.open_nursery() as nursery:
             for part in parts:
-                body = {"type": "http.response.body", "body": part, "more_body": True}
-                nursery.start_soon(send, body)
+                nursery.start_soon(send_part, part)
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
     async def main() -> bytes:
@@ -199,11 +202,11 @@ def test_a_client_that_reads_slowly_gets_every_byte_in_order() -> None:
 def test_on_linux_accepted_sockets_inherit_the_kernels_bound() -> None:
     if sys.platform != "linux":
         return
-    with bind("127.0.0.1", 0, Settings(stall_s=7)) as listener:
-        with socket.create_connection(listener.getsockname()):
-            accepted, _ = listener.accept()
-            with accepted:
-                bound_ms = accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT)
+    listener = bind("127.0.0.1", 0, Settings(stall_s=7))
+    with listener, socket.create_connection(listener.getsockname()):
+        accepted, _ = listener.accept()
+        with accepted:
+            bound_ms = accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT)
     assert bound_ms == 7000
 
 
@@ -272,4 +275,4 @@ def test_a_request_that_is_too_long_for_its_headers_is_refused() -> None:
 @pytest.mark.parametrize("name", ["stall_s", "connections_max", "body_limit_bytes"])
 def test_a_bound_that_is_not_positive_is_refused(name: str) -> None:
     with pytest.raises(ValueError, match=rf"Settings\({name}=0\): a bound must be greater than 0"):
-        Settings(**{name: 0})
+        attrs.evolve(Settings(), **{name: 0})

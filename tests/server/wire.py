@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 import attrs
 import msgspec
@@ -96,8 +96,9 @@ class Client:
         return attrs.evolve(head, body=body)
 
     async def ask(self, head: str, body: bytes = b"") -> Reply:
-        """Send a request and wait for its answer."""
-        await self.send(head, body)
+        """Send a request and wait for its answer, which may come before all is sent."""
+        with suppress(trio.BrokenResourceError):
+            await self.send(head, body)
         return await self.reply()
 
     async def closed(self) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import tempfile
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TypeVar
 
@@ -148,12 +148,10 @@ TestStoresAgree.settings = settings(max_examples=25, stateful_step_count=12, dea
 
 
 @pytest.fixture(params=["memory", "sqlite"])
-def store(request: pytest.FixtureRequest, tmp_path: Path) -> VectorStore:
-    if request.param == "memory":
-        return MemoryStore("handbook")
-    stores = SqliteStores(tmp_path / "store.sqlite")
-    request.addfinalizer(stores.close)
-    return stores.collection("handbook")
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[VectorStore]:
+    with SqliteStores(tmp_path / "store.sqlite") as stores:
+        memory = request.param == "memory"
+        yield MemoryStore("handbook") if memory else stores.collection("handbook")
 
 
 def refused(call: Callable[[], Awaitable[object]]) -> str:

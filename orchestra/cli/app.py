@@ -1,0 +1,94 @@
+"""The entry point: from the words of a command line to an exit code, whatever happens."""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+
+from cyclopts import App, CycloptsError, Parameter
+
+from orchestra.cli import terminal
+from orchestra.cli.check import check
+from orchestra.cli.demo import demo
+from orchestra.cli.draw import draw
+from orchestra.cli.failures import MISUSED, PIPE_CLOSED, CommandError, explain
+from orchestra.cli.ingest import ingest
+from orchestra.cli.run import run
+from orchestra.cli.serve import serve
+
+TRACEBACK = "--traceback"
+COMMANDS = (
+    (run, "run MODULE[:PIPELINE] [--INPUT VALUE ...] [OPTIONS]"),
+    (serve, "serve [MODULE[:PIPELINE] ...] [OPTIONS]"),
+    (check, "check [MODULE[:PIPELINE] ...] [OPTIONS]"),
+    (draw, "draw MODULE[:PIPELINE] [OPTIONS]"),
+    (ingest, "ingest FOLDER --store NAME [OPTIONS]"),
+    (demo, "demo [QUESTION] [OPTIONS]"),
+)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command that the arguments (by default those of this process) name.
+
+    Gives the exit code: 0; 1 where something failed; 2 where the command was called
+    wrongly; 130 after Ctrl-C. An error is told in one block on standard error; with
+    `--traceback` anywhere, the traceback goes before it.
+    """
+    _open_closed()
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    with_traceback = TRACEBACK in words
+    try:
+        return _call([word for word in words if word != TRACEBACK])
+    except BaseException as error:  # noqa: BLE001 - nothing is above it; `explain` knows all of it
+        if with_traceback:
+            traceback.print_exception(_cause(error))
+        message, code = explain(error)
+        if message:
+            terminal.complain(message)
+        if code == PIPE_CLOSED:
+            _forget_output()
+        return code
+
+
+def _call(words: list[str]) -> int:
+    try:
+        code = _app()(words, exit_on_error=False, print_error=False)
+    except CycloptsError as error:
+        raise CommandError(str(error), code=MISUSED) from error
+    return code if isinstance(code, int) else 0
+
+
+def _app() -> App:
+    app = App(
+        name="orchestra",
+        help="Pipelines for real-time AI: run them, serve them, check them.",
+        help_epilogue=f"After an error, {TRACEBACK} shows where in the code it was raised.",
+        help_format="plaintext",
+        result_action="return_value",
+        default_parameter=Parameter(negative=""),
+    )
+    for command, usage in COMMANDS:
+        app.command(command, usage=f"Usage: orchestra {usage}")
+    return app
+
+
+def _cause(error: BaseException) -> BaseException:
+    return error.__cause__ if isinstance(error, CommandError) and error.__cause__ else error
+
+
+def _open_closed() -> None:
+    """Put something where the caller closed standard input, output or error.
+
+    Otherwise the next file that is opened, such as a database, would take its number, and
+    with it what is meant for standard output.
+    """
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115, PTH123
+
+
+def _forget_output() -> None:
+    """Let Python end without a complaint that standard output can no longer be flushed."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), terminal.OUT)

@@ -1,0 +1,142 @@
+"""`orchestra demo`: everything once, with no key and no network but this machine's own.
+
+Ingests a folder, serves the example pipeline, asks it over HTTP, and shows what comes.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Mapping
+from functools import partial
+from itertools import groupby
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
+
+from orchestra.cli import terminal
+from orchestra.cli.failures import MISUSED, CommandError
+from orchestra.cli.loading import AnyPipeline, extra, load
+from orchestra.cli.views import duration
+
+if TYPE_CHECKING:
+    from orchestra.cli.terminal import Colour
+    from orchestra.config import LocalBindings
+
+PIPELINE = "pipelines/answer.py"
+STORE = "docs"
+CHUNK_CHARS = 60
+"""How much of what was said stands in a line of the demo."""
+
+
+def demo(
+    question: str = "What happens when the client leaves?", /, *, docs: Path = Path("docs")
+) -> int:
+    """Ask a folder of documents a question, over HTTP, and watch the answer come.
+
+    Parameters
+    ----------
+    question
+        What to ask.
+    docs
+        The folder to answer from.
+    """
+    import trio
+
+    from orchestra.config import default_bindings
+
+    for path in (docs, Path(PIPELINE)):
+        if not path.exists():
+            raise CommandError(
+                f"there is no {str(path)!r} in {Path.cwd()}; run the demo in a checkout of "
+                "orchestra (--docs names another folder to answer from)",
+                code=MISUSED,
+            )
+    pipeline = load(PIPELINE)
+    with (
+        TemporaryDirectory(prefix="orchestra-demo-") as data,
+        default_bindings(Path(data)) as bindings,
+    ):
+        trio.run(_demo, question, docs, pipeline, bindings)
+    return 0
+
+
+async def _demo(question: str, docs: Path, pipeline: AnyPipeline, bindings: LocalBindings) -> None:
+    import trio
+
+    from orchestra.cli.ingest import ingest_shown, summary
+    from orchestra.cli.stopping import until_signal
+
+    with extra("server"):
+        from orchestra.server.serve import serve
+        from orchestra.server.settings import Settings
+
+    async def show() -> None:
+        report = await ingest_shown(docs, STORE, bindings)
+        _step("ingest", f"{docs}/: {summary(report)}")
+        async with trio.open_nursery() as nursery:
+            started = partial(serve, {pipeline.name: pipeline}, bindings, port=0)
+            url = await nursery.start(partial(started, settings=Settings(debug=True)))
+            await until_signal(partial(_ask, url, pipeline.name, question))
+            nursery.cancel_scope.cancel()
+
+    await until_signal(show)
+
+
+async def _ask(url: str, pipeline: str, question: str) -> None:
+    """Ask the server, and show its events as they arrive, then the answer."""
+    from orchestra.cli.client import ask
+    from orchestra.providers.extractive import ExtractiveModel
+
+    _step("serve", url)
+    _step("ask", f"POST /v1/pipelines/{pipeline}/runs  {question!r}")
+    last: Mapping[str, Any] = {}
+    async with ask(url, pipeline, {"question": question}) as answer:
+        while batch := await answer.receive():
+            last = batch[-1]
+            for line, colour in lines(batch):
+                terminal.say(terminal.paint(line, colour, sys.stdout))
+    if last.get("type") != "run.finished":
+        raise CommandError(f"the run did not finish: {last.get('message', last)}")
+    terminal.say("\n" + terminal.visible(str(last["result"]).strip()))
+    terminal.say("\n" + terminal.paint(ExtractiveModel.about, "dim", sys.stdout))
+
+
+def lines(batch: Iterable[Mapping[str, Any]]) -> list[tuple[str, Colour]]:
+    """Events as short lines, each with its colour; what was said at once is one line."""
+    found: list[tuple[str, Colour]] = []
+    for kind, group in groupby(batch, key=lambda event: str(event["type"])):
+        events = list(group)
+        if kind == "delta":
+            text = "".join(str(event["chunk"]) for event in events)
+            found.append((_line(events[-1], _shortened(text)), "green"))
+            continue
+        colour: Colour = "red" if kind.endswith(("failed", "cancelled")) else "dim"
+        found += [(_line(event, _detail(event)), colour) for event in events]
+    return found
+
+
+def _line(event: Mapping[str, Any], detail: str) -> str:
+    line = f"  {event['at_s'] * 1000:8.1f} ms  {event['type']:<14} {detail}"
+    return terminal.visible(line.rstrip())
+
+
+def _detail(event: Mapping[str, Any]) -> str:
+    """What an event tells: of which step, how long it took, and why."""
+    took = event.get("duration_s")
+    told = [
+        event.get("pipeline") or event.get("step"),
+        event.get("arm"),
+        None if took is None else duration(took),
+        event.get("chunks") and f"{event['chunks']} chunks",
+        event.get("reason") or event.get("error"),
+        event.get("message"),
+    ]
+    return "  ".join(each for each in told if each)
+
+
+def _shortened(text: str) -> str:
+    return repr(text if len(text) <= CHUNK_CHARS else text[: CHUNK_CHARS - 1] + "…")
+
+
+def _step(verb: str, detail: str) -> None:
+    terminal.say(f"{terminal.paint(f'{verb:<7}', 'bold', sys.stdout)} {detail}")

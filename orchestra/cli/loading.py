@@ -1,0 +1,175 @@
+"""Pipelines from what was typed: `pipelines.answer`, `pipelines/answer.py`, `...:name`.
+
+Modules are imported as Python would from this directory: `pipelines/answer.py` and
+`pipelines.answer` are the same module.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from difflib import get_close_matches
+from pathlib import Path
+from types import ModuleType
+from typing import Any, TypeAlias
+
+from orchestra.cli.failures import MISUSED, CommandError, quoted, raised_at
+from orchestra.errors import DefinitionError, describe
+from orchestra.graph.pipelines import Pipeline
+
+AnyPipeline: TypeAlias = Pipeline[..., Any]
+
+FOLDER = "pipelines"
+"""Where pipelines are looked for when none is named."""
+
+
+def load(target: str) -> AnyPipeline:
+    """The one pipeline that `MODULE[:PIPELINE]` names.
+
+    Raises:
+        CommandError: there is no such module or pipeline, it cannot be imported, or the
+            module has several and none is named.
+    """
+    found = load_all(target)
+    if len(found) == 1:
+        return found[0]
+    module = target.removesuffix(":")
+    listed = "\n".join(f"{module}:{pipeline.name}" for pipeline in found)
+    raise CommandError(f"{module} has {len(found)} pipelines; name one:\n{listed}", code=MISUSED)
+
+
+def load_all(target: str) -> Sequence[AnyPipeline]:
+    """The pipelines that `MODULE[:PIPELINE]` names: at least one, in the order of the source.
+
+    Raises:
+        CommandError: there is no such module or pipeline, or it cannot be imported.
+    """
+    name, _, wanted = target.partition(":")
+    module = _import(name)
+    found = [value for value in vars(module).values() if isinstance(value, Pipeline)]
+    known = {pipeline.name: pipeline for pipeline in found}
+    if wanted:
+        if wanted not in known:
+            hint = _hint(wanted, known) or f"; it has: {', '.join(known) or 'none'}"
+            raise CommandError(f"{name} has no pipeline {wanted!r}{hint}", code=MISUSED)
+        return [known[wanted]]
+    own = [each for each in known.values() if each.function.__module__ == module.__name__]
+    if not own:
+        raise CommandError(
+            f"{name} has no pipeline; decorate a function with @pipeline", code=MISUSED
+        )
+    return own
+
+
+def chosen(named: Iterable[str]) -> Sequence[str]:
+    """What was named, or else every module in `pipelines/`, in the order of their names.
+
+    Raises:
+        CommandError: nothing was named and there is nothing there.
+    """
+    found = tuple(named) or tuple(map(str, _modules(Path(FOLDER))))
+    if not found:
+        raise CommandError(
+            f"there are no modules in {Path.cwd() / FOLDER}; name one, such as "
+            "`my_pipelines.answer` or `my_pipelines/answer.py`",
+            code=MISUSED,
+        )
+    return found
+
+
+@contextmanager
+def extra(name: str) -> Iterator[None]:
+    """While this is entered, a package that is not installed is told of as a part of an extra.
+
+    Raises:
+        CommandError: it names the package, and what to install.
+    """
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        raise CommandError(
+            f"{error.name} is not installed; it comes with `pip install 'orchestra[{name}]'`"
+        ) from error
+
+
+def _modules(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.rglob("*.py") if not path.name.startswith("_"))
+
+
+def _import(name: str) -> ModuleType:
+    here = str(Path.cwd())
+    if here not in sys.path:
+        sys.path.insert(0, here)
+    try:
+        if not name.endswith(".py") and "/" not in name:
+            return importlib.import_module(name)
+        return _import_file(Path(name))
+    except CommandError:
+        raise
+    except DefinitionError as error:
+        raise CommandError(str(error)) from error
+    except (Exception, SystemExit) as error:
+        if _is_missing(error, name):
+            hint = _hint(name, _known_modules())
+            message = f"there is no module {name!r} here or in the environment{hint}"
+            raise CommandError(message, code=MISUSED) from error
+        at = raised_at(error)
+        where = f"\nat {quoted(*at)}" if at else ""
+        what = f"SyntaxError: {error.msg}" if isinstance(error, SyntaxError) else describe(error)
+        raise CommandError(f"{name} cannot be imported: {what}{where}") from error
+
+
+def _import_file(path: Path) -> ModuleType:
+    if not path.is_file():
+        hint = _hint(str(path), [str(each) for each in _modules(path.parent)])
+        raise CommandError(f"there is no file {str(path)!r}{hint}", code=MISUSED)
+    here, resolved = Path.cwd().resolve(), path.resolve()
+    if resolved.is_relative_to(here):
+        parts = resolved.relative_to(here).with_suffix("").parts
+        if all(part.isidentifier() for part in parts):
+            return importlib.import_module(".".join(parts))
+    if path.stem in sys.modules and sys.modules[path.stem].__file__ == str(resolved):
+        return sys.modules[path.stem]
+    return _run_file(resolved)
+
+
+def _run_file(path: Path) -> ModuleType:
+    """Import a file that is on no import path: its folder becomes one, as for a script."""
+    sys.path.insert(0, str(path.parent))
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    if spec is None or spec.loader is None:
+        raise CommandError(f"{str(path)!r} is not a Python file; its name must end in .py")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[path.stem] = module
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[path.stem]
+        raise
+    return module
+
+
+def _is_missing(error: BaseException, name: str) -> bool:
+    """Whether it is the named module that is missing, and not one that it imports."""
+    if not isinstance(error, ModuleNotFoundError) or error.name is None:
+        return isinstance(error, ValueError | TypeError) and not name.strip(".")
+    return f"{name}.".startswith(f"{error.name}.")
+
+
+def _known_modules() -> Iterator[str]:
+    here = Path.cwd()
+    for path in (*_modules(here / FOLDER), *here.glob("*.py")):
+        yield ".".join(path.relative_to(here).with_suffix("").parts)
+
+
+def _hint(name: str, known: Iterable[str]) -> str:
+    """A question after the name that is nearest, by its whole or by its last part."""
+    known = list(known)
+    last = {each.rpartition(".")[2]: each for each in known}
+    near = get_close_matches(name, known, 1) or [
+        last[each] for each in get_close_matches(name.rpartition(".")[2], last, 1)
+    ]
+    return f"; did you mean {near[0]!r}?" if near else ""

@@ -1,0 +1,141 @@
+"""A run's inputs from the command line: `--question "..." --top 5`. Pure.
+
+Values are read as the server reads a query: `5`, `true` and `null` are what the input's
+type asks for, and an option given several times is a list.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Container, Iterable, Mapping, Sequence
+from difflib import get_close_matches
+from typing import Literal, get_args, get_origin
+
+import msgspec
+
+from orchestra.cli.failures import MISUSED, CommandError
+from orchestra.graph.annotations import MISSING, spell
+from orchestra.graph.nodes import Input
+from orchestra.server.inputs import from_json, from_query
+from orchestra.server.problems import Fault
+
+Pairs = list[tuple[str, str]]
+
+
+def read_inputs(
+    inputs: Mapping[str, Input], words: Sequence[str], *, json: str | None = None
+) -> dict[str, object]:
+    """The inputs of a run, complete and each of its type, from options and a JSON object.
+
+    Raises:
+        CommandError: something is unknown, missing, given twice, or of the wrong type; all
+            of it is told at once.
+    """
+    pairs = read_pairs(words, {name for name, each in inputs.items() if each.annotation is bool})
+    given = {} if json is None else _object(json)
+    named = {name for name, _ in pairs}
+    wrong = [_unknown(name, inputs) for name in (*named, *given) if name not in inputs]
+    wrong += [f"--{dashed(name)} is also in --input-json" for name in named & given.keys()]
+    for name, each in inputs.items():
+        if name not in named and name not in given and each.default is MISSING:
+            wrong.append(f"--{dashed(name)} is missing")
+    by_option, faults = from_query(_only(inputs, named), _only_known(inputs, pairs))
+    by_json, more = from_json(_only(inputs, given), {k: v for k, v in given.items() if k in inputs})
+    wrong += [_misfit(fault, dict(pairs)) for fault in faults]
+    wrong += [f"--input-json: {fault.detail}" for fault in more]
+    if wrong:
+        raise CommandError("\n".join(wrong), code=MISUSED)
+    return by_option | by_json
+
+
+def read_pairs(words: Iterable[str], flags: Iterable[str] = ()) -> Pairs:
+    """Names and values in order: `--name value`, `--name=value`; of flags `--name`, `--no-name`.
+
+    Raises:
+        CommandError: a word is no option, or an option has no value.
+    """
+    flags = set(flags)
+    pairs: Pairs = []
+    rest = iter(words)
+    for word in rest:
+        if not word.startswith("--") or word == "--":
+            raise CommandError(
+                f"{word!r} is no option; inputs are given by their names: --name {word!r}",
+                code=MISUSED,
+            )
+        option, equals, value = word[2:].partition("=")
+        name = option.replace("-", "_")
+        if equals:
+            pairs.append((name, value))
+        elif name in flags:
+            pairs.append((name, "true"))
+        elif name.removeprefix("no_") in flags:
+            pairs.append((name.removeprefix("no_"), "false"))
+        else:
+            pairs.append((name, _value(option, next(rest, None))))
+    return pairs
+
+
+def usage(target: str, inputs: Mapping[str, Input]) -> str:
+    """How a pipeline is run: its inputs as options, those with a default in brackets."""
+    return " ".join([f"orchestra run {target}", *(_spelled(each) for each in inputs.values())])
+
+
+def dashed(name: str) -> str:
+    """A parameter's name as it is written in an option."""
+    return name.replace("_", "-")
+
+
+def _value(option: str, word: str | None) -> str:
+    if word is None or word.startswith("--"):
+        instead = f"; if its value is {word!r}, write --{option}={word}" if word else ""
+        raise CommandError(f"--{option} is given no value{instead}", code=MISUSED)
+    return word
+
+
+def _spelled(each: Input) -> str:
+    value = "" if each.annotation is bool else f" {_kind(each.annotation)}"
+    option = f"--{dashed(each.name)}{value}"
+    return option if each.default is MISSING else f"[{option}]"
+
+
+def _kind(annotation: object) -> str:
+    """What to write for a value of this type, in short."""
+    if get_origin(annotation) is Literal:
+        return "|".join(map(str, get_args(annotation)))
+    if get_origin(annotation) is list:
+        return f"{_kind(get_args(annotation)[0])} ..."
+    return spell(annotation)
+
+
+def _object(text: str) -> dict[str, object]:
+    try:
+        found = msgspec.json.decode(text)
+    except msgspec.DecodeError as error:
+        raise CommandError(f"--input-json is not JSON: {error}", code=MISUSED) from error
+    if not isinstance(found, dict):
+        raise CommandError(
+            f'--input-json must be an object, {{"input": value, ...}}, not {text[:100]}',
+            code=MISUSED,
+        )
+    return found
+
+
+def _unknown(name: str, inputs: Mapping[str, Input]) -> str:
+    near = get_close_matches(name, inputs, 1)
+    listed = ", ".join(f"--{dashed(each)}" for each in inputs) or "none"
+    hint = f"did you mean --{dashed(near[0])}?" if near else f"the inputs are: {listed}"
+    return f"there is no input --{dashed(name)}; {hint}"
+
+
+def _misfit(fault: Fault, pairs: Mapping[str, str]) -> str:
+    complaint = fault.detail.partition(": ")[2]
+    instead = "; give it in --input-json" if "expected `object`" in complaint else ""
+    return f"--{dashed(fault.field)} {pairs[fault.field]!r:.200}: {complaint}{instead}"
+
+
+def _only(inputs: Mapping[str, Input], names: Container[str]) -> dict[str, Input]:
+    return {name: each for name, each in inputs.items() if name in names}
+
+
+def _only_known(inputs: Container[str], pairs: Pairs) -> Pairs:
+    return [(name, value) for name, value in pairs if name in inputs]

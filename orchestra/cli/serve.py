@@ -1,0 +1,96 @@
+"""`orchestra serve`: pipelines behind HTTP, until Ctrl-C or SIGTERM."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+from functools import partial
+from pathlib import Path
+
+from orchestra.cli import terminal
+from orchestra.cli.failures import MISUSED, CommandError
+from orchestra.cli.loading import AnyPipeline, chosen, extra, load_all
+from orchestra.cli.parameters import DATA, Flag
+
+LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
+
+
+def serve(
+    *targets: str,
+    host: str = "127.0.0.1",
+    port: int = 8000,
+    drain_s: float = 10,
+    data: Path = DATA,
+    debug: Flag = False,
+) -> int:
+    """Serve pipelines over HTTP; runs are streamed as Server-Sent Events.
+
+    The first Ctrl-C lets runs end within the drain time, the second stops them.
+
+    Parameters
+    ----------
+    targets
+        MODULE[:PIPELINE], ...; by default all pipelines in `pipelines/`.
+    host
+        The address to listen on; 0.0.0.0 is every one of this machine.
+    port
+        The port to listen on; 0 takes a free one.
+    drain_s
+        Seconds that runs may go on after the server was asked to stop.
+    data
+        Where ingested stores are.
+    debug
+        Tell clients what exceptions say, and source lines.
+    """
+    import trio
+
+    from orchestra.config import default_bindings
+
+    pipelines = by_name(pipeline for each in chosen(targets) for pipeline in load_all(each))
+    with extra("server"):
+        from orchestra.server.serve import serve as serve_http
+        from orchestra.server.settings import Settings
+    try:
+        settings = Settings(drain_s=drain_s, debug=debug)
+    except ValueError as error:
+        raise CommandError(f"--drain-s {drain_s:g}: {error}", code=MISUSED) from error
+    logging.basicConfig(level=logging.INFO, format=LOG_FORMAT)
+    told = partial(_tell, pipelines)
+    with default_bindings(data) as bindings:
+        trio.run(
+            partial(
+                serve_http,
+                pipelines,
+                bindings,
+                host=host,
+                port=port,
+                settings=settings,
+                on_ready=told,
+            )
+        )
+    terminal.note("orchestra has stopped")
+    return 0
+
+
+def _tell(pipelines: Iterable[str], url: str) -> None:
+    for name in pipelines:
+        terminal.note(f"  {name}: {url}/v1/pipelines/{name}/runs")
+    terminal.say(f"orchestra is listening on {url}")
+
+
+def by_name(pipelines: Iterable[AnyPipeline]) -> dict[str, AnyPipeline]:
+    """The pipelines, each under its name.
+
+    Raises:
+        CommandError: two have the same name.
+    """
+    named: dict[str, AnyPipeline] = {}
+    for pipeline in pipelines:
+        other = named.setdefault(pipeline.name, pipeline)
+        if other is not pipeline:
+            raise CommandError(
+                f"two pipelines are named {pipeline.name!r}, at {other.where} and "
+                f"{pipeline.where}; rename one with @pipeline(name=...), or name those to serve",
+                code=MISUSED,
+            )
+    return named

@@ -1,0 +1,85 @@
+"""What a person sees: plain text in a pipe, some colour on a terminal.
+
+Rules of the file: nothing else in `orchestra.cli` writes to standard output or error.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Literal, TextIO, TypeAlias
+
+import trio
+
+Colour: TypeAlias = Literal["bold", "dim", "red", "green", "yellow", "cyan"]
+_CODES: dict[Colour, int] = {
+    "bold": 1,
+    "dim": 2,
+    "red": 31,
+    "green": 32,
+    "yellow": 33,
+    "cyan": 36,
+}
+OUT, ERR = 1, 2
+
+# The C0 and C1 controls but tab and line feed: a model's words must not move the cursor,
+# retitle the window or write to the clipboard.
+_CONTROLS = dict.fromkeys(
+    (code for code in (*range(0x20), *range(0x7F, 0xA0)) if chr(code) not in "\t\n"),
+    "\N{REPLACEMENT CHARACTER}",
+)
+
+
+def say(text: str) -> None:
+    """Write a line, or several, to standard output at once."""
+    _write(sys.stdout, text)
+
+
+def note(text: str, colour: Colour | None = "dim") -> None:
+    """Write a line about what is being done to standard error."""
+    _write(sys.stderr, paint(text, colour, sys.stderr) if colour else text)
+
+
+def complain(message: str) -> None:
+    """Write an error to standard error, as one block."""
+    first, *rest = message.rstrip().split("\n")
+    block = [f"{paint('error:', 'red', sys.stderr)} {first}", *(f"  {line}" for line in rest)]
+    _write(sys.stderr, "\n".join(block))
+
+
+def paint(text: str, colour: Colour, stream: TextIO) -> str:
+    """The text in a colour where the stream shows colours, else as it is."""
+    return f"\x1b[{_CODES[colour]}m{text}\x1b[0m" if colourful(stream) else text
+
+
+def colourful(stream: TextIO) -> bool:
+    """Whether it is a terminal that shows colours, and nobody said `NO_COLOR`."""
+    unwanted = os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb"
+    return stream.isatty() and not unwanted
+
+
+def visible(text: str) -> str:
+    """The text with its control characters replaced, for a terminal."""
+    return text.translate(_CONTROLS)
+
+
+async def write(descriptor: int, data: bytes) -> None:
+    """Write all of it to a file descriptor, waiting in a thread as long as its reader does.
+
+    Cancelled, it leaves at once; what was not taken yet may still be written. Not by way
+    of `sys.stdout`, whose lock an abandoned thread would hold when Python ends.
+
+    Raises:
+        BrokenPipeError: the reader has closed it.
+    """
+    view = memoryview(data)
+    while view:
+        taken = await trio.to_thread.run_sync(os.write, descriptor, view, abandon_on_cancel=True)
+        view = view[taken:]
+
+
+def _write(stream: TextIO, text: str) -> None:
+    """A line that reaches a closed or narrow stream as far as it can be written there."""
+    encoding = stream.encoding or "utf-8"
+    stream.write(text.encode(encoding, "replace").decode(encoding) + "\n")
+    stream.flush()

@@ -1,0 +1,175 @@
+"""A run as it is shown: folds from batches of events to what is written where. Pure.
+
+What is said goes to standard output and nothing else does, so that it can be piped;
+progress goes to standard error, and never into the middle of what is being said.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, Protocol, TypeAlias
+
+import msgspec
+
+from orchestra.cli.terminal import ERR, OUT
+from orchestra.events import (
+    TERMINAL,
+    ArmCommitted,
+    ArmFailed,
+    Delta,
+    Event,
+    RunFinished,
+    RunStarted,
+    Snapshot,
+    StepFinished,
+    encode,
+)
+
+Write: TypeAlias = tuple[int, bytes]
+"""A file descriptor, and what is written to it."""
+
+
+class View(Protocol):
+    """How a run is shown."""
+
+    def feed(self, batch: Iterable[Event]) -> list[Write]:
+        """What to write for the next events, in order."""
+
+
+class Words:
+    """The output as it comes: text as it is, bytes as they are, other chunks as lines of JSON.
+
+    A value that does not stream is written when the run has finished: text as it is, the
+    rest as JSON. Progress is told in lines, unless `quiet`.
+    """
+
+    def __init__(
+        self,
+        *,
+        streams: bool,
+        quiet: bool = False,
+        visible: Callable[[str], str] = str,
+        dim: Callable[[str], str] = str,
+    ) -> None:
+        self._streams = streams
+        self._quiet = quiet
+        self._visible = visible
+        self._dim = dim
+        self._said = 0
+        self._open_line = False
+        self._held: list[str] = []
+
+    def feed(self, batch: Iterable[Event]) -> list[Write]:
+        """What to write for the next events, in order."""
+        return joined(write for event in batch for write in self._one(event))
+
+    def _one(self, event: Event) -> Iterator[Write]:
+        if isinstance(event, Delta):
+            self._said += len(event.chunk) if isinstance(event.chunk, str | bytes) else 1
+            yield OUT, self._spelled(event.chunk)
+        elif isinstance(event, Snapshot):
+            yield OUT, self._caught_up(event.output)
+        elif isinstance(event, RunFinished) and not self._streams:
+            yield OUT, whole(event.result, self._visible)
+        if isinstance(event, TERMINAL) and self._open_line:
+            yield OUT, b"\n"
+        if not self._quiet and (line := progress(event)):
+            self._held.append(line)
+        if isinstance(event, TERMINAL) or not self._said:
+            yield ERR, "".join(self._dim(line) + "\n" for line in self._held).encode()
+            self._held.clear()
+
+    def _spelled(self, chunk: Any) -> bytes:
+        if isinstance(chunk, bytes):
+            return chunk
+        if not isinstance(chunk, str):
+            return msgspec.json.encode(chunk, enc_hook=repr) + b"\n"
+        if chunk:
+            self._open_line = not chunk.endswith("\n")
+        return self._visible(chunk).encode("utf-8", "replace")
+
+    def _caught_up(self, output: Any) -> bytes:
+        """What a snapshot holds beyond what was said: the run was faster than its reader."""
+        missed = output[self._said :]
+        self._said = len(output)
+        if isinstance(missed, str | bytes):
+            return self._spelled(missed)
+        return b"".join(map(self._spelled, missed))
+
+
+class Lines:
+    """Every event as one line of JSON."""
+
+    def feed(self, batch: Iterable[Event]) -> list[Write]:
+        """What to write for the next events, in order."""
+        return joined([(OUT, encode(event) + b"\n") for event in batch])
+
+
+class Result:
+    """What came of the run, when it has finished, as one line of JSON."""
+
+    def __init__(self) -> None:
+        self._run_id = ""
+
+    def feed(self, batch: Iterable[Event]) -> list[Write]:
+        """What to write for the next events, in order."""
+        writes: list[Write] = []
+        for event in batch:
+            if isinstance(event, RunStarted):
+                self._run_id = event.run_id
+            elif isinstance(event, RunFinished):
+                writes.append((OUT, self._encode(event)))
+        return writes
+
+    def _encode(self, event: RunFinished) -> bytes:
+        result = {
+            "run_id": self._run_id,
+            "result": event.result,
+            "timings_s": event.timings_s,
+            "usage": event.usage,
+        }
+        return msgspec.json.encode(result, enc_hook=repr) + b"\n"
+
+
+def progress(event: Event) -> str | None:
+    """One line about what was done, for those events that tell of it."""
+    at = f"{event.at_s:7.3f} s  "
+    match event:
+        case StepFinished(step=step, duration_s=duration_s, chunks=None):
+            return f"{at}{step} took {duration(duration_s)}"
+        case StepFinished(step=step, duration_s=duration_s, chunks=chunks):
+            return f"{at}{step} took {duration(duration_s)}, {chunks} chunks"
+        case ArmCommitted(step=step, arm=arm):
+            return f"{at}{step} goes on with {arm}"
+        case ArmFailed(step=step, arm=arm, error=error, message=message):
+            return f"{at}{step} goes on without {arm}: {error}: {message}"
+        case RunFinished():
+            return f"{at}done"
+    return None
+
+
+def duration(seconds: float) -> str:
+    """A time in the unit that a person would use."""
+    if seconds >= 1:
+        return f"{seconds:.2f} s"
+    return f"{seconds * 1e3:.1f} ms" if seconds >= 1e-3 else f"{seconds * 1e6:.0f} µs"  # noqa: PLR2004 - 1 ms
+
+
+def whole(result: Any, visible: Callable[[str], str] = str) -> bytes:
+    """A result as a person reads it: text as it is, with a line feed; the rest as JSON."""
+    if isinstance(result, bytes):
+        return result
+    if isinstance(result, str):
+        return visible(result.removesuffix("\n")).encode("utf-8", "replace") + b"\n"
+    return msgspec.json.format(msgspec.json.encode(result, enc_hook=repr), indent=2) + b"\n"
+
+
+def joined(writes: Iterable[Write]) -> list[Write]:
+    """The same, with neighbours for one descriptor made one write; empty ones are left out."""
+    merged: list[Write] = []
+    for descriptor, data in writes:
+        if merged and merged[-1][0] == descriptor:
+            merged[-1] = (descriptor, merged[-1][1] + data)
+        elif data:
+            merged.append((descriptor, data))
+    return merged

@@ -1,0 +1,158 @@
+"""Branching: what is chosen by a value, as a `route`.
+
+Each gives None where the user's code has another shape than a route.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator, Sequence
+
+import attrs
+
+from orchestra.graph.lifting import LONG, Advice, in_a_step, is_wired, lift, wired
+from orchestra.graph.site import Site
+
+
+@attrs.frozen
+class _Test:
+    """A condition: it holds when `on` is `key`, or, `negated`, when it is not."""
+
+    on: str
+    key: str
+    negated: bool
+    step: str
+
+
+def route_of_condition(site: Site, node: ast.If | ast.IfExp) -> Advice | None:
+    """A route with an arm for each branch."""
+    test = _test(site, node.test)
+    if test is None:
+        return None
+    if isinstance(node, ast.IfExp):
+        if _calculates(site, node.body) or _calculates(site, node.orelse):
+            return in_a_step(site, node)
+        arms = _arms(test, {test.key: site.text(node.body)}, site.text(node.orelse))
+        return Advice(site.replaced(node, f"route({test.on}, {arms})"), test.step)
+    bodies, rest = _chain(site, node, test)
+    prefix, texts = _results(site, [*bodies.values(), rest or _after(site, node)])
+    arms = _arms(test, dict(zip(bodies, texts, strict=False)), texts[-1])
+    return Advice(f"{prefix}route({test.on}, {arms})", test.step)
+
+
+def _calculates(site: Site, arm: ast.expr) -> bool:
+    """Whether an arm would be refused as well: it is neither a wire nor a plain value."""
+    wires = any(is_wired(site.meaning(node)) for node in ast.walk(arm))
+    return wires and wired(site, arm) is None
+
+
+def _test(site: Site, test: ast.expr) -> _Test | None:
+    if isinstance(test, ast.UnaryOp) and isinstance(test.op, ast.Not):
+        inner = _test(site, test.operand)
+        return inner and attrs.evolve(inner, negated=not inner.negated)
+    match test:
+        case ast.Compare(left=left, ops=[ast.Eq() | ast.NotEq() as op], comparators=[right]):
+            on, key = (left, right) if isinstance(right, ast.Constant) else (right, left)
+            wire = wired(site, on)
+            if wire is not None and isinstance(key, ast.Constant):
+                return _Test(wire[0], site.text(key), isinstance(op, ast.NotEq), "")
+    wire = wired(site, test)
+    if wire is not None and wire[1] is bool:
+        return _Test(wire[0], "True", negated=False, step="")
+    lifted = lift(site, test, decides=True)
+    if lifted is None:
+        return None
+    return _Test(lifted.call, "True", negated=False, step=lifted.step)
+
+
+def _chain(
+    site: Site, node: ast.If, test: _Test
+) -> tuple[dict[str, Sequence[ast.stmt]], Sequence[ast.stmt]]:
+    """The bodies of an `if` and of the `elif`s on the same value, by key; and what is left."""
+    bodies: dict[str, Sequence[ast.stmt]] = {test.key: node.body}
+    rest: Sequence[ast.stmt] = node.orelse
+    while not test.negated and len(rest) == 1 and isinstance(rest[0], ast.If):
+        following = _test(site, rest[0].test)
+        if following is None or following.on != test.on or following.negated or test.step:
+            break
+        bodies.setdefault(following.key, rest[0].body)
+        rest = rest[0].orelse
+    return bodies, rest
+
+
+def _after(site: Site, node: ast.stmt) -> Sequence[ast.stmt]:
+    """The statements behind this one."""
+    holder = next(each for each in site.path if node in getattr(each, "body", ()))
+    statements = holder.body  # type: ignore[attr-defined]
+    return statements[statements.index(node) + 1 :]  # type: ignore[no-any-return]
+
+
+def _results(site: Site, bodies: Sequence[Sequence[ast.stmt]]) -> tuple[str, list[str]]:
+    """What each body is for: `return ` or `name = `, and the value of each."""
+    found = [_result(site, body) for body in bodies]
+    (prefix, _), last = found[0], found[-1]
+    if prefix.endswith(" = ") and last[0] != prefix and prefix[:-3] in site.names:
+        found[-1] = (prefix, prefix[:-3])  # without an `else` it stays what it was
+    if prefix and all(each == prefix for each, _ in found):
+        return prefix, [text for _, text in found]
+    return "", [LONG] * len(found)
+
+
+def _result(site: Site, body: Sequence[ast.stmt]) -> tuple[str, str]:
+    match body:
+        case [ast.Return(value=ast.expr() as value), *_]:
+            return "return ", site.text(value)
+        case [ast.Assign(targets=[ast.Name(id=name)], value=value)]:
+            return f"{name} = ", site.text(value)
+    return "", LONG
+
+
+def _arms(test: _Test, bodies: dict[str, str], other: str) -> str:
+    arms = dict(bodies)
+    if test.negated:
+        arms[test.key], other = other, arms[test.key]
+    if test.key == "True":
+        arms = {"True": arms["True"], "False": other}
+    written = ", ".join(f"{key}: {text}" for key, text in arms.items())
+    return f"{{{written}}}" if test.key == "True" else f"{{{written}}}, default={other}"
+
+
+def route_of_match(site: Site, node: ast.Match) -> Advice | None:
+    """A route with an arm for each case that is a plain value."""
+    on = wired(site, node.subject)
+    if on is None:
+        return None
+    keys = [list(_keys(site, case.pattern)) for case in node.cases]
+    prefix, texts = _results(site, [case.body for case in node.cases])
+    pairs = list(zip(keys, texts, strict=True))
+    arms = ", ".join(f"{key}: {text}" for of_case, text in pairs for key in of_case)
+    default = f", default={texts[-1]}" if not keys[-1] else ""
+    return Advice(f"{prefix}route({on[0]}, {{{arms}}}{default})")
+
+
+def _keys(site: Site, pattern: ast.pattern) -> Iterator[str]:
+    match pattern:
+        case ast.MatchValue(value=value):
+            yield site.text(value)
+        case ast.MatchSingleton(value=single):
+            yield repr(single)
+        case ast.MatchOr(patterns=patterns):
+            for each in patterns:
+                yield from _keys(site, each)
+
+
+def route_of_table(site: Site, node: ast.expr) -> Advice | None:
+    """A route whose arms are what a dict holds: `{...}[wire]`, `table.get(wire, other)`."""
+    match node:
+        case ast.Subscript(value=table, slice=key):
+            other = None
+        case ast.Call(func=ast.Attribute(value=table, attr="get"), args=[key, *others]):
+            other = others[0] if others else ast.Constant(None)
+        case _:
+            return None
+    on = wired(site, key)
+    holds = isinstance(table, ast.Dict) or isinstance(site.meaning(table), dict)
+    if on is None or not holds:
+        return None
+    default = "" if other is None else f", default={site.text(other)}"
+    return Advice(site.replaced(node, f"route({on[0]}, {site.text(table)}{default})"))

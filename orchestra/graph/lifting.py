@@ -1,0 +1,241 @@
+"""Lifting: an expression that needs values, moved into a step, where values exist.
+
+`total = price * 2 + tax` becomes `total = calculate(price, tax)`, with the expression as
+the body of the step `calculate`. Whatever is wrong with a line, this makes it right.
+"""
+
+from __future__ import annotations
+
+import ast
+import copy
+from collections.abc import Iterator
+from types import ModuleType
+from typing import Any, cast
+
+import attrs
+
+from orchestra.graph.annotations import MISSING, chunk_of, item, member, spell
+from orchestra.graph.nodes import collected, type_of, wires_in
+from orchestra.graph.site import UNKNOWN, Site, is_library
+from orchestra.graph.wires import Wire
+
+_NEVER_LIFTED = (ast.NamedExpr, ast.Await, ast.Yield, ast.YieldFrom)
+_CLOSED = {"int", "float", "str"}
+"""Types that arithmetic between two of which, other than division, does not leave."""
+
+
+LONG = "..."
+"""What stands for code that is more than a value."""
+
+
+@attrs.frozen
+class Advice:
+    """What is right instead, and the definition of the step in it where there is one."""
+
+    right: str
+    step: str = ""
+
+
+@attrs.frozen
+class Parameter:
+    """What a lifted expression reads."""
+
+    name: str
+    argument: str
+    """What the pipeline passes for it."""
+    annotation: str
+    """Empty where nothing is known."""
+
+    def __str__(self) -> str:
+        return f"{self.name}: {self.annotation}" if self.annotation else self.name
+
+
+@attrs.frozen
+class Lifted:
+    """An expression as a step: its call in the pipeline, and its definition."""
+
+    call: str
+    step: str
+    parameters: tuple[Parameter, ...]
+
+
+def lift(site: Site, expression: ast.expr, *, decides: bool = False) -> Lifted | None:
+    """The expression as a step; None where it reads nothing that the step could be given.
+
+    With `decides` the step gives a bool.
+    """
+    if any(isinstance(node, _NEVER_LIFTED) for node in ast.walk(expression)):
+        return None
+    lifter = _Lifter(site, expression)
+    body = lifter.visit(copy.deepcopy(expression))
+    parameters = list(lifter.parameters.values())
+    if lifter.tangled or not parameters:
+        return None
+    written = ast.unparse(body) if lifter.replaces else site.text(expression)
+    result = _result(site, expression, parameters)
+    if decides and result != "bool":
+        written, result = f"bool({written})", "bool"
+    taken = {parameter.name for parameter in parameters}
+    name = _free(_name(expression, decides=decides), taken, site)
+    arrow = f" -> {result}" if result else ""
+    takes = ", ".join(map(str, parameters))
+    return Lifted(
+        f"{name}({', '.join(parameter.argument for parameter in parameters)})",
+        f"@step\ndef {name}({takes}){arrow}:\n    return {written}",
+        tuple(parameters),
+    )
+
+
+def in_a_step(site: Site, expression: ast.expr) -> Advice | None:
+    """The statement around an expression, with a step in its place."""
+    lifted = lift(site, expression)
+    if lifted is None:
+        return None
+    return Advice(site.replaced(expression, lifted.call), lifted.step)
+
+
+def makes_graph(site: Site, call: ast.Call) -> bool:
+    """Whether a call takes wires: of a step, a pipeline, or a helper of the user's."""
+    meaning = site.meaning(call.func)
+    return not (meaning is UNKNOWN or isinstance(meaning, Wire) or is_library(meaning))
+
+
+def is_wired(value: object) -> bool:
+    """Whether something is a wire, or a container with wires in it."""
+    return any(True for _ in wires_in(value))
+
+
+def wired(site: Site, expression: ast.expr) -> tuple[str, object] | None:
+    """How a pipeline writes the value of a wire, or of a part of it, and its annotation.
+
+    A stream is collected. None for every other expression.
+    """
+    kind = _wire_kind(site, expression)
+    if kind is None:
+        return None
+    if chunk_of(kind) is None:
+        return site.text(expression), kind
+    return f"collect({site.text(expression)})", collected(kind)
+
+
+def _wire_kind(site: Site, expression: ast.expr) -> object | None:
+    match expression:
+        case ast.Name():
+            value = site.meaning(expression)
+            return type_of(value) if isinstance(value, Wire) else None
+        case ast.Attribute(value=holder, attr=name):
+            kind = _wire_kind(site, holder)
+            return None if kind is None else member(kind, name)
+        case ast.Subscript(value=holder, slice=ast.Constant(value=key)):
+            kind = _wire_kind(site, holder)
+            return None if kind is None else item(kind, key)
+        case ast.Call() if makes_graph(site, expression):
+            return getattr(site.meaning(expression.func), "returns", Any)
+    return None
+
+
+class _Lifter(ast.NodeTransformer):
+    """Finds what an expression reads, and puts a name for every call that makes a node."""
+
+    def __init__(self, site: Site, expression: ast.expr) -> None:
+        self.site = site
+        self.parameters: dict[str, Parameter] = {}
+        self.replaces = False
+        self.tangled = False
+        """Whether a call that makes a node needs what only the expression knows."""
+        self._bound = set(_bound_in(expression))
+
+    def visit_Name(self, node: ast.Name) -> ast.Name:
+        """A wire, or whatever else only the pipeline's function knows, is a parameter."""
+        value = self.site.names.get(node.id, UNKNOWN)
+        tool = callable(value) or isinstance(value, ModuleType)
+        known = is_wired(value) or (node.id in self.site.locals and not tool)
+        if known and node.id not in self._bound:
+            self._add(node.id, node.id, _kind(value))
+        return node
+
+    def visit_Call(self, node: ast.Call) -> ast.expr:
+        """The result of a step is a parameter."""
+        if not makes_graph(self.site, node):
+            return cast("ast.expr", self.generic_visit(node))
+        self.replaces = True
+        self.tangled |= any(name in self._bound for name in _names_in(node))
+        name = ast.unparse(node.func).rpartition(".")[2]
+        kind = _wire_kind(self.site, node)
+        return ast.Name(self._add(name, self.site.text(node), kind), ast.Load())
+
+    def _add(self, name: str, argument: str, kind: object) -> str:
+        if chunk_of(kind) is not None:
+            argument, kind = f"collect({argument})", collected(kind)
+        taken = {each.name for each in self.parameters.values() if each.argument != argument}
+        while name in taken:
+            name += "_"
+        known = spell(kind) if kind not in (MISSING, Any, object) else ""
+        self.parameters[argument] = Parameter(name, argument, known)
+        return name
+
+
+def _names_in(node: ast.AST) -> Iterator[str]:
+    return (each.id for each in ast.walk(node) if isinstance(each, ast.Name))
+
+
+def _bound_in(expression: ast.expr) -> Iterator[str]:
+    """The names that an expression itself gives values to: of comprehensions and lambdas."""
+    for node in ast.walk(expression):
+        if isinstance(node, ast.Name) and not isinstance(node.ctx, ast.Load):
+            yield node.id
+        elif isinstance(node, ast.arg):
+            yield node.arg
+
+
+def _kind(value: object) -> object:
+    """The annotation of what a name stands for, once it has a value."""
+    if isinstance(value, Wire):
+        return type_of(value)
+    if isinstance(value, list):
+        kinds = {_kind(each) for each in value}
+        return list[kinds.pop()] if len(kinds) == 1 else list  # type: ignore[misc]
+    return type(value)
+
+
+def _result(site: Site, expression: ast.expr, parameters: list[Parameter]) -> str:
+    """The type of an expression where it is plain to see, else empty."""
+    match expression:
+        case ast.Compare() | ast.UnaryOp(op=ast.Not()):
+            return "bool"
+        case ast.JoinedStr():
+            return "str"
+        case ast.Call(func=ast.Name(id="len")):
+            return "int"
+        case ast.Call(func=ast.Name()) if isinstance(site.meaning(expression.func), type):
+            return ast.unparse(expression.func)
+        case ast.BinOp(op=ast.Add() | ast.Sub() | ast.Mult()):
+            kinds = {parameter.annotation for parameter in parameters}
+            return kinds.pop() if len(kinds) == 1 and kinds <= _CLOSED else ""
+    return ""
+
+
+def _name(expression: ast.expr, *, decides: bool) -> str:
+    """What a step that does this is called."""
+    match expression:
+        case ast.Call(func=ast.Name(id=name)):
+            return f"{name}_of"
+        case ast.Call(func=ast.Attribute(attr=name)):
+            return name
+        case ast.Compare() | ast.UnaryOp(op=ast.Not()):
+            return "decide"
+        case ast.BoolOp():
+            return "decide" if decides else "either"
+        case ast.JoinedStr():
+            return "text"
+        case ast.Subscript():
+            return "look_up"
+        case ast.BinOp() | ast.UnaryOp():
+            return "calculate"
+    return "decide" if decides else "make"
+
+
+def _free(name: str, taken: set[str], site: Site) -> str:
+    while name in taken or name in site.names:
+        name += "_it"
+    return name

@@ -1,0 +1,229 @@
+"""Refusals: what is said when a pipeline's function does with a wire what only a value can do.
+
+Each shows the line that is wrong and one that is right. The right one is made from the
+user's own expression: a condition becomes a `route`, a loop an `each`, an f-string a
+`prompt`; whatever else is moved into a step, which is shown with it. Only where there is
+no source, or nothing in it that fits, the advice is a general one.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator, Mapping
+from textwrap import indent
+from types import FrameType
+from typing import TypeAlias, cast
+
+from orchestra.graph.branching import route_of_condition, route_of_match, route_of_table
+from orchestra.graph.lifting import Advice, in_a_step, is_wired, lift, makes_graph
+from orchestra.graph.rewriting import (
+    Comprehension,
+    each_of_loop,
+    parts_of_spreading,
+    parts_of_unpacking,
+    prompt_of_text,
+)
+from orchestra.graph.site import Site, site_of
+from orchestra.graph.wires import Wire, is_users, spelled
+
+Path: TypeAlias = tuple[ast.AST, ...]
+
+
+def refusal(frame: FrameType, instruction: int, wire: Wire | None, act: str) -> str:
+    """What to say when `wire` is asked to `act` by an instruction of the user's frame.
+
+    None stands for some wire in the expression that the instruction belongs to.
+    """
+    site = site_of(frame, instruction)
+    name = spelled(wire) if wire is not None else _first_wire(site)
+    if act == "be called" and _spreads(site):  # Python asks a mapping for its keys
+        name, act = name.removesuffix(".keys"), "be spread with `**`"
+    advice = _advice(site) if site.path else None
+    right, step = (advice.right, advice.step) if advice else (_general(act, name), "")
+    lines = [
+        f"{site.where}: `{name}` cannot {act}: it has no value while the pipeline is being defined",
+        *_titled("wrong", site.wrong),
+        *_titled("right", right),
+        *_titled("where", step),
+    ]
+    return "\n".join(lines)
+
+
+def refusal_of_type_error(error: TypeError) -> str | None:
+    """What to say when Python itself has refused a wire: `", ".join(wires)`.
+
+    None where the error is about something else.
+    """
+    if "Wire" not in str(error):
+        return None
+    found = None
+    trace = error.__traceback__
+    while trace is not None:
+        if is_users(trace.tb_frame.f_code.co_filename):
+            found = trace
+        trace = trace.tb_next
+    return found and refusal(found.tb_frame, found.tb_lasti, None, "be used as a plain value")
+
+
+def _titled(title: str, text: str) -> list[str]:
+    if not text:
+        return []
+    return indent(text, " " * 11).replace(" " * 11, f"    {title}: ", 1).splitlines()
+
+
+def _first_wire(site: Site) -> str:
+    """A wire in the expression, as it is written there."""
+    return next(_wires(site, site.path[-1]), "a wire") if site.path else "a wire"
+
+
+def _wires(site: Site, node: ast.AST) -> Iterator[str]:
+    return (site.text(each) for each in ast.walk(node) if is_wired(site.meaning(each)))
+
+
+def _spreads(site: Site) -> bool:
+    match site.path[-1:]:
+        case [ast.Call(keywords=keywords)]:
+            return any(keyword.arg is None for keyword in keywords)
+        case [ast.Dict(keys=keys)]:
+            return None in keys
+    return False
+
+
+def _calls(site: Site, node: ast.AST) -> bool:
+    """Whether a node of the graph is made in it."""
+    calls = (each for each in ast.walk(node) if isinstance(each, ast.Call))
+    return any(makes_graph(site, call) for call in calls)
+
+
+# --- which advice ------------------------------------------------------------------------------
+
+
+def _advice(site: Site) -> Advice | None:
+    """A right line for the expression at the end of the site's path."""
+    if any(isinstance(node, ast.pattern) for node in site.path):
+        return route_of_match(site, next(n for n in site.path if isinstance(n, ast.Match)))
+    path = _whole(site, _needing(site, site.path))
+    holder, node = path[-2], path[-1]
+    if isinstance(holder, ast.AugAssign | ast.Assert):
+        return _of_statement(site, holder)
+    if isinstance(holder, ast.If | ast.IfExp) and node is holder.test:
+        return route_of_condition(site, holder)
+    if isinstance(holder, ast.For) and node is holder.iter:
+        return each_of_loop(site, holder)
+    if isinstance(holder, ast.comprehension) and node is holder.iter:
+        return each_of_loop(site, cast("Comprehension", path[-3]))
+    if isinstance(holder, ast.Assign) and node in holder.targets:
+        return parts_of_unpacking(site, holder)
+    return _of_expression(site, holder, node)
+
+
+def _of_expression(site: Site, holder: ast.AST, node: ast.AST) -> Advice | None:
+    if isinstance(holder, ast.While):
+        return Advice(f"some_step({site.text(node)})  # a loop over values is a step's own")
+    if not isinstance(node, ast.expr) or isinstance(holder, ast.withitem):
+        return None
+    if not isinstance(getattr(node, "ctx", _LOAD), ast.Load):
+        return None
+    if isinstance(node, ast.Await):
+        return Advice(site.replaced(node, site.text(node.value)))
+    if isinstance(node, ast.Call) and makes_graph(site, node):
+        return parts_of_spreading(site, node)
+    return route_of_table(site, node) or prompt_of_text(site, node) or in_a_step(site, node)
+
+
+def _of_statement(site: Site, statement: ast.AugAssign | ast.Assert) -> Advice | None:
+    """`total += price` as a step that adds; `assert found` as a step that asserts."""
+    if isinstance(statement, ast.AugAssign):
+        target = ast.unparse(statement.target)
+        before = ast.parse(target, mode="eval").body
+        sum_ = lift(site, ast.BinOp(before, statement.op, statement.value))
+        return Advice(f"{target} = {sum_.call}", sum_.step) if sum_ else None
+    lifted = lift(site, statement.test)
+    if lifted is None or len(lifted.parameters) != 1:
+        return None
+    (value,) = lifted.parameters
+    arrow = f" -> {value.annotation}" if value.annotation else ""
+    body = f"    {site.text(statement)}\n    return {value.name}"
+    step = f"@step\ndef checked({value}){arrow}:\n{body}"
+    return Advice(f"{value.name} = checked({value.argument})", step)
+
+
+def _needing(site: Site, path: Path) -> Path:
+    """The path to the expression whose value was needed.
+
+    Python 3.11 gives the span of the whole statement for a test, and of the whole
+    comprehension for what it iterates over.
+    """
+    match path[-1]:
+        case ast.If() | ast.IfExp() | ast.While() | ast.Assert() as holder:
+            return (*path, holder.test)
+        case ast.For() as holder:
+            return (*path, holder.iter)
+        case ast.AugAssign() as holder:
+            return (*path, holder.value)
+        case ast.ListComp() | ast.SetComp() | ast.GeneratorExp() | ast.DictComp() as holder:
+            for generator in holder.generators:
+                if any(_wires(site, generator.iter)):
+                    return (*path, generator, generator.iter)
+    return path
+
+
+def _whole(site: Site, path: Path) -> Path:
+    """The path to the largest expression around this one that needs values as well."""
+    best = len(path)
+    for end in range(len(path) - 1, 0, -1):
+        around = path[end - 1]
+        if (
+            isinstance(around, _OPERATORS)
+            or (isinstance(around, ast.Call) and not makes_graph(site, around))
+            or (isinstance(around, _COMPREHENSIONS) and not _calls(site, around))
+        ):
+            best = end
+        elif not isinstance(around, _CONTAINERS):
+            break
+    return path[:best]
+
+
+_LOAD = ast.Load()
+_COMPREHENSIONS = (ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
+_OPERATORS = (
+    ast.BinOp,
+    ast.UnaryOp,
+    ast.BoolOp,
+    ast.Compare,
+    ast.JoinedStr,
+    ast.Attribute,
+    ast.Subscript,
+)
+_CONTAINERS = (
+    ast.List,
+    ast.Tuple,
+    ast.Set,
+    ast.Dict,
+    ast.Starred,
+    ast.Slice,
+    ast.FormattedValue,
+    ast.keyword,
+    ast.comprehension,
+)
+"""What can stand between an operation and a larger one."""
+
+
+# --- general advice ----------------------------------------------------------------------------
+
+_IN_A_STEP = "some_step({wire})  # with `@step def some_step(value): ...` doing it"
+_GENERAL: Mapping[str, str] = {
+    "be tested": "route({wire}, {{...: ..., ...: ...}})  # each arm runs only if it is taken",
+    "be compared": "route({wire}, {{...: ..., ...: ...}})  # each arm runs only if it is taken",
+    "be looked up by": "route({wire}, {{...: ..., ...: ...}})  # each arm runs only if it is taken",
+    "be iterated": "each({wire}, some_step, at_once=8)  # some_step runs once for each item",
+    "be turned into text": 'prompt("... {{name}} ...", name={wire})',
+    "be awaited": "{wire}  # just pass it on: whoever reads it waits for it",
+    "be changed": "some_step({wire})  # with a step that returns a changed copy",
+    "be entered with `with`": "some_step({wire})  # with a step that enters it, and leaves it",
+    "be copied": "{wire}  # it can be passed to as many steps as you like",
+}
+
+
+def _general(act: str, name: str) -> str:
+    return _GENERAL.get(act, _IN_A_STEP).format(wire=name)

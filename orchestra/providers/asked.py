@@ -1,0 +1,114 @@
+"""What a prompt asks, and the sources it gives: the reading half of the extractive model.
+
+A source begins with a line `[1] text`, `[1] path/to/file.md: text` or
+`[1] path/to/file.md — Heading: text`, and goes on to the next such line, to a line
+`Question: ...`, or to the end of its message. What stands outside has the question.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+import attrs
+
+from orchestra.values import Message
+
+_MARK = re.compile(r"^\[(\d{1,4})\][ \t]*", re.MULTILINE)
+_LABEL = re.compile(
+    r"(?P<label>(?:\w{1,20}://\S{1,500}?|[^\s:]{1,500}\.\w{1,8})"  # an address or a file name,
+    r"(?:[ \t]+[-–—|][ \t]+\S[^\n]{0,200}?)?)"  # and a heading
+    r"(?::[ \t]+|:?[ \t]*\n)"
+)
+_QUESTION = re.compile(
+    r"^[ \t]*(?:[\w-]{1,30}[ \t]+)?question[ \t]*:[ \t]*(?P<asked>\S.*)$",
+    re.IGNORECASE | re.MULTILINE,
+)
+_PARAGRAPHS = re.compile(r"\n[ \t]*\n")
+_SENTENCES = re.compile(r"(?<=[.!?])\s+|\n+")
+
+
+@attrs.frozen
+class Source:
+    """One source: its number in the prompt (0 if it has none), what it is called, its text."""
+
+    number: int
+    label: str
+    text: str
+
+
+@attrs.frozen
+class Asked:
+    """A prompt, taken apart. `question` is empty where nothing is asked."""
+
+    question: str
+    sources: tuple[Source, ...]
+
+
+def read(messages: Sequence[Message]) -> Asked:
+    """The sources in all messages, and the last question outside of them.
+
+    A question is what a line `Question: ...` says, else a sentence with a question mark,
+    else the last paragraph. Without any mark, each paragraph but the question is a source.
+    """
+    outside: list[str] = []
+    sources: list[Source] = []
+    for message in messages:
+        rest, found = _taken_apart(message.content)
+        outside.append(rest)
+        sources += found
+    question = _said_question(outside) or _asking_sentence(outside)
+    if sources and not question:
+        question, sources[-1] = _asked_at_the_end(sources[-1])
+    paragraphs = [p.strip() for text in outside for p in _PARAGRAPHS.split(text) if p.strip()]
+    if not question and paragraphs:
+        question = paragraphs[-1]
+    if not sources:
+        sources = [Source(0, "", p) for p in paragraphs if question not in p]
+    return Asked(question, tuple(sources))
+
+
+def _taken_apart(content: str) -> tuple[str, list[Source]]:
+    """What of a message is outside of its sources, and these."""
+    marks: list[re.Match[str]] = []
+    for mark in _MARK.finditer(content):
+        if not marks or int(mark[1]) == int(marks[-1][1]) + 1:  # else it is a footnote in one
+            marks.append(mark)
+    if not marks:
+        return content, []
+    question = _QUESTION.search(content, marks[-1].end())
+    end = question.start() if question else len(content)
+    ends = [*(mark.start() for mark in marks[1:]), end]
+    sources = [
+        _source(int(mark[1]), content[mark.end() : at])
+        for mark, at in zip(marks, ends, strict=True)
+    ]
+    return f"{content[: marks[0].start()]}\n\n{content[end:]}", sources
+
+
+def _source(number: int, text: str) -> Source:
+    label = _LABEL.match(text)
+    if label is None:
+        return Source(number, "", text.strip())
+    return Source(number, label["label"].strip(), text[label.end() :].strip())
+
+
+def _said_question(outside: Sequence[str]) -> str:
+    """What the last line `Question: ...` says."""
+    said = [found["asked"].strip() for text in outside for found in _QUESTION.finditer(text)]
+    return said[-1] if said else ""
+
+
+def _asking_sentence(outside: Sequence[str]) -> str:
+    """The last sentence with a question mark."""
+    asking = [part.strip() for text in outside for part in _SENTENCES.split(text) if "?" in part]
+    return asking[-1] if asking else ""
+
+
+def _asked_at_the_end(source: Source) -> tuple[str, Source]:
+    """A last paragraph that asks something was not meant to belong to the last source."""
+    *before, last = _PARAGRAPHS.split(source.text)
+    question = _asking_sentence([last])
+    if not before or not question:
+        return "", source
+    return question, attrs.evolve(source, text="\n\n".join(before))

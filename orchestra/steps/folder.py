@@ -1,0 +1,116 @@
+"""The texts in a folder: which files there are, and what each says, or why it is left out."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections import deque
+from pathlib import Path
+
+import attrs
+
+SUFFIXES = (".md", ".markdown", ".txt", ".rst")
+LIMIT_BYTES = 4 * 1024 * 1024
+"""Longer than any documentation page, and short enough to be cut and embedded at once."""
+
+
+@attrs.frozen
+class Skipped:
+    """A file or folder that was left out, and why."""
+
+    source: str
+    reason: str
+
+
+@attrs.frozen
+class Found:
+    """What a folder holds: files by their suffix, and what could not be looked at."""
+
+    files: list[Path]
+    skipped: list[Skipped]
+
+
+def find(folder: Path) -> Found:
+    """All files under a folder, in the order of their paths.
+
+    What begins with a dot is not looked at. Links are followed; a folder that is
+    reached twice is read once, by its own name where it has one in here.
+
+    Raises:
+        OSError: the folder itself cannot be listed.
+    """
+    found = Found([], [])
+    seen: set[tuple[int, int]] = set()
+    os.scandir(folder).close()  # raises if it cannot be
+    left = deque([folder])  # folders at the front, links to folders at the back
+    while left:
+        here = left.popleft()
+        try:
+            if _is_new(here, seen):
+                _look_into(here, left, found)
+            else:
+                found.skipped.append(Skipped(here.as_posix(), "leads to a folder read already"))
+        except OSError as error:
+            found.skipped.append(Skipped(here.as_posix(), _unreadable(error)))
+    found.files.sort(key=Path.as_posix)
+    return found
+
+
+def read(path: Path, limit_bytes: int) -> str | Skipped:
+    """What a file says, or why it is left out. Reads no more than the limit."""
+    try:
+        return _text(path, limit_bytes)
+    except _LeftOutError as error:
+        return Skipped(path.as_posix(), str(error))
+    except OSError as error:
+        return Skipped(path.as_posix(), _unreadable(error))
+    except UnicodeDecodeError as error:
+        byte = error.object[error.start]
+        return Skipped(path.as_posix(), f"not UTF-8: byte {error.start} is 0x{byte:02x}")
+
+
+class _LeftOutError(Exception):
+    """Says why a file is not read."""
+
+
+def _look_into(here: Path, left: deque[Path], found: Found) -> None:
+    with os.scandir(here) as entries:
+        for entry in sorted(entries, key=lambda entry: entry.name, reverse=True):
+            path = here / entry.name
+            if entry.name.startswith("."):
+                continue
+            if not entry.is_dir():
+                found.files.append(path)
+            elif entry.is_symlink():
+                left.append(path)
+            else:
+                left.appendleft(path)
+
+
+def _is_new(folder: Path, seen: set[tuple[int, int]]) -> bool:
+    status = folder.stat()
+    identity = (status.st_dev, status.st_ino)
+    new = identity not in seen
+    seen.add(identity)
+    return new
+
+
+def _text(path: Path, limit_bytes: int) -> str:
+    if path.suffix.lower() not in SUFFIXES:
+        raise _LeftOutError(f"its name does not end in {', '.join(SUFFIXES)}")
+    if not stat.S_ISREG(path.stat().st_mode):
+        raise _LeftOutError("not a regular file")  # a pipe would be waited for
+    with path.open("rb") as file:
+        data = file.read(limit_bytes + 1)
+    if len(data) > limit_bytes:
+        raise _LeftOutError(f"longer than limit_bytes={limit_bytes}")
+    if 0 in data:
+        raise _LeftOutError(f"binary: byte {data.index(0)} is zero")
+    text = data.decode("utf-8-sig")
+    if not text.strip():
+        raise _LeftOutError("empty")
+    return text
+
+
+def _unreadable(error: OSError) -> str:
+    return f"cannot be read: {error.strerror or error}"

@@ -1,0 +1,40 @@
+"""What holds for every test: examples without a stopwatch, and in CI no silent skip."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Generator
+
+import pytest
+from hypothesis import settings
+
+IN_CI = bool(os.environ.get("CI"))
+
+# `settings()` is Hypothesis's own choice for where we are: in CI it repeats the same examples.
+# No deadline: on a busy machine a slow example says nothing about the code.
+settings.register_profile("orchestra", settings(), deadline=None, print_blob=True)
+settings.load_profile("orchestra")
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_makereport(
+    item: pytest.Item,
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """In CI a skipped test has failed, unless it is marked `may_skip` with a reason."""
+    report = yield
+    excuse = item.get_closest_marker("may_skip")
+    excused = hasattr(report, "wasxfail") or (excuse is not None and excuse.args)
+    if IN_CI and report.skipped and not excused:
+        report.outcome = "failed"
+        report.longrepr = f"skipped, which in CI is a failure: {report.longrepr}"
+    return report
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_make_collect_report() -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+    """In CI a whole file that is skipped, by `importorskip` for instance, has failed."""
+    report = yield
+    if IN_CI and report.skipped:
+        report.outcome = "failed"
+        report.longrepr = f"skipped, which in CI is a failure: {report.longrepr}"
+    return report

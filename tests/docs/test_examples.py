@@ -1,0 +1,39 @@
+"""Every example in the documents is run: Python here, as one module for each document.
+
+A block below `<!-- file: path -->` is that file, word for word (`python tests/docs/include.py`
+writes it).
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+BLOCK = re.compile(r"(?:<!-- file: (?P<file>\S+) -->\n)?```python\n(?P<code>.*?)```", re.DOTALL)
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_the_python_in_a_document_runs(document, tmp_path):
+    """Block after block, in one namespace; tests in it are called."""
+    blocks = [m["code"] for m in BLOCK.finditer(document.read_text()) if not m["file"]]
+    path = tmp_path / f"{document.stem.replace('-', '_').lower()}_examples.py"
+    path.write_text("\n\n".join(blocks))
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    for name, value in list(vars(module).items()):
+        if name.startswith("test_"):
+            value()
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_an_included_file_is_the_file(document):
+    """What a document shows of a file is what the file says."""
+    for match in BLOCK.finditer(document.read_text()):
+        if match["file"]:
+            assert match["code"] == (ROOT / match["file"]).read_text(), match["file"]

@@ -1,0 +1,92 @@
+"""Pipelines that the server's tests serve, and, run as a program, a server of them.
+
+`python -m tests.server.served '{"drain_s": 0.5}'` prints its URL and serves until a signal.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import AsyncIterator
+from functools import partial
+from typing import Any
+
+import msgspec
+import trio
+
+from orchestra.errors import ModelError
+from orchestra.graph.pipelines import Pipeline, pipeline
+from orchestra.graph.policy import Policy
+from orchestra.graph.steps import step
+from orchestra.protocols import Stream
+from orchestra.server.serve import serve
+from orchestra.server.settings import Settings
+
+
+@step
+async def numbers(count: int, *, hold: bool) -> AsyncIterator[str]:
+    for number in range(count):
+        yield f"{number} "
+    if hold:
+        await trio.sleep_forever()
+
+
+@step
+async def line(question: str) -> AsyncIterator[str]:
+    yield question
+    yield await trio.to_thread.run_sync(sys.stdin.readline, abandon_on_cancel=True)
+
+
+@step
+async def flood() -> AsyncIterator[str]:
+    while True:
+        yield "x" * 1024
+
+
+@step(policy=Policy(timeout_s=0.05))
+async def breaking(how: str) -> str:
+    if how == "foreign":
+        raise KeyError("sk-123, the key in the cupboard")
+    if how == "model":
+        raise ModelError("the model says no")
+    await trio.sleep_forever()
+    raise AssertionError("nothing comes behind for ever")
+
+
+@pipeline
+def count(count: int = 10, hold: bool = False) -> Stream[str]:
+    """Count up from nought.
+
+    With `hold`, stay silent behind the last number.
+    """
+    return numbers(count, hold=hold)
+
+
+@pipeline
+def told(question: str) -> Stream[str]:
+    """What a line on the server's standard input answers."""
+    return line(question)
+
+
+@pipeline
+def endless() -> Stream[str]:
+    """As much as you can take, a kilobyte at a time."""
+    return flood()
+
+
+@pipeline
+def broken(how: str) -> str:
+    """Fail in the way that is asked for."""
+    return breaking(how)
+
+
+PIPELINES: dict[str, Pipeline[..., Any]] = {
+    "count": count,
+    "told": told,
+    "endless": endless,
+    "broken": broken,
+}
+
+if __name__ == "__main__":
+    settings = Settings(**msgspec.json.decode(sys.argv[1]))
+    announce = partial(print, flush=True)
+    trio.run(partial(serve, PIPELINES, port=0, settings=settings, on_ready=announce))

@@ -1,0 +1,212 @@
+"""The application: what it says of itself, and problem JSON for all that is wrong."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+import pytest
+import trio
+
+from orchestra.engine.engine import open_engine
+from orchestra.errors import CheckError, ServeError
+from orchestra.graph.pipelines import pipeline
+from orchestra.graph.steps import step
+from orchestra.server.app import create_app
+from orchestra.server.settings import Settings
+from tests.server.test_runs import asking, posting, served
+from tests.server.wire import Reply
+
+
+@step
+def shown(each: object) -> str:
+    return repr(each)
+
+
+@step
+async def short(text: str) -> int:
+    return len(text)
+
+
+@pipeline
+def clashing(question: str) -> str:
+    return shown(short(short(question)))  # type: ignore[arg-type]
+
+
+@pipeline
+def unservable(each: Callable[[], str]) -> str:
+    return shown(each)
+
+
+def test_what_is_served_is_listed() -> None:
+    reply = asking("GET /v1/pipelines HTTP/1.1")
+    assert reply.headers["content-type"] == "application/json"
+    assert reply.json == {
+        "pipelines": [
+            {"name": "count", "summary": "Count up from nought."},
+            {"name": "told", "summary": "What a line on the server's standard input answers."},
+            {"name": "endless", "summary": "As much as you can take, a kilobyte at a time."},
+            {"name": "broken", "summary": "Fail in the way that is asked for."},
+        ]
+    }
+
+
+def test_a_pipeline_tells_its_inputs_and_its_graph() -> None:
+    told: dict[str, Any] = asking("GET /v1/pipelines/count HTTP/1.1").json
+    assert told["name"] == "count"
+    assert told["doc"].startswith("Count up from nought.\n\nWith `hold`")
+    assert told["inputs"]["properties"]["count"] == {"type": "integer", "default": 10}
+    assert told["graph"]
+
+
+def test_a_pipeline_with_problems_is_not_served() -> None:
+    async def main() -> None:
+        async with open_engine() as engine:
+            create_app(engine, {"clashing": clashing})
+
+    with pytest.raises(CheckError, match="pipeline 'clashing' has 1 problem"):
+        trio.run(main)
+
+
+# --- what is wrong -----------------------------------------------------------------------------
+
+
+def problem(reply: Reply, status: int, code: str) -> dict[str, Any]:
+    """The problem in an answer, which must be one."""
+    assert reply.status == status
+    assert reply.headers["content-type"] == "application/problem+json"
+    assert reply.json["status"] == status
+    assert reply.json["type"] == f"urn:problem-type:orchestra:{code}"
+    return reply.json
+
+
+RUNS = "POST /v1/pipelines/count/runs HTTP/1.1"
+JSON = "Content-Type: application/json"
+
+
+@pytest.mark.parametrize("head", ["GET /v1/pipelines/cuont", "GET /v1/pipelines/cuont/runs"])
+def test_an_unknown_pipeline_is_told_with_what_is_meant(head: str) -> None:
+    told = problem(asking(f"{head} HTTP/1.1"), 404, "unknown-pipeline")
+    assert told["detail"] == "no pipeline is named 'cuont'; did you mean 'count'?"
+
+
+@pytest.mark.parametrize("path", ["/", "/v2", "/v1/pipelines/", "/static/x.js"])
+def test_an_unknown_path_is_told_what_there_is(path: str) -> None:
+    told = problem(asking(f"GET {path} HTTP/1.1"), 404, "not-found")
+    assert "GET /v1/pipelines tells what is served" in told["detail"]
+
+
+def test_a_wrong_method_is_told_the_right_ones() -> None:
+    reply = asking("DELETE /v1/pipelines/count/runs HTTP/1.1")
+    problem(reply, 405, "method-not-allowed")
+    assert reply.headers["allow"] == "get, head, options, post"
+
+
+def test_a_body_that_is_not_json_is_told() -> None:
+    problem(asking(f"{RUNS}\n{JSON}", b"{'inputs'}"), 400, "bad-body")
+
+
+def test_a_wrong_input_is_told_with_its_field() -> None:
+    told = problem(posting("count", {"count": "ten"}), 422, "bad-inputs")
+    assert told["field"] == "count"
+    assert told["errors"][0]["pointer"] == "#/inputs/count"
+
+
+def test_an_input_that_only_the_engine_refuses_is_told_with_its_field(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What JSON cannot say, the pipeline's own annotations may."""
+    monkeypatch.setattr("orchestra.server.inputs._convert", lambda values, *_, **__: values[0])
+    told = problem(posting("count", {"count": "ten"}), 422, "bad-inputs")
+    assert told["field"] == "count"
+
+
+def test_a_body_of_another_type_is_refused() -> None:
+    problem(asking(RUNS, b"count=3"), 415, "bad-media-type")
+
+
+def test_a_form_that_cannot_be_given_is_refused() -> None:
+    problem(
+        asking("GET /v1/pipelines/count/runs HTTP/1.1\nAccept: text/html"), 406, "not-acceptable"
+    )
+
+
+@pytest.mark.parametrize("size", [1001, 5_000_000])
+def test_a_body_that_is_too_large_is_refused(size: int) -> None:
+    settings = Settings(body_limit_bytes=1000)
+    told = problem(asking(f"{RUNS}\n{JSON}", b" " * size, settings=settings), 413, "body-too-large")
+    assert told["detail"] == "the body is larger than 1000 bytes"
+
+
+def test_a_large_body_is_refused_also_when_its_size_is_not_announced() -> None:
+    async def main() -> Reply:
+        async with served(Settings(body_limit_bytes=1000)) as (house, _):
+            client = await house.connect()
+            await client.send(f"{RUNS}\n{JSON}\nTransfer-Encoding: chunked")
+            await client.stream.send_all(b"7d0\r\n" + b" " * 2000 + b"\r\n")
+            return await client.reply()
+
+    problem(trio.run(main), 413, "body-too-large")
+
+
+def test_a_body_that_does_not_come_is_not_waited_for() -> None:
+    async def main() -> Reply:
+        async with served(Settings(body_timeout_s=0.05)) as (house, _):
+            client = await house.connect()
+            await client.send(f"{RUNS}\n{JSON}\nContent-Length: 100")
+            return await client.reply()
+
+    problem(trio.run(main), 408, "request-timeout")
+
+
+def test_what_nobody_expected_is_logged_and_told_without_a_word_of_it(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def explode(*_: object) -> None:
+        raise RuntimeError("the cellar is on fire")
+
+    monkeypatch.setattr("orchestra.server.runs.read", explode)
+    reply = asking("GET /v1/pipelines/count/runs HTTP/1.1")
+    problem(reply, 500, "internal-server-error")
+    assert b"cellar" not in reply.body
+    (record,) = [record for record in caplog.records if record.levelno == logging.ERROR]
+    assert record.message == "a request failed: GET /v1/pipelines/count/runs"
+    assert "the cellar is on fire" in caplog.text
+
+
+def test_a_websocket_is_refused_politely() -> None:
+    reply = asking(
+        """GET /v1/pipelines HTTP/1.1
+        Connection: Upgrade
+        Upgrade: websocket
+        Sec-WebSocket-Version: 13
+        Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ=="""
+    )
+    assert reply.status in (400, 404)
+    assert b"<" not in reply.body
+
+
+def test_options_are_told_without_a_page() -> None:
+    reply = asking("OPTIONS /v1/pipelines/count/runs HTTP/1.1")
+    assert reply.status == 200
+    assert "html" not in reply.headers["content-type"]
+
+
+def test_every_answer_is_json() -> None:
+    """A problem can always be decoded: there is no page in HTML anywhere."""
+    heads = ["GET /%00", "GET /v1/pipelines/%ff", "PUT /", "GET /?%zz", "GET /v1/pipelines/a%2Fb"]
+    for head in heads:
+        assert msgspec.json.decode(asking(f"{head} HTTP/1.1").body)
+
+
+def test_a_pipeline_whose_input_json_cannot_give_is_not_served() -> None:
+    async def main() -> None:
+        async with open_engine() as engine:
+            create_app(engine, {"unservable": unservable})
+
+    with pytest.raises(
+        ServeError, match="pipeline 'unservable' cannot be served: its input `each: "
+    ):
+        trio.run(main)

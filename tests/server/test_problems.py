@@ -1,0 +1,176 @@
+"""Problems: RFC 9457 with a stable type, and nothing in them that is nobody's business."""
+
+from __future__ import annotations
+
+import attrs
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from orchestra.errors import OrchestraError
+from orchestra.events import (
+    ArmFailed,
+    Delta,
+    Event,
+    RunCancelled,
+    RunFailed,
+    StepFailed,
+)
+from orchestra.server import problems
+from orchestra.server.problems import Fault, Problem, failed_run, fit_for_clients
+
+SECRET = "sk-123 in /home/me/steps.py"
+
+
+def decoded(problem: Problem) -> dict[str, object]:
+    return msgspec.json.decode(problem.encode(), type=dict[str, object])
+
+
+def test_a_problem_is_told_in_the_words_of_rfc_9457() -> None:
+    assert decoded(Problem(404, "gone", "It is gone.", "the cat ate it")) == {
+        "type": "urn:problem-type:orchestra:gone",
+        "title": "It is gone.",
+        "status": 404,
+        "detail": "the cat ate it",
+    }
+
+
+def test_the_fields_it_is_about_are_named() -> None:
+    faults = [Fault("top", "#/inputs/top", "no int"), Fault("x", "#/inputs/x", "unknown")]
+    told = decoded(problems.bad_inputs(faults))
+    assert told["status"] == 422
+    assert told["field"] == "top"
+    assert told["detail"] == "no int; unknown"
+    assert told["errors"] == [
+        {"pointer": "#/inputs/top", "detail": "no int"},
+        {"pointer": "#/inputs/x", "detail": "unknown"},
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "detail"),
+    [
+        ("anwser", "no pipeline is named 'anwser'; did you mean 'answer'?"),
+        ("zebra", "no pipeline is named 'zebra'; served here: answer, count"),
+    ],
+)
+def test_an_unknown_pipeline_is_told_with_those_there_are(name: str, detail: str) -> None:
+    problem = problems.unknown_pipeline(name, ["count", "answer"])
+    assert (problem.status, problem.detail) == (404, detail)
+
+
+def test_a_server_without_pipelines_says_so() -> None:
+    assert problems.unknown_pipeline("x", []).detail.endswith("served here: none")
+
+
+@given(st.text(min_size=300))
+def test_what_a_client_sent_is_told_back_in_part(text: str) -> None:
+    said = [
+        problems.unknown_pipeline(text, ["answer"]),
+        problems.bad_media_type(text),
+        problems.not_acceptable(text, ["application/json"]),
+        problems.not_found(text),
+    ]
+    assert all(len(problem.detail) < 200 * len(repr("\U0001ffff")) for problem in said)
+
+
+def test_a_body_without_a_type_is_told_what_to_say() -> None:
+    detail = problems.bad_media_type("").detail
+    assert detail == "the body is of no type; send `Content-Type: application/json`"
+
+
+def test_a_full_server_says_when_to_come_back() -> None:
+    assert dict(problems.too_busy("full").headers) == {"Retry-After": "1"}
+
+
+# --- failed runs -------------------------------------------------------------------------------
+
+
+def failed(error: str, message: str = "no", where: str | None = None) -> RunFailed:
+    return RunFailed(9, 1.0, error, message, "cite", where)
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [
+        ("DeadlineError", 504),
+        ("ModelError", 502),
+        ("TruncatedStreamError", 502),
+        ("LimitExceededError", 500),
+        ("EdgeTypeError", 500),
+        ("ValueError", 500),
+    ],
+)
+def test_the_status_tells_whose_fault_it_was(error: str, status: int) -> None:
+    assert failed_run("r1", failed(error)).status == status
+
+
+def test_a_failed_run_names_the_step_and_the_run() -> None:
+    told = decoded(failed_run("r1", failed("ModelError", "refused", "steps.py:3")))
+    assert told["detail"] == "ModelError: refused"
+    assert {key: told[key] for key in ("run_id", "error", "step", "where")} == {
+        "run_id": "r1",
+        "error": "ModelError",
+        "step": "cite",
+        "where": "steps.py:3",
+    }
+
+
+def test_what_is_not_known_of_a_failure_is_left_out() -> None:
+    told = decoded(failed_run("r1", RunFailed(9, 1.0, "DeadlineError", "late")))
+    assert "step" not in told
+    assert "where" not in told
+
+
+def test_a_cancelled_run_may_be_asked_for_again() -> None:
+    problem = failed_run("r1", RunCancelled(9, 1.0, "the server was stopped"))
+    assert problem.status == 503
+    assert decoded(problem)["run_id"] == "r1"
+    assert problem.detail == "the run was cancelled: the server was stopped"
+
+
+# --- what is nobody's business -----------------------------------------------------------------
+
+FAILURES: list[RunFailed | StepFailed | ArmFailed] = [
+    RunFailed(9, 1.0, "KeyError", SECRET, "cite", SECRET),
+    StepFailed(9, 1.0, "cite", "KeyError", SECRET, SECRET),
+    ArmFailed(9, 1.0, "race", "1:cite", "KeyError", SECRET),
+]
+
+
+@pytest.mark.parametrize("event", FAILURES)
+def test_the_message_of_a_foreign_exception_and_its_line_stay_here(event: Event) -> None:
+    fit = fit_for_clients(event, debug=False)
+    assert SECRET not in repr(fit)
+    assert "KeyError" in repr(fit)
+    assert (fit.seq, fit.at_s) == (event.seq, event.at_s)
+
+
+@pytest.mark.parametrize("event", FAILURES)
+@pytest.mark.parametrize("error", ["ModelError", "TruncatedStreamError"])
+def test_what_orchestra_says_itself_is_told(
+    event: RunFailed | StepFailed | ArmFailed, error: str
+) -> None:
+    fit = fit_for_clients(attrs.evolve(event, error=error, message="cut"), debug=False)
+    assert isinstance(fit, RunFailed | StepFailed | ArmFailed)
+    assert fit.message == "cut"
+    assert SECRET not in repr(fit)
+
+
+@pytest.mark.parametrize("event", FAILURES)
+def test_at_a_desk_everything_is_told(event: Event) -> None:
+    assert fit_for_clients(event, debug=True) is event
+
+
+def test_what_is_no_failure_passes_untouched() -> None:
+    event = Delta(1, 0.0, "chunk")
+    assert fit_for_clients(event, debug=False) is event
+
+
+def test_a_users_error_in_our_tree_counts_as_ours() -> None:
+    class TooSourError(OrchestraError):
+        """Somebody's own."""
+
+    event = failed(TooSourError.__name__, "too sour")
+    assert fit_for_clients(event, debug=False) == event

@@ -1,0 +1,72 @@
+"""In CI nothing is skipped in silence."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+CONFTEST = Path(__file__).with_name("conftest.py")
+TESTS = """
+import pytest
+
+@pytest.mark.skip(reason="not today")
+def test_marked(): ...
+
+def test_from_within(): pytest.skip("not today")
+
+@pytest.mark.may_skip("needs Python 3.99")
+@pytest.mark.skip(reason="not today")
+def test_excused(): ...
+
+@pytest.mark.may_skip()
+@pytest.mark.skip(reason="not today")
+def test_excused_without_a_reason(): ...
+
+@pytest.mark.xfail
+def test_expected_to_fail(): assert False
+
+def test_right(): ...
+"""
+
+
+def outcomes(folder: Path, *, ci: str) -> dict[str, str]:
+    """What pytest says of each test, by its name, and of a file that skips itself."""
+    (folder / "conftest.py").write_text(CONFTEST.read_text("utf-8"), "utf-8")
+    (folder / "test_a.py").write_text(TESTS, "utf-8")
+    (folder / "test_b.py").write_text("import pytest\npytest.importorskip('nothing')", "utf-8")
+    (folder / "pytest.ini").write_text("[pytest]\nmarkers = may_skip\n", "utf-8")
+    command = [sys.executable, "-m", "pytest", "-rA", "-p", "no:cacheprovider"]
+    command += ["--no-fold-skipped", "--continue-on-collection-errors"]
+    environment = {**os.environ, "CI": ci, "PYTEST_ADDOPTS": ""}
+    done = subprocess.run(
+        command, cwd=folder, env=environment, capture_output=True, text=True, check=False
+    )
+    lines = re.findall(r"^([A-Z]+) +(?:\[1\] )?(\S+)", done.stdout, re.MULTILINE)
+    return {re.sub(r".*::test_|:\d+:$", "", where): word for word, where in lines}
+
+
+def test_at_home_a_skip_is_a_skip(tmp_path: Path) -> None:
+    assert outcomes(tmp_path, ci="") == {
+        "marked": "SKIPPED",
+        "from_within": "SKIPPED",
+        "excused": "SKIPPED",
+        "excused_without_a_reason": "SKIPPED",
+        "expected_to_fail": "XFAIL",
+        "right": "PASSED",
+        "test_b.py": "SKIPPED",
+    }
+
+
+def test_in_ci_a_skip_is_a_failure_unless_it_is_excused_with_a_reason(tmp_path: Path) -> None:
+    assert outcomes(tmp_path, ci="true") == {
+        "marked": "ERROR",
+        "from_within": "FAILED",
+        "excused": "SKIPPED",
+        "excused_without_a_reason": "ERROR",
+        "expected_to_fail": "XFAIL",
+        "right": "PASSED",
+        "test_b.py": "ERROR",
+    }
