@@ -38,10 +38,9 @@ class Peer:
     """With `{every_s}`, the seconds from one event to the next."""
 
 
-_PIPELINES = "benchmarks.servers.pipelines"
 PEERS: Mapping[str, Peer] = {
     "orchestra": Peer(
-        ("-m", "benchmarks.servers.ours"),
+        ("-m", "orchestra", "serve", "benchmarks.servers.pipelines:ticks", "--port", "0"),
         "/v1/pipelines/ticks/runs?every_s={every_s}",
     ),
     "trio+h11": Peer(("-m", "benchmarks.servers.bare"), "/events?every_s={every_s}"),

@@ -54,6 +54,7 @@ BAD: list[tuple[Rule, str, str]] = [
     (tidy.channels, "orchestra/a.py", "trio.open_memory_channel[int](float('inf'))"),
     (tidy.channels, "orchestra/a.py", "open_memory_channel(max_buffer_size=inf)"),
     (tidy.channels, "orchestra/a.py", "open_memory_channel(number)"),
+    (tidy.channels, "orchestra/a.py", "open_memory_channel(None)"),
     (tidy.prints, "orchestra/graph/a.py", "print(1)"),
     (tidy.sleeps, "tests/test_a.py", "time.sleep(1)"),
     (tidy.sleeps, "tests/test_a.py", "async def f():\n await trio.sleep(1)"),

@@ -124,7 +124,7 @@ def _import(name: str) -> ModuleType:
 
 def _import_file(path: Path) -> ModuleType:
     if not path.is_file():
-        hint = _hint(str(path), [str(each) for each in _modules(path.parent)])
+        hint = _hint(str(path), map(str, path.parent.glob("*.py")))
         raise CommandError(f"there is no file {str(path)!r}{hint}", code=MISUSED)
     here, resolved = Path.cwd().resolve(), path.resolve()
     if resolved.is_relative_to(here):
@@ -155,7 +155,7 @@ def _run_file(path: Path) -> ModuleType:
 def _is_missing(error: BaseException, name: str) -> bool:
     """Whether it is the named module that is missing, and not one that it imports."""
     if not isinstance(error, ModuleNotFoundError) or error.name is None:
-        return isinstance(error, ValueError | TypeError) and not name.strip(".")
+        return isinstance(error, ValueError | TypeError) and name.partition(".")[0] == ""
     return f"{name}.".startswith(f"{error.name}.")
 
 

@@ -6,9 +6,13 @@ from pathlib import Path
 from typing import Annotated, TypeAlias
 
 from cyclopts import Parameter
+from cyclopts.validators import Number
 
 Flag: TypeAlias = Annotated[bool, Parameter(show_default=False)]
 """Off, unless it is said: which its help need not mention."""
+
+Port: TypeAlias = Annotated[int, Parameter(validator=Number(gte=0, lt=2**16))]
+Seconds: TypeAlias = Annotated[float, Parameter(validator=Number(gt=0))]
 
 DATA = Path(".orchestra")
 """Where a deployment without a configuration keeps its stores."""

@@ -10,7 +10,7 @@ from pathlib import Path
 from orchestra.cli import terminal
 from orchestra.cli.failures import MISUSED, CommandError
 from orchestra.cli.loading import AnyPipeline, chosen, extra, load_all
-from orchestra.cli.parameters import DATA, Flag
+from orchestra.cli.parameters import DATA, Flag, Port, Seconds
 
 LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 
@@ -18,8 +18,8 @@ LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 def serve(
     *targets: str,
     host: str = "127.0.0.1",
-    port: int = 8000,
-    drain_s: float = 10,
+    port: Port = 8000,
+    drain_s: Seconds = 10,
     data: Path = DATA,
     debug: Flag = False,
 ) -> int:
@@ -50,10 +50,7 @@ def serve(
     with extra("server"):
         from orchestra.server.serve import serve as serve_http
         from orchestra.server.settings import Settings
-    try:
-        settings = Settings(drain_s=drain_s, debug=debug)
-    except ValueError as error:
-        raise CommandError(f"--drain-s {drain_s:g}: {error}", code=MISUSED) from error
+    settings = Settings(drain_s=drain_s, debug=debug)
     logging.basicConfig(level=logging.INFO, format=LOG_FORMAT)
     told = partial(_tell, pipelines)
     with default_bindings(data) as bindings:

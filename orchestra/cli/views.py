@@ -6,7 +6,7 @@ progress goes to standard error, and never into the middle of what is being said
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Protocol, TypeAlias
 
 import msgspec
@@ -55,7 +55,8 @@ class Words:
         self._quiet = quiet
         self._visible = visible
         self._dim = dim
-        self._said = 0
+        self._chunks = 0
+        self._size = 0
         self._open_line = False
         self._held: list[str] = []
 
@@ -65,36 +66,35 @@ class Words:
 
     def _one(self, event: Event) -> Iterator[Write]:
         if isinstance(event, Delta):
-            self._said += len(event.chunk) if isinstance(event.chunk, str | bytes) else 1
-            yield OUT, self._spelled(event.chunk)
+            yield OUT, self._say(event.chunk)
         elif isinstance(event, Snapshot):
-            yield OUT, self._caught_up(event.output)
+            yield OUT, self._catch_up(event.output)
         elif isinstance(event, RunFinished) and not self._streams:
             yield OUT, whole(event.result, self._visible)
         if isinstance(event, TERMINAL) and self._open_line:
             yield OUT, b"\n"
         if not self._quiet and (line := progress(event)):
             self._held.append(line)
-        if isinstance(event, TERMINAL) or not self._said:
+        if isinstance(event, TERMINAL) or not self._chunks:
             yield ERR, "".join(self._dim(line) + "\n" for line in self._held).encode()
             self._held.clear()
 
-    def _spelled(self, chunk: Any) -> bytes:
+    def _say(self, chunk: Any) -> bytes:
+        self._chunks += 1
+        if not isinstance(chunk, str | bytes):
+            return msgspec.json.encode(chunk, enc_hook=plain) + b"\n"
+        self._size += len(chunk)
         if isinstance(chunk, bytes):
             return chunk
-        if not isinstance(chunk, str):
-            return msgspec.json.encode(chunk, enc_hook=repr) + b"\n"
         if chunk:
             self._open_line = not chunk.endswith("\n")
         return self._visible(chunk).encode("utf-8", "replace")
 
-    def _caught_up(self, output: Any) -> bytes:
-        """What a snapshot holds beyond what was said: the run was faster than its reader."""
-        missed = output[self._said :]
-        self._said = len(output)
-        if isinstance(missed, str | bytes):
-            return self._spelled(missed)
-        return b"".join(map(self._spelled, missed))
+    def _catch_up(self, output: Any) -> bytes:
+        """Say what a snapshot holds beyond what was said: the run was faster than its reader."""
+        if isinstance(output, str | bytes):
+            return self._say(output[self._size :])
+        return b"".join(map(self._say, output[self._chunks :]))
 
 
 class Lines:
@@ -128,7 +128,7 @@ class Result:
             "timings_s": event.timings_s,
             "usage": event.usage,
         }
-        return msgspec.json.encode(result, enc_hook=repr) + b"\n"
+        return msgspec.json.encode(result, enc_hook=plain) + b"\n"
 
 
 def progress(event: Event) -> str | None:
@@ -161,7 +161,12 @@ def whole(result: Any, visible: Callable[[str], str] = str) -> bytes:
         return result
     if isinstance(result, str):
         return visible(result.removesuffix("\n")).encode("utf-8", "replace") + b"\n"
-    return msgspec.json.format(msgspec.json.encode(result, enc_hook=repr), indent=2) + b"\n"
+    return msgspec.json.format(msgspec.json.encode(result, enc_hook=plain), indent=2) + b"\n"
+
+
+def plain(value: object) -> object:
+    """What msgspec does not know, in JSON: a mapping of any kind as an object, the rest as text."""
+    return dict(value) if isinstance(value, Mapping) else repr(value)
 
 
 def joined(writes: Iterable[Write]) -> list[Write]:

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
+from orchestra.compiler.check_edges import edge_problems, missing_part
+from orchestra.compiler.check_nodes import node_problems
+from orchestra.compiler.regions import Regions, divide
+from orchestra.compiler.starvation import starved
 from orchestra.errors import Problem
 from orchestra.graph.annotations import MISSING, Fit, chunk_of, compare, spell
-from orchestra.compiler.check_edges import edge_problems
-from orchestra.compiler.check_nodes import node_problems
-from orchestra.graph.gather import gather
-from orchestra.graph.nodes import Call, Constant, Each, EachItem, Input, Node, type_of
+from orchestra.graph.gather import Gathering
+from orchestra.graph.nodes import Call, Constant, Each, EachItem, Input, Node, type_of, wires_in
 from orchestra.graph.pipelines import Pipeline
-from orchestra.compiler.regions import Region, Regions, divide
-from orchestra.compiler.starvation import starved
-from orchestra.graph.wires import node_of, path_of, spelled
+from orchestra.graph.wires import node_of, spelled
 
 
 def check(pipeline: Pipeline[..., object]) -> tuple[Problem, ...]:
@@ -33,26 +33,35 @@ def check(pipeline: Pipeline[..., object]) -> tuple[Problem, ...]:
     found += [(len(pipeline.nodes), problem) for problem in _output(pipeline)]
     if not found:  # the ways of streams are only clear in a graph that is otherwise right
         found = [(node.origin.number, problem) for node, problem in starved(regions)]
-    return tuple(problem for _, problem in sorted(found, key=lambda pair: pair[0]))
+    in_order = (problem for _, problem in sorted(found, key=lambda pair: pair[0]))
+    return tuple(dict.fromkeys(in_order))  # a pipeline inlined twice has its problems once
 
 
 def _unused(pipeline: Pipeline[..., object], regions: Regions) -> Iterator[tuple[Node, Problem]]:
-    """Inputs and calls that the result does not need; of a chain of calls the last."""
-    used = set(regions.order)
-    read = {node_of(edge.wire) for node in pipeline.nodes for edge in node.edges}
-    read |= {node_of(node.items) for node in pipeline.nodes if isinstance(node, EachItem)}
+    """Inputs that nothing reads, and calls that the result does not need: of a chain the last."""
+    used = set(regions.order) | set(_read(pipeline.nodes))
     for node in pipeline.nodes:
-        if node in used or isinstance(node, Constant | EachItem):
+        if node in used or isinstance(node, Constant | EachItem | Gathering):
             continue
         where = node.origin.where
         if isinstance(node, Input):
             fix = f"use it, or remove it from `def {pipeline.function.__name__}(...)`"
             message = f"input {node.name!r} of pipeline {pipeline.name!r} is not used"
             yield node, Problem("unused-input", where, message, fix)
-        elif node not in read and not (isinstance(node, Call) and node.step is gather):
+        else:
             message = f"the result of {node.spelled} is not used, so it would never run"
             fix = "pass it to a step that the returned wire needs, or remove the call"
             yield node, Problem("unused-step", where, message, fix)
+
+
+def _read(nodes: Iterable[Node]) -> Iterator[Node]:
+    """The nodes that others read, or would if they were called rightly."""
+    for node in nodes:
+        yield from (node_of(edge.wire) for edge in node.edges)
+        if isinstance(node, Call):
+            yield from (node_of(wire) for value in node.stray for wire, _ in wires_in(value))
+        elif isinstance(node, EachItem):
+            yield node_of(node.items)
 
 
 def _misplaced(regions: Regions) -> Iterator[tuple[Node, Problem]]:
@@ -69,34 +78,29 @@ def _misplaced(regions: Regions) -> Iterator[tuple[Node, Problem]]:
             if chunk_of(type_of(edge.wire)) is None:
                 continue
             here = regions.home[node] if edge.arm is None else regions.owned[node][edge.arm]
-            if _through_a_body(here, regions.home[node_of(edge.wire)]):
+            if any(True for _ in here.bodies_below(regions.home[node_of(edge.wire)])):
                 name = spelled(edge.wire)
                 message = f"{edge.into} reads the stream {name} once for each item"
                 fix = f"collect({name}) outside the body"
                 yield node, Problem("stream-into-body", node.origin.where, message, fix)
 
 
-def _through_a_body(inner: Region, outer: Region) -> bool:
-    """Whether a body lies between two regions, the inner in the outer."""
-    region: Region | None = inner
-    while region is not None and region is not outer:
-        if region.is_body:
-            return True
-        region = region.parent
-    return False
-
-
 def _output(pipeline: Pipeline[..., object]) -> Iterator[Problem]:
-    kind = type_of(pipeline.output)
-    if pipeline.returns is MISSING or kind is MISSING:
+    output = pipeline.output
+    missing = missing_part(output, node_of(output).origin.where)
+    if missing is not None:
+        yield missing
         return
-    if chunk_of(kind) is not None and path_of(pipeline.output):
-        return  # reported as a part of a stream
-    if compare(kind, pipeline.returns) is Fit.CANNOT:
-        yield Problem(
-            "type-clash",
-            pipeline.where,
-            f"pipeline {pipeline.name!r} returns {spelled(pipeline.output)}, which is "
-            f"{spell(kind)}, but is annotated {spell(pipeline.returns)}",
-            f"annotate it `-> {spell(kind)}`",
-        )
+    kind, promised = type_of(output), pipeline.returns
+    if promised is MISSING or compare(kind, promised) is not Fit.CANNOT:
+        return
+    fix = f"annotate it `-> {spell(kind)}`"
+    if chunk_of(kind) is not None and chunk_of(promised) is None:
+        fix += f", or return collect({spelled(output)})"
+    yield Problem(
+        "type-clash",
+        pipeline.where,
+        f"pipeline {pipeline.name!r} returns {spelled(output)}, which is {spell(kind)}, but is "
+        f"annotated `-> {spell(promised)}`",
+        fix,
+    )

@@ -4,19 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from orchestra.compiler.check_arguments import argument_problems
 from orchestra.errors import Problem
-from orchestra.graph.annotations import MISSING, Fit, accepts, chunk_of, compare, spell
-from orchestra.graph.nodes import Call, Choice, Collect, Each, Edge, Node, type_of, wires_in
+from orchestra.graph.annotations import MISSING, Fit, chunk_of, compare, spell
+from orchestra.graph.nodes import Call, Choice, Collect, Each, Edge, Node, type_of
 from orchestra.graph.wires import Wire, node_of, path_of, spelled
-
-_CONTAINERS = {"list": list[object], "tuple": tuple[object, ...], "dict": dict[object, object]}
 
 
 def edge_problems(node: Node) -> Iterator[Problem]:
     """The problems of the wires into a node, and of the plain values passed to it."""
     where = node.origin.where
     for edge in node.edges:
-        missing = _missing_part(edge.wire, where)
+        missing = missing_part(edge.wire, where)
         if missing is not None:
             yield missing
         elif isinstance(node, Collect):
@@ -24,12 +23,12 @@ def edge_problems(node: Node) -> Iterator[Problem]:
         elif edge.arm is None and not isinstance(node, Each):
             yield from _clash(edge, where)
     if isinstance(node, Call):
-        yield from _arguments(node, where)
+        yield from argument_problems(node)
     elif isinstance(node, Choice):
         yield from _mixed(node, where)
 
 
-def _missing_part(wire: Wire, where: str) -> Problem | None:
+def missing_part(wire: Wire, where: str) -> Problem | None:
     """A path on a wire that its type cannot have."""
     kind = node_of(wire).returns
     if chunk_of(kind) is not None and path_of(wire):
@@ -67,34 +66,13 @@ def _clash(edge: Edge, where: str) -> Iterator[Problem]:
         yield Problem("stream-into-value", where, f"{ends}, which is the whole value", fix)
     elif wants_stream and not streams:
         fix = "pass the result of a step that is an async generator, or take the value whole"
+        if isinstance(source := node_of(edge.wire), Collect):
+            fix = f"pass {spelled(source.source)} itself, not collected"
         yield Problem("value-into-stream", where, f"{ends}, which are chunks", fix)
     elif compare(kind, edge.expects) is Fit.CANNOT:
         origin = node_of(edge.wire).origin.where
         fix = f"convert it in a step between them; {name} is defined at {origin}"
         yield Problem("type-clash", where, ends, fix)
-
-
-def _arguments(node: Call, where: str) -> Iterator[Problem]:
-    """Plain values, and the containers around wires, against the parameters' annotations."""
-    for name, argument in node.arguments.items():
-        expects = node.step.expects[name]
-        into = f"{node.label}({name}=...)"
-        if isinstance(argument, Wire):
-            continue
-        if any(True for _ in wires_in(argument)):
-            kind = type(argument).__name__
-            if compare(_CONTAINERS[kind], expects) is Fit.CANNOT:
-                message = f"{into} takes {spell(expects)}, and is given a {kind}"
-                fix = f"pass what {node.label} takes, or change its annotation"
-                yield Problem("type-clash", where, message, fix)
-        elif chunk_of(expects) is not None:
-            message = f"{into} takes {spell(expects)}, and is given {argument!r}"
-            fix = "pass the result of a step that is an async generator"
-            yield Problem("value-into-stream", where, message, fix)
-        elif not accepts(expects, argument):
-            message = f"{into} takes {spell(expects)}, and is given {argument!r}"
-            fix = f"pass {spell(expects)}; the step is defined at {node.step.where}"
-            yield Problem("type-clash", where, message, fix)
 
 
 def _mixed(node: Choice, where: str) -> Iterator[Problem]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Literal, get_args, get_origin
 
+from orchestra.compiler.check_arguments import hidden_problem, hidden_wire
 from orchestra.errors import Problem
 from orchestra.graph.annotations import (
     MISSING,
@@ -16,7 +17,7 @@ from orchestra.graph.annotations import (
     spell,
     yielded,
 )
-from orchestra.graph.nodes import Call, Each, Input, Node, Route, type_of
+from orchestra.graph.nodes import Call, Constant, Each, Input, Node, Route, type_of
 from orchestra.graph.steps import Kind, Step
 from orchestra.graph.wires import spelled
 from orchestra.values import Label
@@ -27,7 +28,7 @@ def node_problems(node: Node) -> Iterator[Problem]:
     match node:
         case Call():
             yield from node.faults
-            yield from _generator(node.step, node.origin.where)
+            yield from _generator(node.step)
             yield from _policy(node)
         case Each():
             yield from _each(node)
@@ -35,6 +36,11 @@ def node_problems(node: Node) -> Iterator[Problem]:
             yield from _route(node)
         case Input():
             yield from _default(node)
+        case Constant():
+            hidden = hidden_wire(node.value)
+            if hidden is not None:
+                place = "the pipeline"
+                yield hidden_problem(place, node.value, hidden, node.origin.where)
 
 
 def _default(node: Input) -> Iterator[Problem]:
@@ -44,17 +50,17 @@ def _default(node: Input) -> Iterator[Problem]:
         yield Problem("type-clash", node.origin.where, message, fix)
 
 
-def _generator(step: Step[..., object], where: str) -> Iterator[Problem]:
+def _generator(step: Step[..., object]) -> Iterator[Problem]:
     """A function annotated as a generator that never yields, and the other way round."""
     returns = step.annotated_return
     if step.kind is Kind.STREAM and returns is not MISSING and yielded(returns) is None:
         message = f"step {step.name!r} yields chunks, but is annotated `-> {spell(returns)}`"
-        fix = f"annotate it `-> AsyncIterator[{spell(returns)}]`, at {step.where}"
-        yield Problem("generator-annotation", where, message, fix)
+        fix = f"annotate it `-> AsyncIterator[{spell(returns)}]`"
+        yield Problem("generator-annotation", step.where, message, fix)
     if step.kind is not Kind.STREAM and yielded(returns) is not None:
         message = f"step {step.name!r} is annotated `-> {spell(returns)}`, but has no `yield`"
-        fix = f"yield its chunks, or annotate the value it returns, at {step.where}"
-        yield Problem("no-yield", where, message, fix)
+        fix = "yield its chunks, or annotate the value that it returns"
+        yield Problem("no-yield", step.where, message, fix)
 
 
 def _policy(node: Call) -> Iterator[Problem]:
@@ -73,12 +79,14 @@ def _policy(node: Call) -> Iterator[Problem]:
 
 def _each(node: Each) -> Iterator[Problem]:
     where = node.origin.where
-    if node.at_once is None:
+    at_once: object = node.at_once  # a wire, for all that is known at run time
+    if at_once is None:
         fix = "say how many may run at once: each(items, body, at_once=8)"
         yield Problem("missing-bound", where, "each(...) is called without `at_once`", fix)
-    elif node.at_once < 1:
-        message = f"each(at_once={node.at_once}): it is a number of items, 1 or more"
-        yield Problem("bad-bound", where, message, "each(items, body, at_once=8)")
+    elif not isinstance(at_once, int) or at_once < 1:
+        message = f"each(at_once={at_once!r}): it is a number of items, 1 or more"
+        fix = "write it as a number: each(items, body, at_once=8)"
+        yield Problem("bad-bound", where, message, fix)
     items = type_of(node.items)
     if chunk_of(items) is None and items is not MISSING and element(items) is MISSING:
         message = f"each(items): {spelled(node.items)} is {spell(items)}, which has no items"

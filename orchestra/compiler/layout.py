@@ -7,7 +7,6 @@ from collections.abc import Iterator
 
 import attrs
 
-from orchestra.graph.annotations import MISSING, Fit, chunk_of, compare, element, item
 from orchestra.compiler.blocks import (
     Block,
     Nested,
@@ -17,6 +16,9 @@ from orchestra.compiler.blocks import (
     Template,
     sources_in,
 )
+from orchestra.compiler.naming import FILLED, names_of, nodes_of
+from orchestra.compiler.regions import Region, Regions
+from orchestra.graph.annotations import MISSING, Fit, chunk_of, compare
 from orchestra.graph.nodes import (
     Call,
     Collect,
@@ -26,14 +28,12 @@ from orchestra.graph.nodes import (
     Input,
     Node,
     Route,
+    parts_in,
     type_of,
     wires_in,
 )
-from orchestra.compiler.regions import Region, Regions
 from orchestra.graph.steps import Kind
 from orchestra.graph.wires import Wire, node_of, path_of, spelled
-
-_FILLED = (Input, Constant, EachItem)
 
 
 def lay_out(regions: Regions, returns: object) -> Block:
@@ -51,16 +51,13 @@ class _Layout:
     def __init__(self, regions: Regions, top: Region, returns: object) -> None:
         self.regions = regions
         self.returns = returns
-        self.listed = list(_in_block(top, regions))
-        nodes = sorted(
-            (node for region in self.listed for node in region.nodes),
-            key=lambda node: node.origin.number,
-        )
-        self.nodes = [node for node in nodes if not isinstance(node, _FILLED)]
+        self.listed = {region: n for n, region in enumerate(regions.together(top))}
+        nodes = nodes_of(self.listed)
+        self.nodes = [node for node in nodes if not isinstance(node, FILLED)]
         self.slots = {node: slot for slot, node in enumerate(nodes)}
         self.size = len(nodes)
         self.imported: dict[Node, int] = {}
-        self.names = _names(self.nodes)
+        self.names = names_of(self.nodes)
         self.values: dict[int, list[int]] = defaultdict(list)
         self.lanes: dict[int, list[int]] = defaultdict(list)
         self.waits: Counter[int] = Counter()
@@ -77,13 +74,13 @@ class _Layout:
                 name=self.names[node],
                 where=node.origin.where,
                 node=node,
-                region=self._index(self.regions.home[node]),
+                region=self.listed[self.regions.home[node]],
                 values=tuple(self.values[slot]),
                 lanes=tuple(self.lanes[slot]),
                 constants=constants,
                 sources=sources,
                 nested=nested,
-                regions=tuple(self._index(region) for region in owned),
+                regions=tuple(self.listed[region] for region in owned),
                 plain=isinstance(node, Call) and node.step.kind is Kind.PLAIN,
                 chunk=chunk_of(node.returns),
                 lane_reads=_lane_reads(sources, nested),
@@ -110,7 +107,7 @@ class _Layout:
         return slot
 
     def _filled_by_operation(self, node: Node) -> bool:
-        return node in self.slots and not isinstance(node, _FILLED)
+        return node in self.slots and not isinstance(node, FILLED)
 
     def _source(self, wire: Wire, expects: object, into: str, reader: int) -> Source:
         node = node_of(wire)
@@ -172,18 +169,10 @@ class _Layout:
             return self._source(argument, expects, into, slot)
         if not any(True for _ in wires_in(argument)):
             return argument
-        if isinstance(argument, dict):
-            pairs = [(key, part, item(expects, key)) for key, part in argument.items()]
-        else:
-            assert isinstance(argument, list | tuple), "wires_in looks into nothing else"
-            fixed = type(argument) is tuple
-            pairs = [
-                (n, part, item(expects, n) if fixed else element(expects))
-                for n, part in enumerate(argument)
-            ]
+        parts = parts_in(argument, expects)
         return Nested(
             type(argument),
-            tuple((key, self._template(part, kind, into, slot)) for key, part, kind in pairs),
+            tuple((key, self._template(part, wanted, into, slot)) for key, part, wanted in parts),
         )
 
     def _body(self, node: Node) -> tuple[Block] | None:
@@ -208,13 +197,9 @@ class _Layout:
         self.waits[outlet] += 1
         expects = self.returns if region.owner is None else object
         source = self._source(region.outlet, expects, "the result", outlet)
-        members = [self.slots[node] for node in region.nodes if not isinstance(node, _FILLED)]
-        inside = None if region is self.listed[0] else self._index(region.parent)
+        members = [self.slots[node] for node in region.nodes if not isinstance(node, FILLED)]
+        inside = None if region.parent is None else self.listed.get(region.parent)
         return RegionPlan((*members, outlet), outlet, source, inside)
-
-    def _index(self, region: Region | None) -> int:
-        """The region's number in this block."""
-        return next(index for index, listed in enumerate(self.listed) if listed is region)
 
 
 def _lane_reads(
@@ -224,24 +209,3 @@ def _lane_reads(
     listed = [source for _, source in sources]
     listed += [source for _, template in nested for source in sources_in(template)]
     return tuple((source.slot, source.lane) for source in listed if source.lane is not None)
-
-
-def _in_block(top: Region, regions: Regions) -> Iterator[Region]:
-    """The region and those in it, without the bodies, which are blocks of their own."""
-    todo = [top]
-    while todo:
-        region = todo.pop()
-        yield region
-        for node in region.nodes:
-            todo += [inner for inner in regions.owned[node] if not inner.is_body]
-
-
-def _names(nodes: list[Node]) -> dict[Node, str]:
-    """A path for each node, unique among them: `inner/cite`, `cite#2`."""
-    seen: Counter[str] = Counter()
-    names = {}
-    for node in nodes:
-        path = "/".join((*node.origin.inside, node.label))
-        seen[path] += 1
-        names[node] = path if seen[path] == 1 else f"{path}#{seen[path]}"
-    return names

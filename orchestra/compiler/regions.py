@@ -12,7 +12,8 @@ home is the lowest common ancestor of the places it is read from.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from typing import cast
 
 import attrs
 
@@ -30,13 +31,25 @@ class Region:
     outlet: Wire
     """What the region is for: the output, or the wire of the arm or body."""
     depth: int
+    body: Region | None = attrs.field(init=False)
+    """The innermost body that this is, or lies in."""
     nodes: list[Node] = attrs.Factory(list)
     """The nodes at home here, in order of definition."""
+
+    def __attrs_post_init__(self) -> None:
+        self.body = self if self.is_body else self.parent and self.parent.body
 
     @property
     def is_body(self) -> bool:
         """Whether this is the body of an `each`, which runs many times."""
         return isinstance(self.owner, Each)
+
+    def bodies_below(self, outer: Region) -> Iterator[Region]:
+        """The bodies between a region that this one lies in and this one, inside out."""
+        body = self.body
+        while body is not None and body.depth > outer.depth:
+            yield body
+            body = body.parent and body.parent.body
 
     def inside(self, other: Region) -> bool:
         """Whether this is `other` or lies in it."""
@@ -57,6 +70,15 @@ class Regions:
     """The items that a node depends on: it can only run in the bodies of their `each`."""
     order: tuple[Node, ...]
     """The nodes that the output reaches, in order of definition."""
+
+    def together(self, top: Region) -> Iterator[Region]:
+        """The region and those in it, outside in, up to the bodies, which run by themselves."""
+        todo = [top]
+        while todo:
+            region = todo.pop()
+            yield region
+            for node in region.nodes:
+                todo += [inner for inner in self.owned[node] if not inner.is_body]
 
 
 def divide(output: Wire) -> Regions:
@@ -122,11 +144,12 @@ def _outer(region: Region) -> Region:
 
 def _hoisted(place: Region, needed: frozenset[EachItem], home: Mapping[Node, Region]) -> Region:
     """The place, moved out of every body whose item the node does not need."""
-    region: Region | None = place
-    while region is not None:
-        if isinstance(region.owner, Each) and region.owner.item not in needed:
-            place = home[region.owner]
-        region = region.parent
+    body = place.body
+    while body is not None:
+        owner = cast("Each", body.owner)
+        if owner.item not in needed:
+            place = home[owner]
+        body = body.parent and body.parent.body
     return place
 
 

@@ -17,15 +17,17 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator
 
+from orchestra.compiler.regions import Region, Regions
 from orchestra.errors import Problem
 from orchestra.graph.annotations import chunk_of
-from orchestra.graph.nodes import Edge, Each, Fallback, Node, type_of
-from orchestra.compiler.regions import Region, Regions
+from orchestra.graph.nodes import Each, Edge, Fallback, Node, type_of
 from orchestra.graph.wires import node_of, spelled
 
 
 def starved(regions: Regions) -> Iterator[tuple[Node, Problem]]:
     """The readers of streams that can start only when the stream has ended."""
+    if not any(_is_stream(edge) for node in regions.order for edge in node.edges):
+        return
     starts, ends = _solve(regions)
     for node in regions.order:
         for edge in node.edges:
@@ -53,10 +55,11 @@ def _solve(regions: Regions) -> tuple[dict[Node, int], dict[Node, int]]:
     starts = dict.fromkeys(regions.order, 0)
     ends = {node: _bit(node) for node in regions.order}
     imports = _imports(regions)
-    growing = True
+    growing, way = True, regions.order
     while growing:  # at most once round for each node: sets only grow
         growing = False
-        for node in regions.order:
+        way = way[::-1]  # what ends is known from the sources on, what starts from the output on
+        for node in way:
             new_starts = _starts(node, regions, imports[node], starts, ends)
             new_ends = ends[node] | new_starts
             for edge in node.edges:
@@ -100,13 +103,10 @@ def _imports(regions: Regions) -> dict[Node, list[Node]]:
     found: dict[Node, list[Node]] = defaultdict(list)
     for node in regions.order:
         for edge in node.edges:
-            source = regions.home[node_of(edge.wire)]
+            source = node_of(edge.wire)
             here = regions.home[node] if edge.arm is None else regions.owned[node][edge.arm]
-            region: Region | None = here
-            while region is not None and region is not source:
-                if isinstance(region.owner, Each):
-                    found[region.owner].append(node_of(edge.wire))
-                region = region.parent
+            for body in here.bodies_below(regions.home[source]):
+                found[body.owner].append(source)
     return found
 
 

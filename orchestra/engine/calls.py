@@ -6,19 +6,20 @@ the wait for the producer's next chunk, not the wait for a reader to take it.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import aclosing
 from functools import partial
+from math import inf
 from typing import TYPE_CHECKING, Any, cast
 
 import trio
 
-from orchestra.engine.context import StepContext
+from orchestra.compiler.blocks import Operation
 from orchestra.engine.lane import Lane
 from orchestra.engine.outflow import Outflow
 from orchestra.engine.output import Output
 from orchestra.engine.reading import arguments, read
 from orchestra.errors import DeadlineError
-from orchestra.compiler.blocks import Operation
 from orchestra.graph.nodes import Call
 from orchestra.graph.policy import Policy
 from orchestra.graph.steps import Kind
@@ -26,7 +27,7 @@ from orchestra.graph.steps import Kind
 if TYPE_CHECKING:
     from orchestra.engine.frame import Frame
 
-_CLEANUP_S = 5.0  # for the `finally` blocks of a generator whose reader has left
+_THROWN_MAX = 8  # scopes around one `yield` that may each end there; more, and it never ends
 
 
 async def call(frame: Frame, operation: Operation) -> object:
@@ -72,76 +73,58 @@ async def collect(frame: Frame, operation: Operation) -> object:
 async def stream(frame: Frame, operation: Operation, outflow: Outflow) -> None:
     """Put every chunk of a call of an async generator into the outflow.
 
-    Cancelled, or left by every reader, the generator is closed where it stands.
+    However it ends, the generator has ended too: its `finally` blocks have run. Cancelled,
+    they wait for nothing that they have not shielded.
 
     Raises:
         DeadlineError: `timeout_s`, `first_chunk_s` or `idle_s` has passed.
         Exception: whatever the generator raises.
     """
-    node = cast("Call", operation.node)
-    generator = _bound(frame, operation)()
-    policy = node.policy
-    if policy.timeout_s is policy.first_chunk_s is policy.idle_s is None:
-        await _pump(generator, outflow)
-    else:
-        await _pump_timed(frame, operation, generator, outflow)
-
-
-async def _pump(generator: AsyncGenerator[object, None], outflow: Outflow) -> None:
-    try:
-        async for chunk in generator:
-            await outflow.put(chunk)
-    except BaseException:
-        await _close(generator)
-        raise
-
-
-async def _pump_timed(
-    frame: Frame, operation: Operation, generator: AsyncGenerator[object, None], outflow: Outflow
-) -> None:
     policy = cast("Call", operation.node).policy
-    with trio.move_on_after(policy.timeout_s or float("inf")) as total:
-        pull = trio.CancelScope()
-        try:
-            with pull:
-                await _pull(generator, outflow, policy, pull)
-                return
-        except BaseException:
-            await _close(generator)
-            raise
+    generator = _bound(frame, operation)()
+    if policy.timeout_s is policy.first_chunk_s is policy.idle_s is None:
+        await _pump(generator, outflow, policy, None)
+        return
+    with trio.move_on_after(policy.timeout_s or inf), trio.CancelScope() as pull:
+        await _pump(generator, outflow, policy, pull)
+        return
+    limit = "timeout_s"
+    if pull.cancelled_caught:
         limit = "first_chunk_s" if outflow.first_s is None else "idle_s"
-        raise _too_late(frame, operation, limit, getattr(policy, limit))
-    assert total.cancelled_caught, "it returned or raised otherwise"
-    raise _too_late(frame, operation, "timeout_s", cast("float", policy.timeout_s))
+    raise _too_late(frame, operation, limit, getattr(policy, limit))
 
 
-async def _pull(
+async def _pump(
     generator: AsyncGenerator[object, None],
     outflow: Outflow,
     policy: Policy,
-    pull: trio.CancelScope,
+    pull: trio.CancelScope | None,
 ) -> None:
-    """Chunk after chunk, with `pull` due only while the producer is waited for."""
-    never = float("inf")
-    wait_s = policy.first_chunk_s
-    while True:
-        pull.deadline = never if wait_s is None else trio.current_time() + wait_s
-        try:
-            chunk = await anext(generator)
-        except StopAsyncIteration:
-            return
-        pull.deadline = never
-        await outflow.put(chunk)
-        wait_s = policy.idle_s
+    """Chunk after chunk, with `pull` due only while the producer is waited for.
 
-
-async def _close(generator: AsyncGenerator[object, None]) -> None:
-    """Run the `finally` blocks of a generator that was stopped between two chunks.
-
-    No shield: a cancelled step may clean up, but waits for nothing it has not shielded.
+    A `yield` is where the generator waits for its readers, so it is there that it sees a
+    cancellation: as `Cancelled`, which nurseries and scopes around the `yield` understand.
     """
-    with trio.move_on_after(_CLEANUP_S):
-        await generator.aclose()
+    resume: Callable[[Any], Awaitable[object]] = generator.asend
+    argument, thrown = None, 0
+    wait_s = policy.first_chunk_s
+    async with aclosing(generator):
+        while True:
+            if pull is not None:
+                pull.deadline = inf if wait_s is None else trio.current_time() + wait_s
+            try:
+                chunk = await resume(argument)
+            except StopAsyncIteration:
+                return
+            if pull is not None:
+                pull.deadline, wait_s = inf, policy.idle_s
+            try:
+                await outflow.put(chunk)
+                resume, argument, thrown = generator.asend, None, 0
+            except trio.Cancelled as cancelled:  # noqa: ASYNC103 - the generator raises it on
+                if thrown == _THROWN_MAX:
+                    raise
+                resume, argument, thrown = generator.athrow, cancelled, thrown + 1
 
 
 def _bound(frame: Frame, operation: Operation) -> Any:

@@ -14,13 +14,15 @@ from typing import TYPE_CHECKING, cast
 
 import trio
 
+from orchestra.compiler.blocks import Operation, Source
+from orchestra.engine.groups import message_of
 from orchestra.engine.lane import Lane
 from orchestra.engine.outflow import Outflow
 from orchestra.engine.output import has_content
 from orchestra.engine.reading import arguments, read
+from orchestra.engine.scope import bare
 from orchestra.errors import ArmsFailedError, NoContentError, RouteError
 from orchestra.events import ArmCommitted, ArmFailed
-from orchestra.compiler.blocks import Operation, Source
 from orchestra.graph.nodes import Choice, Race, Route
 from orchestra.values import Label
 
@@ -75,8 +77,9 @@ class Contest:
                         break
                     nursery.start_soon(self._run_arm, arm, name=self._names[arm])
         finally:
-            for region in regions:
-                self._frame.settle(region, self._over)
+            if self._winner is not None:
+                for region in regions:
+                    self._frame.settle(region, self._over)
         if self._error is not None:
             raise self._error
         if self._winner is None:
@@ -87,9 +90,7 @@ class Contest:
     @property
     def _over(self) -> str:
         """Why an arm that is not the winner goes no further."""
-        if self._winner is None:
-            return self._frame.run.stopped
-        return f"{self._names[self._winner]} was committed to"
+        return f"{self._names[cast('int', self._winner)]} was committed to"
 
     async def _due(self, arm: int) -> bool:
         """Wait until an arm has to start; False if it need not."""
@@ -113,10 +114,10 @@ class Contest:
             self._error = error
         if self._winner is not None:
             return
-        name = self._names[arm]
+        name, error = self._names[arm], bare(error)
         self._errors[name] = error
-        path = self._frame.path + self._operation.name
-        self._frame.run.journal.append(ArmFailed, path, name, type(error).__name__, str(error))
+        path, kind = self._frame.path + self._operation.name, type(error).__name__
+        self._frame.run.journal.append(ArmFailed, path, name, kind, message_of(error))
         self._tell()
 
     async def _take(self, arm: int, source: Source) -> None:
@@ -199,13 +200,10 @@ async def _enter_arm(
     node = cast("Route", operation.node)
     label = arguments(frame, operation)["on"]
     arm = _arm_for(node, label, frame.path + operation.name)
-    try:
-        for other, region in enumerate(operation.regions):
-            if other != arm:
-                frame.settle(region, f"the route took {node.arm_names[arm]!r}")
-        return await frame.enter(operation.regions[arm], take)
-    finally:
-        frame.settle(operation.regions[arm], frame.run.stopped)
+    for other, region in enumerate(operation.regions):
+        if other != arm:
+            frame.settle(region, f"the route took {node.arm_names[arm]!r}")
+    return await frame.enter(operation.regions[arm], take)
 
 
 def _arm_for(node: Route, label: object, path: str) -> int:

@@ -7,6 +7,7 @@ An item is in hand from when its body starts until its value has been passed on,
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable
+from itertools import islice
 from typing import TYPE_CHECKING, cast
 
 import trio
@@ -15,7 +16,6 @@ from orchestra.engine.frame import Frame
 from orchestra.engine.lane import Lane
 from orchestra.engine.outflow import Outflow
 from orchestra.engine.reading import arguments, read
-from orchestra.engine.scope import NOTHING
 from orchestra.errors import LimitExceededError
 from orchestra.graph.nodes import Each
 
@@ -30,12 +30,13 @@ async def each_of_list(frame: Frame, operation: Operation) -> list[object]:
         LimitExceededError: there are more than `each_items` items.
         Exception: the first error in a body.
     """
-    items = list(cast("Iterable[object]", arguments(frame, operation)["items"]))
     limit = frame.run.limits.each_items
+    given = cast("Iterable[object]", arguments(frame, operation)["items"])
+    items = list(islice(given, limit + 1))  # it may have no end
     if len(items) > limit:
         raise LimitExceededError(
-            f"{frame.path + operation.name!r} was given {len(items)} items and takes {limit}; "
-            "raise Limits(each_items=...) if that is intended",
+            f"{frame.path + operation.name!r} was given more than {limit} items; raise "
+            "Limits(each_items=...) if that is intended",
             limit="each_items",
         )
     results: list[object] = []
@@ -80,6 +81,7 @@ class _Bodies:
         self._ordered = node.ordered
         self._places = trio.Semaphore(cast("int", node.at_once))
         self._started = 0
+        self._done = 0
         self._next = 0
         self._early: dict[int, object] = {}
         """Values whose turn has not come; they are in hand, so there are few."""
@@ -99,10 +101,12 @@ class _Bodies:
     async def _run(self, index: int, item: object) -> None:
         try:
             value = await self._value(index, item)
-            if value is not NOTHING:
-                await self._pass_on(index, value)
+            turn = index if self._ordered else self._done
+            self._done += 1
+            await self._pass_on(turn, value)
         except Exception as error:  # noqa: BLE001 - kept, and raised by `check`, not in a group
-            self._error = self._error or error
+            if self._error is None:
+                self._error = error
             self.nursery.cancel_scope.cancel()
 
     async def _value(self, index: int, item: object) -> object:
@@ -120,14 +124,10 @@ class _Bodies:
 
         return await frame.enter(0, take)
 
-    async def _pass_on(self, index: int, value: object) -> None:
-        """Pass on what can be: the value itself, or in order, all whose turn has come."""
-        if not self._ordered:
-            await self._put(value)
-            self._places.release()
-            return
-        self._early[index] = value
-        if index != self._next:
+    async def _pass_on(self, turn: int, value: object) -> None:
+        """Pass on all whose turn has come, one after the other: a lane has one writer."""
+        self._early[turn] = value
+        if turn != self._next:
             return  # whoever's turn it is will take this one along
         while self._next in self._early:
             await self._put(self._early.pop(self._next))

@@ -9,11 +9,12 @@ from typing import Any, ParamSpec, TypeVar, overload
 
 import trio
 
+from orchestra.compiler.plan import Plan, plan
+from orchestra.engine.groups import stopping
 from orchestra.engine.run import Run
 from orchestra.errors import BindingError, InputError, LimitExceededError
 from orchestra.graph.annotations import MISSING, accepts, spell
 from orchestra.graph.pipelines import Pipeline
-from orchestra.compiler.plan import Plan, plan
 from orchestra.graph.policy import Limits
 from orchestra.protocols import Bindings, Embedder, Model, Stream, VectorStore
 
@@ -21,6 +22,8 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 _THREADS = 40  # trio's own default for a whole process
+_PLANS = 1024  # more than a deployment serves; a script may define pipelines in a loop
+_CLOSE_S = 5.0  # for what steps do in their `finally` blocks
 
 
 class NoBindings:
@@ -37,9 +40,7 @@ class NoBindings:
 
     def embedder(self, name: str) -> Embedder:
         """Always raises BindingError."""
-        raise BindingError(
-            f"there is no embedder {name!r}: the engine was opened without bindings"
-        )
+        raise BindingError(f"there is no embedder {name!r}: the engine was opened without bindings")
 
     def store(self, name: str) -> VectorStore:
         """Always raises BindingError."""
@@ -57,6 +58,7 @@ class Engine:
         self._plans: dict[Pipeline[..., object], Plan] = {}
         self._threads = trio.CapacityLimiter(_THREADS)
         self._idle = trio.Event()
+        self._closed = False
 
     @property
     def runs(self) -> Mapping[str, Run]:
@@ -64,7 +66,7 @@ class Engine:
         return self._runs
 
     def plan(self, pipeline: Pipeline[..., object] | Plan) -> Plan:
-        """What this deployment does with a pipeline; made once and kept.
+        """What this deployment does with a pipeline; made once, and the last 1024 are kept.
 
         Raises:
             CheckError: the pipeline has problems; all of them are in it.
@@ -74,6 +76,8 @@ class Engine:
         made = self._plans.get(pipeline)
         if made is None:
             made = self._plans[pipeline] = plan(pipeline, self.bindings)
+            if len(self._plans) > _PLANS:
+                del self._plans[next(iter(self._plans))]
         return made
 
     def start(
@@ -83,13 +87,15 @@ class Engine:
         *,
         deadline_s: float | None = None,
     ) -> Run:
-        """Start a run in a task of its own; attach to its journal before the next await,
-        and no event is missed.
+        """Start a run in a task of its own.
+
+        Attach to its journal before the next await, and no event is missed.
 
         Raises:
             CheckError: the pipeline has problems.
             InputError: an input is missing, unknown, or of the wrong type.
             LimitExceededError: there are `Limits.runs` runs in flight already.
+            trio.ClosedResourceError: the engine is closed.
         """
         run = self._make(pipeline, inputs, deadline_s)
         self._nursery.start_soon(self._execute, run, name=f"run {run.pipeline}")
@@ -97,19 +103,19 @@ class Engine:
 
     @overload
     async def run(  # type: ignore[overload-overlap]
-        self, pipeline: Pipeline[P, Stream[str]], *args: P.args, **kwargs: P.kwargs
+        self, pipeline: Pipeline[P, Stream[str]], /, *args: P.args, **kwargs: P.kwargs
     ) -> str: ...
     @overload
     async def run(  # type: ignore[overload-overlap]
-        self, pipeline: Pipeline[P, Stream[bytes]], *args: P.args, **kwargs: P.kwargs
+        self, pipeline: Pipeline[P, Stream[bytes]], /, *args: P.args, **kwargs: P.kwargs
     ) -> bytes: ...
     @overload
     async def run(
-        self, pipeline: Pipeline[P, Stream[T]], *args: P.args, **kwargs: P.kwargs
+        self, pipeline: Pipeline[P, Stream[T]], /, *args: P.args, **kwargs: P.kwargs
     ) -> list[T]: ...
     @overload
-    async def run(self, pipeline: Pipeline[P, T], *args: P.args, **kwargs: P.kwargs) -> T: ...
-    async def run(self, pipeline: Pipeline[..., Any], *args: Any, **kwargs: Any) -> Any:
+    async def run(self, pipeline: Pipeline[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T: ...
+    async def run(self, pipeline: Pipeline[..., Any], /, *args: Any, **kwargs: Any) -> Any:
         """The result of a run, in this task: cancelling it cancels the run.
 
         A stream's result is what `collect` makes of it.
@@ -117,22 +123,18 @@ class Engine:
         Raises:
             CheckError: the pipeline has problems.
             InputError: an input is missing, unknown, or of the wrong type.
+            LimitExceededError: there are `Limits.runs` runs in flight already.
             RunCancelledError: the run was cancelled through its handle.
+            trio.ClosedResourceError: the engine is closed.
             Exception: the error of the step that failed, the step's own.
         """
-        named = dict(zip(pipeline.inputs, args, strict=False))
-        if len(args) > len(pipeline.inputs):
-            raise InputError(
-                f"pipeline {pipeline.name!r} takes {len(pipeline.inputs)} inputs, not {len(args)}"
-            )
-        run = self._make(pipeline, {**named, **kwargs}, None)
+        run = self._make(pipeline, _by_name(pipeline, args, kwargs), None)
         await self._execute(run)
         return await run.result()
 
     async def wait_idle(self) -> None:
         """Wait until no run is in flight."""
         while self._runs:
-            self._idle = trio.Event()
             await self._idle.wait()
 
     def cancel_all(self, reason: str) -> None:
@@ -140,12 +142,19 @@ class Engine:
         for run in tuple(self._runs.values()):
             run.cancel(reason)
 
+    def close(self) -> None:
+        """Cancel every run in flight, and take no other. Called when its context is left."""
+        self._closed = True
+        self.cancel_all("the engine was closed")
+
     def _make(
         self,
         pipeline: Pipeline[..., object] | Plan,
         inputs: Mapping[str, object],
         deadline_s: float | None,
     ) -> Run:
+        if self._closed:
+            raise trio.ClosedResourceError("the engine is closed: run pipelines in its context")
         made = self.plan(pipeline)
         if len(self._runs) >= self.limits.runs:
             raise LimitExceededError(
@@ -159,7 +168,7 @@ class Engine:
             bindings=self.bindings,
             limits=self.limits,
             threads=self._threads,
-            deadline_s=deadline_s or made.pipeline.deadline_s or self.limits.deadline_s,
+            deadline_s=_first(deadline_s, made.pipeline.deadline_s, self.limits.deadline_s),
         )
         self._runs[run.id] = run
         return run
@@ -171,6 +180,7 @@ class Engine:
             del self._runs[run.id]
             if not self._runs:
                 self._idle.set()
+                self._idle = trio.Event()
 
 
 @asynccontextmanager
@@ -179,22 +189,51 @@ async def open_engine(
 ) -> AsyncIterator[Engine]:
     """An engine, for as long as the context lasts; leaving it cancels the runs in flight.
 
-    Without bindings, pipelines can use no model, embedder or store.
+    Without bindings, pipelines can use no model, embedder or store. What is raised in the
+    context leaves it as it is, and `KeyboardInterrupt` never in a group.
     """
     raised: BaseException | None = None
-    async with trio.open_nursery() as nursery:
-        engine = Engine(nursery, bindings or NoBindings(), limits or Limits())
-        try:
-            yield engine
-        except trio.Cancelled:
-            raise
-        except BaseException as error:  # noqa: BLE001 - raised below, where no group is put around it
-            raised = error
-        finally:
-            engine.cancel_all("the engine was closed")
-            nursery.cancel_scope.cancel()
+    try:
+        async with trio.open_nursery() as nursery:
+            engine = Engine(nursery, bindings or NoBindings(), limits or Limits())
+            try:
+                yield engine
+            except trio.Cancelled:
+                raise
+            except BaseException as error:  # noqa: BLE001 - raised below, with no group around it
+                raised = error
+            finally:
+                engine.close()
+                nursery.cancel_scope.cancel()
+                with trio.move_on_after(_CLOSE_S, shield=True):  # runs in tasks of other nurseries
+                    await engine.wait_idle()
+    except BaseExceptionGroup as group:
+        raise stopping(group) or group from None
     if raised is not None:
         raise raised
+
+
+def _first(*deadlines_s: float | None) -> float | None:
+    """The first that is given."""
+    return next((deadline_s for deadline_s in deadlines_s if deadline_s is not None), None)
+
+
+def _by_name(
+    pipeline: Pipeline[..., object], args: tuple[object, ...], kwargs: Mapping[str, object]
+) -> Mapping[str, object]:
+    """The inputs of a run by name, as a call of the pipeline's function would bind them."""
+    if len(args) > len(pipeline.inputs):
+        raise InputError(
+            f"pipeline {pipeline.name!r} takes {len(pipeline.inputs)} inputs, and was given "
+            f"{len(args)}"
+        )
+    named = dict(zip(pipeline.inputs, args, strict=False))
+    for name in named.keys() & kwargs.keys():
+        raise InputError(
+            f"pipeline {pipeline.name!r} was given {name!r} twice, by place and by name",
+            field=name,
+        )
+    return {**named, **kwargs}
 
 
 def _complete(

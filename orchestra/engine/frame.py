@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, TypeVar
 
 import trio
 
+from orchestra.compiler.blocks import Block, Operation, RegionPlan, Source
 from orchestra.engine.lane import Lane
 from orchestra.engine.scope import NOTHING, Nothing, Scope
 from orchestra.events import StepSkipped
-from orchestra.compiler.blocks import Block, Operation, Source
 
 if TYPE_CHECKING:
     from orchestra.engine.run import Run
@@ -70,47 +70,51 @@ class Frame:
             Exception: the first error of a step in it, as the step raised it.
         """
         region = self.block.regions[index]
-        result: T | Nothing = NOTHING
-        scope: Scope | None = None
         outer = self.outer if region.inside is None else self.scopes[region.inside]
+        scope = self.scopes[index] = Scope(outer)
+        result: T | Nothing = NOTHING
         try:
-            async with trio.open_nursery() as nursery:
-                scope = self.scopes[index] = Scope(nursery, outer)
-                for slot in region.members:
-                    self._count(slot)
-                try:
-                    await scope.ready.wait()
-                    result = await take(region.source)
-                except Exception as error:  # noqa: BLE001 - kept, and raised below, not in a group
-                    scope.fail(error)
-                else:
-                    scope.close("nobody needs it any more")
+            async with trio.open_nursery() as scope.nursery:
+                result = await self._within(scope, region, take)
         finally:
-            stopped = scope.stopped if scope is not None else None
-            self.settle(index, stopped or self.run.stopped)
+            self.settle(index, scope.stopped or self.run.stopped)
         if scope.error is not None:
             raise scope.error
         return result
 
+    async def _within(
+        self, scope: Scope, region: RegionPlan, take: Callable[[Source], Awaitable[T]]
+    ) -> T | Nothing:
+        """Start a region's members, take what it is for, and close it, however that ends."""
+        try:
+            for slot in region.members:
+                self._count(slot)
+            await scope.ready.wait()
+            result = await take(region.source)
+        except Exception as error:  # noqa: BLE001 - kept, and raised by `enter`, not in a group
+            scope.fail(error)
+            return NOTHING
+        except BaseException:
+            scope.close(scope.stopped or self.run.stopped)  # nothing may start while it unwinds
+            raise
+        scope.close("nobody needs it any more")
+        return result
+
     def settle(self, index: int, reason: str) -> None:
-        """Record what in a region never started as skipped, and leave the lanes it would read."""
+        """Record what in a region never started as skipped, and leave the lanes it reads."""
         region = self.block.regions[index]
         for slot in region.members:
-            if self._settled[slot]:
-                continue
-            self._settled[slot] = 1
             operation = self.block.operations[slot]
-            if operation is None:
+            if operation is None:  # also where it was taken, and `take` was stopped in the middle
                 self._leave(region.source.slot, region.source.lane)
-                continue
-            self.skip(operation, reason)
+            elif not self._settled[slot]:
+                self.skip(operation, reason)
+            self._settled[slot] = 1
 
     def skip(self, operation: Operation, reason: str) -> None:
-        """Record an operation that never runs, and those in its arms."""
+        """Record an operation that never runs, and all that only it would have read."""
         self.run.journal.append(StepSkipped, self.path + operation.name, reason)
-        self.leave(operation)
-        for inner in operation.regions:
-            self.settle(inner, reason)
+        self.leave(operation, reason)
 
     def scope_of(self, operation: Operation) -> Scope:
         """The scope that a started operation runs in."""
@@ -124,9 +128,7 @@ class Frame:
         for slot in operation.values:
             self._count(slot)
 
-    def open_lanes(
-        self, operation: Operation, on_leave: Callable[[], None]
-    ) -> list[Lane[object]]:
+    def open_lanes(self, operation: Operation, on_leave: Callable[[], None]) -> list[Lane[object]]:
         """A lane for each reader of an operation's chunks, and the readers started.
 
         `on_leave` is called when the last reader has left before the end.
@@ -146,10 +148,16 @@ class Frame:
             self._count(slot)
         return lanes
 
-    def leave(self, operation: Operation) -> None:
-        """Say for an operation that it will not read on."""
+    def leave(self, operation: Operation, reason: str | None = None) -> None:
+        """Say for an operation that it reads no further: no lane, and no arm not started yet."""
         for slot, lane in operation.lane_reads:
             self._leave(slot, lane)
+        for inner in operation.regions:
+            self.settle(inner, reason or self.stopped(operation))
+
+    def stopped(self, operation: Operation) -> str:
+        """Why an operation is being stopped, if it is."""
+        return self.scope_of(operation).stopped or self.run.stopped
 
     def _leave(self, slot: int, lane: int | None) -> None:
         lanes = self.lanes.get(slot)
@@ -167,14 +175,14 @@ class Frame:
         assert scope is not None, "the last thing to wait for is there after the region's start"
         if scope.stopped is not None:
             return
+        if operation is not None and operation.plain:
+            self._run_plain(operation)
+            return
         self._settled[slot] = 1
         if operation is None:
             scope.ready.set()
-        elif operation.plain:
-            self._run_plain(operation)
         else:
-            task = self.run.task_of(operation)
-            scope.nursery.start_soon(task, self, operation, name=operation.name)
+            self.run.spawn(scope.nursery, self, operation)
 
     def _run_plain(self, operation: Operation) -> None:
         """Run a plain step on the spot; in a loop, as one may wake the next, and that the next."""
@@ -184,6 +192,9 @@ class Frame:
         self._waiting_plain = deque([operation])
         try:
             while self._waiting_plain:
-                self.run.run_plain(self, self._waiting_plain.popleft())
+                operation = self._waiting_plain.popleft()
+                if self.scope_of(operation).stopped is None:  # else it is skipped, like the others
+                    self._settled[operation.slot] = 1
+                    self.run.run_plain(self, operation)
         finally:
             self._waiting_plain = None

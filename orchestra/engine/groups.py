@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import trio
+
 from orchestra.errors import StepFailedError
 
 
@@ -30,9 +32,23 @@ def single(group: BaseException) -> Exception:
     return failed
 
 
+def stopping(error: BaseException | None) -> BaseException | None:
+    """What stops the process (`KeyboardInterrupt`, `SystemExit`) in what a task raised, if any."""
+    if isinstance(error, BaseExceptionGroup):
+        return next(filter(None, map(stopping, error.exceptions)), None)
+    return None if isinstance(error, Exception | trio.Cancelled) else error
+
+
+def message_of(error: Exception) -> str:
+    """What an error says of itself, also where it cannot."""
+    try:
+        return str(error)
+    except Exception as broken:  # noqa: BLE001 - a step's error may be of any class
+        return f"({type(broken).__name__} while it was asked for its message)"
+
+
 def leaves(error: BaseException) -> list[BaseException]:
     """The errors in a group, however deep; the error itself if it is none."""
     if isinstance(error, BaseExceptionGroup):
         return [leaf for inner in error.exceptions for leaf in leaves(inner)]
     return [error]
-

@@ -7,6 +7,7 @@ provider, and nobody else. A reader takes batches: what is ready together is tak
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 from types import TracebackType
 from typing import Self, TypeVar
@@ -23,14 +24,15 @@ E = TypeVar("E", bound=Event)
 class Journal:
     """The events of one run. Made, and written to, by the engine alone."""
 
-    def __init__(self, limits: Limits, output: Output, now_s: Callable[[], float]) -> None:
+    def __init__(self, limits: Limits, output: Output, began_s: float) -> None:
         self.output = output
         self.ended = False
         self._limits = limits
-        self._now_s = now_s
+        self._began_s = began_s
         self._events: list[Event] = []
         self._dropped = 0
         self._dropped_chunks = 0
+        self._dropped_s = 0.0
         self._readers: list[Reader] = []
         self._writer: trio.Event | None = None
 
@@ -38,6 +40,10 @@ class Journal:
     def seq(self) -> int:
         """The number of the newest event, 0 before the first."""
         return self._dropped + len(self._events)
+
+    def now_s(self) -> float:
+        """Seconds since the run began."""
+        return trio.current_time() - self._began_s
 
     @property
     def kept(self) -> tuple[Event, ...]:
@@ -47,7 +53,7 @@ class Journal:
     def append(self, event_type: Callable[..., E], *fields: object) -> E:
         """Add an event, giving it its number and time, and wake the readers."""
         events = self._events
-        event = event_type(self._dropped + len(events) + 1, self._now_s(), *fields)
+        event = event_type(len(events) + self._dropped + 1, self.now_s(), *fields)
         events.append(event)
         if len(events) >= 2 * self._limits.journal_events:
             self._drop()
@@ -59,8 +65,8 @@ class Journal:
 
     async def room(self) -> None:
         """Wait until no attached reader is more than the window behind."""
-        while any(self._lags(reader) for reader in self._readers):
-            self._writer = self._writer or trio.Event()
+        while self._held:
+            self._writer = trio.Event()
             await self._writer.wait()
 
     def delta(self, chunk: object) -> None:
@@ -71,8 +77,7 @@ class Journal:
         """
         size = self.output.add(chunk)
         for reader in self._readers:
-            reader.behind_chunks += 1
-            reader.behind_bytes += size
+            reader.given(self.seq + 1, size)
         self.append(Delta, chunk)
 
     def attach(self) -> Reader:
@@ -83,8 +88,10 @@ class Journal:
 
     def detach(self, reader: Reader) -> None:
         """Forget a reader: it holds nothing back any more."""
-        if reader in self._readers:
+        if reader.attached:
+            reader.attached = False
             self._readers.remove(reader)
+            reader.wake()
             self.read()
 
     def read(self) -> None:
@@ -95,18 +102,17 @@ class Journal:
 
     def newer(self, seq: int) -> tuple[Event, ...]:
         """The events after `seq`, behind a snapshot if some of them are no longer kept."""
+        seq = max(seq, 0)
         if seq >= self._dropped:
             return tuple(self._events[seq - self._dropped :])
-        snapshot = Snapshot(
-            self._dropped, self._now_s(), self.output.joined(upto=self._dropped_chunks)
-        )
-        return (snapshot, *self._events)
+        output = self.output.joined(upto=self._dropped_chunks)
+        return (Snapshot(self._dropped, self._dropped_s, output), *self._events)
 
-    def _lags(self, reader: Reader) -> bool:
-        return (
-            reader.behind_chunks >= self._limits.window_chunks
-            or reader.behind_bytes >= self._limits.window_bytes
-        )
+    @property
+    def _held(self) -> bool:
+        """Whether the output has to wait for a reader."""
+        limits = self._limits
+        return bool(self._readers) and any(reader.lags(limits) for reader in self._readers)
 
     def _drop(self) -> None:
         """Forget the older half: rarely, so that it costs nothing per event."""
@@ -114,21 +120,23 @@ class Journal:
         gone = self._events[:-keep]
         del self._events[:-keep]
         self._dropped += len(gone)
+        self._dropped_s = gone[-1].at_s
         self._dropped_chunks += sum(isinstance(event, Delta) for event in gone)
 
 
 class Reader:
     """One who follows a journal. A context manager: leaving it detaches."""
 
-    __slots__ = ("_given", "_in_hand", "_journal", "_task", "behind_bytes", "behind_chunks")
+    __slots__ = ("_journal", "_task", "_unread", "_unread_bytes", "attached")
 
     def __init__(self, journal: Journal) -> None:
         self._journal = journal
-        self._given = 0
-        self._in_hand = (0, 0)
         self._task: trio.lowlevel.Task | None = None
-        self.behind_chunks = 0
-        self.behind_bytes = 0
+        self._unread: deque[tuple[int, int]] = deque()
+        """Number and size of each delta since it was attached that it has not acknowledged."""
+        self._unread_bytes = 0
+        self.attached = True
+        """Whether the run waits for it."""
 
     def __enter__(self) -> Self:
         return self
@@ -146,20 +154,23 @@ class Reader:
 
         Asking acknowledges everything up to `seq`, which is what lets a held-back run go
         on. The first event is a `Snapshot` where some that were asked for are not kept. A
-        batch rather than an iterator: nothing stays suspended when the reader goes away.
+        number that no event has yet is taken for the newest. A batch rather than an
+        iterator: nothing stays suspended when the reader goes away.
+
+        Raises:
+            trio.ClosedResourceError: it is detached.
+            trio.BusyResourceError: another task waits here already.
         """
-        self._acknowledge(seq)
         journal = self._journal
+        seq = min(max(seq, 0), journal.seq)
+        self._acknowledge(seq)
         if journal.seq > seq or journal.ended:
             await trio.lowlevel.checkpoint()
-        while journal.seq <= seq and not journal.ended:
-            self._task = trio.lowlevel.current_task()
-            await trio.lowlevel.wait_task_rescheduled(self._abort)
-        batch = journal.newer(seq)
-        if batch:
-            self._given = batch[-1].seq
-            self._in_hand = (self.behind_chunks, self.behind_bytes)
-        return batch
+        while journal.seq <= seq and not journal.ended and self.attached:
+            await self._wait()
+        if not self.attached:
+            raise trio.ClosedResourceError("this reader of a journal is detached; attach another")
+        return journal.newer(seq)
 
     def wake(self) -> None:
         """Something has been appended."""
@@ -167,15 +178,29 @@ class Reader:
         if task is not None:
             trio.lowlevel.reschedule(task)
 
+    def given(self, seq: int, size: int) -> None:
+        """A delta of this number and size has been appended."""
+        self._unread.append((seq, size))
+        self._unread_bytes += size
+
+    def lags(self, limits: Limits) -> bool:
+        """Whether it is the window behind."""
+        return (
+            len(self._unread) >= limits.window_chunks or self._unread_bytes >= limits.window_bytes
+        )
+
     def _acknowledge(self, seq: int) -> None:
-        chunks, size = self._in_hand
-        if seq >= self._given and chunks:
-            self.behind_chunks -= chunks
-            self.behind_bytes -= size
-            self._in_hand = (0, 0)
-            self._journal.read()
+        unread = self._unread
+        while unread and unread[0][0] <= seq:
+            self._unread_bytes -= unread.popleft()[1]
+        self._journal.read()
+
+    async def _wait(self) -> None:
+        if self._task is not None:
+            raise trio.BusyResourceError("two tasks wait on one reader; attach another")
+        self._task = trio.lowlevel.current_task()
+        await trio.lowlevel.wait_task_rescheduled(self._abort)
 
     def _abort(self, _: object) -> trio.lowlevel.Abort:
         self._task = None
         return trio.lowlevel.Abort.SUCCEEDED
-

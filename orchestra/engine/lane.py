@@ -24,7 +24,7 @@ class Lane(Generic[C]):
 
     def __init__(self, bound: int, on_leave: Callable[[], None]) -> None:
         self._bound = bound
-        self._on_leave = on_leave
+        self._on_leave: Callable[[], None] | None = on_leave
         self._chunks: deque[C] = deque()
         self._closed = False
         self._left = False
@@ -51,13 +51,14 @@ class Lane(Generic[C]):
             await trio.lowlevel.wait_task_rescheduled(self._abort_writer)
         if not self._left:
             self._chunks.append(chunk)
-            if len(self._chunks) > self.peak:
+            if len(self._chunks) > self.peak:  # noqa: PLR1730 - half the time of `max`
                 self.peak = len(self._chunks)
             self._wake_reader()
 
     def close(self) -> None:
         """Say that the last chunk has been put. Not called when the writer failed."""
         self._closed = True
+        self._on_leave = None  # which may hold on to this lane
         self._wake_reader()
 
     def leave(self) -> None:
@@ -66,11 +67,16 @@ class Lane(Generic[C]):
             self._left = True
             self._chunks.clear()
             self._wake_writer()
-            if not self._closed:
-                self._on_leave()
+            on_leave, self._on_leave = self._on_leave, None
+            if on_leave is not None:
+                on_leave()
 
     async def receive(self) -> tuple[C, ...]:
-        """All chunks that are here, waiting for one; empty after the last."""
+        """All chunks that are here, waiting for one; empty after the last.
+
+        Raises:
+            trio.BusyResourceError: another task waits here already.
+        """
         while not self._chunks:
             if self._closed:
                 return ()
@@ -93,6 +99,11 @@ class Lane(Generic[C]):
         return chunk
 
     async def _wait_chunk(self) -> None:
+        if self._reader is not None:
+            raise trio.BusyResourceError(
+                "two tasks of a step read one stream at once; let one read it and pass the chunks "
+                "on through a trio memory channel"
+            )
         self._reader = trio.lowlevel.current_task()
         await trio.lowlevel.wait_task_rescheduled(self._abort_reader)
 

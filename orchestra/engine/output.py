@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from orchestra.errors import LimitExceededError
+from orchestra.errors import EdgeTypeError, LimitExceededError
 from orchestra.graph.policy import Limits
 
 _OTHER_BYTES = 64  # what a chunk that is neither text nor bytes counts in a window
@@ -13,10 +13,11 @@ _OTHER_BYTES = 64  # what a chunk that is neither text nor bytes counts in a win
 class Output:
     """Chunks that are kept whole, to make one value. `chunk` is their annotation."""
 
-    __slots__ = ("_chunk", "_limits", "chunks", "size_bytes")
+    __slots__ = ("_chunk", "_kind", "_limits", "chunks", "size_bytes")
 
     def __init__(self, chunk: object, limits: Limits) -> None:
         self._chunk = chunk
+        self._kind = chunk if chunk is str or chunk is bytes else object
         self._limits = limits
         self.chunks: list[object] = []
         self.size_bytes = 0
@@ -25,8 +26,14 @@ class Output:
         """Keep a chunk, and tell its size.
 
         Raises:
+            EdgeTypeError: the chunk cannot be joined with others of its stream.
             LimitExceededError: they are over `output_chunks` or `output_bytes`.
         """
+        if not isinstance(chunk, self._kind):
+            raise EdgeTypeError(
+                f"a stream of {self._kind.__name__} gave {chunk!r:.200}, a "
+                f"{type(chunk).__name__}; annotate the step's chunks as what they are"
+            )
         size = size_bytes(chunk)
         self.chunks.append(chunk)
         self.size_bytes += size

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from orchestra.compiler.blocks import Nested, Operation, Source, Template
 from orchestra.errors import EdgeTypeError, describe
 from orchestra.graph.annotations import accepts, spell
-from orchestra.compiler.blocks import Nested, Operation, Source, Template
 from orchestra.graph.wires import Attribute
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ def read(frame: Frame, source: Source) -> object:
 def _part(value: object, source: Source) -> object:
     for part in source.path:
         try:
-            if isinstance(part, Attribute):
+            if isinstance(part, Attribute):  # noqa: SIM108 - mypy ignores one line of it only
                 value = getattr(value, part.name)
             else:
                 value = value[part.key]  # type: ignore[index]

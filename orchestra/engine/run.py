@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
+from contextvars import copy_context
+from types import TracebackType
 from typing import TYPE_CHECKING, cast
 
-import attrs
 import trio
 
 from orchestra.engine import tasks
 from orchestra.engine.context import StepContext
 from orchestra.engine.frame import Frame
+from orchestra.engine.groups import message_of, stopping
 from orchestra.engine.journal import Journal
 from orchestra.engine.lane import Lane
 from orchestra.engine.output import Output
 from orchestra.engine.reading import read
-from orchestra.engine.scope import Nothing
+from orchestra.engine.scope import Failure
 from orchestra.errors import DeadlineError, RunCancelledError
 from orchestra.events import RunCancelled, RunFailed, RunFinished, RunStarted
 
@@ -27,18 +30,10 @@ if TYPE_CHECKING:
     from orchestra.values import Usage
 
 
-@attrs.frozen
-class Blame:
-    """Where a run's error came from."""
-
-    step: str
-    where: str
-
-
 class Run:
     """One execution of a plan. Everything it does is in its `journal`."""
 
-    def __init__(  # noqa: PLR0913 - an engine makes it, and knows all of this
+    def __init__(
         self,
         run_id: str,
         plan: Plan,
@@ -54,13 +49,14 @@ class Run:
         self.limits = limits
         self.threads = threads
         self.usages: dict[str, Usage] = {}
-        """What running steps have reported; taken out when they finish."""
+        """What running steps have reported; taken out when they end."""
+        self.variables = copy_context()
+        """The context variables of whoever started it: what every step begins with."""
         self.lane_peak = 0
         """The most chunks that have ever waited on one edge."""
         self._inputs = inputs
         self._bindings = bindings
         self._deadline_s = deadline_s
-        self._began_s = trio.current_time()
         self._ended = trio.Event()
         self._scope = trio.CancelScope()
         self._reason = "the task that ran it was cancelled"
@@ -68,11 +64,13 @@ class Run:
         self._finished = False
         self._value: object = None
         self._error: Exception | None = None
-        self._blame: dict[int, Blame] = {}
+        self._failure: Failure | None = None
+        self._traceback: TracebackType | None = None
         self._timings_s: dict[str, float] = {}
         self._usage: Usage | None = None
         outlet = plan.block.regions[0].source
-        self.journal = Journal(limits, Output(outlet.chunk, limits), self.now_s)
+        self._began_s = trio.current_time()
+        self.journal = Journal(limits, Output(outlet.chunk, limits), self._began_s)
 
     @property
     def pipeline(self) -> str:
@@ -97,7 +95,7 @@ class Run:
         """
         await self.wait_ended()
         if self._error is not None:
-            raise self._error
+            raise self._error.with_traceback(self._traceback)  # or it would grow with every waiter
         return self._value
 
     def cancel(self, reason: str) -> None:
@@ -110,7 +108,10 @@ class Run:
     # ------------------------------------------------- for the engine's own tasks
 
     async def execute(self) -> None:
-        """Run to the end; never raises but `Cancelled`. Called once, by the engine."""
+        """Run to the end. Called once, by the engine.
+
+        Raises nothing but `Cancelled`, and what stops the process: never in a group.
+        """
         limit_s = self._deadline_s
         if limit_s is not None:
             self._scope.deadline = self._began_s + limit_s
@@ -118,19 +119,20 @@ class Run:
         try:
             with self._scope:
                 await self._execute()
+        except BaseExceptionGroup as group:
+            raise stopping(group) or group from None
         finally:
             self._end()
 
     async def _execute(self) -> None:
         frame = Frame(self, self.plan.block, "", self._inputs, None)
         try:
-            value = await frame.enter(0, self._emit(frame))
+            self._value = await frame.enter(0, self._emit(frame))
+            self._finished = True
+        except Failure as failure:
+            self._error, self._failure = failure.error, failure
         except Exception as error:  # noqa: BLE001 - it is the run's outcome
             self._error = error
-        else:
-            if not isinstance(value, Nothing):
-                self._value = value
-                self._finished = True
 
     def _emit(self, frame: Frame) -> Callable[[Source], Awaitable[object]]:
         async def emit(source: Source) -> object:
@@ -159,11 +161,13 @@ class Run:
         elif error is None:
             error = RunCancelledError(self._reason)
             journal.append(RunCancelled, self._reason)
-        self._error = error
         if not journal.ended and error is not None:
-            blame = self._blame.get(id(error), Blame("", ""))
-            name = type(error).__name__
-            journal.append(RunFailed, name, str(error), blame.step or None, blame.where or None)
+            name, message = type(error).__name__, message_of(error)
+            failure = self._failure
+            step, where = (failure.step, failure.where) if failure is not None else (None, None)
+            journal.append(RunFailed, name, message, step, where)
+        self._error = error
+        self._traceback = error.__traceback__ if error is not None else None
         self._ended.set()
 
     @property
@@ -177,30 +181,44 @@ class Run:
             return f"deadline_s={self._deadline_s:g} s passed"
         return self._reason
 
-    def now_s(self) -> float:
-        """Seconds since it began."""
-        return trio.current_time() - self._began_s
-
     def context(self, step: str) -> StepContext:
         """What a step of it is given when it asks for a context."""
         return StepContext(self.id, step, self._bindings, self.usages)
 
-    def account(self, step: str, duration_s: float, usage: Usage | None) -> None:
-        """Keep what a finished step took; durations only of steps that run once."""
+    def keep_time(self, step: str, duration_s: float) -> None:
+        """Keep how long a step took to finish, if it is one that runs once."""
         if "]" not in step:
             self._timings_s[step] = duration_s
+
+    def settle_usage(self, step: str) -> Usage | None:
+        """Add what a step that has ended reported to the run's account; also if it lost."""
+        usage = self.usages.pop(step, None)
         if usage is not None:
             self._usage = usage if self._usage is None else self._usage + usage
+        return usage
 
-    def blame(self, error: Exception, step: str, where: str) -> None:
-        """Note on a step's error where it came from; the innermost step is the one named."""
-        if id(error) not in self._blame:
-            self._blame[id(error)] = Blame(step, where)
-            error.add_note(f"in step {step!r} of pipeline {self.pipeline!r}, called at {where}")
+    def blame(self, error: Exception, step: str, where: str) -> Failure:
+        """A step's error with where it came from; the innermost step is the one named."""
+        if isinstance(error, Failure):
+            return error
+        note = f"in step {step!r} of pipeline {self.pipeline!r}, called at {where}"
+        with suppress(AttributeError, TypeError):  # there are errors that take no notes
+            if note not in getattr(error, "__notes__", ()):  # ... and some are raised many times
+                error.add_note(note)
+        return Failure(error, step, where)
 
-    def task_of(self, operation: Operation) -> Callable[..., Awaitable[None]]:
-        """The task that runs an operation."""
-        return tasks.task_of(operation)
+    def interrupted(self, error: BaseException) -> None:
+        """Remember what stops the process, as the reason why the run goes no further."""
+        self._reason = f"{type(error).__name__} was raised"
+
+    def spawn(self, nursery: trio.Nursery, frame: Frame, operation: Operation) -> None:
+        """Start the task of an operation, with the run's context variables.
+
+        Not those of the task that calls this: it is that of whichever input came last.
+        """
+        task = tasks.task_of(operation)
+        start: Callable[..., None] = nursery.start_soon
+        self.variables.run(start, task, frame, operation, name=operation.name)
 
     def run_plain(self, frame: Frame, operation: Operation) -> None:
         """Run a plain step on the spot."""

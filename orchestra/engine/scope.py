@@ -20,13 +20,32 @@ class Nothing(Enum):
 NOTHING = Nothing.NOTHING
 
 
+class Failure(Exception):  # noqa: N818 - it carries an error, and is none that a user sees
+    """A step's error on its way out through the regions, with where it came from.
+
+    The innermost step is the one named: whoever passes a failure on, passes it on as it is.
+    """
+
+    def __init__(self, error: Exception, step: str, where: str) -> None:
+        super().__init__(error)
+        self.error = error
+        self.step = step
+        self.where = where
+
+
+def bare(error: Exception) -> Exception:
+    """The error itself, without where it came from."""
+    return error.error if isinstance(error, Failure) else error
+
+
 class Scope:
     """A region while it runs: its nursery, its first error, and whether it is still open."""
 
     __slots__ = ("closed", "error", "nursery", "outer", "ready")
 
-    def __init__(self, nursery: trio.Nursery, outer: Scope | None) -> None:
-        self.nursery = nursery
+    nursery: trio.Nursery
+
+    def __init__(self, outer: Scope | None) -> None:
         self.outer = outer
         self.ready = trio.Event()
         """Set when what the region is for exists."""
@@ -36,9 +55,9 @@ class Scope:
 
     def fail(self, error: Exception) -> None:
         """Keep the error, if it is the first, and stop everything in the region."""
-        if self.error is None and self.closed is None:
+        if self.closed is None:
             self.error = error
-        self.close(f"a step beside it failed with {type(error).__name__}")
+        self.close(f"a step beside it failed with {type(bare(error)).__name__}")
 
     def close(self, reason: str) -> None:
         """Stop everything in the region."""

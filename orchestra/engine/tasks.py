@@ -8,18 +8,18 @@ cancelled. An error goes to the operation's scope, which stops what is beside it
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
+from math import inf
 from typing import TYPE_CHECKING
 
 import trio
 
-from orchestra.engine import calls, choose, each
-from orchestra.engine.groups import split
-from orchestra.engine.outflow import Outflow
-from orchestra.errors import describe
-from orchestra.events import StepCancelled, StepFailed, StepFinished, StepStarted
 from orchestra.compiler.blocks import Operation
+from orchestra.engine import calls, choose, each
+from orchestra.engine.groups import message_of, split, stopping
+from orchestra.engine.outflow import Outflow
+from orchestra.errors import StepFailedError
+from orchestra.events import StepCancelled, StepFailed, StepFinished, StepStarted
 from orchestra.graph.nodes import Call, Collect, Each, Fallback, Node, Race, Route
-from orchestra.values import Usage
 
 if TYPE_CHECKING:
     from orchestra.engine.frame import Frame
@@ -46,10 +46,8 @@ async def give_value(frame: Frame, operation: Operation) -> None:
     began_s = await _started(frame, operation)
     try:
         value = await _VALUES[type(operation.node)](frame, operation)
-    except BaseException as error:
-        onward = _unfinished(frame, operation, error, "")
-        if onward is not None:
-            raise onward from onward.__cause__
+    except BaseException as error:  # noqa: ASYNC103, BLE001 - `_unfinished` raises it on
+        _unfinished(frame, operation, error)
     else:
         _finished(frame, operation, began_s)
         frame.deliver(operation, value)
@@ -60,34 +58,36 @@ async def give_value(frame: Frame, operation: Operation) -> None:
 async def give_stream(frame: Frame, operation: Operation) -> None:
     """The task of an operation that gives chunks; it is stopped when nobody reads them."""
     began_s = await _started(frame, operation)
-    outflow = Outflow(frame.run.now_s)
-    with trio.CancelScope() as unread:
-        try:
+    outflow = Outflow(frame.run.journal.now_s)
+    try:
+        with trio.CancelScope() as unread:
             outflow.open(frame.open_lanes(operation, unread.cancel))
             await _STREAMS[type(operation.node)](frame, operation, outflow)
-        except BaseException as error:
-            reason = "nobody reads its stream any more" if outflow.unread else ""
-            onward = _unfinished(frame, operation, error, reason)
-            if onward is not None:
-                raise onward from onward.__cause__
+    except BaseException as error:  # noqa: ASYNC103, BLE001 - `_unfinished` raises it on
+        _unfinished(frame, operation, error)
+    else:
+        if unread.cancelled_caught:
+            _cancelled(frame, operation, "nobody reads its stream any more")
         else:
             outflow.close()
             _finished(frame, operation, began_s, outflow)
-        finally:
-            frame.leave(operation)
-            frame.run.lane_peak = max(frame.run.lane_peak, outflow.peak)
+    finally:
+        frame.leave(operation)
+        frame.run.lane_peak = max(frame.run.lane_peak, outflow.peak)
 
 
 def run_plain(frame: Frame, operation: Operation) -> None:
-    """A plain step, run on the spot."""
+    """A plain step, run on the spot, but with the run's context variables."""
     began_s = frame.run.journal.append(StepStarted, frame.path + operation.name).at_s
     try:
-        value = calls.plain(frame, operation)
-    except Exception as error:  # noqa: BLE001 - it goes to the scope
-        _unfinished(frame, operation, error, "")
+        value = frame.run.variables.copy().run(calls.plain, frame, operation)
+    except BaseException as error:  # noqa: ASYNC103, BLE001 - `_unfinished` raises it on
+        _unfinished(frame, operation, error)
     else:
         _finished(frame, operation, began_s)
         frame.deliver(operation, value)
+    finally:
+        frame.leave(operation)
 
 
 def task_of(operation: Operation) -> Callable[[Frame, Operation], Awaitable[None]]:
@@ -100,8 +100,7 @@ async def _started(frame: Frame, operation: Operation) -> float:
     try:
         await trio.lowlevel.checkpoint_if_cancelled()
     except trio.Cancelled:
-        reason = frame.scope_of(operation).stopped or frame.run.stopped
-        frame.skip(operation, reason)
+        frame.skip(operation, frame.stopped(operation))
         raise
     return frame.run.journal.append(StepStarted, frame.path + operation.name).at_s
 
@@ -111,27 +110,51 @@ def _finished(
 ) -> None:
     run = frame.run
     path = frame.path + operation.name
-    duration_s = run.now_s() - began_s
-    usage = run.usages.pop(path, None)
+    duration_s = run.journal.now_s() - began_s
+    usage = run.settle_usage(path)
     if outflow is None:
         run.journal.append(StepFinished, path, duration_s, None, None, usage)
     else:
         first_s = None if outflow.first_s is None else outflow.first_s - began_s
         run.journal.append(StepFinished, path, duration_s, outflow.chunks, first_s, usage)
-    run.account(path, duration_s, usage)
+    run.keep_time(path, duration_s)
 
 
-def _unfinished(
-    frame: Frame, operation: Operation, error: BaseException, reason: str
-) -> BaseException | None:
-    """Tell of an operation that did not finish; gives what has to be raised on."""
-    run, scope = frame.run, frame.scope_of(operation)
-    path = frame.path + operation.name
+def _unfinished(frame: Frame, operation: Operation, error: BaseException) -> None:
+    """Tell of an operation that did not finish, and raise on what is not its own error."""
     own, onward = split(error)
+    culprit = stopping(onward)
+    if culprit is not None:
+        frame.run.interrupted(culprit)
+    elif onward is not None and trio.current_effective_deadline() > -inf:
+        own, onward = own or _stray(onward), None
     if own is None:
-        run.journal.append(StepCancelled, path, reason or scope.stopped or run.stopped)
+        _cancelled(frame, operation, frame.stopped(operation))
     else:
-        run.blame(own, path, operation.where)
-        run.journal.append(StepFailed, path, type(own).__name__, str(own), operation.where)
-        scope.fail(own)
-    return onward
+        _failed(frame, operation, own)
+    if onward is not None:
+        raise onward from onward.__cause__
+
+
+def _stray(error: BaseException) -> Exception:
+    """What a step did that raised `Cancelled` although nobody has cancelled it."""
+    return StepFailedError(
+        "it was not cancelled, and raised trio.Cancelled: it caught one in a scope and raised it "
+        "outside; leave `Cancelled` to the scope that it came from",
+        [error],
+    )
+
+
+def _cancelled(frame: Frame, operation: Operation, reason: str) -> None:
+    path = frame.path + operation.name
+    frame.run.settle_usage(path)
+    frame.run.journal.append(StepCancelled, path, reason)
+
+
+def _failed(frame: Frame, operation: Operation, error: Exception) -> None:
+    run, path = frame.run, frame.path + operation.name
+    failure = run.blame(error, path, operation.where)
+    name, message = type(failure.error).__name__, message_of(failure.error)
+    run.settle_usage(path)
+    run.journal.append(StepFailed, path, name, message, operation.where)
+    frame.scope_of(operation).fail(failure)

@@ -52,10 +52,12 @@ def race(*arms: T, stagger_s: float = 0.0) -> T:
     Each arm starts `stagger_s` seconds after the one before it, or as soon as all before it
     have failed.
     """
-    if not stagger_s >= 0:
+    given: object = stagger_s  # a wire, for all that is known at run time
+    if not isinstance(given, int | float) or not given >= 0:
         raise DefinitionError(
             f"{place(*source_line())}: race(stagger_s={stagger_s!r}): stagger_s is the number "
-            "of seconds between the starts of two arms, 0 or more"
+            "of seconds between the starts of two arms, 0 or more, and part of the pipeline "
+            "itself: write it as a number"
         )
     wires = _arms("race", arms)
     return cast("T", _definition("race").add(lambda origin: Race(origin, wires, stagger_s)))
@@ -77,6 +79,11 @@ def route(label: object, arms: Mapping[Any, T], *, default: T = _NONE) -> T:
     A `Label` is compared by its name. Without an arm for the label the default is taken;
     without a default the run fails with a `RouteError`.
     """
+    if not isinstance(arms, Mapping):
+        raise DefinitionError(
+            f"{place(*source_line())}: route(..., {arms!r:.80}): the arms are a dict from what the "
+            'label may be to what is then the result: route(label, {"a": ..., "b": ...})'
+        )
     on = wire_of(label)
     wires = _arms("route", tuple(arms.values()) + (() if default is _NONE else (default,)))
     keys = cast("tuple[Hashable, ...]", tuple(arms))
@@ -110,11 +117,20 @@ def each(
     as they are done. The first item to fail fails the whole.
     """
     definition = _definition("each")
+    _refuse_body(body)
     wire = wire_of(items)
     item = definition.add(lambda origin: EachItem(origin, wire))
     result = wire_of(body(item))
     node = cast("EachItem", node_of(item))
     return definition.add(lambda origin: Each(origin, wire, node, result, at_once, ordered))
+
+
+def _refuse_body(body: object) -> None:
+    if isinstance(body, Wire) or not callable(body):
+        raise DefinitionError(
+            f"{place(*source_line())}: each(items, {body!r:.80}): the body is a step, a pipeline, "
+            "or a function of one item, and is not called here: each(items, some_step, at_once=8)"
+        )
 
 
 def _arms(name: str, arms: tuple[object, ...]) -> tuple[Wire, ...]:

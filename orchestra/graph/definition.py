@@ -16,7 +16,7 @@ import attrs
 
 from orchestra.errors import DefinitionError
 from orchestra.graph.nodes import Constant, Node, Origin
-from orchestra.graph.wires import Wire, place, source_line
+from orchestra.graph.wires import Wire, node_of, place, source_line, spelled
 
 N = TypeVar("N", bound=Node)
 
@@ -32,8 +32,26 @@ class Definition:
     def add(self, make: Callable[[Origin], N]) -> Wire:
         """A wire from a new node that originates at the caller's line."""
         node = make(Origin(len(self.nodes), self.inside, *source_line()))
+        for edge in node.edges:
+            self.refuse_foreign(edge.wire, node.origin.where)
+        _ = node.returns  # now, while those of its sources are known: later it would recurse
         self.nodes.append(node)
         return Wire(node)
+
+    def refuse_foreign(self, wire: Wire, where: str) -> None:
+        """Let pass a wire that was made in this definition.
+
+        Raises:
+            DefinitionError: it was made in another.
+        """
+        node = node_of(wire)
+        number = node.origin.number
+        if not (number < len(self.nodes) and self.nodes[number] is node):
+            raise DefinitionError(
+                f"{where}: {spelled(wire)} is a wire of another pipeline (from "
+                f"{node.origin.where}) and has no value in {self.pipeline!r}; pass it in as an "
+                "input, or make it here"
+            )
 
     def wire(self, value: object) -> Wire:
         """The value itself if it is a wire, else a wire from a constant."""

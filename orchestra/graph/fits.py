@@ -211,14 +211,15 @@ def _arguments(source: object, target: object, pending: _Pairs) -> Fit:
 
 def _tuple_items(source: object, target: object, pending: _Pairs) -> Fit:
     mine, theirs = tuple_items(source), tuple_items(target)
+    held = (arguments(source, abc.Iterable) or (Any,))[0]
     if theirs is None:
-        element = (arguments(target, abc.Iterable) or (Any,))[0]
-        if mine is None:
-            return _arguments(source, target, pending)
-        return _weakest(*(_compare(item, element, pending) for item in mine))
+        wanted, *rest = parts(target)[1]
+        if rest != [...]:
+            return Fit.MAY  # `tuple[int, *tuple[str, ...]]`
+        items = (held,) if mine is None else mine
+        return _weakest(*(_compare(each, wanted, pending) for each in items))
     if mine is None:
-        element = (arguments(source, abc.Iterable) or (Any,))[0]
-        return _weakest(Fit.MAY, *(_compare(element, item, pending) for item in theirs))
+        return _weakest(Fit.MAY, *(_compare(held, item, pending) for item in theirs))
     if len(mine) != len(theirs):
         return Fit.CANNOT
     return _weakest(*(_compare(*pair, pending) for pair in zip(mine, theirs, strict=True)))

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
-from typing import cast
+from collections.abc import Iterable
+from functools import cached_property
+from typing import Any
 
+import attrs
+
+from orchestra.graph.annotations import MISSING, chunk_of
 from orchestra.graph.definition import current_definition
-from orchestra.graph.nodes import wires_in
-from orchestra.graph.steps import step
+from orchestra.graph.nodes import Call, type_of, wires_in
+from orchestra.graph.shapes import union
+from orchestra.graph.steps import NO_POLICY, step
 from orchestra.graph.wires import Wire
 
 
@@ -16,8 +22,41 @@ def gather(value: object) -> object:
     return value
 
 
+@attrs.frozen(eq=False)
+class Gathering(Call):
+    """A container with wires in it, filled when they have their values."""
+
+    @cached_property
+    def returns(self) -> object:
+        return _kind(self.arguments["value"])
+
+    def into(self, name: str) -> str:
+        """The container, as messages write it."""
+        return f"a {type(self.arguments[name]).__name__}"
+
+
 def wire_of(value: object) -> Wire:
     """One wire for the value; a container that holds wires becomes a step that fills it."""
-    if not isinstance(value, Wire) and any(True for _ in wires_in(value)):
-        return cast("Wire", gather(value))
-    return current_definition("wire_of", "use it in a pipeline").wire(value)
+    definition = current_definition("wire_of", "use it in a pipeline")
+    if isinstance(value, Wire) or not any(True for _ in wires_in(value)):
+        return definition.wire(value)
+    return definition.add(lambda origin: Gathering(origin, gather, {"value": value}, NO_POLICY))
+
+
+def _kind(value: object) -> object:
+    """The annotation of what a value with wires in it will be."""
+    if isinstance(value, Wire):
+        kind = type_of(value)
+        return Any if kind is MISSING or chunk_of(kind) is not None else kind  # told elsewhere
+    if type(value) is tuple:
+        return tuple[tuple(map(_kind, value))]  # type: ignore[misc]
+    if type(value) is list:
+        return list[_any_of(value)]  # type: ignore[misc]
+    if type(value) is dict:
+        return dict[_any_of(value), _any_of(value.values())]  # type: ignore[misc]
+    return type(value)
+
+
+def _any_of(values: Iterable[object]) -> object:
+    kinds = list(map(_kind, values))
+    return union(kinds) if kinds else Any

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Iterator, Mapping
 from functools import cached_property
-from typing import TYPE_CHECKING, Union
+from typing import TYPE_CHECKING, Any, cast
 
 import attrs
 
 from orchestra.errors import Problem
 from orchestra.graph.annotations import MISSING, chunk_of, element, item, member
+from orchestra.graph.shapes import union
 from orchestra.graph.wires import Attribute, Wire, node_of, path_of, place
 from orchestra.protocols import Stream
 
@@ -66,7 +67,7 @@ class Node:
 
     @property
     def returns(self) -> object:
-        """The annotation of what it gives."""
+        """The annotation of what it gives; never `MISSING`."""
         raise NotImplementedError(f"{type(self).__name__} has no type")
 
     @property
@@ -127,10 +128,12 @@ class Call(Node):
 
     step: Step[..., object]
     arguments: Mapping[str, object]
-    """Parameter name to what was passed: a plain value, a wire, or a list, tuple or dict of those."""
+    """What was passed to each parameter: a plain value, a wire, or a container of those."""
     policy: Policy
-    faults: tuple[Problem, ...]
+    faults: tuple[Problem, ...] = ()
     """What is wrong with the call itself: missing and unknown arguments."""
+    stray: tuple[object, ...] = ()
+    """What was passed and no parameter takes: a fault, and read by nobody."""
 
     @property
     def label(self) -> str:
@@ -142,12 +145,30 @@ class Call(Node):
 
     @cached_property
     def edges(self) -> tuple[Edge, ...]:
-        hints = self.step.expects
         return tuple(
-            Edge(wire, f"{self.label}({name}=...)", expects)
-            for name, argument in self.arguments.items()
-            for wire, expects in wires_in(argument, hints[name])
+            Edge(wire, self.into(name), wanted)
+            for name, argument, expects in self.places
+            for wire, wanted in wires_in(argument, expects)
         )
+
+    @cached_property
+    def places(self) -> tuple[tuple[str, object, object], ...]:
+        """Each argument with its name and its annotation; those of `**kwargs` one by one."""
+        return tuple(self._places())
+
+    def _places(self) -> Iterator[tuple[str, object, object]]:
+        parameters = self.step.signature.parameters
+        for name, argument in self.arguments.items():
+            expects = self.step.expects[name]
+            if parameters[name].kind is parameters[name].VAR_KEYWORD:
+                for key, part in cast("dict[str, object]", argument).items():
+                    yield key, part, item(expects, key)
+            else:
+                yield name, argument, expects
+
+    def into(self, name: str) -> str:
+        """A place of the call as it is written in messages: `cite(passages=...)`."""
+        return f"{self.label}({name}=...)"
 
 
 @attrs.frozen(eq=False)
@@ -162,7 +183,8 @@ class Collect(Node):
 
     @cached_property
     def returns(self) -> object:
-        return collected(type_of(self.source))
+        kind = known(type_of(self.source))
+        return kind if chunk_of(kind) is None else collected(kind)
 
     @cached_property
     def edges(self) -> tuple[Edge, ...]:
@@ -177,11 +199,11 @@ class Choice(Node):
 
     @cached_property
     def returns(self) -> object:
-        kinds = [type_of(arm) for arm in self.arms]
+        kinds = [known(type_of(arm)) for arm in self.arms]
         chunks = [chunk_of(kind) for kind in kinds]
-        if kinds and None not in chunks:
-            return Stream[Union[tuple(chunks)]]  # type: ignore[misc]
-        return Union[tuple(kinds)] if kinds else object
+        if None not in chunks:
+            return Stream[union(chunks)]  # type: ignore[misc]
+        return union(kinds)
 
     @property
     def arm_names(self) -> tuple[str, ...]:
@@ -254,9 +276,9 @@ class EachItem(Node):
 
     @cached_property
     def returns(self) -> object:
-        kind = type_of(self.items)
+        kind = known(type_of(self.items))
         chunk = chunk_of(kind)
-        return element(kind) if chunk is None else chunk
+        return known(element(kind)) if chunk is None else chunk
 
     @property
     def spelled(self) -> str:
@@ -284,7 +306,7 @@ class Each(Node):
 
     @cached_property
     def returns(self) -> object:
-        body = type_of(self.body)
+        body = known(type_of(self.body))
         return Stream[body] if self.streams else list[body]  # type: ignore[valid-type]
 
     @cached_property
@@ -305,6 +327,11 @@ def type_of(wire: Wire) -> object:
     return kind
 
 
+def known(kind: object) -> object:
+    """The annotation, Any where it is wrong: that is told once, where it is."""
+    return Any if kind is MISSING else kind
+
+
 def collected(stream: object) -> object:
     """What all the chunks of a stream make together: text, bytes, or a list."""
     chunk = chunk_of(stream)
@@ -315,11 +342,27 @@ def wires_in(argument: object, expects: object = object) -> Iterator[tuple[Wire,
     """The wires in an argument, each with the annotation of the place it is in."""
     if isinstance(argument, Wire):
         yield argument, expects
-    elif type(argument) in (list, tuple):
-        for place_, part in enumerate(argument):  # type: ignore[arg-type, var-annotated]
-            inner = item(expects, place_) if type(argument) is tuple else element(expects)
-            yield from wires_in(part, object if inner is MISSING else inner)
-    elif type(argument) is dict:
-        for key, part in argument.items():
-            inner = item(expects, key)
-            yield from wires_in(part, object if inner is MISSING else inner)
+    else:
+        for _, part, wanted in parts_in(argument, expects):
+            yield from wires_in(part, wanted)
+
+
+def parts_in(container: object, expects: object) -> Iterator[tuple[object, object, object]]:
+    """The parts of a list, tuple or dict: key, part, and the annotation of its place.
+
+    Nothing for every other value, those of subclasses too: they are passed on as they are.
+    """
+    if type(container) is list:
+        wanted = _asked(element(expects))
+        yield from ((place_, part, wanted) for place_, part in enumerate(container))
+    elif type(container) is tuple:
+        for place_, part in enumerate(container):
+            yield place_, part, _asked(item(expects, place_))
+    elif type(container) is dict:
+        for key, part in container.items():
+            yield key, part, _asked(item(expects, key))
+
+
+def _asked(kind: object) -> object:
+    """The annotation of a place; a place that does not exist asks for nothing."""
+    return object if kind is MISSING else kind

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, Generic, ParamSpec, Protocol, TypeVar, cast, overload
 
 import attrs
@@ -11,10 +12,11 @@ import attrs
 from orchestra.errors import DefinitionError
 from orchestra.graph.annotations import MISSING, hints
 from orchestra.graph.definition import Definition, current_definition, defining, in_definition
+from orchestra.graph.functions import defined_at, function_of
 from orchestra.graph.gather import wire_of
 from orchestra.graph.nodes import Input, Node, Origin
 from orchestra.graph.refusals import refusal_of_type_error
-from orchestra.graph.wires import Wire, place
+from orchestra.graph.wires import Wire, place, source_line
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -60,8 +62,8 @@ class Pipeline(Generic[P, T_co]):
             bound = inspect.signature(self.function).bind(*args, **kwargs)
         except TypeError as error:
             raise DefinitionError(
-                f"pipeline {self.name!r} is called wrongly: {error}; "
-                f"it is `{self.name}{inspect.signature(self.function)}`"
+                f"{place(*source_line())}: pipeline {self.name!r} is called wrongly: {error}; it "
+                f"is `{self.name}{inspect.signature(self.function)}`, at {self.where}"
             ) from error
         bound.apply_defaults()
         for name, value in bound.arguments.items():
@@ -109,8 +111,7 @@ def pipeline(
 def _define(
     function: Callable[..., Any], name: str, deadline_s: float | None
 ) -> Pipeline[..., Any]:
-    code = function.__code__
-    where = place(code.co_filename, code.co_firstlineno)
+    where = place(*defined_at(function_of(function, "pipeline").__code__))
     if in_definition():
         raise DefinitionError(
             f"{where}: pipeline {name!r} is defined inside another pipeline's function; "
@@ -123,18 +124,13 @@ def _define(
         )
     definition = Definition(name)
     inputs = _inputs(function, definition, where)
-    with defining(definition):
-        try:
-            returned = function(
-                *(Wire(node) for node, positional in inputs if positional),
-                **{node.name: Wire(node) for node, positional in inputs if not positional},
-            )
-        except TypeError as error:
-            refused = refusal_of_type_error(error)
-            if refused is None:
-                raise
-            raise DefinitionError(refused) from error
+    with defining(definition), _explaining(name, where):
+        returned = function(
+            *(Wire(node) for node, positional in inputs if positional),
+            **{node.name: Wire(node) for node, positional in inputs if not positional},
+        )
         output = _output(returned, name, where)
+    definition.refuse_foreign(output, where)
     return Pipeline(
         name,
         function,
@@ -147,12 +143,31 @@ def _define(
     )
 
 
+@contextmanager
+def _explaining(name: str, where: str) -> Iterator[None]:
+    """Python's own refusals, told as ours where they are about a wire or about a cycle."""
+    try:
+        yield
+    except TypeError as error:
+        refused = refusal_of_type_error(error)
+        if refused is None:
+            raise
+        raise DefinitionError(refused) from error
+    except NameError as error:
+        if error.name != name:
+            raise
+        raise DefinitionError(
+            f"{where}: pipeline {name!r} calls itself, and a graph has no cycles; repeat inside "
+            "a step, or pass the result on to a second pipeline"
+        ) from error
+
+
 def _inputs(
     function: Callable[..., Any], definition: Definition, where: str
 ) -> list[tuple[Input, bool]]:
     """The parameters as nodes, each with whether it is passed by position."""
     annotations = hints(function)
-    code = function.__code__
+    file_line = defined_at(function_of(function, "pipeline").__code__)
     inputs = []
     for name, parameter in inspect.signature(function).parameters.items():
         if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
@@ -161,7 +176,7 @@ def _inputs(
                 "pipeline's inputs are named one by one; take a list instead"
             )
         node = Input(
-            Origin(len(definition.nodes), (), code.co_filename, code.co_firstlineno),
+            Origin(len(definition.nodes), (), *file_line),
             name,
             annotations.get(name, object),
             MISSING if parameter.default is parameter.empty else parameter.default,

@@ -120,27 +120,22 @@ def _required(meaning: object) -> list[str]:
 
 def prompt_of_text(site: Site, node: ast.expr) -> Advice | None:
     """A prompt with a part for each place of an f-string, or of a `"...".format(...)`."""
+    prompt = _Prompt(site)
     match node:
         case ast.JoinedStr(values=values):
-            prompt = _Prompt(site)
-            template = [prompt.template(value) for value in values]
-            if None in template:
-                return None
-            text, parts = "".join(map(str, template)), prompt.parts
+            template = "".join(prompt.template(value) for value in values)
         case ast.Call(
-            func=ast.Attribute(value=ast.Constant(value=text), attr="format"), args=[]
-        ) if isinstance(text, str) and all(keyword.arg for keyword in node.keywords):
-            parts = {str(each.arg): _given(site, each.value) for each in node.keywords}
+            func=ast.Attribute(value=ast.Constant(value=str(template)), attr="format"), args=[]
+        ):
+            for keyword in node.keywords:
+                prompt.add(keyword.arg or "", keyword.value)
         case _:
             return None
-    arguments = [json.dumps(text, ensure_ascii=False)]
-    arguments += [f"{name}={argument}" for name, argument in parts.items()]
-    return Advice(site.replaced(node, f"prompt({', '.join(arguments)})"))
-
-
-def _given(site: Site, expression: ast.expr) -> str:
-    wire = wired(site, expression)
-    return site.text(expression) if wire is None else wire[0]
+    if prompt.calculates:
+        return None
+    parts = [f"{name}={argument}" for name, argument in prompt.parts.items()]
+    given = ", ".join([json.dumps(template, ensure_ascii=False), *parts])
+    return Advice(site.replaced(node, f"prompt({given})"))
 
 
 class _Prompt:
@@ -149,31 +144,37 @@ class _Prompt:
     def __init__(self, site: Site) -> None:
         self.site = site
         self.parts: dict[str, str] = {}
+        self.calculates = False
+        """Whether a part is more than a wire, or what is known already."""
 
-    def template(self, value: ast.expr) -> str | None:
-        """A piece of the template; None where it would need to calculate."""
+    def template(self, value: ast.expr) -> str:
+        """A piece of the template."""
         match value:
-            case ast.Constant():
-                return str(value.value).replace("{", "{{").replace("}", "}}")
             case ast.FormattedValue(value=inner, conversion=conversion, format_spec=spec):
-                name = self._part(inner)
+                name = self.add(_last_name(inner), inner)
                 how = "" if conversion < 0 else f"!{chr(conversion)}"
-                match spec:
-                    case None:
-                        return name and f"{{{name}{how}}}"
-                    case ast.JoinedStr(values=[ast.Constant(value=width)]):
-                        return name and f"{{{name}{how}:{width}}}"
-        return None
+                return f"{{{name}{how}{self._width(spec)}}}"
+        assert isinstance(value, ast.Constant), "an f-string is made of these two"
+        return str(value.value).replace("{", "{{").replace("}", "}}")
 
-    def _part(self, expression: ast.expr) -> str | None:
-        """The name of a part, for a wire or for what is known already."""
-        if wired(self.site, expression) is None and any(
-            is_wired(self.site.meaning(node)) or isinstance(node, ast.Call)
-            for node in ast.walk(expression)
-        ):
-            return None
-        argument = _given(self.site, expression)
-        name = _last_name(expression)
+    def _width(self, spec: ast.expr | None) -> str:
+        match spec:
+            case None:
+                return ""
+            case ast.JoinedStr(values=[ast.Constant(value=str(width))]):
+                return f":{width}"
+        self.calculates = True
+        return ""
+
+    def add(self, name: str, expression: ast.expr) -> str:
+        """The name of a part."""
+        wire = wired(self.site, expression)
+        if wire is None:
+            self.calculates |= any(
+                is_wired(self.site.meaning(each)) or isinstance(each, ast.Call)
+                for each in ast.walk(expression)
+            )
+        argument = wire[0] if wire else self.site.text(expression)
         while self.parts.get(name, argument) != argument:
             name += "_"
         self.parts[name] = argument

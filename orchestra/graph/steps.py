@@ -17,9 +17,11 @@ from typing import Any, Generic, ParamSpec, Protocol, TypeVar, cast, overload
 
 import attrs
 
-from orchestra.errors import DefinitionError, Problem
+from orchestra.errors import DefinitionError
 from orchestra.graph.annotations import MISSING, hints, yielded
+from orchestra.graph.binding import bind
 from orchestra.graph.definition import current_definition
+from orchestra.graph.functions import defined_at, function_of
 from orchestra.graph.nodes import Call, Origin
 from orchestra.graph.policy import Policy
 from orchestra.graph.wires import place, source_line
@@ -69,12 +71,13 @@ class Step(Generic[P, T_co]):
             f"write `{awaits}{self.name}.call(...)` to call its function, or call it in a "
             "function decorated with @pipeline and run that with orchestra.run",
         )
-        origin = place(*source_line())
-        arguments, faults = self._bind(args, kwargs, origin)
-        policy = arguments.pop("policy", None) if self.takes_policy else None
+        bound = bind(self, args, kwargs, place(*source_line()))
+        policy = self.policy
+        if self.takes_policy and isinstance(bound.arguments.get("policy"), Policy | None):
+            policy = cast("Policy | None", bound.arguments.pop("policy", None)) or policy
 
         def make(origin: Origin) -> Call:
-            return Call(origin, self, arguments, cast("Policy", policy or self.policy), faults)
+            return Call(origin, self, bound.arguments, policy, bound.faults, bound.stray)
 
         return cast("T_co", definition.add(make))
 
@@ -99,21 +102,22 @@ class Step(Generic[P, T_co]):
         )
 
     @cached_property
-    def _hints(self) -> dict[str, object]:
+    def hints(self) -> Mapping[str, object]:
+        """The function's annotations by parameter, with `return`."""
         return hints(self.call)
 
     @cached_property
     def expects(self) -> Mapping[str, object]:
         """Each parameter's annotation, `object` where there is none; `*args` is a tuple."""
         return {
-            name: _whole(parameter, self._hints.get(name, object))
+            name: _whole(parameter, self.hints.get(name, object))
             for name, parameter in self.signature.parameters.items()
         }
 
     @cached_property
     def annotated_return(self) -> object:
         """What the function is annotated to return; `MISSING` where it is not."""
-        return self._hints.get("return", MISSING)
+        return self.hints.get("return", MISSING)
 
     @cached_property
     def returns(self) -> object:
@@ -166,29 +170,6 @@ class Step(Generic[P, T_co]):
             if isinstance(mark, Names)
         }
 
-    def _bind(
-        self, args: tuple[object, ...], kwargs: dict[str, object], where: str
-    ) -> tuple[dict[str, object], tuple[Problem, ...]]:
-        """The arguments by parameter, and what is wrong with them; never raises."""
-        faults: list[Problem] = []
-        parameters = self.signature.parameters
-        variadic = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
-        unknown = [] if variadic else [name for name in kwargs if name not in parameters]
-        for name in unknown:
-            faults.append(_unknown_argument(self, name, where))
-        known = {name: value for name, value in kwargs.items() if name not in unknown}
-        try:
-            bound = self.signature.bind_partial(*args, **known)
-        except TypeError as error:
-            fix = f"the step is `{self.name}{self.signature}`"
-            faults.append(Problem("bad-call", where, f"{self.name}(...): {error}", fix))
-            return {}, tuple(faults)
-        for name, parameter in parameters.items():
-            if parameter.default is parameter.empty and name not in bound.arguments:
-                if parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
-                    faults.append(_missing_argument(self, name, where))
-        return dict(bound.arguments), tuple(faults)
-
 
 def _whole(parameter: inspect.Parameter, annotation: object) -> object:
     """The annotation of all that a parameter takes, for `*args` and `**kwargs` too."""
@@ -197,25 +178,6 @@ def _whole(parameter: inspect.Parameter, annotation: object) -> object:
     if parameter.kind is parameter.VAR_KEYWORD:
         return dict[str, annotation]  # type: ignore[valid-type]
     return annotation
-
-
-def _unknown_argument(step: Step[..., object], name: str, where: str) -> Problem:
-    known = ", ".join(step.signature.parameters)
-    return Problem(
-        "unknown-argument",
-        where,
-        f"{step.name}(...) has no parameter {name!r}",
-        f"its parameters are: {known or 'none'}",
-    )
-
-
-def _missing_argument(step: Step[..., object], name: str, where: str) -> Problem:
-    return Problem(
-        "missing-argument",
-        where,
-        f"{step.name}(...) is called without {name!r}",
-        f"pass it: {step.name}({name}=...); the step is defined at {step.where}",
-    )
 
 
 class StepDecorator(Protocol):
@@ -261,20 +223,26 @@ def step(
     `policy: Policy | None = None` lets each call bring its own.
 
     Raises:
-        DefinitionError: `thread=True` on an async function, or a method without `self`.
+        DefinitionError: `thread=True` on an async function; a generator that is not async; or
+            what is decorated is not a function.
     """
 
     def decorate(function: Callable[..., Any]) -> Step[..., Any]:
-        code = inspect.unwrap(function).__code__
-        where = place(code.co_filename, code.co_firstlineno)
-        return Step(
-            function, _kind(function, thread, where), name or function.__name__, policy, where
-        )
+        inner = function_of(function, "step")
+        where = place(*defined_at(inner.__code__))
+        kind = _kind(inner, where, thread=thread)
+        return Step(function, kind, name or inner.__name__, policy, where)
 
     return decorate if function is None else decorate(function)
 
 
-def _kind(function: Callable[..., Any], thread: bool, where: str) -> Kind:  # noqa: FBT001
+def _kind(function: Callable[..., Any], where: str, *, thread: bool) -> Kind:
+    name = function.__name__
+    if inspect.isgeneratorfunction(function):
+        raise DefinitionError(
+            f"{where}: step {name!r} is a generator that is not async; write `async def {name}` "
+            "to give a stream of chunks, or return a list"
+        )
     if inspect.isasyncgenfunction(function):
         kind = Kind.STREAM
     elif inspect.iscoroutinefunction(function):
@@ -283,7 +251,7 @@ def _kind(function: Callable[..., Any], thread: bool, where: str) -> Kind:  # no
         return Kind.THREAD if thread else Kind.PLAIN
     if thread:
         raise DefinitionError(
-            f"{where}: @step(thread=True) on `async def {function.__name__}`: a thread runs a "
-            f"plain function; write `def {function.__name__}`, or leave `thread=True` out"
+            f"{where}: @step(thread=True) on `async def {name}`: a thread runs a plain function; "
+            f"write `def {name}`, or leave `thread=True` out"
         )
     return kind

@@ -18,7 +18,7 @@ from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound, Reque
 from orchestra.server import problems, sse
 from orchestra.server.hardening import Hardened
 from orchestra.server.inputs import check_servable
-from orchestra.server.problems import Problem
+from orchestra.server.problems import HttpProblem
 from orchestra.server.runs import EventStream, Runs, answer
 from orchestra.server.settings import Settings
 
@@ -37,7 +37,7 @@ class LeavingRequest(TrioRequest):
     leave: Callable[[], None] = staticmethod(lambda: None)
 
 
-class Connection(TrioASGIHTTPConnection):
+class Exchange(TrioASGIHTTPConnection):
     """Quart's request, in one task less, and with `leave` called whatever ends it."""
 
     async def __call__(self, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
@@ -78,11 +78,11 @@ class Answer(TrioResponse):
 
 
 class App(QuartTrio):
-    """Quart, with our request, answer and connection."""
+    """Quart, with our request, answer and exchange."""
 
     request_class = LeavingRequest
     response_class = Answer
-    asgi_http_class = Connection
+    asgi_http_class = Exchange
 
 
 def create_app(
@@ -127,7 +127,7 @@ def _answer_errors(app: App, settings: Settings) -> None:
     app.register_error_handler(Exception, unexpected)
 
 
-def _problem(error: HTTPException, settings: Settings) -> Problem:
+def _problem(error: HTTPException, settings: Settings) -> HttpProblem:
     if isinstance(error, RequestEntityTooLarge):
         return problems.too_large(settings.body_limit_bytes)
     if isinstance(error, NotFound):

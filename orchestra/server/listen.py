@@ -170,12 +170,13 @@ class Connection(TCPServer):
         if sent == len(data) and self._burst < BURST_MAX:
             return
         self._burst = 0
+        rest = memoryview(data)[sent:]
         async with self.send_lock:
-            while sent < len(data):
+            while rest:
                 with trio.fail_after(self._stall_s):
-                    sent += await self._send_some(data[sent:])
+                    rest = rest[await self._send_some(rest) :]
 
-    async def _send_some(self, data: bytes) -> int:
+    async def _send_some(self, data: memoryview) -> int:
         try:
             return int(await self.stream.socket.send(data))
         except OSError as error:

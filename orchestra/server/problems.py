@@ -31,7 +31,7 @@ class Fault:
 
 
 @attrs.frozen
-class Problem:
+class HttpProblem:
     """Why a request was not answered as asked.
 
     `code` is the stable end of the problem's type; `faults` are the fields it is about,
@@ -60,64 +60,66 @@ class Problem:
         return msgspec.json.encode(body | dict(self.extras))
 
 
-def unknown_pipeline(name: str, known: Iterable[str]) -> Problem:
+def unknown_pipeline(name: str, known: Iterable[str]) -> HttpProblem:
     """No pipeline has this name; says which are meant or served."""
     known = sorted(known)
     near = get_close_matches(name, known, n=1)
     hint = f"did you mean {near[0]!r}?" if near else f"served here: {', '.join(known) or 'none'}"
     detail = f"no pipeline is named {name[:100]!r}; {hint}"
-    return Problem(404, "unknown-pipeline", "There is no such pipeline.", detail)
+    return HttpProblem(404, "unknown-pipeline", "There is no such pipeline.", detail)
 
 
-def bad_body(detail: str) -> Problem:
+def bad_body(detail: str) -> HttpProblem:
     """The body cannot be read as a request for a run."""
-    return Problem(400, "bad-body", "The request's body cannot be read.", detail)
+    return HttpProblem(400, "bad-body", "The request's body cannot be read.", detail)
 
 
-def bad_inputs(faults: Sequence[Fault]) -> Problem:
+def bad_inputs(faults: Sequence[Fault]) -> HttpProblem:
     """Some inputs are missing, unknown or of the wrong type; names each of them."""
     detail = "; ".join(fault.detail for fault in faults)
-    return Problem(422, "bad-inputs", "The inputs do not fit the pipeline.", detail, tuple(faults))
+    return HttpProblem(
+        422, "bad-inputs", "The inputs do not fit the pipeline.", detail, tuple(faults)
+    )
 
 
-def bad_media_type(given: str) -> Problem:
+def bad_media_type(given: str) -> HttpProblem:
     """The body is of a type that is not read here."""
     detail = f"the body is {given[:100] or 'of no type'}; send `Content-Type: application/json`"
-    return Problem(415, "bad-media-type", "The body must be JSON.", detail)
+    return HttpProblem(415, "bad-media-type", "The body must be JSON.", detail)
 
 
-def not_acceptable(accept: str, offers: Iterable[str]) -> Problem:
+def not_acceptable(accept: str, offers: Iterable[str]) -> HttpProblem:
     """Nothing that the client accepts can be given."""
     detail = f"`Accept: {accept[:200]}` leaves none of {', '.join(offers)}"
-    return Problem(406, "not-acceptable", "The answer has no such form.", detail)
+    return HttpProblem(406, "not-acceptable", "The answer has no such form.", detail)
 
 
-def too_large(limit_bytes: int) -> Problem:
+def too_large(limit_bytes: int) -> HttpProblem:
     """The body is larger than the server reads."""
     detail = f"the body is larger than {limit_bytes} bytes"
-    return Problem(413, "body-too-large", "The body is too large.", detail)
+    return HttpProblem(413, "body-too-large", "The body is too large.", detail)
 
 
-def too_busy(detail: str) -> Problem:
+def too_busy(detail: str) -> HttpProblem:
     """A bound of the server is reached; the same request may succeed a little later."""
     headers = (("Retry-After", "1"),)
-    return Problem(503, "too-busy", "The server is full.", detail, headers=headers)
+    return HttpProblem(503, "too-busy", "The server is full.", detail, headers=headers)
 
 
-def not_found(path: str) -> Problem:
+def not_found(path: str) -> HttpProblem:
     """No route has this path."""
     detail = f"there is nothing at {path[:200]!r}; GET /v1/pipelines tells what is served"
-    return Problem(404, "not-found", "There is nothing here.", detail)
+    return HttpProblem(404, "not-found", "There is nothing here.", detail)
 
 
 def by_status(
     status: int, title: str, detail: str, headers: tuple[tuple[str, str], ...] = ()
-) -> Problem:
+) -> HttpProblem:
     """What HTTP itself finds wrong: a wrong method, a body that is too slow."""
-    return Problem(status, title.lower().replace(" ", "-"), title, detail, headers=headers)
+    return HttpProblem(status, title.lower().replace(" ", "-"), title, detail, headers=headers)
 
 
-def failed_run(run_id: str, event: RunFailed | RunCancelled) -> Problem:
+def failed_run(run_id: str, event: RunFailed | RunCancelled) -> HttpProblem:
     """The run gave no result; `event` must be fit for clients already.
 
     503 if it was stopped, 504 if its time ran out, 502 if a model failed it, else 500.
@@ -125,12 +127,12 @@ def failed_run(run_id: str, event: RunFailed | RunCancelled) -> Problem:
     run = ("run_id", run_id)
     if isinstance(event, RunCancelled):
         detail = f"the run was cancelled: {event.reason}"
-        return Problem(503, "run-cancelled", "The run was cancelled.", detail, extras=(run,))
+        return HttpProblem(503, "run-cancelled", "The run was cancelled.", detail, extras=(run,))
     extras = [run, ("error", event.error)]
     extras += [(key, value) for key in ("step", "where") if (value := getattr(event, key))]
     detail = f"{event.error}: {event.message}"
     status = _status(event.error)
-    return Problem(status, "run-failed", "The run failed.", detail, extras=tuple(extras))
+    return HttpProblem(status, "run-failed", "The run failed.", detail, extras=tuple(extras))
 
 
 def fit_for_clients(event: Event, *, debug: bool) -> Event:

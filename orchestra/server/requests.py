@@ -1,6 +1,6 @@
 """What a request for a run asks for: a pipeline, its inputs, and the form of the answer.
 
-Pure: from the parts of a request to an `Asked`, or to the first `Problem` in the order
+Pure: from the parts of a request to an `Asked`, or to the first problem, in the order
 in which a client can mend them.
 """
 
@@ -13,7 +13,7 @@ import attrs
 import msgspec
 
 from orchestra.server import inputs, problems, sse
-from orchestra.server.problems import Problem
+from orchestra.server.problems import HttpProblem
 
 if TYPE_CHECKING:
     from orchestra.graph.pipelines import Pipeline
@@ -41,7 +41,7 @@ class Asked:
     streams: bool
 
 
-def read(request: Request, pipelines: Pipelines) -> Asked | Problem:
+def read(request: Request, pipelines: Pipelines) -> Asked | HttpProblem:
     """The run that is asked for, or why there is none."""
     pipeline = pipelines.get(request.pipeline)
     if pipeline is None:
@@ -50,23 +50,23 @@ def read(request: Request, pipelines: Pipelines) -> Asked | Problem:
     if form is None:
         return problems.not_acceptable(request.accept or "", (sse.JSON, sse.STREAM))
     given = _inputs(request, pipeline)
-    if isinstance(given, Problem):
+    if isinstance(given, HttpProblem):
         return given
     return Asked(pipeline, given, form == sse.STREAM)
 
 
-def _inputs(request: Request, pipeline: Pipeline[..., Any]) -> inputs.Inputs | Problem:
+def _inputs(request: Request, pipeline: Pipeline[..., Any]) -> inputs.Inputs | HttpProblem:
     if request.body is None:
         values, faults = inputs.from_query(pipeline.inputs, request.query)
     else:
         body = _object(request.content_type, request.body)
-        if isinstance(body, Problem):
+        if isinstance(body, HttpProblem):
             return body
         values, faults = inputs.from_json(pipeline.inputs, body)
     return problems.bad_inputs(faults) if faults else values
 
 
-def _object(content_type: str, body: bytes) -> dict[str, Any] | Problem:
+def _object(content_type: str, body: bytes) -> dict[str, Any] | HttpProblem:
     """The member `inputs` of the body, which is an object with nothing else."""
     if content_type.partition(";")[0].strip().lower() != sse.JSON:
         return problems.bad_media_type(content_type)

@@ -23,7 +23,7 @@ from orchestra.errors import InputError, LimitExceededError, OrchestraError
 from orchestra.events import RunFinished
 from orchestra.server import problems, sse
 from orchestra.server.inputs import schema
-from orchestra.server.problems import Problem, fit_for_clients
+from orchestra.server.problems import HttpProblem, fit_for_clients
 from orchestra.server.requests import Asked, Request, read
 
 if TYPE_CHECKING:
@@ -59,14 +59,12 @@ class Runs:
         pipeline = self.pipelines.get(name)
         if pipeline is None:
             return answer(problems.unknown_pipeline(name, self.pipelines))
-        from orchestra.compiler.draw import as_json
-
         return _json(
             {
                 "name": name,
                 "doc": pipeline.doc,
                 "inputs": schema(pipeline.inputs),
-                "graph": as_json(pipeline),
+                "graph": outline(pipeline, debug=self.settings.debug),
             }
         )
 
@@ -74,16 +72,18 @@ class Runs:
         """A run, as the client accepts it: its events as they happen, or its result."""
         if request.method == "HEAD":  # which Quart takes for a GET; nobody would read the run
             raise MethodNotAllowed(["GET", "POST"])
+        if request.method == "GET" and "Last-Event-ID" in request.headers:
+            return Response(status=204)  # an EventSource asks again behind the end, for ever
         asked = read(await _parts(name), self.pipelines)
-        run = asked if isinstance(asked, Problem) else self._start(asked)
-        if isinstance(run, Problem):
+        if isinstance(asked, HttpProblem):
+            return answer(asked)
+        run = self._start(asked)
+        if isinstance(run, HttpProblem):
             return answer(run)
         cast("LeavingRequest", request).leave = partial(run.cancel, LEFT)
-        if cast("Asked", asked).streams:
-            return EventStream(run, self.settings)
-        return await self._result(run)
+        return EventStream(run, self.settings) if asked.streams else await self._result(run)
 
-    def _start(self, asked: Asked) -> Run | Problem:
+    def _start(self, asked: Asked) -> Run | HttpProblem:
         try:
             return self.engine.start(asked.pipeline, asked.inputs)
         except InputError as error:
@@ -148,6 +148,24 @@ class EventStream(Response):
         return True
 
 
+def outline(pipeline: Pipeline[..., Any], *, debug: bool) -> dict[str, Any]:
+    """The graph as its drawing has it; outside debug mode, the nodes and edges of it only.
+
+    A prompt's text and a source line are nobody's business.
+    """
+    from orchestra.compiler.draw import as_json
+
+    graph = as_json(pipeline)
+    if debug:
+        return graph
+    nodes = [{key: node[key] for key in ("id", "name", "kind", "type")} for node in graph["nodes"]]
+    for node in nodes:
+        if node["kind"] == "constant":
+            node["name"] = "constant"
+    edges = [{key: edge[key] for key in ("source", "target", "streams")} for edge in graph["edges"]]
+    return {"nodes": nodes, "edges": edges, "output": graph["output"]["source"]}
+
+
 async def report(run: Run) -> None:
     """Log why a run failed that has ended, if its client is not told."""
     try:
@@ -158,7 +176,7 @@ async def report(run: Run) -> None:
         log.exception("run %s of pipeline %r failed", run.id, run.pipeline)
 
 
-def answer(problem: Problem) -> Response:
+def answer(problem: HttpProblem) -> Response:
     """A problem as an answer."""
     response = Response(problem.encode(), problem.status, content_type=problems.MEDIA_TYPE)
     response.headers.extend(dict(problem.headers))
@@ -167,7 +185,7 @@ def answer(problem: Problem) -> Response:
 
 async def _parts(name: str) -> Request:
     """The parts of the current request that decide what it asks for."""
-    body = None if request.method == "GET" else await request.get_data(as_text=False)
+    body = None if request.method == "GET" else cast("bytes", await request.get_data())
     return Request(
         pipeline=name,
         accept=request.headers.get("Accept"),

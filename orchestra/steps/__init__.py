@@ -1,0 +1,9 @@
+"""The vocabulary: steps that most pipelines are made of."""
+
+from orchestra.steps.classify import classify
+from orchestra.steps.embed import embed, embed_all
+from orchestra.steps.generate import generate
+from orchestra.steps.prompt import prompt
+from orchestra.steps.retrieve import retrieve
+
+__all__ = ["classify", "embed", "embed_all", "generate", "prompt", "retrieve"]

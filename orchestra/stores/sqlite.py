@@ -124,8 +124,7 @@ class SqliteCollection:
                 cannot be written.
         """
         pairs = rules.checked(self._place, passages, vectors)
-        if pairs:
-            await self._writes.run(partial(self._upsert, pairs))
+        await self._writes.run(partial(self._upsert, pairs))
 
     async def delete(self, *, where: Mapping[str, Scalar]) -> int:
         """Remove the passages that match (all, if `where` is empty), and tell how many.
@@ -172,6 +171,8 @@ class SqliteCollection:
         return _passages(db, index.nearest(query, top, rows))
 
     def _upsert(self, pairs: Sequence[tuple[Passage, Vector]], db: sqlite3.Connection) -> None:
+        if not pairs:
+            return
         dimensions = len(pairs[0][1])
         row = _find(db, self.name)
         if row is None or row.dimensions != dimensions:

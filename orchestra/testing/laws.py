@@ -42,9 +42,7 @@ def check_laws(simulation: Simulation) -> None:
 
 def numbered_without_gaps(simulation: Simulation) -> None:
     """The events count from 1 without a gap, and time never goes back."""
-    assert [event.seq for event in simulation.events] == list(
-        range(1, len(simulation.events) + 1)
-    )
+    assert [event.seq for event in simulation.events] == list(range(1, len(simulation.events) + 1))
     times = [event.at_s for event in simulation.events]
     assert times == sorted(times)
 
@@ -86,7 +84,9 @@ def starts_when_its_last_input_exists(simulation: Simulation) -> None:
                 inputs.append(ready[reader.name])
         region = block.regions[operation.region]
         if region.inside is None:  # what starts an arm is its choice, not an input
-            at_s = max(simulation.events[seq - 1].at_s for seq in inputs if seq) if any(inputs) else 0
+            at_s = (
+                max(simulation.events[seq - 1].at_s for seq in inputs if seq) if any(inputs) else 0
+            )
             assert simulation.events[begun - 1].at_s == at_s, f"{operation.name} began late"
         assert begun > max(inputs), f"{operation.name} began before its inputs"
 

@@ -246,12 +246,14 @@ def _there_s(source: Outcome) -> float:
     return source.start_s if isinstance(source, Flow) else source.at_s
 
 
-def _never(streams: bool) -> Outcome:  # noqa: FBT001
+def _never(streams: bool) -> Outcome:
     return Flow(inf, (), inf) if streams else NEVER
 
 
 def _failure(start_s: float, at_s: float, *, streams: bool) -> Outcome:
-    return Flow(start_s, (), at_s, fails=at_s < inf) if streams else Bad(at_s) if at_s < inf else NEVER
+    return (
+        Flow(start_s, (), at_s, fails=at_s < inf) if streams else Bad(at_s) if at_s < inf else NEVER
+    )
 
 
 def _distinct(one_s: float, other_s: float, *, when: bool = True) -> None:
@@ -274,7 +276,9 @@ def _homes(sketch: Sketch) -> dict[int, Arm | None]:
         holding = [arm for arm in arms if number not in without[arm]]
         # the innermost is the one whose owner lies in all the others
         homes[number] = max(
-            holding, key=lambda arm: sum(arm[0] not in without[other] for other in holding), default=None
+            holding,
+            key=lambda arm: sum(arm[0] not in without[other] for other in holding),
+            default=None,
         )
     return homes
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from functools import wraps
 from typing import Any, TypeAlias
 
 import attrs
@@ -51,6 +52,10 @@ Script: TypeAlias = Gives | Fails | Streams | Hangs
 def rescript(plan: Plan, scripts: Mapping[str, Script]) -> Plan:
     """The plan with scripts in place of steps, by path (`inner/cite#2`) or by name (`cite`).
 
+    A path goes before a name; the steps in the body of an `each` are named as in its plan,
+    without the item. A step that would run in a thread runs on the spot: threads know
+    nothing of virtual time.
+
     Raises:
         DefinitionError: a script is for no step of the plan, or cannot be played by it.
     """
@@ -82,19 +87,33 @@ def _played(operation: Operation, scripts: Mapping[str, Script], used: set[str])
     if not isinstance(node, Call):
         return operation
     name = operation.name if operation.name in scripts else node.step.name
-    if name not in scripts:
-        return operation
-    used.add(name)
     streams = operation.chunk is not None
-    call = _player(name, scripts[name], streams=streams)
+    if name in scripts:
+        used.add(name)
+        call = _player(name, scripts[name], streams=streams)
+    elif node.step.kind is Kind.THREAD:
+        call = _on_the_spot(node.step.call)
+    else:
+        return operation
     kind = Kind.STREAM if streams else Kind.ASYNC
     step = attrs.evolve(node.step, call=call, kind=kind)
     return attrs.evolve(operation, node=attrs.evolve(node, step=step), plain=False)
 
 
+def _on_the_spot(call: Callable[..., object]) -> Callable[..., Awaitable[object]]:
+    """A plain function as an async one."""
+
+    @wraps(call)  # which also keeps its signature
+    async def on_the_spot(*args: object, **kwargs: object) -> object:
+        await trio.lowlevel.checkpoint()
+        return call(*args, **kwargs)
+
+    return on_the_spot
+
+
 def _player(name: str, script: Script, *, streams: bool) -> Callable[..., Any]:
     """A function that does what the script says, whatever it is called with."""
-    if streams and isinstance(script, Gives) or not streams and isinstance(script, Streams):
+    if isinstance(script, Gives if streams else Streams):
         what = "a stream" if streams else "one value"
         right = "Streams" if streams else "Gives"
         raise DefinitionError(f"step {name!r} gives {what}: script it with {right}, not {script!r}")

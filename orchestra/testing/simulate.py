@@ -1,19 +1,14 @@
 """Simulate: one run of a pipeline in virtual time, in about a millisecond.
 
-The clock jumps to the next deadline whenever every task waits, so a run with a
-thirty-second outage takes no longer than one without. The order in which ready tasks
-run is seeded by the world: Hypothesis by itself pins it, and would try one schedule.
+A run with a thirty-second outage takes no longer than one without, and the order in which
+ready tasks run is the world's: see `virtual`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 import attrs
 import trio
 import trio.testing
-from trio._core import _run as trio_run
 
 from orchestra.compiler.plan import Plan
 from orchestra.engine.engine import Engine, open_engine
@@ -21,10 +16,13 @@ from orchestra.engine.run import Run
 from orchestra.events import Event
 from orchestra.graph.pipelines import Pipeline
 from orchestra.testing.scripts import rescript
+from orchestra.testing.virtual import FAR_S, HangError, virtual
 from orchestra.testing.world import World
 
-FAR_S = 1e6  # virtual seconds after which a run that still waits is one that hangs
-TIDY_S = 1e5  # ... and the same for the ending of a run that was cancelled
+__all__ = ["HangError", "Simulation", "simulate"]
+
+_EVENTS = 10_000_000  # more than any simulated run has
+_LONG_S = FAR_S / 4  # a run that takes longer hangs, and so does the end of one that is cancelled
 
 
 @attrs.frozen
@@ -46,12 +44,11 @@ class Simulation:
     """The most chunks that ever waited on one edge."""
 
 
-class HangError(AssertionError):
-    """A simulated run was still waiting in the far future: nothing will ever wake it."""
-
-
 def simulate(pipeline: Pipeline[..., object], world: World, /, **inputs: object) -> Simulation:
     """One run of a pipeline in a world, in virtual time.
+
+    Its journal keeps every event, whatever the world's `journal_events` are: a law is about
+    all of them. A step that runs in a thread runs on the spot.
 
     Raises:
         CheckError: the pipeline has problems, or names what the world does not have.
@@ -60,7 +57,8 @@ def simulate(pipeline: Pipeline[..., object], world: World, /, **inputs: object)
     """
 
     async def main() -> Simulation:
-        async with open_engine(world, limits=world.limits) as engine:
+        limits = attrs.evolve(world.limits, journal_events=_EVENTS)
+        async with open_engine(world, limits=limits) as engine:
             return await _simulate(engine, rescript(engine.plan(pipeline), world.steps), inputs)
 
     async def _simulate(engine: Engine, plan: Plan, inputs: dict[str, object]) -> Simulation:
@@ -77,18 +75,17 @@ def simulate(pipeline: Pipeline[..., object], world: World, /, **inputs: object)
             plan, world, run.journal.kept, value, error, lasted_s, left, run.lane_peak
         )
 
-    with _seeded(world.schedule):
-        return trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0))
+    return virtual(main, schedule=world.schedule)
 
 
 async def _to_the_end(run: Run, world: World) -> None:
-    with trio.move_on_after(FAR_S if world.cancel_at_s is None else world.cancel_at_s):
+    with trio.move_on_after(_LONG_S if world.cancel_at_s is None else world.cancel_at_s):
         await run.wait_ended()
         return
     if world.cancel_at_s is None:
         raise HangError(_hanging(run))
     run.cancel("the world said so")
-    with trio.move_on_after(TIDY_S):
+    with trio.move_on_after(_LONG_S):
         await run.wait_ended()
         return
     raise HangError(_hanging(run))
@@ -96,7 +93,7 @@ async def _to_the_end(run: Run, world: World) -> None:
 
 def _hanging(run: Run) -> str:
     log = "\n".join(f"  {event}" for event in run.journal.kept[-20:])
-    return f"run of {run.pipeline!r} still waits after {FAR_S:g} virtual seconds; it said last:\n{log}"
+    return f"run of {run.pipeline!r} still waits in the far future; it said last:\n{log}"
 
 
 async def _outcome(run: Run) -> tuple[object, Exception | None]:
@@ -104,17 +101,3 @@ async def _outcome(run: Run) -> tuple[object, Exception | None]:
         return await run.result(), None
     except Exception as error:  # noqa: BLE001 - it is what we are asked for
         return None, error
-
-
-@contextmanager
-def _seeded(schedule: int) -> Iterator[None]:
-    """Trio's scheduler seeded with the schedule, and as it was afterwards."""
-    was = trio_run._ALLOW_DETERMINISTIC_SCHEDULING  # noqa: SLF001 - traps.md, 1
-    state = trio_run._r.getstate()  # noqa: SLF001
-    trio_run._ALLOW_DETERMINISTIC_SCHEDULING = True  # noqa: SLF001
-    trio_run._r.seed(schedule)  # noqa: SLF001
-    try:
-        yield
-    finally:
-        trio_run._ALLOW_DETERMINISTIC_SCHEDULING = was  # noqa: SLF001
-        trio_run._r.setstate(state)  # noqa: SLF001

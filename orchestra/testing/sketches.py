@@ -137,7 +137,9 @@ def mix(*values: object) -> int:
     total = len(values)
     for value in values:
         number = sum(map(ord, value)) if isinstance(value, str) else value
-        total = (total * 31 + (sum(number) if isinstance(number, list) else cast("int", number))) % MODULUS
+        total = (
+            total * 31 + (sum(number) if isinstance(number, list) else cast("int", number))
+        ) % MODULUS
     return total
 
 
@@ -170,7 +172,7 @@ def _needed(sketch: Sketch) -> list[int]:
     return sorted(needed)
 
 
-def _wire(part: Part, reads: list[Any]) -> object:  # noqa: PLR0911 - a case for each kind of part
+def _wire(part: Part, reads: list[Any]) -> object:
     match part:
         case Value():
             return _plain(reads) if part.plain else _value(reads, part.delay_s, part.fails)
@@ -190,14 +192,14 @@ def _wire(part: Part, reads: list[Any]) -> object:  # noqa: PLR0911 - a case for
             return route(_label(reads[0], len(reads) - 1), dict(enumerate(reads[1:])))
         case Eaching():
             items = _spread(reads[0], part.count)
-            body = lambda item: _value([item, reads[1]], part.delay_s, False)  # noqa: E731, FBT003
+            body = lambda item: _value([item, reads[1]], part.delay_s, False)  # noqa: E731
             return each(items, body, at_once=part.at_once, ordered=part.ordered)
         case EachingStream():
             return each(reads[0], lambda item: _tagged(item, part.delay_s), at_once=part.at_once)
 
 
 @step(name="value")
-async def _value(reads: list[Any], delay_s: float, fails: bool) -> int:  # noqa: FBT001
+async def _value(reads: list[Any], delay_s: float, fails: bool) -> int:
     await trio.sleep(delay_s)
     if fails:
         raise SketchError("told to fail")
@@ -211,7 +213,7 @@ def _plain(reads: list[Any]) -> int:
 
 @step(name="source")
 async def _source(
-    value: Any, delays_s: tuple[float, ...], empty: int, fails: bool  # noqa: FBT001
+    value: Any, delays_s: tuple[float, ...], empty: int, fails: bool
 ) -> AsyncIterator[str]:
     for _ in range(empty):
         yield ""

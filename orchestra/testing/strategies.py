@@ -49,7 +49,7 @@ def narrow_limits() -> st.SearchStrategy[Limits]:
 
 
 @st.composite
-def worlds(  # noqa: PLR0913 - each is a part of the world
+def worlds(
     draw: Draw,
     *,
     steps: Mapping[str, st.SearchStrategy[Script]] | None = None,
@@ -118,7 +118,7 @@ def _part(draw: Draw, sketch: Sketch, *, fails: bool) -> Part:
     source = draw(st.sampled_from([value, flow])) if flows else value
     arms = tuple(draw(st.lists(source, min_size=1, max_size=3)))
     if kind == "route":
-        return Routing((draw(value), *arms), )
+        return Routing((draw(value), *arms))
     if kind == "fallback":
         return Falling(arms)
     return Racing(arms, draw(st.sampled_from([0.0, delay_s])))

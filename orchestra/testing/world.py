@@ -107,5 +107,7 @@ class World:
 
 def _find(bound: Mapping[str, T], seam: str, name: str) -> T:
     if name not in bound:
-        raise BindingError(f"this world has no {seam} {name!r}; give it one: World({seam}s={{...}})")
+        raise BindingError(
+            f"this world has no {seam} {name!r}; give it one: World({seam}s={{...}})"
+        )
     return bound[name]

@@ -222,7 +222,8 @@ def values_of(annotation: Any) -> st.SearchStrategy[Any]:
     if origin is Annotated:
         return values_of(args[0])
     if origin is typing.Union:
-        return st.one_of([values_of(each) for each in args])
+        # typing hands out an equal union that it has cached, with its members in any order.
+        return st.one_of([values_of(each) for each in sorted(args, key=repr)])
     if origin is Literal:
         return st.sampled_from(args)
     if origin in (list, abc.Sequence, abc.Iterable, abc.Collection):

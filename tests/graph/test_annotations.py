@@ -201,6 +201,7 @@ class TestMember:
         result = member(annotation, name)
         assert spell(result) == spell(found)
         assert (result is MISSING) is (found is MISSING)
+        assert result is not None
 
     def test_a_field_whose_annotation_cannot_be_resolved_is_unknown(self) -> None:
         @attrs.frozen
@@ -272,6 +273,7 @@ class TestItem:
         result = item(annotation, key)
         assert spell(result) == spell(found)
         assert (result is MISSING) is (found is MISSING)
+        assert result is not None
 
     def test_a_class_with_a_getitem_of_its_own_is_read_by_its_hint(self) -> None:
         class Table(Generic[T]):
@@ -295,12 +297,15 @@ class TestElement:
             (tuple[int, Any], Any),
             (tuple, Any),
             (tuple[()], Any),
+            (tuple[int, *tuple[str, ...]], Any),
+            (tuple[Any, int], Any),
             (dict[str, int], str),
             (abc.Mapping[str, int], str),
             (str, str),
             (bytes, int),
             (range, int),
             (abc.Iterable[str], str),
+            (abc.Iterable[None], None),
             (abc.Iterator, Any),
             (Vector, float),
             (Tree, Tree),
@@ -327,6 +332,7 @@ class TestElement:
         result = element(annotation)
         assert spell(result) == spell(found)
         assert (result is MISSING) is (found is MISSING)
+        assert result is not None
 
 
 class TestStreams:

@@ -101,6 +101,14 @@ class Raising:
     __hash__ = None  # type: ignore[assignment]
 
 
+class MuteMeta(type):
+    def __subclasscheck__(cls, subclass: type) -> bool:
+        raise TypeError
+
+
+class Mute(metaclass=MuteMeta): ...
+
+
 class TestCompare:
     @pytest.mark.parametrize(
         ("source", "target", "fit"),
@@ -219,6 +227,7 @@ class TestCompare:
             (tuple[int], tuple[()], CANNOT),
             (tuple, tuple[int], MAY),
             (tuple[int, *tuple[str, ...]], tuple[int, ...], MAY),
+            (tuple[str], tuple[int, *tuple[str, ...]], MAY),
             (abc.Sequence[int], tuple[int, ...], MAY),
             (Point, tuple[int, str], MUST),
             (Point, tuple[str, str], CANNOT),
@@ -293,6 +302,9 @@ class TestCompare:
         assert compare(one, other) is MUST
         assert compare(one, list[str]) is CANNOT
 
+    def test_a_class_that_does_not_answer_is_taken_for_unrelated(self) -> None:
+        assert compare(int, Mute) is CANNOT
+
 
 class TestAliases:
     def test_an_alias_is_what_it_stands_for(self) -> None:
@@ -319,5 +331,6 @@ class TestAliases:
 
     def test_an_alias_of_itself_or_of_an_unknown_name_may_be_anything(self) -> None:
         assert compare(alias("Own", "Own"), int) is MAY
+        assert compare(alias("Own", "Annotated[Own, 1]"), int) is MAY
         assert compare(alias("Lost", "Nowhere"), int) is MAY
         assert accepts(alias("Lost", "Nowhere"), 1)

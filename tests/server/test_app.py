@@ -12,9 +12,11 @@ import trio
 
 from orchestra.engine.engine import open_engine
 from orchestra.errors import CheckError, ServeError
+from orchestra.graph.control import race
 from orchestra.graph.pipelines import pipeline
 from orchestra.graph.steps import step
 from orchestra.server.app import create_app
+from orchestra.server.runs import outline
 from orchestra.server.settings import Settings
 from tests.server.test_runs import asking, posting, served
 from tests.server.wire import Reply
@@ -58,7 +60,31 @@ def test_a_pipeline_tells_its_inputs_and_its_graph() -> None:
     assert told["name"] == "count"
     assert told["doc"].startswith("Count up from nought.\n\nWith `hold`")
     assert told["inputs"]["properties"]["count"] == {"type": "integer", "default": 10}
-    assert told["graph"]
+    assert [(node["name"], node["kind"]) for node in told["graph"]["nodes"]] == [
+        ("count", "input"),
+        ("hold", "input"),
+        ("numbers", "step"),
+    ]
+
+
+@step
+def filled(template: str, question: str) -> str:
+    return template + question
+
+
+@pipeline
+def private(question: str) -> str:
+    return race(filled("a secret", question), "another secret")
+
+
+def test_a_prompt_and_a_source_line_are_told_at_a_desk_only() -> None:
+    told = msgspec.json.encode(outline(private, debug=False))
+    assert b"secret" not in told
+    assert b".py" not in told
+    shown_ = msgspec.json.encode(outline(private, debug=True))
+    assert b"a secret" in shown_
+    assert b"another secret" in shown_
+    assert b"test_app.py:" in shown_
 
 
 def test_a_pipeline_with_problems_is_not_served() -> None:

@@ -80,6 +80,16 @@ CHUNK = b"x" * 16 * 1024
 ENOUGH = 64  # chunks: a megabyte, where a client that takes nothing should cost little
 
 
+async def ask_in_http2(client: Client, window: int) -> None:
+    """A request for / from a client that takes this many bytes and says no more."""
+    connection = h2.connection.H2Connection(h2.config.H2Configuration())
+    connection.local_settings.initial_window_size = window
+    connection.initiate_connection()
+    headers = [(":method", "GET"), (":path", "/"), (":scheme", "http"), (":authority", "t")]
+    connection.send_headers(1, headers, end_stream=True)
+    await client.stream.send_all(connection.data_to_send())
+
+
 async def chunks_taken_without_a_window() -> int:
     """How many chunks an endless answer gets rid of while its client's window is shut."""
     taken = 0
@@ -97,13 +107,7 @@ async def chunks_taken_without_a_window() -> int:
         quiet.set()
 
     async with open_house(endless, Settings()) as house:
-        client = await house.connect()
-        connection = h2.connection.H2Connection(h2.config.H2Configuration())
-        connection.local_settings.initial_window_size = 0
-        connection.initiate_connection()
-        headers = [(":method", "GET"), (":path", "/"), (":scheme", "http"), (":authority", "t")]
-        connection.send_headers(1, headers, end_stream=True)
-        await client.stream.send_all(connection.data_to_send())
+        await ask_in_http2(await house.connect(), window=0)
         await quiet.wait()
     return taken
 
@@ -118,6 +122,23 @@ def test_an_http2_client_without_a_window_holds_the_writer_back(
     mend_hypercorn()
     monkeypatch.setattr(H11Protocol, "_check_protocol", STOCK_CHECK_PROTOCOL)
     assert trio.run(chunks_taken_without_a_window) <= 8  # 128 kB: its bound, twice
+
+
+def test_an_http2_answer_that_fits_the_window_is_finished(monkeypatch: pytest.MonkeyPatch) -> None:
+    mend_hypercorn()
+    monkeypatch.setattr(H11Protocol, "_check_protocol", STOCK_CHECK_PROTOCOL)
+    finished = trio.Event()
+
+    async def app(scope: Scope, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
+        await hello(scope, receive, send)
+        finished.set()
+
+    async def main() -> None:
+        async with open_house(app, Settings()) as house:
+            await ask_in_http2(await house.connect(), window=65_535)
+            await finished.wait()
+
+    trio.run(main)
 
 
 # --- the keep-alive timer ----------------------------------------------------------------------

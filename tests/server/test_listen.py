@@ -6,21 +6,23 @@ import errno
 import socket
 import sys
 from functools import partial
+from typing import Any, cast
 
 import attrs
 import h2.config
 import h2.connection
 import pytest
 import trio
+import trio.testing
 from hypercorn.config import Config
 from hypercorn.protocol.h11 import H11Protocol
 from hypercorn.trio import serve as serve_stock
 from hypercorn.typing import ASGIReceiveCallable, ASGISendCallable, Scope
 
 from orchestra.errors import ServeError
-from orchestra.server.listen import bind
+from orchestra.server.listen import BURST_MAX, _write_nowait, bind
 from orchestra.server.settings import Settings
-from tests.server.wire import PATIENCE_S, STOCK_CHECK_PROTOCOL, Client, House, open_house
+from tests.server.wire import PATIENCE_S, STOCK_CHECK_PROTOCOL, Client, House, Reply, open_house
 
 CHUNK = b"x" * 256 * 1024
 """More than a socket takes at once, once its buffers are full."""
@@ -174,29 +176,118 @@ def test_a_client_that_takes_nothing_is_given_up(by_kernel: bool) -> None:
     trio.run(main)
 
 
-def test_a_client_that_reads_slowly_gets_every_byte_in_order() -> None:
-    """Also what the kernel did not take at once, and what was sent meanwhile by others."""
-    parts = [bytes([number]) * 300_000 for number in range(20)]
+def test_a_client_that_goes_while_it_is_written_to_lets_the_writer_go() -> None:
+    """Also a writer that does not listen for its client's departure."""
+    gone, went_on = trio.Event(), trio.Event()
 
     async def app(scope: Scope, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
-        async def send_part(part: bytes) -> None:
-            await send({"type": "http.response.body", "body": part, "more_body": True})
+        async def watched(message: Any) -> None:
+            await send(message)
+            if gone.is_set():
+                went_on.set()
 
+        await endless(scope, receive, watched)
+
+    async def main() -> None:
+        async with open_house(app, Settings()) as house:
+            client = await stalled(house)
+            await trio.testing.wait_all_tasks_blocked(0.05)
+            client.stream.socket.close()
+            gone.set()
+            await went_on.wait()
+
+    trio.run(main)
+
+
+def test_behind_a_send_that_was_cut_nothing_is_written() -> None:
+    """The next byte would stand in the middle of what was cut, and look like its rest."""
+    cut = trio.Event()
+
+    async def app(scope: Scope, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
         await send({"type": "http.response.start", "status": 200, "headers": []})
-        async with trio.open_nursery() as nursery:
-            for part in parts:
-                nursery.start_soon(send_part, part)
+        with trio.move_on_after(0.05) as scope_:
+            while True:
+                await send({"type": "http.response.body", "body": CHUNK, "more_body": True})
+        assert scope_.cancelled_caught
+        cut.set()
+        await send({"type": "http.response.body", "body": b"rest", "more_body": True})
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
     async def main() -> bytes:
         async with open_house(app, Settings()) as house:
             client = await stalled(house)
-            body = b""
-            while chunk := await client.chunk():
-                body += chunk
-            return body
+            await cut.wait()
+            return await client.rest()
 
-    assert sorted(trio.run(main)) == sorted(b"".join(parts))
+    assert not trio.run(main).endswith((b"rest\r\n", b"rest\r\n0\r\n\r\n"))
+
+
+def test_an_application_that_only_sends_lets_the_others_run() -> None:
+    turns = 0
+    sends = 10 * BURST_MAX
+
+    async def app(scope: Scope, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
+        async def other() -> None:
+            nonlocal turns
+            while True:
+                turns += 1
+                await trio.lowlevel.checkpoint()
+
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(other)
+            for _ in range(sends):
+                await send({"type": "http.response.body", "body": b"x", "more_body": True})
+            nursery.cancel_scope.cancel()
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    async def main() -> Reply:
+        async with open_house(app, Settings()) as house:
+            return await (await house.connect()).ask("GET / HTTP/1.1")
+
+    assert trio.run(main).body == b"x" * sends
+    assert turns >= sends / BURST_MAX - 1
+
+
+@pytest.mark.parametrize(("size", "times"), [(300_000, 5), (1_000, 1_500)])
+def test_a_client_that_reads_late_gets_every_byte_in_one_piece(size: int, times: int) -> None:
+    """Also what the kernel took in part or not at all, while others were writing too."""
+    writers = b"abcd"
+
+    async def app(scope: Scope, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
+        async def write(letter: int) -> None:
+            part = bytes([letter]) * size
+            for _ in range(times):
+                await send({"type": "http.response.body", "body": part, "more_body": True})
+
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        async with trio.open_nursery() as nursery:
+            for letter in writers:
+                nursery.start_soon(write, letter)
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    async def main() -> list[bytes]:
+        async with open_house(app, Settings()) as house:
+            client = await stalled(house)
+            await trio.testing.wait_all_tasks_blocked(0.05)
+            chunks = []
+            while chunk := await client.chunk():
+                chunks.append(chunk)
+            return chunks
+
+    parts = [bytes([letter]) * size for letter in writers]
+    assert sorted(trio.run(main)) == sorted(parts * times)
+
+
+def test_a_full_socket_takes_nothing_and_says_so() -> None:
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        ours.setblocking(False)
+        while _write_nowait(ours.fileno(), CHUNK):
+            pass
+        theirs.close()
+        with pytest.raises(trio.BrokenResourceError, match="the client cannot be written to"):
+            _write_nowait(ours.fileno(), CHUNK)
 
 
 def test_on_linux_accepted_sockets_inherit_the_kernels_bound() -> None:
@@ -208,6 +299,14 @@ def test_on_linux_accepted_sockets_inherit_the_kernels_bound() -> None:
         with accepted:
             bound_ms = accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT)
     assert bound_ms == 7000
+
+
+def test_where_the_kernel_has_no_such_bound_we_listen_all_the_same(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delattr(socket, "TCP_USER_TIMEOUT", raising=False)
+    with bind("127.0.0.1", 0, Settings()) as listener:
+        socket.create_connection(listener.getsockname()).close()
 
 
 # --- places ------------------------------------------------------------------------------------
@@ -275,4 +374,4 @@ def test_a_request_that_is_too_long_for_its_headers_is_refused() -> None:
 @pytest.mark.parametrize("name", ["stall_s", "connections_max", "body_limit_bytes"])
 def test_a_bound_that_is_not_positive_is_refused(name: str) -> None:
     with pytest.raises(ValueError, match=rf"Settings\({name}=0\): a bound must be greater than 0"):
-        attrs.evolve(Settings(), **{name: 0})
+        attrs.evolve(Settings(), **cast("Any", {name: 0}))

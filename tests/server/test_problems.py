@@ -18,17 +18,17 @@ from orchestra.events import (
     StepFailed,
 )
 from orchestra.server import problems
-from orchestra.server.problems import Fault, Problem, failed_run, fit_for_clients
+from orchestra.server.problems import Fault, HttpProblem, failed_run, fit_for_clients
 
 SECRET = "sk-123 in /home/me/steps.py"
 
 
-def decoded(problem: Problem) -> dict[str, object]:
+def decoded(problem: HttpProblem) -> dict[str, object]:
     return msgspec.json.decode(problem.encode(), type=dict[str, object])
 
 
 def test_a_problem_is_told_in_the_words_of_rfc_9457() -> None:
-    assert decoded(Problem(404, "gone", "It is gone.", "the cat ate it")) == {
+    assert decoded(HttpProblem(404, "gone", "It is gone.", "the cat ate it")) == {
         "type": "urn:problem-type:orchestra:gone",
         "title": "It is gone.",
         "status": 404,

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from orchestra.graph.pipelines import Pipeline, pipeline
 from orchestra.graph.steps import step
-from orchestra.server.problems import Problem
+from orchestra.server.problems import HttpProblem
 from orchestra.server.requests import Asked, Request, read
 
 
@@ -29,12 +29,14 @@ PIPELINES: dict[str, Pipeline[..., Any]] = {"echo": echo}
 JSON = "application/json"
 
 
-def posted(body: bytes, content_type: str = JSON, *, accept: str | None = None) -> Asked | Problem:
+def posted(
+    body: bytes, content_type: str = JSON, *, accept: str | None = None
+) -> Asked | HttpProblem:
     return read(Request("echo", accept, content_type=content_type, body=body), PIPELINES)
 
 
-def refused(asked: Asked | Problem) -> tuple[int, str]:
-    assert isinstance(asked, Problem)
+def refused(asked: Asked | HttpProblem) -> tuple[int, str]:
+    assert isinstance(asked, HttpProblem)
     return asked.status, asked.detail
 
 

@@ -350,6 +350,19 @@ def test_a_full_engine_refuses_with_when_to_come_back() -> None:
     assert "Limits(runs=...)" in str(reply.json["detail"])
 
 
+def test_an_event_source_that_comes_back_is_sent_away_and_starts_no_run() -> None:
+    """It reconnects when a stream has ended; only a 204 makes it stop, else it pays twice."""
+
+    async def main() -> tuple[int, int]:
+        async with served() as (house, engine):
+            client = await house.connect()
+            head = f"GET /v1/pipelines/count/runs?hold=true HTTP/1.1\n{STREAM}\nLast-Event-ID: 14"
+            await client.send(head)
+            return (await client.head()).status, len(engine.runs)
+
+    assert trio.run(main) == (204, 0)
+
+
 def test_a_head_starts_no_run() -> None:
     async def main() -> Reply:
         async with served() as (house, _):

@@ -107,12 +107,12 @@ def test_an_idle_server_stops_at_once() -> None:
     assert took_s < MARGIN_S
 
 
-async def refused(at: Server) -> None:
+async def refused(port: int) -> None:
     """Wait until nobody is let in any more."""
     with suppress(OSError):
         while True:
-            async with at.client() as late:
-                await late.closed()
+            async with await trio.open_tcp_stream("127.0.0.1", port) as late:
+                await Client(late).closed()
 
 
 def test_a_run_may_end_in_its_own_time_while_nobody_is_let_in_any_more() -> None:
@@ -121,7 +121,7 @@ def test_a_run_may_end_in_its_own_time_while_nobody_is_let_in_any_more() -> None
             await client.send(f"GET /v1/pipelines/told/runs?question=who HTTP/1.1\n{STREAM}")
             await client.until(b'"who"')
             at.stop()
-            await refused(at)
+            await refused(at.port)
             at.tell("me\n")
             return last_event(await client.rest()).event, await at.exited()
 
@@ -145,19 +145,6 @@ def test_a_run_that_does_not_end_is_told_so_in_its_last_event() -> None:
     assert msgspec.json.decode(last.data)["reason"] == "the server was stopped"
     assert code == 0
     assert 0.3 <= took_s < 0.3 + MARGIN_S
-
-
-def test_a_second_signal_ends_the_wait() -> None:
-    async def main(at: Server) -> tuple[str, int]:
-        async with at.client() as client:
-            await held(client, 0)
-            at.stop()
-            await refused(at)
-            at.stop()
-            return last_event(await client.rest()).event, await at.exited()
-
-    with server(drain_s=1000) as at:
-        assert trio.run(main, at) == ("run.cancelled", 0)
 
 
 def test_a_client_that_waits_for_its_answer_is_told_too() -> None:
@@ -254,6 +241,25 @@ def test_a_signal_in_this_process_stops_it() -> None:
                 os.kill(os.getpid(), signal.SIGINT)
 
     trio.run(main)
+
+
+def test_a_second_signal_ends_the_wait() -> None:
+    async def main() -> str:
+        settings = Settings(drain_s=1000)
+        with trio.fail_after(PATIENCE_S):
+            async with trio.open_nursery() as nursery:
+                url: str = await nursery.start(partial(serve, PIPELINES, port=0, settings=settings))
+                port = int(url.rpartition(":")[2])
+                async with await trio.open_tcp_stream("127.0.0.1", port) as stream:
+                    client = Client(stream)
+                    await held(client, 0)
+                    os.kill(os.getpid(), signal.SIGTERM)
+                    await refused(port)
+                    os.kill(os.getpid(), signal.SIGTERM)
+                    return last_event(await client.rest()).event
+        raise AssertionError("the server did not stop")
+
+    assert trio.run(main) == "run.cancelled"
 
 
 def test_ipv6_is_spelled_as_urls_do() -> None:

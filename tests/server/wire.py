@@ -42,7 +42,7 @@ class Client:
     """One connection, with what came on it and is not yet read."""
 
     stream: trio.SocketStream
-    buffer: bytes = b""
+    buffer: bytearray = attrs.field(factory=bytearray)
 
     async def send(self, head: str, body: bytes = b"") -> None:
         """Send a request: its line and headers, one to a line, and its body."""
@@ -55,17 +55,22 @@ class Client:
         while mark not in self.buffer:
             data = await self.stream.receive_some()
             if not data:
-                raise EOFError(f"the connection ended before {mark!r}, after {self.buffer!r}")
+                raise EOFError(
+                    f"the connection ended before {mark!r}, after {bytes(self.buffer)!r}"
+                )
             self.buffer += data
-        found, _, self.buffer = self.buffer.partition(mark)
-        return found + mark
+        return self._take(self.buffer.index(mark) + len(mark))
+
+    def _take(self, size: int) -> bytes:
+        taken = bytes(self.buffer[:size])
+        del self.buffer[:size]
+        return taken
 
     async def rest(self) -> bytes:
         """What comes until the server closes."""
         while data := await self.stream.receive_some():
             self.buffer += data
-        found, self.buffer = self.buffer, b""
-        return found
+        return self._take(len(self.buffer))
 
     async def head(self) -> Reply:
         """An answer's status and headers; its body is still to come."""
@@ -78,8 +83,7 @@ class Client:
         size = int(await self.until(b"\r\n"), 16)
         while len(self.buffer) < size + 2:
             self.buffer += await self.stream.receive_some()
-        found, self.buffer = self.buffer[:size], self.buffer[size + 2 :]
-        return found
+        return self._take(size + 2)[:size]
 
     async def reply(self) -> Reply:
         """An answer, whole."""
@@ -89,7 +93,7 @@ class Client:
             size = int(head.headers["content-length"])
             while len(self.buffer) < size:
                 self.buffer += await self.stream.receive_some()
-            body, self.buffer = self.buffer[:size], self.buffer[size:]
+            body = self._take(size)
         else:
             while chunk := await self.chunk():
                 body += chunk

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import sqlite3
 import subprocess
@@ -160,7 +161,7 @@ def test_a_writer_elsewhere_holds_up_writers_only_and_not_for_ever(
         collection = stores.collection("handbook")
         trio.run(fill, collection)
         elsewhere = sqlite3.connect(stores.path, isolation_level=None)
-        elsewhere.execute("BEGIN IMMEDIATE")
+        elsewhere.execute("BEGIN EXCLUSIVE")
         assert trio.run(collection.count) == 1
         message = refused(lambda: collection.upsert([ONE], [EAST]))
         assert "another process has been writing" in message
@@ -238,3 +239,24 @@ def test_no_call_opens_a_socket(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
     with SqliteStores(tmp_path / "store.sqlite") as stores:
         trio.run(main)
+
+
+def test_a_file_that_another_process_makes_at_this_moment_is_not_a_stranger_s(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is looked at in one snapshot: without a mark and empty, or with both."""
+    path = tmp_path / "store.sqlite"
+    db = sqlite3.connect(path, isolation_level=None)
+
+    def make_meanwhile(statement: str) -> None:
+        if statement == "PRAGMA user_version":
+            db.set_trace_callback(None)
+            with contextlib.suppress(sqlite3.OperationalError):  # locked: it has to wait
+                sqlite_file.connect(path).close()
+
+    monkeypatch.setattr(sqlite_file, "BUSY_S", 0.01)
+    db.set_trace_callback(make_meanwhile)
+    sqlite_file._prepare(path, db)
+    db.close()
+    with SqliteStores(path) as stores:
+        assert stores.names() == []

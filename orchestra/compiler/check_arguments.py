@@ -1,0 +1,90 @@
+"""What can be wrong with the plain values in a call, and with the containers around wires."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import deque
+from collections.abc import Iterator, Mapping
+from typing import cast
+
+import attrs
+
+from orchestra.errors import Problem
+from orchestra.graph.annotations import Fit, accepts, chunk_of, compare, spell
+from orchestra.graph.nodes import Call, parts_in, wires_in
+from orchestra.graph.wires import Wire, spelled
+
+_DEPTH_MAX = 20
+"""How deep a value is searched for wires: deeper than people nest, and cycles end."""
+
+
+def argument_problems(node: Call) -> Iterator[Problem]:
+    """The problems of what is passed to a call, but for its wires."""
+    for name, argument, expects in node.places:
+        yield from _problems(node, node.into(name), argument, expects)
+
+
+def hidden_wire(value: object) -> Wire | None:
+    """A wire that a value holds where nobody looks for it: `Message("user", question)`."""
+    return next(_hidden_in(value, 0), None)
+
+
+def _hidden_in(value: object, depth: int) -> Iterator[Wire]:
+    if isinstance(value, Wire):
+        yield value
+    elif depth < _DEPTH_MAX:
+        for part in _held_by(value):
+            yield from _hidden_in(part, depth + 1)
+
+
+def _held_by(value: object) -> Iterator[object]:
+    if isinstance(value, Mapping):
+        yield from value.values()
+    elif isinstance(value, _COLLECTIONS):
+        yield from value
+    elif attrs.has(type(value)):
+        cls = cast("type[attrs.AttrsInstance]", type(value))
+        yield from (getattr(value, each.name, None) for each in attrs.fields(cls))
+    elif dataclasses.is_dataclass(value):
+        yield from (getattr(value, each.name, None) for each in dataclasses.fields(value))
+
+
+_COLLECTIONS = (list, tuple, set, frozenset, deque)
+
+
+def _problems(node: Call, into: str, argument: object, expects: object) -> Iterator[Problem]:
+    where, takes = node.origin.where, spell(expects)
+    if isinstance(argument, Wire):
+        return
+    if any(True for _ in wires_in(argument)):
+        if compare(_kind(argument), expects) is Fit.CANNOT:
+            message = f"{into} takes {takes}, and is given a {type(argument).__name__}"
+            fix = f"pass {takes}; the step is defined at {node.step.where}"
+            yield Problem("type-clash", where, message, fix)
+            return
+        for _, part, wanted in parts_in(argument, expects):
+            yield from _problems(node, into, part, wanted)
+    elif (hidden := hidden_wire(argument)) is not None:
+        yield hidden_problem(into, argument, hidden, where)
+    elif chunk_of(expects) is not None:
+        message = f"{into} takes {takes}, and is given {argument!r:.200}"
+        fix = "pass the result of a step that is an async generator"
+        yield Problem("value-into-stream", where, message, fix)
+    elif not accepts(expects, argument):
+        message = f"{into} takes {takes}, and is given {argument!r:.200}"
+        fix = f"pass {takes}; the step is defined at {node.step.where}"
+        yield Problem("type-clash", where, message, fix)
+
+
+def hidden_problem(into: str, value: object, hidden: Wire, where: str) -> Problem:
+    """A value that holds a wire."""
+    name, kind = spelled(hidden), type(value).__name__
+    message = f"{into} is given a {kind} that holds the wire {name}, which would never be filled"
+    return Problem("wire-in-value", where, message, f"make the {kind} in a step that takes {name}")
+
+
+def _kind(container: object) -> object:
+    """The annotation of a container, as far as it is known without its parts."""
+    if type(container) is tuple:
+        return tuple[(object,) * len(container)]  # type: ignore[misc]
+    return list[object] if type(container) is list else dict[object, object]

@@ -1,0 +1,143 @@
+"""A picture: what there is to draw of a graph, before it is known in which form."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+import attrs
+
+from orchestra.compiler.naming import paths_of
+from orchestra.compiler.regions import Region, Regions, divide
+from orchestra.graph.annotations import MISSING, chunk_of, spell
+from orchestra.graph.nodes import (
+    Call,
+    Choice,
+    Collect,
+    Constant,
+    Each,
+    EachItem,
+    Input,
+    Node,
+    Race,
+    Route,
+    type_of,
+    wires_in,
+)
+from orchestra.graph.pipelines import Pipeline
+from orchestra.graph.wires import Wire, node_of, path_of
+
+_CONSTANT_CHARACTERS = 40
+
+
+@attrs.frozen
+class Reading:
+    """What one place of a node reads: wires, or the text of a plain value."""
+
+    into: str
+    """The name of the parameter; empty where there is only one place."""
+    wires: tuple[Wire, ...]
+    constant: str = ""
+
+
+@attrs.frozen(eq=False)
+class Picture:
+    """The nodes that a pipeline's output reaches, and how they are written."""
+
+    pipeline: Pipeline[..., object]
+    regions: Regions
+    ids: Mapping[Node, int]
+    """The place of each node in the order of definition."""
+    paths: Mapping[Node, str]
+    areas: Mapping[Region, int]
+    """Every region with its number; the run itself is 0."""
+
+    def title(self, node: Node) -> str:
+        """The node as a reader of the drawing finds it: `cite#2`, `question`, `'yes'`."""
+        return shortened(node.value) if isinstance(node, Constant) else self.paths[node]
+
+    def source(self, wire: Wire) -> str:
+        """The wire in the same way: `cite#2`, `pair[0]`."""
+        return self.title(node_of(wire)) + part_of(wire)
+
+
+def picture(pipeline: Pipeline[..., object]) -> Picture:
+    """What there is to draw of a pipeline; it need not be free of problems."""
+    regions = divide(pipeline.output)
+    areas = [regions.root]
+    for node in regions.order:
+        areas += regions.owned[node]
+    return Picture(
+        pipeline,
+        regions,
+        {node: n for n, node in enumerate(regions.order)},
+        paths_of(regions),
+        {region: n for n, region in enumerate(areas)},
+    )
+
+
+def kind_of(node: Node) -> str:
+    """What sort of node it is: `input`, `constant`, `item`, `step`, or its construct."""
+    return _KINDS.get(type(node)) or node.label
+
+
+_KINDS: Mapping[type[Node], str] = {
+    Input: "input",
+    Constant: "constant",
+    EachItem: "item",
+    Call: "step",
+}
+
+
+def readings(node: Node) -> Iterator[Reading]:
+    """What the node reads by itself; the wires of arms and bodies are drawn as regions."""
+    if isinstance(node, Call):
+        for name, argument, _ in node.places:
+            wires = tuple(wire for wire, _ in wires_in(argument))
+            yield Reading(name, wires, "" if wires else shortened(argument))
+    elif isinstance(node, Collect):
+        yield Reading("", (node.source,))
+    elif isinstance(node, Route):
+        yield Reading("", (node.on,))
+    elif isinstance(node, Each):
+        yield Reading("", (node.items,))
+
+
+def options(node: Node) -> dict[str, float]:
+    """The numbers that a node runs by, as they are written; those by default are left out."""
+    if isinstance(node, Call):
+        policy = attrs.asdict(node.policy)
+        return {name: value for name, value in policy.items() if value is not None}
+    if isinstance(node, Race) and node.stagger_s:
+        return {"stagger_s": node.stagger_s}
+    if isinstance(node, Each):
+        bound: dict[str, float] = {} if node.at_once is None else {"at_once": node.at_once}
+        return bound if node.ordered else {**bound, "ordered": False}
+    return {}
+
+
+def arm_name(region: Region) -> str:
+    """What an arm is called in events; `item` for the body of an `each`, `run` for the run."""
+    if isinstance(region.owner, Choice):
+        return region.owner.arm_names[region.arm]
+    return "run" if region.owner is None else "item"
+
+
+def part_of(wire: Wire) -> str:
+    """Which part of its node's value the wire carries: `.text`, `[0]`; empty for all of it."""
+    return "".join(map(str, path_of(wire)))
+
+
+def streams(wire: Wire) -> bool:
+    """Whether chunks travel on the wire."""
+    return chunk_of(type_of(wire)) is not None
+
+
+def type_text(kind: object) -> str:
+    """An annotation as it is written; `?` where the pipeline is wrong about it."""
+    return "?" if kind is MISSING else spell(kind)
+
+
+def shortened(value: object) -> str:
+    """The text of a plain value, on one line."""
+    text = " ".join(repr(value).split())
+    return text if len(text) <= _CONSTANT_CHARACTERS else text[: _CONSTANT_CHARACTERS - 1] + "…"

@@ -1,0 +1,51 @@
+"""Functions: what may be decorated, and where it stands in its file."""
+
+from __future__ import annotations
+
+import inspect
+import linecache
+import re
+from collections.abc import Callable
+from types import CodeType, FunctionType
+
+from orchestra.errors import DefinitionError
+from orchestra.graph.wires import place, source_line
+
+
+def function_of(decorated: Callable[..., object], noun: str) -> FunctionType:
+    """The function that was decorated, below other decorators.
+
+    Raises:
+        DefinitionError: it is a class, a method, or something else that is called.
+    """
+    function = inspect.unwrap(decorated)
+    function = getattr(function, "__func__", function)
+    if not isinstance(function, FunctionType):
+        kind = "a class" if isinstance(function, type) else f"a {type(function).__name__}"
+        raise DefinitionError(
+            f"{place(*source_line())}: @{noun} on {_name(decorated)!r}, which is {kind}; "
+            f"a {noun} is a function: write one that calls it, `def name(...): return "
+            f"{_name(decorated)}(...)`"
+        )
+    holder, _, name = function.__qualname__.rpartition(".")
+    first = next(iter(inspect.signature(function).parameters), "")
+    is_method = holder and not holder.endswith("<locals>") and first in ("self", "cls")
+    if is_method and not inspect.ismethod(decorated):
+        raise DefinitionError(
+            f"{place(*defined_at(function.__code__))}: @{noun} on the method {holder}.{name}, "
+            f"which has no `{first}` yet; decorate the method of an object, "
+            f"`{name} = {noun}(thing.{name})`, or write a function"
+        )
+    return function
+
+
+def defined_at(code: CodeType) -> tuple[str, int]:
+    """File and line of a function's `def`, below its decorators."""
+    lines = linecache.getlines(code.co_filename)[code.co_firstlineno - 1 :]
+    head = re.compile(rf"\s*(async\s+)?def\s+{re.escape(code.co_name)}\b")
+    offset = next((n for n, line in enumerate(lines) if head.match(line)), 0)
+    return code.co_filename, code.co_firstlineno + offset
+
+
+def _name(function: object) -> str:
+    return str(getattr(function, "__name__", None) or repr(function))

@@ -1,0 +1,181 @@
+"""A project of a user's own in a temporary folder, and the command line in it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from textwrap import dedent
+
+import pytest
+
+from orchestra.cli import main
+
+ROOT = Path(__file__).parents[2]
+PATIENCE_S = 30
+"""How long a process is waited for that should end at once; a busy machine is slow."""
+
+
+class Project:
+    """A working directory, and commands that are run in it."""
+
+    def __init__(self, folder: Path, capture: pytest.CaptureFixture[str]) -> None:
+        self.folder = folder
+        self._capture = capture
+        self._processes: list[subprocess.Popen[bytes]] = []
+
+    def write(self, path: str, text: str) -> Path:
+        """A file of the project."""
+        file = self.folder / path
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(dedent(text), "utf-8")
+        return file
+
+    def orchestra(self, *words: str) -> tuple[int, str, str]:
+        """Run a command in this process: its exit code, output and errors."""
+        self._capture.readouterr()
+        code = main(words)
+        out, err = self._capture.readouterr()
+        return code, out, err
+
+    def launch(self, *words: str, **options: object) -> subprocess.Popen[bytes]:
+        """Start a command in a process of its own; killed with the test."""
+        command = [sys.executable, "-m", "orchestra", *words]
+        streams = {
+            "stdin": subprocess.DEVNULL,
+            "stdout": subprocess.PIPE,
+            "stderr": subprocess.PIPE,
+        }
+        environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+        process = subprocess.Popen(
+            command,
+            cwd=self.folder,
+            env=environment | options.pop("env", {}),  # type: ignore[operator]
+            **(streams | options),  # type: ignore[call-overload]
+        )
+        self._processes.append(process)
+        return process
+
+    def finish(self, *words: str) -> tuple[int, str, str]:
+        """Run a command in a process of its own: its exit code, output and errors."""
+        process = self.launch(*words)
+        out, err = process.communicate(timeout=PATIENCE_S)
+        return process.returncode, out.decode(), err.decode()
+
+    def close(self) -> None:
+        for process in self._processes:
+            if process.poll() is None:
+                process.kill()
+            process.wait()
+            for stream in (process.stdout, process.stderr):
+                if stream is not None:
+                    stream.close()
+
+
+@pytest.fixture
+def project(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> Iterator[Project]:
+    """An empty project, which is the working directory; what it imports is forgotten."""
+    folder = tmp_path / "project"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    before = dict(sys.modules)
+    elsewhere = [name for name in before if name.split(".")[0] == "pipelines"]
+    for name in elsewhere:  # those of the checkout
+        del sys.modules[name]
+    made = Project(folder, capfd)
+    yield made
+    made.close()
+    for name in [*sys.modules]:
+        file = getattr(sys.modules[name], "__file__", None)
+        if name.split(".")[0] == "pipelines" or str(file).startswith(str(tmp_path)):
+            del sys.modules[name]
+    sys.modules.update({name: before[name] for name in elsewhere})
+
+
+SAY = """\
+    from __future__ import annotations
+
+    from collections.abc import AsyncIterator
+
+    from orchestra import Stream, each, pipeline, step
+
+
+    @step
+    async def upper(text: str) -> str:
+        if text == "boom":
+            raise ValueError("no booms here")
+        return text.upper()
+
+
+    @step
+    async def words(text: str, *, times: int) -> AsyncIterator[str]:
+        for _ in range(times):
+            for word in text.split():
+                yield word + " "
+
+
+    @pipeline
+    def say(text: str, times: int = 1) -> Stream[str]:
+        \"\"\"Say it loudly.\"\"\"
+        return words(upper(text), times=times)
+
+
+    @step
+    def length(text: str) -> dict[str, int]:
+        return {text: len(text)}
+
+
+    @pipeline
+    def count(texts: list[str]) -> list[dict[str, int]]:
+        return each(texts, length, at_once=2)
+"""
+
+
+@pytest.fixture
+def say(project: Project) -> Project:
+    """A project with the pipelines `say` and `count` in pipelines/say.py."""
+    project.write("pipelines/say.py", SAY)
+    return project
+
+
+def read_terminal(descriptor: int) -> str:
+    """All that is shown on a terminal, until the other side hangs up."""
+    shown = b""
+    while True:
+        try:
+            shown += os.read(descriptor, 4096)
+        except OSError:  # how Linux says that
+            break
+    os.close(descriptor)
+    return shown.decode().replace("\r\n", "\n")
+
+
+@pytest.fixture
+def wait_for() -> Callable[[subprocess.Popen[bytes], bytes], bytes]:
+    """Read a process's output until it holds the bytes."""
+
+    def wait(process: subprocess.Popen[bytes], wanted: bytes) -> bytes:
+        assert process.stdout is not None
+        said = b""
+        while wanted not in said:
+            more = os.read(process.stdout.fileno(), 4096)
+            assert more, f"the process ended, having said {said!r}"
+            said += more
+        return said
+
+    return wait
+
+
+@pytest.fixture(autouse=True)
+def _signals() -> Iterator[None]:
+    """A command that was stopped lets the next signal kill: not so in the tests' own process."""
+    kept = {each: signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)}
+    yield
+    for number, handler in kept.items():
+        signal.signal(number, handler)

@@ -1,0 +1,132 @@
+"""The entry point: help, wrong commands, and streams that are closed."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from orchestra.cli import app
+from orchestra.cli.failures import FAILED, INTERRUPTED, MISUSED
+from tests.cli.conftest import PATIENCE_S, ROOT, Project
+
+COMMANDS = ("run", "serve", "check", "draw", "ingest", "demo")
+
+
+@pytest.mark.parametrize("words", [["--help"], []])
+def test_help_tells_every_command(project: Project, words: list[str]) -> None:
+    code, out, err = project.orchestra(*words)
+    assert (code, err) == (0, "")
+    assert all(f"│ {command} " in out for command in COMMANDS)
+    assert "--traceback" in out
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_of_a_command_shows_how_it_is_called(project: Project, command: str) -> None:
+    code, out, err = project.orchestra(command, "--help")
+    assert (code, err) == (0, "")
+    assert out.startswith(f"Usage: orchestra {command} ")
+    assert "[default: False]" not in out
+
+
+def test_the_version_is_told(project: Project) -> None:
+    code, out, _ = project.orchestra("--version")
+    assert code == 0
+    assert out[0].isdigit()
+
+
+@pytest.mark.parametrize(
+    ("words", "complaint"),
+    [
+        (["rnu"], 'Unknown command "rnu". Did you mean "run"?'),
+        (["serve", "--prot", "1"], "Unknown option: --prot. Did you mean --port?"),
+        (["serve", "--port", "x"], "--port"),
+        (["serve", "--port", "65536"], "--port"),
+        (["serve", "--drain-s", "0"], "--drain-s"),
+        (["draw", "x", "--format", "svg"], "--format"),
+        (["run"], "TARGET"),
+        (["ingest", "docs"], "--store"),
+    ],
+)
+def test_a_wrong_command_is_one_block(project: Project, words: list[str], complaint: str) -> None:
+    code, out, err = project.orchestra(*words)
+    assert (code, out) == (MISUSED, "")
+    assert err.startswith("error: ")
+    assert complaint in err
+
+
+def test_a_traceback_is_shown_where_it_is_asked_for(project: Project) -> None:
+    project.write("bad.py", "1 / 0\n")
+    code, _, err = project.orchestra("draw", "bad")
+    assert code == FAILED
+    assert "Traceback" not in err
+    code, _, err = project.orchestra("draw", "--traceback", "bad")
+    assert code == FAILED
+    assert err.startswith("Traceback")
+    assert err.endswith(
+        "error: bad cannot be imported: ZeroDivisionError: division by zero\n  at bad.py:1    1 / 0\n"
+    )
+
+
+def test_a_fault_of_our_own_is_one_block_too(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(app, "_app", lambda: None)
+    code, _, err = project.orchestra("--traceback")
+    assert code == FAILED
+    assert "Traceback" in err
+    code, _, err = project.orchestra()
+    assert err == (
+        "error: TypeError: 'NoneType' object is not callable\n  --traceback shows where\n"
+    )
+
+
+def test_ctrl_c_needs_no_words(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(words: list[str]) -> int:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(app, "_call", interrupted)
+    assert project.orchestra("check") == (INTERRUPTED, "", "")
+
+
+def test_a_module_is_a_command_too(project: Project) -> None:
+    code, out, err = project.finish("--version")
+    assert (code, err) == (0, "")
+    assert out
+
+
+def test_output_that_nobody_reads_is_no_error(say: Project) -> None:
+    """`orchestra draw ... | true`."""
+    process = say.launch("draw", "pipelines.say:say")
+    process.stdout.close()
+    _, err = process.communicate(timeout=PATIENCE_S)
+    assert (process.returncode, err) == (141, b"")
+
+
+@pytest.mark.parametrize("closed", [">&-", "2>&-", "<&- >&- 2>&-"])
+def test_closed_streams_stay_closed(say: Project, closed: str) -> None:
+    """What is meant for standard output must not end in the next file that is opened."""
+    done = subprocess.run(
+        [
+            "sh",
+            "-c",
+            f'exec "$0" -m orchestra run pipelines.say:say --text hi {closed}',
+            sys.executable,
+        ],
+        env={"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        timeout=PATIENCE_S,
+        check=False,
+    )
+    assert done.returncode == 0
+    assert b"Traceback" not in done.stderr
+
+
+def test_a_full_disk_is_told(say: Project) -> None:
+    with open("/dev/full", "wb") as full:
+        process = say.launch("check", stdout=full)
+    _, err = process.communicate(timeout=PATIENCE_S)
+    assert process.returncode == FAILED
+    assert err.startswith(b"error: OSError: [Errno 28] No space left on device")
+    assert b"Traceback" not in err

@@ -1,0 +1,87 @@
+"""`orchestra check` and `orchestra draw`: what they print, and how they end."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from orchestra.cli.failures import FAILED, MISUSED
+from orchestra.compiler import draw
+from tests.cli.conftest import Project
+
+BAD = """\
+    from orchestra import Stream, pipeline
+    from orchestra.steps.embed import embed
+    from orchestra.steps.generate import generate
+    from orchestra.steps.retrieve import retrieve
+    from orchestra.values import Passage
+
+
+    @pipeline
+    def first(text: str, unused: int = 0) -> Stream[str]:
+        return generate(text, model="smrt")
+
+
+    @pipeline
+    def second(text: str) -> list[Passage]:
+        return retrieve(embed(text), store="docs")
+"""
+
+
+def test_pipelines_without_problems_pass(say: Project) -> None:
+    assert say.orchestra("check") == (0, "2 pipelines, no problems\n", "")
+    assert say.orchestra("check", "pipelines.say:count") == (0, "1 pipeline, no problems\n", "")
+
+
+def test_every_problem_of_every_pipeline_is_told(say: Project) -> None:
+    """Also of those behind a module that cannot even be imported."""
+    say.write("pipelines/a.py", "1 / 0\n")
+    say.write("pipelines/bad.py", BAD)
+    code, out, err = say.orchestra("check")
+    assert (code, err) == (FAILED, "")
+    assert out.endswith("\n4 pipelines, 4 problems\n")
+    places = ("pipelines/a.py cannot", "bad.py:8: ", "bad.py:10: ", "bad.py:15: ")
+    found = [out.index(place) for place in places]
+    assert found == sorted(found)
+    assert "at pipelines/a.py:1    1 / 0" in out
+    assert "did you mean 'smart'?" in out
+    assert "orchestra ingest FOLDER --store docs" in out
+
+
+def test_names_are_those_of_the_data_folder(project: Project) -> None:
+    project.write("bad.py", BAD)
+    project.write("texts/a.md", "# Title\n\nSome words to be found.\n")
+    assert project.orchestra("ingest", "texts", "--store", "docs", "--data", "d")[0] == 0
+    assert project.orchestra("check", "bad:second", "--data", "d")[0] == 0
+    assert project.orchestra("check", "bad:second")[0] == FAILED
+
+
+def test_explain_prints_what_streams(say: Project) -> None:
+    code, out, _ = say.orchestra("check", "pipelines.say:say", "--explain")
+    assert code == 0
+    assert out.startswith("say: the output streams, chunks of str\n")
+    assert "streams  words(...) -> the output" in out
+
+
+def test_nothing_to_check_is_a_mistake(project: Project) -> None:
+    code, out, err = project.orchestra("check")
+    assert (code, out) == (MISUSED, "")
+    assert "name one" in err
+
+
+@pytest.mark.parametrize(
+    ("form", "drawn"), [([], draw.as_text), (["--format", "mermaid"], draw.as_mermaid)]
+)
+def test_a_graph_is_drawn_for_people(say: Project, form: list[str], drawn: object) -> None:
+    from orchestra.cli.loading import load
+
+    code, out, err = say.orchestra("draw", "pipelines.say:say", *form)
+    assert (code, err) == (0, "")
+    assert out == drawn(load("pipelines.say:say")) + "\n"
+
+
+def test_a_graph_is_drawn_for_programs(say: Project) -> None:
+    code, out, err = say.orchestra("draw", "pipelines.say:say", "--format", "json")
+    assert (code, err) == (0, "")
+    assert json.loads(out)["name"] == "say"

@@ -1,0 +1,97 @@
+"""`orchestra ingest`: what it prints, and that doing it again does nothing."""
+
+from __future__ import annotations
+
+import os
+import pty
+import signal
+
+import pytest
+
+from orchestra.cli.failures import FAILED, INTERRUPTED, MISUSED
+from orchestra.cli.ingest import summary
+from orchestra.steps.folder import Skipped
+from orchestra.steps.ingest import IngestReport
+from tests.cli.conftest import PATIENCE_S, Project, read_terminal
+
+WORDS = ("ingest", "texts", "--store", "notes", "--data", "d")
+
+
+@pytest.fixture
+def texts(project: Project) -> Project:
+    """A project with two texts, and something else."""
+    project.write("texts/a.md", "# Apples\n\nApples are red, and sometimes green.\n")
+    project.write("texts/b.txt", "Bees make honey, and live in a hive.\n")
+    project.write("texts/logo.png", "no text")
+    return project
+
+
+def test_texts_are_read_and_what_is_not_is_told(texts: Project) -> None:
+    code, out, err = texts.orchestra(*WORDS)
+    assert code == 0
+    skipped, told = out.splitlines()
+    assert skipped.startswith("skipped texts/logo.png: its name does not end in ")
+    assert told == "texts -> notes: 2 added, 1 skipped; 2 passages written"
+    assert (
+        err.splitlines() == ["1/3 added texts/a.md", "3/3 added texts/b.txt"]
+        or len(err.splitlines()) == 2
+    )
+
+
+def test_again_does_only_what_has_changed(texts: Project) -> None:
+    texts.orchestra(*WORDS)
+    code, out, err = texts.orchestra(*WORDS)
+    assert (code, err) == (0, "")
+    assert out.endswith("texts -> notes: 2 unchanged, 1 skipped; 0 passages written\n")
+    texts.write("texts/a.md", "# Apples\n\nApples are mostly green after all.\n")
+    (texts.folder / "texts/b.txt").unlink()
+    assert texts.orchestra(*WORDS)[1].endswith(
+        "texts -> notes: 1 changed, 1 removed, 1 skipped; 1 passages written\n"
+    )
+
+
+def test_a_folder_that_is_not_there_is_an_error(project: Project) -> None:
+    code, out, err = project.orchestra(*WORDS)
+    assert (code, out) == (MISUSED, "")
+    assert err.startswith("error: folder 'texts' cannot be listed")
+
+
+def test_a_data_folder_that_cannot_be_is_an_error(texts: Project) -> None:
+    texts.write("d", "a file")
+    code, _, err = texts.orchestra(*WORDS)
+    assert code == FAILED
+    assert err.startswith("error: ")
+    assert "Traceback" not in err
+
+
+def test_nothing_is_nothing() -> None:
+    assert summary(IngestReport("x")) == "no files; 0 passages written"
+    assert summary(IngestReport("x", skipped=(Skipped("a", "b"),))).startswith("1 skipped;")
+
+
+def test_a_terminal_shows_a_bar(texts: Project) -> None:
+    ours, theirs = pty.openpty()
+    environment = {"TERM": "xterm", "NO_COLOR": "", "COLUMNS": "80"}
+    process = texts.launch(*WORDS, env=environment, stderr=theirs)
+    os.close(theirs)
+    shown = read_terminal(ours)
+    out, _ = process.communicate(timeout=PATIENCE_S)
+    assert process.returncode == 0
+    assert b"2 added" in out
+    assert "3/3" in shown
+    assert "\x1b[?25h" in shown, "the cursor is shown again"
+
+
+def test_ctrl_c_leaves_what_can_be_gone_on_with(texts: Project) -> None:
+    for number in range(1500):
+        texts.write(f"texts/{number}.md", f"# {number}\n\nA text that is about {number} things.\n")
+    process = texts.launch(*WORDS)
+    assert process.stderr.readline().startswith(b"1/")
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=PATIENCE_S)
+    assert (process.returncode, out) == (INTERRUPTED, b"")
+    assert err.endswith(b"error: stopped by Ctrl-C\n")
+    code, out, _ = texts.orchestra(*WORDS)
+    assert code == 0
+    assert " added, " in out
+    assert " unchanged, " in out

@@ -1,0 +1,175 @@
+"""`orchestra serve`, and the demo that asks it."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import signal
+import subprocess
+import urllib.request
+
+import pytest
+
+from orchestra.cli.demo import lines
+from orchestra.cli.failures import FAILED, MISUSED
+from tests.cli.conftest import PATIENCE_S, ROOT, Project
+
+LISTENING = re.compile(r"orchestra is listening on (http://127\.0\.0\.1:\d+)\n")
+
+
+def listening(process: subprocess.Popen[bytes]) -> str:
+    """The address of a server, once it is there."""
+    found = LISTENING.fullmatch(process.stdout.readline().decode())
+    assert found, process.stderr.read()
+    return found[1]
+
+
+def get(url: str) -> dict[str, object]:
+    with urllib.request.urlopen(url, timeout=PATIENCE_S) as response:
+        return json.load(response)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_pipelines_are_served_until_a_signal(say: Project, number: int) -> None:
+    process = say.launch("serve", "--port", "0")
+    url = listening(process)
+    served = get(f"{url}/v1/pipelines")["pipelines"]
+    assert [each["name"] for each in served] == ["say", "count"]
+    assert get(f"{url}/v1/pipelines/say/runs?text=hi&times=2")["result"] == "HI HI "
+    process.send_signal(number)
+    out, err = process.communicate(timeout=PATIENCE_S)
+    assert (process.returncode, out) == (0, b"")
+    assert f"  say: {url}/v1/pipelines/say/runs\n" in err.decode()
+    assert b"Traceback" not in err
+
+
+def test_what_is_named_is_what_is_served(say: Project) -> None:
+    process = say.launch("serve", "pipelines.say:count", "--port", "0")
+    served = get(f"{listening(process)}/v1/pipelines")["pipelines"]
+    assert [each["name"] for each in served] == ["count"]
+
+
+def test_an_address_that_is_taken_is_one_block(say: Project) -> None:
+    port = listening(say.launch("serve", "--port", "0")).rpartition(":")[2]
+    code, out, err = say.finish("serve", "--port", port)
+    assert (code, out) == (FAILED, "")
+    assert err.startswith("error: cannot listen on host '127.0.0.1'")
+    assert "Traceback" not in err
+
+
+def test_two_of_one_name_are_refused(say: Project) -> None:
+    shutil.copy(say.folder / "pipelines/say.py", say.folder / "pipelines/too.py")
+    code, _, err = say.orchestra("serve", "--port", "0")
+    assert code == MISUSED
+    assert "two pipelines are named 'say', at pipelines/say.py:" in err
+
+
+def test_one_pipeline_named_twice_is_one(say: Project) -> None:
+    process = say.launch("serve", "pipelines.say", "pipelines.say:say", "--port", "0")
+    assert len(get(f"{listening(process)}/v1/pipelines")["pipelines"]) == 2
+
+
+def test_a_pipeline_with_problems_is_not_served(say: Project) -> None:
+    say.write(
+        "pipelines/bad.py",
+        """\
+        from orchestra import pipeline, step
+
+        @step
+        def f(x: int) -> int:
+            return x
+
+        @pipeline
+        def bad(x: int, y: int) -> int:
+            return f(x)
+        """,
+    )
+    code, out, err = say.orchestra("serve", "--port", "0")
+    assert (code, out) == (FAILED, "")
+    assert "[unused-input]" in err
+
+
+@pytest.fixture
+def checkout(project: Project) -> Project:
+    """A project with this one's example, and something to read."""
+    shutil.copytree(ROOT / "pipelines", project.folder / "pipelines")
+    project.write(
+        "docs/leaving.md",
+        "# Leaving\n\nWhen the client leaves, its run is cancelled within milliseconds.\n\n"
+        "# Staying\n\nA slow client slows the provider that it listens to.\n",
+    )
+    return project
+
+
+def test_the_demo_asks_over_http_and_shows_what_comes(checkout: Project) -> None:
+    code, out, err = checkout.finish("demo", "What happens when the client leaves?")
+    assert code == 0, err
+    told = out.split("\n")
+    assert told[0].startswith("ingest  docs/: 1 added; ")
+    assert told[1].startswith("serve   http://127.0.0.1:")
+    events = [line.split()[2] for line in told[3 : told.index("")]]
+    assert events[0] == "run.started"
+    assert "delta" in events
+    assert events[-1] == "run.finished"
+    answer = "\n".join(told[told.index("") :])
+    assert "its run is cancelled within milliseconds. [1]" in answer
+    assert "[1] docs/leaving.md — Leaving" in answer
+    assert "The built-in model is extractive" in answer
+    assert not (checkout.folder / ".orchestra").exists()
+
+
+def test_the_demo_answers_from_another_folder(checkout: Project) -> None:
+    checkout.write("notes/bees.md", "# Bees\n\nBees make honey from the nectar of flowers.\n")
+    code, out, _ = checkout.finish("demo", "What do bees make?", "--docs", "notes")
+    assert code == 0
+    assert "notes/bees.md — Bees" in out
+
+
+def test_the_demo_says_where_it_can_be_run(project: Project) -> None:
+    code, out, err = project.orchestra("demo")
+    assert (code, out) == (MISUSED, "")
+    assert err.startswith("error: there is no 'docs' in ")
+    assert "checkout" in err
+
+
+def test_a_demo_that_fails_says_why(checkout: Project) -> None:
+    """Also over HTTP the step's own error is told, on this machine."""
+    checkout.write(
+        "pipelines/answer.py",
+        """\
+        from orchestra import pipeline, step
+
+        @step
+        async def fail(question: str) -> str:
+            raise ValueError(f"no answer to {question}")
+
+        @pipeline
+        def answer(question: str) -> str:
+            return fail(question)
+        """,
+    )
+    code, out, err = checkout.finish("demo", "why?")
+    assert code == FAILED
+    assert "step.failed    fail  ValueError  no answer to why?" in out
+    assert err.endswith("error: the run did not finish: no answer to why?\n")
+
+
+def event(kind: str, **fields: object) -> dict[str, object]:
+    return {"type": kind, "seq": 1, "at_s": 0.0015, **fields}
+
+
+def test_events_are_short_lines() -> None:
+    batch = [
+        event("run.started", run_id="id", pipeline="p"),
+        event("delta", chunk="a\n"),
+        event("delta", chunk="b" * 100),
+        event("step.finished", step="s", duration_s=0.002, chunks=3, first_chunk_s=0.1, usage=None),
+        event("step.failed", step="s", error="E", message="\x1b[0m", where="x:1"),
+    ]
+    assert lines(batch) == [
+        ("       1.5 ms  run.started    p", "dim"),
+        ("       1.5 ms  delta          'a\\n" + "b" * 57 + "…'", "green"),
+        ("       1.5 ms  step.finished  s  2.0 ms  3 chunks", "dim"),
+        ("       1.5 ms  step.failed    s  E  \N{REPLACEMENT CHARACTER}[0m", "red"),
+    ]
