@@ -9,7 +9,7 @@ from orchestra.compiler.check_nodes import node_problems
 from orchestra.compiler.regions import Regions, divide
 from orchestra.compiler.starvation import starved
 from orchestra.errors import Problem
-from orchestra.graph.annotations import MISSING, Fit, chunk_of, compare, spell
+from orchestra.annotations.facts import MISSING, Fit, chunk_of, compare, spell
 from orchestra.graph.gather import Gathering
 from orchestra.graph.nodes import Call, Constant, Each, EachItem, Input, Node, type_of, wires_in
 from orchestra.graph.pipelines import Pipeline

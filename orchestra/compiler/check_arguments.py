@@ -10,7 +10,7 @@ from typing import cast
 import attrs
 
 from orchestra.errors import Problem
-from orchestra.graph.annotations import Fit, accepts, chunk_of, compare, spell
+from orchestra.annotations.facts import Fit, accepts, chunk_of, compare, spell
 from orchestra.graph.nodes import Call, parts_in, wires_in
 from orchestra.graph.wires import Wire, spelled
 

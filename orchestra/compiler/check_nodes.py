@@ -7,7 +7,7 @@ from typing import Literal, get_args, get_origin
 
 from orchestra.compiler.check_arguments import hidden_problem, hidden_wire
 from orchestra.errors import Problem
-from orchestra.graph.annotations import (
+from orchestra.annotations.facts import (
     MISSING,
     Fit,
     accepts,

@@ -18,7 +18,7 @@ from orchestra.compiler.blocks import (
 )
 from orchestra.compiler.naming import FILLED, names_of, nodes_of
 from orchestra.compiler.regions import Region, Regions
-from orchestra.graph.annotations import MISSING, Fit, chunk_of, compare
+from orchestra.annotations.facts import MISSING, Fit, chunk_of, compare
 from orchestra.graph.nodes import (
     Call,
     Collect,

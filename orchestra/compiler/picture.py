@@ -8,7 +8,7 @@ import attrs
 
 from orchestra.compiler.naming import paths_of
 from orchestra.compiler.regions import Region, Regions, divide
-from orchestra.graph.annotations import MISSING, chunk_of, spell
+from orchestra.annotations.facts import MISSING, chunk_of, spell
 from orchestra.graph.nodes import (
     Call,
     Choice,

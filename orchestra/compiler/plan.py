@@ -10,12 +10,13 @@ import attrs
 from orchestra.compiler.blocks import Block
 from orchestra.compiler.check import check
 from orchestra.compiler.layout import lay_out
+from orchestra.compiler.picture import Picture, picture
 from orchestra.compiler.regions import Regions, divide
 from orchestra.errors import CheckError, Problem
-from orchestra.graph.annotations import MISSING, chunk_of, spell
+from orchestra.annotations.facts import MISSING, chunk_of, spell
 from orchestra.graph.nodes import Call, Choice, Collect, Each, Edge, Node, type_of
 from orchestra.graph.pipelines import Pipeline
-from orchestra.graph.wires import Wire, node_of, spelled
+from orchestra.graph.wires import Wire, node_of
 from orchestra.protocols import Bindings
 
 
@@ -49,8 +50,9 @@ class Plan:
     @property
     def edges(self) -> tuple[EdgeReport, ...]:
         """Every edge, in the order of the source; the last one is into the output."""
-        reports = [_report(node, edge) for node in self.regions.order for edge in node.edges]
-        return (*reports, _outward(self.pipeline.output))
+        drawn = picture(self.pipeline)
+        reports = [_report(drawn, node, edge) for node in drawn.ids for edge in node.edges]
+        return (*reports, _outward(drawn))
 
     def explain(self) -> str:
         """The streaming report: of each edge whether it streams, and why."""
@@ -93,11 +95,12 @@ def unknown_names(nodes: tuple[Node, ...], bindings: Bindings) -> Iterator[Probl
                 yield Problem("unknown-name", node.origin.where, message, fix)
 
 
-def _report(node: Node, edge: Edge) -> EdgeReport:
+def _report(drawn: Picture, node: Node, edge: Edge) -> EdgeReport:
     kind = type_of(edge.wire)
-    source = spelled(edge.wire)
+    source = drawn.source(edge.wire)
+    into = drawn.paths[node] + edge.into.removeprefix(node.label)
     if chunk_of(kind) is None:
-        return EdgeReport(source, edge.into, streams=False, why=_why_value(edge.wire))
+        return EdgeReport(source, into, streams=False, why=_why_value(edge.wire))
     chunk = spell(chunk_of(kind))
     if isinstance(node, Collect):
         why = f"chunks of {chunk} arrive, but {node.origin.where} waits for the last one"
@@ -107,13 +110,14 @@ def _report(node: Node, edge: Edge) -> EdgeReport:
         why = f"passed on as it comes, once {node.label} has chosen this arm"
     else:
         why = f"both ends take chunks of {chunk}"
-    return EdgeReport(source, edge.into, streams=True, why=why)
+    return EdgeReport(source, into, streams=True, why=why)
 
 
-def _outward(output: Wire) -> EdgeReport:
+def _outward(drawn: Picture) -> EdgeReport:
+    output = drawn.pipeline.output
     chunk = chunk_of(type_of(output))
     why = _why_value(output) if chunk is None else f"the output streams, chunks of {spell(chunk)}"
-    return EdgeReport(spelled(output), "the output", streams=chunk is not None, why=why)
+    return EdgeReport(drawn.source(output), "the output", streams=chunk is not None, why=why)
 
 
 def _why_value(wire: Wire) -> str:

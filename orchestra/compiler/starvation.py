@@ -16,11 +16,12 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator
+from typing import cast
 
 from orchestra.compiler.regions import Region, Regions
 from orchestra.errors import Problem
-from orchestra.graph.annotations import chunk_of
-from orchestra.graph.nodes import Each, Edge, Fallback, Node, type_of
+from orchestra.annotations.facts import chunk_of
+from orchestra.graph.nodes import Edge, Fallback, Node, type_of
 from orchestra.graph.wires import node_of, spelled
 
 
@@ -106,7 +107,7 @@ def _imports(regions: Regions) -> dict[Node, list[Node]]:
             source = node_of(edge.wire)
             here = regions.home[node] if edge.arm is None else regions.owned[node][edge.arm]
             for body in here.bodies_below(regions.home[source]):
-                found[body.owner].append(source)
+                found[cast("Node", body.owner)].append(source)
     return found
 
 

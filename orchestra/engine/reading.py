@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from orchestra.compiler.blocks import Nested, Operation, Source, Template
 from orchestra.errors import EdgeTypeError, describe
-from orchestra.graph.annotations import accepts, spell
+from orchestra.annotations.facts import accepts, spell
 from orchestra.graph.wires import Attribute
 
 if TYPE_CHECKING:

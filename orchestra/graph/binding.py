@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import attrs
 
 from orchestra.errors import Problem
-from orchestra.graph.annotations import spell
+from orchestra.annotations.facts import spell
 
 if TYPE_CHECKING:
     from orchestra.graph.steps import Step

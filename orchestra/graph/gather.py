@@ -8,10 +8,10 @@ from typing import Any
 
 import attrs
 
-from orchestra.graph.annotations import MISSING, chunk_of
+from orchestra.annotations.facts import MISSING, chunk_of
 from orchestra.graph.definition import current_definition
 from orchestra.graph.nodes import Call, type_of, wires_in
-from orchestra.graph.shapes import union
+from orchestra.annotations.shapes import union
 from orchestra.graph.steps import NO_POLICY, step
 from orchestra.graph.wires import Wire
 
@@ -32,7 +32,7 @@ class Gathering(Call):
 
     def into(self, name: str) -> str:
         """The container, as messages write it."""
-        return f"a {type(self.arguments[name]).__name__}"
+        return f"gather({type(self.arguments[name]).__name__})"
 
 
 def wire_of(value: object) -> Wire:

@@ -14,7 +14,7 @@ from typing import Any, cast
 
 import attrs
 
-from orchestra.graph.annotations import MISSING, chunk_of, item, member, spell
+from orchestra.annotations.facts import MISSING, chunk_of, item, member, spell
 from orchestra.graph.nodes import collected, type_of, wires_in
 from orchestra.graph.site import UNKNOWN, Site, is_library
 from orchestra.graph.wires import Wire

@@ -10,7 +10,7 @@ from typing import Any, Generic, ParamSpec, Protocol, TypeVar, cast, overload
 import attrs
 
 from orchestra.errors import DefinitionError
-from orchestra.graph.annotations import MISSING, hints
+from orchestra.annotations.facts import MISSING, hints
 from orchestra.graph.definition import Definition, current_definition, defining, in_definition
 from orchestra.graph.functions import defined_at, function_of
 from orchestra.graph.gather import wire_of

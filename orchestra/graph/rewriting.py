@@ -10,7 +10,7 @@ import ast
 import json
 from typing import TypeAlias
 
-from orchestra.graph.annotations import MISSING
+from orchestra.annotations.facts import MISSING
 from orchestra.graph.lifting import LONG, Advice, is_wired, lift, makes_graph, wired
 from orchestra.graph.site import Site
 from orchestra.graph.steps import Step

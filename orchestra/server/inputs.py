@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from orchestra.errors import ServeError
-from orchestra.graph.annotations import MISSING
+from orchestra.annotations.facts import MISSING
 from orchestra.server.problems import Fault
 
 if TYPE_CHECKING:

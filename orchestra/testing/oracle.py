@@ -20,6 +20,7 @@ from orchestra.testing.sketches import (
     Fold,
     Gather,
     Part,
+    Peek,
     Racing,
     Routing,
     Sketch,
@@ -60,6 +61,7 @@ class Flow:
     fails: bool = False
 
 
+CHOICES = (Racing, Falling, Routing)
 Outcome: TypeAlias = Ok | Bad | Flow
 Arm: TypeAlias = tuple[int, int]
 NEVER = Ok(inf)
@@ -92,7 +94,10 @@ class _Oracle:
         members = [number for number, home in self.homes.items() if home == arm]
         outcomes = [self.part(number) for number in members]
         failures = [o.at_s for o in outcomes if isinstance(o, Bad)]
-        failures += [o.end_s for o in outcomes if isinstance(o, Flow) and o.fails]
+        for number, outcome in zip(members, outcomes, strict=True):
+            if isinstance(outcome, Flow) and outcome.fails:
+                self._read_to_its_end(number)
+                failures.append(outcome.end_s)
         fail_s = min(failures, default=inf)
         result = self.part(outlet)
         if isinstance(result, Flow):
@@ -125,8 +130,7 @@ class _Oracle:
         values = [source.value for source in sources if isinstance(source, Ok)]
         match part:
             case Value():
-                end_s = start_s if part.plain else start_s + part.delay_s
-                return Bad(end_s) if part.fails and not part.plain else Ok(end_s, mix(*values))
+                return _value(part, start_s, values)
             case Source():
                 return _source(part, start_s, mix(*values))
             case Eaching():
@@ -135,6 +139,8 @@ class _Oracle:
         match part:
             case Fold():
                 return _folded(flow) if not flow.fails else NEVER
+            case Peek():
+                return _peeked(flow, part.most)
             case Gather():
                 text = "".join(chunk for _, chunk in flow.chunks)
                 return Ok(flow.end_s, text) if not flow.fails else NEVER
@@ -143,6 +149,19 @@ class _Oracle:
             case EachingStream():
                 return _each_chunk(part, start_s, flow)
         raise AssertionError(f"no such part: {part}")  # pragma: no cover
+
+    def _read_to_its_end(self, number: int) -> None:
+        """A stream that nobody reads any more is stopped: then it does not come to its failure."""
+        for reader, part in enumerate(self.sketch.parts):
+            for place, read in enumerate(part.reads if reader in self.homes else ()):
+                if read != number:
+                    continue
+                arm = place - isinstance(part, Routing)
+                home = (reader, arm) if isinstance(part, CHOICES) else self.homes[reader]
+                if home != self.homes[number]:
+                    raise Tie("a reader may be stopped while the stream goes on")
+                if self.sketch.streams(reader):
+                    self._read_to_its_end(reader)
 
     def _race(self, part: Racing | Falling, number: int, start_s: float) -> Outcome:
         stagger_s = part.stagger_s if isinstance(part, Racing) else inf
@@ -187,9 +206,21 @@ class _Oracle:
         return _failure(start_s, outcome.at_s, streams=streams)
 
 
+def _value(part: Value, start_s: float, values: list[object]) -> Ok | Bad:
+    if part.plain:
+        return Bad(start_s) if part.fails else Ok(start_s, mix(*values))
+    if part.timeout_s is not None and part.timeout_s < part.delay_s:
+        return Bad(start_s + part.timeout_s)
+    end_s = start_s + part.delay_s
+    return Bad(end_s) if part.fails else Ok(end_s, mix(*values))
+
+
 def _source(part: Source, start_s: float, value: int) -> Flow:
     at_s, chunks = start_s, [(start_s, "")] * part.empty
     for index, delay_s in enumerate(part.delays_s):
+        limit_s = part.idle_s if chunks else part.first_chunk_s
+        if limit_s is not None and limit_s < delay_s:
+            return Flow(start_s, tuple(chunks), at_s + limit_s, fails=True)
         at_s += delay_s
         chunks.append((at_s, chunk_of_source(value, index)))
     return Flow(start_s, tuple(chunks), at_s, part.fails)
@@ -204,22 +235,48 @@ def _through(part: Through, start_s: float, flow: Flow) -> Flow:
 
 
 def _each_chunk(part: EachingStream, start_s: float, flow: Flow) -> Flow:
-    ends: list[float] = []
-    for index, (here_s, _) in enumerate(flow.chunks):
-        place_s = ends[index - part.at_once] if index >= part.at_once else start_s
-        ends.append(max(here_s, place_s, start_s) + part.delay_s)
+    """All take the same time, so that they end in the order in which they start."""
+    there = [max(here_s, start_s) for here_s, _ in flow.chunks]
+    ends = _turns(there, [part.delay_s] * len(there), part)
+    if not part.ordered and len(set(ends)) < len(ends):
+        raise Tie("two bodies end in one moment, and either may be the first")
     chunks = tuple((at_s, chunk + ".") for at_s, (_, chunk) in zip(ends, flow.chunks, strict=True))
     last_s = max(ends, default=start_s)
     return Flow(start_s, chunks, inf if flow.fails else max(last_s, flow.end_s))
 
 
-def _each(part: Eaching, start_s: float, values: list[object]) -> Ok:
+def _each(part: Eaching, start_s: float, values: list[object]) -> Ok | Bad:
     items = [mix(values[0], index) for index in range(part.count)]
-    rounds = -(-part.count // part.at_once)
-    at_s = start_s
-    for _ in range(rounds):
-        at_s += part.delay_s
-    return Ok(at_s, [mix(item, values[1]) for item in items])
+    if part.body == "fails" and items:
+        return Bad(start_s + part.delay_s)
+    bodies = [_body(part, item, values[1]) for item in items]
+    ends = _turns([start_s] * len(items), [lasts_s for lasts_s, _ in bodies], part)
+    return Ok(max(ends, default=start_s), [value for _, value in bodies])
+
+
+def _body(part: Eaching, item: int, shared: object) -> tuple[float, int]:
+    """How long the body of an item takes, and what it gives."""
+    value, delay_s = mix(item, shared), part.delay_s
+    match part.body:
+        case "fallback":
+            return 2 * delay_s, value
+        case "route":
+            return (delay_s if mix(item) % 2 == 0 else 0.0), value
+        case "stream":
+            flow = _source(Source((-1,), (delay_s, delay_s)), delay_s, mix(value))
+            folded = _folded(flow)
+            return folded.at_s, cast("int", folded.value)
+    return delay_s, value
+
+
+def _turns(there: list[float], lasts: list[float], part: Eaching | EachingStream) -> list[float]:
+    """When each item's value is passed on: so many are in hand at once, and in order or not."""
+    passed: list[float] = []
+    for here_s, lasts_s in zip(there, lasts, strict=True):
+        free_s = sorted(passed)[-part.at_once] if len(passed) >= part.at_once else 0.0
+        end_s = max(here_s, free_s) + lasts_s
+        passed.append(max(end_s, *passed) if part.ordered and passed else end_s)
+    return passed
 
 
 def _folded(flow: Flow) -> Ok:
@@ -227,6 +284,13 @@ def _folded(flow: Flow) -> Ok:
     for _, chunk in flow.chunks:
         total = mix(total, chunk)
     return Ok(flow.end_s, total)
+
+
+def _peeked(flow: Flow, most: int) -> Ok:
+    if len(flow.chunks) < most:
+        return _folded(flow)
+    chunks = flow.chunks[:most]
+    return _folded(Flow(flow.start_s, chunks, chunks[-1][0]))
 
 
 def _content(outcome: Outcome, due_s: float) -> tuple[float, float]:

@@ -8,17 +8,23 @@ fail where they are told to; `oracle` says by plain recursion what must come out
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from typing import Any, TypeAlias, cast
+from functools import partial
+from typing import Any, Literal, TypeAlias, cast, get_args
 
 import attrs
 import trio
 
 from orchestra.graph.control import collect, each, fallback, race, route
 from orchestra.graph.pipelines import Pipeline, pipeline
+from orchestra.graph.policy import Policy
 from orchestra.graph.steps import step
 from orchestra.protocols import Stream
 
 MODULUS = 997
+
+Body: TypeAlias = Literal["value", "race", "fallback", "route", "stream", "fails"]
+"""What the body of an `each` is made of."""
+BODIES: tuple[Body, ...] = get_args(Body)
 
 
 class SketchError(Exception):
@@ -27,12 +33,13 @@ class SketchError(Exception):
 
 @attrs.frozen
 class Value:
-    """A step that mixes values into one, after `delay_s`."""
+    """A step that mixes values into one, after `delay_s`; at once where it is plain."""
 
     reads: tuple[int, ...]
     delay_s: float
     fails: bool = False
     plain: bool = False
+    timeout_s: float | None = None
 
 
 @attrs.frozen
@@ -44,6 +51,8 @@ class Source:
     empty: int = 0
     """How many empty chunks come before, without delay."""
     fails: bool = False
+    first_chunk_s: float | None = None
+    idle_s: float | None = None
 
 
 @attrs.frozen
@@ -59,6 +68,14 @@ class Fold:
     """A step that reads a stream to its end and gives a value."""
 
     reads: tuple[int]
+
+
+@attrs.frozen
+class Peek:
+    """A step that gives the first `most` chunks of a stream, and leaves it."""
+
+    reads: tuple[int]
+    most: int
 
 
 @attrs.frozen
@@ -92,13 +109,14 @@ class Routing:
 
 @attrs.frozen
 class Eaching:
-    """A step for each of `count` items made of the first value; all read the second."""
+    """A body for each of `count` items made of the first value; all read the second."""
 
     reads: tuple[int, int]
     count: int
     delay_s: float
     at_once: int
     ordered: bool = True
+    body: Body = "value"
 
 
 @attrs.frozen
@@ -108,10 +126,21 @@ class EachingStream:
     reads: tuple[int]
     delay_s: float
     at_once: int
+    ordered: bool = True
 
 
 Part: TypeAlias = (
-    Value | Source | Through | Fold | Gather | Racing | Falling | Routing | Eaching | EachingStream
+    Value
+    | Source
+    | Through
+    | Fold
+    | Peek
+    | Gather
+    | Racing
+    | Falling
+    | Routing
+    | Eaching
+    | EachingStream
 )
 STREAMING = (Source, Through, EachingStream)
 
@@ -175,13 +204,20 @@ def _needed(sketch: Sketch) -> list[int]:
 def _wire(part: Part, reads: list[Any]) -> object:
     match part:
         case Value():
-            return _plain(reads) if part.plain else _value(reads, part.delay_s, part.fails)
+            if part.plain:
+                return _plain(reads, part.fails)
+            timed = _value.using(Policy(timeout_s=part.timeout_s))
+            return timed(reads, part.delay_s, part.fails)
         case Source():
-            return _source(reads[0], part.delays_s, part.empty, part.fails)
+            policy = Policy(first_chunk_s=part.first_chunk_s, idle_s=part.idle_s)
+            source = _source.using(policy)
+            return source(reads[0], part.delays_s, part.empty, part.fails)
         case Through():
             return _through(reads[0], part.delay_s)
         case Fold():
             return _fold(reads[0])
+        case Peek():
+            return _peek(reads[0], part.most)
         case Gather():
             return collect(reads[0])
         case Racing():
@@ -191,11 +227,27 @@ def _wire(part: Part, reads: list[Any]) -> object:
         case Routing():
             return route(_label(reads[0], len(reads) - 1), dict(enumerate(reads[1:])))
         case Eaching():
-            items = _spread(reads[0], part.count)
-            body = lambda item: _value([item, reads[1]], part.delay_s, False)  # noqa: E731
+            items, body = _spread(reads[0], part.count), partial(_body, part, reads[1])
             return each(items, body, at_once=part.at_once, ordered=part.ordered)
         case EachingStream():
-            return each(reads[0], lambda item: _tagged(item, part.delay_s), at_once=part.at_once)
+            tagged = partial(_tagged, delay_s=part.delay_s)
+            return each(reads[0], tagged, at_once=part.at_once, ordered=part.ordered)
+
+
+def _body(part: Eaching, shared: Any, item: Any) -> Any:
+    """The body of an `each`: however it is made, its value is that of `item` and `shared`."""
+    delay_s = part.delay_s
+    value = _value([item, shared], delay_s, part.body == "fails")
+    match part.body:
+        case "race":
+            return race(value, _value([item], 3 * delay_s, fails=False))
+        case "fallback":
+            return fallback(_value([item], delay_s, fails=True), value)
+        case "route":
+            return route(_label(item, 2), {0: value, 1: _plain([item, shared], fails=False)})
+        case "stream":
+            return _fold(_source(value, (delay_s, delay_s), 0, fails=False))
+    return value
 
 
 @step(name="value")
@@ -207,7 +259,9 @@ async def _value(reads: list[Any], delay_s: float, fails: bool) -> int:
 
 
 @step(name="plain")
-def _plain(reads: list[Any]) -> int:
+def _plain(reads: list[Any], fails: bool) -> int:  # noqa: FBT001
+    if fails:
+        raise SketchError("told to fail")
     return mix(*reads)
 
 
@@ -236,6 +290,17 @@ async def _fold(chunks: Stream[str]) -> int:
     total = 0
     async for chunk in chunks:
         total = mix(total, chunk)
+    return total
+
+
+@step(name="peek")
+async def _peek(chunks: Stream[str], most: int) -> int:
+    total = 0
+    async for chunk in chunks:
+        total = mix(total, chunk)
+        most -= 1
+        if not most:
+            break
     return total
 
 

@@ -9,12 +9,14 @@ from hypothesis import strategies as st
 from orchestra.graph.policy import Limits
 from orchestra.testing.scripts import Script
 from orchestra.testing.sketches import (
+    BODIES,
     Eaching,
     EachingStream,
     Falling,
     Fold,
     Gather,
     Part,
+    Peek,
     Racing,
     Routing,
     Sketch,
@@ -72,7 +74,11 @@ def worlds(
 
 @st.composite
 def sketches(draw: Draw, *, most: int = 10, fails: bool = False) -> Sketch:
-    """Random pipelines: values, streams, tees, routes, races, fallbacks and each."""
+    """Random pipelines: values, streams, tees, routes, races, fallbacks and each.
+
+    With `fails`, some steps fail or are too slow for their deadlines; without, some readers
+    leave their streams early, and deadlines are there but long enough.
+    """
     parts: list[Part] = []
     for _ in range(draw(st.integers(1, most))):
         parts.append(_part(draw, Sketch(tuple(parts)), fails=fails))
@@ -84,12 +90,25 @@ def _delay_s(draw: Draw, number: int) -> float:
     return (draw(st.integers(1, 16)) * 64 + number + 1) / 1024
 
 
+def _limit_s(draw: Draw, longest: int, *, fails: bool) -> float | None:
+    """A limit for delays of less than `longest` grid steps; with `fails`, perhaps a shorter one."""
+    if draw(st.integers(0, 3)) > 0:
+        return None
+    steps = draw(st.integers(1, longest)) if fails else longest
+    return (steps * 64 + 0.5) / 1024  # between two delays
+
+
+def _each(draw: Draw) -> tuple[int, int, bool]:
+    return draw(st.integers(0, 5)), draw(st.integers(1, 3)), draw(st.booleans())
+
+
 def _part(draw: Draw, sketch: Sketch, *, fails: bool) -> Part:
     number = len(sketch.parts)
     values = [n for n in range(-1, number) if n < 0 or not sketch.streams(n)]
     flows = [n for n in range(number) if sketch.streams(n)]
     kinds = ["value", "value", "source", "race", "fallback", "route", "each"]
     kinds += ["through", "fold", "gather", "each_chunk"] if flows else []
+    kinds += ["peek"] if flows and not fails else []
     kind = draw(st.sampled_from(kinds))
     # recent parts are likelier to be read, so that graphs get deep
     value = st.sampled_from(values[::-1])
@@ -99,22 +118,31 @@ def _part(draw: Draw, sketch: Sketch, *, fails: bool) -> Part:
     match kind:
         case "value":
             reads = tuple(draw(st.lists(value, min_size=1, max_size=3)))
-            return Value(reads, delay_s, failing, plain=draw(st.integers(0, 4)) == 0)
+            plain = draw(st.integers(0, 4)) == 0
+            return Value(reads, delay_s, failing, plain, _limit_s(draw, 17, fails=fails))
         case "source":
             delays = draw(st.lists(st.integers(1, 8), max_size=6))
             delays_s = tuple((delay * 64 + number) / 1024 for delay in delays)
-            return Source((draw(value),), delays_s, draw(st.integers(0, 2)), failing)
+            first_chunk_s = _limit_s(draw, 9, fails=fails)
+            idle_s = _limit_s(draw, 9, fails=fails)
+            empty = draw(st.integers(0, 2))
+            return Source((draw(value),), delays_s, empty, failing, first_chunk_s, idle_s)
         case "through":
             return Through((draw(flow),), delay_s)
         case "fold":
             return Fold((draw(flow),))
         case "gather":
             return Gather((draw(flow),))
+        case "peek":
+            return Peek((draw(flow),), draw(st.integers(1, 3)))
         case "each":
-            count, at_once = draw(st.integers(0, 5)), draw(st.integers(1, 3))
-            return Eaching((draw(value), draw(value)), count, delay_s, at_once)
+            reads = (draw(value), draw(value))
+            count, at_once, ordered = _each(draw)
+            body = draw(st.sampled_from(BODIES if failing else BODIES[:-1]))
+            return Eaching(reads, count, delay_s, at_once, ordered, body)
         case "each_chunk":
-            return EachingStream((draw(flow),), delay_s, draw(st.integers(1, 3)))
+            _, at_once, ordered = _each(draw)
+            return EachingStream((draw(flow),), delay_s, at_once, ordered)
     source = draw(st.sampled_from([value, flow])) if flows else value
     arms = tuple(draw(st.lists(source, min_size=1, max_size=3)))
     if kind == "route":

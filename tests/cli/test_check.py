@@ -41,7 +41,7 @@ def test_every_problem_of_every_pipeline_is_told(say: Project) -> None:
     code, out, err = say.orchestra("check")
     assert (code, err) == (FAILED, "")
     assert out.endswith("\n4 pipelines, 4 problems\n")
-    places = ("pipelines/a.py cannot", "bad.py:8: ", "bad.py:10: ", "bad.py:15: ")
+    places = ("pipelines/a.py cannot", "bad.py:9: ", "bad.py:10: ", "bad.py:15: ")
     found = [out.index(place) for place in places]
     assert found == sorted(found)
     assert "at pipelines/a.py:1    1 / 0" in out

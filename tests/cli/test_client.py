@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -27,7 +28,7 @@ def stream(chunks: list[Any]) -> bytes:
 
 def split(data: bytes, cuts: list[int]) -> list[bytes]:
     places = [0, *sorted(cut % (len(data) + 1) for cut in cuts), len(data)]
-    return [data[a:b] for a, b in zip(places, places[1:], strict=False)]
+    return [data[a:b] for a, b in pairwise(places)]
 
 
 @given(CHUNKS, st.lists(st.integers(0, 10_000)))
@@ -95,7 +96,7 @@ def test_a_run_is_asked_for_and_followed() -> None:
 
 def test_an_error_is_told_in_the_servers_own_words() -> None:
     refusal = b'HTTP/1.1 422 No\r\nContent-Length: 14\r\n\r\n{"title": "x"}'
-    with pytest.raises(CommandError, match='the server answered 422: {"title": "x"}'):
+    with pytest.raises(CommandError, match=r'the server answered 422: \{"title": "x"\}'):
         talk(refusal)
 
 

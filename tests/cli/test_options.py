@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from orchestra.cli.failures import MISUSED, CommandError
 from orchestra.cli.options import read_inputs, read_pairs, usage
-from orchestra.graph.annotations import MISSING
+from orchestra.annotations.facts import MISSING
 from orchestra.graph.nodes import Input, Origin
 
 

@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trio
 
-import orchestra
 from orchestra.compiler.check import check
 from orchestra.config import default_bindings
 from orchestra.engine.engine import open_engine
 from orchestra.graph.pipelines import Pipeline
 from orchestra.steps.ingest import ingest
 from orchestra.values import Passage
-from pipelines import answer, summarise
+from pipelines import answer, questions, triage
 
-MODULES = (answer, summarise)
+MODULES = (answer, questions, triage)
 PIPELINES = [
-    value for module in MODULES for value in vars(module).values() if isinstance(value, Pipeline)
+    value
+    for module in MODULES
+    for value in vars(module).values()
+    if isinstance(value, Pipeline) and value.function.__module__ == module.__name__
 ]
 
 
@@ -46,26 +49,55 @@ def test_sources_are_numbered_and_named() -> None:
     )
 
 
-def test_a_question_is_answered_with_its_sources(tmp_path: Path) -> None:
-    docs = tmp_path / "docs"
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A deployment whose store `docs` knows of bees and cars."""
+    folder = tmp_path_factory.mktemp("examples")
+    docs = folder / "docs"
     docs.mkdir()
     (docs / "bees.md").write_text("# Bees\n\nBees make honey from the nectar of flowers.\n")
     (docs / "cars.md").write_text("# Cars\n\nA car needs fuel, or a battery, to be driven.\n")
 
-    async def main() -> str:
-        with default_bindings(tmp_path / "data") as bindings:
+    async def main() -> None:
+        with default_bindings(folder) as bindings:
             store, embedder = bindings.stores.collection("docs"), bindings.embedder("default")
             await ingest(docs, store, embedder)
-            async with open_engine(bindings) as engine:
-                return await engine.run(answer.answer, "What do bees make?")
 
-    said = trio.run(main)
+    trio.run(main)
+    return folder
+
+
+def run(data: Path, pipeline: Pipeline[..., Any], **inputs: object) -> Any:
+    async def main() -> Any:
+        with default_bindings(data) as bindings:
+            async with open_engine(bindings) as engine:
+                return await engine.run(pipeline, **inputs)
+
+    return trio.run(main)
+
+
+def test_a_question_is_answered_with_its_sources(data: Path) -> None:
+    said = run(data, answer.answer, question="What do bees make?")
     assert said.startswith("Bees make honey from the nectar of flowers. [1]")
     assert "bees.md — Bees" in said
 
 
-def test_texts_are_summarised_in_their_order() -> None:
-    texts = ["Bees make honey from the nectar of flowers.", "A car needs fuel to be driven at all."]
-    first, second = orchestra.run(summarise.summarise, texts)
-    assert "honey" in first
-    assert "fuel" in second
+def test_several_questions_are_answered_in_their_order(data: Path) -> None:
+    asked = ["What does a car need to be driven?", "What do bees make?"]
+    first, second = run(data, questions.answers, questions=asked)
+    assert first.startswith("A car needs fuel")
+    assert second.startswith("Bees make honey")
+
+
+@pytest.mark.parametrize(
+    ("message", "beginning"),
+    [
+        ("What do bees make?", "Bees make honey"),
+        ("It crashes with an error as soon as I start it.", "This is being looked at."),
+        ("Thank you so much, this is great!", "Thank you."),
+    ],
+)
+def test_each_kind_of_message_is_answered_in_its_own_way(
+    data: Path, message: str, beginning: str
+) -> None:
+    assert run(data, triage.triage, message=message).startswith(beginning)

@@ -189,18 +189,19 @@ def test_words_come_as_they_are_said(endless: Project, wait_for: WaitFor) -> Non
     assert (process.returncode, out, err) == (0, b"and off\n", b"")
 
 
-@pytest.mark.parametrize(
-    ("number", "code", "name"),
-    [(signal.SIGINT, INTERRUPTED, b"Ctrl-C"), (signal.SIGTERM, TERMINATED, b"SIGTERM")],
-)
+SIGNALS = {signal.SIGINT: (INTERRUPTED, b"Ctrl-C"), signal.SIGTERM: (TERMINATED, b"SIGTERM")}
+
+
+@pytest.mark.parametrize("number", SIGNALS)
 @pytest.mark.parametrize("how", [[], ["--events"]])
 def test_a_signal_cancels_the_run(
-    endless: Project, wait_for: WaitFor, how: list[str], number: int, code: int, name: bytes
+    endless: Project, wait_for: WaitFor, how: list[str], number: signal.Signals
 ) -> None:
     process = endless.launch("run", "p:endless", "--quiet", *how)
     wait_for(process, b"on and on ")
     process.send_signal(number)
     out, err = process.communicate(timeout=PATIENCE_S)
+    code, name = SIGNALS[number]
     assert process.returncode == code
     assert err == b"error: the run was cancelled: " + name + b"\n"
     assert (endless.folder / "stopped").exists()

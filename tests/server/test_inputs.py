@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestra.errors import ServeError
-from orchestra.graph.annotations import MISSING
+from orchestra.annotations.facts import MISSING
 from orchestra.graph.nodes import Input, Origin
 from orchestra.protocols import Stream
 from orchestra.server.inputs import (

@@ -1,7 +1,7 @@
 """What the compiler reads from annotations: names for people, parts of values, chunks of streams.
 
 Whether one fits another is decided in `fits`; its two functions are passed on from here, so that
-whoever reads annotations imports one module. Three answers about a part (`member`, `item`,
+whoever asks imports one module. Three answers about a part (`member`, `item`,
 `element`):
 
 * an annotation: where the value has the part, it is of this type;
@@ -24,11 +24,11 @@ from types import NoneType
 from typing import Any, ForwardRef, Literal, NewType, SupportsIndex, TypeVar, get_origin
 
 from orchestra.errors import DefinitionError
-from orchestra.graph import classes
-from orchestra.graph.acceptance import accepts
-from orchestra.graph.builtin_bases import generic
-from orchestra.graph.fits import Fit, compare
-from orchestra.graph.shapes import (
+from orchestra.annotations import classes
+from orchestra.annotations.acceptance import accepts
+from orchestra.annotations.builtin_bases import generic
+from orchestra.annotations.fits import Fit, compare
+from orchestra.annotations.shapes import (
     MISSING,
     alternatives,
     arguments,

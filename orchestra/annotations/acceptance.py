@@ -6,8 +6,8 @@ import typing
 from collections import abc
 from typing import Any, Literal, NewType, TypeVar, get_origin
 
-from orchestra.graph import classes
-from orchestra.graph.shapes import (
+from orchestra.annotations import classes
+from orchestra.annotations.shapes import (
     MISSING,
     alternatives,
     arguments,

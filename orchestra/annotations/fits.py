@@ -22,9 +22,9 @@ from collections import abc
 from enum import Enum, Flag
 from typing import Any, Literal, NewType, TypeAlias, TypeVar, get_origin
 
-from orchestra.graph import classes
-from orchestra.graph.acceptance import accepts, bound, is_among, is_anything, is_nothing
-from orchestra.graph.shapes import (
+from orchestra.annotations import classes
+from orchestra.annotations.acceptance import accepts, bound, is_among, is_anything, is_nothing
+from orchestra.annotations.shapes import (
     alternatives,
     arguments,
     fields,

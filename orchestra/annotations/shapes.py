@@ -37,7 +37,7 @@ from typing import (
 
 import attrs
 
-from orchestra.graph.builtin_bases import BASES, generic
+from orchestra.annotations.builtin_bases import BASES, generic
 
 # An alias may stand for itself (`type A = A`); nobody nests them deeper than this.
 _ALIASES_MAX = 32

@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from orchestra.errors import DefinitionError
-from orchestra.graph.annotations import (
+from orchestra.annotations.facts import (
     MISSING,
     Fit,
     accepts,
@@ -28,7 +28,7 @@ from orchestra.graph.annotations import (
     spell,
     yielded,
 )
-from orchestra.graph.builtin_bases import generic
+from orchestra.annotations.builtin_bases import generic
 from orchestra.protocols import Stream
 from orchestra.values import Certainty, Metadata, Passage, Role, Vector
 from tests.graph import kinds

@@ -25,7 +25,7 @@ from typing import (
 import attrs
 from hypothesis import strategies as st
 
-from orchestra.graph.builtin_bases import generic
+from orchestra.annotations.builtin_bases import generic
 from orchestra.values import Certainty, Label, Passage, Role, Vector
 
 T = TypeVar("T")

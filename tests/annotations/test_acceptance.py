@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 import pytest
 
-from orchestra.graph.annotations import accepts
+from orchestra.annotations.facts import accepts
 from tests.graph.kinds import (
     Actor,
     Animal,

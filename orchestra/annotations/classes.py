@@ -13,7 +13,7 @@ from collections import abc
 from types import NoneType
 from typing import Generic, Protocol
 
-from orchestra.graph.shapes import MISSING
+from orchestra.annotations.shapes import MISSING
 
 
 def inherits(cls: type, base: type) -> bool:

@@ -6,7 +6,7 @@ import typing
 
 import pytest
 
-from orchestra.graph.shapes import fields
+from orchestra.annotations.shapes import fields
 from tests.graph.kinds import Box, T
 
 

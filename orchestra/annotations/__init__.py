@@ -1,0 +1,1 @@
+"""What annotations say: facts about values, and whether one fits another."""
