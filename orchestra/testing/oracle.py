@@ -135,20 +135,7 @@ class _Oracle:
                 return _source(part, start_s, mix(*values))
             case Eaching():
                 return _each(part, start_s, values)
-        flow = cast("Flow", sources[0])
-        match part:
-            case Fold():
-                return _folded(flow) if not flow.fails else NEVER
-            case Peek():
-                return _peeked(flow, part.most)
-            case Gather():
-                text = "".join(chunk for _, chunk in flow.chunks)
-                return Ok(flow.end_s, text) if not flow.fails else NEVER
-            case Through():
-                return _through(part, start_s, flow)
-            case EachingStream():
-                return _each_chunk(part, start_s, flow)
-        raise AssertionError(f"no such part: {part}")  # pragma: no cover
+        return _of_stream(part, start_s, cast("Flow", sources[0]))
 
     def _read_to_its_end(self, number: int) -> None:
         """A stream that nobody reads any more is stopped: then it does not come to its failure."""
@@ -204,6 +191,23 @@ class _Oracle:
         if isinstance(outcome, Ok):
             return Ok(max(outcome.at_s, start_s), outcome.value)
         return _failure(start_s, outcome.at_s, streams=streams)
+
+
+def _of_stream(part: Part, start_s: float, flow: Flow) -> Outcome:
+    """What a part gives that reads a stream."""
+    match part:
+        case Fold():
+            return _folded(flow) if not flow.fails else NEVER
+        case Peek():
+            return _peeked(flow, part.most)
+        case Gather():
+            text = "".join(chunk for _, chunk in flow.chunks)
+            return Ok(flow.end_s, text) if not flow.fails else NEVER
+        case Through():
+            return _through(part, start_s, flow)
+        case EachingStream():
+            return _each_chunk(part, start_s, flow)
+    raise AssertionError(f"no such part: {part}")  # pragma: no cover
 
 
 def _value(part: Value, start_s: float, values: list[object]) -> Ok | Bad:

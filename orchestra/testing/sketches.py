@@ -203,23 +203,15 @@ def _needed(sketch: Sketch) -> list[int]:
 
 def _wire(part: Part, reads: list[Any]) -> object:
     match part:
+        case Value() if part.plain:
+            return _plain(reads, part.fails)
         case Value():
-            if part.plain:
-                return _plain(reads, part.fails)
             timed = _value.using(Policy(timeout_s=part.timeout_s))
             return timed(reads, part.delay_s, part.fails)
         case Source():
             policy = Policy(first_chunk_s=part.first_chunk_s, idle_s=part.idle_s)
             source = _source.using(policy)
             return source(reads[0], part.delays_s, part.empty, part.fails)
-        case Through():
-            return _through(reads[0], part.delay_s)
-        case Fold():
-            return _fold(reads[0])
-        case Peek():
-            return _peek(reads[0], part.most)
-        case Gather():
-            return collect(reads[0])
         case Racing():
             return race(*reads, stagger_s=part.stagger_s)
         case Falling():
@@ -229,9 +221,24 @@ def _wire(part: Part, reads: list[Any]) -> object:
         case Eaching():
             items, body = _spread(reads[0], part.count), partial(_body, part, reads[1])
             return each(items, body, at_once=part.at_once, ordered=part.ordered)
+    return _reader(part, reads[0])
+
+
+def _reader(part: Part, stream: Any) -> object:
+    """A part that reads a stream."""
+    match part:
+        case Through():
+            return _through(stream, part.delay_s)
+        case Fold():
+            return _fold(stream)
+        case Peek():
+            return _peek(stream, part.most)
+        case Gather():
+            return collect(stream)
         case EachingStream():
             tagged = partial(_tagged, delay_s=part.delay_s)
-            return each(reads[0], tagged, at_once=part.at_once, ordered=part.ordered)
+            return each(stream, tagged, at_once=part.at_once, ordered=part.ordered)
+    raise AssertionError(f"no such part: {part}")  # pragma: no cover
 
 
 def _body(part: Eaching, shared: Any, item: Any) -> Any:
@@ -259,7 +266,7 @@ async def _value(reads: list[Any], delay_s: float, fails: bool) -> int:
 
 
 @step(name="plain")
-def _plain(reads: list[Any], fails: bool) -> int:  # noqa: FBT001
+def _plain(reads: list[Any], fails: bool) -> int:
     if fails:
         raise SketchError("told to fail")
     return mix(*reads)

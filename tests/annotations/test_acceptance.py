@@ -10,7 +10,7 @@ from typing import Any, Literal
 import pytest
 
 from orchestra.annotations.facts import accepts
-from tests.graph.kinds import (
+from tests.annotations.kinds import (
     Actor,
     Animal,
     Anything,

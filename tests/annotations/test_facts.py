@@ -31,8 +31,8 @@ from orchestra.annotations.facts import (
 from orchestra.annotations.builtin_bases import generic
 from orchestra.protocols import Stream
 from orchestra.values import Certainty, Metadata, Passage, Role, Vector
-from tests.graph import kinds
-from tests.graph.kinds import (
+from tests.annotations import kinds
+from tests.annotations.kinds import (
     ANNOTATIONS,
     Animal,
     Anything,

@@ -17,7 +17,7 @@ from orchestra.annotations.facts import MISSING, Fit, accepts, compare, spell
 from orchestra.annotations.builtin_bases import generic
 from orchestra.protocols import Model, Stream
 from orchestra.values import Passage, Vector
-from tests.graph.kinds import (
+from tests.annotations.kinds import (
     ANNOTATIONS,
     Access,
     Actor,

@@ -7,7 +7,7 @@ import typing
 import pytest
 
 from orchestra.annotations.shapes import fields
-from tests.graph.kinds import Box, T
+from tests.annotations.kinds import Box, T
 
 
 @pytest.mark.parametrize("annotation", ["Passage", T, 3, typing.Never])
