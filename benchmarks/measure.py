@@ -98,8 +98,8 @@ OURS = "orchestra"
 def perform(experiment: Experiment) -> Outcome:
     """Take all samples of an experiment, in turns.
 
-    A contender that raises in the first turn is left out and its error is kept; one that
-    raises later ends the run, for then its figures would be half a truth.
+    A contender that raises, in whatever turn, is left out and its error is kept: a figure
+    of those turns only that went well would be half a truth.
     """
     absent: dict[str, str] = {}
     readings: dict[str, list[Reading]] = {name: [] for name in experiment.contenders}
@@ -108,9 +108,7 @@ def perform(experiment: Experiment) -> Outcome:
             gc.collect()  # nobody pays for the one before
             try:
                 readings[name].append(experiment.contenders[name]())
-            except Exception as error:
-                if turn:
-                    raise
+            except Exception as error:  # noqa: BLE001 - it is reported, and the others go on
                 absent[name] = innermost(error)
                 del readings[name]
     kept = {name: found[experiment.discarded :] for name, found in readings.items()}

@@ -32,7 +32,7 @@ def check(*targets: str, explain: Flag = False, data: Path = DATA) -> int:
     count = 0
     for each in chosen(targets):
         try:
-            pipelines = load_all(each)
+            pipelines = load_all(each, needed=bool(targets))
         except CommandError as error:
             problems.append(str(error))
             continue

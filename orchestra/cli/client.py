@@ -23,27 +23,24 @@ FRAME_BYTES = 64 * 1024 * 1024
 
 
 class Frames:
-    """Server-Sent Events from bytes that were cut anywhere: of each its data, as JSON."""
+    """Server-Sent Events from bytes that were cut anywhere: of each its data, as JSON.
+
+    Only of our own server, which writes an event's data as one line.
+    """
 
     def __init__(self) -> None:
         self._rest = b""
 
     def feed(self, data: bytes) -> list[dict[str, Any]]:
-        """The events that these bytes complete, in order.
+        """The events whose data these bytes complete, in order.
 
         Raises:
             CommandError: an event is longer than `FRAME_BYTES`.
         """
-        *frames, self._rest = (self._rest + data).split(b"\n\n")
+        *lines, self._rest = (self._rest + data).split(b"\n")
         if len(self._rest) > FRAME_BYTES:
             raise CommandError(f"the server sends an event of more than {FRAME_BYTES} bytes")
-        return [found for frame in frames if (found := _data(frame)) is not None]
-
-
-def _data(frame: bytes) -> dict[str, Any] | None:
-    """The data of one frame; None for a comment, which keeps the connection alive."""
-    lines = [line[6:] for line in frame.split(b"\n") if line.startswith(b"data: ")]
-    return msgspec.json.decode(b"\n".join(lines)) if lines else None
+        return [msgspec.json.decode(line[5:]) for line in lines if line.startswith(b"data:")]
 
 
 class Answer:

@@ -74,8 +74,9 @@ async def _demo(question: str, docs: Path, pipeline: AnyPipeline, bindings: Loca
         report = await ingest_shown(docs, STORE, bindings)
         _step("ingest", f"{docs}/: {summary(report)}")
         async with trio.open_nursery() as nursery:
-            started = partial(serve, {pipeline.name: pipeline}, bindings, port=0)
-            url = await nursery.start(partial(started, settings=Settings(debug=True)))
+            settings = Settings(debug=True)
+            served = {pipeline.name: pipeline}
+            url = await nursery.start(partial(serve, served, bindings, port=0, settings=settings))
             await until_signal(partial(_ask, url, pipeline.name, question))
             nursery.cancel_scope.cancel()
 

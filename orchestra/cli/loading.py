@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from difflib import get_close_matches
 from pathlib import Path
@@ -41,8 +41,11 @@ def load(target: str) -> AnyPipeline:
     raise CommandError(f"{module} has {len(found)} pipelines; name one:\n{listed}", code=MISUSED)
 
 
-def load_all(target: str) -> Sequence[AnyPipeline]:
-    """The pipelines that `MODULE[:PIPELINE]` names: at least one, in the order of the source.
+def load_all(target: str, *, needed: bool = True) -> Sequence[AnyPipeline]:
+    """The pipelines that `MODULE[:PIPELINE]` names, in the order of the source.
+
+    Of a module all that it defines; that there are none is an error unless `needed` is
+    False.
 
     Raises:
         CommandError: there is no such module or pipeline, or it cannot be imported.
@@ -50,18 +53,14 @@ def load_all(target: str) -> Sequence[AnyPipeline]:
     name, _, wanted = target.partition(":")
     module = _import(name)
     found = [value for value in vars(module).values() if isinstance(value, Pipeline)]
-    known = {pipeline.name: pipeline for pipeline in found}
     if wanted:
-        if wanted not in known:
-            hint = _hint(wanted, known) or f"; it has: {', '.join(known) or 'none'}"
-            raise CommandError(f"{name} has no pipeline {wanted!r}{hint}", code=MISUSED)
-        return [known[wanted]]
-    own = [each for each in known.values() if each.function.__module__ == module.__name__]
-    if not own:
+        return [_pick(wanted, {pipeline.name: pipeline for pipeline in found}, name)]
+    own = [each for each in found if each.function.__module__ == module.__name__]
+    if needed and not own:
         raise CommandError(
             f"{name} has no pipeline; decorate a function with @pipeline", code=MISUSED
         )
-    return own
+    return list(dict.fromkeys(own))  # one of two names is one
 
 
 def chosen(named: Iterable[str]) -> Sequence[str]:
@@ -93,6 +92,13 @@ def extra(name: str) -> Iterator[None]:
         raise CommandError(
             f"{error.name} is not installed; it comes with `pip install 'orchestra[{name}]'`"
         ) from error
+
+
+def _pick(wanted: str, known: Mapping[str, AnyPipeline], module: str) -> AnyPipeline:
+    if wanted not in known:
+        hint = _hint(wanted, known) or f"; it has: {', '.join(known) or 'none'}"
+        raise CommandError(f"{module} has no pipeline {wanted!r}{hint}", code=MISUSED)
+    return known[wanted]
 
 
 def _modules(folder: Path) -> list[Path]:
@@ -168,8 +174,13 @@ def _known_modules() -> Iterator[str]:
 def _hint(name: str, known: Iterable[str]) -> str:
     """A question after the name that is nearest, by its whole or by its last part."""
     known = list(known)
-    last = {each.rpartition(".")[2]: each for each in known}
+    last = {_last(each): each for each in known}
     near = get_close_matches(name, known, 1) or [
-        last[each] for each in get_close_matches(name.rpartition(".")[2], last, 1)
+        last[each] for each in get_close_matches(_last(name), last, 1)
     ]
     return f"; did you mean {near[0]!r}?" if near else ""
+
+
+def _last(name: str) -> str:
+    """`answer` of `pipelines.answer` and of `pipelines/answer.py`."""
+    return Path(name).stem if name.endswith(".py") else name.rpartition(".")[2]

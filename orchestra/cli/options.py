@@ -12,8 +12,8 @@ from typing import Literal, get_args, get_origin
 
 import msgspec
 
-from orchestra.cli.failures import MISUSED, CommandError
 from orchestra.annotations.facts import MISSING, spell
+from orchestra.cli.failures import MISUSED, CommandError
 from orchestra.graph.nodes import Input
 from orchestra.server.inputs import from_json, from_query
 from orchestra.server.problems import Fault

@@ -13,7 +13,7 @@ import trio
 from cyclopts import Parameter
 
 from orchestra.cli import terminal
-from orchestra.cli.failures import MISUSED, CommandError, quoted, raised_at
+from orchestra.cli.failures import FAILED, MISUSED, CommandError, quoted, raised_at
 from orchestra.cli.loading import AnyPipeline, load
 from orchestra.cli.options import read_inputs, usage
 from orchestra.cli.parameters import DATA, Flag
@@ -50,7 +50,8 @@ def run(
     target
         MODULE[:PIPELINE], such as `pipelines.answer` or `pipelines/answer.py:answer`.
     inputs
-        The pipeline's inputs: --name VALUE, several times for a list.
+        The pipeline's inputs: --name VALUE, several times for a list. One that has the
+        name of an option below is given with --input-json.
     input_json
         Inputs as a JSON object, for those that are not plain text or numbers.
     events
@@ -134,8 +135,8 @@ async def _outcome(run: Run) -> int:
     try:
         await run.result()
     except RunCancelledError as error:
-        code = next(code for number, code in CODES.items() if NAMES[number] == error.reason)
-        raise CommandError(str(error), code=code) from error
+        codes = {NAMES[number]: code for number, code in CODES.items()}
+        raise CommandError(str(error), code=codes.get(error.reason, FAILED)) from error
     except Exception as error:
         message = failed(error, last.step, last.where) if isinstance(last, RunFailed) else ""
         raise CommandError(message or describe(error)) from error

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable
 from functools import partial
+from itertools import chain
 from pathlib import Path
 
 from orchestra.cli import terminal
@@ -46,7 +47,8 @@ def serve(
 
     from orchestra.config import default_bindings
 
-    pipelines = by_name(pipeline for each in chosen(targets) for pipeline in load_all(each))
+    found = [load_all(each, needed=bool(targets)) for each in chosen(targets)]
+    pipelines = by_name(chain.from_iterable(found))
     with extra("server"):
         from orchestra.server.serve import serve as serve_http
         from orchestra.server.settings import Settings

@@ -74,8 +74,14 @@ async def write(descriptor: int, data: bytes) -> None:
     """
     view = memoryview(data)
     while view:
-        taken = await trio.to_thread.run_sync(os.write, descriptor, view, abandon_on_cancel=True)
-        view = view[taken:]
+        try:
+            taken = await trio.to_thread.run_sync(
+                os.write, descriptor, view, abandon_on_cancel=True
+            )
+        except BlockingIOError:  # whoever started us has made it so, for itself
+            await trio.lowlevel.wait_writable(descriptor)
+        else:
+            view = view[taken:]
 
 
 def _write(stream: TextIO, text: str) -> None:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
+from orchestra.annotations.facts import MISSING, Fit, chunk_of, compare, spell
 from orchestra.compiler.check_edges import edge_problems, missing_part
 from orchestra.compiler.check_nodes import node_problems
 from orchestra.compiler.regions import Regions, divide
 from orchestra.compiler.starvation import starved
 from orchestra.errors import Problem
-from orchestra.annotations.facts import MISSING, Fit, chunk_of, compare, spell
 from orchestra.graph.gather import Gathering
 from orchestra.graph.nodes import Call, Constant, Each, EachItem, Input, Node, type_of, wires_in
 from orchestra.graph.pipelines import Pipeline

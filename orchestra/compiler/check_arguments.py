@@ -9,8 +9,8 @@ from typing import cast
 
 import attrs
 
-from orchestra.errors import Problem
 from orchestra.annotations.facts import Fit, accepts, chunk_of, compare, spell
+from orchestra.errors import Problem
 from orchestra.graph.nodes import Call, parts_in, wires_in
 from orchestra.graph.wires import Wire, spelled
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Literal, get_args, get_origin
 
-from orchestra.compiler.check_arguments import hidden_problem, hidden_wire
-from orchestra.errors import Problem
 from orchestra.annotations.facts import (
     MISSING,
     Fit,
@@ -17,6 +15,8 @@ from orchestra.annotations.facts import (
     spell,
     yielded,
 )
+from orchestra.compiler.check_arguments import hidden_problem, hidden_wire
+from orchestra.errors import Problem
 from orchestra.graph.nodes import Call, Constant, Each, Input, Node, Route, type_of
 from orchestra.graph.steps import Kind, Step
 from orchestra.graph.wires import spelled

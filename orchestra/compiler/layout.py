@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import attrs
 
+from orchestra.annotations.facts import MISSING, Fit, chunk_of, compare
 from orchestra.compiler.blocks import (
     Block,
     Nested,
@@ -18,7 +19,6 @@ from orchestra.compiler.blocks import (
 )
 from orchestra.compiler.naming import FILLED, names_of, nodes_of
 from orchestra.compiler.regions import Region, Regions
-from orchestra.annotations.facts import MISSING, Fit, chunk_of, compare
 from orchestra.graph.nodes import (
     Call,
     Collect,

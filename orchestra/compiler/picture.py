@@ -6,9 +6,9 @@ from collections.abc import Iterator, Mapping
 
 import attrs
 
+from orchestra.annotations.facts import MISSING, chunk_of, spell
 from orchestra.compiler.naming import paths_of
 from orchestra.compiler.regions import Region, Regions, divide
-from orchestra.annotations.facts import MISSING, chunk_of, spell
 from orchestra.graph.nodes import (
     Call,
     Choice,

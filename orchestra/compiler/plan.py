@@ -7,13 +7,13 @@ from difflib import get_close_matches
 
 import attrs
 
+from orchestra.annotations.facts import MISSING, chunk_of, spell
 from orchestra.compiler.blocks import Block
 from orchestra.compiler.check import check
 from orchestra.compiler.layout import lay_out
 from orchestra.compiler.picture import Picture, picture
 from orchestra.compiler.regions import Regions, divide
 from orchestra.errors import CheckError, Problem
-from orchestra.annotations.facts import MISSING, chunk_of, spell
 from orchestra.graph.nodes import Call, Choice, Collect, Each, Edge, Node, type_of
 from orchestra.graph.pipelines import Pipeline
 from orchestra.graph.wires import Wire, node_of

@@ -18,9 +18,9 @@ from collections import defaultdict
 from collections.abc import Iterator
 from typing import cast
 
+from orchestra.annotations.facts import chunk_of
 from orchestra.compiler.regions import Region, Regions
 from orchestra.errors import Problem
-from orchestra.annotations.facts import chunk_of
 from orchestra.graph.nodes import Edge, Fallback, Node, type_of
 from orchestra.graph.wires import node_of, spelled
 

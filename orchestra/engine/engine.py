@@ -9,11 +9,11 @@ from typing import Any, ParamSpec, TypeVar, overload
 
 import trio
 
+from orchestra.annotations.facts import MISSING, accepts, spell
 from orchestra.compiler.plan import Plan, plan
 from orchestra.engine.groups import stopping
 from orchestra.engine.run import Run
 from orchestra.errors import BindingError, InputError, LimitExceededError
-from orchestra.annotations.facts import MISSING, accepts, spell
 from orchestra.graph.pipelines import Pipeline
 from orchestra.graph.policy import Limits
 from orchestra.protocols import Bindings, Embedder, Model, Stream, VectorStore

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from orchestra.annotations.facts import accepts, spell
 from orchestra.compiler.blocks import Nested, Operation, Source, Template
 from orchestra.errors import EdgeTypeError, describe
-from orchestra.annotations.facts import accepts, spell
 from orchestra.graph.wires import Attribute
 
 if TYPE_CHECKING:

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 
 import attrs
 
-from orchestra.errors import Problem
 from orchestra.annotations.facts import spell
+from orchestra.errors import Problem
 
 if TYPE_CHECKING:
     from orchestra.graph.steps import Step

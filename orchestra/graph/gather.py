@@ -9,9 +9,9 @@ from typing import Any
 import attrs
 
 from orchestra.annotations.facts import MISSING, chunk_of
+from orchestra.annotations.shapes import union
 from orchestra.graph.definition import current_definition
 from orchestra.graph.nodes import Call, type_of, wires_in
-from orchestra.annotations.shapes import union
 from orchestra.graph.steps import NO_POLICY, step
 from orchestra.graph.wires import Wire
 

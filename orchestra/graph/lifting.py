@@ -20,8 +20,9 @@ from orchestra.graph.site import UNKNOWN, Site, is_library
 from orchestra.graph.wires import Wire
 
 _NEVER_LIFTED = (ast.NamedExpr, ast.Await, ast.Yield, ast.YieldFrom)
+_ARITHMETIC = (ast.BinOp, ast.Add, ast.Sub, ast.Mult, ast.Name, ast.Load)
 _CLOSED = {"int", "float", "str"}
-"""Types that arithmetic between two of which, other than division, does not leave."""
+"""Types that this arithmetic does not leave."""
 
 
 LONG = "..."
@@ -69,7 +70,7 @@ def lift(site: Site, expression: ast.expr, *, decides: bool = False) -> Lifted |
     lifter = _Lifter(site, expression)
     body = lifter.visit(copy.deepcopy(expression))
     parameters = list(lifter.parameters.values())
-    if lifter.tangled or not parameters:
+    if lifter.tangled or not parameters or isinstance(body, ast.Name):
         return None
     written = ast.unparse(body) if lifter.replaces else site.text(expression)
     result = _result(site, expression, parameters)
@@ -98,6 +99,18 @@ def makes_graph(site: Site, call: ast.Call) -> bool:
     """Whether a call takes wires: of a step, a pipeline, or a helper of the user's."""
     meaning = site.meaning(call.func)
     return not (meaning is UNKNOWN or isinstance(meaning, Wire) or is_library(meaning))
+
+
+COMPREHENSIONS = (ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
+
+
+def builds(site: Site, node: ast.AST) -> bool:
+    """Whether a comprehension makes a node of the graph for each of its items."""
+    if not isinstance(node, COMPREHENSIONS):
+        return False
+    once = set(ast.walk(node.generators[0].iter))
+    calls = (each for each in ast.walk(node) if isinstance(each, ast.Call) and each not in once)
+    return any(makes_graph(site, call) for call in calls)
 
 
 def is_wired(value: object) -> bool:
@@ -143,7 +156,7 @@ class _Lifter(ast.NodeTransformer):
         self.replaces = False
         self.tangled = False
         """Whether a call that makes a node needs what only the expression knows."""
-        self._bound = set(_bound_in(expression))
+        self._bound = set(_bound_in(site, expression))
 
     def visit_Name(self, node: ast.Name) -> ast.Name:
         """A wire, or whatever else only the pipeline's function knows, is a parameter."""
@@ -159,10 +172,24 @@ class _Lifter(ast.NodeTransformer):
         if not makes_graph(self.site, node):
             return cast("ast.expr", self.generic_visit(node))
         self.replaces = True
-        self.tangled |= any(name in self._bound for name in _names_in(node))
+        self.tangled |= not self._bound.isdisjoint(_free_in(node))
         name = ast.unparse(node.func).rpartition(".")[2]
         kind = _wire_kind(self.site, node)
         return ast.Name(self._add(name, self.site.text(node), kind), ast.Load())
+
+    def visit_ListComp(self, node: ast.ListComp) -> ast.expr:
+        """A list of wires, made while the pipeline is being defined, is a parameter."""
+        return self._comprehended(node, node)
+
+    def visit_GeneratorExp(self, node: ast.GeneratorExp) -> ast.expr:
+        """The same, as a list."""
+        return self._comprehended(node, ast.ListComp(node.elt, node.generators))
+
+    def _comprehended(self, node: ast.expr, as_list: ast.ListComp) -> ast.expr:
+        if not builds(self.site, node):
+            return cast("ast.expr", self.generic_visit(node))
+        self.replaces = True
+        return ast.Name(self._add("parts", self.site.text(as_list), MISSING), ast.Load())
 
     def _add(self, name: str, argument: str, kind: object) -> str:
         if chunk_of(kind) is not None:
@@ -175,17 +202,29 @@ class _Lifter(ast.NodeTransformer):
         return name
 
 
-def _names_in(node: ast.AST) -> Iterator[str]:
-    return (each.id for each in ast.walk(node) if isinstance(each, ast.Name))
+def _free_in(node: ast.AST) -> set[str]:
+    """The names that an expression reads and does not bind itself."""
+    names = [each for each in ast.walk(node) if isinstance(each, ast.Name)]
+    bound = {each.arg for each in ast.walk(node) if isinstance(each, ast.arg)}
+    bound |= {each.id for each in names if not isinstance(each.ctx, ast.Load)}
+    return {each.id for each in names} - bound
 
 
-def _bound_in(expression: ast.expr) -> Iterator[str]:
-    """The names that an expression itself gives values to: of comprehensions and lambdas."""
-    for node in ast.walk(expression):
-        if isinstance(node, ast.Name) and not isinstance(node.ctx, ast.Load):
-            yield node.id
-        elif isinstance(node, ast.arg):
-            yield node.arg
+def _bound_in(site: Site, node: ast.AST) -> Iterator[str]:
+    """The names that an expression itself gives values to: of comprehensions and lambdas.
+
+    What a call that makes a node binds in its arguments is its own.
+    """
+    if isinstance(node, ast.Call) and makes_graph(site, node):
+        return
+    if builds(site, node):
+        return
+    if isinstance(node, ast.Name) and not isinstance(node.ctx, ast.Load):
+        yield node.id
+    elif isinstance(node, ast.arg):
+        yield node.arg
+    for child in ast.iter_child_nodes(node):
+        yield from _bound_in(site, child)
 
 
 def _kind(value: object) -> object:
@@ -209,10 +248,13 @@ def _result(site: Site, expression: ast.expr, parameters: list[Parameter]) -> st
             return "int"
         case ast.Call(func=ast.Name()) if isinstance(site.meaning(expression.func), type):
             return ast.unparse(expression.func)
-        case ast.BinOp(op=ast.Add() | ast.Sub() | ast.Mult()):
-            kinds = {parameter.annotation for parameter in parameters}
-            return kinds.pop() if len(kinds) == 1 and kinds <= _CLOSED else ""
-    return ""
+    kinds = {parameter.annotation for parameter in parameters}
+    for node in ast.walk(expression):
+        if isinstance(node, ast.Constant):
+            kinds.add(type(node.value).__name__)
+        elif not isinstance(node, _ARITHMETIC):
+            return ""
+    return kinds.pop() if len(kinds) == 1 and kinds <= _CLOSED else ""
 
 
 def _name(expression: ast.expr, *, decides: bool) -> str:

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any, cast
 
 import attrs
 
-from orchestra.errors import Problem
 from orchestra.annotations.facts import MISSING, chunk_of, element, item, member
 from orchestra.annotations.shapes import union
+from orchestra.errors import Problem
 from orchestra.graph.wires import Attribute, Wire, node_of, path_of, place
 from orchestra.protocols import Stream
 

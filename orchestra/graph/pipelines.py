@@ -9,8 +9,8 @@ from typing import Any, Generic, ParamSpec, Protocol, TypeVar, cast, overload
 
 import attrs
 
-from orchestra.errors import DefinitionError
 from orchestra.annotations.facts import MISSING, hints
+from orchestra.errors import DefinitionError
 from orchestra.graph.definition import Definition, current_definition, defining, in_definition
 from orchestra.graph.functions import defined_at, function_of
 from orchestra.graph.gather import wire_of

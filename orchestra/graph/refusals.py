@@ -15,7 +15,16 @@ from types import FrameType
 from typing import TypeAlias, cast
 
 from orchestra.graph.branching import route_of_condition, route_of_match, route_of_table
-from orchestra.graph.lifting import Advice, in_a_step, is_wired, lift, makes_graph
+from orchestra.graph.lifting import (
+    COMPREHENSIONS,
+    Advice,
+    builds,
+    in_a_step,
+    is_wired,
+    lift,
+    makes_graph,
+    wired,
+)
 from orchestra.graph.rewriting import (
     Comprehension,
     each_of_loop,
@@ -89,12 +98,6 @@ def _spreads(site: Site) -> bool:
     return False
 
 
-def _calls(site: Site, node: ast.AST) -> bool:
-    """Whether a node of the graph is made in it."""
-    calls = (each for each in ast.walk(node) if isinstance(each, ast.Call))
-    return any(makes_graph(site, call) for call in calls)
-
-
 # --- which advice ------------------------------------------------------------------------------
 
 
@@ -102,7 +105,11 @@ def _advice(site: Site) -> Advice | None:
     """A right line for the expression at the end of the site's path."""
     if any(isinstance(node, ast.pattern) for node in site.path):
         return route_of_match(site, next(n for n in site.path if isinstance(n, ast.Match)))
-    path = _whole(site, _needing(site, site.path))
+    paths = _around(site, _needing(site, site.path))
+    return next(filter(None, (_of_path(site, path) for path in paths)), None)
+
+
+def _of_path(site: Site, path: Path) -> Advice | None:
     holder, node = path[-2], path[-1]
     if isinstance(holder, ast.AugAssign | ast.Assert):
         return _of_statement(site, holder)
@@ -163,29 +170,26 @@ def _needing(site: Site, path: Path) -> Path:
             return (*path, holder.value)
         case ast.ListComp() | ast.SetComp() | ast.GeneratorExp() | ast.DictComp() as holder:
             for generator in holder.generators:
-                if any(_wires(site, generator.iter)):
+                if wired(site, generator.iter) or any(_wires(site, generator.iter)):
                     return (*path, generator, generator.iter)
     return path
 
 
-def _whole(site: Site, path: Path) -> Path:
-    """The path to the largest expression around this one that needs values as well."""
-    best = len(path)
+def _around(site: Site, path: Path) -> list[Path]:
+    """The path, and those to larger expressions that need values as well, the largest first."""
+    paths = [path]
     for end in range(len(path) - 1, 0, -1):
         around = path[end - 1]
-        if (
-            isinstance(around, _OPERATORS)
-            or (isinstance(around, ast.Call) and not makes_graph(site, around))
-            or (isinstance(around, _COMPREHENSIONS) and not _calls(site, around))
-        ):
-            best = end
+        plain = isinstance(around, ast.Call) and not makes_graph(site, around)
+        pure = isinstance(around, COMPREHENSIONS) and not builds(site, around)
+        if isinstance(around, _OPERATORS) or plain or pure:
+            paths.insert(0, path[:end])
         elif not isinstance(around, _CONTAINERS):
             break
-    return path[:best]
+    return paths
 
 
 _LOAD = ast.Load()
-_COMPREHENSIONS = (ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
 _OPERATORS = (
     ast.BinOp,
     ast.UnaryOp,

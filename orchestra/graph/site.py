@@ -99,14 +99,30 @@ def site_of(frame: FrameType, instruction: int) -> Site:
     source = "".join(linecache.getlines(code.co_filename, frame.f_globals))
     span = next(islice(code.co_positions(), instruction // 2, None))
     line = span[0] or frame.f_lineno
+    known = _locals(frame)
     return Site(
         place(code.co_filename, line),
         linecache.getline(code.co_filename, line, frame.f_globals).strip(),
         source,
         _path(source, span),
-        frame.f_locals,
-        ChainMap(*(dict(each) for each in (frame.f_locals, frame.f_globals, vars(builtins)))),
+        known,
+        ChainMap(known, dict(frame.f_globals), dict(vars(builtins))),
     )
+
+
+def _locals(frame: FrameType) -> dict[str, object]:
+    """The names of a function; in a comprehension also those of the function around it."""
+    known = dict(frame.f_locals)
+    inner: FrameType | None = frame
+    while inner is not None and inner.f_code.co_name in _COMPREHENSIONS:
+        inner = inner.f_back
+        if inner is not None and inner.f_code.co_filename == frame.f_code.co_filename:
+            known = {**inner.f_locals, **known}
+    return known
+
+
+# Until Python 3.12 each runs in a frame of its own, which sees only the names that it uses.
+_COMPREHENSIONS = ("<listcomp>", "<setcomp>", "<dictcomp>", "<genexpr>")
 
 
 def is_library(meaning: object) -> bool:

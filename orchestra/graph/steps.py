@@ -17,8 +17,8 @@ from typing import Any, Generic, ParamSpec, Protocol, TypeVar, cast, overload
 
 import attrs
 
-from orchestra.errors import DefinitionError
 from orchestra.annotations.facts import MISSING, hints, yielded
+from orchestra.errors import DefinitionError
 from orchestra.graph.binding import bind
 from orchestra.graph.definition import current_definition
 from orchestra.graph.functions import defined_at, function_of

@@ -38,7 +38,7 @@ class WordLlamaEmbedder:
     """An `Embedder` that runs here: 256 dimensions, English mostly, no network.
 
     About 60 µs for a text of 50 tokens, in a worker thread. The first use loads 16 MB
-    from disk in about 0.1 s, once however many ask at the same time. Equal texts have
+    from disk in about 0.2 s, once however many ask at the same time. Equal texts have
     equal vectors, whatever they are embedded together with.
     """
 

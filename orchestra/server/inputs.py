@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from orchestra.errors import ServeError
 from orchestra.annotations.facts import MISSING
+from orchestra.errors import ServeError
 from orchestra.server.problems import Fault
 
 if TYPE_CHECKING:

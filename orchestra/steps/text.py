@@ -167,6 +167,8 @@ class _Cutter:
             return self._cut(self._at + _last_break(window), repeat=block)
         code = self._text.index("\n", block.start) + 1
         end = self._end_max - len(block.closes) - 1
+        if code >= end and block.start > self._at:
+            return self._cut(block.start)  # after a heading that leaves no room for code
         line = self._text.rfind("\n", max(code, self._at), end) + 1
         return self._cut(line or end, inside=block)
 
@@ -185,7 +187,7 @@ class _Cutter:
             return end
         begin = max(block.start, self._at)
         if begin >= end - self._overlap:
-            return begin
+            return min(begin, end)  # the cut may be in the heading before the block
         sentence = _SENTENCE.search(self._text, end - self._overlap, end)
         return sentence.end() if sentence else end
 

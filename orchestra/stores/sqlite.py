@@ -102,7 +102,7 @@ class SqliteCollection:
     ) -> list[Passage]:
         """The `top` nearest passages, nearest first, equals by id.
 
-        Reads all vectors into memory at the first search after a change: about 3 µs
+        Reads all vectors into memory at the first search after a change: about 5 µs
         each. `where` does the same with the metadata it asks for.
 
         Raises:

@@ -1,17 +1,27 @@
 """Laws: what holds of every run, whatever the pipeline and the world.
 
 `check_laws(simulation)` checks all of them; each is a function of its own, so that a
-failure names the law. They read the journal and the plan, and nothing else.
+failure names the law. They read the journal and the plan, and nothing else. Virtual time
+is exact: what is to happen at once happens at the same moment. So a step that shields
+itself from being cancelled breaks the laws that say so.
 """
 
 from __future__ import annotations
 
-from orchestra.compiler.blocks import Block, Operation
+from math import inf
+from typing import cast
+
+from orchestra.compiler.blocks import Operation
 from orchestra.engine.output import join
+from orchestra.errors import RunCancelledError
 from orchestra.events import (
     TERMINAL,
     ArmCommitted,
+    ArmFailed,
     Delta,
+    Event,
+    RunCancelled,
+    RunFailed,
     RunFinished,
     RunStarted,
     StepCancelled,
@@ -20,7 +30,8 @@ from orchestra.events import (
     StepSkipped,
     StepStarted,
 )
-from orchestra.graph.nodes import Fallback, Race
+from orchestra.graph.nodes import Choice, Each, Fallback, Node, Race, Route
+from orchestra.testing.log import Activation, Log
 from orchestra.testing.simulate import Simulation
 
 ENDS = (StepFinished, StepFailed, StepCancelled)
@@ -32,141 +43,233 @@ def check_laws(simulation: Simulation) -> None:
     Raises:
         AssertionError: a law is broken; the message says which, and shows the journal.
     """
+    log = Log(simulation)
     for law in LAWS:
         try:
-            law(simulation)
+            law(log)
         except AssertionError as error:
-            log = "\n".join(map(str, simulation.events))
-            raise AssertionError(f"{law.__name__}: {law.__doc__}\n{error}\n{log}") from None
+            said = "\n".join(map(str, simulation.events))
+            raise AssertionError(f"{law.__name__}: {law.__doc__}\n{error}\n{said}") from None
 
 
-def numbered_without_gaps(simulation: Simulation) -> None:
+def numbered_without_gaps(log: Log) -> None:
     """The events count from 1 without a gap, and time never goes back."""
-    assert [event.seq for event in simulation.events] == list(range(1, len(simulation.events) + 1))
-    times = [event.at_s for event in simulation.events]
+    assert [event.seq for event in log.events] == list(range(1, len(log.events) + 1))
+    times = [event.at_s for event in log.events]
     assert times == sorted(times)
+    assert not times or times[-1] == log.simulation.lasted_s
 
 
-def one_beginning_one_end(simulation: Simulation) -> None:
+def one_beginning_one_end(log: Log) -> None:
     """The first event and no other begins the run; the last and no other ends it."""
-    begins = [isinstance(event, RunStarted) for event in simulation.events]
-    ends = [isinstance(event, TERMINAL) for event in simulation.events]
+    begins = [isinstance(event, RunStarted) for event in log.events]
+    ends = [isinstance(event, TERMINAL) for event in log.events]
     assert begins == [True] + [False] * (len(begins) - 1)
     assert ends == [False] * (len(ends) - 1) + [True]
 
 
-def every_step_has_one_life(simulation: Simulation) -> None:
+def the_end_tells_the_outcome(log: Log) -> None:
+    """The last event says what `run()` gives or raises, and of an error where it was raised."""
+    last, error = log.events[-1], log.simulation.error
+    match last:
+        case RunFinished():
+            assert error is None
+            assert last.result == log.simulation.value
+        case RunCancelled():
+            assert isinstance(error, RunCancelledError)
+            assert error.reason == last.reason
+        case RunFailed():
+            assert not isinstance(error, RunCancelledError | None)
+            assert (last.error, last.message) == (type(error).__name__, str(error))
+            failures = [event for event in log.events if isinstance(event, StepFailed)]
+            told = [(f.step, f.error, f.message, f.where) for f in failures]
+            assert last.step is None or (last.step, last.error, last.message, last.where) in told
+
+
+def every_step_has_one_life(log: Log) -> None:
     """A step is skipped, or it starts and then finishes, fails or is cancelled; once."""
-    lives: dict[str, list[str]] = {}
-    for event in simulation.events:
-        if isinstance(event, StepStarted | StepSkipped | StepFinished | StepFailed | StepCancelled):
-            lives.setdefault(event.step, []).append(type(event).__name__)
-    for step, life in lives.items():
-        started = life[0] == "StepStarted" and life[1:] in [[end.__name__] for end in ENDS]
-        assert started or life == ["StepSkipped"], f"{step}: {life}"
-    for operation in _operations(simulation.plan.block):
-        assert operation.name in lives, f"{operation.name} was never heard of"
+    known = {path for activation in log.activations for path in activation.operations}
+    for path in known:
+        assert path in log.lives, f"{path} was never heard of"
+    for path, life in log.lives.items():
+        assert path in known, f"{path} is no step"
+        kinds = [type(event) for event in life]
+        started = kinds[0] is StepStarted and kinds[1:] in [[end] for end in ENDS]
+        assert started or kinds == [StepSkipped], f"{path}: {life}"
+        assert all(getattr(event, "reason", "why") for event in life), f"{path}: no reason"
 
 
-def starts_when_its_last_input_exists(simulation: Simulation) -> None:
+def starts_when_its_last_input_exists(log: Log) -> None:
     """A step starts at the moment its last input exists, and never before."""
-    started, there = _times(simulation)
-    for operation in _operations(simulation.plan.block):
-        begun = started.get(operation.name)
-        if begun is None:
+    for activation in log.activations:
+        for path, operation in activation.operations.items():
+            begun = log.started(path)
+            if begun is not None:
+                _starts_in_time(log, activation, operation, begun)
+
+
+def _starts_in_time(
+    log: Log, activation: Activation, operation: Operation, begun: StepStarted
+) -> None:
+    inputs: list[Event] = []
+    beside = operation.region == 0 and not activation.prefix  # the run's start was its own
+    for path, reader in activation.operations.items():
+        streams = operation.slot in reader.lanes
+        if not streams and operation.slot not in reader.values:
             continue
-        block = simulation.plan.block
-        inputs = [0]
-        for reader in _operations(block):
-            if operation.slot in (*reader.values, *reader.lanes):
-                ready = started if operation.slot in reader.lanes else there
-                assert reader.name in ready, f"{operation.name} began without {reader.name}"
-                inputs.append(ready[reader.name])
-        region = block.regions[operation.region]
-        if region.inside is None:  # what starts an arm is its choice, not an input
-            at_s = (
-                max(simulation.events[seq - 1].at_s for seq in inputs if seq) if any(inputs) else 0
-            )
-            assert simulation.events[begun - 1].at_s == at_s, f"{operation.name} began late"
-        assert begun > max(inputs), f"{operation.name} began before its inputs"
+        there = log.started(path) if streams else log.finished(path)
+        assert there is not None, f"{begun.step} began without {path}"
+        beside = beside or reader.region == operation.region
+        inputs.append(there)
+    at_s = max((event.at_s for event in inputs), default=0.0)
+    assert all(event.seq < begun.seq for event in inputs), f"{begun.step} began before its inputs"
+    if beside:  # its region had started, so that it waited for nothing else
+        assert begun.at_s == at_s, f"{begun.step} began late"
 
 
-def the_result_is_the_deltas(simulation: Simulation) -> None:
-    """The result of a run that streams is its deltas, joined; without a result it is not there."""
-    last = simulation.events[-1]
-    assert isinstance(last, RunFinished) == (simulation.error is None)
-    if isinstance(last, RunFinished) and simulation.plan.streams:
-        chunks = [event.chunk for event in simulation.events if isinstance(event, Delta)]
-        annotation = simulation.plan.block.regions[0].source.chunk
-        assert last.result == join(chunks, annotation) == simulation.value
+def times_add_up(log: Log) -> None:
+    """Durations are from start to end; the run's timings and usage are those of its steps."""
+    timings = {}
+    for path in log.lives:
+        begun, done = log.started(path), log.finished(path)
+        if begun is None or done is None:
+            continue
+        assert done.duration_s == done.at_s - begun.at_s, f"{path}: {done.duration_s}"
+        assert (done.first_chunk_s is None) == (not done.chunks), f"{path}: {done.chunks}"
+        assert done.first_chunk_s is None or 0 <= done.first_chunk_s <= done.duration_s
+        if path in log.activations[0].operations:
+            timings[path] = done.duration_s
+    last = log.events[-1]
+    if isinstance(last, RunFinished):
+        assert last.timings_s == timings
 
 
-def no_lane_overflows(simulation: Simulation) -> None:
+def the_result_is_the_deltas(log: Log) -> None:
+    """The result of a run that streams is its deltas, joined; another run has none."""
+    last, plan = log.events[-1], log.simulation.plan
+    chunks = [event.chunk for event in log.events if isinstance(event, Delta)]
+    if not plan.streams:
+        assert not chunks
+    elif isinstance(last, RunFinished):
+        assert last.result == join(chunks, plan.block.regions[0].source.chunk)
+
+
+def no_lane_overflows(log: Log) -> None:
     """No edge ever holds more chunks than its bound."""
-    assert simulation.lane_peak <= simulation.world.limits.lane_chunks
+    assert log.simulation.lane_peak <= log.simulation.world.limits.lane_chunks
 
 
-def nothing_is_left(simulation: Simulation) -> None:
+def nothing_is_left(log: Log) -> None:
     """After a run there is none of its tasks."""
-    assert simulation.tasks_left == 0, f"{simulation.tasks_left} tasks left"
+    left = log.simulation.tasks_left
+    assert left == 0, f"{left} tasks left"
 
 
-def losers_are_stopped(simulation: Simulation) -> None:
+def a_failure_stops_what_is_beside_it(log: Log) -> None:
+    """Once a step has failed, no step of its region starts, and those that run stop at once."""
+    for activation in log.activations:
+        for path, operation in activation.operations.items():
+            failure = log.lives[path][-1]
+            if isinstance(failure, StepFailed):
+                _stop_at(log, failure, activation.inside(operation.region), failure.step)
+
+
+def losers_are_stopped(log: Log) -> None:
     """Once a race has committed, no step of another arm starts, and none goes on."""
-    block = simulation.plan.block
-    for event in simulation.events:
-        if not isinstance(event, ArmCommitted):
+    for activation, path, operation in _of_kind(log, Race, Fallback):
+        commits = [e for e in log.events if isinstance(e, ArmCommitted) and e.step == path]
+        failures = [e for e in log.events if isinstance(e, ArmFailed) and e.step == path]
+        assert len(commits) <= 1, f"{path} committed twice"
+        assert len({failure.arm for failure in failures}) == len(failures)
+        for commit in commits:
+            assert all(failure.seq < commit.seq for failure in failures), f"{path} failed late"
+            assert commit.arm not in [failure.arm for failure in failures]
+            names = cast("Choice", operation.node).arm_names
+            for name, region in zip(names, operation.regions, strict=True):
+                if name != commit.arm:
+                    _stop_at(log, commit, activation.inside(region), commit.arm)
+
+
+def _stop_at(log: Log, event: Event, steps: dict[str, Operation], why: str) -> None:
+    for path in steps:
+        for later in log.lives.get(path, ()):
+            if later.seq > event.seq:
+                assert not isinstance(later, StepStarted), f"{path} started after {why}"
+                skipped = isinstance(later, StepSkipped)
+                assert skipped or later.at_s == event.at_s, f"{path} went on after {why}"
+
+
+def routes_take_one_arm(log: Log) -> None:
+    """Of a route, the steps of at most one arm start."""
+    for activation, path, operation in _of_kind(log, Route):
+        taken = [r for r in operation.regions if _first(log, activation, r) is not None]
+        assert len(taken) <= 1, f"{path} took several arms"
+
+
+def arms_wait_for_their_turn(log: Log) -> None:
+    """An arm starts when those before it have failed; in a race, or `stagger_s` after the last."""
+    for activation, path, operation in _of_kind(log, Race, Fallback):
+        choice, node = log.started(path), cast("Choice", operation.node)
+        if choice is None:
+            assert all(_first(log, activation, region) is None for region in operation.regions)
             continue
-        choice = next((o for o in _operations(block) if o.name == event.step), None)
-        if choice is None or not isinstance(choice.node, Race | Fallback):
-            continue
-        winner = choice.node.arm_names.index(event.arm)
-        losing = {
-            name
-            for arm, region in enumerate(choice.regions)
-            if arm != winner
-            for name in _in_region(block, region)
-        }
-        for later in simulation.events[event.seq :]:
-            if isinstance(later, StepStarted):
-                assert later.step not in losing, f"{later.step} started after {event}"
-            if isinstance(later, StepCancelled | StepFinished) and later.step in losing:
-                assert later.at_s == event.at_s, f"{later.step} went on after {event}"
+        stagger_s = node.stagger_s if isinstance(node, Race) else inf
+        failures = [e for e in log.events if isinstance(e, ArmFailed) and e.step == path]
+        due_s = choice.at_s
+        for arm, region in enumerate(operation.regions):
+            if arm:
+                before = [f.at_s for f in failures if f.arm in node.arm_names[:arm]]
+                due_s = min(due_s + stagger_s, max(before) if len(before) == arm else inf)
+            first = _first(log, activation, region)
+            assert first is None or first.at_s >= due_s, f"{first} did not wait for its turn"
+
+
+def each_keeps_to_its_bound(log: Log) -> None:
+    """An `each` takes its items in order, and never has more than `at_once` of them in hand."""
+    for _, path, operation in _of_kind(log, Each):
+        node = cast("Each", operation.node)
+        items = log.items(path)
+        assert sorted(items) == list(range(len(items))), f"{path} left out an item"
+        changes: list[tuple[int, int]] = []
+        for item in items:
+            begins = f"{path}[{item}]/"
+            seqs = [e.seq for p, life in log.lives.items() if p.startswith(begins) for e in life]
+            changes += [(min(seqs), 1), (max(seqs) + 1, -1)]
+        running = 0
+        for _, change in sorted(changes):
+            running += change
+            assert running <= cast("int", node.at_once), f"{path} had {running} items in hand"
+
+
+def _of_kind(log: Log, *kinds: type[Node]) -> list[tuple[Activation, str, Operation]]:
+    """The operations of the blocks that ran whose node is of one of these kinds."""
+    return [
+        (activation, path, operation)
+        for activation in log.activations
+        for path, operation in activation.operations.items()
+        if isinstance(operation.node, kinds)
+    ]
+
+
+def _first(log: Log, activation: Activation, region: int) -> StepStarted | None:
+    """The first step of a region to start."""
+    started = filter(None, map(log.started, activation.inside(region)))
+    return min(started, key=lambda event: event.seq, default=None)
 
 
 LAWS = (
     numbered_without_gaps,
     one_beginning_one_end,
+    the_end_tells_the_outcome,
     every_step_has_one_life,
     starts_when_its_last_input_exists,
+    times_add_up,
     the_result_is_the_deltas,
     no_lane_overflows,
     nothing_is_left,
+    a_failure_stops_what_is_beside_it,
     losers_are_stopped,
+    routes_take_one_arm,
+    arms_wait_for_their_turn,
+    each_keeps_to_its_bound,
 )
-
-
-def _operations(block: Block) -> list[Operation]:
-    return [operation for operation in block.operations if operation is not None]
-
-
-def _in_region(block: Block, region: int) -> list[str]:
-    """The steps of a region and of those in it."""
-    inside = {region}
-    growing = True
-    while growing:
-        more = {
-            index
-            for index, plan in enumerate(block.regions)
-            if plan.inside in inside and index not in inside
-        }
-        growing = bool(more)
-        inside |= more
-    return [operation.name for operation in _operations(block) if operation.region in inside]
-
-
-def _times(simulation: Simulation) -> tuple[dict[str, int], dict[str, int]]:
-    """The number of the event that started, and finished, each step."""
-    started = {e.step: e.seq for e in simulation.events if isinstance(e, StepStarted)}
-    finished = {e.step: e.seq for e in simulation.events if isinstance(e, StepFinished)}
-    return started, finished

@@ -6,9 +6,11 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from textwrap import dedent
+from types import MappingProxyType
+from typing import IO
 
 import pytest
 
@@ -41,20 +43,21 @@ class Project:
         out, err = self._capture.readouterr()
         return code, out, err
 
-    def launch(self, *words: str, **options: object) -> subprocess.Popen[bytes]:
+    def launch(
+        self,
+        *words: str,
+        env: Mapping[str, str] = MappingProxyType({}),
+        stdout: IO[bytes] | int = subprocess.PIPE,
+        stderr: int = subprocess.PIPE,
+    ) -> subprocess.Popen[bytes]:
         """Start a command in a process of its own; killed with the test."""
-        command = [sys.executable, "-m", "orchestra", *words]
-        streams = {
-            "stdin": subprocess.DEVNULL,
-            "stdout": subprocess.PIPE,
-            "stderr": subprocess.PIPE,
-        }
-        environment = {**os.environ, "PYTHONPATH": str(ROOT)}
         process = subprocess.Popen(
-            command,
+            [sys.executable, "-m", "orchestra", *words],
             cwd=self.folder,
-            env=environment | options.pop("env", {}),  # type: ignore[operator]
-            **(streams | options),  # type: ignore[call-overload]
+            env={**os.environ, "PYTHONPATH": str(ROOT), **env},
+            stdin=subprocess.DEVNULL,
+            stdout=stdout,
+            stderr=stderr,
         )
         self._processes.append(process)
         return process
@@ -144,6 +147,18 @@ def say(project: Project) -> Project:
     return project
 
 
+def out_of(process: subprocess.Popen[bytes]) -> IO[bytes]:
+    """Its standard output, which is a pipe."""
+    assert process.stdout is not None
+    return process.stdout
+
+
+def err_of(process: subprocess.Popen[bytes]) -> IO[bytes]:
+    """Its standard error, which is a pipe."""
+    assert process.stderr is not None
+    return process.stderr
+
+
 def read_terminal(descriptor: int) -> str:
     """All that is shown on a terminal, until the other side hangs up."""
     shown = b""
@@ -161,10 +176,9 @@ def wait_for() -> Callable[[subprocess.Popen[bytes], bytes], bytes]:
     """Read a process's output until it holds the bytes."""
 
     def wait(process: subprocess.Popen[bytes], wanted: bytes) -> bytes:
-        assert process.stdout is not None
         said = b""
         while wanted not in said:
-            more = os.read(process.stdout.fileno(), 4096)
+            more = os.read(out_of(process).fileno(), 4096)
             assert more, f"the process ended, having said {said!r}"
             said += more
         return said

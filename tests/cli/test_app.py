@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from orchestra.cli import app
 from orchestra.cli.failures import FAILED, INTERRUPTED, MISUSED
-from tests.cli.conftest import PATIENCE_S, ROOT, Project
+from tests.cli.conftest import PATIENCE_S, ROOT, Project, out_of
 
 COMMANDS = ("run", "serve", "check", "draw", "ingest", "demo")
 
@@ -65,7 +67,8 @@ def test_a_traceback_is_shown_where_it_is_asked_for(project: Project) -> None:
     assert code == FAILED
     assert err.startswith("Traceback")
     assert err.endswith(
-        "error: bad cannot be imported: ZeroDivisionError: division by zero\n  at bad.py:1    1 / 0\n"
+        "error: bad cannot be imported: ZeroDivisionError: division by zero\n"
+        "  at bad.py:1    1 / 0\n"
     )
 
 
@@ -99,7 +102,7 @@ def test_a_module_is_a_command_too(project: Project) -> None:
 def test_output_that_nobody_reads_is_no_error(say: Project) -> None:
     """`orchestra draw ... | true`."""
     process = say.launch("draw", "pipelines.say:say")
-    process.stdout.close()
+    out_of(process).close()
     _, err = process.communicate(timeout=PATIENCE_S)
     assert (process.returncode, err) == (141, b"")
 
@@ -114,7 +117,7 @@ def test_closed_streams_stay_closed(say: Project, closed: str) -> None:
             f'exec "$0" -m orchestra run pipelines.say:say --text hi {closed}',
             sys.executable,
         ],
-        env={"PYTHONPATH": str(ROOT)},
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
         capture_output=True,
         timeout=PATIENCE_S,
         check=False,
@@ -124,7 +127,7 @@ def test_closed_streams_stay_closed(say: Project, closed: str) -> None:
 
 
 def test_a_full_disk_is_told(say: Project) -> None:
-    with open("/dev/full", "wb") as full:
+    with Path("/dev/full").open("wb") as full:
         process = say.launch("check", stdout=full)
     _, err = process.communicate(timeout=PATIENCE_S)
     assert process.returncode == FAILED

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 
 import pytest
 
 from orchestra.cli.failures import FAILED, MISUSED
+from orchestra.cli.loading import AnyPipeline, load
 from orchestra.compiler import draw
 from tests.cli.conftest import Project
 
@@ -37,6 +39,7 @@ def test_pipelines_without_problems_pass(say: Project) -> None:
 def test_every_problem_of_every_pipeline_is_told(say: Project) -> None:
     """Also of those behind a module that cannot even be imported."""
     say.write("pipelines/a.py", "1 / 0\n")
+    say.write("pipelines/helpers.py", "x = 'a module may have no pipeline at all'\n")
     say.write("pipelines/bad.py", BAD)
     code, out, err = say.orchestra("check")
     assert (code, err) == (FAILED, "")
@@ -61,7 +64,14 @@ def test_explain_prints_what_streams(say: Project) -> None:
     code, out, _ = say.orchestra("check", "pipelines.say:say", "--explain")
     assert code == 0
     assert out.startswith("say: the output streams, chunks of str\n")
-    assert "streams  words(...) -> the output" in out
+    assert "\n  streams  words" in out
+
+
+def test_a_module_that_is_named_must_have_a_pipeline(say: Project) -> None:
+    say.write("pipelines/helpers.py", "")
+    code, out, _ = say.orchestra("check", "pipelines.helpers", "pipelines.say")
+    assert code == FAILED
+    assert out.startswith("pipelines.helpers has no pipeline")
 
 
 def test_nothing_to_check_is_a_mistake(project: Project) -> None:
@@ -73,9 +83,9 @@ def test_nothing_to_check_is_a_mistake(project: Project) -> None:
 @pytest.mark.parametrize(
     ("form", "drawn"), [([], draw.as_text), (["--format", "mermaid"], draw.as_mermaid)]
 )
-def test_a_graph_is_drawn_for_people(say: Project, form: list[str], drawn: object) -> None:
-    from orchestra.cli.loading import load
-
+def test_a_graph_is_drawn_for_people(
+    say: Project, form: list[str], drawn: Callable[[AnyPipeline], str]
+) -> None:
     code, out, err = say.orchestra("draw", "pipelines.say:say", *form)
     assert (code, err) == (0, "")
     assert out == drawn(load("pipelines.say:say")) + "\n"

@@ -29,6 +29,16 @@ def test_all_pipelines_of_a_module_are_in_the_order_of_the_source(say: Project) 
     assert [each.name for each in load_all("pipelines.say:count")] == ["count"]
 
 
+def test_a_pipeline_of_two_names_is_one(say: Project) -> None:
+    (say.folder / "one.py").write_text(
+        "from orchestra import pipeline, step\n"
+        "@step\ndef f(x: int) -> int:\n    return x\n"
+        "@pipeline\ndef one(x: int) -> int:\n    return f(x)\n"
+        "also = one\n"
+    )
+    assert load("one").name == "one"
+
+
 def test_one_has_to_be_named_where_there_are_several(say: Project) -> None:
     message, code = refused("pipelines.say")
     assert message.endswith("name one:\npipelines.say:say\npipelines.say:count")
@@ -72,6 +82,11 @@ def test_nonsense_names_no_module(say: Project, target: str) -> None:
     message, code = refused(target)
     assert message.startswith("there is no ")
     assert code == MISUSED
+
+
+@pytest.mark.parametrize("target", ["pipelines/xyz.py", "pipelines.xyz", "pipelines.say:xyz"])
+def test_a_name_that_is_near_to_none_is_not_guessed_at(say: Project, target: str) -> None:
+    assert "did you mean" not in refused(target)[0]
 
 
 def test_a_pipeline_that_is_not_there_shows_which_are(say: Project) -> None:
@@ -142,6 +157,11 @@ def test_a_file_that_failed_is_not_left_half_imported(project: Project, tmp_path
     for _ in range(2):
         assert "ZeroDivisionError" in refused("../broken.py")[0]
     assert "broken" not in sys.modules
+
+
+def test_a_file_that_is_no_python_is_refused(project: Project, tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("x")
+    assert refused("../notes.txt")[0].endswith("is not a Python file; its name must end in .py")
 
 
 def test_the_file_of_a_folder_that_no_import_can_name_is_found(project: Project) -> None:

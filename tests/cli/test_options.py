@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from orchestra.annotations.facts import MISSING
 from orchestra.cli.failures import MISUSED, CommandError
 from orchestra.cli.options import read_inputs, read_pairs, usage
-from orchestra.annotations.facts import MISSING
 from orchestra.graph.nodes import Input, Origin
 
 

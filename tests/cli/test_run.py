@@ -12,7 +12,7 @@ from collections.abc import Callable
 import pytest
 
 from orchestra.cli.failures import FAILED, INTERRUPTED, MISUSED, PIPE_CLOSED, TERMINATED
-from tests.cli.conftest import PATIENCE_S, Project, read_terminal
+from tests.cli.conftest import PATIENCE_S, Project, err_of, out_of, read_terminal
 
 WaitFor = Callable[[subprocess.Popen[bytes], bytes], bytes]
 
@@ -227,7 +227,7 @@ def test_a_reader_that_leaves_ends_the_run(endless: Project, wait_for: WaitFor) 
     """`orchestra run ... | head -c 1`: no error, no traceback, and the step is stopped."""
     process = endless.launch("run", "p:endless", "--first", "x" * 100_000, "--quiet")
     wait_for(process, b"x")
-    process.stdout.close()
+    out_of(process).close()
     _, err = process.communicate(timeout=PATIENCE_S)
     assert (process.returncode, err) == (PIPE_CLOSED, b"")
     assert (endless.folder / "stopped").exists()
@@ -237,11 +237,11 @@ def test_a_reader_that_has_stopped_reading_does_not_hold_up_ctrl_c(
     endless: Project, wait_for: WaitFor
 ) -> None:
     process = endless.launch("run", "p:endless", "--first", "x" * 100_000, "--quiet")
-    assert len(os.read(process.stdout.fileno(), 1)) == 1  # the rest does not fit into the pipe
+    assert len(os.read(out_of(process).fileno(), 1)) == 1  # the rest does not fit into the pipe
     process.send_signal(signal.SIGINT)
     process.wait(timeout=PATIENCE_S)
     assert process.returncode == INTERRUPTED
-    assert process.stderr.read() == b"error: the run was cancelled: Ctrl-C\n"
+    assert err_of(process).read() == b"error: the run was cancelled: Ctrl-C\n"
 
 
 def test_on_a_terminal_there_is_colour_and_no_trick(endless: Project) -> None:

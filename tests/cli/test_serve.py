@@ -8,26 +8,27 @@ import shutil
 import signal
 import subprocess
 import urllib.request
+from typing import Any
 
 import pytest
 
 from orchestra.cli.demo import lines
 from orchestra.cli.failures import FAILED, MISUSED
-from tests.cli.conftest import PATIENCE_S, ROOT, Project
+from tests.cli.conftest import PATIENCE_S, ROOT, Project, err_of, out_of
 
 LISTENING = re.compile(r"orchestra is listening on (http://127\.0\.0\.1:\d+)\n")
 
 
 def listening(process: subprocess.Popen[bytes]) -> str:
     """The address of a server, once it is there."""
-    found = LISTENING.fullmatch(process.stdout.readline().decode())
-    assert found, process.stderr.read()
+    found = LISTENING.fullmatch(out_of(process).readline().decode())
+    assert found, err_of(process).read()
     return found[1]
 
 
-def get(url: str) -> dict[str, object]:
+def get(url: str) -> dict[str, Any]:
     with urllib.request.urlopen(url, timeout=PATIENCE_S) as response:
-        return json.load(response)
+        return dict(json.load(response))
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -85,9 +86,10 @@ def test_a_pipeline_with_problems_is_not_served(say: Project) -> None:
             return f(x)
         """,
     )
-    code, out, err = say.orchestra("serve", "--port", "0")
+    code, out, err = say.finish("serve", "--port", "0")
     assert (code, out) == (FAILED, "")
     assert "[unused-input]" in err
+    assert "Traceback" not in err
 
 
 @pytest.fixture

@@ -15,9 +15,10 @@ from hypothesis import strategies as st
 from orchestra.cli import terminal
 
 
-@given(st.binary(max_size=200_000))
-def test_all_of_it_is_written(data: bytes) -> None:
-    """However little the pipe takes at once."""
+@given(st.integers(0, 200_000), st.booleans())
+def test_all_of_it_is_written(size: int, blocking: bool) -> None:
+    """However little the pipe takes at once, and whatever mode it was left in."""
+    data = bytes(number % 251 for number in range(size))
     received = bytearray()
 
     def drain(source: int) -> None:
@@ -26,6 +27,7 @@ def test_all_of_it_is_written(data: bytes) -> None:
 
     async def main() -> None:
         source, target = os.pipe()
+        os.set_blocking(target, blocking)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(trio.to_thread.run_sync, drain, source)
             await terminal.write(target, data)

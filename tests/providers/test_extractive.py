@@ -25,7 +25,7 @@ from orchestra.providers.extract import (
     choose,
     say,
 )
-from orchestra.providers.extractive import ExtractiveModel
+from orchestra.providers.extractive import ExtractiveModel, ended
 from orchestra.providers.wordllama import WordLlamaEmbedder
 from orchestra.steps.text import split
 from orchestra.values import (
@@ -234,6 +234,30 @@ def test_of_equally_near_ones_the_question_s_words_decide() -> None:
 def test_a_definition_is_preferred_where_one_is_asked_for() -> None:
     texts = ["The run was long and hard.", "A `run` is one execution of it."]
     assert picked("What is a run?", texts, [EAST, EAST]) == [texts[1]]
+
+
+def test_what_stands_beside_a_good_one_is_better_for_it() -> None:
+    texts = ["A very good one.", "It goes on.", "One from elsewhere."]
+    aside = Vector.of([0.4, 0.917])
+    found = [Candidate(0, texts[0]), Candidate(0, texts[1]), Candidate(1, texts[2])]
+    sentences = [EAST, aside, Vector.of([0.4, -0.917])]
+    chosen = choose("", found, asked=EAST, sentences=sentences, sources=[EAST, EAST])
+    assert [one.text for one in chosen] == texts[:2]
+
+
+def test_a_near_source_makes_its_sentences_better() -> None:
+    found = [Candidate(0, "One."), Candidate(1, "Another one.")]
+    chosen = choose("", found, asked=EAST, sentences=[EAST, EAST], sources=[NORTH, EAST])
+    assert [one.source for one in chosen] == [1]
+
+
+def test_those_of_one_source_are_in_its_order() -> None:
+    vectors = [Vector.of([0.8, 0.6]), EAST]
+    assert picked("", ["First.", "Best."], vectors) == ["First.", "Best."]
+
+
+def test_an_answer_is_not_cut_inside_a_character() -> None:
+    assert ended("a" + "é" * 9, (), 1) == ("aé", StopReason.LENGTH)
 
 
 def test_what_is_far_is_not_quoted() -> None:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NoReturn
 
 import msgspec
 import pytest
 import trio
+from hypercorn.typing import ASGISendEvent, ConnectionState, HTTPScope
 
 from orchestra.engine.engine import open_engine
 from orchestra.errors import CheckError, ServeError
@@ -19,7 +20,7 @@ from orchestra.server.app import create_app
 from orchestra.server.runs import outline
 from orchestra.server.settings import Settings
 from tests.server.test_runs import asking, posting, served
-from tests.server.wire import Reply
+from tests.server.wire import PATIENCE_S, Reply
 
 
 @step
@@ -225,6 +226,42 @@ def test_every_answer_is_json() -> None:
     heads = ["GET /%00", "GET /v1/pipelines/%ff", "PUT /", "GET /?%zz", "GET /v1/pipelines/a%2Fb"]
     for head in heads:
         assert msgspec.json.decode(asking(f"{head} HTTP/1.1").body)
+
+
+def test_an_exchange_ends_with_its_answer() -> None:
+    """Also on a server that does not tell the end of an answer as a disconnect."""
+    scope: HTTPScope = {
+        "type": "http",
+        "asgi": {"spec_version": "2.3", "version": "3.0"},
+        "http_version": "1.1",
+        "method": "GET",
+        "scheme": "http",
+        "path": "/v1/pipelines",
+        "raw_path": b"/v1/pipelines",
+        "query_string": b"",
+        "root_path": "",
+        "headers": [],
+        "client": None,
+        "server": None,
+        "state": ConnectionState({}),
+        "extensions": {},
+    }
+    sent: list[ASGISendEvent] = []
+
+    async def send(message: ASGISendEvent) -> None:
+        sent.append(message)
+
+    async def receive() -> NoReturn:
+        await trio.sleep_forever()
+        raise AssertionError("nothing comes behind for ever")
+
+    async def main() -> None:
+        with trio.fail_after(PATIENCE_S):
+            async with open_engine() as engine:
+                await create_app(engine, {})(scope, receive, send)
+
+    trio.run(main)
+    assert sent[-1] == {"type": "http.response.body", "body": b"", "more_body": False}
 
 
 def test_a_pipeline_whose_input_json_cannot_give_is_not_served() -> None:

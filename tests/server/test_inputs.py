@@ -9,11 +9,11 @@ from typing import Any, Literal
 import attrs
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
-from orchestra.errors import ServeError
 from orchestra.annotations.facts import MISSING
+from orchestra.errors import ServeError
 from orchestra.graph.nodes import Input, Origin
 from orchestra.protocols import Stream
 from orchestra.server.inputs import (
@@ -74,6 +74,7 @@ def test_a_query_says_what_json_says(annotations: dict[str, Any], data: st.DataO
     st.dictionaries(names, kinds, max_size=8),
     st.dictionaries(names, st.text() | st.lists(st.none()), max_size=8),
 )
+@example({"each": list[int]}, {"each": [None]})
 def test_each_fault_is_told_once_with_its_field(
     annotations: dict[str, Any], given_: dict[str, object]
 ) -> None:
@@ -84,7 +85,7 @@ def test_each_fault_is_told_once_with_its_field(
     assert set(fields) | set(read) == set(annotations) | set(given_)
     assert not set(fields) & set(read)
     assert all(fault.field in fault.detail for fault in faults)
-    assert [fault.pointer for fault in faults] == [f"#/inputs/{field}" for field in fields]
+    assert all(f"{fault.pointer}/".startswith(f"#/inputs/{fault.field}/") for fault in faults)
 
 
 FILTERED = inputs(question=str, top=(int, 5), filter=(Filter, Filter("all")))

@@ -208,6 +208,20 @@ def test_small_files_are_embedded_together(tmp_path: Path) -> None:
     assert embedder.texts[0] == "Title\n# Title\n\nText 0."
 
 
+def test_every_passage_is_found_by_its_own_vector(tmp_path: Path) -> None:
+    write(tmp_path, {f"{number:02}.md": "x" * (1 + 3 * number) for number in range(9)})
+    store = MemoryStore()
+    run(tmp_path, store, Counting(), batch=4)
+
+    async def main() -> None:
+        for passage in await everything(store):
+            (vector,) = await Counting().embed([embedded(passage)])
+            (found,) = await store.search(vector, top=1)
+            assert found.id == passage.id
+
+    trio.run(main)
+
+
 def test_what_is_left_out_says_why(tmp_path: Path) -> None:
     write(tmp_path, {"good.md": "Good.", "empty.md": " \n", "image.png": "x", "long.md": "x" * 999})
     write(tmp_path, {".hidden/a.md": "x", ".b.md": "x", "real/r.md": "Real."})

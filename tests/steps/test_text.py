@@ -75,6 +75,29 @@ def test_code_is_cut_only_if_it_is_longer_than_a_passage(text: str, source: str,
             assert block.end - block.start > size
 
 
+fences = st.tuples(
+    st.sampled_from(["```", "````", "~~~~~"]),
+    st.sampled_from(["", "python", "python title=x", "y" * 40]),
+    st.lists(st.integers(1, 60).map(lambda length: "CODE " * (length // 5 + 1)), max_size=20),
+).map(lambda fence: "\n".join([fence[0] + fence[1], *fence[2], fence[0]]))
+titles = st.integers(1, 95).map(lambda length: "# " + "T" * length)
+
+
+@given(parts=st.lists(fences | sentences | titles, max_size=8), size=sizes, share=st.floats(0, 1))
+@settings(max_examples=300, deadline=None)
+def test_code_stays_code_and_prose_stays_prose(parts: list[str], size: int, share: float) -> None:
+    """Read by itself, each passage has its code in fences, and nothing else in them."""
+    text = "\n\n".join(parts)
+    for passage in split(text, source="a.md", size_chars=size, overlap_chars=int(size * share)):
+        for block in blocks(passage.text):
+            said = passage.text[block.start : block.end].strip()
+            if block.kind is Kind.FENCE:
+                assert set("".join(said.splitlines()[1:-1])) <= set("CODE ")
+                assert re.fullmatch(r"[`~]+", said.splitlines()[-1])
+            else:
+                assert "CODE" not in said
+
+
 @given(text=texts, source=sources, size=sizes)
 @settings(max_examples=200, deadline=None)
 def test_every_passage_is_in_one_section_and_names_it(text: str, source: str, size: int) -> None:
@@ -145,6 +168,12 @@ def test_long_code_is_cut_between_lines_and_fenced_again() -> None:
     assert found[0].text.startswith("# Code\n\n````python title=x\nline_000()\n")
     assert found[-1].text.endswith("\n````\n\nAfterwards.")
     assert found[-1].text.startswith("````python\nline_")
+
+
+def test_code_that_fits_is_whole_though_its_heading_then_stands_alone() -> None:
+    code = "```\n" + "code()\n" * 12 + "```"
+    found = split(f"# {'T' * 50}\n\n{code}\n", source="a.md", size_chars=100)
+    assert [passage.text for passage in found] == [f"# {'T' * 50}", code]
 
 
 def test_a_line_of_code_that_is_too_long_is_cut_all_the_same() -> None:

@@ -1,0 +1,94 @@
+"""A simulated run's events by step, and its blocks as they ran: what the laws look at."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from functools import cached_property
+from typing import TypeAlias
+
+import attrs
+
+from orchestra.compiler.blocks import Block, Operation
+from orchestra.events import (
+    Event,
+    StepCancelled,
+    StepFailed,
+    StepFinished,
+    StepSkipped,
+    StepStarted,
+)
+from orchestra.testing.simulate import Simulation
+
+Life: TypeAlias = StepStarted | StepSkipped | StepFinished | StepFailed | StepCancelled
+LIFE = (StepStarted, StepSkipped, StepFinished, StepFailed, StepCancelled)
+
+
+@attrs.frozen(eq=False)
+class Activation:
+    """A block that ran: the run's own, or the body of an `each` for one item."""
+
+    prefix: str
+    """What the paths of its steps begin with: `each[3]/`."""
+    block: Block
+
+    @cached_property
+    def operations(self) -> dict[str, Operation]:
+        """Its operations by path."""
+        listed = (operation for operation in self.block.operations if operation is not None)
+        return {self.prefix + operation.name: operation for operation in listed}
+
+    def inside(self, region: int) -> dict[str, Operation]:
+        """The operations of a region and of those in it, by path."""
+        inner = {region}
+        for index in range(region, len(self.block.regions)):
+            if self.block.regions[index].inside in inner:
+                inner.add(index)
+        return {path: o for path, o in self.operations.items() if o.region in inner}
+
+
+@attrs.frozen(eq=False)
+class Log:
+    """A simulated run's events, found by what they are about."""
+
+    simulation: Simulation
+
+    @property
+    def events(self) -> tuple[Event, ...]:
+        """All of them, in order."""
+        return self.simulation.events
+
+    @cached_property
+    def lives(self) -> dict[str, list[Life]]:
+        """What happened to each step, by its path."""
+        lives: dict[str, list[Life]] = {}
+        for event in self.events:
+            if isinstance(event, LIFE):
+                lives.setdefault(event.step, []).append(event)
+        return lives
+
+    def started(self, path: str) -> StepStarted | None:
+        """The start of a step, if it has started."""
+        return next((e for e in self.lives.get(path, ()) if isinstance(e, StepStarted)), None)
+
+    def finished(self, path: str) -> StepFinished | None:
+        """The end of a step, if it has finished."""
+        return next((e for e in self.lives.get(path, ()) if isinstance(e, StepFinished)), None)
+
+    @cached_property
+    def activations(self) -> tuple[Activation, ...]:
+        """Every block that ran, the run's own first."""
+        return tuple(self._activations(Activation("", self.simulation.plan.block)))
+
+    def items(self, path: str) -> list[int]:
+        """The items of an `each` that were started, in the order of their first events."""
+        begins = re.compile(re.escape(path) + r"\[(\d+)\]/")
+        found = filter(None, map(begins.match, self.lives))
+        return list(dict.fromkeys(int(match[1]) for match in found))
+
+    def _activations(self, outer: Activation) -> Iterator[Activation]:
+        yield outer
+        for path, operation in outer.operations.items():
+            if operation.body is not None:
+                for item in self.items(path):
+                    yield from self._activations(Activation(f"{path}[{item}]/", operation.body))

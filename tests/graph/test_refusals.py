@@ -1,0 +1,173 @@
+"""Refusals show a line that is right: following them gives what the wrong line was meant to give."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+
+from orchestra.compiler.check import check
+from tests.graph.mending import meant, mended, refusal, result
+
+BODIES = [
+    # choices
+    "if flag:\n    return shout(q)\nreturn q",
+    "if not flag:\n    return shout(q)\nelse:\n    return q",
+    "x = q\nif flag:\n    x = shout(q)\nreturn x",
+    "if flag:\n    x = q\nelse:\n    x = shout(q)\nreturn pair_up(x, q)",
+    "if q:\n    return shout(q)\nreturn q",
+    'if q == "why not":\n    return shout(q)\nreturn q',
+    'if q != "why not":\n    return shout(q)\nreturn q',
+    'if "why not" == q:\n    return shout(q)\nreturn q',
+    'if n == 1:\n    return q\nelif n == 3:\n    return shout(q)\nelse:\n    return "none"',
+    "if n < m and len(q) > 3:\n    return shout(q)\nreturn q",
+    'if q.startswith("why"):\n    return shout(q)\nreturn q',
+    'return shout(q) if flag else "no"',
+    'return shout("x" if n > 2 else q)',
+    "return n + 1 if flag else m",
+    'match n:\n    case 1:\n        return q\n    case 3 | 4:\n        return shout(q)\n    case _:\n        return "none"',
+    'match q:\n    case "why not":\n        x = shout(q)\n    case _:\n        x = q\nreturn x',
+    'return {3: shout(q), 4: q}[n]',
+    'return {4: shout(q)}.get(n, q)',
+    'table = {3: shout(q), 4: q}\nreturn table[n]',
+    'return {"a": 1}.get(q)',
+    'return q or "none"',
+    'return flag and not n',
+    # repetition
+    "out = []\nfor text in texts:\n    out.append(shout(text))\nreturn out",
+    "return [shout(text) for text in texts]",
+    "return [pair_up(text, q) for text in texts]",
+    "return [shout(text) for text in sorted(texts)]",
+    "return [text.upper() for text in texts]",
+    "return [passage.text for passage in passages if passage.score > 0.3]",
+    "return sum(passage.score for passage in passages)",
+    "return {text: len(text) for text in texts}",
+    "return many([shout(text) for text in texts])",
+    "return many(shout(text) for text in texts)",
+    "return list(texts)",
+    "return max(texts)",
+    "return sorted(passages, key=lambda each: each.score)[0].text",
+    "a, b = pair\nreturn pair_up(b, a)",
+    "first, *rest = texts\nreturn pair_up(first, many(rest))",
+    "first, second = words(q)\nreturn pair_up(second, first)",
+    "return pair_up(*pair)",
+    "return pair_up(q, *texts[:1])",
+    "return pair_up(**opts)",
+    "return [*texts, q]",
+    "return {**opts, 'third': q}",
+    "return dict(opts)",
+    # text
+    'return f"{q} and {shout(q)!r:>12} {passages[0].text} {VERSION} {{}}"',
+    'return shout(\n    f"{q} "\n    f"and {n:03}"\n)',
+    'return f"{len(q)} characters"',
+    'return f"{n:{m}}"',
+    'return "{a} and {b}".format(a=q, b=shout(q))',
+    'return "{} and {}".format(q, n)',
+    'return "%s and %d" % (q, n)',
+    'return "a" + q + "b"',
+    'return ", ".join([q, shout(q)])',
+    'parts = [q, shout(q)]\nreturn shout(", ".join(parts))',
+    'return ", ".join(texts)',
+    "return str(n)",
+    "return q.upper().strip()",
+    "return json.dumps(texts)",
+    "return repr(n * 2)",
+    # numbers
+    "total = n * 2 + m\nreturn total",
+    "total = 1\ntotal += n\nreturn double(total)",
+    "return n < m",
+    "return 1 < n < m",
+    "return -n",
+    "return n / m",
+    "return double(n) + double(m)",
+    "return double(n + m)",
+    "return max(n, m, 4)",
+    "return int(q[:0] + '12')",
+    "return float(n)",
+    "return round(n / m, 2)",
+    "return math.floor(n / m)",
+    "return sum([n, m])",
+    "return divmod(m, n)",
+    "return [1, 2, 3, 4][n]",
+    "return len(texts)",
+    # looking
+    'return "why" in q',
+    'return q in {"why not", "b"}',
+    'return q in ("why not", "b")',
+    "return texts[n - 1]",
+    "return texts[:n]",
+    "return passages[n - 2].text",
+    "assert n > 2, 'too small'\nreturn double(n)",
+    "local = 7\nreturn n + local",
+]
+
+
+@pytest.mark.parametrize("body", BODIES)
+def test_following_a_refusal_gives_what_was_meant(body: str) -> None:
+    refusal(body)
+    assert result(mended(body)) == meant(body)
+
+
+def _written(template: str, *parts: st.SearchStrategy[str]) -> st.SearchStrategy[str]:
+    """Expressions of this form, with a part at each `{}`."""
+    return st.tuples(*parts).map(lambda found: "(" + template.format(*found) + ")")
+
+
+numbers: st.SearchStrategy[str] = st.deferred(
+    lambda: (
+        st.sampled_from(["n", "m", "7", "n", "m"])
+        | _written("{} + {}", numbers, numbers)
+        | _written("{} * {}", numbers, numbers)
+        | _written("-{}", numbers)
+        | _written("abs({})", numbers)
+        | _written("max({}, {})", numbers, numbers)
+        | _written("len({})", strings | lists)
+        | _written("double({})", numbers)
+        | _written("{} if {} else {}", numbers, truths, numbers)
+    )
+)
+strings: st.SearchStrategy[str] = st.deferred(
+    lambda: (
+        st.sampled_from(["q", "q", "texts[0]", "pair[1]", "passages[0].text", "'plain'"])
+        | _written("{} + {}", strings, strings)
+        | _written("{}.upper()", strings)
+        | _written("str({})", numbers)
+        | _written("f'<{{{}}} {{{}:>4}}>'", st.just("q"), st.just("n"))
+        | _written('", ".join({})', lists)
+        | _written("shout({})", strings)
+        | _written("pair_up({}, {})", strings, strings)
+        | _written("{} or {}", strings, strings)
+    )
+)
+lists: st.SearchStrategy[str] = st.deferred(
+    lambda: (
+        st.just("texts")
+        | _written("[{}, {}]", strings, strings)
+        | _written("sorted({})", lists)
+        | _written("[word.upper() for word in {}]", lists)
+        | _written("[shout(word) for word in {}]", lists)
+        | _written("words({})", strings)
+    )
+)
+truths: st.SearchStrategy[str] = st.deferred(
+    lambda: (
+        st.just("flag")
+        | _written("{} < {}", numbers, numbers)
+        | _written("{} == 'why not'", strings)
+        | _written("{} in {}", strings, lists)
+        | _written("not {}", truths)
+        | _written("{} and {}", truths, truths)
+    )
+)
+EXPRESSIONS = numbers | strings | lists | truths
+
+
+@settings(max_examples=300)
+@given(EXPRESSIONS)
+def test_whatever_is_calculated_from_wires_can_be_mended(expression: str) -> None:
+    """No chain of refusals ends in an error of ours, or in another result."""
+    body = f"return {expression}"
+    pipeline = mended(body)
+    # `7 or q` never looks at q, and neither does the pipeline.
+    assume(all(problem.code != "unused-input" for problem in check(pipeline)))
+    assert result(pipeline) == meant(body)
