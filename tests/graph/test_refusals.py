@@ -168,6 +168,6 @@ def test_whatever_is_calculated_from_wires_can_be_mended(expression: str) -> Non
     """No chain of refusals ends in an error of ours, or in another result."""
     body = f"return {expression}"
     pipeline = mended(body)
-    # `7 or q` never looks at q, and neither does the pipeline.
-    assume(all(problem.code != "unused-input" for problem in check(pipeline)))
+    # `7 or q` never looks at q, `len([shout(q)])` not at its item, and neither does a pipeline.
+    assume(all(not problem.code.startswith("unused-") for problem in check(pipeline)))
     assert result(pipeline) == meant(body)

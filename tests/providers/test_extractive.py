@@ -286,3 +286,24 @@ def test_only_so_many_sentences_are_compared() -> None:
     found = candidates(asked)
     assert len(found) == CANDIDATES_MAX
     assert len({one.text for one in found}) == CANDIDATES_MAX
+
+
+def test_what_stands_first_under_a_heading_that_says_the_question_is_quoted() -> None:
+    """A heading is how a writer says which question is answered below it."""
+    heading = "What happens when the client leaves"
+    found = [
+        Candidate(0, "The client leaves, and it happens."),
+        Candidate(1, "The run is cancelled.", heading),
+    ]
+    chosen = choose(f"{heading}?", found, asked=EAST, sentences=[NORTH, NORTH], sources=[EAST, EAST])
+    assert found[1] in chosen
+
+
+def test_a_heading_that_shares_one_word_with_the_question_says_little() -> None:
+    found = [Candidate(0, "One.", "Run"), Candidate(1, "A run is this.", "")]
+    chosen = choose("What is a run?", found, asked=EAST, sentences=[NORTH, EAST], sources=[EAST, EAST])
+    assert chosen == [found[1]]
+
+
+def test_a_quoted_item_of_a_list_ends_like_a_sentence() -> None:
+    assert say([Candidate(0, "none goes on;")], [Source(1, "", "")]).startswith("none goes on.")
