@@ -13,7 +13,7 @@ from orchestra.cli import terminal
 from orchestra.cli.check import check
 from orchestra.cli.demo import demo
 from orchestra.cli.draw import draw
-from orchestra.cli.failures import MISUSED, PIPE_CLOSED, CommandError, explain
+from orchestra.cli.failures import MISUSED, CommandError, explain
 from orchestra.cli.ingest import ingest
 from orchestra.cli.run import run
 from orchestra.cli.serve import serve
@@ -40,16 +40,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if arguments is None else arguments)
     with_traceback = TRACEBACK in words
     try:
-        return _call([word for word in words if word != TRACEBACK])
+        code = _call([word for word in words if word != TRACEBACK])
+        sys.stdout.flush()  # what steps have printed: here its failure can be told
     except BaseException as error:  # noqa: BLE001 - nothing is above it; `explain` knows all of it
         if with_traceback:
             traceback.print_exception(_cause(error))
         message, code = explain(error)
         if message:
             terminal.complain(message)
-        if code == PIPE_CLOSED:
-            _forget_output()
-        return code
+        _forget_unwritable()
+    return code
 
 
 def _call(words: list[str]) -> int:
@@ -89,6 +89,9 @@ def _open_closed() -> None:
             setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115, PTH123
 
 
-def _forget_output() -> None:
-    """Let Python end without a complaint that standard output can no longer be flushed."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), terminal.OUT)
+def _forget_unwritable() -> None:
+    """Let Python end without a complaint about output that can no longer be written."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), terminal.OUT)

@@ -172,13 +172,10 @@ def _known_modules() -> Iterator[str]:
 
 
 def _hint(name: str, known: Iterable[str]) -> str:
-    """A question after the name that is nearest, by its whole or by its last part."""
-    known = list(known)
+    """A question after the name that is nearest; by its last part, since folders are alike."""
     last = {_last(each): each for each in known}
-    near = get_close_matches(name, known, 1) or [
-        last[each] for each in get_close_matches(_last(name), last, 1)
-    ]
-    return f"; did you mean {near[0]!r}?" if near else ""
+    near = get_close_matches(_last(name), last, 1)
+    return f"; did you mean {last[near[0]]!r}?" if near else ""
 
 
 def _last(name: str) -> str:

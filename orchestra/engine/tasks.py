@@ -132,8 +132,11 @@ def _unfinished(frame: Frame, operation: Operation, error: BaseException) -> Non
         _cancelled(frame, operation, frame.stopped(operation))
     else:
         _failed(frame, operation, own)
-    if onward is not None:
-        raise onward from onward.__cause__
+    try:
+        if onward is not None:
+            raise onward from onward.__cause__
+    finally:
+        del error, own, onward  # their traceback holds this frame: the run would wait for the gc
 
 
 def _stray(error: BaseException) -> Exception:

@@ -36,8 +36,9 @@ def collect(stream: Stream[bytes]) -> bytes: ...  # type: ignore[overload-overla
 def collect(stream: Stream[T]) -> list[T]: ...
 def collect(stream: object) -> Any:
     """The whole of a stream as one value: text joined, bytes joined, else a list of chunks."""
+    definition = _definition("collect")
     source = wire_of(stream)
-    return _definition("collect").add(lambda origin: Collect(origin, source))
+    return definition.add(lambda origin: Collect(origin, source))
 
 
 def race(*arms: T, stagger_s: float = 0.0) -> T:
@@ -59,8 +60,9 @@ def race(*arms: T, stagger_s: float = 0.0) -> T:
             "of seconds between the starts of two arms, 0 or more, and part of the pipeline "
             "itself: write it as a number"
         )
+    definition = _definition("race")
     wires = _arms("race", arms)
-    return cast("T", _definition("race").add(lambda origin: Race(origin, wires, stagger_s)))
+    return cast("T", definition.add(lambda origin: Race(origin, wires, stagger_s)))
 
 
 def fallback(*arms: T) -> T:
@@ -69,8 +71,9 @@ def fallback(*arms: T) -> T:
     Later arms are not started until they are needed. When all have failed, the run fails
     with an `ArmsFailedError` that lists each.
     """
+    definition = _definition("fallback")
     wires = _arms("fallback", arms)
-    return cast("T", _definition("fallback").add(lambda origin: Fallback(origin, wires)))
+    return cast("T", definition.add(lambda origin: Fallback(origin, wires)))
 
 
 def route(label: object, arms: Mapping[Any, T], *, default: T = _NONE) -> T:

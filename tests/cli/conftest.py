@@ -54,7 +54,7 @@ class Project:
         process = subprocess.Popen(
             [sys.executable, "-m", "orchestra", *words],
             cwd=self.folder,
-            env={**os.environ, "PYTHONPATH": str(ROOT), **env},
+            env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "", **env},
             stdin=subprocess.DEVNULL,
             stdout=stdout,
             stderr=stderr,

@@ -117,7 +117,7 @@ def test_closed_streams_stay_closed(say: Project, closed: str) -> None:
             f'exec "$0" -m orchestra run pipelines.say:say --text hi {closed}',
             sys.executable,
         ],
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": ""},
         capture_output=True,
         timeout=PATIENCE_S,
         check=False,

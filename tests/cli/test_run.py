@@ -233,6 +233,19 @@ def test_a_reader_that_leaves_ends_the_run(endless: Project, wait_for: WaitFor) 
     assert (endless.folder / "stopped").exists()
 
 
+def test_what_a_step_has_printed_is_no_error_when_the_reader_has_left(
+    endless: Project, wait_for: WaitFor
+) -> None:
+    """It waits in Python's buffer, and cannot be written when Python ends."""
+    file = endless.folder / "p.py"
+    file.write_text(file.read_text() + '\nprint("imported")\n')
+    process = endless.launch("run", "p:endless", "--first", "x" * 100_000, "--quiet")
+    wait_for(process, b"x")
+    out_of(process).close()
+    _, err = process.communicate(timeout=PATIENCE_S)
+    assert (process.returncode, err) == (PIPE_CLOSED, b"")
+
+
 def test_a_reader_that_has_stopped_reading_does_not_hold_up_ctrl_c(
     endless: Project, wait_for: WaitFor
 ) -> None:

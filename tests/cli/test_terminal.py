@@ -38,6 +38,30 @@ def test_all_of_it_is_written(size: int, blocking: bool) -> None:
     assert received == data
 
 
+def test_a_full_pipe_that_does_not_block_is_waited_for() -> None:
+    async def main() -> bytes:
+        source, target = os.pipe()
+        os.set_blocking(target, False)
+        full = os.write(target, bytes(1 << 20))
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(terminal.write, target, b"the end")
+            with trio.fail_after(30):
+                while not _waiting_to_write():
+                    await trio.lowlevel.checkpoint()
+            os.read(source, full)
+        said = os.read(source, 100)
+        os.close(source)
+        os.close(target)
+        return said
+
+    assert trio.run(main) == b"the end"
+
+
+def _waiting_to_write() -> int:
+    statistics = trio.lowlevel.current_statistics().io_statistics
+    return int(getattr(statistics, "tasks_waiting_write", 0))
+
+
 def test_a_write_that_nobody_reads_can_be_cancelled() -> None:
     async def main() -> None:
         source, target = os.pipe()

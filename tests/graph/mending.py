@@ -147,6 +147,8 @@ def result(pipeline: Pipeline[..., object], values: Mapping[str, object] = VALUE
 
     async def main() -> object:
         async with open_engine() as engine:
-            return await engine.run(pipeline, **{name: values[name] for name in pipeline.inputs})
+            return await engine.run(
+                pipeline, **{name: values[name] for name in pipeline.inputs if name in values}
+            )
 
     return trio.run(main)

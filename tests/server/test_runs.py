@@ -198,10 +198,12 @@ def test_at_a_desk_it_is_told_with_its_line(headers: list[str]) -> None:
     assert b"served.py:" in reply.body
 
 
-def test_a_failed_run_ends_its_stream_with_what_failed() -> None:
+def test_a_failed_run_ends_its_stream_with_what_failed(caplog: pytest.LogCaptureFixture) -> None:
+    """Whose message the client can read is nothing for the log."""
     messages = dispatched(posting("broken", {"how": "model"}, STREAM).body)
     assert [message.event for message in messages[-2:]] == ["step.failed", "run.failed"]
     assert data(messages[-1])["message"] == "the model says no"
+    assert not caplog.records
 
 
 # --- a client that leaves ----------------------------------------------------------------------
@@ -231,6 +233,7 @@ async def leave_after(chunks: int, leave: Callable[[Client], None]) -> float:
         left_s = trio.current_time()
         leave(client)
         await engine.wait_idle()
+        assert not run.journal._readers, "who has left holds nothing back"
         assert run.journal.kept[-1].type == "run.cancelled"
         assert run.journal.kept[-1].reason == "the client left"  # type: ignore[union-attr]
         return trio.current_time() - left_s
@@ -314,8 +317,10 @@ def test_a_departure_behind_a_second_request_is_found_by_the_heartbeat() -> None
 
 
 def test_a_client_that_reads_slowly_slows_the_run_and_misses_nothing() -> None:
+    """However many hearts would have beaten while its server was blocked in a send."""
+
     async def main() -> tuple[int, bytes]:
-        async with served() as (house, engine):
+        async with served(Settings(heartbeat_s=0.01)) as (house, engine):
             client = await house.connect()
             await client.send(f"GET /v1/pipelines/endless/runs HTTP/1.1\n{STREAM}")
             (run,) = await first_run(engine)

@@ -112,6 +112,8 @@ def test_proxies_are_told_to_keep_and_hold_back_nothing() -> None:
         ("application/json, text/event-stream;q=0.9", JSON),
         ("text/event-stream;q=0.5, */*;q=0.8", JSON),
         ("application/json;q=0, */*", STREAM),
+        ("text/*, text/event-stream;q=0.1, application/json;q=0.5", JSON),
+        ("text/event-stream;q=0, text/*", None),
         ("text/html, application/xhtml+xml, */*;q=0.8", JSON),  # a browser's address bar
         ("text/html", None),
         ("*/*;q=0", None),

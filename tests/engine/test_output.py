@@ -1,0 +1,81 @@
+"""Output: chunks that are kept whole, within bounds, and make one value."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from orchestra.engine.output import Output, has_content, join, size_bytes
+from orchestra.errors import EdgeTypeError, LimitExceededError
+from orchestra.graph.policy import Limits
+
+texts = st.lists(st.text(), max_size=8)
+anything = st.lists(st.none() | st.integers() | st.text() | st.binary(), max_size=8)
+
+
+def kept(chunks: Sequence[object], annotation: object, limits: Limits = Limits()) -> Output:
+    output = Output(annotation, limits)
+    for chunk in chunks:
+        output.add(chunk)
+    return output
+
+
+@given(texts)
+def test_text_is_joined_and_counted_as_utf_8(chunks: list[str]) -> None:
+    chunks = [chunk.encode(errors="replace").decode() for chunk in chunks]
+    output = kept(chunks, str)
+    assert output.joined() == "".join(chunks)
+    assert output.size_bytes == len("".join(chunks).encode())
+
+
+@given(st.lists(st.binary(), max_size=8))
+def test_bytes_are_joined_and_counted(chunks: list[bytes]) -> None:
+    output = kept(chunks, bytes)
+    assert output.joined() == b"".join(chunks)
+    assert output.size_bytes == len(b"".join(chunks))
+
+
+@given(anything, st.integers(0, 9))
+def test_everything_else_is_a_list_and_any_beginning_of_it_can_be_asked_for(
+    chunks: list[object], upto: int
+) -> None:
+    output = kept(chunks, object)
+    assert output.joined() == chunks
+    assert output.joined(upto=upto) == join(chunks[:upto], object) == chunks[:upto]
+    assert output.size_bytes == sum(map(size_bytes, chunks))
+
+
+@given(anything, st.integers(1, 5), st.integers(1, 200))
+def test_an_output_over_a_bound_is_refused_and_the_bound_is_named(
+    chunks: list[object], most: int, most_bytes: int
+) -> None:
+    limits = Limits(output_chunks=most, output_bytes=most_bytes)
+    whole = sum(map(size_bytes, chunks))
+    if len(chunks) <= most and whole <= most_bytes:
+        assert kept(chunks, object, limits).joined() == chunks
+        return
+    with pytest.raises(LimitExceededError, match=r"raise Limits\(output_") as caught:
+        kept(chunks, object, limits)
+    assert caught.value.limit in ("output_chunks", "output_bytes")
+
+
+@pytest.mark.parametrize(("annotation", "chunk"), [(str, 1), (str, b"a"), (bytes, "a"), (bytes, 1)])
+def test_a_chunk_that_cannot_be_joined_with_the_others_is_refused_when_it_comes(
+    annotation: type, chunk: object
+) -> None:
+    """Not at the end: by then a client has been sent it."""
+    with pytest.raises(EdgeTypeError, match=rf"a stream of {annotation.__name__} gave .*, a "):
+        kept([chunk], annotation)
+
+
+def test_what_says_nothing_is_no_content() -> None:
+    assert not any(map(has_content, ("", b"", None)))
+    assert all(map(has_content, ("a", b"a", 0, False, [], ())))
+
+
+def test_a_lone_surrogate_is_counted_and_does_not_stop_the_run() -> None:
+    assert size_bytes("\ud800") == 1
+    assert size_bytes(object()) == 64
