@@ -87,14 +87,12 @@ def route(label: object, arms: Mapping[Any, T], *, default: T = _NONE) -> T:
             f"{place(*source_line())}: route(..., {arms!r:.80}): the arms are a dict from what the "
             'label may be to what is then the result: route(label, {"a": ..., "b": ...})'
         )
+    definition = _definition("route")
     on = wire_of(label)
     wires = _arms("route", tuple(arms.values()) + (() if default is _NONE else (default,)))
     keys = cast("tuple[Hashable, ...]", tuple(arms))
     has_default = default is not _NONE
-    return cast(
-        "T",
-        _definition("route").add(lambda origin: Route(origin, wires, on, keys, has_default)),
-    )
+    return cast("T", definition.add(lambda origin: Route(origin, wires, on, keys, has_default)))
 
 
 @overload

@@ -70,7 +70,7 @@ def lift(site: Site, expression: ast.expr, *, decides: bool = False) -> Lifted |
     lifter = _Lifter(site, expression)
     body = lifter.visit(copy.deepcopy(expression))
     parameters = list(lifter.parameters.values())
-    if lifter.tangled or not parameters or isinstance(body, ast.Name):
+    if lifter.tangled or not parameters or (isinstance(body, ast.Name) and not decides):
         return None
     written = ast.unparse(body) if lifter.replaces else site.text(expression)
     result = _result(site, expression, parameters)

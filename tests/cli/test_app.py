@@ -133,3 +133,14 @@ def test_a_full_disk_is_told(say: Project) -> None:
     assert process.returncode == FAILED
     assert err.startswith(b"error: OSError: [Errno 28] No space left on device")
     assert b"Traceback" not in err
+
+
+def test_what_was_closed_is_put_in_place_and_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    stdin = sys.stdin
+    monkeypatch.setattr(sys, "stdout", None)
+    app._open_closed()
+    opened = sys.stdout
+    assert opened.name == os.devnull
+    assert opened.write("into nothing")
+    opened.close()
+    assert sys.stdin is stdin

@@ -33,6 +33,9 @@ BODIES = [
     'return {"a": 1}.get(q)',
     'return q or "none"',
     'return flag and not n',
+    "if shout(q):\n    return shout(q)\nreturn q",
+    "if words(q) and len(words(q)) > 1:\n    return q\nreturn shout(q)",
+    "return (q, n) if not flag else (n, q)",
     # repetition
     "out = []\nfor text in texts:\n    out.append(shout(text))\nreturn out",
     "return [shout(text) for text in texts]",

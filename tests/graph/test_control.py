@@ -1,0 +1,159 @@
+"""Control: what the constructs make of their arguments, and which they refuse."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from orchestra.annotations.facts import spell
+from orchestra.errors import DefinitionError
+from orchestra.graph.nodes import Choice, Each, Input, Node, Origin, type_of
+from orchestra.graph.wires import node_of
+from tests.graph.mending import result
+from tests.graph.written import Written, written
+
+STEPS = """
+@step
+def add(a: int, b: int = 1) -> int: return a + b
+@step
+def text(n: int) -> str: return str(n)
+@step
+def bits(n: int) -> list[bytes]: return [b"a"] * n
+@step
+async def count(n: int) -> AsyncIterator[str]:
+    for i in range(n): yield str(i)
+@step
+async def raw(n: int) -> AsyncIterator[bytes]: yield b"x" * n
+@step
+async def numbers(n: int) -> AsyncIterator[int]:
+    for i in range(n): yield i
+"""
+HEAD = "@pipeline\ndef p(n: int, flag: bool, label: Label, words: list[str], pick: Literal['a', 'b']):\n    "
+
+
+def made(body: str) -> Any:
+    """A pipeline with this body."""
+    return written(f"{STEPS}\n{HEAD}return {body}")["p"]
+
+
+@pytest.mark.parametrize(
+    ("body", "kind"),
+    [
+        ("race(n, text(n))", "int | str"),
+        ("race(n, add(n))", "int"),
+        ("race(count(n), numbers(n))", "Stream[str | int]"),
+        ("fallback(text(n), None)", "str | None"),
+        ("fallback(count(n), count(n))", "Stream[str]"),
+        ("route(flag, {True: n, False: text(n)})", "int | str"),
+        ("route(label, {'a': count(n)}, default=count(n))", "Stream[str]"),
+        ("race(count(n), text(n))", "Stream[str] | str"),
+        ("race(n.nope, n)", "Any"),
+        ("collect(count(n))", "str"),
+        ("collect(raw(n))", "bytes"),
+        ("collect(numbers(n))", "list[int]"),
+        ("collect(n)", "int"),
+        ("collect(n.nope)", "Any"),
+        ("each(words, text, at_once=2)", "list[str]"),
+        ("each(words, lambda word: word, at_once=2)", "list[str]"),
+        ("each(numbers(n), add, at_once=2)", "Stream[int]"),
+        ("each(bits(n), lambda each_: (each_, n), at_once=2)", "list[tuple[bytes, int]]"),
+        ("each(n, text, at_once=2)", "list[str]"),
+        ("each(words, lambda word: word.nope, at_once=2)", "list[Any]"),
+        ("each(words.nope, lambda word: word, at_once=2)", "list[Any]"),
+    ],
+)
+def test_the_type_of_a_construct_follows_from_its_arguments(body: str, kind: str) -> None:
+    assert spell(type_of(made(body).output)) == kind
+
+
+def test_arms_are_called_by_their_place_or_by_their_key() -> None:
+    def names(body: str) -> tuple[str, ...]:
+        node = node_of(made(body).output)
+        assert isinstance(node, Choice)
+        return node.arm_names
+
+    assert names("race(add(n), n, 7, words[0])") == ("1:add", "2:n", "3:7", "4:words")
+    assert names("route(pick, {'a': n, 'b': 2})") == ("a", "b")
+    assert names("route(flag, {True: n}, default=2)") == ("True", "default")
+
+
+@given(st.integers(0, 5), st.integers(1, 4), st.booleans())
+def test_each_keeps_the_order_however_many_run_at_once(
+    length: int, at_once: int, ordered: bool
+) -> None:
+    pipeline = written(
+        f"{STEPS}\n@pipeline\ndef p(ns: list[int]) -> list[int]:\n"
+        f"    return each(ns, add, at_once={at_once}, ordered={ordered})"
+    )["p"]
+    found = result(pipeline, {"ns": list(range(length))})
+    assert isinstance(found, list)
+    assert (found if ordered else sorted(found)) == [n + 1 for n in range(length)]
+
+
+def test_the_default_of_a_route_may_be_none() -> None:
+    pipeline = made("route(flag, {True: n}, default=None)")
+    node = node_of(pipeline.output)
+    assert node.has_default  # type: ignore[attr-defined]
+
+
+def test_each_says_what_it_is_over() -> None:
+    streamed, listed = (
+        node_of(made(body).output)
+        for body in ("each(numbers(n), add, at_once=1)", "each([n, 2], add, at_once=1)")
+    )
+    assert isinstance(streamed, Each)
+    assert isinstance(listed, Each)
+    assert (streamed.streams, listed.streams) == (True, False)
+    assert streamed.item.spelled == "item of numbers(...)"
+
+
+@pytest.mark.parametrize(
+    ("body", "says"),
+    [
+        ("race()", "race() has no arms; give it at least one"),
+        ("fallback()", "fallback() has no arms; give it at least one"),
+        ("route(flag, {})", "route() has no arms; give it at least one"),
+        (
+            "race(n, stagger_s=-1)",
+            "race(stagger_s=-1): stagger_s is the number of seconds between the starts of two "
+            "arms, 0 or more, and part of the pipeline itself: write it as a number",
+        ),
+        ("race(n, stagger_s=float('nan'))", "race(stagger_s=nan): stagger_s is"),
+        ("race(n, stagger_s=n)", "race(stagger_s=<wire n>): stagger_s is"),
+        ("route(flag, [n, n])", "the arms are a dict from what the label may be to"),
+        ("route(flag, words)", "route(..., <wire words>): the arms are a dict"),
+        (
+            "each(words, text(n), at_once=2)",
+            "each(items, <wire text(...)>): the body is a step, a pipeline, or a function of one "
+            "item, and is not called here: each(items, some_step, at_once=8)",
+        ),
+        ("each(words, 3, at_once=2)", "each(items, 3): the body is a step"),
+    ],
+)
+def test_what_cannot_be_built_is_told_at_its_line(body: str, says: str) -> None:
+    module = Written(f"{STEPS}\n{HEAD}return {body}  # HERE")
+    with pytest.raises(DefinitionError) as caught:
+        module.run()
+    assert str(caught.value).startswith(module.where("HERE") + ": ")
+    assert says in str(caught.value)
+
+
+@pytest.mark.parametrize("call", ["race(1)", "fallback(1)", "route(1, {1: 2})", "each([], len)"])
+def test_constructs_stand_in_pipelines_only(call: str) -> None:
+    name = call.partition("(")[0]
+    with pytest.raises(DefinitionError, match=rf"{name}\(...\) was called outside a pipeline"):
+        written(call)
+
+
+def test_a_node_of_no_kind_has_neither_label_nor_type() -> None:
+    """`Node` is what they have in common; a new kind has to say both."""
+    node = Node(Origin(0, (), "file", 1))
+    with pytest.raises(NotImplementedError, match="Node has no label"):
+        _ = node.label
+    with pytest.raises(NotImplementedError, match="Node has no type"):
+        _ = node.returns
+    assert node.edges == ()
+    assert Input(node.origin, "n", int, 3).spelled == "n"

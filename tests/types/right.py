@@ -1,0 +1,129 @@
+"""Right pipelines: both type checkers must accept every line, and know every type."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, AsyncIterator
+from typing import assert_type
+
+import orchestra
+from orchestra import (
+    Context,
+    Policy,
+    Stream,
+    collect,
+    each,
+    fallback,
+    injected,
+    open_engine,
+    pipeline,
+    prompt,
+    race,
+    route,
+    step,
+)
+from orchestra.steps import classify, embed, generate, retrieve
+from orchestra.values import Label, Passage, Vector
+
+
+@step
+async def value(x: int, *, factor: int = 2) -> str:
+    """An async function gives one value."""
+    return str(x * factor)
+
+
+@step
+async def stream(x: int) -> AsyncIterator[str]:
+    """An async generator gives a stream."""
+    yield str(x)
+
+
+@step
+async def numbers(x: int) -> AsyncGenerator[int, None]:
+    """So does one annotated as a generator."""
+    yield x
+
+
+@step
+async def through(chunks: Stream[str]) -> AsyncIterator[bytes]:
+    """A stream may be read as it comes."""
+    async for chunk in chunks:
+        yield chunk.encode()
+
+
+@step
+def plain(text: str) -> int:
+    """A plain function."""
+    return len(text)
+
+
+@step(thread=True)
+def blocking(text: str) -> bytes:
+    """A blocking one."""
+    return text.encode()
+
+
+@step(policy=Policy(timeout_s=1), name="named")
+async def with_arguments(x: int, context: Context = injected) -> float:
+    """A decorator with arguments keeps the type; the context need not be given."""
+    return float(x) if context.run_id else 0.0
+
+
+@pipeline
+def inner(x: int) -> str:
+    """One value."""
+    return value(x, factor=3)
+
+
+@pipeline
+def streamed(x: int, *, loud: bool = False) -> Stream[str]:
+    """A stream."""
+    return route(loud, {True: stream(x), False: stream(x)})
+
+
+@pipeline(deadline_s=3)
+def counted(x: int) -> Stream[int]:
+    """A stream of something else."""
+    return numbers(x)
+
+
+@pipeline
+def everything(x: int, names: list[int]) -> int:
+    """Every word of the language."""
+    assert_type(value(x), str)
+    assert_type(stream(x), Stream[str])
+    assert_type(numbers(x), Stream[int])
+    assert_type(through(stream(x)), Stream[bytes])
+    assert_type(plain("text"), int)
+    assert_type(blocking("text"), bytes)
+    assert_type(with_arguments(x), float)
+    assert_type(value.using(Policy(timeout_s=1))(x), str)
+    assert_type(collect(stream(x)), str)
+    assert_type(collect(through(stream(x))), bytes)
+    assert_type(collect(numbers(x)), list[int])
+    assert_type(race(stream(x), stream(x), stagger_s=0.1), Stream[str])
+    assert_type(fallback(value(x), value(x)), str)
+    assert_type(route(value(x), {"a": plain("b")}, default=plain("c")), int)
+    assert_type(each(names, value, at_once=2), list[str])
+    assert_type(each(numbers(x), value, at_once=2), Stream[str])
+    assert_type(each(names, lambda n: value(n, factor=4), at_once=2), list[str])
+    assert_type(each(names, inner, at_once=2), list[str])
+    assert_type(inner(x), str)
+    assert_type(streamed(x), Stream[str])
+    assert_type(prompt("{a}", a=x), str)
+    assert_type(embed("text"), Vector)
+    assert_type(retrieve(embed("text"), store="docs"), list[Passage])
+    assert_type(classify("text", labels=("a", "b")), Label)
+    assert_type(generate("text", policy=Policy(idle_s=1)), Stream[str])
+    return plain(inner(x))
+
+
+async def runs() -> None:
+    """The result of a run: what its pipeline gives, a stream collected."""
+    async with open_engine() as engine:
+        assert_type(await engine.run(inner, 1), str)
+        assert_type(await engine.run(inner, x=1), str)
+        assert_type(await engine.run(streamed, x=1, loud=True), str)
+        assert_type(await engine.run(counted, x=1), list[int])
+    assert_type(orchestra.run(inner, x=1), str)
+    assert_type(orchestra.run(streamed, 1), str)
+    assert_type(orchestra.run(counted, 1), list[int])

@@ -1,0 +1,60 @@
+"""Wrong pipelines: every marked line must be reported by both type checkers.
+
+A mark that nothing needs is itself an error in both, so no line here can become right
+unnoticed.
+"""
+
+from __future__ import annotations
+
+import orchestra
+from orchestra import Stream, collect, each, open_engine, pipeline, race, step
+from orchestra.steps import embed, generate, retrieve
+from tests.types.right import inner, numbers, plain, stream, streamed, through, value
+
+
+@pipeline
+def edges(x: int, text: str, names: list[str]) -> int:
+    """Wires that do not fit."""
+    value(text)  # type: ignore[arg-type]
+    value(value(x))  # type: ignore[arg-type]
+    value(x, faktor=3)  # type: ignore[call-arg]
+    value()  # type: ignore[call-arg]
+    plain(stream(x))  # type: ignore[arg-type]
+    through(collect(stream(x)))  # type: ignore[arg-type]
+    through(numbers(x))  # type: ignore[arg-type]
+    collect(value(x))  # type: ignore[call-overload]
+    each(names, value, at_once=2)  # type: ignore[arg-type]
+    each([x], value)  # type: ignore[call-overload]
+    race(value(x), value(x), stagger="soon")  # type: ignore[call-arg]
+    inner(text)  # type: ignore[arg-type]
+    retrieve(text, store="docs")  # type: ignore[arg-type]
+    retrieve(embed(text))  # type: ignore[call-arg]
+    generate(x)  # type: ignore[arg-type]
+    return plain(text)
+
+
+@pipeline
+def returns_a_stream(x: int) -> str:
+    """An output that does not fit."""
+    return stream(x)  # type: ignore[return-value]
+
+
+@pipeline
+def returns_a_value(x: int) -> Stream[str]:
+    """The other way round."""
+    return value(x)  # type: ignore[return-value]
+
+
+@step(thread="yes")  # type: ignore[call-overload, untyped-decorator]
+def misspelt(x: int) -> int:
+    """A decorator with a wrong argument."""
+    return x
+
+
+async def runs() -> None:
+    """Runs with wrong inputs."""
+    async with open_engine() as engine:
+        await engine.run(inner, x="1")  # type: ignore[call-overload]
+        await engine.run(inner)  # type: ignore[call-overload]
+        await engine.run(streamed, 1, lout=True)  # type: ignore[call-overload]
+        orchestra.run(inner, y=1)  # type: ignore[call-overload]
