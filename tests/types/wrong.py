@@ -56,5 +56,5 @@ async def runs() -> None:
     async with open_engine() as engine:
         await engine.run(inner, x="1")  # type: ignore[call-overload]
         await engine.run(inner)  # type: ignore[call-overload]
-        await engine.run(streamed, 1, lout=True)  # type: ignore[call-overload]
+        await engine.run(streamed, 1, lout=True)  # type: ignore[call-arg]
         orchestra.run(inner, y=1)  # type: ignore[call-overload]
