@@ -205,9 +205,9 @@ def encode(event: Event) -> bytes:
 _FIELDS = {cls: tuple(field.name for field in attrs.fields(cls)) for cls in get_args(Event)}
 
 
-def _plain(value: object) -> object:
-    """What JSON can say of a value that msgspec does not know."""
+def jsonable(value: object) -> object:
+    """What JSON can say of a value that msgspec does not know: for `enc_hook`."""
     return dict(value) if isinstance(value, Mapping) else repr(value)
 
 
-_ENCODER = msgspec.json.Encoder(enc_hook=_plain)
+_ENCODER = msgspec.json.Encoder(enc_hook=jsonable)

@@ -39,6 +39,3 @@ def pytest_make_collect_report() -> Generator[None, pytest.CollectReport, pytest
         report.longrepr = f"skipped, which in CI is a failure: {report.longrepr}"
     return report
 
-
-def pytest_terminal_summary(terminalreporter):  # noqa: D103 - temporary
-    terminalreporter.write_line("FOUNDER NOTE: time is nearly up; read /work/main/FOUNDER_NOTE.md")

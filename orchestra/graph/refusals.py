@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator, Mapping
+from itertools import takewhile
 from textwrap import indent
 from types import FrameType
 from typing import TypeAlias, cast
@@ -131,8 +132,6 @@ def _of_expression(site: Site, holder: ast.AST, node: ast.AST) -> Advice | None:
         return None
     if not isinstance(getattr(node, "ctx", _LOAD), ast.Load):
         return None
-    if isinstance(node, ast.Await):
-        return Advice(site.replaced(node, site.text(node.value)))
     if isinstance(node, ast.Call) and makes_graph(site, node):
         return parts_of_spreading(site, node)
     return route_of_table(site, node) or prompt_of_text(site, node) or in_a_step(site, node)
@@ -177,16 +176,21 @@ def _needing(site: Site, path: Path) -> Path:
 
 def _around(site: Site, path: Path) -> list[Path]:
     """The path, and those to larger expressions that need values as well, the largest first."""
+    ends = range(len(path) - 1, 0, -1)
     paths = [path]
-    for end in range(len(path) - 1, 0, -1):
-        around = path[end - 1]
-        plain = isinstance(around, ast.Call) and not makes_graph(site, around)
-        pure = isinstance(around, COMPREHENSIONS) and not builds(site, around)
-        if isinstance(around, _OPERATORS) or plain or pure:
+    for end in takewhile(lambda end: _goes_on(site, path[end - 1]), ends):
+        if not isinstance(path[end - 1], _CONTAINERS):
             paths.insert(0, path[:end])
-        elif not isinstance(around, _CONTAINERS):
-            break
     return paths
+
+
+def _goes_on(site: Site, around: ast.AST) -> bool:
+    """Whether an expression can only be lifted with all that is in it."""
+    if isinstance(around, ast.Call):
+        return not makes_graph(site, around)
+    if isinstance(around, COMPREHENSIONS):
+        return not builds(site, around)
+    return isinstance(around, _OPERATORS + _CONTAINERS)
 
 
 _LOAD = ast.Load()

@@ -111,13 +111,14 @@ def site_of(frame: FrameType, instruction: int) -> Site:
 
 
 def _locals(frame: FrameType) -> dict[str, object]:
-    """The names of a function; in a comprehension also those of the function around it."""
+    """The names of a function; in a comprehension also those of the functions around it."""
     known = dict(frame.f_locals)
     inner: FrameType | None = frame
     while inner is not None and inner.f_code.co_name in _COMPREHENSIONS:
         inner = inner.f_back
-        if inner is not None and inner.f_code.co_filename == frame.f_code.co_filename:
-            known = {**inner.f_locals, **known}
+        while inner is not None and inner.f_code.co_filename != frame.f_code.co_filename:
+            inner = inner.f_back  # whoever in Python's own library asks a generator for more
+        known = {**(inner.f_locals if inner else {}), **known}
     return known
 
 

@@ -22,7 +22,7 @@ from orchestra.graph.pipelines import Pipeline
 from orchestra.values import Label, Passage
 from tests.graph.written import Written
 
-STEPS = '''
+STEPS = """
 VERSION = 3
 @step
 def shout(text: str) -> str:
@@ -39,7 +39,7 @@ def words(text: str) -> list[str]:
 @step
 def many(texts: list[str]) -> str:
     return "+".join(texts)
-'''
+"""
 TAKES = {
     "q": "str",
     "n": "int",

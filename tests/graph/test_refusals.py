@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import linecache
+
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from orchestra.compiler.check import check
-from tests.graph.mending import meant, mended, refusal, result
+from orchestra.errors import DefinitionError
+from tests.graph.mending import meant, mended, refusal, result, taken_apart
+from tests.graph.written import Written
 
 BODIES = [
     # choices
@@ -27,15 +31,19 @@ BODIES = [
     "return n + 1 if flag else m",
     'match n:\n    case 1:\n        return q\n    case 3 | 4:\n        return shout(q)\n    case _:\n        return "none"',
     'match q:\n    case "why not":\n        x = shout(q)\n    case _:\n        x = q\nreturn x',
-    'return {3: shout(q), 4: q}[n]',
-    'return {4: shout(q)}.get(n, q)',
-    'table = {3: shout(q), 4: q}\nreturn table[n]',
+    "return {3: shout(q), 4: q}[n]",
+    "return {4: shout(q)}.get(n, q)",
+    "table = {3: shout(q), 4: q}\nreturn table[n]",
     'return {"a": 1}.get(q)',
     'return q or "none"',
-    'return flag and not n',
+    "return flag and not n",
     "if shout(q):\n    return shout(q)\nreturn q",
     "if words(q) and len(words(q)) > 1:\n    return q\nreturn shout(q)",
     "return (q, n) if not flag else (n, q)",
+    "if flag == True:\n    return q\nreturn shout(q)",
+    "if n == m:\n    return q\nreturn shout(q)",
+    "if n == 3:\n    return q\nelif q:\n    return 'x'\nelse:\n    return shout(q)",
+    "match flag:\n    case True:\n        return q\n    case False:\n        return shout(q)",
     # repetition
     "out = []\nfor text in texts:\n    out.append(shout(text))\nreturn out",
     "return [shout(text) for text in texts]",
@@ -56,6 +64,8 @@ BODIES = [
     "return pair_up(*pair)",
     "return pair_up(q, *texts[:1])",
     "return pair_up(**opts)",
+    "return pair_up(first=q, **{'second': opts['first']})",
+    "return pair_up(*texts[:1], second=q)",
     "return [*texts, q]",
     "return {**opts, 'third': q}",
     "return dict(opts)",
@@ -75,6 +85,8 @@ BODIES = [
     "return q.upper().strip()",
     "return json.dumps(texts)",
     "return repr(n * 2)",
+    "return f\"{q} {shout(q)} {shout(q)!s} {VERSION + 1} {opts['first']} {opts['second']}\"",
+    "import statistics\nreturn statistics.fmean(float(word) for word in [opts['first'], '2'])",
     # numbers
     "total = n * 2 + m\nreturn total",
     "total = 1\ntotal += n\nreturn double(total)",
@@ -174,3 +186,92 @@ def test_whatever_is_calculated_from_wires_can_be_mended(expression: str) -> Non
     # `7 or q` never looks at q, `len([shout(q)])` not at its item, and neither does a pipeline.
     assume(all(not problem.code.startswith("unused-") for problem in check(pipeline)))
     assert result(pipeline) == meant(body)
+
+
+@pytest.mark.parametrize(
+    ("body", "right"),
+    [
+        ("while flag:\n    q = shout(q)\nreturn q", "some_step(flag)  # a loop over values is"),
+        ("if (x := flag):\n    return x\nreturn q", "route(flag, {...: ..., ...: ...})"),
+        ("return q if (x := flag) else x", "route(flag, {...: ..., ...: ...})"),
+        ("if flag:\n    print('x')\nreturn q", "route(flag, {True: ..., False: ...})"),
+        ("if flag:\n    q = shout(q)\nelse:\n    return q\nreturn q", "route(flag, {True: ..., "),
+        ("if flag:\n    new = shout(q)\nreturn q", "route(flag, {True: ..., False: ...})"),
+        (
+            "for text in texts:\n    print(text)\n    q = text",
+            "each(texts, lambda text: ..., at_on",
+        ),
+        ("for a, b in texts:\n    print(a)", "each(texts, lambda item: ..., at_once=8)"),
+        ("return [shout(text) for text in texts if flag]", "each(texts, some_step, at_once=8)"),
+        ("return [shout(a) for a in ['x'] if flag]", "route(flag, {...: ..., ...: ...})"),
+        ("return sorted([q, 'a'], key=lambda a: shout(a) < 'b')", "some_step(shout(...))"),
+        ("*a, b = texts\nreturn b", "each(texts, some_step, at_once=8)"),
+        ("return race(*texts)", "each(texts, some_step, at_once=8)"),
+        ("a = b = c, d = texts\nreturn a", "each(texts, some_step, at_once=8)"),
+        ("match shout(q), n:\n    case 'a', 1:\n        return q", "route(shout(...), {...: ..., "),
+        ("assert n < m\nreturn n", "some_step(n)"),
+        ("with q:\n    return q", "some_step(q)  # with a step that enters it, and leaves it"),
+        ("q.text = 'x'\nreturn q", "some_step(q)  # with a step that returns a changed copy"),
+        ("del texts[0]\nreturn q", "some_step(texts)  # with a step that returns a changed copy"),
+        ("assert (x := flag)\nreturn q", "route(flag, {...: ..., ...: ...})"),
+    ],
+)
+def test_where_nothing_fits_the_advice_is_a_general_one(body: str, right: str) -> None:
+    assert refusal(body).right.startswith(right)
+
+
+STREAMS = """
+@step
+async def talk(text: str) -> AsyncIterator[str]: yield text
+@step
+async def up(chunks: Stream[str]) -> AsyncIterator[str]: yield ""
+@pipeline
+def pair(first: str, second: str, third: str = "") -> str: return first
+@pipeline
+def p(q: str, both: tuple[str, str]) -> Any:
+    said = talk(q)
+    """
+
+
+@pytest.mark.parametrize(
+    ("line", "right"),
+    [
+        ("return len(said)", "return len_of(collect(said))"),
+        ('return f"{said}"', 'return prompt("{said}", said=collect(said))'),
+        ('return f"{talk(q)} {said:{q}}"', "return text(collect(talk(q)), collect(said), q)"),
+        ("return [up(chunk) for chunk in said]", "return each(said, up, at_once=8)"),
+        ("return 'a' in said", "return decide(collect(said))"),
+        ("return pair(*both)", "return pair(both[0], both[1])"),
+        ("return pair(q, **both)", 'return pair(q, second=both["second"])'),
+        ('return f"{q} {(q)}{both[0]} {both[1]}"', 'return prompt("{q} {q}{both} {both_}", q=q, '),
+        ("return f'{1 + 1} {q}'", 'return prompt("{part} {q}", part=1 + 1, q=q)'),
+    ],
+)
+def test_streams_and_pipelines_are_advised_on_as_well(line: str, right: str) -> None:
+    with pytest.raises(DefinitionError) as caught:
+        Written(STREAMS + line).run()
+    assert taken_apart(str(caught.value)).right.startswith(right)
+
+
+def test_a_file_that_was_changed_since_has_no_line_to_show() -> None:
+    module = Written("@pipeline\ndef p(q: str): return q + 'x'")
+    lines = ["def (\n"] * 50
+    linecache.cache[module.filename] = (1, None, lines, module.filename)
+    with pytest.raises(DefinitionError, match=r"right: some_step\(q\)"):
+        module.run()
+
+
+def test_a_wire_that_is_refused_outside_any_function_is_told_by_its_line() -> None:
+    module = Written(
+        """
+        kept = []
+        @pipeline
+        def p(q: str):
+            kept.append(q)
+            return q
+        if kept[0]: pass  # HERE
+        """
+    )
+    with pytest.raises(DefinitionError) as caught:
+        module.run()
+    assert str(caught.value).startswith(module.where("HERE"))

@@ -173,7 +173,10 @@ def test_a_static_method_can_be_a_step() -> None:
             "@step\nasync def one(n: int) -> AsyncIterator[int]: yield n\none(3)  # HERE",
             "write `async for chunk in one.call(...)` to call",
         ),
-        ("@step\ndef one(n: int) -> int: return n\none(3)  # HERE", "write `one.call(...)` to call"),
+        (
+            "@step\ndef one(n: int) -> int: return n\none(3)  # HERE",
+            "write `one.call(...)` to call",
+        ),
     ],
 )
 def test_what_cannot_be_a_step_is_told_at_its_line(source: str, says: str) -> None:

@@ -110,7 +110,9 @@ def test_every_operator_says_where_and_what_instead(wire: Any, name: str) -> Non
     with pytest.raises(DefinitionError) as caught:
         getattr(type(wire), f"__{name}__")(wire, "key", "value")
     lines = str(caught.value).splitlines()
-    assert lines[0].startswith(f"{place(__file__, inspect.currentframe().f_lineno - 2)}: `question` ")  # type: ignore[union-attr]
+    assert lines[0].startswith(
+        f"{place(__file__, inspect.currentframe().f_lineno - 2)}: `question` "
+    )  # type: ignore[union-attr]
     assert lines[0].endswith("it has no value while the pipeline is being defined")
     assert any(line.startswith("    wrong: getattr(type(wire)") for line in lines)
     assert any(line.startswith("    right: ") for line in lines)
@@ -126,7 +128,7 @@ def test_what_python_calls_by_itself_is_refused(wire: Any, act: Callable[[Any], 
 
 
 def test_a_key_with_a_wire_anywhere_in_it_is_refused(wire: Any) -> None:
-    for key in (wire, slice(wire), slice(None, wire), slice(None, None, wire), (0, wire)):
+    for key in (wire, slice(wire), slice(None, wire), slice(None, None, wire), (0, (1, wire))):
         with pytest.raises(DefinitionError, match="be indexed with another wire"):
             wire[key]
 

@@ -9,14 +9,14 @@ from typing import Any
 
 _numbers = itertools.count(1)
 
-PREAMBLE = '''\
+PREAMBLE = """\
 import json, math
 from collections.abc import AsyncIterator
 from typing import Any, Literal
 from orchestra import Context, Policy, Stream, collect, each, fallback, injected, pipeline, prompt
 from orchestra import race, route, step
 from orchestra.values import Label, Message, Passage
-'''
+"""
 
 
 class Written:
