@@ -35,7 +35,7 @@ def route_of_condition(site: Site, node: ast.If | ast.IfExp) -> Advice | None:
         arms = _arms(test, {test.key: site.text(node.body)}, site.text(node.orelse))
         return Advice(site.replaced(node, f"route({test.on}, {arms})"), test.step)
     bodies, rest = _chain(site, node, test)
-    prefix, texts = _results(site, [*bodies.values(), rest or _after(site, node)])
+    prefix, texts = _results(site, [*bodies.values(), rest or _otherwise(site, node)])
     arms = _arms(test, dict(zip(bodies, texts, strict=False)), texts[-1])
     return Advice(f"{prefix}route({test.on}, {arms})", test.step)
 
@@ -80,19 +80,20 @@ def _chain(
     return bodies, rest
 
 
-def _after(site: Site, node: ast.stmt) -> Sequence[ast.stmt]:
-    """The statements behind this one."""
+def _otherwise(site: Site, node: ast.If) -> Sequence[ast.stmt]:
+    """What an `if` without an `else` comes to when it does not hold."""
+    match node.body:
+        case [ast.Assign(targets=[ast.Name(id=name)])] if name in site.names:
+            return [ast.Assign([ast.Name(name, ast.Store())], ast.Name(name, ast.Load()))]
     holder = next(each for each in site.path if node in getattr(each, "body", ()))
-    statements = holder.body  # type: ignore[attr-defined]
-    return statements[statements.index(node) + 1 :]  # type: ignore[no-any-return]
+    statements: Sequence[ast.stmt] = getattr(holder, "body", ())
+    return statements[statements.index(node) + 1 :]
 
 
 def _results(site: Site, bodies: Sequence[Sequence[ast.stmt]]) -> tuple[str, list[str]]:
     """What each body is for: `return ` or `name = `, and the value of each."""
     found = [_result(site, body) for body in bodies]
-    (prefix, _), last = found[0], found[-1]
-    if prefix.endswith(" = ") and last[0] != prefix and prefix[:-3] in site.names:
-        found[-1] = (prefix, prefix[:-3])  # without an `else` it stays what it was
+    prefix = found[0][0]
     if prefix and all(each == prefix for each, _ in found):
         return prefix, [text for _, text in found]
     return "", [LONG] * len(found)

@@ -19,6 +19,7 @@ from orchestra.graph.branching import route_of_condition, route_of_match, route_
 from orchestra.graph.lifting import (
     COMPREHENSIONS,
     Advice,
+    Parameter,
     builds,
     in_a_step,
     is_wired,
@@ -145,13 +146,19 @@ def _of_statement(site: Site, statement: ast.AugAssign | ast.Assert) -> Advice |
         sum_ = lift(site, ast.BinOp(before, statement.op, statement.value))
         return Advice(f"{target} = {sum_.call}", sum_.step) if sum_ else None
     lifted = lift(site, statement.test)
-    if lifted is None or len(lifted.parameters) != 1:
+    if lifted is None:
         return None
-    (value,) = lifted.parameters
+    value = lifted.parameters[0]
+    takes, given = (", ".join(part) for part in zip(*map(_both, lifted.parameters), strict=True))
     arrow = f" -> {value.annotation}" if value.annotation else ""
     body = f"    {site.text(statement)}\n    return {value.name}"
-    step = f"@step\ndef checked({value}){arrow}:\n{body}"
-    return Advice(f"{value.name} = checked({value.argument})", step)
+    step = f"@step\ndef checked({takes}){arrow}:\n{body}"
+    return Advice(f"{value.name} = checked({given})", step)
+
+
+def _both(parameter: Parameter) -> tuple[str, str]:
+    """A parameter as it is declared, and as it is given."""
+    return str(parameter), parameter.argument
 
 
 def _needing(site: Site, path: Path) -> Path:

@@ -129,8 +129,6 @@ _COMPREHENSIONS = ("<listcomp>", "<setcomp>", "<dictcomp>", "<genexpr>")
 def is_library(meaning: object) -> bool:
     """Whether something belongs to Python itself: it takes values, and never wires."""
     module = getattr(meaning, "__module__", None) or getattr(type(meaning), "__module__", "")
-    if isinstance(meaning, ModuleType):
-        module = meaning.__name__
     return str(module).partition(".")[0] in {"builtins", *sys.stdlib_module_names}
 
 

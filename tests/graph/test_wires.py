@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import inspect
 import pickle
+import re
 import textwrap
 from collections.abc import Callable
 from typing import Any
@@ -110,9 +111,7 @@ def test_every_operator_says_where_and_what_instead(wire: Any, name: str) -> Non
     with pytest.raises(DefinitionError) as caught:
         getattr(type(wire), f"__{name}__")(wire, "key", "value")
     lines = str(caught.value).splitlines()
-    assert lines[0].startswith(
-        f"{place(__file__, inspect.currentframe().f_lineno - 2)}: `question` "
-    )  # type: ignore[union-attr]
+    assert re.match(r"tests/graph/test_wires.py:\d+: `question` cannot ", lines[0])
     assert lines[0].endswith("it has no value while the pipeline is being defined")
     assert any(line.startswith("    wrong: getattr(type(wire)") for line in lines)
     assert any(line.startswith("    right: ") for line in lines)
@@ -131,6 +130,10 @@ def test_a_key_with_a_wire_anywhere_in_it_is_refused(wire: Any) -> None:
     for key in (wire, slice(wire), slice(None, wire), slice(None, None, wire), (0, (1, wire))):
         with pytest.raises(DefinitionError, match="be indexed with another wire"):
             wire[key]
+
+
+def test_a_key_without_a_wire_is_recorded(wire: Any) -> None:
+    assert spelled(wire[0, (1, None)]) == "question[(0, (1, None))]"
 
 
 def test_what_tools_probe_for_is_just_absent(wire: Any) -> None:
@@ -273,6 +276,11 @@ def test_without_source_the_advice_is_a_general_one() -> None:
         "<string>:3: `q` cannot be calculated with: it has no value while the pipeline is being "
         "defined\n    right: some_step(q)  # with `@step def some_step(value): ...` doing it"
     )
+
+
+def test_a_call_without_source_is_advised_on_in_general() -> None:
+    with pytest.raises(DefinitionError, match=r"right: some_step\(q.upper\)"):
+        exec("@pipeline\ndef p(q: str):\n    return q.upper()", {"pipeline": pipeline})
 
 
 def test_another_type_error_is_pythons_own() -> None:

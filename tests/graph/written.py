@@ -10,7 +10,7 @@ from typing import Any
 _numbers = itertools.count(1)
 
 PREAMBLE = """\
-import json, math
+import json, math, statistics
 from collections.abc import AsyncIterator
 from typing import Any, Literal
 from orchestra import Context, Policy, Stream, collect, each, fallback, injected, pipeline, prompt

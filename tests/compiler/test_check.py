@@ -1,0 +1,520 @@
+"""Check tells everything that is wrong with a pipeline: where, both ends, and what to write."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import orchestra
+from orchestra.compiler.check import check
+from orchestra.compiler.plan import plan
+from orchestra.errors import CheckError
+from tests.graph.written import written
+
+STEPS = """
+from dataclasses import dataclass
+@step
+async def one(x: int) -> int: return x
+@step
+async def text(x: int) -> str: return str(x)
+@step
+async def both(xs: list[int]) -> int: return sum(xs)
+@step
+async def pair(xs: tuple[int, int]) -> int: return sum(xs)
+@step
+async def loose(x): return x
+@step
+async def gen(n: int) -> AsyncIterator[str]: yield str(n)
+@step
+async def up(chunks: Stream[str]) -> AsyncIterator[str]:
+    async for chunk in chunks: yield chunk
+@step
+async def mix(chunks: Stream[str], whole: str) -> AsyncIterator[str]: yield whole
+@step
+async def find(n: int) -> Passage: ...
+@step
+async def labelled(n: int) -> Label: ...
+@step
+async def named(n: int, *rest: int, **more: int) -> int: return n
+@step
+async def ask(asked: str | Message, *, policy: Policy | None = None) -> AsyncIterator[str]: yield ""
+@step
+def quick(n: int, *, policy: Policy | None = None) -> int: return n
+@step
+async def slow(n: int, *, policy: Policy | None = None) -> int: return n
+@dataclass
+class Box:
+    held: Any
+"""  # fmt: skip
+TAKES = "n: int, q: str, flag: bool, ns: list[int], pick: Literal['a', 'b']"
+
+
+def problems_of(source: str, takes: str = TAKES) -> tuple[list[tuple[str, ...]], Any]:
+    """Code, line, message and fix of every problem but that of an unused input, and the module."""
+    if "def p(" not in source:
+        body = "\n".join(f"    {line}" for line in source.splitlines())
+        source = f"@pipeline\ndef p({takes}) -> Any:\n{body}"
+    module = written(STEPS + source)
+    found = [problem for problem in check(module["p"]) if problem.code != "unused-input"]
+    return [(each.code, each.where, each.message, each.fix) for each in found], module
+
+
+CASES: list[tuple[str, str, str, str]] = [
+    # --- calls
+    (
+        "return one(n, n)  # HERE",
+        "bad-call",
+        "one(...) takes 1 argument by position, and is given 2",
+        "the step is `one(x: int) -> int`, at ",
+    ),
+    (
+        "return one()  # HERE",
+        "missing-argument",
+        "one(...) is called without 'x'",
+        "pass it; the step is `one(x: int) -> int`, at ",
+    ),
+    (
+        "return one(y=n)  # HERE",
+        "unknown-argument",
+        "one(...) has no parameter 'y'",
+        "the step is `one(x: int) -> int`, at ",
+    ),
+    # --- types
+    (
+        "return one(q)  # HERE",
+        "type-clash",
+        "q is str, but one(x=...) takes int",
+        "convert it in a step between them; q is defined at ",
+    ),
+    (
+        "return one(text(n))  # HERE",
+        "type-clash",
+        "text(...) is str, but one(x=...) takes int",
+        "convert it in a step between them; text(...) is defined at ",
+    ),
+    (
+        "return one('x')  # HERE",
+        "type-clash",
+        "one(x=...) takes int, and is given 'x'",
+        "pass int; the step is defined at ",
+    ),
+    (
+        "return both([n, q])  # HERE",
+        "type-clash",
+        "q is str, but both(xs=...) takes int",
+        "convert it in a step between them; q is defined at ",
+    ),
+    (
+        "return both([n, 'x'])  # HERE",
+        "type-clash",
+        "both(xs=...) takes int, and is given 'x'",
+        "pass int; the step is defined at ",
+    ),
+    (
+        "return both({'a': n})  # HERE",
+        "type-clash",
+        "both(xs=...) takes list[int], and is given a dict",
+        "pass list[int]; the step is defined at ",
+    ),
+    (
+        "return pair((n, n, n))  # HERE",
+        "type-clash",
+        "pair(xs=...) takes tuple[int, int], and is given a tuple",
+        "pass tuple[int, int]; the step is defined at ",
+    ),
+    (
+        "return named(n, q, more=3)  # HERE",
+        "type-clash",
+        "q is str, but named(rest=...) takes int",
+        "convert it in a step between them; q is defined at ",
+    ),
+    (
+        "return named(n, more=q)  # HERE",
+        "type-clash",
+        "q is str, but named(more=...) takes int",
+        "convert it in a step between them; q is defined at ",
+    ),
+    (
+        "return ask(q, policy=3)  # HERE",
+        "type-clash",
+        "ask(policy=...) takes Policy | None, and is given 3",
+        "pass Policy | None; the step is defined at ",
+    ),
+    (
+        "return ask(Message('user', q))  # HERE",
+        "wire-in-value",
+        "ask(asked=...) is given a Message that holds the wire q, which would never be filled",
+        "make the Message in a step that takes q",
+    ),
+    (
+        "return loose([{'a': (Box([q]), 3)}])  # HERE",
+        "wire-in-value",
+        "loose(x=...) is given a list that holds the wire q, which would never be filled",
+        "make the list in a step that takes q",
+    ),
+    (
+        "return race(Message('user', q))  # HERE",
+        "wire-in-value",
+        "the pipeline is given a Message that holds the wire q, which would never be filled",
+        "make the Message in a step that takes q",
+    ),
+    # --- parts
+    (
+        "return one(find(n).socre)  # HERE",
+        "unknown-part",
+        "find(...).socre: find(...) is Passage, without `.socre`",
+        "name a part that Passage has",
+    ),
+    (
+        "return one(find(n).text.nope.more)  # HERE",
+        "unknown-part",
+        "find(...).text.nope: find(...).text is str, without `.nope`",
+        "name a part that str has",
+    ),
+    (
+        "return race(n, n.nope)  # HERE",
+        "unknown-part",
+        "n.nope: n is int, without `.nope`",
+        "name a part that int has",
+    ),
+    (
+        "return each(ns.nope, one, at_once=1)  # HERE",
+        "unknown-part",
+        "ns.nope: ns is list[int], without `.nope`",
+        "name a part that list[int] has",
+    ),
+    (
+        "return route(n.nope, {1: n})  # HERE",
+        "unknown-part",
+        "n.nope: n is int, without `.nope`",
+        "name a part that int has",
+    ),
+    (
+        "return n.nope  # HERE",
+        "unknown-part",
+        "n.nope: n is int, without `.nope`",
+        "name a part that int has",
+    ),
+    (
+        "return text(gen(n).length)  # HERE",
+        "part-of-stream",
+        "gen(...).length: gen(...) is Stream[str], and a stream has no parts",
+        "collect(gen(...)) first, or take the part in a step that reads the stream",
+    ),
+    (
+        "return gen(n)[0]  # HERE",
+        "part-of-stream",
+        "gen(...)[0]: gen(...) is Stream[str], and a stream has no parts",
+        "collect(gen(...)) first, or take the part in a step that reads the stream",
+    ),
+    # --- streams and values
+    (
+        "return ask(gen(n))  # HERE",
+        "stream-into-value",
+        "gen(...) is Stream[str], but ask(asked=...) takes str | Message, which is the whole value",
+        "collect(gen(...)), or annotate the parameter `Stream[...]` to read its chunks",
+    ),
+    (
+        "return [gen(n)]  # HERE",
+        "stream-into-value",
+        "gen(...) is Stream[str], but gather(list) takes Any, which is the whole value",
+        "collect(gen(...)), or annotate the parameter `Stream[...]` to read its chunks",
+    ),
+    (
+        "return route(gen(n), {1: n})  # HERE",
+        "stream-into-value",
+        "gen(...) is Stream[str], but route(label) takes Hashable, which is the whole value",
+        "collect(gen(...)), or annotate the parameter `Stream[...]` to read its chunks",
+    ),
+    (
+        "return up(q)  # HERE",
+        "value-into-stream",
+        "q is str, but up(chunks=...) takes Stream[str], which are chunks",
+        "pass the result of a step that is an async generator, or take the value whole",
+    ),
+    (
+        "return up('abc')  # HERE",
+        "value-into-stream",
+        "up(chunks=...) takes Stream[str], and is given 'abc'",
+        "pass the result of a step that is an async generator",
+    ),
+    (
+        "return up(collect(gen(n)))  # HERE",
+        "value-into-stream",
+        "collect(...) is str, but up(chunks=...) takes Stream[str], which are chunks",
+        "pass gen(...) itself, not collected",
+    ),
+    (
+        "return collect(q)  # HERE",
+        "value-into-stream",
+        "collect(q): q is str, which is a value already",
+        "pass q as it is",
+    ),
+    (
+        "return race(gen(n), text(n))  # HERE",
+        "mixed-arms",
+        "the arms of race are not alike: 1:gen is Stream[str]; 2:text is str",
+        "collect(...) the arms that stream, so that all of them are values",
+    ),
+    (
+        "said = gen(n)\nreturn mix(said, collect(said))  # HERE",
+        "stream-waits-for-its-end",
+        "mix(chunks=...) reads the stream gen(...), but can start only when that stream has "
+        "ended; its chunks would wait for ever",
+        "pass collect(gen(...)) there instead",
+    ),
+    (
+        "said = gen(n)\nreturn each(ns, lambda m: collect(up(said)), at_once=2)[0]",
+        "",
+        "",
+        "",
+    ),
+    (
+        "said = gen(n)\n"
+        "return each(ns, lambda m: mixed(m, said), at_once=2)\n"
+        "def mixed(m, said): return collect(mix(said, text(m)))  # HERE",
+        "stream-into-body",
+        "mix(chunks=...) reads the stream gen(...) once for each item",
+        "collect(gen(...)) outside the body",
+    ),
+    # --- each
+    (
+        "return each(ns, one)  # HERE",
+        "missing-bound",
+        "each(...) is called without `at_once`",
+        "say how many may run at once: each(items, body, at_once=8)",
+    ),
+    (
+        "return each(ns, one, at_once=0)  # HERE",
+        "bad-bound",
+        "each(at_once=0): it is a number of items, 1 or more",
+        "write it as a number: each(items, body, at_once=8)",
+    ),
+    (
+        "return each(ns, one, at_once=n)  # HERE",
+        "bad-bound",
+        "each(at_once=<wire n>): it is a number of items, 1 or more",
+        "write it as a number: each(items, body, at_once=8)",
+    ),
+    (
+        "return each(n, text, at_once=2)  # HERE",
+        "not-iterable",
+        "each(items): n is int, which has no items",
+        "pass a list or a stream",
+    ),
+    (
+        "return each(ns, gen, at_once=2)  # HERE",
+        "stream-in-each",
+        "the body of each gives a stream, Stream[str]",
+        "collect(...) it in the body: one value for each item",
+    ),
+    (
+        "kept = []\n"
+        "made = each(ns, lambda m: kept.append(m) or m, at_once=2)\n"
+        "return [made, one(kept[0])]  # HERE",
+        "item-escapes",
+        "one(...) needs an item of an `each`, but stands outside its body",
+        "call it in the body: each(items, lambda item: ...)",
+    ),
+    # --- route
+    (
+        "return route(flag, {True: n, 'yes': n}, default=n)  # HERE",
+        "unreachable-arm",
+        "route: flag is bool, and can never be 'yes'",
+        "remove the arm 'yes'",
+    ),
+    (
+        "return route(labelled(n), {'a': n, 3: n})  # HERE",
+        "unreachable-arm",
+        "route: a label's name is a string, and can never be 3",
+        "use the label's name as key",
+    ),
+    (
+        "return route(pick, {'a': n})  # HERE",
+        "missing-arm",
+        "route: pick can be 'b', which no arm is for",
+        "add arms for them, or default=...",
+    ),
+    # --- policies
+    (
+        "return slow(n, policy=Policy(first_chunk_s=1))  # HERE",
+        "policy-unfit",
+        "slow(...) has a policy with first_chunk_s, but gives one value",
+        "use timeout_s; first_chunk_s and idle_s are for streams",
+    ),
+    (
+        "return quick(n, policy=Policy(timeout_s=1))  # HERE",
+        "policy-unfit",
+        "quick(...) has timeout_s, but a plain function cannot be interrupted",
+        "make it `async def`, or set deadline_s on the pipeline",
+    ),
+    # --- what is not used
+    (
+        "one(n)  # HERE\nreturn n",
+        "unused-step",
+        "the result of one(...) is not used, so it would never run",
+        "pass it to a step that the returned wire needs, or remove the call",
+    ),
+    # --- definitions
+    (
+        "@step\nasync def made(n: int) -> str:  # HERE\n    yield 'x'\n"
+        "@pipeline\ndef p(n: int): return [collect(made(n)), collect(made(n))]",
+        "generator-annotation",
+        "step 'made' yields chunks, but is annotated `-> str`",
+        "annotate it `-> AsyncIterator[str]`",
+    ),
+    (
+        "@step\nasync def made(n: int) -> AsyncIterator[str]:  # HERE\n    return None\n"
+        "@pipeline\ndef p(n: int): return [made(n), made(n)]",
+        "no-yield",
+        "step 'made' is annotated `-> AsyncIterator[str]`, but has no `yield`",
+        "yield its chunks, or annotate the value that it returns",
+    ),
+    (
+        "@pipeline\ndef p(\n    n: int = 'x',\n): return n",
+        "type-clash",
+        "input 'n' is int, by default 'x'",
+        "change the default, or widen the annotation",
+    ),
+    (
+        "@pipeline\ndef p(n: int) -> str: return one(n)  # HERE",
+        "type-clash",
+        "pipeline 'p' returns one(...), which is int, but is annotated `-> str`",
+        "annotate it `-> int`",
+    ),
+    (
+        "@pipeline\ndef p(n: int) -> str: return gen(n)  # HERE",
+        "type-clash",
+        "pipeline 'p' returns gen(...), which is Stream[str], but is annotated `-> str`",
+        "annotate it `-> Stream[str]`, or return collect(gen(...))",
+    ),
+]
+
+
+@pytest.mark.parametrize(("source", "code", "message", "fix"), CASES)
+def test_a_problem_names_its_line_both_ends_and_the_fix(
+    source: str, code: str, message: str, fix: str
+) -> None:
+    found, module = problems_of(source)
+    if not code:
+        assert found == []
+        return
+    ((found_code, where, found_message, found_fix),) = found
+    assert (found_code, found_message) == (code, message)
+    assert found_fix.startswith(fix)
+    assert fix.endswith((" at ", found_fix[-1])), "the whole fix, but for where it points"
+    if "HERE" in source:
+        assert where == module.where("HERE")
+
+
+def test_an_unused_input_is_told_at_the_def() -> None:
+    module = written("@pipeline(\n    name='answer',\n)\ndef p(n: int, m: int): return n  # HERE")
+    (problem,) = check(module["p"])
+    assert str(problem) == (
+        f"{module.where('HERE')}: input 'm' of pipeline 'answer' is not used [unused-input]\n"
+        "    fix: use it, or remove it from `def p(...)`"
+    )
+
+
+def test_every_code_has_its_case() -> None:
+    folder = Path(orchestra.__file__).parent
+    files = [*folder.glob("compiler/*.py"), folder / "graph/binding.py"]
+    texts = "".join(path.read_text() for path in files)
+    codes = set(re.findall(r'(?:Problem|_fault)\(\s*"([a-z-]+)"', texts))
+    assert codes == {code for _, code, *_ in CASES if code} | {"unused-input", "unknown-name"}
+
+
+# --- many at once ------------------------------------------------------------------------------
+
+
+def test_all_problems_are_told_at_once_in_the_order_of_the_source() -> None:
+    found, module = problems_of(
+        """
+        said = gen(q)          # 1
+        one("x")               # 2
+        a = both(n)            # 3
+        b = find(n).nope       # not read here
+        c = each(ns, text)     # 4
+        d = ask(asekd=b)       # 5
+        return [a, c, up(collect(said), said).foo, d]  # 6
+        """.replace("\n        ", "\n")
+    )
+    lines = [int(where.rpartition(":")[2]) for _, where, *_ in found]
+    first = int(module.where("# 1").rpartition(":")[2])
+    told = [(line - first + 1, code) for line, (code, *_) in zip(lines, found, strict=True)]
+    assert told == [
+        (1, "type-clash"),
+        (2, "type-clash"),
+        (2, "unused-step"),
+        (3, "type-clash"),
+        (5, "missing-bound"),
+        (6, "unknown-argument"),
+        (7, "bad-call"),
+        (7, "value-into-stream"),
+        (7, "part-of-stream"),
+        (7, "stream-into-value"),
+    ]
+    assert len(set(found)) == len(found)
+    with pytest.raises(CheckError) as caught:
+        plan(module["p"])
+    assert str(caught.value).count("fix: ") == len(caught.value.problems)
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "return one(n, collect(gen(n)))",  # what was passed wrongly is not unused as well
+        "return one(x=n, z=[text(n), q])",
+        "return both(race(n, n).nope)",  # what is read from a wrong part is anything
+        "return one(each(n, lambda m: one(m), at_once=1))",
+        "return one(collect(q))",
+        "return text(one(q))",
+        "return one(find(n).nope)",
+        "one(text(one(n)))\nreturn n",
+    ],
+)
+def test_one_fault_is_told_once(source: str) -> None:
+    found, _ = problems_of(source)
+    codes = [code for code, *_ in found]
+    assert len([code for code in codes if not code.startswith("type-clash")]) <= 1
+    assert len(codes) <= 2, codes
+    assert not (len(codes) == 2 and codes[0] == codes[1]), codes
+
+
+def test_a_fault_in_a_pipeline_that_is_inlined_twice_is_told_once() -> None:
+    module = written(
+        STEPS
+        + "@pipeline\ndef inner(q: str): return one(q)  # HERE\n"
+        + "@pipeline\ndef p(q: str): return [inner(q), inner(q)]"
+    )
+    (problem,) = check(module["p"])
+    assert problem.where == module.where("HERE")
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "return loose(n)",
+        "return one(loose(n))",
+        "return route(n, {1: one(n)}, default=text(n))",
+        "return route(pick, {'a': n, 'b': q})",
+        "return route(pick, {'a': n}, default=q)",
+        "return route(labelled(n), {'a': n})",
+        "return each(gen(n), lambda chunk: (chunk, q), at_once=2)",
+        "return each(each(ns, one, at_once=1), lambda m: both([m, n]), at_once=2)",
+        "return race(gen(n), up(gen(n)), stagger_s=1)",
+        "return fallback(collect(gen(n)), None)",
+        "return ask(find(n).text)",
+        "return pair((n, find(n).score))" if False else "return pair((n, 3))",
+        "return slow(n, policy=Policy(timeout_s=3))",
+        "return ask(q, policy=Policy(first_chunk_s=3, idle_s=2, timeout_s=9))",
+        "return {'a': [n, (q, 3)], 'b': flag}",
+        "return loose(Box([3]))",
+    ],
+)
+def test_what_is_right_has_no_problems(source: str) -> None:
+    found, _ = problems_of(source)
+    assert found == []

@@ -1,0 +1,94 @@
+"""Reading: a step is given exactly the part that is asked for, of the type that is asked for."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import attrs
+import pytest
+
+from orchestra import Pipeline, pipeline, step
+from orchestra.errors import EdgeTypeError
+from orchestra.testing.laws import check_laws
+from orchestra.testing.simulate import simulate
+from orchestra.testing.world import World
+
+
+@attrs.frozen
+class Thing:
+    name: str
+    parts: dict[str, list[int]]
+
+
+@step
+async def thing(n: int) -> Thing:
+    return Thing("a thing", {"x": [n, n + 1]})
+
+
+@step
+async def anything(n: int) -> Any:
+    return {"name": n, "list": [n]}
+
+
+@step
+async def takes(value: int, name: str = "") -> str:
+    return f"{value} {name}"
+
+
+@step
+async def may_be_none(n: int) -> int | None:
+    return n or None
+
+
+@pipeline
+def parts(n: int) -> str:
+    whole = thing(n)
+    return takes(whole.parts["x"][1], name=whole.name)
+
+
+def test_a_part_is_read_through_attributes_and_items() -> None:
+    assert simulate(parts, World(), n=4).value == "5 a thing"
+
+
+@pipeline
+def no_attribute(n: int) -> str:
+    return takes(anything(n).nowhere)
+
+
+@pipeline
+def no_item(n: int) -> str:
+    return takes(anything(n)["list"][3])
+
+
+@pipeline
+def no_parts(n: int) -> str:
+    return takes(anything(n)["name"]["more"])
+
+
+@pipeline
+def none(n: int) -> str:
+    return takes(may_be_none(n))
+
+
+@pipeline
+def wrong_result(n: int) -> str:
+    return anything(n)["name"]
+
+
+@pytest.mark.parametrize(
+    ("reads", "says"),
+    [
+        (no_attribute, "takes(value=...) reads anything(...).nowhere, but {'name': 0, 'list': [0]}"),
+        (no_item, "takes(value=...) reads anything(...)['list'][3], but [0] has no `[3]`: IndexError"),
+        (no_parts, "takes(value=...) reads anything(...)['name']['more'], but 0 has no `['more']`"),
+        (none, "may_be_none(...) is None, a NoneType, but takes(value=...) takes int"),
+        (wrong_result, "anything(...)['name'] is 0, a int, but the result takes str"),
+    ],
+)
+def test_what_a_value_does_not_have_is_an_error_that_names_both_ends(
+    reads: Pipeline[..., object], says: str
+) -> None:
+    simulation = simulate(reads, World(), n=0)
+    check_laws(simulation)
+    assert isinstance(simulation.error, EdgeTypeError)
+    assert says in str(simulation.error)
