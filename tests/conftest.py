@@ -6,13 +6,16 @@ import os
 from collections.abc import Generator
 
 import pytest
-from hypothesis import settings
+from hypothesis import Phase, settings
 
 IN_CI = bool(os.environ.get("CI"))
 
 # `settings()` is Hypothesis's own choice for where we are: in CI it repeats the same examples.
 # No deadline: on a busy machine a slow example says nothing about the code.
 settings.register_profile("orchestra", settings(), deadline=None, print_blob=True)
+settings.register_profile(  # a mutant is to be noticed, not explained
+    "mutants", settings.get_profile("orchestra"), phases=[Phase.explicit, Phase.generate]
+)
 settings.load_profile("orchestra")
 
 

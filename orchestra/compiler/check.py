@@ -5,15 +5,29 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from orchestra.annotations.facts import MISSING, Fit, chunk_of, compare, spell
+from orchestra.compiler.check_arguments import wires_held
 from orchestra.compiler.check_edges import edge_problems, missing_part
 from orchestra.compiler.check_nodes import node_problems
 from orchestra.compiler.regions import Regions, divide
 from orchestra.compiler.starvation import starved
 from orchestra.errors import Problem
+from orchestra.graph.functions import function_of, returned_at
 from orchestra.graph.gather import Gathering
-from orchestra.graph.nodes import Call, Constant, Each, EachItem, Input, Node, type_of, wires_in
+from orchestra.graph.nodes import Call, Constant, Each, EachItem, Input, Node, type_of
 from orchestra.graph.pipelines import Pipeline
-from orchestra.graph.wires import node_of, spelled
+from orchestra.graph.wires import node_of, place, spelled
+
+_UNCLEAR = {
+    "bad-call",
+    "item-escapes",
+    "mixed-arms",
+    "stream-in-each",
+    "stream-into-body",
+    "stream-into-value",
+    "unknown-argument",
+    "value-into-stream",
+}
+"""Problems after which it is not known how streams would go."""
 
 
 def check(pipeline: Pipeline[..., object]) -> tuple[Problem, ...]:
@@ -29,10 +43,11 @@ def check(pipeline: Pipeline[..., object]) -> tuple[Problem, ...]:
         found += [(number, problem) for problem in node_problems(node)]
         found += [(number, problem) for problem in edge_problems(node)]
     found += [(node.origin.number, problem) for node, problem in _unused(pipeline, regions)]
-    found += [(node.origin.number, problem) for node, problem in _misplaced(regions)]
+    found += [(node.origin.number, problem) for node, problem in _escaped(regions)]
+    found += [(node.origin.number, problem) for node, problem in _repeated(regions)]
     found += [(len(pipeline.nodes), problem) for problem in _output(pipeline)]
-    if not found:  # the ways of streams are only clear in a graph that is otherwise right
-        found = [(node.origin.number, problem) for node, problem in starved(regions)]
+    if _UNCLEAR.isdisjoint(problem.code for _, problem in found):
+        found += [(node.origin.number, problem) for node, problem in starved(regions)]
     in_order = (problem for _, problem in sorted(found, key=lambda pair: pair[0]))
     return tuple(dict.fromkeys(in_order))  # a pipeline inlined twice has its problems once
 
@@ -58,22 +73,37 @@ def _read(nodes: Iterable[Node]) -> Iterator[Node]:
     """The nodes that others read, or would if they were called rightly."""
     for node in nodes:
         yield from (node_of(edge.wire) for edge in node.edges)
-        if isinstance(node, Call):
-            yield from (node_of(wire) for value in node.stray for wire, _ in wires_in(value))
-        elif isinstance(node, EachItem):
-            yield node_of(node.items)
+        match node:
+            case Call(arguments=arguments, stray=stray):
+                yield from map(node_of, wires_held([arguments, stray]))
+            case EachItem(items=items):
+                yield node_of(items)
+            case Constant(value=held) | Each(at_once=held):
+                yield from map(node_of, wires_held(held))
 
 
-def _misplaced(regions: Regions) -> Iterator[tuple[Node, Problem]]:
-    """Items used outside their body, and streams read from inside one."""
-    body_of = {node.item: node for node in regions.order if isinstance(node, Each)}
+def _escaped(regions: Regions) -> Iterator[tuple[Node, Problem]]:
+    """The first nodes behind an item that stand outside its body."""
+    body_of = {
+        node.item: regions.owned[node][0] for node in regions.order if isinstance(node, Each)
+    }
+    escaped: set[tuple[Node, EachItem]] = set()
     for node in regions.order:
-        for item in regions.needs_items[node]:
-            body = regions.owned[body_of[item]][0] if item in body_of else None
-            if body is None or not regions.home[node].inside(body):
+        sources = [node_of(edge.wire) for edge in node.edges]
+        for item in regions.needs_items[node] - {node}:
+            body = body_of.get(item)
+            if body is not None and regions.home[node].inside(body):
+                continue
+            if not any((source, item) in escaped for source in sources):
                 message = f"{node.spelled} needs an item of an `each`, but stands outside its body"
                 fix = "call it in the body: each(items, lambda item: ...)"
                 yield node, Problem("item-escapes", node.origin.where, message, fix)
+            escaped.add((node, item))
+
+
+def _repeated(regions: Regions) -> Iterator[tuple[Node, Problem]]:
+    """Streams that a body reads, once for each item."""
+    for node in regions.order:
         for edge in node.edges:
             if chunk_of(type_of(edge.wire)) is None:
                 continue
@@ -87,10 +117,14 @@ def _misplaced(regions: Regions) -> Iterator[tuple[Node, Problem]]:
 
 def _output(pipeline: Pipeline[..., object]) -> Iterator[Problem]:
     output = pipeline.output
-    missing = missing_part(output, node_of(output).origin.where)
+    where = place(*returned_at(function_of(pipeline.function, "pipeline").__code__))
+    missing = missing_part(output, where)
     if missing is not None:
         yield missing
         return
+    if isinstance(node_of(output), EachItem):
+        message = f"the {node_of(output).spelled} has a value in the body of its `each` only"
+        yield Problem("item-escapes", where, message, "return what the `each` gives")
     kind, promised = type_of(output), pipeline.returns
     if promised is MISSING or compare(kind, promised) is not Fit.CANNOT:
         return

@@ -24,17 +24,13 @@ def argument_problems(node: Call) -> Iterator[Problem]:
         yield from _problems(node, node.into(name), argument, expects)
 
 
-def hidden_wire(value: object) -> Wire | None:
-    """A wire that a value holds where nobody looks for it: `Message("user", question)`."""
-    return next(_hidden_in(value, 0), None)
-
-
-def _hidden_in(value: object, depth: int) -> Iterator[Wire]:
+def wires_held(value: object, depth: int = 0) -> Iterator[Wire]:
+    """Every wire that a value holds, also where it is not looked for: `Message("user", q)`."""
     if isinstance(value, Wire):
         yield value
     elif depth < _DEPTH_MAX:
         for part in _held_by(value):
-            yield from _hidden_in(part, depth + 1)
+            yield from wires_held(part, depth + 1)
 
 
 def _held_by(value: object) -> Iterator[object]:
@@ -64,7 +60,7 @@ def _problems(node: Call, into: str, argument: object, expects: object) -> Itera
             return
         for _, part, wanted in parts_in(argument, expects):
             yield from _problems(node, into, part, wanted)
-    elif (hidden := hidden_wire(argument)) is not None:
+    elif (hidden := next(wires_held(argument), None)) is not None:
         yield hidden_problem(into, argument, hidden, where)
     elif chunk_of(expects) is not None:
         message = f"{into} takes {takes}, and is given {argument!r:.200}"

@@ -15,7 +15,7 @@ from orchestra.annotations.facts import (
     spell,
     yielded,
 )
-from orchestra.compiler.check_arguments import hidden_problem, hidden_wire
+from orchestra.compiler.check_arguments import hidden_problem, wires_held
 from orchestra.errors import Problem
 from orchestra.graph.nodes import Call, Constant, Each, Input, Node, Route, type_of
 from orchestra.graph.steps import Kind, Step
@@ -37,7 +37,7 @@ def node_problems(node: Node) -> Iterator[Problem]:
         case Input():
             yield from _default(node)
         case Constant():
-            hidden = hidden_wire(node.value)
+            hidden = next(wires_held(node.value), None)
             if hidden is not None:
                 place = "the pipeline"
                 yield hidden_problem(place, node.value, hidden, node.origin.where)

@@ -91,16 +91,15 @@ def divide(output: Wire) -> Regions:
     read_from: dict[Node, list[Region]] = defaultdict(list)
     read_from[node_of(output)].append(root)
     for node in reversed(order):
-        place = _common(read_from[node])
-        if not isinstance(node, EachItem):
-            place = _hoisted(place, items[node], home)
-        home[node] = place
+        place = home[node] = _hoisted(_common(read_from[node]), items[node], home)
         owned[node] = _regions_of(node, place)
         for edge in node.edges:
             inner = place if edge.arm is None else owned[node][edge.arm]
             read_from[node_of(edge.wire)].append(inner)
         if isinstance(node, Each):
             read_from[node.item].append(owned[node][0])
+        elif isinstance(node, EachItem):
+            read_from[node_of(node.items)].append(place)
     for node in order:
         home[node].nodes.append(node)
     return Regions(root, home, owned, items, order)
@@ -115,6 +114,8 @@ def reachable(output: Wire) -> tuple[Node, ...]:
         sources = {node_of(edge.wire) for edge in node.edges}
         if isinstance(node, Each):
             sources.add(node.item)
+        elif isinstance(node, EachItem):  # one that escaped is here without its `each`
+            sources.add(node_of(node.items))
         todo += sources - found
         found |= sources
     return tuple(sorted(found, key=lambda node: node.origin.number))
@@ -143,13 +144,14 @@ def _outer(region: Region) -> Region:
 
 
 def _hoisted(place: Region, needed: frozenset[EachItem], home: Mapping[Node, Region]) -> Region:
-    """The place, moved out of every body whose item the node does not need."""
+    """The place, moved out of bodies up to the innermost whose item the node needs."""
     body = place.body
     while body is not None:
         owner = cast("Each", body.owner)
-        if owner.item not in needed:
-            place = home[owner]
-        body = body.parent and body.parent.body
+        if owner.item in needed:
+            break
+        place = home[owner]
+        body = place.body
     return place
 
 

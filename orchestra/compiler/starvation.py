@@ -1,11 +1,13 @@
 """Streams whose reader waits for their end: found before they hang.
 
 A stream's slowest reader holds its producer back, so a reader that has not started yet
-stops the stream after a few chunks. That is harmless unless the reader's own start
-waits, by whatever way, for the stream to end. Two sets of nodes say it:
+stops the stream after a few chunks, and those that it is made of. That is harmless unless
+the reader's own start waits, by whatever way, for one of them to end. Three sets of nodes
+say it:
 
     starts(n)  what has finished whenever n has started
     ends(n)    what has finished whenever n has finished
+    feeds(n)   what stops when nobody reads n
 
 A value edge adds the ends of its source to starts(n); a stream edge only its starts;
 a region adds what its owner waits for. Both are the least solution, found by going
@@ -30,6 +32,7 @@ def starved(regions: Regions) -> Iterator[tuple[Node, Problem]]:
     if not any(_is_stream(edge) for node in regions.order for edge in node.edges):
         return
     starts, ends = _solve(regions)
+    feeds = _feeds(regions)
     for node in regions.order:
         for edge in node.edges:
             if not _is_stream(edge):
@@ -37,19 +40,37 @@ def starved(regions: Regions) -> Iterator[tuple[Node, Problem]]:
             waits = starts[node]
             if edge.arm is not None:
                 waits |= _gate(regions.owned[node][edge.arm], starts, ends)
-            if waits & _bit(node_of(edge.wire)):
-                yield node, _problem(node, edge)
+            stuck = waits & feeds[node_of(edge.wire)]
+            if stuck:
+                first = next(each for each in regions.order if stuck & _bit(each))
+                yield node, _problem(node, edge, first)
 
 
-def _problem(node: Node, edge: Edge) -> Problem:
+def _problem(node: Node, edge: Edge, stuck: Node) -> Problem:
     name = spelled(edge.wire)
+    ended = "that stream" if stuck is node_of(edge.wire) else f"{stuck.spelled}, which feeds it,"
     return Problem(
         "stream-waits-for-its-end",
         node.origin.where,
-        f"{edge.into} reads the stream {name}, but can start only when that stream has ended; "
-        "its chunks would wait for ever",
-        f"pass collect({name}) there instead",
+        f"{edge.into} reads the stream {name}, but can start only when {ended} has ended; its "
+        "chunks would wait for ever",
+        f"let it take the whole value, collect({name}), or make a second {stuck.spelled} for it",
     )
+
+
+def _feeds(regions: Regions) -> dict[Node, int]:
+    """For each node, itself and the streams that stop when nobody takes its chunks.
+
+    A step that takes a stream whole before its first chunk would not stop it; that cannot be
+    seen from outside.
+    """
+    feeds: dict[Node, int] = {}
+    for node in regions.order:
+        feeds[node] = _bit(node)
+        for edge in node.edges:
+            if _is_stream(edge):
+                feeds[node] |= feeds[node_of(edge.wire)]
+    return feeds
 
 
 def _solve(regions: Regions) -> tuple[dict[Node, int], dict[Node, int]]:

@@ -84,7 +84,8 @@ class _Binding:
             self._bind_by_name(name, value)
         missing = [name for name in self.step.required if name not in self.arguments]
         for name in self.unknown:
-            near = get_close_matches(name, missing or self.parameters, 1)
+            alone = len(self.unknown) == len(missing) == 1
+            near = missing if alone else get_close_matches(name, missing or self.parameters, 1)
             missing = [each for each in missing if each not in near]  # one fault, told once
             self._unknown(name, near)
         for name in missing:

@@ -28,10 +28,13 @@ class Definition:
     pipeline: str
     nodes: list[Node] = attrs.Factory(list)
     inside: tuple[str, ...] = ()
+    line: tuple[str, int] | None = None
+    """Where nodes originate that no line of the function makes: what it returns."""
 
     def add(self, make: Callable[[Origin], N]) -> Wire:
         """A wire from a new node that originates at the caller's line."""
-        node = make(Origin(len(self.nodes), self.inside, *source_line()))
+        file_line = self.line or source_line()
+        node = make(Origin(len(self.nodes), self.inside, *file_line))
         for edge in node.edges:
             self.refuse_foreign(edge.wire, node.origin.where)
         _ = node.returns  # now, while those of its sources are known: later it would recurse

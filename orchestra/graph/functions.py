@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dis
 import inspect
 import linecache
 import re
@@ -45,6 +46,13 @@ def defined_at(code: CodeType) -> tuple[str, int]:
     head = re.compile(rf"\s*(async\s+)?def\s+{re.escape(code.co_name)}\b")
     offset = next((n for n, line in enumerate(lines) if head.match(line)), 0)
     return code.co_filename, code.co_firstlineno + offset
+
+
+def returned_at(code: CodeType) -> tuple[str, int]:
+    """File and line of a function's last `return`."""
+    returns = [each for each in dis.get_instructions(code) if each.opname.startswith("RETURN_")]
+    lines = [each.positions.lineno for each in returns if each.positions is not None]
+    return code.co_filename, lines[-1] or code.co_firstlineno
 
 
 def _name(function: object) -> str:

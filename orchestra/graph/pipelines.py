@@ -12,7 +12,7 @@ import attrs
 from orchestra.annotations.facts import MISSING, hints
 from orchestra.errors import DefinitionError
 from orchestra.graph.definition import Definition, current_definition, defining, in_definition
-from orchestra.graph.functions import defined_at, function_of
+from orchestra.graph.functions import defined_at, function_of, returned_at
 from orchestra.graph.gather import wire_of
 from orchestra.graph.nodes import Input, Node, Origin
 from orchestra.graph.refusals import refusal_of_type_error
@@ -129,6 +129,7 @@ def _define(
             *(Wire(node) for node, positional in inputs if positional),
             **{node.name: Wire(node) for node, positional in inputs if not positional},
         )
+        definition.line = returned_at(function_of(function, "pipeline").__code__)
         output = _output(returned, name, where)
     definition.refuse_foreign(output, where)
     return Pipeline(

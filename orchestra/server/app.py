@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
+import attrs
 import trio
 from quart import request
 from quart.utils import encode_headers
@@ -19,11 +20,13 @@ from orchestra.server import problems, sse
 from orchestra.server.hardening import Hardened
 from orchestra.server.inputs import check_servable
 from orchestra.server.problems import HttpProblem
-from orchestra.server.runs import EventStream, Runs, answer
+from orchestra.server.runs import Events, EventStream, Runs, answer
 from orchestra.server.settings import Settings
 
 if TYPE_CHECKING:
-    from hypercorn.typing import ASGIReceiveCallable, ASGISendCallable
+    from hypercorn.typing import ASGIReceiveCallable, ASGIReceiveEvent, ASGISendCallable
+    from quart.typing import ResponseTypes
+    from quart.wrappers.request import Body
 
     from orchestra.engine.engine import Engine
     from orchestra.graph.pipelines import Pipeline
@@ -31,40 +34,68 @@ if TYPE_CHECKING:
 log = logging.getLogger("orchestra.server")
 
 
-class LeavingRequest(TrioRequest):
-    """A request that knows what to do when its client leaves."""
+@attrs.define(eq=False)
+class Departure:
+    """What is done when a request is over, whatever ended it."""
 
-    leave: Callable[[], None] = staticmethod(lambda: None)
+    act: Callable[[], None] = lambda: None
+
+
+class DepartingRequest(TrioRequest):
+    """A request whose handler may say what is done when it is over."""
+
+    departure: Departure
 
 
 class Exchange(TrioASGIHTTPConnection):
-    """Quart's request, in one task less, and with `leave` called whatever ends it."""
+    """A request and its answer.
+
+    A stream may be open for hours: it holds neither the request nor the answer's object.
+    """
 
     async def __call__(self, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
         """Serve one request."""
-        request = cast("LeavingRequest", self._create_request_from_scope(send))
+        request = cast("DepartingRequest", self._create_request_from_scope(send))
+        request.departure = departure = Departure()
         try:
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(self.handle_messages, nursery, request, receive)
-                await self._answer(request, send)
+                nursery.start_soon(_listen, request.body, receive, nursery.cancel_scope)
+                response = await self.app.handle_request(request)
+                del request
+                events = await self._begin(response, send)
+                del response
+                if events is not None:
+                    await events.write(partial(_send_more, send))
+                    await send({"type": "http.response.body", "body": b"", "more_body": False})
                 nursery.cancel_scope.cancel()
         finally:
-            request.leave()
+            departure.act()
 
-    async def _answer(self, request: LeavingRequest, send: ASGISendCallable) -> None:
-        """As Quart does, without its bound of a minute; streams write themselves."""
-        response = await self.app.handle_request(request)
+    async def _begin(self, response: ResponseTypes, send: ASGISendCallable) -> Events | None:
+        """Send an answer as Quart does, without its bound of a minute; of a stream, its head."""
         if not isinstance(response, EventStream):
             await self._send_response(send, response)
-            return
-        await _start(send, response)
-        await response.write(partial(_send_more, send))
-        await send({"type": "http.response.body", "body": b"", "more_body": False})
+            return None
+        headers = encode_headers(response.headers)
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        return response.events
 
 
-async def _start(send: ASGISendCallable, response: TrioResponse) -> None:
-    headers = encode_headers(response.headers)
-    await send({"type": "http.response.start", "status": 200, "headers": headers})
+async def _listen(body: Body, receive: ASGIReceiveCallable, answering: trio.CancelScope) -> None:
+    """Fill the request's body, and stop answering when the client has left."""
+    while _stays(await receive(), body):
+        pass
+    answering.cancel()
+
+
+def _stays(message: ASGIReceiveEvent, body: Body) -> bool:
+    """Whether the client is still there, with what it sent put into the body."""
+    if message["type"] != "http.request":
+        return False
+    body.append(message["body"])
+    if not message["more_body"]:
+        body.set_complete()
+    return True
 
 
 async def _send_more(send: ASGISendCallable, body: bytes) -> None:
@@ -80,7 +111,7 @@ class Answer(TrioResponse):
 class App(QuartTrio):
     """Quart, with our request, answer and exchange."""
 
-    request_class = LeavingRequest
+    request_class = DepartingRequest
     response_class = Answer
     asgi_http_class = Exchange
 
@@ -104,7 +135,7 @@ def create_app(
     app.url_map.merge_slashes = False  # it would redirect, with a page in HTML
     _route(app, Runs(engine, pipelines, settings))
     _answer_errors(app, settings)
-    app.asgi_app = Hardened(app.asgi_app)  # type: ignore[method-assign]
+    app.asgi_app = Hardened(app.asgi_app)  # type: ignore[method-assign,assignment]
     return app
 
 

@@ -9,6 +9,7 @@ Rules of this file: a cure is one function or method, and changes nothing else.
 
 from __future__ import annotations
 
+from collections.abc import Awaitable
 from typing import TYPE_CHECKING, Any
 
 import trio
@@ -76,13 +77,13 @@ class Hardened:
     def __init__(self, app: ASGIFramework) -> None:
         self._app = app
 
-    async def __call__(
+    def __call__(
         self, scope: Scope, receive: ASGIReceiveCallable, send: ASGISendCallable
-    ) -> None:
+    ) -> Awaitable[None]:
         """Serve one connection of the application inside."""
         guards: dict[str, Any] = {"http": _finishing, "websocket": _giving_way}
         guard = guards.get(scope["type"])
-        await self._app(scope, receive, guard(send) if guard else send)
+        return self._app(scope, receive, guard(send) if guard else send)
 
 
 def _finishing(send: ASGISendCallable) -> ASGISendCallable:

@@ -15,17 +15,17 @@ from __future__ import annotations
 import logging
 import os
 import socket
+from collections.abc import Awaitable
 from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
 import attrs
 import trio
-from hypercorn.app_wrappers import ASGIWrapper
 from hypercorn.config import Config
 from hypercorn.events import Closed, Event, RawData
-from hypercorn.trio.tcp_server import TCPServer
+from hypercorn.trio.tcp_server import MAX_RECV, TCPServer
 from hypercorn.trio.worker_context import WorkerContext
-from hypercorn.typing import ASGIFramework, ConnectionState
+from hypercorn.typing import ASGIFramework, ConnectionState, Scope
 
 from orchestra.errors import ServeError
 
@@ -130,8 +130,11 @@ class Connection(TCPServer):
         *,
         stall_s: float,
     ) -> None:
+        def call(scope: Scope, receive: Any, send: Any, *_threads: object) -> Awaitable[None]:
+            return app(scope, receive, send)  # no coroutine of its own, unlike Hypercorn's
+
         super().__init__(
-            ASGIWrapper(app), config, context, ConnectionState({}), cast("Any", stream)
+            cast("Any", call), config, context, ConnectionState({}), cast("Any", stream)
         )
         self._stall_s = stall_s
         self._burst = 0
@@ -151,8 +154,20 @@ class Connection(TCPServer):
             raise
 
     async def _read_data(self) -> None:
-        """Hypercorn's own; then stop the timer, which would keep the place of one who left."""
-        await super()._read_data()
+        """Hypercorn's own, without a timeout that is never set, and with an end to its timer.
+
+        That timer would keep the place of one who has left.
+        """
+        while True:
+            try:
+                data = bytes(await self.stream.receive_some(MAX_RECV))
+            except (trio.ClosedResourceError, trio.BrokenResourceError):
+                break
+            await self.protocol.handle(RawData(data))
+            if not data:
+                break
+            del data  # a stream may be open for hours
+        await self.protocol.handle(Closed())
         await self.idle_task.stop()
 
     async def _write(self, data: bytes) -> None:

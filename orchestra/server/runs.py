@@ -1,7 +1,7 @@
 """The routes of runs: what is served, and a run as a stream of events or as one answer.
 
 Rules of this file: a run lives in the engine and never in the task that writes to its
-client; `request.leave()` cancels it when the request is over, for whatever reason.
+client; the request's departure cancels it when the request is over, for whatever reason.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Awaitable, Callable, Mapping
+from contextvars import Context, copy_context
 from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
@@ -20,7 +21,7 @@ from quart_trio.wrappers import TrioResponse as Response
 from werkzeug.exceptions import MethodNotAllowed
 
 from orchestra.errors import InputError, LimitExceededError, OrchestraError
-from orchestra.events import RunFinished
+from orchestra.events import Event, RunFinished
 from orchestra.server import problems, sse
 from orchestra.server.inputs import schema
 from orchestra.server.problems import HttpProblem, fit_for_clients
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     from orchestra.engine.engine import Engine
     from orchestra.engine.run import Run
     from orchestra.graph.pipelines import Pipeline
-    from orchestra.server.app import LeavingRequest
+    from orchestra.server.app import DepartingRequest
     from orchestra.server.settings import Settings
 
 log = logging.getLogger("orchestra.server")
@@ -45,6 +46,7 @@ class Runs:
     engine: Engine
     pipelines: Mapping[str, Pipeline[..., Any]]
     settings: Settings
+    _context: Context = attrs.field(init=False, factory=copy_context)
 
     async def list(self) -> Response:
         """What is served: each pipeline's name and the first line of its docstring."""
@@ -80,12 +82,15 @@ class Runs:
         run = self._start(asked)
         if isinstance(run, HttpProblem):
             return answer(run)
-        cast("LeavingRequest", request).leave = partial(run.cancel, LEFT)
-        return EventStream(run, self.settings) if asked.streams else await self._result(run)
+        cast("DepartingRequest", request).departure.act = partial(run.cancel, LEFT)
+        if asked.streams:
+            return EventStream(Events(run, self.settings))
+        return await self._result(run)
 
     def _start(self, asked: Asked) -> Run | HttpProblem:
+        """The run, in the server's context: in the request's, its steps would hold the request."""
         try:
-            return self.engine.start(asked.pipeline, asked.inputs)
+            return self._context.copy().run(self.engine.start, asked.pipeline, asked.inputs)
         except InputError as error:
             field = error.field or "inputs"
             return problems.bad_inputs([problems.Fault(field, f"#/inputs/{field}", str(error))])
@@ -109,11 +114,20 @@ class Runs:
 
 
 class EventStream(Response):
-    """A run's events as an answer that writes itself, batch by batch."""
+    """The answer that a stream of events begins with."""
 
-    def __init__(self, run: Run, settings: Settings) -> None:
+    def __init__(self, events: Events) -> None:
         super().__init__(b"", headers=sse.HEADERS)
         del self.headers["Content-Length"]
+        self.events = events
+
+
+class Events:
+    """A run's events for one client, from the first to the last, batch by batch."""
+
+    __slots__ = ("_debug", "_heartbeat_s", "_reader", "_run", "_seq")
+
+    def __init__(self, run: Run, settings: Settings) -> None:
         self._run = run
         self._reader = run.journal.attach()
         self._heartbeat_s = settings.heartbeat_s
@@ -121,31 +135,31 @@ class EventStream(Response):
         self._seq = 0
 
     async def write(self, send: Callable[[bytes], Awaitable[None]]) -> None:
-        """Everything up to the run's last event, with a heartbeat where there is silence.
+        """Send all of them as they come, with a heartbeat where there is silence.
 
         Cancelling it leaves nothing suspended behind: the reader is detached.
         """
-        with self._reader:
-            while await self._until_silence(send):
-                await send(sse.HEARTBEAT)
+        # One scope for many events, since making one costs as much as sending an event;
+        # and without a deadline during a send, which a heartbeat must not cut.
+        with self._reader as reader:
+            beating = True
+            while beating:
+                with trio.CancelScope() as silence:
+                    while True:
+                        silence.deadline = trio.current_time() + self._heartbeat_s
+                        batch = await reader.after(self._seq)
+                        silence.deadline = math.inf
+                        if not batch:
+                            break
+                        await send(self._frames(batch))
+                beating = silence.cancelled_caught
+                if beating:
+                    await send(sse.HEARTBEAT)
         await report(self._run)
 
-    async def _until_silence(self, send: Callable[[bytes], Awaitable[None]]) -> bool:
-        """Write what comes until nothing does; whether there may be more.
-
-        One scope for many events, since making one costs as much as writing an event, and
-        without a deadline during a send, which a heartbeat must not cut.
-        """
-        with trio.CancelScope() as silence:
-            while True:
-                silence.deadline = trio.current_time() + self._heartbeat_s
-                batch = await self._reader.after(self._seq)
-                silence.deadline = math.inf
-                if not batch:
-                    return False
-                self._seq = batch[-1].seq
-                await send(sse.frames([fit_for_clients(e, debug=self._debug) for e in batch]))
-        return True
+    def _frames(self, batch: tuple[Event, ...]) -> bytes:
+        self._seq = batch[-1].seq
+        return sse.frames([fit_for_clients(event, debug=self._debug) for event in batch])
 
 
 def outline(pipeline: Pipeline[..., Any], *, debug: bool) -> dict[str, Any]:

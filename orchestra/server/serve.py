@@ -56,7 +56,7 @@ async def serve(
     mend_hypercorn()
     with bind(host, port, settings) as listener:
         async with open_engine(bindings, limits=limits) as engine:
-            door = Door(create_app(engine, pipelines, settings), settings)
+            door = Door(create_app(engine, pipelines, settings).asgi_app, settings)
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(door.serve, listener)
                 with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:

@@ -124,7 +124,7 @@ def _player(name: str, script: Script, *, streams: bool) -> Callable[..., Any]:
         assert isinstance(script, Gives | Fails), "checked above"
         await trio.sleep(script.after_s)
         if isinstance(script, Fails):
-            raise script.error
+            raise _anew(script.error)
         return script.value
 
     async def stream(*_: object, **__: object) -> AsyncGenerator[object, None]:
@@ -136,9 +136,14 @@ def _player(name: str, script: Script, *, streams: bool) -> Callable[..., Any]:
             yield chunk
         await trio.sleep(script.end_s)
         if script.error is not None:
-            raise script.error
+            raise _anew(script.error)
 
     return stream if streams else value
+
+
+def _anew(error: Exception) -> Exception:
+    """An error that is raised in many runs, without the tracebacks of those before."""
+    return error.with_traceback(None)
 
 
 def _names(block: Block) -> set[str]:

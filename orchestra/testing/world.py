@@ -56,7 +56,7 @@ class _ScriptedReply:
             return (event,)
         await trio.lowlevel.checkpoint()
         if self._error is not None:
-            raise self._error
+            raise self._error.with_traceback(None)  # it is raised in many runs
         if not self._stopped:
             raise TruncatedStreamError("the scripted model was cut")
         return ()

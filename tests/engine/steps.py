@@ -11,7 +11,7 @@ from orchestra import Stream, step
 
 @step
 async def numbers(n: int, every_s: float = 0.0) -> AsyncIterator[str]:
-    """"0", "1", ... each `every_s` after the one before."""
+    """ "0", "1", ... each `every_s` after the one before."""
     for number in range(n):
         await trio.sleep(every_s)
         yield str(number)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import AsyncIterator
+from contextlib import aclosing
 from math import inf
 
 import pytest
@@ -35,10 +36,11 @@ from orchestra.values import Usage
 from tests.engine.steps import both, first, numbers, slowly, waits
 
 NARROW = Limits(lane_chunks=1)
+ORDINARY = World()
 
 
 def lawful(
-    pipeline: Pipeline[..., object], world: World = World(), **inputs: object
+    pipeline: Pipeline[..., object], world: World = ORDINARY, **inputs: object
 ) -> Simulation:
     simulation = simulate(pipeline, world, **inputs)
     check_laws(simulation)
@@ -155,16 +157,17 @@ async def tidy(n: int, how: str) -> AsyncIterator[str]:
         if how == "scope":
             with trio.move_on_after(1000):
                 for number in range(n):
-                    yield str(number)
+                    yield str(number)  # noqa: ASYNC101, ASYNC119 - as people write
         elif how == "nursery":
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(trio.sleep_forever)
                 for number in range(n):
-                    yield str(number)
+                    yield str(number)  # noqa: ASYNC101, ASYNC119 - as people write
                 nursery.cancel_scope.cancel()
         elif how == "nested":
-            async for chunk in tidy.call(n, "plain"):
-                yield chunk
+            async with aclosing(tidy.call(n, "plain")) as chunks:
+                async for chunk in chunks:
+                    yield chunk  # noqa: ASYNC119 - as people write
         else:
             for number in range(n):
                 await trio.sleep(0.5)
@@ -175,7 +178,7 @@ async def tidy(n: int, how: str) -> AsyncIterator[str]:
                 with trio.move_on_after(2, shield=True):
                     await trio.sleep(1)
             elif how == "awaits":
-                await trio.lowlevel.checkpoint()
+                await trio.lowlevel.checkpoint()  # noqa: ASYNC102 - as people write
         finally:
             ENDED.append("ended")
 
@@ -231,9 +234,7 @@ def test_a_generator_has_ended_when_its_step_has_wherever_it_was_stopped(
 
 @settings(max_examples=100)
 @given(st.sampled_from(WAYS), st.integers(1, 3), schedules())
-def test_a_generator_has_ended_when_its_reader_has_left(
-    how: str, most: int, schedule: int
-) -> None:
+def test_a_generator_has_ended_when_its_reader_has_left(how: str, most: int, schedule: int) -> None:
     ENDED.clear()
     world = World(limits=NARROW, schedule=schedule)
     simulation = simulate(reads_some, world, n=9, how=how, most=most)
@@ -255,7 +256,7 @@ async def gives_up(n: int) -> AsyncIterator[str]:
     """It stops waiting for its reader after a second and a half, and says so."""
     with trio.move_on_after(1.5) as scope:
         for number in range(n):
-            yield str(number)
+            yield str(number)  # noqa: ASYNC101, ASYNC119 - as people write
     if scope.cancelled_caught:
         yield "!"
 
@@ -308,8 +309,7 @@ def all_shapes(n: int, text: str) -> str:
 def test_arguments_arrive_as_they_were_passed() -> None:
     simulation = lawful(all_shapes, n=5, text="t")
     assert simulation.value == (
-        "5 5 (5, 7) 5 [('other', 5)]|5 2 () 4 []|5 t|5 t True|"
-        "{'a': [('t', 5), (5, 2)], 'b': []}"
+        "5 5 (5, 7) 5 [('other', 5)]|5 2 () 4 []|5 t|5 t True|{'a': [('t', 5), (5, 2)], 'b': []}"
     )
 
 
@@ -349,7 +349,8 @@ async def spends_and_streams(n: int, *, context: Context = injected) -> AsyncIte
 @step
 async def spends_and_fails(n: int, context: Context = injected) -> AsyncIterator[str]:
     context.used(Usage(1000, 0))
-    raise ValueError("after it has spent")
+    if n:
+        raise ValueError("after it has spent")
     yield ""
 
 
@@ -425,6 +426,5 @@ def test_what_is_kept_whole_has_a_bound(whole: Pipeline[..., object], limits: Li
     assert lawful(whole, World(limits=limits), n=3).value == "012"
     simulation = lawful(whole, World(limits=limits), n=4)
     assert isinstance(simulation.error, LimitExceededError)
-    assert not any(isinstance(event, StepFailed) for event in simulation.events) == (
-        whole is streamed
-    )
+    failed = [event.step for event in simulation.events if isinstance(event, StepFailed)]
+    assert failed == (["collect"] if whole is collected else [])

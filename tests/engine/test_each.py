@@ -102,7 +102,9 @@ items = odd_times.flatmap(
 
 
 @settings(max_examples=300)
-@given(items, st.integers(1, 4), st.sampled_from([0.0, 0.0, 0.125, 4.0]), st.booleans(), worlds())
+@given(
+    items, st.integers(1, 4), st.sampled_from([0.0, 1 / 64, 4 + 1 / 64]), st.booleans(), worlds()
+)
 def test_items_are_taken_and_passed_on_as_by_hand(
     items: tuple[Item, ...], at_once: int, every_s: float, ordered: bool, world: World
 ) -> None:
@@ -134,7 +136,7 @@ def test_items_are_taken_and_passed_on_as_by_hand(
     st.booleans(),
     worlds(limits=narrow_limits()),
 )
-def test_the_first_item_that_fails_fails_the_whole_at_that_moment(
+def test_the_first_item_that_fails_fails_the_whole_at_that_moment(  # noqa: PLR0917
     items: tuple[Item, ...],
     data: st.DataObject,
     at_once: int,
@@ -232,7 +234,7 @@ def test_a_list_has_a_bound_even_if_it_has_no_end() -> None:
         assert "'each' was given more than 3 items" in str(error)
 
 
-class Falsy(Exception):
+class FalsyError(Exception):
     """An error that is not true."""
 
     def __bool__(self) -> bool:
@@ -241,7 +243,7 @@ class Falsy(Exception):
 
 @step
 async def fails_falsely(item: int) -> str:
-    raise Falsy
+    raise FalsyError
 
 
 @pipeline
@@ -252,7 +254,7 @@ def all_fail(n: int) -> list[str]:
 def test_an_error_is_an_error_whatever_it_says_of_itself() -> None:
     simulation = simulate(all_fail, World(), n=3)
     check_laws(simulation)
-    assert isinstance(simulation.error, Falsy)
+    assert isinstance(simulation.error, FalsyError)
 
 
 # --------------------------------------------------------------------------------------- nested

@@ -11,8 +11,18 @@ import trio.testing
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from orchestra import Limits, Stream, collect, each, fallback, open_engine, pipeline, race, route
-from orchestra import step
+from orchestra import (
+    Limits,
+    Stream,
+    collect,
+    each,
+    fallback,
+    open_engine,
+    pipeline,
+    race,
+    route,
+    step,
+)
 from orchestra.engine.frame import Frame
 from orchestra.events import StepSkipped, StepStarted
 from orchestra.testing.laws import check_laws
@@ -23,7 +33,7 @@ from orchestra.testing.world import World
 from tests.engine.steps import both, breaks, fails, first, numbers, says, slowly, waits
 
 
-def names(simulation: Simulation, kind: type[StepStarted] | type[StepSkipped]) -> set[str]:
+def names(simulation: Simulation, kind: type[StepStarted | StepSkipped]) -> set[str]:
     return {event.step for event in simulation.events if isinstance(event, kind)}
 
 
@@ -206,12 +216,12 @@ def test_a_step_sees_the_variables_of_whoever_started_the_run_and_of_nobody_else
 async def stubborn(value: int, ticks: int) -> int:
     """A value, some ticks after it was cancelled."""
     try:
-        await trio.sleep_forever()
-    except trio.Cancelled:
+        await trio.sleep(9999)
+    except trio.Cancelled:  # noqa: ASYNC103 - as stubborn steps do
         with trio.CancelScope(shield=True):
             for _ in range(ticks):
                 await trio.lowlevel.checkpoint()
-        return value
+        return value  # noqa: ASYNC104
     return 0
 
 

@@ -15,17 +15,19 @@ from orchestra.testing.virtual import virtual
 def cancelled() -> trio.Cancelled:
     """A real one: they cannot be made."""
 
-    async def main() -> trio.Cancelled:
+    kept: list[trio.Cancelled] = []
+
+    async def main() -> None:
         with trio.CancelScope() as scope:
             scope.cancel()
             try:
                 await trio.lowlevel.checkpoint()
             except trio.Cancelled as error:
-                kept = error
+                kept.append(error)
                 raise
-        return kept
 
-    return virtual(main)
+    virtual(main)
+    return kept[0]
 
 
 CANCELLED = cancelled()
@@ -75,11 +77,11 @@ def test_one_error_in_a_group_is_the_error_itself_and_several_are_listed() -> No
 
 
 def test_an_error_that_cannot_be_printed_still_has_a_message() -> None:
-    class Broken(Exception):
+    class BrokenError(Exception):
         def __str__(self) -> str:
             raise RuntimeError("no words")
 
-    assert message_of(Broken()) == "(RuntimeError while it was asked for its message)"
+    assert message_of(BrokenError()) == "(RuntimeError while it was asked for its message)"
     assert message_of(ValueError("words")) == "words"
     with pytest.raises(RuntimeError):
-        str(Broken())
+        str(BrokenError())

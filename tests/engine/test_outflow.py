@@ -76,9 +76,7 @@ def test_every_reader_gets_every_chunk_and_the_slowest_holds_the_writer(
 
 @settings(max_examples=100)
 @given(st.lists(st.integers(0, 9), min_size=1, max_size=3), st.integers(0, 9), schedules())
-def test_readers_that_leave_hold_nobody(
-    patience: list[int], chunks: int, schedule: int
-) -> None:
+def test_readers_that_leave_hold_nobody(patience: list[int], chunks: int, schedule: int) -> None:
     """Each reader leaves after some chunks; what it has taken by then is a beginning."""
     taken: list[list[object]] = [[] for _ in patience]
 

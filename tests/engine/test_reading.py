@@ -67,19 +67,25 @@ def no_parts(n: int) -> str:
 
 @pipeline
 def none(n: int) -> str:
-    return takes(may_be_none(n))
+    return takes(may_be_none(n))  # type: ignore[arg-type]
 
 
 @pipeline
 def wrong_result(n: int) -> str:
-    return anything(n)["name"]
+    return anything(n)["name"]  # type: ignore[no-any-return]
 
 
 @pytest.mark.parametrize(
     ("reads", "says"),
     [
-        (no_attribute, "takes(value=...) reads anything(...).nowhere, but {'name': 0, 'list': [0]}"),
-        (no_item, "takes(value=...) reads anything(...)['list'][3], but [0] has no `[3]`: IndexError"),
+        (
+            no_attribute,
+            "takes(value=...) reads anything(...).nowhere, but {'name': 0, 'list': [0]}",
+        ),
+        (
+            no_item,
+            "takes(value=...) reads anything(...)['list'][3], but [0] has no `[3]`: IndexError",
+        ),
         (no_parts, "takes(value=...) reads anything(...)['name']['more'], but 0 has no `['more']`"),
         (none, "may_be_none(...) is None, a NoneType, but takes(value=...) takes int"),
         (wrong_result, "anything(...)['name'] is 0, a int, but the result takes str"),

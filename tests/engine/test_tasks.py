@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 from collections.abc import AsyncIterator, Callable
+from typing import Any
 
 import pytest
 import trio
@@ -28,12 +29,14 @@ from orchestra.testing.virtual import virtual
 from orchestra.testing.world import World
 from tests.engine.steps import both, first, numbers, says, slowly, waits
 
+ORDINARY = World()
+
 
 def of(simulation: Simulation, step: str) -> list[Event]:
     return [event for event in simulation.events if getattr(event, "step", None) == step]
 
 
-def lawful(pipeline: Pipeline[..., object], world: World = World(), n: int = 1) -> Simulation:
+def lawful(pipeline: Pipeline[..., object], world: World = ORDINARY, n: int = 1) -> Simulation:
     simulation = simulate(pipeline, world, n=n)
     check_laws(simulation)
     return simulation
@@ -83,7 +86,7 @@ async def fails_when_cancelled(n: int) -> str:
     try:
         await trio.sleep(100)
     finally:
-        raise ValueError("in its finally")  # noqa: B012 - as careless steps do
+        raise ValueError("in its finally")
 
 
 @step
@@ -143,7 +146,7 @@ async def swallows_and_yields(n: int) -> AsyncIterator[str]:
             await trio.sleep(1)
             yield "a"
         except BaseException:  # noqa: ASYNC103 - as careless steps do
-            yield "b"
+            yield "b"  # noqa: ASYNC104
 
 
 @pipeline
@@ -163,10 +166,10 @@ def test_a_step_that_swallows_its_cancellation_keeps_nobody_else_from_it(
 async def refuses_to_end(n: int) -> AsyncIterator[str]:
     """Asked eight times by `Cancelled`, and then once to close, it still goes on."""
     refused = 0
-    while True:
+    while True:  # noqa: ASYNC913
         try:
             yield "a"
-        except BaseException:  # as careless steps do
+        except BaseException:  # noqa: ASYNC103 - as careless steps do
             refused += 1
             if refused == 10:  # it is the garbage collector that asks
                 raise
@@ -261,7 +264,7 @@ async def interrupts_beside(n: object) -> str:
     async with trio.open_nursery() as nursery:
         nursery.start_soon(interrupts_later, n)
         nursery.start_soon(interrupts_later, n)
-        await trio.sleep_forever()
+        await trio.sleep(9999)
     return ""
 
 
@@ -275,7 +278,7 @@ def stopping(function: Callable[..., object]) -> Pipeline[..., object]:
 
     @pipeline(name="stopping")
     def defined(n: int) -> object:
-        stopped = stops(waits(n, for_s=1))  # type: ignore[call-overload]
+        stopped: Any = stops(waits(n, for_s=1))
         if function is interrupts_streaming:
             stopped = collect(stopped)
         return both(race(stopped, waits(n, for_s=9)), says(waits(n, for_s=2)))
@@ -356,7 +359,7 @@ def test_an_error_that_is_raised_many_times_is_blamed_on_the_step_that_raised_it
     assert any("in step 'same_error#2' of pipeline 'same_once', called at" in n for n in notes)
 
 
-class Stony(Exception):
+class StonyError(Exception):
     """An error that takes no notes and has no words."""
 
     def __setattr__(self, name: str, value: object) -> None:
@@ -371,7 +374,7 @@ class Stony(Exception):
 
 @step
 async def stony(n: int) -> str:
-    raise Stony
+    raise StonyError
 
 
 @pipeline
@@ -381,7 +384,7 @@ def fails_stonily(n: int) -> str:
 
 def test_an_error_of_any_class_is_the_runs_own() -> None:
     simulation = simulate(fails_stonily, World(), n=1)
-    assert isinstance(simulation.error, Stony)
+    assert isinstance(simulation.error, StonyError)
     assert isinstance(simulation.events[-1], RunFailed)
     assert "while it was asked for its message" in simulation.events[-1].message
 

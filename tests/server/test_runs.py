@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import socket
 import struct
@@ -17,7 +18,7 @@ import trio.testing
 
 from orchestra.engine.engine import Engine, open_engine
 from orchestra.graph.policy import Limits
-from orchestra.server.app import create_app
+from orchestra.server.app import DepartingRequest, create_app
 from orchestra.server.settings import Settings
 from tests.server.served import PIPELINES
 from tests.server.test_sse import Message, dispatched
@@ -311,6 +312,20 @@ def test_a_departure_behind_a_second_request_is_found_by_the_heartbeat() -> None
             await engine.wait_idle()
 
     trio.run(main)
+
+
+def test_an_open_stream_holds_no_request() -> None:
+    """Neither its own task nor the tasks of its steps, which would inherit it."""
+
+    async def main() -> list[object]:
+        async with served() as (house, _):
+            client = await house.connect()
+            await client.send(f"GET /v1/pipelines/count/runs?hold=true HTTP/1.1\n{STREAM}")
+            await client.until(b'"9 "')
+            gc.collect()
+            return [each for each in gc.get_objects() if isinstance(each, DepartingRequest)]
+
+    assert trio.run(main) == []
 
 
 # --- a client that reads slowly ----------------------------------------------------------------

@@ -24,7 +24,7 @@ def _foreseen(sketch: Sketch, n: int) -> Ok | Bad:
     try:
         return foresee(sketch, n)
     except Tie:
-        assume(False)  # noqa: FBT003
+        assume(False)
         raise
 
 
@@ -46,14 +46,18 @@ def _same(sketch: Sketch, one: object, other: object) -> bool:
 
 @many
 @given(sketches(), st.integers(0, 50), schedules())
-def test_a_run_gives_what_recursion_gives_and_lasts_its_critical_path(sketch, n, schedule):
+def test_a_run_gives_what_recursion_gives_and_lasts_its_critical_path(
+    sketch: Sketch, n: int, schedule: int
+) -> None:
     """Without limits, the result is plain recursion's and the time is the critical path's."""
     _agrees(sketch, n, schedule)
 
 
 @many
 @given(sketches(fails=True), st.integers(0, 50), schedules())
-def test_a_failure_ends_the_run_at_the_moment_it_happens(sketch, n, schedule):
+def test_a_failure_ends_the_run_at_the_moment_it_happens(
+    sketch: Sketch, n: int, schedule: int
+) -> None:
     """With failing steps too: what wins, what falls back and what fails, and when."""
     _agrees(sketch, n, schedule)
 
@@ -70,7 +74,9 @@ def _agrees(sketch: Sketch, n: int, schedule: int) -> None:
 
 @many
 @given(sketches(), st.integers(0, 50), worlds(limits=narrow_limits()))
-def test_narrow_edges_change_the_time_but_never_the_result(sketch, n, world):
+def test_narrow_edges_change_the_time_but_never_the_result(
+    sketch: Sketch, n: int, world: World
+) -> None:
     """Backpressure holds producers back; where time decides nothing, the result is the same."""
     foreseen = _foreseen(sketch, n)
     run = simulate(build(sketch), world, n=n)
@@ -82,11 +88,12 @@ def test_narrow_edges_change_the_time_but_never_the_result(sketch, n, world):
 
 @many
 @given(sketches(fails=True), st.integers(0, 50), worlds(limits=narrow_limits(), cancels=True))
-def test_a_run_can_be_cancelled_at_any_moment(sketch, n, world):
+def test_a_run_can_be_cancelled_at_any_moment(sketch: Sketch, n: int, world: World) -> None:
     """It ends at that moment, if it had not ended; with every law, and nothing left."""
     assume(not check(build(sketch)))
     run = simulate(build(sketch), world, n=n)
     check_laws(run)
+    assert world.cancel_at_s is not None
     assert run.lasted_s <= world.cancel_at_s
     if isinstance(run.error, RunCancelledError):
         assert run.lasted_s == world.cancel_at_s

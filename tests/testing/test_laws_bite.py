@@ -1,0 +1,333 @@
+"""The laws bite: of each there is a doctored run that it refuses, and nothing else is needed."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Iterable
+from typing import TypeAlias
+
+import attrs
+import pytest
+import trio
+
+from orchestra import Limits, Pipeline, Stream, each, fallback, pipeline, race, route, step
+from orchestra.events import (
+    ArmCommitted,
+    ArmFailed,
+    Delta,
+    Event,
+    RunCancelled,
+    RunFailed,
+    RunFinished,
+    RunStarted,
+    StepCancelled,
+    StepFailed,
+    StepFinished,
+    StepSkipped,
+    StepStarted,
+)
+from orchestra.testing import laws
+from orchestra.testing.laws import LAWS, check_laws
+from orchestra.testing.log import Log
+from orchestra.testing.simulate import Simulation, simulate
+from orchestra.testing.world import World
+
+Law: TypeAlias = Callable[[Log], None]
+Doctor: TypeAlias = Callable[[Simulation], Simulation]
+
+
+@step
+async def some(n: int) -> list[int]:
+    return list(range(n))
+
+
+@step
+async def after(value: object, s: float, fails: bool = False) -> str:
+    await trio.sleep(s)
+    if fails:
+        raise ValueError("told to fail")
+    return str(value)
+
+
+@step
+async def letters(value: object) -> AsyncIterator[str]:
+    for letter in str(value):
+        yield letter
+        await trio.sleep(1)
+
+
+@step
+async def joined(parts: list[str]) -> str:
+    return "".join(parts)
+
+
+@pipeline
+def everything(n: int) -> Stream[str]:
+    """A bit of everything: a list, a race, a fallback, a route, and a stream at the end."""
+    items = each(some(n), lambda item: after(after(item, 1), 1), at_once=2)
+    raced = race(after("won", 2), after(after("lost", 1), 5), stagger_s=0.5)
+    saved = fallback(after("bad", 1, fails=True), after("saved", 1))
+    taken = route(after(n, 3), {"4": after("taken", 1), "5": after(after("not", 1), 1)})
+    return letters(joined([joined(items), raced, saved, taken]))
+
+
+@pipeline
+def failing(n: int) -> str:
+    """A failure beside something that runs and something that waits."""
+    return joined([after(n, 1, fails=True), after(after(n, 4), 1)])
+
+
+@pipeline
+def single(n: int) -> str:
+    return after(n, 1)
+
+
+def run(of: Pipeline[..., object], world: World = World(), n: int = 4) -> Simulation:
+    simulation = simulate(of, world, n=n)
+    check_laws(simulation)
+    return simulation
+
+
+WHOLE = run(everything)
+FAILED = run(failing)
+STOPPED = run(everything, World(cancel_at_s=1.75))
+VALUE = run(single)
+
+
+def with_events(simulation: Simulation, events: Iterable[Event]) -> Simulation:
+    """The run with these events, numbered anew."""
+    numbered = tuple(attrs.evolve(event, seq=seq) for seq, event in enumerate(events, 1))
+    return attrs.evolve(simulation, events=numbered)
+
+
+def find(simulation: Simulation, kind: type[Event], **fields: object) -> Event:
+    """The first event of a kind with these fields."""
+    return next(
+        event
+        for event in simulation.events
+        if isinstance(event, kind)
+        and all(getattr(event, name) == value for name, value in fields.items())
+    )
+
+
+def without(kind: type[Event], **fields: object) -> Doctor:
+    def doctor(simulation: Simulation) -> Simulation:
+        gone = find(simulation, kind, **fields)
+        return with_events(simulation, (e for e in simulation.events if e is not gone))
+
+    return doctor
+
+
+def twice(kind: type[Event], **fields: object) -> Doctor:
+    def doctor(simulation: Simulation) -> Simulation:
+        one = find(simulation, kind, **fields)
+        found = ([event, event] if event is one else [event] for event in simulation.events)
+        return with_events(simulation, (event for both in found for event in both))
+
+    return doctor
+
+
+def changed(kind: type[Event], *, to: dict[str, object], **fields: object) -> Doctor:
+    """One event with other fields, in its place."""
+
+    def doctor(simulation: Simulation) -> Simulation:
+        one = find(simulation, kind, **fields)
+        other = attrs.evolve(one, **to)  # type: ignore[arg-type]
+        events = tuple(other if event is one else event for event in simulation.events)
+        return attrs.evolve(simulation, events=events)
+
+    return doctor
+
+
+def moved(kind: type[Event], *, before: type[Event], at: dict[str, object], **fields: object) -> Doctor:
+    """One event before another, at the time of that."""
+
+    def doctor(simulation: Simulation) -> Simulation:
+        one, place = find(simulation, kind, **fields), find(simulation, before, **at)
+        early = attrs.evolve(one, at_s=place.at_s)
+        events: list[Event] = []
+        for event in simulation.events:
+            if event is place:
+                events.append(early)
+            if event is not one:
+                events.append(event)
+        return with_events(simulation, events)
+
+    return doctor
+
+
+def added(after: type[Event], event: Event, **fields: object) -> Doctor:
+    """One more event after another, at the time of that."""
+
+    def doctor(simulation: Simulation) -> Simulation:
+        place = find(simulation, after, **fields)
+        events: list[Event] = []
+        for each_event in simulation.events:
+            events.append(each_event)
+            if each_event is place:
+                events.append(attrs.evolve(event, at_s=place.at_s))
+        return with_events(simulation, events)
+
+    return doctor
+
+
+def renumbered(simulation: Simulation) -> Simulation:
+    *events, last = simulation.events
+    return attrs.evolve(simulation, events=(*events, attrs.evolve(last, seq=last.seq + 1)))
+
+
+def back_in_time(simulation: Simulation) -> Simulation:
+    one, two, *events = simulation.events
+    return attrs.evolve(simulation, events=(attrs.evolve(one, at_s=9.0), two, *events))
+
+
+def longer(simulation: Simulation) -> Simulation:
+    return attrs.evolve(simulation, lasted_s=simulation.lasted_s + 1)
+
+
+def late(kind: type[Event], **fields: object) -> Doctor:
+    """One event, and all after it, half a second later."""
+
+    def doctor(simulation: Simulation) -> Simulation:
+        one = find(simulation, kind, **fields)
+        events = tuple(
+            attrs.evolve(event, at_s=event.at_s + 0.5) if event.seq >= one.seq else event
+            for event in simulation.events
+        )
+        return attrs.evolve(simulation, events=events, lasted_s=simulation.lasted_s + 0.5)
+
+    return doctor
+
+
+def replaced(field: str, value: object) -> Doctor:
+    return lambda simulation: attrs.evolve(simulation, **{field: value})  # type: ignore[arg-type]
+
+
+AFTER = "each[0]/after#2"
+started, skipped = StepStarted(0, 0.0, "x"), StepSkipped(0, 0.0, "x", "why")
+finished, cancelled = StepFinished(0, 0.0, "x", 0.0), StepCancelled(0, 0.0, "x", "why")
+
+
+def of(event: Event, name: str) -> Event:
+    return attrs.evolve(event, step=name)  # type: ignore[call-arg]
+
+
+BITES: list[tuple[Law, Simulation, Doctor]] = [
+    (laws.numbered_without_gaps, WHOLE, renumbered),
+    (laws.numbered_without_gaps, WHOLE, back_in_time),
+    (laws.numbered_without_gaps, WHOLE, longer),
+    (laws.one_beginning_one_end, WHOLE, without(RunStarted)),
+    (laws.one_beginning_one_end, WHOLE, twice(RunStarted)),
+    (laws.one_beginning_one_end, WHOLE, without(RunFinished)),
+    (laws.one_beginning_one_end, WHOLE, twice(RunFinished)),
+    (laws.one_beginning_one_end, WHOLE, added(RunFinished, of(skipped, "x"))),
+    (laws.the_end_tells_the_outcome, WHOLE, changed(RunFinished, to={"result": "other"})),
+    (laws.the_end_tells_the_outcome, WHOLE, replaced("error", ValueError("x"))),
+    (laws.the_end_tells_the_outcome, STOPPED, changed(RunCancelled, to={"reason": "other"})),
+    (laws.the_end_tells_the_outcome, STOPPED, replaced("error", None)),
+    (laws.the_end_tells_the_outcome, FAILED, changed(RunFailed, to={"error": "KeyError"})),
+    (laws.the_end_tells_the_outcome, FAILED, changed(RunFailed, to={"message": "other"})),
+    (laws.the_end_tells_the_outcome, FAILED, changed(RunFailed, to={"step": "joined"})),
+    (laws.the_end_tells_the_outcome, FAILED, changed(RunFailed, to={"where": "other:1"})),
+    (laws.the_end_tells_the_outcome, FAILED, replaced("error", None)),
+    (laws.every_step_has_one_life, WHOLE, without(StepStarted, step="letters")),
+    (laws.every_step_has_one_life, WHOLE, without(StepFinished, step="letters")),
+    (laws.every_step_has_one_life, WHOLE, without(StepFinished, step=AFTER)),
+    (laws.every_step_has_one_life, WHOLE, without(StepSkipped)),
+    (laws.every_step_has_one_life, WHOLE, twice(StepSkipped)),
+    (laws.every_step_has_one_life, WHOLE, twice(StepFinished, step="letters")),
+    (laws.every_step_has_one_life, WHOLE, added(RunStarted, of(skipped, "letters"))),
+    (laws.every_step_has_one_life, WHOLE, added(RunStarted, of(skipped, "nobody"))),
+    (laws.every_step_has_one_life, STOPPED, changed(StepSkipped, to={"reason": ""})),
+    (laws.every_step_has_one_life, STOPPED, changed(StepCancelled, to={"reason": ""})),
+    (laws.starts_when_its_last_input_exists, WHOLE, late(StepStarted, step="letters")),
+    (laws.starts_when_its_last_input_exists, WHOLE, late(StepStarted, step="some")),
+    (laws.starts_when_its_last_input_exists, WHOLE, late(StepStarted, step=AFTER)),
+    (
+        laws.starts_when_its_last_input_exists,
+        WHOLE,
+        moved(StepStarted, step="letters", before=StepFinished, at={"step": "joined"}),
+    ),
+    (
+        laws.starts_when_its_last_input_exists,
+        WHOLE,
+        moved(StepStarted, step=AFTER, before=StepFinished, at={"step": "each[0]/after"}),
+    ),
+    (laws.starts_when_its_last_input_exists, WHOLE, without(StepFinished, step="some")),
+    (laws.times_add_up, WHOLE, changed(StepFinished, step="letters", to={"duration_s": 0.5})),
+    (laws.times_add_up, WHOLE, changed(StepFinished, step="letters", to={"first_chunk_s": None})),
+    (laws.times_add_up, WHOLE, changed(StepFinished, step="letters", to={"first_chunk_s": 99.0})),
+    (laws.times_add_up, WHOLE, changed(StepFinished, step="letters", to={"chunks": 0})),
+    (laws.times_add_up, WHOLE, changed(RunFinished, to={"timings_s": {}})),
+    (laws.the_result_is_the_deltas, WHOLE, without(Delta)),
+    (laws.the_result_is_the_deltas, WHOLE, changed(Delta, to={"chunk": "?"})),
+    (laws.the_result_is_the_deltas, VALUE, added(StepStarted, Delta(0, 0.0, "x"))),
+    (laws.no_lane_overflows, WHOLE, replaced("lane_peak", Limits().lane_chunks + 1)),
+    (laws.nothing_is_left, WHOLE, replaced("tasks_left", 1)),
+    (laws.a_failure_stops_what_is_beside_it, FAILED, added(StepFailed, of(started, "joined"))),
+    (
+        laws.a_failure_stops_what_is_beside_it,
+        FAILED,
+        late(StepCancelled, step="after#2"),
+    ),
+    (laws.losers_are_stopped, WHOLE, twice(ArmCommitted, step="race")),
+    (laws.losers_are_stopped, WHOLE, twice(ArmFailed, step="fallback")),
+    (
+        laws.losers_are_stopped,
+        WHOLE,
+        moved(ArmCommitted, step="fallback", before=ArmFailed, at={"step": "fallback"}),
+    ),
+    (laws.losers_are_stopped, WHOLE, changed(ArmCommitted, step="fallback", to={"arm": "1:after"})),
+    (laws.losers_are_stopped, WHOLE, late(StepCancelled)),
+    (
+        laws.losers_are_stopped,
+        WHOLE,
+        moved(ArmCommitted, step="race", before=StepStarted, at={"step": "after#5"}),
+    ),
+    (laws.routes_take_one_arm, WHOLE, added(StepStarted, of(started, "after#8"), step="route")),
+    (laws.arms_wait_for_their_turn, WHOLE, without(ArmFailed, step="fallback")),
+    (laws.arms_wait_for_their_turn, WHOLE, without(StepStarted, step="race")),
+    (
+        laws.arms_wait_for_their_turn,
+        WHOLE,
+        moved(StepStarted, step="after#2", before=StepStarted, at={"step": "after"}),
+    ),
+    (
+        laws.each_keeps_to_its_bound,
+        WHOLE,
+        moved(StepStarted, step="each[2]/after", before=StepStarted, at={"step": AFTER}),
+    ),
+    (
+        laws.each_keeps_to_its_bound,
+        WHOLE,
+        lambda s: with_events(s, (e for e in s.events if "each[1]" not in getattr(e, "step", ""))),
+    ),
+]
+
+
+@pytest.mark.parametrize(
+    ("law", "simulation", "doctor"), BITES, ids=lambda value: getattr(value, "__name__", "")
+)
+def test_a_law_refuses_a_doctored_run(law: Law, simulation: Simulation, doctor: Doctor) -> None:
+    doctored = doctor(simulation)
+    assert doctored != simulation
+    with pytest.raises(AssertionError):
+        law(Log(doctored))
+    with pytest.raises(AssertionError):
+        check_laws(doctored)
+
+
+def test_every_law_is_checked_and_bites() -> None:
+    assert {law for law, _, _ in BITES} == set(LAWS)
+    public = {name for name, value in vars(laws).items() if callable(value) and name[0].islower()}
+    here = {name for name in public if getattr(laws, name).__module__ == laws.__name__}
+    assert here - {law.__name__ for law in LAWS} == {"check_laws"} | {
+        name for name in here if name.startswith("_")
+    }
+
+
+def test_a_broken_law_is_named_and_the_journal_is_shown() -> None:
+    with pytest.raises(AssertionError) as caught:
+        check_laws(attrs.evolve(WHOLE, tasks_left=2))
+    said = str(caught.value)
+    assert said.startswith("nothing_is_left: After a run there is none of its tasks.\n2 tasks left\n")
+    assert "RunStarted(seq=1" in said

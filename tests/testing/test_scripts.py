@@ -1,0 +1,169 @@
+"""Scripts: a step does what it is told, and a script that nobody plays is refused."""
+
+from __future__ import annotations
+
+import gc
+import weakref
+from collections.abc import AsyncIterator
+
+import pytest
+import trio
+from hypothesis import given
+from hypothesis import strategies as st
+
+from orchestra import Context, Pipeline, Stream, collect, each, injected, pipeline, step
+from orchestra.errors import DefinitionError
+from orchestra.events import StepFinished
+from orchestra.testing.laws import check_laws
+from orchestra.testing.scripts import Fails, Gives, Hangs, Script, Streams
+from orchestra.testing.simulate import simulate
+from orchestra.testing.world import World
+
+
+@step
+async def value(n: int, /, *, context: Context = injected) -> str:
+    raise AssertionError("it is scripted")
+
+
+@step
+def plain(text: str) -> str:
+    return f"<{text}>"
+
+
+@step
+async def chunks(text: str) -> AsyncIterator[str]:
+    raise AssertionError("it is scripted")
+    yield ""
+
+
+@step
+async def listed(n: int) -> list[int]:
+    return list(range(n))
+
+
+@pipeline
+def inner(n: int) -> str:
+    return plain(value(n))
+
+
+@pipeline
+def whole(n: int) -> Stream[str]:
+    return chunks(plain(inner(n)))
+
+
+@pipeline
+def of_each(n: int) -> list[str]:
+    return each(listed(n), inner, at_once=2)
+
+
+def world(**steps: Script) -> World:
+    return World(steps=steps)
+
+
+delays_s = st.integers(0, 9).map(float)
+
+
+@given(delays_s, st.lists(st.tuples(delays_s, st.text())), delays_s)
+def test_a_step_gives_what_its_script_says_when_it_says_it(
+    after_s: float, said: list[tuple[float, str]], end_s: float
+) -> None:
+    scripted = world(value=Gives("v", after_s), chunks=Streams(tuple(said), end_s=end_s))
+    simulation = simulate(whole, scripted, n=1)
+    check_laws(simulation)
+    assert simulation.value == "".join(chunk for _, chunk in said)
+    assert simulation.lasted_s == after_s + sum(s for s, _ in said) + end_s
+
+
+@given(delays_s, st.sampled_from(["value", "plain", "chunks"]))
+def test_a_step_fails_as_its_script_says(after_s: float, name: str) -> None:
+    error = ValueError("scripted")
+    steps: dict[str, Script] = {
+        "value": Gives("v"),
+        "plain": Gives("p"),
+        "chunks": Streams(()),
+        name: Fails(error, after_s),
+    }
+    for _ in range(2):
+        simulation = simulate(whole, World(steps=steps), n=1)
+        check_laws(simulation)
+        assert simulation.error is error
+        assert simulation.lasted_s == after_s
+
+
+def test_a_stream_may_fail_after_its_chunks() -> None:
+    cut = Streams(((1, "a"), (2, "b")), ValueError("cut"), end_s=3)
+    simulation = simulate(whole, world(value=Gives("v"), chunks=cut), n=1)
+    assert str(simulation.error) == "cut"
+    assert simulation.lasted_s == 6
+
+
+@pytest.mark.parametrize("name", ["value", "chunks"])
+def test_a_step_may_hang_until_it_is_cancelled(name: str) -> None:
+    steps = {"value": Gives("v"), "chunks": Streams(()), name: Hangs()}
+    simulation = simulate(whole, World(steps=steps, cancel_at_s=3), n=1)
+    check_laws(simulation)
+    assert simulation.lasted_s == 3
+
+
+def test_a_path_goes_before_a_name_and_a_name_is_for_every_step_of_it() -> None:
+    scripted = World(
+        steps={"value": Gives("v"), "plain": Gives("name"), "plain#2": Gives("path"), "chunks": Hangs()},
+        cancel_at_s=1,
+    )
+
+    @pipeline
+    def twice(n: int) -> str:
+        return plain(plain(value(n)))
+
+    assert simulate(twice, World(steps={"value": Gives("v")}), n=1).value == "<<v>>"
+    steps = {name: scripted.steps[name] for name in ("value", "plain", "plain#2")}
+    assert simulate(twice, World(steps=steps), n=1).value in ("name", "path")
+    only = {"value": Gives("v"), "plain#2": Gives("path")}
+    assert "path" in str(simulate(twice, World(steps=only), n=1).value)
+
+
+def test_steps_in_the_body_of_an_each_are_scripted_for_every_item() -> None:
+    simulation = simulate(of_each, world(value=Gives("v", 2.0)), n=3)
+    check_laws(simulation)
+    assert simulation.value == ["<v>"] * 3
+    finished = [e.step for e in simulation.events if isinstance(e, StepFinished)]
+    assert "each[2]/inner/value" in finished
+    assert simulate(of_each, World(steps={"inner/value": Gives("p")}), n=1).value == ["<p>"]
+
+
+@pytest.mark.parametrize(
+    ("scripted", "says"),
+    [
+        (world(nobody=Gives("x")), "'nobody', which is no step of 'whole'; its steps are: chunks, "),
+        (world(value=Streams(())), "step 'value' gives one value: script it with Gives, not Stre"),
+        (world(chunks=Gives("x")), "step 'chunks' gives a stream: script it with Streams, not Giv"),
+    ],
+)
+def test_a_script_that_cannot_be_played_is_refused(scripted: World, says: str) -> None:
+    with pytest.raises(DefinitionError) as caught:
+        simulate(whole, scripted, n=1)
+    assert says in str(caught.value)
+
+
+def test_a_script_for_a_step_in_a_body_that_is_not_there_lists_the_body_too() -> None:
+    with pytest.raises(DefinitionError, match="each, inner/plain, inner/value, listed"):
+        simulate(of_each, world(nobody=Gives("x")), n=1)
+
+
+def test_an_error_that_is_raised_in_many_runs_keeps_none_of_them() -> None:
+    error = ValueError("scripted")
+    failing = Streams((), error)
+    first = simulate(whole, world(value=Gives("v"), chunks=failing), n=1)
+    kept = weakref.ref(first.plan)
+    del first
+    simulate(whole, world(value=Gives("v"), chunks=failing), n=1)
+    gc.collect()
+    assert kept() is None
+
+
+def uses(of: Pipeline[..., object]) -> None:
+    """Nothing: a pipeline is a value like any other."""
+
+
+async def main() -> None:
+    await trio.lowlevel.checkpoint()

@@ -1,0 +1,172 @@
+"""Simulations: a run as it would be, in no time."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import AsyncIterator
+
+import pytest
+import trio
+from hypothesis import given
+from hypothesis import strategies as st
+
+from orchestra import Limits, Pipeline, Stream, collect, pipeline, step
+from orchestra.errors import CheckError, InputError, RunCancelledError
+from orchestra.events import RunCancelled, RunFinished, StepStarted
+from orchestra.testing.laws import check_laws
+from orchestra.testing.simulate import HangError, simulate
+from orchestra.testing.strategies import schedules
+from orchestra.testing.world import World
+
+
+@step
+async def after(value: int, s: float) -> int:
+    await trio.sleep(s)
+    return value
+
+
+@step
+async def many(n: int) -> AsyncIterator[str]:
+    for _ in range(n):
+        yield "."
+
+
+@step
+async def adds(one: int, other: int) -> int:
+    return one + other
+
+
+@pipeline
+def sums(n: int) -> int:
+    return adds(after(n, 10), adds(after(n, 20), after(n, 30)))
+
+
+@pipeline
+def streams(n: int) -> Stream[str]:
+    return many(n)
+
+
+def test_a_simulation_says_what_came_out_and_how_long_it_took() -> None:
+    began_s = time.monotonic()
+    simulation = simulate(sums, World(), n=2)
+    assert time.monotonic() - began_s < 1
+    assert (simulation.value, simulation.error, simulation.lasted_s) == (6, None, 30)
+    assert simulation.tasks_left == 0
+    assert isinstance(simulation.events[-1], RunFinished)
+    assert simulate(streams, World(limits=Limits(lane_chunks=3)), n=9).lane_peak == 3
+
+
+def starts(schedule: int) -> tuple[str, ...]:
+    events = simulate(sums, World(schedule=schedule), n=1).events
+    return tuple(event.step for event in events if isinstance(event, StepStarted))
+
+
+@given(schedules())
+def test_a_world_replays(schedule: int) -> None:
+    assert starts(schedule) == starts(schedule)
+
+
+def test_worlds_with_distinct_schedules_are_distinct() -> None:
+    assert len({starts(schedule) for schedule in range(50)}) > 3
+
+
+@given(st.floats(0, 40))
+def test_a_world_cancels_at_its_moment(cancel_at_s: float) -> None:
+    simulation = simulate(sums, World(cancel_at_s=cancel_at_s), n=2)
+    check_laws(simulation)
+    if cancel_at_s < 30:
+        assert simulation.lasted_s == cancel_at_s
+        assert isinstance(simulation.error, RunCancelledError)
+        assert isinstance(simulation.events[-1], RunCancelled)
+        assert simulation.events[-1].reason == "the world said so"
+        assert simulation.value is None
+    else:
+        assert simulation.value == 6 or cancel_at_s == 30
+
+
+@pipeline
+def unused(n: int, never: int) -> int:
+    return after(n, 1)
+
+
+def test_what_cannot_run_is_refused_as_an_engine_would() -> None:
+    with pytest.raises(CheckError, match="unused-input"):
+        simulate(unused, World(), n=1, never=2)
+    with pytest.raises(InputError, match="takes int"):
+        simulate(sums, World(), n="x")
+
+
+# ------------------------------------------------------------------------------------------ hangs
+
+
+@step
+async def hangs(n: int, shielded: bool) -> int:
+    with trio.CancelScope(shield=shielded):
+        await trio.sleep_forever()
+
+
+@step
+async def never_read(n: int) -> AsyncIterator[str]:
+    await trio.sleep_forever()
+    yield ""
+
+
+@pipeline
+def hanging(n: int) -> int:
+    return hangs(n, shielded=False)
+
+
+@pipeline
+def hanging_shielded(n: int) -> int:
+    return hangs(n, shielded=True)
+
+
+@pipeline
+def hanging_stream(n: int) -> str:
+    return collect(never_read(n))
+
+
+@pytest.mark.parametrize("hangs_for_ever", [hanging, hanging_shielded, hanging_stream])
+def test_a_run_that_never_ends_is_found_at_once_and_says_what_it_did_last(
+    hangs_for_ever: Pipeline[..., object],
+) -> None:
+    began_s = time.monotonic()
+    with pytest.raises(HangError, match="still waits in the far future") as caught:
+        simulate(hangs_for_ever, World(), n=1)
+    assert time.monotonic() - began_s < 1
+    assert "StepStarted" in str(caught.value)
+
+
+def test_a_run_that_never_ends_after_it_was_cancelled_is_found_too() -> None:
+    with pytest.raises(HangError):
+        simulate(hanging_shielded, World(cancel_at_s=5), n=1)
+    assert isinstance(simulate(hanging, World(cancel_at_s=5), n=1).error, RunCancelledError)
+
+
+# ----------------------------------------------------------------------- what is not simulated so
+
+
+@step(thread=True)
+def in_a_thread(n: int, /, *, more: int = 1) -> bool:
+    time.sleep(0.01)  # noqa: ASYNC251 - it stands for work, which takes no virtual time
+    return threading.current_thread() is threading.main_thread()
+
+
+@pipeline
+def threaded(n: int) -> bool:
+    return in_a_thread(n, more=2)
+
+
+def test_a_step_in_a_thread_runs_on_the_spot() -> None:
+    """Or the clock would jump into the far future while the thread is at work."""
+    simulation = simulate(threaded, World(), n=1)
+    check_laws(simulation)
+    assert simulation.value is True
+    assert simulation.lasted_s == 0
+
+
+def test_every_event_is_kept_for_the_laws() -> None:
+    simulation = simulate(streams, World(limits=Limits(journal_events=5)), n=100)
+    check_laws(simulation)
+    assert len(simulation.events) == 104
