@@ -208,7 +208,7 @@ async def open_engine(
                 with trio.move_on_after(_CLOSE_S, shield=True):  # runs in tasks of other nurseries
                     await engine.wait_idle()
     except BaseExceptionGroup as group:
-        raise stopping(group) or group from None
+        raised = stopping(group) or (group if raised is None else raised)
     if raised is not None:
         raise raised
 

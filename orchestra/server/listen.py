@@ -25,7 +25,7 @@ from hypercorn.config import Config
 from hypercorn.events import Closed, Event, RawData
 from hypercorn.trio.tcp_server import MAX_RECV, TCPServer
 from hypercorn.trio.worker_context import WorkerContext
-from hypercorn.typing import ASGIFramework, ConnectionState, Scope
+from hypercorn.typing import AppWrapper, ASGIFramework, ConnectionState, Scope
 
 from orchestra.errors import ServeError
 
@@ -96,7 +96,9 @@ class Door:
     async def serve(self, listener: socket.socket) -> None:
         """Serve what comes to a listening socket, and close it at the end."""
         gate = _Gate(listener, self.settings.connections_max)
-        handler = partial(self._connection, gate, _hypercorn_config(self.settings))
+        handler = partial(
+            self._connection, gate, _as_hypercorn_calls(self.app), _hypercorn_config(self.settings)
+        )
         with self._inside:
             async with trio.open_nursery() as connections:
                 async with trio.open_nursery() as accepting:
@@ -107,11 +109,12 @@ class Door:
                     accepting.cancel_scope.cancel()
                 await self._context.terminated.set()
 
-    async def _connection(self, gate: _Gate, config: Config, stream: trio.SocketStream) -> None:
+    async def _connection(
+        self, gate: _Gate, app: AppWrapper, config: Config, stream: trio.SocketStream
+    ) -> None:
+        state, stall_s = ConnectionState({}), self.settings.stall_s
         try:
-            await Connection(
-                self.app, config, self._context, stream, stall_s=self.settings.stall_s
-            ).run()
+            await Connection(app, config, self._context, state, stream, stall_s=stall_s).run()
         except* Exception:
             log.exception("a connection failed and is closed; the others go on")
         finally:
@@ -121,21 +124,8 @@ class Door:
 class Connection(TCPServer):
     """Hypercorn's connection, with sends that are bounded, can be cancelled, and are cheap."""
 
-    def __init__(
-        self,
-        app: ASGIFramework,
-        config: Config,
-        context: WorkerContext,
-        stream: trio.SocketStream,
-        *,
-        stall_s: float,
-    ) -> None:
-        def call(scope: Scope, receive: Any, send: Any, *_threads: object) -> Awaitable[None]:
-            return app(scope, receive, send)  # no coroutine of its own, unlike Hypercorn's
-
-        super().__init__(
-            cast("Any", call), config, context, ConnectionState({}), cast("Any", stream)
-        )
+    def __init__(self, *connection: Any, stall_s: float) -> None:
+        super().__init__(*connection)
         self._stall_s = stall_s
         self._burst = 0
 
@@ -235,6 +225,15 @@ class _Gate(trio.abc.Listener[trio.SocketStream]):
     async def aclose(self) -> None:
         """Close the listening socket."""
         await self._listener.aclose()
+
+
+def _as_hypercorn_calls(app: ASGIFramework) -> AppWrapper:
+    """The application, called as Hypercorn does, and without the coroutine it puts around."""
+
+    def call(scope: Scope, receive: Any, send: Any, *_threads: object) -> Awaitable[None]:
+        return app(scope, receive, send)
+
+    return cast("AppWrapper", call)
 
 
 def _hypercorn_config(settings: Settings) -> Config:

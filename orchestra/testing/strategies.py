@@ -138,7 +138,7 @@ def _part(draw: Draw, sketch: Sketch, *, fails: bool) -> Part:
         case "each":
             reads = (draw(value), draw(value))
             count, at_once, ordered = _each(draw)
-            body = draw(st.sampled_from(BODIES if failing else BODIES[:-1]))
+            body = "fails" if failing else draw(st.sampled_from(BODIES[:-1]))
             return Eaching(reads, count, delay_s, at_once, ordered, body)
         case "each_chunk":
             _, at_once, ordered = _each(draw)

@@ -311,6 +311,18 @@ def test_an_error_of_a_run_leaves_an_engine_as_it_is() -> None:
         engine_of(use)
 
 
+def test_an_error_is_not_lost_where_the_engine_is_cancelled_while_it_closes() -> None:
+    async def main() -> None:
+        with trio.move_on_after(2):
+            async with open_engine() as engine:
+                engine.start(stays, {"n": 1, "for_s": 9.0})
+                await trio.sleep(1)
+                raise ValueError("of the user")
+
+    with pytest.raises(ValueError, match="of the user"):
+        virtual(main)
+
+
 def test_an_engine_can_be_cancelled() -> None:
     async def main() -> None:
         with trio.move_on_after(2) as scope:

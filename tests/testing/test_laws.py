@@ -14,7 +14,8 @@ from orchestra.testing.sketches import Eaching, EachingStream, Racing, Sketch, b
 from orchestra.testing.strategies import UNLIMITED, narrow_limits, schedules, sketches, worlds
 from orchestra.testing.world import World
 
-many = settings(max_examples=600, deadline=None, suppress_health_check=list(HealthCheck))
+RUNS = 600
+many = settings(max_examples=RUNS, suppress_health_check=list(HealthCheck))
 
 
 def _foreseen(sketch: Sketch, n: int) -> Ok | Bad:
@@ -97,3 +98,16 @@ def test_a_run_can_be_cancelled_at_any_moment(sketch: Sketch, n: int, world: Wor
     assert run.lasted_s <= world.cancel_at_s
     if isinstance(run.error, RunCancelledError):
         assert run.lasted_s == world.cancel_at_s
+
+
+def test_there_are_at_least_two_thousand_simulated_runs() -> None:
+    """Each of them a pipeline, a schedule, and limits or a moment of its own."""
+    laws = [
+        test_a_run_gives_what_recursion_gives_and_lasts_its_critical_path,
+        test_a_failure_ends_the_run_at_the_moment_it_happens,
+        test_narrow_edges_change_the_time_but_never_the_result,
+        test_a_run_can_be_cancelled_at_any_moment,
+    ]
+    runs = [getattr(law, "_hypothesis_internal_use_settings").max_examples for law in laws]  # noqa: B009
+    assert runs == [RUNS] * len(laws)
+    assert sum(runs) >= 2000

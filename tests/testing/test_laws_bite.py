@@ -138,7 +138,9 @@ def changed(kind: type[Event], *, to: dict[str, object], **fields: object) -> Do
     return doctor
 
 
-def moved(kind: type[Event], *, before: type[Event], at: dict[str, object], **fields: object) -> Doctor:
+def moved(
+    kind: type[Event], *, before: type[Event], at: dict[str, object], **fields: object
+) -> Doctor:
     """One event before another, at the time of that."""
 
     def doctor(simulation: Simulation) -> Simulation:
@@ -329,5 +331,7 @@ def test_a_broken_law_is_named_and_the_journal_is_shown() -> None:
     with pytest.raises(AssertionError) as caught:
         check_laws(attrs.evolve(WHOLE, tasks_left=2))
     said = str(caught.value)
-    assert said.startswith("nothing_is_left: After a run there is none of its tasks.\n2 tasks left\n")
+    assert said.startswith(
+        "nothing_is_left: After a run there is none of its tasks.\n2 tasks left\n"
+    )
     assert "RunStarted(seq=1" in said

@@ -7,11 +7,10 @@ import weakref
 from collections.abc import AsyncIterator
 
 import pytest
-import trio
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestra import Context, Pipeline, Stream, collect, each, injected, pipeline, step
+from orchestra import Context, Stream, each, injected, pipeline, step
 from orchestra.errors import DefinitionError
 from orchestra.events import StepFinished
 from orchestra.testing.laws import check_laws
@@ -107,7 +106,12 @@ def test_a_step_may_hang_until_it_is_cancelled(name: str) -> None:
 
 def test_a_path_goes_before_a_name_and_a_name_is_for_every_step_of_it() -> None:
     scripted = World(
-        steps={"value": Gives("v"), "plain": Gives("name"), "plain#2": Gives("path"), "chunks": Hangs()},
+        steps={
+            "value": Gives("v"),
+            "plain": Gives("name"),
+            "plain#2": Gives("path"),
+            "chunks": Hangs(),
+        },
         cancel_at_s=1,
     )
 
@@ -134,7 +138,10 @@ def test_steps_in_the_body_of_an_each_are_scripted_for_every_item() -> None:
 @pytest.mark.parametrize(
     ("scripted", "says"),
     [
-        (world(nobody=Gives("x")), "'nobody', which is no step of 'whole'; its steps are: chunks, "),
+        (
+            world(nobody=Gives("x")),
+            "'nobody', which is no step of 'whole'; its steps are: chunks, ",
+        ),
         (world(value=Streams(())), "step 'value' gives one value: script it with Gives, not Stre"),
         (world(chunks=Gives("x")), "step 'chunks' gives a stream: script it with Streams, not Giv"),
     ],
@@ -159,11 +166,3 @@ def test_an_error_that_is_raised_in_many_runs_keeps_none_of_them() -> None:
     simulate(whole, world(value=Gives("v"), chunks=failing), n=1)
     gc.collect()
     assert kept() is None
-
-
-def uses(of: Pipeline[..., object]) -> None:
-    """Nothing: a pipeline is a value like any other."""
-
-
-async def main() -> None:
-    await trio.lowlevel.checkpoint()

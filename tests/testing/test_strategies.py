@@ -1,0 +1,116 @@
+"""Strategies: what they promise to draw, they draw; and all of it can be built and run."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from orchestra.compiler.check import check
+from orchestra.testing.scripts import Gives, Hangs
+from orchestra.testing.sketches import (
+    BODIES,
+    Eaching,
+    EachingStream,
+    Part,
+    Racing,
+    Sketch,
+    Source,
+    Value,
+    build,
+)
+from orchestra.testing.strategies import moments, narrow_limits, sketches, worlds
+from orchestra.testing.world import ScriptedModel, World
+
+many = settings(max_examples=300, database=None, suppress_health_check=list(HealthCheck))
+DRAWN: Counter[object] = Counter()
+
+
+@many
+@given(sketches(fails=False))
+def test_a_sketch_without_failures_has_none(sketch: Sketch) -> None:
+    for part in sketch.parts:
+        assert not getattr(part, "fails", False)
+        assert getattr(part, "body", "") != "fails"
+        if isinstance(part, Value) and part.timeout_s is not None:
+            assert part.timeout_s > part.delay_s
+        if isinstance(part, Source):
+            for limit_s in filter(None, (part.first_chunk_s, part.idle_s)):
+                assert limit_s > max(part.delays_s, default=0)
+        note(part)
+
+
+@many
+@given(sketches(fails=True))
+def test_a_sketch_reads_only_what_is_there_and_streams_only_where_it_may(sketch: Sketch) -> None:
+    for number, part in enumerate(sketch.parts):
+        assert all(-1 <= read < number for read in part.reads)
+        note(part)
+
+
+def note(part: Part) -> None:
+    """Count what has been drawn."""
+    DRAWN[type(part)] += 1
+    for name in ("fails", "plain", "ordered", "body", "empty", "stagger_s"):
+        value = getattr(part, name, None)
+        DRAWN[type(part), name, value if isinstance(value, bool | str) else bool(value)] += 1
+    for name in ("timeout_s", "first_chunk_s", "idle_s"):
+        DRAWN[name, getattr(part, name, None) is not None] += 1
+
+
+def test_every_kind_of_part_is_drawn_in_every_way() -> None:
+    """A law that is never put to the test holds of anything."""
+    test_a_sketch_without_failures_has_none()
+    test_a_sketch_reads_only_what_is_there_and_streams_only_where_it_may()
+    for kind in Part.__args__:
+        assert DRAWN[kind], kind
+    for choice in (True, False):
+        assert DRAWN[Value, "fails", choice]
+        assert DRAWN[Value, "plain", choice]
+        assert DRAWN[Source, "fails", choice]
+        assert DRAWN[Source, "empty", choice]
+        assert DRAWN[Eaching, "ordered", choice]
+        assert DRAWN[EachingStream, "ordered", choice]
+        assert DRAWN[Racing, "stagger_s", choice]
+        assert all(DRAWN[name, choice] for name in ("timeout_s", "first_chunk_s", "idle_s"))
+    assert all(DRAWN[Eaching, "body", body] for body in BODIES)
+
+
+@many
+@given(sketches(fails=True))
+def test_most_sketches_can_be_run_and_the_others_can_starve(sketch: Sketch) -> None:
+    """What is wrong with the others is that a reader waits for the end of what it reads."""
+    problems = check(build(sketch))
+    assert {problem.code for problem in problems} <= {"stream-waits-for-its-end"}
+
+
+@given(st.data())
+def test_worlds_have_what_they_are_given_and_draw_the_rest(data: st.DataObject) -> None:
+    base = World(models={"m": ScriptedModel.saying("a")}, steps={"kept": Gives(1)})
+    steps = {"drawn": st.just(Hangs())}
+    limits = narrow_limits()
+    world = data.draw(worlds(world=base, steps=steps, limits=limits, cancels=True))
+    assert world.models == base.models
+    assert set(world.steps) == {"kept", "drawn"}
+    assert world.cancel_at_s is not None
+    assert 0 <= world.cancel_at_s <= 8
+    assert world.limits.lane_chunks <= 3
+    assert data.draw(worlds(world=base)).cancel_at_s is None
+    assert data.draw(worlds(world=base)).limits == base.limits
+
+
+def test_moments_and_schedules_are_many() -> None:
+    seen: set[float] = set()
+    schedules: set[int] = set()
+
+    @settings(max_examples=100, database=None)
+    @given(moments(2), worlds())
+    def draw(moment: float, world: World) -> None:
+        assert 0 <= moment <= 2
+        seen.add(moment)
+        schedules.add(world.schedule)
+
+    draw()
+    assert len(seen) > 20
+    assert len(schedules) > 20

@@ -1,0 +1,99 @@
+"""Worlds: everything that a run meets, found by its name; and a model that keeps the contract."""
+
+from __future__ import annotations
+
+import pytest
+import trio
+from hypothesis import given
+from hypothesis import strategies as st
+
+from orchestra import Stream, pipeline
+from orchestra.errors import BindingError, CheckError, ModelError, TruncatedStreamError
+from orchestra.protocols import Bindings, Model
+from orchestra.steps.generate import generate
+from orchestra.testing.laws import check_laws
+from orchestra.testing.scripts import Gives
+from orchestra.testing.simulate import simulate
+from orchestra.testing.virtual import virtual
+from orchestra.testing.world import ScriptedModel, World
+from orchestra.values import (
+    ChatRequest,
+    Message,
+    ModelEvent,
+    Stopped,
+    StopReason,
+    TextDelta,
+    Usage,
+    UsageReport,
+)
+
+ASKED = ChatRequest((Message("user", "why?"),))
+
+
+def heard(model: Model) -> list[tuple[float, ModelEvent]]:
+    """What a model says, and when."""
+
+    async def main() -> list[tuple[float, ModelEvent]]:
+        events: list[tuple[float, ModelEvent]] = []
+        async with model.stream(ASKED) as reply:
+            while batch := await reply.receive():
+                events += [(trio.current_time(), event) for event in batch]
+            assert await reply.receive() == ()
+        return events
+
+    return virtual(main)
+
+
+@given(st.lists(st.text(), max_size=5), st.integers(0, 9))
+def test_a_model_says_its_texts_in_time_and_then_why_it_stopped(
+    texts: list[str], every_s: int
+) -> None:
+    *said, last = heard(ScriptedModel.saying(*texts, every_s=every_s))
+    assert said == [((n + 1) * every_s, TextDelta(text)) for n, text in enumerate(texts)]
+    assert last[1] == Stopped(StopReason.END)
+
+
+def test_a_model_that_was_given_no_end_is_cut() -> None:
+    with pytest.raises(TruncatedStreamError):
+        heard(ScriptedModel(((1, TextDelta("a")),)))
+
+
+def test_a_model_fails_as_it_is_told_after_what_it_says() -> None:
+    failing = ScriptedModel(((1, TextDelta("a")),), ModelError("overloaded", retryable=True))
+    with pytest.raises(ModelError, match="overloaded"):
+        heard(failing)
+    with pytest.raises(ModelError, match="overloaded"):
+        heard(ScriptedModel(((0, Stopped(StopReason.END)),), ModelError("overloaded")))
+
+
+@pipeline
+def ask(question: str) -> Stream[str]:
+    return generate(question, model="smart")
+
+
+def test_a_pipeline_finds_its_model_in_the_world() -> None:
+    says = ((1.0, TextDelta("be")), (1.0, UsageReport(Usage(3, 4))), (1.0, TextDelta("cause")))
+    model = ScriptedModel((*says, (0.0, Stopped(StopReason.END))))
+    simulation = simulate(ask, World(models={"smart": model}), question="why?")
+    check_laws(simulation)
+    assert simulation.value == "because"
+    assert simulation.lasted_s == 3
+
+
+def test_a_pipeline_that_names_what_the_world_does_not_have_is_refused() -> None:
+    with pytest.raises(CheckError, match="there is no model 'smart'"):
+        simulate(ask, World(models={"fast": ScriptedModel.saying("a")}), question="why?")
+
+
+def test_a_world_is_a_deployment() -> None:
+    model = ScriptedModel.saying("a")
+    world: Bindings = World(models={"m": model}, embedders={}, stores={}, steps={"s": Gives(1)})
+    assert [world.names(seam) for seam in ("model", "embedder", "store")] == [("m",), (), ()]
+    assert world.model("m") is model
+    for find, seam in (
+        (world.model, "model"),
+        (world.embedder, "embedder"),
+        (world.store, "store"),
+    ):
+        with pytest.raises(BindingError, match=rf"no {seam} 'x'; give it one: World\({seam}s="):
+            find("x")
