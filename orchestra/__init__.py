@@ -4,13 +4,15 @@ The front door: what a pipeline module and a script need. Everything else is imp
 from where it lives.
 """
 
+from __future__ import annotations
+
 from orchestra.engine.engine import Engine, open_engine
-from orchestra.script import run
 from orchestra.graph.control import collect, each, fallback, race, route
 from orchestra.graph.pipelines import Pipeline, pipeline
 from orchestra.graph.policy import Limits, Policy
 from orchestra.graph.steps import Step, step
 from orchestra.protocols import Context, Stream, injected
+from orchestra.script import run
 from orchestra.steps.prompt import prompt
 
 __all__ = [

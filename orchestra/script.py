@@ -24,9 +24,7 @@ def run(  # type: ignore[overload-overlap]
     pipeline: Pipeline[P, Stream[bytes]], /, *args: P.args, **kwargs: P.kwargs
 ) -> bytes: ...
 @overload
-def run(
-    pipeline: Pipeline[P, Stream[T]], /, *args: P.args, **kwargs: P.kwargs
-) -> list[T]: ...
+def run(pipeline: Pipeline[P, Stream[T]], /, *args: P.args, **kwargs: P.kwargs) -> list[T]: ...
 @overload
 def run(pipeline: Pipeline[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T: ...
 def run(pipeline: Pipeline[..., Any], /, *args: Any, **kwargs: Any) -> Any:
@@ -40,8 +38,7 @@ def run(pipeline: Pipeline[..., Any], /, *args: Any, **kwargs: Any) -> Any:
         KeyboardInterrupt: Ctrl-C, after every step has been cancelled.
         Exception: the error of the step that failed, the step's own.
     """
-
-    from orchestra.config import default_bindings  # noqa: PLC0415 - only a run needs it
+    from orchestra.config import default_bindings
 
     async def main() -> Any:
         async with open_engine(default_bindings(Path(".orchestra"))) as engine:

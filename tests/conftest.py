@@ -41,4 +41,3 @@ def pytest_make_collect_report() -> Generator[None, pytest.CollectReport, pytest
         report.outcome = "failed"
         report.longrepr = f"skipped, which in CI is a failure: {report.longrepr}"
     return report
-

@@ -28,7 +28,7 @@ async def _serve(stream: trio.SocketStream) -> None:
 
 
 async def _request(connection: h11.Connection, stream: trio.SocketStream) -> h11.Request:
-    while True:
+    while True:  # noqa: ASYNC913 - every read is a checkpoint
         match connection.next_event():
             case h11.Request() as request:
                 return request

@@ -23,7 +23,6 @@ from functools import cached_property
 from types import NoneType
 from typing import Any, ForwardRef, Literal, NewType, SupportsIndex, TypeVar, get_origin
 
-from orchestra.errors import DefinitionError
 from orchestra.annotations import classes
 from orchestra.annotations.acceptance import accepts
 from orchestra.annotations.builtin_bases import generic
@@ -42,6 +41,7 @@ from orchestra.annotations.shapes import (
     tuple_items,
     union,
 )
+from orchestra.errors import DefinitionError
 from orchestra.protocols import Stream
 
 __all__ = [

@@ -42,7 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         code = _call([word for word in words if word != TRACEBACK])
         sys.stdout.flush()  # what steps have printed: here its failure can be told
-    except BaseException as error:  # noqa: BLE001 - nothing is above it; `explain` knows all of it
+    except BaseException as error:  # noqa: ASYNC103, BLE001 - nothing is above it; `explain` knows all of it
         if with_traceback:
             traceback.print_exception(_cause(error))
         message, code = explain(error)

@@ -74,7 +74,7 @@ class Answer:
         return body.decode(errors="replace")
 
     async def _next(self) -> h11.Event:
-        while True:
+        while True:  # noqa: ASYNC913 - every read is a checkpoint
             try:
                 event = self._connection.next_event()
                 if event is h11.NEED_DATA:

@@ -1,5 +1,7 @@
 """The vocabulary: steps that most pipelines are made of."""
 
+from __future__ import annotations
+
 from orchestra.steps.classify import classify
 from orchestra.steps.embed import embed, embed_all
 from orchestra.steps.generate import generate

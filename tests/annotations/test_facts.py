@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from orchestra.errors import DefinitionError
+from orchestra.annotations.builtin_bases import generic
 from orchestra.annotations.facts import (
     MISSING,
     Fit,
@@ -28,7 +28,7 @@ from orchestra.annotations.facts import (
     spell,
     yielded,
 )
-from orchestra.annotations.builtin_bases import generic
+from orchestra.errors import DefinitionError
 from orchestra.protocols import Stream
 from orchestra.values import Certainty, Metadata, Passage, Role, Vector
 from tests.annotations import kinds

@@ -13,8 +13,8 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from orchestra.annotations.facts import MISSING, Fit, accepts, compare, spell
 from orchestra.annotations.builtin_bases import generic
+from orchestra.annotations.facts import MISSING, Fit, accepts, compare, spell
 from orchestra.protocols import Model, Stream
 from orchestra.values import Passage, Vector
 from tests.annotations.kinds import (

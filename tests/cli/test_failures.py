@@ -25,8 +25,8 @@ from orchestra.errors import BindingError, CheckError, InputError, Problem, desc
 def raising(error: BaseException) -> BaseException:
     try:
         raise error
-    except BaseException as raised:
-        return raised
+    except BaseException as raised:  # noqa: ASYNC103 - outside of Trio
+        return raised  # noqa: ASYNC104 - outside of Trio
 
 
 CASES: list[tuple[BaseException, str, int]] = [

@@ -524,6 +524,7 @@ def test_a_fault_in_a_pipeline_that_is_inlined_twice_is_told_once() -> None:
         "return ask(q, policy=Policy(first_chunk_s=3, idle_s=2, timeout_s=9))",
         "return {'a': [n, (q, 3)], 'b': flag}",
         "return loose(Box([3]))",
+        "box = Box(3)\nfor _ in range(30): box = Box(box)\nreturn loose([n, box])",
     ],
 )
 def test_what_is_right_has_no_problems(source: str) -> None:

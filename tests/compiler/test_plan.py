@@ -9,7 +9,7 @@ import pytest
 from orchestra.compiler.plan import Plan, plan
 from orchestra.errors import CheckError
 from orchestra.protocols import Bindings
-from tests.graph.written import Written, written
+from tests.graph.written import written
 
 STEPS = """
 from orchestra.protocols import EmbedderName, ModelName, StoreName
@@ -44,13 +44,9 @@ class Bound(Bindings):
         raise NotImplementedError(name)
 
 
-def module(body: str) -> Written:
-    return written(f"{STEPS}\n@pipeline\ndef p(n: int, q: str, flag: bool, ns: list[int]):\n{body}")
-
-
 def explained(body: str, takes: str = "n: int") -> list[str]:
-    made = written(f"{STEPS}\n@pipeline\ndef p({takes}):\n    return {body}")
-    where = made.where("return ")
+    made = written(f"{STEPS}\n@pipeline\ndef p({takes}):\n    return {body}  # HERE")
+    where = made.where("# HERE")
     return plan(made["p"]).explain().replace(where, "HERE").splitlines()
 
 
@@ -77,8 +73,9 @@ def test_the_report_shows_where_streaming_stops() -> None:
 
 
 def test_the_report_tells_an_each_over_a_list_from_one_over_a_stream() -> None:
-    assert explained("each(each(ns, one, at_once=2), one, at_once=2)", "ns: list[int]")[3] == (
-        "  value    each -> each#2(items): a list is there when its last item is: list[int]"
+    listed = explained("each(each(ns, one, at_once=2), one, at_once=2)", "ns: list[int]")
+    assert "  value    each -> each#2(items): a list is there when its last item is: list[int]" in (
+        listed
     )
     streamed = explained("each(gen(n), lambda chunk: (chunk, 1), at_once=3)")
     assert "  streams  gen -> each(items): each str starts its own body, 3 at once" in streamed

@@ -6,8 +6,8 @@ writes it).
 
 from __future__ import annotations
 
-import importlib.util
 import re
+from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 
 import pytest
@@ -18,13 +18,15 @@ BLOCK = re.compile(r"(?:<!-- file: (?P<file>\S+) -->\n)?```python\n(?P<code>.*?)
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
-def test_the_python_in_a_document_runs(document, tmp_path):
+def test_the_python_in_a_document_runs(document: Path, tmp_path: Path) -> None:
     """Block after block, in one namespace; tests in it are called."""
     blocks = [m["code"] for m in BLOCK.finditer(document.read_text()) if not m["file"]]
     path = tmp_path / f"{document.stem.replace('-', '_').lower()}_examples.py"
     path.write_text("\n\n".join(blocks))
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    module = importlib.util.module_from_spec(spec)
+    spec = spec_from_file_location(path.stem, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = module_from_spec(spec)
     spec.loader.exec_module(module)
     for name, value in list(vars(module).items()):
         if name.startswith("test_"):
@@ -32,7 +34,7 @@ def test_the_python_in_a_document_runs(document, tmp_path):
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
-def test_an_included_file_is_the_file(document):
+def test_an_included_file_is_the_file(document: Path) -> None:
     """What a document shows of a file is what the file says."""
     for match in BLOCK.finditer(document.read_text()):
         if match["file"]:

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from orchestra.compiler.check import check
 from orchestra.errors import DefinitionError
 from orchestra.graph.binding import Bound, bind, signature_text
+from orchestra.graph.policy import Policy
 from orchestra.graph.steps import Kind, step
 from orchestra.protocols import Stream
 from tests.graph.mending import result
@@ -214,6 +215,24 @@ def test_a_policy_can_be_given_in_the_call_where_the_step_takes_one() -> None:
     assert [call.policy.timeout_s for call in calls] == [9, 1, 9]
     assert all("policy" not in call.arguments for call in calls)
     assert check(module["p"]) == ()
+
+
+def test_what_can_only_be_passed_by_position_is() -> None:
+    module = written(
+        """
+        @step
+        def mixed(first, /, *rest, last, **more): return [first, rest, last, more]
+        @pipeline
+        def p(n: int): return mixed(n, 2, 3, last=n, other=4)
+        """
+    )
+    assert result(module["p"], {"n": 1}) == [1, (2, 3), 1, {"other": 4}]
+
+
+@pytest.mark.parametrize("limit", ["timeout_s", "first_chunk_s", "idle_s"])
+def test_a_limit_that_is_not_positive_is_refused_by_name(limit: str) -> None:
+    with pytest.raises(ValueError, match=rf"Policy\({limit}=0\): {limit} must be more than 0"):
+        Policy(**{limit: 0})
 
 
 # --- the call ----------------------------------------------------------------------------------

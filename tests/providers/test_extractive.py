@@ -295,13 +295,17 @@ def test_what_stands_first_under_a_heading_that_says_the_question_is_quoted() ->
         Candidate(0, "The client leaves, and it happens."),
         Candidate(1, "The run is cancelled.", heading),
     ]
-    chosen = choose(f"{heading}?", found, asked=EAST, sentences=[NORTH, NORTH], sources=[EAST, EAST])
+    chosen = choose(
+        f"{heading}?", found, asked=EAST, sentences=[NORTH, NORTH], sources=[EAST, EAST]
+    )
     assert found[1] in chosen
 
 
 def test_a_heading_that_shares_one_word_with_the_question_says_little() -> None:
     found = [Candidate(0, "One.", "Run"), Candidate(1, "A run is this.", "")]
-    chosen = choose("What is a run?", found, asked=EAST, sentences=[NORTH, EAST], sources=[EAST, EAST])
+    chosen = choose(
+        "What is a run?", found, asked=EAST, sentences=[NORTH, EAST], sources=[EAST, EAST]
+    )
     assert chosen == [found[1]]
 
 

@@ -79,7 +79,7 @@ def test_the_trap_that_one_connection_ends_the_server_is_still_there(
                     await send_what_hypercorn_trips_over(Client(stream))
                     await trio.sleep_forever()
 
-    with pytest.raises(ExceptionGroup) as caught:
+    with pytest.raises(ExceptionGroup) as caught:  # noqa: ASYNC401 - the group is what is shown
         trio.run(main)
     assert caught.group_contains(UnicodeDecodeError)
 
@@ -118,7 +118,7 @@ def test_the_trap_that_a_stalled_client_holds_up_the_shutdown_is_still_there() -
         config.errorlog = None
         config.graceful_timeout = 0.05
 
-        async def server(*, task_status: trio.TaskStatus[list[str]]) -> None:
+        async def server(*, task_status: trio.TaskStatus[list[str]]) -> None:  # noqa: ASYNC128 - an ASGI server is not started so
             trigger = shut.wait
             await serve_stock(endless, config, shutdown_trigger=trigger, task_status=task_status)
             ended.set()
@@ -134,7 +134,7 @@ def test_the_trap_that_a_stalled_client_holds_up_the_shutdown_is_still_there() -
                 shut.set()
                 with trio.move_on_after(1):
                     await ended.wait()
-                return ended.is_set()
+                return ended.is_set()  # noqa: ASYNC121 - nothing is left in it
 
     assert not trio.run(main)
 

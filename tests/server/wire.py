@@ -148,7 +148,7 @@ async def open_house(
 
     with trio.fail_after(PATIENCE_S):
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(serve)
+            nursery.start_soon(serve)  # noqa: ASYNC113 - it is waited for below
             try:
                 yield house
             finally:
