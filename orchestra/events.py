@@ -8,6 +8,7 @@ began. `step` is the step's path in the pipeline: `cite`, `inner/cite`,
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Any, ClassVar, TypeAlias, get_args
 
@@ -196,10 +197,15 @@ TERMINAL = (RunFinished, RunFailed, RunCancelled)
 def encode(event: Event) -> bytes:
     """The event as one line of JSON: its fields, `type` first.
 
-    A chunk or result of a type that JSON and msgspec do not know is written as its `repr`.
+    A chunk or result of a type that JSON and msgspec do not know is written as its `repr`,
+    and half a character (a lone surrogate, where somebody cut one) as its escape.
     """
     fields = {name: getattr(event, name) for name in _FIELDS[type(event)]}
-    return _ENCODER.encode({"type": event.type, **fields})
+    written = {"type": event.type, **fields}
+    try:
+        return _ENCODER.encode(written)
+    except UnicodeEncodeError:
+        return json.dumps(msgspec.to_builtins(written, enc_hook=jsonable)).encode()
 
 
 _FIELDS = {cls: tuple(field.name for field in attrs.fields(cls)) for cls in get_args(Event)}

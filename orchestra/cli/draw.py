@@ -8,6 +8,7 @@ from cyclopts import Parameter
 
 from orchestra.cli import terminal
 from orchestra.cli.loading import load
+from orchestra.events import jsonable
 
 Form: TypeAlias = Literal["text", "mermaid", "json"]
 
@@ -28,7 +29,7 @@ def draw(target: str, /, *, form: Annotated[Form, Parameter(name="format")] = "t
 
     pipeline = load(target)
     if form == "json":
-        graph = msgspec.json.encode(drawing.as_json(pipeline), enc_hook=repr)
+        graph = msgspec.json.encode(drawing.as_json(pipeline), enc_hook=jsonable)
         terminal.say(msgspec.json.format(graph, indent=2).decode())
     else:
         terminal.say(drawing.as_text(pipeline) if form == "text" else drawing.as_mermaid(pipeline))

@@ -116,8 +116,7 @@ class _Bodies:
         frame = Frame(outer.run, block, path, {}, outer.scope_of(operation))
         for there, here in block.imports:
             frame.values[here] = outer.values[there]
-        if block.item is not None:
-            frame.values[block.item] = item
+        frame.values[cast("int", block.item)] = item
 
         async def take(source: Source) -> object:
             return read(frame, source)

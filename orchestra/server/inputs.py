@@ -16,6 +16,7 @@ import msgspec
 
 from orchestra.annotations.facts import MISSING
 from orchestra.errors import ServeError
+from orchestra.events import jsonable
 from orchestra.server.problems import Fault
 
 if TYPE_CHECKING:
@@ -67,7 +68,7 @@ def schema(inputs: Mapping[str, Input]) -> dict[str, Any]:
     properties = dict(zip(inputs, found, strict=True))
     for name, each in inputs.items():
         if each.default is not MISSING:
-            default = msgspec.to_builtins(each.default, enc_hook=repr)
+            default = msgspec.to_builtins(each.default, enc_hook=jsonable)
             properties[name] = properties[name] | {"default": default}
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",

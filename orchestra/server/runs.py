@@ -21,7 +21,7 @@ from quart_trio.wrappers import TrioResponse as Response
 from werkzeug.exceptions import MethodNotAllowed
 
 from orchestra.errors import InputError, LimitExceededError, OrchestraError
-from orchestra.events import Event, RunFinished
+from orchestra.events import Event, RunFinished, jsonable
 from orchestra.server import problems, sse
 from orchestra.server.inputs import schema
 from orchestra.server.problems import HttpProblem, fit_for_clients
@@ -213,4 +213,4 @@ def _json(value: object) -> Response:
     return Response(_ENCODER.encode(value), content_type=sse.JSON)
 
 
-_ENCODER = msgspec.json.Encoder(enc_hook=repr)
+_ENCODER = msgspec.json.Encoder(enc_hook=jsonable)

@@ -84,6 +84,8 @@ def the_end_tells_the_outcome(log: Log) -> None:
             failures = [event for event in log.events if isinstance(event, StepFailed)]
             told = [(f.step, f.error, f.message, f.where) for f in failures]
             assert last.step is None or (last.step, last.error, last.message, last.where) in told
+        case _:
+            raise AssertionError(f"{last} is no end")
 
 
 def every_step_has_one_life(log: Log) -> None:

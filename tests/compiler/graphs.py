@@ -14,12 +14,12 @@ ARMS_MAX, PARTS_MAX, DEPTH_MAX = 3, 5, 2
 
 
 @step
-async def join(values):  # type: ignore[no-untyped-def]
+async def join(values: Any) -> Any:
     return values
 
 
 @step
-def listed(value) -> list[Any]:  # type: ignore[no-untyped-def]
+def listed(value: Any) -> list[Any]:
     return [value]
 
 
@@ -27,7 +27,7 @@ def listed(value) -> list[Any]:  # type: ignore[no-untyped-def]
 def pipelines(draw: st.DrawFn) -> Pipeline[..., object]:
     """A pipeline without streams, whose parts read any parts before them."""
 
-    def define(first, second):  # type: ignore[no-untyped-def]
+    def define(first: Any, second: Any) -> Any:
         return _part(draw, [first, second], 0)
 
     return pipeline(name="drawn")(define)

@@ -25,7 +25,7 @@ from orchestra import (
     race,
     step,
 )
-from orchestra.errors import DeadlineError, EdgeTypeError, LimitExceededError
+from orchestra.errors import BindingError, DeadlineError, EdgeTypeError, LimitExceededError
 from orchestra.events import RunFinished, StepCancelled, StepFailed, StepFinished
 from orchestra.graph.pipelines import Pipeline
 from orchestra.testing.laws import check_laws
@@ -381,6 +381,28 @@ def test_a_run_in_which_nobody_reports_has_no_usage() -> None:
     simulation = lawful(reads_slowly, n=1, how="plain")
     assert isinstance(simulation.events[-1], RunFinished)
     assert simulation.events[-1].usage is None
+
+
+@step
+async def looks_around(n: int, context: Context = injected) -> list[str]:
+    missing: list[str] = []
+    for find in (context.model, context.embedder, context.store):
+        try:
+            find(str(n))
+        except BindingError as error:
+            missing.append(str(error).partition(";")[0])
+    return missing
+
+
+@pipeline
+def looking_around(n: int) -> list[str]:
+    return looks_around(n)
+
+
+def test_a_step_finds_what_the_deployment_has_and_hears_of_what_it_has_not() -> None:
+    says = "this world has no {} '1'"
+    seams = ("model", "embedder", "store")
+    assert lawful(looking_around, n=1).value == [says.format(seam) for seam in seams]
 
 
 # ----------------------------------------------------------------------------------------- output

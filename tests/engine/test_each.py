@@ -16,7 +16,7 @@ from orchestra.testing.laws import check_laws
 from orchestra.testing.simulate import Simulation, simulate
 from orchestra.testing.strategies import narrow_limits, schedules, worlds
 from orchestra.testing.world import World
-from tests.engine.steps import both, says, slowly, waits
+from tests.engine.steps import both, fails, says, slowly, waits
 
 
 @attrs.frozen
@@ -244,6 +244,18 @@ class FalsyError(Exception):
 @step
 async def fails_falsely(item: int) -> str:
     raise FalsyError
+
+
+@pipeline
+def two_fail(n: int) -> list[str]:
+    return each(some(n), lambda item: waits(fails(item, after_s=1), for_s=1), at_once=2)
+
+
+def test_of_two_items_that_fail_in_one_moment_the_first_to_say_so_counts() -> None:
+    simulation = simulate(two_fail, World(), n=2)
+    check_laws(simulation)
+    assert isinstance(simulation.error, ValueError)
+    assert simulation.lasted_s == 1
 
 
 @pipeline

@@ -107,7 +107,9 @@ def everything(x: int, names: list[int]) -> int:
     assert_type(each(numbers(x), value, at_once=2), Stream[str])
     assert_type(each(names, lambda n: value(n, factor=4), at_once=2), list[str])
     assert_type(each(names, inner, at_once=2), list[str])
-    assert_type(each(stream(x), lambda chunk: plain(chunk), at_once=2, ordered=False), Stream[int])
+    assert_type(
+        each(stream(x), lambda chunk: plain(chunk + chunk), at_once=2, ordered=False), Stream[int]
+    )
     assert_type(collect(each(stream(x), lambda chunk: chunk, at_once=2)), str)
     assert_type(race(inner(x), collect(streamed(x))), str)
     assert_type(fallback(streamed(x), stream(x)), Stream[str])

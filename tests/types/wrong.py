@@ -25,7 +25,7 @@ def edges(x: int, text: str, names: list[str]) -> int:
     collect(value(x))  # type: ignore[call-overload]
     each(names, value, at_once=2)  # type: ignore[arg-type]
     each([x], value)  # type: ignore[call-overload]
-    each(names, lambda name: value(name), at_once=2)  # type: ignore[arg-type]
+    each(names, lambda name: value(name + name), at_once=2)  # type: ignore[arg-type]
     each(stream(x), value, at_once=2)  # type: ignore[arg-type]
     value(x, 3)  # type: ignore[call-arg]
     collect(race(value(x), value(x)))  # type: ignore[call-overload]
