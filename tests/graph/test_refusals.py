@@ -85,6 +85,9 @@ BODIES = [
     "return repr(n * 2)",
     "return f\"{q} {shout(q)} {shout(q)!s} {VERSION + 1} {opts['first']} {opts['second']}\"",
     "return statistics.fmean(float(word) for word in [opts['first'], '2'])",
+    'return ", ".join([word.upper() for word in [q, opts["first"]]])',
+    'return q + ", ".join([shout(word) for word in [q, opts["first"]]])',
+    'return ", ".join([word.upper() for word in words(q)])',
     # numbers
     "total = n * 2 + m\nreturn total",
     "total = 1\ntotal += n\nreturn double(total)",
@@ -207,6 +210,7 @@ def test_whatever_is_calculated_from_wires_can_be_mended(expression: str) -> Non
         ("return [shout(text) for text in texts if flag]", "each(texts, some_step, at_once=8)"),
         ("return [shout(a) for a in ['x'] if flag]", "route(flag, {...: ..., ...: ...})"),
         ("*a, b = texts\nreturn b", "each(texts, some_step, at_once=8)"),
+        ("return sorted([q, 'a'], key=lambda a: shout(a))", "route(shout(...), {...: ..., "),
         ("return race(*texts)", "each(texts, some_step, at_once=8)"),
         ("a = b = c, d = texts\nreturn a", "each(texts, some_step, at_once=8)"),
         ("match shout(q), n:\n    case 'a', 1:\n        return q", "route(shout(...), {...: ..., "),
