@@ -46,7 +46,7 @@ def lint(session: nox.Session) -> None:
 
 @nox.session
 def types(session: nox.Session) -> None:
-    """Types: mypy strictly over everything, Pyright over what users see."""
+    """Types: mypy strictly over everything, Pyright over what users write."""
     install(session, "types", extras="all")
     session.run("mypy", *session.posargs)
     session.run("basedpyright", "--pythonpath", f"{session.bin}/python", *session.posargs)
