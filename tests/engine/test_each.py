@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
 from itertools import count
+from typing import Any
 
 import attrs
 import trio
@@ -11,12 +12,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from orchestra import Limits, Pipeline, Stream, each, pipeline, step
-from orchestra.errors import LimitExceededError
+from orchestra.errors import EdgeTypeError, LimitExceededError
 from orchestra.testing.laws import check_laws
 from orchestra.testing.simulate import Simulation, simulate
 from orchestra.testing.strategies import narrow_limits, schedules, worlds
 from orchestra.testing.world import World
-from tests.engine.steps import both, fails, says, slowly, waits
+from tests.engine.steps import both, says, slowly, waits
 
 
 @attrs.frozen
@@ -246,15 +247,20 @@ async def fails_falsely(item: int) -> str:
     raise FalsyError
 
 
+@step
+async def without_parts(item: int) -> Any:
+    await trio.sleep(1)
+
+
 @pipeline
 def two_fail(n: int) -> list[str]:
-    return each(some(n), lambda item: waits(fails(item, after_s=1), for_s=1), at_once=2)
+    return each(some(n), lambda item: without_parts(item)["part"], at_once=2)
 
 
 def test_of_two_items_that_fail_in_one_moment_the_first_to_say_so_counts() -> None:
     simulation = simulate(two_fail, World(), n=2)
     check_laws(simulation)
-    assert isinstance(simulation.error, ValueError)
+    assert isinstance(simulation.error, EdgeTypeError)
     assert simulation.lasted_s == 1
 
 

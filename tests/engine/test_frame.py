@@ -40,6 +40,12 @@ def names(simulation: Simulation, kind: type[StepStarted | StepSkipped]) -> set[
 # ------------------------------------------------------- streams that an arm shares with others
 
 
+@step
+async def after(n: int, after_s: float) -> int:
+    await trio.sleep(after_s)
+    return n
+
+
 @pipeline
 def loser_reads_shared(n: int) -> str:
     """The arm that loses is in the middle of a stream which somebody else reads to its end."""
@@ -53,6 +59,14 @@ def loser_is_shared(n: int) -> str:
     stream = numbers(n, every_s=0.1)
     quick = numbers(1, every_s=0.05)
     return both(collect(stream), collect(race(quick, stream)))
+
+
+@pipeline
+def loser_is_gone_before(n: int) -> str:
+    """The arm that loses has not come to read the stream, which starts later."""
+    stream = numbers(after(n, 5), every_s=0.1)
+    quick = race(waits("quick", for_s=1), slowly(stream, each_s=1))
+    return both(collect(stream), quick)
 
 
 @pipeline
@@ -84,7 +98,15 @@ def plain_reads(n: int) -> str:
 
 @settings(max_examples=150)
 @given(
-    st.sampled_from([loser_reads_shared, loser_is_shared, reader_leaves_route, route_fails]),
+    st.sampled_from(
+        [
+            loser_reads_shared,
+            loser_is_shared,
+            loser_is_gone_before,
+            reader_leaves_route,
+            route_fails,
+        ]
+    ),
     worlds(limits=narrow_limits()),
     st.integers(3, 12),
 )
