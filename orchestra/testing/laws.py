@@ -30,7 +30,7 @@ from orchestra.events import (
     StepSkipped,
     StepStarted,
 )
-from orchestra.graph.nodes import Choice, Each, Fallback, Node, Race, Route
+from orchestra.graph.nodes import Choice, Collect, Each, Fallback, Node, Race, Route
 from orchestra.testing.log import Activation, Log
 from orchestra.testing.simulate import Simulation
 
@@ -156,6 +156,14 @@ def the_result_is_the_deltas(log: Log) -> None:
         assert last.result == join(chunks, plan.block.regions[0].source.chunk)
 
 
+def a_cut_stream_never_looks_complete(log: Log) -> None:
+    """What reads a stream to its end does not finish when the stream has not."""
+    for activation, path, reader in _of_kind(log, Collect, Each):
+        for source, operation in activation.operations.items():
+            if reader.slot in operation.lanes and log.finished(path) is not None:
+                assert log.finished(source) is not None, f"{path} took {source} for complete"
+
+
 def no_lane_overflows(log: Log) -> None:
     """No edge ever holds more chunks than its bound."""
     assert log.simulation.lane_peak <= log.simulation.world.limits.lane_chunks
@@ -267,6 +275,7 @@ LAWS = (
     starts_when_its_last_input_exists,
     times_add_up,
     the_result_is_the_deltas,
+    a_cut_stream_never_looks_complete,
     no_lane_overflows,
     nothing_is_left,
     a_failure_stops_what_is_beside_it,

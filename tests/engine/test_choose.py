@@ -92,7 +92,7 @@ scripts = st.builds(
     errors,
     ticks,
 )
-value_scripts = st.builds(Gives, st.just("v"), ticks) | st.builds(
+value_scripts = st.builds(Gives, st.sampled_from("abc"), ticks) | st.builds(
     Fails, st.just(ValueError("scripted")), ticks
 )
 hanging = st.just(Hangs())

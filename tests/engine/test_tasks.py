@@ -11,7 +11,7 @@ import trio
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestra import Pipeline, collect, open_engine, pipeline, race, step
+from orchestra import Pipeline, Stream, collect, each, open_engine, pipeline, race, step
 from orchestra.engine.run import Run
 from orchestra.errors import ArmsFailedError, RunCancelledError, StepFailedError
 from orchestra.events import (
@@ -24,7 +24,7 @@ from orchestra.events import (
 )
 from orchestra.testing.laws import check_laws
 from orchestra.testing.simulate import Simulation, simulate
-from orchestra.testing.strategies import schedules, worlds
+from orchestra.testing.strategies import narrow_limits, schedules, worlds
 from orchestra.testing.virtual import virtual
 from orchestra.testing.world import World
 from tests.engine.steps import both, first, numbers, says, slowly, waits
@@ -241,6 +241,33 @@ def left_as_it_ends(n: int) -> str:
 def test_a_producer_that_ends_as_its_reader_leaves_has_one_life(schedule: int, n: int) -> None:
     simulation = lawful(left_as_it_ends, World(schedule=schedule), n=n)
     assert isinstance(of(simulation, "numbers")[-1], StepFinished | StepCancelled)
+
+
+@step
+async def is_cut(n: int) -> AsyncIterator[str]:
+    yield "a"
+    yield "b"
+    raise ValueError("cut")
+
+
+@step
+async def reads_all(chunks: Stream[str]) -> str:
+    return "".join([chunk async for chunk in chunks])
+
+
+@pipeline
+def read_while_cut(n: int) -> str:
+    stream = is_cut(n)
+    return both(collect(stream), both(reads_all(stream), collect(each(stream, says, at_once=1))))
+
+
+@given(worlds(limits=narrow_limits()))
+def test_a_cut_stream_never_looks_complete_to_whoever_reads_it_to_its_end(world: World) -> None:
+    """Also not in the moment of the failure, when a reader may have been woken already."""
+    simulation = lawful(read_while_cut, world)
+    assert str(simulation.error) == "cut"
+    finished = {event.step for event in simulation.events if isinstance(event, StepFinished)}
+    assert not finished & {"collect", "reads_all", "each", "collect#2"}
 
 
 # -------------------------------------------------------------------------- what stops the process

@@ -9,7 +9,7 @@ import attrs
 import pytest
 import trio
 
-from orchestra import Limits, Pipeline, Stream, each, fallback, pipeline, race, route, step
+from orchestra import Limits, Pipeline, Stream, collect, each, fallback, pipeline, race, route, step
 from orchestra.events import (
     ArmCommitted,
     ArmFailed,
@@ -88,7 +88,19 @@ def run(of: Pipeline[..., object], world: World = ORDINARY, n: int = 4) -> Simul
     return simulation
 
 
+@step
+async def cut(n: int) -> AsyncIterator[str]:
+    yield "a"
+    raise ValueError("cut")
+
+
+@pipeline
+def collects_a_cut_stream(n: int) -> str:
+    return collect(cut(n))
+
+
 WHOLE = run(everything)
+CUT = run(collects_a_cut_stream)
 FAILED = run(failing)
 STOPPED = run(everything, World(cancel_at_s=1.75))
 VALUE = run(single)
@@ -265,6 +277,7 @@ BITES: list[tuple[Law, Simulation, Doctor]] = [
     (laws.the_result_is_the_deltas, WHOLE, without(Delta)),
     (laws.the_result_is_the_deltas, WHOLE, changed(Delta, to={"chunk": "?"})),
     (laws.the_result_is_the_deltas, VALUE, added(StepStarted, Delta(0, 0.0, "x"))),
+    (laws.a_cut_stream_never_looks_complete, CUT, added(StepFailed, of(finished, "collect"))),
     (laws.no_lane_overflows, WHOLE, replaced("lane_peak", Limits().lane_chunks + 1)),
     (laws.nothing_is_left, WHOLE, replaced("tasks_left", 1)),
     (laws.a_failure_stops_what_is_beside_it, FAILED, added(StepFailed, of(started, "joined"))),
