@@ -80,6 +80,15 @@ class Log:
         """Every block that ran, the run's own first."""
         return tuple(self._activations(Activation("", self.simulation.plan.block)))
 
+    def inside(self, path: str) -> list[str]:
+        """The steps in the arms of a choice, or in the bodies of an `each`."""
+        inner = [step for step in self.lives if step.startswith(f"{path}[")]
+        for activation in self.activations:
+            operation = activation.operations.get(path)
+            for region in operation.regions if operation is not None else ():
+                inner += activation.inside(region)
+        return inner
+
     def items(self, path: str) -> list[int]:
         """The items of an `each` that were started, in the order of their first events."""
         begins = re.compile(re.escape(path) + r"\[(\d+)\]/")

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from orchestra import Pipeline, Stream, collect, each, fallback, pipeline, race, route, step
 from orchestra.errors import ArmsFailedError, NoContentError, RouteError
-from orchestra.events import ArmCommitted, ArmFailed, Event, StepCancelled, StepSkipped
+from orchestra.events import ArmCommitted, ArmFailed, Event, RunFailed, StepCancelled, StepSkipped
 from orchestra.testing.laws import check_laws
 from orchestra.testing.scripts import Fails, Gives, Hangs, Script, Streams
 from orchestra.testing.simulate import Simulation, simulate
@@ -256,6 +256,8 @@ def test_a_winner_that_fails_after_its_content_fails_the_choice() -> None:
     check_laws(simulation)
     assert isinstance(simulation.error, ValueError)
     assert simulation.lasted_s == 2
+    assert isinstance(simulation.events[-1], RunFailed)
+    assert simulation.events[-1].step == "one", "the race only passed it on"
 
 
 def test_a_loser_says_whom_it_lost_to() -> None:

@@ -99,7 +99,19 @@ def collects_a_cut_stream(n: int) -> str:
     return collect(cut(n))
 
 
+@pipeline
+def fails_in_a_race(n: int) -> Stream[str]:
+    return race(cut(n), letters(after(n, 9)))
+
+
+@pipeline
+def fails_in_an_each(n: int) -> list[str]:
+    return each(some(n), lambda item: after(item, 1, fails=True), at_once=1)
+
+
 WHOLE = run(everything)
+IN_RACE = run(fails_in_a_race)
+IN_EACH = run(fails_in_an_each)
 CUT = run(collects_a_cut_stream)
 FAILED = run(failing)
 STOPPED = run(everything, World(cancel_at_s=1.75))
@@ -185,6 +197,16 @@ def added(after: type[Event], event: Event, **fields: object) -> Doctor:
     return doctor
 
 
+def blamed_on(name: str) -> Doctor:
+    """A run whose last event names this step, which failed because of another."""
+
+    def doctor(simulation: Simulation) -> Simulation:
+        where = getattr(find(simulation, StepFailed, step=name), "where", None)
+        return changed(RunFailed, to={"step": name, "where": where})(simulation)
+
+    return doctor
+
+
 def renumbered(simulation: Simulation) -> Simulation:
     *events, last = simulation.events
     return attrs.evolve(simulation, events=(*events, attrs.evolve(last, seq=last.seq + 1)))
@@ -245,6 +267,8 @@ BITES: list[tuple[Law, Simulation, Doctor]] = [
     (laws.the_end_tells_the_outcome, FAILED, changed(RunFailed, to={"step": "joined"})),
     (laws.the_end_tells_the_outcome, FAILED, changed(RunFailed, to={"where": "other:1"})),
     (laws.the_end_tells_the_outcome, FAILED, replaced("error", None)),
+    (laws.the_end_tells_the_outcome, IN_RACE, blamed_on("race")),
+    (laws.the_end_tells_the_outcome, IN_EACH, blamed_on("each")),
     (laws.every_step_has_one_life, WHOLE, without(StepStarted, step="letters")),
     (laws.every_step_has_one_life, WHOLE, without(StepFinished, step="letters")),
     (laws.every_step_has_one_life, WHOLE, without(StepFinished, step=AFTER)),
