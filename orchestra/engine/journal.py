@@ -7,7 +7,6 @@ provider, and nobody else. A reader takes batches: what is ready together is tak
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable
 from types import TracebackType
 from typing import Self, TypeVar
@@ -132,7 +131,7 @@ class Reader:
     def __init__(self, journal: Journal) -> None:
         self._journal = journal
         self._task: trio.lowlevel.Task | None = None
-        self._unread: deque[tuple[int, int]] = deque()
+        self._unread: list[tuple[int, int]] = []
         """Number and size of each delta since it was attached that it has not acknowledged."""
         self._unread_bytes = 0
         self.attached = True
@@ -191,8 +190,11 @@ class Reader:
 
     def _acknowledge(self, seq: int) -> None:
         unread = self._unread
+        if unread and unread[-1][0] <= seq:
+            unread.clear()
+            self._unread_bytes = 0
         while unread and unread[0][0] <= seq:
-            self._unread_bytes -= unread.popleft()[1]
+            self._unread_bytes -= unread.pop(0)[1]
         self._journal.read()
 
     async def _wait(self) -> None:
