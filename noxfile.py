@@ -6,7 +6,13 @@ installing. What a session installs is a group in pyproject.toml.
 
 from __future__ import annotations
 
+import os
+
 import nox
+
+# uv does not compile what it installs, and where PYTHONDONTWRITEBYTECODE is set nobody else
+# does: every process that a test starts would compile all of its imports again.
+os.environ.setdefault("UV_COMPILE_BYTECODE", "1")
 
 PYTHONS = ["3.11", "3.12", "3.13"]
 CODE = ["orchestra", "pipelines", "tests", "benchmarks", "noxfile.py"]

@@ -7,7 +7,9 @@ provider, and nobody else. A reader takes batches: what is ready together is tak
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Callable
+from operator import itemgetter
 from types import TracebackType
 from typing import Self, TypeVar
 
@@ -190,11 +192,9 @@ class Reader:
 
     def _acknowledge(self, seq: int) -> None:
         unread = self._unread
-        if unread and unread[-1][0] <= seq:
-            unread.clear()
-            self._unread_bytes = 0
-        while unread and unread[0][0] <= seq:
-            self._unread_bytes -= unread.pop(0)[1]
+        read = bisect_right(unread, seq, key=itemgetter(0))
+        self._unread_bytes -= sum(size for _, size in unread[:read])
+        del unread[:read]
         self._journal.read()
 
     async def _wait(self) -> None:

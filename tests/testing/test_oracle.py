@@ -80,6 +80,7 @@ def fold(*chunks: str) -> int:
         ([source(1, 2, fails=True), source(9), Racing((0, 1), 0)], Bad(3)),
         ([source(empty=2), source(1), Falling((0, 1))], Ok(1, A)),
         ([Value((-1,), 1), Value((-1,), 9), Value((-1,), 2), Routing((0, 1, 2))], None),
+        ([Value((-1,), 1, fails=True), Value((-1,), 9), Routing((0, 1))], Bad(1)),
     ],
 )
 def test_what_a_sketch_comes_to(parts: list[Part], foreseen: Ok | Bad | None) -> None:
