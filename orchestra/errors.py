@@ -5,6 +5,7 @@
     ├── CheckError               `check` or `plan` found problems; carries all of them
     ├── InputError               a run was given the wrong inputs; names the field
     ├── BindingError             a name that this deployment does not have
+    ├── ConfigError              orchestra.toml is wrong; carries all its problems
     ├── RunError                 a run could not give its result
     │   ├── RunCancelledError    somebody stopped it; says why
     │   ├── LimitExceededError   a bound (time, size, number) was reached; also a TimeoutError
@@ -15,7 +16,21 @@
     │   ├── ArmsFailedError      every arm of a race or fallback failed; carries all of them
     │   └── StepFailedError      a step failed in several ways at once; carries all of them
     ├── ModelError               a model call failed; says whether it may be retried
-    │   └── TruncatedStreamError the stream ended without a finish reason
+    │   ├── AuthenticationError      the key is wrong
+    │   ├── PermissionDeniedError    the key may not do this
+    │   ├── InvalidRequestError      the request is refused as it is
+    │   │   ├── ContextLengthError   ... because it is too long
+    │   │   └── CapabilityError      ... because the model cannot do that
+    │   ├── ContentFilterError       the provider's filter stopped it
+    │   ├── ModelNotFoundError       there is no such model there
+    │   ├── RateLimitError           too much for now                   (retryable)
+    │   ├── QuotaError               the money is used up
+    │   ├── OverloadedError          no room at the provider            (retryable)
+    │   ├── ProviderServerError      the provider broke                 (retryable)
+    │   ├── ModelTimeoutError        too slow; also a TimeoutError      (retryable)
+    │   ├── ModelConnectionError     not reached, or the line broke     (retryable)
+    │   ├── TruncatedStreamError     it ended without a finish reason   (retryable)
+    │   └── MalformedStreamError     it is not in the provider's format (retryable)
     ├── StoreError               a store could not do what it was asked
     └── ServeError               the server could not start
 
@@ -78,6 +93,14 @@ class BindingError(OrchestraError):
     """A name that nothing in this deployment answers to."""
 
 
+class ConfigError(OrchestraError):
+    """The configuration is wrong; `problems` holds each thing, with file, line and key."""
+
+    def __init__(self, problems: Sequence[Problem]) -> None:
+        self.problems = tuple(problems)
+        super().__init__("\n".join(str(problem) for problem in problems))
+
+
 class RunError(OrchestraError):
     """A run ended without a result."""
 
@@ -133,18 +156,122 @@ class StepFailedError(RunError):
 
 
 class ModelError(OrchestraError):
-    """A model call failed; `retryable` says whether the same call may succeed later."""
+    """A model call failed; each subclass is one thing that its caller can do about it.
 
-    def __init__(self, message: str, *, retryable: bool = False) -> None:
+    `retryable` says whether the same call may succeed later, and `retry_after_s` after how
+    long, where the provider told. `message` is the provider's own, or ours where it never
+    answered. The rest says where: `provider`, `model`, HTTP `status`, `request_id`, and
+    `code`, the provider's own word for the error; each is empty where it is not known. No
+    field ever holds a key.
+    """
+
+    retryable: bool = False
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        retryable: bool | None = None,
+        retry_after_s: float | None = None,
+        status: int | None = None,
+        code: str = "",
+        provider: str = "",
+        model: str = "",
+        request_id: str = "",
+    ) -> None:
         super().__init__(message)
-        self.retryable = retryable
+        self.message = message
+        if retryable is not None:
+            self.retryable = retryable
+        self.retry_after_s = retry_after_s
+        self.status = status
+        self.code = code
+        self.provider = provider
+        self.model = model
+        self.request_id = request_id
+
+    def __str__(self) -> str:
+        where = " ".join(filter(None, (self.provider, self.model)))
+        status = f"HTTP {self.status}" if self.status is not None else ""
+        said = ": ".join(filter(None, (where, status, self.message)))
+        wait = f"retry after {self.retry_after_s:g} s" if self.retry_after_s is not None else ""
+        request = f"request {self.request_id}" if self.request_id else ""
+        notes = ", ".join(filter(None, (wait, request)))
+        return f"{said} ({notes})" if notes else said
+
+
+class AuthenticationError(ModelError):
+    """The provider does not know the key, or has revoked it: mend the configuration."""
+
+
+class PermissionDeniedError(ModelError):
+    """The key is known, and may not do this: another model, region or key."""
+
+
+class InvalidRequestError(ModelError):
+    """The provider refuses the request as it is; sent again it is refused again."""
+
+
+class ContextLengthError(InvalidRequestError):
+    """Prompt and answer do not fit the model: ask for less, or a model with more context."""
+
+
+class CapabilityError(InvalidRequestError):
+    """The model cannot do what the request asks for: tools, images, a schema, embeddings."""
+
+
+class ContentFilterError(ModelError):
+    """The provider's filter stopped the question or the answer."""
+
+
+class ModelNotFoundError(ModelError):
+    """The provider has no such model, deployment or address."""
+
+
+class RateLimitError(ModelError):
+    """Too many requests or tokens for now: wait `retry_after_s`, or ask somebody else."""
+
+    retryable = True
+
+
+class QuotaError(ModelError):
+    """The money or the day's allowance is used up: waiting some seconds does not help."""
+
+
+class OverloadedError(ModelError):
+    """The provider has no room at the moment, for anybody."""
+
+    retryable = True
+
+
+class ProviderServerError(ModelError):
+    """Something broke at the provider."""
+
+    retryable = True
+
+
+class ModelTimeoutError(ModelError, TimeoutError):
+    """The provider was too slow; where a bound of ours was reached, `code` is its name."""
+
+    retryable = True
+
+
+class ModelConnectionError(ModelError):
+    """The provider could not be reached, or the connection broke."""
+
+    retryable = True
 
 
 class TruncatedStreamError(ModelError):
-    """The model's stream ended without a finish reason: the answer was cut."""
+    """The stream ended without a finish reason: the answer was cut."""
 
-    def __init__(self, message: str) -> None:
-        super().__init__(message, retryable=True)
+    retryable = True
+
+
+class MalformedStreamError(ModelError):
+    """The provider sent something that its own format does not allow."""
+
+    retryable = True
 
 
 class StoreError(OrchestraError):

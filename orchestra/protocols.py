@@ -7,13 +7,26 @@ over time is received in batches, so nothing stays suspended when a reader goes.
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Annotated, Protocol, TypeAlias, TypeVar, cast
 
 import attrs
 
-from orchestra.values import ChatRequest, ModelEvent, Passage, Scalar, Usage, Vector
+from orchestra.answers import Answer, Completion
+from orchestra.errors import CapabilityError
+from orchestra.values import (
+    Capabilities,
+    ChatRequest,
+    Embeddings,
+    EmbedRequest,
+    ModelEvent,
+    Passage,
+    Scalar,
+    Usage,
+    Vector,
+)
 
 C_co = TypeVar("C_co", covariant=True)
 
@@ -51,14 +64,45 @@ class ModelReply(Protocol):
 
 
 class Model(Protocol):
-    """Something that answers."""
+    """Something that answers. One that inherits from this has to write `stream` only."""
 
+    @property
+    def capabilities(self) -> Capabilities:
+        """What it can do, as far as is known."""
+        return Capabilities()
+
+    @abstractmethod
     def stream(self, request: ChatRequest) -> AbstractAsyncContextManager[ModelReply]:
         """Ask; leaving the context stops the answer, wherever it is.
 
         Raises:
             ModelError: on entry or on receive.
         """
+
+    async def complete(self, request: ChatRequest) -> Completion:
+        """Ask, and wait for the whole answer. Cancelling it stops the answer.
+
+        Raises:
+            ModelError: it failed, or was cut.
+        """
+        answer = Answer()
+        async with self.stream(request) as reply:
+            while batch := await reply.receive():
+                for event in batch:
+                    answer.add(event)
+        return answer.completion()
+
+    async def embed(self, request: EmbedRequest) -> Embeddings:
+        """One vector for each text, in order, as the model gives them: of any length.
+
+        Raises:
+            CapabilityError: it makes no vectors.
+            ModelError: it failed.
+        """
+        raise CapabilityError(
+            f"{type(self).__name__} cannot embed {len(request.texts)} texts: it makes no vectors; "
+            "bind a model that does"
+        )
 
 
 class Embedder(Protocol):
@@ -70,6 +114,68 @@ class Embedder(Protocol):
 
     async def embed(self, texts: Sequence[str]) -> list[Vector]:
         """One vector for each text, in order; unit length, so that a dot product is a cosine."""
+
+
+@attrs.frozen(kw_only=True)
+class Timeouts:
+    """How long a provider may take; None is no limit. `code` of the error names the bound."""
+
+    connect_s: float | None = 10.0
+    """To a connection, TLS included."""
+    first_byte_s: float | None = 60.0
+    """From the request to the first byte of the answer's head."""
+    idle_s: float | None = 60.0
+    """From one piece of the answer to the next."""
+    total_s: float | None = 600.0
+    """From the request to the last byte."""
+
+
+@attrs.frozen
+class HttpRequest:
+    """What goes over the wire. Headers may hold a key: they are never shown."""
+
+    url: str
+    body: bytes = attrs.field(default=b"", repr=False)
+    headers: tuple[tuple[str, str], ...] = attrs.field(default=(), repr=False)
+    method: str = "POST"
+    timeouts: Timeouts = Timeouts()
+
+
+class HttpReply(Protocol):
+    """The answer to an `HttpRequest`: its head is here, its body is arriving."""
+
+    @property
+    def status(self) -> int:
+        """The HTTP status."""
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """By lower-case name; of one that came twice, both, with a comma between."""
+
+    async def receive(self) -> bytes:
+        """All of the body that is here, waiting for something; empty after the last byte.
+
+        Raises:
+            ModelTimeoutError: `idle_s` or `total_s` passed.
+            ModelConnectionError: the connection broke before the body's end.
+            MalformedStreamError: it is not HTTP.
+        """
+
+
+class Transport(Protocol):
+    """How a provider is reached."""
+
+    def send(self, request: HttpRequest) -> AbstractAsyncContextManager[HttpReply]:
+        """Send a request; entered when the answer's head is here, whatever its status.
+
+        Leaving the context before the body's end closes the connection at once, so that the
+        provider stops; after it, the connection is kept for the next.
+
+        Raises:
+            ModelTimeoutError: `connect_s`, `first_byte_s` or `total_s` passed.
+            ModelConnectionError: no connection, or it broke before the head.
+            MalformedStreamError: it is not HTTP.
+        """
 
 
 class VectorStore(Protocol):

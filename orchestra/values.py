@@ -14,6 +14,8 @@ from typing import Any, Literal, TypeAlias
 
 import attrs
 
+Json: TypeAlias = dict[str, Any]
+"""A JSON object, as `json.loads` gives it."""
 Role: TypeAlias = Literal["system", "user", "assistant", "tool"]
 Scalar: TypeAlias = str | int | float | bool | None
 Metadata: TypeAlias = Mapping[str, Scalar]
@@ -76,18 +78,133 @@ class Label:
 
 
 @attrs.frozen
+class TextPart:
+    """A piece of text in a message."""
+
+    text: str
+
+
+@attrs.frozen
+class ImagePart:
+    """An image in a message; `media_type` is `image/png`, `image/jpeg`, ..."""
+
+    data: bytes = attrs.field(repr=False)
+    media_type: str = "image/png"
+
+
+@attrs.frozen
+class ImageUrlPart:
+    """An image in a message that the provider fetches by itself."""
+
+    url: str
+
+
+@attrs.frozen
+class ReasoningPart:
+    """What a model thought before it answered.
+
+    `signature` is the provider's seal on it. It goes back unchanged with the conversation,
+    or the provider refuses its next turn. Without text, the thought itself was withheld.
+    """
+
+    text: str
+    signature: str = attrs.field(default="", repr=False)
+
+
+@attrs.frozen
+class ToolCall:
+    """A model asks for a function: `arguments` is the JSON text that it wrote, "{}" for none.
+
+    `id` is what the result is sent back under; `signature` is as of a `ReasoningPart`.
+    """
+
+    id: str
+    name: str
+    arguments: str = "{}"
+    signature: str = attrs.field(default="", repr=False)
+
+
+@attrs.frozen
+class ToolResult:
+    """What a called function gave, or with `is_error` the reason why it gave nothing."""
+
+    call_id: str
+    name: str
+    content: str
+    is_error: bool = False
+
+
+Part: TypeAlias = TextPart | ImagePart | ImageUrlPart | ReasoningPart | ToolCall | ToolResult
+
+
+@attrs.frozen
 class Message:
-    """One turn of a conversation."""
+    """One turn of a conversation: text, or parts in order.
+
+    Images stand in a user's turn, reasoning and calls in an assistant's, results in a
+    tool's; where a provider wants it otherwise, its codec rearranges them.
+    """
 
     role: Role
-    content: str
+    content: str | tuple[Part, ...]
+
+    @property
+    def parts(self) -> tuple[Part, ...]:
+        """The content as parts; empty text is none."""
+        if isinstance(self.content, str):
+            return (TextPart(self.content),) if self.content else ()
+        return self.content
+
+    @property
+    def text(self) -> str:
+        """Its text parts, joined."""
+        if isinstance(self.content, str):
+            return self.content
+        return "".join(part.text for part in self.content if isinstance(part, TextPart))
+
+
+@attrs.frozen
+class Tool:
+    """A function that a model may ask for; `parameters` is the JSON Schema of its arguments.
+
+    `strict` asks the provider to hold the arguments to the schema, where it can.
+    """
+
+    name: str
+    description: str
+    parameters: Json
+    strict: bool = False
+
+
+@attrs.frozen
+class ForcedTool:
+    """The model has to call the tool of this name."""
+
+    name: str
+
+
+ToolChoice: TypeAlias = Literal["auto", "none", "required"] | ForcedTool
+ReasoningEffort: TypeAlias = Literal["none", "minimal", "low", "medium", "high", "max"]
+Extras: TypeAlias = Mapping[str, Json]
+NO_EXTRAS: Extras = MappingProxyType({})
+
+
+@attrs.frozen
+class JsonOutput:
+    """The answer has to be a JSON object; with a schema, one that fits it."""
+
+    schema: Json | None = None
+    name: str = "answer"
+    strict: bool = True
 
 
 @attrs.frozen
 class ChatRequest:
     """What a model is asked, in no provider's dialect.
 
-    A sampling field that is None is left to the provider's default.
+    A field that is None is left to the provider's default. `extras` go into the body as they
+    are, each under the name of the provider it is meant for:
+    `{"openai": {"service_tier": "flex"}}`; other providers never see them.
     """
 
     messages: tuple[Message, ...]
@@ -95,6 +212,16 @@ class ChatRequest:
     output_tokens_max: int | None = None
     stop: tuple[str, ...] = ()
     seed: int | None = None
+    top_p: float | None = None
+    top_k: int | None = None
+    presence_penalty: float | None = None
+    frequency_penalty: float | None = None
+    reasoning_effort: ReasoningEffort | None = None
+    tools: tuple[Tool, ...] = ()
+    tool_choice: ToolChoice | None = None
+    parallel_tool_calls: bool | None = None
+    output: JsonOutput | None = None
+    extras: Extras = NO_EXTRAS
 
 
 class Certainty(Enum):
@@ -110,11 +237,18 @@ class Certainty(Enum):
 
 @attrs.frozen
 class Usage:
-    """Tokens that a call consumed; `input_tokens` includes the cached ones."""
+    """Tokens that a call consumed.
+
+    `input_tokens` includes those read from and written to the provider's cache, and
+    `output_tokens` those it reasoned with: the parts are never added to the whole.
+    """
 
     input_tokens: int = 0
     output_tokens: int = 0
     certainty: Certainty = Certainty.EXACT
+    cached_input_tokens: int = 0
+    cache_write_input_tokens: int = 0
+    reasoning_tokens: int = 0
 
     def __add__(self, other: Usage) -> Usage:
         """Both together, as certain as the less certain of the two."""
@@ -123,6 +257,9 @@ class Usage:
             self.input_tokens + other.input_tokens,
             self.output_tokens + other.output_tokens,
             max(self.certainty, other.certainty, key=order.index),
+            self.cached_input_tokens + other.cached_input_tokens,
+            self.cache_write_input_tokens + other.cache_write_input_tokens,
+            self.reasoning_tokens + other.reasoning_tokens,
         )
 
 
@@ -134,6 +271,19 @@ class StopReason(Enum):
     STOP_SEQUENCE = "stop_sequence"
     TOOL_CALLS = "tool_calls"
     CONTENT_FILTER = "content_filter"
+    """It, or its provider, refused to say more."""
+    PAUSED = "paused"
+    """The provider asks to be sent the turn back, to go on with it."""
+    OTHER = "other"
+    """A reason that only this provider has: see `Stopped.raw`."""
+
+
+@attrs.frozen
+class Began:
+    """The provider has begun to answer: its own id of the answer, and the model that it chose."""
+
+    id: str
+    model: str
 
 
 @attrs.frozen
@@ -144,20 +294,89 @@ class TextDelta:
 
 
 @attrs.frozen
+class ReasoningDelta:
+    """The next piece of what the model thinks; `signature` belongs to all since the last one."""
+
+    text: str
+    signature: str = attrs.field(default="", repr=False)
+
+
+@attrs.frozen
+class RefusalDelta:
+    """The next piece of the text by which a model refuses to answer; not part of the answer."""
+
+    text: str
+
+
+@attrs.frozen
+class ToolCallDelta:
+    """The next piece of a tool call: `index` counts the answer's calls from 0.
+
+    `id` and `name` come whole, with the first piece of a call, and are "" in the others.
+    """
+
+    index: int
+    id: str = ""
+    name: str = ""
+    arguments: str = ""
+    signature: str = attrs.field(default="", repr=False)
+
+
+@attrs.frozen
 class UsageReport:
-    """What the call has consumed so far; the last report of a stream counts."""
+    """What the call has consumed so far; the last report of a stream counts.
+
+    `raw` is the provider's own record, as it came.
+    """
 
     usage: Usage
+    raw: Json = attrs.field(factory=dict)
 
 
 @attrs.frozen
 class Stopped:
-    """The model has said all it will say. A stream without it was cut."""
+    """The model has said all it will say. A stream without it was cut.
+
+    `raw` is the provider's own word for the reason, None where it gave none. Only usage
+    may come after it.
+    """
 
     reason: StopReason
+    raw: str | None = None
 
 
-ModelEvent: TypeAlias = TextDelta | UsageReport | Stopped
+ModelEvent: TypeAlias = (
+    Began | TextDelta | ReasoningDelta | RefusalDelta | ToolCallDelta | UsageReport | Stopped
+)
 
-Json: TypeAlias = dict[str, Any]
-"""A JSON object, as `json.loads` gives it."""
+
+@attrs.frozen
+class EmbedRequest:
+    """Texts to be turned into vectors, and what for: some models embed a question otherwise."""
+
+    texts: tuple[str, ...]
+    purpose: Literal["query", "document", "classification", "clustering"] | None = None
+    dimensions: int | None = None
+    extras: Extras = NO_EXTRAS
+
+
+@attrs.frozen
+class Embeddings:
+    """One vector for each text, in order, as the provider gave them."""
+
+    vectors: tuple[Vector, ...]
+    usage: Usage | None = None
+    model: str = ""
+
+
+@attrs.frozen(kw_only=True)
+class Capabilities:
+    """What a model can do; None is not known, and never counts as a refusal."""
+
+    context_tokens: int | None = None
+    output_tokens_max: int | None = None
+    tools: bool | None = None
+    vision: bool | None = None
+    json_schema: bool | None = None
+    reasoning: bool | None = None
+    embeddings: bool | None = None

@@ -54,7 +54,7 @@ def read(messages: Sequence[Message]) -> Asked:
     outside: list[str] = []
     sources: list[Source] = []
     for message in messages:
-        rest, found = _taken_apart(message.content)
+        rest, found = _taken_apart(message.text)
         outside.append(rest)
         sources += found
     question = _said_question(outside) or _asking_sentence(outside)

@@ -14,7 +14,7 @@ from typing import ClassVar, Self
 import trio
 
 from orchestra.errors import ModelError
-from orchestra.protocols import Embedder
+from orchestra.protocols import Embedder, Model
 from orchestra.providers.asked import Asked, read
 from orchestra.providers.extract import Candidate, candidates, choose, say
 from orchestra.values import (
@@ -36,7 +36,7 @@ _SOURCE_CHARS_MAX = 2000  # of a source are embedded to tell how near it is
 _WORDS_AT_ONCE = 8
 
 
-class ExtractiveModel:
+class ExtractiveModel(Model):
     """A `Model` that quotes: up to four sentences of the prompt's own sources.
 
     Sources are lines that begin with `[1]`, as `orchestra.providers.asked` says; without
@@ -99,7 +99,7 @@ def events(request: ChatRequest, answer: str) -> list[ModelEvent]:
     text, reason = ended(answer, request.stop, request.output_tokens_max)
     words: list[ModelEvent] = [TextDelta(word) for word in re.findall(r"\s*\S+|\s+", text)]
     usage = Usage(
-        sum(tokens(message.content) for message in request.messages),
+        sum(tokens(message.text) for message in request.messages),
         tokens(text),
         Certainty.ESTIMATED,
     )
@@ -122,7 +122,7 @@ def tokens(text: str) -> int:
 
 
 async def _answer(embedder: Embedder, request: ChatRequest) -> str:
-    chars = sum(len(message.content) for message in request.messages)
+    chars = sum(len(message.text) for message in request.messages)
     if chars > PROMPT_CHARS_MAX:
         raise ModelError(
             f"the prompt has {chars} characters, the extractive model reads at most "

@@ -19,7 +19,7 @@ T = TypeVar("T")
 
 
 @attrs.frozen
-class ScriptedModel:
+class ScriptedModel(Model):
     """A `protocols.Model` that says these events, each its number of seconds after the last.
 
     With `error` it fails after them; without a `Stopped` among them, it is cut.

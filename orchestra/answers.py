@@ -1,0 +1,165 @@
+"""Answers: the events of a model's answer, folded into one value.
+
+Rules of the file: text and reasoning that follow each other are one part; a tool call is one
+part, wherever its pieces come; parts stand in the order in which they were begun.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TypeAlias
+
+import attrs
+
+from orchestra.errors import TruncatedStreamError
+from orchestra.values import (
+    Began,
+    Message,
+    ModelEvent,
+    ReasoningDelta,
+    ReasoningPart,
+    RefusalDelta,
+    Stopped,
+    TextDelta,
+    TextPart,
+    ToolCall,
+    ToolCallDelta,
+    Usage,
+    UsageReport,
+)
+
+AnswerPart: TypeAlias = TextPart | ReasoningPart | ToolCall
+
+
+@attrs.frozen
+class Completion:
+    """A whole answer. `usage` is None where the provider counted nothing."""
+
+    parts: tuple[AnswerPart, ...]
+    stopped: Stopped
+    usage: Usage | None = None
+    refusal: str = ""
+    id: str = ""
+    model: str = ""
+
+    @classmethod
+    def of(cls, events: Iterable[ModelEvent]) -> Completion:
+        """What the events of an answer come to.
+
+        Raises:
+            TruncatedStreamError: there is no `Stopped` among them.
+        """
+        answer = Answer()
+        for event in events:
+            answer.add(event)
+        return answer.completion()
+
+    @property
+    def text(self) -> str:
+        """Its text."""
+        return "".join(part.text for part in self.parts if isinstance(part, TextPart))
+
+    @property
+    def reasoning(self) -> str:
+        """What the model told of its thoughts."""
+        return "".join(part.text for part in self.parts if isinstance(part, ReasoningPart))
+
+    @property
+    def tool_calls(self) -> tuple[ToolCall, ...]:
+        """What it asks to be called, in order."""
+        return tuple(part for part in self.parts if isinstance(part, ToolCall))
+
+    @property
+    def message(self) -> Message:
+        """The answer as a turn, to be sent back with the next request."""
+        return Message("assistant", self.parts)
+
+
+@attrs.define(eq=False)
+class _Piece:
+    """A part that is still growing."""
+
+    kind: type[AnswerPart]
+    texts: list[str] = attrs.field(factory=list)
+    signatures: list[str] = attrs.field(factory=list)
+    id: str = ""
+    name: str = ""
+
+    def whole(self) -> AnswerPart:
+        text, signature = "".join(self.texts), "".join(self.signatures)
+        if self.kind is ToolCall:
+            return ToolCall(self.id, self.name, text.strip() or "{}", signature)
+        return ReasoningPart(text, signature) if self.kind is ReasoningPart else TextPart(text)
+
+
+class Answer:
+    """An answer that is growing, event by event; adding one costs the same however long it is."""
+
+    def __init__(self) -> None:
+        self.usage: Usage | None = None
+        self.stopped: Stopped | None = None
+        self._pieces: list[_Piece] = []
+        self._calls: dict[int, _Piece] = {}
+        self._refusals: list[str] = []
+        self._id = self._model = ""
+
+    def add(self, event: ModelEvent) -> None:
+        """Take the next event."""
+        match event:
+            case TextDelta(text=text):
+                self._growing(TextPart).texts.append(text)
+            case ReasoningDelta(text=text, signature=signature):
+                piece = self._growing(ReasoningPart)
+                piece.texts.append(text)
+                if signature:
+                    piece.signatures.append(signature)
+            case ToolCallDelta():
+                self._call(event)
+            case RefusalDelta(text=text):
+                self._refusals.append(text)
+            case UsageReport(usage=usage):
+                self.usage = usage
+            case Began(id=id_, model=model):
+                self._id, self._model = id_, model
+            case Stopped():
+                self.stopped = event
+
+    def completion(self) -> Completion:
+        """The whole answer.
+
+        Raises:
+            TruncatedStreamError: it has not stopped.
+        """
+        if self.stopped is None:
+            raise TruncatedStreamError("the answer ended without saying why: it was cut")
+        parts = tuple(piece.whole() for piece in self._pieces)
+        return Completion(
+            tuple(part for part in parts if part not in _NOTHING),
+            self.stopped,
+            self.usage,
+            "".join(self._refusals),
+            self._id,
+            self._model,
+        )
+
+    def _growing(self, kind: type[AnswerPart]) -> _Piece:
+        last = self._pieces[-1] if self._pieces else None
+        sealed = kind is ReasoningPart and last is not None and bool(last.signatures)
+        if last is None or last.kind is not kind or sealed:
+            last = _Piece(kind)
+            self._pieces.append(last)
+        return last
+
+    def _call(self, event: ToolCallDelta) -> None:
+        piece = self._calls.get(event.index)
+        if piece is None:
+            piece = self._calls[event.index] = _Piece(ToolCall)
+            self._pieces.append(piece)
+        piece.id = piece.id or event.id
+        piece.name = piece.name or event.name
+        piece.texts.append(event.arguments)
+        if event.signature:
+            piece.signatures.append(event.signature)
+
+
+_NOTHING = (TextPart(""), ReasoningPart(""))

@@ -1,0 +1,288 @@
+"""What a provider's error means: its words, its status and its headers, as one of our errors.
+
+Every dialect's errors go through here, also those that stand in a stream whose status was 200.
+The provider's own word for the error decides where we know it, then what its message says,
+then the HTTP status. Pure: the time is an argument.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from email.utils import parsedate_to_datetime
+
+import attrs
+import msgspec
+
+from orchestra.errors import (
+    AuthenticationError,
+    ContentFilterError,
+    ContextLengthError,
+    InvalidRequestError,
+    ModelError,
+    ModelNotFoundError,
+    ModelTimeoutError,
+    OverloadedError,
+    PermissionDeniedError,
+    ProviderServerError,
+    QuotaError,
+    RateLimitError,
+)
+
+MESSAGE_CHARS_MAX = 2_000
+"""Of a provider's message are kept; a page of HTML says nothing after its beginning."""
+WAIT_MAX_S = 3600.0
+"""A longer wait than an hour is not one: the caller gives up or goes elsewhere."""
+NO_HEADERS: Mapping[str, str] = {}
+
+_BY_STATUS: Mapping[int, type[ModelError]] = {
+    401: AuthenticationError,
+    402: QuotaError,
+    403: PermissionDeniedError,
+    404: ModelNotFoundError,
+    408: ModelTimeoutError,
+    409: ProviderServerError,  # a conflict with itself: sent again, it may fit
+    424: ProviderServerError,  # Bedrock: the model behind it failed
+    429: RateLimitError,
+    498: AuthenticationError,  # Cohere
+    499: ProviderServerError,  # it believes that we have left
+    503: OverloadedError,
+    504: ModelTimeoutError,
+    529: OverloadedError,  # Anthropic
+}
+_WORDS: Mapping[type[ModelError], str] = {
+    AuthenticationError: "authentication_error authentication invalid_api_key unauthenticated "
+    "invalid_authentication unauthorized api_key_invalid unrecognizedclient expiredtoken "
+    "invalidsignature incompletesignature missingauthenticationtoken invalidclienttokenid",
+    PermissionDeniedError: "permission_error permission_denied accessdenied forbidden "
+    "failed_precondition permissiondenied model_terms_required",
+    ContextLengthError: "context_length_exceeded model_context_window_exceeded "
+    "string_above_max_length context_window_exceeded exceed_context_size_error",
+    ContentFilterError: "content_filter content_policy_violation responsibleaipolicyviolation "
+    "content_policy moderation_blocked",
+    QuotaError: "insufficient_quota billing_error credit_balance_exhausted payment_required "
+    "enforced_spend_limit_reached billing_hard_limit_reached billing_not_active "
+    "insufficient_balance servicequotaexceeded spend_limit_exceeded",
+    ModelNotFoundError: "not_found_error model_not_found deploymentnotfound not_found "
+    "resourcenotfound invalid_model",
+    RateLimitError: "rate_limit_exceeded rate_limit_error throttling resource_exhausted "
+    "too_many_requests toomanyrequests rate_limited",
+    OverloadedError: "overloaded_error overloaded engine_overloaded modelnotready unavailable "
+    "serviceunavailable service_unavailable capacity_exceeded over_capacity "
+    "service_tier_capacity_exceeded",
+    ModelTimeoutError: "timeout_error deadline_exceeded modeltimeout timeout request_timeout",
+    ProviderServerError: "api_error internal_server_error internalserver server_error "
+    "internal modelerror modelstreamerror internalfailure internal_error upstream_error aborted",
+    InvalidRequestError: "invalid_request_error invalid_argument validation invalid_request "
+    "request_too_large invalid_prompt bad_request",
+}
+_BY_WORD = {word: kind for kind, words in _WORDS.items() for word in words.split()}
+_ANY_CASE = re.IGNORECASE
+_SAYS: tuple[tuple[type[ModelError], re.Pattern[str]], ...] = (
+    (
+        ContextLengthError,
+        re.compile(
+            r"prompt is too long|(max|maximum|model's|available) context"
+            r"|context (length|window|size)"
+            r"|too many (input )?tokens|input is too long|too long for|reduce the length"
+            r"|token count .{0,40}exceeds|exceeds? .{0,40}(token|context)",
+            _ANY_CASE,
+        ),
+    ),
+    (
+        ContentFilterError,
+        re.compile(r"content (management|filter|policy)|content_filter|safety system", _ANY_CASE),
+    ),
+    (
+        QuotaError,
+        re.compile(
+            r"credit balance|insufficient (credit|balance|fund|quota)|spend(ing)? limit"
+            r"|billing|(requests?|calls?|api).{0,30}(per|/) ?(day|month)|monthly|daily",
+            _ANY_CASE,
+        ),
+    ),
+    (AuthenticationError, re.compile(r"api key not valid|invalid api key", _ANY_CASE)),
+)
+"""Tried in order, and only where a provider calls everything by one name or by none."""
+_VAGUE = (InvalidRequestError, RateLimitError)
+_VAGUE_STATUS = (None, 400, 403, 413, 422, 429)
+_ERROR, _SERVER_ERROR, _STATUS_MAX = 400, 500, 599
+_REQUEST_IDS = (
+    "x-request-id",
+    "request-id",
+    "apim-request-id",
+    "x-amzn-requestid",
+    "x-generation-id",
+    "x-goog-request-id",
+)
+_SECONDS = re.compile(r"\s*(\d{1,9}(?:\.\d{1,9})?)\s*s?\s*")
+
+
+@attrs.frozen
+class Said:
+    """What a provider said of an error: a sentence, its own words for it, and how long to wait."""
+
+    message: str
+    words: tuple[str, ...] = ()
+    status: int | None = None
+    wait_s: float | None = None
+    request_id: str = ""
+
+
+def http_error(
+    status: int,
+    headers: Mapping[str, str],
+    body: bytes,
+    now_s: float,
+    *,
+    words: tuple[str, ...] = (),
+) -> ModelError:
+    """The error that an HTTP answer stands for; `words` are names for it from elsewhere."""
+    said = read_error(body)
+    said = attrs.evolve(
+        said,
+        message=said.message or f"no reason given, with HTTP status {status}",
+        words=(*words, *said.words),
+        status=status,
+        wait_s=retry_after_s(headers, now_s) or said.wait_s,
+        request_id=said.request_id or next(filter(None, map(headers.get, _REQUEST_IDS)), ""),
+    )
+    return as_error(said)
+
+
+def as_error(said: Said) -> ModelError:
+    """The error that these words stand for, whether they came with a status or in a stream."""
+    kind = _kind(said)
+    return kind(
+        said.message[:MESSAGE_CHARS_MAX],
+        retry_after_s=said.wait_s if kind.retryable else None,
+        status=said.status,
+        code=next((word for word in said.words if not word.isdigit()), ""),
+        request_id=said.request_id,
+    )
+
+
+def read_error(body: bytes | object) -> Said:
+    """What a body says is wrong, in any of the shapes that providers give it.
+
+    Takes bytes, or what JSON was made of them already. What is not JSON is the message.
+    """
+    found: object = body
+    if isinstance(body, bytes):
+        try:
+            found = msgspec.json.decode(body)
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            return Said(body[: 4 * MESSAGE_CHARS_MAX].decode("utf-8", "replace").strip())
+    if isinstance(found, list):
+        found = found[0] if found else {}
+    if not isinstance(found, dict):
+        return Said("" if found is None else str(found))
+    inner = found.get("error", found)
+    if not isinstance(inner, dict):
+        return Said(str(inner), _words(found), request_id=_text(found.get("request_id")))
+    return Said(
+        _message(inner) or _message(found),
+        _words(inner),
+        _status(inner),
+        _wait_s(inner.get("details")),
+        _text(found.get("request_id") or inner.get("request_id")),
+    )
+
+
+def retry_after_s(headers: Mapping[str, str], now_s: float) -> float | None:
+    """Seconds that the headers ask to wait, 0 to an hour; None where they do not say.
+
+    Reads `retry-after-ms` and `x-ms-retry-after-ms` (milliseconds) before `retry-after`
+    (seconds or an HTTP date, RFC 9110 10.2.3): the first are the more exact.
+    """
+    for name in ("retry-after-ms", "x-ms-retry-after-ms"):
+        if found := _SECONDS.fullmatch(headers.get(name, "")):
+            return min(float(found[1]) / 1000, WAIT_MAX_S)
+    value = headers.get("retry-after", "")
+    if found := _SECONDS.fullmatch(value):
+        return min(float(found[1]), WAIT_MAX_S)
+    try:
+        at_s = parsedate_to_datetime(value).timestamp()
+    except (ValueError, TypeError, OverflowError):
+        return None
+    return min(max(at_s - now_s, 0.0), WAIT_MAX_S)
+
+
+def _kind(said: Said) -> type[ModelError]:
+    for word in said.words:
+        kind = _BY_WORD.get(_plain(word))
+        if kind is not None and kind not in _VAGUE:
+            return kind
+    if said.status in _VAGUE_STATUS:
+        for kind, pattern in _SAYS:
+            if pattern.search(said.message):
+                return kind
+    if said.status is not None and said.status >= _ERROR:
+        return _by_status(said.status)
+    named = (_BY_WORD.get(_plain(word)) for word in said.words)
+    return next(filter(None, named), ProviderServerError)
+
+
+def _by_status(status: int) -> type[ModelError]:
+    return _BY_STATUS.get(status) or (
+        InvalidRequestError if status < _SERVER_ERROR else ProviderServerError
+    )
+
+
+def _plain(word: str) -> str:
+    """`ThrottlingException:http://...` as `throttling`; the words of others as they are."""
+    word = word.partition(":")[0].rpartition("#")[2].strip().lower()
+    return word.removesuffix("exception").removesuffix("error_") or word
+
+
+def _message(found: Mapping[str, object]) -> str:
+    for key in ("message", "Message", "detail", "error_description", "msg", "title"):
+        value = found.get(key)
+        if isinstance(value, str) and value:
+            return value
+        if isinstance(value, list | dict) and value:
+            return msgspec.json.encode(value).decode()
+    return ""
+
+
+def _words(found: Mapping[str, object]) -> tuple[str, ...]:
+    inner = found.get("innererror")
+    nested = inner.get("code") if isinstance(inner, dict) else None
+    details = found.get("details")
+    reasons = details if isinstance(details, list) else [details]
+    told = [
+        each.get("reason") or each.get("error_code") for each in reasons if isinstance(each, dict)
+    ]
+    words = (
+        nested,
+        *told,
+        found.get("code"),
+        found.get("status"),
+        found.get("type"),
+        found.get("__type"),
+    )
+    return tuple(word for word in words if isinstance(word, str) and word)
+
+
+def _status(found: Mapping[str, object]) -> int | None:
+    for key in ("code", "status", "status_code"):
+        value = found.get(key)
+        if isinstance(value, str) and value.isdigit():
+            value = int(value)
+        if isinstance(value, int) and _ERROR <= value <= _STATUS_MAX:
+            return value
+    return None
+
+
+def _wait_s(details: object) -> float | None:
+    """Gemini's `RetryInfo`: `{"retryDelay": "34s"}`."""
+    for each in details if isinstance(details, list) else ():
+        if isinstance(each, dict) and (
+            found := _SECONDS.fullmatch(str(each.get("retryDelay", "")))
+        ):
+            return min(float(found[1]), WAIT_MAX_S)
+    return None
+
+
+def _text(value: object) -> str:
+    return value if isinstance(value, str) else ""

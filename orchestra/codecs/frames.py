@@ -1,0 +1,131 @@
+"""Frames, and what every streamed answer has in common whatever it is framed in.
+
+A framing cuts bytes into frames: a name (an SSE event's, an AWS event's; "" where there is
+none) and a payload. A `FrameDecoder` makes events of frames, and keeps two promises for every
+dialect at once. However the bytes are cut, the events are the same: so `feed` never raises, an
+error waits behind the events that came before it, and `close` tells it. And a cut answer never
+looks complete: an answer that has not said why it stopped is an error at its end.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable
+from typing import Protocol, TypeVar
+
+import msgspec
+
+from orchestra.errors import MalformedStreamError, ModelError, TruncatedStreamError
+from orchestra.values import ModelEvent, Stopped, StopReason
+
+FRAME_BYTES_MAX = 16 * 1024 * 1024
+"""One frame of a stream: a Gemini event with an image in it has several megabytes."""
+
+T = TypeVar("T")
+
+
+class Framing(Protocol):
+    """Cuts a stream of bytes into frames."""
+
+    def feed(self, data: bytes) -> Iterable[tuple[str, bytes]]:
+        """The frames that these bytes complete: name and payload.
+
+        Raises:
+            MalformedStreamError: there is no frame here; those before it have been given.
+        """
+
+    def close(self) -> Iterable[tuple[str, bytes]]:
+        """The frame that the end of the stream completes, if there is one."""
+
+
+class FrameDecoder(ABC):
+    """A decoder of one streamed answer; a dialect says what a frame means in `_take`."""
+
+    def __init__(self, framing: Framing) -> None:
+        self.done = False
+        self._framing = framing
+        self._events: list[ModelEvent] = []
+        self._stopped = False
+        self._error: ModelError | None = None
+
+    def feed(self, data: bytes) -> list[ModelEvent]:
+        """The events that these bytes complete; none once the answer is done. Never raises."""
+        if self.done:
+            return []
+        try:
+            self._take_all(self._framing.feed(data))
+        except ModelError as error:
+            self._fail(error)
+        events, self._events = self._events, []
+        return events
+
+    def close(self) -> list[ModelEvent]:
+        """What is left at the end of the body.
+
+        Raises:
+            TruncatedStreamError: the answer never said why it stopped.
+            ModelError: an error in the stream, by its class.
+        """
+        if not self.done:
+            try:
+                self._take_all(self._framing.close())
+            except MalformedStreamError:  # what the cut left of a frame
+                self._error = None if self._stopped else _cut()
+            except ModelError as error:
+                self._fail(error)
+        if self._error is not None:
+            raise self._error
+        self._end()
+        if not self._stopped:
+            raise _cut()
+        events, self._events = self._events, []
+        return events
+
+    @abstractmethod
+    def _take(self, name: str, payload: bytes) -> None:
+        """Give the events of a frame by `_emit`; set `done` after the last one that matters.
+
+        Raises:
+            ModelError: the frame is an error, or is none of this dialect.
+        """
+
+    def _end(self) -> None:  # noqa: B027 - most dialects have none
+        """Give the events that only the end of the body tells of."""
+
+    def _emit(self, *events: ModelEvent) -> None:
+        self._events += events
+
+    def _stop(self, reason: StopReason, raw: str | None) -> None:
+        """Say why the answer stops; the first reason counts."""
+        if not self._stopped:
+            self._stopped = True
+            self._events.append(Stopped(reason, raw))
+
+    def _take_all(self, frames: Iterable[tuple[str, bytes]]) -> None:
+        for name, payload in frames:
+            self._take(name, payload)
+            if self.done:
+                return
+
+    def _fail(self, error: ModelError) -> None:
+        self._error = error
+        self.done = True
+
+
+def decoded(decoder: msgspec.json.Decoder[T], payload: bytes, what: str) -> T:
+    """A JSON payload as what it has to be.
+
+    Raises:
+        MalformedStreamError: it is something else.
+    """
+    try:
+        return decoder.decode(payload)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        shown = payload[:200].decode("utf-8", "replace")
+        raise MalformedStreamError(
+            f"{what} is not what it has to be: {error}: {shown!r}"
+        ) from error
+
+
+def _cut() -> TruncatedStreamError:
+    return TruncatedStreamError("the answer ended without saying why it stopped: it was cut")

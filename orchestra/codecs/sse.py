@@ -1,0 +1,94 @@
+"""Server-Sent Events, read: bytes to frames, as the HTML standard says (9.2.6), and a bit more.
+
+What providers do beside the standard: comments as keep-alives, `data: : ping` for one that a
+proxy has broken, and a last event without the blank line behind it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from orchestra.codecs.frames import FRAME_BYTES_MAX
+from orchestra.errors import MalformedStreamError
+
+_LINE_END = re.compile(rb"\r\n|\n|\r")
+
+
+class SseFraming:
+    """Cuts an event stream into events: name ("" if it has none) and data.
+
+    Keeps at most `limit_bytes` of an event that is not complete.
+    """
+
+    def __init__(self, limit_bytes: int = FRAME_BYTES_MAX) -> None:
+        self._limit_bytes = limit_bytes
+        self._rest: list[bytes] = []  # of a line that has not ended, in the pieces it came in
+        self._ending = False  # whether the rest ends in a \r, whose \n may be in the next bytes
+        self._name = ""
+        self._data: list[bytes] = []
+        self._size_bytes = 0
+        self._began = False
+
+    def feed(self, data: bytes) -> Iterator[tuple[str, bytes]]:
+        """The events that these bytes complete.
+
+        Raises:
+            MalformedStreamError: an event is over the limit.
+        """
+        if not self._ending and b"\n" not in data and b"\r" not in data:
+            self._keep(data)
+            return
+        self._rest.append(data)
+        *lines, rest = self._cut(b"".join(self._rest))
+        self._rest.clear()
+        self._size_bytes = sum(map(len, self._data))
+        for line in lines:
+            if line:
+                self._field(line)
+            elif (event := self._dispatched())[1]:
+                yield event
+        self._keep(rest)
+
+    def close(self) -> Iterator[tuple[str, bytes]]:
+        """The last event, where no blank line stands behind it."""
+        return self.feed(b"\n\n")
+
+    def _cut(self, data: bytes) -> list[bytes]:
+        """The lines, and what is left."""
+        if b"\r" not in data:
+            self._ending = False
+            return data.split(b"\n")
+        self._ending = data.endswith(b"\r")
+        lines = _LINE_END.split(data)
+        if self._ending:
+            lines[-2:] = [lines[-2] + b"\r"]
+        return lines
+
+    def _keep(self, rest: bytes) -> None:
+        if rest:
+            self._rest.append(rest)
+            self._grow(rest)
+
+    def _grow(self, part: bytes) -> None:
+        self._size_bytes += len(part)
+        if self._size_bytes > self._limit_bytes:
+            raise MalformedStreamError(f"an event of the stream is over {self._limit_bytes} bytes")
+
+    def _field(self, line: bytes) -> None:
+        if not self._began:
+            self._began = True
+            line = line.removeprefix(b"\xef\xbb\xbf")
+        field, _, value = line.partition(b":")
+        value = value.removeprefix(b" ")
+        if field == b"data" and not value.startswith(b":"):
+            self._data.append(value)
+            self._grow(value)
+        elif field == b"event":
+            self._name = value.decode("utf-8", "replace")
+
+    def _dispatched(self) -> tuple[str, bytes]:
+        data, name = b"\n".join(self._data), self._name
+        self._data.clear()
+        self._name, self._size_bytes = "", 0
+        return name, data
