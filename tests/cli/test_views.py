@@ -166,7 +166,14 @@ def test_the_result_is_one_object_at_the_end() -> None:
         "run_id": "id",
         "result": {"a": {"name": "x", "confidence": 0.5, "scores": {}}},
         "timings_s": {"s": 0.5},
-        "usage": {"input_tokens": 1, "output_tokens": 2, "certainty": "exact"},
+        "usage": {
+            "input_tokens": 1,
+            "output_tokens": 2,
+            "certainty": "exact",
+            "cached_input_tokens": 0,
+            "cache_write_input_tokens": 0,
+            "reasoning_tokens": 0,
+        },
     }
 
 
