@@ -1,7 +1,8 @@
 """Answers: the events of a model's answer, folded into one value.
 
-Rules of the file: text and reasoning that follow each other are one part; a tool call is one
-part, wherever its pieces come; parts stand in the order in which they were begun.
+Rules of the file: text and reasoning that follow each other are one part, and empty pieces are
+none; a tool call is one part, wherever its pieces come; parts stand in the order in which they
+were begun.
 """
 
 from __future__ import annotations
@@ -106,8 +107,12 @@ class Answer:
     def add(self, event: ModelEvent) -> None:
         """Take the next event."""
         match event:
+            case TextDelta(text=""):
+                pass
             case TextDelta(text=text):
                 self._growing(TextPart).texts.append(text)
+            case ReasoningDelta(text="", signature=""):
+                pass
             case ReasoningDelta(text=text, signature=signature):
                 piece = self._growing(ReasoningPart)
                 piece.texts.append(text)
@@ -132,9 +137,8 @@ class Answer:
         """
         if self.stopped is None:
             raise TruncatedStreamError("the answer ended without saying why: it was cut")
-        parts = tuple(piece.whole() for piece in self._pieces)
         return Completion(
-            tuple(part for part in parts if part not in _NOTHING),
+            tuple(piece.whole() for piece in self._pieces),
             self.stopped,
             self.usage,
             "".join(self._refusals),
@@ -160,6 +164,3 @@ class Answer:
         piece.texts.append(event.arguments)
         if event.signature:
             piece.signatures.append(event.signature)
-
-
-_NOTHING = (TextPart(""), ReasoningPart(""))

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from email.utils import parsedate_to_datetime
 
 import attrs
 import msgspec
 
+from orchestra.codecs.waits import WAIT_MAX_S, reset_s, retry_after_s, said_s, seconds
 from orchestra.errors import (
     AuthenticationError,
+    CapabilityError,
     ContentFilterError,
     ContextLengthError,
     InvalidRequestError,
@@ -31,8 +32,6 @@ from orchestra.errors import (
 
 MESSAGE_CHARS_MAX = 2_000
 """Of a provider's message are kept; a page of HTML says nothing after its beginning."""
-WAIT_MAX_S = 3600.0
-"""A longer wait than an hour is not one: the caller gives up or goes elsewhere."""
 NO_HEADERS: Mapping[str, str] = {}
 
 _BY_STATUS: Mapping[int, type[ModelError]] = {
@@ -56,13 +55,14 @@ _WORDS: Mapping[type[ModelError], str] = {
     "invalidsignature incompletesignature missingauthenticationtoken invalidclienttokenid",
     PermissionDeniedError: "permission_error permission_denied accessdenied forbidden "
     "failed_precondition permissiondenied model_terms_required",
+    CapabilityError: "not_supported_error unsupported_operation",
     ContextLengthError: "context_length_exceeded model_context_window_exceeded "
     "string_above_max_length context_window_exceeded exceed_context_size_error",
     ContentFilterError: "content_filter content_policy_violation responsibleaipolicyviolation "
     "content_policy moderation_blocked",
     QuotaError: "insufficient_quota billing_error credit_balance_exhausted payment_required "
     "enforced_spend_limit_reached billing_hard_limit_reached billing_not_active "
-    "insufficient_balance servicequotaexceeded spend_limit_exceeded",
+    "insufficient_balance servicequotaexceeded spend_limit_exceeded quota_per_day",
     ModelNotFoundError: "not_found_error model_not_found deploymentnotfound not_found "
     "resourcenotfound invalid_model",
     RateLimitError: "rate_limit_exceeded rate_limit_error throttling resource_exhausted "
@@ -101,12 +101,21 @@ _SAYS: tuple[tuple[type[ModelError], re.Pattern[str]], ...] = (
             _ANY_CASE,
         ),
     ),
-    (AuthenticationError, re.compile(r"api key not valid|invalid api key", _ANY_CASE)),
+    (
+        AuthenticationError,
+        re.compile(
+            r"api key not valid|invalid api key|make sure your api key is valid"
+            r"|security token included in the request is",
+            _ANY_CASE,
+        ),
+    ),
+    (ModelNotFoundError, re.compile(r"model identifier is invalid", _ANY_CASE)),
 )
 """Tried in order, and only where a provider calls everything by one name or by none."""
-_VAGUE = (InvalidRequestError, RateLimitError)
+_VAGUE = (InvalidRequestError, RateLimitError, ProviderServerError)
+"""Words that say less than a status does: a `server_error` with a 503 is an overload."""
 _VAGUE_STATUS = (None, 400, 403, 413, 422, 429)
-_ERROR, _SERVER_ERROR, _STATUS_MAX = 400, 500, 599
+_ERROR, _TOO_LARGE, _TOO_MANY, _SERVER_ERROR, _STATUS_MAX = 400, 413, 429, 500, 599
 _REQUEST_IDS = (
     "x-request-id",
     "request-id",
@@ -115,7 +124,6 @@ _REQUEST_IDS = (
     "x-generation-id",
     "x-goog-request-id",
 )
-_SECONDS = re.compile(r"\s*(\d{1,9}(?:\.\d{1,9})?)\s*s?\s*")
 
 
 @attrs.frozen
@@ -139,23 +147,29 @@ def http_error(
 ) -> ModelError:
     """The error that an HTTP answer stands for; `words` are names for it from elsewhere."""
     said = read_error(body)
+    asked_s = retry_after_s(headers, now_s)
     said = attrs.evolve(
         said,
         message=said.message or f"no reason given, with HTTP status {status}",
         words=(*words, *said.words),
         status=status,
-        wait_s=retry_after_s(headers, now_s) or said.wait_s,
+        wait_s=said.wait_s if asked_s is None else asked_s,
         request_id=said.request_id or next(filter(None, map(headers.get, _REQUEST_IDS)), ""),
     )
-    return as_error(said)
+    error = as_error(said)
+    if isinstance(error, RateLimitError) and error.retry_after_s is None:
+        error.retry_after_s = reset_s(headers, now_s)
+    return error
 
 
 def as_error(said: Said) -> ModelError:
     """The error that these words stand for, whether they came with a status or in a stream."""
     kind = _kind(said)
+    message = said.message[:MESSAGE_CHARS_MAX] or "no reason given"
+    wait_s = said_s(message) if said.wait_s is None else said.wait_s
     return kind(
-        said.message[:MESSAGE_CHARS_MAX],
-        retry_after_s=said.wait_s if kind.retryable else None,
+        message,
+        retry_after_s=wait_s if kind.retryable else None,
         status=said.status,
         code=next((word for word in said.words if not word.isdigit()), ""),
         request_id=said.request_id,
@@ -171,13 +185,13 @@ def read_error(body: bytes | object) -> Said:
     if isinstance(body, bytes):
         try:
             found = msgspec.json.decode(body)
-        except (msgspec.DecodeError, UnicodeDecodeError):
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             return Said(body[: 4 * MESSAGE_CHARS_MAX].decode("utf-8", "replace").strip())
     if isinstance(found, list):
         found = found[0] if found else {}
     if not isinstance(found, dict):
         return Said("" if found is None else str(found))
-    inner = found.get("error", found)
+    inner = found.get("error") or found
     if not isinstance(inner, dict):
         return Said(str(inner), _words(found), request_id=_text(found.get("request_id")))
     return Said(
@@ -189,38 +203,27 @@ def read_error(body: bytes | object) -> Said:
     )
 
 
-def retry_after_s(headers: Mapping[str, str], now_s: float) -> float | None:
-    """Seconds that the headers ask to wait, 0 to an hour; None where they do not say.
-
-    Reads `retry-after-ms` and `x-ms-retry-after-ms` (milliseconds) before `retry-after`
-    (seconds or an HTTP date, RFC 9110 10.2.3): the first are the more exact.
-    """
-    for name in ("retry-after-ms", "x-ms-retry-after-ms"):
-        if found := _SECONDS.fullmatch(headers.get(name, "")):
-            return min(float(found[1]) / 1000, WAIT_MAX_S)
-    value = headers.get("retry-after", "")
-    if found := _SECONDS.fullmatch(value):
-        return min(float(found[1]), WAIT_MAX_S)
-    try:
-        at_s = parsedate_to_datetime(value).timestamp()
-    except (ValueError, TypeError, OverflowError):
-        return None
-    return min(max(at_s - now_s, 0.0), WAIT_MAX_S)
-
-
 def _kind(said: Said) -> type[ModelError]:
     for word in said.words:
         kind = _BY_WORD.get(_plain(word))
         if kind is not None and kind not in _VAGUE:
             return kind
-    if said.status in _VAGUE_STATUS:
+    if said.status in _VAGUE_STATUS and not _passes(said):
         for kind, pattern in _SAYS:
             if pattern.search(said.message):
                 return kind
-    if said.status is not None and said.status >= _ERROR:
-        return _by_status(said.status)
     named = (_BY_WORD.get(_plain(word)) for word in said.words)
-    return next(filter(None, named), ProviderServerError)
+    kind = next(filter(None, named), None)
+    # Some call a request that never fits a rate limit too; Amazon's throttling may be a 400.
+    limited = kind is RateLimitError and said.status != _TOO_LARGE
+    if said.status is not None and said.status >= _ERROR and not limited:
+        return _by_status(said.status)
+    return kind or ProviderServerError
+
+
+def _passes(said: Said) -> bool:
+    """Gemini speaks of billing even where half a minute's wait is enough, but then tells it."""
+    return said.status == _TOO_MANY and said.wait_s is not None and said.wait_s < WAIT_MAX_S
 
 
 def _by_status(status: int) -> type[ModelError]:
@@ -260,8 +263,19 @@ def _words(found: Mapping[str, object]) -> tuple[str, ...]:
         found.get("status"),
         found.get("type"),
         found.get("__type"),
+        _per_day(reasons),
     )
     return tuple(word for word in words if isinstance(word, str) and word)
+
+
+def _per_day(details: list[object]) -> str:
+    """Gemini's `QuotaFailure`: whether one of the quotas that are used up is for a whole day."""
+    for each in details:
+        violations = each.get("violations") if isinstance(each, dict) else None
+        for violation in violations if isinstance(violations, list) else ():
+            if isinstance(violation, dict) and "PerDay" in str(violation.get("quotaId")):
+                return "quota_per_day"
+    return ""
 
 
 def _status(found: Mapping[str, object]) -> int | None:
@@ -277,10 +291,10 @@ def _status(found: Mapping[str, object]) -> int | None:
 def _wait_s(details: object) -> float | None:
     """Gemini's `RetryInfo`: `{"retryDelay": "34s"}`."""
     for each in details if isinstance(details, list) else ():
-        if isinstance(each, dict) and (
-            found := _SECONDS.fullmatch(str(each.get("retryDelay", "")))
-        ):
-            return min(float(found[1]), WAIT_MAX_S)
+        if isinstance(each, dict):
+            wait_s = seconds(str(each.get("retryDelay", "")))
+            if wait_s is not None:
+                return wait_s
     return None
 
 

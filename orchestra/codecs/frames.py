@@ -120,7 +120,7 @@ def decoded(decoder: msgspec.json.Decoder[T], payload: bytes, what: str) -> T:
     """
     try:
         return decoder.decode(payload)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         shown = payload[:200].decode("utf-8", "replace")
         raise MalformedStreamError(
             f"{what} is not what it has to be: {error}: {shown!r}"

@@ -37,7 +37,11 @@ class JsonLinesFraming:
             yield "", line
 
     def _keep(self, part: bytes) -> None:
-        self._rest.append(part)
-        self._size_bytes += len(part)
+        if part:
+            self._rest.append(part)
+            self._size_bytes += len(part)
         if self._size_bytes > self._limit_bytes:
-            raise MalformedStreamError(f"a line of the stream is over {self._limit_bytes} bytes")
+            raise MalformedStreamError(
+                f"a line of the stream is over {self._limit_bytes} bytes: it is no JSON line, or "
+                "holds what nobody asked for"
+            )

@@ -13,21 +13,23 @@ from orchestra.codecs.frames import FRAME_BYTES_MAX
 from orchestra.errors import MalformedStreamError
 
 _LINE_END = re.compile(rb"\r\n|\n|\r")
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
 class SseFraming:
     """Cuts an event stream into events: name ("" if it has none) and data.
 
-    Keeps at most `limit_bytes` of an event that is not complete.
+    An event has at most `limit_bytes`, in its data and the line that is being read.
     """
 
     def __init__(self, limit_bytes: int = FRAME_BYTES_MAX) -> None:
         self._limit_bytes = limit_bytes
         self._rest: list[bytes] = []  # of a line that has not ended, in the pieces it came in
+        self._rest_bytes = 0
         self._ending = False  # whether the rest ends in a \r, whose \n may be in the next bytes
         self._name = ""
         self._data: list[bytes] = []
-        self._size_bytes = 0
+        self._data_bytes = 0
         self._began = False
 
     def feed(self, data: bytes) -> Iterator[tuple[str, bytes]]:
@@ -42,8 +44,12 @@ class SseFraming:
         self._rest.append(data)
         *lines, rest = self._cut(b"".join(self._rest))
         self._rest.clear()
-        self._size_bytes = sum(map(len, self._data))
+        self._rest_bytes = 0
         for line in lines:
+            self._check(len(line))
+            if not self._began:
+                self._began = True
+                line = line.removeprefix(_BYTE_ORDER_MARK)  # noqa: PLW2901 - the same line
             if line:
                 self._field(line)
             elif (event := self._dispatched())[1]:
@@ -68,27 +74,27 @@ class SseFraming:
     def _keep(self, rest: bytes) -> None:
         if rest:
             self._rest.append(rest)
-            self._grow(rest)
+            self._rest_bytes += len(rest)
+            self._check(self._rest_bytes - self._ending)
 
-    def _grow(self, part: bytes) -> None:
-        self._size_bytes += len(part)
-        if self._size_bytes > self._limit_bytes:
-            raise MalformedStreamError(f"an event of the stream is over {self._limit_bytes} bytes")
+    def _check(self, line_bytes: int) -> None:
+        if self._data_bytes + line_bytes > self._limit_bytes:
+            raise MalformedStreamError(
+                f"an event of the stream is over {self._limit_bytes} bytes: it is none, or holds "
+                "what nobody asked for"
+            )
 
     def _field(self, line: bytes) -> None:
-        if not self._began:
-            self._began = True
-            line = line.removeprefix(b"\xef\xbb\xbf")
         field, _, value = line.partition(b":")
         value = value.removeprefix(b" ")
         if field == b"data" and not value.startswith(b":"):
             self._data.append(value)
-            self._grow(value)
+            self._data_bytes += len(value) + 1
         elif field == b"event":
             self._name = value.decode("utf-8", "replace")
 
     def _dispatched(self) -> tuple[str, bytes]:
         data, name = b"\n".join(self._data), self._name
         self._data.clear()
-        self._name, self._size_bytes = "", 0
+        self._name, self._data_bytes = "", 0
         return name, data

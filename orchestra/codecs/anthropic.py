@@ -1,0 +1,353 @@
+"""Anthropic's dialect: `/messages` below `https://api.anthropic.com/v1`.
+
+A stream is named events, and the name stands in the JSON as well. Blocks are counted over
+all kinds; what we do not know of them (tools that run at the provider, citations) is passed
+over. Counts of tokens are running totals, so the last one of each kind is the one that counts.
+
+`MessageEvents` knows no framing: Bedrock sends the same events in one of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NoReturn
+
+import msgspec
+
+from orchestra.codecs.anthropic_request import OUTPUT_TOKENS, REDACTED, anthropic_body
+from orchestra.codecs.arguments import NOTHING, count, given, text_of
+from orchestra.codecs.dialect import Call
+from orchestra.codecs.faults import as_error, http_error, read_error
+from orchestra.codecs.frames import FrameDecoder, Framing, decoded
+from orchestra.codecs.sse import SseFraming
+from orchestra.errors import CapabilityError, MalformedStreamError, ModelError
+from orchestra.values import (
+    Began,
+    Certainty,
+    ChatRequest,
+    Embeddings,
+    EmbedRequest,
+    Json,
+    ModelEvent,
+    ReasoningDelta,
+    RefusalDelta,
+    Stopped,
+    StopReason,
+    TextDelta,
+    ToolCallDelta,
+    Usage,
+    UsageReport,
+)
+
+_REASONS: Mapping[str, StopReason] = {
+    "end_turn": StopReason.END,
+    "max_tokens": StopReason.LENGTH,
+    "model_context_window_exceeded": StopReason.LENGTH,
+    "stop_sequence": StopReason.STOP_SEQUENCE,
+    "tool_use": StopReason.TOOL_CALLS,
+    "pause_turn": StopReason.PAUSED,
+    "refusal": StopReason.CONTENT_FILTER,
+}
+
+
+class _Details(msgspec.Struct):
+    explanation: str | None = None
+
+
+class _Block(msgspec.Struct):
+    """A block of a whole message, or what is known of one at its beginning."""
+
+    type: str = ""
+    id: str | None = None
+    name: str | None = None
+    input: msgspec.Raw = NOTHING
+    text: str | None = None
+    thinking: str | None = None
+    signature: str | None = None
+    data: str | None = None
+
+
+class _Delta(msgspec.Struct):
+    type: str = ""
+    text: str | None = None
+    partial_json: str | None = None
+    thinking: str | None = None
+    signature: str | None = None
+    stop_reason: str | None = None
+    stop_details: _Details | None = None
+
+
+class _Message(msgspec.Struct):
+    type: str = ""
+    id: str | None = None
+    model: str | None = None
+    content: list[_Block] | None = None
+    stop_reason: str | None = None
+    stop_details: _Details | None = None
+    usage: Json | None = None
+    error: msgspec.Raw = NOTHING
+
+
+class _Event(msgspec.Struct):
+    type: str = ""
+    index: int = 0
+    delta: _Delta | None = None
+    content_block: _Block | None = None
+    message: _Message | None = None
+    usage: Json | None = None
+    error: msgspec.Raw = NOTHING
+
+
+class _Kind(msgspec.Struct):
+    type: str = ""
+
+
+_EVENTS = msgspec.json.Decoder(_Event)
+_KINDS = msgspec.json.Decoder(_Kind)
+_MESSAGES = msgspec.json.Decoder(_Message)
+_KNOWN = ("message_start", "content_block_start", "content_block_delta", "message_delta", "error")
+
+
+class AnthropicDialect:
+    """Anthropic's Messages API. `output_tokens` is asked for where a request does not say."""
+
+    texts_max = 1
+    """There are no embeddings to be asked for."""
+
+    def __init__(self, *, output_tokens: int = OUTPUT_TOKENS) -> None:
+        self._output_tokens = output_tokens
+
+    def ask(self, model: str, request: ChatRequest, *, stream: bool) -> Call:
+        """The call that asks a model.
+
+        Raises:
+            CapabilityError: Anthropic has no words for something in the request.
+        """
+        body = anthropic_body(model, request, stream, output_tokens=self._output_tokens)
+        headers = (("content-type", "application/json"), ("anthropic-version", "2023-06-01"))
+        return Call("/messages", msgspec.json.encode(body), headers)
+
+    def decoder(self) -> AnthropicDecoder:
+        """A decoder for one streamed answer."""
+        return AnthropicDecoder(SseFraming())
+
+    def decode(self, body: bytes) -> list[ModelEvent]:
+        """The events of a whole answer; `Stopped` is the last.
+
+        Raises:
+            ModelError: an error in place of an answer, told by its class.
+            MalformedStreamError: it is no answer of Anthropic's, or one that is not finished.
+        """
+        return message_events(body)
+
+    def ask_embeddings(self, model: str, request: EmbedRequest) -> Call:
+        """None.
+
+        Raises:
+            CapabilityError: always; Anthropic has no embeddings.
+        """
+        raise CapabilityError(
+            f"{model} cannot embed {len(request.texts)} texts: Anthropic has no embeddings; "
+            "bind a model of another provider"
+        )
+
+    def decode_embeddings(self, body: bytes) -> Embeddings:
+        """None.
+
+        Raises:
+            MalformedStreamError: always; Anthropic has no embeddings.
+        """
+        raise MalformedStreamError(
+            f"Anthropic has no embeddings, so these {len(body)} bytes are none: {body[:200]!r}"
+        )
+
+    def error(
+        self, status: int, headers: Mapping[str, str], body: bytes, now_s: float
+    ) -> ModelError:
+        """What an answer with this status, 400 or more, says is wrong."""
+        return http_error(status, headers, body, now_s)
+
+
+class AnthropicDecoder(FrameDecoder):
+    """A streamed answer, whose frames hold one event each."""
+
+    def __init__(self, framing: Framing) -> None:
+        super().__init__(framing)
+        self._message = MessageEvents()
+
+    def _take(self, name: str, payload: bytes) -> None:
+        if name != "ping":
+            self._events += self._message.take(payload)
+            self._stopped = self._message.stopped
+            self.done = self._message.ended
+
+
+class MessageEvents:
+    """What the events of a streamed message mean, one after the other.
+
+    `stopped` tells whether the message has said why it stops, `ended` whether that was its end.
+    """
+
+    def __init__(self) -> None:
+        self.stopped = False
+        self.ended = False
+        self._usage: Json = {}
+        self._calls: dict[int, int] = {}  # block to call, both counted from 0
+        self._calls_count = 0
+        self._inputs: dict[int, str] = {}  # block to arguments that came with its beginning
+
+    def take(self, payload: bytes) -> list[ModelEvent]:
+        """The events that one JSON event of the stream stands for; those of unknown kinds, none.
+
+        Raises:
+            ModelError: it is an error, told by its class.
+            MalformedStreamError: it is no event.
+        """
+        event = _event(payload)
+        match event.type:
+            case "content_block_delta":
+                return self._delta(event.index, event.delta or _Delta())
+            case "content_block_start":
+                return self._begin_block(event.index, event.content_block or _Block())
+            case "content_block_stop":
+                return self._end_block(event.index)
+            case "message_delta":
+                return self._end(event.delta or _Delta(), event.usage)
+            case "message_start":
+                return self._begin(event.message or _Message())
+            case "message_stop":
+                self.ended = self.stopped
+        if given(event.error) or event.type == "error":
+            _refuse(payload)
+        return []
+
+    def _begin(self, message: _Message) -> list[ModelEvent]:
+        return [Began(message.id or "", message.model or ""), *self._counted(message.usage)]
+
+    def _begin_block(self, index: int, block: _Block) -> list[ModelEvent]:
+        events = _block_events(block, self._calls_count)
+        if block.type == "tool_use":
+            self._calls[index] = self._calls_count
+            self._calls_count += 1
+            if arguments := _arguments(block):
+                self._inputs[index] = arguments
+        return events
+
+    def _delta(self, index: int, delta: _Delta) -> list[ModelEvent]:
+        if delta.text:
+            return [TextDelta(delta.text)]
+        if delta.partial_json:
+            self._inputs.pop(index, None)
+            call = self._calls.get(index)  # None: of a tool that runs at the provider
+            return [] if call is None else [ToolCallDelta(call, arguments=delta.partial_json)]
+        if delta.thinking or delta.signature:
+            return [ReasoningDelta(delta.thinking or "", delta.signature or "")]
+        return []
+
+    def _end_block(self, index: int) -> list[ModelEvent]:
+        """Servers that only look like Anthropic give arguments whole, in the block's beginning."""
+        arguments, call = self._inputs.pop(index, ""), self._calls.pop(index, 0)
+        return [ToolCallDelta(call, arguments=arguments)] if arguments else []
+
+    def _end(self, delta: _Delta, usage: Json | None) -> list[ModelEvent]:
+        left = [event for index in list(self._inputs) for event in self._end_block(index)]
+        reason = delta.stop_reason
+        self.stopped = self.stopped or reason is not None
+        counted = self._counted(usage, Certainty.EXACT if self.stopped else Certainty.PARTIAL)
+        return [*left, *counted, *_stop_events(reason, delta.stop_details)]
+
+    def _counted(
+        self, usage: Json | None, certainty: Certainty = Certainty.PARTIAL
+    ) -> list[ModelEvent]:
+        if usage is not None:
+            told = {name: value for name, value in usage.items() if value is not None}
+            self._usage = self._usage | told
+        return [_report(self._usage, certainty)] if self._usage else []
+
+
+def message_events(body: bytes) -> list[ModelEvent]:
+    """The events of a whole message, not streamed; `Stopped` is the last.
+
+    Raises:
+        ModelError: it is an error, told by its class.
+        MalformedStreamError: it is no message, or one that does not say why it stopped.
+    """
+    message = decoded(_MESSAGES, body, "a message of Anthropic's")
+    if given(message.error) or message.type == "error":
+        _refuse(body)
+    if message.stop_reason is None or message.content is None:
+        raise MalformedStreamError(
+            f"this is no message of Anthropic's, or one that is not finished: {body[:200]!r}"
+        )
+    events: list[ModelEvent] = [Began(message.id or "", message.model or "")]
+    calls = 0
+    for block in message.content:
+        events += _block_events(block, calls)
+        if block.type == "tool_use":
+            events.append(ToolCallDelta(calls, arguments=_arguments(block)))
+            calls += 1
+    if message.usage:
+        events.append(_report(message.usage, Certainty.EXACT))
+    return [*events, *_stop_events(message.stop_reason, message.stop_details)]
+
+
+def _event(payload: bytes) -> _Event:
+    """The event; one of a kind that we do not know may have any shape."""
+    try:
+        return decoded(_EVENTS, payload, "an event of Anthropic's stream")
+    except MalformedStreamError:
+        kind = decoded(_KINDS, payload, "an event of Anthropic's stream").type
+        if kind in _KNOWN or not kind:
+            raise
+        return _Event(kind)
+
+
+def _block_events(block: _Block, call: int) -> list[ModelEvent]:
+    match block.type:
+        case "text":
+            return [TextDelta(block.text)] if block.text else []
+        case "thinking":
+            thought = ReasoningDelta(block.thinking or "", block.signature or "")
+            return [thought] if block.thinking or block.signature else []
+        case "redacted_thinking":
+            return [ReasoningDelta("", REDACTED + block.data)] if block.data else []
+        case "tool_use":
+            return [ToolCallDelta(call, block.id or f"call_{call}", block.name or "")]
+        case _:
+            return []
+
+
+def _arguments(block: _Block) -> str:
+    """What a block has for arguments at once; "" for none, which is how a stream begins."""
+    text = text_of(block.input)
+    return "" if text == "{}" else text
+
+
+def _stop_events(reason: str | None, details: _Details | None) -> list[ModelEvent]:
+    if reason is None:
+        return []
+    said = details.explanation if details is not None else None
+    refused: list[ModelEvent] = [RefusalDelta(said)] if said else []
+    return [*refused, Stopped(_REASONS.get(reason, StopReason.OTHER), reason)]
+
+
+def _report(record: Json, certainty: Certainty) -> UsageReport:
+    """Anthropic counts what it reads from and writes to its cache beside the rest, not in it."""
+    cached, written = (
+        count(record, "cache_read_input_tokens"),
+        count(record, "cache_creation_input_tokens"),
+    )
+    details = record.get("output_tokens_details")
+    usage = Usage(
+        count(record, "input_tokens") + cached + written,
+        count(record, "output_tokens"),
+        certainty,
+        cached,
+        written,
+        count(details, "thinking_tokens") if isinstance(details, dict) else 0,
+    )
+    return UsageReport(usage, record)
+
+
+def _refuse(payload: bytes) -> NoReturn:
+    raise as_error(read_error(payload))

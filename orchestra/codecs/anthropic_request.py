@@ -1,0 +1,222 @@
+"""What Anthropic is asked: our requests as bodies of `/messages`, there and at Bedrock.
+
+Its turns alternate between user and assistant, so turns of one side are joined. Results of
+tools stand first in the user's turn. Empty text is refused, so it is left out.
+"""
+
+from __future__ import annotations
+
+import re
+from base64 import b64encode
+from collections.abc import Iterator, Mapping
+
+from orchestra.codecs.arguments import arguments_object, merged
+from orchestra.errors import CapabilityError
+from orchestra.values import (
+    ChatRequest,
+    ForcedTool,
+    ImagePart,
+    ImageUrlPart,
+    Json,
+    JsonOutput,
+    Message,
+    Part,
+    ReasoningEffort,
+    ReasoningPart,
+    TextPart,
+    Tool,
+    ToolCall,
+    ToolResult,
+)
+
+OUTPUT_TOKENS = 4_096
+"""Asked for where a request does not say; every Claude gives as many, and a number is required."""
+REDACTED = "redacted:"
+"""Before the seal of a thought that came encrypted: it goes back as a block of another kind.
+
+A thought may come without its text and not be encrypted (`display: omitted`), so that the text
+does not tell the two apart. A colon is in no seal: they are base64.
+"""
+_BUDGETS: Mapping[ReasoningEffort, int] = {
+    "minimal": 1_024,  # the least that is allowed
+    "low": 2_048,
+    "medium": 8_192,
+    "high": 16_384,
+    "max": 24_576,  # Claude Opus 4 gives 32,000 tokens, with the answer in them
+}
+_EFFORTS: Mapping[ReasoningEffort, str] = {"minimal": "low"}
+_VERSION = re.compile(r"claude-(?:[a-z]+-)?(\d+)(?:[-.](\d)(?!\d))?")
+_ADAPTIVE_SINCE = (4, 6)
+
+
+def anthropic_body(
+    model: str | None,
+    request: ChatRequest,
+    stream: bool,
+    *,
+    output_tokens: int = OUTPUT_TOKENS,
+    known_as: str = "",
+) -> Json:
+    """The body of a `/messages` call; without a model, it has neither `model` nor `stream`.
+
+    `output_tokens` is asked for where the request does not say how many. `known_as` is the
+    model's name where the body must not have it: how a model is told to think hangs on its
+    version.
+
+    Raises:
+        CapabilityError: the request asks for what Anthropic has no words for.
+    """
+    _refuse_unspeakable(request)
+    system, turns = _conversation(request.messages)
+    body: Json = {
+        "model": model,
+        "stream": stream if model else None,
+        "max_tokens": request.output_tokens_max or output_tokens,
+        "system": system or None,
+        "messages": turns,
+        "temperature": request.temperature,
+        "top_p": request.top_p,
+        "top_k": request.top_k,
+        "stop_sequences": list(request.stop) or None,
+        "tools": [_tool(tool) for tool in request.tools] or None,
+        "tool_choice": _tool_choice(request) if request.tools else None,
+        "output_config": _format(request.output) if request.output else None,
+    }
+    body = {name: value for name, value in body.items() if value is not None}
+    if (effort := request.reasoning_effort) is not None:
+        limit = request.output_tokens_max or output_tokens + _BUDGETS.get(effort, 0)
+        body = merged(body, _thinking(known_as or model or "", effort, limit))
+    return merged(body, request.extras.get("anthropic", {}))
+
+
+def _refuse_unspeakable(request: ChatRequest) -> None:
+    for name in ("seed", "presence_penalty", "frequency_penalty"):
+        value = getattr(request, name)
+        if value is not None:
+            raise CapabilityError(
+                f"{name}={value!r} cannot be asked of Anthropic, which has no such parameter; "
+                "leave it out"
+            )
+
+
+def _conversation(messages: tuple[Message, ...]) -> tuple[str, list[Json]]:
+    """What the system says, wherever it stands, and the turns of the two sides."""
+    system = [message.text for message in messages if message.role == "system" and message.text]
+    turns: list[tuple[str, list[Json]]] = []
+    for message in messages:
+        role = "assistant" if message.role == "assistant" else "user"
+        blocks = [] if message.role == "system" else list(_blocks(message.parts))
+        if blocks and turns and turns[-1][0] == role:
+            turns[-1][1].extend(blocks)
+        elif blocks:
+            turns.append((role, blocks))
+    for _, blocks in turns:
+        blocks.sort(key=lambda block: block["type"] != "tool_result")
+    return "\n\n".join(system), [{"role": role, "content": blocks} for role, blocks in turns]
+
+
+def _blocks(parts: tuple[Part, ...]) -> Iterator[Json]:
+    for part in parts:
+        match part:
+            case TextPart(text=text):
+                if text.strip():
+                    yield {"type": "text", "text": text}
+            case ImagePart(data=data, media_type=media_type):
+                source = {"type": "base64", "media_type": media_type}
+                yield {"type": "image", "source": source | {"data": b64encode(data).decode()}}
+            case ImageUrlPart(url=url):
+                yield {"type": "image", "source": {"type": "url", "url": url}}
+            case ReasoningPart(text=text, signature=signature):
+                yield from _thought(text, signature)
+            case ToolCall():
+                call = {"id": part.id, "name": part.name}
+                yield {"type": "tool_use", **call, "input": arguments_object(part.arguments)}
+            case _:
+                yield _result(part)
+
+
+def _thought(text: str, signature: str) -> Iterator[Json]:
+    """A thought without a seal is another provider's: it would be refused."""
+    if signature.startswith(REDACTED):
+        yield {"type": "redacted_thinking", "data": signature.removeprefix(REDACTED)}
+    elif signature:
+        yield {"type": "thinking", "thinking": text, "signature": signature}
+
+
+def _result(result: ToolResult) -> Json:
+    block: Json = {"type": "tool_result", "tool_use_id": result.call_id}
+    if result.content.strip():
+        block["content"] = result.content
+    return block | ({"is_error": True} if result.is_error else {})
+
+
+def _tool(tool: Tool) -> Json:
+    schema = _closed(tool.parameters) if tool.strict else tool.parameters
+    told: Json = {"name": tool.name, "description": tool.description, "input_schema": schema}
+    return told | ({"strict": True} if tool.strict else {})
+
+
+def _tool_choice(request: ChatRequest) -> Json | None:
+    match request.tool_choice:
+        case "none":
+            return {"type": "none"}  # it takes no word on parallel calls
+        case ForcedTool(name=name):
+            choice: Json = {"type": "tool", "name": name}
+        case "required":
+            choice = {"type": "any"}
+        case "auto":
+            choice = {"type": "auto"}
+        case _:
+            choice = {}
+    if request.parallel_tool_calls is not None:
+        parallel = {"disable_parallel_tool_use": not request.parallel_tool_calls}
+        choice = {"type": "auto"} | choice | parallel
+    return choice or None
+
+
+def _format(output: JsonOutput) -> Json:
+    if output.schema is None:
+        raise CapabilityError(
+            "JsonOutput(schema=None) cannot be asked of Anthropic, which gives JSON only by a "
+            "schema; add one, or ask for JSON in the prompt"
+        )
+    return {"format": {"type": "json_schema", "schema": _closed(output.schema)}}
+
+
+def _closed(schema: object) -> object:
+    """The schema with no more properties than it names, which Anthropic insists on.
+
+    Whatever fits the result fits the schema too.
+    """
+    if isinstance(schema, list):
+        return [_closed(each) for each in schema]
+    if not isinstance(schema, dict):
+        return schema
+    result = {key: _closed(value) for key, value in schema.items()}
+    if result.get("type") == "object" and isinstance(result.get("properties"), dict):
+        result.setdefault("additionalProperties", False)
+    return result
+
+
+def _thinking(model: str, effort: ReasoningEffort, limit: int) -> Json:
+    """Since Claude 4.6 a model is told how hard to think; before, how many tokens long."""
+    if not _by_budget(model):
+        if effort == "none":
+            return {"thinking": {"type": "disabled"}}
+        effort_told = {"output_config": {"effort": _EFFORTS.get(effort, effort)}}
+        return {"thinking": {"type": "adaptive"}, **effort_told, "max_tokens": limit}
+    if effort == "none":
+        return {}  # they think only when they are asked to
+    if limit <= _BUDGETS["minimal"]:
+        raise CapabilityError(
+            f"output_tokens_max={limit} leaves no room for reasoning_effort={effort!r}: "
+            f"{model} thinks {_BUDGETS['minimal']} tokens at least, and they are counted in it; "
+            "allow more, or leave out the effort"
+        )
+    budget = min(_BUDGETS[effort], limit - 1)
+    return {"thinking": {"type": "enabled", "budget_tokens": budget}, "max_tokens": limit}
+
+
+def _by_budget(model: str) -> bool:
+    found = _VERSION.search(model)
+    return found is not None and (int(found[1]), int(found[2] or 0)) < _ADAPTIVE_SINCE

@@ -1,0 +1,186 @@
+"""What Cohere is asked: our requests as bodies of `/v2/chat` and `/v2/embed`.
+
+Cohere calls one certain tool by being shown no other; and it takes the plan for a tool call
+(`tool_plan`) apart from thoughts that led to an answer.
+"""
+
+from __future__ import annotations
+
+from base64 import b64encode
+from collections.abc import Iterator, Mapping
+
+import msgspec
+
+from orchestra.codecs.arguments import merged
+from orchestra.errors import CapabilityError
+from orchestra.values import (
+    ChatRequest,
+    EmbedRequest,
+    ForcedTool,
+    ImagePart,
+    ImageUrlPart,
+    Json,
+    JsonOutput,
+    Message,
+    Part,
+    ReasoningEffort,
+    ReasoningPart,
+    TextPart,
+    Tool,
+    ToolCall,
+    ToolChoice,
+    ToolResult,
+)
+
+_THINKING: Mapping[ReasoningEffort, Json] = {
+    "none": {"type": "disabled"},
+    "minimal": {"type": "enabled", "token_budget": 512},
+    "low": {"type": "enabled", "token_budget": 2_048},
+    "medium": {"type": "enabled", "token_budget": 8_192},
+    "high": {"type": "enabled", "token_budget": 31_000},  # what Cohere recommends at most
+    "max": {"type": "enabled"},
+}
+_CHOICES: Mapping[ToolChoice | None, str | None] = {None: None, "auto": None, "none": "NONE"}
+_INPUT_TYPES: Mapping[str | None, str] = {
+    None: "search_document",
+    "document": "search_document",
+    "query": "search_query",
+}
+
+
+def chat_body(model: str, request: ChatRequest, *, stream: bool) -> Json:
+    """The body of a chat call.
+
+    Raises:
+        CapabilityError: the request asks for what Cohere has no words for.
+    """
+    body: Json = {
+        "model": model,
+        "messages": [each for message in request.messages for each in _messages(message)],
+        "stream": stream,
+        "temperature": request.temperature,
+        "max_tokens": request.output_tokens_max,
+        "stop_sequences": list(request.stop) or None,
+        "seed": request.seed,
+        "p": request.top_p,
+        "k": request.top_k,
+        "presence_penalty": request.presence_penalty,
+        "frequency_penalty": request.frequency_penalty,
+        "thinking": request.reasoning_effort and _THINKING[request.reasoning_effort],
+        "response_format": request.output and _response_format(request.output),
+        **_tools(request),
+    }
+    asked = {name: value for name, value in body.items() if value is not None}
+    return merged(asked, request.extras.get("cohere", {}))
+
+
+def embed_body(model: str, request: EmbedRequest) -> Json:
+    """The body of an embedding call; a purpose not named is `document`."""
+    body: Json = {
+        "model": model,
+        "input_type": _INPUT_TYPES.get(request.purpose, request.purpose),
+        "texts": request.texts,
+        "embedding_types": ["float"],
+    }
+    if request.dimensions is not None:
+        body["output_dimension"] = request.dimensions
+    return merged(body, request.extras.get("cohere", {}))
+
+
+def _tools(request: ChatRequest) -> Json:
+    tools, choice = request.tools, request.tool_choice
+    if request.parallel_tool_calls is False and tools:
+        raise CapabilityError(
+            "parallel_tool_calls=False cannot be asked of Cohere, which decides by itself how "
+            "many tools it calls at once; leave it out"
+        )
+    if isinstance(choice, ForcedTool):
+        tools = tuple(tool for tool in tools if tool.name == choice.name)
+        if not tools:
+            raise CapabilityError(
+                f"the tool {choice.name!r}, which has to be called, is not among the request's; "
+                f"there are {[tool.name for tool in request.tools]}"
+            )
+    if not tools:
+        return {}
+    return {
+        "tools": [_tool(tool) for tool in tools],
+        "strict_tools": True if any(tool.strict for tool in tools) else None,
+        "tool_choice": _CHOICES.get(choice, "REQUIRED"),
+    }
+
+
+def _tool(tool: Tool) -> Json:
+    return {
+        "type": "function",
+        "function": {
+            "name": tool.name,
+            "description": tool.description,
+            "parameters": tool.parameters,
+        },
+    }
+
+
+def _response_format(output: JsonOutput) -> Json:
+    schema = {} if output.schema is None else {"json_schema": output.schema}
+    return {"type": "json_object", **schema}
+
+
+def _messages(message: Message) -> Iterator[Json]:
+    """One turn of ours; each result of a tool is a turn of its own, before what else is said."""
+    for part in message.parts:
+        if isinstance(part, ToolResult):
+            yield {"role": "tool", "tool_call_id": part.call_id, "content": _result(part)}
+    parts = tuple(part for part in message.parts if not isinstance(part, ToolResult))
+    if message.role == "assistant":
+        yield _assistant(parts)
+    elif parts:
+        role = "user" if message.role == "tool" else message.role
+        yield {"role": role, "content": _content(parts)}
+
+
+def _assistant(parts: tuple[Part, ...]) -> Json:
+    thoughts = "".join(part.text for part in parts if isinstance(part, ReasoningPart))
+    calls = [_call(part) for part in parts if isinstance(part, ToolCall)]
+    said = tuple(part for part in parts if not isinstance(part, ReasoningPart | ToolCall))
+    turn: Json = {"role": "assistant"}
+    if calls:
+        turn |= {"tool_calls": calls} | ({"tool_plan": thoughts} if thoughts else {})
+    if thoughts and not calls:
+        thinking = {"type": "thinking", "thinking": thoughts}
+        return turn | {"content": [thinking, *map(_part, said)]}
+    return turn | {"content": _content(said)} if said or not calls else turn
+
+
+def _content(parts: tuple[Part, ...]) -> str | list[Json]:
+    if all(isinstance(part, TextPart) for part in parts):
+        return "".join(part.text for part in parts if isinstance(part, TextPart))
+    return [_part(part) for part in parts]
+
+
+def _part(part: Part) -> Json:
+    match part:
+        case TextPart(text=text):
+            return {"type": "text", "text": text}
+        case ImageUrlPart(url=url):
+            return {"type": "image_url", "image_url": {"url": url}}
+        case ImagePart(data=data, media_type=media_type):
+            url = f"data:{media_type};base64,{b64encode(data).decode()}"
+            return {"type": "image_url", "image_url": {"url": url}}
+        case _:
+            raise CapabilityError(
+                f"Cohere takes no {type(part).__name__} here; reasoning and tool calls belong "
+                "into a turn of the assistant"
+            )
+
+
+def _call(call: ToolCall) -> Json:
+    function = {"name": call.name, "arguments": call.arguments}
+    return {"id": call.id, "type": "function", "function": function}
+
+
+def _result(result: ToolResult) -> str:
+    """Cohere has no mark for an error; it reads JSON objects."""
+    if result.is_error:
+        return msgspec.json.encode({"error": result.content}).decode()
+    return result.content

@@ -1,0 +1,215 @@
+"""Gemini's dialect, at AI Studio and at Vertex AI.
+
+Below `https://generativelanguage.googleapis.com/v1beta`, or with `vertex` below
+`https://LOCATION-aiplatform.googleapis.com/v1/projects/PROJECT/locations/LOCATION`.
+
+Every event of a stream is a whole response of its own, with the next parts of the answer.
+Nothing follows the last one, so the end of the body says that it was the last.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from urllib.parse import quote
+
+import msgspec
+
+from orchestra.codecs.arguments import NOTHING, count, given
+from orchestra.codecs.dialect import Call
+from orchestra.codecs.faults import as_error, http_error, read_error
+from orchestra.codecs.frames import FRAME_BYTES_MAX, FrameDecoder, decoded
+from orchestra.codecs.gemini_answer import GeminiAnswer
+from orchestra.codecs.gemini_request import gemini_body, studio_embed_body, vertex_embed_body
+from orchestra.codecs.sse import SseFraming
+from orchestra.errors import MalformedStreamError, ModelError
+from orchestra.values import (
+    ChatRequest,
+    Embeddings,
+    EmbedRequest,
+    Json,
+    ModelEvent,
+    Usage,
+    Vector,
+)
+
+_SAFE = "/@"
+_STUDIO_TEXTS_MAX = 100
+_VERTEX_TEXTS_MAX = 1
+"""`gemini-embedding-001` takes one text at a time there; older models take 250."""
+
+
+class _Numbers(msgspec.Struct):
+    values: list[float]
+    statistics: Json | None = None
+
+
+class _Prediction(msgspec.Struct):
+    embeddings: _Numbers
+
+
+class _Embedded(msgspec.Struct, rename="camel"):
+    embeddings: list[_Numbers] | None = None
+    predictions: list[_Prediction] | None = None
+    usage_metadata: Json | None = None
+    error: msgspec.Raw = NOTHING
+
+
+_LISTS = msgspec.json.Decoder(list[msgspec.Raw])
+_EMBEDDED = msgspec.json.Decoder(_Embedded)
+
+
+class GeminiDialect:
+    """The Gemini API; with `vertex`, as Vertex AI has it.
+
+    `texts_max` is how many texts one embedding call may have: by default what every model of
+    the place takes, which is 100 at AI Studio and 1 at Vertex. Model names are taken with what
+    stands before them (`models/gemini-3-flash`) and without.
+    """
+
+    def __init__(self, *, vertex: bool = False, texts_max: int | None = None) -> None:
+        self._vertex = vertex
+        self.texts_max = texts_max or (_VERTEX_TEXTS_MAX if vertex else _STUDIO_TEXTS_MAX)
+
+    def ask(self, model: str, request: ChatRequest, *, stream: bool) -> Call:
+        """The call that asks a model.
+
+        Raises:
+            CapabilityError: Gemini has no words for something in the request.
+        """
+        act = "streamGenerateContent?alt=sse" if stream else "generateContent"
+        body = msgspec.json.encode(gemini_body(model, request))
+        return Call(f"/{quote(self._path(model), _SAFE)}:{act}", body)
+
+    def decoder(self) -> GeminiDecoder:
+        """A decoder for one streamed answer."""
+        return GeminiDecoder()
+
+    def decode(self, body: bytes) -> list[ModelEvent]:
+        """The events of a whole answer; `Stopped` is the last.
+
+        Raises:
+            ModelError: an error in place of an answer, told by its class.
+            MalformedStreamError: it is no answer of Gemini's, or one that is not finished.
+        """
+        answer = GeminiAnswer()
+        events: list[ModelEvent] = []
+        for _, response in _whole(body):
+            events += answer.take(response)
+        if not answer.stopped:
+            raise MalformedStreamError(
+                f"this is no answer of Gemini's, or one that is not finished: {body[:200]!r}"
+            )
+        return events + answer.end()
+
+    def ask_embeddings(self, model: str, request: EmbedRequest) -> Call:
+        """The call that embeds at most `texts_max` texts."""
+        if self._vertex:
+            act, body = "predict", vertex_embed_body(request)
+        else:
+            act, body = "batchEmbedContents", studio_embed_body(self._path(model), request)
+        return Call(f"/{quote(self._path(model), _SAFE)}:{act}", msgspec.json.encode(body))
+
+    def decode_embeddings(self, body: bytes) -> Embeddings:
+        """The vectors; AI Studio counts no tokens for them, or seldom.
+
+        Raises:
+            ModelError: an error in place of them, told by its class.
+            MalformedStreamError: they are no embeddings of Gemini's.
+        """
+        found = decoded(_EMBEDDED, body, "Gemini's embeddings")
+        if given(found.error):
+            raise as_error(read_error(body))
+        if found.predictions is not None:
+            numbers = [each.embeddings for each in found.predictions]
+        elif found.embeddings is not None:
+            numbers = found.embeddings
+        else:
+            raise MalformedStreamError(f"these are no embeddings of Gemini's: {body[:200]!r}")
+        return Embeddings(tuple(map(_vector, numbers)), _embedding_usage(found, numbers))
+
+    def error(
+        self, status: int, headers: Mapping[str, str], body: bytes, now_s: float
+    ) -> ModelError:
+        """What an answer with this status, 400 or more, says is wrong."""
+        return http_error(status, headers, body, now_s)
+
+    def _path(self, model: str) -> str:
+        """The model's name with what has to stand before it, where it does not yet."""
+        name = model.strip("/")
+        if not self._vertex:
+            return name if name.startswith(("models/", "tunedModels/")) else f"models/{name}"
+        if name.startswith(("publishers/", "endpoints/")):
+            return name
+        return f"publishers/google/models/{name.removeprefix('models/')}"
+
+
+class GeminiDecoder(FrameDecoder):
+    """A streamed answer: Server-Sent Events, or without `alt=sse` one JSON array."""
+
+    def __init__(self) -> None:
+        super().__init__(_GeminiFraming())
+        self._answer = GeminiAnswer()
+
+    def _take(self, name: str, payload: bytes) -> None:
+        if name != "ping":  # Gemini has none, but gateways before it have
+            self._events += self._answer.take(payload)
+            self._stopped = self._answer.stopped
+
+    def _end(self) -> None:
+        self._emit(*self._answer.end())
+
+
+class _GeminiFraming(SseFraming):
+    """Server-Sent Events, unless the body begins as JSON does: then it is kept as a whole."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._json: list[bytes] | None = None
+        self._json_bytes = 0
+        self._started = False
+
+    def feed(self, data: bytes) -> Iterator[tuple[str, bytes]]:
+        start = data.lstrip() if not self._started else b""
+        if start:
+            self._started = True
+            self._json = [] if start[:1] in (b"[", b"{") else None
+        if self._json is None:
+            yield from super().feed(data)
+            return
+        self._json.append(data)
+        self._json_bytes += len(data)
+        if self._json_bytes > FRAME_BYTES_MAX:
+            raise MalformedStreamError(f"a JSON answer is over {FRAME_BYTES_MAX} bytes")
+
+    def close(self) -> Iterator[tuple[str, bytes]]:
+        if self._json is None:
+            yield from super().close()
+        else:
+            yield from _whole(b"".join(self._json))
+
+
+def _whole(body: bytes) -> Iterator[tuple[str, bytes]]:
+    """The responses of a body that is one response, or an array of them."""
+    if body.lstrip()[:1] == b"[":
+        for each in decoded(_LISTS, body, "an array of Gemini's responses"):
+            yield "", bytes(each)
+    else:
+        yield "", body
+
+
+def _vector(numbers: _Numbers) -> Vector:
+    try:
+        return Vector.of(numbers.values)
+    except OverflowError as error:
+        raise MalformedStreamError(
+            f"an embedding has a number that float32 cannot hold: {max(numbers.values, key=abs)}"
+        ) from error
+
+
+def _embedding_usage(found: _Embedded, numbers: list[_Numbers]) -> Usage | None:
+    """AI Studio mostly counts nothing; Vertex counts each text."""
+    tokens = [count(each.statistics, "token_count") for each in numbers if each.statistics]
+    if tokens:
+        return Usage(sum(tokens))
+    record = found.usage_metadata
+    return Usage(count(record, "promptTokenCount")) if record else None

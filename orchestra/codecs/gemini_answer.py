@@ -1,0 +1,220 @@
+"""What Gemini's responses mean: those of a stream one after the other, or a single one.
+
+A reason to stop may stand in any of them, and the last one counts; an answer that calls a tool
+stops as any other does. A seal on a piece of text becomes a thought without text before it.
+Counts of tokens are running totals.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import msgspec
+
+from orchestra.codecs.arguments import NOTHING, count, given, text_of
+from orchestra.codecs.faults import as_error, read_error
+from orchestra.codecs.frames import decoded
+from orchestra.codecs.gemini_arguments import Arguments, PartialArgument
+from orchestra.codecs.gemini_request import ON_TEXT
+from orchestra.errors import MalformedStreamError
+from orchestra.values import (
+    Began,
+    Certainty,
+    Json,
+    ModelEvent,
+    ReasoningDelta,
+    RefusalDelta,
+    Stopped,
+    StopReason,
+    TextDelta,
+    ToolCallDelta,
+    Usage,
+    UsageReport,
+)
+
+_REASONS: Mapping[str, StopReason] = {
+    "STOP": StopReason.END,
+    "MAX_TOKENS": StopReason.LENGTH,
+    "CONTINUATION": StopReason.LENGTH,
+    "SAFETY": StopReason.CONTENT_FILTER,
+    "RECITATION": StopReason.CONTENT_FILTER,
+    "BLOCKLIST": StopReason.CONTENT_FILTER,
+    "PROHIBITED_CONTENT": StopReason.CONTENT_FILTER,
+    "SPII": StopReason.CONTENT_FILTER,
+    "MODEL_ARMOR": StopReason.CONTENT_FILTER,
+    "ESCALATION": StopReason.CONTENT_FILTER,
+    "IMAGE_SAFETY": StopReason.CONTENT_FILTER,
+    "IMAGE_PROHIBITED_CONTENT": StopReason.CONTENT_FILTER,
+    "IMAGE_RECITATION": StopReason.CONTENT_FILTER,
+}
+_UNSPECIFIED = "FINISH_REASON_UNSPECIFIED"
+
+
+class _FunctionCall(msgspec.Struct, rename="camel"):
+    id: str | None = None
+    name: str | None = None
+    args: msgspec.Raw = NOTHING
+    partial_args: list[PartialArgument] | None = None
+    will_continue: bool | None = None
+
+
+class _Part(msgspec.Struct, rename="camel"):
+    text: str | None = None
+    thought: bool | None = None
+    thought_signature: str | None = None
+    function_call: _FunctionCall | None = None
+
+
+class _Content(msgspec.Struct):
+    parts: list[_Part] | None = None
+
+
+class _Candidate(msgspec.Struct, rename="camel"):
+    content: _Content | None = None
+    finish_reason: str | None = None
+    finish_message: str | None = None
+    index: int | None = None
+
+
+class _Feedback(msgspec.Struct, rename="camel"):
+    block_reason: str | None = None
+    block_reason_message: str | None = None
+
+
+class _Response(msgspec.Struct, rename="camel"):
+    candidates: list[_Candidate] | None = None
+    prompt_feedback: _Feedback | None = None
+    usage_metadata: Json | None = None
+    model_version: str | None = None
+    response_id: str | None = None
+    error: msgspec.Raw = NOTHING
+
+
+_RESPONSES = msgspec.json.Decoder(_Response)
+_OBJECTS = msgspec.json.Decoder(dict[str, object])
+
+
+class GeminiAnswer:
+    """What the responses of one answer mean, one after the other, up to its end.
+
+    `stopped` tells whether one of them has said why the answer stops.
+    """
+
+    def __init__(self) -> None:
+        self.stopped = False
+        self._reason: str | None = None
+        self._id: str | None = None
+        self._usage: Json | None = None
+        self._calls_count = 0
+        self._growing: Arguments | None = None  # of the last call, which is arriving in pieces
+
+    def take(self, payload: bytes) -> list[ModelEvent]:
+        """The events of a response.
+
+        Raises:
+            ModelError: it is an error, told by its class.
+            MalformedStreamError: it is no response.
+        """
+        response = decoded(_RESPONSES, payload, "a response of Gemini's")
+        if given(response.error):
+            raise as_error(read_error(payload))
+        events: list[ModelEvent] = []
+        if self._id is None:
+            self._id = response.response_id or ""
+            events.append(Began(self._id, response.model_version or ""))
+        for candidate in response.candidates or ():
+            if not candidate.index:  # of several answers we want the first
+                events += self._candidate(candidate)
+        feedback = response.prompt_feedback
+        if feedback is not None and feedback.block_reason and not response.candidates:
+            self.stopped = True
+            events += _refused(feedback.block_reason_message)
+        return events + self._counted(response.usage_metadata)
+
+    def end(self) -> list[ModelEvent]:
+        """The events that only the end of the answer tells of; `Stopped` is the last."""
+        reason = _REASONS.get(self._reason or "", StopReason.OTHER)
+        if self._reason is None:
+            reason = StopReason.CONTENT_FILTER  # it has not begun: the prompt was blocked
+        elif self._calls_count and reason is StopReason.END:
+            reason = StopReason.TOOL_CALLS
+        stopped = Stopped(reason, self._reason)
+        if self._usage is None:
+            return [*self._grown(), stopped]
+        counted = "promptTokenCount" in self._usage
+        certainty = Certainty.EXACT if counted else Certainty.PARTIAL
+        return [*self._grown(), _report(self._usage, certainty), stopped]
+
+    def _candidate(self, candidate: _Candidate) -> list[ModelEvent]:
+        events: list[ModelEvent] = []
+        content = candidate.content
+        for part in (content.parts if content is not None else None) or ():
+            if part.function_call is not None:
+                events += self._call(part.function_call, part.thought_signature or "")
+            elif part.text is not None:
+                events += _text_events(part.text, part.thought, part.thought_signature or "")
+        reason = candidate.finish_reason
+        if reason is not None and reason != _UNSPECIFIED:
+            self._reason, self.stopped = reason, True
+            if _REASONS.get(reason) is StopReason.CONTENT_FILTER:
+                events += _refused(candidate.finish_message)
+        return events
+
+    def _call(self, call: _FunctionCall, seal: str) -> list[ModelEvent]:
+        """A call comes whole, or in pieces: the first has a name, the last does not continue."""
+        events = self._grown() if call.name else []
+        if call.name:
+            index = self._calls_count
+            self._calls_count += 1
+            made = "_".join(filter(None, ("call", self._id, str(index))))
+            whole = not call.will_continue and not call.partial_args
+            text = text_of(call.args)
+            told = text if whole else ""
+            events.append(ToolCallDelta(index, call.id or made, call.name, told, seal))
+            if not whole:
+                self._growing = Arguments(decoded(_OBJECTS, text.encode(), "a call's arguments"))
+        if self._growing is not None:
+            for piece in call.partial_args or ():
+                self._growing.add(piece)
+        elif call.partial_args:
+            raise MalformedStreamError("a piece of a tool call's arguments came without its name")
+        return events if call.will_continue else events + self._grown()
+
+    def _grown(self) -> list[ModelEvent]:
+        if self._growing is None:
+            return []
+        text, self._growing = self._growing.json(), None
+        return [ToolCallDelta(self._calls_count - 1, arguments=text)]
+
+    def _counted(self, usage: Json | None) -> list[ModelEvent]:
+        """A record without counts does not replace one that has them."""
+        known = self._usage is not None and "promptTokenCount" in self._usage
+        if usage is None or usage == self._usage or (known and "promptTokenCount" not in usage):
+            return []
+        self._usage = usage
+        return [_report(usage, Certainty.PARTIAL)]
+
+
+def _text_events(text: str, thought: bool | None, seal: str) -> list[ModelEvent]:
+    if thought:
+        return [ReasoningDelta(text, seal)] if text or seal else []
+    sealed: list[ModelEvent] = [ReasoningDelta("", ON_TEXT + seal)] if seal else []
+    return [*sealed, TextDelta(text)] if text else sealed
+
+
+def _refused(message: str | None) -> list[ModelEvent]:
+    return [RefusalDelta(message)] if message else []
+
+
+def _report(record: Json, certainty: Certainty) -> UsageReport:
+    """Gemini counts thoughts beside the answer, and what its own tools found beside the prompt."""
+    thoughts = count(record, "thoughtsTokenCount")
+    usage = Usage(
+        count(record, "promptTokenCount") + count(record, "toolUsePromptTokenCount"),
+        count(record, "candidatesTokenCount") + thoughts,
+        certainty,
+        count(record, "cachedContentTokenCount"),
+        0,
+        thoughts,
+    )
+    return UsageReport(usage, record)

@@ -1,0 +1,129 @@
+"""Arguments of a tool call that Vertex streams in pieces (`streamFunctionCallArguments`).
+
+Each piece names the place it belongs to, as in `$.items[0].name`. Places come in order: an
+object's members as they are written, a list's items from the first. So a list never has a
+hole, and a path can make us allocate no more than it is long.
+"""
+
+from __future__ import annotations
+
+import re
+from itertools import pairwise
+
+import msgspec
+
+from orchestra.errors import MalformedStreamError
+
+_STEP = re.compile(
+    r"""\.([^.\[\]]+)|\[(\d{1,9})\]|\['((?:[^'\\]|\\.)*)'\]|\["((?:[^"\\]|\\.)*)"\]"""
+)
+_ESCAPED = re.compile(r"\\(.)")
+_EXACT = 2**53  # every number comes as a double, which holds whole ones up to this
+_DEPTH_MAX = 100
+"""No function has arguments in arguments in arguments, a hundred times over."""
+
+
+class PartialArgument(msgspec.Struct, rename="camel"):
+    """One piece: the place it belongs to, and what is there, or more of it."""
+
+    json_path: str
+    string_value: str | None = None
+    number_value: float | None = None
+    bool_value: bool | None = None
+    null_value: object = None
+
+
+class Arguments:
+    """The arguments of one call, growing from what came at once; a piece costs what it is long."""
+
+    def __init__(self, given: dict[str, object]) -> None:
+        self._root = given
+
+    def add(self, piece: PartialArgument) -> None:
+        """Take a piece: text is added to the text in its place, all else stands for itself.
+
+        Raises:
+            MalformedStreamError: its path is none, or leads through something else.
+        """
+        steps = _steps(piece.json_path)
+        box: object = self._root
+        for step, following in pairwise(steps):
+            box = _child(box, step, [] if isinstance(following, int) else {}, piece.json_path)
+        if piece.string_value is None:
+            _put(box, steps[-1], _plain(piece), piece.json_path)
+            return
+        text = _child(box, steps[-1], _Text(), piece.json_path)
+        if not isinstance(text, _Text):
+            raise _wrong(piece.json_path)
+        text.pieces.append(piece.string_value)
+
+    def json(self) -> str:
+        """All of them, as JSON text."""
+        return msgspec.json.encode(_whole(self._root)).decode()
+
+
+class _Text:
+    """A text that is growing."""
+
+    def __init__(self) -> None:
+        self.pieces: list[str] = []
+
+
+def _steps(path: str) -> list[str | int]:
+    steps: list[str | int] = []
+    at = 1
+    while path.startswith("$") and at < len(path) and len(steps) < _DEPTH_MAX:
+        found = _STEP.match(path, at)
+        if found is None:
+            break
+        member, index, single, double = found.groups()
+        quoted = single if single is not None else double
+        if index is not None:
+            steps.append(int(index))
+        else:
+            steps.append(member if quoted is None else _ESCAPED.sub(r"\1", quoted))
+        at = found.end()
+    if not steps or at != len(path):
+        raise _wrong(path)
+    return steps
+
+
+def _child(box: object, step: str | int, new: object, path: str) -> object:
+    """What is in this place; if there is nothing, something new."""
+    if isinstance(box, list) and isinstance(step, int) and step < len(box):
+        return box[step]
+    if isinstance(box, dict) and isinstance(step, str) and step in box:
+        return box[step]
+    _put(box, step, new, path)
+    return new
+
+
+def _put(box: object, step: str | int, value: object, path: str) -> None:
+    if isinstance(box, dict) and isinstance(step, str):
+        box[step] = value
+    elif isinstance(box, list) and isinstance(step, int) and step <= len(box):
+        box[step : step + 1] = [value]
+    else:
+        raise _wrong(path)
+
+
+def _plain(piece: PartialArgument) -> object:
+    if piece.bool_value is not None:
+        return piece.bool_value
+    number = piece.number_value
+    whole = number is not None and number.is_integer() and abs(number) < _EXACT
+    return int(number) if number is not None and whole else number
+
+
+def _whole(value: object) -> object:
+    if isinstance(value, _Text):
+        return "".join(value.pieces)
+    if isinstance(value, dict):
+        return {key: _whole(each) for key, each in value.items()}
+    return [_whole(each) for each in value] if isinstance(value, list) else value
+
+
+def _wrong(path: str) -> MalformedStreamError:
+    return MalformedStreamError(
+        f"a piece of a call's arguments is for {path[:200]!r}, and there is no such place in them"
+    )

@@ -1,0 +1,231 @@
+"""What Gemini is asked: our requests as bodies of `generateContent` and of its embeddings.
+
+Its turns are of a user or of a model, so turns of one side are joined. Thoughts go back only
+for their seals: what can be read of them is a summary, and tells the model nothing.
+"""
+
+from __future__ import annotations
+
+import re
+from base64 import b64encode
+from collections.abc import Mapping
+
+from orchestra.codecs.arguments import arguments_object, merged
+from orchestra.errors import CapabilityError
+from orchestra.values import (
+    ChatRequest,
+    EmbedRequest,
+    ForcedTool,
+    ImagePart,
+    ImageUrlPart,
+    Json,
+    Message,
+    Part,
+    Purpose,
+    ReasoningEffort,
+    ReasoningPart,
+    TextPart,
+    Tool,
+    ToolCall,
+    ToolChoice,
+)
+
+ON_TEXT = "text:"
+"""Before a seal that came with a piece of text and not with a thought.
+
+It goes back on the text that stands behind it. A colon is in no seal: they are base64.
+"""
+_BY_BUDGET = re.compile(r"gemini-(1|2)\b|gemini-robotics-er-1\b")
+_BUDGETS: Mapping[ReasoningEffort, int] = {
+    "none": 0,
+    "minimal": 1_024,  # as Google's own OpenAI interface understands these words
+    "low": 1_024,
+    "medium": 8_192,
+    "high": 24_576,
+    "max": 24_576,
+}
+_LEVELS: Mapping[ReasoningEffort, str] = {
+    "none": "MINIMAL",  # since Gemini 3, thinking cannot be switched off
+    "minimal": "MINIMAL",
+    "low": "LOW",
+    "medium": "MEDIUM",
+    "high": "HIGH",
+    "max": "HIGH",
+}
+_MODES: Mapping[ToolChoice, str] = {"auto": "AUTO", "none": "NONE", "required": "ANY"}
+_TASKS: Mapping[Purpose, str] = {
+    "query": "RETRIEVAL_QUERY",
+    "document": "RETRIEVAL_DOCUMENT",
+    "classification": "CLASSIFICATION",
+    "clustering": "CLUSTERING",
+}
+_MEDIA_TYPES: Mapping[str, str] = {
+    "png": "image/png",
+    "jpg": "image/jpeg",
+    "jpeg": "image/jpeg",
+    "webp": "image/webp",
+    "gif": "image/gif",
+    "heic": "image/heic",
+    "heif": "image/heif",
+}
+_ENDING = re.compile(r"\.(\w+)(?:[?#].*)?$")
+
+
+_SAYS_NOTHING = ("type", "title", "description", "required", "$schema")
+"""A schema with only these is of a tool without arguments, for which Gemini wants no schema."""
+
+
+def gemini_body(model: str, request: ChatRequest) -> Json:
+    """The body of a `generateContent` or `streamGenerateContent` call.
+
+    Raises:
+        CapabilityError: the request asks for what Gemini has no words for.
+    """
+    if request.parallel_tool_calls is False and request.tools:
+        raise CapabilityError(
+            "parallel_tool_calls=False cannot be asked of Gemini, which decides by itself how "
+            "many tools it calls at once; leave it out"
+        )
+    system = [{"text": each.text} for each in request.messages if each.role == "system"]
+    body: Json = {
+        "contents": _contents(request.messages),
+        "systemInstruction": {"parts": system} if system else None,
+        "generationConfig": _config(model, request) or None,
+        "tools": [{"functionDeclarations": [_tool(tool) for tool in request.tools]}]
+        if request.tools
+        else None,
+        "toolConfig": _tool_config(request),
+    }
+    asked = {name: value for name, value in body.items() if value is not None}
+    return merged(asked, request.extras.get("gemini", {}))
+
+
+def studio_embed_body(path: str, request: EmbedRequest) -> Json:
+    """The body of a `batchEmbedContents` call; `path` is the model's, as in `models/name`."""
+    asked: Json = {
+        "model": path,
+        "taskType": _TASKS[request.purpose] if request.purpose else None,
+        "outputDimensionality": request.dimensions,
+    }
+    asked = {name: value for name, value in asked.items() if value is not None}
+    extra = request.extras.get("gemini", {})
+    return {
+        "requests": [
+            merged(asked | {"content": {"parts": [{"text": text}]}}, extra)
+            for text in request.texts
+        ]
+    }
+
+
+def vertex_embed_body(request: EmbedRequest) -> Json:
+    """The body of a `predict` call to one of Vertex's embedding models."""
+    task: Json = {"task_type": _TASKS[request.purpose]} if request.purpose else {}
+    size: Json = {"outputDimensionality": request.dimensions} if request.dimensions else {}
+    body: Json = {"instances": [{"content": text, **task} for text in request.texts]}
+    return merged(body | ({"parameters": size} if size else {}), request.extras.get("gemini", {}))
+
+
+def _config(model: str, request: ChatRequest) -> Json:
+    effort, output = request.reasoning_effort, request.output
+    config: Json = {
+        "temperature": request.temperature,
+        "topP": request.top_p,
+        "topK": request.top_k,
+        "maxOutputTokens": request.output_tokens_max,
+        "stopSequences": list(request.stop) or None,
+        "seed": request.seed,
+        "presencePenalty": request.presence_penalty,
+        "frequencyPenalty": request.frequency_penalty,
+        "responseMimeType": "application/json" if output else None,
+        "responseJsonSchema": output.schema if output else None,
+        "thinkingConfig": _thinking(model, effort) if effort else None,
+    }
+    return {name: value for name, value in config.items() if value is not None}
+
+
+def _thinking(model: str, effort: ReasoningEffort) -> Json:
+    """Since Gemini 3 a model is told how hard to think; before, how many tokens long."""
+    told = {} if effort == "none" else {"includeThoughts": True}
+    if _BY_BUDGET.search(model):
+        return told | {"thinkingBudget": _BUDGETS[effort]}
+    return told | {"thinkingLevel": _LEVELS[effort]}
+
+
+def _tool(tool: Tool) -> Json:
+    told: Json = {"name": tool.name, "description": tool.description}
+    if any(value and name not in _SAYS_NOTHING for name, value in tool.parameters.items()):
+        told["parametersJsonSchema"] = tool.parameters
+    return told
+
+
+def _tool_config(request: ChatRequest) -> Json | None:
+    choice = request.tool_choice
+    strict = any(tool.strict for tool in request.tools)
+    if not request.tools or (choice is None and not strict):
+        return None
+    if isinstance(choice, ForcedTool):
+        calling: Json = {"mode": "ANY", "allowedFunctionNames": [choice.name]}
+    elif strict and choice in (None, "auto"):
+        calling = {"mode": "VALIDATED"}
+    else:
+        calling = {"mode": _MODES[choice or "auto"]}
+    return {"functionCallingConfig": calling}
+
+
+def _contents(messages: tuple[Message, ...]) -> list[Json]:
+    turns: list[tuple[str, list[Json]]] = []
+    for message in messages:
+        role = "model" if message.role == "assistant" else "user"
+        parts = [] if message.role == "system" else _parts(message.parts)
+        if parts and turns and turns[-1][0] == role:
+            turns[-1][1].extend(parts)
+        elif parts:
+            turns.append((role, parts))
+    return [{"role": role, "parts": parts} for role, parts in turns]
+
+
+def _parts(parts: tuple[Part, ...]) -> list[Json]:
+    result: list[Json] = []
+    seal = ""
+    for part in parts:
+        if seal:
+            on_text = isinstance(part, TextPart)
+            told = (_part(part) if on_text else []) or [{"text": ""}]
+            result += [each | {"thoughtSignature": seal} for each in told]
+            seal = ""
+            if on_text:
+                continue
+        if isinstance(part, ReasoningPart) and part.signature.startswith(ON_TEXT):
+            seal = part.signature.removeprefix(ON_TEXT)
+        else:
+            result += _part(part)
+    return [*result, {"text": "", "thoughtSignature": seal}] if seal else result
+
+
+def _part(part: Part) -> list[Json]:
+    match part:
+        case TextPart(text=text):
+            return [{"text": text}] if text else []
+        case ImagePart(data=data, media_type=media_type):
+            return [
+                {"inlineData": {"mimeType": media_type, "data": b64encode(data).decode("ascii")}}
+            ]
+        case ImageUrlPart(url=url):
+            return [{"fileData": _file(url)}]
+        case ReasoningPart(text=text, signature=seal):
+            thought: Json = {"text": text, "thought": True, "thoughtSignature": seal}
+            return [thought] if seal else []
+        case ToolCall():
+            call = {"id": part.id, "name": part.name, "args": arguments_object(part.arguments)}
+            sealed = {"thoughtSignature": part.signature} if part.signature else {}
+            return [{"functionCall": call, **sealed}]
+        case _:
+            response = {"error" if part.is_error else "output": part.content}
+            answer = {"id": part.call_id, "name": part.name, "response": response}
+            return [{"functionResponse": answer}]
+
+
+def _file(url: str) -> Json:
+    ending = _ENDING.search(url)
+    media_type = _MEDIA_TYPES.get(ending[1].lower()) if ending else None
+    return {"fileUri": url} | ({"mimeType": media_type} if media_type else {})

@@ -1,0 +1,159 @@
+"""What Ollama is asked: our requests as bodies of `/api/chat` and `/api/embed`.
+
+Ollama cannot be made to call a tool, and fetches no images: asking for it is an error here,
+since Ollama would pass over it in silence.
+"""
+
+from __future__ import annotations
+
+from base64 import b64encode
+from collections.abc import Iterator, Mapping
+
+from orchestra.codecs.arguments import arguments_object, merged
+from orchestra.errors import CapabilityError
+from orchestra.values import (
+    ChatRequest,
+    EmbedRequest,
+    ForcedTool,
+    ImagePart,
+    ImageUrlPart,
+    Json,
+    Message,
+    Part,
+    ReasoningEffort,
+    ReasoningPart,
+    TextPart,
+    Tool,
+    ToolCall,
+    ToolResult,
+)
+
+_THINK: Mapping[ReasoningEffort, bool | str] = {
+    "none": False,
+    "minimal": "low",
+    "low": "low",
+    "medium": "medium",
+    "high": "high",
+    "max": "high",
+}
+"""A model that knows no levels takes each for yes."""
+
+
+def chat_body(model: str, request: ChatRequest, *, stream: bool) -> Json:
+    """The body of a chat call.
+
+    Raises:
+        CapabilityError: the request asks for what Ollama has no words for.
+    """
+    effort = request.reasoning_effort
+    body: Json = {
+        "model": model,
+        "messages": [each for message in request.messages for each in _messages(message)],
+        "stream": stream,
+        "options": _options(request) or None,
+        "tools": _tools(request) or None,
+        "think": None if effort is None else _THINK[effort],
+        "format": request.output and (request.output.schema or "json"),
+    }
+    asked = {name: value for name, value in body.items() if value is not None}
+    return merged(asked, request.extras.get("ollama", {}))
+
+
+def embed_body(model: str, request: EmbedRequest) -> Json:
+    """The body of an embedding call; Ollama knows no purposes."""
+    body: Json = {"model": model, "input": request.texts}
+    if request.dimensions is not None:
+        body["dimensions"] = request.dimensions
+    return merged(body, request.extras.get("ollama", {}))
+
+
+def _options(request: ChatRequest) -> Json:
+    options: Json = {
+        "temperature": request.temperature,
+        "num_predict": request.output_tokens_max,
+        "stop": list(request.stop) or None,
+        "seed": request.seed,
+        "top_p": request.top_p,
+        "top_k": request.top_k,
+        "presence_penalty": request.presence_penalty,
+        "frequency_penalty": request.frequency_penalty,
+    }
+    return {name: value for name, value in options.items() if value is not None}
+
+
+def _tools(request: ChatRequest) -> list[Json]:
+    choice = request.tool_choice
+    if choice == "required" or isinstance(choice, ForcedTool):
+        raise CapabilityError(
+            f"tool_choice={choice!r} cannot be asked of Ollama, which cannot be made to call a "
+            "tool; leave the choice to the model, with `auto`"
+        )
+    if choice == "none":
+        return []
+    if request.parallel_tool_calls is False and request.tools:
+        raise CapabilityError(
+            "parallel_tool_calls=False cannot be asked of Ollama, which decides by itself how "
+            "many tools it calls at once; leave it out"
+        )
+    return [_tool(tool) for tool in request.tools]
+
+
+def _tool(tool: Tool) -> Json:
+    return {
+        "type": "function",
+        "function": {
+            "name": tool.name,
+            "description": tool.description,
+            "parameters": tool.parameters,
+        },
+    }
+
+
+def _messages(message: Message) -> Iterator[Json]:
+    """One turn of ours; each result of a tool is a turn of its own, before what else is said."""
+    rest: list[Part] = []
+    for part in message.parts:
+        if isinstance(part, ToolResult):
+            yield _result(part)
+        else:
+            rest.append(part)
+    if rest or message.role == "assistant":
+        yield _turn("user" if message.role == "tool" else message.role, rest)
+
+
+def _turn(role: str, parts: list[Part]) -> Json:
+    turn: Json = {"role": role, "content": _joined(parts, TextPart)}
+    if thoughts := _joined(parts, ReasoningPart):
+        turn["thinking"] = thoughts
+    if images := [_image(part) for part in parts if isinstance(part, ImagePart | ImageUrlPart)]:
+        turn["images"] = images
+    if calls := [_call(part) for part in parts if isinstance(part, ToolCall)]:
+        turn["tool_calls"] = calls
+    return turn
+
+
+def _joined(parts: list[Part], kind: type[TextPart | ReasoningPart]) -> str:
+    return "".join(part.text for part in parts if isinstance(part, kind))
+
+
+def _image(part: ImagePart | ImageUrlPart) -> str:
+    if isinstance(part, ImagePart):
+        return b64encode(part.data).decode()
+    head, _, data = part.url.partition(";base64,")
+    if not (head.startswith("data:") and data):
+        raise CapabilityError(
+            f"Ollama fetches no images, such as {part.url[:100]!r}; fetch it, and send an ImagePart"
+        )
+    return data
+
+
+def _call(call: ToolCall) -> Json:
+    function = {"name": call.name, "arguments": arguments_object(call.arguments)}
+    return {"id": call.id, "function": function} if call.id else {"function": function}
+
+
+def _result(result: ToolResult) -> Json:
+    """Ollama has no mark for an error: it is said in the text."""
+    content = f"error: {result.content}" if result.is_error else result.content
+    turn = {"role": "tool", "content": content, "tool_name": result.name}
+    return turn | {"tool_call_id": result.call_id} if result.call_id else turn

@@ -1,0 +1,90 @@
+"""OpenAI's dialect, chat completions and embeddings, as a server with certain quirks speaks it.
+
+Paths are below a base URL that includes the version: `https://api.openai.com/v1`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import msgspec
+
+from orchestra.codecs.dialect import Call, Decoder, Dialect
+from orchestra.codecs.faults import http_error
+from orchestra.codecs.openai_chunks import OpenAiDecoder
+from orchestra.codecs.openai_embeddings import embed_body, embeddings_of
+from orchestra.codecs.openai_request import chat_body
+from orchestra.codecs.quirks import OPENAI, Quirks
+from orchestra.errors import ModelError
+from orchestra.values import ChatRequest, Embeddings, EmbedRequest, ModelEvent
+
+_TOO_MANY_REQUESTS, _PAYMENT_REQUIRED = 429, 402
+
+
+class OpenAiDialect(Dialect):
+    """How a server with these quirks is asked, and how it answers."""
+
+    def __init__(self, quirks: Quirks = OPENAI) -> None:
+        self.quirks = quirks
+
+    @property
+    def texts_max(self) -> int:
+        """How many texts one embedding call may have."""
+        return self.quirks.texts_max
+
+    def ask(self, model: str, request: ChatRequest, *, stream: bool) -> Call:
+        """The call that asks a model.
+
+        Raises:
+            CapabilityError: this server has no words for something in the request.
+        """
+        body = chat_body(model, request, self.quirks, stream=stream)
+        return Call("/chat/completions", msgspec.json.encode(body))
+
+    def decoder(self) -> Decoder:
+        """A decoder for one streamed answer."""
+        return OpenAiDecoder(self.quirks)
+
+    def decode(self, body: bytes) -> list[ModelEvent]:
+        """The events of a whole answer.
+
+        Raises:
+            ModelError: an error in place of an answer, though the status was 200.
+            MalformedStreamError: it is not an answer of this dialect.
+            TruncatedStreamError: it does not say why it stops.
+        """
+        return OpenAiDecoder(self.quirks).whole(body)
+
+    def ask_embeddings(self, model: str, request: EmbedRequest) -> Call:
+        """The call that embeds at most `texts_max` texts.
+
+        Raises:
+            CapabilityError: this server has no embeddings.
+        """
+        body = embed_body(model, request, self.quirks)
+        return Call("/embeddings", msgspec.json.encode(body))
+
+    def decode_embeddings(self, body: bytes) -> Embeddings:
+        """The vectors of such a call.
+
+        Raises:
+            ModelError: as of `decode`.
+        """
+        return embeddings_of(body)
+
+    def error(
+        self, status: int, headers: Mapping[str, str], body: bytes, now_s: float
+    ) -> ModelError:
+        """What an answer with this status, 400 or more, says is wrong."""
+        means = status
+        if _holds(body, self.quirks.busy_marks):
+            means = _TOO_MANY_REQUESTS
+        elif _holds(body, self.quirks.spent_marks):
+            means = _PAYMENT_REQUIRED
+        error = http_error(means, headers, body, now_s)
+        error.status = status
+        return error
+
+
+def _holds(body: bytes, marks: tuple[str, ...]) -> bool:
+    return any(mark.encode() in body for mark in marks)

@@ -1,0 +1,91 @@
+"""OpenAI's embeddings: what is asked of `/embeddings`, and vectors made of the answer."""
+
+from __future__ import annotations
+
+import binascii
+import struct
+from base64 import b64decode
+
+import msgspec
+
+from orchestra.codecs.arguments import merged
+from orchestra.codecs.faults import as_error, read_error
+from orchestra.codecs.frames import decoded
+from orchestra.codecs.openai_usage import embedding_usage_of
+from orchestra.codecs.quirks import Quirks
+from orchestra.errors import CapabilityError, MalformedStreamError
+from orchestra.values import Embeddings, EmbedRequest, Json, Vector
+
+_FLOAT_BYTES = 4
+
+
+class _Item(msgspec.Struct, gc=False):
+    embedding: str | list[float]
+    index: int | None = None
+
+
+class _Answer(msgspec.Struct, gc=False):
+    data: list[_Item] | None = None
+    model: str | None = None
+    usage: object = None
+    error: object = None
+
+
+_ANSWERS = msgspec.json.Decoder(_Answer)
+
+
+def embed_body(model: str, request: EmbedRequest, quirks: Quirks) -> Json:
+    """The body of an embedding call; there is no word in it for what the vectors are for.
+
+    Raises:
+        CapabilityError: this server has no embeddings.
+    """
+    if not quirks.embeddings:
+        raise CapabilityError(
+            f"{quirks.name!r} has no embeddings, and cannot embed {len(request.texts)} texts; "
+            "bind an embedder of another provider"
+        )
+    body: Json = {"model": model, "input": list(request.texts)}
+    if quirks.embeddings_base64:
+        body["encoding_format"] = "base64"
+    if request.dimensions is not None:
+        body[quirks.dimensions_key] = request.dimensions
+    return merged(body, request.extras.get(quirks.name, {}))
+
+
+def embeddings_of(body: bytes) -> Embeddings:
+    """The vectors of an answer, in the order of the texts, however each was written.
+
+    Raises:
+        ModelError: the body is an error.
+        MalformedStreamError: it holds no vectors, or not one for each index.
+    """
+    answer = decoded(_ANSWERS, body, "the embeddings")
+    if answer.error:
+        raise as_error(read_error(body))
+    if answer.data is None:
+        raise MalformedStreamError(f"the answer holds no embeddings: {body[:200]!r}")
+    vectors: dict[int, Vector] = {}
+    for position, item in enumerate(answer.data):
+        index = position if item.index is None else item.index
+        vectors[index] = _vector(item.embedding, index)
+    if sorted(vectors) != list(range(len(answer.data))):
+        raise MalformedStreamError(
+            f"{len(answer.data)} vectors came with the indices {sorted(vectors)[:20]}"
+        )
+    ordered = tuple(vectors[index] for index in range(len(vectors)))
+    return Embeddings(ordered, embedding_usage_of(answer.usage), answer.model or "")
+
+
+def _vector(given: str | list[float], index: int) -> Vector:
+    try:
+        if isinstance(given, list):
+            return Vector.of(given)
+        data = b64decode(given, validate=True)
+    except (binascii.Error, ValueError, OverflowError, struct.error) as error:
+        raise MalformedStreamError(f"the vector of index {index} is none: {error}") from error
+    if len(data) % _FLOAT_BYTES:
+        raise MalformedStreamError(
+            f"the vector of index {index} has {len(data)} bytes, which are no float32 numbers"
+        )
+    return Vector(data)

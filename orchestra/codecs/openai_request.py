@@ -1,0 +1,211 @@
+"""What an OpenAI-shaped server is asked: our requests as bodies of `/chat/completions`.
+
+Text is sent as a string wherever it can be, since many servers take lists from a user only.
+A result is a message of its own there, and has no word for an error: it says so in its text.
+"""
+
+from __future__ import annotations
+
+from base64 import b64encode
+from collections.abc import Callable, Iterator
+
+from orchestra.codecs.arguments import merged
+from orchestra.codecs.quirks import Quirks
+from orchestra.errors import CapabilityError
+from orchestra.values import (
+    ChatRequest,
+    ForcedTool,
+    ImagePart,
+    ImageUrlPart,
+    Json,
+    JsonOutput,
+    Message,
+    Part,
+    ReasoningPart,
+    TextPart,
+    Tool,
+    ToolCall,
+    ToolChoice,
+    ToolResult,
+)
+
+
+def chat_body(model: str, request: ChatRequest, quirks: Quirks, *, stream: bool) -> Json:
+    """The body of a chat call.
+
+    Raises:
+        CapabilityError: the request asks for what this server has no words for.
+    """
+    body: Json = {
+        "model": model,
+        "messages": [each for message in request.messages for each in messages_of(message, quirks)],
+        "temperature": request.temperature,
+        "top_p": request.top_p,
+        quirks.max_tokens_key: request.output_tokens_max,
+        "stop": list(request.stop) or None,
+        **_sampling(request, quirks),
+        **_tools(request, quirks),
+        "response_format": request.output and _response_format(request.output, quirks),
+    }
+    asked = {name: value for name, value in body.items() if value is not None}
+    if stream:
+        asked["stream"] = True
+        if quirks.include_usage:
+            asked["stream_options"] = {"include_usage": True}
+    return merged(asked, request.extras.get(quirks.name, {}))
+
+
+def messages_of(message: Message, quirks: Quirks) -> Iterator[Json]:
+    """A turn as the messages that it is there: each result is one of its own.
+
+    Raises:
+        CapabilityError: a part of it cannot stand in such a turn.
+    """
+    results = [part for part in message.parts if isinstance(part, ToolResult)]
+    for result in results:
+        text = f"Error: {result.content}" if result.is_error else result.content
+        yield {"role": "tool", "tool_call_id": quirks.call_id(result.call_id), "content": text}
+    rest = tuple(part for part in message.parts if not isinstance(part, ToolResult))
+    if rest or not results:
+        yield _ROLES[message.role](rest, quirks)
+
+
+def _system(parts: tuple[Part, ...], quirks: Quirks) -> Json:
+    return {"role": quirks.system_role, "content": _text("system", parts)}
+
+
+def _user(parts: tuple[Part, ...], _: Quirks) -> Json:
+    if all(isinstance(part, TextPart) for part in parts):
+        return {"role": "user", "content": _text("user", parts)}
+    return {"role": "user", "content": [_part("user", part) for part in parts]}
+
+
+def _assistant(parts: tuple[Part, ...], quirks: Quirks) -> Json:
+    said = tuple(part for part in parts if not isinstance(part, ReasoningPart | ToolCall))
+    thought = "".join(part.text for part in parts if isinstance(part, ReasoningPart))
+    calls = [
+        {
+            "id": quirks.call_id(part.id),
+            "type": "function",
+            "function": {"name": part.name, "arguments": part.arguments},
+        }
+        for part in parts
+        if isinstance(part, ToolCall)
+    ]
+    text = _text("assistant", said)
+    message: Json = {"role": "assistant", "content": text if text or not calls else None}
+    if calls:
+        message["tool_calls"] = calls
+    if thought and quirks.reasoning_key:
+        message[quirks.reasoning_key] = thought
+    return message
+
+
+def _tool_turn(parts: tuple[Part, ...], _: Quirks) -> Json:
+    raise CapabilityError(
+        f"a tool's turn holds {_names(parts)}, but can hold results only; "
+        "send what is not the result of a call as the user's turn"
+    )
+
+
+_ROLES: dict[str, Callable[[tuple[Part, ...], Quirks], Json]] = {
+    "system": _system,
+    "user": _user,
+    "assistant": _assistant,
+    "tool": _tool_turn,
+}
+
+
+def _text(role: str, parts: tuple[Part, ...]) -> str:
+    return "".join(_part(role, part)["text"] for part in parts)
+
+
+def _part(role: str, part: Part) -> Json:
+    if isinstance(part, TextPart):
+        return {"type": "text", "text": part.text}
+    if role == "user" and isinstance(part, ImagePart):
+        data = b64encode(part.data).decode()
+        url = f"data:{part.media_type};base64,{data}"
+        return {"type": "image_url", "image_url": {"url": url}}
+    if role == "user" and isinstance(part, ImageUrlPart):
+        return {"type": "image_url", "image_url": {"url": part.url}}
+    raise CapabilityError(
+        f"{_names((part,))} cannot stand in the turn of role {role!r}; images stand in a user's, "
+        "reasoning and calls in an assistant's"
+    )
+
+
+def _names(parts: tuple[Part, ...]) -> str:
+    return ", ".join(type(part).__name__ for part in parts) or "nothing"
+
+
+def _sampling(request: ChatRequest, quirks: Quirks) -> Json:
+    """The fields that not every server has a word for."""
+    body: Json = {}
+    if request.seed is not None:
+        body[_word(quirks.seed_key, "seed", request.seed, quirks)] = request.seed
+    if request.top_k is not None:
+        body[_word(quirks.top_k and "top_k", "top_k", request.top_k, quirks)] = request.top_k
+    for name in ("presence_penalty", "frequency_penalty"):
+        value: float | None = getattr(request, name)
+        if value is not None:
+            body[_word(quirks.penalties and name, name, value, quirks)] = value
+    if (effort := request.reasoning_effort) is not None:
+        word = _word(quirks.efforts.get(effort), "reasoning_effort", effort, quirks)
+        body["reasoning_effort"] = word
+    return body
+
+
+def _tools(request: ChatRequest, quirks: Quirks) -> Json:
+    body: Json = {}
+    if request.tools:
+        _word(quirks.tools and "tools", "tools", [tool.name for tool in request.tools], quirks)
+        body["tools"] = [_tool(tool, quirks) for tool in request.tools]
+    choice = request.tool_choice
+    # Without tools there is nothing to choose, and OpenAI refuses even to be told so.
+    if choice is not None and (request.tools or choice not in {"auto", "none"}):
+        body["tool_choice"] = _choice(choice)
+    if request.parallel_tool_calls is not None and request.tools:
+        if quirks.parallel_tool_calls:
+            body["parallel_tool_calls"] = request.parallel_tool_calls
+        elif not request.parallel_tool_calls:
+            _word(None, "parallel_tool_calls", value=False, quirks=quirks)
+    return body
+
+
+def _tool(tool: Tool, quirks: Quirks) -> Json:
+    function: Json = {"name": tool.name, "parameters": tool.parameters}
+    if tool.description:
+        function["description"] = tool.description
+    if tool.strict and quirks.strict_tools:
+        function["strict"] = True
+    return {"type": "function", "function": function}
+
+
+def _choice(choice: ToolChoice) -> str | Json:
+    if isinstance(choice, ForcedTool):
+        return {"type": "function", "function": {"name": choice.name}}
+    return choice
+
+
+def _response_format(output: JsonOutput, quirks: Quirks) -> Json:
+    if output.schema is None:
+        _word(quirks.json_object and "json_object", "output", "a JSON object", quirks)
+        return {"type": "json_object"}
+    _word(quirks.json_schema and "json_schema", "output", "a JSON schema", quirks)
+    schema = {"name": output.name, "schema": output.schema, "strict": output.strict}
+    return {"type": "json_schema", "json_schema": schema}
+
+
+def _word(word: str | bool | None, field: str, value: object, quirks: Quirks) -> str:
+    """The server's word for something.
+
+    Raises:
+        CapabilityError: it has none.
+    """
+    if isinstance(word, str):
+        return word
+    raise CapabilityError(
+        f"{field}={value!r} cannot be asked of {quirks.name!r}, which has no word for it; "
+        "leave it out, or ask another provider"
+    )

@@ -1,0 +1,327 @@
+"""The body of an OpenAI chat request, as a client sends it to us, read as a `ChatRequest`.
+
+Rules of the file: whatever is wrong is told with the field's path in front, as in
+`messages[0].role: ...`. What we have no field for is kept as an extra for OpenAI, so that it
+reaches a server of that dialect unchanged, and no other.
+"""
+
+from __future__ import annotations
+
+import binascii
+import re
+from base64 import b64decode
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Literal, TypeAlias
+
+import attrs
+import msgspec
+
+from orchestra.errors import InvalidRequestError
+from orchestra.values import (
+    ChatRequest,
+    ForcedTool,
+    ImagePart,
+    ImageUrlPart,
+    Json,
+    JsonOutput,
+    Message,
+    Part,
+    ReasoningPart,
+    TextPart,
+    Tool,
+    ToolCall,
+    ToolChoice,
+    ToolResult,
+)
+
+_EXTRAS_FOR = "openai"
+_OLD = {"functions": "tools", "function_call": "tool_choice"}
+_DATA_URL = re.compile(r"data:([\w.+-]+/[\w.+-]+)?(?:;[\w=.+-]+)*;base64,(.*)", re.DOTALL)
+_MISSING = re.compile(r"missing required field `(\w+)`")
+_Positive: TypeAlias = Annotated[int, msgspec.Meta(ge=1)]
+
+
+@attrs.frozen
+class ServedChat:
+    """What a client asks for: of which model, and how the answer is to come."""
+
+    model: str
+    request: ChatRequest
+    stream: bool = False
+    include_usage: bool = False
+
+
+class _Url(msgspec.Struct):
+    url: str
+
+
+class _Part(msgspec.Struct):
+    type: str
+    text: str | None = None
+    image_url: _Url | str | None = None
+    refusal: str | None = None
+
+
+class _CalledFunction(msgspec.Struct):
+    name: str
+    arguments: str = "{}"
+
+
+class _Call(msgspec.Struct):
+    id: str
+    function: _CalledFunction
+
+
+class _Message(msgspec.Struct):
+    role: Literal["system", "developer", "user", "assistant", "tool"]
+    content: str | list[_Part] | None = None
+    tool_calls: list[_Call] | None = None
+    tool_call_id: str | None = None
+    reasoning_content: str | None = None
+    reasoning: str | None = None
+
+
+class _Function(msgspec.Struct):
+    name: str
+    description: str | None = None
+    parameters: dict[str, object] | None = None
+    strict: bool | None = None
+
+
+class _Tool(msgspec.Struct):
+    type: Literal["function"]
+    function: _Function
+
+
+class _Named(msgspec.Struct):
+    name: str
+
+
+class _Forced(msgspec.Struct):
+    type: Literal["function"]
+    function: _Named
+
+
+class _Schema(msgspec.Struct):
+    schema: dict[str, object]
+    name: str = "answer"
+    strict: bool | None = None
+
+
+class _Format(msgspec.Struct):
+    type: Literal["text", "json_object", "json_schema"]
+    json_schema: _Schema | None = None
+
+
+class _StreamOptions(msgspec.Struct):
+    include_usage: bool | None = None
+
+
+class _Body(msgspec.Struct):
+    model: str
+    messages: Annotated[list[_Message], msgspec.Meta(min_length=1)]
+    stream: bool | None = None
+    stream_options: _StreamOptions | None = None
+    temperature: float | None = None
+    top_p: float | None = None
+    top_k: int | None = None
+    n: Annotated[int, msgspec.Meta(ge=1, le=1)] | None = None
+    max_tokens: _Positive | None = None
+    max_completion_tokens: _Positive | None = None
+    stop: str | list[str] | None = None
+    seed: int | None = None
+    presence_penalty: float | None = None
+    frequency_penalty: float | None = None
+    reasoning_effort: Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"] | None = (
+        None
+    )
+    tools: list[_Tool] | None = None
+    tool_choice: Literal["auto", "none", "required"] | _Forced | None = None
+    parallel_tool_calls: bool | None = None
+    response_format: _Format | None = None
+
+
+_BODIES = msgspec.json.Decoder(_Body)
+_OBJECTS = msgspec.json.Decoder(dict[str, object])
+
+
+def served_chat(body: bytes) -> ServedChat:
+    """What the body of a `POST /v1/chat/completions` asks for.
+
+    Raises:
+        InvalidRequestError: something in it is wrong; the message begins with its path.
+    """
+    try:
+        asked, everything = _BODIES.decode(body), _OBJECTS.decode(body)
+    except msgspec.ValidationError as error:
+        raise _invalid(error) from error
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise InvalidRequestError(
+            f"the body is not JSON: {error}", code="invalid_json", status=400
+        ) from error
+    extras = {
+        key: value
+        for key, value in everything.items()
+        if key not in _Body.__struct_fields__ and value is not None
+    }
+    for old, new in _OLD.items():
+        if old in extras:
+            raise _refused(old, f"it is the old form of {new!r}; send that")
+    streamed = asked.stream_options and asked.stream_options.include_usage
+    return ServedChat(asked.model, _request(asked, extras), bool(asked.stream), bool(streamed))
+
+
+def _request(asked: _Body, extras: Json) -> ChatRequest:
+    stop = asked.stop or ()
+    effort = asked.reasoning_effort
+    limit = asked.max_completion_tokens
+    return ChatRequest(
+        messages=tuple(_merged(_messages(asked.messages))),
+        temperature=asked.temperature,
+        output_tokens_max=limit if limit is not None else asked.max_tokens,
+        stop=(stop,) if isinstance(stop, str) else tuple(stop),
+        seed=asked.seed,
+        top_p=asked.top_p,
+        top_k=asked.top_k,
+        presence_penalty=asked.presence_penalty,
+        frequency_penalty=asked.frequency_penalty,
+        reasoning_effort="max" if effort == "xhigh" else effort,
+        tools=tuple(_tool(each.function) for each in asked.tools or ()),
+        tool_choice=_choice(asked.tool_choice),
+        parallel_tool_calls=asked.parallel_tool_calls,
+        output=_output(asked.response_format),
+        extras={_EXTRAS_FOR: extras} if extras else {},
+    )
+
+
+def _messages(messages: list[_Message]) -> Iterator[Message]:
+    names: dict[str, str] = {}
+    for index, message in enumerate(messages):
+        where = f"messages[{index}]"
+        if message.tool_calls and message.role != "assistant":
+            raise _refused(
+                f"{where}.tool_calls", f"the role {message.role!r} cannot call; an assistant can"
+            )
+        for call in message.tool_calls or ():
+            names[call.id] = call.function.name
+        match message.role:
+            case "tool":
+                yield _result(message, where, names)
+            case "assistant":
+                yield _assistant(message, where)
+            case "system" | "developer":
+                yield Message("system", _text(message.content, where))
+            case _:
+                yield Message("user", _content(message.content, where, images=True))
+
+
+def _merged(messages: Iterator[Message]) -> Iterator[Message]:
+    """Results that follow each other are one turn."""
+    results: list[Part] = []
+    for message in messages:
+        if message.role == "tool":
+            results += message.parts
+            continue
+        if results:
+            yield Message("tool", tuple(results))
+            results.clear()
+        yield message
+    if results:
+        yield Message("tool", tuple(results))
+
+
+def _result(message: _Message, where: str, names: Mapping[str, str]) -> Message:
+    id_ = message.tool_call_id
+    if id_ is None:
+        raise _refused(f"{where}.tool_call_id", "it is missing: which call is this the result of?")
+    if id_ not in names:
+        raise _refused(f"{where}.tool_call_id", f"no call before it has the id {id_!r}")
+    return Message("tool", (ToolResult(id_, names[id_], _text(message.content, where)),))
+
+
+def _assistant(message: _Message, where: str) -> Message:
+    content = _content(message.content, where, images=False)
+    thought = message.reasoning_content or message.reasoning
+    if not message.tool_calls and not thought:
+        return Message("assistant", content)
+    calls = tuple(
+        ToolCall(call.id, call.function.name, call.function.arguments)
+        for call in message.tool_calls or ()
+    )
+    thoughts = (ReasoningPart(thought),) if thought else ()
+    return Message("assistant", (*thoughts, *Message("assistant", content).parts, *calls))
+
+
+def _content(
+    content: str | list[_Part] | None, where: str, *, images: bool
+) -> str | tuple[Part, ...]:
+    if content is None or isinstance(content, str):
+        return content or ""
+    return tuple(
+        _part(part, f"{where}.content[{index}]", images=images)
+        for index, part in enumerate(content)
+    )
+
+
+def _text(content: str | list[_Part] | None, where: str) -> str:
+    return Message("user", _content(content, where, images=False)).text
+
+
+def _part(part: _Part, where: str, *, images: bool) -> Part:
+    if part.type == "text" and part.text is not None:
+        return TextPart(part.text)
+    if part.type == "refusal" and part.refusal is not None:
+        return TextPart(part.refusal)
+    if part.type == "image_url" and part.image_url is not None and images:
+        url = part.image_url
+        return _image(url if isinstance(url, str) else url.url, f"{where}.image_url")
+    known = "text and image_url are" if images else "text is"
+    raise _refused(
+        f"{where}.type", f"a part of type {part.type!r} cannot be read here; {known} known"
+    )
+
+
+def _image(url: str, where: str) -> Part:
+    found = _DATA_URL.fullmatch(url)
+    if found is None:
+        if url.startswith("data:"):
+            raise _refused(where, f"{url[:60]!r} is no data URL in base64")
+        return ImageUrlPart(url)
+    try:
+        return ImagePart(b64decode(found[2], validate=True), found[1] or "image/png")
+    except (binascii.Error, ValueError) as error:
+        raise _refused(where, f"its data is no base64: {error}") from error
+
+
+def _tool(function: _Function) -> Tool:
+    parameters = function.parameters
+    if parameters is None:
+        parameters = {"type": "object", "properties": {}}
+    return Tool(function.name, function.description or "", parameters, strict=bool(function.strict))
+
+
+def _choice(choice: Literal["auto", "none", "required"] | _Forced | None) -> ToolChoice | None:
+    return ForcedTool(choice.function.name) if isinstance(choice, _Forced) else choice
+
+
+def _output(wanted: _Format | None) -> JsonOutput | None:
+    if wanted is None or wanted.type == "text":
+        return None
+    if wanted.type == "json_object":
+        return JsonOutput()
+    schema = wanted.json_schema
+    if schema is None:
+        raise _refused("response_format.json_schema", "it is missing, and the type asks for it")
+    return JsonOutput(schema.schema, schema.name, strict=bool(schema.strict))
+
+
+def _refused(field: str, why: str) -> InvalidRequestError:
+    return InvalidRequestError(f"{field}: {why}", code="invalid_value", status=400)
+
+
+def _invalid(error: msgspec.ValidationError) -> InvalidRequestError:
+    what, _, at = str(error).partition(" - at `$")
+    path = at.rstrip("`").removeprefix(".")
+    if missing := _MISSING.search(what):
+        path = f"{path}.{missing[1]}".removeprefix(".")
+    return _refused(path or "the body", what)

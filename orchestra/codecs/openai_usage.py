@@ -1,0 +1,74 @@
+"""What an OpenAI-shaped server counted, both ways: its record as `Usage`, and `Usage` as one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from orchestra.values import Certainty, Json, Usage
+
+
+def usage_of(record: object, certainty: Certainty = Certainty.EXACT) -> Usage | None:
+    """What a `usage` record says; None where it is not one, or its counts are not there.
+
+    Cached tokens are looked for where OpenAI, DeepSeek, Moonshot and Mistral put them. Where
+    the total shows that reasoning was counted apart from the answer (xAI), it is added to it.
+    """
+    if not isinstance(record, dict):
+        return None
+    asked, answered = _count(record, "prompt_tokens"), _count(record, "completion_tokens")
+    if asked is None or answered is None:
+        return None
+    prompt, answer = (
+        _details(record, key) for key in ("prompt_tokens_details", "completion_tokens_details")
+    )
+    reasoned = _first((answer, "reasoning_tokens"), (record, "reasoning_tokens"))
+    if reasoned and _count(record, "total_tokens") == asked + answered + reasoned:
+        answered += reasoned
+    return Usage(
+        asked,
+        answered,
+        certainty,
+        _first(
+            (prompt, "cached_tokens"),
+            (record, "prompt_cache_hit_tokens"),
+            (record, "cached_tokens"),
+            (record, "num_cached_tokens"),
+        ),
+        _first((prompt, "cache_write_tokens")),
+        reasoned,
+    )
+
+
+def embedding_usage_of(record: object) -> Usage | None:
+    """What the `usage` record of an embedding says: only the input is counted."""
+    asked = _count(record, "prompt_tokens") if isinstance(record, dict) else None
+    return None if asked is None else Usage(asked)
+
+
+def usage_record(usage: Usage) -> Json:
+    """`usage` as OpenAI would write it; `usage_of` gives it back, but for its certainty."""
+    return {
+        "prompt_tokens": usage.input_tokens,
+        "completion_tokens": usage.output_tokens,
+        "total_tokens": usage.input_tokens + usage.output_tokens,
+        "prompt_tokens_details": {
+            "cached_tokens": usage.cached_input_tokens,
+            "cache_write_tokens": usage.cache_write_input_tokens,
+        },
+        "completion_tokens_details": {"reasoning_tokens": usage.reasoning_tokens},
+    }
+
+
+def _details(record: Mapping[str, object], key: str) -> Mapping[str, object]:
+    found = record.get(key)
+    return found if isinstance(found, dict) else {}
+
+
+def _first(*places: tuple[Mapping[str, object], str]) -> int:
+    """The first count that is there; 0 is one."""
+    return next((found for place in places if (found := _count(*place)) is not None), 0)
+
+
+def _count(record: Mapping[str, object], key: str) -> int | None:
+    value = record.get(key)
+    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None

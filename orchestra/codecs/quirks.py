@@ -1,0 +1,207 @@
+"""In what the servers that speak OpenAI's dialect differ, as flags with names.
+
+The code of the dialect asks a flag, and never who the provider is. A server that is on no list
+is `GENERIC`, or that with a flag or two changed: `attrs.evolve(GENERIC, top_k=False)`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from hashlib import blake2b
+from types import MappingProxyType
+from typing import Literal, TypeAlias
+
+import attrs
+
+from orchestra.values import ReasoningEffort
+
+Efforts: TypeAlias = Mapping[ReasoningEffort, str]
+
+_CALL_ID_CHARS = 9
+"""What Mistral asks for, and enough for the calls of one conversation."""
+_USUAL: Efforts = MappingProxyType({"low": "low", "medium": "medium", "high": "high"})
+_OPENAI: Efforts = MappingProxyType(
+    {**_USUAL, "none": "none", "minimal": "minimal", "max": "xhigh"}
+)
+_NO_EFFORTS: Efforts = MappingProxyType({})
+
+
+@attrs.frozen(kw_only=True)
+class Quirks:
+    """How one kind of server differs from the others. A flag is on where the server can."""
+
+    name: str
+    """The request's `extras` for it stand under this name."""
+
+    max_tokens_key: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
+    system_role: Literal["system", "developer"] = "system"
+    seed_key: str | None = "seed"
+    """Under which name it takes a seed; None where it takes none."""
+    top_k: bool = False
+    penalties: bool = True
+    efforts: Efforts = _USUAL
+    """Its words for how much to reason; an effort without a word cannot be asked for."""
+    include_usage: bool = True
+    """A stream has to be asked for its usage; off where asking is an error, or needless."""
+
+    tools: bool = True
+    strict_tools: bool = False
+    """It knows `strict` of a tool; where not, the wish is left out."""
+    parallel_tool_calls: bool = True
+    """It can be told to call one tool at a time."""
+    call_ids: str = r".{1,40}"
+    """What ids of tool calls it takes, as a pattern; others are replaced, the same by the same."""
+    json_object: bool = True
+    json_schema: bool = True
+
+    reasoning_key: str | None = None
+    """Under which name it wants its own reasoning back; None where it wants none."""
+    function_calls: bool = False
+    """It may still answer in the old `function_call`, though it was asked with `tools`."""
+    done_is_finish: bool = False
+    """It may close an answer, by `[DONE]` or by the end of a JSON body, without ever giving a
+    reason. Where this is off, such an answer was cut."""
+
+    embeddings: bool = True
+    embeddings_base64: bool = False
+    """It can send vectors as base64: a quarter of the bytes, and nothing to round."""
+    dimensions_key: str = "dimensions"
+    texts_max: int = 2048
+    """In one embedding call."""
+
+    busy_marks: tuple[str, ...] = ()
+    """Texts in an error's body that mean "too much at once", whatever its status."""
+    spent_marks: tuple[str, ...] = ()
+    """Texts in an error's body that mean that the money is used up, whatever its status."""
+
+    def call_id(self, id_: str) -> str:
+        """The id of a tool call as this server takes it."""
+        return id_ if re.fullmatch(self.call_ids, id_) else fingerprint(id_, _CALL_ID_CHARS)
+
+
+OPENAI = Quirks(
+    name="openai",
+    max_tokens_key="max_completion_tokens",  # the older name is refused by reasoning models
+    efforts=_OPENAI,
+    strict_tools=True,
+    embeddings_base64=True,
+)
+AZURE = attrs.evolve(OPENAI, name="azure")
+GROQ = Quirks(
+    name="groq",
+    max_tokens_key="max_completion_tokens",
+    efforts=MappingProxyType({**_USUAL, "none": "none"}),
+    embeddings=False,
+)
+MISTRAL = Quirks(
+    name="mistral",
+    seed_key="random_seed",
+    include_usage=False,  # it always tells, and refuses keys that it does not know
+    efforts=MappingProxyType({"none": "none", "high": "high"}),
+    strict_tools=True,
+    call_ids=r"[a-zA-Z0-9]{9}",
+    dimensions_key="output_dimension",
+)
+DEEPSEEK = Quirks(
+    name="deepseek",
+    seed_key=None,
+    efforts=_NO_EFFORTS,
+    parallel_tool_calls=False,
+    json_schema=False,
+    reasoning_key="reasoning_content",  # a turn with tools is refused without it
+    embeddings=False,
+)
+OPENROUTER = Quirks(
+    name="openrouter",
+    top_k=True,
+    efforts=_OPENAI,
+    strict_tools=True,
+    reasoning_key="reasoning",
+    busy_marks=("openrouter_in_flight_budget",),
+    spent_marks=("Key limit exceeded",),
+)
+TOGETHER = Quirks(name="together", top_k=True, parallel_tool_calls=False)
+VLLM = Quirks(name="vllm", top_k=True, reasoning_key="reasoning", embeddings_base64=True)
+LLAMA_CPP = Quirks(
+    name="llama_cpp", top_k=True, reasoning_key="reasoning_content", embeddings_base64=True
+)
+XAI = Quirks(
+    name="xai",
+    max_tokens_key="max_completion_tokens",
+    reasoning_key="reasoning_content",
+    embeddings=False,
+)
+PERPLEXITY = Quirks(
+    name="perplexity",
+    seed_key=None,
+    top_k=True,
+    include_usage=False,
+    efforts=MappingProxyType({**_USUAL, "minimal": "minimal"}),
+    tools=False,
+    json_object=False,
+    embeddings=False,
+)
+CEREBRAS = Quirks(
+    name="cerebras",
+    max_tokens_key="max_completion_tokens",
+    penalties=False,
+    strict_tools=True,
+    embeddings=False,
+)
+MOONSHOT = Quirks(
+    name="moonshot",
+    seed_key=None,
+    efforts=_NO_EFFORTS,
+    parallel_tool_calls=False,
+    json_schema=False,
+    reasoning_key="reasoning_content",
+    embeddings=False,
+)
+HUGGINGFACE = Quirks(name="huggingface", parallel_tool_calls=False, embeddings=False)
+ALIBABA = Quirks(name="alibaba", top_k=True, efforts=_NO_EFFORTS, texts_max=10)
+OLLAMA_V1 = Quirks(
+    name="ollama",
+    efforts=MappingProxyType({**_USUAL, "none": "none"}),
+    parallel_tool_calls=False,
+)
+GENERIC = Quirks(
+    name="generic",
+    top_k=True,
+    efforts=MappingProxyType({**_OPENAI, "max": "high"}),
+    function_calls=True,
+    done_is_finish=True,
+)
+"""Any other server: asked for whatever the request wants, and forgiven what others are not."""
+
+PRESETS: Mapping[str, Quirks] = MappingProxyType(
+    {
+        preset.name: preset
+        for preset in (
+            OPENAI,
+            AZURE,
+            GROQ,
+            MISTRAL,
+            DEEPSEEK,
+            OPENROUTER,
+            TOGETHER,
+            VLLM,
+            LLAMA_CPP,
+            XAI,
+            PERPLEXITY,
+            CEREBRAS,
+            MOONSHOT,
+            HUGGINGFACE,
+            ALIBABA,
+            OLLAMA_V1,
+            GENERIC,
+        )
+    }
+    | {"llama-cpp": LLAMA_CPP, "moonshotai": MOONSHOT, "openai-compatible": GENERIC}
+)
+"""Every server that is known, by its name, and by others that are in use for it."""
+
+
+def fingerprint(text: str, chars: int) -> str:
+    """A name of so many hexadecimal digits, the same for the same text."""
+    return blake2b(text.encode("utf-8", "surrogatepass")).hexdigest()[:chars]

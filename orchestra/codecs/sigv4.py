@@ -1,0 +1,121 @@
+"""Signature Version 4, by which Amazon knows who asks: the headers that a request needs.
+
+Pure: the time and the credentials are arguments. As everywhere but at S3, the path goes into
+the signature encoded once more than it is sent, with its dot segments resolved.
+"""
+
+from __future__ import annotations
+
+import hmac
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from hashlib import sha256
+from urllib.parse import quote, urlsplit
+
+import attrs
+
+_ALGORITHM = "AWS4-HMAC-SHA256"
+_DEFAULT_PORTS = {"http": 80, "https": 443}
+_UNSIGNED = frozenset(
+    (
+        "authorization",
+        "baggage",
+        "connection",
+        "date",
+        "expect",
+        "keep-alive",
+        "proxy-authenticate",
+        "proxy-authorization",
+        "te",
+        "traceparent",
+        "tracestate",
+        "trailer",
+        "transfer-encoding",
+        "upgrade",
+        "user-agent",
+        "x-amz-date",
+        "x-amz-security-token",
+        "x-amzn-trace-id",
+    )
+)
+"""What proxies change or we set ourselves."""
+
+
+@attrs.frozen
+class AwsCredentials:
+    """Who asks. `session_token` comes with credentials that expire, and is "" for others."""
+
+    access_key: str
+    secret_key: str = attrs.field(repr=False)
+    session_token: str = attrs.field(default="", repr=False)
+
+
+def signature(
+    method: str,
+    url: str,
+    headers: Iterable[tuple[str, str]],
+    body: bytes,
+    credentials: AwsCredentials,
+    *,
+    region: str,
+    now_s: float,
+    service: str = "bedrock",
+) -> tuple[tuple[str, str], ...]:
+    """The headers to be added to a request: `x-amz-date`, `authorization`, and the token's.
+
+    `url` is as it is sent, its path percent-encoded; `headers` are those it is sent with
+    otherwise, and none of them may be changed afterwards. `now_s` is seconds since 1970: the
+    service refuses a signature that is five minutes off.
+    """
+    stamp = datetime.fromtimestamp(now_s, UTC).strftime("%Y%m%dT%H%M%SZ")
+    added = [("x-amz-date", stamp)]
+    if credentials.session_token:
+        added.append(("x-amz-security-token", credentials.session_token))
+    kept = [each for each in headers if each[0].lower() not in _UNSIGNED]
+    signed = _signed_headers(url, [*kept, *added])
+    names = ";".join(signed)
+    scope = f"{stamp[:8]}/{region}/{service}/aws4_request"
+    request = _canonical_request(method, url, signed, sha256(body).hexdigest())
+    to_sign = "\n".join((_ALGORITHM, stamp, scope, sha256(request.encode()).hexdigest()))
+    key = f"AWS4{credentials.secret_key}".encode()
+    for part in scope.split("/"):
+        key = hmac.digest(key, part.encode(), "sha256")
+    sealed = hmac.digest(key, to_sign.encode(), "sha256").hex()
+    said = f"Credential={credentials.access_key}/{scope}, SignedHeaders={names}, Signature={sealed}"
+    return (*added, ("authorization", f"{_ALGORITHM} {said}"))
+
+
+def _canonical_request(method: str, url: str, signed: dict[str, str], digest: str) -> str:
+    parts = urlsplit(url)
+    lines = "".join(f"{name}:{value}\n" for name, value in signed.items())
+    pairs = sorted(pair.partition("=")[::2] for pair in parts.query.split("&"))
+    query = "&".join(f"{key}={value}" for key, value in pairs) if parts.query else ""
+    return "\n".join((method.upper(), _path(parts.path), query, lines, ";".join(signed), digest))
+
+
+def _signed_headers(url: str, headers: list[tuple[str, str]]) -> dict[str, str]:
+    """By name in order; of one that is there twice, both values with a comma between."""
+    found: dict[str, list[str]] = {}
+    for name, value in headers:
+        found.setdefault(name.lower(), []).append(" ".join(value.split()))
+    found.setdefault("host", [_host(url)])
+    return {name: ",".join(found[name]) for name in sorted(found)}
+
+
+def _host(url: str) -> str:
+    parts = urlsplit(url)
+    name = parts.hostname or ""
+    host = f"[{name}]" if ":" in name else name
+    implied = parts.port is None or parts.port == _DEFAULT_PORTS.get(parts.scheme)
+    return host if implied else f"{host}:{parts.port}"
+
+
+def _path(path: str) -> str:
+    kept: list[str] = []
+    for segment in path.split("/"):
+        if segment == "..":
+            del kept[-1:]
+        elif segment not in ("", "."):
+            kept.append(segment)
+    slash = "/" if path.endswith("/") and kept else ""
+    return quote("/" + "/".join(kept) + slash, safe="/~")

@@ -1,0 +1,340 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from orchestra.codecs.faults import (
+    MESSAGE_CHARS_MAX,
+    Said,
+    as_error,
+    http_error,
+    read_error,
+)
+from orchestra.errors import (
+    AuthenticationError,
+    ContentFilterError,
+    ContextLengthError,
+    InvalidRequestError,
+    ModelError,
+    ModelNotFoundError,
+    ModelTimeoutError,
+    OverloadedError,
+    PermissionDeniedError,
+    ProviderServerError,
+    QuotaError,
+    RateLimitError,
+)
+
+Json = dict[str, object]
+Kind = type[ModelError]
+
+
+def told(status: int, body: object, **headers: str) -> ModelError:
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
+    return http_error(status, named, json.dumps(body).encode(), 0)
+
+
+JSON = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.text(max_size=9)
+    | st.sampled_from(("429", "x#y")),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(
+                (
+                    "error",
+                    "message",
+                    "code",
+                    "status",
+                    "type",
+                    "details",
+                    "innererror",
+                    "detail",
+                    "retryDelay",
+                    "reason",
+                    "request_id",
+                    "__type",
+                    "violations",
+                    "quotaId",
+                )
+            ),
+            inner,
+            max_size=5,
+        )
+    ),
+    max_leaves=12,
+)
+BODIES = (
+    st.binary(max_size=60)
+    | JSON.map(json.dumps).map(str.encode)
+    | st.sampled_from((b"[" * 9999, b'{"error":' * 9999, b"null", b'"', b"\xff", b"[[]]"))
+)
+HEADERS = st.dictionaries(
+    st.sampled_from(("retry-after", "retry-after-ms", "x-request-id")), st.text(max_size=20)
+)
+
+
+@given(st.integers(400, 599), HEADERS, BODIES, st.floats(0, 4e9))
+def test_any_answer_is_an_error_of_ours(
+    status: int, headers: dict[str, str], body: bytes, now_s: float
+) -> None:
+    error = http_error(status, headers, body, now_s)
+    assert error.status == status
+    assert error.message
+    assert len(error.message) <= MESSAGE_CHARS_MAX
+    assert error.retryable or error.retry_after_s is None
+
+
+@given(BODIES)
+def test_any_error_inside_of_a_stream_is_one_of_ours(body: bytes) -> None:
+    assert isinstance(as_error(read_error(body)), ModelError)
+
+
+STATUSES: list[tuple[int, Kind]] = [
+    (400, InvalidRequestError),
+    (401, AuthenticationError),
+    (402, QuotaError),
+    (403, PermissionDeniedError),
+    (404, ModelNotFoundError),
+    (408, ModelTimeoutError),
+    (409, ProviderServerError),
+    (413, InvalidRequestError),
+    (422, InvalidRequestError),
+    (424, ProviderServerError),
+    (429, RateLimitError),
+    (498, AuthenticationError),
+    (499, ProviderServerError),
+    (500, ProviderServerError),
+    (502, ProviderServerError),
+    (503, OverloadedError),
+    (504, ModelTimeoutError),
+    (529, OverloadedError),
+    (599, ProviderServerError),
+]
+
+
+@pytest.mark.parametrize(("status", "kind"), STATUSES)
+@pytest.mark.parametrize("body", [b"", b"<html>Bad</html>", b'{"message":"no"}', b"{}"])
+def test_where_the_provider_says_nothing_the_status_decides(
+    status: int, kind: Kind, body: bytes
+) -> None:
+    assert type(http_error(status, {}, body, 0)) is kind
+
+
+def openai(code: str | None, message: str = "no", type_: str = "") -> Json:
+    return {"error": {"message": message, "type": type_, "param": None, "code": code}}
+
+
+def anthropic(type_: str, message: str = "no", **more: object) -> Json:
+    return {"type": "error", "error": {"type": type_, "message": message, **more}}
+
+
+def google(status: str, message: str = "no", *details: Json) -> Json:
+    return {"error": {"code": 400, "message": message, "status": status, "details": list(details)}}
+
+
+TOLD: list[tuple[int, object, Kind]] = [
+    # OpenAI
+    (400, openai("context_length_exceeded", type_="invalid_request_error"), ContextLengthError),
+    (400, openai("content_policy_violation"), ContentFilterError),
+    (400, openai(None, "you must provide a model", "invalid_request_error"), InvalidRequestError),
+    (401, openai("invalid_api_key"), AuthenticationError),
+    (404, openai("model_not_found"), ModelNotFoundError),
+    (429, openai("rate_limit_exceeded"), RateLimitError),
+    (429, openai("insufficient_quota", type_="insufficient_quota"), QuotaError),
+    (429, openai("credit_balance_exhausted"), QuotaError),
+    # Azure
+    (
+        400,
+        {
+            "error": {
+                "code": "content_filter",
+                "message": "no",
+                "innererror": {"code": "ResponsibleAIPolicyViolation"},
+            }
+        },
+        ContentFilterError,
+    ),
+    (404, {"error": {"code": "DeploymentNotFound", "message": "no"}}, ModelNotFoundError),
+    (429, {"error": {"code": "429", "message": "Please retry after 26 seconds."}}, RateLimitError),
+    # Anthropic
+    (
+        400,
+        anthropic("invalid_request_error", "prompt is too long: 9 tokens > 8 maximum"),
+        ContextLengthError,
+    ),
+    (400, anthropic("invalid_request_error", "Your credit balance is too low"), QuotaError),
+    (400, anthropic("invalid_request_error", "max_tokens: Field required"), InvalidRequestError),
+    (401, anthropic("authentication_error"), AuthenticationError),
+    (402, anthropic("billing_error"), QuotaError),
+    (403, anthropic("permission_error"), PermissionDeniedError),
+    (404, anthropic("not_found_error"), ModelNotFoundError),
+    (413, anthropic("request_too_large"), InvalidRequestError),
+    (429, anthropic("rate_limit_error"), RateLimitError),
+    (
+        429,
+        anthropic("rate_limit_error", details={"error_code": "enforced_spend_limit_reached"}),
+        QuotaError,
+    ),
+    (500, anthropic("api_error"), ProviderServerError),
+    (504, anthropic("timeout_error"), ModelTimeoutError),
+    (529, anthropic("overloaded_error"), OverloadedError),
+    # Google
+    (
+        400,
+        google("INVALID_ARGUMENT", "API key not valid", {"reason": "API_KEY_INVALID"}),
+        AuthenticationError,
+    ),
+    (
+        400,
+        google("INVALID_ARGUMENT", "The input token count (9) exceeds the maximum"),
+        ContextLengthError,
+    ),
+    (400, google("INVALID_ARGUMENT", "wrong"), InvalidRequestError),
+    (400, google("FAILED_PRECONDITION"), PermissionDeniedError),
+    (403, google("PERMISSION_DENIED"), PermissionDeniedError),
+    (404, google("NOT_FOUND"), ModelNotFoundError),
+    (429, google("RESOURCE_EXHAUSTED"), RateLimitError),
+    (503, google("UNAVAILABLE"), OverloadedError),
+    (504, google("DEADLINE_EXCEEDED"), ModelTimeoutError),
+    (400, [google("INVALID_ARGUMENT", "wrong")], InvalidRequestError),
+    # Bedrock
+    (
+        400,
+        {"__type": "com.amazon.coral.service#ThrottlingException", "message": "no"},
+        RateLimitError,
+    ),
+    (403, {"__type": "ExpiredTokenException:http://a", "message": "no"}, AuthenticationError),
+    (400, {"message": "Input is too long for requested model."}, ContextLengthError),
+    (400, {"message": "The provided model identifier is invalid."}, ModelNotFoundError),
+    # Cohere
+    (429, {"message": "You are using a Trial key, limited to 1000 API calls / month"}, QuotaError),
+    (498, {"message": "invalid token"}, AuthenticationError),
+    # Ollama
+    (404, {"error": "model 'x' not found"}, ModelNotFoundError),
+    (400, {"error": "x does not support tools"}, InvalidRequestError),
+    # OpenRouter and others
+    (413, openai("rate_limit_exceeded", "Request too large: reduce it"), InvalidRequestError),
+    (402, {"error": {"code": 402, "message": "Insufficient credits"}}, QuotaError),
+    (
+        400,
+        {"object": "error", "message": "This model's maximum context length is 9", "code": 400},
+        ContextLengthError,
+    ),
+    (422, {"detail": [{"loc": ["body"], "msg": "field required"}]}, InvalidRequestError),
+    (400, {"error": None, "message": "wrong"}, InvalidRequestError),
+]
+
+
+@pytest.mark.parametrize(("status", "body", "kind"), TOLD)
+def test_what_the_provider_says_decides(status: int, body: object, kind: Kind) -> None:
+    error = told(status, body)
+    assert type(error) is kind
+    assert "None" not in error.message
+
+
+IN_STREAM: list[tuple[Json, Kind]] = [
+    (anthropic("overloaded_error"), OverloadedError),
+    (anthropic("api_error"), ProviderServerError),
+    (anthropic("rate_limit_error"), RateLimitError),
+    (openai("rate_limit_exceeded"), RateLimitError),
+    ({"error": {"code": 502, "message": "Provider disconnected"}}, ProviderServerError),
+    ({"error": {"code": 429, "message": "slow down"}}, RateLimitError),
+    ({"error": {"code": "401", "message": "who?"}}, AuthenticationError),
+    ({"error": {"message": "prompt is too long"}}, ContextLengthError),
+    ({"error": "something"}, ProviderServerError),
+    (google("UNAVAILABLE"), OverloadedError),
+]
+
+
+@pytest.mark.parametrize(("body", "kind"), IN_STREAM)
+def test_an_error_inside_of_a_stream_is_told_by_its_body(body: Json, kind: Kind) -> None:
+    assert type(as_error(read_error(body))) is kind
+
+
+MESSAGES: list[tuple[object, str]] = [
+    ({"error": {"message": "no"}}, "no"),
+    ({"error": "no"}, "no"),
+    ({"message": "no"}, "no"),
+    ({"Message": "no"}, "no"),
+    ({"detail": "no"}, "no"),
+    ({"detail": [{"msg": "no"}]}, '[{"msg":"no"}]'),
+    ({"error": {"code": "x"}, "message": "no"}, "no"),
+    ({"error": {}, "message": "no"}, "no"),
+    ([{"error": {"message": "no"}}], "no"),
+    ("no", "no"),
+    ({}, ""),
+    ([], ""),
+    (None, ""),
+]
+
+
+@pytest.mark.parametrize(("body", "message"), MESSAGES)
+def test_the_message_is_the_providers_own(body: object, message: str) -> None:
+    assert read_error(json.dumps(body).encode()).message == message
+
+
+def test_what_is_no_json_is_the_message() -> None:
+    assert read_error(b" upstream connect error\n").message == "upstream connect error"
+
+
+def test_a_page_of_html_is_cut() -> None:
+    assert len(http_error(502, {}, b"<html>" * 9999, 0).message) == MESSAGE_CHARS_MAX
+
+
+def test_an_error_says_where_it_came_from() -> None:
+    error = told(
+        429, openai("rate_limit_exceeded", "slow down"), retry_after="7", x_request_id="r1"
+    )
+    assert (error.status, error.code, error.request_id) == (429, "rate_limit_exceeded", "r1")
+    assert error.retry_after_s == 7
+    assert "slow down" in str(error)
+
+
+@pytest.mark.parametrize(
+    "name", ["x-request-id", "request-id", "apim-request-id", "x-amzn-requestid", "x-generation-id"]
+)
+def test_the_id_of_a_request_is_found_under_every_name(name: str) -> None:
+    assert http_error(500, {name: "r1"}, b"", 0).request_id == "r1"
+
+
+def test_the_id_in_a_body_is_the_better_one() -> None:
+    body = {**anthropic("api_error"), "request_id": "r2"}
+    assert told(500, body, request_id="r1").request_id == "r2"
+
+
+def test_the_wait_is_the_headers_then_the_details_then_the_sentences() -> None:
+    info: Json = {"@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": "34s"}
+    body = google("RESOURCE_EXHAUSTED", "Please retry in 9s.", info)
+    assert told(429, body, retry_after="7").retry_after_s == 7
+    assert told(429, body, retry_after="0").retry_after_s == 0
+    assert told(429, body).retry_after_s == 34
+    assert told(429, google("RESOURCE_EXHAUSTED", "Please retry in 9s.")).retry_after_s == 9
+    assert told(429, google("RESOURCE_EXHAUSTED")).retry_after_s is None
+
+
+def test_a_limit_that_is_used_up_tells_the_wait_at_last() -> None:
+    headers = {"x_ratelimit_remaining_tokens": "0", "x_ratelimit_reset_tokens": "12s"}
+    assert told(429, openai("rate_limit_exceeded"), **headers).retry_after_s == 12
+    assert told(500, openai("server_error"), **headers).retry_after_s is None
+
+
+def test_what_may_not_be_retried_has_no_wait() -> None:
+    assert told(400, openai(None), retry_after="7").retry_after_s is None
+
+
+def test_a_word_from_a_header_comes_before_those_of_the_body() -> None:
+    error = http_error(400, {}, b'{"message":"no","code":"x"}', 0, words=("ThrottlingException",))
+    assert isinstance(error, RateLimitError)
+    assert error.code == "ThrottlingException"
+
+
+def test_a_status_in_the_body_counts_only_where_there_is_no_other() -> None:
+    assert as_error(Said("no", status=503)).status == 503
+    assert told(500, {"error": {"code": 429, "message": "no"}}).status == 500

@@ -1,0 +1,186 @@
+"""What every streamed answer has in common, shown with the smallest dialect there can be."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from orchestra.answers import Completion
+from orchestra.codecs.frames import FrameDecoder, Framing, decoded
+from orchestra.codecs.jsonlines import JsonLinesFraming
+from orchestra.codecs.sse import SseFraming
+from orchestra.errors import (
+    MalformedStreamError,
+    ModelError,
+    OverloadedError,
+    TruncatedStreamError,
+)
+from orchestra.values import ModelEvent, Stopped, StopReason, TextDelta, Usage, UsageReport
+from tests.codecs.amazon import CUTS, pieces
+
+STRINGS = msgspec.json.Decoder(str)
+
+
+class Letters(FrameDecoder):
+    """Every line is a JSON string: `stop`, `usage`, `end` (done), `error`, or the next text."""
+
+    def __init__(self, framing: Framing | None = None) -> None:
+        super().__init__(framing or JsonLinesFraming(100))
+
+    def _take(self, name: str, payload: bytes) -> None:
+        match decoded(STRINGS, payload, "a line"):
+            case "stop":
+                self._stop(StopReason.END, "stop")
+            case "stop twice":
+                self._stop(StopReason.LENGTH, "stop twice")
+            case "usage":
+                self._emit(UsageReport(Usage(1, 2)))
+            case "end":
+                self.done = True
+            case "error":
+                raise OverloadedError("no room")
+            case text:
+                self._emit(TextDelta(text))
+
+
+class Trailing(Letters):
+    """Knows its usage only at the end of the body."""
+
+    def _end(self) -> None:
+        self._emit(UsageReport(Usage(3, 4)))
+
+
+def outcome(
+    parts: Iterable[bytes], decoder: FrameDecoder | None = None
+) -> tuple[list[ModelEvent], str]:
+    decoder = decoder or Letters()
+    events = [event for part in parts for event in decoder.feed(part)]
+    try:
+        return events + decoder.close(), ""
+    except ModelError as error:
+        return events, repr(error)
+
+
+LINES = st.sampled_from(
+    [
+        b'"a"',
+        b'"b"',
+        b'"stop"',
+        b'"stop twice"',
+        b'"usage"',
+        b'"end"',
+        b'"error"',
+        b"no",
+        b'"' + b"x" * 99 + b'"',
+    ]
+)
+STREAMS = st.builds(
+    lambda lines, end: b"\n".join(lines) + end,
+    st.lists(LINES, max_size=6),
+    st.sampled_from((b"", b"\n")),
+)
+
+
+@given(STREAMS, CUTS)
+def test_events_and_error_are_the_same_wherever_the_bytes_are_cut(
+    stream: bytes, cuts: list[int]
+) -> None:
+    """Of a last line without an end, the events come with the end of the body."""
+    whole = outcome([stream])
+    assert outcome(pieces(stream, cuts)) == whole
+    assert outcome([bytes([byte]) for byte in stream]) == whole
+
+
+@given(STREAMS, st.data())
+def test_a_cut_stream_never_looks_complete(stream: bytes, data: st.DataObject) -> None:
+    cut = stream[: data.draw(st.integers(0, len(stream)))]
+    events, error = outcome([cut])
+    stopped = [event for event in events if isinstance(event, Stopped)]
+    assert error or len(stopped) == 1
+    assert (b'"stop' in cut) or error
+
+
+@given(STREAMS)
+def test_the_first_reason_to_stop_counts(stream: bytes) -> None:
+    events, _ = outcome([stream])
+    assert sum(isinstance(event, Stopped) for event in events) <= 1
+
+
+@given(STREAMS, STREAMS)
+def test_nothing_comes_after_the_end(stream: bytes, more: bytes) -> None:
+    decoder = Letters()
+    decoder.feed(stream)
+    if decoder.done:
+        assert decoder.feed(more) == []
+
+
+def test_an_error_waits_behind_what_came_before_it() -> None:
+    decoder = Letters()
+    assert decoder.feed(b'"a"\n"error"\n"b"\n') == [TextDelta("a")]
+    assert decoder.done
+    with pytest.raises(OverloadedError, match="no room"):
+        decoder.close()
+
+
+def test_what_the_cut_left_of_a_frame_is_a_cut_and_no_malformed_stream() -> None:
+    with pytest.raises(TruncatedStreamError):
+        Letters().close()
+    decoder = Letters()
+    decoder.feed(b'"a"\n"b')
+    with pytest.raises(TruncatedStreamError):
+        decoder.close()
+
+
+def test_what_is_left_of_a_frame_after_the_stop_does_not_matter() -> None:
+    decoder = Letters()
+    events = decoder.feed(b'"a"\n"stop"\n"usa')
+    assert Completion.of(events + decoder.close()).text == "a"
+
+
+def test_a_malformed_frame_in_the_middle_is_told_even_after_the_stop() -> None:
+    decoder = Letters()
+    decoder.feed(b'"stop"\nno\n"usage"\n')
+    with pytest.raises(MalformedStreamError, match="a line is not what it has to be"):
+        decoder.close()
+
+
+def test_an_error_in_the_last_frame_is_told() -> None:
+    decoder = Letters()
+    decoder.feed(b'"a"\n"error"')
+    with pytest.raises(OverloadedError):
+        decoder.close()
+
+
+def test_the_last_frame_may_be_the_stop() -> None:
+    decoder = Letters(SseFraming())
+    assert decoder.feed(b'data: "a"\n\ndata: "stop"') == [TextDelta("a")]
+    assert decoder.close() == [Stopped(StopReason.END, "stop")]
+
+
+@pytest.mark.parametrize("last", [b'"stop"\n', b'"stop"\n"end"\n', b'"stop"'])
+def test_what_only_the_end_tells_is_told_at_the_end(last: bytes) -> None:
+    events, error = outcome([b'"a"\n' + last], Trailing())
+    assert not error
+    assert events[-1] == UsageReport(Usage(3, 4))
+
+
+def test_an_answer_that_is_done_without_a_stop_was_cut() -> None:
+    decoder = Letters()
+    decoder.feed(b'"a"\n"end"\n')
+    with pytest.raises(TruncatedStreamError):
+        decoder.close()
+
+
+@pytest.mark.parametrize("payload", [b"", b"7", b'"\xff"', b'"a', b"[" * 100_000, b'"\\ud800"'])
+def test_what_is_not_what_it_has_to_be_is_malformed(payload: bytes) -> None:
+    for decoder in (STRINGS, msgspec.json.Decoder()):
+        if payload == b"7":
+            continue
+        with pytest.raises(MalformedStreamError, match="a thing is not"):
+            decoded(decoder, payload, "a thing")
+    with pytest.raises(MalformedStreamError, match="a thing is not"):
+        decoded(STRINGS, payload, "a thing")

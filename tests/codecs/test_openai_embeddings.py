@@ -1,0 +1,79 @@
+"""OpenAI's embeddings: vectors in order, however they are written."""
+
+from __future__ import annotations
+
+import json
+from base64 import b64encode
+from typing import Any
+
+import attrs
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from orchestra.codecs.openai import OpenAiDialect
+from orchestra.codecs.quirks import OPENAI
+from orchestra.errors import (
+    MalformedStreamError,
+    RateLimitError,
+)
+from orchestra.values import (
+    Usage,
+    Vector,
+)
+
+floats = st.lists(st.floats(width=32, allow_nan=False, allow_infinity=False), max_size=5)
+
+
+@given(st.lists(floats, max_size=5), st.booleans(), st.randoms())
+def test_vectors_come_in_the_order_of_the_texts_however_they_are_written(
+    numbers: list[list[float]], encoded: bool, random: Any
+) -> None:
+    vectors = [Vector.of(each) for each in numbers]
+    data = [
+        {
+            "index": index,
+            "embedding": b64encode(vector.data).decode() if encoded else list(vector),
+        }
+        for index, vector in enumerate(vectors)
+    ]
+    random.shuffle(data)
+    body = {"data": data, "model": "m", "usage": {"prompt_tokens": 3, "total_tokens": 3}}
+    found = OpenAiDialect().decode_embeddings(json.dumps(body).encode())
+    assert list(found.vectors) == vectors
+    assert (found.usage, found.model) == (Usage(3), "m")
+
+
+def test_vectors_without_an_index_stand_in_order() -> None:
+    body = b'{"data":[{"embedding":[1]},{"embedding":[2]}]}'
+    assert OpenAiDialect().decode_embeddings(body).vectors == (Vector.of([1]), Vector.of([2]))
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        [{"index": 1, "embedding": [1]}],
+        [{"index": 0, "embedding": [1]}, {"index": 0, "embedding": [2]}],
+        [{"index": 0, "embedding": "AAAA"}],
+        [{"index": 0, "embedding": "AAAAAA"}],
+        [{"index": 0, "embedding": "AAAA!AA=="}],
+        [{"index": 0, "embedding": "\u00e4"}],
+        [{"index": 0, "embedding": [1e300]}],
+        [{"index": 0, "embedding": [None]}],
+        None,
+    ],
+)
+def test_vectors_that_are_none_are_an_error(data: object) -> None:
+    with pytest.raises(MalformedStreamError):
+        OpenAiDialect().decode_embeddings(json.dumps({"data": data}).encode())
+
+
+def test_an_error_in_place_of_vectors_is_an_error() -> None:
+    body = json.dumps({"error": {"message": "slow down", "code": "rate_limit_exceeded"}})
+    with pytest.raises(RateLimitError, match="slow down"):
+        OpenAiDialect().decode_embeddings(body.encode())
+
+
+def test_how_many_texts_go_into_one_call_is_the_servers_say() -> None:
+    assert OpenAiDialect().texts_max == 2048
+    assert OpenAiDialect(attrs.evolve(OPENAI, texts_max=10)).texts_max == 10

@@ -1,0 +1,284 @@
+"""OpenAI's answers, both ways: what we write of an answer is read as the same."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import httpx2
+import openai
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from orchestra.answers import AnswerPart, Completion
+from orchestra.codecs.dialect import completion
+from orchestra.codecs.openai import OpenAiDialect
+from orchestra.codecs.openai_serving import AnswerWriter, answer_body, error_reply
+from orchestra.codecs.openai_usage import usage_record
+from orchestra.errors import (
+    AuthenticationError,
+    CapabilityError,
+    ContentFilterError,
+    ContextLengthError,
+    InvalidRequestError,
+    MalformedStreamError,
+    ModelConnectionError,
+    ModelError,
+    ModelNotFoundError,
+    ModelTimeoutError,
+    OverloadedError,
+    PermissionDeniedError,
+    ProviderServerError,
+    QuotaError,
+    RateLimitError,
+    TruncatedStreamError,
+)
+from orchestra.values import (
+    Began,
+    ModelEvent,
+    ReasoningDelta,
+    ReasoningPart,
+    RefusalDelta,
+    Stopped,
+    StopReason,
+    TextDelta,
+    TextPart,
+    ToolCall,
+    ToolCallDelta,
+    Usage,
+    UsageReport,
+)
+from tests.codecs.openai_streams import decode
+
+words = st.text(min_size=1, max_size=6)
+counts = st.integers(0, 99)
+usages = st.builds(
+    Usage,
+    counts,
+    counts,
+    cached_input_tokens=counts,
+    cache_write_input_tokens=counts,
+    reasoning_tokens=counts,
+)
+plain = (
+    st.builds(TextDelta, words) | st.builds(ReasoningDelta, words) | st.builds(RefusalDelta, words)
+)
+stops = st.sampled_from(
+    [
+        Stopped(StopReason.LENGTH, "length"),
+        Stopped(StopReason.CONTENT_FILTER, "content_filter"),
+        Stopped(StopReason.TOOL_CALLS, "tool_calls"),
+    ]
+)
+
+
+@st.composite
+def answers(draw: st.DrawFn) -> list[ModelEvent]:
+    """The events of an answer, as our decoders give them."""
+    events: list[ModelEvent] = [Began(draw(words), draw(words))]
+    begun = 0
+    for _ in range(draw(st.integers(0, 6))):
+        kind = draw(st.sampled_from(["plain", "call", "more"]))
+        if kind == "plain":
+            events.append(draw(plain))
+        elif kind == "call":
+            events.append(
+                ToolCallDelta(begun, f"id{begun}", draw(words), draw(st.text(max_size=4)))
+            )
+            begun += 1
+        elif begun:
+            events.append(ToolCallDelta(draw(st.integers(0, begun - 1)), arguments=draw(words)))
+    if draw(st.booleans()):
+        usage = draw(usages)
+        events.append(UsageReport(usage, usage_record(usage)))
+    return [*events, draw(stops if begun else stops | st.just(Stopped(StopReason.END, "stop")))]
+
+
+def written(events: list[ModelEvent], **options: Any) -> bytes:
+    writer = AnswerWriter(0, include_usage=True, **options)
+    return writer.write(events) + writer.close()
+
+
+@given(answers())
+def test_what_is_written_of_an_answer_is_read_as_the_same_events(events: list[ModelEvent]) -> None:
+    assert decode([written(events)]) == events
+
+
+@given(answers())
+def test_how_the_events_are_batched_makes_no_difference(events: list[ModelEvent]) -> None:
+    writer = AnswerWriter(0, include_usage=True)
+    singly = b"".join(writer.write([event]) for event in events) + writer.close()
+    assert singly == written(events)
+
+
+@given(answers(), st.data())
+def test_what_is_written_never_looks_complete_before_the_answer_is(
+    events: list[ModelEvent], data: st.DataObject
+) -> None:
+    writer = AnswerWriter(0, include_usage=True)
+    raw = writer.write(events[: data.draw(st.integers(0, len(events) - 1))])
+    with pytest.raises(TruncatedStreamError):
+        decode([raw])
+    with pytest.raises(TruncatedStreamError, match="must not look complete"):
+        writer.close()
+    failure = writer.failed(RateLimitError("slow down"))
+    with pytest.raises(RateLimitError, match="slow down"):
+        decode([raw + failure])
+
+
+@st.composite
+def completions(draw: st.DrawFn) -> Completion:
+    parts: list[AnswerPart] = []
+    if draw(st.booleans()):
+        parts.append(ReasoningPart(draw(words)))
+    if draw(st.booleans()):
+        parts.append(TextPart(draw(words)))
+    calls = [
+        ToolCall(f"id{index}", draw(words), draw(st.sampled_from(["{}", '{"a": 1}'])))
+        for index in range(draw(st.integers(0, 2)))
+    ]
+    stopped = draw(stops if calls else stops | st.just(Stopped(StopReason.END, "stop")))
+    usage = draw(st.none() | usages)
+    refusal = draw(st.just("") | words)
+    return Completion((*parts, *calls), stopped, usage, refusal, draw(words), draw(words))
+
+
+@given(completions())
+def test_what_is_written_of_a_whole_answer_is_read_as_the_same(answer: Completion) -> None:
+    assert completion(OpenAiDialect(), answer_body(answer, 0)) == answer
+
+
+def test_usage_is_written_where_it_was_asked_for_only() -> None:
+    events: list[ModelEvent] = [TextDelta("Hi"), Stopped(StopReason.END), UsageReport(Usage(1, 2))]
+    writer = AnswerWriter(0)
+    assert b"usage" not in writer.write(events) + writer.close()
+    last, done = written(events).decode().strip().split("\n\n")[-2:]
+    assert json.loads(last.removeprefix("data: "))["choices"] == []
+    assert json.loads(last.removeprefix("data: "))["usage"]["total_tokens"] == 3
+    assert done == "data: [DONE]"
+
+
+def test_a_client_is_told_our_names_where_we_have_some() -> None:
+    events: list[ModelEvent] = [Began("theirs", "gpt"), TextDelta("Hi"), Stopped(StopReason.END)]
+    answer = Completion.of(decode([written(events, answer_id="ours", model="pipeline")]))
+    assert (answer.id, answer.model) == ("ours", "pipeline")
+    whole = json.loads(answer_body(answer, 7, answer_id="o", model="p"))
+    assert (whole["id"], whole["model"], whole["created"]) == ("o", "p", 7)
+
+
+def test_a_reason_that_the_dialect_has_no_word_for_is_a_stop() -> None:
+    for reason in (StopReason.STOP_SEQUENCE, StopReason.PAUSED, StopReason.OTHER):
+        events: list[ModelEvent] = [Began("a", "m"), Stopped(reason, "raw")]
+        assert decode([written(events)])[-1] == Stopped(StopReason.END, "stop")
+
+
+def test_the_first_chunk_says_who_speaks() -> None:
+    first = AnswerWriter(5).write([Began("a", "m")])
+    assert json.loads(first.removeprefix(b"data: ")) == {
+        "id": "a",
+        "object": "chat.completion.chunk",
+        "created": 5,
+        "model": "m",
+        "choices": [
+            {"index": 0, "delta": {"role": "assistant", "content": ""}, "finish_reason": None}
+        ],
+    }
+
+
+# --- errors ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("kind", "status", "read_as"),
+    [
+        (AuthenticationError, 401, AuthenticationError),
+        (PermissionDeniedError, 403, PermissionDeniedError),
+        (InvalidRequestError, 400, InvalidRequestError),
+        (ContextLengthError, 400, ContextLengthError),
+        (CapabilityError, 400, InvalidRequestError),
+        (ContentFilterError, 400, ContentFilterError),
+        (ModelNotFoundError, 404, ModelNotFoundError),
+        (RateLimitError, 429, RateLimitError),
+        (QuotaError, 429, QuotaError),
+        (OverloadedError, 503, OverloadedError),
+        (ProviderServerError, 500, ProviderServerError),
+        (ModelTimeoutError, 504, ModelTimeoutError),
+        (ModelConnectionError, 502, ProviderServerError),
+        (TruncatedStreamError, 502, ProviderServerError),
+        (MalformedStreamError, 502, ProviderServerError),
+    ],
+)
+def test_an_error_is_read_as_what_it_was(
+    kind: type[ModelError], status: int, read_as: type[ModelError]
+) -> None:
+    """As an HTTP answer, and as the last event of a stream."""
+    reply = error_reply(kind("It went wrong.", retry_after_s=1.5, code="odd"))
+    assert reply.status == status
+    assert reply.headers == (("retry-after", "2"),), "whole seconds, and never too early"
+    found = OpenAiDialect().error(reply.status, dict(reply.headers), reply.body, 0.0)
+    assert (type(found), found.message) == (read_as, "It went wrong.")
+    with pytest.raises(read_as) as caught:
+        decode([AnswerWriter(0).failed(kind("It went wrong."))])
+    assert type(caught.value) is read_as
+
+
+def test_a_refused_field_is_the_errors_param() -> None:
+    def param(error: ModelError) -> object:
+        return json.loads(error_reply(error).body)["error"]["param"]
+
+    assert param(InvalidRequestError("messages[0].role: no")) == "messages[0].role"
+    assert param(InvalidRequestError("the body is not JSON: x")) is None
+    assert param(InvalidRequestError("no")) is None
+    assert param(ProviderServerError("panic: no")) is None
+    assert error_reply(InvalidRequestError("no")).headers == ()
+
+
+# --- OpenAI's own client in front of us --------------------------------------------------------
+
+
+def client(status: int, content: bytes, media_type: str) -> openai.OpenAI:
+    transport = httpx2.MockTransport(
+        lambda _: httpx2.Response(status, headers={"content-type": media_type}, content=content)
+    )
+    return openai.OpenAI(
+        api_key="none",
+        base_url="http://us.test/v1",
+        max_retries=0,
+        http_client=httpx2.Client(transport=transport),
+    )
+
+
+@given(answers())
+def test_openais_own_client_reads_what_we_stream(events: list[ModelEvent]) -> None:
+    with client(200, written(events), "text/event-stream") as vendor:
+        chunks = list(vendor.chat.completions.create(model="m", messages=[], stream=True))
+    deltas = [choice.delta for chunk in chunks for choice in chunk.choices]
+    ours = Completion.of(events)
+    assert "".join(delta.content or "" for delta in deltas) == ours.text
+    assert "".join(delta.refusal or "" for delta in deltas) == ours.refusal
+    called = [call for delta in deltas for call in delta.tool_calls or ()]
+    named = [(call.index, call.id, call.function and call.function.name) for call in called]
+    assert [each for each in named if each[1]] == [
+        (index, call.id, call.name) for index, call in enumerate(ours.tool_calls)
+    ]
+    reasons = [choice.finish_reason for chunk in chunks for choice in chunk.choices]
+    assert [reason for reason in reasons if reason] == [ours.stopped.raw]
+    usage = chunks[-1].usage
+    assert (usage and usage.prompt_tokens) == (ours.usage and ours.usage.input_tokens)
+
+
+def test_openais_own_client_raises_our_errors() -> None:
+    reply = error_reply(RateLimitError("slow down", retry_after_s=1.0))
+    with (
+        client(reply.status, reply.body, "application/json") as vendor,
+        pytest.raises(openai.RateLimitError, match="slow down"),
+    ):
+        vendor.chat.completions.create(model="m", messages=[])
+    writer = AnswerWriter(0)
+    raw = writer.write([TextDelta("Hi")]) + writer.failed(OverloadedError("busy"))
+    with (
+        client(200, raw, "text/event-stream") as vendor,
+        pytest.raises(openai.APIError, match="busy"),
+    ):
+        list(vendor.chat.completions.create(model="m", messages=[], stream=True))
