@@ -30,7 +30,8 @@
     │   ├── ModelTimeoutError        too slow; also a TimeoutError      (retryable)
     │   ├── ModelConnectionError     not reached, or the line broke     (retryable)
     │   ├── TruncatedStreamError     it ended without a finish reason   (retryable)
-    │   └── MalformedStreamError     it is not in the provider's format (retryable)
+    │   ├── MalformedStreamError     it is not in the provider's format (retryable)
+    │   └── OutputError              a whole answer, but not what was asked for
     ├── StoreError               a store could not do what it was asked
     └── ServeError               the server could not start
 
@@ -272,6 +273,22 @@ class MalformedStreamError(ModelError):
     """The provider sent something that its own format does not allow."""
 
     retryable = True
+
+
+class OutputError(ModelError):
+    """The answer is whole, and not what was asked for: it does not fit `returns`, for instance.
+
+    `raw` is its text as the model wrote it; `problems` tells each thing that is wrong, with the
+    path of the place in it (`lines[0].price`).
+    """
+
+    def __init__(
+        self, message: str, *, raw: str = "", problems: Sequence[str] = (), model: str = ""
+    ) -> None:
+        self.raw = raw
+        self.problems = tuple(problems)
+        lines = "".join(f"\n  {problem}" for problem in problems)
+        super().__init__(message + lines, model=model)
 
 
 class StoreError(OrchestraError):

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from orchestra.annotations.facts import MISSING
+from orchestra.annotations.schemas import object_schema
 from orchestra.errors import ServeError
-from orchestra.events import jsonable
 from orchestra.server.problems import Fault
 
 if TYPE_CHECKING:
@@ -63,20 +63,11 @@ def schema(inputs: Mapping[str, Input]) -> dict[str, Any]:
     Raises:
         TypeError: an annotation has no form in JSON.
     """
-    types = [_type(each) for each in inputs.values()]
-    found, components = msgspec.json.schema_components(types, ref_template="#/$defs/{name}")
-    properties = dict(zip(inputs, found, strict=True))
-    for name, each in inputs.items():
-        if each.default is not MISSING:
-            default = msgspec.to_builtins(each.default, enc_hook=jsonable)
-            properties[name] = properties[name] | {"default": default}
+    types = {name: _type(each) for name, each in inputs.items()}
+    defaults = {n: each.default for n, each in inputs.items() if each.default is not MISSING}
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
-        "type": "object",
-        "properties": properties,
-        "required": [name for name, each in inputs.items() if each.default is MISSING],
-        "additionalProperties": False,
-    } | ({"$defs": components} if components else {})
+    } | object_schema(types, defaults)
 
 
 def check_servable(pipeline: str, inputs: Mapping[str, Input]) -> None:

@@ -7,5 +7,6 @@ from orchestra.steps.embed import embed, embed_all
 from orchestra.steps.generate import generate
 from orchestra.steps.prompt import prompt
 from orchestra.steps.retrieve import retrieve
+from orchestra.steps.tools import tool
 
-__all__ = ["classify", "embed", "embed_all", "generate", "prompt", "retrieve"]
+__all__ = ["classify", "embed", "embed_all", "generate", "prompt", "retrieve", "tool"]

@@ -4,21 +4,29 @@ from __future__ import annotations
 
 from orchestra.graph.steps import step
 from orchestra.protocols import Context, EmbedderName, injected
-from orchestra.values import Vector
+from orchestra.values import Purpose, Vector
 
 
 @step
 async def embed(
-    text: str, *, model: EmbedderName = "default", context: Context = injected
+    text: str,
+    *,
+    model: EmbedderName = "default",
+    purpose: Purpose = "query",
+    context: Context = injected,
 ) -> Vector:
-    """The vector of one text, of unit length."""
-    (vector,) = await context.embedder(model).embed([text])
+    """The vector of one text, of unit length; by default of a question, to search with."""
+    (vector,) = await context.embedder(model).embed([text], purpose=purpose)
     return vector
 
 
 @step
 async def embed_all(
-    texts: list[str], *, model: EmbedderName = "default", context: Context = injected
+    texts: list[str],
+    *,
+    model: EmbedderName = "default",
+    purpose: Purpose = "document",
+    context: Context = injected,
 ) -> list[Vector]:
     """One vector for each text, in order, of unit length; asked for together."""
-    return await context.embedder(model).embed(texts) if texts else []
+    return await context.embedder(model).embed(texts, purpose=purpose) if texts else []

@@ -1,58 +1,148 @@
-"""`generate`: a model's answer, as it is said."""
+"""`generate`: a model's answer, as it is said; or, with `returns`, as a value of a class."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from typing import Any, TypeVar, Unpack, cast, overload
 
-from orchestra.errors import TruncatedStreamError
+import attrs
+
+from orchestra.answers import Answer
 from orchestra.graph.policy import Policy
-from orchestra.graph.steps import step
-from orchestra.protocols import Context, ModelName, injected
-from orchestra.values import ChatRequest, Message, Stopped, TextDelta, Usage, UsageReport
+from orchestra.graph.steps import Step, step
+from orchestra.protocols import Context, Stream, injected
+from orchestra.steps.objects import fill, form_of
+from orchestra.steps.options import Asked, Options, Settings, check_bounds, spelled_out
+from orchestra.steps.talk import Talk
+from orchestra.steps.tools import as_tools
+from orchestra.values import TextDelta
+
+T = TypeVar("T")
 
 
-@step
-async def generate(
-    asked: str | Message | list[Message] | ChatRequest,
-    *,
-    model: ModelName = "default",
-    policy: Policy | None = None,
-    context: Context = injected,
+async def _say(
+    asked: Asked, *, context: Context = injected, **options: Unpack[Options]
 ) -> AsyncIterator[str]:
-    """The text of a model's answer, piece by piece; what it consumed goes into the account.
+    """The text of every round, piece by piece."""
+    talk = Talk.of(asked, _settings(options), context)
+    goes_on = True
+    while goes_on:
+        answer = Answer()
+        try:
+            async with talk.model.stream(talk.request) as reply:
+                while batch := await reply.receive():
+                    for event in batch:
+                        answer.add(event)
+                        if isinstance(event, TextDelta):
+                            yield event.text  # noqa: ASYNC119 - the engine closes every generator in its own task
+        finally:
+            talk.account(answer)
+        goes_on = await talk.goes_on(answer)
 
-    Stopped early, it closes the model's stream at once.
 
-    Raises:
-        TruncatedStreamError: the stream ended without a finish reason.
-        ModelError: the call failed.
+async def _fill(
+    asked: Asked, *, returns: type[T], context: Context = injected, **options: Unpack[Options]
+) -> T:
+    """The answer as a value of the class."""
+    return await fill(form_of(returns), Talk.of(asked, _settings(options), context))
+
+
+def _settings(options: Options) -> Settings:
+    options["tools"] = as_tools(options.get("tools", ()))
+    return Settings(**cast("Any", options))
+
+
+_SAY = step(name="generate")(spelled_out(_say, AsyncIterator[str]))
+_FILL = step(name="generate")(spelled_out(_fill, object))
+
+
+@attrs.frozen(eq=False)
+class Generate:
+    """What a model answers: its text as it is said or, with `returns`, a value of that class.
+
+        generate(asked)                          Stream[str]
+        generate(asked, returns=Invoice)         Invoice
+
+    The keywords are those of `orchestra.steps.options.Options`.
+
+    With `tools` the model may ask for typed Python functions. It is asked again with their
+    results, until it answers, at most `tool_rounds_max` times; the text of every round is
+    part of the stream, as the model wrote it. At most `tools_at_once` calls run at the same time.
+    Wrong arguments, a tool that fails and one that is not done within `tool_timeout_s` are
+    results that the model reads. What every round consumes goes into the account.
+
+    With `returns` the model is held to the JSON Schema of an attrs class, a dataclass or a
+    TypedDict; where it cannot be (`capabilities.json_schema` is False) it is asked for JSON in
+    the prompt. An answer that does not fit is sent back once, with what is wrong. Tools are
+    called first; then the object is asked for, in a call of its own.
+
+    A cut answer never looks complete. With `output_tokens_max` the cut was asked for, and the
+    text ends there (an object does not: it is an `OutputError`); a model that stops at a limit
+    of its own is a `ContextLengthError`. Stopped early, it closes the model's stream at once
+    and cancels the tools.
+
+    A run may raise:
+        TruncatedStreamError: a stream ended without a finish reason.
+        ContentFilterError: the model, or its provider, refused to answer.
+        ContextLengthError: the answer was cut at a length that nobody asked for.
+        OutputError: the object does not fit, or the answer ended in a way that is none.
+        LimitExceededError: more than `tool_rounds_max` rounds.
+        ModelError: a call failed.
     """
-    del policy  # the compiler has read it: it is about the call, not in it
-    usage: Usage | None = None
-    stopped = False
-    try:
-        async with context.model(model).stream(_request(asked)) as reply:
-            while batch := await reply.receive():
-                for event in batch:
-                    if isinstance(event, TextDelta):
-                        yield event.text  # noqa: ASYNC119 - the engine closes every generator in its own task
-                    elif isinstance(event, UsageReport):
-                        usage = event.usage
-                    elif isinstance(event, Stopped):
-                        stopped = True
-    finally:
-        if usage is not None:
-            context.used(usage)
-    if not stopped:
-        raise TruncatedStreamError(
-            f"model {model!r} ended its answer without saying why: it was cut"
-        )
+
+    say: Step[..., Stream[str]] = _SAY
+    fill: Step[..., Any] = _FILL
+
+    @overload
+    def __call__(self, asked: Asked, *, returns: type[T], **options: Unpack[Options]) -> T: ...
+    @overload
+    def __call__(
+        self, asked: Asked, *, returns: None = None, **options: Unpack[Options]
+    ) -> Stream[str]: ...
+    def __call__(self, *args: Any, returns: type[Any] | None = None, **options: Any) -> Any:
+        """A node of the pipeline that is being defined.
+
+        Raises:
+            DefinitionError: called outside a pipeline; a tool or `returns` has no form in JSON;
+                or a bound is no number.
+        """
+        check_bounds(cast("Options", options))
+        if "tools" in options:
+            options["tools"] = as_tools(options["tools"])
+        if returns is None:
+            return self.say(*args, **options)
+        form_of(returns)
+        return _giving(self.fill, returns)(*args, returns=returns, **options)
+
+    def using(self, policy: Policy) -> Generate:
+        """The same step under another policy."""
+        return Generate(self.say.using(policy), self.fill.using(policy))
+
+    @property
+    def name(self) -> str:
+        """What it is called in a graph."""
+        return self.say.name
+
+    @property
+    def returns(self) -> object:
+        """What it gives without `returns`."""
+        return self.say.returns
+
+    @property
+    def call(self) -> Any:
+        """The function itself, without `returns`: what a unit test calls."""
+        return self.say.call
 
 
-def _request(asked: str | Message | list[Message] | ChatRequest) -> ChatRequest:
-    """What was asked, as a request."""
-    if isinstance(asked, ChatRequest):
-        return asked
-    if isinstance(asked, str):
-        asked = Message("user", asked)
-    return ChatRequest((asked,) if isinstance(asked, Message) else tuple(asked))
+def _giving(filling: Step[..., Any], kind: type[T]) -> Step[..., T]:
+    """The step, known to give this."""
+
+    async def call(**given: Any) -> Any:
+        return await filling.call(**given)
+
+    call.__signature__ = filling.signature  # type: ignore[attr-defined]
+    call.__annotations__ = {**filling.call.__annotations__, "return": kind}
+    return attrs.evolve(filling, call=call)
+
+
+generate = Generate()

@@ -177,7 +177,9 @@ class _Ingestion:
         texts = [embedded(passage) for document in documents for passage in document.passages]
         vectors = []
         for start in range(0, len(texts), self._batch):
-            vectors += await self._embedder.embed(texts[start : start + self._batch])
+            vectors += await self._embedder.embed(
+                texts[start : start + self._batch], purpose="document"
+            )
         for document in documents:
             count = len(document.passages)
             old = self._known.get(document.source)

@@ -34,7 +34,7 @@ async def zero_shot(
         InputError: there are no labels.
     """
     said = statements(labels)
-    vector, *others = await embedder.embed([text, *said.values()])
+    vector, *others = await embedder.embed([text, *said.values()], purpose="classification")
     return nearest(vector, dict(zip(said, others, strict=True)))
 
 

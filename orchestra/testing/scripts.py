@@ -14,6 +14,7 @@ from orchestra.compiler.plan import Plan
 from orchestra.errors import DefinitionError
 from orchestra.graph.nodes import Call
 from orchestra.graph.steps import Kind
+from orchestra.steps.tools import FunctionTool
 
 
 @attrs.frozen
@@ -53,7 +54,7 @@ def rescript(plan: Plan, scripts: Mapping[str, Script]) -> Plan:
     """The plan with scripts in place of steps, by path (`inner/cite#2`) or by name (`cite`).
 
     A path goes before a name; the steps in the body of an `each` are named as in its plan,
-    without the item. A step that would run in a thread runs on the spot: threads know
+    without the item. A step or tool that would run in a thread runs on the spot: threads know
     nothing of virtual time.
 
     Raises:
@@ -86,6 +87,7 @@ def _played(operation: Operation, scripts: Mapping[str, Script], used: set[str])
     node = operation.node
     if not isinstance(node, Call):
         return operation
+    operation = attrs.evolve(operation, constants=_without_threads(operation.constants))
     name = operation.name if operation.name in scripts else node.step.name
     streams = operation.chunk is not None
     if name in scripts:
@@ -109,6 +111,18 @@ def _on_the_spot(call: Callable[..., object]) -> Callable[..., Awaitable[object]
         return call(*args, **kwargs)
 
     return on_the_spot
+
+
+def _without_threads(constants: Mapping[str, object]) -> dict[str, object]:
+    """The constants of a call, with tools that would run in a thread on the spot."""
+    found = dict(constants)
+    for name, value in constants.items():
+        if isinstance(value, tuple) and any(isinstance(each, FunctionTool) for each in value):
+            found[name] = tuple(
+                attrs.evolve(each, thread=False) if isinstance(each, FunctionTool) else each
+                for each in value
+            )
+    return found
 
 
 def _player(name: str, script: Script, *, streams: bool) -> Callable[..., Any]:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from orchestra import Stream, pipeline
 from orchestra.errors import TruncatedStreamError
 from orchestra.events import RunFinished
-from orchestra.protocols import ModelReply
+from orchestra.protocols import Model, ModelReply
 from orchestra.steps import embed_all, generate
 from orchestra.testing.simulate import simulate
 from orchestra.testing.world import World
@@ -31,7 +31,7 @@ from orchestra.values import (
 
 
 @attrs.define
-class Said:
+class Said(Model):
     """A model that keeps what it was asked, and says these batches and then no more."""
 
     batches: list[tuple[ModelEvent, ...]]
@@ -52,7 +52,7 @@ class Said:
 @pipeline
 def ask(question: object) -> Stream[str]:
     """A question of any form."""
-    return generate(question)  # type: ignore[arg-type]
+    return generate(question)  # type: ignore[call-overload, no-any-return]
 
 
 words = st.lists(st.text(min_size=1, max_size=3), min_size=1, max_size=5)
@@ -93,7 +93,7 @@ class Lengths:
 
     dimensions = 1
 
-    async def embed(self, texts: object) -> list[Vector]:
+    async def embed(self, texts: object, *, purpose: object = None) -> list[Vector]:
         """One vector for each text."""
         assert isinstance(texts, list)
         return [Vector.of([len(text)]) for text in texts]

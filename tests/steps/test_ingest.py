@@ -17,7 +17,7 @@ from orchestra.protocols import DIGEST
 from orchestra.steps.ingest import IngestReport, Outcome, Progress, embedded, ingest, is_under
 from orchestra.steps.text import split
 from orchestra.stores.memory import MemoryStore
-from orchestra.values import Passage, Scalar, Vector
+from orchestra.values import Passage, Purpose, Scalar, Vector
 
 
 class Counting:
@@ -29,7 +29,7 @@ class Counting:
         self.calls: list[list[str]] = []
         self._fail_after = fail_after
 
-    async def embed(self, texts: Sequence[str]) -> list[Vector]:
+    async def embed(self, texts: Sequence[str], *, purpose: Purpose | None = None) -> list[Vector]:
         await trio.lowlevel.checkpoint()
         if self._fail_after is not None and len(self.calls) >= self._fail_after:
             raise ModelError("the service is down")

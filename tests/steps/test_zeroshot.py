@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from orchestra.errors import InputError
 from orchestra.providers.wordllama import WordLlamaEmbedder
 from orchestra.steps.zeroshot import nearest, statements, zero_shot
-from orchestra.values import Label, Vector
+from orchestra.values import Label, Purpose, Vector
 from tests.steps.zeroshot_texts import SETS
 
 angles = st.floats(0, 2 * math.pi)
@@ -50,7 +50,7 @@ class Compass:
     dimensions = 2
     asked = 0
 
-    async def embed(self, texts: Sequence[str]) -> list[Vector]:
+    async def embed(self, texts: Sequence[str], *, purpose: Purpose | None = None) -> list[Vector]:
         self.asked += 1
         turns = ["east", "north", "west", "south", "north: up there"]
         return [direction(math.pi / 2 * turns.index(text)) for text in texts]

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator
-from typing import assert_type
+from typing import Annotated, TypedDict, assert_type
+
+import attrs
 
 import orchestra
 from orchestra import (
@@ -21,7 +23,7 @@ from orchestra import (
     route,
     step,
 )
-from orchestra.steps import classify, embed, generate, retrieve
+from orchestra.steps import classify, embed, generate, retrieve, tool
 from orchestra.values import Label, Passage, Vector
 
 
@@ -66,6 +68,37 @@ def blocking(text: str) -> bytes:
 async def with_arguments(x: int, context: Context = injected) -> float:
     """A decorator with arguments keeps the type; the context need not be given."""
     return float(x) if context.run_id else 0.0
+
+
+@attrs.frozen
+class Bill:
+    """What a model fills in."""
+
+    lines: list[str]
+    total: float | None = None
+
+
+class Pair(TypedDict):
+    """So may this be."""
+
+    a: int
+    b: int
+
+
+async def look(word: Annotated[str, "one word"], most: int = 3) -> list[str]:
+    """A tool is a typed function."""
+    return [word] * most
+
+
+@tool
+def count(text: str, context: Context = injected) -> int:
+    """It may be decorated, and stays what it was."""
+    return len(text + context.run_id)
+
+
+@tool(name="wait", thread=True, timeout_s=3)
+def blocks(seconds: float) -> None:
+    """With arguments too."""
 
 
 @pipeline
@@ -120,6 +153,17 @@ def everything(x: int, names: list[int]) -> int:
     assert_type(retrieve(embed("text"), store="docs"), list[Passage])
     assert_type(classify("text", labels=("a", "b")), Label)
     assert_type(generate("text", policy=Policy(idle_s=1)), Stream[str])
+    assert_type(generate("text", tools=[look, count, value], temperature=0.5), Stream[str])
+    assert_type(generate(inner(x), returns=None, stop=["a"], seed=x), Stream[str])
+    assert_type(generate("text", returns=Bill), Bill)
+    assert_type(generate("text", returns=Bill, tools=[look], tool_rounds_max=2).lines, list[str])
+    assert_type(generate("text", returns=Pair)["a"], int)
+    assert_type(generate.using(Policy(timeout_s=1))("text", returns=Bill), Bill)
+    assert_type(each([inner(x)], generate, at_once=2), list[Stream[str]])
+    assert_type(each([inner(x)], lambda line: generate(line, returns=Bill), at_once=2), list[Bill])
+    assert_type(fallback(generate("a", returns=Bill), generate("b", returns=Bill)), Bill)
+    assert_type(count("text"), int)
+    assert_type(blocks(1.0), None)
     return plain(inner(x))
 
 

@@ -8,8 +8,18 @@ from __future__ import annotations
 
 import orchestra
 from orchestra import Stream, collect, each, open_engine, pipeline, race, step
-from orchestra.steps import embed, generate, retrieve
-from tests.types.right import inner, numbers, plain, stream, streamed, through, value
+from orchestra.steps import embed, generate, retrieve, tool
+from tests.types.right import (
+    Bill,
+    count,
+    inner,
+    numbers,
+    plain,
+    stream,
+    streamed,
+    through,
+    value,
+)
 
 
 @pipeline
@@ -34,7 +44,20 @@ def edges(x: int, text: str, names: list[str]) -> int:
     inner(text)  # type: ignore[arg-type]
     retrieve(text, store="docs")  # type: ignore[arg-type]
     retrieve(embed(text))  # type: ignore[call-arg]
-    generate(x)  # type: ignore[arg-type]
+    generate(x)  # type: ignore[call-overload]
+    generate()  # type: ignore[call-overload]
+    generate(text, temprature=0.5)  # type: ignore[call-overload]
+    generate(text, temperature=text)  # type: ignore[call-overload]
+    generate(text, tools=[text])  # type: ignore[list-item]
+    generate(text, returns=Bill, seed=text)  # type: ignore[call-overload]
+    generate(text, returns=text)  # type: ignore[call-overload]
+    generate(text, reasoning_effort="much")  # type: ignore[call-overload]
+    plain(generate(text, returns=Bill))  # type: ignore[arg-type]
+    plain(generate(text, returns=Bill).lines)  # type: ignore[arg-type]
+    _ = generate(text, returns=Bill).sum  # type: ignore[attr-defined]
+    collect(generate(text, returns=Bill))  # type: ignore[call-overload]
+    count(x)  # type: ignore[arg-type]
+    tool(threads=True)  # type: ignore[call-overload]
     return plain(text)
 
 

@@ -1,0 +1,104 @@
+"""What a docstring says of a function and of its parameters, in the three usual styles.
+
+Google's `Args:`, NumPy's underlined `Parameters`, and Sphinx's `:param name:`. What is written
+before the first section is the description; the other sections are not for a model.
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import zip_longest
+
+import attrs
+
+_MEMBERS = {
+    *("args", "arguments", "parameters", "params", "attributes"),
+    *("keyword args", "keyword arguments", "other parameters"),
+}
+_OTHERS = {
+    *("returns", "return", "yields", "raises", "example", "examples", "note", "notes"),
+    *("see also", "warning", "warnings", "references", "todo"),
+}
+_HEADING = re.compile(r"(\w[\w ]*?):?\s*")
+_LINE = re.compile(r"-{3,}\s*")
+_FIELD = re.compile(r":(?P<kind>\w+)\b(?:[^:]*?\s(?:\*{0,2})(?P<name>\w+))?:\s*(?P<text>.*)")
+_GOOGLE = re.compile(r"\*{0,2}(?P<name>\w+)\s*(?:\(.*?\))?\s*:\s*(?P<text>.*)")
+_NUMPY = re.compile(r"\*{0,2}(?P<name>\w+)\s*(?::.*)?(?P<text>)")
+_FIELDS = {"param", "parameter", "arg", "argument", "key", "keyword", "attribute"}
+
+
+@attrs.frozen
+class Described:
+    """A description, and those of the members (parameters, attributes) that have one."""
+
+    text: str = ""
+    members: Mapping[str, str] = attrs.field(factory=dict)
+
+
+def described(docstring: str | None) -> Described:
+    """What a docstring says. Never raises: what is not understood is part of the description."""
+    if not docstring:
+        return Described()
+    before: list[str] = []
+    members: dict[str, str] = {}
+    for heading, lines in _sections(inspect.cleandoc(docstring).splitlines()):
+        if not heading:
+            before = lines
+        elif heading in _MEMBERS:
+            members.update(_members(lines))
+        elif heading.startswith(":"):
+            members[heading[1:]] = _joined(lines)
+    return Described("\n".join(before).strip(), members)
+
+
+def _sections(lines: list[str]) -> Iterator[tuple[str, list[str]]]:
+    """Heading and lines of each section; "" is what comes first, `:name` a field of Sphinx's."""
+    heading, held = "", list[str]()
+    for line, after in zip_longest(lines, lines[1:], fillvalue=""):
+        found = _heading(line, after)
+        if found is None:
+            held.append(line)
+            continue
+        yield heading, held
+        heading, text = found
+        held = [text] if text else []
+    yield heading, held
+
+
+def _heading(line: str, after: str) -> tuple[str, str] | None:
+    """The heading that a line is, with what stands behind it."""
+    if field := _FIELD.fullmatch(line):
+        name = field["name"] if field["kind"] in _FIELDS else None
+        return (f":{name}" if name else "another section", field["text"])
+    word = _HEADING.fullmatch(line)
+    if word is None or word[1].lower() not in _MEMBERS | _OTHERS:
+        return None
+    if not line.rstrip().endswith(":") and not _LINE.fullmatch(after):
+        return None
+    return word[1].lower(), ""
+
+
+def _members(lines: list[str]) -> dict[str, str]:
+    """The entries of a section: each begins at its outermost indent, in NumPy's at none."""
+    said = [line for line in lines if line.strip()]
+    underlined = bool(said) and _LINE.fullmatch(said[0]) is not None
+    entry = _NUMPY if underlined else _GOOGLE
+    found: dict[str, list[str]] = {}
+    text: list[str] = []
+    outer = min((_indent(line) for line in said), default=0)
+    for line in said[underlined:]:
+        match = entry.fullmatch(line.strip()) if _indent(line) == outer else None
+        if match is not None:
+            text = found.setdefault(match["name"], [])
+        text.append(line if match is None else match["text"])
+    return {name: _joined(held) for name, held in found.items()}
+
+
+def _indent(line: str) -> int:
+    return len(line) - len(line.lstrip())
+
+
+def _joined(lines: Iterable[str]) -> str:
+    return " ".join(filter(None, (line.strip() for line in lines)))

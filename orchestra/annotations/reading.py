@@ -1,0 +1,157 @@
+"""Values read from JSON by their annotations, with everything that does not fit, each by its path.
+
+msgspec reads, and stops at the first fault. Only then is the value taken apart, member by
+member, to find the others.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import abc
+from collections.abc import Iterator, Mapping
+from difflib import get_close_matches
+from itertools import islice
+from typing import Any, NotRequired, Required, cast, get_args, get_origin
+
+import attrs
+import msgspec
+
+from orchestra.annotations.shapes import alternatives, arguments, fields, parts, plain, tuple_items
+from orchestra.errors import describe
+
+MISFITS_MAX = 20
+"""Of one value are told; a list of a thousand wrong items gets no more."""
+_DEPTH_MAX = 20
+"""How deep misfits are looked for, one by one."""
+_NAME_MAX = 100
+_PLACE = re.compile(r" - at (?:`key` in )?`\$(?P<path>[^`]*)`$")
+
+
+@attrs.frozen
+class Misfit:
+    """One thing that does not fit: where (`filters[0].year`, "" for the whole), and what."""
+
+    path: str
+    what: str
+
+    def __str__(self) -> str:
+        return f"`{self.path}`: {self.what}" if self.path else self.what
+
+
+def decoded(text: str) -> object:
+    """What JSON says.
+
+    Raises:
+        ValueError: it is not JSON, or nested deeper than anybody reads.
+    """
+    try:
+        return msgspec.json.decode(text)
+    except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
+        raise ValueError(f"this is not JSON: {error}; write one JSON value") from error
+
+
+def read(kind: object, value: object, path: str = "") -> tuple[object, tuple[Misfit, ...]]:
+    """The value as its annotation has it, and what does not fit; without misfits it is whole.
+
+    Strict: `"5"` is no int. What a class has no member for is ignored.
+    """
+    found, complaint = _converted(kind, value)
+    if complaint is None:
+        return found, ()
+    return None, tuple(islice(_misfits(kind, value, path, _DEPTH_MAX), MISFITS_MAX))
+
+
+def read_members(
+    kinds: Mapping[str, object], required: abc.Set[str], given: Mapping[str, object]
+) -> tuple[dict[str, object], tuple[Misfit, ...]]:
+    """The members of an object, each as its annotation has it; unknown ones are misfits."""
+    found: dict[str, object] = {}
+    misfits: list[Misfit] = []
+    for name, value in given.items():
+        if name in kinds:
+            found[name], wrong = read(kinds[name], value, name)
+            misfits += wrong
+        else:
+            misfits.append(Misfit(name[:_NAME_MAX], _unknown(name, kinds)))
+    misfits += [Misfit(name, "is missing") for name in kinds if name in required - given.keys()]
+    return found, tuple(misfits[:MISFITS_MAX])
+
+
+def _unknown(name: str, kinds: Mapping[str, object]) -> str:
+    near = get_close_matches(name, kinds, n=1)
+    known = ", ".join(kinds) or "none"
+    return f"is unknown; did you mean `{near[0]}`?" if near else f"is unknown; there is {known}"
+
+
+def _converted(kind: object, value: object) -> tuple[object, str | None]:
+    """The value read, or what is wrong with it."""
+    wanted = cast("Any", Any if kind is object else kind)
+    try:
+        return msgspec.convert(value, wanted, str_keys=True), None
+    except Exception as error:  # noqa: BLE001 - a class's own validators raise what they like
+        own = isinstance(error, msgspec.ValidationError)
+        text = str(error)
+        return None, text[:1].lower() + text[1:] if own else describe(error)
+
+
+def _misfits(kind: object, value: object, path: str, depth: int) -> Iterator[Misfit]:
+    complaint = _converted(kind, value)[1]
+    if complaint is None:
+        return
+    inner = _inside(kind, value, path, depth - 1) if depth else iter(())
+    first = next(inner, None)
+    if first is not None:
+        yield first
+        yield from inner
+        return
+    place = _PLACE.search(complaint)
+    what = complaint[: place.start()] if place else complaint
+    where = path + (place["path"] if place else "")
+    yield Misfit(where.removeprefix("."), what)
+
+
+def _inside(kind: object, value: object, path: str, depth: int) -> Iterator[Misfit]:
+    """The misfits of a value's members or items; none where it is wrong as a whole."""
+    for member in alternatives(plain(kind)):
+        whole = plain(member)
+        if isinstance(value, dict) and _is_record(whole):
+            yield from _inside_record(whole, value, path, depth)
+        elif isinstance(value, dict) and (pair := arguments(whole, abc.Mapping)):
+            for key, each in value.items():
+                yield from _misfits(pair[1], each, f"{path}[{key!r:.{_NAME_MAX}}]", depth)
+        elif isinstance(value, list):
+            yield from _inside_list(whole, value, path, depth)
+
+
+def _inside_record(
+    kind: object, value: Mapping[str, object], path: str, depth: int
+) -> Iterator[Misfit]:
+    hints = fields(kind)
+    for each in cast("Any", msgspec.inspect.type_info(cast("Any", kind))).fields:
+        name, where = each.encode_name, f"{path}.{each.encode_name}".removeprefix(".")
+        if name in value:
+            hint = hints.get(each.name, object)
+            if get_origin(hint) in (NotRequired, Required):
+                (hint,) = get_args(hint)
+            yield from _misfits(hint, value[name], where, depth)
+        elif each.required:
+            yield Misfit(where, "is missing")
+
+
+def _inside_list(kind: object, value: list[object], path: str, depth: int) -> Iterator[Misfit]:
+    items = tuple_items(kind)
+    given = arguments(kind, abc.Iterable)
+    if isinstance(parts(kind)[0], type) and issubclass(cast("type", parts(kind)[0]), str):
+        return
+    for place, each in enumerate(value):
+        if items is not None and place < len(items):
+            yield from _misfits(items[place], each, f"{path}[{place}]", depth)
+        elif items is None and given:
+            yield from _misfits(given[0], each, f"{path}[{place}]", depth)
+
+
+def _is_record(kind: object) -> bool:
+    """Whether its values are objects with members of their own: attrs, dataclass, TypedDict."""
+    origin = parts(kind)[0]
+    marks = ("__attrs_attrs__", "__dataclass_fields__", "__required_keys__", "__struct_fields__")
+    return isinstance(origin, type) and any(hasattr(origin, mark) for mark in marks)

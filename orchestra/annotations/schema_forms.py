@@ -1,0 +1,112 @@
+"""The same JSON Schema in another form: shorter for a model, or as strict providers want it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import TypeAlias
+
+import attrs
+
+from orchestra.values import Json
+
+_TYPES: dict[type, str] = {
+    bool: "boolean",
+    int: "integer",
+    float: "number",
+    str: "string",
+    type(None): "null",
+}
+_FORMATS = {"date-time", "time", "date", "duration", "email", "hostname", "ipv4", "ipv6", "uuid"}
+_UNSPEAKABLE = {"prefixItems", "uniqueItems", "propertyNames", "contentEncoding"}
+"""Keywords that strict providers refuse, and that cannot be left out."""
+
+
+@attrs.frozen
+class StrictSchema:
+    """A schema that wants every member and no other; `strict` where OpenAI's strict mode takes it.
+
+    It does not where a class holds what that mode has no words for, such as a `dict[str, int]`.
+    """
+
+    schema: Json
+    strict: bool
+
+
+def neat(schema: Json) -> Json:
+    """The schema without titles, which cost tokens, and with the type of every `enum`.
+
+    Some providers take no `enum` without one.
+    """
+    found = {key: value for key, value in _mapped(schema, neat).items() if key != "title"}
+    if "enum" in found and "type" not in found:
+        types = sorted({_TYPES[type(value)] for value in found["enum"]})
+        found = {"type": types[0] if len(types) == 1 else types} | found
+    return found
+
+
+def strictly(schema: Json) -> StrictSchema:
+    """The schema as strict providers want it: what may be left out becomes required."""
+    found = _closed(schema)
+    return StrictSchema(found, all(map(_is_sayable, _schemas(found))))
+
+
+def refers(schema: Json, reference: str) -> bool:
+    """Whether there is a `$ref` of this text anywhere in it."""
+    return any(each.get("$ref") == reference for each in _schemas(schema))
+
+
+def _closed(schema: Json) -> Json:
+    if "$ref" in schema:
+        return {"$ref": schema["$ref"]}  # nothing may stand beside it
+    found = _mapped(schema, _closed)
+    for word in ("default", "discriminator"):
+        found.pop(word, None)
+    if "properties" in found:
+        found |= {"required": list(found["properties"]), "additionalProperties": False}
+    return found
+
+
+def _is_sayable(schema: Json) -> bool:
+    """Whether strict mode has words for a schema, whatever stands in it."""
+    if "$ref" in schema or "anyOf" in schema:
+        return True
+    if not _UNSPEAKABLE.isdisjoint(schema) or schema.get("format", "date") not in _FORMATS:
+        return False
+    match schema.get("type"):
+        case "object":
+            return schema.get("additionalProperties") is False
+        case "array":
+            return isinstance(schema.get("items"), dict)
+        case None:
+            return False
+    return True
+
+
+_Change: TypeAlias = Callable[[Json], Json]
+
+
+def _mapped(schema: Json, change: _Change) -> Json:
+    """The schema with each schema that stands directly in it changed."""
+    found = dict(schema)
+    for key, value in schema.items():
+        if key in ("properties", "$defs"):
+            found[key] = {name: change(each) for name, each in value.items()}
+        elif key in ("anyOf", "prefixItems"):
+            found[key] = [change(each) for each in value]
+        elif key in ("items", "additionalProperties") and isinstance(value, dict):
+            found[key] = change(value)
+    return found
+
+
+def _schemas(schema: Json) -> Iterator[Json]:
+    """The schema and every schema in it."""
+    inner: list[Json] = []
+
+    def keep(each: Json) -> Json:
+        inner.append(each)
+        return each
+
+    yield schema
+    _mapped(schema, keep)
+    for each in inner:
+        yield from _schemas(each)

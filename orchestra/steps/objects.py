@@ -1,0 +1,216 @@
+"""Objects: a model's answer as a value of a class, checked.
+
+Where a model can be held to a schema it is; where it cannot, it is asked for JSON in the
+prompt. What it writes is read in the same way: what fits is the value, what does not is sent
+back once, with everything that is wrong.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Generic, TypeVar, cast
+
+import attrs
+import msgspec
+
+from orchestra.annotations.facts import spell
+from orchestra.annotations.reading import Misfit, decoded, read
+from orchestra.annotations.schemas import class_schema
+from orchestra.answers import Completion
+from orchestra.errors import CapabilityError, DefinitionError, OutputError
+from orchestra.graph.wires import place, source_line
+from orchestra.steps.talk import Talk
+from orchestra.values import (
+    JsonOutput,
+    Message,
+    Part,
+    ReasoningPart,
+    StopReason,
+    TextPart,
+    ToolCall,
+    ToolResult,
+)
+
+T = TypeVar("T")
+
+_FENCE = re.compile(r"```[a-zA-Z]*\s*\n(.*?)```", re.DOTALL)
+_NAME = re.compile(r"[^a-zA-Z0-9_-]+")
+
+
+@attrs.frozen
+class Form(Generic[T]):
+    """A class that a model fills in, and how it is told."""
+
+    kind: type[T]
+    output: JsonOutput
+
+    def read(self, text: str) -> tuple[T | None, tuple[Misfit, ...]]:
+        """The value that a text is; or None, and everything that does not fit."""
+        found = _object_in(text)
+        if isinstance(found, Misfit):
+            return None, (found,)
+        value, misfits = read(self.kind, found)
+        return cast("T | None", value), misfits
+
+    @property
+    def instruction(self) -> str:
+        """What a model is told that cannot be held to a schema."""
+        schema = msgspec.json.encode(self.output.schema).decode()
+        return (
+            "Answer with one JSON object and nothing else: no explanation before or after it. "
+            f"It has to fit this JSON Schema:\n{schema}"
+        )
+
+
+def form_of(kind: type[T]) -> Form[T]:
+    """The form of a class.
+
+    Raises:
+        DefinitionError: its values are not JSON objects with named members.
+    """
+    try:
+        told = class_schema(kind)
+    except Exception as error:
+        raise DefinitionError(
+            f"{place(*source_line())}: generate(returns={spell(kind)}): a model cannot fill it in "
+            f"({error}); pass an attrs class, a dataclass or a TypedDict of what has a form in JSON"
+        ) from error
+    name = _NAME.sub("_", spell(kind))[:64]
+    return Form(kind, JsonOutput(told.schema, name=name, strict=told.strict))
+
+
+async def fill(form: Form[T], talk: Talk) -> T:
+    """The value that the model answers with, after its tools and at most one repair.
+
+    Raises:
+        OutputError: the answer still does not fit.
+        ModelError: a call failed.
+        LimitExceededError: it asks for more than `tool_rounds_max` rounds.
+    """
+    if talk.tools:
+        talk.add((await _whole(form, talk)).message)
+        _tell_without_tools(talk)
+    heard = await _first(form, talk)
+    value, misfits = form.read(heard.text)
+    if misfits:
+        talk.add(heard.message, Message("user", _complaint(misfits)))
+        heard = await _whole(form, talk)
+        value, misfits = form.read(heard.text)
+    if misfits:
+        raise OutputError(
+            f"model {talk.settings.model!r} was asked for {spell(form.kind)} twice, and its answer "
+            "does not fit; say more in the prompt, make the class simpler, or name another model:",
+            raw=heard.text,
+            problems=tuple(map(str, misfits)),
+            model=talk.settings.model,
+        )
+    return cast("T", value)
+
+
+async def _first(form: Form[T], talk: Talk) -> Completion:
+    """The first answer: held to the schema, or where that cannot be, asked for it in words."""
+    plain = talk.request
+    known = talk.capabilities.json_schema
+    if known is not False:
+        talk.request = attrs.evolve(plain, output=form.output)
+        try:
+            return await _whole(form, talk)
+        except CapabilityError:
+            if known:
+                raise
+    talk.request = attrs.evolve(plain, output=None)
+    _instruct(form, talk)
+    return await _whole(form, talk)
+
+
+async def _whole(form: Form[T], talk: Talk) -> Completion:
+    heard = await talk.answered()
+    if heard.stopped.reason is StopReason.LENGTH:
+        raise OutputError(
+            f"the {spell(form.kind)} of model {talk.settings.model!r} was cut after "
+            f"output_tokens_max={talk.request.output_tokens_max} tokens; give it more",
+            raw=heard.text,
+            model=talk.settings.model,
+        )
+    return heard
+
+
+def _instruct(form: Form[T], talk: Talk) -> None:
+    """Add the instruction to the last turn, where it is the user's: some models want no two."""
+    *before, last = talk.request.messages or (Message("user", ()),)
+    if last.role != "user":
+        before, last = [*before, last], Message("user", ())
+    said = (
+        f"{last.content}\n\n{form.instruction}"
+        if isinstance(last.content, str)
+        else (*last.content, TextPart(form.instruction))
+    )
+    talk.request = attrs.evolve(talk.request, messages=(*before, Message("user", said)))
+
+
+def _complaint(misfits: tuple[Misfit, ...]) -> str:
+    lines = "".join(f"\n- {misfit}" for misfit in misfits)
+    return (
+        f"That answer does not fit what was asked for:{lines}\n"
+        "Give the whole JSON object again, with this mended, and nothing else."
+    )
+
+
+def _tell_without_tools(talk: Talk) -> None:
+    """The conversation in words alone: many providers take no schema beside tools.
+
+    What was called and what it gave stays in it as text.
+    """
+    messages = tuple(map(_in_words, talk.request.messages))
+    talk.request = attrs.evolve(
+        talk.request, messages=messages, tools=(), tool_choice=None, parallel_tool_calls=None
+    )
+    talk.add(Message("user", "Now give this answer as one JSON object."))
+
+
+def _in_words(message: Message) -> Message:
+    if isinstance(message.content, str):
+        return message
+    role = "user" if message.role == "tool" else message.role
+    return Message(role, tuple(word for part in message.content for word in _words(part)))
+
+
+def _words(part: Part) -> Iterator[Part]:
+    match part:
+        case ToolCall(name=name, arguments=arguments):
+            yield TextPart(f"\n[called {name} with {arguments}]\n")
+        case ToolResult(name=name, content=content, is_error=is_error):
+            yield TextPart(f"[{name} {'failed' if is_error else 'gave'}: {content}]\n")
+        case ReasoningPart():
+            pass  # its signature seals the turn as it was
+        case _:
+            yield part
+
+
+def _object_in(text: str) -> object:
+    """The JSON object in a text: the whole, in a code fence, or from the first brace to the last.
+
+    A `Misfit` where there is none.
+    """
+    complaint = ""
+    for candidate in _candidates(text):
+        try:
+            found = decoded(candidate)
+        except ValueError as error:
+            complaint = complaint or str(error)
+            continue
+        if isinstance(found, dict):
+            return found
+        complaint = complaint or "this is JSON, but no object"
+    return Misfit("", complaint or "this is not JSON: it is empty")
+
+
+def _candidates(text: str) -> Iterator[str]:
+    text = text.strip()
+    if text:
+        yield text
+    yield from (match[1] for match in _FENCE.finditer(text))
+    first, last = text.find("{"), text.rfind("}")
+    if 0 <= first < last:
+        yield text[first : last + 1]

@@ -1,0 +1,153 @@
+"""What may be said to a model besides the question: the keywords of `generate`, in one place.
+
+`Options` is what a type checker reads, `Settings` the same words with their defaults;
+`spelled_out` writes them into a step's signature, where the compiler reads them.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Sequence
+from typing import Any, TypeAlias, TypedDict, TypeVar, get_type_hints
+
+import attrs
+
+from orchestra.errors import DefinitionError
+from orchestra.graph.policy import Policy
+from orchestra.graph.wires import Wire, place, source_line
+from orchestra.protocols import ModelName
+from orchestra.steps.tools import FunctionTool
+from orchestra.values import (
+    NO_EXTRAS,
+    ChatRequest,
+    Extras,
+    Message,
+    ReasoningEffort,
+    ToolChoice,
+)
+
+Asked: TypeAlias = str | Message | list[Message] | ChatRequest
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class Options(TypedDict, total=False):
+    """The keywords of `generate`. What is left out is left to the provider."""
+
+    model: ModelName
+    """Which of the deployment's models; `default` if left out."""
+    policy: Policy | None
+    """Bounds for this call."""
+    system: str | None
+    """What the model is told before the question."""
+    temperature: float | None
+    top_p: float | None
+    output_tokens_max: int | None
+    """The model may be cut after so many tokens: the answer is then as complete as was asked."""
+    stop: str | Sequence[str]
+    """Texts before which the answer ends."""
+    seed: int | None
+    reasoning_effort: ReasoningEffort | None
+    extras: Extras
+    """Fields for the provider's body: `{"openai": {"service_tier": "flex"}}`."""
+    tools: Sequence[Callable[..., object]]
+    """Typed functions that the model may ask for; see `orchestra.steps.tools`."""
+    tool_choice: ToolChoice | None
+    """Whether it has to ask for one; it has to once, and then is free."""
+    parallel_tool_calls: bool | None
+    """With False, one call after the other."""
+    tool_rounds_max: int
+    """How often it may ask for tools, or to be sent its turn back; 8 if left out."""
+    tools_at_once: int
+    """How many calls run at the same time; 4 if left out."""
+    tool_timeout_s: float | None
+    """Seconds for each call, then it is an error that the model hears of; no bound if left out."""
+
+
+@attrs.frozen(kw_only=True)
+class Settings:
+    """`Options`, with their defaults."""
+
+    model: str = "default"
+    policy: Policy | None = None
+    system: str | None = None
+    temperature: float | None = None
+    top_p: float | None = None
+    output_tokens_max: int | None = None
+    stop: str | Sequence[str] = ()
+    seed: int | None = None
+    reasoning_effort: ReasoningEffort | None = None
+    extras: Extras = NO_EXTRAS
+    tools: tuple[FunctionTool[..., object], ...] = ()
+    tool_choice: ToolChoice | None = None
+    parallel_tool_calls: bool | None = None
+    tool_rounds_max: int = 8
+    tools_at_once: int = 4
+    tool_timeout_s: float | None = None
+
+    def request(self, asked: Asked) -> ChatRequest:
+        """What was asked, as a request; what is set here goes before what a request says itself."""
+        request = asked if isinstance(asked, ChatRequest) else ChatRequest(_messages(asked))
+        said = {name: getattr(self, name) for name in _SAID}
+        changes = {name: value for name, value in said.items() if value not in (None, ())}
+        if self.stop:
+            changes["stop"] = (self.stop,) if isinstance(self.stop, str) else tuple(self.stop)
+        if self.system is not None:
+            changes["messages"] = (Message("system", self.system), *request.messages)
+        if self.tools:
+            changes["tools"] = tuple(each.told for each in self.tools)
+        if self.extras:
+            changes["extras"] = {**request.extras, **self.extras}
+        return attrs.evolve(request, **changes)
+
+
+_SAID = (
+    *("temperature", "top_p", "output_tokens_max", "seed", "reasoning_effort"),
+    *("tool_choice", "parallel_tool_calls"),
+)
+"""What is called the same in a request."""
+
+
+def _messages(asked: str | Message | list[Message]) -> tuple[Message, ...]:
+    if isinstance(asked, str):
+        asked = Message("user", asked)
+    return (asked,) if isinstance(asked, Message) else tuple(asked)
+
+
+def check_bounds(options: Options) -> None:
+    """Nothing, where the bounds are numbers that can be kept.
+
+    Raises:
+        DefinitionError: one is no number, or too small; or a wire, which is no number yet.
+    """
+    for name in ("tool_rounds_max", "tools_at_once", "tool_timeout_s"):
+        given: object = options.get(name, 1)
+        if name == "tool_timeout_s" and given is None:
+            continue
+        kinds = (int, float) if name == "tool_timeout_s" else (int,)
+        if isinstance(given, Wire) or not isinstance(given, kinds) or not given > 0:
+            what = "seconds, more than 0" if name == "tool_timeout_s" else "times, 1 or more"
+            raise DefinitionError(
+                f"{place(*source_line())}: generate({name}={given!r}): it is a number of {what}, "
+                "and part of the pipeline itself: write it as a number"
+            )
+
+
+def spelled_out(function: F, returns: object) -> F:
+    """The function, with every one of `Options` in its signature, and annotated to return this."""
+    hints = get_type_hints(Options, include_extras=True)
+    given = inspect.signature(function).parameters.values()
+    words = [
+        inspect.Parameter(
+            each.name,
+            inspect.Parameter.KEYWORD_ONLY,
+            default=each.default,
+            annotation=hints[each.name],
+        )
+        for each in attrs.fields(Settings)
+    ]
+    parameters = [each for each in given if each.kind is not each.VAR_KEYWORD]
+    annotations = {each.name: each.annotation for each in [*parameters, *words]}
+    signature = inspect.Signature([*parameters, *words])
+    function.__signature__ = signature  # type: ignore[attr-defined]
+    function.__annotations__ = annotations | {"return": returns}
+    return function

@@ -1,0 +1,214 @@
+"""Talk: a conversation with a model that goes on until it has answered.
+
+The theory: each round sends the whole conversation. An answer with tool calls is sent back with
+their results, an answer that the provider has paused is sent back as it is; both count as a
+round, and the rounds are bounded. Every other end is the answer, or an error: what was cut,
+refused or filtered never looks like an answer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import attrs
+
+from orchestra.answers import Answer, Completion
+from orchestra.errors import (
+    CapabilityError,
+    ContentFilterError,
+    ContextLengthError,
+    LimitExceededError,
+    OutputError,
+    TruncatedStreamError,
+)
+from orchestra.protocols import Context, Model
+from orchestra.steps.calling import answer_all
+from orchestra.steps.options import Asked, Settings
+from orchestra.steps.tools import FunctionTool
+from orchestra.values import Capabilities, ChatRequest, ForcedTool, Message, StopReason, ToolCall
+
+_CALLS_TOLD_MAX = 3
+_CALL_CHARS_MAX = 200
+_OURS = (StopReason.END, StopReason.STOP_SEQUENCE, StopReason.TOOL_CALLS, StopReason.PAUSED)
+"""Ends after which a model may be asked again, or has said what it wanted to."""
+
+
+@attrs.define(eq=False)
+class Talk:
+    """One conversation; `request` is what is sent in its next round."""
+
+    request: ChatRequest
+    settings: Settings
+    context: Context
+    tools: Mapping[str, FunctionTool[..., object]]
+    rounds: int = 0
+
+    @classmethod
+    def of(cls, asked: Asked, settings: Settings, context: Context) -> Talk:
+        """The conversation that begins with this question.
+
+        Raises:
+            CapabilityError: it has tools, and the model cannot ask for any.
+        """
+        tools = {each.told.name: each for each in settings.tools}
+        talk = cls(settings.request(asked), settings, context, tools)
+        if tools and talk.capabilities.tools is False:
+            raise CapabilityError(
+                f"generate(tools=[{', '.join(tools)}]): the model {settings.model!r} cannot call "
+                "tools; name one that can, or leave the tools out",
+                model=settings.model,
+            )
+        return talk
+
+    @property
+    def model(self) -> Model:
+        """The model that is talked to."""
+        return self.context.model(self.settings.model)
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """What the model can do; nothing is known of a fake that does not say it."""
+        return getattr(self.model, "capabilities", None) or Capabilities()
+
+    async def answered(self) -> Completion:
+        """The answer, after as many rounds as it takes.
+
+        Raises:
+            ModelError: a call failed, or as of `goes_on`.
+            LimitExceededError: as of `goes_on`.
+        """
+        while True:  # noqa: ASYNC913 - the rounds are bounded
+            heard = await self._heard()
+            if not await self.goes_on(heard):
+                return heard.completion()
+
+    async def _heard(self) -> Answer:
+        answer = Answer()
+        try:
+            async with self.model.stream(self.request) as reply:
+                while batch := await reply.receive():
+                    for event in batch:
+                        answer.add(event)
+        finally:
+            self.account(answer)
+        return answer
+
+    def account(self, answer: Answer) -> None:
+        """Report what a round has consumed, however it ended."""
+        if answer.usage is not None:
+            self.context.used(answer.usage)
+
+    async def goes_on(self, answer: Answer) -> bool:
+        """Whether the model has to be asked again, once more with `request`.
+
+        Calls the tools that it asks for. False when it has answered.
+
+        Raises:
+            TruncatedStreamError: the round ended without a finish reason.
+            ContentFilterError: the model, or its provider, refused.
+            ContextLengthError: it was cut at a length that nobody asked for.
+            OutputError: it ended in another way, or asks for tools that nobody gave it.
+            LimitExceededError: it asks for more than `tool_rounds_max` rounds.
+        """
+        heard = self._whole(answer)
+        calls = heard.tool_calls
+        self._refuse_end(heard)
+        if not calls and heard.stopped.reason is not StopReason.PAUSED:
+            return False
+        self._refuse_round(heard)
+        self.rounds += 1
+        self.add(heard.message)
+        if calls:
+            results = await answer_all(
+                self.tools,
+                calls,
+                self.context,
+                at_once=1 if self.request.parallel_tool_calls is False else self._at_once,
+                timeout_s=self.settings.tool_timeout_s,
+            )
+            self.add(Message("tool", results))
+            self._set_free()
+        return True
+
+    def add(self, *messages: Message) -> None:
+        """Send these too, in the next round; a turn without any parts is none."""
+        said = tuple(each for each in messages if each.parts)
+        self.request = attrs.evolve(self.request, messages=(*self.request.messages, *said))
+
+    @property
+    def _at_once(self) -> int:
+        return self.settings.tools_at_once
+
+    def _set_free(self) -> None:
+        """A model that has to call a tool has done so, and would never answer otherwise."""
+        if self.request.tool_choice == "required" or isinstance(
+            self.request.tool_choice, ForcedTool
+        ):
+            self.request = attrs.evolve(self.request, tool_choice=None)
+
+    def _whole(self, answer: Answer) -> Completion:
+        if answer.stopped is None:
+            raise TruncatedStreamError(
+                f"model {self.settings.model!r} ended its answer without saying why: it was cut",
+                model=self.settings.model,
+            )
+        return answer.completion()
+
+    def _refuse_end(self, heard: Completion) -> None:
+        """Let pass what is an answer, or a question to us."""
+        reason, name = heard.stopped.reason, self.settings.model
+        if reason is StopReason.CONTENT_FILTER or heard.refusal:
+            why = heard.refusal or f"it stopped for {heard.stopped.raw or reason.value!r}"
+            raise ContentFilterError(f"model {name!r} refused to answer: {why}", model=name)
+        if reason is StopReason.LENGTH:
+            self._refuse_length(heard)
+        elif reason not in _OURS or (reason is StopReason.TOOL_CALLS and not heard.tool_calls):
+            raise OutputError(
+                f"model {name!r} stopped for {heard.stopped.raw or reason.value!r}, which is no "
+                "end of an answer; ask again, or another model",
+                raw=heard.text,
+                model=name,
+            )
+
+    def _refuse_length(self, heard: Completion) -> None:
+        """Let pass what was cut because the request asked for it."""
+        most, name = self.request.output_tokens_max, self.settings.model
+        if most is None:
+            raise ContextLengthError(
+                f"model {name!r} stopped at its own limit of length, and the answer is not "
+                "complete; ask for less, name a model with more room, or give output_tokens_max "
+                "if a cut answer will do",
+                model=name,
+            )
+        if heard.tool_calls:
+            raise OutputError(
+                f"model {name!r} was cut in a tool call, after output_tokens_max={most} tokens; "
+                "give it more",
+                raw=heard.text,
+                model=name,
+            )
+
+    def _refuse_round(self, heard: Completion) -> None:
+        """Let pass one round more."""
+        most, name = self.settings.tool_rounds_max, self.settings.model
+        told = _told(heard.tool_calls)
+        if heard.tool_calls and not self.tools:
+            raise OutputError(
+                f"model {name!r} asks for tools, and was given none to call: {told}; pass the "
+                "functions, generate(..., tools=[...])",
+                raw=heard.text,
+                model=name,
+            )
+        if self.rounds == most:
+            raise LimitExceededError(
+                f"model {name!r} has not answered after tool_rounds_max={most} rounds; it asks "
+                f"for {told or 'its turn back'}; allow more rounds, or say in the prompt when to "
+                "stop",
+                limit="tool_rounds_max",
+            )
+
+
+def _told(calls: tuple[ToolCall, ...]) -> str:
+    told = [f"{call.name}({call.arguments:.{_CALL_CHARS_MAX}})" for call in calls]
+    more = [f"{len(calls) - _CALLS_TOLD_MAX} more"] if len(calls) > _CALLS_TOLD_MAX else []
+    return ", ".join([*told[:_CALLS_TOLD_MAX], *more])

@@ -1,0 +1,134 @@
+"""Reading: what fits is the value, and of what does not, every place is told."""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+from typing import Any, Literal, NotRequired, TypedDict
+
+import attrs
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from orchestra.annotations.reading import MISFITS_MAX, decoded, read, read_members
+
+
+class Colour(enum.Enum):
+    RED = "red"
+
+
+@attrs.frozen
+class Line:
+    name: str
+    price: float = attrs.field(validator=attrs.validators.ge(0))
+
+
+class Address(TypedDict):
+    street: str
+    town: NotRequired[str]
+
+
+@dataclasses.dataclass
+class Order:
+    lines: list[Line]
+    to: Address | None = None
+    colour: Colour = Colour.RED
+    sizes: tuple[int, str] = (1, "a")
+    stock: dict[str, int] = dataclasses.field(default_factory=dict)
+    inner: Order | None = None
+
+
+@attrs.frozen
+class Fussy:
+    x: int
+
+    def __attrs_post_init__(self) -> None:
+        raise KeyError(f"no {self.x}")
+
+
+json = st.recursive(
+    st.none() | st.booleans() | st.integers(-5, 5) | st.text(max_size=2),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(["lines", "name", "price", "to", "street", "sizes", "stock", "inner"]),
+            inner,
+            max_size=4,
+        )
+    ),
+    max_leaves=12,
+)
+KINDS: list[Any] = [Order, Line, Address, list[Line], dict[str, Line], Line | None, int | str]
+
+
+@given(st.sampled_from(KINDS), json)
+def test_there_are_misfits_where_msgspec_refuses_and_nowhere_else(kind: Any, value: object) -> None:
+    found, misfits = read(kind, value)
+    try:
+        expected = msgspec.convert(value, kind, str_keys=True)
+    except msgspec.ValidationError:
+        assert misfits
+        assert len(set(misfits)) == len(misfits) <= MISFITS_MAX
+        assert all(misfit.what for misfit in misfits)
+    else:
+        assert (found, misfits) == (expected, ())
+
+
+def test_every_place_that_does_not_fit_is_told_by_its_path() -> None:
+    wrong = {
+        "lines": [{"name": "a", "price": 1}, {"price": "x"}, {"name": "b", "price": -1}],
+        "to": {"town": 3},
+        "colour": "blue",
+        "sizes": [1, 2],
+        "stock": {"a b": "c"},
+        "inner": {"lines": 5},
+    }
+    assert [str(misfit) for misfit in read(Order, wrong)[1]] == [
+        "`lines[1].name`: is missing",
+        "`lines[1].price`: expected `float`, got `str`",
+        "`lines[2]`: 'price' must be >= 0: -1.0",
+        "`to.street`: is missing",
+        "`to.town`: expected `str`, got `int`",
+        "`colour`: invalid enum value 'blue'",
+        "`sizes[1]`: expected `str`, got `int`",
+        "`stock['a b']`: expected `int`, got `str`",
+        "`inner.lines`: expected `array`, got `int`",
+    ]
+
+
+def test_members_are_read_one_by_one_and_unknown_ones_are_told() -> None:
+    kinds = {"query": str, "most": int, "colour": Literal["red", "blue"]}
+    found, misfits = read_members(kinds, {"query"}, {"most": "3", "colour": "red", "qury": "a"})
+    assert found["colour"] == "red"
+    assert [str(misfit) for misfit in misfits] == [
+        "`most`: expected `int`, got `str`",
+        "`qury`: is unknown; did you mean `query`?",
+        "`query`: is missing",
+    ]
+    assert str(read_members({}, frozenset(), {"x": 1})[1][0]) == "`x`: is unknown; there is none"
+
+
+def test_a_class_may_refuse_in_its_own_way() -> None:
+    (misfit,) = read(Fussy, {"x": 1})[1]
+    assert misfit.what == "KeyError: 'no 1'"
+
+
+def test_what_is_deep_is_told_as_far_as_is_looked() -> None:
+    value: dict[str, Any] = {"lines": 5}
+    for _ in range(40):
+        value = {"lines": [], "inner": value}
+    (misfit,) = read(Order, value)[1]
+    assert misfit.path == ".".join(["inner"] * 40 + ["lines"])
+
+
+def test_keys_may_be_numbers_and_anything_is_anything() -> None:
+    assert read(dict[int, str], {"1": "a"}) == ({1: "a"}, ())
+    assert read(object, {"1": "a"}) == ({"1": "a"}, ())
+
+
+@pytest.mark.parametrize("text", ["", "{", "nope", "[" * 100_000, '"\ud800"'])
+def test_what_is_not_json_is_a_value_error(text: str) -> None:
+    with pytest.raises(ValueError, match=r"this is not JSON: .*; write one JSON value"):
+        decoded(text)

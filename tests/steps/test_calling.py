@@ -1,0 +1,210 @@
+"""Calling tools: one result for each call, in order, within the bounds, whatever goes wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any, cast
+
+import attrs
+import pytest
+import trio
+from hypothesis import given
+from hypothesis import strategies as st
+
+from orchestra import Context, injected
+from orchestra.steps.calling import answer, answer_all
+from orchestra.steps.tools import as_tools, tool
+from orchestra.testing.virtual import virtual
+from orchestra.values import ToolCall, ToolResult
+
+CONTEXT = cast("Context", "the context")
+
+
+def answers(
+    functions: list[Any],
+    *calls: tuple[str, str],
+    at_once: int = 2,
+    timeout_s: float | None = None,
+    schedule: int = 0,
+) -> list[ToolResult]:
+    """The results of these calls, by name and arguments."""
+    tools = {each.told.name: each for each in as_tools(functions)}
+    asked = [ToolCall(str(n), *call) for n, call in enumerate(calls)]
+
+    async def main() -> list[ToolResult]:
+        found = await answer_all(tools, asked, CONTEXT, at_once=at_once, timeout_s=timeout_s)
+        return list(found)
+
+    results = virtual(main, schedule=schedule)
+    assert [result.call_id for result in results] == [call.id for call in asked]
+    assert [result.name for result in results] == [call.name for call in asked]
+    return results
+
+
+@attrs.define
+class Counter:
+    """How many of its calls run at the same time."""
+
+    now: int = 0
+    most: int = 0
+
+    async def wait(self, s: float, fails: bool = False) -> float:
+        """Wait for s seconds."""
+        self.now += 1
+        self.most = max(self.most, self.now)
+        try:
+            await trio.sleep(s)
+        finally:
+            self.now -= 1
+        if fails:
+            raise ValueError(f"{s:g}")
+        return s
+
+
+waits = st.lists(st.tuples(st.integers(0, 3), st.booleans()), max_size=12)
+
+
+@given(waits, st.integers(1, 4), st.integers(0, 2**32))
+def test_results_come_in_order_and_no_more_run_than_may(
+    calls: list[tuple[int, bool]], at_once: int, schedule: int
+) -> None:
+    counter = Counter()
+    said = [("wait", f'{{"s": {s}, "fails": {str(fails).lower()}}}') for s, fails in calls]
+    results = answers([counter.wait], *said, at_once=at_once, schedule=schedule)
+    assert [(result.content, result.is_error) for result in results] == [
+        (f"ValueError: {s}" if fails else f"{s}.0", fails) for s, fails in calls
+    ]
+    assert counter.most <= at_once
+    assert counter.most == min(at_once, len(calls)) or any(s == 0 for s, _ in calls)
+
+
+@given(waits, st.floats(0, 10), st.integers(0, 2**32))
+def test_cancelled_at_any_moment_nothing_is_left(
+    calls: list[tuple[int, bool]], at_s: float, schedule: int
+) -> None:
+    counter = Counter()
+    tools = {"wait": as_tools([counter.wait])[0]}
+    asked = [ToolCall("", "wait", f'{{"s": {s}}}') for s, _ in calls]
+
+    async def main() -> bool:
+        with trio.move_on_after(at_s) as scope:
+            await answer_all(tools, asked, CONTEXT, at_once=3, timeout_s=None)
+        return scope.cancelled_caught
+
+    virtual(main, schedule=schedule)
+    assert counter.now == 0
+
+
+def test_a_cancellation_goes_through_and_is_never_a_result() -> None:
+    (found,) = as_tools([Counter().wait])
+    results: list[ToolResult] = []
+
+    async def main() -> bool:
+        with trio.move_on_after(1) as scope:
+            call = ToolCall("1", "wait", '{"s": 5}')
+            results.append(await answer(found, call, CONTEXT, timeout_s=3))
+        return scope.cancelled_caught
+
+    assert virtual(main)
+    assert results == []
+
+
+def add(a: int, b: int = 1) -> int:
+    """Add."""
+    return a + b
+
+
+def serve() -> str:
+    """Serve."""
+    return "served"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (
+            '{"a": "1", "c": 2}',
+            "the arguments of add do not fit: `a`: expected `int`, got `str`; `c`: is unknown; there is a, b",
+        ),
+        ("{}", "the arguments of add do not fit: `a`: is missing"),
+        ("[1]", "the arguments of add are one JSON object, not [1]"),
+    ],
+)
+def test_arguments_that_do_not_fit_go_back_with_each_field(arguments: str, message: str) -> None:
+    assert answers([add], ("add", arguments)) == [ToolResult("0", "add", message, is_error=True)]
+
+
+def test_arguments_that_are_no_json_go_back() -> None:
+    (result,) = answers([add], ("add", '{"a": 1'))
+    assert result.is_error
+    assert result.content.startswith("the arguments of add are wrong: this is not JSON: ")
+
+
+def test_a_tool_that_nobody_has_goes_back_with_the_nearest_name() -> None:
+    near, far = answers([add, serve], ("ad", "{}"), ("zzzzz", "{}"))
+    assert near.content == "there is no tool 'ad'; did you mean 'add'? The tools are: add, serve"
+    assert far.content == "there is no tool 'zzzzz'; The tools are: add, serve"
+    assert near.is_error
+    assert far.is_error
+
+
+async def group(only: bool) -> None:
+    """Fail in several ways."""
+    if only:
+        raise ValueError
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(trio.to_thread.run_sync, int, "x")
+        raise KeyError("y")
+
+
+def test_errors_are_told_by_type_and_message_and_never_with_a_traceback() -> None:
+    alone, several = answers([group], ("group", '{"only": true}'), ("group", '{"only": false}'))
+    assert alone.content == "ValueError"
+    assert "KeyError: 'y'" in several.content
+    assert "Traceback" not in several.content
+
+
+async def slow(s: float = 100) -> str:
+    """Wait."""
+    await trio.sleep(s)
+    return "done"
+
+
+def test_what_is_too_slow_is_stopped_and_goes_back() -> None:
+    quick = tool(name="quick", timeout_s=1)(slow)
+    results = answers(
+        [slow, quick], ("slow", '{"s": 2}'), ("slow", "{}"), ("quick", '{"s": 2}'), timeout_s=3
+    )
+    assert [result.content for result in results] == [
+        "done",
+        "slow was not done within 3 s, and was stopped",
+        "quick was not done within 1 s, and was stopped",
+    ]
+    assert [result.is_error for result in results] == [False, True, True]
+
+
+def blocked(call: str) -> str:
+    """Say in which thread."""
+    trio.from_thread.check_cancelled()
+    return call
+
+
+def test_a_thread_runs_what_blocks() -> None:
+    """Without virtual time, of which a thread knows nothing."""
+    (in_thread,) = as_tools([tool(thread=True)(blocked)])
+    call = ToolCall("1", "blocked", '{"call": "x"}')
+    assert trio.run(answer, in_thread, call, CONTEXT).content == "x"
+    assert trio.run(answer, as_tools([blocked])[0], call, CONTEXT).is_error  # in no thread
+
+
+def told(context: Context = injected) -> Mapping[str, object]:
+    """What it is given, and other values than text."""
+    return MappingProxyType({"context": context, "none": None, "list": [1, 2.5]})
+
+
+def test_a_context_is_filled_in_and_values_go_back_as_json() -> None:
+    (result,) = answers([told], ("told", "{}"))
+    assert result.content == '{"context":"the context","none":null,"list":[1,2.5]}'
+    (wrong,) = answers([told], ("told", '{"context": "mine"}'))
+    assert wrong.content == "the arguments of told do not fit: `context`: is unknown; there is none"

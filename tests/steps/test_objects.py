@@ -1,0 +1,420 @@
+"""`generate(..., returns=...)`: a value that fits, after one repair at most, or a clear error."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from typing import Any, TypedDict
+
+import attrs
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from orchestra import Policy, Stream, collect, pipeline, step
+from orchestra.annotations.facts import spell
+from orchestra.compiler.check import check
+from orchestra.errors import (
+    CapabilityError,
+    ContentFilterError,
+    ContextLengthError,
+    DefinitionError,
+    LimitExceededError,
+    OutputError,
+)
+from orchestra.events import RunFinished, StepFinished
+from orchestra.steps import generate
+from orchestra.testing.laws import check_laws
+from orchestra.testing.simulate import Simulation, simulate
+from orchestra.testing.turns import ScriptedTurns
+from orchestra.testing.world import ScriptedModel, World
+from orchestra.values import (
+    Capabilities,
+    ChatRequest,
+    ImageUrlPart,
+    JsonOutput,
+    Message,
+    ModelEvent,
+    ReasoningDelta,
+    RefusalDelta,
+    Stopped,
+    StopReason,
+    TextPart,
+    ToolCall,
+    Usage,
+    UsageReport,
+)
+
+
+@attrs.frozen
+class Line:
+    """One line of a bill."""
+
+    name: str
+    price: float = attrs.field(validator=attrs.validators.ge(0))
+
+
+@attrs.frozen
+class Bill:
+    """A bill."""
+
+    lines: list[Line]
+    note: str | None = None
+
+
+class Pair(TypedDict):
+    """A pair."""
+
+    a: int
+    b: int
+
+
+@dataclasses.dataclass
+class Stock:
+    """How much there is."""
+
+    amounts: dict[str, int]
+
+
+BILL = Bill([Line("tea", 2.5)])
+TEXT = '{"lines": [{"name": "tea", "price": 2.5}], "note": null}'
+UNFIT = '{"lines": [{"name": 3, "price": -1}, {}]}'
+
+
+@pipeline
+def read_bill(question: str) -> Bill:
+    return generate(question, returns=Bill)
+
+
+async def price(name: str) -> float:
+    """What a thing costs."""
+    return float(len(name))
+
+
+@pipeline
+def priced(question: str) -> Bill:
+    return generate(question, returns=Bill, tools=[price], tool_rounds_max=2, output_tokens_max=99)
+
+
+def run(asking: Any, model: ScriptedTurns, question: object = "why?", **world: Any) -> Simulation:
+    simulation = simulate(asking, World(models={"default": model}, **world), question=question)
+    check_laws(simulation)
+    return simulation
+
+
+def test_an_answer_that_fits_is_a_value_of_the_class() -> None:
+    model = ScriptedTurns.saying([TEXT, UsageReport(Usage(5, 6))])
+    done = run(read_bill, model)
+    assert done.value == BILL
+    (request,) = model.asked
+    assert request.messages == (Message("user", "why?"),)
+    assert request.output is not None
+    assert (request.output.name, request.output.strict) == ("Bill", True)
+    assert request.output.schema is not None
+    assert request.output.schema["required"] == ["lines", "note"]
+    assert [event.step for event in done.events if isinstance(event, StepFinished)] == ["generate"]
+    last = done.events[-1]
+    assert isinstance(last, RunFinished)
+    assert last.usage == Usage(5, 6)
+
+
+prose = st.text(st.characters(exclude_characters="{}`"), max_size=20)
+
+
+@given(prose, prose, st.booleans())
+def test_words_and_fences_around_the_object_do_not_matter(
+    before: str, after: str, fenced: bool
+) -> None:
+    text = f"```json\n{TEXT}\n```" if fenced else TEXT
+    model = ScriptedTurns.saying(f"{before}\n{text}\n{after}")
+    assert run(read_bill, model).value == BILL
+
+
+def test_an_answer_that_does_not_fit_is_sent_back_once_with_everything_that_is_wrong() -> None:
+    model = ScriptedTurns.saying(
+        [ReasoningDelta("hm", "seal"), UNFIT, UsageReport(Usage(1, 1))],
+        [TEXT, UsageReport(Usage(2, 2))],
+    )
+    done = run(read_bill, model)
+    assert done.value == BILL
+    first, second = model.asked
+    assert second.output == first.output
+    turn, complaint = second.messages[1:]
+    assert turn.role == "assistant"
+    assert turn.text == UNFIT
+    assert len(turn.parts) == 2  # its reasoning goes back too
+    assert complaint.role == "user"
+    assert complaint.text == (
+        "That answer does not fit what was asked for:\n"
+        "- `lines[0].name`: expected `str`, got `int`\n"
+        "- `lines[1].name`: is missing\n"
+        "- `lines[1].price`: is missing\n"
+        "Give the whole JSON object again, with this mended, and nothing else."
+    )
+    last = done.events[-1]
+    assert isinstance(last, RunFinished)
+    assert last.usage == Usage(3, 3)
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        (UNFIT, "`lines[0].name`: expected `str`, got `int`"),
+        ("I will not.", "this is not JSON: "),
+        ("", "this is not JSON: it is empty"),
+        ("[1]", "this is JSON, but no object"),
+        ('{"lines": []', "this is not JSON: "),
+        ('{"lines": [{"name": "a", "price": -1}]}', "`lines[0]`: 'price' must be >= 0: -1.0"),
+    ],
+)
+def test_an_answer_that_never_fits_is_an_error_with_the_answer_in_it(
+    text: str, problem: str
+) -> None:
+    error = run(read_bill, ScriptedTurns.saying("{}", text)).error
+    assert isinstance(error, OutputError)
+    assert error.raw == text
+    assert error.problems[0].startswith(problem)
+    assert "model 'default' was asked for Bill twice, and its answer does not fit" in str(error)
+    assert problem in str(error)
+    assert not error.retryable
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(),
+    lambda inner: (
+        st.lists(inner) | st.dictionaries(st.sampled_from(["lines", "name", "note"]), inner)
+    ),
+    max_leaves=8,
+)
+
+
+@given(st.text() | json_values.map(json.dumps), st.integers(0, 2**32), st.none() | st.floats(0, 3))
+def test_whatever_is_answered_is_a_value_of_the_class_or_one_clear_error(
+    text: str, schedule: int, cancel_at_s: float | None
+) -> None:
+    model = ScriptedTurns.saying(text, text, every_s=1)
+    done = run(read_bill, model, schedule=schedule, cancel_at_s=cancel_at_s)
+    assert done.tasks_left == 0
+    if done.error is None:
+        assert isinstance(done.value, Bill)
+    elif cancel_at_s is None:
+        assert isinstance(done.error, OutputError)
+        assert done.error.problems
+
+
+NO_SCHEMA = Capabilities(json_schema=False)
+
+
+def test_a_model_that_takes_no_schema_is_asked_in_the_prompt() -> None:
+    model = ScriptedTurns.saying("no", f"Here:\n```\n{TEXT}\n```", capabilities=NO_SCHEMA)
+    assert run(read_bill, model).value == BILL
+    first, second = model.asked
+    assert (first.output, second.output) == (None, None)
+    (message,) = first.messages
+    assert message.text.startswith("why?\n\nAnswer with one JSON object and nothing else")
+    assert '"required":["lines","note"]' in message.text
+    assert second.messages[0] == message
+
+
+@attrs.frozen
+class Unable:
+    """A model whose dialect has no words for a schema, and which did not say so before."""
+
+    turns: ScriptedTurns
+
+    @property
+    def capabilities(self) -> Capabilities:
+        return self.turns.capabilities
+
+    def stream(self, request: ChatRequest) -> Any:
+        if request.output is not None:
+            raise CapabilityError("this model has no JSON output; ask in the prompt")
+        return self.turns.stream(request)
+
+
+@pytest.mark.parametrize("known", [None, True])
+def test_a_model_that_turns_out_to_take_no_schema_is_asked_in_the_prompt(
+    known: bool | None,
+) -> None:
+    model = ScriptedTurns.saying(TEXT, capabilities=Capabilities(json_schema=known))
+    done = run(read_bill, Unable(model))  # type: ignore[arg-type]
+    if known:
+        assert isinstance(done.error, CapabilityError)
+    else:
+        assert done.value == BILL
+        assert "Answer with one JSON object" in model.asked[0].messages[0].text
+
+
+def test_an_instruction_is_part_of_the_users_last_turn() -> None:
+    @pipeline
+    def asked(question: object) -> Bill:
+        return generate(question, returns=Bill)  # type: ignore[call-overload, no-any-return]
+
+    picture = ImageUrlPart("http://a/b.png")
+    questions: list[tuple[object, int]] = [
+        ([Message("user", (picture, TextPart("Read")))], 1),
+        ([Message("user", "Read"), Message("assistant", "Done.")], 3),
+        (ChatRequest(()), 1),
+    ]
+    for question, count in questions:
+        model = ScriptedTurns.saying(TEXT, capabilities=NO_SCHEMA)
+        assert run(asked, model, question).value == BILL
+        messages = model.asked[0].messages
+        assert len(messages) == count
+        assert messages[-1].role == "user"
+        last = messages[-1].parts[-1]
+        assert isinstance(last, TextPart)
+        assert last.text.startswith("Answer with one JSON object")
+        assert (picture in messages[-1].parts) == (question is questions[0][0])
+
+
+def test_tools_come_first_and_then_the_object_without_them() -> None:
+    """Many providers take no schema beside tools, so the last call has words only."""
+    call = ToolCall("c1", "price", '{"name": "tea"}', "seal")
+    model = ScriptedTurns.saying(
+        [ReasoningDelta("hm", "seal"), "Let me see.", call], "Tea is 3.", TEXT
+    )
+    assert run(priced, model).value == BILL
+    assert [each.output is None for each in model.asked] == [True, True, False]
+    assert [len(each.tools) for each in model.asked] == [1, 1, 0]
+    assert model.asked[1].messages[1].parts[-1] == call
+    last = model.asked[2]
+    assert last.output_tokens_max == 99
+    assert [(each.role, each.text) for each in last.messages] == [
+        ("user", "why?"),
+        ("assistant", 'Let me see.\n[called price with {"name": "tea"}]\n'),
+        ("user", "[price gave: 3.0]\n"),
+        ("assistant", "Tea is 3."),
+        ("user", "Now give this answer as one JSON object."),
+    ]
+    assert all(isinstance(part, TextPart) for each in last.messages for part in each.parts)
+
+
+def test_tools_and_then_a_prompt_where_there_is_no_schema() -> None:
+    model = ScriptedTurns.saying(
+        ToolCall("c1", "price", "{}"), "3.", "nope", TEXT, capabilities=NO_SCHEMA
+    )
+    assert run(priced, model).value == BILL
+    asked = model.asked[2].messages
+    assert "[price failed: the arguments of price do not fit: `name`: is missing]" in asked[2].text
+    assert asked[-1].text.startswith("Now give this answer as one JSON object.\n\nAnswer with one")
+
+
+def test_the_rounds_of_a_loop_before_an_object_are_bounded() -> None:
+    error = run(priced, ScriptedTurns.saying(*[ToolCall("c", "price", "{}")] * 3)).error
+    assert isinstance(error, LimitExceededError)
+
+
+CUT = Stopped(StopReason.LENGTH)
+
+
+def test_an_object_that_is_cut_or_refused_is_an_error_at_once() -> None:
+    cut = run(priced, ScriptedTurns.saying("Tea.", ['{"lines": [', CUT])).error
+    assert isinstance(cut, OutputError)
+    assert cut.raw == '{"lines": ['
+    assert "the Bill of model 'default' was cut after output_tokens_max=99 tokens" in str(cut)
+    assert isinstance(run(priced, ScriptedTurns.saying(["Te", CUT])).error, OutputError)
+    assert isinstance(run(read_bill, ScriptedTurns.saying([TEXT, CUT])).error, ContextLengthError)
+    refused: list[ModelEvent] = [RefusalDelta("No."), Stopped(StopReason.END)]
+    assert isinstance(run(read_bill, ScriptedTurns.saying(refused)).error, ContentFilterError)
+
+
+def test_other_classes_with_members_will_do() -> None:
+    @pipeline
+    def pair(question: str) -> Pair:
+        return generate(question, returns=Pair)
+
+    @pipeline
+    def stock(question: str) -> Stock:
+        return generate(question, returns=Stock)
+
+    assert run(pair, ScriptedTurns.saying('{"a": 1, "b": 2}')).value == {"a": 1, "b": 2}
+    model = ScriptedTurns.saying('{"amounts": {"tea": 1}}')
+    assert run(stock, model).value == Stock({"tea": 1})
+    assert isinstance(model.asked[0].output, JsonOutput)
+    assert not model.asked[0].output.strict
+
+
+def test_what_a_model_cannot_fill_in_is_refused_where_it_is_written() -> None:
+    class Opaque:
+        """It has no members."""
+
+    @attrs.frozen
+    class Holding:
+        """It has one of those."""
+
+        held: Opaque
+
+    kinds: list[Any] = [int, list[Bill], Opaque, Holding, Bill | None, "Bill"]
+    for kind in kinds:
+
+        def wrong(question: str) -> object:
+            found: object = generate(question, returns=kind)
+            return found
+
+        with pytest.raises(
+            DefinitionError, match=r"test_objects.py:\d+: generate\(returns="
+        ) as caught:
+            pipeline(wrong)
+        assert "pass an attrs class, a dataclass or a TypedDict" in str(caught.value)
+
+
+@step
+def total(bill: Bill) -> float:
+    """The sum."""
+    return sum(line.price for line in bill.lines)
+
+
+@step
+def shout(text: str) -> str:
+    """Loud."""
+    return text.upper()
+
+
+def test_the_edge_has_the_type_of_the_class() -> None:
+    @pipeline
+    def summed(question: str) -> float:
+        return total(generate(question, returns=Bill))
+
+    @pipeline
+    def part(question: str) -> list[Line]:
+        return generate(question, returns=Bill).lines
+
+    assert run(summed, ScriptedTurns.saying(TEXT)).value == 2.5
+    assert run(part, ScriptedTurns.saying(TEXT)).value == [Line("tea", 2.5)]
+
+    @pipeline
+    def wrong(question: str) -> str:
+        return shout(generate(question, returns=Bill))  # type: ignore[arg-type]
+
+    @pipeline
+    def gathered(question: str) -> Bill:
+        return collect(generate(question, returns=Bill))  # type: ignore[call-overload, no-any-return]
+
+    @pipeline
+    def impatient(question: str) -> Bill:
+        return generate(question, returns=Bill, policy=Policy(idle_s=1))
+
+    @pipeline
+    def missing(question: str) -> str:
+        return generate(question, returns=Bill).total  # type: ignore[attr-defined, no-any-return]
+
+    @pipeline
+    def text(question: str) -> Stream[str]:
+        return generate(question, returns=None)
+
+    codes = [[each.code for each in check(each)] for each in (wrong, gathered, impatient, missing)]
+    assert codes == [["type-clash"], ["value-into-stream"], ["policy-unfit"], ["unknown-part"]]
+    assert run(text, ScriptedTurns.saying("a")).value == "a"
+
+
+def test_a_policy_bounds_the_whole() -> None:
+    @pipeline
+    def bounded(question: str) -> Bill:
+        return generate.using(Policy(timeout_s=3))(question, returns=Bill)
+
+    slow = ScriptedTurns.saying("{}", TEXT, every_s=2)
+    assert isinstance(run(bounded, slow).error, TimeoutError)
+    quick = ScriptedModel.saying(TEXT, every_s=2)
+    assert simulate(bounded, World(models={"default": quick}), question="why?").value == BILL
+    assert spell(Bill) == "Bill"

@@ -1,0 +1,238 @@
+"""Tools: a typed function says all that a model needs, or is refused where it is written."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import AsyncIterator, Callable, Iterator
+from functools import partial
+from typing import Annotated, Any, Literal, TypedDict
+
+import attrs
+import pytest
+
+from orchestra import Context, injected, step
+from orchestra.errors import DefinitionError
+from orchestra.steps.tools import FunctionTool, as_tools, tool
+from orchestra.values import Tool
+
+
+class Unit(enum.Enum):
+    METRES = "m"
+    FEET = "ft"
+
+
+class Span(TypedDict):
+    start: int
+    end: int
+
+
+@attrs.frozen
+class Place:
+    """A place on a map."""
+
+    town: str
+    street: str | None = None
+
+
+async def measure(
+    place: Place,
+    unit: Unit = Unit.METRES,
+    *,
+    spans: Annotated[list[Span], "parts of it"] = [],  # noqa: B006
+    exact: Literal["yes", "no"] | None = None,
+    context: Context = injected,
+) -> float:
+    """Measure a place.
+
+    Takes its time.
+
+    Args:
+        place: Which one.
+        unit: In what.
+            Feet are for planes.
+        spans: Not this text, but that of the annotation.
+
+    Returns:
+        Nothing for a model.
+    """
+    return 1.0
+
+
+def test_a_signature_is_a_schema_and_a_docstring_says_what_for() -> None:
+    (found,) = as_tools([measure])
+    assert found.call is measure
+    assert found.injected == "context"
+    assert found.required == {"place"}
+    assert found.told == Tool(
+        "measure",
+        "Measure a place.\n\nTakes its time.",
+        {
+            "type": "object",
+            "properties": {
+                "place": {"description": "Which one.", "$ref": "#/$defs/Place"},
+                "unit": {
+                    "description": "In what. Feet are for planes.",
+                    "$ref": "#/$defs/Unit",
+                    "default": "m",
+                },
+                "spans": {
+                    "description": "parts of it",
+                    "type": "array",
+                    "items": {"$ref": "#/$defs/Span"},
+                    "default": [],
+                },
+                "exact": {
+                    "anyOf": [{"type": "string", "enum": ["no", "yes"]}, {"type": "null"}],
+                    "default": None,
+                },
+            },
+            "required": ["place"],
+            "additionalProperties": False,
+            "$defs": {
+                "Place": {
+                    "description": "A place on a map.",
+                    "type": "object",
+                    "properties": {
+                        "town": {"type": "string"},
+                        "street": {
+                            "anyOf": [{"type": "string"}, {"type": "null"}],
+                            "default": None,
+                        },
+                    },
+                    "required": ["town"],
+                },
+                "Unit": {"type": "string", "enum": ["ft", "m"]},
+                "Span": {
+                    "type": "object",
+                    "properties": {"start": {"type": "integer"}, "end": {"type": "integer"}},
+                    "required": ["end", "start"],  # msgspec sorts them
+                },
+            },
+        },
+    )
+
+
+@tool(name="look-up", description="Look it up.", thread=True, timeout_s=2)
+def look(word: str) -> str:
+    """Not this."""
+    return word.upper()
+
+
+@tool
+async def ping(times: int = 1) -> int:
+    """Ping."""
+    return times
+
+
+def test_a_decorator_says_the_rest_and_the_function_stays_itself() -> None:
+    assert look("a") == "A"
+    assert look.told.name == "look-up"
+    assert look.told.description == "Look it up."
+    assert (look.thread, look.timeout_s) == (True, 2)
+    assert ping.told.description == ping.__doc__ == "Ping."
+    assert as_tools([look, ping]) == (look, ping)
+    assert repr(ping) == "<tool ping>"  # as it stands in a drawn graph
+
+
+@step(thread=True)
+def blocking(x: int) -> int:
+    """A step."""
+    return x
+
+
+class Shop:
+    """It has methods."""
+
+    def stock(self, name: str) -> int:
+        """How many there are."""
+        return len(name)
+
+    def __call__(self, price: float) -> str:
+        """Sell."""
+        return f"{price}"
+
+
+def test_steps_methods_objects_and_partials_are_functions_too() -> None:
+    sell = tool(name="sell")(Shop())
+    left = tool(name="left")(partial(measure, exact="no"))
+    found = as_tools([blocking, Shop().stock, sell, left])
+    assert [each.told.name for each in found] == ["blocking", "stock", "sell", "left"]
+    assert [list(each.kinds) for each in found] == [
+        ["x"],
+        ["name"],
+        ["price"],
+        ["place", "unit", "spans", "exact"],
+    ]
+    assert found[0].thread
+
+
+def no_annotation(x) -> None:  # type: ignore[no-untyped-def]  # noqa: ANN001
+    """One."""
+
+
+def no_form(x: Callable[[int], int]) -> None:
+    """One."""
+
+
+def two_classes(x: Place | Shop) -> None:
+    """One."""
+
+
+def any_number(*x: int) -> None:
+    """One."""
+
+
+def any_name(**x: int) -> None:
+    """One."""
+
+
+def by_position(x: int, /) -> None:
+    """One."""
+
+
+def generator(x: int) -> Iterator[int]:
+    """One."""
+    yield x
+
+
+async def async_generator(x: int) -> AsyncIterator[int]:
+    """One."""
+    yield x
+
+
+def misspelt(x: Plaze) -> None:  # type: ignore[name-defined]  # noqa: F821
+    """One."""
+
+
+BAD: list[tuple[Any, str]] = [
+    (no_annotation, r"'x' has no annotation.*write `x: str`"),
+    (no_form, r"`x: Callable\[\[int\], int\]` has no form in JSON .*not supported.*take a str"),
+    (two_classes, "has no form in JSON"),
+    (any_number, r"`\*x: .*` cannot be passed by name; spell every parameter out"),
+    (any_name, r"`\*\*x: .*` cannot be passed by name"),
+    (by_position, "cannot be passed by name"),
+    (generator, "yields, and a tool gives one value; return a list"),
+    (async_generator, "yields, and a tool gives one value"),
+    (misspelt, "'Plaze', which has no value at run time"),
+    (lambda x: x, r"test_tools\.py:\d+: '<lambda>' is no name for a tool"),
+    (partial(measure, exact="no"), "is no name for a tool; give it one"),
+    ("search", "'search' in tools is no function; pass typed functions"),
+]
+
+
+@pytest.mark.parametrize(("function", "message"), BAD)
+def test_what_a_model_could_not_call_is_refused_where_it_is(function: Any, message: str) -> None:
+    with pytest.raises(DefinitionError, match=message) as caught:
+        as_tools([function])
+    assert "test_tools.py:" in str(caught.value)
+
+
+def test_a_decorator_that_cannot_be_kept_is_refused() -> None:
+    with pytest.raises(DefinitionError, match=r"`async def`, and a thread runs a plain function"):
+        tool(thread=True)(measure)
+    with pytest.raises(DefinitionError, match=r"timeout_s=0\): it is a number of seconds"):
+        tool(timeout_s=0)
+    with pytest.raises(DefinitionError, match="two tools are called 'ping'"):
+        as_tools([ping, tool(name="ping")(look)])
+    made: FunctionTool[..., object] = ping
+    assert made.told.name == "ping"

@@ -1,0 +1,71 @@
+"""A model that is scripted turn by turn keeps the contract, and what it was asked."""
+
+from __future__ import annotations
+
+import pytest
+import trio
+from hypothesis import given
+from hypothesis import strategies as st
+
+from orchestra.answers import Completion
+from orchestra.errors import ModelError
+from orchestra.protocols import Model
+from orchestra.testing.turns import ScriptedTurns
+from orchestra.testing.virtual import virtual
+from orchestra.values import (
+    Capabilities,
+    ChatRequest,
+    Message,
+    Stopped,
+    StopReason,
+    TextPart,
+    ToolCall,
+)
+
+ASKED = ChatRequest((Message("user", "why?"),))
+calls = st.builds(ToolCall, st.text(), st.text(min_size=1), st.just("{}"), st.text())
+
+
+def completions(model: Model, times: int) -> list[Completion]:
+    """What a model says to the same question, asked again and again."""
+
+    async def main() -> list[Completion]:
+        return [await model.complete(ASKED) for _ in range(times)]
+
+    return virtual(main)
+
+
+@given(st.lists(st.lists(calls, max_size=3), max_size=3))
+def test_each_call_gives_the_next_turn_and_is_kept(turns: list[list[ToolCall]]) -> None:
+    model = ScriptedTurns.saying(*turns)
+    heard = completions(model, len(turns))
+    assert [list(each.tool_calls) for each in heard] == turns
+    reasons = [StopReason.TOOL_CALLS if each else StopReason.END for each in turns]
+    assert [each.stopped.reason for each in heard] == reasons
+    assert model.asked == [ASKED] * len(turns)
+
+
+def test_a_turn_is_text_or_several_things_and_takes_its_time() -> None:
+    model = ScriptedTurns.saying(
+        "a",
+        ["b", "c", Stopped(StopReason.LENGTH)],
+        every_s=2,
+        capabilities=Capabilities(tools=True),
+    )
+
+    async def main() -> tuple[list[Completion], float]:
+        began_s = trio.current_time()
+        heard = [await model.complete(ASKED) for _ in range(2)]
+        return heard, trio.current_time() - began_s
+
+    (first, second), lasted_s = virtual(main)
+    assert first.parts == (TextPart("a"),)
+    assert second.text == "bc"
+    assert second.stopped.reason is StopReason.LENGTH
+    assert lasted_s == 8
+    assert model.capabilities.tools
+
+
+def test_a_call_after_the_last_turn_says_so() -> None:
+    with pytest.raises(ModelError, match="was asked 2 times, and has 1 turns; script one more"):
+        completions(ScriptedTurns.saying("a"), 2)
