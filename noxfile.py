@@ -80,6 +80,13 @@ def tests(session: nox.Session) -> None:
 
 
 @nox.session
+def servers(session: nox.Session) -> None:
+    """Install the servers of others that tests/providers/test_third_party.py asks."""
+    session.install("-r", "tests/servers/requirements.txt")
+    session.run("npm", "ci", "--silent", "--prefix", "tests/servers")
+
+
+@nox.session
 def mutants(session: nox.Session) -> None:
     """Break the code on purpose, in a copy, and see that the tests notice each time."""
     install(session, "tests", extras="all")

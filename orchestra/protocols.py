@@ -23,6 +23,7 @@ from orchestra.values import (
     EmbedRequest,
     ModelEvent,
     Passage,
+    Purpose,
     Scalar,
     Usage,
     Vector,
@@ -112,7 +113,7 @@ class Embedder(Protocol):
     def dimensions(self) -> int:
         """How many numbers each of its vectors has."""
 
-    async def embed(self, texts: Sequence[str]) -> list[Vector]:
+    async def embed(self, texts: Sequence[str], *, purpose: Purpose | None = None) -> list[Vector]:
         """One vector for each text, in order; unit length, so that a dot product is a cosine."""
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any, ParamSpec, TypeVar, overload
 
 import trio
@@ -33,6 +32,7 @@ def run(pipeline: Pipeline[..., Any], /, *args: Any, **kwargs: Any) -> Any:
     For scripts and notebooks; in Trio code, use `open_engine` and `engine.run`.
 
     Raises:
+        ConfigError: `orchestra.toml` is wrong.
         CheckError: the pipeline has problems; all of them are in it.
         InputError: an input is missing, unknown, or of the wrong type.
         KeyboardInterrupt: Ctrl-C, after every step has been cancelled.
@@ -41,7 +41,8 @@ def run(pipeline: Pipeline[..., Any], /, *args: Any, **kwargs: Any) -> Any:
     from orchestra.config import default_bindings
 
     async def main() -> Any:
-        async with open_engine(default_bindings(Path(".orchestra"))) as engine:
+        async with open_engine(bindings) as engine:
             return await engine.run(pipeline, *args, **kwargs)
 
-    return trio.run(main)
+    with default_bindings() as bindings:
+        return trio.run(main)

@@ -350,12 +350,16 @@ ModelEvent: TypeAlias = (
 )
 
 
+Purpose: TypeAlias = Literal["query", "document", "classification", "clustering"]
+"""What vectors are for: some models embed a question otherwise than what answers it."""
+
+
 @attrs.frozen
 class EmbedRequest:
-    """Texts to be turned into vectors, and what for: some models embed a question otherwise."""
+    """Texts to be turned into vectors; with `dimensions`, of so many numbers."""
 
     texts: tuple[str, ...]
-    purpose: Literal["query", "document", "classification", "clustering"] | None = None
+    purpose: Purpose | None = None
     dimensions: int | None = None
     extras: Extras = NO_EXTRAS
 

@@ -15,6 +15,7 @@ from orchestra.cli.demo import demo
 from orchestra.cli.draw import draw
 from orchestra.cli.failures import MISUSED, CommandError, explain
 from orchestra.cli.ingest import ingest
+from orchestra.cli.models import models, ping
 from orchestra.cli.run import run
 from orchestra.cli.serve import serve
 
@@ -27,6 +28,8 @@ COMMANDS = (
     (ingest, "ingest FOLDER --store NAME [OPTIONS]"),
     (demo, "demo [QUESTION] [OPTIONS]"),
 )
+MODELS_USAGE = "Usage: orchestra models [ping [NAME ...]] [OPTIONS]"
+PING_USAGE = "Usage: orchestra models ping [NAME ...] [OPTIONS]"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -71,6 +74,10 @@ def _app() -> App:
     )
     for command, usage in COMMANDS:
         app.command(command, usage=f"Usage: orchestra {usage}")
+    listed = App(name="models", usage=MODELS_USAGE, help=models.__doc__)
+    listed.default(models)
+    listed.command(ping, usage=PING_USAGE)
+    app.command(listed)
     return app
 
 

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
 from orchestra.cli import terminal
 from orchestra.cli.failures import FAILED, CommandError, advice
 from orchestra.cli.loading import AnyPipeline, chosen, load_all
-from orchestra.cli.parameters import DATA, Flag
+from orchestra.cli.parameters import Config, Data, Flag
 
 if TYPE_CHECKING:
+    from orchestra.config import LocalBindings
     from orchestra.protocols import Bindings
 
 
-def check(*targets: str, explain: Flag = False, data: Path = DATA) -> int:
-    """Tell every problem of every pipeline, and exit with 1 if there is any.
+def check(*targets: str, explain: Flag = False, data: Data = None, config: Config = None) -> int:
+    """Tell every problem of the configuration and of every pipeline; exit with 1 if there is any.
 
     Parameters
     ----------
@@ -24,11 +25,32 @@ def check(*targets: str, explain: Flag = False, data: Path = DATA) -> int:
     explain
         Print of each edge whether it streams, and why.
     data
-        Where ingested stores are.
+        Where ingested stores are; by default what `[stores]` in the configuration says,
+        else `.orchestra`.
+    config
+        The configuration; by default $ORCHESTRA_CONFIG, else `orchestra.toml` if it is there.
     """
     from orchestra.config import default_bindings
+    from orchestra.errors import ConfigError
 
     problems: list[str] = []
+    bindings: LocalBindings | None = None
+    try:
+        bindings = default_bindings(data, config=config)
+    except ConfigError as error:  # what pipelines name is then not held against it
+        problems += map(str, error.problems)
+    with bindings or nullcontext():
+        count = _check_all(targets, bindings, problems, explain=explain)
+    for problem in problems:
+        terminal.say(problem)
+    terminal.say(f"{_number(count, 'pipeline')}, {_number(len(problems), 'problem')}")
+    return FAILED if problems else 0
+
+
+def _check_all(
+    targets: tuple[str, ...], bindings: Bindings | None, problems: list[str], *, explain: bool
+) -> int:
+    """Add the problems of every pipeline, and tell how many pipelines there are."""
     count = 0
     for each in chosen(targets):
         try:
@@ -37,16 +59,12 @@ def check(*targets: str, explain: Flag = False, data: Path = DATA) -> int:
             problems.append(str(error))
             continue
         count += len(pipelines)
-        with default_bindings(data) as bindings:
-            for pipeline in pipelines:
-                problems += _check(pipeline, bindings, explain=explain)
-    for problem in problems:
-        terminal.say(problem)
-    terminal.say(f"{_number(count, 'pipeline')}, {_number(len(problems), 'problem')}")
-    return FAILED if problems else 0
+        for pipeline in pipelines:
+            problems += _check(pipeline, bindings, explain=explain)
+    return count
 
 
-def _check(pipeline: AnyPipeline, bindings: Bindings, *, explain: bool) -> list[str]:
+def _check(pipeline: AnyPipeline, bindings: Bindings | None, *, explain: bool) -> list[str]:
     """What is wrong with one pipeline. If nothing is, `explain` prints what it does."""
     from orchestra.compiler.plan import plan
     from orchestra.errors import CheckError

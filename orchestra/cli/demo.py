@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from orchestra.cli import terminal
 from orchestra.cli.failures import MISUSED, CommandError
 from orchestra.cli.loading import AnyPipeline, extra, load
+from orchestra.cli.parameters import Config
 from orchestra.cli.views import duration
 
 if TYPE_CHECKING:
@@ -29,7 +30,11 @@ CHUNK_CHARS = 60
 
 
 def demo(
-    question: str = "What happens when the client leaves?", /, *, docs: Path = Path("docs")
+    question: str = "What happens when the client leaves?",
+    /,
+    *,
+    docs: Path = Path("docs"),
+    config: Config = None,
 ) -> int:
     """Ask a folder of documents a question, over HTTP, and watch the answer come.
 
@@ -39,10 +44,13 @@ def demo(
         What to ask.
     docs
         The folder to answer from.
+    config
+        The configuration whose models answer; by default the embedded one does, so that a
+        demo costs nothing also where a provider's key is in the environment.
     """
     import trio
 
-    from orchestra.config import default_bindings
+    from orchestra.config import LocalBindings, default_bindings
 
     for path in (docs, Path(PIPELINE)):
         if not path.exists():
@@ -54,7 +62,9 @@ def demo(
     pipeline = load(PIPELINE)
     with (
         TemporaryDirectory(prefix="orchestra-demo-") as data,
-        default_bindings(Path(data)) as bindings,
+        (
+            default_bindings(Path(data), config=config) if config else LocalBindings(Path(data))
+        ) as bindings,
     ):
         trio.run(_demo, question, docs, pipeline, bindings)
     return 0
@@ -65,6 +75,7 @@ async def _demo(question: str, docs: Path, pipeline: AnyPipeline, bindings: Loca
 
     from orchestra.cli.ingest import ingest_shown, summary
     from orchestra.cli.stopping import until_signal
+    from orchestra.providers.extractive import ExtractiveModel
 
     with extra("server"):
         from orchestra.server.serve import serve
@@ -78,6 +89,8 @@ async def _demo(question: str, docs: Path, pipeline: AnyPipeline, bindings: Loca
             served = {pipeline.name: pipeline}
             url = await nursery.start(partial(serve, served, bindings, port=0, settings=settings))
             await until_signal(partial(_ask, url, pipeline.name, question))
+            if bindings.deployment.models["fast"].provider == "extractive":
+                terminal.say("\n" + terminal.paint(ExtractiveModel.about, "dim", sys.stdout))
             nursery.cancel_scope.cancel()
 
     await until_signal(show)
@@ -86,7 +99,6 @@ async def _demo(question: str, docs: Path, pipeline: AnyPipeline, bindings: Loca
 async def _ask(url: str, pipeline: str, question: str) -> None:
     """Ask the server, and show its events as they arrive, then the answer."""
     from orchestra.cli.client import ask
-    from orchestra.providers.extractive import ExtractiveModel
 
     _step("serve", url)
     _step("ask", f"POST /v1/pipelines/{pipeline}/runs  {question!r}")
@@ -99,7 +111,6 @@ async def _ask(url: str, pipeline: str, question: str) -> None:
     if last.get("type") != "run.finished":
         raise CommandError(f"the run did not finish: {last.get('message', last)}")
     terminal.say("\n" + terminal.visible(str(last["result"]).strip()))
-    terminal.say("\n" + terminal.paint(ExtractiveModel.about, "dim", sys.stdout))
 
 
 def lines(batch: Iterable[Mapping[str, Any]]) -> list[tuple[str, Colour]]:

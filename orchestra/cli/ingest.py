@@ -10,14 +10,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from orchestra.cli import terminal
-from orchestra.cli.parameters import DATA
+from orchestra.cli.parameters import Config, Data
 
 if TYPE_CHECKING:
     from orchestra.config import LocalBindings
     from orchestra.steps.ingest import IngestReport, Progress
 
 
-def ingest(folder: Path, /, *, store: str, data: Path = DATA) -> int:
+def ingest(folder: Path, /, *, store: str, data: Data = None, config: Config = None) -> int:
     """Read the Markdown and text files in a folder into a store.
 
     Doing it again does only what has changed: new files are added, changed ones
@@ -30,20 +30,23 @@ def ingest(folder: Path, /, *, store: str, data: Path = DATA) -> int:
     store
         The store's name, as pipelines call it.
     data
-        Where stores are kept.
+        Where stores are kept; by default what `[stores]` in the configuration says,
+        else `.orchestra`.
+    config
+        The configuration; by default $ORCHESTRA_CONFIG, else `orchestra.toml` if it is there.
     """
     import trio
 
     from orchestra.cli.stopping import until_signal
 
-    trio.run(until_signal, partial(_ingest, folder, store, data))
+    trio.run(until_signal, partial(_ingest, folder, store, data, config))
     return 0
 
 
-async def _ingest(folder: Path, store: str, data: Path) -> None:
+async def _ingest(folder: Path, store: str, data: Path | None, config: Path | None) -> None:
     from orchestra.config import default_bindings
 
-    with default_bindings(data) as bindings:
+    with default_bindings(data, config=config) as bindings:
         report = await ingest_shown(folder, store, bindings)
     for skipped in report.skipped:
         terminal.say(f"skipped {skipped.source}: {skipped.reason}")

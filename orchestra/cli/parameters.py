@@ -14,5 +14,8 @@ Flag: TypeAlias = Annotated[bool, Parameter(show_default=False)]
 Port: TypeAlias = Annotated[int, Parameter(validator=Number(gte=0, lt=2**16))]
 Seconds: TypeAlias = Annotated[float, Parameter(validator=Number(gt=0))]
 
-DATA = Path(".orchestra")
-"""Where a deployment without a configuration keeps its stores."""
+Data: TypeAlias = Annotated[Path | None, Parameter(show_default=False)]
+"""The folder of the stores; None is what the configuration says."""
+
+Config: TypeAlias = Annotated[Path | None, Parameter(show_default=False)]
+"""The file of the configuration; None looks for it."""

@@ -6,7 +6,6 @@ import signal
 import sys
 from collections.abc import Mapping
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import trio
@@ -16,7 +15,7 @@ from orchestra.cli import terminal
 from orchestra.cli.failures import FAILED, MISUSED, CommandError, quoted, raised_at
 from orchestra.cli.loading import AnyPipeline, load
 from orchestra.cli.options import read_inputs, usage
-from orchestra.cli.parameters import DATA, Flag
+from orchestra.cli.parameters import Config, Data, Flag
 from orchestra.cli.stopping import CODES, NAMES, on_signal
 from orchestra.cli.views import Lines, Result, View, Words
 from orchestra.engine.engine import open_engine
@@ -39,7 +38,8 @@ def run(
     events: Flag = False,
     json: Flag = False,
     quiet: Flag = False,
-    data: Path = DATA,
+    data: Data = None,
+    config: Config = None,
 ) -> int:
     """Run a pipeline once, and print what it says as it says it.
 
@@ -61,7 +61,10 @@ def run(
     quiet
         Tell nothing about progress.
     data
-        Where ingested stores are.
+        Where ingested stores are; by default what `[stores]` in the configuration says,
+        else `.orchestra`.
+    config
+        The configuration; by default $ORCHESTRA_CONFIG, else `orchestra.toml` if it is there.
     """
     from orchestra.config import default_bindings
 
@@ -75,7 +78,7 @@ def run(
     if events and json:
         raise CommandError("--events and --json exclude each other", code=MISUSED)
     view = Lines() if events else Result() if json else None
-    with default_bindings(data) as bindings:
+    with default_bindings(data, config=config) as bindings:
         return trio.run(partial(_run, pipeline, given, view, bindings, quiet=quiet))
 
 

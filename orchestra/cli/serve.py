@@ -6,12 +6,11 @@ import logging
 from collections.abc import Iterable
 from functools import partial
 from itertools import chain
-from pathlib import Path
 
 from orchestra.cli import terminal
 from orchestra.cli.failures import MISUSED, CommandError
 from orchestra.cli.loading import AnyPipeline, chosen, extra, load_all
-from orchestra.cli.parameters import DATA, Flag, Port, Seconds
+from orchestra.cli.parameters import Config, Data, Flag, Port, Seconds
 
 LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 
@@ -21,7 +20,8 @@ def serve(
     host: str = "127.0.0.1",
     port: Port = 8000,
     drain_s: Seconds = 10,
-    data: Path = DATA,
+    data: Data = None,
+    config: Config = None,
     debug: Flag = False,
 ) -> int:
     """Serve pipelines over HTTP; runs are streamed as Server-Sent Events.
@@ -39,7 +39,10 @@ def serve(
     drain_s
         Seconds that runs may go on after the server was asked to stop.
     data
-        Where ingested stores are.
+        Where ingested stores are; by default what `[stores]` in the configuration says,
+        else `.orchestra`.
+    config
+        The configuration; by default $ORCHESTRA_CONFIG, else `orchestra.toml` if it is there.
     debug
         Tell clients what exceptions say, and source lines.
     """
@@ -55,7 +58,7 @@ def serve(
     settings = Settings(drain_s=drain_s, debug=debug)
     logging.basicConfig(level=logging.INFO, format=LOG_FORMAT)
     told = partial(_tell, pipelines)
-    with default_bindings(data) as bindings:
+    with default_bindings(data, config=config) as bindings:
         trio.run(
             partial(
                 serve_http,

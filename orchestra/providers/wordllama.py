@@ -21,7 +21,7 @@ import attrs
 import trio
 
 from orchestra.errors import BindingError
-from orchestra.values import Vector
+from orchestra.values import Purpose, Vector
 
 if TYPE_CHECKING:
     import numpy as np
@@ -50,15 +50,16 @@ class WordLlamaEmbedder:
         """256; known without loading."""
         return DIMENSIONS
 
-    async def embed(self, texts: Sequence[str]) -> list[Vector]:
+    async def embed(self, texts: Sequence[str], *, purpose: Purpose | None = None) -> list[Vector]:
         """One vector of unit length for each text, in order.
 
-        The empty text is embedded as if it were a space. A cancelled call returns
-        when its thread is done.
+        The empty text is embedded as if it were a space, and the purpose makes no
+        difference. A cancelled call returns when its thread is done.
 
         Raises:
             BindingError: wordllama is not installed, or is not the version we know.
         """
+        del purpose
         return await trio.to_thread.run_sync(self._embed, list(texts))
 
     def _embed(self, texts: list[str]) -> list[Vector]:

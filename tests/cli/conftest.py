@@ -14,9 +14,11 @@ from typing import IO
 
 import pytest
 
-from orchestra.cli import main
+from orchestra.cli.app import main
+from tests.config.variables import configuring
 
 ROOT = Path(__file__).parents[2]
+CONFIGURING = configuring()
 PATIENCE_S = 30
 """How long a process is waited for that should end at once; a busy machine is slow."""
 
@@ -87,6 +89,8 @@ def project(
     folder.mkdir()
     monkeypatch.chdir(folder)
     monkeypatch.setattr(sys, "path", list(sys.path))
+    for name in CONFIGURING & os.environ.keys():  # whoever runs the tests may have keys
+        monkeypatch.delenv(name)
     before = dict(sys.modules)
     elsewhere = [name for name in before if name.split(".")[0] == "pipelines"]
     for name in elsewhere:  # those of the checkout

@@ -13,7 +13,7 @@ from orchestra.cli import app
 from orchestra.cli.failures import FAILED, INTERRUPTED, MISUSED
 from tests.cli.conftest import PATIENCE_S, ROOT, Project, out_of
 
-COMMANDS = ("run", "serve", "check", "draw", "ingest", "demo")
+COMMANDS = ("run", "serve", "check", "draw", "ingest", "models", "demo")
 
 
 @pytest.mark.parametrize("words", [["--help"], []])

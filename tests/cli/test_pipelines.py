@@ -59,7 +59,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (docs / "cars.md").write_text("# Cars\n\nA car needs fuel, or a battery, to be driven.\n")
 
     async def main() -> None:
-        with default_bindings(folder) as bindings:
+        with default_bindings(folder, environ={}) as bindings:
             store, embedder = bindings.stores.collection("docs"), bindings.embedder("default")
             await ingest(docs, store, embedder)
 
@@ -69,7 +69,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def run(data: Path, pipeline: Pipeline[..., Any], **inputs: object) -> Any:
     async def main() -> Any:
-        with default_bindings(data) as bindings:
+        with default_bindings(data, environ={}) as bindings:
             async with open_engine(bindings) as engine:
                 return await engine.run(pipeline, **inputs)
 

@@ -1,0 +1,114 @@
+"""What is configured, for a person and for a program. Pure; names of keys, never keys."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import attrs
+
+from orchestra.config.deployment import Deployment
+from orchestra.providers.addresses import capabilities, shown_url
+from orchestra.providers.catalog import PROVIDERS
+from orchestra.providers.facts import known
+from orchestra.providers.keys import KeyState, key_state
+from orchestra.providers.settings import EmbedderSettings, ModelSettings
+from orchestra.values import Capabilities
+
+Environ = Mapping[str, str]
+Row = tuple[str, ...]
+
+_ABILITIES = ("tools", "vision", "json_schema", "reasoning", "embeddings")
+
+
+def as_text(found: Deployment, environ: Environ) -> str:
+    """Tables of the models and of the embedders, and where all of it was said."""
+    where = f"configured in {found.file}" if found.file else "no configuration file"
+    rows: list[Row] = [("NAME", "PROVIDER", "MODEL", "ADDRESS", "KEY", "CAN")]
+    rows += [
+        (*_named(name, each.name, each, environ), _can(capabilities(each)))
+        for name, each in found.models.items()
+    ]
+    vectors: list[Row] = [("EMBEDDER", "PROVIDER", "MODEL", "ADDRESS", "KEY", "NUMBERS")]
+    vectors += [
+        (*_named(name, each.name, each.model, environ), str(_dimensions(each) or "?"))
+        for name, each in found.embedders.items()
+    ]
+    return "\n\n".join((where, _table(rows), _table(vectors)))
+
+
+def as_json(found: Deployment, environ: Environ) -> dict[str, Any]:
+    """All that is configured. Of headers and extras the names: their values may be private."""
+    return {
+        "file": str(found.file) if found.file else None,
+        "data": str(found.data) if found.data else None,
+        "models": [_model(name, each, environ) for name, each in found.models.items()],
+        "embedders": [
+            {
+                **_model(name, each.model, environ),
+                "dimensions": _dimensions(each),
+                "from": each.origin,
+            }
+            for name, each in found.embedders.items()
+        ],
+    }
+
+
+def _model(name: str, each: ModelSettings, environ: Environ) -> dict[str, Any]:
+    key = key_state(PROVIDERS[each.provider], each, environ)
+    return {
+        "name": name,
+        "provider": each.provider,
+        "model": each.model,
+        "base_url": shown_url(each, environ) or None,
+        "options": dict(each.options),
+        "key": {"needed": key.needed, "present": key.present, "source": key.source or None},
+        "capabilities": attrs.asdict(capabilities(each)),
+        "timeouts": attrs.asdict(each.timeouts),
+        "limits": attrs.asdict(each.limits),
+        "prices": attrs.asdict(each.prices),
+        "headers": sorted(each.headers),
+        "extras": sorted(each.extras),
+        "from": each.origin,
+    }
+
+
+def _dimensions(each: EmbedderSettings) -> int | None:
+    if each.model.provider == "wordllama":
+        from orchestra.providers.wordllama import DIMENSIONS
+
+        return DIMENSIONS
+    return each.dimensions or known(each.model.model).dimensions
+
+
+def _named(name: str, own: str, each: ModelSettings, environ: Environ) -> Row:
+    key = key_state(PROVIDERS[each.provider], each, environ)
+    called = name if name == own else f"{name} (= {own})"
+    return called, each.provider, each.model or "-", shown_url(each, environ) or "-", _key(key)
+
+
+def _key(key: KeyState) -> str:
+    if key.present:
+        return key.source
+    return f"MISSING: {key.source}" if key.needed else "none needed"
+
+
+def _can(found: Capabilities) -> str:
+    """What is known of a model, in short: `400k tokens, tools, vision`."""
+    context = [f"{_short(found.context_tokens)} tokens"] if found.context_tokens else []
+    abilities = [name for name in _ABILITIES if getattr(found, name)]
+    return ", ".join((*context, *abilities)) or "-"
+
+
+def _short(count: int) -> str:
+    for size, letter in ((1_000_000, "M"), (1_000, "k")):
+        if count >= size:
+            return f"{count / size:.3g}{letter}"
+    return str(count)
+
+
+def _table(rows: Iterable[Row]) -> str:
+    rows = list(rows)
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = ("  ".join(map(str.ljust, row, widths)).rstrip() for row in rows)
+    return "\n".join(lines)

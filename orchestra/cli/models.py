@@ -1,0 +1,93 @@
+"""`orchestra models`: what is configured, and whether it answers. No key is ever shown."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated
+
+from cyclopts import Parameter
+
+from orchestra.cli import terminal
+from orchestra.cli.failures import FAILED, MISUSED, CommandError
+from orchestra.cli.parameters import Config, Flag, Seconds
+
+if TYPE_CHECKING:
+    from orchestra.cli.pinging import Pinged
+    from orchestra.config.deployment import Deployment
+
+
+def models(*, config: Config = None, json: Flag = False) -> int:
+    """List the models and embedders that pipelines can name, and whether their keys are there.
+
+    Parameters
+    ----------
+    config
+        The configuration; by default $ORCHESTRA_CONFIG, else `orchestra.toml` if it is there.
+    json
+        Print all that is configured as one JSON object.
+    """
+    import msgspec
+
+    from orchestra.cli.listing import as_json, as_text
+    from orchestra.config import deployment
+
+    found = deployment(config)
+    if json:
+        listed = msgspec.json.encode(as_json(found, os.environ))
+        terminal.say(msgspec.json.format(listed, indent=2).decode())
+    else:
+        terminal.say(as_text(found, os.environ))
+    return 0
+
+
+def ping(
+    *names: str,
+    config: Config = None,
+    timeout_s: Seconds = 30,
+    at_once: Annotated[int, Parameter()] = 8,
+) -> int:
+    """Ask each model and embedder for a word, and exit with 1 if one does not answer.
+
+    Parameters
+    ----------
+    names
+        Which to ask; by default all. A model that has several names is asked once.
+    config
+        The configuration; by default $ORCHESTRA_CONFIG, else `orchestra.toml` if it is there.
+    timeout_s
+        Seconds that each may take.
+    at_once
+        How many are asked at the same time.
+    """
+    import trio
+
+    from orchestra.cli.pinging import ping_all, targets
+    from orchestra.cli.stopping import until_signal
+    from orchestra.config import default_bindings
+
+    pinged: list[Pinged] = []
+    with default_bindings(config=config) as bindings:
+        asked = targets(bindings.deployment, _known(names, bindings.deployment))
+
+        async def work() -> None:
+            pinged.extend(await ping_all(asked, bindings, timeout_s=timeout_s, at_once=at_once))
+
+        trio.run(until_signal, work)
+    width = max((len(each.name) for each in pinged), default=0)
+    for each in pinged:
+        terminal.say(terminal.visible(f"{each.name:<{width}}  {each.told}"))
+    return FAILED if any(not each.answered for each in pinged) else 0
+
+
+def _known(names: Sequence[str], found: Deployment) -> Sequence[str]:
+    """The names, each of which has to be there."""
+    from orchestra.config.complaints import nearest
+
+    known = [*dict.fromkeys((*found.models, *found.embedders))]
+    for name in names:
+        if name not in known:
+            raise CommandError(
+                f"there is no model or embedder {name!r}; {nearest(name, known)}", code=MISUSED
+            )
+    return names

@@ -1,0 +1,110 @@
+"""Whether models answer: a tiny request to each, several at once, each bounded in time."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+
+import attrs
+import trio
+
+from orchestra.cli.views import duration
+from orchestra.config import LocalBindings
+from orchestra.config.deployment import Deployment
+from orchestra.errors import OrchestraError, describe
+from orchestra.providers.addresses import capabilities
+from orchestra.values import ChatRequest, Message
+
+QUESTION = "Answer with one word: hello."
+ANSWER_TOKENS_MAX = 256
+"""Enough for a model that thinks first; who thinks longer has answered, too."""
+TOLD_CHARS = 300
+
+
+@attrs.frozen
+class Target:
+    """Something to be asked: its name, and what asks it."""
+
+    name: str
+    ask: Callable[[LocalBindings], Awaitable[str]]
+
+
+@attrs.frozen
+class Pinged:
+    """What came of it, in a line."""
+
+    name: str
+    answered: bool
+    told: str
+
+
+def targets(found: Deployment, names: Sequence[str] = ()) -> list[Target]:
+    """What there is to be asked under these names, or under any; nothing of it twice."""
+    asked: dict[str, Target] = {}
+    for name in names or found.models:
+        if settings := found.models.get(name):
+            vectors = capabilities(settings).embeddings is True
+            ask = _asks_vectors(name) if vectors else _asks_text(name)
+            asked.setdefault(f"model {settings.origin} {settings.name}", Target(name, ask))
+    for name in names or found.embedders:
+        if name in found.embedders:
+            asked[f"embedder {name}"] = Target(f"{name} (embedder)", _asks_embedder(name))
+    return list(asked.values())
+
+
+async def ping_all(
+    asked: Sequence[Target], bindings: LocalBindings, *, timeout_s: float, at_once: int
+) -> list[Pinged]:
+    """What came of each, in order."""
+    slots = trio.CapacityLimiter(max(at_once, 1))
+    found: dict[Target, Pinged] = {}
+
+    async def one(target: Target) -> None:
+        async with slots:
+            found[target] = await _ping(target, bindings, timeout_s)
+
+    async with trio.open_nursery() as nursery:
+        for target in asked:
+            nursery.start_soon(one, target)
+    return [found[target] for target in asked]
+
+
+async def _ping(target: Target, bindings: LocalBindings, timeout_s: float) -> Pinged:
+    began_s = trio.current_time()
+    try:
+        with trio.fail_after(timeout_s):
+            said = await target.ask(bindings)
+    except trio.TooSlowError:
+        return Pinged(target.name, answered=False, told=f"no answer within {timeout_s:g} s")
+    except OrchestraError as error:
+        told = " ".join(describe(error).split())
+        return Pinged(target.name, answered=False, told=told[:TOLD_CHARS])
+    took = duration(trio.current_time() - began_s)
+    return Pinged(target.name, answered=True, told=f"{took}  {said}")
+
+
+def _asks_text(name: str) -> Callable[[LocalBindings], Awaitable[str]]:
+    async def ask(bindings: LocalBindings) -> str:
+        messages = (Message("user", QUESTION),)
+        request = ChatRequest(messages, output_tokens_max=ANSWER_TOKENS_MAX)
+        answer = await bindings.model(name).complete(request)
+        return f"answered by {answer.model}" if answer.model else "answered"
+
+    return ask
+
+
+def _asks_vectors(name: str) -> Callable[[LocalBindings], Awaitable[str]]:
+    async def ask(bindings: LocalBindings) -> str:
+        from orchestra.values import EmbedRequest
+
+        found = await bindings.model(name).embed(EmbedRequest(("hello",)))
+        return f"a vector of {len(found.vectors[0])} numbers"
+
+    return ask
+
+
+def _asks_embedder(name: str) -> Callable[[LocalBindings], Awaitable[str]]:
+    async def ask(bindings: LocalBindings) -> str:
+        vector = (await bindings.embedder(name).embed(["hello"]))[0]
+        return f"a vector of {len(vector)} numbers"
+
+    return ask

@@ -1,0 +1,7 @@
+"""`orchestra.toml` and the environment, as bindings: what the names in pipelines stand for."""
+
+from __future__ import annotations
+
+from orchestra.config.bindings import LocalBindings, default_bindings, deployment
+
+__all__ = ["LocalBindings", "default_bindings", "deployment"]

@@ -1,0 +1,75 @@
+"""Problems of a configuration: each with its line, its key, what stands there, and the fix.
+
+Rules of the file: a value that may be a secret is never shown, whatever key it stands at.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from difflib import get_close_matches
+
+from orchestra.config.places import Path
+from orchestra.errors import Problem
+
+SHOWN_CHARS = 60
+HIDDEN = "(not shown)"
+_SECRET_NAME = re.compile(
+    r"(?:^|[_-])(?:api)?(?:keys?|token|secrets?|password|passwd|credentials?|authorization|cookie)$"
+    r"|^(?:api|access|secret)[_-]?key|^bearer",
+    re.IGNORECASE,
+)
+_LIKE_A_KEY = re.compile(r"(?=.*[0-9])(?=.*[A-Za-z])[A-Za-z0-9_\-+/=.]{16,}")
+_BARE = re.compile(r"[A-Za-z0-9_-]+")
+
+
+class Complaints:
+    """The problems of one file, as they are found."""
+
+    def __init__(self, file: str, places: Mapping[Path, int]) -> None:
+        self.problems: list[Problem] = []
+        self._file = file
+        self._places = places
+
+    def add(self, code: str, path: Path, message: str, fix: str) -> None:
+        """One more, at the key of this path, or where the nearest table above it stands."""
+        self.problems.append(Problem(code, self.where(path), f"{dotted(path)}: {message}", fix))
+
+    def where(self, path: Path) -> str:
+        """`file:line` of a key."""
+        while path and path not in self._places:
+            path = path[:-1]
+        return f"{self._file}:{self._places.get(path, 1)}"
+
+
+def dotted(path: Path) -> str:
+    """A path as it is written in the file: `models."my model".timeouts.idle_s`."""
+    keys = (str(key) if _BARE.fullmatch(str(key)) else f'"{key}"' for key in path)
+    return ".".join(keys)
+
+
+def shown(value: object, key: str = "") -> str:
+    """A value as it stands in the file, in short; not at all where it may be a secret."""
+    if isinstance(value, dict):
+        return "a table"
+    if isinstance(value, list):
+        return "a list"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, str):
+        if names_a_secret(key) or key == "key_env" or "@" in value or _LIKE_A_KEY.search(value):
+            return f"a text {HIDDEN}"
+        return f'"{value[:SHOWN_CHARS]}{"…" if len(value) > SHOWN_CHARS else ""}"'
+    return HIDDEN if names_a_secret(key) else str(value)[:SHOWN_CHARS]
+
+
+def names_a_secret(key: str) -> bool:
+    """Whether something of this name would be a key, a token or a password."""
+    return bool(_SECRET_NAME.search(key)) and key not in ("key_env", "key_file", "key_header")
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """What to write instead of a wrong name: the nearest right one, or else all there are."""
+    names = list(known)
+    near = get_close_matches(name.lower(), names, n=1)
+    return f"did you mean {near[0]!r}?" if near else f"one of: {', '.join(names)}"

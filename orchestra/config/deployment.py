@@ -1,0 +1,54 @@
+"""A deployment: its models, embedders and stores as values, wherever they were said. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from types import MappingProxyType
+
+import attrs
+
+from orchestra.providers.settings import EmbedderSettings, ModelSettings
+
+USUAL = ("default", "fast", "smart")
+"""The names of models that every deployment has; those that steps and examples ask for."""
+BUILT_IN = "built in"
+
+EXTRACTIVE = ModelSettings(name="default", provider="extractive", origin=BUILT_IN)
+WORDLLAMA = EmbedderSettings(
+    name="default",
+    model=ModelSettings(name="default", provider="wordllama", origin=BUILT_IN),
+    origin=BUILT_IN,
+)
+
+
+@attrs.frozen(kw_only=True)
+class Deployment:
+    """What names stand for. One model may have several names: its settings are then the same.
+
+    `data` is the folder of the stores, where the file says so; `file` is that file.
+    """
+
+    models: Mapping[str, ModelSettings]
+    embedders: Mapping[str, EmbedderSettings]
+    data: Path | None = None
+    file: Path | None = None
+
+
+def with_usual(models: Mapping[str, ModelSettings]) -> Mapping[str, ModelSettings]:
+    """The models, with those that every deployment has.
+
+    `default` is the first, and `fast` and `smart` are `default`, where they are not named:
+    so that a file with one model is all that it takes.
+    """
+    found = dict(models)
+    found.setdefault("default", next(iter(models.values()), EXTRACTIVE))
+    usual = {name: found.get(name, found["default"]) for name in USUAL}
+    return MappingProxyType({**usual, **models})
+
+
+EMBEDDED = Deployment(models=with_usual({}), embedders=MappingProxyType({"default": WORDLLAMA}))
+"""What there is without a file and without a key: all of it runs in this process.
+
+The three models are one, so that a race between two of them runs out of the box.
+"""

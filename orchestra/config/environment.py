@@ -1,0 +1,67 @@
+"""Models that appear by themselves, where a provider's key is in the environment. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+import attrs
+
+from orchestra.config.deployment import EMBEDDED, Deployment, with_usual
+from orchestra.errors import BindingError
+from orchestra.providers.addresses import base_url, options_of
+from orchestra.providers.catalog import PROVIDERS, Provider
+from orchestra.providers.keys import key_state
+from orchestra.providers.settings import ModelSettings
+
+Environ = Mapping[str, str]
+
+
+def from_environment(environ: Environ) -> Deployment:
+    """The deployment of someone who has set keys and written no file.
+
+    `default` and `fast` are the fast model of the first provider whose key is there, `smart`
+    is its smart one; each provider's fast model also has the provider's name. The embedder
+    stays the embedded one: what a store holds can only be searched by what filled it.
+    """
+    found = [pair for each in PROVIDERS.values() if (pair := _suggested(each, environ))]
+    if not found:
+        return EMBEDDED
+    fast, smart = found[0]
+    models = {"default": fast, "fast": fast, "smart": attrs.evolve(smart, name="smart")}
+    models |= {each.provider: each for each, _ in found}
+    return attrs.evolve(EMBEDDED, models=with_usual(models))
+
+
+def _suggested(provider: Provider, environ: Environ) -> tuple[ModelSettings, ModelSettings] | None:
+    """A provider's fast model and its smart one; None where it has not been set up."""
+    if provider.suggested is None:
+        return None
+    told = next(iter(_told(provider, environ)), None)
+    if told is None:
+        return None
+    fast, smart = provider.suggested
+    made = ModelSettings(
+        name=provider.name, provider=provider.name, model=fast, origin=f"environment: {told}"
+    )
+    return made, attrs.evolve(made, model=smart)
+
+
+def _told(provider: Provider, environ: Environ) -> Iterator[str]:
+    """The variable that says that a provider is to be used, if one does.
+
+    Its key; or its address, where it asks for no key. Everything else that it needs has to be
+    there, too.
+    """
+    probe = ModelSettings(name=provider.name, provider=provider.name)
+    options = options_of(provider, probe, environ)
+    if any(option.needed and option.name not in options for option in provider.options):
+        return
+    try:
+        base_url(provider, probe, options, environ)
+    except BindingError:
+        return
+    key = key_state(provider, probe, environ)
+    if key.needed and key.present:
+        yield key.source
+    if not key.needed:
+        yield from (name for name in provider.base_url_env if environ.get(name))

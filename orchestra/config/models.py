@@ -1,0 +1,215 @@
+"""The tables `[models.NAME]` and `[embedders.NAME]` as settings. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from orchestra.config import spec
+from orchestra.config.checking import KEY_ELSEWHERE, NO_SECRETS, Table, check, missing
+from orchestra.config.complaints import Complaints, names_a_secret, nearest, shown
+from orchestra.config.places import Path as Place
+from orchestra.protocols import Timeouts
+from orchestra.providers.addresses import capabilities
+from orchestra.providers.catalog import PROVIDERS, Provider, Seam
+from orchestra.providers.settings import (
+    CallLimits,
+    EmbedderSettings,
+    ModelSettings,
+    Prices,
+)
+from orchestra.values import Capabilities
+
+NO_LIMIT = "none"
+_ARTICLES: Mapping[Seam, str] = {"model": "a model", "embedder": "an embedder"}
+
+
+def read_models(tables: Table, here: Path, complaints: Complaints) -> dict[str, ModelSettings]:
+    """The models that are right, by name; names of files are seen from the folder `here`."""
+    found = {}
+    for name, table in tables.items():
+        at = ("models", name)
+        if settings := _read_model(table, at, "model", complaints, here):
+            found[name] = settings
+    return found
+
+
+def read_embedders(
+    tables: Table, models: Mapping[str, ModelSettings], here: Path, complaints: Complaints
+) -> dict[str, EmbedderSettings]:
+    """The embedders that are right, by name; one may name a model of the file."""
+    found = {}
+    for name, table in tables.items():
+        at = ("embedders", name)
+        if not isinstance(table, dict) or "provider" in table:
+            model = _read_model(table, at, "embedder", complaints, here)
+        else:
+            model = _named_model(table, at, models, complaints)
+        if model is not None:
+            dimensions = table.get("dimensions")
+            where = complaints.where(at)
+            found[name] = EmbedderSettings(
+                name=name, model=model, dimensions=dimensions, origin=where
+            )
+    return found
+
+
+def _read_model(
+    table: object, at: Place, seam: Seam, complaints: Complaints, here: Path
+) -> ModelSettings | None:
+    extra = {"dimensions": spec.DIMENSIONS} if seam == "embedder" else {}
+    before = len(complaints.problems)
+    if not isinstance(table, dict):
+        fix = f"write it as a table: {spec.TABLES[str(at[0])]}"
+        complaints.add("wrong-type", at, f"{shown(table, str(at[-1]))} is not a table", fix)
+        return None
+    provider = _provider(table, at, seam, complaints)
+    if provider is None:
+        known = {**_known(PROVIDERS.values()), **extra}
+        check(_rest(table), at, known, complaints)  # as far as can be told without it
+        return None
+    known = {**_known([provider]), **extra}
+    right = check(_own(_rest(table), provider, at, complaints), at, known, complaints)
+    _complete(right, table, provider, at, complaints)
+    if len(complaints.problems) > before:
+        return None
+    settings = _settings(right, provider, at, here, complaints.where(at))
+    return settings if _fits(settings, at, seam, complaints) else None
+
+
+def _provider(table: Table, at: Place, seam: Seam, complaints: Complaints) -> Provider | None:
+    name = table.get("provider")
+    known = [each.name for each in PROVIDERS.values() if seam in each.seams]
+    if name is None:
+        fix = f'add provider = "{known[0]}", or another of: {", ".join(known)}'
+        complaints.add("missing-key", at, "it has no provider", fix)
+        return None
+    if isinstance(name, str) and name in known:
+        return PROVIDERS[name]
+    place = (*at, "provider")
+    if not isinstance(name, str):
+        message = f"{shown(name, 'provider')} is not the name of a provider"
+        complaints.add("wrong-value", place, message, f"one of: {', '.join(known)}")
+    elif name in PROVIDERS:
+        message = f"{shown(name)} cannot be {_ARTICLES[seam]}"
+        complaints.add("wrong-provider", place, message, f"one of: {', '.join(known)}")
+    else:
+        message = f"there is no provider {shown(name)}"
+        complaints.add("unknown-provider", place, message, nearest(name, known))
+    return None
+
+
+def _rest(table: Table) -> dict[str, Any]:
+    return {key: value for key, value in table.items() if key != "provider"}
+
+
+def _known(providers: Any) -> dict[str, Any]:
+    """What may stand in the table of a model of one of these, beside its provider."""
+    found: dict[str, Any] = {}
+    for provider in providers:
+        if provider.remote:
+            options = {option.name: spec.WORD for option in provider.options}
+            found = {"model": spec.TEXT, **spec.REMOTE, **found, **options}
+    return found
+
+
+def _own(table: Table, provider: Provider, at: Place, complaints: Complaints) -> Table:
+    """The table without what only other providers have, of which it is complained."""
+    own = {option.name for option in provider.options}
+    others = {option.name for each in PROVIDERS.values() for option in each.options} - own
+    for key in others & table.keys():
+        whose = [
+            each.name
+            for each in PROVIDERS.values()
+            if key in (option.name for option in each.options)
+        ]
+        message = f"provider {provider.name!r} has no such option"
+        complaints.add("unknown-key", (*at, key), message, f"it is one of {', '.join(whose)}")
+    if not provider.remote:
+        for key in [*table]:
+            if key in {"model", *spec.REMOTE}:
+                message = f"provider {provider.name!r} is built in, and has no options"
+                complaints.add("unknown-key", (*at, key), message, "leave it out")
+                others.add(key)
+    return {key: value for key, value in table.items() if key not in others}
+
+
+def _complete(
+    right: Table, table: Table, provider: Provider, at: Place, complaints: Complaints
+) -> None:
+    """Complain of what is missing, of two keys, and of keys in headers."""
+    if provider.remote and "model" not in table:
+        missing("model", spec.TEXT, at, complaints)
+    if provider.base_url is None and provider.remote and "base_url" not in table:
+        missing("base_url", spec.URL, at, complaints)
+    if "key_env" in right and "key_file" in right:
+        message = "the key is either in the environment or in a file"
+        complaints.add("wrong-value", (*at, "key_file"), message, "leave one of the two out")
+    for name in right.get("headers", {}):
+        if names_a_secret(name):
+            complaints.add("secret-in-file", (*at, "headers", name), NO_SECRETS, KEY_ELSEWHERE)
+
+
+def _settings(
+    right: Table, provider: Provider, at: Place, here: Path, origin: str
+) -> ModelSettings:
+    timeouts = {
+        name: None if value == NO_LIMIT else value
+        for name, value in right.get("timeouts", {}).items()
+    }
+    key_file = right.get("key_file")
+    return ModelSettings(
+        name=str(at[-1]),
+        provider=provider.name,
+        model=right.get("model", ""),
+        base_url=right.get("base_url"),
+        options={
+            option.name: right[option.name] for option in provider.options if option.name in right
+        },
+        key_env=right.get("key_env"),
+        key_file=here / key_file if key_file else None,
+        timeouts=Timeouts(**timeouts),
+        limits=CallLimits(**right.get("limits", {})),
+        prices=Prices(**right.get("prices", {})),
+        capabilities=Capabilities(**right.get("capabilities", {})),
+        headers=right.get("headers", {}),
+        extras=right.get("extras", {}),
+        origin=origin,
+    )
+
+
+def _named_model(
+    table: Table, at: Place, models: Mapping[str, ModelSettings], complaints: Complaints
+) -> ModelSettings | None:
+    """The model of the file that an embedder names."""
+    known = {"model": spec.TEXT, "dimensions": spec.DIMENSIONS}
+    remote = _known(PROVIDERS.values())
+    for key in table.keys() & (remote.keys() - known.keys()):
+        message = "an embedder that names a model of this file has no options of its own"
+        complaints.add("unknown-key", (*at, key), message, "write it into the model's table")
+    shared = {key: value for key, value in table.items() if key in known or key not in remote}
+    right = check(shared, at, known, complaints)
+    if "model" not in table:
+        fix = 'add model = "NAME", the name of a model of this file; or a provider and its model'
+        complaints.add("missing-key", at, "it has no model", fix)
+    if "model" not in right:
+        return None
+    name, place = right["model"], (*at, "model")
+    if name not in models:
+        fix = nearest(name, models) if models else "add [models.NAME], or a provider here"
+        message = f"there is no model {shown(name)} in this file that is right"
+        complaints.add("unknown-model", place, message, fix)
+        return None
+    return models[name] if _fits(models[name], place, "embedder", complaints) else None
+
+
+def _fits(settings: ModelSettings, at: Place, seam: Seam, complaints: Complaints) -> bool:
+    """Whether a model can be an embedder, where it is to be one."""
+    provider = PROVIDERS[settings.provider]
+    can = seam in provider.seams and capabilities(settings).embeddings is not False
+    if seam == "model" or can:
+        return True
+    message = f"model {shown(settings.model)} of {settings.provider!r} makes no vectors"
+    complaints.add("wrong-value", at, message, "name one that does, such as an embedding model")
+    return False

@@ -1,0 +1,130 @@
+"""`orchestra.toml` as a deployment, or all that is wrong with it at once.
+
+`tomllib` reads the file, msgspec checks each value by itself: it stops at the first mistake,
+and so would tell one of them only if it were given the file as a whole.
+"""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+from orchestra.config import spec
+from orchestra.config.checking import check, unknown
+from orchestra.config.complaints import Complaints, shown
+from orchestra.config.deployment import EMBEDDED, Deployment, with_usual
+from orchestra.config.models import read_embedders, read_models
+from orchestra.config.places import Path as Place
+from orchestra.config.places import places
+from orchestra.errors import ConfigError, Problem
+
+FILE = "orchestra.toml"
+VARIABLE = "ORCHESTRA_CONFIG"
+FILE_BYTES_MAX = 1024 * 1024
+"""A configuration is written by hand; what is larger is another file."""
+_AT = re.compile(r" \(at line (\d+), column \d+\)$")
+
+
+def find(given: Path | None, environ: Mapping[str, str]) -> Path | None:
+    """The file of the configuration; None where there is none.
+
+    The one given, else that of `ORCHESTRA_CONFIG`, else `orchestra.toml` in the working
+    directory, which is the only one that need not exist.
+    """
+    if given is not None:
+        return given
+    if named := environ.get(VARIABLE):
+        return Path(named)
+    usual = Path(FILE)
+    return usual if usual.exists() else None
+
+
+def read_file(file: Path, otherwise: Deployment = EMBEDDED) -> Deployment:
+    """As `read`, of a file.
+
+    Raises:
+        ConfigError: also where the file cannot be read.
+    """
+    try:
+        with file.open("rb") as opened:
+            data = opened.read(FILE_BYTES_MAX + 1)
+    except OSError as error:
+        raise _unreadable(file, f"it cannot be read: {error.strerror or error}") from error
+    if len(data) > FILE_BYTES_MAX:
+        raise _unreadable(file, f"it has over {FILE_BYTES_MAX} bytes")
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        message = f"it is not UTF-8, from byte {error.start} on"
+        raise _unreadable(file, message, line, "save it as UTF-8") from error
+    return read(text, file, otherwise)
+
+
+def read(text: str, file: Path, otherwise: Deployment = EMBEDDED) -> Deployment:
+    """The deployment that a file describes.
+
+    Models that it has are all the models there are; where it has none, they are those of
+    `otherwise`. The embedder `default` is the embedded one, unless the file has another.
+
+    Raises:
+        ConfigError: with every problem there is, in the order of the file.
+    """
+    found, lines = _parsed(text, file)
+    complaints = Complaints(str(file), lines)
+    tables = {name: _table(name, value, complaints) for name, value in found.items()}
+    here = file.parent
+    models = read_models(tables.get("models", {}), here, complaints)
+    embedders = read_embedders(tables.get("embedders", {}), models, here, complaints)
+    stores = check(tables.get("stores", {}), ("stores",), spec.STORES, complaints)
+    if complaints.problems:
+        raise ConfigError(_in_order(complaints.problems))
+    return Deployment(
+        models=with_usual(models) if models else otherwise.models,
+        embedders=MappingProxyType({**EMBEDDED.embedders, **embedders}),
+        data=here / stores["data"] if "data" in stores else None,
+        file=file,
+    )
+
+
+def _parsed(text: str, file: Path) -> tuple[dict[str, Any], Mapping[Place, int]]:
+    try:
+        return tomllib.loads(text), places(text)
+    except tomllib.TOMLDecodeError as error:
+        at = _AT.search(str(error))
+        line = int(at[1]) if at else text.count("\n") + 1
+        message = f"it is not TOML: {_AT.sub('', str(error))}"
+        raise _unreadable(file, message, line, "see https://toml.io", "syntax") from error
+    except RecursionError as error:
+        message = "it is nested too deeply"
+        raise _unreadable(file, message, 1, "no table of it needs more than four levels") from error
+
+
+def _table(name: str, value: object, complaints: Complaints) -> dict[str, Any]:
+    """A table of the file, empty where it is none."""
+    if name not in spec.TABLES:
+        unknown(name, (), spec.TABLES, complaints)
+    elif isinstance(value, dict):
+        return value
+    else:
+        fix = f"write it as a table: {spec.TABLES[name]}"
+        complaints.add("wrong-type", (name,), f"{shown(value, name)} is not a table", fix)
+    return {}
+
+
+def _unreadable(
+    file: Path,
+    message: str,
+    line: int = 1,
+    fix: str = "see docs/models.md for what it has to be",
+    code: str = "unreadable",
+) -> ConfigError:
+    return ConfigError([Problem(code, f"{file}:{line}", message, fix)])
+
+
+def _in_order(problems: Sequence[Problem]) -> list[Problem]:
+    return sorted(problems, key=lambda problem: int(problem.where.rpartition(":")[2]))

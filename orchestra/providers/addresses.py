@@ -1,0 +1,82 @@
+"""Where a model is and what it can do: its settings, the catalog and the environment. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import attrs
+
+from orchestra.errors import BindingError
+from orchestra.providers import urls
+from orchestra.providers.catalog import PROVIDERS, Provider
+from orchestra.providers.facts import known
+from orchestra.providers.settings import ModelSettings
+from orchestra.values import Capabilities
+
+Environ = Mapping[str, str]
+
+
+def options_of(provider: Provider, settings: ModelSettings, environ: Environ) -> Mapping[str, str]:
+    """The options of a model, each from its table, else the environment, else its default."""
+    found: dict[str, str] = {}
+    for option in provider.options:
+        told = (settings.options.get(option.name), *map(environ.get, option.env), option.default)
+        if value := next(filter(None, told), None):
+            found[option.name] = value
+    return found
+
+
+def base_url(
+    provider: Provider, settings: ModelSettings, options: Mapping[str, str], environ: Environ
+) -> str:
+    """The base URL: the table's own, else what the environment says, else the provider's.
+
+    Raises:
+        BindingError: nothing says where it is.
+    """
+    if settings.base_url is not None:
+        return settings.base_url
+    if "resource" not in settings.options:
+        for name in provider.base_url_env:
+            if value := environ.get(name):
+                return _read(provider, name, value, options)
+    try:
+        if provider.base_url is not None:
+            return provider.base_url(options)
+    except KeyError as error:
+        raise BindingError(_nowhere(provider, settings, str(error.args[0]))) from error
+    raise BindingError(_nowhere(provider, settings, "base_url"))
+
+
+def shown_url(settings: ModelSettings, environ: Environ) -> str:
+    """Where a model is, for a person; "" for what runs here, `?` where nobody has said."""
+    provider = PROVIDERS[settings.provider]
+    if not provider.remote:
+        return ""
+    try:
+        options = options_of(provider, settings, environ)
+        return urls.shown(base_url(provider, settings, options, environ))
+    except BindingError:
+        return "?"
+
+
+def capabilities(settings: ModelSettings) -> Capabilities:
+    """What a model can do: what the deployment says, else what is known of its name."""
+    ours = known(settings.model).capabilities
+    said = attrs.asdict(settings.capabilities)
+    return attrs.evolve(ours, **{name: value for name, value in said.items() if value is not None})
+
+
+def _read(provider: Provider, name: str, value: str, options: Mapping[str, str]) -> str:
+    try:
+        return provider.read_base_url(value, options)
+    except ValueError as error:
+        raise BindingError(f"{name} is no address for {provider.name}: {error}") from error
+
+
+def _nowhere(provider: Provider, settings: ModelSettings, needed: str) -> str:
+    others = "".join(f", or set {name}" for name in provider.base_url_env)
+    return (
+        f"model {settings.name!r} ({settings.origin}) has no address: write {needed} into the "
+        f"model's table{others}"
+    )

@@ -1,0 +1,204 @@
+"""One HTTP/1.1 exchange over a connection, with the bounds on how long it may take.
+
+Rules of the file: whatever ends an answer before its end closes the connection at once and
+gives back its place, without waiting; and so it does that also where nobody can wait, under a
+cancellation or when a coroutine is thrown away. A connection is kept only where the answer has
+been read to its end.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from functools import partial
+from typing import TypeAlias, TypeVar
+
+import trio
+
+from orchestra.errors import ModelConnectionError, ModelError, ModelTimeoutError
+from orchestra.protocols import Timeouts
+from orchestra.providers.http1 import Exchange, Head
+from orchestra.providers.line import Line
+
+T = TypeVar("T")
+Back: TypeAlias = Callable[[Line | None, float | None], None]
+"""Takes a connection back, to be kept for so many seconds (None: as long as we like); or, with
+no connection, only its place."""
+_WHAT = {
+    "connect_s": "there was no connection",
+    "first_byte_s": "the answer did not begin",
+    "idle_s": "nothing more of the answer came",
+    "total_s": "the answer was not whole",
+}
+
+
+class Bounds:
+    """How long a request may take, from now on."""
+
+    def __init__(self, timeouts: Timeouts, where: str) -> None:
+        self.where = where
+        self.timeouts = timeouts
+        self._total_at = _after(timeouts.total_s)
+
+    async def connecting(self, at: float, job: Callable[[], Awaitable[T]]) -> T:
+        """Do it until there has to be a connection. Raises ModelTimeoutError."""
+        return await self._within("connect_s", at, job)
+
+    async def beginning(self, at: float, job: Callable[[], Awaitable[T]]) -> T:
+        """Do it until the answer has to have begun. Raises ModelTimeoutError."""
+        return await self._within("first_byte_s", at, job)
+
+    async def going_on(self, job: Callable[[], Awaitable[T]]) -> T:
+        """Do it in `idle_s`. Raises ModelTimeoutError."""
+        return await self._within("idle_s", _after(self.timeouts.idle_s), job)
+
+    def connect_at(self) -> float:
+        """Until when there has to be a connection that is wished for now."""
+        return _after(self.timeouts.connect_s)
+
+    def begin_at(self) -> float:
+        """Until when an answer has to begin that is asked for now."""
+        return _after(self.timeouts.first_byte_s)
+
+    async def _within(self, name: str, at: float, job: Callable[[], Awaitable[T]]) -> T:
+        if self._total_at <= at:
+            name, at = "total_s", self._total_at
+        if at == math.inf:
+            return await job()
+        with trio.CancelScope(deadline=at):
+            return await job()
+        raise self.late(name)
+
+    def late(self, name: str) -> ModelTimeoutError:
+        """The error that says that a bound of this name has passed."""
+        limit_s = getattr(self.timeouts, name)
+        return ModelTimeoutError(
+            f"{_WHAT[name]} within {name} = {limit_s:g} from {self.where}; "
+            "ask another model, or raise the limit",
+            code=name,
+        )
+
+
+class Answering:
+    """The answer to a request, whose head is here and whose body is arriving."""
+
+    def __init__(
+        self, line: Line, exchange: Exchange, body: bytes, bounds: Bounds, back: Back
+    ) -> None:
+        self._line: Line | None = line
+        self._exchange = exchange
+        self._ready = body
+        self._bounds = bounds
+        self._back = back
+        self._read = partial(_received, line, bounds.where)
+
+    @property
+    def head(self) -> Head:
+        """Its head."""
+        return self._exchange.answer
+
+    async def receive(self) -> bytes:
+        """All of the body that is here, waiting for something; empty after the last byte.
+
+        Raises:
+            ModelTimeoutError: `idle_s` or `total_s` passed.
+            ModelConnectionError: the connection broke before the body's end, or has been left.
+            MalformedStreamError: it is not HTTP.
+        """
+        data, self._ready = self._ready, b""
+        try:
+            while not data and not self._exchange.done:
+                if self._line is None:
+                    raise _left(self._bounds.where)
+                data = _fed(self._exchange, await self._bounds.going_on(self._read))
+        except ModelError:
+            self.leave(early=True)
+            raise
+        return data
+
+    def leave(self, *, early: bool = False) -> None:
+        """Give the connection back where the answer is at its end, or close it at once.
+
+        A reader that has seen all it wants leaves with the last few bytes of the framing
+        unread: where they are here already, the connection is kept all the same, unless it
+        leaves `early`, in the middle. A second time does nothing.
+        """
+        line, self._line = self._line, None
+        if line is None:
+            return
+        if self._finished(line, early=early):
+            self._back(line, self._exchange.keep_s)
+        else:
+            line.close()
+            self._back(None, 0.0)
+
+    def __del__(self) -> None:
+        self.leave(early=True)
+
+    def _finished(self, line: Line, *, early: bool) -> bool:
+        exchange = self._exchange
+        try:
+            if not (early or exchange.done) and (data := line.receive_nowait()):
+                exchange.feed(data)
+        except (OSError, ModelError):  # nobody wants this answer any more
+            return False
+        return exchange.reusable
+
+
+async def ask(line: Line, exchange: Exchange, bounds: Bounds) -> bytes:
+    """Send the request, wait for the answer's head, and give what came of the body with it.
+
+    Raises:
+        ModelTimeoutError: `first_byte_s`, `idle_s` or `total_s` passed.
+        ModelConnectionError: the connection broke.
+        MalformedStreamError: what came is not HTTP.
+    """
+    at, read = bounds.begin_at(), partial(_received, line, bounds.where)
+    request, exchange.request = exchange.request, b""
+    await bounds.beginning(at, partial(_sent, line, request))
+    body = b""
+    while exchange.head is None:
+        if exchange.ahead:
+            data = await bounds.going_on(read)
+        else:
+            data = await bounds.beginning(at, read)
+        body = _fed(exchange, data)
+    return body
+
+
+async def _sent(line: Line, request: bytes) -> None:
+    # A server that refuses a long request may close before it has read it, and its answer
+    # says why: whether there is one, the reading tells.
+    with suppress(OSError):
+        await line.send(request)
+
+
+async def _received(line: Line, where: str) -> bytes:
+    try:
+        return await line.receive()
+    except trio.ClosedResourceError as error:
+        raise _left(where) from error
+    except OSError as error:
+        raise ModelConnectionError(
+            f"the connection to {where} broke: {error}", code="cut"
+        ) from error
+
+
+def _left(where: str) -> ModelConnectionError:
+    return ModelConnectionError(
+        f"the answer from {where} has been left or has failed: nothing more comes of it",
+        retryable=False,
+        code="cut",
+    )
+
+
+def _fed(exchange: Exchange, data: bytes) -> bytes:
+    if data:
+        return exchange.feed(data)
+    exchange.end()
+    return b""
+
+
+def _after(limit_s: float | None) -> float:
+    return math.inf if limit_s is None else trio.current_time() + limit_s

@@ -1,0 +1,118 @@
+"""How a provider knows who asks: keys that are never shown, and the headers they make.
+
+A secret is redacted by its type: no repr, message or encoder can show it by accident. What a
+provider says of an error is searched for it too, since some repeat the key they were sent.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import attrs
+
+from orchestra.codecs.sigv4 import AwsCredentials, signature
+from orchestra.protocols import HttpRequest
+
+REDACTED = "[redacted]"
+
+
+class Secret:
+    """A key. Only `reveal` gives it; every other way of looking gives `Secret([redacted])`."""
+
+    __slots__ = ("_value",)
+
+    def __init__(self, value: str) -> None:
+        self._value = value
+
+    def reveal(self) -> str:
+        """The key itself, for a header."""
+        return self._value
+
+    def __repr__(self) -> str:
+        return f"Secret({REDACTED})"
+
+    def __reduce__(self) -> str:
+        raise TypeError("a Secret cannot be pickled or copied into a file; keep its name instead")
+
+    def redact(self, text: str) -> str:
+        """The text without the key in it."""
+        return text.replace(self._value, REDACTED) if self._value else text
+
+
+class Credentials(Protocol):
+    """What makes a request ours."""
+
+    def sign(self, request: HttpRequest, now_s: float) -> HttpRequest:
+        """The request with the headers that prove it; `now_s` is seconds since 1970."""
+
+    def redact(self, text: str) -> str:
+        """The text without any secret of these in it."""
+
+
+@attrs.frozen
+class NoCredentials:
+    """For a server that asks nobody's name."""
+
+    def sign(self, request: HttpRequest, now_s: float) -> HttpRequest:
+        """The request as it is."""
+        del now_s
+        return request
+
+    def redact(self, text: str) -> str:
+        """The text as it is."""
+        return text
+
+
+@attrs.frozen
+class HeaderKey:
+    """A key in a header of its own: `x-api-key`, `api-key`, `x-goog-api-key`."""
+
+    name: str
+    secret: Secret
+    prefix: str = ""
+
+    def sign(self, request: HttpRequest, now_s: float) -> HttpRequest:
+        """The request with the header."""
+        del now_s
+        header = (self.name, self.prefix + self.secret.reveal())
+        return attrs.evolve(request, headers=(*request.headers, header))
+
+    def redact(self, text: str) -> str:
+        """The text without the key in it."""
+        return self.secret.redact(text)
+
+
+def bearer(secret: Secret) -> HeaderKey:
+    """A key in `Authorization: Bearer ...` (RFC 6750 2.1)."""
+    return HeaderKey("authorization", secret, "Bearer ")
+
+
+@attrs.frozen(kw_only=True)
+class AwsKeys:
+    """AWS access keys, with which each request is signed (Signature Version 4)."""
+
+    region: str
+    access_key_id: str
+    secret: Secret
+    session_token: Secret | None = None
+    service: str = "bedrock"
+
+    def sign(self, request: HttpRequest, now_s: float) -> HttpRequest:
+        """The request with its signature, which is good for five minutes."""
+        token = self.session_token.reveal() if self.session_token else ""
+        added = signature(
+            request.method,
+            request.url,
+            request.headers,
+            request.body,
+            AwsCredentials(self.access_key_id, self.secret.reveal(), token),
+            region=self.region,
+            now_s=now_s,
+            service=self.service,
+        )
+        return attrs.evolve(request, headers=(*request.headers, *added))
+
+    def redact(self, text: str) -> str:
+        """The text without the secret key and the session's token in it."""
+        text = self.secret.redact(text)
+        return self.session_token.redact(text) if self.session_token else text

@@ -1,0 +1,90 @@
+"""Dialects of providers, each imported when it is first made."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from orchestra.codecs.dialect import Dialect
+
+Options = Mapping[str, str]
+"""The options of a model, and as `model` its provider's name for it."""
+
+
+def openai(name: str) -> Callable[[Options], Dialect]:
+    """OpenAI's chat completions, with the quirks of the servers of this name."""
+
+    def make(options: Options) -> Dialect:
+        from orchestra.codecs.openai import OpenAiDialect
+        from orchestra.codecs.quirks import PRESETS
+
+        del options
+        return OpenAiDialect(PRESETS[name])
+
+    return make
+
+
+def azure(options: Options) -> Dialect:
+    """OpenAI's, with Azure's paths; the classic ones where there is an `api_version`."""
+    from orchestra.codecs.azure import AzureDialect
+
+    return AzureDialect(options.get("deployment"), options.get("api_version"))
+
+
+def anthropic(options: Options) -> Dialect:
+    """Anthropic's messages."""
+    from orchestra.codecs.anthropic import AnthropicDialect
+
+    del options
+    return AnthropicDialect()
+
+
+def gemini(options: Options) -> Dialect:
+    """Gemini's, at AI Studio."""
+    from orchestra.codecs.gemini import GeminiDialect
+
+    del options
+    return GeminiDialect()
+
+
+def vertex(options: Options) -> Dialect:
+    """Gemini's, at Vertex."""
+    from orchestra.codecs.gemini import GeminiDialect
+
+    del options
+    return GeminiDialect(vertex=True)
+
+
+def bedrock(options: Options) -> Dialect:
+    """Bedrock's Converse."""
+    from orchestra.codecs.bedrock import BedrockDialect
+
+    return BedrockDialect(texts_max=_bedrock_texts_max(options))
+
+
+def bedrock_invoke(options: Options) -> Dialect:
+    """Bedrock's InvokeModel, which speaks each model's own dialect."""
+    from orchestra.codecs.bedrock_invoke import BedrockInvokeDialect
+
+    family = options.get("family", "")
+    return BedrockInvokeDialect(family, _bedrock_texts_max(options))
+
+
+def cohere(options: Options) -> Dialect:
+    """Cohere's, version 2."""
+    from orchestra.codecs.cohere import CohereDialect
+
+    del options
+    return CohereDialect()
+
+
+def ollama(options: Options) -> Dialect:
+    """Ollama's own."""
+    from orchestra.codecs.ollama import OllamaDialect
+
+    del options
+    return OllamaDialect()
+
+
+def _bedrock_texts_max(options: Options) -> int:
+    """Of Bedrock's embedding models Cohere's take several texts in a call, Titan's one."""
+    return 96 if "cohere" in f"{options['model']} {options.get('family', '')}" else 1

@@ -1,0 +1,77 @@
+"""An `Embedder` of a model's embeddings: unit length, and always as long as it said."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from orchestra.errors import BindingError, MalformedStreamError
+from orchestra.protocols import Embedder, Model
+from orchestra.values import NO_EXTRAS, EmbedRequest, Extras, Purpose, Vector
+
+UNIT_TOLERANCE = 1e-3
+"""A vector this near to unit length is left as it is: float32, sent as text, is no nearer."""
+
+
+class RemoteEmbedder(Embedder):
+    """The vectors of a model, each scaled to unit length.
+
+    `dimensions` is how many numbers are asked for where the model can choose, and what is
+    expected of it in any case.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        name: str,
+        dimensions: int | None,
+        *,
+        shortens: bool = False,
+        extras: Extras = NO_EXTRAS,
+    ) -> None:
+        self._model = model
+        self._name = name
+        self._dimensions = dimensions
+        self._asked = dimensions if shortens else None
+        self._extras = extras
+
+    @property
+    def dimensions(self) -> int:
+        """How many numbers each of its vectors has.
+
+        Raises:
+            BindingError: nobody has said.
+        """
+        if self._dimensions is None:
+            raise BindingError(
+                f"it is not known how long the vectors of embedder {self._name!r} are; write "
+                f"`dimensions = NUMBER` into [embedders.{self._name}]"
+            )
+        return self._dimensions
+
+    async def embed(self, texts: Sequence[str], *, purpose: Purpose | None = None) -> list[Vector]:
+        """One vector for each text, in order, of unit length.
+
+        Raises:
+            ModelError: the call failed, or gave vectors of another length.
+        """
+        request = EmbedRequest(tuple(texts), purpose, self._asked, self._extras)
+        found = (await self._model.embed(request)).vectors
+        if self._dimensions is None and found:
+            self._dimensions = len(found[0])
+        for vector in found:
+            if len(vector) != self._dimensions:
+                raise MalformedStreamError(
+                    f"embedder {self._name!r} gave a vector of {len(vector)} numbers, and "
+                    f"dimensions = {self._dimensions} is written in its configuration"
+                )
+        return [unit(vector) for vector in found]
+
+
+def unit(vector: Vector) -> Vector:
+    """The vector scaled to length 1; a vector of zeros as it is."""
+    numbers = list(vector)
+    length = math.sqrt(math.fsum(number * number for number in numbers))
+    if length == 0 or abs(length - 1) < UNIT_TOLERANCE:
+        return vector
+    return Vector.of([number / length for number in numbers])

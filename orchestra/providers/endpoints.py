@@ -1,0 +1,45 @@
+"""Endpoints: a model's settings, the catalog's row and the environment, put together."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from orchestra.errors import BindingError
+from orchestra.providers.addresses import base_url, capabilities, options_of
+from orchestra.providers.catalog import PROVIDERS
+from orchestra.providers.extras import with_extras
+from orchestra.providers.remote import Endpoint
+from orchestra.providers.settings import ModelSettings
+from orchestra.providers.signing import credentials
+
+Environ = Mapping[str, str]
+
+
+def endpoint(settings: ModelSettings, environ: Environ) -> Endpoint:
+    """Where a model is, and how it is asked.
+
+    Raises:
+        BindingError: its key, its address or one of its options is missing; says which, and
+            where it was looked for.
+    """
+    provider = PROVIDERS[settings.provider]
+    if provider.dialect is None:
+        raise BindingError(f"model {settings.name!r} runs in this process: it has no endpoint")
+    options = options_of(provider, settings, environ)
+    for option in provider.options:
+        if option.needed and option.name not in options:
+            raise BindingError(
+                f"model {settings.name!r} ({settings.origin}) has no {option.name}: write it "
+                f"into the model's table, or set {' or '.join(option.env)}"
+            )
+    dialect = provider.dialect({**options, "model": settings.model})
+    return Endpoint(
+        provider=provider.name,
+        model=settings.model,
+        base_url=base_url(provider, settings, options, environ),
+        dialect=with_extras(dialect, provider.extras, settings.extras),
+        credentials=credentials(provider, settings, options, environ),
+        timeouts=settings.timeouts,
+        headers=tuple(settings.headers.items()),
+        capabilities=capabilities(settings),
+    )

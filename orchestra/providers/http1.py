@@ -1,0 +1,281 @@
+"""HTTP/1.1 as a client speaks it: a request to bytes, bytes to an answer. Sans-I/O.
+
+h11 writes the request and reads the answer's head, because there it is hard to be right; the
+body is read by `bodies`. Rules of the file: no message holds a header's value or a query, where
+keys are; an answer is at its end only where its framing says so.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from urllib.parse import quote, urlsplit
+
+import attrs
+import h11
+
+from orchestra.errors import InvalidRequestError, MalformedStreamError, ModelConnectionError
+from orchestra.protocols import HttpRequest
+from orchestra.providers.bodies import Body, ChunkedBody, EndlessBody, SizedBody
+
+INFORMATIONAL_MAX = 100
+"""Answers of the kind "102 Processing" before the one that counts."""
+Header = tuple[bytes, bytes]
+_PORTS = {"http": 80, "https": 443}
+_AS_IT_IS = "".join(map(chr, range(0x21, 0x7F)))
+_VALUE = re.compile(r"[\t\x20-\x7e]*")
+_NAME = re.compile(r"[-!#$%&'*+.^_`|~0-9a-zA-Z]+")
+_KEEP_ALIVE_S = re.compile(rb"timeout\s*=\s*(\d{1,9})", re.IGNORECASE)
+_OURS = (("accept", "*/*"), ("accept-encoding", "identity"), ("user-agent", "orchestra"))
+
+
+@attrs.frozen
+class Origin:
+    """Where a connection goes."""
+
+    scheme: str
+    host: str
+    port: int
+
+    @property
+    def authority(self) -> str:
+        """As the `Host` header has it."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return host if self.port == _PORTS[self.scheme] else f"{host}:{self.port}"
+
+    def __str__(self) -> str:
+        return f"{self.host}:{self.port}"
+
+
+@attrs.frozen
+class Outgoing:
+    """A request, ready for the wire. Its target and headers may hold a key."""
+
+    origin: Origin
+    method: str
+    target: str = attrs.field(repr=False)
+    headers: tuple[Header, ...] = attrs.field(repr=False)
+    body: bytes = attrs.field(repr=False)
+
+
+def outgoing(request: HttpRequest) -> Outgoing:
+    """A request as it goes over the wire, with the headers that it needs.
+
+    Raises:
+        InvalidRequestError: its URL is not one of HTTP, or a header cannot be sent.
+    """
+    origin, target = located(request.url)
+    named = {name.lower() for name, _ in request.headers}
+    ours = [("host", origin.authority), *_OURS, ("content-length", str(len(request.body)))]
+    headers = [*(each for each in ours if each[0] not in named), *request.headers]
+    return Outgoing(origin, request.method, target, tuple(map(_header, headers)), request.body)
+
+
+def located(url: str) -> tuple[Origin, str]:
+    """Where a URL leads: the origin, and path and query.
+
+    Raises:
+        InvalidRequestError: it is not one of HTTP.
+    """
+    try:
+        parts = urlsplit(url)
+        host, port = parts.hostname or "", parts.port
+        host = host if host.isascii() else host.encode("idna").decode()
+    except ValueError as error:
+        raise InvalidRequestError(f"the URL of a provider is not one: {error}") from None
+    if parts.scheme not in _PORTS or not host:
+        raise InvalidRequestError(
+            f"the URL of a provider must begin with https:// or http:// and a host, "
+            f"not with {parts.scheme!r} and {host!r}"
+        )
+    if "@" in parts.netloc:
+        raise InvalidRequestError(
+            f"the URL of {host} has a user or password in it: give the key by its own setting"
+        )
+    target = quote(parts.path or "/", safe=_AS_IT_IS)
+    if parts.query:
+        target += "?" + quote(parts.query, safe=_AS_IT_IS)
+    return Origin(parts.scheme, host, port or _PORTS[parts.scheme]), target
+
+
+def _header(header: tuple[str, str]) -> Header:
+    name, value = header
+    if not _NAME.fullmatch(name):
+        raise InvalidRequestError(f"{name[:80]!r} cannot be the name of a header")
+    value = value.strip()
+    if not _VALUE.fullmatch(value):
+        raise InvalidRequestError(
+            f"the header {name!r} holds a character that HTTP does not allow in one: "
+            "was the key copied with something beside it?"
+        )
+    return name.encode(), value.encode()
+
+
+@attrs.frozen
+class Head:
+    """The head of an answer; names of headers are in lower case."""
+
+    status: int
+    headers: tuple[Header, ...]
+    reason: bytes = b""
+
+    def named(self) -> dict[str, str]:
+        """The headers by name; of one that came twice, both, with a comma between."""
+        found: dict[str, str] = {}
+        for raw_name, raw_value in self.headers:
+            name, value = raw_name.decode("latin-1"), raw_value.decode("latin-1")
+            found[name] = f"{found[name]}, {value}" if name in found else value
+        return found
+
+
+class Exchange:
+    """One request and its answer. Send `request`, then feed what arrives.
+
+    `began` once a byte of the answer has come, `ahead` once a byte of the head that counts has;
+    `head` is that head, and `done` follows the body's last byte. `keep_s` is for how long the
+    connection may then be kept: 0 where it may not, None where the server does not say.
+    """
+
+    def __init__(self, request: Outgoing, head_bytes_max: int, body_bytes_max: int) -> None:
+        self.head: Head | None = None
+        self.began = self.ahead = False
+        self.keep_s: float | None = 0.0
+        self._where = str(request.origin)
+        self._body: Body | None = None
+        self._body_bytes = 0
+        self._body_bytes_max = body_bytes_max
+        self._informational = 0
+        self._method = request.method
+        self._h11 = h11.Connection(h11.CLIENT, max_incomplete_event_size=head_bytes_max)
+        self._head_bytes_max = head_bytes_max
+        self.request = self._sent(request)
+
+    @property
+    def answer(self) -> Head:
+        """The head that counts, once it is here."""
+        assert self.head is not None
+        return self.head
+
+    @property
+    def done(self) -> bool:
+        """Whether the answer is here, all of it."""
+        return self._body is not None and self._body.done
+
+    @property
+    def reusable(self) -> bool:
+        """Whether the connection is as good as new."""
+        body = self._body
+        return body is not None and body.done and not body.rest and self.keep_s != 0.0
+
+    def feed(self, data: bytes) -> bytes:
+        """What these bytes hold of the body.
+
+        Raises:
+            MalformedStreamError: they are not HTTP, or are over a limit.
+        """
+        self.began = True
+        if self._body is None:
+            data = self._heads(data)
+            if self._body is None:
+                return b""
+        try:
+            found = self._body.feed(data)
+        except ValueError as error:
+            raise self._malformed(str(error)) from error
+        self._body_bytes += len(found)
+        if self._body_bytes > self._body_bytes_max:
+            raise self._malformed(f"the answer is over {self._body_bytes_max} bytes", again=False)
+        return found
+
+    def end(self) -> None:
+        """The server has closed the connection.
+
+        Raises:
+            ModelConnectionError: that cuts the answer.
+        """
+        if self._body is None:
+            how = "in the middle of the answer's head" if self.ahead else "without an answer"
+            raise ModelConnectionError(f"{self._where} closed the connection {how}", code="cut")
+        if not self._body.done and not self._body.end():
+            raise ModelConnectionError(
+                f"{self._where} closed the connection in the middle of the answer, "
+                f"after {self._body_bytes} bytes of it",
+                code="cut",
+            )
+
+    def _sent(self, request: Outgoing) -> bytes:
+        connection = self._h11
+        try:
+            head = connection.send(
+                h11.Request(
+                    method=request.method, target=request.target, headers=list(request.headers)
+                )
+            )
+            body = connection.send(h11.Data(data=request.body)) if request.body else b""
+            end = connection.send(h11.EndOfMessage())
+        except (h11.LocalProtocolError, UnicodeError):
+            # h11 quotes what is wrong, and that may be a key: nothing of it is told
+            raise InvalidRequestError(
+                f"the request to {self._where} cannot be sent as HTTP: "
+                "its method, a header or the length of its body is not right"
+            ) from None
+        return b"".join((head or b"", body or b"", end or b""))
+
+    def _heads(self, data: bytes) -> bytes:
+        """Read heads until the one that counts, and give what stands behind it."""
+        connection = self._h11
+        connection.receive_data(data)
+        while self.head is None:
+            try:
+                event = connection.next_event()
+            except h11.RemoteProtocolError as error:
+                raise self._malformed(str(error)[:200]) from error
+            if isinstance(event, h11.Response):
+                self._take(event)
+            elif isinstance(event, h11.InformationalResponse):
+                self._informational += 1
+                if self._informational > INFORMATIONAL_MAX:
+                    raise self._malformed(f"over {INFORMATIONAL_MAX} answers came before the one")
+            else:
+                break
+        rest = connection.trailing_data[0]
+        self.ahead = self.head is not None or bool(rest)
+        return rest
+
+    def _take(self, answer: h11.Response) -> None:
+        head = Head(answer.status_code, tuple(answer.headers), answer.reason)
+        if sum(len(name) + len(value) for name, value in head.headers) > self._head_bytes_max:
+            raise self._malformed(
+                f"the head of the answer is over {self._head_bytes_max} bytes", again=False
+            )
+        self.head = head
+        self._body = body_of(self._method, head)
+        if answer.http_version >= b"1.1" and not isinstance(self._body, EndlessBody):
+            self.keep_s = kept_s(head.headers)
+
+    def _malformed(self, what: str, *, again: bool | None = None) -> MalformedStreamError:
+        return MalformedStreamError(
+            f"{self._where} does not answer as it should: {what}", retryable=again
+        )
+
+
+def body_of(method: str, head: Head) -> Body:
+    """The framing of an answer's body (RFC 9112, 6.3); h11 has checked the headers for it."""
+    if method == "HEAD" or head.status in (204, 304):
+        return SizedBody(0)
+    headers = dict(head.headers)
+    if b"transfer-encoding" in headers:
+        return ChunkedBody()
+    length = headers.get(b"content-length")
+    return EndlessBody() if length is None else SizedBody(int(length))
+
+
+def kept_s(headers: Iterable[Header]) -> float | None:
+    """For how long a server keeps a connection: 0 if it does not, None if it does not say."""
+    limit_s = None
+    for name, value in headers:
+        if name == b"connection" and b"close" in value.lower():
+            return 0.0
+        if name == b"keep-alive" and (found := _KEEP_ALIVE_S.search(value)):
+            limit_s = float(found[1])
+    return limit_s

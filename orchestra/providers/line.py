@@ -1,0 +1,188 @@
+"""A TCP connection, plain or under TLS: bytes out, bytes in, and closed at once.
+
+Rules of the file: `close` never waits, so that leaving in the middle, also by a cancellation,
+stops the server at once. A read that is cancelled has taken nothing. A read takes all that is
+there, up to 64 KiB: many chunks of a stream in one wake-up cost little more than one.
+TLS is Python's own over memory buffers, and not `trio.SSLStream`, which gives a record at a time.
+"""
+
+from __future__ import annotations
+
+import socket
+import ssl
+from contextlib import suppress
+
+import trio
+
+from orchestra.providers.http1 import Origin
+
+READ_BYTES = 64 * 1024
+
+
+class Line:
+    """A plain TCP connection, for one task at a time. Raises OSError where it is broken."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        self._socket = connection
+        self._socket.setblocking(False)
+        self._full = False
+
+    async def send(self, data: bytes) -> None:
+        """Send all of it. Cancelled, it may have sent some."""
+        await trio.lowlevel.checkpoint_if_cancelled()
+        view = memoryview(data)
+        while view:
+            try:
+                view = view[self._socket.send(view) :]
+            except BlockingIOError:
+                await trio.lowlevel.wait_writable(self._socket)
+
+    async def receive(self) -> bytes:
+        """All that is there, waiting for something; empty at the end."""
+        if self._full:  # there is more, most likely, and nobody else has run since
+            await trio.lowlevel.checkpoint()
+        else:
+            await trio.lowlevel.wait_readable(self._socket)
+        while (data := self.receive_nowait()) is None:
+            await trio.lowlevel.wait_readable(self._socket)
+        return data
+
+    def receive_nowait(self) -> bytes | None:
+        """All that is there; empty at the end, None where there is nothing yet."""
+        try:
+            data = self._socket.recv(READ_BYTES)
+        except BlockingIOError:
+            return None
+        self._full = len(data) == READ_BYTES
+        return data
+
+    @property
+    def quiet(self) -> bool:
+        """Whether it is open and nothing has arrived: what an idle connection has to be."""
+        try:
+            self._socket.recv(1, socket.MSG_PEEK)
+        except BlockingIOError:
+            return True
+        except OSError:
+            pass
+        return False
+
+    def close(self) -> None:
+        """Close it, without waiting for anything."""
+        if self._socket.fileno() >= 0:
+            with suppress(RuntimeError):  # outside of Trio there is nobody to be told
+                trio.lowlevel.notify_closing(self._socket)
+            self._socket.close()
+
+
+class TlsLine(Line):
+    """A TCP connection under TLS. No farewell is sent on closing: HTTP tells where it ends."""
+
+    def __init__(self, connection: socket.socket, context: ssl.SSLContext, host: str) -> None:
+        super().__init__(connection)
+        self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        self._tls = context.wrap_bio(self._incoming, self._outgoing, server_hostname=host)
+        self._ended = False
+        self._failure: OSError | None = None
+
+    async def handshake(self) -> None:
+        """Agree on keys, and check the certificate. Raises ssl.SSLError, or OSError."""
+        while True:  # noqa: ASYNC913 - what is sent or awaited is a checkpoint
+            try:
+                self._tls.do_handshake()
+            except ssl.SSLWantReadError:
+                await super().send(self._outgoing.read())
+                await self._fill()
+            except ssl.SSLError:
+                self._alert()
+                raise
+            else:
+                await super().send(self._outgoing.read())
+                return
+
+    async def send(self, data: bytes) -> None:
+        """Send all of it. Cancelled, it may have sent some."""
+        view = memoryview(data)
+        while view:
+            view = view[self._tls.write(view) :]
+        await super().send(self._outgoing.read())
+
+    async def receive(self) -> bytes:
+        """All that is there, waiting for something; empty at the end, if that was announced."""
+        if self._ended:
+            return self._end()
+        return await super().receive()
+
+    def receive_nowait(self) -> bytes | None:
+        """All that is there; empty at the end, None where there is nothing yet."""
+        if self._ended:
+            return self._end()
+        data = super().receive_nowait()
+        if data is None:
+            return None
+        self._put(data)
+        parts: list[bytes] = []
+        try:
+            while part := self._tls.read(READ_BYTES):
+                parts.append(part)
+        except ssl.SSLWantReadError:
+            return b"".join(parts) if parts else None
+        except OSError as error:
+            self._failure = error
+        self._ended = True  # told with the next read, where something came before it
+        return b"".join(parts) or self._end()
+
+    def _end(self) -> bytes:
+        if self._failure is not None:
+            raise self._failure
+        return b""
+
+    async def _fill(self) -> None:
+        await trio.lowlevel.wait_readable(self._socket)
+        if (data := super().receive_nowait()) is not None:
+            self._put(data)
+
+    def _put(self, data: bytes) -> None:
+        if data:
+            self._incoming.write(data)
+        else:
+            self._incoming.write_eof()
+
+    def _alert(self) -> None:
+        """Tell the server why its certificate is refused, if that can be done at once."""
+        with suppress(OSError):
+            self._socket.send(self._outgoing.read())
+
+
+def tls_context(ca_file: str | None = None) -> ssl.SSLContext:
+    """How certificates are checked: against the system's authorities, and those in a file.
+
+    `SSL_CERT_FILE` and `SSL_CERT_DIR` stand for the system's, as everywhere. HTTP/2 is not
+    offered.
+
+    Raises:
+        OSError: there is no such file, or no certificate in it.
+    """
+    context = ssl.create_default_context()
+    if ca_file is not None:
+        context.load_verify_locations(ca_file)
+    context.set_alpn_protocols(["http/1.1"])
+    return context
+
+
+async def connect(origin: Origin, context: ssl.SSLContext | None) -> Line:
+    """A connection to an origin; of its addresses, the one that answers first.
+
+    `context` is what https needs. Raises OSError, ssl.SSLError among them.
+    """
+    stream = await trio.open_tcp_stream(origin.host, origin.port)  # which sets TCP_NODELAY
+    connection = socket.socket(fileno=stream.socket.detach())
+    if origin.scheme != "https" or context is None:
+        return Line(connection)
+    try:
+        line = TlsLine(connection, context, origin.host)
+        await line.handshake()
+    except BaseException:
+        connection.close()
+        raise
+    return line

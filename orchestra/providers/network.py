@@ -1,0 +1,163 @@
+"""How a provider is reached: the `Transport` over connections of our own, or through a proxy.
+
+httpx is imported only where a proxy is configured: it takes 100 ms.
+"""
+
+from __future__ import annotations
+
+import os
+import ssl
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from ipaddress import ip_address, ip_network
+from types import TracebackType
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+from urllib.request import getproxies_environment
+
+import trio
+
+from orchestra.protocols import HttpReply, HttpRequest, Transport
+from orchestra.providers.connection import Answering
+from orchestra.providers.http1 import outgoing
+from orchestra.providers.line import tls_context
+from orchestra.providers.pool import HttpLimits, Pool
+from orchestra.providers.reply import Reply
+
+if TYPE_CHECKING:
+    from orchestra.providers.transport import ProxyTransport
+
+CLOSE_S = 1.0
+
+
+class HttpTransport(Transport):
+    """Reaches providers over HTTP/1.1, each of them over kept connections.
+
+    Redirects are answers like any other and never followed, so that no key goes elsewhere. Where
+    a proxy is configured for a URL, it goes through that: as the environment says (HTTPS_PROXY,
+    HTTP_PROXY, ALL_PROXY, NO_PROXY), or as `proxies` says in its place, by "https", "http",
+    "all" and "no"; an empty mapping is no proxy. `tls` says which certificates are accepted,
+    those of the system's authorities by default: see `tls_context`.
+
+    Belongs to no task, and may serve any number of them. `aclose` it at the end.
+    """
+
+    def __init__(
+        self,
+        *,
+        limits: HttpLimits | None = None,
+        tls: ssl.SSLContext | None = None,
+        proxies: Mapping[str, str] | None = None,
+    ) -> None:
+        self._limits = limits or HttpLimits()
+        self._tls = tls
+        self._pool = Pool(self._limits, tls)
+        self._proxies = dict(getproxies_environment() if proxies is None else proxies)
+        self._proxied: dict[str, ProxyTransport] = {}
+
+    def send(self, request: HttpRequest) -> AbstractAsyncContextManager[HttpReply]:
+        """Send a request; entered when the answer's head is here, whatever its status.
+
+        Raises:
+            ModelTimeoutError: `connect_s`, `first_byte_s`, `idle_s` or `total_s` passed.
+            ModelConnectionError: `code` is `connect` where nothing has been asked, and `cut`
+                where the connection broke before the head.
+            MalformedStreamError: it is not HTTP, or over a limit.
+            InvalidRequestError: it cannot be sent: the URL is not one, a header has a line end.
+        """
+        proxy = proxy_for(request.url, self._proxies)
+        if proxy is None:
+            return _Sending(self._pool, request, self._limits.body_bytes)
+        if proxy not in self._proxied:
+            from orchestra.providers.transport import ProxyTransport
+
+            self._proxied[proxy] = ProxyTransport(proxy, limits=self._limits, tls=self._tls)
+        return self._proxied[proxy].send(request)
+
+    def close(self) -> None:
+        """As `aclose`, also where Trio does not run; connections through a proxy are forgotten."""
+        self._pool.close()
+        self._proxied.clear()
+
+    async def aclose(self) -> None:
+        """Close what is free, at once; what is in use is closed when it is left."""
+        self._pool.close()
+        for proxied in self._proxied.values():
+            await proxied.aclose()
+
+
+class _Sending(AbstractAsyncContextManager[HttpReply]):
+    def __init__(self, pool: Pool, request: HttpRequest, limit_bytes: int) -> None:
+        self._pool = pool
+        self._request = request
+        self._limit_bytes = limit_bytes
+        self._answering: Answering | None = None
+
+    async def __aenter__(self) -> HttpReply:
+        request = outgoing(self._request)
+        answering = await self._pool.ask(request, self._request.timeouts)
+        try:
+            reply = Reply(answering.head, answering.receive, str(request.origin), self._limit_bytes)
+        except BaseException:
+            answering.leave(early=True)
+            raise
+        self._answering = answering
+        return reply
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        answering, self._answering = self._answering, None
+        if answering is not None:
+            answering.leave(early=kind is not None)
+
+
+def proxy_for(url: str, proxies: Mapping[str, str]) -> str | None:
+    """The proxy that a URL goes through, None where it goes directly.
+
+    `proxies` has it by "https", "http" and "all", and under "no" the hosts, separated by
+    commas, that are reached without: `example.com` stands for itself and all names under it,
+    `10.0.0.0/8` for addresses, `*` for all.
+    """
+    if not proxies:
+        return None
+    parts = urlsplit(url)
+    proxy = proxies.get(parts.scheme) or proxies.get("all")
+    host, port = parts.hostname or "", parts.port
+    if not proxy or any(_reached(host, port, entry) for entry in proxies.get("no", "").split(",")):
+        return None
+    return proxy if "://" in proxy else f"http://{proxy}"
+
+
+def _reached(host: str, port: int | None, entry: str) -> bool:
+    """Whether an entry of NO_PROXY is for a host."""
+    entry = entry.strip().lower()
+    if entry in ("*", host, f"{host}:{port}", f"[{host}]"):
+        return True
+    with suppress(ValueError):
+        return ip_address(host) in ip_network(entry, strict=False)
+    name = entry.lstrip("*.")
+    return bool(name) and (host == name or host.endswith(f".{name}"))
+
+
+@asynccontextmanager
+async def open_transport(
+    *,
+    limits: HttpLimits | None = None,
+    ca_file: str | os.PathLike[str] | None = None,
+    proxies: Mapping[str, str] | None = None,
+) -> AsyncIterator[HttpTransport]:
+    """An `HttpTransport`, closed at the end.
+
+    `ca_file` names authorities that are trusted beside the system's.
+    """
+    tls = None if ca_file is None else tls_context(os.fspath(ca_file))
+    transport = HttpTransport(limits=limits, tls=tls, proxies=proxies)
+    try:
+        yield transport
+    finally:
+        with trio.move_on_after(CLOSE_S, shield=True):
+            await transport.aclose()

@@ -1,0 +1,241 @@
+"""A model behind a provider's API: a dialect, credentials and a transport, put together.
+
+Rules of the file: every error that leaves it names the provider, the model and the request,
+and holds no key. Leaving an answer early closes its connection at once.
+"""
+
+from __future__ import annotations
+
+import time
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from types import TracebackType
+from typing import Self
+
+import attrs
+
+from orchestra.answers import Completion
+from orchestra.codecs.dialect import Call, Decoder, Dialect
+from orchestra.errors import MalformedStreamError, ModelError
+from orchestra.protocols import HttpReply, HttpRequest, Model, Timeouts, Transport
+from orchestra.providers.credentials import Credentials
+from orchestra.values import (
+    Capabilities,
+    ChatRequest,
+    Embeddings,
+    EmbedRequest,
+    ModelEvent,
+    Usage,
+    Vector,
+)
+
+ERROR_BYTES_MAX = 64 * 1024
+"""Of an error's body are read; what is behind it is a page for a person."""
+ANSWER_BYTES_MAX = 64 * 1024 * 1024
+"""Of an answer that is not streamed: 2,048 vectors of 3,072 numbers in base64 are 34 MB."""
+_OK = range(200, 300)
+
+
+@attrs.frozen(kw_only=True)
+class Endpoint:
+    """Where a model is, and how it is asked. `provider` is its name in errors and telemetry."""
+
+    provider: str
+    model: str
+    base_url: str
+    dialect: Dialect
+    credentials: Credentials
+    timeouts: Timeouts = Timeouts()
+    headers: tuple[tuple[str, str], ...] = attrs.field(default=(), repr=False)
+    capabilities: Capabilities = Capabilities()
+
+    def request(self, call: Call, *, streamed: bool) -> HttpRequest:
+        """The call as a request, not signed yet.
+
+        The whole of an answer that is not streamed comes with its first byte, so that only
+        `total_s` bounds it.
+        """
+        timeouts = self.timeouts if streamed else attrs.evolve(self.timeouts, first_byte_s=None)
+        url = self.base_url.rstrip("/") + call.path
+        return HttpRequest(url, call.body, (*call.headers, *self.headers), timeouts=timeouts)
+
+    def located(self, error: ModelError) -> ModelError:
+        """The error, with where it happened filled in and no key in it."""
+        error.provider = error.provider or self.provider
+        error.model = error.model or self.model
+        error.message = self.credentials.redact(error.message)
+        error.args = (error.message,)
+        return error
+
+
+class RemoteModel(Model):
+    """A `Model` at an endpoint, reached through a transport. Keeps nothing between calls."""
+
+    def __init__(self, endpoint: Endpoint, transport: Transport) -> None:
+        self.endpoint = endpoint
+        self._transport = transport
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """What it can do, as far as is known."""
+        return self.endpoint.capabilities
+
+    def stream(self, request: ChatRequest) -> RemoteAnswer:
+        """Ask; entered when the provider has accepted, and before it has said anything.
+
+        Raises:
+            ModelError: on entry or on receive.
+        """
+        return RemoteAnswer(self.endpoint, self._transport, request)
+
+    async def complete(self, request: ChatRequest) -> Completion:
+        """Ask, and wait for the whole answer, in one piece. Cancelling it closes the connection.
+
+        Raises:
+            ModelError: it failed, or was cut.
+        """
+        dialect = self.endpoint.dialect
+        try:
+            body = await self._ask(dialect.ask(self.endpoint.model, request, stream=False))
+            return Completion.of(dialect.decode(body))
+        except ModelError as error:
+            raise self.endpoint.located(error) from error.__cause__
+
+    async def embed(self, request: EmbedRequest) -> Embeddings:
+        """One vector for each text, in order; in as many calls as the provider needs.
+
+        Raises:
+            ModelError: one of them failed. No vector is given then.
+        """
+        dialect, vectors = self.endpoint.dialect, list[Vector]()
+        usages: list[Usage] = []
+        model = self.endpoint.model
+        try:
+            for texts in _batches(request.texts, dialect.texts_max):
+                call = dialect.ask_embeddings(model, attrs.evolve(request, texts=texts))
+                found = dialect.decode_embeddings(await self._ask(call))
+                if len(found.vectors) != len(texts):
+                    raise MalformedStreamError(
+                        f"{len(found.vectors)} vectors came for {len(texts)} texts"
+                    )
+                vectors += found.vectors
+                usages += [found.usage] if found.usage else []
+        except ModelError as error:
+            raise self.endpoint.located(error) from error.__cause__
+        return Embeddings(tuple(vectors), sum(usages[1:], usages[0]) if usages else None, model)
+
+    async def _ask(self, call: Call) -> bytes:
+        async with _exchange(self.endpoint, self._transport, call, streamed=False) as reply:
+            await refuse(self.endpoint, reply)
+            return await read(reply, ANSWER_BYTES_MAX)
+
+
+class RemoteAnswer:
+    """One streamed answer of a provider: a context, and in it the reply."""
+
+    def __init__(self, endpoint: Endpoint, transport: Transport, request: ChatRequest) -> None:
+        self._endpoint = endpoint
+        self._transport = transport
+        self._request = request
+        self._open = AsyncExitStack()
+        self._reply: HttpReply | None = None
+        self._decoder: Decoder = endpoint.dialect.decoder()
+        self._whole = False
+        self._ended = False
+
+    async def __aenter__(self) -> Self:
+        endpoint = self._endpoint
+        try:
+            call = endpoint.dialect.ask(endpoint.model, self._request, stream=True)
+            async with AsyncExitStack() as stack:
+                exchange = _exchange(endpoint, self._transport, call, streamed=True)
+                reply = await stack.enter_async_context(exchange)
+                await refuse(endpoint, reply)
+                self._open = stack.pop_all()
+        except ModelError as error:
+            raise endpoint.located(error) from error.__cause__
+        self._reply, self._whole = reply, _is_json(reply)
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._ended = True
+        await self._open.__aexit__(kind, error, traceback)
+
+    async def receive(self) -> tuple[ModelEvent, ...]:
+        """What has arrived since the last call, waiting for something; empty at the end.
+
+        Raises:
+            ModelError: the answer failed, or was cut.
+        """
+        try:
+            while not self._ended:
+                if events := await self._next():
+                    return tuple(events)
+        except ModelError as error:
+            self._ended = True
+            raise self._endpoint.located(error) from error.__cause__
+        return ()
+
+    async def _next(self) -> list[ModelEvent]:
+        decoder, reply = self._decoder, self._reply
+        data = b"" if decoder.done or reply is None else await reply.receive()
+        if self._whole and reply is not None:
+            self._whole = False
+            if data.lstrip().startswith(b"{"):  # asked for a stream, it answered in one piece
+                self._ended = True
+                return self._endpoint.dialect.decode(await read(reply, ANSWER_BYTES_MAX, data))
+        if data:
+            return decoder.feed(data)
+        self._ended = True
+        return decoder.close()
+
+
+def _exchange(
+    endpoint: Endpoint, transport: Transport, call: Call, *, streamed: bool
+) -> AbstractAsyncContextManager[HttpReply]:
+    request = endpoint.request(call, streamed=streamed)
+    return transport.send(endpoint.credentials.sign(request, time.time()))
+
+
+async def refuse(endpoint: Endpoint, reply: HttpReply) -> None:
+    """Nothing, where the status is one of success.
+
+    Raises:
+        ModelError: what the answer says is wrong.
+    """
+    if reply.status in _OK:
+        return
+    body = await read(reply, ERROR_BYTES_MAX, cut=True)
+    raise endpoint.dialect.error(reply.status, reply.headers, body, time.time())
+
+
+async def read(
+    reply: HttpReply, limit_bytes: int, begun: bytes = b"", *, cut: bool = False
+) -> bytes:
+    """The rest of a body behind what has begun; with `cut` no more than the limit of it.
+
+    Raises:
+        MalformedStreamError: it is over the limit, and not to be cut.
+        ModelError: the connection failed.
+    """
+    pieces, size = [begun], len(begun)
+    while size <= limit_bytes and (data := await reply.receive()):
+        pieces.append(data)
+        size += len(data)
+    body = b"".join(pieces)
+    if size > limit_bytes and not cut:
+        raise MalformedStreamError(f"the answer is over {limit_bytes} bytes; ask for less at once")
+    return body[:limit_bytes]
+
+
+def _is_json(reply: HttpReply) -> bool:
+    media_type = reply.headers.get("content-type", "").partition(";")[0].strip().lower()
+    return media_type == "application/json"
+
+
+def _batches(texts: tuple[str, ...], size: int) -> list[tuple[str, ...]]:
+    return [texts[at : at + size] for at in range(0, len(texts), size)]

@@ -1,0 +1,78 @@
+"""What a deployment says of its models: plain values, checked before they are made.
+
+The configuration fills them in, and `orchestra.providers.catalog` makes endpoints of them.
+No key is among them, only where it is to be found.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from types import MappingProxyType
+
+import attrs
+
+from orchestra.protocols import Timeouts
+from orchestra.values import Capabilities, Json
+
+NOTHING: Mapping[str, str] = MappingProxyType({})
+
+
+@attrs.frozen(kw_only=True)
+class CallLimits:
+    """What a provider allows, or what we allow ourselves; None is no limit.
+
+    Kept and shown; nothing obeys them yet.
+    """
+
+    requests_per_minute: int | None = None
+    tokens_per_minute: int | None = None
+    concurrency: int | None = None
+
+
+@attrs.frozen(kw_only=True)
+class Prices:
+    """Dollars for a million tokens; None is not known, which is never the same as free."""
+
+    input: float | None = None
+    output: float | None = None
+    cached_input: float | None = None
+
+
+@attrs.frozen(kw_only=True)
+class ModelSettings:
+    """One model of a deployment.
+
+    `name` is what pipelines call it, `model` what its provider does. `options` are those that
+    only this provider has (`region`, `deployment`). `capabilities` holds what the deployment
+    says, which counts for more than what we know. `extras` go into the body of each request.
+    `origin` is where all of this was said, for a person.
+    """
+
+    name: str
+    provider: str
+    model: str = ""
+    base_url: str | None = None
+    options: Mapping[str, str] = NOTHING
+    key_env: str | None = None
+    key_file: Path | None = None
+    timeouts: Timeouts = Timeouts()
+    limits: CallLimits = CallLimits()
+    prices: Prices = Prices()
+    capabilities: Capabilities = Capabilities()
+    headers: Mapping[str, str] = attrs.field(default=NOTHING, repr=False)
+    extras: Json = attrs.field(factory=dict)
+    origin: str = ""
+
+
+@attrs.frozen(kw_only=True)
+class EmbedderSettings:
+    """One embedder of a deployment: a model that makes vectors, and how long they are.
+
+    `dimensions` is None where it is what the model gives by itself.
+    """
+
+    name: str
+    model: ModelSettings
+    dimensions: int | None = None
+    origin: str = ""

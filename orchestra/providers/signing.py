@@ -1,0 +1,158 @@
+"""Credentials: the key of a model, read out and made a part of each of its requests.
+
+Secrets come from the environment or from a file, and from nowhere else. Rules of the file: no
+message holds a key or a piece of one; it names the variable or the file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from orchestra.errors import BindingError
+from orchestra.protocols import HttpRequest
+from orchestra.providers.catalog import AwsScheme, Provider
+from orchestra.providers.credentials import (
+    AwsKeys,
+    Credentials,
+    HeaderKey,
+    NoCredentials,
+    Secret,
+    bearer,
+)
+from orchestra.providers.keys import (
+    AWS_ID,
+    AWS_SECRET,
+    AWS_SESSION,
+    Environ,
+    KeyState,
+    aws_source,
+    key_state,
+)
+from orchestra.providers.settings import ModelSettings
+
+KEY_BYTES_MAX = 64 * 1024
+"""A key is a line, and a token a long one; more in a key file is another file."""
+
+
+def credentials(
+    provider: Provider, settings: ModelSettings, options: Mapping[str, str], environ: Environ
+) -> Credentials:
+    """What makes a request the deployment's.
+
+    Raises:
+        BindingError: the key is missing, or is none; says where it was looked for.
+    """
+    state = key_state(provider, settings, environ)
+    if state.missing:
+        raise BindingError(
+            f"model {settings.name!r} ({settings.origin}) has no key: {_where(settings, state)}"
+        )
+    if provider.scheme is None or not state.present:
+        return NoCredentials()
+    if isinstance(provider.scheme, AwsScheme):
+        return _aws(settings, options, environ)
+    header, prefix = provider.scheme.header, provider.scheme.prefix
+    if chosen := options.get("key_header", "").lower():
+        header, prefix = chosen, "Bearer " if chosen == "authorization" else ""
+    if settings.key_file is not None:
+        return FileKey(settings.key_file, header, prefix)
+    return HeaderKey(header, _secret(environ[state.source], state.source), prefix)
+
+
+class FileKey:
+    """A key in a file, read anew when the file has changed: tokens that expire are replaced there.
+
+    A file that cannot be read for a moment counts as unchanged.
+    """
+
+    def __init__(self, path: Path, header: str, prefix: str = "") -> None:
+        """Read it. Raises BindingError where there is no key in it."""
+        self.path = path
+        self._header, self._prefix = header, prefix
+        self._changed_ns = self._stat_ns()
+        self._secret = self._before = read_key(path)
+
+    def __repr__(self) -> str:
+        return f"FileKey({str(self.path)!r})"
+
+    def sign(self, request: HttpRequest, now_s: float) -> HttpRequest:
+        """The request with the header."""
+        changed_ns = self._stat_ns()
+        if changed_ns not in (None, self._changed_ns):
+            self._renew(changed_ns)
+        return HeaderKey(self._header, self._secret, self._prefix).sign(request, now_s)
+
+    def redact(self, text: str) -> str:
+        """The text without the key in it, and without the one before."""
+        return self._before.redact(self._secret.redact(text))
+
+    def _renew(self, changed_ns: int | None) -> None:
+        try:
+            secret = read_key(self.path)
+        except BindingError:  # it is being written
+            return
+        self._before, self._secret = self._secret, secret
+        self._changed_ns = changed_ns
+
+    def _stat_ns(self) -> int | None:
+        try:
+            return self.path.stat().st_mtime_ns
+        except OSError:
+            return None
+
+
+def read_key(path: Path) -> Secret:
+    """The key in a file, without the white space around it.
+
+    Raises:
+        BindingError: the file cannot be read, or has no key in it.
+    """
+    try:
+        with path.open("rb") as file:
+            data = file.read(KEY_BYTES_MAX + 1)
+    except OSError as error:
+        raise BindingError(
+            f"the key file {str(path)!r} cannot be read: {error.strerror or error}"
+        ) from error
+    if len(data) > KEY_BYTES_MAX:
+        raise BindingError(
+            f"the key file {str(path)!r} is over {KEY_BYTES_MAX} bytes; it has to hold one key"
+        )
+    return _secret(data.decode("utf-8", "replace"), f"the key file {str(path)!r}")
+
+
+def _secret(text: str, source: str) -> Secret:
+    """A key that can stand in a header."""
+    key = text.strip()
+    if not key:
+        raise BindingError(f"{source} is empty; it has to hold the key")
+    if not (key.isascii() and key.isprintable()):
+        raise BindingError(
+            f"what {source} holds is no key: it has line breaks or characters that cannot "
+            "stand in a header; it has to hold the key and nothing else"
+        )
+    return Secret(key)
+
+
+def _where(settings: ModelSettings, state: KeyState) -> str:
+    if settings.key_file is not None:
+        return f"there is no {state.source}; write the key into it"
+    if settings.key_env is not None:
+        return f"set {state.source}"
+    return f"set {state.source}; or say where it is, with key_env or key_file"
+
+
+def _aws(settings: ModelSettings, options: Mapping[str, str], environ: Environ) -> Credentials:
+    if settings.key_file is not None:
+        return FileKey(settings.key_file, "authorization", "Bearer ")
+    name = settings.key_env or aws_source(environ)
+    if name != AWS_ID:
+        return bearer(_secret(environ[name], name))
+    session = environ.get(AWS_SESSION)
+    return AwsKeys(
+        region=options["region"],
+        access_key_id=environ[AWS_ID],
+        secret=_secret(environ[AWS_SECRET], AWS_SECRET),
+        session_token=_secret(session, AWS_SESSION) if session else None,
+    )

@@ -1,0 +1,278 @@
+"""httpx, on both sides: our connections under its client, and its proxies under our seam.
+
+The only module that imports httpx, which takes 100 ms: what needs none of it is in `network`.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import ssl
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, suppress
+from functools import partial
+from types import TracebackType
+from typing import TypeVar
+
+import httpx  # noqa: ASYNC127 - its successor's turn is a change of its own
+import trio
+
+from orchestra.errors import (
+    InvalidRequestError,
+    MalformedStreamError,
+    ModelConnectionError,
+    ModelError,
+    ModelTimeoutError,
+)
+from orchestra.protocols import HttpReply, HttpRequest, Timeouts, Transport
+from orchestra.providers.connection import Answering, Bounds
+from orchestra.providers.http1 import Head, Origin, Outgoing, outgoing
+from orchestra.providers.line import tls_context
+from orchestra.providers.network import HttpTransport, open_transport
+from orchestra.providers.pool import HttpLimits, Pool
+from orchestra.providers.reply import Reply
+
+__all__ = ["HttpTransport", "ProxyTransport", "TrioTransport", "open_transport"]
+
+T = TypeVar("T")
+CLOSE_S = 1.0
+_CUT = re.compile("peer closed connection|disconnected")
+
+
+class TrioTransport(httpx.AsyncBaseTransport):
+    """Our connections for an `httpx.AsyncClient(transport=...)`, or for a vendor's SDK on Trio.
+
+    Speaks HTTP/1.1, and is linear in the number of streams. httpx's timeouts count as they do
+    there: `connect` for a connection, `read` from one piece to the next; its own limits of
+    connections do not, `limits` does. What goes wrong is an `httpx.TransportError`.
+    """
+
+    def __init__(
+        self, *, limits: HttpLimits | None = None, tls: ssl.SSLContext | None = None
+    ) -> None:
+        self._pool = Pool(limits, tls)
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        """The response, as soon as its head is here. Raises httpx.TransportError."""
+        limits_s = request.extensions.get("timeout", {})
+        timeouts = Timeouts(
+            connect_s=limits_s.get("connect"),
+            first_byte_s=limits_s.get("read"),
+            idle_s=limits_s.get("read"),
+            total_s=None,
+        )
+        try:
+            going = _from_httpx(request, await request.aread())
+            answering = await self._pool.ask(going, timeouts)
+        except ModelError as error:
+            raise _as_httpx(error, request) from error
+        return httpx.Response(
+            answering.head.status,
+            headers=list(answering.head.headers),
+            stream=_Stream(answering, request),
+            extensions={"http_version": b"HTTP/1.1", "reason_phrase": answering.head.reason},
+        )
+
+    async def aclose(self) -> None:
+        """Close what is free, at once."""
+        self._pool.close()
+
+
+class _Stream(httpx.AsyncByteStream):
+    """A body, for httpx. No generator: nothing of it stays suspended when a reader goes."""
+
+    def __init__(self, answering: Answering, request: httpx.Request) -> None:
+        self._answering = answering
+        self._request = request
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self
+
+    async def __anext__(self) -> bytes:
+        try:
+            data = await self._answering.receive()
+        except ModelError as error:
+            raise _as_httpx(error, self._request) from error
+        if not data:
+            raise StopAsyncIteration
+        return data
+
+    async def aclose(self) -> None:
+        self._answering.leave()
+
+
+class ProxyTransport(Transport):
+    """A `Transport` through a proxy, by httpx's own connections; HTTP/2 is off.
+
+    `proxy` is its URL, with user and password where it wants them. Keeps the bounds of
+    `Transport`; `connect_s` and `first_byte_s` are counted together.
+    """
+
+    def __init__(
+        self, proxy: str, *, limits: HttpLimits | None = None, tls: ssl.SSLContext | None = None
+    ) -> None:
+        self._limits = limits or HttpLimits()
+        self._proxy = httpx.URL(proxy)
+        self._stock = httpx.AsyncHTTPTransport(
+            verify=tls or tls_context(),
+            proxy=httpx.Proxy(self._proxy),
+            http2=False,
+            # Its own limit is not set: who is cancelled while he waits for it loses a slot
+            # for ever (httpcore, issue 1093).
+            limits=httpx.Limits(
+                max_connections=None,
+                max_keepalive_connections=self._limits.idle_max,
+                keepalive_expiry=self._limits.keep_s,
+            ),
+        )
+
+    def send(self, request: HttpRequest) -> AbstractAsyncContextManager[HttpReply]:
+        """Send a request; entered when the answer's head is here, whatever its status."""
+        return _Proxied(self._stock, request, self._proxy.host, self._limits)
+
+    async def aclose(self) -> None:
+        """Close what is free."""
+        await self._stock.aclose()
+
+
+class _Proxied(AbstractAsyncContextManager[HttpReply]):
+    """One request through a proxy.
+
+    httpx's generators leak where they are left in the middle (trap 7): the innermost is resumed
+    inside of a cancelled scope instead, so that each of them sees it and closes what it has.
+    """
+
+    def __init__(
+        self, stock: httpx.AsyncHTTPTransport, request: HttpRequest, proxy: str, limits: HttpLimits
+    ) -> None:
+        self._stock = stock
+        self._request = request
+        self._proxy = proxy
+        self._limits = limits
+        self._bytes = 0
+        self._stream: httpx.AsyncByteStream | None = None
+        self._parts: AsyncIterator[bytes] | None = None
+
+    async def __aenter__(self) -> HttpReply:
+        going, timeouts = outgoing(self._request), self._request.timeouts
+        where = f"{going.origin} (by the proxy {self._proxy})"
+        self._bounds = bounds = Bounds(timeouts, where)
+        at = bounds.begin_at() + (math.inf if timeouts.connect_s is None else timeouts.connect_s)
+        request = _to_httpx(going, self._request)
+        ask = partial(self._stock.handle_async_request, request)
+        response = await self._told(partial(bounds.beginning, at, ask))
+        assert isinstance(response.stream, httpx.AsyncByteStream)
+        self._stream, self._parts = response.stream, aiter(response.stream)
+        raw = tuple((name.lower(), value) for name, value in response.headers.raw)
+        try:
+            return Reply(
+                Head(response.status_code, raw), self._receive, where, self._limits.body_bytes
+            )
+        except BaseException:
+            with trio.move_on_after(CLOSE_S, shield=True):
+                await self._leave()
+            raise
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        with trio.move_on_after(CLOSE_S, shield=True):
+            await self._leave()
+
+    async def _receive(self) -> bytes:
+        parts = self._parts
+        if parts is None:
+            return b""
+        data = await self._told(lambda: self._bounds.going_on(lambda: anext(parts, b"")))
+        self._bytes += len(data)
+        if self._bytes > self._limits.body_bytes:
+            raise MalformedStreamError(
+                f"the answer from {self._bounds.where} is over {self._limits.body_bytes} bytes",
+                retryable=False,
+            )
+        return data
+
+    async def _leave(self) -> None:
+        stream, parts = self._stream, self._parts
+        self._stream = self._parts = None
+        if stream is None or parts is None:
+            return
+        with trio.CancelScope() as scope:
+            scope.cancel()
+            with suppress(httpx.TransportError):
+                while await anext(parts, b""):
+                    pass
+        await stream.aclose()
+
+    async def _told(self, job: Callable[[], Awaitable[T]]) -> T:
+        """Do it, with httpx's errors as ours."""
+        try:
+            return await job()
+        except httpx.TransportError as error:
+            raise _as_model(error, self._bounds) from error
+
+
+def _to_httpx(going: Outgoing, request: HttpRequest) -> httpx.Request:
+    waits = dict.fromkeys(("read", "write", "pool"))
+    return httpx.Request(
+        going.method,
+        request.url,
+        headers=list(going.headers),
+        content=going.body,
+        extensions={"timeout": {**waits, "connect": request.timeouts.connect_s}},
+    )
+
+
+def _from_httpx(request: httpx.Request, body: bytes) -> Outgoing:
+    url = request.url
+    if url.scheme not in ("http", "https"):
+        raise httpx.UnsupportedProtocol(
+            f"{url.scheme!r} is not supported: a URL begins with http:// or https://",
+            request=request,
+        )
+    origin = Origin(
+        url.scheme, url.raw_host.decode(), url.port or (443 if url.scheme == "https" else 80)
+    )
+    framing = (b"transfer-encoding", b"content-length")
+    kept = [each for each in request.headers.raw if each[0].lower() not in framing]
+    if body or request.method in ("POST", "PUT", "PATCH"):
+        kept.append((b"Content-Length", b"%d" % len(body)))
+    return Outgoing(origin, request.method, url.raw_path.decode(), tuple(kept), body)
+
+
+def _as_httpx(error: ModelError, request: httpx.Request) -> httpx.TransportError:
+    kind: type[httpx.TransportError]
+    match error:
+        case ModelTimeoutError(code="connect_s"):
+            kind = httpx.ConnectTimeout
+        case ModelTimeoutError():
+            kind = httpx.ReadTimeout
+        case ModelConnectionError(code="connect"):
+            kind = httpx.ConnectError
+        case ModelConnectionError(code="waiting_max"):
+            kind = httpx.PoolTimeout
+        case InvalidRequestError():
+            kind = httpx.LocalProtocolError
+        case _:
+            kind = httpx.RemoteProtocolError
+    return kind(error.message, request=request)
+
+
+def _as_model(error: httpx.TransportError, bounds: Bounds) -> ModelError:
+    where = bounds.where
+    match error:
+        case httpx.ConnectTimeout() | httpx.PoolTimeout():
+            return bounds.late("connect_s")
+        case httpx.TimeoutException():
+            return bounds.late("idle_s")
+        case httpx.ConnectError() | httpx.ProxyError() | httpx.UnsupportedProtocol():
+            return ModelConnectionError(
+                f"{where} could not be reached: {error}; is the proxy right, and up?",
+                code="connect",
+            )
+        case httpx.RemoteProtocolError() if not _CUT.search(str(error)):
+            return MalformedStreamError(f"{where} does not answer as it should: {error}")
+    return ModelConnectionError(f"the connection to {where} broke: {error}", code="cut")

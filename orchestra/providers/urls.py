@@ -1,0 +1,79 @@
+"""Base URLs of providers: of their options, and of what their own clients read. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from urllib.parse import urlsplit, urlunsplit
+
+Options = Mapping[str, str]
+
+OLLAMA_PORT = 11434
+
+
+def fixed(url: str) -> Callable[[Options], str]:
+    """The same for everybody."""
+    return lambda _options: url
+
+
+def as_is(value: str, options: Options) -> str:
+    """A variable that holds the base URL itself."""
+    del options
+    return value
+
+
+def gemini(options: Options) -> str:
+    """AI Studio, in the version that is wanted."""
+    return f"https://generativelanguage.googleapis.com/{options['api_version']}"
+
+
+def vertex(options: Options) -> str:
+    """Vertex, where the project is; the location `global` has a host without a prefix."""
+    location, project = options["location"], options["project"]
+    host = "" if location == "global" else f"{location}-"
+    return f"https://{host}aiplatform.googleapis.com/v1/projects/{project}/locations/{location}"
+
+
+def bedrock(options: Options) -> str:
+    """Bedrock's runtime in a region."""
+    return f"https://bedrock-runtime.{options['region']}.amazonaws.com"
+
+
+def azure(options: Options) -> str:
+    """A resource of Azure OpenAI, in the API that its options ask for."""
+    return azure_endpoint(f"https://{options['resource']}.openai.azure.com", options)
+
+
+def azure_endpoint(value: str, options: Options) -> str:
+    """Of `https://RESOURCE.openai.azure.com/`, as Azure shows it, the base URL of the API."""
+    root = value.rstrip("/").removesuffix("/v1").removesuffix("/openai")
+    return f"{root}/openai" if "api_version" in options else f"{root}/openai/v1"
+
+
+def anthropic(value: str, options: Options) -> str:
+    """Of `ANTHROPIC_BASE_URL`, which stands without a version, the base URL of the API."""
+    del options
+    return value.rstrip("/").removesuffix("/v1") + "/v1"
+
+
+def ollama_host(value: str, options: Options) -> str:
+    """Of `OLLAMA_HOST`, as Ollama reads it: `host`, `host:port`, `:port`, or a URL.
+
+    A server that listens on every address (0.0.0.0) is asked at this machine's own.
+
+    Raises:
+        ValueError: the port is not a number.
+    """
+    del options
+    url = urlsplit(value if "://" in value else f"http://{value}")
+    host = url.hostname or "127.0.0.1"
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - read, not bound
+    host = f"[{host}]" if ":" in host else host
+    usual = {"https": 443, "http": 80} if "://" in value else {}
+    port = url.port or usual.get(url.scheme, OLLAMA_PORT)
+    return urlunsplit((url.scheme, f"{host}:{port}", f"{url.path.rstrip('/')}/api", "", ""))
+
+
+def shown(url: str) -> str:
+    """The URL for a person: without a name and password in it, and without a query."""
+    parts = urlsplit(url)
+    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))

@@ -1,0 +1,258 @@
+"""`python -m orchestra.testing.replay`: what our codecs make of answers that a server replays.
+
+Reads lines of JSON on standard input, and answers each with one, at once and in order:
+
+    {"cid", "provider", "surface", "stream", "status", "base_url"}
+    -> {"cid", "text", "tools": [{"name", "args"}], "finish", "usage": [in, out] | null}
+    -> {"cid", "n", "dim", "first"}                       for embeddings
+    -> {"cid", "error": {"status", "kind": "http" | "stream" | "parse"}}
+
+`finish` and `usage` are the provider's own; `usage` counts as its surface does. Each request
+really goes to `base_url`, through the transport that models are reached with. Of vectors that
+come as base64, `dim` and `first` speak of the text, as the recordings do: its length, and its
+first 40 characters.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import attrs
+import msgspec
+import trio
+
+from orchestra.answers import Completion
+from orchestra.codecs.anthropic import AnthropicDialect
+from orchestra.codecs.azure import AzureDialect
+from orchestra.codecs.bedrock import BedrockDialect
+from orchestra.codecs.bedrock_invoke import BedrockInvokeDialect
+from orchestra.codecs.cohere import CohereDialect
+from orchestra.codecs.dialect import Dialect
+from orchestra.codecs.gemini import GeminiDialect
+from orchestra.codecs.ollama import OllamaDialect
+from orchestra.codecs.openai import OpenAiDialect
+from orchestra.codecs.quirks import PRESETS
+from orchestra.errors import MalformedStreamError, ModelError
+from orchestra.protocols import Transport
+from orchestra.providers.credentials import NoCredentials
+from orchestra.providers.network import open_transport
+from orchestra.providers.remote import Endpoint, RemoteModel
+from orchestra.values import (
+    ChatRequest,
+    EmbedRequest,
+    Json,
+    Message,
+    ModelEvent,
+    Stopped,
+    UsageReport,
+)
+
+MODEL = "replayed"
+INVOKED, EMBEDDING = "anthropic.claude", "cohere.embed"
+"""InvokeModel is asked in the words of the model's family; any will do."""
+BASE64_CHARS = 40
+FLOATS = 3
+ASKED = ChatRequest((Message("user", "Say something."),), output_tokens_max=256)
+
+
+@attrs.frozen
+class Case:
+    """One recorded answer, and where it is replayed."""
+
+    cid: str
+    provider: str
+    surface: str
+    stream: bool
+    status: int
+    base_url: str
+
+
+def dialect_of(provider: str, surface: str) -> Dialect:
+    """The dialect that a surface of a provider speaks.
+
+    Raises:
+        KeyError: there is no such surface.
+    """
+    if surface == "embed" and provider == "cohere":
+        return CohereDialect()
+    if surface in {"chat", "embed"} and provider == "azure":
+        return AzureDialect()
+    if surface in {"chat", "embed"}:
+        return OpenAiDialect(PRESETS.get(provider, PRESETS["openai-compatible"]))
+    return _DIALECTS[surface]()
+
+
+_DIALECTS: Mapping[str, Callable[[], Dialect]] = {
+    "messages": AnthropicDialect,
+    "generateContent": GeminiDialect,
+    "streamGenerateContent": GeminiDialect,
+    "converse": BedrockDialect,
+    "converse-stream": BedrockDialect,
+    "invoke": BedrockInvokeDialect,
+    "invoke-stream": BedrockInvokeDialect,
+    "v2chat": CohereDialect,
+    "api/chat": OllamaDialect,
+    "api/generate": OllamaDialect,
+}
+
+_COUNTS: tuple[tuple[str, str], ...] = (
+    ("prompt_tokens", "completion_tokens"),
+    ("input_tokens", "output_tokens"),
+    ("promptTokenCount", "candidatesTokenCount"),
+    ("inputTokens", "outputTokens"),
+    ("prompt_eval_count", "eval_count"),
+    ("inputTokenCount", "outputTokenCount"),
+)
+"""What the providers call the tokens that went in and came out."""
+
+
+def usage_of(report: UsageReport) -> list[float | None] | None:
+    """What a provider's own record of usage counts: in and out, None where it counts nothing.
+
+    A record with other names than these is read as its codec reads it. No record at all is
+    None, also where the codec found the counts elsewhere.
+    """
+    if not report.raw:
+        return None
+    counted = report.raw.get("tokens", report.raw)  # Cohere bills otherwise than it counts
+    for names in _COUNTS:
+        if any(name in counted for name in names):
+            return [counted.get(name) for name in names]
+    counts = [report.usage.input_tokens, report.usage.output_tokens]
+    return [count or None for count in counts]
+
+
+def answer_of(events: Sequence[ModelEvent]) -> Json:
+    """What an answer's events come to, as a line.
+
+    Raises:
+        TruncatedStreamError: the answer was cut.
+    """
+    answer = Completion.of(events)
+    stopped = [event.raw for event in events if isinstance(event, Stopped)]
+    reports = [event for event in events if isinstance(event, UsageReport)]
+    return {
+        "text": answer.text,
+        "tools": [
+            {"name": call.name, "args": _arguments(call.arguments)} for call in answer.tool_calls
+        ],
+        "finish": stopped[0],
+        "usage": usage_of(reports[-1]) if reports else None,
+    }
+
+
+def _arguments(text: str) -> object:
+    """Arguments as the object that they are, or as the text where it is none."""
+    try:
+        return msgspec.json.decode(text)
+    except msgspec.DecodeError:
+        return text
+
+
+@attrs.define(eq=False)
+class Kept:
+    """A dialect that keeps what it decoded, as it came."""
+
+    inner: Dialect
+    events: list[ModelEvent] = attrs.field(factory=list)
+    body: bytes = b""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.inner, name)
+
+    def decode(self, body: bytes) -> list[ModelEvent]:
+        """As the dialect inside."""
+        self.events = self.inner.decode(body)
+        return self.events
+
+    def decode_embeddings(self, body: bytes) -> object:
+        """As the dialect inside."""
+        self.body = body
+        return self.inner.decode_embeddings(body)
+
+
+async def replay(case: Case, transport: Transport) -> Json:
+    """The line that answers a case."""
+    kept = Kept(dialect_of(case.provider, case.surface))
+    endpoint = Endpoint(
+        provider=case.provider,
+        model=INVOKED if case.surface.startswith("invoke") else MODEL,
+        base_url=case.base_url,
+        dialect=kept,  # type: ignore[arg-type] # it passes on what it does not keep
+        credentials=NoCredentials(),
+    )
+    try:
+        made = await _asked(case, RemoteModel(endpoint, transport), kept)
+    except ModelError as error:
+        made = {"error": {"status": error.status or case.status, "kind": _kind(error)}}
+    return {"cid": case.cid, **made}
+
+
+async def _asked(case: Case, model: RemoteModel, kept: Kept) -> Json:
+    if case.surface == "embed":
+        return await _embedded(model, kept)
+    if not case.stream:
+        try:
+            await model.complete(ASKED)
+        except MalformedStreamError:
+            if case.surface != "invoke":
+                raise
+            # InvokeModel embeds under the same address.
+            model.endpoint = attrs.evolve(model.endpoint, model=EMBEDDING)
+            return await _embedded(model, kept)
+        return answer_of(kept.events)
+    events: list[ModelEvent] = []
+    async with model.stream(ASKED) as reply:
+        while batch := await reply.receive():
+            events += batch
+    return answer_of(events)
+
+
+async def _embedded(model: RemoteModel, kept: Kept) -> Json:
+    count = 1
+    try:
+        found = await model.embed(EmbedRequest(("text",)))
+    except MalformedStreamError:  # the recorded request had more texts than ours
+        if not kept.body:
+            raise
+        found = kept.inner.decode_embeddings(kept.body)
+    vectors, text = found.vectors, _first_text(kept.body)
+    count = len(vectors)
+    if text is not None:
+        return {"n": count, "dim": len(text), "first": text[:BASE64_CHARS]}
+    return {"n": count, "dim": len(vectors[0]), "first": list(vectors[0])[:FLOATS]}
+
+
+def _first_text(body: bytes) -> str | None:
+    """The first vector as text, where that is how it came."""
+    found = msgspec.json.decode(body)
+    data = found.get("data") if isinstance(found, dict) else None
+    first = data[0].get("embedding") if isinstance(data, list) and data else None
+    return first if isinstance(first, str) else None
+
+
+def _kind(error: ModelError) -> str:
+    if isinstance(error, MalformedStreamError):
+        return "parse"
+    return "http" if error.status is not None else "stream"
+
+
+async def main() -> None:
+    """Answer every line of standard input, until its end."""
+    lines = trio.wrap_file(sys.stdin.buffer)
+    decoder = msgspec.json.Decoder(dict[str, Any])
+    async with open_transport(proxies={}) as transport:
+        while line := await lines.readline():
+            if not line.strip():
+                continue
+            found = decoder.decode(line)
+            case = Case(**{field.name: found[field.name] for field in attrs.fields(Case)})
+            answered = await replay(case, transport)
+            sys.stdout.buffer.write(msgspec.json.encode(answered) + b"\n")
+            sys.stdout.buffer.flush()
+
+
+if __name__ == "__main__":
+    trio.run(main)

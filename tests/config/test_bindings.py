@@ -1,0 +1,146 @@
+"""Bindings: nothing before it is needed, and errors that know a way on."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import trio
+
+from orchestra.config import LocalBindings, default_bindings
+from orchestra.errors import BindingError, StoreError
+from orchestra.protocols import Bindings
+from orchestra.values import Passage, Vector
+
+ROOT = Path(__file__).parents[2]
+
+
+async def make(bindings: LocalBindings, name: str) -> None:
+    await bindings.stores.collection(name).upsert([Passage("1", "")], [Vector.of([1.0])])
+
+
+def test_the_defaults_are_there_and_nothing_is_made(tmp_path: Path) -> None:
+    with default_bindings(tmp_path / "data", environ={}) as local:
+        bindings: Bindings = local
+        assert bindings.names("model") == ["default", "fast", "smart"]
+        assert bindings.names("embedder") == ["default"]
+        assert bindings.names("store") == []
+        assert bindings.model("fast") is bindings.model("default")
+        assert bindings.embedder("default").dimensions == 256
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_collection_is_a_store_as_soon_as_it_exists(tmp_path: Path) -> None:
+    with default_bindings(tmp_path, environ={}) as bindings:
+        with pytest.raises(BindingError):
+            bindings.store("handbook")
+        trio.run(make, bindings, "handbook")
+        assert bindings.names("store") == ["handbook"]
+        assert trio.run(bindings.store("handbook").count) == 1
+        assert bindings.store("handbook") is bindings.store("handbook")
+
+
+@pytest.mark.parametrize(
+    ("ask", "says"),
+    [
+        (lambda b: b.model("smrt"), "no model named 'smrt' (known: 'default', 'fast', 'smart')"),
+        (lambda b: b.model("smrt"), "did you mean 'smart'?"),
+        (lambda b: b.embedder("x"), "no embedder named 'x' (known: 'default')"),
+        (lambda b: b.store("handbok"), "store.sqlite named 'handbok' (known: 'handbook')"),
+        (lambda b: b.store("handbok"), "did you mean 'handbook'?"),
+        (lambda b: b.store("handbok"), "`orchestra ingest FOLDER --store handbok`"),
+        (lambda b: b.names("modell"), "no seam named 'modell'"),
+    ],
+)
+def test_an_unknown_name_is_an_error_with_what_there_is(
+    tmp_path: Path, ask: Callable[[Bindings], object], says: str
+) -> None:
+    with LocalBindings(tmp_path) as bindings:
+        trio.run(make, bindings, "handbook")
+        with pytest.raises(BindingError) as caught:
+            ask(bindings)
+    assert says in str(caught.value)
+
+
+def test_a_file_that_is_no_store_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "store.sqlite").write_text("not a database" * 99)
+    with LocalBindings(tmp_path) as bindings, pytest.raises(StoreError, match="another kind"):
+        bindings.names("store")
+
+
+REMOTE = """
+[models.default]
+provider = "openai"
+model = "gpt-5.4-mini"
+key_env = "KEY"
+[models.keyless]
+provider = "anthropic"
+model = "claude-haiku-4-5"
+[models.vectors]
+provider = "openai"
+model = "text-embedding-3-small"
+key_env = "KEY"
+[embedders.short]
+model = "vectors"
+dimensions = 256
+[embedders.whole]
+model = "vectors"
+[embedders.local]
+provider = "wordllama"
+"""
+
+
+@pytest.fixture
+def remote(tmp_path: Path) -> Iterator[LocalBindings]:
+    file = tmp_path / "c.toml"
+    file.write_text(REMOTE)
+    environ = {"KEY": "a-key-that-is-not-shown"}
+    with default_bindings(tmp_path, config=file, environ=environ) as bindings:
+        yield bindings
+
+
+def test_a_model_of_the_file_is_made_once_for_all_of_its_names(remote: LocalBindings) -> None:
+    model = remote.model("default")
+    assert model is remote.model("fast") is remote.model("smart")
+    assert model is not remote.model("vectors")
+    assert model.capabilities.context_tokens == 400_000
+    assert "a-key-that-is-not-shown" not in repr(vars(model))
+
+
+def test_a_missing_key_is_an_error_when_its_model_is_asked_for(remote: LocalBindings) -> None:
+    assert "keyless" in remote.names("model")
+    with pytest.raises(BindingError, match=r"'keyless' \(.*c.toml:6\) has no key: set ANTHROPIC"):
+        remote.model("keyless")
+
+
+def test_an_embedder_is_as_long_as_it_was_said(remote: LocalBindings) -> None:
+    assert remote.names("embedder") == ["default", "short", "whole", "local"]
+    assert remote.embedder("short").dimensions == 256
+    assert remote.embedder("whole").dimensions == 1536
+    assert remote.embedder("whole") is remote.embedder("whole")
+    assert remote.embedder("local") is remote.embedder("default")
+
+
+QUIET = """
+import sys
+from pathlib import Path
+from orchestra.config import default_bindings
+with default_bindings(Path("nowhere"), environ={}) as bindings:
+    bindings.names("model"), bindings.model("default"), bindings.embedder("default")
+print(*sys.modules)
+"""
+
+
+def test_the_embedded_default_imports_no_provider() -> None:
+    """Whoever has configured nothing does not pay for HTTP and for dialects."""
+    done = subprocess.run(
+        [sys.executable, "-c", QUIET], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    loaded = set(done.stdout.split())
+    assert "orchestra.config" in loaded
+    unwanted = {"httpx", "h11", "numpy", "quart", "orchestra.codecs.openai"}
+    unwanted |= {"orchestra.providers.network", "orchestra.providers.remote"}
+    assert loaded & unwanted == set()

@@ -1,0 +1,388 @@
+"""`orchestra.toml`: what is right is kept, and what is wrong is told with its line and key."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from textwrap import dedent
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from orchestra.config.complaints import dotted, shown
+from orchestra.config.deployment import EMBEDDED, Deployment
+from orchestra.config.reading import FILE_BYTES_MAX, find, read, read_file
+from orchestra.errors import ConfigError, Problem
+from orchestra.protocols import Timeouts
+from orchestra.providers.settings import CallLimits, Prices
+from orchestra.values import Capabilities
+
+FILE = Path("some/orchestra.toml")
+SECRET = "sk-proj-Zq3x9Lw7Tb2Vn8Rk5Yd1Hc6M"
+
+TEXT = st.text(st.characters(min_codepoint=32, max_codepoint=126), min_size=1, max_size=8)
+SECONDS = st.floats(0.1, 1000) | st.integers(1, 100)
+COUNTS = st.integers(1, 10**6)
+REMOTE = {
+    "base_url": st.just("https://host.example/v1"),
+    "key_env": st.just("MY_KEY"),
+    "headers": st.dictionaries(st.sampled_from(["X-Team", "x-a"]), TEXT, min_size=1),
+    "timeouts": st.fixed_dictionaries(
+        {"idle_s": SECONDS}, optional={"connect_s": SECONDS, "total_s": SECONDS | st.just("none")}
+    ),
+    "limits": st.fixed_dictionaries(
+        {"concurrency": COUNTS}, optional={"requests_per_minute": COUNTS}
+    ),
+    "prices": st.fixed_dictionaries(
+        {"input": st.floats(0, 100)}, optional={"cached_input": st.integers(0, 9)}
+    ),
+    "capabilities": st.fixed_dictionaries({"tools": st.booleans(), "context_tokens": COUNTS}),
+}
+
+
+def model(provider: str, **more: st.SearchStrategy[object]) -> st.SearchStrategy[dict[str, Any]]:
+    needed = {"provider": st.just(provider), "model": TEXT, **more}
+    return st.fixed_dictionaries(needed, optional={k: REMOTE[k] for k in REMOTE.keys() - more})
+
+
+MODELS = st.one_of(
+    model("openai"),
+    model("anthropic"),
+    model("bedrock", region=st.just("eu-central-1")),
+    model("openai-compatible", base_url=REMOTE["base_url"]),
+)
+CONFIGS = st.fixed_dictionaries(
+    {
+        "models": st.dictionaries(
+            st.sampled_from(["default", "smart", "my model", "a.b"]), MODELS, min_size=1, max_size=3
+        )
+    },
+    optional={
+        "embedders": st.fixed_dictionaries(
+            {"big": model("openai", dimensions=st.integers(1, 4096))}
+        ),
+        "stores": st.builds(dict, data=st.just("here")),
+    },
+)
+
+
+def leaves(table: dict[str, Any], path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    for key, value in table.items():
+        yield (*path, key)
+        if isinstance(value, dict):
+            yield from leaves(value, (*path, key))
+
+
+def written(config: dict[str, Any]) -> tuple[str, dict[tuple[str, ...], int]]:
+    """A configuration as TOML, every table with a header, and the line of each of its keys."""
+    lines: list[str] = []
+    places = {}
+
+    def write(table: dict[str, Any], path: tuple[str, ...]) -> None:
+        if path:
+            lines.append(f"[{'.'.join(map(json.dumps, path))}]")
+            places[path] = len(lines)
+        tables = {key: value for key, value in table.items() if isinstance(value, dict)}
+        for key, value in table.items():
+            if key not in tables:
+                lines.append(f"{json.dumps(key)} = {json.dumps(value)}")
+                places[*path, key] = len(lines)
+        for key, value in tables.items():
+            lines.append("# a comment = [")
+            write(value, (*path, key))
+
+    write(config, ())
+    return "\n".join(lines), places
+
+
+def at(config: dict[str, Any], path: tuple[str, ...]) -> dict[str, Any]:
+    for key in path:
+        config = config[key]
+    return config
+
+
+def wrong(value: object) -> list[object]:
+    """What cannot stand where this stands."""
+    if isinstance(value, bool):
+        return [3, "yes", []]
+    if isinstance(value, int | float) or value == "none":
+        return [-1, "many", True, [], {"x": 1}]
+    if isinstance(value, dict):
+        return [3, "x", True, []]
+    return [3, False, [], {"x": 1}, ""]
+
+
+def problems(text: str, file: Path = FILE) -> list[Problem]:
+    with pytest.raises(ConfigError) as caught:
+        read(text, file)
+    assert str(caught.value) == "\n".join(map(str, caught.value.problems))
+    return list(caught.value.problems)
+
+
+@given(CONFIGS)
+def test_what_is_right_is_kept(config: dict[str, Any]) -> None:
+    found = read(written(config)[0], FILE)
+    for name, table in config["models"].items():
+        made = found.models[name]
+        assert made.name == name
+        assert made.provider == table["provider"]
+        assert made.model == table["model"]
+        assert made.key_env == table.get("key_env")
+        assert made.limits == CallLimits(**table.get("limits", {}))
+        assert made.prices == Prices(**table.get("prices", {}))
+        assert made.capabilities == Capabilities(**table.get("capabilities", {}))
+        assert made.headers == table.get("headers", {})
+    assert found.data == (Path("some/here") if "stores" in config else None)
+
+
+@given(CONFIGS, st.data())
+def test_one_mistake_is_told_with_its_line_and_key(
+    config: dict[str, Any], data: st.DataObject
+) -> None:
+    """Of a right file one key or one value is made wrong."""
+    *above, key = data.draw(st.sampled_from(list(leaves(config))))
+    path = tuple(above)
+    table = at(config, path)
+    free = (len(path) == 1 and path[0] != "stores") or (path and path[-1] == "headers")
+    if not free and data.draw(st.booleans(), label="the key"):
+        renamed = data.draw(st.sampled_from([f"{key}x", f"{key[:-1]}é", f"_{key}", key.upper()]))
+        table[renamed] = table.pop(key)
+        key = renamed
+    elif path and path[-1] == "headers":
+        table[key] = data.draw(st.sampled_from([3, False, "\n", []]))
+        path, key = path[:-1], "headers"
+    else:
+        table[key] = data.draw(st.sampled_from(wrong(table[key])))
+    text, lines = written(config)
+    line = lines[*path, key]
+    told = [each for each in problems(text) if each.where == f"{FILE}:{line}"]
+    assert any(f"{dotted((*path, key))}: " in each.message for each in told), (text, line)
+    assert all(each.fix and each.code for each in told)
+
+
+@given(CONFIGS, st.data())
+def test_every_mistake_is_told(config: dict[str, Any], data: st.DataObject) -> None:
+    """Unknown keys in several tables: each is told, in the order of the file."""
+    tables = [("models", name) for name in config["models"]] + [("models",)]
+    for path in tables[:-1]:
+        at(config, path)["nonsense"] = 1
+    config["nothing"] = 1
+    text, lines = written(config)
+    told = [each.where for each in problems(text) if each.code == "unknown-key"]
+    expected = [lines[*path, "nonsense"] for path in tables[:-1]] + [lines["nothing",]]
+    assert told == [f"{FILE}:{line}" for line in sorted(expected)]
+
+
+KEYS = ["key", "api_key", "apiKey", "token", "secret", "password", "key_env", "base_url", "model"]
+KEYS += ["provider", "region", "aws_secret_access_key", "timeouts", "dimensions", "modle", "extras"]
+
+
+@given(CONFIGS, st.sampled_from(KEYS), st.sampled_from(["{}", "Bearer {}", "https://{}@host/"]))
+def test_a_secret_is_never_told(config: dict[str, Any], key: str, form: str) -> None:
+    """Whatever key a secret is written to: it is kept, or the error does not show it."""
+    table = next(iter(config["models"].values()))
+    table[key] = form.format(SECRET)
+    told = ""
+    try:
+        read(written(config)[0], FILE)
+    except ConfigError as error:
+        told = f"{error} {error.problems!r}"
+    assert SECRET not in told
+    assert told or key in ("model", "region")
+
+
+@pytest.mark.parametrize("key", ["key", "api_key", "token", "secret", "AWS_SECRET_ACCESS_KEY"])
+def test_a_literal_key_is_an_error_that_says_so(key: str) -> None:
+    text = f'[models.default]\nprovider = "openai"\nmodel = "m"\n{key} = "{SECRET}"\n'
+    (told,) = problems(text)
+    assert told.where == f"{FILE}:4"
+    assert told.code == "secret-in-file"
+    assert "a secret does not stand in this file" in told.message
+    assert "key_env" in told.fix
+
+
+@pytest.mark.parametrize("name", ["Authorization", "x-api-key", "api-key", "Cookie"])
+def test_a_key_in_a_header_is_an_error_too(name: str) -> None:
+    text = f"""\
+        [models.default]
+        provider = "openai"
+        model = "m"
+        [models.default.headers]
+        "{name}" = "Bearer {SECRET}"
+        """
+    (told,) = problems(dedent(text))
+    assert (told.code, told.where) == ("secret-in-file", f"{FILE}:5")
+
+
+EXAMPLES = [
+    ('[models.a]\nprovider = "opnai"\nmodel = "m"', 2, "did you mean 'openai'?"),
+    ('[models.a]\nprovider = "wordllama"', 2, '"wordllama" cannot be a model'),
+    ('[models.a]\nprovider = "openai"', 1, "models.a: it has no model"),
+    ('[models.a]\nmodel = "m"', 1, "models.a: it has no provider"),
+    ('[models.a]\nprovider = "openai-compatible"\nmodel = "m"', 1, "it has no base_url"),
+    ('[models.a]\nprovider = "openai"\nmodel = "m"\nlimts = 3', 4, "did you mean 'limits'?"),
+    ('[model.a]\nprovider = "openai"', 1, "did you mean 'models'?"),
+    ('[models.a]\nprovider = "openai"\nmodel = "m"\nregion = "x"', 4, "it is one of bedrock"),
+    ('[models.a]\nprovider = "extractive"\nmodel = "m"', 3, "built in, and has no options"),
+    ('[models.a]\nprovider = "vertex"\nmodel = "m"\nproject = "a/../b"', 4, "not a word of"),
+    (
+        '[models.a]\nprovider = "openai"\nmodel = "m"\nbase_url = "host"',
+        4,
+        '"host" is not an address that begins with http:// or https://',
+    ),
+    (
+        '[models.a]\nprovider = "openai"\nmodel = "m"\ntimeouts.idle_s = 0',
+        4,
+        "models.a.timeouts.idle_s: 0 is not a number of seconds",
+    ),
+    ('[models.a]\nprovider = "openai"\nmodel = "m"\ntimeouts.idle_s = nan', 4, "nan is not"),
+    ('[models.a]\nprovider = "openai"\nmodel = "m"\ntimeouts.idle_s = inf', 4, "inf is not"),
+    ('[models.a]\nprovider = "openai"\nmodel = "m"\nprices.input = nan', 4, "nan is not"),
+    (
+        '[models.a]\nprovider = "openai"\nmodel = "m"\nkey_env = "K"\nkey_file = "f"',
+        5,
+        "either in the environment or in a file",
+    ),
+    ('[embedders.a]\nmodel = "m"', 2, "there is no model"),
+    ("[embedders.a]\ndimensions = 3", 1, "it has no model"),
+    (
+        '[models.m]\nprovider = "openai"\nmodel = "x"\n[embedders.a]\nmodel = "m"\nbase_url = "x"',
+        6,
+        "write it into the model's table",
+    ),
+    ('[embedders.a]\nprovider = "anthropic"\nmodel = "m"', 2, "cannot be an embedder"),
+    ('[embedders.a]\nprovider = "openai"\nmodel = "gpt-5"', 1, "makes no vectors"),
+    ("[models]\na = 3", 2, "3 is not a table"),
+    ("models = 3", 1, "models: 3 is not a table"),
+    ("[[models]]", 1, "a list is not a table"),
+    ("[stores]\nfolder = 'x'", 2, "one of: data"),
+    ("[models.a\n", 1, "it is not TOML"),
+    ("a = 1\na = 2", 2, "it is not TOML"),
+    ("a = '", 1, "it is not TOML"),
+    (f"a = {'[' * 5000}{']' * 5000}", 1, "nested too deeply"),
+]
+
+
+@pytest.mark.parametrize(("text", "line", "says"), EXAMPLES)
+def test_a_mistake_is_explained(text: str, line: int, says: str) -> None:
+    (told,) = problems(text)
+    assert told.where == f"{FILE}:{line}"
+    assert says in str(told)
+
+
+def test_the_first_model_is_the_default_and_the_default_all_the_usual_ones() -> None:
+    found = read('[models.gpt]\nprovider = "openai"\nmodel = "m"', FILE)
+    assert list(found.models) == ["default", "fast", "smart", "gpt"]
+    assert len({id(each) for each in found.models.values()}) == 1
+    text = '[models.a]\nprovider = "extractive"\n[models.default]\nprovider = "openai"\nmodel = "m"'
+    found = read(text, FILE)
+    assert found.models["smart"] is found.models["default"]
+    assert found.models["a"].provider == "extractive"
+
+
+def test_without_models_they_are_those_of_the_environment() -> None:
+    otherwise = Deployment(models={"x": EMBEDDED.models["default"]}, embedders={})
+    found = read("[stores]\ndata = 'd'", Path("orchestra.toml"), otherwise)
+    assert found.models == otherwise.models
+    assert found.embedders == EMBEDDED.embedders
+    assert found.data == Path("d")
+
+
+def test_files_are_seen_from_the_configurations_folder() -> None:
+    text = (
+        '[models.a]\nprovider = "openai"\nmodel = "m"\nkey_file = "keys/a"\n[stores]\ndata = "/d"'
+    )
+    found = read(text, FILE)
+    assert found.models["a"].key_file == Path("some/keys/a")
+    assert found.data == Path("/d")
+
+
+def test_mistakes_are_told_in_the_order_of_the_file() -> None:
+    text = "[stores]\nx = 1\n[embedders]\na = 2\n[models]\na = 3\n[nothing]\n"
+    assert [each.where.rpartition(":")[2] for each in problems(text)] == ["2", "4", "6", "7"]
+
+
+SHOWN = [
+    ("short", '"short"'),
+    ("x" * 70, f'"{"x" * 60}…"'),
+    (SECRET, "a text (not shown)"),
+    (f"Bearer {SECRET}", "a text (not shown)"),
+    ("user:word@host", "a text (not shown)"),
+    (True, "true"),
+    (1.5, "1.5"),
+    ({}, "a table"),
+    ([], "a list"),
+]
+
+
+@pytest.mark.parametrize(("value", "text"), SHOWN)
+def test_a_value_is_shown_as_it_stands_in_the_file(value: object, text: str) -> None:
+    assert shown(value) == text
+    assert str(value) not in shown(value, "api_key") or isinstance(value, bool)
+
+
+def test_no_limit_is_written_as_none() -> None:
+    text = (
+        '[models.a]\nprovider = "openai"\nmodel = "m"\ntimeouts = { total_s = "none", idle_s = 5 }'
+    )
+    assert read(text, FILE).models["a"].timeouts == Timeouts(total_s=None, idle_s=5)
+
+
+def test_an_embedder_is_a_model_of_the_file_or_has_its_own() -> None:
+    text = """\
+        [models.vectors]
+        provider = "openai"
+        model = "text-embedding-3-small"
+        [embedders.default]
+        model = "vectors"
+        dimensions = 512
+        [embedders.other]
+        provider = "ollama"
+        model = "nomic-embed-text"
+        [embedders.local]
+        provider = "wordllama"
+        """
+    found = read(dedent(text), FILE)
+    assert found.embedders["default"].model is found.models["vectors"]
+    assert found.embedders["default"].dimensions == 512
+    assert found.embedders["other"].model.provider == "ollama"
+    assert found.embedders["local"].origin == f"{FILE}:10"
+
+
+def test_the_file_is_looked_for_where_it_was_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert find(None, {}) is None
+    (tmp_path / "orchestra.toml").touch()
+    assert find(None, {}) == Path("orchestra.toml")
+    assert find(None, {"ORCHESTRA_CONFIG": "b.toml"}) == Path("b.toml")
+    assert find(Path("a.toml"), {"ORCHESTRA_CONFIG": "b.toml"}) == Path("a.toml")
+
+
+@pytest.mark.parametrize(
+    ("data", "says"),
+    [
+        (None, ":1: it cannot be read: No such file"),
+        (b"a = 1\n\xff", ":2: it is not UTF-8"),
+        (b"#" * (FILE_BYTES_MAX + 1), ":1: it has over"),
+    ],
+)
+def test_a_file_that_cannot_be_read_is_an_error(
+    tmp_path: Path, data: bytes | None, says: str
+) -> None:
+    file = tmp_path / "x.toml"
+    if data is not None:
+        file.write_bytes(data)
+    with pytest.raises(ConfigError) as caught:
+        read_file(file)
+    assert says in str(caught.value)
+
+
+def test_a_file_may_begin_with_a_byte_order_mark(tmp_path: Path) -> None:
+    file = tmp_path / "x.toml"
+    file.write_bytes(b"\xef\xbb\xbf[stores]\ndata = 'd'")
+    assert read_file(file).data == tmp_path / "d"

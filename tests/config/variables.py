@@ -1,0 +1,24 @@
+"""The variables of the environment that a deployment listens to."""
+
+from __future__ import annotations
+
+from collections.abc import Set as AbstractSet
+
+from orchestra.config.reading import VARIABLE
+from orchestra.providers.catalog import PROVIDERS, HeaderScheme
+from orchestra.providers.keys import AWS_BEARER, AWS_ID, AWS_SECRET, AWS_SESSION
+
+
+def keys() -> AbstractSet[str]:
+    """Those that hold a key."""
+    schemes = [each.scheme for each in PROVIDERS.values()]
+    headers = [name for each in schemes if isinstance(each, HeaderScheme) for name in each.env]
+    return {AWS_BEARER, AWS_ID, AWS_SECRET, AWS_SESSION, *headers}
+
+
+def configuring() -> AbstractSet[str]:
+    """All of them."""
+    rows = PROVIDERS.values()
+    options = [name for each in rows for option in each.options for name in option.env]
+    addresses = [name for each in rows for name in each.base_url_env]
+    return {VARIABLE, *keys(), *options, *addresses}

@@ -1,0 +1,63 @@
+"""docs/models.md: its configurations are right, and its table of providers is the catalog.
+
+`python -m tests.docs.test_models` prints the table as it has to be.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from orchestra.config.reading import read
+from orchestra.providers.catalog import PROVIDERS, AwsScheme, HeaderScheme, Provider
+from orchestra.providers.keys import AWS_BEARER, AWS_ID, AWS_SECRET
+
+DOCUMENT = Path(__file__).parents[2] / "docs" / "models.md"
+EXAMPLES = re.findall(r"```toml\n(.*?)```", DOCUMENT.read_text("utf-8"), re.DOTALL)
+
+
+def table() -> str:
+    """The table of providers, in Markdown."""
+    rows = [
+        "| `provider` | what it is | the key, by default | its own options | embeds |",
+        "|---|---|---|---|---|",
+    ]
+    for row in PROVIDERS.values():
+        embeds = "yes" if "embedder" in row.seams else ""
+        cells = (f"`{row.name}`", row.about, key(row), options(row), embeds)
+        rows.append(f"| {' | '.join(cells)} |")
+    return "\n".join(rows)
+
+
+def key(row: Provider) -> str:
+    if isinstance(row.scheme, AwsScheme):
+        return f"`{AWS_BEARER}`, or `{AWS_ID}` and `{AWS_SECRET}`"
+    if isinstance(row.scheme, HeaderScheme):
+        names = " or ".join(f"`{name}`" for name in row.scheme.env)
+        return (
+            f"{names or 'none'}{', if it asks for one' if names and not row.scheme.needed else ''}"
+        )
+    return "none"
+
+
+def options(row: Provider) -> str:
+    told = []
+    for option in row.options:
+        env = f" (or `{'`, `'.join(option.env)}`)" if option.env else ""
+        told.append(f"`{option.name}`{env}: {option.about}")
+    return "; ".join(told)
+
+
+@pytest.mark.parametrize("text", EXAMPLES)
+def test_a_configuration_in_the_document_is_right(text: str) -> None:
+    assert read(text, Path("orchestra.toml")).models
+
+
+def test_the_table_is_the_catalog() -> None:
+    assert table() in DOCUMENT.read_text("utf-8"), table()
+
+
+if __name__ == "__main__":
+    print(table())

@@ -1,0 +1,348 @@
+"""Leaving an answer, and waiting for one: what becomes of the connection, and when."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import AsyncGenerator, Callable
+
+import pytest
+import trio
+
+from orchestra.errors import MalformedStreamError, ModelConnectionError, ModelTimeoutError
+from orchestra.protocols import HttpReply, HttpRequest, Timeouts
+from orchestra.providers.network import HttpTransport, open_transport
+from tests.providers.upstream import (
+    CHUNKED,
+    OK,
+    Visit,
+    answering,
+    fetch,
+    open_sockets,
+    read,
+    run,
+    streaming,
+    until,
+    upstream,
+)
+
+AT_ONCE_S = 0.05
+NO_LIMIT = Timeouts(connect_s=None, first_byte_s=None, idle_s=None, total_s=None)
+
+
+class OddError(Exception):
+    """What a reader may raise."""
+
+
+async def leave(transport: HttpTransport, url: str, scope: trio.CancelScope) -> None:
+    async with transport.send(HttpRequest(url)) as reply:
+        assert await reply.receive() == b"ab"
+
+
+async def fail(transport: HttpTransport, url: str, scope: trio.CancelScope) -> None:
+    async with transport.send(HttpRequest(url)) as reply:
+        assert await reply.receive() == b"ab"
+        raise OddError
+
+
+async def cancelled(transport: HttpTransport, url: str, scope: trio.CancelScope) -> None:
+    async with transport.send(HttpRequest(url)) as reply:
+        assert await reply.receive() == b"ab"
+        scope.cancel()
+        await reply.receive()
+
+
+@pytest.mark.parametrize("ask", [leave, fail, cancelled])
+def test_leaving_early_closes_the_socket_at_once(ask: Callable[..., object]) -> None:
+    async def main() -> None:
+        async with upstream(streaming) as server, open_transport() as transport:
+            before = open_sockets()
+            with trio.CancelScope() as scope:
+                try:
+                    await ask(transport, server.url, scope)  # type: ignore[misc]
+                except OddError:
+                    assert ask is fail
+            left_at = trio.current_time()
+            # the server's end and ours were opened, and ours is closed before anything can run
+            assert open_sockets() == before + 1
+            await server.visits[0].gone.wait()
+            assert server.visits[0].gone_at - left_at < AT_ONCE_S
+
+    run(main)
+
+
+def test_a_cancelled_request_closes_its_socket_at_once() -> None:
+    """While it waits for the answer's head: the server sees it within 50 ms."""
+
+    async def handle(visit: Visit) -> None:
+        await visit.request()
+        await visit.left()
+
+    async def main() -> None:
+        async with upstream(handle) as server, open_transport() as transport:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(fetch, transport, server.url, NO_LIMIT)
+                await until(lambda: bool(server.visits))
+                await server.visits[0].asked.wait()
+                nursery.cancel_scope.cancel()
+            cancelled_at = trio.current_time()
+            await server.visits[0].gone.wait()
+            assert server.visits[0].gone_at - cancelled_at < AT_ONCE_S
+
+    run(main)
+
+
+def test_who_is_cancelled_already_asks_nothing() -> None:
+    async def main() -> None:
+        async with upstream(answering(OK)) as server, open_transport() as transport:
+            await fetch(transport, server.url)  # so that there is a connection
+            with trio.CancelScope() as scope:
+                scope.cancel()
+                await fetch(transport, server.url)
+            assert scope.cancelled_caught
+            await server.visits[0].gone.wait()
+            assert not server.visits[0]._buffer
+
+    run(main)
+
+
+def test_leaving_waits_for_nothing() -> None:
+    """Not even where nobody can wait: when a suspended coroutine is thrown away."""
+
+    async def asking(transport: HttpTransport, url: str) -> AsyncGenerator[bytes, None]:
+        async with transport.send(HttpRequest(url)) as reply:
+            yield await reply.receive()  # noqa: ASYNC119 - to be left suspended is its purpose
+
+    async def main() -> None:
+        async with upstream(streaming) as server, open_transport() as transport:
+            generator = asking(transport, server.url)
+            assert await anext(generator) == b"ab"
+            with pytest.raises(StopIteration):
+                generator.aclose().send(None)
+            await server.visits[0].gone.wait()
+
+    run(main)
+
+
+def test_a_receive_that_is_cancelled_has_taken_nothing() -> None:
+    """A reader may give up waiting, and wait again: no byte is lost in between."""
+    go = trio.Event()
+
+    async def handle(visit: Visit) -> None:
+        await visit.request()
+        await visit.send(CHUNKED, b"1\r\na\r\n")
+        await go.wait()
+        await visit.send(b"1\r\nb\r\n", b"0\r\n\r\n")
+
+    async def main() -> None:
+        async with (
+            upstream(handle) as server,
+            open_transport() as transport,
+            transport.send(HttpRequest(server.url)) as reply,
+        ):
+            assert await reply.receive() == b"a"
+            with trio.move_on_after(0):
+                await reply.receive()
+            go.set()
+            assert await read(reply) == b"b"
+
+    run(main)
+
+
+def test_what_comes_together_is_one_batch() -> None:
+    """A thousand chunks of a stream that are there are one read, not a thousand."""
+    sent = trio.Event()
+
+    async def handle(visit: Visit) -> None:
+        await visit.request()
+        await visit.send(CHUNKED)
+        await visit.send(b"2\r\nab\r\n" * 1_000)
+        sent.set()
+        await visit.left()
+
+    async def main() -> None:
+        async with (
+            upstream(handle) as server,
+            open_transport() as transport,
+            transport.send(HttpRequest(server.url)) as reply,
+        ):
+            await sent.wait()
+            assert await reply.receive() == b"ab" * 1_000
+
+    run(main)
+
+
+def test_a_body_longer_than_a_read_comes_whole() -> None:
+    """And other tasks run while it is read, though it is all there."""
+    body = bytes(range(256)) * 20_000
+    turns = 0
+
+    async def count() -> None:
+        nonlocal turns
+        while True:
+            await trio.lowlevel.checkpoint()
+            turns += 1
+
+    async def main() -> None:
+        raw = CHUNKED + b"%x\r\n" % len(body) + body + b"\r\n0\r\n\r\n"
+        async with (
+            upstream(answering(raw)) as server,
+            open_transport() as transport,
+            trio.open_nursery() as nursery,
+        ):
+            nursery.start_soon(count)
+            assert await fetch(transport, server.url) == body
+            nursery.cancel_scope.cancel()
+        assert turns > len(body) // 65_536
+
+    run(main)
+
+
+LATE: list[tuple[str, Timeouts, tuple[bytes, ...]]] = [
+    ("first_byte_s", Timeouts(first_byte_s=0.02), ()),
+    ("first_byte_s", Timeouts(first_byte_s=0.02), (b"HTTP/1.1 102 Wait\r\n\r\n",)),
+    ("idle_s", Timeouts(idle_s=0.02), (b"HTTP/1.1 200",)),
+    ("idle_s", Timeouts(idle_s=0.02), (CHUNKED,)),
+    ("idle_s", Timeouts(idle_s=0.02), (CHUNKED, b"2\r\nab\r\n", b"2\r\n")),
+    ("total_s", Timeouts(total_s=0.02), ()),
+    ("total_s", Timeouts(total_s=0.02), (CHUNKED, b"2\r\nab\r\n")),
+    ("total_s", Timeouts(idle_s=None, total_s=0.02), (CHUNKED,)),
+]
+
+
+@pytest.mark.parametrize(("code", "timeouts", "parts"), LATE)
+def test_a_bound_is_an_error_that_names_it(
+    code: str, timeouts: Timeouts, parts: tuple[bytes, ...]
+) -> None:
+    async def handle(visit: Visit) -> None:
+        await visit.request()
+        await visit.send(*parts)
+        await visit.left()
+
+    async def main() -> None:
+        async with upstream(handle) as server, open_transport() as transport:
+            with pytest.raises(ModelTimeoutError, match=f"within {code} = 0.02 from") as caught:
+                await fetch(transport, server.url, timeouts)
+            assert caught.value.code == code
+            assert caught.value.retryable
+            assert str(server.port) in str(caught.value)
+            await server.visits[0].gone.wait()
+
+    run(main)
+
+
+def test_a_request_that_nobody_reads_has_a_bound_too() -> None:
+    async def handle(visit: Visit) -> None:
+        await visit.gone.wait()
+
+    async def main() -> None:
+        async with upstream(handle) as server, open_transport() as transport:
+            request = HttpRequest(
+                server.url, bytes(20_000_000), timeouts=Timeouts(first_byte_s=0.05)
+            )
+            with pytest.raises(ModelTimeoutError) as caught:
+                async with transport.send(request):
+                    pytest.fail("it has an answer")
+            assert caught.value.code == "first_byte_s"
+
+    run(main)
+
+
+def test_a_steady_stream_has_no_idle_bound_as_a_whole() -> None:
+    """`idle_s` is from one piece to the next, not from the first to the last."""
+
+    async def handle(visit: Visit) -> None:
+        await visit.request()
+        await visit.send(CHUNKED)
+        began = trio.current_time()
+        while trio.current_time() < began + 0.4:
+            await visit.send(b"1\r\na\r\n")
+        await visit.send(b"0\r\n\r\n")
+
+    async def main() -> None:
+        async with upstream(handle) as server, open_transport() as transport:
+            assert await fetch(transport, server.url, Timeouts(idle_s=0.3))
+
+    run(main)
+
+
+def test_a_refusal_before_the_request_is_read_is_still_an_answer() -> None:
+    """A server that will not have so long a request says so, and closes."""
+
+    async def handle(visit: Visit) -> None:
+        while b"\r\n\r\n" not in visit._buffer:
+            await visit._more()
+        await visit.send(
+            b"HTTP/1.1 413 Too Long\r\nconnection: close\r\ncontent-length: 2\r\n\r\nno"
+        )
+        await visit.left()
+
+    async def main() -> None:
+        async with (
+            upstream(handle) as server,
+            open_transport() as transport,
+            transport.send(HttpRequest(server.url, bytes(3_000_000))) as reply,
+        ):
+            assert reply.status == 413
+            assert await read(reply) == b"no"
+
+    run(main)
+
+
+def test_after_an_error_there_is_nothing_more() -> None:
+    """A connection whose bytes made no sense is closed, whatever comes behind them."""
+
+    async def main() -> None:
+        raw = CHUNKED + b"1\r\na\r\n"
+        async with (
+            upstream(answering(raw, b"x\r\n", b"0\r\n\r\n")) as server,
+            open_transport() as transport,
+        ):
+            async with transport.send(HttpRequest(server.url)) as reply:
+                with pytest.raises(MalformedStreamError):
+                    await read(reply)
+                with pytest.raises(ModelConnectionError, match="nothing more comes"):
+                    await reply.receive()
+            await server.visits[0].gone.wait()
+
+    run(main)
+
+
+def test_leaving_wakes_who_still_reads() -> None:
+    """In another task: an error for him, and no waiting for ever."""
+
+    async def main() -> None:
+        async with upstream(streaming) as server, open_transport() as transport:
+
+            async def late(reply: HttpReply) -> None:
+                with pytest.raises(ModelConnectionError, match="nothing more comes"):
+                    await reply.receive()
+
+            async with (
+                trio.open_nursery() as nursery,
+                transport.send(HttpRequest(server.url)) as reply,
+            ):
+                assert await reply.receive() == b"ab"
+                nursery.start_soon(late, reply)  # noqa: ASYNC111 - this bug is what is looked at
+                await trio.testing.wait_all_tasks_blocked()
+
+    run(main)
+
+
+def test_a_thousand_abandoned_streams_leave_nothing() -> None:
+    """No task, no socket, no slot; whether they were left, cancelled or thrown away."""
+
+    async def main() -> None:
+        async with upstream(streaming) as server, open_transport() as transport:
+            gc.collect()
+            sockets, tasks = open_sockets(), trio.lowlevel.current_statistics().tasks_living
+            for turn in range(1_000):
+                with trio.CancelScope() as scope:
+                    await (cancelled if turn % 2 else leave)(transport, server.url, scope)
+            await until(lambda: all(visit.gone.is_set() for visit in server.visits))
+            await trio.testing.wait_all_tasks_blocked()
+            gc.collect()
+            assert open_sockets() == sockets
+            assert trio.lowlevel.current_statistics().tasks_living == tasks
+            assert len(server.visits) == 1_000
+
+    run(main)

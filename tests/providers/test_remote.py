@@ -1,0 +1,320 @@
+"""A model behind an API: what is sent, what comes back, and what an error tells."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from itertools import pairwise
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+import attrs
+import msgspec
+import pytest
+import trio
+from hypothesis import given
+from hypothesis import strategies as st
+
+from orchestra.codecs.openai import OpenAiDialect
+from orchestra.errors import (
+    AuthenticationError,
+    CapabilityError,
+    MalformedStreamError,
+    ModelConnectionError,
+    ModelError,
+    OverloadedError,
+    TruncatedStreamError,
+)
+from orchestra.protocols import HttpReply, HttpRequest, Timeouts, Transport
+from orchestra.providers import remote
+from orchestra.providers.credentials import Secret, bearer
+from orchestra.providers.remote import Endpoint, RemoteModel
+from orchestra.values import (
+    Capabilities,
+    ChatRequest,
+    Embeddings,
+    EmbedRequest,
+    Message,
+    ModelEvent,
+    Stopped,
+    StopReason,
+    TextDelta,
+    Usage,
+    Vector,
+)
+
+T = TypeVar("T")
+
+KEY = "sk-very-secret"
+ASKED = ChatRequest((Message("user", "why?"),))
+STREAMED = (
+    b'data: {"id":"1","model":"m","choices":[{"index":0,"delta":{"content":"Be"}}]}\n\n'
+    b'data: {"choices":[{"index":0,"delta":{"content":"cause"},"finish_reason":"stop"}]}\n\n'
+    b'data: {"choices":[],"usage":{"prompt_tokens":2,"completion_tokens":3}}\n\n'
+    b"data: [DONE]\n\n"
+)
+WHOLE = msgspec.json.encode(
+    {
+        "id": "1",
+        "model": "m",
+        "choices": [{"index": 0, "message": {"content": "Because"}, "finish_reason": "stop"}],
+        "usage": {"prompt_tokens": 2, "completion_tokens": 3},
+    }
+)
+
+
+@attrs.define(eq=False)
+class Canned:
+    """A transport whose answers are ready; keeps the contract of `protocols.Transport`."""
+
+    answers: list[tuple[int, Sequence[bytes]]]
+    headers: Mapping[str, str] = {}
+    error: ModelError | None = None
+    """What the connection fails with behind the last piece; None for a body's end."""
+    sent: list[HttpRequest] = attrs.field(factory=list)
+    left: list[bool] = attrs.field(factory=list)
+    """For each exchange that was left: whether its body had been read to the end."""
+
+    def send(self, request: HttpRequest) -> AbstractAsyncContextManager[HttpReply]:
+        self.sent.append(request)
+        status, pieces = self.answers.pop(0)
+        return _Exchange(self, status, list(pieces))
+
+
+@attrs.define(eq=False)
+class _Exchange:
+    transport: Canned
+    status: int
+    pieces: list[bytes]
+    ended: bool = False
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        return self.transport.headers
+
+    async def __aenter__(self) -> Self:
+        await trio.lowlevel.checkpoint()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.transport.left.append(self.ended)
+
+    async def receive(self) -> bytes:
+        await trio.lowlevel.checkpoint()
+        if self.pieces:
+            return self.pieces.pop(0)
+        if self.transport.error is not None:
+            raise self.transport.error
+        self.ended = True
+        return b""
+
+
+def canned(*pieces: bytes, status: int = 200, **options: Any) -> Canned:
+    return Canned([(status, pieces)], **options)
+
+
+def model(transport: Transport, **options: Any) -> RemoteModel:
+    endpoint = Endpoint(
+        provider="openai",
+        model="gpt",
+        base_url="https://api.example.test/v1/",
+        dialect=OpenAiDialect(),
+        credentials=bearer(Secret(KEY)),
+        headers=(("x-team", "blue"),),
+        **options,
+    )
+    return RemoteModel(endpoint, transport)
+
+
+async def heard(asked: RemoteModel, request: ChatRequest = ASKED) -> list[ModelEvent]:
+    events: list[ModelEvent] = []
+    async with asked.stream(request) as reply:
+        while batch := await reply.receive():
+            events += batch
+        assert await reply.receive() == ()
+    return events
+
+
+def run(function: Callable[..., Awaitable[T]], *arguments: object) -> T:
+    return trio.run(function, *arguments)
+
+
+cuts = st.lists(st.integers(0, len(STREAMED)), max_size=8).map(sorted)
+
+
+def pieces_of(body: bytes, at: Sequence[int]) -> list[bytes]:
+    ends = [0, *at, len(body)]
+    return [piece for a, b in pairwise(ends) if (piece := body[a:b])]
+
+
+@given(cuts)
+def test_however_the_bytes_are_cut_the_answer_is_the_same(at: list[int]) -> None:
+    transport = canned(*pieces_of(STREAMED, at))
+    events = run(heard, model(transport))
+    said = "".join(event.text for event in events if isinstance(event, TextDelta))
+    assert said == "Because"
+    assert [event for event in events if isinstance(event, Stopped)] == [
+        Stopped(StopReason.END, "stop")
+    ]
+    assert len(transport.left) == 1
+
+
+@given(st.integers(0, STREAMED.index(b'"stop"')), st.booleans())
+def test_a_cut_stream_never_looks_complete(at: int, broken: bool) -> None:
+    error = ModelConnectionError("the connection broke") if broken else None
+    transport = canned(STREAMED[:at], error=error)
+    with pytest.raises((TruncatedStreamError, ModelConnectionError)) as caught:
+        run(heard, model(transport))
+    assert caught.value.retryable
+    assert (caught.value.provider, caught.value.model) == ("openai", "gpt")
+    assert len(transport.left) == 1
+
+
+def test_what_is_sent_has_the_model_the_key_and_the_headers() -> None:
+    transport = canned(STREAMED)
+    run(heard, model(transport))
+    (request,) = transport.sent
+    assert request.url == "https://api.example.test/v1/chat/completions"
+    assert dict(request.headers) == {
+        "content-type": "application/json",
+        "x-team": "blue",
+        "authorization": f"Bearer {KEY}",
+    }
+    sent = msgspec.json.decode(request.body)
+    assert (sent["model"], sent["stream"]) == ("gpt", True)
+    assert KEY not in repr(request)
+
+
+def test_the_reader_stops_at_the_last_byte_that_matters() -> None:
+    """A server that keeps the connection open behind `[DONE]` holds nobody up."""
+    never = ModelConnectionError("nobody should read on")
+    events = run(heard, model(canned(STREAMED, error=never)))
+    assert Stopped(StopReason.END, "stop") in events
+
+
+def test_an_answer_in_one_piece_to_a_stream_is_an_answer() -> None:
+    transport = canned(WHOLE[:5], WHOLE[5:], headers={"content-type": "application/json"})
+    assert TextDelta("Because") in run(heard, model(transport))
+
+
+def test_events_labelled_as_json_are_events() -> None:
+    transport = canned(STREAMED, headers={"content-type": "application/json; charset=utf-8"})
+    assert TextDelta("Be") in run(heard, model(transport))
+
+
+def test_complete_asks_for_one_piece_and_only_the_total_bounds_it() -> None:
+    transport = canned(WHOLE)
+    answer = run(model(transport, timeouts=Timeouts(first_byte_s=1.0)).complete, ASKED)
+    assert (answer.text, answer.usage) == ("Because", Usage(2, 3))
+    (request,) = transport.sent
+    assert request.timeouts.first_byte_s is None
+    assert request.timeouts.total_s == Timeouts().total_s
+    assert msgspec.json.decode(request.body).get("stream", False) is False
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_an_error_says_where_and_holds_no_key(*, whole: bool) -> None:
+    said = {"error": {"message": f"Incorrect API key: {KEY}", "code": "invalid_api_key"}}
+    transport = canned(msgspec.json.encode(said), status=401, headers={"x-request-id": "req_1"})
+    with pytest.raises(AuthenticationError) as caught:
+        run(model(transport).complete, ASKED) if whole else run(heard, model(transport))
+    error = caught.value
+    assert str(error) == ("openai gpt: HTTP 401: Incorrect API key: [redacted] (request req_1)")
+    assert KEY not in repr(error)
+    assert (error.status, error.code, error.retryable) == (401, "invalid_api_key", False)
+    assert transport.left == [True]
+
+
+@pytest.mark.parametrize("status", [301, 304, 307])
+def test_a_redirect_is_not_followed(status: int) -> None:
+    with pytest.raises(ModelError) as caught:
+        run(heard, model(canned(b"", status=status, headers={"location": "http://evil.test"})))
+    assert caught.value.status == status
+
+
+def test_an_error_inside_of_a_stream_is_told_behind_what_came_before() -> None:
+    said = b'data: {"error":{"message":"no room","type":"overloaded_error"}}\n\n'
+    first = STREAMED.partition(b"\n\n")[0] + b"\n\n"
+    heard_before: list[ModelEvent] = []
+
+    async def listen() -> None:
+        async with model(canned(first + said)).stream(ASKED) as reply:
+            while batch := await reply.receive():
+                heard_before.extend(batch)
+
+    with pytest.raises(OverloadedError, match="openai gpt: no room"):
+        run(listen)
+    assert TextDelta("Be") in heard_before
+
+
+def test_a_long_page_of_an_error_is_not_read_to_its_end() -> None:
+    page = [b"x" * 10_000] * 100
+    transport = canned(*page, status=502)
+    with pytest.raises(ModelError) as caught:
+        run(heard, model(transport))
+    assert len(caught.value.message) < 5_000
+    assert transport.left == [False]
+
+
+def test_an_answer_without_end_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(remote, "ANSWER_BYTES_MAX", 10)
+    with pytest.raises(MalformedStreamError, match="over 10 bytes"):
+        run(model(canned(WHOLE)).complete, ASKED)
+
+
+def test_what_the_dialect_has_no_words_for_is_never_sent() -> None:
+    transport = canned(STREAMED)
+    with pytest.raises(CapabilityError, match="openai gpt"):
+        run(heard, model(transport), attrs.evolve(ASKED, top_k=3))
+    assert not transport.sent
+    assert not transport.left
+
+
+def test_a_reader_who_leaves_closes_the_exchange() -> None:
+    transport = canned(STREAMED[:90], STREAMED[90:])
+
+    async def leave() -> None:
+        async with model(transport).stream(ASKED) as reply:
+            await reply.receive()
+
+    run(leave)
+    assert transport.left == [False]
+
+
+def embedded(*vectors: Sequence[float]) -> bytes:
+    data = [{"index": at, "embedding": list(vector)} for at, vector in enumerate(vectors)]
+    return msgspec.json.encode({"data": data, "usage": {"prompt_tokens": len(data)}})
+
+
+@given(st.integers(1, 7), st.integers(1, 4))
+def test_many_texts_go_in_as_many_calls_as_it_takes(count: int, at_once: int) -> None:
+    dialect = OpenAiDialect(attrs.evolve(OpenAiDialect().quirks, texts_max=at_once))
+    sizes = [min(at_once, count - at) for at in range(0, count, at_once)]
+    numbers = iter(range(count))
+    bodies = [embedded(*([float(next(numbers))] for _ in range(size))) for size in sizes]
+    transport = Canned([(200, [body]) for body in bodies])
+    asked = model(transport)
+    asked.endpoint = attrs.evolve(asked.endpoint, dialect=dialect)
+    found: Embeddings = run(asked.embed, EmbedRequest(("text",) * count))
+    assert found.vectors == tuple(Vector.of([float(at)]) for at in range(count))
+    assert found.usage == Usage(count, 0)
+    assert len(transport.sent) == len(sizes)
+
+
+def test_a_vector_too_few_is_an_error() -> None:
+    with pytest.raises(MalformedStreamError, match="1 vectors came for 2 texts"):
+        run(model(canned(embedded([1.0]))).embed, EmbedRequest(("a", "b")))
+
+
+def test_its_capabilities_are_those_of_its_endpoint() -> None:
+    known = Capabilities(vision=True)
+    assert model(canned(), capabilities=known).capabilities == known
+
+
+def test_nothing_shows_the_key() -> None:
+    assert KEY not in repr(model(canned()).endpoint)
