@@ -2,13 +2,12 @@
 
 A fake provider in a process of its own streams OpenAI chat completions; each contender reads
 them on Trio, to the pieces of text. A figure is the CPU time of the client's process, the
-user's and the kernel's. TCP connections are opened within it, as they are where many streams
-begin at once; the chunks' experiments divide that by the chunks, where it is nothing.
+user's and the kernel's. Of a request it is all of it, with its TCP connection; of a chunk that
+comes alone, what is left once all streams have begun.
 """
 
 from __future__ import annotations
 
-from functools import partial
 from importlib import import_module
 
 from benchmarks.contenders.models import taken
@@ -21,15 +20,16 @@ CONTENDERS = ("orchestra", "httpx", "openai")
 BURST_TARGET_US = 12.0
 ALONE_TARGET_US = 45.0
 REQUEST_TARGET_US = 1_000.0
-EVERY_S = 0.02
-"""From one chunk of a stream to the next: fifty tokens a second."""
+EVERY_S = 0.05
+"""From one chunk of a stream to the next: twenty tokens a second."""
 
 
 def experiments(*, quick: bool) -> list[Experiment]:
     """Chunks in bursts and alone; requests at 200 and at 2,000 streams at once."""
-    burst, streams, alone = (1_000, 10, 20) if quick else (5_000, 50, 100)
+    burst, streams, alone = (1_000, 20, 10) if quick else (5_000, 200, 40)
     few, many = (20, 50) if quick else (200, 2_000)
     rounds = 1 if quick else 5
+    paced = f"paced/{streams}/{alone}/{EVERY_S}"
     return [
         Experiment(
             name="model-burst",
@@ -44,7 +44,7 @@ def experiments(*, quick: bool) -> list[Experiment]:
             question=f"a streamed chunk of a model that comes alone, {streams} streams",
             unit="us per chunk",
             rounds=rounds,
-            contenders=_each(f"paced/{alone}/{EVERY_S}", streams, alone, streams * alone),
+            contenders=_each(paced, streams, alone + 1, streams * alone, opened=True),
             target=ALONE_TARGET_US,
         ),
         _requests(few, rounds, discarded=1),
@@ -64,13 +64,19 @@ def _requests(streams: int, rounds: int, *, discarded: int) -> Experiment:
     )
 
 
-def _each(path: str, streams: int, texts: int, count: int) -> dict[str, Contender]:
-    return {name: partial(_sample, name, path, streams, texts, count) for name in CONTENDERS}
+def _each(
+    path: str, streams: int, texts: int, count: int, *, opened: bool = False
+) -> dict[str, Contender]:
+    """A sample of each contender: at that path so many streams of so many texts, over `count`."""
 
+    def contender(name: str) -> Contender:
+        def sample() -> Reading:
+            # Imported late: a peer that is missing is reported by name and stops nobody.
+            asking = import_module(f"benchmarks.contenders.{name}_models").asking
+            with served(("-m", "benchmarks.servers.upstream")) as server:
+                base_url = f"http://127.0.0.1:{server.port}/{path}/v1"
+                return per_us(taken(asking, base_url, streams, texts, opened=opened), count)
 
-def _sample(name: str, path: str, streams: int, texts: int, count: int) -> Reading:
-    # Imported late: a peer that is missing is reported by name and stops nobody.
-    asking = import_module(f"benchmarks.contenders.{name}_models").asking
-    with served(("-m", "benchmarks.servers.upstream")) as server:
-        base_url = f"http://127.0.0.1:{server.port}/{path}/v1"
-        return per_us(taken(asking, base_url, streams, texts), count)
+        return sample
+
+    return {name: contender(name) for name in CONTENDERS}

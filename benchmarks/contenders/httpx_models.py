@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 import httpx  # noqa: ASYNC127 - it is what is measured
@@ -20,13 +20,16 @@ async def asking(base_url: str) -> AsyncIterator[Ask]:
         "stream": True,
     }
 
-    async def ask() -> int:
+    async def ask(began: Callable[[], None]) -> int:
         texts = 0
         async with client.stream("POST", f"{base_url}/chat/completions", json=body) as answer:
             async for line in answer.aiter_lines():
                 if line.startswith("data: ") and line != "data: [DONE]":
                     chunk = json.loads(line[6:])
-                    texts += "content" in chunk["choices"][0]["delta"]
+                    if "content" in chunk["choices"][0]["delta"]:
+                        texts += 1
+                        if texts == 1:
+                            began()
         return texts
 
     limits = httpx.Limits(max_connections=None, max_keepalive_connections=256)

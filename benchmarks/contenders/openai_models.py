@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 import httpx2
@@ -15,13 +15,16 @@ from benchmarks.contenders.models import QUESTION, Ask
 async def asking(base_url: str) -> AsyncIterator[Ask]:
     """A function that asks there, and tells how many pieces of text came."""
 
-    async def ask() -> int:
+    async def ask(began: Callable[[], None]) -> int:
         texts = 0
         stream = await client.chat.completions.create(
             model="gpt-4o-mini", messages=[{"role": "user", "content": QUESTION}], stream=True
         )
         async for chunk in stream:
-            texts += chunk.choices[0].delta.content is not None
+            if chunk.choices[0].delta.content is not None:
+                texts += 1
+                if texts == 1:
+                    began()
         return texts
 
     limits = httpx2.Limits(max_connections=None, max_keepalive_connections=256)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 from benchmarks.contenders.models import QUESTION, Ask
@@ -18,14 +18,17 @@ async def asking(base_url: str) -> AsyncIterator[Ask]:
     dialect = OpenAiDialect()
     request = ChatRequest((Message("user", QUESTION),))
 
-    async def ask() -> int:
+    async def ask(began: Callable[[], None]) -> int:
         call = dialect.ask("gpt-4o-mini", request, stream=True)
         decoder, texts = dialect.decoder(), 0
         headers = (*call.headers, ("authorization", "Bearer none"))
         going = HttpRequest(base_url + call.path, call.body, headers)
         async with transport.send(going) as reply:
             while not decoder.done and (data := await reply.receive()):
-                texts += sum(isinstance(event, TextDelta) for event in decoder.feed(data))
+                found = sum(isinstance(event, TextDelta) for event in decoder.feed(data))
+                if found and not texts:
+                    began()
+                texts += found
             decoder.close()
         return texts
 

@@ -3,8 +3,10 @@
 What it does stands in the path, in front of `/v1/chat/completions`:
 
 * `/burst/N`: N chunks at once, as fast as the client reads.
-* `/paced/N/S`: N chunks, one every S seconds.
-* `/held/N`: one chunk, and the rest once N requests are open at the same time.
+* `/held/M`: one chunk, and once M requests are open at the same time, the rest.
+* `/paced/M/N/S`: the same, but the rest are N chunks, one every S seconds.
+
+Of the streams that are held, no two are paced at the same moment.
 """
 
 from __future__ import annotations
@@ -48,7 +50,7 @@ def _framed(data: bytes) -> bytes:
 
 TOKEN = _chunk(" token")
 END = _chunk(None, "stop") + _framed(b"data: [DONE]\n\n") + b"0\r\n\r\n"
-_held: set[Answering] = set()
+_held: list[Answering] = []
 
 
 class Answering(asyncio.Protocol):
@@ -66,7 +68,6 @@ class Answering(asyncio.Protocol):
     def connection_lost(self, _: Exception | None) -> None:
         """The client has left."""
         self._transport = None
-        _held.discard(self)
 
     def data_received(self, data: bytes) -> None:
         """Answer each request that is whole."""
@@ -84,32 +85,36 @@ class Answering(asyncio.Protocol):
         if self._transport is not None:
             self._transport.write(data)
 
+    def pace(self, left: int, every_s: float) -> None:
+        """Write so many chunks, the next now."""
+        if left:
+            self.write(TOKEN)
+            later = asyncio.get_running_loop().call_later
+            later(every_s, self.pace, left - 1, every_s)
+        else:
+            self.write(END)
+
     def _answer(self, path: str) -> None:
         _, kind, count, *more = path.split("/")
         if kind == "burst":
             self.write(HEAD + TOKEN * int(count) + END)
-        elif kind == "paced":
-            self.write(HEAD)
-            self._pace(int(count), float(more[0]))
+            return
+        self.write(HEAD + TOKEN)
+        _held.append(self)
+        if len(_held) < int(count):
+            return
+        if kind == "held":
+            for each in _held:
+                each.write(TOKEN * (HELD_CHUNKS - 1) + END)
         else:
-            self.write(HEAD + TOKEN)
-            _held.add(self)
-            if len(_held) == int(count):
-                _release()
-
-    def _pace(self, left: int, every_s: float) -> None:
-        loop = asyncio.get_running_loop()
-        if left:
-            self.write(TOKEN)
-            loop.call_later(every_s, self._pace, left - 1, every_s)
-        else:
-            self.write(END)
+            _start(int(more[0]), float(more[1]))
+        _held.clear()
 
 
-def _release() -> None:
-    for each in _held:
-        each.write(TOKEN * (HELD_CHUNKS - 1) + END)
-    _held.clear()
+def _start(chunks: int, every_s: float) -> None:
+    later = asyncio.get_running_loop().call_later
+    for number, each in enumerate(_held):
+        later(every_s * number / len(_held), each.pace, chunks, every_s)
 
 
 async def main() -> None:

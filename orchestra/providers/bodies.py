@@ -127,6 +127,8 @@ class ChunkedBody:
                     break
                 at += 2
                 owing = False
+            if at == len(data):  # as usual: a chunk is written, and so read, whole
+                break
             size = _SIZE.match(data, at)
             if size is None:
                 self._kept = _unfinished(data[at:])

@@ -9,7 +9,7 @@ been read to its end.
 from __future__ import annotations
 
 import math
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from functools import partial
 from typing import TypeAlias, TypeVar
@@ -17,8 +17,8 @@ from typing import TypeAlias, TypeVar
 import trio
 
 from orchestra.errors import ModelConnectionError, ModelError, ModelTimeoutError
-from orchestra.protocols import Timeouts
-from orchestra.providers.http1 import Exchange, Head
+from orchestra.protocols import HttpReply, Timeouts
+from orchestra.providers.http1 import Exchange
 from orchestra.providers.line import Line
 
 T = TypeVar("T")
@@ -39,7 +39,7 @@ class Bounds:
     def __init__(self, timeouts: Timeouts, where: str) -> None:
         self.where = where
         self.timeouts = timeouts
-        self._total_at = _after(timeouts.total_s)
+        self.total_at = _after(timeouts.total_s)
 
     async def connecting(self, at: float, job: Callable[[], Awaitable[T]]) -> T:
         """Do it until there has to be a connection. Raises ModelTimeoutError."""
@@ -62,8 +62,8 @@ class Bounds:
         return _after(self.timeouts.first_byte_s)
 
     async def _within(self, name: str, at: float, job: Callable[[], Awaitable[T]]) -> T:
-        if self._total_at <= at:
-            name, at = "total_s", self._total_at
+        if self.total_at <= at:
+            name, at = "total_s", self.total_at
         if at == math.inf:
             return await job()
         with trio.CancelScope(deadline=at):
@@ -80,23 +80,30 @@ class Bounds:
         )
 
 
-class Answering:
+class Answering(HttpReply):
     """The answer to a request, whose head is here and whose body is arriving."""
 
     def __init__(
         self, line: Line, exchange: Exchange, body: bytes, bounds: Bounds, back: Back
     ) -> None:
-        self._line: Line | None = line
+        self.head = exchange.answer
+        self._headers = self.head.named()
+        self._line: Line = line
+        self._left = False
         self._exchange = exchange
         self._ready = body
         self._bounds = bounds
         self._back = back
-        self._read = partial(_received, line, bounds.where)
 
     @property
-    def head(self) -> Head:
-        """Its head."""
-        return self._exchange.answer
+    def status(self) -> int:
+        """The HTTP status."""
+        return self.head.status
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """By lower-case name; of one that came twice, both, with a comma between."""
+        return self._headers
 
     async def receive(self) -> bytes:
         """All of the body that is here, waiting for something; empty after the last byte.
@@ -106,15 +113,28 @@ class Answering:
             ModelConnectionError: the connection broke before the body's end, or has been left.
             MalformedStreamError: it is not HTTP.
         """
-        data, self._ready = self._ready, b""
-        try:
-            while not data and not self._exchange.done:
-                if self._line is None:
-                    raise _left(self._bounds.where)
-                data = _fed(self._exchange, await self._bounds.going_on(self._read))
-        except ModelError:
-            self.leave(early=True)
-            raise
+        exchange, bounds, data = self._exchange, self._bounds, self._ready
+        if data:
+            self._ready = b""
+        while not (data or exchange.done):
+            if self._left:  # then the connection may be somebody else's by now
+                raise _left(bounds.where)
+            # `Bounds.going_on`, unrolled: this is what every token costs
+            idle_s, at = bounds.timeouts.idle_s, bounds.total_at
+            if idle_s is not None:
+                at = min(at, trio.current_time() + idle_s)
+            try:
+                with trio.CancelScope(deadline=at) as scope:
+                    data = await self._line.receive()
+                if scope.cancelled_caught:
+                    raise bounds.late("total_s" if at == bounds.total_at else "idle_s")
+                data = _fed(exchange, data)
+            except ModelError:  # before OSError, which a timeout is one of
+                self.leave(early=True)
+                raise
+            except (OSError, trio.ClosedResourceError) as error:
+                self.leave(early=True)
+                raise _broken(bounds.where, error) from error
         return data
 
     def leave(self, *, early: bool = False) -> None:
@@ -124,22 +144,23 @@ class Answering:
         unread: where they are here already, the connection is kept all the same, unless it
         leaves `early`, in the middle. A second time does nothing.
         """
-        line, self._line = self._line, None
-        if line is None:
+        if self._left:
             return
-        if self._finished(line, early=early):
-            self._back(line, self._exchange.keep_s)
+        self._left = True
+        if self._finished(early=early):
+            self._line.wake()
+            self._back(self._line, self._exchange.keep_s)
         else:
-            line.close()
+            self._line.close()
             self._back(None, 0.0)
 
     def __del__(self) -> None:
         self.leave(early=True)
 
-    def _finished(self, line: Line, *, early: bool) -> bool:
+    def _finished(self, *, early: bool) -> bool:
         exchange = self._exchange
         try:
-            if not (early or exchange.done) and (data := line.receive_nowait()):
+            if not (early or exchange.done) and (data := self._line.receive_nowait()):
                 exchange.feed(data)
         except (OSError, ModelError):  # nobody wants this answer any more
             return False
@@ -177,12 +198,14 @@ async def _sent(line: Line, request: bytes) -> None:
 async def _received(line: Line, where: str) -> bytes:
     try:
         return await line.receive()
-    except trio.ClosedResourceError as error:
-        raise _left(where) from error
-    except OSError as error:
-        raise ModelConnectionError(
-            f"the connection to {where} broke: {error}", code="cut"
-        ) from error
+    except (OSError, trio.ClosedResourceError) as error:
+        raise _broken(where, error) from error
+
+
+def _broken(where: str, error: Exception) -> ModelConnectionError:
+    if isinstance(error, OSError):
+        return ModelConnectionError(f"the connection to {where} broke: {error}", code="cut")
+    return _left(where)
 
 
 def _left(where: str) -> ModelConnectionError:

@@ -7,7 +7,11 @@ from collections.abc import Callable, Mapping
 from orchestra.codecs.dialect import Dialect
 
 Options = Mapping[str, str]
-"""The options of a model, and as `model` its provider's name for it."""
+"""The options of a model; as `model` its provider's name for it, and as `output_tokens_max` how
+much it can say, where that is known."""
+
+_OUTPUT_TOKENS_MAX = 32_000
+"""Of Claude where a request does not say: an answer of a hundred pages, and no limit of rate."""
 
 
 def openai(name: str) -> Callable[[Options], Dialect]:
@@ -31,11 +35,13 @@ def azure(options: Options) -> Dialect:
 
 
 def anthropic(options: Options) -> Dialect:
-    """Anthropic's messages."""
+    """Anthropic's messages, which always ask for a number of tokens: by default all there are."""
     from orchestra.codecs.anthropic import AnthropicDialect
 
-    del options
-    return AnthropicDialect()
+    known = options.get("output_tokens_max")
+    if known is None:
+        return AnthropicDialect()
+    return AnthropicDialect(output_tokens=min(int(known), _OUTPUT_TOKENS_MAX))
 
 
 def gemini(options: Options) -> Dialect:

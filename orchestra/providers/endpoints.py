@@ -32,7 +32,11 @@ def endpoint(settings: ModelSettings, environ: Environ) -> Endpoint:
                 f"model {settings.name!r} ({settings.origin}) has no {option.name}: write it "
                 f"into the model's table, or set {' or '.join(option.env)}"
             )
-    dialect = provider.dialect({**options, "model": settings.model})
+    known = capabilities(settings)
+    told = {**options, "model": settings.model}
+    if known.output_tokens_max is not None:
+        told["output_tokens_max"] = str(known.output_tokens_max)
+    dialect = provider.dialect(told)
     return Endpoint(
         provider=provider.name,
         model=settings.model,
@@ -41,5 +45,5 @@ def endpoint(settings: ModelSettings, environ: Environ) -> Endpoint:
         credentials=credentials(provider, settings, options, environ),
         timeouts=settings.timeouts,
         headers=tuple(settings.headers.items()),
-        capabilities=capabilities(settings),
+        capabilities=known,
     )

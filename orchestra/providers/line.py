@@ -67,11 +67,15 @@ class Line:
             pass
         return False
 
+    def wake(self) -> None:
+        """End the wait of whoever still waits on it, by trio.ClosedResourceError."""
+        with suppress(RuntimeError):  # outside of Trio there is nobody
+            trio.lowlevel.notify_closing(self._socket)
+
     def close(self) -> None:
         """Close it, without waiting for anything."""
         if self._socket.fileno() >= 0:
-            with suppress(RuntimeError):  # outside of Trio there is nobody to be told
-                trio.lowlevel.notify_closing(self._socket)
+            self.wake()
             self._socket.close()
 
 

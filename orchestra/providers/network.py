@@ -22,7 +22,7 @@ from orchestra.providers.connection import Answering
 from orchestra.providers.http1 import outgoing
 from orchestra.providers.line import tls_context
 from orchestra.providers.pool import HttpLimits, Pool
-from orchestra.providers.reply import Reply
+from orchestra.providers.reply import readable
 
 if TYPE_CHECKING:
     from orchestra.providers.transport import ProxyTransport
@@ -97,7 +97,7 @@ class _Sending(AbstractAsyncContextManager[HttpReply]):
         request = outgoing(self._request)
         answering = await self._pool.ask(request, self._request.timeouts)
         try:
-            reply = Reply(answering.head, answering.receive, str(request.origin), self._limit_bytes)
+            reply = readable(answering, str(request.origin), self._limit_bytes)
         except BaseException:
             answering.leave(early=True)
             raise

@@ -163,7 +163,7 @@ class RemoteAnswer:
         traceback: TracebackType | None,
     ) -> None:
         self._ended = True
-        await self._open.__aexit__(kind, error, traceback)
+        await self._open.__aexit__(kind, error, traceback)  # noqa: ASYNC102 - a transport closes without waiting
 
     async def receive(self) -> tuple[ModelEvent, ...]:
         """What has arrived since the last call, waiting for something; empty at the end.

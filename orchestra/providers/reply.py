@@ -1,54 +1,55 @@
-"""The answer as its reader sees it: status, headers, and a body without its encoding."""
+"""The answer as its reader sees it: with a body that has lost its encoding."""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 
 from orchestra.errors import MalformedStreamError, ModelConnectionError
 from orchestra.protocols import HttpReply
-from orchestra.providers.http1 import Head
 from orchestra.providers.inflate import Inflater, inflater
 
 
-class Reply(HttpReply):
-    """An `HttpReply` whose body `receive` gives; at most `limit_bytes` of it when inflated.
+def readable(reply: HttpReply, where: str, limit_bytes: int) -> HttpReply:
+    """The reply with its body as it was meant; at most `limit_bytes` of it when inflated.
 
     Raises:
         MalformedStreamError: the body is encoded in a way that cannot be undone.
     """
+    coding = reply.headers.get("content-encoding")
+    if coding is None:
+        return reply
+    try:
+        undone = inflater(coding, limit_bytes)
+    except ValueError as error:
+        raise _malformed(where, error) from error
+    return reply if undone is None else InflatedReply(reply, undone, where)
 
-    def __init__(
-        self, head: Head, receive: Callable[[], Awaitable[bytes]], where: str, limit_bytes: int
-    ) -> None:
-        self._status = head.status
-        self._headers = head.named()
-        self._receive = receive
+
+class InflatedReply(HttpReply):
+    """A reply whose body came compressed."""
+
+    def __init__(self, reply: HttpReply, undone: Inflater, where: str) -> None:
+        self._reply = reply
+        self._inflater = undone
         self._where = where
-        try:
-            coding = self._headers.get("content-encoding", "")
-            self._inflater: Inflater | None = inflater(coding, limit_bytes)
-        except ValueError as error:
-            raise self._malformed(error) from error
 
     @property
     def status(self) -> int:
         """The HTTP status."""
-        return self._status
+        return self._reply.status
 
     @property
     def headers(self) -> Mapping[str, str]:
         """By lower-case name; of one that came twice, both, with a comma between."""
-        return self._headers
+        return self._reply.headers
 
     async def receive(self) -> bytes:
         """All of the body that is here, waiting for something; empty after the last byte."""
-        if self._inflater is None:
-            return await self._receive()
-        while data := await self._receive():
+        while data := await self._reply.receive():
             try:
                 found = self._inflater.feed(data)
             except ValueError as error:
-                raise self._malformed(error) from error
+                raise _malformed(self._where, error) from error
             if found:
                 return found
         if not self._inflater.end():
@@ -58,7 +59,6 @@ class Reply(HttpReply):
             )
         return b""
 
-    def _malformed(self, error: ValueError) -> MalformedStreamError:
-        return MalformedStreamError(
-            f"{self._where} does not answer as it should: {error}", retryable=False
-        )
+
+def _malformed(where: str, error: ValueError) -> MalformedStreamError:
+    return MalformedStreamError(f"{where} does not answer as it should: {error}", retryable=False)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import re
 import ssl
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, suppress
 from functools import partial
 from types import TracebackType
@@ -30,7 +30,7 @@ from orchestra.providers.http1 import Head, Origin, Outgoing, outgoing
 from orchestra.providers.line import tls_context
 from orchestra.providers.network import HttpTransport, open_transport
 from orchestra.providers.pool import HttpLimits, Pool
-from orchestra.providers.reply import Reply
+from orchestra.providers.reply import readable
 
 __all__ = ["HttpTransport", "ProxyTransport", "TrioTransport", "open_transport"]
 
@@ -135,8 +135,8 @@ class ProxyTransport(Transport):
         await self._stock.aclose()
 
 
-class _Proxied(AbstractAsyncContextManager[HttpReply]):
-    """One request through a proxy.
+class _Proxied(AbstractAsyncContextManager[HttpReply], HttpReply):
+    """One request through a proxy, and its answer.
 
     httpx's generators leak where they are left in the middle (trap 7): the innermost is resumed
     inside of a cancelled scope instead, so that each of them sees it and closes what it has.
@@ -164,14 +164,23 @@ class _Proxied(AbstractAsyncContextManager[HttpReply]):
         assert isinstance(response.stream, httpx.AsyncByteStream)
         self._stream, self._parts = response.stream, aiter(response.stream)
         raw = tuple((name.lower(), value) for name, value in response.headers.raw)
+        self._status, self._headers = response.status_code, Head(response.status_code, raw).named()
         try:
-            return Reply(
-                Head(response.status_code, raw), self._receive, where, self._limits.body_bytes
-            )
+            return readable(self, where, self._limits.body_bytes)
         except BaseException:
             with trio.move_on_after(CLOSE_S, shield=True):
                 await self._leave()
             raise
+
+    @property
+    def status(self) -> int:
+        """The HTTP status."""
+        return self._status
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """By lower-case name; of one that came twice, both, with a comma between."""
+        return self._headers
 
     async def __aexit__(
         self,
@@ -182,7 +191,7 @@ class _Proxied(AbstractAsyncContextManager[HttpReply]):
         with trio.move_on_after(CLOSE_S, shield=True):
             await self._leave()
 
-    async def _receive(self) -> bytes:
+    async def receive(self) -> bytes:
         parts = self._parts
         if parts is None:
             return b""

@@ -7,6 +7,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import attrs
+import msgspec
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
@@ -357,3 +358,18 @@ def test_common_models_are_known_by_their_names(
 def test_what_runs_here_has_no_endpoint() -> None:
     with pytest.raises(BindingError, match="it has no endpoint"):
         endpoint(ModelSettings(name="x", provider="extractive"), {})
+
+
+@pytest.mark.parametrize(
+    ("model", "tokens"),
+    [
+        ("claude-3-haiku-20240307", 4_096),
+        ("claude-sonnet-4-5", 32_000),
+        ("claude-unheard-of", 4_096),
+    ],
+)
+def test_a_claude_may_say_as_much_as_it_can(model: str, tokens: int) -> None:
+    """It has to be asked for a number; one too small would cut answers that nobody bounded."""
+    named = ModelSettings(name="x", provider="anthropic", model=model)
+    call = endpoint(named, {"ANTHROPIC_API_KEY": SECRET}).dialect.ask(model, ASKED, stream=True)
+    assert msgspec.json.decode(call.body)["max_tokens"] == tokens

@@ -328,6 +328,33 @@ def test_leaving_wakes_who_still_reads() -> None:
     run(main)
 
 
+@pytest.mark.parametrize("kept", [False, True])
+def test_a_reply_that_was_left_takes_nothing_from_the_next(kept: bool) -> None:
+    """Its connection may be somebody else's by now, whether another task still waits or not."""
+
+    async def handle(visit: Visit) -> None:
+        await visit.request()
+        await visit.send(CHUNKED, b"1\r\na\r\n" + (b"0\r\n\r\n" if kept else b""))
+        await visit.request()
+        await visit.send(OK)
+
+    async def main() -> None:
+        async with upstream(handle) as server, open_transport() as transport:
+            async with transport.send(HttpRequest(server.url)) as reply:
+                assert await reply.receive() == b"a"
+            if kept:
+                assert await reply.receive() == b""
+                async with transport.send(HttpRequest(server.url)) as other:
+                    assert await reply.receive() == b""
+                    assert await other.receive() == b"ok"
+                assert len(server.visits) == 1
+            else:
+                with pytest.raises(ModelConnectionError, match="nothing more comes"):
+                    await reply.receive()
+
+    run(main)
+
+
 def test_a_thousand_abandoned_streams_leave_nothing() -> None:
     """No task, no socket, no slot; whether they were left, cancelled or thrown away."""
 
