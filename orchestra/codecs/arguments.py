@@ -24,7 +24,7 @@ def text_of(raw: msgspec.Raw) -> str:
     if not given(raw):
         return "{}"
     text = bytes(raw)
-    with suppress(RecursionError):  # too deep to be looked through
+    with suppress(RecursionError, msgspec.DecodeError):  # too deep to be looked through
         text = msgspec.json.format(text, indent=-1)
     return text.decode("utf-8", "replace")
 
