@@ -28,7 +28,6 @@ ROOT = Path(__file__).parents[2]
 STREAM = "Accept: text/event-stream"
 MARGIN_S = 5.0
 """What a busy machine may take to end a process whose server has ended."""
-"""What a busy machine may add."""
 
 
 @attrs.frozen
