@@ -20,13 +20,13 @@ CONTENDERS = ("orchestra", "httpx", "openai")
 BURST_TARGET_US = 12.0
 ALONE_TARGET_US = 45.0
 REQUEST_TARGET_US = 1_000.0
-EVERY_S = 0.05
-"""From one chunk of a stream to the next: twenty tokens a second."""
+EVERY_S = 0.02
+"""From one chunk of a stream to the next: fifty tokens a second."""
 
 
 def experiments(*, quick: bool) -> list[Experiment]:
     """Chunks in bursts and alone; requests at 200 and at 2,000 streams at once."""
-    burst, streams, alone = (1_000, 20, 10) if quick else (5_000, 200, 40)
+    burst, streams, alone = (1_000, 50, 20) if quick else (5_000, 200, 100)
     few, many = (20, 50) if quick else (200, 2_000)
     rounds = 1 if quick else 5
     paced = f"paced/{streams}/{alone}/{EVERY_S}"
@@ -43,7 +43,7 @@ def experiments(*, quick: bool) -> list[Experiment]:
             name="model-alone",
             question=f"a streamed chunk of a model that comes alone, {streams} streams",
             unit="us per chunk",
-            rounds=rounds,
+            rounds=1 if quick else 3,
             contenders=_each(paced, streams, alone + 1, streams * alone, opened=True),
             target=ALONE_TARGET_US,
         ),

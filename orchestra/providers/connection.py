@@ -118,7 +118,7 @@ class Answering(HttpReply):
             self._ready = b""
         while not (data or exchange.done):
             if self._left:  # then the connection may be somebody else's by now
-                raise _left(bounds.where)
+                raise left_error(bounds.where)
             # `Bounds.going_on`, unrolled: this is what every token costs
             idle_s, at = bounds.timeouts.idle_s, bounds.total_at
             if idle_s is not None:
@@ -130,24 +130,24 @@ class Answering(HttpReply):
                     raise bounds.late("total_s" if at == bounds.total_at else "idle_s")
                 data = _fed(exchange, data)
             except ModelError:  # before OSError, which a timeout is one of
-                self.leave(early=True)
+                self.leave(broken=True)
                 raise
             except (OSError, trio.ClosedResourceError) as error:
-                self.leave(early=True)
+                self.leave(broken=True)
                 raise _broken(bounds.where, error) from error
         return data
 
-    def leave(self, *, early: bool = False) -> None:
+    def leave(self, *, broken: bool = False) -> None:
         """Give the connection back where the answer is at its end, or close it at once.
 
         A reader that has seen all it wants leaves with the last few bytes of the framing
-        unread: where they are here already, the connection is kept all the same, unless it
-        leaves `early`, in the middle. A second time does nothing.
+        unread: where they are here already, the connection is kept all the same. `broken`, it
+        is closed whatever is there. A second time does nothing.
         """
         if self._left:
             return
         self._left = True
-        if self._finished(early=early):
+        if self._finished(broken=broken):
             self._line.wake()
             self._back(self._line, self._exchange.keep_s)
         else:
@@ -155,12 +155,12 @@ class Answering(HttpReply):
             self._back(None, 0.0)
 
     def __del__(self) -> None:
-        self.leave(early=True)
+        self.leave(broken=True)
 
-    def _finished(self, *, early: bool) -> bool:
+    def _finished(self, *, broken: bool) -> bool:
         exchange = self._exchange
         try:
-            if not (early or exchange.done) and (data := self._line.receive_nowait()):
+            if not (broken or exchange.done) and (data := self._line.receive_nowait()):
                 exchange.feed(data)
         except (OSError, ModelError):  # nobody wants this answer any more
             return False
@@ -205,10 +205,11 @@ async def _received(line: Line, where: str) -> bytes:
 def _broken(where: str, error: Exception) -> ModelConnectionError:
     if isinstance(error, OSError):
         return ModelConnectionError(f"the connection to {where} broke: {error}", code="cut")
-    return _left(where)
+    return left_error(where)
 
 
-def _left(where: str) -> ModelConnectionError:
+def left_error(where: str) -> ModelConnectionError:
+    """What reading on comes to where an answer has been left before its end, or has failed."""
     return ModelConnectionError(
         f"the answer from {where} has been left or has failed: nothing more comes of it",
         retryable=False,

@@ -146,9 +146,11 @@ class Exchange:
         self._body_bytes_max = body_bytes_max
         self._informational = 0
         self._method = request.method
-        self._h11 = h11.Connection(h11.CLIENT, max_incomplete_event_size=head_bytes_max)
         self._head_bytes_max = head_bytes_max
-        self.request = self._sent(request)
+        self._h11: h11.Connection | None = h11.Connection(
+            h11.CLIENT, max_incomplete_event_size=head_bytes_max
+        )
+        self.request = _sent(self._h11, request)
 
     @property
     def answer(self) -> Head:
@@ -203,27 +205,10 @@ class Exchange:
                 code="cut",
             )
 
-    def _sent(self, request: Outgoing) -> bytes:
-        connection = self._h11
-        try:
-            head = connection.send(
-                h11.Request(
-                    method=request.method, target=request.target, headers=list(request.headers)
-                )
-            )
-            body = connection.send(h11.Data(data=request.body)) if request.body else b""
-            end = connection.send(h11.EndOfMessage())
-        except (h11.LocalProtocolError, UnicodeError):
-            # h11 quotes what is wrong, and that may be a key: nothing of it is told
-            raise InvalidRequestError(
-                f"the request to {self._where} cannot be sent as HTTP: "
-                "its method, a header or the length of its body is not right"
-            ) from None
-        return b"".join((head or b"", body or b"", end or b""))
-
     def _heads(self, data: bytes) -> bytes:
         """Read heads until the one that counts, and give what stands behind it."""
         connection = self._h11
+        assert connection is not None
         connection.receive_data(data)
         while self.head is None:
             try:
@@ -239,6 +224,8 @@ class Exchange:
             else:
                 break
         rest = connection.trailing_data[0]
+        if self.head is not None:
+            self._h11 = None  # some forty objects, for as long as the answer is read
         self.ahead = self.head is not None or bool(rest)
         return rest
 
@@ -257,6 +244,22 @@ class Exchange:
         return MalformedStreamError(
             f"{self._where} does not answer as it should: {what}", retryable=again
         )
+
+
+def _sent(connection: h11.Connection, request: Outgoing) -> bytes:
+    try:
+        head = connection.send(
+            h11.Request(method=request.method, target=request.target, headers=list(request.headers))
+        )
+        body = connection.send(h11.Data(data=request.body)) if request.body else b""
+        end = connection.send(h11.EndOfMessage())
+    except (h11.LocalProtocolError, UnicodeError):
+        # h11 quotes what is wrong, and that may be a key: nothing of it is told
+        raise InvalidRequestError(
+            f"the request to {request.origin} cannot be sent as HTTP: "
+            "its method, a header or the length of its body is not right"
+        ) from None
+    return b"".join((head or b"", body or b"", end or b""))
 
 
 def body_of(method: str, head: Head) -> Body:

@@ -30,8 +30,10 @@ class Inflater:
         parts: list[bytes] = []
         while data:
             stream = self._stream or self._begun(data)
+            left_bytes = self._limit_bytes - self._made_bytes + 1
             try:
-                parts.append(stream.decompress(data, self._limit_bytes - self._made_bytes + 1))
+                # of a stream whose limit has been passed already: nothing, and not 0, which is all
+                parts.append(stream.decompress(data, left_bytes) if left_bytes > 0 else b"")
             except zlib.error as error:
                 raise ValueError(f"the body is not compressed as its head says: {error}") from error
             self._made_bytes += len(parts[-1])

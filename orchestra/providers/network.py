@@ -99,7 +99,7 @@ class _Sending(AbstractAsyncContextManager[HttpReply]):
         try:
             reply = readable(answering, str(request.origin), self._limit_bytes)
         except BaseException:
-            answering.leave(early=True)
+            answering.leave(broken=True)
             raise
         self._answering = answering
         return reply
@@ -112,7 +112,7 @@ class _Sending(AbstractAsyncContextManager[HttpReply]):
     ) -> None:
         answering, self._answering = self._answering, None
         if answering is not None:
-            answering.leave(early=kind is not None)
+            answering.leave()
 
 
 def proxy_for(url: str, proxies: Mapping[str, str]) -> str | None:

@@ -7,11 +7,12 @@ and holds no key. Leaving an answer early closes its connection at once.
 from __future__ import annotations
 
 import time
-from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, suppress
 from types import TracebackType
 from typing import Self
 
 import attrs
+import trio
 
 from orchestra.answers import Completion
 from orchestra.codecs.dialect import Call, Decoder, Dialect
@@ -32,6 +33,8 @@ ERROR_BYTES_MAX = 64 * 1024
 """Of an error's body are read; what is behind it is a page for a person."""
 ANSWER_BYTES_MAX = 64 * 1024 * 1024
 """Of an answer that is not streamed: 2,048 vectors of 3,072 numbers in base64 are 34 MB."""
+BODY_END_S = 0.01
+"""How long the end of a body is waited for behind the last byte of an answer."""
 _OK = range(200, 300)
 
 
@@ -182,6 +185,11 @@ class RemoteAnswer:
 
     async def _next(self) -> list[ModelEvent]:
         decoder, reply = self._decoder, self._reply
+        if decoder.done and reply is not None:
+            # Who has read a body to its end keeps the connection, and saves a handshake. The
+            # answer is whole already: what goes wrong here is nobody's business.
+            with suppress(ModelError), trio.move_on_after(BODY_END_S):
+                await reply.receive()
         data = b"" if decoder.done or reply is None else await reply.receive()
         if self._whole and reply is not None:
             self._whole = False

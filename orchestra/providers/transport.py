@@ -25,7 +25,7 @@ from orchestra.errors import (
     ModelTimeoutError,
 )
 from orchestra.protocols import HttpReply, HttpRequest, Timeouts, Transport
-from orchestra.providers.connection import Answering, Bounds
+from orchestra.providers.connection import Answering, Bounds, left_error
 from orchestra.providers.http1 import Head, Origin, Outgoing, outgoing
 from orchestra.providers.line import tls_context
 from orchestra.providers.network import HttpTransport, open_transport
@@ -105,26 +105,29 @@ class ProxyTransport(Transport):
     """A `Transport` through a proxy, by httpx's own connections; HTTP/2 is off.
 
     `proxy` is its URL, with user and password where it wants them. Keeps the bounds of
-    `Transport`; `connect_s` and `first_byte_s` are counted together.
+    `Transport`; `connect_s` and `first_byte_s` are counted together, to the end of the head.
+
+    Raises:
+        ModelConnectionError: no proxy has such a URL.
     """
 
     def __init__(
         self, proxy: str, *, limits: HttpLimits | None = None, tls: ssl.SSLContext | None = None
     ) -> None:
         self._limits = limits or HttpLimits()
-        self._proxy = httpx.URL(proxy)
-        self._stock = httpx.AsyncHTTPTransport(
-            verify=tls or tls_context(),
-            proxy=httpx.Proxy(self._proxy),
-            http2=False,
-            # Its own limit is not set: who is cancelled while he waits for it loses a slot
-            # for ever (httpcore, issue 1093).
-            limits=httpx.Limits(
-                max_connections=None,
-                max_keepalive_connections=self._limits.idle_max,
-                keepalive_expiry=self._limits.keep_s,
-            ),
-        )
+        try:
+            self._proxy = httpx.URL(proxy)
+            self._stock = _stock(httpx.Proxy(self._proxy), self._limits, tls or tls_context())
+        except ImportError as error:
+            raise ModelConnectionError(
+                f"the proxy cannot be used: {error}", retryable=False, code="connect"
+            ) from error
+        except (httpx.InvalidURL, ValueError):  # which quote of it what may be a password
+            raise ModelConnectionError(
+                "the proxy cannot be used: it needs a URL like http://proxy.example.com:3128",
+                retryable=False,
+                code="connect",
+            ) from None
 
     def send(self, request: HttpRequest) -> AbstractAsyncContextManager[HttpReply]:
         """Send a request; entered when the answer's head is here, whatever its status."""
@@ -133,6 +136,17 @@ class ProxyTransport(Transport):
     async def aclose(self) -> None:
         """Close what is free."""
         await self._stock.aclose()
+
+
+def _stock(proxy: httpx.Proxy, limits: HttpLimits, tls: ssl.SSLContext) -> httpx.AsyncHTTPTransport:
+    # Its limit of connections is not set: who is cancelled while he waits for one loses a slot
+    # for ever (httpcore, issue 1093).
+    kept = httpx.Limits(
+        max_connections=None,
+        max_keepalive_connections=limits.idle_max,
+        keepalive_expiry=limits.keep_s,
+    )
+    return httpx.AsyncHTTPTransport(verify=tls, proxy=proxy, http2=False, limits=kept)
 
 
 class _Proxied(AbstractAsyncContextManager[HttpReply], HttpReply):
@@ -150,6 +164,7 @@ class _Proxied(AbstractAsyncContextManager[HttpReply], HttpReply):
         self._proxy = proxy
         self._limits = limits
         self._bytes = 0
+        self._whole = False
         self._stream: httpx.AsyncByteStream | None = None
         self._parts: AsyncIterator[bytes] | None = None
 
@@ -192,10 +207,19 @@ class _Proxied(AbstractAsyncContextManager[HttpReply], HttpReply):
             await self._leave()
 
     async def receive(self) -> bytes:
-        parts = self._parts
-        if parts is None:
+        """All of the body that is here, waiting for something; empty after the last byte.
+
+        Cancelled, it ends the answer: httpx cannot go on, and another call is an error.
+        """
+        if self._whole:
             return b""
+        # Whatever interrupts httpx's generator ends it, and after that it would give an end
+        # that is none: only where it comes back, there is one to ask again.
+        parts, self._parts = self._parts, None
+        if parts is None:
+            raise left_error(self._bounds.where)
         data = await self._told(lambda: self._bounds.going_on(lambda: anext(parts, b"")))
+        self._parts, self._whole = parts, not data
         self._bytes += len(data)
         if self._bytes > self._limits.body_bytes:
             raise MalformedStreamError(
@@ -207,14 +231,14 @@ class _Proxied(AbstractAsyncContextManager[HttpReply], HttpReply):
     async def _leave(self) -> None:
         stream, parts = self._stream, self._parts
         self._stream = self._parts = None
-        if stream is None or parts is None:
-            return
-        with trio.CancelScope() as scope:
-            scope.cancel()
-            with suppress(httpx.TransportError):
-                while await anext(parts, b""):
-                    pass
-        await stream.aclose()
+        if parts is not None:
+            with trio.CancelScope() as scope:
+                scope.cancel()
+                with suppress(httpx.TransportError):
+                    while await anext(parts, b""):
+                        pass
+        if stream is not None:
+            await stream.aclose()
 
     async def _told(self, job: Callable[[], Awaitable[T]]) -> T:
         """Do it, with httpx's errors as ours."""
@@ -273,10 +297,8 @@ def _as_httpx(error: ModelError, request: httpx.Request) -> httpx.TransportError
 def _as_model(error: httpx.TransportError, bounds: Bounds) -> ModelError:
     where = bounds.where
     match error:
-        case httpx.ConnectTimeout() | httpx.PoolTimeout():
+        case httpx.TimeoutException():  # it is told of no other
             return bounds.late("connect_s")
-        case httpx.TimeoutException():
-            return bounds.late("idle_s")
         case httpx.ConnectError() | httpx.ProxyError() | httpx.UnsupportedProtocol():
             return ModelConnectionError(
                 f"{where} could not be reached: {error}; is the proxy right, and up?",

@@ -50,8 +50,9 @@ def test_a_bomb_is_not_set_off() -> None:
     raw = gzip.compress(bytes(100_000_000), compresslevel=1)
     undone = inflater("gzip", 1_000)
     assert undone is not None
-    with pytest.raises(ValueError, match="more than 1000 bytes"):
-        undone.feed(raw)
+    for _ in range(3):  # nor does it go off behind the error
+        with pytest.raises(ValueError, match="more than 1000 bytes"):
+            undone.feed(raw)
 
 
 def test_many_bombs_one_behind_the_other_are_one_bomb() -> None:

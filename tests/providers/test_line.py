@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import ssl
+from contextlib import suppress
 
 import pytest
 import trio
@@ -183,6 +184,29 @@ async def farewell(visit: Visit) -> None:
     await stream.aclose()
 
 
+def test_an_end_that_was_announced_is_not_waited_for(authority: Authority) -> None:
+    """Though the server leaves its half of the connection open."""
+
+    async def handle(visit: Visit) -> None:
+        await visit.request()
+        stream = visit.stream
+        assert isinstance(stream, trio.SSLStream)
+        await stream.send_all(ANSWERS["endless"])
+        stream._ssl_object.write(b"!")
+        with suppress(ssl.SSLWantReadError):
+            stream._ssl_object.unwrap()
+        await stream.transport_stream.send_all(stream._outgoing.read())
+        await visit.gone.wait()
+
+    async def main() -> None:
+        async with upstream(handle, tls=authority.loopback) as server:
+            transport = HttpTransport(tls=authority.client)
+            assert await fetch(transport, server.url) == b"hello!"
+            await transport.aclose()
+
+    run(main)
+
+
 def test_a_connection_cut_by_somebody_else_never_looks_complete(authority: Authority) -> None:
     """An answer that ends with its connection has to be ended by the server, and not on the way.
 
@@ -228,8 +252,10 @@ def test_what_comes_together_is_one_batch(authority: Authority, version: ssl.TLS
             transport.send(HttpRequest(server.url)) as reply,
         ):
             await sent.wait()
-            with_the_head = await reply.receive()
-            assert with_the_head + await reply.receive() == b"ab" * 100
+            data = await reply.receive()
+            if len(data) < 200:  # that was what came with the head
+                data += await reply.receive()
+            assert data == b"ab" * 100
 
     run(main)
 

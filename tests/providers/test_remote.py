@@ -12,6 +12,7 @@ import attrs
 import msgspec
 import pytest
 import trio
+import trio.testing
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -194,6 +195,29 @@ def test_the_reader_stops_at_the_last_byte_that_matters() -> None:
     """A server that keeps the connection open behind `[DONE]` holds nobody up."""
     never = ModelConnectionError("nobody should read on")
     events = run(heard, model(canned(STREAMED, error=never)))
+    assert Stopped(StopReason.END, "stop") in events
+
+
+def test_an_answer_that_is_read_to_its_last_byte_leaves_the_connection_free() -> None:
+    transport = canned(STREAMED)
+    run(heard, model(transport))
+    assert transport.left == [True]
+
+
+def test_a_body_without_end_behind_a_whole_answer_is_not_waited_for() -> None:
+    class Open(_Exchange):
+        async def receive(self) -> bytes:
+            if self.pieces:
+                return self.pieces.pop(0)
+            await trio.sleep_forever()
+            raise AssertionError
+
+    class Unending(Canned):
+        def send(self, request: HttpRequest) -> AbstractAsyncContextManager[HttpReply]:
+            return Open(self, 200, [STREAMED])
+
+    clock = trio.testing.MockClock(autojump_threshold=0)
+    events = trio.run(heard, model(Unending([])), clock=clock)
     assert Stopped(StopReason.END, "stop") in events
 
 
