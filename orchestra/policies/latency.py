@@ -48,9 +48,9 @@ class Measure:
 class Latencies:
     """The measures of some models, as calls begin, are answered, fail and are left.
 
-    One of each is called for a call: `began`, then at most one of `answered` and `failed`, and
-    `left` when nothing waits for it any more. A call that is cancelled is only left, so it
-    counts neither as an answer nor as a failure.
+    A call has `began`; it is `answered` when it first says something, and has `failed` before
+    that or behind it; `left` it is once, when nothing waits for it any more. One that is
+    cancelled is only left, so it counts neither as an answer nor as a failure.
     """
 
     def __init__(self, names: Iterable[str]) -> None:
