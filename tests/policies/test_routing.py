@@ -150,6 +150,8 @@ def test_what_a_request_costs_is_its_input_and_its_answer() -> None:
     assert choose(ByCost(), [long_in, long_out], asked, {}, [0, 0])[0] is long_in
     asked = Needs(input_tokens=1, output_tokens=1000)
     assert choose(ByCost(), [long_in, long_out], asked, {}, [0, 0])[0] is long_out
+    unknown = Candidate(name="d", output_price=0)
+    assert choose(ByCost(), [unknown, long_in], asked, {}, [0, 0]) == (long_in, unknown)
     vectors = Candidate(name="c", input_price=2)
     assert vectors.price(Needs(input_tokens=3, output_tokens=0)) == 6
 
