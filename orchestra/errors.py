@@ -31,7 +31,8 @@
     │   ├── ModelConnectionError     not reached, or the line broke     (retryable)
     │   ├── TruncatedStreamError     it ended without a finish reason   (retryable)
     │   ├── MalformedStreamError     it is not in the provider's format (retryable)
-    │   └── OutputError              a whole answer, but not what was asked for
+    │   ├── OutputError              a whole answer, but not what was asked for
+    │   └── ModelsFailedError        several models of a route failed; carries each error
     ├── StoreError               a store could not do what it was asked
     └── ServeError               the server could not start
 
@@ -289,6 +290,26 @@ class OutputError(ModelError):
         self.problems = tuple(problems)
         lines = "".join(f"\n  {problem}" for problem in problems)
         super().__init__(message + lines, model=model)
+
+
+class ModelsFailedError(ModelError):
+    """Every model that a route asked has failed; `errors` maps each to its error, in order.
+
+    It may be retried where one of them may, and after the shortest wait that they tell of,
+    where all of those tell one.
+    """
+
+    def __init__(self, message: str, errors: Mapping[str, ModelError], *, model: str = "") -> None:
+        self.errors = dict(errors)
+        lines = "".join(f"\n  {name}: {describe(error)}" for name, error in errors.items())
+        waits = [error.retry_after_s for error in errors.values() if error.retryable]
+        known = [wait for wait in waits if wait is not None]
+        super().__init__(
+            message + lines,
+            retryable=bool(waits),
+            retry_after_s=min(known) if known and len(known) == len(waits) else None,
+            model=model,
+        )
 
 
 class StoreError(OrchestraError):

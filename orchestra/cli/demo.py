@@ -89,7 +89,8 @@ async def _demo(question: str, docs: Path, pipeline: AnyPipeline, bindings: Loca
             served = {pipeline.name: pipeline}
             url = await nursery.start(partial(serve, served, bindings, port=0, settings=settings))
             await until_signal(partial(_ask, url, pipeline.name, question))
-            if bindings.deployment.models["fast"].provider == "extractive":
+            fast = bindings.deployment.models.get("fast")  # it may be a route
+            if fast is not None and fast.provider == "extractive":
                 terminal.say("\n" + terminal.paint(ExtractiveModel.about, "dim", sys.stdout))
             nursery.cancel_scope.cancel()
 

@@ -8,11 +8,12 @@ from typing import Any
 import attrs
 
 from orchestra.config.deployment import Deployment
+from orchestra.policies.routing import FALLBACK, By
 from orchestra.providers.addresses import capabilities, shown_url
 from orchestra.providers.catalog import PROVIDERS
 from orchestra.providers.facts import known
 from orchestra.providers.keys import KeyState, key_state
-from orchestra.providers.settings import EmbedderSettings, ModelSettings
+from orchestra.providers.settings import EmbedderSettings, ModelSettings, RouteSettings
 from orchestra.values import Capabilities
 
 Environ = Mapping[str, str]
@@ -22,19 +23,22 @@ _ABILITIES = ("tools", "vision", "json_schema", "reasoning", "embeddings")
 
 
 def as_text(found: Deployment, environ: Environ) -> str:
-    """Tables of the models and of the embedders, and where all of it was said."""
+    """Tables of the models, routes and embedders, and where all of it was said."""
     where = f"configured in {found.file}" if found.file else "no configuration file"
     rows: list[Row] = [("NAME", "PROVIDER", "MODEL", "ADDRESS", "KEY", "CAN")]
     rows += [
         (*_named(name, each.name, each, environ), _can(capabilities(each)))
         for name, each in found.models.items()
     ]
+    routes: list[Row] = [("ROUTE", "BY", "MODELS", "FALLBACK")]
+    routes += [_routed(name, each) for name, each in found.routes.items()]
     vectors: list[Row] = [("EMBEDDER", "PROVIDER", "MODEL", "ADDRESS", "KEY", "NUMBERS")]
     vectors += [
         (*_named(name, each.name, each.model, environ), str(_dimensions(each) or "?"))
         for name, each in found.embedders.items()
     ]
-    return "\n\n".join((where, _table(rows), _table(vectors)))
+    tables = [rows, *([routes] if found.routes else []), vectors]
+    return "\n\n".join((where, *map(_table, tables)))
 
 
 def as_json(found: Deployment, environ: Environ) -> dict[str, Any]:
@@ -43,6 +47,7 @@ def as_json(found: Deployment, environ: Environ) -> dict[str, Any]:
         "file": str(found.file) if found.file else None,
         "data": str(found.data) if found.data else None,
         "models": [_model(name, each, environ) for name, each in found.models.items()],
+        "routes": [_route(name, each) for name, each in found.routes.items()],
         "embedders": [
             {
                 **_model(name, each.model, environ),
@@ -71,6 +76,36 @@ def _model(name: str, each: ModelSettings, environ: Environ) -> dict[str, Any]:
         "extras": sorted(each.extras),
         "from": each.origin,
     }
+
+
+def _route(name: str, each: RouteSettings) -> dict[str, Any]:
+    return {
+        "name": name,
+        "by": _rule(each.by),
+        "sticky": getattr(each.by, "sticky", False),
+        "models": list(each.models),
+        "weights": dict(each.weights),
+        "fallback": [kind.__name__ for kind in each.falls_back_on],
+        "from": each.origin,
+    }
+
+
+def _routed(name: str, each: RouteSettings) -> Row:
+    called = name if name == each.name else f"{name} (= {each.name})"
+    models = (
+        f"{model} x{each.weights[model]:g}" if model in each.weights else model
+        for model in each.models
+    )
+    usual = {(): "none", FALLBACK: "usual"}
+    chosen = ", ".join(kind.__name__ for kind in each.falls_back_on)
+    sticky = ", sticky" if getattr(each.by, "sticky", False) else ""
+    fallback = usual.get(each.falls_back_on, chosen)
+    return called, f"{_rule(each.by)}{sticky}", ", ".join(models), fallback
+
+
+def _rule(by: By) -> str:
+    """As it is written in the file: `order`, `cost`, `weight`, `latency`."""
+    return type(by).__name__.removeprefix("By").lower()
 
 
 def _dimensions(each: EmbedderSettings) -> int | None:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def models(*, config: Config = None, json: Flag = False) -> int:
-    """List the models and embedders that pipelines can name, and whether their keys are there.
+    """List what pipelines can name (models, routes, embedders), and whether keys are there.
 
     Parameters
     ----------
@@ -52,7 +52,8 @@ def ping(
     Parameters
     ----------
     names
-        Which to ask; by default all. A model that has several names is asked once.
+        Which to ask; by default all models and embedders. A model that has several names is
+        asked once, and of a route one model.
     config
         The configuration; by default $ORCHESTRA_CONFIG, else `orchestra.toml` if it is there.
     timeout_s
@@ -84,10 +85,11 @@ def _known(names: Sequence[str], found: Deployment) -> Sequence[str]:
     """The names, each of which has to be there."""
     from orchestra.config.complaints import nearest
 
-    known = [*dict.fromkeys((*found.models, *found.embedders))]
+    known = [*dict.fromkeys((*found.models, *found.routes, *found.embedders))]
     for name in names:
         if name not in known:
             raise CommandError(
-                f"there is no model or embedder {name!r}; {nearest(name, known)}", code=MISUSED
+                f"there is no model, route or embedder {name!r}; {nearest(name, known)}",
+                code=MISUSED,
             )
     return names

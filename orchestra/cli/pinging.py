@@ -38,13 +38,21 @@ class Pinged:
 
 
 def targets(found: Deployment, names: Sequence[str] = ()) -> list[Target]:
-    """What there is to be asked under these names, or under any; nothing of it twice."""
+    """What there is to be asked under these names, or under any; nothing of it twice.
+
+    Routes only under their names: otherwise each of their models is asked in any case.
+    """
     asked: dict[str, Target] = {}
     for name in names or found.models:
         if settings := found.models.get(name):
             vectors = capabilities(settings).embeddings is True
             ask = _asks_vectors(name) if vectors else _asks_text(name)
             asked.setdefault(f"model {settings.origin} {settings.name}", Target(name, ask))
+    for name in names:
+        if route := found.routes.get(name):
+            vectors = any(capabilities(each).embeddings for each in route.models.values())
+            ask = _asks_vectors(name) if vectors else _asks_text(name)
+            asked.setdefault(f"route {route.name}", Target(f"{name} (route)", ask))
     for name in names or found.embedders:
         if name in found.embedders:
             asked[f"embedder {name}"] = Target(f"{name} (embedder)", _asks_embedder(name))

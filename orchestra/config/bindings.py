@@ -17,10 +17,11 @@ from orchestra.config.deployment import EMBEDDED, Deployment
 from orchestra.config.environment import from_environment
 from orchestra.config.reading import find, read_file
 from orchestra.errors import BindingError
+from orchestra.policies.routing import Route
 from orchestra.protocols import Embedder, Model, VectorStore
 from orchestra.providers.catalog import PROVIDERS
 from orchestra.providers.extractive import ExtractiveModel
-from orchestra.providers.settings import EmbedderSettings, ModelSettings
+from orchestra.providers.settings import EmbedderSettings, ModelSettings, RouteSettings
 from orchestra.providers.wordllama import WordLlamaEmbedder
 from orchestra.stores.sqlite import SqliteStores
 
@@ -86,30 +87,40 @@ class LocalBindings:
         self._local = WordLlamaEmbedder()
         self._embedders: dict[str, Embedder] = {}
         self._models: dict[str, Model] = {}
+        self._routes: dict[str, Model] = {}
         self._collections: dict[str, VectorStore] = {}
         self._transport: HttpTransport | None = None
 
     def names(self, seam: str) -> Sequence[str]:
         """The names bound for `model`, `embedder` or `store`; reads the file for stores.
 
+        A route is bound as a model.
+
         Raises:
             BindingError: there is no such seam.
             StoreError: the file of the stores is not one.
         """
         seams: Mapping[str, Callable[[], Sequence[str]]] = {
-            "model": lambda: list(self.deployment.models),
+            "model": lambda: [*self.deployment.models, *self.deployment.routes],
             "embedder": lambda: list(self.deployment.embedders),
             "store": self.stores.names,
         }
         return _bound("seam", seam, seams)()
 
     def model(self, name: str) -> Model:
-        """The model of this name; made when it is first asked for, and then kept.
+        """The model or route of this name; made when it is first asked for, and then kept.
 
         Raises:
-            BindingError: there is none, or its key is missing.
+            BindingError: there is none, or a key is missing, of a route's models too.
         """
-        return self._model(_bound("model", name, self.deployment.models))
+        bound: dict[str, ModelSettings | RouteSettings] = {
+            **self.deployment.models,
+            **self.deployment.routes,
+        }
+        settings = _bound("model", name, bound)
+        if isinstance(settings, RouteSettings):
+            return self._route(settings)
+        return self._model(settings)
 
     def embedder(self, name: str) -> Embedder:
         """The embedder of this name; made when it is first asked for, and then kept.
@@ -161,6 +172,26 @@ class LocalBindings:
         if key not in self._models:
             self._models[key] = self._made(settings)
         return self._models[key]
+
+    def _route(self, settings: RouteSettings) -> Model:
+        """One model for all the names of a route: they share what is known of latencies."""
+        from orchestra.providers.addresses import candidate
+        from orchestra.providers.routing import RoutedModel
+
+        if settings.name not in self._routes:
+            made = {name: self._model(each) for name, each in settings.models.items()}
+            candidates = tuple(
+                candidate(name, each, settings.weights.get(name, 1.0))
+                for name, each in settings.models.items()
+            )
+            route = Route(
+                name=settings.name,
+                candidates=candidates,
+                by=settings.by,
+                falls_back_on=settings.falls_back_on,
+            )
+            self._routes[settings.name] = RoutedModel(route, made)
+        return self._routes[settings.name]
 
     def _made(self, settings: ModelSettings) -> Model:
         if not PROVIDERS[settings.provider].remote:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from types import MappingProxyType
 
 import attrs
 
-from orchestra.providers.settings import EmbedderSettings, ModelSettings
+from orchestra.providers.settings import EmbedderSettings, ModelSettings, RouteSettings
 
 USUAL = ("default", "fast", "smart")
 """The names of models that every deployment has; those that steps and examples ask for."""
@@ -26,25 +26,41 @@ WORDLLAMA = EmbedderSettings(
 class Deployment:
     """What names stand for. One model may have several names: its settings are then the same.
 
-    `data` is the folder of the stores, where the file says so; `file` is that file.
+    Where a pipeline names a model, a route will do: no name is that of both. `data` is the
+    folder of the stores, where the file says so; `file` is that file.
     """
 
     models: Mapping[str, ModelSettings]
     embedders: Mapping[str, EmbedderSettings]
+    routes: Mapping[str, RouteSettings] = MappingProxyType({})
     data: Path | None = None
     file: Path | None = None
 
 
-def with_usual(models: Mapping[str, ModelSettings]) -> Mapping[str, ModelSettings]:
-    """The models, with those that every deployment has.
+def with_usual(
+    models: Mapping[str, ModelSettings], routes: Collection[str] = ()
+) -> Mapping[str, ModelSettings]:
+    """The models, with those that every deployment has, where no route has their name.
 
     `default` is the first, and `fast` and `smart` are `default`, where they are not named:
-    so that a file with one model is all that it takes.
+    so that a file with one model is all that it takes. Where `default` is a route, so are they.
     """
+    if "default" in routes:
+        return MappingProxyType(dict(models))
     found = dict(models)
     found.setdefault("default", next(iter(models.values()), EXTRACTIVE))
-    usual = {name: found.get(name, found["default"]) for name in USUAL}
+    usual = {name: found.get(name, found["default"]) for name in USUAL if name not in routes}
     return MappingProxyType({**usual, **models})
+
+
+def with_usual_routes(
+    routes: Mapping[str, RouteSettings], models: Collection[str]
+) -> Mapping[str, RouteSettings]:
+    """The routes; `fast` and `smart` are the route `default`, where it is one and they are not."""
+    usual = {
+        name: routes["default"] for name in USUAL if "default" in routes and name not in models
+    }
+    return MappingProxyType({**usual, **routes})
 
 
 EMBEDDED = Deployment(models=with_usual({}), embedders=MappingProxyType({"default": WORDLLAMA}))

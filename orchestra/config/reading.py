@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -16,11 +16,13 @@ from typing import Any
 from orchestra.config import spec
 from orchestra.config.checking import check, unknown
 from orchestra.config.complaints import Complaints, shown
-from orchestra.config.deployment import EMBEDDED, Deployment, with_usual
+from orchestra.config.deployment import EMBEDDED, Deployment, with_usual, with_usual_routes
 from orchestra.config.models import read_embedders, read_models
 from orchestra.config.places import Path as Place
 from orchestra.config.places import places
+from orchestra.config.routes import read_routes
 from orchestra.errors import ConfigError, Problem
+from orchestra.providers.settings import ModelSettings
 
 FILE = "orchestra.toml"
 VARIABLE = "ORCHESTRA_CONFIG"
@@ -69,7 +71,8 @@ def read(text: str, file: Path, otherwise: Deployment = EMBEDDED) -> Deployment:
     """The deployment that a file describes.
 
     Models that it has are all the models there are; where it has none, they are those of
-    `otherwise`. The embedder `default` is the embedded one, unless the file has another.
+    `otherwise`, of which a route may take the name. The embedder `default` is the embedded one,
+    unless the file has another.
 
     Raises:
         ConfigError: with every problem there is, in the order of the file.
@@ -80,15 +83,25 @@ def read(text: str, file: Path, otherwise: Deployment = EMBEDDED) -> Deployment:
     here = file.parent
     models = read_models(tables.get("models", {}), here, complaints)
     embedders = read_embedders(tables.get("embedders", {}), models, here, complaints)
+    there = models if tables.get("models") else otherwise.models
+    routes = read_routes(tables.get("routes", {}), tables.get("models", {}), there, complaints)
     stores = check(tables.get("stores", {}), ("stores",), spec.STORES, complaints)
     if complaints.problems:
         raise ConfigError(_in_order(complaints.problems))
     return Deployment(
-        models=with_usual(models) if models else otherwise.models,
+        models=with_usual(models, routes) if models else _without(otherwise.models, routes),
+        routes=with_usual_routes(routes, there),
         embedders=MappingProxyType({**EMBEDDED.embedders, **embedders}),
         data=here / stores["data"] if "data" in stores else None,
         file=file,
     )
+
+
+def _without(
+    models: Mapping[str, ModelSettings], routes: Collection[str]
+) -> Mapping[str, ModelSettings]:
+    left = {name: each for name, each in models.items() if name not in routes}
+    return MappingProxyType(left)
 
 
 def _parsed(text: str, file: Path) -> tuple[dict[str, Any], Mapping[Place, int]]:

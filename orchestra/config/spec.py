@@ -15,6 +15,9 @@ from orchestra.protocols import Timeouts
 from orchestra.providers.settings import CallLimits, Prices
 from orchestra.values import Capabilities
 
+ROUTE_MODELS_MAX = 32
+"""Each of them may be asked for one request."""
+
 
 @attrs.frozen
 class Kind:
@@ -27,7 +30,8 @@ class Kind:
 
 Spec: TypeAlias = Mapping[str, "Kind | Spec"]
 
-TEXT = Kind(Annotated[str, Meta(min_length=1, max_length=1000)], "a text", '"..."')
+_Text: TypeAlias = Annotated[str, Meta(min_length=1, max_length=1000)]
+TEXT = Kind(_Text, "a text", '"..."')
 URL = Kind(
     Annotated[str, Meta(pattern=r"^https?://[^\s@/?#]+(/[^\s@?#]*)?\Z", max_length=1000)],
     "an address that begins with http:// or https://, without name, password and query",
@@ -65,6 +69,22 @@ HEADERS = Kind(
     '{ "X-Team" = "search" }',
 )
 EXTRAS = Kind(dict[str, Any], "a table", '{ service_tier = "flex" }')
+NAMES = Kind(
+    Annotated[list[_Text], Meta(min_length=1, max_length=ROUTE_MODELS_MAX)],
+    f"a list of 1 to {ROUTE_MODELS_MAX} names of models",
+    '["fast", "smart"]',
+)
+BY = Kind(
+    Literal["order", "weight", "cost", "latency"],
+    'one of "order", "weight", "cost", "latency"',
+    '"order"',
+)
+WEIGHT = Kind(Annotated[float, Meta(gt=0, le=1_000_000)], "a number over 0 and up to 1000000", "2")
+FALLBACK = Kind(
+    bool | Annotated[list[_Text], Meta(min_length=1, max_length=100)],
+    "true, false, or a list of names of errors",
+    '["RateLimitError", "OverloadedError"]',
+)
 
 
 def _names(values: type, kind: Kind) -> Spec:
@@ -88,9 +108,12 @@ REMOTE: Spec = {
 }
 """What every model has that is reached over HTTP."""
 STORES: Spec = {"data": FOLDER}
+ROUTE: Spec = {"models": NAMES, "by": BY, "sticky": FLAG, "fallback": FALLBACK}
+"""What every route has; and `weights`, whose keys are its models."""
 TABLES: Mapping[str, str] = {
     "models": "[models.NAME]",
     "embedders": "[embedders.NAME]",
+    "routes": "[routes.NAME]",
     "stores": "[stores]",
 }
 """The tables of the file, and how each is written."""

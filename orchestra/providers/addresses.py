@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import attrs
 
 from orchestra.errors import BindingError
+from orchestra.policies.routing import Candidate
 from orchestra.providers import urls
 from orchestra.providers.catalog import PROVIDERS, Provider
 from orchestra.providers.facts import known
@@ -14,6 +15,11 @@ from orchestra.providers.settings import ModelSettings
 from orchestra.values import Capabilities
 
 Environ = Mapping[str, str]
+
+QUOTES = Capabilities(
+    tools=False, vision=False, json_schema=False, reasoning=False, embeddings=False
+)
+"""What the built-in model can do: it quotes its prompt, and nothing else."""
 
 
 def options_of(provider: Provider, settings: ModelSettings, environ: Environ) -> Mapping[str, str]:
@@ -62,9 +68,25 @@ def shown_url(settings: ModelSettings, environ: Environ) -> str:
 
 def capabilities(settings: ModelSettings) -> Capabilities:
     """What a model can do: what the deployment says, else what is known of its name."""
+    if settings.provider == "extractive":
+        return QUOTES
     ours = known(settings.model).capabilities
     said = attrs.asdict(settings.capabilities)
     return attrs.evolve(ours, **{name: value for name, value in said.items() if value is not None})
+
+
+def candidate(name: str, settings: ModelSettings, weight: float = 1.0) -> Candidate:
+    """A model as a route sees it; what runs in this process costs nothing."""
+    free = None if PROVIDERS[settings.provider].remote else 0.0
+    prices = settings.prices
+    return Candidate(
+        name=name,
+        capabilities=capabilities(settings),
+        weight=weight,
+        input_price=free if prices.input is None else prices.input,
+        output_price=free if prices.output is None else prices.output,
+        vectors=settings.model,
+    )
 
 
 def _read(provider: Provider, name: str, value: str, options: Mapping[str, str]) -> str:

@@ -12,6 +12,8 @@ from types import MappingProxyType
 
 import attrs
 
+from orchestra.errors import ModelError
+from orchestra.policies.routing import FALLBACK, By, ByOrder
 from orchestra.protocols import Timeouts
 from orchestra.values import Capabilities, Json
 
@@ -75,4 +77,20 @@ class EmbedderSettings:
     name: str
     model: ModelSettings
     dimensions: int | None = None
+    origin: str = ""
+
+
+@attrs.frozen(kw_only=True)
+class RouteSettings:
+    """One route of a deployment: the models that it chooses from, by name, and how it does.
+
+    `weights` are of some or all of them, and 1 for the others. After an error that is one of
+    `falls_back_on` the next model is asked; where there is none, nobody after the first.
+    """
+
+    name: str
+    models: Mapping[str, ModelSettings]
+    by: By = attrs.field(factory=ByOrder)
+    weights: Mapping[str, float] = MappingProxyType({})
+    falls_back_on: tuple[type[ModelError], ...] = FALLBACK
     origin: str = ""

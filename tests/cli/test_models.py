@@ -217,7 +217,7 @@ def test_only_those_that_are_named_are_asked(configured: Project, provider: Prov
     assert len(provider.asked) == 1
     code, _, err = configured.orchestra("models", "ping", "god")
     assert code == MISUSED
-    assert "there is no model or embedder 'god'; did you mean 'good'?" in err
+    assert "there is no model, route or embedder 'god'; did you mean 'good'?" in err
 
 
 def test_ten_silent_ones_five_at_a_time_are_two_waits_long() -> None:
@@ -296,3 +296,81 @@ def test_a_model_of_the_file_answers_a_pipeline(configured: Project) -> None:
     code, out, err = configured.orchestra("run", "ask", "--text", "hi", "--quiet")
     assert (code, err) == (0, ""), err
     assert out
+
+
+@pytest.fixture
+def routed(configured: Project) -> Project:
+    file = configured.folder / "orchestra.toml"
+    file.write_text(
+        file.read_text()
+        + """
+[routes.safe]
+models = ["refused", "good"]
+[routes.shared]
+models = ["good", "keyless"]
+by = "weight"
+weights = { good = 3 }
+sticky = true
+fallback = ["RateLimitError"]
+[routes.near]
+models = ["vectors"]
+fallback = false
+"""
+    )
+    return configured
+
+
+def test_routes_are_listed(routed: Project) -> None:
+    code, out, err = routed.orchestra("models")
+    assert (code, err) == (0, "")
+    rows = {line.split("  ")[0]: " ".join(line.split()) for line in out.splitlines()}
+    assert rows["ROUTE"] == "ROUTE BY MODELS FALLBACK"
+    assert rows["safe"] == "safe order refused, good usual"
+    assert rows["shared"] == "shared weight, sticky good x3, keyless RateLimitError"
+    assert rows["near"] == "near order vectors none"
+    listed = json.loads(routed.orchestra("models", "--json")[1])
+    shared = next(each for each in listed["routes"] if each["name"] == "shared")
+    del shared["from"]
+    assert shared == {
+        "name": "shared",
+        "by": "weight",
+        "sticky": True,
+        "models": ["good", "keyless"],
+        "weights": {"good": 3.0},
+        "fallback": ["RateLimitError"],
+    }
+
+
+def test_a_route_is_asked_only_by_its_name(routed: Project, provider: Provider) -> None:
+    """And then it falls back over real connections: the first of its models is refused."""
+    code, out, _ = routed.orchestra("models", "ping", "safe", "near")
+    assert code == 0
+    safe, near = out.splitlines()
+    assert safe.startswith("safe (route)")
+    assert safe.endswith("answered by tiny-2026")
+    assert near.endswith("a vector of 2 numbers")
+    assert [each["path"] for each in provider.asked].count("/v1/chat/completions") == 2
+    assert "(route)" not in routed.orchestra("models", "ping")[1]
+
+
+def test_check_knows_routes_by_their_names(routed: Project) -> None:
+    routed.write(
+        "ask.py",
+        """\
+        from orchestra import Stream, pipeline
+        from orchestra.steps.generate import generate
+
+        @pipeline
+        def right(text: str) -> Stream[str]:
+            return generate(text, model="safe")
+
+        @pipeline
+        def wrong(text: str) -> Stream[str]:
+            return generate(text, model="saf")
+        """,
+    )
+    code, out, _ = routed.orchestra("check", "ask:right")
+    assert code == 0, out
+    code, out, _ = routed.orchestra("check", "ask:wrong")
+    assert code == FAILED
+    assert "safe" in out

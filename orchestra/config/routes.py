@@ -1,0 +1,178 @@
+"""The tables `[routes.NAME]` as settings. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+
+from orchestra import errors
+from orchestra.config import spec
+from orchestra.config.checking import Table, check, missing
+from orchestra.config.complaints import Complaints, nearest, shown
+from orchestra.config.places import Path as Place
+from orchestra.errors import ModelError
+from orchestra.policies.routing import FALLBACK, By, ByCost, ByLatency, ByOrder, ByWeight
+from orchestra.providers.addresses import capabilities
+from orchestra.providers.catalog import PROVIDERS
+from orchestra.providers.settings import ModelSettings, RouteSettings
+
+Models = Mapping[str, ModelSettings]
+
+NOT_CALLS = ("OutputError", "ModelsFailedError")
+"""Errors that no single call of a model raises."""
+ERRORS: Mapping[str, type[ModelError]] = {
+    name: kind
+    for name, kind in vars(errors).items()
+    if isinstance(kind, type) and issubclass(kind, ModelError) and name not in NOT_CALLS
+}
+"""The errors after which a route may go on, by name."""
+
+
+def read_routes(
+    tables: Table, of_file: Collection[str], models: Models, complaints: Complaints
+) -> dict[str, RouteSettings]:
+    """The routes that are right, by name, each over some of these models.
+
+    `of_file` are the names that the file gives to models, right or wrong: no route may have one.
+    """
+    found = {}
+    for name, table in tables.items():
+        at = ("routes", name)
+        if not isinstance(table, dict):
+            fix = f"write it as a table: {spec.TABLES['routes']}"
+            complaints.add("wrong-type", at, f"{shown(table, name)} is not a table", fix)
+            continue
+        before = len(complaints.problems)
+        if name in of_file:
+            message = f"there is a model {shown(name)} in this file, too"
+            complaints.add("name-taken", at, message, "give one of the two another name")
+        reader = _Reader(table, at, complaints)
+        named = reader.named(models, of_file, tables)
+        route = reader.route(named)
+        if len(complaints.problems) == before:
+            found[name] = route
+    return found
+
+
+class _Reader:
+    """One table of a route, as it is read."""
+
+    def __init__(self, table: Table, at: Place, complaints: Complaints) -> None:
+        self._table = table
+        self._at = at
+        self._complaints = complaints
+        rest = {key: value for key, value in table.items() if key != "weights"}
+        self._right = check(rest, at, {**spec.ROUTE, "weights": {}}, complaints)
+
+    def named(
+        self, models: Models, of_file: Collection[str], routes: Collection[str]
+    ) -> dict[str, ModelSettings]:
+        """The models that it names, each of which has to be there, and to be one."""
+        if "models" not in self._table:
+            missing("models", spec.NAMES, self._at, self._complaints)
+        found: dict[str, ModelSettings] = {}
+        for index, name in enumerate(self._right.get("models", ())):
+            place = ("models", index)
+            if name == self._at[-1] and name not in models:
+                self._wrong("unknown-model", place, "a route cannot be one of its own models")
+            elif name in models and name in found:
+                self._wrong(
+                    "wrong-value", place, f"{shown(name)} stands here twice", "leave it out"
+                )
+            elif name in models:
+                found[name] = models[name]
+            elif name in routes:
+                told = f"{shown(name)} is a route, and a route is over models"
+                self._wrong("unknown-model", place, told, "name the models of that route here")
+            elif name not in of_file:  # of a model that is wrong, its own mistakes are told
+                fix = nearest(name, models) if models else "add [models.NAME]"
+                self._wrong("unknown-model", place, f"there is no model {shown(name)}", fix)
+        return found
+
+    def route(self, named: Mapping[str, ModelSettings]) -> RouteSettings:
+        """The settings; meaningless if there has been a complaint."""
+        by = self._by(named)
+        self._same_kind(named)
+        return RouteSettings(
+            name=str(self._at[-1]),
+            models=named,
+            by=by,
+            weights=self._weights(by),
+            falls_back_on=self._falls_back_on(),
+            origin=self._complaints.where(self._at),
+        )
+
+    def _by(self, named: Mapping[str, ModelSettings]) -> By:
+        word, sticky = self._right.get("by", "order"), self._right.get("sticky", False)
+        if word == "weight":
+            return ByWeight(sticky=sticky)
+        if word == "latency":
+            return ByLatency(sticky=sticky)
+        if sticky:
+            message = f"by {word} every conversation has the same models in any case"
+            self._wrong("wrong-value", ("sticky",), message, 'leave it out, or write by = "weight"')
+        if word == "order":
+            return ByOrder()
+        self._priced(named)
+        return ByCost()
+
+    def _priced(self, named: Mapping[str, ModelSettings]) -> None:
+        """Complain of models whose cost is not known: that is not the same as none."""
+        for index, name in enumerate(self._right.get("models", ())):
+            if name in named and (unknown := unpriced(named[name])):
+                keys = " and ".join(f"prices.{each}" for each in unknown)
+                message = f"{shown(name)} has no {keys}, and by cost its place is not known"
+                fix = f"add {keys} to its table; what is free costs 0"
+                self._wrong("missing-price", ("models", index), message, fix)
+
+    def _weights(self, by: By) -> Mapping[str, float]:
+        table, at = self._table.get("weights"), (*self._at, "weights")
+        if table is None:
+            return {}
+        names = self._right.get("models", ())
+        if not isinstance(table, dict):
+            fix = "write it as a table, with names of its models: weights = { NAME = 2 }"
+            self._complaints.add("wrong-type", at, f"{shown(table)} is not a table", fix)
+            return {}
+        if not isinstance(by, ByWeight):
+            message = "weights are obeyed by weight only"
+            self._wrong(
+                "wrong-value", ("weights",), message, 'write by = "weight", or leave them out'
+            )
+        if not names:  # of which it has been complained
+            return {}
+        return check(table, at, dict.fromkeys(names, spec.WEIGHT), self._complaints)
+
+    def _falls_back_on(self) -> tuple[type[ModelError], ...]:
+        said = self._right.get("fallback", True)
+        if isinstance(said, bool):
+            return FALLBACK if said else ()
+        for index, name in enumerate(said):
+            if name not in ERRORS:
+                message = f"there is no error {shown(name)} of a model"
+                self._wrong("unknown-error", ("fallback", index), message, nearest(name, ERRORS))
+        return tuple(ERRORS[name] for name in said if name in ERRORS)
+
+    def _same_kind(self, named: Mapping[str, ModelSettings]) -> None:
+        """Complain of models that cannot stand for each other."""
+        can = {name: capabilities(each).embeddings for name, each in named.items()}
+        vectors = [name for name, able in can.items() if able]
+        others = [name for name, able in can.items() if able is False]
+        place = ("models",)
+        if vectors and others:
+            message = f"{shown(vectors[0])} makes vectors, and {shown(others[0])} makes none"
+            self._wrong("wrong-value", place, message, "make two routes of them")
+        elif len({named[name].model for name in vectors}) > 1:
+            message = "vectors of different models cannot be compared with each other"
+            self._wrong("wrong-value", place, message, "name one model, at several providers")
+
+    def _wrong(self, code: str, place: Place, message: str, fix: str = "leave it out") -> None:
+        self._complaints.add(code, (*self._at, *place), message, fix)
+
+
+def unpriced(settings: ModelSettings) -> Sequence[str]:
+    """Which prices have to be there to tell what a call costs, and are not."""
+    if not PROVIDERS[settings.provider].remote:
+        return ()
+    vectors = capabilities(settings).embeddings is True
+    needed = ("input",) if vectors else ("input", "output")
+    return [name for name in needed if getattr(settings.prices, name) is None]

@@ -1,0 +1,138 @@
+"""What a request needs of a model, and what a model lacks for it. Pure.
+
+Rules of the file: what is not known of a model is never held against it; tokens are estimated
+here, before anybody has counted them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import attrs
+
+from orchestra.values import (
+    Capabilities,
+    ChatRequest,
+    EmbedRequest,
+    ImagePart,
+    ImageUrlPart,
+    Message,
+    Part,
+    ReasoningPart,
+    ToolCall,
+    ToolResult,
+)
+
+BYTES_PER_TOKEN = 4
+"""What OpenAI's documentation gives as a rule of thumb for English; other languages have fewer."""
+IMAGE_TOKENS = 1_000
+"""About what providers count for an image of a million pixels; its bytes say nothing of it."""
+ABILITIES = ("vision", "tools", "json_schema", "reasoning", "embeddings")
+
+
+@attrs.frozen(kw_only=True)
+class Needs:
+    """What a request needs: abilities by their names in `Capabilities`, and room in tokens.
+
+    `context_tokens` have to fit the model at once: a prompt and the longest answer that was
+    asked for, or the longest of the texts to be embedded. `input_tokens` are all that is sent;
+    `output_tokens` is how long the answer may be, None where the request does not say.
+    """
+
+    vision: bool = False
+    tools: bool = False
+    json_schema: bool = False
+    reasoning: bool = False
+    embeddings: bool = False
+    context_tokens: int = 0
+    input_tokens: int = 0
+    output_tokens: int | None = None
+
+
+def needs_of(request: ChatRequest | EmbedRequest) -> Needs:
+    """What a request needs, its tokens estimated at four bytes each."""
+    if isinstance(request, EmbedRequest):
+        sizes = [_tokens(len(_encoded(text))) for text in request.texts]
+        longest = max(sizes, default=0)
+        return Needs(
+            embeddings=True, context_tokens=longest, input_tokens=sum(sizes), output_tokens=0
+        )
+    parts = [part for message in request.messages for part in message.parts]
+    schema = request.output.schema if request.output else None
+    prompt = _prompt_tokens(request, parts)
+    return Needs(
+        vision=any(isinstance(part, ImagePart | ImageUrlPart) for part in parts),
+        tools=bool(request.tools) or any(isinstance(p, ToolCall | ToolResult) for p in parts),
+        json_schema=schema is not None,
+        reasoning=request.reasoning_effort not in (None, "none"),
+        context_tokens=prompt + (request.output_tokens_max or 0),
+        input_tokens=prompt,
+        output_tokens=request.output_tokens_max,
+    )
+
+
+def lacks(needs: Needs, can: Capabilities) -> tuple[str, ...]:
+    """What a model is known to lack for these needs, in words; empty where it is able."""
+    found = [
+        f"no {ability}"
+        for ability in ABILITIES
+        if getattr(needs, ability) and getattr(can, ability) is False
+    ]
+    if can.context_tokens is not None and needs.context_tokens > can.context_tokens:
+        found.append(f"{can.context_tokens} tokens of context, not about {needs.context_tokens}")
+    most, asked = can.output_tokens_max, needs.output_tokens
+    if most is not None and asked is not None and asked > most:
+        found.append(f"{most} tokens of output, not {asked}")
+    return tuple(found)
+
+
+def together(several: Iterable[Capabilities]) -> Capabilities:
+    """What at least one of several models can do: not known, where one might and none does."""
+    models = list(several)
+    found: dict[str, int | bool | None] = {}
+    for field in attrs.fields(Capabilities):
+        values = [getattr(each, field.name) for each in models]
+        known = [value for value in values if value is not None]
+        sure = field.name in ABILITIES and any(known)
+        found[field.name] = max(known) if known and (sure or len(known) == len(values)) else None
+    return Capabilities(**found)  # type: ignore[arg-type]
+
+
+def _prompt_tokens(request: ChatRequest, parts: list[Part]) -> int:
+    images = sum(isinstance(part, ImagePart | ImageUrlPart) for part in parts)
+    size = sum(map(_size_bytes, request.messages))
+    size += sum(
+        len(_encoded(f"{tool.name}{tool.description}{tool.parameters}")) for tool in request.tools
+    )
+    if request.output and request.output.schema is not None:
+        size += len(_encoded(str(request.output.schema)))
+    return _tokens(size) + images * IMAGE_TOKENS
+
+
+def _size_bytes(message: Message) -> int:
+    if isinstance(message.content, str):
+        return len(_encoded(message.content))
+    return sum(len(_encoded(_text(part))) for part in message.content)
+
+
+def _text(part: Part) -> str:
+    """What of a part is sent as text."""
+    match part:
+        case ImagePart() | ImageUrlPart():
+            return ""
+        case ToolCall(name=name, arguments=arguments):
+            return f"{name}{arguments}"
+        case ToolResult(content=content):
+            return content
+        case ReasoningPart(text=text, signature=signature):
+            return text + signature
+        case _:
+            return part.text
+
+
+def _encoded(text: str) -> bytes:
+    return text.encode("utf-8", "replace")
+
+
+def _tokens(size_bytes: int) -> int:
+    return -(-size_bytes // BYTES_PER_TOKEN)

@@ -1,0 +1,267 @@
+"""A route: a `Model` that is several, and asks one of them at a time.
+
+Rules of the file: an answer is one model's answer, from its first event to its last. Another
+model is asked only before anything was handed out, each at most once. All of that happens on
+entry, so that no model's context is entered under a scope that its reader leaves before it.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import AsyncExitStack
+from types import TracebackType
+from typing import Literal, Self, TypeAlias, TypeVar
+
+import attrs
+import trio
+
+from orchestra.answers import Completion
+from orchestra.errors import (
+    ContentFilterError,
+    InvalidRequestError,
+    ModelError,
+    ModelsFailedError,
+    OutputError,
+)
+from orchestra.policies.latency import Latencies
+from orchestra.policies.needs import needs_of, together
+from orchestra.policies.routing import (
+    ByLatency,
+    ByWeight,
+    Candidate,
+    Route,
+    choose,
+    comparable,
+    conversation_of,
+    refusal,
+    sticky_draws,
+)
+from orchestra.protocols import Model, ModelReply
+from orchestra.providers.opening import Opening
+from orchestra.values import (
+    Capabilities,
+    Certainty,
+    ChatRequest,
+    Embeddings,
+    EmbedRequest,
+    ModelEvent,
+    Usage,
+    UsageReport,
+)
+
+T = TypeVar("T")
+Kind: TypeAlias = Literal["stream", "complete", "embed"]
+Draw: TypeAlias = Callable[[], float]
+
+_NOT_ITS_FAULT = (InvalidRequestError, ContentFilterError, OutputError)
+
+
+class RoutedModel(Model):
+    """A `Model` that stands for those of a route, each of which is in `models` by its name.
+
+    How fast each is, is remembered for as long as this object lives, for each kind of call by
+    itself; nothing else is. `draw` gives numbers from 0 up to and without 1.
+    """
+
+    def __init__(
+        self, route: Route, models: Mapping[str, Model], draw: Draw = random.random
+    ) -> None:
+        self.route = route
+        self._desk = _Desk(route, models, draw)
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """What at least one of its models can do, as far as is known."""
+        return together(each.capabilities for each in self.route.candidates)
+
+    def stream(self, request: ChatRequest) -> RoutedAnswer:
+        """Ask; entered when one of the models has begun to say something.
+
+        What a model has consumed that failed before it is added to the usage of the one that
+        answers. Leaving it, or cancelling, closes what is open; neither counts as a failure.
+
+        Raises:
+            CapabilityError: on entry: no model can do what is asked.
+            InvalidRequestError: on entry: its extras for a route are wrong.
+            ModelsFailedError: on entry: several were asked, and all failed.
+            ModelError: on entry: the one that was asked failed; on receive: the answer broke.
+        """
+        return RoutedAnswer(self._desk, request)
+
+    async def complete(self, request: ChatRequest) -> Completion:
+        """Ask, and wait for the whole answer. Cancelling it stops the answer.
+
+        Raises:
+            ModelError: as of `stream`.
+        """
+
+        async def ask(name: str) -> Completion:
+            async with AsyncExitStack() as stack:
+                return await self._desk.model("complete", name, stack).complete(request)
+
+        return await self._desk.first("complete", request, ask)
+
+    async def embed(self, request: EmbedRequest) -> Embeddings:
+        """One vector for each text, in order, all from one model.
+
+        Only those models are asked of which vectors can be compared with each other: those of
+        the same kind as the first that makes vectors at all.
+
+        Raises:
+            ModelError: as of `stream`.
+        """
+
+        async def ask(name: str) -> Embeddings:
+            async with AsyncExitStack() as stack:
+                return await self._desk.model("embed", name, stack).embed(request)
+
+        return await self._desk.first("embed", request, ask)
+
+
+class RoutedAnswer:
+    """One streamed answer of a route: a context, and in it the reply of one model."""
+
+    def __init__(self, desk: _Desk, request: ChatRequest) -> None:
+        self._desk = desk
+        self._request = request
+        self._open = AsyncExitStack()
+        self._reply: ModelReply | None = None
+        self._name = ""
+        self._opening: tuple[ModelEvent, ...] = ()
+        self._spent: Usage | None = None
+
+    async def __aenter__(self) -> Self:
+        self._reply = await self._desk.first("stream", self._request, self._begin)
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> bool | None:
+        self._reply, self._opening = None, ()
+        return await self._open.__aexit__(kind, error, traceback)  # noqa: ASYNC102 - the model's own
+
+    async def receive(self) -> tuple[ModelEvent, ...]:
+        """What has arrived since the last call, waiting for something; empty at the end.
+
+        Raises:
+            ModelError: the answer failed, or was cut.
+        """
+        if self._opening or self._reply is None:
+            await trio.lowlevel.checkpoint()
+            opening, self._opening = self._opening, ()
+            return opening
+        try:
+            batch = await self._reply.receive()
+        except ModelError as error:
+            self._desk.blame("stream", self._name, error)
+            raise
+        return batch if self._spent is None else _with(self._spent, batch)
+
+    async def _begin(self, name: str) -> ModelReply:
+        """The reply of this model, once it has said something."""
+        self._name, opening = name, Opening()
+        try:
+            async with AsyncExitStack() as stack:
+                model = self._desk.model("stream", name, stack)
+                reply = await stack.enter_async_context(model.stream(self._request))
+                said = await opening.wait(reply)
+                self._open = stack.pop_all()
+        except ModelError:
+            self._spent = _sum(self._spent, opening.usage)
+            raise
+        self._opening = said
+        if self._spent is not None:  # told even if this model tells no usage at all
+            self._opening = _with(self._spent, (UsageReport(Usage()), *said))
+        return reply
+
+
+class _Desk:
+    """Asks the models of a route, one after the other, and remembers how fast they were."""
+
+    def __init__(self, route: Route, models: Mapping[str, Model], draw: Draw) -> None:
+        self._route = route
+        self._models = {each.name: models[each.name] for each in route.candidates}
+        self._draw = draw
+        self._latencies: Mapping[Kind, Latencies] = {
+            "stream": Latencies(self._models),
+            "complete": Latencies(self._models),
+            "embed": Latencies(self._models),
+        }
+
+    async def first(
+        self, kind: Kind, request: ChatRequest | EmbedRequest, ask: Callable[[str], Awaitable[T]]
+    ) -> T:
+        """What the first of the models gives that does not fail, each asked at most once."""
+        failed: dict[str, ModelError] = {}
+        for name in (each.name for each in self._order(kind, request)):
+            began_s = trio.current_time()
+            try:
+                found = await ask(name)
+            except ModelError as error:
+                failed[name] = error
+                self.blame(kind, name, error, trio.current_time() - began_s)
+                if not isinstance(error, self._route.falls_back_on):
+                    break
+            else:
+                now_s = trio.current_time()
+                self._latencies[kind].answered(name, now_s - began_s, now_s)
+                return found
+        raise _told(self._route.name, failed)
+
+    def model(self, kind: Kind, name: str, stack: AsyncExitStack) -> Model:
+        """The model of this name, which is waited for until the stack is left."""
+        self._latencies[kind].began(name)
+        stack.callback(self._latencies[kind].left, name)
+        return self._models[name]
+
+    def blame(self, kind: Kind, name: str, error: ModelError, took_s: float = 0.0) -> None:
+        """Remember a failure of a model, unless it is that of the request."""
+        if not isinstance(error, _NOT_ITS_FAULT):
+            self._latencies[kind].failed(name, took_s, trio.current_time())
+
+    def _order(self, kind: Kind, request: ChatRequest | EmbedRequest) -> Sequence[Candidate]:
+        """Who is asked for a request, one after the other."""
+        route, needs = self._route, needs_of(request)
+        candidates = route.candidates if kind != "embed" else comparable(route.candidates)
+        loads = self._latencies[kind].loads(trio.current_time())
+        draws = self._draws(request, [each.name for each in candidates])
+        order = choose(route.by, candidates, needs, loads, draws)
+        if not order:
+            raise refusal(route, needs, candidates or route.candidates)
+        return order if route.falls_back_on else order[:1]
+
+    def _draws(self, request: ChatRequest | EmbedRequest, names: Sequence[str]) -> Sequence[float]:
+        by = self._route.by
+        if isinstance(by, ByWeight | ByLatency) and by.sticky and isinstance(request, ChatRequest):
+            return sticky_draws(conversation_of(request), names)
+        return [self._draw() for _ in names]
+
+
+def _told(route: str, failed: Mapping[str, ModelError]) -> ModelError:
+    """The error of the one model that was asked, or those of several together."""
+    *before, last = failed.values()
+    if not before:
+        return last
+    message = f"{len(failed)} models of route {route!r} failed, one after the other:"
+    error = ModelsFailedError(message, failed, model=route)
+    error.__cause__ = last
+    return error
+
+
+def _sum(spent: Usage | None, more: Usage | None) -> Usage | None:
+    """Both together; what was spent on an answer that failed is never the whole count."""
+    if more is None:
+        return spent
+    return (spent or Usage()) + more + Usage(certainty=Certainty.PARTIAL)
+
+
+def _with(spent: Usage, batch: tuple[ModelEvent, ...]) -> tuple[ModelEvent, ...]:
+    """A batch, with what was spent before in its reports of usage."""
+    return tuple(
+        attrs.evolve(event, usage=spent + event.usage) if isinstance(event, UsageReport) else event
+        for event in batch
+    )
