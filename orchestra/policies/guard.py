@@ -74,6 +74,7 @@ class GuardedModel(Model):
         texts_max: int | None = None,
     ) -> None:
         self.model = model
+        self.name = name
         self._gate = _Gate(name, breaker, limits or CallLimits())
         self._texts_max = texts_max
 
@@ -172,8 +173,8 @@ class _Gate:
         state = breaker.state(self.clock.now_s())
         wait_s = state.wait_s if isinstance(state, Open) else 0.0
         return BreakerOpenError(
-            f"{self._name} failed too often, and is left alone; it was not asked, and is tried "
-            f"again in {wait_s:.3g} s: ask another model until then",
+            f"it failed too often, and is left alone; it was not asked, and is tried again in "
+            f"{wait_s:.3g} s: ask another model until then",
             retry_after_s=wait_s,
             code="breaker",
             model=self._name,

@@ -181,8 +181,8 @@ class Limiter:
 
     def _refused(self, limit: str, why: str, wait_s: float | None = None) -> LimitReachedError:
         return LimitReachedError(
-            f"a call was refused by our own limit {limit} of {self._name}: {why}; ask for less at "
-            "once, ask another model, or raise the limit",
+            f"refused by our own limit {limit}: {why}; ask for less at once, ask another model, "
+            "or raise the limit",
             code=limit,
             retry_after_s=wait_s,
             model=self._name,

@@ -103,7 +103,7 @@ class FakeReply:
 def guarded(model: Model, rule: BreakerRule | None = None, **limits: float | None) -> GuardedModel:
     return GuardedModel(
         model,
-        name="model 'm'",
+        name="m",
         breaker=rule or BreakerRule(),
         limits=CallLimits(**limits),  # type: ignore[arg-type]
     )

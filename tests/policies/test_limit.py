@@ -187,7 +187,7 @@ def refusal(limits: CallLimits, calls: list[Call]) -> tuple[LimitReachedError, f
     """The error of the last call, and when it came."""
 
     async def main() -> tuple[LimitReachedError, float]:
-        limiter = Limiter(limits, Clock(), "model 'm'")
+        limiter = Limiter(limits, Clock(), "m")
         async with trio.open_nursery() as nursery:
             nursery.start_soon(play, limiter, calls[:-1])
             await trio.sleep(calls[-1].comes_s)
@@ -207,8 +207,7 @@ def test_a_full_queue_refuses_at_once() -> None:
     assert isinstance(error, RateLimitError)
     assert error.retryable
     assert str(error) == (
-        "model 'm': a call was refused by our own limit waiting_max of model 'm': 2 calls wait "
-        "already; ask for less at once, ask another model, or raise the limit"
+        "m: refused by our own limit waiting_max: 2 calls wait already; ask for less at once, ask another model, or raise the limit"
     )
 
 
