@@ -147,6 +147,10 @@ def _complete(
     if "key_env" in right and "key_file" in right:
         message = "the key is either in the environment or in a file"
         complaints.add("wrong-value", (*at, "key_file"), message, "leave one of the two out")
+    limits = right.get("limits", {})
+    if limits.get("adaptive") and "concurrency" not in limits:
+        message = "it has nothing to adapt: there is no concurrency"
+        complaints.add("missing-key", (*at, "limits", "adaptive"), message, "add concurrency = 20")
     for name in right.get("headers", {}):
         if names_a_secret(name):
             complaints.add("secret-in-file", (*at, "headers", name), NO_SECRETS, KEY_ELSEWHERE)

@@ -83,7 +83,7 @@ REMOTE: Spec = {
     "key_file": FILE,
     "headers": HEADERS,
     "timeouts": _names(Timeouts, SECONDS),
-    "limits": {**_names(CallLimits, COUNT), "wait_max_s": SECONDS},
+    "limits": {**_names(CallLimits, COUNT), "wait_max_s": SECONDS, "adaptive": FLAG},
     "breaker": {
         **_names(BreakerRule, TIME),
         "enabled": FLAG,

@@ -15,7 +15,7 @@ from typing import Self
 import attrs
 
 from orchestra.answers import Completion
-from orchestra.errors import BreakerOpenError, ModelError
+from orchestra.errors import BreakerOpenError, ModelError, OverloadedError, RateLimitError
 from orchestra.policies.breaker import (
     Breaker,
     BreakerRule,
@@ -217,7 +217,9 @@ class _Call:
         gate, now_s = self.gate, self.gate.clock.now_s()
         whole = self.ended and error is None
         tokens = consumed(self.estimate, self.usage, said_bytes=self.said_bytes, whole=whole)
-        gate.limiter.leave(self.admitted, tokens=tokens)
+        full = isinstance(error, RateLimitError | OverloadedError)
+        room = False if full else (whole or None)
+        gate.limiter.leave(self.admitted, tokens=tokens, room=room)
         if gate.breaker is not None and self.permit is not None:
             wait_s = error.retry_after_s if isinstance(error, ModelError) else None
             opened = gate.breaker.record(

@@ -18,6 +18,7 @@ import attrs
 import trio
 
 from orchestra.errors import LimitReachedError
+from orchestra.policies.adaptive import Adaptive
 from orchestra.policies.clock import Clock
 from orchestra.policies.gcra import Meter, Taken
 
@@ -34,6 +35,8 @@ class CallLimits:
     """Of questions and answers: estimated before a call, and settled after it."""
     concurrency: int | None = None
     """Calls at once; a streamed answer is one until it is left."""
+    adaptive: bool = False
+    """Whether `concurrency` is only the most: a refusal for want of room halves it for a while."""
     wait_max_s: float | None = 30.0
     """How long a call may wait, if its deadline is not before; None is until its deadline."""
     waiting_max: int = 1_000
@@ -42,10 +45,11 @@ class CallLimits:
 
 @attrs.frozen
 class Load:
-    """What is under way and what waits."""
+    """What is under way and what waits; `at_once` is what an adaptive concurrency has come to."""
 
     running: int
     waiting: int
+    at_once: int | None = None
 
 
 @attrs.define(eq=False)
@@ -53,6 +57,7 @@ class Admitted:
     """A call that is under way. Give it back with `leave`, once."""
 
     taken: Taken | None
+    began_s: float
 
 
 @attrs.define(eq=False)
@@ -75,13 +80,16 @@ class Limiter:
         self._name = name
         self._running = 0
         self._queue: deque[_Waiter] = deque()
+        adapts = limits.adaptive and limits.concurrency is not None
+        self._adaptive = Adaptive(limits.concurrency or 1) if adapts else None
         self._requests = _meter(limits.requests_per_minute)
         self._tokens = _meter(limits.tokens_per_minute)
 
     @property
     def load(self) -> Load:
         """How many calls are under way, and how many wait."""
-        return Load(self._running, len(self._queue))
+        at_once = self._adaptive.bound if self._adaptive is not None else None
+        return Load(self._running, len(self._queue), at_once)
 
     async def enter(
         self, *, requests: int = 1, tokens: int = 0, check: Callable[[], None] = _nothing
@@ -105,13 +113,23 @@ class Limiter:
         now_s = self._clock.now_s()
         if self._requests is not None:
             self._requests.spend(now_s, requests)
-        return Admitted(self._tokens.take(now_s, tokens) if self._tokens is not None else None)
+        taken = self._tokens.take(now_s, tokens) if self._tokens is not None else None
+        return Admitted(taken, now_s)
 
-    def leave(self, admitted: Admitted, *, tokens: int) -> None:
-        """Give a call back, with the tokens that it really took."""
+    def leave(self, admitted: Admitted, *, tokens: int, room: bool | None = None) -> None:
+        """Give a call back, with the tokens that it really took.
+
+        `room` is whether the provider had room for it; None where that is not known.
+        """
         self._running -= 1
+        now_s = self._clock.now_s()
         if self._tokens is not None and admitted.taken is not None:
-            self._tokens.settle(admitted.taken, self._clock.now_s(), tokens)
+            self._tokens.settle(admitted.taken, now_s, tokens)
+        if self._adaptive is not None and room is not None:
+            if room:
+                self._adaptive.served()
+            else:
+                self._adaptive.refused(admitted.began_s, now_s)
         self._wake_head()
 
     def wake_all(self) -> None:
@@ -145,6 +163,8 @@ class Limiter:
     def _missing_s(self, waiter: _Waiter) -> float:
         """Seconds until the first in the queue may begin; infinite where it hangs on others."""
         concurrency = self.limits.concurrency
+        if self._adaptive is not None:
+            concurrency = self._adaptive.bound
         if concurrency is not None and self._running >= concurrency:
             return math.inf
         return max(self._rates(waiter, ())[0], 0.0)

@@ -351,6 +351,17 @@ def test_a_model_has_a_breaker_unless_it_is_switched_off() -> None:
     assert read(text.replace("true", "false"), FILE).models["a"].breaker is None
 
 
+def test_what_adapts_needs_something_to_adapt() -> None:
+    text = '[models.a]\nprovider = "openai"\nmodel = "m"\n'
+    (problem,) = problems(text + "limits = { adaptive = true }")
+    assert str(problem) == (
+        f"{FILE}:4: models.a.limits.adaptive: it has nothing to adapt: there is no concurrency "
+        "[missing-key]\n    fix: add concurrency = 20"
+    )
+    right = read(text + "limits = { adaptive = true, concurrency = 3 }", FILE)
+    assert right.models["a"].limits == CallLimits(adaptive=True, concurrency=3)
+
+
 def test_an_embedder_is_a_model_of_the_file_or_has_its_own() -> None:
     text = """\
         [models.vectors]

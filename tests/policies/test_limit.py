@@ -122,7 +122,7 @@ def test_limits_hold_the_queue_is_fair_and_everything_is_given_back(
         assert len(seen.went) == len(calls)
 
 
-@given(st.integers(50, 400), CALLS, schedules())
+@given(st.integers(60, 400), CALLS, schedules())
 def test_no_minute_sees_more_tokens_than_the_limit(
     limit: int, calls: list[Call], schedule: int
 ) -> None:
