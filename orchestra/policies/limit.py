@@ -105,6 +105,8 @@ class Limiter:
         """
         waiter = _Waiter(requests, tokens)
         if self._queue or self._missing_s(waiter) > 0:
+            # Who is cancelled already has no time left, and would be refused for that.
+            await trio.lowlevel.checkpoint_if_cancelled()
             self._refuse_hopeless(waiter)
             await self._wait(waiter, check)
         else:

@@ -97,6 +97,7 @@ def test_it_finds_what_there_is_room_for(error: type[ModelError], room: int, sch
 
         async def ask() -> None:
             while True:
+                await trio.lowlevel.checkpoint()
                 with suppress(ModelError):
                     await model.complete(ASKED)
 

@@ -319,6 +319,27 @@ def test_an_open_breaker_never_waits_for_a_slot() -> None:
     ]
 
 
+def test_a_probe_that_is_cancelled_in_the_queue_is_given_back() -> None:
+    async def main() -> None:
+        model = guarded(
+            Fake(fault=down(0, 1)),
+            BreakerRule(calls_min=1),
+            requests_per_minute=1,
+            wait_max_s=None,
+        )
+        with pytest.raises(ProviderServerError):
+            await stream(model)
+        await trio.sleep(5)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(stream, model)
+            await trio.sleep(1)
+            assert model.state() == GuardState(HalfOpen(1, 0), Load(0, 1))
+            nursery.cancel_scope.cancel()
+        assert model.state() == GuardState(HalfOpen(2, 0), Load(0, 0))
+
+    virtual(main)
+
+
 def test_an_error_in_the_middle_is_a_failure_and_the_callers_fault_is_none() -> None:
     async def main() -> None:
         cut = Fake(fault=lambda _: TruncatedStreamError("cut"), at_entry=False)

@@ -231,6 +231,19 @@ def test_a_wait_beyond_the_deadline_is_not_begun() -> None:
     assert "after its deadline in 9 s" in str(error)
 
 
+def test_who_is_cancelled_already_is_cancelled_and_not_refused() -> None:
+    async def main() -> Load:
+        limiter = Limiter(CallLimits(requests_per_minute=1), Clock())
+        await limiter.enter()
+        with trio.CancelScope() as scope:
+            scope.cancel()
+            await limiter.enter()
+        assert scope.cancelled_caught
+        return limiter.load
+
+    assert virtual(main) == Load(1, 0)
+
+
 def test_those_before_it_count_in_what_a_call_would_wait() -> None:
     limits = CallLimits(requests_per_minute=60, wait_max_s=None)
     calls = [Call(0)] * 6 + [Call(1)] * 5 + [Call(2, patience_s=4)]
