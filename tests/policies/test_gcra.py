@@ -102,3 +102,14 @@ def test_a_burst_is_a_tenth_and_more_than_that_is_saved_up() -> None:
     assert meter.wait_s(0.0, 1) == pytest.approx(60 / 91)
     assert meter.wait_s(0.0, 100) == pytest.approx(60 * 100 / 91)
     assert meter.wait_s(0.0, 1_000_000) == meter.wait_s(0.0, 100)
+
+
+@pytest.mark.parametrize("first", [0, 10])
+def test_two_refunds_share_what_is_still_felt(first: int) -> None:
+    """Also where the later of the two was settled before, without a refund."""
+    meter = Meter(100)
+    one, two = meter.take(0.0, 10), meter.take(0.0, 10)
+    meter.spend(10.0, 10)
+    meter.settle(two, 10.0, first)
+    meter.settle(one, 10.0, 0)
+    assert meter._paid_until == 10 * SECOND_NS * meter.steady + 10 * MINUTE_NS
