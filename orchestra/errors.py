@@ -24,6 +24,7 @@
     │   ├── ContentFilterError       the provider's filter stopped it
     │   ├── ModelNotFoundError       there is no such model there
     │   ├── RateLimitError           too much for now                   (retryable)
+    │   │   └── LimitReachedError    ... by a limit of our own; nothing was asked
     │   ├── QuotaError               the money is used up
     │   ├── OverloadedError          no room at the provider            (retryable)
     │   ├── ProviderServerError      the provider broke                 (retryable)
@@ -31,6 +32,7 @@
     │   ├── ModelConnectionError     not reached, or the line broke     (retryable)
     │   ├── TruncatedStreamError     it ended without a finish reason   (retryable)
     │   ├── MalformedStreamError     it is not in the provider's format (retryable)
+    │   ├── BreakerOpenError         it failed too often; nothing was asked (retryable)
     │   ├── OutputError              a whole answer, but not what was asked for
     │   └── ModelsFailedError        several models of a route failed; carries each error
     ├── StoreError               a store could not do what it was asked
@@ -236,6 +238,14 @@ class RateLimitError(ModelError):
     retryable = True
 
 
+class LimitReachedError(RateLimitError):
+    """A limit that this deployment sets itself; the provider was not asked.
+
+    `code` is the limit's name, as it is written in the configuration; `retry_after_s` is when
+    there may be room, where that can be told.
+    """
+
+
 class QuotaError(ModelError):
     """The money or the day's allowance is used up: waiting some seconds does not help."""
 
@@ -272,6 +282,15 @@ class TruncatedStreamError(ModelError):
 
 class MalformedStreamError(ModelError):
     """The provider sent something that its own format does not allow."""
+
+    retryable = True
+
+
+class BreakerOpenError(ModelError):
+    """The model failed too often and is left alone; it was not asked.
+
+    `retry_after_s` is the time until it is tried again.
+    """
 
     retryable = True
 

@@ -61,6 +61,7 @@ def as_json(found: Deployment, environ: Environ) -> dict[str, Any]:
 
 def _model(name: str, each: ModelSettings, environ: Environ) -> dict[str, Any]:
     key = key_state(PROVIDERS[each.provider], each, environ)
+    remote = PROVIDERS[each.provider].remote
     return {
         "name": name,
         "provider": each.provider,
@@ -70,7 +71,8 @@ def _model(name: str, each: ModelSettings, environ: Environ) -> dict[str, Any]:
         "key": {"needed": key.needed, "present": key.present, "source": key.source or None},
         "capabilities": attrs.asdict(capabilities(each)),
         "timeouts": attrs.asdict(each.timeouts),
-        "limits": attrs.asdict(each.limits),
+        "limits": attrs.asdict(each.limits) if remote else None,
+        "breaker": attrs.asdict(each.breaker) if remote and each.breaker else None,
         "prices": attrs.asdict(each.prices),
         "headers": sorted(each.headers),
         "extras": sorted(each.extras),

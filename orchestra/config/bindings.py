@@ -26,6 +26,7 @@ from orchestra.providers.wordllama import WordLlamaEmbedder
 from orchestra.stores.sqlite import SqliteStores
 
 if TYPE_CHECKING:
+    from orchestra.policies.guard import GuardState
     from orchestra.providers.network import HttpTransport
 
 T = TypeVar("T")
@@ -146,6 +147,19 @@ class LocalBindings:
         fix = f"; a new one is made by `orchestra ingest FOLDER --store {name}`"
         return _bound(f"store in {self.stores.path}", name, self._collections, fix)
 
+    def states(self) -> Mapping[str, GuardState]:
+        """The breaker and the load of each remote model that has been asked for, by its name.
+
+        They are this object's own: all runs that it serves share them, other processes do not.
+        """
+        from orchestra.policies.guard import GuardedModel
+
+        return {
+            made.name: made.state()
+            for made in self._models.values()
+            if isinstance(made, GuardedModel)
+        }
+
     def close(self) -> None:
         """Close the file of the stores, and connections to providers that are kept.
 
@@ -196,11 +210,18 @@ class LocalBindings:
     def _made(self, settings: ModelSettings) -> Model:
         if not PROVIDERS[settings.provider].remote:
             return ExtractiveModel(self._local)
+        from orchestra.policies.guard import GuardedModel
         from orchestra.providers.endpoints import endpoint
         from orchestra.providers.remote import RemoteModel
 
         made = endpoint(settings, self._environ)
-        return RemoteModel(made, self._opened())
+        return GuardedModel(
+            RemoteModel(made, self._opened()),
+            name=settings.name,
+            breaker=settings.breaker,
+            limits=settings.limits,
+            texts_max=made.dialect.texts_max,
+        )
 
     def _embedder(self, settings: EmbedderSettings) -> Embedder:
         if not PROVIDERS[settings.model.provider].remote:

@@ -10,11 +10,12 @@ from orchestra.config import spec
 from orchestra.config.checking import KEY_ELSEWHERE, NO_SECRETS, Table, check, missing
 from orchestra.config.complaints import Complaints, names_a_secret, nearest, shown
 from orchestra.config.places import Path as Place
+from orchestra.policies.breaker import BreakerRule
+from orchestra.policies.limit import CallLimits
 from orchestra.protocols import Timeouts
 from orchestra.providers.addresses import capabilities
 from orchestra.providers.catalog import PROVIDERS, Provider, Seam
 from orchestra.providers.settings import (
-    CallLimits,
     EmbedderSettings,
     ModelSettings,
     Prices,
@@ -146,6 +147,10 @@ def _complete(
     if "key_env" in right and "key_file" in right:
         message = "the key is either in the environment or in a file"
         complaints.add("wrong-value", (*at, "key_file"), message, "leave one of the two out")
+    limits = right.get("limits", {})
+    if limits.get("adaptive") and "concurrency" not in limits:
+        message = "it has nothing to adapt: there is no concurrency"
+        complaints.add("missing-key", (*at, "limits", "adaptive"), message, "add concurrency = 20")
     for name in right.get("headers", {}):
         if names_a_secret(name):
             complaints.add("secret-in-file", (*at, "headers", name), NO_SECRETS, KEY_ELSEWHERE)
@@ -154,10 +159,6 @@ def _complete(
 def _settings(
     right: Table, provider: Provider, at: Place, here: Path, origin: str
 ) -> ModelSettings:
-    timeouts = {
-        name: None if value == NO_LIMIT else value
-        for name, value in right.get("timeouts", {}).items()
-    }
     key_file = right.get("key_file")
     return ModelSettings(
         name=str(at[-1]),
@@ -169,14 +170,24 @@ def _settings(
         },
         key_env=right.get("key_env"),
         key_file=here / key_file if key_file else None,
-        timeouts=Timeouts(**timeouts),
-        limits=CallLimits(**right.get("limits", {})),
+        timeouts=Timeouts(**_bounds(right, "timeouts")),
+        limits=CallLimits(**_bounds(right, "limits")),
+        breaker=_breaker(_bounds(right, "breaker")),
         prices=Prices(**right.get("prices", {})),
         capabilities=Capabilities(**right.get("capabilities", {})),
         headers=right.get("headers", {}),
         extras=right.get("extras", {}),
         origin=origin,
     )
+
+
+def _bounds(right: Table, name: str) -> dict[str, Any]:
+    """A table of bounds, of which one that is "none" is none."""
+    return {key: None if value == NO_LIMIT else value for key, value in right.get(name, {}).items()}
+
+
+def _breaker(table: dict[str, Any]) -> BreakerRule | None:
+    return BreakerRule(**table) if table.pop("enabled", True) else None
 
 
 def _named_model(

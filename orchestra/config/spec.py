@@ -11,8 +11,10 @@ from typing import Annotated, Any, Literal, TypeAlias
 import attrs
 from msgspec import Meta
 
+from orchestra.policies.breaker import BreakerRule
+from orchestra.policies.limit import CallLimits
 from orchestra.protocols import Timeouts
-from orchestra.providers.settings import CallLimits, Prices
+from orchestra.providers.settings import Prices
 from orchestra.values import Capabilities
 
 ROUTE_MODELS_MAX = 32
@@ -54,6 +56,10 @@ SECONDS = Kind(
     'a number of seconds, over 0 and up to 86400, or "none"',
     "30",
 )
+TIME = Kind(
+    Annotated[float, Meta(gt=0, le=86_400)], "a number of seconds, over 0 and up to 86400", "30"
+)
+SHARE = Kind(Annotated[float, Meta(gt=0, le=1)], "a share, over 0 and up to 1", "0.5")
 COUNT = Kind(Annotated[int, Meta(gt=0, lt=2**53)], "a whole number over 0", "8")
 PRICE = Kind(
     Annotated[float, Meta(ge=0, le=1_000_000)], "a number of dollars for a million tokens", "1.25"
@@ -97,7 +103,16 @@ REMOTE: Spec = {
     "key_file": FILE,
     "headers": HEADERS,
     "timeouts": _names(Timeouts, SECONDS),
-    "limits": _names(CallLimits, COUNT),
+    "limits": {**_names(CallLimits, COUNT), "wait_max_s": SECONDS, "adaptive": FLAG},
+    "breaker": {
+        **_names(BreakerRule, TIME),
+        "enabled": FLAG,
+        "slow_s": SECONDS,
+        "failure_rate": SHARE,
+        "slow_rate": SHARE,
+        "calls_min": COUNT,
+        "probes": COUNT,
+    },
     "prices": _names(Prices, PRICE),
     "capabilities": {
         **_names(Capabilities, FLAG),

@@ -13,23 +13,13 @@ from types import MappingProxyType
 import attrs
 
 from orchestra.errors import ModelError
+from orchestra.policies.breaker import BreakerRule
+from orchestra.policies.limit import CallLimits
 from orchestra.policies.routing import FALLBACK, By, ByOrder
 from orchestra.protocols import Timeouts
 from orchestra.values import Capabilities, Json
 
 NOTHING: Mapping[str, str] = MappingProxyType({})
-
-
-@attrs.frozen(kw_only=True)
-class CallLimits:
-    """What a provider allows, or what we allow ourselves; None is no limit.
-
-    Kept and shown; nothing obeys them yet.
-    """
-
-    requests_per_minute: int | None = None
-    tokens_per_minute: int | None = None
-    concurrency: int | None = None
 
 
 @attrs.frozen(kw_only=True)
@@ -48,7 +38,8 @@ class ModelSettings:
     `name` is what pipelines call it, `model` what its provider does. `options` are those that
     only this provider has (`region`, `deployment`). `capabilities` holds what the deployment
     says, which counts for more than what we know. `extras` go into the body of each request.
-    `origin` is where all of this was said, for a person.
+    `breaker` is when it is left alone; None is never. `origin` is where all of this was said,
+    for a person.
     """
 
     name: str
@@ -60,6 +51,7 @@ class ModelSettings:
     key_file: Path | None = None
     timeouts: Timeouts = Timeouts()
     limits: CallLimits = CallLimits()
+    breaker: BreakerRule | None = BreakerRule()
     prices: Prices = Prices()
     capabilities: Capabilities = Capabilities()
     headers: Mapping[str, str] = attrs.field(default=NOTHING, repr=False)

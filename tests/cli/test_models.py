@@ -110,6 +110,7 @@ extras = {{ user = "another private word" }}
 [models.refused]
 model = "tiny"
 key_env = "BAD"
+breaker = {{ enabled = false }}
 {table}
 [models.keyless]
 model = "tiny"
@@ -152,12 +153,16 @@ def test_a_program_is_told_everything_but_secrets(configured: Project) -> None:
     good = models["good"]
     assert good["key"] == {"needed": True, "present": True, "source": "GOOD"}
     assert good["limits"]["concurrency"] == 3
+    assert good["limits"]["wait_max_s"] == 30
+    assert good["breaker"]["failure_rate"] == 0.5
     assert good["prices"] == {"input": 0.25, "output": None, "cached_input": None}
     assert good["headers"] == ["X-Team"]
     assert good["extras"] == ["user"]
     assert good["from"] == "orchestra.toml:2"
     assert models["keyless"]["key"]["present"] is False
+    assert models["refused"]["breaker"] is None
     embedders = {each["name"]: each for each in listed["embedders"]}
+    assert embedders["default"]["limits"] is embedders["default"]["breaker"] is None
     assert embedders["small"]["dimensions"] == 2
     assert embedders["default"]["dimensions"] == 256
     for private in (SECRET, "wrong-key", "private word"):

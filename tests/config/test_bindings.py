@@ -11,9 +11,18 @@ import pytest
 import trio
 
 from orchestra.config import LocalBindings, default_bindings
-from orchestra.errors import BindingError, StoreError
+from orchestra.errors import (
+    BindingError,
+    BreakerOpenError,
+    LimitReachedError,
+    ModelConnectionError,
+    StoreError,
+)
+from orchestra.policies.breaker import Open
+from orchestra.policies.guard import GuardState
+from orchestra.policies.limit import Load
 from orchestra.protocols import Bindings
-from orchestra.values import Passage, Vector
+from orchestra.values import ChatRequest, Message, Passage, Vector
 
 ROOT = Path(__file__).parents[2]
 
@@ -122,6 +131,54 @@ def test_an_embedder_is_as_long_as_it_was_said(remote: LocalBindings) -> None:
     assert remote.embedder("whole").dimensions == 1536
     assert remote.embedder("whole") is remote.embedder("whole")
     assert remote.embedder("local") is remote.embedder("default")
+
+
+GUARDED = """
+[models.default]
+provider = "vllm"
+model = "nobody"
+base_url = "http://127.0.0.1:1/v1"
+breaker = { calls_min = 2 }
+
+[models.rare]
+provider = "vllm"
+model = "nobody"
+base_url = "http://127.0.0.1:1/v1"
+limits = { requests_per_minute = 1, wait_max_s = 0.01 }
+breaker = { enabled = false }
+"""
+
+
+@pytest.fixture
+def guarded(tmp_path: Path) -> Iterator[LocalBindings]:
+    file = tmp_path / "c.toml"
+    file.write_text(GUARDED)
+    with default_bindings(tmp_path, config=file, environ={}) as bindings:
+        yield bindings
+
+
+async def ask(bindings: LocalBindings, name: str) -> None:
+    await bindings.model(name).complete(ChatRequest((Message("user", "hello"),)))
+
+
+def test_all_runs_share_one_breaker(guarded: LocalBindings) -> None:
+    """Also runs one after the other, whose clocks begin at random times, and by other names."""
+    assert guarded.states() == {}
+    for name in ("default", "fast"):
+        with pytest.raises(ModelConnectionError):
+            trio.run(ask, guarded, name)
+    for name in ("default", "smart"):
+        with pytest.raises(BreakerOpenError, match="default: it failed too often"):
+            trio.run(ask, guarded, name)
+    assert isinstance(guarded.states()["default"].breaker, Open)
+
+
+def test_limits_of_the_file_are_obeyed(guarded: LocalBindings) -> None:
+    with pytest.raises(ModelConnectionError):
+        trio.run(ask, guarded, "rare")
+    with pytest.raises(LimitReachedError, match="rare: refused by our own limit requests_per_"):
+        trio.run(ask, guarded, "rare")
+    assert guarded.states() == {"rare": GuardState(None, Load(0, 0))}
 
 
 QUIET = """

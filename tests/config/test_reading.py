@@ -16,8 +16,10 @@ from orchestra.config.complaints import dotted, shown
 from orchestra.config.deployment import EMBEDDED, Deployment
 from orchestra.config.reading import FILE_BYTES_MAX, find, read, read_file
 from orchestra.errors import ConfigError, Problem
+from orchestra.policies.breaker import BreakerRule
+from orchestra.policies.limit import CallLimits
 from orchestra.protocols import Timeouts
-from orchestra.providers.settings import CallLimits, Prices
+from orchestra.providers.settings import Prices
 from orchestra.values import Capabilities
 
 FILE = Path("some/orchestra.toml")
@@ -34,7 +36,11 @@ REMOTE = {
         {"idle_s": SECONDS}, optional={"connect_s": SECONDS, "total_s": SECONDS | st.just("none")}
     ),
     "limits": st.fixed_dictionaries(
-        {"concurrency": COUNTS}, optional={"requests_per_minute": COUNTS}
+        {"concurrency": COUNTS}, optional={"requests_per_minute": COUNTS, "wait_max_s": SECONDS}
+    ),
+    "breaker": st.fixed_dictionaries(
+        {"failure_rate": st.floats(0.1, 1)},
+        optional={"calls_min": COUNTS, "open_s": SECONDS, "slow_s": SECONDS | st.just("none")},
     ),
     "prices": st.fixed_dictionaries(
         {"input": st.floats(0, 100)}, optional={"cached_input": st.integers(0, 9)}
@@ -132,6 +138,10 @@ def test_what_is_right_is_kept(config: dict[str, Any]) -> None:
         assert made.model == table["model"]
         assert made.key_env == table.get("key_env")
         assert made.limits == CallLimits(**table.get("limits", {}))
+        breaker = dict(table.get("breaker", {}))
+        if breaker.get("slow_s") == "none":
+            breaker["slow_s"] = None
+        assert made.breaker == BreakerRule(**breaker)
         assert made.prices == Prices(**table.get("prices", {}))
         assert made.capabilities == Capabilities(**table.get("capabilities", {}))
         assert made.headers == table.get("headers", {})
@@ -329,6 +339,27 @@ def test_no_limit_is_written_as_none() -> None:
         '[models.a]\nprovider = "openai"\nmodel = "m"\ntimeouts = { total_s = "none", idle_s = 5 }'
     )
     assert read(text, FILE).models["a"].timeouts == Timeouts(total_s=None, idle_s=5)
+
+
+def test_a_model_has_a_breaker_unless_it_is_switched_off() -> None:
+    text = '[models.a]\nprovider = "openai"\nmodel = "m"\n'
+    assert read(text, FILE).models["a"].breaker == BreakerRule()
+    text += "limits = { wait_max_s = 'none' }\nbreaker = { enabled = true, open_s = 1 }\n"
+    made = read(text, FILE).models["a"]
+    assert made.breaker == BreakerRule(open_s=1)
+    assert made.limits == CallLimits(wait_max_s=None)
+    assert read(text.replace("true", "false"), FILE).models["a"].breaker is None
+
+
+def test_what_adapts_needs_something_to_adapt() -> None:
+    text = '[models.a]\nprovider = "openai"\nmodel = "m"\n'
+    (problem,) = problems(text + "limits = { adaptive = true }")
+    assert str(problem) == (
+        f"{FILE}:4: models.a.limits.adaptive: it has nothing to adapt: there is no concurrency "
+        "[missing-key]\n    fix: add concurrency = 20"
+    )
+    right = read(text + "limits = { adaptive = true, concurrency = 3 }", FILE)
+    assert right.models["a"].limits == CallLimits(adaptive=True, concurrency=3)
 
 
 def test_an_embedder_is_a_model_of_the_file_or_has_its_own() -> None:

@@ -1,0 +1,273 @@
+"""Breakers: a model that fails is left alone for a while, and then asked by few. Pure.
+
+The theory. *Closed*, every call is admitted, and its outcome counted in a window of the last
+`window_s` seconds. When enough calls have ended in it, and too many of them badly, it *opens*:
+nobody is admitted for `open_s`. Then comes a round of `probes` calls, *half-open*. That many
+good ends close it; one bad end opens it anew, for twice as long. A round that brings no news in
+its time (its probes hang, or were cancelled) is followed by another, after twice as long as
+well; so a hanging probe never keeps the breaker open, and an outage costs few calls whatever its
+kind. Who opens again within a window of having closed goes on where it was: a flapping model is
+not a new patient each time.
+
+Rules of the file: time comes in as an argument and never goes back. What was admitted before the
+last change of state says nothing about the state: its end is not counted.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import TypeAlias
+
+import attrs
+
+from orchestra.errors import (
+    AuthenticationError,
+    BreakerOpenError,
+    ContentFilterError,
+    InvalidRequestError,
+    LimitReachedError,
+    ModelError,
+    ModelNotFoundError,
+    OutputError,
+    PermissionDeniedError,
+    QuotaError,
+)
+
+SLICES = 10
+"""The window slides by a tenth of itself, so that what is kept does not grow with the calls."""
+
+
+@attrs.frozen(kw_only=True)
+class BreakerRule:
+    """When a breaker opens, and for how long. Each default is somebody's good experience."""
+
+    failure_rate: float = 0.5
+    """Of the calls in the window, over 0 and up to 1. Half, as in resilience4j and Hystrix."""
+    slow_rate: float = 1.0
+    """Of the calls that failed or were slow. All, as in resilience4j: slow is better than none."""
+    slow_s: float | None = 60.0
+    """Without a first sign of an answer, a call is slow; None, and none is. As in resilience4j."""
+    calls_min: int = 10
+    """Fewer calls in the window prove nothing; half of Hystrix' 20, since models are asked less."""
+    window_s: float = 30.0
+    """As in Polly."""
+    open_s: float = 5.0
+    """To the first probes; twice that to the next, and so on. As in Polly and Hystrix."""
+    open_max_s: float = 60.0
+    """And never longer than that, also where a provider asks for it."""
+    probes: int = 2
+    """Calls in a round of probes, and good ends that close the breaker."""
+
+
+class Outcome(Enum):
+    """How a call ended, as far as the health of its model goes."""
+
+    SUCCESS = "success"
+    SLOW = "slow"
+    FAILURE = "failure"
+    NEUTRAL = "neutral"
+    """It says nothing: it was cancelled, left early, or its own fault."""
+
+
+NEUTRAL_ERRORS: tuple[type[ModelError], ...] = (
+    AuthenticationError,  # a wrong key: an open breaker would hide it behind "try again later"
+    PermissionDeniedError,
+    ModelNotFoundError,
+    QuotaError,  # no time that a breaker waits brings money
+    InvalidRequestError,  # the caller's fault, as are the next two: others are served
+    ContentFilterError,
+    OutputError,
+    BreakerOpenError,  # ours: nobody was asked
+    LimitReachedError,
+)
+"""What says nothing of a model's health. All other errors do: it is slow, full, broken or cut."""
+
+
+def outcome(error: BaseException) -> Outcome:
+    """What an error that a model raised says of its health.
+
+    A cancellation never counts, also not in a group of errors.
+    """
+    if not isinstance(error, Exception) or isinstance(error, NEUTRAL_ERRORS):
+        return Outcome.NEUTRAL
+    return Outcome.FAILURE
+
+
+@attrs.frozen
+class Closed:
+    """All calls are admitted. Counted are those of the window."""
+
+    calls: int
+    failures: int
+    slow: int
+
+
+@attrs.frozen
+class Open:
+    """Nobody is admitted; `wait_s` is the time to the next round of probes."""
+
+    wait_s: float
+
+
+@attrs.frozen
+class HalfOpen:
+    """`probes_left` more calls are admitted; `successes` of those before have ended well."""
+
+    probes_left: int
+    successes: int
+
+
+BreakerState: TypeAlias = Closed | Open | HalfOpen
+
+
+@attrs.frozen
+class Permit:
+    """Leave to call, given in some state and some round of probes. Give it back with `record`."""
+
+    epoch: int
+    round: int
+
+
+@attrs.define
+class _Slice:
+    """Calls that ended in one tenth of a window, the `number`-th since the beginning of time."""
+
+    number: int
+    calls: int = 0
+    failures: int = 0
+    slow: int = 0
+
+
+class Breaker:
+    """The state machine of one model. Every method takes the time, in seconds."""
+
+    def __init__(self, rule: BreakerRule) -> None:
+        self.rule = rule
+        self._slices: list[_Slice] = []
+        self._epoch = 0
+        self._round = 0
+        self._refuted = 0
+        """The probes of rounds before this one have been proven wrong by another that failed."""
+        self._tripped = False
+        self._next_s = 0.0
+        self._probes_left = 0
+        self._successes = 0
+        self._backoffs = 0
+        self._closed_s: float | None = None
+
+    def state(self, now_s: float) -> BreakerState:
+        """What it would do with a call now."""
+        if not self._tripped:
+            calls, failures, slow = self._counts(now_s)
+            return Closed(calls, failures, slow)
+        if now_s >= self._next_s:
+            return HalfOpen(self.rule.probes, self._successes)
+        if self._probes_left:
+            return HalfOpen(self._probes_left, self._successes)
+        return Open(self._next_s - now_s)
+
+    def admit(self, now_s: float) -> Permit | None:
+        """Leave to call; None where the breaker is open, for as long as `state` says."""
+        if self._tripped:
+            if now_s >= self._next_s:
+                self._begin_round(now_s)
+            if not self._probes_left:
+                return None
+            self._probes_left -= 1
+        return Permit(self._epoch, self._round)
+
+    def outdated(self, permit: Permit) -> bool:
+        """Whether it has opened since it gave this permit: the call had better not begin."""
+        return self._tripped and permit.epoch != self._epoch
+
+    def record(
+        self, permit: Permit, ended: Outcome, now_s: float, *, retry_after_s: float | None = None
+    ) -> bool:
+        """Take a permit back, with how its call ended; whether this has opened the breaker.
+
+        `retry_after_s` is how long the provider asked to be left alone.
+        """
+        if permit.epoch != self._epoch:
+            return False
+        if self._tripped:
+            return self._probed(permit, ended, now_s, retry_after_s)
+        if ended is not Outcome.NEUTRAL and self._counted(ended, now_s):
+            self._trip(now_s, retry_after_s)
+            return True
+        return False
+
+    def _probed(
+        self, permit: Permit, ended: Outcome, now_s: float, retry_after_s: float | None
+    ) -> bool:
+        current = permit.round == self._round
+        if ended is Outcome.NEUTRAL:
+            self._probes_left += current
+        elif ended is not Outcome.SUCCESS:
+            self._successes = 0
+            if current:
+                self._refuted = self._round = self._round + 1
+                self._probes_left = 0
+                self._next_s = now_s + self._pause_s(retry_after_s)
+            return current
+        elif permit.round >= self._refuted:
+            self._successes += 1
+            if self._successes >= self.rule.probes:
+                self._close(now_s)
+        return False
+
+    def _counted(self, ended: Outcome, now_s: float) -> bool:
+        """Count the end of a call; whether it was one too many."""
+        number = self._slice_number(now_s)
+        if not self._slices or self._slices[-1].number != number:
+            self._slices = [each for each in self._slices if each.number > number - SLICES]
+            self._slices.append(_Slice(number))
+        last = self._slices[-1]
+        last.calls += 1
+        last.failures += ended is Outcome.FAILURE
+        last.slow += ended is Outcome.SLOW
+        if ended is Outcome.SUCCESS:
+            return False
+        calls, failures, slow = self._counts(now_s)
+        too_many = failures >= self.rule.failure_rate * calls
+        too_slow = failures + slow >= self.rule.slow_rate * calls
+        return calls >= self.rule.calls_min and (too_many or too_slow)
+
+    def _counts(self, now_s: float) -> tuple[int, int, int]:
+        number = self._slice_number(now_s)
+        kept = [each for each in self._slices if each.number > number - SLICES]
+        return (
+            sum(each.calls for each in kept),
+            sum(each.failures for each in kept),
+            sum(each.slow for each in kept),
+        )
+
+    def _slice_number(self, now_s: float) -> int:
+        return int(now_s * SLICES / self.rule.window_s)
+
+    def _trip(self, now_s: float, retry_after_s: float | None) -> None:
+        well = self._closed_s is None or now_s - self._closed_s >= self.rule.window_s
+        self._backoffs = 0 if well else self._backoffs
+        self._enter(tripped=True)
+        self._next_s = now_s + self._pause_s(retry_after_s)
+
+    def _begin_round(self, now_s: float) -> None:
+        self._round += 1
+        self._backoffs += 1
+        self._probes_left = self.rule.probes
+        self._next_s = now_s + self._pause_s(None)
+
+    def _close(self, now_s: float) -> None:
+        self._enter(tripped=False)
+        self._closed_s = now_s
+
+    def _enter(self, *, tripped: bool) -> None:
+        self._tripped = tripped
+        self._epoch += 1
+        self._slices = []
+        self._probes_left = self._successes = 0
+
+    def _pause_s(self, retry_after_s: float | None) -> float:
+        longest_s = self.rule.open_max_s
+        doublings = min(self._backoffs, 64)  # a float has an end, an outage may have none
+        pause_s = min(self.rule.open_s * 2.0**doublings, longest_s)
+        return max(pause_s, min(retry_after_s or 0.0, longest_s))

@@ -1,0 +1,35 @@
+"""Time for what outlives a `trio.run`.
+
+Each run starts its clock anywhere: Trio's own begins at a random number, a virtual one at 0. What
+is kept from one run to the next would see years pass, or time go back.
+"""
+
+from __future__ import annotations
+
+import trio
+
+
+class Clock:
+    """Seconds that never go back, from one `trio.run` to the next.
+
+    Within a run they pass as the run's own do; between two runs no time has passed, as far as
+    anybody here can tell. So a limit is rather kept too long than not at all.
+    """
+
+    def __init__(self) -> None:
+        self._of: trio.abc.Clock | None = None
+        self._offset_s = 0.0
+        self._last_s = 0.0
+
+    def now_s(self) -> float:
+        """The time now. Raises RuntimeError outside of `trio.run`."""
+        of, at_s = trio.lowlevel.current_clock(), trio.current_time()
+        if of is not self._of:
+            self._offset_s = 0.0 if self._of is None else self._last_s - at_s
+            self._of = of
+        self._last_s = max(self._last_s, at_s + self._offset_s)
+        return self._last_s
+
+    def seen_s(self) -> float:
+        """The time now, or that of the last look outside of `trio.run`."""
+        return self.now_s() if trio.lowlevel.in_trio_run() else self._last_s

@@ -1,0 +1,96 @@
+"""So much a minute, by the generic cell rate algorithm, with exact refunds. Pure.
+
+The theory. One number is kept: the time until which all that was taken is paid for, at a steady
+rate. Something may be taken when that time is no more than a burst ahead. A burst is a tenth of
+the limit and the steady rate the rest of it, so that *any* 60 seconds, wherever they begin, see
+no more than the limit; with a burst as large as the limit, they could see twice as much. What is
+larger than a burst waits until its excess has been saved up.
+
+A refund undoes what was taken, as if it had never been. That is not the same as paying it back:
+of what was taken a minute ago nothing may be left, and paying it back now would let two bursts
+through together. So for everything that may be refunded it is remembered how much of it is still
+felt: when something is taken while the time is ahead by `slack`, then a refund of what came
+before can move it by no more than that.
+
+Rules of the file: numbers are whole (a nanosecond and a unit have a common measure), so that
+nothing is lost to rounding. Time is an argument, and never goes back.
+"""
+
+from __future__ import annotations
+
+import attrs
+
+SECOND_NS = 1_000_000_000
+MINUTE_NS = 60 * SECOND_NS
+BURST_SHARE = 10
+WAIT_MIN_S = 1e-6
+"""A shorter wait might be lost in a clock's rounding, and be waited for ever."""
+_ALL = 1 << 200
+
+
+@attrs.define(eq=False)
+class Taken:
+    """Units that were taken, and may be refunded as long as they have not been settled.
+
+    `felt` is how much of a refund can still be felt after what was taken from here on to the
+    next of these.
+    """
+
+    units: int
+    felt: int = _ALL
+
+
+class Meter:
+    """What is taken of one limit, per minute. Every method takes the time, in seconds."""
+
+    def __init__(self, per_minute: int) -> None:
+        self.per_minute = per_minute
+        self.burst = max(1, per_minute // BURST_SHARE)
+        self.steady = per_minute + 1 - self.burst
+        """Units a minute. One more than is left by the burst: a minute ends before its end."""
+        self._paid_until = -per_minute * MINUTE_NS
+        """In nanoseconds, times `steady`: in this measure, a unit takes `MINUTE_NS`."""
+        self._open: list[Taken] = []
+
+    def wait_s(self, now_s: float, units: int, ahead: int = 0) -> float:
+        """Seconds until the units may be taken, behind `ahead` others; 0.0 if it is now.
+
+        More units than the limit wait as long as the limit itself.
+        """
+        units = min(units, self.per_minute) + ahead
+        wait = self._paid_until + (units - self.burst) * MINUTE_NS - self._time(now_s)
+        return max(-(-wait // self.steady) / SECOND_NS, WAIT_MIN_S) if wait > 0 else 0.0
+
+    def spend(self, now_s: float, units: int) -> None:
+        """Take units for good, whether or not they may be taken."""
+        now = self._time(now_s)
+        if self._open:
+            last = self._open[-1]
+            last.felt = min(last.felt, max(self._paid_until - now, 0))
+        self._paid_until = max(self._paid_until, now) + units * MINUTE_NS
+
+    def take(self, now_s: float, units: int) -> Taken:
+        """Take units that are an estimate; `settle` them once, whatever happens."""
+        self.spend(now_s, units)
+        taken = Taken(units)
+        self._open.append(taken)
+        return taken
+
+    def settle(self, taken: Taken, now_s: float, units: int) -> None:
+        """Say how many units it really was: fewer were never taken, more are taken now."""
+        at = self._open.index(taken)
+        behind = self._open[at:]
+        if units < taken.units:
+            back = min((taken.units - units) * MINUTE_NS, *(each.felt for each in behind))
+            for each in behind:
+                each.felt -= back
+            self._paid_until -= back
+        if at:
+            before = self._open[at - 1]
+            before.felt = min(before.felt, taken.felt)
+        del self._open[at]
+        if units > taken.units:
+            self.spend(now_s, units - taken.units)
+
+    def _time(self, now_s: float) -> int:
+        return int(now_s * SECOND_NS) * self.steady

@@ -1,0 +1,123 @@
+"""Tokens, estimated from bytes, for limits that have to be kept before anybody has counted. Pure.
+
+An estimate is rather too large: what it is over the truth is given back when the truth is known.
+"""
+
+from __future__ import annotations
+
+import attrs
+import msgspec
+
+from orchestra.values import (
+    Certainty,
+    ChatRequest,
+    EmbedRequest,
+    ImagePart,
+    ImageUrlPart,
+    Message,
+    ModelEvent,
+    Part,
+    ReasoningDelta,
+    ReasoningPart,
+    RefusalDelta,
+    TextDelta,
+    TextPart,
+    ToolCall,
+    ToolCallDelta,
+    ToolResult,
+    Usage,
+)
+
+BYTES_PER_TOKEN = 3
+"""English has about 4 bytes a token, Chinese 3 a character, which is often one token."""
+IMAGE_TOKENS = 1_600
+"""The most that Anthropic counts for one; OpenAI counts about 1,100 in high detail."""
+MESSAGE_TOKENS = 4
+"""What a turn costs beside its text, by OpenAI's own count."""
+OUTPUT_TOKENS = 1_000
+"""Of an answer that nobody has bounded: about a page and a half."""
+
+
+@attrs.frozen
+class Estimate:
+    """Tokens that a call may take: of its question, and the most of its answer."""
+
+    input: int
+    output: int = 0
+
+    @property
+    def total(self) -> int:
+        """Both together."""
+        return self.input + self.output
+
+
+def of_chat(request: ChatRequest) -> Estimate:
+    """Of a question and its answer."""
+    size = sum(_size(part) for message in request.messages for part in message.parts)
+    size += sum(len(msgspec.json.encode(tool.parameters)) for tool in request.tools)
+    size += sum(_length(tool.name) + _length(tool.description) for tool in request.tools)
+    images = sum(map(_images, request.messages))
+    counted = _tokens(size) + MESSAGE_TOKENS * len(request.messages) + IMAGE_TOKENS * images
+    return Estimate(counted, request.output_tokens_max or OUTPUT_TOKENS)
+
+
+def of_texts(request: EmbedRequest) -> Estimate:
+    """Of texts to be embedded."""
+    return Estimate(_tokens(sum(map(_length, request.texts))))
+
+
+def consumed(
+    estimate: Estimate, usage: Usage | None, *, said_bytes: int = 0, whole: bool = True
+) -> int:
+    """What a call took: what its provider counted, if it has counted all of it.
+
+    Where it has not, as of a failed or cut answer, no less than its question, and what was said
+    of the answer. None of the answer's estimate stays.
+    """
+    at_least = estimate.input + _tokens(said_bytes)
+    if usage is None:
+        return at_least
+    counted = usage.input_tokens + usage.output_tokens
+    if whole and usage.certainty is Certainty.EXACT:
+        return counted
+    return max(counted, at_least)
+
+
+def said_bytes(event: ModelEvent) -> int:
+    """The bytes of an answer in one of its events."""
+    match event:
+        case TextDelta(text=text) | ReasoningDelta(text=text) | RefusalDelta(text=text):
+            return _length(text)
+        case ToolCallDelta(name=name, arguments=arguments):
+            return _length(name) + _length(arguments)
+        case _:
+            return 0
+
+
+def answer_bytes(parts: tuple[Part, ...]) -> int:
+    """The bytes of a whole answer."""
+    return sum(map(_size, parts))
+
+
+def _size(part: Part) -> int:
+    match part:
+        case TextPart(text=text) | ReasoningPart(text=text):
+            return _length(text)
+        case ToolCall(name=name, arguments=arguments):
+            return _length(name) + _length(arguments)
+        case ToolResult(content=content):
+            return _length(content)
+        case _:
+            return 0
+
+
+def _images(message: Message) -> int:
+    return sum(isinstance(part, ImagePart | ImageUrlPart) for part in message.parts)
+
+
+def _length(text: str) -> int:
+    return len(text) if text.isascii() else len(text.encode(errors="surrogatepass"))
+
+
+def _tokens(size_bytes: int) -> int:
+    return -(-size_bytes // BYTES_PER_TOKEN)
