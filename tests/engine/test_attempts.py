@@ -233,8 +233,8 @@ def test_a_step_that_fails_while_it_is_cancelled_is_not_tried_again() -> None:
     async def stubborn(n: int) -> str:
         try:
             await trio.sleep(9)
-        except trio.Cancelled:  # noqa: ASYNC104 - what a user may get wrong
-            raise BUSY.with_traceback(None) from None
+        except trio.Cancelled:
+            raise BUSY.with_traceback(None) from None  # noqa: ASYNC104 - a user may get it wrong
         return "never"
 
     @pipeline
