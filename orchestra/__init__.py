@@ -9,7 +9,7 @@ from __future__ import annotations
 from orchestra.engine.engine import Engine, open_engine
 from orchestra.graph.control import collect, each, fallback, race, route
 from orchestra.graph.pipelines import Pipeline, pipeline
-from orchestra.graph.policy import Limits, Policy
+from orchestra.graph.policy import Limits, Policy, Retry
 from orchestra.graph.steps import Step, step
 from orchestra.protocols import Context, Stream, injected
 from orchestra.script import run
@@ -21,6 +21,7 @@ __all__ = [
     "Limits",
     "Pipeline",
     "Policy",
+    "Retry",
     "Step",
     "Stream",
     "collect",

@@ -126,7 +126,15 @@ class LimitExceededError(RunError):
 
 
 class DeadlineError(LimitExceededError, TimeoutError):
-    """Time ran out; `limit` is `timeout_s`, `first_chunk_s`, `idle_s` or `deadline_s`."""
+    """Time ran out; `limit` is `timeout_s`, `first_chunk_s`, `idle_s` or `deadline_s`.
+
+    It is `retryable` where the first chunk was late: nothing was passed on yet.
+    """
+
+    @property
+    def retryable(self) -> bool:
+        """Whether the same call may succeed later."""
+        return self.limit == "first_chunk_s"
 
 
 class EdgeTypeError(RunError, TypeError):

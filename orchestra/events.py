@@ -91,6 +91,23 @@ class StepFailed:
 
 
 @attrs.frozen
+class StepRetried:
+    """An attempt of the step failed before any output, and the next begins in `delay_s`.
+
+    `attempt` is the one that failed, from 1. The step goes on: its life has one start, one end.
+    """
+
+    type: ClassVar[str] = "step.retried"
+    seq: int
+    at_s: float
+    step: str
+    attempt: int
+    delay_s: float
+    error: str
+    message: str
+
+
+@attrs.frozen
 class StepCancelled:
     """The step was running and was stopped: it lost a race, or the run ended."""
 
@@ -185,6 +202,7 @@ Event: TypeAlias = (
     | StepFinished
     | StepSkipped
     | StepFailed
+    | StepRetried
     | StepCancelled
     | ArmCommitted
     | ArmFailed

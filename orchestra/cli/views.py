@@ -22,6 +22,7 @@ from orchestra.events import (
     RunStarted,
     Snapshot,
     StepFinished,
+    StepRetried,
     encode,
 )
 
@@ -139,6 +140,8 @@ def progress(event: Event) -> str | None:
             return f"{at}{step} took {duration(duration_s)}"
         case StepFinished(step=step, duration_s=duration_s, chunks=chunks):
             return f"{at}{step} took {duration(duration_s)}, {chunks} chunks"
+        case StepRetried(step=step, delay_s=delay_s, error=error, message=message):
+            return f"{at}{step} is tried again in {duration(delay_s)}: {error}: {message}"
         case ArmCommitted(step=step, arm=arm):
             return f"{at}{step} goes on with {arm}"
         case ArmFailed(step=step, arm=arm, error=error, message=message):

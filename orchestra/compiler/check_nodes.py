@@ -75,6 +75,26 @@ def _policy(node: Call) -> Iterator[Problem]:
         message = f"{node.spelled} has timeout_s, but a plain function cannot be interrupted"
         fix = "make it `async def`, or set deadline_s on the pipeline"
         yield Problem("policy-unfit", node.origin.where, message, fix)
+    yield from _retry(node)
+
+
+def _retry(node: Call) -> Iterator[Problem]:
+    """A retry that could not be kept: of what cannot wait, and of what is read only once."""
+    if node.policy.retry is None:
+        return
+    where = node.origin.where
+    if node.step.kind is Kind.PLAIN:
+        message = f"{node.spelled} has a retry, but a plain function runs on the spot: it would "
+        message += "fail again"
+        fix = "make it `async def`, or @step(thread=True), if it asks something that may answer "
+        fix += "later; else leave retry out"
+        yield Problem("policy-unfit", where, message, fix)
+    for edge in node.edges:
+        if chunk_of(type_of(edge.wire)) is not None:
+            message = f"{node.spelled} has a retry, but reads the stream {spelled(edge.wire)}: "
+            message += "what a failed attempt has read is gone"
+            fix = f"pass it collect({spelled(edge.wire)}), or give the retry to the stream's step"
+            yield Problem("policy-unfit", where, message, fix)
 
 
 def _each(node: Each) -> Iterator[Problem]:

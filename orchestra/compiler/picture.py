@@ -24,6 +24,7 @@ from orchestra.graph.nodes import (
     wires_in,
 )
 from orchestra.graph.pipelines import Pipeline
+from orchestra.graph.policy import Policy, Retry
 from orchestra.graph.wires import Wire, node_of, path_of
 
 _CONSTANT_CHARACTERS = 40
@@ -105,14 +106,21 @@ def readings(node: Node) -> Iterator[Reading]:
 def options(node: Node) -> dict[str, float]:
     """The numbers that a node runs by, as they are written; those by default are left out."""
     if isinstance(node, Call):
-        policy = attrs.asdict(node.policy)
-        return {name: value for name, value in policy.items() if value is not None}
+        return {**_written(node.policy), **_written(node.policy.retry)}
     if isinstance(node, Race) and node.stagger_s:
         return {"stagger_s": node.stagger_s}
     if isinstance(node, Each):
         bound: dict[str, float] = {} if node.at_once is None else {"at_once": node.at_once}
         return bound if node.ordered else {**bound, "ordered": False}
     return {}
+
+
+def _written(bounds: Policy | Retry | None) -> dict[str, float]:
+    """The numbers of a policy, or of its retry, that are not those by default."""
+    if bounds is None:
+        return {}
+    pairs = ((f.default, f.name, getattr(bounds, f.name)) for f in attrs.fields(type(bounds)))
+    return {n: value for by, n, value in pairs if isinstance(value, int | float) and value != by}
 
 
 def arm_name(region: Region) -> str:

@@ -1,4 +1,4 @@
-"""Calls of steps: their function, their arguments, their deadlines.
+"""Calls of steps: their function, their arguments, their attempts, their deadlines.
 
 Deadlines are scopes around exactly what they limit. `first_chunk_s` and `idle_s` cover
 the wait for the producer's next chunk, not the wait for a reader to take it.
@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, cast
 import trio
 
 from orchestra.compiler.blocks import Operation
+from orchestra.engine.attempts import attempted
 from orchestra.engine.lane import Lane
 from orchestra.engine.outflow import Outflow
 from orchestra.engine.output import Output
@@ -37,17 +38,21 @@ async def call(frame: Frame, operation: Operation) -> object:
         DeadlineError: `timeout_s` has passed.
         Exception: whatever the function raises.
     """
-    node = cast("Call", operation.node)
-    function = _bound(frame, operation)
-    if node.step.kind is Kind.THREAD:
-        return await trio.to_thread.run_sync(function, limiter=frame.run.threads)
-    timeout_s = node.policy.timeout_s
+    attempt = partial(_call, frame, operation)
+    timeout_s = cast("Call", operation.node).policy.timeout_s
     if timeout_s is None:
-        return await function()
+        return await attempted(frame, operation, attempt)
     with trio.move_on_after(timeout_s) as scope:
-        return await function()
+        return await attempted(frame, operation, attempt)
     assert scope.cancelled_caught, "it returned otherwise"
     raise _too_late(frame, operation, "timeout_s", timeout_s)
+
+
+async def _call(frame: Frame, operation: Operation) -> object:
+    function = _bound(frame, operation)
+    if cast("Call", operation.node).step.kind is Kind.THREAD:
+        return await trio.to_thread.run_sync(function, limiter=frame.run.threads)
+    return await function()
 
 
 def plain(frame: Frame, operation: Operation) -> object:
@@ -80,17 +85,27 @@ async def stream(frame: Frame, operation: Operation, outflow: Outflow) -> None:
         DeadlineError: `timeout_s`, `first_chunk_s` or `idle_s` has passed.
         Exception: whatever the generator raises.
     """
+    attempt = partial(_flow, frame, operation, outflow)
+    timeout_s = cast("Call", operation.node).policy.timeout_s
+    if timeout_s is None:
+        await attempted(frame, operation, attempt, outflow.begun)
+        return
+    with trio.move_on_after(timeout_s):
+        await attempted(frame, operation, attempt, outflow.begun)
+        return
+    raise _too_late(frame, operation, "timeout_s", timeout_s)
+
+
+async def _flow(frame: Frame, operation: Operation, outflow: Outflow) -> None:
     policy = cast("Call", operation.node).policy
     generator = _bound(frame, operation)()
-    if policy.timeout_s is policy.first_chunk_s is policy.idle_s is None:
+    if policy.first_chunk_s is policy.idle_s is None:
         await _pump(generator, outflow, policy, None)
         return
-    with trio.move_on_after(policy.timeout_s or inf), trio.CancelScope() as pull:
+    with trio.CancelScope() as pull:
         await _pump(generator, outflow, policy, pull)
         return
-    limit = "timeout_s"
-    if pull.cancelled_caught:
-        limit = "first_chunk_s" if outflow.first_s is None else "idle_s"
+    limit = "idle_s" if outflow.begun() else "first_chunk_s"
     raise _too_late(frame, operation, limit, getattr(policy, limit))
 
 

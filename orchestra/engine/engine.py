@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import random
 import uuid
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, ParamSpec, TypeVar, overload
 
@@ -16,6 +17,7 @@ from orchestra.engine.run import Run
 from orchestra.errors import BindingError, InputError, LimitExceededError
 from orchestra.graph.pipelines import Pipeline
 from orchestra.graph.policy import Limits
+from orchestra.policies.retry import Retries
 from orchestra.protocols import Bindings, Embedder, Model, Stream, VectorStore
 
 P = ParamSpec("P")
@@ -50,13 +52,20 @@ class NoBindings:
 class Engine:
     """Runs pipelines. Opened with `open_engine`; every run ends before it is closed."""
 
-    def __init__(self, nursery: trio.Nursery, bindings: Bindings, limits: Limits) -> None:
+    def __init__(
+        self,
+        nursery: trio.Nursery,
+        bindings: Bindings,
+        limits: Limits,
+        jitter: Callable[[], float],
+    ) -> None:
         self.bindings = bindings
         self.limits = limits
         self._nursery = nursery
         self._runs: dict[str, Run] = {}
         self._plans: dict[Pipeline[..., object], Plan] = {}
         self._threads = trio.CapacityLimiter(_THREADS)
+        self._retries = Retries(limits, jitter)
         self._idle = trio.Event()
         self._closed = False
 
@@ -168,6 +177,7 @@ class Engine:
             bindings=self.bindings,
             limits=self.limits,
             threads=self._threads,
+            retries=self._retries,
             deadline_s=_first(deadline_s, made.pipeline.deadline_s, self.limits.deadline_s),
         )
         self._runs[run.id] = run
@@ -185,17 +195,21 @@ class Engine:
 
 @asynccontextmanager
 async def open_engine(
-    bindings: Bindings | None = None, *, limits: Limits | None = None
+    bindings: Bindings | None = None,
+    *,
+    limits: Limits | None = None,
+    jitter: Callable[[], float] = random.random,
 ) -> AsyncIterator[Engine]:
     """An engine, for as long as the context lasts; leaving it cancels the runs in flight.
 
-    Without bindings, pipelines can use no model, embedder or store. What is raised in the
+    Without bindings, pipelines can use no model, embedder or store. `jitter` gives numbers from
+    0 to 1, which the waits before retries are drawn with. What is raised in the
     context leaves it as it is, and `KeyboardInterrupt` never in a group.
     """
     raised: BaseException | None = None
     try:
         async with trio.open_nursery() as nursery:
-            engine = Engine(nursery, bindings or NoBindings(), limits or Limits())
+            engine = Engine(nursery, bindings or NoBindings(), limits or Limits(), jitter)
             try:
                 yield engine
             except trio.Cancelled:

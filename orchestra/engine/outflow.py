@@ -30,6 +30,10 @@ class Outflow:
         """Whether every reader has left."""
         return all(lane.left for lane in self._lanes)
 
+    def begun(self) -> bool:
+        """Whether a chunk was put, also one that still waits for its readers' room."""
+        return self.first_s is not None
+
     async def put(self, chunk: object) -> None:
         """Pass one chunk on, waiting until every reader has room for it."""
         if self.first_s is None:

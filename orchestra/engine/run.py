@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from orchestra.compiler.blocks import Operation, Source
     from orchestra.compiler.plan import Plan
     from orchestra.graph.policy import Limits
+    from orchestra.policies.retry import Retries
     from orchestra.protocols import Bindings
     from orchestra.values import Usage
 
@@ -42,12 +43,14 @@ class Run:
         bindings: Bindings,
         limits: Limits,
         threads: trio.CapacityLimiter,
+        retries: Retries,
         deadline_s: float | None,
     ) -> None:
         self.id = run_id
         self.plan = plan
         self.limits = limits
         self.threads = threads
+        self.retries = retries
         self.usages: dict[str, Usage] = {}
         """What running steps have reported; taken out when they end."""
         self.variables = copy_context()

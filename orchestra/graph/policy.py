@@ -5,6 +5,7 @@ Numbers only. Each is a bound; the engine obeys them.
 
 from __future__ import annotations
 
+from math import isfinite
 from typing import Any
 
 import attrs
@@ -25,25 +26,108 @@ def _count(default: int) -> int:
     return attrs.field(default=default, validator=_positive)
 
 
+def _finite(instance: object, attribute: Attribute[Any], value: float) -> None:
+    _positive(instance, attribute, value)
+    if not isfinite(value):
+        name = f"{type(instance).__name__}({attribute.name}={value!r})"
+        raise ValueError(f"{name}: {attribute.name} is a bound; write a finite number")
+
+
+@attrs.frozen(kw_only=True)
+class Retry:
+    """When a call that failed is made again, and after how long.
+
+    Made again is what says of itself that it may work later: an error whose attribute
+    `retryable` is True, as that of a `ModelError` can be, and a first chunk that was late
+    (`first_chunk_s`); and what is named in `on`. Never a call that has passed output on, never
+    one that was cancelled.
+
+    The wait before attempt n + 1 is drawn anew from 0 to `delay_s * multiplier ** (n - 1)`, at
+    most `delay_max_s` ("full jitter": those who failed together do not come back together).
+    Where the error says `retry_after_s`, that is waited besides. A wait that would not end
+    before the step's `timeout_s`, or the run's deadline, is not begun: the error is raised at
+    once. All calls of an engine share the budget in `Limits`.
+    """
+
+    attempts_max: int = attrs.field()
+    """Calls in all, the first among them."""
+    delay_s: float = attrs.field(default=0.5, validator=_finite)
+    """The longest wait before the second attempt."""
+    multiplier: float = attrs.field(default=2.0)
+    """How much longer the next wait may be than the one before; 1 or more."""
+    delay_max_s: float = attrs.field(default=30.0, validator=_finite)
+    """The longest wait before any, but for `retry_after_s`."""
+    retry_after_max_s: float = attrs.field(default=60.0, validator=_finite)
+    """A provider that asks for more patience than this is not waited for."""
+    on: tuple[type[Exception], ...] = attrs.field(default=())
+    """Errors of these classes are worth another attempt, whatever they say of themselves."""
+
+    @attempts_max.validator
+    def _counts(self, _: Attribute[int], value: object) -> None:
+        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+            raise ValueError(
+                f"Retry(attempts_max={value!r}): it is a number of calls, 1 or more, and the "
+                "first is one of them"
+            )
+
+    @multiplier.validator
+    def _grows(self, _: Attribute[float], value: float) -> None:
+        if not value >= 1 or not isfinite(value):
+            raise ValueError(f"Retry(multiplier={value!r}): waits do not shrink; write 1 or more")
+
+    @delay_max_s.validator
+    def _caps(self, _: Attribute[float], value: float) -> None:
+        if value < self.delay_s:
+            raise ValueError(
+                f"Retry(delay_s={self.delay_s!r}, delay_max_s={value!r}): the first wait is "
+                "already over the longest; raise delay_max_s, or lower delay_s"
+            )
+
+    @on.validator
+    def _errors(self, _: Attribute[Any], value: object) -> None:
+        kinds = value if isinstance(value, tuple) else (value,)
+        if not isinstance(value, tuple) or not all(map(_is_error, kinds)):
+            raise ValueError(
+                f"Retry(on={value!r}): it is a tuple of classes of exceptions; write "
+                "on=(ValueError,), and never a cancellation"
+            )
+
+
+def _is_error(kind: object) -> bool:
+    return isinstance(kind, type) and issubclass(kind, Exception)
+
+
 @attrs.frozen(kw_only=True)
 class Policy:
-    """How long a step may take; None is no limit of its own.
+    """How long a step may take, and how often it is tried; None is no limit of its own.
 
     The time a step waits for its reader to take a chunk counts in `timeout_s` only: a
     slow client is not a slow provider.
     """
 
     timeout_s: float | None = _bound(None)
-    """From the call to the value, or to the last chunk of the stream."""
+    """From the first call to the value, or to the last chunk: all attempts, and their waits."""
     first_chunk_s: float | None = _bound(None)
-    """From the call to the first chunk. For streams."""
+    """From a call to its first chunk; each attempt has its own. For streams."""
     idle_s: float | None = _bound(None)
     """From one chunk to the next, once the first is there. For streams."""
+    retry: Retry | None = attrs.field(default=None)
+    """When a call that failed is made again; None is never."""
+
+    @retry.validator
+    def _is_retry(self, _: Attribute[Any], value: object) -> None:
+        if not isinstance(value, Retry | None):
+            raise TypeError(f"Policy(retry={value!r}): write it as Retry(attempts_max=3)")
 
 
 @attrs.frozen(kw_only=True)
 class Limits:
-    """The bounds of every run of an engine."""
+    """The bounds of every run of an engine.
+
+    In any time of `t` seconds in which an engine makes `n` first calls under a `Retry`, it
+    makes at most `retries_saved + retries_per_call * n + retries_per_s * t` retries, over all
+    of its runs: an outage is not amplified. One more is not made, and the error is raised.
+    """
 
     lane_chunks: int = _count(16)
     """Chunks that wait on one stream edge before its producer is held back."""
@@ -61,5 +145,11 @@ class Limits:
     """Items that one `each` over a list takes, since its result is kept whole."""
     runs: int = _count(10_000)
     """Runs in flight in one engine; one more is refused."""
+    retries_per_call: float = attrs.field(default=0.2, validator=_finite)
+    """What each first call under a `Retry` adds to the engine's budget of retries."""
+    retries_per_s: float = attrs.field(default=1.0, validator=_finite)
+    """What each second adds to it, so that an engine with few calls may retry them."""
+    retries_saved: int = _count(100)
+    """The most that it ever holds, and what it begins with."""
     deadline_s: float | None = _bound(None)
     """How long a run may take, for runs that are given no deadline of their own."""

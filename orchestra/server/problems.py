@@ -14,7 +14,7 @@ import attrs
 import msgspec
 
 from orchestra.errors import DeadlineError, ModelError, OrchestraError
-from orchestra.events import ArmFailed, Event, RunCancelled, RunFailed, StepFailed
+from orchestra.events import ArmFailed, Event, RunCancelled, RunFailed, StepFailed, StepRetried
 
 MEDIA_TYPE = "application/problem+json"
 _TYPES = "urn:problem-type:orchestra:"
@@ -141,10 +141,10 @@ def fit_for_clients(event: Event, *, debug: bool) -> Event:
     Outside debug mode the messages of exceptions that orchestra did not raise are
     withheld, and so are source lines.
     """
-    if debug or not isinstance(event, RunFailed | StepFailed | ArmFailed):
+    if debug or not isinstance(event, RunFailed | StepFailed | StepRetried | ArmFailed):
         return event
     message = event.message if _own(event.error) else _HIDDEN
-    if isinstance(event, ArmFailed):
+    if isinstance(event, ArmFailed | StepRetried):
         return attrs.evolve(event, message=message)
     if isinstance(event, StepFailed):
         return attrs.evolve(event, message=message, where="")

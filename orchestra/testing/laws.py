@@ -8,6 +8,7 @@ itself from being cancelled breaks the laws that say so.
 
 from __future__ import annotations
 
+from itertools import pairwise
 from math import inf
 from typing import cast
 
@@ -27,13 +28,15 @@ from orchestra.events import (
     StepCancelled,
     StepFailed,
     StepFinished,
+    StepRetried,
     StepSkipped,
     StepStarted,
 )
-from orchestra.graph.nodes import Choice, Collect, Each, Fallback, Node, Race, Route
+from orchestra.graph.nodes import Call, Choice, Collect, Each, Fallback, Node, Race, Route
 from orchestra.testing.log import Activation, Log
 from orchestra.testing.simulate import Simulation
 
+_ROUNDING_S = 1e-9
 ENDS = (StepFinished, StepFailed, StepCancelled)
 
 
@@ -102,13 +105,14 @@ def _innermost(log: Log, end: RunFailed) -> str | None:
 
 
 def every_step_has_one_life(log: Log) -> None:
-    """A step is skipped, or it starts and then finishes, fails or is cancelled; once."""
+    """A step is skipped, or it starts, perhaps anew, and finishes, fails or is cancelled; once."""
     known = {path for activation in log.activations for path in activation.operations}
     for path in known:
         assert path in log.lives, f"{path} was never heard of"
     for path, life in log.lives.items():
         assert path in known, f"{path} is no step"
-        kinds = [type(event) for event in life]
+        kinds = [type(event) for event in life if not isinstance(event, StepRetried)]
+        assert isinstance(life[-1], ENDS) or len(life) == 1, f"{path}: {life}"
         started = kinds[0] is StepStarted and kinds[1:] in [[end] for end in ENDS]
         assert started or kinds == [StepSkipped], f"{path}: {life}"
         assert all(getattr(event, "reason", "why") for event in life), f"{path}: no reason"
@@ -217,9 +221,34 @@ def _stop_at(log: Log, event: Event, steps: dict[str, Operation], why: str) -> N
     for path in steps:
         for later in log.lives.get(path, ()):
             if later.seq > event.seq:
-                assert not isinstance(later, StepStarted), f"{path} started after {why}"
+                begins = isinstance(later, StepStarted | StepRetried)
+                assert not begins, f"{path} started after {why}"
                 skipped = isinstance(later, StepSkipped)
                 assert skipped or later.at_s == event.at_s, f"{path} went on after {why}"
+
+
+def retries_keep_to_their_rule(log: Log) -> None:
+    """A step is tried as often as its rule says, after waits within it, and before any output."""
+    for _, path, operation in _of_kind(log, Call):
+        rule, life = cast("Call", operation.node).policy.retry, log.lives[path]
+        retries = [event for event in life if isinstance(event, StepRetried)]
+        numbers = [event.attempt for event in retries]
+        assert numbers == list(range(1, len(retries) + 1)), f"{path}: {numbers}"
+        if rule is None:
+            assert not retries, f"{path} has no rule, and was tried again"
+            continue
+        assert len(retries) < rule.attempts_max, f"{path} was tried too often"
+        longest_s = rule.delay_max_s + rule.retry_after_max_s
+        assert all(0 <= event.delay_s <= longest_s for event in retries), f"{path} waits too long"
+        for retry, later in pairwise(life[1:]):
+            assert isinstance(retry, StepRetried)
+            waited = later.at_s > retry.at_s + retry.delay_s - _ROUNDING_S
+            assert waited or isinstance(later, StepCancelled), f"{path} did not wait"
+        done = log.finished(path)
+        if done is not None and done.first_chunk_s is not None and retries:
+            begun_s = done.at_s - done.duration_s + done.first_chunk_s
+            late = begun_s - (retries[-1].at_s + retries[-1].delay_s)
+            assert late > -_ROUNDING_S, f"{path} was tried again after it had passed output on"
 
 
 def routes_take_one_arm(log: Log) -> None:
@@ -293,6 +322,7 @@ LAWS = (
     nothing_is_left,
     a_failure_stops_what_is_beside_it,
     losers_are_stopped,
+    retries_keep_to_their_rule,
     routes_take_one_arm,
     arms_wait_for_their_turn,
     each_keeps_to_its_bound,

@@ -15,13 +15,16 @@ from orchestra.events import (
     StepCancelled,
     StepFailed,
     StepFinished,
+    StepRetried,
     StepSkipped,
     StepStarted,
 )
 from orchestra.testing.simulate import Simulation
 
-Life: TypeAlias = StepStarted | StepSkipped | StepFinished | StepFailed | StepCancelled
-LIFE = (StepStarted, StepSkipped, StepFinished, StepFailed, StepCancelled)
+Life: TypeAlias = (
+    StepStarted | StepSkipped | StepRetried | StepFinished | StepFailed | StepCancelled
+)
+LIFE = (StepStarted, StepSkipped, StepRetried, StepFinished, StepFailed, StepCancelled)
 
 
 @attrs.frozen(eq=False)

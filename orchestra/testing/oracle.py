@@ -17,6 +17,7 @@ from orchestra.testing.sketches import (
     Eaching,
     EachingStream,
     Falling,
+    Flaky,
     Fold,
     Gather,
     Part,
@@ -210,17 +211,41 @@ def _of_stream(part: Part, start_s: float, flow: Flow) -> Outcome:
     raise AssertionError(f"no such part: {part}")  # pragma: no cover
 
 
+def _tried(flaky: Flaky, lasts_s: float, delay_s: float, left_s: float) -> tuple[float, bool]:
+    """How long the attempts before the last one take, and whether that is one that works.
+
+    A wait that would not end before the deadline, `left_s` from now, is not begun.
+    """
+    spent_s, longest_s = 0.0, delay_s
+    for _ in range(min(flaky.failures, flaky.attempts_max - 1)):
+        if spent_s + lasts_s + longest_s >= left_s:
+            return spent_s, False
+        spent_s += lasts_s + longest_s
+        longest_s = min(3 * delay_s, 2 * longest_s)
+    return spent_s, flaky.failures < flaky.attempts_max
+
+
 def _value(part: Value, start_s: float, values: list[object]) -> Ok | Bad:
     if part.plain:
         return Bad(start_s) if part.fails else Ok(start_s, mix(*values))
-    if part.timeout_s is not None and part.timeout_s < part.delay_s:
-        return Bad(start_s + part.timeout_s)
-    end_s = start_s + part.delay_s
-    return Bad(end_s) if part.fails else Ok(end_s, mix(*values))
+    left_s = inf if part.timeout_s is None else part.timeout_s
+    spent_s, works = _tried(part.flaky, part.delay_s, part.delay_s, left_s)
+    if left_s < spent_s + part.delay_s:
+        return Bad(start_s + left_s)
+    end_s = start_s + spent_s + part.delay_s
+    return Bad(end_s) if part.fails or not works else Ok(end_s, mix(*values))
 
 
 def _source(part: Source, start_s: float, value: int) -> Flow:
-    at_s, chunks = start_s, [(start_s, "")] * part.empty
+    flaky, first_s = part.flaky, inf if part.first_chunk_s is None else part.first_chunk_s
+    if not part.empty and part.delays_s and first_s < part.delays_s[0]:  # it is always too late
+        flaky = attrs.evolve(flaky, failures=flaky.attempts_max)
+    fails_s = min(part.pause_s, first_s)
+    spent_s, works = _tried(flaky, fails_s, part.pause_s, inf)
+    at_s = start_s + spent_s
+    if not works:
+        return Flow(start_s, (), at_s + fails_s, fails=True)
+    chunks = [(at_s, "")] * part.empty
     for index, delay_s in enumerate(part.delays_s):
         limit_s = part.idle_s if chunks else part.first_chunk_s
         if limit_s is not None and limit_s < delay_s:

@@ -15,6 +15,7 @@ from orchestra.errors import DefinitionError
 from orchestra.graph.nodes import Call
 from orchestra.graph.steps import Kind
 from orchestra.steps.tools import FunctionTool
+from orchestra.testing.attempts import AttemptCounter
 
 
 @attrs.frozen
@@ -47,7 +48,26 @@ class Hangs:
     """Nothing, ever: until it is cancelled."""
 
 
-Script: TypeAlias = Gives | Fails | Streams | Hangs
+Script: TypeAlias = "Gives | Fails | Streams | Hangs | Attempts"
+
+
+@attrs.frozen
+class Attempts:
+    """What each attempt of a call does, in order; the last again for those after it."""
+
+    scripts: tuple[Gives | Fails | Streams | Hangs, ...] = attrs.field()
+
+    @classmethod
+    def failing(
+        cls, times: int, error: Exception, then: Gives | Fails | Streams | Hangs
+    ) -> Attempts:
+        """So many attempts with this error, at once, and then one that does this."""
+        return cls((*[Fails(error)] * times, then))
+
+    @scripts.validator
+    def _some(self, _: object, value: tuple[object, ...]) -> None:
+        if not value:
+            raise ValueError("Attempts(()): give it one script at least, for every attempt")
 
 
 def rescript(plan: Plan, scripts: Mapping[str, Script]) -> Plan:
@@ -127,32 +147,45 @@ def _without_threads(constants: Mapping[str, object]) -> dict[str, object]:
 
 def _player(name: str, script: Script, *, streams: bool) -> Callable[..., Any]:
     """A function that does what the script says, whatever it is called with."""
-    if isinstance(script, Gives if streams else Streams):
-        what = "a stream" if streams else "one value"
-        right = "Streams" if streams else "Gives"
-        raise DefinitionError(f"step {name!r} gives {what}: script it with {right}, not {script!r}")
+    scripts = script.scripts if isinstance(script, Attempts) else (script,)
+    for each in scripts:
+        if isinstance(each, Gives if streams else Streams):
+            what = "a stream" if streams else "one value"
+            right = "Streams" if streams else "Gives"
+            raise DefinitionError(
+                f"step {name!r} gives {what}: script it with {right}, not {each!r}"
+            )
+    attempts = AttemptCounter()
+
+    def this() -> Script:
+        return scripts[min(attempts.next(), len(scripts)) - 1]
 
     async def value(*_: object, **__: object) -> object:
-        if isinstance(script, Hangs):
-            await trio.sleep_forever()
-        assert isinstance(script, Gives | Fails), "checked above"
-        await trio.sleep(script.after_s)
-        if isinstance(script, Fails):
-            raise _anew(script.error)
-        return script.value
+        return await _value(this())
 
     async def stream(*_: object, **__: object) -> AsyncGenerator[object, None]:
-        if not isinstance(script, Streams):
-            await value()  # which fails, or hangs
+        said = this()
+        if not isinstance(said, Streams):
+            await _value(said)  # which fails, or hangs
             raise AssertionError("checked above")  # noqa: TRY004  # pragma: no cover
-        for after_s, chunk in script.chunks:
+        for after_s, chunk in said.chunks:
             await trio.sleep(after_s)
             yield chunk
-        await trio.sleep(script.end_s)
-        if script.error is not None:
-            raise _anew(script.error)
+        await trio.sleep(said.end_s)
+        if said.error is not None:
+            raise _anew(said.error)
 
     return stream if streams else value
+
+
+async def _value(script: Script) -> object:
+    if isinstance(script, Hangs):
+        await trio.sleep_forever()
+    assert isinstance(script, Gives | Fails), "checked in `_player`"
+    await trio.sleep(script.after_s)
+    if isinstance(script, Fails):
+        raise _anew(script.error)
+    return script.value
 
 
 def _anew(error: Exception) -> Exception:

@@ -58,7 +58,7 @@ def simulate(pipeline: Pipeline[..., object], world: World, /, **inputs: object)
 
     async def main() -> Simulation:
         limits = attrs.evolve(world.limits, journal_events=_EVENTS)
-        async with open_engine(world, limits=limits) as engine:
+        async with open_engine(world, limits=limits, jitter=world.draw()) as engine:
             return await _simulate(engine, rescript(engine.plan(pipeline), world.steps), inputs)
 
     async def _simulate(engine: Engine, plan: Plan, inputs: dict[str, object]) -> Simulation:

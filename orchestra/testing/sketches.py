@@ -16,9 +16,10 @@ import trio
 
 from orchestra.graph.control import collect, each, fallback, race, route
 from orchestra.graph.pipelines import Pipeline, pipeline
-from orchestra.graph.policy import Policy
+from orchestra.graph.policy import Policy, Retry
 from orchestra.graph.steps import step
 from orchestra.protocols import Stream
+from orchestra.testing.attempts import AttemptCounter
 
 MODULUS = 997
 
@@ -31,6 +32,44 @@ class SketchError(Exception):
     """What a step of a sketch raises where it is told to fail."""
 
 
+class FlakyError(SketchError):
+    """What a step of a sketch raises that may work when it is tried again."""
+
+    retryable = True
+
+
+@attrs.frozen
+class Flaky:
+    """How often a call fails before it works, and how often it is tried."""
+
+    failures: int = 0
+    attempts_max: int = 1
+
+    def retry(self, delay_s: float) -> Retry | None:
+        """The rule of a step that takes so long; None for one that has none."""
+        if self == STEADY:
+            return None
+        return Retry(attempts_max=self.attempts_max, delay_s=delay_s, delay_max_s=3 * delay_s)
+
+
+STEADY = Flaky()
+
+
+@attrs.frozen(eq=False)
+class _Tries:
+    """The attempts of the calls of one step."""
+
+    flaky: Flaky
+    pause_s: float = 0.0
+    """How long a failing attempt of a stream takes."""
+    counter: AttemptCounter = attrs.field(factory=AttemptCounter)
+
+    def work(self) -> None:
+        """Raises FlakyError while the call is to fail."""
+        if self.counter.next() <= self.flaky.failures:
+            raise FlakyError("told to fail for now")
+
+
 @attrs.frozen
 class Value:
     """A step that mixes values into one, after `delay_s`; at once where it is plain."""
@@ -40,6 +79,7 @@ class Value:
     fails: bool = False
     plain: bool = False
     timeout_s: float | None = None
+    flaky: Flaky = STEADY
 
 
 @attrs.frozen
@@ -53,6 +93,13 @@ class Source:
     fails: bool = False
     first_chunk_s: float | None = None
     idle_s: float | None = None
+    flaky: Flaky = STEADY
+    """It fails before its first chunk, after the time that it would take to the first with text."""
+
+    @property
+    def pause_s(self) -> float:
+        """How long an attempt takes to fail; and the longest wait before the second."""
+        return self.delays_s[0] if self.delays_s else 0.125
 
 
 @attrs.frozen
@@ -206,12 +253,14 @@ def _wire(part: Part, reads: list[Any]) -> object:
         case Value() if part.plain:
             return _plain(reads, part.fails)
         case Value():
-            timed = _value.using(Policy(timeout_s=part.timeout_s))
-            return timed(reads, part.delay_s, part.fails)
+            retry = part.flaky.retry(part.delay_s)
+            timed = _value.using(Policy(timeout_s=part.timeout_s, retry=retry))
+            return timed(reads, part.delay_s, part.fails, _Tries(part.flaky))
         case Source():
-            policy = Policy(first_chunk_s=part.first_chunk_s, idle_s=part.idle_s)
-            source = _source.using(policy)
-            return source(reads[0], part.delays_s, part.empty, part.fails)
+            retry = part.flaky.retry(part.pause_s)
+            policy = Policy(first_chunk_s=part.first_chunk_s, idle_s=part.idle_s, retry=retry)
+            source, tries = _source.using(policy), _Tries(part.flaky, part.pause_s)
+            return source(reads[0], part.delays_s, part.empty, part.fails, tries)
         case Racing():
             return race(*reads, stagger_s=part.stagger_s)
         case Falling():
@@ -258,8 +307,10 @@ def _body(part: Eaching, shared: Any, item: Any) -> Any:
 
 
 @step(name="value")
-async def _value(reads: list[Any], delay_s: float, fails: bool) -> int:
+async def _value(reads: list[Any], delay_s: float, fails: bool, tries: _Tries | None = None) -> int:
     await trio.sleep(delay_s)
+    if tries is not None:
+        tries.work()
     if fails:
         raise SketchError("told to fail")
     return mix(*reads)
@@ -274,8 +325,14 @@ def _plain(reads: list[Any], fails: bool) -> int:
 
 @step(name="source")
 async def _source(
-    value: Any, delays_s: tuple[float, ...], empty: int, fails: bool
+    value: Any,
+    delays_s: tuple[float, ...],
+    empty: int,
+    fails: bool,
+    tries: _Tries | None = None,
 ) -> AsyncIterator[str]:
+    if tries is not None and tries.flaky.failures:
+        await _fail_before(tries)
     for _ in range(empty):
         yield ""
     for index, delay_s in enumerate(delays_s):
@@ -283,6 +340,12 @@ async def _source(
         yield chunk_of_source(mix(value), index)
     if fails:
         raise SketchError("told to fail after its last chunk")
+
+
+async def _fail_before(tries: _Tries) -> None:
+    if tries.counter.next() <= tries.flaky.failures:
+        await trio.sleep(tries.pause_s)
+        raise FlakyError("told to fail for now")
 
 
 @step(name="through")

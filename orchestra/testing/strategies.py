@@ -10,9 +10,11 @@ from orchestra.graph.policy import Limits
 from orchestra.testing.scripts import Script
 from orchestra.testing.sketches import (
     BODIES,
+    STEADY,
     Eaching,
     EachingStream,
     Falling,
+    Flaky,
     Fold,
     Gather,
     Part,
@@ -98,6 +100,14 @@ def _limit_s(draw: Draw, longest: int, *, fails: bool) -> float | None:
     return (steps * 64 + 0.5) / 1024  # between two delays
 
 
+def _flaky(draw: Draw, *, fails: bool) -> Flaky:
+    """Failures that pass; with `fails`, perhaps one too many. Most have none."""
+    if draw(st.integers(0, 2)) > 0:
+        return STEADY
+    failures = draw(st.integers(0, 2))
+    return Flaky(failures, draw(st.integers(1 if fails else failures + 1, 3)))
+
+
 def _each(draw: Draw) -> tuple[int, int, bool]:
     return draw(st.integers(0, 5)), draw(st.integers(1, 3)), draw(st.booleans())
 
@@ -118,15 +128,20 @@ def _part(draw: Draw, sketch: Sketch, *, fails: bool) -> Part:
     match kind:
         case "value":
             reads = tuple(draw(st.lists(value, min_size=1, max_size=3)))
-            plain = draw(st.integers(0, 4)) == 0
-            return Value(reads, delay_s, failing, plain, _limit_s(draw, 17, fails=fails))
+            if draw(st.integers(0, 4)) == 0:
+                return Value(reads, delay_s, failing, plain=True)
+            flaky = _flaky(draw, fails=fails)
+            longest = 17 * (1, 3, 6)[flaky.failures]  # of its delay, with the longest waits
+            limit_s = _limit_s(draw, longest, fails=fails)
+            return Value(reads, delay_s, failing, plain=False, timeout_s=limit_s, flaky=flaky)
         case "source":
             delays = draw(st.lists(st.integers(1, 8), max_size=6))
             delays_s = tuple((delay * 64 + number) / 1024 for delay in delays)
             first_chunk_s = _limit_s(draw, 9, fails=fails)
             idle_s = _limit_s(draw, 9, fails=fails)
             empty = draw(st.integers(0, 2))
-            return Source((draw(value),), delays_s, empty, failing, first_chunk_s, idle_s)
+            read, flaky = draw(value), _flaky(draw, fails=fails)
+            return Source((read,), delays_s, empty, failing, first_chunk_s, idle_s, flaky)
         case "through":
             return Through((draw(flow),), delay_s)
         case "fold":

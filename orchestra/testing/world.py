@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
+from random import Random
 from typing import TypeVar
 
 import attrs
@@ -71,6 +72,8 @@ class World:
     """
 
     schedule: int = 0
+    jitter: float | None = None
+    """What every wait before a retry is drawn with, from 0 to 1; None draws it by the schedule."""
     cancel_at_s: float | None = None
     """Cancel the run this long after its start, in virtual seconds."""
     steps: Mapping[str, Script] = attrs.Factory(dict)
@@ -79,6 +82,13 @@ class World:
     embedders: Mapping[str, Embedder] = attrs.Factory(dict)
     stores: Mapping[str, VectorStore] = attrs.Factory(dict)
     limits: Limits = Limits()
+
+    def draw(self) -> Callable[[], float]:
+        """Where an engine in this world has its jitter from."""
+        jitter = self.jitter
+        if jitter is not None:
+            return lambda: jitter
+        return Random(self.schedule).random  # noqa: S311 - it spreads waits, and keeps no secret
 
     def names(self, seam: str) -> Sequence[str]:
         """The names bound for a seam."""

@@ -28,6 +28,7 @@ from orchestra.events import (
     RunStarted,
     Snapshot,
     StepFinished,
+    StepRetried,
     StepStarted,
 )
 from orchestra.graph.policy import Limits
@@ -187,6 +188,10 @@ def test_a_run_that_failed_has_no_result() -> None:
         (partial(StepFinished, step="s", duration_s=2.0), "s took 2.00 s"),
         (partial(StepFinished, step="s", duration_s=2e-5, chunks=3), "s took 20 µs, 3 chunks"),
         (partial(ArmCommitted, step="race", arm="1:a"), "race goes on with 1:a"),
+        (
+            partial(StepRetried, step="s", attempt=1, delay_s=0.5, error="E", message="busy"),
+            "s is tried again in 500.0 ms: E: busy",
+        ),
         (
             partial(ArmFailed, step="race", arm="1:a", error="E", message="no"),
             "race goes on without 1:a: E: no",

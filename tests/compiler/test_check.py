@@ -352,6 +352,19 @@ CASES: list[tuple[str, str, str, str]] = [
         "quick(...) has timeout_s, but a plain function cannot be interrupted",
         "make it `async def`, or set deadline_s on the pipeline",
     ),
+    (
+        "return quick(n, policy=Policy(retry=Retry(attempts_max=2)))  # HERE",
+        "policy-unfit",
+        "quick(...) has a retry, but a plain function runs on the spot: it would fail again",
+        "make it `async def`, or @step(thread=True), if it asks something that may answer later; "
+        "else leave retry out",
+    ),
+    (
+        "return up.using(Policy(retry=Retry(attempts_max=2)))(gen(n))  # HERE",
+        "policy-unfit",
+        "up(...) has a retry, but reads the stream gen(...): what a failed attempt has read is gone",
+        "pass it collect(gen(...)), or give the retry to the stream's step",
+    ),
     # --- what is not used
     (
         "one(n)  # HERE\nreturn n",

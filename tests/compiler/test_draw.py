@@ -262,3 +262,17 @@ def p(x: int) -> Any:
     assert len([op for op in plan(made).block.operations if op]) == nodes - 1
     assert len(as_text(made).splitlines()) >= nodes
     assert as_mermaid(made).count("\n") > nodes
+
+
+def test_a_retry_is_drawn_with_its_numbers_and_without_what_is_by_default() -> None:
+    module = written(
+        SOURCE
+        + """
+@pipeline
+def patient(question: str) -> Stream[str]:
+    rule = Retry(attempts_max=3, delay_s=1, on=(KeyError,))
+    return say(question, policy=Policy(first_chunk_s=4, retry=rule))
+"""
+    )
+    drawn = as_text(module["patient"])
+    assert "say(asked ── question, first_chunk_s=4, attempts_max=3, delay_s=1)" in drawn

@@ -232,7 +232,7 @@ def test_what_can_only_be_passed_by_position_is() -> None:
 @pytest.mark.parametrize("limit", ["timeout_s", "first_chunk_s", "idle_s"])
 def test_a_limit_that_is_not_positive_is_refused_by_name(limit: str) -> None:
     with pytest.raises(ValueError, match=rf"Policy\({limit}=0\): {limit} must be more than 0"):
-        Policy(**{limit: 0})
+        Policy(**{limit: 0})  # type: ignore[arg-type]
 
 
 # --- the call ----------------------------------------------------------------------------------

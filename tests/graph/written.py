@@ -14,7 +14,7 @@ import json, math, statistics
 from collections.abc import AsyncIterator
 from typing import Any, Literal
 from orchestra import Context, Policy, Stream, collect, each, fallback, injected, pipeline, prompt
-from orchestra import race, route, step
+from orchestra import Retry, race, route, step
 from orchestra.values import Label, Message, Passage
 """
 

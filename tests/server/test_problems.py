@@ -16,6 +16,7 @@ from orchestra.events import (
     RunCancelled,
     RunFailed,
     StepFailed,
+    StepRetried,
 )
 from orchestra.server import problems
 from orchestra.server.problems import Fault, HttpProblem, failed_run, fit_for_clients
@@ -132,9 +133,10 @@ def test_a_cancelled_run_may_be_asked_for_again() -> None:
 
 # --- what is nobody's business -----------------------------------------------------------------
 
-FAILURES: list[RunFailed | StepFailed | ArmFailed] = [
+FAILURES: list[RunFailed | StepFailed | StepRetried | ArmFailed] = [
     RunFailed(9, 1.0, "KeyError", SECRET, "cite", SECRET),
     StepFailed(9, 1.0, "cite", "KeyError", SECRET, SECRET),
+    StepRetried(9, 1.0, "cite", 1, 0.5, "KeyError", SECRET),
     ArmFailed(9, 1.0, "race", "1:cite", "KeyError", SECRET),
 ]
 
@@ -150,10 +152,10 @@ def test_the_message_of_a_foreign_exception_and_its_line_stay_here(event: Event)
 @pytest.mark.parametrize("event", FAILURES)
 @pytest.mark.parametrize("error", ["ModelError", "TruncatedStreamError"])
 def test_what_orchestra_says_itself_is_told(
-    event: RunFailed | StepFailed | ArmFailed, error: str
+    event: RunFailed | StepFailed | StepRetried | ArmFailed, error: str
 ) -> None:
     fit = fit_for_clients(attrs.evolve(event, error=error, message="cut"), debug=False)
-    assert isinstance(fit, RunFailed | StepFailed | ArmFailed)
+    assert isinstance(fit, RunFailed | StepFailed | StepRetried | ArmFailed)
     assert fit.message == "cut"
     assert SECRET not in repr(fit)
 

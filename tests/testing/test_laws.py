@@ -65,7 +65,8 @@ def test_a_failure_ends_the_run_at_the_moment_it_happens(
 
 def _agrees(sketch: Sketch, n: int, schedule: int) -> None:
     foreseen = _foreseen(sketch, n)
-    run = simulate(build(sketch), World(schedule=schedule, limits=UNLIMITED), n=n)
+    world = World(schedule=schedule, limits=UNLIMITED, jitter=1.0)
+    run = simulate(build(sketch), world, n=n)
     check_laws(run)
     assert (run.error is not None) == isinstance(foreseen, Bad), run.error
     assert run.lasted_s == foreseen.at_s

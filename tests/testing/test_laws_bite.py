@@ -9,7 +9,21 @@ import attrs
 import pytest
 import trio
 
-from orchestra import Limits, Pipeline, Stream, collect, each, fallback, pipeline, race, route, step
+from orchestra import (
+    Limits,
+    Pipeline,
+    Policy,
+    Retry,
+    Stream,
+    collect,
+    each,
+    fallback,
+    pipeline,
+    race,
+    route,
+    step,
+)
+from orchestra.errors import OverloadedError
 from orchestra.events import (
     ArmCommitted,
     ArmFailed,
@@ -22,12 +36,14 @@ from orchestra.events import (
     StepCancelled,
     StepFailed,
     StepFinished,
+    StepRetried,
     StepSkipped,
     StepStarted,
 )
 from orchestra.testing import laws
 from orchestra.testing.laws import LAWS, check_laws
 from orchestra.testing.log import Log
+from orchestra.testing.scripts import Attempts, Streams
 from orchestra.testing.simulate import Simulation, simulate
 from orchestra.testing.world import World
 
@@ -109,7 +125,14 @@ def fails_in_an_each(n: int) -> list[str]:
     return each(some(n), lambda item: after(item, 1, fails=True), at_once=1)
 
 
+@pipeline
+def unsteady(n: int) -> Stream[str]:
+    return letters.using(Policy(retry=Retry(attempts_max=3, delay_s=1, delay_max_s=1)))(n)
+
+
 WHOLE = run(everything)
+TRIES = Attempts.failing(2, OverloadedError("busy"), Streams(((1, "a"),)))
+RETRIED = run(unsteady, World(jitter=1.0, steps={"letters": TRIES}))
 IN_RACE = run(fails_in_a_race)
 IN_EACH = run(fails_in_an_each)
 CUT = run(collects_a_cut_stream)
@@ -241,6 +264,8 @@ def replaced(field: str, value: object) -> Doctor:
 
 AFTER = "each[0]/after#2"
 started, skipped = StepStarted(0, 0.0, "x"), StepSkipped(0, 0.0, "x", "why")
+retried = StepRetried(0, 0.0, "x", 1, 1.0, "OverloadedError", "busy")
+third = attrs.evolve(retried, attempt=3)
 finished, cancelled = StepFinished(0, 0.0, "x", 0.0), StepCancelled(0, 0.0, "x", "why")
 
 
@@ -324,6 +349,19 @@ BITES: list[tuple[Law, Simulation, Doctor]] = [
         WHOLE,
         moved(ArmCommitted, step="race", before=StepStarted, at={"step": "after#5"}),
     ),
+    (laws.every_step_has_one_life, RETRIED, added(StepFinished, of(retried, "letters"))),
+    (laws.retries_keep_to_their_rule, RETRIED, without(StepRetried)),
+    (laws.retries_keep_to_their_rule, RETRIED, twice(StepRetried)),
+    (laws.retries_keep_to_their_rule, RETRIED, added(StepRetried, of(third, "letters"), attempt=2)),
+    (laws.retries_keep_to_their_rule, RETRIED, changed(StepRetried, to={"delay_s": 1.5})),
+    (laws.retries_keep_to_their_rule, RETRIED, changed(StepRetried, to={"delay_s": -1.0})),
+    (laws.retries_keep_to_their_rule, RETRIED, changed(StepRetried, to={"delay_s": 99.0})),
+    (
+        laws.retries_keep_to_their_rule,
+        RETRIED,
+        changed(StepFinished, to={"first_chunk_s": 1.0}),
+    ),
+    (laws.retries_keep_to_their_rule, WHOLE, added(StepStarted, of(retried, "some"), step="some")),
     (laws.routes_take_one_arm, WHOLE, added(StepStarted, of(started, "after#8"), step="route")),
     (laws.arms_wait_for_their_turn, WHOLE, without(ArmFailed, step="fallback")),
     (laws.arms_wait_for_their_turn, WHOLE, without(StepStarted, step="race")),

@@ -6,15 +6,16 @@ import gc
 import weakref
 from collections.abc import AsyncIterator
 
+import attrs
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestra import Context, Stream, each, injected, pipeline, step
+from orchestra import Context, Policy, Retry, Stream, each, injected, pipeline, step
 from orchestra.errors import DefinitionError
 from orchestra.events import StepFinished
 from orchestra.testing.laws import check_laws
-from orchestra.testing.scripts import Fails, Gives, Hangs, Script, Streams
+from orchestra.testing.scripts import Attempts, Fails, Gives, Hangs, Script, Streams
 from orchestra.testing.simulate import simulate
 from orchestra.testing.world import World
 
@@ -126,6 +127,44 @@ def test_steps_in_the_body_of_an_each_are_scripted_for_every_item() -> None:
     assert simulate(of_each, World(steps={"inner/value": Gives("p")}), n=1).value == ["<p>"]
 
 
+@pipeline
+def patient(n: int) -> Stream[str]:
+    policy = Policy(retry=Retry(attempts_max=9, delay_s=1, on=(ValueError,)))
+    return chunks.using(policy)(value.using(policy)(n))
+
+
+@pytest.mark.parametrize("times", [0, 1, 3])
+def test_a_step_may_fail_a_few_times_and_then_work(times: int) -> None:
+    error = ValueError("not yet")
+    scripted = world(
+        value=Attempts.failing(times, error, Gives("v", 1)),
+        chunks=Attempts((*[Fails(error, 1)] * times, Streams(((1, "a"), (1, "b"))))),
+    )
+    for _ in range(2):  # a script is a value: the next run begins with its first attempt again
+        simulation = simulate(patient, attrs.evolve(scripted, jitter=0.0), n=1)
+        check_laws(simulation)
+        assert simulation.value == "ab"
+        assert simulation.lasted_s == 1 + times + 2
+
+
+def test_the_last_script_is_for_every_attempt_after_it() -> None:
+    failing = Attempts((Fails(KeyError("first")), Fails(ValueError("again"), 1)))
+    policy = Policy(retry=Retry(attempts_max=4, on=(LookupError, ValueError)))
+
+    @pipeline
+    def p(n: int) -> str:
+        return value.using(policy)(n)
+
+    simulation = simulate(p, World(jitter=0.0, steps={"value": failing}), n=1)
+    assert str(simulation.error) == "again"
+    assert simulation.lasted_s == 3
+
+
+def test_attempts_without_a_script_are_refused() -> None:
+    with pytest.raises(ValueError, match="give it one script at least"):
+        Attempts(())
+
+
 @pytest.mark.parametrize(
     ("scripted", "says"),
     [
@@ -134,6 +173,7 @@ def test_steps_in_the_body_of_an_each_are_scripted_for_every_item() -> None:
             "'nobody', which is no step of 'whole'; its steps are: chunks, ",
         ),
         (world(value=Streams(())), "step 'value' gives one value: script it with Gives, not Stre"),
+        (world(value=Attempts((Streams(()),))), "'value' gives one value: script it with Gives"),
         (world(chunks=Gives("x")), "step 'chunks' gives a stream: script it with Streams, not Giv"),
     ],
 )

@@ -35,6 +35,8 @@ def test_a_sketch_without_failures_has_none(sketch: Sketch) -> None:
         assert getattr(part, "body", "") != "fails"
         if isinstance(part, Value) and part.timeout_s is not None:
             assert part.timeout_s > part.delay_s
+        if isinstance(part, Value | Source):
+            assert part.flaky.failures < part.flaky.attempts_max
         if isinstance(part, Source):
             for limit_s in filter(None, (part.first_chunk_s, part.idle_s)):
                 assert limit_s > max(part.delays_s, default=0)
@@ -55,6 +57,9 @@ def note(part: Part) -> None:
     for name in ("fails", "plain", "ordered", "body", "empty", "stagger_s"):
         value = getattr(part, name, None)
         DRAWN[type(part), name, value if isinstance(value, bool | str) else bool(value)] += 1
+    if isinstance(part, Value | Source):
+        flaky = part.flaky
+        DRAWN[type(part), "flaky", flaky.failures, flaky.failures < flaky.attempts_max] += 1
     for name in ("timeout_s", "first_chunk_s", "idle_s"):
         DRAWN[name, getattr(part, name, None) is not None] += 1
 
@@ -65,6 +70,10 @@ def test_every_kind_of_part_is_drawn_in_every_way() -> None:
     test_a_sketch_reads_only_what_is_there_and_streams_only_where_it_may()
     for kind in Part.__args__:
         assert DRAWN[kind], kind
+    for kind in (Value, Source):
+        assert DRAWN[kind, "flaky", 0, True]
+        assert DRAWN[kind, "flaky", 2, True]
+        assert DRAWN[kind, "flaky", 2, False]
     for choice in (True, False):
         assert DRAWN[Value, "fails", choice]
         assert DRAWN[Value, "plain", choice]

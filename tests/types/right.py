@@ -11,6 +11,7 @@ import orchestra
 from orchestra import (
     Context,
     Policy,
+    Retry,
     Stream,
     collect,
     each,
@@ -153,6 +154,8 @@ def everything(x: int, names: list[int]) -> int:
     assert_type(retrieve(embed("text"), store="docs"), list[Passage])
     assert_type(classify("text", labels=("a", "b")), Label)
     assert_type(generate("text", policy=Policy(idle_s=1)), Stream[str])
+    retry = Retry(attempts_max=3, on=(ValueError, KeyError))
+    assert_type(generate("text", policy=Policy(retry=retry)), Stream[str])
     assert_type(generate("text", tools=[look, count, value], temperature=0.5), Stream[str])
     assert_type(generate(inner(x), returns=None, stop=["a"], seed=x), Stream[str])
     assert_type(generate("text", returns=Bill), Bill)

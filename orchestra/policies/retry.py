@@ -1,0 +1,133 @@
+"""Retry: whether a call that failed is made again, after how long, and out of which budget.
+
+Rules of the file: what is decided is decided by a function of its arguments, time and
+randomness among them; `Retries` hands it Trio's time and the engine's randomness.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import suppress
+
+import attrs
+import trio
+
+from orchestra.errors import StepFailedError
+from orchestra.graph.policy import Limits, Retry
+
+
+def next_delay_s(
+    rule: Retry, attempt: int, error: Exception, jitter: float, remaining_s: float
+) -> float | None:
+    """Seconds to wait before attempt `attempt + 1`, or None to give up.
+
+    `attempt` is the one that failed, from 1; `jitter` is drawn from 0 to 1; `remaining_s` is
+    what is left of the deadline, infinite where there is none, and minus infinity for a call
+    that was cancelled. The wait always ends before the deadline; it is never less than what the
+    error asks for, and more by `rule.delay_max_s` at most.
+    """
+    if attempt >= rule.attempts_max or not is_retryable(rule, error):
+        return None
+    told_s = retry_after_s(error)
+    delay_s = told_s + jitter * _backoff_s(rule, attempt)
+    if told_s > rule.retry_after_max_s or delay_s >= remaining_s:
+        return None
+    return delay_s
+
+
+def is_retryable(rule: Retry, error: Exception) -> bool:
+    """Whether the same call may work later; of several errors at once, each has to say so."""
+    if isinstance(error, rule.on):
+        return True
+    if isinstance(error, StepFailedError):
+        return all(isinstance(e, Exception) and is_retryable(rule, e) for e in error.errors)
+    return getattr(error, "retryable", False) is True
+
+
+def retry_after_s(error: Exception) -> float:
+    """How long the error asks to wait; the longest, where there are several; 0 if it does not."""
+    if isinstance(error, StepFailedError):
+        told = (retry_after_s(each) for each in error.errors if isinstance(each, Exception))
+        return max(told, default=0.0)
+    said = getattr(error, "retry_after_s", None)
+    return max(0.0, said) if isinstance(said, int | float) else 0.0
+
+
+def _backoff_s(rule: Retry, attempt: int) -> float:
+    """The longest wait after this attempt."""
+    try:
+        return min(rule.delay_max_s, rule.delay_s * rule.multiplier ** (attempt - 1))
+    except OverflowError:
+        return rule.delay_max_s
+
+
+class RetryBudget:
+    """A token bucket: how many retries an engine may still make.
+
+    It begins full. Calls and time fill it, up to `Limits.retries_saved`, and each retry takes
+    one out of it.
+    """
+
+    __slots__ = ("_limits", "_since_s", "left")
+
+    def __init__(self, limits: Limits, now_s: float) -> None:
+        self._limits = limits
+        self._since_s = now_s
+        self.left = float(limits.retries_saved)
+        """How many it holds, as of the last call or retry."""
+
+    def called(self, now_s: float) -> None:
+        """Add what a first call adds."""
+        self._fill(now_s, self._limits.retries_per_call)
+
+    def take(self, now_s: float) -> bool:
+        """Take one out, if there is one."""
+        self._fill(now_s, 0.0)
+        if self.left < 1:
+            return False
+        self.left -= 1
+        return True
+
+    def _fill(self, now_s: float, more: float) -> None:
+        more += (now_s - self._since_s) * self._limits.retries_per_s
+        self._since_s = now_s
+        self.left = min(self._limits.retries_saved, self.left + more)
+
+
+@attrs.define(eq=False)
+class Retries:
+    """All retries of an engine: its budget, and where its jitter comes from."""
+
+    limits: Limits
+    draw: Callable[[], float]
+    """Numbers from 0 to 1."""
+    budget: RetryBudget = attrs.field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self.budget = RetryBudget(self.limits, trio.current_time())
+
+    def called(self) -> None:
+        """Tell of a first call under a rule."""
+        self.budget.called(trio.current_time())
+
+    def delay_s(self, rule: Retry, attempt: int, error: Exception) -> float | None:
+        """Seconds to wait before the next attempt, paid for out of the budget; None to give up.
+
+        The deadline is that of every scope around the call, and it is behind a call that was
+        cancelled. An error that only the budget kept from another attempt is noted to say so.
+        """
+        now_s = trio.current_time()
+        remaining_s = trio.current_effective_deadline() - now_s
+        delay_s = next_delay_s(rule, attempt, error, self.draw(), remaining_s)
+        if delay_s is None or self.budget.take(now_s):
+            return delay_s
+        with suppress(AttributeError, TypeError):  # there are errors that take no notes
+            if _SPENT not in getattr(error, "__notes__", ()):  # ... and some are raised many times
+                error.add_note(_SPENT)
+        return None
+
+
+_SPENT = (
+    "not tried again: the retries of this engine are used up for now; see `retries_per_call`, "
+    "`retries_per_s` and `retries_saved` in Limits"
+)
