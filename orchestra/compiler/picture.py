@@ -9,6 +9,7 @@ import attrs
 from orchestra.annotations.facts import MISSING, chunk_of, spell
 from orchestra.compiler.naming import paths_of
 from orchestra.compiler.regions import Region, Regions, divide
+from orchestra.graph.commits import FIRST_CONTENT
 from orchestra.graph.nodes import (
     Call,
     Choice,
@@ -16,6 +17,7 @@ from orchestra.graph.nodes import (
     Constant,
     Each,
     EachItem,
+    Fallback,
     Input,
     Node,
     Race,
@@ -102,17 +104,27 @@ def readings(node: Node) -> Iterator[Reading]:
         yield Reading("", (node.items,))
 
 
-def options(node: Node) -> dict[str, float]:
-    """The numbers that a node runs by, as they are written; those by default are left out."""
+def options(node: Node) -> dict[str, object]:
+    """The numbers and rules that a node runs by, as written; those by default are left out."""
     if isinstance(node, Call):
         policy = attrs.asdict(node.policy)
         return {name: value for name, value in policy.items() if value is not None}
-    if isinstance(node, Race) and node.stagger_s:
-        return {"stagger_s": node.stagger_s}
+    if isinstance(node, Race | Fallback):
+        return _rules(node)
     if isinstance(node, Each):
-        bound: dict[str, float] = {} if node.at_once is None else {"at_once": node.at_once}
+        bound: dict[str, object] = {} if node.at_once is None else {"at_once": node.at_once}
         return bound if node.ordered else {**bound, "ordered": False}
     return {}
+
+
+def _rules(node: Race | Fallback) -> dict[str, object]:
+    """How a race or fallback decides, in so far as it is not by default."""
+    given: dict[str, object] = {}
+    if node.commit != FIRST_CONTENT:
+        given["commit"] = node.commit
+    if isinstance(node, Race) and node.stagger_s:
+        given["stagger_s"] = node.stagger_s
+    return given
 
 
 def arm_name(region: Region) -> str:

@@ -1,5 +1,7 @@
 """Choices: races, fallbacks and routes, each arm a region of its own.
 
+What an arm says before it is committed to is held (`held`), and forgotten if it fails.
+
 A fallback is a race whose next arm starts only when all before it have failed. In both,
 an arm may fail freely until one is committed to; then the others are closed at once, and
 what the winner does is what the choice does: nothing is ever spliced.
@@ -8,7 +10,7 @@ what the winner does is what the choice does: nothing is ever spliced.
 from __future__ import annotations
 
 import math
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, cast
 
@@ -16,14 +18,14 @@ import trio
 
 from orchestra.compiler.blocks import Operation, Source
 from orchestra.engine.groups import message_of
+from orchestra.engine.held import Held
 from orchestra.engine.lane import Lane
 from orchestra.engine.outflow import Outflow
-from orchestra.engine.output import has_content
 from orchestra.engine.reading import arguments, read
 from orchestra.engine.scope import bare
 from orchestra.errors import ArmsFailedError, NoContentError, RouteError
 from orchestra.events import ArmCommitted, ArmFailed
-from orchestra.graph.nodes import Choice, Race, Route
+from orchestra.graph.nodes import Fallback, Race, Route
 from orchestra.values import Label
 
 if TYPE_CHECKING:
@@ -55,11 +57,12 @@ class Contest:
     """One race or fallback while it runs."""
 
     def __init__(self, frame: Frame, operation: Operation, outflow: Outflow | None) -> None:
-        node = cast("Choice", operation.node)
+        node = cast("Race | Fallback", operation.node)
         self.value: object = None
         self._frame = frame
         self._operation = operation
         self._outflow = outflow
+        self._commit_rule = node.commit
         self._names = node.arm_names
         self._stagger_s = node.stagger_s if isinstance(node, Race) else math.inf
         self._errors: dict[str, BaseException] = {}
@@ -121,26 +124,29 @@ class Contest:
         self._tell()
 
     async def _take(self, arm: int, source: Source) -> None:
-        """What an arm is for: its value, or its chunks from the first with content."""
+        """What an arm is for: its value, or its chunks from the first with content on."""
         got = read(self._frame, source)
         if self._outflow is None:
             if self._commit(arm):
                 self.value = got
             return
         lane = cast("Lane[object]", got)
-        batch = await self._content(arm, lane)
+        batch = await self._hold(arm, lane)
         if not self._commit(arm):
             return
         while batch:
             await self._outflow.put_all(batch)
             batch = await lane.receive()
 
-    async def _content(self, arm: int, lane: Lane[object]) -> tuple[object, ...]:
-        """The first batch with content, from the content on."""
+    async def _hold(self, arm: int, lane: Lane[object]) -> Sequence[object]:
+        """What the arm says until it may be committed to, and what came together with that."""
+        held = Held(self._names[arm], self._commit_rule, self._frame.run.limits)
         while batch := await lane.receive():
-            for place, chunk in enumerate(batch):
-                if has_content(chunk):
-                    return batch[place:]
+            for place, chunk in enumerate(batch, 1):
+                if held.add(chunk):
+                    return [*held.chunks, *batch[place:]]
+        if held.chunks:  # it has ended well: it can say nothing more that would speak against it
+            return held.chunks
         raise NoContentError(f"arm {self._names[arm]} ended without any content")
 
     def _commit(self, arm: int) -> bool:

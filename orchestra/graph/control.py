@@ -11,6 +11,7 @@ from collections.abc import Callable, Hashable, Iterable, Mapping
 from typing import Any, TypeVar, cast, overload
 
 from orchestra.errors import DefinitionError
+from orchestra.graph.commits import FIRST_CONTENT, Commit
 from orchestra.graph.definition import Definition, current_definition
 from orchestra.graph.gather import wire_of
 from orchestra.graph.nodes import Collect, Each, EachItem, Fallback, Race, Route
@@ -41,14 +42,16 @@ def collect(stream: object) -> Any:
     return definition.add(lambda origin: Collect(origin, source))
 
 
-def race(*arms: T, stagger_s: float = 0.0) -> T:
-    """The first arm to give content; the others are cancelled at that moment.
+def race(*arms: T, commit: Commit = FIRST_CONTENT, stagger_s: float = 0.0) -> T:
+    """The first arm to be committed to; the others are cancelled at that moment.
 
-    For streams, content is the first chunk that is not empty (empty ones before it are
-    dropped); for values, the value. An arm that fails before that, or ends without it, is
-    out of the race; when all have failed, the run fails
-    with an `ArmsFailedError` that lists each. After it, a failure is the run's: two
-    answers are never spliced.
+    For streams, `commit` says when: at the first chunk that is not empty, at `chunks(n)`, at
+    `chars(n)`, or when the arm is `complete()`; empty chunks before the first content are
+    dropped. For values, it is the value. What an arm says before is held, at most
+    `Limits.held_chunks` and `held_bytes` of it; an arm that says more without being committed
+    to has failed. An arm that fails before its commit, or ends without any content, is out of
+    the race; when all have failed, the run fails with an `ArmsFailedError` that lists each.
+    After the commit, a failure is the run's: two answers are never spliced.
 
     Each arm starts `stagger_s` seconds after the one before it, or as soon as all before it
     have failed.
@@ -62,18 +65,20 @@ def race(*arms: T, stagger_s: float = 0.0) -> T:
         )
     definition = _definition("race")
     wires = _arms("race", arms)
-    return cast("T", definition.add(lambda origin: Race(origin, wires, stagger_s)))
+    _refuse_commit("race", commit)
+    return cast("T", definition.add(lambda origin: Race(origin, wires, stagger_s, commit)))
 
 
-def fallback(*arms: T) -> T:
-    """The first arm; if it fails before it gave content, the second; and so on.
+def fallback(*arms: T, commit: Commit = FIRST_CONTENT) -> T:
+    """The first arm; if it fails before it is committed to, the second; and so on.
 
-    Later arms are not started until they are needed. When all have failed, the run fails
-    with an `ArmsFailedError` that lists each.
+    `commit` is as in a `race`. Later arms are not started until they are needed. When all
+    have failed, the run fails with an `ArmsFailedError` that lists each.
     """
     definition = _definition("fallback")
     wires = _arms("fallback", arms)
-    return cast("T", definition.add(lambda origin: Fallback(origin, wires)))
+    _refuse_commit("fallback", commit)
+    return cast("T", definition.add(lambda origin: Fallback(origin, wires, commit)))
 
 
 def route(label: object, arms: Mapping[Any, T], *, default: T = _NONE) -> T:
@@ -124,6 +129,14 @@ def each(
     result = wire_of(body(item))
     node = cast("EachItem", node_of(item))
     return definition.add(lambda origin: Each(origin, wire, node, result, at_once, ordered))
+
+
+def _refuse_commit(name: str, commit: object) -> None:
+    if not isinstance(commit, Commit):
+        raise DefinitionError(
+            f"{place(*source_line())}: {name}(commit={commit!r:.80}): when an arm is committed to "
+            "is one of first_content(), chunks(n), chars(n) and complete()"
+        )
 
 
 def _refuse_body(body: object) -> None:

@@ -16,6 +16,7 @@ import attrs
 from orchestra.annotations.facts import MISSING, chunk_of, element, item, member
 from orchestra.annotations.shapes import union
 from orchestra.errors import Problem
+from orchestra.graph.commits import FIRST_CONTENT, Commit
 from orchestra.graph.wires import Attribute, Wire, node_of, path_of, place
 from orchestra.protocols import Stream
 
@@ -224,9 +225,10 @@ class Choice(Node):
 
 @attrs.frozen(eq=False)
 class Race(Choice):
-    """The arms at once; the first to give content is the result, the others are cancelled."""
+    """The arms at once; the first to be committed to is the result, the others are cancelled."""
 
     stagger_s: float
+    commit: Commit = FIRST_CONTENT
 
     @property
     def label(self) -> str:
@@ -235,7 +237,9 @@ class Race(Choice):
 
 @attrs.frozen(eq=False)
 class Fallback(Choice):
-    """The arms in order, each when the one before has failed without content."""
+    """The arms in order, each when the one before has failed without being committed to."""
+
+    commit: Commit = FIRST_CONTENT
 
     @property
     def label(self) -> str:

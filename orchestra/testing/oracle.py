@@ -13,6 +13,7 @@ from typing import TypeAlias, cast
 
 import attrs
 
+from orchestra.graph.commits import Chars, Chunks, Commit, FirstContent
 from orchestra.testing.sketches import (
     Eaching,
     EachingStream,
@@ -154,27 +155,26 @@ class _Oracle:
         stagger_s = part.stagger_s if isinstance(part, Racing) else inf
         streams = self.sketch.streams(number)
         due_s, win_s, last_failure_s = start_s, inf, start_s
-        winner: tuple[Outcome, float] | None = None
+        winner: Outcome | None = None
         for arm, read in enumerate(part.reads):
             if due_s >= win_s:
                 _distinct(due_s, win_s)
                 break
             outcome = self.region((number, arm), read, due_s)
-            content_s, failure_s = _content(outcome, due_s)
+            content_s, failure_s = _content(outcome, due_s, part.commit)
             _distinct(content_s, win_s)
             _distinct(failure_s, win_s)
             if content_s < win_s:
-                winner, win_s = (outcome, due_s), content_s
+                winner, win_s = outcome, content_s
             last_failure_s = max(last_failure_s, failure_s)
             due_s = min(due_s + stagger_s, max(due_s, last_failure_s))
         if winner is None:
             return _failure(start_s, last_failure_s, streams=streams)
-        won, since_s = winner
-        if not isinstance(won, Flow):
-            return Ok(win_s, won.value if isinstance(won, Ok) else None)
-        first = next(place for place, (_, chunk) in enumerate(won.chunks) if chunk)
-        late = tuple((max(at_s, since_s), chunk) for at_s, chunk in won.chunks[first:])
-        return Flow(start_s, late, max(won.end_s, since_s), won.fails)
+        if not isinstance(winner, Flow):
+            return Ok(win_s, winner.value if isinstance(winner, Ok) else None)
+        first = next(place for place, (_, chunk) in enumerate(winner.chunks) if chunk)
+        late = tuple((max(at_s, win_s), chunk) for at_s, chunk in winner.chunks[first:])
+        return Flow(start_s, late, max(winner.end_s, win_s), winner.fails)
 
     def _route(self, part: Routing, number: int, gate_s: float) -> Outcome:
         streams = self.sketch.streams(number)
@@ -297,16 +297,31 @@ def _peeked(flow: Flow, most: int) -> Ok:
     return _folded(Flow(flow.start_s, chunks, chunks[-1][0]))
 
 
-def _content(outcome: Outcome, due_s: float) -> tuple[float, float]:
-    """When an arm has content, and when it fails before; infinity for what does not happen."""
+def _content(outcome: Outcome, due_s: float, rule: Commit) -> tuple[float, float]:
+    """When an arm may be committed to, and when it fails before; infinity for never."""
     if isinstance(outcome, Ok):
         return max(outcome.at_s, due_s), inf
     if isinstance(outcome, Bad):
         return inf, max(outcome.at_s, due_s)
-    content_s = next((at_s for at_s, chunk in outcome.chunks if chunk), inf)
+    content_s = _committed_s(outcome, rule)
     if content_s < inf:
         return max(content_s, due_s), inf
     return inf, max(outcome.end_s, due_s)
+
+
+def _committed_s(flow: Flow, rule: Commit) -> float:
+    """When a stream has said enough, or has ended well and said something."""
+    said = [(at_s, chunk) for at_s, chunk in flow.chunks if chunk]
+    for count, (at_s, _) in enumerate(said, 1):
+        characters = sum(len(chunk) for _, chunk in said[:count])
+        match rule:
+            case FirstContent():
+                return at_s
+            case Chunks() if count == rule.count:
+                return at_s
+            case Chars() if characters >= rule.count:
+                return at_s
+    return flow.end_s if said and not flow.fails else inf
 
 
 def _there_s(source: Outcome) -> float:

@@ -14,6 +14,7 @@ from typing import Any, Literal, TypeAlias, cast, get_args
 import attrs
 import trio
 
+from orchestra.graph.commits import FIRST_CONTENT, Commit
 from orchestra.graph.control import collect, each, fallback, race, route
 from orchestra.graph.pipelines import Pipeline, pipeline
 from orchestra.graph.policy import Policy
@@ -91,6 +92,7 @@ class Racing:
 
     reads: tuple[int, ...]
     stagger_s: float
+    commit: Commit = FIRST_CONTENT
 
 
 @attrs.frozen
@@ -98,6 +100,7 @@ class Falling:
     """A fallback."""
 
     reads: tuple[int, ...]
+    commit: Commit = FIRST_CONTENT
 
 
 @attrs.frozen
@@ -213,9 +216,9 @@ def _wire(part: Part, reads: list[Any]) -> object:
             source = _source.using(policy)
             return source(reads[0], part.delays_s, part.empty, part.fails)
         case Racing():
-            return race(*reads, stagger_s=part.stagger_s)
+            return race(*reads, stagger_s=part.stagger_s, commit=part.commit)
         case Falling():
-            return fallback(*reads)
+            return fallback(*reads, commit=part.commit)
         case Routing():
             return route(_label(reads[0], len(reads) - 1), dict(enumerate(reads[1:])))
         case Eaching():

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from hypothesis import strategies as st
 
+from orchestra.graph.commits import FIRST_CONTENT, Chars, Chunks, Commit, Complete
 from orchestra.graph.policy import Limits
 from orchestra.testing.scripts import Script
 from orchestra.testing.sketches import (
@@ -85,6 +86,13 @@ def sketches(draw: Draw, *, most: int = 10, fails: bool = False) -> Sketch:
     return Sketch(tuple(parts))
 
 
+def commits() -> st.SearchStrategy[Commit]:
+    """Commit rules for arms that stream; the default is the likeliest."""
+    counts = st.integers(1, 4)
+    first = st.just(FIRST_CONTENT)
+    return st.one_of(first, first, counts.map(Chunks), counts.map(Chars), st.builds(Complete))
+
+
 def _delay_s(draw: Draw, number: int) -> float:
     """A delay that hardly ever adds up to the same as others: exact in binary."""
     return (draw(st.integers(1, 16)) * 64 + number + 1) / 1024
@@ -147,6 +155,8 @@ def _part(draw: Draw, sketch: Sketch, *, fails: bool) -> Part:
     arms = tuple(draw(st.lists(source, min_size=1, max_size=3)))
     if kind == "route":
         return Routing((draw(value), *arms))
+    streams = source is not value and sketch.streams(arms[0])
+    commit = draw(commits()) if streams else FIRST_CONTENT
     if kind == "fallback":
-        return Falling(arms)
-    return Racing(arms, draw(st.sampled_from([0.0, delay_s])))
+        return Falling(arms, commit)
+    return Racing(arms, draw(st.sampled_from([0.0, delay_s])), commit)

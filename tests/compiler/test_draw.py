@@ -19,6 +19,7 @@ from tests.compiler.graphs import pipelines
 from tests.graph.written import written
 
 SOURCE = """
+from orchestra import chunks
 @step
 async def find(text: str, *, top: int = 3) -> list[Passage]: ...
 @step
@@ -34,7 +35,7 @@ def answer(question: str, flag: bool) -> str:
     found = find(question, top=8)
     tidied = each(found, lambda one: fallback(tidy(one.text), one.id), at_once=4, ordered=False)
     asked = prompt("{q}\\n{n}", q=question, n=tidied)
-    said = race(say(asked, policy=Policy(idle_s=2)), up(say(asked)), stagger_s=0.5)
+    said = race(say(asked, policy=Policy(idle_s=2)), up(say(asked)), commit=chunks(2), stagger_s=0.5)
     return join([collect(said), question], last=route(flag, {True: question, False: "<no>"}))
 """
 
@@ -48,7 +49,7 @@ answer(question: str, flag: bool) ──> str   {where}
 │        │  └─ each[]/tidy(text ── each[]/item.text)      ──> str
 │        └─ 2:item ── each[]/item.id
 ├─ prompt(template='{{q}}\\n{{n}}', q ── question, n ── each)  ──> str
-├─ race(stagger_s=0.5)                                    ══> Stream[str]
+├─ race(commit=chunks(2), stagger_s=0.5)                  ══> Stream[str]
 │  ├─ 1:say
 │  │  └─ say(asked ── prompt, idle_s=2)                   ══> Stream[str]
 │  └─ 2:up
@@ -129,7 +130,7 @@ def test_the_json_says_where_everything_is(answer: Any) -> None:
         "options": {},
     }
     assert nodes["say"]["options"] == {"idle_s": 2}
-    assert nodes["race"]["options"] == {"stagger_s": 0.5}
+    assert nodes["race"]["options"] == {"commit": "chunks(2)", "stagger_s": 0.5}
     assert nodes["each"]["options"] == {"at_once": 4, "ordered": False}
     kinds = {node["kind"] for node in drawn["nodes"]}
     assert kinds == {

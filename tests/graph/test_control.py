@@ -121,6 +121,12 @@ def test_each_says_what_it_is_over() -> None:
             "race(stagger_s=-1): stagger_s is the number of seconds between the starts of two "
             "arms, 0 or more, and part of the pipeline itself: write it as a number",
         ),
+        (
+            "race(n, commit=3)",
+            "race(commit=3): when an arm is committed to is one of first_content(), chunks(n), "
+            "chars(n) and complete()",
+        ),
+        ("fallback(n, commit=n)", "fallback(commit=<wire n>): when an arm is committed to"),
         ("race(n, stagger_s=float('nan'))", "race(stagger_s=nan): stagger_s is"),
         ("race(n, stagger_s=n)", "race(stagger_s=<wire n>): stagger_s is"),
         ("route(flag, [n, n])", "the arms are a dict from what the label may be to"),

@@ -12,7 +12,10 @@ from orchestra import (
     Context,
     Policy,
     Stream,
+    chars,
+    chunks,
     collect,
+    complete,
     each,
     fallback,
     injected,
@@ -134,6 +137,9 @@ def everything(x: int, names: list[int]) -> int:
     assert_type(collect(through(stream(x))), bytes)
     assert_type(collect(numbers(x)), list[int])
     assert_type(race(stream(x), stream(x), stagger_s=0.1), Stream[str])
+    assert_type(race(stream(x), stream(x), commit=chunks(3), stagger_s=0.1), Stream[str])
+    assert_type(fallback(stream(x), stream(x), commit=chars(80)), Stream[str])
+    assert_type(fallback(value(x), value(x), commit=complete()), str)
     assert_type(fallback(value(x), value(x)), str)
     assert_type(route(value(x), {"a": plain("b")}, default=plain("c")), int)
     assert_type(each(names, value, at_once=2), list[str])

@@ -40,6 +40,7 @@ def edges(x: int, text: str, names: list[str]) -> int:
     value(x, 3)  # type: ignore[call-arg]
     collect(race(value(x), value(x)))  # type: ignore[call-overload]
     through(each(stream(x), plain, at_once=2))  # type: ignore[arg-type]
+    race(value(x), value(x), commit=3)  # type: ignore[arg-type]
     race(value(x), value(x), stagger="soon")  # type: ignore[call-arg]
     inner(text)  # type: ignore[arg-type]
     retrieve(text, store="docs")  # type: ignore[arg-type]
