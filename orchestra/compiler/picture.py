@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 import attrs
 
@@ -39,6 +39,16 @@ class Reading:
     """The name of the parameter; empty where there is only one place."""
     wires: tuple[Wire, ...]
     constant: str = ""
+
+
+@attrs.frozen(repr=False)
+class Named:
+    """A function or class among the options of a node: written as its name."""
+
+    what: Callable[..., object]
+
+    def __repr__(self) -> str:
+        return getattr(self.what, "__qualname__", None) or repr(self.what)
 
 
 @attrs.frozen(eq=False)
@@ -122,6 +132,10 @@ def _rules(node: Race | Fallback) -> dict[str, object]:
     given: dict[str, object] = {}
     if node.commit != FIRST_CONTENT:
         given["commit"] = node.commit
+    if node.validate is not None:
+        given["validate"] = Named(node.validate)
+    if isinstance(node, Fallback) and node.on != (Exception,):
+        given["on"] = tuple(map(Named, node.on)) if len(node.on) > 1 else Named(node.on[0])
     if isinstance(node, Race) and node.stagger_s:
         given["stagger_s"] = node.stagger_s
     return given

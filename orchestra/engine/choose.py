@@ -23,7 +23,7 @@ from orchestra.engine.lane import Lane
 from orchestra.engine.outflow import Outflow
 from orchestra.engine.reading import arguments, read
 from orchestra.engine.scope import bare
-from orchestra.errors import ArmsFailedError, NoContentError, RouteError
+from orchestra.errors import ArmsFailedError, NoContentError, RefusedError, RouteError
 from orchestra.events import ArmCommitted, ArmFailed
 from orchestra.graph.nodes import Fallback, Race, Route
 from orchestra.values import Label
@@ -62,7 +62,9 @@ class Contest:
         self._frame = frame
         self._operation = operation
         self._outflow = outflow
-        self._commit_rule = node.commit
+        self._rule = node.commit
+        self._validate = node.validate
+        self._on = node.on if isinstance(node, Fallback) else (Exception,)
         self._names = node.arm_names
         self._stagger_s = node.stagger_s if isinstance(node, Race) else math.inf
         self._errors: dict[str, BaseException] = {}
@@ -99,9 +101,13 @@ class Contest:
         """Wait until an arm has to start; False if it need not."""
         if self._stagger_s:
             with trio.move_on_after(self._stagger_s):
-                while self._winner is None and len(self._errors) < arm:
+                while not self._decided and len(self._errors) < arm:
                     await self._news.wait()
-        return self._winner is None
+        return not self._decided
+
+    @property
+    def _decided(self) -> bool:
+        return self._winner is not None or self._error is not None
 
     async def _run_arm(self, arm: int) -> None:
         if self._winner is not None:
@@ -117,6 +123,10 @@ class Contest:
             self._error = error
         if self._winner is not None:
             return
+        if not isinstance(bare(error), self._on):  # no other arm is to be tried after this one
+            self._error = error
+            self._tell()
+            return
         name, error = self._names[arm], bare(error)
         self._errors[name] = error
         path, kind = self._frame.path + self._operation.name, type(error).__name__
@@ -127,27 +137,40 @@ class Contest:
         """What an arm is for: its value, or its chunks from the first with content on."""
         got = read(self._frame, source)
         if self._outflow is None:
+            self._check(arm, lambda: got)
             if self._commit(arm):
                 self.value = got
             return
         lane = cast("Lane[object]", got)
-        batch = await self._hold(arm, lane)
+        batch = await self._hold(arm, lane, source.chunk)
         if not self._commit(arm):
             return
         while batch:
             await self._outflow.put_all(batch)
             batch = await lane.receive()
 
-    async def _hold(self, arm: int, lane: Lane[object]) -> Sequence[object]:
+    async def _hold(self, arm: int, lane: Lane[object], chunk: object) -> Sequence[object]:
         """What the arm says until it may be committed to, and what came together with that."""
-        held = Held(self._names[arm], self._commit_rule, self._frame.run.limits)
+        held = Held(self._names[arm], self._rule, self._frame.run.limits)
         while batch := await lane.receive():
-            for place, chunk in enumerate(batch, 1):
-                if held.add(chunk):
+            for place, said in enumerate(batch, 1):
+                if held.add(said):
+                    self._check(arm, partial(held.joined, chunk))
                     return [*held.chunks, *batch[place:]]
         if held.chunks:  # it has ended well: it can say nothing more that would speak against it
+            self._check(arm, partial(held.joined, chunk))
             return held.chunks
         raise NoContentError(f"arm {self._names[arm]} ended without any content")
+
+    def _check(self, arm: int, said: Callable[[], object]) -> None:
+        """Ask `validate`, if there is one, whether what an arm has said is good enough."""
+        validate = self._validate
+        if validate is None or self._winner is not None:
+            return
+        value = said()
+        if not validate(value):
+            name = getattr(validate, "__qualname__", repr(validate))
+            raise RefusedError(f"arm {self._names[arm]} was refused by {name}: {value!r:.200}")
 
     def _commit(self, arm: int) -> bool:
         """Decide for an arm and close the others now; False if another was quicker."""

@@ -7,7 +7,7 @@ has failed, since to commit early would be to promise what the rule has not seen
 
 from __future__ import annotations
 
-from orchestra.engine.output import has_content, size_bytes
+from orchestra.engine.output import Output, has_content, size_bytes
 from orchestra.errors import EdgeTypeError, LimitExceededError
 from orchestra.graph.commits import Chars, Commit
 from orchestra.graph.policy import Limits
@@ -50,6 +50,17 @@ class Held:
         if self._size_bytes > limits.held_bytes:
             raise self._too_much("held_bytes", limits.held_bytes, "bytes")
         return False
+
+    def joined(self, annotation: object) -> object:
+        """What is held as one value: text or bytes joined, else a list of chunks.
+
+        Raises:
+            EdgeTypeError: a chunk cannot be joined with others of its stream.
+        """
+        output = Output(annotation, self._limits)
+        for chunk in self.chunks:
+            output.add(chunk)
+        return output.joined()
 
     def _length(self, chunk: object) -> int:
         if chunk is None:

@@ -6,6 +6,7 @@ well has said all it has, and is committed to there at the latest.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TypeAlias
 
 import attrs
@@ -67,6 +68,8 @@ class Complete:
 
 
 Commit: TypeAlias = FirstContent | Chunks | Chars | Complete
+Validate: TypeAlias = Callable[[object], object]
+"""Whether what an arm has said so far is good enough to be committed to."""
 FIRST_CONTENT = FirstContent()
 
 

@@ -11,7 +11,8 @@ from collections.abc import Callable, Hashable, Iterable, Mapping
 from typing import Any, TypeVar, cast, overload
 
 from orchestra.errors import DefinitionError
-from orchestra.graph.commits import FIRST_CONTENT, Commit
+from orchestra.graph.arguments import commit_rule, error_types, plain_function
+from orchestra.graph.commits import FIRST_CONTENT, Commit, Validate
 from orchestra.graph.definition import Definition, current_definition
 from orchestra.graph.gather import wire_of
 from orchestra.graph.nodes import Collect, Each, EachItem, Fallback, Race, Route
@@ -42,16 +43,53 @@ def collect(stream: object) -> Any:
     return definition.add(lambda origin: Collect(origin, source))
 
 
-def race(*arms: T, commit: Commit = FIRST_CONTENT, stagger_s: float = 0.0) -> T:
+@overload
+def race(
+    *arms: Stream[str],
+    commit: Commit = ...,
+    validate: Callable[[str], bool] | None = ...,
+    stagger_s: float = ...,
+) -> Stream[str]: ...
+@overload
+def race(
+    *arms: Stream[bytes],
+    commit: Commit = ...,
+    validate: Callable[[bytes], bool] | None = ...,
+    stagger_s: float = ...,
+) -> Stream[bytes]: ...
+@overload
+def race(
+    *arms: Stream[T],
+    commit: Commit = ...,
+    validate: Callable[[list[T]], bool] | None = ...,
+    stagger_s: float = ...,
+) -> Stream[T]: ...
+@overload
+def race(
+    *arms: T,
+    commit: Commit = ...,
+    validate: Callable[[T], bool] | None = ...,
+    stagger_s: float = ...,
+) -> T: ...
+def race(
+    *arms: object,
+    commit: Commit = FIRST_CONTENT,
+    validate: Callable[[Any], bool] | None = None,
+    stagger_s: float = 0.0,
+) -> Any:
     """The first arm to be committed to; the others are cancelled at that moment.
 
     For streams, `commit` says when: at the first chunk that is not empty, at `chunks(n)`, at
     `chars(n)`, or when the arm is `complete()`; empty chunks before the first content are
     dropped. For values, it is the value. What an arm says before is held, at most
     `Limits.held_chunks` and `held_bytes` of it; an arm that says more without being committed
-    to has failed. An arm that fails before its commit, or ends without any content, is out of
-    the race; when all have failed, the run fails with an `ArmsFailedError` that lists each.
-    After the commit, a failure is the run's: two answers are never spliced.
+    to has failed. `validate` is given what is held at that moment (text or bytes joined, other
+    chunks as a list; the value), once, and tells whether it is good enough: else the arm has
+    failed with a `RefusedError`. It is a plain function, and should be quick.
+
+    An arm that fails before its commit, or ends without any content, is out of the race; when
+    all have failed, the run fails with an `ArmsFailedError` that lists each. After the commit,
+    a failure is the run's: two answers are never spliced.
 
     Each arm starts `stagger_s` seconds after the one before it, or as soon as all before it
     have failed.
@@ -65,20 +103,62 @@ def race(*arms: T, commit: Commit = FIRST_CONTENT, stagger_s: float = 0.0) -> T:
         )
     definition = _definition("race")
     wires = _arms("race", arms)
-    _refuse_commit("race", commit)
-    return cast("T", definition.add(lambda origin: Race(origin, wires, stagger_s, commit)))
+    rule, checked = commit_rule("race", commit), _validate("race", validate)
+    return definition.add(lambda origin: Race(origin, wires, stagger_s, rule, checked))
 
 
-def fallback(*arms: T, commit: Commit = FIRST_CONTENT) -> T:
+@overload
+def fallback(
+    *arms: Stream[str],
+    commit: Commit = ...,
+    validate: Callable[[str], bool] | None = ...,
+    on: type[Exception] | tuple[type[Exception], ...] = ...,
+) -> Stream[str]: ...
+@overload
+def fallback(
+    *arms: Stream[bytes],
+    commit: Commit = ...,
+    validate: Callable[[bytes], bool] | None = ...,
+    on: type[Exception] | tuple[type[Exception], ...] = ...,
+) -> Stream[bytes]: ...
+@overload
+def fallback(
+    *arms: Stream[T],
+    commit: Commit = ...,
+    validate: Callable[[list[T]], bool] | None = ...,
+    on: type[Exception] | tuple[type[Exception], ...] = ...,
+) -> Stream[T]: ...
+@overload
+def fallback(
+    *arms: T,
+    commit: Commit = ...,
+    validate: Callable[[T], bool] | None = ...,
+    on: type[Exception] | tuple[type[Exception], ...] = ...,
+) -> T: ...
+def fallback(
+    *arms: object,
+    commit: Commit = FIRST_CONTENT,
+    validate: Callable[[Any], bool] | None = None,
+    on: type[Exception] | tuple[type[Exception], ...] = Exception,
+) -> Any:
     """The first arm; if it fails before it is committed to, the second; and so on.
 
-    `commit` is as in a `race`. Later arms are not started until they are needed. When all
-    have failed, the run fails with an `ArmsFailedError` that lists each.
+    `commit` and `validate` are as in a `race`. Later arms are not started until they are
+    needed. `on` is for which errors of an arm the next one is tried, as behind `except`; any
+    other is the run's error at once. A refusal is a `RefusedError`, silence a `NoContentError`.
+    When all have failed, the run fails with an `ArmsFailedError` that lists each.
     """
     definition = _definition("fallback")
     wires = _arms("fallback", arms)
-    _refuse_commit("fallback", commit)
-    return cast("T", definition.add(lambda origin: Fallback(origin, wires, commit)))
+    rule, checked = commit_rule("fallback", commit), _validate("fallback", validate)
+    kinds = error_types("fallback", on)
+    return definition.add(lambda origin: Fallback(origin, wires, rule, checked, kinds))
+
+
+def _validate(name: str, validate: object) -> Validate | None:
+    if validate is None:
+        return None
+    return plain_function(name, "validate", validate, "is given what an arm said and accepts it")
 
 
 def route(label: object, arms: Mapping[Any, T], *, default: T = _NONE) -> T:
@@ -129,14 +209,6 @@ def each(
     result = wire_of(body(item))
     node = cast("EachItem", node_of(item))
     return definition.add(lambda origin: Each(origin, wire, node, result, at_once, ordered))
-
-
-def _refuse_commit(name: str, commit: object) -> None:
-    if not isinstance(commit, Commit):
-        raise DefinitionError(
-            f"{place(*source_line())}: {name}(commit={commit!r:.80}): when an arm is committed to "
-            "is one of first_content(), chunks(n), chars(n) and complete()"
-        )
 
 
 def _refuse_body(body: object) -> None:

@@ -16,7 +16,7 @@ import attrs
 from orchestra.annotations.facts import MISSING, chunk_of, element, item, member
 from orchestra.annotations.shapes import union
 from orchestra.errors import Problem
-from orchestra.graph.commits import FIRST_CONTENT, Commit
+from orchestra.graph.commits import FIRST_CONTENT, Commit, Validate
 from orchestra.graph.wires import Attribute, Wire, node_of, path_of, place
 from orchestra.protocols import Stream
 
@@ -229,6 +229,7 @@ class Race(Choice):
 
     stagger_s: float
     commit: Commit = FIRST_CONTENT
+    validate: Validate | None = None
 
     @property
     def label(self) -> str:
@@ -240,6 +241,9 @@ class Fallback(Choice):
     """The arms in order, each when the one before has failed without being committed to."""
 
     commit: Commit = FIRST_CONTENT
+    validate: Validate | None = None
+    on: tuple[type[Exception], ...] = (Exception,)
+    """The errors of an arm after which the next one is tried."""
 
     @property
     def label(self) -> str:

@@ -29,6 +29,7 @@ from orchestra.testing.sketches import (
     Through,
     Value,
     chunk_of_source,
+    good,
     mix,
 )
 
@@ -103,7 +104,9 @@ class _Oracle:
         result = self.part(outlet)
         if isinstance(result, Flow):
             if fail_s <= result.end_s and fail_s < inf:
-                before = tuple(pair for pair in result.chunks if pair[0] < fail_s)
+                # its own failure comes behind its last chunk, in the same moment too
+                own = result.fails and result.end_s == fail_s
+                before = tuple(pair for pair in result.chunks if pair[0] < fail_s or own)
                 return Flow(result.start_s, before, fail_s, fails=True)
             return result
         at_s = result.at_s
@@ -156,12 +159,13 @@ class _Oracle:
         streams = self.sketch.streams(number)
         due_s, win_s, last_failure_s = start_s, inf, start_s
         winner: Outcome | None = None
-        for arm, read in enumerate(part.reads):
+        catches = isinstance(part, Racing) or part.catches
+        for arm, read in enumerate(part.reads if catches else part.reads[:1]):
             if due_s >= win_s:
                 _distinct(due_s, win_s)
                 break
             outcome = self.region((number, arm), read, due_s)
-            content_s, failure_s = _content(outcome, due_s, part.commit)
+            content_s, failure_s = _content(outcome, due_s, part)
             _distinct(content_s, win_s)
             _distinct(failure_s, win_s)
             if content_s < win_s:
@@ -297,31 +301,34 @@ def _peeked(flow: Flow, most: int) -> Ok:
     return _folded(Flow(flow.start_s, chunks, chunks[-1][0]))
 
 
-def _content(outcome: Outcome, due_s: float, rule: Commit) -> tuple[float, float]:
+def _content(outcome: Outcome, due_s: float, part: Racing | Falling) -> tuple[float, float]:
     """When an arm may be committed to, and when it fails before; infinity for never."""
     if isinstance(outcome, Ok):
-        return max(outcome.at_s, due_s), inf
+        at_s = max(outcome.at_s, due_s)
+        refused = part.picky and at_s < inf and not good(outcome.value)
+        return (inf, at_s) if refused else (at_s, inf)
     if isinstance(outcome, Bad):
         return inf, max(outcome.at_s, due_s)
-    content_s = _committed_s(outcome, rule)
+    content_s, said = _enough(outcome, part.commit)
     if content_s < inf:
-        return max(content_s, due_s), inf
+        at_s = max(content_s, due_s)
+        return (inf, at_s) if part.picky and not good(said) else (at_s, inf)
     return inf, max(outcome.end_s, due_s)
 
 
-def _committed_s(flow: Flow, rule: Commit) -> float:
-    """When a stream has said enough, or has ended well and said something."""
-    said = [(at_s, chunk) for at_s, chunk in flow.chunks if chunk]
-    for count, (at_s, _) in enumerate(said, 1):
-        characters = sum(len(chunk) for _, chunk in said[:count])
+def _enough(flow: Flow, rule: Commit) -> tuple[float, str]:
+    """When a stream has said enough, or has ended well and said something; and what."""
+    said, count = "", 0
+    for at_s, chunk in flow.chunks:
+        said, count = said + chunk, count + bool(chunk)
         match rule:
-            case FirstContent():
-                return at_s
+            case FirstContent() if said:
+                return at_s, said
             case Chunks() if count == rule.count:
-                return at_s
-            case Chars() if characters >= rule.count:
-                return at_s
-    return flow.end_s if said and not flow.fails else inf
+                return at_s, said
+            case Chars() if len(said) >= rule.count:
+                return at_s, said
+    return (flow.end_s if said and not flow.fails else inf), said
 
 
 def _there_s(source: Outcome) -> float:

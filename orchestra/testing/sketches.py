@@ -93,6 +93,8 @@ class Racing:
     reads: tuple[int, ...]
     stagger_s: float
     commit: Commit = FIRST_CONTENT
+    picky: bool = False
+    """Whether it refuses some of what its arms say: see `good`."""
 
 
 @attrs.frozen
@@ -101,6 +103,9 @@ class Falling:
 
     reads: tuple[int, ...]
     commit: Commit = FIRST_CONTENT
+    picky: bool = False
+    catches: bool = True
+    """Whether the errors of the sketch's steps are those that the next arm is for."""
 
 
 @attrs.frozen
@@ -175,6 +180,11 @@ def mix(*values: object) -> int:
     return total
 
 
+def good(said: object) -> bool:
+    """What a picky race accepts: two answers of three."""
+    return mix(said) % 3 > 0
+
+
 def chunk_of_source(value: int, index: int) -> str:
     """The chunk of this number of a source that was given the value."""
     return chr(ord("a") + (value + index) % 26)
@@ -216,9 +226,12 @@ def _wire(part: Part, reads: list[Any]) -> object:
             source = _source.using(policy)
             return source(reads[0], part.delays_s, part.empty, part.fails)
         case Racing():
-            return race(*reads, stagger_s=part.stagger_s, commit=part.commit)
+            validate = good if part.picky else None
+            return race(*reads, stagger_s=part.stagger_s, commit=part.commit, validate=validate)
         case Falling():
-            return fallback(*reads, commit=part.commit)
+            validate = good if part.picky else None
+            on = Exception if part.catches else LookupError
+            return fallback(*reads, commit=part.commit, validate=validate, on=on)
         case Routing():
             return route(_label(reads[0], len(reads) - 1), dict(enumerate(reads[1:])))
         case Eaching():

@@ -157,6 +157,8 @@ def _part(draw: Draw, sketch: Sketch, *, fails: bool) -> Part:
         return Routing((draw(value), *arms))
     streams = source is not value and sketch.streams(arms[0])
     commit = draw(commits()) if streams else FIRST_CONTENT
+    picky = fails and draw(st.integers(0, 3)) == 0
     if kind == "fallback":
-        return Falling(arms, commit)
-    return Racing(arms, draw(st.sampled_from([0.0, delay_s])), commit)
+        catches = not fails or draw(st.integers(0, 3)) > 0
+        return Falling(arms, commit, picky, catches)
+    return Racing(arms, draw(st.sampled_from([0.0, delay_s])), commit, picky)

@@ -33,7 +33,7 @@ async def join(texts: list[str], *, last: str) -> str: return last
 @pipeline
 def answer(question: str, flag: bool) -> str:
     found = find(question, top=8)
-    tidied = each(found, lambda one: fallback(tidy(one.text), one.id), at_once=4, ordered=False)
+    tidied = each(found, lambda one: fallback(tidy(one.text), one.id, validate=str.strip, on=ValueError), at_once=4, ordered=False)
     asked = prompt("{q}\\n{n}", q=question, n=tidied)
     said = race(say(asked, policy=Policy(idle_s=2)), up(say(asked)), commit=chunks(2), stagger_s=0.5)
     return join([collect(said), question], last=route(flag, {True: question, False: "<no>"}))
@@ -41,25 +41,25 @@ def answer(question: str, flag: bool) -> str:
 
 TEXT = """\
 answer(question: str, flag: bool) ──> str   {where}
-├─ find(text ── question, top=8)                          ──> list[Passage]
-├─ each(── find, at_once=4, ordered=False)                ──> list[str]
+├─ find(text ── question, top=8)                             ──> list[Passage]
+├─ each(── find, at_once=4, ordered=False)                   ──> list[str]
 │  └─ item
-│     └─ each[]/fallback()                                ──> str
+│     └─ each[]/fallback(validate=str.strip, on=ValueError)  ──> str
 │        ├─ 1:tidy
-│        │  └─ each[]/tidy(text ── each[]/item.text)      ──> str
+│        │  └─ each[]/tidy(text ── each[]/item.text)         ──> str
 │        └─ 2:item ── each[]/item.id
-├─ prompt(template='{{q}}\\n{{n}}', q ── question, n ── each)  ──> str
-├─ race(commit=chunks(2), stagger_s=0.5)                  ══> Stream[str]
+├─ prompt(template='{{q}}\\n{{n}}', q ── question, n ── each)     ──> str
+├─ race(commit=chunks(2), stagger_s=0.5)                     ══> Stream[str]
 │  ├─ 1:say
-│  │  └─ say(asked ── prompt, idle_s=2)                   ══> Stream[str]
+│  │  └─ say(asked ── prompt, idle_s=2)                      ══> Stream[str]
 │  └─ 2:up
-│     ├─ say#2(asked ── prompt)                           ══> Stream[str]
-│     └─ up(chunks ══ say#2)                              ══> Stream[str]
-├─ collect(══ race)                                       ──> str
-├─ route(── flag)                                         ──> str
+│     ├─ say#2(asked ── prompt)                              ══> Stream[str]
+│     └─ up(chunks ══ say#2)                                 ══> Stream[str]
+├─ collect(══ race)                                          ──> str
+├─ route(── flag)                                            ──> str
 │  ├─ True ── question
 │  └─ False ── '<no>'
-└─ join(texts ── [collect, question], last ── route)      ──> str
+└─ join(texts ── [collect, question], last ── route)         ──> str
 output ── join
 
 ── one value   ══ chunk by chunk"""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 
 import attrs
 import pytest
@@ -127,9 +127,18 @@ def enough(rule: Commit, said: list[str]) -> bool:
     return any(said)
 
 
-def arm(script: Streams | Gives | Fails, rule: Commit = FIRST_CONTENT) -> Arm:
+def anything(_: str) -> bool:
+    return True
+
+
+def arm(
+    script: Streams | Gives | Fails,
+    rule: Commit = FIRST_CONTENT,
+    accepts: Callable[[str], bool] = anything,
+) -> Arm:
     if isinstance(script, Gives):
-        return Arm(script.after_s, 0, str(script.value), False, script.after_s)
+        content = script.after_s if accepts(str(script.value)) else None
+        return Arm(content, script.after_s, str(script.value), False, script.after_s)
     if isinstance(script, Fails):
         return Arm(None, script.after_s, "", True, script.after_s)
     at_s, content_s = 0.0, None
@@ -139,9 +148,13 @@ def arm(script: Streams | Gives | Fails, rule: Commit = FIRST_CONTENT) -> Arm:
         said.append(str(chunk))
         if content_s is None and enough(rule, said):
             content_s = at_s
+            if not accepts("".join(said)):
+                return Arm(None, at_s, "", True, at_s)
     end_s = at_s + script.end_s
     if content_s is None and any(said) and script.error is None:
         content_s = end_s
+        if not accepts("".join(said)):
+            return Arm(None, end_s, "", True, end_s)
     return Arm(content_s, end_s, "".join(said), script.error is not None, end_s)
 
 

@@ -59,7 +59,7 @@ kinds = st.sampled_from(["race", "staggered", "fallback"])
 three_scripts = {"one": scripts, "two": scripts, "three": scripts}
 
 
-@settings(max_examples=400)
+@settings(max_examples=200)
 @given(worlds(steps=three_scripts), kinds, rules)
 def test_under_every_rule_a_choice_is_made_as_by_hand_and_nothing_is_spliced(
     world: World, kind: str, rule: Commit

@@ -26,6 +26,7 @@ from orchestra import (
     route,
     step,
 )
+from orchestra.errors import ModelError
 from orchestra.steps import classify, embed, generate, retrieve, tool
 from orchestra.values import Label, Passage, Vector
 
@@ -140,6 +141,11 @@ def everything(x: int, names: list[int]) -> int:
     assert_type(race(stream(x), stream(x), commit=chunks(3), stagger_s=0.1), Stream[str])
     assert_type(fallback(stream(x), stream(x), commit=chars(80)), Stream[str])
     assert_type(fallback(value(x), value(x), commit=complete()), str)
+    assert_type(race(stream(x), stream(x), validate=lambda said: said.isupper()), Stream[str])
+    assert_type(race(numbers(x), validate=lambda said: said[0] > 1), Stream[int])
+    assert_type(race(value(x), validate=str.isupper), str)
+    assert_type(fallback(stream(x), validate=str.isupper, on=TimeoutError), Stream[str])
+    assert_type(fallback(value(x), value(x), on=(ModelError, TimeoutError)), str)
     assert_type(fallback(value(x), value(x)), str)
     assert_type(route(value(x), {"a": plain("b")}, default=plain("c")), int)
     assert_type(each(names, value, at_once=2), list[str])
