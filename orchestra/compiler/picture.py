@@ -136,6 +136,8 @@ def _rules(node: Race | Fallback) -> dict[str, object]:
         given["validate"] = Named(node.validate)
     if isinstance(node, Fallback) and node.on != (Exception,):
         given["on"] = tuple(map(Named, node.on)) if len(node.on) > 1 else Named(node.on[0])
+    if isinstance(node, Fallback) and node.restart:
+        given["restart"] = True
     if isinstance(node, Race) and node.stagger_s:
         given["stagger_s"] = node.stagger_s
     return given

@@ -66,7 +66,13 @@ class Contest:
         self._validate = node.validate
         self._on = node.on if isinstance(node, Fallback) else (Exception,)
         self._names = node.arm_names
+        self._path = frame.path + operation.name
         self._stagger_s = node.stagger_s if isinstance(node, Race) else math.inf
+        self._restarts = isinstance(node, Fallback) and node.restart
+        self._spoke = False
+        """Whether something was passed on that a restart has to take back."""
+        self._done = False
+        """Whether the winner has given all it had to give."""
         self._errors: dict[str, BaseException] = {}
         self._winner: int | None = None
         self._error: Exception | None = None
@@ -88,9 +94,7 @@ class Contest:
         if self._error is not None:
             raise self._error
         if self._winner is None:
-            raise ArmsFailedError(
-                f"every arm of {self._frame.path + self._operation.name!r} failed:", self._errors
-            )
+            raise ArmsFailedError(f"every arm of {self._path!r} failed:", self._errors)
 
     @property
     def _over(self) -> str:
@@ -107,7 +111,9 @@ class Contest:
 
     @property
     def _decided(self) -> bool:
-        return self._winner is not None or self._error is not None
+        if self._error is not None:
+            return True
+        return self._winner is not None and (self._done or not self._restarts)
 
     async def _run_arm(self, arm: int) -> None:
         if self._winner is not None:
@@ -117,8 +123,17 @@ class Contest:
             await self._frame.enter(self._operation.regions[arm], take)
         except Exception as error:  # noqa: BLE001 - kept: the others may still win
             self._fail(arm, error)
+        self._end(arm)
+
+    def _end(self, arm: int) -> None:
+        """An arm has ended; if it is still the winner, no other will be needed."""
+        if self._winner == arm:
+            self._done = True
+            self._tell()
 
     def _fail(self, arm: int, error: Exception) -> None:
+        if self._winner == arm and self._restarts:
+            self._winner = None
         if self._winner == arm:
             self._error = error
         if self._winner is not None:
@@ -129,8 +144,8 @@ class Contest:
             return
         name, error = self._names[arm], bare(error)
         self._errors[name] = error
-        path, kind = self._frame.path + self._operation.name, type(error).__name__
-        self._frame.run.journal.append(ArmFailed, path, name, kind, message_of(error))
+        kind = type(error).__name__
+        self._frame.run.journal.append(ArmFailed, self._path, name, kind, message_of(error))
         self._tell()
 
     async def _take(self, arm: int, source: Source) -> None:
@@ -145,6 +160,9 @@ class Contest:
         batch = await self._hold(arm, lane, source.chunk)
         if not self._commit(arm):
             return
+        if self._spoke:
+            await self._outflow.restart(self._path, self._names[arm])
+        self._spoke = True
         while batch:
             await self._outflow.put_all(batch)
             batch = await lane.receive()
@@ -177,8 +195,9 @@ class Contest:
         if self._winner is not None:  # it was woken in the same instant, and runs second
             return False
         self._winner = arm
-        path = self._frame.path + self._operation.name
-        self._frame.run.journal.append(ArmCommitted, path, self._names[arm])
+        self._frame.run.journal.append(ArmCommitted, self._path, self._names[arm])
+        if self._restarts:  # those behind it may still be needed, and those before it have ended
+            return True
         for other, region in enumerate(self._operation.regions):
             scope = self._frame.scopes[region]
             if other != arm and scope is not None:

@@ -113,6 +113,7 @@ def fallback(
     commit: Commit = ...,
     validate: Callable[[str], bool] | None = ...,
     on: type[Exception] | tuple[type[Exception], ...] = ...,
+    restart: bool = ...,
 ) -> Stream[str]: ...
 @overload
 def fallback(
@@ -120,6 +121,7 @@ def fallback(
     commit: Commit = ...,
     validate: Callable[[bytes], bool] | None = ...,
     on: type[Exception] | tuple[type[Exception], ...] = ...,
+    restart: bool = ...,
 ) -> Stream[bytes]: ...
 @overload
 def fallback(
@@ -127,6 +129,7 @@ def fallback(
     commit: Commit = ...,
     validate: Callable[[list[T]], bool] | None = ...,
     on: type[Exception] | tuple[type[Exception], ...] = ...,
+    restart: bool = ...,
 ) -> Stream[T]: ...
 @overload
 def fallback(
@@ -134,12 +137,14 @@ def fallback(
     commit: Commit = ...,
     validate: Callable[[T], bool] | None = ...,
     on: type[Exception] | tuple[type[Exception], ...] = ...,
+    restart: bool = ...,
 ) -> T: ...
 def fallback(
     *arms: object,
     commit: Commit = FIRST_CONTENT,
     validate: Callable[[Any], bool] | None = None,
     on: type[Exception] | tuple[type[Exception], ...] = Exception,
+    restart: bool = False,
 ) -> Any:
     """The first arm; if it fails before it is committed to, the second; and so on.
 
@@ -147,12 +152,23 @@ def fallback(
     needed. `on` is for which errors of an arm the next one is tried, as behind `except`; any
     other is the run's error at once. A refusal is a `RefusedError`, silence a `NoContentError`.
     When all have failed, the run fails with an `ArmsFailedError` that lists each.
+
+    With `restart=True` the next arm is tried also when an arm fails after its commit. When that
+    one is committed to, an `ArmRestarted` tells those who follow the run to discard what they
+    have, and the result is the new arm's alone. Only for the stream that is the pipeline's
+    result: what a step has read cannot be taken back.
     """
+    given: object = restart  # a wire, for all that is known at run time
+    if not isinstance(given, bool):
+        raise DefinitionError(
+            f"{place(*source_line())}: fallback(restart={restart!r:.80}): whether an answer may be "
+            "taken back is part of the pipeline itself: write True or False"
+        )
     definition = _definition("fallback")
     wires = _arms("fallback", arms)
     rule, checked = commit_rule("fallback", commit), _validate("fallback", validate)
     kinds = error_types("fallback", on)
-    return definition.add(lambda origin: Fallback(origin, wires, rule, checked, kinds))
+    return definition.add(lambda origin: Fallback(origin, wires, rule, checked, kinds, restart))
 
 
 def _validate(name: str, validate: object) -> Validate | None:

@@ -244,6 +244,8 @@ class Fallback(Choice):
     validate: Validate | None = None
     on: tuple[type[Exception], ...] = (Exception,)
     """The errors of an arm after which the next one is tried."""
+    restart: bool = False
+    """Whether that holds also after the arm was committed to; what it said is then void."""
 
     @property
     def label(self) -> str:

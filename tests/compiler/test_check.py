@@ -276,6 +276,20 @@ CASES: list[tuple[str, str, str, str]] = [
         "count them whole: commit=chunks(3)",
     ),
     (
+        "return up(fallback(gen(n), gen(n), restart=True))  # HERE",
+        "restart-unfit",
+        "fallback(restart=True) is for the stream that is the pipeline's result: up(chunks=...) "
+        "reads it, and cannot give it back",
+        "leave out restart=True; commit=complete() waits for an answer that is whole",
+    ),
+    (
+        "return fallback(text(n), text(n), restart=True)  # HERE",
+        "restart-unfit",
+        "fallback(restart=True) is for the stream that is the pipeline's result: it gives one "
+        "value, which is there or is not",
+        "leave out restart=True; commit=complete() waits for an answer that is whole",
+    ),
+    (
         "return race(gen(n), text(n))  # HERE",
         "mixed-arms",
         "the arms of race are not alike: 1:gen is Stream[str]; 2:text is str",

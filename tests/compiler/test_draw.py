@@ -263,3 +263,17 @@ def p(x: int) -> Any:
     assert len([op for op in plan(made).block.operations if op]) == nodes - 1
     assert len(as_text(made).splitlines()) >= nodes
     assert as_mermaid(made).count("\n") > nodes
+
+
+def test_a_fallback_shows_how_it_decides() -> None:
+    source = """
+    @step
+    async def say(n: int) -> AsyncIterator[str]: yield ""
+    @pipeline
+    def p(n: int) -> Stream[str]:
+        return fallback(say(n), say(n), on=(ValueError, TimeoutError), restart=True)
+    """
+    pipeline = written(textwrap.dedent(source))["p"]
+    assert "└─ fallback(on=(ValueError, TimeoutError), restart=True)" in as_text(pipeline)
+    nodes = {node["name"]: node for node in as_json(pipeline)["nodes"]}
+    assert nodes["fallback"]["options"] == {"on": "(ValueError, TimeoutError)", "restart": True}

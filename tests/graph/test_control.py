@@ -141,6 +141,11 @@ def test_each_says_what_it_is_over() -> None:
             "fallback(on=3): the errors that the next arm is for are exception classes, as behind "
             "`except`: on=(ModelError, DeadlineError)",
         ),
+        (
+            "fallback(n, restart=n)",
+            "fallback(restart=<wire n>): whether an answer may be taken back is part of the pipeline "
+            "itself: write True or False",
+        ),
         ("fallback(n, on=())", "fallback(on=()): the errors that"),
         ("fallback(n, on=(ValueError('x'),))", "fallback(on=(ValueError('x'),)): the errors"),
         (

@@ -13,6 +13,7 @@ from orchestra import Limits, Pipeline, Stream, collect, each, fallback, pipelin
 from orchestra.events import (
     ArmCommitted,
     ArmFailed,
+    ArmRestarted,
     Delta,
     Event,
     RunCancelled,
@@ -109,7 +110,13 @@ def fails_in_an_each(n: int) -> list[str]:
     return each(some(n), lambda item: after(item, 1, fails=True), at_once=1)
 
 
+@pipeline
+def restarts(n: int) -> Stream[str]:
+    return fallback(cut(n), letters(after(n, 1)), restart=True)
+
+
 WHOLE = run(everything)
+RESTARTED = run(restarts)
 IN_RACE = run(fails_in_a_race)
 IN_EACH = run(fails_in_an_each)
 CUT = run(collects_a_cut_stream)
@@ -324,6 +331,16 @@ BITES: list[tuple[Law, Simulation, Doctor]] = [
         WHOLE,
         moved(ArmCommitted, step="race", before=StepStarted, at={"step": "after#5"}),
     ),
+    (laws.a_restart_is_told, RESTARTED, without(ArmRestarted)),
+    (laws.a_restart_is_told, RESTARTED, without(ArmFailed)),
+    (laws.a_restart_is_told, RESTARTED, twice(ArmRestarted)),
+    (laws.a_restart_is_told, RESTARTED, changed(ArmRestarted, to={"arm": "1:cut"})),
+    (
+        laws.a_restart_is_told,
+        WHOLE,
+        added(ArmCommitted, ArmRestarted(0, 0.0, "fallback", "2:after"), step="fallback"),
+    ),
+    (laws.the_result_is_the_deltas, RESTARTED, without(ArmRestarted)),
     (laws.routes_take_one_arm, WHOLE, added(StepStarted, of(started, "after#8"), step="route")),
     (laws.arms_wait_for_their_turn, WHOLE, without(ArmFailed, step="fallback")),
     (laws.arms_wait_for_their_turn, WHOLE, without(StepStarted, step="race")),

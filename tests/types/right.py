@@ -146,6 +146,7 @@ def everything(x: int, names: list[int]) -> int:
     assert_type(race(value(x), validate=str.isupper), str)
     assert_type(fallback(stream(x), validate=str.isupper, on=TimeoutError), Stream[str])
     assert_type(fallback(value(x), value(x), on=(ModelError, TimeoutError)), str)
+    assert_type(fallback(stream(x), stream(x), restart=True), Stream[str])
     assert_type(fallback(value(x), value(x)), str)
     assert_type(route(value(x), {"a": plain("b")}, default=plain("c")), int)
     assert_type(each(names, value, at_once=2), list[str])
