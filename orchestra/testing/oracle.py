@@ -166,6 +166,9 @@ class _Oracle:
                 break
             outcome = self.region((number, arm), read, due_s)
             content_s, failure_s = _content(outcome, due_s, part)
+            restarts = isinstance(part, Falling) and part.restart and isinstance(outcome, Flow)
+            if restarts and content_s < inf and cast("Flow", outcome).fails:
+                content_s, failure_s = inf, max(content_s, cast("Flow", outcome).end_s)
             _distinct(content_s, win_s)
             _distinct(failure_s, win_s)
             if content_s < win_s:

@@ -106,6 +106,8 @@ class Falling:
     picky: bool = False
     catches: bool = True
     """Whether the errors of the sketch's steps are those that the next arm is for."""
+    restart: bool = False
+    """Whether that holds also after the commit; only for a stream that is the output."""
 
 
 @attrs.frozen
@@ -231,7 +233,9 @@ def _wire(part: Part, reads: list[Any]) -> object:
         case Falling():
             validate = good if part.picky else None
             on = Exception if part.catches else LookupError
-            return fallback(*reads, commit=part.commit, validate=validate, on=on)
+            return fallback(
+                *reads, commit=part.commit, validate=validate, on=on, restart=part.restart
+            )
         case Routing():
             return route(_label(reads[0], len(reads) - 1), dict(enumerate(reads[1:])))
         case Eaching():

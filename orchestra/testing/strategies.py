@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import attrs
 from hypothesis import strategies as st
 
 from orchestra.graph.commits import FIRST_CONTENT, Chars, Chunks, Commit, Complete
@@ -61,8 +62,6 @@ def worlds(
     world: World | None = None,
 ) -> World:
     """Worlds with a drawn schedule; scripts for `steps` are drawn, and a moment to cancel."""
-    import attrs
-
     base = world or World()
     return attrs.evolve(
         base,
@@ -83,6 +82,9 @@ def sketches(draw: Draw, *, most: int = 10, fails: bool = False) -> Sketch:
     parts: list[Part] = []
     for _ in range(draw(st.integers(1, most))):
         parts.append(_part(draw, Sketch(tuple(parts)), fails=fails))
+    last = parts[-1]
+    if isinstance(last, Falling) and Sketch(tuple(parts)).streams(len(parts) - 1):
+        parts[-1] = attrs.evolve(last, restart=draw(st.booleans()))
     return Sketch(tuple(parts))
 
 

@@ -82,6 +82,8 @@ def fold(*chunks: str) -> int:
         ([source(1, 2, fails=True), source(9), Racing((0, 1), 0)], Bad(3)),
         ([source(empty=2), source(1), Falling((0, 1))], Ok(1, A)),
         ([source(1, 2, fails=True), source(1, 1), Falling((0, 1), Complete())], Ok(5, A + B)),
+        ([source(1, fails=True), source(9), Falling((0, 1), restart=True)], Ok(10, A)),
+        ([source(1, fails=True), source(9, fails=True), Falling((0, 1), restart=True)], Bad(10)),
         ([source(1, fails=True), source(9), Falling((0, 1))], Bad(1)),
         ([source(1, 2, fails=True), source(1, 1), Falling((0, 1), Chunks(2))], Bad(3)),
         ([source(1, 5), source(2, 1), Racing((0, 1), 0, Chars(2))], Ok(3, A + B)),

@@ -54,7 +54,17 @@ def test_a_sketch_reads_only_what_is_there_and_streams_only_where_it_may(sketch:
 def note(part: Part) -> None:
     """Count what has been drawn."""
     DRAWN[type(part)] += 1
-    for name in ("fails", "plain", "ordered", "body", "empty", "stagger_s", "picky", "catches"):
+    for name in (
+        "fails",
+        "plain",
+        "ordered",
+        "body",
+        "empty",
+        "stagger_s",
+        "picky",
+        "catches",
+        "restart",
+    ):
         value = getattr(part, name, None)
         DRAWN[type(part), name, value if isinstance(value, bool | str) else bool(value)] += 1
     if isinstance(part, Racing | Falling):
@@ -82,6 +92,7 @@ def test_every_kind_of_part_is_drawn_in_every_way() -> None:
         assert DRAWN[Racing, "picky", choice]
         assert DRAWN[Falling, "picky", choice]
         assert DRAWN[Falling, "catches", choice]
+        assert DRAWN[Falling, "restart", choice]
         assert all(DRAWN[name, choice] for name in ("timeout_s", "first_chunk_s", "idle_s"))
     assert all(DRAWN[Eaching, "body", body] for body in BODIES)
 
