@@ -7,6 +7,7 @@ from where it lives.
 from __future__ import annotations
 
 from orchestra.engine.engine import Engine, open_engine
+from orchestra.graph.commits import chars, chunks, complete, first_content
 from orchestra.graph.control import collect, each, fallback, race, route
 from orchestra.graph.pipelines import Pipeline, pipeline
 from orchestra.graph.policy import Limits, Policy, Retry
@@ -24,9 +25,13 @@ __all__ = [
     "Retry",
     "Step",
     "Stream",
+    "chars",
+    "chunks",
     "collect",
+    "complete",
     "each",
     "fallback",
+    "first_content",
     "injected",
     "open_engine",
     "pipeline",

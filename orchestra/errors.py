@@ -13,6 +13,7 @@
     │   ├── EdgeTypeError        a value did not have the type its reader asks for
     │   ├── RouteError           a route was given a label without an arm
     │   ├── NoContentError       an arm of a race or fallback ended without saying anything
+    │   ├── RefusedError         an arm's answer was refused by `validate`
     │   ├── ArmsFailedError      every arm of a race or fallback failed; carries all of them
     │   └── StepFailedError      a step failed in several ways at once; carries all of them
     ├── ModelError               a model call failed; says whether it may be retried
@@ -147,6 +148,10 @@ class RouteError(RunError):
 
 class NoContentError(RunError):
     """An arm of a race or a fallback ended its stream without any content."""
+
+
+class RefusedError(RunError):
+    """What an arm of a race or a fallback said was refused by its `validate`."""
 
 
 class ArmsFailedError(RunError):

@@ -120,7 +120,10 @@ class StepCancelled:
 
 @attrs.frozen
 class ArmCommitted:
-    """A race or fallback has chosen: from here on its output is this arm's alone."""
+    """A race or fallback has chosen: from here on its output is this arm's alone.
+
+    Unless the arm fails, and the fallback may restart: see `ArmRestarted`.
+    """
 
     type: ClassVar[str] = "arm.committed"
     seq: int
@@ -131,7 +134,10 @@ class ArmCommitted:
 
 @attrs.frozen
 class ArmFailed:
-    """An arm of a race or fallback failed before it was committed to; others may go on."""
+    """An arm of a race or fallback failed before it was committed to; others may go on.
+
+    In a `fallback(..., restart=True)`, an arm that was committed to may fail as well.
+    """
 
     type: ClassVar[str] = "arm.failed"
     seq: int
@@ -143,16 +149,34 @@ class ArmFailed:
 
 
 @attrs.frozen
+class ArmRestarted:
+    """The output begins anew with this arm's: discard every `delta` before.
+
+    Only a `fallback(..., restart=True)` does that, when the arm it was committed to has failed
+    and the next one is committed to. The result of the run holds nothing of what was before.
+    """
+
+    type: ClassVar[str] = "arm.restarted"
+    seq: int
+    at_s: float
+    step: str
+    arm: str
+
+
+@attrs.frozen
 class Snapshot:
     """For a reader who comes too late for some events: the output up to `seq`, whole.
 
-    Never stored in a journal; a reader is given it in place of what was dropped.
+    Never stored in a journal; a reader is given it in place of what was dropped. Nothing of an
+    output that an `ArmRestarted` behind it tells to discard is in it.
     """
 
     type: ClassVar[str] = "snapshot"
     seq: int
     at_s: float
     output: Any
+    restarts: int = 0
+    """How often the output had begun anew: if oftener than you have heard, discard yours."""
 
 
 @attrs.frozen
@@ -206,6 +230,7 @@ Event: TypeAlias = (
     | StepCancelled
     | ArmCommitted
     | ArmFailed
+    | ArmRestarted
     | Snapshot
     | Terminal
 )

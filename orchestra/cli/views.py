@@ -16,6 +16,7 @@ from orchestra.events import (
     TERMINAL,
     ArmCommitted,
     ArmFailed,
+    ArmRestarted,
     Delta,
     Event,
     RunFinished,
@@ -58,6 +59,7 @@ class Words:
         self._dim = dim
         self._chunks = 0
         self._size = 0
+        self._restarts = 0
         self._open_line = False
         self._held: list[str] = []
 
@@ -68,7 +70,10 @@ class Words:
     def _one(self, event: Event) -> Iterator[Write]:
         if isinstance(event, Delta):
             yield OUT, self._say(event.chunk)
+        elif isinstance(event, ArmRestarted):
+            yield OUT, self._begin_anew(self._restarts + 1)
         elif isinstance(event, Snapshot):
+            yield OUT, self._begin_anew(event.restarts)
             yield OUT, self._catch_up(event.output)
         elif isinstance(event, RunFinished) and not self._streams:
             yield OUT, whole(event.result, self._visible)
@@ -90,6 +95,15 @@ class Words:
         if chunk:
             self._open_line = not chunk.endswith("\n")
         return self._visible(chunk).encode("utf-8", "replace")
+
+    def _begin_anew(self, restarts: int) -> bytes:
+        """Begin a new line where what was said is void: it cannot be unsaid."""
+        if restarts <= self._restarts:
+            return b""
+        self._restarts = restarts
+        self._chunks = self._size = 0
+        was_open, self._open_line = self._open_line, False
+        return b"\n" if was_open else b""
 
     def _catch_up(self, output: Any) -> bytes:
         """Say what a snapshot holds beyond what was said: the run was faster than its reader."""
@@ -144,6 +158,8 @@ def progress(event: Event) -> str | None:
             return f"{at}{step} is tried again in {duration(delay_s)}: {error}: {message}"
         case ArmCommitted(step=step, arm=arm):
             return f"{at}{step} goes on with {arm}"
+        case ArmRestarted(step=step, arm=arm):
+            return f"{at}{step} starts again with {arm}: what was said before is void"
         case ArmFailed(step=step, arm=arm, error=error, message=message):
             return f"{at}{step} goes on without {arm}: {error}: {message}"
         case RunFinished():

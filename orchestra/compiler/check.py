@@ -13,7 +13,7 @@ from orchestra.compiler.starvation import starved
 from orchestra.errors import Problem
 from orchestra.graph.functions import function_of, returned_at
 from orchestra.graph.gather import Gathering
-from orchestra.graph.nodes import Call, Constant, Each, EachItem, Input, Node, type_of
+from orchestra.graph.nodes import Call, Constant, Each, EachItem, Fallback, Input, Node, type_of
 from orchestra.graph.pipelines import Pipeline
 from orchestra.graph.wires import node_of, place, spelled
 
@@ -45,6 +45,7 @@ def check(pipeline: Pipeline[..., object]) -> tuple[Problem, ...]:
     found += [(node.origin.number, problem) for node, problem in _unused(pipeline, regions)]
     found += [(node.origin.number, problem) for node, problem in _escaped(regions)]
     found += [(node.origin.number, problem) for node, problem in _repeated(regions)]
+    found += [(node.origin.number, problem) for node, problem in _kept(regions)]
     found += [(len(pipeline.nodes), problem) for problem in _output(pipeline)]
     if _UNCLEAR.isdisjoint(problem.code for _, problem in found):
         found += [(node.origin.number, problem) for node, problem in starved(regions)]
@@ -113,6 +114,26 @@ def _repeated(regions: Regions) -> Iterator[tuple[Node, Problem]]:
                 message = f"{edge.into} reads the stream {name} once for each item"
                 fix = f"collect({name}) outside the body"
                 yield node, Problem("stream-into-body", node.origin.where, message, fix)
+
+
+def _kept(regions: Regions) -> Iterator[tuple[Node, Problem]]:
+    """Fallbacks that may take back what they said, where a step has read it already."""
+    restarting = {n for n in regions.order if isinstance(n, Fallback) and n.restart}
+    for node in regions.order:
+        for edge in node.edges:
+            source = node_of(edge.wire)
+            if source in restarting:
+                restarting.remove(source)
+                yield source, _unfit(source, f"{edge.into} reads it, and cannot give it back")
+    for node in regions.order:
+        if node in restarting and chunk_of(node.returns) is None:
+            yield node, _unfit(node, "it gives one value, which is there or is not")
+
+
+def _unfit(node: Node, why: str) -> Problem:
+    message = f"{node.label}(restart=True) is for the stream that is the pipeline's result: {why}"
+    fix = "leave out restart=True; commit=complete() waits for an answer that is whole"
+    return Problem("restart-unfit", node.origin.where, message, fix)
 
 
 def _output(pipeline: Pipeline[..., object]) -> Iterator[Problem]:

@@ -17,7 +17,18 @@ from orchestra.annotations.facts import (
 )
 from orchestra.compiler.check_arguments import hidden_problem, wires_held
 from orchestra.errors import Problem
-from orchestra.graph.nodes import Call, Constant, Each, Input, Node, Route, type_of
+from orchestra.graph.commits import Chars, Chunks
+from orchestra.graph.nodes import (
+    Call,
+    Constant,
+    Each,
+    Fallback,
+    Input,
+    Node,
+    Race,
+    Route,
+    type_of,
+)
 from orchestra.graph.steps import Kind, Step
 from orchestra.graph.wires import spelled
 from orchestra.values import Label
@@ -34,6 +45,8 @@ def node_problems(node: Node) -> Iterator[Problem]:
             yield from _each(node)
         case Route():
             yield from _route(node)
+        case Race() | Fallback():
+            yield from _commit(node)
         case Input():
             yield from _default(node)
         case Constant():
@@ -115,6 +128,25 @@ def _each(node: Each) -> Iterator[Problem]:
         message = f"the body of each gives a stream, {spell(type_of(node.body))}"
         fix = "collect(...) it in the body: one value for each item"
         yield Problem("stream-in-each", where, message, fix)
+
+
+def _commit(node: Race | Fallback) -> Iterator[Problem]:
+    """A rule that counts what the arms do not give."""
+    if not isinstance(node.commit, Chunks | Chars):
+        return
+    for arm, name in zip(node.arms, node.arm_names, strict=True):
+        kind = type_of(arm)
+        chunk = chunk_of(kind)
+        fix = "leave out commit=..., or use complete()"
+        if chunk is None and kind is not MISSING:
+            message = f"{node.label}(commit={node.commit}): arm {name} is {spell(kind)}, one value"
+            yield Problem("commit-unfit", node.origin.where, message, fix)
+            return
+        if isinstance(node.commit, Chars) and compare(chunk, str | bytes) is Fit.CANNOT:
+            message = f"{node.label}(commit={node.commit}): chunks of {spell(chunk)} are no text"
+            fix = f"count them whole: commit=chunks({node.commit.count})"
+            yield Problem("commit-unfit", node.origin.where, message, fix)
+            return
 
 
 def _route(node: Route) -> Iterator[Problem]:

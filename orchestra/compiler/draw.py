@@ -61,7 +61,10 @@ def _node(drawn: Picture, node: Node) -> Json:
         "where": node.origin.where,
         "region": drawn.areas[drawn.regions.home[node]],
         "constants": {each.into: each.constant for each in readings(node) if not each.wires},
-        "options": options(node),
+        "options": {
+            name: value if isinstance(value, int | float) else str(value)
+            for name, value in options(node).items()
+        },
     }
 
 

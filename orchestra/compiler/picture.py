@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 import attrs
 
 from orchestra.annotations.facts import MISSING, chunk_of, spell
 from orchestra.compiler.naming import paths_of
 from orchestra.compiler.regions import Region, Regions, divide
+from orchestra.graph.commits import FIRST_CONTENT
 from orchestra.graph.nodes import (
     Call,
     Choice,
@@ -16,6 +17,7 @@ from orchestra.graph.nodes import (
     Constant,
     Each,
     EachItem,
+    Fallback,
     Input,
     Node,
     Race,
@@ -38,6 +40,16 @@ class Reading:
     """The name of the parameter; empty where there is only one place."""
     wires: tuple[Wire, ...]
     constant: str = ""
+
+
+@attrs.frozen(repr=False)
+class Named:
+    """A function or class among the options of a node: written as its name."""
+
+    what: Callable[..., object]
+
+    def __repr__(self) -> str:
+        return getattr(self.what, "__qualname__", None) or repr(self.what)
 
 
 @attrs.frozen(eq=False)
@@ -103,14 +115,14 @@ def readings(node: Node) -> Iterator[Reading]:
         yield Reading("", (node.items,))
 
 
-def options(node: Node) -> dict[str, float]:
-    """The numbers that a node runs by, as they are written; those by default are left out."""
+def options(node: Node) -> dict[str, object]:
+    """The numbers and rules that a node runs by, as written; those by default are left out."""
     if isinstance(node, Call):
         return {**_written(node.policy), **_written(node.policy.retry)}
-    if isinstance(node, Race) and node.stagger_s:
-        return {"stagger_s": node.stagger_s}
+    if isinstance(node, Race | Fallback):
+        return _rules(node)
     if isinstance(node, Each):
-        bound: dict[str, float] = {} if node.at_once is None else {"at_once": node.at_once}
+        bound: dict[str, object] = {} if node.at_once is None else {"at_once": node.at_once}
         return bound if node.ordered else {**bound, "ordered": False}
     return {}
 
@@ -121,6 +133,22 @@ def _written(bounds: Policy | Retry | None) -> dict[str, float]:
         return {}
     pairs = ((f.default, f.name, getattr(bounds, f.name)) for f in attrs.fields(type(bounds)))
     return {n: value for by, n, value in pairs if isinstance(value, int | float) and value != by}
+
+
+def _rules(node: Race | Fallback) -> dict[str, object]:
+    """How a race or fallback decides, in so far as it is not by default."""
+    given: dict[str, object] = {}
+    if node.commit != FIRST_CONTENT:
+        given["commit"] = node.commit
+    if node.validate is not None:
+        given["validate"] = Named(node.validate)
+    if isinstance(node, Fallback) and node.on != (Exception,):
+        given["on"] = tuple(map(Named, node.on)) if len(node.on) > 1 else Named(node.on[0])
+    if isinstance(node, Fallback) and node.restart:
+        given["restart"] = True
+    if isinstance(node, Race) and node.stagger_s:
+        given["stagger_s"] = node.stagger_s
+    return given
 
 
 def arm_name(region: Region) -> str:

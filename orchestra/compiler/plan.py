@@ -14,7 +14,18 @@ from orchestra.compiler.layout import lay_out
 from orchestra.compiler.picture import Picture, picture
 from orchestra.compiler.regions import Regions, divide
 from orchestra.errors import CheckError, Problem
-from orchestra.graph.nodes import Call, Choice, Collect, Each, Edge, Node, type_of
+from orchestra.graph.commits import Complete
+from orchestra.graph.nodes import (
+    Call,
+    Choice,
+    Collect,
+    Each,
+    Edge,
+    Fallback,
+    Node,
+    Race,
+    type_of,
+)
 from orchestra.graph.pipelines import Pipeline
 from orchestra.graph.wires import Wire, node_of
 from orchestra.protocols import Bindings
@@ -106,6 +117,8 @@ def _report(drawn: Picture, node: Node, edge: Edge) -> EdgeReport:
         why = f"chunks of {chunk} arrive, but {node.origin.where} waits for the last one"
     elif isinstance(node, Each):
         why = f"each {chunk} starts its own body, {node.at_once} at once"
+    elif isinstance(node, Race | Fallback) and isinstance(node.commit, Complete):
+        why = f"held until this arm of {node.label} is complete, then passed on as a whole"
     elif isinstance(node, Choice):
         why = f"passed on as it comes, once {node.label} has chosen this arm"
     else:

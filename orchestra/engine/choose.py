@@ -1,5 +1,7 @@
 """Choices: races, fallbacks and routes, each arm a region of its own.
 
+What an arm says before it is committed to is held (`held`), and forgotten if it fails.
+
 A fallback is a race whose next arm starts only when all before it have failed. In both,
 an arm may fail freely until one is committed to; then the others are closed at once, and
 what the winner does is what the choice does: nothing is ever spliced.
@@ -8,7 +10,7 @@ what the winner does is what the choice does: nothing is ever spliced.
 from __future__ import annotations
 
 import math
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, cast
 
@@ -16,14 +18,14 @@ import trio
 
 from orchestra.compiler.blocks import Operation, Source
 from orchestra.engine.groups import message_of
+from orchestra.engine.held import Held
 from orchestra.engine.lane import Lane
 from orchestra.engine.outflow import Outflow
-from orchestra.engine.output import has_content
 from orchestra.engine.reading import arguments, read
 from orchestra.engine.scope import bare
-from orchestra.errors import ArmsFailedError, NoContentError, RouteError
+from orchestra.errors import ArmsFailedError, NoContentError, RefusedError, RouteError
 from orchestra.events import ArmCommitted, ArmFailed
-from orchestra.graph.nodes import Choice, Race, Route
+from orchestra.graph.nodes import Fallback, Race, Route
 from orchestra.values import Label
 
 if TYPE_CHECKING:
@@ -55,13 +57,22 @@ class Contest:
     """One race or fallback while it runs."""
 
     def __init__(self, frame: Frame, operation: Operation, outflow: Outflow | None) -> None:
-        node = cast("Choice", operation.node)
+        node = cast("Race | Fallback", operation.node)
         self.value: object = None
         self._frame = frame
         self._operation = operation
         self._outflow = outflow
+        self._rule = node.commit
+        self._validate = node.validate
+        self._on = node.on if isinstance(node, Fallback) else (Exception,)
         self._names = node.arm_names
+        self._path = frame.path + operation.name
         self._stagger_s = node.stagger_s if isinstance(node, Race) else math.inf
+        self._restarts = isinstance(node, Fallback) and node.restart
+        self._spoke = False
+        """Whether something was passed on that a restart has to take back."""
+        self._done = False
+        """Whether the winner has given all it had to give."""
         self._errors: dict[str, BaseException] = {}
         self._winner: int | None = None
         self._error: Exception | None = None
@@ -83,9 +94,7 @@ class Contest:
         if self._error is not None:
             raise self._error
         if self._winner is None:
-            raise ArmsFailedError(
-                f"every arm of {self._frame.path + self._operation.name!r} failed:", self._errors
-            )
+            raise ArmsFailedError(f"every arm of {self._path!r} failed:", self._errors)
 
     @property
     def _over(self) -> str:
@@ -96,9 +105,15 @@ class Contest:
         """Wait until an arm has to start; False if it need not."""
         if self._stagger_s:
             with trio.move_on_after(self._stagger_s):
-                while self._winner is None and len(self._errors) < arm:
+                while not self._decided and len(self._errors) < arm:
                     await self._news.wait()
-        return self._winner is None
+        return not self._decided
+
+    @property
+    def _decided(self) -> bool:
+        if self._error is not None:
+            return True
+        return self._winner is not None and (self._done or not self._restarts)
 
     async def _run_arm(self, arm: int) -> None:
         if self._winner is not None:
@@ -108,48 +123,81 @@ class Contest:
             await self._frame.enter(self._operation.regions[arm], take)
         except Exception as error:  # noqa: BLE001 - kept: the others may still win
             self._fail(arm, error)
+        self._end(arm)
+
+    def _end(self, arm: int) -> None:
+        """An arm has ended; if it is still the winner, no other will be needed."""
+        if self._winner == arm:
+            self._done = True
+            self._tell()
 
     def _fail(self, arm: int, error: Exception) -> None:
+        if self._winner == arm and self._restarts:
+            self._winner = None
         if self._winner == arm:
             self._error = error
         if self._winner is not None:
             return
+        if not isinstance(bare(error), self._on):  # no other arm is to be tried after this one
+            self._error = error
+            self._tell()
+            return
         name, error = self._names[arm], bare(error)
         self._errors[name] = error
-        path, kind = self._frame.path + self._operation.name, type(error).__name__
-        self._frame.run.journal.append(ArmFailed, path, name, kind, message_of(error))
+        kind = type(error).__name__
+        self._frame.run.journal.append(ArmFailed, self._path, name, kind, message_of(error))
         self._tell()
 
     async def _take(self, arm: int, source: Source) -> None:
-        """What an arm is for: its value, or its chunks from the first with content."""
+        """What an arm is for: its value, or its chunks from the first with content on."""
         got = read(self._frame, source)
         if self._outflow is None:
+            self._check(arm, lambda: got)
             if self._commit(arm):
                 self.value = got
             return
         lane = cast("Lane[object]", got)
-        batch = await self._content(arm, lane)
+        batch = await self._hold(arm, lane, source.chunk)
         if not self._commit(arm):
             return
+        if self._spoke:
+            await self._outflow.restart(self._path, self._names[arm])
+        self._spoke = True
         while batch:
             await self._outflow.put_all(batch)
             batch = await lane.receive()
 
-    async def _content(self, arm: int, lane: Lane[object]) -> tuple[object, ...]:
-        """The first batch with content, from the content on."""
+    async def _hold(self, arm: int, lane: Lane[object], chunk: object) -> Sequence[object]:
+        """What the arm says until it may be committed to, and what came together with that."""
+        held = Held(self._names[arm], self._rule, self._frame.run.limits)
         while batch := await lane.receive():
-            for place, chunk in enumerate(batch):
-                if has_content(chunk):
-                    return batch[place:]
+            for place, said in enumerate(batch, 1):
+                if held.add(said):
+                    self._check(arm, partial(held.joined, chunk))
+                    return [*held.chunks, *batch[place:]]
+        if held.chunks:  # it has ended well: it can say nothing more that would speak against it
+            self._check(arm, partial(held.joined, chunk))
+            return held.chunks
         raise NoContentError(f"arm {self._names[arm]} ended without any content")
+
+    def _check(self, arm: int, said: Callable[[], object]) -> None:
+        """Ask `validate`, if there is one, whether what an arm has said is good enough."""
+        validate = self._validate
+        if validate is None or self._winner is not None:
+            return
+        value = said()
+        if not validate(value):
+            name = getattr(validate, "__qualname__", repr(validate))
+            raise RefusedError(f"arm {self._names[arm]} was refused by {name}: {value!r:.200}")
 
     def _commit(self, arm: int) -> bool:
         """Decide for an arm and close the others now; False if another was quicker."""
         if self._winner is not None:  # it was woken in the same instant, and runs second
             return False
         self._winner = arm
-        path = self._frame.path + self._operation.name
-        self._frame.run.journal.append(ArmCommitted, path, self._names[arm])
+        self._frame.run.journal.append(ArmCommitted, self._path, self._names[arm])
+        if self._restarts:  # those behind it may still be needed, and those before it have ended
+            return True
         for other, region in enumerate(self._operation.regions):
             scope = self._frame.scopes[region]
             if other != arm and scope is not None:

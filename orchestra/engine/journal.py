@@ -16,7 +16,7 @@ from typing import Self, TypeVar
 import trio
 
 from orchestra.engine.output import Output
-from orchestra.events import TERMINAL, Delta, Event, Snapshot
+from orchestra.events import TERMINAL, ArmRestarted, Delta, Event, Snapshot
 from orchestra.graph.policy import Limits
 
 E = TypeVar("E", bound=Event)
@@ -33,6 +33,8 @@ class Journal:
         self._events: list[Event] = []
         self._dropped = 0
         self._dropped_chunks = 0
+        self._dropped_restarts = 0
+        self._restarted = 0
         self._dropped_s = 0.0
         self._readers: list[Reader] = []
         self._writer: trio.Event | None = None
@@ -81,6 +83,13 @@ class Journal:
             reader.given(self.seq + 1, size)
         self.append(Delta, chunk)
 
+    def restart(self, step: str, arm: str) -> None:
+        """Forget the output: what comes now is all of it. The readers are told."""
+        self.output.clear()
+        self._restarted = self.seq + 1
+        self._dropped_chunks = 0
+        self.append(ArmRestarted, step, arm)
+
     def attach(self) -> Reader:
         """A reader that holds the run back while it lags; detach it by leaving its context."""
         reader = Reader(self)
@@ -107,7 +116,8 @@ class Journal:
         if seq >= self._dropped:
             return tuple(self._events[seq - self._dropped :])
         output = self.output.joined(upto=self._dropped_chunks)
-        return (Snapshot(self._dropped, self._dropped_s, output), *self._events)
+        restarts = self._dropped_restarts
+        return (Snapshot(self._dropped, self._dropped_s, output, restarts), *self._events)
 
     @property
     def _held(self) -> bool:
@@ -122,7 +132,10 @@ class Journal:
         del self._events[:-keep]
         self._dropped += len(gone)
         self._dropped_s = gone[-1].at_s
-        self._dropped_chunks += sum(isinstance(event, Delta) for event in gone)
+        self._dropped_chunks += sum(
+            isinstance(event, Delta) and event.seq > self._restarted for event in gone
+        )
+        self._dropped_restarts += sum(isinstance(event, ArmRestarted) for event in gone)
 
 
 class Reader:

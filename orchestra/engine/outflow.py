@@ -4,9 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
+import attrs
 import trio
 
 from orchestra.engine.lane import Lane
+
+
+@attrs.frozen
+class Restart:
+    """In a lane: what came before it is void. Only the run's output reads such lanes."""
+
+    step: str
+    arm: str
 
 
 class Outflow:
@@ -43,6 +52,11 @@ class Outflow:
             await lane.put(chunk)
             if lane.left:  # a writer that never waits has to hear that it is cancelled
                 await trio.lowlevel.checkpoint_if_cancelled()
+
+    async def restart(self, step: str, arm: str) -> None:
+        """Say that what was put before is void, and that what comes is this arm's."""
+        for lane in self._lanes:
+            await lane.put(Restart(step, arm))
 
     async def put_all(self, chunks: Iterable[object]) -> None:
         """Pass several chunks on, in order."""

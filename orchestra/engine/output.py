@@ -44,6 +44,11 @@ class Output:
             raise _too_much("output_bytes", limits.output_bytes, "bytes")
         return size
 
+    def clear(self) -> None:
+        """Forget all chunks."""
+        self.chunks = []
+        self.size_bytes = 0
+
     def joined(self, *, upto: int | None = None) -> object:
         """All the chunks, or the first `upto`, as one value."""
         return join(self.chunks if upto is None else self.chunks[:upto], self._chunk)

@@ -16,6 +16,7 @@ from orchestra.engine.frame import Frame
 from orchestra.engine.groups import message_of, stopping
 from orchestra.engine.journal import Journal
 from orchestra.engine.lane import Lane
+from orchestra.engine.outflow import Restart
 from orchestra.engine.output import Output
 from orchestra.engine.reading import read
 from orchestra.engine.scope import Failure
@@ -146,7 +147,10 @@ class Run:
             while batch := await lane.receive():
                 for chunk in batch:
                     await journal.room()
-                    journal.delta(chunk)
+                    if type(chunk) is Restart:
+                        journal.restart(chunk.step, chunk.arm)
+                    else:
+                        journal.delta(chunk)
             return journal.output.joined()
 
         return emit

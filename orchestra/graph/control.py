@@ -11,6 +11,8 @@ from collections.abc import Callable, Hashable, Iterable, Mapping
 from typing import Any, TypeVar, cast, overload
 
 from orchestra.errors import DefinitionError
+from orchestra.graph.arguments import commit_rule, error_types, plain_function
+from orchestra.graph.commits import FIRST_CONTENT, Commit, Validate
 from orchestra.graph.definition import Definition, current_definition
 from orchestra.graph.gather import wire_of
 from orchestra.graph.nodes import Collect, Each, EachItem, Fallback, Race, Route
@@ -41,14 +43,53 @@ def collect(stream: object) -> Any:
     return definition.add(lambda origin: Collect(origin, source))
 
 
-def race(*arms: T, stagger_s: float = 0.0) -> T:
-    """The first arm to give content; the others are cancelled at that moment.
+@overload
+def race(
+    *arms: Stream[str],
+    commit: Commit = ...,
+    validate: Callable[[str], bool] | None = ...,
+    stagger_s: float = ...,
+) -> Stream[str]: ...
+@overload
+def race(
+    *arms: Stream[bytes],
+    commit: Commit = ...,
+    validate: Callable[[bytes], bool] | None = ...,
+    stagger_s: float = ...,
+) -> Stream[bytes]: ...
+@overload
+def race(
+    *arms: Stream[T],
+    commit: Commit = ...,
+    validate: Callable[[list[T]], bool] | None = ...,
+    stagger_s: float = ...,
+) -> Stream[T]: ...
+@overload
+def race(
+    *arms: T,
+    commit: Commit = ...,
+    validate: Callable[[T], bool] | None = ...,
+    stagger_s: float = ...,
+) -> T: ...
+def race(
+    *arms: object,
+    commit: Commit = FIRST_CONTENT,
+    validate: Callable[[Any], bool] | None = None,
+    stagger_s: float = 0.0,
+) -> Any:
+    """The first arm to be committed to; the others are cancelled at that moment.
 
-    For streams, content is the first chunk that is not empty (empty ones before it are
-    dropped); for values, the value. An arm that fails before that, or ends without it, is
-    out of the race; when all have failed, the run fails
-    with an `ArmsFailedError` that lists each. After it, a failure is the run's: two
-    answers are never spliced.
+    For streams, `commit` says when: at the first chunk that is not empty, at `chunks(n)`, at
+    `chars(n)`, or when the arm is `complete()`; empty chunks before the first content are
+    dropped. For values, it is the value. What an arm says before is held, at most
+    `Limits.held_chunks` and `held_bytes` of it; an arm that says more without being committed
+    to has failed. `validate` is given what is held at that moment (text or bytes joined, other
+    chunks as a list; the value), once, and tells whether it is good enough: else the arm has
+    failed with a `RefusedError`. It is a plain function, and should be quick.
+
+    An arm that fails before its commit, or ends without any content, is out of the race; when
+    all have failed, the run fails with an `ArmsFailedError` that lists each. After the commit,
+    a failure is the run's: two answers are never spliced.
 
     Each arm starts `stagger_s` seconds after the one before it, or as soon as all before it
     have failed.
@@ -62,18 +103,78 @@ def race(*arms: T, stagger_s: float = 0.0) -> T:
         )
     definition = _definition("race")
     wires = _arms("race", arms)
-    return cast("T", definition.add(lambda origin: Race(origin, wires, stagger_s)))
+    rule, checked = commit_rule("race", commit), _validate("race", validate)
+    return definition.add(lambda origin: Race(origin, wires, stagger_s, rule, checked))
 
 
-def fallback(*arms: T) -> T:
-    """The first arm; if it fails before it gave content, the second; and so on.
+@overload
+def fallback(
+    *arms: Stream[str],
+    commit: Commit = ...,
+    validate: Callable[[str], bool] | None = ...,
+    on: type[Exception] | tuple[type[Exception], ...] = ...,
+    restart: bool = ...,
+) -> Stream[str]: ...
+@overload
+def fallback(
+    *arms: Stream[bytes],
+    commit: Commit = ...,
+    validate: Callable[[bytes], bool] | None = ...,
+    on: type[Exception] | tuple[type[Exception], ...] = ...,
+    restart: bool = ...,
+) -> Stream[bytes]: ...
+@overload
+def fallback(
+    *arms: Stream[T],
+    commit: Commit = ...,
+    validate: Callable[[list[T]], bool] | None = ...,
+    on: type[Exception] | tuple[type[Exception], ...] = ...,
+    restart: bool = ...,
+) -> Stream[T]: ...
+@overload
+def fallback(
+    *arms: T,
+    commit: Commit = ...,
+    validate: Callable[[T], bool] | None = ...,
+    on: type[Exception] | tuple[type[Exception], ...] = ...,
+    restart: bool = ...,
+) -> T: ...
+def fallback(
+    *arms: object,
+    commit: Commit = FIRST_CONTENT,
+    validate: Callable[[Any], bool] | None = None,
+    on: type[Exception] | tuple[type[Exception], ...] = Exception,
+    restart: bool = False,
+) -> Any:
+    """The first arm; if it fails before it is committed to, the second; and so on.
 
-    Later arms are not started until they are needed. When all have failed, the run fails
-    with an `ArmsFailedError` that lists each.
+    `commit` and `validate` are as in a `race`. Later arms are not started until they are
+    needed. `on` is for which errors of an arm the next one is tried, as behind `except`; any
+    other is the run's error at once. A refusal is a `RefusedError`, silence a `NoContentError`.
+    When all have failed, the run fails with an `ArmsFailedError` that lists each.
+
+    With `restart=True` the next arm is tried also when an arm fails after its commit. When that
+    one is committed to, an `ArmRestarted` tells those who follow the run to discard what they
+    have, and the result is the new arm's alone. Only for the stream that is the pipeline's
+    result: what a step has read cannot be taken back.
     """
+    given: object = restart  # a wire, for all that is known at run time
+    if not isinstance(given, bool):
+        raise DefinitionError(
+            f"{place(*source_line())}: fallback(restart={restart!r:.80}): whether an answer may be "
+            "taken back is part of the pipeline itself: write True or False"
+        )
     definition = _definition("fallback")
     wires = _arms("fallback", arms)
-    return cast("T", definition.add(lambda origin: Fallback(origin, wires)))
+    rule, checked = commit_rule("fallback", commit), _validate("fallback", validate)
+    kinds = error_types("fallback", on)
+    return definition.add(lambda origin: Fallback(origin, wires, rule, checked, kinds, restart))
+
+
+def _validate(name: str, validate: object) -> Validate | None:
+    if validate is None:
+        return None
+    return plain_function(name, "validate", validate, "is given what an arm said and accepts it")
 
 
 def route(label: object, arms: Mapping[Any, T], *, default: T = _NONE) -> T:

@@ -16,6 +16,7 @@ import attrs
 from orchestra.annotations.facts import MISSING, chunk_of, element, item, member
 from orchestra.annotations.shapes import union
 from orchestra.errors import Problem
+from orchestra.graph.commits import FIRST_CONTENT, Commit, Validate
 from orchestra.graph.wires import Attribute, Wire, node_of, path_of, place
 from orchestra.protocols import Stream
 
@@ -224,9 +225,11 @@ class Choice(Node):
 
 @attrs.frozen(eq=False)
 class Race(Choice):
-    """The arms at once; the first to give content is the result, the others are cancelled."""
+    """The arms at once; the first to be committed to is the result, the others are cancelled."""
 
     stagger_s: float
+    commit: Commit = FIRST_CONTENT
+    validate: Validate | None = None
 
     @property
     def label(self) -> str:
@@ -235,7 +238,14 @@ class Race(Choice):
 
 @attrs.frozen(eq=False)
 class Fallback(Choice):
-    """The arms in order, each when the one before has failed without content."""
+    """The arms in order, each when the one before has failed without being committed to."""
+
+    commit: Commit = FIRST_CONTENT
+    validate: Validate | None = None
+    on: tuple[type[Exception], ...] = (Exception,)
+    """The errors of an arm after which the next one is tried."""
+    restart: bool = False
+    """Whether that holds also after the arm was committed to; what it said is then void."""
 
     @property
     def label(self) -> str:

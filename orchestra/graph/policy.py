@@ -137,6 +137,10 @@ class Limits:
     """The same in bytes, with strings as UTF-8; other chunks count 64 each."""
     journal_events: int = _count(4096)
     """Events that are kept for readers who come late; older ones become a snapshot."""
+    held_chunks: int = _count(100_000)
+    """Chunks that an arm of a race or fallback may say before it is committed to."""
+    held_bytes: int = _count(4 * 1024 * 1024)
+    """The same in bytes: room for the longest answers of today's models, ten times over."""
     output_chunks: int = _count(1_000_000)
     """Chunks of a run's output, which is kept whole for its result."""
     output_bytes: int = _count(64 * 1024 * 1024)

@@ -28,6 +28,7 @@ from orchestra.errors import (
     LimitReachedError,
     ModelError,
     ModelNotFoundError,
+    ModelsFailedError,
     OutputError,
     PermissionDeniedError,
     QuotaError,
@@ -79,6 +80,7 @@ NEUTRAL_ERRORS: tuple[type[ModelError], ...] = (
     OutputError,
     BreakerOpenError,  # ours: nobody was asked
     LimitReachedError,
+    ModelsFailedError,  # a route's: each of its models has counted its own
 )
 """What says nothing of a model's health. All other errors do: it is slow, full, broken or cut."""
 

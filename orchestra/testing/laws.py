@@ -19,6 +19,7 @@ from orchestra.events import (
     TERMINAL,
     ArmCommitted,
     ArmFailed,
+    ArmRestarted,
     Delta,
     Event,
     RunCancelled,
@@ -37,6 +38,7 @@ from orchestra.testing.log import Activation, Log
 from orchestra.testing.simulate import Simulation
 
 _ROUNDING_S = 1e-9
+ARMS = (ArmCommitted, ArmFailed, ArmRestarted)
 ENDS = (StepFinished, StepFailed, StepCancelled)
 
 
@@ -164,9 +166,10 @@ def times_add_up(log: Log) -> None:
 
 
 def the_result_is_the_deltas(log: Log) -> None:
-    """The result of a run that streams is its deltas, joined; another run has none."""
+    """The result of a run that streams is its deltas since the last restart, joined."""
     last, plan = log.events[-1], log.simulation.plan
-    chunks = [event.chunk for event in log.events if isinstance(event, Delta)]
+    void = max((e.seq for e in log.events if isinstance(e, ArmRestarted)), default=0)
+    chunks = [e.chunk for e in log.events if isinstance(e, Delta) and e.seq > void]
     if not plan.streams:
         assert not chunks
     elif isinstance(last, RunFinished):
@@ -204,6 +207,8 @@ def a_failure_stops_what_is_beside_it(log: Log) -> None:
 def losers_are_stopped(log: Log) -> None:
     """Once a race has committed, no step of another arm starts, and none goes on."""
     for activation, path, operation in _of_kind(log, Race, Fallback):
+        if isinstance(operation.node, Fallback) and operation.node.restart:
+            continue
         commits = [e for e in log.events if isinstance(e, ArmCommitted) and e.step == path]
         failures = [e for e in log.events if isinstance(e, ArmFailed) and e.step == path]
         assert len(commits) <= 1, f"{path} committed twice"
@@ -215,6 +220,28 @@ def losers_are_stopped(log: Log) -> None:
             for name, region in zip(names, operation.regions, strict=True):
                 if name != commit.arm:
                     _stop_at(log, commit, activation.inside(region), commit.arm)
+
+
+def a_restart_is_told(log: Log) -> None:
+    """Only a committed arm that failed is replaced; the next one's commit says so, and nobody's."""
+    for _, path, operation in _of_kind(log, Race, Fallback):
+        told = [e for e in log.events if isinstance(e, ARMS) and e.step == path]
+        open_, spoke, due = "", False, ""
+        for event in told:
+            match event:
+                case ArmCommitted(arm=arm):
+                    assert not open_, f"{path} committed to {arm} beside {open_}"
+                    open_, spoke, due = arm, True, arm if spoke else ""
+                case ArmFailed(arm=arm):
+                    assert open_ in {"", arm}, f"{arm} failed late"
+                    open_ = ""
+                case ArmRestarted(arm=arm):
+                    assert arm == due, f"{path} restarted with {arm}"
+                    due = ""
+        restarts = isinstance(operation.node, Fallback) and operation.node.restart
+        assert restarts or not any(isinstance(event, ArmRestarted) for event in told)
+        finished = isinstance(log.events[-1], RunFinished)
+        assert not (due and finished), f"{path} never told its restart"
 
 
 def _stop_at(log: Log, event: Event, steps: dict[str, Operation], why: str) -> None:
@@ -323,6 +350,7 @@ LAWS = (
     a_failure_stops_what_is_beside_it,
     losers_are_stopped,
     retries_keep_to_their_rule,
+    a_restart_is_told,
     routes_take_one_arm,
     arms_wait_for_their_turn,
     each_keeps_to_its_bound,

@@ -13,6 +13,7 @@ from typing import TypeAlias, cast
 
 import attrs
 
+from orchestra.graph.commits import Chars, Chunks, Commit, FirstContent
 from orchestra.testing.sketches import (
     Eaching,
     EachingStream,
@@ -29,6 +30,7 @@ from orchestra.testing.sketches import (
     Through,
     Value,
     chunk_of_source,
+    good,
     mix,
 )
 
@@ -103,7 +105,9 @@ class _Oracle:
         result = self.part(outlet)
         if isinstance(result, Flow):
             if fail_s <= result.end_s and fail_s < inf:
-                before = tuple(pair for pair in result.chunks if pair[0] < fail_s)
+                # its own failure comes behind its last chunk, in the same moment too
+                own = result.fails and result.end_s == fail_s
+                before = tuple(pair for pair in result.chunks if pair[0] < fail_s or own)
                 return Flow(result.start_s, before, fail_s, fails=True)
             return result
         at_s = result.at_s
@@ -155,27 +159,30 @@ class _Oracle:
         stagger_s = part.stagger_s if isinstance(part, Racing) else inf
         streams = self.sketch.streams(number)
         due_s, win_s, last_failure_s = start_s, inf, start_s
-        winner: tuple[Outcome, float] | None = None
-        for arm, read in enumerate(part.reads):
+        winner: Outcome | None = None
+        catches = isinstance(part, Racing) or part.catches
+        for arm, read in enumerate(part.reads if catches else part.reads[:1]):
             if due_s >= win_s:
                 _distinct(due_s, win_s)
                 break
             outcome = self.region((number, arm), read, due_s)
-            content_s, failure_s = _content(outcome, due_s)
+            content_s, failure_s = _content(outcome, due_s, part)
+            restarts = isinstance(part, Falling) and part.restart and isinstance(outcome, Flow)
+            if restarts and content_s < inf and cast("Flow", outcome).fails:
+                content_s, failure_s = inf, max(content_s, cast("Flow", outcome).end_s)
             _distinct(content_s, win_s)
             _distinct(failure_s, win_s)
             if content_s < win_s:
-                winner, win_s = (outcome, due_s), content_s
+                winner, win_s = outcome, content_s
             last_failure_s = max(last_failure_s, failure_s)
             due_s = min(due_s + stagger_s, max(due_s, last_failure_s))
         if winner is None:
             return _failure(start_s, last_failure_s, streams=streams)
-        won, since_s = winner
-        if not isinstance(won, Flow):
-            return Ok(win_s, won.value if isinstance(won, Ok) else None)
-        first = next(place for place, (_, chunk) in enumerate(won.chunks) if chunk)
-        late = tuple((max(at_s, since_s), chunk) for at_s, chunk in won.chunks[first:])
-        return Flow(start_s, late, max(won.end_s, since_s), won.fails)
+        if not isinstance(winner, Flow):
+            return Ok(win_s, winner.value if isinstance(winner, Ok) else None)
+        first = next(place for place, (_, chunk) in enumerate(winner.chunks) if chunk)
+        late = tuple((max(at_s, win_s), chunk) for at_s, chunk in winner.chunks[first:])
+        return Flow(start_s, late, max(winner.end_s, win_s), winner.fails)
 
     def _route(self, part: Routing, number: int, gate_s: float) -> Outcome:
         streams = self.sketch.streams(number)
@@ -322,16 +329,34 @@ def _peeked(flow: Flow, most: int) -> Ok:
     return _folded(Flow(flow.start_s, chunks, chunks[-1][0]))
 
 
-def _content(outcome: Outcome, due_s: float) -> tuple[float, float]:
-    """When an arm has content, and when it fails before; infinity for what does not happen."""
+def _content(outcome: Outcome, due_s: float, part: Racing | Falling) -> tuple[float, float]:
+    """When an arm may be committed to, and when it fails before; infinity for never."""
     if isinstance(outcome, Ok):
-        return max(outcome.at_s, due_s), inf
+        at_s = max(outcome.at_s, due_s)
+        refused = part.picky and at_s < inf and not good(outcome.value)
+        return (inf, at_s) if refused else (at_s, inf)
     if isinstance(outcome, Bad):
         return inf, max(outcome.at_s, due_s)
-    content_s = next((at_s for at_s, chunk in outcome.chunks if chunk), inf)
+    content_s, said = _enough(outcome, part.commit)
     if content_s < inf:
-        return max(content_s, due_s), inf
+        at_s = max(content_s, due_s)
+        return (inf, at_s) if part.picky and not good(said) else (at_s, inf)
     return inf, max(outcome.end_s, due_s)
+
+
+def _enough(flow: Flow, rule: Commit) -> tuple[float, str]:
+    """When a stream has said enough, or has ended well and said something; and what."""
+    said, count = "", 0
+    for at_s, chunk in flow.chunks:
+        said, count = said + chunk, count + bool(chunk)
+        match rule:
+            case FirstContent() if said:
+                return at_s, said
+            case Chunks() if count == rule.count:
+                return at_s, said
+            case Chars() if len(said) >= rule.count:
+                return at_s, said
+    return (flow.end_s if said and not flow.fails else inf), said
 
 
 def _there_s(source: Outcome) -> float:

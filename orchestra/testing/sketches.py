@@ -14,6 +14,7 @@ from typing import Any, Literal, TypeAlias, cast, get_args
 import attrs
 import trio
 
+from orchestra.graph.commits import FIRST_CONTENT, Commit
 from orchestra.graph.control import collect, each, fallback, race, route
 from orchestra.graph.pipelines import Pipeline, pipeline
 from orchestra.graph.policy import Policy, Retry
@@ -138,6 +139,9 @@ class Racing:
 
     reads: tuple[int, ...]
     stagger_s: float
+    commit: Commit = FIRST_CONTENT
+    picky: bool = False
+    """Whether it refuses some of what its arms say: see `good`."""
 
 
 @attrs.frozen
@@ -145,6 +149,12 @@ class Falling:
     """A fallback."""
 
     reads: tuple[int, ...]
+    commit: Commit = FIRST_CONTENT
+    picky: bool = False
+    catches: bool = True
+    """Whether the errors of the sketch's steps are those that the next arm is for."""
+    restart: bool = False
+    """Whether that holds also after the commit; only for a stream that is the output."""
 
 
 @attrs.frozen
@@ -219,6 +229,11 @@ def mix(*values: object) -> int:
     return total
 
 
+def good(said: object) -> bool:
+    """What a picky race accepts: two answers of three."""
+    return mix(said) % 3 > 0
+
+
 def chunk_of_source(value: int, index: int) -> str:
     """The chunk of this number of a source that was given the value."""
     return chr(ord("a") + (value + index) % 26)
@@ -262,9 +277,14 @@ def _wire(part: Part, reads: list[Any]) -> object:
             source, tries = _source.using(policy), _Tries(part.flaky, part.pause_s)
             return source(reads[0], part.delays_s, part.empty, part.fails, tries)
         case Racing():
-            return race(*reads, stagger_s=part.stagger_s)
+            validate = good if part.picky else None
+            return race(*reads, stagger_s=part.stagger_s, commit=part.commit, validate=validate)
         case Falling():
-            return fallback(*reads)
+            validate = good if part.picky else None
+            on = Exception if part.catches else LookupError
+            return fallback(
+                *reads, commit=part.commit, validate=validate, on=on, restart=part.restart
+            )
         case Routing():
             return route(_label(reads[0], len(reads) - 1), dict(enumerate(reads[1:])))
         case Eaching():

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import attrs
 from hypothesis import strategies as st
 
+from orchestra.graph.commits import FIRST_CONTENT, Chars, Chunks, Commit, Complete
 from orchestra.graph.policy import Limits
 from orchestra.testing.scripts import Script
 from orchestra.testing.sketches import (
@@ -62,8 +64,6 @@ def worlds(
     world: World | None = None,
 ) -> World:
     """Worlds with a drawn schedule; scripts for `steps` are drawn, and a moment to cancel."""
-    import attrs
-
     base = world or World()
     return attrs.evolve(
         base,
@@ -84,7 +84,17 @@ def sketches(draw: Draw, *, most: int = 10, fails: bool = False) -> Sketch:
     parts: list[Part] = []
     for _ in range(draw(st.integers(1, most))):
         parts.append(_part(draw, Sketch(tuple(parts)), fails=fails))
+    last = parts[-1]
+    if isinstance(last, Falling) and Sketch(tuple(parts)).streams(len(parts) - 1):
+        parts[-1] = attrs.evolve(last, restart=draw(st.booleans()))
     return Sketch(tuple(parts))
+
+
+def commits() -> st.SearchStrategy[Commit]:
+    """Commit rules for arms that stream; the default is the likeliest."""
+    counts = st.integers(1, 4)
+    first = st.just(FIRST_CONTENT)
+    return st.one_of(first, first, counts.map(Chunks), counts.map(Chars), st.builds(Complete))
 
 
 def _delay_s(draw: Draw, number: int) -> float:
@@ -162,6 +172,10 @@ def _part(draw: Draw, sketch: Sketch, *, fails: bool) -> Part:
     arms = tuple(draw(st.lists(source, min_size=1, max_size=3)))
     if kind == "route":
         return Routing((draw(value), *arms))
+    streams = source is not value and sketch.streams(arms[0])
+    commit = draw(commits()) if streams else FIRST_CONTENT
+    picky = fails and draw(st.integers(0, 3)) == 0
     if kind == "fallback":
-        return Falling(arms)
-    return Racing(arms, draw(st.sampled_from([0.0, delay_s])))
+        catches = not fails or draw(st.integers(0, 3)) > 0
+        return Falling(arms, commit, picky, catches)
+    return Racing(arms, draw(st.sampled_from([0.0, delay_s])), commit, picky)

@@ -20,6 +20,7 @@ from orchestra.engine.output import Output
 from orchestra.events import (
     ArmCommitted,
     ArmFailed,
+    ArmRestarted,
     Delta,
     Event,
     RunCancelled,
@@ -100,6 +101,37 @@ def shown_as_it_is_said(data: st.DataObject, kind: type, kept: int) -> None:
     spoken = [index for index, (descriptor, _) in enumerate(writes) if descriptor == OUT]
     told = [index for index, (descriptor, _) in enumerate(writes) if descriptor == ERR]
     assert not any(spoken[0] < index < spoken[-1] for index in told if spoken)
+
+
+@given(st.lists(SPOKEN | st.none(), max_size=12), st.sampled_from([1, 3, 4096]), st.data())
+def test_what_was_said_since_the_last_restart_stands_whole_on_a_line_of_its_own(
+    chunks: list[str | None], kept: int, data: st.DataObject
+) -> None:
+    """None is a restart; the reader looks when it likes, and may miss some of it."""
+
+    def claim() -> None:
+        record, view = journal(str, Limits(journal_events=kept)), Words(streams=True, quiet=True)
+        writes, seq = [], 0
+        for chunk in chunks:
+            if chunk is None:
+                record.restart("fallback", "2:b")
+            else:
+                record.delta(chunk)
+            if data.draw(st.booleans()):
+                writes += view.feed(record.newer(seq))
+                seq = record.seq
+        record.append(RunCancelled, "r")
+        writes += view.feed(record.newer(seq))
+        written = b"".join(data for descriptor, data in writes if descriptor == OUT).decode()
+        last = max((n for n, chunk in enumerate(chunks) if chunk is None), default=-1)
+        since = "".join(filter(None, chunks[last + 1 :]))
+        since += "\n" if since and not since.endswith("\n") else ""
+        assert written.endswith(since)
+        before = written.removesuffix(since)
+        assert not before or before.endswith("\n")
+        assert last >= 0 or not before
+
+    in_trio(claim)
 
 
 def bare(chunk: object) -> bytes:
@@ -195,6 +227,10 @@ def test_a_run_that_failed_has_no_result() -> None:
         (
             partial(ArmFailed, step="race", arm="1:a", error="E", message="no"),
             "race goes on without 1:a: E: no",
+        ),
+        (
+            partial(ArmRestarted, step="fallback", arm="2:b"),
+            "fallback starts again with 2:b: what was said before is void",
         ),
         (DONE, "done"),
         (partial(StepStarted, step="s"), None),

@@ -18,6 +18,7 @@ from tests.graph.written import written
 
 STEPS = """
 from dataclasses import dataclass
+from orchestra import chars, chunks
 @step
 async def one(x: int) -> int: return x
 @step
@@ -261,6 +262,32 @@ CASES: list[tuple[str, str, str, str]] = [
         "value-into-stream",
         "collect(q): q is str, which is a value already",
         "pass q as it is",
+    ),
+    (
+        "return race(text(n), text(n), commit=chunks(3))  # HERE",
+        "commit-unfit",
+        "race(commit=chunks(3)): arm 1:text is str, one value",
+        "leave out commit=..., or use complete()",
+    ),
+    (
+        "return fallback(each(gen(n), lambda s: 1, at_once=1), commit=chars(3))  # HERE",
+        "commit-unfit",
+        "fallback(commit=chars(3)): chunks of int are no text",
+        "count them whole: commit=chunks(3)",
+    ),
+    (
+        "return up(fallback(gen(n), gen(n), restart=True))  # HERE",
+        "restart-unfit",
+        "fallback(restart=True) is for the stream that is the pipeline's result: up(chunks=...) "
+        "reads it, and cannot give it back",
+        "leave out restart=True; commit=complete() waits for an answer that is whole",
+    ),
+    (
+        "return fallback(text(n), text(n), restart=True)  # HERE",
+        "restart-unfit",
+        "fallback(restart=True) is for the stream that is the pipeline's result: it gives one "
+        "value, which is there or is not",
+        "leave out restart=True; commit=complete() waits for an answer that is whole",
     ),
     (
         "return race(gen(n), text(n))  # HERE",

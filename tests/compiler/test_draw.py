@@ -19,6 +19,7 @@ from tests.compiler.graphs import pipelines
 from tests.graph.written import written
 
 SOURCE = """
+from orchestra import chunks
 @step
 async def find(text: str, *, top: int = 3) -> list[Passage]: ...
 @step
@@ -32,33 +33,33 @@ async def join(texts: list[str], *, last: str) -> str: return last
 @pipeline
 def answer(question: str, flag: bool) -> str:
     found = find(question, top=8)
-    tidied = each(found, lambda one: fallback(tidy(one.text), one.id), at_once=4, ordered=False)
+    tidied = each(found, lambda one: fallback(tidy(one.text), one.id, validate=str.strip, on=ValueError), at_once=4, ordered=False)
     asked = prompt("{q}\\n{n}", q=question, n=tidied)
-    said = race(say(asked, policy=Policy(idle_s=2)), up(say(asked)), stagger_s=0.5)
+    said = race(say(asked, policy=Policy(idle_s=2)), up(say(asked)), commit=chunks(2), stagger_s=0.5)
     return join([collect(said), question], last=route(flag, {True: question, False: "<no>"}))
 """
 
 TEXT = """\
 answer(question: str, flag: bool) ──> str   {where}
-├─ find(text ── question, top=8)                          ──> list[Passage]
-├─ each(── find, at_once=4, ordered=False)                ──> list[str]
+├─ find(text ── question, top=8)                             ──> list[Passage]
+├─ each(── find, at_once=4, ordered=False)                   ──> list[str]
 │  └─ item
-│     └─ each[]/fallback()                                ──> str
+│     └─ each[]/fallback(validate=str.strip, on=ValueError)  ──> str
 │        ├─ 1:tidy
-│        │  └─ each[]/tidy(text ── each[]/item.text)      ──> str
+│        │  └─ each[]/tidy(text ── each[]/item.text)         ──> str
 │        └─ 2:item ── each[]/item.id
-├─ prompt(template='{{q}}\\n{{n}}', q ── question, n ── each)  ──> str
-├─ race(stagger_s=0.5)                                    ══> Stream[str]
+├─ prompt(template='{{q}}\\n{{n}}', q ── question, n ── each)     ──> str
+├─ race(commit=chunks(2), stagger_s=0.5)                     ══> Stream[str]
 │  ├─ 1:say
-│  │  └─ say(asked ── prompt, idle_s=2)                   ══> Stream[str]
+│  │  └─ say(asked ── prompt, idle_s=2)                      ══> Stream[str]
 │  └─ 2:up
-│     ├─ say#2(asked ── prompt)                           ══> Stream[str]
-│     └─ up(chunks ══ say#2)                              ══> Stream[str]
-├─ collect(══ race)                                       ──> str
-├─ route(── flag)                                         ──> str
+│     ├─ say#2(asked ── prompt)                              ══> Stream[str]
+│     └─ up(chunks ══ say#2)                                 ══> Stream[str]
+├─ collect(══ race)                                          ──> str
+├─ route(── flag)                                            ──> str
 │  ├─ True ── question
 │  └─ False ── '<no>'
-└─ join(texts ── [collect, question], last ── route)      ──> str
+└─ join(texts ── [collect, question], last ── route)         ──> str
 output ── join
 
 ── one value   ══ chunk by chunk"""
@@ -129,7 +130,7 @@ def test_the_json_says_where_everything_is(answer: Any) -> None:
         "options": {},
     }
     assert nodes["say"]["options"] == {"idle_s": 2}
-    assert nodes["race"]["options"] == {"stagger_s": 0.5}
+    assert nodes["race"]["options"] == {"commit": "chunks(2)", "stagger_s": 0.5}
     assert nodes["each"]["options"] == {"at_once": 4, "ordered": False}
     kinds = {node["kind"] for node in drawn["nodes"]}
     assert kinds == {
@@ -276,3 +277,17 @@ def patient(question: str) -> Stream[str]:
     )
     drawn = as_text(module["patient"])
     assert "say(asked ── question, first_chunk_s=4, attempts_max=3, delay_s=1)" in drawn
+
+
+def test_a_fallback_shows_how_it_decides() -> None:
+    source = """
+    @step
+    async def say(n: int) -> AsyncIterator[str]: yield ""
+    @pipeline
+    def p(n: int) -> Stream[str]:
+        return fallback(say(n), say(n), on=(ValueError, TimeoutError), restart=True)
+    """
+    pipeline = written(textwrap.dedent(source))["p"]
+    assert "└─ fallback(on=(ValueError, TimeoutError), restart=True)" in as_text(pipeline)
+    nodes = {node["name"]: node for node in as_json(pipeline)["nodes"]}
+    assert nodes["fallback"]["options"] == {"on": "(ValueError, TimeoutError)", "restart": True}

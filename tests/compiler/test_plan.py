@@ -12,6 +12,7 @@ from orchestra.protocols import Bindings
 from tests.graph.written import written
 
 STEPS = """
+from orchestra import complete
 from orchestra.protocols import EmbedderName, ModelName, StoreName
 @step
 async def one(x: int) -> int: return x
@@ -64,6 +65,10 @@ def test_the_report_says_of_every_edge_whether_it_streams_and_why() -> None:
 
 
 def test_the_report_shows_where_streaming_stops() -> None:
+    assert explained("race(gen(n), gen(n), commit=complete())")[3] == (
+        "  streams  gen -> race(arm 1:gen): held until this arm of race is complete, then passed "
+        "on as a whole"
+    )
     assert explained("collect(gen(n))") == [
         "p: collected into str at HERE",
         "  value    n -> gen(n=...): one value, int",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 
 import attrs
 import pytest
@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from orchestra import Pipeline, Stream, collect, each, fallback, pipeline, race, route, step
 from orchestra.errors import ArmsFailedError, NoContentError, RouteError
 from orchestra.events import ArmCommitted, ArmFailed, Event, RunFailed, StepCancelled, StepSkipped
+from orchestra.graph.commits import FIRST_CONTENT, Chars, Chunks, Commit, Complete
 from orchestra.testing.laws import check_laws
 from orchestra.testing.scripts import Fails, Gives, Hangs, Script, Streams
 from orchestra.testing.simulate import Simulation, simulate
@@ -114,19 +115,47 @@ class Arm:
     ends_s: float
 
 
-def arm(script: Streams | Gives | Fails) -> Arm:
+def enough(rule: Commit, said: list[str]) -> bool:
+    """Whether an arm has said enough, by hand."""
+    match rule:
+        case Chunks(count):
+            return len([chunk for chunk in said if chunk]) >= count
+        case Chars(count):
+            return len("".join(said)) >= count
+        case Complete():
+            return False
+    return any(said)
+
+
+def anything(_: str) -> bool:
+    return True
+
+
+def arm(
+    script: Streams | Gives | Fails,
+    rule: Commit = FIRST_CONTENT,
+    accepts: Callable[[str], bool] = anything,
+) -> Arm:
     if isinstance(script, Gives):
-        return Arm(script.after_s, 0, str(script.value), False, script.after_s)
+        content = script.after_s if accepts(str(script.value)) else None
+        return Arm(content, script.after_s, str(script.value), False, script.after_s)
     if isinstance(script, Fails):
         return Arm(None, script.after_s, "", True, script.after_s)
-    at_s, content_s, said = 0.0, None, ""
+    at_s, content_s = 0.0, None
+    said: list[str] = []
     for after_s, chunk in script.chunks:
         at_s += after_s
-        if chunk and content_s is None:
+        said.append(str(chunk))
+        if content_s is None and enough(rule, said):
             content_s = at_s
-        said += str(chunk)
+            if not accepts("".join(said)):
+                return Arm(None, at_s, "", True, at_s)
     end_s = at_s + script.end_s
-    return Arm(content_s, end_s, said, script.error is not None, end_s)
+    if content_s is None and any(said) and script.error is None:
+        content_s = end_s
+        if not accepts("".join(said)):
+            return Arm(None, end_s, "", True, end_s)
+    return Arm(content_s, end_s, "".join(said), script.error is not None, end_s)
 
 
 @attrs.frozen

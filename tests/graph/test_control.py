@@ -121,6 +121,38 @@ def test_each_says_what_it_is_over() -> None:
             "race(stagger_s=-1): stagger_s is the number of seconds between the starts of two "
             "arms, 0 or more, and part of the pipeline itself: write it as a number",
         ),
+        (
+            "race(n, commit=3)",
+            "race(commit=3): when an arm is committed to is one of first_content(), chunks(n), "
+            "chars(n) and complete()",
+        ),
+        (
+            "race(n, validate=text)",
+            "race(validate=Step(",
+        ),
+        (
+            "fallback(n, validate=n)",
+            "fallback(validate=<wire n>): it is a plain function that is given what an arm said and "
+            "accepts it, is called on the spot, and is not called here: validate=some_function",
+        ),
+        ("fallback(n, validate=count.call)", "it is a plain function that"),
+        (
+            "fallback(n, on=3)",
+            "fallback(on=3): the errors that the next arm is for are exception classes, as behind "
+            "`except`: on=(ModelError, DeadlineError)",
+        ),
+        (
+            "fallback(n, restart=n)",
+            "fallback(restart=<wire n>): whether an answer may be taken back is part of the pipeline "
+            "itself: write True or False",
+        ),
+        ("fallback(n, on=())", "fallback(on=()): the errors that"),
+        ("fallback(n, on=(ValueError('x'),))", "fallback(on=(ValueError('x'),)): the errors"),
+        (
+            "fallback(n, on=KeyboardInterrupt)",
+            "fallback(on=<class 'KeyboardInterrupt'>): the errors",
+        ),
+        ("fallback(n, commit=n)", "fallback(commit=<wire n>): when an arm is committed to"),
         ("race(n, stagger_s=float('nan'))", "race(stagger_s=nan): stagger_s is"),
         ("race(n, stagger_s=n)", "race(stagger_s=<wire n>): stagger_s is"),
         ("route(flag, [n, n])", "the arms are a dict from what the label may be to"),

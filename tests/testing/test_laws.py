@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import attrs
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
@@ -10,7 +11,7 @@ from orchestra.errors import RunCancelledError
 from orchestra.testing.laws import check_laws
 from orchestra.testing.oracle import Bad, Ok, Tie, foresee
 from orchestra.testing.simulate import simulate
-from orchestra.testing.sketches import Eaching, EachingStream, Racing, Sketch, build
+from orchestra.testing.sketches import Eaching, EachingStream, Falling, Racing, Sketch, build
 from orchestra.testing.strategies import UNLIMITED, narrow_limits, schedules, sketches, worlds
 from orchestra.testing.world import World
 
@@ -61,6 +62,22 @@ def test_a_failure_ends_the_run_at_the_moment_it_happens(
 ) -> None:
     """With failing steps too: what wins, what falls back and what fails, and when."""
     _agrees(sketch, n, schedule)
+
+
+@settings(max_examples=60, suppress_health_check=list(HealthCheck))
+@given(sketches(fails=True, most=6), st.data(), schedules())
+def test_an_output_that_restarts_is_the_last_arms_alone(
+    sketch: Sketch, data: st.DataObject, schedule: int
+) -> None:
+    """Whatever the arms are made of, and whatever else reads what they read."""
+    flows = [number for number in range(len(sketch.parts)) if sketch.streams(number)]
+    assume(len(flows) > 1)
+    arms = st.lists(st.sampled_from(flows), min_size=2, max_size=3, unique=True).map(tuple)
+    last = sketch.parts[-1]
+    if isinstance(last, Falling):
+        last = attrs.evolve(last, restart=False)
+    restarting = Falling(data.draw(arms), restart=True)
+    _agrees(Sketch((*sketch.parts[:-1], last, restarting)), 3, schedule)
 
 
 def _agrees(sketch: Sketch, n: int, schedule: int) -> None:

@@ -27,6 +27,7 @@ from orchestra.errors import OverloadedError
 from orchestra.events import (
     ArmCommitted,
     ArmFailed,
+    ArmRestarted,
     Delta,
     Event,
     RunCancelled,
@@ -130,9 +131,17 @@ def unsteady(n: int) -> Stream[str]:
     return letters.using(Policy(retry=Retry(attempts_max=3, delay_s=1, delay_max_s=1)))(n)
 
 
-WHOLE = run(everything)
 TRIES = Attempts.failing(2, OverloadedError("busy"), Streams(((1, "a"),)))
 RETRIED = run(unsteady, World(jitter=1.0, steps={"letters": TRIES}))
+
+
+@pipeline
+def restarts(n: int) -> Stream[str]:
+    return fallback(cut(n), letters(after(n, 1)), restart=True)
+
+
+WHOLE = run(everything)
+RESTARTED = run(restarts)
 IN_RACE = run(fails_in_a_race)
 IN_EACH = run(fails_in_an_each)
 CUT = run(collects_a_cut_stream)
@@ -362,6 +371,16 @@ BITES: list[tuple[Law, Simulation, Doctor]] = [
         changed(StepFinished, to={"first_chunk_s": 1.0}),
     ),
     (laws.retries_keep_to_their_rule, WHOLE, added(StepStarted, of(retried, "some"), step="some")),
+    (laws.a_restart_is_told, RESTARTED, without(ArmRestarted)),
+    (laws.a_restart_is_told, RESTARTED, without(ArmFailed)),
+    (laws.a_restart_is_told, RESTARTED, twice(ArmRestarted)),
+    (laws.a_restart_is_told, RESTARTED, changed(ArmRestarted, to={"arm": "1:cut"})),
+    (
+        laws.a_restart_is_told,
+        WHOLE,
+        added(ArmCommitted, ArmRestarted(0, 0.0, "fallback", "2:after"), step="fallback"),
+    ),
+    (laws.the_result_is_the_deltas, RESTARTED, without(ArmRestarted)),
     (laws.routes_take_one_arm, WHOLE, added(StepStarted, of(started, "after#8"), step="route")),
     (laws.arms_wait_for_their_turn, WHOLE, without(ArmFailed, step="fallback")),
     (laws.arms_wait_for_their_turn, WHOLE, without(StepStarted, step="race")),

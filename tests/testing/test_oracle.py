@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from orchestra.graph.commits import Chars, Chunks, Complete
 from orchestra.testing.oracle import Bad, Ok, Tie, foresee
 from orchestra.testing.sketches import (
     Eaching,
@@ -21,6 +22,7 @@ from orchestra.testing.sketches import (
     Through,
     Value,
     chunk_of_source,
+    good,
     mix,
 )
 
@@ -93,6 +95,16 @@ def fold(*chunks: str) -> int:
         ([source(5, empty=1), source(1, 9), Racing((0, 1), 0)], Ok(10, A + B)),
         ([source(1, 2, fails=True), source(9), Racing((0, 1), 0)], Bad(3)),
         ([source(empty=2), source(1), Falling((0, 1))], Ok(1, A)),
+        ([source(1, 2, fails=True), source(1, 1), Falling((0, 1), Complete())], Ok(5, A + B)),
+        ([source(1, fails=True), source(9), Falling((0, 1), restart=True)], Ok(10, A)),
+        ([source(1, fails=True), source(9, fails=True), Falling((0, 1), restart=True)], Bad(10)),
+        ([source(1, fails=True), source(9), Falling((0, 1))], Bad(1)),
+        ([source(1, 2, fails=True), source(1, 1), Falling((0, 1), Chunks(2))], Bad(3)),
+        ([source(1, 5), source(2, 1), Racing((0, 1), 0, Chars(2))], Ok(3, A + B)),
+        ([source(1, 5), source(2, 1), Racing((0, 1), 0, Chunks(9))], Ok(3, A + B)),
+        ([Value((-1,), 1, fails=True), Value((-1,), 2), Falling((0, 1), catches=False)], Bad(1)),
+        ([Value((-1,), 1), Falling((0,), picky=True)], Ok(1, FIRST) if good(FIRST) else Bad(1)),
+        ([source(1, 2), Falling((0,), picky=True)], Ok(3, A + B) if good(A) else Bad(1)),
         ([Value((-1,), 1), Value((-1,), 9), Value((-1,), 2), Routing((0, 1, 2))], None),
         ([Value((-1,), 1, fails=True), Value((-1,), 9), Routing((0, 1))], Bad(1)),
     ],

@@ -8,11 +8,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from orchestra.compiler.check import check
+from orchestra.graph.commits import Commit
 from orchestra.testing.scripts import Gives, Hangs
 from orchestra.testing.sketches import (
     BODIES,
     Eaching,
     EachingStream,
+    Falling,
     Part,
     Racing,
     Sketch,
@@ -54,12 +56,24 @@ def test_a_sketch_reads_only_what_is_there_and_streams_only_where_it_may(sketch:
 def note(part: Part) -> None:
     """Count what has been drawn."""
     DRAWN[type(part)] += 1
-    for name in ("fails", "plain", "ordered", "body", "empty", "stagger_s"):
+    for name in (
+        "fails",
+        "plain",
+        "ordered",
+        "body",
+        "empty",
+        "stagger_s",
+        "picky",
+        "catches",
+        "restart",
+    ):
         value = getattr(part, name, None)
         DRAWN[type(part), name, value if isinstance(value, bool | str) else bool(value)] += 1
     if isinstance(part, Value | Source):
         flaky = part.flaky
         DRAWN[type(part), "flaky", flaky.failures, flaky.failures < flaky.attempts_max] += 1
+    if isinstance(part, Racing | Falling):
+        DRAWN[type(part.commit)] += 1
     for name in ("timeout_s", "first_chunk_s", "idle_s"):
         DRAWN[name, getattr(part, name, None) is not None] += 1
 
@@ -74,6 +88,8 @@ def test_every_kind_of_part_is_drawn_in_every_way() -> None:
         assert DRAWN[kind, "flaky", 0, True]
         assert DRAWN[kind, "flaky", 2, True]
         assert DRAWN[kind, "flaky", 2, False]
+    for rule in Commit.__args__:
+        assert DRAWN[rule], rule
     for choice in (True, False):
         assert DRAWN[Value, "fails", choice]
         assert DRAWN[Value, "plain", choice]
@@ -82,6 +98,10 @@ def test_every_kind_of_part_is_drawn_in_every_way() -> None:
         assert DRAWN[Eaching, "ordered", choice]
         assert DRAWN[EachingStream, "ordered", choice]
         assert DRAWN[Racing, "stagger_s", choice]
+        assert DRAWN[Racing, "picky", choice]
+        assert DRAWN[Falling, "picky", choice]
+        assert DRAWN[Falling, "catches", choice]
+        assert DRAWN[Falling, "restart", choice]
         assert all(DRAWN[name, choice] for name in ("timeout_s", "first_chunk_s", "idle_s"))
     assert all(DRAWN[Eaching, "body", body] for body in BODIES)
 

@@ -13,7 +13,10 @@ from orchestra import (
     Policy,
     Retry,
     Stream,
+    chars,
+    chunks,
     collect,
+    complete,
     each,
     fallback,
     injected,
@@ -24,6 +27,7 @@ from orchestra import (
     route,
     step,
 )
+from orchestra.errors import ModelError
 from orchestra.steps import classify, embed, generate, retrieve, tool
 from orchestra.values import Label, Passage, Vector
 
@@ -121,7 +125,7 @@ def counted(x: int) -> Stream[int]:
 
 
 @pipeline
-def everything(x: int, names: list[int]) -> int:
+def everything(x: int, names: list[int]) -> int:  # noqa: PLR0915 - a statement for each word
     """Every word of the language."""
     assert_type(value(x), str)
     assert_type(stream(x), Stream[str])
@@ -135,6 +139,15 @@ def everything(x: int, names: list[int]) -> int:
     assert_type(collect(through(stream(x))), bytes)
     assert_type(collect(numbers(x)), list[int])
     assert_type(race(stream(x), stream(x), stagger_s=0.1), Stream[str])
+    assert_type(race(stream(x), stream(x), commit=chunks(3), stagger_s=0.1), Stream[str])
+    assert_type(fallback(stream(x), stream(x), commit=chars(80)), Stream[str])
+    assert_type(fallback(value(x), value(x), commit=complete()), str)
+    assert_type(race(stream(x), stream(x), validate=lambda said: said.isupper()), Stream[str])
+    assert_type(race(numbers(x), validate=lambda said: said[0] > 1), Stream[int])
+    assert_type(race(value(x), validate=str.isupper), str)
+    assert_type(fallback(stream(x), validate=str.isupper, on=TimeoutError), Stream[str])
+    assert_type(fallback(value(x), value(x), on=(ModelError, TimeoutError)), str)
+    assert_type(fallback(stream(x), stream(x), restart=True), Stream[str])
     assert_type(fallback(value(x), value(x)), str)
     assert_type(route(value(x), {"a": plain("b")}, default=plain("c")), int)
     assert_type(each(names, value, at_once=2), list[str])

@@ -7,7 +7,7 @@ unnoticed.
 from __future__ import annotations
 
 import orchestra
-from orchestra import Stream, collect, each, open_engine, pipeline, race, step
+from orchestra import Stream, collect, each, fallback, open_engine, pipeline, race, step
 from orchestra.steps import embed, generate, retrieve, tool
 from tests.types.right import (
     Bill,
@@ -40,7 +40,11 @@ def edges(x: int, text: str, names: list[str]) -> int:
     value(x, 3)  # type: ignore[call-arg]
     collect(race(value(x), value(x)))  # type: ignore[call-overload]
     through(each(stream(x), plain, at_once=2))  # type: ignore[arg-type]
-    race(value(x), value(x), stagger="soon")  # type: ignore[call-arg]
+    race(value(x), value(x), commit=3)  # type: ignore[call-overload]
+    race(stream(x), stream(x), validate=len)  # type: ignore[arg-type]
+    fallback(value(x), value(x), on=(3,))  # type: ignore[arg-type]
+    race(numbers(x), numbers(x), validate=str.isupper)  # type: ignore[arg-type]
+    race(value(x), value(x), stagger="soon")  # type: ignore[call-overload]
     inner(text)  # type: ignore[arg-type]
     retrieve(text, store="docs")  # type: ignore[arg-type]
     retrieve(embed(text))  # type: ignore[call-arg]

@@ -1,0 +1,55 @@
+"""The arguments of races and fallbacks, refused at their line where they cannot be obeyed."""
+
+from __future__ import annotations
+
+import inspect
+
+from orchestra.errors import DefinitionError
+from orchestra.graph.commits import Commit, Validate
+from orchestra.graph.pipelines import Pipeline
+from orchestra.graph.steps import Step
+from orchestra.graph.wires import Wire, place, source_line
+
+
+def commit_rule(name: str, commit: object) -> Commit:
+    """The rule, if it is one.
+
+    Raises:
+        DefinitionError: it is none.
+    """
+    if isinstance(commit, Commit):
+        return commit
+    raise DefinitionError(
+        f"{place(*source_line())}: {name}(commit={commit!r:.80}): when an arm is committed to "
+        "is one of first_content(), chunks(n), chars(n) and complete()"
+    )
+
+
+def plain_function(name: str, argument: str, function: object, does: str) -> Validate:
+    """The function, if it is one that can be called on the spot.
+
+    Raises:
+        DefinitionError: it is a step, a wire, an `async def`, or no function at all.
+    """
+    awaited = inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function)
+    if callable(function) and not awaited and not isinstance(function, Wire | Step | Pipeline):
+        return function
+    raise DefinitionError(
+        f"{place(*source_line())}: {name}({argument}={function!r:.80}): it is a plain function "
+        f"that {does}, is called on the spot, and is not called here: {argument}=some_function"
+    )
+
+
+def error_types(name: str, on: object) -> tuple[type[Exception], ...]:
+    """The types of errors, alone or in a tuple, as behind `except`.
+
+    Raises:
+        DefinitionError: there are none, or something else is among them.
+    """
+    kinds = on if isinstance(on, tuple) else (on,)
+    if kinds and all(isinstance(kind, type) and issubclass(kind, Exception) for kind in kinds):
+        return kinds
+    raise DefinitionError(
+        f"{place(*source_line())}: {name}(on={on!r:.80}): the errors that the next arm is for are "
+        "exception classes, as behind `except`: on=(ModelError, DeadlineError)"
+    )

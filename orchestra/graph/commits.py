@@ -1,0 +1,114 @@
+"""Commit rules: how much an arm must have said before a race or fallback is committed to it.
+
+Values only. What is counted begins with the first chunk that has content; an arm that ends
+well has said all it has, and is committed to there at the latest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeAlias
+
+import attrs
+
+from orchestra.errors import DefinitionError
+from orchestra.graph.wires import place, source_line
+
+
+@attrs.frozen(repr=False)
+class FirstContent:
+    """At the first chunk that is not empty."""
+
+    def reached(self, chunks: int, characters: int) -> bool:  # noqa: ARG002 - as the others
+        """Whether this much content is enough."""
+        return chunks > 0
+
+    def __repr__(self) -> str:
+        return "first_content()"
+
+
+@attrs.frozen(repr=False)
+class Chunks:
+    """At this many chunks that are not empty."""
+
+    count: int
+
+    def reached(self, chunks: int, characters: int) -> bool:  # noqa: ARG002 - as the others
+        """Whether this much content is enough."""
+        return chunks >= self.count
+
+    def __repr__(self) -> str:
+        return f"chunks({self.count})"
+
+
+@attrs.frozen(repr=False)
+class Chars:
+    """At this many characters of text, or bytes of bytes."""
+
+    count: int
+
+    def reached(self, chunks: int, characters: int) -> bool:  # noqa: ARG002 - as the others
+        """Whether this much content is enough."""
+        return characters >= self.count
+
+    def __repr__(self) -> str:
+        return f"chars({self.count})"
+
+
+@attrs.frozen(repr=False)
+class Complete:
+    """Where the arm has ended well, and never before."""
+
+    def reached(self, chunks: int, characters: int) -> bool:  # noqa: ARG002 - as the others
+        """Whether this much content is enough: it never is."""
+        return False
+
+    def __repr__(self) -> str:
+        return "complete()"
+
+
+Commit: TypeAlias = FirstContent | Chunks | Chars | Complete
+Validate: TypeAlias = Callable[[object], object]
+"""Whether what an arm has said so far is good enough to be committed to."""
+FIRST_CONTENT = FirstContent()
+
+
+def first_content() -> FirstContent:
+    """Commit to an arm at its first chunk that is not empty. What a race does by default."""
+    return FIRST_CONTENT
+
+
+def chunks(count: int) -> Chunks:
+    """Commit to an arm that streams at its chunk number `count`, empty ones not counted.
+
+    An arm that ends well before that is committed to at its end.
+
+    Raises:
+        DefinitionError: `count` is no whole number, or less than 1.
+    """
+    return Chunks(_counted("chunks", count))
+
+
+def chars(count: int) -> Chars:
+    """Commit to an arm that streams text (or bytes) once it has said `count` characters (bytes).
+
+    An arm that ends well before that is committed to at its end.
+
+    Raises:
+        DefinitionError: `count` is no whole number, or less than 1.
+    """
+    return Chars(_counted("chars", count))
+
+
+def complete() -> Complete:
+    """Commit to an arm when it has ended well: nothing of it is seen before all of it is there."""
+    return Complete()
+
+
+def _counted(name: str, count: object) -> int:
+    if type(count) is not int or count < 1:
+        raise DefinitionError(
+            f"{place(*source_line())}: {name}({count!r:.80}): how many {name} commit to an arm is "
+            f"a whole number, 1 or more, and part of the pipeline itself: {name}(8)"
+        )
+    return count
