@@ -14,6 +14,8 @@ from typing import TypeAlias, cast
 import attrs
 
 from orchestra.graph.commits import Chars, Chunks, Commit, FirstContent
+from orchestra.testing.homes import Arm, homes_of
+from orchestra.testing.mixing import chunk_of_source, good, mix
 from orchestra.testing.sketches import (
     Eaching,
     EachingStream,
@@ -29,9 +31,6 @@ from orchestra.testing.sketches import (
     Source,
     Through,
     Value,
-    chunk_of_source,
-    good,
-    mix,
 )
 
 
@@ -66,7 +65,6 @@ class Flow:
 
 CHOICES = (Racing, Falling, Routing)
 Outcome: TypeAlias = Ok | Bad | Flow
-Arm: TypeAlias = tuple[int, int]
 NEVER = Ok(inf)
 
 
@@ -88,7 +86,7 @@ class _Oracle:
     def __init__(self, sketch: Sketch, n: int) -> None:
         self.sketch = sketch
         self.known: dict[int, Outcome] = {-1: Ok(0.0, n)}
-        self.homes = _homes(sketch)
+        self.homes = homes_of(sketch)
         self.gates: dict[Arm | None, float] = {}
 
     def region(self, arm: Arm | None, outlet: int, start_s: float) -> Outcome:
@@ -377,38 +375,3 @@ def _failure(start_s: float, at_s: float, *, streams: bool) -> Outcome:
 def _distinct(one_s: float, other_s: float, *, when: bool = True) -> None:
     if when and one_s == other_s and one_s < inf:
         raise Tie(f"both at {one_s}")
-
-
-def _homes(sketch: Sketch) -> dict[int, Arm | None]:
-    """The innermost arm that each needed part is only needed by, by trying without it."""
-    output = len(sketch.parts) - 1
-    arms = [
-        (number, arm)
-        for number, part in enumerate(sketch.parts)
-        if isinstance(part, Racing | Falling | Routing)
-        for arm in range(len(part.reads) - isinstance(part, Routing))
-    ]
-    without = {arm: _reached(sketch, output, arm) for arm in arms}
-    homes: dict[int, Arm | None] = {}
-    for number in _reached(sketch, output, None):
-        holding = [arm for arm in arms if number not in without[arm]]
-        # the innermost is the one whose owner lies in all the others
-        homes[number] = max(
-            holding,
-            key=lambda arm: sum(arm[0] not in without[other] for other in holding),
-            default=None,
-        )
-    return homes
-
-
-def _reached(sketch: Sketch, output: int, cut: Arm | None) -> set[int]:
-    reached, todo = {output}, [output]
-    while todo:
-        number = todo.pop()
-        part = sketch.parts[number]
-        for place, read in enumerate(part.reads):
-            arm = place - isinstance(part, Routing)
-            if read >= 0 and read not in reached and cut != (number, arm):
-                reached.add(read)
-                todo.append(read)
-    return reached

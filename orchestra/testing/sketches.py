@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from functools import partial
-from typing import Any, Literal, TypeAlias, cast, get_args
+from typing import Any, Literal, TypeAlias, get_args
 
 import attrs
 import trio
@@ -21,8 +21,7 @@ from orchestra.graph.policy import Policy, Retry
 from orchestra.graph.steps import step
 from orchestra.protocols import Stream
 from orchestra.testing.attempts import AttemptCounter
-
-MODULUS = 997
+from orchestra.testing.mixing import chunk_of_source, good, mix
 
 Body: TypeAlias = Literal["value", "race", "fallback", "route", "stream", "fails"]
 """What the body of an `each` is made of."""
@@ -216,27 +215,6 @@ class Sketch:
         if isinstance(part, Routing):
             return self.streams(part.reads[1])
         return isinstance(part, STREAMING)
-
-
-def mix(*values: object) -> int:
-    """A small number that depends on every value and on their order."""
-    total = len(values)
-    for value in values:
-        number = sum(map(ord, value)) if isinstance(value, str) else value
-        total = (
-            total * 31 + (sum(number) if isinstance(number, list) else cast("int", number))
-        ) % MODULUS
-    return total
-
-
-def good(said: object) -> bool:
-    """What a picky race accepts: two answers of three."""
-    return mix(said) % 3 > 0
-
-
-def chunk_of_source(value: int, index: int) -> str:
-    """The chunk of this number of a source that was given the value."""
-    return chr(ord("a") + (value + index) % 26)
 
 
 def build(sketch: Sketch, name: str = "sketch") -> Pipeline[..., object]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from orchestra.graph.commits import Chars, Chunks, Complete
+from orchestra.testing.mixing import chunk_of_source, good, mix
 from orchestra.testing.oracle import Bad, Ok, Tie, foresee
 from orchestra.testing.sketches import (
     Eaching,
@@ -21,9 +22,6 @@ from orchestra.testing.sketches import (
     Source,
     Through,
     Value,
-    chunk_of_source,
-    good,
-    mix,
 )
 
 N = 3

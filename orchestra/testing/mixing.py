@@ -1,0 +1,28 @@
+"""The small numbers that the steps of a sketch compute, and that its oracle foresees."""
+
+from __future__ import annotations
+
+from typing import cast
+
+MODULUS = 997
+
+
+def mix(*values: object) -> int:
+    """A small number that depends on every value and on their order."""
+    total = len(values)
+    for value in values:
+        number = sum(map(ord, value)) if isinstance(value, str) else value
+        total = (
+            total * 31 + (sum(number) if isinstance(number, list) else cast("int", number))
+        ) % MODULUS
+    return total
+
+
+def good(said: object) -> bool:
+    """What a picky race accepts: two answers of three."""
+    return mix(said) % 3 > 0
+
+
+def chunk_of_source(value: int, index: int) -> str:
+    """The chunk of this number of a source that was given the value."""
+    return chr(ord("a") + (value + index) % 26)
