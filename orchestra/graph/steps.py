@@ -138,14 +138,15 @@ class Step(Generic[P, T_co]):
         if self._by_name:
             return []
         positional: list[object] = []
+        behind_default = False  # then the next would be taken for the one that was left out
         for name, parameter in self.signature.parameters.items():
             if name not in named:
-                continue
-            if parameter.kind is parameter.VAR_KEYWORD:
+                behind_default = True
+            elif parameter.kind is parameter.VAR_KEYWORD:
                 named.update(cast("dict[str, object]", named.pop(name)))
             elif parameter.kind is parameter.VAR_POSITIONAL:
                 positional += cast("tuple[object, ...]", named.pop(name))
-            elif parameter.kind is not parameter.KEYWORD_ONLY:
+            elif parameter.kind is not parameter.KEYWORD_ONLY and not behind_default:
                 positional.append(named.pop(name))
         return positional
 

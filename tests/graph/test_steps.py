@@ -293,6 +293,15 @@ def test_a_call_is_bound_as_python_binds_it(
     assert sorted(_kept(bound, signature)) == sorted([*args, *kwargs.values()]), "nothing is lost"
 
 
+def test_what_stands_behind_a_default_is_passed_by_name() -> None:
+    @step
+    def f(a: int = 0, /, c: int = 0, **b: int) -> tuple[int, int, dict[str, int]]:
+        return a, c, b
+
+    named = dict(bind(f, [], {"c": 1, "a": 2}, "here").arguments)
+    assert f.call(*f.positional(named), **named) == (0, 1, {"a": 2})
+
+
 def _kept(bound: Bound, signature: inspect.Signature) -> Iterator[Any]:
     """Every value that was passed, wherever it was put."""
     yield from bound.stray
