@@ -15,12 +15,11 @@ from typing import TYPE_CHECKING, Self, TypeVar
 
 from orchestra.config.deployment import EMBEDDED, Deployment
 from orchestra.config.environment import from_environment
-from orchestra.config.reading import find, read_file
+from orchestra.config.finding import find
 from orchestra.errors import BindingError
 from orchestra.policies.routing import Route
 from orchestra.protocols import Embedder, Model, VectorStore
 from orchestra.providers.catalog import PROVIDERS
-from orchestra.providers.extractive import ExtractiveModel
 from orchestra.providers.settings import EmbedderSettings, ModelSettings, RouteSettings
 from orchestra.providers.wordllama import WordLlamaEmbedder
 from orchestra.stores.sqlite import SqliteStores
@@ -46,7 +45,11 @@ def deployment(config: Path | None = None, environ: Mapping[str, str] = os.envir
     """
     file = find(config, environ)
     found = from_environment(environ)
-    return found if file is None else read_file(file, found)
+    if file is None:
+        return found
+    from orchestra.config.reading import read_file  # a dozen modules, for those who have a file
+
+    return read_file(file, found)
 
 
 def default_bindings(
@@ -209,6 +212,8 @@ class LocalBindings:
 
     def _made(self, settings: ModelSettings) -> Model:
         if not PROVIDERS[settings.provider].remote:
+            from orchestra.providers.extractive import ExtractiveModel
+
             return ExtractiveModel(self._local)
         from orchestra.policies.guard import GuardedModel
         from orchestra.providers.endpoints import endpoint

@@ -24,25 +24,9 @@ from orchestra.config.routes import read_routes
 from orchestra.errors import ConfigError, Problem
 from orchestra.providers.settings import ModelSettings
 
-FILE = "orchestra.toml"
-VARIABLE = "ORCHESTRA_CONFIG"
 FILE_BYTES_MAX = 1024 * 1024
 """A configuration is written by hand; what is larger is another file."""
 _AT = re.compile(r" \(at line (\d+), column \d+\)$")
-
-
-def find(given: Path | None, environ: Mapping[str, str]) -> Path | None:
-    """The file of the configuration; None where there is none.
-
-    The one given, else that of `ORCHESTRA_CONFIG`, else `orchestra.toml` in the working
-    directory, which is the only one that need not exist.
-    """
-    if given is not None:
-        return given
-    if named := environ.get(VARIABLE):
-        return Path(named)
-    usual = Path(FILE)
-    return usual if usual.exists() else None
 
 
 def read_file(file: Path, otherwise: Deployment = EMBEDDED) -> Deployment:

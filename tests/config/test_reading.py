@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 
 from orchestra.config.complaints import dotted, shown
 from orchestra.config.deployment import EMBEDDED, Deployment
-from orchestra.config.reading import FILE_BYTES_MAX, find, read, read_file
+from orchestra.config.finding import find
+from orchestra.config.reading import FILE_BYTES_MAX, read, read_file
 from orchestra.errors import ConfigError, Problem
 from orchestra.policies.breaker import BreakerRule
 from orchestra.policies.limit import CallLimits

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Set as AbstractSet
 
-from orchestra.config.reading import VARIABLE
+from orchestra.config.finding import VARIABLE
 from orchestra.providers.catalog import PROVIDERS, HeaderScheme
 from orchestra.providers.keys import AWS_BEARER, AWS_ID, AWS_SECRET, AWS_SESSION
 
