@@ -28,12 +28,12 @@ def _nothing_yet() -> bool:
     return False
 
 
-async def attempted(
+def attempted(
     frame: Frame,
     operation: Operation,
     attempt: Callable[[], Awaitable[T]],
     passed_on: Callable[[], bool] = _nothing_yet,
-) -> T:
+) -> Awaitable[T]:
     """What the first attempt gives that does not fail.
 
     No attempt follows one that has `passed_on` output, nor one that was cancelled. What is
@@ -45,7 +45,17 @@ async def attempted(
     """
     rule = cast("Call", operation.node).policy.retry
     if rule is None:
-        return await attempt()
+        return attempt()  # itself: a coroutine around it would be there as long as the stream
+    return _retried(frame, operation, rule, attempt, passed_on)
+
+
+async def _retried(
+    frame: Frame,
+    operation: Operation,
+    rule: Retry,
+    attempt: Callable[[], Awaitable[T]],
+    passed_on: Callable[[], bool],
+) -> T:
     frame.run.retries.called()
     for number in count(1):  # to `attempts_max`: then there is no delay
         try:

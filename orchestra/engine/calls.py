@@ -85,13 +85,12 @@ async def stream(frame: Frame, operation: Operation, outflow: Outflow) -> None:
         DeadlineError: `timeout_s`, `first_chunk_s` or `idle_s` has passed.
         Exception: whatever the generator raises.
     """
-    attempt = partial(_flow, frame, operation, outflow)
     timeout_s = cast("Call", operation.node).policy.timeout_s
     if timeout_s is None:
-        await attempted(frame, operation, attempt, outflow.begun)
+        await attempted(frame, operation, partial(_flow, frame, operation, outflow), outflow.begun)
         return
     with trio.move_on_after(timeout_s):
-        await attempted(frame, operation, attempt, outflow.begun)
+        await attempted(frame, operation, partial(_flow, frame, operation, outflow), outflow.begun)
         return
     raise _too_late(frame, operation, "timeout_s", timeout_s)
 

@@ -107,7 +107,7 @@ class Engine:
             trio.ClosedResourceError: the engine is closed.
         """
         run = self._make(pipeline, inputs, deadline_s)
-        self._nursery.start_soon(self._execute, run, name=f"run {run.pipeline}")
+        self._nursery.start_soon(self._execute, run, name=run.pipeline)
         return run
 
     @overload

@@ -61,7 +61,7 @@ class Run:
         self._inputs = inputs
         self._bindings = bindings
         self._deadline_s = deadline_s
-        self._ended = trio.Event()
+        self._ended: trio.Event | None = None  # made for the first who waits
         self._scope = trio.CancelScope()
         self._reason = "the task that ran it was cancelled"
         self._cancelled = False
@@ -88,6 +88,11 @@ class Run:
 
     async def wait_ended(self) -> None:
         """Wait until its last event has been written. Cancelling the wait leaves it running."""
+        if self.ended:
+            await trio.lowlevel.checkpoint()
+            return
+        if self._ended is None:
+            self._ended = trio.Event()
         await self._ended.wait()
 
     async def result(self) -> object:
@@ -175,7 +180,8 @@ class Run:
             journal.append(RunFailed, name, message, step, where)
         self._error = error
         self._traceback = error.__traceback__ if error is not None else None
-        self._ended.set()
+        if self._ended is not None:
+            self._ended.set()
 
     @property
     def _deadline_passed(self) -> bool:

@@ -33,6 +33,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("orchestra.server")
 
+LISTENING = "client"
+"""The name of the task that listens to one; by default Trio makes a new string for each."""
+
 
 @attrs.define(eq=False)
 class Departure:
@@ -59,7 +62,9 @@ class Exchange(TrioASGIHTTPConnection):
         request.departure = departure = Departure()
         try:
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(_listen, request.body, receive, nursery.cancel_scope)
+                nursery.start_soon(
+                    _listen, request.body, receive, nursery.cancel_scope, name=LISTENING
+                )
                 response = await self.app.handle_request(request)
                 del request
                 events = await self._begin(response, send)
