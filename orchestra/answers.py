@@ -12,6 +12,7 @@ from typing import TypeAlias
 
 import attrs
 
+from orchestra.accounts import Usage
 from orchestra.errors import TruncatedStreamError
 from orchestra.values import (
     Began,
@@ -25,7 +26,6 @@ from orchestra.values import (
     TextPart,
     ToolCall,
     ToolCallDelta,
-    Usage,
     UsageReport,
 )
 

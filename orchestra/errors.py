@@ -37,6 +37,7 @@
     │   ├── OutputError              a whole answer, but not what was asked for
     │   └── ModelsFailedError        several models of a route failed; carries each error
     ├── StoreError               a store could not do what it was asked
+    ├── StateError               what policies remember is gone, or out of reach
     └── ServeError               the server could not start
 
 A step's own exception is never replaced: `run()` raises the very object that
@@ -346,6 +347,10 @@ class ModelsFailedError(ModelError):
 
 class StoreError(OrchestraError):
     """A store could not do what it was asked."""
+
+
+class StateError(OrchestraError):
+    """What policies remember could not be read or changed: the store is gone, or too slow."""
 
 
 class ServeError(OrchestraError):

@@ -15,7 +15,7 @@ from typing import Any, ClassVar, TypeAlias, get_args
 import attrs
 import msgspec
 
-from orchestra.values import Usage
+from orchestra.accounts import Usage
 
 
 @attrs.frozen
@@ -88,6 +88,7 @@ class StepFailed:
     error: str
     message: str
     where: str
+    usage: Usage | None = None
 
 
 @attrs.frozen
@@ -108,6 +109,50 @@ class StepRetried:
 
 
 @attrs.frozen
+class StepCached:
+    """A model's answer to the step was in the cache: nobody was called, and nothing was paid.
+
+    `similarity` is how alike the two questions are: 1.0 of the same, less of a semantic hit.
+    """
+
+    type: ClassVar[str] = "step.cached"
+    seq: int
+    at_s: float
+    step: str
+    model: str
+    similarity: float = 1.0
+
+
+@attrs.frozen
+class StepCoalesced:
+    """The step shares a call of a model that was under way already; `similarity` as above."""
+
+    type: ClassVar[str] = "step.coalesced"
+    seq: int
+    at_s: float
+    step: str
+    model: str
+    similarity: float = 1.0
+
+
+@attrs.frozen
+class BudgetReached:
+    """A call of the step has brought a budget to a threshold: `percent` of it is spent.
+
+    `budget` says whose it is and how long it is for: "organisation acme, a month".
+    """
+
+    type: ClassVar[str] = "budget.reached"
+    seq: int
+    at_s: float
+    step: str
+    budget: str
+    percent: int
+    spent_nanodollars: int
+    limit_nanodollars: int
+
+
+@attrs.frozen
 class StepCancelled:
     """The step was running and was stopped: it lost a race, or the run ended."""
 
@@ -116,6 +161,7 @@ class StepCancelled:
     at_s: float
     step: str
     reason: str
+    usage: Usage | None = None
 
 
 @attrs.frozen
@@ -206,6 +252,7 @@ class RunFailed:
     message: str
     step: str | None = None
     where: str | None = None
+    usage: Usage | None = None
 
 
 @attrs.frozen
@@ -216,8 +263,11 @@ class RunCancelled:
     seq: int
     at_s: float
     reason: str
+    usage: Usage | None = None
 
 
+Note: TypeAlias = StepCached | StepCoalesced | BudgetReached
+"""What policies around a model tell of a step's calls; a step may have any number of them."""
 Terminal: TypeAlias = RunFinished | RunFailed | RunCancelled
 Event: TypeAlias = (
     RunStarted
@@ -227,6 +277,7 @@ Event: TypeAlias = (
     | StepSkipped
     | StepFailed
     | StepRetried
+    | Note
     | StepCancelled
     | ArmCommitted
     | ArmFailed

@@ -8,14 +8,16 @@ over time is received in batches, so nothing stays suspended when a reader goes.
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from typing import Annotated, Protocol, TypeAlias, TypeVar, cast
+from typing import Annotated, Generic, Protocol, TypeAlias, TypeVar, cast
 
 import attrs
 
+from orchestra.accounts import Caller, Usage
 from orchestra.answers import Answer, Completion
 from orchestra.errors import CapabilityError
+from orchestra.events import Note
 from orchestra.values import (
     Capabilities,
     ChatRequest,
@@ -25,11 +27,12 @@ from orchestra.values import (
     Passage,
     Purpose,
     Scalar,
-    Usage,
     Vector,
 )
 
 C_co = TypeVar("C_co", covariant=True)
+T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
 
 DIGEST = "digest"
 """The metadata key under which ingestion keeps what a source's content was."""
@@ -234,6 +237,86 @@ class Context(Protocol):
 
     def used(self, usage: Usage) -> None:
         """Report what a call consumed; it is added to the step's own account."""
+
+
+class Account(Protocol):
+    """On whose behalf a model is called, and where what happens around the call is written down.
+
+    Every step's context is one; `orchestra.policies.account` says which one is the present.
+    """
+
+    @property
+    def caller(self) -> Caller:
+        """Who has started the run."""
+
+    @property
+    def run_id(self) -> str:
+        """The id of the run."""
+
+    def used(self, usage: Usage) -> None:
+        """Write down what a call consumed, unless it is written down already (`settled`)."""
+
+    def record(self, note: type[Note], *fields: object) -> None:
+        """Write an event into the run's journal; `fields` are those behind its `step`."""
+
+    def spawn(self, task: Callable[[], Awaitable[None]], name: str) -> None:
+        """Run a task beside the runs, cancelled when the engine is closed; it must not raise."""
+
+
+@attrs.frozen
+class Entry:
+    """What a state keeps under a key, and for how many seconds from now; None is for ever."""
+
+    data: bytes
+    ttl_s: float | None = None
+
+
+@attrs.frozen
+class Change(Generic[T_co]):
+    """What becomes of some keys, and what whoever has decided it wanted to know.
+
+    A key that is not in `entries` stays as it is; one that is None is forgotten.
+    """
+
+    result: T_co
+    entries: Mapping[str, Entry | None] = attrs.field(factory=dict)
+
+
+class State(Protocol):
+    """What policies remember: in this process, for all of a host, or for all hosts.
+
+    Keys are text without whitespace; what policy a key belongs to is before its first colon.
+    """
+
+    async def change(
+        self,
+        keys: Sequence[str],
+        decide: Callable[[Sequence[bytes | None], float], Change[T]],
+    ) -> T:
+        """Change what is kept under some keys, all at once, as if nobody else did anything.
+
+        `decide` is given what is there now, in the order of the keys, and the time of this state
+        in seconds since 1970. It must be pure: where others come between, it is asked again.
+        Cancelled, the change has happened or has not.
+
+        Raises:
+            StateError: the store is gone, or does not answer in time. Then, too, it has happened
+                or has not.
+        """
+
+    async def recall(self, key: str) -> bytes | None:
+        """What was remembered under a key, None if nothing is; it is then the last used.
+
+        Raises:
+            StateError: as of `change`.
+        """
+
+    async def remember(self, key: str, data: bytes, *, ttl_s: float) -> None:
+        """Keep this for as many seconds, if there is room: what was used least goes first.
+
+        Raises:
+            StateError: as of `change`.
+        """
 
 
 class Bindings(Protocol):

@@ -14,6 +14,8 @@ from typing import Any, Literal, TypeAlias
 
 import attrs
 
+from orchestra.accounts import Usage
+
 Json: TypeAlias = dict[str, Any]
 """A JSON object, as `json.loads` gives it."""
 Role: TypeAlias = Literal["system", "user", "assistant", "tool"]
@@ -222,45 +224,6 @@ class ChatRequest:
     parallel_tool_calls: bool | None = None
     output: JsonOutput | None = None
     extras: Extras = NO_EXTRAS
-
-
-class Certainty(Enum):
-    """How a usage record was come by."""
-
-    EXACT = "exact"
-    """Counted by the provider, for the whole answer."""
-    PARTIAL = "partial"
-    """Counted by the provider, but the answer was cut before its last count."""
-    ESTIMATED = "estimated"
-    """Estimated here, from the number of bytes."""
-
-
-@attrs.frozen
-class Usage:
-    """Tokens that a call consumed.
-
-    `input_tokens` includes those read from and written to the provider's cache, and
-    `output_tokens` those it reasoned with: the parts are never added to the whole.
-    """
-
-    input_tokens: int = 0
-    output_tokens: int = 0
-    certainty: Certainty = Certainty.EXACT
-    cached_input_tokens: int = 0
-    cache_write_input_tokens: int = 0
-    reasoning_tokens: int = 0
-
-    def __add__(self, other: Usage) -> Usage:
-        """Both together, as certain as the less certain of the two."""
-        order = list(Certainty)
-        return Usage(
-            self.input_tokens + other.input_tokens,
-            self.output_tokens + other.output_tokens,
-            max(self.certainty, other.certainty, key=order.index),
-            self.cached_input_tokens + other.cached_input_tokens,
-            self.cache_write_input_tokens + other.cache_write_input_tokens,
-            self.reasoning_tokens + other.reasoning_tokens,
-        )
 
 
 class StopReason(Enum):

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from orchestra.accounts import Usage
 from orchestra.answers import Answer, AnswerPart, Completion
 from orchestra.errors import TruncatedStreamError
 from orchestra.values import (
@@ -22,7 +23,6 @@ from orchestra.values import (
     TextPart,
     ToolCall,
     ToolCallDelta,
-    Usage,
     UsageReport,
 )
 

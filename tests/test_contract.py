@@ -11,8 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestra import errors
+from orchestra.accounts import Certainty, Usage
 from orchestra.events import Delta, RunFinished, encode
-from orchestra.values import Certainty, Label, Usage, Vector
+from orchestra.values import Label, Vector
 
 floats = st.lists(st.floats(width=32, allow_nan=False))
 usages = st.builds(Usage, st.integers(0, 9), st.integers(0, 9), st.sampled_from(Certainty))

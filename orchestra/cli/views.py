@@ -17,11 +17,14 @@ from orchestra.events import (
     ArmCommitted,
     ArmFailed,
     ArmRestarted,
+    BudgetReached,
     Delta,
     Event,
     RunFinished,
     RunStarted,
     Snapshot,
+    StepCached,
+    StepCoalesced,
     StepFinished,
     StepRetried,
     encode,
@@ -156,6 +159,12 @@ def progress(event: Event) -> str | None:
             return f"{at}{step} took {duration(duration_s)}, {chunks} chunks"
         case StepRetried(step=step, delay_s=delay_s, error=error, message=message):
             return f"{at}{step} is tried again in {duration(delay_s)}: {error}: {message}"
+        case StepCached(step=step, model=model):
+            return f"{at}{step} has its answer from the cache of {model}"
+        case StepCoalesced(step=step, model=model):
+            return f"{at}{step} shares a call of {model} that was under way"
+        case BudgetReached(budget=budget, percent=percent):
+            return f"{at}{percent} % of the budget of {budget} is spent"
         case ArmCommitted(step=step, arm=arm):
             return f"{at}{step} goes on with {arm}"
         case ArmRestarted(step=step, arm=arm):

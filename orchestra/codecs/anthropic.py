@@ -14,6 +14,7 @@ from typing import NoReturn
 
 import msgspec
 
+from orchestra.accounts import Certainty, Usage
 from orchestra.codecs.anthropic_request import OUTPUT_TOKENS, REDACTED, anthropic_body
 from orchestra.codecs.arguments import NOTHING, count, given, text_of
 from orchestra.codecs.dialect import Call
@@ -23,7 +24,6 @@ from orchestra.codecs.sse import SseFraming
 from orchestra.errors import CapabilityError, MalformedStreamError, ModelError
 from orchestra.values import (
     Began,
-    Certainty,
     ChatRequest,
     Embeddings,
     EmbedRequest,
@@ -35,7 +35,6 @@ from orchestra.values import (
     StopReason,
     TextDelta,
     ToolCallDelta,
-    Usage,
     UsageReport,
 )
 

@@ -13,6 +13,7 @@ from urllib.parse import quote
 import attrs
 import msgspec
 
+from orchestra.accounts import Usage
 from orchestra.codecs.anthropic_request import REDACTED
 from orchestra.codecs.arguments import count
 from orchestra.codecs.bedrock_embed import decode_embeddings, embed_body
@@ -33,7 +34,6 @@ from orchestra.values import (
     StopReason,
     TextDelta,
     ToolCallDelta,
-    Usage,
     UsageReport,
 )
 

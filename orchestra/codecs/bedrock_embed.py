@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import msgspec
 
+from orchestra.accounts import Usage
 from orchestra.codecs.arguments import merged
 from orchestra.codecs.bedrock_request import EXTRAS
 from orchestra.codecs.faults import as_error, read_error
 from orchestra.codecs.frames import decoded
 from orchestra.errors import CapabilityError, MalformedStreamError
-from orchestra.values import Embeddings, EmbedRequest, Json, Usage, Vector
+from orchestra.values import Embeddings, EmbedRequest, Json, Vector
 
 _PURPOSES = {
     "query": "search_query",

@@ -10,17 +10,10 @@ from collections.abc import Iterable, Mapping
 
 import msgspec
 
+from orchestra.accounts import Usage
 from orchestra.codecs.arguments import count
 from orchestra.codecs.bedrock import STOPS, json_text
-from orchestra.values import (
-    Json,
-    Stopped,
-    StopReason,
-    TextDelta,
-    ToolCallDelta,
-    Usage,
-    UsageReport,
-)
+from orchestra.values import Json, Stopped, StopReason, TextDelta, ToolCallDelta, UsageReport
 
 _NONE = msgspec.Raw()
 _REASONS: Mapping[str, StopReason] = {

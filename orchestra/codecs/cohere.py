@@ -14,6 +14,7 @@ from typing import NoReturn, TypeVar
 
 import msgspec
 
+from orchestra.accounts import Usage
 from orchestra.codecs.cohere_request import chat_body, embed_body
 from orchestra.codecs.dialect import Call
 from orchestra.codecs.faults import Said, as_error, http_error, read_error
@@ -32,7 +33,6 @@ from orchestra.values import (
     StopReason,
     TextDelta,
     ToolCallDelta,
-    Usage,
     UsageReport,
     Vector,
 )

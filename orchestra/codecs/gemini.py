@@ -14,6 +14,7 @@ from urllib.parse import quote
 
 import msgspec
 
+from orchestra.accounts import Usage
 from orchestra.codecs.arguments import NOTHING, count, given
 from orchestra.codecs.dialect import Call
 from orchestra.codecs.faults import as_error, http_error, read_error
@@ -22,15 +23,7 @@ from orchestra.codecs.gemini_answer import GeminiAnswer
 from orchestra.codecs.gemini_request import gemini_body, studio_embed_body, vertex_embed_body
 from orchestra.codecs.sse import SseFraming
 from orchestra.errors import MalformedStreamError, ModelError
-from orchestra.values import (
-    ChatRequest,
-    Embeddings,
-    EmbedRequest,
-    Json,
-    ModelEvent,
-    Usage,
-    Vector,
-)
+from orchestra.values import ChatRequest, Embeddings, EmbedRequest, Json, ModelEvent, Vector
 
 _SAFE = "/@"
 _STUDIO_TEXTS_MAX = 100

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 
 import msgspec
 
+from orchestra.accounts import Certainty, Usage
 from orchestra.codecs.arguments import NOTHING, count, given, text_of
 from orchestra.codecs.faults import as_error, read_error
 from orchestra.codecs.frames import decoded
@@ -19,7 +20,6 @@ from orchestra.codecs.gemini_request import ON_TEXT
 from orchestra.errors import MalformedStreamError
 from orchestra.values import (
     Began,
-    Certainty,
     Json,
     ModelEvent,
     ReasoningDelta,
@@ -28,7 +28,6 @@ from orchestra.values import (
     StopReason,
     TextDelta,
     ToolCallDelta,
-    Usage,
     UsageReport,
 )
 

@@ -12,6 +12,7 @@ from typing import NoReturn
 
 import msgspec
 
+from orchestra.accounts import Certainty, Usage
 from orchestra.codecs.dialect import Call
 from orchestra.codecs.faults import as_error, http_error, read_error
 from orchestra.codecs.frames import FrameDecoder, decoded
@@ -25,7 +26,6 @@ from orchestra.errors import (
 )
 from orchestra.values import (
     Began,
-    Certainty,
     ChatRequest,
     Embeddings,
     EmbedRequest,
@@ -35,7 +35,6 @@ from orchestra.values import (
     StopReason,
     TextDelta,
     ToolCallDelta,
-    Usage,
     UsageReport,
     Vector,
 )

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 import attrs
 import msgspec
 
+from orchestra.accounts import Certainty, Usage
 from orchestra.codecs.faults import Said, as_error, read_error
 from orchestra.codecs.frames import FrameDecoder, decoded
 from orchestra.codecs.openai_usage import usage_of
@@ -21,7 +22,6 @@ from orchestra.codecs.sse import SseFraming
 from orchestra.errors import MalformedStreamError, TruncatedStreamError
 from orchestra.values import (
     Began,
-    Certainty,
     Json,
     ModelEvent,
     ReasoningDelta,
@@ -30,7 +30,6 @@ from orchestra.values import (
     StopReason,
     TextDelta,
     ToolCallDelta,
-    Usage,
     UsageReport,
 )
 

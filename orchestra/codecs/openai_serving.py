@@ -14,6 +14,7 @@ from math import ceil
 import attrs
 import msgspec
 
+from orchestra.accounts import Usage
 from orchestra.answers import Completion
 from orchestra.codecs.openai_usage import usage_record
 from orchestra.errors import (
@@ -40,7 +41,6 @@ from orchestra.values import (
     StopReason,
     TextDelta,
     ToolCallDelta,
-    Usage,
     UsageReport,
 )
 

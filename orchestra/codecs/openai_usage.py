@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from orchestra.values import Certainty, Json, Usage
+from orchestra.accounts import Certainty, Usage
+from orchestra.values import Json
 
 
 def usage_of(record: object, certainty: Certainty = Certainty.EXACT) -> Usage | None:

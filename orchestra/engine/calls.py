@@ -24,6 +24,7 @@ from orchestra.errors import DeadlineError
 from orchestra.graph.nodes import Call
 from orchestra.graph.policy import Policy
 from orchestra.graph.steps import Kind
+from orchestra.policies.account import PRESENT
 
 if TYPE_CHECKING:
     from orchestra.engine.frame import Frame
@@ -146,7 +147,9 @@ def _bound(frame: Frame, operation: Operation) -> Any:
     step = cast("Call", operation.node).step
     named = arguments(frame, operation)
     if step.injected is not None:
-        named[step.injected] = frame.run.context(frame.path + operation.name)
+        context = frame.run.context(frame.path + operation.name)
+        PRESENT.set(context)  # in this task, or in this plain step's copy of the variables
+        named[step.injected] = context
     positional = step.positional(named)
     return partial(step.call, *positional, **named)
 

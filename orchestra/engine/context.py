@@ -2,34 +2,61 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING
+
 import attrs
 
-from orchestra.protocols import Bindings, Embedder, Model, VectorStore
-from orchestra.values import Usage
+from orchestra.accounts import Caller, Usage
+from orchestra.events import Note
+from orchestra.protocols import Embedder, Model, VectorStore
+
+if TYPE_CHECKING:
+    from orchestra.engine.run import Run
 
 
 @attrs.define(eq=False)
 class StepContext:
-    """One step's `protocols.Context`."""
+    """One step's `protocols.Context`, and its `protocols.Account`."""
 
-    run_id: str
+    run: Run
     step: str
-    bindings: Bindings
-    usages: dict[str, Usage]
+
+    @property
+    def run_id(self) -> str:
+        """The id of the run."""
+        return self.run.id
+
+    @property
+    def caller(self) -> Caller:
+        """Who has started the run."""
+        return self.run.caller
 
     def model(self, name: str) -> Model:
         """The model of this name. Raises BindingError."""
-        return self.bindings.model(name)
+        return self.run.bindings.model(name)
 
     def embedder(self, name: str) -> Embedder:
         """The embedder of this name. Raises BindingError."""
-        return self.bindings.embedder(name)
+        return self.run.bindings.embedder(name)
 
     def store(self, name: str) -> VectorStore:
         """The store of this name. Raises BindingError."""
-        return self.bindings.store(name)
+        return self.run.bindings.store(name)
 
     def used(self, usage: Usage) -> None:
-        """Add what a call consumed to the step's account."""
-        so_far = self.usages.get(self.step)
-        self.usages[self.step] = usage if so_far is None else so_far + usage
+        """Add what a call consumed to the step's account; to the run's, if the step has ended."""
+        if usage.settled:
+            return
+        usages = self.run.usages
+        so_far = usages.get(self.step)
+        usages[self.step] = usage if so_far is None else so_far + usage
+
+    def record(self, note: type[Note], *fields: object) -> None:
+        """Write an event of this step into the run's journal, unless the run has ended."""
+        if not self.run.ended:
+            self.run.journal.append(note, self.step, *fields)
+
+    def spawn(self, task: Callable[[], Awaitable[None]], name: str) -> None:
+        """Run a task beside the runs, cancelled when the engine is closed; it must not raise."""
+        self.run.beside(task, name=name)

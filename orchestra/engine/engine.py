@@ -10,6 +10,7 @@ from typing import Any, ParamSpec, TypeVar, overload
 
 import trio
 
+from orchestra.accounts import Caller
 from orchestra.annotations.facts import MISSING, accepts, spell
 from orchestra.compiler.plan import Plan, plan
 from orchestra.engine.groups import stopping
@@ -23,6 +24,7 @@ from orchestra.protocols import Bindings, Embedder, Model, Stream, VectorStore
 P = ParamSpec("P")
 T = TypeVar("T")
 
+NOBODY = Caller()
 _THREADS = 40  # trio's own default for a whole process
 _PLANS = 1024  # more than a deployment serves; a script may define pipelines in a loop
 _CLOSE_S = 5.0  # for what steps do in their `finally` blocks
@@ -95,8 +97,9 @@ class Engine:
         inputs: Mapping[str, object],
         *,
         deadline_s: float | None = None,
+        caller: Caller = NOBODY,
     ) -> Run:
-        """Start a run in a task of its own.
+        """Start a run in a task of its own, on behalf of `caller`.
 
         Attach to its journal before the next await, and no event is missed.
 
@@ -106,7 +109,7 @@ class Engine:
             LimitExceededError: there are `Limits.runs` runs in flight already.
             trio.ClosedResourceError: the engine is closed.
         """
-        run = self._make(pipeline, inputs, deadline_s)
+        run = self._make(pipeline, inputs, deadline_s, caller)
         self._nursery.start_soon(self._execute, run, name=run.pipeline)
         return run
 
@@ -161,6 +164,7 @@ class Engine:
         pipeline: Pipeline[..., object] | Plan,
         inputs: Mapping[str, object],
         deadline_s: float | None,
+        caller: Caller = NOBODY,
     ) -> Run:
         if self._closed:
             raise trio.ClosedResourceError("the engine is closed: run pipelines in its context")
@@ -179,6 +183,8 @@ class Engine:
             threads=self._threads,
             retries=self._retries,
             deadline_s=_first(deadline_s, made.pipeline.deadline_s, self.limits.deadline_s),
+            caller=caller,
+            beside=self._nursery.start_soon,
         )
         self._runs[run.id] = run
         return run

@@ -24,12 +24,12 @@ from orchestra.errors import DeadlineError, RunCancelledError
 from orchestra.events import RunCancelled, RunFailed, RunFinished, RunStarted
 
 if TYPE_CHECKING:
+    from orchestra.accounts import Caller, Usage
     from orchestra.compiler.blocks import Operation, Source
     from orchestra.compiler.plan import Plan
     from orchestra.graph.policy import Limits
     from orchestra.policies.retry import Retries
     from orchestra.protocols import Bindings
-    from orchestra.values import Usage
 
 
 class Run:
@@ -46,8 +46,14 @@ class Run:
         threads: trio.CapacityLimiter,
         retries: Retries,
         deadline_s: float | None,
+        caller: Caller,
+        beside: Callable[..., None],
     ) -> None:
         self.id = run_id
+        self.caller = caller
+        self.bindings = bindings
+        self.beside = beside
+        """Starts a task that may go on when the run has ended."""
         self.plan = plan
         self.limits = limits
         self.threads = threads
@@ -59,7 +65,6 @@ class Run:
         self.lane_peak = 0
         """The most chunks that have ever waited on one edge."""
         self._inputs = inputs
-        self._bindings = bindings
         self._deadline_s = deadline_s
         self._ended: trio.Event | None = None  # made for the first who waits
         self._scope = trio.CancelScope()
@@ -163,6 +168,8 @@ class Run:
     def _end(self) -> None:
         """Write the last event. Nothing here waits: it may run while being cancelled."""
         journal, error = self.journal, self._error
+        for path in tuple(self.usages):  # what came when the step had ended
+            self.settle_usage(path)
         if self._finished:
             journal.append(RunFinished, self._value, self._timings_s, self._usage)
         elif error is None and self._deadline_passed:
@@ -172,12 +179,12 @@ class Run:
             )
         elif error is None:
             error = RunCancelledError(self._reason)
-            journal.append(RunCancelled, self._reason)
+            journal.append(RunCancelled, self._reason, self._usage)
         if not journal.ended and error is not None:
             name, message = type(error).__name__, message_of(error)
             failure = self._failure
             step, where = (failure.step, failure.where) if failure is not None else (None, None)
-            journal.append(RunFailed, name, message, step, where)
+            journal.append(RunFailed, name, message, step, where, self._usage)
         self._error = error
         self._traceback = error.__traceback__ if error is not None else None
         if self._ended is not None:
@@ -196,7 +203,7 @@ class Run:
 
     def context(self, step: str) -> StepContext:
         """What a step of it is given when it asks for a context."""
-        return StepContext(self.id, step, self._bindings, self.usages)
+        return StepContext(self, step)
 
     def keep_time(self, step: str, duration_s: float) -> None:
         """Keep how long a step took to finish, if it is one that runs once."""

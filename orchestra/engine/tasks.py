@@ -150,14 +150,14 @@ def _stray(error: BaseException) -> Exception:
 
 def _cancelled(frame: Frame, operation: Operation, reason: str) -> None:
     path = frame.path + operation.name
-    frame.run.settle_usage(path)
-    frame.run.journal.append(StepCancelled, path, reason)
+    usage = frame.run.settle_usage(path)
+    frame.run.journal.append(StepCancelled, path, reason, usage)
 
 
 def _failed(frame: Frame, operation: Operation, error: Exception) -> None:
     run, path = frame.run, frame.path + operation.name
     failure = run.blame(error, path, operation.where)
     name, message = type(failure.error).__name__, message_of(failure.error)
-    run.settle_usage(path)
-    run.journal.append(StepFailed, path, name, message, operation.where)
+    usage = run.settle_usage(path)
+    run.journal.append(StepFailed, path, name, message, operation.where, usage)
     frame.scope_of(operation).fail(failure)

@@ -14,6 +14,7 @@ from typing import Self
 
 import attrs
 
+from orchestra.accounts import Usage
 from orchestra.answers import Completion
 from orchestra.errors import BreakerOpenError, ModelError, OverloadedError, RateLimitError
 from orchestra.policies.breaker import (
@@ -43,7 +44,6 @@ from orchestra.values import (
     EmbedRequest,
     ModelEvent,
     Stopped,
-    Usage,
     UsageReport,
 )
 

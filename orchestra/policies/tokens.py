@@ -8,8 +8,8 @@ from __future__ import annotations
 import attrs
 import msgspec
 
+from orchestra.accounts import Certainty, Usage
 from orchestra.values import (
-    Certainty,
     ChatRequest,
     EmbedRequest,
     ImagePart,
@@ -25,7 +25,6 @@ from orchestra.values import (
     ToolCall,
     ToolCallDelta,
     ToolResult,
-    Usage,
 )
 
 BYTES_PER_TOKEN = 3

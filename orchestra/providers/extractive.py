@@ -13,20 +13,12 @@ from typing import ClassVar, Self
 
 import trio
 
+from orchestra.accounts import Certainty, Usage
 from orchestra.errors import ModelError
 from orchestra.protocols import Embedder, Model
 from orchestra.providers.asked import Asked, read
 from orchestra.providers.extract import Candidate, candidates, choose, say
-from orchestra.values import (
-    Certainty,
-    ChatRequest,
-    ModelEvent,
-    Stopped,
-    StopReason,
-    TextDelta,
-    Usage,
-    UsageReport,
-)
+from orchestra.values import ChatRequest, ModelEvent, Stopped, StopReason, TextDelta, UsageReport
 
 PROMPT_CHARS_MAX = 400_000
 """About 100,000 tokens, as other models have a limit."""

@@ -2,17 +2,10 @@
 
 from __future__ import annotations
 
+from orchestra.accounts import Usage
 from orchestra.errors import MalformedStreamError, TruncatedStreamError
 from orchestra.protocols import ModelReply
-from orchestra.values import (
-    Began,
-    ModelEvent,
-    ReasoningDelta,
-    RefusalDelta,
-    TextDelta,
-    Usage,
-    UsageReport,
-)
+from orchestra.values import Began, ModelEvent, ReasoningDelta, RefusalDelta, TextDelta, UsageReport
 
 BATCHES_MAX = 10_000
 """Batches without any content before an answer is none; pings come every few seconds."""

@@ -14,20 +14,13 @@ from typing import Self
 import attrs
 import trio
 
+from orchestra.accounts import Usage
 from orchestra.answers import Completion
 from orchestra.codecs.dialect import Call, Decoder, Dialect
 from orchestra.errors import MalformedStreamError, ModelError
 from orchestra.protocols import HttpReply, HttpRequest, Model, Timeouts, Transport
 from orchestra.providers.credentials import Credentials
-from orchestra.values import (
-    Capabilities,
-    ChatRequest,
-    Embeddings,
-    EmbedRequest,
-    ModelEvent,
-    Usage,
-    Vector,
-)
+from orchestra.values import Capabilities, ChatRequest, Embeddings, EmbedRequest, ModelEvent, Vector
 
 ERROR_BYTES_MAX = 64 * 1024
 """Of an error's body are read; what is behind it is a page for a person."""

@@ -16,6 +16,7 @@ from typing import Literal, Self, TypeAlias, TypeVar
 import attrs
 import trio
 
+from orchestra.accounts import Certainty, Usage
 from orchestra.answers import Completion
 from orchestra.errors import (
     ContentFilterError,
@@ -41,12 +42,10 @@ from orchestra.protocols import Model, ModelReply
 from orchestra.providers.opening import Opening
 from orchestra.values import (
     Capabilities,
-    Certainty,
     ChatRequest,
     Embeddings,
     EmbedRequest,
     ModelEvent,
-    Usage,
     UsageReport,
 )
 

@@ -25,8 +25,9 @@ from typing import (
 import attrs
 from hypothesis import strategies as st
 
+from orchestra.accounts import Certainty
 from orchestra.annotations.builtin_bases import generic
-from orchestra.values import Certainty, Label, Passage, Role, Vector
+from orchestra.values import Label, Passage, Role, Vector
 
 T = TypeVar("T")
 B = TypeVar("B", bound=str)

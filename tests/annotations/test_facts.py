@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from orchestra.accounts import Certainty
 from orchestra.annotations.builtin_bases import generic
 from orchestra.annotations.facts import (
     MISSING,
@@ -30,7 +31,7 @@ from orchestra.annotations.facts import (
 )
 from orchestra.errors import DefinitionError
 from orchestra.protocols import Stream
-from orchestra.values import Certainty, Metadata, Passage, Role, Vector
+from orchestra.values import Metadata, Passage, Role, Vector
 from tests.annotations import kinds
 from tests.annotations.kinds import (
     ANNOTATIONS,

@@ -13,6 +13,7 @@ import trio
 from hypothesis import given
 from hypothesis import strategies as st
 
+from orchestra.accounts import Usage
 from orchestra.cli.terminal import ERR, OUT, visible
 from orchestra.cli.views import Lines, Result, Words, duration, joined, progress, whole
 from orchestra.engine.journal import Journal
@@ -21,6 +22,7 @@ from orchestra.events import (
     ArmCommitted,
     ArmFailed,
     ArmRestarted,
+    BudgetReached,
     Delta,
     Event,
     RunCancelled,
@@ -28,12 +30,14 @@ from orchestra.events import (
     RunFinished,
     RunStarted,
     Snapshot,
+    StepCached,
+    StepCoalesced,
     StepFinished,
     StepRetried,
     StepStarted,
 )
 from orchestra.graph.policy import Limits
-from orchestra.values import Label, Usage
+from orchestra.values import Label
 
 SPOKEN = st.text(st.characters(codec="utf-8"), max_size=5)
 CHUNKS: dict[object, st.SearchStrategy[Any]] = {
@@ -206,6 +210,8 @@ def test_the_result_is_one_object_at_the_end() -> None:
             "cached_input_tokens": 0,
             "cache_write_input_tokens": 0,
             "reasoning_tokens": 0,
+            "cost_nanodollars": 0,
+            "unpriced_calls": 0,
         },
     }
 
@@ -219,6 +225,22 @@ def test_a_run_that_failed_has_no_result() -> None:
     [
         (partial(StepFinished, step="s", duration_s=2.0), "s took 2.00 s"),
         (partial(StepFinished, step="s", duration_s=2e-5, chunks=3), "s took 20 µs, 3 chunks"),
+        (partial(StepCached, step="s", model="m"), "s has its answer from the cache of m"),
+        (
+            partial(StepCoalesced, step="s", model="m"),
+            "s shares a call of m that was under way",
+        ),
+        (
+            partial(
+                BudgetReached,
+                step="s",
+                budget="user ada, a day",
+                percent=80,
+                spent_nanodollars=8,
+                limit_nanodollars=10,
+            ),
+            "80 % of the budget of user ada, a day is spent",
+        ),
         (partial(ArmCommitted, step="race", arm="1:a"), "race goes on with 1:a"),
         (
             partial(StepRetried, step="s", attempt=1, delay_s=0.5, error="E", message="busy"),

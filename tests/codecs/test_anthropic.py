@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from orchestra.accounts import Certainty, Usage
 from orchestra.answers import Answer, Completion
 from orchestra.codecs.anthropic import AnthropicDialect, MessageEvents
 from orchestra.errors import (
@@ -32,7 +33,6 @@ from orchestra.errors import (
 )
 from orchestra.values import (
     Began,
-    Certainty,
     ChatRequest,
     EmbedRequest,
     Message,
@@ -44,7 +44,6 @@ from orchestra.values import (
     TextPart,
     ToolCall,
     ToolCallDelta,
-    Usage,
     UsageReport,
 )
 from tests.recordings import Recording, needed, recordings

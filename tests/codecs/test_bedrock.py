@@ -16,6 +16,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from orchestra.accounts import Usage
 from orchestra.answers import Answer, Completion
 from orchestra.codecs.bedrock import BedrockDialect
 from orchestra.errors import (
@@ -39,7 +40,6 @@ from orchestra.values import (
     Stopped,
     StopReason,
     ToolCallDelta,
-    Usage,
     UsageReport,
 )
 from tests.codecs.amazon import CUTS, event, frame, header, pieces, string

@@ -6,17 +6,14 @@ import json
 
 import pytest
 
+from orchestra.accounts import Usage
 from orchestra.codecs.bedrock import BedrockDialect
 from orchestra.errors import (
     CapabilityError,
     MalformedStreamError,
     ModelError,
 )
-from orchestra.values import (
-    EmbedRequest,
-    Usage,
-    Vector,
-)
+from orchestra.values import EmbedRequest, Vector
 
 DIALECT = BedrockDialect()
 CLAUDE = "anthropic.claude-sonnet-4-6"

@@ -12,6 +12,7 @@ from botocore.eventstream import EventStreamBuffer  # type: ignore[import-untype
 from hypothesis import given
 from hypothesis import strategies as st
 
+from orchestra.accounts import Usage
 from orchestra.answers import Completion
 from orchestra.codecs.bedrock_invoke import BedrockInvokeDialect
 from orchestra.errors import (
@@ -28,7 +29,6 @@ from orchestra.values import (
     Stopped,
     StopReason,
     TextDelta,
-    Usage,
     UsageReport,
 )
 from tests.codecs.amazon import CUTS, event, frame, header, pieces, string

@@ -14,6 +14,7 @@ from cohere.types import AssistantChatMessageV2, ToolChatMessageV2, ToolV2, User
 from hypothesis import given
 from hypothesis import strategies as st
 
+from orchestra.accounts import Usage
 from orchestra.answers import Answer, Completion
 from orchestra.codecs.cohere import CohereDialect
 from orchestra.errors import (
@@ -47,7 +48,6 @@ from orchestra.values import (
     Tool,
     ToolCall,
     ToolResult,
-    Usage,
     UsageReport,
     Vector,
 )

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from orchestra.accounts import Usage
 from orchestra.answers import Completion
 from orchestra.codecs.frames import FrameDecoder, Framing, decoded
 from orchestra.codecs.jsonlines import JsonLinesFraming
@@ -19,7 +20,7 @@ from orchestra.errors import (
     OverloadedError,
     TruncatedStreamError,
 )
-from orchestra.values import ModelEvent, Stopped, StopReason, TextDelta, Usage, UsageReport
+from orchestra.values import ModelEvent, Stopped, StopReason, TextDelta, UsageReport
 from tests.codecs.amazon import CUTS, pieces
 
 STRINGS = msgspec.json.Decoder(str)

@@ -13,6 +13,7 @@ from google.genai import types
 from hypothesis import given
 from hypothesis import strategies as st
 
+from orchestra.accounts import Certainty, Usage
 from orchestra.answers import Answer, Completion
 from orchestra.codecs.frames import FRAME_BYTES_MAX
 from orchestra.codecs.gemini import GeminiDialect
@@ -33,7 +34,6 @@ from orchestra.errors import (
 )
 from orchestra.values import (
     Began,
-    Certainty,
     ChatRequest,
     EmbedRequest,
     Message,
@@ -43,7 +43,6 @@ from orchestra.values import (
     StopReason,
     TextPart,
     ToolCall,
-    Usage,
     UsageReport,
     Vector,
 )

@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from orchestra.accounts import Certainty, Usage
 from orchestra.answers import Completion
 from orchestra.codecs.ollama import OllamaDialect
 from orchestra.errors import (
@@ -28,7 +29,6 @@ from orchestra.errors import (
     TruncatedStreamError,
 )
 from orchestra.values import (
-    Certainty,
     ChatRequest,
     EmbedRequest,
     ForcedTool,
@@ -44,7 +44,6 @@ from orchestra.values import (
     Tool,
     ToolCall,
     ToolResult,
-    Usage,
     UsageReport,
     Vector,
 )

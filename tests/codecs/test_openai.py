@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from orchestra.accounts import Usage
 from orchestra.answers import Completion
 from orchestra.codecs.dialect import completion
 from orchestra.codecs.openai import OpenAiDialect
@@ -20,16 +21,7 @@ from orchestra.errors import (
     ProviderServerError,
     TruncatedStreamError,
 )
-from orchestra.values import (
-    Began,
-    Json,
-    Stopped,
-    StopReason,
-    TextDelta,
-    ToolCall,
-    Usage,
-    UsageReport,
-)
+from orchestra.values import Began, Json, Stopped, StopReason, TextDelta, ToolCall, UsageReport
 from tests.codecs.openai_streams import USAGE, chunk, decode, said, stream
 
 

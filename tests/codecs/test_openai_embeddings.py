@@ -11,16 +11,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from orchestra.accounts import Usage
 from orchestra.codecs.openai import OpenAiDialect
 from orchestra.codecs.quirks import OPENAI
 from orchestra.errors import (
     MalformedStreamError,
     RateLimitError,
 )
-from orchestra.values import (
-    Usage,
-    Vector,
-)
+from orchestra.values import Vector
 
 floats = st.lists(st.floats(width=32, allow_nan=False, allow_infinity=False), max_size=5)
 

@@ -6,6 +6,7 @@ import json
 
 import pytest
 
+from orchestra.accounts import Certainty, Usage
 from orchestra.codecs.openai import OpenAiDialect
 from orchestra.codecs.quirks import GENERIC, OPENROUTER
 from orchestra.errors import (
@@ -18,14 +19,7 @@ from orchestra.errors import (
     QuotaError,
     RateLimitError,
 )
-from orchestra.values import (
-    Began,
-    Certainty,
-    Json,
-    TextDelta,
-    Usage,
-    UsageReport,
-)
+from orchestra.values import Began, Json, TextDelta, UsageReport
 from tests.codecs.openai_streams import USAGE, chunk, decode, frame, stream
 
 

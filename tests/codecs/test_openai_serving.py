@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from orchestra.accounts import Usage
 from orchestra.answers import AnswerPart, Completion
 from orchestra.codecs.dialect import completion
 from orchestra.codecs.openai import OpenAiDialect
@@ -46,7 +47,6 @@ from orchestra.values import (
     TextPart,
     ToolCall,
     ToolCallDelta,
-    Usage,
     UsageReport,
 )
 from tests.codecs.openai_streams import decode

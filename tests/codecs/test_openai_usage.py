@@ -4,13 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from orchestra.accounts import Certainty, Usage
 from orchestra.codecs.openai import OpenAiDialect
-from orchestra.values import (
-    Certainty,
-    Json,
-    Usage,
-    UsageReport,
-)
+from orchestra.values import Json, UsageReport
 from tests.codecs.openai_streams import USAGE, chunk, decode, stream
 
 

@@ -25,6 +25,7 @@ from orchestra import (
     race,
     step,
 )
+from orchestra.accounts import Usage
 from orchestra.errors import (
     DeadlineError,
     InvalidRequestError,
@@ -40,7 +41,6 @@ from orchestra.testing.simulate import Simulation, simulate
 from orchestra.testing.strategies import schedules, worlds
 from orchestra.testing.virtual import virtual
 from orchestra.testing.world import World
-from orchestra.values import Usage
 
 BUSY = OverloadedError("busy")
 RULE = Retry(attempts_max=3, delay_s=1, delay_max_s=4)

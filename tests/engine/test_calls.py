@@ -25,6 +25,7 @@ from orchestra import (
     race,
     step,
 )
+from orchestra.accounts import Usage
 from orchestra.errors import BindingError, DeadlineError, EdgeTypeError, LimitExceededError
 from orchestra.events import RunFinished, StepCancelled, StepFailed, StepFinished
 from orchestra.graph.pipelines import Pipeline
@@ -32,7 +33,6 @@ from orchestra.testing.laws import check_laws
 from orchestra.testing.simulate import Simulation, simulate
 from orchestra.testing.strategies import schedules
 from orchestra.testing.world import World
-from orchestra.values import Usage
 from tests.engine.steps import both, first, numbers, slowly, waits
 
 NARROW = Limits(lane_chunks=1)

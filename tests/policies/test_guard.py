@@ -11,6 +11,7 @@ import trio
 from hypothesis import given
 from hypothesis import strategies as st
 
+from orchestra.accounts import Usage
 from orchestra.answers import Completion
 from orchestra.errors import (
     BreakerOpenError,
@@ -39,7 +40,6 @@ from orchestra.values import (
     Stopped,
     StopReason,
     TextDelta,
-    Usage,
     UsageReport,
     Vector,
 )

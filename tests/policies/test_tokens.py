@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from orchestra.accounts import Certainty, Usage
 from orchestra.policies.tokens import (
     IMAGE_TOKENS,
     OUTPUT_TOKENS,
@@ -15,7 +16,6 @@ from orchestra.policies.tokens import (
     said_bytes,
 )
 from orchestra.values import (
-    Certainty,
     ChatRequest,
     EmbedRequest,
     ImagePart,
@@ -34,7 +34,6 @@ from orchestra.values import (
     ToolCall,
     ToolCallDelta,
     ToolResult,
-    Usage,
 )
 
 PARTS: list[tuple[Part, int]] = [

@@ -12,6 +12,7 @@ import trio
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from orchestra.accounts import Certainty
 from orchestra.errors import ModelError
 from orchestra.protocols import Model
 from orchestra.providers.asked import Asked, Source
@@ -29,7 +30,6 @@ from orchestra.providers.extractive import ExtractiveModel, ended
 from orchestra.providers.wordllama import WordLlamaEmbedder
 from orchestra.steps.text import split
 from orchestra.values import (
-    Certainty,
     ChatRequest,
     Message,
     ModelEvent,

@@ -16,6 +16,7 @@ import trio.testing
 from hypothesis import given
 from hypothesis import strategies as st
 
+from orchestra.accounts import Usage
 from orchestra.codecs.openai import OpenAiDialect
 from orchestra.errors import (
     AuthenticationError,
@@ -40,7 +41,6 @@ from orchestra.values import (
     Stopped,
     StopReason,
     TextDelta,
-    Usage,
     Vector,
 )
 

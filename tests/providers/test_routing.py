@@ -14,6 +14,7 @@ import trio
 from hypothesis import given
 from hypothesis import strategies as st
 
+from orchestra.accounts import Certainty, Usage
 from orchestra.answers import Completion
 from orchestra.errors import (
     CapabilityError,
@@ -37,7 +38,6 @@ from orchestra.testing.world import ScriptedModel
 from orchestra.values import (
     Began,
     Capabilities,
-    Certainty,
     ChatRequest,
     Embeddings,
     EmbedRequest,
@@ -49,7 +49,6 @@ from orchestra.values import (
     TextDelta,
     Tool,
     ToolCallDelta,
-    Usage,
     UsageReport,
     Vector,
 )

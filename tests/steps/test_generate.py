@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestra import Stream, pipeline
+from orchestra.accounts import Usage
 from orchestra.errors import TruncatedStreamError
 from orchestra.events import RunFinished
 from orchestra.protocols import Model, ModelReply
@@ -24,7 +25,6 @@ from orchestra.values import (
     Stopped,
     StopReason,
     TextDelta,
-    Usage,
     UsageReport,
     Vector,
 )

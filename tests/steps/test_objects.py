@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestra import Policy, Stream, collect, pipeline, step
+from orchestra.accounts import Usage
 from orchestra.annotations.facts import spell
 from orchestra.compiler.check import check
 from orchestra.errors import (
@@ -41,7 +42,6 @@ from orchestra.values import (
     StopReason,
     TextPart,
     ToolCall,
-    Usage,
     UsageReport,
 )
 

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestra import Policy, Stream, fallback, pipeline, prompt
+from orchestra.accounts import Usage
 from orchestra.compiler.check import check
 from orchestra.errors import (
     CapabilityError,
@@ -49,7 +50,6 @@ from orchestra.values import (
     ToolCall,
     ToolCallDelta,
     ToolResult,
-    Usage,
     UsageReport,
 )
 

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestra import Stream, pipeline
+from orchestra.accounts import Usage
 from orchestra.errors import BindingError, CheckError, ModelError, TruncatedStreamError
 from orchestra.protocols import Bindings, Model
 from orchestra.steps.generate import generate
@@ -23,7 +24,6 @@ from orchestra.values import (
     Stopped,
     StopReason,
     TextDelta,
-    Usage,
     UsageReport,
 )
 

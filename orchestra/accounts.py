@@ -1,0 +1,81 @@
+"""Who calls, and what it costs: the values that accounts are kept in.
+
+Money is whole nano-dollars (10**9 to the dollar): a token of a small model costs 50 of them, and
+sums are exact.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+
+import attrs
+
+
+@attrs.frozen
+class Caller:
+    """On whose behalf a run is: names as the deployment knows them, "" where it knows none.
+
+    Nobody has limits or budgets, but those of the deployment as a whole.
+    """
+
+    organisation: str = ""
+    user: str = ""
+
+    @property
+    def tenant(self) -> str:
+        """Within which answers may be shared: the organisation, or a user who has none."""
+        if self.organisation:
+            return f"organisation:{self.organisation}"
+        return f"user:{self.user}" if self.user else ""
+
+
+class Certainty(Enum):
+    """How a usage record was come by."""
+
+    EXACT = "exact"
+    """Counted by the provider, for the whole answer."""
+    PARTIAL = "partial"
+    """Counted by the provider, but the answer was cut before its last count."""
+    ESTIMATED = "estimated"
+    """Estimated here, from the number of bytes."""
+
+
+@attrs.frozen
+class Usage:
+    """Tokens that a call consumed, and what they cost.
+
+    `input_tokens` includes those read from and written to the provider's cache, and
+    `output_tokens` those it reasoned with: the parts are never added to the whole.
+    """
+
+    input_tokens: int = 0
+    output_tokens: int = 0
+    certainty: Certainty = Certainty.EXACT
+    cached_input_tokens: int = 0
+    cache_write_input_tokens: int = 0
+    reasoning_tokens: int = 0
+    cost_nanodollars: int = 0
+    """As far as prices are known."""
+    unpriced_calls: int = 0
+    """Calls of which no price is known: where there are any, the cost is that of the others."""
+    _settled: bool = attrs.field(default=False, eq=False, repr=False)
+
+    @property
+    def settled(self) -> bool:
+        """Whether it is in the account of the step that called, and need not be reported to it."""
+        return self._settled
+
+    def __add__(self, other: Usage) -> Usage:
+        """Both together, as certain as the less certain of the two."""
+        order = list(Certainty)
+        return Usage(
+            self.input_tokens + other.input_tokens,
+            self.output_tokens + other.output_tokens,
+            max(self.certainty, other.certainty, key=order.index),
+            self.cached_input_tokens + other.cached_input_tokens,
+            self.cache_write_input_tokens + other.cache_write_input_tokens,
+            self.reasoning_tokens + other.reasoning_tokens,
+            self.cost_nanodollars + other.cost_nanodollars,
+            self.unpriced_calls + other.unpriced_calls,
+            self.settled and other.settled,
+        )

@@ -1,0 +1,41 @@
+"""The present account: on whose behalf models are called here.
+
+Ambient, like a deadline. A task inherits both from whoever has started it, and a policy deep
+below a step asks for either without having been handed it through everything between.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from contextvars import ContextVar
+
+from orchestra.accounts import Caller, Usage
+from orchestra.events import Note
+from orchestra.protocols import Account
+
+
+class NoAccount:
+    """The account of calls that no run has made: nobody's, and nothing is written down."""
+
+    caller = Caller()
+    run_id = ""
+
+    def used(self, usage: Usage) -> None:
+        """Forget it."""
+
+    def record(self, note: type[Note], *fields: object) -> None:
+        """Forget it."""
+
+    def spawn(self, task: Callable[[], Awaitable[None]], name: str) -> None:
+        """There is no engine that it could run in.
+
+        Raises:
+            RuntimeError: always.
+        """
+        del task
+        raise RuntimeError(f"{name} wants a task beside the runs, and no engine is open here")
+
+
+NOBODY: Account = NoAccount()
+PRESENT: ContextVar[Account] = ContextVar("orchestra_account", default=NOBODY)
+"""Set by the engine in the task of each step that asks for a context."""

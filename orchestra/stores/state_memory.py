@@ -1,0 +1,96 @@
+"""What policies remember, in this process alone.
+
+Rules of the file: nothing is awaited, so that a change is whole and cannot be cancelled.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+import attrs
+
+from orchestra.protocols import Change, State
+
+T = TypeVar("T")
+
+
+@attrs.frozen
+class _Kept:
+    data: bytes
+    until_s: float
+
+
+class MemoryState(State):
+    """A `State` that is as old as this object. Its methods are no checkpoints.
+
+    What may be forgotten, by `remember`, takes `limit_bytes` together with its keys. `now_s` is
+    the time in seconds; in tests, that of the virtual clock.
+    """
+
+    def __init__(
+        self, *, limit_bytes: int = 64 * 1024 * 1024, now_s: Callable[[], float] = time.time
+    ) -> None:
+        self._limit_bytes = limit_bytes
+        self._now_s = now_s
+        self._entries: dict[str, _Kept] = {}
+        self._sweep_at = 1024
+        self._remembered: OrderedDict[str, _Kept] = OrderedDict()
+        self._size_bytes = 0
+
+    async def change(
+        self,
+        keys: Sequence[str],
+        decide: Callable[[Sequence[bytes | None], float], Change[T]],
+    ) -> T:
+        """Change what is kept under some keys; `decide` is asked once."""
+        now_s = self._now_s()
+        change = decide([self._read(key, now_s) for key in keys], now_s)
+        for key, entry in change.entries.items():
+            if entry is None:
+                self._entries.pop(key, None)
+            else:
+                until_s = float("inf") if entry.ttl_s is None else now_s + entry.ttl_s
+                self._entries[key] = _Kept(entry.data, until_s)
+        self._sweep(now_s)
+        return change.result
+
+    async def recall(self, key: str) -> bytes | None:
+        """What was remembered under a key; it is then the last used."""
+        kept = self._remembered.get(key)
+        if kept is None:
+            return None
+        if kept.until_s <= self._now_s():
+            self._forget(key)
+            return None
+        self._remembered.move_to_end(key)
+        return kept.data
+
+    async def remember(self, key: str, data: bytes, *, ttl_s: float) -> None:
+        """Keep this for as many seconds, if there is room: what was used least goes first."""
+        self._forget(key)
+        size_bytes = len(key) + len(data)
+        if size_bytes > self._limit_bytes:
+            return
+        while self._size_bytes + size_bytes > self._limit_bytes:
+            self._forget(next(iter(self._remembered)))
+        self._remembered[key] = _Kept(data, self._now_s() + ttl_s)
+        self._size_bytes += size_bytes
+
+    def _read(self, key: str, now_s: float) -> bytes | None:
+        kept = self._entries.get(key)
+        return kept.data if kept is not None and kept.until_s > now_s else None
+
+    def _forget(self, key: str) -> None:
+        kept = self._remembered.pop(key, None)
+        if kept is not None:
+            self._size_bytes -= len(key) + len(kept.data)
+
+    def _sweep(self, now_s: float) -> None:
+        """Drop what has expired, each time that there is twice as much as was left then."""
+        if len(self._entries) < self._sweep_at:
+            return
+        self._entries = {key: kept for key, kept in self._entries.items() if kept.until_s > now_s}
+        self._sweep_at = max(1024, 2 * len(self._entries))

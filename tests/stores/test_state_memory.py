@@ -1,0 +1,93 @@
+"""State in memory; the laws of every `State` are in the contract suite."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from functools import wraps
+
+import trio
+
+from orchestra.protocols import Change, Entry
+from orchestra.stores.state_memory import MemoryState
+from orchestra.testing.virtual import virtual
+
+
+class Hand:
+    """A clock that is set by hand."""
+
+    def __init__(self) -> None:
+        self.at_s = 100.0
+
+    def __call__(self) -> float:
+        return self.at_s
+
+
+def virtually(test: Callable[[], Awaitable[None]]) -> Callable[[], None]:
+    @wraps(test)
+    def run() -> None:
+        virtual(test)
+
+    return run
+
+
+async def kept(state: MemoryState, key: str) -> bytes | None:
+    return await state.change([key], lambda there, _: Change(there[0]))
+
+
+@virtually
+async def test_what_is_kept_expires_and_what_is_not_told_stays() -> None:
+    clock = Hand()
+    state = MemoryState(now_s=clock)
+    seen = await state.change(
+        ["a:1", "a:2"],
+        lambda there, now_s: Change((tuple(there), now_s), {"a:1": Entry(b"x", 5.0)}),
+    )
+    assert seen == ((None, None), 100.0)
+    await state.change(["a:2"], lambda *_: Change(None, {"a:2": Entry(b"y")}))
+    clock.at_s = 104.9
+    assert (await kept(state, "a:1"), await kept(state, "a:2")) == (b"x", b"y")
+    clock.at_s = 105.0
+    assert (await kept(state, "a:1"), await kept(state, "a:2")) == (None, b"y")
+    await state.change(["a:2"], lambda *_: Change(None, {"a:2": None}))
+    assert await kept(state, "a:2") is None
+
+
+@virtually
+async def test_what_has_expired_takes_no_memory() -> None:
+    clock = Hand()
+    state = MemoryState(now_s=clock)
+    for number in range(10_000):
+        key = f"a:{number}"
+        clock.at_s += 1
+        await state.change([key], lambda *_, key=key: Change(None, {key: Entry(b"x", 10.0)}))
+    assert len(state._entries) <= 1_100
+
+
+@virtually
+async def test_what_was_used_least_goes_first() -> None:
+    state = MemoryState(limit_bytes=30, now_s=trio.current_time)
+    for key in ("k1", "k2", "k3"):
+        await state.remember(key, b"12345678", ttl_s=60)
+    assert await state.recall("k1") == b"12345678"
+    await state.remember("k4", b"12345678", ttl_s=60)
+    assert [await state.recall(key) for key in ("k1", "k2", "k3", "k4")] == [
+        b"12345678",
+        None,
+        b"12345678",
+        b"12345678",
+    ]
+    await state.remember("k5", b"x" * 40, ttl_s=60)  # larger than all of the room
+    assert await state.recall("k5") is None
+    assert await state.recall("k4") == b"12345678"
+
+
+@virtually
+async def test_what_was_remembered_expires_and_gives_back_its_room() -> None:
+    clock = Hand()
+    state = MemoryState(limit_bytes=10, now_s=clock)
+    await state.remember("k1", b"12345678", ttl_s=5)
+    clock.at_s += 5
+    assert await state.recall("k1") is None
+    await state.remember("k2", b"12345678", ttl_s=5)
+    await state.remember("k2", b"1234567", ttl_s=5)
+    assert await state.recall("k2") == b"1234567"
