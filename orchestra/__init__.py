@@ -6,6 +6,8 @@ from where it lives.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from orchestra.engine.engine import Engine, open_engine
 from orchestra.graph.commits import chars, chunks, complete, first_content
 from orchestra.graph.control import collect, each, fallback, race, route
@@ -14,7 +16,9 @@ from orchestra.graph.policy import Limits, Policy, Retry
 from orchestra.graph.steps import Step, step
 from orchestra.protocols import Context, Stream, injected
 from orchestra.script import run
-from orchestra.steps.prompt import prompt
+
+if TYPE_CHECKING:
+    from orchestra.steps.prompt import prompt
 
 __all__ = [
     "Context",
@@ -42,3 +46,12 @@ __all__ = [
     "step",
 ]
 __version__ = "0.1.0"
+
+
+def __getattr__(name: str) -> object:
+    if name != "prompt":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from orchestra.steps.prompt import prompt  # the vocabulary, for those who use some of it
+
+    globals()[name] = prompt
+    return prompt

@@ -63,7 +63,9 @@ def demo(
     with (
         TemporaryDirectory(prefix="orchestra-demo-") as data,
         (
-            default_bindings(Path(data), config=config) if config else LocalBindings(Path(data))
+            default_bindings(Path(data), config=config)
+            if config
+            else LocalBindings(Path(data), environ={})
         ) as bindings,
     ):
         trio.run(_demo, question, docs, pipeline, bindings)

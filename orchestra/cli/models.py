@@ -30,9 +30,9 @@ def models(*, config: Config = None, json: Flag = False) -> int:
     import msgspec
 
     from orchestra.cli.listing import as_json, as_text
-    from orchestra.config import deployment
+    from orchestra.config import read_deployment
 
-    found = deployment(config)
+    found = read_deployment(config)
     if json:
         listed = msgspec.json.encode(as_json(found, os.environ))
         terminal.say(msgspec.json.format(listed, indent=2).decode())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 from collections.abc import Iterable
 from functools import partial
@@ -12,6 +13,8 @@ from orchestra.cli.failures import MISUSED, CommandError
 from orchestra.cli.loading import AnyPipeline, chosen, extra, load_all
 from orchestra.cli.parameters import Config, Data, Flag, Port, Seconds
 
+YOUNG_OBJECTS = 50_000
+"""New objects between two searches for garbage while it serves: some thousand events."""
 LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 
 
@@ -75,6 +78,8 @@ def serve(
 
 
 def _tell(pipelines: Iterable[str], url: str) -> None:
+    gc.freeze()  # what a start has made stays: no search for garbage goes through it again
+    gc.set_threshold(YOUNG_OBJECTS, *gc.get_threshold()[1:])
     for name in pipelines:
         terminal.note(f"  {name}: {url}/v1/pipelines/{name}/runs")
     terminal.say(f"orchestra is listening on {url}")

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from orchestra.config.bindings import LocalBindings, default_bindings, deployment
+from orchestra.config.bindings import LocalBindings, default_bindings, read_deployment
 
-__all__ = ["LocalBindings", "default_bindings", "deployment"]
+__all__ = ["LocalBindings", "default_bindings", "read_deployment"]

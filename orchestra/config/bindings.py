@@ -2,6 +2,9 @@
 
 Works without a file, a key and a network: embeddings from wordllama's wheel, a model that
 quotes, and the collections of one SQLite file.
+
+Rules of the file: what is known of models and providers is imported when a name is first asked
+for. It is a tenth of a start, and there are pipelines that name none.
 """
 
 from __future__ import annotations
@@ -9,24 +12,22 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping, Sequence
 from difflib import get_close_matches
+from functools import cached_property
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self, TypeVar
 
-from orchestra.config.deployment import EMBEDDED, Deployment
-from orchestra.config.environment import from_environment
 from orchestra.config.finding import find
 from orchestra.errors import BindingError
-from orchestra.policies.routing import Route
 from orchestra.protocols import Embedder, Model, VectorStore
-from orchestra.providers.catalog import PROVIDERS
-from orchestra.providers.settings import EmbedderSettings, ModelSettings, RouteSettings
 from orchestra.providers.wordllama import WordLlamaEmbedder
 from orchestra.stores.sqlite import SqliteStores
 
 if TYPE_CHECKING:
+    from orchestra.config.deployment import Deployment
     from orchestra.policies.guard import GuardState
     from orchestra.providers.network import HttpTransport
+    from orchestra.providers.settings import EmbedderSettings, ModelSettings, RouteSettings
 
 T = TypeVar("T")
 
@@ -35,7 +36,9 @@ DATA = Path(".orchestra")
 STORE_FILE = "store.sqlite"
 
 
-def deployment(config: Path | None = None, environ: Mapping[str, str] = os.environ) -> Deployment:
+def read_deployment(
+    config: Path | None = None, environ: Mapping[str, str] = os.environ
+) -> Deployment:
     """What is configured: by the file, else by keys in the environment, else the embedded.
 
     The file is `config`, else that of `ORCHESTRA_CONFIG`, else `./orchestra.toml`.
@@ -43,6 +46,8 @@ def deployment(config: Path | None = None, environ: Mapping[str, str] = os.envir
     Raises:
         ConfigError: something in the file is wrong; all of it is told.
     """
+    from orchestra.config.environment import from_environment
+
     file = find(config, environ)
     found = from_environment(environ)
     if file is None:
@@ -58,7 +63,7 @@ def default_bindings(
     config: Path | None = None,
     environ: Mapping[str, str] = os.environ,
 ) -> LocalBindings:
-    """The bindings of what is configured, as `deployment` finds it.
+    """The bindings of what is configured, as `read_deployment` finds it.
 
     Stores are kept in the folder `data`, else in the one that the file says, else in
     `.orchestra`. Nothing is opened, loaded or made before it is used; the folder need not
@@ -67,7 +72,9 @@ def default_bindings(
     Raises:
         ConfigError: something in the file is wrong; all of it is told.
     """
-    found = deployment(config, environ)
+    if find(config, environ) is None:
+        return LocalBindings(data or DATA, environ=environ)
+    found = read_deployment(config, environ)
     return LocalBindings(data or found.data or DATA, found, environ)
 
 
@@ -82,11 +89,11 @@ class LocalBindings:
     def __init__(
         self,
         data: Path = DATA,
-        deployment: Deployment = EMBEDDED,
+        deployment: Deployment | None = None,
         environ: Mapping[str, str] = os.environ,
     ) -> None:
         self.stores = SqliteStores(data / STORE_FILE)
-        self.deployment = deployment
+        self._deployment = deployment
         self._environ = environ
         self._local = WordLlamaEmbedder()
         self._embedders: dict[str, Embedder] = {}
@@ -94,6 +101,15 @@ class LocalBindings:
         self._routes: dict[str, Model] = {}
         self._collections: dict[str, VectorStore] = {}
         self._transport: HttpTransport | None = None
+
+    @cached_property
+    def deployment(self) -> Deployment:
+        """What is configured; where nothing was given, what keys in `environ` say."""
+        if self._deployment is not None:
+            return self._deployment
+        from orchestra.config.environment import from_environment
+
+        return from_environment(self._environ)
 
     def names(self, seam: str) -> Sequence[str]:
         """The names bound for `model`, `embedder` or `store`; reads the file for stores.
@@ -122,6 +138,8 @@ class LocalBindings:
             **self.deployment.routes,
         }
         settings = _bound("model", name, bound)
+        from orchestra.providers.settings import RouteSettings
+
         if isinstance(settings, RouteSettings):
             return self._route(settings)
         return self._model(settings)
@@ -192,6 +210,7 @@ class LocalBindings:
 
     def _route(self, settings: RouteSettings) -> Model:
         """One model for all the names of a route: they share what is known of latencies."""
+        from orchestra.policies.routing import Route
         from orchestra.providers.addresses import candidate
         from orchestra.providers.routing import RoutedModel
 
@@ -211,6 +230,8 @@ class LocalBindings:
         return self._routes[settings.name]
 
     def _made(self, settings: ModelSettings) -> Model:
+        from orchestra.providers.catalog import PROVIDERS
+
         if not PROVIDERS[settings.provider].remote:
             from orchestra.providers.extractive import ExtractiveModel
 
@@ -229,6 +250,8 @@ class LocalBindings:
         )
 
     def _embedder(self, settings: EmbedderSettings) -> Embedder:
+        from orchestra.providers.catalog import PROVIDERS
+
         if not PROVIDERS[settings.model.provider].remote:
             return self._local
         from orchestra.providers.embedding import RemoteEmbedder

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestra.config import default_bindings, deployment
+from orchestra.config import default_bindings, read_deployment
 from orchestra.config.deployment import EMBEDDED
 from orchestra.config.environment import from_environment
 from orchestra.providers.addresses import shown_url
@@ -96,10 +96,10 @@ def test_a_file_counts_for_more_than_the_environment(tmp_path: Path) -> None:
     file = tmp_path / "c.toml"
     environ = {"OPENAI_API_KEY": "k"}
     file.write_text('[models.mine]\nprovider = "extractive"\n')
-    assert set(deployment(file, environ).models) == {"default", "fast", "smart", "mine"}
-    assert deployment(file, environ).models["fast"].provider == "extractive"
+    assert set(read_deployment(file, environ).models) == {"default", "fast", "smart", "mine"}
+    assert read_deployment(file, environ).models["fast"].provider == "extractive"
     file.write_text('[stores]\ndata = "kept"\n')
-    assert deployment(None, {**environ, "ORCHESTRA_CONFIG": str(file)}).models["fast"].model
+    assert read_deployment(None, {**environ, "ORCHESTRA_CONFIG": str(file)}).models["fast"].model
     with default_bindings(config=file, environ=environ) as bindings:
         assert bindings.stores.path == tmp_path / "kept" / "store.sqlite"
     with default_bindings(tmp_path / "d", config=file, environ=environ) as bindings:
