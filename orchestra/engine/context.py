@@ -59,4 +59,4 @@ class StepContext:
 
     def spawn(self, task: Callable[[], Awaitable[None]], name: str) -> None:
         """Run a task beside the runs, cancelled when the engine is closed; it must not raise."""
-        self.run.beside(task, name=name)
+        self.run.nursery.start_soon(task, name=name)

@@ -184,7 +184,7 @@ class Engine:
             retries=self._retries,
             deadline_s=_first(deadline_s, made.pipeline.deadline_s, self.limits.deadline_s),
             caller=caller,
-            beside=self._nursery.start_soon,
+            nursery=self._nursery,
         )
         self._runs[run.id] = run
         return run

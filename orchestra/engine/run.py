@@ -47,13 +47,13 @@ class Run:
         retries: Retries,
         deadline_s: float | None,
         caller: Caller,
-        beside: Callable[..., None],
+        nursery: trio.Nursery,
     ) -> None:
         self.id = run_id
         self.caller = caller
         self.bindings = bindings
-        self.beside = beside
-        """Starts a task that may go on when the run has ended."""
+        self.nursery = nursery
+        """The engine's: for tasks that may go on when the run has ended."""
         self.plan = plan
         self.limits = limits
         self.threads = threads

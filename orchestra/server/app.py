@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
@@ -24,7 +24,12 @@ from orchestra.server.runs import Events, EventStream, Runs, answer
 from orchestra.server.settings import Settings
 
 if TYPE_CHECKING:
-    from hypercorn.typing import ASGIReceiveCallable, ASGIReceiveEvent, ASGISendCallable
+    from hypercorn.typing import (
+        ASGIReceiveCallable,
+        ASGIReceiveEvent,
+        ASGISendCallable,
+        Scope,
+    )
     from quart.typing import ResponseTypes
     from quart.wrappers.request import Body
 
@@ -119,6 +124,14 @@ class App(QuartTrio):
     request_class = DepartingRequest
     response_class = Answer
     asgi_http_class = Exchange
+
+    def asgi_app(
+        self, scope: Scope, receive: ASGIReceiveCallable, send: ASGISendCallable
+    ) -> Coroutine[Any, Any, None]:
+        """Serve one connection; a request without a coroutine of Quart's around it."""
+        if scope["type"] == "http":
+            return self.asgi_http_class(self, scope)(receive, send)
+        return super().asgi_app(scope, receive, send)
 
 
 def create_app(
