@@ -72,11 +72,11 @@ def tests(session: nox.Session) -> None:
     `nox -s tests-3.11 -- tests/graph -k route`
 
     Branch coverage is measured on the oldest, over all tests: tracing doubles the time, and
-    no line of ours is for one version only.
+    no line of ours is for one version only. On the others, properties are tried less often.
     """
     install(session, "tests", extras="all")
-    measured = session.python == PYTHONS[0] and not session.posargs
-    session.run("pytest", "-n2", *(["--cov"] if measured else []), *session.posargs)
+    how = ["--cov"] if session.python == PYTHONS[0] else ["--hypothesis-profile=again"]
+    session.run("pytest", "-n2", *(session.posargs or how))
 
 
 @nox.session

@@ -16,6 +16,9 @@ settings.register_profile("orchestra", settings(), deadline=None, print_blob=Tru
 settings.register_profile(  # a mutant is to be noticed, not explained
     "mutants", settings.get_profile("orchestra"), phases=[Phase.explicit, Phase.generate]
 )
+settings.register_profile(  # on a second Python: the same laws, tried less often
+    "again", settings.get_profile("orchestra"), max_examples=25
+)
 settings.load_profile("orchestra")
 
 

@@ -19,6 +19,7 @@ from pathlib import Path
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
 CODE = ("orchestra", "pipelines", "tests", "docs", "pyproject.toml", "README.md")
+NOT_CODE = shutil.ignore_patterns("node_modules")
 AT_ONCE = 2
 LIMIT_S = 240
 """A mutant that makes the tests hang is noticed, too."""
@@ -43,8 +44,10 @@ def outcome(patch: Path) -> str:
     with tempfile.TemporaryDirectory(prefix="mutant-") as folder:
         for name in CODE:
             source = ROOT / name
-            copy = shutil.copytree if source.is_dir() else shutil.copy
-            copy(source, Path(folder) / name)
+            if source.is_dir():
+                shutil.copytree(source, Path(folder) / name, ignore=NOT_CODE)
+            else:
+                shutil.copy(source, Path(folder) / name)
         applied = subprocess.run(
             ["git", "apply", "--whitespace=nowarn", str(patch)],
             cwd=folder,
