@@ -177,22 +177,32 @@ class RemoteAnswer:
         return ()
 
     async def _next(self) -> list[ModelEvent]:
-        decoder, reply = self._decoder, self._reply
-        if decoder.done and reply is not None:
-            # Who has read a body to its end keeps the connection, and saves a handshake. The
-            # answer is whole already: what goes wrong here is nobody's business.
-            with suppress(ModelError), trio.move_on_after(BODY_END_S):
-                await reply.receive()
-        data = b"" if decoder.done or reply is None else await reply.receive()
-        if self._whole and reply is not None:
+        """The events that have arrived; at the end of the body, the last ones."""
+        data = await self._more()
+        if self._whole:
             self._whole = False
             if data.lstrip().startswith(b"{"):  # asked for a stream, it answered in one piece
-                self._ended = True
-                return self._endpoint.dialect.decode(await read(reply, ANSWER_BYTES_MAX, data))
+                return await self._in_one_piece(data)
         if data:
-            return decoder.feed(data)
+            return self._decoder.feed(data)
         self._ended = True
-        return decoder.close()
+        return self._decoder.close()
+
+    async def _more(self) -> bytes:
+        """More of the body; empty at its end, and once the answer is whole."""
+        assert self._reply is not None, "entered"
+        if not self._decoder.done:
+            return await self._reply.receive()
+        # Who has read a body to its end keeps the connection, and saves a handshake. The answer
+        # is whole already: what goes wrong here is nobody's business.
+        with suppress(ModelError), trio.move_on_after(BODY_END_S):
+            await self._reply.receive()
+        return b""
+
+    async def _in_one_piece(self, begun: bytes) -> list[ModelEvent]:
+        assert self._reply is not None, "entered"
+        self._ended = True
+        return self._endpoint.dialect.decode(await read(self._reply, ANSWER_BYTES_MAX, begun))
 
 
 def _exchange(

@@ -83,9 +83,10 @@ def test_a_place_is_always_given_back(how: str) -> None:
 
     async def main() -> None:
         limits = HttpLimits(connections_max=1)
+        cut = how in ("cancel", "wait")
         async with upstream(stop) as server, open_transport(limits=limits) as transport:
             for _ in range(5):
-                with trio.move_on_after(0.02) as scope:
+                with trio.move_on_after(0.02 if cut else 10) as scope:
                     try:
                         async with transport.send(HttpRequest(server.url)) as reply:
                             if how == "wait":
@@ -94,7 +95,7 @@ def test_a_place_is_always_given_back(how: str) -> None:
                                 await read(reply)
                     except ModelConnectionError:
                         assert how == "fail"
-                assert scope.cancelled_caught == (how in ("cancel", "wait"))
+                assert scope.cancelled_caught == cut
             (place,) = transport._pool._places.values()
             assert place.slots is not None
             assert place.slots.borrowed_tokens == 0
