@@ -64,9 +64,9 @@ class CoalescedModel(Model):
     ) -> None:
         self.model = model
         self.name = name
-        self._rule = rule or CoalesceRule()
-        self._chats = _Board[ModelEvent](name, self._rule, _event_bytes, embedder)
-        self._embeds = _Board[Embeddings](name, self._rule, _vectors_bytes, None)
+        self.rule = rule or CoalesceRule()
+        self._chats = _Board[ModelEvent](name, self.rule, _event_bytes, embedder)
+        self._embeds = _Board[Embeddings](name, self.rule, _vectors_bytes, None)
 
     @property
     def capabilities(self) -> Capabilities:
