@@ -243,8 +243,6 @@ def _encoded(value: object) -> bytes:
     match value:
         case None | bool():
             data = repr(value).encode()
-        case Enum():
-            data = value.name.encode()
         case int():
             data = b"%d" % value
         case float():

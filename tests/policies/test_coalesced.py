@@ -1,16 +1,14 @@
-"""Coalesced models: one call for all who ask the same, whoever comes, goes, or reads slowly."""
+"""Coalesced models: who shares a call with whom, what each of them hears, and what each pays."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import asynccontextmanager
 
 import attrs
 import pytest
 import trio
 import trio.testing
-from hypothesis import given
-from hypothesis import strategies as st
 
 from orchestra import Stream, pipeline
 from orchestra.accounts import Caller, Usage
@@ -24,13 +22,12 @@ from orchestra.errors import (
     ModelTimeoutError,
     ProviderServerError,
 )
-from orchestra.events import Note, RunFinished, StepCoalesced
+from orchestra.events import RunFinished, StepCached, StepCoalesced
 from orchestra.policies.account import NOBODY, PRESENT
 from orchestra.policies.coalesce import CoalesceRule
-from orchestra.policies.coalesced import EVENT_BYTES, CoalescedModel
-from orchestra.protocols import Account, Embedder, Model, ModelReply
+from orchestra.policies.coalesced import CoalescedModel
+from orchestra.protocols import Account, Embedder, ModelReply
 from orchestra.steps.generate import generate
-from orchestra.testing.strategies import schedules
 from orchestra.testing.virtual import virtual
 from orchestra.testing.world import World
 from orchestra.values import (
@@ -38,262 +35,26 @@ from orchestra.values import (
     ChatRequest,
     Embeddings,
     EmbedRequest,
-    Message,
-    ModelEvent,
     Purpose,
     Stopped,
     StopReason,
-    TextDelta,
-    UsageReport,
     Vector,
 )
-
-ASKED = ChatRequest((Message("user", "Why is the sky blue?"),))
-ACME = Caller("acme", "ada")
-
-
-def saying(count: int) -> tuple[ModelEvent, ...]:
-    """Texts, the usage so far after each, and the end."""
-    said: list[ModelEvent] = []
-    for at in range(count):
-        used = Usage(100, at + 1, cost_nanodollars=1000 + 7 * at)
-        said += [TextDelta(f"{at} "), UsageReport(used)]
-    return (*said, Stopped(StopReason.END))
-
-
-@attrs.define(eq=False)
-class Fake(Model):
-    """Says its events a second after each other, then fails if it has an error."""
-
-    events: tuple[ModelEvent, ...] = saying(3)
-    error: Exception | None = None
-    settles: bool = False
-    """Whether it writes its usage down by itself when it is left, as a budget does."""
-    asked: int = 0
-    running: int = 0
-    said: int = 0
-    reported: list[Usage] = attrs.field(factory=list)
-
-    @property
-    def capabilities(self) -> Capabilities:
-        return Capabilities(tools=True)
-
-    @asynccontextmanager
-    async def stream(self, request: ChatRequest) -> AsyncIterator[ModelReply]:
-        self.asked += 1
-        self.running += 1
-        self.reported.append(Usage())
-        account, number = PRESENT.get(), self.asked - 1
-        try:
-            yield FakeReply(self, list(self.events), number)
-        finally:
-            self.running -= 1
-            if self.settles:
-                account.used(self.reported[number])
-
-    async def embed(self, request: EmbedRequest) -> Embeddings:
-        self.asked += 1
-        await trio.sleep(1)
-        self.reported.append(Usage(7))
-        return Embeddings(tuple(Vector.of([len(each)]) for each in request.texts), Usage(7))
-
-
-@attrs.define(eq=False)
-class FakeReply:
-    model: Fake
-    left: list[ModelEvent]
-    number: int
-
-    async def receive(self) -> tuple[ModelEvent, ...]:
-        await trio.sleep(1)
-        if not self.left:
-            if self.model.error is not None:
-                raise self.model.error
-            return ()
-        event = self.left.pop(0)
-        self.model.said += 1
-        if isinstance(event, UsageReport):
-            self.model.reported[self.number] = event.usage
-            if self.model.settles:
-                event = UsageReport(attrs.evolve(event.usage, settled=True))
-        return (event,)
-
-
-@attrs.define(eq=False)
-class Payer:
-    """An account in a nursery; what it is told, it keeps."""
-
-    nursery: trio.Nursery
-    run_id: str = "r"
-    caller: Caller = ACME
-    usage: Usage | None = None
-    notes: list[tuple[object, ...]] = attrs.field(factory=list)
-
-    def used(self, usage: Usage) -> None:
-        if not usage.settled:
-            self.usage = usage if self.usage is None else self.usage + usage
-
-    def record(self, note: type[Note], *fields: object) -> None:
-        self.notes.append((note, *fields))
-
-    def spawn(self, task: Callable[[], Awaitable[None]], name: str) -> None:
-        self.nursery.start_soon(task, name=name)
-
-
-@attrs.frozen
-class Visit:
-    """One who asks at a time, reads with pauses, and leaves after so many batches, or at a time."""
-
-    at_s: float
-    pause_s: float = 0.0
-    batches: int = 1000
-    cancelled_s: float = 1e5
-    whole: bool = False
-    """It asks for a completion."""
-
-
-visits = st.builds(
+from tests.policies.waiters import (
+    ACME,
+    ASKED,
+    Fake,
+    Heard,
+    Payer,
     Visit,
-    st.integers(0, 10).map(float),
-    st.sampled_from([0.0, 0.0, 0.5, 3.0]),
-    st.sampled_from([0, 1, 2, 1000, 1000]),
-    st.sampled_from([0.0, 1.0, 2.5, 6.0, 1e5, 1e5]),
-    st.booleans(),
+    as_,
+    ask,
+    read,
+    run,
+    saying,
+    together,
+    visit,
 )
-
-
-@attrs.define(eq=False)
-class Heard:
-    payer: Payer
-    events: list[ModelEvent] = attrs.field(factory=list)
-    ended: bool = False
-    error: ModelError | None = None
-
-
-async def visit(shared: CoalescedModel, visit: Visit, heard: Heard) -> None:
-    PRESENT.set(heard.payer)
-    await trio.sleep(visit.at_s)
-    with trio.move_on_after(visit.cancelled_s):
-        try:
-            if visit.whole:
-                await shared.complete(ASKED)
-                heard.ended = True
-                return
-            async with shared.stream(ASKED) as reply:
-                for _ in range(visit.batches):
-                    if not (batch := await reply.receive()):
-                        heard.ended = True
-                        break
-                    heard.events += batch
-                    await trio.sleep(visit.pause_s)
-        except ModelError as error:
-            heard.error = error
-
-
-async def all_of(shared: CoalescedModel, drawn: Sequence[Visit]) -> list[Heard]:
-    """What each of them heard, each in a run of its own."""
-    async with trio.open_nursery() as engine:
-        heard = [Heard(Payer(engine, f"r{at}")) for at in range(len(drawn))]
-        async with trio.open_nursery() as nursery:
-            for each, one in zip(drawn, heard, strict=True):
-                nursery.start_soon(visit, shared, each, one)
-        await trio.testing.wait_all_tasks_blocked()
-        assert not engine.child_tasks, "a flight outlives its waiters"
-    assert shared.flights == 0
-    return heard
-
-
-@given(
-    schedules(),
-    st.lists(visits, min_size=1, max_size=6),
-    st.integers(0, 4),
-    st.tuples(st.none() | st.just(ProviderServerError("it broke")), st.booleans()),
-    st.sampled_from([1, 350, 100_000]),
-)
-def test_everyone_hears_everything_in_order_and_all_is_paid(
-    schedule: int,
-    drawn: list[Visit],
-    count: int,
-    ends: tuple[ProviderServerError | None, bool],
-    held_bytes: int,
-) -> None:
-    """Whoever joins, leaves, is cancelled or reads slowly, at any moment of any answer."""
-    error, settles = ends
-    model = Fake(saying(count), error, settles)
-    shared = CoalescedModel(model, name="m", rule=CoalesceRule(held_bytes=held_bytes))
-    heard = virtual(lambda: all_of(shared, drawn), schedule=schedule)
-    assert model.running == 0
-    assert model.asked == sum(
-        (StepCoalesced, "m", 1.0) not in one.payer.notes
-        for one, each in zip(heard, drawn, strict=True)
-        if each.cancelled_s > 0  # or it never asked
-    )
-    for one, each in zip(heard, drawn, strict=True):
-        assert tuple(one.events) == model.events[: len(one.events)]
-        if one.ended and not each.whole:
-            assert tuple(one.events) == model.events
-        lagged = isinstance(one.error, ModelTimeoutError)
-        assert lagged or one.error is None or type(one.error) is type(error)
-        if each.cancelled_s > 1000 and each.batches > 100 and not lagged:
-            assert one.ended is (error is None)
-    paid = [one.payer.usage for one in heard if one.payer.usage is not None]
-    total, reported = sum(paid, Usage()), sum(model.reported, Usage())
-    assert total.cost_nanodollars == reported.cost_nanodollars
-    assert total.output_tokens == reported.output_tokens
-
-
-@given(schedules(), st.lists(visits, min_size=1, max_size=6))
-def test_who_waits_at_the_same_time_shares_a_call(schedule: int, drawn: list[Visit]) -> None:
-    """While somebody waits for a call, nobody makes another."""
-    most = 0
-
-    class Watched(Model):
-        def stream(self, request: ChatRequest) -> AbstractAsyncContextManager[ModelReply]:
-            nonlocal most
-            most = max(most, shared.flights)
-            return Fake().stream(request)
-
-    shared = CoalescedModel(Watched(), name="m")
-    virtual(lambda: all_of(shared, drawn), schedule=schedule)
-    assert most <= 1
-
-
-@given(schedules(), st.integers(1, 40))
-def test_a_slow_reader_holds_others_back_only_so_long(schedule: int, count: int) -> None:
-    rule = CoalesceRule(held_bytes=3 * EVENT_BYTES, lag_s=20)
-    shared = CoalescedModel(Fake(saying(count)), name="m", rule=rule)
-    ended: list[float] = []
-
-    async def main() -> None:
-        async with trio.open_nursery() as engine, trio.open_nursery() as nursery:
-            slow, fast = Heard(Payer(engine, "slow")), Heard(Payer(engine, "fast"))
-            nursery.start_soon(visit, shared, Visit(0, pause_s=1000), slow)
-            await visit(shared, Visit(0), fast)
-            assert fast.ended
-            ended.append(trio.current_time())
-
-    virtual(main, schedule=schedule)
-    assert ended[0] <= len(saying(count)) + 1 + 20
-
-
-def run(main: Callable[[trio.Nursery], Awaitable[None]]) -> None:
-    async def within() -> None:
-        async with trio.open_nursery() as engine:
-            await main(engine)
-
-    virtual(within)
-
-
-def as_(account: Account) -> None:
-    PRESENT.set(account)
-
-
-async def read(model: Model, request: ChatRequest = ASKED) -> list[tuple[ModelEvent, ...]]:
-    batches = []
-    async with model.stream(request) as reply:
-        while batch := await reply.receive():
-            batches.append(batch)
-    return batches
 
 
 def test_a_late_joiner_has_what_was_said_in_one_batch() -> None:
@@ -345,6 +106,7 @@ def test_an_error_is_each_waiters_own_and_nobody_joins_it() -> None:
         ValueError("a bug"),
     ):
         error.__cause__ = cause
+        error.add_note("at the source")
         found: list[Exception] = []
 
         async def main(engine: trio.Nursery) -> None:
@@ -369,19 +131,8 @@ def test_an_error_is_each_waiters_own_and_nobody_joins_it() -> None:
         assert all(str(each) == str(error) for each in found)
         assert all(each.__cause__ is cause for each in found)
         if isinstance(error, ModelError):
-            assert all(len(each.__notes__) == 1 for each in found)
+            assert all(len(each.__notes__) == 2 for each in found)
             assert all(vars(each).keys() >= vars(error).keys() for each in found)
-
-
-async def together(shared: Model, *asked: tuple[Account, ChatRequest]) -> None:
-    async def ask(account: Account, request: ChatRequest) -> None:
-        as_(account)
-        await read(shared, request)
-
-    async with trio.open_nursery() as nursery:
-        for each in asked:
-            nursery.start_soon(ask, *each)
-            await trio.sleep(0.1)
 
 
 def test_who_shares_with_whom() -> None:
@@ -521,10 +272,6 @@ class Letters(Embedder):
         return [Vector.of(known[text[:2]]) for text in texts]
 
 
-def ask(text: str) -> ChatRequest:
-    return ChatRequest((Message("user", text),))
-
-
 def test_questions_that_are_alike_share_a_call() -> None:
     async def main(engine: trio.Nursery) -> None:
         payers = [Payer(engine, str(at)) for at in range(5)]
@@ -594,3 +341,49 @@ def test_two_runs_of_an_engine_share_a_call_and_its_cost() -> None:
         assert model.asked == 1
 
     virtual(main)
+
+
+def test_a_flight_calls_on_behalf_of_its_opener_and_all_note_what_happens() -> None:
+    async def main(engine: trio.Nursery) -> None:
+        seen: list[Account] = []
+
+        class Noting(Fake):
+            @asynccontextmanager
+            async def stream(self, request: ChatRequest) -> AsyncIterator[ModelReply]:
+                account = PRESENT.get()
+                seen.append(account)
+                async with super().stream(request) as reply:
+                    yield reply
+                account.record(StepCached, "inner", 1.0)
+
+        bob = Caller("acme", "bob")
+        payers = [Payer(engine, "1"), Payer(engine, "2", bob)]
+        inner = CoalescedModel(Noting(), name="inner")
+        outer = CoalescedModel(inner, name="outer")
+        await together(outer, *((payer, ASKED) for payer in payers))
+        (account,) = seen
+        assert account.caller == ACME
+        assert account.run_id == "1"
+        note = (StepCached, "inner", 1.0)
+        assert [payer.notes for payer in payers] == [
+            [note],
+            [(StepCoalesced, "outer", 1.0), note],
+        ]
+        paid = [payer.usage for payer in payers]
+        assert [each and each.cost_nanodollars for each in paid] == [507, 507]
+        account.used(Usage(1, cost_nanodollars=3))  # a count that comes late
+        assert sum(p.usage.cost_nanodollars for p in payers if p.usage) == 1017
+
+    run(main)
+
+
+def test_a_waiters_deadline_ends_its_own_wait() -> None:
+    async def main(engine: trio.Nursery) -> None:
+        shared = CoalescedModel(Fake(), name="m")
+        heard = [Heard(Payer(engine, str(at))) for at in range(2)]
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(visit, shared, Visit(0, cancelled_s=1.5), heard[0])
+            nursery.start_soon(visit, shared, Visit(1), heard[1])
+        assert [each.ended for each in heard] == [False, True]
+
+    run(main)
