@@ -99,6 +99,7 @@ class LocalBindings:
         self._embedders: dict[str, Embedder] = {}
         self._models: dict[str, Model] = {}
         self._routes: dict[str, Model] = {}
+        self._coalesced: dict[str, Model] = {}
         self._collections: dict[str, VectorStore] = {}
         self._transport: HttpTransport | None = None
 
@@ -206,7 +207,7 @@ class LocalBindings:
         key = f"{settings.origin}: {settings.name}"
         if key not in self._models:
             self._models[key] = self._made(settings)
-        return self._models[key]
+        return self._shared(key, self._models[key], settings)
 
     def _route(self, settings: RouteSettings) -> Model:
         """One model for all the names of a route: they share what is known of latencies."""
@@ -227,7 +228,23 @@ class LocalBindings:
                 falls_back_on=settings.falls_back_on,
             )
             self._routes[settings.name] = RoutedModel(route, made)
-        return self._routes[settings.name]
+        return self._shared(f"route {settings.name}", self._routes[settings.name], settings)
+
+    def _shared(self, key: str, model: Model, settings: ModelSettings | RouteSettings) -> Model:
+        """The model, or around it where equal calls of it share one."""
+        found = settings.coalesce
+        if found is None:
+            return model
+        if key not in self._coalesced:
+            from orchestra.policies.coalesce import CoalesceRule
+            from orchestra.policies.coalesced import CoalescedModel
+
+            rule = CoalesceRule(normalize=found.normalize, similarity=found.similarity)
+            embedder = None if found.similarity is None else self.embedder(found.embedder)
+            self._coalesced[key] = CoalescedModel(
+                model, name=settings.name, rule=rule, embedder=embedder
+            )
+        return self._coalesced[key]
 
     def _made(self, settings: ModelSettings) -> Model:
         from orchestra.providers.catalog import PROVIDERS

@@ -8,6 +8,7 @@ from typing import Any
 
 from orchestra.config import spec
 from orchestra.config.checking import KEY_ELSEWHERE, NO_SECRETS, Table, check, missing
+from orchestra.config.coalescing import read_coalesce
 from orchestra.config.complaints import Complaints, names_a_secret, nearest, shown
 from orchestra.config.places import Path as Place
 from orchestra.policies.breaker import BreakerRule
@@ -73,6 +74,7 @@ def _read_model(
     known = {**_known([provider]), **extra}
     right = check(_own(_rest(table), provider, at, complaints), at, known, complaints)
     _complete(right, table, provider, at, complaints)
+    right["coalesce"] = read_coalesce(right.get("coalesce"), at, complaints)
     if len(complaints.problems) > before:
         return None
     settings = _settings(right, provider, at, here, complaints.where(at))
@@ -177,6 +179,7 @@ def _settings(
         capabilities=Capabilities(**right.get("capabilities", {})),
         headers=right.get("headers", {}),
         extras=right.get("extras", {}),
+        coalesce=right["coalesce"],
         origin=origin,
     )
 

@@ -15,6 +15,7 @@ from typing import Any
 
 from orchestra.config import spec
 from orchestra.config.checking import check, unknown
+from orchestra.config.coalescing import check_embedders
 from orchestra.config.complaints import Complaints, shown
 from orchestra.config.deployment import EMBEDDED, Deployment, with_usual, with_usual_routes
 from orchestra.config.models import read_embedders, read_models
@@ -69,6 +70,8 @@ def read(text: str, file: Path, otherwise: Deployment = EMBEDDED) -> Deployment:
     embedders = read_embedders(tables.get("embedders", {}), models, here, complaints)
     there = models if tables.get("models") else otherwise.models
     routes = read_routes(tables.get("routes", {}), tables.get("models", {}), there, complaints)
+    named = {**EMBEDDED.embedders, **tables.get("embedders", {})}
+    check_embedders(tables, named, complaints)
     stores = check(tables.get("stores", {}), ("stores",), spec.STORES, complaints)
     if complaints.problems:
         raise ConfigError(_in_order(complaints.problems))

@@ -7,6 +7,7 @@ from collections.abc import Collection, Mapping, Sequence
 from orchestra import errors
 from orchestra.config import spec
 from orchestra.config.checking import Table, check, missing
+from orchestra.config.coalescing import read_coalesce
 from orchestra.config.complaints import Complaints, nearest, shown
 from orchestra.config.places import Path as Place
 from orchestra.errors import ModelError
@@ -98,6 +99,7 @@ class _Reader:
             by=by,
             weights=self._weights(by),
             falls_back_on=self._falls_back_on(),
+            coalesce=read_coalesce(self._right.get("coalesce"), self._at, self._complaints),
             origin=self._complaints.where(self._at),
         )
 

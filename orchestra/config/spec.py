@@ -74,6 +74,11 @@ HEADERS = Kind(
     "a table of HTTP headers, each a text of printable ASCII",
     '{ "X-Team" = "search" }',
 )
+SHARING = Kind(
+    bool | dict[str, Any],
+    "true, false, or a table with normalize, similarity and embedder",
+    "{ normalize = true }",
+)
 EXTRAS = Kind(dict[str, Any], "a table", '{ service_tier = "flex" }')
 NAMES = Kind(
     Annotated[list[_Text], Meta(min_length=1, max_length=ROUTE_MODELS_MAX)],
@@ -120,10 +125,19 @@ REMOTE: Spec = {
         "output_tokens_max": COUNT,
     },
     "extras": EXTRAS,
+    "coalesce": SHARING,
 }
 """What every model has that is reached over HTTP."""
 STORES: Spec = {"data": FOLDER}
-ROUTE: Spec = {"models": NAMES, "by": BY, "sticky": FLAG, "fallback": FALLBACK}
+COALESCE: Spec = {"normalize": FLAG, "similarity": SHARE, "embedder": TEXT}
+"""How calls of a model or a route share one."""
+ROUTE: Spec = {
+    "models": NAMES,
+    "by": BY,
+    "sticky": FLAG,
+    "fallback": FALLBACK,
+    "coalesce": SHARING,
+}
 """What every route has; and `weights`, whose keys are its models."""
 TABLES: Mapping[str, str] = {
     "models": "[models.NAME]",

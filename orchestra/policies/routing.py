@@ -48,6 +48,8 @@ from orchestra.values import (
 ANSWER_TOKENS = 500
 """Of an answer are reckoned with, where a request does not say how long it may be."""
 CONVERSATION = "conversation"
+COALESCE = "coalesce"
+"""Beside it, and not read by a route: whether the call may be shared."""
 EXTRAS = "orchestra"
 """The name under which a request's extras are for a route: no provider is sent them."""
 FALLBACK: tuple[type[ModelError], ...] = (
@@ -175,7 +177,7 @@ def conversation_of(request: ChatRequest) -> bytes:
         InvalidRequestError: what stands there is not a text, or there is something else.
     """
     said = request.extras.get(EXTRAS)
-    if said is not None:
+    if said is not None and set(said) != {COALESCE}:
         return f"key {_key(said)}".encode("utf-8", "replace")
     users = (at for at, each in enumerate(request.messages) if each.role == "user")
     begun = request.messages[: next(users, len(request.messages)) + 1]
@@ -213,7 +215,7 @@ def comparable(candidates: Sequence[Candidate]) -> tuple[Candidate, ...]:
 
 def _key(said: Mapping[str, object]) -> str:
     key = said.get(CONVERSATION)
-    if not isinstance(key, str) or len(said) != 1:
+    if not isinstance(key, str) or not said.keys() <= {CONVERSATION, COALESCE}:
         raise InvalidRequestError(
             f"extras[{EXTRAS!r}] is {dict(said)!r:.200}: a route reads one text there; write "
             f"{{{CONVERSATION!r}: 'the id of the conversation'}}"

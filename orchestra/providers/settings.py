@@ -32,14 +32,26 @@ class Prices:
 
 
 @attrs.frozen(kw_only=True)
+class CoalesceSettings:
+    """How equal calls under way share one: `orchestra.policies.coalesce`.
+
+    `embedder` is the name of the one that questions are compared with, where they are.
+    """
+
+    normalize: bool = False
+    similarity: float | None = None
+    embedder: str = "default"
+
+
+@attrs.frozen(kw_only=True)
 class ModelSettings:
     """One model of a deployment.
 
     `name` is what pipelines call it, `model` what its provider does. `options` are those that
     only this provider has (`region`, `deployment`). `capabilities` holds what the deployment
     says, which counts for more than what we know. `extras` go into the body of each request.
-    `breaker` is when it is left alone; None is never. `origin` is where all of this was said,
-    for a person.
+    `breaker` is when it is left alone; None is never. `coalesce` is how its calls share one; None
+    is not at all. `origin` is where all of this was said, for a person.
     """
 
     name: str
@@ -56,6 +68,7 @@ class ModelSettings:
     capabilities: Capabilities = Capabilities()
     headers: Mapping[str, str] = attrs.field(default=NOTHING, repr=False)
     extras: Json = attrs.field(factory=dict)
+    coalesce: CoalesceSettings | None = None
     origin: str = ""
 
 
@@ -85,4 +98,5 @@ class RouteSettings:
     by: By = attrs.field(factory=ByOrder)
     weights: Mapping[str, float] = MappingProxyType({})
     falls_back_on: tuple[type[ModelError], ...] = FALLBACK
+    coalesce: CoalesceSettings | None = None
     origin: str = ""

@@ -1,0 +1,40 @@
+"""The key `coalesce` of a model or a route as settings. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+
+from orchestra.config import spec
+from orchestra.config.checking import Table, check
+from orchestra.config.complaints import Complaints, nearest, shown
+from orchestra.config.places import Path as Place
+from orchestra.providers.settings import CoalesceSettings
+
+
+def read_coalesce(said: object, at: Place, complaints: Complaints) -> CoalesceSettings | None:
+    """What it says, which is true, false or a table; None where calls do not share."""
+    if not isinstance(said, Mapping):
+        return CoalesceSettings() if said else None
+    at = (*at, "coalesce")
+    right = check(said, at, spec.COALESCE, complaints)
+    if "embedder" in said and "similarity" not in said:
+        message = "nothing is compared: there is no similarity"
+        complaints.add("missing-key", (*at, "embedder"), message, "add similarity = 0.95")
+    return CoalesceSettings(**right)
+
+
+def check_embedders(
+    tables: Mapping[str, Table], embedders: Collection[str], complaints: Complaints
+) -> None:
+    """Complain of embedders to compare questions with that are not there.
+
+    `embedders` are those of the file, right or wrong, and those that there are without it.
+    """
+    for kind in ("models", "routes"):
+        for name, table in tables.get(kind, {}).items():
+            said = table.get("coalesce") if isinstance(table, dict) else None
+            wanted = said.get("embedder") if isinstance(said, dict) else None
+            if isinstance(wanted, str) and wanted and wanted not in embedders:
+                place = (kind, name, "coalesce", "embedder")
+                message = f"there is no embedder {shown(wanted)}"
+                complaints.add("unknown-embedder", place, message, nearest(wanted, embedders))

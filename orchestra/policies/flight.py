@@ -1,0 +1,287 @@
+"""Flights: one call under way, and those who wait for it.
+
+The theory: a flight is a task beside the runs, a list of what was said, and for each waiter how
+far it has read. What was said is kept from the beginning, so that a late joiner has all of it at
+once, until that is more than `held_bytes`: from then on nobody joins, and what all have read is
+dropped; what one has not read holds the flight back. Rules of the file: joining, leaving and
+ending await nothing, so nobody joins a flight that is about to be cancelled; whoever leaves last
+cancels it in the same instant; and however it ends, it is told to everybody.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from math import inf
+from typing import Generic, TypeVar
+
+import trio
+
+from orchestra.accounts import Caller, Usage
+from orchestra.errors import ModelConnectionError, ModelError, ModelTimeoutError
+from orchestra.events import Note
+from orchestra.policies.account import NOBODY, PRESENT
+from orchestra.policies.coalesce import CoalesceRule, Ledger, Question
+from orchestra.protocols import Account
+from orchestra.values import Vector
+
+Item = TypeVar("Item")
+E = TypeVar("E", bound=Exception)
+
+CLOSE_S = 5.0
+"""The last to leave waits as long for the call to be closed."""
+
+
+class Waiter(Generic[Item]):
+    """One of those who wait for a flight."""
+
+    def __init__(self, flight: Flight[Item], account: Account) -> None:
+        self.account = account
+        self.read = 0
+        """How many items it has taken."""
+        self.error: Exception | None = None
+        """Why it was left behind, if it was."""
+        self._flight = flight
+
+    async def receive(self) -> tuple[Item, ...]:
+        """What was said since the last call, waiting for something; empty at the end.
+
+        Raises:
+            ModelError: the call failed, or this waiter was left behind.
+        """
+        return await self._flight.receive(self)
+
+    async def leave(self) -> None:
+        """Wait for it no longer. The last to leave cancels the call, and sees it closed."""
+        flight = self._flight
+        if flight.left(self):
+            with trio.move_on_after(CLOSE_S, shield=True):
+                await flight.wait_over()
+
+
+class Flight(Generic[Item]):
+    """One call that is under way for several; `closed` is called when nobody can join any more.
+
+    `size_bytes` tells what an item counts for.
+    """
+
+    def __init__(
+        self,
+        question: Question,
+        rule: CoalesceRule,
+        size_bytes: Callable[[Item], int],
+        closed: Callable[[Flight[Item]], None],
+    ) -> None:
+        self.question = question
+        self.vector: Vector | None = None
+        """Of the question, once somebody has wanted to compare it."""
+        self.ledger = Ledger()
+        self.waiters: list[Waiter[Item]] = []
+        self.held_bytes = 0
+        self._rule = rule
+        self._size_bytes = size_bytes
+        self._closed: Callable[[Flight[Item]], None] | None = closed
+        self._runs: set[str] = set()
+        self._joined = 0
+        self._kept: list[Item] = []
+        self._dropped = 0
+        self._patience_s = rule.lag_s
+        self._scope = trio.CancelScope()
+        self._over = trio.Event()
+        self._whole = False
+        self._error: Exception | None = None
+        self._last: Account = NOBODY
+        self._news = trio.lowlevel.ParkingLot()
+        self._progress = trio.lowlevel.ParkingLot()
+
+    @property
+    def open(self) -> bool:
+        """Whether somebody may join: all that was said is here, and more may come."""
+        return self._closed is not None and self._joined < self._rule.waiters_max
+
+    def has_served(self, run_id: str) -> bool:
+        """Whether a call of this run is, or was, part of it."""
+        return bool(run_id) and run_id in self._runs
+
+    def join(self, account: Account) -> Waiter[Item]:
+        """Wait for it from now on, and read it from the beginning."""
+        assert self.open, "asked before"
+        waiter = Waiter(self, account)
+        self.waiters.append(waiter)
+        self._runs.add(account.run_id)
+        self._joined += 1
+        self._last = account
+        return waiter
+
+    def start(self, opener: Account, call: Callable[[], Awaitable[None]], name: str) -> None:
+        """Begin the call, beside the runs of whoever has opened it."""
+        account = FlightAccount(self, opener)
+
+        async def fly() -> None:
+            PRESENT.set(account)
+            try:
+                with self._scope:
+                    await call()
+                    self._whole = True
+            except Exception as error:  # noqa: BLE001 - it is told to everybody who waits
+                self._error = error
+            finally:
+                self._end(name)
+
+        opener.spawn(fly, name)
+
+    def used(self, usage: Usage) -> None:
+        """Divide what a part of the call has consumed, unless it is settled."""
+        self.ledger.add(usage)
+        if self._over.is_set():
+            self._settle()
+
+    async def say(self, *items: Item) -> None:
+        """Tell everybody the next items; waits while somebody has too many of them to read."""
+        self._kept += items
+        self.held_bytes += sum(map(self._size_bytes, items))
+        self._news.unpark_all()
+        while self._crowded():
+            slow = min(waiter.read for waiter in self.waiters)
+            starved = any(waiter.read == self._said for waiter in self.waiters)
+            began_s = trio.current_time()
+            with trio.move_on_after(self._patience_s if starved else inf) as patience:
+                await self._progress.park()
+            if starved:
+                self._patience_s -= min(trio.current_time() - began_s, self._patience_s)
+            if patience.cancelled_caught:
+                self._leave_behind(slow)
+
+    async def receive(self, waiter: Waiter[Item]) -> tuple[Item, ...]:
+        """As of `Waiter.receive`."""
+        while waiter.error is None:
+            if waiter.read < self._said:
+                found = tuple(self._kept[waiter.read - self._dropped :])
+                waiter.read = self._said
+                self._progress.unpark_all()
+                return found
+            if self._over.is_set():
+                if self._error is not None:
+                    raise _own(self._error)
+                return ()
+            await self._news.park()
+        raise waiter.error
+
+    def left(self, waiter: Waiter[Item]) -> bool:
+        """Wait for it no longer; whether it was the last, and has cancelled the call."""
+        if waiter not in self.waiters:
+            return False
+        if not self._over.is_set():
+            paid = self.ledger.pay(len(self.waiters), self.waiters.index(waiter))
+            if paid is not None:
+                waiter.account.used(paid)
+        self.waiters.remove(waiter)
+        self._last = waiter.account
+        self._progress.unpark_all()
+        if self.waiters or self._over.is_set():
+            return False
+        self._close()
+        self._scope.cancel()
+        return True
+
+    async def wait_over(self) -> None:
+        """Wait until the call has ended, and what it holds is given back."""
+        await self._over.wait()
+
+    def _end(self, name: str) -> None:
+        self._close()
+        if not self._whole and self._error is None:
+            self._error = ModelConnectionError(
+                f"{name}: the engine that it was shared in was closed; ask again in another",
+                code="engine",
+            )
+        self._settle()
+        self._over.set()
+        self._news.unpark_all()
+
+    def _settle(self) -> None:
+        """Have those pay who have stayed; the last to leave, for what was told behind it."""
+        payers = [waiter.account for waiter in self.waiters] or [self._last]
+        for payer, usage in zip(payers, self.ledger.settle(len(payers)), strict=False):
+            payer.used(usage)
+
+    @property
+    def _said(self) -> int:
+        return self._dropped + len(self._kept)
+
+    def _crowded(self) -> bool:
+        """Whether there is more to hold than may be, of which all is dropped that may be."""
+        if self.held_bytes <= self._rule.held_bytes:
+            return False
+        self._close()
+        if self.waiters:
+            read = min(waiter.read for waiter in self.waiters) - self._dropped
+            self.held_bytes -= sum(map(self._size_bytes, self._kept[:read]))
+            self._dropped += read
+            del self._kept[:read]
+        return bool(self.waiters) and self.held_bytes > self._rule.held_bytes
+
+    def _leave_behind(self, read: int) -> None:
+        for waiter in [each for each in self.waiters if each.read == read]:
+            waiter.error = ModelTimeoutError(
+                f"it was read too slowly: others who share the answer have waited for "
+                f"lag_s={self._rule.lag_s:g} s; read on faster, or ask with "
+                "extras={'orchestra': {'coalesce': False}}",
+                code="lag_s",
+            )
+            self.left(waiter)
+        self._news.unpark_all()
+
+    def _close(self) -> None:
+        closed, self._closed = self._closed, None
+        if closed is not None:
+            closed(self)
+
+
+class FlightAccount:
+    """The account of a flight: on behalf of whoever has opened it, and paid by all who wait.
+
+    Limits and budgets of a caller are those of the opener's; what is noted, each waiter notes.
+    """
+
+    def __init__(self, flight: Flight[Item], opener: Account) -> None:
+        self._flight = flight
+        self._opener = opener
+
+    @property
+    def caller(self) -> Caller:
+        """Who has opened the flight."""
+        return self._opener.caller
+
+    @property
+    def run_id(self) -> str:
+        """The id of the run that has opened it."""
+        return self._opener.run_id
+
+    def used(self, usage: Usage) -> None:
+        """Have it divided among those who wait."""
+        self._flight.used(usage)
+
+    def record(self, note: type[Note], *fields: object) -> None:
+        """Write an event into the journal of each who waits."""
+        for waiter in self._flight.waiters:
+            waiter.account.record(note, *fields)
+
+    def spawn(self, task: Callable[[], Awaitable[None]], name: str) -> None:
+        """Run a task beside the runs of the opener's engine."""
+        self._opener.spawn(task, name)
+
+
+def _own(error: E) -> E:
+    """An error for one of those who wait: what one adds to it, another does not see.
+
+    Of other errors than a model's, nobody knows how to copy them; they are raised as they were.
+    """
+    raised = error
+    if isinstance(error, ModelError):
+        raised = type(error).__new__(type(error), *error.args)
+        raised.__dict__.update(error.__dict__)
+        if notes := getattr(error, "__notes__", None):
+            raised.__notes__ = list(notes)
+        raised.__cause__, raised.__context__ = error.__cause__, error.__context__
+        raised.__suppress_context__ = error.__suppress_context__
+    return raised.with_traceback(error.__traceback__)
