@@ -35,13 +35,13 @@ RACES_MAX = 1024
 _ROUNDING = 1e-9
 
 
-@attrs.frozen(order=True)
+@attrs.frozen
 class Seen:
     """What is known of one race: how long its first arm took, or had taken at least."""
 
     took_s: float
     cut: bool
-    """Whether it was not seen to its commit. In the order of time it ends after those that were."""
+    """Whether it was not seen to its commit: it goes on, so it comes after those that were."""
     at_s: float
 
 
@@ -51,13 +51,13 @@ def quantile_s(seen: Iterable[Seen], quantile: float) -> float | None:
     The longest time to a commit, where the share that was seen to commit is less. Without any
     that were cut it is the smallest of the times that is at least as long as this share of them.
     """
-    ordered = sorted(seen)
+    ordered = sorted((one.took_s, one.cut) for one in seen)
     beyond, longest_s = 1.0, None
-    for place, one in enumerate(ordered):
-        if one.cut:
+    for place, (took_s, cut) in enumerate(ordered):
+        if cut:
             continue
         beyond *= 1 - 1 / (len(ordered) - place)
-        longest_s = one.took_s
+        longest_s = took_s
         if beyond <= 1 - quantile + _ROUNDING:  # 0.05, as 200 multiplications make it
             break
     return longest_s

@@ -37,7 +37,7 @@ def plain(took_s: list[float], hundredth: int) -> float:
 
 def handed_on(observed: list[Seen], hundredth: int) -> float | None:
     """Efron's way: whoever was cut hands its weight on to those who were seen for longer."""
-    left = sorted(observed)
+    left = sorted(observed, key=lambda one: (one.took_s, one.cut))
     weights = [Fraction(1, len(left)) for _ in left]
     reached, longest_s = Fraction(0), None
     for place, one in enumerate(left):
