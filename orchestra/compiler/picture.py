@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from math import inf
 
 import attrs
 
@@ -146,8 +147,17 @@ def _rules(node: Race | Fallback) -> dict[str, object]:
         given["on"] = tuple(map(Named, node.on)) if len(node.on) > 1 else Named(node.on[0])
     if isinstance(node, Fallback) and node.restart:
         given["restart"] = True
-    if isinstance(node, Race) and node.stagger_s:
+    return given | _starts(node) if isinstance(node, Race) else given
+
+
+def _starts(node: Race) -> dict[str, object]:
+    """When the arms of a race start, in so far as it is not at once."""
+    by_default = 0 if node.hedge is None else inf
+    given: dict[str, object] = {}
+    if node.stagger_s != by_default:
         given["stagger_s"] = node.stagger_s
+    if node.hedge is not None:
+        given |= {"hedge_at": node.hedge.at, "hedge_share": node.hedge.share}
     return given
 
 

@@ -66,10 +66,15 @@ class Plan:
         return (*reports, _outward(drawn))
 
     def explain(self) -> str:
-        """The streaming report: of each edge whether it streams, and why."""
+        """The streaming report: of each edge whether it streams, and why; then the hedges."""
         last = self.edges[-1]
         head = f"{self.pipeline.name}: {last.why}"
-        return "\n".join([head, *(f"  {edge}" for edge in self.edges)])
+        return "\n".join([head, *(f"  {line}" for line in (*self.edges, *self._hedges()))])
+
+    def _hedges(self) -> Iterator[str]:
+        for node, path in picture(self.pipeline).paths.items():
+            if isinstance(node, Race) and node.hedge is not None:
+                yield f"hedge    {path}: {node.hedge}"
 
 
 def plan(pipeline: Pipeline[..., object], bindings: Bindings | None = None) -> Plan:

@@ -26,6 +26,7 @@ from orchestra.engine.scope import bare
 from orchestra.errors import ArmsFailedError, NoContentError, RefusedError, RouteError
 from orchestra.events import ArmCommitted, ArmFailed
 from orchestra.graph.nodes import Fallback, Race, Route
+from orchestra.policies.hedge import Hedging
 from orchestra.values import Label
 
 if TYPE_CHECKING:
@@ -67,7 +68,8 @@ class Contest:
         self._on = node.on if isinstance(node, Fallback) else (Exception,)
         self._names = node.arm_names
         self._path = frame.path + operation.name
-        self._stagger_s = node.stagger_s if isinstance(node, Race) else math.inf
+        self._hedging = _hedging(frame, node)
+        self._stagger_s = _stagger_s(node) if self._hedging is None else self._hedging.delay_s
         self._restarts = isinstance(node, Fallback) and node.restart
         self._spoke = False
         """Whether something was passed on that a restart has to take back."""
@@ -88,6 +90,7 @@ class Contest:
                         break
                     nursery.start_soon(self._run_arm, arm, name=self._names[arm])
         finally:
+            self._first_ended(committed=False)  # where it has not already: the race was cancelled
             if self._winner is not None:
                 for region in regions:
                     self._frame.settle(region, self._over)
@@ -105,9 +108,23 @@ class Contest:
         """Wait until an arm has to start; False if it need not."""
         if self._stagger_s:
             with trio.move_on_after(self._stagger_s):
-                while not self._decided and len(self._errors) < arm:
-                    await self._news.wait()
+                await self._needed(arm)
+        if not self._ready(arm) and self._hedging is not None and not self._hedging.take():
+            await self._needed(arm)
         return not self._decided
+
+    async def _needed(self, arm: int) -> None:
+        """Wait until all arms before this one have failed, or no other is needed."""
+        while not self._ready(arm):
+            await self._news.wait()
+
+    def _ready(self, arm: int) -> bool:
+        return self._decided or len(self._errors) >= arm
+
+    def _first_ended(self, *, committed: bool) -> None:
+        """Tell the hedge, if there is one, how long the first arm took, or had taken so far."""
+        if self._hedging is not None:
+            self._hedging.ended(committed=committed)
 
     @property
     def _decided(self) -> bool:
@@ -132,6 +149,8 @@ class Contest:
             self._tell()
 
     def _fail(self, arm: int, error: Exception) -> None:
+        if arm == 0:
+            self._first_ended(committed=False)
         if self._winner == arm and self._restarts:
             self._winner = None
         if self._winner == arm:
@@ -195,6 +214,7 @@ class Contest:
         if self._winner is not None:  # it was woken in the same instant, and runs second
             return False
         self._winner = arm
+        self._first_ended(committed=arm == 0)
         self._frame.run.journal.append(ArmCommitted, self._path, self._names[arm])
         if self._restarts:  # those behind it may still be needed, and those before it have ended
             return True
@@ -210,6 +230,16 @@ class Contest:
     def _tell(self) -> None:
         self._news.set()
         self._news = trio.Event()
+
+
+def _stagger_s(node: Race | Fallback) -> float:
+    return node.stagger_s if isinstance(node, Race) else math.inf
+
+
+def _hedging(frame: Frame, node: Race | Fallback) -> Hedging | None:
+    if isinstance(node, Fallback) or node.hedge is None:
+        return None
+    return Hedging(frame.run.hedges.of(node, node.hedge), node.stagger_s)
 
 
 async def route_value(frame: Frame, operation: Operation) -> object:

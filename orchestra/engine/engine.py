@@ -18,6 +18,7 @@ from orchestra.engine.run import Run
 from orchestra.errors import BindingError, InputError, LimitExceededError
 from orchestra.graph.pipelines import Pipeline
 from orchestra.graph.policy import Limits
+from orchestra.policies.hedge import Hedges
 from orchestra.policies.retry import Retries
 from orchestra.protocols import Bindings, Embedder, Model, Stream, VectorStore
 
@@ -68,6 +69,8 @@ class Engine:
         self._plans: dict[Pipeline[..., object], Plan] = {}
         self._threads = trio.CapacityLimiter(_THREADS)
         self._retries = Retries(limits, jitter)
+        self.hedges = Hedges()
+        """What its hedged races have learned."""
         self._idle = trio.Event()
         self._closed = False
 
@@ -182,6 +185,7 @@ class Engine:
             limits=self.limits,
             threads=self._threads,
             retries=self._retries,
+            hedges=self.hedges,
             deadline_s=_first(deadline_s, made.pipeline.deadline_s, self.limits.deadline_s),
             caller=caller,
             nursery=self._nursery,

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from orchestra.compiler.blocks import Operation, Source
     from orchestra.compiler.plan import Plan
     from orchestra.graph.policy import Limits
+    from orchestra.policies.hedge import Hedges
     from orchestra.policies.retry import Retries
     from orchestra.protocols import Bindings
 
@@ -45,6 +46,7 @@ class Run:
         limits: Limits,
         threads: trio.CapacityLimiter,
         retries: Retries,
+        hedges: Hedges,
         deadline_s: float | None,
         caller: Caller,
         nursery: trio.Nursery,
@@ -58,6 +60,7 @@ class Run:
         self.limits = limits
         self.threads = threads
         self.retries = retries
+        self.hedges = hedges
         self.usages: dict[str, Usage] = {}
         """What running steps have reported; taken out when they end."""
         self.variables = copy_context()

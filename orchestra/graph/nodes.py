@@ -17,6 +17,7 @@ from orchestra.annotations.facts import MISSING, chunk_of, element, item, member
 from orchestra.annotations.shapes import union
 from orchestra.errors import Problem
 from orchestra.graph.commits import FIRST_CONTENT, Commit, Validate
+from orchestra.graph.hedging import Hedge
 from orchestra.graph.wires import Attribute, Wire, node_of, path_of, place
 from orchestra.protocols import Stream
 
@@ -228,8 +229,10 @@ class Race(Choice):
     """The arms at once; the first to be committed to is the result, the others are cancelled."""
 
     stagger_s: float
+    """Between the starts of two arms; with a `hedge`, until that has learned when."""
     commit: Commit = FIRST_CONTENT
     validate: Validate | None = None
+    hedge: Hedge | None = None
 
     @property
     def label(self) -> str:

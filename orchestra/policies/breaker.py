@@ -9,12 +9,17 @@ well; so a hanging probe never keeps the breaker open, and an outage costs few c
 kind. Who opens again within a window of having closed goes on where it was: a flapping model is
 not a new patient each time.
 
-Rules of the file: time comes in as an argument and never goes back. What was admitted before the
-last change of state says nothing about the state: its end is not counted.
+Each pause is drawn up to a fifth longer, but never over `open_max_s`: the processes of a
+deployment saw the outage begin together, and should not all probe together.
+
+Rules of the file: time comes in as an argument and never goes back, and chance as a function.
+What was admitted before the last change of state says nothing about the state: its end is not
+counted.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from enum import Enum
 from typing import TypeAlias
 
@@ -34,6 +39,8 @@ from orchestra.errors import (
     QuotaError,
 )
 
+JITTER = 0.2
+"""How much longer than its rule says a pause may be."""
 SLICES = 10
 """The window slides by a tenth of itself, so that what is kept does not grow with the calls."""
 
@@ -140,11 +147,19 @@ class _Slice:
     slow: int = 0
 
 
-class Breaker:
-    """The state machine of one model. Every method takes the time, in seconds."""
+def _unspread() -> float:
+    return 0.0
 
-    def __init__(self, rule: BreakerRule) -> None:
+
+class Breaker:
+    """The state machine of one model. Every method takes the time, in seconds.
+
+    `draw` gives numbers from 0 to 1, by which each pause is longer; by itself none is.
+    """
+
+    def __init__(self, rule: BreakerRule, draw: Callable[[], float] = _unspread) -> None:
         self.rule = rule
+        self._draw = draw
         self._slices: list[_Slice] = []
         self._epoch = 0
         self._round = 0
@@ -272,4 +287,5 @@ class Breaker:
         longest_s = self.rule.open_max_s
         doublings = min(self._backoffs, 64)  # a float has an end, an outage may have none
         pause_s = min(self.rule.open_s * 2.0**doublings, longest_s)
-        return max(pause_s, min(retry_after_s or 0.0, longest_s))
+        pause_s = max(pause_s, retry_after_s or 0.0)
+        return min(pause_s * (1 + JITTER * self._draw()), longest_s)

@@ -54,7 +54,7 @@ class CoalesceRule:
     """Calls that a question is compared with, the youngest."""
 
 
-class Choice(Enum):
+class Sharing(Enum):
     """What a single call says of being shared."""
 
     ALONE = "alone"
@@ -78,21 +78,21 @@ class Question:
     text: str = ""
 
 
-def choice_of(request: ChatRequest | EmbedRequest) -> Choice:
-    """What `extras["orchestra"]["coalesce"]` says; without it, `Choice.OTHERS`.
+def sharing_of(request: ChatRequest | EmbedRequest) -> Sharing:
+    """What `extras["orchestra"]["coalesce"]` says; without it, `Sharing.OTHERS`.
 
     Raises:
         InvalidRequestError: what stands there is neither true nor false.
     """
     said = request.extras.get(EXTRAS, {}).get(COALESCE)
     if said is None:
-        return Choice.OTHERS
+        return Sharing.OTHERS
     if not isinstance(said, bool):
         raise InvalidRequestError(
             f"extras[{EXTRAS!r}][{COALESCE!r}] is {said!r:.200}: write False for a call of its "
             "own, or True for one that may be shared within its run, too"
         )
-    return Choice.ANY if said else Choice.ALONE
+    return Sharing.ANY if said else Sharing.ALONE
 
 
 def question_of(
@@ -100,7 +100,7 @@ def question_of(
 ) -> Question:
     """What a request asks, of which model and within which tenant."""
     scope = (tenant, model)
-    request = _without_choice(request)
+    request = _without_sharing(request)
     if isinstance(request, EmbedRequest):
         return Question(_hash((*scope, request)))
     if rule.normalize:
@@ -202,7 +202,7 @@ _COUNTS = [
 # ------------------------------------------------------------------------------ the key
 
 
-def _without_choice(request: ChatRequest | EmbedRequest) -> ChatRequest | EmbedRequest:
+def _without_sharing(request: ChatRequest | EmbedRequest) -> ChatRequest | EmbedRequest:
     """The request without its word on being shared, which changes no answer."""
     ours = request.extras.get(EXTRAS, {})
     if COALESCE not in ours:

@@ -19,12 +19,12 @@ from orchestra.errors import BindingError, ModelError
 from orchestra.events import StepCoalesced
 from orchestra.policies.account import NOBODY, PRESENT
 from orchestra.policies.coalesce import (
-    Choice,
     CoalesceRule,
     Question,
-    choice_of,
+    Sharing,
     nearest,
     question_of,
+    sharing_of,
 )
 from orchestra.policies.flight import Flight, Waiter
 from orchestra.policies.tokens import said_bytes
@@ -192,7 +192,7 @@ class _Board(Generic[Item]):
         question = question_of(account.caller.tenant, self._name, request, self._rule)
         if question.key is None:
             return None
-        together = choice_of(request) is Choice.ANY
+        together = sharing_of(request) is Sharing.ANY
         if flight := self._joinable(question.key, account, together=together):
             return self._joined(flight, account)
         near = self._near(question, account, together=together)
@@ -282,7 +282,7 @@ class _Board(Generic[Item]):
 
 def _alone(request: ChatRequest | EmbedRequest) -> bool:
     """Whether a call is not to be shared, or cannot be."""
-    return choice_of(request) is Choice.ALONE or PRESENT.get() is NOBODY
+    return sharing_of(request) is Sharing.ALONE or PRESENT.get() is NOBODY
 
 
 def _keys(question: Question) -> Sequence[bytes]:

@@ -8,6 +8,8 @@ anything; and a call is counted once.
 
 from __future__ import annotations
 
+import random
+from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from types import TracebackType
 from typing import Self
@@ -61,7 +63,8 @@ class GuardedModel(Model):
 
     `name` is what errors call it. `texts_max` is how many texts it embeds in one request, where
     it splits them by itself: `embed` counts as that many requests. State is kept for as long as
-    the object, from one `trio.run` to the next; it serves one of them at a time.
+    the object, from one `trio.run` to the next; it serves one of them at a time. `draw` gives
+    numbers from 0 to 1, which the pauses of the breaker are drawn with.
     """
 
     def __init__(
@@ -72,10 +75,11 @@ class GuardedModel(Model):
         breaker: BreakerRule | None = None,
         limits: CallLimits | None = None,
         texts_max: int | None = None,
+        draw: Callable[[], float] = random.random,
     ) -> None:
         self.model = model
         self.name = name
-        self._gate = _Gate(name, breaker, limits or CallLimits())
+        self._gate = _Gate(name, breaker, limits or CallLimits(), draw)
         self._texts_max = texts_max
 
     @property
@@ -136,10 +140,12 @@ class GuardedModel(Model):
 class _Gate:
     """Breaker and limits of one model, in their order."""
 
-    def __init__(self, name: str, rule: BreakerRule | None, limits: CallLimits) -> None:
+    def __init__(
+        self, name: str, rule: BreakerRule | None, limits: CallLimits, draw: Callable[[], float]
+    ) -> None:
         self.clock = Clock()
         self.limiter = Limiter(limits, self.clock, name)
-        self.breaker = Breaker(rule) if rule is not None else None
+        self.breaker = Breaker(rule, draw) if rule is not None else None
         self._name = name
 
     def state(self) -> GuardState:

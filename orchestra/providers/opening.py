@@ -2,10 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from orchestra.accounts import Usage
 from orchestra.errors import MalformedStreamError, TruncatedStreamError
 from orchestra.protocols import ModelReply
-from orchestra.values import Began, ModelEvent, ReasoningDelta, RefusalDelta, TextDelta, UsageReport
+from orchestra.values import (
+    Began,
+    ModelEvent,
+    ReasoningDelta,
+    RefusalDelta,
+    Stopped,
+    StopReason,
+    TextDelta,
+    UsageReport,
+)
 
 BATCHES_MAX = 10_000
 """Batches without any content before an answer is none; pings come every few seconds."""
@@ -45,6 +56,22 @@ class Opening:
                 if isinstance(event, Began | UsageReport):
                     self._held[type(event)] = event
         raise MalformedStreamError(f"there was no content in {BATCHES_MAX} batches of the answer")
+
+
+def refusal_in(opening: Iterable[ModelEvent]) -> str | None:
+    """Why an answer is none, if a refusal or a content filter is the first that it says."""
+    match next(filter(says, opening), None):
+        case RefusalDelta(text=why):
+            return why
+        case Stopped(reason=StopReason.CONTENT_FILTER, raw=raw):
+            return stopped_for(raw)
+        case _:
+            return None
+
+
+def stopped_for(raw: str | None) -> str:
+    """How a content filter is told that gave no words, but perhaps the provider's own."""
+    return f"it stopped for {(raw or StopReason.CONTENT_FILTER.value)!r}"
 
 
 def says(event: ModelEvent) -> bool:

@@ -39,13 +39,14 @@ from orchestra.policies.routing import (
     sticky_draws,
 )
 from orchestra.protocols import Model, ModelReply
-from orchestra.providers.opening import Opening
+from orchestra.providers.opening import Opening, refusal_in, stopped_for
 from orchestra.values import (
     Capabilities,
     ChatRequest,
     Embeddings,
     EmbedRequest,
     ModelEvent,
+    StopReason,
     UsageReport,
 )
 
@@ -94,12 +95,23 @@ class RoutedModel(Model):
         Raises:
             ModelError: as of `stream`.
         """
+        spent: Usage | None = None
 
         async def ask(name: str) -> Completion:
+            nonlocal spent
             async with AsyncExitStack() as stack:
-                return await self._desk.model("complete", name, stack).complete(request)
+                found = await self._desk.model("complete", name, stack).complete(request)
+            try:
+                self._desk.refuse(name, _refusal_of(found))
+            except ContentFilterError:
+                spent = _sum(spent, found.usage)
+                raise
+            return found
 
-        return await self._desk.first("complete", request, ask)
+        found = await self._desk.first("complete", request, ask)
+        return (
+            found if spent is None else attrs.evolve(found, usage=spent + (found.usage or Usage()))
+        )
 
     async def embed(self, request: EmbedRequest) -> Embeddings:
         """One vector for each text, in order, all from one model.
@@ -168,6 +180,7 @@ class RoutedAnswer:
                 model = self._desk.model("stream", name, stack)
                 reply = await stack.enter_async_context(model.stream(self._request))
                 said = await opening.wait(reply)
+                self._desk.refuse(name, refusal_in(said))
                 self._open = stack.pop_all()
         except ModelError:
             self._spent = _sum(self._spent, opening.usage)
@@ -211,6 +224,15 @@ class _Desk:
                 return found
         raise _told(self._route.name, failed)
 
+    def refuse(self, name: str, why: str | None) -> None:
+        """Take a refusal for a failure, where this route goes on after one; else it is an answer.
+
+        Raises:
+            ContentFilterError: there is a reason why the model refused.
+        """
+        if why is not None and issubclass(ContentFilterError, self._route.falls_back_on):
+            raise ContentFilterError(f"model {name!r} refused to answer: {why}", model=name)
+
     def model(self, kind: Kind, name: str, stack: AsyncExitStack) -> Model:
         """The model of this name, which is waited for until the stack is left."""
         self._latencies[kind].began(name)
@@ -238,6 +260,13 @@ class _Desk:
         if isinstance(by, ByWeight | ByLatency) and by.sticky and isinstance(request, ChatRequest):
             return sticky_draws(conversation_of(request), names)
         return [self._draw() for _ in names]
+
+
+def _refusal_of(found: Completion) -> str | None:
+    """Why a whole answer is none, if it was refused, or stopped by a content filter."""
+    if found.stopped.reason is StopReason.CONTENT_FILTER:
+        return found.refusal or stopped_for(found.stopped.raw)
+    return found.refusal or None
 
 
 def _told(route: str, failed: Mapping[str, ModelError]) -> ModelError:

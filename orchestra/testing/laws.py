@@ -292,7 +292,7 @@ def arms_wait_for_their_turn(log: Log) -> None:
         if choice is None:
             assert all(_first(log, activation, region) is None for region in operation.regions)
             continue
-        stagger_s = node.stagger_s if isinstance(node, Race) else inf
+        stagger_s = _stagger_s(node)
         failures = [e for e in log.events if isinstance(e, ArmFailed) and e.step == path]
         due_s = choice.at_s
         for arm, region in enumerate(operation.regions):
@@ -301,6 +301,13 @@ def arms_wait_for_their_turn(log: Log) -> None:
                 due_s = min(due_s + stagger_s, max(before) if len(before) == arm else inf)
             first = _first(log, activation, region)
             assert first is None or first.at_s >= due_s, f"{first} did not wait for its turn"
+
+
+def _stagger_s(node: Choice) -> float:
+    """The least time between two arms; of a hedge it is known to the engine that learns it."""
+    if not isinstance(node, Race):
+        return inf
+    return node.stagger_s if node.hedge is None else 0.0
 
 
 def each_keeps_to_its_bound(log: Log) -> None:

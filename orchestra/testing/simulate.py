@@ -15,6 +15,7 @@ from orchestra.engine.engine import Engine, open_engine
 from orchestra.engine.run import Run
 from orchestra.events import Event
 from orchestra.graph.pipelines import Pipeline
+from orchestra.testing.hedged import remember
 from orchestra.testing.scripts import rescript
 from orchestra.testing.virtual import FAR_S, HangError, virtual
 from orchestra.testing.world import World
@@ -52,6 +53,7 @@ def simulate(pipeline: Pipeline[..., object], world: World, /, **inputs: object)
 
     Raises:
         CheckError: the pipeline has problems, or names what the world does not have.
+        DefinitionError: a script, or times of a hedged race, are for nothing in the pipeline.
         InputError: an input is missing, unknown, or of the wrong type.
         HangError: the run would never end.
     """
@@ -59,7 +61,9 @@ def simulate(pipeline: Pipeline[..., object], world: World, /, **inputs: object)
     async def main() -> Simulation:
         limits = attrs.evolve(world.limits, journal_events=_EVENTS)
         async with open_engine(world, limits=limits, jitter=world.draw()) as engine:
-            return await _simulate(engine, rescript(engine.plan(pipeline), world.steps), inputs)
+            plan = rescript(engine.plan(pipeline), world.steps)
+            remember(engine.hedges, plan, world.hedged)
+            return await _simulate(engine, plan, inputs)
 
     async def _simulate(engine: Engine, plan: Plan, inputs: dict[str, object]) -> Simulation:
         before = trio.lowlevel.current_statistics().tasks_living

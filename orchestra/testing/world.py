@@ -82,6 +82,11 @@ class World:
     embedders: Mapping[str, Embedder] = attrs.Factory(dict)
     stores: Mapping[str, VectorStore] = attrs.Factory(dict)
     limits: Limits = Limits()
+    hedged: Mapping[str, Sequence[float]] = attrs.Factory(dict)
+    """Times to commit, in seconds, that hedged races have seen before, by the path of the race.
+
+    Without them a race begins with nothing learned, as in a new engine.
+    """
 
     def draw(self) -> Callable[[], float]:
         """Where an engine in this world has its jitter from."""

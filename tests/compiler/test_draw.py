@@ -12,6 +12,7 @@ from hypothesis import given
 
 from orchestra.compiler.draw import as_json, as_mermaid, as_text
 from orchestra.compiler.naming import paths_of
+from orchestra.compiler.plan import plan
 from orchestra.compiler.regions import divide
 from orchestra.graph.nodes import Constant, EachItem, Input
 from orchestra.graph.pipelines import Pipeline
@@ -291,3 +292,21 @@ def test_a_fallback_shows_how_it_decides() -> None:
     assert "└─ fallback(on=(ValueError, TimeoutError), restart=True)" in as_text(pipeline)
     nodes = {node["name"]: node for node in as_json(pipeline)["nodes"]}
     assert nodes["fallback"]["options"] == {"on": "(ValueError, TimeoutError)", "restart": True}
+
+
+def test_a_hedge_is_told_with_its_cap() -> None:
+    """In the drawing as it was written, with the share also where it is by default."""
+    module = written(
+        """
+@step
+async def ask(n: int) -> str: return ""
+@pipeline
+def p(n: int) -> str: return race(ask(n), ask(n), hedge_at=0.95)
+"""
+    )
+    hedged = module["p"]
+    assert "race(hedge_at='p95', hedge_share=0.1)" in as_text(hedged)
+    assert "hedge_at='p95'<br/>hedge_share=0.1" in as_mermaid(hedged)
+    (node,) = (node for node in as_json(hedged)["nodes"] if node["kind"] == "race")
+    assert node["options"] == {"hedge_at": "p95", "hedge_share": 0.1}
+    assert "\n  hedge    race: hedge at p95, at most 10 %" in plan(hedged).explain()

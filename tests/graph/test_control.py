@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import inf
 from typing import Any
 
 import pytest
@@ -10,7 +11,8 @@ from hypothesis import strategies as st
 
 from orchestra.annotations.facts import spell
 from orchestra.errors import DefinitionError
-from orchestra.graph.nodes import Choice, Each, Input, Node, Origin, type_of
+from orchestra.graph.hedging import Hedge
+from orchestra.graph.nodes import Choice, Each, Input, Node, Origin, Race, type_of
 from orchestra.graph.wires import node_of
 from tests.graph.mending import result
 from tests.graph.written import Written, written
@@ -155,6 +157,32 @@ def test_each_says_what_it_is_over() -> None:
         ("fallback(n, commit=n)", "fallback(commit=<wire n>): when an arm is committed to"),
         ("race(n, stagger_s=float('nan'))", "race(stagger_s=nan): stagger_s is"),
         ("race(n, stagger_s=n)", "race(stagger_s=<wire n>): stagger_s is"),
+        (
+            "race(n, hedge_at=95)",
+            "race(hedge_at=95): it is a quantile of the times that the first arm took before, and "
+            'part of the pipeline itself; write hedge_at="p95", or 0.95: over 0 and under 1. '
+            "Seconds are stagger_s",
+        ),
+        ("race(n, hedge_at='p100')", "race(hedge_at='p100'): it is a quantile"),
+        ("race(n, hedge_at='p0')", "race(hedge_at='p0'): it is a quantile"),
+        ("race(n, hedge_at='95')", "race(hedge_at='95'): it is a quantile"),
+        ("race(n, hedge_at=1.0)", "race(hedge_at=1.0): it is a quantile"),
+        ("race(n, hedge_at=True)", "race(hedge_at=True): it is a quantile"),
+        ("race(n, hedge_at=float('nan'))", "race(hedge_at=nan): it is a quantile"),
+        ("race(n, hedge_at=n)", "race(hedge_at=<wire n>): it is a quantile"),
+        (
+            "race(n, hedge_share=0.1)",
+            "race(hedge_share=0.1): it bounds what hedge_at starts, and there is none: "
+            'race(a, b, hedge_at="p95", hedge_share=0.1)',
+        ),
+        (
+            "race(n, hedge_at='p95', hedge_share=10)",
+            "race(hedge_share=10): it is the share of the races that may start another arm, over "
+            "0 and up to 1, and part of the pipeline itself; write hedge_share=0.1 for one in ten",
+        ),
+        ("race(n, hedge_at='p95', hedge_share=0)", "race(hedge_share=0): it is the share"),
+        ("race(n, hedge_at='p95', hedge_share=n)", "race(hedge_share=<wire n>): it is the"),
+        ("race(n, hedge_at='p95', stagger_s=-1)", "race(stagger_s=-1): stagger_s is"),
         ("route(flag, [n, n])", "the arms are a dict from what the label may be to"),
         ("route(flag, words)", "route(..., <wire words>): the arms are a dict"),
         (
@@ -171,6 +199,25 @@ def test_what_cannot_be_built_is_told_at_its_line(body: str, says: str) -> None:
         module.run()
     assert str(caught.value).startswith(module.where("HERE") + ": ")
     assert says in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("given", "stagger_s", "hedge"),
+    [
+        ("", 0.0, None),
+        ("stagger_s=2", 2, None),
+        ("hedge_at='p95'", inf, Hedge(0.95, 0.1)),
+        ("hedge_at=0.95, hedge_share=1", inf, Hedge(0.95, 1.0)),
+        ("hedge_at='p99.9', stagger_s=0", 0, Hedge(0.999, 0.1)),
+        ("hedge_at='p5', stagger_s=0.4, hedge_share=0.05", 0.4, Hedge(0.05, 0.05)),
+    ],
+)
+def test_a_race_knows_when_its_arms_start(
+    given: str, stagger_s: float, hedge: Hedge | None
+) -> None:
+    node = node_of(made(f"race(n, text(n), {given})").output)
+    assert isinstance(node, Race)
+    assert (node.stagger_s, node.hedge) == (stagger_s, hedge)
 
 
 @pytest.mark.parametrize("call", ["race(1)", "fallback(1)", "route(1, {1: 2})", "each([], len)"])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from random import Random
+
 import pytest
 import trio
 from hypothesis import given
@@ -10,6 +12,7 @@ from hypothesis import strategies as st
 from orchestra import errors
 from orchestra.errors import ModelError
 from orchestra.policies.breaker import (
+    JITTER,
     NEUTRAL_ERRORS,
     Breaker,
     BreakerRule,
@@ -57,12 +60,16 @@ def rounds(rule: BreakerRule, outage_s: float) -> int:
     return count
 
 
-@given(RULES, st.lists(st.tuples(st.floats(0, 3), st.floats(0, 100), st.sampled_from(BAD))))
+@given(
+    RULES,
+    st.lists(st.tuples(st.floats(0, 3), st.floats(0, 100), st.sampled_from(BAD))),
+    st.randoms(use_true_random=False),
+)
 def test_an_outage_costs_no_more_than_the_probes(
-    rule: BreakerRule, calls: list[tuple[float, float, Outcome]]
+    rule: BreakerRule, calls: list[tuple[float, float, Outcome]], chance: Random
 ) -> None:
     """Whether calls fail or are slow in it, and however long they take to; a hang takes long."""
-    breaker = Breaker(rule)
+    breaker = Breaker(rule, chance.random)
     fail(breaker, rule.calls_min)
     assert isinstance(breaker.state(0.0), Open)
     now_s, asked = 0.0, 0
@@ -98,12 +105,12 @@ MOVES = st.lists(
 )
 
 
-@given(RULES, MOVES)
+@given(RULES, MOVES, st.randoms(use_true_random=False))
 def test_who_is_left_alone_is_told_when_that_ends(
-    rule: BreakerRule, moves: list[tuple[float, Outcome | None, int]]
+    rule: BreakerRule, moves: list[tuple[float, Outcome | None, int]], chance: Random
 ) -> None:
     """In any state: refused means Open, with a time in which it is asked again and never sooner."""
-    breaker, now_s = Breaker(rule), 0.0
+    breaker, now_s = Breaker(rule, chance.random), 0.0
     permits: list[Permit] = []
     for pause_s, ended, which in moves:
         now_s += pause_s
@@ -182,6 +189,25 @@ def test_few_calls_prove_nothing_and_half_of_enough_do() -> None:
     assert breaker.state(0.0) == Closed(9, 5, 0)
     fail(breaker, 1)
     assert breaker.state(0.0) == Open(5.0)
+
+
+@given(RULES, st.floats(0, 1), st.none() | st.floats(0, 200))
+def test_a_pause_is_drawn_longer_never_shorter_and_never_over_the_longest(
+    rule: BreakerRule, drawn: float, asked_s: float | None
+) -> None:
+    """So that the breakers of many processes do not probe in the same instant."""
+    pauses_s = []
+    for chance in (0.0, drawn):
+        breaker = Breaker(rule, lambda chance=chance: chance)  # type: ignore[misc]
+        fail(breaker, rule.calls_min - 1)
+        permit = breaker.admit(0.0)
+        assert permit is not None
+        assert breaker.record(permit, Outcome.FAILURE, 0.0, retry_after_s=asked_s)
+        state = breaker.state(0.0)
+        assert isinstance(state, Open)
+        pauses_s.append(state.wait_s)
+    plain_s, spread_s = pauses_s
+    assert spread_s == pytest.approx(min(plain_s * (1 + JITTER * drawn), rule.open_max_s))
 
 
 def test_what_has_left_the_window_does_not_count() -> None:

@@ -12,14 +12,14 @@ from hypothesis import strategies as st
 from orchestra.accounts import Certainty, Usage
 from orchestra.errors import InvalidRequestError
 from orchestra.policies.coalesce import (
-    Choice,
     CoalesceRule,
     Ledger,
-    choice_of,
+    Sharing,
     nearest,
     normal,
     question_of,
     share,
+    sharing_of,
 )
 from orchestra.policies.routing import conversation_of
 from orchestra.values import (
@@ -107,17 +107,17 @@ def test_what_cannot_be_told_from_others_is_never_shared() -> None:
 
 
 def test_a_call_says_how_it_is_shared_and_asks_the_same() -> None:
-    assert choice_of(ASKED) is Choice.OTHERS
-    for value, choice in ((False, Choice.ALONE), (True, Choice.ANY)):
+    assert sharing_of(ASKED) is Sharing.OTHERS
+    for value, sharing in ((False, Sharing.ALONE), (True, Sharing.ANY)):
         request = attrs.evolve(ASKED, extras={"orchestra": {"coalesce": value}})
-        assert choice_of(request) is choice
+        assert sharing_of(request) is sharing
         assert key(request) == key(ASKED)
         assert conversation_of(request) == conversation_of(ASKED)
         both = {"orchestra": {"coalesce": value, "conversation": "42"}}
         assert key(attrs.evolve(ASKED, extras=both)) != key(ASKED)
         assert conversation_of(attrs.evolve(ASKED, extras=both)) == b"key 42"
     with pytest.raises(InvalidRequestError, match="'no': write False"):
-        choice_of(attrs.evolve(ASKED, extras={"orchestra": {"coalesce": "no"}}))
+        sharing_of(attrs.evolve(ASKED, extras={"orchestra": {"coalesce": "no"}}))
 
 
 @pytest.mark.parametrize(

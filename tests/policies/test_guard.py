@@ -105,6 +105,7 @@ def guarded(model: Model, rule: BreakerRule | None = None, **limits: float | Non
         model,
         name="m",
         breaker=rule or BreakerRule(),
+        draw=lambda: 0.0,
         limits=CallLimits(**limits),  # type: ignore[arg-type]
     )
 

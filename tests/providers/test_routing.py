@@ -29,7 +29,7 @@ from orchestra.errors import (
     TruncatedStreamError,
 )
 from orchestra.policies.latency import FAILED_S
-from orchestra.policies.routing import By, ByLatency, ByOrder, ByWeight, Candidate, Route
+from orchestra.policies.routing import FALLBACK, By, ByLatency, ByOrder, ByWeight, Candidate, Route
 from orchestra.protocols import Model, ModelReply
 from orchestra.providers.opening import BATCHES_MAX, says
 from orchestra.providers.routing import RoutedModel
@@ -44,6 +44,7 @@ from orchestra.values import (
     Message,
     ModelEvent,
     ReasoningDelta,
+    RefusalDelta,
     Stopped,
     StopReason,
     TextDelta,
@@ -420,6 +421,72 @@ def test_only_the_errors_that_were_named_fall_back() -> None:
     assert error.retry_after_s is None
     assert error.__cause__ is models["b"].refuses
     assert models["c"].asked == 0
+
+
+FILTERED = Stopped(StopReason.CONTENT_FILTER, "SAFETY")
+REFUSALS = st.sampled_from(
+    [[RefusalDelta("I "), RefusalDelta("cannot"), END], [FILTERED], [RefusalDelta("no"), FILTERED]]
+)
+
+
+@given(
+    st.lists(st.sampled_from(SILENT), max_size=3),
+    REFUSALS,
+    st.sampled_from([(ContentFilterError,), (ModelError,), FALLBACK, ()]),
+    st.sampled_from(["stream", "complete"]),
+    SCHEDULES,
+)
+def test_an_answer_that_begins_with_a_refusal_falls_back_where_the_route_says_so(
+    silent: list[ModelEvent],
+    refusal: list[ModelEvent],
+    falls_back_on: tuple[type[ModelError], ...],
+    kind: str,
+    schedule: int,
+) -> None:
+    """Elsewhere it is the answer; and what it cost is told with what the next one did."""
+    models = {"a": saying(*silent, *refusal), "b": saying("x", UsageReport(Usage(2, 2)), END)}
+    routed = route(models, falls_back_on=falls_back_on)
+
+    async def main() -> Completion:
+        if kind == "complete":
+            return await routed.complete(HELLO)
+        return Completion.of(await heard(routed))
+
+    found = virtual(main, schedule=schedule)
+    goes_on = issubclass(ContentFilterError, falls_back_on)
+    assert models["b"].asked == goes_on
+    assert found.text == ("x" if goes_on else "")
+    assert models["a"].open == models["b"].open == 0
+    if goes_on:
+        spent = UsageReport(Usage(5, 1)) in silent
+        assert found.usage is not None
+        assert found.usage.input_tokens == (7 if spent else 2)
+        assert found.refusal == ""
+
+
+def test_where_all_refuse_each_of_them_is_told() -> None:
+    models = {"a": saying(RefusalDelta("I cannot"), END), "b": saying(FILTERED)}
+
+    async def main() -> ModelsFailedError:
+        with pytest.raises(ModelsFailedError) as caught:
+            await heard(route(models, falls_back_on=(ContentFilterError,)))
+        return caught.value
+
+    assert str(virtual(main)) == (
+        "r: 2 models of route 'r' failed, one after the other:\n"
+        "  a: ContentFilterError: a: model 'a' refused to answer: I cannot\n"
+        "  b: ContentFilterError: b: model 'b' refused to answer: it stopped for 'SAFETY'"
+    )
+
+
+def test_a_refusal_behind_the_first_word_is_never_replaced() -> None:
+    models = {"a": saying("x", RefusalDelta("no"), END), "b": saying("y", END)}
+    routed = route(models, falls_back_on=(ContentFilterError,))
+    events = virtual(lambda: heard(routed))
+    assert events == [TextDelta("x"), RefusalDelta("no"), END]
+    assert models["b"].asked == 0
+    whole = virtual(lambda: routed.complete(HELLO))
+    assert whole.text == "y", "of a whole answer nothing was handed out yet"
 
 
 def test_the_shortest_wait_is_told_where_each_tells_one() -> None:

@@ -140,6 +140,8 @@ def everything(x: int, names: list[int]) -> int:  # noqa: PLR0915 - a statement 
     assert_type(collect(numbers(x)), list[int])
     assert_type(race(stream(x), stream(x), stagger_s=0.1), Stream[str])
     assert_type(race(stream(x), stream(x), commit=chunks(3), stagger_s=0.1), Stream[str])
+    assert_type(race(stream(x), stream(x), hedge_at="p95"), Stream[str])
+    assert_type(race(value(x), value(x), hedge_at=0.9, hedge_share=0.2, stagger_s=1), str)
     assert_type(fallback(stream(x), stream(x), commit=chars(80)), Stream[str])
     assert_type(fallback(value(x), value(x), commit=complete()), str)
     assert_type(race(stream(x), stream(x), validate=lambda said: said.isupper()), Stream[str])

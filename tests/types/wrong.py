@@ -45,6 +45,8 @@ def edges(x: int, text: str, names: list[str]) -> int:
     fallback(value(x), value(x), on=(3,))  # type: ignore[arg-type]
     race(numbers(x), numbers(x), validate=str.isupper)  # type: ignore[arg-type]
     race(value(x), value(x), stagger="soon")  # type: ignore[call-overload]
+    race(stream(x), stream(x), hedge_at=("p95",))  # type: ignore[call-overload]
+    race(stream(x), stream(x), hedge_at="p95", hedge_share="10 %")  # type: ignore[call-overload]
     inner(text)  # type: ignore[arg-type]
     retrieve(text, store="docs")  # type: ignore[arg-type]
     retrieve(embed(text))  # type: ignore[call-arg]
