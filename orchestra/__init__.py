@@ -7,6 +7,7 @@ from where it lives.
 from __future__ import annotations
 
 from orchestra.engine.engine import Engine, open_engine
+from orchestra.graph.agreeing import best_of, quorum
 from orchestra.graph.commits import chars, chunks, complete, first_content
 from orchestra.graph.control import collect, each, fallback, race, route
 from orchestra.graph.pipelines import Pipeline, pipeline
@@ -25,6 +26,7 @@ __all__ = [
     "Retry",
     "Step",
     "Stream",
+    "best_of",
     "chars",
     "chunks",
     "collect",
@@ -36,6 +38,7 @@ __all__ = [
     "open_engine",
     "pipeline",
     "prompt",
+    "quorum",
     "race",
     "route",
     "run",
