@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from orchestra import Context, Pipeline, best_of, fallback, injected, pipeline, quorum, race, step
 from orchestra.accounts import Usage
+from orchestra.engine.votes import Votes
 from orchestra.errors import ArmsFailedError, JudgeError, NoQuorumError, RunError
 from orchestra.events import (
     ArmCommitted,
@@ -211,6 +212,33 @@ def test_what_losers_cost_is_in_the_accounts() -> None:
     last = done.events[-1]
     assert isinstance(last, RunFinished)
     assert last.usage == Usage(input_tokens=15)
+
+
+def close(one: int, other: int) -> bool:
+    return abs(one - other) < 2
+
+
+@given(st.lists(st.none() | st.integers(0, 6), min_size=1, max_size=6), st.data())
+def test_votes_count_what_agrees_with_the_first_of_a_group(
+    outcomes: list[int | None], data: st.DataObject
+) -> None:
+    """Never a quorum once it was said that there is none, and none but of answers that agree."""
+    count = data.draw(st.integers(1, len(outcomes)))
+    votes = Votes(count, len(outcomes), close)  # type: ignore[arg-type]
+    hopeless = False
+    for arm, outcome in enumerate(outcomes):
+        if outcome is None:
+            votes.leave()
+        else:
+            votes.add(str(arm), outcome)
+        if votes.winner is not None:
+            assert not hopeless
+            first, *others = [value for _, value in votes.winner]
+            assert len(others) == count - 1
+            assert all(close(first, other) for other in others)  # type: ignore[arg-type]
+            return
+        hopeless = hopeless or votes.hopeless
+    assert votes.hopeless
 
 
 # ---------------------------------------------------------------------------- judges, by example

@@ -31,7 +31,7 @@ from orchestra import (
     step,
 )
 from orchestra.errors import ModelError
-from orchestra.steps import classify, embed, generate, retrieve, tool
+from orchestra.steps import classify, embed, generate, judge, retrieve, tool
 from orchestra.values import Label, Passage, Vector
 
 
@@ -168,6 +168,9 @@ def everything(x: int, names: list[int]) -> int:  # noqa: PLR0915 - a statement 
     assert_type(best_of(value(x), collect(stream(x)), judge=longest), str)
     assert_type(best_of(value(x), value(x), judge=lambda said: said.index("a"), least=2), str)
     assert_type(best_of(value(x), value(x), judge=expert), str)
+    assert_type(best_of(value(x), value(x), judge=judge), str)
+    asked = partial(judge, question=value(x), model="smart")
+    assert_type(best_of(plain("a"), plain("b"), judge=asked), int)
     assert_type(best_of(value(x), value(x), judge=partial(expert, wants=value(x))), str)
     assert_type(route(value(x), {"a": plain("b")}, default=plain("c")), int)
     assert_type(each(names, value, at_once=2), list[str])
