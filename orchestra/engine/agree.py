@@ -7,6 +7,7 @@ work are closed in that instant.
 from __future__ import annotations
 
 import operator
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar, cast
@@ -15,7 +16,7 @@ import trio
 
 from orchestra.engine.groups import message_of
 from orchestra.engine.reading import read
-from orchestra.engine.scope import bare
+from orchestra.engine.scope import Scope, bare
 from orchestra.engine.votes import Votes
 from orchestra.errors import ArmsFailedError, DisagreedError, NoQuorumError
 from orchestra.events import ArmCommitted, ArmFailed
@@ -46,7 +47,7 @@ async def surviving_values(frame: Frame, operation: Operation) -> list[object]:
     return await _Surviving(frame, operation).outcome()
 
 
-class _Poll:
+class _Poll(ABC):
     """One poll while it runs."""
 
     def __init__(self, frame: Frame, operation: Operation) -> None:
@@ -59,13 +60,13 @@ class _Poll:
         self._frame = frame
         self._regions = operation.regions
 
+    @abstractmethod
     def heard(self, arm: str, value: object) -> None:
         """An arm has said its value."""
-        raise NotImplementedError(f"{type(self).__name__} does not say what a value means")
 
+    @abstractmethod
     def failed(self) -> None:
         """An arm has failed: it is in `errors`."""
-        raise NotImplementedError(f"{type(self).__name__} does not say what a failure means")
 
     async def run(self) -> None:
         """Start all arms, and return when all have ended."""
@@ -77,9 +78,12 @@ class _Poll:
         """Close every arm now."""
         self.over = reason
         for region in self._regions:
-            scope = self._frame.scopes[region]
-            if scope is not None:
-                scope.close(reason)
+            self._scope(region).close(reason)
+
+    def _scope(self, region: int) -> Scope:
+        scope = self._frame.scopes[region]
+        assert scope is not None, "all arms are entered before the first of them can wait"
+        return scope
 
     def in_order(self, by_arm: Mapping[str, T]) -> dict[str, T]:
         """What there is of each arm, in the order of the arms."""
@@ -95,9 +99,6 @@ class _Poll:
         self._frame.run.journal.append(ArmCommitted, self.path, arm)
 
     async def _run_arm(self, arm: str, region: int) -> None:
-        if self.over is not None:  # decided before it could start
-            self._frame.settle(region, self.over)
-            return
         try:
             await self._frame.enter(region, partial(self._take, arm, region))
         except Exception as error:  # noqa: BLE001 - kept: there may be others enough
@@ -108,8 +109,7 @@ class _Poll:
 
     async def _take(self, arm: str, region: int, source: Source) -> None:
         """What an arm is for. One that fails in the same instant says nothing."""
-        scope = self._frame.scopes[region]
-        if self.over is None and scope is not None and scope.closed is None:
+        if self.over is None and self._scope(region).closed is None:
             self.heard(arm, read(self._frame, source))
 
 

@@ -11,7 +11,18 @@ import trio
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from orchestra import Context, Pipeline, best_of, fallback, injected, pipeline, quorum, race, step
+from orchestra import (
+    Context,
+    Pipeline,
+    best_of,
+    each,
+    fallback,
+    injected,
+    pipeline,
+    quorum,
+    race,
+    step,
+)
 from orchestra.accounts import Usage
 from orchestra.engine.votes import Votes
 from orchestra.errors import ArmsFailedError, JudgeError, NoQuorumError, RunError
@@ -333,3 +344,24 @@ def test_polls_stand_in_other_constructs_and_may_be_cancelled_at_any_moment(worl
     simulation = simulate(nested, world, n=1)
     check_laws(simulation)
     assert simulation.error is None or isinstance(simulation.error, RunError)
+
+
+@step
+def numbered(n: int) -> list[int]:
+    return list(range(n))
+
+
+@pipeline
+def one_for_each(n: int) -> list[int]:
+    def body(item: int) -> int:
+        agreed = quorum(2, plus(item), plus(item), costly(item, 9.0))
+        return best_of(agreed, costly(item, 1.0), judge=lambda found: found.index(max(found)))
+
+    return each(numbered(n), body, at_once=2)
+
+
+def test_every_item_has_a_poll_of_its_own() -> None:
+    done = simulate(one_for_each, World(), n=3)
+    check_laws(done)
+    assert done.value == [1, 2, 3]
+    assert done.lasted_s == 2

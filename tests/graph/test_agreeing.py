@@ -94,6 +94,7 @@ def test_what_cannot_be_built_is_told_at_its_line(body: str, says: str) -> None:
         ("best_of(n, n, judge=longest)", "type-clash", "but longest(answers=...) takes list[str]"),
         ("best_of(text(n), judge=worst)", "type-clash", "but pick(index=...) takes int"),
         ("best_of(text(n), judge=speaker)", "stream-into-value", "but pick(index=...) takes int"),
+        ("quorum(2, text(n), n.nope)", "unknown-part", "n is int, without `.nope`"),
         ("best_of(text(n), judge=expert)", "missing-argument", "question"),
     ],
 )
