@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from orchestra.engine.engine import Engine, open_engine
+from orchestra.graph.agreeing import best_of, quorum
 from orchestra.graph.commits import chars, chunks, complete, first_content
 from orchestra.graph.control import collect, each, fallback, race, route
 from orchestra.graph.pipelines import Pipeline, pipeline
@@ -29,6 +30,7 @@ __all__ = [
     "Retry",
     "Step",
     "Stream",
+    "best_of",
     "chars",
     "chunks",
     "collect",
@@ -40,6 +42,7 @@ __all__ = [
     "open_engine",
     "pipeline",
     "prompt",
+    "quorum",
     "race",
     "route",
     "run",

@@ -15,6 +15,9 @@
     │   ├── NoContentError       an arm of a race or fallback ended without saying anything
     │   ├── RefusedError         an arm's answer was refused by `validate`
     │   ├── ArmsFailedError      every arm of a race or fallback failed; carries all of them
+    │   │   └── NoQuorumError    ... or too many of a quorum failed or said something else
+    │   ├── DisagreedError       an arm of a quorum said something else than the others
+    │   ├── JudgeError           the judge of a `best_of` gave no index of an answer
     │   └── StepFailedError      a step failed in several ways at once; carries all of them
     ├── ModelError               a model call failed; says whether it may be retried
     │   ├── AuthenticationError      the key is wrong
@@ -162,6 +165,28 @@ class ArmsFailedError(RunError):
         self.errors = dict(errors)
         lines = "".join(f"\n  {arm}: {describe(error)}" for arm, error in errors.items())
         super().__init__(message + lines)
+
+
+class NoQuorumError(ArmsFailedError):
+    """So many arms of a quorum failed or disagreed that no quorum can be reached any more.
+
+    `errors` maps those that failed to their errors, `said` the others to what they said.
+    """
+
+    def __init__(
+        self, message: str, errors: Mapping[str, BaseException], said: Mapping[str, object]
+    ) -> None:
+        self.said = dict(said)
+        lines = "".join(f"\n  {arm}: said {value!r:.200}" for arm, value in said.items())
+        super().__init__(message + lines, errors)
+
+
+class DisagreedError(RunError):
+    """What an arm of a quorum said is not what the quorum agreed on."""
+
+
+class JudgeError(RunError):
+    """The judge of a `best_of` gave what is no index of an answer that it was given."""
 
 
 class StepFailedError(RunError):

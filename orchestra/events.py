@@ -166,7 +166,7 @@ class StepCancelled:
 
 @attrs.frozen
 class ArmCommitted:
-    """A race or fallback has chosen: from here on its output is this arm's alone.
+    """A race, fallback or quorum has chosen: from here on its output is this arm's alone.
 
     Unless the arm fails, and the fallback may restart: see `ArmRestarted`.
     """
@@ -180,7 +180,7 @@ class ArmCommitted:
 
 @attrs.frozen
 class ArmFailed:
-    """An arm of a race or fallback failed before it was committed to; others may go on.
+    """An arm failed before one was committed to, or said what a quorum is not; others may go on.
 
     In a `fallback(..., restart=True)`, an arm that was committed to may fail as well.
     """

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from orchestra.annotations.facts import MISSING, Fit, chunk_of, compare, spell
 from orchestra.compiler.check_arguments import argument_problems
 from orchestra.errors import Problem
+from orchestra.graph.agreeing import Comparison
 from orchestra.graph.nodes import Call, Choice, Collect, Each, Edge, Node, type_of
 from orchestra.graph.wires import Wire, node_of, path_of, spelled
 
@@ -24,7 +25,7 @@ def edge_problems(node: Node) -> Iterator[Problem]:
             yield from _clash(edge, where)
     if isinstance(node, Call):
         yield from argument_problems(node)
-    elif isinstance(node, Choice):
+    elif isinstance(node, Choice) and not isinstance(node, Comparison):
         yield from _mixed(node, where)
 
 

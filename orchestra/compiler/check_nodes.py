@@ -15,8 +15,10 @@ from orchestra.annotations.facts import (
     spell,
     yielded,
 )
+from orchestra.compiler.check_agreeing import comparison_problems
 from orchestra.compiler.check_arguments import hidden_problem, wires_held
 from orchestra.errors import Problem
+from orchestra.graph.agreeing import Comparison
 from orchestra.graph.commits import Chars, Chunks
 from orchestra.graph.nodes import (
     Call,
@@ -47,6 +49,8 @@ def node_problems(node: Node) -> Iterator[Problem]:
             yield from _route(node)
         case Race() | Fallback():
             yield from _commit(node)
+        case Comparison():
+            yield from comparison_problems(node)
         case Input():
             yield from _default(node)
         case Constant():

@@ -10,6 +10,7 @@ import attrs
 from orchestra.annotations.facts import MISSING, chunk_of, spell
 from orchestra.compiler.naming import paths_of
 from orchestra.compiler.regions import Region, Regions, divide
+from orchestra.graph.agreeing import Quorum, Survivors
 from orchestra.graph.commits import FIRST_CONTENT
 from orchestra.graph.nodes import (
     Call,
@@ -122,6 +123,11 @@ def options(node: Node) -> dict[str, object]:
         return {**_written(node.policy), **_written(node.policy.retry)}
     if isinstance(node, Race | Fallback):
         return _rules(node)
+    if isinstance(node, Quorum):
+        agree = {} if node.agree is None else {"agree": Named(node.agree)}
+        return {"count": node.count, **agree}
+    if isinstance(node, Survivors):
+        return {"least": node.least} if node.least > 1 else {}
     if isinstance(node, Each):
         bound: dict[str, object] = {} if node.at_once is None else {"at_once": node.at_once}
         return bound if node.ordered else {**bound, "ordered": False}

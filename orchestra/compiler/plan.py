@@ -14,6 +14,7 @@ from orchestra.compiler.layout import lay_out
 from orchestra.compiler.picture import Picture, picture
 from orchestra.compiler.regions import Regions, divide
 from orchestra.errors import CheckError, Problem
+from orchestra.graph.agreeing import Comparison
 from orchestra.graph.commits import Complete
 from orchestra.graph.nodes import (
     Call,
@@ -144,6 +145,8 @@ def _why_value(wire: Wire) -> str:
     kind = spell(type_of(wire))
     if isinstance(node, Collect):
         return f"collected into {kind} at {node.origin.where}"
+    if isinstance(node, Comparison):
+        return f"one value, {kind}, {node.why}"
     if isinstance(node, Each):
         return f"a list is there when its last item is: {kind}"
     return f"one value, {kind}"

@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING
 import trio
 
 from orchestra.compiler.blocks import Operation
-from orchestra.engine import calls, choose, each
+from orchestra.engine import agree, calls, choose, each
 from orchestra.engine.groups import message_of, split, stopping
 from orchestra.engine.outflow import Outflow
 from orchestra.errors import StepFailedError
 from orchestra.events import StepCancelled, StepFailed, StepFinished, StepStarted
+from orchestra.graph.agreeing import Quorum, Survivors
 from orchestra.graph.nodes import Call, Collect, Each, Fallback, Node, Race, Route
 
 if TYPE_CHECKING:
@@ -30,6 +31,8 @@ _VALUES: Mapping[type[Node], Callable[[Frame, Operation], Awaitable[object]]] = 
     Race: choose.race_values,
     Fallback: choose.race_values,
     Route: choose.route_value,
+    Quorum: agree.quorum_value,
+    Survivors: agree.surviving_values,
     Each: each.each_of_list,
 }
 _STREAMS: Mapping[type[Node], Callable[[Frame, Operation, Outflow], Awaitable[None]]] = {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TypeAlias
 
+from orchestra.testing.polls import Agreeing, Judging
 from orchestra.testing.sketches import Falling, Racing, Routing, Sketch
 
 Arm: TypeAlias = tuple[int, int]
@@ -16,7 +17,7 @@ def homes_of(sketch: Sketch) -> dict[int, Arm | None]:
     arms = [
         (number, arm)
         for number, part in enumerate(sketch.parts)
-        if isinstance(part, Racing | Falling | Routing)
+        if isinstance(part, Racing | Falling | Routing | Agreeing | Judging)
         for arm in range(len(part.reads) - isinstance(part, Routing))
     ]
     without = {arm: _reached(sketch, output, arm) for arm in arms}

@@ -33,6 +33,7 @@ from orchestra.events import (
     StepSkipped,
     StepStarted,
 )
+from orchestra.graph.agreeing import Comparison, Quorum, Survivors
 from orchestra.graph.nodes import Call, Choice, Collect, Each, Fallback, Node, Race, Route
 from orchestra.testing.log import Activation, Log
 from orchestra.testing.simulate import Simulation
@@ -222,6 +223,28 @@ def losers_are_stopped(log: Log) -> None:
                     _stop_at(log, commit, activation.inside(region), commit.arm)
 
 
+def polls_stop_when_they_are_decided(log: Log) -> None:
+    """Once a quorum is reached, or too many arms have failed, no step of any arm goes on."""
+    for activation, path, operation in _of_kind(log, Comparison):
+        node = cast("Comparison", operation.node)
+        needed = node.count if isinstance(node, Quorum) else cast("Survivors", node).least
+        commits = [e for e in log.events if isinstance(e, ArmCommitted) and e.step == path]
+        failures = [e for e in log.events if isinstance(e, ArmFailed) and e.step == path]
+        assert len({failure.arm for failure in failures}) == len(failures)
+        assert len(commits) <= isinstance(node, Quorum), f"{path} committed to {len(commits)}"
+        for commit in commits:
+            assert all(failure.seq < commit.seq for failure in failures), f"{path} failed late"
+            assert commit.arm not in [failure.arm for failure in failures]
+        done = log.finished(path) is not None
+        assert not done or commits or isinstance(node, Survivors), f"{path} has no winner"
+        spare = len(node.arms) - needed
+        assert not done or len(failures) <= spare, f"{path} finished with too few arms"
+        deciding: list[Event] = [*commits, *failures[spare : spare + 1]]
+        for decided in deciding:
+            for region in operation.regions:
+                _stop_at(log, decided, activation.inside(region), f"{path} was decided")
+
+
 def a_restart_is_told(log: Log) -> None:
     """Only a committed arm that failed is replaced; the next one's commit says so, and nobody's."""
     for _, path, operation in _of_kind(log, Race, Fallback):
@@ -356,6 +379,7 @@ LAWS = (
     nothing_is_left,
     a_failure_stops_what_is_beside_it,
     losers_are_stopped,
+    polls_stop_when_they_are_decided,
     retries_keep_to_their_rule,
     a_restart_is_told,
     routes_take_one_arm,

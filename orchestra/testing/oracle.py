@@ -16,6 +16,7 @@ import attrs
 from orchestra.graph.commits import Chars, Chunks, Commit, FirstContent
 from orchestra.testing.homes import Arm, homes_of
 from orchestra.testing.mixing import chunk_of_source, good, mix
+from orchestra.testing.polls import Agreeing, Heard, Judging, ways
 from orchestra.testing.sketches import (
     Eaching,
     EachingStream,
@@ -63,7 +64,7 @@ class Flow:
     fails: bool = False
 
 
-CHOICES = (Racing, Falling, Routing)
+CHOICES = (Racing, Falling, Routing, Agreeing, Judging)
 Outcome: TypeAlias = Ok | Bad | Flow
 NEVER = Ok(inf)
 
@@ -124,6 +125,8 @@ class _Oracle:
             return self._race(part, number, gate_s)
         if isinstance(part, Routing):
             return self._route(part, number, gate_s)
+        if isinstance(part, Agreeing | Judging):
+            return self._poll(part, number, gate_s)
         sources = [self.part(read) for read in part.reads]
         if any(isinstance(source, Bad) for source in sources):
             return _never(self.sketch.streams(number))
@@ -181,6 +184,18 @@ class _Oracle:
         first = next(place for place, (_, chunk) in enumerate(winner.chunks) if chunk)
         late = tuple((max(at_s, win_s), chunk) for at_s, chunk in winner.chunks[first:])
         return Flow(start_s, late, max(winner.end_s, win_s), winner.fails)
+
+    def _poll(self, part: Agreeing | Judging, number: int, start_s: float) -> Outcome:
+        arms: list[Heard] = []
+        for arm, read in enumerate(part.reads if start_s < inf else ()):
+            outcome = self.region((number, arm), read, start_s)
+            assert not isinstance(outcome, Flow), "arms of polls are values"
+            value = outcome.value if isinstance(outcome, Ok) else None
+            arms.append(Heard(max(outcome.at_s, start_s), value, isinstance(outcome, Bad)))
+        first, *others = ways(part, arms) if arms else [Heard(inf)]
+        if any(other != first for other in others):
+            raise Tie("the schedule decides which arms agree")
+        return Bad(first.at_s) if first.fails else Ok(first.at_s, first.value)
 
     def _route(self, part: Routing, number: int, gate_s: float) -> Outcome:
         streams = self.sketch.streams(number)

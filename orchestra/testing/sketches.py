@@ -22,6 +22,7 @@ from orchestra.graph.steps import step
 from orchestra.protocols import Stream
 from orchestra.testing.attempts import AttemptCounter
 from orchestra.testing.mixing import chunk_of_source, good, mix
+from orchestra.testing.polls import Agreeing, Judging, wire_of_poll
 
 Body: TypeAlias = Literal["value", "race", "fallback", "route", "stream", "fails"]
 """What the body of an `each` is made of."""
@@ -195,6 +196,8 @@ Part: TypeAlias = (
     | Racing
     | Falling
     | Routing
+    | Agreeing
+    | Judging
     | Eaching
     | EachingStream
 )
@@ -265,6 +268,8 @@ def _wire(part: Part, reads: list[Any]) -> object:
             )
         case Routing():
             return route(_label(reads[0], len(reads) - 1), dict(enumerate(reads[1:])))
+        case Agreeing() | Judging():
+            return wire_of_poll(part, reads)
         case Eaching():
             items, body = _spread(reads[0], part.count), partial(_body, part, reads[1])
             return each(items, body, at_once=part.at_once, ordered=part.ordered)

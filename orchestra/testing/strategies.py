@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from orchestra.graph.commits import FIRST_CONTENT, Chars, Chunks, Commit, Complete
 from orchestra.graph.policy import Limits
+from orchestra.testing.polls import Agreeing, Judging, Poll
 from orchestra.testing.scripts import Script
 from orchestra.testing.sketches import (
     BODIES,
@@ -122,11 +123,19 @@ def _each(draw: Draw) -> tuple[int, int, bool]:
     return draw(st.integers(0, 5)), draw(st.integers(1, 3)), draw(st.booleans())
 
 
-def _part(draw: Draw, sketch: Sketch, *, fails: bool) -> Part:
+def _poll(draw: Draw, value: st.SearchStrategy[int], delay_s: float, *, failing: bool) -> Poll:
+    arms = tuple(draw(st.lists(value, min_size=1, max_size=4)))
+    count = draw(st.integers(1, len(arms)))
+    if draw(st.booleans()):
+        return Agreeing(arms, count, draw(st.booleans()))
+    return Judging(arms, count, draw(st.none() | st.just(delay_s)), failing)
+
+
+def _part(draw: Draw, sketch: Sketch, *, fails: bool) -> Part:  # noqa: C901 - a case for each kind
     number = len(sketch.parts)
     values = [n for n in range(-1, number) if n < 0 or not sketch.streams(n)]
     flows = [n for n in range(number) if sketch.streams(n)]
-    kinds = ["value", "value", "source", "race", "fallback", "route", "each"]
+    kinds = ["value", "value", "source", "race", "fallback", "route", "each", "poll"]
     kinds += ["through", "fold", "gather", "each_chunk"] if flows else []
     kinds += ["peek"] if flows and not fails else []
     kind = draw(st.sampled_from(kinds))
@@ -160,6 +169,8 @@ def _part(draw: Draw, sketch: Sketch, *, fails: bool) -> Part:
             return Gather((draw(flow),))
         case "peek":
             return Peek((draw(flow),), draw(st.integers(1, 3)))
+        case "poll":
+            return _poll(draw, value, delay_s, failing=failing)
         case "each":
             reads = (draw(value), draw(value))
             count, at_once, ordered = _each(draw)

@@ -10,6 +10,7 @@ from orchestra.compiler.check import check
 from orchestra.errors import RunCancelledError
 from orchestra.testing.laws import check_laws
 from orchestra.testing.oracle import Bad, Ok, Tie, foresee
+from orchestra.testing.polls import Agreeing
 from orchestra.testing.simulate import simulate
 from orchestra.testing.sketches import Eaching, EachingStream, Falling, Racing, Sketch, build
 from orchestra.testing.strategies import UNLIMITED, narrow_limits, schedules, sketches, worlds
@@ -33,7 +34,8 @@ def _foreseen(sketch: Sketch, n: int) -> Ok | Bad:
 def _by_time(sketch: Sketch) -> bool:
     """Whether the result depends on when chunks come, which narrow edges change."""
     return any(
-        isinstance(part, Racing) or (isinstance(part, EachingStream) and not part.ordered)
+        isinstance(part, Racing | Agreeing)
+        or (isinstance(part, EachingStream) and not part.ordered)
         for part in sketch.parts
     )
 

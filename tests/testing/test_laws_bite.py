@@ -19,6 +19,7 @@ from orchestra import (
     each,
     fallback,
     pipeline,
+    quorum,
     race,
     route,
     step,
@@ -140,7 +141,20 @@ def restarts(n: int) -> Stream[str]:
     return fallback(cut(n), letters(after(n, 1)), restart=True)
 
 
+@pipeline
+def agreeing(n: int) -> str:
+    said = after("a", 1), after(after("a", 2), 1), after("b", 2), after("c", 9)
+    return quorum(2, *said, after(n, 1, fails=True))
+
+
+@pipeline
+def disagreeing(n: int) -> str:
+    return quorum(2, after(n, 1, fails=True), after(n, 2, fails=True), after(n, 9))
+
+
 WHOLE = run(everything)
+AGREED = run(agreeing)
+DISAGREED = run(disagreeing)
 RESTARTED = run(restarts)
 IN_RACE = run(fails_in_a_race)
 IN_EACH = run(fails_in_an_each)
@@ -357,6 +371,17 @@ BITES: list[tuple[Law, Simulation, Doctor]] = [
         laws.losers_are_stopped,
         WHOLE,
         moved(ArmCommitted, step="race", before=StepStarted, at={"step": "after#5"}),
+    ),
+    (laws.polls_stop_when_they_are_decided, AGREED, twice(ArmCommitted)),
+    (laws.polls_stop_when_they_are_decided, AGREED, without(ArmCommitted)),
+    (laws.polls_stop_when_they_are_decided, AGREED, twice(ArmFailed)),
+    (laws.polls_stop_when_they_are_decided, AGREED, changed(ArmCommitted, to={"arm": "3:after"})),
+    (laws.polls_stop_when_they_are_decided, AGREED, late(StepCancelled)),
+    (laws.polls_stop_when_they_are_decided, DISAGREED, late(StepCancelled)),
+    (
+        laws.polls_stop_when_they_are_decided,
+        AGREED,
+        moved(ArmCommitted, before=ArmFailed, at={"error": "DisagreedError"}),
     ),
     (laws.every_step_has_one_life, RETRIED, added(StepFinished, of(retried, "letters"))),
     (laws.retries_keep_to_their_rule, RETRIED, without(StepRetried)),

@@ -7,6 +7,7 @@ import pytest
 from orchestra.graph.commits import Chars, Chunks, Complete
 from orchestra.testing.mixing import chunk_of_source, good, mix
 from orchestra.testing.oracle import Bad, Ok, Tie, foresee
+from orchestra.testing.polls import Agreeing, Judging, alike, best
 from orchestra.testing.sketches import (
     Eaching,
     EachingStream,
@@ -27,6 +28,11 @@ from orchestra.testing.sketches import (
 N = 3
 FIRST, SECOND = mix(N), mix(mix(N))
 A, B = chunk_of_source(mix(N), 0), chunk_of_source(mix(N), 1)
+
+OTHER = mix(N, N)
+LIKE = alike(FIRST, OTHER)
+THREE = [Value((-1,), 2), Value((-1, -1), 3), Value((-1,), 5)]
+FAILING = [Value((-1,), 1, fails=True), Value((-1,), 3), Value((-1,), 9, fails=True)]
 
 
 def source(*delays_s: float, empty: int = 0, fails: bool = False) -> Source:
@@ -103,6 +109,19 @@ def fold(*chunks: str) -> int:
         ([Value((-1,), 1, fails=True), Value((-1,), 2), Falling((0, 1), catches=False)], Bad(1)),
         ([Value((-1,), 1), Falling((0,), picky=True)], Ok(1, FIRST) if good(FIRST) else Bad(1)),
         ([source(1, 2), Falling((0,), picky=True)], Ok(3, A + B) if good(A) else Bad(1)),
+        ([*THREE, Agreeing((0, 1, 2), 2)], Ok(5, FIRST)),
+        ([*THREE, Agreeing((0, 1, 2), 3)], Bad(3)),
+        ([*THREE, Agreeing((0, 1, 2), 1)], Ok(2, FIRST)),
+        ([*THREE, Agreeing((0, 1, 2), 2, loosely=True)], Ok(3 if LIKE else 5, FIRST)),
+        ([*FAILING, Agreeing((0, 1, 2), 2)], Bad(9)),
+        ([*FAILING, Agreeing((0, 1), 1)], Ok(3, FIRST)),
+        ([Value((-1,), 2), Agreeing((0, 0, 0), 3)], Ok(2, FIRST)),
+        ([*THREE, Judging((0, 1, 2))], Ok(5, [FIRST, OTHER, FIRST][best([FIRST, OTHER, FIRST])])),
+        ([*THREE, Judging((0, 2), delay_s=4)], Ok(9, FIRST)),
+        ([*THREE, Judging((0, 2), delay_s=4, fails=True)], Bad(9)),
+        ([*THREE, Judging((0, 2), fails=True)], Bad(5)),
+        ([*FAILING, Judging((0, 1))], Ok(3, FIRST)),
+        ([*FAILING, Judging((0, 1), least=2)], Bad(1)),
         ([Value((-1,), 1), Value((-1,), 9), Value((-1,), 2), Routing((0, 1, 2))], None),
         ([Value((-1,), 1, fails=True), Value((-1,), 9), Routing((0, 1))], Bad(1)),
     ],
@@ -120,10 +139,11 @@ def test_what_a_sketch_comes_to(parts: list[Part], foreseen: Ok | Bad | None) ->
         [Value((-1,), 2), Value((-1,), 2, fails=True), Racing((0, 1), 0)],
         [Value((-1,), 2), Value((-1,), 5), Racing((0, 1), 2)],
         [source(1, 0), EachingStream((0,), 3, 2, ordered=False)],
+        [Value((-1,), 2), Value((-1, -1), 2), Agreeing((0, 1), 1)],
     ],
 )
 def test_the_oracle_says_nothing_where_the_schedule_decides(parts: list[Part]) -> None:
-    with pytest.raises(Tie, match=r"both at|in one moment"):
+    with pytest.raises(Tie, match=r"both at|in one moment|which arms agree"):
         foresee(Sketch(tuple(parts)), N)
 
 

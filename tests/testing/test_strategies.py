@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from orchestra.compiler.check import check
 from orchestra.graph.commits import Commit
+from orchestra.testing.polls import Agreeing, Judging
 from orchestra.testing.scripts import Gives, Hangs
 from orchestra.testing.sketches import (
     BODIES,
@@ -66,6 +67,8 @@ def note(part: Part) -> None:
         "picky",
         "catches",
         "restart",
+        "loosely",
+        "delay_s",
     ):
         value = getattr(part, name, None)
         DRAWN[type(part), name, value if isinstance(value, bool | str) else bool(value)] += 1
@@ -102,6 +105,9 @@ def test_every_kind_of_part_is_drawn_in_every_way() -> None:
         assert DRAWN[Falling, "picky", choice]
         assert DRAWN[Falling, "catches", choice]
         assert DRAWN[Falling, "restart", choice]
+        assert DRAWN[Agreeing, "loosely", choice]
+        assert DRAWN[Judging, "delay_s", choice]
+        assert DRAWN[Judging, "fails", choice]
         assert all(DRAWN[name, choice] for name in ("timeout_s", "first_chunk_s", "idle_s"))
     assert all(DRAWN[Eaching, "body", body] for body in BODIES)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator
+from functools import partial
 from typing import Annotated, TypedDict, assert_type
 
 import attrs
@@ -13,6 +14,7 @@ from orchestra import (
     Policy,
     Retry,
     Stream,
+    best_of,
     chars,
     chunks,
     collect,
@@ -23,12 +25,13 @@ from orchestra import (
     open_engine,
     pipeline,
     prompt,
+    quorum,
     race,
     route,
     step,
 )
 from orchestra.errors import ModelError
-from orchestra.steps import classify, embed, generate, retrieve, tool
+from orchestra.steps import classify, embed, generate, judge, retrieve, tool
 from orchestra.values import Label, Passage, Vector
 
 
@@ -61,6 +64,17 @@ async def through(chunks: Stream[str]) -> AsyncIterator[bytes]:
 def plain(text: str) -> int:
     """A plain function."""
     return len(text)
+
+
+def longest(answers: list[str]) -> int:
+    """A plain judge."""
+    return answers.index(max(answers, key=len))
+
+
+@step
+async def expert(answers: list[str], *, wants: str = "") -> int:
+    """A judge that is a step."""
+    return answers.index(wants)
 
 
 @step(thread=True)
@@ -151,6 +165,15 @@ def everything(x: int, names: list[int]) -> int:  # noqa: PLR0915 - a statement 
     assert_type(fallback(value(x), value(x), on=(ModelError, TimeoutError)), str)
     assert_type(fallback(stream(x), stream(x), restart=True), Stream[str])
     assert_type(fallback(value(x), value(x)), str)
+    assert_type(quorum(2, value(x), value(x), value(x)), str)
+    assert_type(quorum(1, plain("a"), plain("b"), agree=lambda a, b: abs(a - b) < 2), int)
+    assert_type(best_of(value(x), collect(stream(x)), judge=longest), str)
+    assert_type(best_of(value(x), value(x), judge=lambda said: said.index("a"), least=2), str)
+    assert_type(best_of(value(x), value(x), judge=expert), str)
+    assert_type(best_of(value(x), value(x), judge=judge), str)
+    asked = partial(judge, question=value(x), model="smart")
+    assert_type(best_of(plain("a"), plain("b"), judge=asked), int)
+    assert_type(best_of(value(x), value(x), judge=partial(expert, wants=value(x))), str)
     assert_type(route(value(x), {"a": plain("b")}, default=plain("c")), int)
     assert_type(each(names, value, at_once=2), list[str])
     assert_type(each(numbers(x), value, at_once=2), Stream[str])

@@ -7,12 +7,25 @@ unnoticed.
 from __future__ import annotations
 
 import orchestra
-from orchestra import Stream, collect, each, fallback, open_engine, pipeline, race, step
+from orchestra import (
+    Stream,
+    best_of,
+    collect,
+    each,
+    fallback,
+    open_engine,
+    pipeline,
+    quorum,
+    race,
+    step,
+)
 from orchestra.steps import embed, generate, retrieve, tool
 from tests.types.right import (
     Bill,
     count,
+    expert,
     inner,
+    longest,
     numbers,
     plain,
     stream,
@@ -47,6 +60,15 @@ def edges(x: int, text: str, names: list[str]) -> int:
     race(value(x), value(x), stagger="soon")  # type: ignore[call-overload]
     race(stream(x), stream(x), hedge_at=("p95",))  # type: ignore[call-overload]
     race(stream(x), stream(x), hedge_at="p95", hedge_share="10 %")  # type: ignore[call-overload]
+    quorum(value(x), value(x))  # type: ignore[arg-type]
+    quorum(2, value(x), value(x), agree=str.isupper)  # type: ignore[arg-type]
+    quorum(2, plain(text), plain(text), agree=str.startswith)  # type: ignore[arg-type]
+    plain(quorum(2, plain(text), plain(text)))  # type: ignore[arg-type]
+    best_of(value(x), value(x))  # type: ignore[call-arg]
+    best_of(plain(text), plain(text), judge=longest)  # type: ignore[arg-type]
+    best_of(plain(text), plain(text), judge=expert)  # type: ignore[arg-type]
+    best_of(value(x), value(x), judge=value)  # type: ignore[arg-type]
+    best_of(value(x), value(x), judge=lambda said: said[0])  # type: ignore[arg-type, return-value]
     inner(text)  # type: ignore[arg-type]
     retrieve(text, store="docs")  # type: ignore[arg-type]
     retrieve(embed(text))  # type: ignore[call-arg]

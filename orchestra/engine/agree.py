@@ -1,0 +1,188 @@
+"""Polls: every arm of a quorum or a `best_of` at once, and what comes of their whole values.
+
+An arm may fail freely. When the outcome is certain, either way, the arms that are still at
+work are closed in that instant.
+"""
+
+from __future__ import annotations
+
+import operator
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from functools import partial
+from typing import TYPE_CHECKING, TypeVar, cast
+
+import trio
+
+from orchestra.engine.groups import message_of
+from orchestra.engine.reading import read
+from orchestra.engine.scope import Scope, bare
+from orchestra.engine.votes import Votes
+from orchestra.errors import ArmsFailedError, DisagreedError, NoQuorumError
+from orchestra.events import ArmCommitted, ArmFailed
+from orchestra.graph.agreeing import Comparison, Quorum, Survivors
+
+if TYPE_CHECKING:
+    from orchestra.compiler.blocks import Operation, Source
+    from orchestra.engine.frame import Frame
+
+T = TypeVar("T")
+
+
+async def quorum_value(frame: Frame, operation: Operation) -> object:
+    """The value that enough arms agree on.
+
+    Raises:
+        NoQuorumError: no such number of arms can agree any more.
+    """
+    return await _Counted(frame, operation).outcome()
+
+
+async def surviving_values(frame: Frame, operation: Operation) -> list[object]:
+    """The values of the arms that did not fail, in the order of the arms.
+
+    Raises:
+        ArmsFailedError: too few are left.
+    """
+    return await _Surviving(frame, operation).outcome()
+
+
+class _Poll(ABC):
+    """One poll while it runs."""
+
+    def __init__(self, frame: Frame, operation: Operation) -> None:
+        self.names = cast("Comparison", operation.node).arm_names
+        self.path = frame.path + operation.name
+        self.said: dict[str, object] = {}
+        self.errors: dict[str, Exception] = {}
+        self.over: str | None = None
+        """Why no arm goes further; None while the outcome is open."""
+        self._frame = frame
+        self._regions = operation.regions
+
+    @abstractmethod
+    def heard(self, arm: str, value: object) -> None:
+        """An arm has said its value."""
+
+    @abstractmethod
+    def failed(self) -> None:
+        """An arm has failed: it is in `errors`."""
+
+    async def run(self) -> None:
+        """Start all arms, and return when all have ended."""
+        async with trio.open_nursery() as nursery:
+            for name, region in zip(self.names, self._regions, strict=True):
+                nursery.start_soon(self._run_arm, name, region, name=name)
+
+    def stop(self, reason: str) -> None:
+        """Close every arm now."""
+        self.over = reason
+        for region in self._regions:
+            self._scope(region).close(reason)
+
+    def _scope(self, region: int) -> Scope:
+        scope = self._frame.scopes[region]
+        assert scope is not None, "all arms are entered before the first of them can wait"
+        return scope
+
+    def in_order(self, by_arm: Mapping[str, T]) -> dict[str, T]:
+        """What there is of each arm, in the order of the arms."""
+        return {name: by_arm[name] for name in self.names if name in by_arm}
+
+    def tell_failure(self, arm: str, error: Exception) -> None:
+        """Write down that an arm is left out, and why."""
+        kind, message = type(error).__name__, message_of(error)
+        self._frame.run.journal.append(ArmFailed, self.path, arm, kind, message)
+
+    def tell_commit(self, arm: str) -> None:
+        """Write down whose value it is."""
+        self._frame.run.journal.append(ArmCommitted, self.path, arm)
+
+    async def _run_arm(self, arm: str, region: int) -> None:
+        try:
+            await self._frame.enter(region, partial(self._take, arm, region))
+        except Exception as error:  # noqa: BLE001 - kept: there may be others enough
+            if self.over is None:
+                self.errors[arm] = bare(error)
+                self.tell_failure(arm, bare(error))
+                self.failed()
+
+    async def _take(self, arm: str, region: int, source: Source) -> None:
+        """What an arm is for. One that fails in the same instant says nothing."""
+        if self.over is None and self._scope(region).closed is None:
+            self.heard(arm, read(self._frame, source))
+
+
+class _Counted(_Poll):
+    """A quorum."""
+
+    def __init__(self, frame: Frame, operation: Operation) -> None:
+        super().__init__(frame, operation)
+        node = cast("Quorum", operation.node)
+        self._votes = Votes(node.count, len(node.arms), node.agree or operator.eq)
+        self._value: object = None
+        self._won = False
+
+    async def outcome(self) -> object:
+        await self.run()
+        if self._won:
+            return self._value
+        count, done = self._votes.count, {*self.said, *self.errors}
+        left = [name for name in self.names if name not in done]
+        others = f"; not waited for: {', '.join(left)}" if left else ""
+        message = f"no {count} of {len(self.names)} arms of {self.path!r} agree{others}:"
+        raise NoQuorumError(message, self.in_order(self.errors), self.in_order(self.said))
+
+    def heard(self, arm: str, value: object) -> None:
+        self._votes.add(arm, value)
+        self.said[arm] = value
+        winner = self._votes.winner
+        if winner is None:
+            self._check()
+            return
+        first, self._value = winner[0]
+        self._won = True
+        agreed = {name for name, _ in winner}
+        for other, said in self.said.items():
+            if other not in agreed:
+                message = f"arm {other} said {said!r:.200}, but {len(agreed)} agree with {first}"
+                self.tell_failure(other, DisagreedError(message))
+        self.tell_commit(first)
+        self.stop(f"{len(agreed)} arms agree with {first}")
+
+    def failed(self) -> None:
+        self._votes.leave()
+        self._check()
+
+    def _check(self) -> None:
+        if self._votes.hopeless:
+            self.stop(f"no {self._votes.count} arms can agree any more")
+
+
+class _Surviving(_Poll):
+    """The arms of a `best_of`."""
+
+    def __init__(self, frame: Frame, operation: Operation) -> None:
+        super().__init__(frame, operation)
+        self._least = cast("Survivors", operation.node).least
+
+    async def outcome(self) -> list[object]:
+        await self.run()
+        if self.over is None:
+            return [*self.in_order(self.said).values()]
+        what = "every arm" if self._least == 1 else f"all but {self._left} of the arms"
+        wanted = "" if self._least == 1 else f", and least={self._least}"
+        raise ArmsFailedError(
+            f"{what} of {self.path!r} failed{wanted}:", self.in_order(self.errors)
+        )
+
+    def heard(self, arm: str, value: object) -> None:
+        self.said[arm] = value
+
+    def failed(self) -> None:
+        if self._left < self._least:
+            self.stop(f"fewer than least={self._least} arms are left")
+
+    @property
+    def _left(self) -> int:
+        return len(self.names) - len(self.errors)

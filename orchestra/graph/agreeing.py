@@ -1,0 +1,193 @@
+"""Agreeing: constructs that compare the whole answers of several arms.
+
+A quorum gives what enough of its arms say. `best_of` is three nodes: one that gives the
+answers of the arms that did not fail, the judge, and one that picks. So the judge is a step
+as any other: with its own policy, its own usage, and its own failure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cached_property, partial
+from typing import Any, TypeAlias, TypeVar, cast
+
+import attrs
+
+from orchestra.annotations.facts import MISSING, chunk_of
+from orchestra.annotations.shapes import union
+from orchestra.errors import DefinitionError, JudgeError
+from orchestra.graph.arguments import plain_function
+from orchestra.graph.definition import current_definition
+from orchestra.graph.gather import wire_of
+from orchestra.graph.nodes import Choice, type_of
+from orchestra.graph.pipelines import Pipeline
+from orchestra.graph.steps import Step, step
+from orchestra.graph.wires import Wire, node_of, place, source_line, spelled
+
+T = TypeVar("T")
+Agree: TypeAlias = Callable[[object, object], object]
+"""Whether two answers are the same answer."""
+
+
+@attrs.frozen(eq=False)
+class Comparison(Choice):
+    """Arms that start at once and whose whole values are compared; none may stream."""
+
+    @cached_property
+    def kind(self) -> object:
+        """The annotation of what an arm says; Any where one is wrong, which is told there."""
+        kinds = [type_of(arm) for arm in self.arms]
+        wrong = any(kind is MISSING or chunk_of(kind) is not None for kind in kinds)
+        return Any if wrong else union(kinds)
+
+    @property
+    def why(self) -> str:
+        """What its value is, for the streaming report."""
+        raise NotImplementedError(f"{type(self).__name__} does not say what its value is")
+
+
+@attrs.frozen(eq=False)
+class Quorum(Comparison):
+    """What `count` of the arms agree on, as soon as they do; the others are cancelled."""
+
+    count: int
+    agree: Agree | None = None
+
+    @property
+    def label(self) -> str:
+        return "quorum"
+
+    @property
+    def returns(self) -> object:
+        return self.kind
+
+    @property
+    def why(self) -> str:
+        return f"there when {self.count} of {len(self.arms)} arms agree"
+
+
+@attrs.frozen(eq=False)
+class Survivors(Comparison):
+    """The values of the arms that did not fail, in the order of the arms; `least` at least."""
+
+    least: int
+
+    @property
+    def label(self) -> str:
+        return "best_of"
+
+    @property
+    def returns(self) -> object:
+        return list[self.kind]  # type: ignore[name-defined]
+
+    @property
+    def why(self) -> str:
+        return f"there when each of {len(self.arms)} arms has given its value or failed"
+
+
+def quorum(count: int, *arms: T, agree: Callable[[T, T], bool] | None = None) -> T:
+    """The value that `count` of the arms agree on; the others are cancelled at that moment.
+
+    All arms start at once. Two values agree when they are equal or, with `agree`, when
+    `agree(first, other)` is true: a plain function, which should be quick. A value is compared
+    with the first of each group of those that agreed before it, and joins one group only; the
+    result is the first value of the group. When `agree` raises, the arm has failed.
+
+    An arm that fails is left out. As soon as so many have failed or said something else that
+    no `count` can agree any more, the others are cancelled and the run fails with a
+    `NoQuorumError` that lists what each arm said. Arms give values: `collect(...)` a stream.
+
+    Raises:
+        DefinitionError: `count` is no number from 1 to that of the arms.
+    """
+    definition = current_definition("quorum(...)", _IN_PIPELINES)
+    wires = tuple(map(wire_of, arms))
+    _count("quorum", count, wires)
+    if agree is not None:
+        plain_function("quorum", "agree", agree, "is given two answers and tells if they agree")
+    same = cast("Agree | None", agree)
+    return cast("T", definition.add(lambda origin: Quorum(origin, wires, count, same)))
+
+
+def best_of(*arms: T, judge: Callable[[list[T]], int], least: int = 1) -> T:
+    """The value of the arm that the judge finds best, untouched.
+
+    All arms start at once; those that fail are left out. The judge is given the values of the
+    others, in the order of the arms, and gives the index of the best, from 0. It is a plain
+    function, or a step or pipeline, perhaps with some arguments given:
+    `judge=partial(orchestra.steps.judge, question=question)`. A judge that fails fails the run.
+
+    As soon as fewer than `least` arms are left, the others are cancelled and the run fails with
+    an `ArmsFailedError` that lists the error of each. An index that is none is a `JudgeError`.
+    Arms give values: `collect(...)` a stream.
+
+    Raises:
+        DefinitionError: there are no arms, `least` is no number from 1 to that of the arms, or
+            the judge is nothing that can be called.
+    """
+    definition = current_definition("best_of(...)", _IN_PIPELINES)
+    wires = tuple(map(wire_of, arms))
+    _least(least, wires)
+    asked = _judge(judge)
+    survivors = definition.add(lambda origin: Survivors(origin, wires, least))
+    index = asked(survivors)
+    kind = cast("Survivors", node_of(survivors)).kind
+    return cast("T", _picking(kind)(survivors, index))
+
+
+_IN_PIPELINES = "use it in a function decorated with @pipeline"
+
+
+def _count(name: str, count: object, wires: tuple[Wire, ...]) -> None:
+    if type(count) is int and 1 <= count <= len(wires):
+        return
+    # Who has left the number out has given an arm in its place.
+    arms = [spelled(wire) for wire in ((count, *wires) if isinstance(count, Wire) else wires)]
+    given = ", ".join([f"{count!r:.80}", *map(spelled, wires)])
+    right = ", ".join([str(len(arms) // 2 + 1), *(arms or ["one", "two", "three"])])
+    raise DefinitionError(
+        f"{place(*source_line())}: {name}({count!r:.80}, ...) of {len(wires)} arms: how many of "
+        "them have to agree is a whole number, from 1 to that of the arms, and part of the "
+        f"pipeline itself\n    wrong: {name}({given})\n    right: {name}({right})"
+    )
+
+
+def _least(least: object, wires: tuple[Wire, ...]) -> None:
+    if not wires:
+        raise DefinitionError(
+            f"{place(*source_line())}: best_of() has no arms; give it at least one"
+        )
+    if type(least) is not int or not 1 <= least <= len(wires):
+        raise DefinitionError(
+            f"{place(*source_line())}: best_of(least={least!r:.80}) of {len(wires)} arms: how many "
+            "must not fail is a whole number, from 1 to that of the arms, and part of the "
+            "pipeline itself: least=1"
+        )
+
+
+def _judge(judge: object) -> Callable[[Wire], object]:
+    """What makes the judge's node: itself where it is a step or pipeline, else a step of it."""
+    inner = judge
+    while isinstance(inner, partial):
+        inner = inner.func
+    if isinstance(inner, Step | Pipeline):
+        return cast("Callable[[Wire], object]", judge)
+    plain = plain_function("best_of", "judge", judge, "is given the answers and says which is best")
+    name = getattr(plain, "__name__", "judge")
+    return step(name="judge" if name == "<lambda>" else name)(plain)
+
+
+def _picking(kind: object) -> Step[..., object]:
+    """The step that takes the value at the judge's index out of values of this kind."""
+
+    def pick(candidates: list[object], index: int) -> object:
+        last = len(candidates) - 1
+        if isinstance(index, bool) or not 0 <= index <= last:
+            raise JudgeError(
+                f"the judge of {last + 1} answers gave {index!r}; it says the place of the best "
+                f"among those it is given, a whole number from 0 to {last}"
+            )
+        return candidates[index]
+
+    pick.__annotations__ = {"candidates": list[kind], "index": int, "return": kind}  # type: ignore[valid-type]
+    return step(pick)

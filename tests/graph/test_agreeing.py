@@ -1,0 +1,142 @@
+"""Quorums and judged answers: what they make of their arguments, say of themselves, and refuse."""
+
+from __future__ import annotations
+
+import pytest
+
+from orchestra.annotations.facts import spell
+from orchestra.compiler.check import check
+from orchestra.compiler.draw import as_json, as_mermaid, as_text
+from orchestra.compiler.plan import plan
+from orchestra.errors import DefinitionError
+from orchestra.graph.agreeing import Comparison
+from orchestra.graph.nodes import Origin, type_of
+from tests.graph.test_control import HEAD, STEPS, made
+from tests.graph.written import Written, written
+
+JUDGES = f"""{STEPS}
+from functools import partial
+from orchestra import best_of, quorum
+def longest(answers: list[str]) -> int: return 0
+def same(one: int, other: str) -> bool: return True
+def worst(answers: list[str]) -> str: return ""
+async def slow(answers: list[str]) -> int: return 0
+@step
+async def expert(answers: list[str], question: str) -> int: return 0
+@step
+async def speaker(answers: list[str]) -> AsyncIterator[str]: yield ""
+"""
+
+
+def polled(body: str) -> str:
+    return f"{JUDGES}\n{HEAD}return {body}  # HERE"
+
+
+@pytest.mark.parametrize(
+    ("body", "kind"),
+    [
+        ("quorum(2, text(n), text(n))", "str"),
+        ("quorum(1, n, text(n), agree=same)", "int | str"),
+        ("quorum(1, n.nope, n)", "Any"),
+        ("quorum(1, count(n), n)", "Any"),
+        ("best_of(text(n), text(n), judge=longest)", "str"),
+        ("best_of(text(n), words[0], judge=partial(expert, question=text(n)))", "str"),
+        ("best_of(n, 'a', judge=lambda answers: 0)", "int | str"),
+    ],
+)
+def test_the_type_of_a_poll_is_that_of_its_arms(body: str, kind: str) -> None:
+    assert spell(type_of(written(polled(body))["p"].output)) == kind
+
+
+@pytest.mark.parametrize(
+    ("body", "says"),
+    [
+        ("quorum(0, text(n), n)", "1 to that of the arms|wrong: quorum(0, text(...), n)|right: quorum(2, text(...), n)"),
+        ("quorum(3, n, n)", "quorum(3, ...) of 2 arms|wrong: quorum(3, n, n)|right: quorum(2, n, n)"),
+        ("quorum(True, n)", "wrong: quorum(True, n)|right: quorum(1, n)"),
+        ("quorum(n, n, n)", "wrong: quorum(<wire n>, n, n)|right: quorum(2, n, n, n)"),
+        ("quorum(2)", "wrong: quorum(2)|right: quorum(1, one, two, three)"),
+        ("quorum(1, n, agree=text)", "quorum(agree=Step("),
+        ("quorum(1, n, agree=3)", "quorum(agree=3): it is a plain function that is given two answers"),
+        ("best_of(judge=longest)", "best_of() has no arms; give it at least one"),
+        ("best_of(n, judge=longest, least=2)", "best_of(least=2) of 1 arms: how many must not fail"),
+        ("best_of(n, judge=longest, least=n)", "best_of(least=<wire n>) of 1 arms"),
+        ("best_of(n, judge=3)", "best_of(judge=3): it is a plain function that is given the answers"),
+        ("best_of(n, judge=slow)", "best_of(judge=<function slow"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_built_is_told_at_its_line(body: str, says: str) -> None:
+    module = Written(polled(body))
+    with pytest.raises(DefinitionError) as caught:
+        module.run()
+    assert str(caught.value).startswith(module.where("HERE") + ": ")
+    assert all(each in str(caught.value) for each in says.split("|"))
+
+
+@pytest.mark.parametrize(
+    ("body", "code", "says"),
+    [
+        (
+            "quorum(1, count(n), text(n))",
+            "stream-into-value",
+            "quorum(arm 1:count) is Stream[str], but whole answers are compared",
+        ),
+        (
+            "best_of(text(n), count(n), judge=longest)",
+            "stream-into-value",
+            "best_of(arm 2:count) is Stream[str], but whole answers are compared",
+        ),
+        (
+            "quorum(2, n, text(n))",
+            "type-clash",
+            "quorum: arm 1:n is int and arm 2:text is str, which are never equal",
+        ),
+        ("best_of(n, n, judge=longest)", "type-clash", "but longest(answers=...) takes list[str]"),
+        ("best_of(text(n), judge=worst)", "type-clash", "but pick(index=...) takes int"),
+        ("best_of(text(n), judge=speaker)", "stream-into-value", "but pick(index=...) takes int"),
+        ("quorum(2, text(n), n.nope)", "unknown-part", "n is int, without `.nope`"),
+        ("best_of(text(n), judge=expert)", "missing-argument", "question"),
+    ],
+)
+def test_what_does_not_fit_is_a_problem_and_one_only(body: str, code: str, says: str) -> None:
+    problems = [p for p in check(written(polled(body))["p"]) if p.code != "unused-input"]
+    (problem,) = problems
+    assert problem.code == code
+    assert says in problem.message
+
+
+def test_the_fix_of_an_arm_that_streams_is_to_collect_it() -> None:
+    problem = check(written(polled("quorum(1, count(n))"))["p"])[-1]
+    assert problem.fix == "collect(count(...))"
+
+
+def test_they_are_drawn_with_what_is_not_by_default() -> None:
+    drawn = written(polled("quorum(2, text(n), text(n), agree=same)"))["p"]
+    assert "quorum(count=2, agree=same)  ──> str" in as_text(drawn)
+    assert '{{"quorum<br/>count=2<br/>agree=same<br/>str"}}' in as_mermaid(drawn)
+    (node,) = [each for each in as_json(drawn)["nodes"] if each["kind"] == "quorum"]
+    assert node["options"] == {"count": 2, "agree": "same"}
+    judged = "best_of(text(n), text(n), judge=longest{})"
+    assert "best_of()" in as_text(written(polled(judged.format("")))["p"])
+    assert "best_of(least=2)" in as_text(written(polled(judged.format(", least=2")))["p"])
+
+
+def test_the_report_says_when_their_value_is_there() -> None:
+    head = f"{JUDGES}\n@pipeline\ndef p(n: int):\n    return "
+    explained = plan(written(head + "quorum(2, text(n), text(n), text(n))")["p"]).explain()
+    assert explained.startswith("p: one value, str, there when 2 of 3 arms agree\n")
+    judged = plan(written(head + "best_of(text(n), text(n), judge=longest)")["p"]).explain()
+    assert "one value, list[str], there when each of 2 arms has given its value or fail" in judged
+
+
+@pytest.mark.parametrize("call", ["quorum(1, 1)", "best_of(1, judge=len)"])
+def test_they_stand_in_pipelines_only(call: str) -> None:
+    name = call.partition("(")[0]
+    with pytest.raises(DefinitionError, match=rf"{name}\(...\) was called outside a pipeline"):
+        written(f"from orchestra import best_of, quorum\n{call}")
+
+
+def test_a_comparison_of_no_kind_does_not_say_what_its_value_is() -> None:
+    with pytest.raises(NotImplementedError, match="Comparison does not say what its value is"):
+        _ = Comparison(Origin(0, (), "file", 1), ()).why
+    assert made("race(n)").name == "p"
