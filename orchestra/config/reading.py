@@ -17,6 +17,7 @@ from orchestra.config import spec
 from orchestra.config.checking import check, unknown
 from orchestra.config.complaints import Complaints, shown
 from orchestra.config.deployment import EMBEDDED, Deployment, with_usual, with_usual_routes
+from orchestra.config.limits import read_limits
 from orchestra.config.models import read_embedders, read_models
 from orchestra.config.places import Path as Place
 from orchestra.config.places import places
@@ -70,6 +71,7 @@ def read(text: str, file: Path, otherwise: Deployment = EMBEDDED) -> Deployment:
     there = models if tables.get("models") else otherwise.models
     routes = read_routes(tables.get("routes", {}), tables.get("models", {}), there, complaints)
     stores = check(tables.get("stores", {}), ("stores",), spec.STORES, complaints)
+    limits = read_limits(tables.get("limits", {}), complaints)
     if complaints.problems:
         raise ConfigError(_in_order(complaints.problems))
     return Deployment(
@@ -77,6 +79,7 @@ def read(text: str, file: Path, otherwise: Deployment = EMBEDDED) -> Deployment:
         routes=with_usual_routes(routes, there),
         embedders=MappingProxyType({**EMBEDDED.embedders, **embedders}),
         data=here / stores["data"] if "data" in stores else None,
+        limits=limits,
         file=file,
     )
 

@@ -7,7 +7,8 @@ having been sent, is given back whole. Who has no limits gets the model itself.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterable, Sequence
 from contextlib import AbstractAsyncContextManager
 from types import TracebackType
 from typing import Self
@@ -38,6 +39,15 @@ from orchestra.values import (
     Stopped,
     UsageReport,
 )
+
+
+def lease_s(bounds: Iterable[tuple[float | None, float | None]]) -> float:
+    """How long a call may last: of all models that it may ask, each after its wait; None is ever.
+
+    No longer than the longest lease.
+    """
+    each_s = [math.inf if None in pair else sum(filter(None, pair)) for pair in bounds]
+    return min(sum(each_s), LEASE_S)
 
 
 class CallerLimitedModel(Model):
