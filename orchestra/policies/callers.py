@@ -172,7 +172,7 @@ class CallerLimits:
         except StateError as error:
             return await self._began_without(waiting, error)
         except BaseException:
-            await self.leave(held, tokens=0, requests=0)
+            await self.leave(held, tokens=0, requests=0)  # noqa: ASYNC102 - it is shielded, and bounded
             raise
         if waiting.blocked and waiting.wait_max_s > 0:
             await trio.lowlevel.checkpoint_if_cancelled()
