@@ -19,12 +19,13 @@ from typing import TYPE_CHECKING, Self, TypeVar
 
 from orchestra.config.finding import find
 from orchestra.errors import BindingError
-from orchestra.protocols import Embedder, Model, VectorStore
+from orchestra.protocols import Embedder, Model, State, VectorStore
 from orchestra.providers.wordllama import WordLlamaEmbedder
 from orchestra.stores.sqlite import SqliteStores
 
 if TYPE_CHECKING:
     from orchestra.config.deployment import Deployment
+    from orchestra.policies.callers import CallerLimits
     from orchestra.policies.guard import GuardState
     from orchestra.providers.network import HttpTransport
     from orchestra.providers.settings import EmbedderSettings, ModelSettings, RouteSettings
@@ -82,7 +83,8 @@ class LocalBindings:
     """`Bindings` to the models and embedders of a deployment, and to stores on this machine.
 
     Stores are the collections of `store.sqlite` in the data folder; `stores` is that file, to
-    make new ones. Close it when its last run has ended, or use it in a `with` statement;
+    make new ones. `state` is where limits of callers are kept, in this process where nobody says
+    otherwise. Close it when its last run has ended, or use it in a `with` statement;
     forgetting it does the same.
     """
 
@@ -91,10 +93,14 @@ class LocalBindings:
         data: Path = DATA,
         deployment: Deployment | None = None,
         environ: Mapping[str, str] = os.environ,
+        state: State | None = None,
     ) -> None:
         self.stores = SqliteStores(data / STORE_FILE)
         self._deployment = deployment
         self._environ = environ
+        self._state = state
+        self._limits: CallerLimits | None = None
+        self._limited: dict[Model, Model] = {}
         self._local = WordLlamaEmbedder()
         self._embedders: dict[str, Embedder] = {}
         self._models: dict[str, Model] = {}
@@ -142,8 +148,8 @@ class LocalBindings:
         from orchestra.providers.settings import RouteSettings
 
         if isinstance(settings, RouteSettings):
-            return self._route(settings)
-        return self._model(settings)
+            return self._for_callers(self._route(settings), *settings.models.values())
+        return self._for_callers(self._model(settings), settings)
 
     def embedder(self, name: str) -> Embedder:
         """The embedder of this name; made when it is first asked for, and then kept.
@@ -276,11 +282,26 @@ class LocalBindings:
 
         facts, wanted = known(settings.model.model), settings.dimensions
         return RemoteEmbedder(
-            self._model(settings.model),
+            self._for_callers(self._model(settings.model), settings.model),
             settings.name,
             wanted or facts.dimensions,
             shortens=facts.shortens and wanted not in (None, facts.dimensions),
         )
+
+    def _for_callers(self, model: Model, *settings: ModelSettings) -> Model:
+        """The model, or route over these, that each caller may ask within their limits."""
+        if self.deployment.limits is None:
+            return model
+        from orchestra.policies.callers import CallerLimits
+        from orchestra.policies.limited import CallerLimitedModel, lease_s
+        from orchestra.stores.state_memory import MemoryState
+
+        if self._limits is None:
+            self._limits = CallerLimits(self.deployment.limits, self._state or MemoryState())
+        if model not in self._limited:
+            bounds = [(each.timeouts.total_s, each.limits.wait_max_s) for each in settings]
+            self._limited[model] = CallerLimitedModel(model, self._limits, lease_s=lease_s(bounds))
+        return self._limited[model]
 
     def _opened(self) -> HttpTransport:
         """The transport that all models share, made for the first."""

@@ -18,6 +18,7 @@ from orchestra.config.checking import check, unknown
 from orchestra.config.coalescing import check_embedders
 from orchestra.config.complaints import Complaints, shown
 from orchestra.config.deployment import EMBEDDED, Deployment, with_usual, with_usual_routes
+from orchestra.config.limits import read_limits
 from orchestra.config.models import read_embedders, read_models
 from orchestra.config.places import Path as Place
 from orchestra.config.places import places
@@ -73,6 +74,7 @@ def read(text: str, file: Path, otherwise: Deployment = EMBEDDED) -> Deployment:
     named = {**EMBEDDED.embedders, **tables.get("embedders", {})}
     check_embedders(tables, named, complaints)
     stores = check(tables.get("stores", {}), ("stores",), spec.STORES, complaints)
+    limits = read_limits(tables.get("limits", {}), complaints)
     if complaints.problems:
         raise ConfigError(_in_order(complaints.problems))
     return Deployment(
@@ -80,6 +82,7 @@ def read(text: str, file: Path, otherwise: Deployment = EMBEDDED) -> Deployment:
         routes=with_usual_routes(routes, there),
         embedders=MappingProxyType({**EMBEDDED.embedders, **embedders}),
         data=here / stores["data"] if "data" in stores else None,
+        limits=limits,
         file=file,
     )
 

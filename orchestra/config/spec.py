@@ -98,6 +98,20 @@ FALLBACK = Kind(
 )
 
 
+_PER_MINUTE = Kind(
+    Annotated[int, Meta(gt=0, lt=2**53)] | Literal["none"], 'a whole number over 0, or "none"', "60"
+)
+_AT_ONCE = Kind(
+    Annotated[int, Meta(gt=0, le=1000)] | Literal["none"],  # each is a lease, which is kept
+    'a whole number over 0 and up to 1000, or "none"',
+    "8",
+)
+_PATIENCE = Kind(
+    Annotated[float, Meta(ge=0, le=86_400)], "a number of seconds, from 0 up to 86400", "30"
+)
+_FAILS = Kind(Literal["open", "closed"], '"open" or "closed"', '"open"')
+
+
 def _names(values: type, kind: Kind) -> Spec:
     return dict.fromkeys((field.name for field in attrs.fields(values)), kind)
 
@@ -128,6 +142,15 @@ REMOTE: Spec = {
     "coalesce": SHARING,
 }
 """What every model has that is reached over HTTP."""
+OWNER: Spec = {
+    "requests_per_minute": _PER_MINUTE,
+    "tokens_per_minute": _PER_MINUTE,
+    "concurrency": _AT_ONCE,
+    "wait_max_s": _PATIENCE,
+    "waiting_max": COUNT,
+    "when_state_fails": _FAILS,
+}
+"""The limits of a user, or of an organisation."""
 STORES: Spec = {"data": FOLDER}
 COALESCE: Spec = {"normalize": FLAG, "similarity": SHARE, "embedder": TEXT}
 """How calls of a model or a route share one."""
@@ -143,6 +166,7 @@ TABLES: Mapping[str, str] = {
     "models": "[models.NAME]",
     "embedders": "[embedders.NAME]",
     "routes": "[routes.NAME]",
+    "limits": "[limits.user] or [limits.organisation]",
     "stores": "[stores]",
 }
 """The tables of the file, and how each is written."""

@@ -18,6 +18,7 @@ from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound, Reque
 
 from orchestra.server import problems, sse
 from orchestra.server.hardening import Hardened
+from orchestra.server.health import Health
 from orchestra.server.inputs import check_servable
 from orchestra.server.problems import HttpProblem
 from orchestra.server.runs import Events, EventStream, Runs, answer
@@ -162,6 +163,8 @@ def _route(app: App, runs: Runs) -> None:
     app.add_url_rule(at, "list", runs.list)
     app.add_url_rule(f"{at}/<name>", "describe", runs.describe)
     app.add_url_rule(f"{at}/<name>/runs", "start", runs.start, methods=["GET", "POST"])
+    health = Health(runs.engine.bindings)
+    app.add_url_rule("/v1/health/models", "models", health.models)
 
 
 def _answer_errors(app: App, settings: Settings) -> None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestra.policies.gcra import MINUTE_NS, SECOND_NS, Meter
+from orchestra.policies.gcra import MINUTE_NS, OPEN_MAX, SECOND_NS, Meter, MeterState
 
 LIMITS = st.integers(1, 300)
 
@@ -113,3 +114,78 @@ def test_two_refunds_share_what_is_still_felt(first: int) -> None:
     meter.settle(two, 10.0, first)
     meter.settle(one, 10.0, 0)
     assert meter._paid_until == 10 * SECOND_NS * meter.steady + 10 * MINUTE_NS
+
+
+def kept(meter: Meter, now_s: float) -> Meter:
+    """The meter, after it has been written down and read again."""
+    data = msgspec.json.encode(meter.state(now_s))
+    return Meter.resumed(meter.per_minute, msgspec.json.decode(data, type=MeterState), now_s)
+
+
+@given(LIMITS, STEPS)
+def test_a_meter_that_is_kept_is_the_same_meter(
+    limit: int, steps: list[tuple[str, int, int, int]]
+) -> None:
+    """After every step, also where refunds are no longer felt, and were left out."""
+    meter, stored, now_s = Meter(limit), Meter(limit), 1_732_000_000
+    open_ = []
+    for number, (kind, pause_s, units, which) in enumerate(steps):
+        now_s += pause_s
+        stored = kept(stored, now_s)
+        if kind == "take":
+            open_.append((meter.take(now_s, units), str(number)))
+            stored.take(now_s, units, id=str(number), until_s=now_s + 10_000)
+        elif kind == "spend":
+            meter.spend(now_s, units)
+            stored.spend(now_s, units)
+        elif open_:
+            taken, name = open_.pop(which % len(open_))
+            meter.settle(taken, now_s, units)
+            stored.settle_id(name, now_s, taken.units, units)
+        assert stored._paid_until == meter._paid_until or meter._paid_until < 0
+        assert stored.wait_s(now_s, limit) == meter.wait_s(now_s, limit)
+        assert len(stored._open) <= len(meter._open)
+
+
+def test_what_nobody_settles_is_dropped_and_stays_taken() -> None:
+    meter = Meter(100)
+    meter.take(0.0, 60, id="a", until_s=10.0)
+    meter.take(0.0, 10, id="b", until_s=30.0)
+    meter = kept(meter, 10.0)
+    wait_s = meter.wait_s(10.0, 100)
+    assert meter.find("a") is None
+    meter.settle_id("a", 10.0, 60, 0)
+    assert meter.wait_s(10.0, 100) == wait_s, "beyond refund"
+    meter.settle_id("a", 10.0, 60, 61)
+    assert meter.wait_s(10.0, 100) > wait_s, "but not beyond charge"
+    meter.settle_id("b", 10.0, 10, 0)
+    assert meter.full_s(10.0) == pytest.approx(60 * (100 + 60 + 1) / 91 - 10)
+
+
+def test_a_kept_meter_is_small() -> None:
+    meter = Meter(10**9)
+    for number in range(5 * OPEN_MAX):
+        meter.take(1.7e9, 10**6, id=f"0123456789ab.{number}", until_s=1.8e9)
+        meter = kept(meter, 1.7e9)
+    assert len(meter._open) == OPEN_MAX
+    assert meter.find(f"0123456789ab.{5 * OPEN_MAX - 1}") is not None
+    assert len(msgspec.json.encode(meter.state(1.7e9))) < 40_000
+
+
+def test_a_clock_that_goes_back_makes_nobody_wait_for_longer() -> None:
+    meter = Meter(100)
+    meter.spend(5000.0, 100)
+    wait_s = meter.wait_s(5000.0, 1)
+    state = meter.state(5000.0)
+    assert Meter.resumed(100, state, 1000.0).wait_s(1000.0, 1) == wait_s
+
+
+def test_a_meter_tells_its_room_and_when_it_is_full() -> None:
+    meter = Meter(100)
+    assert (meter.room(0.0), meter.full_s(0.0)) == (100, 0.0)
+    meter.spend(0.0, 100)
+    assert meter.room(0.0) == 0
+    full_s = meter.full_s(0.0)
+    assert full_s == pytest.approx(60 * 200 / 91)
+    assert meter.room(full_s + 1e-6) == 100
+    assert meter.wait_s(80.0, meter.room(80.0)) == 0.0 < meter.wait_s(80.0, meter.room(80.0) + 1)

@@ -1,0 +1,62 @@
+"""The table `[limits]` as the limits of callers. Pure."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import attrs
+
+from orchestra.config import spec
+from orchestra.config.checking import Table, check, unknown
+from orchestra.config.complaints import Complaints, shown
+from orchestra.config.places import Path as Place
+from orchestra.policies.allowance import NO_LIMITS, CallerRules, OwnerLimits
+
+NO_LIMIT = "none"
+_KINDS = {"user": "users", "organisation": "organisations"}
+
+
+def read_limits(table: Table, complaints: Complaints) -> CallerRules | None:
+    """The limits of callers, None where there are none; what is wrong of them is left out.
+
+    Who is named has the limits of the others, but for what stands in their own table.
+    """
+    known = [*_KINDS, *_KINDS.values()]
+    for key in table.keys() - set(known):
+        unknown(key, ("limits",), known, complaints)
+    each, named = {}, {}
+    for one, many in _KINDS.items():
+        each[one] = _read(table.get(one, {}), ("limits", one), NO_LIMITS, complaints)
+        named[one] = _named(table.get(many, {}), ("limits", many), each[one], complaints)
+    rules = CallerRules(
+        user=each["user"],
+        users=named["user"],
+        organisation=each["organisation"],
+        organisations=named["organisation"],
+    )
+    return rules if rules != CallerRules() else None
+
+
+def _named(
+    tables: object, at: Place, others: OwnerLimits, complaints: Complaints
+) -> dict[str, OwnerLimits]:
+    """The limits of each who is named; the limits of one who is wrong are those of the others."""
+    if not isinstance(tables, dict):
+        complaints.add("wrong-type", at, f"{shown(tables)} is not a table", _fix((*at, "NAME")))
+        return {}
+    return {name: _read(table, (*at, name), others, complaints) for name, table in tables.items()}
+
+
+def _read(table: object, at: Place, others: OwnerLimits, complaints: Complaints) -> OwnerLimits:
+    if not isinstance(table, dict):
+        complaints.add("wrong-type", at, f"{shown(table)} is not a table", _fix(at))
+        return others
+    right = check(table, at, spec.OWNER, complaints)
+    values: dict[str, Any] = {
+        key: None if value == NO_LIMIT else value for key, value in right.items()
+    }
+    return attrs.evolve(others, **values)
+
+
+def _fix(at: Place) -> str:
+    return f"write it as a table: [{'.'.join(map(str, at))}]"

@@ -1,0 +1,265 @@
+"""Limits of callers, which all processes share that have the same state; who waits, and where.
+
+Each caller has a line in this process, first come, first served. The heads of an organisation's
+lines stand in a line of its own while nothing but the organisation is in their way: so each of
+its callers has a turn, however many calls another has sent. A line is a lock, which Trio gives
+to whoever has waited longest; it is gone when nobody stands in it.
+
+Rules of the file: what a call may have taken is given back if it does not begin, also where nobody
+knows whether it was taken. Giving back is shielded, and takes no longer than `GIVE_BACK_S`.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable
+from contextlib import suppress
+from functools import lru_cache, partial
+from itertools import count
+from weakref import WeakValueDictionary
+
+import attrs
+import trio
+
+from orchestra.accounts import Caller
+from orchestra.errors import LimitReachedError, StateError
+from orchestra.policies import allowance
+from orchestra.policies.allowance import LEASE_S, Ask, Blocked, CallerRules, Owner, Remaining
+from orchestra.protocols import Change, State
+
+GIVE_BACK_S = 0.05
+"""A state that is slower is left alone: what was held expires."""
+POLL_S = 0.25
+"""What other processes give back is noticed after so long."""
+_CALLERS_KEPT = 4096
+
+
+@attrs.frozen(eq=False)
+class Held:
+    """A call that has begun. Give it back with `leave`, once."""
+
+    owners: tuple[Owner, ...]
+    ask: Ask
+
+
+NOTHING = Held((), Ask("", 0, 0, 0.0))
+
+
+@attrs.define(eq=False)
+class _Waiting:
+    """A call that waits: in how long it is refused, and what was last in its way."""
+
+    held: Held
+    wait_max_s: float
+    blocked: tuple[Blocked, ...] = ()
+
+
+class CallerLimits:
+    """The limits of callers. Used in one `trio.run` at a time.
+
+    `scope` tells apart what is limited: limits with the same scope and state are the same limits.
+    `process` begins the ids of this object's calls; no other object may have the same.
+    """
+
+    def __init__(
+        self, rules: CallerRules, state: State, *, scope: str = "models", process: str = ""
+    ) -> None:
+        self.rules = rules
+        self._state = state
+        self._process = process or secrets.token_hex(6)
+        self._numbers = count()
+        self._owners: Callable[[Caller], tuple[Owner, ...]] = lru_cache(_CALLERS_KEPT)(
+            partial(rules.owners, scope=scope)
+        )
+        self._lines: WeakValueDictionary[str, trio.Lock] = WeakValueDictionary()
+        self._bells: WeakValueDictionary[str, trio.Event] = WeakValueDictionary()
+
+    def limited(self, caller: Caller) -> bool:
+        """Whether the caller has any limit; one who has none never touches the state."""
+        return bool(self._owners(caller))
+
+    async def enter(
+        self, caller: Caller, *, requests: int = 1, tokens: int = 0, lease_s: float = LEASE_S
+    ) -> Held:
+        """Wait until a call may begin that takes this much; then it has begun.
+
+        All limits of the user and the organisation are taken, or none. After `lease_s` the call
+        counts no more as one of those at once, and cannot be refunded any more. Cancelled, or
+        refused, nothing is held.
+
+        Raises:
+            LimitReachedError: a limit is reached, and to wait is not allowed, or would be for too
+                long; or the state has failed, and the limit is then closed.
+        """
+        owners = self._owners(caller)
+        if not owners:
+            return NOTHING
+        ask = Ask(f"{self._process}.{next(self._numbers)}", requests, tokens, min(lease_s, LEASE_S))
+        waiting = _Waiting(Held(owners, ask), min(each.limits.wait_max_s for each in owners))
+        lines = _lines(caller, owners)
+        if any(map(self._stood_in, lines)):
+            await trio.lowlevel.checkpoint_if_cancelled()
+        elif await self._began(waiting):
+            return waiting.held
+        await self._wait(waiting, *map(self._line, lines))
+        return waiting.held
+
+    async def leave(self, held: Held, *, tokens: int, requests: int | None = None) -> None:
+        """Give a call back, with the tokens (and requests) that it really took.
+
+        Never raises and takes `GIVE_BACK_S` at the most, also where the caller is cancelled. Where
+        the state does not answer, the estimate stays taken, and leases end by themselves.
+        """
+        if not held.owners:
+            return
+        really = held.ask.requests if requests is None else requests
+        decide = partial(_settle, held, really, tokens)
+        keys = [owner.key for owner in held.owners]
+        deadline_s = trio.current_time() + GIVE_BACK_S
+        with trio.CancelScope(deadline=deadline_s, shield=True), suppress(StateError):
+            await self._state.change(keys, decide)
+        for owner in held.owners:
+            if (bell := self._bells.pop(owner.key, None)) is not None:
+                bell.set()
+
+    async def remaining(self, caller: Caller) -> tuple[Remaining, ...]:
+        """What is left of the caller's requests and tokens: the user's, the organisation's.
+
+        Raises:
+            StateError: the state cannot tell.
+        """
+        owners = self._owners(caller)
+        if not owners:
+            return ()
+        keys = [owner.key for owner in owners]
+        return await self._state.change(
+            keys, lambda kept, now_s: Change(allowance.remaining(owners, kept, now_s))
+        )
+
+    async def _wait(
+        self, waiting: _Waiting, line: trio.Lock, shared: trio.Lock | None = None
+    ) -> None:
+        most = min(owner.limits.waiting_max for owner in waiting.held.owners)
+        if waiting.wait_max_s <= 0:
+            raise _refused(waiting, "and its wait_max_s is 0")
+        there = line.statistics().tasks_waiting + line.locked()
+        if there >= most:
+            raise _refused(waiting, f"and {there} calls of this caller wait already")
+        with trio.move_on_after(waiting.wait_max_s) as patience:
+            async with line:
+                while not await self._began_in_turn(waiting, shared):
+                    await self._sleep(waiting)
+        if patience.cancelled_caught:
+            raise _refused(waiting, f"and it has waited {waiting.wait_max_s:g} s")
+
+    async def _began_in_turn(self, waiting: _Waiting, shared: trio.Lock | None) -> bool:
+        """Whether the call has begun; tried on while only the organisation is in its way."""
+        if shared is None:
+            return await self._began(waiting)
+        async with shared:
+            while not await self._began(waiting):
+                if any(each.owner.kind == "user" for each in waiting.blocked):
+                    return False
+                await self._sleep(waiting)
+        return True
+
+    async def _began(self, waiting: _Waiting) -> bool:
+        """Whether the call has begun now. If this is cancelled, it has not."""
+        held = waiting.held
+        keys = [owner.key for owner in held.owners]
+        try:
+            waiting.blocked = await self._state.change(keys, partial(_admit, held))
+        except StateError as error:
+            return await self._began_without(waiting, error)
+        except BaseException:
+            await self.leave(held, tokens=0, requests=0)  # noqa: ASYNC102 - it is shielded, and bounded
+            raise
+        if waiting.blocked and waiting.wait_max_s > 0:
+            await trio.lowlevel.checkpoint_if_cancelled()
+            _refuse_hopeless(waiting)
+        return not waiting.blocked
+
+    async def _began_without(self, waiting: _Waiting, error: StateError) -> bool:
+        """What becomes of a call while the state is gone."""
+        closed = [each for each in waiting.held.owners if each.limits.when_state_fails == "closed"]
+        waiting.blocked = ()
+        if not closed:
+            return True
+        await self.leave(waiting.held, tokens=0, requests=0)
+        raise LimitReachedError(
+            f"refused by the limits of {closed[0]}: their state cannot be reached, and they say "
+            f'when_state_fails = "closed"; mend the state, or write "open" ({error})',
+            code=f"{closed[0].kind}.when_state_fails",
+        ) from error
+
+    async def _sleep(self, waiting: _Waiting) -> None:
+        """Wait until it may be worth to try again."""
+        worst = _worst(waiting.blocked)
+        bell = self._bells.get(worst.owner.key)
+        if bell is None:
+            bell = self._bells[worst.owner.key] = trio.Event()
+        with trio.move_on_after(POLL_S if worst.wait_s is None else worst.wait_s):
+            await bell.wait()
+
+    def _stood_in(self, key: str) -> bool:
+        line = self._lines.get(key)
+        return line is not None and line.locked()
+
+    def _line(self, key: str) -> trio.Lock:
+        line = self._lines.get(key)
+        if line is None:
+            line = self._lines[key] = trio.Lock()
+        return line
+
+
+def _lines(caller: Caller, owners: tuple[Owner, ...]) -> tuple[str, ...]:
+    """The names of the lines in which a call waits: the caller's, and its organisation's."""
+    organisation = owners[-1].key
+    if owners[-1].kind == "user":
+        return (organisation,)
+    return (f"{organisation} {caller.user}", organisation)
+
+
+def _admit(held: Held, kept: allowance.Kept, now_s: float) -> Change[tuple[Blocked, ...]]:
+    return allowance.admit(held.owners, held.ask, kept, now_s)
+
+
+def _settle(
+    held: Held, requests: int, tokens: int, kept: allowance.Kept, now_s: float
+) -> Change[None]:
+    return allowance.settle(
+        held.owners, held.ask, requests=requests, tokens=tokens, kept=kept, now_s=now_s
+    )
+
+
+def _worst(blocked: tuple[Blocked, ...]) -> Blocked:
+    """The limit that is waited for longest, as far as that is known."""
+    return max(blocked, key=lambda each: each.wait_s or 0.0)
+
+
+def _refuse_hopeless(waiting: _Waiting) -> None:
+    """Refuse a call of which it is clear that it would wait for longer than it may."""
+    if not waiting.blocked:
+        return
+    wait_s = _worst(waiting.blocked).wait_s or 0.0
+    left_s = trio.current_effective_deadline() - trio.current_time()
+    if wait_s > min(left_s, waiting.wait_max_s):
+        allowed_s = min(left_s, waiting.wait_max_s)
+        raise _refused(waiting, f"and it may wait for {allowed_s:.3g} s only")
+
+
+def _refused(waiting: _Waiting, why: str) -> LimitReachedError:
+    if not waiting.blocked:
+        owner, limit, wait_s = waiting.held.owners[-1], "waiting_max", None
+        what = "others wait for it already"
+    else:
+        worst = _worst(waiting.blocked)
+        owner, limit, wait_s = worst.owner, worst.limit, worst.wait_s
+        what = f"{getattr(owner.limits, limit)} are taken"
+    wait = f", there is room in {wait_s:.3g} s" if wait_s is not None else ""
+    return LimitReachedError(
+        f"refused by limit {limit} of {owner}: {what}{wait}, {why}; ask for less at once, "
+        "or raise the limit",
+        code=f"{owner.kind}.{limit}",
+        retry_after_s=wait_s,
+    )

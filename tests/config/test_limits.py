@@ -1,0 +1,101 @@
+"""`[limits]`: what each caller may take, in the file and obeyed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import attrs
+import pytest
+import trio
+
+from orchestra.accounts import Caller
+from orchestra.config import LocalBindings
+from orchestra.config.reading import read
+from orchestra.config.spec import OWNER
+from orchestra.errors import ConfigError, LimitReachedError
+from orchestra.policies.account import PRESENT, NoAccount
+from orchestra.policies.allowance import CallerRules, OwnerLimits
+from orchestra.values import ChatRequest, Message
+
+FILE = Path("orchestra.toml")
+TEXT = """
+[limits.user]
+requests_per_minute = 10
+concurrency = 2
+wait_max_s = 0
+
+[limits.organisation]
+tokens_per_minute = 100_000
+when_state_fails = "closed"
+
+[limits.users.ada]
+requests_per_minute = "none"
+"""
+
+
+def test_who_is_named_has_the_limits_of_the_others_but_for_their_own() -> None:
+    user = OwnerLimits(requests_per_minute=10, concurrency=2, wait_max_s=0)
+    assert read(TEXT, FILE).limits == CallerRules(
+        user=user,
+        users={"ada": attrs.evolve(user, requests_per_minute=None)},
+        organisation=OwnerLimits(tokens_per_minute=100_000, when_state_fails="closed"),
+    )
+
+
+def test_every_limit_can_be_written() -> None:
+    assert OWNER.keys() == {field.name for field in attrs.fields(OwnerLimits)}
+
+
+def test_without_limits_there_are_none() -> None:
+    assert read("", FILE).limits is None
+    assert read("[limits.user]", FILE).limits is None
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "says"),
+    [
+        ("limits = 3", 1, "3 is not a table"),
+        ("[limits]\nuser = 3", 2, "write it as a table: [limits.user]"),
+        ("[limits]\nusers = 3", 2, "write it as a table: [limits.users.NAME]"),
+        ("[limits.users]\nada = 3", 2, "write it as a table: [limits.users.ada]"),
+        ("[limits.usr]\nconcurrency = 3", 1, "did you mean 'user'?"),
+        ("[limits.user]\nconcurency = 3", 2, "did you mean 'concurrency'?"),
+        ("[limits.user]\nconcurrency = 0", 2, 'a whole number over 0 and up to 1000, or "none"'),
+        ("[limits.user]\nwait_max_s = -1", 2, "a number of seconds, from 0 up to 86400"),
+        ('[limits.user]\nwhen_state_fails = "ajar"', 2, '"open" or "closed"'),
+        ("[limits.organisations.a]\ntokens_per_minute = 1.5", 2, "1.5 is not a whole number"),
+    ],
+)
+def test_what_is_wrong_is_told_with_its_line(text: str, line: int, says: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        read(text, FILE)
+    (problem,) = caught.value.problems
+    assert problem.where == f"{FILE}:{line}"
+    assert says in f"{problem.message} {problem.fix}"
+
+
+class Ada(NoAccount):
+    """An account of hers."""
+
+    caller = Caller("acme", "ada")
+
+
+def test_the_limits_are_obeyed_by_every_name_of_a_model(tmp_path: Path) -> None:
+    """Two names, one model, one limit; and none for a call that nobody makes."""
+    found = read("[limits.users.ada]\nrequests_per_minute = 1\nwait_max_s = 0", FILE)
+
+    async def main() -> str:
+        request = ChatRequest((Message("user", "why"),))
+        with LocalBindings(tmp_path, found) as bindings:
+            await bindings.model("fast").complete(request)
+            await bindings.model("fast").complete(request)
+            token = PRESENT.set(Ada())
+            try:
+                await bindings.model("fast").complete(request)
+                with pytest.raises(LimitReachedError) as caught:
+                    await bindings.model("smart").complete(request)
+            finally:
+                PRESENT.reset(token)
+        return caught.value.code
+
+    assert trio.run(main) == "user.requests_per_minute"

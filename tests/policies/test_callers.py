@@ -1,0 +1,405 @@
+"""Limits of callers: shared by processes, all or none, exactly given back, and fair."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+import attrs
+import msgspec
+import pytest
+import trio
+from hypothesis import given
+from hypothesis import strategies as st
+
+from orchestra.accounts import Caller
+from orchestra.errors import LimitReachedError, StateError
+from orchestra.policies.allowance import LEASE_S, Ask, CallerRules, OwnerLimits, _Account, admit
+from orchestra.policies.callers import GIVE_BACK_S, NOTHING, CallerLimits, Held
+from orchestra.policies.gcra import MINUTE_NS, SECOND_NS, Meter
+from orchestra.protocols import Change, State
+from orchestra.stores.state_memory import MemoryState
+from orchestra.testing.strategies import schedules
+from orchestra.testing.virtual import virtual
+
+T = TypeVar("T")
+ADA, BOB, EVE = Caller("acme", "ada"), Caller("acme", "bob"), Caller("", "eve")
+CALLERS = [ADA, BOB, EVE, Caller("acme"), Caller()]
+
+
+class SlowState(State):
+    """A state behind a line: others come between, and it can be cancelled before and after."""
+
+    def __init__(self, *, slow_s: float = 0.0) -> None:
+        self.inner = MemoryState(now_s=trio.current_time)
+        self.slow_s = slow_s
+        self.changes = 0
+        self.fails = False
+
+    async def change(
+        self,
+        keys: Sequence[str],
+        decide: Callable[[Sequence[bytes | None], float], Change[T]],
+    ) -> T:
+        self.changes += 1
+        await trio.sleep(self.slow_s)
+        if self.fails:
+            raise StateError("the store is gone; start it")
+        found = await self.inner.change(keys, decide)
+        await trio.sleep(self.slow_s)
+        return found
+
+    async def recall(self, key: str) -> bytes | None:
+        raise NotImplementedError("limits do not ask")
+
+    async def remember(self, key: str, data: bytes, *, ttl_s: float) -> None:
+        raise NotImplementedError("limits do not remember")
+
+
+@attrs.frozen
+class Call:
+    """A call that comes, holds what it took, and may be given up by its caller at any moment."""
+
+    caller: Caller
+    comes_s: float
+    holds_s: float
+    tokens: int
+    really: int
+    patience_s: float
+    process: int
+
+
+SECONDS = st.integers(0, 80).map(lambda n: n / 4)
+CALLS = st.lists(
+    st.builds(
+        Call,
+        caller=st.sampled_from(CALLERS),
+        comes_s=SECONDS,
+        holds_s=SECONDS,
+        tokens=st.integers(0, 60),
+        really=st.integers(0, 60),
+        patience_s=st.sampled_from([0.0, 0.001, 0.002, 0.003, 0.5, 3.0, 1e4]),
+        process=st.integers(0, 1),
+    ).map(lambda call: attrs.evolve(call, really=min(call.really, call.tokens))),
+    max_size=16,
+)
+LIMITS = st.builds(
+    OwnerLimits,
+    requests_per_minute=st.none() | st.integers(2, 60),
+    tokens_per_minute=st.none() | st.integers(60, 200),
+    concurrency=st.none() | st.integers(1, 3),
+    wait_max_s=st.sampled_from([0.0, 5.0, 1000.0]),
+    waiting_max=st.integers(1, 20),
+)
+RULES = st.builds(CallerRules, user=LIMITS, organisation=LIMITS)
+
+
+@attrs.define
+class Began:
+    call: Call
+    at_s: float
+    until_s: float = 1e9
+
+
+async def play(limits: Sequence[CallerLimits], calls: Sequence[Call]) -> list[Began]:
+    seen: list[Began] = []
+
+    async def one(call: Call) -> None:
+        await trio.sleep(call.comes_s)
+        mine = limits[call.process % len(limits)]
+        with trio.move_on_after(call.patience_s):
+            try:
+                held = await mine.enter(call.caller, tokens=call.tokens)
+            except LimitReachedError:
+                return
+            began = Began(call, trio.current_time())
+            seen.append(began)
+            try:
+                await trio.sleep(call.holds_s)
+            finally:
+                began.until_s = trio.current_time()
+                await mine.leave(held, tokens=call.really)  # noqa: ASYNC102 - it is shielded, and bounded
+
+    async with trio.open_nursery() as nursery:
+        for call in calls:
+            nursery.start_soon(one, call)
+    return seen
+
+
+@given(RULES, CALLS, st.sampled_from([0.0, 0.001]), schedules())
+def test_two_processes_together_keep_every_limit_and_leave_nothing_behind(
+    rules: CallerRules, calls: list[Call], slow_s: float, schedule: int
+) -> None:
+    """Whoever leaves, and whenever: in a line, in the state, while running, in the same instant."""
+
+    async def main() -> tuple[list[Began], list[_Account]]:
+        state = SlowState(slow_s=slow_s)
+        limits = [CallerLimits(rules, state), CallerLimits(rules, state)]
+        seen = await play(limits, calls)
+        assert not any(len(each._lines) + len(each._bells) for each in limits)
+        owners = [owner for caller in CALLERS for owner in rules.owners(caller, "models")]
+        now_s = trio.current_time()
+        left = [
+            _Account(owner, data, now_s)
+            for owner in owners
+            for data in [await state.inner.change([owner.key], lambda kept, _: Change(kept[0]))]
+        ]
+        return seen, left
+
+    seen, left = virtual(main, schedule=schedule)
+    for account in left:
+        assert not account.leases
+        for meter in (account.requests, account.tokens):
+            assert meter is None or not meter._open
+    for kind in ("user", "organisation"):
+        limits: OwnerLimits = getattr(rules, kind)
+        for name in {getattr(each.call.caller, kind) for each in seen} - {""}:
+            mine = [each for each in seen if getattr(each.call.caller, kind) == name]
+            for first in mine:
+                began_s = first.at_s - 2 * slow_s
+                inside = [each for each in mine if began_s <= each.at_s < began_s + 60 - 0.01]
+                assert len(inside) <= (limits.requests_per_minute or 99)
+                spent = sum(each.call.really for each in inside)
+                assert spent <= (limits.tokens_per_minute or 9999)
+                at_once = sum(each.at_s <= first.at_s < each.until_s for each in mine)
+                assert at_once <= (limits.concurrency or 99)
+
+
+TAKES = st.lists(
+    st.tuples(st.integers(0, 20), st.integers(0, 60), st.integers(0, 80), st.integers(0, 5)),
+    max_size=16,
+)
+
+
+@given(TAKES, st.integers(60, 200))
+def test_a_refund_leaves_no_trace_and_an_underestimate_is_charged(
+    takes: list[tuple[int, int, int, int]], limit: int
+) -> None:
+    """What is kept is as if of each call the truth had been known from the start."""
+
+    async def main() -> tuple[int, int]:
+        state = MemoryState(now_s=trio.current_time)
+        rules = CallerRules(user=OwnerLimits(tokens_per_minute=limit, wait_max_s=1e4))
+        processes = [CallerLimits(rules, state), CallerLimits(rules, state)]
+        open_: list[tuple[Held, int, list[float]]] = []
+        truth: list[list[float]] = []  # [time, units]
+        for pause_s, estimate, really, which in takes:
+            await trio.sleep(pause_s)
+            limits = processes[which % 2]
+            if which % 3 and open_:
+                held, tokens, entry = open_.pop(which % len(open_))
+                await limits.leave(held, tokens=tokens)
+                if tokens > entry[1]:
+                    truth.append([trio.current_time(), tokens - entry[1]])
+                else:
+                    entry[1] = tokens
+            else:
+                held = await limits.enter(EVE, tokens=estimate)
+                truth.append([trio.current_time(), estimate])
+                open_.append((held, really, truth[-1]))
+        (owner,) = rules.owners(EVE, "models")
+        kept = await state.change([owner.key], lambda kept, _: Change(kept[0]))
+        now_s = trio.current_time()
+        meter, expected = _Account(owner, kept, now_s).tokens, Meter(limit)
+        assert meter is not None
+        for at_s, units in truth:
+            expected.spend(at_s, int(units))
+        least = int(now_s * SECOND_NS) * meter.steady - limit * MINUTE_NS
+        return max(meter._paid_until, least), max(expected._paid_until, least)
+
+    kept, expected = virtual(main)
+    assert kept == expected, "further back than that nothing is felt"
+
+
+def refused(rules: CallerRules, callers: list[Caller], **more: int) -> LimitReachedError:
+    """The refusal of the last of some callers, who all stay."""
+
+    async def main() -> LimitReachedError:
+        limits = CallerLimits(rules, MemoryState(now_s=trio.current_time))
+        for caller in callers[:-1]:
+            await limits.enter(caller, **more)
+        with pytest.raises(LimitReachedError) as caught:
+            await limits.enter(callers[-1], **more)
+        assert trio.current_time() == 0
+        return caught.value
+
+    return virtual(main)
+
+
+def test_a_refusal_tells_which_limit_whose_and_when_there_is_room() -> None:
+    rules = CallerRules(user=OwnerLimits(requests_per_minute=1, wait_max_s=0))
+    error = refused(rules, [ADA, ADA])
+    assert (error.code, error.retry_after_s) == ("user.requests_per_minute", 60.0)
+    assert str(error) == (
+        "refused by limit requests_per_minute of user 'ada': 1 are taken, there is room in 60 s, "
+        "and its wait_max_s is 0; ask for less at once, or raise the limit (retry after 60 s)"
+    )
+    rules = CallerRules(organisation=OwnerLimits(concurrency=1, wait_max_s=0))
+    error = refused(rules, [ADA, BOB])
+    assert (error.code, error.retry_after_s) == ("organisation.concurrency", None)
+
+
+def test_a_wait_that_would_be_too_long_is_not_begun() -> None:
+    rules = CallerRules(user=OwnerLimits(tokens_per_minute=100, wait_max_s=5))
+    error = refused(rules, [EVE, EVE], tokens=60)
+    assert error.code == "user.tokens_per_minute"
+    assert "it may wait for 5 s only" in str(error)
+
+
+def test_all_or_none() -> None:
+    """Where the organisation is in the way, nothing is taken of the user, and the other way."""
+    rules = CallerRules(
+        user=OwnerLimits(requests_per_minute=100, concurrency=1, wait_max_s=0),
+        organisation=OwnerLimits(tokens_per_minute=100, wait_max_s=0),
+    )
+
+    async def main() -> tuple[int, ...]:
+        limits = CallerLimits(rules, MemoryState(now_s=trio.current_time))
+        await limits.enter(ADA, tokens=60)
+        before = await limits.remaining(BOB)
+        for caller, tokens in ((BOB, 60), (ADA, 1)):
+            with pytest.raises(LimitReachedError):
+                await limits.enter(caller, tokens=tokens)
+        assert await limits.remaining(BOB) == before
+        return tuple(each.remaining for each in before)
+
+    assert virtual(main) == (100, 0)
+
+
+def test_who_has_no_limits_never_touches_the_state() -> None:
+    async def main() -> int:
+        state = SlowState()
+        limits = CallerLimits(CallerRules(user=OwnerLimits(concurrency=1)), state)
+        for caller in (Caller(), Caller("acme")):
+            assert await limits.enter(caller) is NOTHING
+            await limits.leave(NOTHING, tokens=5)
+            assert await limits.remaining(caller) == ()
+        return state.changes
+
+    assert virtual(main) == 0
+
+
+@given(schedules())
+def test_one_flooding_caller_does_not_delay_another(schedule: int) -> None:
+    """Twenty calls of one user wait for the organisation; that of another has the next turn."""
+    rules = CallerRules(organisation=OwnerLimits(concurrency=1, wait_max_s=1000))
+
+    async def main() -> float:
+        state = MemoryState(now_s=trio.current_time)
+        limits = CallerLimits(rules, state)
+        flood = [Call(ADA, 0, 1, 0, 0, 1e4, 0)] * 20
+
+        async def bob() -> float:
+            await trio.sleep(0.5)
+            await limits.leave(await limits.enter(BOB), tokens=0)
+            return trio.current_time()
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(play, [limits], flood)
+            at_s = await bob()
+            nursery.cancel_scope.cancel()
+        return at_s
+
+    assert virtual(main, schedule=schedule) <= 2.0
+
+
+def test_who_waits_for_their_own_limit_lets_others_of_the_organisation_pass() -> None:
+    rules = CallerRules(
+        users={"ada": OwnerLimits(concurrency=1)},
+        organisation=OwnerLimits(concurrency=2),
+    )
+
+    async def main() -> float:
+        limits = CallerLimits(rules, MemoryState(now_s=trio.current_time))
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(play, [limits], [Call(ADA, 0, 9, 0, 0, 1e4, 0)] * 5)
+            await trio.sleep(1)
+            await limits.enter(BOB)
+            nursery.cancel_scope.cancel()
+        return trio.current_time()
+
+    assert virtual(main) == 1.0
+
+
+def test_what_a_dead_process_held_is_free_when_its_lease_is_over() -> None:
+    rules = CallerRules(user=OwnerLimits(concurrency=1, wait_max_s=1e4))
+
+    async def main() -> float:
+        state = MemoryState(now_s=trio.current_time)
+        await CallerLimits(rules, state).enter(ADA, lease_s=100)
+        await CallerLimits(rules, state).enter(ADA)
+        return trio.current_time()
+
+    assert 100 <= virtual(main) <= 100.25
+
+
+@pytest.mark.parametrize("fails", ["open", "closed"])
+def test_a_state_that_is_gone_opens_or_closes_the_limit(fails: str) -> None:
+    rules = CallerRules(user=OwnerLimits(concurrency=1, when_state_fails=fails))  # type: ignore[arg-type]
+
+    async def main() -> str:
+        state = SlowState()
+        state.fails = True
+        limits = CallerLimits(rules, state)
+        try:
+            for _ in range(3):
+                await limits.leave(await limits.enter(ADA), tokens=0)
+        except LimitReachedError as error:
+            return error.code
+        return ""
+
+    assert virtual(main) == {"open": "", "closed": "user.when_state_fails"}[fails]
+
+
+def test_giving_back_is_bounded_and_shielded() -> None:
+    rules = CallerRules(user=OwnerLimits(concurrency=1))
+
+    async def main() -> float:
+        state = SlowState()
+        limits = CallerLimits(rules, state)
+        held = await limits.enter(ADA)
+        state.slow_s = 10.0
+        with trio.CancelScope() as scope:
+            scope.cancel()
+            await limits.leave(held, tokens=0)
+        return trio.current_time()
+
+    assert virtual(main) == pytest.approx(GIVE_BACK_S)
+
+
+def test_what_another_version_has_written_counts_as_nothing() -> None:
+    owners = CallerRules(user=OwnerLimits(concurrency=1)).owners(ADA, "models")
+    change = admit(owners, Ask("1", 1, 1, LEASE_S), [b"\xff{"], 0.0)
+    assert change.result == ()
+    entry = change.entries[owners[0].key]
+    assert entry is not None
+    assert msgspec.json.decode(entry.data) == [None, None, [["1", LEASE_S]]]
+
+
+def test_names_make_keys_without_whitespace_of_bounded_length() -> None:
+    rules = CallerRules(user=OwnerLimits(concurrency=1))
+    for name in ("a b", "ä" * 500, "\ud800", "a:b"):
+        (owner,) = rules.owners(Caller("", name), "http")
+        assert len(owner.key.split()) == 1
+        assert len(owner.key) < 250
+        assert owner.key.startswith("limits:http:user:")
+
+
+def test_a_call_within_its_limits_costs_little() -> None:
+    """Far above what it takes, so that a busy machine does not fail it."""
+    rules = CallerRules(
+        user=OwnerLimits(requests_per_minute=10**6, tokens_per_minute=10**9, concurrency=10),
+        organisation=OwnerLimits(
+            requests_per_minute=10**6, tokens_per_minute=10**9, concurrency=10
+        ),
+    )
+
+    async def main() -> float:
+        limits = CallerLimits(rules, MemoryState())
+        began = time.perf_counter()
+        for _ in range(500):
+            await limits.leave(await limits.enter(ADA, tokens=1000), tokens=100)
+        return (time.perf_counter() - began) / 500
+
+    assert trio.run(main) < 0.002
