@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import math
 import sqlite3
+import threading
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -128,7 +129,7 @@ class SqliteState(State):
         if self._closed:
             raise StateError(f"{self.path}: the state is closed; open it with SqliteState(...)")
         db, self._idle = self._idle, None
-        given_up = trio.Event()
+        given_up = threading.Event()
         work = partial(self._in_thread, db, calls, given_up)
         try:
             outcomes, self._idle = await trio.to_thread.run_sync(
@@ -140,7 +141,7 @@ class SqliteState(State):
         return outcomes
 
     def _in_thread(
-        self, db: sqlite3.Connection | None, calls: Sequence[Call], given_up: trio.Event
+        self, db: sqlite3.Connection | None, calls: Sequence[Call], given_up: threading.Event
     ) -> tuple[Outcomes, sqlite3.Connection]:
         try:
             db = _connect(self.path, self._timeout_s) if db is None else db
