@@ -18,7 +18,7 @@ from orchestra.config.environment import from_environment
 from orchestra.config.finding import find
 from orchestra.errors import BindingError
 from orchestra.policies.routing import Route
-from orchestra.protocols import Embedder, Model, VectorStore
+from orchestra.protocols import Embedder, Model, State, VectorStore
 from orchestra.providers.catalog import PROVIDERS
 from orchestra.providers.settings import EmbedderSettings, ModelSettings, RouteSettings
 from orchestra.providers.wordllama import WordLlamaEmbedder
@@ -27,6 +27,7 @@ from orchestra.stores.sqlite import SqliteStores
 if TYPE_CHECKING:
     from orchestra.policies.guard import GuardState
     from orchestra.providers.network import HttpTransport
+    from orchestra.stores.state_settings import OpenState
 
 T = TypeVar("T")
 
@@ -94,6 +95,8 @@ class LocalBindings:
         self._routes: dict[str, Model] = {}
         self._collections: dict[str, VectorStore] = {}
         self._transport: HttpTransport | None = None
+        self._data = data
+        self._state: OpenState | None = None
 
     def names(self, seam: str) -> Sequence[str]:
         """The names bound for `model`, `embedder` or `store`; reads the file for stores.
@@ -163,11 +166,28 @@ class LocalBindings:
             if isinstance(made, GuardedModel)
         }
 
+    @property
+    def state(self) -> State:
+        """What policies remember; made when it is first asked for, and then kept.
+
+        It needs no nursery: what it opens it opens when it is used, and `close` closes it.
+
+        Raises:
+            BindingError: coredis is not installed, or the password's variable is not set.
+        """
+        if self._state is None:
+            from orchestra.stores.state_settings import open_state
+
+            self._state = open_state(self.deployment.state, self._data, self._environ)
+        return self._state
+
     def close(self) -> None:
-        """Close the file of the stores, and connections to providers that are kept.
+        """Close the files of stores and state, and all connections that are kept.
 
         Nothing that uses them may be under way.
         """
+        if self._state is not None:
+            self._state.close()
         if self._transport is not None:
             self._transport.close()
         self.stores.close()

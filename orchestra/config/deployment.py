@@ -9,6 +9,7 @@ from types import MappingProxyType
 import attrs
 
 from orchestra.providers.settings import EmbedderSettings, ModelSettings, RouteSettings
+from orchestra.stores.state_settings import StateSettings
 
 USUAL = ("default", "fast", "smart")
 """The names of models that every deployment has; those that steps and examples ask for."""
@@ -22,12 +23,16 @@ WORDLLAMA = EmbedderSettings(
 )
 
 
+IN_MEMORY = StateSettings()
+
+
 @attrs.frozen(kw_only=True)
 class Deployment:
     """What names stand for. One model may have several names: its settings are then the same.
 
     Where a pipeline names a model, a route will do: no name is that of both. `data` is the
-    folder of the stores, where the file says so; `file` is that file.
+    folder of the stores, where the file says so; `file` is that file. `state` is where policies
+    keep what they remember.
     """
 
     models: Mapping[str, ModelSettings]
@@ -35,6 +40,7 @@ class Deployment:
     routes: Mapping[str, RouteSettings] = MappingProxyType({})
     data: Path | None = None
     file: Path | None = None
+    state: StateSettings = IN_MEMORY
 
 
 def with_usual(

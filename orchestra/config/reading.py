@@ -21,6 +21,7 @@ from orchestra.config.models import read_embedders, read_models
 from orchestra.config.places import Path as Place
 from orchestra.config.places import places
 from orchestra.config.routes import read_routes
+from orchestra.config.state import read_state
 from orchestra.errors import ConfigError, Problem
 from orchestra.providers.settings import ModelSettings
 
@@ -70,6 +71,7 @@ def read(text: str, file: Path, otherwise: Deployment = EMBEDDED) -> Deployment:
     there = models if tables.get("models") else otherwise.models
     routes = read_routes(tables.get("routes", {}), tables.get("models", {}), there, complaints)
     stores = check(tables.get("stores", {}), ("stores",), spec.STORES, complaints)
+    state = read_state(tables.get("state", {}), complaints, there="state" in tables)
     if complaints.problems:
         raise ConfigError(_in_order(complaints.problems))
     return Deployment(
@@ -78,6 +80,7 @@ def read(text: str, file: Path, otherwise: Deployment = EMBEDDED) -> Deployment:
         embedders=MappingProxyType({**EMBEDDED.embedders, **embedders}),
         data=here / stores["data"] if "data" in stores else None,
         file=file,
+        state=state,
     )
 
 

@@ -79,6 +79,9 @@ class MemoryState(State):
         self._remembered[key] = _Kept(data, self._now_s() + ttl_s)
         self._size_bytes += size_bytes
 
+    def close(self) -> None:
+        """Nothing is open, and nothing is forgotten."""
+
     def _read(self, key: str, now_s: float) -> bytes | None:
         kept = self._entries.get(key)
         return kept.data if kept is not None and kept.until_s > now_s else None
