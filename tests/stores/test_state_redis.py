@@ -230,3 +230,32 @@ def test_what_expires_in_redis_takes_no_memory(server: Redis) -> None:
             line.close()
 
     run(main)
+
+
+def test_nobody_is_given_the_answer_to_another_call(server: Redis) -> None:
+    """What was asked of a paused Redis is answered when nobody waits any more."""
+
+    async def read(state: State, key: str) -> bytes | None:
+        return await state.change([key], lambda there, _: Change(there[0]))
+
+    async def main() -> None:
+        names = ["k:1", "k:2", "k:3"]
+        with RedisState(port=server.port) as state:
+            await found_again(state)
+            written = {name: Entry(name.encode()) for name in names}
+            await state.change([], lambda *_: Change(None, written))
+            server.pause()
+            with pytest.raises(StateError):
+                await read(state, "k:1")
+            server.resume()
+            with trio.fail_after(PATIENCE_S):
+                while True:
+                    try:
+                        assert await read(state, "k:2") == b"k:2"
+                    except StateError:
+                        await trio.lowlevel.checkpoint()
+                    else:
+                        break
+            assert [await read(state, name) for name in names] == [b"k:1", b"k:2", b"k:3"]
+
+    run(main)
