@@ -72,7 +72,7 @@ class MemoryState(State):
         """Keep this for as many seconds, if there is room: what was used least goes first."""
         self._forget(key)
         size_bytes = len(key) + len(data)
-        if size_bytes > self._limit_bytes:
+        if size_bytes > self._limit_bytes or ttl_s <= 0:
             return
         while self._size_bytes + size_bytes > self._limit_bytes:
             self._forget(next(iter(self._remembered)))

@@ -267,7 +267,7 @@ def _recall(db: sqlite3.Connection, key: str, now_s: float) -> bytes | None:
 def _remember(db: sqlite3.Connection, call: Remembering, now_s: float, limit_bytes: int) -> None:
     _forget(db, _blob(call.key))
     size_bytes = len(call.key) + len(call.data)
-    if size_bytes > limit_bytes:
+    if size_bytes > limit_bytes or call.ttl_s <= 0:
         return
     while db.execute("SELECT size_bytes FROM total").fetchone()[0] + size_bytes > limit_bytes:
         oldest = db.execute("SELECT key FROM memory ORDER BY used LIMIT 1").fetchone()

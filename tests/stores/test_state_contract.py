@@ -10,7 +10,7 @@ from typing import TypeVar
 
 import pytest
 import trio
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, rule
 
@@ -198,3 +198,34 @@ def test_processes_that_count_together_lose_nothing(how: str) -> None:
         said = [int(number) for process in processes for number in process.communicate()[0].split()]
         assert sorted(said) == list(range(1, 301))
         assert run(lambda: kept(state, "n:n")) == [b"300"]
+
+
+@example([("k:1", False), ("k:2", False), ("k:3", False), ("k:1", True), ("k:4", False)])
+@given(
+    st.lists(
+        st.tuples(st.sampled_from(["k:1", "k:2", "k:3", "k:4", "k:5"]), st.booleans()), max_size=30
+    )
+)
+@settings(max_examples=30, deadline=None)
+@pytest.mark.parametrize("how", HOW)
+def test_what_was_used_least_goes_first(how: str, uses: list[tuple[str, bool]]) -> None:
+    """Three have room; each use, by writing or by reading, makes one the last to go."""
+    expected: list[str] = []
+
+    async def main(state: State) -> None:
+        for key, reads in uses:
+            if reads:
+                assert (await state.recall(key) is not None) == (key in expected)
+            else:
+                await state.remember(key, b"1234567", ttl_s=1000.0)
+            if key in expected:
+                expected.remove(key)
+                expected.append(key)
+            elif not reads:
+                expected.append(key)
+                del expected[:-3]
+        left = [key for key in ("k:1", "k:2", "k:3", "k:4", "k:5") if await state.recall(key)]
+        assert left == sorted(expected)
+
+    with opened(how, limit_bytes=30) as state:
+        run(lambda: main(state))
