@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from orchestra.policies.guard import GuardState
     from orchestra.providers.network import HttpTransport
     from orchestra.providers.settings import EmbedderSettings, ModelSettings, RouteSettings
+    from orchestra.stores.state_settings import OpenState
 
 T = TypeVar("T")
 
@@ -83,8 +84,7 @@ class LocalBindings:
     """`Bindings` to the models and embedders of a deployment, and to stores on this machine.
 
     Stores are the collections of `store.sqlite` in the data folder; `stores` is that file, to
-    make new ones. `state` is where limits of callers are kept, in this process where nobody says
-    otherwise. Close it when its last run has ended, or use it in a `with` statement;
+    make new ones. `state` is where policies remember, by default what the deployment says. Close it when its last run has ended, or use it in a `with` statement;
     forgetting it does the same.
     """
 
@@ -98,7 +98,7 @@ class LocalBindings:
         self.stores = SqliteStores(data / STORE_FILE)
         self._deployment = deployment
         self._environ = environ
-        self._state = state
+        self._given_state = state
         self._limits: CallerLimits | None = None
         self._limited: dict[Model, Model] = {}
         self._local = WordLlamaEmbedder()
@@ -108,6 +108,8 @@ class LocalBindings:
         self._coalesced: dict[str, Model] = {}
         self._collections: dict[str, VectorStore] = {}
         self._transport: HttpTransport | None = None
+        self._data = data
+        self._state: OpenState | None = None
 
     @cached_property
     def deployment(self) -> Deployment:
@@ -188,11 +190,30 @@ class LocalBindings:
             if isinstance(made, GuardedModel)
         }
 
+    @property
+    def state(self) -> State:
+        """What policies remember; made when it is first asked for, and then kept.
+
+        It needs no nursery: what it opens it opens when it is used, and `close` closes it.
+
+        Raises:
+            BindingError: coredis is not installed, or the password's variable is not set.
+        """
+        if self._given_state is not None:
+            return self._given_state
+        if self._state is None:
+            from orchestra.stores.state_settings import open_state
+
+            self._state = open_state(self.deployment.state, self._data, self._environ)
+        return self._state
+
     def close(self) -> None:
-        """Close the file of the stores, and connections to providers that are kept.
+        """Close the files of stores and state, and all connections that are kept.
 
         Nothing that uses them may be under way.
         """
+        if self._state is not None:
+            self._state.close()
         if self._transport is not None:
             self._transport.close()
         self.stores.close()
@@ -294,10 +315,9 @@ class LocalBindings:
             return model
         from orchestra.policies.callers import CallerLimits
         from orchestra.policies.limited import CallerLimitedModel, lease_s
-        from orchestra.stores.state_memory import MemoryState
 
         if self._limits is None:
-            self._limits = CallerLimits(self.deployment.limits, self._state or MemoryState())
+            self._limits = CallerLimits(self.deployment.limits, self.state)
         if model not in self._limited:
             bounds = [(each.timeouts.total_s, each.limits.wait_max_s) for each in settings]
             self._limited[model] = CallerLimitedModel(model, self._limits, lease_s=lease_s(bounds))

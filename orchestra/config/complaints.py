@@ -57,7 +57,12 @@ def shown(value: object, key: str = "") -> str:
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, str):
-        if names_a_secret(key) or key == "key_env" or "@" in value or _LIKE_A_KEY.search(value):
+        if (
+            names_a_secret(key)
+            or key in ("key_env", "password_env")
+            or "@" in value
+            or _LIKE_A_KEY.search(value)
+        ):
             return f"a text {HIDDEN}"
         return f'"{value[:SHOWN_CHARS]}{"…" if len(value) > SHOWN_CHARS else ""}"'
     return HIDDEN if names_a_secret(key) else str(value)[:SHOWN_CHARS]

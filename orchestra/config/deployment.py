@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import attrs
 
 from orchestra.providers.settings import EmbedderSettings, ModelSettings, RouteSettings
+from orchestra.stores.state_settings import StateSettings
 
 if TYPE_CHECKING:
     from orchestra.policies.allowance import CallerRules
@@ -26,13 +27,16 @@ WORDLLAMA = EmbedderSettings(
 )
 
 
+IN_MEMORY = StateSettings()
+
+
 @attrs.frozen(kw_only=True)
 class Deployment:
     """What names stand for. One model may have several names: its settings are then the same.
 
     Where a pipeline names a model, a route will do: no name is that of both. `data` is the
     folder of the stores, where the file says so; `limits` are those of callers; `file` is that
-    file.
+    file. `state` is where policies keep what they remember.
     """
 
     models: Mapping[str, ModelSettings]
@@ -41,6 +45,7 @@ class Deployment:
     data: Path | None = None
     limits: CallerRules | None = None
     file: Path | None = None
+    state: StateSettings = IN_MEMORY
 
 
 def with_usual(

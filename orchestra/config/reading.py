@@ -23,6 +23,7 @@ from orchestra.config.models import read_embedders, read_models
 from orchestra.config.places import Path as Place
 from orchestra.config.places import places
 from orchestra.config.routes import read_routes
+from orchestra.config.state import read_state
 from orchestra.errors import ConfigError, Problem
 from orchestra.providers.settings import ModelSettings
 
@@ -75,6 +76,7 @@ def read(text: str, file: Path, otherwise: Deployment = EMBEDDED) -> Deployment:
     check_embedders(tables, named, complaints)
     stores = check(tables.get("stores", {}), ("stores",), spec.STORES, complaints)
     limits = read_limits(tables.get("limits", {}), complaints)
+    state = read_state(tables.get("state", {}), complaints, there="state" in tables)
     if complaints.problems:
         raise ConfigError(_in_order(complaints.problems))
     return Deployment(
@@ -84,6 +86,7 @@ def read(text: str, file: Path, otherwise: Deployment = EMBEDDED) -> Deployment:
         data=here / stores["data"] if "data" in stores else None,
         limits=limits,
         file=file,
+        state=state,
     )
 
 

@@ -15,6 +15,7 @@ from orchestra.policies.breaker import BreakerRule
 from orchestra.policies.limit import CallLimits
 from orchestra.protocols import Timeouts
 from orchestra.providers.settings import Prices
+from orchestra.stores import state_settings
 from orchestra.values import Capabilities
 
 ROUTE_MODELS_MAX = 32
@@ -63,6 +64,11 @@ SHARE = Kind(Annotated[float, Meta(gt=0, le=1)], "a share, over 0 and up to 1", 
 COUNT = Kind(Annotated[int, Meta(gt=0, lt=2**53)], "a whole number over 0", "8")
 PRICE = Kind(
     Annotated[float, Meta(ge=0, le=1_000_000)], "a number of dollars for a million tokens", "1.25"
+)
+STATE_URL = Kind(
+    Annotated[str, Meta(pattern=state_settings.STATE_URL, max_length=1000)],
+    "memory:, sqlite:FILE or redis://HOST:PORT/DATABASE, without a name and a password",
+    '"redis://127.0.0.1:6379/0"',
 )
 FLAG = Kind(bool, "true or false", "true")
 DIMENSIONS = Kind(Annotated[int, Meta(gt=0, le=65_536)], "a whole number over 0", "768")
@@ -162,11 +168,18 @@ ROUTE: Spec = {
     "coalesce": SHARING,
 }
 """What every route has; and `weights`, whose keys are its models."""
+STATE: Spec = {
+    "url": STATE_URL,
+    "timeout_s": TIME,
+    "limit_bytes": COUNT,
+    "password_env": VARIABLE,
+}
 TABLES: Mapping[str, str] = {
     "models": "[models.NAME]",
     "embedders": "[embedders.NAME]",
     "routes": "[routes.NAME]",
     "limits": "[limits.user] or [limits.organisation]",
     "stores": "[stores]",
+    "state": "[state]",
 }
 """The tables of the file, and how each is written."""

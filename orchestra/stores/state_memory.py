@@ -72,12 +72,15 @@ class MemoryState(State):
         """Keep this for as many seconds, if there is room: what was used least goes first."""
         self._forget(key)
         size_bytes = len(key) + len(data)
-        if size_bytes > self._limit_bytes:
+        if size_bytes > self._limit_bytes or ttl_s <= 0:
             return
         while self._size_bytes + size_bytes > self._limit_bytes:
             self._forget(next(iter(self._remembered)))
         self._remembered[key] = _Kept(data, self._now_s() + ttl_s)
         self._size_bytes += size_bytes
+
+    def close(self) -> None:
+        """Nothing is open, and nothing is forgotten."""
 
     def _read(self, key: str, now_s: float) -> bytes | None:
         kept = self._entries.get(key)

@@ -1,0 +1,211 @@
+"""Calls that come while one is under way, done together: what a group commit is made of.
+
+A store is asked by one task at a time, its leader; the others wait. When the leader has its
+answer it calls the first that waits, who then leads, for all that have come in between.
+
+Rules of the file:
+
+1. Whoever is called without an outcome leads, or calls the next: also one that is cancelled in
+   the same moment, whose wait had ended already.
+2. What is under way is shielded, and limited in time: a call that was cancelled has
+   happened or has not, as a whole.
+3. Of a call that has left the queue, its leader knows the outcome; nobody else sets it.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any, Generic, TypeVar
+
+import attrs
+import trio
+
+from orchestra.errors import StateError
+from orchestra.protocols import Change, Entry
+
+T = TypeVar("T")
+
+CALLS_AT_ONCE = 256
+"""How many calls are done together at most; all of them hold the store for so long."""
+CALLS_WAITING = 10_000
+"""How many calls may wait: more than that are refused, since they would be too late."""
+
+
+@attrs.frozen
+class Deciding(Generic[T]):
+    """A call of `State.change`."""
+
+    keys: Sequence[str]
+    decide: Callable[[Sequence[bytes | None], float], Change[T]]
+
+
+@attrs.frozen
+class Recalling:
+    """A call of `State.recall`."""
+
+    key: str
+
+
+@attrs.frozen
+class Remembering:
+    """A call of `State.remember`."""
+
+    key: str
+    data: bytes
+    ttl_s: float
+
+
+Call = Deciding[Any] | Recalling | Remembering
+
+
+@attrs.frozen
+class Failed:
+    """The outcome of a call that raises."""
+
+    error: Exception
+
+
+Outcomes = Sequence[object]
+"""Of each call what it returns, or `Failed`."""
+
+
+@attrs.define(eq=False)
+class _Waiting:
+    call: Call
+    called: trio.Event = attrs.field(factory=trio.Event)
+    done: bool = False
+    outcome: object = None
+
+
+class Group:
+    """The calls to one store, each a batch together with those that came while it was busy.
+
+    `perform` is given a batch and returns an outcome for each, in order. What it raises is
+    everybody's who is in the batch; a StateError also that of everybody who waits, since they
+    would only learn the same later.
+
+    A call is answered within `timeout_s`, or raises; who has waited for its turn and then has to
+    ask for the others, within twice that.
+    """
+
+    def __init__(
+        self, place: str, perform: Callable[[Sequence[Call]], Awaitable[Outcomes]], timeout_s: float
+    ) -> None:
+        self._place = place
+        self._perform = perform
+        self._timeout_s = timeout_s
+        self._queue: deque[_Waiting] = deque()
+        self._led = False
+
+    async def do(self, call: Call) -> Any:
+        """What the call returns.
+
+        Raises:
+            StateError: the store is gone, or was too slow.
+            Exception: what the call's own `decide` has raised.
+        """
+        await trio.lowlevel.checkpoint_if_cancelled()
+        if len(self._queue) >= CALLS_WAITING:
+            raise StateError(
+                f"{self._place}: {CALLS_WAITING} calls are waiting already; "
+                "it is slower than what it is asked for: ask less often, or give it more room"
+            )
+        mine = _Waiting(call)
+        self._queue.append(mine)
+        if self._led:
+            await self._wait(mine)
+        if not mine.done:
+            await self._lead()
+        if isinstance(mine.outcome, Failed):
+            raise mine.outcome.error
+        return mine.outcome
+
+    async def _wait(self, mine: _Waiting) -> None:
+        """Until there is an outcome, or it is our turn to lead."""
+        try:
+            with trio.move_on_after(self._timeout_s):
+                await mine.called.wait()
+        except BaseException:  # cancelled
+            self._leave(mine)
+            raise
+        if not mine.called.is_set():
+            self._leave(mine)
+            raise StateError(self.late())
+
+    def _leave(self, mine: _Waiting) -> None:
+        """Wait no longer; who has been called in the same moment calls the next."""
+        if mine in self._queue:
+            self._queue.remove(mine)
+            if mine.called.is_set():
+                self._call_next()
+
+    async def _lead(self) -> None:
+        self._led = True
+        batch = [self._queue.popleft() for _ in range(min(CALLS_AT_ONCE, len(self._queue)))]
+        try:
+            outcomes = await self._performed([waiting.call for waiting in batch])
+            for waiting, outcome in zip(batch, outcomes, strict=True):
+                waiting.outcome, waiting.done = outcome, True
+                waiting.called.set()
+        finally:
+            self._call_next()
+
+    def _call_next(self) -> None:
+        self._led = bool(self._queue)
+        if self._led:
+            self._queue[0].called.set()
+
+    async def _performed(self, calls: Sequence[Call]) -> Outcomes:
+        """The outcomes, whatever happens to us; in time, whatever happens to the store."""
+        error = StateError(self.late())
+        try:
+            with trio.move_on_after(self._timeout_s, shield=True):
+                return await self._perform(calls)
+        except StateError as raised:
+            error = raised
+        except Exception as raised:  # noqa: BLE001 - everybody's who is in the batch
+            return [Failed(raised) for _ in calls]
+        while self._queue:
+            waiting = self._queue.popleft()
+            waiting.outcome, waiting.done = Failed(_again(error)), True
+            waiting.called.set()
+        return [Failed(_again(error)) for _ in calls]
+
+    def late(self) -> str:
+        """What is said of a store that did not answer in time."""
+        return (
+            f"{self._place}: no answer within {self._timeout_s:g} s; what was asked has happened "
+            "or has not. Look after the store, or give it a longer timeout_s"
+        )
+
+
+def _again(error: StateError) -> StateError:
+    """The same for another task: each has a traceback of its own."""
+    again = StateError(*error.args)
+    again.__cause__ = error.__cause__
+    return again
+
+
+def decide_all(
+    calls: Sequence[Deciding[Any]], there: Mapping[str, bytes | None], now_s: float
+) -> tuple[Outcomes, dict[str, Entry | None]]:
+    """The outcomes of some changes, one after the other, and what has to be written for them.
+
+    `there` is what is kept under the keys of all of them. A `decide` that raises changes nothing.
+    """
+    seen = dict(there)
+    outcomes: list[object] = []
+    written: dict[str, Entry | None] = {}
+    for call in calls:
+        try:
+            change = call.decide([seen[key] for key in call.keys], now_s)
+        except Exception as error:  # noqa: BLE001 - it is that of its caller
+            outcomes.append(Failed(error))
+            continue
+        outcomes.append(change.result)
+        for key, entry in change.entries.items():
+            written[key] = entry
+            lasts = entry is not None and (entry.ttl_s is None or entry.ttl_s > 0)
+            seen[key] = entry.data if entry is not None and lasts else None
+    return outcomes, written

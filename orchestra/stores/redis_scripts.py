@@ -1,0 +1,98 @@
+"""What Redis itself runs for a `RedisState`, each script as a whole: in Lua.
+
+What is kept is eight bytes, the time until which it is true (a double, big endian), and then
+the data. It also expires by Redis's own clock, so that it takes no memory. What may be forgotten
+has a place in `lru`, a sorted set by use, and its size in `sizes`; their sum is in `bytes`.
+"""
+
+from __future__ import annotations
+
+from hashlib import sha1
+
+import attrs
+
+
+@attrs.frozen
+class Script:
+    """A script, and the name that Redis knows it by."""
+
+    text: str
+    digest: str = attrs.field(
+        default=attrs.Factory(lambda self: sha1(self.text.encode()).hexdigest(), takes_self=True)  # noqa: S324 - Redis's own choice
+    )
+
+
+SWAP = Script("""
+local reads, at = tonumber(ARGV[1]), 1
+local there, same = {}, true
+for i = 1, reads do
+  at = at + 1
+  there[i] = redis.call('GET', KEYS[i])
+  if ARGV[at] ~= (there[i] and ('=' .. there[i]) or '-') then same = false end
+end
+if not same then return {0, redis.call('TIME'), there} end
+for i = reads + 1, #KEYS do
+  local px, value = ARGV[at + 1], ARGV[at + 2]
+  at = at + 2
+  if px == '-' then redis.call('DEL', KEYS[i])
+  elseif px == '' then redis.call('SET', KEYS[i], value)
+  else redis.call('SET', KEYS[i], value, 'PX', px) end
+end
+return {1}
+""")
+"""Write, if what was read is still there; else tell what is, and when. `KEYS`: read, written."""
+
+_MEMORY = """
+local prefix = KEYS[1]
+local lru, sizes = prefix .. 'lru', prefix .. 'sizes'
+local bytes, used = prefix .. 'bytes', prefix .. 'used'
+local function forget(name)
+  local size = redis.call('HGET', sizes, name)
+  if size then redis.call('DECRBY', bytes, size) end
+  redis.call('HDEL', sizes, name)
+  redis.call('ZREM', lru, name)
+  redis.call('DEL', prefix .. 'm:' .. name)
+end
+local name = ARGV[1]
+"""
+
+RECALL = Script(
+    _MEMORY
+    + """
+local value = redis.call('GET', prefix .. 'm:' .. name)
+local time = redis.call('TIME')
+local now = tonumber(time[1]) + tonumber(time[2]) / 1e6 + tonumber(ARGV[2])
+if not value or struct.unpack('>d', value) <= now then
+  forget(name)
+  return false
+end
+redis.call('ZADD', lru, redis.call('INCR', used), name)
+return value
+"""
+)
+"""`KEYS`: the prefix. `ARGV`: the key, and what is added to the time."""
+
+REMEMBER = Script(
+    _MEMORY
+    + """
+local data, size, ttl = ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
+local limit, time = tonumber(ARGV[5]), redis.call('TIME')
+forget(name)
+if size > limit or ttl <= 0 then return 0 end
+while tonumber(redis.call('GET', bytes) or 0) + size > limit do
+  local oldest = redis.call('ZRANGE', lru, 0, 0)[1]
+  if not oldest then redis.call('DEL', bytes, sizes) break end
+  forget(oldest)
+end
+local until_s = tonumber(time[1]) + tonumber(time[2]) / 1e6 + tonumber(ARGV[6]) + ttl
+local value = struct.pack('>d', until_s) .. data
+redis.call('SET', prefix .. 'm:' .. name, value, 'PX', math.ceil(ttl * 1000))
+redis.call('HSET', sizes, name, size)
+redis.call('INCRBY', bytes, size)
+redis.call('ZADD', lru, redis.call('INCR', used), name)
+return 1
+"""
+)
+"""`KEYS`: the prefix. `ARGV`: key, data, size, TTL, the limit, what is added to the time."""
+
+SCRIPTS = (SWAP, RECALL, REMEMBER)

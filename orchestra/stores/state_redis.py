@@ -1,0 +1,265 @@
+"""What policies remember, in a Redis that all hosts share, and whose clock they all go by.
+
+A change is optimistic: what is there is read, `decide` runs here, and one script writes if
+nothing of it has changed; otherwise it tells what is there now, and it is decided again.
+
+Rules of the file:
+
+1. There is one connection, made when it is needed, and used by one batch at a time.
+2. What was under way when a connection broke is asked again only if that changes nothing.
+3. After an answer that did not come in time, nothing is asked for `REST_S`.
+"""
+
+from __future__ import annotations
+
+import math
+import struct
+from collections.abc import Callable, Mapping, Sequence
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self, TypeVar, cast
+
+import trio
+
+from orchestra.errors import StateError
+from orchestra.protocols import Change, Entry, State
+from orchestra.stores.grouping import (
+    Call,
+    Deciding,
+    Group,
+    Outcomes,
+    Recalling,
+    Remembering,
+    decide_all,
+)
+from orchestra.stores.redis_scripts import RECALL, REMEMBER, SCRIPTS, SWAP
+
+if TYPE_CHECKING:
+    from orchestra.stores.redis_line import Answer, Command, RedisLine
+
+T = TypeVar("T")
+
+LIMIT_BYTES = 64 * 1024 * 1024
+TIMEOUT_S = 0.05
+PREFIX = "orchestra:"
+DECISIONS_MAX = 200
+"""How often a batch is decided, where others are always faster."""
+REST_S = 0.25
+"""How long a Redis that was too slow is left alone, every call failing at once."""
+
+
+class RedisState(State):
+    """A `State` in a Redis of version 6 or later, alone or with replicas, not a cluster.
+
+    Nothing is connected before it is needed, and a Redis that went away is found again. Belongs
+    to one `trio.run` at a time; close it, or use it in a `with` statement; neither waits. Calls
+    that come together are one batch: read in one round trip, written in a second one.
+
+    All keys begin with `prefix`. What may be forgotten, by `remember`, takes `limit_bytes`
+    together with its keys, of all processes with this prefix; Redis itself needs about 200 bytes
+    more for each. `ahead_s` is added to the time of Redis: for tests.
+    """
+
+    def __init__(
+        self,
+        host: str = "127.0.0.1",
+        port: int = 6379,
+        *,
+        database: int = 0,
+        username: str | None = None,
+        password: str | None = None,
+        prefix: str = PREFIX,
+        limit_bytes: int = LIMIT_BYTES,
+        timeout_s: float = TIMEOUT_S,
+        ahead_s: Callable[[], float] = lambda: 0.0,
+    ) -> None:
+        from orchestra.stores import redis_line  # takes coredis, which takes most of a second
+
+        self._lines = redis_line
+        self._address = (host, port)
+        self._greeting = _greeting(database, username, password)
+        self._prefix = prefix
+        self._limit_bytes = limit_bytes
+        self._ahead_s = ahead_s
+        self._line: RedisLine | None = None
+        self._closed = False
+        self._rests_until_s = -math.inf
+        self._place = f"redis://{host}:{port}/{database}"
+        self._group = Group(self._place, self._perform, timeout_s)
+
+    async def change(
+        self,
+        keys: Sequence[str],
+        decide: Callable[[Sequence[bytes | None], float], Change[T]],
+    ) -> T:
+        """Change what is kept under some keys, with the changes that come together."""
+        result: T = await self._group.do(Deciding(tuple(keys), decide))
+        return result
+
+    async def recall(self, key: str) -> bytes | None:
+        """What was remembered under a key; it is then the last used."""
+        found: bytes | None = await self._group.do(Recalling(key))
+        return found
+
+    async def remember(self, key: str, data: bytes, *, ttl_s: float) -> None:
+        """Keep this for as many seconds, if there is room: what was used least goes first."""
+        await self._group.do(Remembering(key, bytes(data), ttl_s))
+
+    def close(self) -> None:
+        """Close the connection; a call that comes later raises StateError."""
+        self._closed = True
+        self._drop()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    async def _perform(self, calls: Sequence[Call]) -> Outcomes:
+        """The outcomes of a batch; what Redis refuses, or a connection that breaks, is told."""
+        from coredis.exceptions import RedisError
+
+        self._check_open()
+        try:
+            return await self._asked(calls)
+        except (OSError, RedisError) as error:
+            self._drop()
+            told = str(error) or type(error).__name__
+            raise StateError(
+                f"{self._place}: no use of it can be made: {told}; "
+                "what was asked has happened or has not. Look after Redis, or change the url"
+            ) from error
+        except trio.Cancelled:  # our time is up: the connection is closed already
+            self._rests_until_s = trio.current_time() + REST_S
+            raise
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise StateError(f"{self._place}: the state is closed; open it with RedisState(...)")
+        rests_s = self._rests_until_s - trio.current_time()
+        if rests_s > 0:
+            raise StateError(
+                f"{self._place}: it did not answer in time; it is asked again in {rests_s:.3f} s. "
+                "Look after Redis, or give it a longer timeout_s"
+            )
+
+    async def _asked(self, calls: Sequence[Call]) -> Outcomes:
+        changes = [call for call in calls if isinstance(call, Deciding)]
+        others = [call for call in calls if not isinstance(call, Deciding)]
+        keys = list(dict.fromkeys(key for call in changes for key in call.keys))
+        commands: list[Command] = [self._memory(call) for call in others]
+        if changes:
+            commands.append(["TIME"])
+            commands += [["MGET", *map(self._key, keys)]] if keys else []
+        answers = await self._ask_again(commands)
+        told = iter([_data(answer) for answer in answers[: len(others)]])
+        decided: Outcomes = ()
+        if changes:
+            raw = cast("Sequence[bytes | None]", answers[-1]) if keys else []
+            time = cast("Sequence[bytes]", answers[len(others)])
+            decided = await self._change(changes, keys, raw, self._now_s(time))
+        made = iter(decided)
+        return [next(made if isinstance(call, Deciding) else told) for call in calls]
+
+    def _memory(self, call: Recalling | Remembering) -> Command:
+        ahead_s = repr(self._ahead_s())
+        if isinstance(call, Recalling):
+            return ["EVALSHA", RECALL.digest, 1, self._prefix, call.key, ahead_s]
+        size_bytes = len(call.key) + len(call.data)
+        return [
+            *("EVALSHA", REMEMBER.digest, 1, self._prefix, call.key, call.data, size_bytes),
+            *(repr(float(call.ttl_s)), self._limit_bytes, ahead_s),
+        ]
+
+    async def _change(
+        self,
+        calls: Sequence[Deciding[Any]],
+        keys: Sequence[str],
+        raw: Sequence[bytes | None],
+        now_s: float,
+    ) -> Outcomes:
+        for _ in range(DECISIONS_MAX):
+            there = dict(zip(keys, (_true(kept, now_s) for kept in raw), strict=True))
+            outcomes, written = decide_all(calls, there, now_s)
+            if not written:
+                return outcomes
+            (answer,) = await self._ask([self._swap(keys, raw, written, now_s)])
+            done, *fresh = cast("Sequence[Any]", answer)
+            if done:
+                return outcomes
+            now_s, raw = self._now_s(fresh[0]), fresh[1]
+        raise StateError(
+            f"{self._place}: others were faster {DECISIONS_MAX} times; nothing was changed. "
+            f"Spread over more keys what is kept under {', '.join(map(repr, keys[:5]))}"
+        )
+
+    def _swap(
+        self,
+        keys: Sequence[str],
+        raw: Sequence[bytes | None],
+        written: Mapping[str, Entry | None],
+        now_s: float,
+    ) -> Command:
+        old = [b"-" if kept is None else b"=" + kept for kept in raw]
+        new = [part for entry in written.values() for part in _stored(entry, now_s)]
+        names = [*map(self._key, keys), *map(self._key, written)]
+        return ["EVALSHA", SWAP.digest, len(names), *names, len(keys), *old, *new]
+
+    async def _ask_again(self, commands: Sequence[Command]) -> Sequence[Answer]:
+        """As `_ask`; once more where Redis went away while nobody asked it anything."""
+        if self._line is not None:
+            try:
+                return await self._ask(commands)
+            except OSError:
+                self._drop()
+        return await self._ask(commands)
+
+    async def _ask(self, commands: Sequence[Command]) -> Sequence[Answer]:
+        from coredis.exceptions import RedisError
+
+        if self._line is None or self._line.closed:
+            self._line = await self._lines.connected(*self._address, self._greeting)
+        answers = await self._line.ask(commands)
+        for answer in answers:
+            if isinstance(answer, RedisError):
+                raise answer
+        return answers
+
+    def _now_s(self, time: Sequence[bytes]) -> float:
+        return int(time[0]) + int(time[1]) / 1e6 + self._ahead_s()
+
+    def _key(self, key: str) -> str:
+        return f"{self._prefix}s:{key}"
+
+    def _drop(self) -> None:
+        line, self._line = self._line, None
+        if line is not None:
+            line.close()
+
+
+def _greeting(database: int, username: str | None, password: str | None) -> Sequence[Command]:
+    login = [["AUTH", *([username] if username else []), password]] if password else []
+    return [*login, ["SELECT", database], *(["SCRIPT", "LOAD", each.text] for each in SCRIPTS)]
+
+
+def _data(answer: Answer) -> bytes | None:
+    """What was remembered; None of `remember`, whose answer is a number."""
+    return answer[8:] if isinstance(answer, bytes) else None
+
+
+def _true(kept: bytes | None, now_s: float) -> bytes | None:
+    return kept[8:] if kept is not None and struct.unpack_from(">d", kept)[0] > now_s else None
+
+
+def _stored(entry: Entry | None, now_s: float) -> tuple[str, bytes]:
+    """For how many milliseconds Redis keeps it, "" for ever and "-" not at all; and what."""
+    if entry is None or (entry.ttl_s is not None and entry.ttl_s <= 0):
+        return "-", b""
+    if entry.ttl_s is None:
+        return "", struct.pack(">d", math.inf) + entry.data
+    return str(math.ceil(entry.ttl_s * 1000)), struct.pack(">d", now_s + entry.ttl_s) + entry.data

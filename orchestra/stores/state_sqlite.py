@@ -1,0 +1,285 @@
+"""What policies remember, in a SQLite file that all processes of one host share.
+
+Rules of the file:
+
+1. A connection is used by one thread at a time. One whose thread was given up is not used
+   again: that thread closes it, when it comes back.
+2. A batch of calls is one transaction: all of them have happened, or none.
+3. Keys are kept as bytes, so that a text which is not Unicode's is a key too.
+"""
+
+from __future__ import annotations
+
+import math
+import sqlite3
+import threading
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+import trio
+
+from orchestra.errors import StateError
+from orchestra.protocols import Change, Entry, State
+from orchestra.stores.grouping import (
+    Call,
+    Deciding,
+    Group,
+    Outcomes,
+    Recalling,
+    Remembering,
+    decide_all,
+)
+from orchestra.stores.sqlite_file import explained
+
+T = TypeVar("T")
+
+APPLICATION_ID = 0x6F727374  # "orst"
+LIMIT_BYTES = 64 * 1024 * 1024
+TIMEOUT_S = 0.05
+THREADS_MAX = 4
+"""Of which one works; the others are those that a hanging disk has not given back."""
+SWEPT_AT_ONCE = 16
+"""Expired entries that a change takes away beside its own: it makes fewer than that."""
+
+_SCHEMA = """
+BEGIN IMMEDIATE;
+CREATE TABLE IF NOT EXISTS entry (key BLOB PRIMARY KEY, data BLOB NOT NULL, until_s REAL NOT NULL)
+    WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS entry_until ON entry (until_s);
+CREATE TABLE IF NOT EXISTS memory (
+    key BLOB PRIMARY KEY, data BLOB NOT NULL, until_s REAL NOT NULL,
+    size_bytes INTEGER NOT NULL, used INTEGER NOT NULL
+);
+CREATE INDEX IF NOT EXISTS memory_used ON memory (used);
+CREATE TABLE IF NOT EXISTS total (size_bytes INTEGER NOT NULL, used INTEGER NOT NULL);
+INSERT INTO total SELECT 0, 0 WHERE NOT EXISTS (SELECT 1 FROM total);
+PRAGMA application_id = 1869771636; -- APPLICATION_ID
+COMMIT;
+"""
+
+
+class SqliteState(State):
+    """A `State` in one file. Nothing is opened before it is needed.
+
+    Belongs to one `trio.run` at a time; close it, or use it in a `with` statement. Calls that come
+    together are one transaction. What may be forgotten, by `remember`, takes `limit_bytes`
+    together with its keys. `now_s` is the time in seconds, called in a worker thread, as is
+    `decide`. What is committed survives the death of every process; of the machine, all but
+    the last moments.
+    """
+
+    def __init__(
+        self,
+        path: Path | str,
+        *,
+        limit_bytes: int = LIMIT_BYTES,
+        timeout_s: float = TIMEOUT_S,
+        now_s: Callable[[], float] = time.time,
+    ) -> None:
+        self.path = Path(path)
+        self._limit_bytes = limit_bytes
+        self._timeout_s = timeout_s
+        self._now_s = now_s
+        self._threads = trio.CapacityLimiter(THREADS_MAX)
+        self._idle: sqlite3.Connection | None = None
+        self._closed = False
+        self._group = Group(str(self.path), self._perform, timeout_s)
+
+    async def change(
+        self,
+        keys: Sequence[str],
+        decide: Callable[[Sequence[bytes | None], float], Change[T]],
+    ) -> T:
+        """Change what is kept under some keys, with the changes that come together."""
+        result: T = await self._group.do(Deciding(tuple(keys), decide))
+        return result
+
+    async def recall(self, key: str) -> bytes | None:
+        """What was remembered under a key; it is then the last used."""
+        found: bytes | None = await self._group.do(Recalling(key))
+        return found
+
+    async def remember(self, key: str, data: bytes, *, ttl_s: float) -> None:
+        """Keep this for as many seconds, if there is room: what was used least goes first."""
+        await self._group.do(Remembering(key, bytes(data), ttl_s))
+
+    def close(self) -> None:
+        """Close the file; a call that comes later raises StateError. None may be under way."""
+        self._closed = True
+        db, self._idle = self._idle, None
+        if db is not None:
+            db.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    async def _perform(self, calls: Sequence[Call]) -> Outcomes:
+        if self._closed:
+            raise StateError(f"{self.path}: the state is closed; open it with SqliteState(...)")
+        db, self._idle = self._idle, None
+        given_up = threading.Event()
+        work = partial(self._in_thread, db, calls, given_up)
+        try:
+            outcomes, self._idle = await trio.to_thread.run_sync(
+                work, abandon_on_cancel=True, limiter=self._threads
+            )
+        except trio.Cancelled:
+            given_up.set()
+            raise
+        return outcomes
+
+    def _in_thread(
+        self, db: sqlite3.Connection | None, calls: Sequence[Call], given_up: threading.Event
+    ) -> tuple[Outcomes, sqlite3.Connection]:
+        try:
+            db = _connect(self.path, self._timeout_s) if db is None else db
+            outcomes = self._transact(db, calls)
+        except sqlite3.Error as error:
+            given_up.set()
+            raise self._explained(error) from error
+        except BaseException:
+            given_up.set()
+            raise
+        finally:
+            if given_up.is_set() and db is not None:
+                db.close()
+        return outcomes, db
+
+    def _explained(self, error: sqlite3.Error) -> StateError:
+        if getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_BUSY:
+            return StateError(
+                f"{self.path}: another process has been writing for {self._timeout_s:g} s, and "
+                "nothing was changed; ask less often, or give it a longer timeout_s"
+            )
+        return StateError(str(explained(self.path, error)))
+
+    def _transact(self, db: sqlite3.Connection, calls: Sequence[Call]) -> Outcomes:
+        db.execute("BEGIN IMMEDIATE")
+        now_s = self._now_s()  # in the transaction, so that time goes on from one to the next
+        changes = [call for call in calls if isinstance(call, Deciding)]
+        decided = iter(_change(db, changes, now_s))
+        outcomes: list[object] = []
+        for call in calls:
+            match call:
+                case Deciding():
+                    outcomes.append(next(decided))
+                case Recalling():
+                    outcomes.append(_recall(db, call.key, now_s))
+                case Remembering():
+                    _remember(db, call, now_s, self._limit_bytes)
+                    outcomes.append(None)
+        db.execute("COMMIT")
+        return outcomes
+
+
+def _connect(path: Path, timeout_s: float) -> sqlite3.Connection:
+    """A connection to the file, which is made where it is not there."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StateError(
+            f"{path}: its folder cannot be made: {error}; give another path"
+        ) from error
+    db = sqlite3.connect(path, timeout=timeout_s, isolation_level=None, check_same_thread=False)
+    try:
+        if not _is_ours(path, db):
+            db.execute("PRAGMA journal_mode = WAL")
+            db.executescript(_SCHEMA)
+        db.execute("PRAGMA synchronous = NORMAL")  # in WAL mode a kill loses nothing all the same
+    except BaseException:
+        db.close()
+        raise
+    return db
+
+
+def _is_ours(path: Path, db: sqlite3.Connection) -> bool:
+    """Whether the file is prepared; in one snapshot, since others may be making it just now."""
+    db.execute("BEGIN")
+    found = int(db.execute("PRAGMA application_id").fetchone()[0])
+    used = bool(db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0])
+    db.execute("COMMIT")
+    if used and found != APPLICATION_ID:
+        raise StateError(
+            f"{path}: a SQLite file of something else (application_id {found:#x}); "
+            "give the state a file of its own"
+        )
+    return used
+
+
+def _blob(key: str) -> bytes:
+    return key.encode("utf-8", "surrogatepass")
+
+
+def _change(db: sqlite3.Connection, calls: Sequence[Deciding[Any]], now_s: float) -> Outcomes:
+    if not calls:
+        return ()
+    there = {key: _read(db, key, now_s) for call in calls for key in call.keys}
+    outcomes, written = decide_all(calls, there, now_s)
+    for key, entry in written.items():
+        _write(db, key, entry, now_s)
+    if written:
+        db.execute(
+            "DELETE FROM entry WHERE key IN (SELECT key FROM entry WHERE until_s <= ? LIMIT ?)",
+            (now_s, SWEPT_AT_ONCE),
+        )
+    return outcomes
+
+
+def _read(db: sqlite3.Connection, key: str, now_s: float) -> bytes | None:
+    asked = "SELECT data FROM entry WHERE key = ? AND until_s > ?"
+    row = db.execute(asked, (_blob(key), now_s)).fetchone()
+    return None if row is None else bytes(row[0])
+
+
+def _write(db: sqlite3.Connection, key: str, entry: Entry | None, now_s: float) -> None:
+    if entry is None:
+        db.execute("DELETE FROM entry WHERE key = ?", (_blob(key),))
+    else:
+        until_s = math.inf if entry.ttl_s is None else now_s + entry.ttl_s
+        db.execute("REPLACE INTO entry VALUES (?, ?, ?)", (_blob(key), entry.data, until_s))
+
+
+def _recall(db: sqlite3.Connection, key: str, now_s: float) -> bytes | None:
+    asked = "SELECT data, until_s FROM memory WHERE key = ?"
+    row = db.execute(asked, (_blob(key),)).fetchone()
+    if row is None:
+        return None
+    if row[1] <= now_s:
+        _forget(db, _blob(key))
+        return None
+    db.execute("UPDATE total SET used = used + 1")
+    db.execute("UPDATE memory SET used = (SELECT used FROM total) WHERE key = ?", (_blob(key),))
+    return bytes(row[0])
+
+
+def _remember(db: sqlite3.Connection, call: Remembering, now_s: float, limit_bytes: int) -> None:
+    _forget(db, _blob(call.key))
+    size_bytes = len(call.key) + len(call.data)
+    if size_bytes > limit_bytes or call.ttl_s <= 0:
+        return
+    while db.execute("SELECT size_bytes FROM total").fetchone()[0] + size_bytes > limit_bytes:
+        oldest = db.execute("SELECT key FROM memory ORDER BY used LIMIT 1").fetchone()
+        _forget(db, oldest[0])
+    db.execute("UPDATE total SET used = used + 1, size_bytes = size_bytes + ?", (size_bytes,))
+    db.execute(
+        "INSERT INTO memory SELECT ?, ?, ?, ?, used FROM total",
+        (_blob(call.key), call.data, now_s + call.ttl_s, size_bytes),
+    )
+
+
+def _forget(db: sqlite3.Connection, key: bytes) -> None:
+    asked = "DELETE FROM memory WHERE key = ? RETURNING size_bytes"
+    for (size_bytes,) in db.execute(asked, (key,)).fetchall():
+        db.execute("UPDATE total SET size_bytes = size_bytes - ?", (size_bytes,))

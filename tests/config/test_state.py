@@ -1,0 +1,97 @@
+"""`[state]`: where policies keep what they remember."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import trio
+
+from orchestra.config import LocalBindings
+from orchestra.config.reading import read
+from orchestra.errors import BindingError, ConfigError, StateError
+from orchestra.protocols import Change, Entry
+from orchestra.stores.state_memory import MemoryState
+from orchestra.stores.state_redis import RedisState
+from orchestra.stores.state_settings import StateSettings, open_state
+
+FILE = Path("orchestra.toml")
+
+WRONG = [
+    ('[state]\nurl = "memroy:"', 2, '"memroy:" is not memory:, sqlite:FILE or redis://'),
+    ('[state]\nurl = "redis://user@host"', 2, "a text (not shown) is not memory:"),
+    ('[state]\nurl = "redis://:word@host:1/2"', 2, "a text (not shown) is not memory:"),
+    ('[state]\nurl = "redis://host:70000"', 2, "70000 is not a port"),
+    ('[state]\nurl = "redis://host/x"', 2, "is not memory:"),
+    ('[state]\nurl = "sqlite:"', 2, "is not memory:"),
+    ("[state]\nlimit_bytes = 5", 1, "state: it has no url"),
+    ("[state]", 1, "state: it has no url"),
+    ('[state]\nurl = "redis://h"\ntimout_s = 1', 3, "did you mean 'timeout_s'?"),
+    ('[state]\nurl = "redis://h"\ntimeout_s = 0', 3, "0 is not a number of seconds, over 0"),
+    ('[state]\nurl = "redis://h"\nlimit_bytes = 0', 3, "0 is not a whole number over 0"),
+    ('[state]\nurl = "redis://h"\npassword = "sesame"', 3, "password_env = "),
+    ('[state]\nurl = "redis://h"\npassword_env = "sesame"', 3, "in capitals"),
+    ('[state]\nurl = "sqlite:a"\npassword_env = "P"', 3, '"sqlite:a" has no use for it'),
+    ('[state]\nurl = "memory:"\ntimeout_s = 1', 3, '"memory:" has no use for it'),
+    ('[stat]\nurl = "memory:"', 1, "did you mean 'state'?"),
+]
+
+
+@pytest.mark.parametrize(("text", "line", "says"), WRONG)
+def test_a_mistake_is_told_with_its_line_and_what_to_write(text: str, line: int, says: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        read(text, FILE)
+    (told,) = caught.value.problems
+    assert told.where == f"{FILE}:{line}"
+    assert says in str(told)
+    assert "sesame" not in str(told)
+
+
+def test_what_is_right_is_kept() -> None:
+    assert read("", FILE).state == StateSettings()
+    text = '[state]\nurl = "redis://h:1/2"\ntimeout_s = 1\nlimit_bytes = 9\npassword_env = "P"'
+    assert read(text, FILE).state == StateSettings(
+        url="redis://h:1/2", timeout_s=1.0, limit_bytes=9, password_env="P"
+    )
+
+
+def test_the_state_of_the_bindings_is_made_once_and_closed_with_them(tmp_path: Path) -> None:
+    deployed = read('[state]\nurl = "sqlite:state.sqlite"\ntimeout_s = 5', FILE)
+    with LocalBindings(tmp_path, deployed) as bindings:
+        state = bindings.state
+        assert bindings.state is state
+        assert list(tmp_path.iterdir()) == []
+        trio.run(state.change, ["a"], lambda *_: Change(None, {"a": Entry(b"1")}))
+        assert (tmp_path / "state.sqlite").exists()
+    with pytest.raises(StateError, match="the state is closed"):
+        trio.run(state.recall, "a")
+
+
+def test_without_a_table_it_is_in_memory(tmp_path: Path) -> None:
+    with LocalBindings(tmp_path) as bindings:
+        assert isinstance(bindings.state, MemoryState)
+
+
+@pytest.mark.parametrize(
+    ("url", "place"),
+    [
+        ("redis://h", "redis://h:6379/0"),
+        ("redis://h:1", "redis://h:1/0"),
+        ("redis://h:1/2", "redis://h:1/2"),
+        ("redis://h/3", "redis://h:6379/3"),
+    ],
+)
+def test_a_redis_is_where_its_url_says(url: str, place: str) -> None:
+    state = open_state(StateSettings(url=url), Path(), {})
+    assert isinstance(state, RedisState)
+    assert state._place == place
+
+
+def test_a_password_is_in_the_environment_and_never_told() -> None:
+    settings = StateSettings(url="redis://h", password_env="WORD")
+    with pytest.raises(BindingError, match="there is no password in WORD; set that variable"):
+        open_state(settings, Path(), {})
+    state = open_state(settings, Path(), {"WORD": "sesame"})
+    assert isinstance(state, RedisState)
+    assert ["AUTH", "sesame"] in state._greeting
+    assert "sesame" not in repr(state)

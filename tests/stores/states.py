@@ -1,0 +1,84 @@
+"""A state of each kind, empty, for a test."""
+
+from __future__ import annotations
+
+import atexit
+import itertools
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from functools import cache
+from pathlib import Path
+
+from orchestra.protocols import State
+from orchestra.stores.state_memory import MemoryState
+from orchestra.stores.state_redis import RedisState
+from orchestra.stores.state_sqlite import SqliteState
+from tests.servers.redis import Redis, redis
+
+HOW = ["memory", "sqlite", "redis"]
+SLOW_S = 10.0  # a test machine is busy; what is in time is tested where it is meant
+
+
+class Hand:
+    """A clock that is set by hand."""
+
+    def __init__(self) -> None:
+        self.at_s = time.time()
+
+    def __call__(self) -> float:
+        return self.at_s
+
+
+_numbers = itertools.count()
+
+
+@cache
+def shared_redis() -> Redis:
+    """One server for all tests of this process; it ends with it."""
+    server = ExitStack()
+    atexit.register(server.close)
+    return server.enter_context(redis())
+
+
+@contextmanager
+def opened(
+    how: str, *, limit_bytes: int = 1000, clock: Hand | None = None, timeout_s: float = SLOW_S
+) -> Iterator[State]:
+    """A state that is empty; without a clock, with the real one."""
+    now_s = clock or time.time
+    if how == "memory":
+        yield MemoryState(limit_bytes=limit_bytes, now_s=now_s)
+        return
+    if how == "redis":
+        began_s = time.time()
+        with RedisState(
+            port=shared_redis().port,
+            prefix=f"{next(_numbers)}:",
+            limit_bytes=limit_bytes,
+            timeout_s=timeout_s,
+            ahead_s=lambda: clock.at_s - began_s if clock else 0.0,
+        ) as redis:
+            yield redis
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "deep" / "state.sqlite"
+        with SqliteState(path, limit_bytes=limit_bytes, now_s=now_s, timeout_s=timeout_s) as state:
+            yield state
+
+
+def place(state: State) -> str:
+    """Where a state is, for another process."""
+    if isinstance(state, RedisState):
+        return f"redis {state._address[1]} {state._prefix}"
+    assert isinstance(state, SqliteState)
+    return f"sqlite {state.path}"
+
+
+def at_place(said: str) -> State:
+    """The state that another process has told of."""
+    how, *where = said.split()
+    if how == "redis":
+        return RedisState(port=int(where[0]), prefix=where[1], timeout_s=SLOW_S)
+    return SqliteState(where[0], timeout_s=SLOW_S)

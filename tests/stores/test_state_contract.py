@@ -1,0 +1,231 @@
+"""What every `State` promises, checked on each against the one in memory, which is the model."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from pathlib import Path
+from typing import TypeVar
+
+import pytest
+import trio
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, rule
+
+from orchestra.protocols import Change, Entry, State
+from orchestra.stores.state_memory import MemoryState
+from tests.stores.states import HOW, Hand, opened, place
+
+T = TypeVar("T")
+COUNTING = Path(__file__).with_name("counting.py")
+ROOT = COUNTING.parents[2]
+
+SHARED = [how for how in HOW if how != "memory"]
+LIMIT_BYTES = 40
+
+keys = st.sampled_from(["a:1", "a:2", "b:", "é", "\0", "a\0b", "\ud800", "%", "'"])
+data = st.sampled_from([b"", b"\0", b"\xff\r\n$-1", b"x" * 12, b"y" * 35]) | st.binary(max_size=9)
+ttls = st.sampled_from([100.0, 200.0, 1000.0, 0.0])
+entries = st.none() | st.builds(Entry, data, st.none() | ttls)
+
+
+def run(call: Callable[[], Awaitable[T]]) -> T:
+    async def main() -> T:
+        with trio.fail_after(20):
+            return await call()
+
+    return trio.run(main)
+
+
+async def kept(state: State, *names: str) -> list[bytes | None]:
+    return await state.change(names, lambda there, _: Change(list(there)))
+
+
+def counted(key: str) -> Callable[[Sequence[bytes | None], float], Change[int]]:
+    def decide(there: Sequence[bytes | None], now_s: float) -> Change[int]:
+        count = int(there[0] or b"0") + 1
+        return Change(count, {key: Entry(b"%d" % count, 1000.0)})
+
+    return decide
+
+
+class Agrees(RuleBasedStateMachine):
+    """Whatever is done to them, a state and the one in memory give the same results."""
+
+    how: str
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.clock = Hand()
+        self.model = MemoryState(limit_bytes=LIMIT_BYTES, now_s=self.clock)
+        self.opening = opened(self.how, limit_bytes=LIMIT_BYTES, clock=self.clock)
+        self.state = self.opening.__enter__()
+
+    def teardown(self) -> None:
+        self.opening.__exit__(None, None, None)
+
+    def both(self, call: Callable[[State], Awaitable[object]]) -> None:
+        expected = run(lambda: call(self.model))
+        assert run(lambda: call(self.state)) == expected
+
+    @rule(reads=st.lists(keys, max_size=4), writes=st.dictionaries(keys, entries, max_size=3))
+    def change(self, reads: list[str], writes: dict[str, Entry | None]) -> None:
+        self.both(lambda s: s.change(reads, lambda there, _: Change(list(there), writes)))
+
+    @rule(key=keys)
+    def recall(self, key: str) -> None:
+        self.both(lambda s: s.recall(key))
+
+    @rule(key=keys, what=data, ttl_s=ttls)
+    def remember(self, key: str, what: bytes, ttl_s: float) -> None:
+        self.both(lambda s: s.remember(key, what, ttl_s=ttl_s))
+
+    @rule(seconds=st.sampled_from([50, 100, 500]))
+    def time_passes(self, seconds: int) -> None:
+        self.clock.at_s += seconds + 5
+
+
+def agreeing(named: str) -> type[RuleBasedStateMachine]:
+    return type(f"Agrees_{named}", (Agrees,), {"how": named})
+
+
+@pytest.mark.parametrize("how", SHARED)
+def test_a_state_and_the_one_in_memory_agree(how: str) -> None:
+    case = agreeing(how).TestCase
+    case.settings = settings(max_examples=40, stateful_step_count=20, deadline=None)
+    case().runTest()
+
+
+@pytest.fixture(params=HOW)
+def state(request: pytest.FixtureRequest) -> Iterator[State]:
+    with opened(request.param) as made:
+        yield made
+
+
+def test_what_is_read_is_read_at_one_time_and_that_time_is_given(state: State) -> None:
+    async def main() -> None:
+        before = await state.change([], lambda there, now_s: Change(now_s))
+        await state.change(["a:1"], lambda *_: Change(None, {"a:1": Entry(b"x")}))
+        assert await kept(state, "a:2", "a:1", "a:1") == [None, b"x", b"x"]
+        assert await state.change([], lambda there, now_s: Change(now_s)) >= before > 1e9
+
+    run(main)
+
+
+def test_a_decision_that_raises_changes_nothing_and_is_its_callers_alone(state: State) -> None:
+    def bad(there: Sequence[bytes | None], now_s: float) -> Change[None]:
+        raise ZeroDivisionError("mine")
+
+    async def main() -> None:
+        failed, results = 0, []
+
+        async def one(number: int) -> None:
+            nonlocal failed
+            if number % 3:
+                results.append(await state.change(["a:n"], counted("a:n")))
+            else:
+                with pytest.raises(ZeroDivisionError, match="mine"):
+                    await state.change(["a:n"], bad)
+                failed += 1
+
+        async with trio.open_nursery() as nursery:
+            for number in range(30):
+                nursery.start_soon(one, number)
+        assert failed == 10
+        assert sorted(results) == list(range(1, 21))
+        assert await kept(state, "a:n") == [b"20"]
+
+    run(main)
+
+
+def test_what_is_forgotten_in_one_change_is_not_seen_by_the_next(state: State) -> None:
+    async def main() -> None:
+        await state.change([], lambda *_: Change(None, {"a": Entry(b"x"), "b": Entry(b"y", 0.0)}))
+        assert await kept(state, "a", "b") == [b"x", None]
+        await state.change([], lambda *_: Change(None, {"a": None, "c": None}))
+        assert await kept(state, "a", "b", "c") == [None, None, None]
+
+    run(main)
+
+
+@given(delays=st.lists(st.integers(0, 30), min_size=1, max_size=12), seed=st.random_module())
+@settings(max_examples=25, deadline=None)
+@pytest.mark.parametrize("how", HOW)
+def test_a_change_that_is_cancelled_has_happened_or_has_not(
+    how: str, delays: list[int], seed: object
+) -> None:
+    """Both of its keys are written, or neither; and the state goes on."""
+    names = [f"p:{number}" for number in range(len(delays))]
+
+    async def main(state: State) -> None:
+        async def one(name: str, delay: int) -> None:
+            with trio.CancelScope() as scope:
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(both, name)
+                    for _ in range(delay):
+                        await trio.lowlevel.checkpoint()
+                    scope.cancel()
+
+        async def both(name: str) -> None:
+            written = {f"{name}:left": Entry(b"1"), f"{name}:right": Entry(b"1")}
+            await state.change([f"{name}:left"], lambda *_: Change(None, written))
+
+        async with trio.open_nursery() as nursery:
+            for name, delay in zip(names, delays, strict=True):
+                nursery.start_soon(one, name, delay)
+        for name in names:
+            left, right = await kept(state, f"{name}:left", f"{name}:right")
+            assert left == right
+        assert await state.change(["p:n"], counted("p:n")) == 1
+
+    with opened(how) as state:
+        run(lambda: main(state))
+
+
+@pytest.mark.parametrize("how", SHARED)
+def test_processes_that_count_together_lose_nothing(how: str) -> None:
+    """Three processes, each with ten tasks, and every result is another one."""
+    with opened(how, timeout_s=10.0) as state:
+        command = [sys.executable, str(COUNTING), place(state)]
+        processes = [
+            subprocess.Popen(
+                command, stdout=subprocess.PIPE, text=True, env={"PYTHONPATH": str(ROOT)}
+            )
+            for _ in range(3)
+        ]
+        said = [int(number) for process in processes for number in process.communicate()[0].split()]
+        assert sorted(said) == list(range(1, 301))
+        assert run(lambda: kept(state, "n:n")) == [b"300"]
+
+
+@example([("k:1", False), ("k:2", False), ("k:3", False), ("k:1", True), ("k:4", False)])
+@given(
+    st.lists(
+        st.tuples(st.sampled_from(["k:1", "k:2", "k:3", "k:4", "k:5"]), st.booleans()), max_size=30
+    )
+)
+@settings(max_examples=30, deadline=None)
+@pytest.mark.parametrize("how", HOW)
+def test_what_was_used_least_goes_first(how: str, uses: list[tuple[str, bool]]) -> None:
+    """Three have room; each use, by writing or by reading, makes one the last to go."""
+    expected: list[str] = []
+
+    async def main(state: State) -> None:
+        for key, reads in uses:
+            if reads:
+                assert (await state.recall(key) is not None) == (key in expected)
+            else:
+                await state.remember(key, b"1234567", ttl_s=1000.0)
+            if key in expected:
+                expected.remove(key)
+                expected.append(key)
+            elif not reads:
+                expected.append(key)
+                del expected[:-3]
+        left = [key for key in ("k:1", "k:2", "k:3", "k:4", "k:5") if await state.recall(key)]
+        assert left == sorted(expected)
+
+    with opened(how, limit_bytes=30) as state:
+        run(lambda: main(state))

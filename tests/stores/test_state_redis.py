@@ -1,0 +1,261 @@
+"""A Redis that is killed, paused, or not ours: told in time, found again, open or closed."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Callable, Iterator
+
+import pytest
+import trio
+
+from orchestra.errors import StateError
+from orchestra.policies.failing import WhenStateFails, asked
+from orchestra.protocols import Change, Entry, State
+from orchestra.stores import state_redis
+from orchestra.stores.state_redis import RedisState
+from tests.servers.redis import Redis, redis
+
+IN_TIME_S = 0.05 + 0.15  # and what a busy machine takes
+PATIENCE_S = 10.0
+
+
+@pytest.fixture(scope="module")
+def shared() -> Iterator[Redis]:
+    with redis() as server:
+        yield server
+
+
+@pytest.fixture
+def server(shared: Redis) -> Redis:
+    shared.resume()
+    shared.kill()
+    shared.start()
+    return shared
+
+
+def run(main: Callable[[], Awaitable[None]]) -> None:
+    async def limited() -> None:
+        with trio.fail_after(30):
+            await main()
+
+    trio.run(limited)
+
+
+async def count(state: State) -> int:
+    def decide(there: object, now_s: float) -> Change[int]:
+        number = int(there[0] or b"0") + 1  # type: ignore[index]
+        return Change(number, {"a:n": Entry(b"%d" % number)})
+
+    return await state.change(["a:n"], decide)
+
+
+async def found_again(state: State) -> None:
+    """Until it answers: no restart of ours, but a rest may have to end."""
+    with trio.fail_after(PATIENCE_S):
+        while True:
+            try:
+                await count(state)
+            except StateError:
+                await trio.lowlevel.checkpoint()
+            else:
+                return
+
+
+async def policy(state: State, when: WhenStateFails) -> int:
+    return await asked(lambda: count(state), when_state_fails=when, otherwise=-1)
+
+
+async def both_ways(state: State, says: str) -> None:
+    """Open goes on and closed refuses, and neither takes longer than it may."""
+    for _ in range(3):
+        began_s = time.monotonic()
+        assert await policy(state, "open") == -1
+        assert time.monotonic() - began_s < IN_TIME_S
+        began_s = time.monotonic()
+        with pytest.raises(StateError, match=says) as caught:
+            await policy(state, "closed")
+        assert time.monotonic() - began_s < IN_TIME_S
+        assert "redis://127.0.0.1:" in str(caught.value)
+
+
+def test_a_redis_that_is_killed_fails_open_or_closed_at_once_and_is_found_again(
+    server: Redis,
+) -> None:
+    async def main() -> None:
+        with RedisState(port=server.port) as state:
+            await found_again(state)
+            server.kill()
+            await both_ways(state, "no use of it can be made")
+            server.start()
+            await found_again(state)
+
+    run(main)
+
+
+def test_a_redis_that_is_paused_fails_open_or_closed_in_time_and_is_found_again(
+    server: Redis,
+) -> None:
+    async def main() -> None:
+        with RedisState(port=server.port) as state:
+            await found_again(state)
+            server.pause()
+            await both_ways(state, "no answer within 0.05 s|asked again in")
+            server.resume()
+            await found_again(state)
+
+    run(main)
+
+
+def test_everybody_is_told_when_a_redis_is_paused_with_many_calls_under_way(server: Redis) -> None:
+    told = []
+
+    async def main() -> None:
+        with RedisState(port=server.port) as state:
+            await found_again(state)
+            server.pause()
+            began_s = time.monotonic()
+
+            async def one() -> None:
+                told.append(await policy(state, "open"))
+
+            async with trio.open_nursery() as nursery:
+                for _ in range(100):
+                    nursery.start_soon(one)
+            assert time.monotonic() - began_s < IN_TIME_S
+            server.resume()
+
+    run(main)
+    assert told == [-1] * 100
+
+
+def test_a_redis_that_was_restarted_between_two_calls_is_not_noticed(server: Redis) -> None:
+    async def main() -> None:
+        with RedisState(port=server.port, timeout_s=5) as state:
+            assert [await count(state), await count(state)] == [1, 2]
+            server.kill()
+            server.start()
+            assert await count(state) == 1
+
+    run(main)
+
+
+def test_what_was_refused_is_told_with_the_reason(server: Redis) -> None:
+    async def main() -> None:
+        with (
+            RedisState(port=server.port, database=99, timeout_s=5) as state,
+            pytest.raises(StateError, match="DB index is out of range"),
+        ):
+            await count(state)
+        with RedisState(port=server.port, password="wrong", timeout_s=5) as state:
+            with pytest.raises(StateError) as caught:
+                await count(state)
+            assert "wrong" not in str(caught.value).split("AUTH")[0]
+        with pytest.raises(StateError, match="the state is closed"):
+            await count(state)
+
+    run(main)
+
+
+def test_a_login_is_made_on_every_connection(server: Redis) -> None:
+    server.kill()
+    server.start("--requirepass", "sesame")
+
+    async def main() -> None:
+        with (
+            RedisState(port=server.port, timeout_s=5) as state,
+            pytest.raises(StateError, match="Authentication required"),
+        ):
+            await count(state)
+        for username in (None, "default"):
+            with RedisState(
+                port=server.port, username=username, password="sesame", database=3, timeout_s=5
+            ) as state:
+                assert await count(state) == (1 if username is None else 2)
+
+    run(main)
+
+
+def test_a_change_that_is_never_fast_enough_ends(
+    server: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(state_redis, "DECISIONS_MAX", 3)
+    decided = 0
+
+    async def main() -> None:
+        nonlocal decided
+        with RedisState(port=server.port, timeout_s=5) as state:
+            line = await state._lines.connected("127.0.0.1", server.port, [])
+            others = server.port  # any value that is another each time
+
+            async def meddle() -> None:
+                nonlocal others
+                others += 1
+                await line.ask([["SET", state._key("a:n"), b"12345678%d" % others]])
+
+            swap = state._swap
+
+            def swapped(*arguments: object) -> object:
+                nonlocal decided
+                decided += 1
+                return swap(*arguments)  # type: ignore[arg-type]
+
+            monkeypatch.setattr(state, "_swap", swapped)
+            ask = state._ask
+
+            async def asked_after_others(commands: object) -> object:
+                await meddle()
+                return await ask(commands)  # type: ignore[arg-type]
+
+            monkeypatch.setattr(state, "_ask", asked_after_others)
+            with pytest.raises(StateError, match=r"faster 3 times; nothing was changed.*'a:n'"):
+                await count(state)
+            line.close()
+
+    run(main)
+    assert decided == 3
+
+
+def test_what_expires_in_redis_takes_no_memory(server: Redis) -> None:
+    async def main() -> None:
+        with RedisState(port=server.port, prefix="p:", timeout_s=5) as state:
+            await state.change([], lambda *_: Change(None, {"a": Entry(b"x", 0.001)}))
+            await state.remember("m", b"x", ttl_s=0.001)
+            line = await state._lines.connected("127.0.0.1", server.port, [])
+            with trio.fail_after(PATIENCE_S):
+                while (await line.ask([["EXISTS", "p:s:a", "p:m:m"]])) != [0]:
+                    await trio.lowlevel.checkpoint()
+            assert await state.recall("m") is None
+            (sizes,) = await line.ask([["GET", "p:bytes"]])
+            assert sizes == b"0"
+            line.close()
+
+    run(main)
+
+
+def test_nobody_is_given_the_answer_to_another_call(server: Redis) -> None:
+    """What was asked of a paused Redis is answered when nobody waits any more."""
+
+    async def read(state: State, key: str) -> bytes | None:
+        return await state.change([key], lambda there, _: Change(there[0]))
+
+    async def main() -> None:
+        names = ["k:1", "k:2", "k:3"]
+        with RedisState(port=server.port) as state:
+            await found_again(state)
+            written = {name: Entry(name.encode()) for name in names}
+            await state.change([], lambda *_: Change(None, written))
+            server.pause()
+            with pytest.raises(StateError):
+                await read(state, "k:1")
+            server.resume()
+            with trio.fail_after(PATIENCE_S):
+                while True:
+                    try:
+                        assert await read(state, "k:2") == b"k:2"
+                    except StateError:
+                        await trio.lowlevel.checkpoint()
+                    else:
+                        break
+            assert [await read(state, name) for name in names] == [b"k:1", b"k:2", b"k:3"]
+
+    run(main)
