@@ -34,6 +34,8 @@
     │   ├── TruncatedStreamError     it ended without a finish reason   (retryable)
     │   ├── MalformedStreamError     it is not in the provider's format (retryable)
     │   ├── BreakerOpenError         it failed too often; nothing was asked (retryable)
+    │   ├── BudgetExceededError      a budget of our own is used up; see `budget`
+    │   ├── UnknownPriceError        what it costs is not known; nothing was asked
     │   ├── OutputError              a whole answer, but not what was asked for
     │   └── ModelsFailedError        several models of a route failed; carries each error
     ├── StoreError               a store could not do what it was asked
@@ -307,6 +309,37 @@ class BreakerOpenError(ModelError):
     """
 
     retryable = True
+
+
+class BudgetExceededError(ModelError):
+    """A budget has no room for the call, or for the rest of its answer.
+
+    `budget` says whose it is and how long it is for: "organisation acme, a month". What is
+    spent, what is held by calls that are under way, and the limit are nano-dollars. `resets_at_s`
+    is when it is empty again, in seconds since 1970; None for that of a run, which never is.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        budget: str = "",
+        spent_nanodollars: int = 0,
+        held_nanodollars: int = 0,
+        limit_nanodollars: int = 0,
+        resets_at_s: float | None = None,
+        model: str = "",
+    ) -> None:
+        super().__init__(message, code="budget", model=model)
+        self.budget = budget
+        self.spent_nanodollars = spent_nanodollars
+        self.held_nanodollars = held_nanodollars
+        self.limit_nanodollars = limit_nanodollars
+        self.resets_at_s = resets_at_s
+
+
+class UnknownPriceError(ModelError):
+    """Nobody knows what the model costs, and the configuration refuses such calls."""
 
 
 class OutputError(ModelError):

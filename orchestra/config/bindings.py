@@ -217,6 +217,7 @@ class LocalBindings:
             return ExtractiveModel(self._local)
         from orchestra.policies.guard import GuardedModel
         from orchestra.providers.endpoints import endpoint
+        from orchestra.providers.prices import price_of
         from orchestra.providers.remote import RemoteModel
 
         made = endpoint(settings, self._environ)
@@ -226,6 +227,7 @@ class LocalBindings:
             breaker=settings.breaker,
             limits=settings.limits,
             texts_max=made.dialect.texts_max,
+            price=price_of(settings),
         )
 
     def _embedder(self, settings: EmbedderSettings) -> Embedder:

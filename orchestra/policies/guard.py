@@ -3,7 +3,8 @@
 The breaker stands outside: while it is open, nobody waits for a slot, and whoever waits when it
 opens is refused at once. Rules of the file: what a call holds is given back in the same instant
 in which the call ends, by success, failure, early leave or cancellation, without awaiting
-anything; and a call is counted once.
+anything; and a call is counted once, in the account that was the present one when it began. What
+it tells of its usage is `settled`: nobody has to report it again.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ import attrs
 from orchestra.accounts import Usage
 from orchestra.answers import Completion
 from orchestra.errors import BreakerOpenError, ModelError, OverloadedError, RateLimitError
+from orchestra.policies.account import NOBODY, PRESENT
+from orchestra.policies.accounting import spent
 from orchestra.policies.breaker import (
     Breaker,
     BreakerRule,
@@ -28,6 +31,7 @@ from orchestra.policies.breaker import (
 )
 from orchestra.policies.clock import Clock
 from orchestra.policies.limit import Admitted, CallLimits, Limiter, Load
+from orchestra.policies.prices import Price, priced
 from orchestra.policies.tokens import (
     Estimate,
     answer_bytes,
@@ -36,7 +40,7 @@ from orchestra.policies.tokens import (
     of_texts,
     said_bytes,
 )
-from orchestra.protocols import Model, ModelReply
+from orchestra.protocols import Account, Model, ModelReply
 from orchestra.values import (
     Capabilities,
     ChatRequest,
@@ -59,9 +63,10 @@ class GuardState:
 class GuardedModel(Model):
     """A model that is asked no more than its limits allow, and left alone while it fails.
 
-    `name` is what errors call it. `texts_max` is how many texts it embeds in one request, where
-    it splits them by itself: `embed` counts as that many requests. State is kept for as long as
-    the object, from one `trio.run` to the next; it serves one of them at a time.
+    `name` is what errors call it. `price` is what it costs, None where nobody knows. `texts_max`
+    is how many texts it embeds in one request, where it splits them by itself: `embed` counts as
+    that many requests. State is kept for as long as the object, from one `trio.run` to the next;
+    it serves one of them at a time.
     """
 
     def __init__(
@@ -72,10 +77,11 @@ class GuardedModel(Model):
         breaker: BreakerRule | None = None,
         limits: CallLimits | None = None,
         texts_max: int | None = None,
+        price: Price | None = None,
     ) -> None:
         self.model = model
         self.name = name
-        self._gate = _Gate(name, breaker, limits or CallLimits())
+        self._gate = _Gate(name, breaker, limits or CallLimits(), price)
         self._texts_max = texts_max
 
     @property
@@ -111,7 +117,7 @@ class GuardedModel(Model):
             raise
         call.usage, call.said_bytes, call.ended = answer.usage, answer_bytes(answer.parts), True
         call.leave(None)
-        return answer
+        return attrs.evolve(answer, usage=call.told(answer.usage))
 
     async def embed(self, request: EmbedRequest) -> Embeddings:
         """One vector for each text, in order, as the model gives them.
@@ -130,13 +136,16 @@ class GuardedModel(Model):
         call.spoke()
         call.usage, call.ended = found.usage, True
         call.leave(None)
-        return found
+        return attrs.evolve(found, usage=call.told(found.usage))
 
 
 class _Gate:
     """Breaker and limits of one model, in their order."""
 
-    def __init__(self, name: str, rule: BreakerRule | None, limits: CallLimits) -> None:
+    def __init__(
+        self, name: str, rule: BreakerRule | None, limits: CallLimits, price: Price | None
+    ) -> None:
+        self.price = price
         self.clock = Clock()
         self.limiter = Limiter(limits, self.clock, name)
         self.breaker = Breaker(rule) if rule is not None else None
@@ -195,22 +204,36 @@ class _Call:
     """Whether its answer is whole."""
     usage: Usage | None = None
     said_bytes: int = 0
+    account: Account = attrs.field(factory=PRESENT.get)
 
     def spoke(self) -> None:
         """Note the first sign of an answer."""
         if self.spoke_s is None:
             self.spoke_s = self.gate.clock.now_s()
 
-    def heard(self, events: tuple[ModelEvent, ...]) -> None:
-        """Note what came of the answer."""
+    def heard(self, events: tuple[ModelEvent, ...]) -> tuple[ModelEvent, ...]:
+        """Note what came of the answer; the same, with what it costs."""
         self.spoke()
+        reports = False
         for event in events:
             if isinstance(event, UsageReport):
-                self.usage = event.usage
+                self.usage, reports = event.usage, True
             elif isinstance(event, Stopped):
                 self.ended = True
             else:
                 self.said_bytes += said_bytes(event)
+        return tuple(map(self._with_cost, events)) if reports else events
+
+    def told(self, usage: Usage | None) -> Usage | None:
+        """Its usage with its cost, as the caller is told of it."""
+        if usage is None:
+            return None
+        return priced(self.gate.price, usage, settled=self.account is not NOBODY)
+
+    def _with_cost(self, event: ModelEvent) -> ModelEvent:
+        if not isinstance(event, UsageReport):
+            return event
+        return UsageReport(priced(self.gate.price, event.usage, settled=self.account is not NOBODY))
 
     def leave(self, error: BaseException | None) -> None:
         """Give back all that it holds; `error` is the model's own."""
@@ -220,6 +243,7 @@ class _Call:
         full = isinstance(error, RateLimitError | OverloadedError)
         room = False if full else (whole or None)
         gate.limiter.leave(self.admitted, tokens=tokens, room=room)
+        self._settle(whole, error)
         if gate.breaker is not None and self.permit is not None:
             wait_s = error.retry_after_s if isinstance(error, ModelError) else None
             opened = gate.breaker.record(
@@ -227,6 +251,13 @@ class _Call:
             )
             if opened:
                 gate.limiter.wake_all()
+
+    def _settle(self, whole: bool, error: BaseException | None) -> None:
+        consumed = spent(
+            self.estimate, self.usage, said_bytes=self.said_bytes, whole=whole, error=error
+        )
+        if consumed is not None:
+            self.account.used(priced(self.gate.price, consumed, settled=False))
 
     def _outcome(self, breaker: Breaker, error: BaseException | None) -> Outcome:
         if error is not None:
@@ -284,6 +315,4 @@ class _GuardedAnswer:
         except Exception as error:
             self._error = error
             raise
-        if events:
-            self._call.heard(events)
-        return events
+        return self._call.heard(events) if events else events
