@@ -3,8 +3,9 @@
 The breaker stands outside: while it is open, nobody waits for a slot, and whoever waits when it
 opens is refused at once. Rules of the file: what a call holds is given back in the same instant
 in which the call ends, by success, failure, early leave or cancellation, without awaiting
-anything; and a call is counted once, in the account that was the present one when it began. What
-it tells of its usage is `settled`: nobody has to report it again.
+anything but, shielded and for `SETTLE_S`, the state of its budgets; and a call is counted once,
+in the account that was the present one when it began. What it tells of its usage is `settled`:
+nobody has to report it again.
 """
 
 from __future__ import annotations
@@ -17,7 +18,12 @@ import attrs
 
 from orchestra.accounts import Usage
 from orchestra.answers import Completion
-from orchestra.errors import BreakerOpenError, ModelError, OverloadedError, RateLimitError
+from orchestra.errors import (
+    BreakerOpenError,
+    ModelError,
+    OverloadedError,
+    RateLimitError,
+)
 from orchestra.policies.account import NOBODY, PRESENT
 from orchestra.policies.accounting import spent
 from orchestra.policies.breaker import (
@@ -32,7 +38,10 @@ from orchestra.policies.breaker import (
 from orchestra.policies.clock import Clock
 from orchestra.policies.limit import Admitted, CallLimits, Limiter, Load
 from orchestra.policies.prices import Price, priced
+from orchestra.policies.purse import Held, Purse
+from orchestra.policies.till import HOLD_S, Till
 from orchestra.policies.tokens import (
+    BYTES_PER_TOKEN,
     Estimate,
     answer_bytes,
     consumed,
@@ -51,6 +60,8 @@ from orchestra.values import (
     UsageReport,
 )
 
+_WITHOUT_END = 2**63
+
 
 @attrs.frozen
 class GuardState:
@@ -65,8 +76,9 @@ class GuardedModel(Model):
 
     `name` is what errors call it. `price` is what it costs, None where nobody knows. `texts_max`
     is how many texts it embeds in one request, where it splits them by itself: `embed` counts as
-    that many requests. State is kept for as long as the object, from one `trio.run` to the next;
-    it serves one of them at a time.
+    that many requests. `purse` has the budgets that its calls have to fit into; what they hold
+    expires after `hold_s`, which is more than any of them takes. State is kept for as long as
+    the object, from one `trio.run` to the next; it serves one of them at a time.
     """
 
     def __init__(
@@ -78,10 +90,12 @@ class GuardedModel(Model):
         limits: CallLimits | None = None,
         texts_max: int | None = None,
         price: Price | None = None,
+        purse: Purse | None = None,
+        hold_s: float = HOLD_S,
     ) -> None:
         self.model = model
         self.name = name
-        self._gate = _Gate(name, breaker, limits or CallLimits(), price)
+        self._gate = _Gate(name, breaker, limits or CallLimits(), Till(name, price, purse, hold_s))
         self._texts_max = texts_max
 
     @property
@@ -99,6 +113,10 @@ class GuardedModel(Model):
         Raises:
             BreakerOpenError: it has failed too often; it was not asked.
             LimitReachedError: it would wait too long; it was not asked.
+            BudgetExceededError: a budget has no room for it; it was not asked. On receive: it
+                has said more than a budget has room for, and is to be left.
+            UnknownPriceError: nobody knows what it costs, and that is refused.
+            StateError: as of `Purse.hold`.
             ModelError: on entry or on receive.
         """
         return _GuardedAnswer(self._gate, self.model, request)
@@ -113,10 +131,10 @@ class GuardedModel(Model):
         try:
             answer = await self.model.complete(request)
         except BaseException as error:
-            call.leave(error)
+            await call.end(error)  # noqa: ASYNC102 - shielded and bounded, by Purse.settle
             raise
         call.usage, call.said_bytes, call.ended = answer.usage, answer_bytes(answer.parts), True
-        call.leave(None)
+        await call.end(None)
         return attrs.evolve(answer, usage=call.told(answer.usage))
 
     async def embed(self, request: EmbedRequest) -> Embeddings:
@@ -131,21 +149,19 @@ class GuardedModel(Model):
         try:
             found = await self.model.embed(request)
         except BaseException as error:
-            call.leave(error)
+            await call.end(error)  # noqa: ASYNC102 - shielded and bounded, by Purse.settle
             raise
         call.spoke()
         call.usage, call.ended = found.usage, True
-        call.leave(None)
+        await call.end(None)
         return attrs.evolve(found, usage=call.told(found.usage))
 
 
 class _Gate:
     """Breaker and limits of one model, in their order."""
 
-    def __init__(
-        self, name: str, rule: BreakerRule | None, limits: CallLimits, price: Price | None
-    ) -> None:
-        self.price = price
+    def __init__(self, name: str, rule: BreakerRule | None, limits: CallLimits, till: Till) -> None:
+        self.till = till
         self.clock = Clock()
         self.limiter = Limiter(limits, self.clock, name)
         self.breaker = Breaker(rule) if rule is not None else None
@@ -157,6 +173,17 @@ class _Gate:
 
     async def enter(self, estimate: Estimate, requests: int = 1) -> _Call:
         """Wait for leave to call, and take it. Cancelled or refused, nothing is held."""
+        self.till.check(estimate)
+        call = await self._admit(estimate, requests)
+        if self.till.purse is not None:
+            try:
+                call.held = await self.till.hold(call.account, estimate, requests)
+            except BaseException:
+                call.withdraw()
+                raise
+        return call
+
+    async def _admit(self, estimate: Estimate, requests: int) -> _Call:
         breaker = self.breaker
         if breaker is None:
             admitted = await self.limiter.enter(requests=requests, tokens=estimate.total)
@@ -205,6 +232,10 @@ class _Call:
     usage: Usage | None = None
     said_bytes: int = 0
     account: Account = attrs.field(factory=PRESENT.get)
+    held: Held | None = None
+    cap_bytes: int = _WITHOUT_END
+    """Of its answer; from there on it has to hold more."""
+    cost: int = 0
 
     def spoke(self) -> None:
         """Note the first sign of an answer."""
@@ -228,12 +259,14 @@ class _Call:
         """Its usage with its cost, as the caller is told of it."""
         if usage is None:
             return None
-        return priced(self.gate.price, usage, settled=self.account is not NOBODY)
+        return priced(self.gate.till.price, usage, settled=self.account is not NOBODY)
 
     def _with_cost(self, event: ModelEvent) -> ModelEvent:
         if not isinstance(event, UsageReport):
             return event
-        return UsageReport(priced(self.gate.price, event.usage, settled=self.account is not NOBODY))
+        return UsageReport(
+            priced(self.gate.till.price, event.usage, settled=self.account is not NOBODY)
+        )
 
     def leave(self, error: BaseException | None) -> None:
         """Give back all that it holds; `error` is the model's own."""
@@ -252,12 +285,31 @@ class _Call:
             if opened:
                 gate.limiter.wake_all()
 
+    def withdraw(self) -> None:
+        """Give back all that it holds, before anybody was asked."""
+        self.gate.limiter.leave(self.admitted, tokens=0)
+        if self.gate.breaker is not None and self.permit is not None:
+            self.gate.breaker.record(self.permit, Outcome.NEUTRAL, self.gate.clock.now_s())
+
+    async def end(self, error: BaseException | None) -> None:
+        """`leave`, and the money too: no checkpoint where it holds none."""
+        self.leave(error)
+        if self.held is not None:
+            await self.held.settle(self.cost)
+
+    async def grow(self) -> None:
+        """Hold more, since its answer is longer than was thought. Raises as of `Till.grow`."""
+        assert self.held is not None, "only then there is a cap"
+        self.cap_bytes = await self.gate.till.grow(self.held, self.estimate, self.said_bytes)
+
     def _settle(self, whole: bool, error: BaseException | None) -> None:
         consumed = spent(
             self.estimate, self.usage, said_bytes=self.said_bytes, whole=whole, error=error
         )
         if consumed is not None:
-            self.account.used(priced(self.gate.price, consumed, settled=False))
+            usage = priced(self.gate.till.price, consumed, settled=False)
+            self.cost = usage.cost_nanodollars
+            self.account.used(usage)
 
     def _outcome(self, breaker: Breaker, error: BaseException | None) -> Outcome:
         if error is not None:
@@ -288,8 +340,10 @@ class _GuardedAnswer:
             self._inner = self._model.stream(self._request)
             self._reply = await self._inner.__aenter__()
         except BaseException as error:
-            call.leave(error)
+            await call.end(error)  # noqa: ASYNC102 - shielded and bounded, by Purse.settle
             raise
+        if call.held is not None and self._request.output_tokens_max is None:
+            call.cap_bytes = call.estimate.output * BYTES_PER_TOKEN
         self._call = call
         return self
 
@@ -304,7 +358,7 @@ class _GuardedAnswer:
         try:
             return await self._inner.__aexit__(kind, error, traceback)  # noqa: ASYNC102 - as the model does it
         finally:
-            self._call.leave(self._error)
+            await self._call.end(self._error)  # noqa: ASYNC102 - as above
 
     async def receive(self) -> tuple[ModelEvent, ...]:
         """What has arrived since the last call, waiting for something; empty at the end."""
@@ -315,4 +369,9 @@ class _GuardedAnswer:
         except Exception as error:
             self._error = error
             raise
-        return self._call.heard(events) if events else events
+        if not events:
+            return events
+        told = self._call.heard(events)
+        if self._call.said_bytes > self._call.cap_bytes:
+            await self._call.grow()
+        return told
