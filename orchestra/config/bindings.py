@@ -18,7 +18,7 @@ from orchestra.config.environment import from_environment
 from orchestra.config.finding import find
 from orchestra.errors import BindingError
 from orchestra.policies.routing import Route
-from orchestra.protocols import Embedder, Model, VectorStore
+from orchestra.protocols import Embedder, Model, State, VectorStore
 from orchestra.providers.catalog import PROVIDERS
 from orchestra.providers.settings import EmbedderSettings, ModelSettings, RouteSettings
 from orchestra.providers.wordllama import WordLlamaEmbedder
@@ -26,6 +26,7 @@ from orchestra.stores.sqlite import SqliteStores
 
 if TYPE_CHECKING:
     from orchestra.policies.guard import GuardState
+    from orchestra.policies.purse import Purse
     from orchestra.providers.network import HttpTransport
 
 T = TypeVar("T")
@@ -75,8 +76,8 @@ class LocalBindings:
     """`Bindings` to the models and embedders of a deployment, and to stores on this machine.
 
     Stores are the collections of `store.sqlite` in the data folder; `stores` is that file, to
-    make new ones. Close it when its last run has ended, or use it in a `with` statement;
-    forgetting it does the same.
+    make new ones. What is spent of budgets is in `state`, else in this object's memory. Close it
+    when its last run has ended, or use it in a `with` statement; forgetting it does the same.
     """
 
     def __init__(
@@ -84,6 +85,8 @@ class LocalBindings:
         data: Path = DATA,
         deployment: Deployment = EMBEDDED,
         environ: Mapping[str, str] = os.environ,
+        *,
+        state: State | None = None,
     ) -> None:
         self.stores = SqliteStores(data / STORE_FILE)
         self.deployment = deployment
@@ -94,6 +97,8 @@ class LocalBindings:
         self._routes: dict[str, Model] = {}
         self._collections: dict[str, VectorStore] = {}
         self._transport: HttpTransport | None = None
+        self._state = state
+        self._purse: Purse | None = None
 
     def names(self, seam: str) -> Sequence[str]:
         """The names bound for `model`, `embedder` or `store`; reads the file for stores.
@@ -228,6 +233,8 @@ class LocalBindings:
             limits=settings.limits,
             texts_max=made.dialect.texts_max,
             price=price_of(settings),
+            purse=self._pays(),
+            hold_s=_hold_s(settings),
         )
 
     def _embedder(self, settings: EmbedderSettings) -> Embedder:
@@ -244,6 +251,15 @@ class LocalBindings:
             shortens=facts.shortens and wanted not in (None, facts.dimensions),
         )
 
+    def _pays(self) -> Purse | None:
+        """The purse that pays for all models; None where there are no budgets."""
+        if self._purse is None and self.deployment.budgets is not None:
+            from orchestra.policies.purse import Purse
+            from orchestra.stores.state_memory import MemoryState
+
+            self._purse = Purse(self.deployment.budgets, self._state or MemoryState())
+        return self._purse
+
     def _opened(self) -> HttpTransport:
         """The transport that all models share, made for the first."""
         if self._transport is None:
@@ -251,6 +267,14 @@ class LocalBindings:
 
             self._transport = HttpTransport()
         return self._transport
+
+
+def _hold_s(settings: ModelSettings) -> float:
+    """How long one call of a model may hold money: a minute longer than it may take."""
+    from orchestra.policies.till import HOLD_S
+
+    total_s = settings.timeouts.total_s
+    return HOLD_S if total_s is None else total_s + 60
 
 
 def _bound(what: str, name: str, bound: Mapping[str, T], fix: str = "") -> T:

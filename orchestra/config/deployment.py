@@ -5,10 +5,14 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from types import MappingProxyType
+from typing import TYPE_CHECKING
 
 import attrs
 
 from orchestra.providers.settings import EmbedderSettings, ModelSettings, RouteSettings
+
+if TYPE_CHECKING:
+    from orchestra.policies.budget import Budgets
 
 USUAL = ("default", "fast", "smart")
 """The names of models that every deployment has; those that steps and examples ask for."""
@@ -27,13 +31,15 @@ class Deployment:
     """What names stand for. One model may have several names: its settings are then the same.
 
     Where a pipeline names a model, a route will do: no name is that of both. `data` is the
-    folder of the stores, where the file says so; `file` is that file.
+    folder of the stores, where the file says so; `budgets` is what callers may spend, None where
+    nobody counts; `file` is that file.
     """
 
     models: Mapping[str, ModelSettings]
     embedders: Mapping[str, EmbedderSettings]
     routes: Mapping[str, RouteSettings] = MappingProxyType({})
     data: Path | None = None
+    budgets: Budgets | None = None
     file: Path | None = None
 
 

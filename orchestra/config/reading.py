@@ -14,6 +14,7 @@ from types import MappingProxyType
 from typing import Any
 
 from orchestra.config import spec
+from orchestra.config.budgets import read_budgets
 from orchestra.config.checking import check, unknown
 from orchestra.config.complaints import Complaints, shown
 from orchestra.config.deployment import EMBEDDED, Deployment, with_usual, with_usual_routes
@@ -70,6 +71,7 @@ def read(text: str, file: Path, otherwise: Deployment = EMBEDDED) -> Deployment:
     there = models if tables.get("models") else otherwise.models
     routes = read_routes(tables.get("routes", {}), tables.get("models", {}), there, complaints)
     stores = check(tables.get("stores", {}), ("stores",), spec.STORES, complaints)
+    budgets = read_budgets(tables.get("budgets", {}), complaints)
     if complaints.problems:
         raise ConfigError(_in_order(complaints.problems))
     return Deployment(
@@ -77,6 +79,7 @@ def read(text: str, file: Path, otherwise: Deployment = EMBEDDED) -> Deployment:
         routes=with_usual_routes(routes, there),
         embedders=MappingProxyType({**EMBEDDED.embedders, **embedders}),
         data=here / stores["data"] if "data" in stores else None,
+        budgets=budgets,
         file=file,
     )
 

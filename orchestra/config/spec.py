@@ -64,6 +64,15 @@ COUNT = Kind(Annotated[int, Meta(gt=0, lt=2**53)], "a whole number over 0", "8")
 PRICE = Kind(
     Annotated[float, Meta(ge=0, le=1_000_000)], "a number of dollars for a million tokens", "1.25"
 )
+DOLLARS = Kind(
+    Annotated[str, Meta(pattern=r"^([0-9]{1,6}(\.[0-9]{1,18})?|none)\Z")]
+    | Annotated[int, Meta(ge=0, lt=1_000_000)]
+    | Annotated[float, Meta(ge=0, lt=1_000_000)],
+    'a number of dollars, under a million, as a text or a number; or "none"',
+    '"1.50"',
+)
+WHEN_STATE_FAILS = Kind(Literal["open", "closed"], '"open" or "closed"', '"closed"')
+UNKNOWN_PRICE = Kind(Literal["flag", "refuse"], '"flag" or "refuse"', '"flag"')
 FLAG = Kind(bool, "true or false", "true")
 DIMENSIONS = Kind(Annotated[int, Meta(gt=0, le=65_536)], "a whole number over 0", "768")
 HEADERS = Kind(
@@ -125,10 +134,20 @@ REMOTE: Spec = {
 STORES: Spec = {"data": FOLDER}
 ROUTE: Spec = {"models": NAMES, "by": BY, "sticky": FLAG, "fallback": FALLBACK}
 """What every route has; and `weights`, whose keys are its models."""
+ALLOWANCE: Spec = {"day": DOLLARS, "month": DOLLARS, "when_state_fails": WHEN_STATE_FAILS}
+BUDGETS: Spec = {
+    "request": DOLLARS,
+    "unknown_price": UNKNOWN_PRICE,
+    "when_state_fails": WHEN_STATE_FAILS,
+    "user": ALLOWANCE,
+    "organisation": ALLOWANCE,
+}
+"""And `users` and `organisations`, whose keys are names."""
 TABLES: Mapping[str, str] = {
     "models": "[models.NAME]",
     "embedders": "[embedders.NAME]",
     "routes": "[routes.NAME]",
     "stores": "[stores]",
+    "budgets": "[budgets]",
 }
 """The tables of the file, and how each is written."""

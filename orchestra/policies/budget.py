@@ -95,9 +95,11 @@ class Budget:
     limit_nanodollars: int
     when_state_fails: WhenStateFails = "closed"
 
-    @property
-    def key(self) -> str:
-        """Under which key its ledger is kept."""
+    key: str = attrs.field(init=False, eq=False, repr=False)
+    """Under which key its ledger is kept."""
+
+    @key.default
+    def _key(self) -> str:
         return f"budget:{self.kind}:{quote(self.name, safe='')}:{self.period.value}"
 
     def __str__(self) -> str:
@@ -206,7 +208,7 @@ def decide(
             for each in budgets:
                 ledger = ledgers[each.key]
                 holds = {**ledger.holds, name: (amount, until_s)}
-                ledgers[each.key] = attrs.evolve(ledger, holds=holds)
+                ledgers[each.key] = Ledger(ledger.period, ledger.spent, ledger.told, holds)
     entries = {
         each.key: Entry(
             msgspec.json.encode(ledgers[each.key]), _ttl_s(ledgers[each.key], each.period, now_s)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import secrets
 from collections import deque
 from datetime import UTC, datetime
+from functools import lru_cache
 from itertools import count
 
 import attrs
@@ -32,6 +33,8 @@ SETTLE_S = 0.05
 """How long the end of a call waits for the state."""
 LATE_MAX = 1_000
 """Settlements that are kept while the state is away; then the oldest are lost, and expire."""
+CALLERS_MAX = 1_000
+"""Runs whose budgets are kept ready, for all the calls that they make."""
 LATE_AT_ONCE = 8
 """Of those, how many go with one change."""
 
@@ -46,6 +49,7 @@ class Purse:
         self.budgets = budgets
         self._state = state
         self._late: deque[tuple[Account, Settlement]] = deque(maxlen=LATE_MAX)
+        self._of = lru_cache(maxsize=CALLERS_MAX)(budgets.of)
         self._names = (f"{secrets.token_hex(6)}-{number}" for number in count())
 
     async def hold(
@@ -59,7 +63,7 @@ class Purse:
             BudgetExceededError: a budget has no room for it.
             StateError: the state is away, and a budget says that no call is made then.
         """
-        budgets = self.budgets.of(account.caller, account.run_id) if nanodollars else ()
+        budgets = self._of(account.caller, account.run_id) if nanodollars else ()
         if not budgets:
             return None
         held = Held(self, account, next(self._names), budgets, for_s, model)
