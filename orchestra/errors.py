@@ -37,6 +37,8 @@
     │   ├── TruncatedStreamError     it ended without a finish reason   (retryable)
     │   ├── MalformedStreamError     it is not in the provider's format (retryable)
     │   ├── BreakerOpenError         it failed too often; nothing was asked (retryable)
+    │   ├── BudgetExceededError      a budget of our own is used up; see `budget`
+    │   ├── UnknownPriceError        what it costs is not known; nothing was asked
     │   ├── OutputError              a whole answer, but not what was asked for
     │   └── ModelsFailedError        several models of a route failed; carries each error
     ├── StoreError               a store could not do what it was asked
@@ -51,24 +53,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-import attrs
-
-
-@attrs.frozen
-class Problem:
-    """One thing that is wrong with a pipeline, before it ever ran.
-
-    `code` is stable, for tools (`type-clash`); `where` is `file:line`, as an editor opens
-    it; `message` names both ends and the offending value; `fix` is what to write instead.
-    """
-
-    code: str
-    where: str
-    message: str
-    fix: str
-
-    def __str__(self) -> str:
-        return f"{self.where}: {self.message} [{self.code}]\n    fix: {self.fix}"
+from orchestra.problem import Problem
 
 
 class OrchestraError(Exception):
@@ -131,14 +116,11 @@ class LimitExceededError(RunError):
 
 
 class DeadlineError(LimitExceededError, TimeoutError):
-    """Time ran out; `limit` is `timeout_s`, `first_chunk_s`, `idle_s` or `deadline_s`.
-
-    It is `retryable` where the first chunk was late: nothing was passed on yet.
-    """
+    """Time ran out; `limit` is `timeout_s`, `first_chunk_s`, `idle_s` or `deadline_s`."""
 
     @property
     def retryable(self) -> bool:
-        """Whether the same call may succeed later."""
+        """Whether it may succeed later: where a first chunk was late, nothing was passed on."""
         return self.limit == "first_chunk_s"
 
 
@@ -280,8 +262,8 @@ class RateLimitError(ModelError):
 class LimitReachedError(RateLimitError):
     """A limit that this deployment sets itself; the provider was not asked.
 
-    `code` is the limit's name, as it is written in the configuration; `retry_after_s` is when
-    there may be room, where that can be told.
+    `code` is the limit's name in the configuration; `retry_after_s`, where it can be told, when
+    there may be room.
     """
 
 
@@ -326,12 +308,40 @@ class MalformedStreamError(ModelError):
 
 
 class BreakerOpenError(ModelError):
-    """The model failed too often and is left alone; it was not asked.
-
-    `retry_after_s` is the time until it is tried again.
-    """
+    """The model failed too often and is left alone for `retry_after_s`; it was not asked."""
 
     retryable = True
+
+
+class BudgetExceededError(ModelError):
+    """A budget has no room for the call, or for the rest of its answer.
+
+    `budget` says whose it is and how long it is for: "organisation acme, a month". Amounts are
+    nano-dollars: what is spent, what calls under way hold, and the limit. `resets_at_s` is when it
+    is empty again, in seconds since 1970; None for that of a run, which never is.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        budget: str = "",
+        spent_nanodollars: int = 0,
+        held_nanodollars: int = 0,
+        limit_nanodollars: int = 0,
+        resets_at_s: float | None = None,
+        model: str = "",
+    ) -> None:
+        super().__init__(message, code="budget", model=model)
+        self.budget = budget
+        self.spent_nanodollars = spent_nanodollars
+        self.held_nanodollars = held_nanodollars
+        self.limit_nanodollars = limit_nanodollars
+        self.resets_at_s = resets_at_s
+
+
+class UnknownPriceError(ModelError):
+    """Nobody knows what the model costs, and the configuration refuses such calls."""
 
 
 class OutputError(ModelError):

@@ -11,8 +11,9 @@ from itertools import islice
 from pathlib import Path
 from traceback import walk_tb
 
-from orchestra.errors import CheckError, InputError, OrchestraError, Problem, describe
+from orchestra.errors import CheckError, InputError, OrchestraError, describe
 from orchestra.graph.wires import place
+from orchestra.problem import Problem
 
 FAILED = 1
 """A run failed, or a pipeline has problems."""

@@ -10,12 +10,12 @@ from orchestra.compiler.check_edges import edge_problems, missing_part
 from orchestra.compiler.check_nodes import node_problems
 from orchestra.compiler.regions import Regions, divide
 from orchestra.compiler.starvation import starved
-from orchestra.errors import Problem
 from orchestra.graph.functions import function_of, returned_at
 from orchestra.graph.gather import Gathering
 from orchestra.graph.nodes import Call, Constant, Each, EachItem, Fallback, Input, Node, type_of
 from orchestra.graph.pipelines import Pipeline
 from orchestra.graph.wires import node_of, place, spelled
+from orchestra.problem import Problem
 
 _UNCLEAR = {
     "bad-call",

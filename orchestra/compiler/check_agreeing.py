@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from itertools import combinations
 
 from orchestra.annotations.facts import MISSING, Fit, chunk_of, compare, spell
-from orchestra.errors import Problem
 from orchestra.graph.agreeing import Comparison, Quorum
 from orchestra.graph.nodes import type_of
 from orchestra.graph.wires import spelled
+from orchestra.problem import Problem
 
 
 def comparison_problems(node: Comparison) -> Iterator[Problem]:

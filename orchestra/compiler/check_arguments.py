@@ -10,9 +10,9 @@ from typing import cast
 import attrs
 
 from orchestra.annotations.facts import Fit, accepts, chunk_of, compare, spell
-from orchestra.errors import Problem
 from orchestra.graph.nodes import Call, parts_in, wires_in
 from orchestra.graph.wires import Wire, spelled
+from orchestra.problem import Problem
 
 _DEPTH_MAX = 20
 """How deep a value is searched for wires: deeper than people nest, and cycles end."""

@@ -6,10 +6,10 @@ from collections.abc import Iterator
 
 from orchestra.annotations.facts import MISSING, Fit, chunk_of, compare, spell
 from orchestra.compiler.check_arguments import argument_problems
-from orchestra.errors import Problem
 from orchestra.graph.agreeing import Comparison
 from orchestra.graph.nodes import Call, Choice, Collect, Each, Edge, Node, type_of
 from orchestra.graph.wires import Wire, node_of, path_of, spelled
+from orchestra.problem import Problem
 
 
 def edge_problems(node: Node) -> Iterator[Problem]:

@@ -17,7 +17,6 @@ from orchestra.annotations.facts import (
 )
 from orchestra.compiler.check_agreeing import comparison_problems
 from orchestra.compiler.check_arguments import hidden_problem, wires_held
-from orchestra.errors import Problem
 from orchestra.graph.agreeing import Comparison
 from orchestra.graph.commits import Chars, Chunks
 from orchestra.graph.nodes import (
@@ -33,6 +32,7 @@ from orchestra.graph.nodes import (
 )
 from orchestra.graph.steps import Kind, Step
 from orchestra.graph.wires import spelled
+from orchestra.problem import Problem
 from orchestra.values import Label
 
 

@@ -13,7 +13,7 @@ from orchestra.compiler.check import check
 from orchestra.compiler.layout import lay_out
 from orchestra.compiler.picture import Picture, picture
 from orchestra.compiler.regions import Regions, divide
-from orchestra.errors import CheckError, Problem
+from orchestra.errors import CheckError
 from orchestra.graph.agreeing import Comparison
 from orchestra.graph.commits import Complete
 from orchestra.graph.nodes import (
@@ -29,6 +29,7 @@ from orchestra.graph.nodes import (
 )
 from orchestra.graph.pipelines import Pipeline
 from orchestra.graph.wires import Wire, node_of
+from orchestra.problem import Problem
 from orchestra.protocols import Bindings
 
 

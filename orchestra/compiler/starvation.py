@@ -22,9 +22,9 @@ from typing import cast
 
 from orchestra.annotations.facts import chunk_of
 from orchestra.compiler.regions import Region, Regions
-from orchestra.errors import Problem
 from orchestra.graph.nodes import Edge, Fallback, Node, type_of
 from orchestra.graph.wires import node_of, spelled
+from orchestra.problem import Problem
 
 
 def starved(regions: Regions) -> Iterator[tuple[Node, Problem]]:

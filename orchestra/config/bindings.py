@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from orchestra.config.deployment import Deployment
     from orchestra.policies.callers import CallerLimits
     from orchestra.policies.guard import GuardState
+    from orchestra.policies.purse import Purse
     from orchestra.providers.network import HttpTransport
     from orchestra.providers.settings import EmbedderSettings, ModelSettings, RouteSettings
     from orchestra.stores.state_settings import OpenState
@@ -84,8 +85,8 @@ class LocalBindings:
     """`Bindings` to the models and embedders of a deployment, and to stores on this machine.
 
     Stores are the collections of `store.sqlite` in the data folder; `stores` is that file, to
-    make new ones. `state` is where policies remember, by default what the deployment says. Close it when its last run has ended, or use it in a `with` statement;
-    forgetting it does the same.
+    make new ones. `state` is where policies remember, by default what the deployment says. Close it
+    when its last run has ended, or use it in a `with` statement; forgetting it does the same.
     """
 
     def __init__(
@@ -93,6 +94,7 @@ class LocalBindings:
         data: Path = DATA,
         deployment: Deployment | None = None,
         environ: Mapping[str, str] = os.environ,
+        *,
         state: State | None = None,
     ) -> None:
         self.stores = SqliteStores(data / STORE_FILE)
@@ -110,6 +112,7 @@ class LocalBindings:
         self._transport: HttpTransport | None = None
         self._data = data
         self._state: OpenState | None = None
+        self._purse: Purse | None = None
 
     @cached_property
     def deployment(self) -> Deployment:
@@ -282,6 +285,7 @@ class LocalBindings:
             return ExtractiveModel(self._local)
         from orchestra.policies.guard import GuardedModel
         from orchestra.providers.endpoints import endpoint
+        from orchestra.providers.prices import price_of
         from orchestra.providers.remote import RemoteModel
 
         made = endpoint(settings, self._environ)
@@ -291,6 +295,9 @@ class LocalBindings:
             breaker=settings.breaker,
             limits=settings.limits,
             texts_max=made.dialect.texts_max,
+            price=price_of(settings),
+            purse=self._pays(),
+            hold_s=_hold_s(settings),
         )
 
     def _embedder(self, settings: EmbedderSettings) -> Embedder:
@@ -323,6 +330,14 @@ class LocalBindings:
             self._limited[model] = CallerLimitedModel(model, self._limits, lease_s=lease_s(bounds))
         return self._limited[model]
 
+    def _pays(self) -> Purse | None:
+        """The purse that pays for all models; None where there are no budgets."""
+        if self._purse is None and self.deployment.budgets is not None:
+            from orchestra.policies.purse import Purse
+
+            self._purse = Purse(self.deployment.budgets, self.state)
+        return self._purse
+
     def _opened(self) -> HttpTransport:
         """The transport that all models share, made for the first."""
         if self._transport is None:
@@ -330,6 +345,14 @@ class LocalBindings:
 
             self._transport = HttpTransport()
         return self._transport
+
+
+def _hold_s(settings: ModelSettings) -> float:
+    """How long one call of a model may hold money: a minute longer than it may take."""
+    from orchestra.policies.till import HOLD_S
+
+    total_s = settings.timeouts.total_s
+    return HOLD_S if total_s is None else total_s + 60
 
 
 def _bound(what: str, name: str, bound: Mapping[str, T], fix: str = "") -> T:

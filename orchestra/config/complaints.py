@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
 
 from orchestra.config.places import Path
-from orchestra.errors import Problem
+from orchestra.problem import Problem
 
 SHOWN_CHARS = 60
 HIDDEN = "(not shown)"

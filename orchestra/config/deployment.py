@@ -14,6 +14,7 @@ from orchestra.stores.state_settings import StateSettings
 
 if TYPE_CHECKING:
     from orchestra.policies.allowance import CallerRules
+    from orchestra.policies.budget import Budgets
 
 USUAL = ("default", "fast", "smart")
 """The names of models that every deployment has; those that steps and examples ask for."""
@@ -35,8 +36,9 @@ class Deployment:
     """What names stand for. One model may have several names: its settings are then the same.
 
     Where a pipeline names a model, a route will do: no name is that of both. `data` is the
-    folder of the stores, where the file says so; `limits` are those of callers; `file` is that
-    file. `state` is where policies keep what they remember.
+    folder of the stores, where the file says so; `limits` are those of callers, and `budgets`
+    what they may spend, None where nobody counts; `state` is where policies keep what they
+    remember; `file` is that file.
     """
 
     models: Mapping[str, ModelSettings]
@@ -44,6 +46,7 @@ class Deployment:
     routes: Mapping[str, RouteSettings] = MappingProxyType({})
     data: Path | None = None
     limits: CallerRules | None = None
+    budgets: Budgets | None = None
     file: Path | None = None
     state: StateSettings = IN_MEMORY
 

@@ -14,6 +14,7 @@ from types import MappingProxyType
 from typing import Any
 
 from orchestra.config import spec
+from orchestra.config.budgets import read_budgets
 from orchestra.config.checking import check, unknown
 from orchestra.config.coalescing import check_embedders
 from orchestra.config.complaints import Complaints, shown
@@ -24,7 +25,8 @@ from orchestra.config.places import Path as Place
 from orchestra.config.places import places
 from orchestra.config.routes import read_routes
 from orchestra.config.state import read_state
-from orchestra.errors import ConfigError, Problem
+from orchestra.errors import ConfigError
+from orchestra.problem import Problem
 from orchestra.providers.settings import ModelSettings
 
 FILE_BYTES_MAX = 1024 * 1024
@@ -77,6 +79,7 @@ def read(text: str, file: Path, otherwise: Deployment = EMBEDDED) -> Deployment:
     stores = check(tables.get("stores", {}), ("stores",), spec.STORES, complaints)
     limits = read_limits(tables.get("limits", {}), complaints)
     state = read_state(tables.get("state", {}), complaints, there="state" in tables)
+    budgets = read_budgets(tables.get("budgets", {}), complaints)
     if complaints.problems:
         raise ConfigError(_in_order(complaints.problems))
     return Deployment(
@@ -85,6 +88,7 @@ def read(text: str, file: Path, otherwise: Deployment = EMBEDDED) -> Deployment:
         embedders=MappingProxyType({**EMBEDDED.embedders, **embedders}),
         data=here / stores["data"] if "data" in stores else None,
         limits=limits,
+        budgets=budgets,
         file=file,
         state=state,
     )

@@ -70,6 +70,15 @@ STATE_URL = Kind(
     "memory:, sqlite:FILE or redis://HOST:PORT/DATABASE, without a name and a password",
     '"redis://127.0.0.1:6379/0"',
 )
+DOLLARS = Kind(
+    Annotated[str, Meta(pattern=r"^([0-9]{1,6}(\.[0-9]{1,18})?|none)\Z")]
+    | Annotated[int, Meta(ge=0, lt=1_000_000)]
+    | Annotated[float, Meta(ge=0, lt=1_000_000)],
+    'a number of dollars, under a million, as a text or a number; or "none"',
+    '"1.50"',
+)
+WHEN_STATE_FAILS = Kind(Literal["open", "closed"], '"open" or "closed"', '"closed"')
+UNKNOWN_PRICE = Kind(Literal["flag", "refuse"], '"flag" or "refuse"', '"flag"')
 FLAG = Kind(bool, "true or false", "true")
 DIMENSIONS = Kind(Annotated[int, Meta(gt=0, le=65_536)], "a whole number over 0", "768")
 HEADERS = Kind(
@@ -115,7 +124,6 @@ _AT_ONCE = Kind(
 _PATIENCE = Kind(
     Annotated[float, Meta(ge=0, le=86_400)], "a number of seconds, from 0 up to 86400", "30"
 )
-_FAILS = Kind(Literal["open", "closed"], '"open" or "closed"', '"open"')
 
 
 def _names(values: type, kind: Kind) -> Spec:
@@ -154,7 +162,7 @@ OWNER: Spec = {
     "concurrency": _AT_ONCE,
     "wait_max_s": _PATIENCE,
     "waiting_max": COUNT,
-    "when_state_fails": _FAILS,
+    "when_state_fails": WHEN_STATE_FAILS,
 }
 """The limits of a user, or of an organisation."""
 STORES: Spec = {"data": FOLDER}
@@ -174,6 +182,15 @@ STATE: Spec = {
     "limit_bytes": COUNT,
     "password_env": VARIABLE,
 }
+ALLOWANCE: Spec = {"day": DOLLARS, "month": DOLLARS, "when_state_fails": WHEN_STATE_FAILS}
+BUDGETS: Spec = {
+    "request": DOLLARS,
+    "unknown_price": UNKNOWN_PRICE,
+    "when_state_fails": WHEN_STATE_FAILS,
+    "user": ALLOWANCE,
+    "organisation": ALLOWANCE,
+}
+"""And `users` and `organisations`, whose keys are names."""
 TABLES: Mapping[str, str] = {
     "models": "[models.NAME]",
     "embedders": "[embedders.NAME]",
@@ -181,5 +198,6 @@ TABLES: Mapping[str, str] = {
     "limits": "[limits.user] or [limits.organisation]",
     "stores": "[stores]",
     "state": "[state]",
+    "budgets": "[budgets]",
 }
 """The tables of the file, and how each is written."""

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import attrs
 
 from orchestra.annotations.facts import spell
-from orchestra.errors import Problem
+from orchestra.problem import Problem
 
 if TYPE_CHECKING:
     from orchestra.graph.steps import Step

@@ -15,10 +15,10 @@ import attrs
 
 from orchestra.annotations.facts import MISSING, chunk_of, element, item, member
 from orchestra.annotations.shapes import union
-from orchestra.errors import Problem
 from orchestra.graph.commits import FIRST_CONTENT, Commit, Validate
 from orchestra.graph.hedging import Hedge
 from orchestra.graph.wires import Attribute, Wire, node_of, path_of, place
+from orchestra.problem import Problem
 from orchestra.protocols import Stream
 
 if TYPE_CHECKING:

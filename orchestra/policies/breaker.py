@@ -28,6 +28,7 @@ import attrs
 from orchestra.errors import (
     AuthenticationError,
     BreakerOpenError,
+    BudgetExceededError,
     ContentFilterError,
     InvalidRequestError,
     LimitReachedError,
@@ -37,6 +38,7 @@ from orchestra.errors import (
     OutputError,
     PermissionDeniedError,
     QuotaError,
+    UnknownPriceError,
 )
 
 JITTER = 0.2
@@ -87,6 +89,8 @@ NEUTRAL_ERRORS: tuple[type[ModelError], ...] = (
     OutputError,
     BreakerOpenError,  # ours: nobody was asked
     LimitReachedError,
+    BudgetExceededError,
+    UnknownPriceError,
     ModelsFailedError,  # a route's: each of its models has counted its own
 )
 """What says nothing of a model's health. All other errors do: it is slow, full, broken or cut."""

@@ -3,7 +3,9 @@
 The breaker stands outside: while it is open, nobody waits for a slot, and whoever waits when it
 opens is refused at once. Rules of the file: what a call holds is given back in the same instant
 in which the call ends, by success, failure, early leave or cancellation, without awaiting
-anything; and a call is counted once.
+anything but, shielded and for `SETTLE_S`, the state of its budgets; and a call is counted once,
+in the account that was the present one when it began. What it tells of its usage is `settled`:
+nobody has to report it again.
 """
 
 from __future__ import annotations
@@ -18,7 +20,14 @@ import attrs
 
 from orchestra.accounts import Usage
 from orchestra.answers import Completion
-from orchestra.errors import BreakerOpenError, ModelError, OverloadedError, RateLimitError
+from orchestra.errors import (
+    BreakerOpenError,
+    ModelError,
+    OverloadedError,
+    RateLimitError,
+)
+from orchestra.policies.account import NOBODY, PRESENT
+from orchestra.policies.accounting import spent
 from orchestra.policies.breaker import (
     Breaker,
     BreakerRule,
@@ -30,7 +39,11 @@ from orchestra.policies.breaker import (
 )
 from orchestra.policies.clock import Clock
 from orchestra.policies.limit import Admitted, CallLimits, Limiter, Load
+from orchestra.policies.prices import Price, priced
+from orchestra.policies.purse import Held, Purse
+from orchestra.policies.till import HOLD_S, Till
 from orchestra.policies.tokens import (
+    BYTES_PER_TOKEN,
     Estimate,
     answer_bytes,
     consumed,
@@ -38,7 +51,7 @@ from orchestra.policies.tokens import (
     of_texts,
     said_bytes,
 )
-from orchestra.protocols import Model, ModelReply
+from orchestra.protocols import Account, Model, ModelReply
 from orchestra.values import (
     Capabilities,
     ChatRequest,
@@ -48,6 +61,8 @@ from orchestra.values import (
     Stopped,
     UsageReport,
 )
+
+_WITHOUT_END = 2**63
 
 
 @attrs.frozen
@@ -61,10 +76,12 @@ class GuardState:
 class GuardedModel(Model):
     """A model that is asked no more than its limits allow, and left alone while it fails.
 
-    `name` is what errors call it. `texts_max` is how many texts it embeds in one request, where
-    it splits them by itself: `embed` counts as that many requests. State is kept for as long as
-    the object, from one `trio.run` to the next; it serves one of them at a time. `draw` gives
-    numbers from 0 to 1, which the pauses of the breaker are drawn with.
+    `name` is what errors call it. `price` is what it costs, None where nobody knows. `texts_max`
+    is how many texts it embeds in one request, where it splits them by itself: `embed` counts as
+    that many requests. `purse` has the budgets that its calls have to fit into; what they hold
+    expires after `hold_s`, which is more than any of them takes. `draw` gives numbers from 0 to
+    1, which the pauses of the breaker are drawn with. State is kept for as long as the object,
+    from one `trio.run` to the next; it serves one of them at a time.
     """
 
     def __init__(
@@ -75,11 +92,15 @@ class GuardedModel(Model):
         breaker: BreakerRule | None = None,
         limits: CallLimits | None = None,
         texts_max: int | None = None,
+        price: Price | None = None,
+        purse: Purse | None = None,
+        hold_s: float = HOLD_S,
         draw: Callable[[], float] = random.random,
     ) -> None:
         self.model = model
         self.name = name
-        self._gate = _Gate(name, breaker, limits or CallLimits(), draw)
+        till = Till(name, price, purse, hold_s)
+        self._gate = _Gate(name, breaker, limits or CallLimits(), till, draw)
         self._texts_max = texts_max
 
     @property
@@ -97,6 +118,10 @@ class GuardedModel(Model):
         Raises:
             BreakerOpenError: it has failed too often; it was not asked.
             LimitReachedError: it would wait too long; it was not asked.
+            BudgetExceededError: a budget has no room for it; it was not asked. On receive: it
+                has said more than a budget has room for, and is to be left.
+            UnknownPriceError: nobody knows what it costs, and that is refused.
+            StateError: as of `Purse.hold`.
             ModelError: on entry or on receive.
         """
         return _GuardedAnswer(self._gate, self.model, request)
@@ -111,11 +136,11 @@ class GuardedModel(Model):
         try:
             answer = await self.model.complete(request)
         except BaseException as error:
-            call.leave(error)
+            await call.end(error)  # noqa: ASYNC102 - shielded and bounded, by Purse.settle
             raise
         call.usage, call.said_bytes, call.ended = answer.usage, answer_bytes(answer.parts), True
-        call.leave(None)
-        return answer
+        await call.end(None)
+        return attrs.evolve(answer, usage=call.told(answer.usage))
 
     async def embed(self, request: EmbedRequest) -> Embeddings:
         """One vector for each text, in order, as the model gives them.
@@ -129,20 +154,26 @@ class GuardedModel(Model):
         try:
             found = await self.model.embed(request)
         except BaseException as error:
-            call.leave(error)
+            await call.end(error)  # noqa: ASYNC102 - shielded and bounded, by Purse.settle
             raise
         call.spoke()
         call.usage, call.ended = found.usage, True
-        call.leave(None)
-        return found
+        await call.end(None)
+        return attrs.evolve(found, usage=call.told(found.usage))
 
 
 class _Gate:
     """Breaker and limits of one model, in their order."""
 
     def __init__(
-        self, name: str, rule: BreakerRule | None, limits: CallLimits, draw: Callable[[], float]
+        self,
+        name: str,
+        rule: BreakerRule | None,
+        limits: CallLimits,
+        till: Till,
+        draw: Callable[[], float],
     ) -> None:
+        self.till = till
         self.clock = Clock()
         self.limiter = Limiter(limits, self.clock, name)
         self.breaker = Breaker(rule, draw) if rule is not None else None
@@ -154,6 +185,17 @@ class _Gate:
 
     async def enter(self, estimate: Estimate, requests: int = 1) -> _Call:
         """Wait for leave to call, and take it. Cancelled or refused, nothing is held."""
+        self.till.check(estimate)
+        call = await self._admit(estimate, requests)
+        if self.till.purse is not None:
+            try:
+                call.held = await self.till.hold(call.account, estimate, requests)
+            except BaseException:
+                call.withdraw()
+                raise
+        return call
+
+    async def _admit(self, estimate: Estimate, requests: int) -> _Call:
         breaker = self.breaker
         if breaker is None:
             admitted = await self.limiter.enter(requests=requests, tokens=estimate.total)
@@ -201,22 +243,42 @@ class _Call:
     """Whether its answer is whole."""
     usage: Usage | None = None
     said_bytes: int = 0
+    account: Account = attrs.field(factory=PRESENT.get)
+    held: Held | None = None
+    cap_bytes: int = _WITHOUT_END
+    """Of its answer; from there on it has to hold more."""
+    cost: int = 0
 
     def spoke(self) -> None:
         """Note the first sign of an answer."""
         if self.spoke_s is None:
             self.spoke_s = self.gate.clock.now_s()
 
-    def heard(self, events: tuple[ModelEvent, ...]) -> None:
-        """Note what came of the answer."""
+    def heard(self, events: tuple[ModelEvent, ...]) -> tuple[ModelEvent, ...]:
+        """Note what came of the answer; the same, with what it costs."""
         self.spoke()
+        reports = False
         for event in events:
             if isinstance(event, UsageReport):
-                self.usage = event.usage
+                self.usage, reports = event.usage, True
             elif isinstance(event, Stopped):
                 self.ended = True
             else:
                 self.said_bytes += said_bytes(event)
+        return tuple(map(self._with_cost, events)) if reports else events
+
+    def told(self, usage: Usage | None) -> Usage | None:
+        """Its usage with its cost, as the caller is told of it."""
+        if usage is None:
+            return None
+        return priced(self.gate.till.price, usage, settled=self.account is not NOBODY)
+
+    def _with_cost(self, event: ModelEvent) -> ModelEvent:
+        if not isinstance(event, UsageReport):
+            return event
+        return UsageReport(
+            priced(self.gate.till.price, event.usage, settled=self.account is not NOBODY)
+        )
 
     def leave(self, error: BaseException | None) -> None:
         """Give back all that it holds; `error` is the model's own."""
@@ -226,6 +288,7 @@ class _Call:
         full = isinstance(error, RateLimitError | OverloadedError)
         room = False if full else (whole or None)
         gate.limiter.leave(self.admitted, tokens=tokens, room=room)
+        self._settle(whole, error)
         if gate.breaker is not None and self.permit is not None:
             wait_s = error.retry_after_s if isinstance(error, ModelError) else None
             opened = gate.breaker.record(
@@ -233,6 +296,32 @@ class _Call:
             )
             if opened:
                 gate.limiter.wake_all()
+
+    def withdraw(self) -> None:
+        """Give back all that it holds, before anybody was asked."""
+        self.gate.limiter.leave(self.admitted, tokens=0)
+        if self.gate.breaker is not None and self.permit is not None:
+            self.gate.breaker.record(self.permit, Outcome.NEUTRAL, self.gate.clock.now_s())
+
+    async def end(self, error: BaseException | None) -> None:
+        """`leave`, and the money too: no checkpoint where it holds none."""
+        self.leave(error)
+        if self.held is not None:
+            await self.held.settle(self.cost)
+
+    async def grow(self) -> None:
+        """Hold more, since its answer is longer than was thought. Raises as of `Till.grow`."""
+        assert self.held is not None, "only then there is a cap"
+        self.cap_bytes = await self.gate.till.grow(self.held, self.estimate, self.said_bytes)
+
+    def _settle(self, whole: bool, error: BaseException | None) -> None:
+        consumed = spent(
+            self.estimate, self.usage, said_bytes=self.said_bytes, whole=whole, error=error
+        )
+        if consumed is not None:
+            usage = priced(self.gate.till.price, consumed, settled=False)
+            self.cost = usage.cost_nanodollars
+            self.account.used(usage)
 
     def _outcome(self, breaker: Breaker, error: BaseException | None) -> Outcome:
         if error is not None:
@@ -263,8 +352,10 @@ class _GuardedAnswer:
             self._inner = self._model.stream(self._request)
             self._reply = await self._inner.__aenter__()
         except BaseException as error:
-            call.leave(error)
+            await call.end(error)  # noqa: ASYNC102 - shielded and bounded, by Purse.settle
             raise
+        if call.held is not None and self._request.output_tokens_max is None:
+            call.cap_bytes = call.estimate.output * BYTES_PER_TOKEN
         self._call = call
         return self
 
@@ -279,7 +370,7 @@ class _GuardedAnswer:
         try:
             return await self._inner.__aexit__(kind, error, traceback)  # noqa: ASYNC102 - as the model does it
         finally:
-            self._call.leave(self._error)
+            await self._call.end(self._error)  # noqa: ASYNC102 - as above
 
     async def receive(self) -> tuple[ModelEvent, ...]:
         """What has arrived since the last call, waiting for something; empty at the end."""
@@ -290,6 +381,9 @@ class _GuardedAnswer:
         except Exception as error:
             self._error = error
             raise
-        if events:
-            self._call.heard(events)
-        return events
+        if not events:
+            return events
+        told = self._call.heard(events)
+        if self._call.said_bytes > self._call.cap_bytes:
+            await self._call.grow()
+        return told

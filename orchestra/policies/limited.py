@@ -121,14 +121,14 @@ class CallerLimitedModel(Model):
             await call.leave(error)  # noqa: ASYNC102 - it is shielded, and bounded
         return found
 
-    async def enter(self, caller: Caller, estimate: Estimate) -> Call:
+    async def enter(self, caller: Caller, estimate: Estimate) -> LimitedCall:
         """Wait until the caller may ask; give the call back with its `leave`, once."""
         held = await self._limits.enter(caller, tokens=estimate.total, lease_s=self._lease_s)
-        return Call(self._limits, held, estimate)
+        return LimitedCall(self._limits, held, estimate)
 
 
 @attrs.define(eq=False)
-class Call:
+class LimitedCall:
     """One call that is under way: what it holds, and what is known of it so far."""
 
     limits: CallerLimits
@@ -173,7 +173,7 @@ class _LimitedAnswer:
         self._model = model
         self._caller = caller
         self._request = request
-        self._call: Call | None = None
+        self._call: LimitedCall | None = None
         self._error: Exception | None = None
         self._inner: AbstractAsyncContextManager[ModelReply] | None = None
         self._reply: ModelReply | None = None

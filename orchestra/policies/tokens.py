@@ -56,13 +56,13 @@ def of_chat(request: ChatRequest) -> Estimate:
     size += sum(len(msgspec.json.encode(tool.parameters)) for tool in request.tools)
     size += sum(_length(tool.name) + _length(tool.description) for tool in request.tools)
     images = sum(map(_images, request.messages))
-    counted = _tokens(size) + MESSAGE_TOKENS * len(request.messages) + IMAGE_TOKENS * images
+    counted = tokens_of(size) + MESSAGE_TOKENS * len(request.messages) + IMAGE_TOKENS * images
     return Estimate(counted, request.output_tokens_max or OUTPUT_TOKENS)
 
 
 def of_texts(request: EmbedRequest) -> Estimate:
     """Of texts to be embedded."""
-    return Estimate(_tokens(sum(map(_length, request.texts))))
+    return Estimate(tokens_of(sum(map(_length, request.texts))))
 
 
 def consumed(
@@ -73,7 +73,7 @@ def consumed(
     Where it has not, as of a failed or cut answer, no less than its question, and what was said
     of the answer. None of the answer's estimate stays.
     """
-    at_least = estimate.input + _tokens(said_bytes)
+    at_least = estimate.input + tokens_of(said_bytes)
     if usage is None:
         return at_least
     counted = usage.input_tokens + usage.output_tokens
@@ -118,5 +118,6 @@ def _length(text: str) -> int:
     return len(text) if text.isascii() else len(text.encode(errors="surrogatepass"))
 
 
-def _tokens(size_bytes: int) -> int:
+def tokens_of(size_bytes: int) -> int:
+    """Of a text of so many bytes in UTF-8."""
     return -(-size_bytes // BYTES_PER_TOKEN)

@@ -25,6 +25,7 @@ from orchestra.errors import (
     ModelsFailedError,
     OutputError,
 )
+from orchestra.policies.account import PRESENT
 from orchestra.policies.latency import Latencies
 from orchestra.policies.needs import needs_of, together
 from orchestra.policies.routing import (
@@ -47,7 +48,6 @@ from orchestra.values import (
     EmbedRequest,
     ModelEvent,
     StopReason,
-    UsageReport,
 )
 
 T = TypeVar("T")
@@ -78,8 +78,9 @@ class RoutedModel(Model):
     def stream(self, request: ChatRequest) -> RoutedAnswer:
         """Ask; entered when one of the models has begun to say something.
 
-        What a model has consumed that failed before it is added to the usage of the one that
-        answers. Leaving it, or cancelling, closes what is open; neither counts as a failure.
+        What a model has consumed that failed before it is in the account of the step, and not in
+        the usage of the one that answers. Leaving it, or cancelling, closes what is open;
+        neither counts as a failure.
 
         Raises:
             CapabilityError: on entry: no model can do what is asked.
@@ -95,23 +96,19 @@ class RoutedModel(Model):
         Raises:
             ModelError: as of `stream`.
         """
-        spent: Usage | None = None
 
         async def ask(name: str) -> Completion:
-            nonlocal spent
             async with AsyncExitStack() as stack:
                 found = await self._desk.model("complete", name, stack).complete(request)
             try:
                 self._desk.refuse(name, _refusal_of(found))
             except ContentFilterError:
-                spent = _sum(spent, found.usage)
+                if found.usage is not None:  # as in `_begin`
+                    PRESENT.get().used(found.usage)
                 raise
             return found
 
-        found = await self._desk.first("complete", request, ask)
-        return (
-            found if spent is None else attrs.evolve(found, usage=spent + (found.usage or Usage()))
-        )
+        return await self._desk.first("complete", request, ask)
 
     async def embed(self, request: EmbedRequest) -> Embeddings:
         """One vector for each text, in order, all from one model.
@@ -140,7 +137,6 @@ class RoutedAnswer:
         self._reply: ModelReply | None = None
         self._name = ""
         self._opening: tuple[ModelEvent, ...] = ()
-        self._spent: Usage | None = None
 
     async def __aenter__(self) -> Self:
         self._reply = await self._desk.first("stream", self._request, self._begin)
@@ -166,11 +162,10 @@ class RoutedAnswer:
             opening, self._opening = self._opening, ()
             return opening
         try:
-            batch = await self._reply.receive()
+            return await self._reply.receive()
         except ModelError as error:
             self._desk.blame("stream", self._name, error)
             raise
-        return batch if self._spent is None else _with(self._spent, batch)
 
     async def _begin(self, name: str) -> ModelReply:
         """The reply of this model, once it has said something."""
@@ -183,11 +178,10 @@ class RoutedAnswer:
                 self._desk.refuse(name, refusal_in(said))
                 self._open = stack.pop_all()
         except ModelError:
-            self._spent = _sum(self._spent, opening.usage)
+            if opening.usage is not None:  # which nobody else hears of; a guard's is settled
+                PRESENT.get().used(_partial(opening.usage))
             raise
         self._opening = said
-        if self._spent is not None:  # told even if this model tells no usage at all
-            self._opening = _with(self._spent, (UsageReport(Usage()), *said))
         return reply
 
 
@@ -280,16 +274,8 @@ def _told(route: str, failed: Mapping[str, ModelError]) -> ModelError:
     return error
 
 
-def _sum(spent: Usage | None, more: Usage | None) -> Usage | None:
-    """Both together; what was spent on an answer that failed is never the whole count."""
-    if more is None:
-        return spent
-    return (spent or Usage()) + more + Usage(certainty=Certainty.PARTIAL)
-
-
-def _with(spent: Usage, batch: tuple[ModelEvent, ...]) -> tuple[ModelEvent, ...]:
-    """A batch, with what was spent before in its reports of usage."""
-    return tuple(
-        attrs.evolve(event, usage=spent + event.usage) if isinstance(event, UsageReport) else event
-        for event in batch
-    )
+def _partial(usage: Usage) -> Usage:
+    """What was told of an answer that failed: never the whole count."""
+    if usage.certainty is not Certainty.EXACT:
+        return usage
+    return attrs.evolve(usage, certainty=Certainty.PARTIAL)

@@ -29,6 +29,8 @@ class Prices:
     input: float | None = None
     output: float | None = None
     cached_input: float | None = None
+    cache_write_input: float | None = None
+    reasoning: float | None = None
 
 
 @attrs.frozen(kw_only=True)

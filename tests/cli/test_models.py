@@ -155,7 +155,8 @@ def test_a_program_is_told_everything_but_secrets(configured: Project) -> None:
     assert good["limits"]["concurrency"] == 3
     assert good["limits"]["wait_max_s"] == 30
     assert good["breaker"]["failure_rate"] == 0.5
-    assert good["prices"] == {"input": 0.25, "output": None, "cached_input": None}
+    assert good["prices"]["input"] == 0.25
+    assert good["prices"]["output"] is good["prices"]["cached_input"] is None
     assert good["headers"] == ["X-Team"]
     assert good["extras"] == ["user"]
     assert good["from"] == "orchestra.toml:2"

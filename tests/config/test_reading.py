@@ -16,9 +16,10 @@ from orchestra.config.complaints import dotted, shown
 from orchestra.config.deployment import EMBEDDED, Deployment
 from orchestra.config.finding import find
 from orchestra.config.reading import FILE_BYTES_MAX, read, read_file
-from orchestra.errors import ConfigError, Problem
+from orchestra.errors import ConfigError
 from orchestra.policies.breaker import BreakerRule
 from orchestra.policies.limit import CallLimits
+from orchestra.problem import Problem
 from orchestra.protocols import Timeouts
 from orchestra.providers.settings import Prices
 from orchestra.values import Capabilities

@@ -28,6 +28,7 @@ from orchestra.errors import (
     RateLimitError,
     TruncatedStreamError,
 )
+from orchestra.policies.account import PRESENT, NoAccount
 from orchestra.policies.latency import FAILED_S
 from orchestra.policies.routing import FALLBACK, By, ByLatency, ByOrder, ByWeight, Candidate, Route
 from orchestra.protocols import Model, ModelReply
@@ -443,11 +444,14 @@ def test_an_answer_that_begins_with_a_refusal_falls_back_where_the_route_says_so
     kind: str,
     schedule: int,
 ) -> None:
-    """Elsewhere it is the answer; and what it cost is told with what the next one did."""
+    """Elsewhere it is the answer; what it cost is in the account, beside the next one's usage."""
     models = {"a": saying(*silent, *refusal), "b": saying("x", UsageReport(Usage(2, 2)), END)}
     routed = route(models, falls_back_on=falls_back_on)
 
+    account = Heard()
+
     async def main() -> Completion:
+        PRESENT.set(account)
         if kind == "complete":
             return await routed.complete(HELLO)
         return Completion.of(await heard(routed))
@@ -458,9 +462,9 @@ def test_an_answer_that_begins_with_a_refusal_falls_back_where_the_route_says_so
     assert found.text == ("x" if goes_on else "")
     assert models["a"].open == models["b"].open == 0
     if goes_on:
-        spent = UsageReport(Usage(5, 1)) in silent
-        assert found.usage is not None
-        assert found.usage.input_tokens == (7 if spent else 2)
+        assert found.usage == Usage(2, 2)
+        spent = [Usage(5, 1)] if UsageReport(Usage(5, 1)) in silent else []
+        assert [attrs.evolve(each, certainty=Certainty.EXACT) for each in account.told] == spent
         assert found.refusal == ""
 
 
@@ -518,21 +522,37 @@ def test_nobody_is_asked_for_what_nobody_can() -> None:
     assert not any(each.asked for each in models.values())
 
 
-def test_what_was_spent_before_the_answer_is_part_of_its_usage() -> None:
+def test_what_was_spent_before_the_answer_is_in_the_account_and_not_in_its_usage() -> None:
+    """Told once: also where all of them fail, and not at all where a guard has told it."""
+    failing = saying(Began("1", "a"), UsageReport(Usage(100, 1)), error=OverloadedError("no room"))
+    guarded = saying(UsageReport(Usage(7, settled=True)), error=OverloadedError("no room"))
     models = {
-        "a": saying(Began("1", "a"), UsageReport(Usage(100, 1)), error=OverloadedError("no room")),
-        "b": saying(Began("2", "b"), UsageReport(Usage(10)), "hi", UsageReport(Usage(10, 5)), END),
+        "a": failing,
+        "b": guarded,
+        "c": saying(Began("2", "b"), UsageReport(Usage(10)), "hi", UsageReport(Usage(10, 5)), END),
     }
-    quiet = {"a": models["a"], "b": saying("hi", END)}
+    account = Heard()
 
-    async def main() -> tuple[list[ModelEvent], list[ModelEvent]]:
-        return await heard(route(models)), await heard(route(quiet))
+    async def main() -> list[ModelEvent]:
+        PRESENT.set(account)
+        said = await heard(route(models))
+        with pytest.raises(OverloadedError):
+            await heard(route({"a": failing}))
+        return said
 
-    said, told = virtual(main)
+    said = virtual(main)
     assert [each for each in said if isinstance(each, Began)] == [Began("2", "b")]
-    usages = [each.usage for each in said if isinstance(each, UsageReport)]
-    assert usages[-1] == Usage(110, 6, Certainty.PARTIAL)
-    assert told == [UsageReport(Usage(100, 1, Certainty.PARTIAL)), TextDelta("hi"), END]
+    assert [each.usage for each in said if isinstance(each, UsageReport)][-1] == Usage(10, 5)
+    assert account.told == [Usage(100, 1, Certainty.PARTIAL)] * 2
+
+
+class Heard(NoAccount):
+    def __init__(self) -> None:
+        self.told: list[Usage] = []
+
+    def used(self, usage: Usage) -> None:
+        if not usage.settled:
+            self.told.append(usage)
 
 
 SAYS = [

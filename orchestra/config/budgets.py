@@ -1,0 +1,77 @@
+"""The table `[budgets]` as settings. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from decimal import Decimal
+from typing import Any
+
+from orchestra.config import spec
+from orchestra.config.checking import Table, check
+from orchestra.config.complaints import Complaints, shown
+from orchestra.config.places import Path as Place
+from orchestra.policies.budget import Allowance, Budgets
+from orchestra.policies.prices import NANODOLLARS
+
+NO_LIMIT = "none"
+_NAMED: Mapping[str, str] = {"users": "user", "organisations": "organisation"}
+
+
+def read_budgets(table: Table, complaints: Complaints) -> Budgets | None:
+    """The budgets that the table describes, None without one; meaningless after a complaint.
+
+    What a named user or organisation does not say is as for all others.
+    """
+    if not table:
+        return None
+    known = {**spec.BUDGETS, **{key: _owners(table.get(key)) for key in _NAMED}}
+    right = check(table, ("budgets",), known, complaints)
+    fails = right.get("when_state_fails", "closed")
+    everyone = {kind: _allowance(right, (kind,), fails, {}, complaints) for kind in _NAMED.values()}
+    named = {
+        key: {
+            name: _allowance(right, (key, name), fails, right.get(kind, {}), complaints)
+            for name, own in right.get(key, {}).items()
+            if isinstance(own, dict)
+        }
+        for key, kind in _NAMED.items()
+    }
+    return Budgets(
+        request=_money(right.get("request"), ("request",), complaints),
+        request_when_state_fails=fails,
+        unknown_price=right.get("unknown_price", "flag"),
+        user=everyone["user"],
+        organisation=everyone["organisation"],
+        users=named["users"],
+        organisations=named["organisations"],
+    )
+
+
+def _owners(said: object) -> spec.Spec:
+    """The spec of a table whose keys are names of users or organisations."""
+    return dict.fromkeys(said if isinstance(said, dict) else (), spec.ALLOWANCE)
+
+
+def _allowance(
+    right: Table, at: Place, fails: Any, otherwise: Table, complaints: Complaints
+) -> Allowance:
+    own: Table = right
+    for key in at:
+        own = own.get(str(key), {})
+    both = {"when_state_fails": fails, **otherwise, **own}
+    return Allowance(
+        day=_money(both.get("day"), (*at, "day"), complaints),
+        month=_money(both.get("month"), (*at, "month"), complaints),
+        when_state_fails=both["when_state_fails"],
+    )
+
+
+def _money(said: object, at: Place, complaints: Complaints) -> int | None:
+    """Nano-dollars, exactly as they are written; None is no limit."""
+    if said is None or said == NO_LIMIT:
+        return None
+    exact = Decimal(str(said)) * NANODOLLARS
+    if exact != int(exact):
+        message = f"{shown(said)} dollars are no whole number of nano-dollars"
+        complaints.add("wrong-value", ("budgets", *at), message, "write at most nine decimals")
+    return int(exact)

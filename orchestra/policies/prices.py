@@ -1,0 +1,119 @@
+"""What a call costs: prices, and usage counted with them. Pure.
+
+Rules of the file: whole nano-dollars, rounded up, so that nothing which has a price costs
+nothing; and what has no known price is None, never 0.
+"""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from math import ceil
+
+import attrs
+
+from orchestra.accounts import Usage
+from orchestra.policies.tokens import Estimate
+
+NANODOLLARS = 1_000_000_000
+"""To the dollar."""
+_TOKENS = 1_000_000
+"""The number of them that prices are told for."""
+
+
+@attrs.frozen(kw_only=True)
+class Price:
+    """Nano-dollars for a million tokens: 1,000,000,000 is a dollar.
+
+    `output` is None where it is not known. What is read from and written to the provider's cache
+    costs as other input, and reasoning as other output, where they have no price of their own.
+    `tiers` are other prices for all of a call whose input is longer, the longest last.
+    """
+
+    input: int
+    output: int | None = None
+    cached_input: int | None = None
+    cache_write_input: int | None = None
+    reasoning: int | None = None
+    tiers: tuple[Tier, ...] = ()
+
+
+@attrs.frozen
+class Tier:
+    """The price of a call with more tokens of input than this, cached ones included."""
+
+    above_tokens: int
+    price: Price
+
+
+FREE = Price(input=0, output=0)
+
+
+def cost(price: Price | None, usage: Usage) -> int | None:
+    """Nano-dollars that a call costs; None if something that it consumed has no known price.
+
+    The parts of the input are taken out of it, not added to it, and those of the output too.
+    """
+    if price is None:
+        return None
+    price = _tier(price, usage.input_tokens)
+    cached = min(usage.cached_input_tokens, usage.input_tokens)
+    written = min(usage.cache_write_input_tokens, usage.input_tokens - cached)
+    reasoned = min(usage.reasoning_tokens, usage.output_tokens)
+    total = (usage.input_tokens - cached - written) * price.input
+    total += cached * _or(price.cached_input, price.input)
+    total += written * _or(price.cache_write_input, price.input)
+    if usage.output_tokens:
+        if price.output is None:
+            return None
+        total += (usage.output_tokens - reasoned) * price.output
+        total += reasoned * _or(price.reasoning, price.output)
+    return -(-total // _TOKENS)
+
+
+def worst(price: Price | None, estimate: Estimate) -> int | None:
+    """The most that a call of this size can cost; None where no price is known.
+
+    All of its input may have to be written to the cache, and all of its output be reasoning.
+    """
+    if price is None or (estimate.output and price.output is None):
+        return None
+    price = _tier(price, estimate.input)
+    inputs = max(price.input, _or(price.cached_input, 0), _or(price.cache_write_input, 0))
+    outputs = max(_or(price.output, 0), _or(price.reasoning, 0))
+    return -(-(estimate.input * inputs + estimate.output * outputs) // _TOKENS)
+
+
+def priced(price: Price | None, usage: Usage, *, settled: bool) -> Usage:
+    """The usage of one call with its cost; flagged where that is not known.
+
+    `settled` is whether it is in the account of the step that called.
+    """
+    nanodollars = cost(price, usage)
+    return Usage(  # `attrs.evolve` would take five times as long, once a call
+        usage.input_tokens,
+        usage.output_tokens,
+        usage.certainty,
+        usage.cached_input_tokens,
+        usage.cache_write_input_tokens,
+        usage.reasoning_tokens,
+        nanodollars or 0,
+        int(nanodollars is None),
+        settled,
+    )
+
+
+def for_million(dollars: float | Decimal) -> int:
+    """Dollars for a million tokens as nano-dollars; as the number was written, rounded up."""
+    exact = dollars if isinstance(dollars, Decimal) else Decimal(repr(dollars))
+    return ceil(exact * NANODOLLARS)
+
+
+def _tier(price: Price, input_tokens: int) -> Price:
+    for tier in reversed(price.tiers):
+        if input_tokens > tier.above_tokens:
+            return tier.price
+    return price
+
+
+def _or(price: int | None, otherwise: int) -> int:
+    return otherwise if price is None else price

@@ -1,0 +1,113 @@
+"""`[budgets]`: what is right is kept and obeyed, and what is wrong told with line and key."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from orchestra.config import LocalBindings
+from orchestra.config.reading import read
+from orchestra.errors import ConfigError
+from orchestra.policies.budget import Allowance, Budgets
+from orchestra.policies.guard import GuardedModel
+from orchestra.stores.state_memory import MemoryState
+
+FILE = Path("some/orchestra.toml")
+DOLLAR = 1_000_000_000
+WHOLE = """\
+[budgets]
+request = "0.05"
+unknown_price = "refuse"
+when_state_fails = "open"
+[budgets.user]
+day = 1
+month = 20.5
+[budgets.organisation]
+month = "1000"
+when_state_fails = "closed"
+[budgets.organisations.acme]
+month = "none"
+day = "0.000000001"
+[budgets.users.bob]
+day = 2
+"""
+
+
+def test_a_whole_table_is_read_and_what_a_name_leaves_out_is_as_for_all() -> None:
+    assert read(WHOLE, FILE).budgets == Budgets(
+        request=DOLLAR // 20,
+        request_when_state_fails="open",
+        unknown_price="refuse",
+        user=Allowance(day=DOLLAR, month=20 * DOLLAR + DOLLAR // 2, when_state_fails="open"),
+        organisation=Allowance(month=1000 * DOLLAR, when_state_fails="closed"),
+        organisations={"acme": Allowance(day=1, when_state_fails="closed")},
+        users={
+            "bob": Allowance(
+                day=2 * DOLLAR, month=20 * DOLLAR + DOLLAR // 2, when_state_fails="open"
+            )
+        },
+    )
+    assert read("", FILE).budgets is None
+
+
+@given(st.decimals(0, 999_999, places=9) | st.integers(0, 10**6 - 1).map(Decimal))
+def test_dollars_are_read_exactly(dollars: Decimal) -> None:
+    budgets = read(f'budgets.request = "{dollars:f}"', FILE).budgets
+    assert budgets is not None
+    assert budgets.request == dollars * DOLLAR
+
+
+def test_a_number_is_as_good_as_a_text() -> None:
+    budgets = read("budgets.request = 0.1", FILE).budgets
+    assert budgets is not None
+    assert budgets.request == DOLLAR // 10
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "told"),
+    [
+        ("[budgets]\nrequest = -1", 2, "-1 is not a number of dollars"),
+        ("[budgets]\nrequest = nan", 2, "nan is not a number of dollars"),
+        ('[budgets]\nrequest = "1 $"', 2, "is not a number of dollars"),
+        ("[budgets.user]\nday = 1e-10", 2, "1e-10 dollars are no whole number of nano-dollars"),
+        ("[budgets]\nrequests = 1", 2, "budgets.requests: there is no such key"),
+        ("[budgets.user]\nweek = 1", 2, "budgets.user.week: there is no such key"),
+        ("[budgets.organisations]\nacme = 3", 2, "3 is not a table"),
+        ('[budgets]\nunknown_price = "free"', 2, 'is not "flag" or "refuse"'),
+        ('[budgets.users.bob]\nwhen_state_fails = "ajar"', 2, 'is not "open" or "closed"'),
+        ("budgets = 3", 1, "3 is not a table"),
+    ],
+)
+def test_what_is_wrong_is_told_with_its_line(text: str, line: int, told: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        read(text, FILE)
+    (problem,) = caught.value.problems
+    assert problem.where == f"{FILE}:{line}"
+    assert told in problem.message
+
+
+def test_all_models_pay_from_one_purse_in_the_state_that_is_given(tmp_path: Path) -> None:
+    models = "".join(
+        f'[models.{name}]\nprovider = "openai"\nmodel = "{name}"\ntimeouts.total_s = {limit}\n'
+        for name, limit in (("a", 30), ("b", '"none"'))
+    )
+    state = MemoryState()
+    with LocalBindings(
+        tmp_path, read(models + WHOLE, FILE), {"OPENAI_API_KEY": "x"}, state=state
+    ) as bindings:
+        one, other = bindings.model("a"), bindings.model("b")
+        assert isinstance(one, GuardedModel)
+        assert isinstance(other, GuardedModel)
+        purse = one._gate.till.purse
+        assert purse is other._gate.till.purse
+        assert purse is not None
+        assert purse._state is state
+        assert (one._gate.till.hold_s, other._gate.till.hold_s) == (90, 3600)
+    with LocalBindings(tmp_path, read(models, FILE), {"OPENAI_API_KEY": "x"}) as bindings:
+        free = bindings.model("a")
+        assert isinstance(free, GuardedModel)
+        assert free._gate.till.purse is None

@@ -1,0 +1,483 @@
+"""Budgets: nobody spends more than they may, and what is held is given back, whatever happens."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager, suppress
+from datetime import UTC, datetime
+from random import Random
+from typing import TypeVar
+
+import attrs
+import msgspec
+import pytest
+import trio
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from orchestra.accounts import Caller, Usage
+from orchestra.errors import (
+    BudgetExceededError,
+    OverloadedError,
+    StateError,
+    UnknownPriceError,
+)
+from orchestra.events import BudgetReached, Note
+from orchestra.policies.account import PRESENT, NoAccount
+from orchestra.policies.budget import (
+    Allowance,
+    Budget,
+    Budgets,
+    Ledger,
+    Period,
+    Settlement,
+    decide,
+)
+from orchestra.policies.guard import GuardedModel
+from orchestra.policies.limit import CallLimits, Load
+from orchestra.policies.prices import Price
+from orchestra.policies.purse import Purse
+from orchestra.protocols import Change, Model, ModelReply, State
+from orchestra.stores.state_memory import MemoryState
+from orchestra.testing.strategies import schedules
+from orchestra.testing.virtual import virtual
+from orchestra.values import (
+    ChatRequest,
+    Message,
+    ModelEvent,
+    Stopped,
+    StopReason,
+    TextDelta,
+    UsageReport,
+)
+
+T = TypeVar("T")
+PRICE = Price(input=1_000_000, output=1_000_000)
+"""A nano-dollar a token."""
+ASKED = ChatRequest((Message("user", "x" * 30),), output_tokens_max=86)
+WORST = 100
+"""What that costs at most: 14 tokens of input, as estimated, and 86 of output."""
+COUNTED = Usage(10, 30)
+NEW_YEAR_S = datetime(2027, 1, 1, tzinfo=UTC).timestamp()
+
+
+class Told(NoAccount):
+    """The account of a caller, and all that was written down in it."""
+
+    def __init__(self, organisation: str = "acme", user: str = "", run_id: str = "1") -> None:
+        self.caller = Caller(organisation, user)
+        self.run_id = run_id
+        self.usages: list[Usage] = []
+        self.notes: list[tuple[object, ...]] = []
+
+    def used(self, usage: Usage) -> None:
+        if not usage.settled:
+            self.usages.append(usage)
+
+    def record(self, note: type[Note], *fields: object) -> None:
+        assert note is BudgetReached
+        self.notes.append(fields)
+
+    @property
+    def cost(self) -> int:
+        return sum(each.cost_nanodollars for each in self.usages)
+
+
+@attrs.define(eq=False)
+class Fake(Model):
+    """Says so many words, of a token each as they are, one a second, and counts what it is told to."""
+
+    words: int = 3
+    word: str = "abc"
+    counts: Usage | None = COUNTED
+    error: Exception | None = None
+    asked: int = 0
+    running: int = 0
+
+    @asynccontextmanager
+    async def stream(self, request: ChatRequest) -> AsyncIterator[ModelReply]:
+        self.asked += 1
+        self.running += 1
+        try:
+            await trio.lowlevel.checkpoint()
+            yield FakeReply(self, self.words)
+        finally:
+            self.running -= 1
+
+
+@attrs.define(eq=False)
+class FakeReply:
+    model: Fake
+    left: int
+
+    async def receive(self) -> tuple[ModelEvent, ...]:
+        await trio.sleep(1)
+        self.left -= 1
+        if self.left >= 0:
+            return (TextDelta(self.model.word),)
+        if self.left == -1:
+            if self.model.error is not None:
+                raise self.model.error
+            counted = [UsageReport(self.model.counts)] if self.model.counts else []
+            return (*counted, Stopped(StopReason.END))
+        return ()
+
+
+@attrs.define(eq=False)
+class Watched(State):
+    """A memory state that keeps a log of what was ever held and spent, and can be away."""
+
+    inner: MemoryState
+    away: Callable[[], bool] = lambda: False
+    slow_s: float | None = None
+    changes: int = 0
+    most: int = 0
+
+    async def change(
+        self, keys: Sequence[str], decide: Callable[[Sequence[bytes | None], float], Change[T]]
+    ) -> T:
+        self.changes += 1
+        if self.slow_s is not None:
+            await trio.sleep(self.slow_s)
+        if self.away():
+            raise StateError("gone")
+        result = await self.inner.change(keys, decide)
+        for ledger in await self.ledgers(keys):
+            self.most = max(self.most, ledger.spent + ledger.held)
+        return result
+
+    async def recall(self, key: str) -> bytes | None:
+        return await self.inner.recall(key)
+
+    async def remember(self, key: str, data: bytes, *, ttl_s: float) -> None:
+        await self.inner.remember(key, data, ttl_s=ttl_s)
+
+    async def ledgers(self, keys: Sequence[str]) -> list[Ledger]:
+        def read(data: Sequence[bytes | None], now_s: float) -> Change[list[bytes]]:
+            return Change([each for each in data if each])
+
+        return [
+            msgspec.json.decode(each, type=Ledger) for each in await self.inner.change(keys, read)
+        ]
+
+
+def watched(**more: object) -> Watched:
+    return Watched(MemoryState(now_s=lambda: NEW_YEAR_S + trio.current_time()), **more)  # type: ignore[arg-type]
+
+
+def acme(day: int | None = None, month: int | None = None, **more: object) -> Budgets:
+    return Budgets(organisation=Allowance(day=day, month=month), **more)  # type: ignore[arg-type]
+
+
+def guarded(
+    model: Model, budgets: Budgets, state: State, price: Price | None = PRICE, **more: object
+) -> GuardedModel:
+    purse = Purse(budgets, state)
+    return GuardedModel(model, name="m", price=price, purse=purse, **more)  # type: ignore[arg-type]
+
+
+async def ask(model: Model, account: Told, request: ChatRequest = ASKED, most: int = 1000) -> int:
+    """How many batches came."""
+    PRESENT.set(account)
+    heard = 0
+    async with model.stream(request) as reply:
+        while heard < most and await reply.receive():
+            heard += 1
+    return heard
+
+
+ACME = Budget("organisation", "acme", Period.DAY, 0).key
+
+
+@given(st.integers(1, 12), st.integers(0, 12), schedules())
+def test_n_at_once_against_a_budget_for_k_admits_exactly_k(n: int, k: int, schedule: int) -> None:
+    async def main() -> None:
+        state, fake, refused = watched(), Fake(), list[BudgetExceededError]()
+        model = guarded(fake, acme(day=k * WORST + WORST - 1), state)
+
+        async def call() -> None:
+            try:
+                await ask(model, Told())
+            except BudgetExceededError as error:
+                refused.append(error)
+
+        async with trio.open_nursery() as nursery:
+            for _ in range(n):
+                nursery.start_soon(call)
+        assert fake.asked == min(n, k)
+        assert len(refused) == n - fake.asked
+        for error in refused:
+            assert not error.retryable
+            assert error.held_nanodollars == k * WORST
+            assert error.resets_at_s == NEW_YEAR_S + 86_400
+        assert model.state().load == Load(0, 0)
+
+    virtual(main, schedule=schedule)
+
+
+def drawn_calls(seed: int) -> list[tuple[float, float, int]]:
+    """A hundred calls: when each begins, after how long it is cancelled, how much it reads."""
+    draw = Random(seed)
+    return [
+        (draw.randrange(40) / 4, draw.randrange(12) / 4, draw.randrange(2, 7)) for _ in range(100)
+    ]
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    st.integers(0, 2**32),
+    st.integers(1, 30),
+    st.booleans(),
+    st.sampled_from([None, 0.01]),
+    schedules(),
+)
+def test_ten_thousand_cancellations_leave_no_hold_and_no_overspend(
+    seed: int, room: int, fails: bool, slow_s: float | None, schedule: int
+) -> None:
+    """150 times a hundred calls, of which about four in five are cancelled at some moment."""
+    calls = drawn_calls(seed)
+    accounts = [Told() for _ in calls]
+    limit = room * WORST
+
+    async def main() -> None:
+        state = watched(slow_s=slow_s)
+        fake = Fake(error=OverloadedError("no room") if fails else None)
+        model = guarded(fake, acme(day=limit, month=10 * limit), state)
+
+        async def call(account: Told, begins: float, lasts: float, most: int) -> None:
+            await trio.sleep(begins)
+            with trio.move_on_after(lasts):
+                with suppress(BudgetExceededError, OverloadedError):
+                    await ask(model, account, most=most)
+
+        async with trio.open_nursery() as nursery:
+            for account, (begins, lasts, most) in zip(accounts, calls, strict=True):
+                nursery.start_soon(call, account, begins, lasts, most)
+        spent = sum(account.cost for account in accounts)
+        keys = [each.key for each in model_budgets(model)]
+        for ledger in await state.ledgers(keys):
+            assert not ledger.holds
+            assert ledger.spent == spent
+        assert state.most <= limit
+        assert fake.running == 0
+        assert model.state().load == Load(0, 0)
+
+    virtual(main, schedule=schedule)
+
+
+def model_budgets(model: GuardedModel) -> tuple[Budget, ...]:
+    purse = model._gate.till.purse
+    assert purse is not None
+    return purse.budgets.of(Caller("acme"), "1")
+
+
+@given(st.lists(st.tuples(st.integers(0, 60), st.integers(0, 60)), max_size=40))
+def test_thresholds_are_told_once_a_period(calls: list[tuple[int, int]]) -> None:
+    budget, now_s = Budget("user", "ada", Period.DAY, 1000), NEW_YEAR_S
+    kept: bytes | None = None
+    told: list[tuple[float, int]] = []
+    sums: dict[float, int] = {}
+    for hours, cost in calls:
+        now_s += hours * 3600
+        end = Settlement("h", (budget,), cost)
+        change = decide({budget.key: kept}, now_s, [end])
+        entry = change.entries[budget.key]
+        assert entry is not None
+        kept = entry.data
+        day = now_s // 86_400
+        sums[day] = sums.get(day, 0) + cost
+        told += [(day, each.percent) for each in change.result.reached]
+        assert msgspec.json.decode(kept, type=Ledger).spent == sums[day]
+    wanted = {(day, at) for day, spent in sums.items() for at in (50, 80, 100) if spent >= at * 10}
+    assert sorted(told) == sorted(wanted)
+
+
+def test_a_period_ends_at_midnight_and_a_month_at_its_last() -> None:
+    december = datetime(2026, 12, 31, 23, 59, tzinfo=UTC).timestamp()
+    february = datetime(2027, 2, 3, tzinfo=UTC).timestamp()
+    for period, until_s in ((Period.DAY, NEW_YEAR_S), (Period.MONTH, NEW_YEAR_S)):
+        budget = Budget("user", "ada", period, 100)
+        full = Ledger(*{Period.DAY: ("2026-12-31",), Period.MONTH: ("2026-12",)}[period], 90)
+        kept = {budget.key: msgspec.json.encode(full)}
+        held = decide(kept, december, [], ("h", 20, 600.0), [budget])
+        assert held.result.refusal is not None
+        assert held.result.refusal.resets_at_s == until_s
+        assert decide(kept, until_s, [], ("h", 20, 600.0), [budget]).result.refusal is None
+    budget = Budget("user", "ada", Period.MONTH, 100)
+    refusal = decide({}, february, [], ("h", 101, 600.0), [budget]).result.refusal
+    assert refusal is not None
+    assert refusal.resets_at_s == datetime(2027, 3, 1, tzinfo=UTC).timestamp()
+
+
+def test_a_call_over_midnight_is_held_in_both_days_and_paid_in_the_second() -> None:
+    budget = Budget("user", "ada", Period.DAY, 100)
+    first = decide({}, NEW_YEAR_S - 1, [], ("h", 60, 600.0), [budget]).entries[budget.key]
+    assert first is not None
+    kept = {budget.key: first.data}
+    assert first.ttl_s == 600
+    refused = decide(kept, NEW_YEAR_S + 1, [], ("i", 60, 600.0), [budget])
+    assert refused.result.refusal is not None
+    ended = decide(kept, NEW_YEAR_S + 1, [Settlement("h", (budget,), 50)])
+    entry = ended.entries[budget.key]
+    assert entry is not None
+    assert msgspec.json.decode(entry.data, type=Ledger) == Ledger("2027-01-01", 50, 50, {})
+
+
+def test_the_hold_of_a_process_that_died_expires() -> None:
+    budget = Budget("user", "ada", Period.DAY, 100)
+    entry = decide({}, NEW_YEAR_S, [], ("h", 60, 600.0), [budget]).entries[budget.key]
+    assert entry is not None
+    kept = {budget.key: entry.data}
+    for after_s, refused in ((599, True), (600, False)):
+        change = decide(kept, NEW_YEAR_S + after_s, [], ("i", 60, 600.0), [budget])
+        assert (change.result.refusal is not None) == refused
+
+
+def test_a_settlement_that_is_tried_again_is_counted_once() -> None:
+    budget = Budget("user", "ada", Period.DAY, 100)
+    entry = decide({}, NEW_YEAR_S, [], ("h", 60, 600.0), [budget]).entries[budget.key]
+    assert entry is not None
+    end = Settlement("h", (budget,), 50, NEW_YEAR_S + 600)
+    again = attrs.evolve(end, again=True)
+    once = decide({budget.key: entry.data}, NEW_YEAR_S + 1, [end, again]).entries[budget.key]
+    assert once is not None
+    assert msgspec.json.decode(once.data, type=Ledger).spent == 50
+
+
+@given(st.integers(0, 60), schedules())
+def test_a_stream_goes_on_while_there_is_room_and_stops_where_there_is_none(
+    room: int, schedule: int
+) -> None:
+    """Nobody has bounded the answer: it holds more as it goes, and its upstream is closed."""
+    account, fake = Told(), Fake(words=30, word="x" * 300, counts=None)
+    unbounded = attrs.evolve(ASKED, output_tokens_max=None)
+    limit = 1_014 + 40 * room
+    too_much = 100  # one batch: who has heard it, has paid for it
+
+    async def main() -> BudgetExceededError | None:
+        state = watched()
+        model = guarded(fake, acme(day=limit), state)
+        error: BudgetExceededError | None = None
+        try:
+            await ask(model, account, unbounded)
+        except BudgetExceededError as caught:
+            error = caught
+        assert fake.running == 0
+        (ledger,) = await state.ledgers([ACME])
+        assert not ledger.holds
+        assert ledger.spent == account.cost
+        return error
+
+    error = virtual(main, schedule=schedule)
+    assert (error is None) == (limit >= 3_014)
+    assert account.cost <= limit + too_much
+    if error is not None:
+        assert account.cost > limit
+        assert error.limit_nanodollars == limit
+
+
+@pytest.mark.parametrize("fails", ["open", "closed"])
+def test_while_the_state_is_away_a_budget_is_open_or_closed(fails: str) -> None:
+    async def main() -> None:
+        gone = True
+        state, account = watched(away=lambda: gone), Told()
+        allowed = Allowance(day=1_000, when_state_fails=fails)  # type: ignore[arg-type]
+        model = guarded(Fake(), Budgets(organisation=allowed), state)
+        if fails == "closed":
+            with pytest.raises(StateError, match='when_state_fails = "closed"'):
+                await ask(model, account)
+        else:
+            await ask(model, account)
+        gone = False
+        await ask(model, account)
+        (ledger,) = await state.ledgers([ACME])
+        assert ledger.spent == account.cost == (40 if fails == "closed" else 80)
+        assert not ledger.holds
+
+    virtual(main)
+
+
+def test_a_state_that_never_answers_delays_the_end_by_50_ms() -> None:
+    async def main() -> float:
+        state, account = watched(), Told()
+        model = guarded(Fake(), acme(day=1_000), state)
+        PRESENT.set(account)
+        async with model.stream(ASKED) as reply:
+            await reply.receive()
+            state.slow_s = 1_000.0
+            before_s = trio.current_time()
+        took_s = trio.current_time() - before_s
+        state.slow_s = None
+        await ask(model, account)
+        (ledger,) = await state.ledgers([ACME])
+        assert not ledger.holds
+        assert ledger.spent == account.cost
+        return took_s
+
+    assert virtual(main) == pytest.approx(0.05)
+
+
+def test_who_has_no_budget_never_asks_the_state() -> None:
+    async def main() -> int:
+        state = watched()
+        budgets = acme(day=1_000, request=1_000)
+        await ask(guarded(Fake(), budgets, state), Told("", "", ""))
+        await ask(guarded(Fake(), Budgets(), state), Told())
+        await ask(guarded(Fake(), budgets, state, None), Told())
+        await ask(guarded(Fake(), budgets, state, Price(input=0, output=0)), Told())
+        return state.changes
+
+    assert virtual(main) == 0
+
+
+def test_a_price_that_nobody_knows_is_flagged_or_refused() -> None:
+    async def main() -> None:
+        account = Told()
+        await ask(guarded(Fake(), acme(), watched(), None), account)
+        assert account.usages == [Usage(10, 30, unpriced_calls=1)]
+        fake = Fake()
+        model = guarded(fake, acme(unknown_price="refuse"), watched(), None)
+        with pytest.raises(UnknownPriceError, match=r"add prices = .* to \[models.m\]"):
+            await ask(model, account)
+        assert fake.asked == 0
+
+    virtual(main)
+
+
+def test_each_caller_has_budgets_of_its_own_and_those_that_are_named_others() -> None:
+    budgets = Budgets(
+        request=5,
+        user=Allowance(day=1, month=2),
+        organisation=Allowance(month=3),
+        users={"bob": Allowance()},
+        organisations={"acme": Allowance(day=4)},
+    )
+    found = budgets.of(Caller("acme", "ada"), "r")
+    assert [(str(each), each.limit_nanodollars) for each in found] == [
+        ("request r, a run", 5),
+        ("user acme/ada, a day", 1),
+        ("user acme/ada, a month", 2),
+        ("organisation acme, a day", 4),
+    ]
+    assert [str(each) for each in budgets.of(Caller("", "bob"), "")] == []
+    (other,) = budgets.of(Caller("a b"), "")
+    assert other.key == "budget:organisation:a%20b:month"
+
+
+def test_thresholds_and_the_spent_are_in_the_account_of_the_call() -> None:
+    async def main() -> None:
+        account = Told()
+        model = guarded(Fake(), acme(day=180, request=200), watched(), limits=CallLimits())
+        for _ in range(3):
+            await ask(model, account)
+        with pytest.raises(BudgetExceededError) as caught:
+            await ask(model, account)
+        assert account.cost == 120
+        assert account.notes == [
+            ("request 1, a run", 50, 120, 200),
+            ("organisation acme, a day", 50, 120, 180),
+        ]
+        assert caught.value.budget == "request 1, a run" or caught.value.spent_nanodollars == 120
+        assert "$0.00000012 is spent" in str(caught.value)
+
+    virtual(main)
