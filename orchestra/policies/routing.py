@@ -50,6 +50,8 @@ ANSWER_TOKENS = 500
 CONVERSATION = "conversation"
 EXTRAS = "orchestra"
 """The name under which a request's extras are for a route: no provider is sent them."""
+OTHERS = ("cache", "coalesce")
+"""What else stands there: words for the policies around a model, which routes leave alone."""
 FALLBACK: tuple[type[ModelError], ...] = (
     AuthenticationError,
     PermissionDeniedError,
@@ -175,8 +177,9 @@ def conversation_of(request: ChatRequest) -> bytes:
         InvalidRequestError: what stands there is not a text, or there is something else.
     """
     said = request.extras.get(EXTRAS)
-    if said is not None:
-        return f"key {_key(said)}".encode("utf-8", "replace")
+    own = {name: value for name, value in (said or {}).items() if name not in OTHERS}
+    if own or said == {}:
+        return f"key {_key(own)}".encode("utf-8", "replace")
     users = (at for at, each in enumerate(request.messages) if each.role == "user")
     begun = request.messages[: next(users, len(request.messages)) + 1]
     return b"began " + b"".join(map(_digest, begun))

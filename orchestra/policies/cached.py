@@ -1,0 +1,288 @@
+"""A model behind a cache: a `Model` like any other, whose whole answers are remembered.
+
+Rules of the file: what the state does is bounded in time, and a state that is away is a miss;
+an answer is kept after its last event was handed on, whole or not at all; nobody is given what
+another tenant was answered.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import AbstractAsyncContextManager
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+import attrs
+import trio
+
+from orchestra.accounts import Usage
+from orchestra.answers import Completion
+from orchestra.errors import MalformedStreamError, StateError
+from orchestra.events import StepCached
+from orchestra.policies.account import PRESENT
+from orchestra.policies.cache import (
+    CacheRule,
+    Recording,
+    decode,
+    decode_vector,
+    encode,
+    encode_vector,
+    events_of,
+    key_of,
+    keys_of_texts,
+    wish_of,
+    without_wish,
+)
+from orchestra.protocols import Model, ModelReply, State
+from orchestra.values import (
+    Began,
+    Capabilities,
+    ChatRequest,
+    Embeddings,
+    EmbedRequest,
+    ModelEvent,
+    Vector,
+)
+
+T = TypeVar("T")
+STATE_WAIT_S = 0.05
+"""For so long a call waits for the state, each time; then it goes on without."""
+
+log = logging.getLogger("orchestra.cache")
+
+
+class CachedModel(Model):
+    """A model that is not asked what it has answered already.
+
+    `name` is what the journal calls it, and `identity` tells all that it is configured to be:
+    models with the same share their answers, within a tenant. A hit costs nothing, and is noted
+    as `StepCached`. A request says otherwise in `extras={"orchestra": {"cache": "refresh"}}`,
+    which replaces what is kept, or "off", which neither reads nor keeps anything.
+    """
+
+    def __init__(
+        self, model: Model, state: State, rule: CacheRule, *, name: str, identity: str
+    ) -> None:
+        self.model = model
+        self.name = name
+        self._shelf = _Shelf(state, rule, name, identity)
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """What it can do, as far as is known."""
+        return self.model.capabilities
+
+    def stream(self, request: ChatRequest) -> AbstractAsyncContextManager[ModelReply]:
+        """Ask; entered when the answer was found, or when the model has accepted.
+
+        An answer is kept when its reader has been told its end, which waits for the state up to
+        `STATE_WAIT_S`. One that is left before, cancelled, or breaks, is not.
+
+        Raises:
+            InvalidRequestError: its extras for the cache are wrong.
+            ModelError: on entry or on receive.
+        """
+        return _CachedAnswer(self._shelf, self.model, request)
+
+    async def complete(self, request: ChatRequest) -> Completion:
+        """Ask, and wait for the whole answer. Cancelled, nothing of it is kept.
+
+        Raises:
+            ModelError: as of `stream`.
+        """
+        question, found = await self._shelf.look(request)
+        if found is not None:
+            await trio.lowlevel.checkpoint()
+            return found.answer
+        answer = await self.model.complete(without_wish(request))
+        await self._shelf.keep(question, answer)
+        return answer
+
+    async def embed(self, request: EmbedRequest) -> Embeddings:
+        """One vector for each text, in order; the model is asked for those that are not kept.
+
+        Raises:
+            ModelError: as of `stream`.
+        """
+        wish, tenant = wish_of(request), PRESENT.get().caller.tenant
+        request = without_wish(request)
+        keys = None if wish == "off" else keys_of_texts(tenant, self._shelf.identity, request)
+        if keys is None:
+            return await self.model.embed(request)
+        found = await self._shelf.vectors(keys) if wish == "use" else {}
+        missing = tuple(text for text in keys if text not in found)
+        if not missing:
+            if keys:
+                PRESENT.get().record(StepCached, self.name)
+            model = next(iter(found.values()))[1] if found else ""
+            await trio.lowlevel.checkpoint()
+            return Embeddings(tuple(found[text][0] for text in request.texts), Usage(), model)
+        made = await self.model.embed(attrs.evolve(request, texts=missing))
+        if len(made.vectors) != len(missing):
+            raise MalformedStreamError(
+                f"{self.name!r} gave {len(made.vectors)} vectors for {len(missing)} texts; "
+                "such an answer cannot be told apart, and is not kept"
+            )
+        new = dict(zip(missing, made.vectors, strict=True))
+        await self._shelf.keep_vectors({keys[text]: new[text] for text in missing}, made.model)
+        known = {text: vector for text, (vector, _) in found.items()}
+        return attrs.evolve(made, vectors=tuple((known | new)[text] for text in request.texts))
+
+
+@attrs.frozen
+class _Question:
+    """Where the answer to a request is kept, if it is."""
+
+    key: str | None
+
+
+@attrs.frozen
+class _Found:
+    """An answer that was kept, what it consumed once, and how alike the two questions are."""
+
+    answer: Completion
+    once: Mapping[str, Any]
+    similarity: float = 1.0
+
+
+class _Shelf:
+    """Where one model's answers are: a state that may be slow, or away."""
+
+    def __init__(self, state: State, rule: CacheRule, name: str, identity: str) -> None:
+        self.rule = rule
+        self.name = name
+        self.identity = identity
+        self._state = state
+        self._away = False
+
+    async def look(self, request: ChatRequest) -> tuple[_Question, _Found | None]:
+        """Where the answer to a request is kept, and the answer, if it is there and wanted."""
+        wish, account = wish_of(request), PRESENT.get()
+        if wish == "off":
+            return _Question(None), None
+        question = _Question(key_of(account.caller.tenant, self.identity, request))
+        found = await self._answer(question.key) if wish == "use" else None
+        if found is not None:
+            account.record(StepCached, self.name, found.similarity)
+        return question, found
+
+    async def keep(self, question: _Question, answer: Completion) -> None:
+        """Keep an answer, if it is one that is kept."""
+        key = question.key
+        data = None if key is None else encode(key, answer, self.rule.answer_bytes_max)
+        if key is not None and data is not None:
+            await self._remember(key, data)
+
+    async def _answer(self, key: str | None) -> _Found | None:
+        data = None if key is None else await self._recall(key)
+        found = None if key is None or data is None else decode(key, data)
+        return None if found is None else _Found(*found)
+
+    async def vectors(self, keys: Mapping[str, str]) -> dict[str, tuple[Vector, str]]:
+        """Of each text the vector and its model, as far as they are there in time."""
+        found: dict[str, tuple[Vector, str]] = {}
+
+        async def look() -> None:
+            for text, key in keys.items():
+                data = await self._state.recall(key)
+                kept = None if data is None else decode_vector(key, data)
+                if kept is not None:
+                    found[text] = kept
+
+        await self._bounded(look, None)
+        return found
+
+    async def keep_vectors(self, vectors: Mapping[str, Vector], model: str) -> None:
+        """Keep vectors, as many as there is time for."""
+
+        async def keep() -> None:
+            for key, vector in vectors.items():
+                data = encode_vector(key, vector, model)
+                if data is not None:
+                    await self._state.remember(key, data, ttl_s=self.rule.ttl_s)
+
+        await self._bounded(keep, None)
+
+    async def _recall(self, key: str) -> bytes | None:
+        return await self._bounded(lambda: self._state.recall(key), None)
+
+    async def _remember(self, key: str, data: bytes) -> None:
+        await self._bounded(lambda: self._state.remember(key, data, ttl_s=self.rule.ttl_s), None)
+
+    async def _bounded(self, act: Callable[[], Awaitable[T]], otherwise: T) -> T:
+        """What the state gives, within its time; the first of several failures is told."""
+        reason = f"it did not answer within {STATE_WAIT_S:g} s"
+        with trio.move_on_after(STATE_WAIT_S):
+            try:
+                found = await act()
+            except StateError as error:
+                reason = str(error)
+            else:
+                self._away = False
+                return found
+        if not self._away:
+            self._away = True
+            log.warning("the cache of %s is away, and the model is asked: %s", self.name, reason)
+        return otherwise
+
+
+class _CachedAnswer:
+    """A streamed answer, kept or new: a context, and in it the reply."""
+
+    def __init__(self, shelf: _Shelf, model: Model, request: ChatRequest) -> None:
+        self._shelf = shelf
+        self._model = model
+        self._request = request
+        self._question = _Question(None)
+        self._replay: Iterator[ModelEvent] | None = None
+        self._inner: AbstractAsyncContextManager[ModelReply] | None = None
+        self._reply: ModelReply | None = None
+        self._recording = Recording(shelf.rule.answer_bytes_max)
+
+    async def __aenter__(self) -> Self:
+        self._question, found = await self._shelf.look(self._request)
+        if found is not None:
+            self._replay = events_of(found.answer, found.once)
+            return self
+        if self._question.key is None:
+            self._recording.spoil()
+        self._inner = self._model.stream(without_wish(self._request))
+        self._reply = await self._inner.__aenter__()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> bool | None:
+        self._recording.spoil()
+        if self._inner is None:
+            return None
+        return await self._inner.__aexit__(kind, error, traceback)  # noqa: ASYNC102 - as the model does it
+
+    async def receive(self) -> tuple[ModelEvent, ...]:
+        """What has arrived since the last call, waiting for something; empty at the end."""
+        if self._reply is None:
+            await trio.lowlevel.checkpoint()
+            return self._next()
+        try:
+            batch = await self._reply.receive()
+        except BaseException:
+            self._recording.spoil()
+            raise
+        if batch:
+            self._recording.hear(batch)
+        elif (answer := self._recording.whole()) is not None:
+            await self._shelf.keep(self._question, answer)
+        return batch
+
+    def _next(self) -> tuple[ModelEvent, ...]:
+        """The next batch of an answer that is told anew: a piece of content, or the end."""
+        batch: list[ModelEvent] = []
+        for event in self._replay or ():
+            batch.append(event)
+            if not isinstance(event, Began):
+                break
+        return tuple(batch)
