@@ -18,7 +18,7 @@ from orchestra.config.environment import from_environment
 from orchestra.config.finding import find
 from orchestra.errors import BindingError
 from orchestra.policies.routing import Route
-from orchestra.protocols import Embedder, Model, VectorStore
+from orchestra.protocols import Embedder, Model, State, VectorStore
 from orchestra.providers.catalog import PROVIDERS
 from orchestra.providers.settings import EmbedderSettings, ModelSettings, RouteSettings
 from orchestra.providers.wordllama import WordLlamaEmbedder
@@ -92,6 +92,8 @@ class LocalBindings:
         self._embedders: dict[str, Embedder] = {}
         self._models: dict[str, Model] = {}
         self._routes: dict[str, Model] = {}
+        self._cached: dict[str, Model] = {}
+        self._kept: State | None = None
         self._collections: dict[str, VectorStore] = {}
         self._transport: HttpTransport | None = None
 
@@ -188,7 +190,7 @@ class LocalBindings:
         key = f"{settings.origin}: {settings.name}"
         if key not in self._models:
             self._models[key] = self._made(settings)
-        return self._models[key]
+        return self._behind_cache(self._models[key], settings)
 
     def _route(self, settings: RouteSettings) -> Model:
         """One model for all the names of a route: they share what is known of latencies."""
@@ -208,7 +210,33 @@ class LocalBindings:
                 falls_back_on=settings.falls_back_on,
             )
             self._routes[settings.name] = RoutedModel(route, made)
-        return self._routes[settings.name]
+        return self._behind_cache(self._routes[settings.name], settings)
+
+    def _behind_cache(self, made: Model, settings: ModelSettings | RouteSettings) -> Model:
+        """The model behind its cache, if it has one."""
+        if settings.cache is None:
+            return made
+        from orchestra.policies.cached import CachedModel
+        from orchestra.providers.identities import identity_of
+
+        key = f"{settings.origin}: {settings.name}"
+        if key not in self._cached:
+            self._cached[key] = CachedModel(
+                made,
+                self._state(),
+                settings.cache,
+                name=settings.name,
+                identity=identity_of(settings, self._environ),
+            )
+        return self._cached[key]
+
+    def _state(self) -> State:
+        """Where policies remember, made for the first that does."""
+        if self._kept is None:
+            from orchestra.stores.state_memory import MemoryState
+
+            self._kept = MemoryState()
+        return self._kept
 
     def _made(self, settings: ModelSettings) -> Model:
         if not PROVIDERS[settings.provider].remote:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from orchestra.config import spec
+from orchestra.config.caches import cache_of
 from orchestra.config.checking import KEY_ELSEWHERE, NO_SECRETS, Table, check, missing
 from orchestra.config.complaints import Complaints, names_a_secret, nearest, shown
 from orchestra.config.places import Path as Place
@@ -177,6 +178,7 @@ def _settings(
         capabilities=Capabilities(**right.get("capabilities", {})),
         headers=right.get("headers", {}),
         extras=right.get("extras", {}),
+        cache=cache_of(right),
         origin=origin,
     )
 

@@ -6,6 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 
 from orchestra import errors
 from orchestra.config import spec
+from orchestra.config.caches import cache_of
 from orchestra.config.checking import Table, check, missing
 from orchestra.config.complaints import Complaints, nearest, shown
 from orchestra.config.places import Path as Place
@@ -98,6 +99,7 @@ class _Reader:
             by=by,
             weights=self._weights(by),
             falls_back_on=self._falls_back_on(),
+            cache=cache_of(self._right),
             origin=self._complaints.where(self._at),
         )
 

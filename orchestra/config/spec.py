@@ -59,6 +59,11 @@ SECONDS = Kind(
 TIME = Kind(
     Annotated[float, Meta(gt=0, le=86_400)], "a number of seconds, over 0 and up to 86400", "30"
 )
+TTL = Kind(
+    Annotated[float, Meta(gt=0, le=366 * 86_400)],
+    "a number of seconds, over 0 and up to a year",
+    "3600",
+)
 SHARE = Kind(Annotated[float, Meta(gt=0, le=1)], "a share, over 0 and up to 1", "0.5")
 COUNT = Kind(Annotated[int, Meta(gt=0, lt=2**53)], "a whole number over 0", "8")
 PRICE = Kind(
@@ -97,6 +102,7 @@ def _names(values: type, kind: Kind) -> Spec:
     return dict.fromkeys((field.name for field in attrs.fields(values)), kind)
 
 
+CACHE: Spec = {"ttl_s": TTL, "answer_bytes_max": COUNT}
 REMOTE: Spec = {
     "base_url": URL,
     "key_env": VARIABLE,
@@ -120,10 +126,11 @@ REMOTE: Spec = {
         "output_tokens_max": COUNT,
     },
     "extras": EXTRAS,
+    "cache": CACHE,
 }
 """What every model has that is reached over HTTP."""
 STORES: Spec = {"data": FOLDER}
-ROUTE: Spec = {"models": NAMES, "by": BY, "sticky": FLAG, "fallback": FALLBACK}
+ROUTE: Spec = {"models": NAMES, "by": BY, "sticky": FLAG, "fallback": FALLBACK, "cache": CACHE}
 """What every route has; and `weights`, whose keys are its models."""
 TABLES: Mapping[str, str] = {
     "models": "[models.NAME]",

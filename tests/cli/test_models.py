@@ -343,6 +343,7 @@ def test_routes_are_listed(routed: Project) -> None:
         "models": ["good", "keyless"],
         "weights": {"good": 3.0},
         "fallback": ["RateLimitError"],
+        "cache": None,
     }
 
 
