@@ -25,7 +25,9 @@ from orchestra.providers.wordllama import WordLlamaEmbedder
 from orchestra.stores.sqlite import SqliteStores
 
 if TYPE_CHECKING:
+    from orchestra.policies.cache import SemanticRule
     from orchestra.policies.guard import GuardState
+    from orchestra.policies.similar import Similar
     from orchestra.providers.network import HttpTransport
 
 T = TypeVar("T")
@@ -227,8 +229,19 @@ class LocalBindings:
                 settings.cache,
                 name=settings.name,
                 identity=identity_of(settings, self._environ),
+                similar=self._similar(settings.cache.semantic),
             )
         return self._cached[key]
+
+    def _similar(self, rule: SemanticRule | None) -> Similar | None:
+        if rule is None:
+            return None
+        from orchestra.policies.similar import Similar
+        from orchestra.providers.identities import identity_of_embedder
+
+        settings = _bound("embedder", rule.embedder, self.deployment.embedders)
+        identity = identity_of_embedder(settings, self._environ)
+        return Similar(rule, lambda: self.embedder(rule.embedder), identity)
 
     def _state(self) -> State:
         """Where policies remember, made for the first that does."""

@@ -14,6 +14,7 @@ from types import MappingProxyType
 from typing import Any
 
 from orchestra.config import spec
+from orchestra.config.caches import check_semantics
 from orchestra.config.checking import check, unknown
 from orchestra.config.complaints import Complaints, shown
 from orchestra.config.deployment import EMBEDDED, Deployment, with_usual, with_usual_routes
@@ -69,6 +70,9 @@ def read(text: str, file: Path, otherwise: Deployment = EMBEDDED) -> Deployment:
     embedders = read_embedders(tables.get("embedders", {}), models, here, complaints)
     there = models if tables.get("models") else otherwise.models
     routes = read_routes(tables.get("routes", {}), tables.get("models", {}), there, complaints)
+    named = {"default", *tables.get("embedders", {})}
+    own = {name: e.model for name, e in embedders.items() if e.model not in models.values()}
+    check_semantics({"models": models, "routes": routes, "embedders": own}, named, complaints)
     stores = check(tables.get("stores", {}), ("stores",), spec.STORES, complaints)
     if complaints.problems:
         raise ConfigError(_in_order(complaints.problems))

@@ -66,6 +66,7 @@ TTL = Kind(
 )
 SHARE = Kind(Annotated[float, Meta(gt=0, le=1)], "a share, over 0 and up to 1", "0.5")
 COUNT = Kind(Annotated[int, Meta(gt=0, lt=2**53)], "a whole number over 0", "8")
+ENTRIES = Kind(Annotated[int, Meta(gt=0, le=1000)], "a whole number from 1 to 1000", "100")
 PRICE = Kind(
     Annotated[float, Meta(ge=0, le=1_000_000)], "a number of dollars for a million tokens", "1.25"
 )
@@ -102,7 +103,11 @@ def _names(values: type, kind: Kind) -> Spec:
     return dict.fromkeys((field.name for field in attrs.fields(values)), kind)
 
 
-CACHE: Spec = {"ttl_s": TTL, "answer_bytes_max": COUNT}
+CACHE: Spec = {
+    "ttl_s": TTL,
+    "answer_bytes_max": COUNT,
+    "semantic": {"threshold": SHARE, "embedder": TEXT, "entries_max": ENTRIES},
+}
 REMOTE: Spec = {
     "base_url": URL,
     "key_env": VARIABLE,

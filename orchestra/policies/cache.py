@@ -52,11 +52,28 @@ WHOLE = (StopReason.END, StopReason.STOP_SEQUENCE, StopReason.TOOL_CALLS)
 
 
 @attrs.frozen(kw_only=True)
+class SemanticRule:
+    """When a question is answered with the answer to another: at this cosine, or above it.
+
+    `embedder` is the name of what makes their vectors. Of each scope the `entries_max` questions
+    that were used last are remembered. Why 0.95: see `tests/policies/test_alike.py`.
+    """
+
+    threshold: float = 0.95
+    embedder: str = "default"
+    entries_max: int = 100
+
+
+@attrs.frozen(kw_only=True)
 class CacheRule:
-    """What is kept of a model's answers: each for `ttl_s` seconds, none over `answer_bytes_max`."""
+    """What is kept of a model's answers: each for `ttl_s` seconds, none over `answer_bytes_max`.
+
+    With `semantic`, a question that asks the same in other words has the same answer.
+    """
 
     ttl_s: float = 3600.0
     answer_bytes_max: int = 256 * 1024
+    semantic: SemanticRule | None = None
 
 
 def wish_of(request: ChatRequest | EmbedRequest) -> Wish:
@@ -121,12 +138,12 @@ def encode(key: str, answer: Completion, bytes_max: int) -> bytes | None:
     usage = attrs.asdict(answer.usage, filter=_told) if answer.usage is not None else {}
     stopped = (answer.stopped.reason.value, answer.stopped.raw)
     parts = [_written(part) for part in answer.parts]
-    return _sealed(key, (answer.id, answer.model, stopped, usage, parts), bytes_max)
+    return sealed(key, (answer.id, answer.model, stopped, usage, parts), bytes_max)
 
 
 def decode(key: str, data: bytes) -> tuple[Completion, dict[str, Any]] | None:
     """The answer that is kept, as free of charge, and what it once consumed; None if it is none."""
-    content = _opened(key, data)
+    content = opened(key, data)
     if content is None:
         return None
     try:
@@ -140,12 +157,12 @@ def decode(key: str, data: bytes) -> tuple[Completion, dict[str, Any]] | None:
 
 def encode_vector(key: str, vector: Vector, model: str) -> bytes | None:
     """A vector as it is kept under a key."""
-    return _sealed(key, (vector.data, model), 1 << 20)
+    return sealed(key, (vector.data, model), 1 << 20)
 
 
 def decode_vector(key: str, data: bytes) -> tuple[Vector, str] | None:
     """The vector that is kept, and the model that made it; None if it is none."""
-    content = _opened(key, data)
+    content = opened(key, data)
     try:
         found = None if content is None else _VECTOR.decode(content)
     except msgspec.DecodeError:
@@ -174,6 +191,23 @@ def events_of(answer: Completion, once: Mapping[str, Any] | None = None) -> Iter
     if answer.usage is not None:
         yield UsageReport(answer.usage, {"cached": dict(once)} if once else {})
     yield answer.stopped
+
+
+def sealed(key: str, content: object, bytes_max: int) -> bytes | None:
+    """Something as bytes that can be read under this key only; None if they would be too many."""
+    try:
+        written = _CONTENT.encode(content)
+    except UnicodeEncodeError:  # half a character, where somebody has cut one
+        return None
+    data = VERSION + _digest(key, written) + written
+    return data if len(data) <= bytes_max else None
+
+
+def opened(key: str, data: bytes) -> bytes | None:
+    """What was sealed; None if these bytes are broken, or of another key or version."""
+    digest, content = data[1 : 1 + DIGEST_BYTES], data[1 + DIGEST_BYTES :]
+    right = data[:1] == VERSION and digest == _digest(key, content)
+    return content if right else None
 
 
 class Recording:
@@ -255,21 +289,6 @@ def _read(part: tuple[str, ...]) -> AnswerPart:
             return ToolCall(id_, name, arguments, signature)
         case _:
             raise ValueError(f"{part!r:.100} is no part of an answer; treat it as not there")
-
-
-def _sealed(key: str, content: object, bytes_max: int) -> bytes | None:
-    try:
-        written = _CONTENT.encode(content)
-    except UnicodeEncodeError:  # half a character, where somebody has cut one
-        return None
-    data = VERSION + _digest(key, written) + written
-    return data if len(data) <= bytes_max else None
-
-
-def _opened(key: str, data: bytes) -> bytes | None:
-    digest, content = data[1 : 1 + DIGEST_BYTES], data[1 + DIGEST_BYTES :]
-    right = data[:1] == VERSION and digest == _digest(key, content)
-    return content if right else None
 
 
 def _digest(key: str, content: bytes) -> bytes:

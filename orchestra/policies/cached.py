@@ -7,18 +7,17 @@ another tenant was answered.
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractAsyncContextManager
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, Self
 
 import attrs
 import trio
 
 from orchestra.accounts import Usage
 from orchestra.answers import Completion
-from orchestra.errors import MalformedStreamError, StateError
+from orchestra.errors import MalformedStreamError
 from orchestra.events import StepCached
 from orchestra.policies.account import PRESENT
 from orchestra.policies.cache import (
@@ -34,6 +33,8 @@ from orchestra.policies.cache import (
     wish_of,
     without_wish,
 )
+from orchestra.policies.shelf import Shelf
+from orchestra.policies.similar import Meaning, Similar
 from orchestra.protocols import Model, ModelReply, State
 from orchestra.values import (
     Began,
@@ -45,12 +46,6 @@ from orchestra.values import (
     Vector,
 )
 
-T = TypeVar("T")
-STATE_WAIT_S = 0.05
-"""For so long a call waits for the state, each time; then it goes on without."""
-
-log = logging.getLogger("orchestra.cache")
-
 
 class CachedModel(Model):
     """A model that is not asked what it has answered already.
@@ -59,14 +54,23 @@ class CachedModel(Model):
     models with the same share their answers, within a tenant. A hit costs nothing, and is noted
     as `StepCached`. A request says otherwise in `extras={"orchestra": {"cache": "refresh"}}`,
     which replaces what is kept, or "off", which neither reads nor keeps anything.
+
+    With `similar`, the answer to a question that asks the same in other words is a hit, too.
     """
 
     def __init__(
-        self, model: Model, state: State, rule: CacheRule, *, name: str, identity: str
+        self,
+        model: Model,
+        state: State,
+        rule: CacheRule,
+        *,
+        name: str,
+        identity: str,
+        similar: Similar | None = None,
     ) -> None:
         self.model = model
         self.name = name
-        self._shelf = _Shelf(state, rule, name, identity)
+        self._answers = _Answers(Shelf(state, name, rule.ttl_s), rule, identity, similar)
 
     @property
     def capabilities(self) -> Capabilities:
@@ -77,13 +81,13 @@ class CachedModel(Model):
         """Ask; entered when the answer was found, or when the model has accepted.
 
         An answer is kept when its reader has been told its end, which waits for the state up to
-        `STATE_WAIT_S`. One that is left before, cancelled, or breaks, is not.
+        `STATE_WAIT_S`, a few times with `similar`. One that is left before, or breaks, is not.
 
         Raises:
             InvalidRequestError: its extras for the cache are wrong.
             ModelError: on entry or on receive.
         """
-        return _CachedAnswer(self._shelf, self.model, request)
+        return _CachedAnswer(self._answers, self.model, request)
 
     async def complete(self, request: ChatRequest) -> Completion:
         """Ask, and wait for the whole answer. Cancelled, nothing of it is kept.
@@ -91,12 +95,12 @@ class CachedModel(Model):
         Raises:
             ModelError: as of `stream`.
         """
-        question, found = await self._shelf.look(request)
+        question, found = await self._answers.look(request)
         if found is not None:
             await trio.lowlevel.checkpoint()
             return found.answer
         answer = await self.model.complete(without_wish(request))
-        await self._shelf.keep(question, answer)
+        await self._answers.keep(question, answer)
         return answer
 
     async def embed(self, request: EmbedRequest) -> Embeddings:
@@ -107,10 +111,10 @@ class CachedModel(Model):
         """
         wish, tenant = wish_of(request), PRESENT.get().caller.tenant
         request = without_wish(request)
-        keys = None if wish == "off" else keys_of_texts(tenant, self._shelf.identity, request)
+        keys = None if wish == "off" else keys_of_texts(tenant, self._answers.identity, request)
         if keys is None:
             return await self.model.embed(request)
-        found = await self._shelf.vectors(keys) if wish == "use" else {}
+        found = await self._answers.vectors(keys) if wish == "use" else {}
         missing = tuple(text for text in keys if text not in found)
         if not missing:
             if keys:
@@ -125,7 +129,7 @@ class CachedModel(Model):
                 "such an answer cannot be told apart, and is not kept"
             )
         new = dict(zip(missing, made.vectors, strict=True))
-        await self._shelf.keep_vectors({keys[text]: new[text] for text in missing}, made.model)
+        await self._answers.keep_vectors({keys[text]: new[text] for text in missing}, made.model)
         known = {text: vector for text, (vector, _) in found.items()}
         return attrs.evolve(made, vectors=tuple((known | new)[text] for text in request.texts))
 
@@ -135,6 +139,7 @@ class _Question:
     """Where the answer to a request is kept, if it is."""
 
     key: str | None
+    meaning: Meaning | None = None
 
 
 @attrs.frozen
@@ -146,38 +151,56 @@ class _Found:
     similarity: float = 1.0
 
 
-class _Shelf:
-    """Where one model's answers are: a state that may be slow, or away."""
+class _Answers:
+    """Where one model's answers are: keys, a shelf that may be away, meanings."""
 
-    def __init__(self, state: State, rule: CacheRule, name: str, identity: str) -> None:
+    def __init__(
+        self, shelf: Shelf, rule: CacheRule, identity: str, similar: Similar | None
+    ) -> None:
         self.rule = rule
-        self.name = name
         self.identity = identity
-        self._state = state
-        self._away = False
+        self._shelf = shelf
+        self._similar = similar
 
     async def look(self, request: ChatRequest) -> tuple[_Question, _Found | None]:
         """Where the answer to a request is kept, and the answer, if it is there and wanted."""
         wish, account = wish_of(request), PRESENT.get()
-        if wish == "off":
+        tenant = account.caller.tenant
+        key = None if wish == "off" else key_of(tenant, self.identity, request)
+        if key is None:
             return _Question(None), None
-        question = _Question(key_of(account.caller.tenant, self.identity, request))
-        found = await self._answer(question.key) if wish == "use" else None
+        found = await self._answer(key) if wish == "use" else None
+        meaning = None
+        if found is None and self._similar is not None:
+            meaning = await self._similar.meaning(self._shelf, tenant, self.identity, request)
+            if meaning is not None and wish == "use":
+                found = await self._near(self._similar, meaning)
         if found is not None:
-            account.record(StepCached, self.name, found.similarity)
-        return question, found
+            account.record(StepCached, self._shelf.name, found.similarity)
+        return _Question(key, meaning), found
 
     async def keep(self, question: _Question, answer: Completion) -> None:
         """Keep an answer, if it is one that is kept."""
         key = question.key
         data = None if key is None else encode(key, answer, self.rule.answer_bytes_max)
-        if key is not None and data is not None:
-            await self._remember(key, data)
+        if key is None or data is None:
+            return
+        await self._shelf.remember(key, data)
+        if self._similar is not None and question.meaning is not None:
+            await self._similar.keep(self._shelf, question.meaning, key)
 
-    async def _answer(self, key: str | None) -> _Found | None:
-        data = None if key is None else await self._recall(key)
-        found = None if key is None or data is None else decode(key, data)
-        return None if found is None else _Found(*found)
+    async def _answer(self, key: str, similarity: float = 1.0) -> _Found | None:
+        data = await self._shelf.recall(key)
+        found = None if data is None else decode(key, data)
+        return None if found is None else _Found(*found, similarity)
+
+    async def _near(self, similar: Similar, meaning: Meaning) -> _Found | None:
+        for similarity, known in await similar.near(self._shelf, meaning):
+            found = await self._answer(known.key, similarity)
+            if found is not None:
+                await similar.used(self._shelf, meaning.scope, known)
+                return found
+        return None
 
     async def vectors(self, keys: Mapping[str, str]) -> dict[str, tuple[Vector, str]]:
         """Of each text the vector and its model, as far as they are there in time."""
@@ -185,12 +208,12 @@ class _Shelf:
 
         async def look() -> None:
             for text, key in keys.items():
-                data = await self._state.recall(key)
+                data = await self._shelf.state.recall(key)
                 kept = None if data is None else decode_vector(key, data)
                 if kept is not None:
                     found[text] = kept
 
-        await self._bounded(look, None)
+        await self._shelf.bounded(look, None)
         return found
 
     async def keep_vectors(self, vectors: Mapping[str, Vector], model: str) -> None:
@@ -200,48 +223,26 @@ class _Shelf:
             for key, vector in vectors.items():
                 data = encode_vector(key, vector, model)
                 if data is not None:
-                    await self._state.remember(key, data, ttl_s=self.rule.ttl_s)
+                    await self._shelf.state.remember(key, data, ttl_s=self.rule.ttl_s)
 
-        await self._bounded(keep, None)
-
-    async def _recall(self, key: str) -> bytes | None:
-        return await self._bounded(lambda: self._state.recall(key), None)
-
-    async def _remember(self, key: str, data: bytes) -> None:
-        await self._bounded(lambda: self._state.remember(key, data, ttl_s=self.rule.ttl_s), None)
-
-    async def _bounded(self, act: Callable[[], Awaitable[T]], otherwise: T) -> T:
-        """What the state gives, within its time; the first of several failures is told."""
-        reason = f"it did not answer within {STATE_WAIT_S:g} s"
-        with trio.move_on_after(STATE_WAIT_S):
-            try:
-                found = await act()
-            except StateError as error:
-                reason = str(error)
-            else:
-                self._away = False
-                return found
-        if not self._away:
-            self._away = True
-            log.warning("the cache of %s is away, and the model is asked: %s", self.name, reason)
-        return otherwise
+        await self._shelf.bounded(keep, None)
 
 
 class _CachedAnswer:
     """A streamed answer, kept or new: a context, and in it the reply."""
 
-    def __init__(self, shelf: _Shelf, model: Model, request: ChatRequest) -> None:
-        self._shelf = shelf
+    def __init__(self, answers: _Answers, model: Model, request: ChatRequest) -> None:
+        self._answers = answers
         self._model = model
         self._request = request
         self._question = _Question(None)
         self._replay: Iterator[ModelEvent] | None = None
         self._inner: AbstractAsyncContextManager[ModelReply] | None = None
         self._reply: ModelReply | None = None
-        self._recording = Recording(shelf.rule.answer_bytes_max)
+        self._recording = Recording(answers.rule.answer_bytes_max)
 
     async def __aenter__(self) -> Self:
-        self._question, found = await self._shelf.look(self._request)
+        self._question, found = await self._answers.look(self._request)
         if found is not None:
             self._replay = events_of(found.answer, found.once)
             return self
@@ -275,7 +276,7 @@ class _CachedAnswer:
         if batch:
             self._recording.hear(batch)
         elif (answer := self._recording.whole()) is not None:
-            await self._shelf.keep(self._question, answer)
+            await self._answers.keep(self._question, answer)
         return batch
 
     def _next(self) -> tuple[ModelEvent, ...]:

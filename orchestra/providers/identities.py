@@ -11,7 +11,7 @@ from collections.abc import Mapping
 
 from orchestra.providers.addresses import base_url, options_of
 from orchestra.providers.catalog import PROVIDERS
-from orchestra.providers.settings import ModelSettings, RouteSettings
+from orchestra.providers.settings import EmbedderSettings, ModelSettings, RouteSettings
 
 Environ = Mapping[str, str]
 
@@ -30,6 +30,15 @@ def identity_of(settings: ModelSettings | RouteSettings, environ: Environ) -> st
         falls_back_on = [kind.__name__ for kind in settings.falls_back_on]
         return json.dumps([settings.name, repr(settings.by), falls_back_on, models])
     return json.dumps([settings.name, _model(settings, environ)])
+
+
+def identity_of_embedder(settings: EmbedderSettings, environ: Environ) -> str:
+    """What an embedder is configured to be: vectors of two that differ cannot be compared.
+
+    Raises:
+        BindingError: nothing says where its model is.
+    """
+    return json.dumps([settings.dimensions, _model(settings.model, environ)])
 
 
 def _model(settings: ModelSettings, environ: Environ) -> list[object]:

@@ -11,10 +11,10 @@ from orchestra.config import LocalBindings, default_bindings
 from orchestra.config.deployment import Deployment
 from orchestra.config.reading import read
 from orchestra.errors import ConfigError
-from orchestra.policies.cache import CacheRule
+from orchestra.policies.cache import CacheRule, SemanticRule
 from orchestra.policies.cached import CachedModel
 from orchestra.policies.guard import GuardedModel
-from orchestra.providers.identities import identity_of
+from orchestra.providers.identities import identity_of, identity_of_embedder
 from orchestra.providers.routing import RoutedModel
 from orchestra.providers.settings import ModelSettings
 
@@ -120,3 +120,65 @@ def test_what_the_environment_says_counts_and_a_limit_does_not() -> None:
 def test_a_deployment_without_one_has_none(tmp_path: Path) -> None:
     with default_bindings(tmp_path, environ={}) as bindings:
         assert not isinstance(bindings.model("default"), CachedModel)
+
+
+SEMANTIC = """\
+[models.gpt]
+provider = "openai"
+model = "gpt-5.4-mini"
+cache = { semantic = { threshold = 0.9, entries_max = 7 } }
+[models.vectors]
+provider = "openai"
+model = "text-embedding-3-small"
+[embedders.remote]
+model = "vectors"
+[routes.r]
+models = ["gpt"]
+cache = { semantic = { embedder = "remote" } }
+"""
+
+
+def test_a_semantic_cache_is_read_and_bound(tmp_path: Path) -> None:
+    found = deployment(SEMANTIC)
+    assert found.models["gpt"].cache == CacheRule(
+        semantic=SemanticRule(threshold=0.9, entries_max=7)
+    )
+    routed = found.routes["r"].cache
+    assert routed is not None
+    assert routed.semantic == SemanticRule(embedder="remote")
+    local, remote = found.embedders["default"], found.embedders["remote"]
+    assert identity_of_embedder(local, {}) != identity_of_embedder(remote, {})
+    with LocalBindings(tmp_path, found, KEYS) as bindings:
+        for name in ("gpt", "r"):
+            similar = bindings.model(name)._answers._similar  # type: ignore[attr-defined]
+            assert similar._embedder() is bindings.embedder(
+                "default" if name == "gpt" else "remote"
+            )
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "says"),
+    [
+        ('"remote" }', '"remot" }', 'there is no embedder "remot"'),
+        ("threshold = 0.9", "threshold = 1.5", "1.5 is not a share"),
+        ("entries_max = 7", "entries_max = 1001", "1001 is not a whole number from 1 to 1000"),
+        (
+            'model = "text-embedding-3-small"',
+            'model = "text-embedding-3-small"\ncache = { semantic = {} }',
+            "models.vectors.cache.semantic: it makes vectors",
+        ),
+        (
+            'model = "vectors"',
+            'provider = "ollama"\nmodel = "all-minilm"\ncache = { semantic = {} }',
+            "embedders.remote.cache.semantic: it makes vectors",
+        ),
+        (
+            'models = ["gpt"]',
+            'models = ["vectors"]',
+            "routes.r.cache.semantic: it makes vectors",
+        ),
+    ],
+)
+def test_what_no_semantic_cache_can_be_is_told(old: str, new: str, says: str) -> None:
+    (problem,) = wrong(SEMANTIC.replace(old, new))
+    assert says in problem

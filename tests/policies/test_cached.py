@@ -21,7 +21,8 @@ from orchestra.errors import InvalidRequestError, MalformedStreamError, ModelErr
 from orchestra.events import Event, RunFinished, StepCached
 from orchestra.policies.account import NOBODY, PRESENT
 from orchestra.policies.cache import CacheRule
-from orchestra.policies.cached import STATE_WAIT_S, CachedModel
+from orchestra.policies.cached import CachedModel
+from orchestra.policies.shelf import STATE_WAIT_S
 from orchestra.protocols import Change, Model, ModelReply, State
 from orchestra.steps.generate import generate
 from orchestra.stores.state_memory import MemoryState
@@ -188,6 +189,24 @@ def test_only_a_whole_answer_is_ever_kept(
             assert fault == "none" or not streams or fault == "cancelled"
 
     virtual(main, schedule=schedule)
+
+
+@pytest.mark.parametrize("error", [None, ModelError("it broke")])
+def test_an_end_that_was_not_told_is_none(error: ModelError | None) -> None:
+    """Left, or broken, between the model's last word and the end of its stream."""
+
+    async def main() -> None:
+        fake = Says(ANSWER, error, len(ANSWER))
+        model = cached(fake)
+        with suppress(ModelError):
+            async with model.stream(HELLO) as reply:
+                for _ in range(len(ANSWER) + (error is not None)):
+                    await reply.receive()
+        fake.error = None
+        await model.complete(HELLO)
+        assert len(fake.asked) == 2
+
+    virtual(main)
 
 
 @given(whole_answers())
