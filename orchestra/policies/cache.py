@@ -97,9 +97,7 @@ def without_wish(request: Asked) -> Asked:
     return request if extras is request.extras else attrs.evolve(request, extras=extras)
 
 
-def key_of(
-    tenant: str, identity: str, request: ChatRequest | EmbedRequest, kind: str = "answer"
-) -> str | None:
+def key_of(tenant: str, identity: str, request: Asked, kind: str = "answer") -> str | None:
     """Under which key the answer to a request is kept; None where it has none.
 
     `identity` tells all that the model is configured to be. The order of keys in schemas counts,
@@ -107,7 +105,7 @@ def key_of(
     texts no Unicode.
     """
     try:
-        asked = attrs.evolve(request, extras=_without_wish(request.extras))
+        asked = without_wish(request)
         written = _REQUEST.encode((kind, tenant, identity, asked))
     except (TypeError, ValueError, OverflowError, RecursionError):
         return None
