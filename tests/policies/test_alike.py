@@ -50,7 +50,7 @@ MARKED = [
     ("Is it written in C++?", "Is it written in C#?"),
     ("Do you ship to the US?", "Do you ship to us?"),
 ]
-"""Told apart by their marks: by their vectors, five of them are the same (0.950 to 1.000)."""
+"""Told apart by their marks: by their vectors, six of the fourteen are the same (0.950 to 1.000)."""
 WORDED = [
     ("How do I enable notifications?", "How do I disable notifications?"),
     ("How do I open an account?", "How do I close an account?"),
@@ -61,7 +61,7 @@ WORDED = [
     ),
     ("What is the maximum?", "What is the minimum?"),
 ]
-"""Told apart by their vectors alone: 0.54 to 0.92."""
+"""Told apart by their vectors alone: 0.54 to 0.84."""
 
 
 def similar(one: str, other: str, threshold: float = SemanticRule().threshold) -> bool:
