@@ -74,6 +74,7 @@ def _model(name: str, each: ModelSettings, environ: Environ) -> dict[str, Any]:
         "limits": attrs.asdict(each.limits) if remote else None,
         "breaker": attrs.asdict(each.breaker) if remote and each.breaker else None,
         "prices": attrs.asdict(each.prices),
+        "cache": attrs.asdict(each.cache) if each.cache else None,
         "headers": sorted(each.headers),
         "extras": sorted(each.extras),
         "from": each.origin,
@@ -88,6 +89,7 @@ def _route(name: str, each: RouteSettings) -> dict[str, Any]:
         "models": list(each.models),
         "weights": dict(each.weights),
         "fallback": [kind.__name__ for kind in each.falls_back_on],
+        "cache": attrs.asdict(each.cache) if each.cache else None,
         "from": each.origin,
     }
 

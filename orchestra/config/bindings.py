@@ -24,12 +24,10 @@ from orchestra.providers.wordllama import WordLlamaEmbedder
 from orchestra.stores.sqlite import SqliteStores
 
 if TYPE_CHECKING:
+    from orchestra.config.assembly import Assembly
     from orchestra.config.deployment import Deployment
-    from orchestra.policies.callers import CallerLimits
     from orchestra.policies.guard import GuardState
-    from orchestra.policies.purse import Purse
-    from orchestra.providers.network import HttpTransport
-    from orchestra.providers.settings import EmbedderSettings, ModelSettings, RouteSettings
+    from orchestra.providers.settings import ModelSettings, RouteSettings
     from orchestra.stores.state_settings import OpenState
 
 T = TypeVar("T")
@@ -101,18 +99,11 @@ class LocalBindings:
         self._deployment = deployment
         self._environ = environ
         self._given_state = state
-        self._limits: CallerLimits | None = None
-        self._limited: dict[Model, Model] = {}
         self._local = WordLlamaEmbedder()
         self._embedders: dict[str, Embedder] = {}
-        self._models: dict[str, Model] = {}
-        self._routes: dict[str, Model] = {}
-        self._coalesced: dict[str, Model] = {}
         self._collections: dict[str, VectorStore] = {}
-        self._transport: HttpTransport | None = None
         self._data = data
         self._state: OpenState | None = None
-        self._purse: Purse | None = None
 
     @cached_property
     def deployment(self) -> Deployment:
@@ -149,12 +140,7 @@ class LocalBindings:
             **self.deployment.models,
             **self.deployment.routes,
         }
-        settings = _bound("model", name, bound)
-        from orchestra.providers.settings import RouteSettings
-
-        if isinstance(settings, RouteSettings):
-            return self._for_callers(self._route(settings), *settings.models.values())
-        return self._for_callers(self._model(settings), settings)
+        return self._assembly.model(_bound("model", name, bound))
 
     def embedder(self, name: str) -> Embedder:
         """The embedder of this name; made when it is first asked for, and then kept.
@@ -164,7 +150,7 @@ class LocalBindings:
         """
         if name not in self._embedders:
             settings = _bound("embedder", name, self.deployment.embedders)
-            self._embedders[name] = self._embedder(settings)
+            self._embedders[name] = self._assembly.embedder(settings)
         return self._embedders[name]
 
     def store(self, name: str) -> VectorStore:
@@ -185,13 +171,7 @@ class LocalBindings:
 
         They are this object's own: all runs that it serves share them, other processes do not.
         """
-        from orchestra.policies.guard import GuardedModel
-
-        return {
-            made.name: made.state()
-            for made in self._models.values()
-            if isinstance(made, GuardedModel)
-        }
+        return self._assembly.states()
 
     @property
     def state(self) -> State:
@@ -217,8 +197,8 @@ class LocalBindings:
         """
         if self._state is not None:
             self._state.close()
-        if self._transport is not None:
-            self._transport.close()
+        if "_assembly" in vars(self):  # something was asked for
+            self._assembly.close()
         self.stores.close()
 
     def __enter__(self) -> Self:
@@ -232,127 +212,13 @@ class LocalBindings:
     ) -> None:
         self.close()
 
-    def _model(self, settings: ModelSettings) -> Model:
-        """One model for all of its names: they share what is kept of it."""
-        key = f"{settings.origin}: {settings.name}"
-        if key not in self._models:
-            self._models[key] = self._made(settings)
-        return self._shared(key, self._models[key], settings)
+    @cached_property
+    def _assembly(self) -> Assembly:
+        from orchestra.config.assembly import Assembly
 
-    def _route(self, settings: RouteSettings) -> Model:
-        """One model for all the names of a route: they share what is known of latencies."""
-        from orchestra.policies.routing import Route
-        from orchestra.providers.addresses import candidate
-        from orchestra.providers.routing import RoutedModel
-
-        if settings.name not in self._routes:
-            made = {name: self._model(each) for name, each in settings.models.items()}
-            candidates = tuple(
-                candidate(name, each, settings.weights.get(name, 1.0))
-                for name, each in settings.models.items()
-            )
-            route = Route(
-                name=settings.name,
-                candidates=candidates,
-                by=settings.by,
-                falls_back_on=settings.falls_back_on,
-            )
-            self._routes[settings.name] = RoutedModel(route, made)
-        return self._shared(f"route {settings.name}", self._routes[settings.name], settings)
-
-    def _shared(self, key: str, model: Model, settings: ModelSettings | RouteSettings) -> Model:
-        """The model, or around it where equal calls of it share one."""
-        found = settings.coalesce
-        if found is None:
-            return model
-        if key not in self._coalesced:
-            from orchestra.policies.coalesce import CoalesceRule
-            from orchestra.policies.coalesced import CoalescedModel
-
-            rule = CoalesceRule(normalize=found.normalize, similarity=found.similarity)
-            embedder = None if found.similarity is None else self.embedder(found.embedder)
-            self._coalesced[key] = CoalescedModel(
-                model, name=settings.name, rule=rule, embedder=embedder
-            )
-        return self._coalesced[key]
-
-    def _made(self, settings: ModelSettings) -> Model:
-        from orchestra.providers.catalog import PROVIDERS
-
-        if not PROVIDERS[settings.provider].remote:
-            from orchestra.providers.extractive import ExtractiveModel
-
-            return ExtractiveModel(self._local)
-        from orchestra.policies.guard import GuardedModel
-        from orchestra.providers.endpoints import endpoint
-        from orchestra.providers.prices import price_of
-        from orchestra.providers.remote import RemoteModel
-
-        made = endpoint(settings, self._environ)
-        return GuardedModel(
-            RemoteModel(made, self._opened()),
-            name=settings.name,
-            breaker=settings.breaker,
-            limits=settings.limits,
-            texts_max=made.dialect.texts_max,
-            price=price_of(settings),
-            purse=self._pays(),
-            hold_s=_hold_s(settings),
+        return Assembly(
+            self.deployment, self._environ, lambda: self.state, self.embedder, self._local
         )
-
-    def _embedder(self, settings: EmbedderSettings) -> Embedder:
-        from orchestra.providers.catalog import PROVIDERS
-
-        if not PROVIDERS[settings.model.provider].remote:
-            return self._local
-        from orchestra.providers.embedding import RemoteEmbedder
-        from orchestra.providers.facts import known
-
-        facts, wanted = known(settings.model.model), settings.dimensions
-        return RemoteEmbedder(
-            self._for_callers(self._model(settings.model), settings.model),
-            settings.name,
-            wanted or facts.dimensions,
-            shortens=facts.shortens and wanted not in (None, facts.dimensions),
-        )
-
-    def _for_callers(self, model: Model, *settings: ModelSettings) -> Model:
-        """The model, or route over these, that each caller may ask within their limits."""
-        if self.deployment.limits is None:
-            return model
-        from orchestra.policies.callers import CallerLimits
-        from orchestra.policies.limited import CallerLimitedModel, lease_s
-
-        if self._limits is None:
-            self._limits = CallerLimits(self.deployment.limits, self.state)
-        if model not in self._limited:
-            bounds = [(each.timeouts.total_s, each.limits.wait_max_s) for each in settings]
-            self._limited[model] = CallerLimitedModel(model, self._limits, lease_s=lease_s(bounds))
-        return self._limited[model]
-
-    def _pays(self) -> Purse | None:
-        """The purse that pays for all models; None where there are no budgets."""
-        if self._purse is None and self.deployment.budgets is not None:
-            from orchestra.policies.purse import Purse
-
-            self._purse = Purse(self.deployment.budgets, self.state)
-        return self._purse
-
-    def _opened(self) -> HttpTransport:
-        """The transport that all models share, made for the first."""
-        if self._transport is None:
-            from orchestra.providers.network import HttpTransport
-
-            self._transport = HttpTransport()
-        return self._transport
-
-
-def _hold_s(settings: ModelSettings) -> float:
-    """How long one call of a model may hold money: a minute longer than it may take."""
-    from orchestra.policies.till import HOLD_S
-
-    total_s = settings.timeouts.total_s
-    return HOLD_S if total_s is None else total_s + 60
 
 
 def _bound(what: str, name: str, bound: Mapping[str, T], fix: str = "") -> T:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from orchestra.config import spec
+from orchestra.config.caches import cache_of
 from orchestra.config.checking import KEY_ELSEWHERE, NO_SECRETS, Table, check, missing
 from orchestra.config.coalescing import read_coalesce
 from orchestra.config.complaints import Complaints, names_a_secret, nearest, shown
@@ -180,6 +181,7 @@ def _settings(
         headers=right.get("headers", {}),
         extras=right.get("extras", {}),
         coalesce=right["coalesce"],
+        cache=cache_of(right),
         origin=origin,
     )
 

@@ -15,6 +15,7 @@ from typing import Any
 
 from orchestra.config import spec
 from orchestra.config.budgets import read_budgets
+from orchestra.config.caches import check_semantics
 from orchestra.config.checking import check, unknown
 from orchestra.config.coalescing import check_embedders
 from orchestra.config.complaints import Complaints, shown
@@ -75,7 +76,9 @@ def read(text: str, file: Path, otherwise: Deployment = EMBEDDED) -> Deployment:
     there = models if tables.get("models") else otherwise.models
     routes = read_routes(tables.get("routes", {}), tables.get("models", {}), there, complaints)
     named = {**EMBEDDED.embedders, **tables.get("embedders", {})}
+    own = {name: e.model for name, e in embedders.items() if e.model not in models.values()}
     check_embedders(tables, named, complaints)
+    check_semantics({"models": models, "routes": routes, "embedders": own}, named, complaints)
     stores = check(tables.get("stores", {}), ("stores",), spec.STORES, complaints)
     limits = read_limits(tables.get("limits", {}), complaints)
     state = read_state(tables.get("state", {}), complaints, there="state" in tables)

@@ -6,6 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 
 from orchestra import errors
 from orchestra.config import spec
+from orchestra.config.caches import cache_of
 from orchestra.config.checking import Table, check, missing
 from orchestra.config.coalescing import read_coalesce
 from orchestra.config.complaints import Complaints, nearest, shown
@@ -100,6 +101,7 @@ class _Reader:
             weights=self._weights(by),
             falls_back_on=self._falls_back_on(),
             coalesce=read_coalesce(self._right.get("coalesce"), self._at, self._complaints),
+            cache=cache_of(self._right),
             origin=self._complaints.where(self._at),
         )
 

@@ -60,8 +60,14 @@ SECONDS = Kind(
 TIME = Kind(
     Annotated[float, Meta(gt=0, le=86_400)], "a number of seconds, over 0 and up to 86400", "30"
 )
+TTL = Kind(
+    Annotated[float, Meta(gt=0, le=366 * 86_400)],
+    "a number of seconds, over 0 and up to a year",
+    "3600",
+)
 SHARE = Kind(Annotated[float, Meta(gt=0, le=1)], "a share, over 0 and up to 1", "0.5")
 COUNT = Kind(Annotated[int, Meta(gt=0, lt=2**53)], "a whole number over 0", "8")
+ENTRIES = Kind(Annotated[int, Meta(gt=0, le=1000)], "a whole number from 1 to 1000", "100")
 PRICE = Kind(
     Annotated[float, Meta(ge=0, le=1_000_000)], "a number of dollars for a million tokens", "1.25"
 )
@@ -130,6 +136,11 @@ def _names(values: type, kind: Kind) -> Spec:
     return dict.fromkeys((field.name for field in attrs.fields(values)), kind)
 
 
+CACHE: Spec = {
+    "ttl_s": TTL,
+    "answer_bytes_max": COUNT,
+    "semantic": {"threshold": SHARE, "embedder": TEXT, "entries_max": ENTRIES},
+}
 REMOTE: Spec = {
     "base_url": URL,
     "key_env": VARIABLE,
@@ -154,6 +165,7 @@ REMOTE: Spec = {
     },
     "extras": EXTRAS,
     "coalesce": SHARING,
+    "cache": CACHE,
 }
 """What every model has that is reached over HTTP."""
 OWNER: Spec = {
@@ -174,6 +186,7 @@ ROUTE: Spec = {
     "sticky": FLAG,
     "fallback": FALLBACK,
     "coalesce": SHARING,
+    "cache": CACHE,
 }
 """What every route has; and `weights`, whose keys are its models."""
 STATE: Spec = {

@@ -48,10 +48,12 @@ from orchestra.values import (
 ANSWER_TOKENS = 500
 """Of an answer are reckoned with, where a request does not say how long it may be."""
 CONVERSATION = "conversation"
-COALESCE = "coalesce"
-"""Beside it, and not read by a route: whether the call may be shared."""
 EXTRAS = "orchestra"
 """The name under which a request's extras are for a route: no provider is sent them."""
+CACHE = "cache"
+COALESCE = "coalesce"
+OTHERS = (CACHE, COALESCE)
+"""What else stands there: words for the policies around a model, which routes leave alone."""
 FALLBACK: tuple[type[ModelError], ...] = (
     AuthenticationError,
     PermissionDeniedError,
@@ -177,8 +179,9 @@ def conversation_of(request: ChatRequest) -> bytes:
         InvalidRequestError: what stands there is not a text, or there is something else.
     """
     said = request.extras.get(EXTRAS)
-    if said is not None and set(said) != {COALESCE}:
-        return f"key {_key(said)}".encode("utf-8", "replace")
+    own = {name: value for name, value in (said or {}).items() if name not in OTHERS}
+    if own or said == {}:
+        return f"key {_key(own)}".encode("utf-8", "replace")
     users = (at for at, each in enumerate(request.messages) if each.role == "user")
     begun = request.messages[: next(users, len(request.messages)) + 1]
     return b"began " + b"".join(map(_digest, begun))

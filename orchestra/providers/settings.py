@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
+from typing import TYPE_CHECKING
 
 import attrs
 
@@ -18,6 +19,9 @@ from orchestra.policies.limit import CallLimits
 from orchestra.policies.routing import FALLBACK, By, ByOrder
 from orchestra.protocols import Timeouts
 from orchestra.values import Capabilities, Json
+
+if TYPE_CHECKING:
+    from orchestra.policies.cache import CacheRule
 
 NOTHING: Mapping[str, str] = MappingProxyType({})
 
@@ -52,8 +56,9 @@ class ModelSettings:
     `name` is what pipelines call it, `model` what its provider does. `options` are those that
     only this provider has (`region`, `deployment`). `capabilities` holds what the deployment
     says, which counts for more than what we know. `extras` go into the body of each request.
-    `breaker` is when it is left alone; None is never. `coalesce` is how its calls share one; None
-    is not at all. `origin` is where all of this was said, for a person.
+    `breaker` is when it is left alone; None is never. `cache` is how its answers are kept, and
+    `coalesce` how its calls share one; None is not at all. `origin` is where all of this was
+    said, for a person.
     """
 
     name: str
@@ -71,6 +76,7 @@ class ModelSettings:
     headers: Mapping[str, str] = attrs.field(default=NOTHING, repr=False)
     extras: Json = attrs.field(factory=dict)
     coalesce: CoalesceSettings | None = None
+    cache: CacheRule | None = None
     origin: str = ""
 
 
@@ -92,7 +98,8 @@ class RouteSettings:
     """One route of a deployment: the models that it chooses from, by name, and how it does.
 
     `weights` are of some or all of them, and 1 for the others. After an error that is one of
-    `falls_back_on` the next model is asked; where there is none, nobody after the first.
+    `falls_back_on` the next model is asked; where there is none, nobody after the first. `cache`
+    is as of a model.
     """
 
     name: str
@@ -101,4 +108,5 @@ class RouteSettings:
     weights: Mapping[str, float] = MappingProxyType({})
     falls_back_on: tuple[type[ModelError], ...] = FALLBACK
     coalesce: CoalesceSettings | None = None
+    cache: CacheRule | None = None
     origin: str = ""

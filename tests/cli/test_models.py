@@ -344,6 +344,7 @@ def test_routes_are_listed(routed: Project) -> None:
         "models": ["good", "keyless"],
         "weights": {"good": 3.0},
         "fallback": ["RateLimitError"],
+        "cache": None,
     }
 
 

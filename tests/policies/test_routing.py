@@ -255,6 +255,16 @@ def test_what_is_no_key_is_refused(said: dict[str, object]) -> None:
         conversation_of(request)
 
 
+def test_words_for_other_policies_are_left_alone() -> None:
+    begun = (Message("user", "a"),)
+    beside = {"cache": "off", "coalesce": "off"}
+    plain, said = ChatRequest(begun), ChatRequest(begun, extras={"orchestra": beside})
+    keyed = ChatRequest(begun, extras={"orchestra": {"conversation": "42"}})
+    both = ChatRequest(begun, extras={"orchestra": {"conversation": "42", **beside}})
+    assert conversation_of(plain) == conversation_of(said)
+    assert conversation_of(keyed) == conversation_of(both)
+
+
 def test_only_vectors_of_one_kind_are_mixed() -> None:
     chat = Candidate(name="chat", capabilities=Capabilities(embeddings=False))
     here = Candidate(name="here", vectors="small")

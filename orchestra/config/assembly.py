@@ -1,0 +1,221 @@
+"""How a model is put together: what is reached over the network, and what stands around it.
+
+From the outside in: cache, coalescing, limits of callers, (a route,) breaker, limits, budgets, the
+provider. A model in a route has its own cache and coalescing there, and none of its callers'
+limits: an answer of a route is one call of its caller.
+
+Rules of the file: each thing is made once and kept, as all who ask for it share what it remembers;
+and it is imported when it is made.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING
+
+from orchestra.protocols import Embedder, Model, State
+from orchestra.providers.settings import EmbedderSettings, ModelSettings, RouteSettings
+
+if TYPE_CHECKING:
+    from orchestra.config.deployment import Deployment
+    from orchestra.policies.callers import CallerLimits
+    from orchestra.policies.guard import GuardState
+    from orchestra.policies.purse import Purse
+    from orchestra.policies.similar import Similar
+    from orchestra.providers.network import HttpTransport
+
+MARGIN_S = 60.0
+"""A call may hold money for so much longer than it may take."""
+
+
+class Assembly:
+    """The models of a deployment. `state` and `embedder` are asked for by those who need them."""
+
+    def __init__(
+        self,
+        deployment: Deployment,
+        environ: Mapping[str, str],
+        state: Callable[[], State],
+        embedder: Callable[[str], Embedder],
+        local: Embedder,
+    ) -> None:
+        self._deployment = deployment
+        self._environ = environ
+        self._state = state
+        self._embedder = embedder
+        self._local = local
+        self._guarded: dict[str, Model] = {}
+        self._routed: dict[str, Model] = {}
+        self._limited: dict[Model, Model] = {}
+        self._surrounded: dict[Model, Model] = {}
+        self._limits: CallerLimits | None = None
+        self._purse: Purse | None = None
+        self._transport: HttpTransport | None = None
+
+    def model(self, settings: ModelSettings | RouteSettings) -> Model:
+        """What pipelines are given under a name of this model or route."""
+        if isinstance(settings, RouteSettings):
+            limited = self._for_callers(self._route(settings), settings.models.values())
+        else:
+            limited = self._for_callers(self._guard(settings), [settings])
+        return self._surround(limited, settings)
+
+    def embedder(self, settings: EmbedderSettings) -> Embedder:
+        """An embedder that is a model over the network; the built-in one otherwise."""
+        from orchestra.providers.catalog import PROVIDERS
+
+        if not PROVIDERS[settings.model.provider].remote:
+            return self._local
+        from orchestra.providers.embedding import RemoteEmbedder
+        from orchestra.providers.facts import known
+
+        facts, wanted = known(settings.model.model), settings.dimensions
+        return RemoteEmbedder(
+            self.model(settings.model),
+            settings.name,
+            wanted or facts.dimensions,
+            shortens=facts.shortens and wanted not in (None, facts.dimensions),
+        )
+
+    def states(self) -> Mapping[str, GuardState]:
+        """The breaker and the load of each remote model that has been made, by its name."""
+        from orchestra.policies.guard import GuardedModel
+
+        guarded = (each for each in self._guarded.values() if isinstance(each, GuardedModel))
+        return {each.name: each.state() for each in guarded}
+
+    def close(self) -> None:
+        """Close the connections that are kept."""
+        if self._transport is not None:
+            self._transport.close()
+
+    def _surround(self, model: Model, settings: ModelSettings | RouteSettings) -> Model:
+        """The model, behind its cache and sharing its calls."""
+        if settings.cache is None and settings.coalesce is None:
+            return model
+        if model not in self._surrounded:
+            self._surrounded[model] = self._cached(self._coalesced(model, settings), settings)
+        return self._surrounded[model]
+
+    def _cached(self, model: Model, settings: ModelSettings | RouteSettings) -> Model:
+        rule = settings.cache
+        if rule is None:
+            return model
+        from orchestra.policies.cached import CachedModel
+        from orchestra.providers.identities import identity_of
+
+        return CachedModel(
+            model,
+            self._state(),
+            rule,
+            name=settings.name,
+            identity=identity_of(settings, self._environ),
+            similar=self._similar(settings),
+        )
+
+    def _similar(self, settings: ModelSettings | RouteSettings) -> Similar | None:
+        rule = settings.cache.semantic if settings.cache is not None else None
+        if rule is None:
+            return None
+        from orchestra.policies.similar import Similar
+        from orchestra.providers.identities import identity_of_embedder
+
+        found = self._deployment.embedders[rule.embedder]
+        identity = identity_of_embedder(found, self._environ)
+        return Similar(rule, lambda: self._embedder(rule.embedder), identity)
+
+    def _coalesced(self, model: Model, settings: ModelSettings | RouteSettings) -> Model:
+        found = settings.coalesce
+        if found is None:
+            return model
+        from orchestra.policies.coalesce import CoalesceRule
+        from orchestra.policies.coalesced import CoalescedModel
+
+        rule = CoalesceRule(normalize=found.normalize, similarity=found.similarity)
+        embedder = None if found.similarity is None else self._embedder(found.embedder)
+        return CoalescedModel(model, name=settings.name, rule=rule, embedder=embedder)
+
+    def _for_callers(self, model: Model, settings: Iterable[ModelSettings]) -> Model:
+        """The model, or route over these, that each caller may ask within their limits."""
+        if self._deployment.limits is None:
+            return model
+        from orchestra.policies.callers import CallerLimits
+        from orchestra.policies.limited import CallerLimitedModel, lease_s
+
+        if self._limits is None:
+            self._limits = CallerLimits(self._deployment.limits, self._state())
+        if model not in self._limited:
+            bounds = [(each.timeouts.total_s, each.limits.wait_max_s) for each in settings]
+            self._limited[model] = CallerLimitedModel(model, self._limits, lease_s=lease_s(bounds))
+        return self._limited[model]
+
+    def _route(self, settings: RouteSettings) -> Model:
+        from orchestra.policies.routing import Route
+        from orchestra.providers.addresses import candidate
+        from orchestra.providers.routing import RoutedModel
+
+        if settings.name not in self._routed:
+            candidates = tuple(
+                candidate(name, each, settings.weights.get(name, 1.0))
+                for name, each in settings.models.items()
+            )
+            route = Route(
+                name=settings.name,
+                candidates=candidates,
+                by=settings.by,
+                falls_back_on=settings.falls_back_on,
+            )
+            members = {
+                name: self._surround(self._guard(each), each)
+                for name, each in settings.models.items()
+            }
+            self._routed[settings.name] = RoutedModel(route, members)
+        return self._routed[settings.name]
+
+    def _guard(self, settings: ModelSettings) -> Model:
+        """One model for all of its names: they share what is kept of it."""
+        key = f"{settings.origin}: {settings.name}"
+        if key not in self._guarded:
+            self._guarded[key] = self._made(settings)
+        return self._guarded[key]
+
+    def _made(self, settings: ModelSettings) -> Model:
+        from orchestra.providers.catalog import PROVIDERS
+
+        if not PROVIDERS[settings.provider].remote:
+            from orchestra.providers.extractive import ExtractiveModel
+
+            return ExtractiveModel(self._local)
+        from orchestra.policies.guard import GuardedModel
+        from orchestra.policies.till import HOLD_S
+        from orchestra.providers.endpoints import endpoint
+        from orchestra.providers.prices import price_of
+        from orchestra.providers.remote import RemoteModel
+
+        made, total_s = endpoint(settings, self._environ), settings.timeouts.total_s
+        return GuardedModel(
+            RemoteModel(made, self._opened()),
+            name=settings.name,
+            breaker=settings.breaker,
+            limits=settings.limits,
+            texts_max=made.dialect.texts_max,
+            price=price_of(settings),
+            purse=self._pays(),
+            hold_s=HOLD_S if total_s is None else total_s + MARGIN_S,
+        )
+
+    def _pays(self) -> Purse | None:
+        """The purse that pays for all models; None where there are no budgets."""
+        if self._purse is None and self._deployment.budgets is not None:
+            from orchestra.policies.purse import Purse
+
+            self._purse = Purse(self._deployment.budgets, self._state())
+        return self._purse
+
+    def _opened(self) -> HttpTransport:
+        """The transport that all models share, made for the first."""
+        if self._transport is None:
+            from orchestra.providers.network import HttpTransport
+
+            self._transport = HttpTransport()
+        return self._transport

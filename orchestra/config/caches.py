@@ -1,0 +1,52 @@
+"""The tables `cache = { ... }` of models and routes as rules. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from orchestra.config.checking import Table
+from orchestra.config.complaints import Complaints, nearest, shown
+from orchestra.policies.cache import CacheRule, SemanticRule
+from orchestra.providers.addresses import capabilities
+from orchestra.providers.settings import ModelSettings, RouteSettings
+
+
+def cache_of(right: Table) -> CacheRule | None:
+    """How answers are kept, of the table of a model or route as it was checked; None: not."""
+    table = right.get("cache")
+    if table is None:
+        return None
+    semantic = table.get("semantic")
+    rule = None if semantic is None else SemanticRule(**semantic)
+    return CacheRule(**{**table, "semantic": rule})
+
+
+def check_semantics(
+    tables: Mapping[str, Mapping[str, ModelSettings | RouteSettings]],
+    embedders: Iterable[str],
+    complaints: Complaints,
+) -> None:
+    """Complain of semantic caches of what makes vectors, and by what is no embedder.
+
+    `tables` are models, routes, and embedders that are models of their own, by the name of their
+    table; `embedders` are all that the file names, right or wrong.
+    """
+    for table, named in tables.items():
+        for name, each in named.items():
+            if each.cache is None or each.cache.semantic is None:
+                continue
+            at, embedder = (table, name, "cache", "semantic"), each.cache.semantic.embedder
+            if table == "embedders" or _makes_vectors(each):
+                message = "it makes vectors, and texts are embedded as they are"
+                complaints.add("wrong-value", at, message, "leave semantic out")
+            elif embedder not in embedders:
+                message = f"there is no embedder {shown(embedder)}"
+                complaints.add(
+                    "unknown-embedder", (*at, "embedder"), message, nearest(embedder, embedders)
+                )
+
+
+def _makes_vectors(settings: ModelSettings | RouteSettings) -> bool:
+    if isinstance(settings, RouteSettings):
+        return any(map(_makes_vectors, settings.models.values()))
+    return capabilities(settings).embeddings is True

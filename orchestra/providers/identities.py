@@ -1,0 +1,56 @@
+"""What a model or route is configured to be, in one text: where two are the same, so is it. Pure.
+
+What decides on an answer is in it: provider, model, address, options, headers and extras. What
+does not is left out: keys, limits, times, prices.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+
+from orchestra.providers.addresses import base_url, options_of
+from orchestra.providers.catalog import PROVIDERS
+from orchestra.providers.settings import EmbedderSettings, ModelSettings, RouteSettings
+
+Environ = Mapping[str, str]
+
+
+def identity_of(settings: ModelSettings | RouteSettings, environ: Environ) -> str:
+    """What this is configured to be; not for people, and to be hashed, since headers are in it.
+
+    Raises:
+        BindingError: nothing says where a model is.
+    """
+    if isinstance(settings, RouteSettings):
+        models = [
+            (name, settings.weights.get(name, 1.0), _model(each, environ))
+            for name, each in settings.models.items()
+        ]
+        falls_back_on = [kind.__name__ for kind in settings.falls_back_on]
+        return json.dumps([settings.name, repr(settings.by), falls_back_on, models])
+    return json.dumps([settings.name, _model(settings, environ)])
+
+
+def identity_of_embedder(settings: EmbedderSettings, environ: Environ) -> str:
+    """What an embedder is configured to be: vectors of two that differ cannot be compared.
+
+    Raises:
+        BindingError: nothing says where its model is.
+    """
+    return json.dumps([settings.dimensions, _model(settings.model, environ)])
+
+
+def _model(settings: ModelSettings, environ: Environ) -> list[object]:
+    provider = PROVIDERS[settings.provider]
+    if not provider.remote:
+        return [settings.provider]
+    options = options_of(provider, settings, environ)
+    return [
+        settings.provider,
+        settings.model,
+        base_url(provider, settings, options, environ),
+        sorted(options.items()),
+        sorted(settings.headers.items()),
+        json.dumps(settings.extras, default=repr),  # TOML has dates
+    ]
