@@ -17,7 +17,13 @@ import trio
 from orchestra.accounts import Usage
 from orchestra.answers import Completion
 from orchestra.codecs.dialect import Call, Decoder, Dialect
-from orchestra.errors import MalformedStreamError, ModelError
+from orchestra.errors import (
+    MalformedStreamError,
+    ModelConnectionError,
+    ModelError,
+    ModelTimeoutError,
+    TruncatedStreamError,
+)
 from orchestra.protocols import HttpReply, HttpRequest, Model, Timeouts, Transport
 from orchestra.providers.credentials import Credentials
 from orchestra.values import Capabilities, ChatRequest, Embeddings, EmbedRequest, ModelEvent, Vector
@@ -183,7 +189,10 @@ class RemoteAnswer:
             # answer is whole already: what goes wrong here is nobody's business.
             with suppress(ModelError), trio.move_on_after(BODY_END_S):
                 await reply.receive()
-        data = b"" if decoder.done or reply is None else await reply.receive()
+        try:
+            data = b"" if decoder.done or reply is None else await reply.receive()
+        except (ModelConnectionError, ModelTimeoutError) as error:
+            return self._left_off(error)
         if self._whole and reply is not None:
             self._whole = False
             if data.lstrip().startswith(b"{"):  # asked for a stream, it answered in one piece
@@ -193,6 +202,21 @@ class RemoteAnswer:
             return decoder.feed(data)
         self._ended = True
         return decoder.close()
+
+    def _left_off(self, error: ModelError) -> list[ModelEvent]:
+        """What is left of an answer whose body was cut, or stalls.
+
+        One that has said why it stopped is whole: there are servers that never send its last
+        word (`[DONE]`), and then close the connection, or do not.
+
+        Raises:
+            ModelError: the error: it has not said so.
+        """
+        self._ended = True
+        try:
+            return self._decoder.close()
+        except TruncatedStreamError:
+            raise error from error.__cause__
 
 
 def _exchange(
