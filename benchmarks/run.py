@@ -16,7 +16,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))  # started as a file, so that no installation is needed
 
-from benchmarks import edges, providers, report, serving, steps  # noqa: E402 - needs the line above
+from benchmarks import edges, policies, providers, report, serving, steps  # noqa: E402 - needs the line above
 from benchmarks.machine import busy, machine  # noqa: E402
 from benchmarks.measure import Experiment, Outcome, perform  # noqa: E402
 
@@ -58,7 +58,7 @@ def _arguments() -> argparse.Namespace:
 
 
 def _experiments(asked: argparse.Namespace) -> list[Experiment]:
-    groups = (steps, edges, providers, serving)
+    groups = (steps, edges, providers, policies, serving)
     every = [found for group in groups for found in group.experiments(quick=asked.quick)]
     names = {experiment.name for experiment in every}
     for name in asked.only or ():
