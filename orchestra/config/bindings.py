@@ -117,14 +117,12 @@ class LocalBindings:
         Raises:
             BindingError: there is none, or a key is missing, of a route's models too.
         """
-        bound: dict[str, ModelSettings | RouteSettings] = {
-            **self.deployment.models,
-            **self.deployment.routes,
-        }
-        settings = _bound("model", name, bound)
-        if isinstance(settings, RouteSettings):
-            return self._route(settings)
-        return self._model(settings)
+        models, routes = self.deployment.models, self.deployment.routes
+        if name in routes:
+            return self._routes.get(name) or self._route(routes[name])
+        if name not in models:
+            _bound("model", name, {**models, **routes})  # which tells what there is
+        return self._model(models[name])
 
     def embedder(self, name: str) -> Embedder:
         """The embedder of this name; made when it is first asked for, and then kept.

@@ -44,6 +44,7 @@ from orchestra.values import (
     EmbedRequest,
     ModelEvent,
     Stopped,
+    TextDelta,
     UsageReport,
 )
 
@@ -205,12 +206,15 @@ class _Call:
         """Note what came of the answer."""
         self.spoke()
         for event in events:
-            if isinstance(event, UsageReport):
-                self.usage = event.usage
-            elif isinstance(event, Stopped):
-                self.ended = True
-            else:
-                self.said_bytes += said_bytes(event)
+            match event:
+                case TextDelta(text=text):  # nearly all of them are
+                    self.said_bytes += len(text) if text.isascii() else said_bytes(event)
+                case UsageReport(usage=usage):
+                    self.usage = usage
+                case Stopped():
+                    self.ended = True
+                case _:
+                    self.said_bytes += said_bytes(event)
 
     def leave(self, error: BaseException | None) -> None:
         """Give back all that it holds; `error` is the model's own."""

@@ -96,8 +96,8 @@ class RoutedModel(Model):
         """
 
         async def ask(name: str) -> Completion:
-            async with AsyncExitStack() as stack:
-                return await self._desk.model("complete", name, stack).complete(request)
+            with self._desk.asking("complete", name) as model:
+                return await model.complete(request)
 
         return await self._desk.first("complete", request, ask)
 
@@ -112,8 +112,8 @@ class RoutedModel(Model):
         """
 
         async def ask(name: str) -> Embeddings:
-            async with AsyncExitStack() as stack:
-                return await self._desk.model("embed", name, stack).embed(request)
+            with self._desk.asking("embed", name) as model:
+                return await model.embed(request)
 
         return await self._desk.first("embed", request, ask)
 
@@ -165,7 +165,7 @@ class RoutedAnswer:
         self._name, opening = name, Opening()
         try:
             async with AsyncExitStack() as stack:
-                model = self._desk.model("stream", name, stack)
+                model = stack.enter_context(self._desk.asking("stream", name))
                 reply = await stack.enter_async_context(model.stream(self._request))
                 said = await opening.wait(reply)
                 self._open = stack.pop_all()
@@ -176,6 +176,22 @@ class RoutedAnswer:
         if self._spent is not None:  # told even if this model tells no usage at all
             self._opening = _with(self._spent, (UsageReport(Usage()), *said))
         return reply
+
+
+@attrs.define(eq=False)
+class _Asking:
+    """One call that waits for a model: a context, and in it the model."""
+
+    _model: Model
+    _latencies: Latencies
+    _name: str
+
+    def __enter__(self) -> Model:
+        self._latencies.began(self._name)
+        return self._model
+
+    def __exit__(self, *_: object) -> None:
+        self._latencies.left(self._name)
 
 
 class _Desk:
@@ -211,11 +227,9 @@ class _Desk:
                 return found
         raise _told(self._route.name, failed)
 
-    def model(self, kind: Kind, name: str, stack: AsyncExitStack) -> Model:
-        """The model of this name, which is waited for until the stack is left."""
-        self._latencies[kind].began(name)
-        stack.callback(self._latencies[kind].left, name)
-        return self._models[name]
+    def asking(self, kind: Kind, name: str) -> _Asking:
+        """The model of this name, which is waited for as long as this context lasts."""
+        return _Asking(self._models[name], self._latencies[kind], name)
 
     def blame(self, kind: Kind, name: str, error: ModelError, took_s: float = 0.0) -> None:
         """Remember a failure of a model, unless it is that of the request."""
