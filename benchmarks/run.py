@@ -18,6 +18,7 @@ sys.path.insert(0, str(ROOT))  # started as a file, so that no installation is n
 
 from benchmarks import (  # noqa: E402 - needs the line above
     edges,
+    policies,
     providers,
     report,
     serving,
@@ -65,7 +66,7 @@ def _arguments() -> argparse.Namespace:
 
 
 def _experiments(asked: argparse.Namespace) -> list[Experiment]:
-    groups = (steps, edges, providers, serving, state)
+    groups = (steps, edges, providers, policies, serving, state)
     every = [found for group in groups for found in group.experiments(quick=asked.quick)]
     names = {experiment.name for experiment in every}
     for name in asked.only or ():

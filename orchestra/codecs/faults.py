@@ -110,6 +110,13 @@ _SAYS: tuple[tuple[type[ModelError], re.Pattern[str]], ...] = (
         ),
     ),
     (ModelNotFoundError, re.compile(r"model identifier is invalid", _ANY_CASE)),
+    (  # an answer that the request has begun: some models go on with it, others cannot
+        CapabilityError,
+        re.compile(
+            r"prefill|must end with a user message|expected last role.{0,80}got assistant",
+            _ANY_CASE,
+        ),
+    ),
 )
 """Tried in order, and only where a provider calls everything by one name or by none."""
 _VAGUE = (InvalidRequestError, RateLimitError, ProviderServerError)

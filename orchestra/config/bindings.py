@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from orchestra.config.assembly import Assembly
     from orchestra.config.deployment import Deployment
     from orchestra.policies.guard import GuardState
-    from orchestra.providers.settings import ModelSettings, RouteSettings
     from orchestra.stores.state_settings import OpenState
 
 T = TypeVar("T")
@@ -136,11 +135,12 @@ class LocalBindings:
         Raises:
             BindingError: there is none, or a key is missing, of a route's models too.
         """
-        bound: dict[str, ModelSettings | RouteSettings] = {
-            **self.deployment.models,
-            **self.deployment.routes,
-        }
-        return self._assembly.model(_bound("model", name, bound))
+        models, routes = self.deployment.models, self.deployment.routes
+        if name in routes:
+            return self._assembly.model(routes[name])
+        if name not in models:
+            _bound("model", name, {**models, **routes})  # which tells what there is
+        return self._assembly.model(models[name])
 
     def embedder(self, name: str) -> Embedder:
         """The embedder of this name; made when it is first asked for, and then kept.

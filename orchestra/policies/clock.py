@@ -23,7 +23,8 @@ class Clock:
 
     def now_s(self) -> float:
         """The time now. Raises RuntimeError outside of `trio.run`."""
-        of, at_s = trio.lowlevel.current_clock(), trio.current_time()
+        of = trio.lowlevel.current_clock()
+        at_s = of.current_time()
         if of is not self._of:
             self._offset_s = 0.0 if self._of is None else self._last_s - at_s
             self._of = of

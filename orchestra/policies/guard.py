@@ -59,6 +59,7 @@ from orchestra.values import (
     EmbedRequest,
     ModelEvent,
     Stopped,
+    TextDelta,
     UsageReport,
 )
 
@@ -259,12 +260,15 @@ class _Call:
         self.spoke()
         reports = False
         for event in events:
-            if isinstance(event, UsageReport):
-                self.usage, reports = event.usage, True
-            elif isinstance(event, Stopped):
-                self.ended = True
-            else:
-                self.said_bytes += said_bytes(event)
+            match event:
+                case TextDelta(text=text):  # nearly all of them are
+                    self.said_bytes += len(text) if text.isascii() else said_bytes(event)
+                case UsageReport(usage=usage):
+                    self.usage, reports = usage, True
+                case Stopped():
+                    self.ended = True
+                case _:
+                    self.said_bytes += said_bytes(event)
         return tuple(map(self._with_cost, events)) if reports else events
 
     def told(self, usage: Usage | None) -> Usage | None:
@@ -276,9 +280,8 @@ class _Call:
     def _with_cost(self, event: ModelEvent) -> ModelEvent:
         if not isinstance(event, UsageReport):
             return event
-        return UsageReport(
-            priced(self.gate.till.price, event.usage, settled=self.account is not NOBODY)
-        )
+        usage = priced(self.gate.till.price, event.usage, settled=self.account is not NOBODY)
+        return UsageReport(usage, event.raw)
 
     def leave(self, error: BaseException | None) -> None:
         """Give back all that it holds; `error` is the model's own."""

@@ -33,9 +33,9 @@ class Measure:
         """The measure after one more call, which took so long."""
         average = self.average_s
         if average is None or took_s >= average:
-            return attrs.evolve(self, average_s=took_s, at_s=now_s)
+            return Measure(took_s, now_s, self.in_flight)
         old = exp(-max(0.0, now_s - self.at_s) / decay_s)
-        return attrs.evolve(self, average_s=average * old + took_s * (1 - old), at_s=now_s)
+        return Measure(average * old + took_s * (1 - old), now_s, self.in_flight)
 
     def load_s(self, now_s: float, decay_s: float = DECAY_S) -> float:
         """About how long one more call would take now; 0 for a model that nobody has tried."""
@@ -78,4 +78,6 @@ class Latencies:
 
     def _wait(self, name: str, more: int) -> None:
         measure = self._measures[name]
-        self._measures[name] = attrs.evolve(measure, in_flight=measure.in_flight + more)
+        self._measures[name] = Measure(
+            measure.average_s, measure.at_s, measure.in_flight + more
+        )  # as `evolve`, which looks up the fields each time

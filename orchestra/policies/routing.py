@@ -19,6 +19,7 @@ import attrs
 
 from orchestra.errors import (
     AuthenticationError,
+    BreakerOpenError,
     CapabilityError,
     ContextLengthError,
     InvalidRequestError,
@@ -63,6 +64,7 @@ FALLBACK: tuple[type[ModelError], ...] = (
     RateLimitError,
     QuotaError,
     OverloadedError,
+    BreakerOpenError,
     ProviderServerError,
     ModelTimeoutError,
     ModelConnectionError,

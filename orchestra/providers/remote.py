@@ -17,7 +17,13 @@ import trio
 from orchestra.accounts import Usage
 from orchestra.answers import Completion
 from orchestra.codecs.dialect import Call, Decoder, Dialect
-from orchestra.errors import MalformedStreamError, ModelError
+from orchestra.errors import (
+    MalformedStreamError,
+    ModelConnectionError,
+    ModelError,
+    ModelTimeoutError,
+    TruncatedStreamError,
+)
 from orchestra.protocols import HttpReply, HttpRequest, Model, Timeouts, Transport
 from orchestra.providers.credentials import Credentials
 from orchestra.values import Capabilities, ChatRequest, Embeddings, EmbedRequest, ModelEvent, Vector
@@ -178,7 +184,10 @@ class RemoteAnswer:
 
     async def _next(self) -> list[ModelEvent]:
         """The events that have arrived; at the end of the body, the last ones."""
-        data = await self._more()
+        try:
+            data = await self._more()
+        except (ModelConnectionError, ModelTimeoutError) as error:
+            return self._left_off(error)
         if self._whole:
             self._whole = False
             if data.lstrip().startswith(b"{"):  # asked for a stream, it answered in one piece
@@ -203,6 +212,21 @@ class RemoteAnswer:
         assert self._reply is not None, "entered"
         self._ended = True
         return self._endpoint.dialect.decode(await read(self._reply, ANSWER_BYTES_MAX, begun))
+
+    def _left_off(self, error: ModelError) -> list[ModelEvent]:
+        """What is left of an answer whose body was cut, or stalls.
+
+        One that has said why it stopped is whole: there are servers that never send its last
+        word (`[DONE]`), and then close the connection, or do not.
+
+        Raises:
+            ModelError: the error: it has not said so.
+        """
+        self._ended = True
+        try:
+            return self._decoder.close()
+        except TruncatedStreamError:
+            raise error from error.__cause__
 
 
 def _exchange(

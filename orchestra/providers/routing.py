@@ -98,8 +98,8 @@ class RoutedModel(Model):
         """
 
         async def ask(name: str) -> Completion:
-            async with AsyncExitStack() as stack:
-                found = await self._desk.model("complete", name, stack).complete(request)
+            with self._desk.asking("complete", name) as model:
+                found = await model.complete(request)
             try:
                 self._desk.refuse(name, _refusal_of(found))
             except ContentFilterError:
@@ -121,8 +121,8 @@ class RoutedModel(Model):
         """
 
         async def ask(name: str) -> Embeddings:
-            async with AsyncExitStack() as stack:
-                return await self._desk.model("embed", name, stack).embed(request)
+            with self._desk.asking("embed", name) as model:
+                return await model.embed(request)
 
         return await self._desk.first("embed", request, ask)
 
@@ -172,7 +172,7 @@ class RoutedAnswer:
         self._name, opening = name, Opening()
         try:
             async with AsyncExitStack() as stack:
-                model = self._desk.model("stream", name, stack)
+                model = stack.enter_context(self._desk.asking("stream", name))
                 reply = await stack.enter_async_context(model.stream(self._request))
                 said = await opening.wait(reply)
                 self._desk.refuse(name, refusal_in(said))
@@ -183,6 +183,22 @@ class RoutedAnswer:
             raise
         self._opening = said
         return reply
+
+
+@attrs.define(eq=False)
+class _Asking:
+    """One call that waits for a model: a context, and in it the model."""
+
+    _model: Model
+    _latencies: Latencies
+    _name: str
+
+    def __enter__(self) -> Model:
+        self._latencies.began(self._name)
+        return self._model
+
+    def __exit__(self, *_: object) -> None:
+        self._latencies.left(self._name)
 
 
 class _Desk:
@@ -227,11 +243,9 @@ class _Desk:
         if why is not None and issubclass(ContentFilterError, self._route.falls_back_on):
             raise ContentFilterError(f"model {name!r} refused to answer: {why}", model=name)
 
-    def model(self, kind: Kind, name: str, stack: AsyncExitStack) -> Model:
-        """The model of this name, which is waited for until the stack is left."""
-        self._latencies[kind].began(name)
-        stack.callback(self._latencies[kind].left, name)
-        return self._models[name]
+    def asking(self, kind: Kind, name: str) -> _Asking:
+        """The model of this name, which is waited for as long as this context lasts."""
+        return _Asking(self._models[name], self._latencies[kind], name)
 
     def blame(self, kind: Kind, name: str, error: ModelError, took_s: float = 0.0) -> None:
         """Remember a failure of a model, unless it is that of the request."""

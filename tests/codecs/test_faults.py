@@ -15,6 +15,7 @@ from orchestra.codecs.faults import (
 )
 from orchestra.errors import (
     AuthenticationError,
+    CapabilityError,
     ContentFilterError,
     ContextLengthError,
     InvalidRequestError,
@@ -213,6 +214,25 @@ TOLD: list[tuple[int, object, Kind]] = [
     (403, {"__type": "ExpiredTokenException:http://a", "message": "no"}, AuthenticationError),
     (400, {"message": "Input is too long for requested model."}, ContextLengthError),
     (400, {"message": "The provided model identifier is invalid."}, ModelNotFoundError),
+    # An answer that the request has begun: Anthropic, Mistral
+    (
+        400,
+        anthropic(
+            "invalid_request_error",
+            "This model does not support assistant message prefill. The conversation must end "
+            "with a user message.",
+        ),
+        CapabilityError,
+    ),
+    (
+        400,
+        {
+            "message": "Expected last role User or Tool (or Assistant with prefix True) for "
+            "serving but got assistant",
+            "type": "invalid_request_error",
+        },
+        CapabilityError,
+    ),
     # Cohere
     (429, {"message": "You are using a Trial key, limited to 1000 API calls / month"}, QuotaError),
     (498, {"message": "invalid token"}, AuthenticationError),

@@ -24,6 +24,7 @@ from orchestra.errors import (
     MalformedStreamError,
     ModelConnectionError,
     ModelError,
+    ModelTimeoutError,
     OverloadedError,
     TruncatedStreamError,
 )
@@ -174,6 +175,19 @@ def test_a_cut_stream_never_looks_complete(at: int, broken: bool) -> None:
     assert caught.value.retryable
     assert (caught.value.provider, caught.value.model) == ("openai", "gpt")
     assert len(transport.left) == 1
+
+
+REASON_TOLD = STREAMED.index(b"\n\n", STREAMED.index(b'"stop"')) + 2
+
+
+@given(st.integers(REASON_TOLD, len(STREAMED)), st.sampled_from(["", "cut", "late"]))
+def test_what_has_said_why_it_stopped_is_whole_however_its_body_ends(at: int, ends: str) -> None:
+    """There are servers that never say `[DONE]`, and close the connection, or leave it open."""
+    errors = {"cut": ModelConnectionError("it broke"), "late": ModelTimeoutError("it is silent")}
+    transport = canned(STREAMED[:at], error=errors.get(ends))
+    events = run(heard, model(transport))
+    assert "".join(event.text for event in events if isinstance(event, TextDelta)) == "Because"
+    assert events[-1] == Stopped(StopReason.END, "stop")
 
 
 def test_what_is_sent_has_the_model_the_key_and_the_headers() -> None:
