@@ -31,10 +31,12 @@ from tests.providers.upstream import CHUNKED, Handler, Visit
 
 PRIMARY = ("Alpha ", "beta ", "gamma")
 HEALTHY = ("One ", "two ", "three")
-SPENT = Usage(10, 3)
-"""What a whole answer consumes, as each of them counts."""
-BEGUN = Usage(10, 1, Certainty.PARTIAL)
-"""What an answer has consumed that was cut: as of the last count that was heard."""
+SPENT = Usage(10, 3, cost_nanodollars=16_000)
+"""What a whole answer consumes, as each of them counts, at 1 and 2 dollars for a million."""
+BEGUN = Usage(10, 2, Certainty.PARTIAL, cost_nanodollars=14_000)
+"""Of an answer that was cut: of the question what was counted, of the answer what was said."""
+UNCOUNTED = Usage(6, 0, Certainty.ESTIMATED, cost_nanodollars=6_000)
+"""Of one that was cut before it was counted: an estimate of the question, which was perhaps read."""
 SLOW_S = 0.25
 HURRY_S = 0.2
 """How long the silent ones are waited for."""
@@ -162,11 +164,15 @@ class Fault:
     hurry: bool = False
     """Whether it is noticed by waiting."""
     spent: Usage | None = None
-    """What it has told of its cost, where it did not answer."""
+    """What it has cost, where it did not answer; None of a call that was refused."""
 
 
 def _midway(error: type[ModelError], handle: Handler, *, hurry: bool = False) -> Fault:
     return Fault(handle, error, midway=True, hurry=hurry, spent=BEGUN)
+
+
+def _unclear(error: type[ModelError], handle: Handler, *, hurry: bool = False) -> Fault:
+    return Fault(handle, error, hurry=hurry, spent=UNCOUNTED)
 
 
 _CONTEXT = "This model's maximum context length is 8192 tokens"
@@ -184,14 +190,14 @@ FAULTS: Mapping[str, Fault] = {
     ),
     "500": Fault(sends(refusal("500 Internal Server Error")), ProviderServerError),
     "503": Fault(sends(refusal("503 Service Unavailable")), OverloadedError),
-    "reset": Fault(resets, ModelConnectionError),
-    "no response": Fault(holds(), ModelTimeoutError, hurry=True),
+    "reset": _unclear(ModelConnectionError, resets),
+    "no response": _unclear(ModelTimeoutError, holds(), hurry=True),
     "slow first token": Fault(slow, None),
-    "stalls before the first token": Fault(holds(EVENTS, ROLE), ModelTimeoutError, hurry=True),
-    "cut before the first token": Fault(sends(EVENTS, ROLE), ModelConnectionError),
+    "stalls before the first token": _unclear(ModelTimeoutError, holds(EVENTS, ROLE), hurry=True),
+    "cut before the first token": _unclear(ModelConnectionError, sends(EVENTS, ROLE)),
     "an error before the first token": Fault(holds(EVENTS, ROLE, ERROR, END), OverloadedError),
-    "malformed before the first token": Fault(
-        holds(EVENTS, ROLE, MALFORMED, END), MalformedStreamError
+    "malformed before the first token": _unclear(
+        MalformedStreamError, holds(EVENTS, ROLE, MALFORMED, END)
     ),
     "cut in the middle": _midway(ModelConnectionError, sends(*_BEGUN)),
     "an end in the middle": _midway(TruncatedStreamError, holds(*_BEGUN, END)),

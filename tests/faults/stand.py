@@ -30,6 +30,7 @@ model = "{name}"
 base_url = "http://127.0.0.1:{port}/v1"
 key_env = "KEY"
 timeouts = {{ first_byte_s = {wait_s}, idle_s = {wait_s} }}
+prices = {{ input = 1, output = 2 }}
 limits = {{ concurrency = 8, requests_per_minute = 6000, tokens_per_minute = 10000000, adaptive = true }}
 breaker = {{ calls_min = 4, open_s = 60 }}
 """
