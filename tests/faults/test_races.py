@@ -6,6 +6,7 @@ import random
 from collections import Counter
 
 import trio
+from hypothesis import settings
 
 from orchestra import Stream, pipeline, race
 from orchestra.codecs.openai import OpenAiDialect
@@ -35,7 +36,8 @@ from tests.faults.misbehaving import (
 from tests.faults.stand import follow
 from tests.providers.upstream import Handler, Upstream, Visit, open_sockets, run, until, upstream
 
-RACES = 10_000
+RACES = 10_000 if settings().max_examples >= 100 else 1_000
+"""A tenth of them where everything is tried less often: see tests/conftest.py."""
 CONNECTIONS = 8
 AT_ONCE = 40
 SEED = 20_261_125
