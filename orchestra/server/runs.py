@@ -142,19 +142,21 @@ class Events:
         # One scope for many events, since making one costs as much as sending an event;
         # and without a deadline during a send, which a heartbeat must not cut.
         with self._reader as reader:
-            beating = True
-            while beating:
+            goes_on = True
+            while goes_on:
+                last: tuple[Event, ...] | None = None
                 with trio.CancelScope() as silence:
                     while True:
                         silence.deadline = trio.current_time() + self._heartbeat_s
                         batch = await reader.after(self._seq)
                         silence.deadline = math.inf
-                        if not batch:
+                        if not batch or silence.cancel_called:  # both came in one moment:
+                            last = batch  # in this scope, its send would be cut
                             break
                         await send(self._frames(batch))
-                beating = silence.cancelled_caught
-                if beating:
-                    await send(sse.HEARTBEAT)
+                goes_on = last is None or bool(last)
+                if goes_on:
+                    await send(self._frames(last) if last else sse.HEARTBEAT)
         await report(self._run)
 
     def _frames(self, batch: tuple[Event, ...]) -> bytes:

@@ -27,7 +27,9 @@ from tests.providers.upstream import (
     upstream,
 )
 
-AT_ONCE_S = 0.05
+AT_ONCE_S = 0.5
+"""Some milliseconds, on a machine with other things to do; whoever waits for anything here (a
+farewell, the rest of an answer) waits for a second and more, or for ever."""
 NO_LIMIT = Timeouts(connect_s=None, first_byte_s=None, idle_s=None, total_s=None)
 
 
@@ -73,7 +75,7 @@ def test_leaving_early_closes_the_socket_at_once(ask: Callable[..., object]) -> 
 
 
 def test_a_cancelled_request_closes_its_socket_at_once() -> None:
-    """While it waits for the answer's head: the server sees it within 50 ms."""
+    """While it waits for the answer's head: the server sees it, and nothing is waited for."""
 
     async def handle(visit: Visit) -> None:
         await visit.request()

@@ -25,7 +25,9 @@ from tests.server.test_sse import Message, dispatched
 from tests.server.wire import Client, House, Reply, open_house
 
 STREAM = "Accept: text/event-stream"
-AT_ONCE_S = 0.05
+AT_ONCE_S = 0.25
+"""Some milliseconds, on a machine with other things to do; the next to notice a departure would
+be the heartbeat, after twelve seconds, and the kernel, after thirty."""
 
 
 @asynccontextmanager
