@@ -15,17 +15,16 @@ from __future__ import annotations
 import math
 import struct
 from collections.abc import Callable, Mapping, Sequence
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import trio
 
 from orchestra.errors import StateError
-from orchestra.protocols import Change, Entry, State
+from orchestra.protocols import Entry
+from orchestra.stores.grouped import GroupedState
 from orchestra.stores.grouping import (
     Call,
     Deciding,
-    Group,
     Outcomes,
     Recalling,
     Remembering,
@@ -47,7 +46,7 @@ REST_S = 0.25
 """How long a Redis that was too slow is left alone, every call failing at once."""
 
 
-class RedisState(State):
+class RedisState(GroupedState):
     """A `State` in a Redis of version 6 or later, alone or with replicas, not a cluster.
 
     Nothing is connected before it is needed, and a Redis that went away is found again. Belongs
@@ -84,41 +83,12 @@ class RedisState(State):
         self._closed = False
         self._rests_until_s = -math.inf
         self._place = f"redis://{host}:{port}/{database}"
-        self._group = Group(self._place, self._perform, timeout_s)
-
-    async def change(
-        self,
-        keys: Sequence[str],
-        decide: Callable[[Sequence[bytes | None], float], Change[T]],
-    ) -> T:
-        """Change what is kept under some keys, with the changes that come together."""
-        result: T = await self._group.do(Deciding(tuple(keys), decide))
-        return result
-
-    async def recall(self, key: str) -> bytes | None:
-        """What was remembered under a key; it is then the last used."""
-        found: bytes | None = await self._group.do(Recalling(key))
-        return found
-
-    async def remember(self, key: str, data: bytes, *, ttl_s: float) -> None:
-        """Keep this for as many seconds, if there is room: what was used least goes first."""
-        await self._group.do(Remembering(key, bytes(data), ttl_s))
+        super().__init__(self._place, timeout_s)
 
     def close(self) -> None:
         """Close the connection; a call that comes later raises StateError."""
         self._closed = True
         self._drop()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
 
     async def _perform(self, calls: Sequence[Call]) -> Outcomes:
         """The outcomes of a batch; what Redis refuses, or a connection that breaks, is told."""

@@ -17,17 +17,16 @@ import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, TypeVar
 
 import trio
 
 from orchestra.errors import StateError
-from orchestra.protocols import Change, Entry, State
+from orchestra.protocols import Entry
+from orchestra.stores.grouped import GroupedState
 from orchestra.stores.grouping import (
     Call,
     Deciding,
-    Group,
     Outcomes,
     Recalling,
     Remembering,
@@ -62,7 +61,7 @@ COMMIT;
 """
 
 
-class SqliteState(State):
+class SqliteState(GroupedState):
     """A `State` in one file. Nothing is opened before it is needed.
 
     Belongs to one `trio.run` at a time; close it, or use it in a `with` statement. Calls that come
@@ -87,25 +86,7 @@ class SqliteState(State):
         self._threads = trio.CapacityLimiter(THREADS_MAX)
         self._idle: sqlite3.Connection | None = None
         self._closed = False
-        self._group = Group(str(self.path), self._perform, timeout_s)
-
-    async def change(
-        self,
-        keys: Sequence[str],
-        decide: Callable[[Sequence[bytes | None], float], Change[T]],
-    ) -> T:
-        """Change what is kept under some keys, with the changes that come together."""
-        result: T = await self._group.do(Deciding(tuple(keys), decide))
-        return result
-
-    async def recall(self, key: str) -> bytes | None:
-        """What was remembered under a key; it is then the last used."""
-        found: bytes | None = await self._group.do(Recalling(key))
-        return found
-
-    async def remember(self, key: str, data: bytes, *, ttl_s: float) -> None:
-        """Keep this for as many seconds, if there is room: what was used least goes first."""
-        await self._group.do(Remembering(key, bytes(data), ttl_s))
+        super().__init__(str(self.path), timeout_s)
 
     def close(self) -> None:
         """Close the file; a call that comes later raises StateError. None may be under way."""
@@ -113,17 +94,6 @@ class SqliteState(State):
         db, self._idle = self._idle, None
         if db is not None:
             db.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
 
     async def _perform(self, calls: Sequence[Call]) -> Outcomes:
         if self._closed:
