@@ -33,8 +33,9 @@ def test_a_file_that_another_process_writes_to_is_an_error_in_time_and_then_work
     tmp_path: Path,
 ) -> None:
     path = tmp_path / "state.sqlite"
+    with SqliteState(path, timeout_s=5) as state:
+        trio.run(state.recall, "a")  # makes the file, in its own time
     with SqliteState(path) as state:
-        trio.run(state.recall, "a")
         other = sqlite3.connect(path, isolation_level=None)
         other.execute("BEGIN IMMEDIATE")
         message = refused(state)
