@@ -1,4 +1,4 @@
-"""docs/models.md: its configurations are right, and its table of providers is the catalog.
+"""Configurations in the documents are right, and the table in docs/models.md is the catalog.
 
 `python -m tests.docs.test_models` prints the table as it has to be.
 """
@@ -15,7 +15,11 @@ from orchestra.providers.catalog import PROVIDERS, AwsScheme, HeaderScheme, Prov
 from orchestra.providers.keys import AWS_BEARER, AWS_ID, AWS_SECRET
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "models.md"
-EXAMPLES = re.findall(r"```toml\n(.*?)```", DOCUMENT.read_text("utf-8"), re.DOTALL)
+EXAMPLES = [
+    text
+    for document in (DOCUMENT, DOCUMENT.with_name("policies.md"))
+    for text in re.findall(r"```toml\n(.*?)```", document.read_text("utf-8"), re.DOTALL)
+]
 
 
 def table() -> str:
