@@ -231,12 +231,12 @@ class _Board(Generic[Item]):
         together = sharing is Sharing.ANY
         if flight := self._joinable(question.key, account, together=together):
             return self._joined(flight, account)
-        near = self._near(question, account, together=together)
-        similar = await self._alike(question, near) if near else None
-        if flight := self._joinable(question.key, account, together=together):
-            return self._joined(flight, account)  # it began while we compared
-        if similar is not None and similar[0].open:
-            return self._joined(similar[0], account, similar[1])
+        if near := self._near(question, account, together=together):
+            similar = await self._alike(question, near)
+            if flight := self._joinable(question.key, account, together=together):
+                return self._joined(flight, account)  # it began while we compared
+            if similar is not None and similar[0].open:
+                return self._joined(similar[0], account, similar[1])
         return self._opened(question, account, call)
 
     def _joinable(self, key: bytes, account: Account, *, together: bool) -> Flight[Item] | None:

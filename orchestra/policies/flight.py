@@ -154,9 +154,10 @@ class Flight(Generic[Item]):
     async def receive(self, waiter: Waiter[Item]) -> tuple[Item, ...]:
         """As of `Waiter.receive`."""
         while waiter.error is None:
-            if waiter.read < self._said:
+            said = self._said
+            if waiter.read < said:
                 found = tuple(self._kept[waiter.read - self._dropped :])
-                waiter.read = self._said
+                waiter.read = said
                 _wake(self._progress)
                 return found
             if self._over:
