@@ -8,7 +8,7 @@ key and its content: bytes that are broken, of another version or of another key
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from hashlib import blake2b
 from typing import Any, Literal, TypeAlias, TypeVar, cast, get_args
 
@@ -18,11 +18,10 @@ import msgspec
 from orchestra.accounts import Usage
 from orchestra.answers import AnswerPart, Completion
 from orchestra.errors import InvalidRequestError
+from orchestra.policies.words import CACHE, EXTRAS, without
 from orchestra.values import (
-    Began,
     ChatRequest,
     EmbedRequest,
-    Extras,
     ModelEvent,
     ReasoningDelta,
     ReasoningPart,
@@ -33,7 +32,6 @@ from orchestra.values import (
     TextPart,
     ToolCall,
     ToolCallDelta,
-    UsageReport,
     Vector,
 )
 
@@ -41,12 +39,9 @@ Asked = TypeVar("Asked", ChatRequest, EmbedRequest)
 Wish: TypeAlias = Literal["use", "refresh", "off"]
 """What a call wants of the cache: an answer of it, a new one in its place, or nothing at all."""
 
-EXTRAS = "orchestra"
-WORD = "cache"
+WISHES = get_args(Wish)
 VERSION = b"\x01"
 DIGEST_BYTES = 16
-PIECE_CHARS = 4096
-"""Text that is told anew comes in pieces of so many characters."""
 WHOLE = (StopReason.END, StopReason.STOP_SEQUENCE, StopReason.TOOL_CALLS)
 """The reasons of answers that came to their own end."""
 
@@ -82,10 +77,12 @@ def wish_of(request: ChatRequest | EmbedRequest) -> Wish:
     Raises:
         InvalidRequestError: it says something else than "use", "refresh" or "off".
     """
-    said = request.extras.get(EXTRAS, {}).get(WORD, "use")
-    if said not in get_args(Wish):
+    if not request.extras:
+        return "use"
+    said = request.extras.get(EXTRAS, {}).get(CACHE, "use")
+    if said not in WISHES:
         raise InvalidRequestError(
-            f"extras[{EXTRAS!r}][{WORD!r}] is {said!r:.200}: write 'off' to neither read nor keep "
+            f"extras[{EXTRAS!r}][{CACHE!r}] is {said!r:.200}: write 'off' to neither read nor keep "
             "an answer, 'refresh' to replace what is kept, or leave it out"
         )
     return cast("Wish", said)
@@ -93,7 +90,9 @@ def wish_of(request: ChatRequest | EmbedRequest) -> Wish:
 
 def without_wish(request: Asked) -> Asked:
     """The request for whoever stands behind the cache, who need not know the word."""
-    extras = _without_wish(request.extras)
+    if not request.extras:
+        return request
+    extras = without(request.extras, CACHE)
     return request if extras is request.extras else attrs.evolve(request, extras=extras)
 
 
@@ -133,7 +132,7 @@ def encode(key: str, answer: Completion, bytes_max: int) -> bytes | None:
     """An answer as it is kept under a key; None for one that is not, or is too large."""
     if not storable(answer):
         return None
-    usage = attrs.asdict(answer.usage, filter=_told) if answer.usage is not None else {}
+    usage = _counted(answer.usage) if answer.usage is not None else {}
     stopped = (answer.stopped.reason.value, answer.stopped.raw)
     parts = [_written(part) for part in answer.parts]
     return sealed(key, (answer.id, answer.model, stopped, usage, parts), bytes_max)
@@ -166,29 +165,6 @@ def decode_vector(key: str, data: bytes) -> tuple[Vector, str] | None:
     except msgspec.DecodeError:
         return None
     return None if found is None else (Vector(found[0]), found[1])
-
-
-def events_of(answer: Completion, once: Mapping[str, Any] | None = None) -> Iterator[ModelEvent]:
-    """The events of an answer, told anew; `once` is what it consumed when it was first given."""
-    if answer.id or answer.model:
-        yield Began(answer.id, answer.model)
-    calls = 0
-    for part in answer.parts:
-        match part:
-            case TextPart(text=text):
-                yield from map(TextDelta, _pieces(text))
-            case ReasoningPart(text=text, signature=signature):
-                *before, last = _pieces(text) or [""]
-                yield from (ReasoningDelta(piece) for piece in before)
-                yield ReasoningDelta(last, signature)
-            case ToolCall():
-                yield ToolCallDelta(calls, part.id, part.name, part.arguments, part.signature)
-                calls += 1
-    if answer.refusal:
-        yield RefusalDelta(answer.refusal)
-    if answer.usage is not None:
-        yield UsageReport(answer.usage, {"cached": dict(once)} if once else {})
-    yield answer.stopped
 
 
 def sealed(key: str, content: object, bytes_max: int) -> bytes | None:
@@ -237,16 +213,6 @@ class Recording:
         return Completion.of(events)
 
 
-def _without_wish(extras: Extras) -> Extras:
-    ours = extras.get(EXTRAS, {})
-    if WORD not in ours:
-        return extras
-    found = {name: words for name, words in extras.items() if name != EXTRAS}
-    if left := {name: value for name, value in ours.items() if name != WORD}:
-        found[EXTRAS] = left
-    return found
-
-
 def _size(event: ModelEvent) -> int:
     match event:
         case TextDelta(text=text) | RefusalDelta(text=text):
@@ -259,12 +225,10 @@ def _size(event: ModelEvent) -> int:
             return 64
 
 
-def _pieces(text: str) -> list[str]:
-    return [text[at : at + PIECE_CHARS] for at in range(0, len(text), PIECE_CHARS)]
-
-
-def _told(field: attrs.Attribute[Any], value: object) -> bool:
-    return not field.name.startswith("_") and bool(value)
+def _counted(usage: Usage) -> dict[str, Any]:
+    """What is counted in a usage, and how certainly."""
+    counted = {name: count for name in _COUNTS if (count := getattr(usage, name))}
+    return {**counted, "certainty": usage.certainty.value}
 
 
 def _written(part: AnswerPart) -> tuple[str, ...]:
@@ -299,6 +263,9 @@ def _plain(value: object) -> object:
     raise TypeError(f"{type(value).__name__} is no JSON; such a request is not cached")
 
 
+_COUNTS = [
+    field.name for field in attrs.fields(Usage) if field.name not in ("certainty", "_settled")
+]
 _REQUEST = msgspec.msgpack.Encoder(enc_hook=_plain)
 _CONTENT = msgspec.msgpack.Encoder()
 _ANSWER = msgspec.msgpack.Decoder(

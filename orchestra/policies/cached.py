@@ -27,7 +27,6 @@ from orchestra.policies.cache import (
     decode_vector,
     encode,
     encode_vector,
-    events_of,
     key_of,
     keys_of_texts,
     wish_of,
@@ -35,6 +34,7 @@ from orchestra.policies.cache import (
 )
 from orchestra.policies.shelf import Shelf
 from orchestra.policies.similar import Meaning, Similar
+from orchestra.policies.told import events_of
 from orchestra.protocols import Model, ModelReply, State
 from orchestra.values import (
     Began,

@@ -7,19 +7,20 @@ what each of them would have been answered, had it been alone.
 
 from __future__ import annotations
 
-import struct
 import unicodedata
 from collections.abc import Mapping, Sequence
 from enum import Enum
 from hashlib import blake2b
 from operator import mul
-from typing import Any, cast
+from typing import TypeVar
 
 import attrs
+import msgspec
 
 from orchestra.accounts import Certainty, Usage
+from orchestra.answers import Completion
 from orchestra.errors import InvalidRequestError
-from orchestra.policies.routing import COALESCE, EXTRAS
+from orchestra.policies.words import COALESCE, EXTRAS, said_of, without
 from orchestra.values import (
     ChatRequest,
     Embeddings,
@@ -30,6 +31,8 @@ from orchestra.values import (
     UsageReport,
     Vector,
 )
+
+Found = TypeVar("Found", Embeddings, Completion)
 
 
 @attrs.frozen(kw_only=True)
@@ -84,7 +87,7 @@ def sharing_of(request: ChatRequest | EmbedRequest) -> Sharing:
     Raises:
         InvalidRequestError: what stands there is neither true nor false.
     """
-    said = request.extras.get(EXTRAS, {}).get(COALESCE)
+    said = said_of(request.extras, COALESCE)
     if said is None:
         return Sharing.OTHERS
     if not isinstance(said, bool):
@@ -102,16 +105,17 @@ def question_of(
     scope = (tenant, model)
     request = _without_sharing(request)
     if isinstance(request, EmbedRequest):
-        return Question(_hash((*scope, request)))
+        return Question(_hash(*scope, request))
     if rule.normalize:
         messages = tuple(_normal(each) for each in request.messages)
         request = attrs.evolve(request, messages=messages)
-    key = _hash((*scope, request))
-    text = _last_text(request)
-    if key is None or rule.similarity is None or not text:
+    request = _one_form(request)
+    key = _hash(*scope, request)
+    text = _last_text(request) if rule.similarity is not None else ""
+    if key is None or not text:
         return Question(key)
     others = attrs.evolve(request, messages=request.messages[:-1])
-    return Question(key, _hash((*scope, others)), text)
+    return Question(key, _hash(*scope, others), text)
 
 
 def normal(text: str) -> str:
@@ -136,6 +140,8 @@ def share(usage: Usage, among: int, at: int) -> Usage:
 
     What cannot be divided goes to the first of them, one to each.
     """
+    if among == 1:
+        return usage
     counts = {name: (getattr(usage, name) + among - 1 - at) // among for name in _COUNTS}
     return attrs.evolve(usage, **counts)
 
@@ -146,7 +152,7 @@ class Ledger:
     def __init__(self) -> None:
         self._added: Usage | None = None
         self._reported: Usage | None = None
-        self._paid = Usage()
+        self._paid: Usage | None = None
 
     def add(self, usage: Usage) -> None:
         """Take what a part of the call has consumed, unless it is settled."""
@@ -160,8 +166,15 @@ class Ledger:
         self._reported = event.usage
         return attrs.evolve(event, usage=attrs.evolve(event.usage, settled=True))
 
-    def found(self, found: Embeddings) -> Embeddings:
-        """The same for vectors."""
+    def all_heard(self, batch: tuple[ModelEvent, ...]) -> tuple[ModelEvent, ...]:
+        """The same for events that have come together."""
+        for event in batch:
+            if isinstance(event, UsageReport):
+                return tuple(map(self.heard, batch))
+        return batch
+
+    def found(self, found: Found) -> Found:
+        """The same for vectors, or a whole answer."""
         if found.usage is None or found.usage.settled:
             return found
         self._reported = found.usage
@@ -173,7 +186,7 @@ class Ledger:
         if due is None:
             return None
         paid = share(due, among, at)
-        self._paid += paid
+        self._paid = paid if self._paid is None else self._paid + paid
         return paid + Usage(certainty=Certainty.PARTIAL)
 
     def settle(self, among: int) -> list[Usage]:
@@ -181,17 +194,19 @@ class Ledger:
         due = self._due()
         if due is None:
             return []
-        self._paid += due
+        self._paid = due if self._paid is None else self._paid + due
         return [share(due, among, at) for at in range(among)]
 
     def _due(self) -> Usage | None:
-        known = [each for each in (self._added, self._reported) if each is not None]
-        if not known:
-            return None
-        whole = sum(known[1:], known[0])
+        whole = self._added or self._reported
+        if self._added is not None and self._reported is not None:
+            whole = self._added + self._reported
+        paid = self._paid
+        if whole is None or paid is None:
+            return whole
         # a count that was taken back is not below nothing, where a leaver has paid for it
-        left = {name: max(0, getattr(whole, name) - getattr(self._paid, name)) for name in _COUNTS}
-        return attrs.evolve(whole, settled=False, **left)
+        left = {name: max(0, getattr(whole, name) - getattr(paid, name)) for name in _COUNTS}
+        return attrs.evolve(whole, **left)
 
 
 _COUNTS = [
@@ -204,12 +219,8 @@ _COUNTS = [
 
 def _without_sharing(request: ChatRequest | EmbedRequest) -> ChatRequest | EmbedRequest:
     """The request without its word on being shared, which changes no answer."""
-    ours = request.extras.get(EXTRAS, {})
-    if COALESCE not in ours:
-        return request
-    left = {name: value for name, value in ours.items() if name != COALESCE}
-    extras = {name: value for name, value in request.extras.items() if name != EXTRAS}
-    return attrs.evolve(request, extras={**extras, EXTRAS: left} if left else extras)
+    extras = without(request.extras, COALESCE)
+    return request if extras is request.extras else attrs.evolve(request, extras=extras)
 
 
 def _normal(message: Message) -> Message:
@@ -230,38 +241,34 @@ def _last_text(request: ChatRequest) -> str:
     return last.text if all(isinstance(part, TextPart) for part in last.parts) else ""
 
 
-def _hash(value: object) -> bytes | None:
-    """A hash of all that is in a value; None where something in it is no plain value."""
-    try:
-        return blake2b(_encoded(value), digest_size=32).digest()
-    except TypeError:
-        return None
+def _one_form(request: ChatRequest) -> ChatRequest:
+    """The request with a text in each message that is nothing but one part of text."""
+    if all(isinstance(each.content, str) for each in request.messages):
+        return request
+    return attrs.evolve(request, messages=tuple(map(_as_text, request.messages)))
 
 
-def _encoded(value: object) -> bytes:
-    """Bytes that only equal values have: of each its kind and its length go before it."""
-    match value:
-        case None | bool():
-            data = repr(value).encode()
-        case int():
-            data = b"%d" % value
-        case float():
-            data = struct.pack("<d", value)
-        case str():
-            data = value.encode("utf-8", "surrogatepass")
-        case bytes():
-            data = value
-        case list() | tuple():
-            data = b"".join(map(_encoded, value))
-        case Mapping():
-            data = b"".join(sorted(_encoded(pair) for pair in value.items()))
-        case Message(role=role):  # a text is the same as one part of text
-            data = _encoded((role, value.parts))
-        case _ if attrs.has(type(value)):
-            fields = attrs.fields(cast("Any", type(value)))
-            data = _encoded([getattr(value, field.name) for field in fields])
+def _as_text(message: Message) -> Message:
+    match message.content:
+        case (TextPart(text=text),):
+            return Message(message.role, text)
         case _:
-            raise TypeError(f"{value!r:.200} has no form that tells it from others")
-    kind = "list" if isinstance(value, list | tuple) else type(value).__name__
-    kind = "map" if isinstance(value, Mapping) else kind
-    return b"%s %d %s" % (kind.encode(), len(data), data)
+            return message
+
+
+def _hash(tenant: str, model: str, request: ChatRequest | EmbedRequest) -> bytes | None:
+    """A hash of all that is asked, and of whom; None where something in it cannot be written."""
+    try:
+        written = _REQUEST.encode((tenant, model, type(request).__name__, request))
+    except (TypeError, ValueError, OverflowError, RecursionError):
+        return None
+    return blake2b(written, digest_size=32).digest()
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, Mapping):
+        return dict(value)
+    raise TypeError(f"{value!r:.200} has no form that tells it from others")
+
+
+_REQUEST = msgspec.msgpack.Encoder(enc_hook=_plain, order="sorted")

@@ -10,8 +10,9 @@ from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, suppress
 from functools import partial
 from types import TracebackType
-from typing import Generic, TypeVar
+from typing import Generic, TypeAlias, TypeVar, cast
 
+import attrs
 import trio
 
 from orchestra.answers import Completion
@@ -27,7 +28,8 @@ from orchestra.policies.coalesce import (
     sharing_of,
 )
 from orchestra.policies.flight import Flight, Waiter
-from orchestra.policies.tokens import said_bytes
+from orchestra.policies.tokens import answer_bytes, said_bytes
+from orchestra.policies.told import events_of
 from orchestra.protocols import Account, Embedder, Model, ModelReply
 from orchestra.values import (
     Capabilities,
@@ -39,6 +41,8 @@ from orchestra.values import (
 )
 
 Item = TypeVar("Item")
+Said: TypeAlias = ModelEvent | Completion
+"""What a flight says of an answer: its events, or all of it."""
 
 EVENT_BYTES = 100
 """What an event counts for beside its text: about what it takes."""
@@ -65,7 +69,7 @@ class CoalescedModel(Model):
         self.model = model
         self.name = name
         self.rule = rule or CoalesceRule()
-        self._chats = _Board[ModelEvent](name, self.rule, _event_bytes, embedder)
+        self._chats = _Board[Said](name, self.rule, _said_bytes, embedder)
         self._embeds = _Board[Embeddings](name, self.rule, _vectors_bytes, None)
 
     @property
@@ -89,19 +93,34 @@ class CoalescedModel(Model):
             InvalidRequestError: its extras for this are wrong.
             ModelError: on entry, of a call of its own; else on receive.
         """
-        if _alone(request):
+        sharing = sharing_of(request)
+        if sharing is Sharing.ALONE or PRESENT.get() is NOBODY:
             return self.model.stream(request)
-        return _SharedAnswer(self._chats, self.model, request)
+        return _SharedAnswer(self._chats, self.model, request, sharing)
 
     async def complete(self, request: ChatRequest) -> Completion:
-        """Ask as a stream, and wait for the whole answer: it shares calls with streams.
+        """Ask, and wait for the whole answer: it shares calls with streams.
+
+        A call that this one begins is asked for a whole answer: streams that join it have all of
+        it at once, at its end.
 
         Raises:
             ModelError: as of `stream`.
         """
-        if _alone(request):
+
+        async def call(flight: Flight[Said]) -> None:
+            await flight.say(flight.ledger.found(await self.model.complete(request)))
+
+        waiter = await self._chats.waiter(request, sharing_of(request), call)
+        if waiter is None:
             return await self.model.complete(request)
-        return await super().complete(request)
+        try:
+            said: list[Said] = []
+            while batch := await waiter.receive():
+                said += batch
+        finally:
+            await waiter.leave()  # noqa: ASYNC102 - it is shielded, and bounded
+        return _whole(said)
 
     async def embed(self, request: EmbedRequest) -> Embeddings:
         """One vector for each text, in order; all texts have to be the same to be shared.
@@ -109,14 +128,11 @@ class CoalescedModel(Model):
         Raises:
             ModelError: it failed.
         """
-        if _alone(request):
-            return await self.model.embed(request)
 
         async def call(flight: Flight[Embeddings]) -> None:
-            found = await self.model.embed(request)
-            await flight.say(flight.ledger.found(found))
+            await flight.say(flight.ledger.found(await self.model.embed(request)))
 
-        waiter = await self._embeds.waiter(request, call)
+        waiter = await self._embeds.waiter(request, sharing_of(request), call)
         if waiter is None:
             return await self.model.embed(request)
         try:
@@ -129,17 +145,20 @@ class CoalescedModel(Model):
 class _SharedAnswer:
     """A streamed answer of a flight, or one of its own where no flight can be: a context."""
 
-    def __init__(self, board: _Board[ModelEvent], model: Model, request: ChatRequest) -> None:
+    def __init__(
+        self, board: _Board[Said], model: Model, request: ChatRequest, sharing: Sharing
+    ) -> None:
         self._board = board
         self._model = model
         self._request = request
-        self._waiter: Waiter[ModelEvent] | None = None
+        self._sharing = sharing
+        self._waiter: Waiter[Said] | None = None
         self._own: AbstractAsyncContextManager[ModelReply] | None = None
 
     async def __aenter__(self) -> ModelReply:
-        self._waiter = await self._board.waiter(self._request, self._call)
+        self._waiter = await self._board.waiter(self._request, self._sharing, self._call)
         if self._waiter is not None:
-            return self._waiter
+            return _Reply(self._waiter)
         self._own = self._model.stream(self._request)
         return await self._own.__aenter__()
 
@@ -155,10 +174,24 @@ class _SharedAnswer:
         await self._waiter.leave()  # noqa: ASYNC102 - it is shielded, and bounded
         return None
 
-    async def _call(self, flight: Flight[ModelEvent]) -> None:
+    async def _call(self, flight: Flight[Said]) -> None:
         async with self._model.stream(self._request) as reply:
             while batch := await reply.receive():
-                await flight.say(*map(flight.ledger.heard, batch))
+                await flight.say(*flight.ledger.all_heard(batch))
+
+
+@attrs.frozen
+class _Reply:
+    """What one who waits hears, as events."""
+
+    waiter: Waiter[Said]
+
+    async def receive(self) -> tuple[ModelEvent, ...]:
+        """What was said since the last call, waiting for something; empty at the end."""
+        batch = await self.waiter.receive()
+        if batch and isinstance(batch[0], Completion):
+            return tuple(events_of(batch[0]))
+        return cast("tuple[ModelEvent, ...]", batch)
 
 
 class _Board(Generic[Item]):
@@ -181,26 +214,29 @@ class _Board(Generic[Item]):
     async def waiter(
         self,
         request: ChatRequest | EmbedRequest,
+        sharing: Sharing,
         call: Callable[[Flight[Item]], Awaitable[None]],
     ) -> Waiter[Item] | None:
-        """One who waits for this request's answer; None where no flight can be.
+        """One who waits for this request's answer; None for a call of its own.
 
-        Cancelled, it waits for none.
+        That is one that is not to be shared, or cannot be. Cancelled, it waits for none.
         """
-        await trio.lowlevel.checkpoint()
         account = PRESENT.get()
+        if sharing is Sharing.ALONE or account is NOBODY:
+            return None
+        await trio.lowlevel.checkpoint_if_cancelled()
         question = question_of(account.caller.tenant, self._name, request, self._rule)
         if question.key is None:
             return None
-        together = sharing_of(request) is Sharing.ANY
+        together = sharing is Sharing.ANY
         if flight := self._joinable(question.key, account, together=together):
             return self._joined(flight, account)
-        near = self._near(question, account, together=together)
-        similar = await self._alike(question, near) if near else None
-        if flight := self._joinable(question.key, account, together=together):
-            return self._joined(flight, account)  # it began while we compared
-        if similar is not None and similar[0].open:
-            return self._joined(similar[0], account, similar[1])
+        if near := self._near(question, account, together=together):
+            similar = await self._alike(question, near)
+            if flight := self._joinable(question.key, account, together=together):
+                return self._joined(flight, account)  # it began while we compared
+            if similar is not None and similar[0].open:
+                return self._joined(similar[0], account, similar[1])
         return self._opened(question, account, call)
 
     def _joinable(self, key: bytes, account: Account, *, together: bool) -> Flight[Item] | None:
@@ -280,17 +316,21 @@ class _Board(Generic[Item]):
         return None if found is None else (known[found[0]][0], found[1])
 
 
-def _alone(request: ChatRequest | EmbedRequest) -> bool:
-    """Whether a call is not to be shared, or cannot be."""
-    return sharing_of(request) is Sharing.ALONE or PRESENT.get() is NOBODY
-
-
 def _keys(question: Question) -> Sequence[bytes]:
     return [key for key in (question.key, question.near) if key is not None]
 
 
-def _event_bytes(event: ModelEvent) -> int:
-    return EVENT_BYTES + said_bytes(event)
+def _whole(said: Sequence[Said]) -> Completion:
+    """The answer of a flight that has ended; it was told whole, or event by event."""
+    if said and isinstance(said[0], Completion):
+        return said[0]
+    return Completion.of(cast("Sequence[ModelEvent]", said))
+
+
+def _said_bytes(said: Said) -> int:
+    if isinstance(said, Completion):
+        return EVENT_BYTES + answer_bytes(said.parts)
+    return EVENT_BYTES + said_bytes(said)
 
 
 def _vectors_bytes(found: Embeddings) -> int:

@@ -10,13 +10,13 @@ cancels it in the same instant; and however it ends, it is told to everybody.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from math import inf
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 import trio
 
-from orchestra.accounts import Caller, Usage
+from orchestra.accounts import Usage
 from orchestra.errors import ModelConnectionError, ModelError, ModelTimeoutError
 from orchestra.events import Note
 from orchestra.policies.account import NOBODY, PRESENT
@@ -42,13 +42,13 @@ class Waiter(Generic[Item]):
         """Why it was left behind, if it was."""
         self._flight = flight
 
-    async def receive(self) -> tuple[Item, ...]:
+    def receive(self) -> Coroutine[Any, Any, tuple[Item, ...]]:
         """What was said since the last call, waiting for something; empty at the end.
 
         Raises:
-            ModelError: the call failed, or this waiter was left behind.
+            ModelError: when awaited: the call failed, or this waiter was left behind.
         """
-        return await self._flight.receive(self)
+        return self._flight.receive(self)
 
     async def leave(self) -> None:
         """Wait for it no longer. The last to leave cancels the call, and sees it closed."""
@@ -86,7 +86,7 @@ class Flight(Generic[Item]):
         self._dropped = 0
         self._patience_s = rule.lag_s
         self._scope = trio.CancelScope()
-        self._over = trio.Event()
+        self._over = False
         self._whole = False
         self._error: Exception | None = None
         self._last: Account = NOBODY
@@ -132,15 +132,15 @@ class Flight(Generic[Item]):
     def used(self, usage: Usage) -> None:
         """Divide what a part of the call has consumed, unless it is settled."""
         self.ledger.add(usage)
-        if self._over.is_set():
+        if self._over:
             self._settle()
 
     async def say(self, *items: Item) -> None:
         """Tell everybody the next items; waits while somebody has too many of them to read."""
         self._kept += items
         self.held_bytes += sum(map(self._size_bytes, items))
-        self._news.unpark_all()
-        while self._crowded():
+        _wake(self._news)
+        while self.held_bytes > self._rule.held_bytes and self._crowded():
             slow = min(waiter.read for waiter in self.waiters)
             starved = any(waiter.read == self._said for waiter in self.waiters)
             began_s = trio.current_time()
@@ -154,12 +154,13 @@ class Flight(Generic[Item]):
     async def receive(self, waiter: Waiter[Item]) -> tuple[Item, ...]:
         """As of `Waiter.receive`."""
         while waiter.error is None:
-            if waiter.read < self._said:
+            said = self._said
+            if waiter.read < said:
                 found = tuple(self._kept[waiter.read - self._dropped :])
-                waiter.read = self._said
-                self._progress.unpark_all()
+                waiter.read = said
+                _wake(self._progress)
                 return found
-            if self._over.is_set():
+            if self._over:
                 if self._error is not None:
                     raise _own(self._error)
                 return ()
@@ -170,14 +171,14 @@ class Flight(Generic[Item]):
         """Wait for it no longer; whether it was the last, and has cancelled the call."""
         if waiter not in self.waiters:
             return False
-        if not self._over.is_set():
+        if not self._over:
             paid = self.ledger.pay(len(self.waiters), self.waiters.index(waiter))
             if paid is not None:
                 waiter.account.used(paid)
         self.waiters.remove(waiter)
         self._last = waiter.account
-        self._progress.unpark_all()
-        if self.waiters or self._over.is_set():
+        _wake(self._progress)
+        if self.waiters or self._over:
             return False
         self._close()
         self._scope.cancel()
@@ -185,7 +186,8 @@ class Flight(Generic[Item]):
 
     async def wait_over(self) -> None:
         """Wait until the call has ended, and what it holds is given back."""
-        await self._over.wait()
+        while not self._over:
+            await self._news.park()
 
     def _end(self, name: str) -> None:
         self._close()
@@ -195,8 +197,8 @@ class Flight(Generic[Item]):
                 code="engine",
             )
         self._settle()
-        self._over.set()
-        self._news.unpark_all()
+        self._over = True
+        _wake(self._news)
 
     def _settle(self) -> None:
         """Have those pay who have stayed; the last to leave, for what was told behind it."""
@@ -209,9 +211,7 @@ class Flight(Generic[Item]):
         return self._dropped + len(self._kept)
 
     def _crowded(self) -> bool:
-        """Whether there is more to hold than may be, of which all is dropped that may be."""
-        if self.held_bytes <= self._rule.held_bytes:
-            return False
+        """Whether there is still more to hold than may be, when all is dropped that may be."""
         self._close()
         if self.waiters:
             read = min(waiter.read for waiter in self.waiters) - self._dropped
@@ -229,7 +229,7 @@ class Flight(Generic[Item]):
                 code="lag_s",
             )
             self.left(waiter)
-        self._news.unpark_all()
+        _wake(self._news)
 
     def _close(self) -> None:
         closed, self._closed = self._closed, None
@@ -244,18 +244,12 @@ class FlightAccount:
     """
 
     def __init__(self, flight: Flight[Item], opener: Account) -> None:
+        self.caller = opener.caller
+        """Who has opened the flight."""
+        self.run_id = opener.run_id
+        """The id of the run that has opened it."""
         self._flight = flight
         self._opener = opener
-
-    @property
-    def caller(self) -> Caller:
-        """Who has opened the flight."""
-        return self._opener.caller
-
-    @property
-    def run_id(self) -> str:
-        """The id of the run that has opened it."""
-        return self._opener.run_id
 
     def used(self, usage: Usage) -> None:
         """Have it divided among those who wait."""
@@ -269,6 +263,11 @@ class FlightAccount:
     def spawn(self, task: Callable[[], Awaitable[None]], name: str) -> None:
         """Run a task beside the runs of the opener's engine."""
         self._opener.spawn(task, name)
+
+
+def _wake(lot: trio.lowlevel.ParkingLot) -> None:
+    if lot:
+        lot.unpark_all()
 
 
 def _own(error: E) -> E:

@@ -36,6 +36,7 @@ from orchestra.errors import (
     TruncatedStreamError,
 )
 from orchestra.policies.needs import Needs, lacks
+from orchestra.policies.words import CACHE, COALESCE, CONVERSATION, EXTRAS
 from orchestra.values import (
     Capabilities,
     ChatRequest,
@@ -48,13 +49,8 @@ from orchestra.values import (
 
 ANSWER_TOKENS = 500
 """Of an answer are reckoned with, where a request does not say how long it may be."""
-CONVERSATION = "conversation"
-EXTRAS = "orchestra"
-"""The name under which a request's extras are for a route: no provider is sent them."""
-CACHE = "cache"
-COALESCE = "coalesce"
 OTHERS = (CACHE, COALESCE)
-"""What else stands there: words for the policies around a model, which routes leave alone."""
+"""Words that are for the policies around a model: routes leave them alone."""
 FALLBACK: tuple[type[ModelError], ...] = (
     AuthenticationError,
     PermissionDeniedError,

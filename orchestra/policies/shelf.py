@@ -29,11 +29,15 @@ class Shelf:
 
     async def recall(self, key: str) -> bytes | None:
         """What is kept under a key; None also if the state cannot tell."""
+        if self.state.at_once:
+            return await self.state.recall(key)
         return await self.bounded(lambda: self.state.recall(key), None)
 
     async def remember(self, key: str, data: bytes) -> None:
         """Keep this, if the state can. Cancelled, it is kept as a whole or not at all."""
-        await self.bounded(lambda: self.state.remember(key, data, ttl_s=self.ttl_s), None)
+        if self.state.at_once:
+            return await self.state.remember(key, data, ttl_s=self.ttl_s)
+        return await self.bounded(lambda: self.state.remember(key, data, ttl_s=self.ttl_s), None)
 
     async def bounded(
         self,

@@ -11,19 +11,18 @@ from orchestra.accounts import Usage
 from orchestra.answers import Completion
 from orchestra.errors import InvalidRequestError
 from orchestra.policies.cache import (
-    PIECE_CHARS,
     Recording,
     decode,
     decode_vector,
     encode,
     encode_vector,
-    events_of,
     key_of,
     keys_of_texts,
     storable,
     wish_of,
     without_wish,
 )
+from orchestra.policies.told import PIECE_CHARS, events_of
 from orchestra.values import (
     ChatRequest,
     EmbedRequest,

@@ -12,6 +12,7 @@ import trio.testing
 
 from orchestra import Stream, pipeline
 from orchestra.accounts import Caller, Usage
+from orchestra.answers import Completion
 from orchestra.engine.engine import open_engine
 from orchestra.errors import (
     ContentFilterError,
@@ -78,6 +79,53 @@ def test_a_late_joiner_has_what_was_said_in_one_batch() -> None:
         assert first.usage == Usage(50, 1, cost_nanodollars=504)
         assert second.usage == Usage(50, 1, cost_nanodollars=503)
         assert shared.capabilities == Capabilities(tools=True)
+
+    run(main)
+
+
+def test_a_stream_that_joins_a_completion_has_all_of_it_at_once() -> None:
+    async def main(engine: trio.Nursery) -> None:
+        model = Fake(saying(2))
+        shared = CoalescedModel(model, name="m")
+        payers = [Payer(engine, str(at)) for at in range(3)]
+        answers: list[Completion] = []
+
+        async def whole(payer: Payer) -> None:
+            as_(payer)
+            answers.append(await shared.complete(ASKED))
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(whole, payers[0])
+            await trio.sleep(0.5)
+            nursery.start_soon(whole, payers[1])
+            as_(payers[2])
+            (batch,) = await read(shared)
+            assert trio.current_time() == 6
+        assert Completion.of(batch) == answers[0] == Completion.of(saying(2))
+        assert answers[0] is answers[1]
+        assert model.asked == 1
+        assert all(answer.usage is not None and answer.usage.settled for answer in answers)
+        costs = [payer.usage.cost_nanodollars for payer in payers if payer.usage]
+        assert sorted(costs) == [335, 336, 336]
+
+    run(main)
+
+
+def test_a_completion_that_joins_a_stream_folds_it() -> None:
+    async def main(engine: trio.Nursery) -> None:
+        model = Fake(saying(2))
+        shared = CoalescedModel(model, name="m")
+
+        async def late() -> None:
+            as_(Payer(engine, "late"))
+            await trio.sleep(2.5)
+            assert await shared.complete(ASKED) == Completion.of(saying(2))
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(late)
+            as_(Payer(engine, "first"))
+            await read(shared)
+        assert model.asked == 1
 
     run(main)
 

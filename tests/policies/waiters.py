@@ -11,9 +11,8 @@ import trio.testing
 from hypothesis import strategies as st
 
 from orchestra.accounts import Caller, Usage
-from orchestra.errors import (
-    ModelError,
-)
+from orchestra.answers import Completion
+from orchestra.errors import ModelError
 from orchestra.events import Note
 from orchestra.policies.account import PRESENT
 from orchestra.policies.coalesced import CoalescedModel
@@ -71,6 +70,26 @@ class Fake(Model):
         account, number = PRESENT.get(), self.asked - 1
         try:
             yield FakeReply(self, list(self.events), number)
+        finally:
+            self.running -= 1
+            if self.settles:
+                account.used(self.reported[number])
+
+    async def complete(self, request: ChatRequest) -> Completion:
+        """The whole answer, when all of it is said; before, it has reported nothing."""
+        self.asked += 1
+        self.running += 1
+        self.reported.append(Usage())
+        account, number = PRESENT.get(), self.asked - 1
+        try:
+            await trio.sleep(len(self.events) + 1)
+            if self.error is not None:
+                raise self.error
+            answer = Completion.of(self.events)
+            if answer.usage is None:
+                return answer
+            self.reported[number] = answer.usage
+            return attrs.evolve(answer, usage=attrs.evolve(answer.usage, settled=self.settles))
         finally:
             self.running -= 1
             if self.settles:
@@ -151,6 +170,7 @@ visits = st.builds(
 class Heard:
     payer: Payer
     events: list[ModelEvent] = attrs.field(factory=list)
+    answer: Completion | None = None
     ended: bool = False
     error: ModelError | None = None
 
@@ -161,7 +181,7 @@ async def visit(shared: CoalescedModel, visit: Visit, heard: Heard) -> None:
     with trio.move_on_after(visit.cancelled_s):
         try:
             if visit.whole:
-                await shared.complete(ASKED)
+                heard.answer = await shared.complete(ASKED)
                 heard.ended = True
                 return
             async with shared.stream(ASKED) as reply:

@@ -1,0 +1,50 @@
+"""An answer told anew: the events that a whole answer comes from. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from orchestra.answers import Completion
+from orchestra.values import (
+    Began,
+    ModelEvent,
+    ReasoningDelta,
+    ReasoningPart,
+    RefusalDelta,
+    TextDelta,
+    TextPart,
+    ToolCall,
+    ToolCallDelta,
+    UsageReport,
+)
+
+PIECE_CHARS = 4096
+"""Text that is told anew comes in pieces of so many characters."""
+
+
+def events_of(answer: Completion, once: Mapping[str, Any] | None = None) -> Iterator[ModelEvent]:
+    """The events of an answer, told anew; `once` is what it consumed when it was first given."""
+    if answer.id or answer.model:
+        yield Began(answer.id, answer.model)
+    calls = 0
+    for part in answer.parts:
+        match part:
+            case TextPart(text=text):
+                yield from map(TextDelta, _pieces(text))
+            case ReasoningPart(text=text, signature=signature):
+                *before, last = _pieces(text) or [""]
+                yield from (ReasoningDelta(piece) for piece in before)
+                yield ReasoningDelta(last, signature)
+            case ToolCall():
+                yield ToolCallDelta(calls, part.id, part.name, part.arguments, part.signature)
+                calls += 1
+    if answer.refusal:
+        yield RefusalDelta(answer.refusal)
+    if answer.usage is not None:
+        yield UsageReport(answer.usage, {"cached": dict(once)} if once else {})
+    yield answer.stopped
+
+
+def _pieces(text: str) -> list[str]:
+    return [text[at : at + PIECE_CHARS] for at in range(0, len(text), PIECE_CHARS)]
