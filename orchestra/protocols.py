@@ -288,6 +288,9 @@ class State(Protocol):
     Keys are text without whitespace; what policy a key belongs to is before its first colon.
     """
 
+    at_once: bool = False
+    """Whether `change` never waits: it then cannot be cancelled, and does not fail."""
+
     async def change(
         self,
         keys: Sequence[str],

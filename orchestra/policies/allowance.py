@@ -207,12 +207,7 @@ class Account(msgspec.Struct, array_like=True):
 
     def entry(self, owner: Owner, now_s: float) -> Entry:
         """What is to be kept, for as long as it makes a difference."""
-        ends_s = 0.0
-        for rate, meter in ((owner.requests, self.requests), (owner.tokens, self.tokens)):
-            if rate is not None and meter is not None:
-                if meter.open:
-                    meter.close()
-                ends_s = max(ends_s, rate.full_s(meter.debt))
+        ends_s = max(_closed(owner.requests, self.requests), _closed(owner.tokens, self.tokens))
         for lease in self.leases:
             ends_s = max(ends_s, lease.until_s - now_s)
         return Entry(_encoder.encode(self), ends_s + _LONGER_S)
@@ -286,6 +281,15 @@ def _decoded(data: bytes | None) -> Account:
         return _decoder.decode(data)
     except msgspec.DecodeError:
         return Account()
+
+
+def _closed(rate: Rate | None, meter: MeterState | None) -> float:
+    """For how long a meter makes a difference, in seconds; what is beyond refund is left out."""
+    if rate is None or meter is None:
+        return 0.0
+    if meter.open:
+        meter.close()
+    return rate.full_s(meter.debt)
 
 
 def _advanced(rate: Rate | None, meter: MeterState | None, now_ns: int) -> MeterState | None:

@@ -158,9 +158,17 @@ class MeterState(msgspec.Struct, array_like=True):
         That is what nobody settles any more, or is too old of too many. And behind a take of
         which nothing is felt, no refund of those before it is felt either.
         """
-        unfelt = [at for at, taken in enumerate(self.open) if taken.felt <= 0]
-        if unfelt:
-            del self.open[: unfelt[-1] + 1]
+        felt_from, over = 0, len(self.open) > OPEN_MAX
+        for at, taken in enumerate(self.open, 1):
+            if taken.felt <= 0:
+                felt_from = at
+            elif taken.until_ns <= self.at_ns:
+                over = True
+        del self.open[:felt_from]
+        if over:
+            self._close_over()
+
+    def _close_over(self) -> None:
         late = len(self.open) - OPEN_MAX
         for at, taken in enumerate(tuple(self.open)):
             if at < late or taken.until_ns <= self.at_ns:

@@ -30,6 +30,8 @@ class MemoryState(State):
     the time in seconds; in tests, that of the virtual clock.
     """
 
+    at_once = True
+
     def __init__(
         self, *, limit_bytes: int = 64 * 1024 * 1024, now_s: Callable[[], float] = time.time
     ) -> None:
