@@ -94,14 +94,11 @@ class MeterState(msgspec.Struct, array_like=True):
     debt: int
     open: list[Taken] = []
 
-    def debt_at(self, rate: Rate, now_ns: int) -> int:
-        """What the debt has come to since. Where the clock has gone back, no time has passed."""
-        passed_ns = now_ns - self.at_ns
-        return self.debt - passed_ns * rate.steady if passed_ns > 0 else self.debt
-
     def advance(self, rate: Rate, now_ns: int) -> None:
-        """Let the time be this, whatever the limit was before."""
-        self.debt = self.debt_at(rate, now_ns)
+        """Let the time be this, at this rate. Where the clock has gone back, none has passed."""
+        passed_ns = now_ns - self.at_ns
+        if passed_ns > 0:
+            self.debt -= passed_ns * rate.steady
         self.at_ns = now_ns
 
     def spend(self, units: int) -> None:
@@ -125,8 +122,10 @@ class MeterState(msgspec.Struct, array_like=True):
         """Say how many units it really was: fewer were never taken, more are taken now."""
         at = self.open.index(taken)
         if units < taken.units:
+            back = (taken.units - units) * MINUTE_NS
             behind = self.open[at:]
-            back = min((taken.units - units) * MINUTE_NS, *(each.felt for each in behind))
+            for each in behind:
+                back = min(back, each.felt)
             for each in behind:
                 each.felt -= back
             self.debt -= back
@@ -184,8 +183,8 @@ class Meter:
 
     def wait_s(self, now_s: float, units: int, ahead: int = 0) -> float:
         """Seconds until the units may be taken, as of `Rate.wait_s`."""
-        debt = self.state.debt_at(self.rate, int(now_s * SECOND_NS))
-        return self.rate.wait_s(debt, units, ahead)
+        self.state.advance(self.rate, int(now_s * SECOND_NS))
+        return self.rate.wait_s(self.state.debt, units, ahead)
 
     def spend(self, now_s: float, units: int) -> None:
         """Take units for good, whether or not they may be taken."""

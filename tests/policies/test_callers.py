@@ -206,8 +206,8 @@ def test_a_refund_leaves_no_trace_and_an_underestimate_is_charged(
         for at_s, units in truth:
             expected.spend(at_s, int(units))
         least = -limit * MINUTE_NS
-        debt = expected.state.debt_at(expected.rate, int(now_s * SECOND_NS))
-        return max(meter.debt, least), max(debt, least)
+        expected.state.advance(expected.rate, int(now_s * SECOND_NS))
+        return max(meter.debt, least), max(expected.state.debt, least)
 
     kept, expected = virtual(main)
     assert kept == expected, "further back than that nothing is felt"
