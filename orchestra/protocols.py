@@ -288,10 +288,8 @@ class State(Protocol):
     Keys are text without whitespace; what policy a key belongs to is before its first colon.
     """
 
-    @property
-    def at_once(self) -> bool:
-        """Whether it never waits and never fails, so that nobody need bound it in time."""
-        return False
+    at_once: bool = False
+    """Whether it never waits and never fails, so that nobody need bound it in time."""
 
     async def change(
         self,

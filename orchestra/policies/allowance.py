@@ -19,7 +19,7 @@ import attrs
 import msgspec
 
 from orchestra.accounts import Caller
-from orchestra.policies.gcra import Meter, MeterState
+from orchestra.policies.gcra import SECOND_NS, MeterState, Rate
 from orchestra.protocols import Change, Entry
 
 LEASE_S = 3600.0
@@ -65,6 +65,9 @@ class Owner:
     name: str
     limits: OwnerLimits
     key: str
+    requests: Rate | None
+    tokens: Rate | None
+    """The limits per minute, as meters reckon with them."""
 
     def __str__(self) -> str:
         return f"{self.kind} {self.name!r}"
@@ -102,11 +105,15 @@ def _owner(kind: Kind, name: str, limits: OwnerLimits, scope: str) -> Owner:
     key = quote(name, safe="", errors="surrogatepass")
     if len(key) > _NAME_CHARS:
         key = sha256(key.encode()).hexdigest()
-    return Owner(kind, name, limits, f"limits:{scope}:{kind}:{key}")
+    requests, tokens = map(_rate, (limits.requests_per_minute, limits.tokens_per_minute))
+    return Owner(kind, name, limits, f"limits:{scope}:{kind}:{key}", requests, tokens)
 
 
-@attrs.frozen
-class Ask:
+def _rate(per_minute: int | None) -> Rate | None:
+    return None if per_minute is None else Rate.of(per_minute)
+
+
+class Ask(msgspec.Struct, frozen=True):
     """What a call wants to take, under an id that no other call has."""
 
     id: str
@@ -144,86 +151,88 @@ class _Lease(msgspec.Struct, array_like=True):
     until_s: float
 
 
-class _Kept(msgspec.Struct, array_like=True):
+class Account(msgspec.Struct, array_like=True):
+    """What is kept of one owner; of a limit that there is not, nothing."""
+
     requests: MeterState | None = None
     tokens: MeterState | None = None
     leases: list[_Lease] = []
 
+    @classmethod
+    def read(cls, owner: Owner, data: bytes | None, now_s: float) -> Account:
+        """How it is at a time; new, where there is none, or of another version."""
+        account, now_ns = _decoded(data), int(now_s * SECOND_NS)
+        account.requests = _advanced(owner.requests, account.requests, now_ns)
+        account.tokens = _advanced(owner.tokens, account.tokens, now_ns)
+        if account.leases:
+            account.leases = [lease for lease in account.leases if lease.until_s > now_s]
+        return account
 
-_decoder = msgspec.json.Decoder(_Kept)
-_encoder = msgspec.json.Encoder()
-
-
-class _Account:
-    """What is kept of one owner, as it is at a time."""
-
-    def __init__(self, owner: Owner, data: bytes | None, now_s: float) -> None:
-        kept, limits = _read(data), owner.limits
-        self.owner = owner
-        self.now_s = now_s
-        self.requests = _meter(limits.requests_per_minute, kept.requests, now_s)
-        self.tokens = _meter(limits.tokens_per_minute, kept.tokens, now_s)
-        self.leases = [lease for lease in kept.leases if lease.until_s > now_s]
-
-    def blocked(self, ask: Ask) -> Blocked | None:
+    def blocked(self, owner: Owner, ask: Ask) -> Blocked | None:
         """The limit that the call would wait for longest, None if it may begin."""
-        found = (0.0, "")
-        if self.requests is not None:
-            wait_s = self.requests.wait_s(self.now_s, ask.requests)
-            found = (wait_s, "requests_per_minute")
-        if self.tokens is not None:
-            wait_s = self.tokens.wait_s(self.now_s, ask.tokens)
-            found = max(found, (wait_s, "tokens_per_minute"))
-        if found[0] > 0:
-            return Blocked(self.owner, found[1], found[0])
-        most = self.owner.limits.concurrency
+        longest_s, limit = 0.0, ""
+        if owner.requests is not None and self.requests is not None:
+            longest_s = owner.requests.wait_s(self.requests.debt, ask.requests)
+            limit = "requests_per_minute"
+        if owner.tokens is not None and self.tokens is not None:
+            wait_s = owner.tokens.wait_s(self.tokens.debt, ask.tokens)
+            if wait_s > longest_s:
+                longest_s, limit = wait_s, "tokens_per_minute"
+        if longest_s > 0:
+            return Blocked(owner, limit, longest_s)
+        most = owner.limits.concurrency
         if most is not None and len(self.leases) >= most:
-            return Blocked(self.owner, "concurrency", None)
+            return Blocked(owner, "concurrency", None)
         return None
 
-    def take(self, ask: Ask) -> None:
+    def take(self, owner: Owner, ask: Ask, now_s: float) -> None:
         """Let the call begin."""
-        until_s = self.now_s + ask.lease_s
+        until_s = now_s + ask.lease_s
+        until_ns = int(until_s * SECOND_NS)
         if self.requests is not None:
-            self.requests.take(self.now_s, ask.requests, id=ask.id, until_s=until_s)
+            self.requests.take(ask.requests, id=ask.id, until_ns=until_ns)
         if self.tokens is not None:
-            self.tokens.take(self.now_s, ask.tokens, id=ask.id, until_s=until_s)
-        if self.owner.limits.concurrency is not None:
+            self.tokens.take(ask.tokens, id=ask.id, until_ns=until_ns)
+        if owner.limits.concurrency is not None:
             self.leases.append(_Lease(ask.id, until_s))
 
     def settle(self, ask: Ask, requests: int, tokens: int) -> None:
         """Let the call end, which has really taken this."""
         if self.requests is not None:
-            self.requests.settle_id(ask.id, self.now_s, ask.requests, requests)
+            self.requests.settle_id(ask.id, ask.requests, requests)
         if self.tokens is not None:
-            self.tokens.settle_id(ask.id, self.now_s, ask.tokens, tokens)
-        self.leases = [lease for lease in self.leases if lease.id != ask.id]
+            self.tokens.settle_id(ask.id, ask.tokens, tokens)
+        if self.leases:
+            self.leases = [lease for lease in self.leases if lease.id != ask.id]
 
-    def entry(self) -> Entry:
+    def entry(self, owner: Owner, now_s: float) -> Entry:
         """What is to be kept, for as long as it makes a difference."""
-        kept, ends_s = _Kept(leases=self.leases), 0.0
-        if self.requests is not None:
-            kept.requests = self.requests.state(self.now_s)
-            ends_s = self.requests.full_s(self.now_s)
-        if self.tokens is not None:
-            kept.tokens = self.tokens.state(self.now_s)
-            ends_s = max(ends_s, self.tokens.full_s(self.now_s))
-        ends_s = max(ends_s, *(lease.until_s - self.now_s for lease in self.leases), 0.0)
-        return Entry(_encoder.encode(kept), ends_s + _LONGER_S)
+        ends_s = max(_closed(owner.requests, self.requests), _closed(owner.tokens, self.tokens))
+        for lease in self.leases:
+            ends_s = max(ends_s, lease.until_s - now_s)
+        return Entry(_encoder.encode(self), ends_s + _LONGER_S)
 
-    def remaining(self) -> list[Remaining]:
-        meters = {"requests_per_minute": self.requests, "tokens_per_minute": self.tokens}
+    def remaining(self, owner: Owner) -> list[Remaining]:
+        """What is left of the limits per minute."""
+        meters = {
+            "requests_per_minute": (owner.requests, self.requests),
+            "tokens_per_minute": (owner.tokens, self.tokens),
+        }
         return [
             Remaining(
-                self.owner,
+                owner,
                 name,
-                meter.per_minute,
-                meter.room(self.now_s),
-                meter.wait_s(self.now_s, meter.per_minute),
+                rate.per_minute,
+                rate.room(meter.debt),
+                rate.wait_s(meter.debt, rate.per_minute),
             )
-            for name, meter in meters.items()
-            if meter is not None
+            for name, (rate, meter) in meters.items()
+            if rate is not None and meter is not None
         ]
+
+
+_decoder = msgspec.json.Decoder(Account)
+_encoder = msgspec.json.Encoder()
 
 
 Kept = Sequence[bytes | None]
@@ -233,13 +242,17 @@ def admit(
     owners: Sequence[Owner], ask: Ask, kept: Kept, now_s: float
 ) -> Change[tuple[Blocked, ...]]:
     """Let a call begin: of all owners it is taken, or of none, and then by whom it is blocked."""
-    accounts = [_Account(*each, now_s) for each in zip(owners, kept, strict=True)]
-    blocked = tuple(found for each in accounts if (found := each.blocked(ask)) is not None)
+    accounts = [
+        (owner, Account.read(owner, data, now_s)) for owner, data in zip(owners, kept, strict=True)
+    ]
+    blocked = [found for owner, each in accounts if (found := each.blocked(owner, ask)) is not None]
     if blocked:
-        return Change(blocked)
-    for each in accounts:
-        each.take(ask)
-    return Change((), {each.owner.key: each.entry() for each in accounts})
+        return Change(tuple(blocked))
+    entries = {}
+    for owner, each in accounts:
+        each.take(owner, ask, now_s)
+        entries[owner.key] = each.entry(owner, now_s)
+    return Change((), entries)
 
 
 def settle(
@@ -248,29 +261,42 @@ def settle(
     """Let a call end, which has really taken this. One that never began, or twice, is no harm."""
     entries = {}
     for owner, data in zip(owners, kept, strict=True):
-        account = _Account(owner, data, now_s)
+        account = Account.read(owner, data, now_s)
         account.settle(ask, requests, tokens)
-        entries[owner.key] = account.entry()
+        entries[owner.key] = account.entry(owner, now_s)
     return Change(None, entries)
 
 
 def remaining(owners: Sequence[Owner], kept: Kept, now_s: float) -> tuple[Remaining, ...]:
     """What is left of each owner's requests and tokens."""
-    found = [_Account(*each, now_s).remaining() for each in zip(owners, kept, strict=True)]
+    both = zip(owners, kept, strict=True)
+    found = [Account.read(owner, data, now_s).remaining(owner) for owner, data in both]
     return tuple(left for each in found for left in each)
 
 
-def _read(data: bytes | None) -> _Kept:
-    """What is kept; nothing, where it is what another version has written."""
+def _decoded(data: bytes | None) -> Account:
     if data is None:
-        return _Kept()
+        return Account()
     try:
         return _decoder.decode(data)
     except msgspec.DecodeError:
-        return _Kept()
+        return Account()
 
 
-def _meter(per_minute: int | None, state: MeterState | None, now_s: float) -> Meter | None:
-    if per_minute is None:
+def _closed(rate: Rate | None, meter: MeterState | None) -> float:
+    """For how long a meter makes a difference, in seconds; what is beyond refund is left out."""
+    if rate is None or meter is None:
+        return 0.0
+    if meter.open:
+        meter.close()
+    return rate.full_s(meter.debt)
+
+
+def _advanced(rate: Rate | None, meter: MeterState | None, now_ns: int) -> MeterState | None:
+    """What is taken of a limit, as it is now; of none, None."""
+    if rate is None:
         return None
-    return Meter(per_minute) if state is None else Meter.resumed(per_minute, state, now_s)
+    if meter is None:
+        return rate.unused(now_ns)
+    meter.advance(rate, now_ns)
+    return meter

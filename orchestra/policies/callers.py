@@ -19,6 +19,7 @@ from itertools import count
 from weakref import WeakValueDictionary
 
 import attrs
+import msgspec
 import trio
 
 from orchestra.accounts import Caller
@@ -35,22 +36,50 @@ _CALLERS_KEPT = 4096
 
 
 @attrs.frozen(eq=False)
-class Held:
+class Owners:
+    """Whose limits the calls of a caller have to keep, where they are kept, and who waits where."""
+
+    all: tuple[Owner, ...]
+    keys: tuple[str, ...]
+    lines: tuple[str, ...]
+    """The names of the lines: the caller's, and its organisation's."""
+    wait_max_s: float
+    waiting_max: int
+
+    @classmethod
+    def of(cls, rules: CallerRules, scope: str, caller: Caller) -> Owners:
+        """Those of a caller: none, where nobody has set limits."""
+        owners = rules.owners(caller, scope)
+        if not owners:
+            return UNLIMITED
+        last = owners[-1]
+        alone = last.kind == "user"
+        return cls(
+            owners,
+            tuple(owner.key for owner in owners),
+            (last.key,) if alone else (f"{last.key} {caller.user}", last.key),
+            min(owner.limits.wait_max_s for owner in owners),
+            min(owner.limits.waiting_max for owner in owners),
+        )
+
+
+UNLIMITED = Owners((), (), (), 0.0, 0)
+
+
+class Held(msgspec.Struct, frozen=True, eq=False):
     """A call that has begun. Give it back with `leave`, once."""
 
-    owners: tuple[Owner, ...]
+    owners: Owners
     ask: Ask
 
 
-NOTHING = Held((), Ask("", 0, 0, 0.0))
+NOTHING = Held(UNLIMITED, Ask("", 0, 0, 0.0))
 
 
-@attrs.define(eq=False)
-class _Waiting:
-    """A call that waits: in how long it is refused, and what was last in its way."""
+class _Waiting(msgspec.Struct, eq=False):
+    """A call that wants to begin, and what was last in its way."""
 
     held: Held
-    wait_max_s: float
     blocked: tuple[Blocked, ...] = ()
 
 
@@ -68,15 +97,15 @@ class CallerLimits:
         self._state = state
         self._process = process or secrets.token_hex(6)
         self._numbers = count()
-        self._owners: Callable[[Caller], tuple[Owner, ...]] = lru_cache(_CALLERS_KEPT)(
-            partial(rules.owners, scope=scope)
+        self._owners: Callable[[Caller], Owners] = lru_cache(_CALLERS_KEPT)(
+            partial(Owners.of, rules, scope)
         )
         self._lines: WeakValueDictionary[str, trio.Lock] = WeakValueDictionary()
         self._bells: WeakValueDictionary[str, trio.Event] = WeakValueDictionary()
 
     def limited(self, caller: Caller) -> bool:
         """Whether the caller has any limit; one who has none never touches the state."""
-        return bool(self._owners(caller))
+        return self._owners(caller) is not UNLIMITED
 
     async def enter(
         self, caller: Caller, *, requests: int = 1, tokens: int = 0, lease_s: float = LEASE_S
@@ -92,17 +121,17 @@ class CallerLimits:
                 long; or the state has failed, and the limit is then closed.
         """
         owners = self._owners(caller)
-        if not owners:
+        if owners is UNLIMITED:
             return NOTHING
         ask = Ask(f"{self._process}.{next(self._numbers)}", requests, tokens, min(lease_s, LEASE_S))
-        waiting = _Waiting(Held(owners, ask), min(each.limits.wait_max_s for each in owners))
-        lines = _lines(caller, owners)
-        if any(map(self._stood_in, lines)):
+        held = Held(owners, ask)
+        waiting = _Waiting(held)
+        if len(self._lines) and any(map(self._stood_in, owners.lines)):
             await trio.lowlevel.checkpoint_if_cancelled()
         elif await self._began(waiting):
-            return waiting.held
-        await self._wait(waiting, *map(self._line, lines))
-        return waiting.held
+            return held
+        await self._wait(waiting, *map(self._line, owners.lines))
+        return held
 
     async def leave(self, held: Held, *, tokens: int, requests: int | None = None) -> None:
         """Give a call back, with the tokens (and requests) that it really took.
@@ -110,17 +139,19 @@ class CallerLimits:
         Never raises and takes `GIVE_BACK_S` at the most, also where the caller is cancelled. Where
         the state does not answer, the estimate stays taken, and leases end by themselves.
         """
-        if not held.owners:
+        owners = held.owners
+        if owners is UNLIMITED:
             return
         really = held.ask.requests if requests is None else requests
         decide = partial(_settle, held, really, tokens)
-        keys = [owner.key for owner in held.owners]
-        deadline_s = trio.current_time() + GIVE_BACK_S
-        with trio.CancelScope(deadline=deadline_s, shield=True), suppress(StateError):
-            await self._state.change(keys, decide)
-        for owner in held.owners:
-            if (bell := self._bells.pop(owner.key, None)) is not None:
-                bell.set()
+        if self._state.at_once:
+            await self._state.change(owners.keys, decide)
+        else:
+            deadline_s = trio.current_time() + GIVE_BACK_S
+            with trio.CancelScope(deadline=deadline_s, shield=True), suppress(StateError):
+                await self._state.change(owners.keys, decide)
+        if len(self._bells):
+            self._ring(owners.keys)
 
     async def remaining(self, caller: Caller) -> tuple[Remaining, ...]:
         """What is left of the caller's requests and tokens: the user's, the organisation's.
@@ -129,28 +160,27 @@ class CallerLimits:
             StateError: the state cannot tell.
         """
         owners = self._owners(caller)
-        if not owners:
+        if owners is UNLIMITED:
             return ()
-        keys = [owner.key for owner in owners]
         return await self._state.change(
-            keys, lambda kept, now_s: Change(allowance.remaining(owners, kept, now_s))
+            owners.keys, lambda kept, now_s: Change(allowance.remaining(owners.all, kept, now_s))
         )
 
     async def _wait(
         self, waiting: _Waiting, line: trio.Lock, shared: trio.Lock | None = None
     ) -> None:
-        most = min(owner.limits.waiting_max for owner in waiting.held.owners)
-        if waiting.wait_max_s <= 0:
+        owners = waiting.held.owners
+        if owners.wait_max_s <= 0:
             raise _refused(waiting, "and its wait_max_s is 0")
         there = line.statistics().tasks_waiting + line.locked()
-        if there >= most:
+        if there >= owners.waiting_max:
             raise _refused(waiting, f"and {there} calls of this caller wait already")
-        with trio.move_on_after(waiting.wait_max_s) as patience:
+        with trio.move_on_after(owners.wait_max_s) as patience:
             async with line:
                 while not await self._began_in_turn(waiting, shared):
                     await self._sleep(waiting)
         if patience.cancelled_caught:
-            raise _refused(waiting, f"and it has waited {waiting.wait_max_s:g} s")
+            raise _refused(waiting, f"and it has waited {owners.wait_max_s:g} s")
 
     async def _began_in_turn(self, waiting: _Waiting, shared: trio.Lock | None) -> bool:
         """Whether the call has begun; tried on while only the organisation is in its way."""
@@ -166,22 +196,22 @@ class CallerLimits:
     async def _began(self, waiting: _Waiting) -> bool:
         """Whether the call has begun now. If this is cancelled, it has not."""
         held = waiting.held
-        keys = [owner.key for owner in held.owners]
         try:
-            waiting.blocked = await self._state.change(keys, partial(_admit, held))
+            waiting.blocked = await self._state.change(held.owners.keys, partial(_admit, held))
         except StateError as error:
             return await self._began_without(waiting, error)
         except BaseException:
             await self.leave(held, tokens=0, requests=0)  # noqa: ASYNC102 - it is shielded, and bounded
             raise
-        if waiting.blocked and waiting.wait_max_s > 0:
+        if waiting.blocked and held.owners.wait_max_s > 0:
             await trio.lowlevel.checkpoint_if_cancelled()
             _refuse_hopeless(waiting)
         return not waiting.blocked
 
     async def _began_without(self, waiting: _Waiting, error: StateError) -> bool:
         """What becomes of a call while the state is gone."""
-        closed = [each for each in waiting.held.owners if each.limits.when_state_fails == "closed"]
+        owners = waiting.held.owners.all
+        closed = [each for each in owners if each.limits.when_state_fails == "closed"]
         waiting.blocked = ()
         if not closed:
             return True
@@ -201,6 +231,12 @@ class CallerLimits:
         with trio.move_on_after(POLL_S if worst.wait_s is None else worst.wait_s):
             await bell.wait()
 
+    def _ring(self, keys: tuple[str, ...]) -> None:
+        """Wake who waits for what is kept there."""
+        for key in keys:
+            if (bell := self._bells.pop(key, None)) is not None:
+                bell.set()
+
     def _stood_in(self, key: str) -> bool:
         line = self._lines.get(key)
         return line is not None and line.locked()
@@ -212,23 +248,15 @@ class CallerLimits:
         return line
 
 
-def _lines(caller: Caller, owners: tuple[Owner, ...]) -> tuple[str, ...]:
-    """The names of the lines in which a call waits: the caller's, and its organisation's."""
-    organisation = owners[-1].key
-    if owners[-1].kind == "user":
-        return (organisation,)
-    return (f"{organisation} {caller.user}", organisation)
-
-
 def _admit(held: Held, kept: allowance.Kept, now_s: float) -> Change[tuple[Blocked, ...]]:
-    return allowance.admit(held.owners, held.ask, kept, now_s)
+    return allowance.admit(held.owners.all, held.ask, kept, now_s)
 
 
 def _settle(
     held: Held, requests: int, tokens: int, kept: allowance.Kept, now_s: float
 ) -> Change[None]:
     return allowance.settle(
-        held.owners, held.ask, requests=requests, tokens=tokens, kept=kept, now_s=now_s
+        held.owners.all, held.ask, requests=requests, tokens=tokens, kept=kept, now_s=now_s
     )
 
 
@@ -243,14 +271,14 @@ def _refuse_hopeless(waiting: _Waiting) -> None:
         return
     wait_s = _worst(waiting.blocked).wait_s or 0.0
     left_s = trio.current_effective_deadline() - trio.current_time()
-    if wait_s > min(left_s, waiting.wait_max_s):
-        allowed_s = min(left_s, waiting.wait_max_s)
+    allowed_s = min(left_s, waiting.held.owners.wait_max_s)
+    if wait_s > allowed_s:
         raise _refused(waiting, f"and it may wait for {allowed_s:.3g} s only")
 
 
 def _refused(waiting: _Waiting, why: str) -> LimitReachedError:
     if not waiting.blocked:
-        owner, limit, wait_s = waiting.held.owners[-1], "waiting_max", None
+        owner, limit, wait_s = waiting.held.owners.all[-1], "waiting_max", None
         what = "others wait for it already"
     else:
         worst = _worst(waiting.blocked)

@@ -12,8 +12,8 @@ through together. So for everything that may be refunded it is remembered how mu
 felt: when something is taken while the time is ahead by `slack`, then a refund of what came
 before can move it by no more than that.
 
-A meter may be kept elsewhere, between its uses, as a `MeterState`: other processes then go on with
-the same limit, and what was taken is found again by its id.
+What is taken may be kept elsewhere, as a `MeterState`: other processes then go on with the same
+limit, and what was taken is found again by its id.
 
 Rules of the file: numbers are whole (a nanosecond and a unit have a common measure), so that
 nothing is lost to rounding. Time is an argument, and never goes back.
@@ -30,7 +30,43 @@ WAIT_MIN_S = 1e-6
 """A shorter wait might be lost in a clock's rounding, and be waited for ever."""
 OPEN_MAX = 256
 """Takes that a kept meter remembers for their refunds; the oldest are beyond refund then."""
-_ALL = 1 << 200
+
+
+class Rate(msgspec.Struct, frozen=True):
+    """So much a minute, and what it allows. A `debt` is that of a `MeterState`."""
+
+    per_minute: int
+    burst: int
+    steady: int
+    """Units a minute. One more than is left by the burst: a minute ends before its end."""
+
+    @classmethod
+    def of(cls, per_minute: int) -> Rate:
+        """The rate of a limit."""
+        burst = max(1, per_minute // BURST_SHARE)
+        return cls(per_minute, burst, per_minute + 1 - burst)
+
+    def unused(self, now_ns: int) -> MeterState:
+        """A meter of which nothing has been taken yet."""
+        return MeterState(now_ns, -self.per_minute * MINUTE_NS)
+
+    def wait_s(self, debt: int, units: int, ahead: int = 0) -> float:
+        """Seconds until the units may be taken, behind `ahead` others; 0.0 if it is now.
+
+        More units than the limit wait as long as the limit itself.
+        """
+        units = min(units, self.per_minute)
+        wait = debt + (units + ahead - self.burst) * MINUTE_NS
+        return max(-(-wait // self.steady) / SECOND_NS, WAIT_MIN_S) if wait > 0 else 0.0
+
+    def room(self, debt: int) -> int:
+        """How many units may be taken now."""
+        return min(max(self.burst - -(-debt // MINUTE_NS), 0), self.per_minute)
+
+    def full_s(self, debt: int) -> float:
+        """Seconds until it is as if nothing had ever been taken."""
+        ahead = debt + self.per_minute * MINUTE_NS
+        return ahead / self.steady / SECOND_NS if ahead > 0 else 0.0
 
 
 class Taken(msgspec.Struct, array_like=True, eq=False):
@@ -42,131 +78,125 @@ class Taken(msgspec.Struct, array_like=True, eq=False):
     """
 
     units: int
-    felt: int = _ALL
+    felt: int
     id: str = ""
     until_ns: int = 0
 
 
 class MeterState(msgspec.Struct, array_like=True):
-    """A meter as it is kept: a value of bounded size, which JSON holds exactly.
+    """What is taken of one limit, as it was at `at_ns`. JSON holds it exactly.
 
-    `debt` is for how much is not paid yet at `at_ns`, in the measure of a meter; below nought, how
-    much is saved up.
+    `debt` is for how much is not paid yet; below nought, how much is saved up. It is in
+    nanoseconds, times the steady rate: in this measure, a unit takes `MINUTE_NS`.
     """
 
     at_ns: int
     debt: int
     open: list[Taken] = []
 
+    def advance(self, rate: Rate, now_ns: int) -> None:
+        """Let the time be this, at this rate. Where the clock has gone back, none has passed."""
+        passed_ns = now_ns - self.at_ns
+        if passed_ns > 0:
+            self.debt -= passed_ns * rate.steady
+        self.at_ns = now_ns
 
-class Meter:
-    """What is taken of one limit, per minute. Every method takes the time, in seconds."""
-
-    def __init__(self, per_minute: int) -> None:
-        self.per_minute = per_minute
-        self.burst = max(1, per_minute // BURST_SHARE)
-        self.steady = per_minute + 1 - self.burst
-        """Units a minute. One more than is left by the burst: a minute ends before its end."""
-        self._paid_until = -per_minute * MINUTE_NS
-        """In nanoseconds, times `steady`: in this measure, a unit takes `MINUTE_NS`."""
-        self._open: list[Taken] = []
-
-    @classmethod
-    def resumed(cls, per_minute: int, state: MeterState, now_s: float) -> Meter:
-        """The meter that was kept as this, whatever its limit was then.
-
-        Where the clock has gone back since, no time has passed.
-        """
-        meter = cls(per_minute)
-        at_ns = min(state.at_ns, int(now_s * SECOND_NS))
-        meter._paid_until = at_ns * meter.steady + state.debt
-        meter._open = state.open
-        return meter
-
-    def state(self, now_s: float) -> MeterState:
-        """This meter as it may be kept. What is beyond refund is left out; it stays taken."""
-        now = int(now_s * SECOND_NS)
-        if self._open:
-            self._close_beyond_refund(now)
-        return MeterState(now, self._paid_until - now * self.steady, self._open)
-
-    def find(self, id: str) -> Taken | None:  # noqa: A002 - the field's own name
-        """What was taken under this id, None if it is beyond refund."""
-        return next((taken for taken in self._open if taken.id == id), None)
-
-    def room(self, now_s: float) -> int:
-        """How many units may be taken now."""
-        saved = (self._time(now_s) - self._paid_until) // MINUTE_NS
-        return min(max(self.burst + saved, 0), self.per_minute)
-
-    def full_s(self, now_s: float) -> float:
-        """Seconds until it is as if nothing had ever been taken."""
-        ahead = self._paid_until + self.per_minute * MINUTE_NS - self._time(now_s)
-        return max(ahead / self.steady / SECOND_NS, 0.0)
-
-    def wait_s(self, now_s: float, units: int, ahead: int = 0) -> float:
-        """Seconds until the units may be taken, behind `ahead` others; 0.0 if it is now.
-
-        More units than the limit wait as long as the limit itself.
-        """
-        units = min(units, self.per_minute) + ahead
-        wait = self._paid_until + (units - self.burst) * MINUTE_NS - self._time(now_s)
-        return max(-(-wait // self.steady) / SECOND_NS, WAIT_MIN_S) if wait > 0 else 0.0
-
-    def spend(self, now_s: float, units: int) -> None:
+    def spend(self, units: int) -> None:
         """Take units for good, whether or not they may be taken."""
-        now = self._time(now_s)
-        if self._open:
-            last = self._open[-1]
-            last.felt = min(last.felt, max(self._paid_until - now, 0))
-        self._paid_until = max(self._paid_until, now) + units * MINUTE_NS
+        slack = max(0, self.debt)
+        if self.open and self.open[-1].felt > slack:
+            self.open[-1].felt = slack
+        self.debt = slack + units * MINUTE_NS
 
-    def take(self, now_s: float, units: int, *, id: str = "", until_s: float = 0.0) -> Taken:  # noqa: A002 - the field's own name
+    def take(self, units: int, *, id: str = "", until_ns: int = 0) -> Taken:  # noqa: A002 - the field's own name
         """Take units that are an estimate; `settle` them once, whatever happens.
 
         Of a meter that is kept, they are settled by their id, and until then.
         """
-        self.spend(now_s, units)
-        taken = Taken(units, _ALL, id, int(until_s * SECOND_NS))
-        self._open.append(taken)
+        self.spend(units)
+        taken = Taken(units, self.debt, id, until_ns)
+        self.open.append(taken)
         return taken
 
-    def settle(self, taken: Taken, now_s: float, units: int) -> None:
+    def settle(self, taken: Taken, units: int) -> None:
         """Say how many units it really was: fewer were never taken, more are taken now."""
-        at = self._open.index(taken)
-        behind = self._open[at:]
+        at = self.open.index(taken)
         if units < taken.units:
-            back = min((taken.units - units) * MINUTE_NS, *(each.felt for each in behind))
+            back = (taken.units - units) * MINUTE_NS
+            behind = self.open[at:]
+            for each in behind:
+                back = min(back, each.felt)
             for each in behind:
                 each.felt -= back
-            self._paid_until -= back
+            self.debt -= back
         if at:
-            before = self._open[at - 1]
+            before = self.open[at - 1]
             before.felt = min(before.felt, taken.felt)
-        del self._open[at]
+        del self.open[at]
         if units > taken.units:
-            self.spend(now_s, units - taken.units)
+            self.spend(units - taken.units)
 
-    def settle_id(self, id: str, now_s: float, estimate: int, units: int) -> None:  # noqa: A002 - the field's own name
+    def settle_id(self, id: str, estimate: int, units: int) -> None:  # noqa: A002 - the field's own name
         """As `settle`, of what was taken under an id; what is beyond refund stays taken."""
         taken = self.find(id)
         if taken is not None:
-            self.settle(taken, now_s, units)
+            self.settle(taken, units)
         elif units > estimate:
-            self.spend(now_s, units - estimate)
+            self.spend(units - estimate)
 
-    def _close_beyond_refund(self, now_ns: int) -> None:
-        """Settle takes that nobody settles any more, or that are too many, as they were.
+    def find(self, id: str) -> Taken | None:  # noqa: A002 - the field's own name
+        """What was taken under this id, None if it is beyond refund."""
+        for taken in self.open:
+            if taken.id == id:
+                return taken
+        return None
 
-        Behind a take of which nothing is felt, no refund of those before it is felt either.
+    def close(self) -> None:
+        """Leave out what is beyond refund, so that the size is bounded; it stays taken.
+
+        That is what nobody settles any more, or is too old of too many. And behind a take of
+        which nothing is felt, no refund of those before it is felt either.
         """
-        unfelt = [at for at, taken in enumerate(self._open) if taken.felt <= 0]
-        if unfelt:
-            del self._open[: unfelt[-1] + 1]
-        late = len(self._open) - OPEN_MAX
-        for at, taken in enumerate(list(self._open)):
-            if at < late or taken.until_ns <= now_ns:
-                self.settle(taken, now_ns / SECOND_NS, taken.units)
+        felt_from, over = 0, len(self.open) > OPEN_MAX
+        for at, taken in enumerate(self.open, 1):
+            if taken.felt <= 0:
+                felt_from = at
+            elif taken.until_ns <= self.at_ns:
+                over = True
+        del self.open[:felt_from]
+        if over:
+            self._close_over()
 
-    def _time(self, now_s: float) -> int:
-        return int(now_s * SECOND_NS) * self.steady
+    def _close_over(self) -> None:
+        late = len(self.open) - OPEN_MAX
+        for at, taken in enumerate(tuple(self.open)):
+            if at < late or taken.until_ns <= self.at_ns:
+                self.settle(taken, taken.units)
+
+
+class Meter:
+    """What is taken of one limit in this process. Every method takes the time, in seconds."""
+
+    def __init__(self, per_minute: int) -> None:
+        self.rate = Rate.of(per_minute)
+        self.state = self.rate.unused(0)
+
+    def wait_s(self, now_s: float, units: int, ahead: int = 0) -> float:
+        """Seconds until the units may be taken, as of `Rate.wait_s`."""
+        self.state.advance(self.rate, int(now_s * SECOND_NS))
+        return self.rate.wait_s(self.state.debt, units, ahead)
+
+    def spend(self, now_s: float, units: int) -> None:
+        """Take units for good, whether or not they may be taken."""
+        self.state.advance(self.rate, int(now_s * SECOND_NS))
+        self.state.spend(units)
+
+    def take(self, now_s: float, units: int) -> Taken:
+        """Take units that are an estimate; `settle` them once, whatever happens."""
+        self.state.advance(self.rate, int(now_s * SECOND_NS))
+        return self.state.take(units)
+
+    def settle(self, taken: Taken, now_s: float, units: int) -> None:
+        """Say how many units it really was: fewer were never taken, more are taken now."""
+        self.state.advance(self.rate, int(now_s * SECOND_NS))
+        self.state.settle(taken, units)

@@ -15,7 +15,7 @@ from typing import Self
 
 import attrs
 
-from orchestra.accounts import Caller, Usage
+from orchestra.accounts import Caller, Certainty, Usage
 from orchestra.answers import Completion
 from orchestra.errors import BreakerOpenError, LimitReachedError, ModelsFailedError
 from orchestra.policies.account import PRESENT
@@ -37,6 +37,7 @@ from orchestra.values import (
     EmbedRequest,
     ModelEvent,
     Stopped,
+    TextDelta,
     UsageReport,
 )
 
@@ -92,7 +93,7 @@ class CallerLimitedModel(Model):
         error: BaseException | None = None
         try:
             answer = await self.model.complete(request)
-            call.usage, call.said_bytes, call.ended = answer.usage, answer_bytes(answer.parts), True
+            call.answered(answer)
         except BaseException as raised:
             error = raised
             raise
@@ -139,10 +140,20 @@ class LimitedCall:
     ended: bool = False
     """Whether its answer is whole."""
 
+    def answered(self, answer: Completion) -> None:
+        """Note the whole answer; its bytes only where its tokens have not been counted."""
+        usage = self.usage = answer.usage
+        self.ended = True
+        if usage is None or usage.certainty is not Certainty.EXACT:
+            self.said_bytes = answer_bytes(answer.parts)
+
     def heard(self, events: Sequence[ModelEvent]) -> None:
         """Note what came of the answer."""
         for event in events:
-            if isinstance(event, UsageReport):
+            if isinstance(event, TextDelta):  # nearly all of them are
+                text = event.text
+                self.said_bytes += len(text) if text.isascii() else said_bytes(event)
+            elif isinstance(event, UsageReport):
                 self.usage = event.usage
             elif isinstance(event, Stopped):
                 self.ended = True

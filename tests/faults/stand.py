@@ -108,7 +108,7 @@ class Stand:
         for guarded in self.bindings.states().values():
             assert attrs.evolve(guarded.load, at_once=None) == Load(0, 0)
         for model in self.bindings._assembly._guarded.values():
-            assert not model._gate.limiter._tokens._open  # type: ignore[attr-defined]
+            assert not model._gate.limiter._tokens.state.open  # type: ignore[attr-defined]
 
 
 async def follow(run: Run, into: list[Event]) -> None:

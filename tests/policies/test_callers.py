@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from orchestra.accounts import Caller
 from orchestra.errors import LimitReachedError, StateError
-from orchestra.policies.allowance import LEASE_S, Ask, CallerRules, OwnerLimits, _Account, admit
+from orchestra.policies.allowance import LEASE_S, Account, Ask, CallerRules, OwnerLimits, admit
 from orchestra.policies.callers import GIVE_BACK_S, NOTHING, CallerLimits, Held
 from orchestra.policies.gcra import MINUTE_NS, SECOND_NS, Meter
 from orchestra.protocols import Change, State
@@ -133,7 +133,7 @@ def test_two_processes_together_keep_every_limit_and_leave_nothing_behind(
 ) -> None:
     """Whoever leaves, and whenever: in a line, in the state, while running, in the same instant."""
 
-    async def main() -> tuple[list[Began], list[_Account]]:
+    async def main() -> tuple[list[Began], list[Account]]:
         state = SlowState(slow_s=slow_s)
         limits = [CallerLimits(rules, state), CallerLimits(rules, state)]
         seen = await play(limits, calls)
@@ -141,7 +141,7 @@ def test_two_processes_together_keep_every_limit_and_leave_nothing_behind(
         owners = [owner for caller in CALLERS for owner in rules.owners(caller, "models")]
         now_s = trio.current_time()
         left = [
-            _Account(owner, data, now_s)
+            Account.read(owner, data, now_s)
             for owner in owners
             for data in [await state.inner.change([owner.key], lambda kept, _: Change(kept[0]))]
         ]
@@ -151,7 +151,7 @@ def test_two_processes_together_keep_every_limit_and_leave_nothing_behind(
     for account in left:
         assert not account.leases
         for meter in (account.requests, account.tokens):
-            assert meter is None or not meter._open
+            assert meter is None or not meter.open
     for kind in ("user", "organisation"):
         limits: OwnerLimits = getattr(rules, kind)
         for name in {getattr(each.call.caller, kind) for each in seen} - {""}:
@@ -201,12 +201,13 @@ def test_a_refund_leaves_no_trace_and_an_underestimate_is_charged(
         (owner,) = rules.owners(EVE, "models")
         kept = await state.change([owner.key], lambda kept, _: Change(kept[0]))
         now_s = trio.current_time()
-        meter, expected = _Account(owner, kept, now_s).tokens, Meter(limit)
+        meter, expected = Account.read(owner, kept, now_s).tokens, Meter(limit)
         assert meter is not None
         for at_s, units in truth:
             expected.spend(at_s, int(units))
-        least = int(now_s * SECOND_NS) * meter.steady - limit * MINUTE_NS
-        return max(meter._paid_until, least), max(expected._paid_until, least)
+        least = -limit * MINUTE_NS
+        expected.state.advance(expected.rate, int(now_s * SECOND_NS))
+        return max(meter.debt, least), max(expected.state.debt, least)
 
     kept, expected = virtual(main)
     assert kept == expected, "further back than that nothing is felt"

@@ -7,9 +7,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestra.policies.gcra import MINUTE_NS, OPEN_MAX, SECOND_NS, Meter, MeterState
+from orchestra.policies.gcra import MINUTE_NS, OPEN_MAX, SECOND_NS, Meter, MeterState, Rate
 
 LIMITS = st.integers(1, 300)
+
+
+def paid_until(state: MeterState, rate: Rate) -> int:
+    """The one number of the theory."""
+    return state.at_ns * rate.steady + state.debt
 
 
 @given(LIMITS, st.lists(st.tuples(st.integers(0, 90_000), st.floats(0, 1.5)), max_size=60))
@@ -73,10 +78,10 @@ def test_a_refund_leaves_no_trace(limit: int, steps: list[tuple[str, int, int, i
                 truth.append([now_s, units - entry[1]])
             else:
                 entry[1] = units
-        paid_until = -limit * MINUTE_NS
+        expected = -limit * MINUTE_NS
         for at_s, spent in truth:
-            paid_until = max(paid_until, at_s * SECOND_NS * meter.steady) + spent * MINUTE_NS
-        assert meter._paid_until == paid_until
+            expected = max(expected, at_s * SECOND_NS * meter.rate.steady) + spent * MINUTE_NS
+        assert paid_until(meter.state, meter.rate) == expected
 
 
 def test_paying_back_what_is_no_longer_felt_lets_nothing_through() -> None:
@@ -113,13 +118,15 @@ def test_two_refunds_share_what_is_still_felt(first: int) -> None:
     meter.spend(10.0, 10)
     meter.settle(two, 10.0, first)
     meter.settle(one, 10.0, 0)
-    assert meter._paid_until == 10 * SECOND_NS * meter.steady + 10 * MINUTE_NS
+    assert meter.state.debt == 10 * MINUTE_NS
 
 
-def kept(meter: Meter, now_s: float) -> Meter:
-    """The meter, after it has been written down and read again."""
-    data = msgspec.json.encode(meter.state(now_s))
-    return Meter.resumed(meter.per_minute, msgspec.json.decode(data, type=MeterState), now_s)
+def kept(state: MeterState, rate: Rate, now_s: float) -> MeterState:
+    """What is kept, after it has been written down and read again, and some time has passed."""
+    state.close()
+    state = msgspec.json.decode(msgspec.json.encode(state), type=MeterState)
+    state.advance(rate, int(now_s * SECOND_NS))
+    return state
 
 
 @given(LIMITS, STEPS)
@@ -127,65 +134,79 @@ def test_a_meter_that_is_kept_is_the_same_meter(
     limit: int, steps: list[tuple[str, int, int, int]]
 ) -> None:
     """After every step, also where refunds are no longer felt, and were left out."""
-    meter, stored, now_s = Meter(limit), Meter(limit), 1_732_000_000
+    meter, rate, now_s = Meter(limit), Rate.of(limit), 1_732_000_000
+    stored = rate.unused(0)
     open_ = []
     for number, (kind, pause_s, units, which) in enumerate(steps):
         now_s += pause_s
-        stored = kept(stored, now_s)
+        stored = kept(stored, rate, now_s)
         if kind == "take":
             open_.append((meter.take(now_s, units), str(number)))
-            stored.take(now_s, units, id=str(number), until_s=now_s + 10_000)
+            stored.take(units, id=str(number), until_ns=(now_s + 10_000) * SECOND_NS)
         elif kind == "spend":
             meter.spend(now_s, units)
-            stored.spend(now_s, units)
+            stored.spend(units)
         elif open_:
             taken, name = open_.pop(which % len(open_))
             meter.settle(taken, now_s, units)
-            stored.settle_id(name, now_s, taken.units, units)
-        assert stored._paid_until == meter._paid_until or meter._paid_until < 0
-        assert stored.wait_s(now_s, limit) == meter.wait_s(now_s, limit)
-        assert len(stored._open) <= len(meter._open)
+            stored.settle_id(name, taken.units, units)
+        here, there = paid_until(meter.state, rate), paid_until(stored, rate)
+        assert here == there or here < 0
+        assert rate.wait_s(stored.debt, limit) == meter.wait_s(now_s, limit)
+        assert len(stored.open) <= len(meter.state.open)
 
 
 def test_what_nobody_settles_is_dropped_and_stays_taken() -> None:
-    meter = Meter(100)
-    meter.take(0.0, 60, id="a", until_s=10.0)
-    meter.take(0.0, 10, id="b", until_s=30.0)
-    meter = kept(meter, 10.0)
-    wait_s = meter.wait_s(10.0, 100)
-    assert meter.find("a") is None
-    meter.settle_id("a", 10.0, 60, 0)
-    assert meter.wait_s(10.0, 100) == wait_s, "beyond refund"
-    meter.settle_id("a", 10.0, 60, 61)
-    assert meter.wait_s(10.0, 100) > wait_s, "but not beyond charge"
-    meter.settle_id("b", 10.0, 10, 0)
-    assert meter.full_s(10.0) == pytest.approx(60 * (100 + 60 + 1) / 91 - 10)
+    rate = Rate.of(100)
+    state = rate.unused(0)
+    state.take(60, id="a", until_ns=10 * SECOND_NS)
+    state.take(10, id="b", until_ns=30 * SECOND_NS)
+    state.advance(rate, 10 * SECOND_NS)
+    state.close()
+    assert state.find("a") is None
+    debt = state.debt
+    state.settle_id("a", 60, 0)
+    assert state.debt == debt, "beyond refund"
+    state.settle_id("a", 60, 61)
+    assert state.debt == debt + MINUTE_NS, "but not beyond charge"
+    state.settle_id("b", 10, 0)
+    assert rate.full_s(state.debt) == pytest.approx(60 * (100 + 60 + 1) / 91 - 10)
 
 
 def test_a_kept_meter_is_small() -> None:
-    meter = Meter(10**9)
+    rate, now_s = Rate.of(10**9), 1_700_000_000
+    state = rate.unused(now_s * SECOND_NS)
     for number in range(5 * OPEN_MAX):
-        meter.take(1.7e9, 10**6, id=f"0123456789ab.{number}", until_s=1.8e9)
-        meter = kept(meter, 1.7e9)
-    assert len(meter._open) == OPEN_MAX
-    assert meter.find(f"0123456789ab.{5 * OPEN_MAX - 1}") is not None
-    assert len(msgspec.json.encode(meter.state(1.7e9))) < 40_000
+        name = f"0123456789ab.{number}"
+        state.take(10**6, id=name, until_ns=2 * now_s * SECOND_NS)
+        state = kept(state, rate, now_s)
+    assert len(state.open) == OPEN_MAX
+    assert state.find(f"0123456789ab.{5 * OPEN_MAX - 1}") is not None
+    assert len(msgspec.json.encode(state)) < 40_000
 
 
 def test_a_clock_that_goes_back_makes_nobody_wait_for_longer() -> None:
-    meter = Meter(100)
-    meter.spend(5000.0, 100)
-    wait_s = meter.wait_s(5000.0, 1)
-    state = meter.state(5000.0)
-    assert Meter.resumed(100, state, 1000.0).wait_s(1000.0, 1) == wait_s
+    rate = Rate.of(100)
+    state = rate.unused(5000 * SECOND_NS)
+    state.spend(100)
+    wait_s = rate.wait_s(state.debt, 1)
+    state.advance(rate, 1000 * SECOND_NS)
+    assert rate.wait_s(state.debt, 1) == wait_s
+    state.advance(rate, 1001 * SECOND_NS)
+    assert rate.wait_s(state.debt, 1) == pytest.approx(wait_s - 1)
 
 
-def test_a_meter_tells_its_room_and_when_it_is_full() -> None:
-    meter = Meter(100)
-    assert (meter.room(0.0), meter.full_s(0.0)) == (100, 0.0)
-    meter.spend(0.0, 100)
-    assert meter.room(0.0) == 0
-    full_s = meter.full_s(0.0)
+def test_a_rate_tells_its_room_and_when_it_is_full() -> None:
+    rate = Rate.of(100)
+    state = rate.unused(0)
+    assert (rate.room(state.debt), rate.full_s(state.debt)) == (100, 0.0)
+    state.spend(100)
+    assert rate.room(state.debt) == 0
+    full_s = rate.full_s(state.debt)
     assert full_s == pytest.approx(60 * 200 / 91)
-    assert meter.room(full_s + 1e-6) == 100
-    assert meter.wait_s(80.0, meter.room(80.0)) == 0.0 < meter.wait_s(80.0, meter.room(80.0) + 1)
+    state.advance(rate, 80 * SECOND_NS)
+    room = rate.room(state.debt)
+    assert 0 < room < 100
+    assert rate.wait_s(state.debt, room) == 0.0 < rate.wait_s(state.debt, room + 1)
+    state.advance(rate, int((full_s + 1e-6) * SECOND_NS))
+    assert rate.room(state.debt) == 100

@@ -43,6 +43,7 @@ from orchestra.values import (
     UsageReport,
     Vector,
 )
+from tests.policies.test_gcra import paid_until
 
 ASKED = ChatRequest((Message("user", "x" * 30),))
 INPUT = 14
@@ -204,7 +205,7 @@ def test_everything_is_given_back_and_a_cancellation_never_counts(
             nursery.cancel_scope.cancel()
         tokens = model._gate.limiter._tokens
         assert tokens is not None
-        assert not tokens._open
+        assert not tokens.state.open
         return model.state(), fake
 
     state, fake = virtual(main, schedule=schedule)
@@ -426,10 +427,11 @@ def test_what_a_call_took_is_settled(
         assert tokens is not None
         with suppress(ModelError):
             async with model.stream(ASKED) as reply:
-                before = tokens._paid_until
+                before = paid_until(tokens.state, tokens.rate)
                 for _ in range(most):
                     await reply.receive()
-        settled = (INPUT + OUTPUT_TOKENS) * 60_000_000_000 - (before - tokens._paid_until)
+        back = before - paid_until(tokens.state, tokens.rate)
+        settled = (INPUT + OUTPUT_TOKENS) * 60_000_000_000 - back
         return settled // 60_000_000_000
 
     assert virtual(main) == taken

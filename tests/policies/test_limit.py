@@ -110,7 +110,7 @@ def test_limits_hold_the_queue_is_fair_and_everything_is_given_back(
 
     seen, limiter = virtual(main, schedule=schedule)
     assert limiter.load == Load(0, 0)
-    assert limiter._tokens is None or not limiter._tokens._open
+    assert limiter._tokens is None or not limiter._tokens.state.open
     assert seen.running_max <= (limits.concurrency or 14)
     assert seen.waiting_max <= limits.waiting_max
     assert seen.went == [number for number in seen.came if number in seen.went], "nobody passes"
