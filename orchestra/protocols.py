@@ -288,6 +288,9 @@ class State(Protocol):
     Keys are text without whitespace; what policy a key belongs to is before its first colon.
     """
 
+    prompt: bool = False
+    """Whether it never waits: then nothing cancels a change, and no timeout has to bound it."""
+
     async def change(
         self,
         keys: Sequence[str],

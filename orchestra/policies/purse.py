@@ -85,15 +85,20 @@ class Purse:
     async def settle(self, held: Held, cost: int) -> None:
         """Spend what a call has cost, and give back what it held; if not now, then later."""
         settlement = Settlement(held.name, held.budgets, cost, held.until_s)
-        done = False
-        with trio.move_on_after(SETTLE_S, shield=True):
-            try:
-                await self._change([(held.account, settlement)])
-                done = True
-            except StateError:
-                pass
-        if not done:
+        if not await self._settled(held.account, settlement):
             self._late.append((held.account, attrs.evolve(settlement, again=True)))
+
+    async def _settled(self, account: Account, settlement: Settlement) -> bool:
+        try:
+            if self._state.prompt:  # a scope would take longer than the change
+                await self._change([(account, settlement)])
+                return True
+            with trio.move_on_after(SETTLE_S, shield=True):
+                await self._change([(account, settlement)])
+                return True
+        except StateError:
+            pass
+        return False
 
     async def _change(
         self,

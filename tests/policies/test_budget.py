@@ -131,6 +131,7 @@ class Watched(State):
     inner: MemoryState
     away: Callable[[], bool] = lambda: False
     slow_s: float | None = None
+    prompt: bool = False
     changes: int = 0
     most: int = 0
 
@@ -245,7 +246,7 @@ def test_ten_thousand_cancellations_leave_no_hold_and_no_overspend(
     limit = room * WORST
 
     async def main() -> None:
-        state = watched(slow_s=slow_s)
+        state = watched(slow_s=slow_s, prompt=slow_s is None)
         fake = Fake(error=OverloadedError("no room") if fails else None)
         model = guarded(fake, acme(day=limit, month=10 * limit), state)
 
