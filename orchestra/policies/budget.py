@@ -262,27 +262,27 @@ class _Books:
         self._kept = kept
         self._now_s = now_s
         self._budgets = budgets
-        self._today = _calendar(int(now_s // DAY_S))
-        self._ledgers = {each.key: self._opened(each) for each in budgets}
+        self._today = today = _calendar(int(now_s // DAY_S))
         self._holds: dict[str, Hold | None] = {}
         """Those that are changed."""
-
-    def _opened(self, budget: Budget) -> Ledger:
-        data = self._kept.get(budget.key)
-        ledger = _LEDGERS.decode(data) if data else Ledger()
-        name, _ = self._today[budget.period]
-        if ledger.period != name:
-            ledger.period, ledger.spent, ledger.told = name, 0, 0
-        if ledger.holds and min(ledger.holds) <= self._now_s:
-            ledger.holds = {key: each for key, each in ledger.holds.items() if key > self._now_s}
-        return ledger
+        self._ledgers: dict[str, Ledger] = {}
+        for budget in budgets:
+            data = kept.get(budget.key)
+            ledger = _LEDGER(data) if data else Ledger()
+            name, _ = today[budget.period]
+            if ledger.period != name:
+                ledger.period, ledger.spent, ledger.told = name, 0, 0
+            holds = ledger.holds
+            if holds and min(holds) <= now_s:
+                ledger.holds = {key: each for key, each in holds.items() if key > now_s}
+            self._ledgers[budget.key] = ledger
 
     def _there(self, name: str) -> Hold | None:
         """What is held under this key, and has not expired."""
         if name in self._holds:
             return self._holds[name]
         data = self._kept.get(name)
-        hold = _HOLDS.decode(data) if data else None
+        hold = _HOLD(data) if data else None
         return hold if hold is not None and hold.until_s > self._now_s else None
 
     def settle(self, settlement: Settlement, reached: list[Reached]) -> None:
@@ -297,7 +297,7 @@ class _Books:
                 ledger.hold(-there.nanodollars, there.until_s)
             if settlement.cost:
                 ledger.spent += settlement.cost
-                percent = _NEXT[ledger.told]
+                percent = _NEXT.get(ledger.told, THRESHOLDS[0])
                 if percent and ledger.spent * 100 >= percent * budget.limit_nanodollars:
                     reached += _reached(ledger, budget, settlement)
 
@@ -321,22 +321,18 @@ class _Books:
 
     def entries(self) -> dict[str, Entry | None]:
         """All of it, as it is to be kept."""
+        now_s, today, ledgers = self._now_s, self._today, self._ledgers
         entries: dict[str, Entry | None] = {}
         for budget in self._budgets:
-            ledger = self._ledgers[budget.key]
-            entries[budget.key] = Entry(_ENCODE(ledger), self._ttl_s(ledger, budget.period))
+            ledger = ledgers[budget.key]
+            _, ends_s = today[budget.period]
+            until_s = now_s + RUN_KEPT_S if ends_s is None else max(ends_s, now_s + 1)
+            if ledger.holds:
+                until_s = max(until_s, *ledger.holds)
+            entries[budget.key] = Entry(_ENCODE(ledger), until_s - now_s)
         for name, hold in self._holds.items():
-            entries[name] = (
-                None if hold is None else Entry(_ENCODE(hold), hold.until_s - self._now_s)
-            )
+            entries[name] = None if hold is None else Entry(_ENCODE(hold), hold.until_s - now_s)
         return entries
-
-    def _ttl_s(self, ledger: Ledger, period: Period) -> float:
-        _, ends_s = self._today[period]
-        until_s = self._now_s + RUN_KEPT_S if ends_s is None else ends_s
-        if ledger.holds:
-            until_s = max(until_s, *ledger.holds)
-        return max(until_s - self._now_s, 1.0)
 
 
 def _reached(ledger: Ledger, budget: Budget, settlement: Settlement) -> list[Reached]:
@@ -374,5 +370,5 @@ def _limits(kind: str, name: str, allowed: Allowance) -> list[Budget]:
 _NEXT = dict(zip((0, *THRESHOLDS), (*THRESHOLDS, None), strict=True))
 """The threshold after the one that was told."""
 _ENCODE = msgspec.json.Encoder().encode
-_LEDGERS = msgspec.json.Decoder(Ledger)
-_HOLDS = msgspec.json.Decoder(Hold)
+_LEDGER = msgspec.json.Decoder(Ledger).decode
+_HOLD = msgspec.json.Decoder(Hold).decode
