@@ -13,6 +13,7 @@ from contextlib import AbstractAsyncContextManager
 from typing import Annotated, Generic, Protocol, TypeAlias, TypeVar, cast
 
 import attrs
+import msgspec
 
 from orchestra.accounts import Caller, Usage
 from orchestra.answers import Answer, Completion
@@ -263,8 +264,7 @@ class Account(Protocol):
         """Run a task beside the runs, cancelled when the engine is closed; it must not raise."""
 
 
-@attrs.frozen
-class Entry:
+class Entry(msgspec.Struct, frozen=True):
     """What a state keeps under a key, and for how many seconds from now; None is for ever."""
 
     data: bytes

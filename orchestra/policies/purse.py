@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import secrets
 from collections import deque
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from functools import lru_cache
 from itertools import count
@@ -18,13 +19,14 @@ import trio
 from orchestra.errors import BudgetExceededError, StateError
 from orchestra.events import BudgetReached
 from orchestra.policies.budget import (
+    HOLD_KEY,
     Budget,
     Budgets,
     Outcome,
     Refusal,
     Settlement,
-    budgets_of,
     decide,
+    keys_of,
 )
 from orchestra.policies.prices import NANODOLLARS
 from orchestra.protocols import Account, Change, State
@@ -34,7 +36,7 @@ SETTLE_S = 0.05
 LATE_MAX = 1_000
 """Settlements that are kept while the state is away; then the oldest are lost, and expire."""
 CALLERS_MAX = 1_000
-"""Runs whose budgets are kept ready, for all the calls that they make."""
+"""Callers, and runs, whose budgets are kept ready for all the calls that they make."""
 LATE_AT_ONCE = 8
 """Of those, how many go with one change."""
 
@@ -49,8 +51,9 @@ class Purse:
         self.budgets = budgets
         self._state = state
         self._late: deque[tuple[Account, Settlement]] = deque(maxlen=LATE_MAX)
-        self._of = lru_cache(maxsize=CALLERS_MAX)(budgets.of)
-        self._names = (f"{secrets.token_hex(6)}-{number}" for number in count())
+        self._of_caller = lru_cache(maxsize=CALLERS_MAX)(budgets.of_caller)
+        self._of_run = lru_cache(maxsize=CALLERS_MAX)(budgets.of_run)
+        self._names = map(f"{HOLD_KEY}{secrets.token_hex(6)}-{{}}".format, count())
 
     async def hold(
         self, account: Account, nanodollars: int, *, for_s: float, model: str
@@ -63,7 +66,11 @@ class Purse:
             BudgetExceededError: a budget has no room for it.
             StateError: the state is away, and a budget says that no call is made then.
         """
-        budgets = self._of(account.caller, account.run_id) if nanodollars else ()
+        if not nanodollars:
+            return None
+        budgets = self._of_caller(account.caller)
+        if self.budgets.request is not None:
+            budgets = self._of_run(account.run_id) + budgets
         if not budgets:
             return None
         held = Held(self, account, next(self._names), budgets, for_s, model)
@@ -78,15 +85,20 @@ class Purse:
     async def settle(self, held: Held, cost: int) -> None:
         """Spend what a call has cost, and give back what it held; if not now, then later."""
         settlement = Settlement(held.name, held.budgets, cost, held.until_s)
-        done = False
-        with trio.move_on_after(SETTLE_S, shield=True):
-            try:
-                await self._change([(held.account, settlement)])
-                done = True
-            except StateError:
-                pass
-        if not done:
+        if not await self._settled(held.account, settlement):
             self._late.append((held.account, attrs.evolve(settlement, again=True)))
+
+    async def _settled(self, account: Account, settlement: Settlement) -> bool:
+        try:
+            if self._state.at_once:  # a scope would take longer than the change
+                await self._change([(account, settlement)])
+                return True
+            with trio.move_on_after(SETTLE_S, shield=True):
+                await self._change([(account, settlement)])
+                return True
+        except StateError:
+            pass
+        return False
 
     async def _change(
         self,
@@ -94,26 +106,23 @@ class Purse:
         hold: tuple[str, int, float] | None = None,
         budgets: tuple[Budget, ...] = (),
     ) -> Outcome:
-        late = [self._late.popleft() for _ in range(min(len(self._late), LATE_AT_ONCE))]
+        late = self._late and [
+            self._late.popleft() for _ in range(min(len(self._late), LATE_AT_ONCE))
+        ]
         told = [*late, *settlements]
         ends = [settlement for _, settlement in told]
-        keys = [each.key for each in budgets_of(ends, budgets)]
+        keys = keys_of(ends, hold, budgets)
 
-        def decided(data: object, now_s: float) -> Change[Outcome]:
-            kept = dict(zip(keys, data, strict=True))  # type: ignore[call-overload]
-            return decide(kept, now_s, ends, hold, budgets)
+        def decided(data: Sequence[bytes | None], now_s: float) -> Change[Outcome]:
+            return decide(dict(zip(keys, data, strict=True)), now_s, ends, hold, budgets)
 
         try:
             outcome = await self._state.change(keys, decided)
         except BaseException:
             self._late.extendleft(reversed(late))
             raise
-        for account, settlement in told:
-            for each in outcome.reached:
-                if each.settlement is settlement:
-                    budget = each.budget
-                    fields = str(budget), each.percent, each.spent, budget.limit_nanodollars
-                    account.record(BudgetReached, *fields)
+        if outcome.reached:
+            _tell(told, outcome)
         return outcome
 
 
@@ -157,6 +166,16 @@ class Held:
     async def settle(self, cost: int) -> None:
         """Spend what the call has cost, and give the rest back. Not cancelled: it takes 50 ms."""
         await self.purse.settle(self, cost)
+
+
+def _tell(told: list[tuple[Account, Settlement]], outcome: Outcome) -> None:
+    """Write down in each account what thresholds its calls have reached."""
+    for account, settlement in told:
+        for each in outcome.reached:
+            if each.settlement is settlement:
+                budget = each.budget
+                fields = str(budget), each.percent, each.spent, budget.limit_nanodollars
+                account.record(BudgetReached, *fields)
 
 
 def _exceeded(refusal: Refusal, nanodollars: int, model: str) -> BudgetExceededError:

@@ -8,19 +8,15 @@ from __future__ import annotations
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from typing import TypeVar
-
-import attrs
+from math import inf
+from typing import TypeAlias, TypeVar
 
 from orchestra.protocols import Change, State
 
 T = TypeVar("T")
-
-
-@attrs.frozen
-class _Kept:
-    data: bytes
-    until_s: float
+_Kept: TypeAlias = tuple[bytes, float]
+"""What is kept, and until which second."""
+_NOTHING: _Kept = (b"", -inf)
 
 
 class MemoryState(State):
@@ -54,8 +50,8 @@ class MemoryState(State):
             if entry is None:
                 self._entries.pop(key, None)
             else:
-                until_s = float("inf") if entry.ttl_s is None else now_s + entry.ttl_s
-                self._entries[key] = _Kept(entry.data, until_s)
+                until_s = inf if entry.ttl_s is None else now_s + entry.ttl_s
+                self._entries[key] = (entry.data, until_s)
         self._sweep(now_s)
         return change.result
 
@@ -64,11 +60,12 @@ class MemoryState(State):
         kept = self._remembered.get(key)
         if kept is None:
             return None
-        if kept.until_s <= self._now_s():
+        data, until_s = kept
+        if until_s <= self._now_s():
             self._forget(key)
             return None
         self._remembered.move_to_end(key)
-        return kept.data
+        return data
 
     async def remember(self, key: str, data: bytes, *, ttl_s: float) -> None:
         """Keep this for as many seconds, if there is room: what was used least goes first."""
@@ -78,24 +75,24 @@ class MemoryState(State):
             return
         while self._size_bytes + size_bytes > self._limit_bytes:
             self._forget(next(iter(self._remembered)))
-        self._remembered[key] = _Kept(data, self._now_s() + ttl_s)
+        self._remembered[key] = (data, self._now_s() + ttl_s)
         self._size_bytes += size_bytes
 
     def close(self) -> None:
         """Nothing is open, and nothing is forgotten."""
 
     def _read(self, key: str, now_s: float) -> bytes | None:
-        kept = self._entries.get(key)
-        return kept.data if kept is not None and kept.until_s > now_s else None
+        data, until_s = self._entries.get(key, _NOTHING)
+        return data if until_s > now_s else None
 
     def _forget(self, key: str) -> None:
         kept = self._remembered.pop(key, None)
         if kept is not None:
-            self._size_bytes -= len(key) + len(kept.data)
+            self._size_bytes -= len(key) + len(kept[0])
 
     def _sweep(self, now_s: float) -> None:
         """Drop what has expired, each time that there is twice as much as was left then."""
         if len(self._entries) < self._sweep_at:
             return
-        self._entries = {key: kept for key, kept in self._entries.items() if kept.until_s > now_s}
+        self._entries = {key: kept for key, kept in self._entries.items() if kept[1] > now_s}
         self._sweep_at = max(1024, 2 * len(self._entries))

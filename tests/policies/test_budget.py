@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
 from random import Random
@@ -25,6 +25,7 @@ from orchestra.errors import (
 from orchestra.events import BudgetReached, Note
 from orchestra.policies.account import PRESENT, NoAccount
 from orchestra.policies.budget import (
+    HOLD_KEY,
     Allowance,
     Budget,
     Budgets,
@@ -37,7 +38,7 @@ from orchestra.policies.guard import GuardedModel
 from orchestra.policies.limit import CallLimits, Load
 from orchestra.policies.prices import Price
 from orchestra.policies.purse import Purse
-from orchestra.protocols import Change, Model, ModelReply, State
+from orchestra.protocols import Change, Entry, Model, ModelReply, State
 from orchestra.stores.state_memory import MemoryState
 from orchestra.testing.strategies import schedules
 from orchestra.testing.virtual import virtual
@@ -130,6 +131,7 @@ class Watched(State):
     inner: MemoryState
     away: Callable[[], bool] = lambda: False
     slow_s: float | None = None
+    at_once: bool = False
     changes: int = 0
     most: int = 0
 
@@ -142,7 +144,8 @@ class Watched(State):
         if self.away():
             raise StateError("gone")
         result = await self.inner.change(keys, decide)
-        for ledger in await self.ledgers(keys):
+        kept = [key for key in keys if not key.startswith(HOLD_KEY)]
+        for ledger in await self.ledgers(kept):
             self.most = max(self.most, ledger.spent + ledger.held)
         return result
 
@@ -151,6 +154,9 @@ class Watched(State):
 
     async def remember(self, key: str, data: bytes, *, ttl_s: float) -> None:
         await self.inner.remember(key, data, ttl_s=ttl_s)
+
+    def holds(self) -> list[str]:
+        return [key for key in self.inner._entries if key.startswith(HOLD_KEY)]
 
     async def ledgers(self, keys: Sequence[str]) -> list[Ledger]:
         def read(data: Sequence[bytes | None], now_s: float) -> Change[list[bytes]]:
@@ -240,7 +246,7 @@ def test_ten_thousand_cancellations_leave_no_hold_and_no_overspend(
     limit = room * WORST
 
     async def main() -> None:
-        state = watched(slow_s=slow_s)
+        state = watched(slow_s=slow_s, at_once=slow_s is None)
         fake = Fake(error=OverloadedError("no room") if fails else None)
         model = guarded(fake, acme(day=limit, month=10 * limit), state)
 
@@ -258,6 +264,7 @@ def test_ten_thousand_cancellations_leave_no_hold_and_no_overspend(
         for ledger in await state.ledgers(keys):
             assert not ledger.holds
             assert ledger.spent == spent
+        assert not state.holds()
         assert state.most <= limit
         assert fake.running == 0
         assert model.state().load == Load(0, 0)
@@ -309,15 +316,19 @@ def test_a_period_ends_at_midnight_and_a_month_at_its_last() -> None:
     assert refusal.resets_at_s == datetime(2027, 3, 1, tzinfo=UTC).timestamp()
 
 
+def data_of(entries: Mapping[str, Entry | None]) -> dict[str, bytes | None]:
+    return {key: each.data for key, each in entries.items() if each is not None}
+
+
 def test_a_call_over_midnight_is_held_in_both_days_and_paid_in_the_second() -> None:
     budget = Budget("user", "ada", Period.DAY, 100)
-    first = decide({}, NEW_YEAR_S - 1, [], ("h", 60, 600.0), [budget]).entries[budget.key]
-    assert first is not None
-    kept = {budget.key: first.data}
-    assert first.ttl_s == 600
+    first = decide({}, NEW_YEAR_S - 1, [], ("h", 60, 600.0), [budget]).entries
+    kept = data_of(first)
+    assert [each and each.ttl_s for each in first.values()] == [600, 600]
     refused = decide(kept, NEW_YEAR_S + 1, [], ("i", 60, 600.0), [budget])
     assert refused.result.refusal is not None
     ended = decide(kept, NEW_YEAR_S + 1, [Settlement("h", (budget,), 50)])
+    assert ended.entries["h"] is None
     entry = ended.entries[budget.key]
     assert entry is not None
     assert msgspec.json.decode(entry.data, type=Ledger) == Ledger("2027-01-01", 50, 50, {})
@@ -325,9 +336,7 @@ def test_a_call_over_midnight_is_held_in_both_days_and_paid_in_the_second() -> N
 
 def test_the_hold_of_a_process_that_died_expires() -> None:
     budget = Budget("user", "ada", Period.DAY, 100)
-    entry = decide({}, NEW_YEAR_S, [], ("h", 60, 600.0), [budget]).entries[budget.key]
-    assert entry is not None
-    kept = {budget.key: entry.data}
+    kept = data_of(decide({}, NEW_YEAR_S, [], ("h", 60, 600.0), [budget]).entries)
     for after_s, refused in ((599, True), (600, False)):
         change = decide(kept, NEW_YEAR_S + after_s, [], ("i", 60, 600.0), [budget])
         assert (change.result.refusal is not None) == refused
@@ -335,13 +344,76 @@ def test_the_hold_of_a_process_that_died_expires() -> None:
 
 def test_a_settlement_that_is_tried_again_is_counted_once() -> None:
     budget = Budget("user", "ada", Period.DAY, 100)
-    entry = decide({}, NEW_YEAR_S, [], ("h", 60, 600.0), [budget]).entries[budget.key]
-    assert entry is not None
+    kept = data_of(decide({}, NEW_YEAR_S, [], ("h", 60, 600.0), [budget]).entries)
     end = Settlement("h", (budget,), 50, NEW_YEAR_S + 600)
     again = attrs.evolve(end, again=True)
-    once = decide({budget.key: entry.data}, NEW_YEAR_S + 1, [end, again]).entries[budget.key]
-    assert once is not None
-    assert msgspec.json.decode(once.data, type=Ledger).spent == 50
+    for ends in ([end, again], [again, again], [again]):
+        once = decide(kept, NEW_YEAR_S + 1, ends).entries[budget.key]
+        assert once is not None
+        assert msgspec.json.decode(once.data, type=Ledger) == Ledger("2027-01-01", 50, 50, {})
+
+
+class Simple:
+    """The theory of a budget, with no thought of how long it takes: all holds by their keys."""
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self.spent = 0
+        self.holds: dict[str, tuple[int, int]] = {}
+
+    def there(self, now_s: float) -> dict[str, int]:
+        return {key: amount for key, (amount, until_s) in self.holds.items() if until_s > now_s}
+
+    def settle(self, key: str, cost: int, until_s: float, again: bool, now_s: float) -> None:
+        if again and key not in self.there(now_s) and now_s < until_s:
+            return
+        self.holds.pop(key, None)
+        self.spent += cost
+
+    def fits(self, key: str, amount: int, now_s: float) -> bool:
+        others = sum(held for each, held in self.there(now_s).items() if each != key)
+        return self.spent + others + amount <= self.limit
+
+
+STEPS = st.tuples(
+    st.floats(0, 20),
+    st.sampled_from("abcd"),
+    st.integers(0, 60),
+    st.sampled_from(["hold", "settle", "again"]),
+)
+
+
+@settings(max_examples=300)
+@given(st.lists(STEPS, max_size=40))
+def test_sums_of_holds_are_what_each_of_them_is(steps: list[tuple[float, str, int, str]]) -> None:
+    """Held, grown, settled, settled again, expired: in every order, in both budgets alike."""
+    budgets = (Budget("user", "ada", Period.RUN, 150), Budget("user", "ada", Period.MONTH, 400))
+    simple, now_s = [Simple(150), Simple(400)], NEW_YEAR_S
+    kept: dict[str, bytes | None] = {}
+    until: dict[str, float] = {}
+    for passes_s, key, amount, what in steps:
+        now_s += passes_s
+        if what == "hold":
+            change = decide(kept, now_s, [], (key, amount, 30.0), budgets)
+            fits = all(each.fits(key, amount, now_s) for each in simple)
+            assert (change.result.refusal is None) == fits
+            if fits:
+                until[key] = change.result.until_s
+                assert 30 <= until[key] - now_s <= 31
+                for each in simple:
+                    each.holds[key] = (amount, int(until[key]))
+        else:
+            again, until_s = what == "again", until.get(key, 0.0)
+            change = decide(kept, now_s, [Settlement(key, budgets, amount, until_s, again)])
+            for each in simple:
+                each.settle(key, amount, until_s, again, now_s)
+        for name, entry in change.entries.items():
+            kept[name] = None if entry is None else entry.data
+        for budget, each in zip(budgets, simple, strict=True):
+            ledger = msgspec.json.decode(kept.get(budget.key) or b'["",0]', type=Ledger)
+            assert ledger.spent == each.spent
+            held = sum(held for second, held in ledger.holds.items() if second > now_s)
+            assert held == sum(each.there(now_s).values())
 
 
 @given(st.integers(0, 60), schedules())

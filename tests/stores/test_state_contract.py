@@ -13,6 +13,7 @@ import trio
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, rule
+from trio.testing import assert_no_checkpoints
 
 from orchestra.protocols import Change, Entry, State
 from orchestra.stores.state_memory import MemoryState
@@ -102,6 +103,17 @@ def test_a_state_and_the_one_in_memory_agree(how: str) -> None:
 def state(request: pytest.FixtureRequest) -> Iterator[State]:
     with opened(request.param) as made:
         yield made
+
+
+def test_a_prompt_state_never_waits(state: State) -> None:
+    async def main() -> None:
+        with assert_no_checkpoints():
+            await state.change(["a:1"], counted("a:1"))
+            await state.remember("a:2", b"x", ttl_s=100.0)
+            assert await state.recall("a:2") == b"x"
+
+    if state.at_once:
+        run(main)
 
 
 def test_what_is_read_is_read_at_one_time_and_that_time_is_given(state: State) -> None:
