@@ -175,6 +175,8 @@ class Breaker:
         self._successes = 0
         self._backoffs = 0
         self._closed_s: float | None = None
+        self._permit = Permit(0, 0)
+        """That of now: it is the same for all calls between two changes."""
 
     def state(self, now_s: float) -> BreakerState:
         """What it would do with a call now."""
@@ -195,7 +197,9 @@ class Breaker:
             if not self._probes_left:
                 return None
             self._probes_left -= 1
-        return Permit(self._epoch, self._round)
+        if self._permit.epoch != self._epoch or self._permit.round != self._round:
+            self._permit = Permit(self._epoch, self._round)
+        return self._permit
 
     def outdated(self, permit: Permit) -> bool:
         """Whether it has opened since it gave this permit: the call had better not begin."""
