@@ -248,10 +248,10 @@ class Breaker:
             self._slices.append(_Slice(number))
         last = self._slices[-1]
         last.calls += 1
-        last.failures += ended is Outcome.FAILURE
-        last.slow += ended is Outcome.SLOW
         if ended is Outcome.SUCCESS:
             return False
+        last.failures += ended is Outcome.FAILURE
+        last.slow += ended is Outcome.SLOW
         calls, failures, slow = self._counts(now_s)
         too_many = failures >= self.rule.failure_rate * calls
         too_slow = failures + slow >= self.rule.slow_rate * calls

@@ -157,6 +157,8 @@ class Call:
     """Of its answer; from there on it has to hold more."""
     cost: int = 0
     _estimate: Estimate | None = None
+    _asked: Usage | None = None
+    _found: Usage | None = None
 
     @property
     def estimate(self) -> Estimate:
@@ -197,13 +199,20 @@ class Call:
         """Its usage with its cost, as the caller is told of it."""
         if usage is None:
             return None
-        return priced(self.gate.till.price, usage, settled=self.account is not NOBODY)
+        found = self._priced(usage)
+        return found if self.account is NOBODY else found.as_settled()
 
     def _with_cost(self, event: ModelEvent) -> ModelEvent:
         if not isinstance(event, UsageReport):
             return event
-        usage = priced(self.gate.till.price, event.usage, settled=self.account is not NOBODY)
-        return UsageReport(usage, event.raw)
+        return UsageReport(self.told(event.usage) or event.usage, event.raw)
+
+    def _priced(self, usage: Usage) -> Usage:
+        """Its usage with its cost; the last that was asked for is not reckoned twice."""
+        if usage is not self._asked or self._found is None:
+            self._asked = usage
+            self._found = priced(self.gate.till.price, usage, settled=False)
+        return self._found
 
     def leave(self, error: BaseException | None) -> None:
         """Give back all that it holds but money; `error` is the model's own."""
@@ -249,7 +258,7 @@ class Call:
             said = self.said_bytes
             found = spent(self.estimate, found, said_bytes=said, whole=whole, error=error)
         if found is not None:
-            usage = priced(self.gate.till.price, found, settled=False)
+            usage = self._priced(found)
             self.cost = usage.cost_nanodollars
             self.account.used(usage)
 
