@@ -65,6 +65,20 @@ class Usage:
         """Whether it is in the account of the step that called, and need not be reported to it."""
         return self._settled
 
+    def as_settled(self) -> Usage:
+        """The same, for those who are only told of it: it is in the account already."""
+        return Usage(  # as `attrs.evolve`, which looks up the fields each time
+            self.input_tokens,
+            self.output_tokens,
+            self.certainty,
+            self.cached_input_tokens,
+            self.cache_write_input_tokens,
+            self.reasoning_tokens,
+            self.cost_nanodollars,
+            self.unpriced_calls,
+            settled=True,
+        )
+
     def __add__(self, other: Usage) -> Usage:
         """Both together, as certain as the less certain of the two."""
         order = list(Certainty)

@@ -55,6 +55,12 @@ class Completion:
             answer.add(event)
         return answer.completion()
 
+    def with_usage(self, usage: Usage | None) -> Completion:
+        """The same answer, with another usage."""
+        return Completion(  # as `attrs.evolve`, which looks up the fields each time
+            self.parts, self.stopped, usage, self.refusal, self.id, self.model
+        )
+
     @property
     def text(self) -> str:
         """Its text."""

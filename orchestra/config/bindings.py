@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from orchestra.config.assembly import Assembly
     from orchestra.config.deployment import Deployment
     from orchestra.policies.guard import GuardState
+    from orchestra.providers.settings import ModelSettings, RouteSettings
     from orchestra.stores.state_settings import OpenState
 
 T = TypeVar("T")
@@ -99,6 +100,7 @@ class LocalBindings:
         self._environ = environ
         self._given_state = state
         self._local = WordLlamaEmbedder()
+        self._models: dict[str, Model] = {}
         self._embedders: dict[str, Embedder] = {}
         self._collections: dict[str, VectorStore] = {}
         self._data = data
@@ -135,12 +137,13 @@ class LocalBindings:
         Raises:
             BindingError: there is none, or a key is missing, of a route's models too.
         """
-        models, routes = self.deployment.models, self.deployment.routes
-        if name in routes:
-            return self._assembly.model(routes[name])
-        if name not in models:
-            _bound("model", name, {**models, **routes})  # which tells what there is
-        return self._assembly.model(models[name])
+        found = self._models.get(name)
+        if found is None:
+            models, routes = self.deployment.models, self.deployment.routes
+            known: Mapping[str, ModelSettings | RouteSettings] = {**models, **routes}
+            found = self._assembly.model(_bound("model", name, known))
+            self._models[name] = found
+        return found
 
     def embedder(self, name: str) -> Embedder:
         """The embedder of this name; made when it is first asked for, and then kept.

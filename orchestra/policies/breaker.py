@@ -175,6 +175,8 @@ class Breaker:
         self._successes = 0
         self._backoffs = 0
         self._closed_s: float | None = None
+        self._permit = Permit(0, 0)
+        """That of now: it is the same for all calls between two changes."""
 
     def state(self, now_s: float) -> BreakerState:
         """What it would do with a call now."""
@@ -195,7 +197,9 @@ class Breaker:
             if not self._probes_left:
                 return None
             self._probes_left -= 1
-        return Permit(self._epoch, self._round)
+        if self._permit.epoch != self._epoch or self._permit.round != self._round:
+            self._permit = Permit(self._epoch, self._round)
+        return self._permit
 
     def outdated(self, permit: Permit) -> bool:
         """Whether it has opened since it gave this permit: the call had better not begin."""
@@ -244,10 +248,10 @@ class Breaker:
             self._slices.append(_Slice(number))
         last = self._slices[-1]
         last.calls += 1
-        last.failures += ended is Outcome.FAILURE
-        last.slow += ended is Outcome.SLOW
         if ended is Outcome.SUCCESS:
             return False
+        last.failures += ended is Outcome.FAILURE
+        last.slow += ended is Outcome.SLOW
         calls, failures, slow = self._counts(now_s)
         too_many = failures >= self.rule.failure_rate * calls
         too_slow = failures + slow >= self.rule.slow_rate * calls

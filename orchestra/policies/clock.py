@@ -28,7 +28,8 @@ class Clock:
         if of is not self._of:
             self._offset_s = 0.0 if self._of is None else self._last_s - at_s
             self._of = of
-        self._last_s = max(self._last_s, at_s + self._offset_s)
+        at_s += self._offset_s
+        self._last_s = max(self._last_s, at_s)
         return self._last_s
 
     def seen_s(self) -> float:

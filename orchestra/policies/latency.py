@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from math import exp
 
-import attrs
+import msgspec
 
 DECAY_S = 10.0
 """After which an old measure has lost two thirds of its weight; Finagle's default."""
@@ -21,8 +21,7 @@ FAILED_S = 10.0
 """What a failed call counts at least: a model that fails at once is not a fast one."""
 
 
-@attrs.frozen
-class Measure:
+class Measure(msgspec.Struct, frozen=True):
     """What is known of one model; times are of one monotonic clock."""
 
     average_s: float | None = None
@@ -78,6 +77,4 @@ class Latencies:
 
     def _wait(self, name: str, more: int) -> None:
         measure = self._measures[name]
-        self._measures[name] = Measure(
-            measure.average_s, measure.at_s, measure.in_flight + more
-        )  # as `evolve`, which looks up the fields each time
+        self._measures[name] = Measure(measure.average_s, measure.at_s, measure.in_flight + more)

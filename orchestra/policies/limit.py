@@ -91,32 +91,38 @@ class Limiter:
         at_once = self._adaptive.bound if self._adaptive is not None else None
         return Load(self._running, len(self._queue), at_once)
 
+    @property
+    def counts_tokens(self) -> bool:
+        """Whether it asks how many tokens a call takes."""
+        return self._tokens is not None
+
+    def begin(self, now_s: float, requests: int = 1, tokens: int = 0) -> Admitted | None:
+        """A call that takes this much and has begun, at once; None where it would have to wait."""
+        if self._queue or self._missing_s(now_s, requests, tokens) > 0:
+            return None
+        return self._begun(now_s, requests, tokens)
+
     async def enter(
         self, *, requests: int = 1, tokens: int = 0, check: Callable[[], None] = _nothing
     ) -> Admitted:
         """Wait until a call may begin that takes this much; then it has begun.
 
-        `check` may object by raising, before the call begins and whenever `wake_all` is called.
-        Cancelled, or refused, nothing has been taken.
+        `check` may object by raising while the call waits: before it begins, and whenever
+        `wake_all` is called. Cancelled, or refused, nothing has been taken.
 
         Raises:
             LimitReachedError: too many wait already, it has waited for `wait_max_s`, or it is
                 clear that it would wait for longer than that or than to the caller's deadline.
         """
+        at_once = self.begin(self._clock.now_s(), requests, tokens)
+        if at_once is not None:
+            return at_once
+        # Who is cancelled already has no time left, and would be refused for that.
+        await trio.lowlevel.checkpoint_if_cancelled()
         waiter = _Waiter(requests, tokens)
-        if self._queue or self._missing_s(waiter) > 0:
-            # Who is cancelled already has no time left, and would be refused for that.
-            await trio.lowlevel.checkpoint_if_cancelled()
-            self._refuse_hopeless(waiter)
-            await self._wait(waiter, check)
-        else:
-            check()
-        self._running += 1
-        now_s = self._clock.now_s()
-        if self._requests is not None:
-            self._requests.spend(now_s, requests)
-        taken = self._tokens.take(now_s, tokens) if self._tokens is not None else None
-        return Admitted(taken, now_s)
+        self._refuse_hopeless(waiter)
+        await self._wait(waiter, check)
+        return self._begun(self._clock.now_s(), requests, tokens)
 
     def leave(self, admitted: Admitted, *, tokens: int, room: bool | None = None) -> None:
         """Give a call back, with the tokens that it really took.
@@ -124,14 +130,13 @@ class Limiter:
         `room` is whether the provider had room for it; None where that is not known.
         """
         self._running -= 1
-        now_s = self._clock.now_s()
         if self._tokens is not None and admitted.taken is not None:
-            self._tokens.settle(admitted.taken, now_s, tokens)
+            self._tokens.settle(admitted.taken, self._clock.now_s(), tokens)
         if self._adaptive is not None and room is not None:
             if room:
                 self._adaptive.served()
             else:
-                self._adaptive.refused(admitted.began_s, now_s)
+                self._adaptive.refused(admitted.began_s, self._clock.now_s())
         self._wake_head()
 
     def wake_all(self) -> None:
@@ -155,21 +160,35 @@ class Limiter:
     async def _wait_turn(self, waiter: _Waiter, check: Callable[[], None]) -> None:
         while True:
             check()
-            missing_s = self._missing_s(waiter) if self._queue[0] is waiter else math.inf
+            missing_s = math.inf
+            if self._queue[0] is waiter:
+                missing_s = self._missing_s(self._clock.now_s(), waiter.requests, waiter.tokens)
             if missing_s <= 0:
                 return
             waiter.woken = trio.Event()
             with trio.move_on_after(missing_s):
                 await waiter.woken.wait()
 
-    def _missing_s(self, waiter: _Waiter) -> float:
+    def _begun(self, now_s: float, requests: int, tokens: int) -> Admitted:
+        self._running += 1
+        if self._requests is not None:
+            self._requests.spend(now_s, requests)
+        taken = self._tokens.take(now_s, tokens) if self._tokens is not None else None
+        return Admitted(taken, now_s)
+
+    def _missing_s(self, now_s: float, requests: int, tokens: int) -> float:
         """Seconds until the first in the queue may begin; infinite where it hangs on others."""
         concurrency = self.limits.concurrency
         if self._adaptive is not None:
             concurrency = self._adaptive.bound
         if concurrency is not None and self._running >= concurrency:
             return math.inf
-        return max(self._rates(waiter, ())[0], 0.0)
+        missing_s = 0.0
+        if self._requests is not None:
+            missing_s = self._requests.wait_s(now_s, requests)
+        if self._tokens is not None:
+            missing_s = max(missing_s, self._tokens.wait_s(now_s, tokens))
+        return missing_s
 
     def _rates(self, waiter: _Waiter, before: Collection[_Waiter]) -> tuple[float, str]:
         """Seconds until the rates allow a call behind others, and which of them it waits for."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 import attrs
+import msgspec
 
 from orchestra.values import (
     Capabilities,
@@ -30,8 +31,7 @@ IMAGE_TOKENS = 1_000
 ABILITIES = ("vision", "tools", "json_schema", "reasoning", "embeddings")
 
 
-@attrs.frozen(kw_only=True)
-class Needs:
+class Needs(msgspec.Struct, frozen=True, kw_only=True):
     """What a request needs: abilities by their names in `Capabilities`, and room in tokens.
 
     `context_tokens` have to fit the model at once: a prompt and the longest answer that was
@@ -52,17 +52,23 @@ class Needs:
 def needs_of(request: ChatRequest | EmbedRequest) -> Needs:
     """What a request needs, its tokens estimated at four bytes each."""
     if isinstance(request, EmbedRequest):
-        sizes = [_tokens(len(_encoded(text))) for text in request.texts]
+        sizes = [_tokens(_length(text)) for text in request.texts]
         longest = max(sizes, default=0)
         return Needs(
             embeddings=True, context_tokens=longest, input_tokens=sum(sizes), output_tokens=0
         )
-    parts = [part for message in request.messages for part in message.parts]
+    size, images, calls = _said(request.messages)
     schema = request.output.schema if request.output else None
-    prompt = _prompt_tokens(request, parts)
+    if request.tools:
+        size += sum(
+            _length(f"{tool.name}{tool.description}{tool.parameters}") for tool in request.tools
+        )
+    if schema is not None:
+        size += _length(str(schema))
+    prompt = _tokens(size) + images * IMAGE_TOKENS
     return Needs(
-        vision=any(isinstance(part, ImagePart | ImageUrlPart) for part in parts),
-        tools=bool(request.tools) or any(isinstance(p, ToolCall | ToolResult) for p in parts),
+        vision=images > 0,
+        tools=bool(request.tools) or calls,
         json_schema=schema is not None,
         reasoning=request.reasoning_effort not in (None, "none"),
         context_tokens=prompt + (request.output_tokens_max or 0),
@@ -98,21 +104,18 @@ def together(several: Iterable[Capabilities]) -> Capabilities:
     return Capabilities(**found)  # type: ignore[arg-type]
 
 
-def _prompt_tokens(request: ChatRequest, parts: list[Part]) -> int:
-    images = sum(isinstance(part, ImagePart | ImageUrlPart) for part in parts)
-    size = sum(map(_size_bytes, request.messages))
-    size += sum(
-        len(_encoded(f"{tool.name}{tool.description}{tool.parameters}")) for tool in request.tools
-    )
-    if request.output and request.output.schema is not None:
-        size += len(_encoded(str(request.output.schema)))
-    return _tokens(size) + images * IMAGE_TOKENS
-
-
-def _size_bytes(message: Message) -> int:
-    if isinstance(message.content, str):
-        return len(_encoded(message.content))
-    return sum(len(_encoded(_text(part))) for part in message.content)
+def _said(messages: Iterable[Message]) -> tuple[int, int, bool]:
+    """The bytes of text in these, the images, and whether tools were called."""
+    size, images, calls = 0, 0, False
+    for message in messages:
+        if isinstance(message.content, str):  # as nearly all of them
+            size += _length(message.content)
+            continue
+        for part in message.content:
+            size += _length(_text(part))
+            images += isinstance(part, ImagePart | ImageUrlPart)
+            calls = calls or isinstance(part, ToolCall | ToolResult)
+    return size, images, calls
 
 
 def _text(part: Part) -> str:
@@ -130,8 +133,8 @@ def _text(part: Part) -> str:
             return part.text
 
 
-def _encoded(text: str) -> bytes:
-    return text.encode("utf-8", "replace")
+def _length(text: str) -> int:
+    return len(text) if text.isascii() else len(text.encode("utf-8", "replace"))
 
 
 def _tokens(size_bytes: int) -> int:

@@ -117,6 +117,8 @@ class ByLatency:
 
 
 By: TypeAlias = ByOrder | ByCost | ByWeight | ByLatency
+BY_CHANCE = (ByWeight, ByLatency)
+"""The rules that numbers are drawn for."""
 
 
 @attrs.frozen(kw_only=True)
@@ -138,32 +140,36 @@ def choose(
 ) -> tuple[Candidate, ...]:
     """The candidates that are able, the one to be asked first; empty where none is.
 
-    `loads` has the seconds that each would take (`orchestra.policies.latency`), and `draws` a
-    number for each, from 0 up to and without 1.
+    `loads` has the seconds that each would take (`orchestra.policies.latency`), for `ByLatency`,
+    and `draws` a number for each, from 0 up to and without 1, for those `BY_CHANCE`.
     """
-    drawn = zip(candidates, draws, strict=True)
-    able = [(each, draw) for each, draw in drawn if not lacks(needs, each.capabilities)]
+    able = [each for each in candidates if not lacks(needs, each.capabilities)]
     match by:
         case ByOrder():
-            return tuple(each for each, _ in able)
+            return tuple(able)
         case ByCost():
-            return tuple(sorted((each for each, _ in able), key=lambda each: each.price(needs)))
+            return tuple(sorted(able, key=lambda each: each.price(needs)))
         case ByWeight():
-            return _shuffled(able)
+            return _shuffled(candidates, able, draws)
         case ByLatency():
-            by_chance = _shuffled(able)
+            by_chance = _shuffled(candidates, able, draws)
             two = sorted(by_chance[:2], key=lambda each: loads[each.name])
             return (*two, *by_chance[2:])
 
 
-def _shuffled(able: Sequence[tuple[Candidate, float]]) -> tuple[Candidate, ...]:
+def _shuffled(
+    candidates: Sequence[Candidate], able: Sequence[Candidate], draws: Sequence[float]
+) -> tuple[Candidate, ...]:
     """By chance, the heavier the sooner.
 
     The first of several that wait exponentially long is each of them as often as its rate says
     (Efraimidis and Spirakis, 2006); the same, of the rest, holds for the second.
     """
-    waits = sorted((-log1p(-draw) / each.weight, at) for at, (each, draw) in enumerate(able))
-    return tuple(able[at][0] for _, at in waits)
+    drawn = zip(candidates, draws, strict=True)
+    waits = sorted(
+        (-log1p(-draw) / each.weight, at) for at, (each, draw) in enumerate(drawn) if each in able
+    )
+    return tuple(candidates[at] for _, at in waits)
 
 
 def conversation_of(request: ChatRequest) -> bytes:

@@ -14,7 +14,6 @@ from orchestra.values import (
     EmbedRequest,
     ImagePart,
     ImageUrlPart,
-    Message,
     ModelEvent,
     Part,
     ReasoningDelta,
@@ -50,12 +49,23 @@ class Estimate:
         return self.input + self.output
 
 
+def estimated(request: ChatRequest | EmbedRequest) -> Estimate:
+    """Of any call."""
+    return of_chat(request) if isinstance(request, ChatRequest) else of_texts(request)
+
+
 def of_chat(request: ChatRequest) -> Estimate:
     """Of a question and its answer."""
-    size = sum(_size(part) for message in request.messages for part in message.parts)
-    size += sum(len(msgspec.json.encode(tool.parameters)) for tool in request.tools)
-    size += sum(_length(tool.name) + _length(tool.description) for tool in request.tools)
-    images = sum(map(_images, request.messages))
+    size = images = 0
+    for message in request.messages:
+        if isinstance(message.content, str):  # as nearly all of them: no part is made of it
+            size += _length(message.content)
+        else:
+            size += sum(map(_size, message.content))
+            images += sum(isinstance(part, ImagePart | ImageUrlPart) for part in message.content)
+    for tool in request.tools:
+        size += len(msgspec.json.encode(tool.parameters))
+        size += _length(tool.name) + _length(tool.description)
     counted = tokens_of(size) + MESSAGE_TOKENS * len(request.messages) + IMAGE_TOKENS * images
     return Estimate(counted, request.output_tokens_max or OUTPUT_TOKENS)
 
@@ -108,10 +118,6 @@ def _size(part: Part) -> int:
             return _length(content)
         case _:
             return 0
-
-
-def _images(message: Message) -> int:
-    return sum(isinstance(part, ImagePart | ImageUrlPart) for part in message.parts)
 
 
 def _length(text: str) -> int:

@@ -76,8 +76,10 @@ def stopped_for(raw: str | None) -> str:
 
 def says(event: ModelEvent) -> bool:
     """Whether an event is content, or the end: what cannot be taken back once it was passed on."""
+    if isinstance(event, TextDelta):  # most of them are
+        return event.text != ""
     match event:
-        case TextDelta(text="") | RefusalDelta(text="") | ReasoningDelta(text="", signature=""):
+        case RefusalDelta(text="") | ReasoningDelta(text="", signature=""):
             return False
         case Began() | UsageReport():
             return False

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from contextlib import AsyncExitStack
+from contextlib import AbstractAsyncContextManager
 from types import TracebackType
 from typing import Literal, Self, TypeAlias, TypeVar
 
@@ -29,8 +29,8 @@ from orchestra.policies.account import PRESENT
 from orchestra.policies.latency import Latencies
 from orchestra.policies.needs import needs_of, together
 from orchestra.policies.routing import (
+    BY_CHANCE,
     ByLatency,
-    ByWeight,
     Candidate,
     Route,
     choose,
@@ -98,8 +98,11 @@ class RoutedModel(Model):
         """
 
         async def ask(name: str) -> Completion:
-            with self._desk.asking("complete", name) as model:
+            model = self._desk.began("complete", name)
+            try:
                 found = await model.complete(request)
+            finally:
+                self._desk.left("complete", name)
             try:
                 self._desk.refuse(name, _refusal_of(found))
             except ContentFilterError:
@@ -121,8 +124,11 @@ class RoutedModel(Model):
         """
 
         async def ask(name: str) -> Embeddings:
-            with self._desk.asking("embed", name) as model:
+            model = self._desk.began("embed", name)
+            try:
                 return await model.embed(request)
+            finally:
+                self._desk.left("embed", name)
 
         return await self._desk.first("embed", request, ask)
 
@@ -133,7 +139,7 @@ class RoutedAnswer:
     def __init__(self, desk: _Desk, request: ChatRequest) -> None:
         self._desk = desk
         self._request = request
-        self._open = AsyncExitStack()
+        self._inner: AbstractAsyncContextManager[ModelReply] | None = None
         self._reply: ModelReply | None = None
         self._name = ""
         self._opening: tuple[ModelEvent, ...] = ()
@@ -148,8 +154,12 @@ class RoutedAnswer:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> bool | None:
+        assert self._inner is not None, "entered"
         self._reply, self._opening = None, ()
-        return await self._open.__aexit__(kind, error, traceback)  # noqa: ASYNC102 - the model's own
+        try:
+            return await self._inner.__aexit__(kind, error, traceback)  # noqa: ASYNC102 - the model's own
+        finally:
+            self._desk.left("stream", self._name)
 
     async def receive(self) -> tuple[ModelEvent, ...]:
         """What has arrived since the last call, waiting for something; empty at the end.
@@ -158,7 +168,7 @@ class RoutedAnswer:
             ModelError: the answer failed, or was cut.
         """
         if self._opening or self._reply is None:
-            await trio.lowlevel.checkpoint()
+            await trio.lowlevel.checkpoint_if_cancelled()  # it was waited for on entry
             opening, self._opening = self._opening, ()
             return opening
         try:
@@ -171,34 +181,30 @@ class RoutedAnswer:
         """The reply of this model, once it has said something."""
         self._name, opening = name, Opening()
         try:
-            async with AsyncExitStack() as stack:
-                model = stack.enter_context(self._desk.asking("stream", name))
-                reply = await stack.enter_async_context(model.stream(self._request))
-                said = await opening.wait(reply)
-                self._desk.refuse(name, refusal_in(said))
-                self._open = stack.pop_all()
+            reply = await self._opened(name, opening)
         except ModelError:
             if opening.usage is not None:  # which nobody else hears of; a guard's is settled
                 PRESENT.get().used(_partial(opening.usage))
             raise
-        self._opening = said
         return reply
 
-
-@attrs.define(eq=False)
-class _Asking:
-    """One call that waits for a model: a context, and in it the model."""
-
-    _model: Model
-    _latencies: Latencies
-    _name: str
-
-    def __enter__(self) -> Model:
-        self._latencies.began(self._name)
-        return self._model
-
-    def __exit__(self, *_: object) -> None:
-        self._latencies.left(self._name)
+    async def _opened(self, name: str, opening: Opening) -> ModelReply:
+        """As `_begin`; where it fails, the model is left."""
+        model = self._desk.began("stream", name)
+        try:
+            inner = model.stream(self._request)
+            reply = await inner.__aenter__()
+            try:
+                self._opening = await opening.wait(reply)
+                self._desk.refuse(name, refusal_in(self._opening))
+            except BaseException as error:
+                await inner.__aexit__(type(error), error, error.__traceback__)  # noqa: ASYNC102 - the model's own
+                raise
+        except BaseException:
+            self._desk.left("stream", name)
+            raise
+        self._inner = inner
+        return reply
 
 
 class _Desk:
@@ -219,7 +225,8 @@ class _Desk:
     ) -> T:
         """What the first of the models gives that does not fail, each asked at most once."""
         failed: dict[str, ModelError] = {}
-        for name in (each.name for each in self._order(kind, request)):
+        for candidate in self._order(kind, request):
+            name = candidate.name
             began_s = trio.current_time()
             try:
                 found = await ask(name)
@@ -243,9 +250,14 @@ class _Desk:
         if why is not None and issubclass(ContentFilterError, self._route.falls_back_on):
             raise ContentFilterError(f"model {name!r} refused to answer: {why}", model=name)
 
-    def asking(self, kind: Kind, name: str) -> _Asking:
-        """The model of this name, which is waited for as long as this context lasts."""
-        return _Asking(self._models[name], self._latencies[kind], name)
+    def began(self, kind: Kind, name: str) -> Model:
+        """The model of this name, which is waited for until it is `left`."""
+        self._latencies[kind].began(name)
+        return self._models[name]
+
+    def left(self, kind: Kind, name: str) -> None:
+        """A call of this model has ended, however it did."""
+        self._latencies[kind].left(name)
 
     def blame(self, kind: Kind, name: str, error: ModelError, took_s: float = 0.0) -> None:
         """Remember a failure of a model, unless it is that of the request."""
@@ -256,18 +268,23 @@ class _Desk:
         """Who is asked for a request, one after the other."""
         route, needs = self._route, needs_of(request)
         candidates = route.candidates if kind != "embed" else comparable(route.candidates)
-        loads = self._latencies[kind].loads(trio.current_time())
-        draws = self._draws(request, [each.name for each in candidates])
-        order = choose(route.by, candidates, needs, loads, draws)
+        loads: Mapping[str, float] = {}
+        if isinstance(route.by, ByLatency):
+            loads = self._latencies[kind].loads(trio.current_time())
+        order = choose(route.by, candidates, needs, loads, self._draws(request, candidates))
         if not order:
             raise refusal(route, needs, candidates or route.candidates)
         return order if route.falls_back_on else order[:1]
 
-    def _draws(self, request: ChatRequest | EmbedRequest, names: Sequence[str]) -> Sequence[float]:
+    def _draws(
+        self, request: ChatRequest | EmbedRequest, candidates: Sequence[Candidate]
+    ) -> Sequence[float]:
         by = self._route.by
-        if isinstance(by, ByWeight | ByLatency) and by.sticky and isinstance(request, ChatRequest):
-            return sticky_draws(conversation_of(request), names)
-        return [self._draw() for _ in names]
+        if not isinstance(by, BY_CHANCE):
+            return ()
+        if by.sticky and isinstance(request, ChatRequest):
+            return sticky_draws(conversation_of(request), [each.name for each in candidates])
+        return [self._draw() for _ in candidates]
 
 
 def _refusal_of(found: Completion) -> str | None:

@@ -1,0 +1,273 @@
+"""The gate before a model, and one call that is through: what it holds, and what is known of it.
+
+Rules of the file: what a call holds is given back in the same instant in which the call ends,
+without awaiting anything but, shielded and for `SETTLE_S`, the state of its budgets. Nothing is
+estimated, and no time read, that no rule of this model asks for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import attrs
+
+from orchestra.accounts import Certainty, Usage
+from orchestra.errors import (
+    BreakerOpenError,
+    ModelError,
+    OverloadedError,
+    RateLimitError,
+)
+from orchestra.policies.account import NOBODY, PRESENT
+from orchestra.policies.accounting import spent
+from orchestra.policies.breaker import (
+    Breaker,
+    BreakerRule,
+    BreakerState,
+    Open,
+    Outcome,
+    Permit,
+    outcome,
+)
+from orchestra.policies.clock import Clock
+from orchestra.policies.limit import Admitted, CallLimits, Limiter, Load
+from orchestra.policies.prices import priced
+from orchestra.policies.purse import Held
+from orchestra.policies.till import Till
+from orchestra.policies.tokens import Estimate, answer_bytes, consumed, estimated, said_bytes
+from orchestra.protocols import Account
+from orchestra.values import (
+    ChatRequest,
+    EmbedRequest,
+    ModelEvent,
+    Part,
+    Stopped,
+    TextDelta,
+    UsageReport,
+)
+
+_WITHOUT_END = 2**63
+_FULL = (RateLimitError, OverloadedError)
+"""Errors that tell of want of room."""
+
+
+@attrs.frozen
+class GuardState:
+    """How a guarded model is: its breaker, None without one, and its calls."""
+
+    breaker: BreakerState | None
+    load: Load
+
+
+class Gate:
+    """Breaker, limits and budgets of the model `name`, in their order."""
+
+    def __init__(
+        self,
+        name: str,
+        rule: BreakerRule | None,
+        limits: CallLimits,
+        till: Till,
+        draw: Callable[[], float],
+    ) -> None:
+        self.till = till
+        self.clock = Clock()
+        self.limiter = Limiter(limits, self.clock, name)
+        self.breaker = Breaker(rule, draw) if rule is not None else None
+        self._name = name
+
+    def state(self) -> GuardState:
+        """How it is now; in the words of the last moment where no `trio.run` is under way."""
+        breaker = self.breaker.state(self.clock.seen_s()) if self.breaker else None
+        return GuardState(breaker, self.limiter.load)
+
+    async def enter(self, request: ChatRequest | EmbedRequest, requests: int = 1) -> Call:
+        """Wait for leave to call, and take it. Cancelled or refused, nothing is held.
+
+        Raises:
+            BreakerOpenError: the model has failed too often.
+            LimitReachedError: as of `Limiter.enter`.
+            BudgetExceededError: a budget has no room for it.
+            UnknownPriceError: nobody knows what it costs, and that is refused.
+            StateError: as of `Purse.hold`.
+        """
+        call, till = Call(self, request), self.till
+        if till.purse is not None:
+            till.check(call.estimate)
+        tokens = call.estimate.total if self.limiter.counts_tokens else 0
+        now_s = self.clock.now_s()
+        if self.breaker is not None:
+            call.permit = self.breaker.admit(now_s)
+            if call.permit is None:
+                raise self._left_alone(self.breaker)
+        at_once = self.limiter.begin(now_s, requests, tokens)
+        call.admitted = at_once or await self._wait(call.permit, requests, tokens)
+        if till.purse is not None:
+            try:
+                call.held = await till.hold(call.account, call.estimate, requests)
+            except BaseException:
+                call.withdraw()
+                raise
+        return call
+
+    async def _wait(self, permit: Permit | None, requests: int, tokens: int) -> Admitted:
+        """Wait for the limits, and no longer than the breaker stays closed."""
+        breaker = self.breaker
+        if breaker is None or permit is None:
+            return await self.limiter.enter(requests=requests, tokens=tokens)
+
+        def check() -> None:
+            if breaker.outdated(permit):
+                raise self._left_alone(breaker)
+
+        try:
+            return await self.limiter.enter(requests=requests, tokens=tokens, check=check)
+        except BaseException:
+            breaker.record(permit, Outcome.NEUTRAL, self.clock.now_s())
+            raise
+
+    def _left_alone(self, breaker: Breaker) -> BreakerOpenError:
+        state = breaker.state(self.clock.now_s())
+        wait_s = state.wait_s if isinstance(state, Open) else 0.0
+        return BreakerOpenError(
+            f"it failed too often, and is left alone; it was not asked, and is tried again in "
+            f"{wait_s:.3g} s: ask another model until then",
+            retry_after_s=wait_s,
+            code="breaker",
+            model=self._name,
+        )
+
+
+@attrs.define(eq=False)
+class Call:
+    """One call that is under way: what it holds, and what is known of it so far."""
+
+    gate: Gate
+    request: ChatRequest | EmbedRequest
+    account: Account = attrs.field(factory=PRESENT.get)
+    permit: Permit | None = None
+    admitted: Admitted | None = None
+    held: Held | None = None
+    spoke_s: float | None = None
+    ended: bool = False
+    """Whether its answer is whole."""
+    usage: Usage | None = None
+    said_bytes: int = 0
+    cap_bytes: int = _WITHOUT_END
+    """Of its answer; from there on it has to hold more."""
+    cost: int = 0
+    _estimate: Estimate | None = None
+    _asked: Usage | None = None
+    _found: Usage | None = None
+
+    @property
+    def estimate(self) -> Estimate:
+        """What it may take; reckoned once, where something asks for it."""
+        if self._estimate is None:
+            self._estimate = estimated(self.request)
+        return self._estimate
+
+    def answered(self, usage: Usage | None, parts: tuple[Part, ...] = ()) -> None:
+        """Note a whole answer, that came at once."""
+        self.usage, self.ended = usage, True
+        if usage is None or usage.certainty is not Certainty.EXACT:
+            self.said_bytes = answer_bytes(parts)
+
+    def spoke(self) -> None:
+        """Note the first sign of an answer."""
+        if self.spoke_s is None:
+            self.spoke_s = self.gate.clock.now_s()
+
+    def heard(self, events: tuple[ModelEvent, ...]) -> tuple[ModelEvent, ...]:
+        """Note what came of the answer; the same, with what it costs."""
+        if self.spoke_s is None:
+            self.spoke()
+        reports = False
+        for event in events:
+            if type(event) is TextDelta:  # nearly all of them are
+                text = event.text
+                self.said_bytes += len(text) if text.isascii() else said_bytes(event)
+            elif isinstance(event, UsageReport):
+                self.usage, reports = event.usage, True
+            elif isinstance(event, Stopped):
+                self.ended = True
+            else:
+                self.said_bytes += said_bytes(event)
+        return tuple(map(self._with_cost, events)) if reports else events
+
+    def told(self, usage: Usage | None) -> Usage | None:
+        """Its usage with its cost, as the caller is told of it."""
+        if usage is None:
+            return None
+        found = self._priced(usage)
+        return found if self.account is NOBODY else found.as_settled()
+
+    def _with_cost(self, event: ModelEvent) -> ModelEvent:
+        if not isinstance(event, UsageReport):
+            return event
+        return UsageReport(self.told(event.usage) or event.usage, event.raw)
+
+    def _priced(self, usage: Usage) -> Usage:
+        """Its usage with its cost; the last that was asked for is not reckoned twice."""
+        if usage is not self._asked or self._found is None:
+            self._asked = usage
+            self._found = priced(self.gate.till.price, usage, settled=False)
+        return self._found
+
+    def leave(self, error: BaseException | None) -> None:
+        """Give back all that it holds but money; `error` is the model's own."""
+        whole = self.ended and error is None
+        room = False if isinstance(error, _FULL) else (whole or None)
+        self._leave_limits(whole, room)
+        self._settle(whole, error)
+        breaker = self.gate.breaker
+        if breaker is not None and self.permit is not None:
+            wait_s = error.retry_after_s if isinstance(error, ModelError) else None
+            ended, now_s = self._outcome(breaker, error), self.gate.clock.now_s()
+            if breaker.record(self.permit, ended, now_s, retry_after_s=wait_s):
+                self.gate.limiter.wake_all()
+
+    def withdraw(self) -> None:
+        """Give back all that it holds, before anybody was asked."""
+        assert self.admitted is not None, "it has entered"
+        self.gate.limiter.leave(self.admitted, tokens=0)
+        if self.gate.breaker is not None and self.permit is not None:
+            self.gate.breaker.record(self.permit, Outcome.NEUTRAL, self.gate.clock.now_s())
+
+    async def end(self, error: BaseException | None) -> None:
+        """`leave`, and the money too: no checkpoint where it holds none."""
+        self.leave(error)
+        if self.held is not None:
+            await self.held.settle(self.cost)
+
+    async def grow(self) -> None:
+        """Hold more, since its answer is longer than was thought. Raises as of `Till.grow`."""
+        assert self.held is not None, "only then there is a cap"
+        self.cap_bytes = await self.gate.till.grow(self.held, self.estimate, self.said_bytes)
+
+    def _leave_limits(self, whole: bool, room: bool | None) -> None:
+        assert self.admitted is not None, "it has entered"
+        tokens = 0
+        if self.admitted.taken is not None:
+            tokens = consumed(self.estimate, self.usage, said_bytes=self.said_bytes, whole=whole)
+        self.gate.limiter.leave(self.admitted, tokens=tokens, room=room)
+
+    def _settle(self, whole: bool, error: BaseException | None) -> None:
+        found = self.usage
+        if not whole or found is None or found.certainty is not Certainty.EXACT:
+            said = self.said_bytes
+            found = spent(self.estimate, found, said_bytes=said, whole=whole, error=error)
+        if found is not None:
+            usage = self._priced(found)
+            self.cost = usage.cost_nanodollars
+            self.account.used(usage)
+
+    def _outcome(self, breaker: Breaker, error: BaseException | None) -> Outcome:
+        if error is not None:
+            return outcome(error)
+        if not self.ended:
+            return Outcome.NEUTRAL
+        if self.spoke_s is None or breaker.rule.slow_s is None or self.admitted is None:
+            return Outcome.SUCCESS
+        slow = self.spoke_s - self.admitted.began_s >= breaker.rule.slow_s
+        return Outcome.SLOW if slow else Outcome.SUCCESS
