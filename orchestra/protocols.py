@@ -10,7 +10,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from typing import Annotated, Generic, Protocol, TypeAlias, TypeVar, cast
+from typing import Annotated, Generic, Literal, Protocol, TypeAlias, TypeVar, cast
 
 import attrs
 import msgspec
@@ -280,6 +280,14 @@ class Change(Generic[T_co]):
 
     result: T_co
     entries: Mapping[str, Entry | None] = attrs.field(factory=dict)
+
+
+WhenStateFails: TypeAlias = Literal["open", "closed"]
+"""What a policy does where its state is gone or too slow: go on without it, or refuse.
+
+"open" is for what only saves work (a cache, a limit of one's own), "closed" for what must not be
+passed by (a budget). A policy says which it is, and its configuration may say otherwise.
+"""
 
 
 class State(Protocol):

@@ -20,7 +20,7 @@ import msgspec
 
 from orchestra.accounts import Caller
 from orchestra.policies.gcra import SECOND_NS, MeterState, Rate
-from orchestra.protocols import Change, Entry
+from orchestra.protocols import Change, Entry, WhenStateFails
 
 LEASE_S = 3600.0
 """The longest lease: a call that lasts for longer counts no more as one of those at once."""
@@ -47,7 +47,7 @@ class OwnerLimits:
     """How long a call may wait, if its deadline is not before; 0 is not at all."""
     waiting_max: int = 100
     """Calls of one caller that may wait in one process; one more is refused at once."""
-    when_state_fails: Literal["open", "closed"] = "open"
+    when_state_fails: WhenStateFails = "open"
     """Whether calls go on unlimited, or are refused, while the state cannot be reached."""
 
     @property

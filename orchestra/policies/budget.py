@@ -20,14 +20,14 @@ from enum import Enum
 from functools import lru_cache
 from math import ceil
 from types import MappingProxyType
-from typing import Literal, TypeAlias
+from typing import Literal
 from urllib.parse import quote
 
 import attrs
 import msgspec
 
 from orchestra.accounts import Caller
-from orchestra.protocols import Change, Entry
+from orchestra.protocols import Change, Entry, WhenStateFails
 
 THRESHOLDS = (50, 80, 100)
 """Percent of a budget at which its owner is told."""
@@ -36,7 +36,6 @@ RUN_KEPT_S = 86_400.0
 DAY_S = 86_400
 HOLD_KEY = "budget:hold:"
 """Before the name of each hold."""
-WhenStateFails: TypeAlias = Literal["open", "closed"]
 
 
 class Period(Enum):

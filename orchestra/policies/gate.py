@@ -81,7 +81,7 @@ class Gate:
         breaker = self.breaker.state(self.clock.seen_s()) if self.breaker else None
         return GuardState(breaker, self.limiter.load)
 
-    async def enter(self, request: ChatRequest | EmbedRequest, requests: int = 1) -> Call:
+    async def enter(self, request: ChatRequest | EmbedRequest, requests: int = 1) -> GuardedCall:
         """Wait for leave to call, and take it. Cancelled or refused, nothing is held.
 
         Raises:
@@ -91,7 +91,7 @@ class Gate:
             UnknownPriceError: nobody knows what it costs, and that is refused.
             StateError: as of `Purse.hold`.
         """
-        call, till = Call(self, request), self.till
+        call, till = GuardedCall(self, request), self.till
         if till.purse is not None:
             till.check(call.estimate)
         tokens = call.estimate.total if self.limiter.counts_tokens else 0
@@ -139,7 +139,7 @@ class Gate:
 
 
 @attrs.define(eq=False)
-class Call:
+class GuardedCall:
     """One call that is under way: what it holds, and what is known of it so far."""
 
     gate: Gate

@@ -18,7 +18,7 @@ from typing import Self
 
 from orchestra.answers import Completion
 from orchestra.policies.breaker import BreakerRule
-from orchestra.policies.gate import Call, Gate, GuardState
+from orchestra.policies.gate import Gate, GuardedCall, GuardState
 from orchestra.policies.limit import CallLimits
 from orchestra.policies.prices import Price
 from orchestra.policies.purse import Purse
@@ -126,7 +126,7 @@ class _GuardedAnswer:
         self._gate = gate
         self._model = model
         self._request = request
-        self._call: Call | None = None
+        self._call: GuardedCall | None = None
         self._error: Exception | None = None
         self._inner: AbstractAsyncContextManager[ModelReply] | None = None
         self._reply: ModelReply | None = None

@@ -177,8 +177,8 @@ def test_only_a_whole_answer_is_ever_kept(
         with suppress(ModelError), trio.move_on_after(cancel_s if fault == "cancelled" else 1e9):
             await ask(model)
         assert fake.running == 0
-        for data_ in state._remembered.values():  # whatever is there is the whole answer
-            assert data_.data
+        for bytes_, _ in state._remembered.values():  # whatever is there is the whole answer
+            assert bytes_
         healthy = Says(ANSWER)
         again = Completion.of(await heard(cached(healthy, state)))
         if not healthy.asked:

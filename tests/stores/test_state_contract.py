@@ -105,7 +105,7 @@ def state(request: pytest.FixtureRequest) -> Iterator[State]:
         yield made
 
 
-def test_a_prompt_state_never_waits(state: State) -> None:
+def test_a_state_that_answers_at_once_never_waits(state: State) -> None:
     async def main() -> None:
         with assert_no_checkpoints():
             await state.change(["a:1"], counted("a:1"))
@@ -241,14 +241,3 @@ def test_what_was_used_least_goes_first(how: str, uses: list[tuple[str, bool]]) 
 
     with opened(how, limit_bytes=30) as state:
         run(lambda: main(state))
-
-
-def test_a_state_that_answers_at_once_can_not_be_cancelled(state: State) -> None:
-    async def main() -> bytes | None:
-        with trio.CancelScope() as scope:
-            scope.cancel()
-            await state.change(["a:1"], counted("a:1"))
-        return (await kept(state, "a:1"))[0]
-
-    if state.at_once:
-        assert run(main) == b"1"
