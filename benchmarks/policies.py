@@ -12,6 +12,8 @@ from benchmarks.measure import Contender, Experiment, Reading
 
 TARGET_US = 60.0
 LAYERS = ("breaker", "limits", "cache", "coalesce", "route", "budgets", "callers", "retry")
+KEEPING_NOTHING = ("breaker", "limits", "route", "retry")
+"""Those that need neither a state nor a task of their own."""
 
 
 def experiments(*, quick: bool) -> list[Experiment]:
@@ -25,8 +27,9 @@ def experiments(*, quick: bool) -> list[Experiment]:
             unit="us per call",
             rounds=rounds,
             contenders={
-                "orchestra": _contender(kind, None, runs),
-                **{f"only {layer}": _contender(kind, layer, runs) for layer in LAYERS},
+                "orchestra": _contender(kind, LAYERS, runs),
+                f"only {', '.join(KEEPING_NOTHING)}": _contender(kind, KEEPING_NOTHING, runs),
+                **{f"only {layer}": _contender(kind, (layer,), runs) for layer in LAYERS},
             },
             target=TARGET_US,
         )
@@ -34,13 +37,10 @@ def experiments(*, quick: bool) -> list[Experiment]:
     ]
 
 
-def _contender(kind: str, layer: str | None, runs: int) -> Contender:
+def _contender(kind: str, layers: tuple[str, ...], runs: int) -> Contender:
     def sample() -> Reading:
         from benchmarks.contenders import orchestra_policies as measured
 
-        if layer is not None and layer not in measured.LAYERS:
-            raise ImportError(f"the configuration does not know {layer}")
-        layers = measured.LAYERS if layer is None else (layer,)
         full, bare = measured.overhead(kind, layers, runs)
         seen = {"a bare run": bare.cpu_s / runs * 1e6, "by the wall": full.wall_s / runs * 1e6}
         return Reading((full.cpu_s - bare.cpu_s) / runs * 1e6, seen)

@@ -1,7 +1,6 @@
 """What stands around a call: a run whose model is configured, beside one whose model is bare.
 
-The deployment is a real `orchestra.toml`; only the provider is in memory. A policy that the
-configuration does not know yet is left out, and is measured as soon as it does.
+The deployment is a real `orchestra.toml`; only the provider is in memory.
 """
 
 from __future__ import annotations
@@ -19,7 +18,6 @@ from benchmarks.stopwatch import Stopwatch, Taken
 from orchestra import Pipeline, Policy, Retry, Stream, pipeline, step
 from orchestra.accounts import Caller, Usage
 from orchestra.answers import Completion
-from orchestra.config import spec
 from orchestra.config.bindings import LocalBindings
 from orchestra.config.deployment import EMBEDDED
 from orchestra.config.reading import read
@@ -72,14 +70,6 @@ TABLES = {
     "tokens_per_minute = 1000000000000\n",
 }
 """What a deployment may have."""
-KNOWN = {
-    "cache": "cache" in spec.REMOTE,
-    "coalesce": "coalesce" in spec.REMOTE,
-    "budgets": "budgets" in spec.TABLES,
-    "callers": "limits" in spec.TABLES,
-}
-LAYERS = tuple(name for name in (*PARTS, *TABLES, "retry") if KNOWN.get(name, True))
-"""What can be switched on here; each by itself, or all of it."""
 
 
 class Ready(Model):
