@@ -204,5 +204,6 @@ def test_a_state_that_is_away_fails_open_or_closed_in_time_and_is_found_again(  
 async def answered(engine: Engine) -> None:
     """Until the state is there: no restart of ours, but its rest may have to end."""
     with trio.fail_after(20):
-        while not isinstance((await outcome(engine))[-1], RunFinished):
-            await trio.lowlevel.checkpoint()
+        last: Event | None = None
+        while not isinstance(last, RunFinished):
+            last = (await outcome(engine))[-1]

@@ -173,6 +173,14 @@ def test_what_nobody_settles_is_dropped_and_stays_taken() -> None:
     assert rate.full_s(state.debt) == pytest.approx(60 * (100 + 60 + 1) / 91 - 10)
 
 
+def test_only_what_is_beyond_refund_is_left_out() -> None:
+    meter = MeterState(0, 0)
+    for number, felt in enumerate((7, 0, 5)):
+        meter.take(1, id=str(number), until_ns=SECOND_NS).felt = felt
+    meter.close()
+    assert [(taken.id, taken.felt) for taken in meter.open] == [("2", 5)]
+
+
 def test_a_kept_meter_is_small() -> None:
     rate, now_s = Rate.of(10**9), 1_700_000_000
     state = rate.unused(now_s * SECOND_NS)
