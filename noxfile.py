@@ -47,7 +47,8 @@ def lint(session: nox.Session) -> None:
     install(session, "lint")
     session.run("ruff", "check", *session.posargs)
     session.run("ruff", "format", "--check")
-    session.run("flake8", "--select=ASYNC", f"--extend-ignore={','.join(NOT_OURS)}", *CODE)
+    async_code = [each for each in CODE if each != "tests"]  # which ruff's own rules suffice for
+    session.run("flake8", "--select=ASYNC", f"--extend-ignore={','.join(NOT_OURS)}", *async_code)
 
 
 @nox.session

@@ -27,7 +27,7 @@ from orchestra.testing.strategies import moments, narrow_limits, sketches, world
 from orchestra.testing.world import ScriptedModel, World
 
 many = settings(
-    max_examples=600, database=None, derandomize=True, suppress_health_check=list(HealthCheck)
+    max_examples=400, database=None, derandomize=True, suppress_health_check=list(HealthCheck)
 )
 """The same examples each time: what was drawn in them is counted below."""
 DRAWN: Counter[object] = Counter()
