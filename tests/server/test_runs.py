@@ -25,9 +25,7 @@ from tests.server.test_sse import Message, dispatched
 from tests.server.wire import Client, House, Reply, open_house
 
 STREAM = "Accept: text/event-stream"
-AT_ONCE_S = 0.25
-"""Some milliseconds, on a machine with other things to do; the next to notice a departure would
-be the heartbeat, after twelve seconds, and the kernel, after thirty."""
+AT_ONCE_S = 0.05
 
 
 @asynccontextmanager
@@ -260,7 +258,7 @@ def test_a_client_that_leaves_cancels_its_run_at_once(
     chunks: int, leave: Callable[[Client], None]
 ) -> None:
     """Behind every chunk of ten, and before the first."""
-    assert least(3, partial(leave_after, chunks, leave)) < AT_ONCE_S
+    assert least(5, partial(leave_after, chunks, leave)) < AT_ONCE_S
 
 
 def test_a_client_that_leaves_before_its_answer_cancels_its_run_at_once() -> None:
@@ -274,7 +272,7 @@ def test_a_client_that_leaves_before_its_answer_cancels_its_run_at_once() -> Non
             await engine.wait_idle()
             return trio.current_time() - left_s
 
-    assert least(3, main) < AT_ONCE_S
+    assert least(5, main) < AT_ONCE_S
 
 
 def test_a_client_that_leaves_without_reading_cancels_its_run_at_once() -> None:
@@ -291,7 +289,7 @@ def test_a_client_that_leaves_without_reading_cancels_its_run_at_once() -> None:
             await engine.wait_idle()
             return trio.current_time() - left_s
 
-    assert least(3, main) < AT_ONCE_S
+    assert least(5, main) < AT_ONCE_S
 
 
 async def held_back(run: Any) -> int:
