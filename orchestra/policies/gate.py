@@ -30,19 +30,17 @@ from orchestra.policies.breaker import (
     outcome,
 )
 from orchestra.policies.clock import Clock
+from orchestra.policies.held_answer import HeldCall
 from orchestra.policies.limit import Admitted, CallLimits, Limiter, Load
 from orchestra.policies.prices import priced
 from orchestra.policies.purse import Held
 from orchestra.policies.till import Till
-from orchestra.policies.tokens import Estimate, answer_bytes, consumed, estimated, said_bytes
+from orchestra.policies.tokens import Estimate, consumed, estimated
 from orchestra.protocols import Account
 from orchestra.values import (
     ChatRequest,
     EmbedRequest,
     ModelEvent,
-    Part,
-    Stopped,
-    TextDelta,
     UsageReport,
 )
 
@@ -139,7 +137,7 @@ class Gate:
 
 
 @attrs.define(eq=False)
-class GuardedCall:
+class GuardedCall(HeldCall):
     """One call that is under way: what it holds, and what is known of it so far."""
 
     gate: Gate
@@ -149,10 +147,6 @@ class GuardedCall:
     admitted: Admitted | None = None
     held: Held | None = None
     spoke_s: float | None = None
-    ended: bool = False
-    """Whether its answer is whole."""
-    usage: Usage | None = None
-    said_bytes: int = 0
     cap_bytes: int = _WITHOUT_END
     """Of its answer; from there on it has to hold more."""
     cost: int = 0
@@ -167,12 +161,6 @@ class GuardedCall:
             self._estimate = estimated(self.request)
         return self._estimate
 
-    def answered(self, usage: Usage | None, parts: tuple[Part, ...] = ()) -> None:
-        """Note a whole answer, that came at once."""
-        self.usage, self.ended = usage, True
-        if usage is None or usage.certainty is not Certainty.EXACT:
-            self.said_bytes = answer_bytes(parts)
-
     def spoke(self) -> None:
         """Note the first sign of an answer."""
         if self.spoke_s is None:
@@ -182,18 +170,7 @@ class GuardedCall:
         """Note what came of the answer; the same, with what it costs."""
         if self.spoke_s is None:
             self.spoke()
-        reports = False
-        for event in events:
-            if type(event) is TextDelta:  # nearly all of them are
-                text = event.text
-                self.said_bytes += len(text) if text.isascii() else said_bytes(event)
-            elif isinstance(event, UsageReport):
-                self.usage, reports = event.usage, True
-            elif isinstance(event, Stopped):
-                self.ended = True
-            else:
-                self.said_bytes += said_bytes(event)
-        return tuple(map(self._with_cost, events)) if reports else events
+        return tuple(map(self._with_cost, events)) if self.note(events) else events
 
     def told(self, usage: Usage | None) -> Usage | None:
         """Its usage with its cost, as the caller is told of it."""

@@ -13,12 +13,11 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
-from types import TracebackType
-from typing import Self
 
 from orchestra.answers import Completion
 from orchestra.policies.breaker import BreakerRule
 from orchestra.policies.gate import Gate, GuardedCall, GuardState
+from orchestra.policies.held_answer import HeldAnswer
 from orchestra.policies.limit import CallLimits
 from orchestra.policies.prices import Price
 from orchestra.policies.purse import Purse
@@ -119,56 +118,21 @@ class GuardedModel(Model):
         return Embeddings(found.vectors, call.told(found.usage), found.model)
 
 
-class _GuardedAnswer:
-    """A streamed answer: a context, and in it the reply."""
-
+class _GuardedAnswer(HeldAnswer[GuardedCall]):
     def __init__(self, gate: Gate, model: Model, request: ChatRequest) -> None:
+        super().__init__(model, request)
         self._gate = gate
-        self._model = model
-        self._request = request
-        self._call: GuardedCall | None = None
-        self._error: Exception | None = None
-        self._inner: AbstractAsyncContextManager[ModelReply] | None = None
-        self._reply: ModelReply | None = None
 
-    async def __aenter__(self) -> Self:
+    async def _begin(self) -> GuardedCall:
         call = await self._gate.enter(self._request)
-        try:
-            self._inner = self._model.stream(self._request)
-            self._reply = await self._inner.__aenter__()
-        except BaseException as error:
-            await call.end(error)  # noqa: ASYNC102 - shielded and bounded, by Purse.settle
-            raise
         if call.held is not None and self._request.output_tokens_max is None:
             call.cap_bytes = call.estimate.output * BYTES_PER_TOKEN
-        self._call = call
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> bool | None:
-        assert self._inner is not None, "entered"
-        assert self._call is not None, "entered"
-        try:
-            return await self._inner.__aexit__(kind, error, traceback)  # noqa: ASYNC102 - as the model does it
-        finally:
-            await self._call.end(self._error)  # noqa: ASYNC102 - as above
+        return call
 
     async def receive(self) -> tuple[ModelEvent, ...]:
         """What has arrived since the last call, waiting for something; empty at the end."""
-        assert self._reply is not None, "entered"
-        assert self._call is not None, "entered"
-        try:
-            events = await self._reply.receive()
-        except Exception as error:
-            self._error = error
-            raise
-        if not events:
-            return events
-        told = self._call.heard(events)
-        if self._call.said_bytes > self._call.cap_bytes:
-            await self._call.grow()
+        told = await super().receive()
+        call = self._call
+        if told and call is not None and call.said_bytes > call.cap_bytes:
+            await call.grow()
         return told

@@ -1,0 +1,116 @@
+"""What the policies have in common that hold something as long as a call lasts.
+
+Rules of the file: what a call holds is given back once, however the call ended; and nothing here
+is done for a token that could be done for a batch.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from contextlib import AbstractAsyncContextManager
+from types import TracebackType
+from typing import Generic, Self, TypeVar
+
+import attrs
+
+from orchestra.accounts import Certainty, Usage
+from orchestra.policies.tokens import answer_bytes, said_bytes
+from orchestra.protocols import Model, ModelReply
+from orchestra.values import ChatRequest, ModelEvent, Part, Stopped, TextDelta, UsageReport
+
+
+@attrs.define(eq=False, kw_only=True)
+class HeldCall:
+    """One call that is under way, and what is known of its answer so far."""
+
+    usage: Usage | None = None
+    said_bytes: int = 0
+    ended: bool = False
+    """Whether its answer is whole."""
+
+    def answered(self, usage: Usage | None, parts: tuple[Part, ...] = ()) -> None:
+        """Note a whole answer; its bytes only where its tokens have not been counted."""
+        self.usage, self.ended = usage, True
+        if usage is None or usage.certainty is not Certainty.EXACT:
+            self.said_bytes = answer_bytes(parts)
+
+    def heard(self, events: tuple[ModelEvent, ...]) -> tuple[ModelEvent, ...]:
+        """Note what came of the answer; what is to be passed on of it."""
+        self.note(events)
+        return events
+
+    def note(self, events: tuple[ModelEvent, ...]) -> bool:
+        """Note what came of the answer; whether a usage is in it."""
+        reports = False
+        for event in events:
+            if type(event) is TextDelta:  # nearly all of them are
+                text = event.text
+                self.said_bytes += len(text) if text.isascii() else said_bytes(event)
+            elif isinstance(event, UsageReport):
+                self.usage, reports = event.usage, True
+            elif isinstance(event, Stopped):
+                self.ended = True
+            else:
+                self.said_bytes += said_bytes(event)
+        return reports
+
+    @abstractmethod
+    async def end(self, error: BaseException | None) -> None:
+        """Give back all that it holds, whatever happens; `error` is the model's own.
+
+        What is awaited is shielded, and bounded.
+        """
+
+
+C = TypeVar("C", bound=HeldCall)
+
+
+class HeldAnswer(Generic[C]):
+    """A streamed answer while its call holds something: a context, and in it the reply."""
+
+    def __init__(self, model: Model, request: ChatRequest) -> None:
+        self._model = model
+        self._request = request
+        self._call: C | None = None
+        self._error: Exception | None = None
+        self._inner: AbstractAsyncContextManager[ModelReply] | None = None
+        self._reply: ModelReply | None = None
+
+    @abstractmethod
+    async def _begin(self) -> C:
+        """Take what the call has to hold. Cancelled or refused, nothing is held."""
+
+    async def __aenter__(self) -> Self:
+        call = await self._begin()
+        try:
+            self._inner = self._model.stream(self._request)
+            self._reply = await self._inner.__aenter__()
+        except BaseException as error:
+            await call.end(error)  # noqa: ASYNC102 - it is shielded, and bounded
+            raise
+        self._call = call
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> bool | None:
+        assert self._inner is not None, "entered"
+        assert self._call is not None, "entered"
+        try:
+            return await self._inner.__aexit__(kind, error, traceback)  # noqa: ASYNC102 - as the model does it
+        finally:
+            await self._call.end(self._error)  # noqa: ASYNC102 - it is shielded, and bounded
+
+    async def receive(self) -> tuple[ModelEvent, ...]:
+        """What has arrived since the last call, waiting for something; empty at the end."""
+        assert self._reply is not None, "entered"
+        assert self._call is not None, "entered"
+        try:
+            events = await self._reply.receive()
+        except Exception as error:
+            self._error = error
+            raise
+        return self._call.heard(events) if events else events
