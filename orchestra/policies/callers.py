@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable
-from contextlib import suppress
 from functools import lru_cache, partial
 from itertools import count
 from weakref import WeakValueDictionary
@@ -26,10 +25,9 @@ from orchestra.accounts import Caller
 from orchestra.errors import LimitReachedError, StateError
 from orchestra.policies import allowance
 from orchestra.policies.allowance import LEASE_S, Ask, Blocked, CallerRules, Owner, Remaining
+from orchestra.policies.giving_back import given_back
 from orchestra.protocols import Change, State
 
-GIVE_BACK_S = 0.05
-"""A state that is slower is left alone: what was held expires."""
 POLL_S = 0.25
 """What other processes give back is noticed after so long."""
 _CALLERS_KEPT = 4096
@@ -144,12 +142,7 @@ class CallerLimits:
             return
         really = held.ask.requests if requests is None else requests
         decide = partial(_settle, held, really, tokens)
-        if self._state.at_once:
-            await self._state.change(owners.keys, decide)
-        else:
-            deadline_s = trio.current_time() + GIVE_BACK_S
-            with trio.CancelScope(deadline=deadline_s, shield=True), suppress(StateError):
-                await self._state.change(owners.keys, decide)
+        await given_back(self._state, lambda: self._state.change(owners.keys, decide))
         if len(self._bells):
             self._ring(owners.keys)
 

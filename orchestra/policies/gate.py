@@ -1,7 +1,7 @@
 """The gate before a model, and one call that is through: what it holds, and what is known of it.
 
 Rules of the file: what a call holds is given back in the same instant in which the call ends,
-without awaiting anything but, shielded and for `SETTLE_S`, the state of its budgets. Nothing is
+without awaiting anything but, shielded and for `GIVE_BACK_S`, the state of its budgets. Nothing is
 estimated, and no time read, that no rule of this model asks for.
 """
 

@@ -3,7 +3,7 @@
 The breaker stands outside: while it is open, nobody waits for a slot, and whoever waits when it
 opens is refused at once. Rules of the file: what a call holds is given back in the same instant
 in which the call ends, by success, failure, early leave or cancellation, without awaiting
-anything but, shielded and for `SETTLE_S`, the state of its budgets; and a call is counted once,
+anything but, shielded and for `GIVE_BACK_S`, the state of its budgets; and a call is counted once,
 in the account that was the present one when it began. What it tells of its usage is `settled`:
 nobody has to report it again.
 """

@@ -1,6 +1,6 @@
 """Money around calls: held when a call begins, settled when it ends, whatever happens.
 
-Rules of the file: a hold is given back within `SETTLE_S` under a shield, or remembered here and
+Rules of the file: a hold is given back within `GIVE_BACK_S` under a shield, or remembered here and
 given back with the next change. If this process dies, the hold expires by itself.
 """
 
@@ -14,7 +14,6 @@ from functools import lru_cache
 from itertools import count
 
 import attrs
-import trio
 
 from orchestra.errors import BudgetExceededError, StateError
 from orchestra.events import BudgetReached
@@ -28,11 +27,10 @@ from orchestra.policies.budget import (
     decide,
     keys_of,
 )
+from orchestra.policies.giving_back import given_back
 from orchestra.policies.prices import NANODOLLARS
 from orchestra.protocols import Account, Change, State
 
-SETTLE_S = 0.05
-"""How long the end of a call waits for the state."""
 LATE_MAX = 1_000
 """Settlements that are kept while the state is away; then the oldest are lost, and expire."""
 CALLERS_MAX = 1_000
@@ -85,20 +83,9 @@ class Purse:
     async def settle(self, held: Held, cost: int) -> None:
         """Spend what a call has cost, and give back what it held; if not now, then later."""
         settlement = Settlement(held.name, held.budgets, cost, held.until_s)
-        if not await self._settled(held.account, settlement):
+        told = [(held.account, settlement)]
+        if not await given_back(self._state, lambda: self._change(told)):
             self._late.append((held.account, attrs.evolve(settlement, again=True)))
-
-    async def _settled(self, account: Account, settlement: Settlement) -> bool:
-        try:
-            if self._state.at_once:  # a scope would take longer than the change
-                await self._change([(account, settlement)])
-                return True
-            with trio.move_on_after(SETTLE_S, shield=True):
-                await self._change([(account, settlement)])
-                return True
-        except StateError:
-            pass
-        return False
 
     async def _change(
         self,

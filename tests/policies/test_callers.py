@@ -16,8 +16,9 @@ from hypothesis import strategies as st
 from orchestra.accounts import Caller
 from orchestra.errors import LimitReachedError, StateError
 from orchestra.policies.allowance import LEASE_S, Account, Ask, CallerRules, OwnerLimits, admit
-from orchestra.policies.callers import GIVE_BACK_S, NOTHING, CallerLimits, Held
+from orchestra.policies.callers import NOTHING, CallerLimits, Held
 from orchestra.policies.gcra import MINUTE_NS, SECOND_NS, Meter
+from orchestra.policies.giving_back import GIVE_BACK_S
 from orchestra.protocols import Change, State
 from orchestra.stores.state_memory import MemoryState
 from orchestra.testing.strategies import schedules
