@@ -11,15 +11,35 @@ from enum import Enum
 import attrs
 
 
+@attrs.frozen(kw_only=True)
+class KeyAllowance:
+    """What may be done with one API key, beside what its user and organisation may; None: no limit.
+
+    Money is in nano-dollars, a day and a month are those of UTC.
+    """
+
+    requests_per_minute: int | None = None
+    tokens_per_minute: int | None = None
+    concurrency: int | None = None
+    day_nanodollars: int | None = None
+    month_nanodollars: int | None = None
+
+
+NO_ALLOWANCE = KeyAllowance()
+
+
 @attrs.frozen
 class Caller:
     """On whose behalf a run is: names as the deployment knows them, "" where it knows none.
 
-    Nobody has limits or budgets, but those of the deployment as a whole.
+    `key` is the public part of the API key that they came with. Nobody has limits or budgets, but
+    those of the deployment as a whole.
     """
 
     organisation: str = ""
     user: str = ""
+    key: str = ""
+    allowance: KeyAllowance = NO_ALLOWANCE
 
     @property
     def tenant(self) -> str:
