@@ -20,13 +20,14 @@ from orchestra.accounts import Usage
 
 @attrs.frozen
 class RunStarted:
-    """The first event: which pipeline runs, under which id."""
+    """The first event: which pipeline runs, under which id, and which request asked for it."""
 
     type: ClassVar[str] = "run.started"
     seq: int
     at_s: float
     run_id: str
     pipeline: str
+    request_id: str = ""
 
 
 @attrs.frozen

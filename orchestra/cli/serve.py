@@ -9,20 +9,21 @@ from functools import partial
 from itertools import chain
 
 from orchestra.cli import terminal
+from orchestra.cli.admission import admission_of
 from orchestra.cli.failures import MISUSED, CommandError
 from orchestra.cli.loading import AnyPipeline, chosen, extra, load_all
 from orchestra.cli.parameters import Config, Data, Flag, Port, Seconds
 
 YOUNG_OBJECTS = 50_000
 """New objects between two searches for garbage while it serves: some thousand events."""
-LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
+LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s%(request)s: %(message)s"
 
 
 def serve(
     *targets: str,
     host: str = "127.0.0.1",
     port: Port = 8000,
-    drain_s: Seconds = 10,
+    drain_s: Seconds | None = None,
     data: Data = None,
     config: Config = None,
     debug: Flag = False,
@@ -40,7 +41,8 @@ def serve(
     port
         The port to listen on; 0 takes a free one.
     drain_s
-        Seconds that runs may go on after the server was asked to stop.
+        Seconds that runs may go on after the server was asked to stop; by default what `[server]`
+        says, else 20.
     data
         Where ingested stores are; by default what `[stores]` in the configuration says,
         else `.orchestra`.
@@ -58,10 +60,11 @@ def serve(
     with extra("server"):
         from orchestra.server.serve import serve as serve_http
         from orchestra.server.settings import Settings
-    settings = Settings(drain_s=drain_s, debug=debug)
-    logging.basicConfig(level=logging.INFO, format=LOG_FORMAT)
+    _begin_log()
     told = partial(_tell, pipelines)
     with default_bindings(data, config=config) as bindings:
+        drains = {} if drain_s is None else {"drain_s": drain_s}
+        settings = Settings(debug=debug, **{**bindings.rules.bounds, **drains})
         trio.run(
             partial(
                 serve_http,
@@ -70,11 +73,27 @@ def serve(
                 host=host,
                 port=port,
                 settings=settings,
+                admit=partial(admission_of, bindings, host),
                 on_ready=told,
             )
         )
     terminal.note("orchestra has stopped")
     return 0
+
+
+def _begin_log() -> None:
+    logging.basicConfig(level=logging.INFO, format=LOG_FORMAT)
+    for handler in logging.getLogger().handlers:
+        handler.addFilter(with_request_id)
+
+
+def with_request_id(record: logging.LogRecord) -> bool:
+    """True; a line of the log gets the id of the request that its task serves."""
+    from orchestra.server.arrival import REQUEST_ID
+
+    found = REQUEST_ID.get()
+    record.request = f" [{found}]" if found else ""
+    return True
 
 
 def _tell(pipelines: Iterable[str], url: str) -> None:

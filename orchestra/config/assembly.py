@@ -84,6 +84,17 @@ class Assembly:
         guarded = (each for each in self._guarded.values() if isinstance(each, GuardedModel))
         return {each.name: each.state() for each in guarded}
 
+    @property
+    def purse(self) -> Purse:
+        """What pays for all models; without `[budgets]`, by those of keys alone."""
+        found = self._pays()
+        if found is None:
+            from orchestra.policies.budget import Budgets
+            from orchestra.policies.purse import Purse
+
+            found = self._purse = Purse(Budgets(), self._state())
+        return found
+
     def close(self) -> None:
         """Close the connections that are kept."""
         if self._transport is not None:

@@ -18,15 +18,19 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self, TypeVar
 
 from orchestra.config.finding import find
+from orchestra.config.server_rules import USUAL_RULES, ServerRules
 from orchestra.errors import BindingError
 from orchestra.protocols import Embedder, Model, State, VectorStore
 from orchestra.providers.wordllama import WordLlamaEmbedder
 from orchestra.stores.sqlite import SqliteStores
 
 if TYPE_CHECKING:
+    from orchestra.access.keyring import Keyring
     from orchestra.config.assembly import Assembly
     from orchestra.config.deployment import Deployment
+    from orchestra.policies.callers import CallerLimits
     from orchestra.policies.guard import GuardState
+    from orchestra.policies.purse import Purse
     from orchestra.providers.settings import ModelSettings, RouteSettings
     from orchestra.stores.state_settings import OpenState
 
@@ -35,6 +39,7 @@ T = TypeVar("T")
 DATA = Path(".orchestra")
 """Where stores are kept where nobody has said otherwise."""
 STORE_FILE = "store.sqlite"
+KEYS_FILE = "keys.sqlite"
 
 
 def read_deployment(
@@ -105,6 +110,7 @@ class LocalBindings:
         self._collections: dict[str, VectorStore] = {}
         self._data = data
         self._state: OpenState | None = None
+        self._keys: OpenState | None = None
 
     @cached_property
     def deployment(self) -> Deployment:
@@ -193,13 +199,67 @@ class LocalBindings:
             self._state = open_state(self.deployment.state, self._data, self._environ)
         return self._state
 
+    @property
+    def keys(self) -> State:
+        """Where API keys are kept: what processes share, else `keys.sqlite` in the data folder."""
+        if self._given_state is not None or self._shared:
+            return self.state
+        if self._keys is None:
+            from orchestra.stores.state_sqlite import SqliteState
+
+            self._keys = SqliteState(self._data / KEYS_FILE)
+        return self._keys
+
+    @property
+    def keyring(self) -> Keyring:
+        """All API keys of the deployment."""
+        from orchestra.access.keyring import Keyring
+
+        return Keyring(self.keys)
+
+    async def keys_made(self) -> bool:
+        """Whether any API key was ever made.
+
+        Raises:
+            StateError: it cannot be told.
+        """
+        apart = self._given_state is None and not self._shared
+        if apart and not (self._data / KEYS_FILE).exists():  # noqa: ASYNC240 - once, at a start
+            return False
+        return await self.keyring.any_made()
+
+    @property
+    def _shared(self) -> bool:
+        """Whether the state is there when this process is not."""
+        return self._deployment is not None and self._deployment.state.url != "memory:"
+
+    @property
+    def rules(self) -> ServerRules:
+        """What is said of the server; the usual, where there is no file."""
+        return USUAL_RULES if self._deployment is None else self._deployment.server
+
+    @property
+    def request_limits(self) -> CallerLimits:
+        """How many requests callers may send over HTTP, by themselves and with their keys."""
+        from orchestra.policies.allowance import CallerRules
+        from orchestra.policies.callers import CallerLimits
+
+        found = None if self._deployment is None else self._deployment.limits
+        return CallerLimits((found or CallerRules()).of_requests(), self.state, scope="http")
+
+    @property
+    def purse(self) -> Purse:
+        """What pays for all models, by whatever budgets callers have."""
+        return self._assembly.purse
+
     def close(self) -> None:
         """Close the files of stores and state, and all connections that are kept.
 
         Nothing that uses them may be under way.
         """
-        if self._state is not None:
-            self._state.close()
+        for opened in (self._state, self._keys):
+            if opened is not None:
+                opened.close()
         if "_assembly" in vars(self):  # something was asked for
             self._assembly.close()
         self.stores.close()

@@ -101,10 +101,12 @@ class Engine:
         *,
         deadline_s: float | None = None,
         caller: Caller = NOBODY,
+        request_id: str = "",
     ) -> Run:
         """Start a run in a task of its own, on behalf of `caller`.
 
-        Attach to its journal before the next await, and no event is missed.
+        `request_id` is told in its first event. Attach to its journal before the next await, and
+        no event is missed.
 
         Raises:
             CheckError: the pipeline has problems.
@@ -112,7 +114,7 @@ class Engine:
             LimitExceededError: there are `Limits.runs` runs in flight already.
             trio.ClosedResourceError: the engine is closed.
         """
-        run = self._make(pipeline, inputs, deadline_s, caller)
+        run = self._make(pipeline, inputs, deadline_s, caller, request_id)
         self._nursery.start_soon(self._execute, run, name=run.pipeline)
         return run
 
@@ -168,6 +170,7 @@ class Engine:
         inputs: Mapping[str, object],
         deadline_s: float | None,
         caller: Caller = NOBODY,
+        request_id: str = "",
     ) -> Run:
         if self._closed:
             raise trio.ClosedResourceError("the engine is closed: run pipelines in its context")
@@ -188,6 +191,7 @@ class Engine:
             hedges=self.hedges,
             deadline_s=_first(deadline_s, made.pipeline.deadline_s, self.limits.deadline_s),
             caller=caller,
+            request_id=request_id,
             nursery=self._nursery,
         )
         self._runs[run.id] = run

@@ -49,9 +49,11 @@ class Run:
         hedges: Hedges,
         deadline_s: float | None,
         caller: Caller,
+        request_id: str,
         nursery: trio.Nursery,
     ) -> None:
         self.id = run_id
+        self.request_id = request_id
         self.caller = caller
         self.bindings = bindings
         self.nursery = nursery
@@ -94,6 +96,11 @@ class Run:
         """Whether its last event has been written."""
         return self.journal.ended
 
+    @property
+    def error(self) -> BaseException | None:
+        """Why it gave no result; None while it goes on, and where it gave one."""
+        return self._error
+
     async def wait_ended(self) -> None:
         """Wait until its last event has been written. Cancelling the wait leaves it running."""
         if self.ended:
@@ -132,7 +139,7 @@ class Run:
         limit_s = self._deadline_s
         if limit_s is not None:
             self._scope.deadline = self._began_s + limit_s
-        self.journal.append(RunStarted, self.id, self.pipeline)
+        self.journal.append(RunStarted, self.id, self.pipeline, self.request_id)
         try:
             with self._scope:
                 await self._execute()

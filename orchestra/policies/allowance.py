@@ -89,6 +89,15 @@ class CallerRules:
     users: Mapping[str, OwnerLimits] = NOBODY
     organisations: Mapping[str, OwnerLimits] = NOBODY
 
+    def of_requests(self) -> CallerRules:
+        """The same for requests over HTTP: their number only, and nobody waits for a place."""
+        return CallerRules(
+            user=_of_requests(self.user),
+            organisation=_of_requests(self.organisation),
+            users={name: _of_requests(each) for name, each in self.users.items()},
+            organisations={name: _of_requests(each) for name, each in self.organisations.items()},
+        )
+
     def owners(self, caller: Caller, scope: str) -> tuple[Owner, ...]:
         """Whose limits a call of theirs has to keep: the user's first; of "" there are none."""
         found: list[Owner] = []
@@ -99,6 +108,10 @@ class CallerRules:
             limits = self.organisations.get(caller.organisation, self.organisation)
             found.append(_owner("organisation", caller.organisation, limits, scope))
         return tuple(owner for owner in found if owner.limits.limited)
+
+
+def _of_requests(limits: OwnerLimits) -> OwnerLimits:
+    return attrs.evolve(limits, tokens_per_minute=None, concurrency=None, wait_max_s=0.0)
 
 
 def _owner(kind: Kind, name: str, limits: OwnerLimits, scope: str) -> Owner:

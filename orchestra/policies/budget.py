@@ -252,6 +252,14 @@ def decide(
     return Change(Outcome(refusal, until_s, tuple(reached)), books.entries())
 
 
+def used_up(
+    kept: Sequence[bytes | None], now_s: float, budgets: Sequence[Budget]
+) -> Refusal | None:
+    """The first of these budgets that has nothing left for a call; `kept` is what is of each."""
+    books = _Books(dict(zip((each.key for each in budgets), kept, strict=True)), now_s, budgets)
+    return books.hold("", Hold(1, ceil(now_s)), budgets)
+
+
 class _Books:
     """The ledgers of one change, as they are now: of the present period, without expired holds."""
 

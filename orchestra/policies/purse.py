@@ -15,6 +15,7 @@ from itertools import count
 
 import attrs
 
+from orchestra.accounts import Caller
 from orchestra.errors import BudgetExceededError, StateError
 from orchestra.events import BudgetReached
 from orchestra.policies.budget import (
@@ -26,6 +27,7 @@ from orchestra.policies.budget import (
     Settlement,
     decide,
     keys_of,
+    used_up,
 )
 from orchestra.policies.giving_back import given_back
 from orchestra.policies.prices import NANODOLLARS
@@ -74,6 +76,23 @@ class Purse:
         held = Held(self, account, next(self._names), budgets, for_s, model)
         await held.grow(nanodollars)
         return held
+
+    async def check(self, caller: Caller) -> None:
+        """Nothing, where each budget of the caller has something left. Nothing is held.
+
+        Raises:
+            BudgetExceededError: one is used up.
+            StateError: the state is away.
+        """
+        budgets = self._of_caller(caller)
+        if not budgets:
+            return
+        refusal = await self._state.change(
+            keys_of((), None, budgets),
+            lambda kept, now_s: Change(used_up(kept, now_s, budgets)),
+        )
+        if refusal is not None:
+            raise _exceeded(refusal, 1, "")
 
     async def change(self, held: Held, nanodollars: int) -> Outcome:
         """Hold this much instead of what is held; what is late is settled with it."""

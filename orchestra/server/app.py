@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, cast
 import attrs
 import trio
 from quart import request
+from quart.globals import request_ctx, websocket_ctx
 from quart.utils import encode_headers
 from quart_trio import QuartTrio
 from quart_trio.asgi import TrioASGIHTTPConnection
@@ -17,11 +18,14 @@ from quart_trio.wrappers import TrioRequest, TrioResponse
 from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound, RequestEntityTooLarge
 
 from orchestra.server import problems, sse
+from orchestra.server.arrival import Arrival
+from orchestra.server.front import OPEN, Admission, Front
 from orchestra.server.hardening import Hardened
-from orchestra.server.health import Health
+from orchestra.server.health import health_routes
 from orchestra.server.inputs import check_servable
-from orchestra.server.problems import HttpProblem
-from orchestra.server.runs import Events, EventStream, Runs, answer
+from orchestra.server.problems import HttpProblem, NoContent
+from orchestra.server.routes import Route
+from orchestra.server.runs import Events, EventStream, Runs, answer, pipeline_routes
 from orchestra.server.settings import Settings
 
 if TYPE_CHECKING:
@@ -31,11 +35,14 @@ if TYPE_CHECKING:
         ASGISendCallable,
         Scope,
     )
+    from quart.ctx import RequestContext, WebsocketContext
     from quart.typing import ResponseTypes
+    from quart.wrappers.base import BaseRequestWebsocket
     from quart.wrappers.request import Body
 
     from orchestra.engine.engine import Engine
     from orchestra.graph.pipelines import Pipeline
+    from orchestra.server.access import Access
 
 log = logging.getLogger("orchestra.server")
 
@@ -126,6 +133,38 @@ class App(QuartTrio):
     response_class = Answer
     asgi_http_class = Exchange
 
+    def __init__(self, *names: Any, **options: Any) -> None:
+        super().__init__(*names, **options)
+        self._access: dict[str, Access] = {}
+
+    def add_route(self, route: Route) -> None:
+        """Serve what a route says, to those whom it lets in."""
+        self._access[route.name] = route.access
+        if route.websocket:
+            self.add_websocket(route.path, route.name, route.handler)
+        else:
+            self.add_url_rule(route.path, route.name, route.handler, methods=list(route.methods))
+
+    async def dispatch_request(self, request_context: RequestContext | None = None) -> Any:
+        """The answer of the route that was matched, or why it is not given to this caller."""
+        asked = (request_context or request_ctx).request
+        refused = self._refusal(asked)
+        return answer(refused) if refused else await super().dispatch_request(request_context)
+
+    async def dispatch_websocket(self, websocket_context: WebsocketContext | None = None) -> Any:
+        """As `dispatch_request`; a handshake that is refused is answered like a request."""
+        asked = (websocket_context or websocket_ctx).websocket
+        refused = self._refusal(asked)
+        return answer(refused) if refused else await super().dispatch_websocket(websocket_context)
+
+    def _refusal(self, asked: BaseRequestWebsocket) -> HttpProblem | None:
+        """Why the matched route does not let it in; where none was matched, nothing is let in."""
+        rule = asked.url_rule
+        if rule is None or asked.routing_exception is not None or asked.method == "OPTIONS":
+            return None
+        access = self._access[rule.endpoint]
+        return access.refusal(Arrival.of(asked.scope).principal, asked.view_args or {})
+
     def asgi_app(
         self, scope: Scope, receive: ASGIReceiveCallable, send: ASGISendCallable
     ) -> Coroutine[Any, Any, None]:
@@ -136,7 +175,10 @@ class App(QuartTrio):
 
 
 def create_app(
-    engine: Engine, pipelines: Mapping[str, Pipeline[..., Any]], settings: Settings | None = None
+    engine: Engine,
+    pipelines: Mapping[str, Pipeline[..., Any]],
+    settings: Settings | None = None,
+    admission: Admission = OPEN,
 ) -> App:
     """The ASGI application that serves these pipelines, each under its key, on this engine.
 
@@ -152,19 +194,25 @@ def create_app(
     app.config["MAX_CONTENT_LENGTH"] = settings.body_limit_bytes
     app.config["BODY_TIMEOUT"] = settings.body_timeout_s
     app.url_map.merge_slashes = False  # it would redirect, with a page in HTML
-    _route(app, Runs(engine, pipelines, settings))
+    for route in table(engine, pipelines, settings):
+        app.add_route(route)
     _answer_errors(app, settings)
-    app.asgi_app = Hardened(app.asgi_app)  # type: ignore[method-assign,assignment]
+    front = Front(app.asgi_app, admission.layers(settings), shaped)
+    app.asgi_app = Hardened(front)  # type: ignore[method-assign,assignment]
     return app
 
 
-def _route(app: App, runs: Runs) -> None:
-    at = "/v1/pipelines"
-    app.add_url_rule(at, "list", runs.list)
-    app.add_url_rule(f"{at}/<name>", "describe", runs.describe)
-    app.add_url_rule(f"{at}/<name>/runs", "start", runs.start, methods=["GET", "POST"])
-    health = Health(runs.engine.bindings)
-    app.add_url_rule("/v1/health/models", "models", health.models)
+def table(
+    engine: Engine, pipelines: Mapping[str, Pipeline[..., Any]], settings: Settings
+) -> list[Route]:
+    """Every route there is, in the order in which they are told."""
+    return [*pipeline_routes(Runs(engine, pipelines, settings)), *health_routes(engine.bindings)]
+
+
+def shaped(path: str, early: HttpProblem | NoContent) -> HttpProblem | NoContent:
+    """A problem as clients of this path read problems."""
+    del path
+    return early
 
 
 def _answer_errors(app: App, settings: Settings) -> None:

@@ -13,12 +13,28 @@ import msgspec
 from quart_trio.wrappers import TrioResponse as Response
 
 from orchestra.server import sse
+from orchestra.server.access import KNOWN
+from orchestra.server.routes import Route
 
 if TYPE_CHECKING:
     from orchestra.policies.guard import GuardState
     from orchestra.protocols import Bindings
 
 _WORDS = {"Closed": "closed", "Open": "open", "HalfOpen": "half-open"}
+
+
+def health_routes(bindings: Bindings) -> list[Route]:
+    """The routes that tell how the server is."""
+    health = Health(bindings)
+    return [
+        Route(
+            name="models-health",
+            path="/v1/health/models",
+            handler=health.models,
+            access=KNOWN,
+            summary="How the models are that were asked: breakers, and calls under way.",
+        ),
+    ]
 
 
 @attrs.frozen

@@ -13,8 +13,8 @@ from difflib import get_close_matches
 import attrs
 import msgspec
 
-from orchestra.errors import DeadlineError, ModelError, OrchestraError
-from orchestra.events import ArmFailed, Event, RunCancelled, RunFailed, StepFailed, StepRetried
+from orchestra.errors import OrchestraError
+from orchestra.events import ArmFailed, Event, RunFailed, StepFailed, StepRetried
 
 MEDIA_TYPE = "application/problem+json"
 _TYPES = "urn:problem-type:orchestra:"
@@ -45,6 +45,7 @@ class HttpProblem:
     faults: tuple[Fault, ...] = ()
     extras: tuple[tuple[str, object], ...] = ()
     headers: tuple[tuple[str, str], ...] = ()
+    media_type: str = MEDIA_TYPE
 
     def encode(self) -> bytes:
         """The problem as JSON."""
@@ -58,6 +59,19 @@ class HttpProblem:
             body["field"] = self.faults[0].field
             body["errors"] = [{"pointer": f.pointer, "detail": f.detail} for f in self.faults]
         return msgspec.json.encode(body | dict(self.extras))
+
+
+@attrs.frozen
+class NoContent:
+    """An answer that has only a head: there is nothing to say, and nothing is wrong."""
+
+    headers: tuple[tuple[str, str], ...] = ()
+    status: int = 204
+    media_type: str = ""
+
+    def encode(self) -> bytes:
+        """Nothing."""
+        return b""
 
 
 def unknown_pipeline(name: str, known: Iterable[str]) -> HttpProblem:
@@ -100,6 +114,18 @@ def too_large(limit_bytes: int) -> HttpProblem:
     return HttpProblem(413, "body-too-large", "The body is too large.", detail)
 
 
+def target_too_long(limit_bytes: int) -> HttpProblem:
+    """The path and the query are longer than the server reads."""
+    detail = f"the path and the query have more than {limit_bytes} bytes; send a POST with a body"
+    return HttpProblem(414, "target-too-long", "The address is too long.", detail)
+
+
+def too_many_headers(limit: int) -> HttpProblem:
+    """There are more headers than the server reads."""
+    detail = f"there are more than {limit} headers"
+    return HttpProblem(431, "too-many-headers", "There are too many headers.", detail)
+
+
 def too_busy(detail: str) -> HttpProblem:
     """A bound of the server is reached; the same request may succeed a little later."""
     headers = (("Retry-After", "1"),)
@@ -119,22 +145,6 @@ def by_status(
     return HttpProblem(status, title.lower().replace(" ", "-"), title, detail, headers=headers)
 
 
-def failed_run(run_id: str, event: RunFailed | RunCancelled) -> HttpProblem:
-    """The run gave no result; `event` must be fit for clients already.
-
-    503 if it was stopped, 504 if its time ran out, 502 if a model failed it, else 500.
-    """
-    run = ("run_id", run_id)
-    if isinstance(event, RunCancelled):
-        detail = f"the run was cancelled: {event.reason}"
-        return HttpProblem(503, "run-cancelled", "The run was cancelled.", detail, extras=(run,))
-    extras = [run, ("error", event.error)]
-    extras += [(key, value) for key in ("step", "where") if (value := getattr(event, key))]
-    detail = f"{event.error}: {event.message}"
-    status = _status(event.error)
-    return HttpProblem(status, "run-failed", "The run failed.", detail, extras=tuple(extras))
-
-
 def fit_for_clients(event: Event, *, debug: bool) -> Event:
     """The event, without what only the deployment's owner may see.
 
@@ -143,7 +153,7 @@ def fit_for_clients(event: Event, *, debug: bool) -> Event:
     """
     if debug or not isinstance(event, RunFailed | StepFailed | StepRetried | ArmFailed):
         return event
-    message = event.message if _own(event.error) else _HIDDEN
+    message = event.message if own_error(event.error) else _HIDDEN
     if isinstance(event, ArmFailed | StepRetried):
         return attrs.evolve(event, message=message)
     if isinstance(event, StepFailed):
@@ -151,14 +161,7 @@ def fit_for_clients(event: Event, *, debug: bool) -> Event:
     return attrs.evolve(event, message=message, where=None)
 
 
-def _status(error: str) -> int:
-    own = _own(error)
-    if own and issubclass(own, DeadlineError):
-        return 504
-    return 502 if own and issubclass(own, ModelError) else 500
-
-
-def _own(name: str) -> type[OrchestraError] | None:
+def own_error(name: str) -> type[OrchestraError] | None:
     """The exception of this name in orchestra's own tree."""
     found: list[type[OrchestraError]] = [OrchestraError]
     for cls in found:

@@ -23,9 +23,13 @@ from werkzeug.exceptions import MethodNotAllowed
 from orchestra.errors import InputError, LimitExceededError, OrchestraError
 from orchestra.events import Event, RunFinished, jsonable
 from orchestra.server import problems, sse
+from orchestra.server.access import KNOWN, MAY_RUN
+from orchestra.server.arrival import Arrival
 from orchestra.server.inputs import schema
 from orchestra.server.problems import HttpProblem, fit_for_clients
 from orchestra.server.requests import Asked, Request, read
+from orchestra.server.routes import Route
+from orchestra.server.run_problems import failed_run
 
 if TYPE_CHECKING:
     from orchestra.engine.engine import Engine
@@ -39,6 +43,35 @@ log = logging.getLogger("orchestra.server")
 LEFT = "the client left"
 
 
+def pipeline_routes(runs: Runs) -> list[Route]:
+    """The routes of pipelines, and of the runs that are started of them."""
+    at = "/v1/pipelines"
+    return [
+        Route(
+            name="list-pipelines",
+            path=at,
+            handler=runs.list,
+            access=KNOWN,
+            summary="What is served: the name and the summary of each pipeline.",
+        ),
+        Route(
+            name="describe-pipeline",
+            path=f"{at}/<name>",
+            handler=runs.describe,
+            access=MAY_RUN,
+            summary="One pipeline: its docstring, its inputs as JSON Schema, its graph.",
+        ),
+        Route(
+            name="start-run",
+            path=f"{at}/<name>/runs",
+            handler=runs.start,
+            access=MAY_RUN,
+            methods=("GET", "POST"),
+            summary="A run: its events as they happen, or its result.",
+        ),
+    ]
+
+
 @attrs.frozen
 class Runs:
     """The handlers of the routes under `/v1/pipelines`."""
@@ -50,9 +83,11 @@ class Runs:
 
     async def list(self) -> Response:
         """What is served: each pipeline's name and the first line of its docstring."""
+        scopes = Arrival.of(request.scope).known().scopes
         served = [
             {"name": name, "summary": pipeline.doc.partition("\n")[0]}
             for name, pipeline in self.pipelines.items()
+            if scopes.may_run(name)
         ]
         return _json({"pipelines": served})
 
@@ -90,7 +125,13 @@ class Runs:
     def _start(self, asked: Asked) -> Run | HttpProblem:
         """The run, in the server's context: in the request's, its steps would hold the request."""
         try:
-            return self._context.copy().run(self.engine.start, asked.pipeline, asked.inputs)
+            arrival = Arrival.of(request.scope)
+            start = partial(
+                self.engine.start,
+                caller=arrival.known().caller,
+                request_id=arrival.request_id,
+            )
+            return self._context.copy().run(start, asked.pipeline, asked.inputs)
         except InputError as error:
             field = error.field or "inputs"
             return problems.bad_inputs([problems.Fault(field, f"#/inputs/{field}", str(error))])
@@ -102,7 +143,7 @@ class Runs:
         await report(run)
         event = fit_for_clients(run.journal.kept[-1], debug=self.settings.debug)
         if not isinstance(event, RunFinished):
-            return answer(problems.failed_run(run.id, cast("Any", event)))
+            return answer(failed_run(run.id, cast("Any", event), run.error))
         return _json(
             {
                 "run_id": run.id,
@@ -194,7 +235,7 @@ async def report(run: Run) -> None:
 
 def answer(problem: HttpProblem) -> Response:
     """A problem as an answer."""
-    response = Response(problem.encode(), problem.status, content_type=problems.MEDIA_TYPE)
+    response = Response(problem.encode(), problem.status, content_type=problem.media_type)
     response.headers.extend(dict(problem.headers))
     return response
 

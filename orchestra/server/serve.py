@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import signal
 import socket
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import trio
 
 from orchestra.engine.engine import open_engine
 from orchestra.server.app import create_app
+from orchestra.server.front import OPEN
 from orchestra.server.hardening import mend_hypercorn
 from orchestra.server.listen import Door, bind
 from orchestra.server.settings import Settings
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from orchestra.graph.pipelines import Pipeline
     from orchestra.graph.policy import Limits
     from orchestra.protocols import Bindings
+    from orchestra.server.front import Admission
 
 STOPPED = "the server was stopped"
 
@@ -38,12 +40,14 @@ async def serve(
     port: int = 8000,
     settings: Settings | None = None,
     limits: Limits | None = None,
+    admit: Callable[[], Awaitable[Admission]] | None = None,
     on_ready: Callable[[str], None] | None = None,
     task_status: trio.TaskStatus[str] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Serve pipelines, each under its key, until SIGTERM or SIGINT; then drain and return.
 
-    Only this machine can reach it unless `host` says otherwise; port 0 takes a free one.
+    Only this machine can reach it unless `host` says otherwise; port 0 takes a free one. `admit`
+    says who is let in, and how much of what; without it everybody is.
     `on_ready` is called with the server's URL once it accepts, and so is
     `task_status.started`. To be called in the main thread, where signals arrive.
     Cancelling it cuts every connection and cancels every run at once.
@@ -56,7 +60,9 @@ async def serve(
     mend_hypercorn()
     with bind(host, port, settings) as listener:
         async with open_engine(bindings, limits=limits) as engine:
-            door = Door(create_app(engine, pipelines, settings).asgi_app, settings)
+            admission = OPEN if admit is None else await admit()
+            app = create_app(engine, pipelines, settings, admission)
+            door = Door(app.asgi_app, settings)
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(door.serve, listener)
                 with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:

@@ -35,6 +35,10 @@ class Settings:
     """Connections that the kernel holds until they are accepted."""
     header_limit_bytes: int = _count(16 * 1024)
     """Size of a request's line and headers while they are incomplete; beyond it, 431."""
+    headers_max: int = _count(100)
+    """Headers of a request; beyond it, 431."""
+    target_limit_bytes: int = _count(8 * 1024)
+    """Length of a request's path and query; beyond it, 414."""
     body_limit_bytes: int = _count(1024 * 1024)
     """Size of a request's body; beyond it, 413."""
     body_timeout_s: float = _bound(15)
@@ -49,3 +53,8 @@ class Settings:
     """How long runs may go on after the server was asked to stop."""
     farewell_s: float = _bound(2)
     """How long after that the last events may take to be written."""
+
+    def limit_of(self, content_type: str) -> int:
+        """How many bytes a body of this type may have."""
+        del content_type
+        return self.body_limit_bytes

@@ -19,7 +19,8 @@ from orchestra.events import (
     StepRetried,
 )
 from orchestra.server import problems
-from orchestra.server.problems import Fault, HttpProblem, failed_run, fit_for_clients
+from orchestra.server.problems import Fault, HttpProblem, fit_for_clients
+from orchestra.server.run_problems import failed_run
 
 SECRET = "sk-123 in /home/me/steps.py"
 
