@@ -41,6 +41,7 @@
     │   ├── UnknownPriceError        what it costs is not known; nothing was asked
     │   ├── OutputError              a whole answer, but not what was asked for
     │   └── ModelsFailedError        several models of a route failed; carries each error
+    ├── DocumentError            a file that was handed in cannot be read as what it is
     ├── StoreError               a store could not do what it was asked
     ├── StateError               what policies remember is gone, or out of reach
     └── ServeError               the server could not start
@@ -262,8 +263,7 @@ class RateLimitError(ModelError):
 class LimitReachedError(RateLimitError):
     """A limit that this deployment sets itself; the provider was not asked.
 
-    `code` is the limit's name in the configuration; `retry_after_s`, where it can be told, when
-    there may be room.
+    `code` is its name in the configuration; `retry_after_s`, if known, when there may be room.
     """
 
 
@@ -347,8 +347,7 @@ class UnknownPriceError(ModelError):
 class OutputError(ModelError):
     """The answer is whole, and not what was asked for: it does not fit `returns`, for instance.
 
-    `raw` is its text as the model wrote it; `problems` tells each thing that is wrong, with the
-    path of the place in it (`lines[0].price`).
+    `raw` is its text; `problems` tells each thing that is wrong, with its path (`lines[0].price`).
     """
 
     def __init__(
@@ -363,8 +362,7 @@ class OutputError(ModelError):
 class ModelsFailedError(ModelError):
     """Every model that a route asked has failed; `errors` maps each to its error, in order.
 
-    It may be retried where one of them may, and after the shortest wait that they tell of,
-    where all of those tell one.
+    It may be retried where one of them may, after the shortest wait if all of those tell one.
     """
 
     def __init__(self, message: str, errors: Mapping[str, ModelError], *, model: str = "") -> None:
@@ -378,6 +376,10 @@ class ModelsFailedError(ModelError):
             retry_after_s=min(known) if known and len(known) == len(waits) else None,
             model=model,
         )
+
+
+class DocumentError(OrchestraError):
+    """A file that somebody handed in cannot be read as what it is; the message names it."""
 
 
 class StoreError(OrchestraError):

@@ -108,9 +108,9 @@ def not_acceptable(accept: str, offers: Iterable[str]) -> HttpProblem:
     return HttpProblem(406, "not-acceptable", "The answer has no such form.", detail)
 
 
-def too_large(limit_bytes: int) -> HttpProblem:
-    """The body is larger than the server reads."""
-    detail = f"the body is larger than {limit_bytes} bytes"
+def too_large(limit: int, what: str = "the body", unit: str = "bytes") -> HttpProblem:
+    """The body, or what of it is named, is larger than the server reads."""
+    detail = f"{what} is larger than {limit} {unit}"
     return HttpProblem(413, "body-too-large", "The body is too large.", detail)
 
 

@@ -43,6 +43,16 @@ class Settings:
     """Size of a request's body; beyond it, 413."""
     body_timeout_s: float = _bound(15)
     """Time that a body may take to arrive; beyond it, 408."""
+    upload_limit_bytes: int = _count(32 * 1024 * 1024)
+    """Size of a form (`multipart/form-data`), all together; beyond it, 413."""
+    file_limit_bytes: int = _count(16 * 1024 * 1024)
+    """Size of a file in a form; its other parts may have `body_limit_bytes` each."""
+    parts_max: int = _count(64)
+    """Parts of a form; beyond it, 413."""
+    upload_timeout_s: float = _bound(120)
+    """Time that a form may take to arrive; beyond it, 408."""
+    uploads_limit_bytes: int = _count(256 * 1024 * 1024)
+    """Sizes of all forms that are arriving, all together; beyond it, 503."""
     keep_alive_s: float = _bound(5)
     """How long a connection without a request stays open."""
     heartbeat_s: float = _bound(12)
