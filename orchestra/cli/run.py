@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import trio
 from cyclopts import Parameter
 
-from orchestra.cli import terminal
+from orchestra.cli import files, terminal
 from orchestra.cli.failures import FAILED, MISUSED, CommandError, quoted, raised_at
 from orchestra.cli.loading import AnyPipeline, load
 from orchestra.cli.options import read_inputs, usage
@@ -50,8 +50,8 @@ def run(
     target
         MODULE[:PIPELINE], such as `pipelines.answer` or `pipelines/answer.py:answer`.
     inputs
-        The pipeline's inputs: --name VALUE, several times for a list. One that has the
-        name of an option below is given with --input-json.
+        The pipeline's inputs: --name VALUE, several times for a list; of a document, its path.
+        One that has the name of an option below is given with --input-json.
     input_json
         Inputs as a JSON object, for those that are not plain text or numbers.
     events
@@ -70,7 +70,7 @@ def run(
 
     pipeline = load(target)
     try:
-        given = read_inputs(pipeline.inputs, inputs, json=input_json)
+        given = read_inputs(pipeline.inputs, inputs, json=input_json, document=files.document)
     except CommandError as error:
         raise CommandError(
             f"{error}\nusage: {usage(target, pipeline.inputs)}", code=MISUSED

@@ -22,9 +22,7 @@ TEXT = "text/plain"
 _AT = "part:"
 
 
-def from_form(
-    inputs: Mapping[str, Input], parts: Sequence[Part]
-) -> tuple[Inputs, list[Fault]]:
+def from_form(inputs: Mapping[str, Input], parts: Sequence[Part]) -> tuple[Inputs, list[Fault]]:
     """The run's inputs, and what is wrong with them; without faults the inputs are complete.
 
     A file is a document, and so is any part of an input that takes documents. JSON is what it

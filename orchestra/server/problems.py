@@ -98,8 +98,10 @@ def bad_inputs(faults: Sequence[Fault]) -> HttpProblem:
 
 def bad_media_type(given: str) -> HttpProblem:
     """The body is of a type that is not read here."""
-    detail = f"the body is {given[:100] or 'of no type'}; send `Content-Type: application/json`"
-    return HttpProblem(415, "bad-media-type", "The body must be JSON.", detail)
+    detail = (
+        f"the body is {given[:100] or 'of no type'}; send application/json or multipart/form-data"
+    )
+    return HttpProblem(415, "bad-media-type", "The body must be JSON or a form.", detail)
 
 
 def not_acceptable(accept: str, offers: Iterable[str]) -> HttpProblem:

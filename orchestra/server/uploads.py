@@ -49,7 +49,9 @@ class Uploads:
         finally:
             self._arriving_bytes -= size
         return problems.by_status(
-            408, "Request Timeout", f"the form did not arrive within {settings.upload_timeout_s:g} s"
+            408,
+            "Request Timeout",
+            f"the form did not arrive within {settings.upload_timeout_s:g} s",
         )
 
     async def _read(
