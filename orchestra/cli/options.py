@@ -1,4 +1,4 @@
-"""A run's inputs from the command line: `--question "..." --top 5`. Pure.
+"""A run's inputs from the command line: `--question "..." --top 5`. Pure, but for files.
 
 Values are read as the server reads a query: `5`, `true` and `null` are what the input's
 type asks for, and an option given several times is a list. Of a document, the value is a path.
@@ -14,6 +14,7 @@ import msgspec
 
 from orchestra.annotations.documents import takes_documents
 from orchestra.annotations.facts import MISSING, spell
+from orchestra.cli import files
 from orchestra.cli.failures import MISUSED, CommandError
 from orchestra.documents import Document
 from orchestra.graph.nodes import Input
@@ -28,11 +29,11 @@ def read_inputs(
     words: Sequence[str],
     *,
     json: str | None = None,
-    document: Callable[[str], Document],
+    document: Callable[[str], Document] = files.document,
 ) -> dict[str, object]:
     """The inputs of a run, complete and each of its type, from options and a JSON object.
 
-    `document` reads a file, and raises CommandError where it cannot.
+    `document` reads the file at a path, and raises CommandError where it cannot.
 
     Raises:
         CommandError: something is unknown, missing, given twice, or of the wrong type; all

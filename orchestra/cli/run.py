@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import trio
 from cyclopts import Parameter
 
-from orchestra.cli import files, terminal
+from orchestra.cli import terminal
 from orchestra.cli.failures import FAILED, MISUSED, CommandError, quoted, raised_at
 from orchestra.cli.loading import AnyPipeline, load
 from orchestra.cli.options import read_inputs, usage
@@ -70,7 +70,7 @@ def run(
 
     pipeline = load(target)
     try:
-        given = read_inputs(pipeline.inputs, inputs, json=input_json, document=files.document)
+        given = read_inputs(pipeline.inputs, inputs, json=input_json)
     except CommandError as error:
         raise CommandError(
             f"{error}\nusage: {usage(target, pipeline.inputs)}", code=MISUSED

@@ -23,6 +23,7 @@ from orchestra.server.front import OPEN, Admission, Front
 from orchestra.server.hardening import Hardened
 from orchestra.server.health import health_routes
 from orchestra.server.inputs import check_servable
+from orchestra.server.multipart import is_form
 from orchestra.server.problems import HttpProblem, NoContent
 from orchestra.server.routes import Route
 from orchestra.server.runs import Events, EventStream, Runs, answer, pipeline_routes
@@ -72,6 +73,9 @@ class Exchange(TrioASGIHTTPConnection):
     async def __call__(self, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
         """Serve one request."""
         request = cast("DepartingRequest", self._create_request_from_scope(send))
+        if is_form(request.headers.get("Content-Type", "")):  # Quart has one limit for all bodies
+            limit = self.app.config["MAX_FORM_LENGTH"]
+            request.body = request.body_class(request.content_length, limit)
         request.departure = departure = Departure()
         try:
             async with trio.open_nursery() as nursery:
@@ -192,6 +196,7 @@ def create_app(
         check_servable(name, pipeline.inputs)
     app = App("orchestra", static_folder=None, template_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = settings.body_limit_bytes
+    app.config["MAX_FORM_LENGTH"] = settings.upload_limit_bytes
     app.config["BODY_TIMEOUT"] = settings.body_timeout_s
     app.url_map.merge_slashes = False  # it would redirect, with a page in HTML
     for route in table(engine, pipelines, settings):

@@ -110,8 +110,8 @@ def check_servable(pipeline: str, inputs: Mapping[str, Input]) -> None:
         except TypeError as error:
             raise ServeError(
                 f"pipeline {pipeline!r} cannot be served: its input `{name}: {each.annotation}` "
-                "has no form in JSON; take a str, a number, a bool, a list, a dict, a Document, or a "
-                "dataclass or attrs class of those"
+                "has no form in JSON; take a str, a number, a bool, a list, a dict, a Document or "
+                "a dataclass or attrs class of those"
             ) from error
 
 

@@ -62,6 +62,11 @@ class FormLimits:
     file_limit_bytes: int = 16 * 1024 * 1024
 
 
+def is_form(content_type: str) -> bool:
+    """Whether a body of this type is a form with parts."""
+    return content_type.partition(";")[0].strip().lower() == MEDIA_TYPE
+
+
 def boundary_of(content_type: str) -> str | HttpProblem:
     """The boundary that a Content-Type header names."""
     boundary = parse_options_header(content_type)[1].get("boundary", "")

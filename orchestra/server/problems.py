@@ -98,9 +98,8 @@ def bad_inputs(faults: Sequence[Fault]) -> HttpProblem:
 
 def bad_media_type(given: str) -> HttpProblem:
     """The body is of a type that is not read here."""
-    detail = (
-        f"the body is {given[:100] or 'of no type'}; send application/json or multipart/form-data"
-    )
+    given = given[:100] or "of no type"
+    detail = f"the body is {given}; send application/json or multipart/form-data"
     return HttpProblem(415, "bad-media-type", "The body must be JSON or a form.", detail)
 
 

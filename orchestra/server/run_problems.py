@@ -31,6 +31,7 @@ class Kind:
 KINDS: Sequence[Kind] = (
     Kind(errors.BudgetExceededError, 402, "budget-exceeded", "Your budget is used up."),
     Kind(errors.LimitReachedError, 429, "rate-limited", "You have reached a limit."),
+    Kind(errors.DocumentError, 422, "unreadable-document", "The document cannot be read."),
     Kind(errors.ContextLengthError, 422, "context-too-long", "It does not fit the model."),
     Kind(errors.CapabilityError, 422, "not-capable", "The model cannot do this."),
     Kind(errors.InvalidRequestError, 422, "model-refused", "The model refuses the request."),

@@ -26,10 +26,12 @@ from orchestra.server import problems, sse
 from orchestra.server.access import KNOWN, MAY_RUN
 from orchestra.server.arrival import Arrival
 from orchestra.server.inputs import schema
+from orchestra.server.multipart import is_form
 from orchestra.server.problems import HttpProblem, fit_for_clients
 from orchestra.server.requests import Asked, Request, read
 from orchestra.server.routes import Route
 from orchestra.server.run_problems import failed_run
+from orchestra.server.uploads import Uploads
 
 if TYPE_CHECKING:
     from orchestra.engine.engine import Engine
@@ -80,6 +82,11 @@ class Runs:
     pipelines: Mapping[str, Pipeline[..., Any]]
     settings: Settings
     _context: Context = attrs.field(init=False, factory=copy_context)
+    _uploads: Uploads = attrs.field(init=False)
+
+    @_uploads.default
+    def _no_uploads(self) -> Uploads:
+        return Uploads(self.settings)
 
     async def list(self) -> Response:
         """What is served: each pipeline's name and the first line of its docstring."""
@@ -111,7 +118,7 @@ class Runs:
             raise MethodNotAllowed(["GET", "POST"])
         if request.method == "GET" and "Last-Event-ID" in request.headers:
             return Response(status=204)  # an EventSource asks again behind the end, for ever
-        asked = read(await _parts(name), self.pipelines)
+        asked = read(await self._parts(name), self.pipelines)
         if isinstance(asked, HttpProblem):
             return answer(asked)
         run = self._start(asked)
@@ -121,6 +128,21 @@ class Runs:
         if asked.streams:
             return EventStream(Events(run, self.settings))
         return await self._result(run)
+
+    async def _parts(self, name: str) -> Request:
+        """The parts of the current request that decide what it asks for."""
+        parts = Request(
+            pipeline=name,
+            accept=request.headers.get("Accept"),
+            query=list(request.args.items(multi=True)),
+            content_type=request.headers.get("Content-Type", ""),
+        )
+        if request.method == "GET":
+            return parts
+        if is_form(parts.content_type):
+            form = self._uploads.read(request.body, parts.content_type, request.content_length)
+            return attrs.evolve(parts, form=await form)
+        return attrs.evolve(parts, body=cast("bytes", await request.get_data()))
 
     def _start(self, asked: Asked) -> Run | HttpProblem:
         """The run, in the server's context: in the request's, its steps would hold the request."""
@@ -238,18 +260,6 @@ def answer(problem: HttpProblem) -> Response:
     response = Response(problem.encode(), problem.status, content_type=problem.media_type)
     response.headers.extend(dict(problem.headers))
     return response
-
-
-async def _parts(name: str) -> Request:
-    """The parts of the current request that decide what it asks for."""
-    body = None if request.method == "GET" else cast("bytes", await request.get_data())
-    return Request(
-        pipeline=name,
-        accept=request.headers.get("Accept"),
-        query=list(request.args.items(multi=True)),
-        content_type=request.headers.get("Content-Type", ""),
-        body=body,
-    )
 
 
 def _json(value: object) -> Response:

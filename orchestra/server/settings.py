@@ -6,6 +6,8 @@ from typing import Any
 
 import attrs
 
+from orchestra.server.multipart import is_form
+
 
 def _positive(instance: Settings, attribute: attrs.Attribute[Any], value: float) -> None:
     if not value > 0:
@@ -66,5 +68,4 @@ class Settings:
 
     def limit_of(self, content_type: str) -> int:
         """How many bytes a body of this type may have."""
-        del content_type
-        return self.body_limit_bytes
+        return self.upload_limit_bytes if is_form(content_type) else self.body_limit_bytes

@@ -8,14 +8,9 @@ import attrs
 import trio
 
 from orchestra.server import problems
-from orchestra.server.multipart import MEDIA_TYPE, Form, FormLimits, Part, boundary_of
+from orchestra.server.multipart import Form, FormLimits, Part, boundary_of
 from orchestra.server.problems import HttpProblem
 from orchestra.server.settings import Settings
-
-
-def is_form(content_type: str) -> bool:
-    """Whether a body of this type is a form with parts."""
-    return content_type.partition(";")[0].strip().lower() == MEDIA_TYPE
 
 
 @attrs.define(eq=False)
@@ -48,11 +43,8 @@ class Uploads:
                 return await self._read(body, boundary, size)
         finally:
             self._arriving_bytes -= size
-        return problems.by_status(
-            408,
-            "Request Timeout",
-            f"the form did not arrive within {settings.upload_timeout_s:g} s",
-        )
+        detail = f"the form did not arrive within {settings.upload_timeout_s:g} s"
+        return problems.by_status(408, "Request Timeout", detail)
 
     async def _read(
         self, body: AsyncIterable[bytes], boundary: str, size: int

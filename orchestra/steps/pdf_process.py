@@ -26,7 +26,7 @@ FILES_MAX = 64
 """Open at once: Python's own while it imports."""
 
 
-class Refusal(Exception):
+class RefusedPdfError(Exception):
     """Why a file is not read; its message goes on with "the document ..."."""
 
 
@@ -48,7 +48,7 @@ def main(source: BinaryIO, target: TextIO, pages_max: int, chars_max: int) -> No
     said: dict[str, object]
     try:
         said = {"pages": list(pages(source.read(), pages_max, chars_max))}
-    except Refusal as refusal:
+    except RefusedPdfError as refusal:
         said = {"error": str(refusal)}
     except MemoryError:
         said = {"error": "needs more memory than a PDF may have: see `memory_limit_bytes`"}
@@ -63,19 +63,19 @@ def pages(data: bytes, pages_max: int, chars_max: int) -> Iterator[str]:
     """The text of each page.
 
     Raises:
-        Refusal: it is over a bound, or encrypted.
+        RefusedPdfError: it is over a bound, or encrypted.
         Exception: whatever pypdf raises over a broken file.
     """
     reader = _opened(data)
     count = len(reader.pages)
     if count > pages_max:
-        raise Refusal(f"has {count} pages, {pages_max} may be read: see `pages_max`")
+        raise RefusedPdfError(f"has {count} pages, {pages_max} may be read: see `pages_max`")
     chars = 0
     for page in reader.pages:
         text = cleaned(page.extract_text())
         chars += len(text)
         if chars > chars_max:
-            raise Refusal(f"has more than {chars_max} characters: see `chars_max`")
+            raise RefusedPdfError(f"has more than {chars_max} characters: see `chars_max`")
         yield text
 
 
@@ -94,7 +94,7 @@ def _opened(data: bytes) -> PdfReader:
             return reader
     except (DependencyError, FileNotDecryptedError):
         pass
-    raise Refusal("is encrypted; send it without a password")
+    raise RefusedPdfError("is encrypted; send it without a password")
 
 
 if __name__ == "__main__":
