@@ -98,6 +98,8 @@ def test_what_is_wrong_is_told_with_its_part(part: Part, detail: str) -> None:
 def test_everything_that_is_wrong_with_a_form_is_told_at_once() -> None:
     _, faults = from_form(KINDS, [Part("question", b"\xff"), Part("top", b"x"), Part("y", b"")])
     assert [fault.field for fault in faults] == ["question", "y", "document", "top"]
+    _, faults = from_form(KINDS, [Part("document", b"{", "application/json")])
+    assert [fault.field for fault in faults] == ["document"]
     _, faults = from_form(KINDS, [Part("question", b"\xff")] * 100)
     assert len(faults) == FAULTS_MAX
 

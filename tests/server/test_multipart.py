@@ -157,6 +157,14 @@ def test_the_first_problem_is_the_answer_for_good() -> None:
     assert first is not None
     assert form.feed(written([Part("a", b"")])) is first
     assert form.close() is first
+    assert not form._buffer
+
+
+def test_of_a_form_that_is_refused_nothing_is_kept() -> None:
+    form = Form("B", LIMITS)
+    form.feed(written([Part("a", b"x"), Part("b", b"y")])[:-5])
+    form.feed(b"x" * 10_000)
+    assert not (form._buffer or form._content or form._parts)
 
 
 def test_what_waits_in_the_buffer_is_bounded() -> None:
