@@ -164,7 +164,7 @@ def test_of_a_form_that_is_refused_nothing_is_kept() -> None:
     form = Form("B", LIMITS)
     form.feed(written([Part("a", b"x"), Part("b", b"y")])[:-5])
     form.feed(b"x" * 10_000)
-    assert not (form._buffer or form._content or form._parts)
+    assert (bytes(form._buffer), bytes(form._content), form._parts) == (b"", b"", [])
 
 
 def test_what_waits_in_the_buffer_is_bounded() -> None:
