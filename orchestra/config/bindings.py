@@ -40,6 +40,8 @@ DATA = Path(".orchestra")
 """Where stores are kept where nobody has said otherwise."""
 STORE_FILE = "store.sqlite"
 KEYS_FILE = "keys.sqlite"
+KEYS_TIMEOUT_S = 1.0
+"""Nobody else writes into that file, and who waits for a disk is better off than who is refused."""
 
 
 def read_deployment(
@@ -88,8 +90,9 @@ class LocalBindings:
     """`Bindings` to the models and embedders of a deployment, and to stores on this machine.
 
     Stores are the collections of `store.sqlite` in the data folder; `stores` is that file, to
-    make new ones. `state` is where policies remember, by default what the deployment says. Close it
-    when its last run has ended, or use it in a `with` statement; forgetting it does the same.
+    make new ones. `state` is where policies remember, by default what the deployment says, and
+    `keys` where API keys are kept. Close it when its last run has ended, or use it in a `with`
+    statement; forgetting it does the same.
     """
 
     def __init__(
@@ -201,14 +204,27 @@ class LocalBindings:
 
     @property
     def keys(self) -> State:
-        """Where API keys are kept: what processes share, else `keys.sqlite` in the data folder."""
+        """Where API keys are kept: the state, if it outlives this process, else `keys.sqlite`.
+
+        That file is in the data folder, made with the first key, and its owner's alone. A state
+        that was given is where they are, whatever it is.
+
+        Raises:
+            BindingError: as of `state`.
+        """
         if self._given_state is not None or self._shared:
             return self.state
         if self._keys is None:
-            from orchestra.stores.state_sqlite import SqliteState
+            from orchestra.stores.state_private import PrivateState
 
-            self._keys = SqliteState(self._data / KEYS_FILE)
+            self._keys = PrivateState(self._data / KEYS_FILE, timeout_s=KEYS_TIMEOUT_S)
         return self._keys
+
+    @property
+    def keys_at(self) -> str:
+        """Where that is, for a person."""
+        path = getattr(self.keys, "path", None)
+        return str(path.absolute()) if isinstance(path, Path) else self.deployment.state.url
 
     @property
     def keyring(self) -> Keyring:
@@ -223,9 +239,6 @@ class LocalBindings:
         Raises:
             StateError: it cannot be told.
         """
-        apart = self._given_state is None and not self._shared
-        if apart and not (self._data / KEYS_FILE).exists():  # noqa: ASYNC240 - once, at a start
-            return False
         return await self.keyring.any_made()
 
     @property
@@ -253,7 +266,7 @@ class LocalBindings:
         return self._assembly.purse
 
     def close(self) -> None:
-        """Close the files of stores and state, and all connections that are kept.
+        """Close the files of stores, state and keys, and all connections that are kept.
 
         Nothing that uses them may be under way.
         """
