@@ -16,6 +16,7 @@ import msgspec
 from orchestra.access.keys import REPLACED_MAX, KeyRecord, SecretHash, decoded, encoded
 from orchestra.access.token import Token
 from orchestra.access.wanted import NewKey
+from orchestra.accounts import NO_ALLOWANCE
 from orchestra.errors import StateError, StoreError
 from orchestra.protocols import Change, Entry
 
@@ -97,7 +98,7 @@ def made(
         user=wanted.user,
         pipelines=wanted.pipelines,
         models=wanted.models,
-        allowance=wanted.allowance,
+        allowance=NO_ALLOWANCE if wanted.allowance == NO_ALLOWANCE else wanted.allowance,
         expires_s=None if wanted.lasts_s is None else now_s + wanted.lasts_s,
     )
     entries = {

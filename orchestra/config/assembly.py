@@ -2,7 +2,8 @@
 
 From the outside in: cache, coalescing, limits of callers, (a route,) breaker, limits, budgets, the
 provider. A model in a route has its own cache and coalescing there, and none of its callers'
-limits: an answer of a route is one call of its caller.
+limits: an answer of a route is one call of its caller. Limits and budgets of callers are always
+there, since a caller may come with a key that has some; who has none passes by.
 
 Rules of the file: each thing is made once and kept, as all who ask for it share what it remembers;
 and it is imported when it is made.
@@ -13,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING
 
+from orchestra.config.late import LateState
 from orchestra.protocols import Embedder, Model, State
 from orchestra.providers.settings import EmbedderSettings, ModelSettings, RouteSettings
 
@@ -148,13 +150,13 @@ class Assembly:
 
     def _for_callers(self, model: Model, settings: Iterable[ModelSettings]) -> Model:
         """The model, or route over these, that each caller may ask within their limits."""
-        if self._deployment.limits is None:
-            return model
-        from orchestra.policies.callers import CallerLimits
+        from orchestra.policies.callers import NO_RULES, CallerLimits
         from orchestra.policies.limited import CallerLimitedModel, lease_s
 
         if self._limits is None:
-            self._limits = CallerLimits(self._deployment.limits, self._state())
+            rules = self._deployment.limits
+            state = LateState(self._state) if rules is None else self._state()
+            self._limits = CallerLimits(rules or NO_RULES, state)
         if model not in self._limited:
             bounds = [(each.timeouts.total_s, each.limits.wait_max_s) for each in settings]
             self._limited[model] = CallerLimitedModel(model, self._limits, lease_s=lease_s(bounds))
@@ -215,12 +217,15 @@ class Assembly:
             hold_s=HOLD_S if total_s is None else total_s + MARGIN_S,
         )
 
-    def _pays(self) -> Purse | None:
-        """The purse that pays for all models; None where there are no budgets."""
-        if self._purse is None and self._deployment.budgets is not None:
+    def _pays(self) -> Purse:
+        """The purse that pays for all models."""
+        if self._purse is None:
+            from orchestra.policies.budget import NO_BUDGETS
             from orchestra.policies.purse import Purse
 
-            self._purse = Purse(self._deployment.budgets, self._state())
+            budgets = self._deployment.budgets
+            state = LateState(self._state) if budgets is None else self._state()
+            self._purse = Purse(budgets or NO_BUDGETS, state)
         return self._purse
 
     def _opened(self) -> HttpTransport:

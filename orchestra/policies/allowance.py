@@ -1,4 +1,4 @@
-"""What users and organisations may take: their limits, and what is kept of each of them. Pure.
+"""What keys, users and organisations may take: their limits, and what is kept of each. Pure.
 
 Of each owner of limits one value is kept in a `State`: a meter of requests, one of tokens, and the
 leases of the calls that are under way. A call takes of all its owners, or of none, in one change.
@@ -18,7 +18,7 @@ from urllib.parse import quote
 import attrs
 import msgspec
 
-from orchestra.accounts import Caller
+from orchestra.accounts import Caller, KeyAllowance
 from orchestra.policies.gcra import SECOND_NS, MeterState, Rate
 from orchestra.protocols import Change, Entry, WhenStateFails
 
@@ -28,12 +28,12 @@ _NAME_CHARS = 200
 _LONGER_S = 1.0
 """How much longer a value is kept than it says something: clocks differ a little."""
 
-Kind = Literal["user", "organisation"]
+Kind = Literal["key", "user", "organisation"]
 
 
 @attrs.frozen(kw_only=True)
 class OwnerLimits:
-    """What one user or one organisation may take; None is no limit. All processes share it.
+    """What one key, user or organisation may take; None is no limit. All processes share it.
 
     No 60 seconds see more requests or tokens than a minute's, and a tenth of it goes at once.
     """
@@ -81,7 +81,8 @@ NOBODY: Mapping[str, OwnerLimits] = MappingProxyType({})
 class CallerRules:
     """The limits of all callers: of each user and organisation, and of some by their names.
 
-    A user is the same one in each organisation.
+    Users of one name in two organisations are two, who have the same limits. Those of a key come
+    with its caller.
     """
 
     user: OwnerLimits = NO_LIMITS
@@ -99,11 +100,14 @@ class CallerRules:
         )
 
     def owners(self, caller: Caller, scope: str) -> tuple[Owner, ...]:
-        """Whose limits a call of theirs has to keep: the user's first; of "" there are none."""
+        """Whose limits a call of theirs has to keep, the narrowest first; of "" there are none."""
         found: list[Owner] = []
+        if caller.key:
+            found.append(_owner("key", caller.key, _of_key(caller.allowance), scope))
         if caller.user:
             limits = self.users.get(caller.user, self.user)
-            found.append(_owner("user", caller.user, limits, scope))
+            name = f"{caller.organisation}/{caller.user}" if caller.organisation else caller.user
+            found.append(_owner("user", name, limits, scope))
         if caller.organisation:
             limits = self.organisations.get(caller.organisation, self.organisation)
             found.append(_owner("organisation", caller.organisation, limits, scope))
@@ -112,6 +116,14 @@ class CallerRules:
 
 def _of_requests(limits: OwnerLimits) -> OwnerLimits:
     return attrs.evolve(limits, tokens_per_minute=None, concurrency=None, wait_max_s=0.0)
+
+
+def _of_key(allowed: KeyAllowance) -> OwnerLimits:
+    return OwnerLimits(
+        requests_per_minute=allowed.requests_per_minute,
+        tokens_per_minute=allowed.tokens_per_minute,
+        concurrency=allowed.concurrency,
+    )
 
 
 def _owner(kind: Kind, name: str, limits: OwnerLimits, scope: str) -> Owner:

@@ -15,11 +15,12 @@ from itertools import count
 
 import attrs
 
-from orchestra.accounts import Caller
+from orchestra.accounts import NO_ALLOWANCE, Caller
 from orchestra.errors import BudgetExceededError, StateError
 from orchestra.events import BudgetReached
 from orchestra.policies.budget import (
     HOLD_KEY,
+    NO_BUDGETS,
     Budget,
     Budgets,
     Outcome,
@@ -49,11 +50,16 @@ class Purse:
 
     def __init__(self, budgets: Budgets, state: State) -> None:
         self.budgets = budgets
+        self._keys_only = budgets == NO_BUDGETS
         self._state = state
         self._late: deque[tuple[Account, Settlement]] = deque(maxlen=LATE_MAX)
         self._of_caller = lru_cache(maxsize=CALLERS_MAX)(budgets.of_caller)
         self._of_run = lru_cache(maxsize=CALLERS_MAX)(budgets.of_run)
         self._names = map(f"{HOLD_KEY}{secrets.token_hex(6)}-{{}}".format, count())
+
+    def may_hold(self, caller: Caller) -> bool:
+        """Whether there may be a budget for a caller's calls; where not, nothing need be held."""
+        return not self._keys_only or caller.allowance is not NO_ALLOWANCE
 
     async def hold(
         self, account: Account, nanodollars: int, *, for_s: float, model: str
@@ -184,17 +190,21 @@ def _tell(told: list[tuple[Account, Settlement]], outcome: Outcome) -> None:
                 account.record(BudgetReached, *fields)
 
 
+_RAISE = "Raise the limit in [budgets]"
+
+
 def _exceeded(refusal: Refusal, nanodollars: int, model: str) -> BudgetExceededError:
     budget, resets_at_s = refusal.budget, refusal.resets_at_s
     if resets_at_s is None:
         when = "it is that of this run, and the next has its own"
     else:
         when = f"it is empty again at {datetime.fromtimestamp(resets_at_s, UTC):%Y-%m-%d %H:%M} UTC"
+    more = "Ask for a key that may spend more" if budget.kind == "key" else _RAISE
     return BudgetExceededError(
         f"the budget of {budget} is {_dollars(budget.limit_nanodollars)}: "
         f"{_dollars(refusal.spent)} is spent and {_dollars(refusal.held)} held by other calls, "
-        f"and this one may cost {_dollars(nanodollars)}; {when}. Raise the limit in [budgets], "
-        "ask a cheaper model, or bound the answer by output_tokens_max",
+        f"and this one may cost {_dollars(nanodollars)}; {when}. {more}, ask a cheaper model, or "
+        "bound the answer by output_tokens_max",
         budget=str(budget),
         spent_nanodollars=refusal.spent,
         held_nanodollars=refusal.held,
