@@ -57,10 +57,11 @@ class Elsewhere:
 
 @attrs.frozen
 class Index:
-    """A page of ids, and how many pages there are."""
+    """A page of ids, how many pages there are, and the time of the state."""
 
     ids: tuple[str, ...]
     pages: int
+    now_s: float
 
 
 class _Head(msgspec.Struct, frozen=True):
@@ -109,11 +110,10 @@ def made(
     return Change(Made(token.text, record), entries)
 
 
-def index(page: int, kept: Kept, now_s: float) -> Change[Index]:
-    """A page of the index. `kept` are the head and the page of this number."""
-    del page, now_s
+def index(kept: Kept, now_s: float) -> Change[Index]:
+    """A page of the index. `kept` are the head, and the page."""
     head, ids = kept
-    return Change(Index(tuple(_ids(ids)), -(-_count(head) // PAGE_KEYS)))
+    return Change(Index(tuple(_ids(ids)), -(-_count(head) // PAGE_KEYS), now_s))
 
 
 def listed(ids: Sequence[str], kept: Kept, now_s: float) -> Change[tuple[KeyRecord, ...]]:

@@ -28,9 +28,13 @@ ATTEMPTS_MAX = 50
 
 @attrs.frozen
 class Page:
-    """Some keys, the older first; `next` is the number of the next page, None after the last."""
+    """Some keys, the older first, and the time of the state that they are in.
+
+    `next` is the number of the next page, None after the last.
+    """
 
     keys: tuple[KeyRecord, ...]
+    now_s: float
     next: int | None
 
 
@@ -92,11 +96,10 @@ class Keyring:
         Raises:
             StateError: as of `any_made`.
         """
-        keys = (HEAD, page_key(page))
-        index: Index = await self._state.change(keys, partial(changes.index, page))
+        index: Index = await self._state.change((HEAD, page_key(page)), changes.index)
         more = page + 1 < index.pages
         records = await self._records(index.ids) if index.ids else ()
-        return Page(records, page + 1 if more else None)
+        return Page(records, index.now_s, page + 1 if more else None)
 
     async def rotate(
         self,
