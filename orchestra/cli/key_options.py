@@ -5,14 +5,60 @@ from __future__ import annotations
 from collections.abc import Iterable
 from decimal import Decimal, InvalidOperation
 from difflib import get_close_matches
+from typing import Annotated, TypeAlias
+
+import attrs
+from cyclopts import Parameter
 
 from orchestra.access.wanted import NewKey
 from orchestra.access.wanted import check as check_wanted
+from orchestra.accounts import KeyAllowance
 from orchestra.cli.failures import MISUSED, CommandError
 from orchestra.errors import StoreError
-from orchestra.policies.prices import NANODOLLARS
 
+Count: TypeAlias = Annotated[int | None, Parameter(show_default=False)]
+Said: TypeAlias = Annotated[str | None, Parameter(show_default=False)]
 EXAMPLE = "orchestra keys create --organisation acme --user ada --pipelines answer,chat"
+
+
+@Parameter(name="*")
+@attrs.frozen(kw_only=True)
+class Most:
+    """The most that may be done with a key: options of `create`.
+
+    Parameters
+    ----------
+    requests_per_minute
+        Calls of models that it may make in a minute.
+    tokens_per_minute
+        Tokens of questions and answers in a minute.
+    concurrency
+        Calls of models at once.
+    day_dollars
+        What it may spend in a day, of UTC.
+    month_dollars
+        What it may spend in a month.
+    """
+
+    requests_per_minute: Count = None
+    tokens_per_minute: Count = None
+    concurrency: Count = None
+    day_dollars: Said = None
+    month_dollars: Said = None
+
+    @property
+    def allowance(self) -> KeyAllowance:
+        """The same as it is kept. Raises CommandError as of `nanodollars`."""
+        return KeyAllowance(
+            requests_per_minute=self.requests_per_minute,
+            tokens_per_minute=self.tokens_per_minute,
+            concurrency=self.concurrency,
+            day_nanodollars=nanodollars("--day-dollars", self.day_dollars),
+            month_nanodollars=nanodollars("--month-dollars", self.month_dollars),
+        )
+
+
+NO_MOST = Most()
 
 
 def check(wanted: NewKey) -> None:
@@ -47,6 +93,8 @@ def nanodollars(option: str, said: str | None) -> int | None:
     """
     if said is None:
         return None
+    from orchestra.policies.prices import NANODOLLARS  # not for each start of another command
+
     try:
         exact = Decimal(said) * NANODOLLARS
         found = int(exact)

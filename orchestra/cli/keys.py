@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, TypeAlias, TypeVar
 
 from cyclopts import Parameter
 
+from orchestra.access.wanted import NewKey
 from orchestra.cli import terminal
 from orchestra.cli.durations import seconds, spoken
-from orchestra.cli.key_options import check, names, nanodollars, unknown
+from orchestra.cli.key_options import NO_MOST, Most, Said, check, names, unknown
 from orchestra.cli.parameters import Config, Data, Flag
 
 if TYPE_CHECKING:
@@ -20,9 +22,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 Names: TypeAlias = Annotated[list[str] | None, Parameter(show_default=False)]
-Count: TypeAlias = Annotated[int | None, Parameter(show_default=False)]
 Word: TypeAlias = Annotated[str, Parameter(show_default=False)]
-Said: TypeAlias = Annotated[str | None, Parameter(show_default=False)]
 
 
 def create(
@@ -34,11 +34,7 @@ def create(
     models: Names = None,
     routes: Names = None,
     expires: Said = None,
-    requests_per_minute: Count = None,
-    tokens_per_minute: Count = None,
-    concurrency: Count = None,
-    day_dollars: Said = None,
-    month_dollars: Said = None,
+    most: Most = NO_MOST,
     data: Data = None,
     config: Config = None,
     json: Flag = False,
@@ -61,16 +57,6 @@ def create(
         More of them: a route is asked for as a model.
     expires
         When it ends, from now: 90d, 12h; by default never.
-    requests_per_minute
-        Calls of models that it may make in a minute.
-    tokens_per_minute
-        Tokens of questions and answers in a minute.
-    concurrency
-        Calls of models at once.
-    day_dollars
-        What it may spend in a day, of UTC.
-    month_dollars
-        What it may spend in a month.
     data
         Where stores are kept; by default what `[stores]` in the configuration says,
         else `.orchestra`.
@@ -79,34 +65,17 @@ def create(
     json
         Print the key and all about it as one JSON object.
     """
-    from orchestra.access.wanted import NewKey
-    from orchestra.accounts import KeyAllowance
-
     wanted = NewKey(
         organisation=organisation,
         user=user,
         name=name,
         pipelines=names(pipelines),
         models=names(models) + names(routes),
-        allowance=KeyAllowance(
-            requests_per_minute=requests_per_minute,
-            tokens_per_minute=tokens_per_minute,
-            concurrency=concurrency,
-            day_nanodollars=nanodollars("--day-dollars", day_dollars),
-            month_nanodollars=nanodollars("--month-dollars", month_dollars),
-        ),
+        allowance=most.allowance,
         lasts_s=None if expires is None else seconds("--expires", expires),
     )
     check(wanted)
-
-    async def make(keyring: Keyring, bindings: LocalBindings) -> None:
-        for told in unknown(wanted.models, bindings.names("model")):
-            terminal.note(told, "yellow")
-        made = await keyring.create(wanted)
-        _show(made, json=json)
-        terminal.note(_told(made.record, bindings))
-
-    return _with_keyring(make, data, config)
+    return _with_keyring(partial(_create, wanted, json), data, config)
 
 
 def list_keys(
@@ -262,6 +231,14 @@ def _told(record: KeyRecord, bindings: LocalBindings) -> str:
         f"key {record.id}{named} of {owner(record)}, {ends(record)}; keep it now: it is not shown "
         f"again. What is kept of it is in {bindings.keys_at}"
     )
+
+
+async def _create(wanted: NewKey, json: bool, keyring: Keyring, bindings: LocalBindings) -> None:
+    for told in unknown(wanted.models, bindings.names("model")):
+        terminal.note(told, "yellow")
+    made = await keyring.create(wanted)
+    _show(made, json=json)
+    terminal.note(_told(made.record, bindings))
 
 
 async def _all(keyring: Keyring) -> tuple[list[KeyRecord], float]:

@@ -6,6 +6,7 @@ import re
 import tempfile
 from collections.abc import Awaitable, Callable
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 from unittest import mock
@@ -246,7 +247,7 @@ class Keys(RuleBasedStateMachine):
 
     @invariant()
     def all_keys_are_listed_in_order(self) -> None:
-        listed = [key for ring in self.rings for key in run(lambda ring=ring: all_of(ring))]
+        listed = [key for ring in self.rings for key in run(partial(all_of, ring))]
         assert [key.id for key in listed] == [each.id for each in self.known] * len(self.rings)
         for key, each in zip(listed, self.known, strict=False):
             over = each.expires_s <= self.clock.at_s
