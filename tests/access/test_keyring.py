@@ -303,6 +303,7 @@ async def all_of(ring: Keyring) -> list[KeyRecord]:
     number: int | None = 0
     while number is not None:
         page = await ring.list(number)
+        assert len(page.keys) <= changes.PAGE_KEYS
         found += page.keys
         number = page.next
     return found
