@@ -89,13 +89,14 @@ class Assembly:
     @property
     def purse(self) -> Purse:
         """What pays for all models; without `[budgets]`, by those of keys alone."""
-        found = self._pays()
-        if found is None:
-            from orchestra.policies.budget import Budgets
+        if self._purse is None:
+            from orchestra.policies.budget import NO_BUDGETS
             from orchestra.policies.purse import Purse
 
-            found = self._purse = Purse(Budgets(), self._state())
-        return found
+            budgets = self._deployment.budgets
+            state = LateState(self._state) if budgets is None else self._state()
+            self._purse = Purse(budgets or NO_BUDGETS, state)
+        return self._purse
 
     def close(self) -> None:
         """Close the connections that are kept."""
@@ -150,13 +151,14 @@ class Assembly:
 
     def _for_callers(self, model: Model, settings: Iterable[ModelSettings]) -> Model:
         """The model, or route over these, that each caller may ask within their limits."""
-        from orchestra.policies.callers import NO_RULES, CallerLimits
+        from orchestra.policies.allowance import CallerRules
+        from orchestra.policies.callers import CallerLimits
         from orchestra.policies.limited import CallerLimitedModel, lease_s
 
         if self._limits is None:
             rules = self._deployment.limits
             state = LateState(self._state) if rules is None else self._state()
-            self._limits = CallerLimits(rules or NO_RULES, state)
+            self._limits = CallerLimits(rules or CallerRules(), state)
         if model not in self._limited:
             bounds = [(each.timeouts.total_s, each.limits.wait_max_s) for each in settings]
             self._limited[model] = CallerLimitedModel(model, self._limits, lease_s=lease_s(bounds))
@@ -213,20 +215,9 @@ class Assembly:
             limits=settings.limits,
             texts_max=made.dialect.texts_max,
             price=price_of(settings),
-            purse=self._pays(),
+            purse=self.purse,
             hold_s=HOLD_S if total_s is None else total_s + MARGIN_S,
         )
-
-    def _pays(self) -> Purse:
-        """The purse that pays for all models."""
-        if self._purse is None:
-            from orchestra.policies.budget import NO_BUDGETS
-            from orchestra.policies.purse import Purse
-
-            budgets = self._deployment.budgets
-            state = LateState(self._state) if budgets is None else self._state()
-            self._purse = Purse(budgets or NO_BUDGETS, state)
-        return self._purse
 
     def _opened(self) -> HttpTransport:
         """The transport that all models share, made for the first."""

@@ -89,6 +89,14 @@ class CallerRules:
     organisation: OwnerLimits = NO_LIMITS
     users: Mapping[str, OwnerLimits] = NOBODY
     organisations: Mapping[str, OwnerLimits] = NOBODY
+    requests_only: bool = False
+    """Whether of the limits of keys only that of requests counts, and nobody waits for it."""
+
+    @property
+    def of_keys_only(self) -> bool:
+        """Whether nobody has limits but those that their key came with."""
+        named = (*self.users.values(), *self.organisations.values())
+        return not any(each.limited for each in (self.user, self.organisation, *named))
 
     def of_requests(self) -> CallerRules:
         """The same for requests over HTTP: their number only, and nobody waits for a place."""
@@ -97,13 +105,16 @@ class CallerRules:
             organisation=_of_requests(self.organisation),
             users={name: _of_requests(each) for name, each in self.users.items()},
             organisations={name: _of_requests(each) for name, each in self.organisations.items()},
+            requests_only=True,
         )
 
     def owners(self, caller: Caller, scope: str) -> tuple[Owner, ...]:
         """Whose limits a call of theirs has to keep, the narrowest first; of "" there are none."""
         found: list[Owner] = []
         if caller.key:
-            found.append(_owner("key", caller.key, _of_key(caller.allowance), scope))
+            own = _of_key(caller.allowance)
+            limits = _of_requests(own) if self.requests_only else own
+            found.append(_owner("key", caller.key, limits, scope))
         if caller.user:
             limits = self.users.get(caller.user, self.user)
             name = f"{caller.organisation}/{caller.user}" if caller.organisation else caller.user

@@ -71,7 +71,6 @@ def _lines(owners: tuple[Owner, ...], user: str) -> Iterator[tuple[str, Kind]]:
         yield last.key, "organisation"
 
 
-NO_RULES = CallerRules()
 UNLIMITED = Owners((), (), (), 0.0, 0)
 
 
@@ -103,7 +102,7 @@ class CallerLimits:
         self, rules: CallerRules, state: State, *, scope: str = "models", process: str = ""
     ) -> None:
         self.rules = rules
-        self._keys_only = rules == NO_RULES
+        self._keys_only = rules.of_keys_only
         self._state = state
         self._process = process or secrets.token_hex(6)
         self._numbers = count()

@@ -194,6 +194,17 @@ def test_limits_are_those_of_the_key_of_the_user_and_of_the_organisation() -> No
     assert own.key == "limits:models:key:k3"
 
 
+def test_of_requests_over_http_only_their_number_counts_and_nobody_waits() -> None:
+    rules = CallerRules(user=OwnerLimits(requests_per_minute=9, concurrency=1)).of_requests()
+    first, second, *_ = KEYS
+    own, users = rules.owners(first, "http")
+    assert own.limits == OwnerLimits(requests_per_minute=4, wait_max_s=0.0)
+    assert users.limits == OwnerLimits(requests_per_minute=9, wait_max_s=0.0)
+    assert [owner.kind for owner in rules.owners(second, "http")] == ["user"]
+    assert not rules.of_keys_only
+    assert CallerRules(users={"ada": OwnerLimits()}).of_requests().of_keys_only
+
+
 TAKES = st.lists(
     st.tuples(st.integers(0, 20), st.integers(0, 60), st.integers(0, 80), st.integers(0, 5)),
     max_size=16,
