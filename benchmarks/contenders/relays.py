@@ -61,9 +61,7 @@ request = "1"
 """)
     arguments = ("-m", "orchestra", "serve", "benchmarks.servers.relay_pipelines", "--port", "0")
     more = ("--workers", str(workers)) if workers > 1 else ()
-    return Started(
-        (*arguments, "--config", str(config), *more), environ={"PROVIDER_KEY": "none"}
-    )
+    return Started((*arguments, "--config", str(config), *more), environ={"PROVIDER_KEY": "none"})
 
 
 def _ask_ours(tokens: int, *, streamed: bool) -> Asked:

@@ -1,6 +1,6 @@
 """A relay as one writes it with FastAPI and the `openai` SDK, served by uvicorn at its fastest.
 
-    PROVIDER=http://127.0.0.1:PORT/v1 python -m benchmarks.servers.fast_relay PORT WORKERS
+PROVIDER=http://127.0.0.1:PORT/v1 python -m benchmarks.servers.fast_relay PORT WORKERS
 """
 
 # The peers are installed for a benchmark only; where they are not, mypy has nothing to read.

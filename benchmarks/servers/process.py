@@ -53,7 +53,12 @@ def served(
     Raises:
         RuntimeError: it ended, or printed no address in time; with what it printed.
     """
-    environment = {**os.environ, "PYTHONUNBUFFERED": "1", "PYTHONPATH": str(ROOT), **(environ or {})}
+    environment = {
+        **os.environ,
+        "PYTHONUNBUFFERED": "1",
+        "PYTHONPATH": str(ROOT),
+        **(environ or {}),
+    }
     # A container that forbids bytecode got it when it was built: compiling is not what we measure.
     environment.pop("PYTHONDONTWRITEBYTECODE", None)
     with tempfile.TemporaryFile() as printed:
