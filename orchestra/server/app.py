@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Coroutine, Mapping
-from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
 import attrs
@@ -19,6 +18,7 @@ from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound, Reque
 
 from orchestra.server import problems, sse
 from orchestra.server.arrival import Arrival
+from orchestra.server.bodies import body_of
 from orchestra.server.front import OPEN, Admission, Front
 from orchestra.server.hardening import Hardened
 from orchestra.server.health import health_routes
@@ -87,7 +87,7 @@ class Exchange(TrioASGIHTTPConnection):
                 events = await self._begin(response, send)
                 del response
                 if events is not None:
-                    await events.write(partial(_send_more, send))
+                    await events.write(body_of(self.scope, send))
                     await send({"type": "http.response.body", "body": b"", "more_body": False})
                 nursery.cancel_scope.cancel()
         finally:
@@ -118,10 +118,6 @@ def _stays(message: ASGIReceiveEvent, body: Body) -> bool:
     if not message["more_body"]:
         body.set_complete()
     return True
-
-
-async def _send_more(send: ASGISendCallable, body: bytes) -> None:
-    await send({"type": "http.response.body", "body": body, "more_body": True})
 
 
 class Answer(TrioResponse):
