@@ -21,7 +21,6 @@ from h11._writers import ChunkedWriter
 from hypercorn.events import Event, RawData
 from hypercorn.protocol.h11 import H11Protocol
 from hypercorn.protocol.http_stream import ASGIHTTPState, HTTPStream
-from hypercorn.utils import suppress_body
 
 if TYPE_CHECKING:
     from hypercorn.protocol import ProtocolWrapper
@@ -117,8 +116,7 @@ def _chunked(wire: Wire) -> Chunked | None:
     stream, connection = protocol.stream, protocol.connection
     if not isinstance(stream, HTTPStream) or not isinstance(connection, h11.Connection):
         return None
-    bare = suppress_body(stream.scope["method"], int(stream.response["status"]))
     writer = connection._writer  # noqa: SLF001 - h11 tells nobody how it frames a body
-    if bare or stream.state is not ASGIHTTPState.RESPONSE or not isinstance(writer, ChunkedWriter):
+    if stream.state is not ASGIHTTPState.RESPONSE or not isinstance(writer, ChunkedWriter):
         return None
     return Chunked(wire, stream, connection)
