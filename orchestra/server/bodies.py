@@ -24,7 +24,7 @@ from hypercorn.protocol.http_stream import ASGIHTTPState, HTTPStream
 
 if TYPE_CHECKING:
     from hypercorn.protocol import ProtocolWrapper
-    from hypercorn.typing import ASGISendCallable
+    from hypercorn.typing import ASGIReceiveEvent, ASGISendCallable
 
 CONNECTION = "orchestra.connection"
 """Under which a connection stands in the state of the requests that came over it."""
@@ -104,19 +104,45 @@ def body_of(scope: Mapping[str, Any], send: ASGISendCallable) -> Body:
     async def send_more(data: bytes) -> None:
         await send({"type": "http.response.body", "body": data, "more_body": True})
 
-    wire = scope.get("state", {}).get(CONNECTION)
-    return Body(send_more, None if wire is None else _chunked(wire))
-
-
-def _chunked(wire: Wire) -> Chunked | None:
-    """The connection, where it is one of HTTP/1.1, and sends a body in chunks."""
-    protocol = wire.protocol.protocol
-    if not isinstance(protocol, H11Protocol):
-        return None
-    stream, connection = protocol.stream, protocol.connection
-    if not isinstance(stream, HTTPStream) or not isinstance(connection, h11.Connection):
-        return None
+    wire, stream, connection = _found(scope)
+    if wire is None or stream is None or connection is None:
+        return Body(send_more)
     writer = connection._writer  # noqa: SLF001 - h11 tells nobody how it frames a body
     if stream.state is not ASGIHTTPState.RESPONSE or not isinstance(writer, ChunkedWriter):
-        return None
-    return Chunked(wire, stream, connection)
+        return Body(send_more)
+    return Body(send_more, Chunked(wire, stream, connection))
+
+
+def tell_departure(scope: Mapping[str, Any], act: Callable[[], None]) -> bool:
+    """Have it done when the client of a request has left, or its answer has ended.
+
+    Once its body is here. False where that cannot be told, or has been already.
+    """
+    _, stream, _ = _found(scope)
+    if stream is None or stream.closed:
+        return False
+
+    async def departed(message: ASGIReceiveEvent) -> None:
+        if message["type"] == "http.disconnect":
+            act()
+
+    stream.app_put = departed
+    return True
+
+
+def _found(
+    scope: Mapping[str, Any],
+) -> tuple[Wire | None, HTTPStream | None, h11.Connection | None]:
+    """A request's connection, its stream and its h11, where it is one of HTTP/1.1.
+
+    Not where another request has begun on it, which a client may send before it has its answer.
+    """
+    wire: Wire | None = scope.get("state", {}).get(CONNECTION)
+    if wire is None or not isinstance(wire.protocol.protocol, H11Protocol):
+        return None, None, None
+    stream, connection = wire.protocol.protocol.stream, wire.protocol.protocol.connection
+    if not isinstance(stream, HTTPStream) or not isinstance(connection, h11.Connection):
+        return None, None, None
+    if stream.scope is not scope:
+        return None, None, None
+    return wire, stream, connection

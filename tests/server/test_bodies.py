@@ -11,7 +11,7 @@ import trio.testing
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from orchestra.server.bodies import body_of
+from orchestra.server.bodies import body_of, tell_departure
 from orchestra.server.listen import BURST_MAX
 from orchestra.server.settings import Settings
 from tests.server.wire import open_house
@@ -157,6 +157,42 @@ def test_a_writer_whose_client_has_left_is_not_held_up(size: int) -> None:
                 await went_on.wait()
 
     trio.run(main)
+
+
+@pytest.mark.parametrize("by", ["leaving", "ending"])
+def test_the_end_of_an_exchange_is_told_once_and_to_no_other_request(by: str) -> None:
+    told: list[str] = []
+    begun, ended = trio.Event(), trio.Event()
+
+    async def app(scope: Scope, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
+        def departed() -> None:
+            told.append(scope["path"])
+            ended.set()
+
+        await receive()
+        assert not tell_departure({**scope}, departed), "that is another request's"
+        assert tell_departure(scope, departed)
+        await send(START)
+        if by == "ending":
+            await send(END)
+        else:
+            await body_of(scope, send)(b"begun")
+            begun.set()
+            await ended.wait()
+        assert not tell_departure(scope, departed), "it is over"
+
+    async def main() -> None:
+        async with open_house(app, Settings()) as house:
+            client = await house.connect()
+            await client.send("GET /one HTTP/1.1")
+            if by == "leaving":
+                await begun.wait()
+                client.stream.socket.close()
+            with trio.fail_after(5):
+                await ended.wait()
+
+    trio.run(main)
+    assert told == ["/one"]
 
 
 def _undated(answer: bytes) -> bytes:
