@@ -166,7 +166,7 @@ def test_the_end_of_an_exchange_is_told_once_and_to_no_other_request(by: str) ->
 
     async def app(scope: Scope, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
         def departed() -> None:
-            told.append(scope["path"])
+            told.append(str(scope.get("path")))
             ended.set()
 
         await receive()
