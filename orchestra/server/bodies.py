@@ -66,8 +66,10 @@ class Body:
     def write_nowait(self, data: bytes) -> bool:
         """Write it, and tell whether all of it has gone; what is left has to be flushed."""
         chunked = self._chunked
+        if not data:
+            return True
         if chunked is not None and chunked.open:
-            data = b"%x\r\n%b\r\n" % (len(data), data) if data else b""
+            data = b"%x\r\n%b\r\n" % (len(data), data)
             self._rest = data[chunked.wire.write_nowait(data) :]
         else:
             self._chunked, self._rest = None, data
