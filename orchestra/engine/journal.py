@@ -68,7 +68,7 @@ class Journal:
 
     async def room(self) -> None:
         """Wait until no attached reader is more than the window behind."""
-        while self._held:
+        while self.held:
             self._writer = trio.Event()
             await self._writer.wait()
 
@@ -120,7 +120,7 @@ class Journal:
         return (Snapshot(self._dropped, self._dropped_s, output, restarts), *self._events)
 
     @property
-    def _held(self) -> bool:
+    def held(self) -> bool:
         """Whether the output has to wait for a reader."""
         limits = self._limits
         return bool(self._readers) and any(reader.lags(limits) for reader in self._readers)

@@ -15,8 +15,7 @@ from orchestra.engine.context import StepContext
 from orchestra.engine.frame import Frame
 from orchestra.engine.groups import message_of, stopping
 from orchestra.engine.journal import Journal
-from orchestra.engine.lane import Lane
-from orchestra.engine.outflow import Restart
+from orchestra.engine.outlet import Outlet
 from orchestra.engine.output import Output
 from orchestra.engine.reading import read
 from orchestra.engine.scope import Failure
@@ -163,15 +162,8 @@ class Run:
             got = read(frame, source)
             if source.lane is None:
                 return got
-            lane, journal = cast("Lane[object]", got), self.journal
-            while batch := await lane.receive():
-                for chunk in batch:
-                    await journal.room()
-                    if type(chunk) is Restart:
-                        journal.restart(chunk.step, chunk.arm)
-                    else:
-                        journal.delta(chunk)
-            return journal.output.joined()
+            await cast("Outlet", got).receive()  # by its end, all of it is in the journal
+            return self.journal.output.joined()
 
         return emit
 

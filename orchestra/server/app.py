@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Coroutine, Mapping
-from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
 import attrs
@@ -19,6 +18,7 @@ from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound, Reque
 
 from orchestra.server import problems, sse
 from orchestra.server.arrival import Arrival
+from orchestra.server.bodies import body_of, tell_departure
 from orchestra.server.front import OPEN, Admission, Front
 from orchestra.server.hardening import Hardened
 from orchestra.server.health import health_routes
@@ -32,7 +32,6 @@ from orchestra.server.settings import Settings
 if TYPE_CHECKING:
     from hypercorn.typing import (
         ASGIReceiveCallable,
-        ASGIReceiveEvent,
         ASGISendCallable,
         Scope,
     )
@@ -80,14 +79,14 @@ class Exchange(TrioASGIHTTPConnection):
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(
-                    _listen, request.body, receive, nursery.cancel_scope, name=LISTENING
+                    _listen, request.body, receive, nursery.cancel_scope, self.scope, name=LISTENING
                 )
                 response = await self.app.handle_request(request)
                 del request
                 events = await self._begin(response, send)
                 del response
                 if events is not None:
-                    await events.write(partial(_send_more, send))
+                    await events.write(body_of(self.scope, send))
                     await send({"type": "http.response.body", "body": b"", "more_body": False})
                 nursery.cancel_scope.cancel()
         finally:
@@ -103,25 +102,23 @@ class Exchange(TrioASGIHTTPConnection):
         return response.events
 
 
-async def _listen(body: Body, receive: ASGIReceiveCallable, answering: trio.CancelScope) -> None:
-    """Fill the request's body, and stop answering when the client has left."""
-    while _stays(await receive(), body):
-        pass
-    answering.cancel()
+async def _listen(
+    body: Body, receive: ASGIReceiveCallable, answering: trio.CancelScope, scope: Scope
+) -> None:
+    """Fill the request's body, and stop answering when the client has left.
 
-
-def _stays(message: ASGIReceiveEvent, body: Body) -> bool:
-    """Whether the client is still there, with what it sent put into the body."""
-    if message["type"] != "http.request":
-        return False
-    body.append(message["body"])
-    if not message["more_body"]:
-        body.set_complete()
-    return True
-
-
-async def _send_more(send: ASGISendCallable, body: bytes) -> None:
-    await send({"type": "http.response.body", "body": body, "more_body": True})
+    Behind the body nothing comes but that: where the connection can tell it, no task waits.
+    """
+    while True:
+        message = await receive()
+        if message["type"] != "http.request":
+            answering.cancel()
+            return
+        body.append(message["body"])
+        if not message["more_body"]:
+            body.set_complete()
+            if tell_departure(scope, answering.cancel):
+                return
 
 
 class Answer(TrioResponse):

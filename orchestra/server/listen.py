@@ -28,6 +28,7 @@ from hypercorn.trio.worker_context import WorkerContext
 from hypercorn.typing import AppWrapper, ASGIFramework, ConnectionState, Scope
 
 from orchestra.errors import ServeError
+from orchestra.server.bodies import CONNECTION
 
 if TYPE_CHECKING:
     from orchestra.server.settings import Settings
@@ -113,11 +114,14 @@ class Door:
         self, gate: _Gate, app: AppWrapper, config: Config, stream: trio.SocketStream
     ) -> None:
         state, stall_s = ConnectionState({}), self.settings.stall_s
+        connection = Connection(app, config, self._context, state, stream, stall_s=stall_s)
+        state[CONNECTION] = connection
         try:
-            await Connection(app, config, self._context, state, stream, stall_s=stall_s).run()
+            await connection.run()
         except* Exception:
             log.exception("a connection failed and is closed; the others go on")
         finally:
+            state.clear()  # which it holds: it would wait for the search for garbage
             gate.left()
 
 
@@ -159,6 +163,19 @@ class Connection(TCPServer):
             del data  # a stream may be open for hours
         await self.protocol.handle(Closed())
         await self.idle_task.stop()
+
+    def write_nowait(self, data: bytes) -> int:
+        """How much of it has gone; 0 where something else is being written, or would wait.
+
+        Also where the others are to run first: `protocol_send` lets them, and tells what is wrong.
+        """
+        if self._burst + 1 >= BURST_MAX or self.send_lock.locked():
+            return 0
+        self._burst += 1
+        try:
+            return os.write(self.stream.socket.fileno(), data)
+        except OSError:
+            return 0
 
     async def _write(self, data: bytes) -> None:
         """All of it, behind what others are writing.

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 from contextvars import Context, copy_context
 from functools import partial
 from typing import TYPE_CHECKING, Any, cast
@@ -35,9 +35,11 @@ from orchestra.server.uploads import Uploads
 
 if TYPE_CHECKING:
     from orchestra.engine.engine import Engine
+    from orchestra.engine.journal import Reader
     from orchestra.engine.run import Run
     from orchestra.graph.pipelines import Pipeline
     from orchestra.server.app import DepartingRequest
+    from orchestra.server.bodies import Body
     from orchestra.server.settings import Settings
 
 log = logging.getLogger("orchestra.server")
@@ -197,30 +199,44 @@ class Events:
         self._debug = settings.debug
         self._seq = 0
 
-    async def write(self, send: Callable[[bytes], Awaitable[None]]) -> None:
+    async def write(self, body: Body) -> None:
         """Send all of them as they come, with a heartbeat where there is silence.
 
         Cancelling it leaves nothing suspended behind: the reader is detached.
         """
-        # One scope for many events, since making one costs as much as sending an event;
-        # and without a deadline during a send, which a heartbeat must not cut.
         with self._reader as reader:
             goes_on = True
             while goes_on:
                 last: tuple[Event, ...] | None = None
                 with trio.CancelScope() as silence:
-                    while True:
-                        silence.deadline = trio.current_time() + self._heartbeat_s
-                        batch = await reader.after(self._seq)
-                        silence.deadline = math.inf
-                        if not batch or silence.cancel_called:  # both came in one moment:
-                            last = batch  # in this scope, its send would be cut
-                            break
-                        await send(self._frames(batch))
+                    last = await self._until_silence(reader, body, silence)
                 goes_on = last is None or bool(last)
                 if goes_on:
-                    await send(self._frames(last) if last else sse.HEARTBEAT)
+                    await body(self._frames(last) if last else sse.HEARTBEAT)
         await report(self._run)
+
+    async def _until_silence(
+        self, reader: Reader, body: Body, silence: trio.CancelScope
+    ) -> tuple[Event, ...]:
+        """Send what comes, until the scope ends for want of it; or until the batch to send last.
+
+        One scope for many events, since making one, or moving its deadline, costs as much as
+        sending an event: it is moved now and then, so that a heartbeat may come a little early.
+        While a send waits there is no deadline, since a heartbeat must not cut it.
+        """
+        late_s = self._heartbeat_s / 12
+        moved_at = -math.inf
+        while True:
+            now = trio.current_time()
+            if now >= moved_at + late_s:
+                silence.deadline, moved_at = now + self._heartbeat_s, now
+            batch = await reader.after(self._seq)
+            if not batch or silence.cancel_called:  # both came in one moment:
+                silence.deadline = math.inf  # in this scope, its send would be cut
+                return batch
+            if not body.write_nowait(self._frames(batch)):
+                silence.deadline, moved_at = math.inf, -math.inf
+                await body.flush()
 
     def _frames(self, batch: tuple[Event, ...]) -> bytes:
         self._seq = batch[-1].seq
