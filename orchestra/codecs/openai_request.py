@@ -29,6 +29,9 @@ from orchestra.values import (
     ToolResult,
 )
 
+DIALECT = "openai-dialect"
+"""The name of extras for whatever server speaks it; those of one server go before them."""
+
 
 def chat_body(model: str, request: ChatRequest, quirks: Quirks, *, stream: bool) -> Json:
     """The body of a chat call.
@@ -52,7 +55,10 @@ def chat_body(model: str, request: ChatRequest, quirks: Quirks, *, stream: bool)
         asked["stream"] = True
         if quirks.include_usage:
             asked["stream_options"] = {"include_usage": True}
-    return merged(asked, request.extras.get(quirks.name, {}))
+    for name in (DIALECT, quirks.name):
+        if extras := request.extras.get(name):
+            asked = merged(asked, extras)
+    return asked
 
 
 def messages_of(message: Message, quirks: Quirks) -> Iterator[Json]:
@@ -153,6 +159,11 @@ def _sampling(request: ChatRequest, quirks: Quirks) -> Json:
     if (effort := request.reasoning_effort) is not None:
         word = _word(quirks.efforts.get(effort), "reasoning_effort", effort, quirks)
         body["reasoning_effort"] = word
+    if request.logprobs is not None:
+        word = _word(quirks.logprobs and "logprobs", "logprobs", request.logprobs, quirks)
+        body[word] = True
+        if request.logprobs:
+            body["top_logprobs"] = request.logprobs
     return body
 
 
