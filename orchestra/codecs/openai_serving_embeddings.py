@@ -87,9 +87,7 @@ def _of_tokens() -> InvalidRequestError:
     )
 
 
-def embeddings_body(
-    found: Embeddings, *, model: str, usage: Json, base64: bool = False
-) -> bytes:
+def embeddings_body(found: Embeddings, *, model: str, usage: Json, base64: bool = False) -> bytes:
     """Vectors as the body of a response, in order."""
     data = [
         {
