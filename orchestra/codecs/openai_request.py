@@ -14,6 +14,7 @@ from orchestra.codecs.quirks import Quirks
 from orchestra.errors import CapabilityError
 from orchestra.values import (
     ChatRequest,
+    Extras,
     ForcedTool,
     ImagePart,
     ImageUrlPart,
@@ -55,10 +56,15 @@ def chat_body(model: str, request: ChatRequest, quirks: Quirks, *, stream: bool)
         asked["stream"] = True
         if quirks.include_usage:
             asked["stream_options"] = {"include_usage": True}
+    return with_extras(asked, request.extras, quirks)
+
+
+def with_extras(body: Json, extras: Extras, quirks: Quirks) -> Json:
+    """The body with those extras in it that are meant for this server."""
     for name in (DIALECT, quirks.name):
-        if extras := request.extras.get(name):
-            asked = merged(asked, extras)
-    return asked
+        if more := extras.get(name):
+            body = merged(body, more)
+    return body
 
 
 def messages_of(message: Message, quirks: Quirks) -> Iterator[Json]:

@@ -11,8 +11,7 @@ from typing import Annotated, Literal
 import attrs
 import msgspec
 
-from orchestra.codecs.openai_request import DIALECT
-from orchestra.codecs.openai_serving_request import asked_of, refused
+from orchestra.codecs.openai_serving_request import asked_of, extras_of, refused
 from orchestra.errors import InvalidRequestError
 from orchestra.values import Embeddings, EmbedRequest, Json
 
@@ -34,7 +33,6 @@ class _Body(msgspec.Struct):
     input: str | list[str | int | list[int]]
     dimensions: Annotated[int, msgspec.Meta(ge=1)] | None = None
     encoding_format: Literal["float", "base64"] | None = None
-    user: str | None = None
 
 
 _BODIES = msgspec.json.Decoder(_Body)
@@ -47,17 +45,13 @@ def served_embeddings(body: bytes) -> ServedEmbeddings:
         InvalidRequestError: something in it is wrong; the message begins with its path.
     """
     asked, everything = asked_of(_BODIES, body)
-    extras: Json = {
-        name: value
-        for name, value in everything.items()
-        if name not in _Body.__struct_fields__ and value is not None
-    }
+    extras = extras_of(everything, _Body.__struct_fields__)
     return ServedEmbeddings(
         asked.model,
         EmbedRequest(
             _texts(asked.input),
             dimensions=asked.dimensions,
-            extras={DIALECT: extras} if extras else {},
+            extras=extras,
         ),
         base64=asked.encoding_format == "base64",
     )

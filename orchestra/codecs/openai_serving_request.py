@@ -206,19 +206,20 @@ def asked_of(bodies: msgspec.json.Decoder[T], body: bytes) -> tuple[T, Json]:
 
 
 def _extras(asked: _Body, everything: Json) -> dict[str, Json]:
-    """What we have no field for, each under the name of those whom it is meant for."""
+    """What we have no field for, and what is said to our own policies."""
+    for old, new in _OLD.items():  # who sends both knows the new one
+        if everything.pop(old, None) is not None and new not in everything:
+            raise refused(old, f"it is the old form of {new!r}; send that")
+    extras = extras_of(everything, _Body.__struct_fields__)
+    return extras if asked.orchestra is None else {**extras, _ORCHESTRA: asked.orchestra}
+
+
+def extras_of(everything: Json, known: tuple[str, ...]) -> dict[str, Json]:
+    """What a body says beside what is known, each under the name of those whom it is meant for."""
     extras: dict[str, Json] = {}
     for key, value in everything.items():
-        if key in _Body.__struct_fields__ or value is None:
-            continue
-        if key in _OLD:
-            new = _OLD[key]
-            if new not in everything:
-                raise refused(key, f"it is the old form of {new!r}; send that")
-            continue  # who sends both knows the new one
-        extras.setdefault(_EXTRAS_FOR if key in _OPENAI_ONLY else DIALECT, {})[key] = value
-    if asked.orchestra is not None:
-        extras[_ORCHESTRA] = asked.orchestra
+        if key not in known and value is not None:
+            extras.setdefault(_EXTRAS_FOR if key in _OPENAI_ONLY else DIALECT, {})[key] = value
     return extras
 
 
