@@ -99,7 +99,10 @@ def test_several_answers_and_how_likely_their_tokens_were(client: openai.OpenAI)
     assert [(c.index, c.message.content) for c in found.choices] == [(i, "a b") for i in range(3)]
     likely = found.choices[2].logprobs
     assert likely is not None
-    assert [(each.token, each.logprob) for each in likely.content or ()] == [("a ", -0.5), ("b", -0.5)]
+    assert [(each.token, each.logprob) for each in likely.content or ()] == [
+        ("a ", -0.5),
+        ("b", -0.5),
+    ]
     assert len((likely.content or [])[0].top_logprobs) == 2
     assert found.usage is not None
     assert found.usage.prompt_tokens == 15, "each answer is a call, and is paid for"
@@ -120,7 +123,10 @@ def test_tools_are_called_and_their_results_sent_back(client: openai.OpenAI) -> 
     )
     (call,) = asked.choices[0].message.tool_calls or ()
     assert call.type == "function"
-    assert (call.function.name, json.loads(call.function.arguments)) == ("weather", {"city": "Paris"})
+    assert (call.function.name, json.loads(call.function.arguments)) == (
+        "weather",
+        {"city": "Paris"},
+    )
     assert asked.choices[0].finish_reason == "tool_calls"
     with client.chat.completions.stream(
         model="gpt-4o", messages=[{"role": "user", "content": "weather?"}], tools=[WEATHER]
@@ -225,9 +231,7 @@ def test_a_broken_stream_never_looks_complete(client: openai.OpenAI, said: str) 
     assert not [c for c in heard if c.choices[0].finish_reason]
 
 
-def test_a_client_that_leaves_stops_the_provider(
-    client: openai.OpenAI, upstream: Upstream
-) -> None:
+def test_a_client_that_leaves_stops_the_provider(client: openai.OpenAI, upstream: Upstream) -> None:
     upstream.left.clear()
     stream = client.chat.completions.create(
         model="gpt-4o", messages=[{"role": "user", "content": "hang"}], stream=True

@@ -138,7 +138,9 @@ def _deltas(body: dict[str, Any], said: str) -> tuple[list[dict[str, Any]], str]
     if "weather" in said and body.get("tools") and body.get("tool_choice") != "none":
         name = body["tools"][0]["function"]["name"]
         call = {"id": "call_1", "type": "function", "function": {"name": name, "arguments": ""}}
-        pieces = [{"index": 0, "function": {"arguments": each}} for each in ('{"city": ', '"Paris"}')]
+        pieces = [
+            {"index": 0, "function": {"arguments": each}} for each in ('{"city": ', '"Paris"}')
+        ]
         return [{"tool_calls": [each]} for each in ({"index": 0, **call}, *pieces)], "tool_calls"
     answer = PERSON if body.get("response_format", {}).get("type") == "json_schema" else said
     return [{"content": each} for each in re.findall(r"\S+\s*", answer or "nothing")], "stop"

@@ -38,6 +38,8 @@ from orchestra.errors import (
 )
 from orchestra.values import (
     Began,
+    Json,
+    Logprobs,
     ModelEvent,
     ReasoningDelta,
     ReasoningPart,
@@ -46,6 +48,7 @@ from orchestra.values import (
     StopReason,
     TextDelta,
     TextPart,
+    TokenLogprob,
     ToolCall,
     ToolCallDelta,
     UsageReport,
@@ -62,6 +65,15 @@ usages = st.builds(
     cache_write_input_tokens=counts,
     reasoning_tokens=counts,
 )
+tokens = st.builds(
+    TokenLogprob,
+    words,
+    st.sampled_from([-0.5, -9999.0]),
+    st.none() | st.tuples(st.integers(0, 255)),
+    st.lists(st.builds(TokenLogprob, words, st.just(-2.0)), max_size=2).map(tuple),
+)
+some = st.lists(tokens, min_size=1, max_size=2).map(tuple)
+likely = st.builds(Logprobs, some) | st.builds(Logprobs, some, some)
 plain = (
     st.builds(TextDelta, words) | st.builds(ReasoningDelta, words) | st.builds(RefusalDelta, words)
 )
@@ -80,8 +92,10 @@ def answers(draw: st.DrawFn) -> list[ModelEvent]:
     events: list[ModelEvent] = [Began(draw(words), draw(words))]
     begun = 0
     for _ in range(draw(st.integers(0, 6))):
-        kind = draw(st.sampled_from(["plain", "call", "more"]))
-        if kind == "plain":
+        kind = draw(st.sampled_from(["plain", "call", "more", "likely"]))
+        if kind == "likely":
+            events += [draw(likely), TextDelta(draw(words))]
+        elif kind == "plain":
             events.append(draw(plain))
         elif kind == "call":
             events.append(
@@ -142,7 +156,60 @@ def completions(draw: st.DrawFn) -> Completion:
     stopped = draw(stops if calls else stops | st.just(Stopped(StopReason.END, "stop")))
     usage = draw(st.none() | usages)
     refusal = draw(st.just("") | words)
-    return Completion((*parts, *calls), stopped, usage, refusal, draw(words), draw(words))
+    told = draw(st.none() | likely)
+    return Completion((*parts, *calls), stopped, usage, refusal, draw(words), draw(words), told)
+
+
+def choices_of(raw: bytes) -> tuple[list[bytes], Json | None]:
+    """What is written of each of several answers, as a stream of its own; and the usage."""
+    streams: dict[int, list[bytes]] = {}
+    usage = None
+    for frame in raw.decode().split("\n\n"):
+        if not frame or frame == "data: [DONE]":
+            continue
+        chunk = json.loads(frame.removeprefix("data: "))
+        usage = chunk.get("usage") or usage
+        for choice in chunk["choices"]:
+            mine = {**chunk, "choices": [{**choice, "index": 0}]}
+            own = f"data: {json.dumps(mine)}\n\n".encode()
+            streams.setdefault(choice["index"], []).append(own)
+    assert raw.endswith(b"data: [DONE]\n\n")
+    return [b"".join(streams[index]) for index in sorted(streams)], usage
+
+
+@given(st.lists(answers(), min_size=1, max_size=3), st.data())
+def test_several_answers_at_once_are_read_as_each_alone(
+    several: list[list[ModelEvent]], data: st.DataObject
+) -> None:
+    """However their events are mixed, and however they are batched; their usage is a sum."""
+    writer = AnswerWriter(0, answer_id="id", model="m", include_usage=True, choices=len(several))
+    left = {index: list(events) for index, events in enumerate(several)}
+    raw = b""
+    while left:
+        index = data.draw(st.sampled_from(sorted(left)))
+        size = data.draw(st.integers(1, 3))
+        raw += writer.write(left[index][:size], index)
+        del left[index][:size]
+        if not left[index]:
+            del left[index]
+        if left:
+            with pytest.raises(TruncatedStreamError):
+                writer.close()
+    written_alone, usage = choices_of(raw + writer.close())
+    for alone, events in zip(written_alone, several, strict=True):
+        told = [each for each in events if not isinstance(each, UsageReport)]
+        assert decode([alone]) == [Began("id", "m"), *told[1:]]
+    spent = [
+        event.usage for events in several for event in events if isinstance(event, UsageReport)
+    ]
+    assert usage == (usage_record(sum(spent[1:], spent[0])) if spent else None)
+
+
+def test_what_is_told_of_the_usage_goes_before_what_the_answers_tell() -> None:
+    writer = AnswerWriter(0, include_usage=True)
+    raw = writer.write([UsageReport(Usage(1, 2)), Stopped(StopReason.END)])
+    _, usage = choices_of(raw + writer.close({"prompt_tokens": 9}))
+    assert usage == {"prompt_tokens": 9}
 
 
 @given(completions())
