@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import attrs
 import trio
-from quart import request
+from quart import has_request_context, request, websocket
 from quart.globals import request_ctx, websocket_ctx
 from quart.utils import encode_headers
 from quart_trio import QuartTrio
@@ -241,22 +241,27 @@ def _by_json(pipelines: Mapping[str, Pipeline[..., Any]]) -> dict[str, Pipeline[
 
 def _answer_errors(app: App, settings: Settings) -> None:
     async def http(error: HTTPException) -> TrioResponse:
-        return answer(shaped(request.path, _problem(error, settings)))
+        return answer(shaped(_path(), _problem(error, settings)))
 
     async def unexpected(error: Exception) -> TrioResponse:
         log.error("a request failed: %s %s", request.method, request.path, exc_info=error)
         problem = problems.by_status(500, "Internal Server Error", "the server's log says why")
-        return answer(shaped(request.path, problem))
+        return answer(shaped(_path(), problem))
 
     app.register_error_handler(HTTPException, http)
     app.register_error_handler(Exception, unexpected)
+
+
+def _path() -> str:
+    """The path that is asked for, by a request or by a WebSocket."""
+    return str(request.path if has_request_context() else websocket.path)
 
 
 def _problem(error: HTTPException, settings: Settings) -> HttpProblem:
     if isinstance(error, RequestEntityTooLarge):
         return problems.too_large(settings.body_limit_bytes)
     if isinstance(error, NotFound):
-        return problems.not_found(request.path)
+        return problems.not_found(_path())
     headers: tuple[tuple[str, str], ...] = ()
     if isinstance(error, MethodNotAllowed):
         headers = (("Allow", ", ".join(sorted(error.valid_methods or ()))),)

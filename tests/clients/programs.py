@@ -44,7 +44,12 @@ def run(*command: str, **environ: str) -> str:
     """What a program prints that has to succeed."""
     bare = {"PATH": os.environ["PATH"], "HOME": os.environ.get("HOME", "/tmp")}
     done = subprocess.run(
-        command, capture_output=True, text=True, env={**bare, **environ}, timeout=PATIENCE_S
+        command,
+        check=False,
+        capture_output=True,
+        text=True,
+        env={**bare, **environ},
+        timeout=PATIENCE_S,
     )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout

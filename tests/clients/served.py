@@ -9,11 +9,12 @@ import sys
 from collections.abc import AsyncIterator
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import trio
 
 from orchestra.config.bindings import default_bindings
-from orchestra.graph.pipelines import pipeline
+from orchestra.graph.pipelines import Pipeline, pipeline
 from orchestra.graph.steps import step
 from orchestra.protocols import Stream
 from orchestra.server.serve import serve
@@ -46,6 +47,10 @@ def everything(request: ChatRequest) -> Stream[str]:
 
 
 if __name__ == "__main__":
-    pipelines = {"shout": shout, "history": history, "everything": everything}
+    pipelines: dict[str, Pipeline[..., Any]] = {
+        "shout": shout,
+        "history": history,
+        "everything": everything,
+    }
     with default_bindings(Path(sys.argv[1]).parent, config=Path(sys.argv[1])) as bindings:
         trio.run(partial(serve, pipelines, bindings, port=0, on_ready=partial(print, flush=True)))

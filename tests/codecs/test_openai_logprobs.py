@@ -14,7 +14,7 @@ from orchestra.codecs.openai_logprobs import logprobs_of
 from orchestra.codecs.openai_request import chat_body
 from orchestra.codecs.quirks import MISTRAL, OPENAI
 from orchestra.errors import CapabilityError
-from orchestra.values import ChatRequest, Logprobs, Message, TextDelta, TokenLogprob
+from orchestra.values import ChatRequest, Logprobs, Message, TokenLogprob
 from tests.codecs.openai_streams import chunk, said
 
 LIKELY = {"token": "Hi", "logprob": -0.25, "bytes": [72, 105], "top_logprobs": []}
@@ -75,4 +75,3 @@ def test_who_cannot_tell_them_says_so(body: Any) -> None:
 def test_pieces_of_them_are_one() -> None:
     one, two = Logprobs((TokenLogprob("a", -1.0),)), Logprobs((), (TokenLogprob("b", -1.0),))
     assert one + two == Logprobs(one.content, two.refusal)
-    assert TextDelta("a") != one
