@@ -11,7 +11,7 @@ from __future__ import annotations
 import binascii
 import re
 from base64 import b64decode
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, Literal, TypeAlias, TypeVar
 
 import attrs
@@ -69,6 +69,8 @@ class ServedChat:
     choices: int = 1
     store: bool = False
     metadata: Mapping[str, str] = attrs.field(factory=dict)
+    messages: Sequence[Json] = ()
+    """As they came, where they are to be kept."""
 
 
 class _Url(msgspec.Struct):
@@ -186,6 +188,7 @@ def served_chat(body: bytes) -> ServedChat:
         choices=asked.n or 1,
         store=bool(asked.store),
         metadata=asked.metadata or {},
+        messages=everything["messages"] if asked.store else (),
     )
 
 

@@ -7,13 +7,13 @@ as whole answers.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import attrs
 
 from orchestra.annotations.facts import MISSING, Fit, chunk_of, compare
-from orchestra.answers import Completion
+from orchestra.answers import Answer, Completion
 from orchestra.codecs.openai_serving_request import refused
 from orchestra.errors import InvalidRequestError
 from orchestra.policies.told import events_of
@@ -63,9 +63,18 @@ class GivesRelayed:
         del result
         return ()
 
-    def whole(self, result: list[Completion]) -> list[Completion]:
-        """What `relay_whole` gives."""
-        return result
+    def whole(self, result: Sequence[Completion | Said]) -> list[Completion]:
+        """What `relay_whole` gives, or what the chunks of `relay` come to."""
+        growing: dict[int, Answer] = {}
+        whole: list[Completion] = []
+        for each in result:
+            if isinstance(each, Completion):
+                whole.append(each)
+                continue
+            answer = growing.setdefault(each.choice, Answer())
+            for event in each.events:
+                answer.add(event)
+        return whole or [growing[choice].completion() for choice in sorted(growing)]
 
 
 class GivesText:

@@ -5,21 +5,23 @@ Each answer is that of a run: of a chat-shaped pipeline, or of the one step that
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
 import attrs
 import msgspec
+import trio
 from quart import request
 from quart_trio.wrappers import TrioResponse as Response
 
-from orchestra.answers import Completion
 from orchestra.codecs.openai_serving import AnswerWriter, answer_record
 from orchestra.codecs.openai_serving_embeddings import embeddings_body, served_embeddings
 from orchestra.codecs.openai_serving_errors import BAD_REQUEST, ServedError, error_reply, reply
 from orchestra.codecs.openai_serving_request import ServedChat, refused, served_chat
-from orchestra.errors import InputError, LimitExceededError, ModelError
+from orchestra.errors import InputError, LimitExceededError, ModelError, StateError
 from orchestra.events import Delta, RunFinished, StepRouted
 from orchestra.server import problems, sse
 from orchestra.server.access import KNOWN
@@ -27,23 +29,34 @@ from orchestra.server.arrival import Arrival
 from orchestra.server.chat_shapes import RELAYED, Gives
 from orchestra.server.openai_catalog import Bare, Catalog, Offer, Spoken
 from orchestra.server.openai_errors import OpenAiProblem, as_openai, told
+from orchestra.server.openai_stored import Kept, StoredCompletions, messages_of
+from orchestra.server.openai_stored_api import stored_routes
 from orchestra.server.openai_stream import RUN_ID, ChunkEvents, Chunks, Facts
 from orchestra.server.relay import relay, relay_vectors, relay_whole
 from orchestra.server.routes import Route
 from orchestra.server.runs import EventStream, Runs, answer, report
+from orchestra.stores.state_memory import MemoryState
 
 if TYPE_CHECKING:
     from orchestra.engine.run import Run
     from orchestra.graph.pipelines import Pipeline
-    from orchestra.values import Embeddings
+    from orchestra.protocols import Bindings, State
+    from orchestra.values import Embeddings, Json
 
+log = logging.getLogger("orchestra.server")
+
+KEEP_S = 2.0
+"""How long an answer waits for being kept."""
 _OWNER = "orchestra"
 
 
 def openai_routes(runs: Runs, pipelines: Mapping[str, Pipeline[..., Any]]) -> list[Route]:
     """The routes that OpenAI's clients ask; of the pipelines, those that are shaped like a chat."""
-    api = OpenAi(runs, Catalog(runs.engine.bindings, pipelines))
+    bindings = runs.engine.bindings
+    stored = StoredCompletions(partial(_state_of, bindings, MemoryState()))
+    api = OpenAi(runs, Catalog(bindings, pipelines), stored)
     return [
+        *stored_routes(stored),
         Route(
             name="list-models",
             path="/v1/models",
@@ -92,12 +105,13 @@ class OpenAi:
 
     runs: Runs
     catalog: Catalog
+    stored: StoredCompletions
     created_s: int = attrs.field(factory=lambda: int(time.time()))
 
     async def models(self) -> Response:
         """All that may be asked by whoever asks."""
         scopes = Arrival.of(request.scope).known().scopes
-        data = [self._record(each) for each in self.catalog.seen_by(scopes)]
+        data = [self._listed(each) for each in self.catalog.seen_by(scopes)]
         return _json(msgspec.json.encode({"object": "list", "data": data}))
 
     async def model(self, model: str) -> Response:
@@ -105,7 +119,7 @@ class OpenAi:
         found = self._offer(model)
         if isinstance(found, OpenAiProblem):
             return answer(found)
-        return _json(msgspec.json.encode(self._record(found)))
+        return _json(msgspec.json.encode(self._listed(found)))
 
     async def chat(self) -> Response:
         """What a model says, whole or as it says it."""
@@ -161,7 +175,8 @@ class OpenAi:
             choices=served.choices,
         )
         chunks = Chunks(run, job.gives, writer, Facts(run.id, served.model))
-        events = ChunkEvents(run, self.runs.settings, chunks)
+        keep = partial(self._keep, run, job, served) if served.store else None
+        events = ChunkEvents(run, self.runs.settings, chunks, keep)
         failure = await events.open()
         if failure is not None:
             await _ended(run)
@@ -173,16 +188,31 @@ class OpenAi:
         if not isinstance(event, RunFinished):
             return answer(_failure(run, run.error))
         try:
-            answers: list[Completion] = job.gives.whole(event.result)
+            record, facts = _record(run, job, served, event)
         except ModelError as error:
             return answer(_failure(run, error))
-        facts = _facts(run, served.model)
-        usage = facts.usage(event.usage)
-        record = answer_record(
-            answers, int(time.time()), answer_id=_answer_id(run), model=served.model, usage=usage
-        )
-        cost = usage["orchestra"]["cost_nanodollars"]
+        if served.store:
+            await self._keep(run, job, served, event)
+        cost = record["usage"]["orchestra"]["cost_nanodollars"]
         return _json(msgspec.json.encode(record), facts.headers(cost))
+
+    async def _keep(self, run: Run, job: _Job, served: ServedChat, event: RunFinished) -> None:
+        """Keep an answer that is whole; where the state is away, it was answered all the same."""
+        record, _ = _record(run, job, served, event)
+        kept = Kept(
+            organisation=run.caller.organisation,
+            user=run.caller.user,
+            model=served.model,
+            completion=record,
+            messages=messages_of(record["id"], served.messages),
+            metadata=dict(served.metadata),
+        )
+        try:
+            with trio.fail_after(KEEP_S):
+                if not await self.stored.keep(record["id"], kept):
+                    log.warning("the answer of run %s is too large to be kept", run.id)
+        except (StateError, trio.TooSlowError) as error:
+            log.warning("the answer of run %s is not kept: %r", run.id, error)
 
     async def _body(self) -> bytes | OpenAiProblem:
         given = request.headers.get("Content-Type", "")
@@ -200,7 +230,7 @@ class OpenAi:
         )
         return told(reply(404, said, BAD_REQUEST, code="model_not_found", param="model"))
 
-    def _record(self, offer: Offer) -> dict[str, object]:
+    def _listed(self, offer: Offer) -> dict[str, object]:
         return {
             "id": offer.name,
             "object": "model",
@@ -208,6 +238,28 @@ class OpenAi:
             "owned_by": _OWNER,
             "orchestra": {"kind": offer.kind},
         }
+
+
+def _record(run: Run, job: _Job, served: ServedChat, event: RunFinished) -> tuple[Json, Facts]:
+    """The whole answer of a run as OpenAI would tell it, and what is known of it beside.
+
+    Raises:
+        TruncatedStreamError: the answer was cut, though the run has finished.
+    """
+    facts = _facts(run, served.model)
+    record = answer_record(
+        job.gives.whole(event.result),
+        int(time.time()),
+        answer_id=_answer_id(run),
+        model=served.model,
+        usage=facts.usage(event.usage),
+    )
+    return record, facts
+
+
+def _state_of(bindings: Bindings, otherwise: State) -> State:
+    """What the deployment remembers things in, where it has such a thing."""
+    return cast("State", getattr(bindings, "state", otherwise))
 
 
 def _job(offer: Offer, served: ServedChat) -> _Job:

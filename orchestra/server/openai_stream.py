@@ -78,6 +78,8 @@ class Chunks:
         """Whether the last chunk has been told, or the error in its place."""
         self.failure: BaseException | None = None
         self._run = run
+        self.result: RunFinished | None = None
+        """What the run has finished with, once it was told."""
         self._gives = gives
         self._writer = writer
         self._told = self._restarts = 0
@@ -117,8 +119,8 @@ class Chunks:
             case ArmRestarted():
                 self._restarts += 1
                 return self._begun_anew()
-            case RunFinished(result=result, usage=usage):
-                return self._finished(result, usage, event.at_s)
+            case RunFinished():
+                return self._finished(event)
             case _ if isinstance(event, TERMINAL):
                 return self._failed(self._run.error or RunError("the run gave no result"))
         return b""
@@ -142,15 +144,15 @@ class Chunks:
         chunks = [rest] if isinstance(rest, str) else rest
         return b"".join(self._said(chunk, self._run.journal.now_s()) for chunk in chunks)
 
-    def _finished(self, result: object, usage: Usage | None, at_s: float) -> bytes:
-        last = self._writer.write(self._gives.ending(result))
+    def _finished(self, event: RunFinished) -> bytes:
+        last = self._writer.write(self._gives.ending(event.result))
         if self.facts.first_s is None:
-            self.facts.first_s = at_s
+            self.facts.first_s = event.at_s
         try:
-            last += self._writer.close(self.facts.usage(usage))
+            last += self._writer.close(self.facts.usage(event.usage))
         except TruncatedStreamError as error:
             return last + self._failed(error)
-        self.ended = True
+        self.ended, self.result = True, event
         return last
 
     def _failed(self, error: BaseException) -> bytes:
@@ -161,11 +163,18 @@ class Chunks:
 class ChunkEvents(Events):
     """A run's chunks for one client: `open` it first, then `write`."""
 
-    __slots__ = ("_chunks", "_opening")
+    __slots__ = ("_chunks", "_keep", "_opening")
 
-    def __init__(self, run: Run, settings: Settings, chunks: Chunks) -> None:
+    def __init__(
+        self,
+        run: Run,
+        settings: Settings,
+        chunks: Chunks,
+        keep: Callable[[RunFinished], Awaitable[None]] | None = None,
+    ) -> None:
         super().__init__(run, settings)
         self._chunks = chunks
+        self._keep = keep
         self._opening = b""
 
     async def open(self) -> BaseException | None:
@@ -187,6 +196,8 @@ class ChunkEvents(Events):
         if opening:
             await send(opening)
         await super().write(send)
+        if self._keep is not None and self._chunks.result is not None:
+            await self._keep(self._chunks.result)
 
     def _frames(self, batch: tuple[Event, ...]) -> bytes:
         self._seq = batch[-1].seq

@@ -133,7 +133,7 @@ def frames(reply: Reply) -> list[Json]:
 def test_whatever_is_wrong_is_told_in_openais_shape() -> None:
     assert error(asking("GET /v1/models/nobody HTTP/1.1")) == (404, "model_not_found", "model")
     assert error(asking("PUT /v1/models HTTP/1.1")) == (405, "method_not_allowed", None)
-    assert error(asking("GET /v1/chat/completions HTTP/1.1"))[0] == 405
+    assert error(asking("PUT /v1/chat/completions HTTP/1.1"))[0] == 405
     assert error(asking("GET /v1/chat/other HTTP/1.1")) == (404, "not_found", None)
     assert error(asking("POST /v1/embeddings HTTP/1.1", {})) == (415, "bad_media_type", None)
     assert error(asking(POST.replace("application", "text"), {})) == (415, "bad_media_type", None)
