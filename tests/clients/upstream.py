@@ -16,7 +16,7 @@ import re
 import struct
 import threading
 from base64 import b64encode
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -35,6 +35,7 @@ class Upstream(ThreadingHTTPServer):
         self.seen: list[dict[str, Any]] = []
         self.left = threading.Event()
         """Whether a client has left an answer that hangs."""
+        self.on_seed: Callable[[], object] = lambda: None
 
     @property
     def url(self) -> str:
@@ -64,6 +65,10 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers["content-length"])))
+        if self.path.endswith("/seed"):
+            self.server.on_seed()
+            self._json(200, {})
+            return
         self.server.seen.append(body)
         if self.path.endswith("/embeddings"):
             self._json(200, _embeddings(body))
