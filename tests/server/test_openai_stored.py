@@ -22,6 +22,7 @@ from orchestra.server.openai_stored import Kept, StoredCompletions, Wanted, mess
 from orchestra.server.settings import Settings
 from orchestra.stores.state_memory import MemoryState
 from orchestra.testing.world import ScriptedModel, World
+from orchestra.values import Json
 from tests.server.wire import Client, Reply, open_house
 
 CALLERS = (Caller("acme", "ada"), Caller("acme", "bob"), Caller("", "eve"), Caller())
@@ -123,7 +124,7 @@ def test_what_is_too_large_is_not_kept() -> None:
 
 def test_parts_are_told_apart_from_text() -> None:
     parts = [{"type": "text", "text": "Hi"}]
-    asked = [{"role": "user", "content": "Hi"}, {"role": "user", "content": parts}]
+    asked: list[Json] = [{"role": "user", "content": "Hi"}, {"role": "user", "content": parts}]
     one, two = messages_of("c", asked)
     assert (one["id"], one["content"], one["content_parts"]) == ("c-0", "Hi", None)
     assert (two["id"], two["content"], two["content_parts"]) == ("c-1", None, parts)
