@@ -52,6 +52,8 @@ class _Choice:
 
     before: bytes = b""
     """What stands in front of each of its deltas; b"" until it has begun."""
+    text: bytes = b""
+    """The same, of a delta that is text."""
     likely: Logprobs | None = None
     """How likely the tokens of the next delta were."""
     usage: Usage | None = None
@@ -83,11 +85,11 @@ class AnswerWriter:
         """The chunks that these events of one answer are; none for usage: it stands at the end."""
         one, chunks = self._choices[choice], list[bytes]()
         for event in events:
-            if type(event) is TextDelta and one.before and one.likely is None:  # nearly all
-                chunks += (one.before, b'{"content":', _encode(event.text), _AFTER_TEXT)
+            if type(event) is TextDelta and one.text and one.likely is None:  # nearly all
+                chunks.append(one.text + _encode(event.text) + _AFTER_TEXT)
             else:
-                chunks.append(self._event(event, one, choice))
-        return b"".join(chunks)
+                chunks.append(self._event(event, one))
+        return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
     def close(self, usage: Json | None = None) -> bytes:
         """The usage, where the client asked for it, and the end.
@@ -111,16 +113,16 @@ class AnswerWriter:
         """The error, as the last event of the stream."""
         return b"data: " + error_reply(error).body + b"\n\n"
 
-    def _event(self, event: ModelEvent, one: _Choice, index: int) -> bytes:
+    def _event(self, event: ModelEvent, one: _Choice) -> bytes:
         match event:
             case TextDelta(text=text):
-                return self._delta({"content": text}, one, index)
+                return self._delta({"content": text}, one)
             case ReasoningDelta(text=text):
-                return self._delta({"reasoning_content": text}, one, index)
+                return self._delta({"reasoning_content": text}, one)
             case RefusalDelta(text=text):
-                return self._delta({"refusal": text}, one, index)
+                return self._delta({"refusal": text}, one)
             case ToolCallDelta():
-                return self._delta({"tool_calls": [_call_delta(event)]}, one, index)
+                return self._delta({"tool_calls": [_call_delta(event)]}, one)
             case Logprobs():
                 one.likely = event if one.likely is None else one.likely + event
                 return b""
@@ -129,21 +131,28 @@ class AnswerWriter:
                 return b""
             case Began(id=id_, model=model):
                 self._id, self._model = self._id or id_, self._model or model
-                return self._begin(one, index)
+                return self._begin(one)
         one.stopped = True
-        begun = self._begin(one, index)
+        begun = self._begin(one)
         return begun + one.before + b"{}" + _after(one, _WORDS.get(event.reason, "stop"))
 
-    def _begin(self, one: _Choice, index: int) -> bytes:
-        """The chunk that says who speaks, once."""
+    def _begin(self, one: _Choice) -> bytes:
+        """The chunks that say who speaks, once and in order for all answers.
+
+        Clients make room for an answer where its first chunk comes, and take the next place for
+        the next; OpenAI's own fails where the first is not that of the first answer.
+        """
         if one.before:
             return b""
-        head = _encode(self._head())
-        one.before = b'data: %b,"choices":[{"index":%d,"delta":' % (head[:-1], index)
-        return one.before + b'{"role":"assistant","content":""' + _AFTER_TEXT
+        head, chunks = _encode(self._head()), list[bytes]()
+        for index, each in enumerate(self._choices):
+            each.before = b'data: %b,"choices":[{"index":%d,"delta":' % (head[:-1], index)
+            each.text = each.before + b'{"content":'
+            chunks += (each.before, b'{"role":"assistant","content":""', _AFTER_TEXT)
+        return b"".join(chunks)
 
-    def _delta(self, delta: Json, one: _Choice, index: int) -> bytes:
-        return self._begin(one, index) + one.before + _encode(delta) + _after(one, None)
+    def _delta(self, delta: Json, one: _Choice) -> bytes:
+        return self._begin(one) + one.before + _encode(delta) + _after(one, None)
 
     def _head(self) -> Json:
         return {

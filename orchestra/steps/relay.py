@@ -31,6 +31,7 @@ from orchestra.values import (
     Logprobs,
     ModelEvent,
     Stopped,
+    TextDelta,
     UsageReport,
 )
 
@@ -51,7 +52,10 @@ class Said:
         """What it counts in the window of a reader."""
         size = _EVENT_BYTES * len(self.events)
         for event in self.events:
-            size += _TOKEN_BYTES if type(event) is Logprobs else said_bytes(event)
+            if type(event) is TextDelta:  # nearly all of them
+                size += len(event.text)
+            else:
+                size += _TOKEN_BYTES if type(event) is Logprobs else said_bytes(event)
         return size
 
 

@@ -205,6 +205,13 @@ def test_several_answers_at_once_are_read_as_each_alone(
     assert usage == (usage_record(sum(spent[1:], spent[0])) if spent else None)
 
 
+def test_whoever_speaks_first_the_first_answer_comes_first() -> None:
+    """OpenAI's client has no room for another."""
+    raw = AnswerWriter(0, answer_id="a", model="m", choices=3).write([TextDelta("Hi")], 2)
+    chunks = [json.loads(each.removeprefix("data: ")) for each in raw.decode().split("\n\n")[:-1]]
+    assert [each["choices"][0]["index"] for each in chunks] == [0, 1, 2, 2]
+
+
 def test_what_is_told_of_the_usage_goes_before_what_the_answers_tell() -> None:
     writer = AnswerWriter(0, include_usage=True)
     raw = writer.write([UsageReport(Usage(1, 2)), Stopped(StopReason.END)])
