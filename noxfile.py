@@ -7,6 +7,8 @@ installing. What a session installs is a group in pyproject.toml.
 from __future__ import annotations
 
 import os
+import shutil
+from pathlib import Path
 
 import nox
 
@@ -87,6 +89,21 @@ def servers(session: nox.Session) -> None:
     """Install the servers of others that tests/providers/test_third_party.py asks."""
     session.install("-r", "tests/servers/requirements.txt")
     session.run("npm", "ci", "--silent", "--prefix", "tests/servers")
+
+
+@nox.session
+def clients(session: nox.Session) -> None:
+    """Install the clients of others that tests/clients runs, and the sources of OpenAI's own."""
+    install(session, "clients")
+    folder = Path(session.virtualenv.location)
+    wanted = next(each for each in PROJECT["dependency-groups"]["clients"] if "openai==" in each)
+    if not list(folder.glob("openai-*/tests")):
+        # With pip, since uv loads no sources without building them.
+        session.run(
+            "pip", "download", "-q", "--no-binary=:all:", "--no-deps", "-d", str(folder), wanted
+        )
+        (archive,) = folder.glob("openai-*.tar.gz")
+        shutil.unpack_archive(archive, folder, filter="data")
 
 
 @nox.session

@@ -137,6 +137,18 @@ class StepCoalesced:
 
 
 @attrs.frozen
+class StepRouted:
+    """Of a route that the step asked, this model answers; told when it has begun to."""
+
+    type: ClassVar[str] = "step.routed"
+    seq: int
+    at_s: float
+    step: str
+    route: str
+    model: str
+
+
+@attrs.frozen
 class BudgetReached:
     """A call of the step has brought a budget to a threshold: `percent` of it is spent.
 
@@ -267,7 +279,7 @@ class RunCancelled:
     usage: Usage | None = None
 
 
-Note: TypeAlias = StepCached | StepCoalesced | BudgetReached
+Note: TypeAlias = StepCached | StepCoalesced | StepRouted | BudgetReached
 """What policies around a model tell of a step's calls; a step may have any number of them."""
 Terminal: TypeAlias = RunFinished | RunFailed | RunCancelled
 Event: TypeAlias = (

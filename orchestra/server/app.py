@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import attrs
 import trio
-from quart import request
+from quart import has_request_context, request, websocket
 from quart.globals import request_ctx, websocket_ctx
 from quart.utils import encode_headers
 from quart_trio import QuartTrio
@@ -16,15 +16,19 @@ from quart_trio.asgi import TrioASGIHTTPConnection
 from quart_trio.wrappers import TrioRequest, TrioResponse
 from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound, RequestEntityTooLarge
 
+from orchestra.errors import ServeError
 from orchestra.server import problems, sse
 from orchestra.server.arrival import Arrival
 from orchestra.server.bodies import body_of, tell_departure
+from orchestra.server.chat_shapes import shape_of
 from orchestra.server.front import OPEN, Admission, Front
 from orchestra.server.hardening import Hardened
 from orchestra.server.health import health_routes
 from orchestra.server.inputs import check_servable
 from orchestra.server.multipart import is_form
-from orchestra.server.problems import HttpProblem, NoContent
+from orchestra.server.openai_api import openai_routes
+from orchestra.server.openai_errors import shaped
+from orchestra.server.problems import HttpProblem
 from orchestra.server.routes import Route
 from orchestra.server.runs import Events, EventStream, Runs, answer, pipeline_routes
 from orchestra.server.settings import Settings
@@ -150,7 +154,9 @@ class App(QuartTrio):
         """The answer of the route that was matched, or why it is not given to this caller."""
         asked = (request_context or request_ctx).request
         refused = self._refusal(asked)
-        return answer(refused) if refused else await super().dispatch_request(request_context)
+        if refused:
+            return answer(shaped(asked.path, refused))
+        return await super().dispatch_request(request_context)
 
     async def dispatch_websocket(self, websocket_context: WebsocketContext | None = None) -> Any:
         """As `dispatch_request`; a handshake that is refused is answered like a request."""
@@ -188,9 +194,8 @@ def create_app(
         ServeError: a pipeline has an input that JSON cannot give.
     """
     settings = settings or Settings()
-    for name, pipeline in pipelines.items():
+    for pipeline in pipelines.values():
         engine.plan(pipeline)
-        check_servable(name, pipeline.inputs)
     app = App("orchestra", static_folder=None, template_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = settings.body_limit_bytes
     app.config["MAX_FORM_LENGTH"] = settings.upload_limit_bytes
@@ -208,32 +213,52 @@ def table(
     engine: Engine, pipelines: Mapping[str, Pipeline[..., Any]], settings: Settings
 ) -> list[Route]:
     """Every route there is, in the order in which they are told."""
-    return [*pipeline_routes(Runs(engine, pipelines, settings)), *health_routes(engine.bindings)]
+    runs = Runs(engine, _by_json(pipelines), settings)
+    spoken = openai_routes(runs, pipelines)
+    return [*pipeline_routes(runs), *spoken, *health_routes(engine.bindings)]
 
 
-def shaped(path: str, early: HttpProblem | NoContent) -> HttpProblem | NoContent:
-    """A problem as clients of this path read problems."""
-    del path
-    return early
+def _by_json(pipelines: Mapping[str, Pipeline[..., Any]]) -> dict[str, Pipeline[..., Any]]:
+    """Those whose inputs JSON can give; others have to be spoken with, as if they were models.
+
+    Raises:
+        ServeError: one can be asked neither way.
+    """
+    found = {}
+    for name, pipeline in pipelines.items():
+        try:
+            check_servable(name, pipeline.inputs)
+        except ServeError:
+            if shape_of(pipeline) is None:
+                raise
+        else:
+            found[name] = pipeline
+    return found
 
 
 def _answer_errors(app: App, settings: Settings) -> None:
     async def http(error: HTTPException) -> TrioResponse:
-        return answer(_problem(error, settings))
+        return answer(shaped(_path(), _problem(error, settings)))
 
     async def unexpected(error: Exception) -> TrioResponse:
         log.error("a request failed: %s %s", request.method, request.path, exc_info=error)
-        return answer(problems.by_status(500, "Internal Server Error", "the server's log says why"))
+        problem = problems.by_status(500, "Internal Server Error", "the server's log says why")
+        return answer(shaped(_path(), problem))
 
     app.register_error_handler(HTTPException, http)
     app.register_error_handler(Exception, unexpected)
+
+
+def _path() -> str:
+    """The path that is asked for, by a request or by a WebSocket."""
+    return str(request.path if has_request_context() else websocket.path)
 
 
 def _problem(error: HTTPException, settings: Settings) -> HttpProblem:
     if isinstance(error, RequestEntityTooLarge):
         return problems.too_large(settings.body_limit_bytes)
     if isinstance(error, NotFound):
-        return problems.not_found(request.path)
+        return problems.not_found(_path())
     headers: tuple[tuple[str, str], ...] = ()
     if isinstance(error, MethodNotAllowed):
         headers = (("Allow", ", ".join(sorted(error.valid_methods or ()))),)

@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from orchestra.policies.allowance import Remaining
     from orchestra.policies.callers import CallerLimits
     from orchestra.policies.purse import Purse
+    from orchestra.server.problems import Told
     from orchestra.server.settings import Settings
 
     Early = HttpProblem | NoContent
@@ -85,7 +86,7 @@ class Admission:
 
 OPEN = Admission()
 
-Encode = Callable[[str, "Early"], "Early"]
+Encode = Callable[[str, "Early"], "Told"]
 
 
 class Front:
@@ -266,7 +267,7 @@ async def _send_adding(send: Any, headers: Headers, message: Any) -> None:
     await send(message)
 
 
-async def _answer(scope: Any, send: Any, early: Early, headers: Headers) -> None:
+async def _answer(scope: Any, send: Any, early: Told, headers: Headers) -> None:
     """Answer at once; the handshake of a WebSocket is refused with the same."""
     kind = "websocket.http.response" if scope["type"] == "websocket" else "http.response"
     body = early.encode()

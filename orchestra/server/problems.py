@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
+from typing import Protocol
 
 import attrs
 import msgspec
@@ -19,6 +20,25 @@ from orchestra.events import ArmFailed, Event, RunFailed, StepFailed, StepRetrie
 MEDIA_TYPE = "application/problem+json"
 _TYPES = "urn:problem-type:orchestra:"
 _HIDDEN = "what it says is told to the server's owner only"
+
+
+class Told(Protocol):
+    """A problem, in whatever shape it is told."""
+
+    @property
+    def status(self) -> int:
+        """The HTTP status."""
+
+    @property
+    def headers(self) -> tuple[tuple[str, str], ...]:
+        """Headers of the answer."""
+
+    @property
+    def media_type(self) -> str:
+        """The type of its body."""
+
+    def encode(self) -> bytes:
+        """Its body."""
 
 
 @attrs.frozen

@@ -27,7 +27,7 @@ from orchestra.server.access import KNOWN, MAY_RUN
 from orchestra.server.arrival import Arrival
 from orchestra.server.inputs import schema
 from orchestra.server.multipart import is_form
-from orchestra.server.problems import HttpProblem, fit_for_clients
+from orchestra.server.problems import HttpProblem, Told, fit_for_clients
 from orchestra.server.requests import Asked, Request, read
 from orchestra.server.routes import Route
 from orchestra.server.run_problems import failed_run
@@ -126,7 +126,6 @@ class Runs:
         run = self._start(asked)
         if isinstance(run, HttpProblem):
             return answer(run)
-        cast("DepartingRequest", request).departure.act = partial(run.cancel, LEFT)
         if asked.streams:
             return EventStream(Events(run, self.settings))
         return await self._result(run)
@@ -146,16 +145,26 @@ class Runs:
             return attrs.evolve(parts, form=await form)
         return attrs.evolve(parts, body=cast("bytes", await request.get_data()))
 
+    def begin(self, pipeline: Pipeline[..., Any], inputs: Mapping[str, object]) -> Run:
+        """A run for whoever is asking; it is cancelled when the request is over.
+
+        It runs in the server's context: in the request's, its steps would hold the request.
+
+        Raises:
+            InputError: an input does not fit.
+            LimitExceededError: there are too many runs.
+        """
+        arrival = Arrival.of(request.scope)
+        start = partial(
+            self.engine.start, caller=arrival.known().caller, request_id=arrival.request_id
+        )
+        run = self._context.copy().run(start, pipeline, inputs)
+        cast("DepartingRequest", request).departure.act = partial(run.cancel, LEFT)
+        return run
+
     def _start(self, asked: Asked) -> Run | HttpProblem:
-        """The run, in the server's context: in the request's, its steps would hold the request."""
         try:
-            arrival = Arrival.of(request.scope)
-            start = partial(
-                self.engine.start,
-                caller=arrival.known().caller,
-                request_id=arrival.request_id,
-            )
-            return self._context.copy().run(start, asked.pipeline, asked.inputs)
+            return self.begin(asked.pipeline, asked.inputs)
         except InputError as error:
             field = error.field or "inputs"
             return problems.bad_inputs([problems.Fault(field, f"#/inputs/{field}", str(error))])
@@ -181,8 +190,8 @@ class Runs:
 class EventStream(Response):
     """The answer that a stream of events begins with."""
 
-    def __init__(self, events: Events) -> None:
-        super().__init__(b"", headers=sse.HEADERS)
+    def __init__(self, events: Events, headers: Mapping[str, str] | None = None) -> None:
+        super().__init__(b"", headers={**sse.HEADERS, **(headers or {})})
         del self.headers["Content-Length"]
         self.events = events
 
@@ -271,7 +280,7 @@ async def report(run: Run) -> None:
         log.exception("run %s of pipeline %r failed", run.id, run.pipeline)
 
 
-def answer(problem: HttpProblem) -> Response:
+def answer(problem: Told) -> Response:
     """A problem as an answer."""
     response = Response(problem.encode(), problem.status, content_type=problem.media_type)
     response.headers.extend(dict(problem.headers))
