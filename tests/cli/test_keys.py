@@ -16,17 +16,23 @@ from orchestra.access.token import parsed
 from orchestra.accounts import Caller, KeyAllowance
 from orchestra.cli.durations import seconds, spoken
 from orchestra.cli.failures import FAILED, MISUSED, CommandError
-from orchestra.config import default_bindings
+from orchestra.config import bindings, default_bindings
 from tests.cli.conftest import Project
 from tests.stores.states import shared_redis
 
 ADAS = ("--organisation", "acme", "--user", "ada", "--pipelines", "answer,chat")
 
 
+@pytest.fixture(autouse=True)
+def _patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A test machine is busy."""
+    monkeypatch.setattr(bindings, "KEYS_TIMEOUT_S", 30.0)
+
+
 def asked(token: str) -> Principal | Refusal:
     """What a server in this folder says of a token."""
-    with default_bindings() as bindings:
-        return trio.run(Keyring(bindings.keys).authenticate, token)
+    with default_bindings() as found:
+        return trio.run(Keyring(found.keys).authenticate, token)
 
 
 def created(project: Project, *words: str) -> str:

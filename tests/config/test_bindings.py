@@ -12,6 +12,7 @@ import trio
 
 from orchestra.access.wanted import NewKey
 from orchestra.config import LocalBindings, default_bindings
+from orchestra.config import bindings as bindings_of_files
 from orchestra.config.reading import read
 from orchestra.errors import (
     BindingError,
@@ -206,7 +207,11 @@ def test_the_embedded_default_imports_no_provider() -> None:
     assert loaded & unwanted == set()
 
 
-def test_keys_are_in_what_outlives_the_process_and_asking_makes_no_file(tmp_path: Path) -> None:
+def test_keys_are_in_what_outlives_the_process_and_asking_makes_no_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bindings_of_files, "KEYS_TIMEOUT_S", 30.0)  # a test machine is busy
+
     async def main() -> None:
         given = MemoryState()
         with LocalBindings(tmp_path, state=given) as bindings:
@@ -219,7 +224,9 @@ def test_keys_are_in_what_outlives_the_process_and_asking_makes_no_file(tmp_path
             await bindings.keyring.create(NewKey(user="ada", models=("*",)))
         with LocalBindings(tmp_path) as bindings:
             assert await bindings.keys_made()
-        shared = read('[state]\nurl = "sqlite:state.sqlite"', tmp_path / "orchestra.toml")
+        shared = read(
+            '[state]\nurl = "sqlite:state.sqlite"\ntimeout_s = 10', tmp_path / "orchestra.toml"
+        )
         with LocalBindings(tmp_path, shared) as bindings:
             assert bindings.keys is bindings.state
             assert bindings.keys_at == str(tmp_path / "state.sqlite")

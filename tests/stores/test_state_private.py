@@ -27,7 +27,7 @@ def test_it_is_made_with_the_first_thing_to_keep(tmp_path: Path) -> None:
     path = tmp_path / "deep" / "keys.sqlite"
 
     async def main() -> None:
-        with PrivateState(path, timeout_s=10) as state, PrivateState(path, timeout_s=10) as other:
+        with PrivateState(path, timeout_s=30) as state, PrivateState(path, timeout_s=30) as other:
             assert await kept(state) is None
             assert not path.parent.exists()
             assert await kept(state, b"a") is None
@@ -43,12 +43,12 @@ def test_what_is_remembered_makes_it_too_and_rights_stay_as_they_are(tmp_path: P
     path.touch(0o640)
 
     async def main() -> None:
-        with PrivateState(path, timeout_s=10) as state:
+        with PrivateState(path, timeout_s=30) as state:
             await state.remember("m", b"a", ttl_s=60)
             assert await state.recall("m") == b"a"
         assert mode(path) == 0o640
         other = tmp_path / "other.sqlite"
-        with PrivateState(other, timeout_s=10) as state:
+        with PrivateState(other, timeout_s=30) as state:
             await state.remember("m", b"a", ttl_s=60)
             assert mode(other) == 0o600
 
@@ -62,7 +62,7 @@ def test_a_file_that_is_out_of_reach_is_not_taken_for_none(tmp_path: Path) -> No
 
     async def main() -> None:
         for folder in ("loop", "file"):
-            with PrivateState(tmp_path / folder / "keys.sqlite", timeout_s=10) as state:
+            with PrivateState(tmp_path / folder / "keys.sqlite", timeout_s=30) as state:
                 for data in (None, b"a"):
                     with pytest.raises(StateError, match="it cannot be reached"):
                         await kept(state, data)
@@ -74,7 +74,7 @@ def test_where_it_cannot_be_made_nothing_is_kept(tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to(tmp_path / "nowhere" / "file")
 
     async def main() -> None:
-        with PrivateState(tmp_path / "link", timeout_s=10) as state:
+        with PrivateState(tmp_path / "link", timeout_s=30) as state:
             assert await kept(state) is None
             with pytest.raises(StateError, match="it cannot be reached"):
                 await kept(state, b"a")
