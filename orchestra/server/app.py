@@ -21,7 +21,7 @@ from orchestra.server import problems, sse
 from orchestra.server.arrival import Arrival
 from orchestra.server.front import OPEN, Admission, Front
 from orchestra.server.hardening import Hardened
-from orchestra.server.health import health_routes
+from orchestra.server.health import READY, Readiness, health_routes
 from orchestra.server.inputs import check_servable
 from orchestra.server.problems import HttpProblem, NoContent
 from orchestra.server.routes import Route
@@ -179,8 +179,11 @@ def create_app(
     pipelines: Mapping[str, Pipeline[..., Any]],
     settings: Settings | None = None,
     admission: Admission = OPEN,
+    readiness: Readiness = READY,
 ) -> App:
     """The ASGI application that serves these pipelines, each under its key, on this engine.
+
+    `readiness` is what `/readyz` tells of the process, besides what it needs.
 
     Raises:
         CheckError: a pipeline has problems.
@@ -194,7 +197,7 @@ def create_app(
     app.config["MAX_CONTENT_LENGTH"] = settings.body_limit_bytes
     app.config["BODY_TIMEOUT"] = settings.body_timeout_s
     app.url_map.merge_slashes = False  # it would redirect, with a page in HTML
-    for route in table(engine, pipelines, settings):
+    for route in table(engine, pipelines, settings, readiness):
         app.add_route(route)
     _answer_errors(app, settings)
     front = Front(app.asgi_app, admission.layers(settings), shaped)
@@ -203,10 +206,16 @@ def create_app(
 
 
 def table(
-    engine: Engine, pipelines: Mapping[str, Pipeline[..., Any]], settings: Settings
+    engine: Engine,
+    pipelines: Mapping[str, Pipeline[..., Any]],
+    settings: Settings,
+    readiness: Readiness = READY,
 ) -> list[Route]:
     """Every route there is, in the order in which they are told."""
-    return [*pipeline_routes(Runs(engine, pipelines, settings)), *health_routes(engine.bindings)]
+    return [
+        *pipeline_routes(Runs(engine, pipelines, settings)),
+        *health_routes(engine.bindings, readiness),
+    ]
 
 
 def shaped(path: str, early: HttpProblem | NoContent) -> HttpProblem | NoContent:
