@@ -209,7 +209,7 @@ class LocalBindings:
 
     @property
     def state_settings(self) -> StateSettings:
-        """Where the state is; keys are where the deployment says: whoever makes them looks there."""
+        """Where the state is; keys are where the deployment says: who makes them looks there."""
         said = self.deployment.state
         in_file = self._several and said.url == "memory:"
         return attrs.evolve(said, url=f"sqlite:{STATE_FILE}") if in_file else said
