@@ -101,7 +101,7 @@ async def serve_loaded(
 ) -> None:
     """As `serve`, of what is loaded; SIGHUP loads anew.
 
-    `listen` gives the listening socket, which is closed at the end.
+    `listen` gives the listening socket, unless the house's post does; it is closed at the end.
 
     Raises:
         OrchestraError: what is loaded first cannot be served, or the address not listened on.
@@ -112,7 +112,7 @@ async def serve_loaded(
         serving = Serving(load, nursery, house.limits, house.on_retired)
         try:
             await serving.begin()
-            listener = listen(serving.settings)
+            listener = house.post.listener if house.post else listen(serving.settings)
         except OrchestraError as error:
             refused = error  # raised below, with no group around it
         else:
