@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
@@ -53,9 +54,11 @@ def test_a_wait_is_never_longer_than_twice_the_longest(
 
 @given(rules, st.integers(1, 40))
 def test_waits_double_until_the_longest(rule: RestartRule, count: int) -> None:
-    waits = [d.delay_s for d in lives(rule, [0.0] * count, others_serve=True) if isinstance(d, Replace)]
+    waits = [
+        d.delay_s for d in lives(rule, [0.0] * count, others_serve=True) if isinstance(d, Replace)
+    ]
     assert len(waits) == count, "while others serve, a place is never given up"
-    for before, after in zip(waits, waits[1:], strict=False):
+    for before, after in pairwise(waits):
         assert after == pytest.approx(min(2 * before, rule.delay_max_s))
 
 

@@ -58,7 +58,11 @@ def test_a_terminal_that_is_closed_stops_it_and_is_no_reload() -> None:
     """Both are SIGHUP."""
     ours, its = pty.openpty()
     with subprocess.Popen(
-        [sys.executable, "-c", f"import fcntl, termios; fcntl.ioctl({its}, termios.TIOCSCTTY)\n{SCRIPT}"],
+        [
+            sys.executable,
+            "-c",
+            f"import fcntl, termios; fcntl.ioctl({its}, termios.TIOCSCTTY)\n{SCRIPT}",
+        ],
         cwd=ROOT,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
