@@ -59,7 +59,7 @@ def own_modules(tops: Collection[str] = ()) -> Mapping[str, ModuleType]:
     They are those in the working directory, those below one of the top-level names `tops`, and
     those that lie beside such a one where it is a single file outside of what is installed.
     """
-    folders = {_folder(str(Path.cwd())), *_beside(tops)}
+    folders = _roots(tops)
     return {
         name: module
         for name, module in list(sys.modules.items())
@@ -69,14 +69,19 @@ def own_modules(tops: Collection[str] = ()) -> Mapping[str, ModuleType]:
     }
 
 
-def folders_of(modules: Mapping[str, ModuleType]) -> set[Path]:
-    """The folders that modules lie in, and of packages their own."""
+def own_folders(tops: Collection[str] = ()) -> set[Path]:
+    """The folders that the user's own modules lie in, and of packages their own."""
     found: set[Path] = set()
-    for module in modules.values():
-        found.update(map(Path, getattr(module, "__path__", ())))
+    for module in own_modules(tops).values():
         if file := getattr(module, "__file__", None):
             found.add(Path(file).parent)
+        here = [each for each in getattr(module, "__path__", ()) if _is_own(each, _roots(tops))]
+        found.update(map(Path, here))  # a namespace may have others elsewhere
     return found
+
+
+def _roots(tops: Collection[str]) -> set[str]:
+    return {_folder(str(Path.cwd())), *_beside(tops)}
 
 
 def _beside(tops: Collection[str]) -> Iterator[str]:

@@ -86,7 +86,7 @@ class Loader:
         if self._bindings is None:
             return ""
         scheme, _, rest = self._bindings.state_settings.url.partition(":")
-        file = self._bindings.stores.path.with_name(rest)
+        file = self._bindings.stores.path.parent / rest
         return str(file) if scheme == "sqlite" else f"{scheme}:{rest}"
 
     def watched(self) -> set[Path]:
@@ -111,9 +111,9 @@ class Loader:
             found = [load_all(each, needed=bool(self._targets)) for each in targets]
         finally:
             if self._watches:
-                from orchestra.cli.modules import folders_of, own_modules
+                from orchestra.cli.modules import own_folders
 
-                self._folders = folders_of(own_modules(self._tops()))
+                self._folders = own_folders(self._tops())
         return by_name(chain.from_iterable(found))
 
     def _tops(self) -> set[str]:
