@@ -15,7 +15,9 @@ from difflib import get_close_matches
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Self, TypeVar
+from typing import TYPE_CHECKING, Self, TypeVar, cast
+
+import attrs
 
 from orchestra.config.finding import find
 from orchestra.config.server_rules import USUAL_RULES, ServerRules
@@ -32,7 +34,7 @@ if TYPE_CHECKING:
     from orchestra.policies.guard import GuardState
     from orchestra.policies.purse import Purse
     from orchestra.providers.settings import ModelSettings, RouteSettings
-    from orchestra.stores.state_settings import OpenState
+    from orchestra.stores.state_settings import OpenState, StateSettings
 
 T = TypeVar("T")
 
@@ -42,6 +44,7 @@ STORE_FILE = "store.sqlite"
 KEYS_FILE = "keys.sqlite"
 KEYS_TIMEOUT_S = 1.0
 """Nobody else writes into that file, and who waits for a disk is better off than who is refused."""
+STATE_FILE = "state.sqlite"
 
 
 def read_deployment(
@@ -70,6 +73,7 @@ def default_bindings(
     *,
     config: Path | None = None,
     environ: Mapping[str, str] = os.environ,
+    several: bool = False,
 ) -> LocalBindings:
     """The bindings of what is configured, as `read_deployment` finds it.
 
@@ -81,17 +85,18 @@ def default_bindings(
         ConfigError: something in the file is wrong; all of it is told.
     """
     if find(config, environ) is None:
-        return LocalBindings(data or DATA, environ=environ)
+        return LocalBindings(data or DATA, environ=environ, several=several)
     found = read_deployment(config, environ)
-    return LocalBindings(data or found.data or DATA, found, environ)
+    return LocalBindings(data or found.data or DATA, found, environ, several=several)
 
 
 class LocalBindings:
     """`Bindings` to the models and embedders of a deployment, and to stores on this machine.
 
     Stores are the collections of `store.sqlite` in the data folder; `stores` is that file, to
-    make new ones. `state` is where policies remember, by default what the deployment says, and
-    `keys` where API keys are kept. Close it when its last run has ended, or use it in a `with`
+    make new ones. `state` is where policies remember, by default what the deployment says; of one
+    of several processes (`several`), a state in memory is in a file that they share. `keys` is
+    where API keys are kept. Close it when its last run has ended, or use it in a `with`
     statement; forgetting it does the same.
     """
 
@@ -102,6 +107,7 @@ class LocalBindings:
         environ: Mapping[str, str] = os.environ,
         *,
         state: State | None = None,
+        several: bool = False,
     ) -> None:
         self.stores = SqliteStores(data / STORE_FILE)
         self._deployment = deployment
@@ -112,7 +118,9 @@ class LocalBindings:
         self._embedders: dict[str, Embedder] = {}
         self._collections: dict[str, VectorStore] = {}
         self._data = data
+        self._several = several
         self._state: OpenState | None = None
+        self._lent = False
         self._keys: OpenState | None = None
 
     @cached_property
@@ -199,8 +207,32 @@ class LocalBindings:
         if self._state is None:
             from orchestra.stores.state_settings import open_state
 
-            self._state = open_state(self.deployment.state, self._data, self._environ)
+            self._state = open_state(self.state_settings, self._data, self._environ)
         return self._state
+
+    @property
+    def state_settings(self) -> StateSettings:
+        """Where the state is; keys are where the deployment says: who makes them looks there."""
+        said = self.deployment.state
+        in_file = self._several and said.url == "memory:"
+        return attrs.evolve(said, url=f"sqlite:{STATE_FILE}") if in_file else said
+
+    def use_state_of(self, other: LocalBindings) -> bool:
+        """Remember where `other` does, if that is the same place, and tell; `other` closes it.
+
+        Raises:
+            BindingError: as of `state`.
+        """
+        if self.state_settings != other.state_settings or self._data != other._data:
+            return False
+        self._state, self._lent = cast("OpenState", other.state), True
+        return True
+
+    def release_state(self) -> OpenState | None:
+        """The state that it would close, which it goes on to use; None if there is none."""
+        opened, lent = self._state, self._lent
+        self._lent = True
+        return None if lent else opened
 
     @property
     def keys(self) -> State:
@@ -270,7 +302,7 @@ class LocalBindings:
 
         Nothing that uses them may be under way.
         """
-        for opened in (self._state, self._keys):
+        for opened in (None if self._lent else self._state, self._keys):
             if opened is not None:
                 opened.close()
         if "_assembly" in vars(self):  # something was asked for

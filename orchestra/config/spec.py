@@ -236,6 +236,8 @@ SERVER_BOUNDS: Spec = {
     "heartbeat_s": TIME,
     "stall_s": TIME,
     "drain_s": TIME,
+    "shutdown_delay_s": TIME,
+    "retire_s": TIME,
 }
 """Those of the server's settings that may stand in the file, by their own names."""
 SERVER: Spec = {

@@ -23,7 +23,7 @@ from orchestra.server.bodies import body_of, tell_departure
 from orchestra.server.chat_shapes import shape_of
 from orchestra.server.front import OPEN, Admission, Front
 from orchestra.server.hardening import Hardened
-from orchestra.server.health import health_routes
+from orchestra.server.health import READY, Readiness, health_routes
 from orchestra.server.inputs import check_servable
 from orchestra.server.multipart import is_form
 from orchestra.server.openai_api import openai_routes
@@ -186,8 +186,11 @@ def create_app(
     pipelines: Mapping[str, Pipeline[..., Any]],
     settings: Settings | None = None,
     admission: Admission = OPEN,
+    readiness: Readiness = READY,
 ) -> App:
     """The ASGI application that serves these pipelines, each under its key, on this engine.
+
+    `readiness` is what `/readyz` tells of the process, besides what it needs.
 
     Raises:
         CheckError: a pipeline has problems.
@@ -201,7 +204,7 @@ def create_app(
     app.config["MAX_FORM_LENGTH"] = settings.upload_limit_bytes
     app.config["BODY_TIMEOUT"] = settings.body_timeout_s
     app.url_map.merge_slashes = False  # it would redirect, with a page in HTML
-    for route in table(engine, pipelines, settings):
+    for route in table(engine, pipelines, settings, readiness):
         app.add_route(route)
     _answer_errors(app, settings)
     front = Front(app.asgi_app, admission.layers(settings), shaped)
@@ -210,12 +213,15 @@ def create_app(
 
 
 def table(
-    engine: Engine, pipelines: Mapping[str, Pipeline[..., Any]], settings: Settings
+    engine: Engine,
+    pipelines: Mapping[str, Pipeline[..., Any]],
+    settings: Settings,
+    readiness: Readiness = READY,
 ) -> list[Route]:
     """Every route there is, in the order in which they are told."""
     runs = Runs(engine, _by_json(pipelines), settings)
     spoken = openai_routes(runs, pipelines)
-    return [*pipeline_routes(runs), *spoken, *health_routes(engine.bindings)]
+    return [*pipeline_routes(runs), *spoken, *health_routes(engine.bindings, readiness)]
 
 
 def _by_json(pipelines: Mapping[str, Pipeline[..., Any]]) -> dict[str, Pipeline[..., Any]]:

@@ -1,4 +1,4 @@
-"""A listening socket of our own, and Hypercorn's HTTP on the connections it accepts.
+"""Accepting by ourselves, and Hypercorn's HTTP on the connections that come.
 
 Hypercorn's own `serve` is not used, because in it (a) an exception in one connection
 ends the whole server, (b) a send to a client that stopped reading is shielded and never
@@ -27,49 +27,18 @@ from hypercorn.trio.tcp_server import MAX_RECV, TCPServer
 from hypercorn.trio.worker_context import WorkerContext
 from hypercorn.typing import AppWrapper, ASGIFramework, ConnectionState, Scope
 
-from orchestra.errors import ServeError
 from orchestra.server.bodies import CONNECTION
+from orchestra.server.sockets import bind
 
 if TYPE_CHECKING:
     from orchestra.server.settings import Settings
+
+__all__ = ["Connection", "Door", "bind"]
 
 log = logging.getLogger("orchestra.server")
 
 BURST_MAX = 16
 """Writes after which a connection lets the others run, when none of them had to wait."""
-
-
-def bind(host: str, port: int, settings: Settings) -> socket.socket:
-    """A socket that listens on the host's first address; port 0 takes a free one.
-
-    On Linux the kernel gives up a connection whose peer acknowledges nothing, or opens no
-    window, for `stall_s`: accepted sockets inherit it. So a client that vanished without
-    a word is noticed, which on other systems takes the kernel's own quarter of an hour.
-
-    Raises:
-        ServeError: the address is not this machine's, or is taken.
-    """
-    try:
-        family, kind, _, _, address = socket.getaddrinfo(
-            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )[0]
-        listener = socket.socket(family, kind)
-    except OSError as error:
-        raise ServeError(f"cannot listen on host {host!r}, port {port}: {error}") from error
-    try:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if hasattr(socket, "TCP_USER_TIMEOUT"):
-            stall_ms = round(settings.stall_s * 1000)
-            listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, stall_ms)
-        listener.bind(address)
-        listener.listen(settings.backlog)
-    except OSError as error:
-        listener.close()
-        raise ServeError(
-            f"cannot listen on host {host!r}, port {port}: {error.strerror}; "
-            "is another server running there? port 0 takes a free one"
-        ) from error
-    return listener
 
 
 @attrs.define(eq=False)

@@ -17,6 +17,12 @@ def _positive(instance: Settings, attribute: attrs.Attribute[Any], value: float)
         )
 
 
+def _not_negative(instance: Settings, attribute: attrs.Attribute[Any], value: float) -> None:
+    if not value >= 0:
+        name = f"{type(instance).__name__}({attribute.name}={value!r})"
+        raise ValueError(f"{name}: a delay cannot be negative; 0 is none")
+
+
 def _bound(default: float) -> float:
     return attrs.field(default=default, validator=_positive)
 
@@ -61,11 +67,30 @@ class Settings:
     """Silence after which a stream is sent a comment: under every proxy's usual timeout."""
     stall_s: float = _bound(30)
     """How long a client may accept no byte, or acknowledge none, before it counts as gone."""
+    shutdown_delay_s: float = attrs.field(default=0, validator=_not_negative)
+    """How long a server that was asked to stop still lets clients in, while `/readyz` says 503:
+    what a load balancer takes to notice."""
     drain_s: float = _bound(20)
     """How long runs may go on after the server was asked to stop."""
     farewell_s: float = _bound(2)
     """How long after that the last events may take to be written."""
+    flush_s: float = _bound(5)
+    """How long after that what is still to be written down may take."""
+    retire_s: float = _bound(600)
+    """How long runs may go on after what they run in was replaced by a reload."""
+
+    @property
+    def stop_s(self) -> float:
+        """The longest that stopping takes, from the signal to the end."""
+        return self.shutdown_delay_s + self.drain_s + self.farewell_s + self.flush_s
 
     def limit_of(self, content_type: str) -> int:
         """How many bytes a body of this type may have."""
         return self.upload_limit_bytes if is_form(content_type) else self.body_limit_bytes
+
+    def kept_until_restart(self, new: Settings) -> list[str]:
+        """The names of what `new` says differently, and only a new start can obey."""
+        return [each for each in _OF_THE_DOOR if getattr(self, each) != getattr(new, each)]
+
+
+_OF_THE_DOOR = ("backlog", "connections_max", "header_limit_bytes", "keep_alive_s", "stall_s")
