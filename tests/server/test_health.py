@@ -98,7 +98,7 @@ class Deployed(NoBindings):
         self._stores = stores
 
     def names(self, seam: str) -> tuple[str, ...]:
-        if self._stores:
+        if self._stores and seam == "store":
             raise StoreError(self._stores)
         return ()
 
