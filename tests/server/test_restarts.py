@@ -87,7 +87,8 @@ def test_a_worker_that_served_long_is_replaced_at_once() -> None:
     assert after_death(rule, 9, rule.healthy_s, 0, others_serve=False) == Replace(0.1, 1)
 
 
-ends = st.builds(Ended, st.integers(1, 9), st.integers(-64, 255), st.booleans())
+codes = st.sampled_from([0, 0, 0, 1, 255, -signal.SIGTERM, -signal.SIGKILL])
+ends = st.builds(Ended, st.integers(1, 9), codes, st.booleans())
 
 
 @given(st.lists(ends))

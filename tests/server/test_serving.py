@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
@@ -12,18 +13,20 @@ from typing import Any
 import attrs
 import pytest
 import trio
+from trio.testing import wait_all_tasks_blocked
 
-from orchestra.engine.engine import NoBindings
+from orchestra.engine.engine import NoBindings, open_engine
 from orchestra.errors import ConfigError, OrchestraError
 from orchestra.graph.pipelines import Pipeline, pipeline
 from orchestra.graph.steps import step
 from orchestra.protocols import Stream
 from orchestra.server import serving
+from orchestra.server.app import create_app
 from orchestra.server.serve import House, serve_loaded
-from orchestra.server.serving import REPLACED, Loaded
+from orchestra.server.serving import REPLACED, Generation, Loaded
 from orchestra.server.settings import Settings
 from orchestra.server.sockets import bind
-from tests.server.test_serve import STREAM, last_event
+from tests.server.test_serve import STREAM, last_event, refused
 from tests.server.test_sse import Message
 from tests.server.wire import PATIENCE_S, Client
 
@@ -207,6 +210,40 @@ def test_what_is_refused_leaves_everything_as_it_was(serve_while: Serve) -> None
     assert serve_while(act).undone == 1
 
 
+def test_a_request_that_is_still_arriving_stays_where_it_came_to(serve_while: Serve) -> None:
+    body = b'{"inputs": {}}'
+
+    async def act(at: At) -> None:
+        async with at.client() as client:
+            head = f"POST /v1/pipelines/version/runs HTTP/1.1\nContent-Length: {len(body)}"
+            await client.send(f"{head}\nContent-Type: application/json")
+            await wait_all_tasks_blocked()
+            await at.reload()
+            await wait_all_tasks_blocked()
+            await client.stream.send_all(body)
+            assert (await client.reply()).json["result"] == "0 0 again"
+
+    serve_while(act)
+
+
+def test_a_run_whose_request_is_over_holds_its_generation() -> None:
+    async def main() -> None:
+        versions = Versions()
+        with versions.load() as loaded:
+            pass
+        async with open_engine() as engine, trio.open_nursery() as nursery:
+            generation = Generation(engine, create_app(engine, {}).asgi_app, Settings())
+            run = engine.start(loaded.pipelines["version"], {"wait": True})
+            nursery.start_soon(generation.wait_over)
+            generation.retire(math.inf)
+            await wait_all_tasks_blocked()
+            assert nursery.child_tasks
+            versions.gate.set()
+            await run.wait_ended()
+
+    trio.run(main)
+
+
 def test_a_run_in_what_was_replaced_has_an_end(serve_while: Serve) -> None:
     async def act(at: At) -> None:
         async with at.waiting() as old:
@@ -239,13 +276,13 @@ def test_stopping_lets_all_generations_end(serve_while: Serve) -> None:
     async def act(at: At) -> None:
         async with at.waiting() as old:
             await at.reload()
-            async with at.waiting() as new:
-                os.kill(os.getpid(), signal.SIGTERM)
-                while b"stopping" not in await ready(at):
-                    pass
-                at.versions.gate.set()
-                for each in (old, new):
-                    assert (await end_of(each)).event == "run.finished"
+            os.kill(os.getpid(), signal.SIGTERM)
+            while b"stopping" not in await ready(at):
+                pass
+            await refused(at.port)
+            await wait_all_tasks_blocked()
+            at.versions.gate.set()
+            assert (await end_of(old)).event == "run.finished"
 
     async def ready(at: At) -> bytes:
         async with at.client() as client:
