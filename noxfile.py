@@ -13,8 +13,9 @@ from pathlib import Path
 import nox
 
 # uv does not compile what it installs, and where PYTHONDONTWRITEBYTECODE is set nobody else
-# does: every process that a test starts would compile all of its imports again.
+# does, nor our own code: every process that a test starts would compile its imports again.
 os.environ.setdefault("UV_COMPILE_BYTECODE", "1")
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 PYTHONS = ["3.11", "3.12", "3.13"]
 CODE = ["orchestra", "pipelines", "tests", "benchmarks", "noxfile.py"]
@@ -81,14 +82,16 @@ def tests(session: nox.Session) -> None:
     install(session, "tests", extras="all")
     again = ["--hypothesis-profile=again"] if session.python != PYTHONS[0] else []
     measured = ["--cov"] if session.python == PYTHONS[-1] else []
-    session.run("pytest", "-n2", *(session.posargs or [*again, *measured]))
+    # Laws take a hundred times as long as examples: whoever has none left takes from the other.
+    session.run("pytest", "-n2", "--dist=worksteal", *(session.posargs or [*again, *measured]))
 
 
 @nox.session
 def servers(session: nox.Session) -> None:
-    """Install the servers of others that tests/providers/test_third_party.py asks."""
+    """Install the servers of others that the tests ask, and the clients of others that ask ours."""
     session.install("-r", "tests/servers/requirements.txt")
-    session.run("npm", "ci", "--silent", "--prefix", "tests/servers")
+    for folder in ("tests/servers", "tests/clients"):
+        session.run("npm", "ci", "--silent", "--prefix", folder)
 
 
 @nox.session
