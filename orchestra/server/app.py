@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Coroutine, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
 import attrs
@@ -28,6 +29,8 @@ from orchestra.server.inputs import check_servable
 from orchestra.server.multipart import is_form
 from orchestra.server.openai_api import openai_routes
 from orchestra.server.openai_errors import shaped
+from orchestra.server.openapi import document
+from orchestra.server.openapi_routes import with_documents
 from orchestra.server.problems import HttpProblem
 from orchestra.server.routes import Route
 from orchestra.server.runs import Events, EventStream, Runs, answer, pipeline_routes
@@ -204,7 +207,8 @@ def create_app(
     app.config["MAX_FORM_LENGTH"] = settings.upload_limit_bytes
     app.config["BODY_TIMEOUT"] = settings.body_timeout_s
     app.url_map.merge_slashes = False  # it would redirect, with a page in HTML
-    for route in table(engine, pipelines, settings, readiness):
+    told = partial(document, settings=settings, admission=admission, shape=shaped)
+    for route in with_documents(table(engine, pipelines, settings, readiness), _by_json(pipelines), told):
         app.add_route(route)
     _answer_errors(app, settings)
     front = Front(app.asgi_app, admission.layers(settings), shaped)
