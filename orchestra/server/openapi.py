@@ -14,10 +14,11 @@ from urllib.parse import quote
 import msgspec
 
 from orchestra import __version__
-from orchestra.server import caller_problems
+from orchestra.server import caller_problems, multipart
 from orchestra.server.access import PUBLIC
 from orchestra.server.front import OPEN, Admission
-from orchestra.server.inputs import schema as schema_of
+from orchestra.server.inputs import form_schema
+from orchestra.server.inputs import schema as json_schema
 from orchestra.server.openapi_events import SCHEMAS as AT
 from orchestra.server.openapi_events import event_schemas, reference
 from orchestra.server.openapi_operations import (
@@ -173,7 +174,7 @@ class _Writer:
         if more.strip():
             told["description"] = more.strip()
         told["operationId"] += f".{name}"
-        inputs = self._inputs(pipeline, name)
+        inputs = self._inputs(json_schema(pipeline.inputs), name)
         if "requestBody" in told:
             body = {
                 "type": "object",
@@ -181,7 +182,9 @@ class _Writer:
                 "required": ["inputs"] if inputs["required"] else [],
                 "additionalProperties": False,
             }
-            told["requestBody"] = {"required": True, "content": json(body)}
+            form = self._inputs(form_schema(pipeline.inputs), f"{name}.form")
+            content = {**json(body), multipart.MEDIA_TYPE: {"schema": form}}
+            told["requestBody"] = {"required": True, "content": content}
         else:
             told["parameters"] += [
                 {"name": each, "in": "query", "required": each in inputs["required"], "schema": one}
@@ -189,9 +192,8 @@ class _Writer:
                 if self._fits_query(one)
             ]
 
-    def _inputs(self, pipeline: Pipeline[..., Any], name: str) -> Json:
+    def _inputs(self, inputs: Json, name: str) -> Json:
         """The schema of a pipeline's inputs; the classes in it go to the others."""
-        inputs = schema_of(pipeline.inputs)
         del inputs["$schema"]
         prefix = re.sub(r"[^A-Za-z0-9._-]", "_", name)
         inputs = cast("Json", _moved(inputs, f"{AT}{prefix}."))

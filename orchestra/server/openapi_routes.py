@@ -22,7 +22,6 @@ from quart_trio.wrappers import TrioResponse as Response
 from orchestra.server import sse
 from orchestra.server.access import KNOWN, PUBLIC
 from orchestra.server.arrival import Arrival
-from orchestra.server.openapi import document
 from orchestra.server.openapi_operations import HTML
 from orchestra.server.routes import Route
 
