@@ -28,14 +28,16 @@ class ServedEmbeddings:
     base64: bool = False
 
 
-class _Body(msgspec.Struct):
+class EmbeddingsBody(msgspec.Struct):
+    """What of a body we have a field for."""
+
     model: str
     input: str | list[str | int | list[int]]
     dimensions: Annotated[int, msgspec.Meta(ge=1)] | None = None
     encoding_format: Literal["float", "base64"] | None = None
 
 
-_BODIES = msgspec.json.Decoder(_Body)
+_BODIES = msgspec.json.Decoder(EmbeddingsBody)
 
 
 def served_embeddings(body: bytes) -> ServedEmbeddings:
@@ -45,7 +47,7 @@ def served_embeddings(body: bytes) -> ServedEmbeddings:
         InvalidRequestError: something in it is wrong; the message begins with its path.
     """
     asked, everything = asked_of(_BODIES, body)
-    extras = extras_of(everything, _Body.__struct_fields__)
+    extras = extras_of(everything, EmbeddingsBody.__struct_fields__)
     return ServedEmbeddings(
         asked.model,
         EmbedRequest(

@@ -116,6 +116,14 @@ def error_reply(error: BaseException) -> ServedError:
     )
 
 
+def every_reply() -> tuple[ServedError, ...]:
+    """Each kind of error as it is told, without what it says itself."""
+    return tuple(
+        reply(each.status, "", each.type, code=each.code, headers=() if each.retry else (NO_RETRY,))
+        for each in _KINDS
+    )
+
+
 def reply(
     status: int,
     message: str,

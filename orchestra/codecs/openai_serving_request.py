@@ -139,7 +139,9 @@ class _StreamOptions(msgspec.Struct):
     include_usage: bool | None = None
 
 
-class _Body(msgspec.Struct):
+class ChatBody(msgspec.Struct):
+    """What of a body we have a field for."""
+
     model: str
     messages: Annotated[list[_Message], msgspec.Meta(min_length=1)]
     stream: bool | None = None
@@ -168,7 +170,7 @@ class _Body(msgspec.Struct):
     orchestra: dict[str, object] | None = None
 
 
-_BODIES = msgspec.json.Decoder(_Body)
+_BODIES = msgspec.json.Decoder(ChatBody)
 _OBJECTS = msgspec.json.Decoder(dict[str, object])
 
 
@@ -208,12 +210,12 @@ def asked_of(bodies: msgspec.json.Decoder[T], body: bytes) -> tuple[T, Json]:
         ) from error
 
 
-def _extras(asked: _Body, everything: Json) -> dict[str, Json]:
+def _extras(asked: ChatBody, everything: Json) -> dict[str, Json]:
     """What we have no field for, and what is said to our own policies."""
     for old, new in _OLD.items():  # who sends both knows the new one
         if everything.pop(old, None) is not None and new not in everything:
             raise refused(old, f"it is the old form of {new!r}; send that")
-    extras = extras_of(everything, _Body.__struct_fields__)
+    extras = extras_of(everything, ChatBody.__struct_fields__)
     return extras if asked.orchestra is None else {**extras, _ORCHESTRA: asked.orchestra}
 
 
@@ -226,7 +228,7 @@ def extras_of(everything: Json, known: tuple[str, ...]) -> dict[str, Json]:
     return extras
 
 
-def _request(asked: _Body, extras: Mapping[str, Json]) -> ChatRequest:
+def _request(asked: ChatBody, extras: Mapping[str, Json]) -> ChatRequest:
     stop = asked.stop or ()
     effort = asked.reasoning_effort
     limit = asked.max_completion_tokens
@@ -250,7 +252,7 @@ def _request(asked: _Body, extras: Mapping[str, Json]) -> ChatRequest:
     )
 
 
-def _logprobs(asked: _Body) -> int | None:
+def _logprobs(asked: ChatBody) -> int | None:
     if asked.logprobs:
         return asked.top_logprobs or 0
     if asked.top_logprobs:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Coroutine, Mapping
-from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
 import attrs
@@ -29,7 +28,6 @@ from orchestra.server.inputs import check_servable
 from orchestra.server.multipart import is_form
 from orchestra.server.openai_api import openai_routes
 from orchestra.server.openai_errors import shaped
-from orchestra.server.openapi import document
 from orchestra.server.openapi_routes import with_documents
 from orchestra.server.problems import HttpProblem
 from orchestra.server.routes import Route
@@ -207,8 +205,8 @@ def create_app(
     app.config["MAX_FORM_LENGTH"] = settings.upload_limit_bytes
     app.config["BODY_TIMEOUT"] = settings.body_timeout_s
     app.url_map.merge_slashes = False  # it would redirect, with a page in HTML
-    told = partial(document, settings=settings, admission=admission, shape=shaped)
-    for route in with_documents(table(engine, pipelines, settings, readiness), _by_json(pipelines), told):
+    routes = table(engine, pipelines, settings, readiness)
+    for route in with_documents(routes, _by_json(pipelines), settings, admission):
         app.add_route(route)
     _answer_errors(app, settings)
     front = Front(app.asgi_app, admission.layers(settings), shaped)

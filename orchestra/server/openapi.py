@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import quote
 
@@ -21,17 +22,10 @@ from orchestra.server.inputs import form_schema
 from orchestra.server.inputs import schema as json_schema
 from orchestra.server.openapi_events import SCHEMAS as AT
 from orchestra.server.openapi_events import event_schemas, reference
-from orchestra.server.openapi_operations import (
-    OPERATIONS,
-    SCHEMAS,
-    TEXT,
-    Answer,
-    Operation,
-    json,
-    of_all,
-    of_callers,
-)
-from orchestra.server.problems import MEDIA_TYPE, HttpProblem
+from orchestra.server.openapi_openai import ERROR
+from orchestra.server.openapi_operations import OPERATIONS, SCHEMAS, of_all, of_callers
+from orchestra.server.openapi_words import TEXT, Answer, Operation, Refusal, json
+from orchestra.server.problems import MEDIA_TYPE
 from orchestra.server.settings import Settings
 from orchestra.values import Json
 
@@ -39,12 +33,12 @@ if TYPE_CHECKING:
     from orchestra.graph.pipelines import Pipeline
     from orchestra.server.routes import Route
 
-Shape = Callable[[str, HttpProblem], Any]
+Shape = Callable[[str, Any], Any]
 """How a path tells a problem: with a status, a media type, headers and an encoded body."""
 
 STARTS = "start-run"
 """The route that each pipeline is told of once more."""
-PROBLEM, OPENAI_ERROR = "Problem", "OpenAiError"
+PROBLEM = "Problem"
 _KEY = "key"
 _VALUE = re.compile(r"<(?:[^:<>]+:)?(\w+)>")
 _IN_QUERY = {"string", "integer", "number", "boolean", "array", "null"}
@@ -72,7 +66,7 @@ _PROBLEM: Json = {
 }
 
 
-def _as_it_is(path: str, problem: HttpProblem) -> HttpProblem:
+def _as_it_is(path: str, problem: object) -> object:
     del path
     return problem
 
@@ -214,7 +208,7 @@ class _Writer:
         found: dict[str, Json] = {}
         for answer in operation.answers:
             found[str(answer.status)] = _answer(answer)
-        mine = [*operation.problems, *self._common]
+        mine: list[Refusal] = [*operation.problems, *self._common]
         if self._keyed and not free:
             mine += [caller_problems.key_missing(), caller_problems.not_allowed("", "")]
         by_status: dict[int, list[Any]] = {}
@@ -249,32 +243,32 @@ def _answer(answer: Answer) -> Json:
     return told
 
 
-def _refusal(problems: Sequence[tuple[HttpProblem, Any]]) -> Json:
+def _refusal(refusals: Sequence[tuple[Refusal, Any]]) -> Json:
     """All that are told with one status."""
-    codes: dict[str, dict[str, str]] = {}
+    codes: dict[str, dict[str, None]] = {}
     headers = dict[str, Json]()
-    for problem, told in problems:
+    titles = dict[str, None]()
+    for refusal, told in refusals:
         said = msgspec.json.decode(told.encode())
-        code = said["type"] if "type" in said else said["error"]["code"]
-        codes.setdefault(told.media_type, {})[code] = problem.title
+        code = said["type"] if told.media_type == MEDIA_TYPE else said["error"]["code"]
+        codes.setdefault(told.media_type, {})[code] = None
         headers |= {name: {"schema": TEXT} for name, _ in told.headers}
+        titles[getattr(refusal, "title", HTTPStatus(told.status).phrase)] = None
     return {
-        "description": " ".join(dict.fromkeys(problem.title for problem, _ in problems)),
+        "description": " ".join(titles),
         "headers": {**headers, **_ID},
         "content": {
-            media_type: {"schema": _of_types(media_type, found)}
+            media_type: {"schema": _of_types(media_type, list(found))}
             for media_type, found in codes.items()
         },
     }
 
 
-def _of_types(media_type: str, codes: Mapping[str, str]) -> Json:
-    """A problem of one of these types."""
-    types: Json = {"enum": list(codes), "x-titles": list(codes.values())}
+def _of_types(media_type: str, codes: Sequence[str | None]) -> Json:
+    """A problem of one of these types; of OpenAI's errors, a provider may have words of its own."""
     if media_type == MEDIA_TYPE:
-        return {"allOf": [reference(PROBLEM), {"properties": {"type": types}}]}
-    inside = {"error": {"properties": {"code": types}}}
-    return {"allOf": [reference(OPENAI_ERROR), {"properties": inside}]}
+        return {"allOf": [reference(PROBLEM), {"properties": {"type": {"enum": codes}}}]}
+    return {**reference(ERROR), "x-codes": [code for code in codes if code]}
 
 
 _ID: Json = {"X-Request-Id": {"$ref": "#/components/headers/X-Request-Id"}}

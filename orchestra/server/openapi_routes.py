@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from base64 import b64encode
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 from hashlib import sha256
 from pathlib import Path
@@ -22,25 +22,27 @@ from quart_trio.wrappers import TrioResponse as Response
 from orchestra.server import sse
 from orchestra.server.access import KNOWN, PUBLIC
 from orchestra.server.arrival import Arrival
-from orchestra.server.openapi_operations import HTML
+from orchestra.server.openai_errors import shaped
 from orchestra.server.routes import Route
 
 if TYPE_CHECKING:
     from orchestra.graph.pipelines import Pipeline
-    from orchestra.values import Json
+    from orchestra.server.front import Admission
+    from orchestra.server.settings import Settings
 
+HTML = "text/html; charset=utf-8"
 PAGE = Path(__file__).with_name("docs.html")
 _INLINE = re.compile(r"<(style|script)>(.*?)</\1>", re.DOTALL)
 
-Documented = Callable[[Sequence[Route], Mapping[str, "Pipeline[..., Any]"]], "Json"]
-"""The document of these routes, for somebody who may run these pipelines."""
-
 
 def with_documents(
-    routes: Sequence[Route], pipelines: Mapping[str, Pipeline[..., Any]], documented: Documented
+    routes: Sequence[Route],
+    pipelines: Mapping[str, Pipeline[..., Any]],
+    settings: Settings,
+    admission: Admission,
 ) -> list[Route]:
-    """The routes, and those that tell of all of them."""
-    documents = Documents(pipelines, documented)
+    """The routes, and those that tell of all of them; of the pipelines, those that JSON can ask."""
+    documents = Documents(pipelines, settings, admission)
     found = [
         *routes,
         Route(
@@ -67,21 +69,26 @@ class Documents:
     """The handlers of the two."""
 
     pipelines: Mapping[str, Pipeline[..., Any]]
-    documented: Documented
+    settings: Settings
+    admission: Admission
     routes: Sequence[Route] = ()
 
     async def openapi(self) -> Response:
         """The document for whoever asks."""
+        from orchestra.server.openapi import document  # which is more than a server needs to start
+
         scopes = Arrival.of(request.scope).known().scopes
         seen = {name: each for name, each in self.pipelines.items() if scopes.may_run(name)}
-        body = msgspec.json.encode(self.documented(self.routes, seen))
+        body = msgspec.json.encode(
+            document(self.routes, seen, self.settings, self.admission, shaped)
+        )
         return Response(body, content_type=sse.JSON, headers={"Cache-Control": "no-store"})
 
     async def page(self) -> Response:
         """The page; it loads nothing from elsewhere, and its policy forbids that."""
         text, policy = page()
         headers = {"Content-Security-Policy": policy, "Referrer-Policy": "no-referrer"}
-        return Response(text, content_type=f"{HTML}; charset=utf-8", headers=headers)
+        return Response(text, content_type=HTML, headers=headers)
 
 
 @cache

@@ -6,7 +6,6 @@ import re
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager
 from enum import Enum
-from functools import partial
 from typing import Any, get_args
 
 import attrs
@@ -24,8 +23,9 @@ from orchestra.engine.engine import open_engine
 from orchestra.events import Event, RunFailed, encode
 from orchestra.graph.pipelines import Pipeline, pipeline
 from orchestra.graph.steps import step
-from orchestra.server.app import create_app, shaped, table
+from orchestra.server.app import create_app, table
 from orchestra.server.front import OPEN, Admission
+from orchestra.server.openai_errors import shaped
 from orchestra.server.openapi import document
 from orchestra.server.openapi_events import event_schemas
 from orchestra.server.openapi_operations import OPERATIONS
@@ -80,8 +80,7 @@ def routes() -> list[Route]:
         async with open_engine(World()) as engine:
             return table(engine, SERVED, Settings())
 
-    told = partial(document, settings=Settings())
-    return with_documents(trio.run(main), SERVED, told)
+    return with_documents(trio.run(main), SERVED, Settings(), OPEN)
 
 
 def documented(pipelines: Mapping[str, Pipeline[..., Any]] = SERVED, **options: Any) -> Json:

@@ -41,7 +41,10 @@ CHECKS = (
 )
 """Not whether it accepts what fits a schema, since a name may be unknown, nor whether it refuses all
 else: a query and a form are text, where `0` is a boolean too."""
-TRIES = max(settings().max_examples // 12, 2)
+AGAIN = settings.get_current_profile_name() == "again"
+TRIES = 2 if AGAIN else 6
+PHASES = "fuzzing" if AGAIN else "coverage,fuzzing"
+"""What every boundary of every schema is tried for takes long; it is the same on every Python."""
 LIMIT_S = 120
 
 
