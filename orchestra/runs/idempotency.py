@@ -95,7 +95,7 @@ class Claims:
     ) -> None:
         self._state = state
         self._settings = settings
-        self._shared = shared
+        self.shared = shared
         self._look = look
         self._undo = undo
         self._about: dict[str, trio.Event] = {}
@@ -154,7 +154,7 @@ class Claims:
         self._about[record.id] = trio.Event()
         mine = Mine(record.id, at)
         claim = Claim(digest, record.id)
-        entries = _entries(at, claim, record, self._settings, shared=self._shared)
+        entries = _entries(at, claim, record, self._settings, shared=self.shared)
         decide = partial(_claim, _Attempt(mine, claim, entries, dead))
         keys = [at] if dead is None else [at, live_key(dead)]
         try:

@@ -57,7 +57,7 @@ class Recorder:
     ) -> None:
         self._archive = archive
         self._process = process
-        self._shared = shared
+        self.shared = shared
         self._fit = fit
         self._now_s = now_s
         self._started: dict[str, Record] = {}
@@ -99,7 +99,7 @@ class Recorder:
             StateError: the state is away; it is written later, if it can be.
         """
         self.started(record)
-        await self._archive.note([record], [record] if self._shared else [], [])
+        await self._archive.note([record], [record] if self.shared else [], [])
         self._started.pop(record.id, None)
 
     async def serve(self) -> None:
@@ -174,8 +174,8 @@ class Recorder:
         starts = {**dict(islice(self._started.items(), STARTS_AT_ONCE)), **of_ends}
         over = {*self._finals, *self._ended}
         running = [each for each in starts.values() if each.id not in over]
-        if starts or (ends and self._shared):
-            shared = self._shared
+        if starts or (ends and self.shared):
+            shared = self.shared
             await archive.note(
                 [*starts.values()], running if shared else [], ends if shared else []
             )

@@ -74,6 +74,7 @@ class Registry:
         self.settings = settings
         self.shared = shared
         self._state = state
+        self._nursery = nursery
         self._fit = fit
         self._now_s = now_s
         self._archive = Archive(state, settings)
@@ -226,11 +227,20 @@ class Registry:
 
     # ------------------------------------------------------------- for `open_registry`
 
-    def begin(self, nursery: trio.Nursery) -> None:
+    def begin(self) -> None:
         """Start what goes on beside the runs; this process is then known to the others."""
-        nursery.start_soon(self._recorder.serve, name="the recorder of runs")
+        self._nursery.start_soon(self._recorder.serve, name="the recorder of runs")
         if self.shared:
-            nursery.start_soon(self._post.serve, name="the post office of runs")
+            self._nursery.start_soon(self._post.serve, name="the post office of runs")
+
+    def share(self) -> None:
+        """From now on there are others over this state; again changes nothing."""
+        if self.shared:
+            return
+        self.shared = self._recorder.shared = self._claims.shared = True
+        for local in self._local:
+            self._recorder.started(local.record(self.process))
+        self._nursery.start_soon(self._post.serve, name="the post office of runs")
 
     async def flush(self) -> None:
         """Write what is not written yet, as far as the state lets it."""
@@ -339,19 +349,19 @@ async def open_registry(
 ) -> AsyncIterator[Registry]:
     """A registry of runs, as long as the context lasts; leave it when the engine is closed.
 
-    Without a state, or with one of this process alone, runs are kept in memory, within
-    `kept_total_bytes`. `shared` says otherwise. `fit` is what is done to an event before anybody
-    outside may see it.
+    Without a state, runs are kept in memory, within `kept_total_bytes`. `shared` is whether there
+    are other registries over the state; by default, unless it is in memory. `fit` is what is done
+    to an event before anybody outside may see it.
     """
     settings = settings or RunsSettings()
     if shared is None:
         shared = state is not None and not state.at_once
-    if state is None or not shared:
+    if state is None:
         state = MemoryState(limit_bytes=settings.kept_total_bytes, now_s=now_s)
     raised: BaseException | None = None
     async with trio.open_nursery() as nursery:
         registry = Registry(state, settings, nursery, shared=shared, fit=fit, now_s=now_s)
-        registry.begin(nursery)
+        registry.begin()
         try:
             yield registry
         except trio.Cancelled:

@@ -93,8 +93,7 @@ def test_settings_refuse_a_bound_of_nothing() -> None:
 
 def test_a_run_is_kept_in_memory_where_no_state_is_shared() -> None:
     async def main() -> None:
-        given = MemoryState(now_s=trio.current_time)
-        async with open_registry(given, now_s=trio.current_time) as registry:
+        async with open_registry(now_s=trio.current_time) as registry:
             assert not registry.shared
             async with process(Cable(memory())) as other:
                 run = other.start([(0.0, "a"), (0.1, "b")], request_id="r1")
@@ -106,7 +105,6 @@ def test_a_run_is_kept_in_memory_where_no_state_is_shared() -> None:
                     assert (record.status, record.request_id) == ("finished", "r1")
                     assert await heard(registry, run.id, 2) == lines(run)[2:]
                     await trio.sleep(0.2)
-            assert not given._remembered  # it is the policies': runs have a bound of their own
 
     virtual(main)
 
