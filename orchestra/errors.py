@@ -18,7 +18,8 @@
     │   │   └── NoQuorumError    ... or too many of a quorum failed or said something else
     │   ├── DisagreedError       an arm of a quorum said something else than the others
     │   ├── JudgeError           the judge of a `best_of` gave no index of an answer
-    │   └── StepFailedError      a step failed in several ways at once; carries all of them
+    │   ├── StepFailedError      a step failed in several ways at once; carries all of them
+    │   └── RunLostError         the process that ran it has died, or it is kept no longer
     ├── ModelError               a model call failed; says whether it may be retried
     │   ├── AuthenticationError      the key is wrong
     │   ├── PermissionDeniedError    the key may not do this
@@ -181,6 +182,10 @@ class StepFailedError(RunError):
         super().__init__(message + lines)
 
 
+class RunLostError(RunError):
+    """What a run said is not there: the process that ran it has died, or it is kept no longer."""
+
+
 class ModelError(OrchestraError):
     """A model call failed; each subclass is one thing that its caller can do about it.
 
@@ -261,10 +266,7 @@ class RateLimitError(ModelError):
 
 
 class LimitReachedError(RateLimitError):
-    """A limit that this deployment sets itself; the provider was not asked.
-
-    `code` is its name in the configuration; `retry_after_s`, if known, when there may be room.
-    """
+    """A limit of this deployment's own; `code` is its name, and the provider was not asked."""
 
 
 class QuotaError(ModelError):

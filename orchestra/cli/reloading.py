@@ -66,17 +66,16 @@ class Loader:
         """
         from orchestra.config import default_bindings
         from orchestra.server.serving import Loaded
-        from orchestra.server.settings import Settings
+        from orchestra.server.settings import Settings, said
 
         old = self._bindings
         with self._modules():
             pipelines = self._import()
             new = default_bindings(self._data, config=self._config, several=self._several)
             carried = old is not None and new.use_state_of(old)
-            settings = Settings(**{**new.rules.bounds, **self._said})
-            yield Loaded(
-                pipelines, new, settings, partial(admission_of, new, self._host), new.close
-            )
+            settings = Settings(**{**said(new.rules), **self._said})
+            admit = partial(admission_of, new, self._host)
+            yield Loaded(pipelines, new, settings, admit, new.close, state=new.shared_state)
         if old is not None and carried and (state := old.release_state()):
             self._closing.callback(state.close)
         self._bindings, self.pipelines = new, pipelines

@@ -217,6 +217,15 @@ class LocalBindings:
         in_file = self._several and said.url == "memory:"
         return attrs.evolve(said, url=f"sqlite:{STATE_FILE}") if in_file else said
 
+    @property
+    def shared_state(self) -> State | None:
+        """`state`, where other processes see it too.
+
+        Raises:
+            BindingError: as of `state`.
+        """
+        return None if self.state_settings.url == "memory:" else self.state
+
     def use_state_of(self, other: LocalBindings) -> bool:
         """Remember where `other` does, if that is the same place, and tell; `other` closes it.
 

@@ -29,6 +29,7 @@ def read_server(table: Table, complaints: Complaints) -> ServerRules:
             for name, own in right.get("pipelines", {}).items()
             if isinstance(own, dict)
         },
+        runs=right.get("runs", {}),
         bounds={key: value for key, value in right.items() if key in spec.SERVER_BOUNDS},
     )
 

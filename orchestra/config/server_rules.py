@@ -30,7 +30,7 @@ class ServerRules:
     """What the file says of the server.
 
     `keys`: "auto" asks for keys as soon as one was ever made, "required" always, "none" never.
-    `bounds` are the settings of the server that are said, by name.
+    `runs` are what is said of keeping runs, by name, and `bounds` of the server itself.
     """
 
     keys: Literal["auto", "required", "none"] = "auto"
@@ -38,6 +38,7 @@ class ServerRules:
     cors_max_age_s: int = 600
     disconnect: DisconnectRule = CANCELS
     pipelines: Mapping[str, DisconnectRule] = MappingProxyType({})
+    runs: Mapping[str, Any] = MappingProxyType({})
     bounds: Mapping[str, Any] = MappingProxyType({})
 
     def disconnect_of(self, pipeline: str) -> DisconnectRule:

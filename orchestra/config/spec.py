@@ -249,6 +249,7 @@ SERVER: Spec = {
         '"required"',
     ),
     "cors": {"origins": ORIGINS, "max_age_s": COUNT},
+    "runs": {"kept_s": TTL, "kept_bytes": COUNT, "kept_total_bytes": COUNT, "idempotency_s": TTL},
 }
 """And `pipelines`, whose keys are names of pipelines."""
 TABLES: Mapping[str, str] = {

@@ -66,6 +66,8 @@ class Run:
         """What running steps have reported; taken out when they end."""
         self.variables = copy_context()
         """The context variables of whoever started it: what every step begins with."""
+        self.on_end: Callable[[Run], None] | None = None
+        """Called when its last event has been written; it neither waits nor raises."""
         self.lane_peak = 0
         """The most chunks that have ever waited on one edge."""
         self._inputs = inputs
@@ -191,6 +193,8 @@ class Run:
         self._traceback = error.__traceback__ if error is not None else None
         if self._ended is not None:
             self._ended.set()
+        if self.on_end is not None:
+            self.on_end(self)
 
     @property
     def _deadline_passed(self) -> bool:

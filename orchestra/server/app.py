@@ -30,7 +30,9 @@ from orchestra.server.openai_api import openai_routes
 from orchestra.server.openai_errors import shaped
 from orchestra.server.openapi_routes import with_documents
 from orchestra.server.problems import HttpProblem
+from orchestra.server.registries import registry_beside
 from orchestra.server.routes import Route
+from orchestra.server.run_resources import RunResources, run_routes
 from orchestra.server.runs import Events, EventStream, Runs, answer, pipeline_routes
 from orchestra.server.settings import Settings
 
@@ -47,6 +49,7 @@ if TYPE_CHECKING:
 
     from orchestra.engine.engine import Engine
     from orchestra.graph.pipelines import Pipeline
+    from orchestra.runs.registry import Registry
     from orchestra.server.access import Access
 
 log = logging.getLogger("orchestra.server")
@@ -188,10 +191,13 @@ def create_app(
     settings: Settings | None = None,
     admission: Admission = OPEN,
     readiness: Readiness = READY,
+    *,
+    registry: Registry | None = None,
 ) -> App:
     """The ASGI application that serves these pipelines, each under its key, on this engine.
 
-    `readiness` is what `/readyz` tells of the process, besides what it needs.
+    `readiness` is what `/readyz` tells of the process, besides what it needs. Without a registry,
+    runs are known as long as the engine is open, and to this application alone.
 
     Raises:
         CheckError: a pipeline has problems.
@@ -205,7 +211,9 @@ def create_app(
     app.config["MAX_FORM_LENGTH"] = settings.upload_limit_bytes
     app.config["BODY_TIMEOUT"] = settings.body_timeout_s
     app.url_map.merge_slashes = False  # it would redirect, with a page in HTML
-    routes = table(engine, pipelines, settings, readiness)
+    if registry is None:
+        registry = registry_beside(engine, settings)
+    routes = table(engine, pipelines, settings, registry, readiness=readiness)
     for route in with_documents(routes, _by_json(pipelines), settings, admission):
         app.add_route(route)
     _answer_errors(app, settings)
@@ -218,12 +226,18 @@ def table(
     engine: Engine,
     pipelines: Mapping[str, Pipeline[..., Any]],
     settings: Settings,
+    registry: Registry,
+    *,
     readiness: Readiness = READY,
 ) -> list[Route]:
     """Every route there is, in the order in which they are told."""
-    runs = Runs(engine, _by_json(pipelines), settings)
-    spoken = openai_routes(runs, pipelines)
-    return [*pipeline_routes(runs), *spoken, *health_routes(engine.bindings, readiness)]
+    runs = Runs(engine, _by_json(pipelines), settings, registry)
+    return [
+        *pipeline_routes(runs),
+        *run_routes(RunResources(registry, settings)),
+        *openai_routes(runs, pipelines),
+        *health_routes(engine.bindings, readiness),
+    ]
 
 
 def _by_json(pipelines: Mapping[str, Pipeline[..., Any]]) -> dict[str, Pipeline[..., Any]]:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable, Mapping
-from contextlib import AbstractContextManager
+from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import attrs
@@ -24,7 +24,9 @@ from orchestra.errors import OrchestraError
 from orchestra.server.app import create_app
 from orchestra.server.front import OPEN, Admission
 from orchestra.server.health import Readiness
+from orchestra.server.registries import open_runs
 from orchestra.server.settings import Settings
+from orchestra.stores.state_memory import MemoryState
 
 if TYPE_CHECKING:
     from hypercorn.typing import (
@@ -37,7 +39,8 @@ if TYPE_CHECKING:
     from orchestra.engine.engine import Engine
     from orchestra.graph.pipelines import Pipeline
     from orchestra.graph.policy import Limits
-    from orchestra.protocols import Bindings
+    from orchestra.protocols import Bindings, State
+    from orchestra.runs.registry import Registry
 
 log = logging.getLogger("orchestra.server")
 
@@ -55,7 +58,8 @@ class Loaded:
     """What is to be served: pipelines, each under its name, and what their names stand for.
 
     `admit` says who is let in; without it everybody is. `close` is called once, when nothing that
-    was started with it is under way any more.
+    was started with it is under way any more. `state` is what processes share: runs are known to
+    all of them.
     """
 
     pipelines: Mapping[str, Pipeline[..., Any]]
@@ -63,6 +67,7 @@ class Loaded:
     settings: Settings = attrs.field(factory=Settings)
     admit: Callable[[], Awaitable[Admission]] | None = None
     close: Callable[[], None] = _nothing
+    state: State | None = None
 
 
 Load: TypeAlias = Callable[[], AbstractContextManager[Loaded]]
@@ -77,6 +82,7 @@ class Generation:
     engine: Engine
     app: ASGIFramework
     settings: Settings
+    registry: Registry
     _requests: int = attrs.field(init=False, default=0)
     _left: trio.Event = attrs.field(init=False, factory=trio.Event)
     _retired: trio.Event = attrs.field(init=False, factory=trio.Event)
@@ -96,7 +102,11 @@ class Generation:
                 self._left = trio.Event()
 
     def retire(self, deadline: float) -> None:
-        """Let it end when it is empty, or at the deadline; again may only shorten its time."""
+        """Let it end when it is empty, or at the deadline; again may only shorten its time.
+
+        Its runs are known to those behind it from now on.
+        """
+        self.registry.share()
         self._retired.set()
         self._patience.deadline = min(self._patience.deadline, deadline)
 
@@ -133,6 +143,7 @@ class Serving:
     readiness: Readiness = attrs.field(factory=Readiness)
     _turn: trio.Lock = attrs.field(init=False, factory=trio.Lock)
     _generations: list[Generation] = attrs.field(init=False, factory=list)
+    _memory: State | None = attrs.field(init=False, default=None)
 
     def __call__(
         self, scope: Scope, receive: ASGIReceiveCallable, send: ASGISendCallable
@@ -187,16 +198,28 @@ class Serving:
     async def _live(self, loaded: Loaded, *, task_status: trio.TaskStatus[Generation]) -> None:
         """One generation, from its first moment to its last."""
         try:
-            async with open_engine(loaded.bindings, limits=self.limits) as engine:
+            async with (
+                self._registry(loaded) as registry,
+                open_engine(loaded.bindings, limits=self.limits) as engine,
+            ):
                 admission = OPEN if loaded.admit is None else await loaded.admit()
+                pipelines, settings = loaded.pipelines, loaded.settings
                 app = create_app(
-                    engine, loaded.pipelines, loaded.settings, admission, self.readiness
+                    engine, pipelines, settings, admission, self.readiness, registry=registry
                 )
-                generation = Generation(engine, app.asgi_app, loaded.settings)
+                generation = Generation(engine, app.asgi_app, settings, registry)
                 task_status.started(generation)
                 await generation.wait_over()
                 self._generations.remove(generation)
         finally:
             loaded.close()
-        del engine, admission, app, generation, loaded  # this may be the last to know of them
+        del engine, admission, app, generation, loaded, registry, pipelines  # it may be the last
         self.on_retired()
+
+    def _registry(self, loaded: Loaded) -> AbstractAsyncContextManager[Registry]:
+        """The runs of a generation; without a state, all generations share their memory of them."""
+        state, settings = loaded.state or self._memory, loaded.settings
+        if state is None:
+            state = self._memory = MemoryState(limit_bytes=settings.runs.kept_total_bytes)
+        shared = loaded.state is not None or bool(self._generations)
+        return open_runs(state, settings, shared=shared)

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import attrs
 
+from orchestra.config.server_rules import DisconnectRule, ServerRules
+from orchestra.runs.disconnect import CANCEL, OnLeave, on_leave
+from orchestra.runs.settings import RunsSettings
 from orchestra.server.multipart import is_form
 
 
@@ -78,11 +82,21 @@ class Settings:
     """How long after that what is still to be written down may take."""
     retire_s: float = _bound(600)
     """How long runs may go on after what they run in was replaced by a reload."""
+    runs: RunsSettings = attrs.field(factory=RunsSettings)
+    """How long runs are kept that have ended, and how much of them."""
+    on_leave: OnLeave = CANCEL
+    """What becomes of a run when its last client has left."""
+    on_leave_of: Mapping[str, OnLeave] = attrs.field(factory=dict)
+    """The same of pipelines that have a policy of their own."""
 
     @property
     def stop_s(self) -> float:
         """The longest that stopping takes, from the signal to the end."""
         return self.shutdown_delay_s + self.drain_s + self.farewell_s + self.flush_s
+
+    def leaving(self, pipeline: str) -> OnLeave:
+        """What becomes of a run of this pipeline when its last client has left."""
+        return self.on_leave_of.get(pipeline, self.on_leave)
 
     def limit_of(self, content_type: str) -> int:
         """How many bytes a body of this type may have."""
@@ -94,3 +108,17 @@ class Settings:
 
 
 _OF_THE_DOOR = ("backlog", "connections_max", "header_limit_bytes", "keep_alive_s", "stall_s")
+
+
+def said(rules: ServerRules) -> dict[str, Any]:
+    """The settings that a deployment says of its server, by name."""
+    return {
+        **rules.bounds,
+        "runs": RunsSettings(**rules.runs),
+        "on_leave": _policy(rules.disconnect),
+        "on_leave_of": {name: _policy(rule) for name, rule in rules.pipelines.items()},
+    }
+
+
+def _policy(rule: DisconnectRule) -> OnLeave:
+    return on_leave(rule.disconnect, rule.linger_s)

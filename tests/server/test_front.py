@@ -29,6 +29,7 @@ from orchestra.server.front import (
     bearer,
 )
 from orchestra.server.problems import HttpProblem, NoContent
+from orchestra.server.registries import registry_beside
 from orchestra.server.settings import Settings
 from orchestra.stores.state_memory import MemoryState
 from tests.server.served import PIPELINES
@@ -118,7 +119,7 @@ async def _statuses(admission: Admission) -> dict[str, int]:
     settings = Settings()
     statuses = {}
     async with open_engine() as engine:
-        routes = table(engine, PIPELINES, settings)
+        routes = table(engine, PIPELINES, settings, registry_beside(engine, settings))
         app = create_app(engine, PIPELINES, settings, admission)
         async with open_house(app.asgi_app, settings) as house:
             for route in routes:

@@ -31,6 +31,7 @@ from orchestra.server.openapi_events import event_schemas
 from orchestra.server.openapi_operations import OPERATIONS
 from orchestra.server.openapi_routes import PAGE, page, with_documents
 from orchestra.server.problems import HttpProblem
+from orchestra.server.registries import registry_beside
 from orchestra.server.routes import Route
 from orchestra.server.run_problems import KINDS, failed_run
 from orchestra.server.settings import Settings
@@ -78,7 +79,8 @@ def routes() -> list[Route]:
 
     async def main() -> list[Route]:
         async with open_engine(World()) as engine:
-            return table(engine, SERVED, Settings())
+            settings = Settings()
+            return table(engine, SERVED, settings, registry_beside(engine, settings))
 
     return with_documents(trio.run(main), SERVED, Settings(), OPEN)
 

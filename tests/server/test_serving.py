@@ -22,6 +22,7 @@ from orchestra.graph.steps import step
 from orchestra.protocols import Stream
 from orchestra.server import serving
 from orchestra.server.app import create_app
+from orchestra.server.registries import registry_beside
 from orchestra.server.serve import House, serve_loaded
 from orchestra.server.serving import REPLACED, Generation, Loaded
 from orchestra.server.settings import Settings
@@ -232,7 +233,10 @@ def test_a_run_whose_request_is_over_holds_its_generation() -> None:
         with versions.load() as loaded:
             pass
         async with open_engine() as engine, trio.open_nursery() as nursery:
-            generation = Generation(engine, create_app(engine, {}).asgi_app, Settings())
+            settings = Settings()
+            registry = registry_beside(engine, settings)
+            app = create_app(engine, {}, registry=registry).asgi_app
+            generation = Generation(engine, app, settings, registry)
             run = engine.start(loaded.pipelines["version"], {"wait": True})
             nursery.start_soon(generation.wait_over)
             generation.retire(math.inf)
