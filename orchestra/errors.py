@@ -372,11 +372,9 @@ class ModelsFailedError(ModelError):
         lines = "".join(f"\n  {name}: {describe(error)}" for name, error in errors.items())
         waits = [error.retry_after_s for error in errors.values() if error.retryable]
         known = [wait for wait in waits if wait is not None]
+        shortest = min(known) if known and len(known) == len(waits) else None
         super().__init__(
-            message + lines,
-            retryable=bool(waits),
-            retry_after_s=min(known) if known and len(known) == len(waits) else None,
-            model=model,
+            message + lines, retryable=bool(waits), retry_after_s=shortest, model=model
         )
 
 
