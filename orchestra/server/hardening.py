@@ -102,8 +102,8 @@ class Mailbox:
     ever: the application to say that it is done, the connection to hand over what has come.
     """
 
-    def __init__(self, size: int) -> None:
-        self._sender, self._receiver = trio.open_memory_channel[Any](size)
+    def __init__(self, messages_max: int) -> None:
+        self._sender, self._receiver = trio.open_memory_channel[Any](messages_max)
         self._last: Any = None
 
     async def put(self, message: Any) -> None:

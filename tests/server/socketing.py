@@ -1,17 +1,26 @@
-"""A WebSocket client over wsproto, with nothing of its own in between."""
+"""A server of WebSockets, and a client over wsproto, with nothing of its own in between."""
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 import attrs
 import msgspec
+import pytest
+import trio
 import wsproto.events as ws
 from wsproto import ConnectionType, WSConnection
 
-from tests.server.wire import House
+from orchestra.engine.engine import Engine, open_engine
+from orchestra.graph.policy import Limits
+from orchestra.server.app import App, create_app
+from orchestra.server.front import OPEN, Admission
+from orchestra.server.hardening import mend_hypercorn
+from orchestra.server.settings import Settings
+from tests.server.served import PIPELINES
+from tests.server.wire import House, open_house
 
 
 class RefusedError(Exception):
@@ -144,3 +153,54 @@ async def open_socket(
                     body += event.data
                     if event.body_finished:
                         raise RefusedError(status, msgspec.json.decode(body or b"{}"))
+
+
+Test = Callable[["Stage"], Awaitable[Any]]
+
+
+@attrs.frozen
+class Stage:
+    """A server of the test pipelines."""
+
+    house: House
+    engine: Engine
+    app: App
+
+
+def on_stage(
+    test: Test,
+    settings: Settings | None = None,
+    admission: Admission = OPEN,
+    limits: Limits | None = None,
+) -> Any:
+    """What a test finds on a server of its own; afterwards all is closed."""
+    settings = settings or Settings()
+
+    async def main() -> Any:
+        mend_hypercorn()
+        async with open_engine(limits=limits) as engine:
+            app = create_app(engine, PIPELINES, settings, admission)
+            async with open_house(app.asgi_app, settings) as house:
+                return await test(Stage(house, engine, app))
+
+    return trio.run(main)
+
+
+def refusal(path: str = "/v1/pipelines/count/ws", **options: Any) -> RefusedError:
+    """Why a socket is not opened."""
+    admission = options.pop("admission", OPEN)
+
+    async def test(stage: Stage) -> RefusedError:
+        with pytest.raises(RefusedError) as caught:
+            await open_socket(stage.house, path, **options)
+        return caught.value
+
+    found: RefusedError = on_stage(test, admission=admission)
+    return found
+
+
+async def running(engine: Engine, count: int) -> Any:
+    """The runs, as soon as there are so many."""
+    while len(engine.runs) < count:
+        await trio.lowlevel.checkpoint()
+    return list(engine.runs.values())
