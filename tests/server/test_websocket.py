@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from orchestra.graph.policy import Limits
 from orchestra.server.settings import Settings
+from orchestra.server.websocket import Conversation, Going
 from tests.server.socketing import (
     Socket,
     Stage,
@@ -126,6 +127,16 @@ def test_an_id_may_be_used_again_by_who_has_heard_the_end() -> None:
             assert (await socket.events("a"))[-1]["type"] == "run.finished"
 
     on_stage(test)
+
+
+def test_the_end_of_a_run_does_not_free_the_id_of_the_next() -> None:
+    """Which may have begun before the first was put away."""
+    nothing: Any = None
+    first, second = Going(), Going()
+    conversation = Conversation(nothing, "count", nothing)
+    conversation._going["a"] = second
+    conversation._forget("a", first)
+    assert conversation._going == {"a": second}
 
 
 def test_whoever_leaves_politely_takes_their_runs_along() -> None:

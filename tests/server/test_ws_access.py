@@ -33,8 +33,13 @@ class Keys:
             "good": Principal(Caller("acme", "ada"), Scopes(frozenset(pipelines)))
         }
 
+        self.asked = 0
+        self.answers = trio.Event()
+        self.answers.set()
+
     async def authenticate(self, token: str) -> Principal | Refusal:
-        await trio.lowlevel.checkpoint()
+        self.asked += 1
+        await self.answers.wait()
         return self.known.get(token) or Refusal("revoked", f"{token} was revoked")
 
 
@@ -100,6 +105,24 @@ def test_a_key_that_is_revoked_starts_no_run_over_a_socket_that_is_open() -> Non
 
     found = on_stage(test, admission=admission)
     assert (found["id"], found["problem"]["status"]) == ("b", 401)
+
+
+def test_a_run_that_is_cancelled_while_it_is_asked_for_is_cancelled_as_it_begins() -> None:
+    admission = with_keys("count")
+    keys: Any = admission.keyring
+
+    async def test(stage: Stage) -> list[dict[str, Any]]:
+        socket = await open_socket(stage.house, headers=[("Authorization", "Bearer good")])
+        keys.answers = trio.Event()
+        await socket.start("a", hold=True)
+        await socket.say(type="cancel", id="a")
+        await socket.start("a")  # refused at once: then the cancel was heard, too
+        assert (await socket.receive())["problem"]["status"] == 409
+        assert keys.asked == 2
+        keys.answers.set()
+        return await socket.events("a")
+
+    assert on_stage(test, admission=admission)[-1]["type"] == "run.cancelled"
 
 
 def test_each_start_is_one_of_the_requests_that_a_caller_has() -> None:
