@@ -178,6 +178,9 @@ class Conversation:
     _nursery: trio.Nursery = attrs.field(init=False)
     _outbox: trio.MemorySendChannel[str] = attrs.field(init=False)
     _going: dict[str, Going] = attrs.field(init=False, factory=dict)
+    """Runs whose ids are taken."""
+    _untold: int = attrs.field(init=False, default=0)
+    """Runs of which something is still to be sent: among them those whose ids are free again."""
     _stirred: trio.Event = attrs.field(init=False, factory=trio.Event)
     _farewell: tuple[int, str] = (GOING_AWAY, "")
 
@@ -225,6 +228,7 @@ class Conversation:
             self._refuse(start.id, too_many_runs(most))
         else:
             self._going[start.id] = going = Going()
+            self._untold += 1
             self._nursery.start_soon(self._run, start, going)
 
     def _refuse(self, run: str | None, problem: HttpProblem) -> None:
@@ -252,6 +256,8 @@ class Conversation:
             self._close(FAILED, "the server's log says why")
         finally:
             self._forget(start.id, going)
+            self._untold -= 1
+            self._stir()
             if going.run is not None:
                 self._sockets.runs.left(going.run)
 
@@ -271,7 +277,6 @@ class Conversation:
         """The id is free again; a second time it may be another's by now."""
         if self._going.get(name) is going:
             del self._going[name]
-            self._stir()
 
     def _stir(self) -> None:
         self._stirred.set()
@@ -280,10 +285,10 @@ class Conversation:
     async def _watch(self) -> None:
         """Close it when it is idle, or is to be closed and has nothing going on."""
         self._nursery.start_soon(self._stir_when_closing)
-        while self._going or not self._sockets.closing.is_set():
+        while self._untold or not self._sockets.closing.is_set():
             with trio.move_on_after(self._settings.socket_idle_s) as silence:
                 await self._stirred.wait()
-            if silence.cancelled_caught and not self._going:
+            if silence.cancelled_caught and not self._untold:
                 self._close(IDLE, f"nothing was going on for {self._settings.socket_idle_s:g} s")
                 return
         self._close(GOING_AWAY, "the server is stopping, or was replaced by a newer one")

@@ -94,6 +94,14 @@ class Socket:
             found.append(message["event"])
         return found
 
+    async def end(self) -> int:
+        """With which code it is closed; nothing else may come before."""
+        try:
+            said = await self.receive()
+        except ClosedError as closed:
+            return int(closed.code)
+        raise AssertionError(f"{said} came before the end")
+
     async def _write(self, event: ws.Event) -> None:
         await self.stream.send_all(self.protocol.send(event))
 
@@ -134,7 +142,22 @@ async def open_socket(
         RefusedError: the server does not open it.
     """
     client = await house.connect()
-    socket = Socket(client.stream, WSConnection(ConnectionType.CLIENT))
+    return await upgrade(client.stream, path, headers=headers, subprotocols=subprotocols)
+
+
+async def upgrade(
+    stream: trio.SocketStream,
+    path: str = "/v1/pipelines/count/ws",
+    *,
+    headers: Sequence[tuple[str, str]] = (),
+    subprotocols: Sequence[str] = (),
+) -> Socket:
+    """A connection turned into a socket.
+
+    Raises:
+        RefusedError: the server does not open it.
+    """
+    socket = Socket(stream, WSConnection(ConnectionType.CLIENT))
     extra = [(name.encode(), value.encode()) for name, value in headers]
     await socket._write(
         ws.Request(host="test", target=path, extra_headers=extra, subprotocols=list(subprotocols))

@@ -79,7 +79,9 @@ def test_whoever_does_not_read_what_is_wrong_is_left() -> None:
     assert closing(test).code == POLICY
 
 
-def test_a_server_that_stops_closes_a_socket_when_its_last_run_has_ended() -> None:
+@given(st.random_module())
+@settings(max_examples=15)
+def test_a_server_that_stops_closes_a_socket_when_its_last_run_has_ended(seed: object) -> None:
     async def test(stage: Stage) -> None:
         busy, idle = await open_socket(stage.house), await open_socket(stage.house)
         await busy.start("a", count=0, hold=True)
