@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Coroutine, Mapping
 from functools import partial
-from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
 import attrs
