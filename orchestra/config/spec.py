@@ -232,6 +232,8 @@ SERVER_BOUNDS: Spec = {
     "parts_max": COUNT,
     "upload_timeout_s": TIME,
     "uploads_limit_bytes": COUNT,
+    "socket_runs_max": COUNT,
+    "socket_idle_s": TIME,
     "keep_alive_s": TIME,
     "heartbeat_s": TIME,
     "stall_s": TIME,

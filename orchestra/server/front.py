@@ -48,6 +48,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("orchestra.server")
 
+BEARER_PROTOCOL = "orchestra.bearer."
+"""Before a key among the subprotocols of a WebSocket."""
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 _BEARER = re.compile(r"bearer +(\S+) *", re.IGNORECASE)
 
@@ -87,6 +89,11 @@ class Admission:
 OPEN = Admission()
 
 Encode = Callable[[str, "Early"], "Told"]
+
+
+def asked_again(layers: Sequence[Layer]) -> tuple[Layer, ...]:
+    """Those layers that each run goes through which is started over an open connection."""
+    return tuple(each for each in layers if isinstance(each, Authentication | Rates | Spending))
 
 
 class Front:
@@ -246,9 +253,17 @@ def bearer(arrival: Arrival) -> str | None:
     """The key that came with it: None where none did, "" where it cannot be read."""
     given = arrival.header(b"authorization")
     if given is None:
-        return None
+        return _in_subprotocol(arrival)
     found = _BEARER.fullmatch(given)
     return found[1] if found else ""
+
+
+def _in_subprotocol(arrival: Arrival) -> str | None:
+    """The key that a browser sends with a WebSocket, for which it sends no header."""
+    for offered in arrival.scope.get("subprotocols", ()):
+        if offered.startswith(BEARER_PROTOCOL):
+            return str(offered.removeprefix(BEARER_PROTOCOL))
+    return None
 
 
 def _adding(send: ASGISendCallable, headers: Headers) -> ASGISendCallable:

@@ -229,4 +229,6 @@ def _hypercorn_config(settings: Settings) -> Config:
     config.include_server_header = False
     config.h11_max_incomplete_size = settings.header_limit_bytes
     config.keep_alive_timeout = settings.keep_alive_s
+    config.websocket_max_message_size = settings.body_limit_bytes
+    config.websocket_ping_interval = settings.heartbeat_s
     return config

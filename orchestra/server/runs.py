@@ -164,14 +164,18 @@ class Runs:
             LimitExceededError: there are too many runs.
         """
         run = self.launch(pipeline, inputs, run_id)
-        self.registry.adopt(run, on_leave=self.settings.leaving(run.pipeline))
-        when_over(partial(self.registry.leave, run.id))
+        self.adopt(run)
+        when_over(partial(self.left, run))
         return run
 
     def launch(
-        self, pipeline: Pipeline[..., Any], inputs: Mapping[str, object], run_id: str | None = None
+        self,
+        pipeline: Pipeline[..., Any],
+        inputs: Mapping[str, object],
+        run_id: str | None = None,
+        arrival: Arrival | None = None,
     ) -> Run:
-        """A run that nobody is told of so far.
+        """A run that nobody is told of so far; for whoever is asking, or has arrived.
 
         It runs in the server's context: in the request's, its steps would hold the request.
 
@@ -179,7 +183,7 @@ class Runs:
             InputError: an input does not fit.
             LimitExceededError: there are too many runs.
         """
-        arrival = Arrival.of(request.scope)
+        arrival = arrival or Arrival.of(request.scope)
         start = partial(
             self.engine.start,
             caller=arrival.known().caller,
@@ -187,6 +191,14 @@ class Runs:
             run_id=run_id,
         )
         return self._context.copy().run(start, pipeline, inputs)
+
+    def adopt(self, run: Run) -> None:
+        """Have it known, with one reader; when that has gone, `left` is to be called."""
+        self.registry.adopt(run, on_leave=self.settings.leaving(run.pipeline))
+
+    def left(self, run: Run) -> None:
+        """A reader has gone: with the last one, the pipeline's policy decides."""
+        self.registry.leave(run.id)
 
     def started(self, asked: Asked, run_id: str | None = None) -> Run | HttpProblem:
         """The run that is asked for, or why there is none."""

@@ -65,6 +65,10 @@ class Settings:
     """Time that a form may take to arrive; beyond it, 408."""
     uploads_limit_bytes: int = _count(256 * 1024 * 1024)
     """Sizes of all forms that are arriving, all together; beyond it, 503."""
+    socket_runs_max: int = _count(16)
+    """Runs that may go on over one WebSocket."""
+    socket_idle_s: float = _bound(300)
+    """How long a WebSocket stays open on which nothing goes on."""
     keep_alive_s: float = _bound(5)
     """How long a connection without a request stays open."""
     heartbeat_s: float = _bound(12)
