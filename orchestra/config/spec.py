@@ -223,6 +223,7 @@ DISCONNECT: Spec = {
 """What becomes of runs when their clients leave: of all, or of one pipeline."""
 SERVER_BOUNDS: Spec = {
     "connections_max": COUNT,
+    "connections_per_address_max": COUNT,
     "headers_max": COUNT,
     "target_limit_bytes": COUNT,
     "body_limit_bytes": COUNT,

@@ -43,6 +43,10 @@ class Settings:
     """Tell clients the messages of foreign exceptions, and source lines. For a desk only."""
     connections_max: int = _count(10_000)
     """Connections open at once; those beyond it wait in the backlog."""
+    connections_per_address_max: int | None = attrs.field(
+        default=None, validator=attrs.validators.optional(_positive)
+    )
+    """Those of one address; None: nine tenths of all, and from this machine itself all."""
     backlog: int = _count(2048)
     """Connections that the kernel holds until they are accepted."""
     header_limit_bytes: int = _count(16 * 1024)
@@ -111,7 +115,10 @@ class Settings:
         return [each for each in _OF_THE_DOOR if getattr(self, each) != getattr(new, each)]
 
 
-_OF_THE_DOOR = ("backlog", "connections_max", "header_limit_bytes", "keep_alive_s", "stall_s")
+_OF_THE_DOOR = (
+    *("backlog", "connections_max", "connections_per_address_max"),
+    *("header_limit_bytes", "keep_alive_s", "stall_s"),
+)
 
 
 def said(rules: ServerRules) -> dict[str, Any]:
