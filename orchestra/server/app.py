@@ -22,14 +22,12 @@ from orchestra.errors import ServeError
 from orchestra.server import problems, sse
 from orchestra.server.arrival import Arrival
 from orchestra.server.bodies import body_of, tell_departure
-from orchestra.server.chat_shapes import shape_of
 from orchestra.server.front import OPEN, Admission, Front, asked_again
 from orchestra.server.hardening import Hardened
 from orchestra.server.health import READY, Readiness, health_routes
 from orchestra.server.inputs import check_servable
 from orchestra.server.multipart import is_form
-from orchestra.server.openai_api import openai_routes
-from orchestra.server.openai_errors import shaped
+from orchestra.server.openai_routes import openai_routes, shaped
 from orchestra.server.openapi_routes import with_documents
 from orchestra.server.problems import HttpProblem
 from orchestra.server.registries import registry_beside
@@ -266,6 +264,8 @@ def _by_json(pipelines: Mapping[str, Pipeline[..., Any]]) -> dict[str, Pipeline[
         try:
             check_servable(name, pipeline.inputs)
         except ServeError:
+            from orchestra.server.chat_shapes import shape_of
+
             if shape_of(pipeline) is None:
                 raise
         else:
