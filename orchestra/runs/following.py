@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
-import attrs
+import msgspec
 import trio
 
 from orchestra.protocols import Change
@@ -145,8 +145,7 @@ class FollowingElsewhere(Following):
         await self._archive.state.change([box], lambda there, _: mail.put(there, box, letter))
 
 
-@attrs.frozen
-class Look:
+class Look(msgspec.Struct, frozen=True):
     """What is in the state for one who follows a run from elsewhere."""
 
     events: tuple[EventLine, ...]
