@@ -129,7 +129,7 @@ async def _pump(
             if pull is not None:
                 pull.deadline = inf if wait_s is None else trio.current_time() + wait_s
             try:
-                chunk = await Parking(resume(argument), outflow.push)
+                chunk = await Parking(resume(argument), outflow.parking)
             except StopAsyncIteration:
                 return
             if pull is not None:

@@ -59,7 +59,10 @@ class Lane(Generic[C]):
         await self.put(chunk)
 
     def push(self) -> None:
-        """Tell the reader of what was put soon; whoever puts is about to wait."""
+        """Tell the reader of what was put soon."""
+
+    def parking(self) -> None:
+        """As `push`, by a writer that is about to wait."""
 
     def close(self) -> None:
         """Say that the last chunk has been put. Not called when the writer failed."""

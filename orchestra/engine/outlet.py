@@ -35,7 +35,7 @@ class Outlet(Lane[object]):
         Cancelled while it waits, the chunk is not in the journal.
         """
         await self.put_soon(chunk)
-        self._journal.push()
+        self.push()
 
     async def put_soon(self, chunk: object) -> None:
         """As `put`; those who read the journal hear of it with the next `push`, or event."""
@@ -62,7 +62,11 @@ class Outlet(Lane[object]):
             await trio.sleep_forever()  # until that has stopped the step, as it stops all others
 
     def push(self) -> None:
-        """Tell those who read the journal of what is in it; whoever puts is about to wait."""
+        """Tell those who read the journal of what is in it."""
+        self._journal.push()
+
+    def parking(self) -> None:
+        """As `push`, by a writer that is about to wait."""
         self._unbroken = 0
         self._journal.push()
 

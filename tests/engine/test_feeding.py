@@ -70,11 +70,13 @@ def whole(script: Script) -> str:
 async def take(run: Run, taking: Taking, most: int) -> list[Event]:
     """The events that a client took, from the first to the last or until it left."""
     taken: list[Event] = []
+    batch_ends: list[int] = []
     batches = 0
 
     def hand(batch: tuple[Event, ...]) -> bool:
         nonlocal batches
         batches += 1
+        batch_ends.append(batch[-1].seq)
         assert sum(isinstance(event, Delta) for event in batch) <= most
         taken.extend(batch)
         return bool(batches % taking.full_after)
@@ -86,8 +88,16 @@ async def take(run: Run, taking: Taking, most: int) -> list[Event]:
             with trio.move_on_after(taking.beat_s):
                 goes_on = await reader.feed(taken[-1].seq if taken else 0, hand)
             if batches > before and not batches % taking.full_after:
+                asked = _before_last(batch_ends)
                 await trio.sleep(taking.flush_s)
+                newer = [event for event in run.journal.kept if event.seq > asked]
+                assert sum(isinstance(event, Delta) for event in newer) <= most
     return taken
+
+
+def _before_last(ends: list[int]) -> int:
+    """What had been acknowledged when the last batch was taken."""
+    return ends[-2] if len(ends) > 1 else 0
 
 
 @settings(max_examples=80)
@@ -133,6 +143,23 @@ def test_what_is_ready_together_is_handed_over_together(chunks: int, schedule: i
         return [size for size in sizes if size]
 
     assert virtual(main, schedule=schedule) == [chunks, chunks]
+
+
+def test_a_step_that_is_held_has_told_what_it_has_said() -> None:
+    async def main() -> None:
+        taken: list[Event] = []
+
+        def hand(batch: tuple[Event, ...]) -> bool:
+            taken.extend(batch)
+            return True
+
+        async with open_engine(limits=Limits(window_chunks=1)) as engine:
+            run = engine.start(said, {"script": Script([(1, 3)])})
+            with run.journal.attach() as reader:
+                assert not await reader.feed(0, hand)
+        assert [event.seq for event in taken] == list(range(1, len(taken) + 1))
+
+    virtual(main, schedule=0)
 
 
 def test_a_chunk_is_handed_over_by_the_task_that_made_it() -> None:
