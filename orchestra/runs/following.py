@@ -58,6 +58,21 @@ class Following(ABC):
             StateError: the run is another process's, and the state is away.
         """
 
+    async def feed(self, seq: int, hand: Callable[[tuple[EventLine, ...]], bool]) -> bool:
+        """Hand over the events newer than `seq`, batch by batch, as they come.
+
+        Until `hand` says that it is full, or the run has ended: whether it goes on.
+
+        Raises:
+            RunLostError: as of `after`.
+            StateError: as of `after`.
+        """
+        while batch := await self.after(seq):
+            seq = batch[-1].seq
+            if not hand(batch):
+                return True
+        return False
+
 
 class FollowingHere(Following):
     """One who follows a run of this process: it holds the run back while it lags."""

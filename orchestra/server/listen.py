@@ -135,13 +135,12 @@ class Connection(TCPServer):
         await self.idle_task.stop()
 
     def write_nowait(self, data: bytes) -> int:
-        """How much of it has gone; 0 where something else is being written, or would wait.
+        """How much of it has gone; 0 where something else is being written, or it would wait.
 
-        Also where the others are to run first: `protocol_send` lets them, and tells what is wrong.
+        And where something is wrong: `protocol_send` tells what.
         """
-        if self._burst + 1 >= BURST_MAX or self.send_lock.locked():
+        if self.send_lock.locked():
             return 0
-        self._burst += 1
         try:
             return os.write(self.stream.socket.fileno(), data)
         except OSError:
