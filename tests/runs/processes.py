@@ -14,6 +14,7 @@ from orchestra.accounts import Caller
 from orchestra.engine.engine import Engine, open_engine
 from orchestra.engine.run import Run
 from orchestra.errors import StateError
+from orchestra.events import Event
 from orchestra.graph.pipelines import pipeline
 from orchestra.graph.policy import Limits
 from orchestra.graph.steps import step
@@ -123,14 +124,13 @@ def memory(limit_bytes: int = 1 << 20) -> MemoryState:
 def spied(run: Run) -> list[EventLine]:
     """All that a run tells from now on, also what its journal drops."""
     events: list[EventLine] = []
-    append = run.journal.append
+    keep = run.journal._keep
 
-    def spy(event_type: Callable[..., Any], *fields: object) -> Any:
-        event = append(event_type, *fields)
+    def spy(event: Event) -> None:
+        keep(event)
         events.extend(told([event]))
-        return event
 
-    run.journal.append = spy  # type: ignore[method-assign]
+    run.journal._keep = spy  # type: ignore[method-assign]
     return events
 
 
