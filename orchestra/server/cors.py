@@ -14,7 +14,8 @@ METHODS = "GET, POST, DELETE, OPTIONS"
 ASKED = "Authorization, Content-Type, Accept, Idempotency-Key, Last-Event-ID, Prefer, X-Request-ID"
 """Headers that a page may send. `*` does not stand for Authorization."""
 EXPOSED = (
-    "Location, Retry-After, RateLimit-Limit, RateLimit-Remaining, RateLimit-Reset, X-Request-ID, "
+    "Location, Preference-Applied, Idempotent-Replayed, Retry-After, "
+    "RateLimit-Limit, RateLimit-Remaining, RateLimit-Reset, X-Request-ID, "
     "X-Orchestra-Run-ID, X-Orchestra-Model, X-Orchestra-Cost-Nanodollars, "
     "X-Orchestra-Time-To-First-Token-MS"
 )
