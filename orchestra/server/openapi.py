@@ -135,7 +135,7 @@ class _Writer:
     ) -> Json:
         """The operations of one route, of one pipeline where it is given."""
         found = {}
-        for method in route.methods:
+        for method in route.methods or ("GET",):  # which is how a WebSocket is opened
             operation = OPERATIONS.get((route.name, method), _UNKNOWN)
             told = self._operation(route, path, operation)
             several = len(route.methods) > 1

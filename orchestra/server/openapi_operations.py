@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from orchestra.errors import BudgetExceededError, LimitReachedError
-from orchestra.server import caller_problems, openapi_openai, openapi_served, problems
+from orchestra.server import caller_problems, openapi_openai, openapi_runs, openapi_served, problems
 from orchestra.server.front import Admission
 from orchestra.server.openapi_words import Operation
 from orchestra.server.problems import HttpProblem
@@ -19,9 +19,10 @@ from orchestra.values import Json
 
 OPERATIONS: Mapping[tuple[str, str], Operation] = {
     **openapi_served.OPERATIONS,
+    **openapi_runs.OPERATIONS,
     **openapi_openai.OPERATIONS,
 }
-SCHEMAS: Mapping[str, Json] = {**openapi_served.SCHEMAS, **openapi_openai.SCHEMAS}
+SCHEMAS: Mapping[str, Json] = {**openapi_runs.SCHEMAS, **openapi_openai.SCHEMAS}
 """The schemas of what several routes answer, by name."""
 
 

@@ -101,6 +101,6 @@ def page() -> tuple[str, str]:
     }
     return text, (
         f"default-src 'none'; script-src 'sha256-{hashes['script']}'; "
-        f"style-src 'sha256-{hashes['style']}'; connect-src 'self'; "
+        f"style-src 'sha256-{hashes['style']}'; connect-src 'self'; img-src data:; "
         "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
     )

@@ -33,12 +33,17 @@ def wishes_of(key: str | None, prefer: str) -> RunWishes | HttpProblem:
         return RunWishes(background=background)
     found = _KEY.fullmatch(key.strip())
     if found is None or len(found[1]) > KEY_LENGTH_MAX:
-        detail = (
-            f"`Idempotency-Key` is 1 to {KEY_LENGTH_MAX} visible characters of ASCII; "
-            "send a UUID, for instance"
-        )
-        return HttpProblem(400, "bad-idempotency-key", "The key cannot be used.", detail)
+        return bad_key()
     return RunWishes(key=found[1], background=background)
+
+
+def bad_key() -> HttpProblem:
+    """No run can be known by what came as an idempotency key."""
+    detail = (
+        f"`Idempotency-Key` is 1 to {KEY_LENGTH_MAX} visible characters of ASCII; "
+        "send a UUID, for instance"
+    )
+    return HttpProblem(400, "bad-idempotency-key", "The key cannot be used.", detail)
 
 
 def preferences(prefer: str) -> set[str]:

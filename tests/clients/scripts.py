@@ -37,14 +37,19 @@ def only_once() -> None:
         pytest.skip(EXCUSED.args[0])
 
 
-def asked(script: str, *arguments: str) -> dict[str, Any]:
-    """What a script of this folder saw, by claim."""
+def node() -> str:
+    """Where a Node is that is new enough, with what the scripts import; else the test is skipped."""
     only_once()
     for needed in (NODE, PACKAGES):
         if not needed.exists():
             pytest.skip(f"{needed} is not there; `nox -s servers` installs it")
+    return str(NODE)
+
+
+def asked(script: str, *arguments: str) -> dict[str, Any]:
+    """What a script of this folder saw, by claim."""
     done = subprocess.run(
-        [str(NODE), str(HERE / script), *arguments],
+        [node(), str(HERE / script), *arguments],
         capture_output=True,
         text=True,
         check=False,

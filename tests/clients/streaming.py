@@ -1,0 +1,71 @@
+"""One of several servers over one SQLite state, as a process: `python -m tests.clients.streaming
+STATE PORT` prints its URL and serves until it is killed. Each line on its standard input is a chunk
+of the run that is under way in it; an empty one ends that.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import AsyncIterator
+from contextlib import nullcontext
+from functools import partial
+
+import trio
+
+from orchestra.graph.pipelines import pipeline
+from orchestra.graph.steps import step
+from orchestra.protocols import Stream
+from orchestra.runs.settings import RunsSettings
+from orchestra.server.cors import Cors
+from orchestra.server.front import Admission
+from orchestra.server.serve import House, serve_loaded
+from orchestra.server.serving import Loaded
+from orchestra.server.settings import Settings
+from orchestra.server.sockets import bind
+from orchestra.stores.state_sqlite import SqliteState
+
+SETTINGS = Settings(runs=RunsSettings(heartbeat_s=0.3, dead_after_s=1.5))
+
+
+@step
+async def heard() -> AsyncIterator[str]:
+    while line := (
+        await trio.to_thread.run_sync(sys.stdin.readline, abandon_on_cancel=True)
+    ).strip():
+        yield line
+
+
+@pipeline
+def told() -> Stream[str]:
+    """What is written to the process."""
+    return heard()
+
+
+@step
+async def begun() -> AsyncIterator[str]:
+    yield "one"
+    await trio.sleep_forever()
+
+
+@pipeline
+def unending() -> Stream[str]:
+    """A first word, and nothing more."""
+    return begun()
+
+
+async def admit() -> Admission:
+    """Everybody, from any page."""
+    return Admission(cors=Cors(origins=frozenset({"*"})))
+
+
+if __name__ == "__main__":
+    with SqliteState(sys.argv[1]) as state:
+        loaded = Loaded(
+            {"told": told, "unending": unending}, settings=SETTINGS, admit=admit, state=state
+        )
+        listen = partial(bind, "127.0.0.1", int(sys.argv[2]))
+        announce = partial(print, flush=True)
+        house = House(reloads=False)
+        trio.run(
+            partial(serve_loaded, lambda: nullcontext(loaded), listen, house, on_ready=announce)
+        )
