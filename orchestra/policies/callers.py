@@ -12,7 +12,7 @@ knows whether it was taken. Giving back is shielded, and takes no longer than `G
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import lru_cache, partial
 from itertools import count
 from weakref import WeakValueDictionary
@@ -23,10 +23,21 @@ import trio
 
 from orchestra.accounts import Caller
 from orchestra.errors import LimitReachedError, StateError
+from orchestra.forms import Revision
 from orchestra.policies import allowance
-from orchestra.policies.allowance import LEASE_S, Ask, Blocked, CallerRules, Owner, Remaining
+from orchestra.policies.allowance import (
+    FORM,
+    LEASE_S,
+    Ask,
+    Blocked,
+    CallerRules,
+    Owner,
+    Remaining,
+    admit,
+    settle,
+)
 from orchestra.policies.giving_back import given_back
-from orchestra.protocols import Change, State
+from orchestra.protocols import State
 
 POLL_S = 0.25
 """What other processes give back is noticed after so long."""
@@ -78,7 +89,7 @@ class _Waiting(msgspec.Struct, eq=False):
     """A call that wants to begin, and what was last in its way."""
 
     held: Held
-    blocked: tuple[Blocked, ...] = ()
+    blocked: Sequence[Blocked] = ()
 
 
 class CallerLimits:
@@ -140,9 +151,9 @@ class CallerLimits:
         owners = held.owners
         if owners is UNLIMITED:
             return
-        really = held.ask.requests if requests is None else requests
-        decide = partial(_settle, held, really, tokens)
-        await given_back(self._state, lambda: self._state.change(owners.keys, decide))
+        really = (held.ask.requests if requests is None else requests, tokens)
+        settled = partial(settle, owners.all, held.ask, really)
+        await given_back(self._state, self._state.revise, owners.keys, settled, FORM)
         if len(self._bells):
             self._ring(owners.keys)
 
@@ -155,9 +166,13 @@ class CallerLimits:
         owners = self._owners(caller)
         if owners is UNLIMITED:
             return ()
-        return await self._state.change(
-            owners.keys, lambda kept, now_s: Change(allowance.remaining(owners.all, kept, now_s))
-        )
+
+        def left(
+            kept: allowance.Kept, now_s: float
+        ) -> Revision[tuple[Remaining, ...], allowance.Account]:
+            return Revision(allowance.remaining(owners.all, kept, now_s))
+
+        return await self._state.revise(owners.keys, left, FORM)
 
     async def _wait(
         self, waiting: _Waiting, line: trio.Lock, shared: trio.Lock | None = None
@@ -190,7 +205,8 @@ class CallerLimits:
         """Whether the call has begun now. If this is cancelled, it has not."""
         held = waiting.held
         try:
-            waiting.blocked = await self._state.change(held.owners.keys, partial(_admit, held))
+            admitted = partial(admit, held.owners.all, held.ask)
+            waiting.blocked = await self._state.revise(held.owners.keys, admitted, FORM)
         except StateError as error:
             return await self._began_without(waiting, error)
         except BaseException:
@@ -241,19 +257,7 @@ class CallerLimits:
         return line
 
 
-def _admit(held: Held, kept: allowance.Kept, now_s: float) -> Change[tuple[Blocked, ...]]:
-    return allowance.admit(held.owners.all, held.ask, kept, now_s)
-
-
-def _settle(
-    held: Held, requests: int, tokens: int, kept: allowance.Kept, now_s: float
-) -> Change[None]:
-    return allowance.settle(
-        held.owners.all, held.ask, requests=requests, tokens=tokens, kept=kept, now_s=now_s
-    )
-
-
-def _worst(blocked: tuple[Blocked, ...]) -> Blocked:
+def _worst(blocked: Sequence[Blocked]) -> Blocked:
     """The limit that is waited for longest, as far as that is known."""
     return max(blocked, key=lambda each: each.wait_s or 0.0)
 

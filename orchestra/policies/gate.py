@@ -215,7 +215,7 @@ class GuardedCall(HeldCall):
         """`leave`, and the money too: no checkpoint where it holds none."""
         self.leave(error)
         if self.held is not None:
-            await self.held.settle(self.cost)
+            await self.held.purse.settle(self.held, self.cost)
 
     async def grow(self) -> None:
         """Hold more, since its answer is longer than was thought. Raises as of `Till.grow`."""

@@ -120,6 +120,13 @@ class MeterState(msgspec.Struct, array_like=True):
 
     def settle(self, taken: Taken, units: int) -> None:
         """Say how many units it really was: fewer were never taken, more are taken now."""
+        if taken is self.open[-1] and units <= taken.units:  # as nearly always: the same, in short
+            back = min((taken.units - units) * MINUTE_NS, taken.felt)
+            self.debt -= back
+            del self.open[-1]
+            if self.open:
+                self.open[-1].felt = min(self.open[-1].felt, taken.felt - back)
+            return
         at = self.open.index(taken)
         if units < taken.units:
             back = (taken.units - units) * MINUTE_NS
@@ -150,6 +157,12 @@ class MeterState(msgspec.Struct, array_like=True):
             if taken.id == id:
                 return taken
         return None
+
+    def closed(self, rate: Rate) -> float:
+        """Seconds for which it makes a difference, once it is closed."""
+        if self.open:
+            self.close()
+        return rate.full_s(self.debt)
 
     def close(self) -> None:
         """Leave out what is beyond refund, so that the size is bounded; it stays taken.
