@@ -26,8 +26,10 @@ class Period(Enum):
     MONTH = "month"
 
 
+KEPT_S = (2 * 86_400.0, 32 * 86_400.0, 86_400.0)
+"""How long it is remembered what was spent in a day, in a month, by a run, after its last call."""
 _PERIODS = (Period.DAY, Period.MONTH, Period.RUN)
-"""In the order of a ledger, the longest last."""
+"""In the order of a ledger."""
 
 
 @attrs.frozen(kw_only=True)
@@ -115,8 +117,8 @@ class Payer:
 
     key: str
     budgets: tuple[Budget, ...]
-    slot: int
-    """The place of the longest of its periods."""
+    kept_s: float
+    """How long the ledger is kept after a call."""
 
     @classmethod
     def all_of(cls, budgets: Sequence[Budget]) -> tuple[Payer, ...]:
@@ -125,7 +127,7 @@ class Payer:
         for budget in budgets:
             found.setdefault(budget.key, []).append(budget)
         return tuple(
-            cls(key, tuple(each), max(budget.slot for budget in each))
+            cls(key, tuple(each), max(KEPT_S[budget.slot] for budget in each))
             for key, each in found.items()
         )
 

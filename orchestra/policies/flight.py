@@ -54,6 +54,11 @@ class Waiter(Generic[Item]):
         """
         return self._flight.receive(self)
 
+    @property
+    def ended(self) -> bool:
+        """Whether it has heard all that there is; then `receive` has no more to give."""
+        return self._flight.ended(self)
+
     async def park(self) -> None:
         """Wait until it is woken; one task at a time."""
         self._parked = trio.lowlevel.current_task()
@@ -192,14 +197,19 @@ class Flight(Generic[Item]):
             if patience.cancelled_caught:
                 self._leave_behind(slow)
 
+    def ended(self, waiter: Waiter[Item]) -> bool:
+        """As of `Waiter.ended`."""
+        return self._over and self._error is waiter.error is None and waiter.read == self._said
+
     async def receive(self, waiter: Waiter[Item]) -> tuple[Item, ...]:
         """As of `Waiter.receive`."""
         while waiter.error is None:
-            said = self._said
+            said = self._dropped + len(self._kept)
             if waiter.read < said:
                 found = tuple(self._kept[waiter.read - self._dropped :])
                 waiter.read = said
-                self._go_on()
+                if self._progress is not None:
+                    self._progress.unpark_all()
                 return found
             if self._over:
                 if self._error is not None:
@@ -218,7 +228,8 @@ class Flight(Generic[Item]):
                 waiter.account.used(paid)
         self.waiters.remove(waiter)
         self._last = waiter.account
-        self._go_on()
+        if self._progress is not None:
+            self._progress.unpark_all()
         if self.waiters or self._over:
             return False
         self._close()
@@ -248,7 +259,8 @@ class Flight(Generic[Item]):
     def _settle(self) -> None:
         """Have those pay who have stayed; the last to leave, for what was told behind it."""
         payers = [waiter.account for waiter in self.waiters] or [self._last]
-        for payer, usage in zip(payers, self.ledger.settle(len(payers)), strict=False):
+        shares = self.ledger.settle(len(payers))
+        for payer, usage in zip(payers, shares, strict=bool(shares)):
             payer.used(usage)
 
     @property
@@ -280,11 +292,6 @@ class Flight(Generic[Item]):
         """Let everybody hear what is new."""
         for waiter in self.waiters:
             waiter.wake()
-
-    def _go_on(self) -> None:
-        """Let the call go on, if it was held back."""
-        if self._progress:
-            self._progress.unpark_all()
 
     def _close(self) -> None:
         closed, self._closed = self._closed, None

@@ -30,8 +30,6 @@ from orchestra.policies.budget import Budget, Payer
 
 THRESHOLDS = (50, 80, 100)
 """Percent of a budget at which its owner is told."""
-RUN_KEPT_S = 86_400.0
-"""How long it is remembered what a run has spent, after its last call."""
 DAY_S = 86_400
 NEVER_S = 2**53
 HOLD_KEY = "budget:hold:"
@@ -69,19 +67,24 @@ class Ledger(msgspec.Struct, array_like=True, tag=True):
         self.first_s = min(self.holds, default=NEVER_S)
 
     def hold(self, nanodollars: int, until_s: int) -> None:
-        """Hold so much more until then; or less, down to nothing."""
+        """Hold so much more until then."""
         holds = self.holds
-        before = holds.get(until_s, 0)
-        left = before + nanodollars
-        if left > 0:
-            holds[until_s] = left
-            self.held += nanodollars
-        else:
-            holds.pop(until_s, None)
-            self.held -= before
+        holds[until_s] = holds.get(until_s, 0) + nanodollars
+        self.held += nanodollars
         if not self.first_s <= until_s <= self.last_s:
             self.first_s = min(self.first_s, until_s)
             self.last_s = max(self.last_s, until_s)
+
+    def give_back(self, nanodollars: int, until_s: int) -> None:
+        """Hold so much less, and no less than nothing."""
+        holds = self.holds
+        before = holds.get(until_s, 0)
+        if before > nanodollars:
+            holds[until_s] = before - nanodollars
+            self.held -= nanodollars
+        else:
+            holds.pop(until_s, None)
+            self.held -= before
 
 
 class Hold(msgspec.Struct, array_like=True, frozen=True, tag=True):
@@ -191,13 +194,11 @@ def decide(
 class _Books:
     """The ledgers of one change, as they are now: of the present periods, without expired holds."""
 
-    __slots__ = ("_day", "_ends_s", "_kept", "_now_s", "changed")
+    __slots__ = ("_kept", "_now_s", "changed")
 
     def __init__(self, kept: dict[str, Kept | None], now_s: float) -> None:
         self._kept = kept
         self._now_s = now_s
-        self._day = int(now_s // DAY_S)
-        self._ends_s = _ends_s(self._day)
         self.changed: dict[str, tuple[Kept, float] | None] = {}
         """What is to be kept of all that was changed."""
 
@@ -209,35 +210,36 @@ class _Books:
             return
         if name:
             self._kept[name] = self.changed[name] = None
-        for payer in settlement.payers:
-            ledger = self._ledger(payer.key)
+        payers = settlement.payers
+        for payer, ledger in zip(payers, self._ledgers(payers), strict=True):
             if there is not None:
-                ledger.hold(-there.nanodollars, there.until_s)
+                ledger.give_back(there.nanodollars, there.until_s)
             if cost:
+                spent = ledger.spent
                 for budget in payer.budgets:
-                    spent = ledger.spent[budget.slot] = ledger.spent[budget.slot] + cost
-                    if spent * 100 >= THRESHOLDS[0] * budget.limit_nanodollars:
+                    spent[budget.slot] += cost
+                    if spent[budget.slot] * 100 >= THRESHOLDS[0] * budget.limit_nanodollars:
                         reached += _reached(ledger, budget, settlement)
-            self._keep(payer, ledger)
+            self.changed[payer.key] = ledger, max(payer.kept_s, ledger.last_s - self._now_s)
 
     def hold(self, wanted: Wanted, hold: Hold, payers: Sequence[Payer]) -> Refusal | None:
         """Hold this in each of these instead of what is held; or why it does not fit."""
         there = self._there(wanted.name, wanted.there)
         more = hold.nanodollars if there is None else hold.nanodollars - there.nanodollars
-        ledgers = [self._ledger(payer.key) for payer in payers]
+        ledgers = self._ledgers(payers)
         for payer, ledger in zip(payers, ledgers, strict=True):
             spent, held = ledger.spent, ledger.held + more
             for budget in payer.budgets:
                 if spent[budget.slot] + held > budget.limit_nanodollars:
-                    others, ends_s = held - hold.nanodollars, self._ends_s[budget.slot]
-                    return Refusal(budget, spent[budget.slot], others, ends_s)
+                    ends_s = _ends_s(ledger.day)[budget.slot]
+                    return Refusal(budget, spent[budget.slot], held - hold.nanodollars, ends_s)
         for payer, ledger in zip(payers, ledgers, strict=True):
             if there is not None:
-                ledger.hold(-there.nanodollars, there.until_s)
+                ledger.give_back(there.nanodollars, there.until_s)
             ledger.hold(hold.nanodollars, hold.until_s)
-            self._keep(payer, ledger)
+            self.changed[payer.key] = ledger, max(payer.kept_s, ledger.last_s - self._now_s)
         if wanted.name:
-            self.changed[wanted.name] = (hold, hold.until_s - self._now_s)
+            self.changed[wanted.name] = hold, hold.until_s - self._now_s
         return None
 
     def _there(self, name: str, known: Hold | None) -> Hold | None:
@@ -249,19 +251,17 @@ class _Books:
         """Whether its hold would be there still, if nobody had settled it."""
         return settlement.there is not None and self._now_s < settlement.there.until_s
 
-    def _ledger(self, key: str) -> Ledger:
-        ledger = self._kept[key]
-        if not isinstance(ledger, Ledger):
-            self._kept[key] = ledger = Ledger.empty(self._day)
-        elif ledger.first_s <= self._now_s or ledger.day != self._day:
-            ledger.advance(self._day, self._now_s)
-        return ledger
-
-    def _keep(self, payer: Payer, ledger: Ledger) -> None:
-        """A ledger is kept until the last of its periods is over, and the last of its holds."""
-        ends_s, now_s = self._ends_s[payer.slot], self._now_s
-        until_s = now_s + RUN_KEPT_S if ends_s is None else ends_s
-        self.changed[payer.key] = (ledger, max(until_s, ledger.last_s) - now_s)
+    def _ledgers(self, payers: Sequence[Payer]) -> list[Ledger]:
+        """Those of these payers, to be changed."""
+        kept, now_s, day, found = self._kept, self._now_s, int(self._now_s // DAY_S), []
+        for payer in payers:
+            ledger = kept[payer.key]
+            if not isinstance(ledger, Ledger):
+                kept[payer.key] = ledger = Ledger.empty(day)
+            elif ledger.first_s <= now_s or ledger.day != day:
+                ledger.advance(day, now_s)
+            found.append(ledger)
+        return found
 
 
 def _reached(ledger: Ledger, budget: Budget, settlement: Settlement) -> list[Reached]:
