@@ -137,7 +137,8 @@ class Limiter:
                 self._adaptive.served()
             else:
                 self._adaptive.refused(admitted.began_s, self._clock.now_s())
-        self._wake_head()
+        if self._queue:
+            self._wake_head()
 
     def wake_all(self) -> None:
         """Let every call that waits ask its `check` again."""
