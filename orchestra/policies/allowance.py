@@ -1,4 +1,4 @@
-"""What users and organisations may take: their limits, and what is kept of each of them. Pure.
+"""What users, organisations and models may take: limits, and what is kept of each. Pure.
 
 Of each owner of limits one value is kept in a `State`: a meter of requests, one of tokens, and the
 leases of the calls that are under way. A call takes of all its owners, or of none, in one change.
@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from hashlib import sha256
 from types import MappingProxyType
-from typing import Literal
+from typing import Literal, Protocol
 from urllib.parse import quote
 
 import attrs
@@ -29,7 +29,7 @@ _NAME_CHARS = 200
 _LONGER_S = 1.0
 """How much longer a value is kept than it says something: clocks differ a little."""
 
-Kind = Literal["user", "organisation"]
+Kind = Literal["user", "organisation", "model"]
 
 
 @attrs.frozen(kw_only=True)
@@ -78,8 +78,15 @@ NO_LIMITS = OwnerLimits()
 NOBODY: Mapping[str, OwnerLimits] = MappingProxyType({})
 
 
+class Rules(Protocol):
+    """Whose limits a call has to keep."""
+
+    def owners(self, caller: Caller, scope: str) -> tuple[Owner, ...]:
+        """Those of a call of this caller, who has the first line to wait in; none of ()."""
+
+
 @attrs.frozen(kw_only=True)
-class CallerRules:
+class CallerRules(Rules):
     """The limits of all callers: of each user and organisation, and of some by their names.
 
     A user is the same one in each organisation.
@@ -95,14 +102,15 @@ class CallerRules:
         found: list[Owner] = []
         if caller.user:
             limits = self.users.get(caller.user, self.user)
-            found.append(_owner("user", caller.user, limits, scope))
+            found.append(owner_of("user", caller.user, limits, scope))
         if caller.organisation:
             limits = self.organisations.get(caller.organisation, self.organisation)
-            found.append(_owner("organisation", caller.organisation, limits, scope))
+            found.append(owner_of("organisation", caller.organisation, limits, scope))
         return tuple(owner for owner in found if owner.limits.limited)
 
 
-def _owner(kind: Kind, name: str, limits: OwnerLimits, scope: str) -> Owner:
+def owner_of(kind: Kind, name: str, limits: OwnerLimits, scope: str) -> Owner:
+    """Somebody with limits; `scope` tells apart what is limited."""
     key = quote(name, safe="", errors="surrogatepass")
     if len(key) > _NAME_CHARS:
         key = sha256(key.encode()).hexdigest()

@@ -30,9 +30,9 @@ from orchestra.policies.allowance import (
     LEASE_S,
     Ask,
     Blocked,
-    CallerRules,
     Owner,
     Remaining,
+    Rules,
     admit,
     settle,
 )
@@ -56,17 +56,17 @@ class Owners:
     waiting_max: int
 
     @classmethod
-    def of(cls, rules: CallerRules, scope: str, caller: Caller) -> Owners:
+    def of(cls, rules: Rules, scope: str, caller: Caller) -> Owners:
         """Those of a caller: none, where nobody has set limits."""
         owners = rules.owners(caller, scope)
         if not owners:
             return UNLIMITED
         last = owners[-1]
-        alone = last.kind == "user"
+        whose = f"{caller.organisation} {caller.user}" if last.kind == "model" else caller.user
         return cls(
             owners,
             tuple(owner.key for owner in owners),
-            (last.key,) if alone else (f"{last.key} {caller.user}", last.key),
+            (last.key,) if last.kind == "user" else (f"{last.key} {whose}", last.key),
             min(owner.limits.wait_max_s for owner in owners),
             min(owner.limits.waiting_max for owner in owners),
         )
@@ -100,7 +100,7 @@ class CallerLimits:
     """
 
     def __init__(
-        self, rules: CallerRules, state: State, *, scope: str = "models", process: str = ""
+        self, rules: Rules, state: State, *, scope: str = "models", process: str = ""
     ) -> None:
         self.rules = rules
         self._state = state
@@ -109,6 +109,8 @@ class CallerLimits:
         self._owners: Callable[[Caller], Owners] = lru_cache(_CALLERS_KEPT)(
             partial(Owners.of, rules, scope)
         )
+        self.waiting = 0
+        """How many calls wait, in this process."""
         self._lines: WeakValueDictionary[str, trio.Lock] = WeakValueDictionary()
         self._bells: WeakValueDictionary[str, trio.Event] = WeakValueDictionary()
 
@@ -180,13 +182,19 @@ class CallerLimits:
         owners = waiting.held.owners
         if owners.wait_max_s <= 0:
             raise _refused(waiting, "and its wait_max_s is 0")
-        there = line.statistics().tasks_waiting + line.locked()
+        there, whose = line.statistics().tasks_waiting + line.locked(), " of this caller"
+        if owners.all[-1].kind == "model":
+            there, whose = self.waiting, ""
         if there >= owners.waiting_max:
-            raise _refused(waiting, f"and {there} calls of this caller wait already")
-        with trio.move_on_after(owners.wait_max_s) as patience:
-            async with line:
-                while not await self._began_in_turn(waiting, shared):
-                    await self._sleep(waiting)
+            raise _refused(waiting, f"and {there} calls{whose} wait already")
+        self.waiting += 1
+        try:
+            with trio.move_on_after(owners.wait_max_s) as patience:
+                async with line:
+                    while not await self._began_in_turn(waiting, shared):
+                        await self._sleep(waiting)
+        finally:
+            self.waiting -= 1
         if patience.cancelled_caught:
             raise _refused(waiting, f"and it has waited {owners.wait_max_s:g} s")
 
@@ -225,10 +233,11 @@ class CallerLimits:
         if not closed:
             return True
         await self.leave(waiting.held, tokens=0, requests=0)
-        raise LimitReachedError(
+        raise _error(
+            closed[0],
+            "when_state_fails",
             f"refused by the limits of {closed[0]}: their state cannot be reached, and they say "
             f'when_state_fails = "closed"; mend the state, or write "open" ({error})',
-            code=f"{closed[0].kind}.when_state_fails",
         ) from error
 
     async def _sleep(self, waiting: _Waiting) -> None:
@@ -282,9 +291,19 @@ def _refused(waiting: _Waiting, why: str) -> LimitReachedError:
         owner, limit, wait_s = worst.owner, worst.limit, worst.wait_s
         what = f"{getattr(owner.limits, limit)} are taken"
     wait = f", there is room in {wait_s:.3g} s" if wait_s is not None else ""
-    return LimitReachedError(
+    return _error(
+        owner,
+        limit,
         f"refused by limit {limit} of {owner}: {what}{wait}, {why}; ask for less at once, "
         "or raise the limit",
-        code=f"{owner.kind}.{limit}",
-        retry_after_s=wait_s,
+        wait_s,
     )
+
+
+def _error(
+    owner: Owner, limit: str, message: str, wait_s: float | None = None
+) -> LimitReachedError:
+    """Of a model, the error is as if the limit was kept in this process."""
+    if owner.kind == "model":
+        return LimitReachedError(message, code=limit, retry_after_s=wait_s, model=owner.name)
+    return LimitReachedError(message, code=f"{owner.kind}.{limit}", retry_after_s=wait_s)

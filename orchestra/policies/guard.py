@@ -21,6 +21,7 @@ from orchestra.policies.held_answer import HeldAnswer
 from orchestra.policies.limit import CallLimits
 from orchestra.policies.prices import Price
 from orchestra.policies.purse import Purse
+from orchestra.policies.shared import SharedLimits
 from orchestra.policies.till import HOLD_S, Till
 from orchestra.policies.tokens import BYTES_PER_TOKEN
 from orchestra.protocols import Model, ModelReply
@@ -35,7 +36,8 @@ class GuardedModel(Model):
     `name` is what errors call it. `price` is what it costs, None where nobody knows. `texts_max`
     is how many texts it embeds in one request, where it splits them by itself: `embed` counts as
     that many requests. `purse` has the budgets that its calls have to fit into; what they hold
-    expires after `hold_s`, which is more than any of them takes. `draw` gives numbers from 0 to
+    expires after `hold_s`, which is more than any of them takes. `shared` are its limits where it
+    keeps them together with other processes: `limits` say so, too. `draw` gives numbers from 0 to
     1, which the pauses of the breaker are drawn with. State is kept for as long as the object,
     from one `trio.run` to the next; it serves one of them at a time.
     """
@@ -52,11 +54,13 @@ class GuardedModel(Model):
         purse: Purse | None = None,
         hold_s: float = HOLD_S,
         draw: Callable[[], float] = random.random,
+        shared: SharedLimits | None = None,
     ) -> None:
         self.model = model
         self.name = name
         till = Till(name, price, purse, hold_s)
-        self._gate = Gate(name, breaker, limits or CallLimits(), till, draw)
+        own = (limits or CallLimits()).of_process()
+        self._gate = Gate(name, breaker, own, till, draw, shared=shared)
         self._texts_max = texts_max
 
     @property
