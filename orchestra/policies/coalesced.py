@@ -37,6 +37,7 @@ from orchestra.values import (
     Embeddings,
     EmbedRequest,
     ModelEvent,
+    TextDelta,
     Vector,
 )
 
@@ -334,6 +335,8 @@ def _keys(question: Question) -> Sequence[bytes]:
 
 
 def _said_bytes(said: Said) -> int:
+    if type(said) is TextDelta and said.text.isascii():  # nearly all of them are
+        return EVENT_BYTES + len(said.text)
     if isinstance(said, Completion):
         return EVENT_BYTES + answer_bytes(said.parts)
     return EVENT_BYTES + said_bytes(said)

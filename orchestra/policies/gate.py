@@ -47,7 +47,6 @@ from orchestra.values import (
     UsageReport,
 )
 
-_WITHOUT_END = 2**63
 _FULL = (RateLimitError, OverloadedError)
 """Errors that tell of want of room."""
 
@@ -177,8 +176,6 @@ class GuardedCall(HeldCall):
     share: SharedHeld | None = None
     held: Held | None = None
     spoke_s: float | None = None
-    cap_bytes: int = _WITHOUT_END
-    """Of its answer; from there on it has to hold more."""
     cost: int = 0
     _estimate: Estimate | None = None
     _asked: Usage | None = None
@@ -253,7 +250,11 @@ class GuardedCall(HeldCall):
             await self.held.purse.settle(self.held, self.cost)
 
     async def grow(self) -> None:
-        """Hold more, since its answer is longer than was thought. Raises as of `Till.grow`."""
+        """Hold more, since its answer is longer than was thought.
+
+        Raises:
+            BudgetExceededError: as of `Till.grow`, and StateError too.
+        """
         assert self.held is not None, "only then there is a cap"
         self.cap_bytes = await self.gate.till.grow(self.held, self.estimate, self.said_bytes)
 

@@ -25,7 +25,7 @@ from orchestra.policies.shared import SharedLimits
 from orchestra.policies.till import HOLD_S, Till
 from orchestra.policies.tokens import BYTES_PER_TOKEN
 from orchestra.protocols import Model, ModelReply
-from orchestra.values import Capabilities, ChatRequest, Embeddings, EmbedRequest, ModelEvent
+from orchestra.values import Capabilities, ChatRequest, Embeddings, EmbedRequest
 
 __all__ = ["GuardState", "GuardedModel"]
 
@@ -132,11 +132,3 @@ class _GuardedAnswer(HeldAnswer[GuardedCall]):
         if call.held is not None and self._request.output_tokens_max is None:
             call.cap_bytes = call.estimate.output * BYTES_PER_TOKEN
         return call
-
-    async def receive(self) -> tuple[ModelEvent, ...]:
-        """What has arrived since the last call, waiting for something; empty at the end."""
-        told = await super().receive()
-        call = self._call
-        if told and call is not None and call.said_bytes > call.cap_bytes:
-            await call.grow()
-        return told
