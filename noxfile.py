@@ -7,12 +7,15 @@ installing. What a session installs is a group in pyproject.toml.
 from __future__ import annotations
 
 import os
+import shutil
+from pathlib import Path
 
 import nox
 
 # uv does not compile what it installs, and where PYTHONDONTWRITEBYTECODE is set nobody else
-# does: every process that a test starts would compile all of its imports again.
+# does, nor our own code: every process that a test starts would compile its imports again.
 os.environ.setdefault("UV_COMPILE_BYTECODE", "1")
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 PYTHONS = ["3.11", "3.12", "3.13"]
 CODE = ["orchestra", "pipelines", "tests", "benchmarks", "noxfile.py"]
@@ -79,14 +82,31 @@ def tests(session: nox.Session) -> None:
     install(session, "tests", extras="all")
     again = ["--hypothesis-profile=again"] if session.python != PYTHONS[0] else []
     measured = ["--cov"] if session.python == PYTHONS[-1] else []
-    session.run("pytest", "-n2", *(session.posargs or [*again, *measured]))
+    # Laws take a hundred times as long as examples: whoever has none left takes from the other.
+    session.run("pytest", "-n2", "--dist=worksteal", *(session.posargs or [*again, *measured]))
 
 
 @nox.session
 def servers(session: nox.Session) -> None:
-    """Install the servers of others that tests/providers/test_third_party.py asks."""
+    """Install the servers of others that the tests ask, and the clients of others that ask ours."""
     session.install("-r", "tests/servers/requirements.txt")
-    session.run("npm", "ci", "--silent", "--prefix", "tests/servers")
+    for folder in ("tests/servers", "tests/clients"):
+        session.run("npm", "ci", "--silent", "--prefix", folder)
+
+
+@nox.session
+def clients(session: nox.Session) -> None:
+    """Install the clients of others that tests/clients runs, and the sources of OpenAI's own."""
+    install(session, "clients")
+    folder = Path(session.virtualenv.location)
+    wanted = next(each for each in PROJECT["dependency-groups"]["clients"] if "openai==" in each)
+    if not list(folder.glob("openai-*/tests")):
+        # With pip, since uv loads no sources without building them.
+        session.run(
+            "pip", "download", "-q", "--no-binary=:all:", "--no-deps", "-d", str(folder), wanted
+        )
+        (archive,) = folder.glob("openai-*.tar.gz")
+        shutil.unpack_archive(archive, folder, filter="data")
 
 
 @nox.session

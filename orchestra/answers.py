@@ -16,6 +16,7 @@ from orchestra.accounts import Usage
 from orchestra.errors import TruncatedStreamError
 from orchestra.values import (
     Began,
+    Logprobs,
     Message,
     ModelEvent,
     ReasoningDelta,
@@ -42,6 +43,8 @@ class Completion:
     refusal: str = ""
     id: str = ""
     model: str = ""
+    logprobs: Logprobs | None = None
+    """How likely its tokens were, where that was asked for and told."""
 
     @classmethod
     def of(cls, events: Iterable[ModelEvent]) -> Completion:
@@ -58,7 +61,7 @@ class Completion:
     def with_usage(self, usage: Usage | None) -> Completion:
         """The same answer, with another usage."""
         return Completion(  # as `attrs.evolve`, which looks up the fields each time
-            self.parts, self.stopped, usage, self.refusal, self.id, self.model
+            self.parts, self.stopped, usage, self.refusal, self.id, self.model, self.logprobs
         )
 
     @property
@@ -109,6 +112,7 @@ class Answer:
         self._calls: dict[int, _Piece] = {}
         self._refusals: list[str] = []
         self._id = self._model = ""
+        self._logprobs: list[Logprobs] = []
 
     def add(self, event: ModelEvent) -> None:
         """Take the next event."""
@@ -128,6 +132,8 @@ class Answer:
                 self._call(event)
             case RefusalDelta(text=text):
                 self._refusals.append(text)
+            case Logprobs():
+                self._logprobs.append(event)
             case UsageReport(usage=usage):
                 self.usage = usage
             case Began(id=id_, model=model):
@@ -150,7 +156,16 @@ class Answer:
             "".join(self._refusals),
             self._id,
             self._model,
+            self._likely(),
         )
+
+    def _likely(self) -> Logprobs | None:
+        """All that was told of its tokens, as one."""
+        told = self._logprobs
+        if not told:
+            return None
+        content = tuple(each for piece in told for each in piece.content)
+        return Logprobs(content, tuple(each for piece in told for each in piece.refusal))
 
     def _growing(self, kind: type[AnswerPart]) -> _Piece:
         last = self._pieces[-1] if self._pieces else None

@@ -18,7 +18,8 @@
     │   │   └── NoQuorumError    ... or too many of a quorum failed or said something else
     │   ├── DisagreedError       an arm of a quorum said something else than the others
     │   ├── JudgeError           the judge of a `best_of` gave no index of an answer
-    │   └── StepFailedError      a step failed in several ways at once; carries all of them
+    │   ├── StepFailedError      a step failed in several ways at once; carries all of them
+    │   └── RunLostError         the process that ran it has died, or it is kept no longer
     ├── ModelError               a model call failed; says whether it may be retried
     │   ├── AuthenticationError      the key is wrong
     │   ├── PermissionDeniedError    the key may not do this
@@ -41,6 +42,7 @@
     │   ├── UnknownPriceError        what it costs is not known; nothing was asked
     │   ├── OutputError              a whole answer, but not what was asked for
     │   └── ModelsFailedError        several models of a route failed; carries each error
+    ├── DocumentError            a file that was handed in cannot be read as what it is
     ├── StoreError               a store could not do what it was asked
     ├── StateError               what policies remember is gone, or out of reach
     └── ServeError               the server could not start
@@ -180,6 +182,10 @@ class StepFailedError(RunError):
         super().__init__(message + lines)
 
 
+class RunLostError(RunError):
+    """What a run said is not there: the process that ran it has died, or it is kept no longer."""
+
+
 class ModelError(OrchestraError):
     """A model call failed; each subclass is one thing that its caller can do about it.
 
@@ -260,11 +266,7 @@ class RateLimitError(ModelError):
 
 
 class LimitReachedError(RateLimitError):
-    """A limit that this deployment sets itself; the provider was not asked.
-
-    `code` is the limit's name in the configuration; `retry_after_s`, where it can be told, when
-    there may be room.
-    """
+    """A limit of this deployment's own; `code` is its name, and the provider was not asked."""
 
 
 class QuotaError(ModelError):
@@ -347,8 +349,7 @@ class UnknownPriceError(ModelError):
 class OutputError(ModelError):
     """The answer is whole, and not what was asked for: it does not fit `returns`, for instance.
 
-    `raw` is its text as the model wrote it; `problems` tells each thing that is wrong, with the
-    path of the place in it (`lines[0].price`).
+    `raw` is its text; `problems` tells each thing that is wrong, with its path (`lines[0].price`).
     """
 
     def __init__(
@@ -363,8 +364,7 @@ class OutputError(ModelError):
 class ModelsFailedError(ModelError):
     """Every model that a route asked has failed; `errors` maps each to its error, in order.
 
-    It may be retried where one of them may, and after the shortest wait that they tell of,
-    where all of those tell one.
+    It may be retried where one of them may, after the shortest wait if all of those tell one.
     """
 
     def __init__(self, message: str, errors: Mapping[str, ModelError], *, model: str = "") -> None:
@@ -378,6 +378,10 @@ class ModelsFailedError(ModelError):
             retry_after_s=min(known) if known and len(known) == len(waits) else None,
             model=model,
         )
+
+
+class DocumentError(OrchestraError):
+    """A file that somebody handed in cannot be read as what it is; the message names it."""
 
 
 class StoreError(OrchestraError):

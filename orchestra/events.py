@@ -20,13 +20,14 @@ from orchestra.accounts import Usage
 
 @attrs.frozen
 class RunStarted:
-    """The first event: which pipeline runs, under which id."""
+    """The first event: which pipeline runs, under which id, and which request asked for it."""
 
     type: ClassVar[str] = "run.started"
     seq: int
     at_s: float
     run_id: str
     pipeline: str
+    request_id: str = ""
 
 
 @attrs.frozen
@@ -133,6 +134,18 @@ class StepCoalesced:
     step: str
     model: str
     similarity: float = 1.0
+
+
+@attrs.frozen
+class StepRouted:
+    """Of a route that the step asked, this model answers; told when it has begun to."""
+
+    type: ClassVar[str] = "step.routed"
+    seq: int
+    at_s: float
+    step: str
+    route: str
+    model: str
 
 
 @attrs.frozen
@@ -266,7 +279,7 @@ class RunCancelled:
     usage: Usage | None = None
 
 
-Note: TypeAlias = StepCached | StepCoalesced | BudgetReached
+Note: TypeAlias = StepCached | StepCoalesced | StepRouted | BudgetReached
 """What policies around a model tell of a step's calls; a step may have any number of them."""
 Terminal: TypeAlias = RunFinished | RunFailed | RunCancelled
 Event: TypeAlias = (

@@ -224,6 +224,8 @@ class ChatRequest:
     parallel_tool_calls: bool | None = None
     output: JsonOutput | None = None
     extras: Extras = NO_EXTRAS
+    logprobs: int | None = None
+    """To be told how likely each token was, and this many that could have stood in its place."""
 
 
 class StopReason(Enum):
@@ -286,6 +288,32 @@ class ToolCallDelta:
 
 
 @attrs.frozen
+class TokenLogprob:
+    """How likely a token was: the natural logarithm of its probability.
+
+    `data` is its bytes as numbers, where they are told: a character may be several tokens. `top`
+    are the likeliest tokens in its place, themselves without any.
+    """
+
+    token: str
+    logprob: float
+    data: tuple[int, ...] | None = None
+    top: tuple[TokenLogprob, ...] = ()
+
+
+@attrs.frozen
+class Logprobs:
+    """How likely the tokens were of the text that comes next, or of the refusal."""
+
+    content: tuple[TokenLogprob, ...] = ()
+    refusal: tuple[TokenLogprob, ...] = ()
+
+    def __add__(self, other: Logprobs) -> Logprobs:
+        """Those of both, one behind the other."""
+        return Logprobs(self.content + other.content, self.refusal + other.refusal)
+
+
+@attrs.frozen
 class UsageReport:
     """What the call has consumed so far; the last report of a stream counts.
 
@@ -309,7 +337,14 @@ class Stopped:
 
 
 ModelEvent: TypeAlias = (
-    Began | TextDelta | ReasoningDelta | RefusalDelta | ToolCallDelta | UsageReport | Stopped
+    Began
+    | TextDelta
+    | ReasoningDelta
+    | RefusalDelta
+    | ToolCallDelta
+    | Logprobs
+    | UsageReport
+    | Stopped
 )
 
 

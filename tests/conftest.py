@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 
 import pytest
 from hypothesis import Phase, settings
 
 IN_CI = bool(os.environ.get("CI"))
+AGAIN = 4
+"""On a second Python a law is tried so many times less often than on the first."""
 
 # `settings()` is Hypothesis's own choice for where we are: in CI it repeats the same examples.
 # No deadline: on a busy machine a slow example says nothing about the code.
@@ -16,10 +18,25 @@ settings.register_profile("orchestra", settings(), deadline=None, print_blob=Tru
 settings.register_profile(  # a mutant is to be noticed, not explained
     "mutants", settings.get_profile("orchestra"), phases=[Phase.explicit, Phase.generate]
 )
-settings.register_profile(  # on a second Python: the same laws, tried less often
-    "again", settings.get_profile("orchestra"), max_examples=25
+settings.register_profile(
+    "again",
+    settings.get_profile("orchestra"),
+    max_examples=settings.get_profile("orchestra").max_examples // AGAIN,
 )
 settings.load_profile("orchestra")
+
+
+def pytest_collection_modifyitems(items: Sequence[pytest.Item]) -> None:
+    """On a second Python the laws that say how often they are tried are tried less often, too."""
+    if settings.get_current_profile_name() != "again":
+        return
+    fewest = settings().max_examples
+    tests = [getattr(item, "obj", None) for item in items]
+    for law in {getattr(test, "__func__", test) for test in tests}:  # its parameters share it
+        own = getattr(law, "_hypothesis_internal_use_settings", None)
+        if own is not None and own.max_examples > fewest:
+            less = settings(own, max_examples=max(own.max_examples // AGAIN, fewest))
+            setattr(law, "_hypothesis_internal_use_settings", less)  # noqa: B010 - not in its type
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)

@@ -1,4 +1,4 @@
-"""In CI nothing is skipped in silence."""
+"""In CI nothing is skipped in silence; on a second Python, laws are tried less often."""
 
 from __future__ import annotations
 
@@ -11,6 +11,22 @@ from pathlib import Path
 CONFTEST = Path(__file__).with_name("conftest.py")
 TESTS = """
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+tried = []
+
+@settings(max_examples=200)
+@given(st.integers())
+def test_a_law(number): tried.append(number)
+
+class TestLaws:
+    @pytest.mark.parametrize("_", "ab")
+    @settings(max_examples=300)
+    @given(st.integers())
+    def test_in_a_class(self, _, number): tried.append(number)
+
+def test_how_often(): assert len(tried) == AS_OFTEN
 
 @pytest.mark.skip(reason="not today")
 def test_marked(): ...
@@ -32,13 +48,14 @@ def test_right(): ...
 """
 
 
-def outcomes(folder: Path, *, ci: str) -> dict[str, str]:
+def outcomes(folder: Path, profile: str, *, ci: str, as_often: int) -> dict[str, str]:
     """What pytest says of each test, by its name, and of a file that skips itself."""
     (folder / "conftest.py").write_text(CONFTEST.read_text("utf-8"), "utf-8")
-    (folder / "test_a.py").write_text(TESTS, "utf-8")
+    (folder / "test_a.py").write_text(f"AS_OFTEN = {as_often}\n{TESTS}", "utf-8")
     (folder / "test_b.py").write_text("import pytest\npytest.importorskip('nothing')", "utf-8")
     (folder / "pytest.ini").write_text("[pytest]\nmarkers = may_skip\n", "utf-8")
     command = [sys.executable, "-m", "pytest", "-rA", "-p", "no:cacheprovider"]
+    command += [f"--hypothesis-profile={profile}"]
     command += ["--no-fold-skipped", "--continue-on-collection-errors"]
     environment = {**os.environ, "CI": ci, "PYTEST_ADDOPTS": ""}
     done = subprocess.run(
@@ -48,8 +65,13 @@ def outcomes(folder: Path, *, ci: str) -> dict[str, str]:
     return {re.sub(r".*::test_|:\d+:$", "", where): word for word, where in lines}
 
 
-def test_at_home_a_skip_is_a_skip(tmp_path: Path) -> None:
-    assert outcomes(tmp_path, ci="") == {
+LAWS = {"a_law": "PASSED", "in_a_class[a]": "PASSED", "in_a_class[b]": "PASSED"}
+
+
+def test_at_home_a_skip_is_a_skip_and_laws_are_tried_as_often_as_they_say(tmp_path: Path) -> None:
+    assert outcomes(tmp_path, "orchestra", ci="", as_often=200 + 2 * 300) == {
+        **LAWS,
+        "how_often": "PASSED",
         "marked": "SKIPPED",
         "from_within": "SKIPPED",
         "excused": "SKIPPED",
@@ -61,7 +83,10 @@ def test_at_home_a_skip_is_a_skip(tmp_path: Path) -> None:
 
 
 def test_in_ci_a_skip_is_a_failure_unless_it_is_excused_with_a_reason(tmp_path: Path) -> None:
-    assert outcomes(tmp_path, ci="true") == {
+    """And on a second Python, laws are tried a quarter as often."""
+    assert outcomes(tmp_path, "again", ci="true", as_often=50 + 2 * 75) == {
+        **LAWS,
+        "how_often": "PASSED",
         "marked": "ERROR",
         "from_within": "FAILED",
         "excused": "SKIPPED",

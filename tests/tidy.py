@@ -247,7 +247,16 @@ def _in(*folders: str) -> Callable[[str], bool]:
     return lambda path: path.startswith(folders)
 
 
-PURE = ("compiler/", "graph/", "codecs/", "protocols.py", "events.py", "values.py", "errors.py")
+PURE = (
+    "access/",
+    "compiler/",
+    "graph/",
+    "codecs/",
+    "protocols.py",
+    "events.py",
+    "values.py",
+    "errors.py",
+)
 OURS = _in("orchestra/", "pipelines/")
 
 RULES: Mapping[Rule, Callable[[str], bool]] = {

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import os
 import re
+import socket
 import subprocess
 import sys
 import tempfile
 import time
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import attrs
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from typing import IO
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 START_LIMIT_S = 20.0
@@ -34,19 +37,34 @@ class Served:
 
 
 @contextmanager
-def served(arguments: Sequence[str]) -> Iterator[Served]:
+def served(
+    arguments: Sequence[str],
+    *,
+    program: str = sys.executable,
+    environ: Mapping[str, str] | None = None,
+    port: int | None = None,
+    limit_s: float = START_LIMIT_S,
+) -> Iterator[Served]:
     """A server started with this Python, once it has printed its address; killed at the end.
+
+    Or with another `program`; `environ` is added to the environment. Of one that prints no
+    address, `port` is where it accepts.
 
     Raises:
         RuntimeError: it ended, or printed no address in time; with what it printed.
     """
-    environment = {**os.environ, "PYTHONUNBUFFERED": "1", "PYTHONPATH": str(ROOT)}
+    environment = {
+        **os.environ,
+        "PYTHONUNBUFFERED": "1",
+        "PYTHONPATH": str(ROOT),
+        **(environ or {}),
+    }
     # A container that forbids bytecode got it when it was built: compiling is not what we measure.
     environment.pop("PYTHONDONTWRITEBYTECODE", None)
     with tempfile.TemporaryFile() as printed:
         began = time.perf_counter()
         process = subprocess.Popen(
-            [sys.executable, *arguments],
+            [program, *arguments],
             cwd=ROOT,
             env=environment,
             stdin=subprocess.DEVNULL,
@@ -54,20 +72,40 @@ def served(arguments: Sequence[str]) -> Iterator[Served]:
             stderr=subprocess.STDOUT,
         )
         try:
-            yield Served(process.pid, _port(process, printed.fileno(), began), began)
+            if port is None:
+                port = _wait(partial(_printed, printed.fileno()), process, printed, limit_s)
+            else:
+                _wait(partial(_accepts, port), process, printed, limit_s)
+            yield Served(process.pid, port, began)
         finally:
             process.kill()  # its streams never end, and how it would drain is not measured here
             process.wait()
 
 
-def _port(process: subprocess.Popen[bytes], printed: int, began: float) -> int:
+def _wait(
+    asking: Callable[[], int | None],
+    process: subprocess.Popen[bytes],
+    printed: IO[bytes],
+    limit_s: float,
+) -> int:
+    limit = time.perf_counter() + limit_s
     while True:
-        output = os.pread(printed, 65_536, 0)
-        if found := _ADDRESS.search(output):
-            return int(found[1])
-        if process.poll() is not None or time.perf_counter() - began > START_LIMIT_S:
+        if found := asking():
+            return found
+        if process.poll() is not None or time.perf_counter() > limit:
+            output = os.pread(printed.fileno(), 65_536, 0)
             raise RuntimeError(f"the server did not start: {output.decode(errors='replace')}")
         time.sleep(0.001)
+
+
+def _printed(descriptor: int) -> int | None:
+    found = _ADDRESS.search(os.pread(descriptor, 65_536, 0))
+    return int(found[1]) if found else None
+
+
+def _accepts(port: int) -> int | None:
+    with socket.socket() as probe:
+        return None if probe.connect_ex(("127.0.0.1", port)) else port
 
 
 def cpu_s(pid: int) -> float:
@@ -78,6 +116,16 @@ def cpu_s(pid: int) -> float:
 def resident_bytes(pid: int) -> int:
     """Resident memory of a process and its children; pages they share count in each."""
     return sum(_own_resident_bytes(one) for one in _family(pid))
+
+
+def private_bytes(pid: int) -> int:
+    """Memory that a process and its children share with nobody: exact, and slower to ask for."""
+    return sum(_own_private_bytes(one) for one in _family(pid))
+
+
+def _own_private_bytes(pid: int) -> int:
+    rollup = Path(f"/proc/{pid}/smaps_rollup").read_text()
+    return 1024 * sum(map(int, re.findall(r"^Private_\w+: +(\d+) kB", rollup, re.MULTILINE)))
 
 
 def _own_cpu_s(pid: int) -> float:

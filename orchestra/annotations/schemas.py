@@ -6,7 +6,7 @@ descriptions, from docstrings and from `Annotated[str, "what it is"]`.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import msgspec
@@ -20,13 +20,19 @@ from orchestra.values import Json
 _REFERENCE = "#/$defs/"
 
 
-def object_schema(members: Mapping[str, object], defaults: Mapping[str, object]) -> Json:
+def object_schema(
+    members: Mapping[str, object],
+    defaults: Mapping[str, object],
+    hook: Callable[[type], Json] | None = None,
+) -> Json:
     """The schema of an object with these members and no others; those with a default may lack.
+
+    `hook` is msgspec's `schema_hook`: the schemas of classes that it does not know.
 
     Raises:
         TypeError: an annotation has no form in JSON.
     """
-    found, components = _schemas(members.values())
+    found, components = _schemas(members.values(), hook)
     properties = dict(zip(members, found, strict=True))
     for name, default in defaults.items():
         told = msgspec.to_builtins(default, enc_hook=jsonable)
@@ -71,11 +77,15 @@ def class_schema(kind: object) -> StrictSchema:
     return strictly(schema | ({"$defs": others} if others else {}))
 
 
-def _schemas(kinds: Iterable[object]) -> tuple[tuple[Json, ...], dict[str, Json]]:
+def _schemas(
+    kinds: Iterable[object], hook: Callable[[type], Json] | None = None
+) -> tuple[tuple[Json, ...], dict[str, Json]]:
     """The schemas of these, and of the classes in them by name."""
     given = [Any if kind is object else kind for kind in kinds]
     try:
-        return msgspec.json.schema_components(given, ref_template=_REFERENCE + "{name}")
+        return msgspec.json.schema_components(
+            given, schema_hook=hook, ref_template=_REFERENCE + "{name}"
+        )
     except TypeError as error:  # it begins with advice on its own extensions
         raise TypeError(str(error).strip().rpartition("\n")[2]) from error
 

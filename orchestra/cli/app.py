@@ -15,6 +15,7 @@ from orchestra.cli.demo import demo
 from orchestra.cli.draw import draw
 from orchestra.cli.failures import MISUSED, CommandError, explain
 from orchestra.cli.ingest import ingest
+from orchestra.cli.keys import create, list_keys, revoke, rotate
 from orchestra.cli.models import models, ping
 from orchestra.cli.run import run
 from orchestra.cli.serve import serve
@@ -28,6 +29,14 @@ COMMANDS = (
     (ingest, "ingest FOLDER --store NAME [OPTIONS]"),
     (demo, "demo [QUESTION] [OPTIONS]"),
 )
+KEYS = (
+    (create, "create", "create --organisation NAME --pipelines NAMES [OPTIONS]"),
+    (list_keys, "list", "list [OPTIONS]"),
+    (rotate, "rotate", "rotate ID [OPTIONS]"),
+    (revoke, "revoke", "revoke ID [OPTIONS]"),
+)
+KEYS_HELP = "API keys: who may call the server, what they may ask for, and how much of it."
+KEYS_USAGE = "Usage: orchestra keys create|list|rotate|revoke [OPTIONS]"
 MODELS_USAGE = "Usage: orchestra models [ping [NAME ...]] [OPTIONS]"
 PING_USAGE = "Usage: orchestra models ping [NAME ...] [OPTIONS]"
 
@@ -78,6 +87,10 @@ def _app() -> App:
     listed.default(models)
     listed.command(ping, usage=PING_USAGE)
     app.command(listed)
+    keys = App(name="keys", usage=KEYS_USAGE, help=KEYS_HELP)
+    for act, name, usage in KEYS:
+        keys.command(act, name=name, usage=f"Usage: orchestra keys {usage}")
+    app.command(keys)
     return app
 
 

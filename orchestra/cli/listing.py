@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import attrs
 
+from orchestra.cli.tables import table
 from orchestra.config.deployment import Deployment
 from orchestra.policies.routing import FALLBACK, By
 from orchestra.providers.addresses import capabilities, shown_url
@@ -38,7 +39,7 @@ def as_text(found: Deployment, environ: Environ) -> str:
         for name, each in found.embedders.items()
     ]
     tables = [rows, *([routes] if found.routes else []), vectors]
-    return "\n\n".join((where, *map(_table, tables)))
+    return "\n\n".join((where, *map(table, tables)))
 
 
 def as_json(found: Deployment, environ: Environ) -> dict[str, Any]:
@@ -144,10 +145,3 @@ def _short(count: int) -> str:
         if count >= size:
             return f"{count / size:.3g}{letter}"
     return str(count)
-
-
-def _table(rows: Iterable[Row]) -> str:
-    rows = list(rows)
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = ("  ".join(map(str.ljust, row, widths)).rstrip() for row in rows)
-    return "\n".join(lines)

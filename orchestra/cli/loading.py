@@ -79,6 +79,24 @@ def chosen(named: Iterable[str]) -> Sequence[str]:
     return found
 
 
+def by_name(pipelines: Iterable[AnyPipeline]) -> dict[str, AnyPipeline]:
+    """The pipelines, each under its name.
+
+    Raises:
+        CommandError: two have the same name.
+    """
+    named: dict[str, AnyPipeline] = {}
+    for pipeline in pipelines:
+        other = named.setdefault(pipeline.name, pipeline)
+        if other is not pipeline:
+            raise CommandError(
+                f"two pipelines are named {pipeline.name!r}, at {other.where} and "
+                f"{pipeline.where}; rename one with @pipeline(name=...), or name those to serve",
+                code=MISUSED,
+            )
+    return named
+
+
 @contextmanager
 def extra(name: str) -> Iterator[None]:
     """While this is entered, a package that is not installed is told of as a part of an extra.

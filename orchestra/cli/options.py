@@ -1,30 +1,39 @@
-"""A run's inputs from the command line: `--question "..." --top 5`. Pure.
+"""A run's inputs from the command line: `--question "..." --top 5`. Pure, but for files.
 
 Values are read as the server reads a query: `5`, `true` and `null` are what the input's
-type asks for, and an option given several times is a list.
+type asks for, and an option given several times is a list. Of a document, the value is a path.
 """
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from typing import Literal, get_args, get_origin
 
 import msgspec
 
+from orchestra.annotations.documents import takes_documents
 from orchestra.annotations.facts import MISSING, spell
+from orchestra.cli import files
 from orchestra.cli.failures import MISUSED, CommandError
+from orchestra.documents import Document
 from orchestra.graph.nodes import Input
-from orchestra.server.inputs import from_json, from_query
+from orchestra.server.inputs import from_json, from_pairs
 from orchestra.server.problems import Fault
 
 Pairs = list[tuple[str, str]]
 
 
 def read_inputs(
-    inputs: Mapping[str, Input], words: Sequence[str], *, json: str | None = None
+    inputs: Mapping[str, Input],
+    words: Sequence[str],
+    *,
+    json: str | None = None,
+    document: Callable[[str], Document] = files.document,
 ) -> dict[str, object]:
     """The inputs of a run, complete and each of its type, from options and a JSON object.
+
+    `document` reads the file at a path, and raises CommandError where it cannot.
 
     Raises:
         CommandError: something is unknown, missing, given twice, or of the wrong type; all
@@ -38,7 +47,9 @@ def read_inputs(
     for name, each in inputs.items():
         if name not in named and name not in given and each.default is MISSING:
             wrong.append(f"--{dashed(name)} is missing")
-    by_option, faults = from_query(_only(inputs, named), _only_known(inputs, pairs))
+    values, unread = _values(inputs, pairs, document)
+    wrong += unread
+    by_option, faults = from_pairs(_only(inputs, {name for name, _ in values}), values, "--")
     by_json, more = from_json(_only(inputs, given), {k: v for k, v in given.items() if k in inputs})
     wrong += [_misfit(fault, dict(pairs)) for fault in faults]
     wrong += [f"--input-json: {fault.detail}" for fault in more]
@@ -75,6 +86,23 @@ def read_pairs(words: Iterable[str], flags: Iterable[str] = ()) -> Pairs:
     return pairs
 
 
+def _values(
+    inputs: Mapping[str, Input], pairs: Pairs, document: Callable[[str], Document]
+) -> tuple[list[tuple[str, object]], list[str]]:
+    """The values of known options, with files read, and what cannot be read of them."""
+    values: list[tuple[str, object]] = []
+    unread: list[str] = []
+    for name, word in pairs:
+        if name not in inputs:
+            continue
+        try:
+            is_file = takes_documents(inputs[name].annotation)
+            values.append((name, document(word) if is_file else word))
+        except CommandError as error:
+            unread.append(f"--{dashed(name)} {error}")
+    return values, unread
+
+
 def usage(target: str, inputs: Mapping[str, Input]) -> str:
     """How a pipeline is run: its inputs as options, those with a default in brackets."""
     return " ".join([f"orchestra run {target}", *(_spelled(each) for each in inputs.values())])
@@ -104,6 +132,8 @@ def _kind(annotation: object) -> str:
         return "|".join(map(str, get_args(annotation)))
     if get_origin(annotation) is list:
         return f"{_kind(get_args(annotation)[0])} ..."
+    if takes_documents(annotation):
+        return "FILE"
     return spell(annotation)
 
 
@@ -135,7 +165,3 @@ def _misfit(fault: Fault, pairs: Mapping[str, str]) -> str:
 
 def _only(inputs: Mapping[str, Input], names: Container[str]) -> dict[str, Input]:
     return {name: each for name, each in inputs.items() if name in names}
-
-
-def _only_known(inputs: Container[str], pairs: Pairs) -> Pairs:
-    return [(name, value) for name, value in pairs if name in inputs]

@@ -50,8 +50,8 @@ def run(
     target
         MODULE[:PIPELINE], such as `pipelines.answer` or `pipelines/answer.py:answer`.
     inputs
-        The pipeline's inputs: --name VALUE, several times for a list. One that has the
-        name of an option below is given with --input-json.
+        The pipeline's inputs: --name VALUE, several times for a list; of a document, its path.
+        One that has the name of an option below is given with --input-json.
     input_json
         Inputs as a JSON object, for those that are not plain text or numbers.
     events

@@ -4,32 +4,42 @@ from __future__ import annotations
 
 import gc
 import logging
-from collections.abc import Iterable
 from functools import partial
-from itertools import chain
+from typing import TYPE_CHECKING
 
 from orchestra.cli import terminal
-from orchestra.cli.failures import MISUSED, CommandError
-from orchestra.cli.loading import AnyPipeline, chosen, extra, load_all
-from orchestra.cli.parameters import Config, Data, Flag, Port, Seconds
+from orchestra.cli.loading import extra
+from orchestra.cli.parameters import Config, Count, Data, Delay, Flag, Inherited, Port, Seconds
+from orchestra.cli.reloading import Loader
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from socket import socket
+
+    from orchestra.server.settings import Settings
 
 YOUNG_OBJECTS = 50_000
 """New objects between two searches for garbage while it serves: some thousand events."""
-LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
+LOG_FORMAT = "%(asctime)s %(levelname)s {who}%(name)s%(request)s: %(message)s"
 
 
 def serve(
     *targets: str,
     host: str = "127.0.0.1",
     port: Port = 8000,
-    drain_s: Seconds = 10,
+    workers: Count = 1,
+    drain_s: Seconds | None = None,
+    shutdown_delay_s: Delay | None = None,
     data: Data = None,
     config: Config = None,
+    reload: Flag = False,
     debug: Flag = False,
+    worker: Inherited = None,
 ) -> int:
     """Serve pipelines over HTTP; runs are streamed as Server-Sent Events.
 
-    The first Ctrl-C lets runs end within the drain time, the second stops them.
+    The first Ctrl-C lets runs end within the drain time, the second stops them. SIGHUP loads the
+    pipelines and the configuration anew; what is wrong with them is told, and the old ones go on.
 
     Parameters
     ----------
@@ -39,65 +49,105 @@ def serve(
         The address to listen on; 0.0.0.0 is every one of this machine.
     port
         The port to listen on; 0 takes a free one.
+    workers
+        Processes that serve; from two on, a supervisor replaces those that die.
     drain_s
-        Seconds that runs may go on after the server was asked to stop.
+        Seconds that runs may go on after the server was asked to stop; by default what `[server]`
+        says, else 20.
+    shutdown_delay_s
+        Seconds before that in which `/readyz` says 503 and clients are still let in, for load
+        balancers to notice; by default what `[server]` says, else none.
     data
         Where ingested stores are; by default what `[stores]` in the configuration says,
         else `.orchestra`.
     config
         The configuration; by default $ORCHESTRA_CONFIG, else `orchestra.toml` if it is there.
+    reload
+        Load anew whenever a module of the pipelines or the configuration changes: for development.
     debug
         Tell clients what exceptions say, and source lines.
     """
-    import trio
+    options = {"drain_s": drain_s, "shutdown_delay_s": shutdown_delay_s, "debug": debug or None}
+    said = {name: value for name, value in options.items() if value is not None}
+    if workers > 1 and worker is None:
+        from orchestra.cli.workers import command, settings_of, supervised
 
-    from orchestra.config import default_bindings
-
-    found = [load_all(each, needed=bool(targets)) for each in chosen(targets)]
-    pipelines = by_name(chain.from_iterable(found))
-    with extra("server"):
-        from orchestra.server.serve import serve as serve_http
-        from orchestra.server.settings import Settings
-    settings = Settings(drain_s=drain_s, debug=debug)
-    logging.basicConfig(level=logging.INFO, format=LOG_FORMAT)
-    told = partial(_tell, pipelines)
-    with default_bindings(data, config=config) as bindings:
-        trio.run(
-            partial(
-                serve_http,
-                pipelines,
-                bindings,
-                host=host,
-                port=port,
-                settings=settings,
-                on_ready=told,
-            )
-        )
-    terminal.note("orchestra has stopped")
+        words = command(targets, host, said, data, config, reload=reload)
+        return supervised(words, settings_of(config, said), host, port, workers)
+    several = worker is not None
+    loader = Loader(targets, data, config, host, said, several=several, watches=reload)
+    _serve(loader, partial(_bind, host, port), worker, watches=reload)
+    if not several:
+        terminal.note("orchestra has stopped")
     return 0
 
 
-def _tell(pipelines: Iterable[str], url: str) -> None:
+def _serve(
+    loader: Loader,
+    listen: Callable[[Settings], socket],
+    worker: Inherited,
+    *,
+    watches: bool,
+) -> None:
+    """Serve, in this process."""
+    import trio
+
+    with extra("server"):
+        from orchestra.server.serve import House, serve_loaded
+    post, number = None, 0
+    if worker is not None:
+        from orchestra.server.post import Post
+
+        post, number = Post.take(*worker), worker[0]
+    begin_log(f"worker {number} " if number else "")
+    watched = loader.watched if watches else None
+    house = House(watched=watched, on_retired=settle, post=post)
+    told = partial(_tell, loader, number)
+    with loader:
+        trio.run(partial(serve_loaded, loader.load, listen, house, on_ready=told))
+
+
+def _bind(host: str, port: int, settings: Settings) -> socket:
+    from orchestra.server.sockets import bind
+
+    return bind(host, port, settings)
+
+
+def begin_log(who: str) -> None:
+    """Log to standard error; each line says who of several processes writes it."""
+    logging.basicConfig(level=logging.INFO, format=LOG_FORMAT.replace("{who}", who))
+    for handler in logging.getLogger().handlers:
+        handler.addFilter(with_request_id)
+
+
+def with_request_id(record: logging.LogRecord) -> bool:
+    """True; a line of the log gets the id of the request that its task serves."""
+    from orchestra.server.arrival import REQUEST_ID
+
+    found = REQUEST_ID.get()
+    record.request = f" [{found}]" if found else ""
+    return True
+
+
+def settle() -> None:
+    """Let what is there now stay: no search for garbage goes through it again.
+
+    What was replaced since the last time is searched for once, before.
+    """
+    gc.unfreeze()
+    gc.collect()
+    gc.freeze()
+
+
+def _tell(loader: Loader, number: int, url: str) -> None:
+    """Say what is served; of several workers the first says it, and the supervisor the rest."""
     gc.freeze()  # what a start has made stays: no search for garbage goes through it again
     gc.set_threshold(YOUNG_OBJECTS, *gc.get_threshold()[1:])
-    for name in pipelines:
+    if number > 1:
+        return
+    for name in loader.pipelines:
         terminal.note(f"  {name}: {url}/v1/pipelines/{name}/runs")
-    terminal.say(f"orchestra is listening on {url}")
-
-
-def by_name(pipelines: Iterable[AnyPipeline]) -> dict[str, AnyPipeline]:
-    """The pipelines, each under its name.
-
-    Raises:
-        CommandError: two have the same name.
-    """
-    named: dict[str, AnyPipeline] = {}
-    for pipeline in pipelines:
-        other = named.setdefault(pipeline.name, pipeline)
-        if other is not pipeline:
-            raise CommandError(
-                f"two pipelines are named {pipeline.name!r}, at {other.where} and "
-                f"{pipeline.where}; rename one with @pipeline(name=...), or name those to serve",
-                code=MISUSED,
-            )
-    return named
+    if number:
+        terminal.note(f"  limits, budgets, cache and keys are shared in {loader.state_place()}")
+    else:
+        terminal.say(f"orchestra is listening on {url}")

@@ -27,6 +27,7 @@ from orchestra.events import (
     StepCoalesced,
     StepFinished,
     StepRetried,
+    StepRouted,
     encode,
 )
 
@@ -163,6 +164,8 @@ def progress(event: Event) -> str | None:
             return f"{at}{step} has its answer from the cache of {model}"
         case StepCoalesced(step=step, model=model):
             return f"{at}{step} shares a call of {model} that was under way"
+        case StepRouted(step=step, route=route, model=model):
+            return f"{at}{step} is answered by {model}, of route {route}"
         case BudgetReached(budget=budget, percent=percent):
             return f"{at}{percent} % of the budget of {budget} is spent"
         case ArmCommitted(step=step, arm=arm):

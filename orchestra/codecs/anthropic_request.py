@@ -90,7 +90,7 @@ def anthropic_body(
 
 
 def _refuse_unspeakable(request: ChatRequest) -> None:
-    for name in ("seed", "presence_penalty", "frequency_penalty"):
+    for name in ("seed", "presence_penalty", "frequency_penalty", "logprobs"):
         value = getattr(request, name)
         if value is not None:
             raise CapabilityError(

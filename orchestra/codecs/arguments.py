@@ -7,7 +7,8 @@ from contextlib import suppress
 
 import msgspec
 
-from orchestra.values import Json
+from orchestra.errors import CapabilityError
+from orchestra.values import ChatRequest, Json
 
 NOTHING = msgspec.Raw()
 """The default of a field of raw JSON: msgspec does not know `Raw | None`."""
@@ -58,3 +59,16 @@ def count(record: Mapping[str, object], key: str) -> int:
     """A number of tokens in a usage record; 0 where there is none."""
     value = record.get(key)
     return value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else 0
+
+
+def refuse_logprobs(request: ChatRequest, whom: str) -> None:
+    """Nothing, unless the request wants to be told how likely tokens were.
+
+    Raises:
+        CapabilityError: it does.
+    """
+    if request.logprobs is not None:
+        raise CapabilityError(
+            f"logprobs={request.logprobs} cannot be asked of {whom} here; leave it out, or ask a "
+            "server that speaks OpenAI's dialect"
+        )

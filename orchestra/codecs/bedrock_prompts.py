@@ -24,6 +24,7 @@ _TEXT_ONLY = (
     "seed",
     "presence_penalty",
     "frequency_penalty",
+    "logprobs",
 )
 _MARKS = re.compile(r"<\||\[/?INST\]|</?s>|<</?SYS>>")
 _LLAMA_3 = ("<|begin_of_text|>", "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>")
@@ -70,6 +71,7 @@ def _nova(model: str, request: ChatRequest) -> Json:
         "seed",
         "presence_penalty",
         "frequency_penalty",
+        "logprobs",
         "output",
         "reasoning_effort",
     )

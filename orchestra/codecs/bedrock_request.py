@@ -53,7 +53,7 @@ def converse_body(model: str, request: ChatRequest) -> Json:
     Raises:
         CapabilityError: the request asks for what Converse has no words for.
     """
-    refuse(request, "Converse", "seed", "presence_penalty", "frequency_penalty")
+    refuse(request, "Converse", "seed", "presence_penalty", "frequency_penalty", "logprobs")
     body = chat_body(request)
     for part in (_top_k(model, request), _effort(model, request), _output(request.output)):
         body = merged(body, part)

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 
 import msgspec
 
-from orchestra.codecs.arguments import merged
+from orchestra.codecs.arguments import merged, refuse_logprobs
 from orchestra.errors import CapabilityError
 from orchestra.values import (
     ChatRequest,
@@ -54,6 +54,7 @@ def chat_body(model: str, request: ChatRequest, *, stream: bool) -> Json:
     Raises:
         CapabilityError: the request asks for what Cohere has no words for.
     """
+    refuse_logprobs(request, "Cohere")
     body: Json = {
         "model": model,
         "messages": [each for message in request.messages for each in _messages(message)],

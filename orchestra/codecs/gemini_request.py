@@ -10,7 +10,7 @@ import re
 from base64 import b64encode
 from collections.abc import Mapping
 
-from orchestra.codecs.arguments import arguments_object, merged
+from orchestra.codecs.arguments import arguments_object, merged, refuse_logprobs
 from orchestra.errors import CapabilityError
 from orchestra.values import (
     ChatRequest,
@@ -81,6 +81,7 @@ def gemini_body(model: str, request: ChatRequest) -> Json:
     Raises:
         CapabilityError: the request asks for what Gemini has no words for.
     """
+    refuse_logprobs(request, "Gemini")
     if request.parallel_tool_calls is False and request.tools:
         raise CapabilityError(
             "parallel_tool_calls=False cannot be asked of Gemini, which decides by itself how "

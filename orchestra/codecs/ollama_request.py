@@ -9,7 +9,7 @@ from __future__ import annotations
 from base64 import b64encode
 from collections.abc import Iterator, Mapping
 
-from orchestra.codecs.arguments import arguments_object, merged
+from orchestra.codecs.arguments import arguments_object, merged, refuse_logprobs
 from orchestra.errors import CapabilityError
 from orchestra.values import (
     ChatRequest,
@@ -45,6 +45,7 @@ def chat_body(model: str, request: ChatRequest, *, stream: bool) -> Json:
     Raises:
         CapabilityError: the request asks for what Ollama has no words for.
     """
+    refuse_logprobs(request, "Ollama")
     effort = request.reasoning_effort
     body: Json = {
         "model": model,

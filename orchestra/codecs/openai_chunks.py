@@ -16,6 +16,7 @@ import msgspec
 from orchestra.accounts import Certainty, Usage
 from orchestra.codecs.faults import Said, as_error, read_error
 from orchestra.codecs.frames import FrameDecoder, decoded
+from orchestra.codecs.openai_logprobs import logprobs_of
 from orchestra.codecs.openai_usage import usage_of
 from orchestra.codecs.quirks import Quirks, fingerprint
 from orchestra.codecs.sse import SseFraming
@@ -90,6 +91,7 @@ class _Choice(msgspec.Struct, gc=False):
     index: int | None = None
     delta: _Delta | None = None
     message: _Delta | None = None
+    logprobs: object = None
     finish_reason: str | None = None
     stop_reason: object = None
     error: object = None
@@ -190,6 +192,8 @@ class OpenAiDecoder(FrameDecoder):
             if choice.index:
                 continue
             delta = choice.delta if stream else choice.message
+            if choice.logprobs is not None and (likely := logprobs_of(choice.logprobs)):
+                self._events.append(likely)
             if delta is not None:
                 self._said(delta)
             if choice.finish_reason or choice.error:

@@ -8,9 +8,9 @@ from base64 import b64decode
 
 import msgspec
 
-from orchestra.codecs.arguments import merged
 from orchestra.codecs.faults import as_error, read_error
 from orchestra.codecs.frames import decoded
+from orchestra.codecs.openai_request import with_extras
 from orchestra.codecs.openai_usage import embedding_usage_of
 from orchestra.codecs.quirks import Quirks
 from orchestra.errors import CapabilityError, MalformedStreamError
@@ -50,7 +50,7 @@ def embed_body(model: str, request: EmbedRequest, quirks: Quirks) -> Json:
         body["encoding_format"] = "base64"
     if request.dimensions is not None:
         body[quirks.dimensions_key] = request.dimensions
-    return merged(body, request.extras.get(quirks.name, {}))
+    return with_extras(body, request.extras, quirks)
 
 
 def embeddings_of(body: bytes) -> Embeddings:

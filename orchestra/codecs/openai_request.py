@@ -14,6 +14,7 @@ from orchestra.codecs.quirks import Quirks
 from orchestra.errors import CapabilityError
 from orchestra.values import (
     ChatRequest,
+    Extras,
     ForcedTool,
     ImagePart,
     ImageUrlPart,
@@ -28,6 +29,9 @@ from orchestra.values import (
     ToolChoice,
     ToolResult,
 )
+
+DIALECT = "openai-dialect"
+"""The name of extras for whatever server speaks it; those of one server go before them."""
 
 
 def chat_body(model: str, request: ChatRequest, quirks: Quirks, *, stream: bool) -> Json:
@@ -52,7 +56,15 @@ def chat_body(model: str, request: ChatRequest, quirks: Quirks, *, stream: bool)
         asked["stream"] = True
         if quirks.include_usage:
             asked["stream_options"] = {"include_usage": True}
-    return merged(asked, request.extras.get(quirks.name, {}))
+    return with_extras(asked, request.extras, quirks)
+
+
+def with_extras(body: Json, extras: Extras, quirks: Quirks) -> Json:
+    """The body with those extras in it that are meant for this server."""
+    for name in (DIALECT, quirks.name):
+        if more := extras.get(name):
+            body = merged(body, more)
+    return body
 
 
 def messages_of(message: Message, quirks: Quirks) -> Iterator[Json]:
@@ -153,6 +165,11 @@ def _sampling(request: ChatRequest, quirks: Quirks) -> Json:
     if (effort := request.reasoning_effort) is not None:
         word = _word(quirks.efforts.get(effort), "reasoning_effort", effort, quirks)
         body["reasoning_effort"] = word
+    if request.logprobs is not None:
+        word = _word(quirks.logprobs and "logprobs", "logprobs", request.logprobs, quirks)
+        body[word] = True
+        if request.logprobs:
+            body["top_logprobs"] = request.logprobs
     return body
 
 

@@ -1,40 +1,32 @@
 """OpenAI's answers, written: for clients that ask us as if we were OpenAI.
 
-A stream is written as it happens, event by event. It ends in `[DONE]` only where the answer has
-said why it stopped; where it failed, the error is the last thing in it, and a client that knows
-the dialect raises it.
+A stream is written as it happens, batch by batch, and may hold several answers at once. It ends in
+`[DONE]` only where each of them has said why it stopped; where one failed, the error is the last
+thing in it, and a client that knows the dialect raises it.
+
+Rules of the file: what is the same in every chunk is written once. A piece of text costs the
+encoding of its text and nothing else, since there are thousands of them in a second.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Mapping
-from math import ceil
+from collections.abc import Iterable, Mapping, Sequence
+from functools import reduce
+from operator import add
 
 import attrs
 import msgspec
 
 from orchestra.accounts import Usage
 from orchestra.answers import Completion
+from orchestra.codecs.openai_logprobs import logprobs_record
+from orchestra.codecs.openai_serving_errors import error_reply
 from orchestra.codecs.openai_usage import usage_record
-from orchestra.errors import (
-    AuthenticationError,
-    ContentFilterError,
-    ContextLengthError,
-    InvalidRequestError,
-    ModelError,
-    ModelNotFoundError,
-    ModelTimeoutError,
-    OverloadedError,
-    PermissionDeniedError,
-    ProviderServerError,
-    QuotaError,
-    RateLimitError,
-    TruncatedStreamError,
-)
+from orchestra.errors import TruncatedStreamError
 from orchestra.values import (
     Began,
     Json,
+    Logprobs,
     ModelEvent,
     ReasoningDelta,
     RefusalDelta,
@@ -50,38 +42,29 @@ _WORDS: Mapping[StopReason, str] = {
     StopReason.CONTENT_FILTER: "content_filter",
 }
 """Whatever else made a model stop is `stop`: the dialect has no more words."""
-_ERRORS: tuple[tuple[type[ModelError], int, str, str | None], ...] = (
-    (ContextLengthError, 400, "invalid_request_error", "context_length_exceeded"),
-    (InvalidRequestError, 400, "invalid_request_error", None),
-    (ContentFilterError, 400, "invalid_request_error", "content_filter"),
-    (AuthenticationError, 401, "authentication_error", "invalid_api_key"),
-    (PermissionDeniedError, 403, "permission_error", "permission_denied"),
-    (ModelNotFoundError, 404, "invalid_request_error", "model_not_found"),
-    (RateLimitError, 429, "rate_limit_error", "rate_limit_exceeded"),
-    (QuotaError, 429, "insufficient_quota", "insufficient_quota"),
-    (OverloadedError, 503, "server_error", "overloaded"),
-    (ModelTimeoutError, 504, "server_error", "timeout"),
-    (ProviderServerError, 500, "server_error", "server_error"),
-    (ModelError, 502, "server_error", "upstream_error"),
-)
-"""The first that fits: status, type, and code where the error brings none of its own."""
-_PATH = re.compile(r"[a-z_]+(?:\[\d+\]|\.[a-z_]+)*")
+_DONE = b"data: [DONE]\n\n"
+_encode = msgspec.json.Encoder().encode
 
 
-@attrs.frozen
-class ServedError:
-    """An error as an HTTP answer: its status, its headers, and its JSON body."""
+@attrs.define(eq=False)
+class _Choice:
+    """One of the answers that are being written."""
 
-    status: int
-    body: bytes
-    headers: tuple[tuple[str, str], ...] = ()
+    before: bytes = b""
+    """What stands in front of each of its deltas; b"" until it has begun."""
+    text: bytes = b""
+    """The same, of a delta that is text."""
+    likely: Logprobs | None = None
+    """How likely the tokens of the next delta were."""
+    usage: Usage | None = None
+    stopped: bool = False
 
 
 class AnswerWriter:
-    """One answer, written as server-sent events while it arrives.
+    """Answers, written as server-sent events while they arrive.
 
-    `answer_id` and `model` are what the client is told; where they are "", what the provider said.
-    `created_s` is seconds since 1970.
+    `choices` is how many. `answer_id` and `model` are what the client is told; where they are "",
+    what the provider said. `created_s` is seconds since 1970.
     """
 
     def __init__(
@@ -91,72 +74,85 @@ class AnswerWriter:
         answer_id: str = "",
         model: str = "",
         include_usage: bool = False,
+        choices: int = 1,
     ) -> None:
         self._created_s = created_s
         self._id, self._model = answer_id, model
         self._include_usage = include_usage
-        self._usage: Usage | None = None
-        self._stopped = False
-        self._before = self._after = b""
+        self._choices = [_Choice() for _ in range(choices)]
 
-    def write(self, events: Iterable[ModelEvent]) -> bytes:
-        """The chunks that these events are; none for usage, which stands at the end."""
-        return b"".join(map(self._event, events))
+    def write(self, events: Iterable[ModelEvent], choice: int = 0) -> bytes:
+        """The chunks that these events of one answer are; none for usage: it stands at the end."""
+        one, chunks = self._choices[choice], list[bytes]()
+        for event in events:
+            if type(event) is TextDelta and one.text and one.likely is None:  # nearly all
+                chunks.append(one.text + _encode(event.text) + _AFTER_TEXT)
+            else:
+                chunks.append(self._event(event, one))
+        return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
-    def close(self) -> bytes:
+    def close(self, usage: Json | None = None) -> bytes:
         """The usage, where the client asked for it, and the end.
 
+        `usage` is the record of all that was consumed; without one, what the answers have told.
+
         Raises:
-            TruncatedStreamError: the answer has not stopped; write `failed` of it instead.
+            TruncatedStreamError: an answer has not stopped; write `failed` of it instead.
         """
-        if not self._stopped:
+        if not all(each.stopped for each in self._choices):
             raise TruncatedStreamError(
                 "the answer has not said why it stopped, and must not look complete: "
                 "tell the client of the error"
             )
-        usage = b""
-        if self._include_usage and self._usage is not None:
-            usage = _frame({**self._head(), "choices": [], "usage": usage_record(self._usage)})
-        return usage + b"data: [DONE]\n\n"
+        if not self._include_usage:
+            return _DONE
+        record = usage or summed(each.usage for each in self._choices)
+        return (_frame({**self._head(), "choices": [], "usage": record}) if record else b"") + _DONE
 
-    def failed(self, error: ModelError) -> bytes:
+    def failed(self, error: BaseException) -> bytes:
         """The error, as the last event of the stream."""
         return b"data: " + error_reply(error).body + b"\n\n"
 
-    def _event(self, event: ModelEvent) -> bytes:
+    def _event(self, event: ModelEvent, one: _Choice) -> bytes:
         match event:
             case TextDelta(text=text):
-                return self._delta({"content": text})
+                return self._delta({"content": text}, one)
             case ReasoningDelta(text=text):
-                return self._delta({"reasoning_content": text})
+                return self._delta({"reasoning_content": text}, one)
             case RefusalDelta(text=text):
-                return self._delta({"refusal": text})
+                return self._delta({"refusal": text}, one)
             case ToolCallDelta():
-                return self._delta({"tool_calls": [_call_delta(event)]})
+                return self._delta({"tool_calls": [_call_delta(event)]}, one)
+            case Logprobs():
+                one.likely = event if one.likely is None else one.likely + event
+                return b""
             case UsageReport(usage=usage):
-                self._usage = usage
+                one.usage = usage
                 return b""
             case Began(id=id_, model=model):
                 self._id, self._model = self._id or id_, self._model or model
-                return self._begin()
-        self._stopped = True
-        return self._begin() + self._chunk({}, _WORDS.get(event.reason, "stop"))
+                return self._begin(one)
+        one.stopped = True
+        begun = self._begin(one)
+        return begun + one.before + b"{}" + _after(one, _WORDS.get(event.reason, "stop"))
 
-    def _begin(self) -> bytes:
-        """The chunk that says who speaks, once."""
-        if self._before:
+    def _begin(self, one: _Choice) -> bytes:
+        """The chunks that say who speaks, once and in order for all answers.
+
+        Clients make room for an answer where its first chunk comes, and take the next place for
+        the next; OpenAI's own fails where the first is not that of the first answer.
+        """
+        if one.before:
             return b""
-        head = msgspec.json.encode(self._head())
-        self._before = b"data: " + head[:-1] + b',"choices":[{"index":0,"delta":'
-        self._after = b',"finish_reason":null}]}\n\n'
-        return self._chunk({"role": "assistant", "content": ""}, None)
+        head, chunks = _encode(self._head()), list[bytes]()
+        for index, each in enumerate(self._choices):
+            each.before = b'data: %b,"choices":[{"index":%d,"delta":' % (head[:-1], index)
+            each.text = each.before + b'{"content":'
+            chunks += (each.before, b'{"role":"assistant","content":""', _AFTER_TEXT)
+        return b"".join(chunks)
 
-    def _delta(self, delta: Json) -> bytes:
-        return self._begin() + self._before + msgspec.json.encode(delta) + self._after
-
-    def _chunk(self, delta: Json, finish: str | None) -> bytes:
-        choice = {"index": 0, "delta": delta, "finish_reason": finish}
-        return _frame({**self._head(), "choices": [choice]})
+    def _delta(self, delta: Json, one: _Choice) -> bytes:
+        return self._begin(one) + one.before + _encode(delta) + _after(one, None)
 
     def _head(self) -> Json:
         return {
@@ -167,18 +163,64 @@ class AnswerWriter:
         }
 
 
+_AFTER_TEXT = b'},"finish_reason":null}]}\n\n'
+
+
+def _after(one: _Choice, finish: str | None) -> bytes:
+    """What stands behind a delta."""
+    likely, one.likely = one.likely, None
+    told = b"" if likely is None else b',"logprobs":' + _encode(logprobs_record(likely))
+    return told + b',"finish_reason":%b}]}\n\n' % _encode(finish)
+
+
 def answer_body(
-    completion: Completion, created_s: int, *, answer_id: str = "", model: str = ""
+    answers: Sequence[Completion],
+    created_s: int,
+    *,
+    answer_id: str = "",
+    model: str = "",
+    usage: Json | None = None,
 ) -> bytes:
-    """A whole answer as the body of a response; `answer_id` and `model` as of an `AnswerWriter`."""
+    """Whole answers, one choice each, as the body of a response; the rest as of `AnswerWriter`."""
+    return _encode(answer_record(answers, created_s, answer_id=answer_id, model=model, usage=usage))
+
+
+def answer_record(
+    answers: Sequence[Completion],
+    created_s: int,
+    *,
+    answer_id: str = "",
+    model: str = "",
+    usage: Json | None = None,
+) -> Json:
+    """As `answer_body`, not encoded yet."""
+    record: Json = {
+        "id": answer_id or answers[0].id,
+        "object": "chat.completion",
+        "created": created_s,
+        "model": model or answers[0].model,
+        "choices": [_choice(index, each) for index, each in enumerate(answers)],
+    }
+    if found := usage or summed(each.usage for each in answers):
+        record["usage"] = found
+    return record
+
+
+def summed(usages: Iterable[Usage | None]) -> Json | None:
+    """The record of all that was counted; None where nothing was."""
+    counted = [each for each in usages if each is not None]
+    return usage_record(reduce(add, counted)) if counted else None
+
+
+def _choice(index: int, answer: Completion) -> Json:
     message: Json = {
         "role": "assistant",
-        "content": completion.text or None,
-        "refusal": completion.refusal or None,
+        "content": answer.text or None,
+        "refusal": answer.refusal or None,
     }
-    if completion.reasoning:
-        message["reasoning_content"] = completion.reasoning
-    if calls := completion.tool_calls:
+    if answer.reasoning:
+        message["reasoning_content"] = answer.reasoning
+    if calls := answer.tool_calls:
         message["tool_calls"] = [
             {
                 "id": call.id,
@@ -187,37 +229,13 @@ def answer_body(
             }
             for call in calls
         ]
-    finish = _WORDS.get(completion.stopped.reason, "stop")
-    answer: Json = {
-        "id": answer_id or completion.id,
-        "object": "chat.completion",
-        "created": created_s,
-        "model": model or completion.model,
-        "choices": [{"index": 0, "message": message, "finish_reason": finish}],
+    likely = answer.logprobs
+    return {
+        "index": index,
+        "message": message,
+        "logprobs": None if likely is None else logprobs_record(likely),
+        "finish_reason": _WORDS.get(answer.stopped.reason, "stop"),
     }
-    if completion.usage is not None:
-        answer["usage"] = usage_record(completion.usage)
-    return msgspec.json.encode(answer)
-
-
-def error_reply(error: ModelError) -> ServedError:
-    """An error as OpenAI would tell it; `param` is the field that its message begins with."""
-    _, status, type_, code = next(each for each in _ERRORS if isinstance(error, each[0]))
-    told = {
-        "message": error.message,
-        "type": type_,
-        "param": _param(error),
-        "code": code or error.code or None,
-    }
-    wait_s = error.retry_after_s
-    headers = () if wait_s is None else (("retry-after", str(ceil(wait_s))),)
-    return ServedError(status, msgspec.json.encode({"error": told}), headers)
-
-
-def _param(error: ModelError) -> str | None:
-    field, colon, _ = error.message.partition(": ")
-    named = colon and isinstance(error, InvalidRequestError) and _PATH.fullmatch(field)
-    return field if named else None
 
 
 def _call_delta(event: ToolCallDelta) -> Json:
@@ -231,4 +249,4 @@ def _call_delta(event: ToolCallDelta) -> Json:
 
 
 def _frame(chunk: Json) -> bytes:
-    return b"data: " + msgspec.json.encode(chunk) + b"\n\n"
+    return b"data: " + _encode(chunk) + b"\n\n"

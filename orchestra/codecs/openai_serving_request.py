@@ -1,8 +1,9 @@
 """The body of an OpenAI chat request, as a client sends it to us, read as a `ChatRequest`.
 
 Rules of the file: whatever is wrong is told with the field's path in front, as in
-`messages[0].role: ...`. What we have no field for is kept as an extra for OpenAI, so that it
-reaches a server of that dialect unchanged, and no other.
+`messages[0].role: ...`. What we have no field for is never refused: it is kept as an extra for
+whatever server speaks the dialect, or for OpenAI alone where others would refuse it, and reaches it
+unchanged.
 """
 
 from __future__ import annotations
@@ -10,12 +11,13 @@ from __future__ import annotations
 import binascii
 import re
 from base64 import b64decode
-from collections.abc import Iterator, Mapping
-from typing import Annotated, Literal, TypeAlias
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Annotated, Literal, TypeAlias, TypeVar
 
 import attrs
 import msgspec
 
+from orchestra.codecs.openai_request import DIALECT
 from orchestra.errors import InvalidRequestError
 from orchestra.values import (
     ChatRequest,
@@ -34,21 +36,41 @@ from orchestra.values import (
     ToolResult,
 )
 
+T = TypeVar("T")
 _EXTRAS_FOR = "openai"
+_ORCHESTRA = "orchestra"
+CHOICES_MAX = 16
+"""Answers to one request; each is a call of its own."""
+_OPENAI_ONLY = frozenset(
+    (
+        *("user", "service_tier", "safety_identifier", "prompt_cache_key", "audio", "modalities"),
+        *("prompt_cache_retention", "prompt_cache_options", "prediction", "web_search_options"),
+        *("verbosity", "moderation"),
+    )
+)
+"""What other servers of the dialect do not know, and several refuse."""
 _OLD = {"functions": "tools", "function_call": "tool_choice"}
 _DATA_URL = re.compile(r"data:([\w.+-]+/[\w.+-]+)?(?:;[\w=.+-]+)*;base64,(.*)", re.DOTALL)
 _MISSING = re.compile(r"missing required field `(\w+)`")
-_Positive: TypeAlias = Annotated[int, msgspec.Meta(ge=1)]
+_Count: TypeAlias = Annotated[int, msgspec.Meta(ge=0)]
 
 
 @attrs.frozen
 class ServedChat:
-    """What a client asks for: of which model, and how the answer is to come."""
+    """What a client asks for: of which model, how many answers, and how they are to come.
+
+    With `store` they are to be kept here, with this `metadata`; no provider hears of either.
+    """
 
     model: str
     request: ChatRequest
     stream: bool = False
     include_usage: bool = False
+    choices: int = 1
+    store: bool = False
+    metadata: Mapping[str, str] = attrs.field(factory=dict)
+    messages: Sequence[Json] = ()
+    """As they came, where they are to be kept."""
 
 
 class _Url(msgspec.Struct):
@@ -117,7 +139,9 @@ class _StreamOptions(msgspec.Struct):
     include_usage: bool | None = None
 
 
-class _Body(msgspec.Struct):
+class ChatBody(msgspec.Struct):
+    """What of a body we have a field for."""
+
     model: str
     messages: Annotated[list[_Message], msgspec.Meta(min_length=1)]
     stream: bool | None = None
@@ -125,9 +149,9 @@ class _Body(msgspec.Struct):
     temperature: float | None = None
     top_p: float | None = None
     top_k: int | None = None
-    n: Annotated[int, msgspec.Meta(ge=1, le=1)] | None = None
-    max_tokens: _Positive | None = None
-    max_completion_tokens: _Positive | None = None
+    n: Annotated[int, msgspec.Meta(ge=1, le=CHOICES_MAX)] | None = None
+    max_tokens: _Count | None = None
+    max_completion_tokens: _Count | None = None
     stop: str | list[str] | None = None
     seed: int | None = None
     presence_penalty: float | None = None
@@ -139,9 +163,14 @@ class _Body(msgspec.Struct):
     tool_choice: Literal["auto", "none", "required"] | _Forced | None = None
     parallel_tool_calls: bool | None = None
     response_format: _Format | None = None
+    logprobs: bool | None = None
+    top_logprobs: Annotated[int, msgspec.Meta(ge=0, le=20)] | None = None
+    store: bool | None = None
+    metadata: dict[str, str] | None = None
+    orchestra: dict[str, object] | None = None
 
 
-_BODIES = msgspec.json.Decoder(_Body)
+_BODIES = msgspec.json.Decoder(ChatBody)
 _OBJECTS = msgspec.json.Decoder(dict[str, object])
 
 
@@ -151,27 +180,55 @@ def served_chat(body: bytes) -> ServedChat:
     Raises:
         InvalidRequestError: something in it is wrong; the message begins with its path.
     """
+    asked, everything = asked_of(_BODIES, body)
+    streamed = asked.stream_options and asked.stream_options.include_usage
+    return ServedChat(
+        asked.model,
+        _request(asked, _extras(asked, everything)),
+        stream=bool(asked.stream),
+        include_usage=bool(streamed),
+        choices=asked.n or 1,
+        store=bool(asked.store),
+        metadata=asked.metadata or {},
+        messages=everything["messages"] if asked.store else (),
+    )
+
+
+def asked_of(bodies: msgspec.json.Decoder[T], body: bytes) -> tuple[T, Json]:
+    """What a body says in the form that is wanted, and all that it says.
+
+    Raises:
+        InvalidRequestError: as of `served_chat`.
+    """
     try:
-        asked, everything = _BODIES.decode(body), _OBJECTS.decode(body)
+        return bodies.decode(body), _OBJECTS.decode(body)
     except msgspec.ValidationError as error:
         raise _invalid(error) from error
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise InvalidRequestError(
             f"the body is not JSON: {error}", code="invalid_json", status=400
         ) from error
-    extras = {
-        key: value
-        for key, value in everything.items()
-        if key not in _Body.__struct_fields__ and value is not None
-    }
-    for old, new in _OLD.items():
-        if old in extras:
-            raise _refused(old, f"it is the old form of {new!r}; send that")
-    streamed = asked.stream_options and asked.stream_options.include_usage
-    return ServedChat(asked.model, _request(asked, extras), bool(asked.stream), bool(streamed))
 
 
-def _request(asked: _Body, extras: Json) -> ChatRequest:
+def _extras(asked: ChatBody, everything: Json) -> dict[str, Json]:
+    """What we have no field for, and what is said to our own policies."""
+    for old, new in _OLD.items():  # who sends both knows the new one
+        if everything.pop(old, None) is not None and new not in everything:
+            raise refused(old, f"it is the old form of {new!r}; send that")
+    extras = extras_of(everything, ChatBody.__struct_fields__)
+    return extras if asked.orchestra is None else {**extras, _ORCHESTRA: asked.orchestra}
+
+
+def extras_of(everything: Json, known: tuple[str, ...]) -> dict[str, Json]:
+    """What a body says beside what is known, each under the name of those whom it is meant for."""
+    extras: dict[str, Json] = {}
+    for key, value in everything.items():
+        if key not in known and value is not None:
+            extras.setdefault(_EXTRAS_FOR if key in _OPENAI_ONLY else DIALECT, {})[key] = value
+    return extras
+
+
+def _request(asked: ChatBody, extras: Mapping[str, Json]) -> ChatRequest:
     stop = asked.stop or ()
     effort = asked.reasoning_effort
     limit = asked.max_completion_tokens
@@ -190,8 +247,17 @@ def _request(asked: _Body, extras: Json) -> ChatRequest:
         tool_choice=_choice(asked.tool_choice),
         parallel_tool_calls=asked.parallel_tool_calls,
         output=_output(asked.response_format),
-        extras={_EXTRAS_FOR: extras} if extras else {},
+        extras=extras,
+        logprobs=_logprobs(asked),
     )
+
+
+def _logprobs(asked: ChatBody) -> int | None:
+    if asked.logprobs:
+        return asked.top_logprobs or 0
+    if asked.top_logprobs:
+        raise refused("top_logprobs", "there are none without `logprobs`; send it as true")
+    return None
 
 
 def _messages(messages: list[_Message]) -> Iterator[Message]:
@@ -199,7 +265,7 @@ def _messages(messages: list[_Message]) -> Iterator[Message]:
     for index, message in enumerate(messages):
         where = f"messages[{index}]"
         if message.tool_calls and message.role != "assistant":
-            raise _refused(
+            raise refused(
                 f"{where}.tool_calls", f"the role {message.role!r} cannot call; an assistant can"
             )
         for call in message.tool_calls or ():
@@ -233,9 +299,9 @@ def _merged(messages: Iterator[Message]) -> Iterator[Message]:
 def _result(message: _Message, where: str, names: Mapping[str, str]) -> Message:
     id_ = message.tool_call_id
     if id_ is None:
-        raise _refused(f"{where}.tool_call_id", "it is missing: which call is this the result of?")
+        raise refused(f"{where}.tool_call_id", "it is missing: which call is this the result of?")
     if id_ not in names:
-        raise _refused(f"{where}.tool_call_id", f"no call before it has the id {id_!r}")
+        raise refused(f"{where}.tool_call_id", f"no call before it has the id {id_!r}")
     return Message("tool", (ToolResult(id_, names[id_], _text(message.content, where)),))
 
 
@@ -276,7 +342,7 @@ def _part(part: _Part, where: str, *, images: bool) -> Part:
         url = part.image_url
         return _image(url if isinstance(url, str) else url.url, f"{where}.image_url")
     known = "text and image_url are" if images else "text is"
-    raise _refused(
+    raise refused(
         f"{where}.type", f"a part of type {part.type!r} cannot be read here; {known} known"
     )
 
@@ -285,12 +351,12 @@ def _image(url: str, where: str) -> Part:
     found = _DATA_URL.fullmatch(url)
     if found is None:
         if url.startswith("data:"):
-            raise _refused(where, f"{url[:60]!r} is no data URL in base64")
+            raise refused(where, f"{url[:60]!r} is no data URL in base64")
         return ImageUrlPart(url)
     try:
         return ImagePart(b64decode(found[2], validate=True), found[1] or "image/png")
     except (binascii.Error, ValueError) as error:
-        raise _refused(where, f"its data is no base64: {error}") from error
+        raise refused(where, f"its data is no base64: {error}") from error
 
 
 def _tool(function: _Function) -> Tool:
@@ -311,11 +377,12 @@ def _output(wanted: _Format | None) -> JsonOutput | None:
         return JsonOutput()
     schema = wanted.json_schema
     if schema is None:
-        raise _refused("response_format.json_schema", "it is missing, and the type asks for it")
+        raise refused("response_format.json_schema", "it is missing, and the type asks for it")
     return JsonOutput(schema.schema, schema.name, strict=bool(schema.strict))
 
 
-def _refused(field: str, why: str) -> InvalidRequestError:
+def refused(field: str, why: str) -> InvalidRequestError:
+    """Why a field of the body cannot be taken."""
     return InvalidRequestError(f"{field}: {why}", code="invalid_value", status=400)
 
 
@@ -324,4 +391,4 @@ def _invalid(error: msgspec.ValidationError) -> InvalidRequestError:
     path = at.rstrip("`").removeprefix(".")
     if missing := _MISSING.search(what):
         path = f"{path}.{missing[1]}".removeprefix(".")
-    return _refused(path or "the body", what)
+    return refused(path or "the body", what)

@@ -54,6 +54,8 @@ class Quirks:
     """What ids of tool calls it takes, as a pattern; others are replaced, the same by the same."""
     json_object: bool = True
     json_schema: bool = True
+    logprobs: bool = True
+    """It can tell how likely its tokens were, in OpenAI's form."""
 
     reasoning_key: str | None = None
     """Under which name it wants its own reasoning back; None where it wants none."""
@@ -92,6 +94,7 @@ GROQ = Quirks(
     name="groq",
     max_tokens_key="max_completion_tokens",
     efforts=MappingProxyType({**_USUAL, "none": "none"}),
+    logprobs=False,
     embeddings=False,
 )
 MISTRAL = Quirks(
@@ -101,6 +104,7 @@ MISTRAL = Quirks(
     efforts=MappingProxyType({"none": "none", "high": "high"}),
     strict_tools=True,
     call_ids=r"[a-zA-Z0-9]{9}",
+    logprobs=False,
     dimensions_key="output_dimension",
 )
 DEEPSEEK = Quirks(
@@ -121,7 +125,12 @@ OPENROUTER = Quirks(
     busy_marks=("openrouter_in_flight_budget",),
     spent_marks=("Key limit exceeded",),
 )
-TOGETHER = Quirks(name="together", top_k=True, parallel_tool_calls=False)
+TOGETHER = Quirks(
+    name="together",
+    top_k=True,
+    parallel_tool_calls=False,
+    logprobs=False,  # it has a form of its own
+)
 VLLM = Quirks(name="vllm", top_k=True, reasoning_key="reasoning", embeddings_base64=True)
 LLAMA_CPP = Quirks(
     name="llama_cpp", top_k=True, reasoning_key="reasoning_content", embeddings_base64=True
@@ -140,6 +149,7 @@ PERPLEXITY = Quirks(
     efforts=MappingProxyType({**_USUAL, "minimal": "minimal"}),
     tools=False,
     json_object=False,
+    logprobs=False,
     embeddings=False,
 )
 CEREBRAS = Quirks(
@@ -155,6 +165,7 @@ MOONSHOT = Quirks(
     efforts=_NO_EFFORTS,
     parallel_tool_calls=False,
     json_schema=False,
+    logprobs=False,
     reasoning_key="reasoning_content",
     embeddings=False,
 )

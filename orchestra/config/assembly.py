@@ -2,7 +2,8 @@
 
 From the outside in: cache, coalescing, limits of callers, (a route,) breaker, limits, budgets, the
 provider. A model in a route has its own cache and coalescing there, and none of its callers'
-limits: an answer of a route is one call of its caller.
+limits: an answer of a route is one call of its caller. Limits and budgets of callers are always
+there, since a caller may come with a key that has some; who has none passes by.
 
 Rules of the file: each thing is made once and kept, as all who ask for it share what it remembers;
 and it is imported when it is made.
@@ -13,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING
 
+from orchestra.config.late import LateState
 from orchestra.protocols import Embedder, Model, State
 from orchestra.providers.settings import EmbedderSettings, ModelSettings, RouteSettings
 
@@ -85,6 +87,18 @@ class Assembly:
         guarded = (each for each in self._guarded.values() if isinstance(each, GuardedModel))
         return {each.name: each.state() for each in guarded}
 
+    @property
+    def purse(self) -> Purse:
+        """What pays for all models; without `[budgets]`, by those of keys alone."""
+        if self._purse is None:
+            from orchestra.policies.budget import NO_BUDGETS
+            from orchestra.policies.purse import Purse
+
+            budgets = self._deployment.budgets
+            state = LateState(self._state) if budgets is None else self._state()
+            self._purse = Purse(budgets or NO_BUDGETS, state)
+        return self._purse
+
     def close(self) -> None:
         """Close the connections that are kept."""
         if self._transport is not None:
@@ -138,13 +152,14 @@ class Assembly:
 
     def _for_callers(self, model: Model, settings: Iterable[ModelSettings]) -> Model:
         """The model, or route over these, that each caller may ask within their limits."""
-        if self._deployment.limits is None:
-            return model
+        from orchestra.policies.allowance import CallerRules
         from orchestra.policies.callers import CallerLimits
         from orchestra.policies.limited import CallerLimitedModel, lease_s
 
         if self._limits is None:
-            self._limits = CallerLimits(self._deployment.limits, self._state())
+            rules = self._deployment.limits
+            state = LateState(self._state) if rules is None else self._state()
+            self._limits = CallerLimits(rules or CallerRules(), state)
         if model not in self._limited:
             bounds = [(each.timeouts.total_s, each.limits.wait_max_s) for each in settings]
             self._limited[model] = CallerLimitedModel(model, self._limits, lease_s=lease_s(bounds))
@@ -201,7 +216,7 @@ class Assembly:
             limits=settings.limits,
             texts_max=made.dialect.texts_max,
             price=price_of(settings),
-            purse=self._pays(),
+            purse=self.purse,
             hold_s=HOLD_S if total_s is None else total_s + MARGIN_S,
             shared=self._shared(settings),
         )
@@ -215,14 +230,6 @@ class Assembly:
 
         lasts_s = lease_s([(settings.timeouts.total_s, MARGIN_S)])
         return SharedLimits(settings.name, settings.limits, self._state(), lease_s=lasts_s)
-
-    def _pays(self) -> Purse | None:
-        """The purse that pays for all models; None where there are no budgets."""
-        if self._purse is None and self._deployment.budgets is not None:
-            from orchestra.policies.purse import Purse
-
-            self._purse = Purse(self._deployment.budgets, self._state())
-        return self._purse
 
     def _opened(self) -> HttpTransport:
         """The transport that all models share, made for the first."""

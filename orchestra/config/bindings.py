@@ -15,26 +15,36 @@ from difflib import get_close_matches
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Self, TypeVar
+from typing import TYPE_CHECKING, Self, TypeVar, cast
+
+import attrs
 
 from orchestra.config.finding import find
+from orchestra.config.server_rules import USUAL_RULES, ServerRules
 from orchestra.errors import BindingError
 from orchestra.protocols import Embedder, Model, State, VectorStore
 from orchestra.providers.wordllama import WordLlamaEmbedder
 from orchestra.stores.sqlite import SqliteStores
 
 if TYPE_CHECKING:
+    from orchestra.access.keyring import Keyring
     from orchestra.config.assembly import Assembly
     from orchestra.config.deployment import Deployment
+    from orchestra.policies.callers import CallerLimits
     from orchestra.policies.guard import GuardState
+    from orchestra.policies.purse import Purse
     from orchestra.providers.settings import ModelSettings, RouteSettings
-    from orchestra.stores.state_settings import OpenState
+    from orchestra.stores.state_settings import OpenState, StateSettings
 
 T = TypeVar("T")
 
 DATA = Path(".orchestra")
 """Where stores are kept where nobody has said otherwise."""
 STORE_FILE = "store.sqlite"
+KEYS_FILE = "keys.sqlite"
+KEYS_TIMEOUT_S = 1.0
+"""Nobody else writes into that file, and who waits for a disk is better off than who is refused."""
+STATE_FILE = "state.sqlite"
 
 
 def read_deployment(
@@ -63,6 +73,7 @@ def default_bindings(
     *,
     config: Path | None = None,
     environ: Mapping[str, str] = os.environ,
+    several: bool = False,
 ) -> LocalBindings:
     """The bindings of what is configured, as `read_deployment` finds it.
 
@@ -74,17 +85,19 @@ def default_bindings(
         ConfigError: something in the file is wrong; all of it is told.
     """
     if find(config, environ) is None:
-        return LocalBindings(data or DATA, environ=environ)
+        return LocalBindings(data or DATA, environ=environ, several=several)
     found = read_deployment(config, environ)
-    return LocalBindings(data or found.data or DATA, found, environ)
+    return LocalBindings(data or found.data or DATA, found, environ, several=several)
 
 
 class LocalBindings:
     """`Bindings` to the models and embedders of a deployment, and to stores on this machine.
 
     Stores are the collections of `store.sqlite` in the data folder; `stores` is that file, to
-    make new ones. `state` is where policies remember, by default what the deployment says. Close it
-    when its last run has ended, or use it in a `with` statement; forgetting it does the same.
+    make new ones. `state` is where policies remember, by default what the deployment says; of one
+    of several processes (`several`), a state in memory is in a file that they share. `keys` is
+    where API keys are kept. Close it when its last run has ended, or use it in a `with`
+    statement; forgetting it does the same.
     """
 
     def __init__(
@@ -94,6 +107,7 @@ class LocalBindings:
         environ: Mapping[str, str] = os.environ,
         *,
         state: State | None = None,
+        several: bool = False,
     ) -> None:
         self.stores = SqliteStores(data / STORE_FILE)
         self._deployment = deployment
@@ -104,7 +118,10 @@ class LocalBindings:
         self._embedders: dict[str, Embedder] = {}
         self._collections: dict[str, VectorStore] = {}
         self._data = data
+        self._several = several
         self._state: OpenState | None = None
+        self._lent = False
+        self._keys: OpenState | None = None
 
     @cached_property
     def deployment(self) -> Deployment:
@@ -190,16 +207,113 @@ class LocalBindings:
         if self._state is None:
             from orchestra.stores.state_settings import open_state
 
-            self._state = open_state(self.deployment.state, self._data, self._environ)
+            self._state = open_state(self.state_settings, self._data, self._environ)
         return self._state
 
+    @property
+    def state_settings(self) -> StateSettings:
+        """Where the state is; keys are where the deployment says: who makes them looks there."""
+        said = self.deployment.state
+        in_file = self._several and said.url == "memory:"
+        return attrs.evolve(said, url=f"sqlite:{STATE_FILE}") if in_file else said
+
+    @property
+    def shared_state(self) -> State | None:
+        """`state`, where other processes see it too.
+
+        Raises:
+            BindingError: as of `state`.
+        """
+        return None if self.state_settings.url == "memory:" else self.state
+
+    def use_state_of(self, other: LocalBindings) -> bool:
+        """Remember where `other` does, if that is the same place, and tell; `other` closes it.
+
+        Raises:
+            BindingError: as of `state`.
+        """
+        if self.state_settings != other.state_settings or self._data != other._data:
+            return False
+        self._state, self._lent = cast("OpenState", other.state), True
+        return True
+
+    def release_state(self) -> OpenState | None:
+        """The state that it would close, which it goes on to use; None if there is none."""
+        opened, lent = self._state, self._lent
+        self._lent = True
+        return None if lent else opened
+
+    @property
+    def keys(self) -> State:
+        """Where API keys are kept: the state, if it outlives this process, else `keys.sqlite`.
+
+        That file is in the data folder, made with the first key, and its owner's alone. A state
+        that was given is where they are, whatever it is.
+
+        Raises:
+            BindingError: as of `state`.
+        """
+        if self._given_state is not None or self._shared:
+            return self.state
+        if self._keys is None:
+            from orchestra.stores.state_private import PrivateState
+
+            self._keys = PrivateState(self._data / KEYS_FILE, timeout_s=KEYS_TIMEOUT_S)
+        return self._keys
+
+    @property
+    def keys_at(self) -> str:
+        """Where that is, for a person."""
+        path = getattr(self.keys, "path", None)
+        return str(path.absolute()) if isinstance(path, Path) else self.deployment.state.url
+
+    @property
+    def keyring(self) -> Keyring:
+        """All API keys of the deployment."""
+        from orchestra.access.keyring import Keyring
+
+        return Keyring(self.keys)
+
+    async def keys_made(self) -> bool:
+        """Whether any API key was ever made.
+
+        Raises:
+            StateError: it cannot be told.
+        """
+        return await self.keyring.any_made()
+
+    @property
+    def _shared(self) -> bool:
+        """Whether the state is there when this process is not."""
+        return self._deployment is not None and self._deployment.state.url != "memory:"
+
+    @property
+    def rules(self) -> ServerRules:
+        """What is said of the server; the usual, where there is no file."""
+        return USUAL_RULES if self._deployment is None else self._deployment.server
+
+    @property
+    def request_limits(self) -> CallerLimits:
+        """How many requests callers may send over HTTP, by themselves and with their keys."""
+        from orchestra.policies.allowance import CallerRules
+        from orchestra.policies.callers import CallerLimits
+
+        found = None if self._deployment is None else self._deployment.limits
+        return CallerLimits((found or CallerRules()).of_requests(), self.state, scope="http")
+
+    @property
+    def purse(self) -> Purse:
+        """What pays for all models, by whatever budgets callers have."""
+        return self._assembly.purse
+
     def close(self) -> None:
-        """Close the files of stores and state, and all connections that are kept.
+        """Close the files of stores, state and keys, and all connections that are kept.
 
         Nothing that uses them may be under way.
         """
-        if self._state is not None:
-            self._state.close()
+        for opened in (None if self._lent else self._state, self._keys):
+            if opened is not None:
+                opened.close()
         if "_assembly" in vars(self):  # something was asked for
             self._assembly.close()
         self.stores.close()

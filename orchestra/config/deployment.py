@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import attrs
 
+from orchestra.config.server_rules import USUAL_RULES, ServerRules
 from orchestra.providers.settings import EmbedderSettings, ModelSettings, RouteSettings
 from orchestra.stores.state_settings import StateSettings
 
@@ -38,7 +39,7 @@ class Deployment:
     Where a pipeline names a model, a route will do: no name is that of both. `data` is the
     folder of the stores, where the file says so; `limits` are those of callers, and `budgets`
     what they may spend, None where nobody counts; `state` is where policies keep what they
-    remember; `file` is that file.
+    remember; `server` is what is said of the server; `file` is that file.
     """
 
     models: Mapping[str, ModelSettings]
@@ -49,6 +50,7 @@ class Deployment:
     budgets: Budgets | None = None
     file: Path | None = None
     state: StateSettings = IN_MEMORY
+    server: ServerRules = USUAL_RULES
 
 
 def with_usual(

@@ -25,6 +25,7 @@ from orchestra.config.models import read_embedders, read_models
 from orchestra.config.places import Path as Place
 from orchestra.config.places import places
 from orchestra.config.routes import read_routes
+from orchestra.config.server import read_server
 from orchestra.config.state import read_state
 from orchestra.errors import ConfigError
 from orchestra.problem import Problem
@@ -83,6 +84,7 @@ def read(text: str, file: Path, otherwise: Deployment = EMBEDDED) -> Deployment:
     limits = read_limits(tables.get("limits", {}), complaints)
     state = read_state(tables.get("state", {}), complaints, there="state" in tables)
     budgets = read_budgets(tables.get("budgets", {}), complaints)
+    server = read_server(tables.get("server", {}), complaints)
     if complaints.problems:
         raise ConfigError(_in_order(complaints.problems))
     return Deployment(
@@ -94,6 +96,7 @@ def read(text: str, file: Path, otherwise: Deployment = EMBEDDED) -> Deployment:
         budgets=budgets,
         file=file,
         state=state,
+        server=server,
     )
 
 

@@ -210,6 +210,54 @@ BUDGETS: Spec = {
     "organisation": ALLOWANCE,
 }
 """And `users` and `organisations`, whose keys are names."""
+ORIGINS = Kind(
+    Annotated[
+        list[Annotated[str, Meta(pattern=r"^(\*|https?://[^\s/?#@]+)\Z", max_length=300)]],
+        Meta(min_length=1, max_length=100),
+    ],
+    'a list of origins, without a path, or "*"',
+    '["https://app.example"]',
+)
+DISCONNECT: Spec = {
+    "disconnect": Kind(
+        Literal["cancel", "continue", "linger"],
+        'one of "cancel", "continue", "linger"',
+        '"linger"',
+    ),
+    "linger_s": TIME,
+}
+"""What becomes of runs when their clients leave: of all, or of one pipeline."""
+SERVER_BOUNDS: Spec = {
+    "connections_max": COUNT,
+    "headers_max": COUNT,
+    "target_limit_bytes": COUNT,
+    "body_limit_bytes": COUNT,
+    "body_timeout_s": TIME,
+    "upload_limit_bytes": COUNT,
+    "file_limit_bytes": COUNT,
+    "parts_max": COUNT,
+    "upload_timeout_s": TIME,
+    "uploads_limit_bytes": COUNT,
+    "keep_alive_s": TIME,
+    "heartbeat_s": TIME,
+    "stall_s": TIME,
+    "drain_s": TIME,
+    "shutdown_delay_s": TIME,
+    "retire_s": TIME,
+}
+"""Those of the server's settings that may stand in the file, by their own names."""
+SERVER: Spec = {
+    **SERVER_BOUNDS,
+    **DISCONNECT,
+    "keys": Kind(
+        Literal["auto", "required", "none"],
+        'one of "auto", "required", "none"',
+        '"required"',
+    ),
+    "cors": {"origins": ORIGINS, "max_age_s": COUNT},
+    "runs": {"kept_s": TTL, "kept_bytes": COUNT, "kept_total_bytes": COUNT, "idempotency_s": TTL},
+}
+"""And `pipelines`, whose keys are names of pipelines."""
 TABLES: Mapping[str, str] = {
     "models": "[models.NAME]",
     "embedders": "[embedders.NAME]",
@@ -218,5 +266,6 @@ TABLES: Mapping[str, str] = {
     "stores": "[stores]",
     "state": "[state]",
     "budgets": "[budgets]",
+    "server": "[server]",
 }
 """The tables of the file, and how each is written."""

@@ -75,6 +75,11 @@ class Engine:
         self._closed = False
 
     @property
+    def nursery(self) -> trio.Nursery:
+        """What goes on as long as the engine is open may be started there; it must not raise."""
+        return self._nursery
+
+    @property
     def runs(self) -> Mapping[str, Run]:
         """The runs in flight, by id."""
         return self._runs
@@ -101,9 +106,12 @@ class Engine:
         *,
         deadline_s: float | None = None,
         caller: Caller = NOBODY,
+        request_id: str = "",
+        run_id: str | None = None,
     ) -> Run:
         """Start a run in a task of its own, on behalf of `caller`.
 
+        `request_id` is told in its first event; `run_id` is an id that was made for it before.
         Attach to its journal before the next await, and no event is missed.
 
         Raises:
@@ -112,7 +120,9 @@ class Engine:
             LimitExceededError: there are `Limits.runs` runs in flight already.
             trio.ClosedResourceError: the engine is closed.
         """
-        run = self._make(pipeline, inputs, deadline_s, caller)
+        run = self._make(
+            pipeline, inputs, deadline_s, caller=caller, request_id=request_id, run_id=run_id
+        )
         self._nursery.start_soon(self._execute, run, name=run.pipeline)
         return run
 
@@ -167,7 +177,10 @@ class Engine:
         pipeline: Pipeline[..., object] | Plan,
         inputs: Mapping[str, object],
         deadline_s: float | None,
+        *,
         caller: Caller = NOBODY,
+        request_id: str = "",
+        run_id: str | None = None,
     ) -> Run:
         if self._closed:
             raise trio.ClosedResourceError("the engine is closed: run pipelines in its context")
@@ -178,7 +191,7 @@ class Engine:
                 limit="runs",
             )
         run = Run(
-            uuid.uuid4().hex,
+            run_id or uuid.uuid4().hex,
             made,
             _complete(made.pipeline, inputs),
             bindings=self.bindings,
@@ -188,6 +201,7 @@ class Engine:
             hedges=self.hedges,
             deadline_s=_first(deadline_s, made.pipeline.deadline_s, self.limits.deadline_s),
             caller=caller,
+            request_id=request_id,
             nursery=self._nursery,
         )
         self._runs[run.id] = run

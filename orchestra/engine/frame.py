@@ -17,6 +17,7 @@ import trio
 
 from orchestra.compiler.blocks import Block, Operation, RegionPlan, Source
 from orchestra.engine.lane import Lane
+from orchestra.engine.outlet import Outlet
 from orchestra.engine.scope import NOTHING, Nothing, Scope
 from orchestra.events import StepSkipped
 
@@ -140,13 +141,19 @@ class Frame:
             if all(lane.left for lane in lanes):
                 on_leave()
 
-        lanes += [Lane(bound, left) for _ in operation.lanes]
+        lanes += [self._lane(slot, bound, left) for slot in operation.lanes]
         self.lanes[operation.slot] = lanes
         for slot, lane in zip(operation.lanes, lanes, strict=True):
             if self._settled[slot]:  # the reader was skipped before there was anything to read
                 lane.leave()
             self._count(slot)
         return lanes
+
+    def _lane(self, reader: int, bound: int, on_leave: Callable[[], None]) -> Lane[object]:
+        """The lane to a reader; that to the run's own outlet is the journal."""
+        if self.outer is None and reader == self.block.regions[0].outlet:
+            return Outlet(self.run.journal, bound, on_leave)
+        return Lane(bound, on_leave)
 
     def leave(self, operation: Operation, reason: str | None = None) -> None:
         """Say for an operation that it reads no further: no lane, and no arm not started yet."""

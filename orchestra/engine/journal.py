@@ -68,7 +68,7 @@ class Journal:
 
     async def room(self) -> None:
         """Wait until no attached reader is more than the window behind."""
-        while self._held:
+        while self.held:
             self._writer = trio.Event()
             await self._writer.wait()
 
@@ -119,8 +119,15 @@ class Journal:
         restarts = self._dropped_restarts
         return (Snapshot(self._dropped, self._dropped_s, output, restarts), *self._events)
 
+    def whole(self) -> Snapshot:
+        """The output that stands for every event but the newest, once that is the last of all."""
+        at_s = self._events[-1].at_s
+        restarts = sum(isinstance(event, ArmRestarted) for event in self._events)
+        output = self.output.joined()
+        return Snapshot(self.seq - 1, at_s, output, self._dropped_restarts + restarts)
+
     @property
-    def _held(self) -> bool:
+    def held(self) -> bool:
         """Whether the output has to wait for a reader."""
         limits = self._limits
         return bool(self._readers) and any(reader.lags(limits) for reader in self._readers)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import cast
 
 from orchestra.errors import EdgeTypeError, LimitExceededError
 from orchestra.graph.policy import Limits
 
-_OTHER_BYTES = 64  # what a chunk that is neither text nor bytes counts in a window
+_OTHER_BYTES = 64  # what a chunk counts in a window that does not say it itself
 
 
 class Output:
@@ -69,12 +70,15 @@ def has_content(chunk: object) -> bool:
 
 
 def size_bytes(chunk: object) -> int:
-    """What a chunk counts in a window: text as UTF-8, bytes as they are, all else 64."""
+    """What a chunk counts in a window: text as UTF-8, bytes as they are.
+
+    All else counts 64, or the `window_bytes` that it says itself.
+    """
     if isinstance(chunk, str):
         return len(chunk) if chunk.isascii() else len(chunk.encode(errors="replace"))
     if isinstance(chunk, bytes):
         return len(chunk)
-    return _OTHER_BYTES
+    return cast("int", getattr(chunk, "window_bytes", _OTHER_BYTES))
 
 
 def _too_much(limit: str, value: int, unit: str) -> LimitExceededError:

@@ -15,8 +15,7 @@ from orchestra.engine.context import StepContext
 from orchestra.engine.frame import Frame
 from orchestra.engine.groups import message_of, stopping
 from orchestra.engine.journal import Journal
-from orchestra.engine.lane import Lane
-from orchestra.engine.outflow import Restart
+from orchestra.engine.outlet import Outlet
 from orchestra.engine.output import Output
 from orchestra.engine.reading import read
 from orchestra.engine.scope import Failure
@@ -49,9 +48,11 @@ class Run:
         hedges: Hedges,
         deadline_s: float | None,
         caller: Caller,
+        request_id: str,
         nursery: trio.Nursery,
     ) -> None:
         self.id = run_id
+        self.request_id = request_id
         self.caller = caller
         self.bindings = bindings
         self.nursery = nursery
@@ -65,6 +66,8 @@ class Run:
         """What running steps have reported; taken out when they end."""
         self.variables = copy_context()
         """The context variables of whoever started it: what every step begins with."""
+        self.on_end: Callable[[Run], None] | None = None
+        """Called when its last event has been written; it neither waits nor raises."""
         self.lane_peak = 0
         """The most chunks that have ever waited on one edge."""
         self._inputs = inputs
@@ -93,6 +96,11 @@ class Run:
     def ended(self) -> bool:
         """Whether its last event has been written."""
         return self.journal.ended
+
+    @property
+    def error(self) -> BaseException | None:
+        """Why it gave no result; None while it goes on, and where it gave one."""
+        return self._error
 
     async def wait_ended(self) -> None:
         """Wait until its last event has been written. Cancelling the wait leaves it running."""
@@ -132,7 +140,7 @@ class Run:
         limit_s = self._deadline_s
         if limit_s is not None:
             self._scope.deadline = self._began_s + limit_s
-        self.journal.append(RunStarted, self.id, self.pipeline)
+        self.journal.append(RunStarted, self.id, self.pipeline, self.request_id)
         try:
             with self._scope:
                 await self._execute()
@@ -156,15 +164,8 @@ class Run:
             got = read(frame, source)
             if source.lane is None:
                 return got
-            lane, journal = cast("Lane[object]", got), self.journal
-            while batch := await lane.receive():
-                for chunk in batch:
-                    await journal.room()
-                    if type(chunk) is Restart:
-                        journal.restart(chunk.step, chunk.arm)
-                    else:
-                        journal.delta(chunk)
-            return journal.output.joined()
+            await cast("Outlet", got).receive()  # by its end, all of it is in the journal
+            return self.journal.output.joined()
 
         return emit
 
@@ -192,6 +193,8 @@ class Run:
         self._traceback = error.__traceback__ if error is not None else None
         if self._ended is not None:
             self._ended.set()
+        if self.on_end is not None:
+            self.on_end(self)
 
     @property
     def _deadline_passed(self) -> bool:

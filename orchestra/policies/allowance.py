@@ -1,4 +1,4 @@
-"""What users, organisations and models may take: limits, and what is kept of each. Pure.
+"""What keys, users, organisations and models may take: limits, and what is kept of each. Pure.
 
 Of each owner of limits one value is kept in a `State`: a meter of requests, one of tokens, and the
 leases of the calls that are under way. A call takes of all its owners, or of none, in one change.
@@ -18,7 +18,7 @@ from urllib.parse import quote
 import attrs
 import msgspec
 
-from orchestra.accounts import Caller
+from orchestra.accounts import Caller, KeyAllowance
 from orchestra.forms import Form, Revision
 from orchestra.policies.gcra import SECOND_NS, MeterState, Rate
 from orchestra.protocols import WhenStateFails
@@ -29,12 +29,12 @@ _NAME_CHARS = 200
 _LONGER_S = 1.0
 """How much longer a value is kept than it says something: clocks differ a little."""
 
-Kind = Literal["user", "organisation", "model"]
+Kind = Literal["key", "user", "organisation", "model"]
 
 
 @attrs.frozen(kw_only=True)
 class OwnerLimits:
-    """What one user or one organisation may take; None is no limit. All processes share it.
+    """What one key, user or organisation may take; None is no limit. All processes share it.
 
     No 60 seconds see more requests or tokens than a minute's, and a tenth of it goes at once.
     """
@@ -82,31 +82,71 @@ class Rules(Protocol):
     """Whose limits a call has to keep."""
 
     def owners(self, caller: Caller, scope: str) -> tuple[Owner, ...]:
-        """Those of a call of this caller, who has the first line to wait in; none of ()."""
+        """Those of a call of this caller, the narrowest first; where there are none, ()."""
+
+    @property
+    def of_keys_only(self) -> bool:
+        """Whether nobody has limits but those that their key came with."""
 
 
 @attrs.frozen(kw_only=True)
 class CallerRules(Rules):
     """The limits of all callers: of each user and organisation, and of some by their names.
 
-    A user is the same one in each organisation.
+    Users of one name in two organisations are two, who have the same limits. Those of a key come
+    with its caller.
     """
 
     user: OwnerLimits = NO_LIMITS
     organisation: OwnerLimits = NO_LIMITS
     users: Mapping[str, OwnerLimits] = NOBODY
     organisations: Mapping[str, OwnerLimits] = NOBODY
+    requests_only: bool = False
+    """Whether of the limits of keys only that of requests counts, and nobody waits for it."""
+
+    @property
+    def of_keys_only(self) -> bool:
+        """Whether nobody has limits but those that their key came with."""
+        named = (*self.users.values(), *self.organisations.values())
+        return not any(each.limited for each in (self.user, self.organisation, *named))
+
+    def of_requests(self) -> CallerRules:
+        """The same for requests over HTTP: their number only, and nobody waits for a place."""
+        return CallerRules(
+            user=_of_requests(self.user),
+            organisation=_of_requests(self.organisation),
+            users={name: _of_requests(each) for name, each in self.users.items()},
+            organisations={name: _of_requests(each) for name, each in self.organisations.items()},
+            requests_only=True,
+        )
 
     def owners(self, caller: Caller, scope: str) -> tuple[Owner, ...]:
-        """Whose limits a call of theirs has to keep: the user's first; of "" there are none."""
+        """Whose limits a call of theirs has to keep, the narrowest first; of "" there are none."""
         found: list[Owner] = []
+        if caller.key:
+            own = _of_key(caller.allowance)
+            limits = _of_requests(own) if self.requests_only else own
+            found.append(owner_of("key", caller.key, limits, scope))
         if caller.user:
             limits = self.users.get(caller.user, self.user)
-            found.append(owner_of("user", caller.user, limits, scope))
+            name = f"{caller.organisation}/{caller.user}" if caller.organisation else caller.user
+            found.append(owner_of("user", name, limits, scope))
         if caller.organisation:
             limits = self.organisations.get(caller.organisation, self.organisation)
             found.append(owner_of("organisation", caller.organisation, limits, scope))
         return tuple(owner for owner in found if owner.limits.limited)
+
+
+def _of_requests(limits: OwnerLimits) -> OwnerLimits:
+    return attrs.evolve(limits, tokens_per_minute=None, concurrency=None, wait_max_s=0.0)
+
+
+def _of_key(allowed: KeyAllowance) -> OwnerLimits:
+    return OwnerLimits(
+        requests_per_minute=allowed.requests_per_minute,
+        tokens_per_minute=allowed.tokens_per_minute,
+        concurrency=allowed.concurrency,
+    )
 
 
 def owner_of(kind: Kind, name: str, limits: OwnerLimits, scope: str) -> Owner:

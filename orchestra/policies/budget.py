@@ -34,7 +34,7 @@ _PERIODS = (Period.DAY, Period.MONTH, Period.RUN)
 
 @attrs.frozen(kw_only=True)
 class Allowance:
-    """What one user or organisation may spend, in nano-dollars; None is no limit."""
+    """What one key, user or organisation may spend, in nano-dollars; None is no limit."""
 
     day: int | None = None
     month: int | None = None
@@ -48,8 +48,9 @@ NO_LIMIT = Allowance()
 class Budgets:
     """What callers of a deployment may spend: each request, user and organisation.
 
-    `users` and `organisations` are those that have other limits than the rest, by name. A model
-    without a known price is not counted, or with `refuse` not asked.
+    What a key may spend comes with its caller. `users` and `organisations` are those that have
+    other limits than the rest, by name. A model without a known price is not counted, or with
+    `refuse` not asked.
     """
 
     request: int | None = None
@@ -72,8 +73,12 @@ class Budgets:
         return Payer.all_of([Budget("request", run_id, Period.RUN, self.request, fails)])
 
     def of_caller(self, caller: Caller) -> tuple[Payer, ...]:
-        """Whose budgets the calls of all runs of a caller have to fit into."""
+        """Whose budgets the calls of all runs of a caller have to fit into: their key's first."""
         found: list[Budget] = []
+        if caller.key:
+            own = caller.allowance
+            allowed = Allowance(day=own.day_nanodollars, month=own.month_nanodollars)
+            found += _limits("key", caller.key, allowed)
         if caller.user:
             allowed = self.users.get(caller.user, self.user)
             name = f"{caller.organisation}/{caller.user}" if caller.organisation else caller.user
@@ -82,6 +87,9 @@ class Budgets:
             name = caller.organisation
             found += _limits("organisation", name, self.organisations.get(name, self.organisation))
         return Payer.all_of(found)
+
+
+NO_BUDGETS = Budgets()
 
 
 @attrs.frozen

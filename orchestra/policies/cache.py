@@ -125,8 +125,12 @@ def keys_of_texts(tenant: str, identity: str, request: EmbedRequest) -> dict[str
 
 
 def storable(answer: Completion) -> bool:
-    """Whether an answer is whole, and says something: not cut, not refused, not filtered."""
-    return answer.stopped.reason in WHOLE and not answer.refusal and bool(answer.parts)
+    """Whether an answer is whole, and says something: not cut, not refused, not filtered.
+
+    One that tells how likely its tokens were is not kept: it is many times as large.
+    """
+    whole = answer.stopped.reason in WHOLE and not answer.refusal
+    return whole and bool(answer.parts) and answer.logprobs is None
 
 
 def encode(key: str, answer: Completion, bytes_max: int) -> bytes | None:

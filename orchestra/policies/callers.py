@@ -2,8 +2,9 @@
 
 Each caller has a line in this process, first come, first served. The heads of an organisation's
 lines stand in a line of its own while nothing but the organisation is in their way: so each of
-its callers has a turn, however many calls another has sent. A line is a lock, which Trio gives
-to whoever has waited longest; it is gone when nobody stands in it.
+its callers has a turn, however many calls another has sent. A key with limits has a line before
+that of its user, in the same way. A line is a lock, which Trio gives to whoever has waited
+longest; it is gone when nobody stands in it.
 
 Rules of the file: what a call may have taken is given back if it does not begin, also where nobody
 knows whether it was taken. Giving back is shielded, and takes no longer than `GIVE_BACK_S`.
@@ -12,7 +13,7 @@ knows whether it was taken. Giving back is shielded, and takes no longer than `G
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache, partial
 from itertools import count
 from weakref import WeakValueDictionary
@@ -21,7 +22,7 @@ import attrs
 import msgspec
 import trio
 
-from orchestra.accounts import Caller
+from orchestra.accounts import NO_ALLOWANCE, Caller
 from orchestra.errors import LimitReachedError, StateError
 from orchestra.forms import Revision
 from orchestra.policies import allowance
@@ -30,6 +31,7 @@ from orchestra.policies.allowance import (
     LEASE_S,
     Ask,
     Blocked,
+    Kind,
     Owner,
     Remaining,
     Rules,
@@ -50,8 +52,8 @@ class Owners:
 
     all: tuple[Owner, ...]
     keys: tuple[str, ...]
-    lines: tuple[str, ...]
-    """The names of the lines: the caller's, and its organisation's."""
+    lines: tuple[tuple[str, Kind], ...]
+    """The names of the lines, and whose they are: of key, user, organisation, as far as needed."""
     wait_max_s: float
     waiting_max: int
 
@@ -61,15 +63,30 @@ class Owners:
         owners = rules.owners(caller, scope)
         if not owners:
             return UNLIMITED
-        last = owners[-1]
-        whose = f"{caller.organisation} {caller.user}" if last.kind == "model" else caller.user
         return cls(
             owners,
             tuple(owner.key for owner in owners),
-            (last.key,) if last.kind == "user" else (f"{last.key} {whose}", last.key),
+            tuple(_lines(owners, caller)),
             min(owner.limits.wait_max_s for owner in owners),
             min(owner.limits.waiting_max for owner in owners),
         )
+
+
+def _lines(owners: tuple[Owner, ...], caller: Caller) -> Iterator[tuple[str, Kind]]:
+    """A user of an organisation has a line for its sake, also without limits of their own.
+
+    So has everybody for the sake of a model, whose callers have their turns.
+    """
+    last = owners[-1]
+    for owner in owners:
+        if owner.kind == "key" or (owner.kind == "user" and owner is last):
+            yield owner.key, owner.kind
+    if last.kind == "model":
+        yield f"{last.key} {caller.organisation} {caller.user}", "user"
+    elif last.kind == "organisation":
+        yield f"{last.key} {caller.user}", "user"
+    if last.kind in {"model", "organisation"}:
+        yield last.key, last.kind
 
 
 UNLIMITED = Owners((), (), (), 0.0, 0)
@@ -103,6 +120,7 @@ class CallerLimits:
         self, rules: Rules, state: State, *, scope: str = "models", process: str = ""
     ) -> None:
         self.rules = rules
+        self._keys_only = rules.of_keys_only
         self._state = state
         self._process = process or secrets.token_hex(6)
         self._numbers = count()
@@ -116,6 +134,8 @@ class CallerLimits:
 
     def limited(self, caller: Caller) -> bool:
         """Whether the caller has any limit; one who has none never touches the state."""
+        if self._keys_only and caller.allowance is NO_ALLOWANCE:
+            return False
         return self._owners(caller) is not UNLIMITED
 
     async def enter(
@@ -123,9 +143,9 @@ class CallerLimits:
     ) -> Held:
         """Wait until a call may begin that takes this much; then it has begun.
 
-        All limits of the user and the organisation are taken, or none. After `lease_s` the call
-        counts no more as one of those at once, and cannot be refunded any more. Cancelled, or
-        refused, nothing is held.
+        All limits of the key, the user and the organisation are taken, or none. After `lease_s`
+        the call counts no more as one of those at once, and cannot be refunded any more.
+        Cancelled, or refused, nothing is held.
 
         Raises:
             LimitReachedError: a limit is reached, and to wait is not allowed, or would be for too
@@ -137,11 +157,11 @@ class CallerLimits:
         ask = Ask(f"{self._process}.{next(self._numbers)}", requests, tokens, min(lease_s, LEASE_S))
         held = Held(owners, ask)
         waiting = _Waiting(held)
-        if len(self._lines) and any(map(self._stood_in, owners.lines)):
+        if len(self._lines) and any(self._stood_in(name) for name, _ in owners.lines):
             await trio.lowlevel.checkpoint_if_cancelled()
         elif await self._began(waiting):
             return held
-        await self._wait(waiting, *map(self._line, owners.lines))
+        await self._wait(waiting)
         return held
 
     async def leave(self, held: Held, *, tokens: int, requests: int | None = None) -> None:
@@ -160,7 +180,7 @@ class CallerLimits:
             self._ring(owners.keys)
 
     async def remaining(self, caller: Caller) -> tuple[Remaining, ...]:
-        """What is left of the caller's requests and tokens: the user's, the organisation's.
+        """What is left of the caller's requests and tokens, the narrowest owner's first.
 
         Raises:
             StateError: the state cannot tell.
@@ -176,35 +196,40 @@ class CallerLimits:
 
         return await self._state.revise(owners.keys, left, FORM)
 
-    async def _wait(
-        self, waiting: _Waiting, line: trio.Lock, shared: trio.Lock | None = None
-    ) -> None:
+    async def _wait(self, waiting: _Waiting) -> None:
         owners = waiting.held.owners
         if owners.wait_max_s <= 0:
             raise _refused(waiting, "and its wait_max_s is 0")
+        lines = [(self._line(name), kind) for name, kind in owners.lines]
+        line, _ = lines[0]
         there, whose = line.statistics().tasks_waiting + line.locked(), " of this caller"
-        if owners.all[-1].kind == "model":
+        if lines[-1][1] == "model":
             there, whose = self.waiting, ""
         if there >= owners.waiting_max:
             raise _refused(waiting, f"and {there} calls{whose} wait already")
         self.waiting += 1
         try:
             with trio.move_on_after(owners.wait_max_s) as patience:
-                async with line:
-                    while not await self._began_in_turn(waiting, shared):
-                        await self._sleep(waiting)
+                await self._began_in_turn(waiting, lines, ())
         finally:
             self.waiting -= 1
         if patience.cancelled_caught:
             raise _refused(waiting, f"and it has waited {owners.wait_max_s:g} s")
 
-    async def _began_in_turn(self, waiting: _Waiting, shared: trio.Lock | None) -> bool:
-        """Whether the call has begun; tried on while only the organisation is in its way."""
-        if shared is None:
+    async def _began_in_turn(
+        self, waiting: _Waiting, lines: Sequence[tuple[trio.Lock, Kind]], before: tuple[Kind, ...]
+    ) -> bool:
+        """Whether the call has begun, having stood in these lines, each inside of the last.
+
+        A line is left again while one of those whose lines were `before` it is in the way: so
+        nobody in it waits for what is not theirs.
+        """
+        if not lines:
             return await self._began(waiting)
-        async with shared:
-            while not await self._began(waiting):
-                if any(each.owner.kind == "user" for each in waiting.blocked):
+        (line, kind), *wider = lines
+        async with line:
+            while not await self._began_in_turn(waiting, wider, (*before, kind)):
+                if any(each.owner.kind in before for each in waiting.blocked):
                     return False
                 await self._sleep(waiting)
         return True

@@ -99,7 +99,8 @@ class Gate:
             StateError: as of `Purse.hold`.
         """
         call, till = GuardedCall(self, request), self.till
-        if till.purse is not None:
+        counts = till.counts(call.account)
+        if counts:
             till.check(call.estimate)
         tokens = call.estimate.total if self.limiter.counts_tokens else 0
         now_s = self.clock.now_s()
@@ -109,12 +110,12 @@ class Gate:
                 raise self._left_alone(self.breaker)
         at_once = self.limiter.begin(now_s, requests, tokens)
         call.admitted = at_once or await self._wait(call.permit, requests, tokens)
-        if self.shared is None and till.purse is None:
+        if self.shared is None and not counts:
             return call
         try:
             if self.shared is not None:
                 await self._share(call, self.shared, requests)
-            if till.purse is not None:
+            if counts:
                 call.held = await till.hold(call.account, call.estimate, requests)
         except BaseException:
             await call.withdraw()  # noqa: ASYNC102 - shielded and bounded

@@ -191,6 +191,14 @@ def decide(
     return Revision(Outcome(held, refusal, reached), books.changed)
 
 
+def used_up(
+    payers: Sequence[Payer], kept: Sequence[Kept | None], now_s: float
+) -> Revision[Refusal | None, Kept]:
+    """The first of their budgets that has nothing left for a call; `kept` is what is of each."""
+    books = _Books(dict(zip([payer.key for payer in payers], kept, strict=True)), now_s)
+    return Revision(_refusal(payers, books.ledgers(payers), 1, 1))
+
+
 class _Books:
     """The ledgers of one change, as they are now: of the present periods, without expired holds."""
 
@@ -211,7 +219,7 @@ class _Books:
         if name:
             self._kept[name] = self.changed[name] = None
         payers = settlement.payers
-        for payer, ledger in zip(payers, self._ledgers(payers), strict=True):
+        for payer, ledger in zip(payers, self.ledgers(payers), strict=True):
             if there is not None:
                 ledger.give_back(there.nanodollars, there.until_s)
             if cost:
@@ -226,13 +234,10 @@ class _Books:
         """Hold this in each of these instead of what is held; or why it does not fit."""
         there = self._there(wanted.name, wanted.there)
         more = hold.nanodollars if there is None else hold.nanodollars - there.nanodollars
-        ledgers = self._ledgers(payers)
-        for payer, ledger in zip(payers, ledgers, strict=True):
-            spent, held = ledger.spent, ledger.held + more
-            for budget in payer.budgets:
-                if spent[budget.slot] + held > budget.limit_nanodollars:
-                    ends_s = _ends_s(ledger.day)[budget.slot]
-                    return Refusal(budget, spent[budget.slot], held - hold.nanodollars, ends_s)
+        ledgers = self.ledgers(payers)
+        refusal = _refusal(payers, ledgers, more, hold.nanodollars)
+        if refusal is not None:
+            return refusal
         for payer, ledger in zip(payers, ledgers, strict=True):
             if there is not None:
                 ledger.give_back(there.nanodollars, there.until_s)
@@ -251,7 +256,7 @@ class _Books:
         """Whether its hold would be there still, if nobody had settled it."""
         return settlement.there is not None and self._now_s < settlement.there.until_s
 
-    def _ledgers(self, payers: Sequence[Payer]) -> list[Ledger]:
+    def ledgers(self, payers: Sequence[Payer]) -> list[Ledger]:
         """Those of these payers, to be changed."""
         kept, now_s, day, found = self._kept, self._now_s, int(self._now_s // DAY_S), []
         for payer in payers:
@@ -262,6 +267,19 @@ class _Books:
                 ledger.advance(day, now_s)
             found.append(ledger)
         return found
+
+
+def _refusal(
+    payers: Sequence[Payer], ledgers: Sequence[Ledger], more: int, nanodollars: int
+) -> Refusal | None:
+    """Which budget has no room for this much more, of a hold of so many nano-dollars."""
+    for payer, ledger in zip(payers, ledgers, strict=True):
+        spent, held = ledger.spent, ledger.held + more
+        for budget in payer.budgets:
+            if spent[budget.slot] + held > budget.limit_nanodollars:
+                ends_s = _ends_s(ledger.day)[budget.slot]
+                return Refusal(budget, spent[budget.slot], held - nanodollars, ends_s)
+    return None
 
 
 def _reached(ledger: Ledger, budget: Budget, settlement: Settlement) -> list[Reached]:

@@ -16,9 +16,10 @@ from itertools import count
 import attrs
 import msgspec
 
+from orchestra.accounts import NO_ALLOWANCE, Caller
 from orchestra.errors import BudgetExceededError, StateError
 from orchestra.events import BudgetReached
-from orchestra.policies.budget import Budget, Budgets, Payer
+from orchestra.policies.budget import NO_BUDGETS, Budget, Budgets, Payer
 from orchestra.policies.giving_back import given_back
 from orchestra.policies.ledger import (
     FORM,
@@ -30,6 +31,7 @@ from orchestra.policies.ledger import (
     Settlement,
     Wanted,
     decide,
+    used_up,
 )
 from orchestra.policies.prices import NANODOLLARS
 from orchestra.protocols import Account, State
@@ -50,11 +52,16 @@ class Purse:
 
     def __init__(self, budgets: Budgets, state: State) -> None:
         self.budgets = budgets
+        self._keys_only = budgets == NO_BUDGETS
         self._state = state
         self._late: deque[tuple[Account, Settlement]] = deque(maxlen=LATE_MAX)
         self._of_caller = lru_cache(maxsize=CALLERS_MAX)(budgets.of_caller)
         self._of_run = lru_cache(maxsize=CALLERS_MAX)(budgets.of_run)
         self._names = map(f"{HOLD_KEY}{secrets.token_hex(6)}-{{}}".format, count())
+
+    def may_hold(self, caller: Caller) -> bool:
+        """Whether there may be a budget for a caller's calls; where not, nothing need be held."""
+        return not self._keys_only or caller.allowance is not NO_ALLOWANCE
 
     async def hold(
         self, account: Account, nanodollars: int, *, for_s: float, model: str
@@ -78,6 +85,21 @@ class Purse:
         held = Held(self, account, name, payers, for_s, model)
         await held.grow(nanodollars)
         return held
+
+    async def check(self, caller: Caller) -> None:
+        """Nothing, where each budget of the caller has something left. Nothing is held.
+
+        Raises:
+            BudgetExceededError: one is used up.
+            StateError: the state is away.
+        """
+        payers = self._of_caller(caller)
+        if not payers:
+            return
+        keys = [payer.key for payer in payers]
+        refusal = await self._state.revise(keys, partial(used_up, payers), FORM)
+        if refusal is not None:
+            raise _exceeded(refusal, 1, "")
 
     async def settle(self, held: Held, cost: int) -> None:
         """Spend what a call has cost, and give back what it held; if not now, then later.
@@ -159,17 +181,21 @@ def _tell(accounts: Sequence[Account], settlements: Sequence[Settlement], outcom
                 account.record(BudgetReached, *fields)
 
 
+_RAISE = "Raise the limit in [budgets]"
+
+
 def _exceeded(refusal: Refusal, nanodollars: int, model: str) -> BudgetExceededError:
     budget, resets_at_s = refusal.budget, refusal.resets_at_s
     if resets_at_s is None:
         when = "it is that of this run, and the next has its own"
     else:
         when = f"it is empty again at {datetime.fromtimestamp(resets_at_s, UTC):%Y-%m-%d %H:%M} UTC"
+    more = "Ask for a key that may spend more" if budget.kind == "key" else _RAISE
     return BudgetExceededError(
         f"the budget of {budget} is {_dollars(budget.limit_nanodollars)}: "
         f"{_dollars(refusal.spent)} is spent and {_dollars(refusal.held)} held by other calls, "
-        f"and this one may cost {_dollars(nanodollars)}; {when}. Raise the limit in [budgets], "
-        "ask a cheaper model, or bound the answer by output_tokens_max",
+        f"and this one may cost {_dollars(nanodollars)}; {when}. {more}, ask a cheaper model, or "
+        "bound the answer by output_tokens_max",
         budget=str(budget),
         spent_nanodollars=refusal.spent,
         held_nanodollars=refusal.held,

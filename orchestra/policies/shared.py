@@ -89,6 +89,11 @@ class _Rules:
             when_state_fails=limits.when_state_fails,
         )
 
+    @property
+    def of_keys_only(self) -> bool:
+        """Everybody has them."""
+        return False
+
     def owners(self, caller: Caller, scope: str) -> tuple[Owner, ...]:
         """The model."""
         del caller

@@ -26,6 +26,10 @@ class Till:
     purse: Purse | None = None
     hold_s: float = HOLD_S
 
+    def counts(self, account: Account) -> bool:
+        """Whether a call on this account has to be checked, and may have to hold money."""
+        return self.purse is not None and self.purse.may_hold(account.caller)
+
     def check(self, estimate: Estimate) -> None:
         """Nothing, where the price of a call is known or need not be.
 

@@ -27,6 +27,8 @@ def events_of(answer: Completion, once: Mapping[str, Any] | None = None) -> Iter
     """The events of an answer, told anew; `once` is what it consumed when it was first given."""
     if answer.id or answer.model:
         yield Began(answer.id, answer.model)
+    if answer.logprobs is not None:
+        yield answer.logprobs
     calls = 0
     for part in answer.parts:
         match part:

@@ -14,6 +14,7 @@ from typing import ClassVar, Self
 import trio
 
 from orchestra.accounts import Certainty, Usage
+from orchestra.codecs.arguments import refuse_logprobs
 from orchestra.errors import ModelError
 from orchestra.protocols import Embedder, Model
 from orchestra.providers.asked import Asked, read
@@ -114,6 +115,7 @@ def tokens(text: str) -> int:
 
 
 async def _answer(embedder: Embedder, request: ChatRequest) -> str:
+    refuse_logprobs(request, "the extractive model")
     chars = sum(len(message.text) for message in request.messages)
     if chars > PROMPT_CHARS_MAX:
         raise ModelError(

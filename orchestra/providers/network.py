@@ -89,13 +89,15 @@ class HttpTransport(Transport):
 class _Sending(AbstractAsyncContextManager[HttpReply]):
     def __init__(self, pool: Pool, request: HttpRequest, limit_bytes: int) -> None:
         self._pool = pool
-        self._request = request
+        self._request: HttpRequest | None = request
         self._limit_bytes = limit_bytes
         self._answering: Answering | None = None
 
     async def __aenter__(self) -> HttpReply:
-        request = outgoing(self._request)
-        answering = await self._pool.ask(request, self._request.timeouts)
+        assert self._request is not None, "entered once"
+        request, timeouts = outgoing(self._request), self._request.timeouts
+        self._request = None  # a long conversation, for as long as the answer is read
+        answering = await self._pool.ask(request, timeouts)
         try:
             reply = readable(answering, str(request.origin), self._limit_bytes)
         except BaseException:

@@ -9,6 +9,7 @@ from orchestra.errors import MalformedStreamError, TruncatedStreamError
 from orchestra.protocols import ModelReply
 from orchestra.values import (
     Began,
+    Logprobs,
     ModelEvent,
     ReasoningDelta,
     RefusalDelta,
@@ -55,6 +56,9 @@ class Opening:
                     return (*self._held.values(), *batch[at:])
                 if isinstance(event, Began | UsageReport):
                     self._held[type(event)] = event
+                elif isinstance(event, Logprobs):
+                    before = self._held.get(Logprobs)
+                    self._held[Logprobs] = before + event if isinstance(before, Logprobs) else event
         raise MalformedStreamError(f"there was no content in {BATCHES_MAX} batches of the answer")
 
 
@@ -81,7 +85,7 @@ def says(event: ModelEvent) -> bool:
     match event:
         case RefusalDelta(text="") | ReasoningDelta(text="", signature=""):
             return False
-        case Began() | UsageReport():
+        case Began() | UsageReport() | Logprobs():
             return False
         case _:
             return True

@@ -7,7 +7,7 @@ and holds no key. Leaving an answer early closes its connection at once.
 from __future__ import annotations
 
 import time
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, suppress
+from contextlib import AbstractAsyncContextManager, suppress
 from types import TracebackType
 from typing import Self
 
@@ -138,7 +138,7 @@ class RemoteAnswer:
         self._endpoint = endpoint
         self._transport = transport
         self._request = request
-        self._open = AsyncExitStack()
+        self._exchange: AbstractAsyncContextManager[HttpReply] | None = None
         self._reply: HttpReply | None = None
         self._decoder: Decoder = endpoint.dialect.decoder()
         self._whole = False
@@ -148,14 +148,16 @@ class RemoteAnswer:
         endpoint = self._endpoint
         try:
             call = endpoint.dialect.ask(endpoint.model, self._request, stream=True)
-            async with AsyncExitStack() as stack:
-                exchange = _exchange(endpoint, self._transport, call, streamed=True)
-                reply = await stack.enter_async_context(exchange)
+            exchange = _exchange(endpoint, self._transport, call, streamed=True)
+            reply = await exchange.__aenter__()
+            try:
                 await refuse(endpoint, reply)
-                self._open = stack.pop_all()
+            except BaseException as error:
+                await exchange.__aexit__(type(error), error, error.__traceback__)  # noqa: ASYNC102 - a transport closes without waiting
+                raise
         except ModelError as error:
             raise endpoint.located(error) from error.__cause__
-        self._reply, self._whole = reply, _is_json(reply)
+        self._exchange, self._reply, self._whole = exchange, reply, _is_json(reply)
         return self
 
     async def __aexit__(
@@ -165,7 +167,8 @@ class RemoteAnswer:
         traceback: TracebackType | None,
     ) -> None:
         self._ended = True
-        await self._open.__aexit__(kind, error, traceback)  # noqa: ASYNC102 - a transport closes without waiting
+        assert self._exchange is not None, "entered"
+        await self._exchange.__aexit__(kind, error, traceback)  # noqa: ASYNC102 - a transport closes without waiting
 
     async def receive(self) -> tuple[ModelEvent, ...]:
         """What has arrived since the last call, waiting for something; empty at the end.

@@ -25,6 +25,7 @@ from orchestra.errors import (
     ModelsFailedError,
     OutputError,
 )
+from orchestra.events import StepRouted
 from orchestra.policies.account import PRESENT
 from orchestra.policies.latency import Latencies
 from orchestra.policies.needs import needs_of, together
@@ -241,6 +242,7 @@ class _Desk:
                 if self._latencies:
                     now_s = trio.current_time()
                     self._latencies[kind].answered(name, now_s - began_s, now_s)
+                PRESENT.get().record(StepRouted, self._route.name, name)
                 return found
         raise _told(self._route.name, failed)
 

@@ -4,38 +4,53 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Coroutine, Mapping
-from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
 import attrs
 import trio
-from quart import request
+from quart import has_request_context, request, websocket
+from quart.globals import request_ctx, websocket_ctx
 from quart.utils import encode_headers
 from quart_trio import QuartTrio
 from quart_trio.asgi import TrioASGIHTTPConnection
 from quart_trio.wrappers import TrioRequest, TrioResponse
 from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound, RequestEntityTooLarge
 
+from orchestra.errors import ServeError
 from orchestra.server import problems, sse
+from orchestra.server.arrival import Arrival
+from orchestra.server.bodies import body_of, tell_departure
+from orchestra.server.chat_shapes import shape_of
+from orchestra.server.front import OPEN, Admission, Front
 from orchestra.server.hardening import Hardened
-from orchestra.server.health import Health
+from orchestra.server.health import READY, Readiness, health_routes
 from orchestra.server.inputs import check_servable
+from orchestra.server.multipart import is_form
+from orchestra.server.openai_api import openai_routes
+from orchestra.server.openai_errors import shaped
+from orchestra.server.openapi_routes import with_documents
 from orchestra.server.problems import HttpProblem
-from orchestra.server.runs import Events, EventStream, Runs, answer
+from orchestra.server.registries import registry_beside
+from orchestra.server.routes import Route
+from orchestra.server.run_resources import RunResources, run_routes
+from orchestra.server.runs import Events, EventStream, Runs, answer, pipeline_routes
 from orchestra.server.settings import Settings
 
 if TYPE_CHECKING:
     from hypercorn.typing import (
         ASGIReceiveCallable,
-        ASGIReceiveEvent,
         ASGISendCallable,
         Scope,
     )
+    from quart.ctx import RequestContext, WebsocketContext
     from quart.typing import ResponseTypes
+    from quart.wrappers.base import BaseRequestWebsocket
     from quart.wrappers.request import Body
 
     from orchestra.engine.engine import Engine
     from orchestra.graph.pipelines import Pipeline
+    from orchestra.runs.registry import Registry
+    from orchestra.server.access import Access
 
 log = logging.getLogger("orchestra.server")
 
@@ -65,18 +80,21 @@ class Exchange(TrioASGIHTTPConnection):
     async def __call__(self, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
         """Serve one request."""
         request = cast("DepartingRequest", self._create_request_from_scope(send))
+        if is_form(request.headers.get("Content-Type", "")):  # Quart has one limit for all bodies
+            limit = self.app.config["MAX_FORM_LENGTH"]
+            request.body = request.body_class(request.content_length, limit)
         request.departure = departure = Departure()
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(
-                    _listen, request.body, receive, nursery.cancel_scope, name=LISTENING
+                    _listen, request.body, receive, nursery.cancel_scope, self.scope, name=LISTENING
                 )
                 response = await self.app.handle_request(request)
                 del request
                 events = await self._begin(response, send)
                 del response
                 if events is not None:
-                    await events.write(partial(_send_more, send))
+                    await events.write(body_of(self.scope, send))
                     await send({"type": "http.response.body", "body": b"", "more_body": False})
                 nursery.cancel_scope.cancel()
         finally:
@@ -92,25 +110,23 @@ class Exchange(TrioASGIHTTPConnection):
         return response.events
 
 
-async def _listen(body: Body, receive: ASGIReceiveCallable, answering: trio.CancelScope) -> None:
-    """Fill the request's body, and stop answering when the client has left."""
-    while _stays(await receive(), body):
-        pass
-    answering.cancel()
+async def _listen(
+    body: Body, receive: ASGIReceiveCallable, answering: trio.CancelScope, scope: Scope
+) -> None:
+    """Fill the request's body, and stop answering when the client has left.
 
-
-def _stays(message: ASGIReceiveEvent, body: Body) -> bool:
-    """Whether the client is still there, with what it sent put into the body."""
-    if message["type"] != "http.request":
-        return False
-    body.append(message["body"])
-    if not message["more_body"]:
-        body.set_complete()
-    return True
-
-
-async def _send_more(send: ASGISendCallable, body: bytes) -> None:
-    await send({"type": "http.response.body", "body": body, "more_body": True})
+    Behind the body nothing comes but that: where the connection can tell it, no task waits.
+    """
+    while True:
+        message = await receive()
+        if message["type"] != "http.request":
+            answering.cancel()
+            return
+        body.append(message["body"])
+        if not message["more_body"]:
+            body.set_complete()
+            if tell_departure(scope, answering.cancel):
+                return
 
 
 class Answer(TrioResponse):
@@ -126,6 +142,40 @@ class App(QuartTrio):
     response_class = Answer
     asgi_http_class = Exchange
 
+    def __init__(self, *names: Any, **options: Any) -> None:
+        super().__init__(*names, **options)
+        self._access: dict[str, Access] = {}
+
+    def add_route(self, route: Route) -> None:
+        """Serve what a route says, to those whom it lets in."""
+        self._access[route.name] = route.access
+        if route.websocket:
+            self.add_websocket(route.path, route.name, route.handler)
+        else:
+            self.add_url_rule(route.path, route.name, route.handler, methods=list(route.methods))
+
+    async def dispatch_request(self, request_context: RequestContext | None = None) -> Any:
+        """The answer of the route that was matched, or why it is not given to this caller."""
+        asked = (request_context or request_ctx).request
+        refused = self._refusal(asked)
+        if refused:
+            return answer(shaped(asked.path, refused))
+        return await super().dispatch_request(request_context)
+
+    async def dispatch_websocket(self, websocket_context: WebsocketContext | None = None) -> Any:
+        """As `dispatch_request`; a handshake that is refused is answered like a request."""
+        asked = (websocket_context or websocket_ctx).websocket
+        refused = self._refusal(asked)
+        return answer(refused) if refused else await super().dispatch_websocket(websocket_context)
+
+    def _refusal(self, asked: BaseRequestWebsocket) -> HttpProblem | None:
+        """Why the matched route does not let it in; where none was matched, nothing is let in."""
+        rule = asked.url_rule
+        if rule is None or asked.routing_exception is not None or asked.method == "OPTIONS":
+            return None
+        access = self._access[rule.endpoint]
+        return access.refusal(Arrival.of(asked.scope).principal, asked.view_args or {})
+
     def asgi_app(
         self, scope: Scope, receive: ASGIReceiveCallable, send: ASGISendCallable
     ) -> Coroutine[Any, Any, None]:
@@ -136,54 +186,101 @@ class App(QuartTrio):
 
 
 def create_app(
-    engine: Engine, pipelines: Mapping[str, Pipeline[..., Any]], settings: Settings | None = None
+    engine: Engine,
+    pipelines: Mapping[str, Pipeline[..., Any]],
+    settings: Settings | None = None,
+    admission: Admission = OPEN,
+    readiness: Readiness = READY,
+    *,
+    registry: Registry | None = None,
 ) -> App:
     """The ASGI application that serves these pipelines, each under its key, on this engine.
+
+    `readiness` is what `/readyz` tells of the process, besides what it needs. Without a registry,
+    runs are known as long as the engine is open, and to this application alone.
 
     Raises:
         CheckError: a pipeline has problems.
         ServeError: a pipeline has an input that JSON cannot give.
     """
     settings = settings or Settings()
-    for name, pipeline in pipelines.items():
+    for pipeline in pipelines.values():
         engine.plan(pipeline)
-        check_servable(name, pipeline.inputs)
     app = App("orchestra", static_folder=None, template_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = settings.body_limit_bytes
+    app.config["MAX_FORM_LENGTH"] = settings.upload_limit_bytes
     app.config["BODY_TIMEOUT"] = settings.body_timeout_s
     app.url_map.merge_slashes = False  # it would redirect, with a page in HTML
-    _route(app, Runs(engine, pipelines, settings))
+    if registry is None:
+        registry = registry_beside(engine, settings)
+    routes = table(engine, pipelines, settings, registry, readiness=readiness)
+    for route in with_documents(routes, _by_json(pipelines), settings, admission):
+        app.add_route(route)
     _answer_errors(app, settings)
-    app.asgi_app = Hardened(app.asgi_app)  # type: ignore[method-assign,assignment]
+    front = Front(app.asgi_app, admission.layers(settings), shaped)
+    app.asgi_app = Hardened(front)  # type: ignore[method-assign,assignment]
     return app
 
 
-def _route(app: App, runs: Runs) -> None:
-    at = "/v1/pipelines"
-    app.add_url_rule(at, "list", runs.list)
-    app.add_url_rule(f"{at}/<name>", "describe", runs.describe)
-    app.add_url_rule(f"{at}/<name>/runs", "start", runs.start, methods=["GET", "POST"])
-    health = Health(runs.engine.bindings)
-    app.add_url_rule("/v1/health/models", "models", health.models)
+def table(
+    engine: Engine,
+    pipelines: Mapping[str, Pipeline[..., Any]],
+    settings: Settings,
+    registry: Registry,
+    *,
+    readiness: Readiness = READY,
+) -> list[Route]:
+    """Every route there is, in the order in which they are told."""
+    runs = Runs(engine, _by_json(pipelines), settings, registry)
+    return [
+        *pipeline_routes(runs),
+        *run_routes(RunResources(registry, settings)),
+        *openai_routes(runs, pipelines),
+        *health_routes(engine.bindings, readiness),
+    ]
+
+
+def _by_json(pipelines: Mapping[str, Pipeline[..., Any]]) -> dict[str, Pipeline[..., Any]]:
+    """Those whose inputs JSON can give; others have to be spoken with, as if they were models.
+
+    Raises:
+        ServeError: one can be asked neither way.
+    """
+    found = {}
+    for name, pipeline in pipelines.items():
+        try:
+            check_servable(name, pipeline.inputs)
+        except ServeError:
+            if shape_of(pipeline) is None:
+                raise
+        else:
+            found[name] = pipeline
+    return found
 
 
 def _answer_errors(app: App, settings: Settings) -> None:
     async def http(error: HTTPException) -> TrioResponse:
-        return answer(_problem(error, settings))
+        return answer(shaped(_path(), _problem(error, settings)))
 
     async def unexpected(error: Exception) -> TrioResponse:
         log.error("a request failed: %s %s", request.method, request.path, exc_info=error)
-        return answer(problems.by_status(500, "Internal Server Error", "the server's log says why"))
+        problem = problems.by_status(500, "Internal Server Error", "the server's log says why")
+        return answer(shaped(_path(), problem))
 
     app.register_error_handler(HTTPException, http)
     app.register_error_handler(Exception, unexpected)
+
+
+def _path() -> str:
+    """The path that is asked for, by a request or by a WebSocket."""
+    return str(request.path if has_request_context() else websocket.path)
 
 
 def _problem(error: HTTPException, settings: Settings) -> HttpProblem:
     if isinstance(error, RequestEntityTooLarge):
         return problems.too_large(settings.body_limit_bytes)
     if isinstance(error, NotFound):
-        return problems.not_found(request.path)
+        return problems.not_found(_path())
     headers: tuple[tuple[str, str], ...] = ()
     if isinstance(error, MethodNotAllowed):
         headers = (("Allow", ", ".join(sorted(error.valid_methods or ()))),)

@@ -1,37 +1,153 @@
-"""How the models are, for those who run the server: breakers, and calls under way.
+"""How the server is, for those who run it: whether it lives, is ready, and how its models are.
 
 Names only: no address, no key, nothing of what was asked. It is the state of this process.
+
+Rules of the file: no probe waits longer than `CHECK_S`, and a disk that hangs holds one thread.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING
+import logging
+from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
+from typing import TYPE_CHECKING, Any, cast
 
 import attrs
 import msgspec
+import trio
 from quart_trio.wrappers import TrioResponse as Response
 
+from orchestra.errors import describe
 from orchestra.server import sse
+from orchestra.server.access import KNOWN, PUBLIC
+from orchestra.server.routes import Route
 
 if TYPE_CHECKING:
     from orchestra.policies.guard import GuardState
-    from orchestra.protocols import Bindings
+    from orchestra.protocols import Bindings, State
 
+log = logging.getLogger("orchestra.server")
+
+CHECK_S = 0.8
+"""How long a dependency may take: less than the second that Kubernetes gives a probe."""
+PROBE = "health:probe"
+"""A key that nothing is kept under."""
+OK, FAILED, SLOW = "ok", "failed", "slow"
 _WORDS = {"Closed": "closed", "Open": "open", "HalfOpen": "half-open"}
+
+
+@attrs.define(eq=False)
+class Readiness:
+    """Whether new requests are welcome: until the server was asked to stop."""
+
+    stopping: bool = False
+
+
+READY = Readiness()
+"""Of an application that nobody stops."""
+
+
+def health_routes(bindings: Bindings, readiness: Readiness = READY) -> list[Route]:
+    """The routes that tell how the server is; a load balancer has no key for the first two."""
+    health = Health(bindings, readiness)
+    return [
+        Route(
+            name="live",
+            path="/healthz",
+            handler=health.live,
+            access=PUBLIC,
+            summary="That the process answers.",
+        ),
+        Route(
+            name="ready",
+            path="/readyz",
+            handler=health.ready,
+            access=PUBLIC,
+            summary="Whether it should be sent requests: it does not stop, and has what it needs.",
+        ),
+        Route(
+            name="models-health",
+            path="/v1/health/models",
+            handler=health.models,
+            access=KNOWN,
+            summary="How the models are that were asked: breakers, and calls under way.",
+        ),
+    ]
 
 
 @attrs.frozen
 class Health:
-    """The handler of `/v1/health/models`. Bindings without `states` have nothing to show."""
+    """The handlers of `/healthz`, `/readyz` and `/v1/health/models`.
+
+    Bindings without `states` have no models to show; without `state`, none to ask.
+    """
 
     bindings: Bindings
+    readiness: Readiness = READY
+    _threads: trio.CapacityLimiter = attrs.field(
+        init=False, factory=partial(trio.CapacityLimiter, 1)
+    )
+
+    async def live(self) -> Response:
+        """That the process answers, which is all there is to say: 200."""
+        return _told(200, {"status": "live"})
+
+    async def ready(self) -> Response:
+        """Whether it should be sent requests: 200, or 503 where something that it needs is gone.
+
+        `checks` says of each thing `ok`, `failed` or `slow`; why is in the log. Of a server that
+        was asked to stop `status` is `stopping`, and nothing is checked.
+        """
+        if self.readiness.stopping:
+            return _told(503, {"status": "stopping", "checks": {}})
+        found: dict[str, str] = {}
+        async with trio.open_nursery() as nursery:
+            for name, check in self._checks().items():
+                nursery.start_soon(_check, name, check, found)
+        ready = all(each == OK for each in found.values())
+        body = {"status": "ready" if ready else "not ready", "checks": dict(sorted(found.items()))}
+        return _told(200 if ready else 503, body)
 
     async def models(self) -> Response:
         """Each guarded model that was asked for: its breaker, and its running and waiting calls."""
         states = getattr(self.bindings, "states", dict)
-        body = msgspec.json.encode({"models": shown(states())})
-        return Response(body, content_type=sse.JSON, headers={"Cache-Control": "no-store"})
+        return _told(200, {"models": shown(states())})
+
+    def _checks(self) -> Mapping[str, Callable[[], Awaitable[object]]]:
+        found = {"stores": self._read_stores}
+        return {**found, "state": self._ask_state} if _has_state(self.bindings) else found
+
+    async def _read_stores(self) -> None:
+        names = partial(self.bindings.names, "store")
+        await trio.to_thread.run_sync(names, abandon_on_cancel=True, limiter=self._threads)
+
+    async def _ask_state(self) -> None:
+        state: State = cast("Any", self.bindings).state
+        await state.recall(PROBE)
+
+
+async def _check(name: str, check: Callable[[], Awaitable[object]], found: dict[str, str]) -> None:
+    found[name] = SLOW
+    with trio.move_on_after(CHECK_S):
+        try:
+            await check()
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is not ready
+            found[name] = FAILED
+            log.warning("not ready: %s: %s", name, describe(error))
+        else:
+            found[name] = OK
+    if found[name] is SLOW:
+        log.warning("not ready: %s: no answer within %g s", name, CHECK_S)
+
+
+def _has_state(bindings: Bindings) -> bool:
+    """Whether there is one, without making it."""
+    return hasattr(type(bindings), "state") or "state" in getattr(bindings, "__dict__", ())
+
+
+def _told(status: int, body: Mapping[str, object]) -> Response:
+    headers = {"Cache-Control": "no-store"}
+    return Response(msgspec.json.encode(body), status, headers, content_type=sse.JSON)
 
 
 def shown(states: Mapping[str, GuardState]) -> list[dict[str, object]]:

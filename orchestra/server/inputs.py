@@ -7,17 +7,20 @@ pointer to the place; what JSON Schema says of an input is what is checked.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from difflib import get_close_matches
+from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from orchestra.annotations import documents
 from orchestra.annotations.facts import MISSING
 from orchestra.annotations.schemas import object_schema
 from orchestra.errors import ServeError
 from orchestra.server.problems import Fault
+from orchestra.values import Json
 
 if TYPE_CHECKING:
     from orchestra.graph.nodes import Input
@@ -51,10 +54,20 @@ def from_query(
     A query holds text only, so `5`, `true` and `null` are read as what the input's type
     asks for, and a name given several times, or once for a list, is a list.
     """
+    return from_pairs(inputs, given, "?")
+
+
+def from_pairs(
+    inputs: Mapping[str, Input], given: Iterable[tuple[str, object]], at: str
+) -> tuple[Inputs, list[Fault]]:
+    """As `from_query`; a value may also be a document, or one out of JSON.
+
+    `at` stands before a name in the pointers of faults.
+    """
     values: dict[str, list[object]] = {}
     for name, value in given:
         values.setdefault(name, []).append(value)
-    return _read(inputs, values, "?", strict=False)
+    return _read(inputs, values, at, strict=False)
 
 
 def schema(inputs: Mapping[str, Input]) -> dict[str, Any]:
@@ -63,11 +76,26 @@ def schema(inputs: Mapping[str, Input]) -> dict[str, Any]:
     Raises:
         TypeError: an annotation has no form in JSON.
     """
+    return _schema(inputs, documents.schema)
+
+
+def form_schema(inputs: Mapping[str, Input]) -> dict[str, Any]:
+    """The inputs as a JSON Schema of a form (`multipart/form-data`), as OpenAPI tells forms.
+
+    A document is a file; what is an array may come as one part, or as a part for each item.
+
+    Raises:
+        TypeError: an annotation has no form in JSON.
+    """
+    return _schema(inputs, documents.file_schema)
+
+
+def _schema(inputs: Mapping[str, Input], hook: Callable[[type], Json]) -> dict[str, Any]:
     types = {name: _type(each) for name, each in inputs.items()}
     defaults = {n: each.default for n, each in inputs.items() if each.default is not MISSING}
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
-    } | object_schema(types, defaults)
+    } | object_schema(types, defaults, hook)
 
 
 def check_servable(pipeline: str, inputs: Mapping[str, Input]) -> None:
@@ -81,9 +109,9 @@ def check_servable(pipeline: str, inputs: Mapping[str, Input]) -> None:
             schema({name: each})
         except TypeError as error:
             raise ServeError(
-                f"pipeline {pipeline!r} cannot be served: its input `{name}: {_type(each)}` has no "
-                "form in JSON; take a str, a number, a bool, a list, a dict, or a dataclass or "
-                "attrs class of those"
+                f"pipeline {pipeline!r} cannot be served: its input `{name}: {each.annotation}` "
+                "has no form in JSON; take a str, a number, a bool, a list, a dict, a Document or "
+                "a dataclass or attrs class of those"
             ) from error
 
 
@@ -106,15 +134,16 @@ def _read(
 
 def _convert(values: list[object], type_: Any, *, strict: bool) -> object:
     """The one value, or the list, as the type; a lone value may be a list of one in a query."""
+    convert = partial(msgspec.convert, type=type_, strict=strict, dec_hook=documents.read)
     if len(values) > 1:
-        return msgspec.convert(values, type_, strict=strict)
+        return convert(values)
     try:
-        return msgspec.convert(values[0], type_, strict=strict)
+        return convert(values[0])
     except msgspec.ValidationError:
         if strict:
             raise
         try:
-            return msgspec.convert(values, type_, strict=False)
+            return convert(values)
         except msgspec.ValidationError:
             pass  # the complaint about the value itself says more
         raise
@@ -152,4 +181,4 @@ def _pointer(at: str, *parts: str) -> str:
 
 def _type(each: Input) -> Any:
     """The annotation as msgspec reads it: an input without one may be anything."""
-    return Any if each.annotation is object else each.annotation
+    return Any if each.annotation is object else documents.handed(each.annotation)

@@ -1,4 +1,4 @@
-"""A listening socket of our own, and Hypercorn's HTTP on the connections it accepts.
+"""Accepting by ourselves, and Hypercorn's HTTP on the connections that come.
 
 Hypercorn's own `serve` is not used, because in it (a) an exception in one connection
 ends the whole server, (b) a send to a client that stopped reading is shielded and never
@@ -27,48 +27,18 @@ from hypercorn.trio.tcp_server import MAX_RECV, TCPServer
 from hypercorn.trio.worker_context import WorkerContext
 from hypercorn.typing import AppWrapper, ASGIFramework, ConnectionState, Scope
 
-from orchestra.errors import ServeError
+from orchestra.server.bodies import CONNECTION
+from orchestra.server.sockets import bind
 
 if TYPE_CHECKING:
     from orchestra.server.settings import Settings
+
+__all__ = ["Connection", "Door", "bind"]
 
 log = logging.getLogger("orchestra.server")
 
 BURST_MAX = 16
 """Writes after which a connection lets the others run, when none of them had to wait."""
-
-
-def bind(host: str, port: int, settings: Settings) -> socket.socket:
-    """A socket that listens on the host's first address; port 0 takes a free one.
-
-    On Linux the kernel gives up a connection whose peer acknowledges nothing, or opens no
-    window, for `stall_s`: accepted sockets inherit it. So a client that vanished without
-    a word is noticed, which on other systems takes the kernel's own quarter of an hour.
-
-    Raises:
-        ServeError: the address is not this machine's, or is taken.
-    """
-    try:
-        family, kind, _, _, address = socket.getaddrinfo(
-            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )[0]
-        listener = socket.socket(family, kind)
-    except OSError as error:
-        raise ServeError(f"cannot listen on host {host!r}, port {port}: {error}") from error
-    try:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if hasattr(socket, "TCP_USER_TIMEOUT"):
-            stall_ms = round(settings.stall_s * 1000)
-            listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, stall_ms)
-        listener.bind(address)
-        listener.listen(settings.backlog)
-    except OSError as error:
-        listener.close()
-        raise ServeError(
-            f"cannot listen on host {host!r}, port {port}: {error.strerror}; "
-            "is another server running there? port 0 takes a free one"
-        ) from error
-    return listener
 
 
 @attrs.define(eq=False)
@@ -113,11 +83,14 @@ class Door:
         self, gate: _Gate, app: AppWrapper, config: Config, stream: trio.SocketStream
     ) -> None:
         state, stall_s = ConnectionState({}), self.settings.stall_s
+        connection = Connection(app, config, self._context, state, stream, stall_s=stall_s)
+        state[CONNECTION] = connection
         try:
-            await Connection(app, config, self._context, state, stream, stall_s=stall_s).run()
+            await connection.run()
         except* Exception:
             log.exception("a connection failed and is closed; the others go on")
         finally:
+            state.clear()  # which it holds: it would wait for the search for garbage
             gate.left()
 
 
@@ -159,6 +132,19 @@ class Connection(TCPServer):
             del data  # a stream may be open for hours
         await self.protocol.handle(Closed())
         await self.idle_task.stop()
+
+    def write_nowait(self, data: bytes) -> int:
+        """How much of it has gone; 0 where something else is being written, or would wait.
+
+        Also where the others are to run first: `protocol_send` lets them, and tells what is wrong.
+        """
+        if self._burst + 1 >= BURST_MAX or self.send_lock.locked():
+            return 0
+        self._burst += 1
+        try:
+            return os.write(self.stream.socket.fileno(), data)
+        except OSError:
+            return 0
 
     async def _write(self, data: bytes) -> None:
         """All of it, behind what others are writing.

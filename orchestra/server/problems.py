@@ -9,16 +9,36 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
+from typing import Protocol
 
 import attrs
 import msgspec
 
-from orchestra.errors import DeadlineError, ModelError, OrchestraError
-from orchestra.events import ArmFailed, Event, RunCancelled, RunFailed, StepFailed, StepRetried
+from orchestra.errors import OrchestraError
+from orchestra.events import ArmFailed, Event, RunFailed, StepFailed, StepRetried
 
 MEDIA_TYPE = "application/problem+json"
 _TYPES = "urn:problem-type:orchestra:"
 _HIDDEN = "what it says is told to the server's owner only"
+
+
+class Told(Protocol):
+    """A problem, in whatever shape it is told."""
+
+    @property
+    def status(self) -> int:
+        """The HTTP status."""
+
+    @property
+    def headers(self) -> tuple[tuple[str, str], ...]:
+        """Headers of the answer."""
+
+    @property
+    def media_type(self) -> str:
+        """The type of its body."""
+
+    def encode(self) -> bytes:
+        """Its body."""
 
 
 @attrs.frozen
@@ -45,6 +65,7 @@ class HttpProblem:
     faults: tuple[Fault, ...] = ()
     extras: tuple[tuple[str, object], ...] = ()
     headers: tuple[tuple[str, str], ...] = ()
+    media_type: str = MEDIA_TYPE
 
     def encode(self) -> bytes:
         """The problem as JSON."""
@@ -58,6 +79,19 @@ class HttpProblem:
             body["field"] = self.faults[0].field
             body["errors"] = [{"pointer": f.pointer, "detail": f.detail} for f in self.faults]
         return msgspec.json.encode(body | dict(self.extras))
+
+
+@attrs.frozen
+class NoContent:
+    """An answer that has only a head: there is nothing to say, and nothing is wrong."""
+
+    headers: tuple[tuple[str, str], ...] = ()
+    status: int = 204
+    media_type: str = ""
+
+    def encode(self) -> bytes:
+        """Nothing."""
+        return b""
 
 
 def unknown_pipeline(name: str, known: Iterable[str]) -> HttpProblem:
@@ -84,8 +118,9 @@ def bad_inputs(faults: Sequence[Fault]) -> HttpProblem:
 
 def bad_media_type(given: str) -> HttpProblem:
     """The body is of a type that is not read here."""
-    detail = f"the body is {given[:100] or 'of no type'}; send `Content-Type: application/json`"
-    return HttpProblem(415, "bad-media-type", "The body must be JSON.", detail)
+    given = given[:100] or "of no type"
+    detail = f"the body is {given}; send application/json or multipart/form-data"
+    return HttpProblem(415, "bad-media-type", "The body must be JSON or a form.", detail)
 
 
 def not_acceptable(accept: str, offers: Iterable[str]) -> HttpProblem:
@@ -94,10 +129,22 @@ def not_acceptable(accept: str, offers: Iterable[str]) -> HttpProblem:
     return HttpProblem(406, "not-acceptable", "The answer has no such form.", detail)
 
 
-def too_large(limit_bytes: int) -> HttpProblem:
-    """The body is larger than the server reads."""
-    detail = f"the body is larger than {limit_bytes} bytes"
+def too_large(limit: int, what: str = "the body", unit: str = "bytes") -> HttpProblem:
+    """The body, or what of it is named, is larger than the server reads."""
+    detail = f"{what} is larger than {limit} {unit}"
     return HttpProblem(413, "body-too-large", "The body is too large.", detail)
+
+
+def target_too_long(limit_bytes: int) -> HttpProblem:
+    """The path and the query are longer than the server reads."""
+    detail = f"the path and the query have more than {limit_bytes} bytes; send a POST with a body"
+    return HttpProblem(414, "target-too-long", "The address is too long.", detail)
+
+
+def too_many_headers(limit: int) -> HttpProblem:
+    """There are more headers than the server reads."""
+    detail = f"there are more than {limit} headers"
+    return HttpProblem(431, "too-many-headers", "There are too many headers.", detail)
 
 
 def too_busy(detail: str) -> HttpProblem:
@@ -119,22 +166,6 @@ def by_status(
     return HttpProblem(status, title.lower().replace(" ", "-"), title, detail, headers=headers)
 
 
-def failed_run(run_id: str, event: RunFailed | RunCancelled) -> HttpProblem:
-    """The run gave no result; `event` must be fit for clients already.
-
-    503 if it was stopped, 504 if its time ran out, 502 if a model failed it, else 500.
-    """
-    run = ("run_id", run_id)
-    if isinstance(event, RunCancelled):
-        detail = f"the run was cancelled: {event.reason}"
-        return HttpProblem(503, "run-cancelled", "The run was cancelled.", detail, extras=(run,))
-    extras = [run, ("error", event.error)]
-    extras += [(key, value) for key in ("step", "where") if (value := getattr(event, key))]
-    detail = f"{event.error}: {event.message}"
-    status = _status(event.error)
-    return HttpProblem(status, "run-failed", "The run failed.", detail, extras=tuple(extras))
-
-
 def fit_for_clients(event: Event, *, debug: bool) -> Event:
     """The event, without what only the deployment's owner may see.
 
@@ -143,7 +174,7 @@ def fit_for_clients(event: Event, *, debug: bool) -> Event:
     """
     if debug or not isinstance(event, RunFailed | StepFailed | StepRetried | ArmFailed):
         return event
-    message = event.message if _own(event.error) else _HIDDEN
+    message = event.message if own_error(event.error) else _HIDDEN
     if isinstance(event, ArmFailed | StepRetried):
         return attrs.evolve(event, message=message)
     if isinstance(event, StepFailed):
@@ -151,14 +182,7 @@ def fit_for_clients(event: Event, *, debug: bool) -> Event:
     return attrs.evolve(event, message=message, where=None)
 
 
-def _status(error: str) -> int:
-    own = _own(error)
-    if own and issubclass(own, DeadlineError):
-        return 504
-    return 502 if own and issubclass(own, ModelError) else 500
-
-
-def _own(name: str) -> type[OrchestraError] | None:
+def own_error(name: str) -> type[OrchestraError] | None:
     """The exception of this name in orchestra's own tree."""
     found: list[type[OrchestraError]] = [OrchestraError]
     for cls in found:

@@ -13,6 +13,8 @@ import attrs
 import msgspec
 
 from orchestra.server import inputs, problems, sse
+from orchestra.server.forms import from_form
+from orchestra.server.multipart import Part
 from orchestra.server.problems import HttpProblem
 
 if TYPE_CHECKING:
@@ -23,13 +25,17 @@ if TYPE_CHECKING:
 
 @attrs.frozen
 class Request:
-    """The parts of a request that decide; `body` is None for a GET, which has `query`."""
+    """The parts of a request that decide; `body` is None for a GET, which has `query`.
+
+    A form comes read, as `form`, or as the reason why it cannot be.
+    """
 
     pipeline: str
     accept: str | None = None
     query: Sequence[tuple[str, str]] = ()
     content_type: str = ""
     body: bytes | None = None
+    form: tuple[Part, ...] | HttpProblem | None = None
 
 
 @attrs.frozen
@@ -56,7 +62,11 @@ def read(request: Request, pipelines: Pipelines) -> Asked | HttpProblem:
 
 
 def _inputs(request: Request, pipeline: Pipeline[..., Any]) -> inputs.Inputs | HttpProblem:
-    if request.body is None:
+    if request.form is not None:
+        if isinstance(request.form, HttpProblem):
+            return request.form
+        values, faults = from_form(pipeline.inputs, request.form)
+    elif request.body is None:
         values, faults = inputs.from_query(pipeline.inputs, request.query)
     else:
         body = _object(request.content_type, request.body)

@@ -1,14 +1,14 @@
 """The routes of runs: what is served, and a run as a stream of events or as one answer.
 
 Rules of this file: a run lives in the engine and never in the task that writes to its
-client; the request's departure cancels it when the request is over, for whatever reason.
+client; when the request is over, for whatever reason, the run's policy decides what becomes of it.
 """
 
 from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping
 from contextvars import Context, copy_context
 from functools import partial
 from typing import TYPE_CHECKING, Any, cast
@@ -21,22 +21,59 @@ from quart_trio.wrappers import TrioResponse as Response
 from werkzeug.exceptions import MethodNotAllowed
 
 from orchestra.errors import InputError, LimitExceededError, OrchestraError
-from orchestra.events import Event, RunFinished, jsonable
+from orchestra.events import RunFinished, jsonable
 from orchestra.server import problems, sse
+from orchestra.server.access import KNOWN, MAY_RUN
+from orchestra.server.arrival import Arrival
 from orchestra.server.inputs import schema
-from orchestra.server.problems import HttpProblem, fit_for_clients
+from orchestra.server.multipart import is_form
+from orchestra.server.problems import HttpProblem, Told, fit_for_clients
 from orchestra.server.requests import Asked, Request, read
+from orchestra.server.routes import Route
+from orchestra.server.run_problems import failed_run
+from orchestra.server.uploads import Uploads
+from orchestra.server.wishes import NO_WISHES, RunWishes, wishes_of
 
 if TYPE_CHECKING:
     from orchestra.engine.engine import Engine
+    from orchestra.engine.journal import Reader
     from orchestra.engine.run import Run
     from orchestra.graph.pipelines import Pipeline
+    from orchestra.runs.registry import Registry
     from orchestra.server.app import DepartingRequest
+    from orchestra.server.bodies import Body
     from orchestra.server.settings import Settings
 
 log = logging.getLogger("orchestra.server")
 
-LEFT = "the client left"
+
+def pipeline_routes(runs: Runs) -> list[Route]:
+    """The routes of pipelines, and of the runs that are started of them."""
+    at = "/v1/pipelines"
+    return [
+        Route(
+            name="list-pipelines",
+            path=at,
+            handler=runs.list,
+            access=KNOWN,
+            summary="What is served: the name and the summary of each pipeline.",
+        ),
+        Route(
+            name="describe-pipeline",
+            path=f"{at}/<name>",
+            handler=runs.describe,
+            access=MAY_RUN,
+            summary="One pipeline: its docstring, its inputs as JSON Schema, its graph.",
+        ),
+        Route(
+            name="start-run",
+            path=f"{at}/<name>/runs",
+            handler=runs.start,
+            access=MAY_RUN,
+            methods=("GET", "POST"),
+            summary="A run: its events as they happen, or its result.",
+        ),
+    ]
 
 
 @attrs.frozen
@@ -46,22 +83,30 @@ class Runs:
     engine: Engine
     pipelines: Mapping[str, Pipeline[..., Any]]
     settings: Settings
+    registry: Registry
     _context: Context = attrs.field(init=False, factory=copy_context)
+    _uploads: Uploads = attrs.field(init=False)
+
+    @_uploads.default
+    def _no_uploads(self) -> Uploads:
+        return Uploads(self.settings)
 
     async def list(self) -> Response:
         """What is served: each pipeline's name and the first line of its docstring."""
+        scopes = Arrival.of(request.scope).known().scopes
         served = [
             {"name": name, "summary": pipeline.doc.partition("\n")[0]}
             for name, pipeline in self.pipelines.items()
+            if scopes.may_run(name)
         ]
-        return _json({"pipelines": served})
+        return as_json({"pipelines": served})
 
     async def describe(self, name: str) -> Response:
         """One pipeline: its docstring, its inputs as JSON Schema, and its graph."""
         pipeline = self.pipelines.get(name)
         if pipeline is None:
             return answer(problems.unknown_pipeline(name, self.pipelines))
-        return _json(
+        return as_json(
             {
                 "name": name,
                 "doc": pipeline.doc,
@@ -75,35 +120,99 @@ class Runs:
         if request.method == "HEAD":  # which Quart takes for a GET; nobody would read the run
             raise MethodNotAllowed(["GET", "POST"])
         if request.method == "GET" and "Last-Event-ID" in request.headers:
-            return Response(status=204)  # an EventSource asks again behind the end, for ever
-        asked = read(await _parts(name), self.pipelines)
+            return await self._resume(name, request.headers["Last-Event-ID"])
+        asked = read(await self._parts(name), self.pipelines)
         if isinstance(asked, HttpProblem):
             return answer(asked)
-        run = self._start(asked)
+        wishes = _wishes() if request.method == "POST" else NO_WISHES
+        if isinstance(wishes, HttpProblem):
+            return answer(wishes)
+        if wishes != NO_WISHES:
+            from orchestra.server.wished import Wished
+
+            return await Wished(self, asked, wishes).start()
+        run = self.started(asked)
         if isinstance(run, HttpProblem):
             return answer(run)
-        cast("DepartingRequest", request).departure.act = partial(run.cancel, LEFT)
         if asked.streams:
-            return EventStream(Events(run, self.settings))
-        return await self._result(run)
+            prefix = resuming_at(run.id) if request.method == "GET" else b""
+            return EventStream(Events(run, self.settings, prefix))
+        return await self.result(run)
 
-    def _start(self, asked: Asked) -> Run | HttpProblem:
-        """The run, in the server's context: in the request's, its steps would hold the request."""
+    async def _parts(self, name: str) -> Request:
+        """The parts of the current request that decide what it asks for."""
+        parts = Request(
+            pipeline=name,
+            accept=request.headers.get("Accept"),
+            query=list(request.args.items(multi=True)),
+            content_type=request.headers.get("Content-Type", ""),
+        )
+        if request.method == "GET":
+            return parts
+        if is_form(parts.content_type):
+            form = self._uploads.read(request.body, parts.content_type, request.content_length)
+            return attrs.evolve(parts, form=await form)
+        return attrs.evolve(parts, body=cast("bytes", await request.get_data()))
+
+    def begin(
+        self, pipeline: Pipeline[..., Any], inputs: Mapping[str, object], run_id: str | None = None
+    ) -> Run:
+        """A run for whoever is asking; when they have left, its pipeline's policy decides.
+
+        Raises:
+            InputError: an input does not fit.
+            LimitExceededError: there are too many runs.
+        """
+        run = self.launch(pipeline, inputs, run_id)
+        self.registry.adopt(run, on_leave=self.settings.leaving(run.pipeline))
+        when_over(partial(self.registry.leave, run.id))
+        return run
+
+    def launch(
+        self, pipeline: Pipeline[..., Any], inputs: Mapping[str, object], run_id: str | None = None
+    ) -> Run:
+        """A run that nobody is told of so far.
+
+        It runs in the server's context: in the request's, its steps would hold the request.
+
+        Raises:
+            InputError: an input does not fit.
+            LimitExceededError: there are too many runs.
+        """
+        arrival = Arrival.of(request.scope)
+        start = partial(
+            self.engine.start,
+            caller=arrival.known().caller,
+            request_id=arrival.request_id,
+            run_id=run_id,
+        )
+        return self._context.copy().run(start, pipeline, inputs)
+
+    def started(self, asked: Asked, run_id: str | None = None) -> Run | HttpProblem:
+        """The run that is asked for, or why there is none."""
         try:
-            return self._context.copy().run(self.engine.start, asked.pipeline, asked.inputs)
-        except InputError as error:
-            field = error.field or "inputs"
-            return problems.bad_inputs([problems.Fault(field, f"#/inputs/{field}", str(error))])
-        except LimitExceededError as error:
-            return problems.too_busy(str(error))
+            return self.begin(asked.pipeline, asked.inputs, run_id)
+        except (InputError, LimitExceededError) as error:
+            return not_started(error)
 
-    async def _result(self, run: Run) -> Response:
+    async def _resume(self, name: str, given: str) -> Response:
+        """The rest of a run that a browser has been following at the address of its start."""
+        found = sse.event_id(given)
+        if found is None or not found[0]:
+            return Response(status=204)  # it asks again behind the end of something, for ever
+        from orchestra.server.run_resources import RunResources, reachable
+
+        resume = reachable(RunResources(self.registry, self.settings).resume)
+        return cast("Response", await resume(name, *found))
+
+    async def result(self, run: Run) -> Response:
+        """What a run gives, as one answer, when it has ended."""
         await run.wait_ended()
         await report(run)
         event = fit_for_clients(run.journal.kept[-1], debug=self.settings.debug)
         if not isinstance(event, RunFinished):
-            return answer(problems.failed_run(run.id, cast("Any", event)))
-        return _json(
+            return answer(failed_run(run.id, cast("Any", event), run.error))
+        return as_json(
             {
                 "run_id": run.id,
                 "result": event.result,
@@ -113,11 +222,29 @@ class Runs:
         )
 
 
+def when_over(act: Callable[[], None]) -> None:
+    """Do this when the current request is over, whatever ends it."""
+    cast("DepartingRequest", request).departure.act = act
+
+
+def resuming_at(run_id: str) -> bytes:
+    """What stands before the numbers of a run's events where a browser resumes it by them."""
+    return run_id.encode() + b"."
+
+
+def not_started(error: InputError | LimitExceededError) -> HttpProblem:
+    """Why a run was not started."""
+    if isinstance(error, InputError):
+        field = error.field or "inputs"
+        return problems.bad_inputs([problems.Fault(field, f"#/inputs/{field}", str(error))])
+    return problems.too_busy(str(error))
+
+
 class EventStream(Response):
     """The answer that a stream of events begins with."""
 
-    def __init__(self, events: Events) -> None:
-        super().__init__(b"", headers=sse.HEADERS)
+    def __init__(self, events: Events, headers: Mapping[str, str] | None = None) -> None:
+        super().__init__(b"", headers={**sse.HEADERS, **(headers or {})})
         del self.headers["Content-Length"]
         self.events = events
 
@@ -125,43 +252,64 @@ class EventStream(Response):
 class Events:
     """A run's events for one client, from the first to the last, batch by batch."""
 
-    __slots__ = ("_debug", "_heartbeat_s", "_reader", "_run", "_seq")
+    __slots__ = ("_debug", "_heartbeat_s", "_prefix", "_reader", "_run", "_seq")
 
-    def __init__(self, run: Run, settings: Settings) -> None:
+    def __init__(self, run: Run, settings: Settings, prefix: bytes = b"") -> None:
         self._run = run
+        self._prefix = prefix
+        """What stands before an event's number in its id."""
         self._reader = run.journal.attach()
         self._heartbeat_s = settings.heartbeat_s
         self._debug = settings.debug
         self._seq = 0
 
-    async def write(self, send: Callable[[bytes], Awaitable[None]]) -> None:
+    async def write(self, body: Body) -> None:
         """Send all of them as they come, with a heartbeat where there is silence.
 
         Cancelling it leaves nothing suspended behind: the reader is detached.
         """
-        # One scope for many events, since making one costs as much as sending an event;
-        # and without a deadline during a send, which a heartbeat must not cut.
         with self._reader as reader:
             goes_on = True
             while goes_on:
-                last: tuple[Event, ...] | None = None
+                last: tuple[Any, ...] | None = None
                 with trio.CancelScope() as silence:
-                    while True:
-                        silence.deadline = trio.current_time() + self._heartbeat_s
-                        batch = await reader.after(self._seq)
-                        silence.deadline = math.inf
-                        if not batch or silence.cancel_called:  # both came in one moment:
-                            last = batch  # in this scope, its send would be cut
-                            break
-                        await send(self._frames(batch))
+                    last = await self._until_silence(reader, body, silence)
                 goes_on = last is None or bool(last)
                 if goes_on:
-                    await send(self._frames(last) if last else sse.HEARTBEAT)
+                    await body(self._frames(last) if last else sse.HEARTBEAT)
+        await self._over()
+
+    async def _over(self) -> None:
+        """All of it has been sent."""
         await report(self._run)
 
-    def _frames(self, batch: tuple[Event, ...]) -> bytes:
+    async def _until_silence(
+        self, reader: Reader, body: Body, silence: trio.CancelScope
+    ) -> tuple[Any, ...]:
+        """Send what comes, until the scope ends for want of it; or until the batch to send last.
+
+        One scope for many events, since making one, or moving its deadline, costs as much as
+        sending an event: it is moved now and then, so that a heartbeat may come a little early.
+        While a send waits there is no deadline, since a heartbeat must not cut it.
+        """
+        late_s = self._heartbeat_s / 12
+        moved_at = -math.inf
+        while True:
+            now = trio.current_time()
+            if now >= moved_at + late_s:
+                silence.deadline, moved_at = now + self._heartbeat_s, now
+            batch = await reader.after(self._seq)
+            if not batch or silence.cancel_called:  # both came in one moment:
+                silence.deadline = math.inf  # in this scope, its send would be cut
+                return batch
+            if not body.write_nowait(self._frames(batch)):
+                silence.deadline, moved_at = math.inf, -math.inf
+                await body.flush()
+
+    def _frames(self, batch: tuple[Any, ...]) -> bytes:
         self._seq = batch[-1].seq
-        return sse.frames([fit_for_clients(event, debug=self._debug) for event in batch])
+        fit = [fit_for_clients(event, debug=self._debug) for event in batch]
+        return sse.frames(fit, self._prefix)
 
 
 def outline(pipeline: Pipeline[..., Any], *, debug: bool) -> dict[str, Any]:
@@ -169,9 +317,9 @@ def outline(pipeline: Pipeline[..., Any], *, debug: bool) -> dict[str, Any]:
 
     A prompt's text and a source line are nobody's business.
     """
-    from orchestra.compiler.draw import as_json
+    from orchestra.compiler import draw
 
-    graph = as_json(pipeline)
+    graph = draw.as_json(pipeline)
     if debug:
         return graph
     nodes = [{key: node[key] for key in ("id", "name", "kind", "type")} for node in graph["nodes"]]
@@ -192,27 +340,21 @@ async def report(run: Run) -> None:
         log.exception("run %s of pipeline %r failed", run.id, run.pipeline)
 
 
-def answer(problem: HttpProblem) -> Response:
+def answer(problem: Told) -> Response:
     """A problem as an answer."""
-    response = Response(problem.encode(), problem.status, content_type=problems.MEDIA_TYPE)
+    response = Response(problem.encode(), problem.status, content_type=problem.media_type)
     response.headers.extend(dict(problem.headers))
     return response
 
 
-async def _parts(name: str) -> Request:
-    """The parts of the current request that decide what it asks for."""
-    body = None if request.method == "GET" else cast("bytes", await request.get_data())
-    return Request(
-        pipeline=name,
-        accept=request.headers.get("Accept"),
-        query=list(request.args.items(multi=True)),
-        content_type=request.headers.get("Content-Type", ""),
-        body=body,
-    )
+def _wishes() -> RunWishes | HttpProblem:
+    headers = request.headers
+    return wishes_of(headers.get("Idempotency-Key"), ",".join(headers.getlist("Prefer")))
 
 
-def _json(value: object) -> Response:
-    return Response(_ENCODER.encode(value), content_type=sse.JSON)
+def as_json(value: object, status: int = 200) -> Response:
+    """A value as an answer."""
+    return Response(_ENCODER.encode(value), status, content_type=sse.JSON)
 
 
 _ENCODER = msgspec.json.Encoder(enc_hook=jsonable)

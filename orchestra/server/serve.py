@@ -1,33 +1,60 @@
-"""Serving pipelines until a signal: start, drain, stop.
+"""Serving pipelines until a signal: start, reload, drain, stop.
 
-A first SIGTERM or SIGINT shuts the door: nothing more is accepted, and runs have
-`drain_s` to end. Then, or at a second signal, the rest is cancelled, and clients have
-`farewell_s` to be told so. The whole takes no longer than both together, whatever
-clients do.
+A first SIGTERM or SIGINT makes `/readyz` say 503, for `shutdown_delay_s`, then shuts the door:
+nothing more is accepted, and runs have `drain_s` to end. Then, or when hurried, the rest is
+cancelled, and clients have `farewell_s` to be told so; last, what is to be written down is, within
+`flush_s`. The whole takes no longer than all four together, whatever clients do.
 """
 
 from __future__ import annotations
 
-import signal
+import logging
 import socket
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
+from contextlib import nullcontext
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
+import attrs
 import trio
 
-from orchestra.engine.engine import open_engine
-from orchestra.server.app import create_app
+from orchestra.errors import OrchestraError
 from orchestra.server.hardening import mend_hypercorn
-from orchestra.server.listen import Door, bind
+from orchestra.server.listen import Door
+from orchestra.server.serving import Load, Loaded, Serving
 from orchestra.server.settings import Settings
+from orchestra.server.signals import HANGUP, Acts, Wishes, receiving
+from orchestra.server.sockets import bind, url_of
 
 if TYPE_CHECKING:
-    from orchestra.engine.engine import Engine
+    from pathlib import Path
+
     from orchestra.graph.pipelines import Pipeline
     from orchestra.graph.policy import Limits
     from orchestra.protocols import Bindings
+    from orchestra.server.front import Admission
+    from orchestra.server.post import Post
+
+log = logging.getLogger("orchestra.server")
 
 STOPPED = "the server was stopped"
+
+
+@attrs.frozen(kw_only=True)
+class House:
+    """What a server does beside serving what is loaded.
+
+    `reloads` is whether SIGHUP loads anew; `watched` are the files whose change does so, too, asked
+    for again and again. `on_retired` is called when what was replaced is gone. `flush` is called at
+    the very end, all at once. `post` is that of a worker under a supervisor.
+    """
+
+    limits: Limits | None = None
+    reloads: bool = True
+    watched: Callable[[], Collection[Path]] | None = None
+    on_retired: Callable[[], object] = lambda: None
+    flush: Collection[Callable[[], Awaitable[object]]] = ()
+    post: Post | None = None
 
 
 async def serve(
@@ -38,12 +65,14 @@ async def serve(
     port: int = 8000,
     settings: Settings | None = None,
     limits: Limits | None = None,
+    admit: Callable[[], Awaitable[Admission]] | None = None,
     on_ready: Callable[[str], None] | None = None,
     task_status: trio.TaskStatus[str] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Serve pipelines, each under its key, until SIGTERM or SIGINT; then drain and return.
 
-    Only this machine can reach it unless `host` says otherwise; port 0 takes a free one.
+    Only this machine can reach it unless `host` says otherwise; port 0 takes a free one. `admit`
+    says who is let in, and how much of what; without it everybody is.
     `on_ready` is called with the server's URL once it accepts, and so is
     `task_status.started`. To be called in the main thread, where signals arrive.
     Cancelling it cuts every connection and cancels every run at once.
@@ -52,42 +81,132 @@ async def serve(
         ServeError: the address cannot be listened on, or a pipeline not be served.
         CheckError: a pipeline has problems.
     """
-    settings = settings or Settings()
+    loaded = Loaded(pipelines, bindings, settings or Settings(), admit)
+    await serve_loaded(
+        lambda: nullcontext(loaded),
+        partial(bind, host, port),
+        House(limits=limits, reloads=False),
+        on_ready=on_ready,
+        task_status=task_status,
+    )
+
+
+async def serve_loaded(
+    load: Load,
+    listen: Callable[[Settings], socket.socket],
+    house: House,
+    *,
+    on_ready: Callable[[str], None] | None = None,
+    task_status: trio.TaskStatus[str] = trio.TASK_STATUS_IGNORED,
+) -> None:
+    """As `serve`, of what is loaded; SIGHUP loads anew.
+
+    `listen` gives the listening socket, unless the house's post does; it is closed at the end.
+
+    Raises:
+        OrchestraError: what is loaded first cannot be served, or the address not listened on.
+    """
     mend_hypercorn()
-    with bind(host, port, settings) as listener:
-        async with open_engine(bindings, limits=limits) as engine:
-            door = Door(create_app(engine, pipelines, settings).asgi_app, settings)
+    refused: OrchestraError | None = None
+    async with trio.open_nursery() as nursery:
+        serving = Serving(load, nursery, house.limits, house.on_retired)
+        try:
+            await serving.begin()
+            listener = house.post.listener if house.post else listen(serving.settings)
+        except OrchestraError as error:
+            refused = error  # raised below, with no group around it
+        else:
+            with listener:
+                await _serve(serving, listener, house, on_ready, task_status)
+        nursery.cancel_scope.cancel()
+    if refused is not None:
+        raise refused
+
+
+async def _serve(
+    serving: Serving,
+    listener: socket.socket,
+    house: House,
+    on_ready: Callable[[str], None] | None,
+    task_status: trio.TaskStatus[str],
+) -> None:
+    """Let clients in until it is asked to stop, and then out."""
+    door = Door(serving, serving.settings)
+    asked = Wishes(patient=house.post is not None)
+    acts: Acts = {HANGUP: serving.reload} if house.reloads else {}
+    with receiving(*acts, ignore_after=asked.patient) as signals:
+        async with trio.open_nursery() as besides:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(door.serve, listener)
-                with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
-                    url = _url(listener)
-                    task_status.started(url)
-                    if on_ready is not None:
-                        on_ready(url)
-                    await anext(signals)
-                    await _drain(engine, door, signals, settings)
+                besides.start_soon(asked.hear, signals, acts)
+                _start_others(besides, serving, house, asked)
+                url = url_of(listener)
+                task_status.started(url)
+                if on_ready is not None:
+                    on_ready(url)
+                await asked.stop.wait()
+                await _drain(serving, door, asked, serving.settings)
+            await _flush(serving, house)
+            besides.cancel_scope.cancel()
 
 
-async def _drain(
-    engine: Engine, door: Door, signals: AsyncIterator[int], settings: Settings
-) -> None:
+def _start_others(nursery: trio.Nursery, serving: Serving, house: House, asked: Wishes) -> None:
+    """What only some servers have: files that are watched, and a supervisor."""
+    if house.watched is not None:
+        from orchestra.server.watching import watch
+
+        nursery.start_soon(watch, house.watched, serving.reload)
+    if house.post is not None:
+        nursery.start_soon(_follow, house.post, asked)
+        house.post.tell_ready()
+
+
+async def _follow(post: Post, asked: Wishes) -> None:
+    """A worker whose supervisor has died stops, too: nobody else would stop it."""
+    await post.wait_alone()
+    if not asked.stop.is_set():
+        log.warning("the supervisor has gone, and this worker stops")
+        asked.stop.set()
+
+
+async def _drain(serving: Serving, door: Door, asked: Wishes, settings: Settings) -> None:
     """Let runs end for a while, then end them."""
+    serving.readiness.stopping = True
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(_hurry, asked, nursery.cancel_scope)
+        await trio.sleep(settings.shutdown_delay_s)
+        door.shut()
+        with trio.move_on_after(settings.drain_s):
+            await serving.wait_idle()
+        nursery.cancel_scope.cancel()
     door.shut()
-    with trio.move_on_after(settings.drain_s):
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(_hurry, signals, nursery.cancel_scope)
-            await engine.wait_idle()
-            nursery.cancel_scope.cancel()
-    engine.cancel_all(STOPPED)
+    serving.cancel_all(STOPPED)
     door.close_by(trio.current_time() + settings.farewell_s)
 
 
-async def _hurry(signals: AsyncIterator[int], waiting: trio.CancelScope) -> None:
-    """A second signal ends the wait."""
-    await anext(signals)
+async def _hurry(asked: Wishes, waiting: trio.CancelScope) -> None:
+    """End a wait that somebody has no patience for."""
+    await asked.hurry.wait()
     waiting.cancel()
 
 
-def _url(listener: socket.socket) -> str:
-    host, port = listener.getsockname()[:2]
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+async def _flush(serving: Serving, house: House) -> None:
+    """Write down what is still to be written; what fails or takes too long is in the log."""
+    if not house.flush:
+        return
+    time_s = serving.settings.flush_s
+    with trio.move_on_after(time_s / 2):  # runs that were cancelled have an end to be written, too
+        await serving.wait_idle()
+    with trio.move_on_after(time_s / 2) as time:
+        async with trio.open_nursery() as nursery:
+            for each in house.flush:
+                nursery.start_soon(_told, each)
+    if time.cancelled_caught:
+        log.error("not all was written down within %g s", time_s)
+
+
+async def _told(flush: Callable[[], Awaitable[object]]) -> None:
+    try:
+        await flush()
+    except Exception:
+        log.exception("something was not written down")

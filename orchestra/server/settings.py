@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import attrs
+
+from orchestra.config.server_rules import DisconnectRule, ServerRules
+from orchestra.runs.disconnect import CANCEL, OnLeave, on_leave
+from orchestra.runs.settings import RunsSettings
+from orchestra.server.multipart import is_form
 
 
 def _positive(instance: Settings, attribute: attrs.Attribute[Any], value: float) -> None:
@@ -13,6 +19,12 @@ def _positive(instance: Settings, attribute: attrs.Attribute[Any], value: float)
         raise ValueError(
             f"{name}: a bound must be greater than 0; leave it out to have {attribute.default!r}"
         )
+
+
+def _not_negative(instance: Settings, attribute: attrs.Attribute[Any], value: float) -> None:
+    if not value >= 0:
+        name = f"{type(instance).__name__}({attribute.name}={value!r})"
+        raise ValueError(f"{name}: a delay cannot be negative; 0 is none")
 
 
 def _bound(default: float) -> float:
@@ -35,17 +47,78 @@ class Settings:
     """Connections that the kernel holds until they are accepted."""
     header_limit_bytes: int = _count(16 * 1024)
     """Size of a request's line and headers while they are incomplete; beyond it, 431."""
+    headers_max: int = _count(100)
+    """Headers of a request; beyond it, 431."""
+    target_limit_bytes: int = _count(8 * 1024)
+    """Length of a request's path and query; beyond it, 414."""
     body_limit_bytes: int = _count(1024 * 1024)
     """Size of a request's body; beyond it, 413."""
     body_timeout_s: float = _bound(15)
     """Time that a body may take to arrive; beyond it, 408."""
+    upload_limit_bytes: int = _count(32 * 1024 * 1024)
+    """Size of a form (`multipart/form-data`), all together; beyond it, 413."""
+    file_limit_bytes: int = _count(16 * 1024 * 1024)
+    """Size of a file in a form; its other parts may have `body_limit_bytes` each."""
+    parts_max: int = _count(64)
+    """Parts of a form; beyond it, 413."""
+    upload_timeout_s: float = _bound(120)
+    """Time that a form may take to arrive; beyond it, 408."""
+    uploads_limit_bytes: int = _count(256 * 1024 * 1024)
+    """Sizes of all forms that are arriving, all together; beyond it, 503."""
     keep_alive_s: float = _bound(5)
     """How long a connection without a request stays open."""
     heartbeat_s: float = _bound(12)
     """Silence after which a stream is sent a comment: under every proxy's usual timeout."""
     stall_s: float = _bound(30)
     """How long a client may accept no byte, or acknowledge none, before it counts as gone."""
+    shutdown_delay_s: float = attrs.field(default=0, validator=_not_negative)
+    """How long a server that was asked to stop still lets clients in, while `/readyz` says 503:
+    what a load balancer takes to notice."""
     drain_s: float = _bound(20)
     """How long runs may go on after the server was asked to stop."""
     farewell_s: float = _bound(2)
     """How long after that the last events may take to be written."""
+    flush_s: float = _bound(5)
+    """How long after that what is still to be written down may take."""
+    retire_s: float = _bound(600)
+    """How long runs may go on after what they run in was replaced by a reload."""
+    runs: RunsSettings = attrs.field(factory=RunsSettings)
+    """How long runs are kept that have ended, and how much of them."""
+    on_leave: OnLeave = CANCEL
+    """What becomes of a run when its last client has left."""
+    on_leave_of: Mapping[str, OnLeave] = attrs.field(factory=dict)
+    """The same of pipelines that have a policy of their own."""
+
+    @property
+    def stop_s(self) -> float:
+        """The longest that stopping takes, from the signal to the end."""
+        return self.shutdown_delay_s + self.drain_s + self.farewell_s + self.flush_s
+
+    def leaving(self, pipeline: str) -> OnLeave:
+        """What becomes of a run of this pipeline when its last client has left."""
+        return self.on_leave_of.get(pipeline, self.on_leave)
+
+    def limit_of(self, content_type: str) -> int:
+        """How many bytes a body of this type may have."""
+        return self.upload_limit_bytes if is_form(content_type) else self.body_limit_bytes
+
+    def kept_until_restart(self, new: Settings) -> list[str]:
+        """The names of what `new` says differently, and only a new start can obey."""
+        return [each for each in _OF_THE_DOOR if getattr(self, each) != getattr(new, each)]
+
+
+_OF_THE_DOOR = ("backlog", "connections_max", "header_limit_bytes", "keep_alive_s", "stall_s")
+
+
+def said(rules: ServerRules) -> dict[str, Any]:
+    """The settings that a deployment says of its server, by name."""
+    return {
+        **rules.bounds,
+        "runs": RunsSettings(**rules.runs),
+        "on_leave": _policy(rules.disconnect),
+        "on_leave_of": {name: _policy(rule) for name, rule in rules.pipelines.items()},
+    }
+
+
+def _policy(rule: DisconnectRule) -> OnLeave:
+    return on_leave(rule.disconnect, rule.linger_s)

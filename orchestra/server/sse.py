@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterable, Sequence
 
 from orchestra.events import Event, encode
+from orchestra.runs.record import EventLine
 
 STREAM = "text/event-stream"
 JSON = "application/json"
@@ -23,16 +24,40 @@ HEADERS = {
 # No blank line behind it: several clients take one for the end of an empty event.
 HEARTBEAT = b": ping\n"
 
+_RUN_ID = re.compile(r"[0-9a-f]{32}", re.ASCII)
+_EVENT_ID = re.compile(r"(?:(?P<run>[0-9a-f]{32})\.)?(?P<seq>[0-9]{1,16})", re.ASCII)
 _QUALITY = re.compile(r"0(\.\d{0,3})?|1(\.0{0,3})?")
 
 
-def frames(batch: Iterable[Event]) -> bytes:
-    """The events as frames, one behind the other: what is ready together is sent together."""
-    return b"".join([_frame(event) for event in batch])
+def frames(batch: Iterable[Event], prefix: bytes = b"") -> bytes:
+    """The events as frames, one behind the other: what is ready together is sent together.
+
+    `prefix` stands before each number in its id.
+    """
+    return b"".join([_frame(each.seq, each.type, encode(each), prefix) for each in batch])
 
 
-def _frame(event: Event) -> bytes:
-    return b"id: %d\nevent: %b\ndata: %b\n\n" % (event.seq, event.type.encode(), encode(event))
+def line_frames(batch: Iterable[EventLine], prefix: bytes = b"") -> bytes:
+    """As `frames`, of events as they are kept and published."""
+    return b"".join([_frame(each.seq, each.type, each.data, prefix) for each in batch])
+
+
+def _frame(seq: int, kind: str, data: bytes, prefix: bytes) -> bytes:
+    return b"id: %b%d\nevent: %b\ndata: %b\n\n" % (prefix, seq, kind.encode(), data)
+
+
+def is_run_id(text: str) -> bool:
+    """Whether a run may have this id."""
+    return _RUN_ID.fullmatch(text) is not None
+
+
+def event_id(given: str) -> tuple[str, int] | None:
+    """Which event `Last-Event-ID` names: the run, "" where it does not say, and the number.
+
+    None where it is neither `SEQ` nor `RUN.SEQ`.
+    """
+    found = _EVENT_ID.fullmatch(given.strip())
+    return (found["run"] or "", int(found["seq"])) if found else None
 
 
 def choose(accept: str | None, offers: Sequence[str] = (JSON, STREAM)) -> str | None:

@@ -7,7 +7,21 @@ from orchestra.steps.embed import embed, embed_all
 from orchestra.steps.generate import generate
 from orchestra.steps.judge import judge
 from orchestra.steps.prompt import prompt
-from orchestra.steps.retrieve import retrieve
+from orchestra.steps.read import cut, pages, text_of
+from orchestra.steps.retrieve import nearest, retrieve
 from orchestra.steps.tools import tool
 
-__all__ = ["classify", "embed", "embed_all", "generate", "judge", "prompt", "retrieve", "tool"]
+__all__ = [
+    "classify",
+    "cut",
+    "embed",
+    "embed_all",
+    "generate",
+    "judge",
+    "nearest",
+    "pages",
+    "prompt",
+    "retrieve",
+    "text_of",
+    "tool",
+]

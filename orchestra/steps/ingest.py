@@ -109,7 +109,7 @@ def embedded(passage: Passage) -> str:
 
 
 @attrs.frozen
-class Document:
+class CutFile:
     """A file's passages, under its digest."""
 
     source: str
@@ -139,10 +139,10 @@ class _Ingestion:
         self._total = 0
         self._written = 0
 
-    async def run(self, cut: Callable[[Path], Document | Skipped], *, prune: bool) -> None:
+    async def run(self, cut: Callable[[Path], CutFile | Skipped], *, prune: bool) -> None:
         files = await self._look()
         self._known = await self._store.digests()
-        waiting: list[Document] = []
+        waiting: list[CutFile] = []
         for path in files:
             document = await trio.to_thread.run_sync(cut, path)
             if isinstance(document, Skipped):
@@ -172,7 +172,7 @@ class _Ingestion:
             self._skip(skipped)
         return found.files
 
-    async def _write(self, documents: list[Document]) -> None:
+    async def _write(self, documents: list[CutFile]) -> None:
         """Embed the passages of all together, and write each file's at once."""
         texts = [embedded(passage) for document in documents for passage in document.passages]
         vectors = []
@@ -236,7 +236,7 @@ def _normal(folder: Path | str) -> Path:
     return Path(os.path.normpath(folder))
 
 
-def _document(limit_bytes: int, recipe: tuple[int, int, int], path: Path) -> Document | Skipped:
+def _document(limit_bytes: int, recipe: tuple[int, int, int], path: Path) -> CutFile | Skipped:
     """The file's passages, each with its digest in the metadata; runs in a thread."""
     text = read(path, limit_bytes)
     if isinstance(text, Skipped):
@@ -250,4 +250,4 @@ def _document(limit_bytes: int, recipe: tuple[int, int, int], path: Path) -> Doc
             text, source=source, size_chars=size_chars, overlap_chars=overlap_chars
         )
     ]
-    return Document(source, digest, passages)
+    return CutFile(source, digest, passages)

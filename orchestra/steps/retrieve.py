@@ -1,11 +1,17 @@
-"""`retrieve`: the passages of a store that are nearest to a vector."""
+"""The passages that are nearest: `retrieve` out of a store, `nearest` out of those at hand."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from heapq import nlargest
+from operator import attrgetter, mul
+
+import attrs
+import trio
 
 from orchestra.graph.steps import step
-from orchestra.protocols import Context, StoreName, injected
+from orchestra.protocols import Context, EmbedderName, StoreName, injected
+from orchestra.steps.ingest import BATCH, embedded
 from orchestra.values import Passage, Scalar, Vector
 
 
@@ -23,3 +29,30 @@ async def retrieve(
     `where` keeps those whose metadata equals every given key; `source` is one of the keys.
     """
     return await context.store(store).search(vector, top=top, where=where)
+
+
+@step
+async def nearest(
+    passages: list[Passage],
+    question: str,
+    *,
+    most: int = 8,
+    model: EmbedderName = "default",
+    context: Context = injected,
+) -> list[Passage]:
+    """Those of some passages that are nearest to a question, nearest first, each with its score.
+
+    For a document that no store holds: all of it is embedded each time.
+    """
+    embedder = context.embedder(model)
+    (asked,) = await embedder.embed([question], purpose="query")
+    scored: list[Passage] = []
+    for start in range(0, len(passages), BATCH):
+        batch = passages[start : start + BATCH]
+        vectors = await embedder.embed([embedded(each) for each in batch], purpose="document")
+        await trio.lowlevel.checkpoint()  # an embedder of this process may have none
+        scored += [
+            attrs.evolve(each, score=sum(map(mul, asked, vector)))
+            for each, vector in zip(batch, vectors, strict=True)
+        ]
+    return nlargest(most, scored, key=attrgetter("score"))

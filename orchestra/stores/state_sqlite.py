@@ -112,7 +112,7 @@ class SqliteState(GroupedState):
 
     def _in_thread(
         self, db: sqlite3.Connection | None, calls: Sequence[Call], given_up: threading.Event
-    ) -> tuple[Outcomes, sqlite3.Connection]:
+    ) -> tuple[Outcomes, sqlite3.Connection | None]:
         try:
             db = _connect(self.path, self._timeout_s) if db is None else db
             outcomes = self._transact(db, calls)

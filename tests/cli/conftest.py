@@ -99,8 +99,10 @@ def project(
     yield made
     made.close()
     for name in [*sys.modules]:
-        file = getattr(sys.modules[name], "__file__", None)
-        if name.split(".")[0] == "pipelines" or str(file).startswith(str(tmp_path)):
+        module = sys.modules[name]
+        places = [str(getattr(module, "__file__", "")), *getattr(module, "__path__", ())]
+        ours = any(place.startswith(str(tmp_path)) for place in places)
+        if name.split(".")[0] == "pipelines" or ours:
             del sys.modules[name]
     sys.modules.update({name: before[name] for name in elsewhere})
 

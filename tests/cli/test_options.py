@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any, Literal
 
 import pytest
@@ -10,8 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestra.annotations.facts import MISSING
+from orchestra.cli import files
 from orchestra.cli.failures import MISUSED, CommandError
 from orchestra.cli.options import read_inputs, read_pairs, usage
+from orchestra.documents import Document
 from orchestra.graph.nodes import Input, Origin
 
 
@@ -133,6 +136,34 @@ def test_a_flag_takes_no_value() -> None:
         ("fast", "false"),
         ("x", "1"),
     ]
+
+
+def test_a_document_is_given_by_its_path(tmp_path: Path) -> None:
+    paths = [str(tmp_path / "a.md"), str(tmp_path / "b.pdf")]
+    for path in paths:
+        Path(path).write_bytes(path.encode())
+    first, second = (Document(Path(path).name, path.encode()) for path in paths)
+    kinds = inputs(document=Document, others=list[Document], none=(Document | None, None))
+    words = ["--document", paths[0], "--others", paths[0], f"--others={paths[1]}"]
+    assert read_inputs(kinds, words) == {"document": first, "others": [first, second]}
+    assert read_inputs(inputs(others=list[Document]), ["--others", paths[0]]) == {"others": [first]}
+    assert usage("p", kinds) == "orchestra run p --document FILE --others FILE ... [--none FILE]"
+
+
+def test_a_file_that_cannot_be_read_is_told_with_all_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    missing = str(tmp_path / "a.md")
+    told = refused(inputs(document=Document, top=int), "--document", missing, "--top", "x")
+    assert told.split("\n") == [
+        f"--document {missing!r} cannot be read: No such file or directory",
+        "--top 'x': expected `int`, got `str`",
+    ]
+    assert "Is a directory" in refused(inputs(document=Document), "--document", str(tmp_path))
+    assert "null byte" in refused(inputs(document=Document), "--document", "\0")
+    monkeypatch.setattr(files, "LIMIT_BYTES", 1)
+    Path(missing).write_bytes(b"ab")
+    assert "is larger than 1 bytes" in refused(inputs(document=Document), "--document", missing)
 
 
 def test_usage_shows_how_a_pipeline_is_run() -> None:

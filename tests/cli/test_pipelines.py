@@ -10,13 +10,15 @@ import trio
 
 from orchestra.compiler.check import check
 from orchestra.config import default_bindings
+from orchestra.documents import Document
 from orchestra.engine.engine import open_engine
 from orchestra.graph.pipelines import Pipeline
 from orchestra.steps.ingest import ingest
 from orchestra.values import Passage
-from pipelines import answer, questions, triage
+from pipelines import answer, questions, review, triage
+from tests.pdfs import pdf
 
-MODULES = (answer, questions, triage)
+MODULES = (answer, questions, review, triage)
 PIPELINES = [
     value
     for module in MODULES
@@ -87,6 +89,28 @@ def test_several_questions_are_answered_in_their_order(data: Path) -> None:
     first, second = run(data, questions.answers, questions=asked)
     assert first.startswith("A car needs fuel")
     assert second.startswith("Bees make honey")
+
+
+TEXT = "Bees make honey from the nectar of flowers."
+CARS = "A car needs fuel, or a battery, to be driven."
+
+
+@pytest.mark.parametrize(
+    ("document", "place"),
+    [
+        (Document("notes.txt", f"{CARS}\n\n{TEXT}\n".encode()), "notes.txt — page 1"),
+        (
+            Document("notes.md", f"# Cars\n\n{CARS}\n\n# Bees\n\n{TEXT}\n".encode()),
+            "notes.md — page 1",
+        ),
+        (Document("notes.pdf", pdf(CARS, TEXT)), "notes.pdf — page 2"),
+    ],
+    ids=lambda value: value.name if isinstance(value, Document) else "",
+)
+def test_a_document_is_answered_from(data: Path, document: Document, place: str) -> None:
+    said = run(data, review.review, document=document, question="What do bees make?")
+    assert said.startswith(TEXT)
+    assert place in said
 
 
 @pytest.mark.parametrize(

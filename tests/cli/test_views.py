@@ -34,6 +34,7 @@ from orchestra.events import (
     StepCoalesced,
     StepFinished,
     StepRetried,
+    StepRouted,
     StepStarted,
 )
 from orchestra.graph.policy import Limits
@@ -229,6 +230,10 @@ def test_a_run_that_failed_has_no_result() -> None:
         (
             partial(StepCoalesced, step="s", model="m"),
             "s shares a call of m that was under way",
+        ),
+        (
+            partial(StepRouted, step="s", route="r", model="m"),
+            "s is answered by m, of route r",
         ),
         (
             partial(

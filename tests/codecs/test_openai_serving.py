@@ -15,7 +15,8 @@ from orchestra.accounts import Usage
 from orchestra.answers import AnswerPart, Completion
 from orchestra.codecs.dialect import completion
 from orchestra.codecs.openai import OpenAiDialect
-from orchestra.codecs.openai_serving import AnswerWriter, answer_body, error_reply
+from orchestra.codecs.openai_serving import AnswerWriter, answer_body
+from orchestra.codecs.openai_serving_errors import error_reply
 from orchestra.codecs.openai_usage import usage_record
 from orchestra.errors import (
     AuthenticationError,
@@ -37,6 +38,8 @@ from orchestra.errors import (
 )
 from orchestra.values import (
     Began,
+    Json,
+    Logprobs,
     ModelEvent,
     ReasoningDelta,
     ReasoningPart,
@@ -45,6 +48,7 @@ from orchestra.values import (
     StopReason,
     TextDelta,
     TextPart,
+    TokenLogprob,
     ToolCall,
     ToolCallDelta,
     UsageReport,
@@ -61,6 +65,15 @@ usages = st.builds(
     cache_write_input_tokens=counts,
     reasoning_tokens=counts,
 )
+tokens = st.builds(
+    TokenLogprob,
+    words,
+    st.sampled_from([-0.5, -9999.0]),
+    st.none() | st.tuples(st.integers(0, 255)),
+    st.lists(st.builds(TokenLogprob, words, st.just(-2.0)), max_size=2).map(tuple),
+)
+some = st.lists(tokens, min_size=1, max_size=2).map(tuple)
+likely = st.builds(Logprobs, some) | st.builds(Logprobs, some, some)
 plain = (
     st.builds(TextDelta, words) | st.builds(ReasoningDelta, words) | st.builds(RefusalDelta, words)
 )
@@ -79,8 +92,10 @@ def answers(draw: st.DrawFn) -> list[ModelEvent]:
     events: list[ModelEvent] = [Began(draw(words), draw(words))]
     begun = 0
     for _ in range(draw(st.integers(0, 6))):
-        kind = draw(st.sampled_from(["plain", "call", "more"]))
-        if kind == "plain":
+        kind = draw(st.sampled_from(["plain", "call", "more", "likely"]))
+        if kind == "likely":
+            events += [draw(likely), TextDelta(draw(words))]
+        elif kind == "plain":
             events.append(draw(plain))
         elif kind == "call":
             events.append(
@@ -141,12 +156,72 @@ def completions(draw: st.DrawFn) -> Completion:
     stopped = draw(stops if calls else stops | st.just(Stopped(StopReason.END, "stop")))
     usage = draw(st.none() | usages)
     refusal = draw(st.just("") | words)
-    return Completion((*parts, *calls), stopped, usage, refusal, draw(words), draw(words))
+    told = draw(st.none() | likely)
+    return Completion((*parts, *calls), stopped, usage, refusal, draw(words), draw(words), told)
+
+
+def choices_of(raw: bytes) -> tuple[list[bytes], Json | None]:
+    """What is written of each of several answers, as a stream of its own; and the usage."""
+    streams: dict[int, list[bytes]] = {}
+    usage = None
+    for frame in raw.decode().split("\n\n"):
+        if not frame or frame == "data: [DONE]":
+            continue
+        chunk = json.loads(frame.removeprefix("data: "))
+        usage = chunk.get("usage") or usage
+        for choice in chunk["choices"]:
+            mine = {**chunk, "choices": [{**choice, "index": 0}]}
+            own = f"data: {json.dumps(mine)}\n\n".encode()
+            streams.setdefault(choice["index"], []).append(own)
+    assert raw.endswith(b"data: [DONE]\n\n")
+    return [b"".join(streams[index]) for index in sorted(streams)], usage
+
+
+@given(st.lists(answers(), min_size=1, max_size=3), st.data())
+def test_several_answers_at_once_are_read_as_each_alone(
+    several: list[list[ModelEvent]], data: st.DataObject
+) -> None:
+    """However their events are mixed, and however they are batched; their usage is a sum."""
+    writer = AnswerWriter(0, answer_id="id", model="m", include_usage=True, choices=len(several))
+    left = {index: list(events) for index, events in enumerate(several)}
+    raw = b""
+    while left:
+        index = data.draw(st.sampled_from(sorted(left)))
+        size = data.draw(st.integers(1, 3))
+        raw += writer.write(left[index][:size], index)
+        del left[index][:size]
+        if not left[index]:
+            del left[index]
+        if left:
+            with pytest.raises(TruncatedStreamError):
+                writer.close()
+    written_alone, usage = choices_of(raw + writer.close())
+    for alone, events in zip(written_alone, several, strict=True):
+        told = [each for each in events if not isinstance(each, UsageReport)]
+        assert decode([alone]) == [Began("id", "m"), *told[1:]]
+    spent = [
+        event.usage for events in several for event in events if isinstance(event, UsageReport)
+    ]
+    assert usage == (usage_record(sum(spent[1:], spent[0])) if spent else None)
+
+
+def test_whoever_speaks_first_the_first_answer_comes_first() -> None:
+    """OpenAI's client has no room for another."""
+    raw = AnswerWriter(0, answer_id="a", model="m", choices=3).write([TextDelta("Hi")], 2)
+    chunks = [json.loads(each.removeprefix("data: ")) for each in raw.decode().split("\n\n")[:-1]]
+    assert [each["choices"][0]["index"] for each in chunks] == [0, 1, 2, 2]
+
+
+def test_what_is_told_of_the_usage_goes_before_what_the_answers_tell() -> None:
+    writer = AnswerWriter(0, include_usage=True)
+    raw = writer.write([UsageReport(Usage(1, 2)), Stopped(StopReason.END)])
+    _, usage = choices_of(raw + writer.close({"prompt_tokens": 9}))
+    assert usage == {"prompt_tokens": 9}
 
 
 @given(completions())
 def test_what_is_written_of_a_whole_answer_is_read_as_the_same(answer: Completion) -> None:
-    assert completion(OpenAiDialect(), answer_body(answer, 0)) == answer
+    assert completion(OpenAiDialect(), answer_body([answer], 0)) == answer
 
 
 def test_usage_is_written_where_it_was_asked_for_only() -> None:
@@ -163,7 +238,7 @@ def test_a_client_is_told_our_names_where_we_have_some() -> None:
     events: list[ModelEvent] = [Began("theirs", "gpt"), TextDelta("Hi"), Stopped(StopReason.END)]
     answer = Completion.of(decode([written(events, answer_id="ours", model="pipeline")]))
     assert (answer.id, answer.model) == ("ours", "pipeline")
-    whole = json.loads(answer_body(answer, 7, answer_id="o", model="p"))
+    whole = json.loads(answer_body([answer], 7, answer_id="o", model="p"))
     assert (whole["id"], whole["model"], whole["created"]) == ("o", "p", 7)
 
 
@@ -192,13 +267,13 @@ def test_the_first_chunk_says_who_speaks() -> None:
 @pytest.mark.parametrize(
     ("kind", "status", "read_as"),
     [
-        (AuthenticationError, 401, AuthenticationError),
-        (PermissionDeniedError, 403, PermissionDeniedError),
+        (AuthenticationError, 502, ProviderServerError),
+        (PermissionDeniedError, 502, ProviderServerError),
         (InvalidRequestError, 400, InvalidRequestError),
         (ContextLengthError, 400, ContextLengthError),
         (CapabilityError, 400, InvalidRequestError),
         (ContentFilterError, 400, ContentFilterError),
-        (ModelNotFoundError, 404, ModelNotFoundError),
+        (ModelNotFoundError, 502, ProviderServerError),
         (RateLimitError, 429, RateLimitError),
         (QuotaError, 429, QuotaError),
         (OverloadedError, 503, OverloadedError),
@@ -215,7 +290,7 @@ def test_an_error_is_read_as_what_it_was(
     """As an HTTP answer, and as the last event of a stream."""
     reply = error_reply(kind("It went wrong.", retry_after_s=1.5, code="odd"))
     assert reply.status == status
-    assert reply.headers == (("retry-after", "2"),), "whole seconds, and never too early"
+    assert reply.headers[:1] == (("retry-after", "2"),), "whole seconds, and never too early"
     found = OpenAiDialect().error(reply.status, dict(reply.headers), reply.body, 0.0)
     assert (type(found), found.message) == (read_as, "It went wrong.")
     with pytest.raises(read_as) as caught:

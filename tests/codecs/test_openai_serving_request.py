@@ -55,8 +55,16 @@ names = st.sampled_from(["add", "mul"])
 schemas = st.sampled_from([{"type": "object", "properties": {}}, {"type": "object", "title": "T"}])
 tools = st.builds(Tool, names, texts, schemas, strict=st.booleans())
 outputs = st.just(JsonOutput()) | st.builds(JsonOutput, schemas, words, strict=st.booleans())
-extras: st.SearchStrategy[Json] = st.dictionaries(
-    st.sampled_from(["service_tier", "user", "metadata"]), texts | st.just({"a": 1}), min_size=1
+extras: st.SearchStrategy[dict[str, Json]] = st.fixed_dictionaries(
+    {},
+    optional={
+        "openai": st.dictionaries(
+            st.sampled_from(["service_tier", "user"]), texts | st.just({"a": 1}), min_size=1
+        ),
+        "openai-dialect": st.dictionaries(
+            st.sampled_from(["min_p", "guided_json"]), texts | st.just({"a": 1}), min_size=1
+        ),
+    },
 )
 
 
@@ -99,7 +107,6 @@ def requests(draw: st.DrawFn) -> ChatRequest:
     has = tuple(draw(st.lists(tools, max_size=2)))
     all_choices: list[ToolChoice] = ["auto", "none", "required", ForcedTool("add")]
     choices = st.sampled_from(all_choices)
-    asked = draw(st.none() | extras)
     return ChatRequest(
         draw(turns()),
         temperature=draw(numbers),
@@ -115,7 +122,8 @@ def requests(draw: st.DrawFn) -> ChatRequest:
         tool_choice=draw(st.none() | choices) if has else None,
         parallel_tool_calls=draw(st.none() | st.booleans()) if has else None,
         output=draw(st.none() | outputs),
-        extras={"openai": asked} if asked else {},
+        extras=draw(extras),
+        logprobs=draw(st.none() | st.integers(0, 20)),
     )
 
 
@@ -215,8 +223,13 @@ CALLING = {"role": "assistant", "tool_calls": [{"id": "c", "function": {"name": 
             "messages[1].tool_call_id: no call before it has the id 'd'",
         ),
         ({"temperature": "hot"}, "temperature: Expected `float | null`, got `str`"),
-        ({"max_tokens": 0}, "max_tokens: Expected `int` >= 1"),
-        ({"n": 2}, "n: Expected `int` <= 1"),
+        ({"max_tokens": -1}, "max_tokens: Expected `int` >= 0"),
+        ({"n": 0}, "n: Expected `int` >= 1"),
+        ({"n": 17}, "n: Expected `int` <= 16"),
+        ({"logprobs": True, "top_logprobs": 21}, "top_logprobs: Expected `int` <= 20"),
+        ({"top_logprobs": 2}, "top_logprobs: there are none without `logprobs`"),
+        ({"metadata": {"a": 1}}, "metadata[...]: Expected `str`"),
+        ({"orchestra": 1}, "orchestra: Expected `object | null`"),
         ({"stop": 3}, "stop: "),
         ({"reasoning_effort": "huge"}, "reasoning_effort: Invalid enum value 'huge'"),
         ({"tools": [{"type": "web"}]}, "tools[0].type: Invalid enum value 'web'"),
@@ -282,9 +295,33 @@ def test_a_picture_may_be_named_without_a_type() -> None:
     assert message.content == (ImagePart(b"\0\0\0", "image/png"),)
 
 
-def test_what_we_have_no_field_for_is_kept_for_openai_and_nothing_else_is() -> None:
-    assert ask(service_tier="flex", user=None, n=1).extras == {"openai": {"service_tier": "flex"}}
+def test_what_we_have_no_field_for_is_kept_for_those_who_know_it() -> None:
+    found = ask(service_tier="flex", user=None, n=1, min_p=0.5, orchestra={"cache": "off"}).extras
+    assert found == {
+        "openai": {"service_tier": "flex"},
+        "openai-dialect": {"min_p": 0.5},
+        "orchestra": {"cache": "off"},
+    }
     assert ask().extras == MappingProxyType({})
+
+
+def test_the_old_form_is_passed_over_where_the_new_one_stands_beside_it() -> None:
+    tool = {"type": "function", "function": {"name": "f"}}
+    found = ask(tools=[tool], functions=[{"name": "f"}], tool_choice="none", function_call="none")
+    assert ([each.name for each in found.tools], found.tool_choice) == (["f"], "none")
+    assert found.extras == {}
+
+
+def test_what_is_to_be_kept_here_is_no_business_of_a_provider() -> None:
+    body = {"model": "m", "messages": [USER], "store": True, "metadata": {"a": "b"}, "n": 3}
+    served = served_chat(json.dumps(body).encode())
+    assert (served.store, served.metadata, served.choices) == (True, {"a": "b"}, 3)
+    assert served.request == ask()
+
+
+def test_likely_tokens_are_asked_for_by_their_number() -> None:
+    assert [ask(logprobs=True).logprobs, ask(logprobs=True, top_logprobs=3).logprobs] == [0, 3]
+    assert [ask(logprobs=False).logprobs, ask(top_logprobs=0).logprobs] == [None, None]
 
 
 def test_a_stream_is_asked_for_and_so_is_its_usage() -> None:

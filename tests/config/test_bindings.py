@@ -10,7 +10,10 @@ from pathlib import Path
 import pytest
 import trio
 
+from orchestra.access.wanted import NewKey
 from orchestra.config import LocalBindings, default_bindings
+from orchestra.config import bindings as bindings_of_files
+from orchestra.config.reading import read
 from orchestra.errors import (
     BindingError,
     BreakerOpenError,
@@ -22,6 +25,7 @@ from orchestra.policies.breaker import Open
 from orchestra.policies.guard import GuardState
 from orchestra.policies.limit import Load
 from orchestra.protocols import Bindings
+from orchestra.stores.state_memory import MemoryState
 from orchestra.values import ChatRequest, Message, Passage, Vector
 
 ROOT = Path(__file__).parents[2]
@@ -201,3 +205,31 @@ def test_the_embedded_default_imports_no_provider() -> None:
     unwanted = {"httpx", "h11", "numpy", "quart", "orchestra.codecs.openai"}
     unwanted |= {"orchestra.providers.network", "orchestra.providers.remote"}
     assert loaded & unwanted == set()
+
+
+def test_keys_are_in_what_outlives_the_process_and_asking_makes_no_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bindings_of_files, "KEYS_TIMEOUT_S", 30.0)  # a test machine is busy
+
+    async def main() -> None:
+        given = MemoryState()
+        with LocalBindings(tmp_path, state=given) as bindings:
+            assert bindings.keys is given
+        with LocalBindings(tmp_path) as bindings:
+            assert bindings.keys is bindings.keys
+            assert not await bindings.keys_made()
+            assert bindings.keys_at == str(tmp_path / "keys.sqlite")
+            assert not any(tmp_path.iterdir())  # noqa: ASYNC240 - a test
+            await bindings.keyring.create(NewKey(user="ada", models=("*",)))
+        with LocalBindings(tmp_path) as bindings:
+            assert await bindings.keys_made()
+        shared = read(
+            '[state]\nurl = "sqlite:state.sqlite"\ntimeout_s = 10', tmp_path / "orchestra.toml"
+        )
+        with LocalBindings(tmp_path, shared) as bindings:
+            assert bindings.keys is bindings.state
+            assert bindings.keys_at == str(tmp_path / "state.sqlite")
+            assert not await bindings.keys_made()
+
+    trio.run(main)

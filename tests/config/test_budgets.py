@@ -12,9 +12,11 @@ from hypothesis import strategies as st
 from orchestra.config import LocalBindings
 from orchestra.config.reading import read
 from orchestra.errors import ConfigError
+from orchestra.policies.account import NOBODY
 from orchestra.policies.budget import Allowance, Budgets
 from orchestra.policies.guard import GuardedModel
 from orchestra.stores.state_memory import MemoryState
+from tests.config.layers import unlimited
 
 FILE = Path("some/orchestra.toml")
 DOLLAR = 1_000_000_000
@@ -99,7 +101,7 @@ def test_all_models_pay_from_one_purse_in_the_state_that_is_given(tmp_path: Path
     with LocalBindings(
         tmp_path, read(models + WHOLE, FILE), {"OPENAI_API_KEY": "x"}, state=state
     ) as bindings:
-        one, other = bindings.model("a"), bindings.model("b")
+        one, other = unlimited(bindings.model("a")), unlimited(bindings.model("b"))
         assert isinstance(one, GuardedModel)
         assert isinstance(other, GuardedModel)
         purse = one._gate.till.purse
@@ -108,6 +110,6 @@ def test_all_models_pay_from_one_purse_in_the_state_that_is_given(tmp_path: Path
         assert purse._state is state
         assert (one._gate.till.hold_s, other._gate.till.hold_s) == (90, 3600)
     with LocalBindings(tmp_path, read(models, FILE), {"OPENAI_API_KEY": "x"}) as bindings:
-        free = bindings.model("a")
+        free = unlimited(bindings.model("a"))
         assert isinstance(free, GuardedModel)
-        assert free._gate.till.purse is None
+        assert not free._gate.till.counts(NOBODY), "who has no budgets is not counted"

@@ -17,6 +17,7 @@ from orchestra.policies.guard import GuardedModel
 from orchestra.providers.identities import identity_of, identity_of_embedder
 from orchestra.providers.routing import RoutedModel
 from orchestra.providers.settings import ModelSettings
+from tests.config.layers import unlimited
 
 FILE = Path("orchestra.toml")
 MODELS = """\
@@ -58,10 +59,10 @@ def test_what_has_a_cache_is_behind_it(tmp_path: Path) -> None:
     with LocalBindings(tmp_path, deployment(), KEYS) as bindings:
         gpt, both = bindings.model("gpt"), bindings.model("both")
         assert isinstance(gpt, CachedModel)
-        assert isinstance(gpt.model, GuardedModel)
+        assert isinstance(unlimited(gpt.model), GuardedModel)
         assert isinstance(both, CachedModel)
-        assert isinstance(both.model, RoutedModel)
-        assert isinstance(bindings.model("claude"), GuardedModel)
+        assert isinstance(unlimited(both.model), RoutedModel)
+        assert isinstance(unlimited(bindings.model("claude")), GuardedModel)
         assert bindings.model("gpt") is gpt
         assert bindings.model("both") is both
         assert list(bindings.states()) == ["gpt", "claude"]

@@ -13,6 +13,7 @@ from orchestra.policies.coalesced import CoalescedModel
 from orchestra.policies.guard import GuardedModel
 from orchestra.providers.routing import RoutedModel
 from orchestra.providers.settings import CoalesceSettings
+from tests.config.layers import unlimited
 
 FILE = Path("orchestra.toml")
 MODEL = """\
@@ -55,10 +56,10 @@ def test_what_is_right_is_kept_and_bound(
             model = bindings.model(name)
             assert bindings.model(name) is model
             if meant is None:
-                assert isinstance(model, kind)
+                assert isinstance(unlimited(model), kind)
             else:
                 assert isinstance(model, CoalescedModel)
-                assert isinstance(model.model, kind)
+                assert isinstance(unlimited(model.model), kind)
                 assert model.name == name
                 assert model.rule.similarity == meant.similarity
                 assert model.rule.normalize == meant.normalize

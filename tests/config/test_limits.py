@@ -8,7 +8,7 @@ import attrs
 import pytest
 import trio
 
-from orchestra.accounts import Caller
+from orchestra.accounts import Caller, KeyAllowance
 from orchestra.config import LocalBindings
 from orchestra.config.reading import read
 from orchestra.config.spec import OWNER
@@ -99,3 +99,30 @@ def test_the_limits_are_obeyed_by_every_name_of_a_model(tmp_path: Path) -> None:
         return caught.value.code
 
     assert trio.run(main) == "user.requests_per_minute"
+
+
+class WithKey(NoAccount):
+    """An account of a caller who came with a key."""
+
+    caller = Caller("acme", "ada", "k1", KeyAllowance(concurrency=3, requests_per_minute=1))
+
+
+def test_a_key_is_limited_where_the_deployment_has_no_limits(tmp_path: Path) -> None:
+    """And for who has none, the state is not even opened."""
+
+    async def main() -> str:
+        request = ChatRequest((Message("user", "why"),))
+        with LocalBindings(tmp_path, read("", FILE)) as bindings:
+            for _ in range(3):
+                await bindings.model("fast").complete(request)
+            assert bindings._state is None
+            token = PRESENT.set(WithKey())
+            try:
+                await bindings.model("fast").complete(request)
+                with pytest.raises(LimitReachedError) as caught:
+                    await bindings.model("smart").complete(request)
+            finally:
+                PRESENT.reset(token)
+        return caught.value.code
+
+    assert trio.run(main) == "key.requests_per_minute"

@@ -27,6 +27,7 @@ from orchestra.errors import (
 from orchestra.policies.needs import Needs, lacks
 from orchestra.policies.routing import FALLBACK, ByCost, ByLatency, ByOrder, ByWeight
 from orchestra.providers.routing import RoutedModel
+from tests.config.layers import unlimited
 
 FILE = Path("some/orchestra.toml")
 MODELS = """\
@@ -250,10 +251,10 @@ def test_a_route_is_bound_as_a_model(bound: LocalBindings) -> None:
     names = bound.names("model")
     assert {"default", "fast", "smart", "vectors", "gpt"} <= set(names)
     assert len(set(names)) == len(names)
-    routed = bound.model("default")
+    assert bound.model("default") is bound.model("fast") is bound.model("smart")
+    assert bound.model("default") is not bound.model("vectors")
+    routed = unlimited(bound.model("default"))
     assert isinstance(routed, RoutedModel)
-    assert routed is bound.model("fast") is bound.model("smart")
-    assert routed is not bound.model("vectors")
     gpt, claude, quotes = routed.route.candidates
     assert (gpt.weight, claude.weight) == (3, 1)
     assert (gpt.input_price, gpt.output_price) == (1, 8)
@@ -262,7 +263,7 @@ def test_a_route_is_bound_as_a_model(bound: LocalBindings) -> None:
     assert gpt.capabilities == bound.model("gpt").capabilities
     assert lacks(Needs(tools=True), quotes.capabilities) == ("no tools",)
     assert routed.capabilities.tools is True
-    assert routed._desk._models["gpt"] is bound.model("gpt")
+    assert routed._desk._models["gpt"] is unlimited(bound.model("gpt"))
 
 
 def test_a_missing_key_is_an_error_when_its_route_is_asked_for(file: Path) -> None:

@@ -5,6 +5,8 @@ fail with it. To add one: make the change, `git diff > tests/mutants/NAME.patch`
 `# tests: tests/...` above it, undo the change. A mutant that survives, or a patch that no longer
 applies, is an error.
 
+Name the one test that is there for it, `tests/...py::test_...`, where those before it are slow.
+
 Each is tried in a child of this process, which has imported all that is not ours: that takes
 longer than most of the tests.
 """
@@ -19,6 +21,7 @@ import sys
 import tempfile
 import traceback
 from collections.abc import Iterator, Sequence
+from compileall import compile_dir
 from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
@@ -52,6 +55,7 @@ def main(names: Sequence[str]) -> int:
     """Try the mutants of these names, or all; 0 if every one is killed."""
     for name in NOT_OURS:
         import_module(name)
+    compile_dir(ROOT / "orchestra", quiet=1)  # once, not in each copy
     patches = sorted(p for p in HERE.glob("*.patch") if not names or p.stem in names)
     outcomes = dict(tried(patches))
     if outcomes.pop(None) != "SURVIVED":

@@ -14,7 +14,7 @@ import trio
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from orchestra.accounts import Caller, Usage
+from orchestra.accounts import NO_ALLOWANCE, Caller, KeyAllowance, Usage
 from orchestra.errors import (
     BudgetExceededError,
     OverloadedError,
@@ -24,7 +24,14 @@ from orchestra.errors import (
 from orchestra.events import BudgetReached, Note
 from orchestra.forms import Form, Revision
 from orchestra.policies.account import PRESENT, NoAccount
-from orchestra.policies.budget import Allowance, Budget, Budgets, Payer, Period
+from orchestra.policies.budget import (
+    NO_BUDGETS,
+    Allowance,
+    Budget,
+    Budgets,
+    Payer,
+    Period,
+)
 from orchestra.policies.guard import GuardedModel
 from orchestra.policies.ledger import (
     FORM,
@@ -70,8 +77,16 @@ NEW_YEAR_S = datetime(2027, 1, 1, tzinfo=UTC).timestamp()
 class Told(NoAccount):
     """The account of a caller, and all that was written down in it."""
 
-    def __init__(self, organisation: str = "acme", user: str = "", run_id: str = "1") -> None:
-        self.caller = Caller(organisation, user)
+    def __init__(
+        self,
+        organisation: str = "acme",
+        user: str = "",
+        run_id: str = "1",
+        *,
+        key: str = "",
+        allowance: KeyAllowance = NO_ALLOWANCE,
+    ) -> None:
+        self.caller = Caller(organisation, user, key, allowance)
         self.run_id = run_id
         self.usages: list[Usage] = []
         self.notes: list[tuple[object, ...]] = []
@@ -638,6 +653,38 @@ def test_each_caller_has_budgets_of_its_own_and_those_that_are_named_others() ->
     assert [str(each) for each in budgets.of(Caller("", "bob"), "")] == []
     (other,) = budgets.of(Caller("a b"), "")
     assert other.key == "budget:organisation:a%20b"
+
+
+def test_a_key_has_budgets_of_its_own_before_those_of_its_user() -> None:
+    may = KeyAllowance(day_nanodollars=7, month_nanodollars=8)
+    keyed = Caller("acme", "ada", "k1", may)
+    payers = Budgets(user=Allowance(day=9)).of_caller(keyed)
+    found = [each for payer in payers for each in payer.budgets]
+    assert [(str(each), each.limit_nanodollars, each.when_state_fails) for each in found] == [
+        ("key k1, a day", 7, "closed"),
+        ("key k1, a month", 8, "closed"),
+        ("user acme/ada, a day", 9, "closed"),
+    ]
+    assert NO_BUDGETS.of_caller(Caller("acme", "ada", "k1")) == ()
+
+
+def test_a_key_that_has_spent_its_budget_asks_no_more_and_others_do() -> None:
+    async def main() -> str:
+        state = watched()
+        model = guarded(Fake(), Budgets(), state)
+        keyed = Told(key="k1", allowance=KeyAllowance(day_nanodollars=WORST))
+        await ask(model, keyed)
+        with pytest.raises(BudgetExceededError) as caught:
+            await ask(model, keyed)
+        await ask(model, Told(key="k2", allowance=KeyAllowance(month_nanodollars=WORST)))
+        before = state.changes
+        await ask(model, Told(key="k3"))
+        await ask(model, Told(key="k4", allowance=KeyAllowance(concurrency=1)))
+        assert state.changes == before
+        assert caught.value.budget == "key k1, a day"
+        return str(caught.value)
+
+    assert "Ask for a key that may spend more" in virtual(main)
 
 
 def test_thresholds_and_the_spent_are_in_the_account_of_the_call() -> None:

@@ -13,7 +13,7 @@ import trio
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestra.accounts import Caller
+from orchestra.accounts import Caller, KeyAllowance
 from orchestra.errors import LimitReachedError, StateError
 from orchestra.policies.allowance import (
     FORM,
@@ -35,7 +35,13 @@ from orchestra.testing.virtual import virtual
 
 T = TypeVar("T")
 ADA, BOB, EVE = Caller("acme", "ada"), Caller("acme", "bob"), Caller("", "eve")
-CALLERS = [ADA, BOB, EVE, Caller("acme"), Caller()]
+KEYS = [
+    Caller("acme", "ada", "k1", KeyAllowance(requests_per_minute=4, concurrency=1)),
+    Caller("acme", "ada", "k2", KeyAllowance(tokens_per_minute=80)),
+    Caller("", "eve", "k3", KeyAllowance(concurrency=2)),
+    Caller("acme", "bob", "k4"),
+]
+CALLERS = [ADA, BOB, EVE, Caller("acme"), Caller(), Caller("other", "ada"), *KEYS]
 
 
 class SlowState(State):
@@ -167,18 +173,50 @@ def test_two_processes_together_keep_every_limit_and_leave_nothing_behind(
         assert not found.leases
         for meter in (found.requests, found.tokens):
             assert meter is None or not meter.open
-    for kind in ("user", "organisation"):
-        limits: OwnerLimits = getattr(rules, kind)
-        for name in {getattr(each.call.caller, kind) for each in seen} - {""}:
-            mine = [each for each in seen if getattr(each.call.caller, kind) == name]
-            for first in mine:
-                began_s = first.at_s - 2 * slow_s
-                inside = [each for each in mine if began_s <= each.at_s < began_s + 60 - 0.01]
-                assert len(inside) <= (limits.requests_per_minute or 99)
-                spent = sum(each.call.really for each in inside)
-                assert spent <= (limits.tokens_per_minute or 9999)
-                at_once = sum(each.at_s <= first.at_s < each.until_s for each in mine)
-                assert at_once <= (limits.concurrency or 99)
+    for owner in {owner for caller in CALLERS for owner in rules.owners(caller, "models")}:
+        limits = owner.limits
+        mine = [each for each in seen if owner in rules.owners(each.call.caller, "models")]
+        for first in mine:
+            began_s = first.at_s - 2 * slow_s
+            inside = [each for each in mine if began_s <= each.at_s < began_s + 60 - 0.01]
+            assert len(inside) <= (limits.requests_per_minute or 99)
+            spent = sum(each.call.really for each in inside)
+            assert spent <= (limits.tokens_per_minute or 9999)
+            at_once = sum(each.at_s <= first.at_s < each.until_s for each in mine)
+            assert at_once <= (limits.concurrency or 99)
+
+
+def test_limits_are_those_of_the_key_of_the_user_and_of_the_organisation() -> None:
+    """Users of one name in two organisations are two, and so are two keys of one user."""
+    rules = CallerRules(
+        user=OwnerLimits(concurrency=1), organisation=OwnerLimits(requests_per_minute=9)
+    )
+    first, second, eves, without = KEYS
+    named = [[str(owner) for owner in rules.owners(caller, "models")] for caller in KEYS]
+    assert named == [
+        ["key 'k1'", "user 'acme/ada'", "organisation 'acme'"],
+        ["key 'k2'", "user 'acme/ada'", "organisation 'acme'"],
+        ["key 'k3'", "user 'eve'"],
+        ["user 'acme/bob'", "organisation 'acme'"],
+    ]
+    other = rules.owners(Caller("other", "ada"), "models")[0]
+    assert other.key != rules.owners(first, "models")[1].key
+    assert rules.owners(first, "models")[1] == rules.owners(second, "models")[1]
+    assert CallerRules().owners(without, "models") == ()
+    (own,) = CallerRules().owners(eves, "models")
+    assert own.limits == OwnerLimits(concurrency=2)
+    assert own.key == "limits:models:key:k3"
+
+
+def test_of_requests_over_http_only_their_number_counts_and_nobody_waits() -> None:
+    rules = CallerRules(user=OwnerLimits(requests_per_minute=9, concurrency=1)).of_requests()
+    first, second, *_ = KEYS
+    own, users = rules.owners(first, "http")
+    assert own.limits == OwnerLimits(requests_per_minute=4, wait_max_s=0.0)
+    assert users.limits == OwnerLimits(requests_per_minute=9, wait_max_s=0.0)
+    assert [owner.kind for owner in rules.owners(second, "http")] == ["user"]
+    assert not rules.of_keys_only
+    assert CallerRules(users={"ada": OwnerLimits()}).of_requests().of_keys_only
 
 
 TAKES = st.lists(
@@ -248,7 +286,7 @@ def test_a_refusal_tells_which_limit_whose_and_when_there_is_room() -> None:
     error = refused(rules, [ADA, ADA])
     assert (error.code, error.retry_after_s) == ("user.requests_per_minute", 60.0)
     assert str(error) == (
-        "refused by limit requests_per_minute of user 'ada': 1 are taken, there is room in 60 s, "
+        "refused by limit requests_per_minute of user 'acme/ada': 1 are taken, there is room in 60 s, "
         "and its wait_max_s is 0; ask for less at once, or raise the limit (retry after 60 s)"
     )
     rules = CallerRules(organisation=OwnerLimits(concurrency=1, wait_max_s=0))
@@ -287,7 +325,8 @@ def test_who_has_no_limits_never_touches_the_state() -> None:
     async def main() -> int:
         state = SlowState()
         limits = CallerLimits(CallerRules(user=OwnerLimits(concurrency=1)), state)
-        for caller in (Caller(), Caller("acme")):
+        for caller in (Caller(), Caller("acme"), Caller("acme", "", "k")):
+            assert not limits.limited(caller)
             assert await limits.enter(caller) is NOTHING
             await limits.leave(NOTHING, tokens=5)
             assert await limits.remaining(caller) == ()
@@ -336,6 +375,43 @@ def test_who_waits_for_their_own_limit_lets_others_of_the_organisation_pass() ->
         return trio.current_time()
 
     assert virtual(main) == 1.0
+
+
+@given(schedules(), st.sampled_from(["user", "organisation"]))
+def test_a_key_at_its_limit_is_not_in_the_way_of_another_key(schedule: int, shared: str) -> None:
+    """Calls of a key that wait for its own limit hold no place of its user or organisation."""
+    rules = CallerRules(**{shared: OwnerLimits(concurrency=2, wait_max_s=1000)})  # type: ignore[arg-type]
+    one, two, *_ = KEYS
+
+    async def main() -> float:
+        limits = CallerLimits(rules, MemoryState(now_s=trio.current_time))
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(play, [limits], [Call(one, 0, 9, 0, 0, 1e4, 0)] * 5)
+            await trio.sleep(1)
+            await limits.enter(two)
+            nursery.cancel_scope.cancel()
+        return trio.current_time()
+
+    assert virtual(main, schedule=schedule) == 1.0
+
+
+@given(schedules())
+def test_keys_of_one_user_have_their_turns(schedule: int) -> None:
+    """A flood with one key waits for the user's limit; another key's call has the next turn."""
+    rules = CallerRules(user=OwnerLimits(concurrency=1, wait_max_s=1000))
+    many = KeyAllowance(concurrency=100)
+    one, two = Caller("acme", "ada", "k1", many), Caller("acme", "ada", "k2", many)
+
+    async def main() -> float:
+        limits = CallerLimits(rules, MemoryState(now_s=trio.current_time))
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(play, [limits], [Call(one, 0, 1, 0, 0, 1e4, 0)] * 20)
+            await trio.sleep(0.5)
+            await limits.enter(two)
+            nursery.cancel_scope.cancel()
+        return trio.current_time()
+
+    assert virtual(main, schedule=schedule) <= 2.0
 
 
 def test_what_a_dead_process_held_is_free_when_its_lease_is_over() -> None:

@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator
 from functools import partial
 from typing import Any
 
+import attrs
 import msgspec
 import trio
 
@@ -34,6 +35,31 @@ async def numbers(count: int, *, hold: bool) -> AsyncIterator[str]:
 async def line(question: str) -> AsyncIterator[str]:
     yield question
     yield await trio.to_thread.run_sync(sys.stdin.readline, abandon_on_cancel=True)
+
+
+@step
+async def gated() -> AsyncIterator[str]:
+    yield "held"
+    yield await GATE.opened()
+
+
+@attrs.define
+class Gate:
+    """What a line on standard input opens, for all who wait."""
+
+    _line: str = ""
+    _lock: trio.Lock = attrs.field(factory=trio.Lock)
+
+    async def opened(self) -> str:
+        """The line, once it is there."""
+        async with self._lock:
+            if not self._line:
+                read = sys.stdin.readline
+                self._line = await trio.to_thread.run_sync(read, abandon_on_cancel=True)
+        return self._line
+
+
+GATE = Gate()
 
 
 @step
@@ -68,6 +94,12 @@ def told(question: str) -> Stream[str]:
 
 
 @pipeline
+def gate() -> Stream[str]:
+    """What the first line on the server's standard input says, to all who wait for it."""
+    return gated()
+
+
+@pipeline
 def endless() -> Stream[str]:
     """As much as you can take, a kilobyte at a time."""
     return flood()
@@ -82,6 +114,7 @@ def broken(how: str) -> str:
 PIPELINES: dict[str, Pipeline[..., Any]] = {
     "count": count,
     "told": told,
+    "gate": gate,
     "endless": endless,
     "broken": broken,
 }

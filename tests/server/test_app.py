@@ -50,6 +50,10 @@ def test_what_is_served_is_listed() -> None:
         "pipelines": [
             {"name": "count", "summary": "Count up from nought."},
             {"name": "told", "summary": "What a line on the server's standard input answers."},
+            {
+                "name": "gate",
+                "summary": "What the first line on the server's standard input says, to all who wait for it.",
+            },
             {"name": "endless", "summary": "As much as you can take, a kilobyte at a time."},
             {"name": "broken", "summary": "Fail in the way that is asked for."},
         ]

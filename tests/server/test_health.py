@@ -1,18 +1,23 @@
-"""How the models are: what an operator sees, and nothing that only the owner may."""
+"""How the server and its models are: what an operator sees, and nothing that only the owner may."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
+import pytest
 import trio
 
 from orchestra.engine.engine import NoBindings, open_engine
+from orchestra.errors import StateError, StoreError
 from orchestra.policies.breaker import Closed, HalfOpen, Open
 from orchestra.policies.guard import GuardState
 from orchestra.policies.limit import Load
 from orchestra.server.app import create_app
+from orchestra.server.front import OPEN
+from orchestra.server.health import READY, Readiness
 from orchestra.server.settings import Settings
+from orchestra.stores.state_memory import MemoryState
 from tests.server.served import PIPELINES
 from tests.server.wire import Reply, open_house
 
@@ -31,12 +36,12 @@ class Known(NoBindings):
         }
 
 
-def asking(bindings: NoBindings) -> Reply:
+def asking(bindings: NoBindings, head: str = HEAD, readiness: Readiness = READY) -> Reply:
     async def main() -> Reply:
         async with open_engine(bindings) as engine:
-            app = create_app(engine, PIPELINES, Settings())
+            app = create_app(engine, PIPELINES, Settings(), OPEN, readiness)
             async with open_house(app, Settings()) as house:
-                return await (await house.connect()).ask(HEAD)
+                return await (await house.connect()).ask(head)
 
     return trio.run(main)
 
@@ -65,3 +70,73 @@ def test_each_model_is_told_with_its_breaker_and_its_calls() -> None:
 
 def test_bindings_that_know_nothing_show_nothing() -> None:
     assert asking(NoBindings()).json == {"models": []}
+
+
+# --- probes ------------------------------------------------------------------------------------
+
+
+class Broken(MemoryState):
+    """A state that is gone."""
+
+    async def recall(self, key: str) -> bytes | None:
+        raise StateError(f"redis://secret-host: {key} cannot be read")
+
+
+class Hanging(MemoryState):
+    """A state that does not answer."""
+
+    async def recall(self, key: str) -> bytes | None:
+        await trio.sleep_forever()
+        raise AssertionError(key)
+
+
+class Deployed(NoBindings):
+    """Bindings with a state, and stores."""
+
+    def __init__(self, state: MemoryState | None = None, stores: str = "") -> None:
+        self.state = state or MemoryState()
+        self._stores = stores
+
+    def names(self, seam: str) -> tuple[str, ...]:
+        if self._stores and seam == "store":
+            raise StoreError(self._stores)
+        return ()
+
+
+def ready(bindings: NoBindings, readiness: Readiness = READY) -> tuple[int, dict[str, object]]:
+    reply = asking(bindings, "GET /readyz HTTP/1.1", readiness)
+    assert reply.headers["cache-control"] == "no-store"
+    return reply.status, reply.json
+
+
+def test_a_server_with_all_that_it_needs_is_ready() -> None:
+    checks = {"state": "ok", "stores": "ok"}
+    assert ready(Deployed()) == (200, {"status": "ready", "checks": checks})
+    assert ready(NoBindings()) == (200, {"status": "ready", "checks": {"stores": "ok"}})
+
+
+@pytest.mark.parametrize(
+    ("bindings", "checks"),
+    [
+        (Deployed(Broken()), {"state": "failed", "stores": "ok"}),
+        (Deployed(Hanging()), {"state": "slow", "stores": "ok"}),
+        (Deployed(stores="a.sqlite: it is damaged"), {"state": "ok", "stores": "failed"}),
+    ],
+)
+def test_one_without_is_not_and_says_what_is_missing_but_not_where(
+    bindings: Deployed,
+    checks: dict[str, str],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr("orchestra.server.health.CHECK_S", 0.05)
+    assert ready(bindings) == (503, {"status": "not ready", "checks": checks})
+    [why] = caplog.messages
+    assert any(word in why for word in ("secret-host", "no answer within", "it is damaged"))
+
+
+def test_one_that_stops_is_not_ready_and_lives() -> None:
+    stopping = Readiness(stopping=True)
+    assert ready(Deployed(Broken()), stopping) == (503, {"status": "stopping", "checks": {}})
+    reply = asking(Deployed(Broken()), "GET /healthz HTTP/1.1", stopping)
+    assert (reply.status, reply.json) == (200, {"status": "live"})

@@ -13,6 +13,7 @@ from trio.testing import MockClock
 from orchestra import Stream, pipeline, step
 from orchestra.engine.engine import open_engine
 from orchestra.server import sse
+from orchestra.server.bodies import Body
 from orchestra.server.runs import Events
 from orchestra.server.settings import Settings
 from orchestra.testing.strategies import schedules
@@ -53,7 +54,7 @@ def test_no_event_is_lost_cut_or_told_twice_whenever_hearts_beat(
 
         async with open_engine() as engine:
             run = engine.start(said, {})
-            await Events(run, Settings(heartbeat_s=1.0)).write(send)
+            await Events(run, Settings(heartbeat_s=1.0)).write(Body(send))
         return written
 
     written = virtual(main, schedule=schedule)

@@ -19,7 +19,8 @@ from orchestra.events import (
     StepRetried,
 )
 from orchestra.server import problems
-from orchestra.server.problems import Fault, HttpProblem, failed_run, fit_for_clients
+from orchestra.server.problems import Fault, HttpProblem, fit_for_clients
+from orchestra.server.run_problems import failed_run
 
 SECRET = "sk-123 in /home/me/steps.py"
 
@@ -78,7 +79,7 @@ def test_what_a_client_sent_is_told_back_in_part(text: str) -> None:
 
 def test_a_body_without_a_type_is_told_what_to_say() -> None:
     detail = problems.bad_media_type("").detail
-    assert detail == "the body is of no type; send `Content-Type: application/json`"
+    assert detail == "the body is of no type; send application/json or multipart/form-data"
 
 
 def test_a_full_server_says_when_to_come_back() -> None:

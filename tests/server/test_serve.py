@@ -93,6 +93,14 @@ def last_event(seen: bytes) -> Message:
 # --- stopping ----------------------------------------------------------------------------------
 
 
+async def refused(port: int) -> None:
+    """Wait until nobody is let in any more."""
+    with suppress(OSError):
+        while True:
+            async with await trio.open_tcp_stream("127.0.0.1", port) as late:
+                await Client(late).closed()
+
+
 def test_an_idle_server_stops_at_once() -> None:
     async def main(at: Server) -> tuple[int, float]:
         async with at.client() as client:
@@ -107,14 +115,6 @@ def test_an_idle_server_stops_at_once() -> None:
     assert took_s < MARGIN_S
 
 
-async def refused(port: int) -> None:
-    """Wait until nobody is let in any more."""
-    with suppress(OSError):
-        while True:
-            async with await trio.open_tcp_stream("127.0.0.1", port) as late:
-                await Client(late).closed()
-
-
 def test_a_run_may_end_in_its_own_time_while_nobody_is_let_in_any_more() -> None:
     async def main(at: Server) -> tuple[str, int]:
         async with at.client() as client:
@@ -127,6 +127,39 @@ def test_a_run_may_end_in_its_own_time_while_nobody_is_let_in_any_more() -> None
 
     with server(drain_s=100) as at:
         assert trio.run(main, at) == ("run.finished", 0)
+
+
+def test_of_two_hundred_streams_none_is_cut_within_the_drain_time() -> None:
+    """And until they end, `/readyz` says that no new ones are welcome."""
+    count = 200
+
+    async def read(at: Server, begun: trio.Event, ended: list[str], waiting: list[None]) -> None:
+        async with at.client() as client:
+            await client.send(f"GET /v1/pipelines/gate/runs HTTP/1.1\n{STREAM}")
+            await client.until(b"held")
+            waiting.append(None)
+            if len(waiting) == count:
+                begun.set()
+            ended.append(last_event(await client.rest()).event)
+
+    async def main(at: Server) -> tuple[list[str], int]:
+        begun, ended = trio.Event(), list[str]()
+        waiting: list[None] = []
+        with trio.fail_after(PATIENCE_S * 3):
+            async with trio.open_nursery() as nursery, at.client() as probe:
+                for _ in range(count):
+                    nursery.start_soon(read, at, begun, ended, waiting)
+                await begun.wait()
+                assert (await probe.ask("GET /readyz HTTP/1.1")).status == 200
+                at.stop()
+                while (await probe.ask("GET /readyz HTTP/1.1")).status == 200:
+                    pass
+                await refused(at.port)
+                at.tell("go\n")
+        return ended, await at.exited()
+
+    with server(drain_s=100, shutdown_delay_s=0.3) as at:
+        assert trio.run(main, at) == (["run.finished"] * count, 0)
 
 
 def test_a_run_that_does_not_end_is_told_so_in_its_last_event() -> None:

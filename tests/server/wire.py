@@ -89,6 +89,8 @@ class Client:
         """An answer, whole."""
         head = await self.head()
         body = b""
+        if head.status == 204:
+            return head
         if "content-length" in head.headers:
             size = int(head.headers["content-length"])
             while len(self.buffer) < size:

@@ -113,7 +113,7 @@ def agreeing(named: str) -> type[RuleBasedStateMachine]:
 @pytest.mark.parametrize("how", SHARED)
 def test_a_state_and_the_one_in_memory_agree(how: str) -> None:
     case = agreeing(how).TestCase
-    case.settings = settings(max_examples=40, stateful_step_count=20, deadline=None)
+    case.settings = settings(max_examples=settings().max_examples * 2 // 5, stateful_step_count=20)
     case().runTest()
 
 

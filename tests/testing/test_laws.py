@@ -129,5 +129,6 @@ def test_there_are_at_least_two_thousand_simulated_runs() -> None:
         test_a_run_can_be_cancelled_at_any_moment,
     ]
     runs = [getattr(law, "_hypothesis_internal_use_settings").max_examples for law in laws]  # noqa: B009
-    assert runs == [RUNS] * len(laws)
-    assert sum(runs) >= 2000
+    again = settings.get_current_profile_name() == "again"  # a quarter: tests/conftest.py
+    assert runs == [RUNS // 4 if again else RUNS] * len(laws)
+    assert RUNS * len(laws) >= 2000

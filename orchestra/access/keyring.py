@@ -1,0 +1,166 @@
+"""The keys of a deployment, kept in a `State`.
+
+Rules of the file: nothing of a key is remembered here, so that one which was revoked is refused
+at once by every process; and where the state is gone, nobody is let in.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Sequence
+from functools import partial
+
+import attrs
+
+from orchestra.access import changes
+from orchestra.access.changes import HEAD, Elsewhere, Fresh, Index, Made, page_key, record_key
+from orchestra.access.keys import KeyRecord, Refusal, admit, decoded, malformed
+from orchestra.access.principal import Principal
+from orchestra.access.token import ENTROPY_BYTES, PREFIX, Token, id_of, minted, parsed
+from orchestra.access.wanted import NewKey, check, check_lasting
+from orchestra.errors import StateError, StoreError
+from orchestra.protocols import Change, State
+
+SALT_BYTES = 16
+ATTEMPTS_MAX = 50
+"""How often a key is tried to be made, where others fill page after page meanwhile."""
+
+
+@attrs.frozen
+class Page:
+    """Some keys, the older first, and the time of the state that they are in.
+
+    `next` is the number of the next page, None after the last.
+    """
+
+    keys: tuple[KeyRecord, ...]
+    now_s: float
+    next: int | None
+
+
+class Keyring:
+    """All API keys, wherever the state keeps them: they are as old as it is.
+
+    A key is named by its id, by `ork_ID`, or by all of it, as far as it is at hand.
+    `random_bytes` gives as many as it is asked for, which nobody else can know.
+    """
+
+    def __init__(
+        self, state: State, *, random_bytes: Callable[[int], bytes] = secrets.token_bytes
+    ) -> None:
+        self._state = state
+        self._random_bytes = random_bytes
+
+    async def authenticate(self, token: str) -> Principal | Refusal:
+        """Who comes with this token, whatever it is; or why it lets nobody in.
+
+        Raises:
+            StateError: the state is gone, or too slow: nobody may be let in.
+        """
+        found = parsed(token)
+        if found is None:
+            return malformed(token)
+        return await self._state.change((record_key(found.id),), partial(_admitted, found))
+
+    async def any_made(self) -> bool:
+        """Whether any key was ever made, also one that is revoked by now.
+
+        Raises:
+            StateError: the state is gone, or too slow.
+        """
+        return await self._state.change((HEAD,), _is_there)
+
+    async def create(self, wanted: NewKey) -> Made:
+        """A new key. Its text can never be shown again.
+
+        Raises:
+            StoreError: such a key may not be made.
+            StateError: as of `any_made`; the key was made, and nobody has it, or was not.
+        """
+        check(wanted)
+        page = 0
+        for _ in range(ATTEMPTS_MAX):
+            fresh = self._fresh()
+            keys = (HEAD, page_key(page), record_key(fresh.token.id))
+            found: Made | Elsewhere = await self._state.change(
+                keys, partial(changes.made, fresh, wanted, page)
+            )
+            if isinstance(found, Made):
+                return found
+            page = found.page
+        raise StateError(f"others were faster {ATTEMPTS_MAX} times; no key was made: try again")
+
+    async def list(self, page: int = 0) -> Page:
+        """The keys of a page, in the order in which they were made; none beyond the last.
+
+        Raises:
+            StateError: as of `any_made`.
+        """
+        index: Index = await self._state.change((HEAD, page_key(page)), changes.index)
+        more = page + 1 < index.pages
+        records = await self._records(index.ids) if index.ids else ()
+        return Page(records, index.now_s, page + 1 if more else None)
+
+    async def rotate(
+        self,
+        id: str,  # noqa: A002 - what it is
+        *,
+        grace_s: float = 0.0,
+        lasts_s: float | None = None,
+    ) -> Made:
+        """A new secret for a key; each older one is good for `grace_s` from now, and no longer.
+
+        `lasts_s` is for how long the key is good from now on; None leaves its end as it is.
+
+        Raises:
+            StoreError: there is no such key, it is revoked or has expired, or too many of its
+                older secrets are still good.
+            StateError: as of `any_made`; it has happened, or has not.
+        """
+        check_lasting("grace_s", grace_s)
+        check_lasting("lasts_s", lasts_s, least_s=1.0)
+        key, fresh = _named(id), self._fresh()
+        fresh = Fresh(Token(key, fresh.token.secret), fresh.salt)
+        decide = partial(changes.rotated, fresh, grace_s, lasts_s)
+        return await self._state.change((record_key(key),), decide)
+
+    async def revoke(self, id: str) -> KeyRecord:  # noqa: A002 - what it is
+        """Let nobody in with a key any more, from now on; also twice.
+
+        Raises:
+            StoreError: there is no such key.
+            StateError: as of `any_made`; it has happened, or has not.
+        """
+        key = _named(id)
+        return await self._state.change((record_key(key),), partial(changes.revoked, key))
+
+    def _fresh(self) -> Fresh:
+        token = minted(self._random_bytes(ENTROPY_BYTES))
+        return Fresh(token, self._random_bytes(SALT_BYTES))
+
+    async def _records(self, ids: Sequence[str]) -> tuple[KeyRecord, ...]:
+        keys = tuple(map(record_key, ids))
+        return await self._state.change(keys, partial(changes.listed, ids))
+
+
+def _named(text: str) -> str:
+    found = id_of(text)
+    if found is None:
+        raise StoreError(
+            f"{text[:16]!a} is not the id of a key; write ID or {PREFIX}ID, as "
+            "`orchestra keys list` shows them"
+        )
+    return found
+
+
+def _admitted(
+    token: Token, kept: Sequence[bytes | None], now_s: float
+) -> Change[Principal | Refusal]:
+    (data,) = kept
+    record = None if data is None else decoded(token.id, data)
+    return Change(admit(record, token, now_s))
+
+
+def _is_there(kept: Sequence[bytes | None], now_s: float) -> Change[bool]:
+    del now_s
+    return Change(kept[0] is not None)

@@ -1,0 +1,171 @@
+"""API keys: what is kept of one, and who is let in with it. Pure.
+
+Of a secret its salted SHA-256 is kept. A slow hash protects passwords, which people choose and
+others guess; 256 random bits are not guessed at any speed, and a slow hash would only let
+whoever sends wrong keys keep our processor busy.
+
+What a client is told depends on whether it holds the right secret. Who does may know that the key
+has expired or was revoked; to all others each key is as unknown as one that never was, and it
+takes as long to say so: a key that is not there is compared with one that nobody holds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from hashlib import sha256
+from hmac import compare_digest
+from typing import Literal
+
+import attrs
+import msgspec
+
+from orchestra.access.principal import Principal, Scopes
+from orchestra.access.token import Token, malformation
+from orchestra.accounts import NO_ALLOWANCE, Caller, KeyAllowance
+from orchestra.errors import StateError
+
+REPLACED_MAX = 3
+"""Secrets of a key that were replaced, and are kept: to be good for a while, or to be told."""
+
+Reason = Literal["malformed", "unknown", "expired", "revoked"]
+KeyState = Literal["active", "expired", "revoked"]
+
+
+@attrs.frozen
+class Refusal:
+    """Why a token lets nobody in.
+
+    `reason` is what the client is told: `malformed`, `unknown`, `expired` or `revoked`, and `told`
+    is a sentence of it. `detail` is for the log: it may say more, but never a secret.
+    """
+
+    reason: Reason
+    detail: str
+
+    @property
+    def told(self) -> str:
+        """What the client may read of it."""
+        return _TOLD[self.reason]
+
+
+_TOLD: Mapping[Reason, str] = {
+    "malformed": "This is not a key of this server: look whether all of it was copied.",
+    "unknown": "This key is not known here.",
+    "expired": "This key has expired, or was replaced by another: ask for a new one.",
+    "revoked": "This key was revoked: ask for a new one.",
+}
+
+
+class SecretHash(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What is kept of a secret. One that was replaced is good until `until_s`."""
+
+    salt: bytes
+    digest: bytes
+    until_s: float | None = None
+
+    @classmethod
+    def of(cls, secret: str, salt: bytes) -> SecretHash:
+        """What to keep of a secret; the salt is random, and its own."""
+        return cls(salt, _hashed(salt, secret))
+
+    def fits(self, secret: str) -> bool:
+        """Whether it is of this secret; how long that takes tells nothing of either."""
+        return compare_digest(self.digest, _hashed(self.salt, secret))
+
+
+class KeyRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What is kept of a key. Times are in seconds since 1970, by the clock of its state.
+
+    A key that is rotated stays the same key, with its id, what it may do, and what it has spent.
+    """
+
+    id: str
+    secret: SecretHash
+    name: str
+    created_s: float
+    organisation: str = ""
+    user: str = ""
+    pipelines: tuple[str, ...] = ()
+    models: tuple[str, ...] = ()
+    allowance: KeyAllowance = NO_ALLOWANCE
+    expires_s: float | None = None
+    revoked_s: float | None = None
+    rotated_s: float | None = None
+    replaced: tuple[SecretHash, ...] = ()
+    """The last secrets before this one, the newest first."""
+
+    def state(self, now_s: float) -> KeyState:
+        """Whether it lets anybody in at this time; a key that was revoked never does again."""
+        if self.revoked_s is not None:
+            return "revoked"
+        return "expired" if _over(self.expires_s, now_s) else "active"
+
+    @property
+    def principal(self) -> Principal:
+        """Whoever comes with it."""
+        caller = Caller(self.organisation, self.user, self.id, self.allowance)
+        return Principal(caller, Scopes(frozenset(self.pipelines), frozenset(self.models)))
+
+
+def malformed(text: str) -> Refusal:
+    """Why a text that is no key lets nobody in."""
+    return Refusal("malformed", malformation(text))
+
+
+def admit(record: KeyRecord | None, token: Token, now_s: float) -> Principal | Refusal:
+    """Who comes with a token, given what is kept of the key that has its id; or why nobody."""
+    found = _matching(NOBODYS if record is None else record, token.secret)
+    if record is None:
+        return Refusal("unknown", f"there is no key {token.id}")
+    state = record.state(now_s)
+    if found is None:
+        return Refusal("unknown", f"this is not the secret of key {token.id}, which is {state}")
+    if state == "revoked":
+        return Refusal("revoked", f"key {token.id} was revoked")
+    if state == "expired":
+        return Refusal("expired", f"key {token.id} has expired")
+    if _over(found.until_s, now_s):
+        return Refusal("expired", f"this secret of key {token.id} was replaced by another")
+    return record.principal
+
+
+def encoded(record: KeyRecord) -> bytes:
+    """The bytes that are kept of a key."""
+    return _encoder.encode(record)
+
+
+def decoded(key: str, data: bytes) -> KeyRecord:
+    """What is kept of a key.
+
+    Raises:
+        StateError: it cannot be read, and so lets nobody in.
+    """
+    try:
+        return _decoder.decode(data)
+    except msgspec.DecodeError as error:
+        raise StateError(
+            f"what is kept of key {key} cannot be read: {error}; restore it, or make another key"
+        ) from error
+
+
+def _matching(record: KeyRecord, secret: str) -> SecretHash | None:
+    """Which of its secrets that is. As many are compared for every key, and all of them."""
+    kept = (record.secret, *record.replaced, *_NOBODYS_SECRETS)[: 1 + REPLACED_MAX]
+    fitting = [each for each in kept if each.fits(secret)]
+    return fitting[0] if fitting else None
+
+
+def _hashed(salt: bytes, secret: str) -> bytes:
+    return sha256(salt + secret.encode()).digest()
+
+
+def _over(until_s: float | None, now_s: float) -> bool:
+    return until_s is not None and until_s <= now_s
+
+
+_encoder = msgspec.json.Encoder()
+_decoder = msgspec.json.Decoder(KeyRecord)
+_NOBODYS_SECRETS = (SecretHash(bytes(16), bytes(32), 0.0),) * (1 + REPLACED_MAX)
+"""Whose digest is that of no secret that anybody could find, and which is long over."""
+NOBODYS = KeyRecord(id="", secret=_NOBODYS_SECRETS[0], name="", created_s=0.0, revoked_s=0.0)
+"""What a token is compared with where there is no such key."""

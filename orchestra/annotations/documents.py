@@ -1,0 +1,129 @@
+"""What stands in JSON for a document: `{"name": ..., "text": ...}`, or `"data"` in base64.
+
+An annotation is read by msgspec, which would take a `Document` for an object with three members.
+So `handed` puts `Handed` in its place, whose form is our own: `read` reads it, `schema` tells it.
+Inside a class of somebody's own a document has msgspec's form: a name and base64.
+"""
+
+from __future__ import annotations
+
+import operator
+from abc import ABC
+from base64 import b64decode
+from collections.abc import Mapping
+from functools import reduce
+from typing import Any, Literal, cast, get_args, get_origin
+
+import msgspec
+
+from orchestra.annotations.shapes import is_union
+from orchestra.documents import SOME_BYTES, Document
+from orchestra.values import Json
+
+NAME_CHARS_MAX = 255
+"""Characters of a document's name: what file systems take."""
+_MEMBERS = frozenset({"name", "media_type", "text", "data"})
+
+
+class Handed(ABC):  # noqa: B024 - a name for msgspec, which asks of what `read` gave whether it is one
+    """What is read as a document."""
+
+
+Handed.register(Document)
+
+
+def handed(kind: object) -> Any:
+    """The annotation with `Handed` for each `Document` in it; the same where there is none."""
+    if kind is Document:
+        return Handed
+    given = get_args(kind)
+    if get_origin(kind) is Literal:
+        return kind
+    swapped = tuple(map(handed, given))
+    if all(new is old for new, old in zip(swapped, given, strict=True)):
+        return kind
+    if is_union(kind):
+        return reduce(operator.or_, swapped)
+    return cast("Any", get_origin(kind))[swapped]
+
+
+def takes_documents(kind: object) -> bool:
+    """Whether there is a place for a document in values of this type."""
+    return handed(kind) is not kind
+
+
+def read(kind: type, value: object) -> object:
+    """For msgspec's `dec_hook`: the document that a value in JSON means.
+
+    Raises:
+        ValidationError: it means none.
+    """
+    if kind is not Handed:
+        raise NotImplementedError(f"JSON has no form for {kind!r}; take what JSON can hold")
+    if isinstance(value, Document):
+        return value
+    if not isinstance(value, Mapping):
+        raise msgspec.ValidationError(
+            f"Expected a document, {_SHAPE}, got `{type(value).__name__}`"
+        )
+    if unknown := sorted(value.keys() - _MEMBERS):
+        raise msgspec.ValidationError(f"A document has no member {unknown[0]!r:.100}: {_SHAPE}")
+    media_type, name = value.get("media_type", ""), value.get("name")
+    if not isinstance(name, str) or not isinstance(media_type, str):
+        raise msgspec.ValidationError(f"A document's name and media_type are text: {_SHAPE}")
+    if "text" in value:
+        media_type = media_type.partition(";")[0]  # it has come as characters
+    return Document(file_name(name), _data(value), media_type)
+
+
+def schema(kind: type) -> Json:
+    """For msgspec's `schema_hook`: what `read` reads.
+
+    Raises:
+        NotImplementedError: it is another type than `Handed`.
+    """
+    if kind is not Handed:
+        raise NotImplementedError(f"JSON has no form for {kind!r}; take what JSON can hold")
+    common = {"name": {"type": "string"}, "media_type": {"type": "string"}}
+    content = {"text": {"type": "string"}, "data": {"type": "string", "contentEncoding": "base64"}}
+    return {
+        "title": "Document",
+        "description": "A file: its text, or its bytes in base64.",
+        "type": "object",
+        "properties": common | content,
+        "required": ["name"],
+        "additionalProperties": False,
+        "oneOf": [{"required": [each]} for each in content],
+    }
+
+
+def file_schema(kind: type) -> Json:
+    """As `schema`, of a form: a file there, as OpenAPI 3.0 writes it and as 3.1 does.
+
+    Raises:
+        NotImplementedError: it is another type than `Handed`.
+    """
+    schema(kind)
+    return {"type": "string", "format": "binary", "contentMediaType": SOME_BYTES}
+
+
+def file_name(name: str) -> str:
+    """A name without the folders that some clients send before it, and without controls."""
+    last = name.replace("\\", "/").rpartition("/")[2]
+    return "".join(each for each in last if each.isprintable())[:NAME_CHARS_MAX]
+
+
+def _data(value: Mapping[object, object]) -> bytes:
+    """The content, of which there must be one."""
+    text, data = value.get("text"), value.get("data")
+    if isinstance(text, str) and "data" not in value:
+        return text.encode("utf-8", "replace")
+    if isinstance(data, str) and "text" not in value:
+        try:
+            return b64decode(data, validate=True)
+        except ValueError as error:
+            raise msgspec.ValidationError(f"A document's data is base64: {error}") from error
+    raise msgspec.ValidationError(f"A document has either text or data: {_SHAPE}")
+
+
+_SHAPE = '{"name": "notes.md", "text": "..."} or {"name": "a.pdf", "data": "<base64>"}'

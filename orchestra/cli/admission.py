@@ -1,0 +1,53 @@
+"""Who is let in to a server, as its deployment says it."""
+
+from __future__ import annotations
+
+from ipaddress import ip_address
+from typing import TYPE_CHECKING
+
+from orchestra.errors import ServeError
+
+if TYPE_CHECKING:
+    from orchestra.config.bindings import LocalBindings
+    from orchestra.server.front import Admission
+
+MAKE_ONE = "orchestra keys create --organisation acme --user ada --pipelines '*' --models '*'"
+
+
+async def admission_of(bindings: LocalBindings, host: str) -> Admission:
+    """Who is let in by this deployment, on this address.
+
+    Raises:
+        ServeError: it has no keys, and could be reached from other machines.
+        StateError: it cannot be told whether it has keys.
+    """
+    from orchestra.server.cors import Cors
+    from orchestra.server.front import Admission
+
+    rules = bindings.rules
+    keyed = rules.keys == "required" or (rules.keys == "auto" and await bindings.keys_made())
+    cors = Cors(origins=rules.cors_origins, max_age_s=rules.cors_max_age_s)
+    if not keyed:
+        _only_here(host)
+        return Admission(cors=cors, rates=None, purse=None)
+    return Admission(
+        keyring=bindings.keyring, rates=bindings.request_limits, purse=bindings.purse, cors=cors
+    )
+
+
+def _only_here(host: str) -> None:
+    """Nothing, where no other machine can ask.
+
+    Raises:
+        ServeError: others can, and nobody would ask them for a key.
+    """
+    try:
+        here = host == "localhost" or ip_address(host).is_loopback
+    except ValueError:
+        here = False
+    if not here:
+        raise ServeError(
+            f"nobody would have to show a key, and host {host!r} can be reached from other "
+            f"machines; make a key first: {MAKE_ONE}\n"
+            "or serve this machine only: --host 127.0.0.1"
+        )

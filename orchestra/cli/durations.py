@@ -1,0 +1,36 @@
+"""Times as they are said on a command line: `90d`, `1h`, `30s`. Pure."""
+
+from __future__ import annotations
+
+import re
+
+from orchestra.cli.failures import MISUSED, CommandError
+
+UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 7 * 86_400}
+_SAID = re.compile(r"([0-9]{1,9})([smhdw])")
+
+
+def seconds(option: str, said: str) -> float:
+    """The seconds that a time is.
+
+    Raises:
+        CommandError: it is not written as one.
+    """
+    found = _SAID.fullmatch(said)
+    if found is None:
+        raise CommandError(
+            f"{option} {said!r:.40} is not a time; write a whole number and one of "
+            f"{', '.join(UNITS_S)}, such as 90d or 1h",
+            code=MISUSED,
+        )
+    return float(int(found[1]) * UNITS_S[found[2]])
+
+
+def spoken(duration_s: float) -> str:
+    """A time in its largest unit, for a person: `3 days`."""
+    names = {"d": "days", "h": "hours", "m": "minutes", "s": "seconds"}
+    for unit, name in names.items():
+        count = int(duration_s // UNITS_S[unit])
+        if count:
+            return f"{count} {name.removesuffix('s') if count == 1 else name}"
+    return "no time"

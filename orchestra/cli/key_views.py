@@ -1,0 +1,91 @@
+"""API keys as a person, or a script, is shown them. Pure; of a secret nothing is ever shown."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import UTC, datetime
+
+import attrs
+
+from orchestra.access.keys import KeyRecord
+from orchestra.cli.tables import table
+from orchestra.policies.prices import NANODOLLARS
+
+HEADINGS = ("ID", "NAME", "OWNER", "PIPELINES", "MODELS", "LIMITS", "CREATED (UTC)", "STATE")
+_SHORT = {
+    "requests_per_minute": "{} requests/min",
+    "tokens_per_minute": "{} tokens/min",
+    "concurrency": "{} at once",
+    "day_nanodollars": "${}/day",
+    "month_nanodollars": "${}/month",
+}
+
+
+def as_object(record: KeyRecord, now_s: float) -> dict[str, object]:
+    """All of a key but its secrets, for JSON. Times are in seconds since 1970."""
+    return {
+        "id": record.id,
+        "name": record.name,
+        "organisation": record.organisation,
+        "user": record.user,
+        "pipelines": record.pipelines,
+        "models": record.models,
+        **attrs.asdict(record.allowance),
+        "state": record.state(now_s),
+        "created_s": record.created_s,
+        "expires_s": record.expires_s,
+        "rotated_s": record.rotated_s,
+        "revoked_s": record.revoked_s,
+    }
+
+
+def as_table(records: Iterable[KeyRecord], now_s: float) -> str:
+    """A line for each key, with headings."""
+    return table([HEADINGS, *(_row(record, now_s) for record in records)])
+
+
+def owner(record: KeyRecord) -> str:
+    """Whose it is: `acme/ada`, `acme`, `ada`."""
+    return "/".join(filter(None, (record.organisation, record.user)))
+
+
+def ends(record: KeyRecord) -> str:
+    """How long it is good for."""
+    return (
+        "it does not expire" if record.expires_s is None else f"until {_day(record.expires_s)} UTC"
+    )
+
+
+def _row(record: KeyRecord, now_s: float) -> tuple[str, ...]:
+    state = record.state(now_s)
+    until = {"revoked": record.revoked_s, "expired": record.expires_s}.get(state, record.expires_s)
+    preposition = "until" if state == "active" else "on"
+    return (
+        record.id,
+        record.name or "-",
+        owner(record),
+        ",".join(record.pipelines) or "-",
+        ",".join(record.models) or "-",
+        _limits(record) or "-",
+        _day(record.created_s),
+        state if until is None else f"{state} {preposition} {_day(until)}",
+    )
+
+
+def _limits(record: KeyRecord) -> str:
+    said = []
+    for name, text in _SHORT.items():
+        limit: int | None = getattr(record.allowance, name)
+        if limit is not None:
+            money = name.endswith("nanodollars")
+            said.append(text.format(_dollars(limit) if money else limit))
+    return ", ".join(said)
+
+
+def _dollars(nanodollars: int) -> str:
+    whole, rest = divmod(nanodollars, NANODOLLARS)
+    return f"{whole}.{rest:09d}".rstrip("0").rstrip(".")
+
+
+def _day(at_s: float) -> str:
+    return f"{datetime.fromtimestamp(at_s, UTC):%Y-%m-%d %H:%M}"

@@ -1,0 +1,258 @@
+"""`orchestra keys`: who may call the server. A key is shown once, when it is made."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import TYPE_CHECKING, Annotated, TypeAlias, TypeVar
+
+from cyclopts import Parameter
+
+from orchestra.access.wanted import NewKey
+from orchestra.cli import terminal
+from orchestra.cli.durations import seconds, spoken
+from orchestra.cli.key_options import NO_MOST, Most, Said, check, names, unknown
+from orchestra.cli.parameters import Config, Data, Flag
+
+if TYPE_CHECKING:
+    from orchestra.access.changes import Made
+    from orchestra.access.keyring import Keyring
+    from orchestra.access.keys import KeyRecord
+    from orchestra.config import LocalBindings
+
+T = TypeVar("T")
+Names: TypeAlias = Annotated[list[str] | None, Parameter(show_default=False)]
+Word: TypeAlias = Annotated[str, Parameter(show_default=False)]
+
+
+def create(
+    *,
+    organisation: Word = "",
+    user: Word = "",
+    name: Word = "",
+    pipelines: Names = None,
+    models: Names = None,
+    routes: Names = None,
+    expires: Said = None,
+    most: Most = NO_MOST,
+    data: Data = None,
+    config: Config = None,
+    json: Flag = False,
+) -> int:
+    """Make a key, and print it: this is the only time that it can be seen.
+
+    Parameters
+    ----------
+    organisation
+        Whose it is: those of one organisation see each other's runs.
+    user
+        Whose it is, within the organisation.
+    name
+        What it is called in lists, such as the machine that it is for.
+    pipelines
+        Which it may run: names with commas between, or '*' for all.
+    models
+        Which models and routes it may ask without a pipeline, in the same way.
+    routes
+        More of them: a route is asked for as a model.
+    expires
+        When it ends, from now: 90d, 12h; by default never.
+    data
+        Where stores are kept; by default what `[stores]` in the configuration says,
+        else `.orchestra`.
+    config
+        The configuration; by default $ORCHESTRA_CONFIG, else `orchestra.toml` if it is there.
+    json
+        Print the key and all about it as one JSON object.
+    """
+    wanted = NewKey(
+        organisation=organisation,
+        user=user,
+        name=name,
+        pipelines=names(pipelines),
+        models=names(models) + names(routes),
+        allowance=most.allowance,
+        lasts_s=None if expires is None else seconds("--expires", expires),
+    )
+    check(wanted)
+    return _with_keyring(partial(_create, wanted, json), data, config)
+
+
+def list_keys(
+    *,
+    organisation: Word = "",
+    user: Word = "",
+    data: Data = None,
+    config: Config = None,
+    json: Flag = False,
+) -> int:
+    """List the keys that were ever made, the older first; their secrets are nowhere.
+
+    Parameters
+    ----------
+    organisation
+        Only those of this organisation.
+    user
+        Only those of this user.
+    data
+        Where stores are kept; by default what `[stores]` in the configuration says,
+        else `.orchestra`.
+    config
+        The configuration; by default $ORCHESTRA_CONFIG, else `orchestra.toml` if it is there.
+    json
+        Print them as one JSON array. Times are in seconds since 1970.
+    """
+
+    async def show(keyring: Keyring, bindings: LocalBindings) -> None:
+        from orchestra.cli.key_views import as_object, as_table
+
+        records, now_s = await _all(keyring)
+        found = [
+            each
+            for each in records
+            if organisation in ("", each.organisation) and user in ("", each.user)
+        ]
+        if json:
+            _say_json([as_object(each, now_s) for each in found])
+        elif found:
+            terminal.say(terminal.visible(as_table(found, now_s)))
+        else:
+            which = "no such keys" if records else "no keys yet"
+            terminal.note(f"there are {which} in {bindings.keys_at}")
+
+    return _with_keyring(show, data, config)
+
+
+def rotate(
+    id: str,  # noqa: A002 - as it is called in the help
+    /,
+    *,
+    grace: Said = None,
+    expires: Said = None,
+    data: Data = None,
+    config: Config = None,
+    json: Flag = False,
+) -> int:
+    """Give a key a new secret, and print it; the old one is refused from now on.
+
+    What the key may do, and what it has spent, stays as it is.
+
+    Parameters
+    ----------
+    id
+        The key, as `orchestra keys list` shows it.
+    grace
+        How long the old secret is still good: 1h, 7d; by default not at all.
+    expires
+        When the key ends, from now: 90d; by default when it would have ended.
+    data
+        Where stores are kept; by default what `[stores]` in the configuration says,
+        else `.orchestra`.
+    config
+        The configuration; by default $ORCHESTRA_CONFIG, else `orchestra.toml` if it is there.
+    json
+        Print the key and all about it as one JSON object.
+    """
+    grace_s = 0.0 if grace is None else seconds("--grace", grace)
+    lasts_s = None if expires is None else seconds("--expires", expires)
+
+    async def change(keyring: Keyring, bindings: LocalBindings) -> None:
+        made = await keyring.rotate(id, grace_s=grace_s, lasts_s=lasts_s)
+        _show(made, json=json)
+        old = f"is good for {spoken(grace_s)} more" if grace_s else "is refused from now on"
+        terminal.note(f"{_told(made.record, bindings)}\nthe old one {old}")
+
+    return _with_keyring(change, data, config)
+
+
+def revoke(
+    id: str,  # noqa: A002 - as it is called in the help
+    /,
+    *,
+    data: Data = None,
+    config: Config = None,
+    json: Flag = False,
+) -> int:
+    """Refuse a key from now on, in every process, for ever.
+
+    Parameters
+    ----------
+    id
+        The key, as `orchestra keys list` shows it; of a key that was found, all of it will do.
+    data
+        Where stores are kept; by default what `[stores]` in the configuration says,
+        else `.orchestra`.
+    config
+        The configuration; by default $ORCHESTRA_CONFIG, else `orchestra.toml` if it is there.
+    json
+        Print what is known of the key as one JSON object.
+    """
+
+    async def end(keyring: Keyring, _: LocalBindings) -> None:
+        from orchestra.cli.key_views import as_object, owner
+
+        record = await keyring.revoke(id)
+        if json:
+            _say_json(as_object(record, record.created_s))
+        else:
+            terminal.say(terminal.visible(f"key {record.id} of {owner(record)} is revoked"))
+
+    return _with_keyring(end, data, config)
+
+
+def _with_keyring(
+    work: Callable[[Keyring, LocalBindings], Awaitable[None]], data: Data, config: Config
+) -> int:
+    import trio
+
+    from orchestra.access.keyring import Keyring
+    from orchestra.config import default_bindings
+
+    with default_bindings(data, config=config) as bindings:
+        trio.run(work, Keyring(bindings.keys), bindings)
+    return 0
+
+
+def _show(made: Made, *, json: bool) -> None:
+    """The key itself, alone on standard output, for a script to take it from there."""
+    from orchestra.cli.key_views import as_object
+
+    if json:
+        _say_json({"key": made.text, **as_object(made.record, made.record.created_s)})
+    else:
+        terminal.say(made.text)
+
+
+def _told(record: KeyRecord, bindings: LocalBindings) -> str:
+    from orchestra.cli.key_views import ends, owner
+
+    named = f" ({record.name})" if record.name else ""
+    return terminal.visible(
+        f"key {record.id}{named} of {owner(record)}, {ends(record)}; keep it now: it is not shown "
+        f"again. What is kept of it is in {bindings.keys_at}"
+    )
+
+
+async def _create(wanted: NewKey, json: bool, keyring: Keyring, bindings: LocalBindings) -> None:
+    for told in unknown(wanted.models, bindings.names("model")):
+        terminal.note(told, "yellow")
+    made = await keyring.create(wanted)
+    _show(made, json=json)
+    terminal.note(_told(made.record, bindings))
+
+
+async def _all(keyring: Keyring) -> tuple[list[KeyRecord], float]:
+    found: list[KeyRecord] = []
+    number: int | None = 0
+    now_s = 0.0
+    while number is not None:
+        page = await keyring.list(number)
+        found += page.keys
+        number, now_s = page.next, page.now_s
+    return found, now_s
+
+
+def _say_json(value: object) -> None:
+    import msgspec
+
+    terminal.say(msgspec.json.format(msgspec.json.encode(value), indent=2).decode())

@@ -1,0 +1,131 @@
+"""What `orchestra serve` serves, loaded again and again: modules, configuration, bindings.
+
+Rules of the file: what is loaded anew stands beside what it replaces until it is checked. The state
+is carried over where the configuration says the same of it, so that limits, budgets and caches do
+not begin anew; it is then closed at the very end. Breakers and connections are new.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from functools import partial
+from itertools import chain
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+from orchestra.cli.admission import admission_of
+from orchestra.cli.loading import FOLDER, AnyPipeline, by_name, chosen, load_all
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from orchestra.config import LocalBindings
+    from orchestra.server.serving import Loaded
+
+
+class Loader:
+    """Pipelines and bindings of what a command line says.
+
+    `said` are the settings that it says, over those of the configuration; `several` is as of
+    `LocalBindings`. With `watches` it knows what files they come from. To be used in a `with`
+    statement, around the server: it closes what was carried over.
+    """
+
+    def __init__(
+        self,
+        targets: Sequence[str],
+        data: Path | None,
+        config: Path | None,
+        host: str,
+        said: Mapping[str, Any],
+        *,
+        several: bool = False,
+        watches: bool = False,
+    ) -> None:
+        self._targets = targets
+        self._data = data
+        self._config = config
+        self._host = host
+        self._said = said
+        self._several = several
+        self._watches = watches
+        self._folders: set[Path] = set()
+        self._bindings: LocalBindings | None = None
+        self._closing = ExitStack()
+        self.pipelines: dict[str, AnyPipeline] = {}
+        """What is served now, each under its name."""
+
+    @contextmanager
+    def load(self) -> Iterator[Loaded]:
+        """What is served, anew; left with an exception, all is as it was before.
+
+        Raises:
+            OrchestraError: something is wrong with a module or the configuration.
+        """
+        from orchestra.config import default_bindings
+        from orchestra.server.serving import Loaded
+        from orchestra.server.settings import Settings, said
+
+        old = self._bindings
+        with self._modules():
+            pipelines = self._import()
+            new = default_bindings(self._data, config=self._config, several=self._several)
+            carried = old is not None and new.use_state_of(old)
+            settings = Settings(**{**said(new.rules), **self._said})
+            admit = partial(admission_of, new, self._host)
+            yield Loaded(pipelines, new, settings, admit, new.close, state=new.shared_state)
+        if old is not None and carried and (state := old.release_state()):
+            self._closing.callback(state.close)
+        self._bindings, self.pipelines = new, pipelines
+
+    def state_place(self) -> str:
+        """Where the state of what is served now is: its file, or its url."""
+        if self._bindings is None:
+            return ""
+        scheme, _, rest = self._bindings.state_settings.url.partition(":")
+        file = self._bindings.stores.path.parent / rest
+        return str(file) if scheme == "sqlite" else f"{scheme}:{rest}"
+
+    def watched(self) -> set[Path]:
+        """The files whose change may change what is loaded, a refused load's included."""
+        from orchestra.config.finding import find
+
+        found = {file for folder in self._folders for file in folder.glob("*.py")}
+        found.update(Path(FOLDER).rglob("*.py"))
+        config = find(self._config, os.environ)
+        return {*found, config} if config is not None else found
+
+    def _modules(self) -> AbstractContextManager[None]:
+        if self._bindings is None:  # nothing was imported, and a start is in a hurry
+            return nullcontext()
+        from orchestra.cli.modules import imported_anew
+
+        return imported_anew(self._tops())
+
+    def _import(self) -> dict[str, AnyPipeline]:
+        targets = chosen(self._targets)
+        try:
+            found = [load_all(each, needed=bool(self._targets)) for each in targets]
+        finally:
+            if self._watches:
+                from orchestra.cli.modules import own_folders
+
+                self._folders = own_folders(self._tops())
+        return by_name(chain.from_iterable(found))
+
+    def _tops(self) -> set[str]:
+        """The top-level names of what was asked for."""
+        return {each.function.__module__.partition(".")[0] for each in self.pipelines.values()}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._closing.close()

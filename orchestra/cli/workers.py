@@ -1,0 +1,72 @@
+"""`orchestra serve --workers N`: the supervisor's side, and how it calls its workers."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from orchestra.cli import terminal
+from orchestra.cli.loading import extra
+from orchestra.cli.serve import begin_log
+
+if TYPE_CHECKING:
+    from orchestra.server.settings import Settings
+
+
+def command(
+    targets: Sequence[str],
+    host: str,
+    said: Mapping[str, Any],
+    data: Path | None,
+    config: Path | None,
+    *,
+    reload: bool,
+) -> list[str]:
+    """What starts a worker, but for the numbers that it is given; `said` are settings."""
+    words = [sys.executable, "-m", "orchestra", "serve", *targets, "--host", host]
+    options = {**said, "data": data, "config": config, "reload": reload}
+    for name, value in options.items():
+        if value is not None and value is not False:
+            words.append(f"--{name.replace('_', '-')}")
+            words += [] if value is True else [str(value)]
+    return [*words, "--worker"]
+
+
+def settings_of(config: Path | None, said: Mapping[str, Any]) -> Settings:
+    """What the configuration says of the server, and over it what the command line says.
+
+    Raises:
+        ConfigError: something in the file is wrong; all of it is told.
+    """
+    from orchestra.config import read_deployment
+    from orchestra.config.finding import find
+
+    with extra("server"):
+        from orchestra.server.settings import Settings
+    bounds = read_deployment(config).server.bounds if find(config, os.environ) else {}
+    return Settings(**{**bounds, **said})
+
+
+def supervised(words: Sequence[str], settings: Settings, host: str, port: int, count: int) -> int:
+    """Serve with as many workers until a signal; the exit code.
+
+    Raises:
+        ServeError: the address cannot be listened on.
+    """
+    import trio
+
+    from orchestra.server.sockets import bind, url_of
+    from orchestra.server.supervisor import supervise
+
+    begin_log("supervisor ")
+    listener = bind(host, port, settings)
+    ready = partial(terminal.say, f"orchestra is listening on {url_of(listener)}")
+    code: int = trio.run(
+        partial(supervise, words, listener, count, stop_s=settings.stop_s, on_ready=ready)
+    )
+    terminal.note("orchestra has stopped")
+    return code

@@ -1,0 +1,58 @@
+"""How likely tokens were, as OpenAI writes it, both ways."""
+
+from __future__ import annotations
+
+import msgspec
+
+from orchestra.values import Json, Logprobs, TokenLogprob
+
+
+class _Token(msgspec.Struct, gc=False):
+    token: str
+    logprob: float
+    bytes: list[int] | None = None
+    top_logprobs: list[_Token] | None = None
+
+
+class _Record(msgspec.Struct, gc=False):
+    content: list[_Token] | None = None
+    refusal: list[_Token] | None = None
+
+
+def logprobs_of(record: object) -> Logprobs | None:
+    """What the `logprobs` of a choice say; None where they say nothing, or in another form.
+
+    Nobody's answer ends for it: there are servers that send forms of their own, unasked.
+    """
+    try:
+        found = msgspec.convert(record, _Record)
+    except msgspec.ValidationError:
+        return None
+    if not found.content and not found.refusal:
+        return None
+    return Logprobs(_tokens(found.content), _tokens(found.refusal))
+
+
+def logprobs_record(likely: Logprobs) -> Json:
+    """The same as OpenAI would write it; `logprobs_of` gives it back."""
+    return {
+        "content": [_written(each) for each in likely.content],
+        "refusal": [_written(each) for each in likely.refusal] or None,
+    }
+
+
+def _tokens(tokens: list[_Token] | None) -> tuple[TokenLogprob, ...]:
+    return tuple(
+        TokenLogprob(
+            each.token,
+            each.logprob,
+            None if each.bytes is None else tuple(each.bytes),
+            _tokens(each.top_logprobs),
+        )
+        for each in tokens or ()
+    )
+
+
+def _written(each: TokenLogprob) -> Json:
+    top = [{"token": t.token, "logprob": t.logprob, "bytes": t.data} for t in each.top]
+    return {"token": each.token, "logprob": each.logprob, "bytes": each.data, "top_logprobs": top}

@@ -1,0 +1,45 @@
+"""The table `[server]` as rules. Pure."""
+
+from __future__ import annotations
+
+from orchestra.config import spec
+from orchestra.config.checking import Table, check
+from orchestra.config.complaints import Complaints, shown
+from orchestra.config.server_rules import CANCELS, USUAL_RULES, DisconnectRule, ServerRules
+
+
+def read_server(table: Table, complaints: Complaints) -> ServerRules:
+    """What the table says; meaningless after a complaint."""
+    named = table.get("pipelines", {})
+    known = {**spec.SERVER, "pipelines": _each(named)}
+    right = check(table, ("server",), known, complaints)
+    if not isinstance(named, dict):
+        message = f"{shown(named)} is not a table"
+        complaints.add("wrong-type", ("server", "pipelines"), message, "[server.pipelines.NAME]")
+        return USUAL_RULES
+    cors = right.get("cors", {})
+    everyone = _disconnect(right, CANCELS)
+    return ServerRules(
+        keys=right.get("keys", "auto"),
+        cors_origins=frozenset(cors.get("origins", ())),
+        cors_max_age_s=cors.get("max_age_s", 600),
+        disconnect=everyone,
+        pipelines={
+            name: _disconnect(own, everyone)
+            for name, own in right.get("pipelines", {}).items()
+            if isinstance(own, dict)
+        },
+        runs=right.get("runs", {}),
+        bounds={key: value for key, value in right.items() if key in spec.SERVER_BOUNDS},
+    )
+
+
+def _each(named: object) -> spec.Spec:
+    return dict.fromkeys(named if isinstance(named, dict) else (), spec.DISCONNECT)
+
+
+def _disconnect(said: Table, others: DisconnectRule) -> DisconnectRule:
+    return DisconnectRule(
+        disconnect=said.get("disconnect", others.disconnect),
+        linger_s=said.get("linger_s", others.linger_s),
+    )

@@ -1,0 +1,49 @@
+"""What a deployment says of its server: who may ask, from which pages, what becomes of runs.
+
+The server stands above the configuration, so what is said of it is a value of its own here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any, Literal
+
+import attrs
+
+Disconnect = Literal["cancel", "continue", "linger"]
+
+
+@attrs.frozen(kw_only=True)
+class DisconnectRule:
+    """What becomes of a run when its last reader has left; `linger` waits for `linger_s`."""
+
+    disconnect: Disconnect = "cancel"
+    linger_s: float = 30.0
+
+
+CANCELS = DisconnectRule()
+
+
+@attrs.frozen(kw_only=True)
+class ServerRules:
+    """What the file says of the server.
+
+    `keys`: "auto" asks for keys as soon as one was ever made, "required" always, "none" never.
+    `runs` are what is said of keeping runs, by name, and `bounds` of the server itself.
+    """
+
+    keys: Literal["auto", "required", "none"] = "auto"
+    cors_origins: frozenset[str] = frozenset()
+    cors_max_age_s: int = 600
+    disconnect: DisconnectRule = CANCELS
+    pipelines: Mapping[str, DisconnectRule] = MappingProxyType({})
+    runs: Mapping[str, Any] = MappingProxyType({})
+    bounds: Mapping[str, Any] = MappingProxyType({})
+
+    def disconnect_of(self, pipeline: str) -> DisconnectRule:
+        """What becomes of a run of this pipeline when its last reader has left."""
+        return self.pipelines.get(pipeline, self.disconnect)
+
+
+USUAL_RULES = ServerRules()

@@ -1,0 +1,68 @@
+"""Outlet: the lane from the step whose chunks are the run's output to the journal.
+
+It holds nothing: a chunk that is put is an event of the journal at once, so that a token passes
+without waking a task only to be carried on. What holds the step back is the journal's window.
+Rules of the file: an output that cannot be kept is an error of the run and not of the step, so
+the reader raises it; and who puts chunks without ever waiting lets the others run once in every
+`bound` of them, as in any lane.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import trio
+
+from orchestra.engine.journal import Journal
+from orchestra.engine.lane import Lane
+from orchestra.engine.outflow import Restart
+
+
+class Outlet(Lane[object]):
+    """A lane whose reader has nothing to do but to wait for its end."""
+
+    __slots__ = ("_error", "_journal", "_unbroken")
+
+    def __init__(self, journal: Journal, bound: int, on_leave: Callable[[], None]) -> None:
+        super().__init__(bound, on_leave)
+        self._journal = journal
+        self._unbroken = 0
+        self._error: Exception | None = None
+
+    async def put(self, chunk: object) -> None:
+        """Write a chunk into the journal, once its readers have room; nothing for nobody.
+
+        Cancelled while it waits, the chunk is not in the journal.
+        """
+        journal = self._journal
+        self._unbroken += 1
+        if journal.held:
+            self._unbroken = 1
+            await journal.room()
+        elif self._unbroken > self._bound:
+            self._unbroken = 1
+            await trio.lowlevel.checkpoint()
+        if self._left:
+            return
+        try:
+            if type(chunk) is Restart:
+                journal.restart(chunk.step, chunk.arm)
+            else:
+                journal.delta(chunk)
+        except Exception as error:  # noqa: BLE001 - its reader raises it
+            self._error = error
+            self._wake_reader()
+            await trio.sleep_forever()  # until that has stopped the step, as it stops all others
+
+    async def receive(self) -> tuple[object, ...]:
+        """Wait for the last chunk, and give none.
+
+        Raises:
+            LimitExceededError: the output is over `output_chunks` or `output_bytes`.
+            EdgeTypeError: a chunk cannot be joined with others of its stream.
+        """
+        while not self._closed:
+            if self._error is not None:
+                raise self._error
+            await self._wait_chunk()
+        return ()

@@ -1,0 +1,234 @@
+"""Runs as a state keeps them, for every process that shares it.
+
+A run that goes on has its record under `run:live:`, for `LIVE_TTL_S` at the most. When it has
+ended, its events and its record are *remembered*, so that the state's own limit bounds them all,
+and only then the live record goes: whoever looks for it there first and then among the remembered
+finds one of them.
+
+Rules of the file: whether a run is lost is decided in one change, with its owner's heartbeat, so
+that it is lost once, at one time, for all; and a run that was lost stays so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+
+import attrs
+import msgspec
+import trio
+
+from orchestra.protocols import Change, Entry, State
+from orchestra.runs import index, mail
+from orchestra.runs.keeping import Final, packed, unpacked
+from orchestra.runs.record import EventLine, Record, lost
+from orchestra.runs.settings import RunsSettings
+
+LIVE_TTL_S = 7 * 24 * 3600.0
+"""How long a run is known that goes on; and how long an index is kept beside the runs in it."""
+
+
+def live_key(run_id: str) -> str:
+    """Where the record of a run is that goes on, or is lost."""
+    return f"run:live:{run_id}"
+
+
+def record_key(run_id: str) -> str:
+    """Where the record of a run is that has ended."""
+    return f"run:record:{run_id}"
+
+
+def events_key(run_id: str) -> str:
+    """Where what it told is."""
+    return f"run:events:{run_id}"
+
+
+def entry(record: Record, ttl_s: float = LIVE_TTL_S) -> Entry:
+    """A record as it is stored."""
+    return Entry(_ENCODER.encode(record), ttl_s)
+
+
+def record_of(data: bytes | None) -> Record | None:
+    """The record that was stored, if one was."""
+    return _RECORD.decode(data) if data is not None else None
+
+
+class Archive:
+    """The runs in a state. Everything here raises StateError where the state is away."""
+
+    def __init__(self, state: State, settings: RunsSettings) -> None:
+        self.state = state
+        self.settings = settings
+
+    async def records(self, run_ids: Sequence[str]) -> dict[str, Record]:
+        """The records of those that are known; a run whose process has died is lost from now on.
+
+        Raises:
+            StateError: the state is away.
+        """
+        found = await self._read_live(run_ids)
+        running = {each.id: each.process for each in found.values() if not each.ended}
+        if running:
+            found.update(await self._settled(running))
+        missing = [run_id for run_id in run_ids if run_id not in found]
+        for run_id, data in zip(missing, await self._recalled(missing), strict=True):
+            record = record_of(data)
+            if record is not None:
+                found[run_id] = record
+        return found
+
+    async def record(self, run_id: str) -> Record | None:
+        """The record of one run.
+
+        Raises:
+            StateError: the state is away.
+        """
+        return (await self.records([run_id])).get(run_id)
+
+    async def events(self, run_id: str) -> tuple[EventLine, ...]:
+        """What is kept of what a run told that has ended; nothing where it is kept no longer.
+
+        Raises:
+            StateError: the state is away.
+        """
+        return unpacked(await self.state.recall(events_key(run_id)))
+
+    async def keep(self, final: Final) -> None:
+        """Remember a run that has ended, its record last.
+
+        Raises:
+            StateError: the state is away; it may be done again.
+        """
+        run_id, ttl_s = final.record.id, self.settings.kept_s
+        await self.state.remember(events_key(run_id), packed(final.events), ttl_s=ttl_s)
+        data = _ENCODER.encode(final.record)
+        await self.state.remember(record_key(run_id), data, ttl_s=ttl_s)
+
+    async def note(
+        self, started: Sequence[Record], running: Sequence[Record], ended: Sequence[str]
+    ) -> None:
+        """Put runs into the index, tell of those that go on, and no longer of those that ended.
+
+        Those that go on are all of one process, which is alive.
+
+        Raises:
+            StateError: the state is away; it may be done again.
+        """
+        by_head: dict[str, list[str]] = {}
+        for record in started:
+            by_head.setdefault(index.head_key(record.starter.tenant), []).append(record.id)
+        change = partial(_noted, self.settings, _Noted(by_head, running, ended))
+        touched = [*(each.id for each in running), *ended]
+        await self.state.change([*by_head, *map(live_key, touched)], change)
+
+    async def lose(self, run_id: str) -> Record | None:
+        """The record of a run that goes on nowhere: it is lost, unless it has ended meanwhile.
+
+        Raises:
+            StateError: the state is away.
+        """
+        kept_s = self.settings.kept_s
+        keys = [live_key(run_id), mail.process_key("")]
+        return (await self.state.change(keys, partial(_settle, [run_id], [""], kept_s))).get(run_id)
+
+    async def _read_live(self, run_ids: Sequence[str]) -> dict[str, Record]:
+        keys = [live_key(run_id) for run_id in run_ids]
+        there = await self.state.change(keys, lambda data, _: Change(list(data)))
+        records = map(record_of, there)
+        return {run_id: each for run_id, each in zip(run_ids, records, strict=True) if each}
+
+    async def _settled(self, running: Mapping[str, str]) -> Mapping[str, Record]:
+        """Those that go on, with those lost whose process has no heartbeat."""
+        processes = sorted(set(running.values()))
+        keys = [*map(live_key, running), *map(mail.process_key, processes)]
+        settle = partial(_settle, [*running], processes, self.settings.kept_s)
+        return await self.state.change(keys, settle)
+
+    async def _recalled(self, run_ids: Sequence[str]) -> list[bytes | None]:
+        if len(run_ids) < 2 or self.state.at_once:  # noqa: PLR2004 - one needs no nursery
+            return [await self.state.recall(record_key(run_id)) for run_id in run_ids]
+        found: list[bytes | None] = [None] * len(run_ids)
+
+        async def recall(place: int, run_id: str) -> None:
+            found[place] = await self.state.recall(record_key(run_id))
+
+        await together([partial(recall, *pair) for pair in enumerate(run_ids)])
+        return found
+
+
+async def together(calls: Sequence[Callable[[], object]]) -> None:
+    """Make some calls of a state at once, so that they are one batch of it.
+
+    Raises:
+        StateError: that of one of them, in no group.
+    """
+    error: Exception | None = None
+    try:
+        async with trio.open_nursery() as nursery:
+            for call in calls:
+                nursery.start_soon(call)  # type: ignore[arg-type]
+    except* Exception as group:  # noqa: BLE001 - raised below, the first of them
+        error = group.exceptions[0]
+    if error is not None:
+        raise error
+
+
+def _settle(
+    run_ids: Sequence[str],
+    processes: Sequence[str],
+    kept_s: float,
+    there: Sequence[bytes | None],
+    now_s: float,
+) -> Change[Mapping[str, Record]]:
+    """The records that are there, those of dead processes lost; `there`: runs, then heartbeats."""
+    alive = {
+        process
+        for process, heartbeat in zip(processes, there[len(run_ids) :], strict=True)
+        if heartbeat is not None
+    }
+    found: dict[str, Record] = {}
+    entries: dict[str, Entry | None] = {}
+    for run_id, data in zip(run_ids, there, strict=False):
+        record = record_of(data)
+        if record is None:
+            continue
+        if not record.ended and record.process not in alive:
+            record = lost(record, now_s)
+            entries[live_key(run_id)] = entry(record, kept_s)
+        found[run_id] = record
+    return Change(found, entries)
+
+
+@attrs.frozen
+class _Noted:
+    """What is to be noted: ids by the index they go to, records that go on, ids that ended."""
+
+    by_head: Mapping[str, Sequence[str]]
+    running: Sequence[Record]
+    ended: Sequence[str]
+
+
+def _noted(
+    settings: RunsSettings, noted: _Noted, there: Sequence[bytes | None], now_s: float
+) -> Change[None]:
+    """What is written of starts and ends; a run that others have found lost stays so."""
+    del now_s
+    entries: dict[str, Entry | None] = {}
+    for (head, ids), data in zip(noted.by_head.items(), there, strict=False):
+        entries.update(index.append(head, data, ids, settings.kept_s + LIVE_TTL_S))
+    if noted.running:
+        entries.update(mail.heartbeat(noted.running[0].process, settings.dead_after_s))
+    was = map(record_of, there[len(noted.by_head) :])
+    for record in noted.running:
+        before = next(was)
+        if before is None or not before.ended:
+            entries[live_key(record.id)] = entry(record)
+    for run_id in noted.ended:
+        before = next(was)
+        if before is not None and not before.ended:
+            entries[live_key(run_id)] = None
+    return Change(None, entries)
+
+
+_ENCODER = msgspec.msgpack.Encoder()
+_RECORD = msgspec.msgpack.Decoder(Record)

@@ -1,0 +1,68 @@
+"""What becomes of a run when nobody follows it any more. Pure.
+
+A route's policy is a value; the decision is asked for when the last one who was attached has left,
+and a reader who comes back before the time that it tells keeps the run alive.
+"""
+
+from __future__ import annotations
+
+from math import inf
+from typing import TypeAlias
+
+import attrs
+
+
+@attrs.frozen
+class CancelRun:
+    """The run is cancelled at once: nothing more is billed."""
+
+
+@attrs.frozen
+class ContinueRun:
+    """The run goes on to its end, which its deadline bounds."""
+
+
+@attrs.frozen
+class LingerRun:
+    """The run goes on for so long, so that a client whose line broke finds it again."""
+
+    for_s: float = attrs.field(default=30.0)
+
+    @for_s.validator
+    def _check(self, _: object, value: float) -> None:
+        if not 0 < value < inf:
+            raise ValueError(
+                f"LingerRun(for_s={value!r}): write seconds, greater than 0 and finite; use "
+                "CancelRun() for none, and ContinueRun() for no end"
+            )
+
+
+OnLeave: TypeAlias = CancelRun | ContinueRun | LingerRun
+CANCEL, CONTINUE = CancelRun(), ContinueRun()
+
+
+def ends_at_s(policy: OnLeave, left_at_s: float) -> float:
+    """When a run is cancelled that was left at this time; infinity is never."""
+    match policy:
+        case CancelRun():
+            return left_at_s
+        case LingerRun(for_s):
+            return left_at_s + for_s
+        case ContinueRun():
+            return inf
+
+
+def on_leave(name: str, linger_s: float) -> OnLeave:
+    """The policy that a configuration calls `name`.
+
+    Raises:
+        ValueError: there is none of this name, or `linger_s` is no time.
+    """
+    match name:
+        case "cancel":
+            return CANCEL
+        case "continue":
+            return CONTINUE
+        case "linger":
+            return LingerRun(linger_s)
+    raise ValueError(f'disconnect = {name!r}: write "cancel", "continue" or "linger"')

@@ -1,0 +1,163 @@
+"""Those who follow a run, wherever it goes on or has ended: one contract, three ways.
+
+As a journal's reader: `after(seq)` gives what is newer, waiting for it, in batches; empty once the
+run has ended; a snapshot in place of what is not kept. Leave the context to be gone.
+"""
+
+from __future__ import annotations
+
+import secrets
+from abc import ABC, abstractmethod
+from collections.abc import Awaitable, Callable, Sequence
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+import attrs
+import trio
+
+from orchestra.protocols import Change
+from orchestra.runs import mail
+from orchestra.runs.archive import Archive, live_key, record_of
+from orchestra.runs.keeping import Fit
+from orchestra.runs.record import EventLine, Record, newer, told
+
+if TYPE_CHECKING:
+    from orchestra.engine.journal import Reader
+
+RENEW_S = 1.0
+"""How often a follower says that it is still there, or asks again for what has not come."""
+
+
+class Following(ABC):
+    """One who follows a run. A context manager: leaving it says so."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.leave()
+
+    @abstractmethod
+    def leave(self) -> None:
+        """Follow it no longer; again changes nothing."""
+
+    @abstractmethod
+    async def after(self, seq: int) -> tuple[EventLine, ...]:
+        """The events newer than `seq`, waiting for one; empty once the run has ended.
+
+        The first is a `snapshot` where some that were asked for are not kept. A number that no
+        event has yet is taken for the newest.
+
+        Raises:
+            RunLostError: they are kept no longer, and nothing stands for them.
+            StateError: the run is another process's, and the state is away.
+        """
+
+
+class FollowingHere(Following):
+    """One who follows a run of this process: it holds the run back while it lags."""
+
+    def __init__(self, reader: Reader, fit: Fit, left: Callable[[], None]) -> None:
+        self._reader = reader
+        self._fit = fit
+        self._left = left
+
+    def leave(self) -> None:
+        if self._reader.attached:
+            self._reader.__exit__(None, None, None)
+            self._left()
+
+    async def after(self, seq: int) -> tuple[EventLine, ...]:
+        return told(map(self._fit, await self._reader.after(seq)))
+
+
+class FollowingKept(Following):
+    """One who reads what is kept of a run that has ended."""
+
+    def __init__(self, record: Record, kept: Sequence[EventLine]) -> None:
+        self._record = record
+        self._kept = kept
+
+    def leave(self) -> None:
+        """Nobody waits for it."""
+
+    async def after(self, seq: int) -> tuple[EventLine, ...]:
+        await trio.lowlevel.checkpoint()
+        return newer(self._kept, max(seq, 0), self._record)
+
+
+class FollowingElsewhere(Following):
+    """One who follows a run of another process, which publishes its events in the state.
+
+    `kept` gives what is kept once it has ended.
+    """
+
+    def __init__(
+        self,
+        archive: Archive,
+        record: Record,
+        kept: Callable[[], Awaitable[Following]],
+    ) -> None:
+        self._archive = archive
+        self._record = record
+        self._find_kept = kept
+        self._kept: Following | None = None
+        self._asker = secrets.token_hex(8)
+        self._asks_at_s = trio.current_time()
+
+    def leave(self) -> None:
+        """Its process notices, a little later."""
+
+    async def after(self, seq: int) -> tuple[EventLine, ...]:
+        seq = max(seq, 0)
+        while self._kept is None:
+            look = await self._look(seq)
+            if look.events:
+                return look.events
+            if look.end is not None:
+                seq, self._asker = look.end, secrets.token_hex(8)
+            elif look.goes_on:
+                await self._ask(seq)
+                await trio.sleep(self._archive.settings.publish_s)
+            else:
+                self._kept = await self._find_kept()
+        return await self._kept.after(seq)
+
+    async def _look(self, seq: int) -> Look:
+        """What is published behind this number, and whether the run goes on."""
+        run_id, process = self._record.id, self._record.process
+        published = (mail.published_key(run_id, each) for each in (seq, self._asker))
+        keys = [*published, live_key(run_id), mail.process_key(process)]
+        return await self._archive.state.change(keys, _seen)
+
+    async def _ask(self, seq: int) -> None:
+        """Ask its process for them, now and then: a letter may be lost, and so may an answer."""
+        if trio.current_time() < self._asks_at_s:
+            return
+        self._asks_at_s = trio.current_time() + RENEW_S
+        box = mail.box_key(self._record.process)
+        letter = mail.FollowLetter(self._record.id, seq, self._asker)
+        await self._archive.state.change([box], lambda there, _: mail.put(there, box, letter))
+
+
+@attrs.frozen
+class Look:
+    """What is in the state for one who follows a run from elsewhere."""
+
+    events: tuple[EventLine, ...]
+    end: int | None
+    """Where to go on, for one who has asked behind a number that no event has."""
+    goes_on: bool
+
+
+def _seen(there: Sequence[bytes | None], now_s: float) -> Change[Look]:
+    del now_s
+    events, answer, live, heartbeat = there
+    found, said, record = mail.published(events), mail.published(answer), record_of(live)
+    goes_on = record is not None and not record.ended and heartbeat is not None
+    return Change(Look(found.events if found else (), said.upto if said else None, goes_on))

@@ -1,0 +1,236 @@
+"""An idempotency key stands for one run, whichever process it is sent to, and how often.
+
+The claim and the record of the run that is to be are written in one change, and only then the run
+is started: whoever sends the same key is told the same run. What cannot be claimed is not
+started.
+
+Rules of the file: a claim that was made and led to no start is undone, now or later; one whose
+process died before its run had begun is taken over.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
+from hashlib import sha256
+from typing import TypeAlias
+
+import attrs
+import msgspec
+import trio
+
+from orchestra.errors import StateError
+from orchestra.protocols import Change, Entry, State
+from orchestra.runs import mail
+from orchestra.runs.archive import entry, live_key, record_of
+from orchestra.runs.record import Record
+from orchestra.runs.settings import RunsSettings
+
+TRIES_MAX = 8
+"""How often a key is claimed where others give theirs back in the same moment."""
+
+BEGIN_WAIT_S = 10.0
+"""How long a claim waits for the run of another process to begin: it does so in a moment, or its
+process gives the key back, or is found dead."""
+
+
+class Claim(msgspec.Struct, frozen=True):
+    """What is kept under a key: which request it came with, and which run it stands for."""
+
+    digest: str
+    run_id: str
+
+
+@attrs.frozen
+class Mine:
+    """The key is new, and now stands for this run: start it."""
+
+    run_id: str
+    key: str
+    """Where the claim is, for `undone`."""
+
+
+@attrs.frozen
+class Theirs:
+    """The key stands for this run already: follow it."""
+
+    run_id: str
+
+
+@attrs.frozen
+class OtherRequest:
+    """The key came with another request before: nothing is started."""
+
+    run_id: str
+
+
+Claimed: TypeAlias = Mine | Theirs | OtherRequest
+
+
+def claim_key(tenant: str, pipeline: str, key: str) -> str:
+    """Where the claim of a key is: everybody has their own, for each pipeline."""
+    parts = (part.encode(errors="surrogatepass") for part in (tenant, pipeline, key))
+    return f"run:claim:{digest_of(*parts)}"
+
+
+def digest_of(*parts: bytes) -> str:
+    """What tells one request from another."""
+    return sha256(b"".join(len(part).to_bytes(8, "big") + part for part in parts)).hexdigest()
+
+
+class Claims:
+    """The claims that this process makes, and the runs of them that are about to start.
+
+    `look` tells what is known of a run; `undo` does something to the state soon.
+    """
+
+    def __init__(
+        self,
+        state: State,
+        settings: RunsSettings,
+        *,
+        shared: bool,
+        look: Callable[[str], Awaitable[Record | None]],
+        undo: Callable[[Callable[[], Awaitable[object]]], None],
+    ) -> None:
+        self._state = state
+        self._settings = settings
+        self.shared = shared
+        self._look = look
+        self._undo = undo
+        self._about: dict[str, trio.Event] = {}
+
+    async def claim(self, at: str, digest: str, made: Callable[[], Record]) -> Claimed:
+        """Whose run the key at `at` stands for; `made` is asked for one that is to be started.
+
+        With `Mine`, call `begun` or `unclaim` before anything is awaited.
+
+        Raises:
+            StateError: the state is away; nothing is to be started.
+        """
+        dead: str | None = None
+        for _ in range(TRIES_MAX):
+            claimed = await self._attempt(at, digest, made(), dead)
+            if not isinstance(claimed, Theirs):
+                return claimed
+            there = await self._begins(claimed.run_id)
+            dead = claimed.run_id if there is not None and never_began(there) else None
+            known = there is not None and dead is None
+            if known or (dead is None and not await self._given_back(at, claimed)):
+                return claimed
+        raise StateError(
+            f"the idempotency key was claimed and given back {TRIES_MAX} times in a moment; "
+            "send the request again"
+        )
+
+    def unclaim(self, mine: Mine) -> None:
+        """The run was not started after all: the key is given back soon."""
+        self.begun(mine.run_id)
+        self._undo(partial(undone, self._state, mine))
+
+    def begun(self, run_id: str) -> None:
+        """The run has been started, or is not."""
+        about = self._about.pop(run_id, None)
+        if about is not None:
+            about.set()
+
+    async def settled(self, run_id: str) -> None:
+        """Wait for a run that was claimed here and is about to start, if it is one."""
+        about = self._about.get(run_id)
+        if about is not None:
+            await about.wait()
+
+    async def _begins(self, run_id: str) -> Record | None:
+        """What is known of a run, once it has begun; or that it never will."""
+        until_s = trio.current_time() + BEGIN_WAIT_S
+        while True:  # noqa: ASYNC913 - the state is asked, and a sleep follows
+            there = await self._look(run_id)
+            if there is None or there.begun or there.ended or trio.current_time() >= until_s:
+                return there
+            await trio.sleep(self._settings.publish_s)
+
+    async def _attempt(self, at: str, digest: str, record: Record, dead: str | None) -> Claimed:
+        """Make the claim; where it is not known whether it was made, it is given back."""
+        self._about[record.id] = trio.Event()
+        mine = Mine(record.id, at)
+        claim = Claim(digest, record.id)
+        entries = _entries(at, claim, record, self._settings, shared=self.shared)
+        decide = partial(_claim, _Attempt(mine, claim, entries, dead))
+        keys = [at] if dead is None else [at, live_key(dead)]
+        try:
+            claimed = await self._state.change(keys, decide)
+        except BaseException:
+            self.unclaim(mine)
+            raise
+        if claimed != mine:
+            self.begun(record.id)
+        return claimed
+
+    async def _given_back(self, at: str, theirs: Theirs) -> bool:
+        """Whether the key stands for that run no longer."""
+        data = await self._state.change([at], lambda there, _: Change(there[0]))
+        return data is None or _CLAIM.decode(data).run_id != theirs.run_id
+
+
+async def undone(state: State, mine: Mine) -> None:
+    """Give back a claim whose run is not started.
+
+    Raises:
+        StateError: the state is away; it may be done again.
+    """
+    await state.change([mine.key, live_key(mine.run_id)], partial(_undo, mine))
+
+
+def _entries(
+    at: str, claim: Claim, record: Record, settings: RunsSettings, *, shared: bool
+) -> dict[str, Entry | None]:
+    entries: dict[str, Entry | None] = {
+        at: Entry(msgspec.msgpack.encode(claim), settings.idempotency_s)
+    }
+    if shared:
+        entries[live_key(record.id)] = entry(msgspec.structs.replace(record, begun=False))
+        entries.update(mail.heartbeat(record.process, settings.dead_after_s))
+    return entries
+
+
+@attrs.frozen
+class _Attempt:
+    """A claim, what is written with it, and the dead run that it is to take over, if any."""
+
+    mine: Mine
+    claim: Claim
+    entries: dict[str, Entry | None]
+    dead: str | None
+
+
+def _claim(attempt: _Attempt, there: Sequence[bytes | None], now_s: float) -> Change[Claimed]:
+    """Claim a key that stands for nothing, or still for a dead run that never began."""
+    del now_s
+    claim, dead = attempt.claim, attempt.dead
+    before = _CLAIM.decode(there[0]) if there[0] is not None else None
+    if before is None:
+        return Change(attempt.mine, attempt.entries)
+    if before.digest != claim.digest:
+        return Change(OtherRequest(before.run_id))
+    record = record_of(there[1]) if before.run_id == dead else None
+    if record is not None and never_began(record):
+        return Change(attempt.mine, {**attempt.entries, live_key(record.id): None})
+    return Change(Theirs(before.run_id))
+
+
+def never_began(record: Record) -> bool:
+    """Whether the run's process died between the claim of its key and its start."""
+    return record.lost and not record.begun
+
+
+def _undo(mine: Mine, there: Sequence[bytes | None], now_s: float) -> Change[None]:
+    del now_s
+    entries: dict[str, Entry | None] = {}
+    if there[0] is not None and _CLAIM.decode(there[0]).run_id == mine.run_id:
+        entries[mine.key] = None
+    if there[1] is not None:
+        entries[live_key(mine.run_id)] = None
+    return Change(None, entries)
+
+
+_CLAIM = msgspec.msgpack.Decoder(Claim)

@@ -1,0 +1,85 @@
+"""Which runs a tenant has started, in order: pages that only ever grow at their end. Pure.
+
+The newest page is the head, under a key of its own; one that is full is put under its number. A
+run's place is its number among all of the tenant's, so that a cursor means the same whatever is
+started in between.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from hashlib import sha256
+
+import msgspec
+
+from orchestra.protocols import Entry
+
+PAGE = 128
+"""Runs on a page: what is written again with each batch of starts is 5 kB at most."""
+PAGES_MAX = 80
+"""Pages that are kept of a tenant, some ten thousand runs; then the oldest goes."""
+
+
+class Page(msgspec.Struct, frozen=True):
+    """One page: its number, and the ids of its runs, oldest first."""
+
+    number: int = 0
+    ids: tuple[str, ...] = ()
+
+    @property
+    def begins(self) -> int:
+        """The place of its first run."""
+        return self.number * PAGE
+
+    @property
+    def ends(self) -> int:
+        """The place behind its last run."""
+        return self.begins + len(self.ids)
+
+
+def head_key(tenant: str) -> str:
+    """Where a tenant's newest page is. Names may hold anything, and a key may not."""
+    return f"run:index:{sha256(tenant.encode(errors='surrogatepass')).hexdigest()[:32]}"
+
+
+def page_key(head: str, number: int) -> str:
+    """Where a full page is."""
+    return f"{head}:{number}"
+
+
+def read(data: bytes | None) -> Page | None:
+    """A page as it was stored."""
+    return _PAGE.decode(data) if data is not None else None
+
+
+def append(
+    head: str, data: bytes | None, ids: Sequence[str], ttl_s: float
+) -> dict[str, Entry | None]:
+    """What is written so that these runs are the newest; one that is on the head stays there."""
+    page = read(data) or Page()
+    there = set(page.ids)
+    entries: dict[str, Entry | None] = {}
+    for run_id in ids:
+        if run_id in there:
+            continue
+        if len(page.ids) == PAGE:
+            entries[page_key(head, page.number)] = _entry(page, ttl_s)
+            entries[page_key(head, page.number - PAGES_MAX)] = None
+            page = Page(page.number + 1)
+        page = Page(page.number, (*page.ids, run_id))
+    entries[head] = _entry(page, ttl_s)
+    return entries
+
+
+def before(page: Page, cursor: int | None) -> list[tuple[int, str]]:
+    """The runs of a page that are older than the cursor's, newest first, each with its place."""
+    places = range(page.begins, page.ends)
+    pairs = [*zip(places, page.ids, strict=True)]
+    return [pair for pair in reversed(pairs) if cursor is None or pair[0] < cursor]
+
+
+def _entry(page: Page, ttl_s: float) -> Entry:
+    return Entry(msgspec.msgpack.encode(page), ttl_s)
+
+
+_PAGE = msgspec.msgpack.Decoder(Page)

@@ -1,0 +1,72 @@
+"""What is kept of a run that has ended: as much as its bound has room for.
+
+All of its events that the journal still has; or its whole output and its last event; or its last
+event alone; or nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING
+
+import attrs
+import msgspec
+
+from orchestra.events import Event
+from orchestra.runs.record import EventLine, Record, ended, told
+
+if TYPE_CHECKING:
+    from orchestra.engine.journal import Journal
+
+Fit = Callable[[Event], Event]
+"""What is done to an event before anybody outside may see it."""
+
+EVENT_BYTES = 16
+"""What an event takes beside its line: its number, its type, where it ends."""
+
+
+@attrs.frozen
+class Final:
+    """What is kept of a run that has ended: its record, and its events as they are stored."""
+
+    record: Record
+    events: tuple[EventLine, ...]
+    size_bytes: int
+
+
+def final(record: Record, journal: Journal, fit: Fit, limit_bytes: int, ended_s: float) -> Final:
+    """What is kept of a run, whose `journal` has ended; its events take `limit_bytes` at most."""
+    last = journal.kept[-1]
+    events: tuple[EventLine, ...] | None = within(map(fit, journal.newer(0)), limit_bytes)
+    if events is None and journal.output.size_bytes < limit_bytes:
+        events = within([fit(journal.whole()), fit(last)], limit_bytes)
+    if events is None:
+        events = within([fit(last)], limit_bytes) or ()
+    size_bytes = sum(len(event.data) + EVENT_BYTES for event in events)
+    return Final(ended(record, fit(last), ended_s), events, size_bytes)
+
+
+def within(events: Iterable[Event], limit_bytes: int) -> tuple[EventLine, ...] | None:
+    """These events as they are told; None where they take more. No more is encoded than fits."""
+    all_told: list[EventLine] = []
+    size_bytes = 0
+    for event in events:
+        (one,) = told([event])
+        size_bytes += len(one.data) + EVENT_BYTES
+        if size_bytes > limit_bytes:
+            return None
+        all_told.append(one)
+    return tuple(all_told)
+
+
+def packed(events: tuple[EventLine, ...]) -> bytes:
+    """The events as they are stored."""
+    return msgspec.msgpack.encode(events)
+
+
+def unpacked(data: bytes | None) -> tuple[EventLine, ...]:
+    """The events that were stored; none where nothing is."""
+    return _EVENTS.decode(data) if data is not None else ()
+
+
+_EVENTS = msgspec.msgpack.Decoder(tuple[EventLine, ...])

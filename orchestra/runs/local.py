@@ -1,0 +1,108 @@
+"""The runs of this process that go on: who follows each, and when it ends for want of them.
+
+Rules of the file: nothing here waits or fails but the task that a lingering run has, one at the
+most; and what is held of a run is small, since ten thousand of them may go on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from math import inf
+from typing import TYPE_CHECKING
+
+import trio
+
+from orchestra.runs.disconnect import OnLeave, ends_at_s
+from orchestra.runs.record import Record
+
+if TYPE_CHECKING:
+    from orchestra.engine.run import Run
+
+LEFT = "the client left"
+
+
+class LocalRun:
+    """A run of this process that goes on."""
+
+    __slots__ = ("created_s", "due_s", "on_leave", "readers", "run")
+
+    def __init__(self, run: Run, on_leave: OnLeave, readers: int, created_s: float) -> None:
+        self.run = run
+        self.on_leave = on_leave
+        self.readers = readers
+        """How many follow it now."""
+        self.created_s = created_s
+        self.due_s: float | None = None
+        """When it is cancelled if nobody comes back; None where no task waits for that."""
+
+    def record(self, process: str) -> Record:
+        """What is known of it."""
+        caller = self.run.caller
+        return Record(
+            id=self.run.id,
+            pipeline=self.run.pipeline,
+            process=process,
+            created_s=self.created_s,
+            request_id=self.run.request_id,
+            organisation=caller.organisation,
+            user=caller.user,
+            key=caller.key,
+        )
+
+
+class LocalRuns:
+    """All runs of this process that go on, by id."""
+
+    def __init__(self, nursery: trio.Nursery) -> None:
+        self._nursery = nursery
+        self._runs: dict[str, LocalRun] = {}
+
+    def __len__(self) -> int:
+        return len(self._runs)
+
+    def __iter__(self) -> Iterator[LocalRun]:
+        return iter(self._runs.values())
+
+    def add(self, local: LocalRun) -> None:
+        """One more goes on."""
+        self._runs[local.run.id] = local
+
+    def get(self, run_id: str) -> LocalRun | None:
+        """The run of this id, if it goes on here."""
+        return self._runs.get(run_id)
+
+    def remove(self, run_id: str) -> LocalRun | None:
+        """It has ended."""
+        return self._runs.pop(run_id, None)
+
+    def attach(self, run_id: str) -> None:
+        """One more follows it: it goes on."""
+        local = self._runs.get(run_id)
+        if local is not None:
+            local.readers += 1
+
+    def leave(self, run_id: str) -> None:
+        """One of those who follow it has left; the last one's leaving decides by its policy."""
+        local = self._runs.get(run_id)
+        if local is None:
+            return
+        local.readers -= 1
+        if local.readers > 0:
+            return
+        now_s = trio.current_time()
+        due_s = ends_at_s(local.on_leave, now_s)
+        if due_s <= now_s:
+            local.run.cancel(LEFT)
+        elif due_s < inf:
+            waits, local.due_s = local.due_s is not None, due_s
+            if not waits:
+                self._nursery.start_soon(self._linger, local, name=local.run.pipeline)
+
+    async def _linger(self, local: LocalRun) -> None:
+        """Wait for somebody to come back; nobody having come, cancel it."""
+        while local.readers <= 0 and local.due_s is not None and not local.run.ended:
+            if trio.current_time() >= local.due_s:
+                local.run.cancel(LEFT)
+                break
+            await trio.sleep_until(local.due_s)
+        local.due_s = None

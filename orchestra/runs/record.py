@@ -1,0 +1,157 @@
+"""What is known of a run, wherever it ran: its record, and its events as they were told. Pure.
+
+An event is kept as the very line of JSON that a client is sent, with its number and its type: it is
+never decoded again, so that whoever follows the run, in whatever process, gets the same bytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import TypeAlias
+
+import msgspec
+
+from orchestra.accounts import Caller, Usage
+from orchestra.errors import RunLostError
+from orchestra.events import Event, RunCancelled, RunFailed, RunFinished, encode
+
+LOST_SEQ = 2**53 - 1
+"""The number of the last event of a run whose process has died: greater than any that it can have
+told, since nobody knows how far it came; JavaScript still holds it exactly."""
+
+
+class Running(msgspec.Struct, frozen=True, tag="running"):
+    """It goes on."""
+
+
+class Finished(msgspec.Struct, frozen=True, tag="finished"):
+    """It gave its result."""
+
+
+class FailedWith(msgspec.Struct, frozen=True, tag="failed"):
+    """It failed. `lost`: nobody knows how, since the process that ran it has died."""
+
+    error: str
+    message: str
+    lost: bool = False
+
+
+class CancelledBy(msgspec.Struct, frozen=True, tag="cancelled"):
+    """It was stopped."""
+
+    reason: str
+
+
+Outcome: TypeAlias = Running | Finished | FailedWith | CancelledBy
+STATUSES = ("running", "finished", "failed", "cancelled")
+
+
+class Record(msgspec.Struct, frozen=True, kw_only=True):
+    """A run as everybody may know it who may see it. Times are seconds since 1970."""
+
+    id: str
+    pipeline: str
+    process: str
+    """The id of the process that runs it."""
+    created_s: float
+    request_id: str = ""
+    organisation: str = ""
+    user: str = ""
+    key: str = ""
+    outcome: Outcome = Running()
+    ended_s: float | None = None
+    usage: Usage | None = None
+    last_seq: int = 0
+    """The number of its last event, once it has ended."""
+    begun: bool = True
+    """Whether it is known to have begun; before that, only its idempotency key was claimed."""
+
+    @property
+    def status(self) -> str:
+        """`running`, `finished`, `failed` or `cancelled`."""
+        return str(self.outcome.__struct_config__.tag)
+
+    @property
+    def ended(self) -> bool:
+        """Whether it goes no further."""
+        return not isinstance(self.outcome, Running)
+
+    @property
+    def starter(self) -> Caller:
+        """Who has started it, without what they are allowed."""
+        return Caller(self.organisation, self.user, self.key)
+
+    @property
+    def lost(self) -> bool:
+        """Whether the process that ran it has died."""
+        return isinstance(self.outcome, FailedWith) and self.outcome.lost
+
+
+class EventLine(msgspec.Struct, frozen=True, array_like=True):
+    """An event as it is told: its number, its type, and itself as one line of JSON."""
+
+    seq: int
+    type: str
+    data: bytes
+
+
+def told(events: Iterable[Event]) -> tuple[EventLine, ...]:
+    """These events, as they are told."""
+    return tuple([EventLine(event.seq, event.type, encode(event)) for event in events])
+
+
+def ended(record: Record, event: Event, ended_s: float) -> Record:
+    """The record of a run whose last event this is; it must be fit for clients already."""
+    outcome: Outcome
+    match event:
+        case RunFinished():
+            outcome = Finished()
+        case RunFailed():
+            outcome = FailedWith(event.error, event.message)
+        case RunCancelled():
+            outcome = CancelledBy(event.reason)
+        case _:
+            raise ValueError(f"no run ends with {event.type!r}: give its last event")
+    return msgspec.structs.replace(
+        record,
+        outcome=outcome,
+        ended_s=ended_s,
+        usage=event.usage,
+        last_seq=event.seq,
+        begun=True,
+    )
+
+
+def lost(record: Record, now_s: float) -> Record:
+    """The record of a run whose process has died."""
+    message = "the process that ran it has died; what it said after that is lost: start it again"
+    outcome = FailedWith(RunLostError.__name__, message, lost=True)
+    return msgspec.structs.replace(record, outcome=outcome, ended_s=now_s, last_seq=LOST_SEQ)
+
+
+def last_of_lost(record: Record) -> tuple[EventLine, ...]:
+    """The last event of a run that is lost: the same for all who follow it."""
+    assert isinstance(record.outcome, FailedWith), "it is lost"
+    at_s = max((record.ended_s or record.created_s) - record.created_s, 0.0)
+    return told([RunFailed(LOST_SEQ, at_s, record.outcome.error, record.outcome.message)])
+
+
+def newer(kept: Sequence[EventLine], seq: int, record: Record) -> tuple[EventLine, ...]:
+    """Those of the events of a run that has ended which are newer than `seq`; empty at the end.
+
+    As `Journal.newer`: where a snapshot stands for what is not kept, it comes first.
+
+    Raises:
+        RunLostError: some that were asked for are not kept, and nothing stands for them.
+    """
+    if record.last_seq and seq >= record.last_seq:
+        return ()
+    first = kept[0] if kept else None
+    if first is None or not (first.type == "snapshot" or record.lost or seq + 1 >= first.seq):
+        raise RunLostError(
+            f"run {record.id} has ended, and its events after {seq} are kept no longer; "
+            "follow it earlier, or raise how much is kept of a run"
+        )
+    if seq < first.seq:
+        return tuple(kept)
+    return tuple([event for event in kept if event.seq > seq])

@@ -1,0 +1,200 @@
+"""What becomes of a run is written by one task of the process, for many runs at once.
+
+A run never waits for its record, and never fails for it: where the state is away its record is
+late, and where that lasts too long it is lost, which is logged once.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
+from itertools import islice
+
+import trio
+
+from orchestra.errors import StateError
+from orchestra.events import Event
+from orchestra.runs.archive import Archive, together
+from orchestra.runs.keeping import Final, Fit, final
+from orchestra.runs.local import LocalRun
+from orchestra.runs.record import Record
+
+log = logging.getLogger("orchestra.runs")
+
+STARTS_AT_ONCE = 256
+ENDS_AT_ONCE = 64
+ENDS_AT_ONCE_BYTES = 1024 * 1024
+"""What is written together: it has to be done within the state's own time limit."""
+LATE_MAX = 5_000
+LATE_BYTES = 64 * 1024 * 1024
+"""What waits for a state that is away; beyond it, the oldest is lost."""
+REST_S = 0.5
+"""How long a state that is away is left alone."""
+
+
+def unchanged(event: Event) -> Event:
+    """The event as it is."""
+    return event
+
+
+class Recorder:
+    """Writes down what starts and what ends. `process` is who runs it.
+
+    `shared`: whether others look at the state, so that they are told of what goes on.
+    """
+
+    def __init__(
+        self,
+        archive: Archive,
+        process: str,
+        *,
+        shared: bool,
+        fit: Fit = unchanged,
+        now_s: Callable[[], float] = time.time,
+    ) -> None:
+        self._archive = archive
+        self._process = process
+        self.shared = shared
+        self._fit = fit
+        self._now_s = now_s
+        self._started: dict[str, Record] = {}
+        self._ended: dict[str, tuple[LocalRun, float]] = {}
+        self._finals: dict[str, Final] = {}
+        self._final_bytes = 0
+        self._work = trio.Event()
+        self._writing = trio.Lock()
+        self._undone: deque[Callable[[], Awaitable[object]]] = deque(maxlen=LATE_MAX)
+        self._away = False
+
+    def started(self, record: Record) -> None:
+        """A run goes on: to be written soon."""
+        self._started[record.id] = record
+        while len(self._started) > LATE_MAX:
+            del self._started[next(iter(self._started))]
+        self._work.set()
+
+    def ended(self, local: LocalRun) -> None:
+        """A run has ended: to be written soon."""
+        self._ended[local.run.id] = (local, self._now_s())
+        self._work.set()
+
+    def undo(self, undo: Callable[[], Awaitable[object]]) -> None:
+        """Do this to the state soon, and again until it is done."""
+        self._undone.append(undo)
+        self._work.set()
+
+    def final(self, run_id: str) -> Final | None:
+        """A run of this process that has ended and is not written yet."""
+        if run_id in self._ended:
+            return self._final(*self._ended[run_id])
+        return self._finals.get(run_id)
+
+    async def write_now(self, record: Record) -> None:
+        """Write down a start before anything else.
+
+        Raises:
+            StateError: the state is away; it is written later, if it can be.
+        """
+        self.started(record)
+        await self._archive.note([record], [record] if self.shared else [], [])
+        self._started.pop(record.id, None)
+
+    async def serve(self) -> None:
+        """Write what there is to write, until cancelled."""
+        while True:
+            await self._work.wait()
+            self._work = trio.Event()
+            await trio.sleep(self._archive.settings.batch_s)
+            written = await self.write()
+            if self._waits:
+                self._work.set()
+            if not written:
+                await trio.sleep(REST_S)
+
+    async def flush(self) -> None:
+        """Write all that is not written yet, if the state lets it."""
+        while self._waits and await self.write():  # noqa: ASYNC913 - a lock is one
+            pass
+
+    async def write(self) -> bool:
+        """Write a batch of what waits; whether it was written."""
+        async with self._writing:
+            await self._encode()
+            try:
+                await self._write(self._batch())
+            except StateError as error:
+                self._failed(error)
+                return False
+        self._away = False
+        return True
+
+    @property
+    def _waits(self) -> bool:
+        return bool(self._started or self._ended or self._finals or self._undone)
+
+    async def _encode(self) -> None:
+        """Make of runs that have ended what is kept of them: the runs themselves may go."""
+        for run_id, (local, ended_s) in tuple(self._ended.items()):
+            made = self._final(local, ended_s)
+            self._finals[run_id] = made
+            del self._ended[run_id]
+            self._final_bytes += made.size_bytes
+            while len(self._finals) > LATE_MAX or self._final_bytes > LATE_BYTES:
+                self._drop(next(iter(self._finals)))
+            await trio.lowlevel.checkpoint()  # each may be thousands of events
+
+    def _final(self, local: LocalRun, ended_s: float) -> Final:
+        limit_bytes = self._archive.settings.kept_bytes
+        record = local.record(self._process)
+        return final(record, local.run.journal, self._fit, limit_bytes, ended_s)
+
+    def _batch(self) -> Sequence[Final]:
+        batch: list[Final] = []
+        size_bytes = 0
+        for made in self._finals.values():
+            size_bytes += made.size_bytes
+            if batch and (len(batch) >= ENDS_AT_ONCE or size_bytes > ENDS_AT_ONCE_BYTES):
+                break
+            batch.append(made)
+        return batch
+
+    async def _write(self, finals: Sequence[Final]) -> None:
+        await self._undo()
+        archive = self._archive
+        if len(finals) > 1 and not archive.state.at_once:
+            await together([partial(archive.keep, made) for made in finals])
+        else:
+            for made in finals:
+                await archive.keep(made)
+        ends = [made.record.id for made in finals]
+        of_ends = {each: self._started[each] for each in ends if each in self._started}
+        starts = {**dict(islice(self._started.items(), STARTS_AT_ONCE)), **of_ends}
+        over = {*self._finals, *self._ended}
+        running = [each for each in starts.values() if each.id not in over]
+        if starts or (ends and self.shared):
+            shared = self.shared
+            await archive.note(
+                [*starts.values()], running if shared else [], ends if shared else []
+            )
+        for run_id in starts:
+            self._started.pop(run_id, None)
+        for run_id in ends:
+            self._drop(run_id)
+
+    async def _undo(self) -> None:
+        for undo in tuple(self._undone):
+            await undo()
+            self._undone.popleft()
+
+    def _drop(self, run_id: str) -> None:
+        made = self._finals.pop(run_id, None)
+        if made is not None:
+            self._final_bytes -= made.size_bytes
+
+    def _failed(self, error: StateError) -> None:
+        if not self._away:
+            self._away = True
+            log.warning("runs go on, and are written down later: %s", error)

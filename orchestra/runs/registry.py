@@ -1,0 +1,378 @@
+"""The registry: every run that this deployment knows of, wherever it runs or ran.
+
+A run of this process is known here from its first moment to its last, and then as the state keeps
+it; one of another process as the state tells. Where the state is this process's own, nothing is
+said to others, and what would be shared is only kept.
+
+Rules of the file: adopting a run, following one of this process and leaving it wait for nothing.
+Where the state is away, runs go on; what needs the state raises StateError.
+"""
+
+from __future__ import annotations
+
+import secrets
+import time
+import uuid
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager, suppress
+from functools import partial
+from typing import TYPE_CHECKING
+
+import attrs
+import trio
+
+from orchestra.accounts import Caller
+from orchestra.errors import StateError
+from orchestra.protocols import Change, State
+from orchestra.runs import idempotency, index, mail
+from orchestra.runs.archive import Archive
+from orchestra.runs.disconnect import CANCEL, OnLeave
+from orchestra.runs.following import Following, FollowingElsewhere, FollowingHere, FollowingKept
+from orchestra.runs.idempotency import Claimed, Claims, Mine, OtherRequest, Theirs
+from orchestra.runs.keeping import Fit
+from orchestra.runs.local import LocalRun, LocalRuns
+from orchestra.runs.post import PostOffice
+from orchestra.runs.record import Record, last_of_lost
+from orchestra.runs.recorder import Recorder, unchanged
+from orchestra.runs.settings import RunsSettings
+from orchestra.stores.state_memory import MemoryState
+
+if TYPE_CHECKING:
+    from orchestra.engine.run import Run
+
+CANCEL_WAIT_S = 1.0
+"""How long one who cancels a run waits for its end."""
+WRITTEN_WITHIN_S = 0.05
+"""How long the state takes for a batch of records, nearly always."""
+SCANNED_MAX = 1_024
+"""Runs that are looked at for one page of a list."""
+
+
+@attrs.frozen
+class RunPage:
+    """Some runs, newest first; `cursor` is where the next page begins, None behind the last."""
+
+    records: tuple[Record, ...]
+    cursor: int | None
+
+
+class Registry:
+    """The runs of a deployment, as one of its processes sees them. Opened by `open_registry`."""
+
+    def __init__(
+        self,
+        state: State,
+        settings: RunsSettings,
+        nursery: trio.Nursery,
+        *,
+        shared: bool,
+        fit: Fit = unchanged,
+        now_s: Callable[[], float] = time.time,
+    ) -> None:
+        self.process = secrets.token_hex(8)
+        """The id of this process."""
+        self.settings = settings
+        self.shared = shared
+        self._state = state
+        self._nursery = nursery
+        self._fit = fit
+        self._now_s = now_s
+        self._archive = Archive(state, settings)
+        self._local = LocalRuns(nursery)
+        self._recorder = Recorder(self._archive, self.process, shared=shared, fit=fit, now_s=now_s)
+        self._post = PostOffice(self._archive, self.process, self._local, fit)
+        self._claims = Claims(
+            state, settings, shared=shared, look=self.get, undo=self._recorder.undo
+        )
+        self._on_end = self._ended  # one for all runs
+
+    # ------------------------------------------------------------- runs of this process
+
+    def adopt(self, run: Run, *, on_leave: OnLeave = CANCEL, readers: int = 1) -> None:
+        """Know this run from now on; its record is written soon.
+
+        `readers` is how many follow it already, each of whom calls `leave` once.
+        """
+        self._recorder.started(self._adopted(run, on_leave, readers))
+        self._hear_end(run)
+
+    async def adopt_durably(
+        self, run: Run, *, on_leave: OnLeave = CANCEL, readers: int = 1
+    ) -> None:
+        """As `adopt`, and its record is written when this returns.
+
+        Raises:
+            StateError: the state is away; the run is known here, and goes on unless it is
+                cancelled.
+        """
+        record = self._adopted(run, on_leave, readers)
+        self._hear_end(run)
+        await self._recorder.write_now(record)
+
+    def leave(self, run_id: str) -> None:
+        """One who followed a run of this process does not any more; the last decides its end."""
+        self._local.leave(run_id)
+
+    # ------------------------------------------------------------- runs anywhere
+
+    async def get(self, run_id: str) -> Record | None:
+        """What is known of a run; None if nothing is.
+
+        Raises:
+            StateError: it is not of this process, and the state is away.
+        """
+        here = await self._here(run_id)
+        return here if here is not None else await self._elsewhere(run_id)
+
+    async def follow(self, run_id: str) -> Following | None:
+        """One who follows the run from wherever they like; None if it is not known.
+
+        Raises:
+            StateError: it does not go on in this process, and the state is away.
+        """
+        await self._claims.settled(run_id)
+        local = self._local.get(run_id)
+        if local is not None:
+            local.readers += 1
+            reader = local.run.journal.attach()
+            return FollowingHere(reader, self._fit, partial(self._local.leave, run_id))
+        final = self._recorder.final(run_id)
+        if final is not None:
+            return FollowingKept(final.record, final.events)
+        record = await self._elsewhere(run_id)
+        if record is None or record.ended:
+            return None if record is None else await self._kept(record)
+        return FollowingElsewhere(self._archive, record, partial(self._found_kept, record))
+
+    async def cancel(self, run_id: str, reason: str) -> Record | None:
+        """Cancel a run, and what is known of it then; None if nothing is.
+
+        It has ended, unless it or its process takes longer than `CANCEL_WAIT_S` over it: then the
+        record says that it goes on.
+
+        Raises:
+            StateError: it is not of this process, and the state is away.
+        """
+        await self._claims.settled(run_id)
+        local = self._local.get(run_id)
+        if local is not None:
+            local.run.cancel(reason)
+            with trio.move_on_after(CANCEL_WAIT_S):
+                await local.run.wait_ended()
+            return await self.get(run_id)
+        until_s = trio.current_time() + CANCEL_WAIT_S
+        while True:  # noqa: ASYNC913 - the state is asked, and a sleep follows
+            record = await self.get(run_id)
+            if record is None or record.ended or trio.current_time() >= until_s:
+                return record
+            letter, box = mail.CancelLetter(run_id, reason), mail.box_key(record.process)
+            put = partial(_put, box, letter)
+            await self._state.change([box], put)
+            await trio.sleep(self.settings.publish_s)
+
+    async def page(
+        self,
+        tenant: str,
+        *,
+        limit: int,
+        cursor: int | None = None,
+        where: Callable[[Record], bool] = lambda _: True,
+    ) -> RunPage:
+        """Runs that the tenant has started, newest first, from where `cursor` says.
+
+        Runs that are started meanwhile change nothing in pages to come. There may be fewer than
+        `limit` on a page that is not the last, since so many are looked at and no more.
+
+        Raises:
+            StateError: the state is away.
+        """
+        head = index.head_key(tenant)
+        found: list[Record] = []
+        scanned = 0
+        data = (await self._read([head]))[0]
+        while (page := index.read(data)) is not None:  # noqa: ASYNC913 - to the oldest that is kept
+            places = index.before(page, cursor)
+            records = await self._records([run_id for _, run_id in places])
+            for place, run_id in places:
+                cursor, scanned = place, scanned + 1
+                record = records.get(run_id)
+                if record is not None and record.starter.tenant == tenant and where(record):
+                    found.append(record)
+                if len(found) == limit or scanned == SCANNED_MAX:
+                    return RunPage(tuple(found), cursor or None)
+            number = min(page.number - 1, ((cursor or 0) - 1) // index.PAGE)
+            data = (await self._read([index.page_key(head, number)]))[0] if number >= 0 else None
+        return RunPage(tuple(found), None)
+
+    # ------------------------------------------------------------- idempotency keys
+
+    async def claim(
+        self, key: str, digest: str, *, pipeline: str, caller: Caller, request_id: str = ""
+    ) -> Claimed:
+        """Whose run an idempotency key stands for, which may be one that is to be started now.
+
+        With `Mine`, start the run under that id and `adopt` it at once, or call `unclaim`.
+
+        Raises:
+            StateError: the state is away; nothing is to be started.
+        """
+        at = idempotency.claim_key(caller.tenant, pipeline, key)
+        return await self._claims.claim(
+            at, digest, partial(self._new, pipeline, caller, request_id)
+        )
+
+    def unclaim(self, mine: Mine) -> None:
+        """The run was not started after all: the key is given back soon."""
+        self._claims.unclaim(mine)
+
+    # ------------------------------------------------------------- for `open_registry`
+
+    def begin(self) -> None:
+        """Start what goes on beside the runs; this process is then known to the others."""
+        self._nursery.start_soon(self._recorder.serve, name="the recorder of runs")
+        if self.shared:
+            self._nursery.start_soon(self._post.serve, name="the post office of runs")
+
+    def share(self) -> None:
+        """From now on there are others over this state; again changes nothing."""
+        if self.shared:
+            return
+        self.shared = self._recorder.shared = self._claims.shared = True
+        for local in self._local:
+            self._recorder.started(local.record(self.process))
+        self._nursery.start_soon(self._post.serve, name="the post office of runs")
+
+    async def flush(self) -> None:
+        """Write what is not written yet, as far as the state lets it."""
+        await self._recorder.flush()
+
+    async def end(self) -> None:
+        """Write everything, and say that this process is no more; `flush_s` at the most."""
+        with trio.move_on_after(self.settings.flush_s, shield=True):
+            await self._recorder.flush()
+            if self.shared and not len(self._local):
+                with suppress(StateError):  # its heartbeat ends by itself
+                    await self._post.leave()
+
+    # -------------------------------------------------------------
+
+    def _adopted(self, run: Run, on_leave: OnLeave, readers: int) -> Record:
+        local = LocalRun(run, on_leave, readers, self._now_s())
+        self._local.add(local)
+        self._claims.begun(run.id)
+        return local.record(self.process)
+
+    def _hear_end(self, run: Run) -> None:
+        run.on_end = self._on_end
+        if run.ended:
+            self._ended(run)
+
+    def _ended(self, run: Run) -> None:
+        local = self._local.remove(run.id)
+        if local is not None:
+            self._recorder.ended(local)
+
+    async def _here(self, run_id: str) -> Record | None:
+        """What this process itself knows of a run."""
+        await self._claims.settled(run_id)
+        local = self._local.get(run_id)
+        if local is not None:
+            return local.record(self.process)
+        final = self._recorder.final(run_id)
+        return final.record if final is not None else None
+
+    async def _elsewhere(self, run_id: str) -> Record | None:
+        """What the state knows of a run that this process does not know."""
+        record = await self._archive.record(run_id)
+        if record is None and self.shared:  # one that has just begun elsewhere is being written
+            await trio.sleep(self.settings.batch_s + WRITTEN_WITHIN_S)
+            record = await self._archive.record(run_id)
+        if record is None or record.ended or record.process != self.process:
+            return record
+        here = await self._here(run_id)  # it may have begun, or been written, meanwhile
+        if here is not None:
+            return here
+        record = await self._archive.record(run_id)
+        if record is None or record.ended:
+            return record
+        return await self._archive.lose(run_id)  # its record was never written
+
+    async def _kept(self, record: Record) -> Following:
+        if record.lost:
+            return FollowingKept(record, last_of_lost(record))
+        return FollowingKept(record, await self._archive.events(record.id))
+
+    async def _found_kept(self, record: Record) -> Following:
+        """What is kept of a run of another process that goes on no longer."""
+        found = await self._archive.record(record.id)
+        return FollowingKept(record, ()) if found is None else await self._kept(found)
+
+    async def _records(self, run_ids: Sequence[str]) -> dict[str, Record]:
+        found = await self._archive.records(run_ids)
+        for run_id in run_ids:
+            here = await self._here(run_id)
+            if here is not None:
+                found[run_id] = here
+        return found
+
+    async def _read(self, keys: Sequence[str]) -> Sequence[bytes | None]:
+        return await self._state.change(keys, lambda there, _: Change(list(there)))
+
+    def _new(self, pipeline: str, caller: Caller, request_id: str) -> Record:
+        return Record(
+            id=uuid.uuid4().hex,
+            pipeline=pipeline,
+            process=self.process,
+            created_s=self._now_s(),
+            request_id=request_id,
+            organisation=caller.organisation,
+            user=caller.user,
+            key=caller.key,
+        )
+
+
+def _put(
+    box: str, letter: mail.Letter, there: Sequence[bytes | None], now_s: float
+) -> Change[bool]:
+    del now_s
+    return mail.put(there, box, letter)
+
+
+@asynccontextmanager
+async def open_registry(
+    state: State | None = None,
+    settings: RunsSettings | None = None,
+    *,
+    shared: bool | None = None,
+    fit: Fit = unchanged,
+    now_s: Callable[[], float] = time.time,
+) -> AsyncIterator[Registry]:
+    """A registry of runs, as long as the context lasts; leave it when the engine is closed.
+
+    Without a state, runs are kept in memory, within `kept_total_bytes`. `shared` is whether there
+    are other registries over the state; by default, unless it is in memory. `fit` is what is done
+    to an event before anybody outside may see it.
+    """
+    settings = settings or RunsSettings()
+    if shared is None:
+        shared = state is not None and not state.at_once
+    if state is None:
+        state = MemoryState(limit_bytes=settings.kept_total_bytes, now_s=now_s)
+    raised: BaseException | None = None
+    async with trio.open_nursery() as nursery:
+        registry = Registry(state, settings, nursery, shared=shared, fit=fit, now_s=now_s)
+        registry.begin()
+        try:
+            yield registry
+        except trio.Cancelled:
+            raise
+        except BaseException as error:  # noqa: BLE001 - raised below, with no group around it
+            raised = error
+        finally:
+            await registry.end()  # noqa: ASYNC102 - it is shielded, and bounded
+            nursery.cancel_scope.cancel()
+    if raised is not None:
+        raise raised
+
+
+__all__ = ["Claimed", "Mine", "OtherRequest", "Registry", "RunPage", "Theirs", "open_registry"]

@@ -1,0 +1,61 @@
+"""A request as it has arrived: what the layers in front of the handlers find out about it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any, cast
+
+import attrs
+
+if TYPE_CHECKING:
+    from orchestra.access.principal import Principal
+
+KEY = "orchestra"
+"""Under which an arrival stands in its ASGI scope."""
+REQUEST_ID: ContextVar[str] = ContextVar("request_id", default="")
+"""The id of the request that this task serves, for log lines; "" outside of one."""
+
+Headers = list[tuple[bytes, bytes]]
+
+
+@attrs.define(eq=False)
+class Arrival:
+    """A request, or a WebSocket that wants to be opened; `principal` is None of a stranger."""
+
+    scope: Mapping[str, Any]
+    request_id: str = ""
+    principal: Principal | None = None
+    headers: Headers = attrs.field(factory=list)
+    """What the head of its answer has beside its own."""
+
+    @classmethod
+    def of(cls, scope: Mapping[str, Any]) -> Arrival:
+        """That of a scope; a new one, where no layer has seen it."""
+        found = scope.get(KEY)
+        return cls(scope) if found is None else cast("Arrival", found)
+
+    @property
+    def path(self) -> str:
+        """The path that it asks for."""
+        return str(self.scope["path"])
+
+    def header(self, name: bytes) -> str | None:
+        """The first header of this name, which is in lower case."""
+        for key, value in self.scope["headers"]:
+            if key == name:
+                return str(value.decode("latin1"))
+        return None
+
+    def known(self) -> Principal:
+        """Who it is, where the matched route lets nobody else in.
+
+        Raises:
+            PermissionError: a stranger came this far; it is a mistake in the table of routes.
+        """
+        if self.principal is None:
+            raise PermissionError(
+                f"nobody is known to have asked for {self.path}; give its route an access other "
+                "than PUBLIC, or do not ask who it is"
+            )
+        return self.principal

@@ -1,0 +1,70 @@
+"""What is wrong with a caller's key, rate or budget: what they can mend themselves. Pure.
+
+What is wrong with the provider's key, quota or load is told by `run_problems`; no two of them have
+the same type.
+"""
+
+from __future__ import annotations
+
+from math import ceil
+
+from orchestra.errors import BudgetExceededError, LimitReachedError
+from orchestra.server.problems import HttpProblem
+
+CHALLENGE = (("WWW-Authenticate", 'Bearer realm="orchestra"'),)
+"""With every 401 (RFC 9110 section 11.6.1)."""
+_REASONS = {
+    "expired": "has expired; ask for a new one",
+    "revoked": "was revoked; ask for a new one",
+    "malformed": "is not one of this server's; send `Authorization: Bearer ork_...`, all of it",
+}
+
+
+def key_missing() -> HttpProblem:
+    """No key came, where one is needed."""
+    detail = "send `Authorization: Bearer KEY`; `orchestra keys create` makes a key"
+    return HttpProblem(401, "key-missing", "A key is needed.", detail, headers=CHALLENGE)
+
+
+def key_refused(reason: str) -> HttpProblem:
+    """A key came that lets nobody in; `reason` is why, as far as its holder may know."""
+    said = _REASONS.get(reason, "is not known here")
+    code = f"key-{reason}" if reason in _REASONS else "key-unknown"
+    detail = f"your key {said}"
+    return HttpProblem(401, code, "Your key is not valid.", detail, headers=CHALLENGE)
+
+
+def keys_unreachable() -> HttpProblem:
+    """Whose key it is cannot be told at the moment, so nobody is let in."""
+    detail = "keys cannot be looked up at the moment; try again"
+    headers = (("Retry-After", "1"),)
+    return HttpProblem(503, "keys-unreachable", "Keys cannot be checked.", detail, headers=headers)
+
+
+def not_allowed(kind: str, name: str) -> HttpProblem:
+    """The key is valid, and its scopes do not have this."""
+    detail = f"your key may not use the {kind} {name[:100]!r}; ask for a key whose scopes have it"
+    return HttpProblem(403, "not-allowed", "Your key may not do this.", detail)
+
+
+def your_rate(error: LimitReachedError) -> HttpProblem:
+    """The caller has sent as much as they may, for now."""
+    wait_s = error.retry_after_s
+    headers = () if wait_s is None else (("Retry-After", str(max(ceil(wait_s), 1))),)
+    extras = (("limit", error.code),)
+    return HttpProblem(
+        429, "rate-limited", "You have reached your limit.", error.message, (), extras, headers
+    )
+
+
+def your_budget(error: BudgetExceededError) -> HttpProblem:
+    """The caller has spent what they may."""
+    extras: tuple[tuple[str, object], ...] = (
+        ("budget", error.budget),
+        ("spent_nanodollars", error.spent_nanodollars),
+        ("limit_nanodollars", error.limit_nanodollars),
+        ("resets_at_s", error.resets_at_s),
+    )
+    return HttpProblem(
+        402, "budget-exceeded", "Your budget is used up.", error.message, extras=extras
+    )

@@ -1,0 +1,60 @@
+"""Which web pages of other origins may ask, as the browser enforces it (the Fetch standard). Pure.
+
+Without configuration none may: a browser then keeps their scripts from reading an answer.
+"""
+
+from __future__ import annotations
+
+import attrs
+
+from orchestra.server.arrival import Arrival
+from orchestra.server.problems import NoContent
+
+METHODS = "GET, POST, DELETE, OPTIONS"
+ASKED = "Authorization, Content-Type, Accept, Idempotency-Key, Last-Event-ID, Prefer, X-Request-ID"
+"""Headers that a page may send. `*` does not stand for Authorization."""
+EXPOSED = (
+    "Location, Retry-After, RateLimit-Limit, RateLimit-Remaining, RateLimit-Reset, X-Request-ID, "
+    "X-Orchestra-Run-ID, X-Orchestra-Model, X-Orchestra-Cost-Nanodollars, "
+    "X-Orchestra-Time-To-First-Token-MS"
+)
+"""Headers that a page may read."""
+ANY = "*"
+
+
+@attrs.frozen(kw_only=True)
+class Cors:
+    """The origins whose pages may ask: `https://app.example`, or `*`. Cookies are not used here.
+
+    `max_age_s` is how long a browser need not ask again.
+    """
+
+    origins: frozenset[str] = frozenset()
+    max_age_s: int = 600
+
+    async def admit(self, arrival: Arrival) -> NoContent | None:
+        """The answer to a preflight; headers for everything else."""
+        if ANY not in self.origins:
+            arrival.headers.append((b"vary", b"Origin"))
+        origin = arrival.header(b"origin")
+        if origin is None or not self._allows(origin):
+            return None
+        allowed = ANY if ANY in self.origins else origin
+        arrival.headers.append((b"access-control-allow-origin", allowed.encode("latin1")))
+        asked = arrival.header(b"access-control-request-method")
+        if arrival.scope.get("method") != "OPTIONS" or asked is None:
+            arrival.headers.append((b"access-control-expose-headers", EXPOSED.encode()))
+            return None
+        return NoContent(
+            (
+                ("Access-Control-Allow-Methods", METHODS),
+                ("Access-Control-Allow-Headers", ASKED),
+                ("Access-Control-Max-Age", str(self.max_age_s)),
+            )
+        )
+
+    def _allows(self, origin: str) -> bool:
+        return ANY in self.origins or origin in self.origins
+
+
+NO_CORS = Cors()

@@ -1,0 +1,282 @@
+"""What every request goes through before its handler, in one order that can be read here.
+
+    1. RequestIds        an id, for every log line and answer
+    2. Cors              which web pages may read the answer; a preflight is answered here
+    3. Bounds            how long an address, how many headers, how large a body
+    4. Authentication    whose key it is; the route says later whether it needs one
+    5. Rates             how many requests that caller has left
+    6. Spending          whether that caller has money left
+
+Then the route is matched, its access is decided, and its handler is called. CORS stands before
+authentication, since a preflight has no key and a page must be able to read why it was refused.
+
+Rules of the file: a layer decides and is gone: nothing of it is on the stack while a stream is
+open, which may be for hours.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import secrets
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
+from math import ceil
+from typing import TYPE_CHECKING, Any, Protocol
+
+import attrs
+
+from orchestra.access.principal import ANYBODY, Principal
+from orchestra.errors import BudgetExceededError, LimitReachedError, StateError
+from orchestra.server import caller_problems, problems
+from orchestra.server.arrival import KEY, REQUEST_ID, Arrival, Headers
+from orchestra.server.cors import NO_CORS, Cors
+from orchestra.server.problems import HttpProblem, NoContent
+
+if TYPE_CHECKING:
+    from hypercorn.typing import ASGIFramework, ASGIReceiveCallable, ASGISendCallable, Scope
+
+    from orchestra.access.keyring import Keyring
+    from orchestra.accounts import Caller
+    from orchestra.policies.allowance import Remaining
+    from orchestra.policies.callers import CallerLimits
+    from orchestra.policies.purse import Purse
+    from orchestra.server.problems import Told
+    from orchestra.server.settings import Settings
+
+    Early = HttpProblem | NoContent
+
+log = logging.getLogger("orchestra.server")
+
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
+_BEARER = re.compile(r"bearer +(\S+) *", re.IGNORECASE)
+
+
+class Layer(Protocol):
+    """One of the things that a request goes through."""
+
+    async def admit(self, arrival: Arrival) -> Early | None:
+        """None to let it pass; else the answer, and nobody behind this layer hears of it."""
+
+
+@attrs.frozen(kw_only=True)
+class Admission:
+    """Who is let in, and how much of what: with nothing said, everybody, as much as they like.
+
+    `keyring` is None where there are no keys: then everybody is ANYBODY, so that such a server
+    must not be reached from elsewhere. `rates` are counted in requests, `purse` in money.
+    """
+
+    keyring: Keyring | None = None
+    rates: CallerLimits | None = None
+    purse: Purse | None = None
+    cors: Cors = NO_CORS
+
+    def layers(self, settings: Settings) -> tuple[Layer, ...]:
+        """What a request goes through, in this order; what has nothing to decide is left out."""
+        return (
+            RequestIds(),
+            *([self.cors] if self.cors.origins else []),
+            Bounds(settings),
+            Authentication(self.keyring),
+            *([Rates(self.rates)] if self.rates is not None else []),
+            *([Spending(self.purse)] if self.purse is not None else []),
+        )
+
+
+OPEN = Admission()
+
+Encode = Callable[[str, "Early"], "Told"]
+
+
+class Front:
+    """An ASGI application behind its layers. `encode` says how a path tells its problems."""
+
+    def __init__(self, app: ASGIFramework, layers: Sequence[Layer], encode: Encode) -> None:
+        self._app = app
+        self._layers = tuple(layers)
+        self._encode = encode
+
+    def __call__(
+        self, scope: Scope, receive: ASGIReceiveCallable, send: ASGISendCallable
+    ) -> Awaitable[None]:
+        """Serve one connection of the application behind."""
+        if scope["type"] == "lifespan":
+            return self._app(scope, receive, send)
+        return self._serve(scope, receive, send)
+
+    async def _serve(self, scope: Any, receive: Any, send: Any) -> None:
+        arrival = await self._admitted(scope, send)
+        if arrival is not None:
+            adding = _adding(send, arrival.headers)
+            del arrival
+            await self._app(scope, receive, adding)
+
+    async def _admitted(self, scope: Any, send: Any) -> Arrival | None:
+        scope[KEY] = arrival = Arrival(scope)
+        for layer in self._layers:
+            early = await layer.admit(arrival)
+            if early is not None:
+                await _answer(scope, send, self._encode(arrival.path, early), arrival.headers)
+                return None
+        return arrival
+
+
+@attrs.frozen
+class RequestIds:
+    """The client's own id where it is well-formed, else a new one; it is in the answer's head."""
+
+    async def admit(self, arrival: Arrival) -> Early | None:
+        """None."""
+        given = arrival.header(b"x-request-id") or ""
+        arrival.request_id = given if _REQUEST_ID.fullmatch(given) else secrets.token_hex(16)
+        arrival.headers.append((b"x-request-id", arrival.request_id.encode()))
+        REQUEST_ID.set(arrival.request_id)
+        return None
+
+
+@attrs.frozen
+class Bounds:
+    """What no request may be larger than. A body of unknown length is bounded where it is read."""
+
+    settings: Settings
+
+    async def admit(self, arrival: Arrival) -> Early | None:
+        """A problem where the address, the headers or the announced body are too large."""
+        scope, settings = arrival.scope, self.settings
+        if len(scope["raw_path"]) + len(scope["query_string"]) > settings.target_limit_bytes:
+            return problems.target_too_long(settings.target_limit_bytes)
+        if len(scope["headers"]) > settings.headers_max:
+            return problems.too_many_headers(settings.headers_max)
+        length = arrival.header(b"content-length") or ""
+        limit = settings.limit_of(arrival.header(b"content-type") or "")
+        if length.isascii() and length.isdigit() and int(length[:20]) > limit:
+            return problems.too_large(limit)
+        return None
+
+
+@attrs.frozen
+class Authentication:
+    """Whose key came with the request. One that is not valid is refused; none at all is not."""
+
+    keyring: Keyring | None
+
+    async def admit(self, arrival: Arrival) -> Early | None:
+        """A problem where a key came that lets nobody in."""
+        if self.keyring is None:
+            arrival.principal = ANYBODY
+            return None
+        token = bearer(arrival)
+        if token is None:
+            return None
+        try:
+            found = await self.keyring.authenticate(token)
+        except StateError as error:
+            log.error("keys cannot be looked up: %s", error)  # noqa: TRY400 - it is one line
+            return caller_problems.keys_unreachable()
+        if isinstance(found, Principal):
+            arrival.principal = found
+            return None
+        log.info("a key was refused: %s", found.detail)
+        return caller_problems.key_refused(found.reason)
+
+
+@attrs.frozen
+class Rates:
+    """A request is one of those a minute that its caller may make; the answer says what is left."""
+
+    limits: CallerLimits
+
+    async def admit(self, arrival: Arrival) -> Early | None:
+        """A problem where the caller has no request left."""
+        principal = arrival.principal
+        if principal is None or not self.limits.limited(principal.caller):
+            return None
+        refused: LimitReachedError | None = None
+        try:
+            await self.limits.enter(principal.caller)
+        except LimitReachedError as error:
+            refused = error
+        arrival.headers += await self._left(principal.caller)
+        return None if refused is None else caller_problems.your_rate(refused)
+
+    async def _left(self, caller: Caller) -> Headers:
+        try:
+            return rate_headers(await self.limits.remaining(caller))
+        except StateError:
+            return []
+
+
+@attrs.frozen
+class Spending:
+    """A caller whose budget is used up is told before anything begins."""
+
+    purse: Purse
+
+    async def admit(self, arrival: Arrival) -> Early | None:
+        """A problem where a budget has nothing left."""
+        if arrival.principal is None:
+            return None
+        try:
+            await self.purse.check(arrival.principal.caller)
+        except BudgetExceededError as error:
+            return caller_problems.your_budget(error)
+        except StateError:
+            return None  # the call itself is refused, or let pass, as its budget says
+        return None
+
+
+def rate_headers(left: Sequence[Remaining]) -> Headers:
+    """What is left of the limit that is nearest, as most clients read it.
+
+    The three fields of draft-ietf-httpapi-ratelimit-headers-06, with seconds until all of it is
+    there again.
+    """
+    if not left:
+        return []
+    nearest = min(left, key=lambda each: each.remaining / each.limit)
+    return [
+        (b"ratelimit-limit", b"%d" % nearest.limit),
+        (b"ratelimit-remaining", b"%d" % nearest.remaining),
+        (b"ratelimit-reset", b"%d" % ceil(nearest.reset_s)),
+    ]
+
+
+def bearer(arrival: Arrival) -> str | None:
+    """The key that came with it: None where none did, "" where it cannot be read."""
+    given = arrival.header(b"authorization")
+    if given is None:
+        return None
+    found = _BEARER.fullmatch(given)
+    return found[1] if found else ""
+
+
+def _adding(send: ASGISendCallable, headers: Headers) -> ASGISendCallable:
+    """A send that adds these to the head of the answer."""
+    if not headers:
+        return send
+    return partial(_send_adding, send, headers)
+
+
+async def _send_adding(send: Any, headers: Headers, message: Any) -> None:
+    kind = message["type"]
+    if kind in ("http.response.start", "websocket.accept", "websocket.http.response.start"):
+        own = {key for key, _ in message.get("headers", ())}
+        more = [each for each in headers if each[0] not in own]
+        message = {**message, "headers": [*message.get("headers", ()), *more]}
+    await send(message)
+
+
+async def _answer(scope: Any, send: Any, early: Told, headers: Headers) -> None:
+    """Answer at once; the handshake of a WebSocket is refused with the same."""
+    kind = "websocket.http.response" if scope["type"] == "websocket" else "http.response"
+    body = early.encode()
+    own = [(key.lower().encode(), value.encode("latin1")) for key, value in early.headers]
+    if body:
+        own += [
+            (b"content-type", early.media_type.encode()),
+            (b"content-length", b"%d" % len(body)),
+        ]
+    head = {"type": f"{kind}.start", "status": early.status, "headers": [*own, *headers]}
+    await send(head)
+    await send({"type": f"{kind}.body", "body": body, "more_body": False})

@@ -1,0 +1,185 @@
+"""The routes of completions that clients asked to be kept: they list, read, rename, forget them."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Iterable
+from typing import cast
+
+import attrs
+import msgspec
+from quart import request
+from quart_trio.wrappers import TrioResponse as Response
+
+from orchestra.codecs.openai_serving_errors import BAD_REQUEST, error_reply, reply
+from orchestra.codecs.openai_serving_request import asked_of, refused
+from orchestra.errors import InvalidRequestError, StateError
+from orchestra.server import sse
+from orchestra.server.access import KNOWN
+from orchestra.server.arrival import Arrival
+from orchestra.server.openai_errors import OpenAiProblem, told
+from orchestra.server.openai_stored import StoredCompletions, Wanted
+from orchestra.server.routes import Route
+from orchestra.server.runs import answer
+
+log = logging.getLogger("orchestra.server")
+
+_METADATA = re.compile(r"metadata\[(.+)\]")
+
+
+class _Change(msgspec.Struct):
+    metadata: dict[str, str]
+
+
+class _Query(msgspec.Struct):
+    after: str | None = None
+    limit: int = 20
+    order: str = "asc"
+    model: str | None = None
+
+
+_CHANGES = msgspec.json.Decoder(_Change)
+
+
+def stored_routes(stored: StoredCompletions) -> list[Route]:
+    """The routes of completions that are kept."""
+    api, at = StoredApi(stored), "/v1/chat/completions"
+    one = f"{at}/<completion>"
+    return [
+        Route(
+            name="list-completions",
+            path=at,
+            handler=api.list,
+            access=KNOWN,
+            summary="OpenAI's: the completions that you asked to be kept.",
+        ),
+        Route(
+            name="read-completion",
+            path=one,
+            handler=api.read,
+            access=KNOWN,
+            summary="OpenAI's: one of them.",
+        ),
+        Route(
+            name="rename-completion",
+            path=one,
+            handler=api.rename,
+            access=KNOWN,
+            methods=("POST",),
+            summary="OpenAI's: give it other metadata.",
+        ),
+        Route(
+            name="delete-completion",
+            path=one,
+            handler=api.delete,
+            access=KNOWN,
+            methods=("DELETE",),
+            summary="OpenAI's: forget it.",
+        ),
+        Route(
+            name="completion-messages",
+            path=f"{one}/messages",
+            handler=api.messages,
+            access=KNOWN,
+            summary="OpenAI's: what was asked for it.",
+        ),
+    ]
+
+
+@attrs.frozen
+class StoredApi:
+    """The handlers of these routes."""
+
+    stored: StoredCompletions
+
+    async def list(self) -> Response:
+        """A page of them."""
+        who = Arrival.of(request.scope).known()
+        try:
+            page = await self.stored.page(who, _wanted(request.args.items(multi=True)))
+        except (InvalidRequestError, StateError) as error:
+            return answer(told(error_reply(error)))
+        return _page([each.record() for each in page.kept], more=page.more)
+
+    async def read(self, completion: str) -> Response:
+        """One of them."""
+        try:
+            found = await self.stored.get(completion, Arrival.of(request.scope).known())
+        except StateError as error:
+            return answer(told(error_reply(error)))
+        return answer(_unknown(completion)) if found is None else _json(found.record())
+
+    async def rename(self, completion: str) -> Response:
+        """One of them, with other metadata."""
+        who = Arrival.of(request.scope).known()
+        try:
+            asked, _ = asked_of(_CHANGES, cast("bytes", await request.get_data()))
+            found = await self.stored.rename(completion, who, asked.metadata)
+        except (InvalidRequestError, StateError) as error:
+            return answer(told(error_reply(error)))
+        return answer(_unknown(completion)) if found is None else _json(found.record())
+
+    async def delete(self, completion: str) -> Response:
+        """That it is forgotten."""
+        try:
+            gone = await self.stored.delete(completion, Arrival.of(request.scope).known())
+        except StateError as error:
+            return answer(told(error_reply(error)))
+        if not gone:
+            return answer(_unknown(completion))
+        return _json({"id": completion, "object": "chat.completion.deleted", "deleted": True})
+
+    async def messages(self, completion: str) -> Response:
+        """What was asked for one of them."""
+        try:
+            wanted = _wanted(request.args.items(multi=True))
+            found = await self.stored.get(completion, Arrival.of(request.scope).known())
+        except (InvalidRequestError, StateError) as error:
+            return answer(told(error_reply(error)))
+        if found is None:
+            return answer(_unknown(completion))
+        messages = found.messages[::-1] if wanted.newest_first else found.messages
+        ids = [each["id"] for each in messages]
+        if wanted.after is not None:
+            messages = messages[ids.index(wanted.after) + 1 :] if wanted.after in ids else []
+        return _page(messages[: wanted.limit], more=len(messages) > wanted.limit)
+
+
+def _wanted(query: Iterable[tuple[str, str]]) -> Wanted:
+    """What the query asks for.
+
+    Raises:
+        InvalidRequestError: a limit is no number, or an order is none.
+    """
+    pairs = dict(query)
+    try:
+        asked = msgspec.convert(pairs, _Query, strict=False)
+    except msgspec.ValidationError as error:
+        raise refused("limit", f"{pairs.get('limit')!r:.100} is no number") from error
+    if asked.order not in ("asc", "desc"):
+        raise refused("order", f"{asked.order!r:.100} is none; send asc or desc")
+    metadata = {m[1]: value for name, value in pairs.items() if (m := _METADATA.fullmatch(name))}
+    return Wanted(
+        after=asked.after,
+        limit=max(asked.limit, 0),
+        newest_first=asked.order == "desc",
+        model=asked.model,
+        metadata=metadata,
+    )
+
+
+def _unknown(completion: str) -> OpenAiProblem:
+    said = f"There is no completion {completion[:100]!r} that you asked to be kept."
+    return told(reply(404, said, BAD_REQUEST, code="not_found", param="completion_id"))
+
+
+def _page(data: list[dict[str, object]], *, more: bool) -> Response:
+    ids = [each["id"] for each in data] or [None]
+    return _json(
+        {"object": "list", "data": data, "first_id": ids[0], "last_id": ids[-1], "has_more": more}
+    )
+
+
+def _json(value: object) -> Response:
+    return Response(msgspec.json.encode(value), content_type=sse.JSON)

@@ -1,0 +1,58 @@
+"""The events of a run as JSON Schemas, made from their classes. Pure.
+
+What a class says of itself is what is told: its fields, and the first line of its docstring.
+"""
+
+from __future__ import annotations
+
+from typing import Any, get_args
+
+import msgspec
+
+from orchestra.accounts import Usage
+from orchestra.events import Event
+from orchestra.values import Json
+
+EVENT, USAGE = "Event", "Usage"
+"""The names of the schemas of any event, and of a usage record."""
+SCHEMAS = "#/components/schemas/"
+
+
+def event_schemas() -> dict[str, Json]:
+    """The schema of each class of events by its name, of all that is in them, and of any event."""
+    kinds: tuple[Any, ...] = get_args(Event)
+    _, found = msgspec.json.schema_components((*kinds, Usage), ref_template=SCHEMAS + "{name}")
+    told = {name: _told(schema) for name, schema in found.items()}
+    for kind in kinds:
+        schema = told[kind.__name__]
+        schema["properties"] = {"type": {"const": kind.type}} | schema["properties"]
+        schema["required"] = ["type", *schema["required"]]
+    names = {kind.type: reference(kind.__name__) for kind in kinds}
+    told[EVENT] = {
+        "title": EVENT,
+        "description": "What happened in a run, told as the `data` of a server-sent event.",
+        "oneOf": list(names.values()),
+        "discriminator": {
+            "propertyName": "type",
+            "mapping": {type_: each["$ref"] for type_, each in names.items()},
+        },
+    }
+    return told
+
+
+def reference(name: str) -> Json:
+    """The schema of this name."""
+    return {"$ref": SCHEMAS + name}
+
+
+def _told(schema: Json) -> Json:
+    """As it is written: every field, also one that is as it is by default; and none of our own."""
+    told: Json = {**schema, "description": schema.get("description", "").partition("\n")[0]}
+    if "properties" in schema:
+        told["properties"] = {
+            name: {key: value for key, value in each.items() if key != "default"}
+            for name, each in schema["properties"].items()
+            if not name.startswith("_")
+        }
+        told["required"] = list(told["properties"])
+    return told

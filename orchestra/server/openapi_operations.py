@@ -1,0 +1,52 @@
+"""What can be asked of each route, and what it answers: statuses, content types, schemas. Pure.
+
+By the name of the route and the method, since a route is told where it is served and described
+here; a test finds what has no description. Problems are told by the functions that make them, so
+that what is documented is what is answered.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from orchestra.errors import BudgetExceededError, LimitReachedError
+from orchestra.server import caller_problems, openapi_openai, openapi_served, problems
+from orchestra.server.front import Admission
+from orchestra.server.openapi_words import Operation
+from orchestra.server.problems import HttpProblem
+from orchestra.server.settings import Settings
+from orchestra.values import Json
+
+OPERATIONS: Mapping[tuple[str, str], Operation] = {
+    **openapi_served.OPERATIONS,
+    **openapi_openai.OPERATIONS,
+}
+SCHEMAS: Mapping[str, Json] = {**openapi_served.SCHEMAS, **openapi_openai.SCHEMAS}
+"""The schemas of what several routes answer, by name."""
+
+
+def of_all(settings: Settings) -> tuple[HttpProblem, ...]:
+    """What any request can be answered, whatever is asked."""
+    return (
+        problems.too_large(settings.body_limit_bytes),
+        problems.target_too_long(settings.target_limit_bytes),
+        problems.too_many_headers(settings.headers_max),
+        problems.by_status(500, "Internal Server Error", "the server's log says why"),
+    )
+
+
+def of_callers(admission: Admission) -> tuple[HttpProblem, ...]:
+    """What a caller can be answered before any route is asked."""
+    found: list[HttpProblem] = []
+    if admission.keyring is not None:
+        reasons = ("unknown", "expired", "revoked", "malformed")
+        found += [caller_problems.key_refused(each) for each in reasons]
+        found.append(caller_problems.keys_unreachable())
+    if admission.rates is not None:
+        found.append(caller_problems.your_rate(LimitReachedError("")))
+    if admission.purse is not None:
+        found.append(caller_problems.your_budget(_SPENT))
+    return tuple(found)
+
+
+_SPENT = BudgetExceededError("")

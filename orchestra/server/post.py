@@ -1,0 +1,52 @@
+"""A worker's place under its supervisor: the socket that all share, and a line between the two.
+
+Over the line a worker says one byte, that it is ready; the supervisor says nothing. That the line
+closes is how either notices the other's death, on every system.
+"""
+
+from __future__ import annotations
+
+import socket
+from typing import Self
+
+import attrs
+import trio
+
+READY = b"+"
+
+
+@attrs.frozen
+class Post:
+    """What a worker was given when it was started. `number` counts from 1."""
+
+    number: int
+    listener: socket.socket
+    line: socket.socket
+
+    @classmethod
+    def take(cls, number: int, listener: int, line: int) -> Self:
+        """The post of the numbers that a supervisor has put on the command line.
+
+        Raises:
+            OSError: they are not sockets of this process.
+        """
+        made = cls(number, socket.socket(fileno=listener), socket.socket(fileno=line))
+        for each in (made.listener, made.line):
+            each.set_inheritable(False)  # not for what steps start
+        return made
+
+    def tell_ready(self) -> None:
+        """Tell the supervisor that clients are served; that it has gone is heard elsewhere."""
+        try:
+            self.line.send(READY)
+        except OSError:
+            return
+
+    async def wait_alone(self) -> None:
+        """Wait until the supervisor has gone."""
+        line = trio.socket.from_stdlib_socket(self.line)
+        try:
+            while await line.recv(1):
+                pass
+        except OSError:
+            return

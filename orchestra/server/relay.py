@@ -1,0 +1,32 @@
+"""The pipelines behind a model that is asked by its own name: each is one step.
+
+A call of a bare model is a run like any other, so that its account, its journal, its bounds and its
+cancellation are those of every run.
+"""
+
+from __future__ import annotations
+
+from orchestra.answers import Completion
+from orchestra.graph.pipelines import pipeline
+from orchestra.protocols import Stream
+from orchestra.steps import relay as steps
+from orchestra.steps.relay import Said
+from orchestra.values import ChatRequest, Embeddings, EmbedRequest
+
+
+@pipeline
+def relay(request: ChatRequest, model: str, choices: int) -> Stream[Said]:
+    """What a model says, as it arrives."""
+    return steps.relay(request, model=model, choices=choices)
+
+
+@pipeline(name="relay")
+def relay_whole(request: ChatRequest, model: str, choices: int) -> list[Completion]:
+    """What a model has said, whole."""
+    return steps.relay_whole(request, model=model, choices=choices)
+
+
+@pipeline(name="relay")
+def relay_vectors(request: EmbedRequest, model: str, embedder: bool) -> Embeddings:
+    """The vectors of texts."""
+    return steps.relay_vectors(request, model=model, embedder=embedder)

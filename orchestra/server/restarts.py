@@ -1,0 +1,104 @@
+"""What a supervisor decides: when a worker that died is replaced, and how it all ended. Pure.
+
+The theory: a worker that was ready for `healthy_s` has shown that it can live, and its death says
+nothing of the next one's. One that dies sooner may do so at every start: each death in a row
+doubles the wait, and beyond `deaths_max` of them there is nothing to wait for, unless others serve
+meanwhile. Then its place is tried again at the longest wait: a service that limps is worth more
+than one that is down.
+"""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterable
+
+import attrs
+
+FAILED = 1
+_EXPONENT_MAX = 30
+"""Of two: it outgrows every wait, and a float never."""
+
+
+@attrs.frozen(kw_only=True)
+class RestartRule:
+    """How the dead are replaced."""
+
+    delay_s: float = 0.1
+    """The wait before the first attempt; doubled with every death in a row."""
+    delay_max_s: float = 30.0
+    """The longest wait, before jitter."""
+    healthy_s: float = 30.0
+    """How long a worker must have been ready for its death not to count."""
+    deaths_max: int = 10
+    """Deaths in a row after which a place is given up; by then about two minutes have passed."""
+
+
+@attrs.frozen
+class Replace:
+    """Start another in `delay_s`; its place has seen `deaths` in a row."""
+
+    delay_s: float
+    deaths: int
+
+
+@attrs.frozen
+class GiveUp:
+    """Stop all: this place has seen `deaths` in a row, and nobody else serves."""
+
+    deaths: int
+
+
+def after_death(
+    rule: RestartRule, deaths: int, lived_s: float, jitter: float, *, others_serve: bool
+) -> Replace | GiveUp:
+    """What to do about a worker that has died, having been ready for `lived_s`.
+
+    `deaths` are those in a row before it in its place; `jitter` is from 0 to 1, so that workers
+    which died together do not start together; `others_serve` is whether another one is ready.
+    """
+    deaths = 1 if lived_s >= rule.healthy_s else deaths + 1
+    if deaths > rule.deaths_max and not others_serve:
+        return GiveUp(deaths)
+    delay_s = min(rule.delay_max_s, rule.delay_s * 2 ** min(deaths - 1, _EXPONENT_MAX))
+    return Replace(delay_s * (1 + jitter), deaths)
+
+
+@attrs.frozen
+class Ended:
+    """How a worker ended that was asked to: its exit code, and whether it had ever been ready.
+
+    The code is that of `subprocess`: of one that a signal has killed, the negated number.
+    """
+
+    number: int
+    code: int
+    ready: bool
+
+    @property
+    def in_order(self) -> bool:
+        """Whether it has left as it was asked to; one that was still starting may be cut."""
+        return self.code == 0 or (not self.ready and self.code == -signal.SIGTERM)
+
+
+def exit_code(ends: Iterable[Ended]) -> int:
+    """The supervisor's own, when all have ended that were asked to: 0 if all were in order."""
+    return 0 if all(each.in_order for each in ends) else FAILED
+
+
+def code_of_first(code: int) -> int:
+    """The supervisor's own, where a worker ended with this before it was ever ready.
+
+    Its own, which says whether the command was called wrongly, unless there is none that says
+    that something is wrong.
+    """
+    return code if code > 0 else FAILED
+
+
+def spelled(code: int) -> str:
+    """How a process ended, in words: `exit code 3`, `SIGKILL`."""
+    if code >= 0:
+        return f"exit code {code}"
+    try:
+        return signal.Signals(-code).name
+    except ValueError:
+        return f"signal {-code}"

@@ -1,0 +1,35 @@
+"""The routes as one table: what can be asked for, by whom, and who answers.
+
+The application is made from it, and so is the OpenAPI document: what is not in it does not exist.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import attrs
+
+from orchestra.server.access import Access
+
+Handler = Callable[..., Awaitable[Any]]
+
+
+@attrs.frozen(kw_only=True)
+class Route:
+    """One path, and what is done there. `name` is unique; `path` is as werkzeug writes it.
+
+    A WebSocket has no methods.
+    """
+
+    name: str
+    path: str
+    handler: Handler
+    access: Access
+    summary: str
+    methods: tuple[str, ...] = ("GET",)
+
+    @property
+    def websocket(self) -> bool:
+        """Whether a WebSocket is opened there."""
+        return not self.methods

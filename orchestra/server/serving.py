@@ -1,0 +1,225 @@
+"""What a server serves, and how it comes to serve something else without a pause.
+
+A *generation* is an engine with its bindings and its application. One of them is the present;
+those before it go on until they are empty.
+
+Rules of the file: a request stays in the generation that it came to, with its run. What is
+loaded is checked before it becomes the present, and what fails leaves everything as it was. A
+generation that was replaced ends when it is empty, after `retire_s`, or when `KEPT_MAX` are
+older than the present; whatever ends it, `close` of what was loaded is called behind its last run.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import AbstractAsyncContextManager, AbstractContextManager
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import attrs
+import trio
+
+from orchestra.engine.engine import open_engine
+from orchestra.errors import OrchestraError
+from orchestra.server.app import create_app
+from orchestra.server.front import OPEN, Admission
+from orchestra.server.health import Readiness
+from orchestra.server.registries import open_runs
+from orchestra.server.settings import Settings
+from orchestra.stores.state_memory import MemoryState
+
+if TYPE_CHECKING:
+    from hypercorn.typing import (
+        ASGIFramework,
+        ASGIReceiveCallable,
+        ASGISendCallable,
+        Scope,
+    )
+
+    from orchestra.engine.engine import Engine
+    from orchestra.graph.pipelines import Pipeline
+    from orchestra.graph.policy import Limits
+    from orchestra.protocols import Bindings, State
+    from orchestra.runs.registry import Registry
+
+log = logging.getLogger("orchestra.server")
+
+REPLACED = "what it ran in was replaced, and its time is over"
+KEPT_MAX = 4
+"""Generations that may go on beside the present; the oldest is then ended at once."""
+
+
+def _nothing() -> None:
+    """Do nothing."""
+
+
+@attrs.frozen
+class Loaded:
+    """What is to be served: pipelines, each under its name, and what their names stand for.
+
+    `admit` says who is let in; without it everybody is. `close` is called once, when nothing that
+    was started with it is under way any more. `state` is what processes share: runs are known to
+    all of them.
+    """
+
+    pipelines: Mapping[str, Pipeline[..., Any]]
+    bindings: Bindings | None = None
+    settings: Settings = attrs.field(factory=Settings)
+    admit: Callable[[], Awaitable[Admission]] | None = None
+    close: Callable[[], None] = _nothing
+    state: State | None = None
+
+
+Load: TypeAlias = Callable[[], AbstractContextManager[Loaded]]
+"""Loads anew what is served. Left without an exception, it has become the present; left with one,
+it was refused, and what it has changed, such as imported modules, is put back."""
+
+
+@attrs.define(eq=False)
+class Generation:
+    """One engine and its application, and how many requests are in it."""
+
+    engine: Engine
+    app: ASGIFramework
+    settings: Settings
+    registry: Registry
+    _requests: int = attrs.field(init=False, default=0)
+    _left: trio.Event = attrs.field(init=False, factory=trio.Event)
+    _retired: trio.Event = attrs.field(init=False, factory=trio.Event)
+    _patience: trio.CancelScope = attrs.field(init=False, factory=trio.CancelScope)
+
+    async def __call__(
+        self, scope: Scope, receive: ASGIReceiveCallable, send: ASGISendCallable
+    ) -> None:
+        """Serve one request, and count it for as long."""
+        self._requests += 1
+        try:
+            await self.app(scope, receive, send)
+        finally:
+            self._requests -= 1
+            if not self._requests:
+                self._left.set()
+                self._left = trio.Event()
+
+    def retire(self, deadline: float) -> None:
+        """Let it end when it is empty, or at the deadline; again may only shorten its time.
+
+        Its runs are known to those behind it from now on.
+        """
+        self.registry.share()
+        self._retired.set()
+        self._patience.deadline = min(self._patience.deadline, deadline)
+
+    async def wait_empty(self) -> None:
+        """Wait until no request and no run is in it."""
+        while self._requests or self.engine.runs:
+            if self._requests:
+                await self._left.wait()
+            else:
+                await self.engine.wait_idle()
+
+    async def wait_over(self) -> None:
+        """Wait until it was retired, and is empty or its time is over; then its runs are ended."""
+        await self._retired.wait()
+        with self._patience:
+            await self.wait_empty()
+        self.engine.cancel_all(REPLACED)
+        with trio.move_on_after(self.settings.farewell_s):
+            await self.wait_empty()
+
+
+@attrs.define(eq=False)
+class Serving:
+    """What is served: an ASGI application whose inside can be replaced.
+
+    Generations live in `nursery`; `begin` makes the first. `on_retired` is called when one that
+    was replaced is gone.
+    """
+
+    load: Load
+    nursery: trio.Nursery
+    limits: Limits | None = None
+    on_retired: Callable[[], object] = _nothing
+    readiness: Readiness = attrs.field(factory=Readiness)
+    _turn: trio.Lock = attrs.field(init=False, factory=trio.Lock)
+    _generations: list[Generation] = attrs.field(init=False, factory=list)
+    _memory: State | None = attrs.field(init=False, default=None)
+
+    def __call__(
+        self, scope: Scope, receive: ASGIReceiveCallable, send: ASGISendCallable
+    ) -> Awaitable[None]:
+        """Serve one request with what is the present when it comes."""
+        return self._generations[-1](scope, receive, send)
+
+    async def begin(self) -> None:
+        """Load, check, and make it the present; what was the present before is retired.
+
+        Raises:
+            OrchestraError: what was loaded cannot be served; the present goes on.
+        """
+        with self.load() as loaded:
+            generation: Generation = await self.nursery.start(self._live, loaded)
+        self._generations.append(generation)
+        now, before = trio.current_time(), self._generations[-2::-1]
+        for age, each in enumerate(before):
+            each.retire(now + self.settings.retire_s if age < KEPT_MAX else now)
+
+    @property
+    def settings(self) -> Settings:
+        """Those of the present."""
+        return self._generations[-1].settings
+
+    async def reload(self) -> None:
+        """`begin` again, unless the server stops; where it cannot, the log says why."""
+        try:
+            async with self._turn:
+                if self.readiness.stopping:
+                    return
+                before = self.settings
+                await self.begin()
+        except OrchestraError as error:
+            log.error("not reloaded, and what was served before goes on:\n%s", error)  # noqa: TRY400
+        except Exception:
+            log.exception("not reloaded, and what was served before goes on")
+        else:
+            stays = ["host", "port", "workers", *before.kept_until_restart(self.settings)]
+            log.info("reloaded; until a restart these stay as they were: %s", ", ".join(stays))
+
+    async def wait_idle(self) -> None:
+        """Wait until no run is in flight, of any generation."""
+        while busy := [each for each in self._generations if each.engine.runs]:
+            await busy[0].engine.wait_idle()
+
+    def cancel_all(self, reason: str) -> None:
+        """Cancel every run in flight, of every generation."""
+        for each in self._generations:
+            each.engine.cancel_all(reason)
+
+    async def _live(self, loaded: Loaded, *, task_status: trio.TaskStatus[Generation]) -> None:
+        """One generation, from its first moment to its last."""
+        try:
+            async with (
+                self._registry(loaded) as registry,
+                open_engine(loaded.bindings, limits=self.limits) as engine,
+            ):
+                admission = OPEN if loaded.admit is None else await loaded.admit()
+                pipelines, settings = loaded.pipelines, loaded.settings
+                app = create_app(
+                    engine, pipelines, settings, admission, self.readiness, registry=registry
+                )
+                generation = Generation(engine, app.asgi_app, settings, registry)
+                task_status.started(generation)
+                await generation.wait_over()
+                self._generations.remove(generation)
+        finally:
+            loaded.close()
+        del engine, admission, app, generation, loaded, registry, pipelines  # it may be the last
+        self.on_retired()
+
+    def _registry(self, loaded: Loaded) -> AbstractAsyncContextManager[Registry]:
+        """The runs of a generation; without a state, all generations share their memory of them."""
+        state, settings = loaded.state or self._memory, loaded.settings
+        if state is None:
+            state = self._memory = MemoryState(limit_bytes=settings.runs.kept_total_bytes)
+        shared = loaded.state is not None or bool(self._generations)
+        return open_runs(state, settings, shared=shared)

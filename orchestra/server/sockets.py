@@ -1,0 +1,50 @@
+"""Listening sockets, and how they are spelled. It knows nothing of HTTP: a supervisor binds too."""
+
+from __future__ import annotations
+
+import socket
+from typing import TYPE_CHECKING
+
+from orchestra.errors import ServeError
+
+if TYPE_CHECKING:
+    from orchestra.server.settings import Settings
+
+
+def bind(host: str, port: int, settings: Settings) -> socket.socket:
+    """A socket that listens on the host's first address; port 0 takes a free one.
+
+    On Linux the kernel gives up a connection whose peer acknowledges nothing, or opens no
+    window, for `stall_s`: accepted sockets inherit it. So a client that vanished without
+    a word is noticed, which on other systems takes the kernel's own quarter of an hour.
+
+    Raises:
+        ServeError: the address is not this machine's, or is taken.
+    """
+    try:
+        family, kind, _, _, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        listener = socket.socket(family, kind)
+    except OSError as error:
+        raise ServeError(f"cannot listen on host {host!r}, port {port}: {error}") from error
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if hasattr(socket, "TCP_USER_TIMEOUT"):
+            stall_ms = round(settings.stall_s * 1000)
+            listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, stall_ms)
+        listener.bind(address)
+        listener.listen(settings.backlog)
+    except OSError as error:
+        listener.close()
+        raise ServeError(
+            f"cannot listen on host {host!r}, port {port}: {error.strerror}; "
+            "is another server running there? port 0 takes a free one"
+        ) from error
+    return listener
+
+
+def url_of(listener: socket.socket) -> str:
+    """The address of a listening socket as a URL."""
+    host, port = listener.getsockname()[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"

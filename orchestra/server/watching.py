@@ -1,0 +1,45 @@
+"""Noticing that files have changed, by looking at them: for development, on every system."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Collection, Mapping
+from pathlib import Path
+from typing import TypeAlias
+
+import trio
+
+EVERY_S = 0.3
+"""A person who has saved a file does not wait for it, and a thousand files cost a few ms."""
+
+Stamps: TypeAlias = Mapping[Path, tuple[int, int]]
+"""Of each file that is there, when it was written and its size."""
+
+
+async def watch(
+    files: Callable[[], Collection[Path]], changed: Callable[[], Awaitable[object]]
+) -> None:
+    """Await `changed` whenever the files have, until cancelled.
+
+    Only once they have stayed the same from one look to the next: an editor may write a file in
+    several steps. `files` is asked at every look, so that new ones are seen.
+    """
+    known = seen = stamps(files())
+    while True:
+        await trio.sleep(EVERY_S)
+        before, seen = seen, stamps(files())
+        if seen == before and seen != known:
+            await changed()
+            known = {**stamps(files()), **seen}  # what it has added to the files is not a change
+            seen = known
+
+
+def stamps(files: Collection[Path]) -> Stamps:
+    """The stamps of those that are there."""
+    found = {}
+    for file in files:
+        try:
+            status = file.stat()
+        except OSError:
+            continue
+        found[file] = (status.st_mtime_ns, status.st_size)
+    return found

@@ -1,0 +1,171 @@
+"""A run that is started as its client wishes: once for its idempotency key, or in the background.
+
+Rules of the file: between a claim that is ours and the run's adoption nothing is awaited; and
+where the state is away, nothing is started.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+import attrs
+import msgspec
+from quart import request
+from quart_trio.wrappers import TrioResponse as Response
+
+from orchestra.errors import InputError, LimitExceededError, RunLostError, StateError
+from orchestra.events import RunFinished, jsonable
+from orchestra.runs.disconnect import CONTINUE
+from orchestra.runs.idempotency import Mine, OtherRequest, digest_of
+from orchestra.runs.record import EventLine
+from orchestra.server import run_views
+from orchestra.server.arrival import Arrival
+from orchestra.server.problems import HttpProblem
+from orchestra.server.run_problems import failed_run
+from orchestra.server.run_resources import RunResources
+from orchestra.server.runs import (
+    Events,
+    EventStream,
+    Runs,
+    answer,
+    as_json,
+    not_started,
+    when_over,
+)
+from orchestra.server.wishes import BACKGROUND, RunWishes
+
+if TYPE_CHECKING:
+    from orchestra.runs.idempotency import Claimed
+    from orchestra.server.requests import Asked
+
+log = logging.getLogger("orchestra.server")
+
+REPLAYED = "Idempotent-Replayed"
+"""The header of an answer that is that of a run which the key had started before."""
+
+
+@attrs.frozen
+class Wished:
+    """One request for a run with wishes."""
+
+    runs: Runs
+    asked: Asked
+    wishes: RunWishes
+
+    async def start(self) -> Response:
+        """The answer: that of a new run, or of the one that the key stands for."""
+        try:
+            return await self._start()
+        except StateError as error:
+            log.warning("a run was not started, since that cannot be written down: %s", error)
+            return answer(run_views.state_unreachable())
+
+    async def _start(self) -> Response:
+        claimed = None if self.wishes.key is None else await self._claim(self.wishes.key)
+        match claimed:
+            case None | Mine():
+                return await self._new(claimed)
+            case OtherRequest(run_id):
+                return answer(run_views.other_request(run_id))
+            case _:
+                response = await self._known(claimed.run_id)
+                response.headers[REPLAYED] = "true"
+                return response
+
+    async def _claim(self, key: str) -> Claimed:
+        arrival, asked = Arrival.of(request.scope), self.asked
+        inputs = msgspec.json.encode(asked.inputs, enc_hook=jsonable, order="deterministic")
+        return await self.runs.registry.claim(
+            key,
+            digest_of(asked.pipeline.name.encode(), inputs),
+            pipeline=asked.pipeline.name,
+            caller=arrival.known().caller,
+            request_id=arrival.request_id,
+        )
+
+    async def _new(self, mine: Mine | None) -> Response:
+        if self.wishes.background:
+            return await self._in_background(mine)
+        run = self.runs.started(self.asked, mine.run_id if mine else None)
+        if isinstance(run, HttpProblem):
+            if mine is not None:
+                self.runs.registry.unclaim(mine)
+            return answer(run)
+        if self.asked.streams:
+            return EventStream(Events(run, self.runs.settings))
+        return await self.runs.result(run)
+
+    async def _in_background(self, mine: Mine | None) -> Response:
+        """202, once it is written down that there is this run."""
+        runs, asked = self.runs, self.asked
+        try:
+            run = runs.launch(asked.pipeline, asked.inputs, mine.run_id if mine else None)
+        except (InputError, LimitExceededError) as error:
+            if mine is not None:
+                runs.registry.unclaim(mine)
+            return answer(not_started(error))
+        try:
+            await runs.registry.adopt_durably(run, on_leave=CONTINUE, readers=0)
+        except BaseException:
+            run.cancel("nobody can be told of it")
+            raise
+        return await self._accepted(run.id)
+
+    async def _known(self, run_id: str) -> Response:
+        """The answer of a run that was started before, wherever."""
+        if self.wishes.background:
+            return await self._accepted(run_id)
+        registry = self.runs.registry
+        record = await registry.get(run_id)
+        if record is None:
+            return answer(_gone(run_id))
+        if self.asked.streams:
+            return await RunResources(registry, self.runs.settings).stream(record, 0)
+        try:
+            last = await self._last(run_id)
+        except RunLostError as error:
+            return answer(run_views.not_kept(run_id, str(error)))
+        return _answer_of(run_id, last) if last is not None else answer(_gone(run_id))
+
+    async def _last(self, run_id: str) -> EventLine | None:
+        """The last event of a run, waiting for it."""
+        following = await self.runs.registry.follow(run_id)
+        if following is None:
+            return None
+        when_over(following.leave)
+        last: EventLine | None = None
+        with following:
+            while batch := await following.after(last.seq if last else 0):
+                last = batch[-1]
+        return last
+
+    async def _accepted(self, run_id: str) -> Response:
+        record = await self.runs.registry.get(run_id)
+        if record is None:
+            return answer(_gone(run_id))
+        response = as_json(run_views.shown(record), 202)
+        response.headers["Location"] = run_views.address(run_id)
+        response.headers["Preference-Applied"] = BACKGROUND
+        return response
+
+
+def _answer_of(run_id: str, last: EventLine) -> Response:
+    """The answer of a run, as if its client had waited for it from the start."""
+    if last.type != RunFinished.type:
+        return answer(failed_run(run_id, run_views.failure_of(last)))
+    result = run_views.result_of(last)
+    return as_json(
+        {
+            "run_id": run_id,
+            "result": result.result,
+            "timings_s": result.timings_s,
+            "usage": result.usage,
+        }
+    )
+
+
+def _gone(run_id: str) -> HttpProblem:
+    return run_views.not_kept(
+        run_id, "the run of this `Idempotency-Key` is kept no longer; send a new key"
+    )

@@ -1,0 +1,46 @@
+"""What a client wishes of a run beside its result: no waiting for it, or no second one. Pure."""
+
+from __future__ import annotations
+
+import re
+
+import attrs
+
+from orchestra.server.problems import HttpProblem
+
+BACKGROUND = "respond-async"
+"""The preference of RFC 7240 for an answer before the run has ended."""
+KEY_LENGTH_MAX = 255
+
+_KEY = re.compile(r'"?([\x21\x23-\x7e]+)"?')
+
+
+@attrs.frozen(kw_only=True)
+class RunWishes:
+    """`key` is the idempotency key; `background` is whether nobody waits for the run."""
+
+    key: str | None = None
+    background: bool = False
+
+
+NO_WISHES = RunWishes()
+
+
+def wishes_of(key: str | None, prefer: str) -> RunWishes | HttpProblem:
+    """What the headers `Idempotency-Key` and `Prefer` of a request say of it."""
+    background = BACKGROUND in preferences(prefer)
+    if key is None:
+        return RunWishes(background=background)
+    found = _KEY.fullmatch(key.strip())
+    if found is None or len(found[1]) > KEY_LENGTH_MAX:
+        detail = (
+            f"`Idempotency-Key` is 1 to {KEY_LENGTH_MAX} visible characters of ASCII; "
+            "send a UUID, for instance"
+        )
+        return HttpProblem(400, "bad-idempotency-key", "The key cannot be used.", detail)
+    return RunWishes(key=found[1], background=background)
+
+
+def preferences(prefer: str) -> set[str]:
+    """The names of the preferences in a header `Prefer`."""
+    return {part.partition(";")[0].partition("=")[0].strip().lower() for part in prefer.split(",")}

@@ -1,0 +1,172 @@
+"""Reading documents that somebody handed in: text, Markdown and PDF, as text or as passages.
+
+    sources = nearest(cut(pages(document)), question, most=5)
+
+A PDF is taken apart in a process of its own (`pdf_process`), which ends with the step: where the
+step is cancelled, at once, and where the file is hostile, by its bounds.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterable
+from importlib.util import find_spec
+from pathlib import Path
+from typing import cast
+
+import attrs
+import trio
+
+from orchestra.documents import Document
+from orchestra.errors import BindingError
+from orchestra.graph.steps import step
+from orchestra.steps.text import OVERLAP_CHARS, SIZE_CHARS, split
+from orchestra.values import Passage
+
+PAGES_MAX = 1000
+CHARS_MAX = 4_000_000
+"""About a million tokens: more than models read at once."""
+TIMEOUT_S = 30.0
+MEMORY_LIMIT_BYTES = 512 * 1024**2
+"""Of addresses; an interpreter with pypdf has about 60 MiB of them."""
+_PROCESS = Path(__file__).with_name("pdf_process.py")
+_ENVIRONMENT = ("PATH", "PYTHON", "VIRTUAL_ENV", "LANG", "LC_", "COVERAGE")
+"""What the process is told of ours, by how it begins: none of it is a key."""
+_KILLED_BY_TIME = (-14, -24)  # SIGALRM, SIGXCPU
+
+_READERS: trio.lowlevel.RunVar[trio.CapacityLimiter] = trio.lowlevel.RunVar("readers of PDFs")
+
+
+@step
+async def pages(
+    document: Document,
+    *,
+    pages_max: int = PAGES_MAX,
+    chars_max: int = CHARS_MAX,
+    timeout_s: float = TIMEOUT_S,
+    memory_limit_bytes: int = MEMORY_LIMIT_BYTES,
+) -> list[Passage]:
+    """Each page of a PDF as a passage, its number as `page` in the metadata; other text as one.
+
+    Empty pages are left out, so that a scan without text has none. As many PDFs are read at once
+    as there are processors; the others wait, and their time does not run.
+
+    Raises:
+        DocumentError: it is over a bound, encrypted, broken, or no text.
+        BindingError: it is a PDF, and pypdf is not installed.
+    """
+    if document.is_pdf:
+        bounds = {
+            "pages_max": pages_max,
+            "chars_max": chars_max,
+            "timeout_s": timeout_s,
+            "memory_limit_bytes": memory_limit_bytes,
+        }
+        texts = await _pdf(document, bounds)
+    else:
+        texts = [document.text]
+        if len(texts[0]) > chars_max:
+            raise document.error(f"has more than {chars_max} characters: see `chars_max`")
+    return [
+        Passage(f"{document.name}#{number}", text, document.name, metadata={"page": number})
+        for number, text in enumerate(texts, 1)
+        if text.strip()
+    ]
+
+
+@step
+async def text_of(
+    document: Document,
+    *,
+    pages_max: int = PAGES_MAX,
+    chars_max: int = CHARS_MAX,
+    timeout_s: float = TIMEOUT_S,
+    memory_limit_bytes: int = MEMORY_LIMIT_BYTES,
+) -> str:
+    """What a document says, its pages with an empty line between them; as `pages`.
+
+    Raises:
+        DocumentError: it is over a bound, encrypted, broken, or no text.
+        BindingError: it is a PDF, and pypdf is not installed.
+    """
+    found = await pages.call(
+        document,
+        pages_max=pages_max,
+        chars_max=chars_max,
+        timeout_s=timeout_s,
+        memory_limit_bytes=memory_limit_bytes,
+    )
+    return "\n\n".join(page.text for page in cast("list[Passage]", found))
+
+
+@step(thread=True)
+def cut(
+    passages: list[Passage],
+    *,
+    size_chars: int = SIZE_CHARS,
+    overlap_chars: int = OVERLAP_CHARS,
+) -> list[Passage]:
+    """The passages cut into smaller ones, along their own structure; each keeps its metadata.
+
+    To them come `heading` and `position`, as of `orchestra.steps.text.split`.
+    """
+    return list(_cut(passages, size_chars, overlap_chars))
+
+
+def _cut(passages: Iterable[Passage], size_chars: int, overlap_chars: int) -> Iterable[Passage]:
+    for whole in passages:
+        pieces = split(
+            whole.text, source=whole.source, size_chars=size_chars, overlap_chars=overlap_chars
+        )
+        for piece in pieces:
+            metadata = {**whole.metadata, **piece.metadata}
+            yield attrs.evolve(piece, id=f"{whole.id}/{piece.id}", metadata=metadata)
+
+
+async def _pdf(document: Document, bounds: dict[str, float]) -> list[str]:
+    """The text of each page, from a process of its own."""
+    if find_spec("pypdf") is None:
+        raise BindingError(
+            f"{document.name[:200]!r} is a PDF, and pypdf is not installed: "
+            "run `pip install 'orchestra[documents]'`"
+        )
+    async with _readers():
+        # -P: what lies beside the script must not be imported in place of Python's own modules
+        ended = await trio.run_process(
+            [sys.executable, "-P", "-W", "ignore", str(_PROCESS), json.dumps(bounds)],
+            stdin=document.data,
+            capture_stdout=True,
+            stderr=subprocess.DEVNULL,
+            check=False,
+            deliver_cancel=_kill,
+            env={key: value for key, value in os.environ.items() if key.startswith(_ENVIRONMENT)},
+        )
+    if ended.returncode in _KILLED_BY_TIME:
+        raise document.error(f"was not read within {bounds['timeout_s']:g} s: see `timeout_s`")
+    try:
+        said = json.loads(ended.stdout)
+    except ValueError as error:
+        raise document.error(
+            f"cannot be read: its process ended with {ended.returncode}; it may need more memory "
+            "than `memory_limit_bytes`"
+        ) from error
+    if "error" in said:
+        raise document.error(said["error"])
+    return cast("list[str]", said["pages"])
+
+
+async def _kill(process: trio.Process) -> None:
+    process.kill()
+
+
+def _readers() -> trio.CapacityLimiter:
+    """As many places as there are processors, in this event loop."""
+    try:
+        return _READERS.get()
+    except LookupError:
+        limiter = trio.CapacityLimiter(os.cpu_count() or 1)
+        _READERS.set(limiter)
+        return limiter

@@ -1,0 +1,259 @@
+"""`relay`: what a model says, event by event, to whoever speaks with it without a pipeline.
+
+What arrives together is one chunk: a token costs one trip through the run, and so does a thousand
+of them that came in one packet. Rules of the file: nothing is done for an event that could be done
+for a chunk; and an answer that was cut never looks complete.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, suppress
+from functools import partial
+from types import TracebackType
+from typing import Self
+
+import attrs
+import trio
+
+from orchestra.accounts import Usage
+from orchestra.answers import Completion
+from orchestra.errors import CapabilityError, ModelError, TruncatedStreamError
+from orchestra.graph.steps import step
+from orchestra.policies.needs import lacks, needs_of
+from orchestra.policies.tokens import said_bytes
+from orchestra.protocols import Context, Model, ModelReply, injected
+from orchestra.values import (
+    Capabilities,
+    ChatRequest,
+    Embeddings,
+    EmbedRequest,
+    Logprobs,
+    ModelEvent,
+    Stopped,
+    TextDelta,
+    UsageReport,
+)
+
+_EVENT_BYTES = 64
+_TOKEN_BYTES = 256  # of a token with its likelihood, and some that could stand in its place
+_FIELDS = {"vision": "messages", "json_schema": "output", "reasoning": "reasoning_effort"}
+
+
+@attrs.frozen
+class Said:
+    """What came together of one of the answers to a request; `choice` counts them from 0."""
+
+    choice: int
+    events: tuple[ModelEvent, ...]
+
+    @property
+    def window_bytes(self) -> int:
+        """What it counts in the window of a reader."""
+        size = _EVENT_BYTES * len(self.events)
+        for event in self.events:
+            if type(event) is TextDelta:  # nearly all of them
+                size += len(event.text)
+            else:
+                size += _TOKEN_BYTES if type(event) is Logprobs else said_bytes(event)
+        return size
+
+
+@step
+async def relay(
+    request: ChatRequest, *, model: str, choices: int, context: Context = injected
+) -> AsyncIterator[Said]:
+    """What a model says to a request, as it arrives; each of several `choices` by its own call.
+
+    A run may raise:
+        CapabilityError: the model is known not to be able to do what is asked.
+        TruncatedStreamError: an answer ended without a finish reason.
+        ModelError: a call failed; the others are then left.
+    """
+    asked = _able(context.model(model), model, request)
+    several = _One(asked, request) if choices == 1 else _Several(asked, request, choices)
+    usages, going = list[Usage | None]([None] * choices), set(range(choices))
+    try:
+        async with several as reply:
+            while batch := await reply.receive():
+                for said in batch:
+                    for event in said.events:
+                        if type(event) is UsageReport:
+                            usages[said.choice] = event.usage
+                        elif type(event) is Stopped:
+                            going.discard(said.choice)
+                    yield said  # noqa: ASYNC119 - the engine closes every generator in its own task
+    finally:
+        for usage in usages:
+            if usage is not None:
+                context.used(usage)
+    if going:
+        raise TruncatedStreamError(
+            f"model {model!r} ended its answer without saying why: it was cut", model=model
+        )
+
+
+@step
+async def relay_whole(
+    request: ChatRequest, *, model: str, choices: int, context: Context = injected
+) -> list[Completion]:
+    """A model's answers to a request, each whole and by a call of its own.
+
+    A run may raise:
+        CapabilityError: as of `relay`.
+        ModelError: a call failed; the others are then cancelled.
+    """
+    asked = _able(context.model(model), model, request)
+    found: dict[int, Completion] = {}
+    failed: list[ModelError] = []
+
+    async def ask(choice: int) -> None:
+        try:
+            found[choice] = answer = await asked.complete(request)
+        except ModelError as error:
+            failed.append(error)
+            nursery.cancel_scope.cancel()
+            return
+        if answer.usage is not None:
+            context.used(answer.usage)
+
+    if choices == 1:
+        answer = await asked.complete(request)
+        if answer.usage is not None:
+            context.used(answer.usage)
+        return [answer]
+    async with trio.open_nursery() as nursery:
+        for choice in range(choices):
+            nursery.start_soon(ask, choice)
+    if failed:
+        raise failed[0]
+    return [found[choice] for choice in range(choices)]
+
+
+@step
+async def relay_vectors(
+    request: EmbedRequest, *, model: str, embedder: bool, context: Context = injected
+) -> Embeddings:
+    """The vectors of texts, from the embedder of this name, or else from the model.
+
+    A run may raise:
+        CapabilityError: it makes no vectors, or none with so many numbers.
+        ModelError: a call failed.
+    """
+    if not embedder:
+        found = await context.model(model).embed(request)
+        if found.usage is not None:
+            context.used(found.usage)
+        return found
+    asked, wanted = context.embedder(model), request.dimensions
+    if wanted is not None and wanted != asked.dimensions:
+        raise CapabilityError(
+            f"dimensions={wanted} cannot be asked of {model!r}, whose vectors have "
+            f"{asked.dimensions} numbers; leave it out",
+            model=model,
+        )
+    return Embeddings(tuple(await asked.embed(request.texts, purpose=request.purpose)))
+
+
+def _able(asked: Model, name: str, request: ChatRequest) -> Model:
+    """The model, if it is not known to lack an ability that the request needs."""
+    can = getattr(asked, "capabilities", None) or Capabilities()
+    abilities = attrs.evolve(
+        can, context_tokens=None, output_tokens_max=None
+    )  # estimates refuse no one
+    lacking = lacks(needs_of(request), abilities)
+    if lacking:
+        ability = lacking[0].removeprefix("no ")
+        field = _FIELDS.get(ability, ability)
+        raise CapabilityError(
+            f"{field}=... cannot be asked of the model {name!r}, which has {', '.join(lacking)}; "
+            "leave it out, or ask another model",
+            model=name,
+        )
+    return asked
+
+
+class _One:
+    """The one answer to a request: a context, and in it the reply."""
+
+    def __init__(self, model: Model, request: ChatRequest) -> None:
+        self._inner: AbstractAsyncContextManager[ModelReply] = model.stream(request)
+        self._receive: Callable[[], Awaitable[tuple[ModelEvent, ...]]] | None = None
+
+    async def __aenter__(self) -> Self:
+        self._receive = (await self._inner.__aenter__()).receive
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> bool | None:
+        return await self._inner.__aexit__(kind, error, traceback)  # noqa: ASYNC102 - the model's own
+
+    async def receive(self) -> tuple[Said, ...]:
+        """What has arrived since the last call, waiting for something; empty at the end."""
+        assert self._receive is not None, "entered"
+        events = await self._receive()
+        return (Said(0, events),) if events else ()
+
+
+class _Several:
+    """Several answers to a request at once, as `_One`; the first error of one is raised for all.
+
+    Each call has a task, which waits until what it has heard was taken.
+    """
+
+    def __init__(self, model: Model, request: ChatRequest, choices: int) -> None:
+        self._ask = partial(self._listen, model, request)
+        self._choices = choices
+        self._tasks = trio.open_nursery()
+        self._hears, self._heard = trio.open_memory_channel[Said | Exception](0)
+
+    async def __aenter__(self) -> Self:
+        nursery = await self._tasks.__aenter__()
+        self._cancel = nursery.cancel_scope.cancel
+        with self._hears:
+            for choice in range(self._choices):
+                nursery.start_soon(self._ask, choice, self._hears.clone())
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._cancel()
+        # What is raised here is told by whoever raised it: a nursery would put it into a group.
+        await self._tasks.__aexit__(None, None, None)  # noqa: ASYNC102 - its tasks are cancelled
+
+    async def receive(self) -> tuple[Said, ...]:
+        """What has arrived since the last call, waiting for something; empty at the end."""
+        try:
+            heard = [await self._heard.receive()]
+        except trio.EndOfChannel:
+            return ()
+        with suppress(trio.WouldBlock, trio.EndOfChannel):
+            while len(heard) < self._choices:
+                heard.append(self._heard.receive_nowait())
+        for each in heard:
+            if isinstance(each, Exception):
+                raise each
+        return tuple(each for each in heard if isinstance(each, Said))
+
+    async def _listen(
+        self,
+        model: Model,
+        request: ChatRequest,
+        choice: int,
+        heard: trio.MemorySendChannel[Said | Exception],
+    ) -> None:
+        with heard:
+            try:
+                async with model.stream(request) as reply:
+                    while batch := await reply.receive():
+                        await heard.send(Said(choice, batch))
+            except Exception as error:  # noqa: BLE001 - `receive` raises it
+                await heard.send(error)

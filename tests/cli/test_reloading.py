@@ -1,0 +1,125 @@
+"""What `serve` loads again: new pipelines, new bindings, and the state that it had."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from orchestra.cli.failures import CommandError
+from orchestra.cli.reloading import Loader
+from orchestra.config import LocalBindings
+from orchestra.errors import ConfigError
+from tests.cli.conftest import Project
+
+Load = Callable[[], LocalBindings]
+
+
+def loader_of(project: Project, *targets: str, several: bool = False) -> Loader:
+    return Loader(targets, None, None, "127.0.0.1", {"drain_s": 3}, several=several, watches=True)
+
+
+def loaded(loader: Loader) -> LocalBindings:
+    with loader.load() as found:
+        assert isinstance(found.bindings, LocalBindings)
+        return found.bindings
+
+
+def test_pipelines_and_settings_are_those_of_the_files_as_they_are_now(say: Project) -> None:
+    loader = loader_of(say)
+    with loader, loader.load() as first:
+        pass
+    say.write(
+        "pipelines/more.py",
+        "from pipelines.say import pipeline, upper\n\n@pipeline\ndef more(text: str) -> str:\n    return upper(text)\n",
+    )
+    say.write("orchestra.toml", "[server]\ndrain_s = 7\nkeep_alive_s = 1\n")
+    with loader, loader.load() as second:
+        pass
+    assert list(first.pipelines) == ["say", "count"]
+    assert list(second.pipelines) == list(loader.pipelines) == ["more", "say", "count"]
+    assert first.pipelines["say"] is not second.pipelines["say"]
+    assert (first.settings.keep_alive_s, second.settings.keep_alive_s) == (5, 1)
+    assert second.settings.drain_s == 3, "what the command line says is above the file"
+
+
+def test_the_state_is_carried_over_and_closed_at_the_very_end(say: Project) -> None:
+    say.write("orchestra.toml", '[state]\nurl = "sqlite:limits.sqlite"\n')
+    with (loader := loader_of(say)):
+        first = loaded(loader)
+        state = first.state
+        second, third = loaded(loader), loaded(loader)
+        first.close()
+        second.close()
+        third.close()
+        assert second.state is third.state is state
+        assert not state._closed  # type: ignore[attr-defined]
+    assert state._closed  # type: ignore[attr-defined]
+
+
+def test_a_state_elsewhere_is_another(say: Project) -> None:
+    with (loader := loader_of(say)):
+        first = loaded(loader)
+        in_memory = first.state
+        say.write("orchestra.toml", '[state]\nurl = "sqlite:state.sqlite"\n')
+        assert loaded(loader).state is not in_memory
+
+
+def test_keys_stay_where_they_are_made_whatever_is_carried_over(say: Project) -> None:
+    """Else a reload, or a second worker, would find no key, and let everybody in."""
+    for several in (False, True):
+        with (loader := loader_of(say, several=several)):
+            first, second = loaded(loader), loaded(loader)
+            assert second.state is first.state
+            for each in (first, second):
+                assert each.keys.path.name == "keys.sqlite"  # type: ignore[attr-defined]
+
+
+def test_workers_share_a_file_where_one_process_needs_none(say: Project) -> None:
+    with (loader := loader_of(say, several=True)):
+        assert loader.state_place() == ""
+        loaded(loader)
+        assert loader.state_place() == ".orchestra/state.sqlite"
+    with (loader := loader_of(say)):
+        loaded(loader)
+        assert loader.state_place() == "memory:"
+
+
+@pytest.mark.parametrize(
+    ("path", "text", "error"),
+    [
+        ("pipelines/say.py", "def", CommandError),
+        ("orchestra.toml", "[state]\nurl = 7\n", ConfigError),
+    ],
+)
+def test_what_is_refused_leaves_what_there_was(
+    say: Project, path: str, text: str, error: type[Exception]
+) -> None:
+    with (loader := loader_of(say)):
+        first = loaded(loader)
+        pipelines = loader.pipelines
+        say.write(path, text)
+        with pytest.raises(error), loader.load():
+            raise AssertionError("it was loaded")
+        assert loader.pipelines is pipelines
+        first.close()
+
+
+def test_what_is_watched_is_where_modules_came_from_also_those_that_failed(say: Project) -> None:
+    say.write("helpers/words.py", "")
+    say.write("pipelines/say.py", "import helpers.words\nimport helpers.broken\n")
+    say.write("helpers/broken.py", "def")
+    say.write("orchestra.toml", "")
+    with (loader := loader_of(say)):
+        with pytest.raises(CommandError), loader.load():
+            raise AssertionError("it was loaded")
+        watched = {
+            str(each.relative_to(say.folder) if each.is_absolute() else each)
+            for each in loader.watched()
+        }
+    assert watched == {
+        "helpers/broken.py",
+        "helpers/words.py",
+        "orchestra.toml",
+        "pipelines/say.py",
+    }

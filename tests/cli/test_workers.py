@@ -1,0 +1,126 @@
+"""`orchestra serve` as processes: several of them, reloaded, killed and stopped."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import urllib.request
+from pathlib import Path
+
+import pytest
+
+from orchestra.cli.workers import command
+from tests.cli.conftest import PATIENCE_S, Project, err_of
+from tests.cli.test_serve import get, listening
+
+PID = """\
+    from __future__ import annotations
+
+    import os
+    from collections.abc import AsyncIterator
+
+    import trio
+
+    from orchestra import Stream, pipeline, step
+
+    VERSION = "one"
+
+
+    @step
+    async def speak(file: str) -> AsyncIterator[str]:
+        yield f"{VERSION} {os.getpid()} "
+        while file and not await trio.Path(file).exists():
+            await trio.sleep(0.02)
+        yield "done"
+
+
+    @pipeline
+    def who(file: str = "") -> Stream[str]:
+        return speak(file)
+"""
+
+
+@pytest.fixture
+def who(project: Project) -> Project:
+    project.write("pipelines/who.py", PID)
+    return project
+
+
+def said(process: subprocess.Popen[bytes], wanted: str) -> str:
+    """The next line of its log that has this."""
+    for line in err_of(process):
+        if wanted in line.decode():
+            return line.decode()
+    raise AssertionError(f"it ended without having said {wanted!r}")
+
+
+def asked(url: str) -> list[str]:
+    """The version and the process that answer."""
+    return str(get(f"{url}/v1/pipelines/who/runs")["result"]).split()[:2]
+
+
+def test_of_two_workers_one_is_killed_and_the_other_goes_on(who: Project) -> None:
+    """And the dead one is back; what both are asked for reaches both."""
+    process = who.launch("serve", "--port", "0", "--workers", "2")
+    url = listening(process)
+    workers = {int(said(process, "is ready").split()[-1]) for _ in range(2)}
+    gate = who.folder / "gate"
+    stream = f"{url}/v1/pipelines/who/runs?file={gate}"
+    request = urllib.request.Request(stream, headers={"Accept": "text/event-stream"})
+    with urllib.request.urlopen(request, timeout=PATIENCE_S) as events:
+        held = next(
+            int(line.split()[1])
+            for line in events
+            if b'"chunk":' in line
+            for line in [line.split(b'"chunk":"')[1]]
+        )
+        [other] = workers - {held}
+        os.kill(other, signal.SIGKILL)
+        assert "ended with SIGKILL" in said(process, "worker ")
+        new = int(said(process, "is ready").split()[-1])
+        assert new not in workers
+        gate.touch()
+        assert b"run.finished" in events.read()
+    (who.folder / "pipelines/who.py").write_text("nonsense")
+    process.send_signal(signal.SIGHUP)
+    for _ in range(2):
+        assert " worker " in said(process, "not reloaded")
+    who.write("pipelines/who.py", PID.replace('"one"', '"two"'))
+    process.send_signal(signal.SIGHUP)
+    for _ in range(2):
+        said(process, "reloaded; ")
+    assert asked(url)[0] == "two"
+    assert (who.folder / ".orchestra").exists() is False, "nothing was written that nobody needs"
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(PATIENCE_S) == 0
+
+
+def test_a_pipeline_with_problems_is_told_once_and_nothing_is_served(who: Project) -> None:
+    (who.folder / "pipelines/who.py").write_text("nonsense")
+    code, out, err = who.finish("serve", "--port", "0", "--workers", "3")
+    assert (code, out) == (1, "")
+    assert err.count("pipelines/who.py cannot be imported: NameError") == 1
+
+
+def test_an_edit_is_served_while_one_develops(who: Project) -> None:
+    process = who.launch("serve", "--port", "0", "--reload")
+    url = listening(process)
+    assert asked(url)[0] == "one"
+    (who.folder / "pipelines/who.py").write_text("nonsense")
+    assert "what was served before goes on" in said(process, "not reloaded")
+    assert asked(url)[0] == "one"
+    who.write("pipelines/who.py", PID.replace('"one"', '"two"'))
+    said(process, "reloaded; ")
+    assert asked(url)[0] == "two"
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(PATIENCE_S) == 0
+
+
+def test_a_worker_is_started_with_what_was_said() -> None:
+    said = {"drain_s": 3.5, "debug": True}
+    words = command(["pipelines.a:b"], "0.0.0.0", said, Path("data"), None, reload=False)
+    assert words[3:] == [
+        *("serve", "pipelines.a:b", "--host", "0.0.0.0"),
+        *("--drain-s", "3.5", "--debug", "--data", "data", "--worker"),
+    ]

@@ -1,0 +1,56 @@
+"""A server of ours as a process, with the models of a configuration and pipelines to speak with.
+
+`python -m tests.clients.served orchestra.toml` prints its URL and serves until a signal.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import AsyncIterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import trio
+
+from orchestra.config.bindings import default_bindings
+from orchestra.graph.pipelines import Pipeline, pipeline
+from orchestra.graph.steps import step
+from orchestra.protocols import Stream
+from orchestra.server.serve import serve
+from orchestra.steps.generate import generate
+from orchestra.values import ChatRequest, Message
+
+
+@step
+async def counted(messages: list[Message]) -> AsyncIterator[str]:
+    yield f"{len(messages)} messages, "
+    yield f"the last of {messages[-1].role}"
+
+
+@pipeline
+def shout(question: str) -> Stream[str]:
+    """What the model says."""
+    return generate(question, model="gpt-4o")
+
+
+@pipeline
+def history(messages: list[Message]) -> Stream[str]:
+    """How long the conversation is."""
+    return counted(messages)
+
+
+@pipeline
+def everything(request: ChatRequest) -> Stream[str]:
+    """All that was asked, asked again."""
+    return generate(request, model="gpt-4o")
+
+
+if __name__ == "__main__":
+    pipelines: dict[str, Pipeline[..., Any]] = {
+        "shout": shout,
+        "history": history,
+        "everything": everything,
+    }
+    with default_bindings(Path(sys.argv[1]).parent, config=Path(sys.argv[1])) as bindings:
+        trio.run(partial(serve, pipelines, bindings, port=0, on_ready=partial(print, flush=True)))

@@ -1,0 +1,43 @@
+"""Clients in JavaScript, unchanged: OpenAI's own for Node, and the Vercel AI SDK."""
+
+from __future__ import annotations
+
+from tests.clients.scripts import ONCE, asked
+from tests.clients.upstream import Upstream
+
+pytestmark = ONCE
+PERSON = {"name": "Ada", "age": 36}
+VECTORS = [[1.0] * 4, [3.0] * 4]
+
+
+def test_openais_own_for_node(ours: str, upstream: Upstream) -> None:
+    upstream.left.clear()
+    saw = asked("openai_asks.mjs", ours)
+    assert {"gpt-4o", "team/gpt-4o-mini", "either", "shout"} <= set(saw.pop("models"))
+    assert saw == {
+        "whole": ["one two three", "stop", 5, True],
+        "streamed": [["one ", "two ", "three"], 2],
+        "tools": "sunny in Paris",
+        "streamedTools": ["tool_calls", ['{"city": "Paris"}']],
+        "schema": PERSON,
+        "vectors": [VECTORS, VECTORS[1]],
+        "errors": [
+            ["NotFoundError", 404, "model_not_found"],
+            ["RateLimitError", 429, "provider_rate_limited"],
+            ["InternalServerError", 502, "provider_key"],
+        ],
+        "broken": ["break", True],
+        "left": True,
+    }
+    assert upstream.left.wait(10), "the provider sees at once that nobody listens any more"
+
+
+def test_vercels_ai_sdk(ours: str) -> None:
+    assert asked("vercel_asks.mjs", ours) == {
+        "whole": ["one two three", 5, "stop"],
+        "streamed": [["one ", "two ", "three"], 2],
+        "tools": ["sunny in Paris", [["weather", {"city": "Paris"}]]],
+        "schema": PERSON,
+        "vectors": VECTORS,
+        "broken": ["break", True],
+    }

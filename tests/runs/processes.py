@@ -1,0 +1,151 @@
+"""Processes over one state, in one `trio.run`: each a registry, an engine and a cable of its own."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from random import Random
+from typing import Any, TypeVar
+
+import attrs
+import trio
+
+from orchestra.accounts import Caller
+from orchestra.engine.engine import Engine, open_engine
+from orchestra.engine.run import Run
+from orchestra.errors import StateError
+from orchestra.graph.pipelines import pipeline
+from orchestra.graph.policy import Limits
+from orchestra.graph.steps import step
+from orchestra.protocols import Change, State, Stream
+from orchestra.runs.record import EventLine, told
+from orchestra.runs.registry import Registry, open_registry
+from orchestra.runs.settings import RunsSettings
+from orchestra.stores.state_memory import MemoryState
+
+T = TypeVar("T")
+
+ACME = Caller("acme", "ann", "k1")
+SOON = RunsSettings(batch_s=0.01, publish_s=0.02, mail_s=0.02, heartbeat_s=0.2, dead_after_s=0.7)
+"""For tests in real time."""
+
+
+class Cable(State):
+    """The way of one process to the state: slow, broken now and then, or cut for good."""
+
+    def __init__(self, inner: State, random: Random | None = None, *, breaks: float = 0.0) -> None:
+        self._inner = inner
+        self._random = random
+        self.breaks = breaks
+        self.cut = False
+        self.deaf = False
+        """Whether what is asked for is done, and the answer does not come back."""
+        self.calls = 0
+
+    async def change(
+        self,
+        keys: Sequence[str],
+        decide: Callable[[Sequence[bytes | None], float], Change[T]],
+    ) -> T:
+        await self._way()
+        result = await self._inner.change(keys, decide)
+        await self._way(back=True)
+        return result
+
+    async def recall(self, key: str) -> bytes | None:
+        await self._way()
+        return await self._inner.recall(key)
+
+    async def remember(self, key: str, data: bytes, *, ttl_s: float) -> None:
+        await self._way()
+        await self._inner.remember(key, data, ttl_s=ttl_s)
+        await self._way(back=True)
+
+    async def _way(self, *, back: bool = False) -> None:
+        self.calls += 1
+        random = self._random
+        delay_s = random.choice([0, 0, 0, 0.01, 0.2]) if random else 0
+        await trio.sleep_until(trio.current_time() + delay_s)
+        if self.cut or (back and self.deaf) or (random and random.random() < self.breaks):
+            raise StateError("the cable is broken; mend it")
+
+
+@step
+async def say(script: list[tuple[float, str]]) -> AsyncIterator[str]:
+    for delay_s, chunk in script:
+        await trio.sleep_until(trio.current_time() + delay_s)
+        yield chunk
+
+
+@pipeline
+def speech(script: list[tuple[float, str]]) -> Stream[str]:
+    """What the script says, when it says it."""
+    return say(script)
+
+
+@attrs.frozen
+class Process:
+    """One process."""
+
+    registry: Registry
+    engine: Engine
+    cable: Cable
+
+    def start(
+        self,
+        script: Sequence[tuple[float, str]],
+        caller: Caller = ACME,
+        **options: Any,
+    ) -> Run:
+        return self.engine.start(speech, {"script": list(script)}, caller=caller, **options)
+
+
+@asynccontextmanager
+async def process(
+    cable: Cable,
+    settings: RunsSettings | None = None,
+    *,
+    limits: Limits | None = None,
+    now_s: Callable[[], float] = trio.current_time,
+) -> AsyncIterator[Process]:
+    async with (
+        open_registry(cable, settings, now_s=now_s) as registry,
+        open_engine(limits=limits) as engine,
+    ):
+        yield Process(registry, engine, cable)
+
+
+def memory(limit_bytes: int = 1 << 20) -> MemoryState:
+    """A state whose time is that of the virtual clock."""
+    return MemoryState(limit_bytes=limit_bytes, now_s=lambda: 1e9 + trio.current_time())
+
+
+def spied(run: Run) -> list[EventLine]:
+    """All that a run tells from now on, also what its journal drops."""
+    events: list[EventLine] = []
+    append = run.journal.append
+
+    def spy(event_type: Callable[..., Any], *fields: object) -> Any:
+        event = append(event_type, *fields)
+        events.extend(told([event]))
+        return event
+
+    run.journal.append = spy  # type: ignore[method-assign]
+    return events
+
+
+def lines(run: Run) -> list[EventLine]:
+    """All that a run has told."""
+    return list(told(run.journal.kept))
+
+
+async def heard(registry: Registry, run_id: str, after: int = 0) -> list[EventLine]:
+    """All that one follower is given, from a number on."""
+    following = await registry.follow(run_id)
+    assert following is not None
+    events: list[EventLine] = []
+    with following:
+        while batch := await following.after(after):
+            events += batch
+            after = batch[-1].seq
+    return events

@@ -1,0 +1,345 @@
+"""Runs in this process: kept when they have ended, left by their policy, late where need be."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import pytest
+import trio
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from orchestra.errors import RunLostError, StateError
+from orchestra.runs import recorder
+from orchestra.runs.disconnect import (
+    CANCEL,
+    CONTINUE,
+    CancelRun,
+    ContinueRun,
+    LingerRun,
+    OnLeave,
+    ends_at_s,
+    on_leave,
+)
+from orchestra.runs.registry import open_registry
+from orchestra.runs.settings import RunsSettings
+from orchestra.stores.state_memory import MemoryState
+from orchestra.testing.strategies import schedules
+from orchestra.testing.virtual import virtual
+from tests.runs.processes import Cable, heard, lines, memory, process
+
+LONG_S = 40.0
+policies = st.sampled_from([CANCEL, CONTINUE, LingerRun(0.4), LingerRun(3.0)])
+times = st.integers(0, 20).map(lambda ticks: ticks + 0.5)
+visits = st.lists(st.tuples(times, times).map(sorted).map(tuple), max_size=4)
+
+
+def ends_s(policy: OnLeave, visits: list[tuple[float, float]]) -> float:
+    """When a run ends that is visited so, the starter's visit first: the model."""
+    left_s = visits[0][1]
+    for comes_s, goes_s in sorted(visits):
+        if comes_s < ends_at_s(policy, left_s):
+            left_s = max(left_s, goes_s)
+    return min(ends_at_s(policy, left_s), LONG_S)
+
+
+@settings(max_examples=70)
+@given(policies, times, visits, schedules())
+def test_a_run_ends_when_its_policy_says_after_the_last_who_followed_it(
+    policy: OnLeave, stays_s: float, others: list[tuple[float, float]], schedule: int
+) -> None:
+    """One who comes back in time keeps it alive, and nobody else does."""
+    visits = [(0.0, stays_s), *((comes + 0.25, goes + 0.3) for comes, goes in others)]
+
+    async def main() -> float:
+        async with process(Cable(memory()), RunsSettings(mail_s=5.0)) as one:
+            run = one.start([(LONG_S, "x")])
+            one.registry.adopt(run, on_leave=policy)
+
+            async def visit(comes_s: float, goes_s: float) -> None:
+                await trio.sleep(comes_s)
+                following = await one.registry.follow(run.id)
+                assert following is not None
+                with following:
+                    await trio.sleep(goes_s - comes_s)
+
+            async with trio.open_nursery() as nursery:
+                for each in visits[1:]:
+                    nursery.start_soon(visit, *each)
+                await trio.sleep(stays_s)
+                one.registry.leave(run.id)
+            await run.wait_ended()
+            return run.journal.kept[-1].at_s
+
+    assert virtual(main, schedule=schedule) == pytest.approx(ends_s(policy, visits))
+
+
+def test_a_policy_has_the_name_that_the_configuration_gives_it() -> None:
+    assert on_leave("cancel", 9.0) == CancelRun()
+    assert on_leave("continue", 9.0) == ContinueRun()
+    assert on_leave("linger", 9.0) == LingerRun(9.0)
+    with pytest.raises(ValueError, match='write "cancel", "continue" or "linger"'):
+        on_leave("stay", 9.0)
+    for wrong in (0.0, -1.0, float("inf"), float("nan")):
+        with pytest.raises(ValueError, match="write seconds"):
+            LingerRun(wrong)
+
+
+def test_settings_refuse_a_bound_of_nothing() -> None:
+    with pytest.raises(ValueError, match=r"RunsSettings\(kept_s=0\)"):
+        RunsSettings(kept_s=0)
+
+
+def test_a_run_is_kept_in_memory_where_no_state_is_shared() -> None:
+    async def main() -> None:
+        async with open_registry(now_s=trio.current_time) as registry:
+            assert not registry.shared
+            async with process(Cable(memory())) as other:
+                run = other.start([(0.0, "a"), (0.1, "b")], request_id="r1")
+                registry.adopt(run)
+                assert await heard(registry, run.id) == lines(run)
+                for _ in range(2):  # on its way, and written
+                    record = await registry.get(run.id)
+                    assert record is not None
+                    assert (record.status, record.request_id) == ("finished", "r1")
+                    assert await heard(registry, run.id, 2) == lines(run)[2:]
+                    await trio.sleep(0.2)
+
+    virtual(main)
+
+
+def test_a_run_that_has_ended_is_found_at_every_moment() -> None:
+    """Between its end and its record, too, by those who ask elsewhere: it goes on, or it ended."""
+
+    async def main() -> None:
+        state = memory()
+        async with process(Cable(state)) as one, process(Cable(state)) as other:
+            run = one.start([(0.5, "x")])
+            await one.registry.adopt_durably(run)
+            seen: list[str] = []
+            while not seen or seen[-1] == "running":
+                record = await other.registry.get(run.id)
+                assert record is not None
+                seen.append(record.status)
+                await trio.sleep(0.003)
+            assert seen[-1] == "finished"
+
+    virtual(main)
+
+
+def test_a_run_goes_on_without_its_state_and_is_written_when_that_is_back(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def main() -> None:
+        state = memory()
+        cable = Cable(state)
+        async with process(cable) as one, process(Cable(state)) as other:
+            cable.cut = True
+            run = one.start([(0.1, "a"), (0.1, "b")])
+            one.registry.adopt(run)
+            assert await heard(one.registry, run.id) == lines(run)
+            await trio.sleep(3.0)
+            assert await heard(one.registry, run.id) == lines(run)
+            assert await other.registry.get(run.id) is None
+            cable.cut = False
+            await trio.sleep(2.0)
+            assert await heard(other.registry, run.id) == lines(run)
+
+    virtual(main)
+    said = [each.getMessage() for each in caplog.records if each.levelno >= logging.WARNING]
+    assert [each.partition(":")[0] for each in sorted(said)] == [
+        "runs go on, and are written down later",
+        "runs of this process cannot be followed elsewhere",
+    ]
+
+
+def test_who_must_know_that_a_start_is_written_is_told_where_it_is_not() -> None:
+    async def main() -> None:
+        state = memory()
+        cable = Cable(state)
+        async with process(cable) as one, process(Cable(state)) as other:
+            cable.cut = True
+            run = one.start([(1.0, "a")])
+            with pytest.raises(StateError):
+                await one.registry.adopt_durably(run)
+            assert not run.ended
+            cable.cut = False
+            again = one.start([(1.0, "a")])
+            await one.registry.adopt_durably(again)
+            record = await other.registry.get(again.id)
+            assert record is not None
+            assert record.status == "running"
+
+    virtual(main)
+
+
+def test_what_waits_for_a_state_that_is_away_has_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(recorder, "LATE_MAX", 3)
+
+    async def main() -> None:
+        state = memory()
+        cable = Cable(state)
+        async with process(cable) as one:
+            cable.cut = True
+            ids = []
+            for _ in range(5):
+                run = one.start([(0.0, "a")])
+                one.registry.adopt(run)
+                ids.append(run.id)
+                await trio.sleep(2.0)
+            cable.cut = False
+            await trio.sleep(2.0)
+            found = [await one.registry.get(run_id) is not None for run_id in ids]
+            assert found == [False, False, True, True, True]
+
+    virtual(main)
+
+
+def test_stopping_writes_everything_and_takes_no_longer_than_is_said() -> None:
+    async def main() -> None:
+        state = memory()
+        async with process(Cable(state)) as other:
+            async with process(Cable(state)) as one:
+                run = one.start([(LONG_S, "x")])
+                one.registry.adopt(run)
+            record = await other.registry.get(run.id)
+            assert record is not None
+            assert record.status == "cancelled"
+            assert await heard(other.registry, run.id) == lines(run)
+
+        class Stuck(MemoryState):
+            at_once = False
+
+            async def change(self, *_: object) -> Any:
+                await trio.sleep_forever()
+
+        began_s = trio.current_time()
+        async with process(Cable(Stuck()), RunsSettings(flush_s=2.0)) as one:
+            one.registry.adopt(one.start([(0.0, "x")]))
+            await trio.sleep(1.0)
+        assert trio.current_time() - began_s == pytest.approx(3.0)
+
+    virtual(main)
+
+
+def test_many_runs_that_end_together_are_all_written() -> None:
+    """More than go into one batch."""
+
+    async def main() -> None:
+        state = memory(1 << 24)
+        async with process(Cable(state)) as one, process(Cable(state)) as other:
+            runs = [one.start([(0.1, "x")]) for _ in range(700)]
+            for run in runs:
+                one.registry.adopt(run)
+            await trio.sleep(3.0)
+            for run in runs:
+                record = await other.registry.get(run.id)
+                assert record is not None
+                assert record.status == "finished"
+
+    virtual(main)
+
+
+def test_a_run_whose_record_is_lost_here_is_not_said_to_go_on() -> None:
+    """Its process is alive, and knows nothing of it any more."""
+
+    async def main() -> None:
+        state = memory()
+        async with process(Cable(state)) as one:
+            run = one.start([(0.3, "x")])
+            await one.registry.adopt_durably(run)
+            one.registry._local.remove(run.id)
+            record = await one.registry.get(run.id)
+            assert record is not None
+            assert record.lost
+
+    virtual(main)
+
+
+def test_a_process_that_was_taken_for_dead_does_not_contradict() -> None:
+    async def main() -> None:
+        state = memory()
+        cable = Cable(state)
+        async with process(cable) as one, process(Cable(state)) as other:
+            run = one.start([(20.0, "x")])
+            await one.registry.adopt_durably(run)
+            cable.cut = True
+            await trio.sleep(10.0)
+            before = await heard(other.registry, run.id)
+            cable.cut = False
+            await run.wait_ended()
+            await trio.sleep(1.0)
+            assert await heard(other.registry, run.id) == before
+            record = await other.registry.get(run.id)
+            assert record is not None
+            assert record.lost
+
+    virtual(main)
+
+
+def test_what_is_kept_no_longer_is_said_to_be_gone() -> None:
+    async def main() -> None:
+        async with process(Cable(memory()), RunsSettings(kept_bytes=10)) as one:
+            run = one.start([(0.0, "x")])
+            one.registry.adopt(run)
+            await trio.sleep(1.0)
+            record = await one.registry.get(run.id)
+            assert record is not None
+            assert record.status == "finished"
+            with pytest.raises(RunLostError, match="kept no longer"):
+                await heard(one.registry, run.id)
+
+    virtual(main)
+
+
+def test_a_run_that_ends_before_the_others_are_written_has_ended() -> None:
+    """It is the last of more starts than go into one batch, and the first to end."""
+
+    async def main() -> None:
+        state = memory(1 << 24)
+        async with process(Cable(state)) as one, process(Cable(state)) as other:
+            for _ in range(2 * recorder.STARTS_AT_ONCE):
+                one.registry.adopt(one.start([(9.0, "x")]))
+            run = one.start([(0.0, "x")])
+            one.registry.adopt(run)
+            await trio.sleep(2.0)
+            record = await other.registry.get(run.id)
+            assert record is not None
+            assert record.status == "finished"
+
+    virtual(main)
+
+
+def test_one_who_comes_and_goes_leaves_no_tasks_behind() -> None:
+    async def main() -> None:
+        async with process(Cable(memory())) as one:
+            run = one.start([(LONG_S, "x")])
+            one.registry.adopt(run, on_leave=LingerRun(20.0), readers=0)
+            await trio.sleep(0.1)
+            before = trio.lowlevel.current_statistics().tasks_living
+            for _ in range(10):
+                following = await one.registry.follow(run.id)
+                assert following is not None
+                following.leave()
+                following.leave()  # again changes nothing
+                await trio.sleep(0.1)
+            assert trio.lowlevel.current_statistics().tasks_living <= before + 1
+
+    virtual(main)
+
+
+def test_a_run_that_was_lost_is_not_begun_again_by_a_late_record() -> None:
+    async def main() -> None:
+        state = memory()
+        async with process(Cable(state)) as one, process(Cable(state)) as other:
+            run = one.start([(LONG_S, "x")])
+            await one.registry.adopt_durably(run)
+            lost = await other.registry._archive.lose(run.id)
+            assert lost is not None
+            one.registry.adopt(run)
+            await trio.sleep(1.0)
+            record = await other.registry.get(run.id)
+            assert record == lost
+
+    virtual(main)

@@ -1,0 +1,44 @@
+"""A supervisor of workers that do nothing: `python -m tests.server.supervised OPTIONS SCRIPT`.
+
+A worker runs SCRIPT, with `number`, `line` and `listener` in its hands, `ready()` to say so, and
+`tell(...)` to write a line to standard output. The supervisor writes `ready` there.
+"""
+
+from __future__ import annotations
+
+import sys
+from functools import partial
+
+import msgspec
+import trio
+
+from orchestra.server.restarts import RestartRule
+from orchestra.server.settings import Settings
+from orchestra.server.sockets import bind
+from orchestra.server.supervisor import supervise
+
+WORKER = """
+import os, signal, socket, sys, time
+number, listener, line = int(sys.argv[1]), *(socket.socket(fileno=int(a)) for a in sys.argv[2:])
+def tell(*words): os.write(1, (" ".join(map(str, words)) + "\\n").encode())
+def ready(): line.send(b"+")
+def on(name, act): signal.signal(getattr(signal, name), lambda *_: act())
+"""
+
+if __name__ == "__main__":
+    options = msgspec.json.decode(sys.argv[1])
+    command = [sys.executable, "-S", "-E", "-c", WORKER + sys.argv[2]]
+    rule = RestartRule(**options.pop("rule", {}))
+    code = trio.run(
+        partial(
+            supervise,
+            command,
+            bind("127.0.0.1", 0, Settings()),
+            options.pop("count", 2),
+            stop_s=options.pop("stop_s", 10),
+            on_ready=partial(print, "ready", flush=True),
+            rule=rule,
+            jitter=lambda: 0,
+        )
+    )
+    sys.exit(code)

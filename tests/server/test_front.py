@@ -1,0 +1,224 @@
+"""The front: every request goes through the same layers, in one order, before its handler."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import trio
+from hypothesis import given
+from hypothesis import strategies as st
+
+from orchestra.access.principal import ANYBODY, Principal, Scopes
+from orchestra.accounts import Caller
+from orchestra.engine.engine import open_engine
+from orchestra.policies.allowance import CallerRules, OwnerLimits
+from orchestra.policies.callers import CallerLimits
+from orchestra.server.access import MAY_RUN, PUBLIC
+from orchestra.server.app import create_app, table
+from orchestra.server.arrival import Arrival
+from orchestra.server.cors import Cors
+from orchestra.server.front import (
+    Admission,
+    Authentication,
+    Bounds,
+    Front,
+    Rates,
+    RequestIds,
+    bearer,
+)
+from orchestra.server.problems import HttpProblem, NoContent
+from orchestra.server.registries import registry_beside
+from orchestra.server.settings import Settings
+from orchestra.stores.state_memory import MemoryState
+from tests.server.served import PIPELINES
+from tests.server.wire import open_house
+
+WELL_FORMED = re.compile(r"[A-Za-z0-9._:-]{1,128}")
+NAMES = st.text(min_size=1, max_size=5)
+
+
+def arrival(
+    headers: Mapping[str, str] | None = None, principal: Principal | None = None, **scope: Any
+) -> Arrival:
+    pairs = [(k.lower().encode(), v.encode("latin1")) for k, v in (headers or {}).items()]
+    usual = {"type": "http", "method": "GET", "path": "/v1/runs", "raw_path": b"/v1/runs"}
+    return Arrival({**usual, "query_string": b"", "headers": pairs, **scope}, principal=principal)
+
+
+def told(arrived: Arrival) -> dict[str, str]:
+    return {key.decode(): value.decode() for key, value in arrived.headers}
+
+
+@given(st.text(st.characters(max_codepoint=255), max_size=140))
+def test_a_request_has_one_id_the_clients_own_where_it_is_well_formed(given_id: str) -> None:
+    arrived = arrival({"X-Request-ID": given_id})
+    assert trio.run(RequestIds().admit, arrived) is None
+    assert WELL_FORMED.fullmatch(arrived.request_id)
+    assert told(arrived) == {"x-request-id": arrived.request_id}
+    assert (arrived.request_id == given_id) == bool(WELL_FORMED.fullmatch(given_id))
+
+
+def test_two_requests_without_an_id_have_two() -> None:
+    first, second = arrival(), arrival()
+    trio.run(RequestIds().admit, first)
+    trio.run(RequestIds().admit, second)
+    assert first.request_id != second.request_id
+
+
+@given(st.integers(0, 300), st.integers(0, 120), st.integers(0, 3000))
+def test_what_is_over_a_bound_is_refused_and_what_is_not_passes(
+    target: int, headers: int, body: int
+) -> None:
+    settings = Settings(target_limit_bytes=200, headers_max=100, body_limit_bytes=2000)
+    arrived = arrival(raw_path=b"/" * target)
+    arrived.scope["headers"].extend([(b"x", b"y")] * headers)
+    arrived.scope["headers"].append((b"content-length", str(body).encode()))
+    early = trio.run(Bounds(settings).admit, arrived)
+    statuses = [414] * (target > 200) + [431] * (headers + 1 > 100) + [413] * (body > 2000)
+    assert (early.status if early else None) == (statuses[0] if statuses else None)
+
+
+@given(st.text(st.characters(max_codepoint=255)))
+def test_any_authorization_at_all_is_a_key_or_unreadable(text: str) -> None:
+    found = bearer(arrival({"Authorization": text}))
+    assert found == "" or re.fullmatch(r"\S+", found or "")
+
+
+def test_where_there_are_no_keys_everybody_is_anybody() -> None:
+    arrived = arrival({"Authorization": "Bearer whatever"})
+    assert trio.run(Authentication(None).admit, arrived) is None
+    assert arrived.principal == ANYBODY
+
+
+@given(st.frozensets(NAMES), st.frozensets(NAMES), NAMES)
+def test_scopes_let_in_what_they_name_and_nothing_else(
+    pipelines: frozenset[str], models: frozenset[str], name: str
+) -> None:
+    principal = Principal(Caller("acme"), Scopes(pipelines - {"*"}, models - {"*"}))
+    refused = MAY_RUN.refusal(principal, {"name": name})
+    assert (refused is None) == (name in pipelines - {"*"})
+    assert principal.scopes.may_ask(name) == (name in models - {"*"})
+
+
+@given(st.sampled_from(["", "a", "b"]), st.sampled_from(["", "u", "v"]), st.data())
+def test_a_run_is_seen_by_who_started_it_and_by_their_organisation(
+    organisation: str, user: str, data: st.DataObject
+) -> None:
+    starter = Caller(organisation, user)
+    other = Caller(
+        data.draw(st.sampled_from(["", "a", "b"])), data.draw(st.sampled_from(["", "u"]))
+    )
+    same = other.organisation == organisation if organisation else other == starter
+    assert Principal(other, Scopes()).may_see(starter) == same
+
+
+async def _statuses(admission: Admission) -> dict[str, int]:
+    """What a stranger is answered at every route there is."""
+    settings = Settings()
+    statuses = {}
+    async with open_engine() as engine:
+        routes = table(engine, PIPELINES, settings, registry_beside(engine, settings))
+        app = create_app(engine, PIPELINES, settings, admission)
+        async with open_house(app.asgi_app, settings) as house:
+            for route in routes:
+                path = re.sub(r"<[^>]*>", "count", route.path)
+                for method in route.methods:
+                    client = await house.connect()
+                    reply = await client.ask(f"{method} {path} HTTP/1.1\nContent-Length: 0")
+                    statuses[f"{method} {route.name}"] = reply.status
+        public = {each.name for each in routes if each.access is PUBLIC}
+    return {name: status for name, status in statuses.items() if name.split()[1] not in public}
+
+
+def test_a_stranger_is_let_in_nowhere_but_where_a_route_is_public() -> None:
+    class Nobody:
+        async def authenticate(self, token: str) -> object:
+            raise AssertionError(f"no token came, and {token} was looked up")
+
+    admission = Admission(keyring=Nobody())  # type: ignore[arg-type]
+    statuses = trio.run(_statuses, admission)
+    assert statuses
+    assert set(statuses.values()) == {401}
+
+
+def test_without_keys_nobody_is_asked_for_one() -> None:
+    assert 401 not in trio.run(_statuses, Admission()).values()
+
+
+def test_a_request_more_than_the_caller_may_send_is_told_when_to_come_again() -> None:
+    rules = CallerRules(user=OwnerLimits(requests_per_minute=10)).of_requests()
+    layer = Rates(CallerLimits(rules, MemoryState(), scope="http"))
+    ada = Principal(Caller(user="ada"), Scopes())
+
+    async def ask(count: int) -> list[tuple[int | None, dict[str, str]]]:
+        answers = []
+        for _ in range(count):
+            arrived = arrival(principal=ada)
+            early = await layer.admit(arrived)
+            answers.append((early.status if early else None, told(arrived)))
+            if isinstance(early, HttpProblem):
+                assert dict(early.headers)["Retry-After"] == "6"
+                assert early.code == "rate-limited"
+        return answers
+
+    first, second = trio.run(ask, 2)
+    assert (first[0], second[0]) == (None, 429)
+    assert first[1]["ratelimit-limit"] == second[1]["ratelimit-limit"] == "10"
+    assert second[1]["ratelimit-remaining"] == "0"
+
+
+@given(st.sampled_from(["https://a.example", "https://b.example", "null", ""]), st.booleans())
+def test_a_page_of_an_origin_that_is_named_may_read_and_no_other(
+    origin: str, preflight: bool
+) -> None:
+    layer = Cors(origins=frozenset({"https://a.example"}))
+    asked = {"Access-Control-Request-Method": "POST"} if preflight else {}
+    arrived = arrival({"Origin": origin, **asked}, method="OPTIONS" if preflight else "POST")
+    early = trio.run(layer.admit, arrived)
+    allowed = told(arrived).get("access-control-allow-origin")
+    assert allowed == ("https://a.example" if origin == "https://a.example" else None)
+    assert isinstance(early, NoContent) == (preflight and allowed is not None)
+    assert told(arrived)["vary"] == "Origin"
+
+
+def test_any_origin_is_told_as_any() -> None:
+    arrived = arrival({"Origin": "https://x.example"})
+    trio.run(Cors(origins=frozenset({"*"})).admit, arrived)
+    assert told(arrived)["access-control-allow-origin"] == "*"
+
+
+def test_a_refused_request_is_answered_with_its_id_and_never_reaches_the_application() -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        raise AssertionError("it was reached")
+
+    sent: list[Any] = []
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    layers = Admission().layers(Settings(headers_max=1))
+    front = Front(app, layers, lambda _, early: early)
+    scope: Any = dict(arrival({"A": "1", "X-Request-ID": "mine"}).scope)
+
+    async def serve() -> None:
+        await front(scope, trio.sleep_forever, send)
+
+    trio.run(serve)
+    assert sent[0]["status"] == 431
+    assert (b"x-request-id", b"mine") in sent[0]["headers"]
+
+
+def test_every_answer_has_the_id_of_its_request_and_its_run_begins_with_it() -> None:
+    async def run() -> None:
+        async with open_engine() as engine:
+            app = create_app(engine, PIPELINES, Settings())
+            async with open_house(app.asgi_app, Settings()) as house:
+                client = await house.connect()
+                ask = "GET /v1/pipelines/count/runs?count=1 HTTP/1.1\nX-Request-ID: r-1\n"
+                reply = await client.ask(ask + "Accept: text/event-stream")
+                assert reply.headers["x-request-id"] == "r-1"
+                assert b'"request_id":"r-1"' in reply.body
+
+    trio.run(run)

@@ -1,0 +1,289 @@
+"""OpenAI's API on the wire: shapes, scopes, heads that wait, and clients that leave."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from typing import Any
+
+import msgspec
+import pytest
+import trio
+
+from orchestra.access.principal import Principal, Scopes
+from orchestra.accounts import Caller
+from orchestra.engine.engine import Engine, open_engine
+from orchestra.errors import (
+    AuthenticationError,
+    BudgetExceededError,
+    LimitReachedError,
+    ServeError,
+)
+from orchestra.graph.pipelines import Pipeline, pipeline
+from orchestra.graph.policy import Limits
+from orchestra.graph.steps import step
+from orchestra.protocols import Stream
+from orchestra.server.app import create_app
+from orchestra.server.caller_problems import key_missing, key_refused, your_budget, your_rate
+from orchestra.server.front import OPEN, Admission
+from orchestra.server.openai_errors import as_openai, is_openai, shaped
+from orchestra.server.settings import Settings
+from orchestra.testing.world import ScriptedModel, World
+from orchestra.values import ChatRequest, Json, Message, Stopped, StopReason, TextDelta
+from tests.server.wire import House, Reply, open_house
+
+KEY = "ork_key"
+HANGING = ScriptedModel(((0.0, TextDelta("a")), (999.0, TextDelta("b"))))
+SILENT = ScriptedModel(((0.3, TextDelta("late")), (0.0, Stopped(StopReason.END))))
+MODELS: Mapping[str, ScriptedModel] = {
+    "m": ScriptedModel.saying("one ", "two"),
+    "team/m": ScriptedModel.saying("slash"),
+    "hanging": HANGING,
+    "silent": SILENT,
+    "silent-broken": ScriptedModel(((0.3, TextDelta("")),), AuthenticationError("our key")),
+    "broken": ScriptedModel((), AuthenticationError("our key")),
+}
+
+
+@step
+async def breaking(request: object) -> str:
+    raise KeyError("sk-123, the key in the cupboard")
+
+
+@step
+async def echoed(messages: list[Message]) -> AsyncIterator[str]:
+    yield messages[-1].text
+
+
+@step
+async def joined(messages: list[Message], other: str) -> AsyncIterator[str]:
+    yield messages[-1].text + other
+
+
+@pipeline
+def chat(messages: list[Message]) -> Stream[str]:
+    """Say it back."""
+    return echoed(messages)
+
+
+@pipeline
+def bad(request: ChatRequest) -> str:
+    """Fail with what is nobody's business."""
+    return breaking(request)
+
+
+PIPELINES: dict[str, Pipeline[..., Any]] = {"chat": chat, "bad": bad}
+
+
+class OneKey:
+    """A keyring with one key."""
+
+    def __init__(self, scopes: Scopes) -> None:
+        self._principal = Principal(Caller("acme"), scopes)
+
+    async def authenticate(self, token: str) -> Principal:
+        assert token == KEY
+        return self._principal
+
+
+@asynccontextmanager
+async def house(
+    settings: Settings | None = None, limits: Limits | None = None, admission: Admission = OPEN
+) -> AsyncIterator[tuple[House, Engine]]:
+    settings = settings or Settings()
+    async with open_engine(World(models=MODELS), limits=limits) as engine:
+        app = create_app(engine, PIPELINES, settings, admission)
+        async with open_house(app, settings) as opened:
+            yield opened, engine
+
+
+def asking(head: str, body: object = None, **options: Any) -> Reply:
+    async def main() -> Reply:
+        async with house(**options) as (opened, _):
+            raw = b"" if body is None else msgspec.json.encode(body)
+            return await (await opened.connect()).ask(head, raw)
+
+    return trio.run(main)
+
+
+POST = "POST /v1/chat/completions HTTP/1.1\nContent-Type: application/json"
+
+
+def chatting(model: str, **fields: Any) -> Reply:
+    options = fields.pop("options", {})
+    body = {"model": model, "messages": [{"role": "user", "content": "Hi"}], **fields}
+    return asking(POST, body, **options)
+
+
+def error(reply: Reply) -> tuple[int, object, object]:
+    found: Json = reply.json["error"]  # type: ignore[assignment]
+    assert found.keys() == {"message", "type", "param", "code"}
+    return reply.status, found["code"], found["param"]
+
+
+def frames(reply: Reply) -> list[Json]:
+    found = [each for each in reply.body.decode().split("\n\n") if each]
+    lines = [line for each in found for line in each.split("\n") if line.startswith("data: {")]
+    return [msgspec.json.decode(line.removeprefix("data: ")) for line in lines]
+
+
+# --- shapes ------------------------------------------------------------------------------------
+
+
+def test_whatever_is_wrong_is_told_in_openais_shape() -> None:
+    assert error(asking("GET /v1/models/nobody HTTP/1.1")) == (404, "model_not_found", "model")
+    assert error(asking("PUT /v1/models HTTP/1.1")) == (405, "method_not_allowed", None)
+    assert error(asking("PUT /v1/chat/completions HTTP/1.1"))[0] == 405
+    assert error(asking("GET /v1/chat/other HTTP/1.1")) == (404, "not_found", None)
+    assert error(asking("POST /v1/embeddings HTTP/1.1", {})) == (415, "bad_media_type", None)
+    assert error(asking(POST.replace("application", "text"), {})) == (415, "bad_media_type", None)
+    assert error(asking(POST, {"model": "m"})) == (400, "invalid_value", "messages")
+    assert error(chatting("nobody")) == (404, "model_not_found", "model")
+    assert error(chatting("m", n=0)) == (400, "invalid_value", "n")
+    assert error(chatting("chat", n=2)) == (400, "invalid_value", "n")
+    small = {"options": {"settings": Settings(body_limit_bytes=10)}}
+    assert error(chatting("m", **small)) == (413, "body_too_large", None)
+    full = {"options": {"limits": Limits(runs=1)}}
+    assert error(chatting("broken", **full))[0] == 502
+    embed = "POST /v1/embeddings HTTP/1.1\nContent-Type: application/json"
+    assert error(asking(embed, {"model": "chat", "input": "a"})) == (400, "invalid_value", "model")
+    assert error(asking(embed, {"model": "nobody", "input": "a"}))[:2] == (404, "model_not_found")
+    assert error(asking(embed, {"model": "m", "input": "a"})) == (
+        400,
+        "unsupported_parameter",
+        None,
+    )
+    assert error(asking(embed, {"model": "m"})) == (400, "invalid_value", "input")
+
+
+def test_what_is_wrong_elsewhere_stays_a_problem() -> None:
+    assert asking("GET /v1/nothing HTTP/1.1").headers["content-type"] == "application/problem+json"
+    assert asking("GET /v1/modelsx HTTP/1.1").headers["content-type"] == "application/problem+json"
+    assert [is_openai(path) for path in ("/v1/models", "/v1/models/a/b", "/v1/chat")] == [True] * 3
+
+
+@pytest.mark.parametrize(
+    ("problem", "status", "code"),
+    [
+        (key_missing(), 401, "invalid_api_key"),
+        (key_refused("expired"), 401, "invalid_api_key"),
+        (key_refused("odd"), 401, "invalid_api_key"),
+        (your_rate(LimitReachedError("slow", retry_after_s=2.0)), 429, "rate_limit_exceeded"),
+        (your_budget(BudgetExceededError("spent")), 429, "insufficient_quota"),
+    ],
+)
+def test_what_is_wrong_with_a_caller_is_told_in_openais_words(
+    problem: Any, status: int, code: str
+) -> None:
+    found = as_openai(problem)
+    assert (found.status, msgspec.json.decode(found.encode())["error"]["code"]) == (status, code)
+    assert set(problem.headers) <= set(found.headers), "when to come again, and with what"
+    assert shaped("/v1/models", problem) == found
+    assert shaped("/v1/runs", problem) == problem
+
+
+def test_what_is_nobodys_business_is_not_told(caplog: pytest.LogCaptureFixture) -> None:
+    for stream in (False, True):
+        reply = chatting("bad", stream=stream)
+        assert error(reply) == (500, "run_failed", None)
+        assert b"sk-123" not in reply.body
+        assert reply.headers["x-orchestra-run-id"]
+    assert "cupboard" in caplog.text
+
+
+# --- who may -----------------------------------------------------------------------------------
+
+
+def test_only_what_a_key_may_ask_is_there_for_it() -> None:
+    scopes = Scopes(pipelines=frozenset({"chat"}), models=frozenset({"team/m"}))
+    admission = Admission(keyring=OneKey(scopes))  # type: ignore[arg-type]
+    bearer = f"\nAuthorization: Bearer {KEY}"
+    listed = asking(f"GET /v1/models HTTP/1.1{bearer}", admission=admission).json
+    assert [each["id"] for each in listed["data"]] == ["team/m", "chat"]  # type: ignore[attr-defined]
+    one = asking(f"GET /v1/models/team/m HTTP/1.1{bearer}", admission=admission).json
+    assert (one["id"], one["object"], one["orchestra"]) == ("team/m", "model", {"kind": "model"})
+    body = {"model": "m", "messages": [{"role": "user", "content": "Hi"}]}
+    assert error(asking(POST + bearer, body, admission=admission))[:2] == (404, "model_not_found")
+    assert asking(POST + bearer, {**body, "model": "chat"}, admission=admission).status == 200
+    assert error(asking(POST, body, admission=admission)) == (401, "invalid_api_key", None)
+
+
+# --- answers -----------------------------------------------------------------------------------
+
+
+def test_a_model_and_a_pipeline_answer_alike() -> None:
+    for model, text in (("m", "one two"), ("team/m", "slash"), ("chat", "Hi")):
+        whole = chatting(model).json
+        choices: Any = whole["choices"]
+        (choice,) = choices
+        assert choice["message"]["content"] == text
+        assert whole["id"] == f"chatcmpl-{whole['usage']['orchestra']['run_id']}"  # type: ignore[index]
+        chunks = frames(chatting(model, stream=True))
+        said = [each["choices"][0]["delta"].get("content", "") for each in chunks]
+        assert "".join(said) == text
+
+
+def test_several_answers_are_told_apart_by_their_index() -> None:
+    whole = chatting("m", n=3).json
+    assert [each["index"] for each in whole["choices"]] == [0, 1, 2]  # type: ignore[attr-defined]
+    texts = ["", ""]
+    for each in frames(chatting("m", n=2, stream=True)):
+        (choice,) = each["choices"]
+        texts[choice["index"]] += choice["delta"].get("content", "")
+    assert texts == ["one two"] * 2
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_what_fails_before_the_first_word_is_an_http_error(stream: bool) -> None:
+    reply = chatting("broken", stream=stream)
+    assert error(reply) == (502, "provider_key", None)
+    assert reply.headers["x-should-retry"] == "false"
+
+
+def test_a_head_waits_for_no_longer_than_a_heartbeat() -> None:
+    """Then what fails is told in the stream, which does not look complete."""
+    soon = {"options": {"settings": Settings(heartbeat_s=0.05)}}
+    reply = chatting("silent", stream=True, **soon)
+    assert reply.status == 200
+    assert b": ping\n" in reply.body
+    assert reply.body.endswith(b"data: [DONE]\n\n")
+    assert "x-orchestra-time-to-first-token-ms" not in reply.headers
+    reply = chatting("silent-broken", stream=True, **soon)
+    assert (reply.status, frames(reply)[-1]["error"]["code"]) == (200, "provider_key")
+    assert b"[DONE]" not in reply.body
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_client_that_leaves_stops_its_run(stream: bool) -> None:
+    async def main() -> None:
+        async with house() as (opened, engine):
+            client = await opened.connect()
+            body = {"model": "hanging", "messages": [{"role": "user", "content": "Hi"}]}
+            await client.send(POST, msgspec.json.encode({**body, "stream": stream}))
+            if stream:
+                await client.until(b'"a"')
+            with trio.fail_after(5):
+                while not engine.runs:
+                    await trio.lowlevel.checkpoint()
+                client.stream.socket.close()
+                await engine.wait_idle()
+
+    trio.run(main)
+
+
+def test_a_pipeline_that_json_cannot_ask_is_spoken_with_only() -> None:
+    assert asking("GET /v1/pipelines HTTP/1.1").json == {"pipelines": []}
+    assert asking("GET /v1/pipelines/chat HTTP/1.1").status == 404
+
+
+def test_a_pipeline_that_can_be_asked_in_no_way_is_not_served() -> None:
+    @pipeline
+    def two(messages: list[Message], other: str) -> Stream[str]:
+        return joined(messages, other)
+
+    async def main() -> None:
+        async with open_engine() as engine:
+            with pytest.raises(ServeError, match="pipeline 'two' cannot be served"):
+                create_app(engine, {"two": two})
+
+    trio.run(main)

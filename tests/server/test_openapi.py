@@ -1,0 +1,277 @@
+"""The OpenAPI document: made from what is served, whole, and no more than the caller may know."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager
+from enum import Enum
+from typing import Any, get_args
+
+import attrs
+import msgspec
+import pytest
+import trio
+from hypothesis import given
+from hypothesis import strategies as st
+
+from orchestra.access.keyring import Keyring
+from orchestra.access.wanted import NewKey
+from orchestra.accounts import Usage
+from orchestra.documents import Document
+from orchestra.engine.engine import open_engine
+from orchestra.events import Event, RunFailed, encode
+from orchestra.graph.pipelines import Pipeline, pipeline
+from orchestra.graph.steps import step
+from orchestra.server.app import create_app, table
+from orchestra.server.front import OPEN, Admission
+from orchestra.server.openai_errors import shaped
+from orchestra.server.openapi import document
+from orchestra.server.openapi_events import event_schemas
+from orchestra.server.openapi_operations import OPERATIONS
+from orchestra.server.openapi_routes import PAGE, page, with_documents
+from orchestra.server.problems import HttpProblem
+from orchestra.server.registries import registry_beside
+from orchestra.server.routes import Route
+from orchestra.server.run_problems import KINDS, failed_run
+from orchestra.server.settings import Settings
+from orchestra.stores.state_memory import MemoryState
+from orchestra.testing.world import World
+from orchestra.values import Json
+from tests.server.served import PIPELINES
+from tests.server.wire import Reply, open_house
+
+
+class Tone(Enum):
+    DRY = "dry"
+    KIND = "kind"
+
+
+@attrs.frozen
+class Section:
+    """A part of something."""
+
+    title: str
+    inside: list[Section] = attrs.field(factory=list)
+
+
+@step
+def put(sections: list[Section], tone: Tone, file: Document | None, top: int) -> str:
+    return ""
+
+
+@pipeline
+def rich(
+    sections: list[Section], tone: Tone = Tone.DRY, file: Document | None = None, top: int = 3
+) -> str:
+    """Put it together.
+
+    In the `tone` that is asked for.
+    """
+    return put(sections, tone, file, top)
+
+
+SERVED: dict[str, Pipeline[..., Any]] = {"count": PIPELINES["count"], "a b": rich}
+
+
+def routes() -> list[Route]:
+    """All that a server has."""
+
+    async def main() -> list[Route]:
+        async with open_engine(World()) as engine:
+            settings = Settings()
+            return table(engine, SERVED, settings, registry_beside(engine, settings))
+
+    return with_documents(trio.run(main), SERVED, Settings(), OPEN)
+
+
+def documented(pipelines: Mapping[str, Pipeline[..., Any]] = SERVED, **options: Any) -> Json:
+    return document(routes(), pipelines, Settings(), shape=shaped, **options)
+
+
+def walk(value: object) -> Iterator[dict[str, Any]]:
+    """Every object in it."""
+    if isinstance(value, dict):
+        yield value
+    for each in value.values() if isinstance(value, dict) else value:  # type: ignore[attr-defined]
+        if isinstance(each, dict | list):
+            yield from walk(each)
+
+
+def operations(found: Json) -> dict[tuple[str, str], Json]:
+    return {(p, m): each for p, methods in found["paths"].items() for m, each in methods.items()}
+
+
+def looked_up(found: Json, reference: str) -> Any:
+    at: Any = found
+    for part in reference.removeprefix("#/").split("/"):
+        at = at[part]
+    return at
+
+
+# --- the document ------------------------------------------------------------------------------
+
+
+def test_every_route_is_described_and_nothing_else() -> None:
+    asked = {(route.name, method) for route in routes() for method in route.methods}
+    assert set(OPERATIONS) == asked
+
+
+def test_every_reference_leads_somewhere_and_no_operation_has_the_name_of_another() -> None:
+    found = documented()
+    for each in walk(found):
+        if isinstance(each.get("$ref"), str):
+            assert looked_up(found, each["$ref"]) is not None
+    names = [each["operationId"] for each in operations(found).values()]
+    assert len(set(names)) == len(names)
+    for path in found["paths"]:
+        assert re.fullmatch(r"(/[^/{}<>]*(\{\w+\})?)+", path), path
+    for name in found["components"]["schemas"]:
+        assert re.fullmatch(r"[A-Za-z0-9._-]+", name), name
+    assert found["openapi"].startswith("3.1.")
+
+
+def test_a_pipeline_has_a_path_with_its_inputs_as_json_as_a_form_and_as_a_query() -> None:
+    found = documented()
+    told = operations(found)["/v1/pipelines/a%20b/runs", "post"]
+    assert (told["summary"], told["description"]) == (
+        "Put it together.",
+        "In the `tone` that is asked for.",
+    )
+    content = told["requestBody"]["content"]
+    asked = content["application/json"]["schema"]["properties"]["inputs"]
+    assert asked["required"] == ["sections"]
+    section = looked_up(found, asked["properties"]["sections"]["items"]["$ref"])
+    inside = looked_up(found, section["properties"]["inside"]["items"]["$ref"])
+    assert inside is section, "it may hold itself"
+    form = content["multipart/form-data"]["schema"]["properties"]
+    assert form["file"]["anyOf"][0]["contentMediaType"] == "application/octet-stream"
+    asked_by = operations(found)["/v1/pipelines/count/runs", "get"]["parameters"]
+    query = [(each["name"], each["schema"]) for each in asked_by if each["in"] == "query"]
+    assert query == [
+        ("count", {"type": "integer", "default": 10}),
+        ("hold", {"type": "boolean", "default": False}),
+    ]
+
+
+def test_what_can_become_of_a_run_is_told_with_its_status_and_type() -> None:
+    found = documented()
+    answers = operations(found)["/v1/pipelines/count/runs", "post"]["responses"]
+    for kind in KINDS:
+        told = failed_run("r", RunFailed(1, 0.0, kind.error.__name__, ""))
+        assert told.code in types(found, answers[str(told.status)])
+    assert types(found, answers["422"]) >= {"bad-inputs", "model-refused"}
+    assert set(answers["200"]["content"]) == {"application/json", "text/event-stream"}
+
+
+def types(found: Json, answer: Json) -> set[str]:
+    """The ends of the types of the problems in an answer."""
+    resolved = looked_up(found, answer["$ref"])
+    schema = resolved["content"]["application/problem+json"]["schema"]
+    enum = schema["allOf"][1]["properties"]["type"]["enum"]
+    return {each.rpartition(":")[2] for each in enum}
+
+
+def test_keys_are_told_of_where_there_are_keys() -> None:
+    free = documented()
+    assert "securitySchemes" not in free["components"]
+    assert not any({"401", "403"} & each["responses"].keys() for each in operations(free).values())
+    keyed = documented(admission=Admission(keyring=Keyring(MemoryState())))
+    (scheme,) = keyed["components"]["securitySchemes"].values()
+    assert (scheme["type"], scheme["scheme"]) == ("http", "bearer")
+    told = operations(keyed)
+    assert told["/docs", "get"]["security"] == [{}]
+    run = told["/v1/pipelines/count/runs", "post"]
+    assert run["security"] == [{"key": []}]
+    assert types(keyed, run["responses"]["401"]) >= {"key-missing", "key-expired"}
+    assert types(keyed, run["responses"]["403"]) == {"not-allowed"}
+
+
+# --- events ------------------------------------------------------------------------------------
+
+TEXT = st.text(max_size=5)
+FILLED = st.builds(Usage, input_tokens=st.integers(0, 9))
+for_field = {
+    "int": st.integers(0, 9),
+    "int | None": st.none() | st.integers(0, 9),
+    "float": st.floats(0, 9),
+    "float | None": st.none() | st.floats(0, 9),
+    "str": TEXT,
+    "str | None": st.none() | TEXT,
+    "Any": st.none() | TEXT,
+    "Usage | None": st.none() | FILLED,
+    "Mapping[str, float]": st.dictionaries(TEXT, st.floats(0, 9), max_size=2),
+}
+
+
+@st.composite
+def events(draw: st.DrawFn) -> Event:
+    kind = draw(st.sampled_from(get_args(Event)))
+    fields = {field.name: draw(for_field[field.type]) for field in attrs.fields(kind)}
+    return kind(**fields)  # type: ignore[no-any-return]
+
+
+SCHEMAS = event_schemas()
+
+
+@given(events())
+def test_every_event_is_as_its_schema_says(event: Event) -> None:
+    schema = SCHEMAS[type(event).__name__]
+    told = msgspec.json.decode(encode(event), type=dict[str, Any])
+    assert list(told) == schema["required"] == list(schema["properties"])
+    assert {"const": told["type"]} == schema["properties"]["type"]
+    assert SCHEMAS["Event"]["discriminator"]["mapping"][told["type"]].endswith(schema["title"])
+    if told.get("usage") is not None:
+        assert set(told["usage"]) == set(SCHEMAS["Usage"]["required"])
+
+
+# --- what is served ----------------------------------------------------------------------------
+
+
+@asynccontextmanager
+async def house(admission: Admission = OPEN) -> AsyncIterator[Any]:
+    async with open_engine(World()) as engine:
+        app = create_app(engine, SERVED, Settings(), admission)
+        async with open_house(app, Settings()) as opened:
+            yield opened
+
+
+def test_whoever_has_a_key_is_told_of_what_it_may_run() -> None:
+    async def main() -> tuple[Reply, Reply, Reply]:
+        ring = Keyring(MemoryState())
+        made = await ring.create(NewKey(organisation="acme", pipelines=("count",)))
+        async with house(Admission(keyring=ring)) as opened:
+            client = await opened.connect()
+            stranger = await client.ask("GET /openapi.json HTTP/1.1")
+            key = f"Authorization: Bearer {made.text}"
+            known = await client.ask(f"GET /openapi.json HTTP/1.1\n{key}")
+            return stranger, known, await client.ask("GET /docs HTTP/1.1")
+
+    stranger, known, read = trio.run(main)
+    assert (stranger.status, known.status, read.status) == (401, 200, 200)
+    assert known.headers["content-type"] == "application/json"
+    paths: Any = known.json["paths"]
+    assert "/v1/pipelines/count/runs" in paths
+    assert not [path for path in paths if "a%20b" in path]
+    assert read.headers["content-type"] == "text/html; charset=utf-8"
+    assert "script-src 'sha256-" in read.headers["content-security-policy"]
+
+
+def test_the_page_needs_nothing_from_elsewhere_and_may_load_nothing() -> None:
+    text, policy = page()
+    assert not re.findall(r"https?://", text)
+    assert "innerHTML" not in text
+    assert policy.startswith("default-src 'none'; ")
+    assert "unsafe" not in policy
+    assert len(re.findall("<(?:script|style)", PAGE.read_text())) == 2, "each with its hash"
+    assert not re.findall(r"\son\w+=|\sstyle=", text), "which the policy would not run"
+
+
+@pytest.mark.parametrize("problem", [HttpProblem(404, "x", "y", "z")])
+def test_a_route_that_nobody_described_is_still_told(problem: HttpProblem) -> None:
+    route = attrs.evolve(routes()[0], name="new", path="/v1/new/<path:what>", methods=("PUT",))
+    found = document([route], {}, Settings())
+    told = operations(found)["/v1/new/{what}", "put"]
+    assert told["operationId"] == "new"
+    assert "200" not in told["responses"]
+    assert shaped("/v1/new/a", problem) == problem

@@ -1,0 +1,26 @@
+"""What a deployment says of its server is what the server does."""
+
+from __future__ import annotations
+
+from orchestra.config.server_rules import DisconnectRule, ServerRules
+from orchestra.runs.disconnect import CANCEL, CONTINUE, LingerRun
+from orchestra.runs.settings import RunsSettings
+from orchestra.server.settings import Settings, said
+
+
+def test_a_pipeline_has_its_own_policy_and_the_others_that_of_all() -> None:
+    rules = ServerRules(
+        disconnect=DisconnectRule(disconnect="linger", linger_s=7.0),
+        pipelines={"long": DisconnectRule(disconnect="continue")},
+        runs={"kept_s": 60.0},
+        bounds={"headers_max": 3},
+    )
+    settings = Settings(**said(rules))
+    assert settings.leaving("long") == CONTINUE
+    assert settings.leaving("other") == LingerRun(7.0)
+    assert (settings.runs, settings.headers_max) == (RunsSettings(kept_s=60.0), 3)
+
+
+def test_with_nothing_said_a_run_ends_with_its_client() -> None:
+    assert Settings(**said(ServerRules())) == Settings()
+    assert Settings().leaving("any") == CANCEL

@@ -1,0 +1,80 @@
+"""What a process is asked by signals, in any order."""
+
+from __future__ import annotations
+
+import os
+import pty
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from orchestra.server.signals import STOPPING, Wishes
+
+ROOT = Path(__file__).parents[2]
+numbers = st.lists(st.sampled_from(STOPPING))
+
+
+@given(numbers, st.booleans())
+def test_the_first_asks_to_stop_and_the_second_to_hurry(
+    sent: list[signal.Signals], patient: bool
+) -> None:
+    """Of a worker only SIGINT hurries: who stops its supervisor may send SIGTERM to both."""
+    wishes = Wishes(patient=patient)
+    for number in sent:
+        wishes.heed(number)
+    assert wishes.stop.is_set() == bool(sent)
+    hurries = [each for each in sent[1:] if each == signal.SIGINT or not patient]
+    assert wishes.hurry.is_set() == bool(hurries)
+
+
+SCRIPT = """
+import trio
+from orchestra.server.signals import HANGUP, Wishes, receiving
+
+async def reload():
+    print("reload", flush=True)
+
+async def main():
+    wishes = Wishes()
+    with receiving(HANGUP) as signals:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(wishes.hear, signals, {HANGUP: reload})
+            await trio.testing.wait_all_tasks_blocked()
+            print("there", flush=True)
+            await wishes.stop.wait()
+            print("stop", flush=True)
+            nursery.cancel_scope.cancel()
+
+import trio.testing
+trio.run(main)
+"""
+
+
+def test_a_terminal_that_is_closed_stops_it_and_is_no_reload() -> None:
+    """Both are SIGHUP."""
+    ours, its = pty.openpty()
+    with subprocess.Popen(
+        [
+            sys.executable,
+            "-c",
+            f"import fcntl, termios; fcntl.ioctl({its}, termios.TIOCSCTTY)\n{SCRIPT}",
+        ],
+        cwd=ROOT,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        pass_fds=[its],
+    ) as process:
+        os.close(its)
+        assert process.stdout is not None
+        assert process.stdout.readline() == "there\n"
+        process.send_signal(signal.SIGHUP)
+        assert process.stdout.readline() == "reload\n"
+        os.close(ours)
+        assert process.stdout.readline() == "stop\n"
+    assert process.returncode == 0

@@ -1,0 +1,234 @@
+"""`relay`: what a model says reaches whoever asked, whole, in any order, and cut where it is cut."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+import trio
+from hypothesis import given
+from hypothesis import strategies as st
+
+from orchestra.accounts import Usage
+from orchestra.answers import Completion
+from orchestra.engine.engine import open_engine
+from orchestra.errors import CapabilityError, ModelError, RateLimitError, TruncatedStreamError
+from orchestra.events import Delta, RunFinished
+from orchestra.graph.pipelines import Pipeline
+from orchestra.protocols import Embedder, Model, ModelReply
+from orchestra.server.relay import relay, relay_vectors, relay_whole
+from orchestra.steps.relay import Said
+from orchestra.testing.virtual import virtual
+from orchestra.testing.world import ScriptedModel, World
+from orchestra.values import (
+    Capabilities,
+    ChatRequest,
+    Embeddings,
+    EmbedRequest,
+    Logprobs,
+    Message,
+    ModelEvent,
+    ReasoningDelta,
+    Stopped,
+    StopReason,
+    TextDelta,
+    TokenLogprob,
+    Tool,
+    UsageReport,
+    Vector,
+)
+
+ASKED = ChatRequest((Message("user", "Hi"),))
+END = Stopped(StopReason.END)
+Script = tuple[tuple[float, ModelEvent], ...]
+delays = st.sampled_from([0.0, 0.1, 0.2])
+pieces: st.SearchStrategy[ModelEvent] = st.sampled_from(
+    [TextDelta("a"), TextDelta(""), ReasoningDelta("b"), TextDelta("c")]
+)
+
+
+@st.composite
+def scripts(draw: st.DrawFn) -> Script:
+    said: list[ModelEvent] = draw(st.lists(pieces, max_size=4))
+    usage = UsageReport(Usage(draw(st.integers(0, 9)), draw(st.integers(0, 9))))
+    return tuple((draw(delays), event) for event in (*said, usage, END))
+
+
+class Turns(Model):
+    """A model whose calls are answered by one script after the other; it counts those left."""
+
+    def __init__(self, turns: Sequence[ScriptedModel], can: Capabilities | None = None) -> None:
+        self._turns = iter(turns)
+        self._can = can or Capabilities()
+        self.open = 0
+
+    @property
+    def capabilities(self) -> Capabilities:
+        return self._can
+
+    @asynccontextmanager
+    async def stream(self, request: ChatRequest) -> AsyncIterator[ModelReply]:
+        self.open += 1
+        try:
+            async with next(self._turns).stream(request) as reply:
+                yield reply
+        finally:
+            self.open -= 1
+
+
+def ask(
+    model: Model,
+    choices: int,
+    pipeline: Pipeline[..., Any] = relay,
+    schedule: int = 0,
+    request: ChatRequest = ASKED,
+) -> tuple[list[Any], RunFinished]:
+    """The chunks of a run, and its last event. Raises what it failed with."""
+
+    async def main() -> tuple[list[Any], RunFinished]:
+        async with open_engine(World(models={"m": model})) as engine:
+            inputs = {"request": request, "model": "m", "choices": choices}
+            run = engine.start(pipeline, inputs)
+            await run.result()
+            last = run.journal.kept[-1]
+            assert isinstance(last, RunFinished)
+            return [e.chunk for e in run.journal.kept if isinstance(e, Delta)], last
+
+    return virtual(main, schedule=schedule)
+
+
+def by_choice(chunks: Sequence[Said]) -> Mapping[int, list[ModelEvent]]:
+    found: dict[int, list[ModelEvent]] = {}
+    for said in chunks:
+        found.setdefault(said.choice, []).extend(said.events)
+    return found
+
+
+@given(st.lists(scripts(), min_size=1, max_size=4), st.integers(0, 99))
+def test_each_of_several_answers_is_what_it_would_be_alone(
+    answers: list[Script], schedule: int
+) -> None:
+    """In whatever order they come; and all that they consumed is in the account, once."""
+    alone = [[event for _, event in script] for script in answers]
+    model = Turns([ScriptedModel(script) for script in answers])
+    chunks, last = ask(model, len(answers), schedule=schedule)
+    heard = by_choice(chunks)
+    assert sorted(map(repr, heard.values())) == sorted(map(repr, alone))
+    assert sorted(heard) == list(range(len(answers)))
+    spent = [event.usage for events in alone for event in events if isinstance(event, UsageReport)]
+    assert last.usage == sum(spent[1:], spent[0])
+    whole, last = ask(Turns([*map(ScriptedModel, answers)]), len(answers), relay_whole, schedule)
+    assert whole == []
+    assert sorted(map(repr, last.result)) == sorted(repr(Completion.of(each)) for each in alone)
+    assert last.usage == sum(spent[1:], spent[0])
+
+
+@given(scripts(), st.data(), st.integers(2, 3), st.integers(0, 99))
+def test_one_that_fails_is_the_error_of_all_and_the_others_are_left(
+    script: Script, data: st.DataObject, choices: int, schedule: int
+) -> None:
+    cut = script[: data.draw(st.integers(0, len(script) - 1))]
+    error = data.draw(st.sampled_from([RateLimitError("slow down"), None]))
+    waits = ScriptedModel(((9.0, TextDelta("late")), (0.0, END)))
+    for pipeline in (relay, relay_whole):
+        model = Turns([ScriptedModel(cut, error), *[waits] * (choices - 1)])
+        with pytest.raises(ModelError) as caught:
+            ask(model, choices, pipeline, schedule)
+        assert type(caught.value) is (RateLimitError if error else TruncatedStreamError)
+        assert model.open == 0
+
+
+class Curt(Model):
+    """It ends without saying why, and says nothing of it."""
+
+    @asynccontextmanager
+    async def stream(self, request: ChatRequest) -> AsyncIterator[ModelReply]:
+        yield self
+
+    async def receive(self) -> tuple[ModelEvent, ...]:
+        return ()
+
+
+@pytest.mark.parametrize("choices", [1, 2])
+def test_an_answer_that_just_ends_was_cut(choices: int) -> None:
+    with pytest.raises(TruncatedStreamError, match="'m' ended its answer without saying why"):
+        ask(Curt(), choices)
+
+
+def test_what_arrives_together_is_one_chunk() -> None:
+    class Together(Curt):
+        def __init__(self) -> None:
+            self.left: list[tuple[ModelEvent, ...]] = [(TextDelta("a"), TextDelta("b")), (END,)]
+
+        async def receive(self) -> tuple[ModelEvent, ...]:
+            return self.left.pop(0) if self.left else ()
+
+    chunks, _ = ask(Together(), 1)
+    assert chunks == [Said(0, (TextDelta("a"), TextDelta("b"))), Said(0, (END,))]
+
+
+def test_a_chunk_counts_what_it_holds() -> None:
+    assert Said(0, (TextDelta("a" * 10), END)).window_bytes == 2 * 64 + 10
+    likely = Logprobs((TokenLogprob("a", -1.0),))
+    assert Said(0, (likely,)).window_bytes > Said(0, (TextDelta("a"),)).window_bytes
+
+
+def test_leaving_a_run_leaves_all_calls() -> None:
+    model = Turns([ScriptedModel(((9.0, END),))] * 3)
+
+    async def main() -> None:
+        async with open_engine(World(models={"m": model})) as engine:
+            run = engine.start(relay, {"request": ASKED, "model": "m", "choices": 3})
+            await trio.sleep(1)
+            assert model.open == 3
+            run.cancel("left")
+            await run.wait_ended()
+            assert model.open == 0
+
+    virtual(main)
+
+
+def test_what_a_model_cannot_do_is_refused_before_it_is_asked() -> None:
+    model = Turns([], Capabilities(tools=False, context_tokens=1, output_tokens_max=1))
+    request = ChatRequest(ASKED.messages, tools=(Tool("t", "", {}),), output_tokens_max=9)
+    for pipeline in (relay, relay_whole):
+        with pytest.raises(CapabilityError, match=r"tools=\.\.\. cannot be asked of the model"):
+            ask(model, 1, pipeline, request=request)
+    small = Turns([ScriptedModel(((0.0, END),))], Capabilities(context_tokens=1))
+    ask(small, 1)  # how much room a request needs is an estimate, which refuses nobody
+
+
+class Vectors(Embedder, Turns):
+    def __init__(self) -> None:
+        super().__init__([])
+
+    @property
+    def dimensions(self) -> int:
+        return 2
+
+    async def embed(self, texts: Any, *, purpose: Any = None) -> Any:
+        if isinstance(texts, EmbedRequest):
+            assert texts.dimensions == 3
+            return Embeddings((Vector.of([1, 2, 3]),), Usage(7))
+        return [Vector.of([1, 2])] * len(texts)
+
+
+def test_vectors_are_an_embedders_or_a_models() -> None:
+    async def main() -> None:
+        world = World(models={"m": Vectors()}, embedders={"m": Vectors()})
+        async with open_engine(world) as engine:
+
+            async def embed(dimensions: int | None, *, embedder: bool) -> tuple[Vector, ...]:
+                request = EmbedRequest(("a",), dimensions=dimensions)
+                found: Embeddings = await engine.run(relay_vectors, request, "m", embedder)
+                return found.vectors
+
+            assert await embed(3, embedder=False) == (Vector.of([1, 2, 3]),)
+            for dimensions in (None, 2):
+                assert await embed(dimensions, embedder=True) == (Vector.of([1, 2]),)
+            with pytest.raises(CapabilityError, match="dimensions=3 cannot be asked of 'm'"):
+                await embed(3, embedder=True)
+
+    virtual(main)
