@@ -73,8 +73,9 @@ class Generate:
     With `tools` the model may ask for typed Python functions. It is asked again with their
     results, until it answers, at most `tool_rounds_max` times; the text of every round is
     part of the stream, as the model wrote it, with an empty line between two of them. At most
-    `tools_at_once` calls run at the same time. Wrong arguments, a tool that fails and one that is not done within `tool_timeout_s` are
-    results that the model reads. What every round consumes goes into the account.
+    `tools_at_once` calls run at the same time. Wrong arguments, a tool that fails and one that is
+    not done within `tool_timeout_s` are results that the model reads. What every round consumes
+    goes into the account.
 
     With `returns` the model is held to the JSON Schema of an attrs class, a dataclass or a
     TypedDict; where it cannot be (`capabilities.json_schema` is False) it is asked for JSON in
