@@ -189,11 +189,10 @@ class RunLostError(RunError):
 class ModelError(OrchestraError):
     """A model call failed; each subclass is one thing that its caller can do about it.
 
-    `retryable` says whether the same call may succeed later, and `retry_after_s` after how
-    long, where the provider told. `message` is the provider's own, or ours where it never
-    answered. The rest says where: `provider`, `model`, HTTP `status`, `request_id`, and
-    `code`, the provider's own word for the error; each is empty where it is not known. No
-    field ever holds a key.
+    `retryable` says whether the same call may succeed later, and `retry_after_s` after how long,
+    where the provider told. `message` is the provider's own, or ours where it never answered. The
+    rest says where: `provider`, `model`, HTTP `status`, `request_id`, and `code`, its own word for
+    the error; each is empty where it is not known. No field ever holds a key.
     """
 
     retryable: bool = False
@@ -318,9 +317,8 @@ class BreakerOpenError(ModelError):
 class BudgetExceededError(ModelError):
     """A budget has no room for the call, or for the rest of its answer.
 
-    `budget` says whose it is and how long it is for: "organisation acme, a month". Amounts are
-    nano-dollars: what is spent, what calls under way hold, and the limit. `resets_at_s` is when it
-    is empty again, in seconds since 1970; None for that of a run, which never is.
+    `budget` says whose it is: "organisation acme, a month". Nano-dollars: what is spent, what calls
+    hold, the limit. It is empty again at `resets_at_s`, seconds since 1970; None for that of a run.
     """
 
     def __init__(
@@ -372,11 +370,9 @@ class ModelsFailedError(ModelError):
         lines = "".join(f"\n  {name}: {describe(error)}" for name, error in errors.items())
         waits = [error.retry_after_s for error in errors.values() if error.retryable]
         known = [wait for wait in waits if wait is not None]
+        shortest = min(known) if known and len(known) == len(waits) else None
         super().__init__(
-            message + lines,
-            retryable=bool(waits),
-            retry_after_s=min(known) if known and len(known) == len(waits) else None,
-            model=model,
+            message + lines, retryable=bool(waits), retry_after_s=shortest, model=model
         )
 
 

@@ -213,7 +213,10 @@ class LocalBindings:
     @property
     def state_settings(self) -> StateSettings:
         """Where the state is; keys are where the deployment says: who makes them looks there."""
-        said = self.deployment.state
+        from orchestra.stores.state_settings import StateSettings
+
+        # what keys in the environment say is of models only, and takes a while to find out
+        said = StateSettings() if self._deployment is None else self._deployment.state
         in_file = self._several and said.url == "memory:"
         return attrs.evolve(said, url=f"sqlite:{STATE_FILE}") if in_file else said
 
@@ -280,6 +283,13 @@ class LocalBindings:
         Raises:
             StateError: it cannot be told.
         """
+        if self._given_state is None and not self._shared:
+            try:  # of most servers this is all that there is to know, and a start is in a hurry
+                (self._data / KEYS_FILE).stat()  # noqa: ASYNC240 - it does not wait
+            except FileNotFoundError:
+                return False
+            except OSError:
+                pass  # it may be there: the keyring says why it cannot be read
         return await self.keyring.any_made()
 
     @property

@@ -229,6 +229,7 @@ DISCONNECT: Spec = {
 """What becomes of runs when their clients leave: of all, or of one pipeline."""
 SERVER_BOUNDS: Spec = {
     "connections_max": COUNT,
+    "connections_per_address_max": COUNT,
     "headers_max": COUNT,
     "target_limit_bytes": COUNT,
     "body_limit_bytes": COUNT,
@@ -238,6 +239,8 @@ SERVER_BOUNDS: Spec = {
     "parts_max": COUNT,
     "upload_timeout_s": TIME,
     "uploads_limit_bytes": COUNT,
+    "socket_runs_max": COUNT,
+    "socket_idle_s": TIME,
     "keep_alive_s": TIME,
     "heartbeat_s": TIME,
     "stall_s": TIME,

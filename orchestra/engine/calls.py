@@ -19,6 +19,7 @@ from orchestra.engine.attempts import attempted
 from orchestra.engine.lane import Lane
 from orchestra.engine.outflow import Outflow
 from orchestra.engine.output import Output
+from orchestra.engine.parking import Parking
 from orchestra.engine.reading import arguments, read
 from orchestra.errors import DeadlineError
 from orchestra.graph.nodes import Call
@@ -128,13 +129,13 @@ async def _pump(
             if pull is not None:
                 pull.deadline = inf if wait_s is None else trio.current_time() + wait_s
             try:
-                chunk = await resume(argument)
+                chunk = await Parking(resume(argument), outflow.parking)
             except StopAsyncIteration:
                 return
             if pull is not None:
                 pull.deadline, wait_s = inf, policy.idle_s
             try:
-                await outflow.put(chunk)
+                await outflow.put_soon(chunk)
                 resume, argument, thrown = generator.asend, None, 0
             except trio.Cancelled as cancelled:  # noqa: ASYNC103 - the generator raises it on
                 if thrown == _THROWN_MAX:

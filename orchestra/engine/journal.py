@@ -11,7 +11,7 @@ from bisect import bisect_right
 from collections.abc import Callable
 from operator import itemgetter
 from types import TracebackType
-from typing import Self, TypeVar
+from typing import Self, TypeAlias, TypeVar
 
 import trio
 
@@ -37,6 +37,7 @@ class Journal:
         self._restarted = 0
         self._dropped_s = 0.0
         self._readers: list[Reader] = []
+        self._untold = False  # whether a chunk was added that the readers have not been told of
         self._writer: trio.Event | None = None
 
     @property
@@ -57,14 +58,23 @@ class Journal:
         """Add an event, giving it its number and time, and wake the readers."""
         events = self._events
         event = event_type(len(events) + self._dropped + 1, self.now_s(), *fields)
-        events.append(event)
-        if len(events) >= 2 * self._limits.journal_events:
-            self._drop()
+        self._keep(event)
         if isinstance(event, TERMINAL):
             self.ended = True
+        self._untold = False
         for reader in self._readers:
             reader.wake()
         return event
+
+    def push(self) -> None:
+        """Tell the readers of the chunks that were added. Never raises, and never waits.
+
+        Whoever has a hand to take them with, takes them now, in this task.
+        """
+        if self._untold:
+            self._untold = False
+            for reader in self._readers:
+                reader.push()
 
     async def room(self) -> None:
         """Wait until no attached reader is more than the window behind."""
@@ -73,15 +83,22 @@ class Journal:
             await self._writer.wait()
 
     def delta(self, chunk: object) -> None:
-        """Add a chunk of the output.
+        """Add a chunk of the output, and tell the readers. Raises as `delta_soon`."""
+        self.delta_soon(chunk)
+        self.push()
+
+    def delta_soon(self, chunk: object) -> None:
+        """Add a chunk of the output; the readers hear of it with the next `push`, or event.
 
         Raises:
             LimitExceededError: the output is over `output_chunks` or `output_bytes`.
         """
         size = self.output.add(chunk)
+        seq = self._dropped + len(self._events) + 1
         for reader in self._readers:
-            reader.given(self.seq + 1, size)
-        self.append(Delta, chunk)
+            reader.given(seq, size)
+        self._keep(Delta(seq, self.now_s(), chunk))
+        self._untold = True
 
     def restart(self, step: str, arm: str) -> None:
         """Forget the output: what comes now is all of it. The readers are told."""
@@ -132,6 +149,11 @@ class Journal:
         limits = self._limits
         return bool(self._readers) and any(reader.lags(limits) for reader in self._readers)
 
+    def _keep(self, event: Event) -> None:
+        self._events.append(event)
+        if len(self._events) >= 2 * self._limits.journal_events:
+            self._drop()
+
     def _drop(self) -> None:
         """Forget the older half: rarely, so that it costs nothing per event."""
         keep = self._limits.journal_events
@@ -145,10 +167,24 @@ class Journal:
         self._dropped_restarts += sum(isinstance(event, ArmRestarted) for event in gone)
 
 
+Hand: TypeAlias = Callable[[tuple[Event, ...]], bool]
+"""Takes a batch at once, and tells whether there is room for another."""
+
+
 class Reader:
     """One who follows a journal. A context manager: leaving it detaches."""
 
-    __slots__ = ("_journal", "_task", "_unread", "_unread_bytes", "attached")
+    __slots__ = (
+        "_error",
+        "_full",
+        "_hand",
+        "_journal",
+        "_seq",
+        "_task",
+        "_unread",
+        "_unread_bytes",
+        "attached",
+    )
 
     def __init__(self, journal: Journal) -> None:
         self._journal = journal
@@ -156,6 +192,10 @@ class Reader:
         self._unread: list[tuple[int, int]] = []
         """Number and size of each delta since it was attached that it has not acknowledged."""
         self._unread_bytes = 0
+        self._hand: Hand | None = None  # what `feed` waits with
+        self._seq = 0
+        self._full = False
+        self._error: BaseException | None = None
         self.attached = True
         """Whether the run waits for it."""
 
@@ -190,8 +230,64 @@ class Reader:
         while journal.seq <= seq and not journal.ended and self.attached:
             await self._wait()
         if not self.attached:
-            raise trio.ClosedResourceError("this reader of a journal is detached; attach another")
+            raise _detached()
         return journal.newer(seq)
+
+    async def feed(self, seq: int, hand: Hand) -> bool:
+        """Hand over the events newer than `seq`, batch by batch, as they come.
+
+        Until `hand` says that it is full, or the run has ended: whether it goes on. A batch is
+        handed over by the task that made it, where this one waits: so `hand` must neither wait
+        nor stop others, and what it raises is raised here. A batch counts as acknowledged when
+        `hand` is not full behind it, else with the next call. `seq` and snapshots as of `after`.
+
+        Raises:
+            trio.ClosedResourceError: it is detached.
+            trio.BusyResourceError: another task waits here already.
+        """
+        journal = self._journal
+        self._seq = min(max(seq, 0), journal.seq)
+        self._acknowledge(self._seq)
+        self._full = False
+        while True:
+            while journal.seq > self._seq and self.attached:
+                if not self._handed(hand):
+                    return True
+            if journal.ended or not self.attached:
+                break
+            self._hand = hand
+            try:
+                await self._wait()
+            finally:
+                self._hand = None
+            if self._error is not None:
+                raise self._error
+            if self._full:
+                return True
+        if not self.attached:
+            raise _detached()
+        await trio.lowlevel.checkpoint()
+        return False
+
+    def push(self) -> None:
+        """Chunks have been added: hand them over, or wake whoever waits for them."""
+        if self._hand is not None and self._task is not None:
+            try:
+                if self._handed(self._hand):
+                    return
+                self._full = True
+            except BaseException as error:  # noqa: BLE001 - it is raised in `feed`
+                self._error = error
+        self.wake()
+
+    def _handed(self, hand: Hand) -> bool:
+        """Whether there is room for more behind all that is new."""
+        batch = self._journal.newer(self._seq)
+        self._seq = batch[-1].seq
+        if not hand(batch):
+            return False
+        self._acknowledge(self._seq)
+        return True
 
     def wake(self) -> None:
         """Something has been appended."""
@@ -212,9 +308,13 @@ class Reader:
 
     def _acknowledge(self, seq: int) -> None:
         unread = self._unread
-        read = bisect_right(unread, seq, key=itemgetter(0))
-        self._unread_bytes -= sum(size for _, size in unread[:read])
-        del unread[:read]
+        if unread and unread[-1][0] <= seq:  # all of it, as nearly always
+            unread.clear()
+            self._unread_bytes = 0
+        else:
+            read = bisect_right(unread, seq, key=itemgetter(0))
+            self._unread_bytes -= sum(size for _, size in unread[:read])
+            del unread[:read]
         self._journal.read()
 
     async def _wait(self) -> None:
@@ -226,3 +326,7 @@ class Reader:
     def _abort(self, _: object) -> trio.lowlevel.Abort:
         self._task = None
         return trio.lowlevel.Abort.SUCCEEDED
+
+
+def _detached() -> trio.ClosedResourceError:
+    return trio.ClosedResourceError("this reader of a journal is detached; attach another")

@@ -54,6 +54,16 @@ class Lane(Generic[C]):
                 self.peak = len(self._chunks)
             self._wake_reader()
 
+    async def put_soon(self, chunk: C) -> None:
+        """As `put`; its reader may hear of it only with the next `push`, or before a wait."""
+        await self.put(chunk)
+
+    def push(self) -> None:
+        """Tell the reader of what was put soon."""
+
+    def parking(self) -> None:
+        """As `push`, by a writer that is about to wait."""
+
     def close(self) -> None:
         """Say that the last chunk has been put. Not called when the writer failed."""
         self._closed = True

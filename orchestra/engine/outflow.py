@@ -45,13 +45,31 @@ class Outflow:
 
     async def put(self, chunk: object) -> None:
         """Pass one chunk on, waiting until every reader has room for it."""
+        await self.put_soon(chunk)
+        self.push()
+
+    async def put_soon(self, chunk: object) -> None:
+        """As `put`; the run's own readers may hear of it only with the next `push`.
+
+        For whoever knows when it has no more for now: what is ready together is told together.
+        """
         if self.first_s is None:
             self.first_s = self._now_s()
         self.chunks += 1
         for lane in self._lanes:
-            await lane.put(chunk)
+            await lane.put_soon(chunk)
             if lane.left:  # a writer that never waits has to hear that it is cancelled
                 await trio.lowlevel.checkpoint_if_cancelled()
+
+    def push(self) -> None:
+        """Tell the run's readers of what was put soon. Never raises, and never waits."""
+        for lane in self._lanes:
+            lane.push()
+
+    def parking(self) -> None:
+        """As `push`, by whoever is about to wait, so that others run anyway."""
+        for lane in self._lanes:
+            lane.parking()
 
     async def restart(self, step: str, arm: str) -> None:
         """Say that what was put before is void, and that what comes is this arm's."""

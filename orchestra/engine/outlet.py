@@ -34,13 +34,20 @@ class Outlet(Lane[object]):
 
         Cancelled while it waits, the chunk is not in the journal.
         """
+        await self.put_soon(chunk)
+        self.push()
+
+    async def put_soon(self, chunk: object) -> None:
+        """As `put`; those who read the journal hear of it with the next `push`, or event."""
         journal = self._journal
         self._unbroken += 1
         if journal.held:
             self._unbroken = 1
+            journal.push()
             await journal.room()
         elif self._unbroken > self._bound:
             self._unbroken = 1
+            journal.push()
             await trio.lowlevel.checkpoint()
         if self._left:
             return
@@ -48,11 +55,20 @@ class Outlet(Lane[object]):
             if type(chunk) is Restart:
                 journal.restart(chunk.step, chunk.arm)
             else:
-                journal.delta(chunk)
+                journal.delta_soon(chunk)
         except Exception as error:  # noqa: BLE001 - its reader raises it
             self._error = error
             self._wake_reader()
             await trio.sleep_forever()  # until that has stopped the step, as it stops all others
+
+    def push(self) -> None:
+        """Tell those who read the journal of what is in it."""
+        self._journal.push()
+
+    def parking(self) -> None:
+        """As `push`, by a writer that is about to wait."""
+        self._unbroken = 0
+        self._journal.push()
 
     async def receive(self) -> tuple[object, ...]:
         """Wait for the last chunk, and give none.

@@ -14,7 +14,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
-import attrs
 import msgspec
 import trio
 
@@ -199,8 +198,7 @@ def _settle(
     return Change(found, entries)
 
 
-@attrs.frozen
-class _Noted:
+class _Noted(msgspec.Struct, frozen=True):
     """What is to be noted: ids by the index they go to, records that go on, ids that ended."""
 
     by_head: Mapping[str, Sequence[str]]

@@ -9,30 +9,26 @@ from __future__ import annotations
 from math import inf
 from typing import TypeAlias
 
-import attrs
+import msgspec
 
 
-@attrs.frozen
-class CancelRun:
+class CancelRun(msgspec.Struct, frozen=True):
     """The run is cancelled at once: nothing more is billed."""
 
 
-@attrs.frozen
-class ContinueRun:
+class ContinueRun(msgspec.Struct, frozen=True):
     """The run goes on to its end, which its deadline bounds."""
 
 
-@attrs.frozen
-class LingerRun:
+class LingerRun(msgspec.Struct, frozen=True):
     """The run goes on for so long, so that a client whose line broke finds it again."""
 
-    for_s: float = attrs.field(default=30.0)
+    for_s: float = 30.0
 
-    @for_s.validator
-    def _check(self, _: object, value: float) -> None:
-        if not 0 < value < inf:
+    def __post_init__(self) -> None:
+        if not 0 < self.for_s < inf:
             raise ValueError(
-                f"LingerRun(for_s={value!r}): write seconds, greater than 0 and finite; use "
+                f"LingerRun(for_s={self.for_s!r}): write seconds, greater than 0 and finite; use "
                 "CancelRun() for none, and ContinueRun() for no end"
             )
 

@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
-import attrs
+import msgspec
 import trio
 
 from orchestra.protocols import Change
@@ -57,6 +57,21 @@ class Following(ABC):
             RunLostError: they are kept no longer, and nothing stands for them.
             StateError: the run is another process's, and the state is away.
         """
+
+    async def feed(self, seq: int, hand: Callable[[tuple[EventLine, ...]], bool]) -> bool:
+        """Hand over the events newer than `seq`, batch by batch, as they come.
+
+        Until `hand` says that it is full, or the run has ended: whether it goes on.
+
+        Raises:
+            RunLostError: as of `after`.
+            StateError: as of `after`.
+        """
+        while batch := await self.after(seq):
+            seq = batch[-1].seq
+            if not hand(batch):
+                return True
+        return False
 
 
 class FollowingHere(Following):
@@ -145,8 +160,7 @@ class FollowingElsewhere(Following):
         await self._archive.state.change([box], lambda there, _: mail.put(there, box, letter))
 
 
-@attrs.frozen
-class Look:
+class Look(msgspec.Struct, frozen=True):
     """What is in the state for one who follows a run from elsewhere."""
 
     events: tuple[EventLine, ...]

@@ -15,7 +15,6 @@ from functools import partial
 from hashlib import sha256
 from typing import TypeAlias
 
-import attrs
 import msgspec
 import trio
 
@@ -41,8 +40,7 @@ class Claim(msgspec.Struct, frozen=True):
     run_id: str
 
 
-@attrs.frozen
-class Mine:
+class Mine(msgspec.Struct, frozen=True):
     """The key is new, and now stands for this run: start it."""
 
     run_id: str
@@ -50,15 +48,13 @@ class Mine:
     """Where the claim is, for `undone`."""
 
 
-@attrs.frozen
-class Theirs:
+class Theirs(msgspec.Struct, frozen=True):
     """The key stands for this run already: follow it."""
 
     run_id: str
 
 
-@attrs.frozen
-class OtherRequest:
+class OtherRequest(msgspec.Struct, frozen=True):
     """The key came with another request before: nothing is started."""
 
     run_id: str
@@ -193,8 +189,7 @@ def _entries(
     return entries
 
 
-@attrs.frozen
-class _Attempt:
+class _Attempt(msgspec.Struct, frozen=True):
     """A claim, what is written with it, and the dead run that it is to take over, if any."""
 
     mine: Mine

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
-import attrs
 import msgspec
 
 from orchestra.events import Event
@@ -25,8 +24,7 @@ EVENT_BYTES = 16
 """What an event takes beside its line: its number, its type, where it ends."""
 
 
-@attrs.frozen
-class Final:
+class Final(msgspec.Struct, frozen=True):
     """What is kept of a run that has ended: its record, and its events as they are stored."""
 
     record: Record

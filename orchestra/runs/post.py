@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
-import attrs
+import msgspec
 import trio
 
 from orchestra.errors import StateError
@@ -38,8 +38,7 @@ EVENT_MAX_BYTES = 4 * 1024 * 1024
 """The largest event that is published; who needs a larger one has it when the run has ended."""
 
 
-@attrs.define(eq=False)
-class Followed:
+class Followed(msgspec.Struct, eq=False):
     """A run of this process that is followed from elsewhere."""
 
     run: Run

@@ -18,7 +18,7 @@ from contextlib import asynccontextmanager, suppress
 from functools import partial
 from typing import TYPE_CHECKING
 
-import attrs
+import msgspec
 import trio
 
 from orchestra.accounts import Caller
@@ -48,8 +48,7 @@ SCANNED_MAX = 1_024
 """Runs that are looked at for one page of a list."""
 
 
-@attrs.frozen
-class RunPage:
+class RunPage(msgspec.Struct, frozen=True):
     """Some runs, newest first; `cursor` is where the next page begins, None behind the last."""
 
     records: tuple[Record, ...]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Coroutine, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
 import attrs
@@ -15,19 +16,18 @@ from quart_trio import QuartTrio
 from quart_trio.asgi import TrioASGIHTTPConnection
 from quart_trio.wrappers import TrioRequest, TrioResponse
 from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound, RequestEntityTooLarge
+from werkzeug.routing import WebsocketMismatch
 
 from orchestra.errors import ServeError
 from orchestra.server import problems, sse
 from orchestra.server.arrival import Arrival
 from orchestra.server.bodies import body_of, tell_departure
-from orchestra.server.chat_shapes import shape_of
-from orchestra.server.front import OPEN, Admission, Front
+from orchestra.server.front import OPEN, Admission, Front, asked_again
 from orchestra.server.hardening import Hardened
 from orchestra.server.health import READY, Readiness, health_routes
 from orchestra.server.inputs import check_servable
 from orchestra.server.multipart import is_form
-from orchestra.server.openai_api import openai_routes
-from orchestra.server.openai_errors import shaped
+from orchestra.server.openai_routes import openai_routes, shaped
 from orchestra.server.openapi_routes import with_documents
 from orchestra.server.problems import HttpProblem
 from orchestra.server.registries import registry_beside
@@ -35,6 +35,7 @@ from orchestra.server.routes import Route
 from orchestra.server.run_resources import RunResources, run_routes
 from orchestra.server.runs import Events, EventStream, Runs, answer, pipeline_routes
 from orchestra.server.settings import Settings
+from orchestra.server.websocket import SocketExchange, Sockets, socket_routes
 
 if TYPE_CHECKING:
     from hypercorn.typing import (
@@ -141,10 +142,13 @@ class App(QuartTrio):
     request_class = DepartingRequest
     response_class = Answer
     asgi_http_class = Exchange
+    asgi_websocket_class = SocketExchange
 
     def __init__(self, *names: Any, **options: Any) -> None:
         super().__init__(*names, **options)
         self._access: dict[str, Access] = {}
+        self.closing = trio.Event()
+        """Set it to have WebSockets closed, each when its last run has ended."""
 
     def add_route(self, route: Route) -> None:
         """Serve what a route says, to those whom it lets in."""
@@ -213,11 +217,18 @@ def create_app(
     app.url_map.merge_slashes = False  # it would redirect, with a page in HTML
     if registry is None:
         registry = registry_beside(engine, settings)
-    routes = table(engine, pipelines, settings, registry, readiness=readiness)
+    layers = admission.layers(settings)
+    sockets = partial(
+        Sockets,
+        layers=asked_again(layers),
+        origins=admission.cors.origins,
+        closing=app.closing,
+    )
+    routes = table(engine, pipelines, settings, registry, readiness=readiness, sockets=sockets)
     for route in with_documents(routes, _by_json(pipelines), settings, admission):
         app.add_route(route)
     _answer_errors(app, settings)
-    front = Front(app.asgi_app, admission.layers(settings), shaped)
+    front = Front(app.asgi_app, layers, shaped)
     app.asgi_app = Hardened(front)  # type: ignore[method-assign,assignment]
     return app
 
@@ -229,11 +240,13 @@ def table(
     registry: Registry,
     *,
     readiness: Readiness = READY,
+    sockets: Callable[[Runs], Sockets] = Sockets,
 ) -> list[Route]:
     """Every route there is, in the order in which they are told."""
     runs = Runs(engine, _by_json(pipelines), settings, registry)
     return [
         *pipeline_routes(runs),
+        *socket_routes(sockets(runs)),
         *run_routes(RunResources(registry, settings)),
         *openai_routes(runs, pipelines),
         *health_routes(engine.bindings, readiness),
@@ -251,6 +264,8 @@ def _by_json(pipelines: Mapping[str, Pipeline[..., Any]]) -> dict[str, Pipeline[
         try:
             check_servable(name, pipeline.inputs)
         except ServeError:
+            from orchestra.server.chat_shapes import shape_of
+
             if shape_of(pipeline) is None:
                 raise
         else:
@@ -263,7 +278,8 @@ def _answer_errors(app: App, settings: Settings) -> None:
         return answer(shaped(_path(), _problem(error, settings)))
 
     async def unexpected(error: Exception) -> TrioResponse:
-        log.error("a request failed: %s %s", request.method, request.path, exc_info=error)
+        method = _asked().method
+        log.error("a request failed: %s %s", method, _path(), exc_info=error)
         problem = problems.by_status(500, "Internal Server Error", "the server's log says why")
         return answer(shaped(_path(), problem))
 
@@ -271,14 +287,29 @@ def _answer_errors(app: App, settings: Settings) -> None:
     app.register_error_handler(Exception, unexpected)
 
 
+def _mismatch() -> HttpProblem:
+    """A path that is there, and is asked for in the wrong way."""
+    if not has_request_context():
+        return problems.not_found(_path())  # no WebSocket, that is
+    detail = "open a WebSocket here; see docs/server.md"
+    return problems.by_status(426, "Upgrade Required", detail, (("Upgrade", "websocket"),))
+
+
+def _asked() -> BaseRequestWebsocket:
+    """The request, or the WebSocket, that is being served."""
+    return cast("BaseRequestWebsocket", request if has_request_context() else websocket)
+
+
 def _path() -> str:
     """The path that is asked for, by a request or by a WebSocket."""
-    return str(request.path if has_request_context() else websocket.path)
+    return str(_asked().path)
 
 
 def _problem(error: HTTPException, settings: Settings) -> HttpProblem:
     if isinstance(error, RequestEntityTooLarge):
         return problems.too_large(settings.body_limit_bytes)
+    if isinstance(error, WebsocketMismatch):
+        return _mismatch()
     if isinstance(error, NotFound):
         return problems.not_found(_path())
     headers: tuple[tuple[str, str], ...] = ()

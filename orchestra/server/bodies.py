@@ -17,6 +17,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any, Protocol
 
 import h11
+import trio
 from h11._writers import ChunkedWriter
 from hypercorn.events import Event, RawData
 from hypercorn.protocol.h11 import H11Protocol
@@ -28,6 +29,10 @@ if TYPE_CHECKING:
 
 CONNECTION = "orchestra.connection"
 """Under which a connection stands in the state of the requests that came over it."""
+
+
+UNBROKEN_MAX = 16
+"""Chunks that one writes who waits for none of them, before the others run."""
 
 
 class Wire(Protocol):
@@ -49,7 +54,7 @@ class Body:
     known that it carries nothing but this body, in chunks.
     """
 
-    __slots__ = ("_chunked", "_rest", "_send")
+    __slots__ = ("_chunked", "_rest", "_send", "_unbroken")
 
     def __init__(
         self, send: Callable[[bytes], Awaitable[None]], chunked: Chunked | None = None
@@ -57,11 +62,17 @@ class Body:
         self._send = send
         self._chunked = chunked
         self._rest = b""
+        self._unbroken = 0
 
     async def __call__(self, data: bytes) -> None:
-        """Write it, waiting for the client where it is slow."""
+        """Write it, waiting for the client where it is slow; now and then, the others run."""
+        self._unbroken += 1
         if not self.write_nowait(data):
+            self._unbroken = 0
             await self.flush()
+        elif self._unbroken >= UNBROKEN_MAX:
+            self._unbroken = 0
+            await trio.lowlevel.checkpoint()
 
     def write_nowait(self, data: bytes) -> bool:
         """Write it, and tell whether all of it has gone; what is left has to be flushed."""
@@ -74,6 +85,11 @@ class Body:
         else:
             self._chunked, self._rest = None, data
         return not self._rest
+
+    @property
+    def waits(self) -> bool:
+        """Whether something is left that has to be flushed."""
+        return bool(self._rest)
 
     async def flush(self) -> None:
         """Write what is left, waiting for the client."""

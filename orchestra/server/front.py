@@ -48,6 +48,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("orchestra.server")
 
+BEARER_PROTOCOL = "orchestra.bearer."
+"""Before a key among the subprotocols of a WebSocket."""
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 _BEARER = re.compile(r"bearer +(\S+) *", re.IGNORECASE)
 
@@ -89,6 +91,11 @@ OPEN = Admission()
 Encode = Callable[[str, "Early"], "Told"]
 
 
+def asked_again(layers: Sequence[Layer]) -> tuple[Layer, ...]:
+    """Those layers that each run goes through which is started over an open connection."""
+    return tuple(each for each in layers if isinstance(each, Authentication | Rates | Spending))
+
+
 class Front:
     """An ASGI application behind its layers. `encode` says how a path tells its problems."""
 
@@ -122,7 +129,6 @@ class Front:
         return arrival
 
 
-@attrs.frozen
 class RequestIds:
     """The client's own id where it is well-formed, else a new one; it is in the answer's head."""
 
@@ -135,15 +141,15 @@ class RequestIds:
         return None
 
 
-@attrs.frozen
 class Bounds:
     """What no request may be larger than. A body of unknown length is bounded where it is read."""
 
-    settings: Settings
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
 
     async def admit(self, arrival: Arrival) -> Early | None:
         """A problem where the address, the headers or the announced body are too large."""
-        scope, settings = arrival.scope, self.settings
+        scope, settings = arrival.scope, self._settings
         if len(scope["raw_path"]) + len(scope["query_string"]) > settings.target_limit_bytes:
             return problems.target_too_long(settings.target_limit_bytes)
         if len(scope["headers"]) > settings.headers_max:
@@ -155,22 +161,22 @@ class Bounds:
         return None
 
 
-@attrs.frozen
 class Authentication:
     """Whose key came with the request. One that is not valid is refused; none at all is not."""
 
-    keyring: Keyring | None
+    def __init__(self, keyring: Keyring | None) -> None:
+        self._keyring = keyring
 
     async def admit(self, arrival: Arrival) -> Early | None:
         """A problem where a key came that lets nobody in."""
-        if self.keyring is None:
+        if self._keyring is None:
             arrival.principal = ANYBODY
             return None
         token = bearer(arrival)
         if token is None:
             return None
         try:
-            found = await self.keyring.authenticate(token)
+            found = await self._keyring.authenticate(token)
         except StateError as error:
             log.error("keys cannot be looked up: %s", error)  # noqa: TRY400 - it is one line
             return caller_problems.keys_unreachable()
@@ -181,11 +187,11 @@ class Authentication:
         return caller_problems.key_refused(found.reason)
 
 
-@attrs.frozen
 class Rates:
     """A request is one of those a minute that its caller may make; the answer says what is left."""
 
-    limits: CallerLimits
+    def __init__(self, limits: CallerLimits) -> None:
+        self.limits = limits
 
     async def admit(self, arrival: Arrival) -> Early | None:
         """A problem where the caller has no request left."""
@@ -207,11 +213,11 @@ class Rates:
             return []
 
 
-@attrs.frozen
 class Spending:
     """A caller whose budget is used up is told before anything begins."""
 
-    purse: Purse
+    def __init__(self, purse: Purse) -> None:
+        self.purse = purse
 
     async def admit(self, arrival: Arrival) -> Early | None:
         """A problem where a budget has nothing left."""
@@ -246,9 +252,17 @@ def bearer(arrival: Arrival) -> str | None:
     """The key that came with it: None where none did, "" where it cannot be read."""
     given = arrival.header(b"authorization")
     if given is None:
-        return None
+        return _in_subprotocol(arrival)
     found = _BEARER.fullmatch(given)
     return found[1] if found else ""
+
+
+def _in_subprotocol(arrival: Arrival) -> str | None:
+    """The key that a browser sends with a WebSocket, for which it sends no header."""
+    for offered in arrival.scope.get("subprotocols", ()):
+        if offered.startswith(BEARER_PROTOCOL):
+            return str(offered.removeprefix(BEARER_PROTOCOL))
+    return None
 
 
 def _adding(send: ASGISendCallable, headers: Headers) -> ASGISendCallable:

@@ -9,18 +9,30 @@ Rules of this file: a cure is one function or method, and changes nothing else.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from io import BytesIO, StringIO
 from typing import TYPE_CHECKING, Any
 
 import trio
+from hypercorn.protocol import ws_stream
+from hypercorn.protocol.events import StreamClosed
 from hypercorn.protocol.h2 import BUFFER_LOW_WATER, StreamBuffer
 from hypercorn.protocol.h11 import H11Protocol
+from hypercorn.protocol.ws_stream import WebsocketBuffer, WSStream
+from hypercorn.trio import task_group
+from hypercorn.trio.task_group import TaskGroup
+from wsproto.events import Message, Ping, TextMessage
 
 if TYPE_CHECKING:
     import h11
+    from hypercorn.config import Config
+    from hypercorn.protocol.events import Event as StreamEvent
     from hypercorn.typing import (
+        AppWrapper,
         ASGIFramework,
         ASGIReceiveCallable,
+        ASGIReceiveEvent,
         ASGISendCallable,
         ASGISendEvent,
         Scope,
@@ -28,14 +40,21 @@ if TYPE_CHECKING:
 
 MENDED_AGAINST = {"hypercorn": "0.18.0", "quart-trio": "0.12.0", "quart": "0.22.0"}
 
+_STOCK_HANDLE = WSStream.handle
+
 LAST_SEND_S = 60
 """Bound of a shielded last send; a client that stalls is given up long before it."""
 
 
 def mend_hypercorn() -> None:
-    """Replace two methods of Hypercorn, for the whole process; again does nothing."""
+    """Replace methods of Hypercorn, for the whole process; again does nothing."""
     StreamBuffer.pop = _pop  # type: ignore[method-assign]
     H11Protocol._check_protocol = _stay_with_http1  # type: ignore[method-assign] # noqa: SLF001
+    TaskGroup.spawn_app = _spawn_app  # type: ignore[method-assign]
+    WebsocketBuffer.extend = _extend  # type: ignore[method-assign]
+    WSStream._send_pings = _send_pings  # type: ignore[method-assign] # noqa: SLF001
+    WSStream.handle = _handle  # type: ignore[method-assign]
+    ws_stream.server_extensions_handshake = _no_extensions  # type: ignore[assignment,attr-defined]
 
 
 async def _pop(self: StreamBuffer, max_length: int) -> bytes:
@@ -61,6 +80,88 @@ async def _stay_with_http1(self: H11Protocol, event: h11.Request) -> None:
     path, raises in the connection's task; and a connection that never asks for anything
     is never closed.
     """
+
+
+async def _spawn_app(
+    self: TaskGroup, app: AppWrapper, config: Config, scope: Scope, send: Any
+) -> Callable[[ASGIReceiveEvent], Awaitable[None]]:
+    """Hypercorn's own, with a `Mailbox` in place of its channel."""
+    mailbox = Mailbox(config.max_app_queue_size)
+    handle = task_group._handle  # noqa: SLF001
+    threads = (trio.to_thread.run_sync, trio.from_thread.run)
+    assert self._nursery is not None, "it is spawned in its own context"
+    self._nursery.start_soon(handle, app, config, scope, mailbox.receive, send, *threads)
+    return mailbox.put
+
+
+class Mailbox:
+    """What a connection tells its application, in order; that its client left never waits.
+
+    In Hypercorn's, where the application receives no more (it refuses a request and answers at
+    once, for one), a client that goes on sending fills it, and then both sides wait for
+    ever: the application to say that it is done, the connection to hand over what has come.
+    """
+
+    def __init__(self, messages_max: int) -> None:
+        self._sender, self._receiver = trio.open_memory_channel[Any](messages_max)
+        self._last: Any = None
+
+    async def put(self, message: Any) -> None:
+        """Hand it over; when the client has left, nothing more is, and nobody waits to."""
+        if message["type"].endswith(".disconnect"):
+            self._last = message
+            self._sender.close()
+            return
+        with suppress(trio.ClosedResourceError):
+            await self._sender.send(message)
+
+    async def receive(self) -> Any:
+        """The next of them; at the end, again and again, that the client has left."""
+        try:
+            return await self._receiver.receive()
+        except trio.EndOfChannel:
+            await trio.lowlevel.checkpoint()
+            return self._last
+
+
+def _extend(self: WebsocketBuffer, event: Message[Any]) -> None:
+    """Hypercorn's own, except that of a message which is too large nothing is kept.
+
+    It closes such a WebSocket and goes on reading, and keeping, for as long as the peer sends. Here
+    the application is given a message without text and bytes, and closes it.
+    """
+    self.length += len(event.data)
+    if self.length > self.max_length:
+        self.value = None
+        return
+    if self.value is None:
+        self.value = StringIO() if isinstance(event, TextMessage) else BytesIO()
+    self.value.write(event.data)
+
+
+def _no_extensions(*_: object) -> bytes | None:
+    """Compress no WebSocket: what a peer has compressed is inflated whole, before it is counted.
+
+    A kilobyte of it is a megabyte then; and each connection would hold 300 kB for it.
+    """
+    return None
+
+
+async def _send_pings(self: WSStream) -> None:
+    """Hypercorn's own, which outlives its connection by an interval, and holds its place."""
+    interval_s = self.config.websocket_ping_interval
+    with trio.CancelScope() as pinging:
+        self.pinging = pinging  # type: ignore[attr-defined]
+        while interval_s is not None:
+            await trio.sleep(interval_s)
+            await self._send_wsproto_event(Ping())
+
+
+async def _handle(self: WSStream, event: StreamEvent) -> None:
+    """Hypercorn's own; the end of the connection ends its pings."""
+    await _STOCK_HANDLE(self, event)
+    if isinstance(event, StreamClosed) and (pinging := getattr(self, "pinging", None)):
+        pinging.cancel()
 
 
 class Hardened:

@@ -17,7 +17,7 @@ import msgspec
 import trio
 from quart_trio.wrappers import TrioResponse as Response
 
-from orchestra.errors import describe
+from orchestra.errors import StateError, describe
 from orchestra.server import sse
 from orchestra.server.access import KNOWN, PUBLIC
 from orchestra.server.routes import Route
@@ -30,6 +30,8 @@ log = logging.getLogger("orchestra.server")
 
 CHECK_S = 0.8
 """How long a dependency may take: less than the second that Kubernetes gives a probe."""
+AGAIN_S = (0.1, 0.3)
+"""Waits before a state is asked again: its first call opens it, and has 50 ms as every other."""
 PROBE = "health:probe"
 """A key that nothing is kept under."""
 OK, FAILED, SLOW = "ok", "failed", "slow"
@@ -123,7 +125,15 @@ class Health:
 
     async def _ask_state(self) -> None:
         state: State = cast("Any", self.bindings).state
-        await state.recall(PROBE)
+        for pause_s in (*AGAIN_S, None):
+            try:
+                await state.recall(PROBE)
+            except StateError:
+                if pause_s is None:
+                    raise
+                await trio.sleep(pause_s)
+            else:
+                return
 
 
 async def _check(name: str, check: Callable[[], Awaitable[object]], found: dict[str, str]) -> None:

@@ -28,6 +28,7 @@ from hypercorn.trio.worker_context import WorkerContext
 from hypercorn.typing import AppWrapper, ASGIFramework, ConnectionState, Scope
 
 from orchestra.server.bodies import CONNECTION
+from orchestra.server.gate import Gate
 from orchestra.server.sockets import bind
 
 if TYPE_CHECKING:
@@ -65,7 +66,7 @@ class Door:
 
     async def serve(self, listener: socket.socket) -> None:
         """Serve what comes to a listening socket, and close it at the end."""
-        gate = _Gate(listener, self.settings.connections_max)
+        gate = Gate(listener, self.settings)
         handler = partial(
             self._connection, gate, _as_hypercorn_calls(self.app), _hypercorn_config(self.settings)
         )
@@ -80,7 +81,7 @@ class Door:
                 await self._context.terminated.set()
 
     async def _connection(
-        self, gate: _Gate, app: AppWrapper, config: Config, stream: trio.SocketStream
+        self, gate: Gate, app: AppWrapper, config: Config, stream: trio.SocketStream
     ) -> None:
         state, stall_s = ConnectionState({}), self.settings.stall_s
         connection = Connection(app, config, self._context, state, stream, stall_s=stall_s)
@@ -91,7 +92,7 @@ class Door:
             log.exception("a connection failed and is closed; the others go on")
         finally:
             state.clear()  # which it holds: it would wait for the search for garbage
-            gate.left()
+            gate.left(stream)
 
 
 class Connection(TCPServer):
@@ -134,13 +135,12 @@ class Connection(TCPServer):
         await self.idle_task.stop()
 
     def write_nowait(self, data: bytes) -> int:
-        """How much of it has gone; 0 where something else is being written, or would wait.
+        """How much of it has gone; 0 where something else is being written, or it would wait.
 
-        Also where the others are to run first: `protocol_send` lets them, and tells what is wrong.
+        And where something is wrong: `protocol_send` tells what.
         """
-        if self._burst + 1 >= BURST_MAX or self.send_lock.locked():
+        if self.send_lock.locked():
             return 0
-        self._burst += 1
         try:
             return os.write(self.stream.socket.fileno(), data)
         except OSError:
@@ -188,31 +188,6 @@ def _broken(error: OSError) -> trio.BrokenResourceError:
     return trio.BrokenResourceError(f"the client cannot be written to: {error}")
 
 
-class _Gate(trio.abc.Listener[trio.SocketStream]):
-    """A listener that accepts only while there is a place inside."""
-
-    def __init__(self, listener: socket.socket, places: int) -> None:
-        self._listener = trio.SocketListener(trio.socket.from_stdlib_socket(listener))
-        self._places = trio.Semaphore(places)
-
-    async def accept(self) -> trio.SocketStream:
-        """The next client, once there is a place for it."""
-        await self._places.acquire()
-        try:
-            return await self._listener.accept()
-        except BaseException:
-            self._places.release()
-            raise
-
-    def left(self) -> None:
-        """A client has left its place."""
-        self._places.release()
-
-    async def aclose(self) -> None:
-        """Close the listening socket."""
-        await self._listener.aclose()
-
-
 def _as_hypercorn_calls(app: ASGIFramework) -> AppWrapper:
     """The application, called as Hypercorn does, and without the coroutine it puts around."""
 
@@ -229,4 +204,6 @@ def _hypercorn_config(settings: Settings) -> Config:
     config.include_server_header = False
     config.h11_max_incomplete_size = settings.header_limit_bytes
     config.keep_alive_timeout = settings.keep_alive_s
+    config.websocket_max_message_size = settings.body_limit_bytes
+    config.websocket_ping_interval = settings.heartbeat_s
     return config

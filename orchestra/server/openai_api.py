@@ -24,16 +24,13 @@ from orchestra.codecs.openai_serving_request import ServedChat, refused, served_
 from orchestra.errors import InputError, LimitExceededError, ModelError, StateError
 from orchestra.events import Delta, RunFinished, StepRouted
 from orchestra.server import problems, sse
-from orchestra.server.access import KNOWN
 from orchestra.server.arrival import Arrival
 from orchestra.server.chat_shapes import RELAYED, Gives
 from orchestra.server.openai_catalog import Bare, Catalog, Offer, Spoken
 from orchestra.server.openai_errors import OpenAiProblem, as_openai, told
 from orchestra.server.openai_stored import Kept, StoredCompletions, messages_of
-from orchestra.server.openai_stored_api import stored_routes
 from orchestra.server.openai_stream import RUN_ID, ChunkEvents, Chunks, Facts
 from orchestra.server.relay import relay, relay_vectors, relay_whole
-from orchestra.server.routes import Route
 from orchestra.server.runs import EventStream, Runs, answer, report
 from orchestra.stores.state_memory import MemoryState
 
@@ -50,44 +47,11 @@ KEEP_S = 2.0
 _OWNER = "orchestra"
 
 
-def openai_routes(runs: Runs, pipelines: Mapping[str, Pipeline[..., Any]]) -> list[Route]:
-    """The routes that OpenAI's clients ask; of the pipelines, those that are shaped like a chat."""
+def open_api(runs: Runs, pipelines: Mapping[str, Pipeline[..., Any]]) -> OpenAi:
+    """The handlers, over what is served; of the pipelines, those that are shaped like a chat."""
     bindings = runs.engine.bindings
     stored = StoredCompletions(partial(_state_of, bindings, MemoryState()))
-    api = OpenAi(runs, Catalog(bindings, pipelines), stored)
-    return [
-        *stored_routes(stored),
-        Route(
-            name="list-models",
-            path="/v1/models",
-            handler=api.models,
-            access=KNOWN,
-            summary="OpenAI's: every model, route, embedder and chat-shaped pipeline.",
-        ),
-        Route(
-            name="describe-model",
-            path="/v1/models/<path:model>",
-            handler=api.model,
-            access=KNOWN,
-            summary="OpenAI's: one model.",
-        ),
-        Route(
-            name="chat-completions",
-            path="/v1/chat/completions",
-            handler=api.chat,
-            access=KNOWN,
-            methods=("POST",),
-            summary="OpenAI's: an answer of a model or a chat-shaped pipeline, whole or streamed.",
-        ),
-        Route(
-            name="embeddings",
-            path="/v1/embeddings",
-            handler=api.embeddings,
-            access=KNOWN,
-            methods=("POST",),
-            summary="OpenAI's: the vectors of texts.",
-        ),
-    ]
+    return OpenAi(runs, Catalog(bindings, pipelines), stored)
 
 
 @attrs.frozen

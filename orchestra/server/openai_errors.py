@@ -18,9 +18,8 @@ from orchestra.codecs.openai_serving_errors import (
     reply,
 )
 from orchestra.server import sse
-from orchestra.server.problems import HttpProblem, NoContent
+from orchestra.server.problems import HttpProblem
 
-PATHS = ("/v1/models", "/v1/chat", "/v1/embeddings")
 _SPENT = 402
 _SERVER = 500
 _TYPES: Mapping[int, str] = {401: "authentication_error", 403: "permission_error"}
@@ -54,11 +53,6 @@ def told(error: ServedError, *headers: tuple[str, str]) -> OpenAiProblem:
     return OpenAiProblem(error.status, error.body, (*error.headers, *headers))
 
 
-def is_openai(path: str) -> bool:
-    """Whether a path is one of those that OpenAI's clients ask."""
-    return any(path == each or path.startswith(f"{each}/") for each in PATHS)
-
-
 def as_openai(problem: HttpProblem) -> OpenAiProblem:
     """Any problem in their shape."""
     status, headers = problem.status, problem.headers
@@ -67,8 +61,3 @@ def as_openai(problem: HttpProblem) -> OpenAiProblem:
     if problem.status == _SPENT:
         headers = (*headers, NO_RETRY)
     return told(reply(status, problem.detail, kind, code=code, headers=headers))
-
-
-def shaped(path: str, early: HttpProblem | NoContent) -> HttpProblem | NoContent | OpenAiProblem:
-    """A problem as clients of this path read problems."""
-    return as_openai(early) if isinstance(early, HttpProblem) and is_openai(path) else early

@@ -16,11 +16,9 @@ from orchestra.codecs.openai_serving_errors import BAD_REQUEST, error_reply, rep
 from orchestra.codecs.openai_serving_request import asked_of, refused
 from orchestra.errors import InvalidRequestError, StateError
 from orchestra.server import sse
-from orchestra.server.access import KNOWN
 from orchestra.server.arrival import Arrival
 from orchestra.server.openai_errors import OpenAiProblem, told
 from orchestra.server.openai_stored import StoredCompletions, Wanted
-from orchestra.server.routes import Route
 from orchestra.server.runs import answer
 
 log = logging.getLogger("orchestra.server")
@@ -40,51 +38,6 @@ class _Query(msgspec.Struct):
 
 
 _CHANGES = msgspec.json.Decoder(_Change)
-
-
-def stored_routes(stored: StoredCompletions) -> list[Route]:
-    """The routes of completions that are kept."""
-    api, at = StoredApi(stored), "/v1/chat/completions"
-    one = f"{at}/<completion>"
-    return [
-        Route(
-            name="list-completions",
-            path=at,
-            handler=api.list,
-            access=KNOWN,
-            summary="OpenAI's: the completions that you asked to be kept.",
-        ),
-        Route(
-            name="read-completion",
-            path=one,
-            handler=api.read,
-            access=KNOWN,
-            summary="OpenAI's: one of them.",
-        ),
-        Route(
-            name="rename-completion",
-            path=one,
-            handler=api.rename,
-            access=KNOWN,
-            methods=("POST",),
-            summary="OpenAI's: give it other metadata.",
-        ),
-        Route(
-            name="delete-completion",
-            path=one,
-            handler=api.delete,
-            access=KNOWN,
-            methods=("DELETE",),
-            summary="OpenAI's: forget it.",
-        ),
-        Route(
-            name="completion-messages",
-            path=f"{one}/messages",
-            handler=api.messages,
-            access=KNOWN,
-            summary="OpenAI's: what was asked for it.",
-        ),
-    ]
 
 
 @attrs.frozen

@@ -9,12 +9,12 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from http import HTTPStatus
+from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import quote
 
 import msgspec
 
-from orchestra import __version__
 from orchestra.server import caller_problems, multipart
 from orchestra.server.access import PUBLIC
 from orchestra.server.front import OPEN, Admission
@@ -91,7 +91,7 @@ def document(
     return {
         "openapi": "3.1.1",
         "jsonSchemaDialect": "https://json-schema.org/draft/2020-12/schema",
-        "info": {"title": "orchestra", "version": __version__, "description": _ABOUT},
+        "info": {"title": "orchestra", "version": version("orchestra"), "description": _ABOUT},
         "servers": [{"url": "/"}],
         "paths": paths,
         "components": writer.components(),

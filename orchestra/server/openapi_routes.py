@@ -22,7 +22,7 @@ from quart_trio.wrappers import TrioResponse as Response
 from orchestra.server import sse
 from orchestra.server.access import KNOWN, PUBLIC
 from orchestra.server.arrival import Arrival
-from orchestra.server.openai_errors import shaped
+from orchestra.server.openai_routes import shaped
 from orchestra.server.routes import Route
 
 if TYPE_CHECKING:

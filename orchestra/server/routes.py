@@ -33,3 +33,15 @@ class Route:
     def websocket(self) -> bool:
         """Whether a WebSocket is opened there."""
         return not self.methods
+
+
+def later(made: Callable[[], object], name: str) -> Handler:
+    """The handler `name` of what is made when it is first asked for.
+
+    So its modules are no part of a start: most of what a server can do, no client asks at first.
+    """
+
+    async def handler(**values: object) -> Any:
+        return await getattr(made(), name)(**values)
+
+    return handler

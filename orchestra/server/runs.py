@@ -7,7 +7,6 @@ client; when the request is over, for whatever reason, the run's policy decides 
 from __future__ import annotations
 
 import logging
-import math
 from collections.abc import Callable, Mapping
 from contextvars import Context, copy_context
 from functools import partial
@@ -36,7 +35,6 @@ from orchestra.server.wishes import NO_WISHES, RunWishes, wishes_of
 
 if TYPE_CHECKING:
     from orchestra.engine.engine import Engine
-    from orchestra.engine.journal import Reader
     from orchestra.engine.run import Run
     from orchestra.graph.pipelines import Pipeline
     from orchestra.runs.registry import Registry
@@ -164,14 +162,18 @@ class Runs:
             LimitExceededError: there are too many runs.
         """
         run = self.launch(pipeline, inputs, run_id)
-        self.registry.adopt(run, on_leave=self.settings.leaving(run.pipeline))
-        when_over(partial(self.registry.leave, run.id))
+        self.adopt(run)
+        when_over(partial(self.left, run))
         return run
 
     def launch(
-        self, pipeline: Pipeline[..., Any], inputs: Mapping[str, object], run_id: str | None = None
+        self,
+        pipeline: Pipeline[..., Any],
+        inputs: Mapping[str, object],
+        run_id: str | None = None,
+        arrival: Arrival | None = None,
     ) -> Run:
-        """A run that nobody is told of so far.
+        """A run that nobody is told of so far; for whoever is asking, or has arrived.
 
         It runs in the server's context: in the request's, its steps would hold the request.
 
@@ -179,7 +181,7 @@ class Runs:
             InputError: an input does not fit.
             LimitExceededError: there are too many runs.
         """
-        arrival = Arrival.of(request.scope)
+        arrival = arrival or Arrival.of(request.scope)
         start = partial(
             self.engine.start,
             caller=arrival.known().caller,
@@ -187,6 +189,14 @@ class Runs:
             run_id=run_id,
         )
         return self._context.copy().run(start, pipeline, inputs)
+
+    def adopt(self, run: Run) -> None:
+        """Have it known, with one reader; when that has gone, `left` is to be called."""
+        self.registry.adopt(run, on_leave=self.settings.leaving(run.pipeline))
+
+    def left(self, run: Run) -> None:
+        """A reader has gone: with the last one, the pipeline's policy decides."""
+        self.registry.leave(run.id)
 
     def started(self, asked: Asked, run_id: str | None = None) -> Run | HttpProblem:
         """The run that is asked for, or why there is none."""
@@ -252,7 +262,7 @@ class EventStream(Response):
 class Events:
     """A run's events for one client, from the first to the last, batch by batch."""
 
-    __slots__ = ("_debug", "_heartbeat_s", "_prefix", "_reader", "_run", "_seq")
+    __slots__ = ("_debug", "_heartbeat_s", "_prefix", "_reader", "_run", "_seq", "_wrote_s")
 
     def __init__(self, run: Run, settings: Settings, prefix: bytes = b"") -> None:
         self._run = run
@@ -262,49 +272,39 @@ class Events:
         self._heartbeat_s = settings.heartbeat_s
         self._debug = settings.debug
         self._seq = 0
+        self._wrote_s = 0.0
 
     async def write(self, body: Body) -> None:
         """Send all of them as they come, with a heartbeat where there is silence.
 
         Cancelling it leaves nothing suspended behind: the reader is detached.
         """
+        hand = partial(self._hand, body)
+        self._wrote_s = trio.current_time()
         with self._reader as reader:
             goes_on = True
             while goes_on:
-                last: tuple[Any, ...] | None = None
-                with trio.CancelScope() as silence:
-                    last = await self._until_silence(reader, body, silence)
-                goes_on = last is None or bool(last)
-                if goes_on:
-                    await body(self._frames(last) if last else sse.HEARTBEAT)
+                with trio.CancelScope(deadline=self._wrote_s + self._heartbeat_s):
+                    goes_on = await reader.feed(self._seq, hand)
+                # A send waits outside of the scope: a heartbeat must not cut it.
+                if body.waits:
+                    await body.flush()
+                elif goes_on and trio.current_time() >= self._wrote_s + self._heartbeat_s:
+                    await body(sse.HEARTBEAT)
+                else:
+                    continue
+                self._wrote_s = trio.current_time()
         await self._over()
 
     async def _over(self) -> None:
         """All of it has been sent."""
         await report(self._run)
 
-    async def _until_silence(
-        self, reader: Reader, body: Body, silence: trio.CancelScope
-    ) -> tuple[Any, ...]:
-        """Send what comes, until the scope ends for want of it; or until the batch to send last.
-
-        One scope for many events, since making one, or moving its deadline, costs as much as
-        sending an event: it is moved now and then, so that a heartbeat may come a little early.
-        While a send waits there is no deadline, since a heartbeat must not cut it.
-        """
-        late_s = self._heartbeat_s / 12
-        moved_at = -math.inf
-        while True:
-            now = trio.current_time()
-            if now >= moved_at + late_s:
-                silence.deadline, moved_at = now + self._heartbeat_s, now
-            batch = await reader.after(self._seq)
-            if not batch or silence.cancel_called:  # both came in one moment:
-                silence.deadline = math.inf  # in this scope, its send would be cut
-                return batch
-            if not body.write_nowait(self._frames(batch)):
-                silence.deadline, moved_at = math.inf, -math.inf
-                await body.flush()
+    def _hand(self, body: Body, batch: tuple[Any, ...]) -> bool:
+        """Write a batch, in whichever task it is ready; whether all of it has gone."""
+        frames = self._frames(batch)
+        self._wrote_s = trio.current_time()
+        return body.write_nowait(frames)
 
     def _frames(self, batch: tuple[Any, ...]) -> bytes:
         self._seq = batch[-1].seq

@@ -176,6 +176,7 @@ async def _drain(serving: Serving, door: Door, asked: Wishes, settings: Settings
         nursery.start_soon(_hurry, asked, nursery.cancel_scope)
         await trio.sleep(settings.shutdown_delay_s)
         door.shut()
+        serving.close_sockets()
         with trio.move_on_after(settings.drain_s):
             await serving.wait_idle()
         nursery.cancel_scope.cancel()

@@ -83,6 +83,8 @@ class Generation:
     app: ASGIFramework
     settings: Settings
     registry: Registry
+    closing: trio.Event = attrs.field(factory=trio.Event)
+    """Its WebSockets are closed, each behind its last run, when this is set."""
     _requests: int = attrs.field(init=False, default=0)
     _left: trio.Event = attrs.field(init=False, factory=trio.Event)
     _retired: trio.Event = attrs.field(init=False, factory=trio.Event)
@@ -107,6 +109,7 @@ class Generation:
         Its runs are known to those behind it from now on.
         """
         self.registry.share()
+        self.closing.set()
         self._retired.set()
         self._patience.deadline = min(self._patience.deadline, deadline)
 
@@ -190,6 +193,11 @@ class Serving:
         while busy := [each for each in self._generations if each.engine.runs]:
             await busy[0].engine.wait_idle()
 
+    def close_sockets(self) -> None:
+        """Start no more runs over WebSockets, and close each behind its last run."""
+        for each in self._generations:
+            each.closing.set()
+
     def cancel_all(self, reason: str) -> None:
         """Cancel every run in flight, of every generation."""
         for each in self._generations:
@@ -207,7 +215,7 @@ class Serving:
                 app = create_app(
                     engine, pipelines, settings, admission, self.readiness, registry=registry
                 )
-                generation = Generation(engine, app.asgi_app, settings, registry)
+                generation = Generation(engine, app.asgi_app, settings, registry, app.closing)
                 task_status.started(generation)
                 await generation.wait_over()
                 self._generations.remove(generation)

@@ -43,6 +43,10 @@ class Settings:
     """Tell clients the messages of foreign exceptions, and source lines. For a desk only."""
     connections_max: int = _count(10_000)
     """Connections open at once; those beyond it wait in the backlog."""
+    connections_per_address_max: int | None = attrs.field(
+        default=None, validator=attrs.validators.optional(_positive)
+    )
+    """Those of one address; None: nine tenths of all, and from this machine itself all."""
     backlog: int = _count(2048)
     """Connections that the kernel holds until they are accepted."""
     header_limit_bytes: int = _count(16 * 1024)
@@ -65,6 +69,10 @@ class Settings:
     """Time that a form may take to arrive; beyond it, 408."""
     uploads_limit_bytes: int = _count(256 * 1024 * 1024)
     """Sizes of all forms that are arriving, all together; beyond it, 503."""
+    socket_runs_max: int = _count(16)
+    """Runs that may go on over one WebSocket."""
+    socket_idle_s: float = _bound(300)
+    """How long a WebSocket stays open on which nothing goes on."""
     keep_alive_s: float = _bound(5)
     """How long a connection without a request stays open."""
     heartbeat_s: float = _bound(12)
@@ -107,7 +115,10 @@ class Settings:
         return [each for each in _OF_THE_DOOR if getattr(self, each) != getattr(new, each)]
 
 
-_OF_THE_DOOR = ("backlog", "connections_max", "header_limit_bytes", "keep_alive_s", "stall_s")
+_OF_THE_DOOR = (
+    *("backlog", "connections_max", "connections_per_address_max"),
+    *("header_limit_bytes", "keep_alive_s", "stall_s"),
+)
 
 
 def said(rules: ServerRules) -> dict[str, Any]:

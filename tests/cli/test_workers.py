@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import urllib.request
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from http.client import HTTPResponse
 from pathlib import Path
 
 import pytest
@@ -60,26 +64,48 @@ def asked(url: str) -> list[str]:
     return str(get(f"{url}/v1/pipelines/who/runs")["result"]).split()[:2]
 
 
+@contextmanager
+def held(url: str, gate: Path) -> Iterator[tuple[int, str, HTTPResponse]]:
+    """A stream that waits for a file: the process of its run, the run's id, and what comes."""
+    request = urllib.request.Request(
+        f"{url}/v1/pipelines/who/runs?file={gate}", headers={"Accept": "text/event-stream"}
+    )
+    with urllib.request.urlopen(request, timeout=PATIENCE_S) as events:
+        seen = b""
+        while b'"chunk":' not in seen:
+            seen += events.readline()
+        found = re.search(rb'"run_id":"(\w+)".*"chunk":"one (\d+) "', seen, re.DOTALL)
+        assert found
+        yield int(found[2]), found[1].decode(), events
+
+
+def recorded(project: Project, run_id: str) -> bool:
+    """Whether it is written down that this run has begun."""
+    files = project.folder.glob(".orchestra/state.sqlite*")
+    return any(run_id.encode() in file.read_bytes() for file in files)
+
+
 def test_of_two_workers_one_is_killed_and_the_other_goes_on(who: Project) -> None:
-    """And the dead one is back; what both are asked for reaches both."""
+    """The dead one is back, and its runs have failed; what both are asked for reaches both."""
     process = who.launch("serve", "--port", "0", "--workers", "2")
     url = listening(process)
     workers = {int(said(process, "is ready").split()[-1]) for _ in range(2)}
     gate = who.folder / "gate"
-    stream = f"{url}/v1/pipelines/who/runs?file={gate}"
-    request = urllib.request.Request(stream, headers={"Accept": "text/event-stream"})
-    with urllib.request.urlopen(request, timeout=PATIENCE_S) as events:
-        held = next(
-            int(line.split()[1])
-            for line in events
-            if b'"chunk":' in line
-            for line in [line.split(b'"chunk":"')[1]]
-        )
-        [other] = workers - {held}
-        os.kill(other, signal.SIGKILL)
+    with ExitStack() as streams:
+        of: dict[int, tuple[str, HTTPResponse]] = {}
+        for _ in range(100):  # whoever is free accepts
+            pid, run_id, stream = streams.enter_context(held(url, gate))
+            of[pid] = run_id, stream
+            if of.keys() == workers:
+                break
+        (victim, (lost, _)), (_, (_, events)) = of.items()
+        while not recorded(who, lost):
+            pass
+        os.kill(victim, signal.SIGKILL)
         assert "ended with SIGKILL" in said(process, "worker ")
-        new = int(said(process, "is ready").split()[-1])
-        assert new not in workers
+        assert int(said(process, "is ready").split()[-1]) not in workers
+        with urllib.request.urlopen(f"{url}/v1/runs/{lost}/events", timeout=PATIENCE_S) as told:
+            assert b"the process that ran it has died" in told.read()
         gate.touch()
         assert b"run.finished" in events.read()
     (who.folder / "pipelines/who.py").write_text("nonsense")
@@ -91,7 +117,6 @@ def test_of_two_workers_one_is_killed_and_the_other_goes_on(who: Project) -> Non
     for _ in range(2):
         said(process, "reloaded; ")
     assert asked(url)[0] == "two"
-    assert (who.folder / ".orchestra").exists() is False, "nothing was written that nobody needs"
     process.send_signal(signal.SIGTERM)
     assert process.wait(PATIENCE_S) == 0
 

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-INCLUDED = re.compile(r"(<!-- file: (\S+) -->\n```python\n).*?```", re.DOTALL)
+INCLUDED = re.compile(r"(<!-- file: (\S+) -->\n```\w+\n).*?^```", re.DOTALL | re.MULTILINE)
 
 
 def main() -> None:

@@ -33,9 +33,13 @@ def test_the_python_in_a_document_runs(document: Path, tmp_path: Path) -> None:
             value()
 
 
+INCLUDED = re.compile(
+    r"<!-- file: (?P<file>\S+) -->\n```\w+\n(?P<text>.*?)^```", re.DOTALL | re.MULTILINE
+)
+
+
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
 def test_an_included_file_is_the_file(document: Path) -> None:
     """What a document shows of a file is what the file says."""
-    for match in BLOCK.finditer(document.read_text()):
-        if match["file"]:
-            assert match["code"] == (ROOT / match["file"]).read_text(), match["file"]
+    for match in INCLUDED.finditer(document.read_text()):
+        assert match["text"] == (ROOT / match["file"]).read_text(), match["file"]

@@ -11,8 +11,7 @@ import trio.testing
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from orchestra.server.bodies import body_of, tell_departure
-from orchestra.server.listen import BURST_MAX
+from orchestra.server.bodies import UNBROKEN_MAX, body_of, tell_departure
 from orchestra.server.settings import Settings
 from tests.server.wire import open_house
 
@@ -119,7 +118,7 @@ def test_a_writer_that_never_waits_lets_the_others_run() -> None:
         body = body_of(scope, send)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(other)
-            for _ in range(10 * BURST_MAX):
+            for _ in range(10 * UNBROKEN_MAX):
                 await body(b"x")
             nursery.cancel_scope.cancel()
         await send(END)
@@ -128,7 +127,7 @@ def test_a_writer_that_never_waits_lets_the_others_run() -> None:
         async with open_house(app, Settings()) as house:
             return (await (await house.connect()).ask("GET / HTTP/1.1")).body
 
-    assert trio.run(main) == b"x" * 10 * BURST_MAX
+    assert trio.run(main) == b"x" * 10 * UNBROKEN_MAX
     assert turns >= 9
 
 

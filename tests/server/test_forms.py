@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from orchestra.documents import Document
@@ -114,7 +114,8 @@ any_parts = st.builds(
 )
 
 
-@given(st.lists(any_parts))
+@given(st.lists(any_parts, max_size=5))
+@settings(max_examples=50)
 def test_any_parts_are_inputs_or_faults(parts: list[Part]) -> None:
     found, faults = from_form(KINDS, parts)
     assert faults or "document" in found

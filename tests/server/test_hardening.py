@@ -12,14 +12,13 @@ import h2.config
 import h2.connection
 import pytest
 import trio
-from hypercorn.protocol.h2 import StreamBuffer
 from hypercorn.protocol.h11 import H11Protocol
 from hypercorn.typing import ASGIFramework, ASGIReceiveCallable, ASGISendCallable, Scope
 from quart_trio import QuartTrio
 
 from orchestra.server.hardening import MENDED_AGAINST, Hardened, mend_hypercorn
 from orchestra.server.settings import Settings
-from tests.server.wire import STOCK_CHECK_PROTOCOL, STOCK_POP, Client, open_house
+from tests.server.wire import STOCK_CHECK_PROTOCOL, Client, _unmended, open_house  # noqa: F401 - a fixture
 
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 UPGRADE_WEBSOCKET = """GET / HTTP/1.1
@@ -29,11 +28,7 @@ UPGRADE_WEBSOCKET = """GET / HTTP/1.1
     Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ=="""
 
 
-@pytest.fixture(autouse=True)
-def _unmended(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every test begins with Hypercorn as it ships, and leaves no patch behind."""
-    monkeypatch.setattr(StreamBuffer, "pop", STOCK_POP)
-    monkeypatch.setattr(H11Protocol, "_check_protocol", STOCK_CHECK_PROTOCOL)
+pytestmark = pytest.mark.usefixtures("_unmended")
 
 
 @pytest.mark.parametrize("package", MENDED_AGAINST)

@@ -130,9 +130,25 @@ def test_one_without_is_not_and_says_what_is_missing_but_not_where(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     monkeypatch.setattr("orchestra.server.health.CHECK_S", 0.05)
+    monkeypatch.setattr("orchestra.server.health.AGAIN_S", (0.001,))
     assert ready(bindings) == (503, {"status": "not ready", "checks": checks})
     [why] = caplog.messages
     assert any(word in why for word in ("secret-host", "no answer within", "it is damaged"))
+
+
+def test_a_state_that_answers_when_it_is_asked_again_is_there() -> None:
+    class Late(MemoryState):
+        """A state whose first call fails, while it is being opened."""
+
+        asked = 0
+
+        async def recall(self, key: str) -> bytes | None:
+            self.asked += 1
+            if self.asked == 1:
+                raise StateError("no answer within 0.05 s")
+            return None
+
+    assert ready(Deployed(Late()))[0] == 200
 
 
 def test_one_that_stops_is_not_ready_and_lives() -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from itertools import pairwise
 from typing import cast
 
+import pytest
 import trio
 from hypothesis import given
 from hypothesis import strategies as st
@@ -62,3 +64,41 @@ def test_no_event_is_lost_cut_or_told_twice_whenever_hearts_beat(
     assert [message.id for message in messages] == [str(n + 1) for n in range(len(messages))]
     assert sum(message.event == "delta" for message in messages) == len(pauses)
     assert messages[-1].event == "run.finished"
+
+
+@given(st.lists(st.sampled_from([0.25, 0.875, 1.0, 2.5]), max_size=6), schedules())
+def test_a_heart_beats_only_where_nothing_was_said_for_as_long(
+    pauses: list[float], schedule: int
+) -> None:
+    """Also where all that is said goes at once, so that nobody's task is woken for it."""
+
+    class Quick(Body):
+        """A client that takes everything at once."""
+
+        def write_nowait(self, data: bytes) -> bool:
+            written.append((trio.current_time(), data))
+            return True
+
+    @step
+    async def say() -> AsyncIterator[str]:
+        for pause in pauses:
+            await trio.sleep(pause)
+            yield "token"
+
+    @pipeline
+    def said() -> Stream[str]:
+        return say()
+
+    async def send(data: bytes) -> None:
+        raise AssertionError(f"{data!r} did not go at once")
+
+    async def main() -> None:
+        async with open_engine() as engine:
+            run = engine.start(said, {})
+            await Events(run, Settings(heartbeat_s=1.0)).write(Quick(send))
+
+    written: list[tuple[float, bytes]] = []
+    virtual(main, schedule=schedule)
+    for (before_s, _), (at_s, data) in pairwise(written):
+        assert at_s - before_s <= 1.0
+        assert data != sse.HEARTBEAT or at_s - before_s == pytest.approx(1.0)

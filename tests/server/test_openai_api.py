@@ -26,7 +26,8 @@ from orchestra.protocols import Stream
 from orchestra.server.app import create_app
 from orchestra.server.caller_problems import key_missing, key_refused, your_budget, your_rate
 from orchestra.server.front import OPEN, Admission
-from orchestra.server.openai_errors import as_openai, is_openai, shaped
+from orchestra.server.openai_errors import as_openai
+from orchestra.server.openai_routes import is_openai, shaped
 from orchestra.server.settings import Settings
 from orchestra.testing.world import ScriptedModel, World
 from orchestra.values import ChatRequest, Json, Message, Stopped, StopReason, TextDelta

@@ -25,7 +25,7 @@ from orchestra.graph.pipelines import Pipeline, pipeline
 from orchestra.graph.steps import step
 from orchestra.server.app import create_app, table
 from orchestra.server.front import OPEN, Admission
-from orchestra.server.openai_errors import shaped
+from orchestra.server.openai_routes import shaped
 from orchestra.server.openapi import document
 from orchestra.server.openapi_events import event_schemas
 from orchestra.server.openapi_operations import OPERATIONS

@@ -21,6 +21,7 @@ from orchestra.server.listen import bind
 from orchestra.server.serve import serve
 from orchestra.server.settings import Settings
 from tests.server.served import PIPELINES
+from tests.server.socketing import upgrade
 from tests.server.test_sse import Message, dispatched
 from tests.server.wire import PATIENCE_S, Client
 
@@ -293,6 +294,32 @@ def test_a_second_signal_ends_the_wait() -> None:
         raise AssertionError("the server did not stop")
 
     assert trio.run(main) == "run.cancelled"
+
+
+def test_a_server_that_stops_takes_leave_of_its_websockets() -> None:
+    """Of one on which nothing goes on at once, of another behind the last event."""
+
+    async def main() -> tuple[int, int, str]:
+        settings = Settings(drain_s=1000, farewell_s=0.1)
+        with trio.fail_after(PATIENCE_S):
+            async with trio.open_nursery() as nursery:
+                url: str = await nursery.start(partial(serve, PIPELINES, port=0, settings=settings))
+                port = int(url.rpartition(":")[2])
+                idle, busy = [
+                    await upgrade(await trio.open_tcp_stream("127.0.0.1", port)) for _ in range(2)
+                ]
+                await busy.start("a", count=0, hold=True)
+                await busy.receive()
+                os.kill(os.getpid(), signal.SIGTERM)
+                code = await idle.end()
+                await busy.say(type="cancel", id="a")
+                last = (await busy.events("a"))[-1]["type"]
+                codes = code, await busy.end()
+                idle.vanish()
+                busy.vanish()
+        return *codes, last
+
+    assert trio.run(main) == (1001, 1001, "run.cancelled")
 
 
 def test_ipv6_is_spelled_as_urls_do() -> None:

@@ -331,3 +331,26 @@ def test_what_is_to_be_written_down_is_and_has_no_more_than_its_time(
         "something was not written down",
         "not all was written down within 0.02 s",
     ]
+
+
+def test_runs_of_what_was_replaced_are_known_to_what_replaced_it(serve_while: Serve) -> None:
+    """While they go on, and when they have ended; in memory, with no state that is shared."""
+
+    async def act(at: At) -> None:
+        async with at.client() as old, at.client() as new:
+            await old.send(f"GET /v1/pipelines/version/runs?wait=true HTTP/1.1\n{STREAM}")
+            head = await old.until(b'"chunk":')
+            run_id = head.partition(b'"run_id":"')[2][:32].decode()
+            await at.reload()
+            await new.send(f"GET /v1/runs/{run_id}/events HTTP/1.1\n{STREAM}")
+            await new.until(b'"0 "')
+            at.versions.gate.set()
+            assert (await end_of(new)).event == "run.finished"
+            await end_of(old)
+        while not at.retired:
+            await trio.lowlevel.checkpoint()
+        async with at.client() as client:
+            found = (await client.ask(f"GET /v1/runs/{run_id} HTTP/1.1")).json
+            assert (found["status"], found["result"]) == ("finished", "0 0 again")
+
+    serve_while(act)

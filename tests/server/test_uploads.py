@@ -13,7 +13,7 @@ import httpx
 import msgspec
 import pytest
 import trio
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from orchestra.documents import Document
@@ -218,6 +218,7 @@ class Arriving:
         raise StopAsyncIteration
 
 
+@settings(max_examples=50)
 @given(st.lists(st.binary()), st.none() | st.integers(0, 200), st.booleans())
 def test_what_arrives_is_counted_and_given_back(
     chunks: list[bytes], length: int | None, stalls: bool

@@ -8,9 +8,13 @@ from contextlib import asynccontextmanager, suppress
 
 import attrs
 import msgspec
+import pytest
 import trio
+from hypercorn.protocol import ws_stream
 from hypercorn.protocol.h2 import StreamBuffer
 from hypercorn.protocol.h11 import H11Protocol
+from hypercorn.protocol.ws_stream import WebsocketBuffer, WSStream
+from hypercorn.trio.task_group import TaskGroup
 from hypercorn.typing import ASGIFramework
 
 from orchestra.server.listen import Door, bind
@@ -19,9 +23,25 @@ from orchestra.server.settings import Settings
 PATIENCE_S = 10
 """How long a test waits for what must happen; far more than it ever takes."""
 
+_MENDED = [
+    (StreamBuffer, "pop"),
+    (H11Protocol, "_check_protocol"),
+    (TaskGroup, "spawn_app"),
+    (WebsocketBuffer, "extend"),
+    (WSStream, "_send_pings"),
+    (WSStream, "handle"),
+    (ws_stream, "server_extensions_handshake"),
+]
 # As Hypercorn ships them: this module is imported before anything is mended.
-STOCK_POP = StreamBuffer.pop
+STOCK = [(where, name, getattr(where, name)) for where, name in _MENDED]
 STOCK_CHECK_PROTOCOL = H11Protocol._check_protocol
+
+
+@pytest.fixture
+def _unmended(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The test begins with Hypercorn as it ships, and leaves no patch behind."""
+    for where, name, stock in STOCK:
+        monkeypatch.setattr(where, name, stock)
 
 
 @attrs.frozen

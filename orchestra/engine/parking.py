@@ -1,0 +1,43 @@
+"""Parking: doing something in the moment before a task waits, and only if it does.
+
+The theory: a coroutine that waits yields to whoever drives it, and in Trio that is nobody but the
+run loop, through all that awaits it. So whoever stands in between sees the first yield before the
+run loop does, and may do what is best done now: what comes without waiting is still together, and
+no other task has to be woken to do it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Generator
+from typing import Any, Generic, TypeVar
+
+T = TypeVar("T")
+
+
+class Parking(Generic[T]):
+    """Awaits something, and calls `before` once before it first waits; never, if it does not.
+
+    In all else it is as if that was awaited itself. `before` must not raise, nor wait.
+    """
+
+    __slots__ = ("_awaited", "_before")
+
+    def __init__(self, awaited: Awaitable[T], before: Callable[[], None]) -> None:
+        self._awaited = awaited
+        self._before = before
+
+    def __await__(self) -> Generator[Any, Any, T]:
+        inner: Any = self._awaited.__await__()
+        try:
+            trap = inner.send(None)
+            self._before()
+            while True:  # `yield from`, from its second step on
+                try:
+                    answer = yield trap
+                except BaseException as error:  # noqa: BLE001 - it is for the one inside
+                    trap = inner.throw(error)
+                else:
+                    trap = inner.send(answer)
+        except StopIteration as done:
+            found: T = done.value
+            return found

@@ -1,0 +1,125 @@
+"""The routes that OpenAI's clients ask, and the shape in which they read problems.
+
+Nothing of the dialect is imported before one of them asks: it is a tenth of a start.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+from orchestra.server.access import KNOWN
+from orchestra.server.problems import HttpProblem, NoContent
+from orchestra.server.routes import Route, later
+
+if TYPE_CHECKING:
+    from orchestra.graph.pipelines import Pipeline
+    from orchestra.server.openai_api import OpenAi
+    from orchestra.server.openai_errors import OpenAiProblem
+    from orchestra.server.openai_stored_api import StoredApi
+    from orchestra.server.runs import Runs
+
+PATHS = ("/v1/models", "/v1/chat", "/v1/embeddings")
+_CHATS = "/v1/chat/completions"
+
+
+def openai_routes(runs: Runs, pipelines: Mapping[str, Pipeline[..., Any]]) -> list[Route]:
+    """The routes that OpenAI's clients ask; of the pipelines, those that are shaped like a chat."""
+
+    @cache
+    def api() -> OpenAi:
+        from orchestra.server.openai_api import open_api
+
+        return open_api(runs, pipelines)
+
+    @cache
+    def kept() -> StoredApi:
+        from orchestra.server.openai_stored_api import StoredApi
+
+        return StoredApi(api().stored)
+
+    one = f"{_CHATS}/<completion>"
+    return [
+        Route(
+            name="list-completions",
+            path=_CHATS,
+            handler=later(kept, "list"),
+            access=KNOWN,
+            summary="OpenAI's: the completions that you asked to be kept.",
+        ),
+        Route(
+            name="read-completion",
+            path=one,
+            handler=later(kept, "read"),
+            access=KNOWN,
+            summary="OpenAI's: one of them.",
+        ),
+        Route(
+            name="rename-completion",
+            path=one,
+            handler=later(kept, "rename"),
+            access=KNOWN,
+            methods=("POST",),
+            summary="OpenAI's: give it other metadata.",
+        ),
+        Route(
+            name="delete-completion",
+            path=one,
+            handler=later(kept, "delete"),
+            access=KNOWN,
+            methods=("DELETE",),
+            summary="OpenAI's: forget it.",
+        ),
+        Route(
+            name="completion-messages",
+            path=f"{one}/messages",
+            handler=later(kept, "messages"),
+            access=KNOWN,
+            summary="OpenAI's: what was asked for it.",
+        ),
+        Route(
+            name="list-models",
+            path="/v1/models",
+            handler=later(api, "models"),
+            access=KNOWN,
+            summary="OpenAI's: every model, route, embedder and chat-shaped pipeline.",
+        ),
+        Route(
+            name="describe-model",
+            path="/v1/models/<path:model>",
+            handler=later(api, "model"),
+            access=KNOWN,
+            summary="OpenAI's: one model.",
+        ),
+        Route(
+            name="chat-completions",
+            path=_CHATS,
+            handler=later(api, "chat"),
+            access=KNOWN,
+            methods=("POST",),
+            summary="OpenAI's: an answer of a model or a chat-shaped pipeline, whole or streamed.",
+        ),
+        Route(
+            name="embeddings",
+            path="/v1/embeddings",
+            handler=later(api, "embeddings"),
+            access=KNOWN,
+            methods=("POST",),
+            summary="OpenAI's: the vectors of texts.",
+        ),
+    ]
+
+
+def is_openai(path: str) -> bool:
+    """Whether a path is one of those that OpenAI's clients ask."""
+    return any(path == each or path.startswith(f"{each}/") for each in PATHS)
+
+
+def shaped(path: str, early: HttpProblem | NoContent) -> HttpProblem | NoContent | OpenAiProblem:
+    """A problem as clients of this path read problems."""
+    if not isinstance(early, HttpProblem) or not is_openai(path):
+        return early
+    from orchestra.server.openai_errors import as_openai
+
+    return as_openai(early)

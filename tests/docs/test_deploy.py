@@ -1,0 +1,39 @@
+"""The files of docs/deploy: read as orchestra reads them, and with times that fit each other."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from orchestra.config.reading import read_file
+from orchestra.server.settings import Settings
+from orchestra.server.supervisor import MARGIN_S
+
+DEPLOY = Path(__file__).parents[2] / "docs/deploy"
+CONFIG = DEPLOY / "orchestra.toml"
+
+
+def number(file: str, name: str) -> int:
+    """What a file sets this to."""
+    found = re.search(rf"{name}[:= ]+(\d+)", (DEPLOY / file).read_text())
+    assert found, f"{name} is not in {file}"
+    return int(found[1])
+
+
+def test_nobody_is_killed_before_his_time_is_over() -> None:
+    configured = Settings(**read_file(CONFIG).server.bounds)
+    assert number("kubernetes.yaml", "terminationGracePeriodSeconds") > configured.stop_s + MARGIN_S
+    assert number("orchestra.service", "TimeoutStopSec") > Settings().stop_s + MARGIN_S
+
+
+def test_a_proxy_gives_up_its_idle_connections_first_and_its_silent_ones_never() -> None:
+    usual = Settings()
+    assert number("nginx.conf", "keepalive_timeout") < usual.keep_alive_s
+    assert number("Caddyfile", "keepalive") < usual.keep_alive_s
+    assert number("nginx.conf", "proxy_read_timeout") > 2 * usual.heartbeat_s
+
+
+def test_several_hosts_ask_for_keys_and_share_a_state() -> None:
+    found = read_file(CONFIG)
+    assert found.server.keys == "required"
+    assert found.state.url.startswith("redis://")

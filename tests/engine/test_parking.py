@@ -1,0 +1,92 @@
+"""Parking: as if the thing were awaited itself, but for what is done before it first waits."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+
+import pytest
+import trio
+from hypothesis import given
+from hypothesis import strategies as st
+
+from orchestra.engine.parking import Parking
+from orchestra.testing.strategies import schedules
+from orchestra.testing.virtual import virtual
+
+acts = st.lists(st.sampled_from(["wait", "work", "scope", "raise"]), max_size=5)
+
+
+async def does(acts: list[str], log: list[str]) -> str:
+    """Each act in turn; what a cancellation leaves behind is in the log."""
+    for act in acts:
+        log.append(act)
+        match act:
+            case "wait":
+                await trio.sleep(1)
+            case "scope":
+                with trio.move_on_after(0.5):
+                    await trio.sleep_forever()
+            case "raise":
+                raise ValueError("told to raise")
+    return "done"
+
+
+async def outcome(awaited: Awaitable[str], until_s: float) -> tuple[object, float]:
+    """What comes of it, and when; it may be cancelled before."""
+    found: object = "cancelled"
+    with trio.move_on_after(until_s):
+        try:
+            found = await awaited
+        except ValueError as error:
+            found = str(error)
+    return found, trio.current_time()
+
+
+@given(acts, st.sampled_from([0.0, 0.5, 1.5, 9.0]), schedules())
+def test_what_comes_of_it_and_when_is_the_same(
+    acts: list[str], until_s: float, schedule: int
+) -> None:
+    async def main(around: Callable[[Awaitable[str]], Awaitable[str]]) -> object:
+        log: list[str] = []
+        found, at_s = await outcome(around(does(acts, log)), until_s)
+        return found, at_s, log
+
+    def parking(awaited: Awaitable[str]) -> Awaitable[str]:
+        return Parking(awaited, lambda: None)
+
+    assert virtual(lambda: main(parking), schedule=schedule) == virtual(
+        lambda: main(lambda awaited: awaited), schedule=schedule
+    )
+
+
+@given(acts, schedules())
+def test_it_is_done_once_before_the_first_wait_and_never_without_one(
+    acts: list[str], schedule: int
+) -> None:
+    async def main() -> list[str]:
+        log: list[str] = []
+        await outcome(Parking(does(acts, log), lambda: log.append("before")), 99.0)
+        return log
+
+    log = virtual(main, schedule=schedule)
+    told = acts[: acts.index("raise") + 1] if "raise" in acts else acts
+    waits = [at for at, act in enumerate(told) if act in {"wait", "scope"}]
+    expected = [*told[: waits[0] + 1], "before", *told[waits[0] + 1 :]] if waits else told
+    assert log == expected
+
+
+def test_who_is_closed_while_it_waits_cleans_up() -> None:
+    log: list[str] = []
+
+    async def waits() -> None:
+        try:
+            await trio.lowlevel.wait_task_rescheduled(lambda _: trio.lowlevel.Abort.SUCCEEDED)
+        finally:
+            log.append("cleaned")
+
+    awaiting = Parking(waits(), lambda: log.append("before")).__await__()
+    next(awaiting)
+    awaiting.close()
+    assert log == ["before", "cleaned"]
+    with pytest.raises(StopIteration):
+        next(awaiting)

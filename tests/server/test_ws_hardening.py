@@ -1,0 +1,173 @@
+"""What Hypercorn does wrong under a WebSocket, and under an application that listens no more.
+
+As in `test_hardening.py`, a trap is shown without its cure; where it is gone, remove the cure.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+
+import pytest
+import trio
+import trio.testing
+from hypercorn.protocol import ws_stream
+from hypercorn.protocol.ws_stream import FrameTooLargeError, WebsocketBuffer
+from hypercorn.typing import ASGIReceiveCallable, ASGISendCallable, Scope
+from hypothesis import given
+from hypothesis import strategies as st
+from wsproto.events import BytesMessage, TextMessage
+from wsproto.extensions import PerMessageDeflate
+
+from orchestra.server.hardening import Mailbox, mend_hypercorn
+from orchestra.server.settings import Settings
+from tests.server.socketing import open_socket
+from tests.server.wire import _unmended, open_house  # noqa: F401 - a fixture
+
+# --- an application that listens no more -------------------------------------------------------
+
+
+async def answers_while_its_client_sends() -> bool:
+    """Whether an application gets an answer out, and rid of the connection, without listening."""
+    answered = trio.Event()
+
+    async def app(scope: Scope, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
+        await trio.testing.wait_all_tasks_blocked(0.05)  # until no more of the body fits
+        headers = [(b"content-length", b"0")]
+        await send({"type": "http.response.start", "status": 413, "headers": headers})
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
+        answered.set()
+
+    async with open_house(app, Settings()) as house, trio.open_nursery() as nursery:
+        client = await house.connect()
+        await client.send("POST / HTTP/1.1\nContent-Length: 100000000")
+        nursery.start_soon(_send_all_there_is, client.stream)
+        with trio.move_on_after(0.3) as patience:
+            await answered.wait()
+            house.door.shut()
+            await house.empty.wait()
+        nursery.cancel_scope.cancel()
+    return not patience.cancelled_caught
+
+
+async def _send_all_there_is(stream: trio.SocketStream) -> None:
+    with suppress(trio.BrokenResourceError, trio.ClosedResourceError):
+        while True:
+            await stream.send_all(b"x" * 65536)
+
+
+@pytest.mark.usefixtures("_unmended")
+def test_the_full_mailbox_trap_is_still_there() -> None:
+    assert not trio.run(answers_while_its_client_sends)
+
+
+@pytest.mark.usefixtures("_unmended")
+def test_whoever_is_refused_does_not_hold_a_place_by_sending_on() -> None:
+    mend_hypercorn()
+    assert trio.run(answers_while_its_client_sends)
+
+
+@given(st.integers(0, 5), st.integers(0, 8), st.random_module())
+def test_a_mailbox_gives_what_fits_in_order_and_then_the_end_for_ever(
+    size: int, count: int, seed: object
+) -> None:
+    """Whoever still waits to put something in is let go."""
+
+    async def main() -> None:
+        mailbox = Mailbox(size)
+        async with trio.open_nursery() as nursery:
+            for number in range(count):
+                nursery.start_soon(mailbox.put, {"type": "http.request", "body": number})
+            await trio.testing.wait_all_tasks_blocked()
+            await mailbox.put({"type": "http.disconnect"})
+            await mailbox.put({"type": "http.request", "body": -1})
+        types = [(await mailbox.receive())["type"] for _ in range(count + 2)]
+        kept = min(size, count)
+        assert types == ["http.request"] * kept + ["http.disconnect"] * (count + 2 - kept)
+
+    trio.run(main)
+
+
+# --- a message that is too large ---------------------------------------------------------------
+
+
+def kept_of_what_is_too_large() -> int:
+    """How much is kept of messages of a hundred bytes where ten are allowed."""
+    buffer = WebsocketBuffer(10)
+    for _ in range(50):
+        with suppress(FrameTooLargeError):
+            buffer.extend(TextMessage("xx", message_finished=False))
+    return len(buffer.value.getvalue()) if buffer.value else 0
+
+
+@pytest.mark.usefixtures("_unmended")
+def test_the_too_large_trap_is_still_there() -> None:
+    assert kept_of_what_is_too_large() == 100
+
+
+@pytest.mark.usefixtures("_unmended")
+def test_nothing_is_kept_of_a_message_that_is_too_large() -> None:
+    mend_hypercorn()
+    assert kept_of_what_is_too_large() == 0
+
+
+@pytest.mark.usefixtures("_unmended")
+def test_what_is_not_too_large_is_whole() -> None:
+    mend_hypercorn()
+    buffer = WebsocketBuffer(4)
+    for part in ("ab", "cd"):
+        buffer.extend(TextMessage(part))
+    assert buffer.to_message()["text"] == "abcd"
+    buffer.clear()
+    buffer.extend(BytesMessage(b"\xff"))
+    assert buffer.to_message()["bytes"] == b"\xff"
+
+
+# --- compression -------------------------------------------------------------------------------
+
+
+def accepted_extensions() -> object:
+    return ws_stream.server_extensions_handshake(["permessage-deflate"], [PerMessageDeflate()])  # type: ignore[attr-defined]
+
+
+@pytest.mark.usefixtures("_unmended")
+def test_the_compression_trap_is_still_there() -> None:
+    assert accepted_extensions()
+
+
+@pytest.mark.usefixtures("_unmended")
+def test_no_websocket_is_compressed() -> None:
+    mend_hypercorn()
+    assert not accepted_extensions()
+
+
+# --- pings -------------------------------------------------------------------------------------
+
+
+async def leaves_its_place() -> bool:
+    """Whether the place of a WebSocket is free as soon as its client has left."""
+
+    async def app(scope: Scope, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
+        await send({"type": "websocket.accept", "subprotocol": None, "headers": []})
+        while (await receive())["type"] != "websocket.disconnect":
+            pass
+
+    async with open_house(app, Settings(heartbeat_s=5)) as house:
+        socket = await open_socket(house)
+        await trio.testing.wait_all_tasks_blocked(0.01)
+        socket.vanish()
+        house.door.shut()
+        with trio.move_on_after(0.3):
+            await house.empty.wait()
+            return True
+    return False
+
+
+@pytest.mark.usefixtures("_unmended")
+def test_the_ping_trap_is_still_there() -> None:
+    assert not trio.run(leaves_its_place)
+
+
+@pytest.mark.usefixtures("_unmended")
+def test_a_client_that_has_left_has_left_its_place() -> None:
+    mend_hypercorn()
+    assert trio.run(leaves_its_place)
