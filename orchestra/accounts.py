@@ -28,7 +28,7 @@ class KeyAllowance:
 NO_ALLOWANCE = KeyAllowance()
 
 
-@attrs.frozen
+@attrs.frozen(cache_hash=True)
 class Caller:
     """On whose behalf a run is: names as the deployment knows them, "" where it knows none.
 

@@ -19,6 +19,7 @@ from orchestra.accounts import Caller, Usage
 from orchestra.answers import Answer, Completion
 from orchestra.errors import CapabilityError
 from orchestra.events import Note
+from orchestra.forms import Form, Revision
 from orchestra.values import (
     Capabilities,
     ChatRequest,
@@ -34,6 +35,7 @@ from orchestra.values import (
 C_co = TypeVar("C_co", covariant=True)
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
+D = TypeVar("D")
 
 DIGEST = "digest"
 """The metadata key under which ingestion keeps what a source's content was."""
@@ -271,15 +273,14 @@ class Entry(msgspec.Struct, frozen=True):
     ttl_s: float | None = None
 
 
-@attrs.frozen
-class Change(Generic[T_co]):
+class Change(msgspec.Struct, Generic[T_co], frozen=True):
     """What becomes of some keys, and what whoever has decided it wanted to know.
 
     A key that is not in `entries` stays as it is; one that is None is forgotten.
     """
 
     result: T_co
-    entries: Mapping[str, Entry | None] = attrs.field(factory=dict)
+    entries: Mapping[str, Entry | None] = {}
 
 
 WhenStateFails: TypeAlias = Literal["open", "closed"]
@@ -314,6 +315,32 @@ class State(Protocol):
             StateError: the store is gone, or does not answer in time. Then, too, it has happened
                 or has not.
         """
+
+    async def revise(
+        self,
+        keys: Sequence[str],
+        decide: Callable[[Sequence[D | None], float], Revision[T, D]],
+        form: Form[D],
+    ) -> T:
+        """As `change`, of documents that are kept as `form` writes them.
+
+        They are `decide`'s own: it may change one and give it back. One that it has changed and
+        does not give back may or may not be kept as it is then. A state in memory writes none.
+
+        Raises:
+            StateError: as of `change`.
+        """
+        read, write = form.read, form.write
+
+        def decided(kept: Sequence[bytes | None], now_s: float) -> Change[T]:
+            found = decide([None if each is None else read(each) for each in kept], now_s)
+            entries = {
+                key: None if each is None else Entry(write(each[0]), each[1])
+                for key, each in found.documents.items()
+            }
+            return Change(found.result, entries)
+
+        return await self.change(keys, decided)
 
     async def recall(self, key: str) -> bytes | None:
         """What was remembered under a key, None if nothing is; it is then the last used.

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from orchestra.policies.callers import CallerLimits
     from orchestra.policies.guard import GuardState
     from orchestra.policies.purse import Purse
+    from orchestra.policies.shared import SharedLimits
     from orchestra.policies.similar import Similar
     from orchestra.providers.network import HttpTransport
 
@@ -217,7 +218,18 @@ class Assembly:
             price=price_of(settings),
             purse=self.purse,
             hold_s=HOLD_S if total_s is None else total_s + MARGIN_S,
+            shared=self._shared(settings),
         )
+
+    def _shared(self, settings: ModelSettings) -> SharedLimits | None:
+        """The limits of a model that it keeps together with other processes, if it does."""
+        if not settings.limits.shared:
+            return None
+        from orchestra.policies.limited import lease_s
+        from orchestra.policies.shared import SharedLimits
+
+        lasts_s = lease_s([(settings.timeouts.total_s, MARGIN_S)])
+        return SharedLimits(settings.name, settings.limits, self._state(), lease_s=lasts_s)
 
     def _opened(self) -> HttpTransport:
         """The transport that all models share, made for the first."""

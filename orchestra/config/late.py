@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
+from orchestra.forms import Form, Revision
 from orchestra.protocols import Change, State
 
 T = TypeVar("T")
+D = TypeVar("D")
 
 
 class LateState(State):
@@ -32,6 +34,15 @@ class LateState(State):
     ) -> T:
         """Change what is kept under some keys, all at once. Raises BindingError, too."""
         return await self._opened().change(keys, decide)
+
+    async def revise(
+        self,
+        keys: Sequence[str],
+        decide: Callable[[Sequence[D | None], float], Revision[T, D]],
+        form: Form[D],
+    ) -> T:
+        """Change documents, as the state keeps them. Raises BindingError, too."""
+        return await self._opened().revise(keys, decide, form)
 
     async def recall(self, key: str) -> bytes | None:
         """What was remembered under a key. Raises BindingError, too."""

@@ -25,6 +25,7 @@ from orchestra.providers.settings import (
 from orchestra.values import Capabilities
 
 NO_LIMIT = "none"
+LIMITS = ("requests_per_minute", "tokens_per_minute", "concurrency")
 _ARTICLES: Mapping[Seam, str] = {"model": "a model", "embedder": "an embedder"}
 
 
@@ -150,13 +151,23 @@ def _complete(
     if "key_env" in right and "key_file" in right:
         message = "the key is either in the environment or in a file"
         complaints.add("wrong-value", (*at, "key_file"), message, "leave one of the two out")
-    limits = right.get("limits", {})
-    if limits.get("adaptive") and "concurrency" not in limits:
-        message = "it has nothing to adapt: there is no concurrency"
-        complaints.add("missing-key", (*at, "limits", "adaptive"), message, "add concurrency = 20")
+    _complete_limits(right.get("limits", {}), (*at, "limits"), complaints)
     for name in right.get("headers", {}):
         if names_a_secret(name):
             complaints.add("secret-in-file", (*at, "headers", name), NO_SECRETS, KEY_ELSEWHERE)
+
+
+def _complete_limits(limits: Table, at: Place, complaints: Complaints) -> None:
+    """Complain of limits that have nothing to work on."""
+    if limits.get("adaptive") and "concurrency" not in limits:
+        message = "it has nothing to adapt: there is no concurrency"
+        complaints.add("missing-key", (*at, "adaptive"), message, "add concurrency = 20")
+    if limits.get("shared") and not any(name in limits for name in LIMITS):
+        message = "it has nothing to share: there is no limit"
+        complaints.add("missing-key", (*at, "shared"), message, "add requests_per_minute = 500")
+    if "when_state_fails" in limits and not limits.get("shared"):
+        message = "only limits that are shared are kept in the state"
+        complaints.add("missing-key", (*at, "when_state_fails"), message, "add shared = true")
 
 
 def _settings(

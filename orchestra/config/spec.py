@@ -147,7 +147,13 @@ REMOTE: Spec = {
     "key_file": FILE,
     "headers": HEADERS,
     "timeouts": _names(Timeouts, SECONDS),
-    "limits": {**_names(CallLimits, COUNT), "wait_max_s": SECONDS, "adaptive": FLAG},
+    "limits": {
+        **_names(CallLimits, COUNT),
+        "wait_max_s": SECONDS,
+        "adaptive": FLAG,
+        "shared": FLAG,
+        "when_state_fails": WHEN_STATE_FAILS,
+    },
     "breaker": {
         **_names(BreakerRule, TIME),
         "enabled": FLAG,

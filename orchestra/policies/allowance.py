@@ -1,4 +1,4 @@
-"""What keys, users and organisations may take: their limits, and what is kept of each. Pure.
+"""What keys, users, organisations and models may take: limits, and what is kept of each. Pure.
 
 Of each owner of limits one value is kept in a `State`: a meter of requests, one of tokens, and the
 leases of the calls that are under way. A call takes of all its owners, or of none, in one change.
@@ -12,15 +12,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from hashlib import sha256
 from types import MappingProxyType
-from typing import Literal
+from typing import Literal, Protocol
 from urllib.parse import quote
 
 import attrs
 import msgspec
 
 from orchestra.accounts import Caller, KeyAllowance
+from orchestra.forms import Form, Revision
 from orchestra.policies.gcra import SECOND_NS, MeterState, Rate
-from orchestra.protocols import Change, Entry, WhenStateFails
+from orchestra.protocols import WhenStateFails
 
 LEASE_S = 3600.0
 """The longest lease: a call that lasts for longer counts no more as one of those at once."""
@@ -28,7 +29,7 @@ _NAME_CHARS = 200
 _LONGER_S = 1.0
 """How much longer a value is kept than it says something: clocks differ a little."""
 
-Kind = Literal["key", "user", "organisation"]
+Kind = Literal["key", "user", "organisation", "model"]
 
 
 @attrs.frozen(kw_only=True)
@@ -77,8 +78,19 @@ NO_LIMITS = OwnerLimits()
 NOBODY: Mapping[str, OwnerLimits] = MappingProxyType({})
 
 
+class Rules(Protocol):
+    """Whose limits a call has to keep."""
+
+    def owners(self, caller: Caller, scope: str) -> tuple[Owner, ...]:
+        """Those of a call of this caller, the narrowest first; where there are none, ()."""
+
+    @property
+    def of_keys_only(self) -> bool:
+        """Whether nobody has limits but those that their key came with."""
+
+
 @attrs.frozen(kw_only=True)
-class CallerRules:
+class CallerRules(Rules):
     """The limits of all callers: of each user and organisation, and of some by their names.
 
     Users of one name in two organisations are two, who have the same limits. Those of a key come
@@ -114,14 +126,14 @@ class CallerRules:
         if caller.key:
             own = _of_key(caller.allowance)
             limits = _of_requests(own) if self.requests_only else own
-            found.append(_owner("key", caller.key, limits, scope))
+            found.append(owner_of("key", caller.key, limits, scope))
         if caller.user:
             limits = self.users.get(caller.user, self.user)
             name = f"{caller.organisation}/{caller.user}" if caller.organisation else caller.user
-            found.append(_owner("user", name, limits, scope))
+            found.append(owner_of("user", name, limits, scope))
         if caller.organisation:
             limits = self.organisations.get(caller.organisation, self.organisation)
-            found.append(_owner("organisation", caller.organisation, limits, scope))
+            found.append(owner_of("organisation", caller.organisation, limits, scope))
         return tuple(owner for owner in found if owner.limits.limited)
 
 
@@ -137,7 +149,8 @@ def _of_key(allowed: KeyAllowance) -> OwnerLimits:
     )
 
 
-def _owner(kind: Kind, name: str, limits: OwnerLimits, scope: str) -> Owner:
+def owner_of(kind: Kind, name: str, limits: OwnerLimits, scope: str) -> Owner:
+    """Somebody with limits; `scope` tells apart what is limited."""
     key = quote(name, safe="", errors="surrogatepass")
     if len(key) > _NAME_CHARS:
         key = sha256(key.encode()).hexdigest()
@@ -195,11 +208,17 @@ class Account(msgspec.Struct, array_like=True):
     leases: list[_Lease] = []
 
     @classmethod
-    def read(cls, owner: Owner, data: bytes | None, now_s: float) -> Account:
-        """How it is at a time; new, where there is none, or of another version."""
-        account, now_ns = _decoded(data), int(now_s * SECOND_NS)
-        account.requests = _advanced(owner.requests, account.requests, now_ns)
-        account.tokens = _advanced(owner.tokens, account.tokens, now_ns)
+    def at(cls, owner: Owner, kept: Account | None, now_s: float) -> Account:
+        """How it is at a time; new, where nothing was kept."""
+        account, now_ns = kept or cls(), int(now_s * SECOND_NS)
+        if account.requests is not None and owner.requests is not None:
+            account.requests.advance(owner.requests, now_ns)
+        else:
+            account.requests = _unused(owner.requests, now_ns)
+        if account.tokens is not None and owner.tokens is not None:
+            account.tokens.advance(owner.tokens, now_ns)
+        else:
+            account.tokens = _unused(owner.tokens, now_ns)
         if account.leases:
             account.leases = [lease for lease in account.leases if lease.until_s > now_s]
         return account
@@ -241,12 +260,16 @@ class Account(msgspec.Struct, array_like=True):
         if self.leases:
             self.leases = [lease for lease in self.leases if lease.id != ask.id]
 
-    def entry(self, owner: Owner, now_s: float) -> Entry:
+    def kept(self, owner: Owner, now_s: float) -> tuple[Account, float]:
         """What is to be kept, for as long as it makes a difference."""
-        ends_s = max(_closed(owner.requests, self.requests), _closed(owner.tokens, self.tokens))
+        ends_s = 0.0
+        if self.requests is not None and owner.requests is not None:
+            ends_s = self.requests.closed(owner.requests)
+        if self.tokens is not None and owner.tokens is not None:
+            ends_s = max(ends_s, self.tokens.closed(owner.tokens))
         for lease in self.leases:
             ends_s = max(ends_s, lease.until_s - now_s)
-        return Entry(_encoder.encode(self), ends_s + _LONGER_S)
+        return self, ends_s + _LONGER_S
 
     def remaining(self, owner: Owner) -> list[Remaining]:
         """What is left of the limits per minute."""
@@ -267,72 +290,61 @@ class Account(msgspec.Struct, array_like=True):
         ]
 
 
-_decoder = msgspec.json.Decoder(Account)
-_encoder = msgspec.json.Encoder()
+def _read(data: bytes) -> Account:
+    """What was written; of another version, nothing."""
+    try:
+        return _DECODER.decode(data)
+    except msgspec.DecodeError:
+        return Account()
 
 
-Kept = Sequence[bytes | None]
+_DECODER = msgspec.json.Decoder(Account)
+FORM: Form[Account] = Form(_read, msgspec.json.Encoder().encode)
+Kept = Sequence[Account | None]
 
 
 def admit(
     owners: Sequence[Owner], ask: Ask, kept: Kept, now_s: float
-) -> Change[tuple[Blocked, ...]]:
+) -> Revision[Sequence[Blocked], Account]:
     """Let a call begin: of all owners it is taken, or of none, and then by whom it is blocked."""
-    accounts = [
-        (owner, Account.read(owner, data, now_s)) for owner, data in zip(owners, kept, strict=True)
-    ]
-    blocked = [found for owner, each in accounts if (found := each.blocked(owner, ask)) is not None]
+    accounts, blocked = [], []
+    for owner, each in zip(owners, kept, strict=True):
+        account = Account.at(owner, each, now_s)
+        accounts.append(account)
+        found = account.blocked(owner, ask)
+        if found is not None:
+            blocked.append(found)
     if blocked:
-        return Change(tuple(blocked))
-    entries = {}
-    for owner, each in accounts:
-        each.take(owner, ask, now_s)
-        entries[owner.key] = each.entry(owner, now_s)
-    return Change((), entries)
+        return Revision(blocked)
+    documents = {}
+    for owner, account in zip(owners, accounts, strict=True):
+        account.take(owner, ask, now_s)
+        documents[owner.key] = account.kept(owner, now_s)
+    return Revision((), documents)
 
 
 def settle(
-    owners: Sequence[Owner], ask: Ask, *, requests: int, tokens: int, kept: Kept, now_s: float
-) -> Change[None]:
-    """Let a call end, which has really taken this. One that never began, or twice, is no harm."""
-    entries = {}
-    for owner, data in zip(owners, kept, strict=True):
-        account = Account.read(owner, data, now_s)
-        account.settle(ask, requests, tokens)
-        entries[owner.key] = account.entry(owner, now_s)
-    return Change(None, entries)
+    owners: Sequence[Owner], ask: Ask, really: tuple[int, int], kept: Kept, now_s: float
+) -> Revision[None, Account]:
+    """Let a call end, which has really taken so many requests and tokens.
+
+    One that never began, or twice, is no harm.
+    """
+    documents = {}
+    for owner, each in zip(owners, kept, strict=True):
+        account = Account.at(owner, each, now_s)
+        account.settle(ask, *really)
+        documents[owner.key] = account.kept(owner, now_s)
+    return Revision(None, documents)
 
 
 def remaining(owners: Sequence[Owner], kept: Kept, now_s: float) -> tuple[Remaining, ...]:
     """What is left of each owner's requests and tokens."""
     both = zip(owners, kept, strict=True)
-    found = [Account.read(owner, data, now_s).remaining(owner) for owner, data in both]
+    found = [Account.at(owner, each, now_s).remaining(owner) for owner, each in both]
     return tuple(left for each in found for left in each)
 
 
-def _decoded(data: bytes | None) -> Account:
-    if data is None:
-        return Account()
-    try:
-        return _decoder.decode(data)
-    except msgspec.DecodeError:
-        return Account()
-
-
-def _closed(rate: Rate | None, meter: MeterState | None) -> float:
-    """For how long a meter makes a difference, in seconds; what is beyond refund is left out."""
-    if rate is None or meter is None:
-        return 0.0
-    if meter.open:
-        meter.close()
-    return rate.full_s(meter.debt)
-
-
-def _advanced(rate: Rate | None, meter: MeterState | None, now_ns: int) -> MeterState | None:
-    """What is taken of a limit, as it is now; of none, None."""
-    if rate is None:
-        return None
-    if meter is None:
-        return rate.unused(now_ns)
-    meter.advance(rate, now_ns)
-    return meter
+def _unused(rate: Rate | None, now_ns: int) -> MeterState | None:
+    """What is taken of a limit, where nobody has; of none, None."""
+    return None if rate is None else rate.unused(now_ns)

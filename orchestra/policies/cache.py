@@ -8,8 +8,9 @@ key and its content: bytes that are broken, of another version or of another key
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from hashlib import blake2b
+from operator import attrgetter
 from typing import Any, Literal, TypeAlias, TypeVar, cast, get_args
 
 import attrs
@@ -19,6 +20,7 @@ from orchestra.accounts import Usage
 from orchestra.answers import AnswerPart, Completion
 from orchestra.errors import InvalidRequestError
 from orchestra.policies.words import CACHE, EXTRAS, without
+from orchestra.policies.written import written_of
 from orchestra.values import (
     ChatRequest,
     EmbedRequest,
@@ -40,7 +42,7 @@ Wish: TypeAlias = Literal["use", "refresh", "off"]
 """What a call wants of the cache: an answer of it, a new one in its place, or nothing at all."""
 
 WISHES = get_args(Wish)
-VERSION = b"\x01"
+VERSION = b"\x02"
 DIGEST_BYTES = 16
 WHOLE = (StopReason.END, StopReason.STOP_SEQUENCE, StopReason.TOOL_CALLS)
 """The reasons of answers that came to their own end."""
@@ -104,8 +106,7 @@ def key_of(tenant: str, identity: str, request: Asked, kind: str = "answer") -> 
     texts no Unicode.
     """
     try:
-        asked = without_wish(request)
-        written = _REQUEST.encode((kind, tenant, identity, asked))
+        written = written_of((kind, tenant, identity), without_wish(request))
     except (TypeError, ValueError, OverflowError, RecursionError):
         return None
     return f"cache:{blake2b(written, digest_size=32).hexdigest()}"
@@ -136,10 +137,11 @@ def encode(key: str, answer: Completion, bytes_max: int) -> bytes | None:
     """An answer as it is kept under a key; None for one that is not, or is too large."""
     if not storable(answer):
         return None
-    usage = _counted(answer.usage) if answer.usage is not None else {}
+    usage = answer.usage
+    counts = ("", ()) if usage is None else (usage.certainty.value, _counts_of(usage))
     stopped = (answer.stopped.reason.value, answer.stopped.raw)
     parts = [_written(part) for part in answer.parts]
-    return sealed(key, (answer.id, answer.model, stopped, usage, parts), bytes_max)
+    return sealed(key, (answer.id, answer.model, stopped, counts, parts), bytes_max)
 
 
 def decode(key: str, data: bytes) -> tuple[Completion, dict[str, Any]] | None:
@@ -148,12 +150,13 @@ def decode(key: str, data: bytes) -> tuple[Completion, dict[str, Any]] | None:
     if content is None:
         return None
     try:
-        id_, model, (reason, raw), usage, parts = _ANSWER.decode(content)
+        id_, model, (reason, raw), counts, parts = _ANSWER.decode(content)
         stopped = Stopped(StopReason(reason), raw)
         read = tuple(map(_read, parts))
+        once = _counted(*counts) if counts[0] else {}
     except (msgspec.DecodeError, ValueError, RecursionError):
         return None
-    return Completion(read, stopped, Usage(), "", id_, model), usage
+    return Completion(read, stopped, Usage(), "", id_, model), once
 
 
 def encode_vector(key: str, vector: Vector, model: str) -> bytes | None:
@@ -229,10 +232,10 @@ def _size(event: ModelEvent) -> int:
             return 64
 
 
-def _counted(usage: Usage) -> dict[str, Any]:
-    """What is counted in a usage, and how certainly."""
-    counted = {name: count for name in _COUNTS if (count := getattr(usage, name))}
-    return {**counted, "certainty": usage.certainty.value}
+def _counted(certainty: str, counts: Sequence[int]) -> dict[str, Any]:
+    """What was counted in a usage, and how certainly."""
+    both = zip(_COUNTS, counts, strict=True)
+    return {**{name: count for name, count in both if count}, "certainty": certainty}
 
 
 def _written(part: AnswerPart) -> tuple[str, ...]:
@@ -261,18 +264,18 @@ def _digest(key: str, content: bytes) -> bytes:
     return blake2b(key.encode() + content, digest_size=DIGEST_BYTES).digest()
 
 
-def _plain(value: object) -> object:
-    if isinstance(value, Mapping):
-        return dict(value)
-    raise TypeError(f"{type(value).__name__} is no JSON; such a request is not cached")
-
-
 _COUNTS = [
     field.name for field in attrs.fields(Usage) if field.name not in ("certainty", "_settled")
 ]
-_REQUEST = msgspec.msgpack.Encoder(enc_hook=_plain)
+_counts_of = attrgetter(*_COUNTS)
 _CONTENT = msgspec.msgpack.Encoder()
 _ANSWER = msgspec.msgpack.Decoder(
-    tuple[str, str, tuple[str, str | None], dict[str, Any], list[tuple[str, ...]]]
+    tuple[
+        str,
+        str,
+        tuple[str, str | None],
+        tuple[str, tuple[int, ...]],
+        list[tuple[str, ...]],
+    ]
 )
 _VECTOR = msgspec.msgpack.Decoder(tuple[bytes, str])

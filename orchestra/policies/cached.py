@@ -13,6 +13,7 @@ from types import TracebackType
 from typing import Any, Self
 
 import attrs
+import msgspec
 import trio
 
 from orchestra.accounts import Usage
@@ -134,8 +135,7 @@ class CachedModel(Model):
         return attrs.evolve(made, vectors=tuple((known | new)[text] for text in request.texts))
 
 
-@attrs.frozen
-class _Question:
+class _Question(msgspec.Struct, frozen=True):
     """Where the answer to a request is kept, if it is."""
 
     key: str | None

@@ -24,10 +24,22 @@ import trio
 
 from orchestra.accounts import NO_ALLOWANCE, Caller
 from orchestra.errors import LimitReachedError, StateError
+from orchestra.forms import Revision
 from orchestra.policies import allowance
-from orchestra.policies.allowance import LEASE_S, Ask, Blocked, CallerRules, Kind, Owner, Remaining
+from orchestra.policies.allowance import (
+    FORM,
+    LEASE_S,
+    Ask,
+    Blocked,
+    Kind,
+    Owner,
+    Remaining,
+    Rules,
+    admit,
+    settle,
+)
 from orchestra.policies.giving_back import given_back
-from orchestra.protocols import Change, State
+from orchestra.protocols import State
 
 POLL_S = 0.25
 """What other processes give back is noticed after so long."""
@@ -46,7 +58,7 @@ class Owners:
     waiting_max: int
 
     @classmethod
-    def of(cls, rules: CallerRules, scope: str, caller: Caller) -> Owners:
+    def of(cls, rules: Rules, scope: str, caller: Caller) -> Owners:
         """Those of a caller: none, where nobody has set limits."""
         owners = rules.owners(caller, scope)
         if not owners:
@@ -54,21 +66,27 @@ class Owners:
         return cls(
             owners,
             tuple(owner.key for owner in owners),
-            tuple(_lines(owners, caller.user)),
+            tuple(_lines(owners, caller)),
             min(owner.limits.wait_max_s for owner in owners),
             min(owner.limits.waiting_max for owner in owners),
         )
 
 
-def _lines(owners: tuple[Owner, ...], user: str) -> Iterator[tuple[str, Kind]]:
-    """A user of an organisation has a line for its sake, also without limits of their own."""
+def _lines(owners: tuple[Owner, ...], caller: Caller) -> Iterator[tuple[str, Kind]]:
+    """A user of an organisation has a line for its sake, also without limits of their own.
+
+    So has everybody for the sake of a model, whose callers have their turns.
+    """
     last = owners[-1]
     for owner in owners:
         if owner.kind == "key" or (owner.kind == "user" and owner is last):
             yield owner.key, owner.kind
-    if last.kind == "organisation":
-        yield f"{last.key} {user}", "user"
-        yield last.key, "organisation"
+    if last.kind == "model":
+        yield f"{last.key} {caller.organisation} {caller.user}", "user"
+    elif last.kind == "organisation":
+        yield f"{last.key} {caller.user}", "user"
+    if last.kind in {"model", "organisation"}:
+        yield last.key, last.kind
 
 
 UNLIMITED = Owners((), (), (), 0.0, 0)
@@ -88,7 +106,7 @@ class _Waiting(msgspec.Struct, eq=False):
     """A call that wants to begin, and what was last in its way."""
 
     held: Held
-    blocked: tuple[Blocked, ...] = ()
+    blocked: Sequence[Blocked] = ()
 
 
 class CallerLimits:
@@ -99,7 +117,7 @@ class CallerLimits:
     """
 
     def __init__(
-        self, rules: CallerRules, state: State, *, scope: str = "models", process: str = ""
+        self, rules: Rules, state: State, *, scope: str = "models", process: str = ""
     ) -> None:
         self.rules = rules
         self._keys_only = rules.of_keys_only
@@ -109,6 +127,8 @@ class CallerLimits:
         self._owners: Callable[[Caller], Owners] = lru_cache(_CALLERS_KEPT)(
             partial(Owners.of, rules, scope)
         )
+        self.waiting = 0
+        """How many calls wait, in this process."""
         self._lines: WeakValueDictionary[str, trio.Lock] = WeakValueDictionary()
         self._bells: WeakValueDictionary[str, trio.Event] = WeakValueDictionary()
 
@@ -153,9 +173,9 @@ class CallerLimits:
         owners = held.owners
         if owners is UNLIMITED:
             return
-        really = held.ask.requests if requests is None else requests
-        decide = partial(_settle, held, really, tokens)
-        await given_back(self._state, lambda: self._state.change(owners.keys, decide))
+        really = (held.ask.requests if requests is None else requests, tokens)
+        settled = partial(settle, owners.all, held.ask, really)
+        await given_back(self._state, self._state.revise, owners.keys, settled, FORM)
         if len(self._bells):
             self._ring(owners.keys)
 
@@ -168,9 +188,13 @@ class CallerLimits:
         owners = self._owners(caller)
         if owners is UNLIMITED:
             return ()
-        return await self._state.change(
-            owners.keys, lambda kept, now_s: Change(allowance.remaining(owners.all, kept, now_s))
-        )
+
+        def left(
+            kept: allowance.Kept, now_s: float
+        ) -> Revision[tuple[Remaining, ...], allowance.Account]:
+            return Revision(allowance.remaining(owners.all, kept, now_s))
+
+        return await self._state.revise(owners.keys, left, FORM)
 
     async def _wait(self, waiting: _Waiting) -> None:
         owners = waiting.held.owners
@@ -178,11 +202,17 @@ class CallerLimits:
             raise _refused(waiting, "and its wait_max_s is 0")
         lines = [(self._line(name), kind) for name, kind in owners.lines]
         line, _ = lines[0]
-        there = line.statistics().tasks_waiting + line.locked()
+        there, whose = line.statistics().tasks_waiting + line.locked(), " of this caller"
+        if lines[-1][1] == "model":
+            there, whose = self.waiting, ""
         if there >= owners.waiting_max:
-            raise _refused(waiting, f"and {there} calls of this caller wait already")
-        with trio.move_on_after(owners.wait_max_s) as patience:
-            await self._began_in_turn(waiting, lines, ())
+            raise _refused(waiting, f"and {there} calls{whose} wait already")
+        self.waiting += 1
+        try:
+            with trio.move_on_after(owners.wait_max_s) as patience:
+                await self._began_in_turn(waiting, lines, ())
+        finally:
+            self.waiting -= 1
         if patience.cancelled_caught:
             raise _refused(waiting, f"and it has waited {owners.wait_max_s:g} s")
 
@@ -208,7 +238,8 @@ class CallerLimits:
         """Whether the call has begun now. If this is cancelled, it has not."""
         held = waiting.held
         try:
-            waiting.blocked = await self._state.change(held.owners.keys, partial(_admit, held))
+            admitted = partial(admit, held.owners.all, held.ask)
+            waiting.blocked = await self._state.revise(held.owners.keys, admitted, FORM)
         except StateError as error:
             return await self._began_without(waiting, error)
         except BaseException:
@@ -227,10 +258,11 @@ class CallerLimits:
         if not closed:
             return True
         await self.leave(waiting.held, tokens=0, requests=0)
-        raise LimitReachedError(
+        raise _error(
+            closed[0],
+            "when_state_fails",
             f"refused by the limits of {closed[0]}: their state cannot be reached, and they say "
             f'when_state_fails = "closed"; mend the state, or write "open" ({error})',
-            code=f"{closed[0].kind}.when_state_fails",
         ) from error
 
     async def _sleep(self, waiting: _Waiting) -> None:
@@ -259,19 +291,7 @@ class CallerLimits:
         return line
 
 
-def _admit(held: Held, kept: allowance.Kept, now_s: float) -> Change[tuple[Blocked, ...]]:
-    return allowance.admit(held.owners.all, held.ask, kept, now_s)
-
-
-def _settle(
-    held: Held, requests: int, tokens: int, kept: allowance.Kept, now_s: float
-) -> Change[None]:
-    return allowance.settle(
-        held.owners.all, held.ask, requests=requests, tokens=tokens, kept=kept, now_s=now_s
-    )
-
-
-def _worst(blocked: tuple[Blocked, ...]) -> Blocked:
+def _worst(blocked: Sequence[Blocked]) -> Blocked:
     """The limit that is waited for longest, as far as that is known."""
     return max(blocked, key=lambda each: each.wait_s or 0.0)
 
@@ -296,9 +316,19 @@ def _refused(waiting: _Waiting, why: str) -> LimitReachedError:
         owner, limit, wait_s = worst.owner, worst.limit, worst.wait_s
         what = f"{getattr(owner.limits, limit)} are taken"
     wait = f", there is room in {wait_s:.3g} s" if wait_s is not None else ""
-    return LimitReachedError(
+    return _error(
+        owner,
+        limit,
         f"refused by limit {limit} of {owner}: {what}{wait}, {why}; ask for less at once, "
         "or raise the limit",
-        code=f"{owner.kind}.{limit}",
-        retry_after_s=wait_s,
+        wait_s,
     )
+
+
+def _error(
+    owner: Owner, limit: str, message: str, wait_s: float | None = None
+) -> LimitReachedError:
+    """Of a model, the error is as if the limit was kept in this process."""
+    if owner.kind == "model":
+        return LimitReachedError(message, code=limit, retry_after_s=wait_s, model=owner.name)
+    return LimitReachedError(message, code=f"{owner.kind}.{limit}", retry_after_s=wait_s)

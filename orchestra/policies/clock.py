@@ -29,8 +29,10 @@ class Clock:
             self._offset_s = 0.0 if self._of is None else self._last_s - at_s
             self._of = of
         at_s += self._offset_s
-        self._last_s = max(self._last_s, at_s)
-        return self._last_s
+        if at_s <= self._last_s:
+            return self._last_s
+        self._last_s = at_s
+        return at_s
 
     def seen_s(self) -> float:
         """The time now, or that of the last look outside of `trio.run`."""

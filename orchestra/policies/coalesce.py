@@ -1,6 +1,6 @@
 """Coalescing: which calls are the same, and who pays what of one that is shared. Pure.
 
-Two calls are the same when their keys are: a hash of the caller's tenant, the model's name, and
+Two calls are the same when their keys are: of the caller's tenant, the model's name, and
 everything in the request. Nothing is left out because it would not matter, so what is shared is
 what each of them would have been answered, had it been alone.
 """
@@ -8,7 +8,7 @@ what each of them would have been answered, had it been alone.
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from enum import Enum
 from hashlib import blake2b
 from operator import mul
@@ -21,6 +21,7 @@ from orchestra.accounts import Certainty, Usage
 from orchestra.answers import Completion
 from orchestra.errors import InvalidRequestError
 from orchestra.policies.words import COALESCE, EXTRAS, said_of, without
+from orchestra.policies.written import written_of
 from orchestra.values import (
     ChatRequest,
     Embeddings,
@@ -32,6 +33,7 @@ from orchestra.values import (
     Vector,
 )
 
+SHORT_BYTES = 4096
 Found = TypeVar("Found", Embeddings, Completion)
 
 
@@ -68,8 +70,7 @@ class Sharing(Enum):
     """With those of its own run, too."""
 
 
-@attrs.frozen
-class Question:
+class Question(msgspec.Struct, frozen=True):
     """What is asked: `key` tells whether it is the same, None that this cannot be told.
 
     `near` is the same for all that differ in nothing but `text`, the last message; None where
@@ -87,6 +88,8 @@ def sharing_of(request: ChatRequest | EmbedRequest) -> Sharing:
     Raises:
         InvalidRequestError: what stands there is neither true nor false.
     """
+    if not request.extras:
+        return Sharing.OTHERS
     said = said_of(request.extras, COALESCE)
     if said is None:
         return Sharing.OTHERS
@@ -102,20 +105,19 @@ def question_of(
     tenant: str, model: str, request: ChatRequest | EmbedRequest, rule: CoalesceRule
 ) -> Question:
     """What a request asks, of which model and within which tenant."""
-    scope = (tenant, model)
     request = _without_sharing(request)
     if isinstance(request, EmbedRequest):
-        return Question(_hash(*scope, request))
+        return Question(_key(tenant, model, request))
     if rule.normalize:
         messages = tuple(_normal(each) for each in request.messages)
         request = attrs.evolve(request, messages=messages)
     request = _one_form(request)
-    key = _hash(*scope, request)
+    key = _key(tenant, model, request)
     text = _last_text(request) if rule.similarity is not None else ""
     if key is None or not text:
         return Question(key)
     others = attrs.evolve(request, messages=request.messages[:-1])
-    return Question(key, _hash(*scope, others), text)
+    return Question(key, _key(tenant, model, others), text)
 
 
 def normal(text: str) -> str:
@@ -219,6 +221,8 @@ _COUNTS = [
 
 def _without_sharing(request: ChatRequest | EmbedRequest) -> ChatRequest | EmbedRequest:
     """The request without its word on being shared, which changes no answer."""
+    if not request.extras:
+        return request
     extras = without(request.extras, COALESCE)
     return request if extras is request.extras else attrs.evolve(request, extras=extras)
 
@@ -243,9 +247,10 @@ def _last_text(request: ChatRequest) -> str:
 
 def _one_form(request: ChatRequest) -> ChatRequest:
     """The request with a text in each message that is nothing but one part of text."""
-    if all(isinstance(each.content, str) for each in request.messages):
-        return request
-    return attrs.evolve(request, messages=tuple(map(_as_text, request.messages)))
+    for each in request.messages:
+        if not isinstance(each.content, str):
+            return attrs.evolve(request, messages=tuple(map(_as_text, request.messages)))
+    return request
 
 
 def _as_text(message: Message) -> Message:
@@ -256,19 +261,13 @@ def _as_text(message: Message) -> Message:
             return message
 
 
-def _hash(tenant: str, model: str, request: ChatRequest | EmbedRequest) -> bytes | None:
-    """A hash of all that is asked, and of whom; None where something in it cannot be written."""
+def _key(tenant: str, model: str, request: ChatRequest | EmbedRequest) -> bytes | None:
+    """What is the same for all who ask the same; None where something in it cannot be written.
+
+    All of a short request, and a hash of a long one: keys are many, and a hash takes longer.
+    """
     try:
-        written = _REQUEST.encode((tenant, model, type(request).__name__, request))
+        written = written_of((tenant, model), request, any_order=True)
     except (TypeError, ValueError, OverflowError, RecursionError):
         return None
-    return blake2b(written, digest_size=32).digest()
-
-
-def _plain(value: object) -> object:
-    if isinstance(value, Mapping):
-        return dict(value)
-    raise TypeError(f"{value!r:.200} has no form that tells it from others")
-
-
-_REQUEST = msgspec.msgpack.Encoder(enc_hook=_plain, order="sorted")
+    return written if len(written) <= SHORT_BYTES else blake2b(written, digest_size=32).digest()

@@ -37,6 +37,7 @@ from orchestra.values import (
     Embeddings,
     EmbedRequest,
     ModelEvent,
+    TextDelta,
     Vector,
 )
 
@@ -118,9 +119,13 @@ class CoalescedModel(Model):
             said: list[Said] = []
             while batch := await waiter.receive():
                 said += batch
+                if waiter.ended:
+                    break
         finally:
             await waiter.leave()  # noqa: ASYNC102 - it is shielded, and bounded
-        return _whole(said)
+        if said and isinstance(said[0], Completion):  # it was told whole
+            return said[0]
+        return Completion.of(cast("Sequence[ModelEvent]", said))
 
     async def embed(self, request: EmbedRequest) -> Embeddings:
         """One vector for each text, in order; all texts have to be the same to be shared.
@@ -209,6 +214,7 @@ class _Board(Generic[Item]):
         self._rule = rule
         self._size_bytes = size_bytes
         self._embedder = embedder
+        self._title = f"a shared call of {name!r}"
         self._flights: dict[bytes, list[Flight[Item]]] = {}
 
     async def waiter(
@@ -231,7 +237,8 @@ class _Board(Generic[Item]):
         together = sharing is Sharing.ANY
         if flight := self._joinable(question.key, account, together=together):
             return self._joined(flight, account)
-        if near := self._near(question, account, together=together):
+        near = question.near and self._near(question, account, together=together)
+        if near:
             similar = await self._alike(question, near)
             if flight := self._joinable(question.key, account, together=together):
                 return self._joined(flight, account)  # it began while we compared
@@ -261,11 +268,15 @@ class _Board(Generic[Item]):
             return None
         flight = Flight(question, self._rule, self._size_bytes, self._closed)
         for key in _keys(question):
-            self._flights.setdefault(key, []).append(flight)
+            flights = self._flights.get(key)
+            if flights is None:
+                self._flights[key] = [flight]
+            else:
+                flights.append(flight)
         self.open += 1
         waiter = flight.join(account)
         try:
-            flight.start(account, partial(call, flight), f"a shared call of {self._name!r}")
+            flight.start(account, partial(call, flight), self._title)
         except BaseException:
             flight.left(waiter)
             raise
@@ -275,9 +286,10 @@ class _Board(Generic[Item]):
         self.open -= 1
         for key in _keys(flight.question):
             flights = self._flights[key]
-            flights.remove(flight)
-            if not flights:
+            if len(flights) == 1:
                 del self._flights[key]
+            else:
+                flights.remove(flight)
 
     def _near(
         self, question: Question, account: Account, *, together: bool
@@ -317,17 +329,14 @@ class _Board(Generic[Item]):
 
 
 def _keys(question: Question) -> Sequence[bytes]:
+    if question.near is None:
+        return () if question.key is None else (question.key,)
     return [key for key in (question.key, question.near) if key is not None]
 
 
-def _whole(said: Sequence[Said]) -> Completion:
-    """The answer of a flight that has ended; it was told whole, or event by event."""
-    if said and isinstance(said[0], Completion):
-        return said[0]
-    return Completion.of(cast("Sequence[ModelEvent]", said))
-
-
 def _said_bytes(said: Said) -> int:
+    if type(said) is TextDelta and said.text.isascii():  # nearly all of them are
+        return EVENT_BYTES + len(said.text)
     if isinstance(said, Completion):
         return EVENT_BYTES + answer_bytes(said.parts)
     return EVENT_BYTES + said_bytes(said)

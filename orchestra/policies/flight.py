@@ -5,7 +5,8 @@ far it has read. What was said is kept from the beginning, so that a late joiner
 once, until that is more than `held_bytes`: from then on nobody joins, and what all have read is
 dropped; what one has not read holds the flight back. Rules of the file: joining, leaving and
 ending await nothing, so nobody joins a flight that is about to be cancelled; whoever leaves last
-cancels it in the same instant; and however it ends, it is told to everybody.
+cancels it in the same instant; and however it ends, it is told to everybody. Nearly all flights
+have one waiter, who reads as fast as it is told: what others need is made when they need it.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from typing import Any, Generic, TypeVar
 
 import trio
 
-from orchestra.accounts import Usage
+from orchestra.accounts import Caller, Usage
 from orchestra.errors import ModelConnectionError, ModelError, ModelTimeoutError
 from orchestra.events import Note
 from orchestra.policies.account import NOBODY, PRESENT
@@ -34,6 +35,8 @@ CLOSE_S = 5.0
 class Waiter(Generic[Item]):
     """One of those who wait for a flight."""
 
+    __slots__ = ("_flight", "_parked", "account", "error", "read")
+
     def __init__(self, flight: Flight[Item], account: Account) -> None:
         self.account = account
         self.read = 0
@@ -41,6 +44,7 @@ class Waiter(Generic[Item]):
         self.error: Exception | None = None
         """Why it was left behind, if it was."""
         self._flight = flight
+        self._parked: trio.lowlevel.Task | None = None
 
     def receive(self) -> Coroutine[Any, Any, tuple[Item, ...]]:
         """What was said since the last call, waiting for something; empty at the end.
@@ -49,6 +53,26 @@ class Waiter(Generic[Item]):
             ModelError: when awaited: the call failed, or this waiter was left behind.
         """
         return self._flight.receive(self)
+
+    @property
+    def ended(self) -> bool:
+        """Whether it has heard all that there is; then `receive` has no more to give."""
+        return self._flight.ended(self)
+
+    async def park(self) -> None:
+        """Wait until it is woken; one task at a time."""
+        self._parked = trio.lowlevel.current_task()
+        await trio.lowlevel.wait_task_rescheduled(self._left)
+
+    def wake(self) -> None:
+        """Let it look again, if it waits."""
+        parked, self._parked = self._parked, None
+        if parked is not None:
+            trio.lowlevel.reschedule(parked)
+
+    def _left(self, _: object) -> trio.lowlevel.Abort:
+        self._parked = None
+        return trio.lowlevel.Abort.SUCCEEDED
 
     async def leave(self) -> None:
         """Wait for it no longer. The last to leave cancels the call, and sees it closed."""
@@ -61,7 +85,8 @@ class Waiter(Generic[Item]):
 class Flight(Generic[Item]):
     """One call that is under way for several; `closed` is called when nobody can join any more.
 
-    `size_bytes` tells what an item counts for.
+    `size_bytes` tells what an item counts for. It is the account of its call: on behalf of whoever
+    has opened it, whose limits and budgets it has to keep, and paid by all who wait.
     """
 
     def __init__(
@@ -89,9 +114,9 @@ class Flight(Generic[Item]):
         self._over = False
         self._whole = False
         self._error: Exception | None = None
-        self._last: Account = NOBODY
-        self._news = trio.lowlevel.ParkingLot()
-        self._progress = trio.lowlevel.ParkingLot()
+        self._opener = self._last = NOBODY
+        self._landed: trio.Event | None = None
+        self._progress: trio.lowlevel.ParkingLot | None = None
 
     @property
     def open(self) -> bool:
@@ -114,10 +139,10 @@ class Flight(Generic[Item]):
 
     def start(self, opener: Account, call: Callable[[], Awaitable[None]], name: str) -> None:
         """Begin the call, beside the runs of whoever has opened it."""
-        account = FlightAccount(self, opener)
+        self._opener = opener
 
         async def fly() -> None:
-            PRESENT.set(account)
+            PRESENT.set(self)
             try:
                 with self._scope:
                     await call()
@@ -129,42 +154,68 @@ class Flight(Generic[Item]):
 
         opener.spawn(fly, name)
 
+    @property
+    def caller(self) -> Caller:
+        """Who has opened the flight."""
+        return self._opener.caller
+
+    @property
+    def run_id(self) -> str:
+        """The id of the run that has opened it."""
+        return self._opener.run_id
+
     def used(self, usage: Usage) -> None:
         """Divide what a part of the call has consumed, unless it is settled."""
         self.ledger.add(usage)
         if self._over:
             self._settle()
 
+    def record(self, note: type[Note], *fields: object) -> None:
+        """Write an event into the journal of each who waits."""
+        for waiter in self.waiters:
+            waiter.account.record(note, *fields)
+
+    def spawn(self, task: Callable[[], Awaitable[None]], name: str) -> None:
+        """Run a task beside the runs of the opener's engine."""
+        self._opener.spawn(task, name)
+
     async def say(self, *items: Item) -> None:
         """Tell everybody the next items; waits while somebody has too many of them to read."""
         self._kept += items
         self.held_bytes += sum(map(self._size_bytes, items))
-        _wake(self._news)
+        self._wake()
         while self.held_bytes > self._rule.held_bytes and self._crowded():
             slow = min(waiter.read for waiter in self.waiters)
             starved = any(waiter.read == self._said for waiter in self.waiters)
             began_s = trio.current_time()
             with trio.move_on_after(self._patience_s if starved else inf) as patience:
+                if self._progress is None:
+                    self._progress = trio.lowlevel.ParkingLot()
                 await self._progress.park()
             if starved:
                 self._patience_s -= min(trio.current_time() - began_s, self._patience_s)
             if patience.cancelled_caught:
                 self._leave_behind(slow)
 
+    def ended(self, waiter: Waiter[Item]) -> bool:
+        """As of `Waiter.ended`."""
+        return self._over and self._error is waiter.error is None and waiter.read == self._said
+
     async def receive(self, waiter: Waiter[Item]) -> tuple[Item, ...]:
         """As of `Waiter.receive`."""
         while waiter.error is None:
-            said = self._said
+            said = self._dropped + len(self._kept)
             if waiter.read < said:
                 found = tuple(self._kept[waiter.read - self._dropped :])
                 waiter.read = said
-                _wake(self._progress)
+                if self._progress is not None:
+                    self._progress.unpark_all()
                 return found
             if self._over:
                 if self._error is not None:
                     raise _own(self._error)
                 return ()
-            await self._news.park()
+            await waiter.park()
         raise waiter.error
 
     def left(self, waiter: Waiter[Item]) -> bool:
@@ -177,7 +228,8 @@ class Flight(Generic[Item]):
                 waiter.account.used(paid)
         self.waiters.remove(waiter)
         self._last = waiter.account
-        _wake(self._progress)
+        if self._progress is not None:
+            self._progress.unpark_all()
         if self.waiters or self._over:
             return False
         self._close()
@@ -186,8 +238,10 @@ class Flight(Generic[Item]):
 
     async def wait_over(self) -> None:
         """Wait until the call has ended, and what it holds is given back."""
-        while not self._over:
-            await self._news.park()
+        if not self._over:
+            if self._landed is None:
+                self._landed = trio.Event()
+            await self._landed.wait()
 
     def _end(self, name: str) -> None:
         self._close()
@@ -198,12 +252,15 @@ class Flight(Generic[Item]):
             )
         self._settle()
         self._over = True
-        _wake(self._news)
+        self._wake()
+        if self._landed is not None:
+            self._landed.set()
 
     def _settle(self) -> None:
         """Have those pay who have stayed; the last to leave, for what was told behind it."""
         payers = [waiter.account for waiter in self.waiters] or [self._last]
-        for payer, usage in zip(payers, self.ledger.settle(len(payers)), strict=False):
+        shares = self.ledger.settle(len(payers))
+        for payer, usage in zip(payers, shares, strict=bool(shares)):
             payer.used(usage)
 
     @property
@@ -229,45 +286,17 @@ class Flight(Generic[Item]):
                 code="lag_s",
             )
             self.left(waiter)
-        _wake(self._news)
+            waiter.wake()
+
+    def _wake(self) -> None:
+        """Let everybody hear what is new."""
+        for waiter in self.waiters:
+            waiter.wake()
 
     def _close(self) -> None:
         closed, self._closed = self._closed, None
         if closed is not None:
             closed(self)
-
-
-class FlightAccount:
-    """The account of a flight: on behalf of whoever has opened it, and paid by all who wait.
-
-    Limits and budgets of a caller are those of the opener's; what is noted, each waiter notes.
-    """
-
-    def __init__(self, flight: Flight[Item], opener: Account) -> None:
-        self.caller = opener.caller
-        """Who has opened the flight."""
-        self.run_id = opener.run_id
-        """The id of the run that has opened it."""
-        self._flight = flight
-        self._opener = opener
-
-    def used(self, usage: Usage) -> None:
-        """Have it divided among those who wait."""
-        self._flight.used(usage)
-
-    def record(self, note: type[Note], *fields: object) -> None:
-        """Write an event into the journal of each who waits."""
-        for waiter in self._flight.waiters:
-            waiter.account.record(note, *fields)
-
-    def spawn(self, task: Callable[[], Awaitable[None]], name: str) -> None:
-        """Run a task beside the runs of the opener's engine."""
-        self._opener.spawn(task, name)
-
-
-def _wake(lot: trio.lowlevel.ParkingLot) -> None:
-    if lot:
-        lot.unpark_all()
 
 
 def _own(error: E) -> E:

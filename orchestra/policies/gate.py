@@ -1,7 +1,8 @@
 """The gate before a model, and one call that is through: what it holds, and what is known of it.
 
 Rules of the file: what a call holds is given back in the same instant in which the call ends,
-without awaiting anything but, shielded and for `GIVE_BACK_S`, the state of its budgets. Nothing is
+without awaiting anything but, shielded and for `GIVE_BACK_S`, the state of its budgets, and that
+of its limits where processes share them. Nothing is
 estimated, and no time read, that no rule of this model asks for.
 """
 
@@ -29,11 +30,13 @@ from orchestra.policies.breaker import (
     Permit,
     outcome,
 )
+from orchestra.policies.callers import Held as SharedHeld
 from orchestra.policies.clock import Clock
 from orchestra.policies.held_answer import HeldCall
 from orchestra.policies.limit import Admitted, CallLimits, Limiter, Load
 from orchestra.policies.prices import priced
 from orchestra.policies.purse import Held
+from orchestra.policies.shared import SharedLimits
 from orchestra.policies.till import Till
 from orchestra.policies.tokens import Estimate, consumed, estimated
 from orchestra.protocols import Account
@@ -44,7 +47,6 @@ from orchestra.values import (
     UsageReport,
 )
 
-_WITHOUT_END = 2**63
 _FULL = (RateLimitError, OverloadedError)
 """Errors that tell of want of room."""
 
@@ -67,17 +69,24 @@ class Gate:
         limits: CallLimits,
         till: Till,
         draw: Callable[[], float],
+        *,
+        shared: SharedLimits | None = None,
     ) -> None:
         self.till = till
         self.clock = Clock()
         self.limiter = Limiter(limits, self.clock, name)
+        self.shared = shared
         self.breaker = Breaker(rule, draw) if rule is not None else None
         self._name = name
 
     def state(self) -> GuardState:
         """How it is now; in the words of the last moment where no `trio.run` is under way."""
         breaker = self.breaker.state(self.clock.seen_s()) if self.breaker else None
-        return GuardState(breaker, self.limiter.load)
+        load = self.limiter.load
+        if self.shared is not None:
+            waiting = self.shared.waiting
+            load = Load(load.running - waiting, load.waiting + waiting, load.at_once)
+        return GuardState(breaker, load)
 
     async def enter(self, request: ChatRequest | EmbedRequest, requests: int = 1) -> GuardedCall:
         """Wait for leave to call, and take it. Cancelled or refused, nothing is held.
@@ -101,13 +110,26 @@ class Gate:
                 raise self._left_alone(self.breaker)
         at_once = self.limiter.begin(now_s, requests, tokens)
         call.admitted = at_once or await self._wait(call.permit, requests, tokens)
-        if counts:
-            try:
+        if self.shared is None and not counts:
+            return call
+        try:
+            if self.shared is not None:
+                await self._share(call, self.shared, requests)
+            if counts:
                 call.held = await till.hold(call.account, call.estimate, requests)
-            except BaseException:
-                call.withdraw()
-                raise
+        except BaseException:
+            await call.withdraw()  # noqa: ASYNC102 - shielded and bounded
+            raise
         return call
+
+    async def _share(self, call: GuardedCall, shared: SharedLimits, requests: int) -> None:
+        """Wait for the limits that processes share, and no longer than the breaker is closed."""
+        tokens = call.estimate.total if shared.counts_tokens else 0
+        call.share = await shared.enter(call.account.caller, requests=requests, tokens=tokens)
+        if call.share is None and self.breaker is not None:
+            raise self._left_alone(self.breaker)
+        if call.admitted is not None:
+            call.admitted.began_s = self.clock.now_s()
 
     async def _wait(self, permit: Permit | None, requests: int, tokens: int) -> Admitted:
         """Wait for the limits, and no longer than the breaker stays closed."""
@@ -124,6 +146,12 @@ class Gate:
         except BaseException:
             breaker.record(permit, Outcome.NEUTRAL, self.clock.now_s())
             raise
+
+    def opened(self) -> None:
+        """The breaker has opened: refuse whoever waits."""
+        self.limiter.wake_all()
+        if self.shared is not None:
+            self.shared.refuse_waiting()
 
     def _left_alone(self, breaker: Breaker) -> BreakerOpenError:
         state = breaker.state(self.clock.now_s())
@@ -146,10 +174,9 @@ class GuardedCall(HeldCall):
     account: Account = attrs.field(factory=PRESENT.get)
     permit: Permit | None = None
     admitted: Admitted | None = None
+    share: SharedHeld | None = None
     held: Held | None = None
     spoke_s: float | None = None
-    cap_bytes: int = _WITHOUT_END
-    """Of its answer; from there on it has to hold more."""
     cost: int = 0
     _estimate: Estimate | None = None
     _asked: Usage | None = None
@@ -203,32 +230,42 @@ class GuardedCall(HeldCall):
             wait_s = error.retry_after_s if isinstance(error, ModelError) else None
             ended, now_s = self._outcome(breaker, error), self.gate.clock.now_s()
             if breaker.record(self.permit, ended, now_s, retry_after_s=wait_s):
-                self.gate.limiter.wake_all()
+                self.gate.opened()
 
-    def withdraw(self) -> None:
+    async def withdraw(self) -> None:
         """Give back all that it holds, before anybody was asked."""
         assert self.admitted is not None, "it has entered"
         self.gate.limiter.leave(self.admitted, tokens=0)
         if self.gate.breaker is not None and self.permit is not None:
             self.gate.breaker.record(self.permit, Outcome.NEUTRAL, self.gate.clock.now_s())
+        if self.gate.shared is not None and self.share is not None:
+            await self.gate.shared.leave(self.share, tokens=0, requests=0)
 
     async def end(self, error: BaseException | None) -> None:
-        """`leave`, and the money too: no checkpoint where it holds none."""
+        """`leave`, and the money too, and what is shared: no checkpoint where it holds neither."""
         self.leave(error)
+        if self.gate.shared is not None and self.share is not None:
+            tokens = self._consumed(whole=self.ended and error is None)
+            await self.gate.shared.leave(self.share, tokens=tokens)
         if self.held is not None:
-            await self.held.settle(self.cost)
+            await self.held.purse.settle(self.held, self.cost)
 
     async def grow(self) -> None:
-        """Hold more, since its answer is longer than was thought. Raises as of `Till.grow`."""
+        """Hold more, since its answer is longer than was thought.
+
+        Raises:
+            BudgetExceededError: as of `Till.grow`, and StateError too.
+        """
         assert self.held is not None, "only then there is a cap"
         self.cap_bytes = await self.gate.till.grow(self.held, self.estimate, self.said_bytes)
 
     def _leave_limits(self, whole: bool, room: bool | None) -> None:
         assert self.admitted is not None, "it has entered"
-        tokens = 0
-        if self.admitted.taken is not None:
-            tokens = consumed(self.estimate, self.usage, said_bytes=self.said_bytes, whole=whole)
+        tokens = 0 if self.admitted.taken is None else self._consumed(whole=whole)
         self.gate.limiter.leave(self.admitted, tokens=tokens, room=room)
+
+    def _consumed(self, *, whole: bool) -> int:
+        return consumed(self.estimate, self.usage, said_bytes=self.said_bytes, whole=whole)
 
     def _settle(self, whole: bool, error: BaseException | None) -> None:
         found = self.usage

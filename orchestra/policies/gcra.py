@@ -63,11 +63,6 @@ class Rate(msgspec.Struct, frozen=True):
         """How many units may be taken now."""
         return min(max(self.burst - -(-debt // MINUTE_NS), 0), self.per_minute)
 
-    def full_s(self, debt: int) -> float:
-        """Seconds until it is as if nothing had ever been taken."""
-        ahead = debt + self.per_minute * MINUTE_NS
-        return ahead / self.steady / SECOND_NS if ahead > 0 else 0.0
-
 
 class Taken(msgspec.Struct, array_like=True, eq=False):
     """Units that were taken, and may be refunded as long as they have not been settled.
@@ -113,13 +108,23 @@ class MeterState(msgspec.Struct, array_like=True):
 
         Of a meter that is kept, they are settled by their id, and until then.
         """
-        self.spend(units)
-        taken = Taken(units, self.debt, id, until_ns)
+        slack = max(self.debt, 0)
+        if self.open and self.open[-1].felt > slack:
+            self.open[-1].felt = slack
+        self.debt = debt = slack + units * MINUTE_NS
+        taken = Taken(units, debt, id, until_ns)
         self.open.append(taken)
         return taken
 
     def settle(self, taken: Taken, units: int) -> None:
         """Say how many units it really was: fewer were never taken, more are taken now."""
+        if taken is self.open[-1] and units <= taken.units:  # as nearly always: the same, in short
+            back = min((taken.units - units) * MINUTE_NS, taken.felt)
+            self.debt -= back
+            del self.open[-1]
+            if self.open:
+                self.open[-1].felt = min(self.open[-1].felt, taken.felt - back)
+            return
         at = self.open.index(taken)
         if units < taken.units:
             back = (taken.units - units) * MINUTE_NS
@@ -138,7 +143,9 @@ class MeterState(msgspec.Struct, array_like=True):
 
     def settle_id(self, id: str, estimate: int, units: int) -> None:  # noqa: A002 - the field's own name
         """As `settle`, of what was taken under an id; what is beyond refund stays taken."""
-        taken = self.find(id)
+        taken = self.open[-1] if self.open else None
+        if taken is None or taken.id != id:
+            taken = self.find(id)
         if taken is not None:
             self.settle(taken, units)
         elif units > estimate:
@@ -151,20 +158,28 @@ class MeterState(msgspec.Struct, array_like=True):
                 return taken
         return None
 
+    def closed(self, rate: Rate) -> float:
+        """Seconds for which it makes a difference, once it is closed."""
+        if self.open:
+            self.close()
+        ahead = self.debt + rate.per_minute * MINUTE_NS
+        return ahead / rate.steady / SECOND_NS if ahead > 0 else 0.0
+
     def close(self) -> None:
         """Leave out what is beyond refund, so that the size is bounded; it stays taken.
 
         That is what nobody settles any more, or is too old of too many. And behind a take of
         which nothing is felt, no refund of those before it is felt either.
         """
-        felt_from, over = 0, len(self.open) > OPEN_MAX
+        felt_from, over = 0, False
         for at, taken in enumerate(self.open, 1):
             if taken.felt <= 0:
                 felt_from = at
             elif taken.until_ns <= self.at_ns:
                 over = True
-        del self.open[:felt_from]
-        if over:
+        if felt_from:
+            del self.open[:felt_from]
+        if over or len(self.open) > OPEN_MAX:
             self._close_over()
 
     def _close_over(self) -> None:

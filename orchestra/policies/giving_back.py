@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from typing import ParamSpec
 
 import trio
 
 from orchestra.errors import StateError
 from orchestra.protocols import State
 
+P = ParamSpec("P")
 GIVE_BACK_S = 0.05
 """How long the end of a call waits for the state."""
 
 
-async def given_back(state: State, change: Callable[[], Awaitable[object]]) -> bool:
+async def given_back(
+    state: State, change: Callable[P, Awaitable[object]], *args: P.args, **named: P.kwargs
+) -> bool:
     """Make the change that gives something back; whether it is known to have happened.
 
     Shielded, and for `GIVE_BACK_S` at the most. A state that answers at once needs no scope, which
@@ -21,10 +25,10 @@ async def given_back(state: State, change: Callable[[], Awaitable[object]]) -> b
     """
     try:
         if state.at_once:
-            await change()
+            await change(*args, **named)
             return True
         with trio.move_on_after(GIVE_BACK_S, shield=True):
-            await change()
+            await change(*args, **named)
             return True
     except StateError:
         pass

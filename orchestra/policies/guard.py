@@ -21,10 +21,11 @@ from orchestra.policies.held_answer import HeldAnswer
 from orchestra.policies.limit import CallLimits
 from orchestra.policies.prices import Price
 from orchestra.policies.purse import Purse
+from orchestra.policies.shared import SharedLimits
 from orchestra.policies.till import HOLD_S, Till
 from orchestra.policies.tokens import BYTES_PER_TOKEN
 from orchestra.protocols import Model, ModelReply
-from orchestra.values import Capabilities, ChatRequest, Embeddings, EmbedRequest, ModelEvent
+from orchestra.values import Capabilities, ChatRequest, Embeddings, EmbedRequest
 
 __all__ = ["GuardState", "GuardedModel"]
 
@@ -35,7 +36,8 @@ class GuardedModel(Model):
     `name` is what errors call it. `price` is what it costs, None where nobody knows. `texts_max`
     is how many texts it embeds in one request, where it splits them by itself: `embed` counts as
     that many requests. `purse` has the budgets that its calls have to fit into; what they hold
-    expires after `hold_s`, which is more than any of them takes. `draw` gives numbers from 0 to
+    expires after `hold_s`, which is more than any of them takes. `shared` are its limits where it
+    keeps them together with other processes: `limits` say so, too. `draw` gives numbers from 0 to
     1, which the pauses of the breaker are drawn with. State is kept for as long as the object,
     from one `trio.run` to the next; it serves one of them at a time.
     """
@@ -52,11 +54,13 @@ class GuardedModel(Model):
         purse: Purse | None = None,
         hold_s: float = HOLD_S,
         draw: Callable[[], float] = random.random,
+        shared: SharedLimits | None = None,
     ) -> None:
         self.model = model
         self.name = name
         till = Till(name, price, purse, hold_s)
-        self._gate = Gate(name, breaker, limits or CallLimits(), till, draw)
+        own = (limits or CallLimits()).of_process()
+        self._gate = Gate(name, breaker, own, till, draw, shared=shared)
         self._texts_max = texts_max
 
     @property
@@ -128,11 +132,3 @@ class _GuardedAnswer(HeldAnswer[GuardedCall]):
         if call.held is not None and self._request.output_tokens_max is None:
             call.cap_bytes = call.estimate.output * BYTES_PER_TOKEN
         return call
-
-    async def receive(self) -> tuple[ModelEvent, ...]:
-        """What has arrived since the last call, waiting for something; empty at the end."""
-        told = await super().receive()
-        call = self._call
-        if told and call is not None and call.said_bytes > call.cap_bytes:
-            await call.grow()
-        return told

@@ -18,6 +18,8 @@ from orchestra.policies.tokens import answer_bytes, said_bytes
 from orchestra.protocols import Model, ModelReply
 from orchestra.values import ChatRequest, ModelEvent, Part, Stopped, TextDelta, UsageReport
 
+WITHOUT_END = 2**63
+
 
 @attrs.define(eq=False, kw_only=True)
 class HeldCall:
@@ -27,6 +29,8 @@ class HeldCall:
     said_bytes: int = 0
     ended: bool = False
     """Whether its answer is whole."""
+    cap_bytes: int = WITHOUT_END
+    """Of its answer; from there on it has to `grow`."""
 
     def answered(self, usage: Usage | None, parts: tuple[Part, ...] = ()) -> None:
         """Note a whole answer; its bytes only where its tokens have not been counted."""
@@ -53,6 +57,9 @@ class HeldCall:
             else:
                 self.said_bytes += said_bytes(event)
         return reports
+
+    async def grow(self) -> None:
+        """Hold more, since its answer is longer than was thought; without a cap, nothing."""
 
     @abstractmethod
     async def end(self, error: BaseException | None) -> None:
@@ -106,11 +113,17 @@ class HeldAnswer(Generic[C]):
 
     async def receive(self) -> tuple[ModelEvent, ...]:
         """What has arrived since the last call, waiting for something; empty at the end."""
-        assert self._reply is not None, "entered"
-        assert self._call is not None, "entered"
+        call, reply = self._call, self._reply
+        assert reply is not None, "entered"
+        assert call is not None, "entered"
         try:
-            events = await self._reply.receive()
+            events = await reply.receive()
         except Exception as error:
             self._error = error
             raise
-        return self._call.heard(events) if events else events
+        if not events:
+            return events
+        told = call.heard(events)
+        if call.said_bytes > call.cap_bytes:
+            await call.grow()
+        return told

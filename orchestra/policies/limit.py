@@ -21,6 +21,7 @@ from orchestra.errors import LimitReachedError
 from orchestra.policies.adaptive import Adaptive
 from orchestra.policies.clock import Clock
 from orchestra.policies.gcra import Meter, Taken
+from orchestra.protocols import WhenStateFails
 
 
 @attrs.frozen(kw_only=True)
@@ -41,6 +42,25 @@ class CallLimits:
     """How long a call may wait, if its deadline is not before; None is until its deadline."""
     waiting_max: int = 1_000
     """Calls that may wait; one more is refused at once. As many as the transport lets wait."""
+    shared: bool = False
+    """Whether all processes with the same state keep them together."""
+    when_state_fails: WhenStateFails = "open"
+    """Whether calls go on unlimited, or are refused, while the state of shared ones is gone."""
+
+    @property
+    def limited(self) -> bool:
+        """Whether there is any limit."""
+        limits = (self.requests_per_minute, self.tokens_per_minute, self.concurrency)
+        return any(each is not None for each in limits)
+
+    def of_process(self) -> CallLimits:
+        """What a process keeps by itself: of shared ones, no more than adapts to refusals."""
+        if not self.shared:
+            return self
+        concurrency = self.concurrency if self.adaptive else None
+        return attrs.evolve(
+            self, requests_per_minute=None, tokens_per_minute=None, concurrency=concurrency
+        )
 
 
 @attrs.frozen
@@ -137,7 +157,8 @@ class Limiter:
                 self._adaptive.served()
             else:
                 self._adaptive.refused(admitted.began_s, self._clock.now_s())
-        self._wake_head()
+        if self._queue:
+            self._wake_head()
 
     def wake_all(self) -> None:
         """Let every call that waits ask its `check` again."""

@@ -48,6 +48,11 @@ class Needs(msgspec.Struct, frozen=True, kw_only=True):
     input_tokens: int = 0
     output_tokens: int | None = None
 
+    @property
+    def any_ability(self) -> bool:
+        """Whether it needs more than room."""
+        return self.vision or self.tools or self.json_schema or self.reasoning or self.embeddings
+
 
 def needs_of(request: ChatRequest | EmbedRequest) -> Needs:
     """What a request needs, its tokens estimated at four bytes each."""
@@ -79,11 +84,13 @@ def needs_of(request: ChatRequest | EmbedRequest) -> Needs:
 
 def lacks(needs: Needs, can: Capabilities) -> tuple[str, ...]:
     """What a model is known to lack for these needs, in words; empty where it is able."""
-    found = [
-        f"no {ability}"
-        for ability in ABILITIES
-        if getattr(needs, ability) and getattr(can, ability) is False
-    ]
+    found = []
+    if needs.any_ability:
+        found = [
+            f"no {ability}"
+            for ability in ABILITIES
+            if getattr(needs, ability) and getattr(can, ability) is False
+        ]
     if can.context_tokens is not None and needs.context_tokens > can.context_tokens:
         found.append(f"{can.context_tokens} tokens of context, not about {needs.context_tokens}")
     most, asked = can.output_tokens_max, needs.output_tokens

@@ -35,6 +35,13 @@ class Price:
     cache_write_input: int | None = None
     reasoning: int | None = None
     tiers: tuple[Tier, ...] = ()
+    dearest: tuple[int, int] = attrs.field(init=False, eq=False, repr=False)
+    """The most that a token of input costs, and one of output."""
+
+    @dearest.default
+    def _dearest(self) -> tuple[int, int]:
+        inputs = (self.input, self.cached_input or 0, self.cache_write_input or 0)
+        return max(inputs), max(self.output or 0, self.reasoning or 0)
 
 
 @attrs.frozen
@@ -55,18 +62,21 @@ def cost(price: Price | None, usage: Usage) -> int | None:
     """
     if price is None:
         return None
-    price = _tier(price, usage.input_tokens)
-    cached = min(usage.cached_input_tokens, usage.input_tokens)
-    written = min(usage.cache_write_input_tokens, usage.input_tokens - cached)
-    reasoned = min(usage.reasoning_tokens, usage.output_tokens)
-    total = (usage.input_tokens - cached - written) * price.input
-    total += cached * _or(price.cached_input, price.input)
-    total += written * _or(price.cache_write_input, price.input)
+    if price.tiers:
+        price = _tier(price, usage.input_tokens)
+    total = usage.input_tokens * price.input
+    if usage.cached_input_tokens or usage.cache_write_input_tokens:
+        cached = min(usage.cached_input_tokens, usage.input_tokens)
+        written = min(usage.cache_write_input_tokens, usage.input_tokens - cached)
+        total += cached * (_or(price.cached_input, price.input) - price.input)
+        total += written * (_or(price.cache_write_input, price.input) - price.input)
     if usage.output_tokens:
         if price.output is None:
             return None
-        total += (usage.output_tokens - reasoned) * price.output
-        total += reasoned * _or(price.reasoning, price.output)
+        total += usage.output_tokens * price.output
+        if usage.reasoning_tokens:
+            reasoned = min(usage.reasoning_tokens, usage.output_tokens)
+            total += reasoned * (_or(price.reasoning, price.output) - price.output)
     return -(-total // _TOKENS)
 
 
@@ -77,9 +87,9 @@ def worst(price: Price | None, estimate: Estimate) -> int | None:
     """
     if price is None or (estimate.output and price.output is None):
         return None
-    price = _tier(price, estimate.input)
-    inputs = max(price.input, _or(price.cached_input, 0), _or(price.cache_write_input, 0))
-    outputs = max(_or(price.output, 0), _or(price.reasoning, 0))
+    if price.tiers:
+        price = _tier(price, estimate.input)
+    inputs, outputs = price.dearest
     return -(-(estimate.input * inputs + estimate.output * outputs) // _TOKENS)
 
 

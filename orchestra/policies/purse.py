@@ -10,34 +10,36 @@ import secrets
 from collections import deque
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from functools import lru_cache
+from functools import lru_cache, partial
 from itertools import count
 
 import attrs
+import msgspec
 
 from orchestra.accounts import NO_ALLOWANCE, Caller
 from orchestra.errors import BudgetExceededError, StateError
 from orchestra.events import BudgetReached
-from orchestra.policies.budget import (
+from orchestra.policies.budget import NO_BUDGETS, Budget, Budgets, Payer
+from orchestra.policies.giving_back import given_back
+from orchestra.policies.ledger import (
+    FORM,
     HOLD_KEY,
-    NO_BUDGETS,
-    Budget,
-    Budgets,
+    Hold,
+    Order,
     Outcome,
     Refusal,
     Settlement,
+    Wanted,
     decide,
-    keys_of,
     used_up,
 )
-from orchestra.policies.giving_back import given_back
 from orchestra.policies.prices import NANODOLLARS
-from orchestra.protocols import Account, Change, State
+from orchestra.protocols import Account, State
 
 LATE_MAX = 1_000
 """Settlements that are kept while the state is away; then the oldest are lost, and expire."""
 CALLERS_MAX = 1_000
-"""Callers, and runs, whose budgets are kept ready for all the calls that they make."""
+"""Callers, and runs, of whom it is kept ready who pays for all the calls that they make."""
 LATE_AT_ONCE = 8
 """Of those, how many go with one change."""
 
@@ -74,12 +76,13 @@ class Purse:
         """
         if not nanodollars:
             return None
-        budgets = self._of_caller(account.caller)
+        payers = self._of_caller(account.caller)
         if self.budgets.request is not None:
-            budgets = self._of_run(account.run_id) + budgets
-        if not budgets:
+            payers = self._of_run(account.run_id) + payers
+        if not payers:
             return None
-        held = Held(self, account, next(self._names), budgets, for_s, model)
+        name = "" if self._state.at_once else next(self._names)
+        held = Held(self, account, name, payers, for_s, model)
         await held.grow(nanodollars)
         return held
 
@@ -90,65 +93,55 @@ class Purse:
             BudgetExceededError: one is used up.
             StateError: the state is away.
         """
-        budgets = self._of_caller(caller)
-        if not budgets:
+        payers = self._of_caller(caller)
+        if not payers:
             return
-        refusal = await self._state.change(
-            keys_of((), None, budgets),
-            lambda kept, now_s: Change(used_up(kept, now_s, budgets)),
-        )
+        keys = [payer.key for payer in payers]
+        refusal = await self._state.revise(keys, partial(used_up, payers), FORM)
         if refusal is not None:
             raise _exceeded(refusal, 1, "")
 
-    async def change(self, held: Held, nanodollars: int) -> Outcome:
-        """Hold this much instead of what is held; what is late is settled with it."""
-        hold = (held.name, nanodollars, held.for_s)
-        return await self._change([], hold, held.budgets)
-
     async def settle(self, held: Held, cost: int) -> None:
-        """Spend what a call has cost, and give back what it held; if not now, then later."""
-        settlement = Settlement(held.name, held.budgets, cost, held.until_s)
-        told = [(held.account, settlement)]
-        if not await given_back(self._state, lambda: self._change(told)):
-            self._late.append((held.account, attrs.evolve(settlement, again=True)))
+        """Spend what a call has cost, and give back what it held; if not now, then later.
 
-    async def _change(
-        self,
-        settlements: list[tuple[Account, Settlement]],
-        hold: tuple[str, int, float] | None = None,
-        budgets: tuple[Budget, ...] = (),
-    ) -> Outcome:
-        late = self._late and [
-            self._late.popleft() for _ in range(min(len(self._late), LATE_AT_ONCE))
-        ]
-        told = [*late, *settlements]
-        ends = [settlement for _, settlement in told]
-        keys = keys_of(ends, hold, budgets)
+        Not cancelled: it takes 50 ms.
+        """
+        settlement = Settlement(held.name, held.payers, cost, held.there)
+        order, accounts = Order((settlement,)), (held.account,)
+        if not await given_back(self._state, self.change, order, accounts):
+            again = msgspec.structs.replace(settlement, again=True)
+            self._late.append((held.account, again))
 
-        def decided(data: Sequence[bytes | None], now_s: float) -> Change[Outcome]:
-            return decide(dict(zip(keys, data, strict=True)), now_s, ends, hold, budgets)
-
+    async def change(self, order: Order, accounts: Sequence[Account] = ()) -> Outcome:
+        """Have this done, and settled with it what is late; `accounts` are of its settlements."""
+        late = [self._late.popleft() for _ in range(min(len(self._late), LATE_AT_ONCE))]
+        if late:
+            ends = [*[each for _, each in late], *order.settlements]
+            order = msgspec.structs.replace(order, settlements=ends)
+            accounts = [*[each for each, _ in late], *accounts]
+        keys = order.keys()
         try:
-            outcome = await self._state.change(keys, decided)
+            outcome = await self._state.revise(keys, partial(decide, order, keys), FORM)
         except BaseException:
             self._late.extendleft(reversed(late))
             raise
         if outcome.reached:
-            _tell(told, outcome)
+            _tell(accounts, order.settlements, outcome)
         return outcome
 
 
 @attrs.define(eq=False)
 class Held:
-    """What one call holds, in all of its budgets."""
+    """What one call holds, in all of its budgets; `name` is the key of it, if it has one."""
 
     purse: Purse
     account: Account
     name: str
-    budgets: tuple[Budget, ...]
+    payers: tuple[Payer, ...]
     for_s: float
     model: str
-    until_s: float = 0.0
+    there: Hold | None = None
+    """What is held, as far as is known."""
 
     async def grow(self, nanodollars: int) -> None:
         """Hold this much. Refused or cancelled, what was held before is held still, or nothing.
@@ -157,32 +150,30 @@ class Held:
             BudgetExceededError: a budget has no room for it.
             StateError: as of `Purse.hold`.
         """
-        first = not self.until_s
+        there = self.there
+        wanted = Wanted(self.name, nanodollars, self.for_s, there)
         try:
-            outcome = await self.purse.change(self, nanodollars)
+            outcome = await self.purse.change(Order((), wanted, self.payers))
         except StateError as error:
-            closed = [each for each in self.budgets if each.when_state_fails == "closed"]
+            budgets = [each for payer in self.payers for each in payer.budgets]
+            closed = [each for each in budgets if each.when_state_fails == "closed"]
             if closed:
-                if first:
-                    await self.settle(0)  # noqa: ASYNC120 - it is shielded and bounded
+                if there is None:
+                    await self.purse.settle(self, 0)  # noqa: ASYNC120 - it is shielded and bounded
                 raise _away(closed[0], error) from error
             return
         except BaseException:
-            if first:  # it may have happened
-                await self.settle(0)  # noqa: ASYNC102 - it is shielded and bounded
+            if there is None:  # it may have happened
+                await self.purse.settle(self, 0)  # noqa: ASYNC102 - it is shielded and bounded
             raise
         if outcome.refusal is not None:
             raise _exceeded(outcome.refusal, nanodollars, self.model)
-        self.until_s = outcome.until_s
-
-    async def settle(self, cost: int) -> None:
-        """Spend what the call has cost, and give the rest back. Not cancelled: it takes 50 ms."""
-        await self.purse.settle(self, cost)
+        self.there = outcome.held
 
 
-def _tell(told: list[tuple[Account, Settlement]], outcome: Outcome) -> None:
+def _tell(accounts: Sequence[Account], settlements: Sequence[Settlement], outcome: Outcome) -> None:
     """Write down in each account what thresholds its calls have reached."""
-    for account, settlement in told:
+    for account, settlement in zip(accounts, settlements, strict=True):
         for each in outcome.reached:
             if each.settlement is settlement:
                 budget = each.budget

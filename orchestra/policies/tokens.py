@@ -5,7 +5,6 @@ An estimate is rather too large: what it is over the truth is given back when th
 
 from __future__ import annotations
 
-import attrs
 import msgspec
 
 from orchestra.accounts import Certainty, Usage
@@ -36,8 +35,7 @@ OUTPUT_TOKENS = 1_000
 """Of an answer that nobody has bounded: about a page and a half."""
 
 
-@attrs.frozen
-class Estimate:
+class Estimate(msgspec.Struct, frozen=True):
     """Tokens that a call may take: of its question, and the most of its answer."""
 
     input: int

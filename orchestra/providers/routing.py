@@ -209,17 +209,19 @@ class RoutedAnswer:
 
 
 class _Desk:
-    """Asks the models of a route, one after the other, and remembers how fast they were."""
+    """Asks the models of a route, one after the other.
+
+    It remembers how fast they were, where the route wants to know.
+    """
 
     def __init__(self, route: Route, models: Mapping[str, Model], draw: Draw) -> None:
         self._route = route
         self._models = {each.name: models[each.name] for each in route.candidates}
         self._draw = draw
-        self._latencies: Mapping[Kind, Latencies] = {
-            "stream": Latencies(self._models),
-            "complete": Latencies(self._models),
-            "embed": Latencies(self._models),
-        }
+        kinds: tuple[Kind, ...] = ("stream", "complete", "embed")
+        self._latencies: Mapping[Kind, Latencies] = {}
+        if isinstance(route.by, ByLatency):
+            self._latencies = {kind: Latencies(self._models) for kind in kinds}
 
     async def first(
         self, kind: Kind, request: ChatRequest | EmbedRequest, ask: Callable[[str], Awaitable[T]]
@@ -228,7 +230,7 @@ class _Desk:
         failed: dict[str, ModelError] = {}
         for candidate in self._order(kind, request):
             name = candidate.name
-            began_s = trio.current_time()
+            began_s = trio.current_time() if self._latencies else 0.0
             try:
                 found = await ask(name)
             except ModelError as error:
@@ -237,8 +239,9 @@ class _Desk:
                 if not isinstance(error, self._route.falls_back_on):
                     break
             else:
-                now_s = trio.current_time()
-                self._latencies[kind].answered(name, now_s - began_s, now_s)
+                if self._latencies:
+                    now_s = trio.current_time()
+                    self._latencies[kind].answered(name, now_s - began_s, now_s)
                 PRESENT.get().record(StepRouted, self._route.name, name)
                 return found
         raise _told(self._route.name, failed)
@@ -254,16 +257,18 @@ class _Desk:
 
     def began(self, kind: Kind, name: str) -> Model:
         """The model of this name, which is waited for until it is `left`."""
-        self._latencies[kind].began(name)
+        if self._latencies:
+            self._latencies[kind].began(name)
         return self._models[name]
 
     def left(self, kind: Kind, name: str) -> None:
         """A call of this model has ended, however it did."""
-        self._latencies[kind].left(name)
+        if self._latencies:
+            self._latencies[kind].left(name)
 
     def blame(self, kind: Kind, name: str, error: ModelError, took_s: float = 0.0) -> None:
         """Remember a failure of a model, unless it is that of the request."""
-        if not isinstance(error, _NOT_ITS_FAULT):
+        if self._latencies and not isinstance(error, _NOT_ITS_FAULT):
             self._latencies[kind].failed(name, took_s, trio.current_time())
 
     def _order(self, kind: Kind, request: ChatRequest | EmbedRequest) -> Sequence[Candidate]:
@@ -271,7 +276,7 @@ class _Desk:
         route, needs = self._route, needs_of(request)
         candidates = route.candidates if kind != "embed" else comparable(route.candidates)
         loads: Mapping[str, float] = {}
-        if isinstance(route.by, ByLatency):
+        if self._latencies:
             loads = self._latencies[kind].loads(trio.current_time())
         order = choose(route.by, candidates, needs, loads, self._draws(request, candidates))
         if not order:

@@ -5,7 +5,7 @@ Nothing of the dialect is imported before one of them asks: it is a tenth of a s
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -39,6 +39,43 @@ def openai_routes(runs: Runs, pipelines: Mapping[str, Pipeline[..., Any]]) -> li
 
         return StoredApi(api().stored)
 
+    return [
+        *_kept_routes(kept),
+        Route(
+            name="list-models",
+            path="/v1/models",
+            handler=later(api, "models"),
+            access=KNOWN,
+            summary="OpenAI's: every model, route, embedder and chat-shaped pipeline.",
+        ),
+        Route(
+            name="describe-model",
+            path="/v1/models/<path:model>",
+            handler=later(api, "model"),
+            access=KNOWN,
+            summary="OpenAI's: one model.",
+        ),
+        Route(
+            name="chat-completions",
+            path=_CHATS,
+            handler=later(api, "chat"),
+            access=KNOWN,
+            methods=("POST",),
+            summary="OpenAI's: an answer of a model or a chat-shaped pipeline, whole or streamed.",
+        ),
+        Route(
+            name="embeddings",
+            path="/v1/embeddings",
+            handler=later(api, "embeddings"),
+            access=KNOWN,
+            methods=("POST",),
+            summary="OpenAI's: the vectors of texts.",
+        ),
+    ]
+
+
+def _kept_routes(kept: Callable[[], StoredApi]) -> list[Route]:
+    """Those of completions that clients asked to be kept."""
     one = f"{_CHATS}/<completion>"
     return [
         Route(
@@ -77,36 +114,6 @@ def openai_routes(runs: Runs, pipelines: Mapping[str, Pipeline[..., Any]]) -> li
             handler=later(kept, "messages"),
             access=KNOWN,
             summary="OpenAI's: what was asked for it.",
-        ),
-        Route(
-            name="list-models",
-            path="/v1/models",
-            handler=later(api, "models"),
-            access=KNOWN,
-            summary="OpenAI's: every model, route, embedder and chat-shaped pipeline.",
-        ),
-        Route(
-            name="describe-model",
-            path="/v1/models/<path:model>",
-            handler=later(api, "model"),
-            access=KNOWN,
-            summary="OpenAI's: one model.",
-        ),
-        Route(
-            name="chat-completions",
-            path=_CHATS,
-            handler=later(api, "chat"),
-            access=KNOWN,
-            methods=("POST",),
-            summary="OpenAI's: an answer of a model or a chat-shaped pipeline, whole or streamed.",
-        ),
-        Route(
-            name="embeddings",
-            path="/v1/embeddings",
-            handler=later(api, "embeddings"),
-            access=KNOWN,
-            methods=("POST",),
-            summary="OpenAI's: the vectors of texts.",
         ),
     ]
 

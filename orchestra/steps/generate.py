@@ -13,7 +13,7 @@ from orchestra.graph.steps import Step, step
 from orchestra.protocols import Context, Stream, injected
 from orchestra.steps.objects import fill, form_of
 from orchestra.steps.options import Asked, Options, Settings, check_bounds, spelled_out
-from orchestra.steps.talk import Talk
+from orchestra.steps.talk import Talk, apart
 from orchestra.steps.tools import as_tools
 from orchestra.values import TextDelta
 
@@ -25,7 +25,7 @@ async def _say(
 ) -> AsyncIterator[str]:
     """The text of every round, piece by piece."""
     talk = Talk.of(asked, _settings(options), context)
-    goes_on = True
+    goes_on, before = True, ""  # `before`: what was said in a round that is over
     while goes_on:
         answer = Answer()
         try:
@@ -34,10 +34,15 @@ async def _say(
                     for event in batch:
                         answer.add(event)
                         if isinstance(event, TextDelta):
-                            yield event.text  # noqa: ASYNC119 - the engine closes every generator in its own task
+                            text = event.text
+                            if before and text:
+                                text, before = apart(before, text), ""
+                            yield text  # noqa: ASYNC119 - the engine closes every generator in its own task
         finally:
             talk.account(answer)
         goes_on = await talk.goes_on(answer)
+        if goes_on:
+            before = talk.said_before(answer, before)
 
 
 async def _fill(
@@ -67,9 +72,10 @@ class Generate:
 
     With `tools` the model may ask for typed Python functions. It is asked again with their
     results, until it answers, at most `tool_rounds_max` times; the text of every round is
-    part of the stream, as the model wrote it. At most `tools_at_once` calls run at the same time.
-    Wrong arguments, a tool that fails and one that is not done within `tool_timeout_s` are
-    results that the model reads. What every round consumes goes into the account.
+    part of the stream, as the model wrote it, with an empty line between two of them. At most
+    `tools_at_once` calls run at the same time. Wrong arguments, a tool that fails and one that is
+    not done within `tool_timeout_s` are results that the model reads. What every round consumes
+    goes into the account.
 
     With `returns` the model is held to the JSON Schema of an attrs class, a dataclass or a
     TypedDict; where it cannot be (`capabilities.json_schema` is False) it is asked for JSON in

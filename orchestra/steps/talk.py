@@ -33,6 +33,12 @@ _OURS = (StopReason.END, StopReason.STOP_SEQUENCE, StopReason.TOOL_CALLS, StopRe
 """Ends after which a model may be asked again, or has said what it wanted to."""
 
 
+def apart(before: str, text: str) -> str:
+    """A text that follows another round's, behind an empty line where there is no space between."""
+    joined = before[-1].isspace() or text[0].isspace()
+    return text if joined else f"\n\n{text}"
+
+
 @attrs.define(eq=False)
 class Talk:
     """One conversation; `request` is what is sent in its next round."""
@@ -129,6 +135,16 @@ class Talk:
             self.add(Message("tool", results))
             self._set_free()
         return True
+
+    def said_before(self, answer: Answer, before: str) -> str:
+        """What the next round is told apart from, where this one and those before have said it.
+
+        A round that was paused is one with the next: nothing.
+        """
+        heard = answer.completion()
+        if heard.stopped.reason is StopReason.PAUSED and heard.text:
+            return ""
+        return heard.text or before
 
     def add(self, *messages: Message) -> None:
         """Send these too, in the next round; a turn without any parts is none."""

@@ -1,6 +1,7 @@
 """What policies remember, in this process alone.
 
-Rules of the file: nothing is awaited, so that a change is whole and cannot be cancelled.
+Rules of the file: nothing is awaited, so that a change is whole and cannot be cancelled; and a
+document is written only where somebody asks for its bytes.
 """
 
 from __future__ import annotations
@@ -9,14 +10,16 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from math import inf
-from typing import TypeAlias, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
+from orchestra.forms import Form, Revision
 from orchestra.protocols import Change, State
 
 T = TypeVar("T")
-_Kept: TypeAlias = tuple[bytes, float]
-"""What is kept, and until which second."""
-_NOTHING: _Kept = (b"", -inf)
+D = TypeVar("D")
+_Kept: TypeAlias = tuple[Any, float, Form[Any] | None]
+"""What is kept, until which second, and how it is written; bytes, where that is None."""
+_NOTHING: _Kept = (None, -inf, None)
 
 
 class MemoryState(State):
@@ -35,7 +38,7 @@ class MemoryState(State):
         self._now_s = now_s
         self._entries: dict[str, _Kept] = {}
         self._sweep_at = 1024
-        self._remembered: OrderedDict[str, _Kept] = OrderedDict()
+        self._remembered: OrderedDict[str, tuple[bytes, float]] = OrderedDict()
         self._size_bytes = 0
 
     async def change(
@@ -51,9 +54,35 @@ class MemoryState(State):
                 self._entries.pop(key, None)
             else:
                 until_s = inf if entry.ttl_s is None else now_s + entry.ttl_s
-                self._entries[key] = (entry.data, until_s)
-        self._sweep(now_s)
+                self._entries[key] = (entry.data, until_s, None)
+        if len(self._entries) >= self._sweep_at:
+            self._sweep(now_s)
         return change.result
+
+    async def revise(
+        self,
+        keys: Sequence[str],
+        decide: Callable[[Sequence[D | None], float], Revision[T, D]],
+        form: Form[D],
+    ) -> T:
+        """Change documents; they are kept as they are."""
+        now_s, entries, documents = self._now_s(), self._entries, []
+        for key in keys:
+            found, until_s, written = entries.get(key, _NOTHING)
+            if until_s <= now_s:
+                found = None
+            elif written is not form:
+                found = form.read(_bytes(found, written))
+            documents.append(found)
+        revision = decide(documents, now_s)
+        for key, each in revision.documents.items():
+            if each is None:
+                entries.pop(key, None)
+            else:
+                entries[key] = (each[0], now_s + each[1], form)
+        if len(entries) >= self._sweep_at:
+            self._sweep(now_s)
+        return revision.result
 
     async def recall(self, key: str) -> bytes | None:
         """What was remembered under a key; it is then the last used."""
@@ -82,8 +111,8 @@ class MemoryState(State):
         """Nothing is open, and nothing is forgotten."""
 
     def _read(self, key: str, now_s: float) -> bytes | None:
-        data, until_s = self._entries.get(key, _NOTHING)
-        return data if until_s > now_s else None
+        found, until_s, form = self._entries.get(key, _NOTHING)
+        return _bytes(found, form) if until_s > now_s else None
 
     def _forget(self, key: str) -> None:
         kept = self._remembered.pop(key, None)
@@ -92,7 +121,10 @@ class MemoryState(State):
 
     def _sweep(self, now_s: float) -> None:
         """Drop what has expired, each time that there is twice as much as was left then."""
-        if len(self._entries) < self._sweep_at:
-            return
         self._entries = {key: kept for key, kept in self._entries.items() if kept[1] > now_s}
         self._sweep_at = max(1024, 2 * len(self._entries))
+
+
+def _bytes(found: Any, form: Form[Any] | None) -> bytes:
+    data: bytes = found if form is None else form.write(found)
+    return data

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import tempfile
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
@@ -36,7 +36,7 @@ from orchestra.access.wanted import NewKey
 from orchestra.accounts import Caller, KeyAllowance
 from orchestra.errors import StateError, StoreError
 from orchestra.policies import allowance
-from orchestra.policies.allowance import Ask, Blocked, CallerRules, Owner
+from orchestra.policies.allowance import FORM, Ask, Blocked, CallerRules, Owner
 from orchestra.protocols import State
 from orchestra.stores.state_memory import MemoryState
 from orchestra.stores.state_sqlite import SqliteState
@@ -108,7 +108,8 @@ class Keys(RuleBasedStateMachine):
         """All that is kept, as it lies there."""
         (state,) = self.states
         assert isinstance(state, MemoryState)
-        return b" ".join(data for data, _ in state._entries.values())
+        entries = state._entries.values()
+        return b" ".join(form.write(kept) if form else kept for kept, _, form in entries)
 
     def ring(self, which: int) -> Keyring:
         return self.rings[which % len(self.rings)]
@@ -223,25 +224,17 @@ class Keys(RuleBasedStateMachine):
         assert len(lately) <= (limits.requests_per_minute or 999)
         return known, found.caller, ask, now_s + 30.0
 
-    def taken(self, owners: tuple[Owner, ...], ask: Ask, which: int) -> tuple[Blocked, ...]:
+    def taken(self, owners: tuple[Owner, ...], ask: Ask, which: int) -> Sequence[Blocked]:
         state = self.states[which % len(self.states)]
         keys = [owner.key for owner in owners]
-        return run(
-            lambda: state.change(keys, lambda kept, now: allowance.admit(owners, ask, kept, now))
-        )
+        return run(lambda: state.revise(keys, partial(allowance.admit, owners, ask), FORM))
 
     @rule(call=consumes(calls), which=st.integers(0, 1))
     def end(self, call: tuple[Known, Caller, Ask, float], which: int) -> None:
         known, caller, ask, until_s = call
         state, owners = self.states[which % len(self.states)], RULES.owners(caller, "models")
-        run(
-            lambda: state.change(
-                [owner.key for owner in owners],
-                lambda kept, now_s: allowance.settle(
-                    owners, ask, requests=1, tokens=0, kept=kept, now_s=now_s
-                ),
-            )
-        )
+        keys = [owner.key for owner in owners]
+        run(lambda: state.revise(keys, partial(allowance.settle, owners, ask, (1, 0)), FORM))
         if until_s in known.leases:
             known.leases.remove(until_s)
 
@@ -470,7 +463,7 @@ def test_what_cannot_be_read_is_told_and_nothing_is_written_over_it(key: str) ->
         state = MemoryState()
         ring = Keyring(state)
         await ring.create(ADAS)
-        state._entries[key] = (b"?", float("inf"))
+        state._entries[key] = (b"?", float("inf"), None)
         for act in (lambda: ring.create(ADAS), ring.list):
             with pytest.raises(StateError, match="cannot be read"):
                 await act()

@@ -70,7 +70,7 @@ CONFIGS = st.fixed_dictionaries(
     },
     optional={
         "embedders": st.fixed_dictionaries(
-            {"big": model("openai", dimensions=st.integers(1, 4096))}
+            {"big": model("openai", model=st.just("big-vectors"), dimensions=st.integers(1, 4096))}
         ),
         "stores": st.builds(dict, data=st.just("here")),
     },
@@ -362,6 +362,24 @@ def test_what_adapts_needs_something_to_adapt() -> None:
     )
     right = read(text + "limits = { adaptive = true, concurrency = 3 }", FILE)
     assert right.models["a"].limits == CallLimits(adaptive=True, concurrency=3)
+
+
+def test_what_is_shared_needs_something_to_share_and_a_state_is_for_what_is_shared() -> None:
+    text = '[models.a]\nprovider = "openai"\nmodel = "m"\n'
+    for said, message, fix in (
+        (
+            "shared = true",
+            "it has nothing to share: there is no limit",
+            "requests_per_minute = 500",
+        ),
+        ('when_state_fails = "closed"', "only limits that are shared", "add shared = true"),
+    ):
+        (problem,) = problems(f"{text}limits = {{ {said} }}")
+        assert message in problem.message
+        assert fix in problem.fix
+    text += 'limits = { shared = true, concurrency = 3, when_state_fails = "closed" }'
+    limits = CallLimits(shared=True, concurrency=3, when_state_fails="closed")
+    assert read(text, FILE).models["a"].limits == limits
 
 
 def test_an_embedder_is_a_model_of_the_file_or_has_its_own() -> None:

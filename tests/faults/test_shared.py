@@ -1,4 +1,4 @@
-"""Budgets, limits of callers and caches of two deployments with one state, over real sockets.
+"""Budgets, limits of callers and of models, and caches of two deployments with one state, over real sockets.
 
 And what becomes of their calls when that state is killed or paused: each policy does what its
 configuration says, open or closed, in time.
@@ -88,8 +88,12 @@ def ends(runs: list[list[Event]]) -> Counter[str]:
         # a call holds 6 tokens at 1 and 10 at 2 dollars for a million: 26,000 nano-dollars
         ('[budgets.user]\nday = "0.00008"\n', "BudgetExceededError"),
         ("[limits.organisation]\nconcurrency = 3\nwait_max_s = 0\n", "LimitReachedError"),
+        (
+            "[models.default.limits]\nshared = true\nconcurrency = 3\nwait_max_s = 0.01\n",
+            "LimitReachedError",
+        ),
     ],
-    ids=["budget", "limit"],
+    ids=["budget", "limit", "model"],
 )
 def test_two_deployments_with_one_state_admit_together_what_one_would(
     how: str, policy: str, error: str, server: Redis, tmp_path: Path

@@ -15,7 +15,16 @@ from hypothesis import strategies as st
 
 from orchestra.accounts import Caller, KeyAllowance
 from orchestra.errors import LimitReachedError, StateError
-from orchestra.policies.allowance import LEASE_S, Account, Ask, CallerRules, OwnerLimits, admit
+from orchestra.policies.allowance import (
+    FORM,
+    LEASE_S,
+    Account,
+    Ask,
+    CallerRules,
+    Owner,
+    OwnerLimits,
+    admit,
+)
 from orchestra.policies.callers import NOTHING, CallerLimits, Held
 from orchestra.policies.gcra import MINUTE_NS, SECOND_NS, Meter
 from orchestra.policies.giving_back import GIVE_BACK_S
@@ -102,6 +111,11 @@ LIMITS = st.builds(
 RULES = st.builds(CallerRules, user=LIMITS, organisation=LIMITS)
 
 
+def account(owner: Owner, data: bytes | None, now_s: float) -> Account:
+    """What is kept of an owner, as it is at a time."""
+    return Account.at(owner, None if data is None else FORM.read(data), now_s)
+
+
 @attrs.define
 class Began:
     call: Call
@@ -148,16 +162,16 @@ def test_two_processes_together_keep_every_limit_and_leave_nothing_behind(
         owners = [owner for caller in CALLERS for owner in rules.owners(caller, "models")]
         now_s = trio.current_time()
         left = [
-            Account.read(owner, data, now_s)
+            account(owner, data, now_s)
             for owner in owners
             for data in [await state.inner.change([owner.key], lambda kept, _: Change(kept[0]))]
         ]
         return seen, left
 
     seen, left = virtual(main, schedule=schedule)
-    for account in left:
-        assert not account.leases
-        for meter in (account.requests, account.tokens):
+    for found in left:
+        assert not found.leases
+        for meter in (found.requests, found.tokens):
             assert meter is None or not meter.open
     for owner in {owner for caller in CALLERS for owner in rules.owners(caller, "models")}:
         limits = owner.limits
@@ -240,7 +254,7 @@ def test_a_refund_leaves_no_trace_and_an_underestimate_is_charged(
         (owner,) = rules.owners(EVE, "models")
         kept = await state.change([owner.key], lambda kept, _: Change(kept[0]))
         now_s = trio.current_time()
-        meter, expected = Account.read(owner, kept, now_s).tokens, Meter(limit)
+        meter, expected = account(owner, kept, now_s).tokens, Meter(limit)
         assert meter is not None
         for at_s, units in truth:
             expected.spend(at_s, int(units))
@@ -448,11 +462,11 @@ def test_giving_back_is_bounded_and_shielded() -> None:
 
 def test_what_another_version_has_written_counts_as_nothing() -> None:
     owners = CallerRules(user=OwnerLimits(concurrency=1)).owners(ADA, "models")
-    change = admit(owners, Ask("1", 1, 1, LEASE_S), [b"\xff{"], 0.0)
+    change = admit(owners, Ask("1", 1, 1, LEASE_S), [FORM.read(b"\xff{")], 0.0)
     assert change.result == ()
-    entry = change.entries[owners[0].key]
-    assert entry is not None
-    assert msgspec.json.decode(entry.data) == [None, None, [["1", LEASE_S]]]
+    kept = change.documents[owners[0].key]
+    assert kept is not None
+    assert msgspec.json.decode(FORM.write(kept[0])) == [None, None, [["1", LEASE_S]]]
 
 
 def test_names_make_keys_without_whitespace_of_bounded_length() -> None:

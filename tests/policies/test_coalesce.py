@@ -73,6 +73,7 @@ OTHERWISE: dict[str, Any] = {
     "tool_choice": ForcedTool("f"),
     "parallel_tool_calls": False,
     "output": JsonOutput(),
+    "logprobs": 2,
     "extras": {"openai": {"service_tier": "flex"}},
 }
 

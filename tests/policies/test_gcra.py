@@ -170,7 +170,7 @@ def test_what_nobody_settles_is_dropped_and_stays_taken() -> None:
     state.settle_id("a", 60, 61)
     assert state.debt == debt + MINUTE_NS, "but not beyond charge"
     state.settle_id("b", 10, 0)
-    assert rate.full_s(state.debt) == pytest.approx(60 * (100 + 60 + 1) / 91 - 10)
+    assert state.closed(rate) == pytest.approx(60 * (100 + 60 + 1) / 91 - 10)
 
 
 def test_only_what_is_beyond_refund_is_left_out() -> None:
@@ -207,10 +207,10 @@ def test_a_clock_that_goes_back_makes_nobody_wait_for_longer() -> None:
 def test_a_rate_tells_its_room_and_when_it_is_full() -> None:
     rate = Rate.of(100)
     state = rate.unused(0)
-    assert (rate.room(state.debt), rate.full_s(state.debt)) == (100, 0.0)
+    assert (rate.room(state.debt), state.closed(rate)) == (100, 0.0)
     state.spend(100)
     assert rate.room(state.debt) == 0
-    full_s = rate.full_s(state.debt)
+    full_s = state.closed(rate)
     assert full_s == pytest.approx(60 * 200 / 91)
     state.advance(rate, 80 * SECOND_NS)
     room = rate.room(state.debt)

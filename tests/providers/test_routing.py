@@ -276,7 +276,7 @@ def test_cancellation_is_neither_an_answer_nor_a_failure(
 
 def test_a_model_that_was_only_cancelled_is_as_if_never_asked() -> None:
     models = {"slow": saying("late", END, every_s=5)}
-    routed = route(models)
+    routed = route(models, ByLatency())
 
     async def main() -> None:
         with trio.move_on_after(1):
@@ -359,12 +359,13 @@ def test_calls_in_flight_are_spread() -> None:
 
 def test_a_request_is_not_blamed_on_the_model() -> None:
     models = {"a": refusing(InvalidRequestError("nonsense")), "b": saying("x", END)}
-    routed = route(models)
+    learns = route({"a": models["a"]}, ByLatency())
 
     async def main() -> None:
-        with pytest.raises(InvalidRequestError, match="nonsense"):
-            await heard(routed)
-        assert routed._desk._latencies["stream"].loads(0) == {"a": 0, "b": 0}
+        for routed in (route(models), learns):
+            with pytest.raises(InvalidRequestError, match="nonsense"):
+                await heard(routed)
+        assert learns._desk._latencies["stream"].loads(0) == {"a": 0}
 
     virtual(main)
     assert models["b"].asked == 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import attrs
@@ -145,6 +146,30 @@ def test_cancelled_at_any_moment_no_task_is_left(
     )
     done = run(ask, model, schedule=schedule, cancel_at_s=at_s)
     assert done.tasks_left == 0
+
+
+PIECES = st.lists(st.sampled_from(["", "a", " b", "c ", "\n"]), max_size=3)
+
+
+@given(st.lists(PIECES, min_size=1, max_size=4))
+def test_what_two_rounds_say_never_runs_together(rounds: list[list[str]]) -> None:
+    """A round before the last looks something up; all that was said is there, in its order."""
+    *before, last = rounds
+    asking: list[list[str | ToolCall]] = [[*each, call("sky", 0.0)] for each in before]
+    model = ScriptedTurns.saying(*asking, last or "")
+    told = run(ask, model).value
+    texts = [text for text in map("".join, rounds) if text]
+    expected = texts[:1]
+    for one, other in itertools.pairwise(texts):
+        near = one[-1].isspace() or other[0].isspace()
+        expected.append(other if near else f"\n\n{other}")
+    assert told == "".join(expected)
+
+
+def test_a_round_that_was_paused_goes_on_in_the_middle_of_a_word() -> None:
+    paused = Stopped(StopReason.PAUSED, "pause_turn")
+    model = ScriptedTurns.saying(["Where", call("sky", 0.0)], ["It is bl", paused], ["ue."])
+    assert run(ask, model).value == "Where\n\nIt is blue."
 
 
 def test_the_text_of_every_round_is_streamed_and_usage_is_summed() -> None:

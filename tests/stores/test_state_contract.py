@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, rule
 from trio.testing import assert_no_checkpoints
 
+from orchestra.forms import Form, Revision
 from orchestra.protocols import Change, Entry, State
 from orchestra.stores.state_memory import MemoryState
 from tests.stores.states import HOW, Hand, opened, place
@@ -30,6 +31,10 @@ keys = st.sampled_from(["a:1", "a:2", "b:", "é", "\0", "a\0b", "\ud800", "%", "
 data = st.sampled_from([b"", b"\0", b"\xff\r\n$-1", b"x" * 12, b"y" * 35]) | st.binary(max_size=9)
 ttls = st.sampled_from([100.0, 200.0, 1000.0, 0.0])
 entries = st.none() | st.builds(Entry, data, st.none() | ttls)
+
+
+NUMBERS: Form[list[int]] = Form(list, bytes)
+"""Any bytes are a document."""
 
 
 def run(call: Callable[[], Awaitable[T]]) -> T:
@@ -75,6 +80,19 @@ class Agrees(RuleBasedStateMachine):
     def change(self, reads: list[str], writes: dict[str, Entry | None]) -> None:
         self.both(lambda s: s.change(reads, lambda there, _: Change(list(there), writes)))
 
+    @rule(reads=st.lists(keys, max_size=3, unique=True), forgets=st.booleans(), ttl_s=ttls)
+    def revise(self, reads: list[str], forgets: bool, ttl_s: float) -> None:
+        def decide(there: Sequence[list[int] | None], _: float) -> Revision[object, list[int]]:
+            seen = [None if each is None else tuple(each) for each in there]
+            documents = dict[str, tuple[list[int], float] | None]()
+            for key, each in zip(reads, there, strict=True):
+                grown = [] if each is None else each
+                grown.append(7)
+                documents[key] = (grown, ttl_s)
+            return Revision(seen, dict.fromkeys(reads) if forgets else documents)
+
+        self.both(lambda s: s.revise(reads, decide, NUMBERS))
+
     @rule(key=keys)
     def recall(self, key: str) -> None:
         self.both(lambda s: s.recall(key))
@@ -109,6 +127,7 @@ def test_a_state_that_answers_at_once_never_waits(state: State) -> None:
     async def main() -> None:
         with assert_no_checkpoints():
             await state.change(["a:1"], counted("a:1"))
+            await state.revise(["a:3"], lambda *_: Revision(None, {"a:3": ([1], 9.0)}), NUMBERS)
             await state.remember("a:2", b"x", ttl_s=100.0)
             assert await state.recall("a:2") == b"x"
 

@@ -1,0 +1,34 @@
+"""Documents in a state: what a policy keeps there, as it works with it, and how it is written.
+
+A state in memory keeps the documents themselves, so that nothing is written and read again for
+each call; one that other processes share keeps what `Form.write` has made of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Generic, TypeVar
+
+import attrs
+import msgspec
+
+T_co = TypeVar("T_co", covariant=True)
+D = TypeVar("D")
+
+
+@attrs.frozen(eq=False)
+class Form(Generic[D]):
+    """How documents are written: `read` understands what `write` has made, in whatever process."""
+
+    read: Callable[[bytes], D]
+    write: Callable[[D], bytes]
+
+
+class Revision(msgspec.Struct, Generic[T_co, D], frozen=True):
+    """What becomes of documents, each kept for as many seconds from now, and what came of it.
+
+    One that is not in `documents` stays as it is; one that is None is forgotten.
+    """
+
+    result: T_co
+    documents: Mapping[str, tuple[D, float] | None] = {}

@@ -1,0 +1,305 @@
+"""Ledgers: what is spent of budgets, and what is held of them. Pure: a ledger is kept in a `State`.
+
+The theory of it: a call may begin if what is spent, what other calls hold and the most that it
+can cost itself fit into each budget that is its owner's. It then holds that much, and once it has
+ended its real cost is spent and the hold is gone. So what is spent and held together is never over
+a limit, as long as no call costs more than it holds.
+
+A hold expires by itself, for whoever has held it may have crashed. At the end of a day or a month
+what was spent is forgotten, and holds stay: a call is paid in the period in which it ends.
+
+Of each payer there is one ledger, for all of its periods: what is spent in each, and the sums of
+what is held, by the second in which it expires. So a change takes as long with a thousand calls
+under way as with one. A hold has a key of its own, by which it is known whether it was ever taken,
+and whether it was given back; where the state answers at once and never fails, its call knows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from functools import lru_cache
+from math import ceil
+from typing import TypeAlias
+
+import attrs
+import msgspec
+
+from orchestra.forms import Form, Revision
+from orchestra.policies.budget import Budget, Payer
+
+THRESHOLDS = (50, 80, 100)
+"""Percent of a budget at which its owner is told."""
+DAY_S = 86_400
+NEVER_S = 2**53
+HOLD_KEY = "budget:hold:"
+"""Before the name of each hold."""
+
+
+class Ledger(msgspec.Struct, array_like=True, tag=True):
+    """What is kept of one payer: what is spent in each of its periods, and held until when.
+
+    `spent` are nano-dollars of this `day` since 1970, of its month, and of a run; `told` are the
+    highest thresholds that they have reached. `holds` are nano-dollars by the second in which
+    they expire; `held` is their sum, none expires before `first_s`, and all have at `last_s`.
+    """
+
+    day: int
+    spent: list[int]
+    told: list[int]
+    holds: dict[int, int] = {}
+    held: int = 0
+    first_s: int = NEVER_S
+    last_s: int = 0
+
+    @classmethod
+    def empty(cls, day: int) -> Ledger:
+        """Of somebody who has never paid for anything."""
+        return cls(day, [0, 0, 0], [0, 0, 0])
+
+    def advance(self, day: int, now_s: float) -> None:
+        """Let it be now: forget what periods are over, and what holds have expired."""
+        for slot in _over(self.day, day):
+            self.spent[slot] = self.told[slot] = 0
+        self.day = day
+        self.holds = {until_s: each for until_s, each in self.holds.items() if until_s > now_s}
+        self.held = sum(self.holds.values())
+        self.first_s = min(self.holds, default=NEVER_S)
+
+    def hold(self, nanodollars: int, until_s: int) -> None:
+        """Hold so much more until then."""
+        holds = self.holds
+        holds[until_s] = holds.get(until_s, 0) + nanodollars
+        self.held += nanodollars
+        if not self.first_s <= until_s <= self.last_s:
+            self.first_s = min(self.first_s, until_s)
+            self.last_s = max(self.last_s, until_s)
+
+    def give_back(self, nanodollars: int, until_s: int) -> None:
+        """Hold so much less, and no less than nothing."""
+        holds = self.holds
+        before = holds.get(until_s, 0)
+        if before > nanodollars:
+            holds[until_s] = before - nanodollars
+            self.held -= nanodollars
+        else:
+            holds.pop(until_s, None)
+            self.held -= before
+
+
+class Hold(msgspec.Struct, array_like=True, frozen=True, tag=True):
+    """What is kept of one call: the same in each of its ledgers, until it expires."""
+
+    nanodollars: int
+    until_s: int
+
+
+Kept: TypeAlias = Ledger | Hold
+"""What is kept under a key."""
+FORM: Form[Kept] = Form(msgspec.json.Decoder(Kept).decode, msgspec.json.Encoder().encode)
+
+
+class Wanted(msgspec.Struct, frozen=True, eq=False):
+    """What a call wants to hold for so long, up to the next whole second, instead of what it holds.
+
+    `name` is the key of its hold; "" where it has none, and `there` is what it holds.
+    """
+
+    name: str
+    nanodollars: int
+    for_s: float
+    there: Hold | None = None
+
+
+class Settlement(msgspec.Struct, frozen=True, eq=False):
+    """The end of a hold: what its call has really cost. `name` and `there` as in `Wanted`.
+
+    `again` says that it was tried before, and may have happened: then a hold that is not there
+    any more has been settled, if it would not have expired by itself until now. Where that
+    cannot be told, it is counted, rather twice than never.
+    """
+
+    name: str
+    payers: tuple[Payer, ...]
+    cost: int
+    there: Hold | None = None
+    again: bool = False
+
+
+@attrs.frozen
+class Refusal:
+    """Which budget has no room, and how it was; `resets_at_s` is None where it never is."""
+
+    budget: Budget
+    spent: int
+    held: int
+    resets_at_s: float | None
+
+
+@attrs.frozen
+class Reached:
+    """A settlement has brought a budget to a threshold."""
+
+    settlement: Settlement
+    budget: Budget
+    percent: int
+    spent: int
+
+
+class Outcome(msgspec.Struct, frozen=True):
+    """What a change of ledgers came to: what is now held, or why nothing more is."""
+
+    held: Hold | None
+    refusal: Refusal | None
+    reached: Sequence[Reached]
+
+
+class Order(msgspec.Struct, frozen=True, eq=False):
+    """A change of ledgers: settle what has ended; then hold what is wanted, with all who pay."""
+
+    settlements: Sequence[Settlement] = ()
+    wanted: Wanted | None = None
+    payers: Sequence[Payer] = ()
+
+    def keys(self) -> list[str]:
+        """The keys that `decide` has to be given what is kept of, each once."""
+        keys = [payer.key for payer in self.payers]
+        if self.wanted is not None and self.wanted.name:
+            keys.append(self.wanted.name)
+        for settlement in self.settlements:
+            keys += [payer.key for payer in settlement.payers]
+            if settlement.name:
+                keys.append(settlement.name)
+        return list(dict.fromkeys(keys)) if self.settlements else keys
+
+
+def decide(
+    order: Order, keys: Sequence[str], kept: Sequence[Kept | None], now_s: float
+) -> Revision[Outcome, Kept]:
+    """Obey; what is wanted is held in all of the budgets or in none.
+
+    `kept` is what is remembered under the keys, those of each payer and each hold.
+    """
+    books = _Books(dict(zip(keys, kept, strict=True)), now_s)
+    reached: list[Reached] = []
+    for settlement in order.settlements:
+        books.settle(settlement, reached)
+    wanted, held, refusal = order.wanted, None, None
+    if wanted is not None:
+        held = Hold(wanted.nanodollars, ceil(now_s + wanted.for_s))
+        refusal = books.hold(wanted, held, order.payers)
+    return Revision(Outcome(held, refusal, reached), books.changed)
+
+
+def used_up(
+    payers: Sequence[Payer], kept: Sequence[Kept | None], now_s: float
+) -> Revision[Refusal | None, Kept]:
+    """The first of their budgets that has nothing left for a call; `kept` is what is of each."""
+    books = _Books(dict(zip([payer.key for payer in payers], kept, strict=True)), now_s)
+    return Revision(_refusal(payers, books.ledgers(payers), 1, 1))
+
+
+class _Books:
+    """The ledgers of one change, as they are now: of the present periods, without expired holds."""
+
+    __slots__ = ("_kept", "_now_s", "changed")
+
+    def __init__(self, kept: dict[str, Kept | None], now_s: float) -> None:
+        self._kept = kept
+        self._now_s = now_s
+        self.changed: dict[str, tuple[Kept, float] | None] = {}
+        """What is to be kept of all that was changed."""
+
+    def settle(self, settlement: Settlement, reached: list[Reached]) -> None:
+        """A call's real cost instead of its hold; and add what thresholds were reached."""
+        name, cost = settlement.name, settlement.cost
+        there = self._there(name, settlement.there)
+        if there is None and settlement.again and self._before_end(settlement):
+            return
+        if name:
+            self._kept[name] = self.changed[name] = None
+        payers = settlement.payers
+        for payer, ledger in zip(payers, self.ledgers(payers), strict=True):
+            if there is not None:
+                ledger.give_back(there.nanodollars, there.until_s)
+            if cost:
+                spent = ledger.spent
+                for budget in payer.budgets:
+                    spent[budget.slot] += cost
+                    if spent[budget.slot] * 100 >= THRESHOLDS[0] * budget.limit_nanodollars:
+                        reached += _reached(ledger, budget, settlement)
+            self.changed[payer.key] = ledger, max(payer.kept_s, ledger.last_s - self._now_s)
+
+    def hold(self, wanted: Wanted, hold: Hold, payers: Sequence[Payer]) -> Refusal | None:
+        """Hold this in each of these instead of what is held; or why it does not fit."""
+        there = self._there(wanted.name, wanted.there)
+        more = hold.nanodollars if there is None else hold.nanodollars - there.nanodollars
+        ledgers = self.ledgers(payers)
+        refusal = _refusal(payers, ledgers, more, hold.nanodollars)
+        if refusal is not None:
+            return refusal
+        for payer, ledger in zip(payers, ledgers, strict=True):
+            if there is not None:
+                ledger.give_back(there.nanodollars, there.until_s)
+            ledger.hold(hold.nanodollars, hold.until_s)
+            self.changed[payer.key] = ledger, max(payer.kept_s, ledger.last_s - self._now_s)
+        if wanted.name:
+            self.changed[wanted.name] = hold, hold.until_s - self._now_s
+        return None
+
+    def _there(self, name: str, known: Hold | None) -> Hold | None:
+        """What is held, and has not expired."""
+        hold = self._kept[name] if name else known
+        return hold if isinstance(hold, Hold) and hold.until_s > self._now_s else None
+
+    def _before_end(self, settlement: Settlement) -> bool:
+        """Whether its hold would be there still, if nobody had settled it."""
+        return settlement.there is not None and self._now_s < settlement.there.until_s
+
+    def ledgers(self, payers: Sequence[Payer]) -> list[Ledger]:
+        """Those of these payers, to be changed."""
+        kept, now_s, day, found = self._kept, self._now_s, int(self._now_s // DAY_S), []
+        for payer in payers:
+            ledger = kept[payer.key]
+            if not isinstance(ledger, Ledger):
+                kept[payer.key] = ledger = Ledger.empty(day)
+            elif ledger.first_s <= now_s or ledger.day != day:
+                ledger.advance(day, now_s)
+            found.append(ledger)
+        return found
+
+
+def _refusal(
+    payers: Sequence[Payer], ledgers: Sequence[Ledger], more: int, nanodollars: int
+) -> Refusal | None:
+    """Which budget has no room for this much more, of a hold of so many nano-dollars."""
+    for payer, ledger in zip(payers, ledgers, strict=True):
+        spent, held = ledger.spent, ledger.held + more
+        for budget in payer.budgets:
+            if spent[budget.slot] + held > budget.limit_nanodollars:
+                ends_s = _ends_s(ledger.day)[budget.slot]
+                return Refusal(budget, spent[budget.slot], held - nanodollars, ends_s)
+    return None
+
+
+def _reached(ledger: Ledger, budget: Budget, settlement: Settlement) -> list[Reached]:
+    spent, told = ledger.spent[budget.slot], ledger.told[budget.slot]
+    hundred, limit = spent * 100, budget.limit_nanodollars
+    new = [each for each in THRESHOLDS if each > told and hundred >= each * limit]
+    ledger.told[budget.slot] = max(new, default=told)
+    return [Reached(settlement, budget, percent, spent) for percent in new]
+
+
+@lru_cache(maxsize=4)
+def _ends_s(day: int) -> tuple[float | None, ...]:
+    """The second in which each of the periods ends that a day since 1970 is in; a run's never."""
+    today = datetime.fromtimestamp(day * DAY_S, UTC)
+    following = (today.replace(day=1) + timedelta(days=32)).replace(day=1)
+    return float((day + 1) * DAY_S), following.timestamp(), None
+
+
+def _over(before: int, day: int) -> Sequence[int]:
+    """The slots of what is over, or not yet, when it was that day and is this one."""
+    if before == day:
+        return ()
+    return (0,) if _ends_s(before)[1] == _ends_s(day)[1] else (0, 1)
