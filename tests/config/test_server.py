@@ -1,0 +1,78 @@
+"""`[server]`: who may ask, from which pages, and what becomes of runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import attrs
+import pytest
+
+from orchestra.config import LocalBindings, spec
+from orchestra.config.reading import read
+from orchestra.config.server_rules import USUAL_RULES, DisconnectRule
+from orchestra.errors import ConfigError
+from orchestra.runs.settings import RunsSettings
+from orchestra.server.settings import Settings, said
+
+FILE = Path("orchestra.toml")
+
+WRONG = [
+    ('[server]\nkeys = "always"', 2, 'is not one of "auto", "required", "none"'),
+    ("[server]\ndrain = 5", 2, "did you mean 'drain_s'?"),
+    ("[server]\nbody_limit_bytes = 0", 2, "0 is not a whole number over 0"),
+    ('[server.cors]\norigins = ["https://a.example/path"]', 2, "a list of origins"),
+    ('[server.cors]\norigins = "https://a.example"', 2, "a list of origins"),
+    ('[server]\ndisconnect = "linger on"', 2, 'one of "cancel", "continue", "linger"'),
+    ('[server.pipelines.answer]\ndisconect = "cancel"', 2, "did you mean 'disconnect'?"),
+    ("[server]\npipelines = 3", 2, "3 is not a table"),
+    ("[server.runs]\nkept = 3", 2, "did you mean 'kept_s'?"),
+    ("server = 3", 1, "3 is not a table"),
+]
+
+
+@pytest.mark.parametrize(("text", "line", "says"), WRONG)
+def test_a_mistake_is_told_with_its_line_and_what_to_write(text: str, line: int, says: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        read(text, FILE)
+    told = caught.value.problems[0]
+    assert told.where == f"{FILE}:{line}"
+    assert says in str(told)
+
+
+def test_what_is_right_is_kept() -> None:
+    rules = read(
+        """
+        [server]
+        keys = "required"
+        disconnect = "linger"
+        linger_s = 5
+        drain_s = 7
+        [server.cors]
+        origins = ["https://a.example"]
+        [server.pipelines.long]
+        disconnect = "continue"
+        [server.runs]
+        kept_s = 60
+        """,
+        FILE,
+    ).server
+    assert rules.keys == "required"
+    assert rules.cors_origins == {"https://a.example"}
+    assert rules.disconnect_of("other") == DisconnectRule(disconnect="linger", linger_s=5)
+    assert rules.disconnect_of("long") == DisconnectRule(disconnect="continue", linger_s=5)
+    settings = Settings(**said(rules))
+    assert (settings.drain_s, settings.runs.kept_s) == (7, 60)
+
+
+def test_without_the_table_all_is_as_usual() -> None:
+    assert read("", FILE).server == USUAL_RULES
+    assert Settings(**said(USUAL_RULES)) == Settings()
+    with LocalBindings() as bindings:
+        assert bindings.rules == USUAL_RULES
+
+
+def test_what_may_be_written_is_what_the_server_has() -> None:
+    assert set(spec.SERVER_BOUNDS) <= {field.name for field in attrs.fields(Settings)}
+    runs = spec.SERVER["runs"]
+    assert isinstance(runs, dict)
+    assert set(runs) <= {field.name for field in attrs.fields(RunsSettings)}
