@@ -22,7 +22,7 @@ from orchestra.codecs.openai_serving_embeddings import embeddings_body, served_e
 from orchestra.codecs.openai_serving_errors import BAD_REQUEST, ServedError, error_reply, reply
 from orchestra.codecs.openai_serving_request import ServedChat, refused, served_chat
 from orchestra.errors import InputError, LimitExceededError, ModelError, StateError
-from orchestra.events import Delta, RunFinished, StepRouted
+from orchestra.events import Delta, RunFinished, StepRouted, written
 from orchestra.server import problems, sse
 from orchestra.server.access import KNOWN
 from orchestra.server.arrival import Arrival
@@ -194,7 +194,7 @@ class OpenAi:
         if served.store:
             await self._keep(run, job, served, event)
         cost = record["usage"]["orchestra"]["cost_nanodollars"]
-        return _json(msgspec.json.encode(record), facts.headers(cost))
+        return _json(written(record), facts.headers(cost))
 
     async def _keep(self, run: Run, job: _Job, served: ServedChat, event: RunFinished) -> None:
         """Keep an answer that is whole; where the state is away, it was answered all the same."""

@@ -21,7 +21,7 @@ from quart_trio.wrappers import TrioResponse as Response
 from werkzeug.exceptions import MethodNotAllowed
 
 from orchestra.errors import InputError, LimitExceededError, OrchestraError
-from orchestra.events import RunFinished, jsonable
+from orchestra.events import RunFinished, written
 from orchestra.server import problems, sse
 from orchestra.server.access import KNOWN, MAY_RUN
 from orchestra.server.arrival import Arrival
@@ -227,7 +227,7 @@ class Runs:
         return as_json(
             {
                 "run_id": run.id,
-                "result": event.result,
+                "result": msgspec.Raw(written(event.result)),
                 "timings_s": event.timings_s,
                 "usage": event.usage,
             }
@@ -366,7 +366,4 @@ def _wishes() -> RunWishes | HttpProblem:
 
 def as_json(value: object, status: int = 200) -> Response:
     """A value as an answer."""
-    return Response(_ENCODER.encode(value), status, content_type=sse.JSON)
-
-
-_ENCODER = msgspec.json.Encoder(enc_hook=jsonable)
+    return Response(written(value), status, content_type=sse.JSON)
