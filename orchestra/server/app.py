@@ -63,9 +63,14 @@ LISTENING = "client"
 
 @attrs.define(eq=False)
 class Departure:
-    """What is done when a request is over, whatever ended it."""
+    """What is done when a request is over, whatever ended it: the last that was asked for first."""
 
-    act: Callable[[], None] = lambda: None
+    acts: tuple[Callable[[], None], ...] = ()
+
+    def act(self) -> None:
+        """Do it."""
+        for each in reversed(self.acts):
+            each()
 
 
 class DepartingRequest(TrioRequest):

@@ -34,7 +34,7 @@ from orchestra.server.openai_stored_api import stored_routes
 from orchestra.server.openai_stream import RUN_ID, ChunkEvents, Chunks, Facts
 from orchestra.server.relay import relay, relay_vectors, relay_whole
 from orchestra.server.routes import Route
-from orchestra.server.runs import EventStream, Runs, answer, report
+from orchestra.server.runs import EventStream, Runs, answer, report, when_over
 from orchestra.stores.state_memory import MemoryState
 
 if TYPE_CHECKING:
@@ -177,6 +177,7 @@ class OpenAi:
         chunks = Chunks(run, job.gives, writer, Facts(run.id, served.model))
         keep = partial(self._keep, run, job, served) if served.store else None
         events = ChunkEvents(run, self.runs.settings, chunks, keep)
+        when_over(events.leave)
         failure = await events.open()
         if failure is not None:
             await _ended(run)

@@ -236,7 +236,8 @@ class Runs:
 
 def when_over(act: Callable[[], None]) -> None:
     """Do this when the current request is over, whatever ends it."""
-    cast("DepartingRequest", request).departure.act = act
+    departure = cast("DepartingRequest", request).departure
+    departure.acts = (*departure.acts, act)
 
 
 def resuming_at(run_id: str) -> bytes:
@@ -259,6 +260,7 @@ class EventStream(Response):
         super().__init__(b"", headers={**sse.HEADERS, **(headers or {})})
         del self.headers["Content-Length"]
         self.events = events
+        when_over(events.leave)
 
 
 class Events:
@@ -290,6 +292,10 @@ class Events:
                 if goes_on:
                     await body(self._frames(last) if last else sse.HEARTBEAT)
         await self._over()
+
+    def leave(self) -> None:
+        """Hold the run back no longer, also where nothing was ever written; again does nothing."""
+        self._reader.__exit__(None, None, None)
 
     async def _over(self) -> None:
         """All of it has been sent."""
