@@ -302,17 +302,42 @@ TERMINAL = (RunFinished, RunFailed, RunCancelled)
 
 
 def encode(event: Event) -> bytes:
-    """The event as one line of JSON: its fields, `type` first.
+    """The event as one line of JSON: its fields, `type` first. It never fails.
 
     A chunk or result of a type that JSON and msgspec do not know is written as its `repr`,
-    and half a character (a lone surrogate, where somebody cut one) as its escape.
+    and half a character (a lone surrogate, where somebody cut one) as its escape. One that cannot
+    be written even so is replaced by a word that says so: what a step gives must not end the
+    tasks that write down everybody's runs.
     """
     fields = {name: getattr(event, name) for name in _FIELDS[type(event)]}
-    written = {"type": event.type, **fields}
+    said = {"type": event.type, **fields}
     try:
-        return _ENCODER.encode(written)
+        return _ENCODER.encode(said)
+    except Exception:  # noqa: BLE001 - `repr` may raise anything
+        return _ENCODER.encode({name: msgspec.Raw(written(value)) for name, value in said.items()})
+
+
+def written(value: object) -> bytes:
+    """Any value as one line of JSON, as `encode` writes those of an event. It never fails."""
+    try:
+        return _ENCODER.encode(value)
     except UnicodeEncodeError:
-        return json.dumps(msgspec.to_builtins(written, enc_hook=jsonable)).encode()
+        return _escaped(value)
+    except Exception:  # noqa: BLE001 - as above
+        return _unwritable(value)
+
+
+def _escaped(value: object) -> bytes:
+    """JSON of ASCII alone, which has a form for half a character; nan is none in it."""
+    try:
+        plain = msgspec.to_builtins(value, enc_hook=jsonable, str_keys=True)
+        return json.dumps(plain, allow_nan=False).encode()
+    except Exception:  # noqa: BLE001 - as above
+        return _unwritable(value)
+
+
+def _unwritable(value: object) -> bytes:
+    return _ENCODER.encode(f"<a {type(value).__name__} that cannot be written as JSON>")
 
 
 _FIELDS = {cls: tuple(field.name for field in attrs.fields(cls)) for cls in get_args(Event)}

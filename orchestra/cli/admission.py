@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 from ipaddress import ip_address
 from typing import TYPE_CHECKING
+
+import attrs
 
 from orchestra.errors import ServeError
 
 if TYPE_CHECKING:
     from orchestra.config.bindings import LocalBindings
     from orchestra.server.front import Admission
+
+log = logging.getLogger("orchestra.server")
 
 MAKE_ONE = "orchestra keys create --organisation acme --user ada --pipelines '*' --models '*'"
 
@@ -22,16 +27,23 @@ async def admission_of(bindings: LocalBindings, host: str) -> Admission:
         StateError: it cannot be told whether it has keys.
     """
     from orchestra.server.cors import Cors
+    from orchestra.server.desk import OwnPages, Unlocked
     from orchestra.server.front import Admission
 
     rules = bindings.rules
-    keyed = rules.keys == "required" or (rules.keys == "auto" and await bindings.keys_made())
     cors = Cors(origins=rules.cors_origins, max_age_s=rules.cors_max_age_s)
-    if not keyed:
+    if rules.keys == "none":
         _only_here(host)
-        return Admission(cors=cors, rates=None, purse=None)
-    return Admission(
+        return Admission(own_pages=OwnPages(cors.origins), cors=cors)
+    admission = Admission(
         keyring=bindings.keyring, rates=bindings.request_limits, purse=bindings.purse, cors=cors
+    )
+    if rules.keys == "required" or await bindings.keys_made():
+        return admission
+    _only_here(host)
+    log.info("no key was ever made: everybody on this machine may ask, until one is")
+    return attrs.evolve(
+        admission, unlocked=Unlocked(bindings.keyring), own_pages=OwnPages(cors.origins)
     )
 
 

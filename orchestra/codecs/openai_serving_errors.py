@@ -134,6 +134,7 @@ def reply(
     headers: tuple[tuple[str, str], ...] = (),
 ) -> ServedError:
     """Any error in their form."""
+    message = message.encode(errors="backslashreplace").decode()  # half a character is no JSON
     told = {"message": message, "type": type_, "param": param, "code": code}
     return ServedError(status, msgspec.json.encode({"error": told}), headers)
 

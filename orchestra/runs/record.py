@@ -107,9 +107,9 @@ def ended(record: Record, event: Event, ended_s: float) -> Record:
         case RunFinished():
             outcome = Finished()
         case RunFailed():
-            outcome = FailedWith(event.error, event.message)
+            outcome = FailedWith(event.error, _whole(event.message))
         case RunCancelled():
-            outcome = CancelledBy(event.reason)
+            outcome = CancelledBy(_whole(event.reason))
         case _:
             raise ValueError(f"no run ends with {event.type!r}: give its last event")
     return msgspec.structs.replace(
@@ -120,6 +120,11 @@ def ended(record: Record, event: Event, ended_s: float) -> Record:
         last_seq=event.seq,
         begun=True,
     )
+
+
+def _whole(text: str) -> str:
+    """A text without half characters, which cannot be stored; each as its escape."""
+    return text.encode(errors="backslashreplace").decode()
 
 
 def lost(record: Record, now_s: float) -> Record:

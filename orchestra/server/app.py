@@ -61,9 +61,14 @@ LISTENING = "client"
 
 @attrs.define(eq=False)
 class Departure:
-    """What is done when a request is over, whatever ended it."""
+    """What is done when a request is over, whatever ended it: the last that was asked for first."""
 
-    act: Callable[[], None] = lambda: None
+    acts: tuple[Callable[[], None], ...] = ()
+
+    def act(self) -> None:
+        """Do it."""
+        for each in reversed(self.acts):
+            each()
 
 
 class DepartingRequest(TrioRequest):
@@ -279,7 +284,7 @@ def _answer_errors(app: App, settings: Settings) -> None:
 
     async def unexpected(error: Exception) -> TrioResponse:
         method = _asked().method
-        log.error("a request failed: %s %s", method, _path(), exc_info=error)
+        log.error("a request failed: %s %r", method, _path(), exc_info=error)
         problem = problems.by_status(500, "Internal Server Error", "the server's log says why")
         return answer(shaped(_path(), problem))
 

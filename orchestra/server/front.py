@@ -4,8 +4,9 @@
     2. Cors              which web pages may read the answer; a preflight is answered here
     3. Bounds            how long an address, how many headers, how large a body
     4. Authentication    whose key it is; the route says later whether it needs one
-    5. Rates             how many requests that caller has left
-    6. Spending          whether that caller has money left
+    5. OwnPages          where nobody needs a key: that no page of elsewhere asks
+    6. Rates             how many requests that caller has left
+    7. Spending          whether that caller has money left
 
 Then the route is matched, its access is decided, and its handler is called. CORS stands before
 authentication, since a preflight has no key and a page must be able to read why it was refused.
@@ -26,6 +27,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import attrs
 
+from orchestra.access.keys import Refusal
 from orchestra.access.principal import ANYBODY, Principal
 from orchestra.errors import BudgetExceededError, LimitReachedError, StateError
 from orchestra.server import caller_problems, problems
@@ -41,6 +43,7 @@ if TYPE_CHECKING:
     from orchestra.policies.allowance import Remaining
     from orchestra.policies.callers import CallerLimits
     from orchestra.policies.purse import Purse
+    from orchestra.server.desk import OwnPages, Unlocked
     from orchestra.server.problems import Told
     from orchestra.server.settings import Settings
 
@@ -66,10 +69,13 @@ class Admission:
     """Who is let in, and how much of what: with nothing said, everybody, as much as they like.
 
     `keyring` is None where there are no keys: then everybody is ANYBODY, so that such a server
-    must not be reached from elsewhere. `rates` are counted in requests, `purse` in money.
+    must not be reached from elsewhere. So it is while `unlocked`, if that is given. `own_pages`
+    keeps pages of elsewhere from asking it. `rates` are counted in requests, `purse` in money.
     """
 
     keyring: Keyring | None = None
+    unlocked: Unlocked | None = None
+    own_pages: OwnPages | None = None
     rates: CallerLimits | None = None
     purse: Purse | None = None
     cors: Cors = NO_CORS
@@ -80,7 +86,8 @@ class Admission:
             RequestIds(),
             *([self.cors] if self.cors.origins else []),
             Bounds(settings),
-            Authentication(self.keyring),
+            Authentication(self.keyring, self.unlocked),
+            *([self.own_pages] if self.own_pages is not None else []),
             *([Rates(self.rates)] if self.rates is not None else []),
             *([Spending(self.purse)] if self.purse is not None else []),
         )
@@ -164,27 +171,28 @@ class Bounds:
 class Authentication:
     """Whose key came with the request. One that is not valid is refused; none at all is not."""
 
-    def __init__(self, keyring: Keyring | None) -> None:
-        self._keyring = keyring
+    def __init__(self, keyring: Keyring | None, unlocked: Unlocked | None = None) -> None:
+        self.keyring = keyring
+        self.unlocked = unlocked
 
     async def admit(self, arrival: Arrival) -> Early | None:
         """A problem where a key came that lets nobody in."""
-        if self._keyring is None:
-            arrival.principal = ANYBODY
-            return None
-        token = bearer(arrival)
-        if token is None:
-            return None
         try:
-            found = await self._keyring.authenticate(token)
+            found = await self._found(arrival)
         except StateError as error:
             log.error("keys cannot be looked up: %s", error)  # noqa: TRY400 - it is one line
             return caller_problems.keys_unreachable()
-        if isinstance(found, Principal):
-            arrival.principal = found
-            return None
-        log.info("a key was refused: %s", found.detail)
-        return caller_problems.key_refused(found.reason)
+        if isinstance(found, Refusal):
+            log.info("a key was refused: %s", found.detail)
+            return caller_problems.key_refused(found.reason)
+        arrival.principal = found
+        return None
+
+    async def _found(self, arrival: Arrival) -> Principal | Refusal | None:
+        if self.keyring is None or (self.unlocked is not None and await self.unlocked.still()):
+            return ANYBODY
+        token = bearer(arrival)
+        return None if token is None else await self.keyring.authenticate(token)
 
 
 class Rates:

@@ -158,10 +158,18 @@ async def _send_pings(self: WSStream) -> None:
 
 
 async def _handle(self: WSStream, event: StreamEvent) -> None:
-    """Hypercorn's own; the end of the connection ends its pings."""
+    """Hypercorn's own; the end of the connection ends its pings, and what it refuses is closed.
+
+    A handshake that is none, or that is not waited for, it answers with `connection: close`, and
+    then keeps the connection for as long as the client likes, with no timer.
+    """
+    was_closed = self.closed
     await _STOCK_HANDLE(self, event)
-    if isinstance(event, StreamClosed) and (pinging := getattr(self, "pinging", None)):
-        pinging.cancel()
+    if isinstance(event, StreamClosed):
+        if pinging := getattr(self, "pinging", None):
+            pinging.cancel()
+    elif self.closed and not was_closed and not self.handshake.accepted:
+        await self.send(StreamClosed(stream_id=self.stream_id))
 
 
 class Hardened:

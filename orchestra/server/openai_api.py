@@ -22,7 +22,7 @@ from orchestra.codecs.openai_serving_embeddings import embeddings_body, served_e
 from orchestra.codecs.openai_serving_errors import BAD_REQUEST, ServedError, error_reply, reply
 from orchestra.codecs.openai_serving_request import ServedChat, refused, served_chat
 from orchestra.errors import InputError, LimitExceededError, ModelError, StateError
-from orchestra.events import Delta, RunFinished, StepRouted
+from orchestra.events import Delta, RunFinished, StepRouted, written
 from orchestra.server import problems, sse
 from orchestra.server.arrival import Arrival
 from orchestra.server.chat_shapes import RELAYED, Gives
@@ -31,7 +31,7 @@ from orchestra.server.openai_errors import OpenAiProblem, as_openai, told
 from orchestra.server.openai_stored import Kept, StoredCompletions, messages_of
 from orchestra.server.openai_stream import RUN_ID, ChunkEvents, Chunks, Facts
 from orchestra.server.relay import relay, relay_vectors, relay_whole
-from orchestra.server.runs import EventStream, Runs, answer, report
+from orchestra.server.runs import EventStream, Runs, answer, report, when_over
 from orchestra.stores.state_memory import MemoryState
 
 if TYPE_CHECKING:
@@ -141,6 +141,7 @@ class OpenAi:
         chunks = Chunks(run, job.gives, writer, Facts(run.id, served.model))
         keep = partial(self._keep, run, job, served) if served.store else None
         events = ChunkEvents(run, self.runs.settings, chunks, keep)
+        when_over(events.leave)
         failure = await events.open()
         if failure is not None:
             await _ended(run)
@@ -158,7 +159,7 @@ class OpenAi:
         if served.store:
             await self._keep(run, job, served, event)
         cost = record["usage"]["orchestra"]["cost_nanodollars"]
-        return _json(msgspec.json.encode(record), facts.headers(cost))
+        return _json(written(record), facts.headers(cost))
 
     async def _keep(self, run: Run, job: _Job, served: ServedChat, event: RunFinished) -> None:
         """Keep an answer that is whole; where the state is away, it was answered all the same."""

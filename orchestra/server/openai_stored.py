@@ -111,11 +111,15 @@ class StoredCompletions:
         return await self._changed(id_, who, lambda kept: (kept, {}))
 
     async def rename(self, id_: str, who: Principal, metadata: dict[str, str]) -> Kept | None:
-        """A completion with other metadata; None where there is none. Raises as `get`."""
+        """A completion with other metadata; None where there is none. Raises as `get`.
+
+        One that would be too large with it stays as it was.
+        """
 
         def renamed(kept: Kept) -> tuple[Kept, Mapping[str, Entry | None]]:
             new = msgspec.structs.replace(kept, metadata=metadata)
-            return new, {_key(id_): Entry(_encode(new), KEPT_S)}
+            data = _encode(new)
+            return (new, {_key(id_): Entry(data, KEPT_S)}) if len(data) <= BYTES_MAX else (kept, {})
 
         return await self._changed(id_, who, renamed)
 
@@ -184,7 +188,9 @@ def messages_of(id_: str, messages: Sequence[Json]) -> list[Json]:
 
 
 def _visible(kept: Kept, who: Principal) -> bool:
-    return who.may_see(Caller(kept.organisation, kept.user))
+    """As of runs: it is theirs or their organisation's, and of what they may ask."""
+    may_ask = who.scopes.may_ask(kept.model) or who.scopes.may_run(kept.model)
+    return may_ask and who.may_see(Caller(kept.organisation, kept.user))
 
 
 def _ids(data: bytes | None) -> list[str]:

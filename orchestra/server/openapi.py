@@ -106,7 +106,7 @@ class _Writer:
 
     def __init__(self, settings: Settings, admission: Admission, shape: Shape) -> None:
         self._shape = shape
-        self._keyed = admission.keyring is not None
+        self._keyed = admission.keyring is not None and admission.unlocked is None
         self._common = (*of_all(settings), *of_callers(admission))
         self._refusals: dict[str, Json] = {}
         self._schemas: dict[str, Json] = {**event_schemas(), **SCHEMAS, PROBLEM: _PROBLEM}

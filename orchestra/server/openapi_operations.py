@@ -10,7 +10,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from orchestra.errors import BudgetExceededError, LimitReachedError
-from orchestra.server import caller_problems, openapi_openai, openapi_runs, openapi_served, problems
+from orchestra.server import (
+    caller_problems,
+    desk,
+    openapi_openai,
+    openapi_runs,
+    openapi_served,
+    problems,
+)
 from orchestra.server.front import Admission
 from orchestra.server.openapi_words import Operation
 from orchestra.server.problems import HttpProblem
@@ -43,6 +50,8 @@ def of_callers(admission: Admission) -> tuple[HttpProblem, ...]:
         reasons = ("unknown", "expired", "revoked", "malformed")
         found += [caller_problems.key_refused(each) for each in reasons]
         found.append(caller_problems.keys_unreachable())
+    if admission.own_pages is not None:
+        found += [desk.foreign_host("elsewhere.example"), desk.foreign_page(None)]
     if admission.rates is not None:
         found.append(caller_problems.your_rate(LimitReachedError("")))
     if admission.purse is not None:

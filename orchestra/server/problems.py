@@ -12,10 +12,9 @@ from difflib import get_close_matches
 from typing import Protocol
 
 import attrs
-import msgspec
 
 from orchestra.errors import OrchestraError
-from orchestra.events import ArmFailed, Event, RunFailed, StepFailed, StepRetried
+from orchestra.events import ArmFailed, Event, RunFailed, StepFailed, StepRetried, written
 
 MEDIA_TYPE = "application/problem+json"
 _TYPES = "urn:problem-type:orchestra:"
@@ -78,7 +77,7 @@ class HttpProblem:
         if self.faults:
             body["field"] = self.faults[0].field
             body["errors"] = [{"pointer": f.pointer, "detail": f.detail} for f in self.faults]
-        return msgspec.json.encode(body | dict(self.extras))
+        return written(body | dict(self.extras))
 
 
 @attrs.frozen

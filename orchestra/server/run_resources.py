@@ -31,6 +31,7 @@ from orchestra.server.runs import (
 )
 
 if TYPE_CHECKING:
+    from orchestra.access.principal import Principal
     from orchestra.engine.journal import Reader
     from orchestra.runs.registry import Registry
     from orchestra.server.bodies import Body
@@ -106,7 +107,7 @@ class RunResources:
 
         def where(record: Record) -> bool:
             return (
-                principal.scopes.may_run(record.pipeline)
+                sees(principal, record)
                 and asked.pipeline in (None, record.pipeline)
                 and asked.status in (None, record.status)
             )
@@ -184,10 +185,7 @@ class RunResources:
             return None
         record = await self.registry.get(run_id)
         principal = Arrival.of(request.scope).known()
-        if record is None or not principal.may_see(record.starter):
-            return None
-        theirs = record.key == principal.caller.key != ""  # a model may be asked without pipelines
-        return record if theirs or principal.scopes.may_run(record.pipeline) else None
+        return record if record is not None and sees(principal, record) else None
 
     async def _last(self, record: Record) -> EventLine | None:
         """The last event of a run that has ended, if it is kept."""
@@ -202,6 +200,17 @@ class RunResources:
             except RunLostError:
                 return None
         return events[-1] if events else None
+
+
+def sees(principal: Principal, record: Record) -> bool:
+    """Whether a run may be seen, followed, cancelled and listed.
+
+    By whoever may see what its starter has started, and may run its pipeline; and with the very
+    key that has started it, since a model may be asked without any pipeline.
+    """
+    if not principal.may_see(record.starter):
+        return False
+    return record.key == principal.caller.key != "" or principal.scopes.may_run(record.pipeline)
 
 
 class FollowedEvents(Events):

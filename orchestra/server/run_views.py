@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
+from typing import TypeVar, cast
 
 import attrs
 import msgspec
 
-from orchestra.events import RunCancelled, RunFailed, RunFinished
+from orchestra.events import RunCancelled, RunFailed, RunFinished, written
 from orchestra.runs.record import LOST_SEQ, STATUSES, CancelledBy, EventLine, FailedWith, Record
 from orchestra.server import problems
 from orchestra.server.inputs import FAULTS_MAX
 from orchestra.server.problems import Fault, HttpProblem
+
+T = TypeVar("T")
 
 LIMIT = 20
 LIMIT_MAX = 100
@@ -56,7 +60,19 @@ class ResultLine(msgspec.Struct):
 
 def result_of(last: EventLine) -> ResultLine:
     """The result in the last event of a run that has finished."""
-    return msgspec.json.decode(last.data, type=ResultLine)
+    try:
+        return msgspec.json.decode(last.data, type=ResultLine)
+    except msgspec.DecodeError:
+        found = _with_halves(last)
+        return ResultLine(*(msgspec.Raw(written(found[name])) for name in _RESULT))
+
+
+def _with_halves(last: EventLine) -> Mapping[str, object]:
+    """An event in which half a character is escaped, which msgspec reads nowhere."""
+    return cast("Mapping[str, object]", json.loads(last.data))
+
+
+_RESULT = ResultLine.__struct_fields__
 
 
 class _FailedLine(msgspec.Struct):
@@ -77,10 +93,17 @@ class _CancelledLine(msgspec.Struct):
 def failure_of(last: EventLine) -> RunFailed | RunCancelled:
     """Why a run gave no result, from its last event."""
     if last.type == RunCancelled.type:
-        line = msgspec.json.decode(last.data, type=_CancelledLine)
+        line = _line(last, _CancelledLine)
         return RunCancelled(line.seq, line.at_s, line.reason)
-    said = msgspec.json.decode(last.data, type=_FailedLine)
+    said = _line(last, _FailedLine)
     return RunFailed(said.seq, said.at_s, said.error, said.message, said.step, said.where)
+
+
+def _line(last: EventLine, type_: type[T]) -> T:
+    try:
+        return msgspec.json.decode(last.data, type=type_)
+    except msgspec.DecodeError:
+        return msgspec.convert(_with_halves(last), type_)
 
 
 @attrs.frozen(kw_only=True)

@@ -20,7 +20,7 @@ from quart_trio.wrappers import TrioResponse as Response
 from werkzeug.exceptions import MethodNotAllowed
 
 from orchestra.errors import InputError, LimitExceededError, OrchestraError
-from orchestra.events import RunFinished, jsonable
+from orchestra.events import RunFinished, written
 from orchestra.server import problems, sse
 from orchestra.server.access import KNOWN, MAY_RUN
 from orchestra.server.arrival import Arrival
@@ -225,7 +225,7 @@ class Runs:
         return as_json(
             {
                 "run_id": run.id,
-                "result": event.result,
+                "result": msgspec.Raw(written(event.result)),
                 "timings_s": event.timings_s,
                 "usage": event.usage,
             }
@@ -234,7 +234,8 @@ class Runs:
 
 def when_over(act: Callable[[], None]) -> None:
     """Do this when the current request is over, whatever ends it."""
-    cast("DepartingRequest", request).departure.act = act
+    departure = cast("DepartingRequest", request).departure
+    departure.acts = (*departure.acts, act)
 
 
 def resuming_at(run_id: str) -> bytes:
@@ -257,6 +258,7 @@ class EventStream(Response):
         super().__init__(b"", headers={**sse.HEADERS, **(headers or {})})
         del self.headers["Content-Length"]
         self.events = events
+        when_over(events.leave)
 
 
 class Events:
@@ -295,6 +297,10 @@ class Events:
                     continue
                 self._wrote_s = trio.current_time()
         await self._over()
+
+    def leave(self) -> None:
+        """Hold the run back no longer, also where nothing was ever written; again does nothing."""
+        self._reader.__exit__(None, None, None)
 
     async def _over(self) -> None:
         """All of it has been sent."""
@@ -354,7 +360,4 @@ def _wishes() -> RunWishes | HttpProblem:
 
 def as_json(value: object, status: int = 200) -> Response:
     """A value as an answer."""
-    return Response(_ENCODER.encode(value), status, content_type=sse.JSON)
-
-
-_ENCODER = msgspec.json.Encoder(enc_hook=jsonable)
+    return Response(written(value), status, content_type=sse.JSON)

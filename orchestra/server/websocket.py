@@ -58,6 +58,9 @@ log = logging.getLogger("orchestra.server")
 CANCELLED = "the client cancelled it"
 OUTBOX_MAX = 16
 """Problems that wait to be sent; a client that causes more, and reads none, is left."""
+UNTOLD_FACTOR = 2
+"""Starts of which something is still to be sent, in runs that may go on. One that is refused has
+given its id back already: who reads nothing would have more and more of them waiting."""
 FAREWELL_S = 2.0
 """How long a socket that is left may take to be told so."""
 
@@ -224,7 +227,7 @@ class Conversation:
         most = self._settings.socket_runs_max
         if start.id in self._going:
             self._refuse(start.id, id_in_use(start.id))
-        elif len(self._going) >= most:
+        elif len(self._going) >= most or self._untold >= UNTOLD_FACTOR * most:
             self._refuse(start.id, too_many_runs(most))
         else:
             self._going[start.id] = going = Going()

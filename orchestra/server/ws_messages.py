@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 import attrs
 import msgspec
 
-from orchestra.events import Event, encode
+from orchestra.events import Event, encode, written
 from orchestra.server.cors import ANY
 from orchestra.server.problems import HttpProblem
 
@@ -124,7 +124,7 @@ def _host(origin: str) -> str | None:
 
 
 def _quoted(run: str | None) -> str:
-    return msgspec.json.encode(run).decode()
+    return written(run).decode()
 
 
 def _mistake(run: str | None, detail: str) -> Mistake:

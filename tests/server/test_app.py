@@ -203,7 +203,7 @@ def test_what_nobody_expected_is_logged_and_told_without_a_word_of_it(
     problem(reply, 500, "internal-server-error")
     assert b"cellar" not in reply.body
     (record,) = [record for record in caplog.records if record.levelno == logging.ERROR]
-    assert record.message == "a request failed: GET /v1/pipelines/count/runs"
+    assert record.message == "a request failed: GET '/v1/pipelines/count/runs'"
     assert "the cellar is on fire" in caplog.text
 
 

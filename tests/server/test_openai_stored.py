@@ -61,7 +61,7 @@ def test_everybody_sees_what_they_kept_and_nobody_elses(
         stored = StoredCompletions(lambda: state)
         model: dict[str, tuple[Caller, str]] = {}
         for act, caller, letter in asked:
-            who = Principal(caller, Scopes())
+            who = Principal(caller, Scopes(models=frozenset({"m"})))
             own = {id_: name for id_, (by, name) in model.items() if who.may_see(by)}
             name = f"{caller.tenant or 'nobody'}-{letter}".replace(":", "-")
             if act == "keep":
@@ -86,6 +86,42 @@ def test_everybody_sees_what_they_kept_and_nobody_elses(
                 assert [each.metadata["name"] for each in page.kept] == list(own.values())
 
     trio.run(main)
+
+
+def test_what_somebody_may_not_ask_they_do_not_read_either() -> None:
+    """Not in what a colleague has kept, whose key may ask for more; as it is with runs."""
+
+    async def main() -> None:
+        state = MemoryState()
+        stored = StoredCompletions(lambda: state)
+        await stored.keep("a", kept(Caller("acme", "ada"), "a", "m"))
+        for scopes, seen in (
+            (Scopes(models=frozenset({"m"})), True),
+            (Scopes(pipelines=frozenset({"m"})), True),
+            (Scopes(models=frozenset({"n"})), False),
+            (Scopes(), False),
+        ):
+            bob = Principal(Caller("acme", "bob"), scopes)
+            assert (await stored.get("a", bob) is not None) == seen
+            assert len((await stored.page(bob, Wanted())).kept) == seen
+            assert (await stored.rename("a", bob, {"name": "b"}) is not None) == seen
+        nobody = Principal(Caller("acme", "bob"), Scopes())
+        assert not await stored.delete("a", nobody)
+
+    trio.run(main)
+
+
+def test_other_metadata_make_no_completion_larger_than_it_may_be() -> None:
+    async def main() -> dict[str, str]:
+        state = MemoryState()
+        stored = StoredCompletions(lambda: state)
+        await stored.keep("a", kept(Caller(), "a"))
+        await stored.rename("a", ANYBODY, {"name": "x" * openai_stored.BYTES_MAX})
+        found = await stored.get("a", ANYBODY)
+        assert found is not None
+        return found.metadata
+
+    assert trio.run(main) == {"name": "a"}
 
 
 def test_only_the_last_of_a_tenant_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -79,6 +79,21 @@ def test_whoever_does_not_read_what_is_wrong_is_left() -> None:
     assert closing(test).code == POLICY
 
 
+def test_whoever_does_not_read_that_their_starts_are_refused_is_left() -> None:
+    """A start that is refused has given its id back: the next would wait beside it."""
+
+    async def test(stage: Stage) -> None:
+        socket = await open_socket(stage.house)
+        wrong = dict.fromkeys((f"{number:02}" + "x" * 90 for number in range(20)), 0)
+        try:
+            for _ in range(3_000):
+                await socket.start("a", **wrong)
+        except trio.BrokenResourceError as error:
+            raise ClosedError(POLICY) from error
+
+    assert closing(test).code == POLICY
+
+
 @given(st.random_module())
 @settings(max_examples=15)
 def test_a_server_that_stops_closes_a_socket_when_its_last_run_has_ended(seed: object) -> None:

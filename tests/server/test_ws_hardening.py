@@ -20,7 +20,7 @@ from wsproto.extensions import PerMessageDeflate
 
 from orchestra.server.hardening import Mailbox, mend_hypercorn
 from orchestra.server.settings import Settings
-from tests.server.socketing import open_socket
+from tests.server.socketing import Stage, on_stage, open_socket
 from tests.server.wire import _unmended, open_house  # noqa: F401 - a fixture
 
 # --- an application that listens no more -------------------------------------------------------
@@ -171,3 +171,27 @@ def test_the_ping_trap_is_still_there() -> None:
 def test_a_client_that_has_left_has_left_its_place() -> None:
     mend_hypercorn()
     assert trio.run(leaves_its_place)
+
+
+# --- a handshake that is none -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("lines", "behind"),
+    [
+        ([], b""),
+        (["Sec-WebSocket-Version: 12", "Sec-WebSocket-Key: x"], b""),
+        (["Sec-WebSocket-Version: 13", "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ=="], b"early"),
+    ],
+)
+def test_a_handshake_that_is_none_is_answered_and_closed(lines: list[str], behind: bytes) -> None:
+    """Hypercorn would keep its connection for ever, and its place with it."""
+
+    async def test(stage: Stage) -> bool:
+        client = await stage.house.connect()
+        head = "GET /v1/pipelines/count/ws HTTP/1.1\nConnection: Upgrade\nUpgrade: websocket"
+        await client.send("\n".join([head, *lines]))
+        await client.stream.send_all(behind)
+        return b"connection: close" in (await client.rest()).lower() or bool(behind)
+
+    assert on_stage(test)

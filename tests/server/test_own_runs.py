@@ -1,0 +1,106 @@
+"""A model that is asked by its name is a run: its starter's own, and nobody's hindrance."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Awaitable, Callable
+
+import trio
+
+from orchestra.access.principal import Principal, Scopes
+from orchestra.accounts import Caller
+from orchestra.engine.engine import Engine, open_engine
+from orchestra.runs.disconnect import CANCEL, CONTINUE, OnLeave
+from orchestra.server.app import create_app
+from orchestra.server.front import Admission
+from orchestra.server.hardening import mend_hypercorn
+from orchestra.server.settings import Settings
+from orchestra.testing.world import ScriptedModel, World
+from orchestra.values import Stopped, StopReason, TextDelta
+from tests.server.wire import Client, House, Reply, open_house
+
+HANGING = ScriptedModel(((0.0, TextDelta("a")), (999.0, TextDelta("b"))))
+LATE = ScriptedModel(
+    ((0.2, TextDelta("x")), *[(0.0, TextDelta("x" * 4096))] * 200, (0.0, Stopped(StopReason.END)))
+)
+ASKING = frozenset({"hanging", "late"})
+PEOPLE = {
+    "ann": Principal(Caller("acme", "ann", "k1"), Scopes(models=ASKING)),
+    "bob": Principal(Caller("acme", "bob", "k2"), Scopes(models=ASKING)),
+    "cat": Principal(Caller("acme", "cat", "k3"), Scopes(frozenset({"*"}))),
+    "eve": Principal(Caller("other", "eve", "k4"), Scopes(frozenset({"*"}), frozenset({"*"}))),
+}
+
+
+class Names:
+    """A keyring whose keys are names."""
+
+    async def authenticate(self, token: str) -> Principal:
+        return PEOPLE[token]
+
+
+def serving(main: Callable[[House, Engine], Awaitable[None]], on_leave: OnLeave = CANCEL) -> None:
+    async def serve() -> None:
+        mend_hypercorn()
+        settings = Settings(on_leave=on_leave)
+        world = World(models={"hanging": HANGING, "late": LATE})
+        async with open_engine(world) as engine:
+            admission = Admission(keyring=Names())  # type: ignore[arg-type]
+            app = create_app(engine, {}, settings, admission)
+            async with open_house(app.asgi_app, settings) as house:
+                await main(house, engine)
+
+    trio.run(serve)
+
+
+async def chatting(house: House, model: str) -> Client:
+    client = await house.connect()
+    body = {"model": model, "stream": True, "messages": [{"role": "user", "content": "hi"}]}
+    head = "POST /v1/chat/completions HTTP/1.1\nAuthorization: Bearer ann"
+    await client.send(f"{head}\nContent-Type: application/json", json.dumps(body).encode())
+    return client
+
+
+async def ask(house: House, what: str, who: str) -> Reply:
+    client = await house.connect()
+    return await client.ask(f"{what} HTTP/1.1\nAuthorization: Bearer {who}")
+
+
+def test_who_may_ask_models_only_sees_their_own_answers_as_runs_and_nobody_elses() -> None:
+    """And lists, follows and cancels them; a colleague without pipelines, and a stranger, none."""
+
+    async def main(house: House, engine: Engine) -> None:
+        client = await chatting(house, "hanging")
+        head = await client.head()
+        run_id = head.headers["x-orchestra-run-id"]
+        at = f"/v1/runs/{run_id}"
+        for who, seen in (("ann", True), ("bob", False), ("cat", True), ("eve", False)):
+            assert (await ask(house, f"GET {at}", who)).status == (200 if seen else 404)
+            listed: list[str] = []
+            while seen and not listed:  # it is written down soon
+                page = json.loads((await ask(house, "GET /v1/runs", who)).body)
+                listed = [each["id"] for each in page["runs"]]
+            page = json.loads((await ask(house, "GET /v1/runs", who)).body)
+            assert [each["id"] for each in page["runs"]] == [run_id] * seen
+            if not seen:
+                assert (await ask(house, f"GET {at}/events", who)).status == 404
+                assert (await ask(house, f"DELETE {at}", who)).status == 404
+        assert engine.runs
+        assert (await ask(house, f"DELETE {at}", "ann")).json["status"] == "cancelled"
+
+    serving(main)
+
+
+def test_who_leaves_before_the_first_word_does_not_hold_a_run_back_that_goes_on() -> None:
+    """The answer has not begun, so nobody reads; the run would wait for them until its deadline."""
+
+    async def main(house: House, engine: Engine) -> None:
+        client = await chatting(house, "late")
+        while not engine.runs:  # noqa: ASYNC110 - another process does it
+            await trio.lowlevel.checkpoint()
+        (run,) = engine.runs.values()
+        client.stream.socket.close()
+        await run.wait_ended()
+        assert run.journal.kept[-1].type == "run.finished"
+
+    serving(main, CONTINUE)
