@@ -118,9 +118,7 @@ class Purse:
         hold: tuple[str, int, float] | None = None,
         budgets: tuple[Budget, ...] = (),
     ) -> Outcome:
-        late = self._late and [
-            self._late.popleft() for _ in range(min(len(self._late), LATE_AT_ONCE))
-        ]
+        late = [self._late.popleft() for _ in range(min(len(self._late), LATE_AT_ONCE))]
         told = [*late, *settlements]
         ends = [settlement for _, settlement in told]
         keys = keys_of(ends, hold, budgets)
