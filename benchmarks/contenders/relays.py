@@ -1,88 +1,134 @@
-"""The relays: how each is started in front of a provider, and how it is asked."""
+"""The relays: how each is started in front of a provider, and how its clients show who they are."""
 
 from __future__ import annotations
 
 import os
 import socket
+import subprocess
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import attrs
 
-QUESTION = "What is the meaning of this?"
-KEY = "sk-benchmark"
+from benchmarks.servers.process import ROOT
+
 LITELLM = "LITELLM"
-"""The variable that names the LiteLLM program: its pins do not fit into one environment with ours."""
+"""The variable that names the LiteLLM program, which needs an environment of its own."""
+KEY = "sk-benchmark"
+MODEL = "fast"
+"""What the provider's model is called by those who have names of their own."""
+QUESTION = "What is the meaning of this?"
+
+
+@attrs.frozen
+class Place:
+    """Where a relay is to run: a folder of its own, the provider's port, and how many processes."""
+
+    folder: Path
+    provider: int
+    workers: int
 
 
 @attrs.frozen
 class Started:
-    """A command line."""
+    """A command line, and the key that clients are to send."""
 
     arguments: tuple[str, ...]
+    key: str = KEY
     port: int | None = None
     """Where it accepts, if it does not print that."""
     program: str = sys.executable
     environ: Mapping[str, str] = attrs.field(factory=dict)
 
 
-@attrs.frozen
-class Asked:
-    """A request."""
+def ours(place: Place) -> Started:
+    """With a key, limits and budgets of callers and of the model, prices, breaker and journal.
 
-    path: str
-    body: dict[str, object]
-    headers: dict[str, str]
+    Several processes share all of it in a file, as they do where it is more than a benchmark.
+    """
+    config = place.folder / "orchestra.toml"
+    state = f"sqlite:{place.folder / 'state.sqlite'}" if place.workers > 1 else "memory:"
+    config.write_text(OURS.format(provider=place.provider, state=state, folder=place.folder))
+    key = subprocess.run(
+        [*_ORCHESTRA, "keys", "create", *_WHO, "--config", str(config)],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout.strip()
+    serving = ("benchmarks.servers.pipelines:ticks", "--port", "0", "--config", str(config))
+    workers = ("--workers", str(place.workers)) if place.workers > 1 else ()
+    arguments = (*_ORCHESTRA[1:], "serve", *serving, *workers)
+    return Started(arguments, key, environ={"PROVIDER_KEY": "none"})
 
 
-@attrs.frozen
-class Relay:
-    """A contender."""
+_ORCHESTRA = (sys.executable, "-m", "orchestra")
+_WHO = (
+    *("--organisation", "acme", "--user", "ada", "--pipelines", "*", "--models", "*"),
+    *("--requests-per-minute", "100000000", "--day-dollars", "100000"),
+)
+OURS = """
+[server]
+keys = "required"
 
-    started: Callable[[Path, int, int], Started]
-    """Given a folder of its own, the provider's port, and how many workers."""
-    asked: Callable[..., Asked]
+[stores]
+data = "{folder}"
 
+[state]
+url = "{state}"
 
-def _ours(folder: Path, provider: int, workers: int) -> Started:
-    config = folder / "orchestra.toml"
-    config.write_text(f"""
 [models.fast]
 provider = "openai"
 model = "gpt-4o-mini"
 base_url = "http://127.0.0.1:{provider}/v1"
 key_env = "PROVIDER_KEY"
 prices = {{ input = 0.15, output = 0.60 }}
-limits = {{ requests_per_minute = 100_000_000, tokens_per_minute = 100_000_000_000, concurrency = 100_000 }}
+
+[models.fast.limits]
+requests_per_minute = 100_000_000
+tokens_per_minute = 100_000_000_000
+concurrency = 100_000
+
+[limits.user]
+requests_per_minute = 100_000_000
+tokens_per_minute = 100_000_000_000
 
 [budgets]
 request = "1"
-""")
-    arguments = ("-m", "orchestra", "serve", "benchmarks.servers.relay_pipelines", "--port", "0")
-    more = ("--workers", str(workers)) if workers > 1 else ()
-    return Started((*arguments, "--config", str(config), *more), environ={"PROVIDER_KEY": "none"})
+user = {{ day = "100000" }}
+organisation = {{ month = "900000" }}
+"""
 
 
-def _ask_ours(tokens: int, *, streamed: bool) -> Asked:
-    pipeline = "relay" if streamed else "whole"
-    accept = {"accept": "text/event-stream" if streamed else "application/json"}
-    return Asked(f"/v1/pipelines/{pipeline}/runs", {"inputs": {"question": QUESTION}}, accept)
-
-
-def _fastapi(folder: Path, provider: int, workers: int) -> Started:
-    environ = {"PROVIDER": f"http://127.0.0.1:{provider}/v1"}
-    module = ("-m", "benchmarks.servers.fast_relay")
+def fastapi(place: Place) -> Started:
+    """A relay as one writes it with FastAPI and the `openai` SDK, and nothing else."""
     port = _free_port()
-    return Started((*module, str(port), str(workers)), port, environ=environ)
+    environ = {"PROVIDER": f"http://127.0.0.1:{place.provider}/v1"}
+    arguments = ("-m", "benchmarks.servers.fast_relay", str(port), str(place.workers))
+    return Started(arguments, port=port, environ=environ)
 
 
-def _litellm(folder: Path, provider: int, workers: int) -> Started:
+def litellm(place: Place) -> Started:
+    """LiteLLM's proxy without a database: a master key, limits of the model, a budget of all.
+
+    Raises:
+        ImportError: it is not installed.
+    """
     program = os.environ.get(LITELLM)
     if program is None:
         raise ImportError(f"LiteLLM is not installed: ${LITELLM} names no program")
-    config = folder / "litellm.yaml"
-    config.write_text(f"""
+    config, port = place.folder / "litellm.yaml", _free_port()
+    config.write_text(LITE.format(provider=place.provider, key=KEY))
+    serving = ("--config", str(config), "--host", "127.0.0.1", "--port", str(port))
+    environ = {"LITELLM_LOCAL_MODEL_COST_MAP": "True", "LITELLM_LOG": "ERROR"}
+    arguments = (*serving, "--num_workers", str(place.workers))
+    return Started(arguments, port=port, program=program, environ=environ)
+
+
+LITE = """
 model_list:
   - model_name: fast
     litellm_params:
@@ -92,27 +138,22 @@ model_list:
       rpm: 100000000
       max_parallel_requests: 100000
 general_settings:
-  master_key: {KEY}
+  master_key: {key}
 litellm_settings:
   telemetry: false
   max_budget: 1000000
   budget_duration: 1d
-""")
-    port = _free_port()
-    arguments = ("--config", str(config), "--host", "127.0.0.1", "--port", str(port))
-    environ = {"LITELLM_LOCAL_MODEL_COST_MAP": "True", "LITELLM_LOG": "ERROR"}
-    return Started((*arguments, "--num_workers", str(workers)), port, program, environ)
+"""
 
 
-def _ask_openai(tokens: int, *, streamed: bool) -> Asked:
-    body: dict[str, object] = {
-        "model": "fast",
+def asked(tokens: int, *, streamed: bool) -> dict[str, Any]:
+    """A question, as every relay takes it."""
+    body = {
+        "model": MODEL,
         "messages": [{"role": "user", "content": QUESTION}],
         "max_tokens": tokens,
     }
-    if streamed:
-        body["stream"] = True
-    return Asked("/v1/chat/completions", body, {"authorization": f"Bearer {KEY}"})
+    return {**body, "stream": True} if streamed else body
 
 
 def _free_port() -> int:
@@ -120,8 +161,8 @@ def _free_port() -> int:
         return int(listener.getsockname()[1])
 
 
-RELAYS: Mapping[str, Relay] = {
-    "orchestra": Relay(_ours, _ask_ours),
-    "fastapi+openai": Relay(_fastapi, _ask_openai),
-    "litellm": Relay(_litellm, _ask_openai),
+RELAYS: Mapping[str, Callable[[Place], Started]] = {
+    "orchestra": ours,
+    "fastapi+openai": fastapi,
+    "litellm": litellm,
 }

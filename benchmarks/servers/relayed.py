@@ -42,9 +42,9 @@ class Order:
     body: str
     headers: dict[str, str]
     streams: int
-    window_s: float
     limit_s: float
     """By when all streams have to be open, or all requests answered."""
+    window_s: float = 0.0
     requests: int = 0
     """So many requests in place of streams, `streams` of them at once."""
 

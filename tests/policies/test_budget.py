@@ -607,6 +607,34 @@ def test_a_state_that_never_answers_delays_the_end_by_50_ms() -> None:
     assert virtual(main) == pytest.approx(0.05)
 
 
+@given(st.integers(2, 12), schedules())
+def test_calls_that_end_together_while_the_state_is_silent_are_settled_later_once_each(
+    n: int, schedule: int
+) -> None:
+    async def main() -> None:
+        state, accounts = watched(), [Told() for _ in range(n)]
+        model = guarded(Fake(), acme(day=1_000_000), state)
+
+        async def call(account: Told) -> None:
+            PRESENT.set(account)
+            async with model.stream(ASKED) as reply:
+                await reply.receive()
+                state.slow_s = 1_000.0
+
+        async with trio.open_nursery() as nursery:
+            for account in accounts:
+                nursery.start_soon(call, account)
+        state.slow_s = None
+        for _ in range(2):  # a few of those that are late go with each change
+            accounts.append(Told())
+            await ask(model, accounts[-1])
+        (ledger,) = await state.ledgers([ACME])
+        assert not ledger.holds
+        assert ledger.spent == sum(account.cost for account in accounts)
+
+    virtual(main, schedule=schedule)
+
+
 def test_who_has_no_budget_never_asks_the_state() -> None:
     async def main() -> int:
         state = watched()
