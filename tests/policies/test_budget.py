@@ -630,7 +630,7 @@ def test_calls_that_end_together_while_the_state_is_silent_are_settled_later_onc
             await ask(model, accounts[-1])
         (ledger,) = await state.ledgers([ACME])
         assert not ledger.holds
-        assert ledger.spent == sum(account.cost for account in accounts)
+        assert ledger.spent[DAY] == sum(account.cost for account in accounts)
 
     virtual(main, schedule=schedule)
 
