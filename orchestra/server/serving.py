@@ -92,7 +92,7 @@ class Generation:
         self.app = app
         self.settings = settings
         self.registry = registry
-        self.closing = closing or trio.Event()
+        self.closing = trio.Event() if closing is None else closing
         self._requests = 0
         self._left = trio.Event()
         self._retired = trio.Event()
