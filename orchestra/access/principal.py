@@ -5,7 +5,7 @@ Deny by default: scopes that name nothing allow nothing.
 
 from __future__ import annotations
 
-import attrs
+import msgspec
 
 from orchestra.accounts import Caller
 
@@ -13,8 +13,7 @@ EVERYTHING = "*"
 """In place of names: all of them."""
 
 
-@attrs.frozen
-class Scopes:
+class Scopes(msgspec.Struct, frozen=True):
     """What may be asked for, by name. Routes are asked for as models, and so are named there.
 
     Who may run a pipeline may have it ask its own models: that code is the deployment's.
@@ -32,8 +31,7 @@ class Scopes:
         return EVERYTHING in self.models or model in self.models
 
 
-@attrs.frozen
-class Principal:
+class Principal(msgspec.Struct, frozen=True):
     """Whoever a request comes from: on whose account it is, and what it may ask for."""
 
     caller: Caller

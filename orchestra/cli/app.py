@@ -10,30 +10,24 @@ from collections.abc import Sequence
 from cyclopts import App, CycloptsError, Parameter
 
 from orchestra.cli import terminal
-from orchestra.cli.check import check
-from orchestra.cli.demo import demo
-from orchestra.cli.draw import draw
 from orchestra.cli.failures import MISUSED, CommandError, explain
-from orchestra.cli.ingest import ingest
-from orchestra.cli.keys import create, list_keys, revoke, rotate
 from orchestra.cli.models import models, ping
-from orchestra.cli.run import run
-from orchestra.cli.serve import serve
 
 TRACEBACK = "--traceback"
 COMMANDS = (
-    (run, "run MODULE[:PIPELINE] [--INPUT VALUE ...] [OPTIONS]"),
-    (serve, "serve [MODULE[:PIPELINE] ...] [OPTIONS]"),
-    (check, "check [MODULE[:PIPELINE] ...] [OPTIONS]"),
-    (draw, "draw MODULE[:PIPELINE] [OPTIONS]"),
-    (ingest, "ingest FOLDER --store NAME [OPTIONS]"),
-    (demo, "demo [QUESTION] [OPTIONS]"),
+    ("run", "run MODULE[:PIPELINE] [--INPUT VALUE ...] [OPTIONS]"),
+    ("serve", "serve [MODULE[:PIPELINE] ...] [OPTIONS]"),
+    ("check", "check [MODULE[:PIPELINE] ...] [OPTIONS]"),
+    ("draw", "draw MODULE[:PIPELINE] [OPTIONS]"),
+    ("ingest", "ingest FOLDER --store NAME [OPTIONS]"),
+    ("demo", "demo [QUESTION] [OPTIONS]"),
 )
+"""Each is a function in a module of its name, which is imported when it is called for."""
 KEYS = (
-    (create, "create", "create --organisation NAME --pipelines NAMES [OPTIONS]"),
-    (list_keys, "list", "list [OPTIONS]"),
-    (rotate, "rotate", "rotate ID [OPTIONS]"),
-    (revoke, "revoke", "revoke ID [OPTIONS]"),
+    ("create", "create", "create --organisation NAME --pipelines NAMES [OPTIONS]"),
+    ("list_keys", "list", "list [OPTIONS]"),
+    ("rotate", "rotate", "rotate ID [OPTIONS]"),
+    ("revoke", "revoke", "revoke ID [OPTIONS]"),
 )
 KEYS_HELP = "API keys: who may call the server, what they may ask for, and how much of it."
 KEYS_USAGE = "Usage: orchestra keys create|list|rotate|revoke [OPTIONS]"
@@ -82,14 +76,14 @@ def _app() -> App:
         default_parameter=Parameter(negative=""),
     )
     for command, usage in COMMANDS:
-        app.command(command, usage=f"Usage: orchestra {usage}")
+        app.command(f"orchestra.cli.{command}:{command}", usage=f"Usage: orchestra {usage}")
     listed = App(name="models", usage=MODELS_USAGE, help=models.__doc__)
     listed.default(models)
     listed.command(ping, usage=PING_USAGE)
     app.command(listed)
     keys = App(name="keys", usage=KEYS_USAGE, help=KEYS_HELP)
     for act, name, usage in KEYS:
-        keys.command(act, name=name, usage=f"Usage: orchestra keys {usage}")
+        keys.command(f"orchestra.cli.keys:{act}", name=name, usage=f"Usage: orchestra keys {usage}")
     app.command(keys)
     return app
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self, TypeVar, cast
 
-import attrs
+from msgspec import structs
 
 from orchestra.config.finding import find
 from orchestra.config.server_rules import USUAL_RULES, ServerRules
@@ -218,7 +218,7 @@ class LocalBindings:
         # what keys in the environment say is of models only, and takes a while to find out
         said = StateSettings() if self._deployment is None else self._deployment.state
         in_file = self._several and said.url == "memory:"
-        return attrs.evolve(said, url=f"sqlite:{STATE_FILE}") if in_file else said
+        return structs.replace(said, url=f"sqlite:{STATE_FILE}") if in_file else said
 
     @property
     def shared_state(self) -> State | None:

@@ -9,13 +9,12 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, Literal
 
-import attrs
+import msgspec
 
 Disconnect = Literal["cancel", "continue", "linger"]
 
 
-@attrs.frozen(kw_only=True)
-class DisconnectRule:
+class DisconnectRule(msgspec.Struct, frozen=True, kw_only=True):
     """What becomes of a run when its last reader has left; `linger` waits for `linger_s`."""
 
     disconnect: Disconnect = "cancel"
@@ -25,8 +24,7 @@ class DisconnectRule:
 CANCELS = DisconnectRule()
 
 
-@attrs.frozen(kw_only=True)
-class ServerRules:
+class ServerRules(msgspec.Struct, frozen=True, kw_only=True):
     """What the file says of the server.
 
     `keys`: "auto" asks for keys as soon as one was ever made, "required" always, "none" never.

@@ -14,7 +14,6 @@ from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
-import msgspec
 import trio
 
 from orchestra.errors import StateError
@@ -38,13 +37,16 @@ EVENT_MAX_BYTES = 4 * 1024 * 1024
 """The largest event that is published; who needs a larger one has it when the run has ended."""
 
 
-class Followed(msgspec.Struct, eq=False):
+class Followed:
     """A run of this process that is followed from elsewhere."""
 
-    run: Run
-    until_s: float
-    seq: int
-    """The newest event that is published."""
+    __slots__ = ("run", "seq", "until_s")
+
+    def __init__(self, run: Run, until_s: float, seq: int) -> None:
+        self.run = run
+        self.until_s = until_s
+        self.seq = seq
+        """The newest event that is published."""
 
 
 class PostOffice:

@@ -27,11 +27,9 @@ from orchestra.protocols import Change, State
 from orchestra.runs import idempotency, index, mail
 from orchestra.runs.archive import Archive
 from orchestra.runs.disconnect import CANCEL, OnLeave
-from orchestra.runs.following import Following, FollowingElsewhere, FollowingHere, FollowingKept
 from orchestra.runs.idempotency import Claimed, Claims, Mine, OtherRequest, Theirs
 from orchestra.runs.keeping import Fit
 from orchestra.runs.local import LocalRun, LocalRuns
-from orchestra.runs.post import PostOffice
 from orchestra.runs.record import Record, last_of_lost
 from orchestra.runs.recorder import Recorder, unchanged
 from orchestra.runs.settings import RunsSettings
@@ -39,6 +37,8 @@ from orchestra.stores.state_memory import MemoryState
 
 if TYPE_CHECKING:
     from orchestra.engine.run import Run
+    from orchestra.runs.following import Following
+    from orchestra.runs.post import PostOffice
 
 CANCEL_WAIT_S = 1.0
 """How long one who cancels a run waits for its end."""
@@ -79,7 +79,7 @@ class Registry:
         self._archive = Archive(state, settings)
         self._local = LocalRuns(nursery)
         self._recorder = Recorder(self._archive, self.process, shared=shared, fit=fit, now_s=now_s)
-        self._post = PostOffice(self._archive, self.process, self._local, fit)
+        self._post: PostOffice | None = None
         self._claims = Claims(
             state, settings, shared=shared, look=self.get, undo=self._recorder.undo
         )
@@ -129,6 +129,8 @@ class Registry:
         Raises:
             StateError: it does not go on in this process, and the state is away.
         """
+        from orchestra.runs.following import FollowingElsewhere, FollowingHere, FollowingKept
+
         await self._claims.settled(run_id)
         local = self._local.get(run_id)
         if local is not None:
@@ -230,7 +232,7 @@ class Registry:
         """Start what goes on beside the runs; this process is then known to the others."""
         self._nursery.start_soon(self._recorder.serve, name="the recorder of runs")
         if self.shared:
-            self._nursery.start_soon(self._post.serve, name="the post office of runs")
+            self._open_post()
 
     def share(self) -> None:
         """From now on there are others over this state; again changes nothing."""
@@ -239,7 +241,7 @@ class Registry:
         self.shared = self._recorder.shared = self._claims.shared = True
         for local in self._local:
             self._recorder.started(local.record(self.process))
-        self._nursery.start_soon(self._post.serve, name="the post office of runs")
+        self._open_post()
 
     async def flush(self) -> None:
         """Write what is not written yet, as far as the state lets it."""
@@ -249,11 +251,17 @@ class Registry:
         """Write everything, and say that this process is no more; `flush_s` at the most."""
         with trio.move_on_after(self.settings.flush_s, shield=True):
             await self._recorder.flush()
-            if self.shared and not len(self._local):
+            if self._post is not None and not len(self._local):
                 with suppress(StateError):  # its heartbeat ends by itself
                     await self._post.leave()
 
     # -------------------------------------------------------------
+
+    def _open_post(self) -> None:
+        from orchestra.runs.post import PostOffice  # nobody else is there before
+
+        self._post = PostOffice(self._archive, self.process, self._local, self._fit)
+        self._nursery.start_soon(self._post.serve, name="the post office of runs")
 
     def _adopted(self, run: Run, on_leave: OnLeave, readers: int) -> Record:
         local = LocalRun(run, on_leave, readers, self._now_s())
@@ -297,12 +305,16 @@ class Registry:
         return await self._archive.lose(run_id)  # its record was never written
 
     async def _kept(self, record: Record) -> Following:
+        from orchestra.runs.following import FollowingKept
+
         if record.lost:
             return FollowingKept(record, last_of_lost(record))
         return FollowingKept(record, await self._archive.events(record.id))
 
     async def _found_kept(self, record: Record) -> Following:
         """What is kept of a run of another process that goes on no longer."""
+        from orchestra.runs.following import FollowingKept
+
         found = await self._archive.record(record.id)
         return FollowingKept(record, ()) if found is None else await self._kept(found)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Protocol
 
-import attrs
+import msgspec
 
 from orchestra.access.principal import Principal
 from orchestra.server import caller_problems as problems
@@ -24,8 +24,7 @@ class Access(Protocol):
         """Why this principal may not, None where they may; `values` are those in the path."""
 
 
-@attrs.frozen
-class Public:
+class Public(msgspec.Struct, frozen=True):
     """Everybody, with a key or without."""
 
     def refusal(
@@ -36,8 +35,7 @@ class Public:
         return None
 
 
-@attrs.frozen
-class Known:
+class Known(msgspec.Struct, frozen=True):
     """Whoever has a key that is valid; the handler looks at what they may see of it."""
 
     def refusal(
@@ -48,8 +46,7 @@ class Known:
         return problems.key_missing() if principal is None else None
 
 
-@attrs.frozen
-class MayRun:
+class MayRun(msgspec.Struct, frozen=True):
     """Whoever may run the pipeline that stands in the path as `value`."""
 
     value: str = "name"

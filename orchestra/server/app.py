@@ -7,7 +7,6 @@ from collections.abc import Callable, Coroutine, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
-import attrs
 import trio
 from quart import has_request_context, request, websocket
 from quart.globals import request_ctx, websocket_ctx
@@ -26,16 +25,15 @@ from orchestra.server.front import OPEN, Admission, Front, asked_again
 from orchestra.server.hardening import Hardened
 from orchestra.server.health import READY, Readiness, health_routes
 from orchestra.server.inputs import check_servable
-from orchestra.server.multipart import is_form
 from orchestra.server.openai_routes import openai_routes, shaped
 from orchestra.server.openapi_routes import with_documents
 from orchestra.server.problems import HttpProblem
 from orchestra.server.registries import registry_beside
 from orchestra.server.routes import Route
-from orchestra.server.run_resources import RunResources, run_routes
+from orchestra.server.run_routes import run_routes
 from orchestra.server.runs import Events, EventStream, Runs, answer, pipeline_routes
-from orchestra.server.settings import Settings
-from orchestra.server.websocket import SocketExchange, Sockets, socket_routes
+from orchestra.server.settings import Settings, is_form
+from orchestra.server.socket_routes import open_sockets, socket_routes
 
 if TYPE_CHECKING:
     from hypercorn.typing import (
@@ -52,6 +50,7 @@ if TYPE_CHECKING:
     from orchestra.graph.pipelines import Pipeline
     from orchestra.runs.registry import Registry
     from orchestra.server.access import Access
+    from orchestra.server.websocket import Sockets
 
 log = logging.getLogger("orchestra.server")
 
@@ -59,11 +58,13 @@ LISTENING = "client"
 """The name of the task that listens to one; by default Trio makes a new string for each."""
 
 
-@attrs.define(eq=False)
 class Departure:
     """What is done when a request is over, whatever ended it: the last that was asked for first."""
 
-    acts: tuple[Callable[[], None], ...] = ()
+    __slots__ = ("acts",)
+
+    def __init__(self) -> None:
+        self.acts: tuple[Callable[[], None], ...] = ()
 
     def act(self) -> None:
         """Do it."""
@@ -147,7 +148,6 @@ class App(QuartTrio):
     request_class = DepartingRequest
     response_class = Answer
     asgi_http_class = Exchange
-    asgi_websocket_class = SocketExchange
 
     def __init__(self, *names: Any, **options: Any) -> None:
         super().__init__(*names, **options)
@@ -191,6 +191,10 @@ class App(QuartTrio):
         """Serve one connection; a request without a coroutine of Quart's around it."""
         if scope["type"] == "http":
             return self.asgi_http_class(self, scope)(receive, send)
+        if scope["type"] == "websocket":
+            from orchestra.server.websocket import SocketExchange
+
+            return SocketExchange(self, scope)(receive, send)
         return super().asgi_app(scope, receive, send)
 
 
@@ -224,7 +228,7 @@ def create_app(
         registry = registry_beside(engine, settings)
     layers = admission.layers(settings)
     sockets = partial(
-        Sockets,
+        open_sockets,
         layers=asked_again(layers),
         origins=admission.cors.origins,
         closing=app.closing,
@@ -245,14 +249,14 @@ def table(
     registry: Registry,
     *,
     readiness: Readiness = READY,
-    sockets: Callable[[Runs], Sockets] = Sockets,
+    sockets: Callable[[Runs], Sockets] = open_sockets,
 ) -> list[Route]:
     """Every route there is, in the order in which they are told."""
     runs = Runs(engine, _by_json(pipelines), settings, registry)
     return [
         *pipeline_routes(runs),
-        *socket_routes(sockets(runs)),
-        *run_routes(RunResources(registry, settings)),
+        *socket_routes(partial(sockets, runs)),
+        *run_routes(registry, settings),
         *openai_routes(runs, pipelines),
         *health_routes(engine.bindings, readiness),
     ]

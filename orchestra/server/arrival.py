@@ -6,8 +6,6 @@ from collections.abc import Mapping
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, cast
 
-import attrs
-
 if TYPE_CHECKING:
     from orchestra.access.principal import Principal
 
@@ -19,15 +17,22 @@ REQUEST_ID: ContextVar[str] = ContextVar("request_id", default="")
 Headers = list[tuple[bytes, bytes]]
 
 
-@attrs.define(eq=False)
 class Arrival:
     """A request, or a WebSocket that wants to be opened; `principal` is None of a stranger."""
 
-    scope: Mapping[str, Any]
-    request_id: str = ""
-    principal: Principal | None = None
-    headers: Headers = attrs.field(factory=list)
-    """What the head of its answer has beside its own."""
+    __slots__ = ("headers", "principal", "request_id", "scope")
+
+    def __init__(
+        self,
+        scope: Mapping[str, Any],
+        request_id: str = "",
+        principal: Principal | None = None,
+    ) -> None:
+        self.scope = scope
+        self.request_id = request_id
+        self.principal = principal
+        self.headers: Headers = []
+        """What the head of its answer has beside its own."""
 
     @classmethod
     def of(cls, scope: Mapping[str, Any]) -> Arrival:

@@ -5,7 +5,7 @@ Without configuration none may: a browser then keeps their scripts from reading 
 
 from __future__ import annotations
 
-import attrs
+import msgspec
 
 from orchestra.server.arrival import Arrival
 from orchestra.server.problems import NoContent
@@ -23,8 +23,7 @@ EXPOSED = (
 ANY = "*"
 
 
-@attrs.frozen(kw_only=True)
-class Cors:
+class Cors(msgspec.Struct, frozen=True, kw_only=True):
     """The origins whose pages may ask: `https://app.example`, or `*`. Cookies are not used here.
 
     `max_age_s` is how long a browser need not ask again.

@@ -25,7 +25,7 @@ from functools import partial
 from math import ceil
 from typing import TYPE_CHECKING, Any, Protocol
 
-import attrs
+import msgspec
 
 from orchestra.access.keys import Refusal
 from orchestra.access.principal import ANYBODY, Principal
@@ -54,7 +54,7 @@ log = logging.getLogger("orchestra.server")
 BEARER_PROTOCOL = "orchestra.bearer."
 """Before a key among the subprotocols of a WebSocket."""
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
-_BEARER = re.compile(r"bearer +(\S+) *", re.IGNORECASE)
+_BEARER = r"bearer +(\S+) *"
 
 
 class Layer(Protocol):
@@ -64,8 +64,7 @@ class Layer(Protocol):
         """None to let it pass; else the answer, and nobody behind this layer hears of it."""
 
 
-@attrs.frozen(kw_only=True)
-class Admission:
+class Admission(msgspec.Struct, frozen=True, kw_only=True):
     """Who is let in, and how much of what: with nothing said, everybody, as much as they like.
 
     `keyring` is None where there are no keys: then everybody is ANYBODY, so that such a server
@@ -261,7 +260,7 @@ def bearer(arrival: Arrival) -> str | None:
     given = arrival.header(b"authorization")
     if given is None:
         return _in_subprotocol(arrival)
-    found = _BEARER.fullmatch(given)
+    found = re.fullmatch(_BEARER, given, re.IGNORECASE)
     return found[1] if found else ""
 
 

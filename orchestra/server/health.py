@@ -12,7 +12,6 @@ from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
-import attrs
 import msgspec
 import trio
 from quart_trio.wrappers import TrioResponse as Response
@@ -38,11 +37,11 @@ OK, FAILED, SLOW = "ok", "failed", "slow"
 _WORDS = {"Closed": "closed", "Open": "open", "HalfOpen": "half-open"}
 
 
-@attrs.define(eq=False)
 class Readiness:
     """Whether new requests are welcome: until the server was asked to stop."""
 
-    stopping: bool = False
+    def __init__(self, *, stopping: bool = False) -> None:
+        self.stopping = stopping
 
 
 READY = Readiness()
@@ -77,18 +76,16 @@ def health_routes(bindings: Bindings, readiness: Readiness = READY) -> list[Rout
     ]
 
 
-@attrs.frozen
 class Health:
     """The handlers of `/healthz`, `/readyz` and `/v1/health/models`.
 
     Bindings without `states` have no models to show; without `state`, none to ask.
     """
 
-    bindings: Bindings
-    readiness: Readiness = READY
-    _threads: trio.CapacityLimiter = attrs.field(
-        init=False, factory=partial(trio.CapacityLimiter, 1)
-    )
+    def __init__(self, bindings: Bindings, readiness: Readiness = READY) -> None:
+        self.bindings = bindings
+        self.readiness = readiness
+        self._threads = trio.CapacityLimiter(1)
 
     async def live(self) -> Response:
         """That the process answers, which is all there is to say: 200."""

@@ -29,7 +29,6 @@ from werkzeug.http import parse_options_header
 from orchestra.server import problems
 from orchestra.server.problems import HttpProblem
 
-MEDIA_TYPE = "multipart/form-data"
 HEADERS_LIMIT_BYTES = 8 * 1024
 """Of one part, all together."""
 _TOLD = 100  # characters of a name
@@ -60,11 +59,6 @@ class FormLimits:
     field_limit_bytes: int = 1024 * 1024
     """Of a part that is no file."""
     file_limit_bytes: int = 16 * 1024 * 1024
-
-
-def is_form(content_type: str) -> bool:
-    """Whether a body of this type is a form with parts."""
-    return content_type.partition(";")[0].strip().lower() == MEDIA_TYPE
 
 
 def boundary_of(content_type: str) -> str | HttpProblem:

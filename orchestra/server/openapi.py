@@ -15,7 +15,7 @@ from urllib.parse import quote
 
 import msgspec
 
-from orchestra.server import caller_problems, multipart
+from orchestra.server import caller_problems
 from orchestra.server.access import PUBLIC
 from orchestra.server.front import OPEN, Admission
 from orchestra.server.inputs import form_schema
@@ -26,7 +26,7 @@ from orchestra.server.openapi_openai import ERROR
 from orchestra.server.openapi_operations import OPERATIONS, SCHEMAS, of_all, of_callers
 from orchestra.server.openapi_words import TEXT, Answer, Operation, Refusal, json
 from orchestra.server.problems import MEDIA_TYPE
-from orchestra.server.settings import Settings
+from orchestra.server.settings import FORM, Settings
 from orchestra.values import Json
 
 if TYPE_CHECKING:
@@ -177,7 +177,7 @@ class _Writer:
                 "additionalProperties": False,
             }
             form = self._inputs(form_schema(pipeline.inputs), f"{name}.form")
-            content = {**json(body), multipart.MEDIA_TYPE: {"schema": form}}
+            content = {**json(body), FORM: {"schema": form}}
             told["requestBody"] = {"required": True, "content": content}
         else:
             told["parameters"] += [

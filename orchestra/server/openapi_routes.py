@@ -14,7 +14,6 @@ from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import attrs
 import msgspec
 from quart import request
 from quart_trio.wrappers import TrioResponse as Response
@@ -32,7 +31,7 @@ if TYPE_CHECKING:
 
 HTML = "text/html; charset=utf-8"
 PAGE = Path(__file__).with_name("docs.html")
-_INLINE = re.compile(r"<(style|script)>(.*?)</\1>", re.DOTALL)
+_INLINE = r"<(style|script)>(.*?)</\1>"
 
 
 def with_documents(
@@ -64,14 +63,16 @@ def with_documents(
     return found
 
 
-@attrs.define(eq=False)
 class Documents:
     """The handlers of the two."""
 
-    pipelines: Mapping[str, Pipeline[..., Any]]
-    settings: Settings
-    admission: Admission
-    routes: Sequence[Route] = ()
+    def __init__(
+        self, pipelines: Mapping[str, Pipeline[..., Any]], settings: Settings, admission: Admission
+    ) -> None:
+        self.pipelines = pipelines
+        self.settings = settings
+        self.admission = admission
+        self.routes: Sequence[Route] = ()
 
     async def openapi(self) -> Response:
         """The document for whoever asks."""
@@ -97,7 +98,7 @@ def page() -> tuple[str, str]:
     text = PAGE.read_text("utf-8")
     hashes = {
         kind: b64encode(sha256(code.encode()).digest()).decode()
-        for kind, code in _INLINE.findall(text)
+        for kind, code in re.findall(_INLINE, text, re.DOTALL)
     }
     return text, (
         f"default-src 'none'; script-src 'sha256-{hashes['script']}'; "

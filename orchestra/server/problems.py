@@ -40,8 +40,7 @@ class Told(Protocol):
         """Its body."""
 
 
-@attrs.frozen
-class Fault:
+class Fault(msgspec.Struct, frozen=True):
     """One field that is wrong: its name, where it is (a JSON pointer), and why."""
 
     field: str
@@ -49,8 +48,7 @@ class Fault:
     detail: str
 
 
-@attrs.frozen
-class HttpProblem:
+class HttpProblem(msgspec.Struct, frozen=True):
     """Why a request was not answered as asked.
 
     `code` is the stable end of the problem's type; `faults` are the fields it is about,
@@ -80,8 +78,7 @@ class HttpProblem:
         return written(body | dict(self.extras))
 
 
-@attrs.frozen
-class NoContent:
+class NoContent(msgspec.Struct, frozen=True):
     """An answer that has only a head: there is nothing to say, and nothing is wrong."""
 
     headers: tuple[tuple[str, str], ...] = ()

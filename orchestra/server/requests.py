@@ -9,22 +9,19 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-import attrs
 import msgspec
 
 from orchestra.server import inputs, problems, sse
-from orchestra.server.forms import from_form
-from orchestra.server.multipart import Part
 from orchestra.server.problems import HttpProblem
 
 if TYPE_CHECKING:
     from orchestra.graph.pipelines import Pipeline
+    from orchestra.server.multipart import Part
 
     Pipelines = Mapping[str, Pipeline[..., Any]]
 
 
-@attrs.frozen
-class Request:
+class Request(msgspec.Struct, frozen=True):
     """The parts of a request that decide; `body` is None for a GET, which has `query`.
 
     A form comes read, as `form`, or as the reason why it cannot be.
@@ -38,8 +35,7 @@ class Request:
     form: tuple[Part, ...] | HttpProblem | None = None
 
 
-@attrs.frozen
-class Asked:
+class Asked(msgspec.Struct, frozen=True):
     """A run to start, and whether its answer is a stream of events."""
 
     pipeline: Pipeline[..., Any]
@@ -65,6 +61,8 @@ def _inputs(request: Request, pipeline: Pipeline[..., Any]) -> inputs.Inputs | H
     if request.form is not None:
         if isinstance(request.form, HttpProblem):
             return request.form
+        from orchestra.server.forms import from_form  # which few requests are
+
         values, faults = from_form(pipeline.inputs, request.form)
     elif request.body is None:
         values, faults = inputs.from_query(pipeline.inputs, request.query)

@@ -8,15 +8,14 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-import attrs
+import msgspec
 
 from orchestra.server.access import Access
 
 Handler = Callable[..., Awaitable[Any]]
 
 
-@attrs.frozen(kw_only=True)
-class Route:
+class Route(msgspec.Struct, frozen=True, kw_only=True):
     """One path, and what is done there. `name` is unique; `path` is as werkzeug writes it.
 
     A WebSocket has no methods.

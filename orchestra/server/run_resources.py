@@ -17,9 +17,8 @@ from orchestra.errors import RunLostError, StateError
 from orchestra.runs.following import Following, FollowingKept
 from orchestra.runs.record import EventLine, Record
 from orchestra.server import problems, run_views, sse
-from orchestra.server.access import KNOWN
 from orchestra.server.arrival import Arrival
-from orchestra.server.routes import Handler, Route
+from orchestra.server.routes import Handler
 from orchestra.server.run_views import shown
 from orchestra.server.runs import (
     Events,
@@ -42,42 +41,6 @@ log = logging.getLogger("orchestra.server")
 CANCELLED = "the client cancelled it"
 
 
-def run_routes(resources: RunResources) -> list[Route]:
-    """The routes of runs that were started."""
-    one = "/v1/runs/<run_id>"
-    return [
-        Route(
-            name="list-runs",
-            path="/v1/runs",
-            handler=reachable(resources.list),
-            access=KNOWN,
-            summary="The runs that you and your organisation have started, newest first.",
-        ),
-        Route(
-            name="show-run",
-            path=one,
-            handler=reachable(resources.show),
-            access=KNOWN,
-            summary="One run: whether it goes on, how it ended, and its result.",
-        ),
-        Route(
-            name="follow-run",
-            path=f"{one}/events",
-            handler=reachable(resources.follow),
-            access=KNOWN,
-            summary="The events of a run, from wherever you have them.",
-        ),
-        Route(
-            name="cancel-run",
-            path=one,
-            handler=reachable(resources.cancel),
-            access=KNOWN,
-            methods=("DELETE",),
-            summary="Cancel a run; one that has ended stays as it is.",
-        ),
-    ]
-
-
 def reachable(handler: Handler) -> Handler:
     """The handler, whose client is told where the state is away."""
 
@@ -98,6 +61,7 @@ class RunResources:
     registry: Registry
     settings: Settings
 
+    @reachable
     async def list(self) -> Response:
         """A page of the runs of whoever asks."""
         asked = run_views.listing_of(request.args.to_dict())
@@ -118,6 +82,7 @@ class RunResources:
         cursor = None if page.cursor is None else str(page.cursor)
         return as_json({"runs": [shown(each) for each in page.records], "next_cursor": cursor})
 
+    @reachable
     async def show(self, run_id: str) -> Response:
         """One run."""
         record = await self._seen(run_id)
@@ -125,6 +90,7 @@ class RunResources:
             return answer(run_views.unknown_run(run_id))
         return as_json(shown(record, await self._last(record)))
 
+    @reachable
     async def cancel(self, run_id: str) -> Response:
         """One run, cancelled: 202 where it has not ended yet."""
         record = await self._seen(run_id)
@@ -134,6 +100,7 @@ class RunResources:
             return answer(run_views.unknown_run(run_id))
         return as_json(shown(record), 200 if record.ended else 202)
 
+    @reachable
     async def follow(self, run_id: str) -> Response:
         """The events of one run behind those that the client has."""
         if request.method == "HEAD":  # which Quart takes for a GET
@@ -150,12 +117,9 @@ class RunResources:
             return answer(run_views.unknown_run(run_id))
         return await self.stream(record, found[1])
 
+    @reachable
     async def resume(self, pipeline: str, run_id: str, seq: int) -> Response:
-        """The rest of a run of this pipeline, for a browser that has been following its start.
-
-        Raises:
-            StateError: the state is away.
-        """
+        """The rest of a run of this pipeline, for a browser that has been following its start."""
         record = await self._seen(run_id)
         if record is None or record.pipeline != pipeline:
             return answer(run_views.unknown_run(run_id))

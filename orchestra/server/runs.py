@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
-from contextvars import Context, copy_context
-from functools import partial
+from contextvars import copy_context
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, cast
 
-import attrs
 import msgspec
 import trio
+from msgspec import structs
 from quart import request
 from quart_trio.wrappers import TrioResponse as Response
 from werkzeug.exceptions import MethodNotAllowed
@@ -25,13 +25,10 @@ from orchestra.server import problems, sse
 from orchestra.server.access import KNOWN, MAY_RUN
 from orchestra.server.arrival import Arrival
 from orchestra.server.inputs import schema
-from orchestra.server.multipart import is_form
 from orchestra.server.problems import HttpProblem, Told, fit_for_clients
 from orchestra.server.requests import Asked, Request, read
 from orchestra.server.routes import Route
-from orchestra.server.run_problems import failed_run
-from orchestra.server.uploads import Uploads
-from orchestra.server.wishes import NO_WISHES, RunWishes, wishes_of
+from orchestra.server.settings import is_form
 
 if TYPE_CHECKING:
     from orchestra.engine.engine import Engine
@@ -41,6 +38,8 @@ if TYPE_CHECKING:
     from orchestra.server.app import DepartingRequest
     from orchestra.server.bodies import Body
     from orchestra.server.settings import Settings
+    from orchestra.server.uploads import Uploads
+    from orchestra.server.wishes import RunWishes
 
 log = logging.getLogger("orchestra.server")
 
@@ -74,19 +73,26 @@ def pipeline_routes(runs: Runs) -> list[Route]:
     ]
 
 
-@attrs.frozen
 class Runs:
     """The handlers of the routes under `/v1/pipelines`."""
 
-    engine: Engine
-    pipelines: Mapping[str, Pipeline[..., Any]]
-    settings: Settings
-    registry: Registry
-    _context: Context = attrs.field(init=False, factory=copy_context)
-    _uploads: Uploads = attrs.field(init=False)
+    def __init__(
+        self,
+        engine: Engine,
+        pipelines: Mapping[str, Pipeline[..., Any]],
+        settings: Settings,
+        registry: Registry,
+    ) -> None:
+        self.engine = engine
+        self.pipelines = pipelines
+        self.settings = settings
+        self.registry = registry
+        self._context = copy_context()
 
-    @_uploads.default
-    def _no_uploads(self) -> Uploads:
+    @cached_property
+    def _uploads(self) -> Uploads:
+        from orchestra.server.uploads import Uploads  # no form has come before
+
         return Uploads(self.settings)
 
     async def list(self) -> Response:
@@ -122,10 +128,10 @@ class Runs:
         asked = read(await self._parts(name), self.pipelines)
         if isinstance(asked, HttpProblem):
             return answer(asked)
-        wishes = _wishes() if request.method == "POST" else NO_WISHES
+        wishes = _wishes() if request.method == "POST" else None
         if isinstance(wishes, HttpProblem):
             return answer(wishes)
-        if wishes != NO_WISHES:
+        if wishes is not None:
             from orchestra.server.wished import Wished
 
             return await Wished(self, asked, wishes).start()
@@ -149,8 +155,8 @@ class Runs:
             return parts
         if is_form(parts.content_type):
             form = self._uploads.read(request.body, parts.content_type, request.content_length)
-            return attrs.evolve(parts, form=await form)
-        return attrs.evolve(parts, body=cast("bytes", await request.get_data()))
+            return structs.replace(parts, form=await form)
+        return structs.replace(parts, body=cast("bytes", await request.get_data()))
 
     def begin(
         self, pipeline: Pipeline[..., Any], inputs: Mapping[str, object], run_id: str | None = None
@@ -210,10 +216,10 @@ class Runs:
         found = sse.event_id(given)
         if found is None or not found[0]:
             return Response(status=204)  # it asks again behind the end of something, for ever
-        from orchestra.server.run_resources import RunResources, reachable
+        from orchestra.server.run_resources import RunResources
 
-        resume = reachable(RunResources(self.registry, self.settings).resume)
-        return cast("Response", await resume(name, *found))
+        resources = RunResources(self.registry, self.settings)
+        return cast("Response", await resources.resume(name, *found))
 
     async def result(self, run: Run) -> Response:
         """What a run gives, as one answer, when it has ended."""
@@ -221,6 +227,8 @@ class Runs:
         await report(run)
         event = fit_for_clients(run.journal.kept[-1], debug=self.settings.debug)
         if not isinstance(event, RunFinished):
+            from orchestra.server.run_problems import failed_run
+
             return answer(failed_run(run.id, cast("Any", event), run.error))
         return as_json(
             {
@@ -353,9 +361,15 @@ def answer(problem: Told) -> Response:
     return response
 
 
-def _wishes() -> RunWishes | HttpProblem:
-    headers = request.headers
-    return wishes_of(headers.get("Idempotency-Key"), ",".join(headers.getlist("Prefer")))
+def _wishes() -> RunWishes | HttpProblem | None:
+    """What the client wishes beside its result, which is mostly nothing."""
+    key, prefer = request.headers.get("Idempotency-Key"), request.headers.getlist("Prefer")
+    if key is None and not prefer:
+        return None
+    from orchestra.server.wishes import NO_WISHES, wishes_of
+
+    wishes = wishes_of(key, ",".join(prefer))
+    return None if wishes == NO_WISHES else wishes
 
 
 def as_json(value: object, status: int = 200) -> Response:

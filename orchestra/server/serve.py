@@ -15,7 +15,7 @@ from contextlib import nullcontext
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-import attrs
+import msgspec
 import trio
 
 from orchestra.errors import OrchestraError
@@ -40,8 +40,7 @@ log = logging.getLogger("orchestra.server")
 STOPPED = "the server was stopped"
 
 
-@attrs.frozen(kw_only=True)
-class House:
+class House(msgspec.Struct, frozen=True, kw_only=True):
     """What a server does beside serving what is loaded.
 
     `reloads` is whether SIGHUP loads anew; `watched` are the files whose change does so, too, asked

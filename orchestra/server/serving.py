@@ -16,7 +16,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-import attrs
+import msgspec
 import trio
 
 from orchestra.engine.engine import open_engine
@@ -25,7 +25,7 @@ from orchestra.server.app import create_app
 from orchestra.server.front import OPEN, Admission
 from orchestra.server.health import Readiness
 from orchestra.server.registries import open_runs
-from orchestra.server.settings import Settings
+from orchestra.server.settings import USUAL_SETTINGS, Settings
 from orchestra.stores.state_memory import MemoryState
 
 if TYPE_CHECKING:
@@ -53,8 +53,7 @@ def _nothing() -> None:
     """Do nothing."""
 
 
-@attrs.frozen
-class Loaded:
+class Loaded(msgspec.Struct, frozen=True):
     """What is to be served: pipelines, each under its name, and what their names stand for.
 
     `admit` says who is let in; without it everybody is. `close` is called once, when nothing that
@@ -64,7 +63,7 @@ class Loaded:
 
     pipelines: Mapping[str, Pipeline[..., Any]]
     bindings: Bindings | None = None
-    settings: Settings = attrs.field(factory=Settings)
+    settings: Settings = USUAL_SETTINGS
     admit: Callable[[], Awaitable[Admission]] | None = None
     close: Callable[[], None] = _nothing
     state: State | None = None
@@ -75,20 +74,29 @@ Load: TypeAlias = Callable[[], AbstractContextManager[Loaded]]
 it was refused, and what it has changed, such as imported modules, is put back."""
 
 
-@attrs.define(eq=False)
 class Generation:
-    """One engine and its application, and how many requests are in it."""
+    """One engine and its application, and how many requests are in it.
 
-    engine: Engine
-    app: ASGIFramework
-    settings: Settings
-    registry: Registry
-    closing: trio.Event = attrs.field(factory=trio.Event)
-    """Its WebSockets are closed, each behind its last run, when this is set."""
-    _requests: int = attrs.field(init=False, default=0)
-    _left: trio.Event = attrs.field(init=False, factory=trio.Event)
-    _retired: trio.Event = attrs.field(init=False, factory=trio.Event)
-    _patience: trio.CancelScope = attrs.field(init=False, factory=trio.CancelScope)
+    Its WebSockets are closed, each behind its last run, when `closing` is set.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        app: ASGIFramework,
+        settings: Settings,
+        registry: Registry,
+        closing: trio.Event | None = None,
+    ) -> None:
+        self.engine = engine
+        self.app = app
+        self.settings = settings
+        self.registry = registry
+        self.closing = trio.Event() if closing is None else closing
+        self._requests = 0
+        self._left = trio.Event()
+        self._retired = trio.Event()
+        self._patience = trio.CancelScope()
 
     async def __call__(
         self, scope: Scope, receive: ASGIReceiveCallable, send: ASGISendCallable
@@ -131,7 +139,6 @@ class Generation:
             await self.wait_empty()
 
 
-@attrs.define(eq=False)
 class Serving:
     """What is served: an ASGI application whose inside can be replaced.
 
@@ -139,14 +146,21 @@ class Serving:
     was replaced is gone.
     """
 
-    load: Load
-    nursery: trio.Nursery
-    limits: Limits | None = None
-    on_retired: Callable[[], object] = _nothing
-    readiness: Readiness = attrs.field(factory=Readiness)
-    _turn: trio.Lock = attrs.field(init=False, factory=trio.Lock)
-    _generations: list[Generation] = attrs.field(init=False, factory=list)
-    _memory: State | None = attrs.field(init=False, default=None)
+    def __init__(
+        self,
+        load: Load,
+        nursery: trio.Nursery,
+        limits: Limits | None = None,
+        on_retired: Callable[[], object] = _nothing,
+    ) -> None:
+        self.load = load
+        self.nursery = nursery
+        self.limits = limits
+        self.on_retired = on_retired
+        self.readiness = Readiness()
+        self._turn = trio.Lock()
+        self._generations: list[Generation] = []
+        self._memory: State | None = None
 
     def __call__(
         self, scope: Scope, receive: ASGIReceiveCallable, send: ASGISendCallable

@@ -3,99 +3,87 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
-
-import attrs
+from types import MappingProxyType
+from typing import Any, ClassVar
 
 from orchestra.config.server_rules import DisconnectRule, ServerRules
 from orchestra.runs.disconnect import CANCEL, OnLeave, on_leave
-from orchestra.runs.settings import RunsSettings
-from orchestra.server.multipart import is_form
+from orchestra.runs.settings import Bounds, RunsSettings
+
+FORM = "multipart/form-data"
+USUAL_RUNS = RunsSettings()
 
 
-def _positive(instance: Settings, attribute: attrs.Attribute[Any], value: float) -> None:
-    if not value > 0:
-        name = f"{type(instance).__name__}({attribute.name}={value!r})"
-        raise ValueError(
-            f"{name}: a bound must be greater than 0; leave it out to have {attribute.default!r}"
-        )
-
-
-def _not_negative(instance: Settings, attribute: attrs.Attribute[Any], value: float) -> None:
-    if not value >= 0:
-        name = f"{type(instance).__name__}({attribute.name}={value!r})"
-        raise ValueError(f"{name}: a delay cannot be negative; 0 is none")
-
-
-def _bound(default: float) -> float:
-    return attrs.field(default=default, validator=_positive)
-
-
-def _count(default: int) -> int:
-    return attrs.field(default=default, validator=_positive)
-
-
-@attrs.frozen(kw_only=True)
-class Settings:
+class Settings(Bounds, frozen=True, kw_only=True):
     """What a server allows its clients, and how it takes leave of them."""
+
+    _not_bounds: ClassVar[frozenset[str]] = frozenset(
+        {"debug", "shutdown_delay_s", "runs", "on_leave", "on_leave_of"}
+    )
 
     debug: bool = False
     """Tell clients the messages of foreign exceptions, and source lines. For a desk only."""
-    connections_max: int = _count(10_000)
+    connections_max: int = 10_000
     """Connections open at once; those beyond it wait in the backlog."""
-    connections_per_address_max: int | None = attrs.field(
-        default=None, validator=attrs.validators.optional(_positive)
-    )
+    connections_per_address_max: int | None = None
     """Those of one address; None: nine tenths of all, and from this machine itself all."""
-    backlog: int = _count(2048)
+    backlog: int = 2048
     """Connections that the kernel holds until they are accepted."""
-    header_limit_bytes: int = _count(16 * 1024)
+    header_limit_bytes: int = 16 * 1024
     """Size of a request's line and headers while they are incomplete; beyond it, 431."""
-    headers_max: int = _count(100)
+    headers_max: int = 100
     """Headers of a request; beyond it, 431."""
-    target_limit_bytes: int = _count(8 * 1024)
+    target_limit_bytes: int = 8 * 1024
     """Length of a request's path and query; beyond it, 414."""
-    body_limit_bytes: int = _count(1024 * 1024)
+    body_limit_bytes: int = 1024 * 1024
     """Size of a request's body; beyond it, 413."""
-    body_timeout_s: float = _bound(15)
+    body_timeout_s: float = 15
     """Time that a body may take to arrive; beyond it, 408."""
-    upload_limit_bytes: int = _count(32 * 1024 * 1024)
+    upload_limit_bytes: int = 32 * 1024 * 1024
     """Size of a form (`multipart/form-data`), all together; beyond it, 413."""
-    file_limit_bytes: int = _count(16 * 1024 * 1024)
+    file_limit_bytes: int = 16 * 1024 * 1024
     """Size of a file in a form; its other parts may have `body_limit_bytes` each."""
-    parts_max: int = _count(64)
+    parts_max: int = 64
     """Parts of a form; beyond it, 413."""
-    upload_timeout_s: float = _bound(120)
+    upload_timeout_s: float = 120
     """Time that a form may take to arrive; beyond it, 408."""
-    uploads_limit_bytes: int = _count(256 * 1024 * 1024)
+    uploads_limit_bytes: int = 256 * 1024 * 1024
     """Sizes of all forms that are arriving, all together; beyond it, 503."""
-    socket_runs_max: int = _count(16)
+    socket_runs_max: int = 16
     """Runs that may go on over one WebSocket."""
-    socket_idle_s: float = _bound(300)
+    socket_idle_s: float = 300
     """How long a WebSocket stays open on which nothing goes on."""
-    keep_alive_s: float = _bound(5)
+    keep_alive_s: float = 5
     """How long a connection without a request stays open."""
-    heartbeat_s: float = _bound(12)
+    heartbeat_s: float = 12
     """Silence after which a stream is sent a comment: under every proxy's usual timeout."""
-    stall_s: float = _bound(30)
+    stall_s: float = 30
     """How long a client may accept no byte, or acknowledge none, before it counts as gone."""
-    shutdown_delay_s: float = attrs.field(default=0, validator=_not_negative)
+    shutdown_delay_s: float = 0
     """How long a server that was asked to stop still lets clients in, while `/readyz` says 503:
     what a load balancer takes to notice."""
-    drain_s: float = _bound(20)
+    drain_s: float = 20
     """How long runs may go on after the server was asked to stop."""
-    farewell_s: float = _bound(2)
+    farewell_s: float = 2
     """How long after that the last events may take to be written."""
-    flush_s: float = _bound(5)
+    flush_s: float = 5
     """How long after that what is still to be written down may take."""
-    retire_s: float = _bound(600)
+    retire_s: float = 600
     """How long runs may go on after what they run in was replaced by a reload."""
-    runs: RunsSettings = attrs.field(factory=RunsSettings)
+    runs: RunsSettings = USUAL_RUNS
     """How long runs are kept that have ended, and how much of them."""
     on_leave: OnLeave = CANCEL
     """What becomes of a run when its last client has left."""
-    on_leave_of: Mapping[str, OnLeave] = attrs.field(factory=dict)
+    on_leave_of: Mapping[str, OnLeave] = MappingProxyType({})
     """The same of pipelines that have a policy of their own."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.shutdown_delay_s >= 0:
+            raise ValueError(
+                f"Settings(shutdown_delay_s={self.shutdown_delay_s!r}): a delay cannot be "
+                "negative; 0 is none"
+            )
 
     @property
     def stop_s(self) -> float:
@@ -115,6 +103,12 @@ class Settings:
         return [each for each in _OF_THE_DOOR if getattr(self, each) != getattr(new, each)]
 
 
+def is_form(content_type: str) -> bool:
+    """Whether a body of this type is a form with parts."""
+    return content_type.partition(";")[0].strip().lower() == FORM
+
+
+USUAL_SETTINGS = Settings()
 _OF_THE_DOOR = (
     *("backlog", "connections_max", "connections_per_address_max"),
     *("header_limit_bytes", "keep_alive_s", "stall_s"),

@@ -14,7 +14,6 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mappin
 from contextlib import contextmanager
 from typing import TypeAlias
 
-import attrs
 import trio
 
 HANGUP = signal.SIGHUP
@@ -24,13 +23,13 @@ Acts: TypeAlias = Mapping[signal.Signals, Callable[[], Awaitable[object]]]
 """What is done at a signal that does not ask to stop."""
 
 
-@attrs.define(eq=False)
 class Wishes:
     """What the signals so far have asked for."""
 
-    patient: bool = False
-    stop: trio.Event = attrs.field(factory=trio.Event)
-    hurry: trio.Event = attrs.field(factory=trio.Event)
+    def __init__(self, *, patient: bool = False) -> None:
+        self.patient = patient
+        self.stop = trio.Event()
+        self.hurry = trio.Event()
 
     async def hear(self, signals: AsyncIterator[int], acts: Acts) -> None:
         """Heed signals as they come, until cancelled; those in `acts` by awaiting that."""

@@ -24,8 +24,8 @@ HEADERS = {
 # No blank line behind it: several clients take one for the end of an empty event.
 HEARTBEAT = b": ping\n"
 
-_RUN_ID = re.compile(r"[0-9a-f]{32}", re.ASCII)
-_EVENT_ID = re.compile(r"(?:(?P<run>[0-9a-f]{32})\.)?(?P<seq>[0-9]{1,16})", re.ASCII)
+_RUN_ID = r"[0-9a-f]{32}"
+_EVENT_ID = r"(?:(?P<run>[0-9a-f]{32})\.)?(?P<seq>[0-9]{1,16})"
 _QUALITY = re.compile(r"0(\.\d{0,3})?|1(\.0{0,3})?")
 
 
@@ -48,7 +48,7 @@ def _frame(seq: int, kind: str, data: bytes, prefix: bytes) -> bytes:
 
 def is_run_id(text: str) -> bool:
     """Whether a run may have this id."""
-    return _RUN_ID.fullmatch(text) is not None
+    return re.fullmatch(_RUN_ID, text, re.ASCII) is not None
 
 
 def event_id(given: str) -> tuple[str, int] | None:
@@ -56,7 +56,7 @@ def event_id(given: str) -> tuple[str, int] | None:
 
     None where it is neither `SEQ` nor `RUN.SEQ`.
     """
-    found = _EVENT_ID.fullmatch(given.strip())
+    found = re.fullmatch(_EVENT_ID, given.strip(), re.ASCII)
     return (found["run"] or "", int(found["seq"])) if found else None
 
 

@@ -30,7 +30,6 @@ from orchestra.server.access import MAY_RUN
 from orchestra.server.arrival import Arrival
 from orchestra.server.inputs import from_json
 from orchestra.server.problems import HttpProblem, bad_inputs, fit_for_clients
-from orchestra.server.routes import Route
 from orchestra.server.runs import Runs, answer, not_started, report
 from orchestra.server.ws_messages import (
     Cancel,
@@ -82,20 +81,6 @@ class SocketExchange(TrioASGIWebsocketConnection):
             if event["type"] == "websocket.receive":
                 await self.send_channel.send(event)
         nursery.cancel_scope.cancel()
-
-
-def socket_routes(sockets: Sockets) -> list[Route]:
-    """The route on which WebSockets are opened."""
-    return [
-        Route(
-            name="open-socket",
-            path="/v1/pipelines/<name>/ws",
-            handler=sockets.open,
-            access=MAY_RUN,
-            methods=(),
-            summary="Several runs over one WebSocket.",
-        )
-    ]
 
 
 @attrs.frozen

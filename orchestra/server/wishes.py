@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-import attrs
+import msgspec
 
 from orchestra.server.problems import HttpProblem
 
@@ -15,8 +15,7 @@ KEY_LENGTH_MAX = 255
 _KEY = re.compile(r'"?([\x21\x23-\x7e]+)"?')
 
 
-@attrs.frozen(kw_only=True)
-class RunWishes:
+class RunWishes(msgspec.Struct, frozen=True, kw_only=True):
     """`key` is the idempotency key; `background` is whether nobody waits for the run."""
 
     key: str | None = None

@@ -8,18 +8,17 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Protocol
 
-import attrs
+import msgspec
 
 from orchestra.errors import BindingError
 from orchestra.protocols import State
 
 STATE_URL = r"^(?:memory:|sqlite:[^\s?#]+|redis://[^\s@/?#:]+(?::[0-9]{1,5})?(?:/[0-9]{1,4})?)\Z"
 """What a url may be; a password never stands in it."""
-_REDIS = re.compile(r"redis://([^:/]+)(?::([0-9]+))?(?:/([0-9]+))?")
+_REDIS = r"redis://([^:/]+)(?::([0-9]+))?(?:/([0-9]+))?"
 
 
-@attrs.frozen(kw_only=True)
-class StateSettings:
+class StateSettings(msgspec.Struct, frozen=True, kw_only=True):
     """Where the state is: `memory:`, `sqlite:FILE` or `redis://HOST:PORT/DATABASE`.
 
     A file is looked for in the folder of the stores. `timeout_s` is how long a call may take,
@@ -75,7 +74,7 @@ def _redis(settings: StateSettings, environ: Mapping[str, str]) -> OpenState:
         )
     from orchestra.stores.state_redis import RedisState
 
-    found = _REDIS.fullmatch(settings.url)
+    found = re.fullmatch(_REDIS, settings.url)
     if found is None:
         raise BindingError(f"{settings.url!r} is no state; write redis://HOST:PORT/DATABASE")
     host, port, database = found.groups()

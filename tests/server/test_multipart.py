@@ -15,10 +15,10 @@ from orchestra.server.multipart import (
     FormLimits,
     Part,
     boundary_of,
-    is_form,
     read_headers,
 )
 from orchestra.server.problems import HttpProblem
+from orchestra.server.settings import is_form
 
 LIMITS = FormLimits(parts_max=4, field_limit_bytes=1000, file_limit_bytes=2000)
 

@@ -14,6 +14,7 @@ import pytest
 import trio
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import structs
 
 from orchestra.access.keyring import Keyring
 from orchestra.access.wanted import NewKey
@@ -269,7 +270,7 @@ def test_the_page_needs_nothing_from_elsewhere_and_may_load_nothing() -> None:
 
 @pytest.mark.parametrize("problem", [HttpProblem(404, "x", "y", "z")])
 def test_a_route_that_nobody_described_is_still_told(problem: HttpProblem) -> None:
-    route = attrs.evolve(routes()[0], name="new", path="/v1/new/<path:what>", methods=("PUT",))
+    route = structs.replace(routes()[0], name="new", path="/v1/new/<path:what>", methods=("PUT",))
     found = document([route], {}, Settings())
     told = operations(found)["/v1/new/{what}", "put"]
     assert told["operationId"] == "new"

@@ -1,0 +1,44 @@
+"""The route on which WebSockets are opened; what serves them is imported with the first of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+from typing import TYPE_CHECKING
+
+from orchestra.server.access import MAY_RUN
+from orchestra.server.routes import Route, later
+
+if TYPE_CHECKING:
+    import trio
+
+    from orchestra.server.front import Layer
+    from orchestra.server.runs import Runs
+    from orchestra.server.websocket import Sockets
+
+
+def socket_routes(sockets: Callable[[], Sockets]) -> list[Route]:
+    """The route on which WebSockets are opened."""
+    return [
+        Route(
+            name="open-socket",
+            path="/v1/pipelines/<name>/ws",
+            handler=later(cache(sockets), "open"),
+            access=MAY_RUN,
+            methods=(),
+            summary="Several runs over one WebSocket.",
+        )
+    ]
+
+
+def open_sockets(
+    runs: Runs,
+    layers: tuple[Layer, ...] = (),
+    origins: frozenset[str] = frozenset(),
+    closing: trio.Event | None = None,
+) -> Sockets:
+    """The handler of that route."""
+    from orchestra.server.websocket import Sockets
+
+    more = {} if closing is None else {"closing": closing}
+    return Sockets(runs, layers, origins, **more)
