@@ -6,7 +6,7 @@ import logging
 from ipaddress import ip_address
 from typing import TYPE_CHECKING
 
-import attrs
+import msgspec
 
 from orchestra.errors import ServeError
 
@@ -42,7 +42,7 @@ async def admission_of(bindings: LocalBindings, host: str) -> Admission:
         return admission
     _only_here(host)
     log.info("no key was ever made: everybody on this machine may ask, until one is")
-    return attrs.evolve(
+    return msgspec.structs.replace(
         admission, unlocked=Unlocked(bindings.keyring), own_pages=OwnPages(cors.origins)
     )
 

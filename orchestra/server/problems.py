@@ -12,6 +12,7 @@ from difflib import get_close_matches
 from typing import Protocol
 
 import attrs
+import msgspec
 
 from orchestra.errors import OrchestraError
 from orchestra.events import ArmFailed, Event, RunFailed, StepFailed, StepRetried, written
