@@ -9,10 +9,10 @@ from __future__ import annotations
 from enum import Enum
 
 import attrs
-import msgspec
 
 
-class KeyAllowance(msgspec.Struct, frozen=True, kw_only=True):
+@attrs.frozen(kw_only=True)
+class KeyAllowance:
     """What may be done with one API key, beside what its user and organisation may; None: no limit.
 
     Money is in nano-dollars, a day and a month are those of UTC.
@@ -28,7 +28,8 @@ class KeyAllowance(msgspec.Struct, frozen=True, kw_only=True):
 NO_ALLOWANCE = KeyAllowance()
 
 
-class Caller(msgspec.Struct, frozen=True):
+@attrs.frozen(cache_hash=True)
+class Caller:
     """On whose behalf a run is: names as the deployment knows them, "" where it knows none.
 
     `key` is the public part of the API key that they came with. Nobody has limits or budgets, but

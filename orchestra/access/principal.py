@@ -5,7 +5,7 @@ Deny by default: scopes that name nothing allow nothing.
 
 from __future__ import annotations
 
-import msgspec
+import attrs
 
 from orchestra.accounts import Caller
 
@@ -13,7 +13,8 @@ EVERYTHING = "*"
 """In place of names: all of them."""
 
 
-class Scopes(msgspec.Struct, frozen=True):
+@attrs.frozen
+class Scopes:
     """What may be asked for, by name. Routes are asked for as models, and so are named there.
 
     Who may run a pipeline may have it ask its own models: that code is the deployment's.
@@ -31,7 +32,8 @@ class Scopes(msgspec.Struct, frozen=True):
         return EVERYTHING in self.models or model in self.models
 
 
-class Principal(msgspec.Struct, frozen=True):
+@attrs.frozen
+class Principal:
     """Whoever a request comes from: on whose account it is, and what it may ask for."""
 
     caller: Caller

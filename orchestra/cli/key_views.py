@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from datetime import UTC, datetime
 
-from msgspec import structs
+import attrs
 
 from orchestra.access.keys import KeyRecord
 from orchestra.cli.tables import table
@@ -30,7 +30,7 @@ def as_object(record: KeyRecord, now_s: float) -> dict[str, object]:
         "user": record.user,
         "pipelines": record.pipelines,
         "models": record.models,
-        **structs.asdict(record.allowance),
+        **attrs.asdict(record.allowance),
         "state": record.state(now_s),
         "created_s": record.created_s,
         "expires_s": record.expires_s,

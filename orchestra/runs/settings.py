@@ -3,31 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Container
-from typing import ClassVar
 
-import msgspec
+import attrs
 
 
-class Bounds(msgspec.Struct, frozen=True, kw_only=True):
-    """Settings whose numbers are bounds, and greater than 0.
+def check_bounds(settings: attrs.AttrsInstance, *, besides: Container[str] = ()) -> None:
+    """Nothing, where each setting that was given is over 0, but for those with these names.
 
-    A struct, since the code of a class of attrs is made at each start.
+    Raises:
+        ValueError: one is not.
     """
-
-    _not_bounds: ClassVar[Container[str]] = ()
-
-    def __post_init__(self) -> None:
-        usuals = zip(self.__struct_fields__, self.__struct_defaults__, strict=True)
-        for name, usual in usuals:
-            value = getattr(self, name)
-            if value is not usual and name not in self._not_bounds and not value > 0:
-                raise ValueError(
-                    f"{type(self).__name__}({name}={value!r}): a bound must be greater than 0; "
-                    f"leave it out to have {usual!r}"
-                )
+    for field in attrs.fields(type(settings)):
+        value = getattr(settings, field.name)
+        if value is not field.default and field.name not in besides and not value > 0:
+            raise ValueError(
+                f"{type(settings).__name__}({field.name}={value!r}): a bound must be greater than "
+                f"0; leave it out to have {field.default!r}"
+            )
 
 
-class RunsSettings(Bounds, frozen=True, kw_only=True):
+@attrs.frozen(kw_only=True)
+class RunsSettings:
     """What is kept of runs that have ended, and how processes hear of each other's."""
 
     kept_s: float = 3600.0
@@ -52,3 +48,6 @@ class RunsSettings(Bounds, frozen=True, kw_only=True):
     often such a follower looks for them."""
     flush_s: float = 2.0
     """How long stopping may take to write what is not written yet."""
+
+    def __attrs_post_init__(self) -> None:
+        check_bounds(self)

@@ -4,22 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Any, ClassVar
+from typing import Any
+
+import attrs
 
 from orchestra.config.server_rules import DisconnectRule, ServerRules
 from orchestra.runs.disconnect import CANCEL, OnLeave, on_leave
-from orchestra.runs.settings import Bounds, RunsSettings
+from orchestra.runs.settings import RunsSettings, check_bounds
 
 FORM = "multipart/form-data"
 USUAL_RUNS = RunsSettings()
+_NO_BOUNDS = ("debug", "shutdown_delay_s", "runs", "on_leave", "on_leave_of")
 
 
-class Settings(Bounds, frozen=True, kw_only=True):
+@attrs.frozen(kw_only=True)
+class Settings:
     """What a server allows its clients, and how it takes leave of them."""
-
-    _not_bounds: ClassVar[frozenset[str]] = frozenset(
-        {"debug", "shutdown_delay_s", "runs", "on_leave", "on_leave_of"}
-    )
 
     debug: bool = False
     """Tell clients the messages of foreign exceptions, and source lines. For a desk only."""
@@ -77,8 +77,8 @@ class Settings(Bounds, frozen=True, kw_only=True):
     on_leave_of: Mapping[str, OnLeave] = MappingProxyType({})
     """The same of pipelines that have a policy of their own."""
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
+    def __attrs_post_init__(self) -> None:
+        check_bounds(self, besides=_NO_BOUNDS)
         if not self.shutdown_delay_s >= 0:
             raise ValueError(
                 f"Settings(shutdown_delay_s={self.shutdown_delay_s!r}): a delay cannot be "

@@ -9,6 +9,7 @@ from contextlib import suppress
 from functools import partial
 from typing import Any, cast
 
+import attrs
 import h2.config
 import h2.connection
 import pytest
@@ -18,7 +19,6 @@ from hypercorn.config import Config
 from hypercorn.protocol.h11 import H11Protocol
 from hypercorn.trio import serve as serve_stock
 from hypercorn.typing import ASGIReceiveCallable, ASGISendCallable, Scope
-from msgspec import structs
 
 from orchestra.errors import ServeError
 from orchestra.server.listen import BURST_MAX, _write_nowait, bind
@@ -377,4 +377,4 @@ def test_a_request_that_is_too_long_for_its_headers_is_refused() -> None:
 @pytest.mark.parametrize("name", ["stall_s", "connections_max", "body_limit_bytes"])
 def test_a_bound_that_is_not_positive_is_refused(name: str) -> None:
     with pytest.raises(ValueError, match=rf"Settings\({name}=0\): a bound must be greater than 0"):
-        structs.replace(Settings(), **cast("Any", {name: 0}))
+        attrs.evolve(Settings(), **cast("Any", {name: 0}))

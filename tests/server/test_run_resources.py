@@ -10,7 +10,6 @@ import attrs
 import msgspec
 import pytest
 import trio
-from msgspec import structs
 
 from orchestra.access.principal import Principal, Scopes
 from orchestra.accounts import Caller
@@ -362,7 +361,7 @@ def test_what_is_kept_no_longer_is_said_to_be_gone() -> None:
         await looked_at(one, location)
         assert (await one.ask(key, COUNT)).status == 410
 
-    serving(main, runs=structs.replace(SOON, kept_bytes=20))
+    serving(main, runs=attrs.evolve(SOON, kept_bytes=20))
 
 
 def test_events_are_a_stream_and_nothing_else() -> None:
