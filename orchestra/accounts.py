@@ -28,7 +28,7 @@ class KeyAllowance(msgspec.Struct, frozen=True, kw_only=True):
 NO_ALLOWANCE = KeyAllowance()
 
 
-class Caller(msgspec.Struct, frozen=True):
+class Caller(msgspec.Struct, frozen=True, cache_hash=True):
     """On whose behalf a run is: names as the deployment knows them, "" where it knows none.
 
     `key` is the public part of the API key that they came with. Nobody has limits or budgets, but
