@@ -97,7 +97,7 @@ class NoContent(msgspec.Struct, frozen=True):
 def unknown_pipeline(name: str, known: Iterable[str]) -> HttpProblem:
     """No pipeline has this name; says which are meant or served."""
     known = sorted(known)
-    near = get_close_matches(name, known, n=1)
+    near = get_close_matches(name[:100], known, n=1)  # whose time grows with their lengths
     hint = f"did you mean {near[0]!r}?" if near else f"served here: {', '.join(known) or 'none'}"
     detail = f"no pipeline is named {name[:100]!r}; {hint}"
     return HttpProblem(404, "unknown-pipeline", "There is no such pipeline.", detail)
