@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from ipaddress import ip_address
 from typing import TYPE_CHECKING
 
@@ -13,8 +12,6 @@ from orchestra.errors import ServeError
 if TYPE_CHECKING:
     from orchestra.config.bindings import LocalBindings
     from orchestra.server.front import Admission
-
-log = logging.getLogger("orchestra.server")
 
 MAKE_ONE = "orchestra keys create --organisation acme --user ada --pipelines '*' --models '*'"
 
@@ -41,7 +38,6 @@ async def admission_of(bindings: LocalBindings, host: str) -> Admission:
     if rules.keys == "required" or await bindings.keys_made():
         return admission
     _only_here(host)
-    log.info("no key was ever made: everybody on this machine may ask, until one is")
     return msgspec.structs.replace(
         admission, unlocked=Unlocked(bindings.keyring), own_pages=OwnPages(cors.origins)
     )

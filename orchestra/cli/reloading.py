@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from orchestra.config import LocalBindings
+    from orchestra.server.front import Admission
     from orchestra.server.serving import Loaded
 
 
@@ -56,6 +57,8 @@ class Loader:
         self._closing = ExitStack()
         self.pipelines: dict[str, AnyPipeline] = {}
         """What is served now, each under its name."""
+        self.keyless = False
+        """Whether nobody is asked for a key."""
 
     @contextmanager
     def load(self) -> Iterator[Loaded]:
@@ -74,7 +77,7 @@ class Loader:
             new = default_bindings(self._data, config=self._config, several=self._several)
             carried = old is not None and new.use_state_of(old)
             settings = Settings(**{**said(new.rules), **self._said})
-            admit = partial(admission_of, new, self._host)
+            admit = partial(self._admit, new)
             yield Loaded(pipelines, new, settings, admit, new.close, state=new.shared_state)
         if old is not None and carried and (state := old.release_state()):
             self._closing.callback(state.close)
@@ -96,6 +99,11 @@ class Loader:
         found.update(Path(FOLDER).rglob("*.py"))
         config = find(self._config, os.environ)
         return {*found, config} if config is not None else found
+
+    async def _admit(self, bindings: LocalBindings) -> Admission:
+        admission = await admission_of(bindings, self._host)
+        self.keyless = admission.own_pages is not None
+        return admission
 
     def _modules(self) -> AbstractContextManager[None]:
         if self._bindings is None:  # nothing was imported, and a start is in a hurry

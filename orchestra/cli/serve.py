@@ -147,6 +147,8 @@ def _tell(loader: Loader, number: int, url: str) -> None:
         return
     for name in loader.pipelines:
         terminal.note(f"  {name}: {url}/v1/pipelines/{name}/runs")
+    if loader.keyless:
+        terminal.note("  nobody is asked for a key, so that only this machine is served")
     if number:
         terminal.note(f"  limits, budgets, cache and keys are shared in {loader.state_place()}")
     else:

@@ -14,11 +14,13 @@ from typing import TYPE_CHECKING, Any, cast
 
 import msgspec
 import trio
+from quart import request
 from quart_trio.wrappers import TrioResponse as Response
 
 from orchestra.errors import StateError, describe
 from orchestra.server import sse
 from orchestra.server.access import KNOWN, PUBLIC
+from orchestra.server.arrival import Arrival
 from orchestra.server.routes import Route
 
 if TYPE_CHECKING:
@@ -108,9 +110,15 @@ class Health:
         return _told(200 if ready else 503, body)
 
     async def models(self) -> Response:
-        """Each guarded model that was asked for: its breaker, and its running and waiting calls."""
-        states = getattr(self.bindings, "states", dict)
-        return _told(200, {"models": shown(states())})
+        """Each guarded model that was asked for: its breaker, and its running and waiting calls.
+
+        As in `/v1/models`, of those that the caller may ask.
+        """
+        may_ask = Arrival.of(request.scope).known().scopes.may_ask
+        states: Mapping[str, GuardState] = getattr(self.bindings, "states", dict)()
+        return _told(
+            200, {"models": shown({name: each for name, each in states.items() if may_ask(name)})}
+        )
 
     def _checks(self) -> Mapping[str, Callable[[], Awaitable[object]]]:
         found = {"stores": self._read_stores}

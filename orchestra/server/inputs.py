@@ -6,6 +6,7 @@ pointer to the place; what JSON Schema says of an input is what is checked.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Iterable, Mapping
 from difflib import get_close_matches
@@ -134,19 +135,28 @@ def _read(
 
 def _convert(values: list[object], type_: Any, *, strict: bool) -> object:
     """The one value, or the list, as the type; a lone value may be a list of one in a query."""
-    convert = partial(msgspec.convert, type=type_, strict=strict, dec_hook=documents.read)
+    if strict:
+        return msgspec.convert(values[0], type_, dec_hook=documents.read)
+    convert = partial(_convert_text, type_)
     if len(values) > 1:
         return convert(values)
     try:
         return convert(values[0])
     except msgspec.ValidationError:
-        if strict:
-            raise
         try:
             return convert(values)
         except msgspec.ValidationError:
             pass  # the complaint about the value itself says more
         raise
+
+
+def _convert_text(type_: Any, value: object) -> object:
+    """A value in which numbers may be spelled, or be what JSON has no numbers for."""
+    read: object = msgspec.convert(value, type_, strict=False, dec_hook=documents.read)
+    for each in read if isinstance(read, list | tuple | set | frozenset) else (read,):
+        if isinstance(each, float) and not math.isfinite(each):
+            raise msgspec.ValidationError(f"Expected a finite number, got `{each}`")
+    return read
 
 
 def _unknown(name: str, inputs: Mapping[str, Input], at: str) -> Fault:

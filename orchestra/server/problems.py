@@ -7,6 +7,7 @@ its message may hold a path, a query or a key.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 from typing import Protocol
@@ -14,12 +15,14 @@ from typing import Protocol
 import attrs
 import msgspec
 
-from orchestra.errors import OrchestraError
+from orchestra.errors import ArmsFailedError, OrchestraError, StepFailedError
 from orchestra.events import ArmFailed, Event, RunFailed, StepFailed, StepRetried, written
 
 MEDIA_TYPE = "application/problem+json"
 _TYPES = "urn:problem-type:orchestra:"
 _HIDDEN = "what it says is told to the server's owner only"
+_LISTED = re.compile(r"  (?:\d+:\S+: )?(\w+)(?:: |$)|  \d+:\S+: said ")
+"""A line in an error of several: an arm, the type of its error, and what that says."""
 
 
 class Told(Protocol):
@@ -94,7 +97,7 @@ class NoContent(msgspec.Struct, frozen=True):
 def unknown_pipeline(name: str, known: Iterable[str]) -> HttpProblem:
     """No pipeline has this name; says which are meant or served."""
     known = sorted(known)
-    near = get_close_matches(name, known, n=1)
+    near = get_close_matches(name[:100], known, n=1)  # whose time grows with their lengths
     hint = f"did you mean {near[0]!r}?" if near else f"served here: {', '.join(known) or 'none'}"
     detail = f"no pipeline is named {name[:100]!r}; {hint}"
     return HttpProblem(404, "unknown-pipeline", "There is no such pipeline.", detail)
@@ -171,12 +174,34 @@ def fit_for_clients(event: Event, *, debug: bool) -> Event:
     """
     if debug or not isinstance(event, RunFailed | StepFailed | StepRetried | ArmFailed):
         return event
-    message = event.message if own_error(event.error) else _HIDDEN
+    message = _fit_message(event.error, event.message)
     if isinstance(event, ArmFailed | StepRetried):
         return attrs.evolve(event, message=message)
     if isinstance(event, StepFailed):
         return attrs.evolve(event, message=message, where="")
     return attrs.evolve(event, message=message, where=None)
+
+
+def _fit_message(name: str, message: str) -> str:
+    """What an error says, as far as it is ours; one of several also lists what others have said.
+
+    Of its list the lines stay that begin with an error of ours: a foreign message may have any
+    number of lines.
+    """
+    own = own_error(name)
+    if own is None:
+        return _HIDDEN
+    if not issubclass(own, ArmsFailedError | StepFailedError):
+        return message
+    head, *lines = message.split("\n")
+    kept = [line for line in lines if _is_ours(line)]
+    return "\n".join([head, *kept, *([f"  {_HIDDEN}"] if len(kept) < len(lines) else [])])
+
+
+def _is_ours(line: str) -> bool:
+    """Whether a line of a list is that of an error of ours, or what an arm has said."""
+    found = _LISTED.match(line)
+    return found is not None and (found[1] is None or own_error(found[1]) is not None)
 
 
 def own_error(name: str) -> type[OrchestraError] | None:

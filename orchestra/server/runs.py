@@ -109,7 +109,7 @@ class Runs:
         """One pipeline: its docstring, its inputs as JSON Schema, and its graph."""
         pipeline = self.pipelines.get(name)
         if pipeline is None:
-            return answer(problems.unknown_pipeline(name, self.pipelines))
+            return answer(self.unknown(name, Arrival.of(request.scope)))
         return as_json(
             {
                 "name": name,
@@ -125,6 +125,8 @@ class Runs:
             raise MethodNotAllowed(["GET", "POST"])
         if request.method == "GET" and "Last-Event-ID" in request.headers:
             return await self._resume(name, request.headers["Last-Event-ID"])
+        if name not in self.pipelines:
+            return answer(self.unknown(name, Arrival.of(request.scope)))
         asked = read(await self._parts(name), self.pipelines)
         if isinstance(asked, HttpProblem):
             return answer(asked)
@@ -142,6 +144,12 @@ class Runs:
             prefix = resuming_at(run.id) if request.method == "GET" else b""
             return EventStream(Events(run, self.settings, prefix))
         return await self.result(run)
+
+    def unknown(self, name: str, arrival: Arrival) -> HttpProblem:
+        """That there is no such pipeline, and which of those are meant that the caller may run."""
+        return problems.unknown_pipeline(
+            name, filter(arrival.known().scopes.may_run, self.pipelines)
+        )
 
     async def _parts(self, name: str) -> Request:
         """The parts of the current request that decide what it asks for."""

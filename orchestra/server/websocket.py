@@ -101,7 +101,7 @@ class Sockets:
         socket = cast("Websocket", websocket._get_current_object())  # type: ignore[attr-defined] # noqa: SLF001
         pipeline = self.runs.pipelines.get(name)
         if pipeline is None:
-            return answer(problems.unknown_pipeline(name, self.runs.pipelines))
+            return answer(self.runs.unknown(name, Arrival.of(socket.scope)))
         headers = socket.headers
         refused = foreign(headers.get("Origin"), headers.get("Host", ""), self.origins)
         if refused is not None:

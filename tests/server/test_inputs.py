@@ -246,3 +246,13 @@ def test_an_input_that_json_cannot_give_is_refused_by_name(annotation: object) -
 
 def test_inputs_that_json_can_give_are_served() -> None:
     check_servable("p", FILTERED)
+
+
+@pytest.mark.parametrize("text", ["nan", "inf", "-inf", "Infinity", "NaN"])
+@pytest.mark.parametrize("annotation", [float, float | None, list[float], dict[str, float] | float])
+def test_what_json_has_no_number_for_is_no_number_in_a_query(text: str, annotation: Any) -> None:
+    """It would be null in every answer."""
+    read, faults = from_query(inputs(each=annotation), [("each", text)])
+    assert read == {}
+    assert [fault.field for fault in faults] == ["each"]
+    assert from_query(inputs(each=annotation), [("each", "1e3")])[1] == []

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
 
 import trio
 
 from orchestra.access.principal import Principal, Scopes
 from orchestra.accounts import Caller
 from orchestra.engine.engine import Engine, open_engine
+from orchestra.policies.guard import GuardState
+from orchestra.policies.limit import Load
 from orchestra.runs.disconnect import CANCEL, CONTINUE, OnLeave
 from orchestra.server.app import create_app
 from orchestra.server.front import Admission
@@ -17,6 +20,7 @@ from orchestra.server.hardening import mend_hypercorn
 from orchestra.server.settings import Settings
 from orchestra.testing.world import ScriptedModel, World
 from orchestra.values import Stopped, StopReason, TextDelta
+from tests.server.served import PIPELINES
 from tests.server.wire import Client, House, Reply, open_house
 
 HANGING = ScriptedModel(((0.0, TextDelta("a")), (999.0, TextDelta("b"))))
@@ -27,6 +31,7 @@ ASKING = frozenset({"hanging", "late"})
 PEOPLE = {
     "ann": Principal(Caller("acme", "ann", "k1"), Scopes(models=ASKING)),
     "bob": Principal(Caller("acme", "bob", "k2"), Scopes(models=ASKING)),
+    "dan": Principal(Caller("acme", "dan", "k5"), Scopes(frozenset({"counts", "gone"}))),
     "cat": Principal(Caller("acme", "cat", "k3"), Scopes(frozenset({"*"}))),
     "eve": Principal(Caller("other", "eve", "k4"), Scopes(frozenset({"*"}), frozenset({"*"}))),
 }
@@ -39,14 +44,18 @@ class Names:
         return PEOPLE[token]
 
 
-def serving(main: Callable[[House, Engine], Awaitable[None]], on_leave: OnLeave = CANCEL) -> None:
+def serving(
+    main: Callable[[House, Engine], Awaitable[None]],
+    on_leave: OnLeave = CANCEL,
+    world: type[World] = World,
+) -> None:
     async def serve() -> None:
         mend_hypercorn()
         settings = Settings(on_leave=on_leave)
-        world = World(models={"hanging": HANGING, "late": LATE})
-        async with open_engine(world) as engine:
+        models = {"hanging": HANGING, "late": LATE}
+        async with open_engine(world(models=models)) as engine:
             admission = Admission(keyring=Names())  # type: ignore[arg-type]
-            app = create_app(engine, {}, settings, admission)
+            app = create_app(engine, PIPELINES, settings, admission)
             async with open_house(app.asgi_app, settings) as house:
                 await main(house, engine)
 
@@ -104,3 +113,31 @@ def test_who_leaves_before_the_first_word_does_not_hold_a_run_back_that_goes_on(
         assert run.journal.kept[-1].type == "run.finished"
 
     serving(main, CONTINUE)
+
+
+def test_a_name_that_is_not_served_tells_of_no_pipeline_that_one_may_not_run() -> None:
+    """A key may have the name of one that is served no longer; also where names are alike."""
+
+    async def main(house: House, _: Engine) -> None:
+        for at in ("counts", "counts/runs", "gone", "gone/runs"):
+            reply = await ask(house, f"GET /v1/pipelines/{at}", "dan")
+            assert reply.status == 404
+            assert not any(f"{name!r}" in str(reply.json["detail"]) for name in PIPELINES)
+            assert "endless" not in str(reply.json["detail"])
+        reply = await ask(house, "GET /v1/pipelines/counts", "cat")
+        assert "did you mean 'count'?" in str(reply.json["detail"])
+
+    serving(main)
+
+
+def test_of_models_that_one_may_not_ask_nobody_is_told_how_they_are() -> None:
+    class Watched(World):
+        def states(self) -> Mapping[str, GuardState]:
+            return {name: GuardState(None, Load(0, 0)) for name in ("hanging", "secret")}
+
+    async def main(house: House, _: Engine) -> None:
+        for who, seen in (("ann", ["hanging"]), ("dan", []), ("eve", ["hanging", "secret"])):
+            told: Any = (await ask(house, "GET /v1/health/models", who)).json
+            assert [each["name"] for each in told["models"]] == seen
+
+    serving(main, world=Watched)

@@ -8,7 +8,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestra.errors import OrchestraError
+from orchestra.errors import (
+    ArmsFailedError,
+    ModelError,
+    NoQuorumError,
+    OrchestraError,
+    StepFailedError,
+)
 from orchestra.events import (
     ArmFailed,
     Delta,
@@ -159,6 +165,48 @@ def test_what_orchestra_says_itself_is_told(
     assert isinstance(fit, RunFailed | StepFailed | StepRetried | ArmFailed)
     assert fit.message == "cut"
     assert SECRET not in repr(fit)
+
+
+SEVERAL: list[ArmsFailedError | StepFailedError] = [
+    ArmsFailedError("every arm of 'f' failed:", {"1:one": KeyError(SECRET)}),
+    ArmsFailedError("no:", {"1:one": ModelError("slow"), "2:two": ValueError(f"a\n{SECRET}\nb")}),
+    NoQuorumError("no:", {"1:one": KeyError(SECRET)}, {"2:two": "yes"}),
+    StepFailedError("2 errors at once:", [ModelError("slow"), OSError(SECRET)]),
+    StepFailedError("1:", [ArmsFailedError("no:", {"1:one": KeyError(SECRET)})]),
+    ArmsFailedError("no:", {"1:one": StepFailedError("1:", [ValueError(SECRET)])}),
+]
+
+
+@pytest.mark.parametrize("error", SEVERAL)
+@pytest.mark.parametrize("event", FAILURES)
+def test_of_several_errors_in_one_the_foreign_ones_stay_here(
+    event: RunFailed | StepFailed | StepRetried | ArmFailed,
+    error: ArmsFailedError | StepFailedError,
+) -> None:
+    """Its message lists what each of them says."""
+    fit = fit_for_clients(
+        attrs.evolve(event, error=type(error).__name__, message=str(error)), debug=False
+    )
+    assert isinstance(fit, RunFailed | StepFailed | StepRetried | ArmFailed)
+    assert SECRET not in fit.message
+    lines = str(error).split("\n")
+    assert fit.message.startswith(lines[0])
+    ours = [line for line in lines if "slow" in line or "said" in line]
+    assert all(line in fit.message for line in ours)
+    assert fit.message.endswith("is told to the server's owner only")
+
+
+@given(st.text(), st.lists(st.text(), max_size=3))
+def test_whatever_a_foreign_error_says_in_a_list_none_of_it_is_told(
+    head: str, says: list[str]
+) -> None:
+    secrets = [f"{text}-sk-123" for text in says]
+    error = ArmsFailedError(
+        head.replace("\n", ""), {f"{at}:arm": ValueError(text) for at, text in enumerate(secrets)}
+    )
+    fit = fit_for_clients(failed(type(error).__name__, str(error)), debug=False)
+    assert isinstance(fit, RunFailed)
+    assert "-sk-123" not in fit.message
 
 
 @pytest.mark.parametrize("event", FAILURES)
