@@ -128,18 +128,9 @@ def _litellm(session: nox.Session) -> str:
     """LiteLLM's proxy, installed beside the session: what it pins does not fit to ours."""
     home = Path(session.virtualenv.location) / "litellm"
     session.run("python", "-m", "venv", str(home), silent=True)
-    session.run(
-        *(
-            str(home / "bin" / "python"),
-            "-m",
-            "pip",
-            "install",
-            "-q",
-            "-r",
-            "benchmarks/litellm.txt",
-        ),
-        external=True,
-    )
+    python = str(home / "bin" / "python")
+    asked = ("-m", "pip", "install", "-q", "-r", "benchmarks/litellm.txt")
+    session.run(python, *asked, external=True)
     return str(home / "bin" / "litellm")
 
 
