@@ -120,7 +120,18 @@ def mutants(session: nox.Session) -> None:
 def bench(session: nox.Session) -> None:
     """What we claim, measured beside our peers on this machine."""
     session.install("-r", "benchmarks/peers.txt", "-e", ".[all]")
-    session.run("python", "benchmarks/run.py", *session.posargs)
+    program = _litellm(session)
+    session.run("python", "benchmarks/run.py", *session.posargs, env={"LITELLM": program})
+
+
+def _litellm(session: nox.Session) -> str:
+    """LiteLLM's proxy, installed beside the session: what it pins does not fit to ours."""
+    home = Path(session.virtualenv.location) / "litellm"
+    session.run("python", "-m", "venv", str(home), silent=True)
+    python = str(home / "bin" / "python")
+    asked = ("-m", "pip", "install", "-q", "-r", "benchmarks/litellm.txt")
+    session.run(python, *asked, external=True)
+    return str(home / "bin" / "litellm")
 
 
 @nox.session

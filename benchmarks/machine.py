@@ -13,6 +13,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = (
     "trio", "attrs", "msgspec", "httpx", "h11", "quart-trio", "hypercorn",
+    "openai", "httpx2",
     "fastapi", "starlette", "uvicorn", "uvloop", "httptools", "langgraph", "langchain-core",
 )  # fmt: skip
 

@@ -2,7 +2,8 @@
 
 Prints a table per experiment and writes `benchmarks/results/latest.json`, or `partial.json`
 where not all was measured; `--publish` puts the figures into `benchmarks/README.md` too. All
-of it takes about ten minutes; `--quick` only shows, in a minute, that everything runs.
+of it takes about half an hour, most of that for relays; `--quick` only shows, in two minutes,
+that everything runs.
 """
 
 from __future__ import annotations

@@ -49,8 +49,8 @@ def ours(place: Place) -> Started:
     Several processes share all of it in a file, as they do where it is more than a benchmark.
     """
     config = place.folder / "orchestra.toml"
-    state = f"sqlite:{place.folder / 'state.sqlite'}" if place.workers > 1 else "memory:"
-    config.write_text(OURS.format(provider=place.provider, state=state, folder=place.folder))
+    state = SHARED if place.workers > 1 else ALONE
+    config.write_text((OURS + state).format(provider=place.provider, folder=place.folder))
     key = subprocess.run(
         [*_ORCHESTRA, "keys", "create", *_WHO, "--config", str(config)],
         cwd=ROOT,
@@ -77,9 +77,6 @@ keys = "required"
 [stores]
 data = "{folder}"
 
-[state]
-url = "{state}"
-
 [models.fast]
 provider = "openai"
 model = "gpt-4o-mini"
@@ -100,6 +97,15 @@ tokens_per_minute = 100_000_000_000
 request = "1"
 user = {{ day = "100000" }}
 organisation = {{ month = "900000" }}
+"""
+ALONE = """
+[state]
+url = "memory:"
+"""
+SHARED = """
+[state]
+url = "sqlite:{folder}/state.sqlite"
+timeout_s = 5
 """
 
 

@@ -36,7 +36,6 @@ async def _events(stream: Any) -> AsyncIterator[str]:
     yield "data: [DONE]\n\n"
 
 
-@app.post("/v1/chat/completions")
 async def chat(request: Request) -> Any:
     """The provider's answer, as the SDK reads it."""
     asked = await request.json()
@@ -45,6 +44,8 @@ async def chat(request: Request) -> Any:
         return StreamingResponse(_events(found), media_type="text/event-stream")
     return JSONResponse(found.model_dump())
 
+
+app.add_api_route("/v1/chat/completions", chat, methods=["POST"])
 
 if __name__ == "__main__":
     uvicorn.run(
