@@ -37,8 +37,13 @@ class Gate(trio.abc.Listener[trio.SocketStream]):
         self._places = trio.Semaphore(settings.connections_max)
         self._most = settings.connections_per_address_max
         self._usual = max(int(settings.connections_max * _SHARE), 1)
-        self._inside: dict[trio.SocketStream, str] = {}
+        self._addresses: dict[trio.SocketStream, str] = {}
         self._held: Counter[str] = Counter()
+
+    @property
+    def inside(self) -> int:
+        """How many clients have a place."""
+        return len(self._addresses)
 
     async def accept(self) -> trio.SocketStream:
         """The next client, once there is a place for it."""
@@ -56,7 +61,7 @@ class Gate(trio.abc.Listener[trio.SocketStream]):
 
     def left(self, stream: trio.SocketStream) -> None:
         """A client has left its place."""
-        address = self._inside.pop(stream)
+        address = self._addresses.pop(stream)
         self._held[address] -= 1
         if not self._held[address]:
             del self._held[address]
@@ -77,7 +82,7 @@ class Gate(trio.abc.Listener[trio.SocketStream]):
             log.debug("a connection of %s is closed: it has %d open", address, most)
             return False
         self._held[address] += 1
-        self._inside[stream] = address
+        self._addresses[stream] = address
         return True
 
 

@@ -55,6 +55,7 @@ class Door:
     _context: WorkerContext = attrs.field(init=False, factory=lambda: WorkerContext(None))
     _shut: trio.Event = attrs.field(init=False, factory=trio.Event)
     _inside: trio.CancelScope = attrs.field(init=False, factory=trio.CancelScope)
+    _gate: Gate | None = attrs.field(init=False, default=None)
 
     def shut(self) -> None:
         """Accept no more; again does nothing."""
@@ -64,9 +65,14 @@ class Door:
         """Cut what is still open at `deadline`, a time of `trio.current_time()`."""
         self._inside.deadline = deadline
 
+    @property
+    def connections(self) -> int:
+        """How many are open."""
+        return 0 if self._gate is None else self._gate.inside
+
     async def serve(self, listener: socket.socket) -> None:
         """Serve what comes to a listening socket, and close it at the end."""
-        gate = Gate(listener, self.settings)
+        self._gate = gate = Gate(listener, self.settings)
         handler = partial(
             self._connection, gate, _as_hypercorn_calls(self.app), _hypercorn_config(self.settings)
         )
