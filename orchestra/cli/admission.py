@@ -5,8 +5,6 @@ from __future__ import annotations
 from ipaddress import ip_address
 from typing import TYPE_CHECKING
 
-import msgspec
-
 from orchestra.errors import ServeError
 
 if TYPE_CHECKING:
@@ -32,14 +30,19 @@ async def admission_of(bindings: LocalBindings, host: str) -> Admission:
     if rules.keys == "none":
         _only_here(host)
         return Admission(own_pages=OwnPages(cors.origins), cors=cors)
-    admission = Admission(
-        keyring=bindings.keyring, rates=bindings.request_limits, purse=bindings.purse, cors=cors
-    )
+
+    def keyed() -> Admission:
+        keyring, rates = bindings.keyring, bindings.request_limits
+        return Admission(keyring=keyring, rates=rates, purse=bindings.purse, cors=cors)
+
     if rules.keys == "required" or await bindings.keys_made():
-        return admission
+        return keyed()
     _only_here(host)
-    return msgspec.structs.replace(
-        admission, unlocked=Unlocked(bindings.keyring), own_pages=OwnPages(cors.origins)
+    return Admission(
+        unlocked=Unlocked(bindings.keys_made),
+        keyed=keyed,
+        own_pages=OwnPages(cors.origins),
+        cors=cors,
     )
 
 

@@ -11,7 +11,7 @@ A server without keys is one until the first key is made: then it asks for keys,
 from __future__ import annotations
 
 import math
-from collections.abc import Collection
+from collections.abc import Awaitable, Callable, Collection
 from ipaddress import ip_address
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -24,7 +24,6 @@ from orchestra.server.cors import ANY
 from orchestra.server.problems import HttpProblem
 
 if TYPE_CHECKING:
-    from orchestra.access.keyring import Keyring
     from orchestra.server.arrival import Arrival
 
 TRUSTED_S = 1.0
@@ -37,7 +36,7 @@ _OWN = frozenset({"same-origin", "none"})
 class Unlocked:
     """Whether no key was ever made; once one was, never again."""
 
-    keyring: Keyring
+    any_made: Callable[[], Awaitable[bool]]
     _locked: bool = False
     _asked_at_s: float = -math.inf
 
@@ -49,7 +48,7 @@ class Unlocked:
         """
         now_s = trio.current_time()
         if not self._locked and now_s >= self._asked_at_s + TRUSTED_S:
-            self._locked = await self.keyring.any_made()
+            self._locked = await self.any_made()
             self._asked_at_s = now_s
         return not self._locked
 

@@ -27,7 +27,6 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
 
-from orchestra.access.keys import Refusal
 from orchestra.access.principal import ANYBODY, Principal
 from orchestra.errors import BudgetExceededError, LimitReachedError, StateError
 from orchestra.server import caller_problems, problems
@@ -39,6 +38,7 @@ if TYPE_CHECKING:
     from hypercorn.typing import ASGIFramework, ASGIReceiveCallable, ASGISendCallable, Scope
 
     from orchestra.access.keyring import Keyring
+    from orchestra.access.keys import Refusal
     from orchestra.accounts import Caller
     from orchestra.policies.allowance import Remaining
     from orchestra.policies.callers import CallerLimits
@@ -68,12 +68,14 @@ class Admission(msgspec.Struct, frozen=True, kw_only=True):
     """Who is let in, and how much of what: with nothing said, everybody, as much as they like.
 
     `keyring` is None where there are no keys: then everybody is ANYBODY, so that such a server
-    must not be reached from elsewhere. So it is while `unlocked`, if that is given. `own_pages`
-    keeps pages of elsewhere from asking it. `rates` are counted in requests, `purse` in money.
+    must not be reached from elsewhere. So it is while `unlocked`, if that is given; `keyed` is who
+    is let in then. `own_pages` keeps pages of elsewhere from asking it. `rates` are counted in
+    requests, `purse` in money.
     """
 
     keyring: Keyring | None = None
     unlocked: Unlocked | None = None
+    keyed: Callable[[], Admission] | None = None
     own_pages: OwnPages | None = None
     rates: CallerLimits | None = None
     purse: Purse | None = None
@@ -85,11 +87,20 @@ class Admission(msgspec.Struct, frozen=True, kw_only=True):
             RequestIds(),
             *([self.cors] if self.cors.origins else []),
             Bounds(settings),
-            Authentication(self.keyring, self.unlocked),
-            *([self.own_pages] if self.own_pages is not None else []),
-            *([Rates(self.rates)] if self.rates is not None else []),
-            *([Spending(self.purse)] if self.purse is not None else []),
+            *self.of_callers(),
         )
+
+    def of_callers(self) -> list[Layer]:
+        """Those of the layers that look at who it is."""
+        found: list[Layer] = []
+        if self.unlocked is not None and self.keyed is not None:
+            found.append(Unlocking(self.unlocked, self.keyed))
+        else:
+            found.append(Authentication(self.keyring))
+        found += [self.own_pages] if self.own_pages is not None else []
+        found += [Rates(self.rates)] if self.rates is not None else []
+        found += [Spending(self.purse)] if self.purse is not None else []
+        return found
 
 
 OPEN = Admission()
@@ -99,7 +110,7 @@ Encode = Callable[[str, "Early"], "Told"]
 
 def asked_again(layers: Sequence[Layer]) -> tuple[Layer, ...]:
     """Those layers that each run goes through which is started over an open connection."""
-    return tuple(each for each in layers if isinstance(each, Authentication | Rates | Spending))
+    return tuple(each for each in layers if isinstance(each, _OF_CALLERS))
 
 
 class Front:
@@ -170,9 +181,8 @@ class Bounds:
 class Authentication:
     """Whose key came with the request. One that is not valid is refused; none at all is not."""
 
-    def __init__(self, keyring: Keyring | None, unlocked: Unlocked | None = None) -> None:
-        self.keyring = keyring
-        self.unlocked = unlocked
+    def __init__(self, keyring: Keyring | None) -> None:
+        self._keyring = keyring
 
     async def admit(self, arrival: Arrival) -> Early | None:
         """A problem where a key came that lets nobody in."""
@@ -181,17 +191,47 @@ class Authentication:
         except StateError as error:
             log.error("keys cannot be looked up: %s", error)  # noqa: TRY400 - it is one line
             return caller_problems.keys_unreachable()
-        if isinstance(found, Refusal):
-            log.info("a key was refused: %s", found.detail)
-            return caller_problems.key_refused(found.reason)
-        arrival.principal = found
-        return None
+        if found is None or isinstance(found, Principal):
+            arrival.principal = found
+            return None
+        log.info("a key was refused: %s", found.detail)
+        return caller_problems.key_refused(found.reason)
 
     async def _found(self, arrival: Arrival) -> Principal | Refusal | None:
-        if self.keyring is None or (self.unlocked is not None and await self.unlocked.still()):
+        if self._keyring is None:
             return ANYBODY
         token = bearer(arrival)
-        return None if token is None else await self.keyring.authenticate(token)
+        return None if token is None else await self._keyring.authenticate(token)
+
+
+class Unlocking:
+    """Everybody is let in until the first key is made; from then on as those with keys are.
+
+    What that takes is made with the first request then: most servers at a desk never need it.
+    """
+
+    def __init__(self, unlocked: Unlocked, keyed: Callable[[], Admission]) -> None:
+        self._unlocked = unlocked
+        self._keyed = keyed
+        self._layers: list[Layer] = []
+
+    async def admit(self, arrival: Arrival) -> Early | None:
+        """A problem where there are keys, and a layer of those who have one has a problem."""
+        try:
+            unlocked = await self._unlocked.still()
+        except StateError as error:
+            log.error("keys cannot be looked up: %s", error)  # noqa: TRY400 - it is one line
+            return caller_problems.keys_unreachable()
+        if unlocked:
+            arrival.principal = ANYBODY
+            return None
+        if not self._layers:
+            self._layers = self._keyed().of_callers()
+        for layer in self._layers:
+            early = await layer.admit(arrival)
+            if early is not None:
+                return early
+        return None
 
 
 class Rates:
@@ -237,6 +277,9 @@ class Spending:
         except StateError:
             return None  # the call itself is refused, or let pass, as its budget says
         return None
+
+
+_OF_CALLERS = (Authentication, Unlocking, Rates, Spending)
 
 
 def rate_headers(left: Sequence[Remaining]) -> Headers:
