@@ -10,6 +10,7 @@ encoding of its text and nothing else, since there are thousands of them in a se
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from functools import reduce
 from operator import add
@@ -43,7 +44,16 @@ _WORDS: Mapping[StopReason, str] = {
 }
 """Whatever else made a model stop is `stop`: the dialect has no more words."""
 _DONE = b"data: [DONE]\n\n"
-_encode = msgspec.json.Encoder().encode
+
+
+def _encode(value: object) -> bytes:
+    try:
+        return _encode_whole(value)
+    except UnicodeEncodeError:  # half a character, which JSON has an escape for
+        return json.dumps(value, separators=(",", ":")).encode()
+
+
+_encode_whole = msgspec.json.Encoder().encode
 
 
 @attrs.define(eq=False)

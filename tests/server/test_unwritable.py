@@ -134,3 +134,36 @@ def test_a_server_goes_on_whatever_its_runs_give() -> None:
                     assert json.loads(reply.body)["status"] == "finished"
 
     trio.run(main)
+
+
+@step
+async def halving(question: str) -> AsyncIterator[str]:
+    yield question
+    yield "half a \ud800"
+
+
+@pipeline
+def halved(question: str) -> Stream[str]:
+    """Say half a character."""
+    return halving(question)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_half_a_character_is_told_to_openais_clients_as_its_escape(stream: bool) -> None:
+    async def main() -> bytes:
+        mend_hypercorn()
+        settings = Settings()
+        async with open_engine() as engine:
+            app = create_app(engine, {"halved": halved}, settings)
+            async with open_house(app.asgi_app, settings) as house:
+                asked = {"model": "halved", "stream": stream, "messages": [QUESTION]}
+                head = "POST /v1/chat/completions HTTP/1.1\nContent-Type: application/json"
+                client = await house.connect()
+                return (await client.ask(head, json.dumps(asked).encode())).body
+
+    body = trio.run(main)
+    assert b"half a \\ud800" in body
+    assert b'"stop"' in body
+
+
+QUESTION = {"role": "user", "content": "Hi"}
