@@ -106,3 +106,17 @@ def test_this_machine_may_hold_all_where_nothing_is_said() -> None:
             await each.aclose()
 
     in_time(main)
+
+
+def test_whoever_has_left_before_they_were_let_in_takes_no_place() -> None:
+    """The kernel no longer knows whose a connection was that is gone."""
+
+    async def main() -> None:
+        listener = bind("127.0.0.1", 0, Settings())
+        async with Gate(listener, Settings()) as gate:
+            gone = await trio.open_tcp_stream(*listener.getsockname())
+            await gone.aclose()
+            assert not gate._enters(gone)
+            assert gate.inside == 0
+
+    in_time(main)

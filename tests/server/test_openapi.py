@@ -24,6 +24,10 @@ from orchestra.engine.engine import open_engine
 from orchestra.events import Event, RunFailed, encode
 from orchestra.graph.pipelines import Pipeline, pipeline
 from orchestra.graph.steps import step
+from orchestra.policies.allowance import CallerRules
+from orchestra.policies.budget import Budgets
+from orchestra.policies.callers import CallerLimits
+from orchestra.policies.purse import Purse
 from orchestra.server.app import create_app, table
 from orchestra.server.front import OPEN, Admission
 from orchestra.server.openai_routes import shaped
@@ -186,6 +190,22 @@ def test_keys_are_told_of_where_there_are_keys() -> None:
     assert run["security"] == [{"key": []}]
     assert types(keyed, run["responses"]["401"]) >= {"key-missing", "key-expired"}
     assert types(keyed, run["responses"]["403"]) == {"not-allowed"}
+
+
+def test_limits_and_budgets_are_told_of_where_there_are_some() -> None:
+    free = operations(documented())["/v1/pipelines", "get"]["responses"]
+    assert not {"402", "429"} & free.keys()
+    admission = Admission(
+        rates=CallerLimits(CallerRules(), MemoryState()), purse=Purse(Budgets(), MemoryState())
+    )
+    limited = documented(admission=admission)
+    told = operations(limited)["/v1/pipelines", "get"]["responses"]
+    assert types(limited, told["402"]) == {"budget-exceeded"}
+    assert types(limited, told["429"]) == {"rate-limited"}
+    spoken = operations(limited)["/v1/models", "get"]["responses"]
+    assert "402" not in spoken, "a client of OpenAI's knows no such status"
+    error = looked_up(limited, spoken["429"]["$ref"])["content"]["application/json"]["schema"]
+    assert error["x-codes"] == ["rate_limit_exceeded", "insufficient_quota"]
 
 
 # --- events ------------------------------------------------------------------------------------
