@@ -56,7 +56,7 @@ class House(msgspec.Struct, frozen=True, kw_only=True):
     post: Post | None = None
 
 
-async def serve(
+async def serve(  # noqa: ASYNC128 - what it calls at last tells it
     pipelines: Mapping[str, Pipeline[..., Any]],
     bindings: Bindings | None = None,
     *,
@@ -90,7 +90,7 @@ async def serve(
     )
 
 
-async def serve_loaded(
+async def serve_loaded(  # noqa: ASYNC128 - as of `serve`
     load: Load,
     listen: Callable[[Settings], socket.socket],
     house: House,
