@@ -168,6 +168,10 @@ class HttpReply(Protocol):
             MalformedStreamError: it is not HTTP.
         """
 
+    def forget_headers(self) -> None:
+        """Keep no headers any more: nobody will ask for them, however long the body is read."""
+        return
+
 
 class Transport(Protocol):
     """How a provider is reached."""

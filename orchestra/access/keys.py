@@ -12,6 +12,7 @@ takes as long to say so: a key that is not there is compared with one that nobod
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import lru_cache
 from hashlib import sha256
 from hmac import compare_digest
 from typing import Literal
@@ -26,6 +27,9 @@ from orchestra.errors import StateError
 
 REPLACED_MAX = 3
 """Secrets of a key that were replaced, and are kept: to be good for a while, or to be told."""
+
+PRINCIPALS_MAX = 1024
+"""Whose requests share one object for as long as they are open."""
 
 Reason = Literal["malformed", "unknown", "expired", "revoked"]
 KeyState = Literal["active", "expired", "revoked"]
@@ -103,8 +107,13 @@ class KeyRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     @property
     def principal(self) -> Principal:
         """Whoever comes with it."""
-        caller = Caller(self.organisation, self.user, self.id, self.allowance)
-        return Principal(caller, Scopes(frozenset(self.pipelines), frozenset(self.models)))
+        owner = Caller(self.organisation, self.user, self.id, self.allowance)
+        return _principal(owner, self.pipelines, self.models)
+
+
+@lru_cache(maxsize=PRINCIPALS_MAX)
+def _principal(caller: Caller, pipelines: tuple[str, ...], models: tuple[str, ...]) -> Principal:
+    return Principal(caller, Scopes(frozenset(pipelines), frozenset(models)))
 
 
 def malformed(text: str) -> Refusal:

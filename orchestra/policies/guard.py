@@ -123,6 +123,8 @@ class GuardedModel(Model):
 
 
 class _GuardedAnswer(HeldAnswer[GuardedCall]):
+    __slots__ = ("_gate",)
+
     def __init__(self, gate: Gate, model: Model, request: ChatRequest) -> None:
         super().__init__(model, request)
         self._gate = gate

@@ -75,6 +75,8 @@ C = TypeVar("C", bound=HeldCall)
 class HeldAnswer(Generic[C]):
     """A streamed answer while its call holds something: a context, and in it the reply."""
 
+    __slots__ = ("_call", "_error", "_inner", "_model", "_reply", "_request")
+
     def __init__(self, model: Model, request: ChatRequest) -> None:
         self._model = model
         self._request = request

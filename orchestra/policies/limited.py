@@ -147,6 +147,8 @@ def _was_not_sent(error: BaseException) -> bool:
 
 
 class _LimitedAnswer(HeldAnswer[LimitedCall]):
+    __slots__ = ("_caller", "_limited")
+
     def __init__(self, model: CallerLimitedModel, caller: Caller, request: ChatRequest) -> None:
         super().__init__(model.model, request)
         self._limited = model

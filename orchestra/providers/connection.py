@@ -18,7 +18,7 @@ import trio
 
 from orchestra.errors import ModelConnectionError, ModelError, ModelTimeoutError
 from orchestra.protocols import HttpReply, Timeouts
-from orchestra.providers.http1 import Exchange
+from orchestra.providers.http1 import Exchange, Head
 from orchestra.providers.line import Line
 
 T = TypeVar("T")
@@ -87,7 +87,6 @@ class Answering(HttpReply):
         self, line: Line, exchange: Exchange, body: bytes, bounds: Bounds, back: Back
     ) -> None:
         self.head = exchange.answer
-        self._headers = self.head.named()
         self._line: Line = line
         self._left = False
         self._exchange = exchange
@@ -103,7 +102,11 @@ class Answering(HttpReply):
     @property
     def headers(self) -> Mapping[str, str]:
         """By lower-case name; of one that came twice, both, with a comma between."""
-        return self._headers
+        return self.head.named()  # made when asked for: an answer is read for much longer
+
+    def forget_headers(self) -> None:
+        """Keep no headers any more."""
+        self.head = self._exchange.head = Head(self.head.status, ())
 
     async def receive(self) -> bytes:
         """All of the body that is here, waiting for something; empty after the last byte.

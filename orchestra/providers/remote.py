@@ -158,6 +158,7 @@ class RemoteAnswer:
         except ModelError as error:
             raise endpoint.located(error) from error.__cause__
         self._exchange, self._reply, self._whole = exchange, reply, _is_json(reply)
+        reply.forget_headers()
         return self
 
     async def __aexit__(

@@ -43,6 +43,10 @@ class InflatedReply(HttpReply):
         """By lower-case name; of one that came twice, both, with a comma between."""
         return self._reply.headers
 
+    def forget_headers(self) -> None:
+        """Keep no headers any more."""
+        self._reply.forget_headers()
+
     async def receive(self) -> bytes:
         """All of the body that is here, waiting for something; empty after the last byte."""
         while data := await self._reply.receive():

@@ -20,7 +20,7 @@ from werkzeug.routing import WebsocketMismatch
 from orchestra.errors import ServeError
 from orchestra.server import problems, sse
 from orchestra.server.arrival import Arrival
-from orchestra.server.bodies import body_of, tell_departure
+from orchestra.server.bodies import body_of, forget_heads, tell_departure
 from orchestra.server.front import OPEN, Admission, Front, asked_again
 from orchestra.server.hardening import Hardened
 from orchestra.server.health import READY, Readiness, health_routes
@@ -114,6 +114,7 @@ class Exchange(TrioASGIHTTPConnection):
             return None
         headers = encode_headers(response.headers)
         await send({"type": "http.response.start", "status": 200, "headers": headers})
+        forget_heads(self.scope)
         return response.events
 
 

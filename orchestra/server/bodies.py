@@ -14,6 +14,7 @@ the connection as before, with its lock, its bounds and its errors.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
 import h11
@@ -22,6 +23,8 @@ from h11._writers import ChunkedWriter
 from hypercorn.events import Event, RawData
 from hypercorn.protocol.h11 import H11Protocol
 from hypercorn.protocol.http_stream import ASGIHTTPState, HTTPStream
+
+from orchestra.server.hardening import Mailbox
 
 if TYPE_CHECKING:
     from hypercorn.protocol import ProtocolWrapper
@@ -118,10 +121,7 @@ class Chunked:
 
 def body_of(scope: Mapping[str, Any], send: ASGISendCallable) -> Body:
     """The body of the answer whose head has been sent."""
-
-    async def send_more(data: bytes) -> None:
-        await send({"type": "http.response.body", "body": data, "more_body": True})
-
+    send_more = partial(_send_more, send)
     wire, stream, connection = _found(scope)
     if wire is None or stream is None or connection is None:
         return Body(send_more)
@@ -140,12 +140,28 @@ def tell_departure(scope: Mapping[str, Any], act: Callable[[], None]) -> bool:
     if stream is None or stream.closed:
         return False
 
-    async def departed(message: ASGIReceiveEvent) -> None:
-        if message["type"] == "http.disconnect":
-            act()
-
-    stream.app_put = departed
+    mailbox = getattr(stream.app_put, "__self__", None)
+    stream.app_put = partial(_departed, act)
+    if isinstance(mailbox, Mailbox):
+        mailbox.retire()
     return True
+
+
+async def _send_more(send: ASGISendCallable, data: bytes) -> None:
+    await send({"type": "http.response.body", "body": data, "more_body": True})
+
+
+async def _departed(act: Callable[[], None], message: ASGIReceiveEvent) -> None:
+    if message["type"] == "http.disconnect":
+        act()
+
+
+def forget_heads(scope: Mapping[str, Any]) -> None:
+    """Keep neither the headers of a request nor of its answer, which may go on for hours."""
+    _, stream, _ = _found(scope)
+    if stream is not None:
+        stream.scope["headers"] = []
+        stream.response = {"type": "http.response.start", "status": 200, "headers": []}
 
 
 def _found(

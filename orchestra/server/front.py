@@ -328,6 +328,7 @@ async def _send_adding(send: Any, headers: Headers, message: Any) -> None:
         own = {key for key, _ in message.get("headers", ())}
         more = [each for each in headers if each[0] not in own]
         message = {**message, "headers": [*message.get("headers", ()), *more]}
+        headers.clear()  # there is one head, and what follows may go on for hours
     await send(message)
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from functools import partial
 from io import BytesIO, StringIO
 from typing import TYPE_CHECKING, Any
 
@@ -119,9 +120,21 @@ class Mailbox:
         """The next of them; at the end, again and again, that the client has left."""
         try:
             return await self._receiver.receive()
-        except trio.EndOfChannel:
+        except (trio.EndOfChannel, trio.ClosedResourceError):
             await trio.lowlevel.checkpoint()
             return self._last
+
+    def retire(self) -> None:
+        """Hold nothing any more: all has come but that the client has left, which others tell."""
+        self._last = {"type": "http.disconnect"}
+        self._sender.close()
+        self._receiver.close()
+        self._sender, self._receiver = _RETIRED
+
+
+_RETIRED = trio.open_memory_channel[Any](0)
+for _end in _RETIRED:
+    _end.close()
 
 
 def _extend(self: WebsocketBuffer, event: Message[Any]) -> None:
@@ -196,15 +209,16 @@ class Hardened:
 
 
 def _finishing(send: ASGISendCallable) -> ASGISendCallable:
-    async def finishing(message: ASGISendEvent) -> None:
-        last = message["type"] == "http.response.body" and not message.get("more_body", False)
-        if not last:
-            await send(message)
-            return
-        with trio.move_on_after(LAST_SEND_S, shield=True):
-            await send(message)
+    return partial(_send_finishing, send)
 
-    return finishing
+
+async def _send_finishing(send: ASGISendCallable, message: ASGISendEvent) -> None:
+    last = message["type"] == "http.response.body" and not message.get("more_body", False)
+    if not last:
+        await send(message)
+        return
+    with trio.move_on_after(LAST_SEND_S, shield=True):
+        await send(message)
 
 
 def _giving_way(send: ASGISendCallable) -> ASGISendCallable:

@@ -195,6 +195,7 @@ class ChunkEvents(Events):
         """Send all of them as they come, with a heartbeat where there is silence."""
         opening, self._opening = self._opening, b""
         await body(opening)
+        del opening
         await super().write(body)
         if self._keep is not None and self._chunks.result is not None:
             await self._keep(self._chunks.result)

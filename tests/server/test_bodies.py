@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 import trio
@@ -11,7 +11,8 @@ import trio.testing
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from orchestra.server.bodies import UNBROKEN_MAX, body_of, tell_departure
+from orchestra.server.bodies import UNBROKEN_MAX, body_of, forget_heads, tell_departure
+from orchestra.server.hardening import Mailbox
 from orchestra.server.settings import Settings
 from tests.server.wire import open_house
 
@@ -192,6 +193,36 @@ def test_the_end_of_an_exchange_is_told_once_and_to_no_other_request(by: str) ->
 
     trio.run(main)
     assert told == ["/one"]
+
+
+def test_a_stream_holds_neither_head_and_ends_as_any_other() -> None:
+    async def app(scope: Scope, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
+        await send(cast("Any", {**START, "headers": [(b"x-kind", b"stream")]}))
+        forget_heads(scope)
+        assert cast("Any", scope)["headers"] == []
+        await body_of(scope, send)(b"said")
+        await send(END)
+
+    async def main() -> None:
+        async with open_house(app, Settings()) as house:
+            client = await house.connect()
+            for _ in range(2):
+                reply = await client.ask("GET / HTTP/1.1")
+                assert (reply.headers["x-kind"], reply.body) == ("stream", b"said")
+
+    trio.run(main)
+
+
+def test_whoever_asks_a_mailbox_that_has_retired_hears_of_a_departure() -> None:
+    async def main() -> None:
+        mailbox = Mailbox(2)
+        await mailbox.put({"type": "http.request", "body": b"", "more_body": False})
+        assert (await mailbox.receive())["type"] == "http.request"
+        mailbox.retire()
+        for _ in range(2):
+            assert await mailbox.receive() == {"type": "http.disconnect"}
+
+    trio.run(main)
 
 
 def _undated(answer: bytes) -> bytes:
