@@ -32,8 +32,13 @@ async def admission_of(bindings: LocalBindings, host: str) -> Admission:
         return Admission(own_pages=OwnPages(cors.origins), cors=cors)
 
     def keyed() -> Admission:
-        keyring, rates = bindings.keyring, bindings.request_limits
-        return Admission(keyring=keyring, rates=rates, purse=bindings.purse, cors=cors)
+        return Admission(
+            keyring=bindings.keyring,
+            rates=bindings.request_limits,
+            tokens=bindings.model_limits,
+            purse=bindings.purse,
+            cors=cors,
+        )
 
     if rules.keys == "required" or await bindings.keys_made():
         return keyed()

@@ -99,6 +99,18 @@ class Assembly:
             self._purse = Purse(budgets or NO_BUDGETS, state)
         return self._purse
 
+    @property
+    def limits(self) -> CallerLimits:
+        """How much callers may ask of all models, by themselves and with their keys."""
+        if self._limits is None:
+            from orchestra.policies.allowance import CallerRules
+            from orchestra.policies.callers import CallerLimits
+
+            rules = self._deployment.limits
+            state = LateState(self._state) if rules is None else self._state()
+            self._limits = CallerLimits(rules or CallerRules(), state)
+        return self._limits
+
     def close(self) -> None:
         """Close the connections that are kept."""
         if self._transport is not None:
@@ -152,17 +164,11 @@ class Assembly:
 
     def _for_callers(self, model: Model, settings: Iterable[ModelSettings]) -> Model:
         """The model, or route over these, that each caller may ask within their limits."""
-        from orchestra.policies.allowance import CallerRules
-        from orchestra.policies.callers import CallerLimits
         from orchestra.policies.limited import CallerLimitedModel, lease_s
 
-        if self._limits is None:
-            rules = self._deployment.limits
-            state = LateState(self._state) if rules is None else self._state()
-            self._limits = CallerLimits(rules or CallerRules(), state)
         if model not in self._limited:
             bounds = [(each.timeouts.total_s, each.limits.wait_max_s) for each in settings]
-            self._limited[model] = CallerLimitedModel(model, self._limits, lease_s=lease_s(bounds))
+            self._limited[model] = CallerLimitedModel(model, self.limits, lease_s=lease_s(bounds))
         return self._limited[model]
 
     def _route(self, settings: RouteSettings) -> Model:

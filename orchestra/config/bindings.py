@@ -312,6 +312,11 @@ class LocalBindings:
         return CallerLimits((found or CallerRules()).of_requests(), self.state, scope="http")
 
     @property
+    def model_limits(self) -> CallerLimits:
+        """How many requests and tokens callers may ask of models, by themselves and with keys."""
+        return self._assembly.limits
+
+    @property
     def purse(self) -> Purse:
         """What pays for all models, by whatever budgets callers have."""
         return self._assembly.purse

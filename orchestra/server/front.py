@@ -70,7 +70,7 @@ class Admission(msgspec.Struct, frozen=True, kw_only=True):
     `keyring` is None where there are no keys: then everybody is ANYBODY, so that such a server
     must not be reached from elsewhere. So it is while `unlocked`, if that is given; `keyed` is who
     is let in then. `own_pages` keeps pages of elsewhere from asking it. `rates` are counted in
-    requests, `purse` in money.
+    requests; of `tokens`, which models count, the answer tells what is left; `purse` is money.
     """
 
     keyring: Keyring | None = None
@@ -78,6 +78,7 @@ class Admission(msgspec.Struct, frozen=True, kw_only=True):
     keyed: Callable[[], Admission] | None = None
     own_pages: OwnPages | None = None
     rates: CallerLimits | None = None
+    tokens: CallerLimits | None = None
     purse: Purse | None = None
     cors: Cors = NO_CORS
 
@@ -98,7 +99,7 @@ class Admission(msgspec.Struct, frozen=True, kw_only=True):
         else:
             found.append(Authentication(self.keyring))
         found += [self.own_pages] if self.own_pages is not None else []
-        found += [Rates(self.rates)] if self.rates is not None else []
+        found += [Rates(self.rates, self.tokens)] if self.rates is not None else []
         found += [Spending(self.purse)] if self.purse is not None else []
         return found
 
@@ -237,13 +238,14 @@ class Unlocking:
 class Rates:
     """A request is one of those a minute that its caller may make; the answer says what is left."""
 
-    def __init__(self, limits: CallerLimits) -> None:
+    def __init__(self, limits: CallerLimits, tokens: CallerLimits | None = None) -> None:
         self.limits = limits
+        self._told = (limits,) if tokens is None else (limits, tokens)
 
     async def admit(self, arrival: Arrival) -> Early | None:
         """A problem where the caller has no request left."""
         principal = arrival.principal
-        if principal is None or not self.limits.limited(principal.caller):
+        if principal is None or not any(each.limited(principal.caller) for each in self._told):
             return None
         refused: LimitReachedError | None = None
         try:
@@ -255,9 +257,10 @@ class Rates:
 
     async def _left(self, caller: Caller) -> Headers:
         try:
-            return rate_headers(await self.limits.remaining(caller))
+            left = [each for limits in self._told for each in await limits.remaining(caller)]
         except StateError:
             return []
+        return rate_headers(left)
 
 
 class Spending:

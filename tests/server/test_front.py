@@ -169,6 +169,22 @@ def test_a_request_more_than_the_caller_may_send_is_told_when_to_come_again() ->
     assert second[1]["ratelimit-remaining"] == "0"
 
 
+def test_what_is_left_of_tokens_is_told_where_that_is_nearer() -> None:
+    rules, state = CallerRules(user=OwnerLimits(tokens_per_minute=1000)), MemoryState()
+    tokens = CallerLimits(rules, state)
+    layer = Rates(CallerLimits(rules.of_requests(), state, scope="http"), tokens)
+    ada = Principal(Caller(user="ada"), Scopes())
+
+    async def ask() -> dict[str, str]:
+        await tokens.enter(ada.caller, tokens=60)
+        arrived = arrival(principal=ada)
+        assert await layer.admit(arrived) is None
+        return told(arrived)
+
+    headers = trio.run(ask)
+    assert (headers["ratelimit-limit"], headers["ratelimit-remaining"]) == ("1000", "40")
+
+
 @given(st.sampled_from(["https://a.example", "https://b.example", "null", ""]), st.booleans())
 def test_a_page_of_an_origin_that_is_named_may_read_and_no_other(
     origin: str, preflight: bool
