@@ -276,7 +276,7 @@ class Reader:
                 if self._handed(self._hand):
                     return
                 self._full = True
-            except BaseException as error:  # noqa: BLE001 - it is raised in `feed`
+            except BaseException as error:  # noqa: ASYNC103, BLE001 - it is raised in `feed`
                 self._error = error
         self.wake()
 

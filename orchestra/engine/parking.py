@@ -34,7 +34,7 @@ class Parking(Generic[T]):
             while True:  # `yield from`, from its second step on
                 try:
                     answer = yield trap
-                except BaseException as error:  # noqa: BLE001 - it is for the one inside
+                except BaseException as error:  # noqa: ASYNC103, BLE001 - it is for the one inside
                     trap = inner.throw(error)
                 else:
                     trap = inner.send(answer)
