@@ -13,7 +13,7 @@ import sys
 import threading
 import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from queue import Queue
@@ -71,17 +71,20 @@ def serving(open_: ExitStack, state: Path, port: int = 0) -> Server:
 def with_node(url: str) -> Iterator[Heard]:
     heard: Heard = Queue()
     command = [node(), str(HERE / "follows.mjs"), url]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True)
 
-        def read() -> None:
-            assert process.stdout is not None
-            for line in process.stdout:
+    def read() -> None:
+        with process, process.stdout or nullcontext(()) as lines:
+            for line in lines:
                 heard.put(json.loads(line))
 
-        reading = threading.Thread(target=read)
-        reading.start()
+    reading = threading.Thread(target=read)
+    reading.start()
+    try:
         yield heard
-        process.kill()
+    finally:
+        with suppress(ProcessLookupError):  # `node` itself is a child of what was started
+            os.killpg(process.pid, signal.SIGKILL)
         reading.join()
 
 
