@@ -1,7 +1,7 @@
 """A provider for ten thousand streams: sockets and epoll, no framework. It is not measured.
 
-It answers `POST /v1/chat/completions` as OpenAI does. A stream is sent its next token every
-EVERY_S seconds, `max_tokens` of them; an answer that is not streamed comes after DELAY_S. No
+It answers `POST /v1/chat/completions` as OpenAI does. A stream is sent a token at once, and the
+next every EVERY_S seconds, `max_tokens` of them; an answer that is not streamed comes after DELAY_S. No
 stream has a timer of its own: time goes in ticks of a millisecond, each of which serves the
 streams of one slot, and the streams are spread over the slots, so that tokens come alone as
 they do from a provider of many. A token's text is the moment it was due, in microseconds of
@@ -197,8 +197,9 @@ class Provider:
             self._waiting.append((now + self._delay_s, now, line))
             return
         asked = TOKENS.search(body)
-        line.left = line.tokens = int(asked[1]) if asked else 100
-        self._write(line, BEGIN)
+        line.tokens = max(int(asked[1]) if asked else 100, 2)
+        line.left = line.tokens - 1
+        self._write(line, BEGIN + token(now))
         self._streams += 1
         self._slots[int(self._streams * GOLDEN % 1 * len(self._slots))].append(line)
 
