@@ -177,4 +177,4 @@ def test_a_step_in_a_thread_runs_on_the_spot() -> None:
 def test_every_event_is_kept_for_the_laws() -> None:
     simulation = simulate(streams, World(limits=Limits(journal_events=5)), n=100)
     check_laws(simulation)
-    assert len(simulation.events) == 104
+    assert len(simulation.events) == 106
