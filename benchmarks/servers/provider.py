@@ -3,10 +3,10 @@
 It answers `POST /v1/chat/completions` as OpenAI does. A stream is sent a token at once, and the
 next every EVERY_S seconds, `max_tokens` of them; an answer that is not streamed comes after
 DELAY_S. No stream has a timer of its own: time goes in ticks of a millisecond, each of which
-serves the streams of one slot, and the streams are spread over the slots, so that tokens come alone as
-they do from a provider of many. A token's text is the moment it was due, in microseconds of
-the machine's monotonic clock, between tildes: a client in another process can tell how late
-it is.
+serves the streams of one slot, and the streams are spread over the slots, so that tokens come
+alone as they do from a provider of many. A token's text is the moment it was due, in microseconds
+of the machine's monotonic clock, between tildes: a client in another process can tell how late it
+is.
 
     python -m benchmarks.servers.provider EVERY_S DELAY_S
 """
