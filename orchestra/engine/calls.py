@@ -77,7 +77,7 @@ async def collect(frame: Frame, operation: Operation) -> object:
     return output.joined()
 
 
-async def stream(frame: Frame, operation: Operation, outflow: Outflow) -> None:
+def stream(frame: Frame, operation: Operation, outflow: Outflow) -> Awaitable[None]:
     """Put every chunk of a call of an async generator into the outflow.
 
     However it ends, the generator has ended too: its `finally` blocks have run. Cancelled,
@@ -87,22 +87,38 @@ async def stream(frame: Frame, operation: Operation, outflow: Outflow) -> None:
         DeadlineError: `timeout_s`, `first_chunk_s` or `idle_s` has passed.
         Exception: whatever the generator raises.
     """
+    # What has no time to keep is given as it is: a coroutine around it takes 300 bytes, and would
+    # be there for as long as the stream.
     timeout_s = cast("Call", operation.node).policy.timeout_s
+    flow = partial(_flow, frame, operation, outflow)
     if timeout_s is None:
-        await attempted(frame, operation, partial(_flow, frame, operation, outflow), outflow.begun)
-        return
+        return attempted(frame, operation, flow, outflow.begun)
+    return _in_time(frame, operation, partial(attempted, frame, operation, flow, outflow.begun))
+
+
+async def _in_time(frame: Frame, operation: Operation, flow: Callable[[], Awaitable[None]]) -> None:
+    timeout_s = cast("float", cast("Call", operation.node).policy.timeout_s)
     with trio.move_on_after(timeout_s):
-        await attempted(frame, operation, partial(_flow, frame, operation, outflow), outflow.begun)
+        await flow()
         return
     raise _too_late(frame, operation, "timeout_s", timeout_s)
 
 
-async def _flow(frame: Frame, operation: Operation, outflow: Outflow) -> None:
+def _flow(frame: Frame, operation: Operation, outflow: Outflow) -> Awaitable[None]:
     policy = cast("Call", operation.node).policy
     generator = _bound(frame, operation)()
     if policy.first_chunk_s is policy.idle_s is None:
-        await _pump(generator, outflow, policy, None)
-        return
+        return _pump(generator, outflow, policy, None)
+    return _hurried(frame, operation, outflow, generator)
+
+
+async def _hurried(
+    frame: Frame,
+    operation: Operation,
+    outflow: Outflow,
+    generator: AsyncGenerator[object, None],
+) -> None:
+    policy = cast("Call", operation.node).policy
     with trio.CancelScope() as pull:
         await _pump(generator, outflow, policy, pull)
         return
