@@ -43,7 +43,7 @@ DATA = Path(".orchestra")
 STORE_FILE = "store.sqlite"
 KEYS_FILE = "keys.sqlite"
 KEYS_TIMEOUT_S = 1.0
-"""Nobody else writes into that file, and who waits for a disk is better off than who is refused."""
+"""Who waits for a disk, or a busy host, is better off than who is refused."""
 STATE_FILE = "state.sqlite"
 
 
@@ -256,13 +256,22 @@ class LocalBindings:
         Raises:
             BindingError: as of `state`.
         """
-        if self._given_state is not None or self._shared:
-            return self.state
+        if self._given_state is not None:
+            return self._given_state
         if self._keys is None:
+            self._keys = self._open_keys()
+        return self._keys
+
+    def _open_keys(self) -> OpenState:
+        if self._deployment is None or not self._shared:
             from orchestra.stores.state_private import PrivateState
 
-            self._keys = PrivateState(self._data / KEYS_FILE, timeout_s=KEYS_TIMEOUT_S)
-        return self._keys
+            return PrivateState(self._data / KEYS_FILE, timeout_s=KEYS_TIMEOUT_S)
+        from orchestra.stores.state_settings import open_state
+
+        said = self._deployment.state  # where a limit would rather be passed by than be waited for
+        patient = structs.replace(said, timeout_s=max(said.timeout_s, KEYS_TIMEOUT_S))
+        return open_state(patient, self._data, self._environ)
 
     @property
     def keys_at(self) -> str:

@@ -228,7 +228,6 @@ def test_keys_are_in_what_outlives_the_process_and_asking_makes_no_file(
             '[state]\nurl = "sqlite:state.sqlite"\ntimeout_s = 10', tmp_path / "orchestra.toml"
         )
         with LocalBindings(tmp_path, shared) as bindings:
-            assert bindings.keys is bindings.state
             assert bindings.keys_at == str(tmp_path / "state.sqlite")
             assert not await bindings.keys_made()
 
