@@ -150,6 +150,6 @@ def _tell(loader: Loader, number: int, url: str) -> None:
     if loader.keyless:
         terminal.note("  nobody is asked for a key, so that only this machine is served")
     if number:
-        terminal.note(f"  limits, budgets, cache and keys are shared in {loader.state_place()}")
+        terminal.note(f"  limits, budgets, cache and runs are shared in {loader.state_place()}")
     else:
         terminal.say(f"orchestra is listening on {url}")

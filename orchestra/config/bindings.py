@@ -122,6 +122,7 @@ class LocalBindings:
         self._state: OpenState | None = None
         self._lent = False
         self._keys: OpenState | None = None
+        self._waited: OpenState | None = None
 
     @cached_property
     def deployment(self) -> Deployment:
@@ -222,12 +223,16 @@ class LocalBindings:
 
     @property
     def shared_state(self) -> State | None:
-        """`state`, where other processes see it too.
+        """Where `state` is, if other processes see it too, and waited for as keys are.
+
+        What a limit rather passes by than waits for, a run that is to be known must be waited for.
 
         Raises:
             BindingError: as of `state`.
         """
-        return None if self.state_settings.url == "memory:" else self.state
+        if self.state_settings.url == "memory:":
+            return None
+        return self._given_state or self._patient
 
     def use_state_of(self, other: LocalBindings) -> bool:
         """Remember where `other` does, if that is the same place, and tell; `other` closes it.
@@ -258,20 +263,24 @@ class LocalBindings:
         """
         if self._given_state is not None:
             return self._given_state
+        if self._shared:
+            return self._patient
         if self._keys is None:
-            self._keys = self._open_keys()
-        return self._keys
-
-    def _open_keys(self) -> OpenState:
-        if self._deployment is None or not self._shared:
             from orchestra.stores.state_private import PrivateState
 
-            return PrivateState(self._data / KEYS_FILE, timeout_s=KEYS_TIMEOUT_S)
-        from orchestra.stores.state_settings import open_state
+            self._keys = PrivateState(self._data / KEYS_FILE, timeout_s=KEYS_TIMEOUT_S)
+        return self._keys
 
-        said = self._deployment.state  # where a limit would rather be passed by than be waited for
-        patient = structs.replace(said, timeout_s=max(said.timeout_s, KEYS_TIMEOUT_S))
-        return open_state(patient, self._data, self._environ)
+    @property
+    def _patient(self) -> State:
+        """The state, as those see it who have to wait for it."""
+        if self._waited is None:
+            from orchestra.stores.state_settings import open_state
+
+            said = self.state_settings
+            patient = structs.replace(said, timeout_s=max(said.timeout_s, KEYS_TIMEOUT_S))
+            self._waited = open_state(patient, self._data, self._environ)
+        return self._waited
 
     @property
     def keys_at(self) -> str:
@@ -335,7 +344,7 @@ class LocalBindings:
 
         Nothing that uses them may be under way.
         """
-        for opened in (None if self._lent else self._state, self._keys):
+        for opened in (None if self._lent else self._state, self._keys, self._waited):
             if opened is not None:
                 opened.close()
         if "_assembly" in vars(self):  # something was asked for
