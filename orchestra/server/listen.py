@@ -145,6 +145,8 @@ class Connection(TCPServer):
         """What has come. Trio's own way there holds four coroutines more while it waits."""
         while (descriptor := self.stream.socket.fileno()) >= 0:
             await trio.lowlevel.wait_readable(descriptor)
+            if self.stream.socket.fileno() != descriptor:
+                break  # closed since it was readable: the number may be another client's by now
             with suppress(BlockingIOError):
                 return os.read(descriptor, MAX_RECV)
         raise trio.ClosedResourceError("the connection was closed on this side")
