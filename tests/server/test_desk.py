@@ -14,7 +14,8 @@ from trio.testing import MockClock
 from orchestra.access.keyring import Keyring
 from orchestra.access.wanted import NewKey
 from orchestra.cli.admission import admission_of
-from orchestra.config import default_bindings
+from orchestra.config import LocalBindings, default_bindings
+from orchestra.config.reading import read
 from orchestra.engine.engine import open_engine
 from orchestra.errors import ServeError
 from orchestra.server import desk
@@ -200,3 +201,13 @@ def test_a_deployment_without_keys_serves_its_desk(
         keyed = trio.run(admission_of, bindings, "0.0.0.0")
         assert keyed.keyring is not None
         assert (keyed.unlocked, keyed.own_pages) == (None, None)
+
+
+def test_a_deployment_that_never_asks_for_keys_serves_its_desk_only(tmp_path: Path) -> None:
+    deployed = read('[server]\nkeys = "none"', tmp_path / "orchestra.toml")
+    with LocalBindings(tmp_path, deployed) as bindings:
+        admission = trio.run(admission_of, bindings, "127.0.0.1")
+        assert (admission.keyring, admission.unlocked) == (None, None)
+        assert admission.own_pages == OwnPages()
+        with pytest.raises(ServeError, match="make a key first"):
+            trio.run(admission_of, bindings, "0.0.0.0")

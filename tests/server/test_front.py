@@ -13,8 +13,12 @@ from hypothesis import strategies as st
 from orchestra.access.principal import ANYBODY, Principal, Scopes
 from orchestra.accounts import Caller
 from orchestra.engine.engine import open_engine
+from orchestra.errors import StateError
+from orchestra.policies.account import NoAccount
 from orchestra.policies.allowance import CallerRules, OwnerLimits
+from orchestra.policies.budget import Allowance, Budgets
 from orchestra.policies.callers import CallerLimits
+from orchestra.policies.purse import Purse
 from orchestra.server.access import MAY_RUN, PUBLIC
 from orchestra.server.app import create_app, table
 from orchestra.server.arrival import Arrival
@@ -26,6 +30,7 @@ from orchestra.server.front import (
     Front,
     Rates,
     RequestIds,
+    Spending,
     bearer,
 )
 from orchestra.server.problems import HttpProblem, NoContent
@@ -238,3 +243,45 @@ def test_every_answer_has_the_id_of_its_request_and_its_run_begins_with_it() -> 
                 assert b'"request_id":"r-1"' in reply.body
 
     trio.run(run)
+
+
+class Adas(NoAccount):
+    """The account of a run of hers."""
+
+    caller = Caller(user="ada")
+
+
+def test_a_caller_whose_budget_is_used_up_is_told_before_anything_begins() -> None:
+    budgets = Budgets(user=Allowance(day=1000))
+    purse = Purse(budgets, MemoryState())
+    layer = Spending(purse)
+    ada, bob = Caller(user="ada"), Caller(user="bob")
+
+    async def spend() -> list[int | None]:
+        answers = []
+        for caller, cost in ((ada, 999), (ada, 1), (ada, 0), (bob, 0), (None, 0)):
+            principal = None if caller is None else Principal(caller, Scopes())
+            early = await layer.admit(arrival(principal=principal))
+            answers.append(early.status if early else None)
+            if cost:
+                held = await purse.hold(Adas(), cost, for_s=10, model="m")
+                assert held is not None
+                await purse.settle(held, cost)
+        return answers
+
+    assert trio.run(spend) == [None, None, 402, None, None]
+
+
+def test_a_state_that_is_away_is_no_used_up_budget() -> None:
+    """The call itself is refused then, or let pass, as its budget says."""
+
+    class Away(MemoryState):
+        async def change(self, keys: Any, decide: Any) -> Any:
+            raise StateError("it is away; look for it")
+
+        async def revise(self, keys: Any, decide: Any, form: Any) -> Any:
+            raise StateError("it is away; look for it")
+
+    layer = Spending(Purse(Budgets(user=Allowance(day=1)), Away()))
+    ada = Principal(Caller(user="ada"), Scopes())
+    assert trio.run(layer.admit, arrival(principal=ada)) is None
