@@ -102,43 +102,40 @@ class CallerRules(Rules):
     users: Mapping[str, OwnerLimits] = NOBODY
     organisations: Mapping[str, OwnerLimits] = NOBODY
     requests_only: bool = False
-    """Whether of the limits of keys only that of requests counts, and nobody waits for it."""
+    """Whether of all limits only those of requests count, and nobody waits for them."""
 
     @property
     def of_keys_only(self) -> bool:
         """Whether nobody has limits but those that their key came with."""
         named = (*self.users.values(), *self.organisations.values())
-        return not any(each.limited for each in (self.user, self.organisation, *named))
+        everybodys = (self.user, self.organisation, *named)
+        return not any(self._counted(each).limited for each in everybodys)
 
     def of_requests(self) -> CallerRules:
         """The same for requests over HTTP: their number only, and nobody waits for a place."""
-        return CallerRules(
-            user=_of_requests(self.user),
-            organisation=_of_requests(self.organisation),
-            users={name: _of_requests(each) for name, each in self.users.items()},
-            organisations={name: _of_requests(each) for name, each in self.organisations.items()},
-            requests_only=True,
-        )
+        return attrs.evolve(self, requests_only=True)
 
     def owners(self, caller: Caller, scope: str) -> tuple[Owner, ...]:
         """Whose limits a call of theirs has to keep, the narrowest first; of "" there are none."""
         found: list[Owner] = []
         if caller.key:
-            own = _of_key(caller.allowance)
-            limits = _of_requests(own) if self.requests_only else own
+            limits = self._counted(_of_key(caller.allowance))
             found.append(owner_of("key", caller.key, limits, scope))
         if caller.user:
-            limits = self.users.get(caller.user, self.user)
+            limits = self._counted(self.users.get(caller.user, self.user))
             name = f"{caller.organisation}/{caller.user}" if caller.organisation else caller.user
             found.append(owner_of("user", name, limits, scope))
         if caller.organisation:
-            limits = self.organisations.get(caller.organisation, self.organisation)
+            own = self.organisations.get(caller.organisation, self.organisation)
+            limits = self._counted(own)
             found.append(owner_of("organisation", caller.organisation, limits, scope))
         return tuple(owner for owner in found if owner.limits.limited)
 
-
-def _of_requests(limits: OwnerLimits) -> OwnerLimits:
-    return attrs.evolve(limits, tokens_per_minute=None, concurrency=None, wait_max_s=0.0)
+    def _counted(self, limits: OwnerLimits) -> OwnerLimits:
+        """What of some limits counts here."""
+        if not self.requests_only:
+            return limits
+        return attrs.evolve(limits, tokens_per_minute=None, concurrency=None, wait_max_s=0.0)
 
 
 def _of_key(allowed: KeyAllowance) -> OwnerLimits:
