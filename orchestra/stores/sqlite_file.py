@@ -11,6 +11,7 @@ Rules of the file:
 from __future__ import annotations
 
 import sqlite3
+import time
 import weakref
 from collections.abc import Callable
 from functools import partial
@@ -27,6 +28,7 @@ APPLICATION_ID = 0x6F726368  # "orch": how the file says whose it is
 SCHEMA_VERSION = 1
 BUSY_S = 5.0
 """How long a write waits for another process's; theirs take milliseconds."""
+_RETRY_S = 0.001
 
 # `version` is counted up by whoever changes a collection, in the same transaction: it
 # tells a reader in any process whether what it has cached is still true.
@@ -126,6 +128,28 @@ def connect(path: Path) -> sqlite3.Connection:
     return db
 
 
+def write_ahead(db: sqlite3.Connection, timeout_s: float) -> None:
+    """Turn on the file's write-ahead log; blocks for `timeout_s` where others do the same.
+
+    SQLite does not wait for them here by itself: of two that turn it on at one moment, one
+    is told at once that the file is locked.
+
+    Raises:
+        sqlite3.Error: it cannot be turned on, or not in time.
+    """
+    last_s = time.monotonic() + timeout_s
+    while True:
+        try:
+            db.execute("PRAGMA journal_mode = WAL")
+        except sqlite3.OperationalError as error:
+            busy = error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY
+            if not busy or time.monotonic() >= last_s:
+                raise
+            time.sleep(_RETRY_S)
+        else:
+            return
+
+
 def explained(path: Path, error: Exception) -> StoreError:
     """The error with the file's path, and what to do about it where we know."""
     code = getattr(error, "sqlite_errorcode", 0) & 0xFF  # the rest says where inside SQLite
@@ -136,7 +160,7 @@ def explained(path: Path, error: Exception) -> StoreError:
 def _prepare(path: Path, db: sqlite3.Connection) -> None:
     # One snapshot, since another process may be making the file at this moment.
     if not _in_transaction(db, "BEGIN", partial(_is_prepared, path)):
-        db.execute("PRAGMA journal_mode = WAL")
+        write_ahead(db, BUSY_S)
         db.executescript(_SCHEMA)
     db.execute("PRAGMA synchronous = NORMAL")  # in WAL mode a kill loses nothing all the same
 

@@ -32,7 +32,7 @@ from orchestra.stores.grouping import (
     Remembering,
     decide_all,
 )
-from orchestra.stores.sqlite_file import explained
+from orchestra.stores.sqlite_file import explained, write_ahead
 
 T = TypeVar("T")
 
@@ -165,7 +165,7 @@ def _connect(path: Path, timeout_s: float) -> sqlite3.Connection:
     db = sqlite3.connect(path, timeout=timeout_s, isolation_level=None, check_same_thread=False)
     try:
         if not _is_ours(path, db):
-            db.execute("PRAGMA journal_mode = WAL")
+            write_ahead(db, timeout_s)
             db.executescript(_SCHEMA)
         db.execute("PRAGMA synchronous = NORMAL")  # in WAL mode a kill loses nothing all the same
     except BaseException:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+import time
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ import trio
 
 from orchestra.errors import StateError
 from orchestra.protocols import Change, Entry
+from orchestra.stores.sqlite_file import write_ahead
 from orchestra.stores.state_sqlite import SqliteState
 
 
@@ -45,6 +47,38 @@ def test_a_file_that_another_process_writes_to_is_an_error_in_time_and_then_work
         other.close()
     with SqliteState(path, timeout_s=5) as state:
         assert trio.run(state.recall, "a") is None
+
+
+def test_a_new_file_is_waited_for_while_somebody_else_makes_it(tmp_path: Path) -> None:
+    """SQLite tells the second of two that turn its log on that the file is locked, at once."""
+    maker = sqlite3.connect(tmp_path / "state", isolation_level=None)
+    maker.executescript("CREATE TABLE a (b); BEGIN IMMEDIATE; INSERT INTO a VALUES (1)")
+    tries: list[str] = []
+
+    def tried(statement: str) -> None:
+        tries.append(statement)
+        if len(tries) == 3:
+            maker.execute("COMMIT")
+
+    db = sqlite3.connect(tmp_path / "state", isolation_level=None, timeout=0)
+    with pytest.raises(sqlite3.OperationalError, match="locked"):
+        write_ahead(db, 0)
+    db.set_trace_callback(tried)
+    write_ahead(db, 5)
+    assert len(tries) >= 3
+    assert db.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+    db.close()
+    maker.close()
+
+
+def test_a_new_file_that_is_never_made_is_an_error_in_time_and_not_before(tmp_path: Path) -> None:
+    maker = sqlite3.connect(tmp_path / "state", isolation_level=None)
+    maker.execute("BEGIN IMMEDIATE")
+    with SqliteState(tmp_path / "state", timeout_s=0.2) as state:
+        began_s = time.monotonic()
+        assert "0.2 s" in refused(state)
+        assert time.monotonic() - began_s >= 0.2
+    maker.close()
 
 
 def test_what_has_expired_takes_no_room_in_the_file(tmp_path: Path) -> None:
