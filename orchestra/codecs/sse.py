@@ -7,13 +7,15 @@ proxy has broken, and a last event without the blank line behind it.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from orchestra.codecs.frames import FRAME_BYTES_MAX
 from orchestra.errors import MalformedStreamError
 
 _LINE_END = re.compile(rb"\r\n|\n|\r")
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+_DATA = b"data: "
+_COLON = ord(":")
 
 
 class SseFraming:
@@ -32,12 +34,35 @@ class SseFraming:
         self._data_bytes = 0
         self._began = False
 
-    def feed(self, data: bytes) -> Iterator[tuple[str, bytes]]:
+    def feed(self, data: bytes) -> Iterable[tuple[str, bytes]]:
         """The events that these bytes complete.
 
         Raises:
             MalformedStreamError: an event is over the limit.
         """
+        if self._is_event(data):
+            return (("", data[len(_DATA) : -2]),)
+        return self._lines(data)
+
+    def close(self) -> Iterable[tuple[str, bytes]]:
+        """The last event, where no blank line stands behind it."""
+        return self._lines(b"\n\n")
+
+    def _is_event(self, data: bytes) -> bool:
+        """Whether these bytes are one event, all of it, in one line: as of most tokens."""
+        end = data.find(b"\n")
+        return (
+            len(_DATA) < end == len(data) - 2
+            and self._began
+            and not (self._rest or self._data or self._name)
+            and data.startswith(_DATA)
+            and data.endswith(b"\n")
+            and b"\r" not in data
+            and data[len(_DATA)] != _COLON
+            and end <= self._limit_bytes
+        )
+
+    def _lines(self, data: bytes) -> Iterator[tuple[str, bytes]]:
         if not self._ending and b"\n" not in data and b"\r" not in data:
             self._keep(data)
             return
@@ -55,10 +80,6 @@ class SseFraming:
             elif (event := self._dispatched())[1]:
                 yield event
         self._keep(rest)
-
-    def close(self) -> Iterator[tuple[str, bytes]]:
-        """The last event, where no blank line stands behind it."""
-        return self.feed(b"\n\n")
 
     def _cut(self, data: bytes) -> list[bytes]:
         """The lines, and what is left."""

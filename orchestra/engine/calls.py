@@ -19,7 +19,7 @@ from orchestra.engine.attempts import attempted
 from orchestra.engine.lane import Lane
 from orchestra.engine.outflow import Outflow
 from orchestra.engine.output import Output
-from orchestra.engine.parking import Parking
+from orchestra.engine.parking import parking
 from orchestra.engine.reading import arguments, read
 from orchestra.errors import DeadlineError
 from orchestra.graph.nodes import Call
@@ -145,7 +145,7 @@ async def _pump(
             if pull is not None:
                 pull.deadline = inf if wait_s is None else trio.current_time() + wait_s
             try:
-                chunk = await Parking(resume(argument), outflow.parking)
+                chunk = await parking(resume(argument), outflow.parking)
             except StopAsyncIteration:
                 return
             if pull is not None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import cast
 
 from orchestra.errors import EdgeTypeError, LimitExceededError
 from orchestra.graph.policy import Limits
@@ -78,7 +77,8 @@ def size_bytes(chunk: object) -> int:
         return len(chunk) if chunk.isascii() else len(chunk.encode(errors="replace"))
     if isinstance(chunk, bytes):
         return len(chunk)
-    return cast("int", getattr(chunk, "window_bytes", _OTHER_BYTES))
+    found: int = getattr(chunk, "window_bytes", _OTHER_BYTES)
+    return found
 
 
 def _too_much(limit: str, value: int, unit: str) -> LimitExceededError:

@@ -9,35 +9,29 @@ no other task has to be woken to do it.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Generator
-from typing import Any, Generic, TypeVar
+from types import coroutine
+from typing import Any, TypeVar
 
 T = TypeVar("T")
 
 
-class Parking(Generic[T]):
+@coroutine
+def parking(awaited: Awaitable[T], before: Callable[[], None]) -> Generator[Any, Any, T]:
     """Awaits something, and calls `before` once before it first waits; never, if it does not.
 
     In all else it is as if that was awaited itself. `before` must not raise, nor wait.
     """
-
-    __slots__ = ("_awaited", "_before")
-
-    def __init__(self, awaited: Awaitable[T], before: Callable[[], None]) -> None:
-        self._awaited = awaited
-        self._before = before
-
-    def __await__(self) -> Generator[Any, Any, T]:
-        inner: Any = self._awaited.__await__()
-        try:
-            trap = inner.send(None)
-            self._before()
-            while True:  # `yield from`, from its second step on
-                try:
-                    answer = yield trap
-                except BaseException as error:  # noqa: ASYNC103, BLE001 - it is for the one inside
-                    trap = inner.throw(error)
-                else:
-                    trap = inner.send(answer)
-        except StopIteration as done:
-            found: T = done.value
-            return found
+    inner: Any = awaited.__await__()
+    try:
+        trap = inner.send(None)
+        before()
+        while True:  # `yield from`, from its second step on
+            try:
+                answer = yield trap
+            except BaseException as error:  # noqa: ASYNC103, BLE001 - it is for the one inside
+                trap = inner.throw(error)
+            else:
+                trap = inner.send(answer)
+    except StopIteration as done:
+        found: T = done.value
+        return found

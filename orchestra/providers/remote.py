@@ -177,42 +177,49 @@ class RemoteAnswer:
         Raises:
             ModelError: the answer failed, or was cut.
         """
+        reply, decoder = self._reply, self._decoder
+        assert reply is not None, "entered"
         try:
             while not self._ended:
-                if events := await self._next():
+                try:
+                    data = await (self._body_end() if decoder.done else reply.receive())
+                except (ModelConnectionError, ModelTimeoutError) as error:
+                    events = self._left_off(error)
+                else:
+                    whole = self._whole and self._in_one_piece(data)
+                    events = await self._rest(data) if whole else self._decoded(data)
+                if events:
                     return tuple(events)
         except ModelError as error:
             self._ended = True
             raise self._endpoint.located(error) from error.__cause__
         return ()
 
-    async def _next(self) -> list[ModelEvent]:
-        """The events that have arrived; at the end of the body, the last ones."""
-        try:
-            data = await self._more()
-        except (ModelConnectionError, ModelTimeoutError) as error:
-            return self._left_off(error)
-        if self._whole:
-            self._whole = False
-            if data.lstrip().startswith(b"{"):  # asked for a stream, it answered in one piece
-                return await self._in_one_piece(data)
+    def _decoded(self, data: bytes) -> list[ModelEvent]:
+        """The events of what has arrived; at the end of the body, the last ones."""
         if data:
             return self._decoder.feed(data)
         self._ended = True
         return self._decoder.close()
 
-    async def _more(self) -> bytes:
-        """More of the body; empty at its end, and once the answer is whole."""
+    async def _body_end(self) -> bytes:
+        """Nothing, once the end of the body is here, or will not come.
+
+        Who has read a body to its end keeps the connection, and saves a handshake. The answer
+        is whole already: what goes wrong here is nobody's business.
+        """
         assert self._reply is not None, "entered"
-        if not self._decoder.done:
-            return await self._reply.receive()
-        # Who has read a body to its end keeps the connection, and saves a handshake. The answer
-        # is whole already: what goes wrong here is nobody's business.
         with suppress(ModelError), trio.move_on_after(BODY_END_S):
             await self._reply.receive()
         return b""
 
-    async def _in_one_piece(self, begun: bytes) -> list[ModelEvent]:
+    def _in_one_piece(self, begun: bytes) -> bool:
+        """Whether an answer that may be whole is no stream, though one was asked for."""
+        self._whole = False
+        return begun.lstrip().startswith(b"{")
+
+    async def _rest(self, begun: bytes) -> list[ModelEvent]:
+        """The events of an answer in one piece, once all of it is here."""
         assert self._reply is not None, "entered"
         self._ended = True
         return self._endpoint.dialect.decode(await read(self._reply, ANSWER_BYTES_MAX, begun))

@@ -116,6 +116,30 @@ def test_the_limit_does_not_hang_on_where_the_bytes_are_cut(
     assert outcome([bytes([byte]) for byte in stream], limit_bytes) == whole
 
 
+READS = st.lists(
+    st.sampled_from(
+        (
+            *(b"data: a\n\n", b"data: abcdefgh\n\n", b"data: : ping\n\n", b"data: :\n\n"),
+            *(b"data: \n\n", b"data:a\n\n", b"data: a\r\n\n", b"data: a\n\r", b"data: a\r\n"),
+            *(b"data: a\nx", b"data: a\nb", b"data: a\ndata: b\n\n", b"data: a", b"data: a\n"),
+            *(b"event: e\n", b"event: e\n\n", b"\n", b"\n\n", b": ping\n\n", b"x", BOM),
+        )
+    ),
+    max_size=6,
+)
+
+
+@given(READS, st.integers(6, 16))
+@example([b"data: a\n\n", BOM, b"data: a\n\n"], 16)
+def test_reads_that_are_events_of_their_own_or_look_so_are_read_like_any_others(
+    reads: list[bytes], limit_bytes: int
+) -> None:
+    """What comes as it was written, an event in a read, is read in a shorter way."""
+    stream = b"".join(reads)
+    assert cut(reads) == simple(stream)
+    assert outcome(reads, limit_bytes) == outcome([bytes([byte]) for byte in stream], limit_bytes)
+
+
 @given(STREAMS, st.integers(1, 40))
 def test_no_event_is_over_the_limit(stream: bytes, limit_bytes: int) -> None:
     frames, _ = outcome([stream], limit_bytes)

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Generator
+from typing import cast
 
 import pytest
 import trio
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestra.engine.parking import Parking
+from orchestra.engine.parking import parking
 from orchestra.testing.strategies import schedules
 from orchestra.testing.virtual import virtual
 
@@ -51,10 +52,10 @@ def test_what_comes_of_it_and_when_is_the_same(
         found, at_s = await outcome(around(does(acts, log)), until_s)
         return found, at_s, log
 
-    def parking(awaited: Awaitable[str]) -> Awaitable[str]:
-        return Parking(awaited, lambda: None)
+    def parked(awaited: Awaitable[str]) -> Awaitable[str]:
+        return parking(awaited, lambda: None)
 
-    assert virtual(lambda: main(parking), schedule=schedule) == virtual(
+    assert virtual(lambda: main(parked), schedule=schedule) == virtual(
         lambda: main(lambda awaited: awaited), schedule=schedule
     )
 
@@ -65,7 +66,7 @@ def test_it_is_done_once_before_the_first_wait_and_never_without_one(
 ) -> None:
     async def main() -> list[str]:
         log: list[str] = []
-        await outcome(Parking(does(acts, log), lambda: log.append("before")), 99.0)
+        await outcome(parking(does(acts, log), lambda: log.append("before")), 99.0)
         return log
 
     log = virtual(main, schedule=schedule)
@@ -84,7 +85,7 @@ def test_who_is_closed_while_it_waits_cleans_up() -> None:
         finally:
             log.append("cleaned")
 
-    awaiting = Parking(waits(), lambda: log.append("before")).__await__()
+    awaiting = cast("Generator[object]", parking(waits(), lambda: log.append("before")))
     next(awaiting)
     awaiting.close()
     assert log == ["before", "cleaned"]
