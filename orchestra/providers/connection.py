@@ -23,8 +23,6 @@ from orchestra.providers.line import Line
 from orchestra.providers.watch import Wait, Watch
 
 T = TypeVar("T")
-READS_SCOPED = 8
-"""Of an answer, that are bounded by a scope each; those behind them by the watch."""
 Back: TypeAlias = Callable[[Line | None, float | None], None]
 """Takes a connection back, to be kept for so many seconds (None: as long as we like); or, with
 no connection, only its place."""
@@ -96,9 +94,7 @@ class Answering(HttpReply):
         self._ready = body
         self._bounds = bounds
         self._back = back
-        self._reads = 0
-        self._wait = Wait(line)
-        self._watch: Watch | None = None
+        self._wait: Wait | None = None
 
     @property
     def status(self) -> int:
@@ -129,33 +125,31 @@ class Answering(HttpReply):
             if self._left:  # then the connection may be somebody else's by now
                 raise left_error(bounds.where)
             try:
-                if self._watch is None or not self._watch.begin(self._wait, bounds.total_at):
-                    data = await self._read()
+                wait = self._wait or self._watched()
+                if wait is None or not wait.begin(bounds.total_at):
+                    data = await bounds.going_on(self._line.receive)
                 else:
                     try:
                         data = await self._line.receive()
                     finally:
-                        self._wait.since_s = math.inf
+                        wait.since_s = math.inf
                 data = _fed(exchange, data)
             except ModelError:  # before OSError, which a timeout is one of
                 self.leave(broken=True)
                 raise
             except (OSError, trio.ClosedResourceError) as error:
-                late = self._wait.late
                 self.leave(broken=True)
-                if late:
+                if self._wait is not None and self._wait.late:
                     raise bounds.late("idle_s") from None
                 raise _broken(bounds.where, error) from error
         return data
 
-    async def _read(self) -> bytes:
-        """What comes in time, by a scope of its own; the watch looks at the reads that follow."""
+    def _watched(self) -> Wait | None:
+        """Have its reads watched, where there is a limit of each."""
         idle_s = self._bounds.timeouts.idle_s
-        self._reads += 1
-        if self._reads == READS_SCOPED and idle_s is not None:
-            self._watch = Watch.of(idle_s)
-            self._watch.enter(self._wait)
-        return await self._bounds.going_on(self._line.receive)
+        if idle_s is not None:
+            self._wait = Watch.over(self._line, idle_s)
+        return self._wait
 
     def leave(self, *, broken: bool = False) -> None:
         """Give the connection back where the answer is at its end, or close it at once.
@@ -167,8 +161,8 @@ class Answering(HttpReply):
         if self._left:
             return
         self._left = True
-        if self._watch is not None:
-            self._watch.leave(self._wait)
+        if self._wait is not None:
+            self._wait.leave()
         if self._finished(broken=broken):
             self._line.wake()
             self._back(self._line, self._exchange.keep_s)

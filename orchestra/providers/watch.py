@@ -21,73 +21,75 @@ from orchestra.providers.line import Line
 
 @attrs.define(eq=False)
 class Wait:
-    """One who reads from a line. `since_s` is when the read began that is waiting now, else inf."""
+    """One who reads from a line; `begin` each read, and at the end `leave`.
+
+    `since_s` is when the read began that waits now: set it to inf when that is over.
+    """
 
     line: Line
+    _watch: Watch
     since_s: float = math.inf
     late: bool = False
-    """Whether the last read was ended, because it took too long."""
+    """Whether a read was ended because it took too long: by trio.ClosedResourceError."""
+
+    def begin(self, last_s: float) -> bool:
+        """Whether the read that begins now is watched; not where `last_s` comes first."""
+        watch, now_s = self._watch, trio.current_time()
+        if now_s + watch.limit_s > last_s:
+            return False
+        self.since_s = now_s
+        watch.waits.move_to_end(self)
+        return True
+
+    def leave(self) -> None:
+        """Be watched no more; the last one ends the task. A second time does nothing."""
+        self._watch.forget(self)
 
 
 class Watch:
-    """Ends the reads that have waited for `limit_s`: each raises trio.ClosedResourceError then."""
+    """Ends the reads that have waited for `limit_s`."""
 
-    def __init__(self, limit_s: float) -> None:
-        self._limit_s = limit_s
-        self._waits: OrderedDict[Wait, None] = OrderedDict()
-        self._looking: trio.CancelScope | None = None
+    def __init__(self, limit_s: float, all_of_run: dict[float, Watch]) -> None:
+        self.limit_s = limit_s
+        self._all_of_run = all_of_run
+        self.waits: OrderedDict[Wait, None] = OrderedDict()
+        """Of those that wait, the first has done so for longest."""
+        self._looking = trio.CancelScope()
+        trio.lowlevel.spawn_system_task(self._watch, name="orchestra.watch")
 
     @classmethod
-    def of(cls, limit_s: float) -> Watch:
-        """The one watch of this limit, in this run of Trio."""
+    def over(cls, line: Line, limit_s: float) -> Wait:
+        """Have the reads from a line watched, by the one watch of this limit in a run of Trio."""
         watches = _WATCHES.get()
         if watches is None:
             _WATCHES.set(watches := {})
-        return watches.get(limit_s) or watches.setdefault(limit_s, cls(limit_s))
+        if (watch := watches.get(limit_s)) is None:
+            watch = watches[limit_s] = cls(limit_s, watches)
+        wait = Wait(line, watch)
+        watch.waits[wait] = None
+        return wait
 
-    def enter(self, wait: Wait) -> None:
-        """Watch this one, until it leaves."""
-        self._waits[wait] = None
-        if self._looking is None:
-            self._looking = trio.CancelScope()
-            trio.lowlevel.spawn_system_task(self._watch, self._looking, name="orchestra.watch")
-
-    def leave(self, wait: Wait) -> None:
-        """Watch it no more; the last one ends the task. Does nothing where it has left."""
-        if self._waits.pop(wait, self) is None and not self._waits and self._looking is not None:
+    def forget(self, wait: Wait) -> None:
+        """Do not look at this one any more; also where there is no Trio, as in `__del__`."""
+        if self.waits.pop(wait, self) is None and not self.waits:
             self._looking.cancel()
-            self._looking = None
-            watches = _WATCHES.get()
-            if watches is not None and watches.get(self._limit_s) is self:
-                del watches[self._limit_s]
-
-    def begin(self, wait: Wait, last_s: float) -> bool:
-        """Whether a read that begins now is watched, until its `since_s` is set to inf again.
-
-        Not where it has to end by `last_s`, which comes first.
-        """
-        now_s = trio.current_time()
-        if now_s + self._limit_s > last_s:
-            return False
-        wait.since_s = now_s
-        self._waits.move_to_end(wait)
-        return True
+            del self._all_of_run[self.limit_s]
 
     def look(self, now_s: float) -> float:
         """End the reads that are late, and tell when to look again."""
-        for _ in range(len(self._waits)):
-            first = next(iter(self._waits))
+        for _ in range(len(self.waits)):
+            first = next(iter(self.waits))
             reads = first.since_s != math.inf
-            if reads and first.since_s + self._limit_s > now_s:
-                return first.since_s + self._limit_s
-            self._waits.move_to_end(first)
+            if reads and first.since_s + self.limit_s > now_s:
+                return first.since_s + self.limit_s
+            self.waits.move_to_end(first)
             if reads:
                 first.since_s, first.late = math.inf, True
                 first.line.wake()
-        return now_s + self._limit_s
+        return now_s + self.limit_s
 
-    async def _watch(self, looking: trio.CancelScope) -> None:
-        with looking:
+    async def _watch(self) -> None:
+        with self._looking:
             while True:  # noqa: ASYNC110 - it is time that it waits for
                 await trio.sleep_until(self.look(trio.current_time()))
 

@@ -14,7 +14,6 @@ from hypothesis import strategies as st
 
 from orchestra.errors import ModelTimeoutError
 from orchestra.protocols import HttpRequest, Timeouts, Transport
-from orchestra.providers.connection import READS_SCOPED
 from orchestra.providers.line import Line
 from orchestra.providers.network import open_transport
 from orchestra.providers.watch import Wait, Watch
@@ -56,13 +55,11 @@ class Watched:
     """Reads that the watch looks at."""
 
     def __init__(self, line: Line) -> None:
-        self._wait = Wait(line)
-        self._watch = Watch.of(LIMIT_S)
-        self._watch.enter(self._wait)
+        self._wait = Watch.over(line, LIMIT_S)
 
     async def read(self) -> bool:
         """Whether a byte came in time."""
-        assert self._watch.begin(self._wait, math.inf)
+        assert self._wait.begin(math.inf)
         try:
             await self._wait.line.receive()
         except trio.ClosedResourceError:
@@ -74,7 +71,7 @@ class Watched:
 
     def leave(self) -> None:
         """Be watched no more."""
-        self._watch.leave(self._wait)
+        self._wait.leave()
 
 
 async def told(
@@ -140,6 +137,19 @@ def test_the_last_that_leaves_ends_the_task() -> None:
     trio.run(main)
 
 
+def test_who_was_left_behind_by_a_run_of_trio_may_leave_after_it() -> None:
+    here, there = socket.socketpair()
+
+    async def main() -> Wait:
+        return Watch.over(Line(here), LIMIT_S)
+
+    with here, there:
+        wait = trio.run(main)
+        wait.leave()
+        wait.leave()
+        trio.run(main).leave()
+
+
 @pytest.mark.parametrize(
     ("code", "timeouts"),
     [
@@ -149,7 +159,7 @@ def test_the_last_that_leaves_ends_the_task() -> None:
     ],
 )
 def test_an_answer_of_many_pieces_has_its_bounds_too(code: str, timeouts: Timeouts) -> None:
-    pieces = 3 * READS_SCOPED
+    pieces = 8
 
     async def main() -> None:
         read = trio.Event()
