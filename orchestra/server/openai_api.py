@@ -31,7 +31,7 @@ from orchestra.server.openai_errors import OpenAiProblem, as_openai, told
 from orchestra.server.openai_stored import Kept, StoredCompletions, messages_of
 from orchestra.server.openai_stream import RUN_ID, ChunkEvents, Chunks, Facts
 from orchestra.server.relay import relay, relay_vectors, relay_whole
-from orchestra.server.runs import EventStream, Runs, answer, report, when_over
+from orchestra.server.runs import EventStream, Runs, answer, when_over
 from orchestra.stores.state_memory import MemoryState
 
 if TYPE_CHECKING:
@@ -258,7 +258,6 @@ def _embeds(offer: Offer) -> bool:
 async def _ended(run: Run) -> object:
     """The last event of a run, waiting for it."""
     await run.wait_ended()
-    await report(run)
     return run.journal.kept[-1]
 
 
