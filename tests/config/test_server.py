@@ -26,6 +26,7 @@ WRONG = [
     ('[server.pipelines.answer]\ndisconect = "cancel"', 2, "did you mean 'disconnect'?"),
     ("[server]\npipelines = 3", 2, "3 is not a table"),
     ("[server.runs]\nkept = 3", 2, "did you mean 'kept_s'?"),
+    ("[server]\nport = 80", 2, "fix: orchestra serve --port ..."),
     ("server = 3", 1, "3 is not a table"),
 ]
 
