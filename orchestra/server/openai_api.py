@@ -182,7 +182,7 @@ class OpenAi:
     async def _body(self) -> bytes | OpenAiProblem:
         given = request.headers.get("Content-Type", "")
         if given.partition(";")[0].strip().lower() != sse.JSON:
-            return as_openai(problems.bad_media_type(given))
+            return as_openai(problems.bad_media_type(given, forms=False))
         return cast("bytes", await request.get_data())
 
     def _offer(self, name: str) -> Offer | OpenAiProblem:
