@@ -177,7 +177,7 @@ def test_a_pipeline_that_is_not_offered_is_told_at_the_start(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     async def main() -> None:
-        async with open_engine(World(models={"chat": None})) as engine:
+        async with open_engine(World(models={"chat": MODELS["m"]})) as engine:
             create_app(engine, PIPELINES)
 
     trio.run(main)
