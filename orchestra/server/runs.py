@@ -209,10 +209,10 @@ class Runs:
         """A reader has gone: with the last one, the pipeline's policy decides."""
         self.registry.leave(run.id)
 
-    def started(self, asked: Asked, run_id: str | None = None) -> Run | HttpProblem:
+    def started(self, asked: Asked) -> Run | HttpProblem:
         """The run that is asked for, or why there is none."""
         try:
-            return self.begin(asked.pipeline, asked.inputs, run_id)
+            return self.begin(asked.pipeline, asked.inputs)
         except (InputError, LimitExceededError) as error:
             return not_started(error)
 

@@ -59,8 +59,8 @@ def test_what_is_right_is_kept() -> None:
     ).server
     assert rules.keys == "required"
     assert rules.cors_origins == {"https://a.example"}
-    assert rules.disconnect_of("other") == DisconnectRule(disconnect="linger", linger_s=5)
-    assert rules.disconnect_of("long") == DisconnectRule(disconnect="continue", linger_s=5)
+    assert rules.disconnect == DisconnectRule(disconnect="linger", linger_s=5)
+    assert rules.pipelines == {"long": DisconnectRule(disconnect="continue", linger_s=5)}
     settings = Settings(**said(rules))
     assert (settings.drain_s, settings.runs.kept_s) == (7, 60)
 
