@@ -258,7 +258,7 @@ def _embeds(offer: Offer) -> bool:
 async def _ended(run: Run) -> object:
     """The last event of a run, waiting for it."""
     await run.wait_ended()
-    return run.journal.kept[-1]
+    return run.journal.last
 
 
 def _facts(run: Run, model: str) -> Facts:
@@ -270,7 +270,7 @@ def _facts(run: Run, model: str) -> Facts:
         elif isinstance(event, Delta) and facts.first_s is None:
             facts.first_s = event.at_s
     if facts.first_s is None:
-        facts.first_s = run.journal.kept[-1].at_s
+        facts.first_s = run.journal.last.at_s
     return facts
 
 

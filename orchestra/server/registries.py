@@ -55,8 +55,11 @@ def report(run: Run) -> None:
     fault of ours, of the provider or of the deployment is a line. What callers can mend themselves
     (their request, their rate, their budget) is told to them only.
     """
-    last, error = run.journal.kept[-1], run.error
-    if not isinstance(last, RunFailed) or error is None:
+    error = run.error
+    if error is None:
+        return
+    last = run.journal.last
+    if not isinstance(last, RunFailed):
         return
     outer = REQUEST_ID.set(run.request_id)
     try:

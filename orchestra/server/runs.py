@@ -229,7 +229,7 @@ class Runs:
     async def result(self, run: Run) -> Response:
         """What a run gives, as one answer, when it has ended."""
         await run.wait_ended()
-        event = fit_for_clients(run.journal.kept[-1], debug=self.settings.debug)
+        event = fit_for_clients(run.journal.last, debug=self.settings.debug)
         if not isinstance(event, RunFinished):
             from orchestra.server.run_problems import failed_run
 
