@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
@@ -80,7 +82,7 @@ async def main():
         listen = partial(bind, "127.0.0.1", 0)
         await serve_loaded(loader.load, listen, House(), on_ready=ready)
 
-_app()
+_app([])
 scope = trio.CancelScope()
 trio.run(main)
 """
@@ -95,6 +97,16 @@ def test_every_wrong_import_is_caught(tmp_path: Path) -> None:
     report = run(LINT, tmp_path)
     assert report.returncode == 1, report.stderr
     assert [named for _, named in WRONG.values() if named not in report.stdout] == []
+
+
+def test_the_floors_in_the_docs_are_those_that_are_checked() -> None:
+    text = (ROOT / "docs/architecture.md").read_text("utf-8").partition("## The floors")[2]
+    told = [line[:25].replace("|", " ").split() for line in text.split("```")[1].splitlines()[1:]]
+    (contract, *_) = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["tool"][
+        "importlinter"
+    ]["contracts"]
+    checked = [re.findall(r"\w+", layer) for layer in contract["layers"]]
+    assert told == checked
 
 
 def test_the_front_door_is_light() -> None:

@@ -11,7 +11,6 @@ takes as long to say so: a key that is not there is compared with one that nobod
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from functools import lru_cache
 from hashlib import sha256
 from hmac import compare_digest
@@ -39,25 +38,12 @@ KeyState = Literal["active", "expired", "revoked"]
 class Refusal:
     """Why a token lets nobody in.
 
-    `reason` is what the client is told: `malformed`, `unknown`, `expired` or `revoked`, and `told`
-    is a sentence of it. `detail` is for the log: it may say more, but never a secret.
+    `reason` is what the client is told: `malformed`, `unknown`, `expired` or `revoked`. `detail` is
+    for the log: it may say more, but never a secret.
     """
 
     reason: Reason
     detail: str
-
-    @property
-    def told(self) -> str:
-        """What the client may read of it."""
-        return _TOLD[self.reason]
-
-
-_TOLD: Mapping[Reason, str] = {
-    "malformed": "This is not a key of this server: look whether all of it was copied.",
-    "unknown": "This key is not known here.",
-    "expired": "This key has expired, or was replaced by another: ask for a new one.",
-    "revoked": "This key was revoked: ask for a new one.",
-}
 
 
 class SecretHash(msgspec.Struct, frozen=True, omit_defaults=True):

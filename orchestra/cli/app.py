@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import TypeAlias
 
 from cyclopts import App, CycloptsError, Parameter
 
@@ -14,21 +15,48 @@ from orchestra.cli.failures import MISUSED, CommandError, explain
 from orchestra.cli.models import models, ping
 
 TRACEBACK = "--traceback"
-COMMANDS = (
-    ("run", "run MODULE[:PIPELINE] [--INPUT VALUE ...] [OPTIONS]"),
-    ("serve", "serve [MODULE[:PIPELINE] ...] [OPTIONS]"),
-    ("check", "check [MODULE[:PIPELINE] ...] [OPTIONS]"),
-    ("draw", "draw MODULE[:PIPELINE] [OPTIONS]"),
-    ("ingest", "ingest FOLDER --store NAME [OPTIONS]"),
-    ("demo", "demo [QUESTION] [OPTIONS]"),
-)
-"""Each is a function in a module of its name, which is imported when it is called for."""
-KEYS = (
-    ("create", "create", "create --organisation NAME --pipelines NAMES [OPTIONS]"),
-    ("list_keys", "list", "list [OPTIONS]"),
-    ("rotate", "rotate", "rotate ID [OPTIONS]"),
-    ("revoke", "revoke", "revoke ID [OPTIONS]"),
-)
+Commands: TypeAlias = Mapping[str, tuple[str, str]]
+COMMANDS: Commands = {
+    "run:run": (
+        "run MODULE[:PIPELINE] [--INPUT VALUE ...] [OPTIONS]",
+        "Run a pipeline once, and print what it says as it says it.",
+    ),
+    "serve:serve": (
+        "serve [MODULE[:PIPELINE] ...] [OPTIONS]",
+        "Serve pipelines over HTTP; runs are streamed as Server-Sent Events.",
+    ),
+    "check:check": (
+        "check [MODULE[:PIPELINE] ...] [OPTIONS]",
+        "Tell every problem of the configuration and of every pipeline, and exit with 1 if any.",
+    ),
+    "draw:draw": ("draw MODULE[:PIPELINE] [OPTIONS]", "Print a pipeline's graph."),
+    "ingest:ingest": (
+        "ingest FOLDER --store NAME [OPTIONS]",
+        "Read the Markdown and text files in a folder into a store.",
+    ),
+    "demo:demo": (
+        "demo [QUESTION] [OPTIONS]",
+        "Ask a folder of documents a question, over HTTP, and watch the answer come.",
+    ),
+}
+"""A function each, whose module is imported when it is called for: how it is called, and the first
+line of its docstring, by which a list tells what it does."""
+KEYS: Commands = {
+    "keys:create": (
+        "create --organisation NAME --pipelines NAMES [OPTIONS]",
+        "Make a key, and print it: this is the only time that it can be seen.",
+    ),
+    "keys:list_keys": (
+        "list [OPTIONS]",
+        "List the keys that were ever made, the older first; their secrets are nowhere.",
+    ),
+    "keys:rotate": (
+        "rotate ID [OPTIONS]",
+        "Give a key a new secret, and print it; the old one is refused from now on.",
+    ),
+    "keys:revoke": ("revoke ID [OPTIONS]", "Refuse a key from now on, in every process, for ever."),
+}
+"""In the same way, below `keys`."""
 KEYS_HELP = "API keys: who may call the server, what they may ask for, and how much of it."
 KEYS_USAGE = "Usage: orchestra keys create|list|rotate|revoke [OPTIONS]"
 MODELS_USAGE = "Usage: orchestra models [ping [NAME ...]] [OPTIONS]"
@@ -60,32 +88,42 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _call(words: list[str]) -> int:
     try:
-        code = _app()(words, exit_on_error=False, print_error=False)
+        code = _app(words)(words, exit_on_error=False, print_error=False)
     except CycloptsError as error:
         raise CommandError(str(error), code=MISUSED) from error
     return code if isinstance(code, int) else 0
 
 
-def _app() -> App:
+def _app(words: Sequence[str]) -> App:
+    """All commands; the called one has the help of its function, the others a line of it."""
     app = App(
         name="orchestra",
         help="Pipelines for real-time AI: run them, serve them, check them.",
         help_epilogue=f"After an error, {TRACEBACK} shows where in the code it was raised.",
-        help_format="plaintext",
+        help_format="markdown",
         result_action="return_value",
         default_parameter=Parameter(negative=""),
     )
-    for command, usage in COMMANDS:
-        app.command(f"orchestra.cli.{command}:{command}", usage=f"Usage: orchestra {usage}")
+    _add(app, COMMANDS, "orchestra", words[:1])
     listed = App(name="models", usage=MODELS_USAGE, help=models.__doc__)
     listed.default(models)
     listed.command(ping, usage=PING_USAGE)
     app.command(listed)
     keys = App(name="keys", usage=KEYS_USAGE, help=KEYS_HELP)
-    for act, name, usage in KEYS:
-        keys.command(f"orchestra.cli.keys:{act}", name=name, usage=f"Usage: orchestra keys {usage}")
+    _add(keys, KEYS, "orchestra keys", words[1:2])
     app.command(keys)
     return app
+
+
+def _add(app: App, commands: Commands, program: str, called: Sequence[str]) -> None:
+    for function, (usage, summary) in commands.items():
+        name = usage.split()[0]
+        app.command(
+            f"orchestra.cli.{function}",
+            name=name,
+            usage=f"Usage: {program} {usage}",
+            help=None if called == [name] else summary,  # or it would hide the rest of its help
+        )
 
 
 def _cause(error: BaseException) -> BaseException:

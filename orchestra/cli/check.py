@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Sequence
 from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
@@ -16,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def check(*targets: str, explain: Flag = False, data: Data = None, config: Config = None) -> int:
-    """Tell every problem of the configuration and of every pipeline; exit with 1 if there is any.
+    """Tell every problem of the configuration and of every pipeline, and exit with 1 if any.
 
     Parameters
     ----------
@@ -31,6 +33,7 @@ def check(*targets: str, explain: Flag = False, data: Data = None, config: Confi
         The configuration; by default $ORCHESTRA_CONFIG, else `orchestra.toml` if it is there.
     """
     from orchestra.config import default_bindings
+    from orchestra.config.finding import find
     from orchestra.errors import ConfigError
 
     problems: list[str] = []
@@ -39,8 +42,9 @@ def check(*targets: str, explain: Flag = False, data: Data = None, config: Confi
         bindings = default_bindings(data, config=config)
     except ConfigError as error:  # what pipelines name is then not held against it
         problems += map(str, error.problems)
+    chosen_ones = chosen(targets, needed=find(config, os.environ) is None)
     with bindings or nullcontext():
-        count = _check_all(targets, bindings, problems, explain=explain)
+        count = _check_all(chosen_ones, bindings, problems, named=bool(targets), explain=explain)
     for problem in problems:
         terminal.say(problem)
     terminal.say(f"{_number(count, 'pipeline')}, {_number(len(problems), 'problem')}")
@@ -48,13 +52,18 @@ def check(*targets: str, explain: Flag = False, data: Data = None, config: Confi
 
 
 def _check_all(
-    targets: tuple[str, ...], bindings: Bindings | None, problems: list[str], *, explain: bool
+    targets: Sequence[str],
+    bindings: Bindings | None,
+    problems: list[str],
+    *,
+    named: bool,
+    explain: bool,
 ) -> int:
     """Add the problems of every pipeline, and tell how many pipelines there are."""
     count = 0
-    for each in chosen(targets):
+    for each in targets:
         try:
-            pipelines = load_all(each, needed=bool(targets))
+            pipelines = load_all(each, needed=named)
         except CommandError as error:
             problems.append(str(error))
             continue

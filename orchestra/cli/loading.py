@@ -63,17 +63,18 @@ def load_all(target: str, *, needed: bool = True) -> Sequence[AnyPipeline]:
     return list(dict.fromkeys(own))  # one of two names is one
 
 
-def chosen(named: Iterable[str]) -> Sequence[str]:
+def chosen(named: Iterable[str], *, needed: bool = True) -> Sequence[str]:
     """What was named, or else every module in `pipelines/`, in the order of their names.
 
     Raises:
-        CommandError: nothing was named and there is nothing there.
+        CommandError: nothing was named and there is nothing there, though it is `needed`.
     """
     found = tuple(named) or tuple(map(str, _modules(Path(FOLDER))))
-    if not found:
+    if needed and not found:
         raise CommandError(
             f"there are no modules in {Path.cwd() / FOLDER}; name one, such as "
-            "`my_pipelines.answer` or `my_pipelines/answer.py`",
+            "`my_pipelines.answer` or `my_pipelines/answer.py`, or write an orchestra.toml: a "
+            "server may have models only",
             code=MISUSED,
         )
     return found

@@ -113,7 +113,9 @@ class Loader:
         return imported_anew(self._tops())
 
     def _import(self) -> dict[str, AnyPipeline]:
-        targets = chosen(self._targets)
+        from orchestra.config.finding import find
+
+        targets = chosen(self._targets, needed=find(self._config, os.environ) is None)
         try:
             found = [load_all(each, needed=bool(self._targets)) for each in targets]
         finally:

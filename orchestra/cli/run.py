@@ -134,7 +134,7 @@ async def _outcome(run: Run) -> int:
     Raises:
         CommandError: it failed, or was cancelled.
     """
-    last = run.journal.kept[-1]
+    last = run.journal.last
     try:
         await run.result()
     except RunCancelledError as error:

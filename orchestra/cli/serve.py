@@ -147,6 +147,9 @@ def _tell(loader: Loader, number: int, url: str) -> None:
         return
     for name in loader.pipelines:
         terminal.note(f"  {name}: {url}/v1/pipelines/{name}/runs")
+    if not loader.pipelines:
+        terminal.note("  no pipelines: models only, through OpenAI's API")
+    terminal.note(f"  all that is served, on a page: {url}/docs")
     if loader.keyless:
         terminal.note("  nobody is asked for a key, so that only this machine is served")
     if number:

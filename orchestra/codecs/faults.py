@@ -32,7 +32,6 @@ from orchestra.errors import (
 
 MESSAGE_CHARS_MAX = 2_000
 """Of a provider's message are kept; a page of HTML says nothing after its beginning."""
-NO_HEADERS: Mapping[str, str] = {}
 
 _BY_STATUS: Mapping[int, type[ModelError]] = {
     401: AuthenticationError,

@@ -45,6 +45,9 @@ def read_file(file: Path, otherwise: Deployment = EMBEDDED) -> Deployment:
     try:
         with file.open("rb") as opened:
             data = opened.read(FILE_BYTES_MAX + 1)
+    except FileNotFoundError as error:
+        fix = "write it, or name another with --config or ORCHESTRA_CONFIG"
+        raise _unreadable(file, "there is no such file", fix=fix) from error
     except OSError as error:
         raise _unreadable(file, f"it cannot be read: {error.strerror or error}") from error
     if len(data) > FILE_BYTES_MAX:

@@ -86,7 +86,8 @@ class _Reader:
                 told = f"{shown(name)} is a route, and a route is over models"
                 self._wrong("unknown-model", place, told, "name the models of that route here")
             elif name not in of_file:  # of a model that is wrong, its own mistakes are told
-                fix = nearest(name, models) if models else "add [models.NAME]"
+                known = models or set(of_file) - {self._at[-1]}  # all of them may be wrong
+                fix = nearest(name, known) if known else "add [models.NAME]"
                 self._wrong("unknown-model", place, f"there is no model {shown(name)}", fix)
         return found
 

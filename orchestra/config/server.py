@@ -7,12 +7,19 @@ from orchestra.config.checking import Table, check
 from orchestra.config.complaints import Complaints, shown
 from orchestra.config.server_rules import CANCELS, USUAL_RULES, DisconnectRule, ServerRules
 
+ON_THE_COMMAND_LINE = ("host", "port", "workers", "reload", "debug")
+"""What others' servers are told in a file, and ours as options of `orchestra serve`."""
+
 
 def read_server(table: Table, complaints: Complaints) -> ServerRules:
     """What the table says; meaningless after a complaint."""
     named = table.get("pipelines", {})
     known = {**spec.SERVER, "pipelines": _each(named)}
-    right = check(table, ("server",), known, complaints)
+    for key in table.keys() & set(ON_THE_COMMAND_LINE):
+        message, fix = "it is an option of the command line", f"orchestra serve --{key} ..."
+        complaints.add("unknown-key", ("server", key), message, fix)
+    rest = {key: value for key, value in table.items() if key not in ON_THE_COMMAND_LINE}
+    right = check(rest, ("server",), known, complaints)
     if not isinstance(named, dict):
         message = f"{shown(named)} is not a table"
         complaints.add("wrong-type", ("server", "pipelines"), message, "[server.pipelines.NAME]")

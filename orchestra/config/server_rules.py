@@ -39,9 +39,5 @@ class ServerRules(msgspec.Struct, frozen=True, kw_only=True):
     runs: Mapping[str, Any] = MappingProxyType({})
     bounds: Mapping[str, Any] = MappingProxyType({})
 
-    def disconnect_of(self, pipeline: str) -> DisconnectRule:
-        """What becomes of a run of this pipeline when its last reader has left."""
-        return self.pipelines.get(pipeline, self.disconnect)
-
 
 USUAL_RULES = ServerRules()

@@ -54,6 +54,11 @@ class Journal:
         """The events that are still kept, oldest first."""
         return tuple(self._events)
 
+    @property
+    def last(self) -> Event:
+        """The newest event; there is one as soon as the run has begun."""
+        return self._events[-1]
+
     def append(self, event_type: Callable[..., E], *fields: object) -> E:
         """Add an event, giving it its number and time, and wake the readers."""
         events = self._events

@@ -7,6 +7,7 @@ are looked for when others come and go; what is kept is no socket that has anyth
 
 from __future__ import annotations
 
+import os
 import ssl
 from collections import deque
 from contextlib import suppress
@@ -203,4 +204,11 @@ def _reason(error: Exception) -> str:
     """What was wrong with each of the addresses, where there were several."""
     inner = error.__cause__
     each = inner.exceptions if isinstance(inner, ExceptionGroup) else (error,)
-    return ", ".join(dict.fromkeys(map(str, each)))
+    return ", ".join(dict.fromkeys(map(_in_words, each)))
+
+
+def _in_words(error: Exception) -> str:
+    """What the system says: Trio puts the address before it, which the message has already."""
+    if type(error) is OSError or isinstance(error, ConnectionError | TimeoutError):
+        return os.strerror(error.errno) if error.errno else str(error)
+    return str(error)

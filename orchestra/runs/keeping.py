@@ -34,7 +34,7 @@ class Final(msgspec.Struct, frozen=True):
 
 def final(record: Record, journal: Journal, fit: Fit, limit_bytes: int, ended_s: float) -> Final:
     """What is kept of a run, whose `journal` has ended; its events take `limit_bytes` at most."""
-    last = journal.kept[-1]
+    last = journal.last
     events: tuple[EventLine, ...] | None = within(map(fit, journal.newer(0)), limit_bytes)
     if events is None and journal.output.size_bytes < limit_bytes:
         events = within([fit(journal.whole()), fit(last)], limit_bytes)

@@ -66,6 +66,7 @@ class Registry:
         *,
         shared: bool,
         fit: Fit = unchanged,
+        tell_end: Callable[[Run], None] | None = None,
         now_s: Callable[[], float] = time.time,
     ) -> None:
         self.process = secrets.token_hex(8)
@@ -84,6 +85,7 @@ class Registry:
             state, settings, shared=shared, look=self.get, undo=self._recorder.undo
         )
         self._on_end = self._ended  # one for all runs
+        self._tell_end = tell_end
 
     # ------------------------------------------------------------- runs of this process
 
@@ -278,6 +280,8 @@ class Registry:
         local = self._local.remove(run.id)
         if local is not None:
             self._recorder.ended(local)
+            if self._tell_end is not None:
+                self._tell_end(run)
 
     async def _here(self, run_id: str) -> Record | None:
         """What this process itself knows of a run."""
@@ -356,13 +360,15 @@ async def open_registry(
     *,
     shared: bool | None = None,
     fit: Fit = unchanged,
+    tell_end: Callable[[Run], None] | None = None,
     now_s: Callable[[], float] = time.time,
 ) -> AsyncIterator[Registry]:
     """A registry of runs, as long as the context lasts; leave it when the engine is closed.
 
     Without a state, runs are kept in memory, within `kept_total_bytes`. `shared` is whether there
     are other registries over the state; by default, unless it is in memory. `fit` is what is done
-    to an event before anybody outside may see it.
+    to an event before anybody outside may see it. `tell_end` is called with each run of this
+    process that has ended, once; it neither waits nor raises.
     """
     settings = settings or RunsSettings()
     if shared is None:
@@ -371,7 +377,9 @@ async def open_registry(
         state = MemoryState(limit_bytes=settings.kept_total_bytes, now_s=now_s)
     raised: BaseException | None = None
     async with trio.open_nursery() as nursery:
-        registry = Registry(state, settings, nursery, shared=shared, fit=fit, now_s=now_s)
+        registry = Registry(
+            state, settings, nursery, shared=shared, fit=fit, tell_end=tell_end, now_s=now_s
+        )
         registry.begin()
         try:
             yield registry

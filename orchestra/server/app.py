@@ -25,7 +25,7 @@ from orchestra.server.front import OPEN, Admission, Front, asked_again
 from orchestra.server.hardening import Hardened
 from orchestra.server.health import READY, Readiness, health_routes
 from orchestra.server.inputs import check_servable
-from orchestra.server.openai_routes import openai_routes, shaped
+from orchestra.server.openai_routes import is_openai, openai_routes, shaped
 from orchestra.server.openapi_routes import with_documents
 from orchestra.server.problems import HttpProblem
 from orchestra.server.registries import registry_beside
@@ -321,9 +321,7 @@ def _problem(error: HTTPException, settings: Settings) -> HttpProblem:
     if isinstance(error, WebsocketMismatch):
         return _mismatch()
     if isinstance(error, NotFound):
-        return problems.not_found(_path())
-    headers: tuple[tuple[str, str], ...] = ()
+        return (problems.not_of_openai if is_openai(_path()) else problems.not_found)(_path())
     if isinstance(error, MethodNotAllowed):
-        headers = (("Allow", ", ".join(sorted(error.valid_methods or ()))),)
-    detail = error.description or error.name
-    return problems.by_status(error.code or 500, error.name, detail, headers)
+        return problems.wrong_method(_asked().method, _path(), error.valid_methods or ())
+    return problems.by_status(error.code or 500, error.name, error.description or error.name)

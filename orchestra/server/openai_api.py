@@ -31,7 +31,7 @@ from orchestra.server.openai_errors import OpenAiProblem, as_openai, told
 from orchestra.server.openai_stored import Kept, StoredCompletions, messages_of
 from orchestra.server.openai_stream import RUN_ID, ChunkEvents, Chunks, Facts
 from orchestra.server.relay import relay, relay_vectors, relay_whole
-from orchestra.server.runs import EventStream, Runs, answer, report, when_over
+from orchestra.server.runs import EventStream, Runs, answer, when_over
 from orchestra.stores.state_memory import MemoryState
 
 if TYPE_CHECKING:
@@ -182,7 +182,7 @@ class OpenAi:
     async def _body(self) -> bytes | OpenAiProblem:
         given = request.headers.get("Content-Type", "")
         if given.partition(";")[0].strip().lower() != sse.JSON:
-            return as_openai(problems.bad_media_type(given))
+            return as_openai(problems.bad_media_type(given, forms=False))
         return cast("bytes", await request.get_data())
 
     def _offer(self, name: str) -> Offer | OpenAiProblem:
@@ -258,8 +258,7 @@ def _embeds(offer: Offer) -> bool:
 async def _ended(run: Run) -> object:
     """The last event of a run, waiting for it."""
     await run.wait_ended()
-    await report(run)
-    return run.journal.kept[-1]
+    return run.journal.last
 
 
 def _facts(run: Run, model: str) -> Facts:
@@ -271,7 +270,7 @@ def _facts(run: Run, model: str) -> Facts:
         elif isinstance(event, Delta) and facts.first_s is None:
             facts.first_s = event.at_s
     if facts.first_s is None:
-        facts.first_s = run.journal.kept[-1].at_s
+        facts.first_s = run.journal.last.at_s
     return facts
 
 

@@ -21,6 +21,12 @@ if TYPE_CHECKING:
     from orchestra.server.runs import Runs
 
 PATHS = ("/v1/models", "/v1/chat", "/v1/embeddings")
+ELSEWHERE = (
+    *("/v1/responses", "/v1/completions", "/v1/audio", "/v1/images", "/v1/moderations"),
+    *("/v1/files", "/v1/batches", "/v1/vector_stores", "/v1/fine_tuning", "/v1/conversations"),
+    *("/models", "/chat/completions", "/embeddings", "/responses"),  # of a base URL without /v1
+)
+"""What its clients ask in vain: they read why not in their own form only."""
 _CHATS = "/v1/chat/completions"
 
 
@@ -39,6 +45,9 @@ def openai_routes(runs: Runs, pipelines: Mapping[str, Pipeline[..., Any]]) -> li
 
         return StoredApi(api().stored)
 
+    names = {*runs.engine.bindings.names("model"), *runs.engine.bindings.names("embedder")}
+    if not names.isdisjoint(pipelines):
+        api()  # it warns of those that are not offered, while somebody looks at the log
     return [
         *_kept_routes(kept),
         Route(
@@ -120,7 +129,7 @@ def _kept_routes(kept: Callable[[], StoredApi]) -> list[Route]:
 
 def is_openai(path: str) -> bool:
     """Whether a path is one of those that OpenAI's clients ask."""
-    return any(path == each or path.startswith(f"{each}/") for each in PATHS)
+    return any(path == each or path.startswith(f"{each}/") for each in (*PATHS, *ELSEWHERE))
 
 
 def shaped(path: str, early: HttpProblem | NoContent) -> HttpProblem | NoContent | OpenAiProblem:

@@ -6,6 +6,7 @@ the provider, and may be sent as well.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -45,11 +46,17 @@ def _opened(needed: str, **members: Json) -> Json:
 
 
 def _asked(kind: type[Any], prefix: str) -> dict[str, Json]:
-    """The schema of a body, and of all that is in it, under names that others do not have."""
+    """The schema of a body, and of all that is in it, under names that others do not have.
+
+    Who makes a client of the document has these names in their program: `_Call` is `ChatCall`.
+    """
     _, found = msgspec.json.schema_components(
         (kind,), schema_hook=_anything, ref_template=f"{AT}{prefix}.{{name}}"
     )
-    return {f"{prefix}.{name}": each for name, each in found.items()}
+    text = msgspec.json.encode({f"{prefix}.{name}": each for name, each in found.items()}).decode()
+    named = re.sub(rf"\b{prefix}\._?(?:{prefix})?", prefix, text)
+    schemas = msgspec.json.decode(named, type=dict[str, dict[str, Any]])
+    return {name: {**each, "title": name} for name, each in schemas.items()}
 
 
 def _anything(kind: type) -> Json:
@@ -219,7 +226,7 @@ OPERATIONS: Mapping[tuple[str, str], Operation] = {
             ),
         ),
         problems=_RUN_PROBLEMS,
-        body=json(reference("Chat.ChatBody")),
+        body=json(reference("ChatBody")),
     ),
     ("embeddings", "POST"): Operation(
         tag=_TAG,
@@ -231,7 +238,7 @@ OPERATIONS: Mapping[tuple[str, str], Operation] = {
             ),
         ),
         problems=_RUN_PROBLEMS,
-        body=json(reference("Embed.EmbeddingsBody")),
+        body=json(reference("EmbeddingsBody")),
     ),
     ("list-completions", "GET"): Operation(
         tag=_TAG,

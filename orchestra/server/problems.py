@@ -116,11 +116,13 @@ def bad_inputs(faults: Sequence[Fault]) -> HttpProblem:
     )
 
 
-def bad_media_type(given: str) -> HttpProblem:
-    """The body is of a type that is not read here."""
+def bad_media_type(given: str, *, forms: bool = True) -> HttpProblem:
+    """The body is of a type that is not read here; `forms` is whether forms are."""
     given = given[:100] or "of no type"
-    detail = f"the body is {given}; send application/json or multipart/form-data"
-    return HttpProblem(415, "bad-media-type", "The body must be JSON or a form.", detail)
+    wanted = "application/json or multipart/form-data" if forms else "application/json"
+    detail = f"the body is {given}; send {wanted}"
+    title = "The body must be JSON or a form." if forms else "The body must be JSON."
+    return HttpProblem(415, "bad-media-type", title, detail)
 
 
 def not_acceptable(accept: str, offers: Iterable[str]) -> HttpProblem:
@@ -155,7 +157,28 @@ def too_busy(detail: str) -> HttpProblem:
 
 def not_found(path: str) -> HttpProblem:
     """No route has this path."""
-    detail = f"there is nothing at {path[:200]!r}; GET /v1/pipelines tells what is served"
+    hint = "GET /v1/pipelines tells what is served, and /docs shows all of it"
+    return _nothing_at(path, hint)
+
+
+def not_of_openai(path: str) -> HttpProblem:
+    """A client of OpenAI's asks for what this server has not, or has below `/v1`."""
+    hint = (
+        "of OpenAI's API there are POST /v1/chat/completions, POST /v1/embeddings and GET "
+        "/v1/models; a client's base URL ends in /v1"
+    )
+    return _nothing_at(path, hint)
+
+
+def wrong_method(method: str, path: str, allowed: Iterable[str]) -> HttpProblem:
+    """The path is there, and is not asked in this way."""
+    names = ", ".join(sorted(allowed))
+    detail = f"{method[:20]} is not for {path[:200]!r}; send one of: {names}"
+    return by_status(405, "Method Not Allowed", detail, (("Allow", names),))
+
+
+def _nothing_at(path: str, hint: str) -> HttpProblem:
+    detail = f"there is nothing at {path[:200]!r}; {hint}"
     return HttpProblem(404, "not-found", "There is nothing here.", detail)
 
 

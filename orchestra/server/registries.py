@@ -1,19 +1,29 @@
-"""The registry of a server's runs, which never keeps or publishes what no client may see."""
+"""The registry of a server's runs: what no client may see is in the log, and only there."""
 
 from __future__ import annotations
 
+import logging
 from contextlib import AbstractAsyncContextManager
 from functools import partial
 from typing import TYPE_CHECKING
 
+from orchestra.errors import OrchestraError
+from orchestra.events import RunFailed
 from orchestra.runs.registry import Registry, open_registry
+from orchestra.server.arrival import REQUEST_ID
 from orchestra.server.problems import fit_for_clients
 from orchestra.stores.state_memory import MemoryState
 
 if TYPE_CHECKING:
     from orchestra.engine.engine import Engine
+    from orchestra.engine.run import Run
     from orchestra.protocols import State
     from orchestra.server.settings import Settings
+
+
+log = logging.getLogger("orchestra.server")
+
+SERVER_FAULT = 500
 
 
 def open_runs(
@@ -24,13 +34,45 @@ def open_runs(
     `shared` is whether there are others over this state, in this process or elsewhere.
     """
     fit = partial(fit_for_clients, debug=settings.debug)
-    return open_registry(state, settings.runs, shared=shared, fit=fit)
+    return open_registry(state, settings.runs, shared=shared, fit=fit, tell_end=report)
 
 
 def registry_beside(engine: Engine, settings: Settings) -> Registry:
     """A registry of this process's runs, as old as the engine."""
     state = MemoryState(limit_bytes=settings.runs.kept_total_bytes)
     fit = partial(fit_for_clients, debug=settings.debug)
-    registry = Registry(state, settings.runs, engine.nursery, shared=False, fit=fit)
+    registry = Registry(
+        state, settings.runs, engine.nursery, shared=False, fit=fit, tell_end=report
+    )
     registry.begin()
     return registry
+
+
+def report(run: Run) -> None:
+    """Log why a run that has ended has failed, whether or not anybody follows it.
+
+    What an exception says that is not ours is told nowhere else, and comes with its traceback; a
+    fault of ours, of the provider or of the deployment is a line. What callers can mend themselves
+    (their request, their rate, their budget) is told to them only.
+    """
+    error = run.error
+    if error is None:
+        return
+    last = run.journal.last
+    if not isinstance(last, RunFailed):
+        return
+    outer = REQUEST_ID.set(run.request_id)
+    try:
+        if not isinstance(error, OrchestraError):
+            log.error("run %s of pipeline %r failed", run.id, run.pipeline, exc_info=error)
+        elif _is_ours_to_mend(error):
+            what = f"{last.error}: {last.message}"
+            log.warning("run %s of pipeline %r failed: %s", run.id, run.pipeline, what)
+    finally:
+        REQUEST_ID.reset(outer)
+
+
+def _is_ours_to_mend(error: OrchestraError) -> bool:
+    from orchestra.server.run_problems import kind_of  # of no use while runs go well
+
+    return kind_of(error).status >= SERVER_FAULT

@@ -197,9 +197,6 @@ class FollowedEvents(Events):
         except (StateError, RunLostError) as error:
             log.warning("a run cannot be followed any further: %s", error)
 
-    async def _over(self) -> None:
-        """Whoever runs it logs why it failed."""
-
     def _frames(self, batch: tuple[Any, ...]) -> bytes:
         self._seq = batch[-1].seq
         return sse.line_frames(cast("tuple[EventLine, ...]", batch), self._prefix)

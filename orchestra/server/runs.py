@@ -6,7 +6,6 @@ client; when the request is over, for whatever reason, the run's policy decides 
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Mapping
 from contextvars import copy_context
 from functools import cached_property, partial
@@ -19,7 +18,7 @@ from quart import request
 from quart_trio.wrappers import TrioResponse as Response
 from werkzeug.exceptions import MethodNotAllowed
 
-from orchestra.errors import InputError, LimitExceededError, OrchestraError
+from orchestra.errors import InputError, LimitExceededError
 from orchestra.events import RunFinished, written
 from orchestra.server import problems, sse
 from orchestra.server.access import KNOWN, MAY_RUN
@@ -40,8 +39,6 @@ if TYPE_CHECKING:
     from orchestra.server.settings import Settings
     from orchestra.server.uploads import Uploads
     from orchestra.server.wishes import RunWishes
-
-log = logging.getLogger("orchestra.server")
 
 
 def pipeline_routes(runs: Runs) -> list[Route]:
@@ -212,10 +209,10 @@ class Runs:
         """A reader has gone: with the last one, the pipeline's policy decides."""
         self.registry.leave(run.id)
 
-    def started(self, asked: Asked, run_id: str | None = None) -> Run | HttpProblem:
+    def started(self, asked: Asked) -> Run | HttpProblem:
         """The run that is asked for, or why there is none."""
         try:
-            return self.begin(asked.pipeline, asked.inputs, run_id)
+            return self.begin(asked.pipeline, asked.inputs)
         except (InputError, LimitExceededError) as error:
             return not_started(error)
 
@@ -232,8 +229,7 @@ class Runs:
     async def result(self, run: Run) -> Response:
         """What a run gives, as one answer, when it has ended."""
         await run.wait_ended()
-        await report(run)
-        event = fit_for_clients(run.journal.kept[-1], debug=self.settings.debug)
+        event = fit_for_clients(run.journal.last, debug=self.settings.debug)
         if not isinstance(event, RunFinished):
             from orchestra.server.run_problems import failed_run
 
@@ -312,15 +308,10 @@ class Events:
                 else:
                     continue
                 self._wrote_s = trio.current_time()
-        await self._over()
 
     def leave(self) -> None:
         """Hold the run back no longer, also where nothing was ever written; again does nothing."""
         self._reader.__exit__(None, None, None)
-
-    async def _over(self) -> None:
-        """All of it has been sent."""
-        await report(self._run)
 
     def _hand(self, body: Body, batch: tuple[Any, ...]) -> bool:
         """Write a batch, in whichever task it is ready; whether all of it has gone."""
@@ -350,16 +341,6 @@ def outline(pipeline: Pipeline[..., Any], *, debug: bool) -> dict[str, Any]:
             node["name"] = "constant"
     edges = [{key: edge[key] for key in ("source", "target", "streams")} for edge in graph["edges"]]
     return {"nodes": nodes, "edges": edges, "output": graph["output"]["source"]}
-
-
-async def report(run: Run) -> None:
-    """Log why a run failed that has ended, if its client is not told."""
-    try:
-        await run.result()
-    except OrchestraError:
-        pass  # its message is in the answer
-    except Exception:
-        log.exception("run %s of pipeline %r failed", run.id, run.pipeline)
 
 
 def answer(problem: Told) -> Response:

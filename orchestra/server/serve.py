@@ -171,6 +171,10 @@ async def _follow(post: Post, asked: Wishes) -> None:
 async def _drain(serving: Serving, door: Door, asked: Wishes, settings: Settings) -> None:
     """Let runs end for a while, then end them."""
     serving.readiness.stopping = True
+    if runs := serving.running:
+        patience_s = settings.shutdown_delay_s + settings.drain_s
+        message = "stopping: runs in flight: %d, with %g s to end; a second signal ends them now"
+        log.info(message, runs, patience_s)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(_hurry, asked, nursery.cancel_scope)
         await trio.sleep(settings.shutdown_delay_s)

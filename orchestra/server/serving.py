@@ -186,6 +186,11 @@ class Serving:
         """Those of the present."""
         return self._generations[-1].settings
 
+    @property
+    def running(self) -> int:
+        """How many runs are in flight, of all generations."""
+        return sum(len(each.engine.runs) for each in self._generations)
+
     async def reload(self) -> None:
         """`begin` again, unless the server stops; where it cannot, the log says why."""
         try:

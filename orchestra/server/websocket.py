@@ -30,7 +30,7 @@ from orchestra.server.access import MAY_RUN
 from orchestra.server.arrival import Arrival
 from orchestra.server.inputs import from_json
 from orchestra.server.problems import HttpProblem, bad_inputs, fit_for_clients
-from orchestra.server.runs import Runs, answer, not_started, report
+from orchestra.server.runs import Runs, answer, not_started
 from orchestra.server.ws_messages import (
     Cancel,
     Mistake,
@@ -259,7 +259,6 @@ class Conversation:
                         self._forget(name, going)  # who hears of its end may use the id again
                     await self._socket.send(event_frame(name, fit_for_clients(event, debug=debug)))
                 seq = batch[-1].seq
-        await report(run)
 
     def _forget(self, name: str, going: Going) -> None:
         """The id is free again; a second time it may be another's by now."""

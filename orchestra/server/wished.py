@@ -36,6 +36,7 @@ from orchestra.server.runs import (
 from orchestra.server.wishes import BACKGROUND, RunWishes
 
 if TYPE_CHECKING:
+    from orchestra.engine.run import Run
     from orchestra.runs.idempotency import Claimed
     from orchestra.server.requests import Asked
 
@@ -85,28 +86,35 @@ class Wished:
         )
 
     async def _new(self, mine: Mine | None) -> Response:
+        try:
+            run = self._started(mine)
+        except (InputError, LimitExceededError) as error:
+            return answer(not_started(error))
         if self.wishes.background:
-            return await self._in_background(mine)
-        run = self.runs.started(self.asked, mine.run_id if mine else None)
-        if isinstance(run, HttpProblem):
-            if mine is not None:
-                self.runs.registry.unclaim(mine)
-            return answer(run)
+            return await self._in_background(run)
         if self.asked.streams:
             return EventStream(Events(run, self.runs.settings))
         return await self.runs.result(run)
 
-    async def _in_background(self, mine: Mine | None) -> Response:
-        """202, once it is written down that there is this run."""
-        runs, asked = self.runs, self.asked
+    def _started(self, mine: Mine | None) -> Run:
+        """The run; where there is none, for whatever reason, its key is given back.
+
+        Raises:
+            InputError: an input does not fit.
+            LimitExceededError: there are too many runs.
+        """
+        start = self.runs.launch if self.wishes.background else self.runs.begin
         try:
-            run = runs.launch(asked.pipeline, asked.inputs, mine.run_id if mine else None)
-        except (InputError, LimitExceededError) as error:
+            return start(self.asked.pipeline, self.asked.inputs, mine.run_id if mine else None)
+        except BaseException:
             if mine is not None:
-                runs.registry.unclaim(mine)
-            return answer(not_started(error))
+                self.runs.registry.unclaim(mine)
+            raise
+
+    async def _in_background(self, run: Run) -> Response:
+        """202, once it is written down that there is this run."""
         try:
-            await runs.registry.adopt_durably(run, on_leave=CONTINUE, readers=0)
+            await self.runs.registry.adopt_durably(run, on_leave=CONTINUE, readers=0)
         except BaseException:
             run.cancel("nobody can be told of it")
             raise

@@ -30,9 +30,9 @@ _LONG_S = FAR_S / 4  # a run that takes longer hangs, and so does the end of one
 class Simulation:
     """What one simulated run did."""
 
-    plan: Plan
+    plan: Plan = attrs.field(repr=False)
     world: World
-    events: tuple[Event, ...]
+    events: tuple[Event, ...] = attrs.field(repr=lambda events: f"<{len(events)} events>")
     value: object
     """Its result; None where it has none."""
     error: Exception | None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from random import Random
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import attrs
 import trio
@@ -63,12 +63,13 @@ class _ScriptedReply:
         return ()
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, repr=False)
 class World:
     """What a simulated run meets: scripts, bindings, limits, a schedule, a moment to cancel.
 
     `schedule` seeds the order in which Trio runs tasks that are ready together; draw it
-    (`worlds` does), since with one schedule a test sees one interleaving.
+    (`worlds` does), since with one schedule a test sees one interleaving. Printed, it tells what
+    is not as in `World()`.
     """
 
     schedule: int = 0
@@ -111,6 +112,14 @@ class World:
         """The store of this name. Raises BindingError."""
         return _find(self.stores, "store", name)
 
+    def __repr__(self) -> str:
+        return _changed(self)
+
+    def _repr_pretty_(self, printer: Any, cycle: bool) -> None:
+        """As `repr`; by itself Hypothesis prints every field of every failing example."""
+        del cycle
+        printer.text(repr(self))
+
     def _bound(self, seam: str) -> Mapping[str, object]:
         bound: dict[str, Mapping[str, object]] = {
             "model": self.models,
@@ -118,6 +127,17 @@ class World:
             "store": self.stores,
         }
         return bound[seam]
+
+
+def _changed(value: World | Limits) -> str:
+    """A value as it is written, without what it has by default."""
+    told, usual = [], type(value)()
+    for field in attrs.fields(type(value)):
+        found = getattr(value, field.name)
+        if found != getattr(usual, field.name):
+            shown = _changed(found) if isinstance(found, Limits) else repr(found)
+            told.append(f"{field.name}={shown}")
+    return f"{type(value).__name__}({', '.join(told)})"
 
 
 def _find(bound: Mapping[str, T], seam: str, name: str) -> T:

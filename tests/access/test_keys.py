@@ -117,7 +117,7 @@ def test_a_record_that_cannot_be_read_lets_nobody_in(data: bytes) -> None:
 def test_a_client_is_told_what_to_do_and_a_log_what_it_was() -> None:
     refusal = admit(replaced(revoked_s=2.0), OTHER, 3.0)
     assert isinstance(refusal, Refusal)
-    assert refusal.told == "This key is not known here."
+    assert refusal.reason == "unknown"
     assert refusal.detail == f"this is not the secret of key {TOKEN.id}, which is revoked"
     assert malformed("sk-secret").detail == "it does not begin with ork_"
-    assert malformed("sk-secret").told.startswith("This is not a key of this server")
+    assert malformed("sk-secret").reason == "malformed"

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -22,6 +24,30 @@ def test_help_tells_every_command(project: Project, words: list[str]) -> None:
     assert (code, err) == (0, "")
     assert all(f"│ {command} " in out for command in COMMANDS)
     assert "--traceback" in out
+
+
+@pytest.mark.parametrize("words", [["--help"], ["keys", "--help"], ["keys", "create"]])
+def test_a_list_of_commands_says_of_each_what_it_does(project: Project, words: list[str]) -> None:
+    _, out, err = project.orchestra(*words, "--help")
+    assert err == ""
+    listed = re.findall(r"│ ([a-z]+)  +(.*?) *│", out)
+    assert all(said for _, said in listed), out
+
+
+@pytest.mark.parametrize(("function", "told"), [*app.COMMANDS.items(), *app.KEYS.items()])
+def test_what_a_list_says_of_a_command_is_the_first_line_of_its_help(
+    function: str, told: tuple[str, str]
+) -> None:
+    module, _, name = function.partition(":")
+    found = getattr(import_module(f"orchestra.cli.{module}"), name)
+    assert found.__doc__.startswith(f"{told[1]}\n")
+
+
+def test_the_help_of_a_command_is_more_than_its_first_line(project: Project) -> None:
+    _, out, _ = project.orchestra("serve", "--help")
+    assert "SIGHUP loads the pipelines" in out
+    _, out, _ = project.orchestra("keys", "rotate", "--help")
+    assert "--grace" in out
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -75,7 +101,7 @@ def test_a_traceback_is_shown_where_it_is_asked_for(project: Project) -> None:
 def test_a_fault_of_our_own_is_one_block_too(
     project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(app, "_app", lambda: None)
+    monkeypatch.setattr(app, "_app", lambda _: None)
     code, _, err = project.orchestra("--traceback")
     assert code == FAILED
     assert "Traceback" in err

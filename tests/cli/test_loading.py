@@ -193,6 +193,7 @@ def test_all_modules_of_the_folder_are_chosen_where_none_is_named(say: Project) 
 def test_no_modules_at_all_is_an_error(project: Project) -> None:
     with pytest.raises(CommandError, match=r"there are no modules in .*pipelines; name one"):
         chosen([])
+    assert chosen([], needed=False) == ()
 
 
 def test_a_missing_extra_says_what_to_install() -> None:

@@ -45,6 +45,18 @@ def test_pipelines_are_served_until_a_signal(say: Project, number: int) -> None:
     assert b"Traceback" not in err
 
 
+def test_a_configuration_alone_serves_its_models(project: Project) -> None:
+    """As a gateway, for those who have no pipelines yet."""
+    project.write("orchestra.toml", "[models.quotes]\nprovider = 'extractive'\n")
+    assert project.orchestra("check") == (0, "no pipelines, no problems\n", "")
+    process = project.launch("serve", "--port", "0")
+    listed = get(f"{listening(process)}/v1/models")["data"]
+    assert "quotes" in [each["id"] for each in listed]
+    process.send_signal(signal.SIGTERM)
+    _, err = process.communicate(timeout=PATIENCE_S)
+    assert b"no pipelines: models only" in err
+
+
 def test_what_is_named_is_what_is_served(say: Project) -> None:
     process = say.launch("serve", "pipelines.say:count", "--port", "0")
     served = get(f"{listening(process)}/v1/pipelines")["pipelines"]

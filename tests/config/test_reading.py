@@ -417,7 +417,7 @@ def test_the_file_is_looked_for_where_it_was_said(
 @pytest.mark.parametrize(
     ("data", "says"),
     [
-        (None, ":1: it cannot be read: No such file"),
+        (None, ":1: there is no such file [unreadable]\n    fix: write it, or name another"),
         (b"a = 1\n\xff", ":2: it is not UTF-8"),
         (b"#" * (FILE_BYTES_MAX + 1), ":1: it has over"),
     ],

@@ -172,6 +172,7 @@ def test_other_mistakes_are_explained_too() -> None:
         ('[routes.r]\nmodels = ["x"]', 2, "one of: default, fast, smart"),
         ('[models.a]\nprovider = "x"\n[routes.r]\nmodels = ["a"]', 2, "there is no provider"),
         ('[models.a]\nprovider = "x"\n[routes.a]\nmodels = ["b"]', 4, "add [models.NAME]"),
+        ('[models.abc]\nprovider = "x"\n[routes.a]\nmodels = ["abd"]', 4, "did you mean 'abc'?"),
     ]:
         with pytest.raises(ConfigError) as caught:
             read(text, FILE)

@@ -26,6 +26,7 @@ WRONG = [
     ('[server.pipelines.answer]\ndisconect = "cancel"', 2, "did you mean 'disconnect'?"),
     ("[server]\npipelines = 3", 2, "3 is not a table"),
     ("[server.runs]\nkept = 3", 2, "did you mean 'kept_s'?"),
+    ("[server]\nport = 80", 2, "fix: orchestra serve --port ..."),
     ("server = 3", 1, "3 is not a table"),
 ]
 
@@ -58,8 +59,8 @@ def test_what_is_right_is_kept() -> None:
     ).server
     assert rules.keys == "required"
     assert rules.cors_origins == {"https://a.example"}
-    assert rules.disconnect_of("other") == DisconnectRule(disconnect="linger", linger_s=5)
-    assert rules.disconnect_of("long") == DisconnectRule(disconnect="continue", linger_s=5)
+    assert rules.disconnect == DisconnectRule(disconnect="linger", linger_s=5)
+    assert rules.pipelines == {"long": DisconnectRule(disconnect="continue", linger_s=5)}
     settings = Settings(**said(rules))
     assert (settings.drain_s, settings.runs.kept_s) == (7, 60)
 

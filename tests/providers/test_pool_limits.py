@@ -117,7 +117,8 @@ def test_an_origin_that_cannot_be_reached_is_named(host: str) -> None:
             with pytest.raises(ModelConnectionError, match="Connection refused") as caught:
                 await fetch(transport, url)
             assert open_sockets() == before
-            assert f"{host}:{server.port} could not be reached" in str(caught.value)
+            origin = f"{host}:{server.port}"
+            assert f"{origin} could not be reached: Connection refused; is" in str(caught.value)
             assert caught.value.code == "connect"
 
     run(main)

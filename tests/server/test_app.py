@@ -131,7 +131,10 @@ def test_an_unknown_path_is_told_what_there_is(path: str) -> None:
 
 def test_a_wrong_method_is_told_the_right_ones() -> None:
     reply = asking("DELETE /v1/pipelines/count/runs HTTP/1.1")
-    problem(reply, 405, "method-not-allowed")
+    told = problem(reply, 405, "method-not-allowed")
+    assert told["detail"] == (
+        "DELETE is not for '/v1/pipelines/count/runs'; send one of: GET, HEAD, OPTIONS, POST"
+    )
     assert reply.headers["allow"] == "get, head, options, post"
 
 

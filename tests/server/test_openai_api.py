@@ -157,6 +157,33 @@ def test_whatever_is_wrong_is_told_in_openais_shape() -> None:
     assert error(asking(embed, {"model": "m"})) == (400, "invalid_value", "input")
 
 
+@pytest.mark.parametrize(
+    "path", ["/v1/responses", "/v1/completions", "/v1/files/f-1", "/chat/completions"]
+)
+def test_what_openais_clients_ask_in_vain_is_told_in_their_shape_with_what_there_is(
+    path: str,
+) -> None:
+    """They show nothing of a body in another form."""
+    reply = asking(f"POST {path} HTTP/1.1\nContent-Type: application/json", {})
+    assert error(reply) == (404, "not_found", None)
+    assert b"POST /v1/chat/completions" in reply.body
+
+
+def test_a_body_that_is_no_json_is_told_that_it_has_to_be() -> None:
+    assert b"multipart" not in asking("POST /v1/embeddings HTTP/1.1", {}).body
+
+
+def test_a_pipeline_that_is_not_offered_is_told_at_the_start(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def main() -> None:
+        async with open_engine(World(models={"chat": MODELS["m"]})) as engine:
+            create_app(engine, PIPELINES)
+
+    trio.run(main)
+    assert "pipeline 'chat' is not offered" in caplog.text
+
+
 def test_what_is_wrong_elsewhere_stays_a_problem() -> None:
     assert asking("GET /v1/nothing HTTP/1.1").headers["content-type"] == "application/problem+json"
     assert asking("GET /v1/modelsx HTTP/1.1").headers["content-type"] == "application/problem+json"

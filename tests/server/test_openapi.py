@@ -33,6 +33,7 @@ from orchestra.server.front import OPEN, Admission
 from orchestra.server.openai_routes import shaped
 from orchestra.server.openapi import document
 from orchestra.server.openapi_events import event_schemas
+from orchestra.server.openapi_openai import SCHEMAS as OPENAI_SCHEMAS
 from orchestra.server.openapi_operations import OPERATIONS
 from orchestra.server.openapi_routes import PAGE, page, with_documents
 from orchestra.server.problems import HttpProblem
@@ -134,6 +135,14 @@ def test_every_reference_leads_somewhere_and_no_operation_has_the_name_of_anothe
     for name in found["components"]["schemas"]:
         assert re.fullmatch(r"[A-Za-z0-9._-]+", name), name
     assert found["openapi"].startswith("3.1.")
+
+
+def test_a_schema_of_openais_has_a_name_for_a_program_and_for_nobody_inside() -> None:
+    assert all(re.fullmatch("[A-Z][A-Za-z]+", name) for name in OPENAI_SCHEMAS), (
+        OPENAI_SCHEMAS.keys()
+    )
+    assert {"ChatBody", "ChatMessage", "EmbeddingsBody"} <= OPENAI_SCHEMAS.keys()
+    assert all(each.get("title", name) == name for name, each in OPENAI_SCHEMAS.items())
 
 
 def test_a_pipeline_has_a_path_with_its_inputs_as_json_as_a_form_and_as_a_query() -> None:

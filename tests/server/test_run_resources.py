@@ -229,6 +229,20 @@ def test_a_run_that_could_not_start_gives_its_key_back() -> None:
     serving(main, limits=Limits(runs=1))
 
 
+@pytest.mark.parametrize("wish", ["", "Prefer: respond-async"])
+def test_a_key_is_given_back_whatever_the_reason_why_there_is_no_run(wish: str) -> None:
+    """As with an engine that closes in the moment in which the key was claimed."""
+
+    async def main(one: Served, other: Served) -> None:
+        one.engine.close()
+        head = f"POST /v1/pipelines/count/runs\nIdempotency-Key: k\n{wish}"
+        assert (await one.ask(head, COUNT)).status == 500
+        with trio.fail_after(2):
+            assert (await other.ask(head, COUNT)).status in {200, 202}
+
+    serving(main)
+
+
 def test_nobody_else_is_told_that_there_is_a_run() -> None:
     async def main(one: Served, other: Served) -> None:
         location = (await in_background(one, HOLD)).headers["location"]

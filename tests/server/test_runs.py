@@ -19,6 +19,7 @@ import trio.testing
 from orchestra.engine.engine import Engine, open_engine
 from orchestra.graph.policy import Limits
 from orchestra.server.app import DepartingRequest, create_app
+from orchestra.server.arrival import REQUEST_ID
 from orchestra.server.settings import Settings
 from tests.server.served import PIPELINES
 from tests.server.test_sse import Message, dispatched
@@ -200,12 +201,53 @@ def test_at_a_desk_it_is_told_with_its_line(headers: list[str]) -> None:
     assert b"served.py:" in reply.body
 
 
-def test_a_failed_run_ends_its_stream_with_what_failed(caplog: pytest.LogCaptureFixture) -> None:
-    """Whose message the client can read is nothing for the log."""
+@pytest.mark.parametrize("headers", [[], [STREAM]], ids=["json", "stream"])
+def test_what_callers_cannot_mend_is_one_line_in_the_log(
+    headers: list[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    """A provider that refuses our key, say: whoever runs the server has to hear of it."""
+    reply = posting("broken", {"how": "model"}, "X-Request-ID: r-1", *headers)
+    (record,) = caplog.records
+    assert (record.levelname, record.exc_info) == ("WARNING", None)
+    assert record.message.endswith("of pipeline 'broken' failed: ModelError: the model says no")
+    assert b"the model says no" in reply.body
+
+
+def test_a_line_about_a_run_has_the_id_of_its_request(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    told: list[str] = []
+    monkeypatch.setattr(caplog.handler, "emit", lambda _: told.append(REQUEST_ID.get()))
+    posting("broken", {"how": "foreign"}, "X-Request-ID: r-1")
+    assert told == ["r-1"]
+
+
+def test_what_callers_can_mend_is_told_to_them_only(caplog: pytest.LogCaptureFixture) -> None:
+    assert posting("broken", {"how": "refused"}).status == 422
+    assert not caplog.records
+
+
+def test_a_run_that_nobody_follows_is_in_the_log_when_it_fails(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def main() -> None:
+        async with served() as (house, engine):
+            head = "POST /v1/pipelines/broken/runs HTTP/1.1\nContent-Type: application/json"
+            body = msgspec.json.encode({"inputs": {"how": "foreign"}})
+            reply = await (await house.connect()).ask(f"{head}\nPrefer: respond-async", body)
+            assert reply.status == 202
+            await engine.wait_idle()
+
+    trio.run(main)
+    (record,) = caplog.records
+    assert record.message.endswith("of pipeline 'broken' failed")
+    assert "the key in the cupboard" in caplog.text
+
+
+def test_a_failed_run_ends_its_stream_with_what_failed() -> None:
     messages = dispatched(posting("broken", {"how": "model"}, STREAM).body)
     assert [message.event for message in messages[-2:]] == ["step.failed", "run.failed"]
     assert data(messages[-1])["message"] == "the model says no"
-    assert not caplog.records
 
 
 # --- a client that leaves ----------------------------------------------------------------------

@@ -283,6 +283,10 @@ def test_stopping_lets_all_generations_end(serve_while: Serve) -> None:
             os.kill(os.getpid(), signal.SIGTERM)
             while b"stopping" not in await ready(at):
                 pass
+            told = at.log.messages[-1]
+            assert told.startswith(
+                f"stopping: runs in flight: 1, with {0.2 + PATIENCE_S:g} s to end"
+            )
             await refused(at.port)
             await wait_all_tasks_blocked()
             at.versions.gate.set()

@@ -6,10 +6,12 @@ import pytest
 import trio
 from hypothesis import given
 from hypothesis import strategies as st
+from hypothesis.vendor.pretty import pretty
 
 from orchestra import Stream, pipeline
 from orchestra.accounts import Usage
 from orchestra.errors import BindingError, CheckError, ModelError, TruncatedStreamError
+from orchestra.graph.policy import Limits
 from orchestra.protocols import Bindings, Model
 from orchestra.steps.generate import generate
 from orchestra.testing.laws import check_laws
@@ -97,3 +99,19 @@ def test_a_world_is_a_deployment() -> None:
     ):
         with pytest.raises(BindingError, match=rf"no {seam} 'x'; give it one: World\({seam}s="):
             find("x")
+
+
+def test_a_world_is_printed_as_it_is_written() -> None:
+    """Also by Hypothesis: of a failing example one reads the schedule, and not every default."""
+    assert repr(World()) == pretty(World()) == "World()"
+    narrow = World(schedule=3, steps={"a": Gives(1)}, limits=Limits(lane_chunks=1))
+    assert repr(narrow) == (
+        "World(schedule=3, steps={'a': Gives(value=1, after_s=0.0)}, limits=Limits(lane_chunks=1))"
+    )
+    assert eval(repr(narrow), globals()) == narrow
+
+
+def test_a_simulation_is_printed_in_a_line() -> None:
+    run = simulate(ask, World(models={"smart": ScriptedModel.saying("x")}), question="?")
+    assert f"events=<{len(run.events)} events>" in repr(run)
+    assert "Plan(" not in repr(run)
