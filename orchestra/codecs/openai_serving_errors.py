@@ -16,6 +16,7 @@ import attrs
 import msgspec
 
 from orchestra import errors
+from orchestra.codecs.withheld import WITHHELD
 from orchestra.errors import (
     ArmsFailedError,
     InvalidRequestError,
@@ -95,8 +96,8 @@ def error_reply(error: BaseException) -> ServedError:
     """An error as OpenAI would tell it: of several in one, what the last of them is.
 
     `param` is the field that its message begins with or, where a model cannot do something, the
-    first field that it names. The message of what is no error of ours is hidden: it may hold a
-    path, a query or a key.
+    first field that it names. The message of what is no error of ours is hidden, since it may hold
+    a path, a query or a key, and that of what is `WITHHELD`.
     """
     if isinstance(error, ModelsFailedError | ArmsFailedError) and error.errors:
         return error_reply(list(error.errors.values())[-1])
@@ -106,9 +107,10 @@ def error_reply(error: BaseException) -> ServedError:
     if kind is None:
         return reply(INTERNAL, HIDDEN, SERVER_ERROR, code="run_failed", headers=(NO_RETRY,))
     said = error if isinstance(error, ModelError) else None
+    told = said.message if said is not None else str(error)
     return reply(
         kind.status,
-        said.message if said is not None else str(error),
+        HIDDEN if isinstance(error, WITHHELD) else told,
         kind.type,
         code=kind.code or (said.code if said is not None else "") or None,
         param=_param(error),

@@ -8,21 +8,27 @@ its message may hold a path, a query or a key.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from difflib import get_close_matches
-from typing import Protocol
+from typing import Protocol, TypeGuard
 
 import attrs
 import msgspec
 
-from orchestra.errors import ArmsFailedError, OrchestraError, StepFailedError
+from orchestra.codecs.withheld import WITHHELD
+from orchestra.errors import ArmsFailedError, ModelsFailedError, OrchestraError, StepFailedError
 from orchestra.events import ArmFailed, Event, RunFailed, StepFailed, StepRetried, written
 
 MEDIA_TYPE = "application/problem+json"
 _TYPES = "urn:problem-type:orchestra:"
 _HIDDEN = "what it says is told to the server's owner only"
-_LISTED = re.compile(r"  (?:\d+:\S+: )?(\w+)(?:: |$)|  \d+:\S+: said ")
-"""A line in an error of several: an arm, the type of its error, and what that says."""
+_ARMS = re.compile(r"  (?:\d+:\S+: )?(\w+)(?:: |$)|  \d+:\S+: said ")
+_LISTED: Mapping[type[OrchestraError], re.Pattern[str]] = {
+    ArmsFailedError: _ARMS,
+    StepFailedError: _ARMS,
+    ModelsFailedError: re.compile(r"  \S+: (\w+)(?:: |$)"),
+}
+"""Errors of several, and a line of the list of each: whose, the type of its error, what it says."""
 
 
 class Told(Protocol):
@@ -206,25 +212,29 @@ def fit_for_clients(event: Event, *, debug: bool) -> Event:
 
 
 def _fit_message(name: str, message: str) -> str:
-    """What an error says, as far as it is ours; one of several also lists what others have said.
+    """What an error says, as far as clients may know it; also of those that it lists, in lines.
 
-    Of its list the lines stay that begin with an error of ours: a foreign message may have any
+    Of its list the lines stay that begin with such an error: a foreign message may have any
     number of lines.
     """
     own = own_error(name)
-    if own is None:
+    if not _is_told(own):
         return _HIDDEN
-    if not issubclass(own, ArmsFailedError | StepFailedError):
+    pattern = next((each for kind, each in _LISTED.items() if issubclass(own, kind)), None)
+    if pattern is None:
         return message
     head, *lines = message.split("\n")
-    kept = [line for line in lines if _is_ours(line)]
+    kept = [line for line in lines if _is_line_told(pattern.match(line))]
     return "\n".join([head, *kept, *([f"  {_HIDDEN}"] if len(kept) < len(lines) else [])])
 
 
-def _is_ours(line: str) -> bool:
-    """Whether a line of a list is that of an error of ours, or what an arm has said."""
-    found = _LISTED.match(line)
-    return found is not None and (found[1] is None or own_error(found[1]) is not None)
+def _is_told(own: type[OrchestraError] | None) -> TypeGuard[type[OrchestraError]]:
+    return own is not None and not issubclass(own, WITHHELD)
+
+
+def _is_line_told(found: re.Match[str] | None) -> bool:
+    """Whether a line of a list is that of an error which is told, or what an arm has said."""
+    return found is not None and (found[1] is None or _is_told(own_error(found[1])))
 
 
 def own_error(name: str) -> type[OrchestraError] | None:

@@ -66,7 +66,7 @@ def report(run: Run) -> None:
         if not isinstance(error, OrchestraError):
             log.error("run %s of pipeline %r failed", run.id, run.pipeline, exc_info=error)
         elif _is_ours_to_mend(error):
-            what = f"{last.error}: {last.message}"
+            what = f"{last.error}: {last.message}".encode(errors="backslashreplace").decode()
             log.warning("run %s of pipeline %r failed: %s", run.id, run.pipeline, what)
     finally:
         REQUEST_ID.reset(outer)

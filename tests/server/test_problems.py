@@ -8,9 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from orchestra.codecs.openai_serving_errors import error_reply
+from orchestra.codecs.withheld import WITHHELD
 from orchestra.errors import (
     ArmsFailedError,
     ModelError,
+    ModelsFailedError,
     NoQuorumError,
     OrchestraError,
     StepFailedError,
@@ -194,6 +197,33 @@ def test_of_several_errors_in_one_the_foreign_ones_stay_here(
     ours = [line for line in lines if "slow" in line or "said" in line]
     assert all(line in fit.message for line in ours)
     assert fit.message.endswith("is told to the server's owner only")
+
+
+@pytest.mark.parametrize("kind", WITHHELD)
+def test_what_names_keys_accounts_hosts_and_files_stays_here(kind: type[OrchestraError]) -> None:
+    """Also where it is one of several; its class is told, by which clients know what to do."""
+
+    def said(error: OrchestraError) -> str:
+        fit = fit_for_clients(failed(type(error).__name__, str(error)), debug=False)
+        assert isinstance(fit, RunFailed)
+        assert fit.error == type(error).__name__
+        return fit.message
+
+    secret = kind(SECRET)
+    assert SECRET not in said(secret)
+    assert SECRET.encode() not in error_reply(secret).body
+    for error in (
+        ArmsFailedError("no:", {"1:one": secret, "2:two": ModelError("slow")}),
+        StepFailedError("no:", [secret, ModelError("slow")]),
+        *(
+            ModelsFailedError("no:", {"gpt": each, "local": ModelError("slow")})
+            for each in [secret]
+            if isinstance(each, ModelError)
+        ),
+    ):
+        told = said(error)
+        assert "slow" in told
+        assert SECRET not in told
 
 
 @given(st.text(), st.lists(st.text(), max_size=3))
