@@ -116,11 +116,17 @@ class Answer:
 
     def add(self, event: ModelEvent) -> None:
         """Take the next event."""
+        if type(event) is TextDelta:  # nearly all of them are: the rest may take longer
+            if event.text:
+                self._growing(TextPart).texts.append(event.text)
+            return
         match event:
-            case TextDelta(text=""):
-                pass
-            case TextDelta(text=text):
-                self._growing(TextPart).texts.append(text)
+            case UsageReport(usage=usage):
+                self.usage = usage
+            case Stopped():
+                self.stopped = event
+            case Began(id=id_, model=model):
+                self._id, self._model = id_, model
             case ReasoningDelta(text="", signature=""):
                 pass
             case ReasoningDelta(text=text, signature=signature):
@@ -134,12 +140,6 @@ class Answer:
                 self._refusals.append(text)
             case Logprobs():
                 self._logprobs.append(event)
-            case UsageReport(usage=usage):
-                self.usage = usage
-            case Began(id=id_, model=model):
-                self._id, self._model = id_, model
-            case Stopped():
-                self.stopped = event
 
     def completion(self) -> Completion:
         """The whole answer.
@@ -168,12 +168,14 @@ class Answer:
         return Logprobs(content, tuple(each for piece in told for each in piece.refusal))
 
     def _growing(self, kind: type[AnswerPart]) -> _Piece:
-        last = self._pieces[-1] if self._pieces else None
-        sealed = kind is ReasoningPart and last is not None and bool(last.signatures)
-        if last is None or last.kind is not kind or sealed:
-            last = _Piece(kind)
-            self._pieces.append(last)
-        return last
+        if self._pieces:
+            last = self._pieces[-1]
+            sealed = kind is ReasoningPart and last.signatures
+            if last.kind is kind and not sealed:
+                return last
+        piece = _Piece(kind)
+        self._pieces.append(piece)
+        return piece
 
     def _call(self, event: ToolCallDelta) -> None:
         piece = self._calls.get(event.index)

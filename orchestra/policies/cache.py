@@ -17,7 +17,7 @@ import attrs
 import msgspec
 
 from orchestra.accounts import Usage
-from orchestra.answers import AnswerPart, Completion
+from orchestra.answers import Answer, AnswerPart, Completion
 from orchestra.errors import InvalidRequestError
 from orchestra.policies.words import CACHE, EXTRAS, without
 from orchestra.policies.written import written_of
@@ -196,28 +196,27 @@ class Recording:
 
     def __init__(self, bytes_max: int) -> None:
         self._left_bytes = bytes_max
-        self._batches: list[tuple[ModelEvent, ...]] | None = []
+        self._answer: Answer | None = Answer()
 
     def hear(self, batch: tuple[ModelEvent, ...]) -> None:
         """Take what has arrived; what grows too large is let go as a whole."""
-        if self._batches is None:
+        answer = self._answer
+        if answer is None:
             return
-        self._batches.append(batch)
-        self._left_bytes -= sum(map(_size, batch))
+        for event in batch:
+            answer.add(event)
+            self._left_bytes -= 16 + len(event.text) if type(event) is TextDelta else _size(event)
         if self._left_bytes < 0:
             self.spoil()
 
     def spoil(self) -> None:
         """It is not whole, and never will be."""
-        self._batches = None
+        self._answer = None
 
     def whole(self) -> Completion | None:
         """The answer that came to its end, once; None if it did not."""
-        batches, self._batches = self._batches, None
-        events = [event for batch in batches or () for event in batch]
-        if not any(isinstance(event, Stopped) for event in events):
-            return None
-        return Completion.of(events)
+        answer, self._answer = self._answer, None
+        return None if answer is None or answer.stopped is None else answer.completion()
 
 
 def _size(event: ModelEvent) -> int:

@@ -156,12 +156,15 @@ class CallerLimits:
             return NOTHING
         ask = Ask(f"{self._process}.{next(self._numbers)}", requests, tokens, min(lease_s, LEASE_S))
         held = Held(owners, ask)
-        waiting = _Waiting(held)
-        if len(self._lines) and any(self._stood_in(name) for name, _ in owners.lines):
+        blocked: Sequence[Blocked] = ()
+        if self.waiting and any(self._stood_in(name) for name, _ in owners.lines):
             await trio.lowlevel.checkpoint_if_cancelled()
-        elif await self._began(waiting):
-            return held
-        await self._wait(waiting)
+        else:
+            blocked = await self._blocked(held)
+            if not blocked:
+                return held
+            await _refuse_hopeless(_Waiting(held, blocked))
+        await self._wait(_Waiting(held, blocked))
         return held
 
     async def leave(self, held: Held, *, tokens: int, requests: int | None = None) -> None:
@@ -176,7 +179,7 @@ class CallerLimits:
         really = (held.ask.requests if requests is None else requests, tokens)
         settled = partial(settle, owners.all, held.ask, really)
         await given_back(self._state, self._state.revise, owners.keys, settled, FORM)
-        if len(self._bells):
+        if self.waiting:
             self._ring(owners.keys)
 
     async def remaining(self, caller: Caller) -> tuple[Remaining, ...]:
@@ -225,7 +228,9 @@ class CallerLimits:
         nobody in it waits for what is not theirs.
         """
         if not lines:
-            return await self._began(waiting)
+            waiting.blocked = await self._blocked(waiting.held)
+            await _refuse_hopeless(waiting)
+            return not waiting.blocked
         (line, kind), *wider = lines
         async with line:
             while not await self._began_in_turn(waiting, wider, (*before, kind)):
@@ -234,30 +239,23 @@ class CallerLimits:
                 await self._sleep(waiting)
         return True
 
-    async def _began(self, waiting: _Waiting) -> bool:
-        """Whether the call has begun now. If this is cancelled, it has not."""
-        held = waiting.held
+    async def _blocked(self, held: Held) -> Sequence[Blocked]:
+        """What does not let the call begin; where nothing does, it has. Cancelled, it has not."""
+        admitted = partial(admit, held.owners.all, held.ask)
         try:
-            admitted = partial(admit, held.owners.all, held.ask)
-            waiting.blocked = await self._state.revise(held.owners.keys, admitted, FORM)
+            return await self._state.revise(held.owners.keys, admitted, FORM)
         except StateError as error:
-            return await self._began_without(waiting, error)
+            return await self._without(held, error)
         except BaseException:
             await self.leave(held, tokens=0, requests=0)  # noqa: ASYNC102 - it is shielded, and bounded
             raise
-        if waiting.blocked and held.owners.wait_max_s > 0:
-            await trio.lowlevel.checkpoint_if_cancelled()
-            _refuse_hopeless(waiting)
-        return not waiting.blocked
 
-    async def _began_without(self, waiting: _Waiting, error: StateError) -> bool:
-        """What becomes of a call while the state is gone."""
-        owners = waiting.held.owners.all
-        closed = [each for each in owners if each.limits.when_state_fails == "closed"]
-        waiting.blocked = ()
+    async def _without(self, held: Held, error: StateError) -> Sequence[Blocked]:
+        """As `_blocked`, while the state is gone."""
+        closed = [each for each in held.owners.all if each.limits.when_state_fails == "closed"]
         if not closed:
-            return True
-        await self.leave(waiting.held, tokens=0, requests=0)
+            return ()
+        await self.leave(held, tokens=0, requests=0)
         raise _error(
             closed[0],
             "when_state_fails",
@@ -296,10 +294,11 @@ def _worst(blocked: Sequence[Blocked]) -> Blocked:
     return max(blocked, key=lambda each: each.wait_s or 0.0)
 
 
-def _refuse_hopeless(waiting: _Waiting) -> None:
+async def _refuse_hopeless(waiting: _Waiting) -> None:
     """Refuse a call of which it is clear that it would wait for longer than it may."""
-    if not waiting.blocked:
+    if not waiting.blocked or waiting.held.owners.wait_max_s <= 0:
         return
+    await trio.lowlevel.checkpoint_if_cancelled()
     wait_s = _worst(waiting.blocked).wait_s or 0.0
     left_s = trio.current_effective_deadline() - trio.current_time()
     allowed_s = min(left_s, waiting.held.owners.wait_max_s)

@@ -112,7 +112,7 @@ class CoalescedModel(Model):
         async def call(flight: Flight[Said]) -> None:
             await flight.say(flight.ledger.found(await self.model.complete(request)))
 
-        waiter = await self._chats.waiter(request, sharing_of(request), call)
+        waiter = await self._chats.waiter(request, sharing_of(request), call, whole=True)
         if waiter is None:
             return await self.model.complete(request)
         try:
@@ -163,7 +163,8 @@ class _SharedAnswer:
     async def __aenter__(self) -> ModelReply:
         self._waiter = await self._board.waiter(self._request, self._sharing, self._call)
         if self._waiter is not None:
-            return _Reply(self._waiter)
+            waiter = cast("Waiter[ModelEvent]", self._waiter)
+            return _Retold(self._waiter) if waiter.flight.whole else waiter
         self._own = self._model.stream(self._request)
         return await self._own.__aenter__()
 
@@ -186,17 +187,15 @@ class _SharedAnswer:
 
 
 @attrs.frozen
-class _Reply:
-    """What one who waits hears, as events."""
+class _Retold:
+    """What one who waits hears of an answer that comes in one piece, as events."""
 
     waiter: Waiter[Said]
 
     async def receive(self) -> tuple[ModelEvent, ...]:
-        """What was said since the last call, waiting for something; empty at the end."""
-        batch = await self.waiter.receive()
-        if batch and isinstance(batch[0], Completion):
-            return tuple(events_of(batch[0]))
-        return cast("tuple[ModelEvent, ...]", batch)
+        """All of the answer, waiting for it; empty behind it."""
+        answers = cast("tuple[Completion, ...]", await self.waiter.receive())
+        return tuple(event for answer in answers for event in events_of(answer))
 
 
 class _Board(Generic[Item]):
@@ -222,10 +221,13 @@ class _Board(Generic[Item]):
         request: ChatRequest | EmbedRequest,
         sharing: Sharing,
         call: Callable[[Flight[Item]], Awaitable[None]],
+        *,
+        whole: bool = False,
     ) -> Waiter[Item] | None:
         """One who waits for this request's answer; None for a call of its own.
 
-        That is one that is not to be shared, or cannot be. Cancelled, it waits for none.
+        That is one that is not to be shared, or cannot be. Cancelled, it waits for none. `whole`
+        is whether the call that it may begin says its answer in one piece.
         """
         account = PRESENT.get()
         if sharing is Sharing.ALONE or account is NOBODY:
@@ -244,7 +246,7 @@ class _Board(Generic[Item]):
                 return self._joined(flight, account)  # it began while we compared
             if similar is not None and similar[0].open:
                 return self._joined(similar[0], account, similar[1])
-        return self._opened(question, account, call)
+        return self._opened(question, account, call, whole=whole)
 
     def _joinable(self, key: bytes, account: Account, *, together: bool) -> Flight[Item] | None:
         for flight in self._flights.get(key, ()):
@@ -263,16 +265,15 @@ class _Board(Generic[Item]):
         question: Question,
         account: Account,
         call: Callable[[Flight[Item]], Awaitable[None]],
+        *,
+        whole: bool,
     ) -> Waiter[Item] | None:
         if self.open >= self._rule.flights_max:
             return None
         flight = Flight(question, self._rule, self._size_bytes, self._closed)
+        flight.whole = whole
         for key in _keys(question):
-            flights = self._flights.get(key)
-            if flights is None:
-                self._flights[key] = [flight]
-            else:
-                flights.append(flight)
+            self._flights.setdefault(key, []).append(flight)
         self.open += 1
         waiter = flight.join(account)
         try:
@@ -286,10 +287,9 @@ class _Board(Generic[Item]):
         self.open -= 1
         for key in _keys(flight.question):
             flights = self._flights[key]
-            if len(flights) == 1:
+            flights.remove(flight)
+            if not flights:
                 del self._flights[key]
-            else:
-                flights.remove(flight)
 
     def _near(
         self, question: Question, account: Account, *, together: bool

@@ -7,13 +7,18 @@ dropped; what one has not read holds the flight back. Rules of the file: joining
 ending await nothing, so nobody joins a flight that is about to be cancelled; whoever leaves last
 cancels it in the same instant; and however it ends, it is told to everybody. Nearly all flights
 have one waiter, who reads as fast as it is told: what others need is made when they need it.
+
+Only the task is there from the start, though it and its scope are half of what a flight costs. A
+call that had begun in the task of whoever asked first could not be moved out of it when they
+leave: its scopes and nurseries belong to the task that has entered them, and what it waits for
+would be aborted, which can be told to it as a cancellation only.
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable
 from math import inf
-from typing import Any, Generic, TypeVar
+from typing import Generic, TypeVar
 
 import trio
 
@@ -35,39 +40,40 @@ CLOSE_S = 5.0
 class Waiter(Generic[Item]):
     """One of those who wait for a flight."""
 
-    __slots__ = ("_flight", "_parked", "account", "error", "read")
+    __slots__ = ("_parked", "account", "error", "flight", "read")
 
     def __init__(self, flight: Flight[Item], account: Account) -> None:
         self.account = account
+        self.flight = flight
         self.read = 0
         """How many items it has taken."""
         self.error: Exception | None = None
         """Why it was left behind, if it was."""
-        self._flight = flight
         self._parked: trio.lowlevel.Task | None = None
 
-    def receive(self) -> Coroutine[Any, Any, tuple[Item, ...]]:
+    async def receive(self) -> tuple[Item, ...]:
         """What was said since the last call, waiting for something; empty at the end.
 
+        One task at a time.
+
         Raises:
-            ModelError: when awaited: the call failed, or this waiter was left behind.
+            ModelError: the call failed, or this waiter was left behind.
         """
-        return self._flight.receive(self)
+        while (found := self.flight.heard(self)) is None:
+            self._parked = trio.lowlevel.current_task()
+            await trio.lowlevel.wait_task_rescheduled(self._left)
+        return found
 
     @property
     def ended(self) -> bool:
         """Whether it has heard all that there is; then `receive` has no more to give."""
-        return self._flight.ended(self)
-
-    async def park(self) -> None:
-        """Wait until it is woken; one task at a time."""
-        self._parked = trio.lowlevel.current_task()
-        await trio.lowlevel.wait_task_rescheduled(self._left)
+        return self.flight.ended(self)
 
     def wake(self) -> None:
         """Let it look again, if it waits."""
-        parked, self._parked = self._parked, None
+        parked = self._parked
         if parked is not None:
+            self._parked = None
             trio.lowlevel.reschedule(parked)
 
     def _left(self, _: object) -> trio.lowlevel.Abort:
@@ -76,10 +82,9 @@ class Waiter(Generic[Item]):
 
     async def leave(self) -> None:
         """Wait for it no longer. The last to leave cancels the call, and sees it closed."""
-        flight = self._flight
-        if flight.left(self):
+        if self.flight.left(self):
             with trio.move_on_after(CLOSE_S, shield=True):
-                await flight.wait_over()
+                await self.flight.wait_over()
 
 
 class Flight(Generic[Item]):
@@ -89,6 +94,21 @@ class Flight(Generic[Item]):
     has opened it, whose limits and budgets it has to keep, and paid by all who wait.
     """
 
+    # What nearly all flights end with as they began with it is not written into each of them.
+    vector: Vector | None = None
+    """Of the question, once somebody has wanted to compare it."""
+    whole = False
+    """Whether it says an answer in one piece, and not its events."""
+    held_bytes = 0
+    _joined = 0
+    _dropped = 0
+    _over = False
+    _whole = False
+    _error: Exception | None = None
+    _opener = _last = NOBODY
+    _landed: trio.Event | None = None
+    _progress: trio.lowlevel.ParkingLot | None = None
+
     def __init__(
         self,
         question: Question,
@@ -97,26 +117,15 @@ class Flight(Generic[Item]):
         closed: Callable[[Flight[Item]], None],
     ) -> None:
         self.question = question
-        self.vector: Vector | None = None
-        """Of the question, once somebody has wanted to compare it."""
         self.ledger = Ledger()
         self.waiters: list[Waiter[Item]] = []
-        self.held_bytes = 0
         self._rule = rule
         self._size_bytes = size_bytes
         self._closed: Callable[[Flight[Item]], None] | None = closed
         self._runs: set[str] = set()
-        self._joined = 0
         self._kept: list[Item] = []
-        self._dropped = 0
         self._patience_s = rule.lag_s
         self._scope = trio.CancelScope()
-        self._over = False
-        self._whole = False
-        self._error: Exception | None = None
-        self._opener = self._last = NOBODY
-        self._landed: trio.Event | None = None
-        self._progress: trio.lowlevel.ParkingLot | None = None
 
     @property
     def open(self) -> bool:
@@ -182,8 +191,10 @@ class Flight(Generic[Item]):
     async def say(self, *items: Item) -> None:
         """Tell everybody the next items; waits while somebody has too many of them to read."""
         self._kept += items
-        self.held_bytes += sum(map(self._size_bytes, items))
-        self._wake()
+        for item in items:
+            self.held_bytes += self._size_bytes(item)
+        for waiter in self.waiters:
+            waiter.wake()
         while self.held_bytes > self._rule.held_bytes and self._crowded():
             slow = min(waiter.read for waiter in self.waiters)
             starved = any(waiter.read == self._said for waiter in self.waiters)
@@ -201,22 +212,21 @@ class Flight(Generic[Item]):
         """As of `Waiter.ended`."""
         return self._over and self._error is waiter.error is None and waiter.read == self._said
 
-    async def receive(self, waiter: Waiter[Item]) -> tuple[Item, ...]:
-        """As of `Waiter.receive`."""
-        while waiter.error is None:
-            said = self._dropped + len(self._kept)
-            if waiter.read < said:
-                found = tuple(self._kept[waiter.read - self._dropped :])
-                waiter.read = said
-                if self._progress is not None:
-                    self._progress.unpark_all()
-                return found
-            if self._over:
-                if self._error is not None:
-                    raise _own(self._error)
-                return ()
-            await waiter.park()
-        raise waiter.error
+    def heard(self, waiter: Waiter[Item]) -> tuple[Item, ...] | None:
+        """As of `Waiter.receive`; None where it has to wait."""
+        if waiter.error is not None:
+            raise waiter.error
+        begun, kept = waiter.read - self._dropped, self._kept
+        if begun < len(kept):
+            waiter.read = self._dropped + len(kept)
+            if self._progress is not None:
+                self._progress.unpark_all()
+            return tuple(kept[begun:])
+        if not self._over:
+            return None
+        if self._error is not None:
+            raise _own(self._error)
+        return ()
 
     def left(self, waiter: Waiter[Item]) -> bool:
         """Wait for it no longer; whether it was the last, and has cancelled the call."""
@@ -252,15 +262,15 @@ class Flight(Generic[Item]):
             )
         self._settle()
         self._over = True
-        self._wake()
+        for waiter in self.waiters:
+            waiter.wake()
         if self._landed is not None:
             self._landed.set()
 
     def _settle(self) -> None:
         """Have those pay who have stayed; the last to leave, for what was told behind it."""
         payers = [waiter.account for waiter in self.waiters] or [self._last]
-        shares = self.ledger.settle(len(payers))
-        for payer, usage in zip(payers, shares, strict=bool(shares)):
+        for payer, usage in zip(payers, self.ledger.settle(len(payers)), strict=False):
             payer.used(usage)
 
     @property
@@ -288,14 +298,10 @@ class Flight(Generic[Item]):
             self.left(waiter)
             waiter.wake()
 
-    def _wake(self) -> None:
-        """Let everybody hear what is new."""
-        for waiter in self.waiters:
-            waiter.wake()
-
     def _close(self) -> None:
-        closed, self._closed = self._closed, None
+        closed = self._closed
         if closed is not None:
+            self._closed = None
             closed(self)
 
 

@@ -190,15 +190,15 @@ class GuardedCall(HeldCall):
         return self._estimate
 
     def spoke(self) -> None:
-        """Note the first sign of an answer."""
-        if self.spoke_s is None:
+        """Note the first sign of an answer, and its time, where the breaker asks for it."""
+        self.silent = False
+        breaker = self.gate.breaker
+        if breaker is not None and breaker.rule.slow_s is not None:
             self.spoke_s = self.gate.clock.now_s()
 
-    def heard(self, events: tuple[ModelEvent, ...]) -> tuple[ModelEvent, ...]:
-        """Note what came of the answer; the same, with what it costs."""
-        if self.spoke_s is None:
-            self.spoke()
-        return tuple(map(self._with_cost, events)) if self.note(events) else events
+    def retold(self, events: tuple[ModelEvent, ...]) -> tuple[ModelEvent, ...]:
+        """The same, with what they cost."""
+        return tuple(map(self._with_cost, events))
 
     def told(self, usage: Usage | None) -> Usage | None:
         """Its usage with its cost, as the caller is told of it."""

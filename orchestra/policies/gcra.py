@@ -108,7 +108,7 @@ class MeterState(msgspec.Struct, array_like=True):
 
         Of a meter that is kept, they are settled by their id, and until then.
         """
-        slack = max(self.debt, 0)
+        slack = max(0, self.debt)
         if self.open and self.open[-1].felt > slack:
             self.open[-1].felt = slack
         self.debt = debt = slack + units * MINUTE_NS

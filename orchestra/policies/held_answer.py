@@ -27,6 +27,8 @@ class HeldCall:
 
     usage: Usage | None = None
     said_bytes: int = 0
+    silent: bool = True
+    """Whether nothing has come of its answer."""
     ended: bool = False
     """Whether its answer is whole."""
     cap_bytes: int = WITHOUT_END
@@ -38,9 +40,12 @@ class HeldCall:
         if usage is None or usage.certainty is not Certainty.EXACT:
             self.said_bytes = answer_bytes(parts)
 
-    def heard(self, events: tuple[ModelEvent, ...]) -> tuple[ModelEvent, ...]:
-        """Note what came of the answer; what is to be passed on of it."""
-        self.note(events)
+    def spoke(self) -> None:
+        """Note the first sign of an answer."""
+        self.silent = False
+
+    def retold(self, events: tuple[ModelEvent, ...]) -> tuple[ModelEvent, ...]:
+        """What is passed on of events with a usage among them."""
         return events
 
     def note(self, events: tuple[ModelEvent, ...]) -> bool:
@@ -125,7 +130,10 @@ class HeldAnswer(Generic[C]):
             raise
         if not events:
             return events
-        told = call.heard(events)
+        if call.silent:
+            call.spoke()
+        if call.note(events):
+            events = call.retold(events)
         if call.said_bytes > call.cap_bytes:
             await call.grow()
-        return told
+        return events

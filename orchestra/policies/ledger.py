@@ -166,11 +166,13 @@ class Order(msgspec.Struct, frozen=True, eq=False):
         keys = [payer.key for payer in self.payers]
         if self.wanted is not None and self.wanted.name:
             keys.append(self.wanted.name)
+        if not self.settlements:
+            return keys
         for settlement in self.settlements:
             keys += [payer.key for payer in settlement.payers]
             if settlement.name:
                 keys.append(settlement.name)
-        return list(dict.fromkeys(keys)) if self.settlements else keys
+        return list(dict.fromkeys(keys))
 
 
 def decide(
@@ -196,7 +198,7 @@ def used_up(
 ) -> Revision[Refusal | None, Kept]:
     """The first of their budgets that has nothing left for a call; `kept` is what is of each."""
     books = _Books(dict(zip([payer.key for payer in payers], kept, strict=True)), now_s)
-    return Revision(_refusal(payers, books.ledgers(payers), 1, 1))
+    return Revision(_refusal(books.ledgers(payers), 1, 1))
 
 
 class _Books:
@@ -218,15 +220,15 @@ class _Books:
             return
         if name:
             self._kept[name] = self.changed[name] = None
-        payers = settlement.payers
-        for payer, ledger in zip(payers, self.ledgers(payers), strict=True):
+        for payer, ledger in self.ledgers(settlement.payers):
             if there is not None:
                 ledger.give_back(there.nanodollars, there.until_s)
             if cost:
                 spent = ledger.spent
                 for budget in payer.budgets:
-                    spent[budget.slot] += cost
-                    if spent[budget.slot] * 100 >= THRESHOLDS[0] * budget.limit_nanodollars:
+                    slot = budget.slot
+                    spent[slot] = now_spent = spent[slot] + cost
+                    if now_spent * 100 >= THRESHOLDS[0] * budget.limit_nanodollars:
                         reached += _reached(ledger, budget, settlement)
             self.changed[payer.key] = ledger, max(payer.kept_s, ledger.last_s - self._now_s)
 
@@ -235,10 +237,10 @@ class _Books:
         there = self._there(wanted.name, wanted.there)
         more = hold.nanodollars if there is None else hold.nanodollars - there.nanodollars
         ledgers = self.ledgers(payers)
-        refusal = _refusal(payers, ledgers, more, hold.nanodollars)
+        refusal = _refusal(ledgers, more, hold.nanodollars)
         if refusal is not None:
             return refusal
-        for payer, ledger in zip(payers, ledgers, strict=True):
+        for payer, ledger in ledgers:
             if there is not None:
                 ledger.give_back(there.nanodollars, there.until_s)
             ledger.hold(hold.nanodollars, hold.until_s)
@@ -247,33 +249,33 @@ class _Books:
             self.changed[wanted.name] = hold, hold.until_s - self._now_s
         return None
 
+    def ledgers(self, payers: Sequence[Payer]) -> list[tuple[Payer, Ledger]]:
+        """Those of these payers, to be changed."""
+        kept, now_s, day, found = self._kept, self._now_s, int(self._now_s // DAY_S), []
+        for payer in payers:
+            ledger = kept[payer.key]
+            if type(ledger) is not Ledger:
+                kept[payer.key] = ledger = Ledger.empty(day)
+            elif ledger.first_s <= now_s or ledger.day != day:
+                ledger.advance(day, now_s)
+            found.append((payer, ledger))
+        return found
+
     def _there(self, name: str, known: Hold | None) -> Hold | None:
         """What is held, and has not expired."""
         hold = self._kept[name] if name else known
-        return hold if isinstance(hold, Hold) and hold.until_s > self._now_s else None
+        return hold if type(hold) is Hold and hold.until_s > self._now_s else None
 
     def _before_end(self, settlement: Settlement) -> bool:
         """Whether its hold would be there still, if nobody had settled it."""
         return settlement.there is not None and self._now_s < settlement.there.until_s
 
-    def ledgers(self, payers: Sequence[Payer]) -> list[Ledger]:
-        """Those of these payers, to be changed."""
-        kept, now_s, day, found = self._kept, self._now_s, int(self._now_s // DAY_S), []
-        for payer in payers:
-            ledger = kept[payer.key]
-            if not isinstance(ledger, Ledger):
-                kept[payer.key] = ledger = Ledger.empty(day)
-            elif ledger.first_s <= now_s or ledger.day != day:
-                ledger.advance(day, now_s)
-            found.append(ledger)
-        return found
-
 
 def _refusal(
-    payers: Sequence[Payer], ledgers: Sequence[Ledger], more: int, nanodollars: int
+    ledgers: Sequence[tuple[Payer, Ledger]], more: int, nanodollars: int
 ) -> Refusal | None:
     """Which budget has no room for this much more, of a hold of so many nano-dollars."""
-    for payer, ledger in zip(payers, ledgers, strict=True):
+    for payer, ledger in ledgers:
         spent, held = ledger.spent, ledger.held + more
         for budget in payer.budgets:
             if spent[budget.slot] + held > budget.limit_nanodollars:

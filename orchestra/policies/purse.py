@@ -114,7 +114,7 @@ class Purse:
 
     async def change(self, order: Order, accounts: Sequence[Account] = ()) -> Outcome:
         """Have this done, and settled with it what is late; `accounts` are of its settlements."""
-        late = [self._late.popleft() for _ in range(min(len(self._late), LATE_AT_ONCE))]
+        late = self._taken_late() if self._late else ()
         if late:
             ends = [*[each for _, each in late], *order.settlements]
             order = msgspec.structs.replace(order, settlements=ends)
@@ -128,6 +128,11 @@ class Purse:
         if outcome.reached:
             _tell(accounts, order.settlements, outcome)
         return outcome
+
+    def _taken_late(self) -> Sequence[tuple[Account, Settlement]]:
+        """Of those that are late, as many as go with one change, the oldest first."""
+        count = min(len(self._late), LATE_AT_ONCE)
+        return [self._late.popleft() for _ in range(count)]
 
 
 @attrs.define(eq=False)

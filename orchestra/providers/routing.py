@@ -8,10 +8,10 @@ entry, so that no model's context is entered under a scope that its reader leave
 from __future__ import annotations
 
 import random
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from types import TracebackType
-from typing import Literal, Self, TypeAlias, TypeVar
+from typing import Any, Literal, Self, TypeAlias, TypeVar
 
 import attrs
 import trio
@@ -162,21 +162,22 @@ class RoutedAnswer:
         finally:
             self._desk.left("stream", self._name)
 
-    async def receive(self) -> tuple[ModelEvent, ...]:
+    def receive(self) -> Coroutine[Any, Any, tuple[ModelEvent, ...]]:
         """What has arrived since the last call, waiting for something; empty at the end.
 
+        Behind the opening it is the model's own: what is awaited for each token has no layer more.
+
         Raises:
-            ModelError: the answer failed, or was cut.
+            ModelError: when awaited: the answer failed, or was cut.
         """
         if self._opening or self._reply is None:
-            await trio.lowlevel.checkpoint_if_cancelled()  # it was waited for on entry
-            opening, self._opening = self._opening, ()
-            return opening
-        try:
-            return await self._reply.receive()
-        except ModelError as error:
-            self._desk.blame("stream", self._name, error)
-            raise
+            return self._opened_with()
+        return self._desk.watched(self._name, self._reply)
+
+    async def _opened_with(self) -> tuple[ModelEvent, ...]:
+        await trio.lowlevel.checkpoint_if_cancelled()  # it was waited for on entry
+        opening, self._opening = self._opening, ()
+        return opening
 
     async def _begin(self, name: str) -> ModelReply:
         """The reply of this model, once it has said something."""
@@ -270,6 +271,17 @@ class _Desk:
         """Remember a failure of a model, unless it is that of the request."""
         if self._latencies and not isinstance(error, _NOT_ITS_FAULT):
             self._latencies[kind].failed(name, took_s, trio.current_time())
+
+    def watched(self, name: str, reply: ModelReply) -> Coroutine[Any, Any, tuple[ModelEvent, ...]]:
+        """The next of this model's answer; that it fails is remembered, where somebody asks."""
+        return self._watched(name, reply) if self._latencies else reply.receive()
+
+    async def _watched(self, name: str, reply: ModelReply) -> tuple[ModelEvent, ...]:
+        try:
+            return await reply.receive()
+        except ModelError as error:
+            self.blame("stream", name, error)
+            raise
 
     def _order(self, kind: Kind, request: ChatRequest | EmbedRequest) -> Sequence[Candidate]:
         """Who is asked for a request, one after the other."""
