@@ -11,6 +11,7 @@ import trio
 from quart import has_request_context, request, websocket
 from quart.globals import request_ctx, websocket_ctx
 from quart.utils import encode_headers
+from quart.wrappers.response import DataBody
 from quart_trio import QuartTrio
 from quart_trio.asgi import TrioASGIHTTPConnection
 from quart_trio.wrappers import TrioRequest, TrioResponse
@@ -22,16 +23,17 @@ from orchestra.server import problems, sse
 from orchestra.server.arrival import Arrival
 from orchestra.server.bodies import body_of, forget_heads, tell_departure
 from orchestra.server.front import OPEN, Admission, Front, asked_again
-from orchestra.server.hardening import Hardened
+from orchestra.server.hardening import Hardened, Mailbox
 from orchestra.server.health import READY, Readiness, health_routes
 from orchestra.server.inputs import check_servable
+from orchestra.server.listen import head_held
 from orchestra.server.openai_routes import is_openai, openai_routes, shaped
 from orchestra.server.openapi_routes import with_documents
 from orchestra.server.problems import HttpProblem
 from orchestra.server.registries import registry_beside
 from orchestra.server.routes import Route
 from orchestra.server.run_routes import run_routes
-from orchestra.server.runs import Events, EventStream, Runs, answer, pipeline_routes
+from orchestra.server.runs import EventStream, Runs, answer, pipeline_routes
 from orchestra.server.settings import Settings, is_form
 from orchestra.server.socket_routes import open_sockets, socket_routes
 
@@ -86,36 +88,72 @@ class Exchange(TrioASGIHTTPConnection):
 
     async def __call__(self, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
         """Serve one request."""
+        asked = [self._asked(send)]
+        departure = asked[0].departure
+        try:
+            with trio.CancelScope() as answering:
+                if _heard(asked[0].body, receive, answering, self.scope):
+                    await self._serve(asked, send)
+                    return
+                async with trio.open_nursery() as nursery:
+                    listen = (asked[0].body, receive, answering, self.scope)
+                    nursery.start_soon(_listen, *listen, name=LISTENING)
+                    del listen
+                    await self._serve(asked, send)
+                    nursery.cancel_scope.cancel()
+        finally:
+            departure.act()
+
+    def _asked(self, send: ASGISendCallable) -> DepartingRequest:
         request = cast("DepartingRequest", self._create_request_from_scope(send))
         if is_form(request.headers.get("Content-Type", "")):  # Quart has one limit for all bodies
             limit = self.app.config["MAX_FORM_LENGTH"]
             request.body = request.body_class(request.content_length, limit)
-        request.departure = departure = Departure()
-        try:
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(
-                    _listen, request.body, receive, nursery.cancel_scope, self.scope, name=LISTENING
-                )
-                response = await self.app.handle_request(request)
-                del request
-                events = await self._begin(response, send)
-                del response
-                if events is not None:
-                    await events.write(body_of(self.scope, send))
-                    await send({"type": "http.response.body", "body": b"", "more_body": False})
-                nursery.cancel_scope.cancel()
-        finally:
-            departure.act()
+        request.departure = Departure()
+        return request
 
-    async def _begin(self, response: ResponseTypes, send: ASGISendCallable) -> Events | None:
-        """Send an answer as Quart does, without its bound of a minute; of a stream, its head."""
-        if not isinstance(response, EventStream):
+    async def _serve(self, asked: list[DepartingRequest], send: ASGISendCallable) -> None:
+        """Answer what was asked, which is taken out: nobody holds it any more."""
+        response = await self.app.handle_request(asked.pop())
+        if isinstance(response, EventStream):
+            headers, events = encode_headers(response.headers), response.events
+            del response
+            await send({"type": "http.response.start", "status": 200, "headers": headers})
+            del headers
+            forget_heads(self.scope)
+            await events.write(body_of(self.scope, send))
+            await send({"type": "http.response.body", "body": b"", "more_body": False})
+        elif isinstance(body := response.response, DataBody):
+            await self._send_whole(response, body.data[body.begin : body.end], send)
+        else:
             await self._send_response(send, response)
-            return None
-        headers = encode_headers(response.headers)
-        await send({"type": "http.response.start", "status": 200, "headers": headers})
-        forget_heads(self.scope)
-        return response.events
+
+    async def _send_whole(
+        self, response: ResponseTypes, body: bytes, send: ASGISendCallable
+    ) -> None:
+        """Send an answer of which all is here: its head goes with its body."""
+        headers, status = encode_headers(response.headers), response.status_code
+        with head_held(self.scope):
+            await send({"type": "http.response.start", "status": status, "headers": headers})
+        await send({"type": "http.response.body", "body": body, "more_body": False})
+
+
+def _heard(
+    body: Body, receive: ASGIReceiveCallable, answering: trio.CancelScope, scope: Scope
+) -> bool:
+    """Fill the request's body with what is here; whether nobody need listen for more.
+
+    That is so where all of it is here, and the connection tells when the client leaves.
+    """
+    mailbox = getattr(receive, "__self__", None)
+    if not isinstance(mailbox, Mailbox):
+        return False
+    while (message := mailbox.receive_nowait()) is not None:
+        body.append(message["body"])
+        if not message["more_body"]:
+            body.set_complete()
+            return tell_departure(scope, answering.cancel)
+    return False
 
 
 async def _listen(

@@ -10,8 +10,6 @@ Rules of this file: a cure is one function or method, and changes nothing else.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
-from functools import partial
 from io import BytesIO, StringIO
 from typing import TYPE_CHECKING, Any
 
@@ -42,9 +40,6 @@ if TYPE_CHECKING:
 MENDED_AGAINST = {"hypercorn": "0.18.0", "quart-trio": "0.12.0", "quart": "0.22.0"}
 
 _STOCK_HANDLE = WSStream.handle
-
-LAST_SEND_S = 60
-"""Bound of a shielded last send; a client that stalls is given up long before it."""
 
 
 def mend_hypercorn() -> None:
@@ -100,41 +95,68 @@ class Mailbox:
 
     In Hypercorn's, where the application receives no more (it refuses a request and answers at
     once, for one), a client that goes on sending fills it, and then both sides wait for
-    ever: the application to say that it is done, the connection to hand over what has come.
+    ever: the application to say that it is done, the connection to hand over what has come. And
+    each message there takes a turn of the scheduler: here a request that has come whole is
+    handed over whole. For one who puts, and one who receives.
     """
 
+    __slots__ = ("_last", "_messages", "_messages_max", "_moved", "_receiving")
+
     def __init__(self, messages_max: int) -> None:
-        self._sender, self._receiver = trio.open_memory_channel[Any](messages_max)
+        self._messages: list[Any] = []  # ten at most
+        self._messages_max = messages_max
         self._last: Any = None
+        self._receiving = 0
+        self._moved: trio.Event | None = None
 
     async def put(self, message: Any) -> None:
         """Hand it over; when the client has left, nothing more is, and nobody waits to."""
         if message["type"].endswith(".disconnect"):
             self._last = message
-            self._sender.close()
-            return
-        with suppress(trio.ClosedResourceError):
-            await self._sender.send(message)
+        while self._last is None and len(self._messages) >= self._messages_max + self._receiving:
+            await self._move()
+        if self._last is None:
+            self._messages.append(message)
+        self._tell()
 
     async def receive(self) -> Any:
         """The next of them; at the end, again and again, that the client has left."""
-        try:
-            return await self._receiver.receive()
-        except (trio.EndOfChannel, trio.ClosedResourceError):
-            await trio.lowlevel.checkpoint()
-            return self._last
+        while (message := self.receive_nowait()) is None:
+            if self._last is not None:
+                await trio.lowlevel.checkpoint()
+                return self._last
+            self._receiving += 1
+            self._tell()
+            try:
+                await self._move()
+            finally:
+                self._receiving -= 1
+        return message
+
+    def receive_nowait(self) -> Any:
+        """The next of them, if it is here; else None."""
+        if not self._messages:
+            return None
+        message = self._messages.pop(0)
+        self._tell()
+        return message
 
     def retire(self) -> None:
         """Hold nothing any more: all has come but that the client has left, which others tell."""
+        self._messages = []
         self._last = {"type": "http.disconnect"}
-        self._sender.close()
-        self._receiver.close()
-        self._sender, self._receiver = _RETIRED
+        self._tell()
 
+    async def _move(self) -> None:
+        """Wait until something has come, or gone."""
+        if self._moved is None:
+            self._moved = trio.Event()
+        await self._moved.wait()
 
-_RETIRED = trio.open_memory_channel[Any](0)
-for _end in _RETIRED:
-    _end.close()
+    def _tell(self) -> None:
+        if self._moved is not None:
+            self._moved.set()
+            self._moved = None
 
 
 def _extend(self: WebsocketBuffer, event: Message[Any]) -> None:
@@ -186,14 +208,10 @@ async def _handle(self: WSStream, event: StreamEvent) -> None:
 
 
 class Hardened:
-    """An ASGI application whose last send is finished and whose sends give way.
+    """An ASGI application whose sends to a WebSocket give way.
 
-    * Quart-Trio cancels the sending task as soon as it hears of the end of the answer,
-      while Hypercorn is still recycling the connection: the keep-alive timer never
-      restarts, and a shutdown waits its whole grace for the idle connection. So the last
-      message of an answer is shielded.
-    * A send to a WebSocket whose peer has left returns at once without a checkpoint: a
-      loop of sends would hold the thread for ever. So each is followed by one.
+    One whose peer has left returns at once without a checkpoint: a loop of sends would hold the
+    thread for ever. So each is followed by one.
     """
 
     def __init__(self, app: ASGIFramework) -> None:
@@ -203,22 +221,8 @@ class Hardened:
         self, scope: Scope, receive: ASGIReceiveCallable, send: ASGISendCallable
     ) -> Awaitable[None]:
         """Serve one connection of the application inside."""
-        guards: dict[str, Any] = {"http": _finishing, "websocket": _giving_way}
-        guard = guards.get(scope["type"])
-        return self._app(scope, receive, guard(send) if guard else send)
-
-
-def _finishing(send: ASGISendCallable) -> ASGISendCallable:
-    return partial(_send_finishing, send)
-
-
-async def _send_finishing(send: ASGISendCallable, message: ASGISendEvent) -> None:
-    last = message["type"] == "http.response.body" and not message.get("more_body", False)
-    if not last:
-        await send(message)
-        return
-    with trio.move_on_after(LAST_SEND_S, shield=True):
-        await send(message)
+        sends = _giving_way(send) if scope["type"] == "websocket" else send
+        return self._app(scope, receive, sends)
 
 
 def _giving_way(send: ASGISendCallable) -> ASGISendCallable:

@@ -7,7 +7,9 @@ tests show (a) and (b) with the stock server.
 
 Rules of this file: what a connection raises stays in it; no send waits longer than
 `stall_s` without progress, nor outlives the cancellation of its task; after a send that
-was cut the connection is closed, since the next byte would stand in the wrong place.
+was cut the connection is closed, since the next byte would stand in the wrong place. What an
+answer ends with (its connection is idle from then on, or closed) has no checkpoint: that the answer
+has ended may cancel who sends it, in that very moment.
 """
 
 from __future__ import annotations
@@ -15,9 +17,10 @@ from __future__ import annotations
 import logging
 import os
 import socket
-from collections.abc import Awaitable
-from contextlib import suppress
+from collections.abc import Awaitable, Iterator
+from contextlib import contextmanager, suppress
 from functools import partial
+from math import inf
 from typing import TYPE_CHECKING, Any, cast
 
 import attrs
@@ -25,7 +28,7 @@ import trio
 from hypercorn.config import Config
 from hypercorn.events import Closed, Event, RawData
 from hypercorn.trio.tcp_server import MAX_RECV, TCPServer
-from hypercorn.trio.worker_context import WorkerContext
+from hypercorn.trio.worker_context import TrioSingleTask, WorkerContext
 from hypercorn.typing import AppWrapper, ASGIFramework, ConnectionState, Scope
 
 from orchestra.server.bodies import CONNECTION
@@ -57,6 +60,7 @@ class Door:
     _shut: trio.Event = attrs.field(init=False, factory=trio.Event)
     _inside: trio.CancelScope = attrs.field(init=False, factory=trio.CancelScope)
     _gate: Gate | None = attrs.field(init=False, default=None)
+    _connections: set[Connection] = attrs.field(init=False, factory=set)
 
     def shut(self) -> None:
         """Accept no more; again does nothing."""
@@ -86,6 +90,8 @@ class Door:
                     await self._shut.wait()
                     accepting.cancel_scope.cancel()
                 await self._context.terminated.set()
+                for connection in self._connections:
+                    connection.patience.end()
 
     async def _connection(
         self, gate: Gate, app: AppWrapper, config: Config, stream: trio.SocketStream
@@ -93,13 +99,39 @@ class Door:
         state, stall_s = ConnectionState({}), self.settings.stall_s
         connection = Connection(app, config, self._context, state, stream, stall_s=stall_s)
         state[CONNECTION] = connection
+        self._connections.add(connection)
         try:
             await connection.run()
         except* Exception:
             log.exception("a connection failed and is closed; the others go on")
         finally:
+            self._connections.discard(connection)
             state.clear()  # which it holds: it would wait for the search for garbage
             gate.left(stream)
+
+
+class Patience(TrioSingleTask):
+    """How long a connection may be idle: a deadline of the task that reads from it.
+
+    Hypercorn has a task for that, which each request ends, and each answer begins anew.
+    """
+
+    def __init__(self, patience_s: float) -> None:
+        self._patience_s = patience_s
+        self.scope = trio.CancelScope()
+
+    async def restart(self, *_: object) -> None:
+        """From now on the connection is idle. Not a checkpoint, nor is `stop`."""
+        self.scope.deadline = trio.current_time() + self._patience_s
+
+    async def stop(self) -> None:
+        """It is not any more."""
+        self.scope.deadline = inf
+
+    def end(self) -> None:
+        """Close it now, if it is idle."""
+        if self.scope.deadline < inf:
+            self.scope.deadline = -inf
 
 
 class Connection(TCPServer):
@@ -107,15 +139,32 @@ class Connection(TCPServer):
 
     def __init__(self, *connection: Any, stall_s: float) -> None:
         super().__init__(*connection)
+        self.idle_task = self.patience = Patience(self.config.keep_alive_timeout)
         self._stall_s = stall_s
         self._burst = 0
+        self._held = b""
+        self.holds = False
+        """Whether what is written waits for what is written next: as a head for its body."""
 
     async def protocol_send(self, event: Event) -> None:
         """Write what is given; where that fails, the connection is closed."""
-        if not isinstance(event, RawData):
-            return await super().protocol_send(event)
+        if isinstance(event, RawData):
+            return await self._written(event.data)
+        if self._held:
+            await self._written(b"")
+        return await super().protocol_send(event)
+
+    async def _written(self, data: bytes) -> None:
+        """Write it behind what was held back; where that fails, the connection is closed."""
+        if self._held:
+            data, self._held = self._held + data, b""
+        if self.holds:
+            self._held = data
+            return
+        if not data:
+            return  # the end of a body whose length its head has told
         try:
-            await self._write(event.data)
+            await self._write(data)
         except (trio.BrokenResourceError, trio.ClosedResourceError, trio.TooSlowError):
             self.stream.socket.close()
             await self.protocol.handle(Closed())
@@ -125,21 +174,27 @@ class Connection(TCPServer):
             raise
 
     async def _read_data(self) -> None:
-        """Hypercorn's own, without a timeout that is never set, and with an end to its timer.
+        """Hypercorn's own, without a timeout that is never set, and until it is idle for too long.
 
-        That timer would keep the place of one who has left.
+        Its application is told at once that it is over.
         """
-        while True:
-            try:
-                data = await self._read()
-            except (trio.ClosedResourceError, OSError):
-                break
-            await self.protocol.handle(RawData(data))
-            if not data:
-                break
-            del data  # a stream may be open for hours
+        with self.patience.scope:
+            while True:
+                try:
+                    data = await self._read()
+                except (trio.ClosedResourceError, OSError):
+                    break
+                await self.protocol.handle(RawData(data))
+                if not data:
+                    break
+                del data  # a stream may be open for hours
         await self.protocol.handle(Closed())
-        await self.idle_task.stop()
+
+    async def _close(self) -> None:
+        """Hypercorn's own, without its checkpoints."""
+        with suppress(OSError):
+            self.stream.socket.shutdown(socket.SHUT_WR)
+        self.stream.socket.close()
 
     async def _read(self) -> bytes:
         """What has come. Trio's own way there holds four coroutines more while it waits."""
@@ -189,6 +244,20 @@ class Connection(TCPServer):
             return int(await self.stream.socket.send(data))
         except OSError as error:
             raise _broken(error) from error
+
+
+@contextmanager
+def head_held(scope: Scope) -> Iterator[None]:
+    """Have what is written to a request's connection go with what is written behind it."""
+    connection: Connection | None = scope.get("state", {}).get(CONNECTION)
+    if connection is None:
+        yield
+        return
+    connection.holds = True
+    try:
+        yield
+    finally:
+        connection.holds = False
 
 
 def _write_nowait(descriptor: int, data: bytes) -> int:

@@ -268,7 +268,12 @@ def test_an_exchange_ends_with_its_answer() -> None:
                 await create_app(engine, {})(scope, receive, send)
 
     trio.run(main)
-    assert sent[-1] == {"type": "http.response.body", "body": b"", "more_body": False}
+    assert [message["type"] for message in sent] == ["http.response.start", "http.response.body"]
+    assert sent[-1] == {
+        "type": "http.response.body",
+        "body": b'{"pipelines":[]}',
+        "more_body": False,
+    }
 
 
 def test_a_pipeline_whose_input_json_cannot_give_is_not_served() -> None:

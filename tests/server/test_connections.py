@@ -1,14 +1,19 @@
-"""A connection reads what is its own, whatever number its socket has."""
+"""What a connection reads is its own, and what it writes of a head waits for the body."""
 
 from __future__ import annotations
 
 import os
 import socket
+from typing import Any, cast
 
 import pytest
 import trio
+from hypercorn.config import Config
+from hypercorn.typing import ASGIReceiveCallable, ASGISendCallable, Scope
 
-from orchestra.server.listen import Connection
+from orchestra.server.listen import Connection, head_held
+from orchestra.server.settings import Settings
+from tests.server.wire import open_house
 
 
 def test_a_connection_that_was_closed_in_the_moment_it_was_readable_reads_nobody_elses(
@@ -21,7 +26,7 @@ def test_a_connection_that_was_closed_in_the_moment_it_was_readable_reads_nobody
         near, far = socket.socketpair()
         others, client = socket.socketpair()
         stream = trio.SocketStream(trio.socket.from_stdlib_socket(near))
-        connection = Connection(None, None, None, None, stream, stall_s=1.0)
+        connection = Connection(None, Config(), None, None, stream, stall_s=1.0)
         descriptor = stream.socket.fileno()
 
         async def wait_until_it_is_anothers(readable: int) -> None:
@@ -39,3 +44,45 @@ def test_a_connection_that_was_closed_in_the_moment_it_was_readable_reads_nobody
             os.close(descriptor)
 
     trio.run(main)
+
+
+START = {"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"4")]}
+END = {"type": "http.response.body", "body": b"said", "more_body": False}
+
+
+def test_a_head_that_is_held_goes_with_its_body() -> None:
+    """Nothing of it has been written before."""
+    held, asked = trio.Event(), trio.Event()
+
+    async def app(scope: Scope, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
+        with head_held(scope):
+            await send(cast("Any", START))
+        held.set()
+        await asked.wait()
+        await send(cast("Any", END))
+
+    async def main() -> None:
+        async with open_house(app, Settings()) as house:
+            client = await house.connect()
+            await client.send("GET / HTTP/1.1")
+            await held.wait()
+            with pytest.raises(BlockingIOError):
+                os.read(client.stream.socket.fileno(), 1)
+            asked.set()
+            assert (await client.reply()).body == b"said"
+
+    trio.run(main)
+
+
+def test_a_head_that_is_held_is_written_where_nothing_comes_behind_it() -> None:
+    async def app(scope: Scope, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
+        with head_held(scope):
+            await send(cast("Any", START))
+
+    async def main() -> bytes:
+        async with open_house(app, Settings()) as house:
+            client = await house.connect()
+            await client.send("GET / HTTP/1.1")
+            return await client.rest()
+
+    assert trio.run(main).startswith(b"HTTP/1.1 200")

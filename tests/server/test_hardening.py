@@ -6,14 +6,17 @@ remove the cure in `orchestra/server/hardening.py` and the tests of it.
 
 from __future__ import annotations
 
+from functools import partial
 from importlib.metadata import version
 
 import h2.config
 import h2.connection
 import pytest
 import trio
+from hypercorn.config import Config
 from hypercorn.protocol.h11 import H11Protocol
-from hypercorn.typing import ASGIFramework, ASGIReceiveCallable, ASGISendCallable, Scope
+from hypercorn.trio import serve as serve_stock
+from hypercorn.typing import ASGIReceiveCallable, ASGISendCallable, Scope
 from quart_trio import QuartTrio
 
 from orchestra.server.hardening import MENDED_AGAINST, Hardened, mend_hypercorn
@@ -149,41 +152,64 @@ def quart_hello() -> QuartTrio:
     return app
 
 
-async def idle_connection_is_closed(app: ASGIFramework) -> bool:
-    """Whether a connection is closed after its answer, when nothing more is asked."""
-    async with open_house(app, Settings(keep_alive_s=0.05)) as house:
-        client = await house.connect()
-        assert (await client.ask("GET / HTTP/1.1")).body == b"hi"
-        with trio.move_on_after(1):
-            return await client.closed()
+async def stock_server(nursery: trio.Nursery, shut: trio.Event, keep_alive_s: float) -> int:
+    """Hypercorn's own `serve`, on a free port."""
+    config = Config()
+    config.bind = ["127.0.0.1:0"]
+    config.errorlog = None
+    config.keep_alive_timeout = keep_alive_s
+    serving = partial(serve_stock, quart_hello(), config, shutdown_trigger=shut.wait)
+    binds: list[str] = await nursery.start(serving)
+    return int(binds[0].rsplit(":", 1)[1])
+
+
+async def closes(client: Client, shut: trio.Event | None = None) -> bool:
+    """Whether its connection is closed behind an answer, when nothing more is asked."""
+    assert (await client.ask("GET / HTTP/1.1")).body == b"hi"
+    if shut is not None:
+        shut.set()
+    with trio.move_on_after(1):
+        return await client.closed()
     return False
+
+
+async def stock_closes(*, shutting: bool) -> bool:
+    """Whether Hypercorn closes an idle connection: by its timer, or where it shuts down."""
+    async with trio.open_nursery() as nursery:
+        shut = trio.Event()
+        port = await stock_server(nursery, shut, 1000 if shutting else 0.05)
+        async with await trio.open_tcp_stream("127.0.0.1", port) as stream:
+            closed = await closes(Client(stream), shut if shutting else None)
+        nursery.cancel_scope.cancel()
+    return closed
 
 
 def test_the_keep_alive_trap_is_still_there() -> None:
-    assert not trio.run(idle_connection_is_closed, quart_hello())
-
-
-def test_the_keep_alive_timer_restarts_after_an_answer() -> None:
-    assert trio.run(idle_connection_is_closed, Hardened(quart_hello()))
-
-
-async def shutting_ends_at_once(app: ASGIFramework) -> bool:
-    """Whether a door that is shut is empty although a client keeps its connection open."""
-    async with open_house(app, Settings(keep_alive_s=1000)) as house:
-        client = await house.connect()
-        await client.ask("GET / HTTP/1.1")
-        house.door.shut()
-        with trio.move_on_after(1):
-            return await client.closed()
-    return False
+    assert not trio.run(lambda: stock_closes(shutting=False))
 
 
 def test_the_shutdown_trap_is_still_there() -> None:
-    assert not trio.run(shutting_ends_at_once, quart_hello())
+    assert not trio.run(lambda: stock_closes(shutting=True))
+
+
+def test_the_keep_alive_timer_restarts_after_an_answer() -> None:
+    async def main() -> None:
+        async with open_house(quart_hello(), Settings(keep_alive_s=0.05)) as house:
+            assert await closes(await house.connect())
+
+    trio.run(main)
 
 
 def test_an_idle_connection_does_not_hold_up_the_shutdown() -> None:
-    assert trio.run(shutting_ends_at_once, Hardened(quart_hello()))
+    async def main() -> None:
+        async with open_house(quart_hello(), Settings(keep_alive_s=1000)) as house:
+            client = await house.connect()
+            assert (await client.ask("GET / HTTP/1.1")).body == b"hi"
+            house.door.shut()
+            assert await client.closed()
+            await house.empty.wait()
+
+    trio.run(main)
 
 
 # --- WebSocket sends ---------------------------------------------------------------------------
