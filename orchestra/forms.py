@@ -24,6 +24,10 @@ class Form(Generic[D]):
     write: Callable[[D], bytes]
 
 
+AS_IT_IS: Form[bytes] = Form(bytes, bytes)
+"""Of documents that are bytes."""
+
+
 class Revision(msgspec.Struct, Generic[T_co, D], frozen=True):
     """What becomes of documents, each kept for as many seconds from now, and what came of it.
 

@@ -346,19 +346,17 @@ class State(Protocol):
 
         return await self.change(keys, decided)
 
-    async def recall(self, key: str) -> bytes | None:
-        """What was remembered under a key, None if nothing is; it is then the last used.
+    async def look(
+        self, keys: Sequence[str], see: Callable[[Sequence[D | None], float], T], form: Form[D]
+    ) -> T:
+        """What is seen in documents, of which none is changed. As of `revise`."""
+        return await self.revise(keys, lambda kept, now_s: Revision(see(kept, now_s)), form)
 
-        Raises:
-            StateError: as of `change`.
-        """
+    async def recall(self, key: str) -> bytes | None:
+        """What was remembered under a key, or None; it is then the last used. Raises StateError."""
 
     async def remember(self, key: str, data: bytes, *, ttl_s: float) -> None:
-        """Keep this for as many seconds, if there is room: what was used least goes first.
-
-        Raises:
-            StateError: as of `change`.
-        """
+        """Keep this so long, where there is room: of it all, the last used. Raises StateError."""
 
 
 class Bindings(Protocol):

@@ -19,7 +19,8 @@ from orchestra.access.principal import Principal
 from orchestra.access.token import ENTROPY_BYTES, PREFIX, Token, id_of, minted, parsed
 from orchestra.access.wanted import NewKey, check, check_lasting
 from orchestra.errors import StateError, StoreError
-from orchestra.protocols import Change, State
+from orchestra.forms import AS_IT_IS
+from orchestra.protocols import State
 
 SALT_BYTES = 16
 ATTEMPTS_MAX = 50
@@ -60,7 +61,8 @@ class Keyring:
         found = parsed(token)
         if found is None:
             return malformed(token)
-        return await self._state.change((record_key(found.id),), partial(_admitted, found))
+        see = partial(_admitted, found)
+        return await self._state.look((record_key(found.id),), see, AS_IT_IS)
 
     async def any_made(self) -> bool:
         """Whether any key was ever made, also one that is revoked by now.
@@ -68,7 +70,7 @@ class Keyring:
         Raises:
             StateError: the state is gone, or too slow.
         """
-        return await self._state.change((HEAD,), _is_there)
+        return await self._state.look((HEAD,), _is_there, AS_IT_IS)
 
     async def create(self, wanted: NewKey) -> Made:
         """A new key. Its text can never be shown again.
@@ -153,14 +155,12 @@ def _named(text: str) -> str:
     return found
 
 
-def _admitted(
-    token: Token, kept: Sequence[bytes | None], now_s: float
-) -> Change[Principal | Refusal]:
+def _admitted(token: Token, kept: Sequence[bytes | None], now_s: float) -> Principal | Refusal:
     (data,) = kept
     record = None if data is None else decoded(token.id, data)
-    return Change(admit(record, token, now_s))
+    return admit(record, token, now_s)
 
 
-def _is_there(kept: Sequence[bytes | None], now_s: float) -> Change[bool]:
+def _is_there(kept: Sequence[bytes | None], now_s: float) -> bool:
     del now_s
-    return Change(kept[0] is not None)
+    return kept[0] is not None

@@ -44,6 +44,12 @@ class LateState(State):
         """Change documents, as the state keeps them. Raises BindingError, too."""
         return await self._opened().revise(keys, decide, form)
 
+    async def look(
+        self, keys: Sequence[str], see: Callable[[Sequence[D | None], float], T], form: Form[D]
+    ) -> T:
+        """What is seen in documents. Raises BindingError, too."""
+        return await self._opened().look(keys, see, form)
+
     async def recall(self, key: str) -> bytes | None:
         """What was remembered under a key. Raises BindingError, too."""
         return await self._opened().recall(key)

@@ -192,6 +192,14 @@ class Remaining:
     reset_s: float
 
 
+@attrs.frozen
+class Count:
+    """By whom a request is blocked, and what is left now that it was counted, or was not."""
+
+    blocked: Sequence[Blocked]
+    left: Sequence[Remaining]
+
+
 class _Lease(msgspec.Struct, array_like=True):
     id: str
     until_s: float
@@ -247,6 +255,11 @@ class Account(msgspec.Struct, array_like=True):
             self.tokens.take(ask.tokens, id=ask.id, until_ns=until_ns)
         if owner.limits.concurrency is not None:
             self.leases.append(_Lease(ask.id, until_s))
+
+    def spend(self, requests: int) -> None:
+        """Take requests for good."""
+        if self.requests is not None:
+            self.requests.spend(requests)
 
     def settle(self, ask: Ask, requests: int, tokens: int) -> None:
         """Let the call end, which has really taken this."""
@@ -318,6 +331,19 @@ def admit(
         account.take(owner, ask, now_s)
         documents[owner.key] = account.kept(owner, now_s)
     return Revision((), documents)
+
+
+def count(owners: Sequence[Owner], ask: Ask, kept: Kept, now_s: float) -> Revision[Count, Account]:
+    """As `admit`, of requests that are taken for good, and of nothing else."""
+    accounts = [Account.at(owner, each, now_s) for owner, each in zip(owners, kept, strict=True)]
+    both = list(zip(owners, accounts, strict=True))
+    blocked = [found for owner, account in both if (found := account.blocked(owner, ask))]
+    documents = {}
+    for owner, account in () if blocked else both:
+        account.spend(ask.requests)
+        documents[owner.key] = account.kept(owner, now_s)
+    left = [each for owner, account in both for each in account.remaining(owner)]
+    return Revision(Count(blocked, left), documents)
 
 
 def settle(

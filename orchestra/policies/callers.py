@@ -15,7 +15,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache, partial
-from itertools import count
+from itertools import count as numbers
 from weakref import WeakValueDictionary
 
 import attrs
@@ -24,18 +24,19 @@ import trio
 
 from orchestra.accounts import NO_ALLOWANCE, Caller
 from orchestra.errors import LimitReachedError, StateError
-from orchestra.forms import Revision
-from orchestra.policies import allowance
 from orchestra.policies.allowance import (
     FORM,
     LEASE_S,
     Ask,
     Blocked,
+    Count,
     Kind,
     Owner,
     Remaining,
     Rules,
     admit,
+    count,
+    remaining,
     settle,
 )
 from orchestra.policies.giving_back import given_back
@@ -100,6 +101,8 @@ class Held(msgspec.Struct, frozen=True, eq=False):
 
 
 NOTHING = Held(UNLIMITED, Ask("", 0, 0, 0.0))
+NOT_COUNTED = Count((), ())
+_ONE = Ask("", 1, 0, 0.0)
 
 
 class _Waiting(msgspec.Struct, eq=False):
@@ -123,7 +126,7 @@ class CallerLimits:
         self._keys_only = rules.of_keys_only
         self._state = state
         self._process = process or secrets.token_hex(6)
-        self._numbers = count()
+        self._numbers = numbers()
         self._owners: Callable[[Caller], Owners] = lru_cache(_CALLERS_KEPT)(
             partial(Owners.of, rules, scope)
         )
@@ -167,6 +170,24 @@ class CallerLimits:
         await self._wait(_Waiting(held, blocked))
         return held
 
+    async def count(self, caller: Caller) -> Count:
+        """Take one request of the caller for good, or none where they are blocked.
+
+        Nobody waits for it. Where the state has failed, nothing is told of what is left.
+
+        Raises:
+            LimitReachedError: the state has failed, and a limit is then closed.
+        """
+        owners = self._owners(caller)
+        if owners is UNLIMITED:
+            return NOT_COUNTED
+        try:
+            return await self._state.revise(owners.keys, partial(count, owners.all, _ONE), FORM)
+        except StateError as error:
+            if (closed := _closed(owners)) is not None:
+                raise _away(closed, error) from error
+        return NOT_COUNTED
+
     async def leave(self, held: Held, *, tokens: int, requests: int | None = None) -> None:
         """Give a call back, with the tokens (and requests) that it really took.
 
@@ -191,13 +212,7 @@ class CallerLimits:
         owners = self._owners(caller)
         if owners is UNLIMITED:
             return ()
-
-        def left(
-            kept: allowance.Kept, now_s: float
-        ) -> Revision[tuple[Remaining, ...], allowance.Account]:
-            return Revision(allowance.remaining(owners.all, kept, now_s))
-
-        return await self._state.revise(owners.keys, left, FORM)
+        return await self._state.look(owners.keys, partial(remaining, owners.all), FORM)
 
     async def _wait(self, waiting: _Waiting) -> None:
         owners = waiting.held.owners
@@ -252,16 +267,11 @@ class CallerLimits:
 
     async def _without(self, held: Held, error: StateError) -> Sequence[Blocked]:
         """As `_blocked`, while the state is gone."""
-        closed = [each for each in held.owners.all if each.limits.when_state_fails == "closed"]
-        if not closed:
+        closed = _closed(held.owners)
+        if closed is None:
             return ()
         await self.leave(held, tokens=0, requests=0)
-        raise _error(
-            closed[0],
-            "when_state_fails",
-            f"refused by the limits of {closed[0]}: their state cannot be reached, and they say "
-            f'when_state_fails = "closed"; mend the state, or write "open" ({error})',
-        ) from error
+        raise _away(closed, error) from error
 
     async def _sleep(self, waiting: _Waiting) -> None:
         """Wait until it may be worth to try again."""
@@ -287,6 +297,27 @@ class CallerLimits:
         if line is None:
             line = self._lines[key] = trio.Lock()
         return line
+
+
+def refused(count: Count) -> LimitReachedError | None:
+    """Why a request is refused that was blocked; None where it was not."""
+    if not count.blocked:
+        return None
+    return _refused(_Waiting(NOTHING, count.blocked), "and its wait_max_s is 0")
+
+
+def _closed(owners: Owners) -> Owner | None:
+    """Whose limits refuse calls while the state is gone."""
+    return next((each for each in owners.all if each.limits.when_state_fails == "closed"), None)
+
+
+def _away(closed: Owner, error: StateError) -> LimitReachedError:
+    return _error(
+        closed,
+        "when_state_fails",
+        f"refused by the limits of {closed}: their state cannot be reached, and they say "
+        f'when_state_fails = "closed"; mend the state, or write "open" ({error})',
+    )
 
 
 def _worst(blocked: Sequence[Blocked]) -> Blocked:

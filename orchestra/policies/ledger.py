@@ -193,12 +193,10 @@ def decide(
     return Revision(Outcome(held, refusal, reached), books.changed)
 
 
-def used_up(
-    payers: Sequence[Payer], kept: Sequence[Kept | None], now_s: float
-) -> Revision[Refusal | None, Kept]:
+def used_up(payers: Sequence[Payer], kept: Sequence[Kept | None], now_s: float) -> Refusal | None:
     """The first of their budgets that has nothing left for a call; `kept` is what is of each."""
     books = _Books(dict(zip([payer.key for payer in payers], kept, strict=True)), now_s)
-    return Revision(_refusal(books.ledgers(payers), 1, 1))
+    return _refusal(books.ledgers(payers), 1, 1)
 
 
 class _Books:

@@ -97,7 +97,7 @@ class Purse:
         if not payers:
             return
         keys = [payer.key for payer in payers]
-        refusal = await self._state.revise(keys, partial(used_up, payers), FORM)
+        refusal = await self._state.look(keys, partial(used_up, payers), FORM)
         if refusal is not None:
             raise _exceeded(refusal, 1, "")
 

@@ -29,6 +29,7 @@ import msgspec
 
 from orchestra.access.principal import ANYBODY, Principal
 from orchestra.errors import BudgetExceededError, LimitReachedError, StateError
+from orchestra.policies.callers import refused
 from orchestra.server import caller_problems, problems
 from orchestra.server.arrival import KEY, REQUEST_ID, Arrival, Headers
 from orchestra.server.cors import NO_CORS, Cors
@@ -240,6 +241,7 @@ class Rates:
 
     def __init__(self, limits: CallerLimits, tokens: CallerLimits | None = None) -> None:
         self.limits = limits
+        self._tokens = tokens
         self._told = (limits,) if tokens is None else (limits, tokens)
 
     async def admit(self, arrival: Arrival) -> Early | None:
@@ -247,20 +249,19 @@ class Rates:
         principal = arrival.principal
         if principal is None or not any(each.limited(principal.caller) for each in self._told):
             return None
-        refused: LimitReachedError | None = None
         try:
-            await self.limits.enter(principal.caller)
+            count = await self.limits.count(principal.caller)
         except LimitReachedError as error:
-            refused = error
-        arrival.headers += await self._left(principal.caller)
-        return None if refused is None else caller_problems.your_rate(refused)
+            return caller_problems.your_rate(error)
+        arrival.headers += rate_headers([*count.left, *await self._tokens_left(principal.caller)])
+        why = refused(count)
+        return None if why is None else caller_problems.your_rate(why)
 
-    async def _left(self, caller: Caller) -> Headers:
+    async def _tokens_left(self, caller: Caller) -> Sequence[Remaining]:
         try:
-            left = [each for limits in self._told for each in await limits.remaining(caller)]
+            return () if self._tokens is None else await self._tokens.remaining(caller)
         except StateError:
-            return []
-        return rate_headers(left)
+            return ()
 
 
 class Spending:

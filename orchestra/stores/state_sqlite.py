@@ -22,6 +22,7 @@ from typing import Any, TypeVar
 import trio
 
 from orchestra.errors import StateError
+from orchestra.forms import Form
 from orchestra.protocols import Entry
 from orchestra.stores.grouped import GroupedState
 from orchestra.stores.grouping import (
@@ -33,8 +34,10 @@ from orchestra.stores.grouping import (
     decide_all,
 )
 from orchestra.stores.sqlite_file import explained, write_ahead
+from orchestra.stores.sqlite_spot import SpotReader
 
 T = TypeVar("T")
+D = TypeVar("D")
 
 APPLICATION_ID = 0x6F727374  # "orst"
 LIMIT_BYTES = 64 * 1024 * 1024
@@ -85,15 +88,31 @@ class SqliteState(GroupedState):
         self._now_s = now_s
         self._threads = trio.CapacityLimiter(THREADS_MAX)
         self._idle: sqlite3.Connection | None = None
+        self._spot = SpotReader(self.path)
+        self._prepared = False
         self._closed = False
         super().__init__(str(self.path), timeout_s)
 
     def close(self) -> None:
         """Close the file; a call that comes later raises StateError. None may be under way."""
         self._closed = True
+        self._spot.close()
         db, self._idle = self._idle, None
         if db is not None:
             db.close()
+
+    async def look(
+        self, keys: Sequence[str], see: Callable[[Sequence[D | None], float], T], form: Form[D]
+    ) -> T:
+        """What is seen in documents: on the spot, once the file is prepared."""
+        await trio.lowlevel.checkpoint_if_cancelled()
+        if self._prepared and not self._closed:
+            names, now_s = [_blob(key) for key in keys], self._now_s()
+            found = self._spot.read(names, now_s)
+            if found is not None:
+                there = [found.get(name) for name in names]
+                return see([None if each is None else form.read(each) for each in there], now_s)
+        return await super().look(keys, see, form)
 
     async def _perform(self, calls: Sequence[Call]) -> Outcomes:
         if self._closed:
@@ -108,6 +127,7 @@ class SqliteState(GroupedState):
         except trio.Cancelled:
             given_up.set()
             raise
+        self._prepared = self._idle is not None
         return outcomes
 
     def _in_thread(

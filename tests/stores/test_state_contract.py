@@ -18,7 +18,7 @@ from trio.testing import assert_no_checkpoints
 from orchestra.forms import Form, Revision
 from orchestra.protocols import Change, Entry, State
 from orchestra.stores.state_memory import MemoryState
-from tests.stores.states import HOW, Hand, opened, place
+from tests.stores.states import HOW, SLOW_S, Hand, opened, place
 
 T = TypeVar("T")
 COUNTING = Path(__file__).with_name("counting.py")
@@ -92,6 +92,14 @@ class Agrees(RuleBasedStateMachine):
             return Revision(seen, dict.fromkeys(reads) if forgets else documents)
 
         self.both(lambda s: s.revise(reads, decide, NUMBERS))
+
+    @rule(reads=st.lists(keys, max_size=3))
+    def look(self, reads: list[str]) -> None:
+        def see(there: Sequence[list[int] | None], now_s: float) -> object:
+            assert abs(now_s - self.clock.at_s) < SLOW_S
+            return [None if each is None else tuple(each) for each in there]
+
+        self.both(lambda s: s.look(reads, see, NUMBERS))
 
     @rule(key=keys)
     def recall(self, key: str) -> None:

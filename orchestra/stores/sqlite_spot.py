@@ -1,0 +1,71 @@
+"""Reading a state's file on the spot: in the task that asks, and not in a thread.
+
+The theory of it: with a write-ahead log, who reads waits for nobody who writes. What is asked for
+all the time is in the kernel's memory, if not in SQLite's own: a key is read in five microseconds,
+and the way to a thread and back takes forty times that. Only a disk could make it wait.
+
+Rules of the file: it reads only, and what it would have to wait for, or cannot do, it leaves to a
+thread. One read that was slow sends those of the next `REST_S` to a thread.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+from pathlib import Path
+
+SLOW_S = 0.01
+"""A thousand times what a read takes; a process that has lost its processor takes this, too."""
+REST_S = 1.0
+
+
+class SpotReader:
+    """A connection for reading, opened when it is first needed. For one thread."""
+
+    def __init__(self, path: Path, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._path = path
+        self._clock = clock
+        self._db: sqlite3.Connection | None = None
+        self._rests_until_s = 0.0
+
+    def read(self, keys: Sequence[bytes], now_s: float) -> dict[bytes, bytes] | None:
+        """What is kept under these keys at that time; None where it cannot be told on the spot.
+
+        The file has to be there, and prepared.
+        """
+        began_s = self._clock()
+        if began_s < self._rests_until_s:
+            return None
+        try:
+            if self._db is None:
+                self._db = _connected(self._path)
+            rows = self._db.execute(_select(len(keys)), (*keys, now_s)).fetchall()
+        except sqlite3.Error:
+            self.close()  # a thread tells what is wrong, if it is still
+            return None
+        ended_s = self._clock()
+        if ended_s - began_s > SLOW_S:
+            self._rests_until_s = ended_s + REST_S
+        return dict(rows)
+
+    def close(self) -> None:
+        """Close the connection; the next that reads opens another."""
+        db, self._db = self._db, None
+        if db is not None:
+            db.close()
+
+
+def _connected(path: Path) -> sqlite3.Connection:
+    """A connection that makes no file, and waits for nobody."""
+    where = f"{path.absolute().as_uri()}?mode=rw"
+    return sqlite3.connect(
+        where, uri=True, timeout=0.0, isolation_level=None, check_same_thread=False
+    )
+
+
+@lru_cache(maxsize=16)
+def _select(count: int) -> str:
+    """One statement, so that all of it is read at one time."""
+    return f"SELECT key, data FROM entry WHERE key IN ({','.join('?' * count)}) AND until_s > ?"  # noqa: S608 - it is made of question marks

@@ -1,0 +1,84 @@
+"""Requests that are counted for good: as calls that have entered and are never given back."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import attrs
+import pytest
+import trio
+from hypothesis import given
+from hypothesis import strategies as st
+
+from orchestra.accounts import Caller
+from orchestra.errors import LimitReachedError
+from orchestra.policies.allowance import FORM, Account, CallerRules, OwnerLimits
+from orchestra.policies.callers import NOT_COUNTED, CallerLimits, refused
+from orchestra.protocols import WhenStateFails
+from orchestra.stores.state_memory import MemoryState
+from orchestra.testing.virtual import virtual
+from tests.policies.test_callers import ADA, BOB, CALLERS, SlowState
+
+FEW = CallerRules(
+    user=OwnerLimits(requests_per_minute=20), organisation=OwnerLimits(requests_per_minute=30)
+).of_requests()
+
+
+@given(st.lists(st.tuples(st.sampled_from(CALLERS), st.sampled_from([0.0, 0.5, 3.0, 70.0]))))
+def test_a_request_is_counted_as_a_call_that_is_never_given_back(
+    arrivals: Sequence[tuple[Caller, float]],
+) -> None:
+    async def main() -> None:
+        counting = CallerLimits(FEW, MemoryState(now_s=trio.current_time))
+        entering = CallerLimits(FEW, MemoryState(now_s=trio.current_time))
+        for caller, after_s in arrivals:
+            await trio.sleep(after_s)
+            count = await counting.count(caller)
+            try:
+                await entering.enter(caller)
+                why = None
+            except LimitReachedError as error:
+                why = error
+            told = refused(count)
+            assert str(told) == str(why)
+            assert getattr(told, "code", None) == getattr(why, "code", None)
+            left = await counting.remaining(caller)
+            assert tuple(count.left) == left == await entering.remaining(caller)
+
+    virtual(main)
+
+
+def test_nothing_is_kept_of_each_request_that_was_counted() -> None:
+    """It will not be given back: what is kept stays as large as it is."""
+
+    async def main() -> list[Account]:
+        state = MemoryState(now_s=trio.current_time)
+        limits = CallerLimits(FEW, state, scope="http")
+        for _ in range(50):
+            await limits.count(ADA)
+            await trio.sleep(4)
+        keys = ["limits:http:user:acme%2Fada", "limits:http:organisation:acme"]
+        return await state.look(keys, lambda kept, _: [each for each in kept if each], FORM)
+
+    accounts = virtual(main)
+    assert len(accounts) == 2
+    assert not any(each.requests and each.requests.open for each in accounts)
+
+
+@pytest.mark.parametrize("way", ["open", "closed"])
+def test_where_the_state_is_gone_a_request_is_let_in_or_not_as_its_limits_say(
+    way: WhenStateFails,
+) -> None:
+    rules = attrs.evolve(FEW, user=attrs.evolve(FEW.user, when_state_fails=way))
+
+    async def main() -> str:
+        state = SlowState()
+        state.fails = True
+        limits = CallerLimits(rules, state)
+        if way == "open":
+            return str(await limits.count(BOB) is NOT_COUNTED)
+        with pytest.raises(LimitReachedError) as caught:
+            await limits.count(BOB)
+        return caught.value.code
+
+    assert virtual(main) == {"open": "True", "closed": "user.when_state_fails"}[way]
