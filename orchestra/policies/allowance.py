@@ -333,16 +333,21 @@ def admit(
     return Revision((), documents)
 
 
-def count(owners: Sequence[Owner], ask: Ask, kept: Kept, now_s: float) -> Revision[Count, Account]:
-    """As `admit`, of requests that are taken for good, and of nothing else."""
-    accounts = [Account.at(owner, each, now_s) for owner, each in zip(owners, kept, strict=True)]
-    both = list(zip(owners, accounts, strict=True))
-    blocked = [found for owner, account in both if (found := account.blocked(owner, ask))]
+def count(
+    owners: Sequence[Owner], ask: Ask, others: Sequence[Owner], kept: Kept, now_s: float
+) -> Revision[Count, Account]:
+    """As `admit`, of requests that are taken for good, and of nothing else.
+
+    Of others, whose accounts come behind, it is told what is left, and nothing is taken.
+    """
+    asked = _accounts(owners, kept[: len(owners)], now_s)
+    told = _accounts(others, kept[len(owners) :], now_s)
+    blocked = [found for owner, account in asked if (found := account.blocked(owner, ask))]
     documents = {}
-    for owner, account in () if blocked else both:
+    for owner, account in () if blocked else asked:
         account.spend(ask.requests)
         documents[owner.key] = account.kept(owner, now_s)
-    left = [each for owner, account in both for each in account.remaining(owner)]
+    left = [each for owner, account in (*asked, *told) for each in account.remaining(owner)]
     return Revision(Count(blocked, left), documents)
 
 
@@ -363,9 +368,13 @@ def settle(
 
 def remaining(owners: Sequence[Owner], kept: Kept, now_s: float) -> tuple[Remaining, ...]:
     """What is left of each owner's requests and tokens."""
+    both = _accounts(owners, kept, now_s)
+    return tuple(left for owner, account in both for left in account.remaining(owner))
+
+
+def _accounts(owners: Sequence[Owner], kept: Kept, now_s: float) -> list[tuple[Owner, Account]]:
     both = zip(owners, kept, strict=True)
-    found = [Account.at(owner, each, now_s).remaining(owner) for owner, each in both]
-    return tuple(left for each in found for left in each)
+    return [(owner, Account.at(owner, each, now_s)) for owner, each in both]
 
 
 def _unused(rate: Rate | None, now_ns: int) -> MeterState | None:

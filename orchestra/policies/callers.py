@@ -137,9 +137,13 @@ class CallerLimits:
 
     def limited(self, caller: Caller) -> bool:
         """Whether the caller has any limit; one who has none never touches the state."""
+        return self.owners(caller) is not UNLIMITED
+
+    def owners(self, caller: Caller) -> Owners:
+        """Whose limits calls of this caller have to keep; `UNLIMITED`, where they have none."""
         if self._keys_only and caller.allowance is NO_ALLOWANCE:
-            return False
-        return self._owners(caller) is not UNLIMITED
+            return UNLIMITED
+        return self._owners(caller)
 
     async def enter(
         self, caller: Caller, *, requests: int = 1, tokens: int = 0, lease_s: float = LEASE_S
@@ -170,19 +174,23 @@ class CallerLimits:
         await self._wait(_Waiting(held, blocked))
         return held
 
-    async def count(self, caller: Caller) -> Count:
+    async def count(self, caller: Caller, told: CallerLimits | None = None) -> Count:
         """Take one request of the caller for good, or none where they are blocked.
 
-        Nobody waits for it. Where the state has failed, nothing is told of what is left.
+        Nobody waits for it. What is left is told of these limits, and of others in the same
+        state; where that has failed, of none.
 
         Raises:
             LimitReachedError: the state has failed, and a limit is then closed.
         """
-        owners = self._owners(caller)
-        if owners is UNLIMITED:
+        owners = self.owners(caller)
+        others = UNLIMITED if told is None else told.owners(caller)
+        keys = owners.keys + others.keys
+        if not keys:
             return NOT_COUNTED
         try:
-            return await self._state.revise(owners.keys, partial(count, owners.all, _ONE), FORM)
+            counted = partial(count, owners.all, _ONE, others.all)
+            return await self._state.revise(keys, counted, FORM)
         except StateError as error:
             if (closed := _closed(owners)) is not None:
                 raise _away(closed, error) from error

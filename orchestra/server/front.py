@@ -40,7 +40,6 @@ if TYPE_CHECKING:
 
     from orchestra.access.keyring import Keyring
     from orchestra.access.keys import Refusal
-    from orchestra.accounts import Caller
     from orchestra.policies.allowance import Remaining
     from orchestra.policies.callers import CallerLimits
     from orchestra.policies.purse import Purse
@@ -71,7 +70,8 @@ class Admission(msgspec.Struct, frozen=True, kw_only=True):
     `keyring` is None where there are no keys: then everybody is ANYBODY, so that such a server
     must not be reached from elsewhere. So it is while `unlocked`, if that is given; `keyed` is who
     is let in then. `own_pages` keeps pages of elsewhere from asking it. `rates` are counted in
-    requests; of `tokens`, which models count, the answer tells what is left; `purse` is money.
+    requests; of `tokens`, which models count in the same state, the answer tells what is left;
+    `purse` is money.
     """
 
     keyring: Keyring | None = None
@@ -241,27 +241,20 @@ class Rates:
 
     def __init__(self, limits: CallerLimits, tokens: CallerLimits | None = None) -> None:
         self.limits = limits
-        self._tokens = tokens
-        self._told = (limits,) if tokens is None else (limits, tokens)
+        self.tokens = tokens
 
     async def admit(self, arrival: Arrival) -> Early | None:
         """A problem where the caller has no request left."""
         principal = arrival.principal
-        if principal is None or not any(each.limited(principal.caller) for each in self._told):
+        if principal is None:
             return None
         try:
-            count = await self.limits.count(principal.caller)
+            count = await self.limits.count(principal.caller, self.tokens)
         except LimitReachedError as error:
             return caller_problems.your_rate(error)
-        arrival.headers += rate_headers([*count.left, *await self._tokens_left(principal.caller)])
+        arrival.headers += rate_headers(count.left)
         why = refused(count)
         return None if why is None else caller_problems.your_rate(why)
-
-    async def _tokens_left(self, caller: Caller) -> Sequence[Remaining]:
-        try:
-            return () if self._tokens is None else await self._tokens.remaining(caller)
-        except StateError:
-            return ()
 
 
 class Spending:

@@ -29,7 +29,8 @@ def test_a_request_is_counted_as_a_call_that_is_never_given_back(
     arrivals: Sequence[tuple[Caller, float]],
 ) -> None:
     async def main() -> None:
-        counting = CallerLimits(FEW, MemoryState(now_s=trio.current_time))
+        state = MemoryState(now_s=trio.current_time)
+        counting, beside = CallerLimits(FEW, state), CallerLimits(FEW, state, scope="beside")
         entering = CallerLimits(FEW, MemoryState(now_s=trio.current_time))
         for caller, after_s in arrivals:
             await trio.sleep(after_s)
@@ -44,6 +45,9 @@ def test_a_request_is_counted_as_a_call_that_is_never_given_back(
             assert getattr(told, "code", None) == getattr(why, "code", None)
             left = await counting.remaining(caller)
             assert tuple(count.left) == left == await entering.remaining(caller)
+            both = (await beside.count(caller, counting)).left
+            assert tuple(both) == (*await beside.remaining(caller), *left)
+            assert await counting.remaining(caller) == left
 
     virtual(main)
 
