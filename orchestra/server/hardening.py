@@ -100,20 +100,19 @@ class Mailbox:
     handed over whole. For one who puts, and one who receives.
     """
 
-    __slots__ = ("_last", "_messages", "_messages_max", "_moved", "_receiving")
+    __slots__ = ("_last", "_messages", "_messages_max", "_moved")
 
     def __init__(self, messages_max: int) -> None:
         self._messages: list[Any] = []  # ten at most
         self._messages_max = messages_max
         self._last: Any = None
-        self._receiving = 0
         self._moved: trio.Event | None = None
 
     async def put(self, message: Any) -> None:
         """Hand it over; when the client has left, nothing more is, and nobody waits to."""
         if message["type"].endswith(".disconnect"):
             self._last = message
-        while self._last is None and len(self._messages) >= self._messages_max + self._receiving:
+        while self._last is None and len(self._messages) >= self._messages_max:
             await self._move()
         if self._last is None:
             self._messages.append(message)
@@ -125,12 +124,7 @@ class Mailbox:
             if self._last is not None:
                 await trio.lowlevel.checkpoint()
                 return self._last
-            self._receiving += 1
-            self._tell()
-            try:
-                await self._move()
-            finally:
-                self._receiving -= 1
+            await self._move()
         return message
 
     def receive_nowait(self) -> Any:

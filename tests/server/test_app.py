@@ -9,7 +9,15 @@ from typing import Any, NoReturn
 import msgspec
 import pytest
 import trio
-from hypercorn.typing import ASGISendEvent, ConnectionState, HTTPScope
+import trio.testing
+from hypercorn.typing import (
+    ASGIReceiveCallable,
+    ASGISendCallable,
+    ASGISendEvent,
+    ConnectionState,
+    HTTPScope,
+    Scope,
+)
 
 from orchestra.engine.engine import open_engine
 from orchestra.errors import CheckError, ServeError
@@ -17,10 +25,12 @@ from orchestra.graph.control import race
 from orchestra.graph.pipelines import pipeline
 from orchestra.graph.steps import step
 from orchestra.server.app import create_app
+from orchestra.server.hardening import mend_hypercorn
 from orchestra.server.runs import outline
 from orchestra.server.settings import Settings
+from tests.server.served import PIPELINES
 from tests.server.test_runs import asking, posting, served
-from tests.server.wire import PATIENCE_S, Reply
+from tests.server.wire import PATIENCE_S, Reply, _unmended, open_house  # noqa: F401 - a fixture
 
 
 @step
@@ -274,6 +284,37 @@ def test_an_exchange_ends_with_its_answer() -> None:
         "body": b'{"pipelines":[]}',
         "more_body": False,
     }
+
+
+@pytest.mark.usefixtures("_unmended")
+def test_who_has_left_before_their_request_is_looked_at_takes_their_run_along() -> None:
+    mend_hypercorn()
+    came, gone, over = trio.Event(), trio.Event(), trio.Event()
+
+    async def main() -> None:
+        async with open_engine() as engine:
+            app = create_app(engine, PIPELINES)
+
+            async def late(
+                scope: Scope, receive: ASGIReceiveCallable, send: ASGISendCallable
+            ) -> None:
+                came.set()
+                await gone.wait()
+                await app(scope, receive, send)
+                over.set()
+
+            async with open_house(late, Settings()) as house:
+                client = await house.connect()
+                head = "POST /v1/pipelines/count/runs HTTP/1.1\nContent-Type: application/json"
+                await client.send(head, b'{"inputs": {"hold": true}}')
+                await came.wait()
+                await client.stream.aclose()
+                await trio.testing.wait_all_tasks_blocked()
+                gone.set()
+                await over.wait()
+            await engine.wait_idle()
+
+    trio.run(main)
 
 
 def test_a_pipeline_whose_input_json_cannot_give_is_not_served() -> None:

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from functools import partial
 from importlib.metadata import version
+from math import inf
+from typing import Any
 
 import h2.config
 import h2.connection
@@ -19,6 +21,7 @@ from hypercorn.trio import serve as serve_stock
 from hypercorn.typing import ASGIReceiveCallable, ASGISendCallable, Scope
 from quart_trio import QuartTrio
 
+from orchestra.server.bodies import CONNECTION
 from orchestra.server.hardening import MENDED_AGAINST, Hardened, mend_hypercorn
 from orchestra.server.settings import Settings
 from tests.server.wire import STOCK_CHECK_PROTOCOL, Client, _unmended, open_house  # noqa: F401 - a fixture
@@ -198,6 +201,24 @@ def test_the_keep_alive_timer_restarts_after_an_answer() -> None:
             assert await closes(await house.connect())
 
     trio.run(main)
+
+
+def test_who_waits_for_an_answer_is_not_idle() -> None:
+    ends_s: list[float] = []
+
+    async def app(scope: Any, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
+        ends_s.append(scope["state"][CONNECTION].patience.scope.deadline)
+        await hello(scope, receive, send)
+        ends_s.append(scope["state"][CONNECTION].patience.scope.deadline - trio.current_time())
+
+    async def main() -> None:
+        async with open_house(app, Settings(keep_alive_s=1000)) as house:
+            client = await house.connect()
+            for _ in range(2):
+                assert (await client.ask("GET / HTTP/1.1")).body == b"hi\n"
+
+    trio.run(main)
+    assert ends_s == pytest.approx([inf, 1000, inf, 1000], abs=10)
 
 
 def test_an_idle_connection_does_not_hold_up_the_shutdown() -> None:

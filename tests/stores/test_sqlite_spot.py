@@ -74,9 +74,31 @@ def test_what_cannot_be_read_is_told_as_by_any_call(state: SqliteState) -> None:
         other.close()
         with pytest.raises(StateError, match="no such table"):
             await looked(state, "a")
+
+    trio.run(main)
+
+
+def test_a_state_that_is_closed_is_not_looked_at(state: SqliteState) -> None:
+    async def main() -> None:
+        await put(state, a=b"1")
+        assert await looked(state, "a") == (b"1",)
         state.close()
         with pytest.raises(StateError, match="the state is closed"):
             await looked(state, "a")
+
+    trio.run(main)
+
+
+def test_what_has_expired_is_not_seen(tmp_path: Path) -> None:
+    now_s = [1000.0]
+
+    async def main() -> None:
+        path = tmp_path / "state.sqlite"
+        with SqliteState(path, timeout_s=5, now_s=lambda: now_s[0]) as state:
+            await state.change([], lambda *_: Change(None, {"a": Entry(b"1", 10.0)}))
+            assert await looked(state, "a") == (b"1",)
+            now_s[0] += 11.0
+            assert await looked(state, "a") == (None,)
 
     trio.run(main)
 
