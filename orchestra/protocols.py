@@ -192,8 +192,7 @@ class Transport(Protocol):
 class VectorStore(Protocol):
     """One collection of passages that can be searched by meaning.
 
-    `where` keeps the passages whose metadata equals every given key; the key
-    `source` compares with the passage's source.
+    `where` keeps the passages whose metadata equals every given key; `source` is their source.
     """
 
     async def search(
@@ -259,6 +258,10 @@ class Account(Protocol):
     @property
     def run_id(self) -> str:
         """The id of the run."""
+
+    @property
+    def run(self) -> object:
+        """What all accounts of one run have in common, and which lives as long as the run."""
 
     def used(self, usage: Usage) -> None:
         """Write down what a call consumed, unless it is written down already (`settled`)."""

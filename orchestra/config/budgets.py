@@ -38,7 +38,6 @@ def read_budgets(table: Table, complaints: Complaints) -> Budgets | None:
     }
     return Budgets(
         request=_money(right.get("request"), ("request",), complaints),
-        request_when_state_fails=fails,
         unknown_price=right.get("unknown_price", "flag"),
         user=everyone["user"],
         organisation=everyone["organisation"],

@@ -19,6 +19,7 @@ class NoAccount:
 
     caller = Caller()
     run_id = ""
+    run: object = None
 
     def used(self, usage: Usage) -> None:
         """Forget it."""

@@ -1,7 +1,8 @@
 """Budgets: who may spend how much, in which time. Pure.
 
 A call has to fit into all budgets of its caller: of its user, its organisation, its run, each for
-a day, a month, or as long as the run lasts. How they are kept: see `orchestra.policies.ledger`.
+a day, a month, or as long as the run lasts. How they are kept: see `orchestra.policies.ledger`, and
+of runs `orchestra.policies.run_ledger`.
 """
 
 from __future__ import annotations
@@ -26,10 +27,10 @@ class Period(Enum):
     MONTH = "month"
 
 
-KEPT_S = (2 * 86_400.0, 32 * 86_400.0, 86_400.0)
-"""How long it is remembered what was spent in a day, in a month, by a run, after its last call."""
-_PERIODS = (Period.DAY, Period.MONTH, Period.RUN)
-"""In the order of a ledger."""
+KEPT_S = (2 * 86_400.0, 32 * 86_400.0)
+"""How long it is remembered what was spent in a day, and in a month, after the last call."""
+_SLOTS = {Period.DAY: 0, Period.MONTH: 1, Period.RUN: -1}
+"""The place of a period in a ledger; what runs spend is in none."""
 
 
 @attrs.frozen(kw_only=True)
@@ -54,23 +55,17 @@ class Budgets:
     """
 
     request: int | None = None
-    request_when_state_fails: WhenStateFails = "closed"
     user: Allowance = NO_LIMIT
     organisation: Allowance = NO_LIMIT
     users: Mapping[str, Allowance] = MappingProxyType({})
     organisations: Mapping[str, Allowance] = MappingProxyType({})
     unknown_price: Literal["flag", "refuse"] = "flag"
 
-    def of(self, caller: Caller, run_id: str) -> tuple[Payer, ...]:
-        """All whose budgets a call of this run has to fit into."""
-        return self.of_run(run_id) + self.of_caller(caller)
-
-    def of_run(self, run_id: str) -> tuple[Payer, ...]:
-        """The run itself, where each has a budget; nobody for calls of no run."""
+    def of_run(self, run_id: str) -> Budget | None:
+        """That of a run, where each has one; None for calls of no run."""
         if self.request is None or not run_id:
-            return ()
-        fails = self.request_when_state_fails
-        return Payer.all_of([Budget("request", run_id, Period.RUN, self.request, fails)])
+            return None
+        return Budget("request", run_id, Period.RUN, self.request)
 
     def of_caller(self, caller: Caller) -> tuple[Payer, ...]:
         """Whose budgets the calls of all runs of a caller have to fit into: their key's first."""
@@ -113,7 +108,7 @@ class Budget:
 
     @slot.default
     def _slot(self) -> int:
-        return _PERIODS.index(self.period)
+        return _SLOTS[self.period]
 
     def __str__(self) -> str:
         return f"{self.kind} {self.name}, a {self.period.value}"

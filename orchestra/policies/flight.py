@@ -173,6 +173,11 @@ class Flight(Generic[Item]):
         """The id of the run that has opened it."""
         return self._opener.run_id
 
+    @property
+    def run(self) -> object:
+        """The run that has opened it."""
+        return self._opener.run
+
     def used(self, usage: Usage) -> None:
         """Divide what a part of the call has consumed, unless it is settled."""
         self.ledger.add(usage)

@@ -39,7 +39,7 @@ HOLD_KEY = "budget:hold:"
 class Ledger(msgspec.Struct, array_like=True, tag=True):
     """What is kept of one payer: what is spent in each of its periods, and held until when.
 
-    `spent` are nano-dollars of this `day` since 1970, of its month, and of a run; `told` are the
+    `spent` are nano-dollars of this `day` since 1970, and of its month; `told` are the
     highest thresholds that they have reached. `holds` are nano-dollars by the second in which
     they expire; `held` is their sum, none expires before `first_s`, and all have at `last_s`.
     """
@@ -55,7 +55,7 @@ class Ledger(msgspec.Struct, array_like=True, tag=True):
     @classmethod
     def empty(cls, day: int) -> Ledger:
         """Of somebody who has never paid for anything."""
-        return cls(day, [0, 0, 0], [0, 0, 0])
+        return cls(day, [0, 0], [0, 0])
 
     def advance(self, day: int, now_s: float) -> None:
         """Let it be now: forget what periods are over, and what holds have expired."""
@@ -282,20 +282,24 @@ def _refusal(
     return None
 
 
+def thresholds(spent: int, limit: int, told: int) -> list[int]:
+    """Those that so much of a limit reaches, in percent, behind the highest that was told."""
+    return [each for each in THRESHOLDS if each > told and spent * 100 >= each * limit]
+
+
 def _reached(ledger: Ledger, budget: Budget, settlement: Settlement) -> list[Reached]:
     spent, told = ledger.spent[budget.slot], ledger.told[budget.slot]
-    hundred, limit = spent * 100, budget.limit_nanodollars
-    new = [each for each in THRESHOLDS if each > told and hundred >= each * limit]
+    new = thresholds(spent, budget.limit_nanodollars, told)
     ledger.told[budget.slot] = max(new, default=told)
     return [Reached(settlement, budget, percent, spent) for percent in new]
 
 
 @lru_cache(maxsize=4)
-def _ends_s(day: int) -> tuple[float | None, ...]:
-    """The second in which each of the periods ends that a day since 1970 is in; a run's never."""
+def _ends_s(day: int) -> tuple[float, float]:
+    """The second in which each of the periods ends that a day since 1970 is in."""
     today = datetime.fromtimestamp(day * DAY_S, UTC)
     following = (today.replace(day=1) + timedelta(days=32)).replace(day=1)
-    return float((day + 1) * DAY_S), following.timestamp(), None
+    return float((day + 1) * DAY_S), following.timestamp()
 
 
 def _over(before: int, day: int) -> Sequence[int]:

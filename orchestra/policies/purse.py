@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from functools import lru_cache, partial
 from itertools import count
+from weakref import WeakKeyDictionary
 
 import attrs
 import msgspec
@@ -34,12 +35,13 @@ from orchestra.policies.ledger import (
     used_up,
 )
 from orchestra.policies.prices import NANODOLLARS
+from orchestra.policies.run_ledger import RunLedger
 from orchestra.protocols import Account, State
 
 LATE_MAX = 1_000
 """Settlements that are kept while the state is away; then the oldest are lost, and expire."""
 CALLERS_MAX = 1_000
-"""Callers, and runs, of whom it is kept ready who pays for all the calls that they make."""
+"""Callers of whom it is kept ready who pays for all the calls that they make."""
 LATE_AT_ONCE = 8
 """Of those, how many go with one change."""
 
@@ -47,7 +49,8 @@ LATE_AT_ONCE = 8
 class Purse:
     """Pays for the calls of a deployment. What is spent is in `state`, and shared with it.
 
-    The purse itself keeps what could not be settled yet, at most `LATE_MAX` calls of it.
+    The purse itself keeps what could not be settled yet, at most `LATE_MAX` calls of it, and as
+    long as a run lasts, what is spent of its own budget.
     """
 
     def __init__(self, budgets: Budgets, state: State) -> None:
@@ -56,7 +59,7 @@ class Purse:
         self._state = state
         self._late: deque[tuple[Account, Settlement]] = deque(maxlen=LATE_MAX)
         self._of_caller = lru_cache(maxsize=CALLERS_MAX)(budgets.of_caller)
-        self._of_run = lru_cache(maxsize=CALLERS_MAX)(budgets.of_run)
+        self._of_runs: WeakKeyDictionary[object, RunLedger] = WeakKeyDictionary()
         self._names = map(f"{HOLD_KEY}{secrets.token_hex(6)}-{{}}".format, count())
 
     def may_hold(self, caller: Caller) -> bool:
@@ -76,13 +79,11 @@ class Purse:
         """
         if not nanodollars:
             return None
-        payers = self._of_caller(account.caller)
-        if self.budgets.request is not None:
-            payers = self._of_run(account.run_id) + payers
-        if not payers:
+        payers, of_run = self._of_caller(account.caller), self._of_run(account)
+        if not payers and of_run is None:
             return None
         name = "" if self._state.at_once else next(self._names)
-        held = Held(self, account, name, payers, for_s, model)
+        held = Held(self, account, name, payers, for_s, model, of_run)
         await held.grow(nanodollars)
         return held
 
@@ -106,6 +107,12 @@ class Purse:
 
         Not cancelled: it takes 50 ms.
         """
+        held.settle_of_run(cost)
+        if held.payers:
+            await self.settle_shared(held, cost)
+
+    async def settle_shared(self, held: Held, cost: int) -> None:
+        """As `settle`, but for the budget of the run."""
         settlement = Settlement(held.name, held.payers, cost, held.there)
         order, accounts = Order((settlement,)), (held.account,)
         if not await given_back(self._state, self.change, order, accounts):
@@ -129,6 +136,16 @@ class Purse:
             _tell(accounts, order.settlements, outcome)
         return outcome
 
+    def _of_run(self, account: Account) -> RunLedger | None:
+        """The ledger of the run that makes a call, where each has a budget."""
+        budget = self.budgets.of_run(account.run_id)
+        if budget is None:
+            return None
+        found = self._of_runs.get(account.run)
+        if found is None:
+            found = self._of_runs[account.run] = RunLedger(budget)
+        return found
+
     def _taken_late(self) -> Sequence[tuple[Account, Settlement]]:
         """Of those that are late, as many as go with one change, the oldest first."""
         count = min(len(self._late), LATE_AT_ONCE)
@@ -137,7 +154,10 @@ class Purse:
 
 @attrs.define(eq=False)
 class Held:
-    """What one call holds, in all of its budgets; `name` is the key of it, if it has one."""
+    """What one call holds, in all of its budgets; `name` is the key of it, if it has one.
+
+    `of_run` is the ledger of its run, where that has a budget.
+    """
 
     purse: Purse
     account: Account
@@ -145,8 +165,11 @@ class Held:
     payers: tuple[Payer, ...]
     for_s: float
     model: str
+    of_run: RunLedger | None = None
     there: Hold | None = None
-    """What is held, as far as is known."""
+    """What is held of those who pay, as far as is known."""
+    there_of_run: int = 0
+    """What is held of the run's own budget."""
 
     async def grow(self, nanodollars: int) -> None:
         """Hold this much. Refused or cancelled, what was held before is held still, or nothing.
@@ -155,6 +178,32 @@ class Held:
             BudgetExceededError: a budget has no room for it.
             StateError: as of `Purse.hold`.
         """
+        before = self.there_of_run
+        if self.of_run is not None:
+            refusal = self.of_run.hold(before, nanodollars)
+            if refusal is not None:
+                raise _exceeded(refusal, nanodollars, self.model)
+            self.there_of_run = nanodollars
+        try:
+            if self.payers:
+                await self._grow_shared(nanodollars)
+        except BaseException:
+            if self.of_run is not None:
+                self.of_run.give_back(nanodollars - before)
+                self.there_of_run = before
+            raise
+
+    def settle_of_run(self, cost: int) -> None:
+        """Spend what the call has cost of its run's own budget, and hold nothing of it any more."""
+        if self.of_run is None:
+            return
+        held, self.there_of_run = self.there_of_run, 0
+        budget = self.of_run.budget
+        for percent in self.of_run.settle(held, cost):
+            fields = str(budget), percent, self.of_run.spent, budget.limit_nanodollars
+            self.account.record(BudgetReached, *fields)
+
+    async def _grow_shared(self, nanodollars: int) -> None:
         there = self.there
         wanted = Wanted(self.name, nanodollars, self.for_s, there)
         try:
@@ -164,12 +213,12 @@ class Held:
             closed = [each for each in budgets if each.when_state_fails == "closed"]
             if closed:
                 if there is None:
-                    await self.purse.settle(self, 0)  # noqa: ASYNC120 - it is shielded and bounded
+                    await self.purse.settle_shared(self, 0)  # noqa: ASYNC120 - it is shielded and bounded
                 raise _away(closed[0], error) from error
             return
         except BaseException:
             if there is None:  # it may have happened
-                await self.purse.settle(self, 0)  # noqa: ASYNC102 - it is shielded and bounded
+                await self.purse.settle_shared(self, 0)  # noqa: ASYNC102 - it is shielded and bounded
             raise
         if outcome.refusal is not None:
             raise _exceeded(outcome.refusal, nanodollars, self.model)

@@ -42,7 +42,6 @@ day = 2
 def test_a_whole_table_is_read_and_what_a_name_leaves_out_is_as_for_all() -> None:
     assert read(WHOLE, FILE).budgets == Budgets(
         request=DOLLAR // 20,
-        request_when_state_fails="open",
         unknown_price="refuse",
         user=Allowance(day=DOLLAR, month=20 * DOLLAR + DOLLAR // 2, when_state_fails="open"),
         organisation=Allowance(month=1000 * DOLLAR, when_state_fails="closed"),

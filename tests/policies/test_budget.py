@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager, nullcontext, suppress
 from datetime import UTC, datetime
 from random import Random
 from typing import TypeVar
@@ -23,7 +24,7 @@ from orchestra.errors import (
 )
 from orchestra.events import BudgetReached, Note
 from orchestra.forms import Form, Revision
-from orchestra.policies.account import PRESENT, NoAccount
+from orchestra.policies.account import NOBODY, PRESENT, NoAccount
 from orchestra.policies.budget import (
     NO_BUDGETS,
     Allowance,
@@ -74,6 +75,10 @@ COUNTED = Usage(10, 30)
 NEW_YEAR_S = datetime(2027, 1, 1, tzinfo=UTC).timestamp()
 
 
+class Run:
+    """What the accounts of one run have in common."""
+
+
 class Told(NoAccount):
     """The account of a caller, and all that was written down in it."""
 
@@ -85,9 +90,11 @@ class Told(NoAccount):
         *,
         key: str = "",
         allowance: KeyAllowance = NO_ALLOWANCE,
+        run: object = None,
     ) -> None:
         self.caller = Caller(organisation, user, key, allowance)
         self.run_id = run_id
+        self.run = self if run is None else run
         self.usages: list[Usage] = []
         self.notes: list[tuple[object, ...]] = []
 
@@ -268,6 +275,31 @@ def test_n_at_once_against_a_budget_for_k_admits_exactly_k(n: int, k: int, sched
     virtual(main, schedule=schedule)
 
 
+@given(st.integers(1, 12), st.integers(0, 12), schedules())
+def test_n_at_once_of_a_run_with_a_budget_for_k_are_exactly_k(
+    n: int, k: int, schedule: int
+) -> None:
+    async def main() -> None:
+        fake, run, refused = Fake(), Run(), list[BudgetExceededError]()
+        model = guarded(fake, Budgets(request=k * WORST + WORST - 1), watched())
+
+        async def call() -> None:
+            try:
+                await ask(model, Told(run=run))
+            except BudgetExceededError as error:
+                refused.append(error)
+
+        async with trio.open_nursery() as nursery:
+            for _ in range(n):
+                nursery.start_soon(call)
+        assert fake.asked == min(n, k)
+        assert len(refused) == n - fake.asked
+        for error in refused:
+            assert (error.held_nanodollars, error.resets_at_s) == (k * WORST, None)
+
+    virtual(main, schedule=schedule)
+
+
 def drawn_calls(seed: int) -> list[tuple[float, float, int]]:
     """A hundred calls: when each begins, after how long it is cancelled, how much it reads."""
     draw = Random(seed)
@@ -282,20 +314,23 @@ def drawn_calls(seed: int) -> list[tuple[float, float, int]]:
     st.integers(1, 30),
     st.booleans(),
     st.sampled_from([None, 0.01]),
+    st.sampled_from([None, 1, 3, 8]),
     schedules(),
 )
-def test_ten_thousand_cancellations_leave_no_hold_and_no_overspend(
-    seed: int, room: int, fails: bool, slow_s: float | None, schedule: int
+def test_ten_thousand_cancellations_leave_no_hold_and_no_overspend(  # noqa: PLR0917 - all are drawn
+    seed: int, room: int, fails: bool, slow_s: float | None, of_run: int | None, schedule: int
 ) -> None:
     """150 times a hundred calls, of which about four in five are cancelled at some moment."""
     calls = drawn_calls(seed)
-    accounts = [Told() for _ in calls]
+    runs = [Run() for _ in range(10)]
+    accounts = [Told(run=run) for run in runs * 10]
     limit = room * WORST
+    of_each = None if of_run is None else of_run * WORST
 
     async def main() -> None:
         state = watched(AtOnce if slow_s is None else Watched, slow_s=slow_s)
         fake = Fake(error=OverloadedError("no room") if fails else None)
-        model = guarded(fake, acme(day=limit, month=10 * limit), state)
+        model = guarded(fake, acme(day=limit, month=10 * limit, request=of_each), state)
 
         async def call(account: Told, begins: float, lasts: float, most: int) -> None:
             await trio.sleep(begins)
@@ -307,10 +342,17 @@ def test_ten_thousand_cancellations_leave_no_hold_and_no_overspend(
             for account, (begins, lasts, most) in zip(accounts, calls, strict=True):
                 nursery.start_soon(call, account, begins, lasts, most)
         spent = sum(account.cost for account in accounts)
-        keys = [each.key for each in model_budgets(model)]
+        purse = purse_of(model)
+        keys = [each.key for each in purse.budgets.of_caller(Caller("acme"))]
         for ledger in await state.ledgers(keys):
             assert not ledger.holds
-            assert ledger.spent == [spent, spent, 0]
+            assert ledger.spent == [spent, spent]
+        assert set(state.inner._entries) <= set(keys), "of runs the state knows nothing"
+        for run, own in purse._of_runs.items():
+            assert own.held == 0
+            assert own.spent == sum(each.cost for each in accounts if each.run is run)
+            assert own.spent <= own.budget.limit_nanodollars == of_each
+        assert bool(purse._of_runs) == (of_each is not None)
         assert not state.holds()
         assert state.most <= limit
         assert fake.running == 0
@@ -319,10 +361,53 @@ def test_ten_thousand_cancellations_leave_no_hold_and_no_overspend(
     virtual(main, schedule=schedule)
 
 
-def model_budgets(model: GuardedModel) -> tuple[Payer, ...]:
+def purse_of(model: GuardedModel) -> Purse:
     purse = model._gate.till.purse
     assert purse is not None
-    return purse.budgets.of(Caller("acme"), "1")
+    return purse
+
+
+def test_what_a_run_has_spent_is_forgotten_with_the_run() -> None:
+    async def main() -> None:
+        state = watched()
+        model = guarded(Fake(), Budgets(request=2 * WORST), state)
+        first, second = Run(), Run()
+        for run in (first, second, first):
+            await ask(model, Told(run=run))
+        spent = [each.spent for each in purse_of(model)._of_runs.values()]
+        assert spent == [80, 40]
+        assert state.changes == 0
+        PRESENT.set(NOBODY)
+        del run, first
+        gc.collect()
+        assert [each.spent for each in purse_of(model)._of_runs.values()] == spent[1:]
+        del second
+        gc.collect()
+        assert not purse_of(model)._of_runs
+
+    virtual(main)
+
+
+@pytest.mark.parametrize("when", ["open", "closed"])
+def test_a_run_keeps_to_its_budget_while_the_state_is_away(when: str) -> None:
+    """And holds nothing of it for a call that the state has refused."""
+
+    async def main() -> None:
+        state = watched(away=lambda: True)
+        budgets = Budgets(
+            request=2 * WORST,
+            organisation=Allowance(day=10_000, when_state_fails=when),  # type: ignore[arg-type]
+        )
+        model, account = guarded(Fake(counts=Usage(14, 86)), budgets, state), Told()
+        for _ in range(2):
+            with nullcontext() if when == "open" else pytest.raises(StateError):
+                await ask(model, account)
+        (own,) = purse_of(model)._of_runs.values()
+        assert (own.spent, own.held) == ((200, 0) if when == "open" else (0, 0))
+        with pytest.raises(BudgetExceededError if when == "open" else StateError):
+            await ask(model, account)
+
+    virtual(main)
 
 
 class Books:
@@ -405,7 +490,7 @@ def test_a_day_and_a_month_are_counted_each_for_itself(calls: list[tuple[int, in
         sums = [sums[at] * (before[at] == now[at]) + cost for at in (DAY, MONTH)]
         before = now
         books.settle("h", cost)
-        assert books.ledger().spent == [*sums, 0]
+        assert books.ledger().spent == sums
 
 
 def test_a_period_ends_at_midnight_and_a_month_at_its_last() -> None:
@@ -504,7 +589,7 @@ def test_sums_of_holds_are_what_each_of_them_is(
     steps: list[tuple[float, str, int, str]], named: bool
 ) -> None:
     """Held, grown, settled, settled again, expired: in every order, in both budgets alike."""
-    books = Books(ada(Period.RUN, 150), ada(Period.MONTH, 400), named=named)
+    books = Books(ada(Period.DAY, 150), ada(Period.MONTH, 400), named=named)
     simple = [Simple(150), Simple(400)]
     until: dict[str, float] = {}
     for passes_s, key, amount, what in steps:
@@ -528,7 +613,7 @@ def test_sums_of_holds_are_what_each_of_them_is(
                 each.settle(key, amount, until.get(key, 0.0), again, now_s)
         (payer,) = books.payers
         ledger = ledger_of(books.kept[payer.key]) if payer.key in books.kept else Ledger.empty(0)
-        for slot, each in zip((2, MONTH), simple, strict=True):
+        for slot, each in zip((DAY, MONTH), simple, strict=True):
             assert ledger.spent[slot] == each.spent
             held = sum(held for second, held in ledger.holds.items() if second > now_s)
             assert held == sum(each.there(now_s).values())
@@ -670,16 +755,18 @@ def test_each_caller_has_budgets_of_its_own_and_those_that_are_named_others() ->
         users={"bob": Allowance()},
         organisations={"acme": Allowance(day=4)},
     )
-    payers = budgets.of(Caller("acme", "ada"), "r")
+    payers = budgets.of_caller(Caller("acme", "ada"))
     found = [each for payer in payers for each in payer.budgets]
+    own = budgets.of_run("r")
+    assert (str(own), own and own.limit_nanodollars) == ("request r, a run", 5)
+    assert budgets.of_run("") is None
     assert [(str(each), each.limit_nanodollars) for each in found] == [
-        ("request r, a run", 5),
         ("user acme/ada, a day", 1),
         ("user acme/ada, a month", 2),
         ("organisation acme, a day", 4),
     ]
-    assert [str(each) for each in budgets.of(Caller("", "bob"), "")] == []
-    (other,) = budgets.of(Caller("a b"), "")
+    assert [str(each) for each in budgets.of_caller(Caller("", "bob"))] == []
+    (other,) = budgets.of_caller(Caller("a b"))
     assert other.key == "budget:organisation:a%20b"
 
 

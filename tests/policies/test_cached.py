@@ -121,6 +121,7 @@ class Notes:
 
     caller: Caller = attrs.field(factory=Caller)
     run_id: str = ""
+    run: object = None
     notes: list[tuple[object, ...]] = attrs.field(factory=list)
 
     used = NOBODY.used

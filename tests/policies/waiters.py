@@ -132,6 +132,7 @@ class Payer:
     caller: Caller = ACME
     usage: Usage | None = None
     notes: list[tuple[object, ...]] = attrs.field(factory=list)
+    run: object = None
 
     def used(self, usage: Usage) -> None:
         if not usage.settled:
