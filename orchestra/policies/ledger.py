@@ -283,8 +283,11 @@ def _refusal(
 
 
 def _reached(ledger: Ledger, budget: Budget, settlement: Settlement) -> list[Reached]:
-    spent, told = ledger.spent[budget.slot], ledger.told[budget.slot]
-    hundred, limit = spent * 100, budget.limit_nanodollars
+    spent, limit = ledger.spent[budget.slot], budget.limit_nanodollars
+    hundred = spent * 100
+    before = [each for each in THRESHOLDS if hundred - 100 * settlement.cost >= each * limit]
+    # a limit that was raised is told of anew, and one that was lowered what it has passed by
+    told = min(ledger.told[budget.slot], max(before, default=0))
     new = [each for each in THRESHOLDS if each > told and hundred >= each * limit]
     ledger.told[budget.slot] = max(new, default=told)
     return [Reached(settlement, budget, percent, spent) for percent in new]
