@@ -15,12 +15,10 @@ from cyclopts import Parameter
 from orchestra.access.wanted import NewKey, OtherKey
 from orchestra.access.wanted import check as check_wanted
 from orchestra.access.wanted import check_other as check_wanted_other
-from orchestra.accounts import KeyAllowance
 from orchestra.cli.durations import seconds
 from orchestra.cli.failures import MISUSED, CommandError
 from orchestra.errors import StoreError
 
-Count: TypeAlias = Annotated[int | None, Parameter(show_default=False)]
 Said: TypeAlias = Annotated[str | None, Parameter(show_default=False)]
 DIGITS_MAX = 18
 EXAMPLE = "orchestra keys create --organisation acme --user ada --pipelines answer,chat"
@@ -29,47 +27,7 @@ EXAMPLE = "orchestra keys create --organisation acme --user ada --pipelines answ
 @Parameter(name="*")
 @attrs.frozen(kw_only=True)
 class Most:
-    """The most that may be done with a key: options of `create`.
-
-    Parameters
-    ----------
-    requests_per_minute
-        Calls of models that it may make in a minute.
-    tokens_per_minute
-        Tokens of questions and answers in a minute.
-    concurrency
-        Calls of models at once.
-    day_dollars
-        What it may spend in a day, of UTC.
-    month_dollars
-        What it may spend in a month.
-    """
-
-    requests_per_minute: Count = None
-    tokens_per_minute: Count = None
-    concurrency: Count = None
-    day_dollars: Said = None
-    month_dollars: Said = None
-
-    @property
-    def allowance(self) -> KeyAllowance:
-        """The same as it is kept. Raises CommandError as of `nanodollars`."""
-        return KeyAllowance(
-            requests_per_minute=self.requests_per_minute,
-            tokens_per_minute=self.tokens_per_minute,
-            concurrency=self.concurrency,
-            day_nanodollars=nanodollars("--day-dollars", self.day_dollars),
-            month_nanodollars=nanodollars("--month-dollars", self.month_dollars),
-        )
-
-
-NO_MOST = Most()
-
-
-@Parameter(name="*")
-@attrs.frozen(kw_only=True)
-class OtherMost:
-    """What is to be another of the most that may be done with a key: options of `change`.
+    """The most that may be done with a key: options of `create` and `change`.
 
     Parameters
     ----------
@@ -94,7 +52,7 @@ class OtherMost:
     @property
     def limits(self) -> Mapping[str, int | None]:
         """Those that are said, as they are kept. Raises CommandError where one is no number."""
-        said = {field.name: getattr(self, field.name) for field in attrs.fields(OtherMost)}
+        said = {field.name: getattr(self, field.name) for field in attrs.fields(Most)}
         return {
             name.replace("dollars", "nanodollars"): _limit(name, text)
             for name, text in said.items()
@@ -102,7 +60,7 @@ class OtherMost:
         }
 
 
-UNCHANGED = OtherMost()
+UNSAID = Most()
 NONE, NEVER = "none", "never"
 
 
@@ -153,14 +111,12 @@ def names(said: Iterable[str] | None) -> tuple[str, ...]:
     return tuple(dict.fromkeys(word for word in words if word))
 
 
-def nanodollars(option: str, said: str | None) -> int | None:
+def nanodollars(option: str, said: str) -> int:
     """Whole nano-dollars, exactly as they are written.
 
     Raises:
         CommandError: it is no number of dollars.
     """
-    if said is None:
-        return None
     from orchestra.policies.prices import NANODOLLARS  # not for each start of another command
 
     try:

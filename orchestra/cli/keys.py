@@ -9,13 +9,12 @@ from typing import TYPE_CHECKING, Annotated, TypeAlias, TypeVar
 from cyclopts import Parameter
 
 from orchestra.access.wanted import NewKey, OtherKey
+from orchestra.accounts import KeyAllowance
 from orchestra.cli import terminal
 from orchestra.cli.durations import seconds, spoken
 from orchestra.cli.key_options import (
-    NO_MOST,
-    UNCHANGED,
+    UNSAID,
     Most,
-    OtherMost,
     Said,
     check,
     check_other,
@@ -45,7 +44,7 @@ def create(
     models: Names = None,
     routes: Names = None,
     expires: Said = None,
-    most: Most = NO_MOST,
+    most: Most = UNSAID,
     data: Data = None,
     config: Config = None,
     json: Flag = False,
@@ -68,11 +67,6 @@ def create(
         More of them: a route is asked for as a model.
     expires
         When it ends, from now: 90d, 12h; by default never.
-    data
-        Where stores are kept; by default what `[stores]` in the configuration says,
-        else `.orchestra`.
-    config
-        The configuration; by default $ORCHESTRA_CONFIG, else `orchestra.toml` if it is there.
     json
         Print the key and all about it as one JSON object.
     """
@@ -82,7 +76,7 @@ def create(
         name=name,
         pipelines=names(pipelines),
         models=names(models) + names(routes),
-        allowance=most.allowance,
+        allowance=KeyAllowance(**most.limits),
         lasts_s=None if expires is None else seconds("--expires", expires),
     )
     check(wanted)
@@ -105,11 +99,6 @@ def list_keys(
         Only those of this organisation.
     user
         Only those of this user.
-    data
-        Where stores are kept; by default what `[stores]` in the configuration says,
-        else `.orchestra`.
-    config
-        The configuration; by default $ORCHESTRA_CONFIG, else `orchestra.toml` if it is there.
     json
         Print them as one JSON array. Times are in seconds since 1970.
     """
@@ -143,7 +132,7 @@ def change(
     models: Names = None,
     routes: Names = None,
     expires: Said = None,
-    most: OtherMost = UNCHANGED,
+    most: Most = UNSAID,
     data: Data = None,
     config: Config = None,
     json: Flag = False,
@@ -167,11 +156,6 @@ def change(
         More of them: a route is asked for as a model.
     expires
         When it ends, from now: 90d, 12h, or never.
-    data
-        Where stores are kept; by default what `[stores]` in the configuration says,
-        else `.orchestra`.
-    config
-        The configuration; by default $ORCHESTRA_CONFIG, else `orchestra.toml` if it is there.
     json
         Print all about it as one JSON object.
     """
@@ -209,11 +193,6 @@ def rotate(
         How long the old secret is still good: 1h, 7d; by default not at all.
     expires
         When the key ends, from now: 90d; by default when it would have ended.
-    data
-        Where stores are kept; by default what `[stores]` in the configuration says,
-        else `.orchestra`.
-    config
-        The configuration; by default $ORCHESTRA_CONFIG, else `orchestra.toml` if it is there.
     json
         Print the key and all about it as one JSON object.
     """
@@ -243,11 +222,6 @@ def revoke(
     ----------
     id
         The key, as `orchestra keys list` shows it; of a key that was found, all of it will do.
-    data
-        Where stores are kept; by default what `[stores]` in the configuration says,
-        else `.orchestra`.
-    config
-        The configuration; by default $ORCHESTRA_CONFIG, else `orchestra.toml` if it is there.
     json
         Print what is known of the key as one JSON object.
     """

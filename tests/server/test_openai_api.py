@@ -203,7 +203,7 @@ def test_what_is_wrong_elsewhere_stays_a_problem() -> None:
     [
         (key_missing(), 401, "invalid_api_key"),
         (key_refused("expired"), 401, "invalid_api_key"),
-        (key_refused("odd"), 401, "invalid_api_key"),
+        (key_refused("unknown"), 401, "invalid_api_key"),
         (your_rate(LimitReachedError("slow", retry_after_s=2.0)), 429, "rate_limit_exceeded"),
         (your_budget(BudgetExceededError("spent")), 429, "insufficient_quota"),
     ],
