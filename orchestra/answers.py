@@ -15,7 +15,9 @@ import attrs
 from orchestra.accounts import Usage
 from orchestra.errors import TruncatedStreamError
 from orchestra.values import (
+    NO_DETAILS,
     Began,
+    Details,
     Logprobs,
     Message,
     ModelEvent,
@@ -45,6 +47,8 @@ class Completion:
     model: str = ""
     logprobs: Logprobs | None = None
     """How likely its tokens were, where that was asked for and told."""
+    details: Details = NO_DETAILS
+    """What else the provider told of who answered: as of `Began`."""
 
     @classmethod
     def of(cls, events: Iterable[ModelEvent]) -> Completion:
@@ -61,7 +65,8 @@ class Completion:
     def with_usage(self, usage: Usage | None) -> Completion:
         """The same answer, with another usage."""
         return Completion(  # as `attrs.evolve`, which looks up the fields each time
-            self.parts, self.stopped, usage, self.refusal, self.id, self.model, self.logprobs
+            *(self.parts, self.stopped, usage, self.refusal),
+            *(self.id, self.model, self.logprobs, self.details),
         )
 
     @property
@@ -112,6 +117,7 @@ class Answer:
         self._calls: dict[int, _Piece] = {}
         self._refusals: list[str] = []
         self._id = self._model = ""
+        self._details = NO_DETAILS
         self._logprobs: list[Logprobs] = []
 
     def add(self, event: ModelEvent) -> None:
@@ -125,8 +131,8 @@ class Answer:
                 self.usage = usage
             case Stopped():
                 self.stopped = event
-            case Began(id=id_, model=model):
-                self._id, self._model = id_, model
+            case Began():
+                self._id, self._model, self._details = event.id, event.model, event.details
             case ReasoningDelta(text="", signature=""):
                 pass
             case ReasoningDelta(text=text, signature=signature):
@@ -157,6 +163,7 @@ class Answer:
             self._id,
             self._model,
             self._likely(),
+            self._details,
         )
 
     def _likely(self) -> Logprobs | None:

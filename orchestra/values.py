@@ -23,6 +23,8 @@ Scalar: TypeAlias = str | int | float | bool | None
 Metadata: TypeAlias = Mapping[str, Scalar]
 
 NO_METADATA: Metadata = MappingProxyType({})
+Details: TypeAlias = Mapping[str, str]
+NO_DETAILS: Details = MappingProxyType({})
 
 
 @attrs.frozen
@@ -245,10 +247,15 @@ class StopReason(Enum):
 
 @attrs.frozen
 class Began:
-    """The provider has begun to answer: its own id of the answer, and the model that it chose."""
+    """The provider has begun to answer: its own id of the answer, and the model that it chose.
+
+    `details` is what else it tells of who answers, in its own words: `service_tier`,
+    `system_fingerprint`.
+    """
 
     id: str
     model: str
+    details: Details = NO_DETAILS
 
 
 @attrs.frozen

@@ -9,14 +9,15 @@ no key is ever taken away, so that it can be told of each what became of it.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import inf
 
 import attrs
 import msgspec
 
 from orchestra.access.keys import REPLACED_MAX, KeyRecord, SecretHash, decoded, encoded
 from orchestra.access.token import Token
-from orchestra.access.wanted import NewKey
-from orchestra.accounts import NO_ALLOWANCE
+from orchestra.access.wanted import NewKey, OtherKey, may_do_something
+from orchestra.accounts import NO_ALLOWANCE, KeyAllowance
 from orchestra.errors import StateError, StoreError
 from orchestra.protocols import Change, Entry
 
@@ -46,6 +47,14 @@ class Made:
 
     text: str = attrs.field(repr=False)
     record: KeyRecord
+
+
+@attrs.frozen
+class Changed:
+    """A key that was changed, and the time of the state."""
+
+    record: KeyRecord
+    now_s: float
 
 
 @attrs.frozen
@@ -99,7 +108,7 @@ def made(
         user=wanted.user,
         pipelines=wanted.pipelines,
         models=wanted.models,
-        allowance=NO_ALLOWANCE if wanted.allowance == NO_ALLOWANCE else wanted.allowance,
+        allowance=_plain(wanted.allowance),
         expires_s=None if wanted.lasts_s is None else now_s + wanted.lasts_s,
     )
     entries = {
@@ -153,9 +162,34 @@ def rotated(
         secret=fresh.kept,
         replaced=tuple(older[:REPLACED_MAX]),
         rotated_s=now_s,
-        expires_s=record.expires_s if lasts_s is None else now_s + lasts_s,
+        expires_s=_end(record.expires_s, lasts_s, now_s),
     )
     return Change(Made(token.text, after), {record_key(token.id): Entry(encoded(after))})
+
+
+def changed(
+    id: str,  # noqa: A002 - what it is
+    wanted: OtherKey,
+    kept: Kept,
+    now_s: float,
+) -> Change[Changed]:
+    """Let a key be another in what is wanted; what it has spent is kept elsewhere, and stays.
+
+    Its secrets stay, too: those that were replaced are good for no longer than they were.
+    """
+    record = _there(id, kept)
+    if record.revoked_s is not None:
+        raise StoreError(f"key {id} was revoked, for ever: make another key")
+    after = msgspec.structs.replace(
+        record,
+        name=record.name if wanted.name is None else wanted.name,
+        pipelines=record.pipelines if wanted.pipelines is None else wanted.pipelines,
+        models=record.models if wanted.models is None else wanted.models,
+        allowance=_plain(attrs.evolve(record.allowance, **wanted.limits)),
+        expires_s=_end(record.expires_s, wanted.lasts_s, now_s),
+    )
+    may_do_something(after.pipelines, after.models)
+    return Change(Changed(after, now_s), {record_key(id): Entry(encoded(after))})
 
 
 def revoked(id: str, kept: Kept, now_s: float) -> Change[KeyRecord]:  # noqa: A002 - what it is
@@ -172,6 +206,18 @@ def _there(id: str, kept: Kept) -> KeyRecord:  # noqa: A002 - what it is
     if data is None:
         raise StoreError(f"there is no key {id}; `orchestra keys list` shows those that there are")
     return decoded(id, data)
+
+
+def _plain(allowance: KeyAllowance) -> KeyAllowance:
+    """The same; one without limits is that which all know by sight."""
+    return NO_ALLOWANCE if allowance == NO_ALLOWANCE else allowance
+
+
+def _end(until_s: float | None, lasts_s: float | None, now_s: float) -> float | None:
+    """When a key ends that is to last for so long from now, or as it would have."""
+    if lasts_s is None:
+        return until_s
+    return None if lasts_s == inf else now_s + lasts_s
 
 
 def _or_never(until_s: float | None) -> float:

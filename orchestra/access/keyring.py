@@ -13,11 +13,20 @@ from functools import partial
 import attrs
 
 from orchestra.access import changes
-from orchestra.access.changes import HEAD, Elsewhere, Fresh, Index, Made, page_key, record_key
+from orchestra.access.changes import (
+    HEAD,
+    Changed,
+    Elsewhere,
+    Fresh,
+    Index,
+    Made,
+    page_key,
+    record_key,
+)
 from orchestra.access.keys import KeyRecord, Refusal, admit, decoded, malformed
 from orchestra.access.principal import Principal
 from orchestra.access.token import ENTROPY_BYTES, PREFIX, Token, id_of, minted, parsed
-from orchestra.access.wanted import NewKey, check, check_lasting
+from orchestra.access.wanted import NewKey, OtherKey, check, check_lasting, check_other
 from orchestra.errors import StateError, StoreError
 from orchestra.forms import AS_IT_IS
 from orchestra.protocols import State
@@ -125,6 +134,19 @@ class Keyring:
         fresh = Fresh(Token(key, fresh.token.secret), fresh.salt)
         decide = partial(changes.rotated, fresh, grace_s, lasts_s)
         return await self._state.change((record_key(key),), decide)
+
+    async def change(self, id: str, wanted: OtherKey) -> Changed:  # noqa: A002 - what it is
+        """Let a key be another in what is wanted, from the next request on.
+
+        What it has spent stays spent. What it has begun goes on as it was.
+
+        Raises:
+            StoreError: there is no such key, it was revoked, or it may not be so.
+            StateError: as of `any_made`; it has happened, or has not.
+        """
+        check_other(wanted)
+        key = _named(id)
+        return await self._state.change((record_key(key),), partial(changes.changed, key, wanted))
 
     async def revoke(self, id: str) -> KeyRecord:  # noqa: A002 - what it is
         """Let nobody in with a key any more, from now on; also twice.

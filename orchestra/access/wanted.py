@@ -1,4 +1,4 @@
-"""What a new key is to be, and whether it may be that. Pure.
+"""What a new key is to be, or one that there is, and whether it may be that. Pure.
 
 Deny by default: a key that may do nothing at all is refused rather than made, since somebody has
 forgotten what it is for; and so is one that belongs to nobody.
@@ -7,7 +7,9 @@ forgotten what it is for; and so is one that belongs to nobody.
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from math import inf
+from types import MappingProxyType
 
 import attrs
 
@@ -49,14 +51,37 @@ class NewKey:
     lasts_s: float | None = None
 
 
+@attrs.frozen(kw_only=True)
+class OtherKey:
+    """What is to be another of a key that there is; what is None, or is not named, stays.
+
+    `limits` are those of its allowance, by name, None for no limit. `lasts_s` is from now on, and
+    infinite for ever.
+    """
+
+    name: str | None = None
+    pipelines: tuple[str, ...] | None = None
+    models: tuple[str, ...] | None = None
+    limits: Mapping[str, int | None] = MappingProxyType({})
+    lasts_s: float | None = None
+
+
 def check(wanted: NewKey) -> None:
     """Nothing, if such a key may be made.
 
     Raises:
         StoreError: it may not be; all that is wrong is told.
     """
-    if found := list(_wrong(wanted)):
-        raise StoreError("\n".join(found))
+    _refuse(_wrong(wanted))
+
+
+def check_other(wanted: OtherKey) -> None:
+    """Nothing, if a key may become so; whether it may then do anything depends on what it was.
+
+    Raises:
+        StoreError: it may not; all that is wrong is told.
+    """
+    _refuse(_wrong_in(wanted))
 
 
 def check_lasting(what: str, seconds: float | None, *, least_s: float = 0.0) -> None:
@@ -65,29 +90,66 @@ def check_lasting(what: str, seconds: float | None, *, least_s: float = 0.0) -> 
     Raises:
         StoreError: it is not.
     """
-    if found := list(_wrong_time(what, seconds, least_s)):
-        raise StoreError(found[0])
+    _refuse(_wrong_time(what, seconds, least_s))
+
+
+def may_do_something(pipelines: tuple[str, ...], models: tuple[str, ...]) -> None:
+    """Nothing, if a key with these is of any use.
+
+    Raises:
+        StoreError: it is not.
+    """
+    _refuse(_of_no_use(pipelines, models))
+
+
+def _refuse(wrong: Iterable[str]) -> None:
+    if found := list(wrong):
+        raise StoreError("\n".join(found))
 
 
 def _wrong(wanted: NewKey) -> Iterator[str]:
     if not wanted.organisation and not wanted.user:
         yield "a key belongs to somebody: say organisation, user, or both"
-    if not wanted.pipelines and not wanted.models:
-        yield "a key that may do nothing is of no use: say pipelines, models, or both ('*' is all)"
+    yield from _of_no_use(wanted.pipelines, wanted.models)
     for what in ("organisation", "user", "name"):
         if said := getattr(wanted, what):
             yield from _wrong_name(what, said)
-    for what in ("pipelines", "models"):
-        names: tuple[str, ...] = getattr(wanted, what)
-        if len(names) > NAMES_MAX:
-            yield f"{what}: {len(names)} names are too many; name up to {NAMES_MAX}, or '*'"
-        for name in names[:NAMES_MAX]:
-            yield from _wrong_name(what, name)
-    for what, (least, most) in _MOST.items():
-        limit: int | None = getattr(wanted.allowance, what)
+    yield from _wrong_names("pipelines", wanted.pipelines)
+    yield from _wrong_names("models", wanted.models)
+    yield from _wrong_limits(attrs.asdict(wanted.allowance))
+    yield from _wrong_time("lasts_s", wanted.lasts_s, 1.0)
+
+
+def _wrong_in(wanted: OtherKey) -> Iterator[str]:
+    if wanted.name:
+        yield from _wrong_name("name", wanted.name)
+    yield from _wrong_names("pipelines", wanted.pipelines or ())
+    yield from _wrong_names("models", wanted.models or ())
+    yield from _wrong_limits(wanted.limits)
+    if wanted.lasts_s != inf:
+        yield from _wrong_time("lasts_s", wanted.lasts_s, 1.0)
+
+
+def _of_no_use(pipelines: tuple[str, ...], models: tuple[str, ...]) -> Iterator[str]:
+    if not pipelines and not models:
+        yield "a key that may do nothing is of no use: say pipelines, models, or both ('*' is all)"
+
+
+def _wrong_names(what: str, names: tuple[str, ...]) -> Iterator[str]:
+    if len(names) > NAMES_MAX:
+        yield f"{what}: {len(names)} names are too many; name up to {NAMES_MAX}, or '*'"
+    for name in names[:NAMES_MAX]:
+        yield from _wrong_name(what, name)
+
+
+def _wrong_limits(limits: Mapping[str, int | None]) -> Iterator[str]:
+    for what, limit in limits.items():
+        if what not in _MOST:
+            yield f"there is no limit {what!r:.40} of a key; it is one of {', '.join(_MOST)}"
+            continue
+        least, most = _MOST[what]
         if limit is not None and not least <= limit <= most:
             yield f"{what}: {limit} is out of bounds; it may be {least} to {most}"
-    yield from _wrong_time("lasts_s", wanted.lasts_s, 1.0)
 
 
 def _wrong_name(what: str, name: str) -> Iterator[str]:

@@ -50,6 +50,10 @@ KEYS: Commands = {
         "list [OPTIONS]",
         "List the keys that were ever made, the older first; their secrets are nowhere.",
     ),
+    "keys:change": (
+        "change ID [OPTIONS]",
+        "Let a key be another in what is said here, from the next request on; all else stays.",
+    ),
     "keys:rotate": (
         "rotate ID [OPTIONS]",
         "Give a key a new secret, and print it; the old one is refused from now on.",
@@ -58,7 +62,7 @@ KEYS: Commands = {
 }
 """In the same way, below `keys`."""
 KEYS_HELP = "API keys: who may call the server, what they may ask for, and how much of it."
-KEYS_USAGE = "Usage: orchestra keys create|list|rotate|revoke [OPTIONS]"
+KEYS_USAGE = "Usage: orchestra keys create|list|change|rotate|revoke [OPTIONS]"
 MODELS_USAGE = "Usage: orchestra models [ping [NAME ...]] [OPTIONS]"
 PING_USAGE = "Usage: orchestra models ping [NAME ...] [OPTIONS]"
 

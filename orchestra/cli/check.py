@@ -26,11 +26,6 @@ def check(*targets: str, explain: Flag = False, data: Data = None, config: Confi
         MODULE[:PIPELINE], ...; by default all pipelines in `pipelines/`.
     explain
         Print of each edge whether it streams, and why.
-    data
-        Where ingested stores are; by default what `[stores]` in the configuration says,
-        else `.orchestra`.
-    config
-        The configuration; by default $ORCHESTRA_CONFIG, else `orchestra.toml` if it is there.
     """
     from orchestra.config import default_bindings
     from orchestra.config.finding import find

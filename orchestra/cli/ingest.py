@@ -29,11 +29,6 @@ def ingest(folder: Path, /, *, store: str, data: Data = None, config: Config = N
         What to read, with the folders in it.
     store
         The store's name, as pipelines call it.
-    data
-        Where stores are kept; by default what `[stores]` in the configuration says,
-        else `.orchestra`.
-    config
-        The configuration; by default $ORCHESTRA_CONFIG, else `orchestra.toml` if it is there.
     """
     import trio
 

@@ -1,64 +1,67 @@
-"""What `orchestra keys create` is told of a key that is to be made. Pure."""
+"""What `orchestra keys` is told of a key that is to be made, or to be another. Pure."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from decimal import Decimal, InvalidOperation
 from difflib import get_close_matches
+from functools import partial
+from math import inf
 from typing import Annotated, TypeAlias
 
 import attrs
 from cyclopts import Parameter
 
-from orchestra.access.wanted import NewKey
+from orchestra.access.wanted import NewKey, OtherKey
 from orchestra.access.wanted import check as check_wanted
-from orchestra.accounts import KeyAllowance
+from orchestra.access.wanted import check_other as check_wanted_other
+from orchestra.cli.durations import seconds
 from orchestra.cli.failures import MISUSED, CommandError
 from orchestra.errors import StoreError
 
-Count: TypeAlias = Annotated[int | None, Parameter(show_default=False)]
 Said: TypeAlias = Annotated[str | None, Parameter(show_default=False)]
+DIGITS_MAX = 18
 EXAMPLE = "orchestra keys create --organisation acme --user ada --pipelines answer,chat"
 
 
 @Parameter(name="*")
 @attrs.frozen(kw_only=True)
 class Most:
-    """The most that may be done with a key: options of `create`.
+    """The most that may be done with a key: options of `create` and `change`.
 
     Parameters
     ----------
     requests_per_minute
-        Calls of models that it may make in a minute.
+        Calls of models that it may make in a minute, or none for no limit.
     tokens_per_minute
-        Tokens of questions and answers in a minute.
+        Tokens of questions and answers in a minute, or none.
     concurrency
-        Calls of models at once.
+        Calls of models at once, or none.
     day_dollars
-        What it may spend in a day, of UTC.
+        What it may spend in a day, of UTC, or none.
     month_dollars
-        What it may spend in a month.
+        What it may spend in a month, or none.
     """
 
-    requests_per_minute: Count = None
-    tokens_per_minute: Count = None
-    concurrency: Count = None
+    requests_per_minute: Said = None
+    tokens_per_minute: Said = None
+    concurrency: Said = None
     day_dollars: Said = None
     month_dollars: Said = None
 
     @property
-    def allowance(self) -> KeyAllowance:
-        """The same as it is kept. Raises CommandError as of `nanodollars`."""
-        return KeyAllowance(
-            requests_per_minute=self.requests_per_minute,
-            tokens_per_minute=self.tokens_per_minute,
-            concurrency=self.concurrency,
-            day_nanodollars=nanodollars("--day-dollars", self.day_dollars),
-            month_nanodollars=nanodollars("--month-dollars", self.month_dollars),
-        )
+    def limits(self) -> Mapping[str, int | None]:
+        """Those that are said, as they are kept. Raises CommandError where one is no number."""
+        said = {field.name: getattr(self, field.name) for field in attrs.fields(Most)}
+        return {
+            name.replace("dollars", "nanodollars"): _limit(name, text)
+            for name, text in said.items()
+            if text is not None
+        }
 
 
-NO_MOST = Most()
+UNSAID = Most()
+NONE, NEVER = "none", "never"
 
 
 def check(wanted: NewKey) -> None:
@@ -73,10 +76,33 @@ def check(wanted: NewKey) -> None:
             f"may ask without a pipeline with --models, or both ('*' is all):\n{EXAMPLE}",
             code=MISUSED,
         )
-    try:
-        check_wanted(wanted)
-    except StoreError as error:
-        raise CommandError(str(error), code=MISUSED) from error
+    _told(partial(check_wanted, wanted))
+
+
+def check_other(wanted: OtherKey) -> None:
+    """Nothing, if it says what is to be another, and that may be.
+
+    Raises:
+        CommandError: it says nothing, or something that may not be; all that is wrong is told.
+    """
+    if wanted == OtherKey():
+        raise CommandError(
+            "nothing is to be another: say what, such as\n"
+            "orchestra keys change ID --pipelines answer --day-dollars 5 --expires 90d",
+            code=MISUSED,
+        )
+    _told(partial(check_wanted_other, wanted))
+
+
+def until(said: str | None) -> float | None:
+    """For how long a key is to last from now, as `OtherKey` has it.
+
+    Raises:
+        CommandError: it is no time.
+    """
+    if said is None:
+        return None
+    return inf if said == NEVER else seconds("--expires", said)
 
 
 def names(said: Iterable[str] | None) -> tuple[str, ...]:
@@ -85,14 +111,12 @@ def names(said: Iterable[str] | None) -> tuple[str, ...]:
     return tuple(dict.fromkeys(word for word in words if word))
 
 
-def nanodollars(option: str, said: str | None) -> int | None:
+def nanodollars(option: str, said: str) -> int:
     """Whole nano-dollars, exactly as they are written.
 
     Raises:
         CommandError: it is no number of dollars.
     """
-    if said is None:
-        return None
     from orchestra.policies.prices import NANODOLLARS  # not for each start of another command
 
     try:
@@ -107,6 +131,27 @@ def nanodollars(option: str, said: str | None) -> int | None:
             code=MISUSED,
         )
     return found
+
+
+def _told(check: Callable[[], None]) -> None:
+    try:
+        check()
+    except StoreError as error:
+        raise CommandError(str(error), code=MISUSED) from error
+
+
+def _limit(name: str, said: str) -> int | None:
+    option = f"--{name.replace('_', '-')}"
+    if said == NONE:
+        return None
+    if name.endswith("dollars"):
+        return nanodollars(option, said)
+    if not (said.isascii() and said.isdigit()) or len(said) > DIGITS_MAX:
+        raise CommandError(
+            f"{option} {said!r:.40} is not a whole number; write 60, or none for no limit",
+            code=MISUSED,
+        )
+    return int(said)
 
 
 def unknown(names: Iterable[str], known: Iterable[str]) -> Iterable[str]:

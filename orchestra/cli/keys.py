@@ -8,10 +8,20 @@ from typing import TYPE_CHECKING, Annotated, TypeAlias, TypeVar
 
 from cyclopts import Parameter
 
-from orchestra.access.wanted import NewKey
+from orchestra.access.wanted import NewKey, OtherKey
+from orchestra.accounts import KeyAllowance
 from orchestra.cli import terminal
 from orchestra.cli.durations import seconds, spoken
-from orchestra.cli.key_options import NO_MOST, Most, Said, check, names, unknown
+from orchestra.cli.key_options import (
+    UNSAID,
+    Most,
+    Said,
+    check,
+    check_other,
+    names,
+    unknown,
+    until,
+)
 from orchestra.cli.parameters import Config, Data, Flag
 
 if TYPE_CHECKING:
@@ -34,7 +44,7 @@ def create(
     models: Names = None,
     routes: Names = None,
     expires: Said = None,
-    most: Most = NO_MOST,
+    most: Most = UNSAID,
     data: Data = None,
     config: Config = None,
     json: Flag = False,
@@ -57,11 +67,6 @@ def create(
         More of them: a route is asked for as a model.
     expires
         When it ends, from now: 90d, 12h; by default never.
-    data
-        Where stores are kept; by default what `[stores]` in the configuration says,
-        else `.orchestra`.
-    config
-        The configuration; by default $ORCHESTRA_CONFIG, else `orchestra.toml` if it is there.
     json
         Print the key and all about it as one JSON object.
     """
@@ -71,7 +76,7 @@ def create(
         name=name,
         pipelines=names(pipelines),
         models=names(models) + names(routes),
-        allowance=most.allowance,
+        allowance=KeyAllowance(**most.limits),
         lasts_s=None if expires is None else seconds("--expires", expires),
     )
     check(wanted)
@@ -94,11 +99,6 @@ def list_keys(
         Only those of this organisation.
     user
         Only those of this user.
-    data
-        Where stores are kept; by default what `[stores]` in the configuration says,
-        else `.orchestra`.
-    config
-        The configuration; by default $ORCHESTRA_CONFIG, else `orchestra.toml` if it is there.
     json
         Print them as one JSON array. Times are in seconds since 1970.
     """
@@ -123,6 +123,54 @@ def list_keys(
     return _with_keyring(show, data, config)
 
 
+def change(
+    id: str,  # noqa: A002 - as it is called in the help
+    /,
+    *,
+    name: Said = None,
+    pipelines: Names = None,
+    models: Names = None,
+    routes: Names = None,
+    expires: Said = None,
+    most: Most = UNSAID,
+    data: Data = None,
+    config: Config = None,
+    json: Flag = False,
+) -> int:
+    """Let a key be another in what is said here, from the next request on; all else stays.
+
+    Its secret stays, and what it has spent stays spent.
+
+    Parameters
+    ----------
+    id
+        The key, as `orchestra keys list` shows it.
+    name
+        What it is called in lists.
+    pipelines
+        Which it may run, in place of those before: names with commas between, '*' for all,
+        '' for none.
+    models
+        Which models and routes it may ask without a pipeline, in the same way.
+    routes
+        More of them: a route is asked for as a model.
+    expires
+        When it ends, from now: 90d, 12h, or never.
+    json
+        Print all about it as one JSON object.
+    """
+    asked = None if models is None and routes is None else names(models) + names(routes)
+    wanted = OtherKey(
+        name=name,
+        pipelines=None if pipelines is None else names(pipelines),
+        models=asked,
+        limits=most.limits,
+        lasts_s=until(expires),
+    )
+    check_other(wanted)
+    return _with_keyring(partial(_change, id, wanted, json), data, config)
+
+
 def rotate(
     id: str,  # noqa: A002 - as it is called in the help
     /,
@@ -145,11 +193,6 @@ def rotate(
         How long the old secret is still good: 1h, 7d; by default not at all.
     expires
         When the key ends, from now: 90d; by default when it would have ended.
-    data
-        Where stores are kept; by default what `[stores]` in the configuration says,
-        else `.orchestra`.
-    config
-        The configuration; by default $ORCHESTRA_CONFIG, else `orchestra.toml` if it is there.
     json
         Print the key and all about it as one JSON object.
     """
@@ -179,11 +222,6 @@ def revoke(
     ----------
     id
         The key, as `orchestra keys list` shows it; of a key that was found, all of it will do.
-    data
-        Where stores are kept; by default what `[stores]` in the configuration says,
-        else `.orchestra`.
-    config
-        The configuration; by default $ORCHESTRA_CONFIG, else `orchestra.toml` if it is there.
     json
         Print what is known of the key as one JSON object.
     """
@@ -239,6 +277,24 @@ async def _create(wanted: NewKey, json: bool, keyring: Keyring, bindings: LocalB
     made = await keyring.create(wanted)
     _show(made, json=json)
     terminal.note(_told(made.record, bindings))
+
+
+async def _change(
+    id: str,  # noqa: A002 - as above
+    wanted: OtherKey,
+    json: bool,
+    keyring: Keyring,
+    bindings: LocalBindings,
+) -> None:
+    from orchestra.cli.key_views import as_object, as_table
+
+    for told in unknown(wanted.models or (), bindings.names("model")):
+        terminal.note(told, "yellow")
+    found = await keyring.change(id, wanted)
+    if json:
+        _say_json(as_object(found.record, found.now_s))
+    else:
+        terminal.say(terminal.visible(as_table([found.record], found.now_s)))
 
 
 async def _all(keyring: Keyring) -> tuple[list[KeyRecord], float]:

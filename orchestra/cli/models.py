@@ -22,8 +22,6 @@ def models(*, config: Config = None, json: Flag = False) -> int:
 
     Parameters
     ----------
-    config
-        The configuration; by default $ORCHESTRA_CONFIG, else `orchestra.toml` if it is there.
     json
         Print all that is configured as one JSON object.
     """
@@ -54,8 +52,6 @@ def ping(
     names
         Which to ask; by default all models and embedders. A model that has several names is
         asked once, and of a route one model.
-    config
-        The configuration; by default $ORCHESTRA_CONFIG, else `orchestra.toml` if it is there.
     timeout_s
         Seconds that each may take.
     at_once

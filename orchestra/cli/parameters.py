@@ -8,6 +8,11 @@ from typing import Annotated, TypeAlias
 from cyclopts import Parameter
 from cyclopts.validators import Number
 
+_DATA = (
+    "Where stores are kept; by default what `[stores]` in the configuration says, else "
+    "`.orchestra`."
+)
+_CONFIG = "The configuration; by default $ORCHESTRA_CONFIG, else `orchestra.toml` if it is there."
 Flag: TypeAlias = Annotated[bool, Parameter(show_default=False)]
 """Off, unless it is said: which its help need not mention."""
 
@@ -16,10 +21,10 @@ Count: TypeAlias = Annotated[int, Parameter(validator=Number(gte=1))]
 Delay: TypeAlias = Annotated[float, Parameter(validator=Number(gte=0))]
 Seconds: TypeAlias = Annotated[float, Parameter(validator=Number(gt=0))]
 
-Data: TypeAlias = Annotated[Path | None, Parameter(show_default=False)]
+Data: TypeAlias = Annotated[Path | None, Parameter(show_default=False, help=_DATA)]
 """The folder of the stores; None is what the configuration says."""
 
-Config: TypeAlias = Annotated[Path | None, Parameter(show_default=False)]
+Config: TypeAlias = Annotated[Path | None, Parameter(show_default=False, help=_CONFIG)]
 """The file of the configuration; None looks for it."""
 
 Inherited: TypeAlias = Annotated[tuple[int, int, int] | None, Parameter(show=False)]

@@ -13,20 +13,19 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager, nullco
 from functools import partial
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 from orchestra.cli.admission import admission_of
 from orchestra.cli.loading import FOLDER, AnyPipeline, by_name, chosen, load_all
+from orchestra.closing import Closing
 
 if TYPE_CHECKING:
-    from types import TracebackType
-
     from orchestra.config import LocalBindings
     from orchestra.server.front import Admission
     from orchestra.server.serving import Loaded
 
 
-class Loader:
+class Loader(Closing):
     """Pipelines and bindings of what a command line says.
 
     `said` are the settings that it says, over those of the configuration; `several` is as of
@@ -129,13 +128,6 @@ class Loader:
         """The top-level names of what was asked for."""
         return {each.function.__module__.partition(".")[0] for each in self.pipelines.values()}
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def close(self) -> None:
+        """Close what was carried over."""
         self._closing.close()

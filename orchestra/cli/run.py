@@ -60,11 +60,6 @@ def run(
         Print one JSON object at the end: run_id, result, timings_s, usage.
     quiet
         Tell nothing about progress.
-    data
-        Where ingested stores are; by default what `[stores]` in the configuration says,
-        else `.orchestra`.
-    config
-        The configuration; by default $ORCHESTRA_CONFIG, else `orchestra.toml` if it is there.
     """
     from orchestra.config import default_bindings
 

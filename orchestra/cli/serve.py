@@ -57,11 +57,6 @@ def serve(
     shutdown_delay_s
         Seconds before that in which `/readyz` says 503 and clients are still let in, for load
         balancers to notice; by default what `[server]` says, else none.
-    data
-        Where ingested stores are; by default what `[stores]` in the configuration says,
-        else `.orchestra`.
-    config
-        The configuration; by default $ORCHESTRA_CONFIG, else `orchestra.toml` if it is there.
     reload
         Load anew whenever a module of the pipelines or the configuration changes: for development.
     debug

@@ -167,13 +167,41 @@ class ConverseDecoder(FrameDecoder):
 
 
 @attrs.frozen
-class BedrockDialect:
-    """Chat by Converse, and embeddings by InvokeModel, as Converse has none.
+class Bedrock:
+    """What there is one way to on Bedrock: embeddings, by InvokeModel, and what an error says.
 
     `texts_max` is 1 for Titan, which takes one text in a call, and 96 for Cohere's models.
     """
 
     texts_max: int = 1
+
+    def ask_embeddings(self, model: str, request: EmbedRequest) -> Call:
+        """The call that embeds at most `texts_max` texts with a Titan or Cohere model.
+
+        Raises:
+            CapabilityError: the model is neither, or takes fewer texts.
+        """
+        body = embed_body(self.family_of(model), request)
+        return Call(model_path(model, "invoke"), msgspec.json.encode(body))
+
+    def family_of(self, model: str) -> str:
+        """What tells the family of a model: its id."""
+        return model
+
+    def decode_embeddings(self, body: bytes) -> Embeddings:
+        """The vectors of such a call. Raises as `decode` does."""
+        return decode_embeddings(body)
+
+    def error(
+        self, status: int, headers: Mapping[str, str], body: bytes, now_s: float
+    ) -> ModelError:
+        """What an answer with this status says is wrong, by the word in `x-amzn-errortype`."""
+        return bedrock_error(status, headers, body, now_s)
+
+
+@attrs.frozen
+class BedrockDialect(Bedrock):
+    """Chat by Converse, and embeddings by InvokeModel, as Converse has none."""
 
     def ask(self, model: str, request: ChatRequest, *, stream: bool) -> Call:
         """The call that asks a model, by its id, profile or ARN.
@@ -196,24 +224,6 @@ class BedrockDialect:
             MalformedStreamError: it is not an answer of Converse.
         """
         return converse_events(body)
-
-    def ask_embeddings(self, model: str, request: EmbedRequest) -> Call:
-        """The call that embeds at most `texts_max` texts with a Titan or Cohere model.
-
-        Raises:
-            CapabilityError: the model is neither, or takes fewer texts.
-        """
-        return Call(model_path(model, "invoke"), msgspec.json.encode(embed_body(model, request)))
-
-    def decode_embeddings(self, body: bytes) -> Embeddings:
-        """The vectors of such a call. Raises as `decode` does."""
-        return decode_embeddings(body)
-
-    def error(
-        self, status: int, headers: Mapping[str, str], body: bytes, now_s: float
-    ) -> ModelError:
-        """What an answer with this status says is wrong, by the word in `x-amzn-errortype`."""
-        return bedrock_error(status, headers, body, now_s)
 
 
 def model_path(model: str, verb: str) -> str:

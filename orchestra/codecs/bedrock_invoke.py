@@ -7,20 +7,19 @@ Bedrock puts counts of its own into a stream's last event.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 
 import attrs
 import msgspec
 
 from orchestra.codecs.anthropic import MessageEvents, message_events
 from orchestra.codecs.bedrock import (
+    Bedrock,
     ConverseEvents,
-    bedrock_error,
     converse_events,
     model_path,
     stream_error,
 )
-from orchestra.codecs.bedrock_embed import decode_embeddings, embed_body
 from orchestra.codecs.bedrock_prompts import invoke_body
 from orchestra.codecs.bedrock_said import Said, counts, reports, spoken, stops
 from orchestra.codecs.dialect import Call
@@ -30,8 +29,6 @@ from orchestra.codecs.frames import FrameDecoder, decoded
 from orchestra.errors import MalformedStreamError, ModelError
 from orchestra.values import (
     ChatRequest,
-    Embeddings,
-    EmbedRequest,
     Json,
     ModelEvent,
     Stopped,
@@ -122,15 +119,13 @@ class InvokeDecoder(FrameDecoder):
 
 
 @attrs.frozen
-class BedrockInvokeDialect:
+class BedrockInvokeDialect(Bedrock):
     """InvokeModel, for Claude, Nova, Titan, Llama and Mistral, and for embeddings.
 
-    `family` is that of models whose id does not tell it: see `invoke_body`. `texts_max` is 1
-    for Titan, which takes one text in a call, and 96 for Cohere's models.
+    `family` is that of models whose id does not tell it: see `invoke_body`.
     """
 
     family: str = ""
-    texts_max: int = 1
 
     def ask(self, model: str, request: ChatRequest, *, stream: bool) -> Call:
         """The call that asks a model.
@@ -155,24 +150,9 @@ class BedrockInvokeDialect:
         """
         return invoke_events(body)
 
-    def ask_embeddings(self, model: str, request: EmbedRequest) -> Call:
-        """The call that embeds at most `texts_max` texts with a Titan or Cohere model.
-
-        Raises:
-            CapabilityError: the model is neither, or takes fewer texts.
-        """
-        body = embed_body(self.family or model, request)
-        return Call(model_path(model, "invoke"), msgspec.json.encode(body))
-
-    def decode_embeddings(self, body: bytes) -> Embeddings:
-        """The vectors of such a call. Raises as `decode` does."""
-        return decode_embeddings(body)
-
-    def error(
-        self, status: int, headers: Mapping[str, str], body: bytes, now_s: float
-    ) -> ModelError:
-        """What an answer with this status says is wrong, by the word in `x-amzn-errortype`."""
-        return bedrock_error(status, headers, body, now_s)
+    def family_of(self, model: str) -> str:
+        """The one that is said, else the model's id."""
+        return self.family or model
 
 
 def invoke_events(body: bytes) -> list[ModelEvent]:

@@ -22,7 +22,9 @@ from orchestra.codecs.quirks import Quirks, fingerprint
 from orchestra.codecs.sse import SseFraming
 from orchestra.errors import MalformedStreamError, TruncatedStreamError
 from orchestra.values import (
+    NO_DETAILS,
     Began,
+    Details,
     Json,
     ModelEvent,
     ReasoningDelta,
@@ -35,6 +37,7 @@ from orchestra.values import (
 )
 
 _DONE = b"[DONE]"
+_A_CHUNK = "a chunk of the stream"
 _OLD_CALL = -1
 """The index of the one call that `function_call` can make."""
 
@@ -115,6 +118,19 @@ class Chunk(msgspec.Struct, gc=False):
     x_groq: _Groq | None = None
 
 
+class Opening(Chunk, gc=False):
+    """The first chunk, of which more is read: what servers repeat in each of them."""
+
+    service_tier: object = None
+    system_fingerprint: object = None
+
+    def details(self) -> Details:
+        """What it says of who answers."""
+        said = {"service_tier": self.service_tier, "system_fingerprint": self.system_fingerprint}
+        return {name: value for name, value in said.items() if value and isinstance(value, str)}
+
+
+_OPENINGS = msgspec.json.Decoder(Opening)
 _CHUNKS = msgspec.json.Decoder(Chunk)
 
 
@@ -150,7 +166,10 @@ class OpenAiDecoder(FrameDecoder):
             return
         if name == "error":
             raise as_error(read_error(payload))
-        chunk = decoded(_CHUNKS, payload, "a chunk of the stream")
+        if self._began:
+            chunk = decoded(_CHUNKS, payload, _A_CHUNK)
+        else:
+            chunk = decoded(_OPENINGS, payload, _A_CHUNK)
         if chunk.error or chunk.kind == "error":
             raise as_error(read_error(payload))
         self._read(chunk, stream=True)
@@ -163,7 +182,7 @@ class OpenAiDecoder(FrameDecoder):
             MalformedStreamError: it is no answer.
             TruncatedStreamError: it does not say why it stops.
         """
-        chunk = decoded(_CHUNKS, body, "the answer")
+        chunk = decoded(_OPENINGS, body, "the answer")
         if chunk.error or chunk.kind == "error":
             raise as_error(read_error(body))
         if not chunk.choices:
@@ -185,7 +204,8 @@ class OpenAiDecoder(FrameDecoder):
         # Azure opens with a chunk that has neither an id nor choices.
         if not self._began and (chunk.id or (chunk.model and choices)):
             self._began, self._id = True, chunk.id or ""
-            self._events.append(Began(self._id, chunk.model or ""))
+            details = chunk.details() if isinstance(chunk, Opening) else NO_DETAILS
+            self._events.append(Began(self._id, chunk.model or "", details))
         failed: Said | None = None
         record = chunk.usage
         for choice in choices:

@@ -26,6 +26,7 @@ from orchestra.codecs.openai_usage import usage_record
 from orchestra.errors import TruncatedStreamError
 from orchestra.values import (
     Began,
+    Details,
     Json,
     Logprobs,
     ModelEvent,
@@ -43,6 +44,7 @@ _WORDS: Mapping[StopReason, str] = {
     StopReason.CONTENT_FILTER: "content_filter",
 }
 """Whatever else made a model stop is `stop`: the dialect has no more words."""
+_DETAILS = ("service_tier", "system_fingerprint")
 _DONE = b"data: [DONE]\n\n"
 
 
@@ -88,6 +90,7 @@ class AnswerWriter:
     ) -> None:
         self._created_s = created_s
         self._id, self._model = answer_id, model
+        self._details: Json = {}
         self._include_usage = include_usage
         self._choices = [_Choice() for _ in range(choices)]
 
@@ -141,6 +144,8 @@ class AnswerWriter:
                 return b""
             case Began(id=id_, model=model):
                 self._id, self._model = self._id or id_, self._model or model
+                if not one.before:  # else all have begun, with what the first of them has told
+                    self._details = _details(event.details)
                 return self._begin(one)
         one.stopped = True
         begun = self._begin(one)
@@ -170,6 +175,7 @@ class AnswerWriter:
             "object": "chat.completion.chunk",
             "created": self._created_s,
             "model": self._model,
+            **self._details,
         }
 
 
@@ -209,6 +215,7 @@ def answer_record(
         "object": "chat.completion",
         "created": created_s,
         "model": model or answers[0].model,
+        **_details(answers[0].details),
         "choices": [_choice(index, each) for index, each in enumerate(answers)],
     }
     if found := usage or summed(each.usage for each in answers):
@@ -220,6 +227,11 @@ def summed(usages: Iterable[Usage | None]) -> Json | None:
     """The record of all that was counted; None where nothing was."""
     counted = [each for each in usages if each is not None]
     return usage_record(reduce(add, counted)) if counted else None
+
+
+def _details(told: Details) -> Json:
+    """What the dialect has a word for of who answers; of several answers, that of the first."""
+    return {name: told[name] for name in _DETAILS if name in told} if told else {}
 
 
 def _choice(index: int, answer: Completion) -> Json:

@@ -124,8 +124,7 @@ def options(node: Node) -> dict[str, object]:
     if isinstance(node, Race | Fallback):
         return _rules(node)
     if isinstance(node, Quorum):
-        agree = {} if node.agree is None else {"agree": Named(node.agree)}
-        return {"count": node.count, **agree}
+        return _agreement(node)
     if isinstance(node, Survivors):
         return {"least": node.least} if node.least > 1 else {}
     if isinstance(node, Each):
@@ -154,6 +153,14 @@ def _rules(node: Race | Fallback) -> dict[str, object]:
     if isinstance(node, Fallback) and node.restart:
         given["restart"] = True
     return given | _starts(node) if isinstance(node, Race) else given
+
+
+def _agreement(node: Quorum) -> dict[str, object]:
+    """What a quorum needs, and by which rules in so far as they are not by default."""
+    given: dict[str, object] = {"count": node.count}
+    if node.agree is not None:
+        given["agree"] = Named(node.agree)
+    return given | {"stagger_s": node.stagger_s} if node.stagger_s else given
 
 
 def _starts(node: Race) -> dict[str, object]:

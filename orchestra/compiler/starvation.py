@@ -22,7 +22,7 @@ from typing import cast
 
 from orchestra.annotations.facts import chunk_of
 from orchestra.compiler.regions import Region, Regions
-from orchestra.graph.nodes import Edge, Fallback, Node, type_of
+from orchestra.graph.nodes import Choice, Edge, Node, type_of
 from orchestra.graph.wires import node_of, spelled
 from orchestra.problem import Problem
 
@@ -119,8 +119,8 @@ def _gate(region: Region, starts: dict[Node, int], ends: dict[Node, int]) -> int
     if region.owner is None:
         return 0
     waits = starts[region.owner]
-    if isinstance(region.owner, Fallback):  # its earlier arms have had their try
-        for arm in region.owner.arms[: region.arm]:
+    if isinstance(region.owner, Choice):
+        for arm in region.owner.behind(region.arm):  # they have had their try
             waits |= ends[node_of(arm)]
     return waits
 

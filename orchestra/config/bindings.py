@@ -14,11 +14,11 @@ from collections.abc import Callable, Mapping, Sequence
 from difflib import get_close_matches
 from functools import cached_property
 from pathlib import Path
-from types import TracebackType
-from typing import TYPE_CHECKING, Self, TypeVar, cast
+from typing import TYPE_CHECKING, TypeVar, cast
 
 from msgspec import structs
 
+from orchestra.closing import Closing
 from orchestra.config.finding import find
 from orchestra.config.server_rules import USUAL_RULES, ServerRules
 from orchestra.errors import BindingError
@@ -90,7 +90,7 @@ def default_bindings(
     return LocalBindings(data or found.data or DATA, found, environ, several=several)
 
 
-class LocalBindings:
+class LocalBindings(Closing):
     """`Bindings` to the models and embedders of a deployment, and to stores on this machine.
 
     Stores are the collections of `store.sqlite` in the data folder; `stores` is that file, to
@@ -350,17 +350,6 @@ class LocalBindings:
         if "_assembly" in vars(self):  # something was asked for
             self._assembly.close()
         self.stores.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
 
     @cached_property
     def _assembly(self) -> Assembly:

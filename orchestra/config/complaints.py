@@ -59,7 +59,7 @@ def shown(value: object, key: str = "") -> str:
     if isinstance(value, str):
         if (
             names_a_secret(key)
-            or key in ("key_env", "password_env")
+            or key in ("key_env", "password_env", "user_env")
             or "@" in value
             or _LIKE_A_KEY.search(value)
         ):

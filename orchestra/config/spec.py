@@ -73,7 +73,8 @@ PRICE = Kind(
 )
 STATE_URL = Kind(
     Annotated[str, Meta(pattern=state_settings.STATE_URL, max_length=1000)],
-    "memory:, sqlite:FILE or redis://HOST:PORT/DATABASE, without a name and a password",
+    "memory:, sqlite:FILE, redis://HOST:PORT/DATABASE, rediss://... or redis+unix:///PATH?db=N, "
+    "without a name and a password",
     '"redis://127.0.0.1:6379/0"',
 )
 DOLLARS = Kind(
@@ -199,7 +200,13 @@ STATE: Spec = {
     "url": STATE_URL,
     "timeout_s": TIME,
     "limit_bytes": COUNT,
+    "user": TEXT,
+    "user_env": VARIABLE,
     "password_env": VARIABLE,
+    "password_file": FILE,
+    "ca_file": FILE,
+    "certificate_file": FILE,
+    "certificate_key_file": FILE,
 }
 ALLOWANCE: Spec = {"day": DOLLARS, "month": DOLLARS, "when_state_fails": WHEN_STATE_FAILS}
 BUDGETS: Spec = {

@@ -1,7 +1,7 @@
-"""Polls: every arm of a quorum or a `best_of` at once, and what comes of their whole values.
+"""Polls: the arms of a quorum or a `best_of`, and what comes of their whole values.
 
 An arm may fail freely. When the outcome is certain, either way, the arms that are still at
-work are closed in that instant.
+work are closed in that instant, and those that have not started never do.
 """
 
 from __future__ import annotations
@@ -68,22 +68,28 @@ class _Poll(ABC):
     def failed(self) -> None:
         """An arm has failed: it is in `errors`."""
 
+    async def due(self, arm: int) -> bool:
+        """Wait until an arm has to start; False if it need not."""
+        del arm
+        return True
+
     async def run(self) -> None:
-        """Start all arms, and return when all have ended."""
+        """Start the arms as they are due, and return when all of them have ended."""
         async with trio.open_nursery() as nursery:
-            for name, region in zip(self.names, self._regions, strict=True):
-                nursery.start_soon(self._run_arm, name, region, name=name)
+            for arm, name in enumerate(self.names):
+                if not await self.due(arm):
+                    break
+                nursery.start_soon(self._run_arm, name, self._regions[arm], name=name)
 
     def stop(self, reason: str) -> None:
         """Close every arm now."""
         self.over = reason
         for region in self._regions:
-            self._scope(region).close(reason)
-
-    def _scope(self, region: int) -> Scope:
-        scope = self._frame.scopes[region]
-        assert scope is not None, "all arms are entered before the first of them can wait"
-        return scope
+            scope = self._frame.scopes[region]
+            if scope is not None:
+                scope.close(reason)
+            else:  # not started: what it would read must not be held back for it
+                self._frame.settle(region, reason)
 
     def in_order(self, by_arm: Mapping[str, T]) -> dict[str, T]:
         """What there is of each arm, in the order of the arms."""
@@ -99,6 +105,8 @@ class _Poll(ABC):
         self._frame.run.journal.append(ArmCommitted, self.path, arm)
 
     async def _run_arm(self, arm: str, region: int) -> None:
+        if self.over is not None:
+            return
         try:
             await self._frame.enter(region, partial(self._take, arm, region))
         except Exception as error:  # noqa: BLE001 - kept: there may be others enough
@@ -109,7 +117,8 @@ class _Poll(ABC):
 
     async def _take(self, arm: str, region: int, source: Source) -> None:
         """What an arm is for. One that fails in the same instant says nothing."""
-        if self.over is None and self._scope(region).closed is None:
+        scope = cast("Scope", self._frame.scopes[region])
+        if self.over is None and scope.closed is None:
             self.heard(arm, read(self._frame, source))
 
 
@@ -120,8 +129,17 @@ class _Counted(_Poll):
         super().__init__(frame, operation)
         node = cast("Quorum", operation.node)
         self._votes = Votes(node.count, len(node.arms), node.agree or operator.eq)
+        self._stagger_s = node.stagger_s
         self._value: object = None
         self._won = False
+        self._news = trio.Event()
+
+    async def due(self, arm: int) -> bool:
+        if self._stagger_s and arm >= self._votes.count:
+            with trio.move_on_after(self._stagger_s):
+                while not (self.over or self._votes.hopeless(idle=len(self.names) - arm)):
+                    await self._news.wait()
+        return self.over is None
 
     async def outcome(self) -> object:
         await self.run()
@@ -149,14 +167,20 @@ class _Counted(_Poll):
                 self.tell_failure(other, DisagreedError(message))
         self.tell_commit(first)
         self.stop(f"{len(agreed)} arms agree with {first}")
+        self._tell()
 
     def failed(self) -> None:
         self._votes.leave()
         self._check()
 
     def _check(self) -> None:
-        if self._votes.hopeless:
+        if self._votes.hopeless():
             self.stop(f"no {self._votes.count} arms can agree any more")
+        self._tell()
+
+    def _tell(self) -> None:
+        self._news.set()
+        self._news = trio.Event()
 
 
 class _Surviving(_Poll):

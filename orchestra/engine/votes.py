@@ -47,7 +47,6 @@ class Votes:
         """The group that is a quorum; at most one is, where it is asked after every answer."""
         return next((group for group in self.groups if len(group) >= self.count), None)
 
-    @property
-    def hopeless(self) -> bool:
-        """Whether no quorum can be reached any more."""
-        return max(map(len, self.groups), default=0) + self.waiting < self.count
+    def hopeless(self, idle: int = 0) -> bool:
+        """Whether no quorum can be reached any more, without so many arms of those that wait."""
+        return max(map(len, self.groups), default=0) + self.waiting - idle < self.count

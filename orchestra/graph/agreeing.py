@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cached_property, partial
+from math import inf
 from typing import Any, TypeAlias, TypeVar, cast
 
 import attrs
@@ -19,6 +20,7 @@ from orchestra.errors import DefinitionError, JudgeError
 from orchestra.graph.arguments import plain_function
 from orchestra.graph.definition import current_definition
 from orchestra.graph.gather import wire_of
+from orchestra.graph.hedging import stagger
 from orchestra.graph.nodes import Choice, type_of
 from orchestra.graph.pipelines import Pipeline
 from orchestra.graph.steps import Step, step
@@ -31,7 +33,7 @@ Agree: TypeAlias = Callable[[object, object], object]
 
 @attrs.frozen(eq=False)
 class Comparison(Choice):
-    """Arms that start at once and whose whole values are compared; none may stream."""
+    """Arms whose whole values are compared; none may stream."""
 
     @cached_property
     def kind(self) -> object:
@@ -52,6 +54,8 @@ class Quorum(Comparison):
 
     count: int
     agree: Agree | None = None
+    stagger_s: float = 0.0
+    """Between the starts of two arms, from the one behind the first `count` on."""
 
     @property
     def label(self) -> str:
@@ -64,6 +68,10 @@ class Quorum(Comparison):
     @property
     def why(self) -> str:
         return f"there when {self.count} of {len(self.arms)} arms agree"
+
+    def behind(self, arm: int) -> tuple[Wire, ...]:
+        in_turn = self.stagger_s == inf and arm >= self.count
+        return self.arms[:arm] if in_turn else ()
 
 
 @attrs.frozen(eq=False)
@@ -85,10 +93,17 @@ class Survivors(Comparison):
         return f"there when each of {len(self.arms)} arms has given its value or failed"
 
 
-def quorum(count: int, *arms: T, agree: Callable[[T, T], bool] | None = None) -> T:
+def quorum(
+    count: int,
+    *arms: T,
+    agree: Callable[[T, T], bool] | None = None,
+    stagger_s: float = 0.0,
+) -> T:
     """The value that `count` of the arms agree on; the others are cancelled at that moment.
 
-    All arms start at once. Two values agree when they are equal or, with `agree`, when
+    The first `count` arms start at once, and each of the others `stagger_s` seconds (0 by
+    default) after the one before it, or as soon as those that have started can no longer agree:
+    with `float("inf")`, only then. Two values agree when they are equal or, with `agree`, when
     `agree(first, other)` is true: a plain function, which should be quick. A value is compared
     with the first of each group of those that agreed before it, and joins one group only; the
     result is the first value of the group. When `agree` raises, the arm has failed.
@@ -98,15 +113,16 @@ def quorum(count: int, *arms: T, agree: Callable[[T, T], bool] | None = None) ->
     `NoQuorumError` that lists what each arm said. Arms give values: `collect(...)` a stream.
 
     Raises:
-        DefinitionError: `count` is no number from 1 to that of the arms.
+        DefinitionError: `count` is no number from 1 to that of the arms, or `stagger_s` none of
+            seconds.
     """
     definition = current_definition("quorum(...)", _IN_PIPELINES)
     wires = tuple(map(wire_of, arms))
     _count("quorum", count, wires)
     if agree is not None:
         plain_function("quorum", "agree", agree, "is given two answers and tells if they agree")
-    same = cast("Agree | None", agree)
-    return cast("T", definition.add(lambda origin: Quorum(origin, wires, count, same)))
+    same, wait_s = cast("Agree | None", agree), stagger("quorum", stagger_s)
+    return cast("T", definition.add(lambda origin: Quorum(origin, wires, count, same, wait_s)))
 
 
 def best_of(*arms: T, judge: Callable[[list[T]], int], least: int = 1) -> T:

@@ -16,7 +16,7 @@ from orchestra.graph.arguments import commit_rule, error_types, plain_function
 from orchestra.graph.commits import FIRST_CONTENT, Commit, Validate
 from orchestra.graph.definition import Definition, current_definition
 from orchestra.graph.gather import wire_of
-from orchestra.graph.hedging import hedge_rule
+from orchestra.graph.hedging import hedge_rule, stagger
 from orchestra.graph.nodes import Collect, Each, EachItem, Fallback, Race, Route
 from orchestra.graph.wires import Wire, node_of, place, source_line
 from orchestra.protocols import Stream
@@ -112,16 +112,8 @@ def race(
     more are started only as soon as all before them have failed.
     """
     hedge = hedge_rule(hedge_at, hedge_share)
-    given: object = stagger_s  # a wire, for all that is known at run time
-    if given is None:
-        stagger_s = 0.0 if hedge is None else inf
-    elif not isinstance(given, int | float) or not given >= 0:
-        raise DefinitionError(
-            f"{place(*source_line())}: race(stagger_s={stagger_s!r}): stagger_s is the number "
-            "of seconds between the starts of two arms, 0 or more, and part of the pipeline "
-            "itself: write it as a number"
-        )
-    wait_s = cast("float", stagger_s)
+    usual_s = 0.0 if hedge is None else inf
+    wait_s = usual_s if stagger_s is None else stagger("race", stagger_s)
     definition = _definition("race")
     wires = _arms("race", arms)
     rule, checked = commit_rule("race", commit), _validate("race", validate)

@@ -1,4 +1,4 @@
-"""Hedging: from which time on a race starts another arm, and how often at most. Values only."""
+"""Hedging: from which time on another arm is started, and how often at most. Values only."""
 
 from __future__ import annotations
 
@@ -60,6 +60,21 @@ def hedge_rule(hedge_at: object, hedge_share: object) -> Hedge | None:
             "itself; write hedge_share=0.1 for one in ten"
         )
     return Hedge(quantile, share)
+
+
+def stagger(name: str, given: object) -> float:
+    """What a construct is given as `stagger_s`.
+
+    Raises:
+        DefinitionError: it is no number of seconds.
+    """
+    if not isinstance(given, int | float) or not given >= 0:
+        raise DefinitionError(
+            f"{place(*source_line())}: {name}(stagger_s={given!r}): stagger_s is the number "
+            "of seconds between the starts of two arms, 0 or more, and part of the pipeline "
+            "itself: write it as a number"
+        )
+    return float(given)
 
 
 def _quantile(given: object) -> float | None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Iterator, Mapping
 from functools import cached_property
+from math import inf
 from typing import TYPE_CHECKING, Any, cast
 
 import attrs
@@ -212,6 +213,11 @@ class Choice(Node):
         """What each arm is called in events and messages: its place, from 1, and its node."""
         return tuple(f"{n}:{node_of(arm).label}" for n, arm in enumerate(self.arms, 1))
 
+    def behind(self, arm: int) -> tuple[Wire, ...]:
+        """The arms that have ended when this one starts, where it is never started by time."""
+        del arm
+        return ()
+
     @cached_property
     def edges(self) -> tuple[Edge, ...]:
         return self._arm_edges
@@ -238,6 +244,10 @@ class Race(Choice):
     def label(self) -> str:
         return "race"
 
+    def behind(self, arm: int) -> tuple[Wire, ...]:
+        by_time = self.hedge is None and self.stagger_s < inf  # a hedge may have used up its share
+        return () if by_time else self.arms[:arm]
+
 
 @attrs.frozen(eq=False)
 class Fallback(Choice):
@@ -253,6 +263,9 @@ class Fallback(Choice):
     @property
     def label(self) -> str:
         return "fallback"
+
+    def behind(self, arm: int) -> tuple[Wire, ...]:
+        return self.arms[:arm]
 
 
 @attrs.frozen(eq=False)

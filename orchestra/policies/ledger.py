@@ -288,8 +288,11 @@ def thresholds(spent: int, limit: int, told: int) -> list[int]:
 
 
 def _reached(ledger: Ledger, budget: Budget, settlement: Settlement) -> list[Reached]:
-    spent, told = ledger.spent[budget.slot], ledger.told[budget.slot]
-    new = thresholds(spent, budget.limit_nanodollars, told)
+    spent, limit = ledger.spent[budget.slot], budget.limit_nanodollars
+    # a limit that was raised is told of anew, and one that was lowered what it has passed by
+    before = max(thresholds(spent - settlement.cost, limit, 0), default=0)
+    told = min(ledger.told[budget.slot], before)
+    new = thresholds(spent, limit, told)
     ledger.told[budget.slot] = max(new, default=told)
     return [Reached(settlement, budget, percent, spent) for percent in new]
 

@@ -25,8 +25,8 @@ PIECE_CHARS = 4096
 
 def events_of(answer: Completion, once: Mapping[str, Any] | None = None) -> Iterator[ModelEvent]:
     """The events of an answer, told anew; `once` is what it consumed when it was first given."""
-    if answer.id or answer.model:
-        yield Began(answer.id, answer.model)
+    if answer.id or answer.model or answer.details:
+        yield Began(answer.id, answer.model, answer.details)
     if answer.logprobs is not None:
         yield answer.logprobs
     calls = 0

@@ -1,7 +1,6 @@
 """How a provider knows who asks: keys that are never shown, and the headers they make.
 
-A secret is redacted by its type: no repr, message or encoder can show it by accident. What a
-provider says of an error is searched for it too, since some repeat the key they were sent.
+What a provider says of an error is searched for them, since some repeat the key they were sent.
 """
 
 from __future__ import annotations
@@ -12,31 +11,7 @@ import attrs
 
 from orchestra.codecs.sigv4 import AwsCredentials, signature
 from orchestra.protocols import HttpRequest
-
-REDACTED = "[redacted]"
-
-
-class Secret:
-    """A key. Only `reveal` gives it; every other way of looking gives `Secret([redacted])`."""
-
-    __slots__ = ("_value",)
-
-    def __init__(self, value: str) -> None:
-        self._value = value
-
-    def reveal(self) -> str:
-        """The key itself, for a header."""
-        return self._value
-
-    def __repr__(self) -> str:
-        return f"Secret({REDACTED})"
-
-    def __reduce__(self) -> str:
-        raise TypeError("a Secret cannot be pickled or copied into a file; keep its name instead")
-
-    def redact(self, text: str) -> str:
-        """The text without the key in it."""
-        return text.replace(self._value, REDACTED) if self._value else text
+from orchestra.secret import Secret
 
 
 class Credentials(Protocol):

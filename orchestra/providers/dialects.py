@@ -72,7 +72,7 @@ def bedrock_invoke(options: Options) -> Dialect:
     from orchestra.codecs.bedrock_invoke import BedrockInvokeDialect
 
     family = options.get("family", "")
-    return BedrockInvokeDialect(family, _bedrock_texts_max(options))
+    return BedrockInvokeDialect(_bedrock_texts_max(options), family)
 
 
 def cohere(options: Options) -> Dialect:

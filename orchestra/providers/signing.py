@@ -17,7 +17,6 @@ from orchestra.providers.credentials import (
     Credentials,
     HeaderKey,
     NoCredentials,
-    Secret,
     bearer,
 )
 from orchestra.providers.keys import (
@@ -30,9 +29,7 @@ from orchestra.providers.keys import (
     key_state,
 )
 from orchestra.providers.settings import ModelSettings
-
-KEY_BYTES_MAX = 64 * 1024
-"""A key is a line, and a token a long one; more in a key file is another file."""
+from orchestra.secret import Secret, one_line, read_secret
 
 
 def credentials(
@@ -108,31 +105,21 @@ def read_key(path: Path) -> Secret:
     Raises:
         BindingError: the file cannot be read, or has no key in it.
     """
-    try:
-        with path.open("rb") as file:
-            data = file.read(KEY_BYTES_MAX + 1)
-    except OSError as error:
-        raise BindingError(
-            f"the key file {str(path)!r} cannot be read: {error.strerror or error}"
-        ) from error
-    if len(data) > KEY_BYTES_MAX:
-        raise BindingError(
-            f"the key file {str(path)!r} is over {KEY_BYTES_MAX} bytes; it has to hold one key"
-        )
-    return _secret(data.decode("utf-8", "replace"), f"the key file {str(path)!r}")
+    return _for_header(read_secret(path, "key"), f"the key file {str(path)!r}")
 
 
 def _secret(text: str, source: str) -> Secret:
     """A key that can stand in a header."""
-    key = text.strip()
-    if not key:
-        raise BindingError(f"{source} is empty; it has to hold the key")
-    if not (key.isascii() and key.isprintable()):
+    return _for_header(one_line(text, source, "key"), source)
+
+
+def _for_header(secret: Secret, source: str) -> Secret:
+    if not secret.reveal().isascii():
         raise BindingError(
-            f"what {source} holds is no key: it has line breaks or characters that cannot "
-            "stand in a header; it has to hold the key and nothing else"
+            f"what {source} holds is no key: it has characters that cannot stand in a header; "
+            "it has to hold the key and nothing else"
         )
-    return Secret(key)
+    return secret
 
 
 def _where(settings: ModelSettings, state: KeyState) -> str:

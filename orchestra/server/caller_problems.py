@@ -6,18 +6,25 @@ the same type.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from math import ceil
+from typing import TYPE_CHECKING
 
 from orchestra.errors import BudgetExceededError, LimitReachedError
 from orchestra.server.problems import HttpProblem
 
+if TYPE_CHECKING:
+    from orchestra.access.keys import Reason
+
 CHALLENGE = (("WWW-Authenticate", 'Bearer realm="orchestra"'),)
 """With every 401 (RFC 9110 section 11.6.1)."""
-_REASONS = {
-    "expired": "has expired; ask for a new one",
+REASONS: Mapping[Reason, str] = {
+    "unknown": "is not known here",
+    "expired": "has expired, or was replaced by another; ask for a new one",
     "revoked": "was revoked; ask for a new one",
     "malformed": "is not one of this server's; send `Authorization: Bearer ork_...`, all of it",
 }
+"""Why a key lets nobody in, as its holder is told."""
 
 
 def key_missing() -> HttpProblem:
@@ -26,12 +33,10 @@ def key_missing() -> HttpProblem:
     return HttpProblem(401, "key-missing", "A key is needed.", detail, headers=CHALLENGE)
 
 
-def key_refused(reason: str) -> HttpProblem:
+def key_refused(reason: Reason) -> HttpProblem:
     """A key came that lets nobody in; `reason` is why, as far as its holder may know."""
-    said = _REASONS.get(reason, "is not known here")
-    code = f"key-{reason}" if reason in _REASONS else "key-unknown"
-    detail = f"your key {said}"
-    return HttpProblem(401, code, "Your key is not valid.", detail, headers=CHALLENGE)
+    detail = f"your key {REASONS[reason]}"
+    return HttpProblem(401, f"key-{reason}", "Your key is not valid.", detail, headers=CHALLENGE)
 
 
 def keys_unreachable() -> HttpProblem:

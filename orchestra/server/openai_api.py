@@ -22,7 +22,7 @@ from orchestra.codecs.openai_serving_embeddings import embeddings_body, served_e
 from orchestra.codecs.openai_serving_errors import BAD_REQUEST, ServedError, error_reply, reply
 from orchestra.codecs.openai_serving_request import ServedChat, refused, served_chat
 from orchestra.errors import InputError, LimitExceededError, ModelError, StateError
-from orchestra.events import Delta, RunFinished, StepRouted, written
+from orchestra.events import Delta, RunFinished, StepRouted
 from orchestra.server import problems, sse
 from orchestra.server.arrival import Arrival
 from orchestra.server.chat_shapes import RELAYED, Gives
@@ -31,7 +31,7 @@ from orchestra.server.openai_errors import OpenAiProblem, as_openai, told
 from orchestra.server.openai_stored import Kept, StoredCompletions, messages_of
 from orchestra.server.openai_stream import RUN_ID, ChunkEvents, Chunks, Facts
 from orchestra.server.relay import relay, relay_vectors, relay_whole
-from orchestra.server.runs import EventStream, Runs, answer, when_over
+from orchestra.server.runs import EventStream, Runs, answer, as_json, when_over
 from orchestra.stores.state_memory import MemoryState
 
 if TYPE_CHECKING:
@@ -76,14 +76,14 @@ class OpenAi:
         """All that may be asked by whoever asks."""
         scopes = Arrival.of(request.scope).known().scopes
         data = [self._listed(each) for each in self.catalog.seen_by(scopes)]
-        return _json(msgspec.json.encode({"object": "list", "data": data}))
+        return as_json({"object": "list", "data": data})
 
     async def model(self, model: str) -> Response:
         """One of them."""
         found = self._offer(model)
         if isinstance(found, OpenAiProblem):
             return answer(found)
-        return _json(msgspec.json.encode(self._listed(found)))
+        return as_json(self._listed(found))
 
     async def chat(self) -> Response:
         """What a model says, whole or as it says it."""
@@ -127,8 +127,9 @@ class OpenAi:
         found, facts = cast("Embeddings", event.result), _facts(run, served.model)
         counted = facts.usage(event.usage)
         usage = {name: counted[name] for name in ("prompt_tokens", "total_tokens", "orchestra")}
-        written = embeddings_body(found, model=served.model, usage=usage, base64=served.base64)
-        return _json(written, facts.headers(counted["orchestra"]["cost_nanodollars"]))
+        body = embeddings_body(found, model=served.model, usage=usage, base64=served.base64)
+        cost = counted["orchestra"]["cost_nanodollars"]
+        return as_json(msgspec.Raw(body), headers=facts.headers(cost))
 
     async def _stream(self, run: Run, job: _Job, served: ServedChat) -> Response:
         writer = AnswerWriter(
@@ -159,7 +160,7 @@ class OpenAi:
         if served.store:
             await self._keep(run, job, served, event)
         cost = record["usage"]["orchestra"]["cost_nanodollars"]
-        return _json(written(record), facts.headers(cost))
+        return as_json(record, headers=facts.headers(cost))
 
     async def _keep(self, run: Run, job: _Job, served: ServedChat, event: RunFinished) -> None:
         """Keep an answer that is whole; where the state is away, it was answered all the same."""
@@ -289,7 +290,3 @@ def _failure(run: Run, error: BaseException | None) -> OpenAiProblem:
     """Why a run gave no answer."""
     said: ServedError = error_reply(error if error is not None else RuntimeError("no result"))
     return told(said, (RUN_ID, run.id))
-
-
-def _json(body: bytes, headers: Mapping[str, str] | None = None) -> Response:
-    return Response(body, headers=dict(headers or {}), content_type=sse.JSON)

@@ -15,11 +15,10 @@ from quart_trio.wrappers import TrioResponse as Response
 from orchestra.codecs.openai_serving_errors import BAD_REQUEST, error_reply, reply
 from orchestra.codecs.openai_serving_request import asked_of, refused
 from orchestra.errors import InvalidRequestError, StateError
-from orchestra.server import sse
 from orchestra.server.arrival import Arrival
 from orchestra.server.openai_errors import OpenAiProblem, told
 from orchestra.server.openai_stored import StoredCompletions, Wanted
-from orchestra.server.runs import answer
+from orchestra.server.runs import answer, as_json
 
 log = logging.getLogger("orchestra.server")
 
@@ -61,7 +60,7 @@ class StoredApi:
             found = await self.stored.get(completion, Arrival.of(request.scope).known())
         except StateError as error:
             return answer(told(error_reply(error)))
-        return answer(_unknown(completion)) if found is None else _json(found.record())
+        return answer(_unknown(completion)) if found is None else as_json(found.record())
 
     async def rename(self, completion: str) -> Response:
         """One of them, with other metadata."""
@@ -71,7 +70,7 @@ class StoredApi:
             found = await self.stored.rename(completion, who, asked.metadata)
         except (InvalidRequestError, StateError) as error:
             return answer(told(error_reply(error)))
-        return answer(_unknown(completion)) if found is None else _json(found.record())
+        return answer(_unknown(completion)) if found is None else as_json(found.record())
 
     async def delete(self, completion: str) -> Response:
         """That it is forgotten."""
@@ -81,7 +80,7 @@ class StoredApi:
             return answer(told(error_reply(error)))
         if not gone:
             return answer(_unknown(completion))
-        return _json({"id": completion, "object": "chat.completion.deleted", "deleted": True})
+        return as_json({"id": completion, "object": "chat.completion.deleted", "deleted": True})
 
     async def messages(self, completion: str) -> Response:
         """What was asked for one of them."""
@@ -129,10 +128,6 @@ def _unknown(completion: str) -> OpenAiProblem:
 
 def _page(data: list[dict[str, object]], *, more: bool) -> Response:
     ids = [each["id"] for each in data] or [None]
-    return _json(
+    return as_json(
         {"object": "list", "data": data, "first_id": ids[0], "last_id": ids[-1], "has_more": more}
     )
-
-
-def _json(value: object) -> Response:
-    return Response(msgspec.json.encode(value), content_type=sse.JSON)

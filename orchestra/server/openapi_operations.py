@@ -47,8 +47,7 @@ def of_callers(admission: Admission) -> tuple[HttpProblem, ...]:
     """What a caller can be answered before any route is asked."""
     found: list[HttpProblem] = []
     if admission.keyring is not None:
-        reasons = ("unknown", "expired", "revoked", "malformed")
-        found += [caller_problems.key_refused(each) for each in reasons]
+        found += [caller_problems.key_refused(each) for each in caller_problems.REASONS]
         found.append(caller_problems.keys_unreachable())
     if admission.own_pages is not None:
         found += [desk.foreign_host("elsewhere.example"), desk.foreign_page(None)]

@@ -361,6 +361,6 @@ def _wishes() -> RunWishes | HttpProblem | None:
     return None if wishes == NO_WISHES else wishes
 
 
-def as_json(value: object, status: int = 200) -> Response:
-    """A value as an answer."""
-    return Response(written(value), status, content_type=sse.JSON)
+def as_json(value: object, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
+    """A value as an answer; one that is JSON already as `msgspec.Raw`."""
+    return Response(written(value), status, dict(headers or {}), content_type=sse.JSON)

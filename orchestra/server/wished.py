@@ -1,12 +1,14 @@
 """A run that is started as its client wishes: once for its idempotency key, or in the background.
 
-Rules of the file: between a claim that is ours and the run's adoption nothing is awaited; and
-where the state is away, nothing is started.
+Rules of the file: between a claim that is ours and the run's adoption nothing is awaited; where
+the state is away, nothing is started; and before anybody is answered it is written down, if it can
+be, that the run has begun: should the process die then, its key starts no other.
 """
 
 from __future__ import annotations
 
 import logging
+from functools import partial
 from typing import TYPE_CHECKING
 
 import attrs
@@ -87,29 +89,44 @@ class Wished:
 
     async def _new(self, mine: Mine | None) -> Response:
         try:
-            run = self._started(mine)
+            run = self._launched(mine)
         except (InputError, LimitExceededError) as error:
             return answer(not_started(error))
         if self.wishes.background:
             return await self._in_background(run)
-        if self.asked.streams:
-            return EventStream(Events(run, self.runs.settings))
-        return await self.runs.result(run)
+        when_over(partial(self.runs.left, run))
+        stream = None
+        if self.asked.streams:  # it reads from the beginning, whatever is awaited first
+            stream = EventStream(Events(run, self.runs.settings))
+        await self._adopted(run)
+        return stream or await self.runs.result(run)
 
-    def _started(self, mine: Mine | None) -> Run:
+    def _launched(self, mine: Mine | None) -> Run:
         """The run; where there is none, for whatever reason, its key is given back.
 
         Raises:
             InputError: an input does not fit.
             LimitExceededError: there are too many runs.
         """
-        start = self.runs.launch if self.wishes.background else self.runs.begin
+        run_id = mine.run_id if mine else None
         try:
-            return start(self.asked.pipeline, self.asked.inputs, mine.run_id if mine else None)
+            return self.runs.launch(self.asked.pipeline, self.asked.inputs, run_id)
         except BaseException:
             if mine is not None:
                 self.runs.registry.unclaim(mine)
             raise
+
+    async def _adopted(self, run: Run) -> None:
+        """Have the run known; with others over the state, to them too before its client is."""
+        registry = self.runs.registry
+        if not registry.shared:
+            self.runs.adopt(run)
+            return
+        on_leave = self.runs.settings.leaving(run.pipeline)
+        try:
+            await registry.adopt_durably(run, on_leave=on_leave)
+        except StateError as error:
+            log.warning("a run goes on, and is written down later: %s", error)
 
     async def _in_background(self, run: Run) -> Response:
         """202, once it is written down that there is this run."""

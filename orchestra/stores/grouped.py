@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
-from types import TracebackType
-from typing import Self, TypeVar
+from typing import TypeVar
 
+from orchestra.closing import Closing
 from orchestra.protocols import Change, State
 from orchestra.stores.grouping import Call, Deciding, Group, Outcomes, Recalling, Remembering
 
 T = TypeVar("T")
 
 
-class GroupedState(State):
+class GroupedState(State, Closing):
     """A `State` whose calls that come together are one batch; `place` is what errors call it.
 
     Belongs to one `trio.run` at a time; close it, or use it in a `with` statement.
@@ -43,17 +43,6 @@ class GroupedState(State):
     @abstractmethod
     def close(self) -> None:
         """Close what it has opened, without waiting; a call that comes later raises StateError."""
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
 
     @abstractmethod
     async def _perform(self, calls: Sequence[Call]) -> Outcomes:

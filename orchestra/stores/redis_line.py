@@ -1,4 +1,4 @@
-"""One connection to a Redis: commands out, answers in.
+"""One connection to a Redis, plain or under TLS: commands out, answers in.
 
 coredis reads the answers. Its own connections need a nursery and buffer without a bound; a
 command of theirs that is cancelled keeps its place (traps.md 9). Here a connection is a socket.
@@ -8,30 +8,65 @@ Rules of the file:
 1. Whatever interrupts a call closes the socket, at once and without waiting: nobody can be
    given the answer to somebody else's command.
 2. No command blocks: each is answered as soon as Redis comes to it.
+3. Under TLS nothing is said, no name and no password, before the certificate was checked.
 """
 
 from __future__ import annotations
 
 import socket
+import ssl
 from collections.abc import Sequence
 
+import attrs
 import trio
 from coredis.exceptions import RedisError
 from coredis.parser import NotEnoughData, Parser
 
+from orchestra.secret import Secret
+
 Word = bytes | str | int | float
 Command = Sequence[Word]
+Stream = trio.SocketStream | trio.SSLStream[trio.SocketStream]
 Answer = object
 """An int, bytes, None, or a list of answers; or a RedisError, which is not raised."""
 
 RECEIVED_AT_ONCE = 64 * 1024
 
 
+@attrs.frozen
+class RedisAddress:
+    """Where a Redis listens: a host and port, under TLS where there is a `tls`; or a socket."""
+
+    host: str
+    port: int
+    tls: ssl.SSLContext | None = None
+    socket_file: str | None = None
+
+
+@attrs.frozen
+class Login:
+    """Who we are to a Redis; without a name, its default user."""
+
+    user: str | None
+    password: Secret
+
+    def command(self) -> Command:
+        """What says so."""
+        return ["AUTH", *([self.user] if self.user else []), self.password.reveal()]
+
+    def told(self, error: RedisError) -> RedisError:
+        """What Redis says of it, without the password: one that knows no AUTH repeats it, cut."""
+        said, repeats, _ = str(error).partition(", with args beginning with")
+        return RedisError(self.password.redact(said) + (" (and repeats it)" if repeats else ""))
+
+
 class RedisLine:
     """An open connection; used by one task at a time, and dropped after its first error."""
 
-    def __init__(self, stream: trio.SocketStream) -> None:
+    def __init__(self, stream: Stream) -> None:
         self._stream = stream
+        under = stream.transport_stream if isinstance(stream, trio.SSLStream) else stream
+        self._socket = under.socket
         self._parser = Parser()
         self.closed = False
 
@@ -46,7 +81,7 @@ class RedisLine:
             return [await self._answer() for _ in commands]
         except trio.BrokenResourceError as error:
             self.close()
-            raise ConnectionResetError(f"the connection broke: {error}") from error
+            raise ConnectionResetError(f"the connection broke: {_why(error)}") from error
         except BaseException:
             self.close()
             raise
@@ -55,9 +90,9 @@ class RedisLine:
         """Close the socket at once; also twice, and after the `trio.run` that has opened it."""
         self.closed = True
         if trio.lowlevel.in_trio_run():
-            self._stream.socket.close()
-        elif self._stream.socket.fileno() != -1:
-            socket.close(self._stream.socket.detach())
+            self._socket.close()
+        elif self._socket.fileno() != -1:
+            socket.close(self._socket.detach())
 
     async def _answer(self) -> Answer:
         while isinstance(found := self._parser.parse(), NotEnoughData):
@@ -68,19 +103,46 @@ class RedisLine:
         return found[1]
 
 
-async def connected(host: str, port: int, greeting: Sequence[Command]) -> RedisLine:
-    """A connection on which these commands have gone well: who we are, which database.
+async def connected(
+    address: RedisAddress, login: Login | None, greeting: Sequence[Command]
+) -> RedisLine:
+    """A connection on which we are known, and these commands have gone well.
 
     Raises:
-        OSError: there is no connection.
+        OSError: there is no connection, or the certificate is not to be trusted.
         RedisError: one of the commands was refused.
     """
-    line = RedisLine(await trio.open_tcp_stream(host, port))
-    for answer in await line.ask(greeting):
+    line = RedisLine(await _stream(address))
+    first = [] if login is None else [login.command()]
+    answers = await line.ask([*first, *greeting])
+    for number, answer in enumerate(answers):
         if isinstance(answer, RedisError):
             line.close()
-            raise answer
+            raise answer if login is None or number > 0 else login.told(answer)
     return line
+
+
+async def _stream(address: RedisAddress) -> Stream:
+    if address.socket_file is not None:
+        return await trio.open_unix_socket(address.socket_file)
+    plain = await trio.open_tcp_stream(address.host, address.port)
+    if address.tls is None:
+        return plain
+    secured = trio.SSLStream(plain, address.tls, server_hostname=address.host)
+    try:
+        await secured.do_handshake()
+    except trio.BrokenResourceError as error:
+        plain.socket.close()
+        raise ConnectionResetError(f"there is no TLS with it: {_why(error)}") from error
+    except BaseException:
+        plain.socket.close()
+        raise
+    return secured
+
+
+def _why(error: trio.BrokenResourceError) -> BaseException:
+    """What broke a connection, of which Trio tells in general."""
+    return error.__cause__ or error
 
 
 def packed(command: Command) -> bytes:

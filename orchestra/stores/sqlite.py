@@ -11,11 +11,10 @@ import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 import attrs
 
+from orchestra.closing import Closing
 from orchestra.errors import StoreError
 from orchestra.protocols import DIGEST
 from orchestra.stores import rules
@@ -26,7 +25,7 @@ from orchestra.values import Passage, Scalar, Vector
 CACHE_BYTES = 1 << 30
 
 
-class SqliteStores:
+class SqliteStores(Closing):
     """The collections of one file. Nothing is opened or imported before it is needed.
 
     Belongs to one `trio.run` at a time; close it, or use it in a `with` statement.
@@ -70,17 +69,6 @@ class SqliteStores:
         self._reads.close()
         self._writes.close()
         self._cache.clear()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
 
 
 @attrs.frozen

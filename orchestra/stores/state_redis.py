@@ -13,14 +13,17 @@ Rules of the file:
 from __future__ import annotations
 
 import math
+import ssl
 import struct
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import trio
 
-from orchestra.errors import StateError
+from orchestra.errors import BindingError, StateError
 from orchestra.protocols import Entry
+from orchestra.secret import Secret, read_secret
 from orchestra.stores.grouped import GroupedState
 from orchestra.stores.grouping import (
     Call,
@@ -33,7 +36,7 @@ from orchestra.stores.grouping import (
 from orchestra.stores.redis_scripts import RECALL, REMEMBER, SCRIPTS, SWAP
 
 if TYPE_CHECKING:
-    from orchestra.stores.redis_line import Answer, Command, RedisLine
+    from orchestra.stores.redis_line import Answer, Command, Login, RedisLine
 
 T = TypeVar("T")
 
@@ -53,6 +56,10 @@ class RedisState(GroupedState):
     to one `trio.run` at a time; close it, or use it in a `with` statement; neither waits. Calls
     that come together are one batch: read in one round trip, written in a second one.
 
+    With `tls`, the connection is made under it, and the server has to be who its certificate says;
+    `socket_file` is that of a Unix socket, in place of host and port. A `password` that is a path
+    is in that file, which is read for each connection: tokens that expire are replaced there.
+
     All keys begin with `prefix`. What may be forgotten, by `remember`, takes `limit_bytes`
     together with its keys, of all processes with this prefix; Redis itself needs about 200 bytes
     more for each. `ahead_s` is added to the time of Redis: for tests.
@@ -64,8 +71,10 @@ class RedisState(GroupedState):
         port: int = 6379,
         *,
         database: int = 0,
-        username: str | None = None,
-        password: str | None = None,
+        tls: ssl.SSLContext | None = None,
+        socket_file: str | None = None,
+        user: str | None = None,
+        password: Secret | Path | None = None,
         prefix: str = PREFIX,
         limit_bytes: int = LIMIT_BYTES,
         timeout_s: float = TIMEOUT_S,
@@ -74,15 +83,17 @@ class RedisState(GroupedState):
         from orchestra.stores import redis_line  # takes coredis, which takes most of a second
 
         self._lines = redis_line
-        self._address = (host, port)
-        self._greeting = _greeting(database, username, password)
+        self._address = redis_line.RedisAddress(host, port, tls, socket_file)
+        self._user, self._password = user, password
+        self._database = database
         self._prefix = prefix
         self._limit_bytes = limit_bytes
         self._ahead_s = ahead_s
         self._line: RedisLine | None = None
         self._closed = False
         self._rests_until_s = -math.inf
-        self._place = f"redis://{host}:{port}/{database}"
+        at = f"{host}:{port}" if socket_file is None else socket_file
+        self._place = f"redis{'s' if tls else ''}://{at}/{database}"
         super().__init__(self._place, timeout_s)
 
     def close(self) -> None:
@@ -97,7 +108,7 @@ class RedisState(GroupedState):
         self._check_open()
         try:
             return await self._asked(calls)
-        except (OSError, RedisError) as error:
+        except (OSError, RedisError, BindingError) as error:
             self._drop()
             told = str(error) or type(error).__name__
             raise StateError(
@@ -193,12 +204,23 @@ class RedisState(GroupedState):
         from coredis.exceptions import RedisError
 
         if self._line is None or self._line.closed:
-            self._line = await self._lines.connected(*self._address, self._greeting)
+            self._line = await self._lines.connected(self._address, self._login(), self._greeting())
         answers = await self._line.ask(commands)
         for answer in answers:
             if isinstance(answer, RedisError):
                 raise answer
         return answers
+
+    def _login(self) -> Login | None:
+        if self._password is None:
+            return None
+        if isinstance(self._password, Path):
+            return self._lines.Login(self._user, read_secret(self._password, "password"))
+        return self._lines.Login(self._user, self._password)
+
+    def _greeting(self) -> Sequence[Command]:
+        scripts = [["SCRIPT", "LOAD", each.text] for each in SCRIPTS]
+        return [["SELECT", self._database], *scripts]
 
     def _now_s(self, time: Sequence[bytes]) -> float:
         return int(time[0]) + int(time[1]) / 1e6 + self._ahead_s()
@@ -210,11 +232,6 @@ class RedisState(GroupedState):
         line, self._line = self._line, None
         if line is not None:
             line.close()
-
-
-def _greeting(database: int, username: str | None, password: str | None) -> Sequence[Command]:
-    login = [["AUTH", *([username] if username else []), password]] if password else []
-    return [*login, ["SELECT", database], *(["SCRIPT", "LOAD", each.text] for each in SCRIPTS)]
 
 
 def _data(answer: Answer) -> bytes | None:

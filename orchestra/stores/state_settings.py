@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import ssl
 from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
@@ -12,24 +13,38 @@ import msgspec
 
 from orchestra.errors import BindingError
 from orchestra.protocols import State
+from orchestra.secret import Secret, read_secret
 
-STATE_URL = r"^(?:memory:|sqlite:[^\s?#]+|redis://[^\s@/?#:]+(?::[0-9]{1,5})?(?:/[0-9]{1,4})?)\Z"
+_HOST = (
+    r"(?P<scheme>rediss?)://(?P<host>[^\s@/?#:]+)(?::(?P<port>[0-9]{1,5}))?(?:/(?P<at>[0-9]{1,4}))?"
+)
+_SOCKET = r"redis\+unix://(?P<socket>/[^\s@?#]+)(?:\?db=(?P<db>[0-9]{1,4}))?"
+_REDIS = f"(?:{_HOST}|{_SOCKET})"
+STATE_URL = rf"^(?:memory:|sqlite:[^\s?#]+|{_REDIS})\Z"
 """What a url may be; a password never stands in it."""
-_REDIS = r"redis://([^:/]+)(?::([0-9]+))?(?:/([0-9]+))?"
+PORT = 6379
 
 
 class StateSettings(msgspec.Struct, frozen=True, kw_only=True):
-    """Where the state is: `memory:`, `sqlite:FILE` or `redis://HOST:PORT/DATABASE`.
+    """Where the state is: `memory:`, `sqlite:FILE`, or a Redis, by its url.
 
     A file is looked for in the folder of the stores. `timeout_s` is how long a call may take,
-    `limit_bytes` how much that may be forgotten is kept. `password_env` names the variable that
-    has the password of Redis.
+    `limit_bytes` how much that may be forgotten is kept. Of a Redis, `user`, or the variable that
+    `user_env` names, says who we are; the password is in the variable `password_env` or in the
+    file `password_file`. Under TLS (`rediss:`), a server's certificate has to be signed by an
+    authority of the system, or by one in `ca_file`; `certificate_file` and its key are our own.
     """
 
     url: str = "memory:"
     timeout_s: float = 0.05
     limit_bytes: int = 64 * 1024 * 1024
+    user: str | None = None
+    user_env: str | None = None
     password_env: str | None = None
+    password_file: Path | None = None
+    ca_file: Path | None = None
+    certificate_file: Path | None = None
+    certificate_key_file: Path | None = None
 
 
 class OpenState(State, Protocol):
@@ -43,7 +58,7 @@ def open_state(settings: StateSettings, data: Path, environ: Mapping[str, str]) 
     """The state; nothing is opened before it is used, and it needs no nursery.
 
     Raises:
-        BindingError: coredis is not installed, or the password's variable is not set.
+        BindingError: coredis is not installed, or a variable or a file that is named is not there.
     """
     scheme, _, rest = settings.url.partition(":")
     match scheme:
@@ -62,11 +77,15 @@ def open_state(settings: StateSettings, data: Path, environ: Mapping[str, str]) 
 
 
 def _redis(settings: StateSettings, environ: Mapping[str, str]) -> OpenState:
-    password = None
-    if settings.password_env is not None and not (password := environ.get(settings.password_env)):
+    found = re.fullmatch(_REDIS, settings.url)
+    if found is None:
+        raise BindingError(f"{settings.url!r} is no state; write redis://HOST:PORT/DATABASE")
+    user = settings.user or _variable(settings, "user", environ)
+    password = _password(settings, environ)
+    if user is not None and password is None:
         raise BindingError(
-            f"{settings.url}: there is no password in {settings.password_env}; set that variable, "
-            "or take password_env out of [state]"
+            f"{settings.url}: there is a user and no password; add password_env or password_file "
+            "to [state]"
         )
     if find_spec("coredis") is None:
         raise BindingError(
@@ -74,15 +93,49 @@ def _redis(settings: StateSettings, environ: Mapping[str, str]) -> OpenState:
         )
     from orchestra.stores.state_redis import RedisState
 
-    found = re.fullmatch(_REDIS, settings.url)
-    if found is None:
-        raise BindingError(f"{settings.url!r} is no state; write redis://HOST:PORT/DATABASE")
-    host, port, database = found.groups()
     return RedisState(
-        host,
-        int(port or 6379),
-        database=int(database or 0),
+        found["host"] or "",
+        int(found["port"] or PORT),
+        database=int(found["at"] or found["db"] or 0),
+        tls=_tls(settings) if found["scheme"] == "rediss" else None,
+        socket_file=found["socket"],
+        user=user,
         password=password,
         limit_bytes=settings.limit_bytes,
         timeout_s=settings.timeout_s,
     )
+
+
+def _password(settings: StateSettings, environ: Mapping[str, str]) -> Secret | Path | None:
+    if settings.password_file is not None:
+        read_secret(settings.password_file, "password")  # who starts a server is told at once
+        return settings.password_file
+    password = _variable(settings, "password", environ)
+    return None if password is None else Secret(password)
+
+
+def _variable(settings: StateSettings, what: str, environ: Mapping[str, str]) -> str | None:
+    name = getattr(settings, f"{what}_env")
+    if name is not None and not environ.get(name):
+        raise BindingError(
+            f"{settings.url}: there is no {what} in {name}; set that variable, "
+            f"or take {what}_env out of [state]"
+        )
+    return None if name is None else environ[name]
+
+
+def _tls(settings: StateSettings) -> ssl.SSLContext:
+    """How the certificate is checked: by what is in `ca_file` alone, where there is one."""
+    ca, own, key = settings.ca_file, settings.certificate_file, settings.certificate_key_file
+    reads = ca
+    try:
+        context = ssl.create_default_context(cafile=ca)
+        if own is not None:
+            reads = own
+            context.load_cert_chain(own, key)
+    except OSError as error:  # ssl.SSLError among them
+        raise BindingError(
+            f"{settings.url}: {str(reads)!r} cannot be used: {error.strerror or error}; it has to "
+            "hold a certificate in PEM, and a certificate of our own its key as well"
+        ) from error
+    return context

@@ -309,28 +309,33 @@ def routes_take_one_arm(log: Log) -> None:
 
 
 def arms_wait_for_their_turn(log: Log) -> None:
-    """An arm starts when those before it have failed; in a race, or `stagger_s` after the last."""
-    for activation, path, operation in _of_kind(log, Race, Fallback):
+    """An arm starts when those before it have failed; in a race, or `stagger_s` after the last.
+
+    Of a quorum, one that is not needed at once waits so long, or for an earlier one to end.
+    """
+    for activation, path, operation in _of_kind(log, Race, Fallback, Quorum):
         choice, node = log.started(path), cast("Choice", operation.node)
         if choice is None:
             assert all(_first(log, activation, region) is None for region in operation.regions)
             continue
-        stagger_s = _stagger_s(node)
         failures = [e for e in log.events if isinstance(e, ArmFailed) and e.step == path]
         due_s = choice.at_s
         for arm, region in enumerate(operation.regions):
-            if arm:
-                before = [f.at_s for f in failures if f.arm in node.arm_names[:arm]]
-                due_s = min(due_s + stagger_s, max(before) if len(before) == arm else inf)
+            ends = [f.at_s for f in failures if f.arm in node.arm_names[:arm]]
+            if isinstance(node, Quorum) and arm >= node.count:
+                ends += [log.there_s(activation, each) for each in operation.regions[:arm]]
+                due_s = min(due_s + _stagger_s(node), max(due_s, min(ends)))
+            elif arm and not isinstance(node, Quorum):
+                due_s = min(due_s + _stagger_s(node), max(ends) if len(ends) == arm else inf)
             first = _first(log, activation, region)
             assert first is None or first.at_s >= due_s, f"{first} did not wait for its turn"
 
 
 def _stagger_s(node: Choice) -> float:
     """The least time between two arms; of a hedge it is known to the engine that learns it."""
-    if not isinstance(node, Race):
+    if not isinstance(node, Race | Quorum):
         return inf
-    return node.stagger_s if node.hedge is None else 0.0
+    return 0.0 if isinstance(node, Race) and node.hedge is not None else node.stagger_s
 
 
 def each_keeps_to_its_bound(log: Log) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from functools import cached_property
+from math import inf
 from typing import TypeAlias
 
 import attrs
@@ -77,6 +78,14 @@ class Log:
     def finished(self, path: str) -> StepFinished | None:
         """The end of a step, if it has finished."""
         return next((e for e in self.lives.get(path, ()) if isinstance(e, StepFinished)), None)
+
+    def there_s(self, activation: Activation, region: int) -> float:
+        """When there was what a region is for; from the beginning, where no step makes it."""
+        operation = activation.block.operations[activation.block.regions[region].source.slot]
+        if operation is None:
+            return 0.0
+        done = self.finished(activation.prefix + operation.name)
+        return inf if done is None else done.at_s
 
     @cached_property
     def activations(self) -> tuple[Activation, ...]:

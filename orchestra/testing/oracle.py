@@ -16,7 +16,7 @@ import attrs
 from orchestra.graph.commits import Chars, Chunks, Commit, FirstContent
 from orchestra.testing.homes import Arm, homes_of
 from orchestra.testing.mixing import chunk_of_source, good, mix
-from orchestra.testing.polls import Agreeing, Heard, Judging, ways
+from orchestra.testing.polls import Agreeing, Heard, Judging, next_starts, ways
 from orchestra.testing.sketches import (
     Eaching,
     EachingStream,
@@ -186,13 +186,19 @@ class _Oracle:
         return Flow(start_s, late, max(winner.end_s, win_s), winner.fails)
 
     def _poll(self, part: Agreeing | Judging, number: int, start_s: float) -> Outcome:
-        arms: list[Heard] = []
+        arms, due_s = list[Heard](), start_s
         for arm, read in enumerate(part.reads if start_s < inf else ()):
-            outcome = self.region((number, arm), read, start_s)
+            due_s, *ties = next_starts(part, arms, due_s)
+            if ties:
+                raise Tie("the schedule decides whether another arm starts")
+            if due_s == inf:
+                break
+            outcome = self.region((number, arm), read, due_s)
             assert not isinstance(outcome, Flow), "arms of polls are values"
             value = outcome.value if isinstance(outcome, Ok) else None
-            arms.append(Heard(max(outcome.at_s, start_s), value, isinstance(outcome, Bad)))
-        first, *others = ways(part, arms) if arms else [Heard(inf)]
+            arms.append(Heard(max(outcome.at_s, due_s), value, isinstance(outcome, Bad)))
+        arms += [Heard(inf)] * (len(part.reads) - len(arms))
+        first, *others = ways(part, arms) if start_s < inf else [Heard(inf)]
         if any(other != first for other in others):
             raise Tie("the schedule decides which arms agree")
         return Bad(first.at_s) if first.fails else Ok(first.at_s, first.value)

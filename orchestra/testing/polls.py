@@ -30,6 +30,7 @@ class Agreeing:
     count: int
     loosely: bool = False
     """Whether answers agree that are `alike`, and need not be equal."""
+    stagger_s: float = 0.0
 
 
 @attrs.frozen
@@ -72,7 +73,7 @@ def wire_of_poll(part: Poll, reads: list[Any]) -> object:
     """The part as a pipeline writes it."""
     if isinstance(part, Agreeing):
         agree = alike if part.loosely else operator.eq
-        return quorum(part.count, *reads, agree=agree)
+        return quorum(part.count, *reads, agree=agree, stagger_s=part.stagger_s)
     if part.delay_s is None:
         return best_of(*reads, judge=_fails if part.fails else best, least=part.least)
     judge = partial(_slowly, delay_s=part.delay_s, fails=part.fails)
@@ -87,6 +88,22 @@ def _fails(values: list[Any]) -> int:
 async def _slowly(values: list[Any], *, delay_s: float, fails: bool) -> int:
     await trio.sleep(delay_s)
     return _fails(values) if fails else best(values)
+
+
+def next_starts(part: Poll, arms: Sequence[Heard], due_s: float) -> set[float]:
+    """When the arm behind these may start, the last of which was due then; at infinity, never."""
+    if not isinstance(part, Agreeing) or not part.stagger_s or len(arms) < part.count:
+        return {due_s}
+    idle = [Heard(inf)] * (len(part.reads) - len(arms))
+    found: set[float] = set()
+    for without in ways(part, arms):
+        for decided in ways(part, [*arms, *idle]):
+            needed_s = max(due_s, without.at_s) if without.fails else inf
+            next_s = min(due_s + part.stagger_s, needed_s)
+            found.add(next_s if decided.at_s > next_s else inf)
+            if decided.at_s == due_s + part.stagger_s:
+                found.add(next_s)
+    return found
 
 
 def ways(part: Poll, arms: Sequence[Heard]) -> Iterator[Heard]:

@@ -127,7 +127,7 @@ def _poll(draw: Draw, value: st.SearchStrategy[int], delay_s: float, *, failing:
     arms = tuple(draw(st.lists(value, min_size=1, max_size=4)))
     count = draw(st.integers(1, len(arms)))
     if draw(st.booleans()):
-        return Agreeing(arms, count, draw(st.booleans()))
+        return Agreeing(arms, count, draw(st.booleans()), draw(st.just(0.0) | st.just(delay_s)))
     return Judging(arms, count, draw(st.none() | st.just(delay_s)), failing)
 
 

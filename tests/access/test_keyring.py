@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
+from random import Random
 from typing import TypeVar
 from unittest import mock
 
@@ -32,7 +33,7 @@ from orchestra.access.keyring import Keyring
 from orchestra.access.keys import REPLACED_MAX, KeyRecord, Refusal
 from orchestra.access.principal import Principal
 from orchestra.access.token import Token, id_of, parsed
-from orchestra.access.wanted import NewKey
+from orchestra.access.wanted import NewKey, OtherKey
 from orchestra.accounts import Caller, KeyAllowance
 from orchestra.errors import StateError, StoreError
 from orchestra.policies import allowance
@@ -47,6 +48,19 @@ RULES = CallerRules()
 """Of the deployment: none but those that keys come with."""
 NAMES = ["answer", "chat", "*"]
 SECONDS = st.sampled_from([0.0, 1.0, 2.0, 5.0, 60.0])
+LIMITS = {
+    "requests_per_minute": st.none() | st.integers(1, 3),
+    "concurrency": st.none() | st.integers(1, 2),
+}
+LISTS = st.lists(st.sampled_from(NAMES), max_size=2).map(tuple)
+OTHER = st.builds(
+    OtherKey,
+    name=st.none() | st.sampled_from(["", "laptop"]),
+    pipelines=st.none() | LISTS,
+    models=st.none() | LISTS,
+    limits=st.fixed_dictionaries({}, optional=LIMITS),
+    lasts_s=st.none() | st.just(float("inf")) | SECONDS.filter(bool),
+)
 WANTED = st.builds(
     NewKey,
     organisation=st.sampled_from(["", "acme", "other"]),
@@ -54,11 +68,7 @@ WANTED = st.builds(
     name=st.sampled_from(["", "laptop"]),
     pipelines=st.lists(st.sampled_from(NAMES), min_size=1, max_size=2).map(tuple),
     models=st.lists(st.sampled_from(NAMES), max_size=2).map(tuple),
-    allowance=st.builds(
-        KeyAllowance,
-        requests_per_minute=st.none() | st.integers(1, 3),
-        concurrency=st.none() | st.integers(1, 2),
-    ),
+    allowance=st.builds(KeyAllowance, **LIMITS),
     lasts_s=st.none() | SECONDS.filter(bool),
 )
 
@@ -74,6 +84,13 @@ class Known:
     revoked: bool = False
     begun_s: list[float] = attrs.field(factory=list)
     leases: list[float] = attrs.field(factory=list)
+    rates: list[tuple[float, int]] = attrs.field(factory=list)
+    """Until when it could make how many requests a minute, before it was changed."""
+
+    def rate(self, now_s: float) -> int:
+        """How many requests it may have made in this minute."""
+        before = [most for until_s, most in self.rates if until_s > now_s - 60.0]
+        return max([*before, self.wanted.allowance.requests_per_minute or 999])
 
     def lets_in(self, text: str, now_s: float) -> str:
         """What the model says of one of its secrets."""
@@ -99,7 +116,8 @@ class Keys(RuleBasedStateMachine):
         self.clock.at_s = 1000.0
         self.known: list[Known] = []
         self.states = self.opened()
-        self.rings = [Keyring(state) for state in self.states]
+        chance = Random(0).randbytes  # the same keys each time: Hypothesis compares its runs
+        self.rings = [Keyring(state, random_bytes=chance) for state in self.states]
 
     def opened(self) -> list[State]:
         return [MemoryState(now_s=self.clock)]
@@ -151,6 +169,32 @@ class Keys(RuleBasedStateMachine):
     def rotated(self, known: Known, grace_s: float, lasts_s: float, which: int) -> Made:
         ring, lasts = self.ring(which), lasts_s or None
         return run(lambda: ring.rotate(known.id, grace_s=grace_s, lasts_s=lasts))
+
+    @rule(text=tokens, other=OTHER, which=st.integers(0, 1))
+    def change(self, text: str, other: OtherKey, which: int) -> None:
+        """It is another in what is said, and in nothing else; what it has begun still counts."""
+        known, now_s, ring = self.of(text), self.clock.at_s, self.ring(which)
+        before = known.wanted
+        given = attrs.asdict(other, filter=lambda field, value: value is not None)
+        more = {name: given[name] for name in ("name", "pipelines", "models") if name in given}
+        after = attrs.evolve(
+            before, **more, allowance=attrs.evolve(before.allowance, **other.limits)
+        )
+        if known.revoked or not (after.pipelines or after.models):
+            with pytest.raises(StoreError):
+                run(lambda: ring.change(text, other))
+            return
+        record = run(lambda: ring.change(text, other)).record
+        assert record.name == after.name
+        assert record.allowance == after.allowance
+        known.wanted = after
+        known.rates.append((now_s, before.allowance.requests_per_minute or 999))
+        if before.allowance.concurrency is None:  # nobody has counted them
+            known.leases = []
+        if other.lasts_s is not None:
+            known.expires_s = now_s + other.lasts_s
+        for each, _ in known.secrets:
+            self.come(each, which)
 
     @rule(text=tokens, which=st.integers(0, 1))
     def revoke(self, text: str, which: int) -> None:
@@ -221,7 +265,7 @@ class Keys(RuleBasedStateMachine):
         known.leases.append(now_s + 30.0)
         assert len(known.leases) <= (limits.concurrency or 999)
         lately = [each for each in known.begun_s if each > now_s - 60.0]
-        assert len(lately) <= (limits.requests_per_minute or 999)
+        assert len(lately) <= known.rate(now_s)
         return known, found.caller, ask, now_s + 30.0
 
     def taken(self, owners: tuple[Owner, ...], ask: Ask, which: int) -> Sequence[Blocked]:

@@ -114,7 +114,7 @@ def test_a_record_that_cannot_be_read_lets_nobody_in(data: bytes) -> None:
         decoded("abc", data)
 
 
-def test_a_client_is_told_what_to_do_and_a_log_what_it_was() -> None:
+def test_a_log_says_what_a_client_must_not_know() -> None:
     refusal = admit(replaced(revoked_s=2.0), OTHER, 3.0)
     assert isinstance(refusal, Refusal)
     assert refusal.reason == "unknown"

@@ -126,6 +126,60 @@ def test_a_rotated_key_is_the_same_with_another_secret(project: Project) -> None
     assert third["expires_s"] - third["rotated_s"] == 86_400
 
 
+def test_a_changed_key_is_another_in_what_was_said_and_has_the_same_secret(
+    project: Project,
+) -> None:
+    text = created(project, *ADAS, "--name", "laptop", "--concurrency", "3", "--day-dollars", "5")
+    (before,) = listed(project)
+    code, table, _ = project.orchestra(
+        *("keys", "change", text, "--pipelines", "count", "--routes", "either"),
+        *("--concurrency", "none", "--day-dollars", "7.5", "--expires", "90d"),
+    )
+    assert code == 0
+    assert "laptop  acme/ada  count      either  $7.5/day" in table
+    (after,) = listed(project)
+    named = {"pipelines": ["count"], "models": ["either"], "concurrency": None}
+    ends = {"day_nanodollars": 7_500_000_000, "expires_s": after["expires_s"]}
+    assert after == before | named | ends
+    found = asked(text)
+    assert isinstance(found, Principal)
+    assert found.scopes == Scopes(frozenset({"count"}), frozenset({"either"}))
+    _, out, _ = project.orchestra("keys", "change", text, "--expires", "never", "--json")
+    assert json.loads(out)["expires_s"] is None
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "says"),
+    [
+        ((), MISUSED, "nothing is to be another: say what, such as"),
+        (("--expires", "soon"), MISUSED, "--expires 'soon' is not a time"),
+        (("--expires", "0d"), MISUSED, "lasts_s: 0 s is out of bounds"),
+        (("--concurrency", "0"), MISUSED, "concurrency: 0 is out of bounds; it may be 1 to 1000"),
+        (("--concurrency", "-1"), MISUSED, "--concurrency '-1' is not a whole number; write 60"),
+        (("--day-dollars", "much"), MISUSED, "--day-dollars 'much' is not a number of dollars"),
+        (("--name", "a\tb"), MISUSED, "name: 'a\\tb' begins or ends with a space"),
+        (("--pipelines", ""), FAILED, "a key that may do nothing is of no use"),
+    ],
+)
+def test_what_no_key_can_become_is_refused_and_changes_nothing(
+    project: Project, words: tuple[str, ...], code: int, says: str
+) -> None:
+    text = created(project, *ADAS)
+    before = listed(project)
+    found, out, err = project.orchestra("keys", "change", text, *words)
+    assert (found, out) == (code, "")
+    assert says in err
+    assert listed(project) == before
+
+
+def test_a_key_that_was_revoked_is_changed_no_more(project: Project) -> None:
+    text = created(project, *ADAS)
+    project.orchestra("keys", "revoke", text)
+    code, _, err = project.orchestra("keys", "change", text, "--expires", "never")
+    assert code == FAILED
+    assert "was revoked, for ever: make another key" in err
+
+
 def test_a_list_shows_all_of_a_key_but_its_secret(project: Project) -> None:
     texts = [
         created(project, *ADAS, "--name", "laptop", "--day-dollars", "2.50", "--concurrency", "3"),
@@ -196,9 +250,9 @@ def test_a_model_that_nothing_has_is_noted_and_allowed_all_the_same(project: Pro
     assert "no model or route named 'later' in this configuration\n" in err
 
 
-def test_what_is_not_there_is_neither_rotated_nor_revoked(project: Project) -> None:
-    for act in ("rotate", "revoke"):
-        code, out, err = project.orchestra("keys", act, "0123456789a")
+def test_what_is_not_there_is_neither_rotated_nor_changed_nor_revoked(project: Project) -> None:
+    for act in (["rotate"], ["revoke"], ["change", "--name", "x"]):
+        code, out, err = project.orchestra("keys", act[0], "0123456789a", *act[1:])
         assert (code, out) == (FAILED, "")
         assert "there is no key 0123456789a" in err
     assert not (project.folder / ".orchestra").exists()

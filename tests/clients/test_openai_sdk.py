@@ -164,7 +164,7 @@ def test_an_answer_fits_its_schema(client: openai.OpenAI) -> None:
 def test_what_we_have_no_field_for_reaches_the_provider(
     client: openai.OpenAI, upstream: Upstream
 ) -> None:
-    client.chat.completions.create(
+    found = client.chat.completions.create(
         model="gpt-4o",
         messages=[{"role": "user", "content": "hi"}],
         max_completion_tokens=9,
@@ -178,6 +178,14 @@ def test_what_we_have_no_field_for_reaches_the_provider(
     assert (sent["user"], sent["service_tier"], sent["min_p"]) == ("ada", "flex", 0.1)
     assert sent["max_completion_tokens"] == 9
     assert not {"store", "metadata", "orchestra"} & sent.keys(), "what is ours is not told"
+    assert (found.service_tier, found.system_fingerprint) == ("flex", "fp_1")
+    chunks = client.chat.completions.create(
+        model="gpt-4o",
+        messages=[{"role": "user", "content": "hi"}],
+        service_tier="flex",
+        stream=True,
+    )
+    assert {(each.service_tier, each.system_fingerprint) for each in chunks} == {("flex", "fp_1")}
 
 
 def test_embeddings_come_in_base64_and_as_numbers(client: openai.OpenAI) -> None:

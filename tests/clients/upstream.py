@@ -126,7 +126,9 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 def _head(body: dict[str, Any], kind: str) -> dict[str, Any]:
-    return {"id": "up-1", "object": kind, "created": 1, "model": body["model"] + "-2026"}
+    who = {"id": "up-1", "object": kind, "created": 1, "model": body["model"] + "-2026"}
+    tier = body.get("service_tier", "default")
+    return {**who, "service_tier": tier, "system_fingerprint": "fp_1"}
 
 
 def _usage() -> dict[str, int]:

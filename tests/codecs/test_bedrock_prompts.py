@@ -49,7 +49,7 @@ SAMPLED = {"temperature": 0.5, "top_p": 0.25}
 
 
 def body_of(model: str, request: ChatRequest, family: str = "") -> Json:
-    call = BedrockInvokeDialect(family).ask(model, request, stream=True)
+    call = BedrockInvokeDialect(family=family).ask(model, request, stream=True)
     assert call.path.endswith("/invoke-with-response-stream")
     body: Json = json.loads(call.body)
     return body

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import Any, cast
 
 import httpx2
 import openai
@@ -38,6 +38,7 @@ from orchestra.errors import (
     TruncatedStreamError,
 )
 from orchestra.values import (
+    NO_DETAILS,
     Began,
     Json,
     Logprobs,
@@ -75,6 +76,7 @@ tokens = st.builds(
 )
 some = st.lists(tokens, min_size=1, max_size=2).map(tuple)
 likely = st.builds(Logprobs, some) | st.builds(Logprobs, some, some)
+details = st.dictionaries(st.sampled_from(["service_tier", "system_fingerprint"]), words)
 plain = (
     st.builds(TextDelta, words) | st.builds(ReasoningDelta, words) | st.builds(RefusalDelta, words)
 )
@@ -90,7 +92,7 @@ stops = st.sampled_from(
 @st.composite
 def answers(draw: st.DrawFn) -> list[ModelEvent]:
     """The events of an answer, as our decoders give them."""
-    events: list[ModelEvent] = [Began(draw(words), draw(words))]
+    events: list[ModelEvent] = [Began(draw(words), draw(words), draw(details))]
     begun = 0
     for _ in range(draw(st.integers(0, 6))):
         kind = draw(st.sampled_from(["plain", "call", "more", "likely"]))
@@ -158,7 +160,8 @@ def completions(draw: st.DrawFn) -> Completion:
     usage = draw(st.none() | usages)
     refusal = draw(st.just("") | words)
     told = draw(st.none() | likely)
-    return Completion((*parts, *calls), stopped, usage, refusal, draw(words), draw(words), told)
+    who = draw(words), draw(words), told, draw(details)
+    return Completion((*parts, *calls), stopped, usage, refusal, *who)
 
 
 def choices_of(raw: bytes) -> tuple[list[bytes], Json | None]:
@@ -185,10 +188,11 @@ def test_several_answers_at_once_are_read_as_each_alone(
     """However their events are mixed, and however they are batched; their usage is a sum."""
     writer = AnswerWriter(0, answer_id="id", model="m", include_usage=True, choices=len(several))
     left = {index: list(events) for index, events in enumerate(several)}
-    raw = b""
+    raw, first = b"", NO_DETAILS
     while left:
         index = data.draw(st.sampled_from(sorted(left)))
         size = data.draw(st.integers(1, 3))
+        first = first if raw else cast("Began", several[index][0]).details
         raw += writer.write(left[index][:size], index)
         del left[index][:size]
         if not left[index]:
@@ -199,7 +203,7 @@ def test_several_answers_at_once_are_read_as_each_alone(
     written_alone, usage = choices_of(raw + writer.close())
     for alone, events in zip(written_alone, several, strict=True):
         told = [each for each in events if not isinstance(each, UsageReport)]
-        assert decode([alone]) == [Began("id", "m"), *told[1:]]
+        assert decode([alone]) == [Began("id", "m", first), *told[1:]]
     spent = [
         event.usage for events in several for event in events if isinstance(event, UsageReport)
     ]
@@ -247,6 +251,26 @@ def test_a_reason_that_the_dialect_has_no_word_for_is_a_stop() -> None:
     for reason in (StopReason.STOP_SEQUENCE, StopReason.PAUSED, StopReason.OTHER):
         events: list[ModelEvent] = [Began("a", "m"), Stopped(reason, "raw")]
         assert decode([written(events)])[-1] == Stopped(StopReason.END, "stop")
+
+
+def test_what_a_provider_says_of_who_answers_is_told_in_every_chunk_and_read_once() -> None:
+    said = {"service_tier": "flex", "system_fingerprint": "fp_1"}
+    events: list[ModelEvent] = [
+        Began("a", "m", {**said, "secret": "x"}),
+        TextDelta("Hi"),
+        UsageReport(Usage(1, 2), usage_record(Usage(1, 2))),
+        Stopped(StopReason.END, "stop"),
+    ]
+    raw = written(events)
+    frames = [each.removeprefix(b"data: ") for each in raw.split(b"\n\n")[:-2]]
+    assert [{name: json.loads(each)[name] for name in said} for each in frames] == [said] * 4
+    assert b"secret" not in raw
+    assert decode([raw]) == [Began("a", "m", said), *events[1:]]
+    whole = json.loads(answer_body([Completion.of(events)], 0))
+    assert {name: whole[name] for name in said} == said
+    for odd in ("null", "5", '""', "{}"):
+        body = b'{"id":"a","service_tier":%b,"choices":[{"delta":{"content":"Hi"}}]}' % odd.encode()
+        assert OpenAiDialect().decoder().feed(b"data: %b\n\n" % body)[0] == Began("a", "")
 
 
 def test_the_first_chunk_says_who_speaks() -> None:

@@ -84,6 +84,20 @@ def by_fallback(n: int) -> Stream[str]:
 
 
 @pipeline
+def by_hedge(n: int) -> Stream[str]:
+    """The second arm starts by time, but only where hedges have not used up their share."""
+    chunks = source(n)
+    return race(through(chunks), through(chunks), hedge_at="p95", stagger_s=1)
+
+
+@pipeline
+def by_race(n: int) -> Stream[str]:
+    """The second arm is never started by time."""
+    chunks = source(n)
+    return race(through(chunks), through(chunks), stagger_s=float("inf"))
+
+
+@pipeline
 def by_each(n: int, items: list[int]) -> str:
     """Every body waits for the number."""
     chunks = source(n)
@@ -111,7 +125,10 @@ def collected(n: int) -> Stream[str]:
     return fallback(through(source(n)), through(source(n)))
 
 
-@pytest.mark.parametrize("starving", [by_value, by_a_longer_way, by_route, by_fallback, by_each])
+@pytest.mark.parametrize(
+    "starving",
+    [by_value, by_a_longer_way, by_route, by_fallback, by_hedge, by_race, by_each],
+)
 def test_a_reader_that_waits_for_the_end_of_its_stream_is_a_problem(
     starving: Pipeline[..., object],
 ) -> None:

@@ -18,7 +18,7 @@ from orchestra.stores.state_settings import StateSettings, open_state
 FILE = Path("orchestra.toml")
 
 WRONG = [
-    ('[state]\nurl = "memroy:"', 2, '"memroy:" is not memory:, sqlite:FILE or redis://'),
+    ('[state]\nurl = "memroy:"', 2, '"memroy:" is not memory:, sqlite:FILE, redis://'),
     ('[state]\nurl = "redis://user@host"', 2, "a text (not shown) is not memory:"),
     ('[state]\nurl = "redis://:word@host:1/2"', 2, "a text (not shown) is not memory:"),
     ('[state]\nurl = "redis://host:70000"', 2, "70000 is not a port"),
@@ -33,6 +33,17 @@ WRONG = [
     ('[state]\nurl = "redis://h"\npassword_env = "sesame"', 3, "in capitals"),
     ('[state]\nurl = "sqlite:a"\npassword_env = "P"', 3, '"sqlite:a" has no use for it'),
     ('[state]\nurl = "memory:"\ntimeout_s = 1', 3, '"memory:" has no use for it'),
+    (
+        '[state]\nurl = "redis://h"\npassword_env = "P"\npassword_file = "p"',
+        4,
+        "said by password_env",
+    ),
+    ('[state]\nurl = "redis://h"\nuser_env = "P"\nuser = "p"', 3, "said by user already"),
+    ('[state]\nurl = "redis://h"\nca_file = "p"', 3, "write rediss:// for TLS, or leave it out"),
+    ('[state]\nurl = "redis+unix:///s"\nca_file = "p"', 3, "has no use for it"),
+    ('[state]\nurl = "redis+unix:s"', 2, "is not memory:"),
+    ('[state]\nurl = "rediss://h:70000"', 2, "70000 is not a port"),
+    ('[state]\nurl = "rediss://h"\ncertificate_key_file = "p"', 3, "add certificate_file = "),
     ('[stat]\nurl = "memory:"', 1, "did you mean 'state'?"),
 ]
 
@@ -52,6 +63,16 @@ def test_what_is_right_is_kept() -> None:
     text = '[state]\nurl = "redis://h:1/2"\ntimeout_s = 1\nlimit_bytes = 9\npassword_env = "P"'
     assert read(text, FILE).state == StateSettings(
         url="redis://h:1/2", timeout_s=1.0, limit_bytes=9, password_env="P"
+    )
+    tls = 'ca_file = "ca.pem"\ncertificate_file = "/own.pem"\ncertificate_key_file = "own.key"'
+    text = f'[state]\nurl = "rediss://h"\nuser = "ann"\npassword_file = "word"\n{tls}'
+    assert read(text, Path("/etc/orchestra.toml")).state == StateSettings(
+        url="rediss://h",
+        user="ann",
+        password_file=Path("/etc/word"),
+        ca_file=Path("/etc/ca.pem"),
+        certificate_file=Path("/own.pem"),
+        certificate_key_file=Path("/etc/own.key"),
     )
 
 
@@ -79,6 +100,9 @@ def test_without_a_table_it_is_in_memory(tmp_path: Path) -> None:
         ("redis://h:1", "redis://h:1/0"),
         ("redis://h:1/2", "redis://h:1/2"),
         ("redis://h/3", "redis://h:6379/3"),
+        ("rediss://h:1/2", "rediss://h:1/2"),
+        ("redis+unix:///run/r.sock", "redis:///run/r.sock/0"),
+        ("redis+unix:///run/r.sock?db=2", "redis:///run/r.sock/2"),
     ],
 )
 def test_a_redis_is_where_its_url_says(url: str, place: str) -> None:
@@ -93,5 +117,7 @@ def test_a_password_is_in_the_environment_and_never_told() -> None:
         open_state(settings, Path(), {})
     state = open_state(settings, Path(), {"WORD": "sesame"})
     assert isinstance(state, RedisState)
-    assert ["AUTH", "sesame"] in state._greeting
-    assert "sesame" not in repr(state)
+    login = state._login()
+    assert login is not None
+    assert login.command() == ["AUTH", "sesame"]
+    assert "sesame" not in f"{state!r} {login!r} {vars(state)}"

@@ -17,10 +17,11 @@ from orchestra.policies.breaker import BreakerRule
 from orchestra.policies.guard import GuardedModel
 from orchestra.policies.limit import CallLimits, Load
 from orchestra.protocols import Embedder, Model, Timeouts, VectorStore
-from orchestra.providers.credentials import Secret, bearer
+from orchestra.providers.credentials import bearer
 from orchestra.providers.network import HttpTransport
 from orchestra.providers.pool import HttpLimits, Pool
 from orchestra.providers.remote import Endpoint, RemoteModel
+from orchestra.secret import Secret
 from orchestra.steps.generate import generate
 from tests.faults.misbehaving import (
     DONE,

@@ -57,6 +57,8 @@ def test_the_type_of_a_poll_is_that_of_its_arms(body: str, kind: str) -> None:
         ("quorum(n, n, n)", "wrong: quorum(<wire n>, n, n)|right: quorum(2, n, n, n)"),
         ("quorum(2)", "wrong: quorum(2)|right: quorum(1, one, two, three)"),
         ("quorum(1, n, agree=text)", "quorum(agree=Step("),
+        ("quorum(1, n, stagger_s=-1)", "quorum(stagger_s=-1): stagger_s is the number of seconds"),
+        ("quorum(1, n, stagger_s=n)", "quorum(stagger_s=<wire n>): stagger_s is the number"),
         ("quorum(1, n, agree=3)", "quorum(agree=3): it is a plain function that is given two answers"),
         ("best_of(judge=longest)", "best_of() has no arms; give it at least one"),
         ("best_of(n, judge=longest, least=2)", "best_of(least=2) of 1 arms: how many must not fail"),
@@ -114,6 +116,8 @@ def test_they_are_drawn_with_what_is_not_by_default() -> None:
     drawn = written(polled("quorum(2, text(n), text(n), agree=same)"))["p"]
     assert "quorum(count=2, agree=same)  ──> str" in as_text(drawn)
     assert '{{"quorum<br/>count=2<br/>agree=same<br/>str"}}' in as_mermaid(drawn)
+    staggered = written(polled("quorum(1, text(n), text(n), stagger_s=2)"))["p"]
+    assert "quorum(count=1, stagger_s=2.0)  ──> str" in as_text(staggered)
     (node,) = [each for each in as_json(drawn)["nodes"] if each["kind"] == "quorum"]
     assert node["options"] == {"count": 2, "agree": "same"}
     judged = "best_of(text(n), text(n), judge=longest{})"

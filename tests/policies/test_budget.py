@@ -476,6 +476,34 @@ def test_thresholds_are_told_once_a_period(calls: list[tuple[int, int]]) -> None
     assert sorted(told) == sorted(wanted)
 
 
+@given(st.lists(st.tuples(st.integers(1, 60), st.integers(10, 1000)), max_size=20))
+def test_thresholds_are_those_of_the_limit_that_there_is(
+    calls: list[tuple[int, int]],
+) -> None:
+    """One that was raised is told of anew; of one that was lowered, with the next call."""
+    books, spent, told = Books(ada()), 0, 0
+    for cost, limit in calls:
+        books.payers = Payer.all_of([ada(limit=limit)])
+        before = [at for at in (50, 80, 100) if spent * 100 >= at * limit]
+        spent += cost
+        reached = [at for at in (50, 80, 100) if spent * 100 >= at * limit]
+        new = [at for at in reached if at > min(told, max(before, default=0))]
+        outcome = books.settle("h", cost)
+        assert [each.percent for each in outcome.reached] == new
+        told = max(reached, default=told)
+
+
+def test_what_was_spent_is_held_against_another_limit() -> None:
+    books = Books(ada(limit=100))
+    books.hold("h", 60)
+    books.settle("h", 60)
+    books.payers = Payer.all_of([ada(limit=50)])
+    assert books.hold("h", 1).refusal is not None
+    books.payers = Payer.all_of([ada(limit=200)])
+    assert books.hold("h", 140).refusal is None
+    assert books.hold("i", 1).refusal is not None
+
+
 @given(st.lists(st.tuples(st.integers(-20, 60), st.integers(1, 60)), max_size=40))
 def test_a_day_and_a_month_are_counted_each_for_itself(calls: list[tuple[int, int]]) -> None:
     """From December on, also where the clock is set back."""

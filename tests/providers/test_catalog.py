@@ -23,7 +23,8 @@ from orchestra.providers.endpoints import endpoint
 from orchestra.providers.facts import known
 from orchestra.providers.keys import AWS_BEARER, AWS_ID, AWS_SECRET, AWS_SESSION, key_state
 from orchestra.providers.settings import ModelSettings
-from orchestra.providers.signing import KEY_BYTES_MAX, FileKey, read_key
+from orchestra.providers.signing import FileKey, read_key
+from orchestra.secret import SECRET_BYTES_MAX
 from orchestra.values import Capabilities, ChatRequest, EmbedRequest, Message
 
 SECRET = "sk-proj-Zq3x9Lw7Tb2Vn8Rk5Yd1Hc6M"
@@ -223,7 +224,7 @@ def replace(file: Path, text: str) -> None:
         (b" \n", "is empty"),
         (b"one\ntwo", "is no key"),
         ("schlüssel".encode(), "is no key"),
-        (b"k" * (KEY_BYTES_MAX + 1), "it has to hold one key"),
+        (b"k" * (SECRET_BYTES_MAX + 1), "it has to hold one key"),
     ],
 )
 def test_a_key_file_that_is_wrong_is_told_and_not_shown(

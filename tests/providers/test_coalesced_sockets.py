@@ -9,9 +9,10 @@ from orchestra.codecs.openai import OpenAiDialect
 from orchestra.engine.engine import open_engine
 from orchestra.engine.run import Run
 from orchestra.policies.coalesced import CoalescedModel
-from orchestra.providers.credentials import Secret, bearer
+from orchestra.providers.credentials import bearer
 from orchestra.providers.network import HttpTransport
 from orchestra.providers.remote import Endpoint, RemoteModel
+from orchestra.secret import Secret
 from orchestra.steps.generate import generate
 from orchestra.testing.world import World
 from tests.providers.upstream import CHUNKED, Visit, run, until, upstream

@@ -13,14 +13,13 @@ from hypothesis import strategies as st
 
 from orchestra.protocols import HttpRequest
 from orchestra.providers.credentials import (
-    REDACTED,
     AwsKeys,
     Credentials,
     HeaderKey,
     NoCredentials,
-    Secret,
     bearer,
 )
+from orchestra.secret import REDACTED, Secret
 
 REQUEST = HttpRequest(
     "https://example.test/v1/chat", b"{}", (("content-type", "application/json"),)

@@ -30,8 +30,9 @@ from orchestra.errors import (
 )
 from orchestra.protocols import HttpReply, HttpRequest, Timeouts, Transport
 from orchestra.providers import remote
-from orchestra.providers.credentials import Secret, bearer
+from orchestra.providers.credentials import bearer
 from orchestra.providers.remote import Endpoint, RemoteModel
+from orchestra.secret import Secret
 from orchestra.values import (
     Capabilities,
     ChatRequest,

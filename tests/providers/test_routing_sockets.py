@@ -15,10 +15,11 @@ from orchestra.codecs.openai import OpenAiDialect
 from orchestra.errors import ModelError, ModelsFailedError
 from orchestra.policies.routing import Candidate, Route
 from orchestra.protocols import Model, Timeouts
-from orchestra.providers.credentials import Secret, bearer
+from orchestra.providers.credentials import bearer
 from orchestra.providers.network import HttpTransport
 from orchestra.providers.remote import Endpoint, RemoteModel
 from orchestra.providers.routing import RoutedModel
+from orchestra.secret import Secret
 from orchestra.values import ChatRequest, Message, ModelEvent, Stopped, TextDelta
 from tests.providers.upstream import CHUNKED, Handler, Upstream, Visit, open_sockets, run, upstream
 

@@ -40,9 +40,10 @@ from orchestra.errors import (
     TruncatedStreamError,
 )
 from orchestra.protocols import Timeouts
-from orchestra.providers.credentials import AwsKeys, Credentials, Secret, bearer
+from orchestra.providers.credentials import AwsKeys, Credentials, bearer
 from orchestra.providers.network import open_transport
 from orchestra.providers.remote import Endpoint, RemoteModel
+from orchestra.secret import Secret
 from orchestra.values import (
     ChatRequest,
     EmbedRequest,

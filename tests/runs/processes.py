@@ -41,6 +41,8 @@ class Cable(State):
         self.cut = False
         self.deaf = False
         """Whether what is asked for is done, and the answer does not come back."""
+        self.closed_to: str | None = None
+        """What the keys begin with that cannot be reached."""
         self.calls = 0
 
     async def change(
@@ -49,6 +51,8 @@ class Cable(State):
         decide: Callable[[Sequence[bytes | None], float], Change[T]],
     ) -> T:
         await self._way()
+        if self.closed_to and any(key.startswith(self.closed_to) for key in keys):
+            raise StateError("this way is closed; open it")
         result = await self._inner.change(keys, decide)
         await self._way(back=True)
         return result

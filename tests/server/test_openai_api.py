@@ -30,14 +30,22 @@ from orchestra.server.openai_errors import as_openai
 from orchestra.server.openai_routes import is_openai, shaped
 from orchestra.server.settings import Settings
 from orchestra.testing.world import ScriptedModel, World
-from orchestra.values import ChatRequest, Json, Message, Stopped, StopReason, TextDelta
+from orchestra.values import Began, ChatRequest, Json, Message, Stopped, StopReason, TextDelta
 from tests.server.wire import House, Reply, open_house
 
 KEY = "ork_key"
+TOLD = {"service_tier": "flex", "system_fingerprint": "fp_1"}
 HANGING = ScriptedModel(((0.0, TextDelta("a")), (999.0, TextDelta("b"))))
 SILENT = ScriptedModel(((0.3, TextDelta("late")), (0.0, Stopped(StopReason.END))))
 MODELS: Mapping[str, ScriptedModel] = {
     "m": ScriptedModel.saying("one ", "two"),
+    "tiered": ScriptedModel(
+        (
+            (0.0, Began("theirs", "gpt", TOLD)),
+            (0.0, TextDelta("Hi")),
+            (0.0, Stopped(StopReason.END)),
+        )
+    ),
     "team/m": ScriptedModel.saying("slash"),
     "hanging": HANGING,
     "silent": SILENT,
@@ -195,7 +203,7 @@ def test_what_is_wrong_elsewhere_stays_a_problem() -> None:
     [
         (key_missing(), 401, "invalid_api_key"),
         (key_refused("expired"), 401, "invalid_api_key"),
-        (key_refused("odd"), 401, "invalid_api_key"),
+        (key_refused("unknown"), 401, "invalid_api_key"),
         (your_rate(LimitReachedError("slow", retry_after_s=2.0)), 429, "rate_limit_exceeded"),
         (your_budget(BudgetExceededError("spent")), 429, "insufficient_quota"),
     ],
@@ -249,6 +257,14 @@ def test_a_model_and_a_pipeline_answer_alike() -> None:
         chunks = frames(chatting(model, stream=True))
         said = [each["choices"][0]["delta"].get("content", "") for each in chunks]
         assert "".join(said) == text
+
+
+def test_what_a_provider_tells_of_who_answers_is_passed_on() -> None:
+    """In whole answers and in every chunk; where it told nothing, neither do we."""
+    for model, told in (("tiered", TOLD), ("m", {})):
+        answers = [chatting(model).json, *frames(chatting(model, stream=True))]
+        for each in answers:
+            assert {name: each[name] for name in TOLD if name in each} == told
 
 
 def test_several_answers_are_told_apart_by_their_index() -> None:

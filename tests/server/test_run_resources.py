@@ -215,6 +215,57 @@ def test_a_key_of_a_run_that_goes_on_follows_it_wherever_it_is() -> None:
     serving(main)
 
 
+async def written(one: Served, other: Served) -> None:
+    """Until others know that the one run here has begun."""
+    while True:
+        for run_id in one.engine.runs:
+            record = await other.registry._archive.record(run_id)
+            if record is not None and record.begun:
+                return
+        await trio.lowlevel.checkpoint()
+
+
+STREAMED = "text/event-stream"
+
+
+@pytest.mark.parametrize("accept", ["application/json", STREAMED])
+def test_a_key_whose_process_dies_in_any_moment_starts_no_second_run(accept: str) -> None:
+    """Its record was written before the first byte, and is not waited for by others."""
+
+    async def main(one: Served, other: Served) -> None:
+        key = f"POST /v1/pipelines/count/runs\nAccept: {accept}\nIdempotency-Key: k"
+        client = await one.send(key, HOLD)
+        if accept == STREAMED:
+            await client.until(b"\r\n\r\n")
+        else:  # there is no byte of the answer to wait for
+            await written(one, other)
+        (run_id,) = one.engine.runs
+        one.cable.cut = True
+        with trio.fail_after(10):
+            again = await other.ask(key.replace(accept, "application/json"), HOLD)
+        assert again.headers["idempotent-replayed"] == "true"
+        assert (again.status, again.json["run_id"]) == (500, run_id)
+        assert again.json["error"] == "RunLostError"
+        assert not other.engine.runs
+
+    serving(main, runs=attrs.evolve(SOON, batch_s=60.0))
+
+
+def test_a_run_that_has_begun_goes_on_also_where_that_cannot_be_written_down(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def main(one: Served, other: Served) -> None:
+        one.cable.closed_to = "run:index:"
+        key = "POST /v1/pipelines/count/runs\nIdempotency-Key: k"
+        first = await one.ask(key, COUNT)
+        assert first.status == 200
+        one.cable.closed_to = None
+        assert (await other.ask(key, COUNT)).body == first.body
+
+    serving(main)
+    assert "a run goes on, and is written down later: " in caplog.text
+
+
 def test_a_run_that_could_not_start_gives_its_key_back() -> None:
     async def main(one: Served, other: Served) -> None:
         location = (await in_background(one, HOLD)).headers["location"]

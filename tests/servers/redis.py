@@ -10,6 +10,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 
@@ -22,9 +23,8 @@ class Redis:
     def __init__(self, program: str, folder: str) -> None:
         self._program = program
         self._folder = folder
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port: int = free.getsockname()[1]
+        self.port, self.tls_port = _free_port(), _free_port()
+        self.socket_file = f"{folder}/redis.sock"
         self.start()
 
     def start(self, *more: str) -> None:
@@ -40,6 +40,15 @@ class Redis:
         while not self._answers():
             if time.monotonic() > until:
                 raise RuntimeError(f"{self._program} did not answer within {START_S:g} s")
+
+    def start_in_production(self, folder: Path, *more: str) -> None:
+        """Start it also under TLS, with `server.pem` of a folder and its `ca.pem`."""
+        self.start(
+            *("--tls-port", str(self.tls_port), "--tls-ca-cert-file", str(folder / "ca.pem")),
+            *("--tls-cert-file", str(folder / "server.pem")),
+            *("--tls-key-file", str(folder / "server.pem"), "--unixsocket", self.socket_file),
+            *more,
+        )
 
     def kill(self) -> None:
         """It is gone at once."""
@@ -61,6 +70,13 @@ class Redis:
                 return bool(asked.recv(100))
         except OSError:
             return False
+
+
+def _free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port: int = free.getsockname()[1]
+        return port
 
 
 @contextmanager

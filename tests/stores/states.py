@@ -71,7 +71,7 @@ def opened(
 def place(state: State) -> str:
     """Where a state is, for another process."""
     if isinstance(state, RedisState):
-        return f"redis {state._address[1]} {state._prefix}"
+        return f"redis {state._address.port} {state._prefix}"
     assert isinstance(state, SqliteState)
     return f"sqlite {state.path}"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Awaitable, Callable, Iterator
 
@@ -10,6 +11,7 @@ import trio
 
 from orchestra.errors import StateError
 from orchestra.protocols import Change, Entry, State, WhenStateFails
+from orchestra.secret import Secret
 from orchestra.stores import state_redis
 from orchestra.stores.state_redis import RedisState
 from tests.servers.redis import Redis, redis
@@ -80,7 +82,7 @@ async def both_ways(state: State, says: str) -> None:
         with pytest.raises(StateError, match=says) as caught:
             await policy(state, "closed")
         assert time.monotonic() - began_s < IN_TIME_S
-        assert "redis://127.0.0.1:" in str(caught.value)
+        assert re.search("rediss?://127.0.0.1:", str(caught.value))
 
 
 def test_a_redis_that_is_killed_fails_open_or_closed_at_once_and_is_found_again(
@@ -151,7 +153,7 @@ def test_what_was_refused_is_told_with_the_reason(server: Redis) -> None:
             pytest.raises(StateError, match="DB index is out of range"),
         ):
             await count(state)
-        with RedisState(port=server.port, password="wrong", timeout_s=5) as state:
+        with RedisState(port=server.port, password=Secret("wrong"), timeout_s=5) as state:
             with pytest.raises(StateError) as caught:
                 await count(state)
             assert "wrong" not in str(caught.value).split("AUTH")[0]
@@ -171,11 +173,11 @@ def test_a_login_is_made_on_every_connection(server: Redis) -> None:
             pytest.raises(StateError, match="Authentication required"),
         ):
             await count(state)
-        for username in (None, "default"):
+        for user in (None, "default"):
             with RedisState(
-                port=server.port, username=username, password="sesame", database=3, timeout_s=5
+                port=server.port, user=user, password=Secret("sesame"), database=3, timeout_s=5
             ) as state:
-                assert await count(state) == (1 if username is None else 2)
+                assert await count(state) == (1 if user is None else 2)
 
     run(main)
 
@@ -189,7 +191,7 @@ def test_a_change_that_is_never_fast_enough_ends(
     async def main() -> None:
         nonlocal decided
         with RedisState(port=server.port, timeout_s=5) as state:
-            line = await state._lines.connected("127.0.0.1", server.port, [])
+            line = await state._lines.connected(state._address, None, [])
             others = server.port  # any value that is another each time
 
             async def meddle() -> None:
@@ -225,7 +227,7 @@ def test_what_expires_in_redis_takes_no_memory(server: Redis) -> None:
         with RedisState(port=server.port, prefix="p:", timeout_s=5) as state:
             await state.change([], lambda *_: Change(None, {"a": Entry(b"x", 0.001)}))
             await state.remember("m", b"x", ttl_s=0.001)
-            line = await state._lines.connected("127.0.0.1", server.port, [])
+            line = await state._lines.connected(state._address, None, [])
             with trio.fail_after(PATIENCE_S):
                 there = [1]
                 while there != [0]:

@@ -152,9 +152,15 @@ def disagreeing(n: int) -> str:
     return quorum(2, after(n, 1, fails=True), after(n, 2, fails=True), after(n, 9))
 
 
+@pipeline
+def in_turn(n: int) -> str:
+    return quorum(2, after(n, 3), after("b", 9), after(n, 1), stagger_s=2)
+
+
 WHOLE = run(everything)
 AGREED = run(agreeing)
 DISAGREED = run(disagreeing)
+IN_TURN = run(in_turn)
 RESTARTED = run(restarts)
 IN_RACE = run(fails_in_a_race)
 IN_EACH = run(fails_in_an_each)
@@ -415,9 +421,19 @@ BITES: list[tuple[Law, Simulation, Doctor]] = [
         moved(StepStarted, step="after#2", before=StepStarted, at={"step": "after"}),
     ),
     (
+        laws.arms_wait_for_their_turn,
+        IN_TURN,
+        changed(StepStarted, to={"at_s": 1.0}, step="after#3"),
+    ),
+    (
         laws.each_keeps_to_its_bound,
         WHOLE,
         moved(StepStarted, step="each[2]/after", before=StepStarted, at={"step": AFTER}),
+    ),
+    (
+        laws.arms_wait_for_their_turn,
+        IN_TURN,
+        changed(StepStarted, to={"at_s": 1.0}, step="after#3"),
     ),
     (
         laws.each_keeps_to_its_bound,

@@ -119,6 +119,7 @@ def test_every_kind_of_part_is_drawn_in_every_way() -> None:
         assert DRAWN[Falling, "catches", choice]
         assert DRAWN[Falling, "restart", choice]
         assert DRAWN[Agreeing, "loosely", choice]
+        assert DRAWN[Agreeing, "stagger_s", choice]
         assert DRAWN[Judging, "delay_s", choice]
         assert DRAWN[Judging, "fails", choice]
         assert all(DRAWN[name, choice] for name in ("timeout_s", "first_chunk_s", "idle_s"))

@@ -166,6 +166,7 @@ def everything(x: int, names: list[int]) -> int:  # noqa: PLR0915 - a statement 
     assert_type(fallback(stream(x), stream(x), restart=True), Stream[str])
     assert_type(fallback(value(x), value(x)), str)
     assert_type(quorum(2, value(x), value(x), value(x)), str)
+    assert_type(quorum(1, value(x), value(x), stagger_s=0.5), str)
     assert_type(quorum(1, plain("a"), plain("b"), agree=lambda a, b: abs(a - b) < 2), int)
     assert_type(best_of(value(x), collect(stream(x)), judge=longest), str)
     assert_type(best_of(value(x), value(x), judge=lambda said: said.index("a"), least=2), str)

@@ -61,6 +61,7 @@ def edges(x: int, text: str, names: list[str]) -> int:
     race(stream(x), stream(x), hedge_at=("p95",))  # type: ignore[call-overload]
     race(stream(x), stream(x), hedge_at="p95", hedge_share="10 %")  # type: ignore[call-overload]
     quorum(value(x), value(x))  # type: ignore[arg-type]
+    quorum(1, value(x), stagger_s="soon")  # type: ignore[arg-type]
     quorum(2, value(x), value(x), agree=str.isupper)  # type: ignore[arg-type]
     quorum(2, plain(text), plain(text), agree=str.startswith)  # type: ignore[arg-type]
     plain(quorum(2, plain(text), plain(text)))  # type: ignore[arg-type]

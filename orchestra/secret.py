@@ -1,0 +1,73 @@
+"""A text that only its user may see: redacted by its type, and where it is read from.
+
+No repr, message or encoder can show it by accident. What others say of an error is searched for
+it too, since some repeat the secret that they were sent. Rules of the file: no message holds a
+secret or a piece of one; it names the variable or the file.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from orchestra.errors import BindingError
+
+REDACTED = "[redacted]"
+SECRET_BYTES_MAX = 64 * 1024
+"""A key is a line, and a token a long one; more in such a file is another file."""
+
+
+class Secret:
+    """A key, or a password. Only `reveal` gives it; all else gives `Secret([redacted])`."""
+
+    __slots__ = ("_value",)
+
+    def __init__(self, value: str) -> None:
+        self._value = value
+
+    def reveal(self) -> str:
+        """The text itself, for whoever is to be shown it."""
+        return self._value
+
+    def __repr__(self) -> str:
+        return f"Secret({REDACTED})"
+
+    def __reduce__(self) -> str:
+        raise TypeError("a Secret cannot be pickled or copied into a file; keep its name instead")
+
+    def redact(self, text: str) -> str:
+        """The text without the secret in it."""
+        return text.replace(self._value, REDACTED) if self._value else text
+
+
+def read_secret(path: Path, what: str) -> Secret:
+    """The secret in a file, without the white space around it; `what` it is: `key`, `password`.
+
+    Raises:
+        BindingError: the file cannot be read, or has no such thing in it.
+    """
+    source = f"the {what} file {str(path)!r}"
+    try:
+        with path.open("rb") as file:
+            data = file.read(SECRET_BYTES_MAX + 1)
+    except OSError as error:
+        raise BindingError(f"{source} cannot be read: {error.strerror or error}") from error
+    if len(data) > SECRET_BYTES_MAX:
+        raise BindingError(f"{source} is over {SECRET_BYTES_MAX} bytes; it has to hold one {what}")
+    return one_line(data.decode("utf-8", "replace"), source, what)
+
+
+def one_line(text: str, source: str, what: str) -> Secret:
+    """What a variable or a file holds, as a secret: one line of what can be printed.
+
+    Raises:
+        BindingError: it is empty, or is something else.
+    """
+    found = text.strip()
+    if not found:
+        raise BindingError(f"{source} is empty; it has to hold the {what}")
+    if not found.isprintable():
+        raise BindingError(
+            f"what {source} holds is no {what}: it has line breaks or control characters; "
+            f"it has to hold the {what} and nothing else"
+        )
+    return Secret(found)
