@@ -136,7 +136,8 @@ def rotated(names: Sequence[str], turn: int) -> list[str]:
 
 def _figure(name: str, found: Sequence[Reading], ours: Sequence[float]) -> Figure:
     values = [reading.value for reading in found]
-    ratios = [mine / theirs for mine, theirs in zip(ours, values, strict=False)]
+    pairs = zip(ours, values, strict=False)
+    ratios = [mine / theirs for mine, theirs in pairs if theirs]  # who has lost nothing has none
     seen = {key: statistics.median(reading.seen[key] for reading in found) for key in found[0].seen}
     return Figure(Spread.of(values), Spread.of(ratios) if ratios and name != OURS else None, seen)
 
