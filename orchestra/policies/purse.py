@@ -138,11 +138,8 @@ class Purse:
 
     def _of_run(self, account: Account) -> RunLedger | None:
         """The ledger of the run that makes a call, where each has a budget."""
-        budget = self.budgets.of_run(account.run_id)
-        if budget is None:
-            return None
-        found = self._of_runs.get(account.run)
-        if found is None:
+        found = self._of_runs.get(account.run) if self._of_runs and account.run_id else None
+        if found is None and (budget := self.budgets.of_run(account.run_id)) is not None:
             found = self._of_runs[account.run] = RunLedger(budget)
         return found
 
@@ -198,10 +195,8 @@ class Held:
         if self.of_run is None:
             return
         held, self.there_of_run = self.there_of_run, 0
-        budget = self.of_run.budget
         for percent in self.of_run.settle(held, cost):
-            fields = str(budget), percent, self.of_run.spent, budget.limit_nanodollars
-            self.account.record(BudgetReached, *fields)
+            _record(self.account, self.of_run.budget, percent, self.of_run.spent)
 
     async def _grow_shared(self, nanodollars: int) -> None:
         there = self.there
@@ -230,9 +225,11 @@ def _tell(accounts: Sequence[Account], settlements: Sequence[Settlement], outcom
     for account, settlement in zip(accounts, settlements, strict=True):
         for each in outcome.reached:
             if each.settlement is settlement:
-                budget = each.budget
-                fields = str(budget), each.percent, each.spent, budget.limit_nanodollars
-                account.record(BudgetReached, *fields)
+                _record(account, each.budget, each.percent, each.spent)
+
+
+def _record(account: Account, budget: Budget, percent: int, spent: int) -> None:
+    account.record(BudgetReached, str(budget), percent, spent, budget.limit_nanodollars)
 
 
 _RAISE = "Raise the limit in [budgets]"

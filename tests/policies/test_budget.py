@@ -249,39 +249,17 @@ async def ask(model: Model, account: Told, request: ChatRequest = ASKED, most: i
 ACME = Budget("organisation", "acme", Period.DAY, 0).key
 
 
+@pytest.mark.parametrize("whose", ["organisation", "run"])
 @given(st.integers(1, 12), st.integers(0, 12), schedules())
-def test_n_at_once_against_a_budget_for_k_admits_exactly_k(n: int, k: int, schedule: int) -> None:
-    async def main() -> None:
-        state, fake, refused = watched(), Fake(), list[BudgetExceededError]()
-        model = guarded(fake, acme(day=k * WORST + WORST - 1), state)
-
-        async def call() -> None:
-            try:
-                await ask(model, Told())
-            except BudgetExceededError as error:
-                refused.append(error)
-
-        async with trio.open_nursery() as nursery:
-            for _ in range(n):
-                nursery.start_soon(call)
-        assert fake.asked == min(n, k)
-        assert len(refused) == n - fake.asked
-        for error in refused:
-            assert not error.retryable
-            assert error.held_nanodollars == k * WORST
-            assert error.resets_at_s == NEW_YEAR_S + 86_400
-        assert model.state().load == Load(0, 0)
-
-    virtual(main, schedule=schedule)
-
-
-@given(st.integers(1, 12), st.integers(0, 12), schedules())
-def test_n_at_once_of_a_run_with_a_budget_for_k_are_exactly_k(
-    n: int, k: int, schedule: int
+def test_n_at_once_against_a_budget_for_k_admits_exactly_k(
+    whose: str, n: int, k: int, schedule: int
 ) -> None:
+    limit, resets_at_s = k * WORST + WORST - 1, NEW_YEAR_S + 86_400
+    budgets = acme(day=limit) if whose == "organisation" else Budgets(request=limit)
+
     async def main() -> None:
-        fake, run, refused = Fake(), Run(), list[BudgetExceededError]()
-        model = guarded(fake, Budgets(request=k * WORST + WORST - 1), watched())
+        state, fake, run, refused = watched(), Fake(), Run(), list[BudgetExceededError]()
+        model = guarded(fake, budgets, state)
 
         async def call() -> None:
             try:
@@ -295,7 +273,10 @@ def test_n_at_once_of_a_run_with_a_budget_for_k_are_exactly_k(
         assert fake.asked == min(n, k)
         assert len(refused) == n - fake.asked
         for error in refused:
-            assert (error.held_nanodollars, error.resets_at_s) == (k * WORST, None)
+            assert not error.retryable
+            assert error.held_nanodollars == k * WORST
+            assert error.resets_at_s == (resets_at_s if whose == "organisation" else None)
+        assert model.state().load == Load(0, 0)
 
     virtual(main, schedule=schedule)
 
