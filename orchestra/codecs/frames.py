@@ -41,6 +41,8 @@ class Framing(Protocol):
 class FrameDecoder(ABC):
     """A decoder of one streamed answer; a dialect says what a frame means in `_take`."""
 
+    __slots__ = ("_error", "_events", "_framing", "_stopped", "done")
+
     def __init__(self, framing: Framing) -> None:
         self.done = False
         self._framing = framing

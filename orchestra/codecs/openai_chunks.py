@@ -148,6 +148,8 @@ class _Calling:
 class OpenAiDecoder(FrameDecoder):
     """One streamed answer of a server with these quirks."""
 
+    __slots__ = ("_began", "_by_index", "_calls", "_finish", "_id", "_quirks", "_usage")
+
     def __init__(self, quirks: Quirks) -> None:
         super().__init__(SseFraming())
         self._quirks = quirks

@@ -79,6 +79,8 @@ class AnswerWriter:
     what the provider said. `created_s` is seconds since 1970.
     """
 
+    __slots__ = ("_choices", "_created_s", "_details", "_id", "_include_usage", "_model")
+
     def __init__(
         self,
         created_s: int,

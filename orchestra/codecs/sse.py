@@ -24,6 +24,18 @@ class SseFraming:
     An event has at most `limit_bytes`, in its data and the line that is being read.
     """
 
+    __slots__ = (
+        "_began",
+        "_between",
+        "_data",
+        "_data_bytes",
+        "_ending",
+        "_limit_bytes",
+        "_name",
+        "_rest",
+        "_rest_bytes",
+    )
+
     def __init__(self, limit_bytes: int = FRAME_BYTES_MAX) -> None:
         self._limit_bytes = limit_bytes
         self._rest: list[bytes] = []  # of a line that has not ended, in the pieces it came in
@@ -33,6 +45,7 @@ class SseFraming:
         self._data: list[bytes] = []
         self._data_bytes = 0
         self._began = False
+        self._between = False  # whether the last event has ended, and nothing has come since
 
     def feed(self, data: bytes) -> Iterable[tuple[str, bytes]]:
         """The events that these bytes complete.
@@ -53,8 +66,7 @@ class SseFraming:
         end = data.find(b"\n")
         return (
             len(_DATA) < end == len(data) - 2
-            and self._began
-            and not (self._rest or self._data or self._name)
+            and self._between
             and data.startswith(_DATA)
             and data.endswith(b"\n")
             and b"\r" not in data
@@ -63,6 +75,7 @@ class SseFraming:
         )
 
     def _lines(self, data: bytes) -> Iterator[tuple[str, bytes]]:
+        self._between = False
         if not self._ending and b"\n" not in data and b"\r" not in data:
             self._keep(data)
             return
@@ -80,6 +93,7 @@ class SseFraming:
             elif (event := self._dispatched())[1]:
                 yield event
         self._keep(rest)
+        self._between = self._began and not (rest or self._data or self._name)
 
     def _cut(self, data: bytes) -> list[bytes]:
         """The lines, and what is left."""

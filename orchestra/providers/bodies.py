@@ -38,6 +38,8 @@ class Body(Protocol):
 class SizedBody:
     """As many bytes as the head said."""
 
+    __slots__ = ("_left", "done", "rest")
+
     def __init__(self, size_bytes: int) -> None:
         self.done = size_bytes == 0
         self.rest = b""
@@ -63,6 +65,8 @@ class SizedBody:
 class EndlessBody:
     """All that comes until the connection ends; nothing tells whether it was cut."""
 
+    __slots__ = ("done", "rest")
+
     def __init__(self) -> None:
         self.done = False
         self.rest = b""
@@ -83,6 +87,8 @@ class ChunkedBody:
     As lenient as h11: extensions and blanks behind a size are skipped.
     """
 
+    __slots__ = ("_begun", "_kept", "_left", "_owing", "_trailing", "done", "rest")
+
     def __init__(self) -> None:
         self.done = False
         self.rest = b""
@@ -90,6 +96,7 @@ class ChunkedBody:
         self._owing = False  # the line end behind a chunk
         self._trailing = False
         self._kept = b""  # of a line that has not ended
+        self._begun = False  # whether anything stands between the last chunk and the next
 
     def feed(self, data: bytes) -> bytes:
         """What these bytes hold of the body.
@@ -97,6 +104,8 @@ class ChunkedBody:
         Raises:
             ValueError: they are not chunks.
         """
+        if (whole := self._whole(data)) is not None:
+            return whole
         data, self._kept = self._kept + data, b""
         if self.done or self._trailing:
             self._trailer(data)
@@ -108,6 +117,16 @@ class ChunkedBody:
     def end(self) -> bool:
         """Whether the last chunk has come, with the line behind it."""
         return self.done
+
+    def _whole(self, data: bytes) -> bytes | None:
+        """What is in the one chunk that these bytes are: a token is written, and so read, whole."""
+        if self._begun or (size := _SIZE.match(data)) is None:
+            return None
+        at = size.end()
+        end = at + int(size[1], 16)
+        if end == at or end + len(_CRLF) != len(data) or not data.endswith(_CRLF):
+            return None
+        return data[at:end]
 
     def _chunks(self, data: bytes, parts: list[bytes]) -> None:
         at, left, owing = 0, self._left, self._owing
@@ -127,7 +146,7 @@ class ChunkedBody:
                     break
                 at += 2
                 owing = False
-            if at == len(data):  # as usual: a chunk is written, and so read, whole
+            if at == len(data):
                 break
             size = _SIZE.match(data, at)
             if size is None:
@@ -140,6 +159,7 @@ class ChunkedBody:
                 self._trailer(data[at:])
                 break
         self._left, self._owing = left, owing
+        self._begun = bool(left or owing or self._trailing or self._kept)
 
     def _trailer(self, data: bytes) -> None:
         if self.done:

@@ -37,6 +37,8 @@ _WHAT = {
 class Bounds:
     """How long a request may take, from now on."""
 
+    __slots__ = ("timeouts", "total_at", "where")
+
     def __init__(self, timeouts: Timeouts, where: str) -> None:
         self.where = where
         self.timeouts = timeouts
@@ -84,6 +86,8 @@ class Bounds:
 class Answering(HttpReply):
     """The answer to a request, whose head is here and whose body is arriving."""
 
+    __slots__ = ("_back", "_bounds", "_exchange", "_left", "_line", "_ready", "_wait", "head")
+
     def __init__(
         self, line: Line, exchange: Exchange, body: bytes, bounds: Bounds, back: Back
     ) -> None:
@@ -118,7 +122,7 @@ class Answering(HttpReply):
             ModelConnectionError: the connection broke before the body's end, or has been left.
             MalformedStreamError: it is not HTTP.
         """
-        exchange, bounds, data = self._exchange, self._bounds, self._ready
+        line, exchange, bounds, data = self._line, self._exchange, self._bounds, self._ready
         if data:
             self._ready = b""
         while not (data or exchange.done):
@@ -127,13 +131,13 @@ class Answering(HttpReply):
             try:
                 wait = self._wait or self._watched()
                 if wait is None or not wait.begin(bounds.total_at):
-                    data = await bounds.going_on(self._line.receive)
+                    got = await bounds.going_on(line.receive)
                 else:
                     try:
-                        data = await self._line.receive()
+                        got = await line.receive()
                     finally:
                         wait.since_s = math.inf
-                data = _fed(exchange, data)
+                data = exchange.feed(got) if got else exchange.end()
             except ModelError:  # before OSError, which a timeout is one of
                 self.leave(broken=True)
                 raise
@@ -200,7 +204,7 @@ async def ask(line: Line, exchange: Exchange, bounds: Bounds) -> bytes:
             data = await bounds.going_on(read)
         else:
             data = await bounds.beginning(at, read)
-        body = _fed(exchange, data)
+        body = exchange.feed(data) if data else exchange.end()
     return body
 
 
@@ -231,13 +235,6 @@ def left_error(where: str) -> ModelConnectionError:
         retryable=False,
         code="cut",
     )
-
-
-def _fed(exchange: Exchange, data: bytes) -> bytes:
-    if data:
-        return exchange.feed(data)
-    exchange.end()
-    return b""
 
 
 def _after(limit_s: float | None) -> float:

@@ -136,6 +136,22 @@ class Exchange:
     connection may then be kept: 0 where it may not, None where the server does not say.
     """
 
+    __slots__ = (
+        "_body",
+        "_body_bytes",
+        "_body_bytes_max",
+        "_h11",
+        "_head_bytes_max",
+        "_informational",
+        "_method",
+        "_where",
+        "ahead",
+        "began",
+        "head",
+        "keep_s",
+        "request",
+    )
+
     def __init__(self, request: Outgoing, head_bytes_max: int, body_bytes_max: int) -> None:
         self.head: Head | None = None
         self.began = self.ahead = False
@@ -189,8 +205,8 @@ class Exchange:
             raise self._malformed(f"the answer is over {self._body_bytes_max} bytes", again=False)
         return found
 
-    def end(self) -> None:
-        """The server has closed the connection.
+    def end(self) -> bytes:
+        """The server has closed the connection: nothing more comes of the body.
 
         Raises:
             ModelConnectionError: that cuts the answer.
@@ -204,6 +220,7 @@ class Exchange:
                 f"after {self._body_bytes} bytes of it",
                 code="cut",
             )
+        return b""
 
     def _heads(self, data: bytes) -> bytes:
         """Read heads until the one that counts, and give what stands behind it."""

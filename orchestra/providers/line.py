@@ -23,6 +23,8 @@ READ_BYTES = 64 * 1024
 class Line:
     """A plain TCP connection, for one task at a time. Raises OSError where it is broken."""
 
+    __slots__ = ("_full", "_socket")
+
     def __init__(self, connection: socket.socket) -> None:
         self._socket = connection
         self._socket.setblocking(False)
@@ -82,6 +84,8 @@ class Line:
 
 class TlsLine(Line):
     """A TCP connection under TLS. No farewell is sent on closing: HTTP tells where it ends."""
+
+    __slots__ = ("_ended", "_failure", "_incoming", "_outgoing", "_tls")
 
     def __init__(self, connection: socket.socket, context: ssl.SSLContext, host: str) -> None:
         super().__init__(connection)

@@ -134,6 +134,17 @@ class RemoteModel(Model):
 class RemoteAnswer:
     """One streamed answer of a provider: a context, and in it the reply."""
 
+    __slots__ = (
+        "_decoder",
+        "_ended",
+        "_endpoint",
+        "_exchange",
+        "_reply",
+        "_request",
+        "_transport",
+        "_whole",
+    )
+
     def __init__(self, endpoint: Endpoint, transport: Transport, request: ChatRequest) -> None:
         self._endpoint = endpoint
         self._transport = transport

@@ -34,7 +34,8 @@ class Wait:
 
     def begin(self, last_s: float) -> bool:
         """Whether the read that begins now is watched; not where `last_s` comes first."""
-        watch, now_s = self._watch, trio.current_time()
+        watch = self._watch
+        now_s = watch.clock.current_time()
         if now_s + watch.limit_s > last_s:
             return False
         self.since_s = now_s
@@ -54,6 +55,7 @@ class Watch:
         self._all_of_run = all_of_run
         self.waits: OrderedDict[Wait, None] = OrderedDict()
         """Of those that wait, the first has done so for longest."""
+        self.clock = trio.lowlevel.current_clock()
         self._looking = trio.CancelScope()
         trio.lowlevel.spawn_system_task(self._watch, name="orchestra.watch")
 

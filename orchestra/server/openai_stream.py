@@ -41,6 +41,8 @@ COST, FIRST = "x-orchestra-cost-nanodollars", "x-orchestra-time-to-first-token-m
 class Facts:
     """What is known of a run beside its answer; `model` is the name that was asked for."""
 
+    __slots__ = ("first_s", "model", "run_id")
+
     def __init__(self, run_id: str, model: str) -> None:
         self.run_id = run_id
         self.model = model
@@ -72,6 +74,18 @@ class Facts:
 
 class Chunks:
     """The events of a run, told as chunks of OpenAI's: a fold, batch by batch."""
+
+    __slots__ = (
+        "_gives",
+        "_restarts",
+        "_run",
+        "_told",
+        "_writer",
+        "ended",
+        "facts",
+        "failure",
+        "result",
+    )
 
     def __init__(self, run: Run, gives: Gives, writer: AnswerWriter, facts: Facts) -> None:
         self.facts = facts

@@ -293,7 +293,7 @@ class Events:
 
         Cancelling it leaves nothing suspended behind: the reader is detached.
         """
-        hand = partial(self._hand, body)
+        hand = partial(self._hand, body, trio.lowlevel.current_clock())
         self._wrote_s = trio.current_time()
         with self._reader as reader:
             goes_on = True
@@ -313,10 +313,10 @@ class Events:
         """Hold the run back no longer, also where nothing was ever written; again does nothing."""
         self._reader.__exit__(None, None, None)
 
-    def _hand(self, body: Body, batch: tuple[Any, ...]) -> bool:
+    def _hand(self, body: Body, clock: trio.abc.Clock, batch: tuple[Any, ...]) -> bool:
         """Write a batch, in whichever task it is ready; whether all of it has gone."""
         frames = self._frames(batch)
-        self._wrote_s = trio.current_time()
+        self._wrote_s = clock.current_time()
         return body.write_nowait(frames)
 
     def _frames(self, batch: tuple[Any, ...]) -> bytes:

@@ -7,8 +7,8 @@ for a chunk; and an answer that was cut never looks complete.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AbstractAsyncContextManager, suppress
+from collections.abc import AsyncIterator
+from contextlib import suppress
 from functools import partial
 from types import TracebackType
 from typing import Self
@@ -22,7 +22,7 @@ from orchestra.errors import CapabilityError, ModelError, TruncatedStreamError
 from orchestra.graph.steps import step
 from orchestra.policies.needs import lacks, needs_of
 from orchestra.policies.tokens import said_bytes
-from orchestra.protocols import Context, Model, ModelReply, injected
+from orchestra.protocols import Context, Model, injected
 from orchestra.values import (
     Capabilities,
     ChatRequest,
@@ -71,18 +71,26 @@ async def relay(
         ModelError: a call failed; the others are then left.
     """
     asked = _able(context.model(model), model, request)
-    several = _One(asked, request) if choices == 1 else _Several(asked, request, choices)
     usages, going = list[Usage | None]([None] * choices), set(range(choices))
+
+    def noted(said: Said) -> Said:
+        for event in said.events:
+            if type(event) is UsageReport:
+                usages[said.choice] = event.usage
+            elif type(event) is Stopped:
+                going.discard(said.choice)
+        return said
+
     try:
-        async with several as reply:
-            while batch := await reply.receive():
-                for said in batch:
-                    for event in said.events:
-                        if type(event) is UsageReport:
-                            usages[said.choice] = event.usage
-                        elif type(event) is Stopped:
-                            going.discard(said.choice)
-                    yield said  # noqa: ASYNC119 - the engine closes every generator in its own task
+        if choices == 1:
+            async with asked.stream(request) as reply:
+                while events := await reply.receive():
+                    yield noted(Said(0, events))  # noqa: ASYNC119 - the engine closes every generator in its own task
+        else:
+            async with _Several(asked, request, choices) as several:
+                while batch := await several.receive():
+                    for said in batch:
+                        yield noted(said)  # noqa: ASYNC119 - as above
     finally:
         for usage in usages:
             if usage is not None:
@@ -173,34 +181,8 @@ def _able(asked: Model, name: str, request: ChatRequest) -> Model:
     return asked
 
 
-class _One:
-    """The one answer to a request: a context, and in it the reply."""
-
-    def __init__(self, model: Model, request: ChatRequest) -> None:
-        self._inner: AbstractAsyncContextManager[ModelReply] = model.stream(request)
-        self._receive: Callable[[], Awaitable[tuple[ModelEvent, ...]]] | None = None
-
-    async def __aenter__(self) -> Self:
-        self._receive = (await self._inner.__aenter__()).receive
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> bool | None:
-        return await self._inner.__aexit__(kind, error, traceback)  # noqa: ASYNC102 - the model's own
-
-    async def receive(self) -> tuple[Said, ...]:
-        """What has arrived since the last call, waiting for something; empty at the end."""
-        assert self._receive is not None, "entered"
-        events = await self._receive()
-        return (Said(0, events),) if events else ()
-
-
 class _Several:
-    """Several answers to a request at once, as `_One`; the first error of one is raised for all.
+    """Several answers to a request at once: a context; the first error of one is raised for all.
 
     Each call has a task, which waits until what it has heard was taken.
     """

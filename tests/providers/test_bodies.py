@@ -5,7 +5,7 @@ from itertools import pairwise
 
 import h11
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from orchestra.providers.bodies import (
@@ -78,6 +78,36 @@ def test_chunks_are_read_as_h11_reads_them(
     found = by_ours(ChunkedBody(), pieces)
     assert found == by_h11(pieces)
     assert found == (b"".join(chunk[0] for chunk in chunks), True, rest)
+
+
+READS = st.lists(
+    st.one_of(
+        st.sampled_from([b"1\r\na\r\n", b"6\r\n1\r\na\r\n\r\n", b"2;x\r\n\r\n\r\n", b"4\r\na\r\n"]),
+        st.sampled_from(
+            [b"6\r\n", b"\r\n", b"\r", b"\n", b"1", b"a", b"1\r\nab\r\n", b"2\r\na\r\n"]
+        ),
+        st.sampled_from([b"0\r\n", b"0\r\n\r\n", b"0\r\nx: a\r\n", b"1\r\na\r\n0\r\n\r\n"]),
+    ),
+    max_size=6,
+)
+
+
+def outcome(reads: Sequence[bytes]) -> tuple[bytes, bool, bytes] | None:
+    try:
+        return by_ours(ChunkedBody(), reads)
+    except ValueError:
+        return None
+
+
+@given(READS)
+@example([b"6\r\n", b"1\r\na\r\n", b"\r\n"])
+@example([b"1\r\na", b"1\r\na\r\n"])
+@example([b"1\r\na\n\n"])
+def test_reads_that_are_chunks_of_their_own_or_look_so_are_read_like_any_others(
+    reads: list[bytes],
+) -> None:
+    """What comes as it was written, a chunk in a read, is read in a shorter way."""
+    assert outcome(reads) == outcome([bytes([byte]) for byte in b"".join(reads)])
 
 
 @given(
