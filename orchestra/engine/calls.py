@@ -108,7 +108,7 @@ def _flow(frame: Frame, operation: Operation, outflow: Outflow) -> Awaitable[Non
     policy = cast("Call", operation.node).policy
     generator = _bound(frame, operation)()
     if policy.first_chunk_s is policy.idle_s is None:
-        return _pump(generator, outflow, policy, None)
+        return parking(_pump(generator, outflow, policy, None), outflow.parking)
     return _hurried(frame, operation, outflow, generator)
 
 
@@ -120,7 +120,7 @@ async def _hurried(
 ) -> None:
     policy = cast("Call", operation.node).policy
     with trio.CancelScope() as pull:
-        await _pump(generator, outflow, policy, pull)
+        await parking(_pump(generator, outflow, policy, pull), outflow.parking)
         return
     limit = "idle_s" if outflow.begun() else "first_chunk_s"
     raise _too_late(frame, operation, limit, getattr(policy, limit))
@@ -145,7 +145,7 @@ async def _pump(
             if pull is not None:
                 pull.deadline = inf if wait_s is None else trio.current_time() + wait_s
             try:
-                chunk = await parking(resume(argument), outflow.parking)
+                chunk = await resume(argument)
             except StopAsyncIteration:
                 return
             if pull is not None:

@@ -38,17 +38,18 @@ class Outlet(Lane[object]):
         self.push()
 
     async def put_soon(self, chunk: object) -> None:
-        """As `put`; those who read the journal hear of it with the next `push`, or event."""
+        """As `put`; those who read the journal hear of it with the next `push`, or event.
+
+        Who waits here has told them of what it put before: by `put`, or by `parking`.
+        """
         journal = self._journal
         self._unbroken += 1
         if journal.held:
-            self._unbroken = 1
-            journal.push()
             await journal.room()
-        elif self._unbroken > self._bound:
             self._unbroken = 1
-            journal.push()
+        elif self._unbroken > self._bound:
             await trio.lowlevel.checkpoint()
+            self._unbroken = 1
         if self._left:
             return
         try:
