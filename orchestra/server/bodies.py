@@ -3,7 +3,7 @@
 A chunk on its way through ASGI passes a dictionary, six coroutines, two state machines and h11,
 and what comes out is its length in front of it. In a stream of HTTP/1.1 nothing of that can
 change from one chunk to the next: so it is written to the socket as what would come out, while
-h11 says that a chunked body is being sent, and goes the long way wherever it does not.
+Hypercorn says that a chunked body is being sent, and goes the long way wherever it does not.
 
 Rules of the file: what stands in the socket is byte for byte what h11 would have written, and in
 the same order as everything else of the connection; a chunk that is empty is never written, since
@@ -106,17 +106,17 @@ class Body:
 class Chunked:
     """A connection over which the body of one answer goes in chunks."""
 
-    __slots__ = ("_connection", "_stream", "wire")
+    __slots__ = ("_stream", "wire")
 
-    def __init__(self, wire: Wire, stream: HTTPStream, connection: h11.Connection) -> None:
+    def __init__(self, wire: Wire, stream: HTTPStream) -> None:
         self.wire = wire
         self._stream = stream
-        self._connection = connection
 
     @property
     def open(self) -> bool:
         """Whether the body has not ended, and its client not left."""
-        return self._connection.our_state is h11.SEND_BODY and not self._stream.closed
+        stream = self._stream
+        return stream.state is ASGIHTTPState.RESPONSE and not stream.closed
 
 
 def body_of(scope: Mapping[str, Any], send: ASGISendCallable) -> Body:
@@ -128,7 +128,7 @@ def body_of(scope: Mapping[str, Any], send: ASGISendCallable) -> Body:
     writer = connection._writer  # noqa: SLF001 - h11 tells nobody how it frames a body
     if stream.state is not ASGIHTTPState.RESPONSE or not isinstance(writer, ChunkedWriter):
         return Body(send_more)
-    return Body(send_more, Chunked(wire, stream, connection))
+    return Body(send_more, Chunked(wire, stream))
 
 
 def tell_departure(scope: Mapping[str, Any], act: Callable[[], None]) -> bool:
