@@ -197,7 +197,9 @@ async def ask(line: Line, exchange: Exchange, bounds: Bounds) -> bytes:
     """
     at, read = bounds.begin_at(), partial(_received, line, bounds.where)
     request, exchange.request = exchange.request, b""
-    await bounds.beginning(at, partial(_sent, line, request))
+    await trio.lowlevel.checkpoint_if_cancelled()  # who has been cancelled must not ask
+    if rest := _begun(line, request):
+        await bounds.beginning(at, partial(_ended, line, rest))
     body = b""
     while exchange.head is None:
         if exchange.ahead:
@@ -208,11 +210,20 @@ async def ask(line: Line, exchange: Exchange, bounds: Bounds) -> bytes:
     return body
 
 
-async def _sent(line: Line, request: bytes) -> None:
-    # A server that refuses a long request may close before it has read it, and its answer
-    # says why: whether there is one, the reading tells.
+# A server that refuses a long request may close before it has read it, and its answer says why:
+# whether there is one, the reading tells.
+
+
+def _begun(line: Line, request: bytes) -> memoryview:
+    """Send what goes at once of a request, and give the rest."""
     with suppress(OSError):
-        await line.send(request)
+        return line.send_nowait(request)
+    return memoryview(b"")
+
+
+async def _ended(line: Line, rest: memoryview) -> None:
+    with suppress(OSError):
+        await line.flush(rest)
 
 
 async def _received(line: Line, where: str) -> bytes:

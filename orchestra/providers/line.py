@@ -33,12 +33,22 @@ class Line:
     async def send(self, data: bytes) -> None:
         """Send all of it. Cancelled, it may have sent some."""
         await trio.lowlevel.checkpoint_if_cancelled()
-        view = memoryview(data)
-        while view:
-            try:
-                view = view[self._socket.send(view) :]
-            except BlockingIOError:
-                await trio.lowlevel.wait_writable(self._socket)
+        await self.flush(self.send_nowait(data))
+
+    def send_nowait(self, data: bytes) -> memoryview:
+        """Send what goes at once; the rest, as it has to go over the wire, is for `flush`."""
+        rest = memoryview(data)
+        with suppress(BlockingIOError):
+            while rest:
+                rest = rest[self._socket.send(rest) :]
+        return rest
+
+    async def flush(self, rest: memoryview) -> None:
+        """Send what `send_nowait` has left. Cancelled, it may have sent some."""
+        while rest:
+            await trio.lowlevel.wait_writable(self._socket)
+            with suppress(BlockingIOError):
+                rest = rest[self._socket.send(rest) :]
 
     async def receive(self) -> bytes:
         """All that is there, waiting for something; empty at the end."""
@@ -100,21 +110,21 @@ class TlsLine(Line):
             try:
                 self._tls.do_handshake()
             except ssl.SSLWantReadError:
-                await super().send(self._outgoing.read())
+                await self._deliver()
                 await self._fill()
             except ssl.SSLError:
                 self._alert()
                 raise
             else:
-                await super().send(self._outgoing.read())
+                await self._deliver()
                 return
 
-    async def send(self, data: bytes) -> None:
-        """Send all of it. Cancelled, it may have sent some."""
+    def send_nowait(self, data: bytes) -> memoryview:
+        """Send what goes at once; the rest, as it has to go over the wire, is for `flush`."""
         view = memoryview(data)
         while view:
             view = view[self._tls.write(view) :]
-        await super().send(self._outgoing.read())
+        return super().send_nowait(self._outgoing.read())
 
     async def receive(self) -> bytes:
         """All that is there, waiting for something; empty at the end, if that was announced."""
@@ -145,6 +155,10 @@ class TlsLine(Line):
         if self._failure is not None:
             raise self._failure
         return b""
+
+    async def _deliver(self) -> None:
+        await trio.lowlevel.checkpoint_if_cancelled()
+        await self.flush(super().send_nowait(self._outgoing.read()))
 
     async def _fill(self) -> None:
         await trio.lowlevel.wait_readable(self._socket)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from contextlib import AbstractAsyncContextManager, suppress
+from functools import lru_cache
 from types import TracebackType
 from typing import Self
 
@@ -56,7 +57,7 @@ class Endpoint:
         The whole of an answer that is not streamed comes with its first byte, so that only
         `total_s` bounds it.
         """
-        timeouts = self.timeouts if streamed else attrs.evolve(self.timeouts, first_byte_s=None)
+        timeouts = self.timeouts if streamed else _of_whole(self.timeouts)
         url = self.base_url.rstrip("/") + call.path
         return HttpRequest(url, call.body, (*call.headers, *self.headers), timeouts=timeouts)
 
@@ -67,6 +68,11 @@ class Endpoint:
         error.message = self.credentials.redact(error.message)
         error.args = (error.message,)
         return error
+
+
+@lru_cache(maxsize=64)
+def _of_whole(timeouts: Timeouts) -> Timeouts:
+    return attrs.evolve(timeouts, first_byte_s=None)
 
 
 class RemoteModel(Model):

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import suppress
-from functools import partial
+from functools import lru_cache, partial
 from types import TracebackType
 from typing import Self
 
@@ -163,13 +163,16 @@ async def relay_vectors(
     return Embeddings(tuple(await asked.embed(request.texts, purpose=request.purpose)))
 
 
+@lru_cache(maxsize=256)
+def _certain(can: Capabilities) -> Capabilities:
+    """Without the numbers of tokens: of a request they are an estimate, which refuses no one."""
+    return attrs.evolve(can, context_tokens=None, output_tokens_max=None)
+
+
 def _able(asked: Model, name: str, request: ChatRequest) -> Model:
     """The model, if it is not known to lack an ability that the request needs."""
     can = getattr(asked, "capabilities", None) or Capabilities()
-    abilities = attrs.evolve(
-        can, context_tokens=None, output_tokens_max=None
-    )  # estimates refuse no one
-    lacking = lacks(needs_of(request), abilities)
+    lacking = lacks(needs_of(request), _certain(can))
     if lacking:
         ability = lacking[0].removeprefix("no ")
         field = _FIELDS.get(ability, ability)

@@ -1,12 +1,13 @@
 from __future__ import annotations
 
+import h11
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from orchestra.errors import InvalidRequestError, MalformedStreamError, ModelConnectionError
 from orchestra.protocols import HttpRequest
-from orchestra.providers.http1 import Exchange, kept_s, located, outgoing
+from orchestra.providers.http1 import Exchange, Origin, Outgoing, kept_s, located, outgoing, written
 from tests.providers.test_bodies import PLACES, chunked, cut
 
 KEY = "sk-very-secret"
@@ -169,6 +170,52 @@ def test_a_request_has_the_headers_that_it_needs() -> None:
         b"POST /v1/chat HTTP/1.1\r\nhost: api.example.com\r\naccept: */*\r\n"
         b"accept-encoding: identity\r\nuser-agent: orchestra\r\ncontent-length: 2\r\n\r\n{}"
     )
+
+
+NAMES = st.sampled_from(["host", "Host", "content-length", "transfer-encoding", "x", "a b", "é"])
+VALUES = st.one_of(
+    st.sampled_from(
+        ["", "h", "2", "02", "+2", "chunked", "a\r\nx: y", "a\nb", "a\rb", " a", "\x00"]
+    ),
+    st.text(alphabet="a \t\x7f\xff\r\n", max_size=4),
+)
+HEADERS = st.lists(st.tuples(NAMES, VALUES), max_size=4)
+
+
+@given(
+    st.sampled_from(["POST", "GET", "", "A B", "POST\r\n", "é"]),
+    st.one_of(
+        st.sampled_from(["/", "/a?b", "", "/a b", "/\r\nx: y", "/\udc80"]), st.text(max_size=3)
+    ),
+    HEADERS,
+    st.sampled_from([b"", b"{}", b"GET / HTTP/1.1\r\nhost: h\r\n\r\n"]),
+)
+@example("POST", "/", [("content-length", "2"), ("host", "h")], b"{}")
+@example("POST", "/", [("host", "h")], b"")
+@example("POST", "/", [("host", "h"), ("Host", "h")], b"")
+@example("POST", "/", [("host", "h"), ("x", "a\r\nx: y")], b"")
+@example("POST", "/", [("host", "h"), ("transfer-encoding", "chunked")], b"")
+def test_what_is_written_is_read_as_the_one_request_that_it_is(
+    method: str, target: str, headers: list[tuple[str, str]], body: bytes
+) -> None:
+    """By h11, as a server; everything else is refused."""
+    raw = tuple((name.encode("latin-1"), value.encode("latin-1")) for name, value in headers)
+    try:
+        wire = written(Outgoing(Origin("http", "h", 80), method, target, raw, body))
+    except InvalidRequestError:
+        return
+    server = h11.Connection(h11.SERVER)
+    server.receive_data(wire)
+    asked = server.next_event()
+    assert isinstance(asked, h11.Request)
+    assert (asked.method, asked.target) == (method.encode(), target.encode())
+    assert list(asked.headers) == [(name.lower(), value.strip(b" \t")) for name, value in raw]
+    came = b""
+    while isinstance(event := server.next_event(), h11.Data):
+        came += event.data
+    assert isinstance(event, h11.EndOfMessage)
+    assert came == body
+    assert server.trailing_data[0] == b""
 
 
 def test_headers_of_the_caller_come_before_ours() -> None:
