@@ -3,7 +3,9 @@
 Rules of the file: only the choice of index 0 is read. The reason to stop is told at the very
 end, since servers send more behind it (usage, what a filter found later, even text); of several
 reasons the last counts. Tool calls are told apart by the server's index, or by their ids where
-servers count wrong, and are numbered from 0 in the order in which they began.
+servers count wrong, and are numbered from 0 in the order in which they began. Where a server
+does not count them, that number is their index. A custom tool is called with text, not with
+JSON, and told as any other.
 """
 
 from __future__ import annotations
@@ -66,10 +68,24 @@ class _Function(msgspec.Struct, gc=False):
     arguments: str | dict[str, object] | None = None
 
 
+class _Custom(msgspec.Struct, gc=False):
+    """The call of a custom tool."""
+
+    name: str | None = None
+    input: str | None = None
+
+
 class _Call(msgspec.Struct, gc=False):
     index: int | None = None
     id: str | None = None
     function: _Function | None = None
+    custom: _Custom | None = None
+
+    def called(self) -> _Function:
+        """What is called, and with what; of a piece, what there is of it."""
+        if self.function is None and self.custom is not None:
+            return _Function(self.custom.name, self.custom.input)
+        return self.function or _Function()
 
 
 class _Part(msgspec.Struct, gc=False):
@@ -220,8 +236,8 @@ class OpenAiDecoder(FrameDecoder):
                 self._said(delta)
             if choice.finish_reason or choice.error:
                 failed = self._why(choice)
-            if record is None:
-                record = choice.usage  # Moonshot
+            if choice.usage is not None and record is None:
+                self._count(choice.usage, {})  # Moonshot
         if record is not None:
             self._count(record, record)
         if chunk.x_groq is not None:
@@ -246,6 +262,8 @@ class OpenAiDecoder(FrameDecoder):
         if delta.refusal:
             self._events.append(RefusalDelta(delta.refusal))
         if delta.tool_calls:
+            if len(delta.tool_calls) > 1:
+                _count_apart(delta.tool_calls, len(self._calls))
             for call in delta.tool_calls:
                 self._call(call)
         if delta.function_call is not None and self._quirks.function_calls:
@@ -266,7 +284,7 @@ class OpenAiDecoder(FrameDecoder):
                 self._events.append(RefusalDelta(part.refusal))
 
     def _call(self, call: _Call) -> None:
-        function = call.function or _Function()
+        function = call.called()
         arguments = function.arguments or ""
         if not isinstance(arguments, str):
             arguments = msgspec.json.encode(arguments).decode()
@@ -296,7 +314,9 @@ class OpenAiDecoder(FrameDecoder):
             found = None if name or not self._calls else self._calls[-1]
         if found is None or (given and name and found.given_id not in {"", given}):
             found = self._new_call(given)
-            if index is not None:
+            if index is None:  # its pieces may be counted all the same
+                self._by_index.setdefault(found.number, found)
+            else:
                 self._by_index[index] = found
         return found
 
@@ -352,3 +372,11 @@ class OpenAiDecoder(FrameDecoder):
             self._report(attrs.evolve(report.usage, certainty=Certainty.EXACT), report.raw)
         if self._finish is not None:
             self._events.append(self._finish)
+
+
+def _count_apart(pieces: list[_Call], begun: int) -> None:
+    """Count pieces that only their order tells apart: they are of the calls that began last."""
+    bare = all(each.index is None and not each.id and not each.called().name for each in pieces)
+    if bare and begun >= len(pieces):
+        for at, each in enumerate(pieces, begun - len(pieces)):
+            each.index = at

@@ -139,3 +139,54 @@ def test_the_old_function_call_is_read_where_servers_may_still_send_it() -> None
 def test_a_call_that_has_neither_an_index_nor_an_id_begins_with_its_name() -> None:
     pieces = (piece(None, None, "f", "{}"), piece(None, None, "g", "{"), piece(None, None, "", "}"))
     assert [call[1:] for call in calls(*pieces)] == [("f", "{}"), ("g", "{}")]
+
+
+@pytest.mark.parametrize(
+    "pieces",
+    [
+        [piece(None, None, None, '{"a":'), piece(None, None, None, '{"b":')],
+        [piece(1, None, None, '{"b":'), piece(0, None, None, '{"a":')],
+        [piece(None, "y", None, '{"b":'), piece(None, "x", None, '{"a":')],
+    ],
+    ids=["by their order", "by an index", "by their ids"],
+)
+def test_pieces_of_calls_that_began_uncounted_find_them(pieces: list[Json]) -> None:
+    rest = [piece(None, None, None, "1}"), piece(None, None, None, "2}")]
+    answer = said(
+        chunk({"tool_calls": [piece(None, "x", "f", ""), piece(None, "y", "g", "")]}),
+        chunk({"tool_calls": pieces}),
+        chunk({"tool_calls": rest}, "tool_calls"),
+    )
+    assert [(call.name, call.arguments) for call in answer.tool_calls] == [
+        ("f", '{"a":1}'),
+        ("g", '{"b":2}'),
+    ]
+
+
+def test_an_uncounted_call_does_not_take_the_index_of_another() -> None:
+    found = calls(
+        piece(1, "x", "f", ""), piece(None, "y", "g", "{}"), piece(1, None, None, '{"a":1}')
+    )
+    assert found == [("x", "f", '{"a":1}'), ("y", "g", "{}")]
+
+
+def test_a_piece_more_than_there_are_calls_is_of_the_last() -> None:
+    answer = said(
+        chunk({"tool_calls": [piece(None, "x", "f", "")]}),
+        chunk({"tool_calls": [piece(None, None, None, "{"), piece(None, None, None, "}")]}, "stop"),
+    )
+    assert [call.arguments for call in answer.tool_calls] == ["{}"]
+
+
+def test_a_custom_tool_is_called_with_text() -> None:
+    def custom(**told: object) -> Json:
+        return {"index": 0, "type": "custom", "custom": told}
+
+    answer = said(
+        chunk({"tool_calls": [custom(name="solve", input="") | {"id": "x"}]}),
+        chunk({"tool_calls": [custom(input="4 +")]}),
+        chunk({"tool_calls": [custom(input=" 4")]}, "tool_calls"),
+    )
+    assert [(call.id, call.name, call.arguments) for call in answer.tool_calls] == [
+        ("x", "solve", "4 + 4")
+    ]

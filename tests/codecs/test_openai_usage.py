@@ -40,7 +40,8 @@ def test_a_count_of_zero_is_one() -> None:
 def test_usage_is_found_wherever_servers_put_it() -> None:
     in_choice = chunk({}, "stop")
     in_choice["choices"][0]["usage"] = USAGE
-    assert reports(in_choice) == [UsageReport(Usage(5, 2), USAGE)], "Moonshot"
+    assert reports(in_choice) == [UsageReport(Usage(5, 2), {})], "Moonshot"
+    assert reports(in_choice | {"usage": USAGE}) == [UsageReport(Usage(5, 2), USAGE)]
     groq = chunk({}, "stop", x_groq={"usage": USAGE})
     assert reports(groq) == [UsageReport(Usage(5, 2), {})]
     assert reports(groq | {"usage": USAGE}) == [UsageReport(Usage(5, 2), USAGE)]
