@@ -190,6 +190,7 @@ class MessageEvents:
     def __init__(self) -> None:
         self.stopped = False
         self.ended = False
+        self._early = _Delta()  # the reason that the beginning gave: it counts if no other comes
         self._usage: Json = {}
         self._calls: dict[int, int] = {}  # block to call, both counted from 0
         self._calls_count = 0
@@ -215,13 +216,21 @@ class MessageEvents:
             case "message_start":
                 return self._begin(event.message or _Message())
             case "message_stop":
+                said = self.stopped or self._early.stop_reason is None
+                events = [] if said else self._end(self._early, None)
                 self.ended = self.stopped
+                return events
         if given(event.error) or event.type == "error":
             _refuse(payload)
         return []
 
     def _begin(self, message: _Message) -> list[ModelEvent]:
-        return [Began(message.id or "", message.model or ""), *self._counted(message.usage)]
+        """A turn in which only the provider's own tools were at work may come whole in here."""
+        events: list[ModelEvent] = [Began(message.id or "", message.model or "")]
+        for index, block in enumerate(message.content or ()):
+            events += [*self._begin_block(index, block), *self._end_block(index)]
+        self._early = _Delta(stop_reason=message.stop_reason, stop_details=message.stop_details)
+        return [*events, *self._counted(message.usage)]
 
     def _begin_block(self, index: int, block: _Block) -> list[ModelEvent]:
         events = _block_events(block, self._calls_count)

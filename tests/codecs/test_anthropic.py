@@ -516,6 +516,40 @@ def test_text_and_thoughts_may_come_with_the_beginning_of_a_block() -> None:
     assert Completion.of(events).text == "so"
 
 
+WHOLE_TURN = [
+    {"type": "code_execution_tool_result", "tool_use_id": "srv", "content": {"stdout": "7"}},
+    {"type": "text", "text": "so "},
+    {"type": "tool_use", "id": "a", "name": "f", "input": {"x": 1}},
+]
+
+
+def begun_with(blocks: list[Any], reason: str | None) -> bytes:
+    message = {"content": blocks, "stop_reason": reason, "usage": USAGE}
+    return event("message_start", message=message)
+
+
+def test_a_turn_may_come_whole_in_the_beginning_of_its_stream() -> None:
+    wire = begun_with(WHOLE_TURN, "tool_use") + event("message_stop")
+    events = decode([wire])
+    answer = Completion.of(events)
+    assert (answer.text, answer.tool_calls) == ("so ", (ToolCall("a", "f", '{"x":1}'),))
+    assert events[-2:] == [
+        UsageReport(Usage(27, 1, cached_input_tokens=20), USAGE),
+        Stopped(StopReason.TOOL_CALLS, "tool_use"),
+    ]
+
+
+def test_a_reason_at_the_beginning_of_a_stream_does_not_end_it() -> None:
+    begun = begun_with(WHOLE_TURN, "tool_use")
+    with pytest.raises(TruncatedStreamError):
+        decode([begun])
+    more = event("content_block_start", index=3, content_block={"type": "text", "text": "far"})
+    answer = Completion.of(decode([begun, more, end("end_turn")]))
+    assert (answer.text, answer.stopped.raw) == ("so far", "end_turn")
+    stops = [each for each in decode([begun, end("end_turn")]) if isinstance(each, Stopped)]
+    assert len(stops) == 1
+
+
 def test_a_whole_message_has_all_its_blocks() -> None:
     content = [
         {"type": "thinking", "thinking": "hm", "signature": "seal"},
