@@ -156,7 +156,7 @@ def http_error(
     asked_s = retry_after_s(headers, now_s)
     said = attrs.evolve(
         said,
-        message=said.message or f"no reason given, with HTTP status {status}",
+        message=said.message or _untold(body) or f"no reason given, with HTTP status {status}",
         words=(*words, *said.words),
         status=status,
         wait_s=said.wait_s if asked_s is None else asked_s,
@@ -166,6 +166,12 @@ def http_error(
     if isinstance(error, RateLimitError) and error.retry_after_s is None:
         error.retry_after_s = reset_s(headers, now_s)
     return error
+
+
+def _untold(body: bytes) -> str:
+    """A body in which no sentence was found, as it stands: whoever reads it may find one."""
+    text = body[: 4 * MESSAGE_CHARS_MAX].decode("utf-8", "replace").strip()
+    return "" if text in {"{}", "[]", "null", '""'} else text
 
 
 def as_error(said: Said) -> ModelError:

@@ -304,6 +304,18 @@ def test_what_is_no_json_is_the_message() -> None:
     assert read_error(b" upstream connect error\n").message == "upstream connect error"
 
 
+@pytest.mark.parametrize(
+    "body", [{"errors": [{"why": 7}]}, {"error": {"error": {"message": "busy"}}}, {"reason": "no"}]
+)
+def test_a_body_in_which_no_sentence_is_found_is_kept(body: object) -> None:
+    assert told(503, body).message == json.dumps(body)
+
+
+@pytest.mark.parametrize("body", [b"", b" \r\n", b"{}", b"[]", b"null", b'""'])
+def test_a_body_that_says_nothing_is_told_by_its_status(body: bytes) -> None:
+    assert http_error(502, {}, body, 0).message == "no reason given, with HTTP status 502"
+
+
 def test_a_page_of_html_is_cut() -> None:
     assert len(http_error(502, {}, b"<html>" * 9999, 0).message) == MESSAGE_CHARS_MAX
 
