@@ -231,9 +231,13 @@ class RemoteAnswer:
         return b""
 
     def _in_one_piece(self, begun: bytes) -> bool:
-        """Whether an answer that may be whole is no stream, though one was asked for."""
-        self._whole = False
-        return begun.lstrip().startswith(b"{")
+        """Whether an answer that may be whole is no stream, though one was asked for.
+
+        Blanks tell nothing yet: some servers send them while they wait for an answer.
+        """
+        start = begun.lstrip()
+        self._whole = not start
+        return start.startswith(b"{")
 
     async def _rest(self, begun: bytes) -> list[ModelEvent]:
         """The events of an answer in one piece, once all of it is here."""

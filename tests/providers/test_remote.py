@@ -244,6 +244,12 @@ def test_an_answer_in_one_piece_to_a_stream_is_an_answer() -> None:
     assert TextDelta("Because") in run(heard, model(transport))
 
 
+def test_blanks_before_an_answer_in_one_piece_do_not_make_it_a_stream() -> None:
+    pieces = (b"\n", b"  \n", WHOLE[:1], WHOLE[1:])
+    transport = canned(*pieces, headers={"content-type": "application/json"})
+    assert TextDelta("Because") in run(heard, model(transport))
+
+
 def test_events_labelled_as_json_are_events() -> None:
     transport = canned(STREAMED, headers={"content-type": "application/json; charset=utf-8"})
     assert TextDelta("Be") in run(heard, model(transport))
