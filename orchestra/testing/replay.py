@@ -11,6 +11,10 @@ Reads lines of JSON on standard input, and answers each with one, at once and in
 really goes to `base_url`, through the transport that models are reached with. Of vectors that
 come as base64, `dim` and `first` speak of the text, as the recordings do: its length, and its
 first 40 characters.
+
+An error is of kind `http` where the HTTP status said so, and `status` is that status. One that
+stands in an answer whose status was good is of kind `stream`, as is a cut or a connection that
+failed; whatever status such an error names, the answer's is told. What cannot be read is `parse`.
 """
 
 from __future__ import annotations
@@ -158,6 +162,8 @@ class Kept:
     inner: Dialect
     events: list[ModelEvent] = attrs.field(factory=list)
     body: bytes = b""
+    refused: int | None = None
+    """The HTTP status that was none of an answer."""
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.inner, name)
@@ -171,6 +177,13 @@ class Kept:
         """As the dialect inside."""
         self.body = body
         return self.inner.decode_embeddings(body)
+
+    def error(
+        self, status: int, headers: Mapping[str, str], body: bytes, now_s: float
+    ) -> ModelError:
+        """As the dialect inside."""
+        self.refused = status
+        return self.inner.error(status, headers, body, now_s)
 
 
 async def replay(case: Case, transport: Transport) -> Json:
@@ -186,7 +199,7 @@ async def replay(case: Case, transport: Transport) -> Json:
     try:
         made = await _asked(case, RemoteModel(endpoint, transport), kept)
     except ModelError as error:
-        made = {"error": {"status": error.status or case.status, "kind": _kind(error)}}
+        made = {"error": {"status": kept.refused or case.status, "kind": _kind(error, kept)}}
     return {"cid": case.cid, **made}
 
 
@@ -233,10 +246,10 @@ def _first_text(body: bytes) -> str | None:
     return first if isinstance(first, str) else None
 
 
-def _kind(error: ModelError) -> str:
-    if isinstance(error, MalformedStreamError):
-        return "parse"
-    return "http" if error.status is not None else "stream"
+def _kind(error: ModelError, kept: Kept) -> str:
+    if kept.refused is not None:
+        return "http"
+    return "parse" if isinstance(error, MalformedStreamError) else "stream"
 
 
 async def main() -> None:

@@ -91,7 +91,7 @@ def expected(recording: Recording) -> dict[str, Any] | None:
     if recording.kind == "error":
         return {"error": {"status": recording.status, "kind": "http"}}
     if recording.cid == ERROR_WITH_200:
-        return {"error": {"status": 400, "kind": "http"}}
+        return {"error": {"status": 200, "kind": "stream"}}
     assert golden is not None
     if recording.surface == "embed":
         return {key: golden[key] for key in ("n", "dim", "first")}
