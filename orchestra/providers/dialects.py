@@ -92,5 +92,5 @@ def ollama(options: Options) -> Dialect:
 
 
 def _bedrock_texts_max(options: Options) -> int:
-    """Of Bedrock's embedding models Cohere's take several texts in a call, Titan's one."""
+    """Of Bedrock's embedding models Cohere's take several texts in a call, the others one."""
     return 96 if "cohere" in f"{options['model']} {options.get('family', '')}" else 1

@@ -141,6 +141,7 @@ _TABLE: tuple[_Row, ...] = (
     # Amazon
     _embeds(r"titan-embed-text-v2", 8_192, 1_024, shortens=True),
     _embeds(r"titan-embed-(?:text-v1|g1)", 8_192, 1_536),
+    _embeds("nova-2-multimodal-embeddings", 8_192, 3_072, shortens=True),
     _chat("nova-2", 1_000_000, 64_000, _ALL),
     _chat("nova-premier", 1_000_000, 10_000, _NO_REASONING),
     _chat("nova-(?:lite|pro)", 300_000, 10_000, _NO_REASONING),

@@ -18,6 +18,7 @@ from orchestra.values import EmbedRequest, Vector
 DIALECT = BedrockDialect()
 CLAUDE = "anthropic.claude-sonnet-4-6"
 TITAN = "amazon.titan-embed-text-v2:0"
+NOVA = "amazon.nova-2-multimodal-embeddings-v1:0"
 
 
 def test_titan_embeds_one_text_in_a_call() -> None:
@@ -26,6 +27,25 @@ def test_titan_embeds_one_text_in_a_call() -> None:
     assert json.loads(call.body) == {"inputText": "a", "dimensions": 256}
     with pytest.raises(CapabilityError, match="one text"):
         DIALECT.ask_embeddings(TITAN, EmbedRequest(("a", "b")))
+
+
+def test_nova_embeds_one_text_in_a_call_and_knows_what_for() -> None:
+    request = EmbedRequest(("a",), "query", 384)
+    assert json.loads(DIALECT.ask_embeddings(NOVA, request).body) == {
+        "taskType": "SINGLE_EMBEDDING",
+        "singleEmbeddingParams": {
+            "embeddingPurpose": "GENERIC_RETRIEVAL",
+            "embeddingDimension": 384,
+            "text": {"truncationMode": "NONE", "value": "a"},
+        },
+    }
+    asked = json.loads(DIALECT.ask_embeddings(NOVA, EmbedRequest(("a",))).body)
+    assert asked["singleEmbeddingParams"] == {
+        "embeddingPurpose": "GENERIC_INDEX",
+        "text": {"truncationMode": "NONE", "value": "a"},
+    }
+    with pytest.raises(CapabilityError, match="one text"):
+        DIALECT.ask_embeddings(NOVA, EmbedRequest(("a", "b")))
 
 
 def test_cohere_embeds_many_and_knows_what_for() -> None:
@@ -61,6 +81,7 @@ def test_no_other_model_embeds() -> None:
         (b'{"embeddingsByType":{"float":[1.0,2.0]},"inputTextTokenCount":3}', Usage(3)),
         (b'{"embeddings":[[1.0,2.0]],"response_type":"embeddings_floats"}', None),
         (b'{"embeddings":{"float":[[1.0,2.0]]},"response_type":"embeddings_by_type"}', None),
+        (b'{"embeddings":[{"embeddingType":"TEXT","embedding":[1.0,2.0]}]}', None),
     ],
 )
 def test_vectors_are_known_by_their_keys(body: bytes, usage: Usage | None) -> None:
