@@ -77,7 +77,7 @@ def dialect_of(provider: str, surface: str) -> Dialect:
     """The dialect that a surface of a provider speaks.
 
     Raises:
-        KeyError: there is no such surface.
+        MalformedStreamError: no dialect is known for it, so none of its answers can be read.
     """
     if surface == "embed" and provider == "cohere":
         return CohereDialect()
@@ -85,6 +85,11 @@ def dialect_of(provider: str, surface: str) -> Dialect:
         return AzureDialect()
     if surface in {"chat", "embed"}:
         return OpenAiDialect(PRESETS.get(provider, PRESETS["openai-compatible"]))
+    if surface not in _DIALECTS:
+        raise MalformedStreamError(
+            f"no dialect is known for the surface {surface!r}: write one of chat, embed, "
+            f"{', '.join(_DIALECTS)}"
+        )
     return _DIALECTS[surface]()
 
 
@@ -188,19 +193,24 @@ class Kept:
 
 async def replay(case: Case, transport: Transport) -> Json:
     """The line that answers a case."""
-    kept = Kept(dialect_of(case.provider, case.surface))
-    endpoint = Endpoint(
+    kept: Kept | None = None
+    try:
+        kept = Kept(dialect_of(case.provider, case.surface))
+        made = await _asked(case, RemoteModel(_endpoint(case, kept), transport), kept)
+    except ModelError as error:
+        refused = kept.refused if kept is not None else None
+        made = {"error": {"status": refused or case.status, "kind": _kind(error, refused)}}
+    return {"cid": case.cid, **made}
+
+
+def _endpoint(case: Case, kept: Kept) -> Endpoint:
+    return Endpoint(
         provider=case.provider,
         model=INVOKED if case.surface.startswith("invoke") else MODEL,
         base_url=case.base_url,
         dialect=kept,  # type: ignore[arg-type] # it passes on what it does not keep
         credentials=NoCredentials(),
     )
-    try:
-        made = await _asked(case, RemoteModel(endpoint, transport), kept)
-    except ModelError as error:
-        made = {"error": {"status": kept.refused or case.status, "kind": _kind(error, kept)}}
-    return {"cid": case.cid, **made}
 
 
 async def _asked(case: Case, model: RemoteModel, kept: Kept) -> Json:
@@ -246,8 +256,8 @@ def _first_text(body: bytes) -> str | None:
     return first if isinstance(first, str) else None
 
 
-def _kind(error: ModelError, kept: Kept) -> str:
-    if kept.refused is not None:
+def _kind(error: ModelError, refused: int | None) -> str:
+    if refused is not None:
         return "http"
     return "parse" if isinstance(error, MalformedStreamError) else "stream"
 

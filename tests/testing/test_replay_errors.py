@@ -39,3 +39,11 @@ def test_an_error_is_told_by_where_it_stood(
     body: bytes, status: int, stream: bool, expected: Json
 ) -> None:
     assert said(body, status=status, stream=stream) == {"cid": "c", "error": expected}
+
+
+def test_a_surface_that_is_not_known_cannot_be_read() -> None:
+    async def main() -> Json:
+        case = Case("c", "groq", "speech", False, 200, "http://replay.test/v1")
+        return await replay(case, Canned([]))
+
+    assert trio.run(main) == {"cid": "c", "error": {"status": 200, "kind": "parse"}}
