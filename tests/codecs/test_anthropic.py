@@ -546,8 +546,19 @@ def test_a_reason_at_the_beginning_of_a_stream_does_not_end_it() -> None:
     more = event("content_block_start", index=3, content_block={"type": "text", "text": "far"})
     answer = Completion.of(decode([begun, more, end("end_turn")]))
     assert (answer.text, answer.stopped.raw) == ("so far", "end_turn")
-    stops = [each for each in decode([begun, end("end_turn")]) if isinstance(each, Stopped)]
-    assert len(stops) == 1
+    whole = [begun, end("end_turn"), event("message_stop")]
+    stops = [each for each in decode(whole) if isinstance(each, Stopped)]
+    assert [each.raw for each in stops] == ["end_turn"]
+
+
+def test_blocks_behind_a_beginning_that_had_some_are_counted_as_they_like() -> None:
+    begun = begun_with(WHOLE_TURN, None)
+    call = {"type": "tool_use", "id": "b", "name": "g"}
+    more = event("content_block_start", index=2, content_block=call)
+    delta = {"type": "input_json_delta", "partial_json": '{"y":2}'}
+    more += event("content_block_delta", index=2, delta=delta)
+    answer = Completion.of(decode([begun, more, end("tool_use")]))
+    assert answer.tool_calls == (ToolCall("a", "f", '{"x":1}'), ToolCall("b", "g", '{"y":2}'))
 
 
 def test_a_whole_message_has_all_its_blocks() -> None:
