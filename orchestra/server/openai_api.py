@@ -85,6 +85,13 @@ class OpenAi:
             return answer(found)
         return as_json(self._listed(found))
 
+    async def keep_model(self, model: str) -> Response:
+        """That one of them was not deleted: only the configuration can do without it."""
+        found = self._offer(model)
+        if isinstance(found, OpenAiProblem):
+            return answer(found)
+        return as_json({"id": model, "object": "model", "deleted": False})
+
     async def chat(self) -> Response:
         """What a model says, whole or as it says it."""
         body = await self._body()

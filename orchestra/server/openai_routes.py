@@ -65,6 +65,14 @@ def openai_routes(runs: Runs, pipelines: Mapping[str, Pipeline[..., Any]]) -> li
             summary="OpenAI's: one model.",
         ),
         Route(
+            name="keep-model",
+            path="/v1/models/<path:model>",
+            handler=later(api, "keep_model"),
+            access=KNOWN,
+            methods=("DELETE",),
+            summary="OpenAI's: a model stays, since it is the configuration that has it.",
+        ),
+        Route(
             name="chat-completions",
             path=_CHATS,
             handler=later(api, "chat"),

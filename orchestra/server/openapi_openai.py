@@ -216,6 +216,23 @@ OPERATIONS: Mapping[tuple[str, str], Operation] = {
         answers=(Answer(summary="The model.", contents=json(reference(MODEL_RECORD))),),
         problems=(_NO_MODEL,),
     ),
+    ("keep-model", "DELETE"): Operation(
+        tag=_TAG,
+        answers=(
+            Answer(
+                summary="It was not deleted: a model is taken out of the configuration.",
+                contents=json(
+                    _opened(
+                        "id object deleted",
+                        id=TEXT,
+                        object={"const": "model"},
+                        deleted={"const": False},
+                    )
+                ),
+            ),
+        ),
+        problems=(_NO_MODEL,),
+    ),
     ("chat-completions", "POST"): Operation(
         tag=_TAG,
         answers=(

@@ -238,6 +238,10 @@ def test_only_what_a_key_may_ask_is_there_for_it() -> None:
     assert [each["id"] for each in listed["data"]] == ["team/m", "chat"]  # type: ignore[attr-defined]
     one = asking(f"GET /v1/models/team/m HTTP/1.1{bearer}", admission=admission).json
     assert (one["id"], one["object"], one["orchestra"]) == ("team/m", "model", {"kind": "model"})
+    kept = asking(f"DELETE /v1/models/team/m HTTP/1.1{bearer}", admission=admission)
+    assert kept.json == {"id": "team/m", "object": "model", "deleted": False}
+    unseen = asking(f"DELETE /v1/models/m HTTP/1.1{bearer}", admission=admission)
+    assert error(unseen)[:2] == (404, "model_not_found")
     body = {"model": "m", "messages": [{"role": "user", "content": "Hi"}]}
     assert error(asking(POST + bearer, body, admission=admission))[:2] == (404, "model_not_found")
     assert asking(POST + bearer, {**body, "model": "chat"}, admission=admission).status == 200
