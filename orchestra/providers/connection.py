@@ -18,7 +18,8 @@ import trio
 
 from orchestra.errors import ModelConnectionError, ModelError, ModelTimeoutError
 from orchestra.protocols import HttpReply, Timeouts
-from orchestra.providers.http1 import Exchange, Head
+from orchestra.providers.heads import Head
+from orchestra.providers.http1 import Exchange
 from orchestra.providers.line import Line
 from orchestra.providers.watch import Wait, Watch
 

@@ -1,15 +1,14 @@
 """HTTP/1.1 as a client speaks it: a request to bytes, bytes to an answer. Sans-I/O.
 
-h11 reads the answer's head, because there it is hard to be right; the body is read by `bodies`.
-A request is easily written, and h11 would take as long for it as for the rest. Rules of the file:
-no message holds a header's value or a query, where keys are; an answer is at its end only where
-its framing says so.
+The answer's head is read by h11, where it is not plain, and its body by `bodies`. A request is
+easily written, and h11 would take as long for it as for the rest. Rules of the file: no message
+holds a header's value or a query, where keys are; an answer is at its end only where its framing
+says so.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
 from functools import lru_cache
 from urllib.parse import quote, urlsplit
 
@@ -18,11 +17,11 @@ import h11
 
 from orchestra.errors import InvalidRequestError, MalformedStreamError, ModelConnectionError
 from orchestra.protocols import HttpRequest
-from orchestra.providers.bodies import Body, ChunkedBody, EndlessBody, SizedBody
+from orchestra.providers.bodies import Body, EndlessBody
+from orchestra.providers.heads import Head, Header, body_of, kept_s, plain_head
 
 INFORMATIONAL_MAX = 100
 """Answers of the kind "102 Processing" before the one that counts."""
-Header = tuple[bytes, bytes]
 _PORTS = {"http": 80, "https": 443}
 _AS_IT_IS = "".join(map(chr, range(0x21, 0x7F)))
 _VALUE = re.compile(r"[\t\x20-\x7e]*")
@@ -32,7 +31,6 @@ _HEAD = re.compile(
     rb"(?:[-!#$%&'*+.^_`|~0-9a-zA-Z]+: [\t\x20-\x7e\x80-\xff]*\r\n)*\r\n"
 )
 _ONCE = (b"host", b"content-length")
-_KEEP_ALIVE_S = re.compile(rb"timeout\s*=\s*(\d{1,9})", re.IGNORECASE)
 _OURS = (("accept", "*/*"), ("accept-encoding", "identity"), ("user-agent", "orchestra"))
 
 
@@ -119,23 +117,6 @@ def _header(header: tuple[str, str]) -> Header:
     return name.encode(), value.encode()
 
 
-@attrs.frozen
-class Head:
-    """The head of an answer; names of headers are in lower case."""
-
-    status: int
-    headers: tuple[Header, ...]
-    reason: bytes = b""
-
-    def named(self) -> dict[str, str]:
-        """The headers by name; of one that came twice, both, with a comma between."""
-        found: dict[str, str] = {}
-        for raw_name, raw_value in self.headers:
-            name, value = raw_name.decode("latin-1"), raw_value.decode("latin-1")
-            found[name] = f"{found[name]}, {value}" if name in found else value
-        return found
-
-
 class Exchange:
     """One request and its answer. Send `request`, then feed what arrives.
 
@@ -171,11 +152,8 @@ class Exchange:
         self._informational = 0
         self._method = request.method
         self._head_bytes_max = head_bytes_max
-        self._h11: h11.Connection | None = h11.Connection(
-            h11.CLIENT, max_incomplete_event_size=head_bytes_max
-        )
+        self._h11: h11.Connection | None = None
         self.request = written(request)
-        self._h11.send(_asking(request.method))
 
     @property
     def answer(self) -> Head:
@@ -233,8 +211,15 @@ class Exchange:
 
     def _heads(self, data: bytes) -> bytes:
         """Read heads until the one that counts, and give what stands behind it."""
-        connection = self._h11
-        assert connection is not None
+        if (connection := self._h11) is None:
+            if (plain := plain_head(data)) is not None:
+                self._take(plain[0], b"1.1")
+                self.ahead = True
+                return plain[1]
+            connection = self._h11 = h11.Connection(
+                h11.CLIENT, max_incomplete_event_size=self._head_bytes_max
+            )
+            connection.send(_asking(self._method))
         connection.receive_data(data)
         while self.head is None:
             try:
@@ -242,7 +227,8 @@ class Exchange:
             except h11.RemoteProtocolError as error:
                 raise self._malformed(str(error)[:200]) from error
             if isinstance(event, h11.Response):
-                self._take(event)
+                head = Head(event.status_code, tuple(event.headers), event.reason)
+                self._take(head, event.http_version)
             elif isinstance(event, h11.InformationalResponse):
                 self._informational += 1
                 if self._informational > INFORMATIONAL_MAX:
@@ -255,15 +241,14 @@ class Exchange:
         self.ahead = self.head is not None or bool(rest)
         return rest
 
-    def _take(self, answer: h11.Response) -> None:
-        head = Head(answer.status_code, tuple(answer.headers), answer.reason)
+    def _take(self, head: Head, version: bytes) -> None:
         if sum(len(name) + len(value) for name, value in head.headers) > self._head_bytes_max:
             raise self._malformed(
                 f"the head of the answer is over {self._head_bytes_max} bytes", again=False
             )
         self.head = head
         self._body = body_of(self._method, head)
-        if answer.http_version >= b"1.1" and not isinstance(self._body, EndlessBody):
+        if version >= b"1.1" and not isinstance(self._body, EndlessBody):
             self.keep_s = kept_s(head.headers)
 
     def _malformed(self, what: str, *, again: bool | None = None) -> MalformedStreamError:
@@ -313,25 +298,3 @@ def _is_framed(request: Outgoing) -> bool:
 def _asking(method: str) -> h11.Request:
     """What h11 has to know of a request to read the answer to it."""
     return h11.Request(method=method, target="/", headers=[("host", "-")])
-
-
-def body_of(method: str, head: Head) -> Body:
-    """The framing of an answer's body (RFC 9112, 6.3); h11 has checked the headers for it."""
-    if method == "HEAD" or head.status in (204, 304):
-        return SizedBody(0)
-    headers = dict(head.headers)
-    if b"transfer-encoding" in headers:
-        return ChunkedBody()
-    length = headers.get(b"content-length")
-    return EndlessBody() if length is None else SizedBody(int(length))
-
-
-def kept_s(headers: Iterable[Header]) -> float | None:
-    """For how long a server keeps a connection: 0 if it does not, None if it does not say."""
-    limit_s = None
-    for name, value in headers:
-        if name == b"connection" and b"close" in value.lower():
-            return 0.0
-        if name == b"keep-alive" and (found := _KEEP_ALIVE_S.search(value)):
-            limit_s = float(found[1])
-    return limit_s

@@ -26,7 +26,8 @@ from orchestra.errors import (
 )
 from orchestra.protocols import HttpReply, HttpRequest, Timeouts, Transport
 from orchestra.providers.connection import Answering, Bounds, left_error
-from orchestra.providers.http1 import Head, Origin, Outgoing, outgoing
+from orchestra.providers.heads import Head
+from orchestra.providers.http1 import Origin, Outgoing, outgoing
 from orchestra.providers.line import tls_context
 from orchestra.providers.network import HttpTransport, open_transport
 from orchestra.providers.pool import HttpLimits, Pool

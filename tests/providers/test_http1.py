@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 
 from orchestra.errors import InvalidRequestError, MalformedStreamError, ModelConnectionError
 from orchestra.protocols import HttpRequest
-from orchestra.providers.http1 import Exchange, Origin, Outgoing, kept_s, located, outgoing, written
+from orchestra.providers.heads import kept_s
+from orchestra.providers.http1 import Exchange, Origin, Outgoing, located, outgoing, written
 from tests.providers.test_bodies import PLACES, chunked, cut
 
 KEY = "sk-very-secret"
