@@ -56,6 +56,7 @@ class Seen:
     """What somebody else saw of a server that was attacked, and what of the attackers was left."""
 
     answers: int = 0
+    """How often it answered them while attackers were there."""
     said: str = ""
     inside: int = 0
     """How many connections were open at most."""
@@ -86,7 +87,7 @@ async def _ask(port: int, door: Door, seen: Seen) -> None:
             reply = await Client(stream).ask("GET /v1/pipelines HTTP/1.1")
         assert reply.status == 200
         seen.inside = max(seen.inside, door.connections)
-        seen.answers += 1
+        seen.answers += door.connections > 1
         await trio.sleep_until(asked_s + PAUSE_S)
 
 
@@ -111,7 +112,7 @@ def attacks() -> dict[str, Seen]:
 def test_a_slow_attack_leaves_the_service_to_the_others(
     attacks: dict[str, Seen], kind: str
 ) -> None:
-    assert attacks[kind].answers > 2
+    assert attacks[kind].answers > 0
 
 
 @pytest.mark.parametrize("kind", ["headers", "body"])
