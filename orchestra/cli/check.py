@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from contextlib import nullcontext
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from orchestra.cli import terminal
@@ -37,13 +38,28 @@ def check(*targets: str, explain: Flag = False, data: Data = None, config: Confi
         bindings = default_bindings(data, config=config)
     except ConfigError as error:  # what pipelines name is then not held against it
         problems += map(str, error.problems)
-    chosen_ones = chosen(targets, needed=find(config, os.environ) is None)
+    file = find(config, os.environ)
+    if bindings is not None:
+        problems += _not_installed(bindings, file)
+    chosen_ones = chosen(targets, needed=file is None)
     with bindings or nullcontext():
         count = _check_all(chosen_ones, bindings, problems, named=bool(targets), explain=explain)
     for problem in problems:
         terminal.say(problem)
     terminal.say(f"{_number(count, 'pipeline')}, {_number(len(problems), 'problem')}")
     return FAILED if problems else 0
+
+
+def _not_installed(bindings: LocalBindings, file: Path | None) -> list[str]:
+    """What the deployment needs and this environment has not."""
+    from orchestra.errors import BindingError
+    from orchestra.stores.state_settings import check_installed
+
+    try:
+        check_installed(bindings.state_settings)
+    except BindingError as error:
+        return [f"{file}: state.url: {error} [not-installed]"]
+    return []
 
 
 def _check_all(

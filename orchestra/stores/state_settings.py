@@ -76,6 +76,18 @@ def open_state(settings: StateSettings, data: Path, environ: Mapping[str, str]) 
             return _redis(settings, environ)
 
 
+def check_installed(settings: StateSettings) -> None:
+    """Find out that what the state needs is there.
+
+    Raises:
+        BindingError: it is not.
+    """
+    if settings.url.startswith("redis") and find_spec("coredis") is None:
+        raise BindingError(
+            f"{settings.url} needs coredis, which is not installed: pip install 'orchestra[redis]'"
+        )
+
+
 def _redis(settings: StateSettings, environ: Mapping[str, str]) -> OpenState:
     found = re.fullmatch(_REDIS, settings.url)
     if found is None:
@@ -87,10 +99,7 @@ def _redis(settings: StateSettings, environ: Mapping[str, str]) -> OpenState:
             f"{settings.url}: there is a user and no password; add password_env or password_file "
             "to [state]"
         )
-    if find_spec("coredis") is None:
-        raise BindingError(
-            f"{settings.url} needs coredis, which is not installed: pip install 'orchestra[redis]'"
-        )
+    check_installed(settings)
     from orchestra.stores.state_redis import RedisState
 
     return RedisState(

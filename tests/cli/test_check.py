@@ -10,6 +10,7 @@ import pytest
 from orchestra.cli.failures import FAILED, MISUSED
 from orchestra.cli.loading import AnyPipeline, load
 from orchestra.compiler import draw
+from orchestra.stores import state_settings
 from tests.cli.conftest import Project
 
 BAD = """\
@@ -58,6 +59,18 @@ def test_names_are_those_of_the_data_folder(project: Project) -> None:
     assert project.orchestra("ingest", "texts", "--store", "docs", "--data", "d")[0] == 0
     assert project.orchestra("check", "bad:second", "--data", "d")[0] == 0
     assert project.orchestra("check", "bad:second")[0] == FAILED
+
+
+def test_a_package_that_the_deployment_needs_is_missed(
+    say: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    say.write("orchestra.toml", '[state]\nurl = "redis://127.0.0.1/0"\n')
+    assert say.orchestra("check")[0] == 0
+    monkeypatch.setattr(state_settings, "find_spec", lambda _: None)
+    code, out, _ = say.orchestra("check")
+    assert code == FAILED
+    assert out.startswith("orchestra.toml: state.url: redis://127.0.0.1/0 needs coredis")
+    assert "pip install 'orchestra[redis]'" in out
 
 
 def test_explain_prints_what_streams(say: Project) -> None:
