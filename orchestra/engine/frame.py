@@ -98,7 +98,7 @@ class Frame:
         except BaseException:
             scope.close(scope.stopped or self.run.stopped)  # nothing may start while it unwinds
             raise
-        scope.close("nobody needs it any more")
+        scope.end("nobody needs it any more")
         return result
 
     def settle(self, index: int, reason: str) -> None:

@@ -65,6 +65,13 @@ class Scope:
             self.closed = reason
         self.nursery.cancel_scope.cancel()
 
+    def end(self, reason: str) -> None:
+        """Close it from the task that has opened it, and stop who is still in it, if anybody is."""
+        if self.nursery.child_tasks:
+            self.close(reason)
+        elif self.closed is None:
+            self.closed = reason
+
     @property
     def stopped(self) -> str | None:
         """Why nothing may start in it: it, or a region that it lies in, was closed."""

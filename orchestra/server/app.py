@@ -15,6 +15,7 @@ from quart.wrappers.response import DataBody
 from quart_trio import QuartTrio
 from quart_trio.asgi import TrioASGIHTTPConnection
 from quart_trio.wrappers import TrioRequest, TrioResponse
+from quart_trio.wrappers.request import TrioBody
 from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound, RequestEntityTooLarge
 from werkzeug.routing import WebsocketMismatch
 
@@ -74,9 +75,21 @@ class Departure:
             each()
 
 
+class ArrivingBody(TrioBody):
+    """A request's body, which nobody need wait for where all of it is here."""
+
+    def here(self) -> bytes | None:
+        """All of it; None where more is to come, and where it is too large."""
+        if self._complete.is_set() and self._must_raise is None:
+            return bytes(self._data)
+        return None
+
+
 class DepartingRequest(TrioRequest):
     """A request whose handler may say what is done when it is over."""
 
+    body_class = ArrivingBody
+    body: ArrivingBody
     departure: Departure
 
 

@@ -31,7 +31,7 @@ from orchestra.server.openai_errors import OpenAiProblem, as_openai, told
 from orchestra.server.openai_stored import Kept, StoredCompletions, messages_of
 from orchestra.server.openai_stream import RUN_ID, ChunkEvents, Chunks, Facts
 from orchestra.server.relay import relay, relay_vectors, relay_whole
-from orchestra.server.runs import EventStream, Runs, answer, as_json, when_over
+from orchestra.server.runs import EventStream, Runs, answer, as_json, when_over, whole_body
 from orchestra.stores.state_memory import MemoryState
 
 if TYPE_CHECKING:
@@ -191,7 +191,7 @@ class OpenAi:
         given = request.headers.get("Content-Type", "")
         if given.partition(";")[0].strip().lower() != sse.JSON:
             return as_openai(problems.bad_media_type(given, forms=False))
-        return cast("bytes", await request.get_data())
+        return await whole_body()
 
     def _offer(self, name: str) -> Offer | OpenAiProblem:
         found = self.catalog.find(name, Arrival.of(request.scope).known().scopes)

@@ -161,7 +161,7 @@ class Runs:
         if is_form(parts.content_type):
             form = self._uploads.read(request.body, parts.content_type, request.content_length)
             return structs.replace(parts, form=await form)
-        return structs.replace(parts, body=cast("bytes", await request.get_data()))
+        return structs.replace(parts, body=await whole_body())
 
     def begin(
         self, pipeline: Pipeline[..., Any], inputs: Mapping[str, object], run_id: str | None = None
@@ -248,6 +248,17 @@ def when_over(act: Callable[[], None]) -> None:
     """Do this when the current request is over, whatever ends it."""
     departure = cast("DepartingRequest", request).departure
     departure.acts = (*departure.acts, act)
+
+
+async def whole_body() -> bytes:
+    """The body of the current request; where all of it is here, without a timer and a wait.
+
+    Raises:
+        RequestEntityTooLarge: it is larger than is read.
+        RequestTimeout: it does not come in time.
+    """
+    here = cast("DepartingRequest", request).body.here()
+    return here if here is not None else cast("bytes", await request.get_data())
 
 
 def resuming_at(run_id: str) -> bytes:
