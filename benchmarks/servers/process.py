@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 import socket
 import subprocess
 import sys
@@ -70,6 +71,7 @@ def served(
             stdin=subprocess.DEVNULL,
             stdout=printed,
             stderr=subprocess.STDOUT,
+            start_new_session=True,
         )
         try:
             if port is None:
@@ -78,7 +80,9 @@ def served(
                 _wait(partial(_accepts, port), process, printed, limit_s)
             yield Served(process.pid, port, began)
         finally:
-            process.kill()  # its streams never end, and how it would drain is not measured here
+            # Its streams never end, and how it would drain is not measured here; workers of it
+            # would go on, and be measured with what comes next.
+            os.killpg(process.pid, signal.SIGKILL)
             process.wait()
 
 
