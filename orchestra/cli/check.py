@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from contextlib import nullcontext
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from orchestra.cli import terminal
@@ -15,7 +14,6 @@ from orchestra.cli.parameters import Config, Data, Flag
 
 if TYPE_CHECKING:
     from orchestra.config import LocalBindings
-    from orchestra.protocols import Bindings
 
 
 def check(*targets: str, explain: Flag = False, data: Data = None, config: Config = None) -> int:
@@ -28,6 +26,7 @@ def check(*targets: str, explain: Flag = False, data: Data = None, config: Confi
     explain
         Print of each edge whether it streams, and why.
     """
+    from orchestra.cli.installed import lacking
     from orchestra.config import default_bindings
     from orchestra.config.finding import find
     from orchestra.errors import ConfigError
@@ -38,10 +37,9 @@ def check(*targets: str, explain: Flag = False, data: Data = None, config: Confi
         bindings = default_bindings(data, config=config)
     except ConfigError as error:  # what pipelines name is then not held against it
         problems += map(str, error.problems)
-    file = find(config, os.environ)
-    if bindings is not None:
-        problems += _not_installed(bindings, file)
-    chosen_ones = chosen(targets, needed=file is None)
+    else:
+        problems += lacking(bindings.deployment)
+    chosen_ones = chosen(targets, needed=find(config, os.environ) is None)
     with bindings or nullcontext():
         count = _check_all(chosen_ones, bindings, problems, named=bool(targets), explain=explain)
     for problem in problems:
@@ -50,21 +48,9 @@ def check(*targets: str, explain: Flag = False, data: Data = None, config: Confi
     return FAILED if problems else 0
 
 
-def _not_installed(bindings: LocalBindings, file: Path | None) -> list[str]:
-    """What the deployment needs and this environment has not."""
-    from orchestra.errors import BindingError
-    from orchestra.stores.state_settings import check_installed
-
-    try:
-        check_installed(bindings.state_settings)
-    except BindingError as error:
-        return [f"{file}: state.url: {error} [not-installed]"]
-    return []
-
-
 def _check_all(
     targets: Sequence[str],
-    bindings: Bindings | None,
+    bindings: LocalBindings | None,
     problems: list[str],
     *,
     named: bool,
@@ -84,8 +70,9 @@ def _check_all(
     return count
 
 
-def _check(pipeline: AnyPipeline, bindings: Bindings | None, *, explain: bool) -> list[str]:
+def _check(pipeline: AnyPipeline, bindings: LocalBindings | None, *, explain: bool) -> list[str]:
     """What is wrong with one pipeline. If nothing is, `explain` prints what it does."""
+    from orchestra.cli.installed import lacking_of
     from orchestra.compiler.plan import plan
     from orchestra.errors import CheckError
 
@@ -93,9 +80,10 @@ def _check(pipeline: AnyPipeline, bindings: Bindings | None, *, explain: bool) -
         made = plan(pipeline, bindings)
     except CheckError as error:
         return [f"{problem}{advice([problem])}" for problem in error.problems]
-    if explain:
+    lacks = [] if bindings is None else [*lacking_of(made, bindings.deployment)]
+    if explain and not lacks:
         terminal.say(made.explain())
-    return []
+    return lacks
 
 
 def _number(count: int, noun: str) -> str:

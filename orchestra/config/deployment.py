@@ -39,7 +39,8 @@ class Deployment:
     Where a pipeline names a model, a route will do: no name is that of both. `data` is the
     folder of the stores, where the file says so; `limits` are those of callers, and `budgets`
     what they may spend, None where nobody counts; `state` is where policies keep what they
-    remember; `server` is what is said of the server; `file` is that file.
+    remember, and `state_at` the line that says so; `server` is what is said of the server; `file`
+    is that file.
     """
 
     models: Mapping[str, ModelSettings]
@@ -50,6 +51,7 @@ class Deployment:
     budgets: Budgets | None = None
     file: Path | None = None
     state: StateSettings = IN_MEMORY
+    state_at: str = BUILT_IN
     server: ServerRules = USUAL_RULES
 
 

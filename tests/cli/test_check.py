@@ -10,6 +10,8 @@ import pytest
 from orchestra.cli.failures import FAILED, MISUSED
 from orchestra.cli.loading import AnyPipeline, load
 from orchestra.compiler import draw
+from orchestra.providers import wordllama
+from orchestra.steps import read
 from orchestra.stores import state_settings
 from tests.cli.conftest import Project
 
@@ -69,8 +71,77 @@ def test_a_package_that_the_deployment_needs_is_missed(
     monkeypatch.setattr(state_settings, "find_spec", lambda _: None)
     code, out, _ = say.orchestra("check")
     assert code == FAILED
-    assert out.startswith("orchestra.toml: state.url: redis://127.0.0.1/0 needs coredis")
+    assert out.startswith("orchestra.toml:2: state.url: redis://127.0.0.1/0 needs coredis")
     assert "pip install 'orchestra[redis]'" in out
+
+
+READS = """\
+    from orchestra import pipeline
+    from orchestra.documents import Document
+    from orchestra.steps.embed import embed
+    from orchestra.steps.generate import generate
+    from orchestra.steps.read import text_of
+    from orchestra.values import Vector
+
+
+    @pipeline
+    def meaning(document: Document) -> Vector:
+        return embed(
+            text_of(document)
+        )
+
+
+    @pipeline
+    def answer(text: str) -> str:
+        return collect(generate(text, model="smart"))
+"""
+
+
+def test_of_packages_each_step_misses_its_own(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project.write(
+        "pipelines/reads.py", READS.replace("import pipeline", "import collect, pipeline")
+    )
+    assert project.orchestra("check")[0] == 0
+    monkeypatch.setattr(read, "find_spec", lambda _: None)
+    code, out, _ = project.orchestra("check", "--explain")
+    assert code == FAILED
+    assert "reads.py:12: text_of: it is given documents, which may be PDFs, and pypdf" in out
+    assert "pip install 'orchestra[documents]'" in out
+    assert out.endswith("2 pipelines, 1 problem\n")
+    monkeypatch.setattr(wordllama, "find_spec", lambda _: None)
+    out = project.orchestra("check")[1]
+    assert "reads.py:11: embed: the default embedder needs the package wordllama" in out
+    assert "reads.py:18: generate: the default embedder needs" in out, "the model that quotes"
+    remote = '[models.smart]\nprovider = "openai"\nmodel = "m"\n[routes.r]\nmodels = ["smart"]\n'
+    project.write("orchestra.toml", remote)
+    assert project.orchestra("check")[1].count("wordllama, which is not installed") == 1
+
+
+PRICED = """\
+    [budgets]
+    unknown_price = "refuse"
+
+    [models.known]
+    provider = "openai"
+    model = "m-of-mine"
+    prices = { input = 1, output = 2 }
+
+    [models.unknown]
+    provider = "openai"
+    model = "m-of-mine"
+"""
+
+
+def test_a_model_that_would_be_refused_for_its_price_is_told(say: Project) -> None:
+    say.write("orchestra.toml", PRICED)
+    code, out, _ = say.orchestra("check")
+    assert code == FAILED
+    assert out.startswith("orchestra.toml:9: unknown: nobody knows what it costs")
+    assert out.endswith("1 problem\n")
+    say.write("orchestra.toml", PRICED.replace("refuse", "flag"))
+    assert say.orchestra("check")[0] == 0
 
 
 def test_explain_prints_what_streams(say: Project) -> None:
