@@ -26,7 +26,7 @@ def check(*targets: str, explain: Flag = False, data: Data = None, config: Confi
     explain
         Print of each edge whether it streams, and why.
     """
-    from orchestra.cli.installed import lacking
+    from orchestra.cli.installed import lacking, unknown_pipelines
     from orchestra.config import default_bindings
     from orchestra.config.finding import find
     from orchestra.errors import ConfigError
@@ -41,33 +41,28 @@ def check(*targets: str, explain: Flag = False, data: Data = None, config: Confi
         problems += lacking(bindings.deployment)
     chosen_ones = chosen(targets, needed=find(config, os.environ) is None)
     with bindings or nullcontext():
-        count = _check_all(chosen_ones, bindings, problems, named=bool(targets), explain=explain)
+        pipelines, unread = _load(chosen_ones, needed=bool(targets))
+        problems += unread
+        if bindings is not None and not targets and not unread:
+            problems += unknown_pipelines(pipelines, bindings.deployment)
+        for pipeline in pipelines:
+            problems += _check(pipeline, bindings, explain=explain)
     for problem in problems:
         terminal.say(problem)
-    terminal.say(f"{_number(count, 'pipeline')}, {_number(len(problems), 'problem')}")
+    terminal.say(f"{_number(len(pipelines), 'pipeline')}, {_number(len(problems), 'problem')}")
     return FAILED if problems else 0
 
 
-def _check_all(
-    targets: Sequence[str],
-    bindings: LocalBindings | None,
-    problems: list[str],
-    *,
-    named: bool,
-    explain: bool,
-) -> int:
-    """Add the problems of every pipeline, and tell how many pipelines there are."""
-    count = 0
+def _load(targets: Sequence[str], *, needed: bool) -> tuple[list[AnyPipeline], list[str]]:
+    """All pipelines of these, and what hinders loading the others."""
+    pipelines: list[AnyPipeline] = []
+    problems: list[str] = []
     for each in targets:
         try:
-            pipelines = load_all(each, needed=named)
+            pipelines += load_all(each, needed=needed)
         except CommandError as error:
             problems.append(str(error))
-            continue
-        count += len(pipelines)
-        for pipeline in pipelines:
-            problems += _check(pipeline, bindings, explain=explain)
-    return count
+    return pipelines, problems
 
 
 def _check(pipeline: AnyPipeline, bindings: LocalBindings | None, *, explain: bool) -> list[str]:

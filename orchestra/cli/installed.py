@@ -14,6 +14,7 @@ from orchestra.errors import OrchestraError
 from orchestra.graph.nodes import Call
 
 if TYPE_CHECKING:
+    from orchestra.cli.loading import AnyPipeline
     from orchestra.compiler.plan import Plan
     from orchestra.config.deployment import Deployment
     from orchestra.providers.settings import ModelSettings
@@ -26,7 +27,8 @@ def lacking(found: Deployment) -> Iterator[str]:
     """What the configuration asks for and cannot be had, each with its line."""
     from orchestra.stores.state_settings import check_installed
 
-    yield from _told(f"{found.state_at}: state.url", partial(check_installed, found.state))
+    at = f"{found.where('state', 'url')}: state.url"
+    yield from _told(at, partial(check_installed, found.state))
     if found.budgets is None or found.budgets.unknown_price == "flag":
         return
     by_place = {(model.origin, model.name): model for model in found.models.values()}
@@ -40,6 +42,20 @@ def lacking_of(plan: Plan, found: Deployment) -> Iterator[str]:
         if isinstance(node, Call):
             for check in _needed(node, found):
                 yield from _told(f"{node.origin.where}: {node.label}", check)
+
+
+def unknown_pipelines(pipelines: Iterable[AnyPipeline], found: Deployment) -> Iterator[str]:
+    """Of which pipelines the configuration says something, though there are only these others."""
+    from orchestra.config.complaints import dotted, nearest
+    from orchestra.problem import Problem
+
+    known = [each.name for each in pipelines]
+    for name in found.server.pipelines:
+        if name not in known:
+            path = ("server", "pipelines", name)
+            message = f"{dotted(path)}: there is no pipeline {name!r}"
+            fix = nearest(name, known) if known else "write it, or leave this out"
+            yield str(Problem("unknown-name", found.where(*path), message, fix))
 
 
 def _needed(node: Call, found: Deployment) -> Iterator[Callable[[], object]]:

@@ -99,7 +99,7 @@ def read(text: str, file: Path, otherwise: Deployment = EMBEDDED) -> Deployment:
         budgets=budgets,
         file=file,
         state=state,
-        state_at=complaints.where(("state", "url")),
+        lines=lines,
         server=server,
     )
 

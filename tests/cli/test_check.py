@@ -75,6 +75,20 @@ def test_a_package_that_the_deployment_needs_is_missed(
     assert "pip install 'orchestra[redis]'" in out
 
 
+def test_what_is_said_of_a_pipeline_that_is_not_there_is_told(say: Project) -> None:
+    say.write("orchestra.toml", '[server]\n[server.pipelines.sya]\ndisconnect = "linger"\n')
+    code, out, _ = say.orchestra("check")
+    assert code == FAILED
+    assert out == (
+        "orchestra.toml:2: server.pipelines.sya: there is no pipeline 'sya' [unknown-name]\n"
+        "    fix: did you mean 'say'?\n"
+        "2 pipelines, 1 problem\n"
+    )
+    assert say.orchestra("check", "pipelines.say")[0] == 0, "others may be served elsewhere"
+    say.write("pipelines/broken.py", "nonsense")
+    assert "'sya'" not in say.orchestra("check")[1], "it may be there"
+
+
 READS = """\
     from orchestra import pipeline
     from orchestra.documents import Document
