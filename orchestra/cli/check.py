@@ -67,7 +67,7 @@ def _load(targets: Sequence[str], *, needed: bool) -> tuple[list[AnyPipeline], l
 
 def _check(pipeline: AnyPipeline, bindings: LocalBindings | None, *, explain: bool) -> list[str]:
     """What is wrong with one pipeline. If nothing is, `explain` prints what it does."""
-    from orchestra.cli.installed import lacking_of
+    from orchestra.cli.installed import lacking_of, perhaps_lacking
     from orchestra.compiler.plan import plan
     from orchestra.errors import CheckError
 
@@ -75,6 +75,8 @@ def _check(pipeline: AnyPipeline, bindings: LocalBindings | None, *, explain: bo
         made = plan(pipeline, bindings)
     except CheckError as error:
         return [f"{problem}{advice([problem])}" for problem in error.problems]
+    for told in perhaps_lacking(made):
+        terminal.note(told, "yellow")
     lacks = [] if bindings is None else [*lacking_of(made, bindings.deployment)]
     if explain and not lacks:
         terminal.say(made.explain())

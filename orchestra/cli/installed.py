@@ -1,7 +1,8 @@
 """What a deployment and its pipelines need, and this environment has not.
 
 Told in the words of the error that would come with the first call, so that both are found by one
-search. Only what is sure to be needed: a package that nothing asks for is not missed.
+search. A package that nothing asks for is not missed, and one that only some inputs ask for is no
+problem: that is told beside.
 """
 
 from __future__ import annotations
@@ -38,10 +39,21 @@ def lacking(found: Deployment) -> Iterator[str]:
 
 def lacking_of(plan: Plan, found: Deployment) -> Iterator[str]:
     """What a pipeline asks for and cannot be had, each with the line of its step."""
+    from orchestra.providers.wordllama import home
+
     for node in plan.regions.order:
-        if isinstance(node, Call):
-            for check in _needed(node, found):
-                yield from _told(f"{node.origin.where}: {node.label}", check)
+        if isinstance(node, Call) and any(each.provider in LOCAL for each in _named(node, found)):
+            yield from _told(f"{node.origin.where}: {node.label}", home)
+
+
+def perhaps_lacking(plan: Plan) -> Iterator[str]:
+    """What some inputs of a pipeline ask for and cannot be had: others can be read without it."""
+    from orchestra.steps import read
+
+    check = partial(read.check_installed, "it is given documents, which may be PDFs")
+    for node in plan.regions.order:
+        if isinstance(node, Call) and node.step in (read.pages, read.text_of):
+            yield from _told(f"{node.origin.where}: {node.label}", check)
 
 
 def unknown_pipelines(pipelines: Iterable[AnyPipeline], found: Deployment) -> Iterator[str]:
@@ -56,16 +68,6 @@ def unknown_pipelines(pipelines: Iterable[AnyPipeline], found: Deployment) -> It
             message = f"{dotted(path)}: there is no pipeline {name!r}"
             fix = nearest(name, known) if known else "write it, or leave this out"
             yield str(Problem("unknown-name", found.where(*path), message, fix))
-
-
-def _needed(node: Call, found: Deployment) -> Iterator[Callable[[], object]]:
-    from orchestra.providers.wordllama import home
-    from orchestra.steps import read
-
-    if node.step in (read.pages, read.text_of):
-        yield partial(read.check_installed, "it is given documents, which may be PDFs")
-    if any(model.provider in LOCAL for model in _named(node, found)):
-        yield home
 
 
 def _named(node: Call, found: Deployment) -> Iterable[ModelSettings]:
