@@ -5,16 +5,18 @@ from __future__ import annotations
 import os
 import re
 import signal
+import sqlite3
 import subprocess
 import urllib.request
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from http.client import HTTPResponse
 from pathlib import Path
 
 import pytest
 
 from orchestra.cli.workers import command
+from orchestra.runs.archive import live_key
 from tests.cli.conftest import PATIENCE_S, Project, err_of
 from tests.cli.test_serve import get, listening
 
@@ -82,9 +84,11 @@ def held(url: str, gate: Path) -> Iterator[tuple[int, str, HTTPResponse]]:
 
 
 def recorded(project: Project, run_id: str) -> bool:
-    """Whether it is written down that this run has begun."""
-    files = project.folder.glob(".orchestra/state.sqlite*")
-    return any(run_id.encode() in file.read_bytes() for file in files)
+    """Whether it is written down for good that this run goes on."""
+    file = project.folder / ".orchestra/state.sqlite"
+    with closing(sqlite3.connect(file, timeout=PATIENCE_S)) as database:
+        found = database.execute("SELECT 1 FROM entry WHERE key = ?", [live_key(run_id).encode()])
+        return found.fetchone() is not None
 
 
 def test_of_two_workers_one_is_killed_and_the_other_goes_on(who: Project) -> None:
