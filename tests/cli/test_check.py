@@ -76,7 +76,9 @@ def test_a_package_that_the_deployment_needs_is_missed(
 
 
 def test_what_is_said_of_a_pipeline_that_is_not_there_is_told(say: Project) -> None:
-    say.write("orchestra.toml", '[server]\n[server.pipelines.sya]\ndisconnect = "linger"\n')
+    say.write(
+        "orchestra.toml", '[server.pipelines.say]\n[server.pipelines.sya]\ndisconnect = "linger"\n'
+    )
     code, out, _ = say.orchestra("check")
     assert code == FAILED
     assert out == (
@@ -108,6 +110,11 @@ READS = """\
     @pipeline
     def answer(text: str) -> str:
         return collect(generate(text, model="smart"))
+
+
+    @pipeline
+    def ask(text: str, model: str) -> str:
+        return collect(generate(text, model=model))
 """
 
 
@@ -122,13 +129,13 @@ def test_of_packages_each_step_misses_its_own(
     code, out, err = project.orchestra("check")
     assert "reads.py:12: text_of: it is given documents, which may be PDFs, and pypdf" in err
     assert "pip install 'orchestra[documents]'" in err
-    assert (code, out) == (0, "2 pipelines, no problems\n"), "it is given text, perhaps"
+    assert (code, out) == (0, "3 pipelines, no problems\n"), "it is given text, perhaps"
     monkeypatch.setattr(wordllama, "find_spec", lambda _: None)
     code, out, _ = project.orchestra("check", "--explain")
     assert code == FAILED
     assert "reads.py:11: embed: the default embedder needs the package wordllama" in out
     assert "reads.py:18: generate: the default embedder needs" in out, "the model that quotes"
-    remote = '[models.smart]\nprovider = "openai"\nmodel = "m"\n[routes.r]\nmodels = ["smart"]\n'
+    remote = '[models.m]\nprovider = "openai"\nmodel = "m"\n[routes.smart]\nmodels = ["m"]\n'
     project.write("orchestra.toml", remote)
     assert project.orchestra("check")[1].count("wordllama, which is not installed") == 1
 
