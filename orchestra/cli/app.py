@@ -8,7 +8,8 @@ import traceback
 from collections.abc import Mapping, Sequence
 from typing import TypeAlias
 
-from cyclopts import App, CycloptsError, Parameter
+from cyclopts import App, CycloptsError, MissingArgumentError, Parameter
+from cyclopts.exceptions import UnusedCliTokensError
 
 from orchestra.cli import terminal
 from orchestra.cli.failures import MISUSED, CommandError, explain
@@ -63,8 +64,8 @@ KEYS: Commands = {
 """In the same way, below `keys`."""
 KEYS_HELP = "API keys: who may call the server, what they may ask for, and how much of it."
 KEYS_USAGE = "Usage: orchestra keys create|list|change|rotate|revoke [OPTIONS]"
-MODELS_USAGE = "Usage: orchestra models [ping [NAME ...]] [OPTIONS]"
-PING_USAGE = "Usage: orchestra models ping [NAME ...] [OPTIONS]"
+MODELS = "models [ping [NAME ...]] [OPTIONS]"
+PING = "models ping [NAME ...] [OPTIONS]"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -94,8 +95,28 @@ def _call(words: list[str]) -> int:
     try:
         code = _app(words)(words, exit_on_error=False, print_error=False)
     except CycloptsError as error:
-        raise CommandError(str(error), code=MISUSED) from error
+        raise CommandError(_misuse(error), code=MISUSED) from error
     return code if isinstance(code, int) else 0
+
+
+def _misuse(error: CycloptsError) -> str:
+    """What was called wrongly; where a word is missing or too much, also how it is called."""
+    if isinstance(error, UnusedCliTokensError):
+        told = f"{' '.join(error.unused_tokens or ())!r} is too much"
+    elif isinstance(error, MissingArgumentError):
+        told = str(error)
+    else:
+        return str(error)
+    usage = _usages().get(" ".join(error.command_chain or ()), "orchestra COMMAND")
+    return f"{told}\nusage: {usage}"
+
+
+def _usages() -> Mapping[str, str]:
+    """How every command is called, by its words."""
+    found = {usage.split()[0]: usage for usage, _ in COMMANDS.values()}
+    found |= {f"keys {usage.split()[0]}": f"keys {usage}" for usage, _ in KEYS.values()}
+    found |= {"models": MODELS, "models ping": PING}
+    return {name: f"orchestra {usage}" for name, usage in found.items()}
 
 
 def _app(words: Sequence[str]) -> App:
@@ -109,9 +130,9 @@ def _app(words: Sequence[str]) -> App:
         default_parameter=Parameter(negative=""),
     )
     _add(app, COMMANDS, "orchestra", words[:1])
-    listed = App(name="models", usage=MODELS_USAGE, help=models.__doc__)
+    listed = App(name="models", usage=f"Usage: orchestra {MODELS}", help=models.__doc__)
     listed.default(models)
-    listed.command(ping, usage=PING_USAGE)
+    listed.command(ping, usage=f"Usage: orchestra {PING}")
     app.command(listed)
     keys = App(name="keys", usage=KEYS_USAGE, help=KEYS_HELP)
     _add(keys, KEYS, "orchestra keys", words[1:2])

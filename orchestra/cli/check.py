@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from contextlib import nullcontext
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from orchestra.cli import terminal
@@ -15,7 +14,6 @@ from orchestra.cli.parameters import Config, Data, Flag
 
 if TYPE_CHECKING:
     from orchestra.config import LocalBindings
-    from orchestra.protocols import Bindings
 
 
 def check(*targets: str, explain: Flag = False, data: Data = None, config: Config = None) -> int:
@@ -28,6 +26,7 @@ def check(*targets: str, explain: Flag = False, data: Data = None, config: Confi
     explain
         Print of each edge whether it streams, and why.
     """
+    from orchestra.cli.installed import lacking, unknown_pipelines
     from orchestra.config import default_bindings
     from orchestra.config.finding import find
     from orchestra.errors import ConfigError
@@ -38,54 +37,37 @@ def check(*targets: str, explain: Flag = False, data: Data = None, config: Confi
         bindings = default_bindings(data, config=config)
     except ConfigError as error:  # what pipelines name is then not held against it
         problems += map(str, error.problems)
-    file = find(config, os.environ)
-    if bindings is not None:
-        problems += _not_installed(bindings, file)
-    chosen_ones = chosen(targets, needed=file is None)
+    else:
+        problems += lacking(bindings.deployment)
+    chosen_ones = chosen(targets, needed=find(config, os.environ) is None)
     with bindings or nullcontext():
-        count = _check_all(chosen_ones, bindings, problems, named=bool(targets), explain=explain)
+        pipelines, unread = _load(chosen_ones, needed=bool(targets))
+        problems += unread
+        if bindings is not None and not targets and not unread:
+            problems += unknown_pipelines(pipelines, bindings.deployment)
+        for pipeline in pipelines:
+            problems += _check(pipeline, bindings, explain=explain)
     for problem in problems:
         terminal.say(problem)
-    terminal.say(f"{_number(count, 'pipeline')}, {_number(len(problems), 'problem')}")
+    terminal.say(f"{_number(len(pipelines), 'pipeline')}, {_number(len(problems), 'problem')}")
     return FAILED if problems else 0
 
 
-def _not_installed(bindings: LocalBindings, file: Path | None) -> list[str]:
-    """What the deployment needs and this environment has not."""
-    from orchestra.errors import BindingError
-    from orchestra.stores.state_settings import check_installed
-
-    try:
-        check_installed(bindings.state_settings)
-    except BindingError as error:
-        return [f"{file}: state.url: {error} [not-installed]"]
-    return []
-
-
-def _check_all(
-    targets: Sequence[str],
-    bindings: Bindings | None,
-    problems: list[str],
-    *,
-    named: bool,
-    explain: bool,
-) -> int:
-    """Add the problems of every pipeline, and tell how many pipelines there are."""
-    count = 0
+def _load(targets: Sequence[str], *, needed: bool) -> tuple[list[AnyPipeline], list[str]]:
+    """All pipelines of these, and what hinders loading the others."""
+    pipelines: list[AnyPipeline] = []
+    problems: list[str] = []
     for each in targets:
         try:
-            pipelines = load_all(each, needed=named)
+            pipelines += load_all(each, needed=needed)
         except CommandError as error:
             problems.append(str(error))
-            continue
-        count += len(pipelines)
-        for pipeline in pipelines:
-            problems += _check(pipeline, bindings, explain=explain)
-    return count
+    return pipelines, problems
 
 
-def _check(pipeline: AnyPipeline, bindings: Bindings | None, *, explain: bool) -> list[str]:
+def _check(pipeline: AnyPipeline, bindings: LocalBindings | None, *, explain: bool) -> list[str]:
     """What is wrong with one pipeline. If nothing is, `explain` prints what it does."""
+    from orchestra.cli.installed import lacking_of, perhaps_lacking
     from orchestra.compiler.plan import plan
     from orchestra.errors import CheckError
 
@@ -93,9 +75,12 @@ def _check(pipeline: AnyPipeline, bindings: Bindings | None, *, explain: bool) -
         made = plan(pipeline, bindings)
     except CheckError as error:
         return [f"{problem}{advice([problem])}" for problem in error.problems]
-    if explain:
+    for told in perhaps_lacking(made):
+        terminal.note(told, "yellow")
+    lacks = [] if bindings is None else [*lacking_of(made, bindings.deployment)]
+    if explain and not lacks:
         terminal.say(made.explain())
-    return []
+    return lacks
 
 
 def _number(count: int, noun: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Mapping
 from decimal import Decimal, InvalidOperation
 from difflib import get_close_matches
@@ -21,6 +22,7 @@ from orchestra.errors import StoreError
 
 Said: TypeAlias = Annotated[str | None, Parameter(show_default=False)]
 DIGITS_MAX = 18
+_FIELD = re.compile(r"^([a-z_]+)(?=: )", re.MULTILINE)
 EXAMPLE = "orchestra keys create --organisation acme --user ada --pipelines answer,chat"
 
 
@@ -70,12 +72,16 @@ def check(wanted: NewKey) -> None:
     Raises:
         CommandError: it may not be; all that is wrong is told.
     """
+    wrong = []
     if not wanted.pipelines and not wanted.models:
-        raise CommandError(
+        wrong.append(
             "a key may do only what it is made for: name what it may run with --pipelines, what it "
-            f"may ask without a pipeline with --models, or both ('*' is all):\n{EXAMPLE}",
-            code=MISUSED,
+            "may ask without a pipeline with --models, or both ('*' is all)"
         )
+    if not wanted.organisation and not wanted.user:
+        wrong.append("a key belongs to somebody: say --organisation, --user, or both")
+    if wrong:
+        raise CommandError("\n".join((*wrong, f"such as: {EXAMPLE}")), code=MISUSED)
     _told(partial(check_wanted, wanted))
 
 
@@ -137,7 +143,17 @@ def _told(check: Callable[[], None]) -> None:
     try:
         check()
     except StoreError as error:
-        raise CommandError(str(error), code=MISUSED) from error
+        raise CommandError(_FIELD.sub(_as_option, str(error)), code=MISUSED) from error
+
+
+def _as_option(found: re.Match[str]) -> str:
+    """The name of a value as the option that it was given by."""
+    name = found[1]
+    if name == "lasts_s":
+        return "--expires"
+    option = f"--{name.replace('_', '-')}"
+    kept = option.removesuffix("-nanodollars")
+    return option if kept == option else f"{kept}-dollars, in nano-dollars"
 
 
 def _limit(name: str, said: str) -> int | None:

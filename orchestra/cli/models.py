@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Annotated
-
-from cyclopts import Parameter
+from typing import TYPE_CHECKING
 
 from orchestra.cli import terminal
 from orchestra.cli.failures import FAILED, MISUSED, CommandError
-from orchestra.cli.parameters import Config, Flag, Seconds
+from orchestra.cli.parameters import Config, Count, Flag, Seconds
 
 if TYPE_CHECKING:
     from orchestra.cli.pinging import Pinged
@@ -43,7 +41,7 @@ def ping(
     *names: str,
     config: Config = None,
     timeout_s: Seconds = 30,
-    at_once: Annotated[int, Parameter()] = 8,
+    at_once: Count = 8,
 ) -> int:
     """Ask each model and embedder for a word, and exit with 1 if one does not answer.
 

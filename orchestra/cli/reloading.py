@@ -7,8 +7,9 @@ not begin anew; it is then closed at the very end. Breakers and connections are 
 
 from __future__ import annotations
 
+import logging
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from functools import partial
 from itertools import chain
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
     from orchestra.config import LocalBindings
     from orchestra.server.front import Admission
     from orchestra.server.serving import Loaded
+
+
+log = logging.getLogger("orchestra.server")
 
 
 class Loader(Closing):
@@ -75,6 +79,8 @@ class Loader(Closing):
             pipelines = self._import()
             new = default_bindings(self._data, config=self._config, several=self._several)
             carried = old is not None and new.use_state_of(old)
+            if new.rules.pipelines and not self._targets:
+                self._warn(pipelines.values(), new)
             settings = Settings(**{**said(new.rules), **self._said})
             admit = partial(self._admit, new)
             yield Loaded(pipelines, new, settings, admit, new.close, state=new.shared_state)
@@ -98,6 +104,12 @@ class Loader(Closing):
         found.update(Path(FOLDER).rglob("*.py"))
         config = find(self._config, os.environ)
         return {*found, config} if config is not None else found
+
+    def _warn(self, pipelines: Iterable[AnyPipeline], bindings: LocalBindings) -> None:
+        from orchestra.cli.installed import unknown_pipelines
+
+        for told in unknown_pipelines(pipelines, bindings.deployment):
+            log.warning("%s", told)
 
     async def _admit(self, bindings: LocalBindings) -> Admission:
         admission = await admission_of(bindings, self._host)

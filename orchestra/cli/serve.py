@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from socket import socket
 
+    from orchestra.server.post import Post
     from orchestra.server.settings import Settings
 
 YOUNG_OBJECTS = 50_000
@@ -89,15 +90,15 @@ def _serve(
 
     with extra("server"):
         from orchestra.server.serve import House, serve_loaded
-    post, number = None, 0
+    post = None
     if worker is not None:
         from orchestra.server.post import Post
 
-        post, number = Post.take(*worker), worker[0]
-    begin_log(f"worker {number} " if number else "")
+        post = Post.take(*worker)
+    begin_log(f"worker {post.number} " if post else "")
     watched = loader.watched if watches else None
     house = House(watched=watched, on_retired=settle, post=post)
-    told = partial(_tell, loader, number)
+    told = partial(_tell, loader, post)
     with loader:
         trio.run(partial(serve_loaded, loader.load, listen, house, on_ready=told))
 
@@ -134,11 +135,11 @@ def settle() -> None:
     gc.freeze()
 
 
-def _tell(loader: Loader, number: int, url: str) -> None:
-    """Say what is served; of several workers the first says it, and the supervisor the rest."""
+def _tell(loader: Loader, post: Post | None, url: str) -> None:
+    """Say what is served; of several workers the first does, once, and the supervisor the rest."""
     gc.freeze()  # what a start has made stays: no search for garbage goes through it again
     gc.set_threshold(YOUNG_OBJECTS, *gc.get_threshold()[1:])
-    if number > 1:
+    if post is not None and (post.number > 1 or post.replaces):
         return
     for name in loader.pipelines:
         terminal.note(f"  {name}: {url}/v1/pipelines/{name}/runs")
@@ -147,7 +148,7 @@ def _tell(loader: Loader, number: int, url: str) -> None:
     terminal.note(f"  all that is served, on a page: {url}/docs")
     if loader.keyless:
         terminal.note("  nobody is asked for a key, so that only this machine is served")
-    if number:
+    if post is not None:
         terminal.note(f"  limits, budgets, cache and runs are shared in {loader.state_place()}")
     else:
         terminal.say(f"orchestra is listening on {url}")

@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
 
-from orchestra.config.places import Path
+from orchestra.config.places import Path, line_of
 from orchestra.problem import Problem
 
 SHOWN_CHARS = 60
@@ -37,9 +37,7 @@ class Complaints:
 
     def where(self, path: Path) -> str:
         """`file:line` of a key."""
-        while path and path not in self._places:
-            path = path[:-1]
-        return f"{self._file}:{self._places.get(path, 1)}"
+        return f"{self._file}:{line_of(path, self._places)}"
 
 
 def dotted(path: Path) -> str:

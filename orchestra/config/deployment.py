@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 
 import attrs
 
+from orchestra.config.places import Path as Place
+from orchestra.config.places import line_of
 from orchestra.config.server_rules import USUAL_RULES, ServerRules
 from orchestra.providers.settings import EmbedderSettings, ModelSettings, RouteSettings
 from orchestra.stores.state_settings import StateSettings
@@ -39,7 +41,8 @@ class Deployment:
     Where a pipeline names a model, a route will do: no name is that of both. `data` is the
     folder of the stores, where the file says so; `limits` are those of callers, and `budgets`
     what they may spend, None where nobody counts; `state` is where policies keep what they
-    remember; `server` is what is said of the server; `file` is that file.
+    remember; `server` is what is said of the server; `file` is that file, and `lines` are those of
+    its keys.
     """
 
     models: Mapping[str, ModelSettings]
@@ -51,6 +54,11 @@ class Deployment:
     file: Path | None = None
     state: StateSettings = IN_MEMORY
     server: ServerRules = USUAL_RULES
+    lines: Mapping[Place, int] = attrs.field(default=MappingProxyType({}), eq=False, repr=False)
+
+    def where(self, *path: str) -> str:
+        """`file:line` of a key."""
+        return f"{self.file}:{line_of(path, self.lines)}"
 
 
 def with_usual(

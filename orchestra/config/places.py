@@ -36,6 +36,13 @@ def places(text: str) -> Mapping[Path, int]:
     return _Scanner(text).scan()
 
 
+def line_of(path: Path, found: Mapping[Path, int]) -> int:
+    """The line of a key, or of the nearest table above it; 1 where there is none."""
+    while path and path not in found:
+        path = path[:-1]
+    return found.get(path, 1)
+
+
 @attrs.frozen
 class _Token:
     kind: Kind

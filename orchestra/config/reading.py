@@ -99,6 +99,7 @@ def read(text: str, file: Path, otherwise: Deployment = EMBEDDED) -> Deployment:
         budgets=budgets,
         file=file,
         state=state,
+        lines=lines,
         server=server,
     )
 

@@ -65,8 +65,12 @@ TTL = Kind(
     "a number of seconds, over 0 and up to a year",
     "3600",
 )
+DELAY = Kind(
+    Annotated[float, Meta(ge=0, le=86_400)], "a number of seconds, from 0 up to 86400", "10"
+)
 SHARE = Kind(Annotated[float, Meta(gt=0, le=1)], "a share, over 0 and up to 1", "0.5")
 COUNT = Kind(Annotated[int, Meta(gt=0, lt=2**53)], "a whole number over 0", "8")
+BYTES = Kind(COUNT.type, COUNT.words, "4_194_304")
 ENTRIES = Kind(Annotated[int, Meta(gt=0, le=1000)], "a whole number from 1 to 1000", "100")
 PRICE = Kind(
     Annotated[float, Meta(ge=0, le=1_000_000)], "a number of dollars for a million tokens", "1.25"
@@ -238,21 +242,21 @@ SERVER_BOUNDS: Spec = {
     "connections_max": COUNT,
     "connections_per_address_max": COUNT,
     "headers_max": COUNT,
-    "target_limit_bytes": COUNT,
-    "body_limit_bytes": COUNT,
+    "target_limit_bytes": BYTES,
+    "body_limit_bytes": BYTES,
     "body_timeout_s": TIME,
-    "upload_limit_bytes": COUNT,
-    "file_limit_bytes": COUNT,
+    "upload_limit_bytes": BYTES,
+    "file_limit_bytes": BYTES,
     "parts_max": COUNT,
     "upload_timeout_s": TIME,
-    "uploads_limit_bytes": COUNT,
+    "uploads_limit_bytes": BYTES,
     "socket_runs_max": COUNT,
     "socket_idle_s": TIME,
     "keep_alive_s": TIME,
     "heartbeat_s": TIME,
     "stall_s": TIME,
     "drain_s": TIME,
-    "shutdown_delay_s": TIME,
+    "shutdown_delay_s": DELAY,
     "retire_s": TIME,
 }
 """Those of the server's settings that may stand in the file, by their own names."""
@@ -265,7 +269,7 @@ SERVER: Spec = {
         '"required"',
     ),
     "cors": {"origins": ORIGINS, "max_age_s": COUNT},
-    "runs": {"kept_s": TTL, "kept_bytes": COUNT, "kept_total_bytes": COUNT, "idempotency_s": TTL},
+    "runs": {"kept_s": TTL, "kept_bytes": BYTES, "kept_total_bytes": BYTES, "idempotency_s": TTL},
 }
 """And `pipelines`, whose keys are names of pipelines."""
 TABLES: Mapping[str, str] = {

@@ -39,12 +39,7 @@ class Till:
         if self.purse is None or self.purse.budgets.unknown_price == "flag":
             return
         if worst(self.price, estimate) is None:
-            raise UnknownPriceError(
-                'nobody knows what it costs, and [budgets] says unknown_price = "refuse"; it was '
-                f"not asked: add prices = {{ input = 1, output = 4 }} to [models.{self.name}], in "
-                "dollars for a million tokens, or install orchestra[prices]",
-                model=self.name,
-            )
+            raise unknown_price(self.name)
 
     async def hold(self, account: Account, estimate: Estimate, requests: int = 1) -> Held | None:
         """Money for the most that a call can cost; None where no budget applies, or no price.
@@ -75,3 +70,13 @@ class Till:
             await held.grow(worst(self.price, Estimate(estimate.input, said)) or 0)
             return said * BYTES_PER_TOKEN
         return 2 * said * BYTES_PER_TOKEN
+
+
+def unknown_price(model: str) -> UnknownPriceError:
+    """The error of a model whose price has to be known, and is not."""
+    return UnknownPriceError(
+        'nobody knows what it costs, and [budgets] says unknown_price = "refuse", so that it is '
+        f"not asked: add prices = {{ input = 1, output = 4 }} to [models.{model}], in dollars for "
+        "a million tokens, or install orchestra[prices]",
+        model=model,
+    )

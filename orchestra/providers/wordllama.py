@@ -69,7 +69,7 @@ class WordLlamaEmbedder:
 
     @cached_property
     def _weights(self) -> _Weights:
-        return _load(_home())
+        return _load(home())
 
 
 @attrs.frozen(eq=False)
@@ -94,8 +94,12 @@ class _Weights:
         return Vector((total / np.linalg.norm(total)).astype("<f4").tobytes())
 
 
-def _home() -> Path:
-    """The folder of the installed package, found without importing it."""
+def home() -> Path:
+    """The folder of the installed package, found without importing it.
+
+    Raises:
+        BindingError: it is not installed.
+    """
     spec = find_spec("wordllama")
     if spec is None or spec.origin is None:
         raise BindingError(

@@ -156,6 +156,7 @@ class _Writer:
         }
         if operation.body:
             told["requestBody"] = {"required": True, "content": dict(operation.body)}
+        told.update(operation.extensions)
         if self._keyed:
             told["security"] = [{}] if free else [{_KEY: []}]
         return told

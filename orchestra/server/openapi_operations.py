@@ -16,6 +16,7 @@ from orchestra.server import (
     openapi_openai,
     openapi_runs,
     openapi_served,
+    openapi_socket,
     problems,
 )
 from orchestra.server.front import Admission
@@ -27,9 +28,14 @@ from orchestra.values import Json
 OPERATIONS: Mapping[tuple[str, str], Operation] = {
     **openapi_served.OPERATIONS,
     **openapi_runs.OPERATIONS,
+    **openapi_socket.OPERATIONS,
     **openapi_openai.OPERATIONS,
 }
-SCHEMAS: Mapping[str, Json] = {**openapi_runs.SCHEMAS, **openapi_openai.SCHEMAS}
+SCHEMAS: Mapping[str, Json] = {
+    **openapi_runs.SCHEMAS,
+    **openapi_socket.SCHEMAS,
+    **openapi_openai.SCHEMAS,
+}
 """The schemas of what several routes answer, by name."""
 
 

@@ -119,16 +119,6 @@ OPERATIONS: Mapping[tuple[str, str], Operation] = {
         problems=(*_STARTING, _NOT_FOUND),
         parameters=(_LAST,),
     ),
-    ("open-socket", "GET"): Operation(
-        tag="runs",
-        answers=(
-            Answer(
-                status=101,
-                summary="The WebSocket: messages that start, follow and cancel runs, as JSON.",
-            ),
-        ),
-        problems=(UNKNOWN, problems.by_status(426, "Upgrade Required", "")),
-    ),
     ("list-runs", "GET"): Operation(
         tag="runs",
         answers=(

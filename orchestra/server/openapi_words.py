@@ -41,6 +41,8 @@ class Operation:
     parameters: tuple[Json, ...] = ()
     body: Mapping[str, Json] = attrs.field(factory=dict)
     """By media type what is sent."""
+    extensions: Mapping[str, Json] = attrs.field(factory=dict)
+    """What OpenAPI has no word for: names begin with `x-`."""
 
 
 def json(schema: Json) -> dict[str, Json]:

@@ -17,20 +17,25 @@ READY = b"+"
 
 @attrs.frozen
 class Post:
-    """What a worker was given when it was started. `number` counts from 1."""
+    """What a worker was given when it was started. `number` counts from 1.
+
+    `replaces` is whether another had this number before, and was ready.
+    """
 
     number: int
     listener: socket.socket
     line: socket.socket
+    replaces: bool = False
 
     @classmethod
-    def take(cls, number: int, listener: int, line: int) -> Self:
+    def take(cls, number: int, listener: int, line: int, replaces: int) -> Self:
         """The post of the numbers that a supervisor has put on the command line.
 
         Raises:
             OSError: they are not sockets of this process.
         """
-        made = cls(number, socket.socket(fileno=listener), socket.socket(fileno=line))
+        sockets = socket.socket(fileno=listener), socket.socket(fileno=line)
+        made = cls(number, *sockets, replaces=bool(replaces))
         for each in (made.listener, made.line):
             each.set_inheritable(False)  # not for what steps start
         return made

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import socket
 from typing import TYPE_CHECKING
 
@@ -26,8 +27,8 @@ def bind(host: str, port: int, settings: Settings) -> socket.socket:
             host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )[0]
         listener = socket.socket(family, kind)
-    except OSError as error:
-        raise ServeError(f"cannot listen on host {host!r}, port {port}: {error}") from error
+    except (OSError, UnicodeError) as error:
+        raise _refusal(host, port, error) from error
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if hasattr(socket, "TCP_USER_TIMEOUT"):
@@ -37,11 +38,28 @@ def bind(host: str, port: int, settings: Settings) -> socket.socket:
         listener.listen(settings.backlog)
     except OSError as error:
         listener.close()
-        raise ServeError(
-            f"cannot listen on host {host!r}, port {port}: {error.strerror}; "
-            "is another server running there? port 0 takes a free one"
-        ) from error
+        raise _refusal(host, port, error) from error
     return listener
+
+
+def _refusal(host: str, port: int, error: OSError | UnicodeError) -> ServeError:
+    return ServeError(f"cannot listen on host {host!r}, port {port}: {hindrance(error)}")
+
+
+def hindrance(error: OSError | UnicodeError) -> str:
+    """Why an address cannot be listened on, and what to write instead. Pure."""
+    if isinstance(error, UnicodeError | socket.gaierror):  # a name that cannot be one, or is none
+        return "it is not known; write an address of this machine, such as 127.0.0.1 or 0.0.0.0"
+    match error.errno:
+        case errno.EADDRINUSE:
+            fix = "; is another server running there? port 0 takes a free one"
+        case errno.EADDRNOTAVAIL:
+            return "this machine has no such address; write 0.0.0.0 for every one that it has"
+        case errno.EACCES:
+            fix = "; ports below 1024 need a privilege; take another (--port 8000, say)"
+        case _:
+            fix = ""
+    return f"{error.strerror or error}{fix}"
 
 
 def url_of(listener: socket.socket) -> str:

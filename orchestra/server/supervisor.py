@@ -151,7 +151,7 @@ class Supervisor:
     async def _fill(self, number: int, settled: trio.Event) -> tuple[float, int]:
         """One worker from its start to its end: how long it was ready, and its exit code."""
         try:
-            worker = self._spawn(number)
+            worker = self._spawn(number, replaces=settled.is_set())
         except OSError as error:
             log.error("worker %d could not be started: %s", number, error)  # noqa: TRY400
             return 0, FAILED
@@ -168,12 +168,12 @@ class Supervisor:
             await worker.exited.wait()
         return worker.lived_s(), worker.code or 0
 
-    def _spawn(self, number: int) -> Worker:
+    def _spawn(self, number: int, *, replaces: bool) -> Worker:
         ours, its = socket.socketpair()
         with its:
             passed = self.listener.fileno(), its.fileno()
             process = subprocess.Popen(  # noqa: S603 - it is our own command
-                [*self.command, str(number), *map(str, passed)],
+                [*self.command, str(number), *map(str, passed), str(int(replaces))],
                 pass_fds=passed,
                 stdin=subprocess.DEVNULL,
                 process_group=0,
@@ -245,9 +245,10 @@ async def supervise(
 ) -> int:
     """Run `count` workers that share the listening socket; the exit code, once all have ended.
 
-    `command` is completed by a worker's number and the descriptors of the socket and of its line
-    (`Post.take`). `on_ready` is called when all are ready for the first time. SIGTERM and SIGINT
-    stop them, which may take them `stop_s`; SIGHUP is passed on. To be called in the main thread.
+    `command` is completed by a worker's number, the descriptors of the socket and of its line, and
+    whether it replaces another, as 1 or 0 (`Post.take`). `on_ready` is called when all are ready
+    for the first time. SIGTERM and SIGINT stop them, which may take them `stop_s`; SIGHUP is passed
+    on. To be called in the main thread.
 
     The code is 0 where all left in order after they were asked to; that of the first worker that
     ends without ever having been ready, at the start; else 1.

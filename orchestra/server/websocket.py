@@ -32,6 +32,11 @@ from orchestra.server.inputs import from_json
 from orchestra.server.problems import HttpProblem, bad_inputs, fit_for_clients
 from orchestra.server.runs import Runs, answer, not_started
 from orchestra.server.ws_messages import (
+    FAILED,
+    GOING_AWAY,
+    IDLE,
+    POLICY,
+    TOO_LARGE,
     Cancel,
     Mistake,
     Start,
@@ -62,12 +67,6 @@ UNTOLD_FACTOR = 2
 given its id back already: who reads nothing would have more and more of them waiting."""
 FAREWELL_S = 2.0
 """How long a socket that is left may take to be told so."""
-
-GOING_AWAY = 1001
-POLICY = 1008
-TOO_LARGE = 1009
-FAILED = 1011
-IDLE = 4408
 
 
 class SocketExchange(TrioASGIWebsocketConnection):

@@ -10,6 +10,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from types import MappingProxyType
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -23,6 +24,17 @@ from orchestra.server.problems import HttpProblem
 PROTOCOL = "orchestra.v1"
 """The subprotocol; a client need not name it, but a browser that sends a key has to."""
 ID_CHARS_MAX = 64
+GOING_AWAY, POLICY, TOO_LARGE, FAILED, IDLE = 1001, 1008, 1009, 1011, 4408
+CLOSES: Mapping[int, str] = MappingProxyType(
+    {
+        GOING_AWAY: "the server stops, or this version of it was replaced; behind the last run",
+        POLICY: "the client does not read what is wrong with its messages",
+        TOO_LARGE: "a message was too large",
+        FAILED: "a fault of the server's; its log says which",
+        IDLE: "nothing went on for a while",
+    }
+)
+"""Why the server closes a socket, by the code that it sends."""
 _MEMBERS = {"start": {"type", "id", "inputs"}, "cancel": {"type", "id"}}
 _SHAPE = 'send {"type": "start", "id": "a", "inputs": {...}} or {"type": "cancel", "id": "a"}'
 

@@ -126,13 +126,21 @@ def _cut(passages: Iterable[Passage], size_chars: int, overlap_chars: int) -> It
             yield attrs.evolve(piece, id=f"{whole.id}/{piece.id}", metadata=metadata)
 
 
-async def _pdf(document: Document, bounds: dict[str, float]) -> list[str]:
-    """The text of each page, from a process of its own."""
+def check_installed(why: str) -> None:
+    """Nothing, where PDFs can be read.
+
+    Raises:
+        BindingError: pypdf is not installed; it tells `why` it has to be.
+    """
     if find_spec("pypdf") is None:
         raise BindingError(
-            f"{document.name[:200]!r} is a PDF, and pypdf is not installed: "
-            "run `pip install 'orchestra[documents]'`"
+            f"{why}, and pypdf is not installed: run `pip install 'orchestra[documents]'`"
         )
+
+
+async def _pdf(document: Document, bounds: dict[str, float]) -> list[str]:
+    """The text of each page, from a process of its own."""
+    check_installed(f"{document.name[:200]!r} is a PDF")
     async with _readers():
         # -P: what lies beside the script must not be imported in place of Python's own modules
         ended = await trio.run_process(

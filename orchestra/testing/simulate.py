@@ -45,8 +45,10 @@ class Simulation:
     """The most chunks that ever waited on one edge."""
 
 
-def simulate(pipeline: Pipeline[..., object], world: World, /, **inputs: object) -> Simulation:
-    """One run of a pipeline in a world, in virtual time.
+def simulate(
+    pipeline: Pipeline[..., object], world: World = World(), /, **inputs: object
+) -> Simulation:
+    """One run of a pipeline in a world, in virtual time; in a plain one, where none is given.
 
     Its journal keeps every event, whatever the world's `journal_events` are: a law is about
     all of them. A step that runs in a thread runs on the spot.

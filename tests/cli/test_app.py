@@ -73,8 +73,12 @@ def test_the_version_is_told(project: Project) -> None:
         (["serve", "--port", "65536"], "--port"),
         (["serve", "--drain-s", "0"], "--drain-s"),
         (["draw", "x", "--format", "svg"], "--format"),
-        (["run"], "TARGET"),
-        (["ingest", "docs"], "--store"),
+        (["run"], "TARGET requires an argument.\n  usage: orchestra run MODULE[:PIPELINE] "),
+        (["ingest", "docs"], "--store requires an argument.\n  usage: orchestra ingest FOLDER "),
+        (["keys", "revoke"], "ID requires an argument.\n  usage: orchestra keys revoke ID "),
+        (["keys", "list", "x"], "'x' is too much\n  usage: orchestra keys list [OPTIONS]\n"),
+        (["models", "pong"], "'pong' is too much\n  usage: orchestra models [ping [NAME ...]] "),
+        (["models", "ping", "--at-once", "0"], "--at-once"),
     ],
 )
 def test_a_wrong_command_is_one_block(project: Project, words: list[str], complaint: str) -> None:

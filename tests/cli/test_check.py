@@ -10,6 +10,8 @@ import pytest
 from orchestra.cli.failures import FAILED, MISUSED
 from orchestra.cli.loading import AnyPipeline, load
 from orchestra.compiler import draw
+from orchestra.providers import wordllama
+from orchestra.steps import read
 from orchestra.stores import state_settings
 from tests.cli.conftest import Project
 
@@ -69,8 +71,98 @@ def test_a_package_that_the_deployment_needs_is_missed(
     monkeypatch.setattr(state_settings, "find_spec", lambda _: None)
     code, out, _ = say.orchestra("check")
     assert code == FAILED
-    assert out.startswith("orchestra.toml: state.url: redis://127.0.0.1/0 needs coredis")
+    assert out.startswith("orchestra.toml:2: state.url: redis://127.0.0.1/0 needs coredis")
     assert "pip install 'orchestra[redis]'" in out
+
+
+def test_what_is_said_of_a_pipeline_that_is_not_there_is_told(say: Project) -> None:
+    say.write(
+        "orchestra.toml", '[server.pipelines.say]\n[server.pipelines.sya]\ndisconnect = "linger"\n'
+    )
+    code, out, _ = say.orchestra("check")
+    assert code == FAILED
+    assert out == (
+        "orchestra.toml:2: server.pipelines.sya: there is no pipeline 'sya' [unknown-name]\n"
+        "    fix: did you mean 'say'?\n"
+        "2 pipelines, 1 problem\n"
+    )
+    assert say.orchestra("check", "pipelines.say")[0] == 0, "others may be served elsewhere"
+    say.write("pipelines/broken.py", "nonsense")
+    assert "'sya'" not in say.orchestra("check")[1], "it may be there"
+
+
+READS = """\
+    from orchestra import pipeline
+    from orchestra.documents import Document
+    from orchestra.steps.embed import embed
+    from orchestra.steps.generate import generate
+    from orchestra.steps.read import text_of
+    from orchestra.values import Vector
+
+
+    @pipeline
+    def meaning(document: Document) -> Vector:
+        return embed(
+            text_of(document)
+        )
+
+
+    @pipeline
+    def answer(text: str) -> str:
+        return collect(generate(text, model="smart"))
+
+
+    @pipeline
+    def ask(text: str, model: str) -> str:
+        return collect(generate(text, model=model))
+"""
+
+
+def test_of_packages_each_step_misses_its_own(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project.write(
+        "pipelines/reads.py", READS.replace("import pipeline", "import collect, pipeline")
+    )
+    assert project.orchestra("check")[0] == 0
+    monkeypatch.setattr(read, "find_spec", lambda _: None)
+    code, out, err = project.orchestra("check")
+    assert "reads.py:12: text_of: it is given documents, which may be PDFs, and pypdf" in err
+    assert "pip install 'orchestra[documents]'" in err
+    assert (code, out) == (0, "3 pipelines, no problems\n"), "it is given text, perhaps"
+    monkeypatch.setattr(wordllama, "find_spec", lambda _: None)
+    code, out, _ = project.orchestra("check", "--explain")
+    assert code == FAILED
+    assert "reads.py:11: embed: the default embedder needs the package wordllama" in out
+    assert "reads.py:18: generate: the default embedder needs" in out, "the model that quotes"
+    remote = '[models.m]\nprovider = "openai"\nmodel = "m"\n[routes.smart]\nmodels = ["m"]\n'
+    project.write("orchestra.toml", remote)
+    assert project.orchestra("check")[1].count("wordllama, which is not installed") == 1
+
+
+PRICED = """\
+    [budgets]
+    unknown_price = "refuse"
+
+    [models.known]
+    provider = "openai"
+    model = "m-of-mine"
+    prices = { input = 1, output = 2 }
+
+    [models.unknown]
+    provider = "openai"
+    model = "m-of-mine"
+"""
+
+
+def test_a_model_that_would_be_refused_for_its_price_is_told(say: Project) -> None:
+    say.write("orchestra.toml", PRICED)
+    code, out, _ = say.orchestra("check")
+    assert code == FAILED
+    assert out.startswith("orchestra.toml:9: unknown: nobody knows what it costs")
+    assert out.endswith("1 problem\n")
+    say.write("orchestra.toml", PRICED.replace("refuse", "flag"))
+    assert say.orchestra("check")[0] == 0
 
 
 def test_explain_prints_what_streams(say: Project) -> None:

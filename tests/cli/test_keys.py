@@ -153,8 +153,8 @@ def test_a_changed_key_is_another_in_what_was_said_and_has_the_same_secret(
     [
         ((), MISUSED, "nothing is to be another: say what, such as"),
         (("--expires", "soon"), MISUSED, "--expires 'soon' is not a time"),
-        (("--expires", "0d"), MISUSED, "lasts_s: 0 s is out of bounds"),
-        (("--concurrency", "0"), MISUSED, "concurrency: 0 is out of bounds; it may be 1 to 1000"),
+        (("--expires", "0d"), MISUSED, "--expires: 0 s is out of bounds"),
+        (("--concurrency", "0"), MISUSED, "error: --concurrency: 0 is out of bounds; it may be 1"),
         (("--concurrency", "-1"), MISUSED, "--concurrency '-1' is not a whole number; write 60"),
         (("--day-dollars", "much"), MISUSED, "--day-dollars 'much' is not a number of dollars"),
         (("--name", "a\tb"), MISUSED, "name: 'a\\tb' begins or ends with a space"),
@@ -222,16 +222,20 @@ def test_what_was_made_can_be_read_by_a_script(project: Project) -> None:
     ("words", "says"),
     [
         (("--user", "ada"), "name what it may run with --pipelines"),
+        ((), "or both ('*' is all)\n  a key belongs to somebody: say --organisation, --user, or"),
         (("--user", "ada", "--pipelines", " ,"), "orchestra keys create --organisation acme"),
-        (("--models", "*"), "a key belongs to somebody: say organisation, user, or both"),
+        (("--models", "*"), "a key belongs to somebody: say --organisation, --user, or both"),
         ((*ADAS, "--name", "a\tb"), "name: 'a\\tb' begins or ends with a space, or has a control"),
         ((*ADAS, "--expires", "90"), "--expires '90' is not a time; write a whole number"),
-        ((*ADAS, "--expires", "0d"), "lasts_s: 0 s is out of bounds"),
+        ((*ADAS, "--expires", "0d"), "--expires: 0 s is out of bounds"),
         ((*ADAS, "--day-dollars", "much"), "--day-dollars 'much' is not a number of dollars"),
         ((*ADAS, "--day-dollars", "NaN"), "is not a number of dollars"),
         ((*ADAS, "--day-dollars", "1e-10"), "with at most nine decimals"),
-        ((*ADAS, "--month-dollars", "-1"), "month_nanodollars: -1000000000 is out of bounds"),
-        ((*ADAS, "--concurrency", "0"), "concurrency: 0 is out of bounds; it may be 1 to 1000"),
+        ((*ADAS, "--month-dollars", "-1"), "--month-dollars, in nano-dollars: -1000000000 is out"),
+        (
+            (*ADAS, "--concurrency", "0"),
+            "error: --concurrency: 0 is out of bounds; it may be 1 to 1000",
+        ),
     ],
 )
 def test_what_is_no_key_is_refused_with_what_to_write(

@@ -85,6 +85,17 @@ def test_workers_share_a_file_where_one_process_needs_none(say: Project) -> None
         assert loader.state_place() == "memory:"
 
 
+def test_what_is_said_of_a_pipeline_that_is_not_served_is_in_the_log(
+    say: Project, caplog: pytest.LogCaptureFixture
+) -> None:
+    say.write("orchestra.toml", '[server.pipelines.sya]\ndisconnect = "linger"\n')
+    for targets, told in (((), 1), (("pipelines.say",), 0)):  # the rest may be served elsewhere
+        with (loader := loader_of(say, *targets)):
+            loaded(loader).close()
+        assert caplog.text.count("orchestra.toml:1: server.pipelines.sya: there is no") == told
+        caplog.clear()
+
+
 @pytest.mark.parametrize(
     ("path", "text", "error"),
     [

@@ -5,16 +5,18 @@ from __future__ import annotations
 import os
 import re
 import signal
+import sqlite3
 import subprocess
 import urllib.request
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from http.client import HTTPResponse
 from pathlib import Path
 
 import pytest
 
 from orchestra.cli.workers import command
+from orchestra.runs.archive import live_key
 from tests.cli.conftest import PATIENCE_S, Project, err_of
 from tests.cli.test_serve import get, listening
 
@@ -51,9 +53,11 @@ def who(project: Project) -> Project:
     return project
 
 
-def said(process: subprocess.Popen[bytes], wanted: str) -> str:
-    """The next line of its log that has this."""
+def said(process: subprocess.Popen[bytes], wanted: str, passed_by: list[str] | None = None) -> str:
+    """The next line of its log that has this; what is passed by until then is kept, if asked for."""
     for line in err_of(process):
+        if passed_by is not None:
+            passed_by.append(line.decode())
         if wanted in line.decode():
             return line.decode()
     raise AssertionError(f"it ended without having said {wanted!r}")
@@ -80,16 +84,19 @@ def held(url: str, gate: Path) -> Iterator[tuple[int, str, HTTPResponse]]:
 
 
 def recorded(project: Project, run_id: str) -> bool:
-    """Whether it is written down that this run has begun."""
-    files = project.folder.glob(".orchestra/state.sqlite*")
-    return any(run_id.encode() in file.read_bytes() for file in files)
+    """Whether it is written down for good that this run goes on."""
+    file = project.folder / ".orchestra/state.sqlite"
+    with closing(sqlite3.connect(file, timeout=PATIENCE_S)) as database:
+        found = database.execute("SELECT 1 FROM entry WHERE key = ?", [live_key(run_id).encode()])
+        return found.fetchone() is not None
 
 
 def test_of_two_workers_one_is_killed_and_the_other_goes_on(who: Project) -> None:
     """The dead one is back, and its runs have failed; what both are asked for reaches both."""
     process = who.launch("serve", "--port", "0", "--workers", "2")
     url = listening(process)
-    workers = {int(said(process, "is ready").split()[-1]) for _ in range(2)}
+    first, second = (int(said(process, "is ready").split()[-1]) for _ in range(2))
+    workers = {first, second}
     gate = who.folder / "gate"
     with ExitStack() as streams:
         of: dict[int, tuple[str, HTTPResponse]] = {}
@@ -98,12 +105,13 @@ def test_of_two_workers_one_is_killed_and_the_other_goes_on(who: Project) -> Non
             of[pid] = run_id, stream
             if of.keys() == workers:
                 break
-        (victim, (lost, _)), (_, (_, events)) = of.items()
+        lost, events = of[first][0], of[second][1]
         while not recorded(who, lost):
             pass
-        os.kill(victim, signal.SIGKILL)
-        assert "ended with SIGKILL" in said(process, "worker ")
-        assert int(said(process, "is ready").split()[-1]) not in workers
+        os.kill(first, signal.SIGKILL)
+        assert "worker 1 ended with SIGKILL" in said(process, "worker ")
+        since: list[str] = []
+        assert int(said(process, "is ready", since).split()[-1]) not in workers
         with urllib.request.urlopen(f"{url}/v1/runs/{lost}/events", timeout=PATIENCE_S) as told:
             assert b"the process that ran it has died" in told.read()
         gate.touch()
@@ -111,7 +119,8 @@ def test_of_two_workers_one_is_killed_and_the_other_goes_on(who: Project) -> Non
     (who.folder / "pipelines/who.py").write_text("nonsense")
     process.send_signal(signal.SIGHUP)
     for _ in range(2):
-        assert " worker " in said(process, "not reloaded")
+        assert " worker " in said(process, "not reloaded", since)
+    assert "/docs" not in "".join(since), "what is served is told by the first, once"
     who.write("pipelines/who.py", PID.replace('"one"', '"two"'))
     process.send_signal(signal.SIGHUP)
     for _ in range(2):

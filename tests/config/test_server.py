@@ -20,6 +20,8 @@ WRONG = [
     ('[server]\nkeys = "always"', 2, 'is not one of "auto", "required", "none"'),
     ("[server]\ndrain = 5", 2, "did you mean 'drain_s'?"),
     ("[server]\nbody_limit_bytes = 0", 2, "0 is not a whole number over 0"),
+    ("[server]\nbody_limit_bytes = -1", 2, "fix: body_limit_bytes = 4_194_304"),
+    ("[server]\nshutdown_delay_s = -1", 2, "-1 is not a number of seconds, from 0 up"),
     ('[server.cors]\norigins = ["https://a.example/path"]', 2, "a list of origins"),
     ('[server.cors]\norigins = "https://a.example"', 2, "a list of origins"),
     ('[server]\ndisconnect = "linger on"', 2, 'one of "cancel", "continue", "linger"'),
@@ -38,6 +40,16 @@ def test_a_mistake_is_told_with_its_line_and_what_to_write(text: str, line: int,
     told = caught.value.problems[0]
     assert told.where == f"{FILE}:{line}"
     assert says in str(told)
+
+
+def test_what_is_so_by_default_may_be_said() -> None:
+    usual = {
+        name: getattr(Settings(), name)
+        for name in spec.SERVER_BOUNDS
+        if getattr(Settings(), name) is not None
+    }
+    text = "[server]\n" + "\n".join(f"{name} = {value}" for name, value in usual.items())
+    assert read(text, FILE).server.bounds == usual
 
 
 def test_what_is_right_is_kept() -> None:

@@ -138,7 +138,7 @@ def test_without_the_package_it_says_what_to_install(
 def test_a_version_with_other_files_is_named(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(wordllama, "_home", lambda: tmp_path)
+    monkeypatch.setattr(wordllama, "home", lambda: tmp_path)
     message = refused(WordLlamaEmbedder())
     assert str(tmp_path) in message
     assert "has no weights/l2_supercat_256.safetensors" in message

@@ -19,7 +19,7 @@ from orchestra.server.supervisor import supervise
 
 WORKER = """
 import os, signal, socket, sys, time
-number, listener, line = int(sys.argv[1]), *(socket.socket(fileno=int(a)) for a in sys.argv[2:])
+number, listener, line = int(sys.argv[1]), *(socket.socket(fileno=int(a)) for a in sys.argv[2:4])
 def tell(*words): os.write(1, (" ".join(map(str, words)) + "\\n").encode())
 def ready(): line.send(b"+")
 def on(name, act): signal.signal(getattr(signal, name), lambda *_: act())

@@ -63,6 +63,14 @@ def test_a_simulation_says_what_came_out_and_how_long_it_took() -> None:
     assert simulate(streams, World(limits=Limits(lane_chunks=3)), n=9).lane_peak == 3
 
 
+def test_who_has_a_world_of_no_interest_need_not_say_it() -> None:
+    said, unsaid = simulate(sums, World(), n=2), simulate(sums, n=2)
+    assert (unsaid.value, unsaid.lasted_s, unsaid.world) == (6, 30, World())
+    assert unsaid.events[1:] == said.events[1:]  # the first has an id of its own
+    with pytest.raises(InputError, match="no input 'world'"):
+        simulate(sums, n=2, world=World())
+
+
 def starts(schedule: int) -> tuple[str, ...]:
     events = simulate(sums, World(schedule=schedule), n=1).events
     return tuple(event.step for event in events if isinstance(event, StepStarted))

@@ -1,0 +1,98 @@
+"""What a deployment and its pipelines need, and this environment has not.
+
+Told in the words of the error that would come with the first call, so that both are found by one
+search. A package that nothing asks for is not missed, and one that only some inputs ask for is no
+problem: that is told beside.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
+from typing import TYPE_CHECKING
+
+from orchestra.errors import OrchestraError
+from orchestra.graph.nodes import Call
+
+if TYPE_CHECKING:
+    from orchestra.cli.loading import AnyPipeline
+    from orchestra.compiler.plan import Plan
+    from orchestra.config.deployment import Deployment
+    from orchestra.providers.settings import ModelSettings
+
+LOCAL = ("wordllama", "extractive")
+"""Providers that are in this process, and have their words from one package."""
+
+
+def lacking(found: Deployment) -> Iterator[str]:
+    """What the configuration asks for and cannot be had, each with its line."""
+    from orchestra.stores.state_settings import check_installed
+
+    at = f"{found.where('state', 'url')}: state.url"
+    yield from _told(at, partial(check_installed, found.state))
+    if found.budgets is None or found.budgets.unknown_price == "flag":
+        return
+    by_place = {(model.origin, model.name): model for model in found.models.values()}
+    for (origin, _), model in by_place.items():
+        yield from _told(origin, partial(_check_price, model), "unknown-price")
+
+
+def lacking_of(plan: Plan, found: Deployment) -> Iterator[str]:
+    """What a pipeline asks for and cannot be had, each with the line of its step."""
+    from orchestra.providers.wordllama import home
+
+    for node in plan.regions.order:
+        if isinstance(node, Call) and any(each.provider in LOCAL for each in _named(node, found)):
+            yield from _told(f"{node.origin.where}: {node.label}", home)
+
+
+def perhaps_lacking(plan: Plan) -> Iterator[str]:
+    """What some inputs of a pipeline ask for and cannot be had: others can be read without it."""
+    from orchestra.steps import read
+
+    check = partial(read.check_installed, "it is given documents, which may be PDFs")
+    for node in plan.regions.order:
+        if isinstance(node, Call) and node.step in (read.pages, read.text_of):
+            yield from _told(f"{node.origin.where}: {node.label}", check)
+
+
+def unknown_pipelines(pipelines: Iterable[AnyPipeline], found: Deployment) -> Iterator[str]:
+    """Of which pipelines the configuration says something, though there are only these others."""
+    from orchestra.config.complaints import dotted, nearest
+    from orchestra.problem import Problem
+
+    known = [each.name for each in pipelines]
+    for name in found.server.pipelines:
+        if name not in known:
+            path = ("server", "pipelines", name)
+            message = f"{dotted(path)}: there is no pipeline {name!r}"
+            fix = nearest(name, known) if known else "write it, or leave this out"
+            yield str(Problem("unknown-name", found.where(*path), message, fix))
+
+
+def _named(node: Call, found: Deployment) -> Iterable[ModelSettings]:
+    """The models that a call asks: by their names, by routes, for vectors."""
+    for parameter, mark in node.step.names.items():
+        name = node.arguments.get(parameter, node.step.signature.parameters[parameter].default)
+        if not isinstance(name, str):
+            continue
+        if mark.seam == "embedder":
+            yield found.embedders[name].model
+        elif mark.seam == "model":
+            route = found.routes.get(name)
+            yield from (found.models[name],) if route is None else route.models.values()
+
+
+def _check_price(model: ModelSettings) -> None:
+    from orchestra.policies.till import unknown_price
+    from orchestra.providers.prices import price_of
+
+    if price_of(model) is None:
+        raise unknown_price(model.name)
+
+
+def _told(where: str, check: Callable[[], object], code: str = "not-installed") -> Iterator[str]:
+    try:
+        check()
+    except OrchestraError as error:
+        yield f"{where}: {error} [{code}]"
