@@ -57,7 +57,7 @@ def plain_head(data: bytes) -> tuple[Head, bytes] | None:
     framing = [each for each in headers if each[0] in _FRAMING]
     if framing:
         (name, value), *others = framing
-        known = _LENGTH.fullmatch(value) if name == _FRAMING[0] else value.lower() == b"chunked"
+        known = _LENGTH.fullmatch(value) if name == _FRAMING[0] else value == b"chunked"
         if others or not known:
             return None
     return Head(int(status), headers, reason or b""), data[found.end() :]

@@ -59,6 +59,8 @@ def by_h11(method: str, data: bytes) -> tuple[Head, bytes, bytes] | None:
 @example("POST", b"HTTP/1.1 200 OK\r\n", [b"content-length: 5\r\n"] * 2, b"\r\n", b"hello")
 @example("POST", b"HTTP/1.1 200 OK\r\n", [b"content-length: -1\r\n"], b"\r\n", b"hello")
 @example("POST", b"HTTP/1.1 200 OK\r\n", [b"transfer-encoding: gzip\r\n"], b"\r\n", b"hello")
+@example("POST", b"HTTP/1.1 200 OK\r\n", [b"transfer-encoding: Chunked\r\n"], b"\r\n", b"")
+@example("POST", b"HTTP/1.1 200 OK\r\n", [b"Content-Length: 007\r\n"], b"\r\n", b"hello")
 @example("POST", b"HTTP/1.1 100 Continue\r\n", [], b"\r\n", b"")
 def test_a_plain_head_is_what_h11_reads(
     method: str, start: bytes, lines: list[bytes], blank: bytes, rest: bytes
