@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 SLOW_S = 0.01
 """A thousand times what a read takes; a process that has lost its processor takes this, too."""
@@ -35,20 +36,31 @@ class SpotReader:
 
         The file has to be there, and prepared.
         """
+        rows = self._rows(_select(len(keys)), (*keys, now_s))
+        return None if rows is None else dict(rows)
+
+    def lacks(self, key: bytes) -> bool:
+        """Whether nothing is remembered under a key, not even what has expired.
+
+        False also where that cannot be told on the spot.
+        """
+        return self._rows("SELECT 1 FROM memory WHERE key = ?", (key,)) == []
+
+    def _rows(self, asked: str, values: Sequence[object]) -> list[Any] | None:
         began_s = self._clock()
         if began_s < self._rests_until_s:
             return None
         try:
             if self._db is None:
                 self._db = _connected(self._path)
-            rows = self._db.execute(_select(len(keys)), (*keys, now_s)).fetchall()
+            rows = self._db.execute(asked, values).fetchall()
         except sqlite3.Error:
             self.close()  # a thread tells what is wrong, if it is still
             return None
         ended_s = self._clock()
         if ended_s - began_s > SLOW_S:
             self._rests_until_s = ended_s + REST_S
-        return dict(rows)
+        return rows
 
     def close(self) -> None:
         """Close the connection; the next that reads opens another."""

@@ -106,13 +106,24 @@ class SqliteState(GroupedState):
     ) -> T:
         """What is seen in documents: on the spot, once the file is prepared."""
         await trio.lowlevel.checkpoint_if_cancelled()
-        if self._prepared and not self._closed:
+        if self._reads_on_the_spot:
             names, now_s = [_blob(key) for key in keys], self._now_s()
             found = self._spot.read(names, now_s)
             if found is not None:
                 there = [found.get(name) for name in names]
                 return see([None if each is None else form.read(each) for each in there], now_s)
         return await super().look(keys, see, form)
+
+    async def recall(self, key: str) -> bytes | None:
+        """What was remembered under a key; that there is nothing is seen on the spot."""
+        await trio.lowlevel.checkpoint_if_cancelled()
+        if self._reads_on_the_spot and self._spot.lacks(_blob(key)):
+            return None
+        return await super().recall(key)
+
+    @property
+    def _reads_on_the_spot(self) -> bool:
+        return self._prepared and not self._closed
 
     async def _perform(self, calls: Sequence[Call]) -> Outcomes:
         if self._closed:

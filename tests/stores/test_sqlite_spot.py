@@ -103,6 +103,42 @@ def test_what_has_expired_is_not_seen(tmp_path: Path) -> None:
     trio.run(main)
 
 
+def test_what_was_never_remembered_is_missed_without_a_thread(state: SqliteState) -> None:
+    """Also while another process writes; and what was remembered is found by the next call."""
+
+    async def main() -> None:
+        await put(state, a=b"1")
+        other = sqlite3.connect(state.path, isolation_level=None)
+        other.execute("BEGIN IMMEDIATE")  # in a thread, it would be waited for
+        with trio.fail_after(1):
+            assert await state.recall("m") is None
+        other.execute("ROLLBACK")
+        other.close()
+        await state.remember("m", b"2", ttl_s=9)
+        assert await state.recall("m") == b"2"
+        state.close()
+        with pytest.raises(StateError, match="the state is closed"):
+            await state.recall("n")
+
+    trio.run(main)
+
+
+def test_what_has_expired_is_still_taken_away_by_who_looks_for_it(tmp_path: Path) -> None:
+    now_s = [1000.0]
+
+    async def main() -> None:
+        path = tmp_path / "state.sqlite"
+        with SqliteState(path, timeout_s=5, now_s=lambda: now_s[0]) as state:
+            await state.remember("m", b"1", ttl_s=10)
+            now_s[0] += 11.0
+            assert await state.recall("m") is None
+            with sqlite3.connect(path) as other:
+                assert other.execute("SELECT count(*) FROM memory").fetchone() == (0,)
+            other.close()
+
+    trio.run(main)
+
+
 def test_a_read_that_was_slow_leaves_those_of_the_next_moment_to_a_thread(
     state: SqliteState,
 ) -> None:
