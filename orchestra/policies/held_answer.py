@@ -1,7 +1,8 @@
 """What the policies have in common that hold something as long as a call lasts.
 
-Rules of the file: what a call holds is given back once, however the call ended; and nothing here
-is done for a token that could be done for a batch.
+Rules of the file: what a call holds is given back once, however the call ended; nothing here is
+done for a token that could be done for a batch; and of two that hold something for one answer,
+the inner one listens for both.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from contextlib import AbstractAsyncContextManager
 from types import TracebackType
-from typing import Generic, Self, TypeVar
+from typing import Generic, TypeVar
 
 import attrs
 
@@ -33,6 +34,8 @@ class HeldCall:
     """Whether its answer is whole."""
     cap_bytes: int = WITHOUT_END
     """Of its answer; from there on it has to `grow`."""
+    error: Exception | None = None
+    """What its answer broke with."""
 
     def answered(self, usage: Usage | None, parts: tuple[Part, ...] = ()) -> None:
         """Note a whole answer; its bytes only where its tokens have not been counted."""
@@ -80,13 +83,12 @@ C = TypeVar("C", bound=HeldCall)
 class HeldAnswer(Generic[C]):
     """A streamed answer while its call holds something: a context, and in it the reply."""
 
-    __slots__ = ("_call", "_error", "_inner", "_model", "_reply", "_request")
+    __slots__ = ("_call", "_inner", "_model", "_reply", "_request")
 
     def __init__(self, model: Model, request: ChatRequest) -> None:
         self._model = model
         self._request = request
         self._call: C | None = None
-        self._error: Exception | None = None
         self._inner: AbstractAsyncContextManager[ModelReply] | None = None
         self._reply: ModelReply | None = None
 
@@ -94,7 +96,12 @@ class HeldAnswer(Generic[C]):
     async def _begin(self) -> C:
         """Take what the call has to hold. Cancelled or refused, nothing is held."""
 
-    async def __aenter__(self) -> Self:
+    @property
+    def heard(self) -> HeldCall | None:
+        """What is known of the answer."""
+        return self._call
+
+    async def __aenter__(self) -> ModelReply:
         call = await self._begin()
         try:
             self._inner = self._model.stream(self._request)
@@ -116,7 +123,7 @@ class HeldAnswer(Generic[C]):
         try:
             return await self._inner.__aexit__(kind, error, traceback)  # noqa: ASYNC102 - as the model does it
         finally:
-            await self._call.end(self._error)  # noqa: ASYNC102 - it is shielded, and bounded
+            await self._call.end(self._call.error)  # noqa: ASYNC102 - it is shielded, and bounded
 
     async def receive(self) -> tuple[ModelEvent, ...]:
         """What has arrived since the last call, waiting for something; empty at the end."""
@@ -126,7 +133,7 @@ class HeldAnswer(Generic[C]):
         try:
             events = await reply.receive()
         except Exception as error:
-            self._error = error
+            call.error = error
             raise
         if not events:
             return events
@@ -137,3 +144,9 @@ class HeldAnswer(Generic[C]):
         if call.said_bytes > call.cap_bytes:
             await call.grow()
         return events
+
+
+def heard_in(reply: ModelReply) -> HeldCall | None:
+    """What is known of an answer to whoever listens to it inside; None where nobody does."""
+    found: HeldCall | None = getattr(reply, "heard", None)
+    return found

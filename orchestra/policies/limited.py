@@ -19,7 +19,7 @@ from orchestra.errors import BreakerOpenError, LimitReachedError, ModelsFailedEr
 from orchestra.policies.account import PRESENT
 from orchestra.policies.allowance import LEASE_S
 from orchestra.policies.callers import CallerLimits, Held
-from orchestra.policies.held_answer import HeldAnswer, HeldCall
+from orchestra.policies.held_answer import HeldAnswer, HeldCall, heard_in
 from orchestra.policies.tokens import (
     Estimate,
     consumed,
@@ -128,14 +128,17 @@ class LimitedCall(HeldCall):
     limits: CallerLimits
     held: Held
     estimate: Estimate
+    heard: HeldCall | None = None
+    """Who listens to the answer in its place."""
 
     async def end(self, error: BaseException | None) -> None:
         """Give back all that it holds, whatever happens; `error` is the model's own."""
         if error is not None and _was_not_sent(error):
             await self.limits.leave(self.held, tokens=0, requests=0)
             return
-        whole = self.ended and error is None
-        tokens = consumed(self.estimate, self.usage, said_bytes=self.said_bytes, whole=whole)
+        heard = self.heard or self
+        whole = heard.ended and heard.error is error is None
+        tokens = consumed(self.estimate, heard.usage, said_bytes=heard.said_bytes, whole=whole)
         await self.limits.leave(self.held, tokens=tokens)
 
 
@@ -153,6 +156,13 @@ class _LimitedAnswer(HeldAnswer[LimitedCall]):
         super().__init__(model.model, request)
         self._limited = model
         self._caller = caller
+
+    async def __aenter__(self) -> ModelReply:
+        await super().__aenter__()
+        assert self._call is not None, "entered"
+        assert self._reply is not None, "entered"
+        self._call.heard = heard_in(self._reply)
+        return self if self._call.heard is None else self._reply
 
     async def _begin(self) -> LimitedCall:
         return await self._limited.enter(self._caller, of_chat(self._request))

@@ -27,6 +27,7 @@ from orchestra.errors import (
 )
 from orchestra.events import StepRouted
 from orchestra.policies.account import PRESENT
+from orchestra.policies.held_answer import HeldCall, heard_in
 from orchestra.policies.latency import Latencies
 from orchestra.policies.needs import needs_of, together
 from orchestra.policies.routing import (
@@ -161,6 +162,11 @@ class RoutedAnswer:
             return await self._inner.__aexit__(kind, error, traceback)  # noqa: ASYNC102 - the model's own
         finally:
             self._desk.left("stream", self._name)
+
+    @property
+    def heard(self) -> HeldCall | None:
+        """What is known of the answer, where its model listens to it."""
+        return None if self._reply is None else heard_in(self._reply)
 
     def receive(self) -> Coroutine[Any, Any, tuple[ModelEvent, ...]]:
         """What has arrived since the last call, waiting for something; empty at the end.
