@@ -21,11 +21,23 @@ from orchestra.errors import (
 from orchestra.policies.account import PRESENT, NoAccount
 from orchestra.policies.allowance import LEASE_S, CallerRules, OwnerLimits
 from orchestra.policies.callers import CallerLimits
+from orchestra.policies.guard import GuardedModel
 from orchestra.policies.limited import CallerLimitedModel, lease_s
+from orchestra.policies.routing import Candidate, Route
+from orchestra.protocols import Model
+from orchestra.providers.routing import RoutedModel
 from orchestra.stores.state_memory import MemoryState
 from orchestra.testing.strategies import schedules
 from orchestra.testing.virtual import virtual
-from orchestra.values import Capabilities, EmbedRequest, UsageReport
+from orchestra.values import (
+    Capabilities,
+    EmbedRequest,
+    ModelEvent,
+    Stopped,
+    StopReason,
+    TextDelta,
+    UsageReport,
+)
 from tests.policies.test_guard import ASKED, INPUT, WHOLE, Fake
 
 ADA = Caller("acme", "ada")
@@ -110,6 +122,49 @@ def test_an_answer_is_charged_as_its_provider_counts_it() -> None:
 
     both = virtual(main)
     assert both[0] == both[1], "however it was asked"
+
+
+EVENTS = st.lists(
+    st.builds(TextDelta, st.text("aé", max_size=9))
+    | st.builds(UsageReport, st.builds(Usage, st.integers(0, 40), st.integers(0, 9))),
+    max_size=3,
+)
+"""Of an answer, between its first word and its end."""
+
+
+@given(EVENTS, st.integers(1, 8), st.integers(0, 8), st.booleans())
+def test_who_listens_to_an_answer_makes_no_difference_to_its_price(
+    between: list[ModelEvent], most: int, fails_s: int, routed: bool
+) -> None:
+    """A guard inside listens for both, also through a route; of a bare model, nobody does.
+
+    Read to its end or not, and broken anywhere behind its first word, also behind its last.
+    """
+    events = (TextDelta("begun"), *between, Stopped(StopReason.END))
+
+    def fault(now_s: float) -> Exception | None:
+        return ProviderServerError("500") if 1 < fails_s <= now_s else None
+
+    def fake() -> Fake:
+        return Fake(events, fault, at_entry=False)
+
+    async def charged(model: Model) -> float:
+        """How long it takes to pay it off, at a token a second."""
+        PRESENT.set(Ada())
+        rules = CallerRules(user=OwnerLimits(tokens_per_minute=60))
+        limits = CallerLimits(rules, MemoryState(now_s=trio.current_time))
+        with suppress(ModelError):
+            async with CallerLimitedModel(model, limits).stream(ASKED) as reply:
+                for _ in range(most):
+                    await reply.receive()
+        return (await limits.remaining(ADA))[0].reset_s
+
+    def inside() -> Model:
+        guard = GuardedModel(fake(), name="m")
+        route = Route(name="r", candidates=(Candidate(name="m"),))
+        return RoutedModel(route, {"m": guard}) if routed else guard
+
+    assert virtual(lambda: charged(inside())) == virtual(lambda: charged(fake()))
 
 
 def test_who_has_no_limits_gets_the_model_itself() -> None:
