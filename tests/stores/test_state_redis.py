@@ -16,7 +16,7 @@ from orchestra.stores import state_redis
 from orchestra.stores.state_redis import RedisState
 from tests.servers.redis import Redis, redis
 
-IN_TIME_S = 0.05 + 0.15  # and what a busy machine takes
+IN_TIME_S = 0.05 + 0.45  # and what a busy machine takes
 PATIENCE_S = 10.0
 
 
