@@ -137,7 +137,7 @@ class LimitedCall(HeldCall):
             await self.limits.leave(self.held, tokens=0, requests=0)
             return
         heard = self.heard or self
-        whole = heard.ended and heard.error is error is None
+        whole = heard.ended and heard.error is None and error is None
         tokens = consumed(self.estimate, heard.usage, said_bytes=heard.said_bytes, whole=whole)
         await self.limits.leave(self.held, tokens=tokens)
 

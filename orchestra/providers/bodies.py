@@ -87,7 +87,7 @@ class ChunkedBody:
     As lenient as h11: extensions and blanks behind a size are skipped.
     """
 
-    __slots__ = ("_begun", "_kept", "_left", "_owing", "_trailing", "done", "rest")
+    __slots__ = ("_between", "_kept", "_left", "_owing", "_trailing", "done", "rest")
 
     def __init__(self) -> None:
         self.done = False
@@ -96,7 +96,7 @@ class ChunkedBody:
         self._owing = False  # the line end behind a chunk
         self._trailing = False
         self._kept = b""  # of a line that has not ended
-        self._begun = False  # whether anything stands between the last chunk and the next
+        self._between = True  # whether the last chunk has ended, and nothing has come since
 
     def feed(self, data: bytes) -> bytes:
         """What these bytes hold of the body.
@@ -120,7 +120,7 @@ class ChunkedBody:
 
     def _whole(self, data: bytes) -> bytes | None:
         """What is in the one chunk that these bytes are: a token is written, and so read, whole."""
-        if self._begun or (size := _SIZE.match(data)) is None:
+        if not self._between or (size := _SIZE.match(data)) is None:
             return None
         at = size.end()
         end = at + int(size[1], 16)
@@ -159,7 +159,7 @@ class ChunkedBody:
                 self._trailer(data[at:])
                 break
         self._left, self._owing = left, owing
-        self._begun = bool(left or owing or self._trailing or self._kept)
+        self._between = not (left or owing or self._trailing or self._kept)
 
     def _trailer(self, data: bytes) -> None:
         if self.done:

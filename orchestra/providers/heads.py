@@ -15,9 +15,11 @@ import attrs
 from orchestra.providers.bodies import Body, ChunkedBody, EndlessBody, SizedBody
 
 Header = tuple[bytes, bytes]
+NAME = r"[-!#$%&'*+.^_`|~0-9a-zA-Z]+"
+"""A method, or the name of a header (RFC 9110, 5.6.2), as a regular expression."""
 _PLAIN = re.compile(
     rb"HTTP/1\.1 ([2-5][0-9]{2}) ([\x21-\x7e](?:[\x20-\x7e]*[\x21-\x7e])?)?\r\n"
-    rb"((?:[-!#$%&'*+.^_`|~0-9a-zA-Z]+:[\t\x20-\x7e]*\r\n)*)\r\n"
+    rb"((?:%b:[\t\x20-\x7e]*\r\n)*)\r\n" % NAME.encode()
 )
 _FIELD = re.compile(rb"([^:\r\n]+):[\t ]*([^\r\n]*)\r\n")
 _FRAMING = (b"content-length", b"transfer-encoding")

@@ -18,17 +18,17 @@ import h11
 from orchestra.errors import InvalidRequestError, MalformedStreamError, ModelConnectionError
 from orchestra.protocols import HttpRequest
 from orchestra.providers.bodies import Body, EndlessBody
-from orchestra.providers.heads import Head, Header, body_of, kept_s, plain_head
+from orchestra.providers.heads import NAME, Head, Header, body_of, kept_s, plain_head
 
 INFORMATIONAL_MAX = 100
 """Answers of the kind "102 Processing" before the one that counts."""
 _PORTS = {"http": 80, "https": 443}
 _AS_IT_IS = "".join(map(chr, range(0x21, 0x7F)))
 _VALUE = re.compile(r"[\t\x20-\x7e]*")
-_NAME = re.compile(r"[-!#$%&'*+.^_`|~0-9a-zA-Z]+")
+_NAME = re.compile(NAME)
 _HEAD = re.compile(
-    rb"[-!#$%&'*+.^_`|~0-9a-zA-Z]+ [\x21-\x7e]+ HTTP/1\.1\r\n"
-    rb"(?:[-!#$%&'*+.^_`|~0-9a-zA-Z]+: [\t\x20-\x7e\x80-\xff]*\r\n)*\r\n"
+    rb"%b [\x21-\x7e]+ HTTP/1\.1\r\n"
+    rb"(?:%b: [\t\x20-\x7e\x80-\xff]*\r\n)*\r\n" % (NAME.encode(), NAME.encode())
 )
 _ONCE = (b"host", b"content-length")
 _OURS = (("accept", "*/*"), ("accept-encoding", "identity"), ("user-agent", "orchestra"))

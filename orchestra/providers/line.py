@@ -30,25 +30,21 @@ class Line:
         self._socket.setblocking(False)
         self._full = False
 
-    async def send(self, data: bytes) -> None:
-        """Send all of it. Cancelled, it may have sent some."""
-        await trio.lowlevel.checkpoint_if_cancelled()
-        await self.flush(self.send_nowait(data))
-
     def send_nowait(self, data: bytes) -> memoryview:
         """Send what goes at once; the rest, as it has to go over the wire, is for `flush`."""
-        rest = memoryview(data)
-        with suppress(BlockingIOError):
-            while rest:
-                rest = rest[self._socket.send(rest) :]
-        return rest
+        return self._pushed(memoryview(data))
 
     async def flush(self, rest: memoryview) -> None:
         """Send what `send_nowait` has left. Cancelled, it may have sent some."""
         while rest:
             await trio.lowlevel.wait_writable(self._socket)
-            with suppress(BlockingIOError):
+            rest = self._pushed(rest)
+
+    def _pushed(self, rest: memoryview) -> memoryview:
+        with suppress(BlockingIOError):
+            while rest:
                 rest = rest[self._socket.send(rest) :]
+        return rest
 
     async def receive(self) -> bytes:
         """All that is there, waiting for something; empty at the end."""

@@ -195,6 +195,13 @@ _KEPT: Json = {
     "description": "With what its client calls it.",
 }
 
+
+def _deletion(summary: str, kind: str, *, deleted: bool) -> Answer:
+    """What is told of something that was to be deleted."""
+    const: dict[str, Json] = {"object": {"const": kind}, "deleted": {"const": deleted}}
+    return Answer(summary=summary, contents=json(_opened("id object deleted", id=TEXT, **const)))
+
+
 OPERATIONS: Mapping[tuple[str, str], Operation] = {
     ("list-models", "GET"): Operation(
         tag=_TAG,
@@ -219,16 +226,10 @@ OPERATIONS: Mapping[tuple[str, str], Operation] = {
     ("keep-model", "DELETE"): Operation(
         tag=_TAG,
         answers=(
-            Answer(
-                summary="It was not deleted: a model is taken out of the configuration.",
-                contents=json(
-                    _opened(
-                        "id object deleted",
-                        id=TEXT,
-                        object={"const": "model"},
-                        deleted={"const": False},
-                    )
-                ),
+            _deletion(
+                "It was not deleted: a model is taken out of the configuration.",
+                "model",
+                deleted=False,
             ),
         ),
         problems=(_NO_MODEL,),
@@ -280,19 +281,7 @@ OPERATIONS: Mapping[tuple[str, str], Operation] = {
     ),
     ("delete-completion", "DELETE"): Operation(
         tag=_TAG,
-        answers=(
-            Answer(
-                summary="It is forgotten.",
-                contents=json(
-                    _opened(
-                        "id object deleted",
-                        id=TEXT,
-                        object={"const": "chat.completion.deleted"},
-                        deleted={"const": True},
-                    )
-                ),
-            ),
-        ),
+        answers=(_deletion("It is forgotten.", "chat.completion.deleted", deleted=True),),
         problems=(_NOT_KEPT, _AWAY),
     ),
     ("completion-messages", "GET"): Operation(
