@@ -20,6 +20,7 @@ import trio
 from orchestra.protocols import Change, Entry, State
 from orchestra.runs import index, mail
 from orchestra.runs.keeping import Final, packed, unpacked
+from orchestra.runs.patience import patiently
 from orchestra.runs.record import EventLine, Record, lost
 from orchestra.runs.settings import RunsSettings
 
@@ -90,7 +91,7 @@ class Archive:
         Raises:
             StateError: the state is away.
         """
-        return unpacked(await self.state.recall(events_key(run_id)))
+        return unpacked(await patiently(partial(self.state.recall, events_key(run_id))))
 
     async def keep(self, final: Final) -> None:
         """Remember a run that has ended, its record last.
@@ -132,7 +133,7 @@ class Archive:
 
     async def _read_live(self, run_ids: Sequence[str]) -> dict[str, Record]:
         keys = [live_key(run_id) for run_id in run_ids]
-        there = await self.state.change(keys, lambda data, _: Change(list(data)))
+        there = await patiently(partial(self.state.change, keys, as_it_is))
         records = map(record_of, there)
         return {run_id: each for run_id, each in zip(run_ids, records, strict=True) if each}
 
@@ -141,18 +142,27 @@ class Archive:
         processes = sorted(set(running.values()))
         keys = [*map(live_key, running), *map(mail.process_key, processes)]
         settle = partial(_settle, [*running], processes, self.settings.kept_s)
-        return await self.state.change(keys, settle)
+        return await patiently(partial(self.state.change, keys, settle))
 
     async def _recalled(self, run_ids: Sequence[str]) -> list[bytes | None]:
         if len(run_ids) < 2 or self.state.at_once:  # noqa: PLR2004 - one needs no nursery
-            return [await self.state.recall(record_key(run_id)) for run_id in run_ids]
+            return [await self._recall(run_id) for run_id in run_ids]
         found: list[bytes | None] = [None] * len(run_ids)
 
         async def recall(place: int, run_id: str) -> None:
-            found[place] = await self.state.recall(record_key(run_id))
+            found[place] = await self._recall(run_id)
 
         await together([partial(recall, *pair) for pair in enumerate(run_ids)])
         return found
+
+    async def _recall(self, run_id: str) -> bytes | None:
+        return await patiently(partial(self.state.recall, record_key(run_id)))
+
+
+def as_it_is(there: Sequence[bytes | None], now_s: float) -> Change[Sequence[bytes | None]]:
+    """What is there, and nothing changed."""
+    del now_s
+    return Change(list(there))
 
 
 async def together(calls: Sequence[Callable[[], object]]) -> None:

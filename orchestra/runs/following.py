@@ -9,6 +9,7 @@ from __future__ import annotations
 import secrets
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
@@ -19,6 +20,7 @@ from orchestra.protocols import Change
 from orchestra.runs import mail
 from orchestra.runs.archive import Archive, live_key, record_of
 from orchestra.runs.keeping import Fit
+from orchestra.runs.patience import patiently
 from orchestra.runs.record import EventLine, Record, newer, told
 
 if TYPE_CHECKING:
@@ -148,7 +150,7 @@ class FollowingElsewhere(Following):
         run_id, process = self._record.id, self._record.process
         published = (mail.published_key(run_id, each) for each in (seq, self._asker))
         keys = [*published, live_key(run_id), mail.process_key(process)]
-        return await self._archive.state.change(keys, _seen)
+        return await patiently(partial(self._archive.state.change, keys, _seen))
 
     async def _ask(self, seq: int) -> None:
         """Ask its process for them, now and then: a letter may be lost, and so may an answer."""
@@ -157,7 +159,7 @@ class FollowingElsewhere(Following):
         self._asks_at_s = trio.current_time() + RENEW_S
         box = mail.box_key(self._record.process)
         letter = mail.FollowLetter(self._record.id, seq, self._asker)
-        await self._archive.state.change([box], lambda there, _: mail.put(there, box, letter))
+        await patiently(partial(self._archive.state.change, [box], partial(mail.put, box, letter)))
 
 
 class Look(msgspec.Struct, frozen=True):

@@ -23,13 +23,14 @@ import trio
 
 from orchestra.accounts import Caller
 from orchestra.errors import StateError
-from orchestra.protocols import Change, State
+from orchestra.protocols import State
 from orchestra.runs import idempotency, index, mail
-from orchestra.runs.archive import Archive
+from orchestra.runs.archive import Archive, as_it_is
 from orchestra.runs.disconnect import CANCEL, OnLeave
 from orchestra.runs.idempotency import Claimed, Claims, Mine, OtherRequest, Theirs
 from orchestra.runs.keeping import Fit
 from orchestra.runs.local import LocalRun, LocalRuns
+from orchestra.runs.patience import patiently
 from orchestra.runs.record import Record, last_of_lost
 from orchestra.runs.recorder import Recorder, unchanged
 from orchestra.runs.settings import RunsSettings
@@ -169,8 +170,8 @@ class Registry:
             if record is None or record.ended or trio.current_time() >= until_s:
                 return record
             letter, box = mail.CancelLetter(run_id, reason), mail.box_key(record.process)
-            put = partial(_put, box, letter)
-            await self._state.change([box], put)
+            put = partial(self._state.change, [box], partial(mail.put, box, letter))
+            await patiently(put)
             await trio.sleep(self.settings.publish_s)
 
     async def page(
@@ -331,7 +332,7 @@ class Registry:
         return found
 
     async def _read(self, keys: Sequence[str]) -> Sequence[bytes | None]:
-        return await self._state.change(keys, lambda there, _: Change(list(there)))
+        return await patiently(partial(self._state.change, keys, as_it_is))
 
     def _new(self, pipeline: str, caller: Caller, request_id: str) -> Record:
         return Record(
@@ -344,13 +345,6 @@ class Registry:
             user=caller.user,
             key=caller.key,
         )
-
-
-def _put(
-    box: str, letter: mail.Letter, there: Sequence[bytes | None], now_s: float
-) -> Change[bool]:
-    del now_s
-    return mail.put(there, box, letter)
 
 
 @asynccontextmanager

@@ -50,6 +50,7 @@ PID = """\
 @pytest.fixture
 def who(project: Project) -> Project:
     project.write("pipelines/who.py", PID)
+    project.write("orchestra.toml", '[state]\nurl = "sqlite:state.sqlite"\ntimeout_s = 10\n')
     return project
 
 

@@ -59,7 +59,7 @@ async def admit() -> Admission:
 
 
 if __name__ == "__main__":
-    with SqliteState(sys.argv[1]) as state:
+    with SqliteState(sys.argv[1], timeout_s=5) as state:
         loaded = Loaded(
             {"told": told, "unending": unending}, settings=SETTINGS, admit=admit, state=state
         )

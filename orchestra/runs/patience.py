@@ -1,0 +1,30 @@
+"""Asking the state about runs: a moment of its silence is nothing that a client need hear of."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+import trio
+
+from orchestra.errors import StateError
+
+T = TypeVar("T")
+
+WAITS_S = (0.02, 0.1, 0.3)
+"""How long to wait before each further try. A limit must be decided in a moment, and is bounded by
+the state's own `timeout_s`; who looks up a run would rather wait a second than be told 503."""
+
+
+async def patiently(ask: Callable[[], Awaitable[T]]) -> T:
+    """What the state answers at the first try that it answers; only for what may be asked twice.
+
+    Raises:
+        StateError: it was away for all tries, four of them over 0.42 s and what they took.
+    """
+    for wait_s in WAITS_S:
+        try:
+            return await ask()
+        except StateError:
+            await trio.sleep(wait_s)
+    return await ask()
