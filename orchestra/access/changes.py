@@ -108,6 +108,7 @@ def made(
         user=wanted.user,
         pipelines=wanted.pipelines,
         models=wanted.models,
+        metrics=wanted.metrics,
         allowance=_plain(wanted.allowance),
         expires_s=None if wanted.lasts_s is None else now_s + wanted.lasts_s,
     )
@@ -185,10 +186,11 @@ def changed(
         name=record.name if wanted.name is None else wanted.name,
         pipelines=record.pipelines if wanted.pipelines is None else wanted.pipelines,
         models=record.models if wanted.models is None else wanted.models,
+        metrics=record.metrics if wanted.metrics is None else wanted.metrics,
         allowance=_plain(attrs.evolve(record.allowance, **wanted.limits)),
         expires_s=_end(record.expires_s, wanted.lasts_s, now_s),
     )
-    may_do_something(after.pipelines, after.models)
+    may_do_something(after.pipelines, after.models, metrics=after.metrics)
     return Change(Changed(after, now_s), {record_key(id): Entry(encoded(after))})
 
 

@@ -77,6 +77,7 @@ class KeyRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     user: str = ""
     pipelines: tuple[str, ...] = ()
     models: tuple[str, ...] = ()
+    metrics: bool = False
     allowance: KeyAllowance = NO_ALLOWANCE
     expires_s: float | None = None
     revoked_s: float | None = None
@@ -94,12 +95,17 @@ class KeyRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     def principal(self) -> Principal:
         """Whoever comes with it."""
         owner = Caller(self.organisation, self.user, self.id, self.allowance)
-        return _principal(owner, self.pipelines, self.models)
+        return _principal(owner, self.pipelines, self.models, self.metrics)
 
 
 @lru_cache(maxsize=PRINCIPALS_MAX)
-def _principal(caller: Caller, pipelines: tuple[str, ...], models: tuple[str, ...]) -> Principal:
-    return Principal(caller, Scopes(frozenset(pipelines), frozenset(models)))
+def _principal(
+    caller: Caller,
+    pipelines: tuple[str, ...],
+    models: tuple[str, ...],
+    metrics: bool,
+) -> Principal:
+    return Principal(caller, Scopes(frozenset(pipelines), frozenset(models), metrics))
 
 
 def malformed(text: str) -> Refusal:

@@ -22,6 +22,8 @@ class Scopes:
 
     pipelines: frozenset[str] = frozenset()
     models: frozenset[str] = frozenset()
+    metrics: bool = False
+    """Whether the server's own counts may be read: they tell of everybody."""
 
     def may_run(self, pipeline: str) -> bool:
         """Whether the pipeline of this name may be run, and its runs be seen."""
@@ -50,5 +52,7 @@ class Principal:
         return not self.caller.organisation and self.caller.user == starter.user
 
 
-ANYBODY = Principal(Caller(), Scopes(frozenset({EVERYTHING}), frozenset({EVERYTHING})))
+ANYBODY = Principal(
+    Caller(), Scopes(frozenset({EVERYTHING}), frozenset({EVERYTHING}), metrics=True)
+)
 """Whoever asks a server that has no keys: it can be reached from its own machine only."""

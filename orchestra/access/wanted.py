@@ -39,6 +39,7 @@ class NewKey:
     """A key that somebody wants: whose it is, what it may be used for, and for how long.
 
     `pipelines` and `models` are names, or `*` for all of them; a route is named as a model.
+    `metrics` is whether it may read what the server counts.
     `lasts_s` is from its creation; None is for ever.
     """
 
@@ -47,6 +48,7 @@ class NewKey:
     name: str = ""
     pipelines: tuple[str, ...] = ()
     models: tuple[str, ...] = ()
+    metrics: bool = False
     allowance: KeyAllowance = NO_ALLOWANCE
     lasts_s: float | None = None
 
@@ -62,6 +64,7 @@ class OtherKey:
     name: str | None = None
     pipelines: tuple[str, ...] | None = None
     models: tuple[str, ...] | None = None
+    metrics: bool | None = None
     limits: Mapping[str, int | None] = MappingProxyType({})
     lasts_s: float | None = None
 
@@ -93,13 +96,13 @@ def check_lasting(what: str, seconds: float | None, *, least_s: float = 0.0) -> 
     _refuse(_wrong_time(what, seconds, least_s))
 
 
-def may_do_something(pipelines: tuple[str, ...], models: tuple[str, ...]) -> None:
+def may_do_something(pipelines: tuple[str, ...], models: tuple[str, ...], *, metrics: bool) -> None:
     """Nothing, if a key with these is of any use.
 
     Raises:
         StoreError: it is not.
     """
-    _refuse(_of_no_use(pipelines, models))
+    _refuse(_of_no_use(pipelines, models, metrics=metrics))
 
 
 def _refuse(wrong: Iterable[str]) -> None:
@@ -110,7 +113,7 @@ def _refuse(wrong: Iterable[str]) -> None:
 def _wrong(wanted: NewKey) -> Iterator[str]:
     if not wanted.organisation and not wanted.user:
         yield "a key belongs to somebody: say organisation, user, or both"
-    yield from _of_no_use(wanted.pipelines, wanted.models)
+    yield from _of_no_use(wanted.pipelines, wanted.models, metrics=wanted.metrics)
     for what in ("organisation", "user", "name"):
         if said := getattr(wanted, what):
             yield from _wrong_name(what, said)
@@ -130,8 +133,10 @@ def _wrong_in(wanted: OtherKey) -> Iterator[str]:
         yield from _wrong_time("lasts_s", wanted.lasts_s, 1.0)
 
 
-def _of_no_use(pipelines: tuple[str, ...], models: tuple[str, ...]) -> Iterator[str]:
-    if not pipelines and not models:
+def _of_no_use(
+    pipelines: tuple[str, ...], models: tuple[str, ...], *, metrics: bool
+) -> Iterator[str]:
+    if not pipelines and not models and not metrics:
         yield "a key that may do nothing is of no use: say pipelines, models, or both ('*' is all)"
 
 

@@ -73,7 +73,7 @@ def check(wanted: NewKey) -> None:
         CommandError: it may not be; all that is wrong is told.
     """
     wrong = []
-    if not wanted.pipelines and not wanted.models:
+    if not wanted.pipelines and not wanted.models and not wanted.metrics:
         wrong.append(
             "a key may do only what it is made for: name what it may run with --pipelines, what it "
             "may ask without a pipeline with --models, or both ('*' is all)"

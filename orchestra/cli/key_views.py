@@ -11,7 +11,17 @@ from orchestra.access.keys import KeyRecord
 from orchestra.cli.tables import table
 from orchestra.policies.prices import NANODOLLARS
 
-HEADINGS = ("ID", "NAME", "OWNER", "PIPELINES", "MODELS", "LIMITS", "CREATED (UTC)", "STATE")
+HEADINGS = (
+    "ID",
+    "NAME",
+    "OWNER",
+    "PIPELINES",
+    "MODELS",
+    "METRICS",
+    "LIMITS",
+    "CREATED (UTC)",
+    "STATE",
+)
 _SHORT = {
     "requests_per_minute": "{} requests/min",
     "tokens_per_minute": "{} tokens/min",
@@ -30,6 +40,7 @@ def as_object(record: KeyRecord, now_s: float) -> dict[str, object]:
         "user": record.user,
         "pipelines": record.pipelines,
         "models": record.models,
+        "metrics": record.metrics,
         **attrs.asdict(record.allowance),
         "state": record.state(now_s),
         "created_s": record.created_s,
@@ -41,7 +52,12 @@ def as_object(record: KeyRecord, now_s: float) -> dict[str, object]:
 
 def as_table(records: Iterable[KeyRecord], now_s: float) -> str:
     """A line for each key, with headings."""
-    return table([HEADINGS, *(_row(record, now_s) for record in records)])
+    kept = [*records]
+    rows = [HEADINGS, *(_row(record, now_s) for record in kept)]
+    if not any(record.metrics for record in kept):  # as with nearly all
+        at = HEADINGS.index("METRICS")
+        rows = [(*row[:at], *row[at + 1 :]) for row in rows]
+    return table(rows)
 
 
 def owner(record: KeyRecord) -> str:
@@ -66,6 +82,7 @@ def _row(record: KeyRecord, now_s: float) -> tuple[str, ...]:
         owner(record),
         ",".join(record.pipelines) or "-",
         ",".join(record.models) or "-",
+        "yes" if record.metrics else "-",
         _limits(record) or "-",
         _day(record.created_s),
         state if until is None else f"{state} {preposition} {_day(until)}",

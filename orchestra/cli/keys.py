@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 Names: TypeAlias = Annotated[list[str] | None, Parameter(show_default=False)]
+Metrics: TypeAlias = Annotated[bool | None, Parameter(negative="--no-metrics", show_default=False)]
 Word: TypeAlias = Annotated[str, Parameter(show_default=False)]
 
 
@@ -43,6 +44,7 @@ def create(
     pipelines: Names = None,
     models: Names = None,
     routes: Names = None,
+    metrics: Flag = False,
     expires: Said = None,
     most: Most = UNSAID,
     data: Data = None,
@@ -65,6 +67,8 @@ def create(
         Which models and routes it may ask without a pipeline, in the same way.
     routes
         More of them: a route is asked for as a model.
+    metrics
+        Let it read /metrics, which tells of everybody: for Prometheus.
     expires
         When it ends, from now: 90d, 12h; by default never.
     json
@@ -76,6 +80,7 @@ def create(
         name=name,
         pipelines=names(pipelines),
         models=names(models) + names(routes),
+        metrics=metrics,
         allowance=KeyAllowance(**most.limits),
         lasts_s=None if expires is None else seconds("--expires", expires),
     )
@@ -131,6 +136,7 @@ def change(
     pipelines: Names = None,
     models: Names = None,
     routes: Names = None,
+    metrics: Metrics = None,
     expires: Said = None,
     most: Most = UNSAID,
     data: Data = None,
@@ -154,6 +160,8 @@ def change(
         Which models and routes it may ask without a pipeline, in the same way.
     routes
         More of them: a route is asked for as a model.
+    metrics
+        Let it read /metrics, or no longer.
     expires
         When it ends, from now: 90d, 12h, or never.
     json
@@ -164,6 +172,7 @@ def change(
         name=name,
         pipelines=None if pipelines is None else names(pipelines),
         models=asked,
+        metrics=metrics,
         limits=most.limits,
         lasts_s=until(expires),
     )

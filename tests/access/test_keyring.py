@@ -58,6 +58,7 @@ OTHER = st.builds(
     name=st.none() | st.sampled_from(["", "laptop"]),
     pipelines=st.none() | LISTS,
     models=st.none() | LISTS,
+    metrics=st.none() | st.booleans(),
     limits=st.fixed_dictionaries({}, optional=LIMITS),
     lasts_s=st.none() | st.just(float("inf")) | SECONDS.filter(bool),
 )
@@ -68,6 +69,7 @@ WANTED = st.builds(
     name=st.sampled_from(["", "laptop"]),
     pipelines=st.lists(st.sampled_from(NAMES), min_size=1, max_size=2).map(tuple),
     models=st.lists(st.sampled_from(NAMES), max_size=2).map(tuple),
+    metrics=st.booleans(),
     allowance=st.builds(KeyAllowance, **LIMITS),
     lasts_s=st.none() | SECONDS.filter(bool),
 )
@@ -176,11 +178,12 @@ class Keys(RuleBasedStateMachine):
         known, now_s, ring = self.of(text), self.clock.at_s, self.ring(which)
         before = known.wanted
         given = attrs.asdict(other, filter=lambda field, value: value is not None)
-        more = {name: given[name] for name in ("name", "pipelines", "models") if name in given}
+        said = ("name", "pipelines", "models", "metrics")
+        more = {name: given[name] for name in said if name in given}
         after = attrs.evolve(
             before, **more, allowance=attrs.evolve(before.allowance, **other.limits)
         )
-        if known.revoked or not (after.pipelines or after.models):
+        if known.revoked or not (after.pipelines or after.models or after.metrics):
             with pytest.raises(StoreError):
                 run(lambda: ring.change(text, other))
             return
@@ -216,6 +219,7 @@ class Keys(RuleBasedStateMachine):
         wanted, scopes = known.wanted, found.scopes
         caller = Caller(wanted.organisation, wanted.user, known.id, wanted.allowance)
         assert found.caller == caller
+        assert scopes.metrics == wanted.metrics
         for name in (*NAMES, "another"):
             assert scopes.may_run(name) == bool({name, "*"} & set(wanted.pipelines))
             assert scopes.may_ask(name) == bool({name, "*"} & set(wanted.models))

@@ -126,6 +126,20 @@ def test_a_rotated_key_is_the_same_with_another_secret(project: Project) -> None
     assert third["expires_s"] - third["rotated_s"] == 86_400
 
 
+def test_a_key_may_be_for_the_metrics_alone(project: Project) -> None:
+    text = created(project, "--user", "prometheus", "--metrics")
+    _, table, _ = project.orchestra("keys", "list")
+    assert "METRICS" in table
+    found = asked(text)
+    assert isinstance(found, Principal)
+    assert found.scopes == Scopes(metrics=True)
+    code, _, err = project.orchestra("keys", "change", text, "--no-metrics")
+    assert (code, err.count("a key that may do nothing is of no use")) == (FAILED, 1)
+    project.orchestra("keys", "change", text, "--no-metrics", "--models", "*")
+    _, table, _ = project.orchestra("keys", "list")
+    assert "METRICS" not in table
+
+
 def test_a_changed_key_is_another_in_what_was_said_and_has_the_same_secret(
     project: Project,
 ) -> None:
