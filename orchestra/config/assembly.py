@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from orchestra.config.deployment import Deployment
     from orchestra.policies.callers import CallerLimits
     from orchestra.policies.guard import GuardState
+    from orchestra.policies.observed import OnCall, Teller
     from orchestra.policies.purse import Purse
     from orchestra.policies.shared import SharedLimits
     from orchestra.policies.similar import Similar
@@ -32,7 +33,10 @@ MARGIN_S = 60.0
 
 
 class Assembly:
-    """The models of a deployment. `state` and `embedder` are asked for by those who need them."""
+    """The models of a deployment. `state` and `embedder` are asked for by those who need them.
+
+    `on_call` is told of each call of a model over the network that has ended.
+    """
 
     def __init__(
         self,
@@ -41,12 +45,15 @@ class Assembly:
         state: Callable[[], State],
         embedder: Callable[[str], Embedder],
         local: Embedder,
+        *,
+        on_call: OnCall | None = None,
     ) -> None:
         self._deployment = deployment
         self._environ = environ
         self._state = state
         self._embedder = embedder
         self._local = local
+        self._on_call = on_call
         self._guarded: dict[str, Model] = {}
         self._routed: dict[str, Model] = {}
         self._limited: dict[Model, Model] = {}
@@ -225,7 +232,15 @@ class Assembly:
             purse=self.purse,
             hold_s=HOLD_S if total_s is None else total_s + MARGIN_S,
             shared=self._shared(settings),
+            teller=self._teller(settings),
         )
+
+    def _teller(self, settings: ModelSettings) -> Teller | None:
+        if self._on_call is None:
+            return None
+        from orchestra.policies.observed import Teller
+
+        return Teller(self._on_call, settings.provider, settings.model)
 
     def _shared(self, settings: ModelSettings) -> SharedLimits | None:
         """The limits of a model that it keeps together with other processes, if it does."""

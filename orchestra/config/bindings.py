@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from orchestra.config.deployment import Deployment
     from orchestra.policies.callers import CallerLimits
     from orchestra.policies.guard import GuardState
+    from orchestra.policies.observed import OnCall
     from orchestra.policies.purse import Purse
     from orchestra.providers.settings import ModelSettings, RouteSettings
     from orchestra.stores.state_settings import OpenState, StateSettings
@@ -123,6 +124,8 @@ class LocalBindings(Closing):
         self._lent = False
         self._keys: OpenState | None = None
         self._waited: OpenState | None = None
+        self.on_call: OnCall | None = None
+        """Is told of each call of a model over the network; of models first asked for later."""
 
     @cached_property
     def deployment(self) -> Deployment:
@@ -356,7 +359,12 @@ class LocalBindings(Closing):
         from orchestra.config.assembly import Assembly
 
         return Assembly(
-            self.deployment, self._environ, lambda: self.state, self.embedder, self._local
+            self.deployment,
+            self._environ,
+            lambda: self.state,
+            self.embedder,
+            self._local,
+            on_call=self.on_call,
         )
 
 

@@ -6,7 +6,7 @@ import random
 import uuid
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
-from typing import Any, ParamSpec, TypeVar, overload
+from typing import Any, ParamSpec, TypeAlias, TypeVar, overload
 
 import trio
 
@@ -14,6 +14,7 @@ from orchestra.accounts import Caller
 from orchestra.annotations.facts import MISSING, accepts, spell
 from orchestra.compiler.plan import Plan, plan
 from orchestra.engine.groups import stopping
+from orchestra.engine.journal import Observer
 from orchestra.engine.run import Run
 from orchestra.errors import BindingError, InputError, LimitExceededError
 from orchestra.graph.pipelines import Pipeline
@@ -24,6 +25,8 @@ from orchestra.protocols import Bindings, Embedder, Model, Stream, VectorStore
 
 P = ParamSpec("P")
 T = TypeVar("T")
+
+Observe: TypeAlias = Callable[[str], Observer | None]
 
 NOBODY = Caller()
 _THREADS = 40  # trio's own default for a whole process
@@ -61,6 +64,7 @@ class Engine:
         bindings: Bindings,
         limits: Limits,
         jitter: Callable[[], float],
+        observe: Observe | None = None,
     ) -> None:
         self.bindings = bindings
         self.limits = limits
@@ -69,6 +73,7 @@ class Engine:
         self._plans: dict[Pipeline[..., object], Plan] = {}
         self._threads = trio.CapacityLimiter(_THREADS)
         self._retries = Retries(limits, jitter)
+        self._observe = observe
         self.hedges = Hedges()
         """What its hedged races have learned."""
         self._idle = trio.Event()
@@ -203,6 +208,7 @@ class Engine:
             caller=caller,
             request_id=request_id,
             nursery=self._nursery,
+            observer=None if self._observe is None else self._observe(made.pipeline.name),
         )
         self._runs[run.id] = run
         return run
@@ -223,17 +229,20 @@ async def open_engine(
     *,
     limits: Limits | None = None,
     jitter: Callable[[], float] = random.random,
+    observe: Observe | None = None,
 ) -> AsyncIterator[Engine]:
     """An engine, for as long as the context lasts; leaving it cancels the runs in flight.
 
     Without bindings, pipelines can use no model, embedder or store. `jitter` gives numbers from
-    0 to 1, which the waits before retries are drawn with. What is raised in the
+    0 to 1, which the waits before retries are drawn with. `observe` is asked, with the name of its
+    pipeline, who is told the events of a run as they are written. What is raised in the
     context leaves it as it is, and `KeyboardInterrupt` never in a group.
     """
     raised: BaseException | None = None
     try:
         async with trio.open_nursery() as nursery:
-            engine = Engine(nursery, bindings or NoBindings(), limits or Limits(), jitter)
+            made = bindings or NoBindings(), limits or Limits(), jitter, observe
+            engine = Engine(nursery, *made)
             try:
                 yield engine
             except trio.Cancelled:

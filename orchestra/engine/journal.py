@@ -7,6 +7,7 @@ provider, and nobody else. A reader takes batches: what is ready together is tak
 
 from __future__ import annotations
 
+import logging
 from bisect import bisect_right
 from collections.abc import Callable
 from operator import itemgetter
@@ -19,7 +20,11 @@ from orchestra.engine.output import Output
 from orchestra.events import TERMINAL, ArmRestarted, Delta, Event, Snapshot
 from orchestra.graph.policy import Limits
 
+log = logging.getLogger("orchestra.engine")
+
 E = TypeVar("E", bound=Event)
+Observer: TypeAlias = Callable[[Event], None]
+"""Is told each event of a run but the chunks of its output, at once, and must not wait."""
 
 
 class Journal:
@@ -34,6 +39,7 @@ class Journal:
         "_dropped_s",
         "_events",
         "_limits",
+        "_observer",
         "_readers",
         "_restarted",
         "_untold",
@@ -42,9 +48,12 @@ class Journal:
         "output",
     )
 
-    def __init__(self, limits: Limits, output: Output, began_s: float) -> None:
+    def __init__(
+        self, limits: Limits, output: Output, began_s: float, observer: Observer | None = None
+    ) -> None:
         self.output = output
         self.ended = False
+        self._observer = observer
         self._limits = limits
         self._began_s = began_s
         self._clock = trio.lowlevel.current_clock()  # asked for each token, so without a detour
@@ -87,7 +96,16 @@ class Journal:
         self._untold = False
         for reader in self._readers:
             reader.wake()
+        if self._observer is not None:
+            self._tell(self._observer, event)
         return event
+
+    def _tell(self, observer: Observer, event: Event) -> None:
+        try:
+            observer(event)
+        except Exception:
+            self._observer = None
+            log.exception("an observer failed, and is told no more of this run")
 
     def push(self) -> None:
         """Tell the readers of the chunks that were added. Never raises, and never waits.

@@ -14,7 +14,7 @@ from orchestra.engine import tasks
 from orchestra.engine.context import StepContext
 from orchestra.engine.frame import Frame
 from orchestra.engine.groups import message_of, stopping
-from orchestra.engine.journal import Journal
+from orchestra.engine.journal import Journal, Observer
 from orchestra.engine.outlet import Outlet
 from orchestra.engine.output import Output
 from orchestra.engine.reading import read
@@ -50,6 +50,7 @@ class Run:
         caller: Caller,
         request_id: str,
         nursery: trio.Nursery,
+        observer: Observer | None = None,
     ) -> None:
         self.id = run_id
         self.request_id = request_id
@@ -85,7 +86,7 @@ class Run:
         self._usage: Usage | None = None
         outlet = plan.block.regions[0].source
         self._began_s = trio.current_time()
-        self.journal = Journal(limits, Output(outlet.chunk, limits), self._began_s)
+        self.journal = Journal(limits, Output(outlet.chunk, limits), self._began_s, observer)
 
     @property
     def pipeline(self) -> str:

@@ -34,6 +34,7 @@ from orchestra.policies.callers import Held as SharedHeld
 from orchestra.policies.clock import Clock
 from orchestra.policies.held_answer import HeldCall
 from orchestra.policies.limit import Admitted, CallLimits, Limiter, Load
+from orchestra.policies.observed import CallEnded, Teller, error_of
 from orchestra.policies.prices import priced
 from orchestra.policies.purse import Held
 from orchestra.policies.shared import SharedLimits
@@ -71,12 +72,14 @@ class Gate:
         draw: Callable[[], float],
         *,
         shared: SharedLimits | None = None,
+        teller: Teller | None = None,
     ) -> None:
         self.till = till
         self.clock = Clock()
         self.limiter = Limiter(limits, self.clock, name)
         self.shared = shared
         self.breaker = Breaker(rule, draw) if rule is not None else None
+        self.teller = teller
         self._name = name
 
     def state(self) -> GuardState:
@@ -147,6 +150,23 @@ class Gate:
             breaker.record(permit, Outcome.NEUTRAL, self.clock.now_s())
             raise
 
+    def tell(self, call: GuardedCall, teller: Teller, error: BaseException | None) -> None:
+        """Tell whoever counts calls of one that has ended."""
+        assert call.admitted is not None, "it has entered"
+        began_s, spoke_s = call.admitted.began_s, call.spoke_s
+        teller.on_call(
+            CallEnded(
+                model=self._name,
+                provider=teller.provider,
+                request_model=teller.request_model,
+                embeds=isinstance(call.request, EmbedRequest),
+                duration_s=self.clock.now_s() - began_s,
+                first_chunk_s=spoke_s - began_s if spoke_s is not None and call.streams else None,
+                error=error_of(error, whole=call.ended),
+                usage=call.spent,
+            )
+        )
+
     def opened(self) -> None:
         """The breaker has opened: refuse whoever waits."""
         self.limiter.wake_all()
@@ -177,7 +197,9 @@ class GuardedCall(HeldCall):
     share: SharedHeld | None = None
     held: Held | None = None
     spoke_s: float | None = None
-    cost: int = 0
+    streams: bool = False
+    spent: Usage | None = None
+    """What it has consumed, with its cost, once it has ended."""
     _estimate: Estimate | None = None
     _asked: Usage | None = None
     _found: Usage | None = None
@@ -190,10 +212,10 @@ class GuardedCall(HeldCall):
         return self._estimate
 
     def spoke(self) -> None:
-        """Note the first sign of an answer, and its time, where the breaker asks for it."""
+        """Note the first sign of an answer, and its time, where somebody asks for it."""
         self.silent = False
-        breaker = self.gate.breaker
-        if breaker is not None and breaker.rule.slow_s is not None:
+        gate, breaker = self.gate, self.gate.breaker
+        if gate.teller or (breaker is not None and breaker.rule.slow_s is not None):
             self.spoke_s = self.gate.clock.now_s()
 
     def retold(self, events: tuple[ModelEvent, ...]) -> tuple[ModelEvent, ...]:
@@ -231,6 +253,8 @@ class GuardedCall(HeldCall):
             ended, now_s = self._outcome(breaker, error), self.gate.clock.now_s()
             if breaker.record(self.permit, ended, now_s, retry_after_s=wait_s):
                 self.gate.opened()
+        if self.gate.teller is not None:
+            self.gate.tell(self, self.gate.teller, error)
 
     async def withdraw(self) -> None:
         """Give back all that it holds, before anybody was asked."""
@@ -248,7 +272,8 @@ class GuardedCall(HeldCall):
             tokens = self._consumed(whole=self.ended and error is None)
             await self.gate.shared.leave(self.share, tokens=tokens)
         if self.held is not None:
-            await self.held.purse.settle(self.held, self.cost)
+            cost = 0 if self.spent is None else self.spent.cost_nanodollars
+            await self.held.purse.settle(self.held, cost)
 
     async def grow(self) -> None:
         """Hold more, since its answer is longer than was thought.
@@ -273,9 +298,8 @@ class GuardedCall(HeldCall):
             said = self.said_bytes
             found = spent(self.estimate, found, said_bytes=said, whole=whole, error=error)
         if found is not None:
-            usage = self._priced(found)
-            self.cost = usage.cost_nanodollars
-            self.account.used(usage)
+            self.spent = self._priced(found)
+            self.account.used(self.spent)
 
     def _outcome(self, breaker: Breaker, error: BaseException | None) -> Outcome:
         if error is not None:

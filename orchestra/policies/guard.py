@@ -19,6 +19,7 @@ from orchestra.policies.breaker import BreakerRule
 from orchestra.policies.gate import Gate, GuardedCall, GuardState
 from orchestra.policies.held_answer import HeldAnswer
 from orchestra.policies.limit import CallLimits
+from orchestra.policies.observed import Teller
 from orchestra.policies.prices import Price
 from orchestra.policies.purse import Purse
 from orchestra.policies.shared import SharedLimits
@@ -37,7 +38,8 @@ class GuardedModel(Model):
     is how many texts it embeds in one request, where it splits them by itself: `embed` counts as
     that many requests. `purse` has the budgets that its calls have to fit into; what they hold
     expires after `hold_s`, which is more than any of them takes. `shared` are its limits where it
-    keeps them together with other processes: `limits` say so, too. `draw` gives numbers from 0 to
+    keeps them together with other processes: `limits` say so, too. `teller` is told of each call
+    that has ended. `draw` gives numbers from 0 to
     1, which the pauses of the breaker are drawn with. State is kept for as long as the object,
     from one `trio.run` to the next; it serves one of them at a time.
     """
@@ -55,12 +57,13 @@ class GuardedModel(Model):
         hold_s: float = HOLD_S,
         draw: Callable[[], float] = random.random,
         shared: SharedLimits | None = None,
+        teller: Teller | None = None,
     ) -> None:
         self.model = model
         self.name = name
         till = Till(name, price, purse, hold_s)
         own = (limits or CallLimits()).of_process()
-        self._gate = Gate(name, breaker, own, till, draw, shared=shared)
+        self._gate = Gate(name, breaker, own, till, draw, shared=shared, teller=teller)
         self._texts_max = texts_max
 
     @property
@@ -131,6 +134,7 @@ class _GuardedAnswer(HeldAnswer[GuardedCall]):
 
     async def _begin(self) -> GuardedCall:
         call = await self._gate.enter(self._request)
+        call.streams = True
         if call.held is not None and self._request.output_tokens_max is None:
             call.cap_bytes = call.estimate.output * BYTES_PER_TOKEN
         return call

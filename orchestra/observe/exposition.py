@@ -1,0 +1,77 @@
+"""Metrics as Prometheus reads them. What writes them is imported when somebody first asks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import accumulate
+from operator import itemgetter
+from typing import TYPE_CHECKING, TypeVar
+
+from orchestra.observe.names import FAMILIES, Family
+from orchestra.observe.tally import Histogram, Labels, Tally
+
+if TYPE_CHECKING:
+    from prometheus_client import Metric
+
+
+V = TypeVar("V")
+
+OPEN_METRICS = "application/openmetrics-text"
+
+
+def exposed(tally: Tally, accept: str = "") -> tuple[bytes, str]:
+    """All that was counted, and its content type: OpenMetrics for who accepts it, else plain text.
+
+    Raises:
+        ModuleNotFoundError: prometheus-client is not installed.
+    """
+    from prometheus_client.exposition import choose_encoder
+
+    understood = f"{OPEN_METRICS}; version=1.0.0" if OPEN_METRICS in accept else ""
+    encode, content_type = choose_encoder(understood)
+    return encode(_Registry(tally)), content_type
+
+
+class _Registry:
+    """What an encoder asks."""
+
+    def __init__(self, tally: Tally) -> None:
+        self._tally = tally
+
+    def collect(self) -> Iterator[Metric]:
+        """Every metric that has something to tell."""
+        from prometheus_client.core import (
+            CounterMetricFamily,
+            GaugeMetricFamily,
+            HistogramMetricFamily,
+        )
+
+        for family, counts in _known(self._tally.counters):
+            counter = CounterMetricFamily(family.name, family.about, labels=family.labels)
+            for labels, count in counts:
+                counter.add_metric(labels, count * family.unit)
+            yield counter
+        for family, histograms in _known(self._tally.histograms):
+            metric = HistogramMetricFamily(family.name, family.about, labels=family.labels)
+            for labels, histogram in histograms:
+                metric.add_metric(labels, _buckets(histogram), histogram.sum)
+            yield metric
+        for family, values in _known(self._tally.gauges):
+            gauge = GaugeMetricFamily(family.name, family.about, labels=family.labels)
+            for labels, value in values:
+                gauge.add_metric(labels, value)
+            yield gauge
+
+
+def _known(
+    counted: Mapping[str, Mapping[Labels, V]],
+) -> Iterator[tuple[Family, Iterable[tuple[Labels, V]]]]:
+    """Those that this version knows, always in the same order."""
+    for name in sorted(counted.keys() & FAMILIES.keys()):
+        yield FAMILIES[name], sorted(counted[name].items(), key=itemgetter(0))
+
+
+def _buckets(histogram: Histogram) -> list[tuple[str, float]]:
+    """How many values there were up to each bound, those below it included."""
+    bounds = (*map(str, histogram.bounds), "+Inf")
+    return [*zip(bounds, accumulate(map(float, histogram.counts)), strict=True)]

@@ -1,0 +1,130 @@
+"""Counts and histograms of one process, and the sum of those of several. Pure.
+
+Rules of the file: counting is an addition in a dictionary, since it is done for every step; and
+however many labels there come to be, a metric has `SERIES_MAX` series at the most: what comes
+beyond them is counted under `other`.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Iterable
+from operator import add
+from typing import TypeVar
+
+import msgspec
+
+from orchestra.errors import StateError
+from orchestra.observe.names import Family
+
+SERIES_MAX = 2_000
+"""Of one metric. Names come from a configuration and from code, and are far fewer."""
+OTHER = "other"
+
+Labels = tuple[str, ...]
+V = TypeVar("V")
+
+
+class Histogram(msgspec.Struct):
+    """How many values there were up to each bound, the last for all above, and their sum."""
+
+    bounds: tuple[float, ...]
+    counts: list[int]
+    sum: float = 0.0
+
+    @classmethod
+    def of(cls, bounds: tuple[float, ...]) -> Histogram:
+        """An empty one."""
+        return cls(bounds, [0] * (len(bounds) + 1))
+
+    def observe(self, value: float) -> None:
+        """Count a value; one that is a bound belongs to it."""
+        self.counts[bisect_left(self.bounds, value)] += 1
+        self.sum += value
+
+    def add(self, other: Histogram) -> None:
+        """Count all that another has counted; nothing where its bounds are others."""
+        if other.bounds == self.bounds:
+            self.counts[:] = map(add, self.counts, other.counts)
+            self.sum += other.sum
+
+
+class Tally(msgspec.Struct):
+    """What was counted, by the name of the metric, and then by its labels."""
+
+    counters: dict[str, dict[Labels, int]] = {}
+    histograms: dict[str, dict[Labels, Histogram]] = {}
+    gauges: dict[str, dict[Labels, int]] = {}
+    """What is so now, and not from a start on."""
+
+    def count(self, family: Family, labels: Labels, amount: int = 1) -> None:
+        """Add to a counter."""
+        series = self.counters.setdefault(family.name, {})
+        labels = _bounded(series, labels)
+        series[labels] = series.get(labels, 0) + amount
+
+    def histogram(self, family: Family, labels: Labels) -> Histogram:
+        """That of these labels, which stays the same."""
+        series = self.histograms.setdefault(family.name, {})
+        labels = _bounded(series, labels)
+        found = series.get(labels)
+        if found is None:
+            found = series[labels] = Histogram.of(family.bounds)
+        return found
+
+    def set(self, family: Family, labels: Labels, value: int) -> None:
+        """Say how a gauge is now."""
+        series = self.gauges.setdefault(family.name, {})
+        series[_bounded(series, labels)] = value
+
+    def add(self, other: Tally, *, gauges: bool = True) -> None:
+        """Count all that another has counted; its gauges only where they are so still."""
+        _add(self.counters, other.counters)
+        if gauges:
+            _add(self.gauges, other.gauges)
+        for name, series in other.histograms.items():
+            mine = self.histograms.setdefault(name, {})
+            for labels, histogram in series.items():
+                at = _bounded(mine, labels)
+                mine.setdefault(at, Histogram.of(histogram.bounds)).add(histogram)
+
+    def encode(self) -> bytes:
+        """As bytes, for `decode`."""
+        return msgspec.msgpack.encode(self)
+
+
+def decode(data: bytes) -> Tally:
+    """What was encoded.
+
+    Raises:
+        StateError: that is not what the bytes are.
+    """
+    try:
+        return _DECODER.decode(data)
+    except msgspec.DecodeError as error:
+        raise StateError(f"these are no counts of a process: {error}") from error
+
+
+def total(tallies: Iterable[Tally]) -> Tally:
+    """The sum of all."""
+    found = Tally()
+    for each in tallies:
+        found.add(each)
+    return found
+
+
+def _bounded(series: dict[Labels, V], labels: Labels) -> Labels:
+    if labels in series or len(series) < SERIES_MAX:
+        return labels
+    return (OTHER,) * len(labels)
+
+
+def _add(mine: dict[str, dict[Labels, int]], more: dict[str, dict[Labels, int]]) -> None:
+    for name, series in more.items():
+        there = mine.setdefault(name, {})
+        for labels, amount in series.items():
+            at = _bounded(there, labels)
+            there[at] = there.get(at, 0) + amount
+
+
+_DECODER = msgspec.msgpack.Decoder(Tally)

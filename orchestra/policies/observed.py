@@ -1,0 +1,52 @@
+"""What is told of a model's call when it has ended, to whoever counts calls."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeAlias
+
+import msgspec
+import trio
+
+from orchestra.accounts import Usage
+
+CANCELLED = "cancelled"
+
+
+class CallEnded(msgspec.Struct, frozen=True, kw_only=True):
+    """A call that a model was asked for, and that has ended; one that was refused is none.
+
+    `model` is its name in this deployment, `request_model` the provider's own. Times are from the
+    moment at which it had leave to call; `first_chunk_s` is None where nothing came, and of an
+    answer that is not streamed. `error` is the class of what it ended with, `cancelled` where
+    nobody waited for its end, "" of a whole answer. `usage` has its cost; None where it was given
+    nothing to do.
+    """
+
+    model: str
+    provider: str
+    request_model: str
+    embeds: bool
+    duration_s: float
+    first_chunk_s: float | None
+    error: str
+    usage: Usage | None
+
+
+OnCall: TypeAlias = Callable[[CallEnded], None]
+"""Is told at once, in the task of the call; it neither waits nor raises."""
+
+
+class Teller(msgspec.Struct, frozen=True):
+    """Whom the calls of a model are told to, and as what."""
+
+    on_call: OnCall
+    provider: str
+    request_model: str
+
+
+def error_of(error: BaseException | None, *, whole: bool) -> str:
+    """What a call ended with, in a word."""
+    if error is None:
+        return "" if whole else CANCELLED
+    return CANCELLED if isinstance(error, trio.Cancelled) else type(error).__name__
