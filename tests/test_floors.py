@@ -31,6 +31,7 @@ HEAVY = {
     "hypothesis",
     "numpy",
     "opentelemetry",
+    "prometheus_client",
     "psycopg",
     "quart",
     "quart_trio",
@@ -46,6 +47,7 @@ LATER = {
     "cli.key_options",
     "cli.keys",
     "cli.run",
+    "observe.exposition",
     "runs.following",
     "runs.post",
     "server.forms",
@@ -70,6 +72,7 @@ from functools import partial
 from pathlib import Path
 from orchestra.cli.app import _app
 from orchestra.cli.serve import Loader
+from orchestra.observe.counting import counting
 from orchestra.server.serve import House, serve_loaded
 from orchestra.server.sockets import bind
 
@@ -80,7 +83,7 @@ def ready(url):
 async def main():
     with scope, Loader([PIPELINE], Path(DATA), None, "127.0.0.1", dict()) as loader:
         listen = partial(bind, "127.0.0.1", 0)
-        await serve_loaded(loader.load, listen, House(), on_ready=ready)
+        await serve_loaded(loader.load, listen, House(counting=counting()), on_ready=ready)
 
 _app([])
 scope = trio.CancelScope()
@@ -122,6 +125,7 @@ def test_a_start_imports_nothing_that_no_client_may_ask_for(tmp_path: Path) -> N
     loaded = set(report.stdout.split())
     assert "orchestra.server.app" in loaded, report.stderr
     assert {each for each in LATER if f"orchestra.{each}" in loaded} == set()
+    assert "prometheus_client" not in loaded
 
 
 def run(code: str, folder: Path) -> subprocess.CompletedProcess[str]:

@@ -89,6 +89,7 @@ def _serve(
     import trio
 
     with extra("server"):
+        from orchestra.observe.counting import counting
         from orchestra.server.serve import House, serve_loaded
     post = None
     if worker is not None:
@@ -97,7 +98,8 @@ def _serve(
         post = Post.take(*worker)
     begin_log(f"worker {post.number} " if post else "")
     watched = loader.watched if watches else None
-    house = House(watched=watched, on_retired=settle, post=post)
+    counts = counting(post.number if post else 0)
+    house = House(watched=watched, on_retired=settle, post=post, counting=counts)
     told = partial(_tell, loader, post)
     with loader:
         trio.run(partial(serve_loaded, loader.load, listen, house, on_ready=told))

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from orchestra.cli import terminal
@@ -59,14 +60,17 @@ def supervised(words: Sequence[str], settings: Settings, host: str, port: int, c
     """
     import trio
 
+    from orchestra.observe.counting import FOLDER_ENV
     from orchestra.server.sockets import bind, url_of
     from orchestra.server.supervisor import supervise
 
     begin_log("supervisor ")
     listener = bind(host, port, settings)
     ready = partial(terminal.say, f"orchestra is listening on {url_of(listener)}")
-    code: int = trio.run(
-        partial(supervise, words, listener, count, stop_s=settings.stop_s, on_ready=ready)
-    )
+    with TemporaryDirectory(prefix="orchestra-") as folder:
+        os.environ[FOLDER_ENV] = folder  # where the workers put together what they count
+        code: int = trio.run(
+            partial(supervise, words, listener, count, stop_s=settings.stop_s, on_ready=ready)
+        )
     terminal.note("orchestra has stopped")
     return code

@@ -61,6 +61,20 @@ class MayRun(msgspec.Struct, frozen=True):
         return None if principal.scopes.may_run(name) else problems.not_allowed("pipeline", name)
 
 
+class MayCount(msgspec.Struct, frozen=True):
+    """Whoever may read what the server counts."""
+
+    def refusal(
+        self, principal: Principal | None, values: Mapping[str, object]
+    ) -> HttpProblem | None:
+        """None of those whose key was made for it."""
+        del values
+        if principal is None:
+            return problems.key_missing()
+        return None if principal.scopes.metrics else problems.not_allowed("server's", "metrics")
+
+
 PUBLIC = Public()
 KNOWN = Known()
 MAY_RUN = MayRun()
+MAY_COUNT = MayCount()

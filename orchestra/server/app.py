@@ -14,8 +14,7 @@ from quart.utils import encode_headers
 from quart.wrappers.response import DataBody
 from quart_trio import QuartTrio
 from quart_trio.asgi import TrioASGIHTTPConnection
-from quart_trio.wrappers import TrioRequest, TrioResponse
-from quart_trio.wrappers.request import TrioBody
+from quart_trio.wrappers import TrioResponse
 from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound, RequestEntityTooLarge
 from werkzeug.routing import WebsocketMismatch
 
@@ -23,7 +22,8 @@ from orchestra.errors import ServeError
 from orchestra.server import problems, sse
 from orchestra.server.arrival import Arrival
 from orchestra.server.bodies import body_of, forget_heads, tell_departure
-from orchestra.server.front import OPEN, Admission, Front, asked_again
+from orchestra.server.departure import DepartingRequest, Departure
+from orchestra.server.front import OPEN, Admission, Answered, Front, asked_again
 from orchestra.server.hardening import Hardened, Mailbox
 from orchestra.server.health import READY, Readiness, health_routes
 from orchestra.server.inputs import check_servable
@@ -51,6 +51,7 @@ if TYPE_CHECKING:
 
     from orchestra.engine.engine import Engine
     from orchestra.graph.pipelines import Pipeline
+    from orchestra.observe.counting import Counting
     from orchestra.runs.registry import Registry
     from orchestra.server.access import Access
     from orchestra.server.websocket import Sockets
@@ -59,38 +60,6 @@ log = logging.getLogger("orchestra.server")
 
 LISTENING = "client"
 """The name of the task that listens to one; by default Trio makes a new string for each."""
-
-
-class Departure:
-    """What is done when a request is over, whatever ended it: the last that was asked for first."""
-
-    __slots__ = ("acts",)
-
-    def __init__(self) -> None:
-        self.acts: tuple[Callable[[], None], ...] = ()
-
-    def act(self) -> None:
-        """Do it."""
-        for each in reversed(self.acts):
-            each()
-
-
-class ArrivingBody(TrioBody):
-    """A request's body, which nobody need wait for where all of it is here."""
-
-    def here(self) -> bytes | None:
-        """All of it; None where more is to come, and where it is too large."""
-        if self._complete.is_set() and self._must_raise is None:
-            return bytes(self._data)
-        return None
-
-
-class DepartingRequest(TrioRequest):
-    """A request whose handler may say what is done when it is over."""
-
-    body_class = ArrivingBody
-    body: ArrivingBody
-    departure: Departure
 
 
 class Exchange(TrioASGIHTTPConnection):
@@ -103,19 +72,24 @@ class Exchange(TrioASGIHTTPConnection):
         """Serve one request."""
         asked = [self._asked(send)]
         departure = asked[0].departure
+        answered = cast("App", self.app).answered
+        began_s = 0.0 if answered is None else trio.current_time()
         try:
             with trio.CancelScope() as answering:
                 if _heard(asked[0].body, receive, answering, self.scope):
-                    await self._serve(asked, send)
+                    await self._serve(asked, send, departure)
                     return
                 async with trio.open_nursery() as nursery:
                     listen = (asked[0].body, receive, answering, self.scope)
                     nursery.start_soon(_listen, *listen, name=LISTENING)
                     del listen
-                    await self._serve(asked, send)
+                    await self._serve(asked, send, departure)
                     nursery.cancel_scope.cancel()
         finally:
             departure.act()
+            if answered is not None:
+                lasted_s = trio.current_time() - began_s
+                answered(self.scope["method"], departure.route, departure.status, lasted_s)
 
     def _asked(self, send: ASGISendCallable) -> DepartingRequest:
         request = cast("DepartingRequest", self._create_request_from_scope(send))
@@ -125,9 +99,12 @@ class Exchange(TrioASGIHTTPConnection):
         request.departure = Departure()
         return request
 
-    async def _serve(self, asked: list[DepartingRequest], send: ASGISendCallable) -> None:
+    async def _serve(
+        self, asked: list[DepartingRequest], send: ASGISendCallable, departure: Departure
+    ) -> None:
         """Answer what was asked, which is taken out: nobody holds it any more."""
         response = await self.app.handle_request(asked.pop())
+        departure.status = response.status_code
         if isinstance(response, EventStream):
             headers, events = encode_headers(response.headers), response.events
             del response
@@ -204,12 +181,16 @@ class App(QuartTrio):
     def __init__(self, *names: Any, **options: Any) -> None:
         super().__init__(*names, **options)
         self._access: dict[str, Access] = {}
+        self._templates: dict[str, str] = {}
+        self.answered: Answered | None = None
+        """Is told of each request that is over."""
         self.closing = trio.Event()
         """Set it to have WebSockets closed, each when its last run has ended."""
 
     def add_route(self, route: Route) -> None:
         """Serve what a route says, to those whom it lets in."""
         self._access[route.name] = route.access
+        self._templates[route.name] = route.template
         if route.websocket:
             self.add_websocket(route.path, route.name, route.handler)
         else:
@@ -217,7 +198,9 @@ class App(QuartTrio):
 
     async def dispatch_request(self, request_context: RequestContext | None = None) -> Any:
         """The answer of the route that was matched, or why it is not given to this caller."""
-        asked = (request_context or request_ctx).request
+        asked = cast("DepartingRequest", (request_context or request_ctx).request)
+        if asked.url_rule is not None:
+            asked.departure.route = self._templates.get(asked.url_rule.endpoint, "")
         refused = self._refusal(asked)
         if refused:
             return answer(shaped(asked.path, refused))
@@ -258,11 +241,13 @@ def create_app(
     readiness: Readiness = READY,
     *,
     registry: Registry | None = None,
+    counting: Counting | None = None,
 ) -> App:
     """The ASGI application that serves these pipelines, each under its key, on this engine.
 
     `readiness` is what `/readyz` tells of the process, besides what it needs. Without a registry,
-    runs are known as long as the engine is open, and to this application alone.
+    runs are known as long as the engine is open, and to this application alone. With `counting`,
+    requests are counted, and `/metrics` tells what is.
 
     Raises:
         CheckError: a pipeline has problems.
@@ -286,10 +271,15 @@ def create_app(
         closing=app.closing,
     )
     routes = table(engine, pipelines, settings, registry, readiness=readiness, sockets=sockets)
+    if counting is not None:
+        from orchestra.server.metrics import metrics_routes
+
+        routes += metrics_routes(counting)
+        app.answered = counting.metrics.answered
     for route in with_documents(routes, _by_json(pipelines), settings, admission):
         app.add_route(route)
     _answer_errors(app, settings)
-    front = Front(app.asgi_app, layers, shaped)
+    front = Front(app.asgi_app, layers, shaped, app.answered)
     app.asgi_app = Hardened(front)  # type: ignore[method-assign,assignment]
     return app
 

@@ -26,6 +26,7 @@ from math import ceil
 from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
+import trio
 
 from orchestra.access.principal import ANYBODY, Principal
 from orchestra.errors import BudgetExceededError, LimitReachedError, StateError
@@ -108,6 +109,9 @@ class Admission(msgspec.Struct, frozen=True, kw_only=True):
 OPEN = Admission()
 
 Encode = Callable[[str, "Early"], "Told"]
+Answered = Callable[[str, str, int, float], None]
+"""Is told of a request that is over its method, the route that it matched ("": none), the status
+of its answer, and how many seconds it took."""
 
 
 def asked_again(layers: Sequence[Layer]) -> tuple[Layer, ...]:
@@ -116,12 +120,22 @@ def asked_again(layers: Sequence[Layer]) -> tuple[Layer, ...]:
 
 
 class Front:
-    """An ASGI application behind its layers. `encode` says how a path tells its problems."""
+    """An ASGI application behind its layers. `encode` says how a path tells its problems.
 
-    def __init__(self, app: ASGIFramework, layers: Sequence[Layer], encode: Encode) -> None:
+    `answered` is told of requests that a layer has answered.
+    """
+
+    def __init__(
+        self,
+        app: ASGIFramework,
+        layers: Sequence[Layer],
+        encode: Encode,
+        answered: Answered | None = None,
+    ) -> None:
         self._app = app
         self._layers = tuple(layers)
         self._encode = encode
+        self._answered = answered
 
     def __call__(
         self, scope: Scope, receive: ASGIReceiveCallable, send: ASGISendCallable
@@ -139,11 +153,16 @@ class Front:
             await self._app(scope, receive, adding)
 
     async def _admitted(self, scope: Any, send: Any) -> Arrival | None:
+        began_s = trio.current_time()
         scope[KEY] = arrival = Arrival(scope)
         for layer in self._layers:
             early = await layer.admit(arrival)
             if early is not None:
-                await _answer(scope, send, self._encode(arrival.path, early), arrival.headers)
+                told = self._encode(arrival.path, early)
+                await _answer(scope, send, told, arrival.headers)
+                if self._answered is not None:
+                    lasted_s = trio.current_time() - began_s
+                    self._answered(scope.get("method", "GET"), "", told.status, lasted_s)
                 return None
         return arrival
 

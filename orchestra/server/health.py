@@ -18,6 +18,8 @@ from quart import request
 from quart_trio.wrappers import TrioResponse as Response
 
 from orchestra.errors import StateError, describe
+from orchestra.observe import names
+from orchestra.observe.tally import Tally
 from orchestra.server import sse
 from orchestra.server.access import KNOWN, PUBLIC
 from orchestra.server.arrival import Arrival
@@ -179,3 +181,16 @@ def _shown(state: GuardState) -> dict[str, object]:
         "waiting": state.load.waiting,
         "at_once": state.load.at_once,
     }
+
+
+def gauges_of(states: Mapping[str, GuardState]) -> Tally:
+    """The states as metrics."""
+    found = Tally()
+    for name, state in states.items():
+        found.set(names.CALLS_RUNNING, (name,), state.load.running)
+        found.set(names.CALLS_WAITING, (name,), state.load.waiting)
+        if state.breaker is not None:
+            word = _WORDS[type(state.breaker).__name__]
+            for each in _WORDS.values():
+                found.set(names.BREAKERS, (name, each), int(each == word))
+    return found

@@ -40,7 +40,6 @@ STARTS = "start-run"
 """The route that each pipeline is told of once more."""
 PROBLEM = "Problem"
 _KEY = "key"
-_VALUE = re.compile(r"<(?:[^:<>]+:)?(\w+)>")
 _IN_QUERY = {"string", "integer", "number", "boolean", "array", "null"}
 _NOT_HTTP = "What was sent is no HTTP request: told without a body."
 _PROBLEM: Json = {
@@ -82,7 +81,7 @@ def document(
     writer = _Writer(settings, admission, shape)
     paths: dict[str, Json] = {}
     for route in routes:
-        path = _VALUE.sub(r"{\1}", route.path)
+        path = route.template
         paths.setdefault(path, {}).update(writer.methods(route, path))
         if route.name == STARTS:
             for name, pipeline in pipelines.items():
@@ -147,7 +146,7 @@ class _Writer:
 
     def _operation(self, route: Route, path: str, operation: Operation) -> Json:
         free = route.access == PUBLIC
-        values = [_path_value(each) for each in _VALUE.findall(route.path) if f"{{{each}}}" in path]
+        values = [_path_value(each) for each in route.values if f"{{{each}}}" in path]
         told: Json = {
             "tags": [operation.tag],
             "summary": route.summary,

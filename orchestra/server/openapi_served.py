@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from orchestra.observe.exposition import OPEN_METRICS
 from orchestra.server import problems
 from orchestra.server.openapi_words import (
     COUNT,
@@ -75,6 +76,15 @@ OPERATIONS: Mapping[tuple[str, str], Operation] = {
                         )
                     )
                 ),
+            ),
+        ),
+    ),
+    ("metrics", "GET"): Operation(
+        tag="health",
+        answers=(
+            Answer(
+                summary="Counters, histograms and gauges, in one of Prometheus's formats.",
+                contents={kind: {"schema": TEXT} for kind in ("text/plain", OPEN_METRICS)},
             ),
         ),
     ),

@@ -5,6 +5,7 @@ The application is made from it, and so is the OpenAPI document: what is not in 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -13,6 +14,7 @@ import msgspec
 from orchestra.server.access import Access
 
 Handler = Callable[..., Awaitable[Any]]
+_VALUE = re.compile(r"<(?:[^:<>]+:)?(\w+)>")
 
 
 class Route(msgspec.Struct, frozen=True, kw_only=True):
@@ -32,6 +34,16 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
     def websocket(self) -> bool:
         """Whether a WebSocket is opened there."""
         return not self.methods
+
+    @property
+    def values(self) -> list[str]:
+        """The names of the values in its path."""
+        return _VALUE.findall(self.path)
+
+    @property
+    def template(self) -> str:
+        """Its path as OpenAPI writes it: `/v1/runs/{id}`."""
+        return _VALUE.sub(r"{\1}", self.path)
 
 
 def later(made: Callable[[], object], name: str) -> Handler:

@@ -34,8 +34,8 @@ if TYPE_CHECKING:
     from orchestra.engine.run import Run
     from orchestra.graph.pipelines import Pipeline
     from orchestra.runs.registry import Registry
-    from orchestra.server.app import DepartingRequest
     from orchestra.server.bodies import Body
+    from orchestra.server.departure import DepartingRequest
     from orchestra.server.settings import Settings
     from orchestra.server.uploads import Uploads
     from orchestra.server.wishes import RunWishes

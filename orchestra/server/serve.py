@@ -19,6 +19,7 @@ import msgspec
 import trio
 
 from orchestra.errors import OrchestraError
+from orchestra.observe.counting import Counting, counting
 from orchestra.server.hardening import mend_hypercorn
 from orchestra.server.listen import Door
 from orchestra.server.serving import Load, Loaded, Serving
@@ -45,7 +46,8 @@ class House(msgspec.Struct, frozen=True, kw_only=True):
 
     `reloads` is whether SIGHUP loads anew; `watched` are the files whose change does so, too, asked
     for again and again. `on_retired` is called when what was replaced is gone. `flush` is called at
-    the very end, all at once. `post` is that of a worker under a supervisor.
+    the very end, all at once. `post` is that of a worker under a supervisor. `counting` is what
+    counts, for `/metrics`.
     """
 
     limits: Limits | None = None
@@ -54,6 +56,7 @@ class House(msgspec.Struct, frozen=True, kw_only=True):
     on_retired: Callable[[], object] = lambda: None
     flush: Collection[Callable[[], Awaitable[object]]] = ()
     post: Post | None = None
+    counting: Counting | None = None
 
 
 async def serve(  # noqa: ASYNC128 - what it calls at last tells it
@@ -84,7 +87,7 @@ async def serve(  # noqa: ASYNC128 - what it calls at last tells it
     await serve_loaded(
         lambda: nullcontext(loaded),
         partial(bind, host, port),
-        House(limits=limits, reloads=False),
+        House(limits=limits, reloads=False, counting=counting()),
         on_ready=on_ready,
         task_status=task_status,
     )
@@ -108,7 +111,7 @@ async def serve_loaded(  # noqa: ASYNC128 - as of `serve`
     mend_hypercorn()
     refused: OrchestraError | None = None
     async with trio.open_nursery() as nursery:
-        serving = Serving(load, nursery, house.limits, house.on_retired)
+        serving = Serving(load, nursery, house.limits, house.on_retired, house.counting)
         try:
             await serving.begin()
             listener = house.post.listener if house.post else listen(serving.settings)
@@ -155,6 +158,8 @@ def _start_others(nursery: trio.Nursery, serving: Serving, house: House, asked: 
         from orchestra.server.watching import watch
 
         nursery.start_soon(watch, house.watched, serving.reload)
+    if house.counting is not None:
+        nursery.start_soon(house.counting.serve)
     if house.post is not None:
         nursery.start_soon(_follow, house.post, asked)
         house.post.tell_ready()
@@ -196,14 +201,15 @@ async def _hurry(asked: Wishes, waiting: trio.CancelScope) -> None:
 
 async def _flush(serving: Serving, house: House) -> None:
     """Write down what is still to be written; what fails or takes too long is in the log."""
-    if not house.flush:
+    flush = [*house.flush, *([house.counting.write] if house.counting is not None else [])]
+    if not flush:
         return
     time_s = serving.settings.flush_s
     with trio.move_on_after(time_s / 2):  # runs that were cancelled have an end to be written, too
         await serving.wait_idle()
     with trio.move_on_after(time_s / 2) as time:
         async with trio.open_nursery() as nursery:
-            for each in house.flush:
+            for each in flush:
                 nursery.start_soon(_told, each)
     if time.cancelled_caught:
         log.error("not all was written down within %g s", time_s)

@@ -14,16 +14,18 @@ from __future__ import annotations
 import logging
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 import msgspec
 import trio
 
 from orchestra.engine.engine import open_engine
 from orchestra.errors import OrchestraError
+from orchestra.observe import names
+from orchestra.observe.tally import Tally
 from orchestra.server.app import create_app
 from orchestra.server.front import OPEN, Admission
-from orchestra.server.health import Readiness
+from orchestra.server.health import Readiness, gauges_of
 from orchestra.server.registries import open_runs
 from orchestra.server.settings import USUAL_SETTINGS, Settings
 from orchestra.stores.state_memory import MemoryState
@@ -39,6 +41,8 @@ if TYPE_CHECKING:
     from orchestra.engine.engine import Engine
     from orchestra.graph.pipelines import Pipeline
     from orchestra.graph.policy import Limits
+    from orchestra.observe.counting import Counting
+    from orchestra.policies.guard import GuardState
     from orchestra.protocols import Bindings, State
     from orchestra.runs.registry import Registry
 
@@ -152,11 +156,15 @@ class Serving:
         nursery: trio.Nursery,
         limits: Limits | None = None,
         on_retired: Callable[[], object] = _nothing,
+        counting: Counting | None = None,
     ) -> None:
         self.load = load
         self.nursery = nursery
         self.limits = limits
         self.on_retired = on_retired
+        self._counting = counting
+        if counting is not None:
+            counting.measure = self._measure
         self.readiness = Readiness()
         self._turn = trio.Lock()
         self._generations: list[Generation] = []
@@ -224,15 +232,25 @@ class Serving:
 
     async def _live(self, loaded: Loaded, *, task_status: trio.TaskStatus[Generation]) -> None:
         """One generation, from its first moment to its last."""
+        counting = self._counting if loaded.settings.metrics else None
+        if counting is not None and hasattr(loaded.bindings, "on_call"):
+            cast("Any", loaded.bindings).on_call = counting.metrics.called
+        observe = None if counting is None else counting.metrics.observe
         try:
             async with (
                 self._registry(loaded) as registry,
-                open_engine(loaded.bindings, limits=self.limits) as engine,
+                open_engine(loaded.bindings, limits=self.limits, observe=observe) as engine,
             ):
                 admission = OPEN if loaded.admit is None else await loaded.admit()
                 pipelines, settings = loaded.pipelines, loaded.settings
                 app = create_app(
-                    engine, pipelines, settings, admission, self.readiness, registry=registry
+                    engine,
+                    pipelines,
+                    settings,
+                    admission,
+                    self.readiness,
+                    registry=registry,
+                    counting=counting,
                 )
                 generation = Generation(engine, app.asgi_app, settings, registry, app.closing)
                 task_status.started(generation)
@@ -242,6 +260,15 @@ class Serving:
             loaded.close()
         del engine, admission, app, generation, loaded, registry, pipelines  # it may be the last
         self.on_retired()
+
+    def _measure(self, tally: Tally) -> None:
+        """Say how it is now, of all generations."""
+        running = Tally()
+        running.set(names.RUNS_RUNNING, (), self.running)
+        for each in self._generations:
+            states: Mapping[str, GuardState] = getattr(each.engine.bindings, "states", dict)()
+            running.add(gauges_of(states))
+        tally.gauges = running.gauges
 
     def _registry(self, loaded: Loaded) -> AbstractAsyncContextManager[Registry]:
         """The runs of a generation; without a state, all generations share their memory of them."""

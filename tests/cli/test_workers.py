@@ -46,6 +46,8 @@ PID = """\
         return speak(file)
 """
 
+FINISHED = 'orchestra_run_duration_seconds_count{pipeline="who",status="finished"}'
+
 
 @pytest.fixture
 def who(project: Project) -> Project:
@@ -84,6 +86,13 @@ def held(url: str, gate: Path) -> Iterator[tuple[int, str, HTTPResponse]]:
         yield int(found[2]), found[1].decode(), events
 
 
+def metric(url: str, name: str) -> float | None:
+    """A sample of what all workers have counted together."""
+    with urllib.request.urlopen(f"{url}/metrics", timeout=PATIENCE_S) as response:
+        said = re.search(rf"^{re.escape(name)} (.+)$", response.read().decode(), re.MULTILINE)
+    return float(said[1]) if said else None
+
+
 def recorded(project: Project, run_id: str) -> bool:
     """Whether it is written down for good that this run goes on."""
     file = project.folder / ".orchestra/state.sqlite"
@@ -109,12 +118,17 @@ def test_of_two_workers_one_is_killed_and_the_other_goes_on(who: Project) -> Non
         lost, events = of[first][0], of[second][1]
         while not recorded(who, lost):
             pass
+        for _ in range(5):
+            asked(url)
+        while metric(url, FINISHED) != 5:  # each writes down now and then what it has counted
+            pass
         os.kill(first, signal.SIGKILL)
         assert "worker 1 ended with SIGKILL" in said(process, "worker ")
         since: list[str] = []
         assert int(said(process, "is ready", since).split()[-1]) not in workers
         with urllib.request.urlopen(f"{url}/v1/runs/{lost}/events", timeout=PATIENCE_S) as told:
             assert b"the process that ran it has died" in told.read()
+        assert metric(url, FINISHED) == 5, "what the dead had counted is not forgotten"
         gate.touch()
         assert b"run.finished" in events.read()
     (who.folder / "pipelines/who.py").write_text("nonsense")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import attrs
@@ -48,7 +49,9 @@ def test_what_is_so_by_default_may_be_said() -> None:
         for name in spec.SERVER_BOUNDS
         if getattr(Settings(), name) is not None
     }
-    text = "[server]\n" + "\n".join(f"{name} = {value}" for name, value in usual.items())
+    text = "[server]\n" + "\n".join(
+        f"{name} = {json.dumps(value)}" for name, value in usual.items()
+    )
     assert read(text, FILE).server.bounds == usual
 
 

@@ -24,12 +24,15 @@ from orchestra.engine.engine import open_engine
 from orchestra.events import Event, RunFailed, encode
 from orchestra.graph.pipelines import Pipeline, pipeline
 from orchestra.graph.steps import step
+from orchestra.observe.counting import Counting
+from orchestra.observe.metrics import Metrics
 from orchestra.policies.allowance import CallerRules
 from orchestra.policies.budget import Budgets
 from orchestra.policies.callers import CallerLimits
 from orchestra.policies.purse import Purse
 from orchestra.server.app import create_app, table
 from orchestra.server.front import OPEN, Admission
+from orchestra.server.metrics import metrics_routes
 from orchestra.server.openai_routes import shaped
 from orchestra.server.openapi import document
 from orchestra.server.openapi_events import event_schemas
@@ -86,7 +89,9 @@ def routes() -> list[Route]:
     async def main() -> list[Route]:
         async with open_engine(World()) as engine:
             settings = Settings()
-            return table(engine, SERVED, settings, registry_beside(engine, settings))
+            registry = registry_beside(engine, settings)
+            counted = metrics_routes(Counting(Metrics({})))
+            return [*table(engine, SERVED, settings, registry), *counted]
 
     return with_documents(trio.run(main), SERVED, Settings(), OPEN)
 

@@ -1,0 +1,48 @@
+"""A request that is over one day: what is done then, and what is told of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from quart_trio.wrappers import TrioRequest
+from quart_trio.wrappers.request import TrioBody
+
+LEFT = 499
+"""In counts the status of what was not answered, since its client had left: as nginx has it."""
+
+
+class Departure:
+    """What is done when a request is over, whatever ended it: the last that was asked for first.
+
+    `route` is the pattern that it matched, and `status` that of its answer, once there is one.
+    """
+
+    __slots__ = ("acts", "route", "status")
+
+    def __init__(self) -> None:
+        self.acts: tuple[Callable[[], None], ...] = ()
+        self.route = ""
+        self.status = LEFT
+
+    def act(self) -> None:
+        """Do it."""
+        for each in reversed(self.acts):
+            each()
+
+
+class ArrivingBody(TrioBody):
+    """A request's body, which nobody need wait for where all of it is here."""
+
+    def here(self) -> bytes | None:
+        """All of it; None where more is to come, and where it is too large."""
+        if self._complete.is_set() and self._must_raise is None:
+            return bytes(self._data)
+        return None
+
+
+class DepartingRequest(TrioRequest):
+    """A request whose handler may say what is done when it is over."""
+
+    body_class = ArrivingBody
+    body: ArrivingBody
+    departure: Departure

@@ -1,0 +1,189 @@
+"""`/metrics`: what the server has done, for those whose key was made to read it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, nullcontext
+
+import pytest
+import trio
+from prometheus_client.parser import text_string_to_metric_families as parsed
+
+from orchestra.access.keyring import Keyring
+from orchestra.access.wanted import NewKey
+from orchestra.engine.engine import open_engine
+from orchestra.observe import names
+from orchestra.observe.counting import Counting
+from orchestra.observe.metrics import Metrics
+from orchestra.policies.observed import OnCall
+from orchestra.server.app import create_app
+from orchestra.server.departure import LEFT
+from orchestra.server.front import OPEN, Admission
+from orchestra.server.serving import Loaded, Serving
+from orchestra.server.settings import Settings
+from orchestra.stores.state_memory import MemoryState
+from tests.server.served import PIPELINES
+from tests.server.test_health import Known
+from tests.server.wire import House, Reply, open_house
+
+ASKED = "GET /metrics HTTP/1.1"
+COUNTS = "GET /v1/pipelines/count/runs?count={n} HTTP/1.1\nAccept: {accept}"
+
+
+@asynccontextmanager
+async def counted(admission: Admission = OPEN) -> AsyncIterator[tuple[House, Counting]]:
+    counting = Counting(Metrics({}))
+    async with open_engine(observe=counting.metrics.observe) as engine:
+        app = create_app(engine, PIPELINES, Settings(), admission, counting=counting)
+        counting.measure = lambda tally: tally.set(names.RUNS_RUNNING, (), len(engine.runs))
+        async with open_house(app, Settings()) as house:
+            yield house, counting
+
+
+async def running(counting: Counting) -> int:
+    return (await counting.total()).gauges[names.RUNS_RUNNING.name][()]
+
+
+def requests(counting: Counting) -> Counter[tuple[str, ...]]:
+    """How often each method, route and status was answered."""
+    found = counting.metrics.tally.histograms.get(names.HTTP_DURATION.name, {})
+    return Counter({labels: sum(each.counts) for labels, each in found.items()})
+
+
+async def settled(counting: Counting, number: int) -> Counter[tuple[str, ...]]:
+    """The same, once there were so many: the last moments of one go on behind its answer."""
+    while (found := requests(counting)).total() < number:
+        await trio.lowlevel.checkpoint()
+    return found
+
+
+def test_requests_are_counted_by_route_and_status_and_a_stream_at_its_end() -> None:
+    async def main() -> None:
+        async with counted() as (house, counting):
+            for accept in ("application/json", "text/event-stream"):
+                client = await house.connect()
+                await client.ask(COUNTS.format(n=2, accept=accept))
+            client = await house.connect()
+            assert (await client.ask("GET /v1/runs/0123 HTTP/1.1")).status == 404
+            assert (await client.ask("DELETE /healthz HTTP/1.1")).status == 405
+            assert (await client.ask("GET /nothing/here HTTP/1.1")).status == 404
+            reply = await client.ask(ASKED)
+            assert await settled(counting, 6) == {
+                ("GET", "/v1/pipelines/{name}/runs", "200"): 2,
+                ("GET", "/v1/runs/{run_id}", "404"): 1,
+                ("DELETE", "", "405"): 1,
+                ("GET", "", "404"): 1,
+                ("GET", "/metrics", "200"): 1,
+            }
+        assert reply.headers["content-type"].startswith("text/plain; version=0.0.4")
+        assert reply.headers["cache-control"] == "no-store"
+        found = {each.name: each for each in parsed(reply.body.decode())}
+        runs = [
+            sample.value
+            for sample in found[names.RUN_DURATION.name].samples
+            if sample.name.endswith("_count")
+        ]
+        assert runs == [2]
+
+    trio.run(main)
+
+
+def test_a_client_that_leaves_is_counted_as_one_who_did() -> None:
+    async def main() -> None:
+        async with counted() as (house, counting):
+            client = await house.connect()
+            await client.send(
+                "GET /v1/pipelines/count/runs?hold=true HTTP/1.1\nAccept: application/json"
+            )
+            while await running(counting) != 1:
+                await trio.lowlevel.checkpoint()
+            await client.stream.aclose()
+            found = await settled(counting, 1)
+            assert found == {("GET", "/v1/pipelines/{name}/runs", str(LEFT)): 1}
+
+    trio.run(main)
+
+
+@pytest.mark.parametrize("accept", ["application/openmetrics-text; version=1.0.0", "*/*"])
+def test_it_is_told_in_the_format_that_is_asked_for(accept: str) -> None:
+    async def main() -> Reply:
+        async with counted() as (house, _):
+            return await (await house.connect()).ask(f"{ASKED}\nAccept: {accept}")
+
+    reply = trio.run(main)
+    assert reply.status == 200
+    assert ("openmetrics" in reply.headers["content-type"]) == ("openmetrics" in accept)
+
+
+def test_only_a_key_that_was_made_for_it_may_read_it() -> None:
+    """What all organisations do together is nobody's business but the operator's."""
+
+    async def main() -> list[int]:
+        ring = Keyring(MemoryState())
+        everything = NewKey(organisation="acme", pipelines=("*",), models=("*",))
+        made = [
+            await ring.create(everything),
+            await ring.create(NewKey(user="prometheus", metrics=True)),
+        ]
+        heads = [ASKED, *(f"{ASKED}\nAuthorization: Bearer {each.text}" for each in made)]
+        async with counted(Admission(keyring=ring)) as (house, counting):
+            client = await house.connect()
+            found = [(await client.ask(head)).status for head in heads]
+            alone = f"GET /v1/pipelines HTTP/1.1\nAuthorization: Bearer {made[1].text}"
+            assert (await client.ask(alone)).json == {"pipelines": []}
+            wrong = f"{ASKED}\nAuthorization: Bearer {made[1].text[:-1]}x"
+            assert (await client.ask(wrong)).status == 401
+            assert (await settled(counting, 5))["GET", "", "401"] == 1
+        return found
+
+    assert trio.run(main) == [401, 403, 200]
+
+
+class Bound(Known):
+    """Bindings that tell of the calls of their models."""
+
+    on_call: OnCall | None = None
+
+
+def served(settings: Settings) -> tuple[Bound, Reply]:
+    """What a whole server says."""
+    bindings = Bound()
+
+    async def main() -> Reply:
+        loaded = Loaded(PIPELINES, bindings, settings)
+        async with trio.open_nursery() as nursery:
+            counting = Counting(Metrics({}))
+            serving = Serving(lambda: nullcontext(loaded), nursery, counting=counting)
+            await serving.begin()
+            async with open_house(serving, settings) as house:
+                reply = await (await house.connect()).ask(ASKED)
+            nursery.cancel_scope.cancel()
+        return reply
+
+    return bindings, trio.run(main)
+
+
+def test_a_server_tells_how_its_models_are_and_hears_their_calls() -> None:
+    bindings, reply = served(Settings())
+    assert bindings.on_call is not None
+    found = {
+        (sample.name, *sample.labels.values()): sample.value
+        for family in parsed(reply.body.decode())
+        for sample in family.samples
+    }
+    assert found["orchestra_runs_running",] == 0
+    assert found["orchestra_model_calls_running", "smart"] == 1
+    assert found["orchestra_model_calls_waiting", "smart"] == 2
+    states = {key[1:]: value for key, value in found.items() if key[0] == names.BREAKERS.name}
+    assert states == {
+        (model, state): float(state == now)
+        for model, now in (("smart", "open"), ("fast", "closed"), ("new", "half-open"))
+        for state in ("open", "closed", "half-open")
+    }
+
+
+def test_a_server_that_is_told_to_counts_nothing() -> None:
+    bindings, reply = served(Settings(metrics=False))
+    assert bindings.on_call is None
+    assert reply.status == 404
