@@ -71,7 +71,7 @@ class MayCount(msgspec.Struct, frozen=True):
         del values
         if principal is None:
             return problems.key_missing()
-        return None if principal.scopes.metrics else problems.not_allowed("server's", "metrics")
+        return None if principal.scopes.metrics else problems.no_metrics()
 
 
 PUBLIC = Public()

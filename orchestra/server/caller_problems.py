@@ -52,6 +52,12 @@ def not_allowed(kind: str, name: str) -> HttpProblem:
     return HttpProblem(403, "not-allowed", "Your key may not do this.", detail)
 
 
+def no_metrics() -> HttpProblem:
+    """The key is valid, and was not made to read what the server counts."""
+    detail = "your key may not read the metrics; `orchestra keys create --metrics` makes one for it"
+    return HttpProblem(403, "not-allowed", "Your key may not do this.", detail)
+
+
 def your_rate(error: LimitReachedError) -> HttpProblem:
     """The caller has sent as much as they may, for now."""
     wait_s = error.retry_after_s

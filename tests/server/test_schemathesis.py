@@ -25,6 +25,8 @@ from orchestra.documents import Document
 from orchestra.engine.engine import open_engine
 from orchestra.graph.pipelines import Pipeline, pipeline
 from orchestra.graph.steps import step
+from orchestra.observe.counting import Counting
+from orchestra.observe.metrics import Metrics
 from orchestra.protocols import Stream
 from orchestra.server.app import create_app
 from orchestra.server.front import Admission
@@ -102,11 +104,13 @@ PIPELINES: dict[str, Pipeline[..., Any]] = {"rich": rich, "plain": plain}
 async def asked_of_everything(folder: Path) -> subprocess.CompletedProcess[bytes]:
     """What it says of a server of ours, which ends with it."""
     ring = Keyring(MemoryState())
-    made = await ring.create(NewKey(organisation="acme", pipelines=("*",), models=("*",)))
+    wanted = NewKey(organisation="acme", pipelines=("*",), models=("*",), metrics=True)
+    made = await ring.create(wanted)
     own = Settings(body_timeout_s=2)
     world = World(models={"m": ScriptedModel.saying("yes")})
     async with open_engine(world) as engine, trio.open_nursery() as nursery:
-        app = create_app(engine, PIPELINES, own, Admission(keyring=ring))
+        counting = Counting(Metrics({}))
+        app = create_app(engine, PIPELINES, own, Admission(keyring=ring), counting=counting)
         listener = bind("127.0.0.1", 0, own)
         url = f"http://127.0.0.1:{listener.getsockname()[1]}/openapi.json"
         nursery.start_soon(Door(app, own).serve, listener)
