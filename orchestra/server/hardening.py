@@ -18,6 +18,7 @@ from hypercorn.protocol import ws_stream
 from hypercorn.protocol.events import StreamClosed
 from hypercorn.protocol.h2 import BUFFER_LOW_WATER, StreamBuffer
 from hypercorn.protocol.h11 import H11Protocol
+from hypercorn.protocol.http_stream import HTTPStream
 from hypercorn.protocol.ws_stream import WebsocketBuffer, WSStream
 from hypercorn.trio import task_group
 from hypercorn.trio.task_group import TaskGroup
@@ -44,6 +45,9 @@ _STOCK_HANDLE = WSStream.handle
 
 def mend_hypercorn() -> None:
     """Replace methods of Hypercorn, for the whole process; again does nothing."""
+    from orchestra.server.whole import app_send
+
+    HTTPStream.app_send = app_send  # type: ignore[method-assign]
     StreamBuffer.pop = _pop  # type: ignore[method-assign]
     H11Protocol._check_protocol = _stay_with_http1  # type: ignore[method-assign] # noqa: SLF001
     TaskGroup.spawn_app = _spawn_app  # type: ignore[method-assign]

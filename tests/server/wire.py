@@ -13,6 +13,7 @@ import trio
 from hypercorn.protocol import ws_stream
 from hypercorn.protocol.h2 import StreamBuffer
 from hypercorn.protocol.h11 import H11Protocol
+from hypercorn.protocol.http_stream import HTTPStream
 from hypercorn.protocol.ws_stream import WebsocketBuffer, WSStream
 from hypercorn.trio.task_group import TaskGroup
 from hypercorn.typing import ASGIFramework
@@ -26,6 +27,7 @@ PATIENCE_S = 10
 _MENDED = [
     (StreamBuffer, "pop"),
     (H11Protocol, "_check_protocol"),
+    (HTTPStream, "app_send"),
     (TaskGroup, "spawn_app"),
     (WebsocketBuffer, "extend"),
     (WSStream, "_send_pings"),
