@@ -99,7 +99,8 @@ def _serve(
     begin_log(f"worker {post.number} " if post else "")
     watched = loader.watched if watches else None
     counts = counting(post.number if post else 0)
-    house = House(watched=watched, on_retired=settle, post=post, counting=counts)
+    flush = [counts.write] if counts is not None and post is not None else []
+    house = House(watched=watched, on_retired=settle, post=post, counting=counts, flush=flush)
     told = partial(_tell, loader, post)
     with loader:
         trio.run(partial(serve_loaded, loader.load, listen, house, on_ready=told))

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -16,6 +18,8 @@ from orchestra.cli.serve import begin_log
 
 if TYPE_CHECKING:
     from orchestra.server.settings import Settings
+
+log = logging.getLogger("orchestra.server")
 
 
 def command(
@@ -67,8 +71,13 @@ def supervised(words: Sequence[str], settings: Settings, host: str, port: int, c
     begin_log("supervisor ")
     listener = bind(host, port, settings)
     ready = partial(terminal.say, f"orchestra is listening on {url_of(listener)}")
-    with TemporaryDirectory(prefix="orchestra-") as folder:
-        os.environ[FOLDER_ENV] = folder  # where the workers put together what they count
+    with ExitStack() as at_the_end:
+        try:
+            folder = at_the_end.enter_context(TemporaryDirectory(prefix="orchestra-"))
+        except OSError as error:
+            log.warning("at /metrics each worker counts for itself: %s", error)
+        else:
+            os.environ[FOLDER_ENV] = folder  # where the workers put together what they count
         code: int = trio.run(
             partial(supervise, words, listener, count, stop_s=settings.stop_s, on_ready=ready)
         )

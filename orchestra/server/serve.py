@@ -201,15 +201,14 @@ async def _hurry(asked: Wishes, waiting: trio.CancelScope) -> None:
 
 async def _flush(serving: Serving, house: House) -> None:
     """Write down what is still to be written; what fails or takes too long is in the log."""
-    flush = [*house.flush, *([house.counting.write] if house.counting is not None else [])]
-    if not flush:
+    if not house.flush:
         return
     time_s = serving.settings.flush_s
     with trio.move_on_after(time_s / 2):  # runs that were cancelled have an end to be written, too
         await serving.wait_idle()
     with trio.move_on_after(time_s / 2) as time:
         async with trio.open_nursery() as nursery:
-            for each in flush:
+            for each in house.flush:
                 nursery.start_soon(_told, each)
     if time.cancelled_caught:
         log.error("not all was written down within %g s", time_s)

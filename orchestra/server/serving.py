@@ -262,13 +262,14 @@ class Serving:
         self.on_retired()
 
     def _measure(self, tally: Tally) -> None:
-        """Say how it is now, of all generations."""
-        running = Tally()
-        running.set(names.RUNS_RUNNING, (), self.running)
+        """Say how it is now, of all generations; of breakers, in the present."""
+        found = Tally()
+        found.set(names.RUNS_RUNNING, (), self.running)
         for each in self._generations:
             states: Mapping[str, GuardState] = getattr(each.engine.bindings, "states", dict)()
-            running.add(gauges_of(states))
-        tally.gauges = running.gauges
+            found.gauges.pop(names.BREAKERS.name, None)
+            found.add(gauges_of(states))
+        tally.gauges = found.gauges
 
     def _registry(self, loaded: Loaded) -> AbstractAsyncContextManager[Registry]:
         """The runs of a generation; without a state, all generations share their memory of them."""
