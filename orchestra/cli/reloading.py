@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
 from functools import partial
 from itertools import chain
 from pathlib import Path
@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from orchestra.cli.admission import admission_of
 from orchestra.cli.loading import FOLDER, AnyPipeline, by_name, chosen, load_all
 from orchestra.closing import Closing
+from orchestra.errors import StateError
 
 if TYPE_CHECKING:
     from orchestra.config import LocalBindings
@@ -62,6 +63,8 @@ class Loader(Closing):
         """What is served now, each under its name."""
         self.keyless = False
         """Whether nobody is asked for a key."""
+        self.locked = False
+        """Whether everybody is, and there is none yet."""
 
     @contextmanager
     def load(self) -> Iterator[Loaded]:
@@ -114,6 +117,8 @@ class Loader(Closing):
     async def _admit(self, bindings: LocalBindings) -> Admission:
         admission = await admission_of(bindings, self._host)
         self.keyless = admission.own_pages is not None
+        with suppress(StateError):  # of which the log tells with the first request
+            self.locked = bindings.rules.keys == "required" and not await bindings.keys_made()
         return admission
 
     def _modules(self) -> AbstractContextManager[None]:

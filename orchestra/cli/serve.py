@@ -8,6 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from orchestra.cli import terminal
+from orchestra.cli.admission import MAKE_ONE
 from orchestra.cli.loading import extra
 from orchestra.cli.parameters import Config, Count, Data, Delay, Flag, Inherited, Port, Seconds
 from orchestra.cli.reloading import Loader
@@ -151,6 +152,8 @@ def _tell(loader: Loader, post: Post | None, url: str) -> None:
     terminal.note(f"  all that is served, on a page: {url}/docs")
     if loader.keyless:
         terminal.note("  nobody is asked for a key, so that only this machine is served")
+    if loader.locked:
+        terminal.note(f"  everybody is asked for a key, and there is none yet: {MAKE_ONE}")
     if post is not None:
         terminal.note(f"  limits, budgets, cache and runs are shared in {loader.state_place()}")
     else:

@@ -57,6 +57,18 @@ def test_a_configuration_alone_serves_its_models(project: Project) -> None:
     assert b"no pipelines: models only" in err
 
 
+def test_a_server_that_lets_nobody_in_says_so_and_how_to_make_a_key(say: Project) -> None:
+    say.write("orchestra.toml", '[server]\nkeys = "required"\n')
+    hint = b"everybody is asked for a key, and there is none yet: orchestra keys create"
+    for told in (True, False):
+        process = say.launch("serve", "--port", "0")
+        listening(process)
+        process.send_signal(signal.SIGTERM)
+        _, err = process.communicate(timeout=PATIENCE_S)
+        assert (hint in err) == told
+        say.orchestra("keys", "create", "--user", "ada", "--pipelines", "*")
+
+
 def test_what_is_named_is_what_is_served(say: Project) -> None:
     process = say.launch("serve", "pipelines.say:count", "--port", "0")
     served = get(f"{listening(process)}/v1/pipelines")["pipelines"]
