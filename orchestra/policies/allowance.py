@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from hashlib import sha256
+from math import inf
 from types import MappingProxyType
 from typing import Literal, Protocol
 from urllib.parse import quote
@@ -194,10 +195,13 @@ class Remaining:
 
 @attrs.frozen
 class Count:
-    """By whom a request is blocked, and what is left now that it was counted, or was not."""
+    """By whom a request is blocked, and what is left now that it was counted, or was not.
+
+    That is of the limit per minute that is nearest: of which the least share is left.
+    """
 
     blocked: Sequence[Blocked]
-    left: Sequence[Remaining]
+    nearest: Remaining | None
 
 
 class _Lease(msgspec.Struct, array_like=True):
@@ -281,23 +285,14 @@ class Account(msgspec.Struct, array_like=True):
             ends_s = max(ends_s, lease.until_s - now_s)
         return self, ends_s + _LONGER_S
 
-    def remaining(self, owner: Owner) -> list[Remaining]:
-        """What is left of the limits per minute."""
-        meters = {
-            "requests_per_minute": (owner.requests, self.requests),
-            "tokens_per_minute": (owner.tokens, self.tokens),
-        }
-        return [
-            Remaining(
-                owner,
-                name,
-                rate.per_minute,
-                rate.room(meter.debt),
-                rate.wait_s(meter.debt, rate.per_minute),
-            )
-            for name, (rate, meter) in meters.items()
-            if rate is not None and meter is not None
-        ]
+    def used(self, owner: Owner) -> list[tuple[str, Rate, MeterState]]:
+        """What is used of the limits per minute, by their names."""
+        found = []
+        if self.requests is not None and owner.requests is not None:
+            found.append(("requests_per_minute", owner.requests, self.requests))
+        if self.tokens is not None and owner.tokens is not None:
+            found.append(("tokens_per_minute", owner.tokens, self.tokens))
+        return found
 
 
 def _read(data: bytes) -> Account:
@@ -347,8 +342,7 @@ def count(
     for owner, account in () if blocked else asked:
         account.spend(ask.requests)
         documents[owner.key] = account.kept(owner, now_s)
-    left = [each for owner, account in (*asked, *told) for each in account.remaining(owner)]
-    return Revision(Count(blocked, left), documents)
+    return Revision(Count(blocked, _nearest([*asked, *told])), documents)
 
 
 def settle(
@@ -369,7 +363,23 @@ def settle(
 def remaining(owners: Sequence[Owner], kept: Kept, now_s: float) -> tuple[Remaining, ...]:
     """What is left of each owner's requests and tokens."""
     both = _accounts(owners, kept, now_s)
-    return tuple(left for owner, account in both for left in account.remaining(owner))
+    return tuple(_left(owner, *used) for owner, account in both for used in account.used(owner))
+
+
+def _nearest(accounts: Sequence[tuple[Owner, Account]]) -> Remaining | None:
+    """What is left of the limit of which that is the least share; the first of equals."""
+    least, found = inf, None
+    for owner, account in accounts:
+        for name, rate, meter in account.used(owner):
+            share = rate.room(meter.debt) / rate.per_minute
+            if share < least:
+                least, found = share, (owner, name, rate, meter)
+    return None if found is None else _left(*found)
+
+
+def _left(owner: Owner, name: str, rate: Rate, meter: MeterState) -> Remaining:
+    room, all_s = rate.room(meter.debt), rate.wait_s(meter.debt, rate.per_minute)
+    return Remaining(owner, name, rate.per_minute, room, all_s)
 
 
 def _accounts(owners: Sequence[Owner], kept: Kept, now_s: float) -> list[tuple[Owner, Account]]:

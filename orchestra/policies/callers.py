@@ -101,7 +101,7 @@ class Held(msgspec.Struct, frozen=True, eq=False):
 
 
 NOTHING = Held(UNLIMITED, Ask("", 0, 0, 0.0))
-NOT_COUNTED = Count((), ())
+NOT_COUNTED = Count((), None)
 _ONE = Ask("", 1, 0, 0.0)
 
 

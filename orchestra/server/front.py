@@ -271,7 +271,7 @@ class Rates:
             count = await self.limits.count(principal.caller, self.tokens)
         except LimitReachedError as error:
             return caller_problems.your_rate(error)
-        arrival.headers += rate_headers(count.left)
+        arrival.headers += rate_headers(count.nearest)
         why = refused(count)
         return None if why is None else caller_problems.your_rate(why)
 
@@ -298,15 +298,14 @@ class Spending:
 _OF_CALLERS = (Authentication, Unlocking, Rates, Spending)
 
 
-def rate_headers(left: Sequence[Remaining]) -> Headers:
+def rate_headers(nearest: Remaining | None) -> Headers:
     """What is left of the limit that is nearest, as most clients read it.
 
     The three fields of draft-ietf-httpapi-ratelimit-headers-06, with seconds until all of it is
     there again.
     """
-    if not left:
+    if nearest is None:
         return []
-    nearest = min(left, key=lambda each: each.remaining / each.limit)
     return [
         (b"ratelimit-limit", b"%d" % nearest.limit),
         (b"ratelimit-remaining", b"%d" % nearest.remaining),
