@@ -44,7 +44,7 @@ class Started:
 
 
 def ours(place: Place) -> Started:
-    """With a key, limits and budgets of callers and of the model, prices, breaker and journal.
+    """With a key, limits and budgets of callers and the model, prices, breaker, journal, metrics.
 
     Several processes share all of it in a file, as they do where it is more than a benchmark.
     """
