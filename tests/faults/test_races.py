@@ -37,7 +37,8 @@ from tests.faults.misbehaving import (
 from tests.faults.stand import follow
 from tests.providers.upstream import Handler, Upstream, Visit, open_sockets, run, until, upstream
 
-RACES = 10_000 if settings().max_examples >= 100 else 1_000
+LESS_OFTEN = settings().max_examples < 100 or settings.get_current_profile_name() == "mutants"
+RACES = 1_000 if LESS_OFTEN else 10_000
 """A tenth of them where everything is tried less often: see tests/conftest.py."""
 CONNECTIONS = 8
 AT_ONCE = 40

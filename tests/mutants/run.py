@@ -25,6 +25,7 @@ from compileall import compile_dir
 from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
+from time import monotonic
 
 import pytest
 
@@ -57,51 +58,71 @@ def main(names: Sequence[str]) -> int:
         import_module(name)
     compile_dir(ROOT / "orchestra", quiet=1)  # once, not in each copy
     patches = sorted(p for p in HERE.glob("*.patch") if not names or p.stem in names)
-    outcomes = dict(tried(patches))
-    if outcomes.pop(None) != "SURVIVED":
+    found = [*tried(patches)]
+    outcomes = {patch: (said, lasted_s) for patch, said, lasted_s in found if patch is not None}
+    if [said for patch, said, _ in found if patch is None] != ["SURVIVED"] * 2:
         raise RuntimeError(f"{CONTROL} fail without a mutant: tests do not run here as they should")
     for patch in patches:
-        sys.stdout.write(f"{outcomes[patch]:<16} {patch.stem}\n")
-    killed = sum(said == "killed" for said in outcomes.values())
+        said, lasted_s = outcomes[patch]
+        sys.stdout.write(f"{said:<16} {lasted_s:5.1f} s  {patch.stem}\n")
+    killed = sum(said == "killed" for said, _ in outcomes.values())
     sys.stdout.write(f"{killed} of {len(patches)} mutants killed\n")
     return 0 if patches and killed == len(patches) else 1
 
 
-def tried(patches: Sequence[Path]) -> Iterator[tuple[Path | None, str]]:
-    """What became of each mutant: killed, survived, or does not apply. First, of none at all."""
-    left, running = [None, *patches], dict[int, tuple[Path | None, Path]]()
+def tried(patches: Sequence[Path]) -> Iterator[tuple[Path | None, str, float]]:
+    """What became of each mutant: killed, survived, or does not apply; and in how many seconds.
+
+    Before them and behind them, of none at all: none has left anything to the next.
+    """
+    left, running = [None, *patches, None], dict[int, tuple[Path | None, Path, float]]()
+    code = Path(tempfile.mkdtemp(prefix="not-mutant-"))
     try:
+        copied(code)
         while left or running:
             while left and len(running) < AT_ONCE:
                 patch = left.pop(0)
                 folder = Path(tempfile.mkdtemp(prefix="mutant-"))
-                if mutated(folder, patch):
-                    running[tested(folder, tests_of(patch))] = patch, folder
+                if mutated(folder, code, patch):
+                    running[tested(folder, tests_of(patch))] = patch, folder, monotonic()
                 else:
                     shutil.rmtree(
                         folder, ignore_errors=True
                     )  # a server may still write its bytecode
-                    yield patch, "does not apply"
+                    yield patch, "does not apply", 0.0
             if running:
                 child, status = os.wait()
-                patch, folder = running.pop(child)
+                patch, folder, began_s = running.pop(child)
                 said = (folder / "said.txt").read_text("utf-8", "replace")
                 shutil.rmtree(folder, ignore_errors=True)  # a server may still write its bytecode
-                yield patch, outcome(status, said)
+                yield patch, outcome(status, said), monotonic() - began_s
     finally:
-        for child, (_, folder) in running.items():
+        for child, (_, folder, _) in running.items():
             os.kill(child, signal.SIGKILL)
             shutil.rmtree(folder, ignore_errors=True)
+        shutil.rmtree(code, ignore_errors=True)
 
 
-def mutated(folder: Path, patch: Path | None) -> bool:
-    """Whether the patch applies to a copy of the code, which is then in the folder."""
+def copied(folder: Path) -> None:
+    """Put a copy of the code into the folder."""
     for name in CODE:
         source = ROOT / name
         if source.is_dir():
             shutil.copytree(source, folder / name, ignore=NOT_CODE)
         else:
             shutil.copy(source, folder / name)
+
+
+def mutated(folder: Path, code: Path, patch: Path | None) -> bool:
+    """Whether the patch applies to the code, which is then in the folder.
+
+    Its files are links to those of `code`, but for what the patch changes.
+    """
+    shutil.copytree(code, folder, copy_function=os.link, dirs_exist_ok=True)
+    for name in changed_by(patch):
+        if (folder / name).exists():
+            (folder / name).unlink()
+            shutil.copy(code / name, folder / name)
     if patch is None:
         return True
     applied = subprocess.run(
@@ -112,6 +133,12 @@ def mutated(folder: Path, patch: Path | None) -> bool:
         check=False,
     )
     return applied.returncode == 0
+
+
+def changed_by(patch: Path | None) -> list[str]:
+    """The files that it changes."""
+    lines = [] if patch is None else patch.read_text().splitlines()
+    return [line.removeprefix("+++ b/") for line in lines if line.startswith("+++ b/")]
 
 
 def tests_of(patch: Path | None) -> list[str]:
