@@ -8,7 +8,6 @@ beyond them is counted under `other`.
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterable
 from operator import add
 from typing import TypeVar
 
@@ -103,14 +102,6 @@ def decode(data: bytes) -> Tally:
         return _DECODER.decode(data)
     except msgspec.DecodeError as error:
         raise StateError(f"these are no counts of a process: {error}") from error
-
-
-def total(tallies: Iterable[Tally]) -> Tally:
-    """The sum of all."""
-    found = Tally()
-    for each in tallies:
-        found.add(each)
-    return found
 
 
 def _bounded(series: dict[Labels, V], labels: Labels) -> Labels:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeVar
 
 import trio
@@ -16,13 +16,13 @@ WAITS_S = (0.02, 0.1, 0.3)
 the state's own `timeout_s`; who looks up a run would rather wait a second than be told 503."""
 
 
-async def patiently(ask: Callable[[], Awaitable[T]]) -> T:
+async def patiently(ask: Callable[[], Awaitable[T]], waits_s: Sequence[float] = WAITS_S) -> T:
     """What the state answers at the first try that it answers; only for what may be asked twice.
 
     Raises:
-        StateError: it was away for all tries, four of them over 0.42 s and what they took.
+        StateError: it was away for all tries: by default four, over 0.42 s and what they took.
     """
-    for wait_s in WAITS_S:
+    for wait_s in waits_s:
         try:
             return await ask()
         except StateError:

@@ -17,9 +17,10 @@ import trio
 from quart import request
 from quart_trio.wrappers import TrioResponse as Response
 
-from orchestra.errors import StateError, describe
+from orchestra.errors import describe
 from orchestra.observe import names
 from orchestra.observe.tally import Tally
+from orchestra.runs.patience import patiently
 from orchestra.server import sse
 from orchestra.server.access import KNOWN, PUBLIC
 from orchestra.server.arrival import Arrival
@@ -132,15 +133,7 @@ class Health:
 
     async def _ask_state(self) -> None:
         state: State = cast("Any", self.bindings).state
-        for pause_s in (*AGAIN_S, None):
-            try:
-                await state.recall(PROBE)
-            except StateError:
-                if pause_s is None:
-                    raise
-                await trio.sleep(pause_s)
-            else:
-                return
+        await patiently(partial(state.recall, PROBE), AGAIN_S)
 
 
 async def _check(name: str, check: Callable[[], Awaitable[object]], found: dict[str, str]) -> None:

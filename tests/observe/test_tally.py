@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from orchestra.errors import StateError
 from orchestra.observe import names
-from orchestra.observe.tally import OTHER, SERIES_MAX, Histogram, Tally, decode, total
+from orchestra.observe.tally import OTHER, SERIES_MAX, Histogram, Tally, decode
 
 COUNTERS = (names.RUN_FAILURES, names.CACHE_HITS)
 HISTOGRAMS = (names.STEP_DURATION, names.HTTP_DURATION)
@@ -33,6 +33,14 @@ def tallied(acts: Sequence[Act]) -> Tally:
         else:
             tally.histogram(family, labels).observe(value)
     return tally
+
+
+def total(tallies: Sequence[Tally]) -> Tally:
+    """The sum of all."""
+    found = Tally()
+    for each in tallies:
+        found.add(each)
+    return found
 
 
 @given(st.lists(st.tuples(COUNTED | TIMED, st.integers(0, 3))))
