@@ -301,8 +301,10 @@ Event: TypeAlias = (
 TERMINAL = (RunFinished, RunFailed, RunCancelled)
 
 
-def encode(event: Event) -> bytes:
-    """The event as one line of JSON: its fields, `type` first. It never fails.
+def encode(event: Event, request_id: str = "") -> bytes:
+    """The event as one line of JSON: `type`, `request_id` if given, fields. It never fails.
+
+    `request_id` is that of the request that asked for the run.
 
     A chunk or result of a type that JSON and msgspec do not know is written as its `repr`,
     and half a character (a lone surrogate, where somebody cut one) as its escape. One that cannot
@@ -310,7 +312,8 @@ def encode(event: Event) -> bytes:
     tasks that write down everybody's runs.
     """
     fields = {name: getattr(event, name) for name in _FIELDS[type(event)]}
-    said = {"type": event.type, **fields}
+    of_request = {"request_id": request_id} if request_id else {}
+    said = {"type": event.type, **of_request, **fields}
     try:
         return _ENCODER.encode(said)
     except Exception:  # noqa: BLE001 - `repr` may raise anything

@@ -24,7 +24,7 @@ from orchestra.runs.patience import patiently
 from orchestra.runs.record import EventLine, Record, newer, told
 
 if TYPE_CHECKING:
-    from orchestra.engine.journal import Reader
+    from orchestra.engine.run import Run
 
 RENEW_S = 1.0
 """How often a follower says that it is still there, or asks again for what has not come."""
@@ -79,8 +79,9 @@ class Following(ABC):
 class FollowingHere(Following):
     """One who follows a run of this process: it holds the run back while it lags."""
 
-    def __init__(self, reader: Reader, fit: Fit, left: Callable[[], None]) -> None:
-        self._reader = reader
+    def __init__(self, run: Run, fit: Fit, left: Callable[[], None]) -> None:
+        self._reader = run.journal.attach()
+        self._request_id = run.request_id
         self._fit = fit
         self._left = left
 
@@ -90,7 +91,7 @@ class FollowingHere(Following):
             self._left()
 
     async def after(self, seq: int) -> tuple[EventLine, ...]:
-        return told(map(self._fit, await self._reader.after(seq)))
+        return told(map(self._fit, await self._reader.after(seq)), self._request_id)
 
 
 class FollowingKept(Following):

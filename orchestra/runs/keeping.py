@@ -7,6 +7,7 @@ event alone; or nothing.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -35,21 +36,24 @@ class Final(msgspec.Struct, frozen=True):
 def final(record: Record, journal: Journal, fit: Fit, limit_bytes: int, ended_s: float) -> Final:
     """What is kept of a run, whose `journal` has ended; its events take `limit_bytes` at most."""
     last = journal.last
-    events: tuple[EventLine, ...] | None = within(map(fit, journal.newer(0)), limit_bytes)
+    fitting = partial(within, request_id=record.request_id, limit_bytes=limit_bytes)
+    events = fitting(map(fit, journal.newer(0)))
     if events is None and journal.output.size_bytes < limit_bytes:
-        events = within([fit(journal.whole()), fit(last)], limit_bytes)
+        events = fitting([fit(journal.whole()), fit(last)])
     if events is None:
-        events = within([fit(last)], limit_bytes) or ()
+        events = fitting([fit(last)]) or ()
     size_bytes = sum(len(event.data) + EVENT_BYTES for event in events)
     return Final(ended(record, fit(last), ended_s), events, size_bytes)
 
 
-def within(events: Iterable[Event], limit_bytes: int) -> tuple[EventLine, ...] | None:
+def within(
+    events: Iterable[Event], request_id: str, limit_bytes: int
+) -> tuple[EventLine, ...] | None:
     """These events as they are told; None where they take more. No more is encoded than fits."""
     all_told: list[EventLine] = []
     size_bytes = 0
     for event in events:
-        (one,) = told([event])
+        (one,) = told([event], request_id)
         size_bytes += len(one.data) + EVENT_BYTES
         if size_bytes > limit_bytes:
             return None

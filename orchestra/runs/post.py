@@ -159,7 +159,8 @@ class PostOffice:
         entries: dict[str, Entry] = {}
         batch: list[EventLine] = []
         size_bytes = 0
-        for event in told(map(self._fit, run.journal.newer(after) if after < upto else ())):
+        events = map(self._fit, run.journal.newer(after) if after < upto else ())
+        for event in told(events, run.request_id):
             if event.seq > upto or len(event.data) > EVENT_MAX_BYTES:
                 break
             if batch and size_bytes + len(event.data) > BATCH_BYTES:

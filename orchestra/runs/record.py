@@ -95,9 +95,9 @@ class EventLine(msgspec.Struct, frozen=True, array_like=True):
     data: bytes
 
 
-def told(events: Iterable[Event]) -> tuple[EventLine, ...]:
-    """These events, as they are told."""
-    return tuple([EventLine(event.seq, event.type, encode(event)) for event in events])
+def told(events: Iterable[Event], request_id: str) -> tuple[EventLine, ...]:
+    """These events of a run that this request has asked for, as they are told."""
+    return tuple([EventLine(each.seq, each.type, encode(each, request_id)) for each in events])
 
 
 def ended(record: Record, event: Event, ended_s: float) -> Record:
@@ -138,7 +138,8 @@ def last_of_lost(record: Record) -> tuple[EventLine, ...]:
     """The last event of a run that is lost: the same for all who follow it."""
     assert isinstance(record.outcome, FailedWith), "it is lost"
     at_s = max((record.ended_s or record.created_s) - record.created_s, 0.0)
-    return told([RunFailed(LOST_SEQ, at_s, record.outcome.error, record.outcome.message)])
+    event = RunFailed(LOST_SEQ, at_s, record.outcome.error, record.outcome.message)
+    return told([event], record.request_id)
 
 
 def newer(kept: Sequence[EventLine], seq: int, record: Record) -> tuple[EventLine, ...]:

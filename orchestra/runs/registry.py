@@ -138,8 +138,7 @@ class Registry:
         local = self._local.get(run_id)
         if local is not None:
             local.readers += 1
-            reader = local.run.journal.attach()
-            return FollowingHere(reader, self._fit, partial(self._local.leave, run_id))
+            return FollowingHere(local.run, self._fit, partial(self._local.leave, run_id))
         final = self._recorder.final(run_id)
         if final is not None:
             return FollowingKept(final.record, final.events)

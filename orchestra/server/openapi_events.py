@@ -16,6 +16,7 @@ from orchestra.values import Json
 EVENT, USAGE = "Event", "Usage"
 """The names of the schemas of any event, and of a usage record."""
 SCHEMAS = "#/components/schemas/"
+_OF_REQUEST: Json = {"request_id": {"type": "string"}}
 
 
 def event_schemas() -> dict[str, Json]:
@@ -25,8 +26,8 @@ def event_schemas() -> dict[str, Json]:
     told = {name: _told(schema) for name, schema in found.items()}
     for kind in kinds:
         schema = told[kind.__name__]
-        schema["properties"] = {"type": {"const": kind.type}} | schema["properties"]
-        schema["required"] = ["type", *schema["required"]]
+        schema["properties"] = {"type": {"const": kind.type}, **_OF_REQUEST, **schema["properties"]}
+        schema["required"] = list(schema["properties"])
     names = {kind.type: reference(kind.__name__) for kind in kinds}
     told[EVENT] = {
         "title": EVENT,

@@ -333,7 +333,7 @@ class Events:
     def _frames(self, batch: tuple[Any, ...]) -> bytes:
         self._seq = batch[-1].seq
         fit = [fit_for_clients(event, debug=self._debug) for event in batch]
-        return sse.frames(fit, self._prefix)
+        return sse.frames(fit, self._run.request_id, self._prefix)
 
 
 def outline(pipeline: Pipeline[..., Any], *, debug: bool) -> dict[str, Any]:

@@ -29,12 +29,14 @@ _EVENT_ID = r"(?:(?P<run>[0-9a-f]{32})\.)?(?P<seq>[0-9]{1,16})"
 _QUALITY = re.compile(r"0(\.\d{0,3})?|1(\.0{0,3})?")
 
 
-def frames(batch: Iterable[Event], prefix: bytes = b"") -> bytes:
+def frames(batch: Iterable[Event], request_id: str = "", prefix: bytes = b"") -> bytes:
     """The events as frames, one behind the other: what is ready together is sent together.
 
-    `prefix` stands before each number in its id.
+    `request_id` is in each, and `prefix` stands before each number in its id.
     """
-    return b"".join([_frame(each.seq, each.type, encode(each), prefix) for each in batch])
+    return b"".join(
+        [_frame(each.seq, each.type, encode(each, request_id), prefix) for each in batch]
+    )
 
 
 def line_frames(batch: Iterable[EventLine], prefix: bytes = b"") -> bytes:

@@ -249,14 +249,15 @@ class Conversation:
                 self._sockets.runs.left(going.run)
 
     async def _follow(self, name: str, run: Run, going: Going) -> None:
-        debug = self._settings.debug
+        debug, request_id = self._settings.debug, run.request_id
         with run.journal.attach() as reader:
             seq = 0
             while batch := await reader.after(seq):
                 for event in batch:
                     if isinstance(event, TERMINAL):
                         self._forget(name, going)  # who hears of its end may use the id again
-                    await self._socket.send(event_frame(name, fit_for_clients(event, debug=debug)))
+                    fit = fit_for_clients(event, debug=debug)
+                    await self._socket.send(event_frame(name, fit, request_id))
                 seq = batch[-1].seq
 
     def _forget(self, name: str, going: Going) -> None:

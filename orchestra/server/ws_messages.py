@@ -90,9 +90,9 @@ def _read(found: dict[str, Any]) -> Start | Cancel | Mistake:
     return Start(given, inputs)
 
 
-def event_frame(run: str, event: Event) -> str:
+def event_frame(run: str, event: Event, request_id: str) -> str:
     """An event of the run with this id; fit for clients already."""
-    return f'{{"id":{_quoted(run)},"event":{encode(event).decode()}}}'
+    return f'{{"id":{_quoted(run)},"event":{encode(event, request_id).decode()}}}'
 
 
 def problem_frame(run: str | None, problem: HttpProblem) -> str:

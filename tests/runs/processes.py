@@ -128,25 +128,26 @@ def memory(limit_bytes: int = 1 << 20) -> MemoryState:
 class Spied(list[Event]):
     """The events of a journal; what is appended is also `told`."""
 
-    def __init__(self, events: list[Event], told: list[EventLine]) -> None:
-        super().__init__(events)
+    def __init__(self, run: Run, told: list[EventLine]) -> None:
+        super().__init__(run.journal._events)
+        self._request_id = run.request_id
         self._told = told
 
     def append(self, event: Event) -> None:
         super().append(event)
-        self._told.extend(told([event]))
+        self._told.extend(told([event], self._request_id))
 
 
 def spied(run: Run) -> list[EventLine]:
     """All that a run tells from now on, also what its journal drops."""
     events: list[EventLine] = []
-    run.journal._events = Spied(run.journal._events, events)
+    run.journal._events = Spied(run, events)
     return events
 
 
 def lines(run: Run) -> list[EventLine]:
     """All that a run has told."""
-    return list(told(run.journal.kept))
+    return list(told(run.journal.kept, run.request_id))
 
 
 async def heard(registry: Registry, run_id: str, after: int = 0) -> list[EventLine]:

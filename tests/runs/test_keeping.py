@@ -26,12 +26,19 @@ from orchestra.runs.record import (
     last_of_lost,
     lost,
     newer,
+    told,
 )
 from orchestra.testing.virtual import virtual
-from tests.runs.processes import lines
 
 CREATED_S = 1e9
-RECORD = Record(id="a" * 32, pipeline="p", process="1", created_s=CREATED_S, organisation="acme")
+RECORD = Record(
+    id="a" * 32,
+    pipeline="p",
+    process="1",
+    created_s=CREATED_S,
+    organisation="acme",
+    request_id="r-1",
+)
 
 chunks = st.lists(st.sampled_from(["a", "bc", "ä" * 30, None, "restart"]), max_size=30)
 
@@ -58,17 +65,17 @@ def journal_of(parts: list[str | None], journal_events: int) -> Journal:
 def folded(events: tuple[EventLine, ...], after: int, so_far: str) -> str:
     """The output that one knows who knew this much of it and is given these events."""
     output, before = so_far, after
-    for told in events:
-        event = json.loads(told.data)
-        if told.type == "snapshot":
+    for line in events:
+        event = json.loads(line.data)
+        if line.type == "snapshot":
             output = event["output"]
         else:
-            assert told.seq == before + 1
-            if told.type == ArmRestarted.type:
+            assert line.seq == before + 1
+            if line.type == ArmRestarted.type:
                 output = ""
-            elif told.type == Delta.type:
+            elif line.type == Delta.type:
                 output += event["chunk"]
-        before = told.seq
+        before = line.seq
     return output
 
 
@@ -83,25 +90,22 @@ def test_whatever_is_kept_is_within_its_bound_and_tells_the_whole_output(
     assert made.size_bytes <= limit_bytes
     assert made.size_bytes == sum(len(event.data) + EVENT_BYTES for event in made.events)
     assert unpacked(packed(made.events)) == made.events
-    told = tuple(lines_of(whole))
-    for after in range(len(told)):
-        before = folded(told[:after], 0, "")
+    said = tuple(lines_of(whole))
+    for after in range(len(said)):
+        before = folded(said[:after], 0, "")
         try:
             events = newer(made.events, after, made.record)
         except RunLostError:
             assert not made.events or made.events[0].type != "snapshot"
             continue
-        assert folded(events, after, before) == folded(told, 0, "")
+        assert folded(events, after, before) == folded(said, 0, "")
         assert events[-1].type == RunFinished.type
-    assert newer(made.events, len(told), made.record) == ()
+    assert newer(made.events, len(said), made.record) == ()
 
 
 def lines_of(journal: Journal) -> list[EventLine]:
-    class Whole:
-        def __init__(self) -> None:
-            self.journal = journal
-
-    return lines(Whole())  # type: ignore[arg-type]
+    """All that its run has told."""
+    return list(told(journal.kept, RECORD.request_id))
 
 
 def test_what_has_room_is_kept_whole_and_what_has_not_as_its_output() -> None:

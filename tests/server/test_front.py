@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -38,6 +39,7 @@ from orchestra.server.registries import registry_beside
 from orchestra.server.settings import Settings
 from orchestra.stores.state_memory import MemoryState
 from tests.server.served import PIPELINES
+from tests.server.test_sse import dispatched
 from tests.server.wire import open_house
 
 WELL_FORMED = re.compile(r"[A-Za-z0-9._:-]{1,128}")
@@ -231,7 +233,7 @@ def test_a_refused_request_is_answered_with_its_id_and_never_reaches_the_applica
     assert (b"x-request-id", b"mine") in sent[0]["headers"]
 
 
-def test_every_answer_has_the_id_of_its_request_and_its_run_begins_with_it() -> None:
+def test_every_answer_has_the_id_of_its_request_and_so_has_each_event_of_its_run() -> None:
     async def run() -> None:
         async with open_engine() as engine:
             app = create_app(engine, PIPELINES, Settings())
@@ -240,7 +242,9 @@ def test_every_answer_has_the_id_of_its_request_and_its_run_begins_with_it() -> 
                 ask = "GET /v1/pipelines/count/runs?count=1 HTTP/1.1\nX-Request-ID: r-1\n"
                 reply = await client.ask(ask + "Accept: text/event-stream")
                 assert reply.headers["x-request-id"] == "r-1"
-                assert b'"request_id":"r-1"' in reply.body
+                events = [json.loads(event.data) for event in dispatched(reply.body)]
+                assert len(events) > 3
+                assert {event["request_id"] for event in events} == {"r-1"}
 
     trio.run(run)
 

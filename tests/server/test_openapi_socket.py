@@ -63,7 +63,7 @@ def test_what_is_told_of_a_message_is_what_is_read(message: dict[str, Any]) -> N
 def test_what_is_told_of_a_frame_is_what_is_sent(name: str | None) -> None:
     frames = [problem_frame(name, not_found("/"))]
     if name is not None:
-        frames.append(event_frame(name, RunStarted(1, 0.0, "r", "p")))
+        frames.append(event_frame(name, RunStarted(1, 0.0, "r", "p", "r-1"), "r-1"))
     for frame in frames:
         assert fits(SCHEMAS[FRAME], json.loads(frame))
         assert not fits(SCHEMAS[FRAME], {**json.loads(frame), "x": 1})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
@@ -143,6 +144,8 @@ def test_a_run_in_the_background_is_accepted_and_then_had_from_any_server() -> N
             assert view["request_id"] == reply.headers["x-request-id"]
             events = dispatched((await each.ask(f"GET {location}/events\n{STREAM}")).body)
             assert [event.id for event in events] == list("1234567")
+            of_request = {json.loads(event.data)["request_id"] for event in events}
+            assert of_request == {reply.headers["x-request-id"]}
             rest = dispatched((await each.ask(f"GET {location}/events?after=4")).body)
             assert rest == events[4:]
             again = await each.ask(f"GET {location}/events?after=4\nLast-Event-ID: 6")

@@ -186,6 +186,7 @@ def test_a_slow_socket_holds_back_its_own_runs_and_nobody_elses() -> None:
         assert run.journal.seq == stopped_at
         told = [await slow.receive() for _ in range(stopped_at + 100)]
         assert [each["event"]["seq"] for each in told] == list(range(1, len(told) + 1))
+        assert {each["event"]["request_id"] for each in told} == {run.request_id}
         slow.vanish()
         quick.vanish()
         await stage.engine.wait_idle()

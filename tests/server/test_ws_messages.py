@@ -53,10 +53,10 @@ def test_any_message_at_all_is_one_or_a_mistake_that_shows_how(message: str | by
 
 @given(ids | st.none())
 def test_a_frame_is_one_object_under_its_id(name: str | None) -> None:
-    event = json.loads(event_frame(name or "a", Delta(5, 0.5, "x")))
+    event = json.loads(event_frame(name or "a", Delta(5, 0.5, "x"), "r-1"))
     assert event == {
         "id": name or "a",
-        "event": {"type": "delta", "seq": 5, "at_s": 0.5, "chunk": "x"},
+        "event": {"type": "delta", "request_id": "r-1", "seq": 5, "at_s": 0.5, "chunk": "x"},
     }
     problem = json.loads(problem_frame(name, not_found("/x")))
     assert (problem["id"], problem["problem"]["status"]) == (name, 404)
