@@ -165,7 +165,11 @@ class Assembly:
         from orchestra.policies.coalesce import CoalesceRule
         from orchestra.policies.coalesced import CoalescedModel
 
-        rule = CoalesceRule(normalize=found.normalize, similarity=found.similarity)
+        rule = CoalesceRule(
+            normalize=found.normalize,
+            similarity=found.similarity,
+            paraphrases=found.paraphrases,
+        )
         embedder = None if found.similarity is None else self._embedder(found.embedder)
         return CoalescedModel(model, name=settings.name, rule=rule, embedder=embedder)
 

@@ -144,7 +144,12 @@ def _names(values: type, kind: Kind) -> Spec:
 CACHE: Spec = {
     "ttl_s": TTL,
     "answer_bytes_max": COUNT,
-    "semantic": {"threshold": SHARE, "embedder": TEXT, "entries_max": ENTRIES},
+    "semantic": {
+        "threshold": SHARE,
+        "embedder": TEXT,
+        "paraphrases": FLAG,
+        "entries_max": ENTRIES,
+    },
 }
 REMOTE: Spec = {
     "base_url": URL,
@@ -189,7 +194,12 @@ OWNER: Spec = {
 }
 """The limits of a user, or of an organisation."""
 STORES: Spec = {"data": FOLDER}
-COALESCE: Spec = {"normalize": FLAG, "similarity": SHARE, "embedder": TEXT}
+COALESCE: Spec = {
+    "normalize": FLAG,
+    "similarity": SHARE,
+    "paraphrases": FLAG,
+    "embedder": TEXT,
+}
 """How calls of a model or a route share one."""
 ROUTE: Spec = {
     "models": NAMES,

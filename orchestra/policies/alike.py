@@ -2,8 +2,9 @@
 
 The theory: everything of a request but the user's last words has to be equal; that is its scope.
 Two questions of a scope are alike when their vectors are near *and* they have the same numbers,
-names, signs, negations and order of words. The second is needed: to vectors a negation, a
-year, and who does what to whom hardly differ, or not at all.
+names, signs, negations and order of words, and differ in words of manner only. The second is
+needed: to vectors a negation, a year, who does what to whom, "on" and "off" hardly differ, or not
+at all. Which words matter cannot be listed; which do not, can.
 """
 
 from __future__ import annotations
@@ -37,6 +38,14 @@ _TELLING = frozenset(
     )
 )
 """Small words that turn a question into another."""
+_MANNER = frozenset(
+    re.findall(
+        r"\w+",
+        """a an the your our do does can could is are please kindly just hi hello hey thanks thank
+        tell me""",
+    )
+)
+"""Words that a question may have or not have, and still be the same."""
 
 
 @attrs.frozen
@@ -72,7 +81,12 @@ def scope_of(tenant: str, identity: str, embedder: str, request: ChatRequest) ->
 
 
 def nearest(
-    known: Sequence[Known], question: str, vector: Vector, threshold: float
+    known: Sequence[Known],
+    question: str,
+    vector: Vector,
+    threshold: float,
+    *,
+    paraphrases: bool = False,
 ) -> list[tuple[float, Known]]:
     """Those that ask the same, each with its cosine, of `threshold` at least; the nearest first."""
     import numpy as np  # heavy
@@ -87,19 +101,30 @@ def nearest(
     near = [
         (min(1.0, cosine), each)
         for cosine, each in found
-        if cosine >= threshold and same_marks(each.question, question)
+        if cosine >= threshold
+        and may_ask_the_same(each.question, question, paraphrases=paraphrases)
     ]
     return sorted(near, key=lambda each: -each[0])[:TRIES]
 
 
-def same_marks(one: str, other: str) -> bool:
-    """Whether two texts agree in what vectors do not see."""
+def may_ask_the_same(one: str, other: str, *, paraphrases: bool = False) -> bool:
+    """Whether two texts agree in what vectors do not see.
+
+    With `paraphrases`, plain words of one may be missing in the other, and stand for each other.
+    """
     if _marks(one) != _marks(other):
         return False
-    words = [word.lower() for word in _WORD.findall(one)]
-    others = [word.lower() for word in _WORD.findall(other)]
+    words, others = _words(one), _words(other)
     shared = {*words} & {*others}
-    return [w for w in words if w in shared] == [w for w in others if w in shared]
+    if [w for w in words if w in shared] != [w for w in others if w in shared]:
+        return False
+    return paraphrases or ({*words} ^ {*others}) <= _MANNER | _TELLING
+
+
+def _words(text: str) -> list[str]:
+    """The words, without what is contracted behind them: of that, the marks know what tells."""
+    found = (word.lower().replace("’", "'") for word in _WORD.findall(text))
+    return [word.removesuffix("n't").partition("'")[0] for word in found]
 
 
 def with_known(known: Sequence[Known], newest: Known, entries_max: int) -> tuple[Known, ...]:

@@ -52,12 +52,15 @@ WHOLE = (StopReason.END, StopReason.STOP_SEQUENCE, StopReason.TOOL_CALLS)
 class SemanticRule:
     """When a question is answered with the answer to another: at this cosine, or above it.
 
-    `embedder` is the name of what makes their vectors. Of each scope the `entries_max` questions
-    that were used last are remembered. Why 0.95: see `tests/policies/test_alike.py`.
+    `embedder` is the name of what makes their vectors. With `paraphrases`, plain words may stand
+    for others; without, questions differ in words of manner only ("can", "please"). Of each scope
+    the `entries_max` questions that were used last are remembered. Why 0.95: see
+    `tests/policies/test_alike.py`.
     """
 
     threshold: float = 0.95
     embedder: str = "default"
+    paraphrases: bool = False
     entries_max: int = 100
 
 

@@ -42,13 +42,15 @@ class CoalesceRule:
     """Which calls of a model share one, and within which bounds.
 
     With `normalize`, what users say is compared without case, runs of whitespace and Unicode
-    forms; with `similarity`, questions share a call whose cosine is as high. Of an answer,
-    `held_bytes` are held for those who come later and those who read slowly. Whoever has read all
-    of it loses `lag_s` in all to those who have not, who are then left behind.
+    forms; with `similarity`, questions share a call whose cosine is as high and which differ,
+    without `paraphrases`, in words of manner only. Of an answer, `held_bytes` are held for those
+    who come later and those who read slowly. Whoever has read all of it loses `lag_s` in all to
+    those who have not, who are then left behind.
     """
 
     normalize: bool = False
     similarity: float | None = None
+    paraphrases: bool = False
     held_bytes: int = 256 * 1024
     lag_s: float = 30.0
     waiters_max: int = 1_000
@@ -105,19 +107,19 @@ def question_of(
     tenant: str, model: str, request: ChatRequest | EmbedRequest, rule: CoalesceRule
 ) -> Question:
     """What a request asks, of which model and within which tenant."""
-    request = _without_sharing(request)
+    request, scope = _without_sharing(request), (tenant, model)
     if isinstance(request, EmbedRequest):
-        return Question(_key(tenant, model, request))
+        return Question(_key(scope, request))
     if rule.normalize:
         messages = tuple(_normal(each) for each in request.messages)
         request = attrs.evolve(request, messages=messages)
     request = _one_form(request)
-    key = _key(tenant, model, request)
+    key = _key(scope, request)
     text = _last_text(request) if rule.similarity is not None else ""
     if key is None or not text:
         return Question(key)
     others = attrs.evolve(request, messages=request.messages[:-1])
-    return Question(key, _key(tenant, model, others), text)
+    return Question(key, _key((*scope, _NEAR), others), text)
 
 
 def normal(text: str) -> str:
@@ -261,13 +263,17 @@ def _as_text(message: Message) -> Message:
             return message
 
 
-def _key(tenant: str, model: str, request: ChatRequest | EmbedRequest) -> bytes | None:
+_NEAR = "all but the last message"
+"""What sets these keys apart from those of a conversation that ends one message earlier."""
+
+
+def _key(scope: tuple[str, ...], request: ChatRequest | EmbedRequest) -> bytes | None:
     """What is the same for all who ask the same; None where something in it cannot be written.
 
     All of a short request, and a hash of a long one: keys are many, and a hash takes longer.
     """
     try:
-        written = written_of((tenant, model), request, any_order=True)
+        written = written_of(scope, request, any_order=True)
     except (TypeError, ValueError, OverflowError, RecursionError):
         return None
     return written if len(written) <= SHORT_BYTES else blake2b(written, digest_size=32).digest()

@@ -19,6 +19,7 @@ from orchestra.answers import Completion
 from orchestra.errors import BindingError, ModelError
 from orchestra.events import StepCoalesced
 from orchestra.policies.account import NOBODY, PRESENT
+from orchestra.policies.alike import may_ask_the_same
 from orchestra.policies.coalesce import (
     CoalesceRule,
     Question,
@@ -294,13 +295,16 @@ class _Board(Generic[Item]):
     def _near(
         self, question: Question, account: Account, *, together: bool
     ) -> Sequence[Flight[Item]]:
-        """Flights that ask something else in the last message only, the youngest of them."""
+        """Flights that may ask the same in other words, the youngest of them."""
         if question.near is None or self._embedder is None:
             return ()
+        paraphrases = self._rule.paraphrases
         found = [
             flight
             for flight in self._flights.get(question.near, ())
-            if flight.open and (together or not flight.has_served(account.run_id))
+            if flight.open
+            and (together or not flight.has_served(account.run_id))
+            and may_ask_the_same(flight.question.text, question.text, paraphrases=paraphrases)
         ]
         return found[-self._rule.compared_max :]
 

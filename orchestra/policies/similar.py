@@ -73,7 +73,10 @@ class Similar:
     async def near(self, shelf: Shelf, meaning: Meaning) -> list[tuple[float, Known]]:
         """The answered questions that ask the same, the nearest first, each with its cosine."""
         known = decode_index(meaning.scope, await shelf.recall(meaning.scope))
-        return nearest(known, meaning.question, meaning.vector, self._rule.threshold)
+        rule, question = self._rule, meaning.question
+        return nearest(
+            known, question, meaning.vector, rule.threshold, paraphrases=rule.paraphrases
+        )
 
     async def keep(self, shelf: Shelf, meaning: Meaning, key: str) -> None:
         """Remember that the answer to a question is under a key."""

@@ -46,6 +46,7 @@ class CoalesceSettings:
 
     normalize: bool = False
     similarity: float | None = None
+    paraphrases: bool = False
     embedder: str = "default"
 
 

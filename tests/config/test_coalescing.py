@@ -38,6 +38,10 @@ ENVIRON = {"OPENAI_API_KEY": "sk-x"}
         ("coalesce = { normalize = true }", CoalesceSettings(normalize=True)),
         ("coalesce.similarity = 0.9", CoalesceSettings(similarity=0.9)),
         (
+            "coalesce = { similarity = 0.9, paraphrases = true }",
+            CoalesceSettings(similarity=0.9, paraphrases=True),
+        ),
+        (
             'coalesce = { similarity = 1, embedder = "mine" }\n[embedders.mine]\n'
             'provider = "wordllama"',
             CoalesceSettings(similarity=1.0, embedder="mine"),
@@ -62,6 +66,7 @@ def test_what_is_right_is_kept_and_bound(
                 assert isinstance(unlimited(model.model), kind)
                 assert model.name == name
                 assert model.rule.similarity == meant.similarity
+                assert model.rule.paraphrases == meant.paraphrases
                 assert model.rule.normalize == meant.normalize
             assert list(bindings.states()) == ["a"]
 

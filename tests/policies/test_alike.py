@@ -13,9 +13,9 @@ from orchestra.policies.alike import (
     Known,
     decode_index,
     encode_index,
+    may_ask_the_same,
     nearest,
     question_of,
-    same_marks,
     scope_of,
     with_known,
 )
@@ -61,13 +61,33 @@ WORDED = [
     ),
     ("What is the maximum?", "What is the minimum?"),
 ]
-"""Told apart by their vectors alone: 0.54 to 0.84."""
+"""Told apart by their vectors, too: 0.54 to 0.84."""
+NEAR = [
+    ("How do I turn on dark mode?", "How do I turn off dark mode?"),
+    ("Is it legal to record a phone call?", "Is it illegal to record a phone call?"),
+    (
+        "What should I do when the alarm in the left wing of the building goes off at night?",
+        "What should I do when the alarm in the right wing of the building goes off at night?",
+    ),
+    (
+        "How do I reset the admin password of the staging database server in the cluster?",
+        "How do I reset the admin password of the production database server in the cluster?",
+    ),
+]
+"""Told apart by their words alone: 0.952 to 0.963."""
 
 
-def similar(one: str, other: str, threshold: float = SemanticRule().threshold) -> bool:
+def similar(
+    one: str,
+    other: str,
+    threshold: float = SemanticRule().threshold,
+    *,
+    paraphrases: bool = False,
+) -> bool:
     async def main() -> bool:
         first, second = await EMBEDDER.embed([one, other])
-        return bool(nearest([Known("k", one, first)], other, second, threshold))
+        known = [Known("k", one, first)]
+        return bool(nearest(known, other, second, threshold, paraphrases=paraphrases))
 
     return trio.run(main)
 
@@ -81,19 +101,27 @@ def test_what_asks_the_same_is_found(one: str, other: str) -> None:
 @pytest.mark.parametrize(("one", "other"), MARKED)
 def test_numbers_names_negations_signs_and_order_are_not_confused(one: str, other: str) -> None:
     """However near the vectors are."""
-    assert not same_marks(one, other)
-    assert not similar(one, other, threshold=0.0)
-    assert not similar(other, one, threshold=0.0)
+    assert not may_ask_the_same(one, other, paraphrases=True)
+    for mine, yours in ((one, other), (other, one)):
+        assert not similar(mine, yours, threshold=0.0, paraphrases=True)
 
 
 @pytest.mark.parametrize(("one", "other"), WORDED)
 def test_other_words_are_told_apart_by_the_threshold(one: str, other: str) -> None:
-    assert not similar(one, other)
+    assert not similar(one, other, paraphrases=True)
+
+
+@pytest.mark.parametrize(("one", "other"), NEAR)
+def test_a_plain_word_is_another_question_unless_paraphrases_are_wanted(
+    one: str, other: str
+) -> None:
+    assert not similar(one, other, threshold=0.0)
+    assert similar(one, other, paraphrases=True)
 
 
 @given(st.text(max_size=30))
 def test_a_text_has_the_marks_of_itself(text: str) -> None:
-    assert same_marks(text, text)
+    assert may_ask_the_same(text, text)
 
 
 QUESTION = ChatRequest((Message("system", "s"), Message("user", "hello")))

@@ -161,6 +161,21 @@ def test_the_most_alike_is_found_if_it_is_alike_enough() -> None:
     assert nearest(mine, [mine, mine], 1.0) == (0, 1.0)
 
 
+texts = st.sampled_from(["What is 2 + 2?", "And now?", "Tell me a joke."])
+talks = st.lists(st.builds(Message, st.just("user"), texts), min_size=1, max_size=3).map(tuple)
+
+
+@given(talks, talks)
+def test_what_is_before_a_last_message_is_no_conversation_of_its_own(
+    one: tuple[Message, ...], other: tuple[Message, ...]
+) -> None:
+    """Or who asks only what came before the last message would be answered as if he had."""
+    asked = [question_of("t", "m", ChatRequest(each), ALIKE) for each in (one, other)]
+    assert asked[0].near != asked[1].key
+    assert (asked[0].key == asked[1].key) == (one == other)
+    assert (asked[0].near == asked[1].near) == (one[:-1] == other[:-1])
+
+
 @given(usages, st.integers(1, 9))
 def test_shares_are_the_whole_exactly_and_fair(usage: Usage, among: int) -> None:
     shares = [share(usage, among, at) for at in range(among)]

@@ -326,13 +326,17 @@ def test_questions_that_are_alike_share_a_call() -> None:
         texts = ("sky?", "Sky!", "xx", "sky?", "Sky")
         asked = list(zip(payers, map(ask, texts), strict=True))
         model, letters = Fake(), Letters()
-        rule = CoalesceRule(similarity=0.95)
+        rule = CoalesceRule(similarity=0.95, paraphrases=True)
         await together(CoalescedModel(model, name="m", rule=rule, embedder=letters), *asked)
         assert model.asked == 2
         assert letters.texts == 2 + 1 + 2, "each flight once, no exact hit"
         assert [len(payer.notes) for payer in payers] == [0, 1, 0, 1, 1]
         assert [payers[3].notes, payers[0].notes] == [[(StepCoalesced, "m", 1.0)], []]
         assert payers[1].notes == [(StepCoalesced, "m", pytest.approx(0.96))]
+        plain = CoalesceRule(similarity=0.95)
+        model = Fake()
+        await together(CoalescedModel(model, name="m", rule=plain, embedder=letters), *asked[:3])
+        assert (model.asked, letters.texts) == (2, 5 + 2), "a plain word is another question"
         for embedder in (Letters(takes_s=100), Letters(error=ProviderServerError("it broke"))):
             model = Fake()
             shared = CoalescedModel(model, name="m", rule=rule, embedder=embedder)
@@ -345,7 +349,7 @@ def test_questions_that_are_alike_share_a_call() -> None:
 def test_what_begins_or_ends_while_it_is_compared_is_seen() -> None:
     async def main(engine: trio.Nursery) -> None:
         payers = [Payer(engine, str(at)) for at in range(3)]
-        rule = CoalesceRule(similarity=0.95)
+        rule = CoalesceRule(similarity=0.95, paraphrases=True)
         model = Fake()
         shared = CoalescedModel(model, name="m", rule=rule, embedder=Letters(takes_s=0.5))
         two = [(payers[1], ask("xx")), (payers[2], ask("xx"))]

@@ -72,7 +72,7 @@ class House:
     state: MemoryState = attrs.field(factory=lambda: MemoryState(now_s=trio.current_time))
     points: Points = attrs.field(factory=Points)
     notes: Notes = attrs.field(factory=Notes)
-    rule: SemanticRule = attrs.field(factory=SemanticRule)
+    rule: SemanticRule = attrs.field(factory=lambda: SemanticRule(paraphrases=True))
     fake: Says = attrs.field(factory=lambda: Says(()))
 
     async def ask(self, question: str, system: str = "s", word: str = "use", **more: object) -> str:
@@ -162,7 +162,7 @@ def test_what_has_expired_is_asked_for_again() -> None:
 
 def test_the_questions_that_were_used_last_are_known() -> None:
     async def main() -> None:
-        house = House(rule=SemanticRule(entries_max=2))
+        house = House(rule=SemanticRule(entries_max=2, paraphrases=True))
         await house.ask("open")
         await house.ask("closed")
         assert await house.ask("opened") == "OPEN"  # which makes it the last used
