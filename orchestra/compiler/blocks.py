@@ -60,6 +60,8 @@ class Operation:
     lanes: tuple[int, ...]
     """The slot behind each of its lanes; empty unless it gives a stream."""
     constants: Mapping[str, object]
+    changeable: tuple[tuple[str, object], ...]
+    """Those of the constants that are made anew for each run."""
     sources: tuple[tuple[str, Source], ...]
     nested: tuple[tuple[str, Nested], ...]
     regions: tuple[int, ...]

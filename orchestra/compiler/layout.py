@@ -19,6 +19,7 @@ from orchestra.compiler.blocks import (
 )
 from orchestra.compiler.naming import FILLED, names_of, nodes_of
 from orchestra.compiler.regions import Region, Regions
+from orchestra.compiler.renewal import changeable
 from orchestra.graph.nodes import (
     Call,
     Collect,
@@ -78,6 +79,7 @@ class _Layout:
                 values=tuple(self.values[slot]),
                 lanes=tuple(self.lanes[slot]),
                 constants=constants,
+                changeable=tuple(each for each in constants.items() if changeable(each[1])),
                 sources=sources,
                 nested=nested,
                 regions=tuple(self.listed[region] for region in owned),

@@ -13,6 +13,7 @@ import trio
 from orchestra.accounts import Caller
 from orchestra.annotations.facts import MISSING, accepts, spell
 from orchestra.compiler.plan import Plan, plan
+from orchestra.compiler.renewal import renewed
 from orchestra.engine.groups import stopping
 from orchestra.engine.journal import Observer
 from orchestra.engine.run import Run
@@ -296,7 +297,7 @@ def _complete(
             )
     complete = {}
     for name, node in pipeline.inputs.items():
-        value = inputs.get(name, node.default)
+        value = inputs[name] if name in inputs else renewed(node.default)
         if value is MISSING:
             raise InputError(
                 f"pipeline {pipeline.name!r} was not given {name!r}, {spell(node.annotation)}",

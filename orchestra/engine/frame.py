@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, TypeVar
 import trio
 
 from orchestra.compiler.blocks import Block, Operation, RegionPlan, Source
+from orchestra.compiler.renewal import renewed
 from orchestra.engine.lane import Lane
 from orchestra.engine.outlet import Outlet
 from orchestra.engine.scope import NOTHING, Nothing, Scope
@@ -58,7 +59,7 @@ class Frame:
         """1 for the slots that have started, or never will."""
         self._waiting_plain: deque[Operation] | None = None
         for slot, value in block.constants:
-            self.values[slot] = value
+            self.values[slot] = renewed(value)
         for slot, name in block.inputs:
             self.values[slot] = inputs[name]
 

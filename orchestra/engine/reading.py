@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from orchestra.annotations.facts import accepts, spell
 from orchestra.compiler.blocks import Nested, Operation, Source, Template
+from orchestra.compiler.renewal import renewed
 from orchestra.errors import EdgeTypeError, describe
 from orchestra.graph.wires import Attribute
 
@@ -20,6 +21,8 @@ def arguments(frame: Frame, operation: Operation) -> dict[str, object]:
         EdgeTypeError: a value does not have the part, or the type, that is asked for.
     """
     named = dict(operation.constants)
+    for name, value in operation.changeable:
+        named[name] = renewed(value)
     for name, source in operation.sources:
         named[name] = read(frame, source)
     for name, nested in operation.nested:
@@ -65,7 +68,7 @@ def _fill(frame: Frame, template: Template) -> object:
     if isinstance(template, Source):
         return read(frame, template)
     if not isinstance(template, Nested):
-        return template
+        return renewed(template)
     if template.container is dict:
         return {key: _fill(frame, part) for key, part in template.parts}
     parts = [_fill(frame, part) for _, part in template.parts]
