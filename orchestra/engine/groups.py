@@ -11,32 +11,45 @@ def split(error: BaseException) -> tuple[Exception | None, BaseException | None]
     """What a task raised, as its own error and as what has to go on: `(own, onward)`.
 
     `Cancelled` goes on to whoever cancelled, and so does what stops the process
-    (`KeyboardInterrupt`, `SystemExit`); whatever else was raised is the task's own. A
+    (`KeyboardInterrupt`, and what a test's framework raises); whatever else was raised is the
+    task's own: a step that calls `sys.exit` ends its run, and not those of everybody else. A
     nursery in the task may have raised several at once.
     """
     if isinstance(error, BaseExceptionGroup):
-        own, onward = error.split(Exception)
+        own, onward = error.split(_is_own)
         return (single(own) if own is not None else None), onward
-    if isinstance(error, Exception):
-        return error, None
-    return None, error
+    return (single(error), None) if _is_own(error) else (None, error)
 
 
-def single(group: BaseException) -> Exception:
-    """The one error in a group, or one that lists them all."""
-    errors = [error for error in leaves(group) if isinstance(error, Exception)]
+def single(error: BaseException) -> Exception:
+    """The one error in a group, or one that lists them all; of an error that is none, itself."""
+    errors = [leaf for leaf in leaves(error) if _is_own(leaf)]
     if len(errors) == 1:
-        return errors[0]
-    failed = StepFailedError(f"{len(errors)} errors at once:", errors)
-    failed.__cause__ = group
+        (own,) = errors
+        if isinstance(own, Exception):
+            return own
+    several = f"{len(errors)} errors at once:" if len(errors) > 1 else _OF_NO_STEP
+    failed = StepFailedError(several, errors)
+    failed.__cause__ = error
     return failed
 
 
 def stopping(error: BaseException | None) -> BaseException | None:
-    """What stops the process (`KeyboardInterrupt`, `SystemExit`) in what a task raised, if any."""
+    """What stops the process (`KeyboardInterrupt`) in what a task raised, if anything does."""
     if isinstance(error, BaseExceptionGroup):
         return next(filter(None, map(stopping, error.exceptions)), None)
-    return None if isinstance(error, Exception | trio.Cancelled) else error
+    return None if error is None or isinstance(error, trio.Cancelled) or _is_own(error) else error
+
+
+_OF_NO_STEP = "it raised what ends a program; raise an error that says what is wrong:"
+
+
+def _is_own(error: BaseException) -> bool:
+    if isinstance(error, BaseExceptionGroup):
+        return False
+    # asyncio's is told by its name: it is here only where a step has imported it
+    own = Exception | SystemExit | GeneratorExit
+    return isinstance(error, own) or type(error).__name__ == "CancelledError"
 
 
 def message_of(error: Exception) -> str:

@@ -320,7 +320,6 @@ def stopping(function: Callable[..., object]) -> Pipeline[..., object]:
         (interrupts_later, KeyboardInterrupt),
         (interrupts_beside, KeyboardInterrupt),
         (interrupts_streaming, KeyboardInterrupt),
-        (exits, SystemExit),
     ],
 )
 def test_what_stops_the_process_leaves_bare_and_the_journal_is_still_complete(
@@ -349,6 +348,52 @@ def test_what_stops_the_process_leaves_bare_and_the_journal_is_still_complete(
     assert lives.count(function.__name__) == 2
     assert lives.count("race") == 2
     assert lives.count("both") == 1
+
+
+async def exits_later(n: object) -> str:
+    await trio.lowlevel.checkpoint()
+    return exits(n)
+
+
+async def exits_streaming(n: object) -> AsyncIterator[str]:
+    yield "a"
+    yield exits(n)
+
+
+async def raises_generator_exit(n: object) -> str:
+    raise GeneratorExit
+
+
+@pytest.mark.parametrize(
+    "stops",
+    [
+        step(exits),
+        step(thread=True, name="exits_in_a_thread")(exits),
+        step(exits_later),
+        step(exits_streaming),
+        step(raises_generator_exit),
+    ],
+    ids=lambda stops: stops.name,
+)
+def test_a_step_that_ends_the_program_ends_its_run_only(stops: Any) -> None:
+    @pipeline(name="exiting")
+    def exiting(n: int) -> object:
+        stopped = stops(n)
+        return collect(stopped) if stops.name == "exits_streaming" else stopped
+
+    @pipeline(name="beside")
+    def beside(n: int) -> object:
+        return waits(n, for_s=9)
+
+    async def main() -> None:
+        async with open_engine() as engine:
+            other = engine.start(beside, {"n": 1})
+            with pytest.raises(StepFailedError, match="raise an error that says what is wrong"):
+                await engine.run(exiting, n=1)
+            assert not other.journal.ended
+            other.cancel("enough")
+
+    trio.run(main)
 
 
 # ------------------------------------------------------------------------ where an error came from
