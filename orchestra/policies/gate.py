@@ -9,12 +9,14 @@ estimated, and no time read, that no rule of this model asks for.
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 
 import attrs
 
 from orchestra.accounts import Certainty, Usage
 from orchestra.errors import (
     BreakerOpenError,
+    BudgetExceededError,
     ModelError,
     OverloadedError,
     RateLimitError,
@@ -39,7 +41,7 @@ from orchestra.policies.prices import priced
 from orchestra.policies.purse import Held
 from orchestra.policies.shared import SharedLimits
 from orchestra.policies.till import Till
-from orchestra.policies.tokens import Estimate, consumed, estimated
+from orchestra.policies.tokens import BYTES_PER_TOKEN, Estimate, consumed, estimated
 from orchestra.protocols import Account
 from orchestra.values import (
     ChatRequest,
@@ -91,8 +93,13 @@ class Gate:
             load = Load(load.running - waiting, load.waiting + waiting, load.at_once)
         return GuardState(breaker, load)
 
-    async def enter(self, request: ChatRequest | EmbedRequest, requests: int = 1) -> GuardedCall:
+    async def enter(
+        self, request: ChatRequest | EmbedRequest, requests: int = 1, *, most: int = 0
+    ) -> GuardedCall:
         """Wait for leave to call, and take it. Cancelled or refused, nothing is held.
+
+        An answer that nobody has bounded has to grow within its budgets, unless they have room
+        for `most` tokens of it.
 
         Raises:
             BreakerOpenError: the model has failed too often.
@@ -119,11 +126,23 @@ class Gate:
             if self.shared is not None:
                 await self._share(call, self.shared, requests)
             if counts:
-                call.held = await till.hold(call.account, call.estimate, requests)
+                await self._hold(call, requests, most)
         except BaseException:
             await call.withdraw()  # noqa: ASYNC102 - shielded and bounded
             raise
         return call
+
+    async def _hold(self, call: GuardedCall, requests: int, most: int) -> None:
+        """Have the call hold money: for `most` tokens of an unbounded answer, or for some."""
+        hold, estimate = self.till.hold, call.estimate
+        unbounded = isinstance(call.request, ChatRequest) and not call.request.output_tokens_max
+        if unbounded and most > estimate.output:
+            with suppress(BudgetExceededError):
+                call.held = await hold(call.account, Estimate(estimate.input, most), requests)
+                return
+        call.held = await hold(call.account, estimate, requests)
+        if unbounded and call.held is not None:
+            call.cap_bytes = estimate.output * BYTES_PER_TOKEN
 
     async def _share(self, call: GuardedCall, shared: SharedLimits, requests: int) -> None:
         """Wait for the limits that processes share, and no longer than the breaker is closed."""

@@ -24,9 +24,9 @@ from orchestra.policies.prices import Price
 from orchestra.policies.purse import Purse
 from orchestra.policies.shared import SharedLimits
 from orchestra.policies.till import HOLD_S, Till
-from orchestra.policies.tokens import BYTES_PER_TOKEN
+from orchestra.policies.tokens import OUTPUT_TOKENS_MOST
 from orchestra.protocols import Model, ModelReply
-from orchestra.values import Capabilities, ChatRequest, Embeddings, EmbedRequest
+from orchestra.values import Capabilities, ChatRequest, Embeddings, EmbedRequest, ModelEvent
 
 __all__ = ["GuardState", "GuardedModel"]
 
@@ -92,10 +92,15 @@ class GuardedModel(Model):
     async def complete(self, request: ChatRequest) -> Completion:
         """Ask, and wait for the whole answer, whose length says nothing of the model's health.
 
+        Where a budget has no room for the longest answer, it is streamed: it can be stopped.
+
         Raises:
             ModelError: as of `stream`.
         """
-        call = await self._gate.enter(request)
+        most = self.model.capabilities.output_tokens_max or OUTPUT_TOKENS_MOST
+        call = await self._gate.enter(request, most=most)
+        if call.capped:
+            return await self._folded(call, request)
         try:
             answer = await self.model.complete(request)
         except BaseException as error:
@@ -104,6 +109,14 @@ class GuardedModel(Model):
         call.answered(answer.usage, answer.parts)
         await call.end(None)
         return answer.with_usage(call.told(answer.usage))
+
+    async def _folded(self, call: GuardedCall, request: ChatRequest) -> Completion:
+        """The whole of an answer that is streamed."""
+        said: list[ModelEvent] = []
+        async with _GuardedAnswer(self._gate, self.model, request, call) as reply:
+            while batch := await reply.receive():
+                said += batch
+        return Completion.of(said)
 
     async def embed(self, request: EmbedRequest) -> Embeddings:
         """One vector for each text, in order, as the model gives them.
@@ -126,15 +139,16 @@ class GuardedModel(Model):
 
 
 class _GuardedAnswer(HeldAnswer[GuardedCall]):
-    __slots__ = ("_gate",)
+    __slots__ = ("_entered", "_gate")
 
-    def __init__(self, gate: Gate, model: Model, request: ChatRequest) -> None:
+    def __init__(
+        self, gate: Gate, model: Model, request: ChatRequest, entered: GuardedCall | None = None
+    ) -> None:
         super().__init__(model, request)
         self._gate = gate
+        self._entered = entered
 
     async def _begin(self) -> GuardedCall:
-        call = await self._gate.enter(self._request)
+        call = self._entered or await self._gate.enter(self._request)
         call.streams = True
-        if call.held is not None and self._request.output_tokens_max is None:
-            call.cap_bytes = call.estimate.output * BYTES_PER_TOKEN
         return call

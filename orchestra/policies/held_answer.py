@@ -37,6 +37,11 @@ class HeldCall:
     error: Exception | None = None
     """What its answer broke with."""
 
+    @property
+    def capped(self) -> bool:
+        """Whether what it holds is for a part of its answer only."""
+        return self.cap_bytes < WITHOUT_END
+
     def answered(self, usage: Usage | None, parts: tuple[Part, ...] = ()) -> None:
         """Note a whole answer; its bytes only where its tokens have not been counted."""
         self.usage, self.ended = usage, True

@@ -34,6 +34,9 @@ MESSAGE_TOKENS = 4
 OUTPUT_TOKENS = 1_000
 """Of an answer that nobody has bounded: about a page and a half."""
 
+OUTPUT_TOKENS_MOST = 128_000
+"""The most that any model says at once, where it is not known of this one."""
+
 
 class Estimate(msgspec.Struct, frozen=True):
     """Tokens that a call may take: of its question, and the most of its answer."""
@@ -64,6 +67,10 @@ def of_chat(request: ChatRequest) -> Estimate:
     for tool in request.tools:
         size += len(msgspec.json.encode(tool.parameters))
         size += _length(tool.name) + _length(tool.description)
+    if request.output is not None and request.output.schema is not None:
+        size += _length(str(request.output.schema))
+    if request.extras:  # among them may be a schema, or a prediction of the answer
+        size += _length(str(dict(request.extras)))
     counted = tokens_of(size) + MESSAGE_TOKENS * len(request.messages) + IMAGE_TOKENS * images
     return Estimate(counted, request.output_tokens_max or OUTPUT_TOKENS)
 

@@ -54,6 +54,7 @@ from orchestra.stores.state_memory import MemoryState
 from orchestra.testing.strategies import schedules
 from orchestra.testing.virtual import virtual
 from orchestra.values import (
+    Capabilities,
     ChatRequest,
     Message,
     ModelEvent,
@@ -119,8 +120,13 @@ class Fake(Model):
     word: str = "abc"
     counts: Usage | None = COUNTED
     error: Exception | None = None
+    can: Capabilities = Capabilities()
     asked: int = 0
     running: int = 0
+
+    @property
+    def capabilities(self) -> Capabilities:
+        return self.can
 
     @asynccontextmanager
     async def stream(self, request: ChatRequest) -> AsyncIterator[ModelReply]:
@@ -658,6 +664,42 @@ def test_a_stream_goes_on_while_there_is_room_and_stops_where_there_is_none(
     if error is not None:
         assert account.cost > limit
         assert error.limit_nanodollars == limit
+
+
+@given(st.integers(1, 8), st.integers(0, 300), st.booleans(), schedules())
+def test_whole_answers_that_nobody_has_bounded_overspend_no_budget(
+    n: int, room: int, longest_known: bool, schedule: int
+) -> None:
+    """However many are asked for at once: each holds the longest, or is streamed and grows."""
+    most = 3_000 if longest_known else None
+    can = Capabilities(output_tokens_max=most)
+    fake = Fake(words=30, word="x" * 300, counts=None, can=can)
+    unbounded = attrs.evolve(ASKED, output_tokens_max=None)
+    limit = 1_014 + 80 * room
+    whole: list[str] = []
+
+    async def one(model: Model) -> None:
+        PRESENT.set(Told())
+        with suppress(BudgetExceededError):
+            answer = await model.complete(unbounded)
+            whole.append(answer.text)
+
+    async def main() -> Ledger:
+        state = watched()
+        model = guarded(fake, acme(day=limit), state)
+        async with trio.open_nursery() as nursery:
+            for _ in range(n):
+                nursery.start_soon(one, model)
+        (ledger,) = await state.ledgers([ACME])
+        return ledger
+
+    ledger = virtual(main, schedule=schedule)
+    too_much = 100 * n  # a batch of each that was stopped
+    assert ledger.spent[DAY] <= limit + too_much
+    assert not ledger.holds
+    assert set(whole) <= {fake.word * 30}
+    if longest_known and limit >= n * 3_014:
+        assert len(whole) == n
 
 
 @pytest.mark.parametrize("fails", ["open", "closed"])

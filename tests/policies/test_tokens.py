@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import attrs
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from orchestra.accounts import Certainty, Usage
 from orchestra.policies.tokens import (
@@ -20,6 +23,7 @@ from orchestra.values import (
     EmbedRequest,
     ImagePart,
     ImageUrlPart,
+    JsonOutput,
     Message,
     ModelEvent,
     Part,
@@ -59,6 +63,19 @@ def test_tools_and_the_bound_of_the_answer_count() -> None:
     request = ChatRequest((), tools=(tool,), output_tokens_max=50)
     assert of_chat(request) == Estimate(10, 50)
     assert of_chat(request).total == 60
+
+
+@given(st.integers(0, 50))
+def test_a_schema_and_what_goes_to_a_provider_count(more: int) -> None:
+    """Or a client could send a hundred thousand tokens that no limit sees."""
+    asked = ChatRequest((Message("user", "abc"),))
+    words = {"description": "x" * 300 * more}
+    for longer in (
+        attrs.evolve(asked, output=JsonOutput({"type": "object", **words})),
+        attrs.evolve(asked, extras={"openai": {"guided_json": words}}),
+    ):
+        found = of_chat(longer).input - of_chat(asked).input
+        assert 100 * more <= found <= 100 * more + 30
 
 
 def test_texts_count_together() -> None:
