@@ -10,7 +10,7 @@
     │   ├── RunCancelledError    somebody stopped it; says why
     │   ├── LimitExceededError   a bound (time, size, number) was reached; also a TimeoutError
     │   │   └── DeadlineError    ... and the bound was a time
-    │   ├── EdgeTypeError        a value did not have the type its reader asks for
+    │   ├── EdgeTypeError        a value is not of the type that is written there
     │   ├── RouteError           a route was given a label without an arm
     │   ├── NoContentError       an arm of a race or fallback ended without saying anything
     │   ├── RefusedError         an arm's answer was refused by `validate`
@@ -127,7 +127,7 @@ class DeadlineError(LimitExceededError, TimeoutError):
 
 
 class EdgeTypeError(RunError, TypeError):
-    """A value arrived that its reader's annotation does not allow."""
+    """A value is not what its step is annotated to return, or what its reader asks for."""
 
 
 class RouteError(RunError):

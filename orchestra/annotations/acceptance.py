@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import typing
 from collections import abc
+from functools import lru_cache
 from typing import Any, Literal, NewType, TypeVar, get_origin
 
 from orchestra.annotations import classes
@@ -34,6 +35,14 @@ def accepts(target: object, value: object) -> bool:
         return True
 
 
+def is_of(target: object, value: object) -> bool:
+    """As `accepts`, of the value's own class only: it looks at nothing that the value holds."""
+    try:
+        return isinstance(value, _plain_classes(target)) or _is_of(target, value)
+    except Exception:  # noqa: BLE001 - `__class__` is the value's own
+        return True
+
+
 def is_anything(annotation: object) -> bool:
     """Whether it takes every value: Any, object, or no annotation."""
     annotation = plain(annotation)
@@ -56,6 +65,42 @@ def is_among(value: object, values: abc.Iterable[object]) -> bool:
 def bound(variable: TypeVar) -> object:
     """What a type variable stands for at most; Any where it is not said."""
     return Any if variable.__bound__ is None else variable.__bound__
+
+
+@lru_cache(maxsize=1_000)  # of annotations, which are few, and take microseconds to be read
+def _plain_classes(target: object) -> tuple[type, ...]:
+    """Classes whose instances are all right; there may be others."""
+    if is_anything(target):
+        return (object,)
+    origins = [parts(member)[0] for member in alternatives(plain(target))]
+    return tuple(
+        each for each in origins if isinstance(each, type) and not _is_told_by_members(each)
+    )
+
+
+def _is_told_by_members(cls: type) -> bool:
+    return classes.is_protocol(cls) or typing.is_typeddict(cls)
+
+
+def _is_of(target: object, value: object) -> bool:
+    target = plain(target)
+    if is_anything(target):
+        return True
+    members = alternatives(target)
+    if len(members) > 1:
+        return any(_is_of(member, value) for member in members)
+    if isinstance(target, TypeVar):
+        return _is_of(bound(target), value)
+    if isinstance(target, NewType):
+        return _is_of(target.__supertype__, value)
+    origin, given = parts(target)
+    if origin is Literal:
+        return is_among(value, given)
+    if not isinstance(origin, type):
+        return not is_nothing(target)
+    if typing.is_typeddict(origin):
+        return isinstance(value, dict)
+    return classes.is_instance(value, origin)
 
 
 def _accepts(target: object, value: object) -> bool:

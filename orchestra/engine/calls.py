@@ -21,6 +21,7 @@ from orchestra.engine.outflow import Outflow
 from orchestra.engine.output import Output
 from orchestra.engine.parking import parking
 from orchestra.engine.reading import arguments, read
+from orchestra.engine.returned import returned
 from orchestra.errors import DeadlineError
 from orchestra.graph.nodes import Call
 from orchestra.graph.policy import Policy
@@ -38,6 +39,7 @@ async def call(frame: Frame, operation: Operation) -> object:
 
     Raises:
         DeadlineError: `timeout_s` has passed.
+        EdgeTypeError: the value is not of the class that the function is annotated to return.
         Exception: whatever the function raises.
     """
     attempt = partial(_call, frame, operation)
@@ -51,15 +53,23 @@ async def call(frame: Frame, operation: Operation) -> object:
 
 
 async def _call(frame: Frame, operation: Operation) -> object:
-    function = _bound(frame, operation)
-    if cast("Call", operation.node).step.kind is Kind.THREAD:
-        return await trio.to_thread.run_sync(function, limiter=frame.run.threads)
-    return await function()
+    function, step = _bound(frame, operation), cast("Call", operation.node).step
+    if step.kind is Kind.THREAD:
+        value = await trio.to_thread.run_sync(function, limiter=frame.run.threads)
+    else:
+        value = await function()
+    return value if type(value) is step.returns else returned(step, value)
 
 
 def plain(frame: Frame, operation: Operation) -> object:
-    """The value of a call of a plain function."""
-    return _bound(frame, operation)()
+    """The value of a call of a plain function.
+
+    Raises:
+        EdgeTypeError: it is not of the class that the function is annotated to return.
+        Exception: whatever the function raises.
+    """
+    value, step = _bound(frame, operation)(), cast("Call", operation.node).step
+    return value if type(value) is step.returns else returned(step, value)
 
 
 async def collect(frame: Frame, operation: Operation) -> object:
