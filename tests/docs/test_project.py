@@ -8,7 +8,9 @@ import sys
 from pathlib import Path
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "project.md"
-FILE = re.compile(r"^\*\*`(?P<path>\S+)`\*\*\n\n```\w+\n(?P<text>.*?)^```", re.DOTALL | re.MULTILINE)
+FILE = re.compile(
+    r"^\*\*`(?P<path>\S+)`\*\*\n\n```\w+\n(?P<text>.*?)^```", re.DOTALL | re.MULTILINE
+)
 
 
 def test_the_project_is_checked_and_run_and_its_tests_pass(tmp_path: Path) -> None:
