@@ -34,7 +34,8 @@ class Most:
     Parameters
     ----------
     requests_per_minute
-        Calls of models that it may make in a minute, or none for no limit.
+        Requests over HTTP of any kind that it may send in a minute, and as many calls of
+        models that its runs may make; or none for no limit.
     tokens_per_minute
         Tokens of questions and answers in a minute, or none.
     concurrency
