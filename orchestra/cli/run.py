@@ -136,16 +136,17 @@ async def _outcome(run: Run) -> int:
         codes = {NAMES[number]: code for number, code in CODES.items()}
         raise CommandError(str(error), code=codes.get(error.reason, FAILED)) from error
     except Exception as error:
-        message = failed(error, last.step, last.where) if isinstance(last, RunFailed) else ""
+        message = failed(error, last) if isinstance(last, RunFailed) else ""
         raise CommandError(message or describe(error)) from error
     return 0
 
 
-def failed(error: Exception, step: str | None, where: str | None) -> str:
+def failed(error: Exception, last: RunFailed) -> str:
     """A run's failure for a person: the step, its error, and both source lines."""
-    lines = [f"step {step!r} failed: {describe(error)}" if step else describe(error)]
-    if where:
-        filename, _, line = where.rpartition(":")
+    said = f"{last.error}: {last.message.strip()}" if last.message.strip() else last.error
+    lines = [f"step {last.step!r} failed: {said}" if last.step else said]
+    if last.where:
+        filename, _, line = last.where.rpartition(":")
         lines.append(f"called at {quoted(filename, int(line))}")
     if at := raised_at(error):
         lines.append(f"raised at {quoted(*at)}")

@@ -17,7 +17,7 @@ from orchestra.compiler.renewal import renewed
 from orchestra.engine.groups import stopping
 from orchestra.engine.journal import Observer
 from orchestra.engine.run import Run
-from orchestra.errors import BindingError, InputError, LimitExceededError
+from orchestra.errors import BindingError, InputError, LimitExceededError, RunError
 from orchestra.graph.pipelines import Pipeline
 from orchestra.graph.policy import Limits
 from orchestra.policies.hedge import Hedges
@@ -238,7 +238,17 @@ async def open_engine(
     0 to 1, which the waits before retries are drawn with. `observe` is asked, with the name of its
     pipeline, who is told the events of a run as they are written. What is raised in the
     context leaves it as it is, and `KeyboardInterrupt` never in a group.
+
+    Raises:
+        RunError: this is no program of Trio's.
     """
+    if not trio.lowlevel.in_trio_run():
+        raise RunError(
+            "an engine runs on Trio, which is not running here: write trio.run(main) for "
+            "asyncio.run(main); in a program of asyncio, such as one of FastAPI, write "
+            "`await asyncio.to_thread(orchestra.run, pipeline, ...)`, or have `orchestra serve` "
+            "beside it"
+        )
     raised: BaseException | None = None
     try:
         async with trio.open_nursery() as nursery:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -22,6 +23,7 @@ from orchestra.errors import (
     InputError,
     LimitExceededError,
     RunCancelledError,
+    RunError,
 )
 from orchestra.events import RunCancelled, RunFailed, RunFinished, RunStarted, StepSkipped
 from orchestra.testing.strategies import schedules
@@ -556,3 +558,36 @@ def test_a_run_that_failed_is_freed_by_the_garbage_collector() -> None:
         assert kept() is None
 
     engine_of(use)
+
+
+def test_an_engine_without_trio_says_how_it_is_reached() -> None:
+    async def main() -> None:
+        async with open_engine():
+            raise AssertionError("it is not opened")
+
+    with pytest.raises(RunError, match=r"await asyncio\.to_thread\(orchestra\.run, pipeline"):
+        asyncio.run(main())
+
+
+@step
+async def naps(n: int) -> int:
+    await asyncio.sleep(0.1)
+    return n
+
+
+@pipeline
+def napping(n: int) -> int:
+    return naps(n)
+
+
+def test_a_step_of_asyncios_is_told_what_to_write() -> None:
+    async def main() -> RunFailed:
+        async with open_engine() as engine:
+            run = engine.start(napping, {"n": 1})
+            with pytest.raises(RuntimeError):
+                await run.result()
+            last = run.journal.last
+            assert isinstance(last, RunFailed)
+            return last
+
+    assert "write trio.sleep for asyncio.sleep" in trio.run(main).message
