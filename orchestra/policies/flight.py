@@ -65,6 +65,11 @@ class Waiter(Generic[Item]):
         return found
 
     @property
+    def opened(self) -> bool:
+        """Whether it is whoever has asked first, on whose behalf the call is made."""
+        return self.flight.opened_by(self.account)
+
+    @property
     def ended(self) -> bool:
         """Whether it has heard all that there is; then `receive` has no more to give."""
         return self.flight.ended(self)
@@ -131,6 +136,10 @@ class Flight(Generic[Item]):
     def open(self) -> bool:
         """Whether somebody may join: all that was said is here, and more may come."""
         return self._closed is not None and self._joined < self._rule.waiters_max
+
+    def opened_by(self, account: Account) -> bool:
+        """Whether the call is made on behalf of this account."""
+        return self._opener is account
 
     def has_served(self, run_id: str) -> bool:
         """Whether a call of this run is, or was, part of it."""

@@ -1,0 +1,166 @@
+"""The flights of one model that may be joined, and who joins which.
+
+Rule of the file: between finding a flight and joining it, nothing is awaited.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
+from functools import partial
+from typing import Generic, TypeVar
+
+import trio
+
+from orchestra.errors import BindingError, ModelError
+from orchestra.events import StepCoalesced
+from orchestra.policies.account import NOBODY, PRESENT
+from orchestra.policies.alike import may_ask_the_same
+from orchestra.policies.coalesce import CoalesceRule, Question, Sharing, nearest, question_of
+from orchestra.policies.flight import Flight, Waiter
+from orchestra.protocols import Account, Embedder
+from orchestra.values import ChatRequest, EmbedRequest, Vector
+
+Item = TypeVar("Item")
+
+COMPARE_S = 1.0
+"""Longer than that, a question waits for no comparison."""
+
+
+class FlightBoard(Generic[Item]):
+    """The flights of one model that can be joined, by what they ask."""
+
+    def __init__(
+        self,
+        name: str,
+        rule: CoalesceRule,
+        size_bytes: Callable[[Item], int],
+        embedder: Embedder | None,
+    ) -> None:
+        self.open = 0
+        self._name = name
+        self._rule = rule
+        self._size_bytes = size_bytes
+        self._embedder = embedder
+        self._title = f"a shared call of {name!r}"
+        self._flights: dict[bytes, list[Flight[Item]]] = {}
+
+    async def waiter(
+        self,
+        request: ChatRequest | EmbedRequest,
+        sharing: Sharing,
+        call: Callable[[Flight[Item]], Awaitable[None]],
+        *,
+        whole: bool = False,
+    ) -> Waiter[Item] | None:
+        """One who waits for this request's answer; None for a call of its own.
+
+        That is one that is not to be shared, or cannot be. Cancelled, it waits for none. `whole`
+        is whether the call that it may begin says its answer in one piece.
+        """
+        account = PRESENT.get()
+        if sharing is Sharing.ALONE or account is NOBODY:
+            return None
+        await trio.lowlevel.checkpoint_if_cancelled()
+        question = question_of(account.caller.tenant, self._name, request, self._rule)
+        if question.key is None:
+            return None
+        together = sharing is Sharing.ANY
+        if flight := self._joinable(question.key, account, together=together):
+            return self._joined(flight, account)
+        near = question.near and self._near(question, account, together=together)
+        if near:
+            similar = await self._alike(question, near)
+            if flight := self._joinable(question.key, account, together=together):
+                return self._joined(flight, account)  # it began while we compared
+            if similar is not None and similar[0].open:
+                return self._joined(similar[0], account, similar[1])
+        return self._opened(question, account, call, whole=whole)
+
+    def _joinable(self, key: bytes, account: Account, *, together: bool) -> Flight[Item] | None:
+        for flight in self._flights.get(key, ()):
+            if flight.open and (together or not flight.has_served(account.run_id)):
+                return flight
+        return None
+
+    def _joined(
+        self, flight: Flight[Item], account: Account, similarity: float = 1.0
+    ) -> Waiter[Item]:
+        account.record(StepCoalesced, self._name, similarity)
+        return flight.join(account)
+
+    def _opened(
+        self,
+        question: Question,
+        account: Account,
+        call: Callable[[Flight[Item]], Awaitable[None]],
+        *,
+        whole: bool,
+    ) -> Waiter[Item] | None:
+        if self.open >= self._rule.flights_max:
+            return None
+        flight = Flight(question, self._rule, self._size_bytes, self._closed)
+        flight.whole = whole
+        for key in _keys(question):
+            self._flights.setdefault(key, []).append(flight)
+        self.open += 1
+        waiter = flight.join(account)
+        try:
+            flight.start(account, partial(call, flight), self._title)
+        except BaseException:
+            flight.left(waiter)
+            raise
+        return waiter
+
+    def _closed(self, flight: Flight[Item]) -> None:
+        self.open -= 1
+        for key in _keys(flight.question):
+            flights = self._flights[key]
+            flights.remove(flight)
+            if not flights:
+                del self._flights[key]
+
+    def _near(
+        self, question: Question, account: Account, *, together: bool
+    ) -> Sequence[Flight[Item]]:
+        """Flights that may ask the same in other words, the youngest of them."""
+        if question.near is None or self._embedder is None:
+            return ()
+        paraphrases = self._rule.paraphrases
+        found = [
+            flight
+            for flight in self._flights.get(question.near, ())
+            if flight.open
+            and (together or not flight.has_served(account.run_id))
+            and may_ask_the_same(flight.question.text, question.text, paraphrases=paraphrases)
+        ]
+        return found[-self._rule.compared_max :]
+
+    async def _alike(
+        self, question: Question, flights: Sequence[Flight[Item]]
+    ) -> tuple[Flight[Item], float] | None:
+        """The flight whose question is most like this one, and how alike they are.
+
+        None too where nothing can be compared, or not in time: it is an economy, and no reason
+        for a call to fail.
+        """
+        assert self._embedder is not None, "there are flights to be compared"
+        unknown = [flight for flight in flights if flight.vector is None]
+        texts = [question.text, *(flight.question.text for flight in unknown)]
+        mine: Vector | None = None
+        with trio.move_on_after(COMPARE_S), suppress(ModelError, BindingError):
+            mine, *theirs = await self._embedder.embed(texts, purpose="query")
+            for flight, vector in zip(unknown, theirs, strict=True):
+                flight.vector = vector
+        if mine is None:
+            return None
+        known = [(each, each.vector) for each in flights if each.open and each.vector is not None]
+        vectors = [vector for _, vector in known]
+        found = nearest(mine, vectors, self._rule.similarity or 1.0)
+        return None if found is None else (known[found[0]][0], found[1])
+
+
+def _keys(question: Question) -> Sequence[bytes]:
+    if question.near is None:
+        return () if question.key is None else (question.key,)
+    return [key for key in (question.key, question.near) if key is not None]

@@ -1,0 +1,121 @@
+"""What a budget or a limit refuses to whoever asked first is nobody else's refusal."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import attrs
+import trio
+from hypothesis import given
+from hypothesis import strategies as st
+
+from orchestra.accounts import Caller
+from orchestra.answers import Completion
+from orchestra.errors import BudgetExceededError, LimitReachedError, ModelError
+from orchestra.policies.account import PRESENT
+from orchestra.policies.coalesced import CoalescedModel
+from orchestra.protocols import Model, ModelReply
+from orchestra.testing.strategies import schedules
+from orchestra.testing.virtual import virtual
+from orchestra.values import Capabilities, ChatRequest, Embeddings, EmbedRequest
+from tests.policies.waiters import ACME, ASKED, Fake, Payer, read, saying
+
+POOR = Caller("acme", "poor")
+TEXTS = EmbedRequest(("a", "bcd"))
+
+
+@attrs.define(eq=False)
+class Refusing(Model):
+    """A model that some may not ask, which is told to them after a while."""
+
+    inner: Fake
+    refusal: ModelError
+    wait_s: float
+
+    @property
+    def capabilities(self) -> Capabilities:
+        return self.inner.capabilities
+
+    async def _check(self) -> None:
+        poor = PRESENT.get().caller == POOR  # as it is when it is asked
+        await trio.sleep(self.wait_s)
+        if poor:
+            raise self.refusal
+
+    @asynccontextmanager
+    async def stream(self, request: ChatRequest) -> AsyncIterator[ModelReply]:
+        await self._check()
+        async with self.inner.stream(request) as reply:
+            yield reply
+
+    async def complete(self, request: ChatRequest) -> Completion:
+        await self._check()
+        return await self.inner.complete(request)
+
+    async def embed(self, request: EmbedRequest) -> Embeddings:
+        await self._check()
+        return await self.inner.embed(request)
+
+
+@attrs.frozen
+class Asker:
+    """One who asks at a time, and may or may not."""
+
+    at_s: float
+    poor: bool
+    whole: bool
+    cancelled_s: float
+
+
+askers = st.builds(
+    Asker,
+    st.sampled_from([0.0, 0.0, 0.5, 2.0]),
+    st.booleans(),
+    st.booleans(),
+    st.sampled_from([0.4, 1e5, 1e5, 1e5]),
+)
+
+
+@given(
+    schedules(),
+    st.lists(askers, min_size=1, max_size=6),
+    st.sampled_from([LimitReachedError("later"), BudgetExceededError("it is used up")]),
+    st.sampled_from([0.0, 1.0]),
+    st.booleans(),
+)
+def test_a_refusal_is_told_to_those_who_are_refused_and_all_others_are_answered(
+    schedule: int, drawn: list[Asker], refusal: ModelError, wait_s: float, vectors: bool
+) -> None:
+    model = Fake(saying(3))
+    shared = CoalescedModel(Refusing(model, refusal, wait_s), name="m")
+    answered, refused = list[Asker](), list[Asker]()
+
+    async def ask(asker: Asker, engine: trio.Nursery, run_id: str) -> None:
+        PRESENT.set(Payer(engine, run_id, POOR if asker.poor else ACME))
+        await trio.sleep(asker.at_s)
+        with trio.move_on_after(asker.cancelled_s):
+            try:
+                if vectors:
+                    assert len((await shared.embed(TEXTS)).vectors) == 2
+                elif asker.whole:
+                    assert (await shared.complete(ASKED)) == Completion.of(model.events)
+                else:
+                    said = [event for batch in await read(shared) for event in batch]
+                    assert Completion.of(said).text == Completion.of(model.events).text
+            except type(refusal):
+                refused.append(asker)
+            else:
+                answered.append(asker)
+
+    async def main() -> None:
+        async with trio.open_nursery() as engine, trio.open_nursery() as nursery:
+            for at, each in enumerate(drawn):
+                nursery.start_soon(ask, each, engine, f"r{at}")
+
+    virtual(main, schedule=schedule)
+    assert shared.flights == 0
+    assert model.running == 0
+    assert all(asker.poor for asker in refused)
+    stayed = [asker for asker in drawn if not asker.poor and asker.cancelled_s > 1]
+    assert all(asker in answered for asker in stayed)
