@@ -193,8 +193,10 @@ class _SharedAnswer:
         if self._waiter is not None:
             waiter = cast("Waiter[ModelEvent]", self._waiter)
             return _Retold(self._waiter) if waiter.flight.whole else waiter
-        self._own = self._model.stream(self._request)
-        return await self._own.__aenter__()
+        own = self._model.stream(self._request)
+        reply = await own.__aenter__()
+        self._own = own  # entered, and to be left
+        return reply
 
     async def receive(self) -> tuple[ModelEvent, ...]:
         """What was said since the last call, waiting for something; empty at the end.
