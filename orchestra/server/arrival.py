@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, cast
+from urllib.parse import urlsplit
 
 if TYPE_CHECKING:
     from orchestra.access.principal import Principal
@@ -42,8 +43,9 @@ class Arrival:
 
     @property
     def path(self) -> str:
-        """The path that it asks for."""
-        return str(self.scope["path"])
+        """The path that it asks for, also where that is written as a whole URL."""
+        path = str(self.scope["path"])
+        return path if path.startswith("/") else urlsplit(path).path
 
     def header(self, name: bytes) -> str | None:
         """The first header of this name, which is in lower case."""

@@ -92,6 +92,8 @@ def test_no_page_of_elsewhere_starts_a_run_where_nobody_is_asked_for_a_key(
     async def main(house: House, _: Keyring) -> None:
         reply = await ask(house, START, *headers, host=host)
         assert reply.status == status
+        whole = await ask(house, f"http://elsewhere.example{START}", *headers, host=host)
+        assert whole.status == status, "a target may be written as a whole URL"
         listed = await ask(house, "/v1/runs/" + "0" * 32)
         assert listed.status == 404
 
