@@ -90,17 +90,22 @@ class TextPart:
 
 @attrs.frozen
 class ImagePart:
-    """An image in a message; `media_type` is `image/png`, `image/jpeg`, ..."""
+    """An image in a message; `media_type` is `image/png`, `image/jpeg`, ...
+
+    `detail` is how closely OpenAI looks at it: `low` is cheap; other providers do not hear of it.
+    """
 
     data: bytes = attrs.field(repr=False)
     media_type: str = "image/png"
+    detail: str | None = None
 
 
 @attrs.frozen
 class ImageUrlPart:
-    """An image in a message that the provider fetches by itself."""
+    """An image in a message that the provider fetches by itself; `detail` as of `ImagePart`."""
 
     url: str
+    detail: str | None = None
 
 
 @attrs.frozen

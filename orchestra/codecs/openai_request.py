@@ -132,15 +132,19 @@ def _text(role: str, parts: tuple[Part, ...]) -> str:
     return "".join(_part(role, part)["text"] for part in parts)
 
 
+def _image(url: str, detail: str | None) -> Json:
+    return {"url": url} if detail is None else {"url": url, "detail": detail}
+
+
 def _part(role: str, part: Part) -> Json:
     if isinstance(part, TextPart):
         return {"type": "text", "text": part.text}
     if role == "user" and isinstance(part, ImagePart):
         data = b64encode(part.data).decode()
         url = f"data:{part.media_type};base64,{data}"
-        return {"type": "image_url", "image_url": {"url": url}}
+        return {"type": "image_url", "image_url": _image(url, part.detail)}
     if role == "user" and isinstance(part, ImageUrlPart):
-        return {"type": "image_url", "image_url": {"url": part.url}}
+        return {"type": "image_url", "image_url": _image(part.url, part.detail)}
     raise CapabilityError(
         f"{_names((part,))} cannot stand in the turn of role {role!r}; images stand in a user's, "
         "reasoning and calls in an assistant's"

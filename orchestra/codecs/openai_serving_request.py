@@ -75,6 +75,7 @@ class ServedChat:
 
 class _Url(msgspec.Struct):
     url: str
+    detail: str | None = None
 
 
 class _Part(msgspec.Struct):
@@ -339,22 +340,23 @@ def _part(part: _Part, where: str, *, images: bool) -> Part:
     if part.type == "refusal" and part.refusal is not None:
         return TextPart(part.refusal)
     if part.type == "image_url" and part.image_url is not None and images:
-        url = part.image_url
-        return _image(url if isinstance(url, str) else url.url, f"{where}.image_url")
+        image = part.image_url if isinstance(part.image_url, _Url) else _Url(part.image_url)
+        return _image(image, f"{where}.image_url")
     known = "text and image_url are" if images else "text is"
     raise refused(
         f"{where}.type", f"a part of type {part.type!r} cannot be read here; {known} known"
     )
 
 
-def _image(url: str, where: str) -> Part:
+def _image(image: _Url, where: str) -> Part:
+    url, detail = image.url, image.detail
     found = _DATA_URL.fullmatch(url)
     if found is None:
         if url.startswith("data:"):
             raise refused(where, f"{url[:60]!r} is no data URL in base64")
-        return ImageUrlPart(url)
+        return ImageUrlPart(url, detail)
     try:
-        return ImagePart(b64decode(found[2], validate=True), found[1] or "image/png")
+        return ImagePart(b64decode(found[2], validate=True), found[1] or "image/png", detail)
     except (binascii.Error, ValueError) as error:
         raise refused(where, f"its data is no base64: {error}") from error
 

@@ -49,7 +49,10 @@ words = st.text(min_size=1, max_size=8)
 numbers = st.none() | st.floats(-2, 2)
 counts = st.none() | st.integers(1, 9)
 images = st.builds(
-    ImagePart, st.binary(max_size=5), st.sampled_from(["image/png", "image/svg+xml"])
+    ImagePart,
+    st.binary(max_size=5),
+    st.sampled_from(["image/png", "image/svg+xml"]),
+    st.sampled_from([None, "low", "high"]),
 ) | st.builds(ImageUrlPart, words.map(lambda word: "https://" + word))
 names = st.sampled_from(["add", "mul"])
 schemas = st.sampled_from([{"type": "object", "properties": {}}, {"type": "object", "title": "T"}])
