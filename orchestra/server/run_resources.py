@@ -23,6 +23,7 @@ from orchestra.server.run_views import shown
 from orchestra.server.runs import (
     Events,
     EventStream,
+    accepted,
     answer,
     as_json,
     resuming_at,
@@ -105,7 +106,7 @@ class RunResources:
         """The events of one run behind those that the client has."""
         if request.method == "HEAD":  # which Quart takes for a GET
             raise MethodNotAllowed(["GET"])
-        accept = request.headers.get("Accept")
+        accept = accepted()
         if sse.choose(accept, (sse.STREAM,)) is None:
             return answer(problems.not_acceptable(accept or "", (sse.STREAM,)))
         given = request.headers.get("Last-Event-ID", request.args.get("after", "0"))

@@ -152,7 +152,7 @@ class Runs:
         """The parts of the current request that decide what it asks for."""
         parts = Request(
             pipeline=name,
-            accept=request.headers.get("Accept"),
+            accept=accepted(),
             query=list(request.args.items(multi=True)),
             content_type=request.headers.get("Content-Type", ""),
         )
@@ -361,13 +361,19 @@ def answer(problem: Told) -> Response:
     return response
 
 
+def accepted() -> str | None:
+    """All that the current request accepts, in however many headers; None where it does not say."""
+    return ",".join(request.headers.getlist("Accept")) or None
+
+
 def _wishes() -> RunWishes | HttpProblem | None:
     """What the client wishes beside its result, which is mostly nothing."""
-    key, prefer = request.headers.get("Idempotency-Key"), request.headers.getlist("Prefer")
-    if key is None and not prefer:
+    keys, prefer = request.headers.getlist("Idempotency-Key"), request.headers.getlist("Prefer")
+    if not keys and not prefer:
         return None
     from orchestra.server.wishes import NO_WISHES, wishes_of
 
+    key = ", ".join(keys) if keys else None  # of two, that is none
     wishes = wishes_of(key, ",".join(prefer))
     return None if wishes == NO_WISHES else wishes
 
