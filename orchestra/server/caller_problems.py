@@ -77,5 +77,5 @@ def your_budget(error: BudgetExceededError) -> HttpProblem:
         ("resets_at_s", error.resets_at_s),
     )
     return HttpProblem(
-        402, "budget-exceeded", "Your budget is used up.", error.message, extras=extras
+        402, "budget-exceeded", "Your budget has no room for it.", error.message, extras=extras
     )

@@ -29,7 +29,7 @@ class Kind:
 
 
 KINDS: Sequence[Kind] = (
-    Kind(errors.BudgetExceededError, 402, "budget-exceeded", "Your budget is used up."),
+    Kind(errors.BudgetExceededError, 402, "budget-exceeded", "Your budget has no room for it."),
     Kind(errors.LimitReachedError, 429, "rate-limited", "You have reached a limit."),
     Kind(errors.DocumentError, 422, "unreadable-document", "The document cannot be read."),
     Kind(errors.ContextLengthError, 422, "context-too-long", "It does not fit the model."),

@@ -212,8 +212,8 @@ class Serving:
         except Exception:
             log.exception("not reloaded, and what was served before goes on")
         else:
-            stays = ["host", "port", "workers", *before.kept_until_restart(self.settings)]
-            log.info("reloaded; until a restart these stay as they were: %s", ", ".join(stays))
+            stays = ", ".join(before.kept_until_restart(self.settings))
+            log.info("reloaded%s", stays and f"; until a restart these stay as they were: {stays}")
 
     async def wait_idle(self) -> None:
         """Wait until no run is in flight, of any generation."""
