@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from orchestra.cli import terminal
 from orchestra.cli.failures import FAILED, CommandError, advice
-from orchestra.cli.loading import AnyPipeline, chosen, load_all
+from orchestra.cli.loading import AnyPipeline, chosen, load_all, namesakes
 from orchestra.cli.parameters import Config, Data, Flag
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ def check(*targets: str, explain: Flag = False, data: Data = None, config: Confi
     explain
         Print of each edge whether it streams, and why.
     """
-    from orchestra.cli.installed import lacking, unknown_pipelines
+    from orchestra.cli.installed import hidden_by_models, lacking, unknown_pipelines
     from orchestra.config import default_bindings
     from orchestra.config.finding import find
     from orchestra.errors import ConfigError
@@ -45,6 +45,10 @@ def check(*targets: str, explain: Flag = False, data: Data = None, config: Confi
         problems += unread
         if bindings is not None and not targets and not unread:
             problems += unknown_pipelines(pipelines, bindings.deployment)
+        problems += namesakes(pipelines)
+        if bindings is not None:
+            for told in hidden_by_models(pipelines, bindings):
+                terminal.note(told, "yellow")
         for pipeline in pipelines:
             problems += _check(pipeline, bindings, explain=explain)
     for problem in problems:

@@ -86,16 +86,22 @@ def by_name(pipelines: Iterable[AnyPipeline]) -> dict[str, AnyPipeline]:
     Raises:
         CommandError: two have the same name.
     """
+    found = list(pipelines)
+    for told in namesakes(found):
+        raise CommandError(told, code=MISUSED)
+    return {pipeline.name: pipeline for pipeline in found}
+
+
+def namesakes(pipelines: Iterable[AnyPipeline]) -> Iterator[str]:
+    """What is wrong where two pipelines have the same name, so that they cannot be served."""
     named: dict[str, AnyPipeline] = {}
     for pipeline in pipelines:
         other = named.setdefault(pipeline.name, pipeline)
         if other is not pipeline:
-            raise CommandError(
+            yield (
                 f"two pipelines are named {pipeline.name!r}, at {other.where} and "
-                f"{pipeline.where}; rename one with @pipeline(name=...), or name those to serve",
-                code=MISUSED,
+                f"{pipeline.where}; rename one with @pipeline(name=...), or name those to serve"
             )
-    return named
 
 
 @contextmanager
