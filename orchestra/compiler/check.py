@@ -8,6 +8,7 @@ from orchestra.annotations.facts import MISSING, Fit, chunk_of, compare, spell
 from orchestra.compiler.check_arguments import wires_held
 from orchestra.compiler.check_edges import edge_problems, missing_part
 from orchestra.compiler.check_nodes import node_problems
+from orchestra.compiler.check_texts import written_wires
 from orchestra.compiler.regions import Regions, divide
 from orchestra.compiler.starvation import starved
 from orchestra.graph.functions import function_of, returned_at
@@ -42,6 +43,7 @@ def check(pipeline: Pipeline[..., object]) -> tuple[Problem, ...]:
         number = node.origin.number
         found += [(number, problem) for problem in node_problems(node)]
         found += [(number, problem) for problem in edge_problems(node)]
+    found += [(node.origin.number, problem) for node, _, problem in written_wires(pipeline.nodes)]
     found += [(node.origin.number, problem) for node, problem in _unused(pipeline, regions)]
     found += [(node.origin.number, problem) for node, problem in _escaped(regions)]
     found += [(node.origin.number, problem) for node, problem in _repeated(regions)]
@@ -56,6 +58,7 @@ def check(pipeline: Pipeline[..., object]) -> tuple[Problem, ...]:
 def _unused(pipeline: Pipeline[..., object], regions: Regions) -> Iterator[tuple[Node, Problem]]:
     """Inputs that nothing reads, and calls that the result does not need: of a chain the last."""
     used = set(regions.order) | set(_read(pipeline.nodes))
+    used.update(source for _, source, _ in written_wires(pipeline.nodes))
     for node in pipeline.nodes:
         if node in used or isinstance(node, Constant | EachItem | Gathering):
             continue

@@ -13,6 +13,7 @@ from typing import Any, TypeVar, cast, overload
 
 from orchestra.errors import DefinitionError
 from orchestra.graph.arguments import commit_rule, error_types, plain_function
+from orchestra.graph.awaitables import refuse_awaitables
 from orchestra.graph.commits import FIRST_CONTENT, Commit, Validate
 from orchestra.graph.definition import Definition, current_definition
 from orchestra.graph.gather import wire_of
@@ -253,4 +254,5 @@ def _arms(name: str, arms: tuple[object, ...]) -> tuple[Wire, ...]:
         raise DefinitionError(
             f"{place(*source_line())}: {name}() has no arms; give it at least one"
         )
+    refuse_awaitables(arms)
     return tuple(wire_of(arm) for arm in arms)

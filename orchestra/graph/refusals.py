@@ -30,6 +30,7 @@ from orchestra.graph.lifting import (
 from orchestra.graph.rewriting import (
     Comprehension,
     each_of_loop,
+    loop_in_a_step,
     parts_of_spreading,
     parts_of_unpacking,
     prompt_of_text,
@@ -128,7 +129,7 @@ def _of_path(site: Site, path: Path) -> Advice | None:
 
 def _of_expression(site: Site, holder: ast.AST, node: ast.AST) -> Advice | None:
     if isinstance(holder, ast.While):
-        return Advice(f"some_step({site.text(node)})  # a loop over values is a step's own")
+        return loop_in_a_step(site, holder)
     if not isinstance(node, ast.expr) or isinstance(holder, ast.withitem):
         return None
     if not isinstance(getattr(node, "ctx", _LOAD), ast.Load):

@@ -33,6 +33,22 @@ def each_of_loop(site: Site, node: ast.For | Comprehension) -> Advice | None:
     return Advice(site.replaced(node, each), step)
 
 
+def loop_in_a_step(site: Site, node: ast.While) -> Advice | None:
+    """A step that has the whole loop in it, and gives what the loop is about."""
+    lifted = lift(site, node.test, decides=True)
+    if lifted is None:
+        return None
+    value = lifted.parameters[0]
+    takes = ", ".join(map(str, lifted.parameters))
+    given = ", ".join(each.argument for each in lifted.parameters)
+    arrow = f" -> {value.annotation}" if value.annotation else ""
+    body = f"    while {site.text(node.test)}:\n        {LONG}\n    return {value.name}"
+    return Advice(
+        f"{value.name} = some_step({given})  # the loop over values is the step's own",
+        f"@step\ndef some_step({takes}){arrow}:\n{body}",
+    )
+
+
 def _items(site: Site, iterated: ast.expr) -> tuple[str, str]:
     if wired(site, iterated) is not None:  # a stream stays one
         return site.text(iterated), ""

@@ -193,7 +193,7 @@ def test_whatever_is_calculated_from_wires_can_be_mended(expression: str) -> Non
 @pytest.mark.parametrize(
     ("body", "right"),
     [
-        ("while flag:\n    q = shout(q)\nreturn q", "some_step(flag)  # a loop over values is"),
+        ("while flag:\n    q = shout(q)\nreturn q", "flag = some_step(flag)  # the loop over"),
         ("if (x := flag):\n    return x\nreturn q", "route(flag, {...: ..., ...: ...})"),
         ("return q if (x := flag) else x", "route(flag, {...: ..., ...: ...})"),
         ("if flag:\n    print('x')\nreturn q", "route(flag, {True: ..., False: ...})"),
