@@ -17,6 +17,7 @@ from types import ModuleType
 from typing import Any, TypeAlias
 
 from orchestra.cli.failures import MISUSED, CommandError, quoted, raised_at
+from orchestra.cli.hints import meant
 from orchestra.errors import DefinitionError, describe
 from orchestra.graph.pipelines import Pipeline
 
@@ -150,7 +151,7 @@ def _import(name: str) -> ModuleType:
         at = raised_at(error)
         where = f"\nat {quoted(*at)}" if at else ""
         what = f"SyntaxError: {error.msg}" if isinstance(error, SyntaxError) else describe(error)
-        raise CommandError(f"{name} cannot be imported: {what}{where}") from error
+        raise CommandError(f"{name} cannot be imported: {what}{meant(error)}{where}") from error
 
 
 def _import_file(path: Path) -> ModuleType:

@@ -19,6 +19,7 @@ from tests.graph.written import written
 STEPS = """
 from dataclasses import dataclass
 from orchestra import chars, chunks
+from orchestra.steps import classify, generate
 @step
 async def one(x: int) -> int: return x
 @step
@@ -93,6 +94,14 @@ CASES: list[tuple[str, str, str, str]] = [
         "unknown-argument",
         "one(...) has no parameter 'y'",
         "did you mean 'x'? the step is `one(x: int) -> int`, at ",
+    ),
+    (
+        "return generate(q, retuns=int)  # HERE",
+        "unknown-argument",
+        "generate(...) has no parameter 'retuns'",
+        "did you mean 'returns'? it takes: asked, returns, model, policy, system, temperature, "
+        "top_p, output_tokens_max, stop, seed, reasoning_effort, extras, tools, tool_choice, "
+        "parallel_tool_calls, tool_rounds_max, tools_at_once, tool_timeout_s; the step is at ",
     ),
     # --- types
     (
@@ -227,7 +236,7 @@ CASES: list[tuple[str, str, str, str]] = [
         "return one(find(n).socre)  # HERE",
         "unknown-part",
         "find(...).socre: find(...) is Passage, without `.socre`",
-        "name a part that Passage has",
+        "did you mean `.score`? Passage has: id, text, source, score, metadata",
     ),
     (
         "return one(find(n).text.nope.more)  # HERE",
@@ -624,6 +633,8 @@ def test_a_fault_in_a_pipeline_that_is_inlined_twice_is_told_once() -> None:
         "return loose(Box([3]))",
         "return prompt('{q!r:>{n}} {template} {ns[0]} {{}}', q=q, n=n, template=q, ns=ns)",
         "return prompt(q, n=n)",
+        "return classify(q, labels=['a', 'b'])",
+        "return generate(q, returns=None)",
         "return prompt('<wire x> {q} <wires q>', q=q)",
         "box = Box(3)\nfor _ in range(30): box = Box(box)\nreturn loose([n, box])",
     ],

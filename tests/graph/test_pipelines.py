@@ -245,6 +245,15 @@ def p(n: int) -> list[int]: return [twice(n), twice(twice(n))]
             "foo is not a step",
         ),
         (
+            "@pipeline\ndef p(n: int): return race([n, add(n)])  # HERE",
+            "race(...) is given one list, which would be its only arm; give it the arms one by "
+            "one: race(a, b), or race(*arms)",
+        ),
+        (
+            "@pipeline\ndef p(n: int): return fallback(add(n) for _ in range(2))  # HERE",
+            "fallback(...) is given one generator, which would be its only arm",
+        ),
+        (
             "@pipeline\ndef p(*ns: int): return ns  # HERE",
             "parameter `*ns: int` of pipeline 'p': a pipeline's inputs are named one by one; take "
             "a list instead",
