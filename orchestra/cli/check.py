@@ -41,7 +41,7 @@ def check(*targets: str, explain: Flag = False, data: Data = None, config: Confi
         problems += lacking(bindings.deployment)
     chosen_ones = chosen(targets, needed=find(config, os.environ) is None)
     with bindings or nullcontext():
-        pipelines, unread = _load(chosen_ones, needed=bool(targets))
+        pipelines, unread = _load(chosen_ones, targets)
         problems += unread
         if bindings is not None and not targets and not unread:
             problems += unknown_pipelines(pipelines, bindings.deployment)
@@ -57,13 +57,13 @@ def check(*targets: str, explain: Flag = False, data: Data = None, config: Confi
     return FAILED if problems else 0
 
 
-def _load(targets: Sequence[str], *, needed: bool) -> tuple[list[AnyPipeline], list[str]]:
-    """All pipelines of these, and what hinders loading the others."""
+def _load(found: Sequence[str], named: Sequence[str]) -> tuple[list[AnyPipeline], list[str]]:
+    """All pipelines of these, and what hinders loading the others; who is named has some."""
     pipelines: list[AnyPipeline] = []
     problems: list[str] = []
-    for each in targets:
+    for each in found:
         try:
-            pipelines += load_all(each, needed=needed)
+            pipelines += load_all(each, needed=each in named)
         except CommandError as error:
             problems.append(str(error))
     return pipelines, problems

@@ -12,6 +12,7 @@ import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from difflib import get_close_matches
+from itertools import chain
 from pathlib import Path
 from types import ModuleType
 from typing import Any, TypeAlias
@@ -52,6 +53,8 @@ def load_all(target: str, *, needed: bool = True) -> Sequence[AnyPipeline]:
         CommandError: there is no such module or pipeline, or it cannot be imported.
     """
     name, _, wanted = target.partition(":")
+    if _is_folder(name):
+        raise CommandError(_no_file(name), code=MISUSED)
     module = _import(name)
     found = [value for value in vars(module).values() if isinstance(value, Pipeline)]
     if wanted:
@@ -64,18 +67,20 @@ def load_all(target: str, *, needed: bool = True) -> Sequence[AnyPipeline]:
     return list(dict.fromkeys(own))  # one of two names is one
 
 
-def chosen(named: Iterable[str], *, needed: bool = True) -> Sequence[str]:
+def chosen(named: Iterable[str], *, needed: bool = True, instead: str = "") -> Sequence[str]:
     """What was named, or else every module in `pipelines/`, in the order of their names.
+
+    A folder that was named is every module in it. `instead` is what else the caller could do.
 
     Raises:
         CommandError: nothing was named and there is nothing there, though it is `needed`.
     """
-    found = tuple(named) or tuple(map(str, _modules(Path(FOLDER))))
+    given = tuple(chain.from_iterable(map(_unfolded, named)))
+    found = given or tuple(map(str, _modules(Path(FOLDER))))
     if needed and not found:
         raise CommandError(
             f"there are no modules in {Path.cwd() / FOLDER}; name one, such as "
-            "`my_pipelines.answer` or `my_pipelines/answer.py`, or write an orchestra.toml: a "
-            "server may have models only",
+            f"`my_pipelines.answer` or `my_pipelines/answer.py`{instead}",
             code=MISUSED,
         )
     return found
@@ -127,6 +132,25 @@ def _pick(wanted: str, known: Mapping[str, AnyPipeline], module: str) -> AnyPipe
     return known[wanted]
 
 
+def _unfolded(name: str) -> Iterable[str]:
+    """Every module of a folder; of anything else, and of a folder without modules, the name."""
+    found = _modules(Path(name)) if _is_folder(name) else []
+    return map(str, found) if found else (name,)
+
+
+def _is_folder(name: str) -> bool:
+    """Whether it names a folder that is no package by itself; not where one is, or all are."""
+    folder = Path(name)
+    named = folder.name not in ("", "..")
+    return named and folder.is_dir() and not (folder / "__init__.py").is_file()
+
+
+def _no_file(name: str) -> str:
+    example = next(iter(_modules(Path(name))), "")
+    hint = f", such as {str(example)!r}" if example else ", and there is none yet"
+    return f"there is no file {str(Path(name))!r}: it is a folder; name a module in it{hint}"
+
+
 def _modules(folder: Path) -> list[Path]:
     return sorted(path for path in folder.rglob("*.py") if not path.name.startswith("_"))
 
@@ -137,7 +161,7 @@ def _import(name: str) -> ModuleType:
         sys.path.insert(0, here)
     try:
         if not name.endswith(".py") and "/" not in name:
-            return importlib.import_module(name)
+            return _import_name(name)
         return _import_file(Path(name))
     except CommandError:
         raise
@@ -154,6 +178,27 @@ def _import(name: str) -> ModuleType:
         raise CommandError(f"{name} cannot be imported: {what}{meant(error)}{where}") from error
 
 
+def _import_name(name: str) -> ModuleType:
+    module = importlib.import_module(name)
+    file = Path(*name.split(".")).with_suffix(".py")
+    if name.partition(".")[0] in sys.stdlib_module_names and file.is_file():
+        _refuse_other(module, file)
+    return module
+
+
+def _refuse_other(module: ModuleType, file: Path) -> None:
+    """Nothing, if the module is the file."""
+    found = getattr(module, "__file__", None)
+    if found is not None and Path(found).resolve() == file.resolve():
+        return
+    is_pythons = module.__name__.partition(".")[0] in sys.stdlib_module_names
+    whose = "a module of Python's own" if is_pythons else f"another module, {found or 'built in'}"
+    raise CommandError(
+        f"{file} cannot be imported: {module.__name__!r} is {whose}; give the file another name",
+        code=MISUSED,
+    )
+
+
 def _import_file(path: Path) -> ModuleType:
     if not path.is_file():
         hint = _hint(str(path), map(str, path.parent.glob("*.py")))
@@ -162,7 +207,9 @@ def _import_file(path: Path) -> ModuleType:
     if resolved.is_relative_to(here):
         parts = resolved.relative_to(here).with_suffix("").parts
         if all(part.isidentifier() for part in parts):
-            return importlib.import_module(".".join(parts))
+            module = importlib.import_module(".".join(parts))
+            _refuse_other(module, path)
+            return module
     if path.stem in sys.modules and sys.modules[path.stem].__file__ == str(resolved):
         return sys.modules[path.stem]
     return _run_file(resolved)
@@ -171,6 +218,8 @@ def _import_file(path: Path) -> ModuleType:
 def _run_file(path: Path) -> ModuleType:
     """Import a file that is on no import path: its folder becomes one, as for a script."""
     sys.path.insert(0, str(path.parent))
+    if path.stem in sys.stdlib_module_names:  # it would be in the way of whoever imports that
+        _refuse_other(importlib.import_module(path.stem), path)
     spec = importlib.util.spec_from_file_location(path.stem, path)
     if spec is None or spec.loader is None:
         raise CommandError(f"{str(path)!r} is not a Python file; its name must end in .py")
