@@ -53,19 +53,21 @@ def _template(node: Call, template: str, parts: list[str]) -> Iterator[Problem]:
         yield Problem("unused-part", where, message, fix)
 
 
-def written_wires(nodes: Sequence[Node]) -> Iterator[tuple[Node, Node, Problem]]:
-    """Texts that hold what `repr` gives of a wire: who is given it, whose wire, and the problem."""
-    made = {node.spelled: node for node in nodes}
-    spelled = sorted(map(re.escape, made), key=len, reverse=True)
-    pattern = re.compile(rf"<wire ({'|'.join(spelled)})(?=[.\[>])[^>]*>")
-    for node in nodes:
-        for into, text in _texts(node):
-            for found in pattern.finditer(text):
-                source = made[found[1]]
-                message = f"{into} is given a text that holds {found[0]!r}, and not its value"
-                wire = found[0].removeprefix("<wire ").removesuffix(">")
-                fix = f'prompt("... {{name}} ...", name={wire}), with `{{name!r}}` for its repr'
-                yield node, source, Problem("wire-in-text", node.origin.where, message, fix)
+def written_wires(nodes: Sequence[Node]) -> Iterator[tuple[Node, str, Problem]]:
+    """Texts that hold the repr of a wire: who is given it, its node's name, and the problem."""
+    texts = [(node, into, text) for node in nodes for into, text in _texts(node) if _REPR in text]
+    if not texts:
+        return
+    spelled = sorted({re.escape(node.spelled) for node in nodes}, key=len, reverse=True)
+    pattern = re.compile(rf"{_REPR}(({'|'.join(spelled)})(?:[.\[][^>]*)?)>")
+    for node, into, text in texts:
+        for found in pattern.finditer(text):
+            message = f"{into} is given a text that holds {found[0]!r}, and not its value"
+            fix = f'prompt("... {{name}} ...", name={found[1]}), with `{{name!r}}` for its repr'
+            yield node, found[2], Problem("wire-in-text", node.origin.where, message, fix)
+
+
+_REPR = "<wire "
 
 
 def _texts(node: Node) -> Iterator[tuple[str, str]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from inspect import isasyncgen, iscoroutine
 from types import AsyncGeneratorType, CoroutineType
-from typing import Any
+from typing import Never
 
 from orchestra.errors import DefinitionError
 from orchestra.graph.wires import place, source_line
@@ -33,7 +33,9 @@ def refuse_awaitables(*values: object, where: str | None = None) -> None:
         )
 
 
-def _held(value: object) -> Iterator[CoroutineType[Any, Any, Any] | AsyncGeneratorType[Any, Any]]:
+def _held(
+    value: object,
+) -> Iterator[CoroutineType[object, object, object] | AsyncGeneratorType[object, Never]]:
     """Those in a value, in its containers, and among what they were called with."""
     if iscoroutine(value):
         yield value

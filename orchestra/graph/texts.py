@@ -60,11 +60,13 @@ class _Prompt:
         """The template of `text.format(...)`, with a name for each place that has a number."""
         given = {str(number): each for number, each in enumerate(call.args)}
         given |= {keyword.arg or "*": keyword.value for keyword in call.keywords}
-        if "*" in given or any(isinstance(each, ast.Starred) for each in call.args):
+        starred = "*" in given or any(isinstance(each, ast.Starred) for each in call.args)
+        pieces = None if starred else _pieces(text)
+        if pieces is None:
             return None
         numbers = iter(map(str, range(len(call.args))))
         template = ""
-        for before, field, form, conversion in _pieces(text):
+        for before, field, form, conversion in pieces:
             template += _literally(before)
             if field is None:
                 continue
@@ -150,9 +152,9 @@ def _apart(field: str) -> tuple[str, str]:
     return field[:end], field[end:]
 
 
-def _pieces(text: str) -> list[tuple[str, str | None, str | None, str | None]]:
-    """What a format is made of; nothing where it is none, which Python will say itself."""
+def _pieces(text: str) -> list[tuple[str, str | None, str | None, str | None]] | None:
+    """What a format is made of; None where it is no format, which Python will say by itself."""
     try:
         return list(Formatter().parse(text))
     except ValueError:
-        return []
+        return None

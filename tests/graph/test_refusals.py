@@ -204,6 +204,8 @@ def test_whatever_is_calculated_from_wires_can_be_mended(expression: str) -> Non
     ("body", "right"),
     [
         ("while flag:\n    q = shout(q)\nreturn q", "flag = some_step(flag)  # the loop over"),
+        ("while (x := flag): pass", "route(flag, {...: ..., ...: ...})"),
+        ("return '{} {'.format(q)", "return format_it(q)"),
         ("if (x := flag):\n    return x\nreturn q", "route(flag, {...: ..., ...: ...})"),
         ("return q if (x := flag) else x", "route(flag, {...: ..., ...: ...})"),
         ("if flag:\n    print('x')\nreturn q", "route(flag, {True: ..., False: ...})"),
