@@ -139,10 +139,14 @@ def _unfolded(name: str) -> Iterable[str]:
 
 
 def _is_folder(name: str) -> bool:
-    """Whether it names a folder that is no package by itself; not where one is, or all are."""
+    """Whether it names a folder, and no module: neither one beside it, nor an installed one."""
     folder = Path(name)
-    named = folder.name not in ("", "..")
-    return named and folder.is_dir() and not (folder / "__init__.py").is_file()
+    if folder.name in ("", "..") or not folder.is_dir() or (folder / "__init__.py").is_file():
+        return False
+    if not name.isidentifier():
+        return True
+    found = importlib.util.find_spec(name)  # a namespace has no origin
+    return not folder.with_suffix(".py").is_file() and (found is None or found.origin is None)
 
 
 def _no_file(name: str) -> str:

@@ -200,6 +200,14 @@ def test_a_folder_that_is_named_is_every_module_in_it(say: Project) -> None:
     assert chosen(["empty", "..", "."]) == ("empty", "..", ".")
 
 
+def test_a_module_goes_before_a_folder_of_its_name(say: Project) -> None:
+    say.write("beside.py", "x = 1\n")
+    say.write("beside/a.py", "x = 1\n")
+    say.write("attrs/a.py", "x = 1\n")
+    assert chosen(["beside", "attrs", "beside/"]) == ("beside", "attrs", "beside/a.py")
+    assert refused("beside")[0] == "beside has no pipeline; decorate a function with @pipeline"
+
+
 def test_the_modules_of_a_folder_need_no_pipelines(say: Project) -> None:
     say.write("pipelines/helper.py", "")
     assert say.orchestra("check", "pipelines")[:2] == (0, "2 pipelines, no problems\n")
