@@ -6,6 +6,7 @@ import os
 import sys
 import traceback
 from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
 from typing import TypeAlias
 
 from cyclopts import App, CycloptsError, MissingArgumentError, Parameter
@@ -64,6 +65,8 @@ KEYS: Commands = {
 """In the same way, below `keys`."""
 KEYS_HELP = "API keys: who may call the server, what they may ask for, and how much of it."
 KEYS_USAGE = "Usage: orchestra keys create|list|change|rotate|revoke [OPTIONS]"
+LISTS = ("--pipelines", "--models", "--routes")
+"""Options that take several names."""
 MODELS = "models [ping [NAME ...]] [OPTIONS]"
 PING = "models ping [NAME ...] [OPTIONS]"
 
@@ -95,20 +98,33 @@ def _call(words: list[str]) -> int:
     try:
         code = _app(words)(words, exit_on_error=False, print_error=False)
     except CycloptsError as error:
-        raise CommandError(_misuse(error), code=MISUSED) from error
+        raise CommandError(_misuse(error, words), code=MISUSED) from error
     return code if isinstance(code, int) else 0
 
 
-def _misuse(error: CycloptsError) -> str:
+def _misuse(error: CycloptsError, words: Sequence[str]) -> str:
     """What was called wrongly; where a word is missing or too much, also how it is called."""
     if isinstance(error, UnusedCliTokensError):
-        told = f"{' '.join(error.unused_tokens or ())!r} is too much"
+        unused = list(error.unused_tokens or ())
+        told = f"{' '.join(unused)!r} is too much{_instead(unused, words)}"
     elif isinstance(error, MissingArgumentError):
         told = str(error)
     else:
         return str(error)
     usage = _usages().get(" ".join(error.command_chain or ()), "orchestra COMMAND")
     return f"{told}\nusage: {usage}"
+
+
+def _instead(unused: Sequence[str], words: Sequence[str]) -> str:
+    """What to write in place of words that are too much: names with commas, another command."""
+    before = list(words[: words.index(unused[0])]) if unused and unused[0] in words else []
+    options = [n for n, word in enumerate(before) if word.startswith("--")]
+    if before[:1] == ["keys"] and options and before[options[-1]] in LISTS:
+        option, *given = before[options[-1] :]
+        return f"; write names with commas between: {option} {','.join([*given, *unused])}"
+    if before == ["models"] and get_close_matches(unused[0], ["ping"]):
+        return "; did you mean 'ping'?"
+    return ""
 
 
 def _usages() -> Mapping[str, str]:

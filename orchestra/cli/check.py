@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from orchestra.cli import terminal
 from orchestra.cli.failures import FAILED, CommandError, advice
-from orchestra.cli.loading import AnyPipeline, chosen, load_all
+from orchestra.cli.loading import AnyPipeline, chosen, load_all, namesakes
 from orchestra.cli.parameters import Config, Data, Flag
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ def check(*targets: str, explain: Flag = False, data: Data = None, config: Confi
     explain
         Print of each edge whether it streams, and why.
     """
-    from orchestra.cli.installed import lacking, unknown_pipelines
+    from orchestra.cli.installed import hidden_by_models, lacking, unknown_pipelines
     from orchestra.config import default_bindings
     from orchestra.config.finding import find
     from orchestra.errors import ConfigError
@@ -41,10 +41,14 @@ def check(*targets: str, explain: Flag = False, data: Data = None, config: Confi
         problems += lacking(bindings.deployment)
     chosen_ones = chosen(targets, needed=find(config, os.environ) is None)
     with bindings or nullcontext():
-        pipelines, unread = _load(chosen_ones, needed=bool(targets))
+        pipelines, unread = _load(chosen_ones, targets)
         problems += unread
         if bindings is not None and not targets and not unread:
             problems += unknown_pipelines(pipelines, bindings.deployment)
+        problems += namesakes(pipelines)
+        if bindings is not None:
+            for told in hidden_by_models(pipelines, bindings):
+                terminal.note(told, "yellow")
         for pipeline in pipelines:
             problems += _check(pipeline, bindings, explain=explain)
     for problem in problems:
@@ -53,13 +57,13 @@ def check(*targets: str, explain: Flag = False, data: Data = None, config: Confi
     return FAILED if problems else 0
 
 
-def _load(targets: Sequence[str], *, needed: bool) -> tuple[list[AnyPipeline], list[str]]:
-    """All pipelines of these, and what hinders loading the others."""
+def _load(found: Sequence[str], named: Sequence[str]) -> tuple[list[AnyPipeline], list[str]]:
+    """All pipelines of these, and what hinders loading the others; who is named has some."""
     pipelines: list[AnyPipeline] = []
     problems: list[str] = []
-    for each in targets:
+    for each in found:
         try:
-            pipelines += load_all(each, needed=needed)
+            pipelines += load_all(each, needed=each in named)
         except CommandError as error:
             problems.append(str(error))
     return pipelines, problems

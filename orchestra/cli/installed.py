@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from orchestra.cli.loading import AnyPipeline
     from orchestra.compiler.plan import Plan
     from orchestra.config.deployment import Deployment
+    from orchestra.protocols import Bindings
     from orchestra.providers.settings import ModelSettings
 
 LOCAL = ("wordllama", "extractive")
@@ -68,6 +69,22 @@ def unknown_pipelines(pipelines: Iterable[AnyPipeline], found: Deployment) -> It
             message = f"{dotted(path)}: there is no pipeline {name!r}"
             fix = nearest(name, known) if known else "write it, or leave this out"
             yield str(Problem("unknown-name", found.where(*path), message, fix))
+
+
+def hidden_by_models(pipelines: Iterable[AnyPipeline], bindings: Bindings) -> Iterator[str]:
+    """Which pipelines OpenAI's clients could ask, were it not for a model of the same name."""
+    from orchestra.server.chat_shapes import shape_of
+
+    kinds = {name: seam for seam in ("embedder", "model") for name in bindings.names(seam)}
+    for each in pipelines:
+        if each.name in kinds and shape_of(each) is not None:
+            yield (
+                f"{each.where}: pipeline {each.name!r} is not offered to OpenAI's clients: "
+                f"{_ARTICLES[kinds[each.name]]} has that name; rename one of them"
+            )
+
+
+_ARTICLES = {"model": "a model", "embedder": "an embedder"}
 
 
 def _named(node: Call, found: Deployment) -> Iterable[ModelSettings]:

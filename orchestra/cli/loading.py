@@ -12,11 +12,13 @@ import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from difflib import get_close_matches
+from itertools import chain
 from pathlib import Path
 from types import ModuleType
 from typing import Any, TypeAlias
 
 from orchestra.cli.failures import MISUSED, CommandError, quoted, raised_at
+from orchestra.cli.hints import meant
 from orchestra.errors import DefinitionError, describe
 from orchestra.graph.pipelines import Pipeline
 
@@ -51,6 +53,8 @@ def load_all(target: str, *, needed: bool = True) -> Sequence[AnyPipeline]:
         CommandError: there is no such module or pipeline, or it cannot be imported.
     """
     name, _, wanted = target.partition(":")
+    if _is_folder(name):
+        raise CommandError(_no_file(name), code=MISUSED)
     module = _import(name)
     found = [value for value in vars(module).values() if isinstance(value, Pipeline)]
     if wanted:
@@ -63,18 +67,20 @@ def load_all(target: str, *, needed: bool = True) -> Sequence[AnyPipeline]:
     return list(dict.fromkeys(own))  # one of two names is one
 
 
-def chosen(named: Iterable[str], *, needed: bool = True) -> Sequence[str]:
+def chosen(named: Iterable[str], *, needed: bool = True, instead: str = "") -> Sequence[str]:
     """What was named, or else every module in `pipelines/`, in the order of their names.
+
+    A folder that was named is every module in it. `instead` is what else the caller could do.
 
     Raises:
         CommandError: nothing was named and there is nothing there, though it is `needed`.
     """
-    found = tuple(named) or tuple(map(str, _modules(Path(FOLDER))))
+    given = tuple(chain.from_iterable(map(_unfolded, named)))
+    found = given or tuple(map(str, _modules(Path(FOLDER))))
     if needed and not found:
         raise CommandError(
             f"there are no modules in {Path.cwd() / FOLDER}; name one, such as "
-            "`my_pipelines.answer` or `my_pipelines/answer.py`, or write an orchestra.toml: a "
-            "server may have models only",
+            f"`my_pipelines.answer` or `my_pipelines/answer.py`{instead}",
             code=MISUSED,
         )
     return found
@@ -86,16 +92,22 @@ def by_name(pipelines: Iterable[AnyPipeline]) -> dict[str, AnyPipeline]:
     Raises:
         CommandError: two have the same name.
     """
+    found = list(pipelines)
+    for told in namesakes(found):
+        raise CommandError(told, code=MISUSED)
+    return {pipeline.name: pipeline for pipeline in found}
+
+
+def namesakes(pipelines: Iterable[AnyPipeline]) -> Iterator[str]:
+    """What is wrong where two pipelines have the same name, so that they cannot be served."""
     named: dict[str, AnyPipeline] = {}
     for pipeline in pipelines:
         other = named.setdefault(pipeline.name, pipeline)
         if other is not pipeline:
-            raise CommandError(
+            yield (
                 f"two pipelines are named {pipeline.name!r}, at {other.where} and "
-                f"{pipeline.where}; rename one with @pipeline(name=...), or name those to serve",
-                code=MISUSED,
+                f"{pipeline.where}; rename one with @pipeline(name=...), or name those to serve"
             )
-    return named
 
 
 @contextmanager
@@ -120,6 +132,29 @@ def _pick(wanted: str, known: Mapping[str, AnyPipeline], module: str) -> AnyPipe
     return known[wanted]
 
 
+def _unfolded(name: str) -> Iterable[str]:
+    """Every module of a folder; of anything else, and of a folder without modules, the name."""
+    found = _modules(Path(name)) if _is_folder(name) else []
+    return map(str, found) if found else (name,)
+
+
+def _is_folder(name: str) -> bool:
+    """Whether it names a folder, and no module: neither one beside it, nor an installed one."""
+    folder = Path(name)
+    if folder.name in ("", "..") or not folder.is_dir() or (folder / "__init__.py").is_file():
+        return False
+    if not name.isidentifier():
+        return True
+    found = importlib.util.find_spec(name)  # a namespace has no origin
+    return not folder.with_suffix(".py").is_file() and (found is None or found.origin is None)
+
+
+def _no_file(name: str) -> str:
+    example = next(iter(_modules(Path(name))), "")
+    hint = f", such as {str(example)!r}" if example else ", and there is none yet"
+    return f"there is no file {str(Path(name))!r}: it is a folder; name a module in it{hint}"
+
+
 def _modules(folder: Path) -> list[Path]:
     return sorted(path for path in folder.rglob("*.py") if not path.name.startswith("_"))
 
@@ -130,7 +165,7 @@ def _import(name: str) -> ModuleType:
         sys.path.insert(0, here)
     try:
         if not name.endswith(".py") and "/" not in name:
-            return importlib.import_module(name)
+            return _import_name(name)
         return _import_file(Path(name))
     except CommandError:
         raise
@@ -144,7 +179,28 @@ def _import(name: str) -> ModuleType:
         at = raised_at(error)
         where = f"\nat {quoted(*at)}" if at else ""
         what = f"SyntaxError: {error.msg}" if isinstance(error, SyntaxError) else describe(error)
-        raise CommandError(f"{name} cannot be imported: {what}{where}") from error
+        raise CommandError(f"{name} cannot be imported: {what}{meant(error)}{where}") from error
+
+
+def _import_name(name: str) -> ModuleType:
+    module = importlib.import_module(name)
+    file = Path(*name.split(".")).with_suffix(".py")
+    if name.partition(".")[0] in sys.stdlib_module_names and file.is_file():
+        _refuse_other(module, file)
+    return module
+
+
+def _refuse_other(module: ModuleType, file: Path) -> None:
+    """Nothing, if the module is the file."""
+    found = getattr(module, "__file__", None)
+    if found is not None and Path(found).resolve() == file.resolve():
+        return
+    is_pythons = module.__name__.partition(".")[0] in sys.stdlib_module_names
+    whose = "a module of Python's own" if is_pythons else f"another module, {found or 'built in'}"
+    raise CommandError(
+        f"{file} cannot be imported: {module.__name__!r} is {whose}; give the file another name",
+        code=MISUSED,
+    )
 
 
 def _import_file(path: Path) -> ModuleType:
@@ -155,7 +211,9 @@ def _import_file(path: Path) -> ModuleType:
     if resolved.is_relative_to(here):
         parts = resolved.relative_to(here).with_suffix("").parts
         if all(part.isidentifier() for part in parts):
-            return importlib.import_module(".".join(parts))
+            module = importlib.import_module(".".join(parts))
+            _refuse_other(module, path)
+            return module
     if path.stem in sys.modules and sys.modules[path.stem].__file__ == str(resolved):
         return sys.modules[path.stem]
     return _run_file(resolved)
@@ -164,6 +222,8 @@ def _import_file(path: Path) -> ModuleType:
 def _run_file(path: Path) -> ModuleType:
     """Import a file that is on no import path: its folder becomes one, as for a script."""
     sys.path.insert(0, str(path.parent))
+    if path.stem in sys.stdlib_module_names:  # it would be in the way of whoever imports that
+        _refuse_other(importlib.import_module(path.stem), path)
     spec = importlib.util.spec_from_file_location(path.stem, path)
     if spec is None or spec.loader is None:
         raise CommandError(f"{str(path)!r} is not a Python file; its name must end in .py")

@@ -6,7 +6,7 @@ type asks for, and an option given several times is a list. Of a document, the v
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from typing import Literal, get_args, get_origin
 
@@ -21,6 +21,8 @@ from orchestra.graph.nodes import Input
 from orchestra.server.inputs import from_json, from_pairs
 from orchestra.server.problems import Fault
 
+RUN_OPTIONS = ("input_json", "events", "json", "quiet", "data", "config", "help", "traceback")
+"""Options of `orchestra run`, which inputs of the same name are hidden by."""
 Pairs = list[tuple[str, str]]
 
 
@@ -39,14 +41,21 @@ def read_inputs(
         CommandError: something is unknown, missing, given twice, or of the wrong type; all
             of it is told at once.
     """
-    pairs = read_pairs(words, {name for name, each in inputs.items() if each.annotation is bool})
+    flags = {name for name, each in inputs.items() if each.annotation is bool}
+    try:
+        pairs = read_pairs(words, flags)
+    except CommandError as error:
+        wrong = [name for name in _options(words, flags) if name not in inputs]
+        unknown = [_unknown(name, inputs, RUN_OPTIONS) for name in wrong]
+        raise CommandError("\n".join(unknown) or str(error), code=MISUSED) from error
     given = {} if json is None else _object(json)
     named = {name for name, _ in pairs}
-    wrong = [_unknown(name, inputs) for name in (*named, *given) if name not in inputs]
+    wrong = [_unknown(name, inputs, RUN_OPTIONS) for name in named if name not in inputs]
+    wrong += [_unknown(name, inputs) for name in given if name not in inputs]
     wrong += [f"--{dashed(name)} is also in --input-json" for name in named & given.keys()]
     for name, each in inputs.items():
         if name not in named and name not in given and each.default is MISSING:
-            wrong.append(f"--{dashed(name)} is missing")
+            wrong.append(_missing(name))
     values, unread = _values(inputs, pairs, document)
     wrong += unread
     by_option, faults = from_pairs(_only(inputs, {name for name, _ in values}), values, "--")
@@ -104,13 +113,34 @@ def _values(
 
 
 def usage(target: str, inputs: Mapping[str, Input]) -> str:
-    """How a pipeline is run: its inputs as options, those with a default in brackets."""
-    return " ".join([f"orchestra run {target}", *(_spelled(each) for each in inputs.values())])
+    """How a pipeline is run: its inputs as options, those with a default in brackets.
+
+    Those that have the name of an option of the command are written into --input-json.
+    """
+    words = [_spelled(each) for name, each in inputs.items() if name not in RUN_OPTIONS]
+    if taken := [name for name in inputs if name in RUN_OPTIONS]:
+        members = ", ".join(f'"{name}": ...' for name in taken)
+        words.append(f"--input-json '{{{members}}}'")
+    return " ".join([f"orchestra run {target}", *words])
 
 
 def dashed(name: str) -> str:
     """A parameter's name as it is written in an option."""
     return name.replace("_", "-")
+
+
+def _options(words: Iterable[str], flags: Container[str]) -> Iterator[str]:
+    """The names of what is given by name."""
+    for word in words:
+        if word.startswith("--") and word != "--":
+            name = word[2:].partition("=")[0].replace("-", "_")
+            yield name if name.removeprefix("no_") not in flags else name.removeprefix("no_")
+
+
+def _missing(name: str) -> str:
+    if name in RUN_OPTIONS:
+        return f"input {name!r} is missing; --{dashed(name)} is an option, so write --input-json"
+    return f"--{dashed(name)} is missing"
 
 
 def _value(option: str, word: str | None) -> str:
@@ -150,11 +180,12 @@ def _object(text: str) -> dict[str, object]:
     return found
 
 
-def _unknown(name: str, inputs: Mapping[str, Input]) -> str:
-    near = get_close_matches(name, inputs, 1)
+def _unknown(name: str, inputs: Mapping[str, Input], options: Iterable[str] = ()) -> str:
+    near = get_close_matches(name, [*inputs, *options], 1)
+    what = "input or option" if options else "input"
     listed = ", ".join(f"--{dashed(each)}" for each in inputs) or "none"
     hint = f"did you mean --{dashed(near[0])}?" if near else f"the inputs are: {listed}"
-    return f"there is no input --{dashed(name)}; {hint}"
+    return f"there is no {what} --{dashed(name)}; {hint}"
 
 
 def _misfit(fault: Fault, pairs: Mapping[str, str]) -> str:

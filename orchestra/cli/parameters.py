@@ -27,5 +27,8 @@ Data: TypeAlias = Annotated[Path | None, Parameter(show_default=False, help=_DAT
 Config: TypeAlias = Annotated[Path | None, Parameter(show_default=False, help=_CONFIG)]
 """The file of the configuration; None looks for it."""
 
-Inherited: TypeAlias = Annotated[tuple[int, int, int, int] | None, Parameter(show=False)]
+WORKER = "--as-worker"
+Inherited: TypeAlias = Annotated[
+    tuple[int, int, int, int] | None, Parameter(name=WORKER, show=False)
+]
 """What a supervisor tells a worker, as `Post.take` has it."""

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from orchestra.server.serving import Loaded
 
 
+MODELS_ONLY = ", or write an orchestra.toml: a server may have models only"
 log = logging.getLogger("orchestra.server")
 
 
@@ -131,9 +132,10 @@ class Loader(Closing):
     def _import(self) -> dict[str, AnyPipeline]:
         from orchestra.config.finding import find
 
-        targets = chosen(self._targets, needed=find(self._config, os.environ) is None)
+        configured = find(self._config, os.environ) is not None
+        targets = chosen(self._targets, needed=not configured, instead=MODELS_ONLY)
         try:
-            found = [load_all(each, needed=bool(self._targets)) for each in targets]
+            found = [load_all(each, needed=each in self._targets) for each in targets]
         finally:
             if self._watches:
                 from orchestra.cli.modules import own_folders

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from orchestra.cli import terminal
 from orchestra.cli.loading import extra
+from orchestra.cli.parameters import WORKER
 from orchestra.cli.serve import begin_log
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ def command(
         if value is not None and value is not False:
             words.append(f"--{name.replace('_', '-')}")
             words += [] if value is True else [str(value)]
-    return [*words, "--worker"]
+    return [*words, WORKER]
 
 
 def settings_of(config: Path | None, said: Mapping[str, Any]) -> Settings:

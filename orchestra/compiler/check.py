@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
 
 from orchestra.annotations.facts import MISSING, Fit, chunk_of, compare, spell
 from orchestra.compiler.check_arguments import wires_held
 from orchestra.compiler.check_edges import edge_problems, missing_part
 from orchestra.compiler.check_nodes import node_problems
+from orchestra.compiler.check_texts import written_wires
 from orchestra.compiler.regions import Regions, divide
 from orchestra.compiler.starvation import starved
 from orchestra.graph.functions import function_of, returned_at
@@ -42,7 +43,10 @@ def check(pipeline: Pipeline[..., object]) -> tuple[Problem, ...]:
         number = node.origin.number
         found += [(number, problem) for problem in node_problems(node)]
         found += [(number, problem) for problem in edge_problems(node)]
-    found += [(node.origin.number, problem) for node, problem in _unused(pipeline, regions)]
+    written = list(written_wires(pipeline.nodes))
+    found += [(node.origin.number, problem) for node, _, problem in written]
+    names = {name for _, name, _ in written}
+    found += [(node.origin.number, problem) for node, problem in _unused(pipeline, regions, names)]
     found += [(node.origin.number, problem) for node, problem in _escaped(regions)]
     found += [(node.origin.number, problem) for node, problem in _repeated(regions)]
     found += [(node.origin.number, problem) for node, problem in _kept(regions)]
@@ -53,11 +57,18 @@ def check(pipeline: Pipeline[..., object]) -> tuple[Problem, ...]:
     return tuple(dict.fromkeys(in_order))  # a pipeline inlined twice has its problems once
 
 
-def _unused(pipeline: Pipeline[..., object], regions: Regions) -> Iterator[tuple[Node, Problem]]:
-    """Inputs that nothing reads, and calls that the result does not need: of a chain the last."""
+def _unused(
+    pipeline: Pipeline[..., object], regions: Regions, written: Container[str]
+) -> Iterator[tuple[Node, Problem]]:
+    """Inputs that nothing reads, and calls that the result does not need: of a chain the last.
+
+    Not of those that were `written` into a text: they were meant to be read.
+    """
     used = set(regions.order) | set(_read(pipeline.nodes))
     for node in pipeline.nodes:
         if node in used or isinstance(node, Constant | EachItem | Gathering):
+            continue
+        if node.spelled in written:
             continue
         where = node.origin.where
         if isinstance(node, Input):

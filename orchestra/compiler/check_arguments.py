@@ -24,13 +24,17 @@ def argument_problems(node: Call) -> Iterator[Problem]:
         yield from _problems(node, node.into(name), argument, expects)
 
 
-def wires_held(value: object, depth: int = 0) -> Iterator[Wire]:
+def wires_held(value: object) -> Iterator[Wire]:
     """Every wire that a value holds, also where it is not looked for: `Message("user", q)`."""
-    if isinstance(value, Wire):
-        yield value
-    elif depth < _DEPTH_MAX:
+    return (each for each in values_held(value) if isinstance(each, Wire))
+
+
+def values_held(value: object, depth: int = 0) -> Iterator[object]:
+    """The value, and every other that it holds."""
+    yield value
+    if depth < _DEPTH_MAX and not isinstance(value, Wire):
         for part in _held_by(value):
-            yield from wires_held(part, depth + 1)
+            yield from values_held(part, depth + 1)
 
 
 def _held_by(value: object) -> Iterator[object]:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from difflib import get_close_matches
 
 from orchestra.annotations.facts import MISSING, Fit, chunk_of, compare, spell
+from orchestra.annotations.shapes import fields
 from orchestra.compiler.check_arguments import argument_problems
 from orchestra.graph.agreeing import Comparison
 from orchestra.graph.nodes import Call, Choice, Collect, Each, Edge, Node, type_of
-from orchestra.graph.wires import Wire, node_of, path_of, spelled
+from orchestra.graph.wires import Attribute, Item, Wire, node_of, path_of, spelled
 from orchestra.problem import Problem
 
 
@@ -46,8 +48,18 @@ def missing_part(wire: Wire, where: str) -> Problem | None:
             holder = Wire(node_of(wire), path[: length - 1])
             kind = spell(type_of(holder))
             message = f"{spelled(part)}: {spelled(holder)} is {kind}, without `{path[length - 1]}`"
-            return Problem("unknown-part", where, message, f"name a part that {kind} has")
+            fix = _parts(path[length - 1], type_of(holder)) or f"name a part that {kind} has"
+            return Problem("unknown-part", where, message, fix)
     raise AssertionError("a missing type has a first missing part")  # pragma: no cover
+
+
+def _parts(part: Attribute | Item, holder: object) -> str:
+    """The parts of a class that spells them out, the nearest first; empty for every other."""
+    names = [name for name in fields(holder) if not name.startswith("_")]
+    if not names or not isinstance(part, Attribute):
+        return ""
+    near = "".join(f"did you mean `.{each}`? " for each in get_close_matches(part.name, names, 1))
+    return f"{near}{spell(holder)} has: {', '.join(names)}"
 
 
 def _not_a_stream(edge: Edge, where: str) -> Iterator[Problem]:

@@ -17,6 +17,7 @@ from orchestra.annotations.facts import (
 )
 from orchestra.compiler.check_agreeing import comparison_problems
 from orchestra.compiler.check_arguments import hidden_problem, wires_held
+from orchestra.compiler.check_texts import template_problems
 from orchestra.graph.agreeing import Comparison
 from orchestra.graph.commits import Chars, Chunks
 from orchestra.graph.nodes import (
@@ -43,6 +44,7 @@ def node_problems(node: Node) -> Iterator[Problem]:
             yield from node.faults
             yield from _generator(node.step)
             yield from _policy(node)
+            yield from template_problems(node)
         case Each():
             yield from _each(node)
         case Route():
@@ -72,7 +74,8 @@ def _generator(step: Step[..., object]) -> Iterator[Problem]:
     returns = step.annotated_return
     if step.kind is Kind.STREAM and returns is not MISSING and yielded(returns) is None:
         message = f"step {step.name!r} yields chunks, but is annotated `-> {spell(returns)}`"
-        fix = f"annotate it `-> AsyncIterator[{spell(returns)}]`"
+        chunk = chunk_of(returns)
+        fix = f"annotate it `-> AsyncIterator[{spell(returns if chunk is None else chunk)}]`"
         yield Problem("generator-annotation", step.where, message, fix)
     if step.kind is not Kind.STREAM and yielded(returns) is not None:
         message = f"step {step.name!r} is annotated `-> {spell(returns)}`, but has no `yield`"

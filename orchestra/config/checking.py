@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any
+from difflib import get_close_matches
+from typing import Any, Literal, get_origin
 
 import msgspec
 
-from orchestra.config.complaints import Complaints, dotted, names_a_secret, nearest, shown
+from orchestra.config.complaints import HIDDEN, Complaints, dotted, names_a_secret, nearest, shown
 from orchestra.config.places import Path
-from orchestra.config.spec import Kind, Spec
+from orchestra.config.spec import REMOTE, Kind, Spec
 
 Table = Mapping[str, Any]
 
@@ -46,12 +47,23 @@ def missing(key: str, kind: Kind, path: Path, complaints: Complaints) -> None:
 
 def unknown(key: str, path: Path, known: Iterable[str], complaints: Complaints) -> None:
     """Complain of a key that nobody reads; of a secret, that it stands there."""
-    at = (*path, key)
-    if names_a_secret(key):
+    at, names = (*path, key), list(known)
+    secretive = [name for name in names if names_a_secret(name)]  # of them, `key` is a misspelling
+    if names_a_secret(key) and not get_close_matches(key, secretive):
         complaints.add("secret-in-file", at, NO_SECRETS, KEY_ELSEWHERE)
     else:
         what = "key" if path else "table"
-        complaints.add("unknown-key", at, f"there is no such {what}", nearest(key, known))
+        fix = _elsewhere(key, path) or nearest(key, names)
+        complaints.add("unknown-key", at, f"there is no such {what}", fix)
+
+
+def _elsewhere(key: str, path: Path) -> str:
+    """What to write where something is said in another place; empty where it is in none."""
+    if path and key in ("retry", "retries", "max_retries", "attempts_max"):
+        return "retries are said of a step: @step(policy=Policy(retry=Retry(attempts_max=3)))"
+    if not path and key in REMOTE:
+        return f"it belongs into the table of a model: models.NAME.{key}"
+    return ""
 
 
 def _check_value(
@@ -61,5 +73,15 @@ def _check_value(
     try:
         right[key] = msgspec.convert(value, kind.type)
     except msgspec.ValidationError:
-        message = f"{shown(value, key)} is not {kind.words}"
-        complaints.add("wrong-value", path, message, f"{dotted(path[-1:])} = {kind.example}")
+        told = shown(value, "" if get_origin(kind.type) is Literal else key)
+        listed = _fits([value], kind) and HIDDEN not in told
+        fix = f"{dotted(path[-1:])} = {f'[{told}]' if listed else kind.example}"
+        complaints.add("wrong-value", path, f"{told} is not {kind.words}", fix)
+
+
+def _fits(value: object, kind: Kind) -> bool:
+    try:
+        msgspec.convert(value, kind.type)
+    except msgspec.ValidationError:
+        return False
+    return True

@@ -14,6 +14,8 @@ from orchestra.problem import Problem
 
 SHOWN_CHARS = 60
 HIDDEN = "(not shown)"
+LIKENESS_MIN = 0.65
+"""How alike two names have to be for one to be asked for: `retries` is no `prices`."""
 _SECRET_NAME = re.compile(
     r"(?:^|[_-])(?:api)?(?:keys?|token|secrets?|password|passwd|credentials?|authorization|cookie)$"
     r"|^(?:api|access|secret)[_-]?key|^bearer",
@@ -74,5 +76,6 @@ def names_a_secret(key: str) -> bool:
 def nearest(name: str, known: Iterable[str]) -> str:
     """What to write instead of a wrong name: the nearest right one, or else all there are."""
     names = list(known)
-    near = get_close_matches(name.lower(), names, n=1)
-    return f"did you mean {near[0]!r}?" if near else f"one of: {', '.join(names)}"
+    lower = {each.lower(): each for each in names}
+    near = get_close_matches(name.lower(), lower, n=1, cutoff=LIKENESS_MIN)
+    return f"did you mean {lower[near[0]]!r}?" if near else f"one of: {', '.join(names)}"

@@ -139,11 +139,12 @@ def _table(name: str, value: object, complaints: Complaints) -> dict[str, Any]:
 def _unreadable(
     file: Path,
     message: str,
-    line: int = 1,
+    line: int | None = None,
     fix: str = "see docs/models.md for what it has to be",
     code: str = "unreadable",
 ) -> ConfigError:
-    return ConfigError([Problem(code, f"{file}:{line}", message, fix)])
+    where = str(file) if line is None else f"{file}:{line}"  # what is not read has no lines
+    return ConfigError([Problem(code, where, message, fix)])
 
 
 def _in_order(problems: Sequence[Problem]) -> list[Problem]:

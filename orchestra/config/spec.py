@@ -236,7 +236,7 @@ ORIGINS = Kind(
         list[Annotated[str, Meta(pattern=r"^(\*|https?://[^\s/?#@]+)\Z", max_length=300)]],
         Meta(min_length=1, max_length=100),
     ],
-    'a list of origins, without a path, or "*"',
+    'a list of origins, without a path, or ["*"] for all',
     '["https://app.example"]',
 )
 DISCONNECT: Spec = {

@@ -17,7 +17,7 @@ import attrs
 from orchestra.annotations.facts import MISSING, chunk_of
 from orchestra.annotations.shapes import union
 from orchestra.errors import DefinitionError, JudgeError
-from orchestra.graph.arguments import plain_function
+from orchestra.graph.arguments import plain_function, refuse_list
 from orchestra.graph.definition import current_definition
 from orchestra.graph.gather import wire_of
 from orchestra.graph.hedging import stagger
@@ -117,6 +117,7 @@ def quorum(
             seconds.
     """
     definition = current_definition("quorum(...)", _IN_PIPELINES)
+    refuse_list("quorum", arms)
     wires = tuple(map(wire_of, arms))
     _count("quorum", count, wires)
     if agree is not None:
@@ -142,6 +143,7 @@ def best_of(*arms: T, judge: Callable[[list[T]], int], least: int = 1) -> T:
             the judge is nothing that can be called.
     """
     definition = current_definition("best_of(...)", _IN_PIPELINES)
+    refuse_list("best_of", arms)
     wires = tuple(map(wire_of, arms))
     _least(least, wires)
     asked = _judge(judge)

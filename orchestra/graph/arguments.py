@@ -6,9 +6,26 @@ import inspect
 
 from orchestra.errors import DefinitionError
 from orchestra.graph.commits import Commit, Validate
+from orchestra.graph.nodes import wires_in
 from orchestra.graph.pipelines import Pipeline
 from orchestra.graph.steps import Step
 from orchestra.graph.wires import Wire, place, source_line
+
+
+def refuse_list(name: str, arms: tuple[object, ...]) -> None:
+    """Let pass arms that are given one by one.
+
+    Raises:
+        DefinitionError: the only arm is a container of wires, or a generator.
+    """
+    if len(arms) != 1 or isinstance(arms[0], Wire):
+        return
+    if inspect.isgenerator(arms[0]) or any(True for _ in wires_in(arms[0])):
+        kind = type(arms[0]).__name__
+        raise DefinitionError(
+            f"{place(*source_line())}: {name}(...) is given one {kind}, which would be its only "
+            f"arm; give it the arms one by one: {name}(a, b), or {name}(*arms)"
+        )
 
 
 def commit_rule(name: str, commit: object) -> Commit:

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 _BY_POSITION = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 _BY_NAME = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
 
+SIGNATURE_CHARS_MAX = 200
+"""Of a step that takes more than a person reads, only the names are told."""
+
 
 @attrs.frozen
 class Bound:
@@ -142,4 +145,7 @@ class _Binding:
 
     @property
     def _signature(self) -> str:
-        return f"the step is `{signature_text(self.step)}`, at {self.step.where}"
+        text = signature_text(self.step)
+        if len(text) > SIGNATURE_CHARS_MAX:
+            return f"it takes: {', '.join(self.parameters)}; the step is at {self.step.where}"
+        return f"the step is `{text}`, at {self.step.where}"

@@ -12,7 +12,8 @@ from math import inf
 from typing import Any, TypeVar, cast, overload
 
 from orchestra.errors import DefinitionError
-from orchestra.graph.arguments import commit_rule, error_types, plain_function
+from orchestra.graph.arguments import commit_rule, error_types, plain_function, refuse_list
+from orchestra.graph.awaitables import refuse_awaitables
 from orchestra.graph.commits import FIRST_CONTENT, Commit, Validate
 from orchestra.graph.definition import Definition, current_definition
 from orchestra.graph.gather import wire_of
@@ -115,6 +116,7 @@ def race(
     usual_s = 0.0 if hedge is None else inf
     wait_s = usual_s if stagger_s is None else stagger("race", stagger_s)
     definition = _definition("race")
+    refuse_list("race", arms)
     wires = _arms("race", arms)
     rule, checked = commit_rule("race", commit), _validate("race", validate)
     return definition.add(lambda origin: Race(origin, wires, wait_s, rule, checked, hedge))
@@ -178,6 +180,7 @@ def fallback(
             "taken back is part of the pipeline itself: write True or False"
         )
     definition = _definition("fallback")
+    refuse_list("fallback", arms)
     wires = _arms("fallback", arms)
     rule, checked = commit_rule("fallback", commit), _validate("fallback", validate)
     kinds = error_types("fallback", on)
@@ -253,4 +256,5 @@ def _arms(name: str, arms: tuple[object, ...]) -> tuple[Wire, ...]:
         raise DefinitionError(
             f"{place(*source_line())}: {name}() has no arms; give it at least one"
         )
+    refuse_awaitables(arms)
     return tuple(wire_of(arm) for arm in arms)

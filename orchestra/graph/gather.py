@@ -10,6 +10,7 @@ import attrs
 
 from orchestra.annotations.facts import MISSING, chunk_of
 from orchestra.annotations.shapes import union
+from orchestra.graph.awaitables import refuse_awaitables
 from orchestra.graph.definition import current_definition
 from orchestra.graph.nodes import Call, type_of, wires_in
 from orchestra.graph.steps import NO_POLICY, step
@@ -36,8 +37,13 @@ class Gathering(Call):
 
 
 def wire_of(value: object) -> Wire:
-    """One wire for the value; a container that holds wires becomes a step that fills it."""
+    """One wire for the value; a container that holds wires becomes a step that fills it.
+
+    Raises:
+        DefinitionError: it holds a coroutine, which is no value.
+    """
     definition = current_definition("wire_of", "use it in a pipeline")
+    refuse_awaitables(value)
     if isinstance(value, Wire) or not any(True for _ in wires_in(value)):
         return definition.wire(value)
     return definition.add(lambda origin: Gathering(origin, gather, {"value": value}, NO_POLICY))

@@ -11,6 +11,7 @@ import attrs
 
 from orchestra.annotations.facts import MISSING, hints
 from orchestra.errors import DefinitionError
+from orchestra.graph.awaitables import refuse_awaitables
 from orchestra.graph.definition import Definition, current_definition, defining, in_definition
 from orchestra.graph.functions import defined_at, function_of, returned_at
 from orchestra.graph.gather import wire_of
@@ -122,6 +123,11 @@ def _define(
             f"{where}: pipeline {name!r} is `async`; it only says which step reads what, and "
             f"waits for nothing: write `def {name}`"
         )
+    if inspect.isgeneratorfunction(function):
+        raise DefinitionError(
+            f"{where}: pipeline {name!r} has a `yield`, and a pipeline is no generator; return "
+            "the stream of its last step: `return generate(...)`"
+        )
     definition = Definition(name)
     inputs = _inputs(function, definition, where)
     with defining(definition), _explaining(name, where):
@@ -130,7 +136,7 @@ def _define(
             **{node.name: Wire(node) for node, positional in inputs if not positional},
         )
         definition.line = returned_at(function_of(function, "pipeline").__code__)
-        output = _output(returned, name, where)
+        output = _output(returned, name, where, place(*definition.line))
     definition.refuse_foreign(output, where)
     return Pipeline(
         name,
@@ -187,10 +193,11 @@ def _inputs(
     return inputs
 
 
-def _output(returned: object, name: str, where: str) -> Wire:
+def _output(returned: object, name: str, where: str, line: str) -> Wire:
     if returned is None:
         raise DefinitionError(
             f"{where}: pipeline {name!r} returns nothing; return the wire of its result, "
             "such as `return generate(...)`"
         )
+    refuse_awaitables(returned, where=line)
     return wire_of(returned)

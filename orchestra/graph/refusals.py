@@ -30,11 +30,12 @@ from orchestra.graph.lifting import (
 from orchestra.graph.rewriting import (
     Comprehension,
     each_of_loop,
+    loop_in_a_step,
     parts_of_spreading,
     parts_of_unpacking,
-    prompt_of_text,
 )
 from orchestra.graph.site import Site, site_of
+from orchestra.graph.texts import prompt_of_text
 from orchestra.graph.wires import Wire, is_users, spelled
 
 Path: TypeAlias = tuple[ast.AST, ...]
@@ -115,6 +116,8 @@ def _of_path(site: Site, path: Path) -> Advice | None:
     holder, node = path[-2], path[-1]
     if isinstance(holder, ast.AugAssign | ast.Assert):
         return _of_statement(site, holder)
+    if isinstance(holder, ast.Expr) and (advice := _of_effect(site, holder)):
+        return advice
     if isinstance(holder, ast.If | ast.IfExp) and node is holder.test:
         return route_of_condition(site, holder)
     if isinstance(holder, ast.For) and node is holder.iter:
@@ -128,7 +131,7 @@ def _of_path(site: Site, path: Path) -> Advice | None:
 
 def _of_expression(site: Site, holder: ast.AST, node: ast.AST) -> Advice | None:
     if isinstance(holder, ast.While):
-        return Advice(f"some_step({site.text(node)})  # a loop over values is a step's own")
+        return loop_in_a_step(site, holder)
     if not isinstance(node, ast.expr) or isinstance(holder, ast.withitem):
         return None
     if not isinstance(getattr(node, "ctx", _LOAD), ast.Load):
@@ -154,6 +157,22 @@ def _of_statement(site: Site, statement: ast.AugAssign | ast.Assert) -> Advice |
     body = f"    {site.text(statement)}\n    return {value.name}"
     step = f"@step\ndef checked({takes}){arrow}:\n{body}"
     return Advice(f"{value.name} = checked({given})", step)
+
+
+def _of_effect(site: Site, statement: ast.Expr) -> Advice | None:
+    """`print(question)` as a step that prints, and passes on what it was given."""
+    lifted = lift(site, statement.value)
+    if lifted is None:
+        return None
+    value, head = lifted.parameters[0], lifted.call.partition("(")[0]
+    does = lifted.step.partition(":\n    return ")[2]
+    takes = ", ".join(map(str, lifted.parameters))
+    arrow = f" -> {value.annotation}" if value.annotation else ""
+    target = value.argument if value.argument.isidentifier() else "value"
+    return Advice(
+        f"{target} = {lifted.call}  # its effect is a step's own, which runs if {target} is read",
+        f"@step\ndef {head}({takes}){arrow}:\n    {does}\n    return {value.name}",
+    )
 
 
 def _both(parameter: Parameter) -> tuple[str, str]:

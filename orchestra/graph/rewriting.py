@@ -1,17 +1,16 @@
 """Rewriting: Python that needs values now, as what takes them later.
 
-A loop becomes an `each`, an f-string a `prompt`, and what is unpacked is named part by
-part. Each gives None where the user's code has another shape.
+A loop becomes an `each`, and what is unpacked is named part by part. Each
+gives None where the user's code has another shape.
 """
 
 from __future__ import annotations
 
 import ast
-import json
 from typing import TypeAlias
 
 from orchestra.annotations.facts import MISSING
-from orchestra.graph.lifting import LONG, Advice, is_wired, lift, makes_graph, wired
+from orchestra.graph.lifting import LONG, Advice, lift, makes_graph, wired
 from orchestra.graph.site import Site
 from orchestra.graph.steps import Step
 
@@ -31,6 +30,22 @@ def each_of_loop(site: Site, node: ast.For | Comprehension) -> Advice | None:
     # A generator's own parentheses may be those of a call.
     each = f"({each})" if isinstance(node, ast.GeneratorExp) else each
     return Advice(site.replaced(node, each), step)
+
+
+def loop_in_a_step(site: Site, node: ast.While) -> Advice | None:
+    """A step that has the whole loop in it, and gives what the loop is about."""
+    lifted = lift(site, node.test, decides=True)
+    if lifted is None:
+        return None
+    value = lifted.parameters[0]
+    takes = ", ".join(map(str, lifted.parameters))
+    given = ", ".join(each.argument for each in lifted.parameters)
+    arrow = f" -> {value.annotation}" if value.annotation else ""
+    body = f"    while {site.text(node.test)}:\n        {LONG}\n    return {value.name}"
+    return Advice(
+        f"{value.name} = some_step({given})  # the loop over values is the step's own",
+        f"@step\ndef some_step({takes}){arrow}:\n{body}",
+    )
 
 
 def _items(site: Site, iterated: ast.expr) -> tuple[str, str]:
@@ -116,75 +131,3 @@ def _required(meaning: object) -> list[str]:
         return list(meaning.required)
     inputs = getattr(meaning, "inputs", {})
     return [name for name, node in inputs.items() if node.default is MISSING]
-
-
-def prompt_of_text(site: Site, node: ast.expr) -> Advice | None:
-    """A prompt with a part for each place of an f-string, or of a `"...".format(...)`."""
-    prompt = _Prompt(site)
-    match node:
-        case ast.JoinedStr(values=values):
-            template = "".join(prompt.template(value) for value in values)
-        case ast.Call(
-            func=ast.Attribute(value=ast.Constant(value=str(template)), attr="format"), args=[]
-        ):
-            for keyword in node.keywords:
-                prompt.add(keyword.arg or "", keyword.value)
-        case _:
-            return None
-    if prompt.calculates:
-        return None
-    parts = [f"{name}={argument}" for name, argument in prompt.parts.items()]
-    given = ", ".join([json.dumps(template, ensure_ascii=False), *parts])
-    return Advice(site.replaced(node, f"prompt({given})"))
-
-
-class _Prompt:
-    """The parts of a prompt, as the template comes to them."""
-
-    def __init__(self, site: Site) -> None:
-        self.site = site
-        self.parts: dict[str, str] = {}
-        self.calculates = False
-        """Whether a part is more than a wire, or what is known already."""
-
-    def template(self, value: ast.expr) -> str:
-        """A piece of the template."""
-        match value:
-            case ast.FormattedValue(value=inner, conversion=conversion, format_spec=spec):
-                name = self.add(_last_name(inner), inner)
-                how = "" if conversion < 0 else f"!{chr(conversion)}"
-                return f"{{{name}{how}{self._width(spec)}}}"
-        assert isinstance(value, ast.Constant), "an f-string is made of these two"
-        return str(value.value).replace("{", "{{").replace("}", "}}")
-
-    def _width(self, spec: ast.expr | None) -> str:
-        match spec:
-            case None:
-                return ""
-            case ast.JoinedStr(values=[ast.Constant(value=str(width))]):
-                return f":{width}"
-        self.calculates = True
-        return ""
-
-    def add(self, name: str, expression: ast.expr) -> str:
-        """The name of a part."""
-        wire = wired(self.site, expression)
-        if wire is None:
-            self.calculates |= any(
-                is_wired(self.site.meaning(each)) or isinstance(each, ast.Call)
-                for each in ast.walk(expression)
-            )
-        argument = wire[0] if wire else self.site.text(expression)
-        while self.parts.get(name, argument) != argument:
-            name += "_"
-        self.parts[name] = argument
-        return name
-
-
-def _last_name(expression: ast.expr) -> str:
-    match expression:
-        case ast.Name(id=name) | ast.Attribute(attr=name):
-            return name
-        case ast.Call(func=inner) | ast.Subscript(value=inner):
-            return _last_name(inner)
-    return "part"

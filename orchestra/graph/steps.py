@@ -19,6 +19,7 @@ import attrs
 
 from orchestra.annotations.facts import MISSING, hints, yielded
 from orchestra.errors import DefinitionError
+from orchestra.graph.awaitables import refuse_awaitables
 from orchestra.graph.binding import bind
 from orchestra.graph.definition import current_definition
 from orchestra.graph.functions import defined_at, function_of
@@ -61,7 +62,7 @@ class Step(Generic[P, T_co]):
         """A node of the pipeline that is being defined.
 
         Raises:
-            DefinitionError: called outside a pipeline.
+            DefinitionError: called outside a pipeline, or with a coroutine.
         """
         awaits = "" if self.kind in (Kind.PLAIN, Kind.THREAD) else "await "
         if self.kind is Kind.STREAM:
@@ -71,6 +72,7 @@ class Step(Generic[P, T_co]):
             f"write `{awaits}{self.name}.call(...)` to call its function, or call it in a "
             "function decorated with @pipeline and run that with orchestra.run",
         )
+        refuse_awaitables(args, kwargs)
         bound = bind(self, args, kwargs, place(*source_line()))
         policy = self.policy
         if self.takes_policy and isinstance(bound.arguments.get("policy"), Policy | None):

@@ -212,8 +212,9 @@ class Serving:
         except Exception:
             log.exception("not reloaded, and what was served before goes on")
         else:
-            stays = ", ".join(before.kept_until_restart(self.settings))
-            log.info("reloaded%s", stays and f"; until a restart these stay as they were: {stays}")
+            stays = before.kept_until_restart(self.settings)
+            told = f"until a restart these stay as they were: {', '.join(stays)}"
+            log.info("reloaded; %s", told if stays else "new requests are served by it")
 
     async def wait_idle(self) -> None:
         """Wait until no run is in flight, of any generation."""

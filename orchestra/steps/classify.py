@@ -14,7 +14,7 @@ from orchestra.values import Label
 async def classify(
     text: str,
     *,
-    labels: tuple[str, ...] | Mapping[str, str],
+    labels: tuple[str, ...] | list[str] | Mapping[str, str],
     model: EmbedderName = "default",
     context: Context = injected,
 ) -> Label:

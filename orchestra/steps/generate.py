@@ -21,9 +21,14 @@ T = TypeVar("T")
 
 
 async def _say(
-    asked: Asked, *, context: Context = injected, **options: Unpack[Options]
+    asked: Asked,
+    *,
+    returns: None = None,
+    context: Context = injected,
+    **options: Unpack[Options],
 ) -> AsyncIterator[str]:
-    """The text of every round, piece by piece."""
+    """The text of every round, piece by piece; `returns` is there to be found when misspelt."""
+    del returns
     talk = Talk.of(asked, _settings(options), context)
     goes_on, before = True, ""  # `before`: what was said in a round that is over
     while goes_on:

@@ -111,9 +111,10 @@ def as_tools(functions: Sequence[Function]) -> tuple[FunctionTool[..., object], 
         DefinitionError: as of `tool`, or two have the same name.
     """
     if callable(functions):
+        name = getattr(functions, "name", None) or getattr(functions, "__name__", repr(functions))
         raise DefinitionError(
-            f"{place(*source_line())}: tools={functions!r:.100} is one function, and tools "
-            "are a list of functions: tools=[...]"
+            f"{place(*source_line())}: tools={name:.100} is one function, and tools are a list of "
+            f"functions: write tools=[{name:.100}]"
         )
     tools = tuple(map(_as_tool, functions))
     names = [each.told.name for each in tools]

@@ -77,7 +77,20 @@ def test_the_version_is_told(project: Project) -> None:
         (["ingest", "docs"], "--store requires an argument.\n  usage: orchestra ingest FOLDER "),
         (["keys", "revoke"], "ID requires an argument.\n  usage: orchestra keys revoke ID "),
         (["keys", "list", "x"], "'x' is too much\n  usage: orchestra keys list [OPTIONS]\n"),
-        (["models", "pong"], "'pong' is too much\n  usage: orchestra models [ping [NAME ...]] "),
+        (
+            ["models", "pong"],
+            "'pong' is too much; did you mean 'ping'?\n  usage: orchestra models ",
+        ),
+        (["models", "x"], "'x' is too much\n  usage: orchestra models [ping [NAME ...]] "),
+        (
+            ["keys", "create", "--user", "u", "--pipelines", "ask", "shout", "tell"],
+            "'shout tell' is too much; write names with commas between: "
+            "--pipelines ask,shout,tell\n  usage: orchestra keys create ",
+        ),
+        (["keys", "create", "--user", "a", "b"], "'b' is too much\n  usage: "),
+        (["serve", "--worker", "2"], "Unknown option: --worker. Did you mean --workers?"),
+        (["check"], "answer.py`\n"),
+        (["serve"], "answer.py`, or write an orchestra.toml: a server may have models only\n"),
         (["models", "ping", "--at-once", "0"], "--at-once"),
     ],
 )

@@ -13,7 +13,7 @@ from orchestra.compiler import draw
 from orchestra.providers import wordllama
 from orchestra.steps import read
 from orchestra.stores import state_settings
-from tests.cli.conftest import Project
+from tests.cli.conftest import SAY, Project
 
 BAD = """\
     from orchestra import Stream, pipeline
@@ -53,6 +53,34 @@ def test_every_problem_of_every_pipeline_is_told(say: Project) -> None:
     assert "at pipelines/a.py:1    1 / 0" in out
     assert "did you mean 'smart'?" in out
     assert "orchestra ingest FOLDER --store docs" in out
+
+
+NAMED = """\
+    from orchestra import Stream, pipeline
+    from orchestra.steps.generate import generate
+
+
+    @pipeline
+    def default(question: str) -> Stream[str]:
+        return generate(question)
+"""
+
+
+def test_two_pipelines_of_one_name_are_a_problem_as_they_cannot_be_served(say: Project) -> None:
+    say.write("pipelines/tell.py", SAY)
+    code, out, _ = say.orchestra("check")
+    assert code == FAILED
+    assert out.startswith("two pipelines are named 'say', at pipelines/say.py:")
+    assert "and pipelines/tell.py:" in out
+    assert out.endswith("4 pipelines, 2 problems\n")
+
+
+def test_a_pipeline_named_like_a_model_is_told_of(say: Project) -> None:
+    say.write("pipelines/default.py", NAMED)
+    code, _, err = say.orchestra("check", "pipelines.default")
+    assert code == 0
+    assert err.startswith("pipelines/default.py:6: pipeline 'default' is not offered to OpenAI's")
+    assert "a model has that name" in err
 
 
 def test_names_are_those_of_the_data_folder(project: Project) -> None:

@@ -190,6 +190,55 @@ def test_all_modules_of_the_folder_are_chosen_where_none_is_named(say: Project) 
     assert chosen(["x"]) == ("x",)
 
 
+def test_a_folder_that_is_named_is_every_module_in_it(say: Project) -> None:
+    say.write("my-own/b.py", "")
+    say.write("my-own/a/c.py", "")
+    say.write("package/__init__.py", "")
+    assert chosen(["my-own", "package", "x"]) == ("my-own/a/c.py", "my-own/b.py", "package", "x")
+    assert chosen(["pipelines/"]) == ("pipelines/say.py",)
+    (say.folder / "empty").mkdir()
+    assert chosen(["empty", "..", "."]) == ("empty", "..", ".")
+
+
+def test_a_module_goes_before_a_folder_of_its_name(say: Project) -> None:
+    say.write("beside.py", "x = 1\n")
+    say.write("beside/a.py", "x = 1\n")
+    say.write("attrs/a.py", "x = 1\n")
+    assert chosen(["beside", "attrs", "beside/"]) == ("beside", "attrs", "beside/a.py")
+    assert refused("beside")[0] == "beside has no pipeline; decorate a function with @pipeline"
+
+
+def test_the_modules_of_a_folder_need_no_pipelines(say: Project) -> None:
+    say.write("pipelines/helper.py", "")
+    assert say.orchestra("check", "pipelines")[:2] == (0, "2 pipelines, no problems\n")
+
+
+def test_a_folder_is_not_one_pipeline(say: Project) -> None:
+    (say.folder / "empty").mkdir()
+    told = "there is no file 'pipelines': it is a folder; name a module in it"
+    assert refused("pipelines") == (f"{told}, such as 'pipelines/say.py'", MISUSED)
+    assert refused("empty")[0].endswith("name a module in it, and there is none yet")
+
+
+@pytest.mark.parametrize("target", ["json.py", "json", "my-own/json.py", "sys.py", "sys"])
+def test_a_file_that_is_named_like_a_module_of_pythons_is_not_mixed_up(
+    project: Project, target: str
+) -> None:
+    project.write("json.py", "x = 1\n")
+    project.write("my-own/json.py", "x = 1\n")
+    project.write("sys.py", "x = 1\n")
+    message, code = refused(target)
+    assert "is a module of Python's own; give the file another name" in message
+    assert code == MISUSED
+    assert hasattr(sys.modules["json"], "loads")
+
+
+def test_a_file_that_is_named_like_another_module_is_not_mixed_up(project: Project) -> None:
+    project.write("attrs.py", "x = 1\n")
+    told = "attrs.py cannot be imported: 'attrs' is another module, "
+    assert refused("attrs.py")[0].startswith(told)
+
+
 def test_no_modules_at_all_is_an_error(project: Project) -> None:
     with pytest.raises(CommandError, match=r"there are no modules in .*pipelines; name one"):
         chosen([])

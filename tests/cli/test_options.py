@@ -78,7 +78,7 @@ def refused(kinds: dict[str, Input], *words: str, json: str | None = None) -> st
 def test_everything_that_is_wrong_is_told_at_once() -> None:
     told = refused(inputs(question=str, top=int), "--qestion", "why", "--top", "many")
     assert told.split("\n") == [
-        "there is no input --qestion; did you mean --question?",
+        "there is no input or option --qestion; did you mean --question?",
         "--question is missing",
         "--top 'many': expected `int`, got `str`",
     ]
@@ -115,6 +115,25 @@ def test_an_option_without_a_value_is_refused() -> None:
     assert refused(inputs(a=str), "--a") == "--a is given no value"
     assert refused(inputs(a=str, b=str), "--a", "--b", "c") == (
         "--a is given no value; if its value is '--b', write --a=--b"
+    )
+
+
+def test_an_option_that_is_not_there_is_no_lack_of_a_value() -> None:
+    """Whether it would have taken one is not known."""
+    kinds = inputs(question=str, loud=bool)
+    told = "there is no input or option --jsn; did you mean --json?"
+    assert refused(kinds, "--question", "x", "--jsn") == told
+    assert refused(kinds, "--no-loud", "--jsn", "--question") == told
+    assert refused(kinds, "--question", "x", "--loud", "--jsn=1") == told
+
+
+def test_an_input_that_an_option_hides_is_given_as_json() -> None:
+    kinds = inputs(events=str, top=int, json=str)
+    assert refused(kinds, "--top", "3", json='{"json": ""}') == (
+        "input 'events' is missing; --events is an option, so write --input-json"
+    )
+    assert usage("p", kinds) == (
+        'orchestra run p --top int --input-json \'{"events": ..., "json": ...}\''
     )
 
 

@@ -148,7 +148,7 @@ def test_bad_inputs_show_how_it_is_called(say: Project) -> None:
     code, out, err = say.orchestra("run", "pipelines.say:say", "--txt", "x")
     assert (code, out) == (MISUSED, "")
     assert err == (
-        "error: there is no input --txt; did you mean --text?\n"
+        "error: there is no input or option --txt; did you mean --text?\n"
         "  --text is missing\n"
         "  usage: orchestra run pipelines.say:say --text str [--times int]\n"
     )

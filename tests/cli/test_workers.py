@@ -171,5 +171,5 @@ def test_a_worker_is_started_with_what_was_said() -> None:
     words = command(["pipelines.a:b"], "0.0.0.0", said, Path("data"), None, reload=False)
     assert words[3:] == [
         *("serve", "pipelines.a:b", "--host", "0.0.0.0"),
-        *("--drain-s", "3.5", "--debug", "--data", "data", "--worker"),
+        *("--drain-s", "3.5", "--debug", "--data", "data", "--as-worker"),
     ]

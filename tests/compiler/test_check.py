@@ -19,6 +19,7 @@ from tests.graph.written import written
 STEPS = """
 from dataclasses import dataclass
 from orchestra import chars, chunks
+from orchestra.steps import classify, generate
 @step
 async def one(x: int) -> int: return x
 @step
@@ -48,6 +49,8 @@ async def ask(asked: str | Message, *, policy: Policy | None = None) -> AsyncIte
 def quick(n: int, *, policy: Policy | None = None) -> int: return n
 @step
 async def slow(n: int, *, policy: Policy | None = None) -> int: return n
+@step
+def text_of(texts: list[str]) -> str: return "".join(texts)
 @dataclass
 class Box:
     held: Any
@@ -91,6 +94,14 @@ CASES: list[tuple[str, str, str, str]] = [
         "unknown-argument",
         "one(...) has no parameter 'y'",
         "did you mean 'x'? the step is `one(x: int) -> int`, at ",
+    ),
+    (
+        "return generate(q, retuns=int)  # HERE",
+        "unknown-argument",
+        "generate(...) has no parameter 'retuns'",
+        "did you mean 'returns'? it takes: asked, returns, model, policy, system, temperature, "
+        "top_p, output_tokens_max, stop, seed, reasoning_effort, extras, tools, tool_choice, "
+        "parallel_tool_calls, tool_rounds_max, tools_at_once, tool_timeout_s; the step is at ",
     ),
     # --- types
     (
@@ -171,12 +182,61 @@ CASES: list[tuple[str, str, str, str]] = [
         "the pipeline is given a Message that holds the wire q, which would never be filled",
         "make the Message in a step that takes q",
     ),
+    # --- texts
+    (
+        "return prompt('{q} {ctx}', q=q)  # HERE",
+        "missing-part",
+        "prompt(...): the template names 'ctx', which is not given",
+        "pass ctx=..., or write `{{` and `}}` for braces that are text",
+    ),
+    (
+        "return prompt('{q:{width}} {ctx.text}', q=q, width=n, ctxt=q)  # HERE",
+        "missing-part",
+        "prompt(...): the template names 'ctx', which is not given",
+        "did you mean `{ctxt}`? pass ctx=..., or write `{{` and `}}` for braces that are text",
+    ),
+    (
+        "return prompt('Reply like {\"a\": 1}: {q}', q=q)  # HERE",
+        "bad-template",
+        'prompt(...): `{"a": 1}` in the template names no part',
+        'write `{{` and `}}` for braces that are text: `{{"a": 1}}`',
+    ),
+    (
+        "return prompt('{} and {{}} {q}', q=q)  # HERE",
+        "bad-template",
+        "prompt(...): `{}` in the template names no part",
+        "name it: `{question}`",
+    ),
+    (
+        "return prompt('{q} in {[', q=q)  # HERE",
+        "bad-template",
+        "prompt(...): the template is not one: expected '}' before end of string",
+        "write `{{` and `}}` for braces that are text",
+    ),
+    (
+        "return prompt('{q}', q=q, other=n)  # HERE",
+        "unused-part",
+        "prompt(...) is given 'other', which the template does not name",
+        "write `{other}` where it belongs, or leave other=... out",
+    ),
+    (
+        "return text_of([f'about {q!r}'])  # HERE",
+        "wire-in-text",
+        "text_of(texts=...) is given a text that holds '<wire q>', and not its value",
+        'prompt("... {name} ...", name=q), with `{name!r}` for its repr',
+    ),
+    (
+        "return race('%r' % (find(n).text,), 'x')  # HERE",
+        "wire-in-text",
+        "the pipeline is given a text that holds '<wire find(...).text>', and not its value",
+        'prompt("... {name} ...", name=find(...).text), with `{name!r}` for its repr',
+    ),
     # --- parts
     (
         "return one(find(n).socre)  # HERE",
         "unknown-part",
         "find(...).socre: find(...) is Passage, without `.socre`",
-        "name a part that Passage has",
+        "did you mean `.score`? Passage has: id, text, source, score, metadata",
     ),
     (
         "return one(find(n).text.nope.more)  # HERE",
@@ -408,6 +468,13 @@ CASES: list[tuple[str, str, str, str]] = [
         "annotate it `-> AsyncIterator[str]`",
     ),
     (
+        "@step\nasync def made(n: int) -> Stream[str]:  # HERE\n    yield 'x'\n"
+        "@pipeline\ndef p(n: int): return made(n)",
+        "generator-annotation",
+        "step 'made' yields chunks, but is annotated `-> Stream[str]`",
+        "annotate it `-> AsyncIterator[str]`",
+    ),
+    (
         "@step\nasync def made(n: int) -> AsyncIterator[str]:  # HERE\n    return None\n"
         "@pipeline\ndef p(n: int): return [made(n), made(n)]",
         "no-yield",
@@ -564,6 +631,11 @@ def test_a_fault_in_a_pipeline_that_is_inlined_twice_is_told_once() -> None:
         "return ask(q, policy=Policy(first_chunk_s=3, idle_s=2, timeout_s=9))",
         "return {'a': [n, (q, 3)], 'b': flag}",
         "return loose(Box([3]))",
+        "return prompt('{q!r:>{n}} {template} {ns[0]} {{}}', q=q, n=n, template=q, ns=ns)",
+        "return prompt(q, n=n)",
+        "return classify(q, labels=['a', 'b'])",
+        "return generate(q, returns=None)",
+        "return prompt('<wire x> {q} <wires q>', q=q)",
         "box = Box(3)\nfor _ in range(30): box = Box(box)\nreturn loose([n, box])",
     ],
 )

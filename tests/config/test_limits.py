@@ -57,6 +57,12 @@ def test_without_limits_there_are_none() -> None:
         ("limits = 3", 1, "3 is not a table"),
         ("[limits]\nuser = 3", 2, "write it as a table: [limits.user]"),
         ("[limits]\nusers = 3", 2, "write it as a table: [limits.users.NAME]"),
+        (
+            "[limits.users]\nrequests_per_minute = 3",
+            2,
+            "did you mean [limits.user]? That of one is",
+        ),
+        ("[limits.organisations]\nconcurrency = 3", 2, "did you mean [limits.organisation]?"),
         ("[limits.users]\nada = 3", 2, "write it as a table: [limits.users.ada]"),
         ("[limits.usr]\nconcurrency = 3", 1, "did you mean 'user'?"),
         ("[limits.user]\nconcurency = 3", 2, "did you mean 'concurrency'?"),

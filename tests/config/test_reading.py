@@ -237,6 +237,9 @@ EXAMPLES = [
     ('[models.a]\nprovider = "openai-compatible"\nmodel = "m"', 1, "it has no base_url"),
     ('[models.a]\nprovider = "openai"\nmodel = "m"\nlimts = 3', 4, "did you mean 'limits'?"),
     ('[model.a]\nprovider = "openai"', 1, "did you mean 'models'?"),
+    ('[models.a]\nprovider = "openai"\nmodel = "m"\nretries = 3', 4, "Policy(retry=Retry("),
+    ('[models.a]\nprovider = "openai"\nmodel = "m"\npriority = 3', 4, "one of: model, base_url"),
+    ("[cache]\nttl_s = 3", 1, "it belongs into the table of a model: models.NAME.cache"),
     ('[models.a]\nprovider = "openai"\nmodel = "m"\nregion = "x"', 4, "it is one of bedrock"),
     ('[models.a]\nprovider = "extractive"\nmodel = "m"', 3, "built in, and has no options"),
     ('[models.a]\nprovider = "vertex"\nmodel = "m"\nproject = "a/../b"', 4, "not a word of"),
@@ -417,9 +420,9 @@ def test_the_file_is_looked_for_where_it_was_said(
 @pytest.mark.parametrize(
     ("data", "says"),
     [
-        (None, ":1: there is no such file [unreadable]\n    fix: write it, or name another"),
+        (None, "toml: there is no such file [unreadable]\n    fix: write it, or name another"),
         (b"a = 1\n\xff", ":2: it is not UTF-8"),
-        (b"#" * (FILE_BYTES_MAX + 1), ":1: it has over"),
+        (b"#" * (FILE_BYTES_MAX + 1), "toml: it has over"),
     ],
 )
 def test_a_file_that_cannot_be_read_is_an_error(

@@ -220,6 +220,40 @@ def p(n: int) -> list[int]: return [twice(n), twice(twice(n))]
             "pipeline 'p' is `async`",
         ),
         (
+            "@pipeline\ndef p(n: int):  # HERE\n    yield n",
+            "pipeline 'p' has a `yield`, and a pipeline is no generator; return the stream",
+        ),
+        (
+            "async def foo(n: int): return n\n@pipeline\ndef p(n: int):\n"
+            "    return race(foo(n), [foo(foo(n))], add(n))  # HERE",
+            "foo is not a step, so foo(...) is a coroutine here, which nobody awaits; decorate it "
+            "with @step and call it as foo(...)",
+        ),
+        (
+            "async def foo(n: int): return n\n@pipeline\ndef p(n: int):\n"
+            "    return add(n, by={'x': foo(n)})  # HERE",
+            "foo is not a step",
+        ),
+        (
+            "async def foo(n: int): yield n\nasync def bar(n: int): return n\n@pipeline\n"
+            "def p(n: int):\n    made = foo(bar(n))\n    return made  # HERE",
+            "foo is not a step",
+        ),
+        (
+            "async def foo(n: int): return n\n@pipeline\ndef p(n: int):\n"
+            "    return each([n], foo, at_once=2)  # HERE",
+            "foo is not a step",
+        ),
+        (
+            "@pipeline\ndef p(n: int): return race([n, add(n)])  # HERE",
+            "race(...) is given one list, which would be its only arm; give it the arms one by "
+            "one: race(a, b), or race(*arms)",
+        ),
+        (
+            "@pipeline\ndef p(n: int): return fallback(add(n) for _ in range(2))  # HERE",
+            "fallback(...) is given one generator, which would be its only arm",
+        ),
+        (
             "@pipeline\ndef p(*ns: int): return ns  # HERE",
             "parameter `*ns: int` of pipeline 'p': a pipeline's inputs are named one by one; take "
             "a list instead",

@@ -255,7 +255,12 @@ def answer(question: str, formal: bool) -> str:
             """\
             answer.py:14: `formal` cannot be tested: it has no value while the pipeline is being defined
                 wrong: while formal: pass
-                right: some_step(formal)  # a loop over values is a step's own""",
+                right: formal = some_step(formal)  # the loop over values is the step's own
+                where: @step
+                       def some_step(formal: bool) -> bool:
+                           while formal:
+                               ...
+                           return formal""",
         ),
         (
             "with question as opened: pass",

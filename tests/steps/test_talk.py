@@ -357,7 +357,7 @@ def test_tools_that_a_request_brings_without_functions_stay_in_it() -> None:
         ({"tools": [lambda x: x]}, "is no name for a tool"),
         (
             {"tools": look},
-            r"tools=<function look.*is one function, and tools are a list of functions",
+            r"tools=look is one function, and tools are a list of functions: write tools=\[look\]",
         ),
     ],
 )
@@ -388,7 +388,7 @@ def test_misspelt_and_missing_arguments_are_problems_with_their_fix() -> None:
     (problem,) = check(wrong)
     assert problem.code == "unknown-argument"
     assert "did you mean 'temperature'?" in problem.fix
-    assert "generate(asked: str | Message | list[Message] | ChatRequest" in problem.fix
+    assert "it takes: asked, returns, model, policy" in problem.fix
 
     @pipeline
     def none() -> Stream[str]:

@@ -1,0 +1,79 @@
+"""What was meant, where Python says only that there is no such name or keyword. Pure.
+
+Python's own suggestions are made by what prints a traceback, which nobody is shown here.
+"""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import re
+from collections.abc import Iterable
+from difflib import get_close_matches
+from types import FrameType
+
+from orchestra.graph.site import site_of
+from orchestra.graph.wires import is_users
+
+_KEYWORD = re.compile(r"got an unexpected keyword argument '(\w+)'")
+
+
+def meant(error: BaseException) -> str:
+    """What to add to what an error says: the nearest name that would do; empty where none is."""
+    match error:
+        case NameError(name=str(name)):
+            return _name(name, error)
+        case TypeError() if found := _KEYWORD.search(str(error)):
+            return _keyword(found[1], error)
+    return ""
+
+
+def _name(name: str, error: BaseException) -> str:
+    at = _user_frame(error)
+    if at is None:
+        return ""
+    from orchestra import steps
+
+    if name in steps.__all__:
+        return f"; write `from orchestra.steps import {name}` above it"
+    frame, _ = at
+    return _nearest(name, {**frame.f_globals, **frame.f_locals})
+
+
+def _keyword(name: str, error: BaseException) -> str:
+    at = _user_frame(error)
+    if at is None:
+        return ""
+    site = site_of(*at)
+    calls = (each for each in reversed(site.path) if isinstance(each, ast.Call))
+    for call in calls:
+        if any(keyword.arg == name for keyword in call.keywords):
+            known = _keywords(site.meaning(call.func))
+            return _nearest(name, known) or (f"; it takes: {', '.join(known)}" if known else "")
+    return ""
+
+
+def _keywords(called: object) -> list[str]:
+    """What may be given to something by name."""
+    try:
+        parameters = inspect.signature(called).parameters.values()  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        return []
+    kinds = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+    return [each.name for each in parameters if each.kind in kinds]
+
+
+def _nearest(name: str, known: Iterable[str]) -> str:
+    near = get_close_matches(name, [each for each in known if not each.startswith("__")], 1)
+    return f"; did you mean {near[0]!r}?" if near else ""
+
+
+def _user_frame(error: BaseException) -> tuple[FrameType, int] | None:
+    """The innermost frame of the user's own code, and its instruction, that the error went by."""
+    found = None
+    trace = error.__traceback__
+    while trace is not None:
+        if is_users(trace.tb_frame.f_code.co_filename):
+            found = trace.tb_frame, trace.tb_lasti
+        trace = trace.tb_next
+    return found

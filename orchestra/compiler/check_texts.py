@@ -1,0 +1,83 @@
+"""What can be wrong with texts: templates that cannot be filled, and wires written into a text."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from difflib import get_close_matches
+
+from orchestra.compiler.check_arguments import values_held
+from orchestra.graph.nodes import Call, Constant, Node
+from orchestra.graph.templates import BRACES, FilledIn, places_of
+from orchestra.problem import Problem
+
+
+def template_problems(node: Call) -> Iterator[Problem]:
+    """The problems of the templates among a call's arguments, as far as they are known."""
+    for name, kind in node.step.expects.items():
+        if FilledIn() not in getattr(kind, "__metadata__", ()):
+            continue
+        template = node.arguments.get(name)
+        if isinstance(template, str):
+            parts = [part for part, _, _ in node.places]
+            parts.remove(name)  # the template itself; a part may be called like it
+            yield from _template(node, template, parts)
+
+
+def _template(node: Call, template: str, parts: list[str]) -> Iterator[Problem]:
+    where = node.origin.where
+    try:
+        places = places_of(template)
+    except ValueError as error:
+        message, _, fix = str(error).rpartition("; ")
+        yield Problem("bad-template", where, f"{node.spelled}: {message}", fix)
+        return
+    wanted = dict.fromkeys(place.name for place in places if place.named)
+    surplus = [part for part in parts if part not in wanted]
+    for place in dict.fromkeys(places):
+        if not place.named:
+            message = f"{node.spelled}: `{place.written}` in the template names no part"
+            written = f"{{{place.written}}}" if place.name else "{question}"
+            fix = f"{BRACES}: `{written}`" if place.name else f"name it: `{written}`"
+            yield Problem("bad-template", where, message, fix)
+    for name in (each for each in wanted if each not in parts):
+        near = get_close_matches(name, surplus, 1)
+        surplus = [each for each in surplus if each not in near]  # one fault, told once
+        message = f"{node.spelled}: the template names {name!r}, which is not given"
+        meant = "".join(f"did you mean `{{{each}}}`? " for each in near)
+        fix = f"{meant}pass {name}=..., or {BRACES}"
+        yield Problem("missing-part", where, message, fix)
+    for name in surplus:
+        message = f"{node.spelled} is given {name!r}, which the template does not name"
+        fix = f"write `{{{name}}}` where it belongs, or leave {name}=... out"
+        yield Problem("unused-part", where, message, fix)
+
+
+def written_wires(nodes: Sequence[Node]) -> Iterator[tuple[Node, str, Problem]]:
+    """Texts that hold the repr of a wire: who is given it, its node's name, and the problem."""
+    texts = [(node, into, text) for node in nodes for into, text in _texts(node) if _REPR in text]
+    if not texts:
+        return
+    spelled = sorted({re.escape(node.spelled) for node in nodes}, key=len, reverse=True)
+    pattern = re.compile(rf"{_REPR}(({'|'.join(spelled)})(?:[.\[][^>]*)?)>")
+    for node, into, text in texts:
+        for found in pattern.finditer(text):
+            message = f"{into} is given a text that holds {found[0]!r}, and not its value"
+            fix = f'prompt("... {{name}} ...", name={found[1]}), with `{{name!r}}` for its repr'
+            yield node, found[2], Problem("wire-in-text", node.origin.where, message, fix)
+
+
+_REPR = "<wire "
+
+
+def _texts(node: Node) -> Iterator[tuple[str, str]]:
+    """The texts that a node is given, each with its place."""
+    match node:
+        case Call():
+            held = [(node.into(name), argument) for name, argument, _ in node.places]
+        case Constant(value=value):
+            held = [("the pipeline", value)]
+        case _:
+            held = []
+    for into, value in held:
+        yield from ((into, each) for each in values_held(value) if isinstance(each, str))

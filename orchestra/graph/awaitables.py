@@ -1,0 +1,50 @@
+"""Coroutines where a wire is asked for: what calling an `async def` gives that is no step."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from inspect import isasyncgen, iscoroutine
+from types import AsyncGeneratorType, CoroutineType
+from typing import Never
+
+from orchestra.errors import DefinitionError
+from orchestra.graph.wires import place, source_line
+
+
+def refuse_awaitables(*values: object, where: str | None = None) -> None:
+    """Let pass what holds no coroutine and no async generator.
+
+    Those that it holds are closed, so that Python does not warn of them as well. `where` is the
+    place to name, by default the caller's line.
+
+    Raises:
+        DefinitionError: it holds one.
+    """
+    found = list(_held(values))
+    for each in found:
+        if iscoroutine(each):
+            each.close()
+    if found:
+        name = found[0].__name__
+        raise DefinitionError(
+            f"{where or place(*source_line())}: {name} is not a step, so {name}(...) is a "
+            f"coroutine here, which nobody awaits; decorate it with @step and call it as "
+            f"{name}(...)"
+        )
+
+
+def _held(
+    value: object,
+) -> Iterator[CoroutineType[object, object, object] | AsyncGeneratorType[object, Never]]:
+    """Those in a value, in its containers, and among what they were called with."""
+    if iscoroutine(value):
+        yield value
+        yield from _held(list(value.cr_frame.f_locals.values()) if value.cr_frame else ())
+    elif isasyncgen(value):
+        yield value
+        yield from _held(list(value.ag_frame.f_locals.values()) if value.ag_frame else ())
+    elif type(value) in (list, tuple):
+        for part in value:  # type: ignore[attr-defined]
+            yield from _held(part)
+    elif type(value) is dict:
+        yield from _held(list(value.values()))

@@ -1,0 +1,160 @@
+"""Texts: what is put together of texts and wires, as a `prompt` with a part for each.
+
+Read are f-strings, `"..." + wire`, `"... %s" % wire` and `"... {}".format(wire)`.
+"""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+from collections.abc import Sequence
+from string import Formatter
+
+from orchestra.annotations.facts import Fit, compare
+from orchestra.graph.lifting import Advice, is_wired, wired
+from orchestra.graph.site import Site
+
+
+def prompt_of_text(site: Site, node: ast.expr) -> Advice | None:
+    """The statement around a text, with a prompt in its place; None where it is no such text."""
+    prompt = _Prompt(site)
+    match node:
+        case ast.JoinedStr(values=values):
+            template: str | None = "".join(prompt.template(value) for value in values)
+        case ast.Call(func=ast.Attribute(value=ast.Constant(value=str(text)), attr="format")):
+            template = prompt.formatted(text, node)
+        case ast.BinOp(left=ast.Constant(value=str(text)), op=ast.Mod(), right=right):
+            template = prompt.filled(text, right.elts if isinstance(right, ast.Tuple) else [right])
+        case ast.BinOp(op=ast.Add()):
+            template = prompt.joined(node)
+        case _:
+            return None
+    if prompt.calculates or template is None:
+        return None
+    parts = [f"{name}={argument}" for name, argument in prompt.parts.items()]
+    given = ", ".join([json.dumps(template, ensure_ascii=False), *parts])
+    return Advice(site.replaced(node, f"prompt({given})"))
+
+
+class _Prompt:
+    """The parts of a prompt, as the template comes to them."""
+
+    def __init__(self, site: Site) -> None:
+        self.site = site
+        self.parts: dict[str, str] = {}
+        self.calculates = False
+        """Whether a part is more than a wire, or what is known already."""
+
+    def template(self, value: ast.expr) -> str:
+        """A piece of the template."""
+        match value:
+            case ast.FormattedValue(value=inner, conversion=conversion, format_spec=spec):
+                name = self.add(_last_name(inner), inner)
+                how = "" if conversion < 0 else f"!{chr(conversion)}"
+                return f"{{{name}{how}{self._width(spec)}}}"
+        assert isinstance(value, ast.Constant), "an f-string is made of these two"
+        return _literally(str(value.value))
+
+    def formatted(self, text: str, call: ast.Call) -> str | None:
+        """The template of `text.format(...)`, with a name for each place that has a number."""
+        given = {str(number): each for number, each in enumerate(call.args)}
+        given |= {keyword.arg or "*": keyword.value for keyword in call.keywords}
+        starred = "*" in given or any(isinstance(each, ast.Starred) for each in call.args)
+        pieces = None if starred else _pieces(text)
+        if pieces is None:
+            return None
+        numbers = iter(map(str, range(len(call.args))))
+        template = ""
+        for before, field, form, conversion in pieces:
+            template += _literally(before)
+            if field is None:
+                continue
+            head, rest = _apart(field)
+            place = head or next(numbers, "")
+            if place not in given or "{" in (form or ""):
+                return None
+            value = given[place]
+            name = self.add(_last_name(value) if place.isdecimal() else place, value)
+            how = (f"!{conversion}" if conversion else "") + (f":{form}" if form else "")
+            template += f"{{{name}{rest}{how}}}"
+        return template
+
+    def filled(self, text: str, values: Sequence[ast.expr]) -> str | None:
+        """The template of `text % values`, where every place is `%s`."""
+        left = iter(values)
+        first, *rest = re.split(r"%(.)", text, flags=re.DOTALL)
+        template = _literally(first)
+        for mark, after in zip(rest[::2], rest[1::2], strict=True):
+            value = next(left, None) if mark == "s" else None
+            if value is None and mark != "%":
+                return None
+            place = "%" if value is None else f"{{{self.add(_last_name(value), value)}}}"
+            template += place + _literally(after)
+        return template if next(left, None) is None else None
+
+    def joined(self, node: ast.expr) -> str | None:
+        """The template of `"..." + wire + ...`, where all wires are texts."""
+        match node:
+            case ast.BinOp(left=left, op=ast.Add(), right=right):
+                first, second = self.joined(left), self.joined(right)
+                return None if first is None or second is None else first + second
+            case ast.Constant(value=str(text)):
+                return _literally(text)
+            case ast.JoinedStr(values=values):
+                return "".join(map(self.template, values))
+        wire = wired(self.site, node)
+        if wire is None or compare(wire[1], str) is Fit.CANNOT:
+            return None
+        return f"{{{self.add(_last_name(node), node)}}}"
+
+    def _width(self, spec: ast.expr | None) -> str:
+        match spec:
+            case None:
+                return ""
+            case ast.JoinedStr(values=[ast.Constant(value=str(width))]):
+                return f":{width}"
+        self.calculates = True
+        return ""
+
+    def add(self, name: str, expression: ast.expr) -> str:
+        """The name of a part."""
+        wire = wired(self.site, expression)
+        if wire is None:
+            self.calculates |= any(
+                is_wired(self.site.meaning(each)) or isinstance(each, ast.Call)
+                for each in ast.walk(expression)
+            )
+        argument = wire[0] if wire else self.site.text(expression)
+        while self.parts.get(name, argument) != argument:
+            name += "_"
+        self.parts[name] = argument
+        return name
+
+
+def _last_name(expression: ast.expr) -> str:
+    match expression:
+        case ast.Name(id=name) | ast.Attribute(attr=name):
+            return name
+        case ast.Call(func=inner) | ast.Subscript(value=inner):
+            return _last_name(inner)
+    return "part"
+
+
+def _literally(text: str) -> str:
+    """A text as a template that is this text."""
+    return text.replace("{", "{{").replace("}", "}}")
+
+
+def _apart(field: str) -> tuple[str, str]:
+    """`name` and `.part` of `name.part`."""
+    end = next((n for n, sign in enumerate(field) if sign in ".["), len(field))
+    return field[:end], field[end:]
+
+
+def _pieces(text: str) -> list[tuple[str, str | None, str | None, str | None]] | None:
+    """What a format is made of; None where it is no format, which Python will say by itself."""
+    try:
+        return list(Formatter().parse(text))
+    except ValueError:
+        return None

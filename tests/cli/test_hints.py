@@ -1,0 +1,51 @@
+"""What was meant, where a module cannot be imported for a name or a keyword that is not there."""
+
+from __future__ import annotations
+
+import pytest
+
+from orchestra.cli.failures import CommandError
+from orchestra.cli.hints import meant
+from orchestra.cli.loading import load_all
+from tests.cli.conftest import Project
+
+HEAD = """\
+import orchestra
+from orchestra import Policy, Retry, pipeline, race, step
+from orchestra.testing.world import World
+@step
+def upper(text: str) -> str:
+    return text
+"""
+
+
+@pytest.mark.parametrize(
+    ("line", "told"),
+    [
+        ("Policy(timeout=3)", "unexpected keyword argument 'timeout'; did you mean 'timeout_s'?"),
+        ("Policy(retry=Retry(attempts=3))", "'attempts'; did you mean 'attempts_max'?"),
+        ("race('a', stager_s=3)", "'stager_s'; did you mean 'stagger_s'?"),
+        ("orchestra.race('a', stager_s=3)", "'stager_s'; did you mean 'stagger_s'?"),
+        ("World(modles={})", "'modles'; did you mean 'models'?"),
+        ("@pipeline(deadline=3)\ndef p(q): return q", "'deadline'; did you mean 'deadline_s'?"),
+        ("@step(xyz=3)\ndef p(q): return q", "'xyz'; it takes: thread, policy, name\nat"),
+        ("@pipeline\ndef p(q): return uper(q)", "'uper' is not defined; did you mean 'upper'?"),
+        ("@pipeline\ndef p(q): return generate(q)", "write `from orchestra.steps import generate`"),
+        ("xyzzy", "name 'xyzzy' is not defined\nat"),
+        ("print(1, xyz=2)", "keyword argument for print()\nat"),
+        ("(lambda: 1)(xyz=2)", "unexpected keyword argument 'xyz'\nat"),
+        ("dict.fromkeys(**{'xyz': 2})", "\nat"),
+        ("Policy(**{'timeout': 2})", "unexpected keyword argument 'timeout'\nat"),
+        ("1 + ''", "'int' and 'str'\nat"),
+    ],
+)
+def test_what_was_meant_is_asked(project: Project, line: str, told: str) -> None:
+    project.write("mine.py", f"{HEAD}{line}\n")
+    with pytest.raises(CommandError) as caught:
+        load_all("mine")
+    assert told in str(caught.value)
+
+
+def test_an_error_that_went_by_nobodys_code_is_left_alone() -> None:
+    assert meant(NameError("name 'x' is not defined", name="x")) == ""
+    assert meant(TypeError("f() got an unexpected keyword argument 'x'")) == ""

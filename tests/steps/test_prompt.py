@@ -1,0 +1,31 @@
+"""`prompt`: what a template that only a run knows says of itself when it cannot be filled."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from orchestra.steps.prompt import prompt
+
+
+def test_a_template_is_filled_in() -> None:
+    assert prompt.call("{a!r:>4} {b.real} {{}}", a="x", b=3) == " 'x' 3 {}"
+
+
+@pytest.mark.parametrize(
+    ("template", "error", "told"),
+    [
+        ("{q} {ctx}", KeyError, "the template names 'ctx', and is given: q; write `{{` and `}}`"),
+        ('{"a": 1} {q}', KeyError, '`{"a": 1}` in the template names no part; write `{{`'),
+        ("{} {q}", KeyError, "`{}` in the template names no part; write `{{`"),
+        ("{q", ValueError, "the template is not one: expected '}' before end of string; write"),
+        ("{q:d}", ValueError, "Unknown format code 'd' for object of type 'str'"),
+    ],
+)
+def test_a_template_that_cannot_be_filled_says_what_to_write(
+    template: str, error: type[Exception], told: str
+) -> None:
+    with pytest.raises(error) as caught:
+        prompt.call(template, q="why")
+    assert re.match(re.escape(told), caught.value.args[0])
