@@ -110,7 +110,7 @@ class CoalescedModel(Model):
             await flight.say(flight.ledger.found(await self.model.complete(request)))
 
         for _ in range(TRIES):
-            waiter = await self._chats.waiter(request, sharing_of(request), call, whole=True)
+            waiter = await self._chats.waiter(request, sharing_of(request), call, in_one_piece=True)
             if waiter is None:
                 break
             said = await _all_said(waiter)
@@ -192,7 +192,7 @@ class _SharedAnswer:
             self._waiter = await self._board.waiter(self._request, self._sharing, self._call)
         if self._waiter is not None:
             waiter = cast("Waiter[ModelEvent]", self._waiter)
-            return _Retold(self._waiter) if waiter.flight.whole else waiter
+            return _Retold(self._waiter) if waiter.flight.in_one_piece else waiter
         own = self._model.stream(self._request)
         reply = await own.__aenter__()
         self._own = own  # entered, and to be left

@@ -102,13 +102,13 @@ class Flight(Generic[Item]):
     # What nearly all flights end with as they began with it is not written into each of them.
     vector: Vector | None = None
     """Of the question, once somebody has wanted to compare it."""
-    whole = False
+    in_one_piece = False
     """Whether it says an answer in one piece, and not its events."""
     held_bytes = 0
     _joined = 0
     _dropped = 0
     _over = False
-    _whole = False
+    _succeeded = False
     _error: Exception | None = None
     _opener = _last = NOBODY
     _landed: trio.Event | None = None
@@ -164,7 +164,7 @@ class Flight(Generic[Item]):
             try:
                 with self._scope:
                     await call()
-                    self._whole = True
+                    self._succeeded = True
             except Exception as error:  # noqa: BLE001 - it is told to everybody who waits
                 self._error = error
             finally:
@@ -269,7 +269,7 @@ class Flight(Generic[Item]):
 
     def _end(self, name: str) -> None:
         self._close()
-        if not self._whole and self._error is None:
+        if not self._succeeded and self._error is None:
             self._error = ModelConnectionError(
                 f"{name}: the engine that it was shared in was closed; ask again in another",
                 code="engine",

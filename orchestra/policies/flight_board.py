@@ -51,12 +51,12 @@ class FlightBoard(Generic[Item]):
         sharing: Sharing,
         call: Callable[[Flight[Item]], Awaitable[None]],
         *,
-        whole: bool = False,
+        in_one_piece: bool = False,
     ) -> Waiter[Item] | None:
         """One who waits for this request's answer; None for a call of its own.
 
-        That is one that is not to be shared, or cannot be. Cancelled, it waits for none. `whole`
-        is whether the call that it may begin says its answer in one piece.
+        That is one that is not to be shared, or cannot be. Cancelled, it waits for none.
+        `in_one_piece` is how the call that it may begin says its answer.
         """
         account = PRESENT.get()
         if sharing is Sharing.ALONE or account is NOBODY:
@@ -75,7 +75,7 @@ class FlightBoard(Generic[Item]):
                 return self._joined(flight, account)  # it began while we compared
             if similar is not None and similar[0].open:
                 return self._joined(similar[0], account, similar[1])
-        return self._opened(question, account, call, whole=whole)
+        return self._opened(question, account, call, in_one_piece=in_one_piece)
 
     def _joinable(self, key: bytes, account: Account, *, together: bool) -> Flight[Item] | None:
         for flight in self._flights.get(key, ()):
@@ -95,12 +95,12 @@ class FlightBoard(Generic[Item]):
         account: Account,
         call: Callable[[Flight[Item]], Awaitable[None]],
         *,
-        whole: bool,
+        in_one_piece: bool,
     ) -> Waiter[Item] | None:
         if self.open >= self._rule.flights_max:
             return None
         flight = Flight(question, self._rule, self._size_bytes, self._closed)
-        flight.whole = whole
+        flight.in_one_piece = in_one_piece
         for key in _keys(question):
             self._flights.setdefault(key, []).append(flight)
         self.open += 1
