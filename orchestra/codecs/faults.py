@@ -224,6 +224,24 @@ def read_error(body: bytes | object) -> Said:
     )
 
 
+def error_in(payload: bytes) -> ModelError | None:
+    """The error that JSON tells where an answer should be, whatever its shape; None if it does not.
+
+    A `message` that is an object is one of an answer.
+    """
+    try:
+        found = msgspec.json.decode(payload)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
+    first = found[0] if isinstance(found, list) and found else found
+    if not isinstance(first, dict):
+        return None
+    if isinstance(first.get("message"), dict) and not first.get("error"):
+        return None
+    said = read_error(first)
+    return as_error(said) if said.message else None
+
+
 def _kind(said: Said) -> type[ModelError]:
     for word in said.words:
         kind = _BY_WORD.get(_plain(word))

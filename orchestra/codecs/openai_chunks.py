@@ -16,7 +16,7 @@ import attrs
 import msgspec
 
 from orchestra.accounts import Certainty, Usage
-from orchestra.codecs.faults import Said, as_error, read_error
+from orchestra.codecs.faults import Said, as_error, error_in, read_error
 from orchestra.codecs.frames import FrameDecoder
 from orchestra.codecs.openai_logprobs import logprobs_of
 from orchestra.codecs.openai_shapes import (
@@ -137,6 +137,8 @@ class OpenAiDecoder(FrameDecoder):
         if chunk.error or chunk.kind == "error":
             raise as_error(read_error(body))
         if not chunk.choices:
+            if (error := error_in(body)) is not None:
+                raise error
             shown = body[:200].decode("utf-8", "replace")
             raise MalformedStreamError(f"the answer holds no choices: {shown!r}")
         self._read(chunk, stream=False)
