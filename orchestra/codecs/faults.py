@@ -80,7 +80,7 @@ _ANY_CASE = re.IGNORECASE
 _OF_MONEY = r"\b(billing|monthly|daily)\b"
 _USED_UP = r"(limit|quota|exceed|allowance|\bcap\b)"
 _QUOTED = re.compile(
-    r"""(?<!\w)(?<!["']:)(?<!["']: )('[^']{1,200}'|"[^"]{1,200}"|`[^`]{1,200}`)(?![\w:])"""
+    r"""(?<!\w)(?<!["']:)(?<!["']: )('[^']{1,200}'|"[^"]{1,200}"|`[^`]{1,200}`)(?!\w)"""
 )
 """The caller's own words, mostly: a name, a value. What stands behind a key is of an error that
 somebody passes on: `{'message': '...'}`."""

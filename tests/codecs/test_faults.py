@@ -265,6 +265,7 @@ QUOTING: list[tuple[int, str, Kind]] = [
     (400, "Unknown parameter: 'billing_code'.", InvalidRequestError),
     (400, 'Unknown parameter: "billing".', InvalidRequestError),
     (400, "No tool is called `content_filter_report`", InvalidRequestError),
+    (400, "Invalid schema for response_format 'content_filter_report': no", InvalidRequestError),
     (400, "Invalid name 'prefill_x', the model's limit is 9", InvalidRequestError),
     (400, "Invalid value: 'my daily limit'. Write 'auto'.", InvalidRequestError),
     (403, "You have no access to model daily-7b", PermissionDeniedError),

@@ -348,7 +348,7 @@ def test_a_refusal_whose_body_is_cut_is_what_its_status_says(at: int) -> None:
 def test_a_refusal_whose_body_stalls_is_waited_for_a_second() -> None:
     async def main() -> float:
         began = trio.current_time()
-        with pytest.raises(AuthenticationError, match="Incorr"):
+        with trio.fail_after(1e6), pytest.raises(AuthenticationError, match="Incorr"):
             await model(Stalling(canned(b'{"error": "Incorr', status=401))).complete(ASKED)
         return trio.current_time() - began
 
