@@ -368,6 +368,7 @@ def test_a_cancellation_while_a_refusal_is_read_is_one() -> None:
     ("coding", "framing"),
     [
         (b"br", b"content-length: 2\r\n\r\n\x0b\x00"),
+        (b"br", b"content-length: 0\r\n\r\n"),
         (b"gzip", b"content-length: 2\r\n\r\nno"),
         (b"identity", b"content-length: 9\r\nconnection: close\r\n\r\nno"),
     ],
