@@ -77,6 +77,13 @@ _WORDS: Mapping[type[ModelError], str] = {
 }
 _BY_WORD = {word: kind for kind, words in _WORDS.items() for word in words.split()}
 _ANY_CASE = re.IGNORECASE
+_OF_MONEY = r"\b(billing|monthly|daily)\b"
+_USED_UP = r"(limit|quota|exceed|allowance|\bcap\b)"
+_QUOTED = re.compile(
+    r"""(?<!\w)(?<!["']:)(?<!["']: )('[^']{1,200}'|"[^"]{1,200}"|`[^`]{1,200}`)(?!\w)"""
+)
+"""The caller's own words, mostly: a name, a value. What stands behind a key is of an error that
+somebody passes on: `{'message': '...'}`."""
 _SAYS: tuple[tuple[type[ModelError], re.Pattern[str]], ...] = (
     (
         ContextLengthError,
@@ -96,7 +103,9 @@ _SAYS: tuple[tuple[type[ModelError], re.Pattern[str]], ...] = (
         QuotaError,
         re.compile(
             r"credit balance|insufficient (credit|balance|fund|quota)|spend(ing)? limit"
-            r"|billing|(requests?|calls?|api).{0,30}(per|/) ?(day|month)|monthly|daily",
+            r"|billing (details|to be enabled)|(enable|requires?|update) (your )?billing"
+            r"|(requests?|calls?|api).{0,30}(per|/) ?(day|month)"
+            rf"|{_OF_MONEY}.{{0,60}}{_USED_UP}|{_USED_UP}.{{0,60}}{_OF_MONEY}",
             _ANY_CASE,
         ),
     ),
@@ -215,14 +224,33 @@ def read_error(body: bytes | object) -> Said:
     )
 
 
+def error_in(payload: bytes) -> ModelError | None:
+    """The error that JSON tells where an answer should be, whatever its shape; None if it does not.
+
+    A `message` that is an object is one of an answer.
+    """
+    try:
+        found = msgspec.json.decode(payload)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
+    first = found[0] if isinstance(found, list) and found else found
+    if not isinstance(first, dict):
+        return None
+    if isinstance(first.get("message"), dict) and not first.get("error"):
+        return None
+    said = read_error(first)
+    return as_error(said) if said.message else None
+
+
 def _kind(said: Said) -> type[ModelError]:
     for word in said.words:
         kind = _BY_WORD.get(_plain(word))
         if kind is not None and kind not in _VAGUE:
             return kind
     if said.status in _VAGUE_STATUS and not _passes(said):
+        message = _QUOTED.sub("...", said.message)
         for kind, pattern in _SAYS:
-            if pattern.search(said.message):
+            if pattern.search(message):
                 return kind
     named = (_BY_WORD.get(_plain(word)) for word in said.words)
     kind = next(filter(None, named), None)

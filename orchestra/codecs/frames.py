@@ -4,22 +4,30 @@ A framing cuts bytes into frames: a name (an SSE event's, an AWS event's; "" whe
 none) and a payload. A `FrameDecoder` makes events of frames, and keeps two promises for every
 dialect at once. However the bytes are cut, the events are the same: so `feed` never raises, an
 error waits behind the events that came before it, and `close` tells it. And a cut answer never
-looks complete: an answer that has not said why it stopped is an error at its end.
+looks complete: an answer that has not said why it stopped is an error at its end; where it never
+began, the error that the provider told in another shape than that of the stream.
 """
 
 from __future__ import annotations
 
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from typing import Protocol, TypeVar
 
 import msgspec
 
+from orchestra.codecs.faults import error_in
+from orchestra.codecs.withheld import BEGAN_WITH
 from orchestra.errors import MalformedStreamError, ModelError, TruncatedStreamError
 from orchestra.values import ModelEvent, Stopped, StopReason
 
 FRAME_BYTES_MAX = 16 * 1024 * 1024
 """One frame of a stream: a Gemini event with an image in it has several megabytes."""
+BEGINNING_BYTES = 4 * 1024
+"""Of what comes before the first event are kept: an error that is none of the stream's frames."""
+_SHOWN_BYTES = 200
+_DATA = re.compile(rb"^data:(.*)$", re.MULTILINE)
 
 T = TypeVar("T")
 
@@ -41,7 +49,7 @@ class Framing(Protocol):
 class FrameDecoder(ABC):
     """A decoder of one streamed answer; a dialect says what a frame means in `_take`."""
 
-    __slots__ = ("_error", "_events", "_framing", "_stopped", "done")
+    __slots__ = ("_beginning", "_error", "_events", "_framing", "_stopped", "done")
 
     def __init__(self, framing: Framing) -> None:
         self.done = False
@@ -49,6 +57,7 @@ class FrameDecoder(ABC):
         self._events: list[ModelEvent] = []
         self._stopped = False
         self._error: ModelError | None = None
+        self._beginning: bytes | None = b""
 
     def feed(self, data: bytes) -> list[ModelEvent]:
         """The events that these bytes complete; none once the answer is done. Never raises."""
@@ -59,6 +68,8 @@ class FrameDecoder(ABC):
         except ModelError as error:
             self._fail(error)
         events, self._events = self._events, []
+        if self._beginning is not None:
+            self._beginning = None if events else (self._beginning + data)[:BEGINNING_BYTES]
         return events
 
     def close(self) -> list[ModelEvent]:
@@ -66,20 +77,20 @@ class FrameDecoder(ABC):
 
         Raises:
             TruncatedStreamError: the answer never said why it stopped.
-            ModelError: an error in the stream, by its class.
+            ModelError: an error in the stream, or in its place, by its class.
         """
         if not self.done:
             try:
                 self._take_all(self._framing.close())
             except MalformedStreamError:  # what the cut left of a frame
-                self._error = None if self._stopped else _cut()
+                self._error = None if self._stopped else self._cut()
             except ModelError as error:
                 self._fail(error)
         if self._error is not None:
             raise self._error
         self._end()
         if not self._stopped:
-            raise _cut()
+            raise self._cut()
         events, self._events = self._events, []
         return events
 
@@ -93,6 +104,10 @@ class FrameDecoder(ABC):
 
     def _end(self) -> None:  # noqa: B027 - most dialects have none
         """Give the events that only the end of the body tells of."""
+
+    def _cut(self) -> ModelError:
+        """What an answer is that never said why it stopped."""
+        return _never_stopped(b"" if self.done or self._events else self._beginning or b"")
 
     def _emit(self, *events: ModelEvent) -> None:
         self._events += events
@@ -129,5 +144,12 @@ def decoded(decoder: msgspec.json.Decoder[T], payload: bytes, what: str) -> T:
         ) from error
 
 
-def _cut() -> TruncatedStreamError:
-    return TruncatedStreamError("the answer ended without saying why it stopped: it was cut")
+def _never_stopped(beginning: bytes) -> ModelError:
+    """The error that the beginning of an answer tells in place of one; else it was cut."""
+    for payload in (beginning, *_DATA.findall(beginning)):
+        if (error := error_in(payload)) is not None:
+            return error
+    message = "the answer ended without saying why it stopped: it was cut"
+    if shown := beginning[:_SHOWN_BYTES].decode("utf-8", "replace").strip():
+        message += f"{BEGAN_WITH}{shown!r}"
+    return TruncatedStreamError(message)

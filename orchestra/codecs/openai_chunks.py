@@ -16,9 +16,19 @@ import attrs
 import msgspec
 
 from orchestra.accounts import Certainty, Usage
-from orchestra.codecs.faults import Said, as_error, read_error
-from orchestra.codecs.frames import FrameDecoder, decoded
+from orchestra.codecs.faults import Said, as_error, error_in, read_error
+from orchestra.codecs.frames import FrameDecoder
 from orchestra.codecs.openai_logprobs import logprobs_of
+from orchestra.codecs.openai_shapes import (
+    CallPiece,
+    Chunk,
+    ChunkChoice,
+    ChunkDelta,
+    ChunkPart,
+    ChunkReader,
+    GroqRecord,
+    Opening,
+)
 from orchestra.codecs.openai_usage import usage_of
 from orchestra.codecs.quirks import Quirks, fingerprint
 from orchestra.codecs.sse import SseFraming
@@ -26,7 +36,6 @@ from orchestra.errors import MalformedStreamError, TruncatedStreamError
 from orchestra.values import (
     NO_DETAILS,
     Began,
-    Details,
     Json,
     ModelEvent,
     ReasoningDelta,
@@ -63,93 +72,6 @@ _FAILURES: Mapping[str, str] = {
 """Reasons to stop by which the answer was cut, and a word for each that `faults` knows."""
 
 
-class _Function(msgspec.Struct, gc=False):
-    name: str | None = None
-    arguments: str | dict[str, object] | None = None
-
-
-class _Custom(msgspec.Struct, gc=False):
-    """The call of a custom tool."""
-
-    name: str | None = None
-    input: str | None = None
-
-
-class _Call(msgspec.Struct, gc=False):
-    index: int | None = None
-    id: str | None = None
-    function: _Function | None = None
-    custom: _Custom | None = None
-
-    def called(self) -> _Function:
-        """What is called, and with what; of a piece, what there is of it."""
-        if self.function is None and self.custom is not None:
-            return _Function(self.custom.name, self.custom.input)
-        return self.function or _Function()
-
-
-class _Part(msgspec.Struct, gc=False):
-    """Of content that comes as a list, as Mistral's reasoning models give it."""
-
-    text: str | None = None
-    thinking: str | list[_Part] | None = None
-    refusal: str | None = None
-
-
-class _Delta(msgspec.Struct, gc=False):
-    content: str | list[_Part] | None = None
-    reasoning_content: str | None = None
-    reasoning: str | None = None
-    reasoning_details: list[_Part] | None = None
-    refusal: str | None = None
-    tool_calls: list[_Call] | None = None
-    function_call: _Function | None = None
-
-
-class _Choice(msgspec.Struct, gc=False):
-    index: int | None = None
-    delta: _Delta | None = None
-    message: _Delta | None = None
-    logprobs: object = None
-    finish_reason: str | None = None
-    stop_reason: object = None
-    error: object = None
-    usage: object = None
-
-
-class _Groq(msgspec.Struct, gc=False):
-    usage: object = None
-    error: object = None
-
-
-class Chunk(msgspec.Struct, gc=False):
-    """A chunk, or a whole answer: what is read of it."""
-
-    id: str | None = None
-    model: str | None = None
-    choices: list[_Choice] | None = None
-    usage: object = None
-    error: object = None
-    kind: str | None = msgspec.field(default=None, name="object")
-    x_groq: _Groq | None = None
-
-
-class Opening(Chunk, gc=False):
-    """The first chunk, of which more is read: what servers repeat in each of them."""
-
-    service_tier: object = None
-    system_fingerprint: object = None
-
-    def details(self) -> Details:
-        """What it says of who answers."""
-        said = {"service_tier": self.service_tier, "system_fingerprint": self.system_fingerprint}
-        return {name: value for name, value in said.items() if value and isinstance(value, str)}
-
-
-_OPENINGS = msgspec.json.Decoder(Opening)
-_CHUNKS = msgspec.json.Decoder(Chunk)
-
-
 @attrs.define(eq=False)
 class _Calling:
     """A tool call that is arriving; told once its name is known."""
@@ -164,17 +86,31 @@ class _Calling:
 class OpenAiDecoder(FrameDecoder):
     """One streamed answer of a server with these quirks."""
 
-    __slots__ = ("_began", "_by_index", "_calls", "_finish", "_id", "_quirks", "_usage")
+    __slots__ = (
+        "_began",
+        "_by_index",
+        "_calls",
+        "_chars",
+        "_elsewhere",
+        "_finish",
+        "_id",
+        "_quirks",
+        "_reader",
+        "_usage",
+    )
 
     def __init__(self, quirks: Quirks) -> None:
         super().__init__(SseFraming())
         self._quirks = quirks
+        self._reader = ChunkReader()
         self._began = False
         self._id = ""
         self._finish: Stopped | None = None
         self._usage: UsageReport | None = None
         self._calls: list[_Calling] = []
         self._by_index: dict[int, _Calling] = {}
+        self._chars = 0
+        self._elsewhere = False
 
     def _take(self, name: str, payload: bytes) -> None:
         if payload.startswith(_DONE):
@@ -184,10 +120,7 @@ class OpenAiDecoder(FrameDecoder):
             return
         if name == "error":
             raise as_error(read_error(payload))
-        if self._began:
-            chunk = decoded(_CHUNKS, payload, _A_CHUNK)
-        else:
-            chunk = decoded(_OPENINGS, payload, _A_CHUNK)
+        chunk = self._reader.read(payload, _A_CHUNK, opening=not self._began)
         if chunk.error or chunk.kind == "error":
             raise as_error(read_error(payload))
         self._read(chunk, stream=True)
@@ -200,10 +133,12 @@ class OpenAiDecoder(FrameDecoder):
             MalformedStreamError: it is no answer.
             TruncatedStreamError: it does not say why it stops.
         """
-        chunk = decoded(_OPENINGS, body, "the answer")
+        chunk = self._reader.read(body, "the answer", opening=True)
         if chunk.error or chunk.kind == "error":
             raise as_error(read_error(body))
         if not chunk.choices:
+            if (error := error_in(body)) is not None:
+                raise error
             shown = body[:200].decode("utf-8", "replace")
             raise MalformedStreamError(f"the answer holds no choices: {shown!r}")
         self._read(chunk, stream=False)
@@ -230,6 +165,8 @@ class OpenAiDecoder(FrameDecoder):
             if choice.index:
                 continue
             delta = choice.delta if stream else choice.message
+            if choice.text or (choice.message if stream else choice.delta):
+                delta = self._beside(delta, choice)
             if choice.logprobs is not None and (likely := logprobs_of(choice.logprobs)):
                 self._events.append(likely)
             if delta is not None:
@@ -245,7 +182,33 @@ class OpenAiDecoder(FrameDecoder):
         if failed is not None:
             raise as_error(failed)
 
-    def _said(self, delta: _Delta) -> None:
+    def _beside(self, delta: ChunkDelta | None, choice: ChunkChoice) -> ChunkDelta | None:
+        """What a choice says; where that is nothing, what it says in another's place.
+
+        Some servers stream messages, or texts, and no deltas. Others repeat at the end, in a
+        message, all that their deltas have said.
+
+        Raises:
+            MalformedStreamError: what it says there is no such repetition, and would be lost.
+        """
+        if delta is not None and not delta.silent:
+            return delta
+        others = (choice.message, choice.delta, ChunkDelta(choice.text))
+        other = next((each for each in others if each is not None and not each.silent), None)
+        if other is None or self._elsewhere:
+            return other
+        if not (self._chars or self._calls):
+            self._elsewhere = True
+            return other
+        calls = len(other.tool_calls or ())
+        if other.chars not in {0, self._chars} or calls not in {0, len(self._calls)}:
+            raise MalformedStreamError(
+                f"deltas have said {self._chars} characters and {len(self._calls)} calls; behind "
+                f"them came a message of {other.chars} and {calls}, which is not the same again"
+            )
+        return None
+
+    def _said(self, delta: ChunkDelta) -> None:
         content = delta.content
         thought = delta.reasoning_content or delta.reasoning
         if thought:
@@ -257,6 +220,7 @@ class OpenAiDecoder(FrameDecoder):
         if content:
             if isinstance(content, str):
                 self._events.append(TextDelta(content))
+                self._chars += len(content)
             else:
                 self._parts(content)
         if delta.refusal:
@@ -269,9 +233,9 @@ class OpenAiDecoder(FrameDecoder):
         if delta.function_call is not None and self._quirks.function_calls:
             function = delta.function_call
             if function.name or function.arguments:
-                self._call(_Call(_OLD_CALL, None, function))
+                self._call(CallPiece(_OLD_CALL, None, function))
 
-    def _parts(self, parts: list[_Part]) -> None:
+    def _parts(self, parts: list[ChunkPart]) -> None:
         for part in parts:
             if part.thinking:
                 thoughts = part.thinking
@@ -280,10 +244,11 @@ class OpenAiDecoder(FrameDecoder):
                 self._events.append(ReasoningDelta(thoughts))
             if part.text:
                 self._events.append(TextDelta(part.text))
+                self._chars += len(part.text)
             if part.refusal:
                 self._events.append(RefusalDelta(part.refusal))
 
-    def _call(self, call: _Call) -> None:
+    def _call(self, call: CallPiece) -> None:
         function = call.called()
         arguments = function.arguments or ""
         if not isinstance(arguments, str):
@@ -302,7 +267,7 @@ class OpenAiDecoder(FrameDecoder):
         arguments = "".join(calling.held)
         self._events.append(ToolCallDelta(calling.number, calling.id, name, arguments))
 
-    def _calling(self, call: _Call, name: str) -> _Calling:
+    def _calling(self, call: CallPiece, name: str) -> _Calling:
         """The call that this is a piece of."""
         index, given = call.index, call.id or ""
         if index is not None:
@@ -327,7 +292,7 @@ class OpenAiDecoder(FrameDecoder):
         self._calls.append(calling)
         return calling
 
-    def _why(self, choice: _Choice) -> Said | None:
+    def _why(self, choice: ChunkChoice) -> Said | None:
         """Keep the reason to stop; or if it is a failure, what the server says of it."""
         raw = choice.finish_reason
         if choice.error:
@@ -356,7 +321,7 @@ class OpenAiDecoder(FrameDecoder):
         self._usage = UsageReport(usage, raw)
         self._events.append(self._usage)
 
-    def _groq(self, groq: _Groq) -> None:
+    def _groq(self, groq: GroqRecord) -> None:
         if groq.error:
             raise as_error(read_error({"error": groq.error}))
         if self._usage is None:  # not where OpenAI's record stands: nothing is told as if it did
@@ -374,7 +339,7 @@ class OpenAiDecoder(FrameDecoder):
             self._events.append(self._finish)
 
 
-def _count_apart(pieces: list[_Call], begun: int) -> None:
+def _count_apart(pieces: list[CallPiece], begun: int) -> None:
     """Count pieces that only their order tells apart: they are of the calls that began last."""
     bare = all(each.index is None and not each.id and not each.called().name for each in pieces)
     if bare and begun >= len(pieces):

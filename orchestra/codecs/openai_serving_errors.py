@@ -16,7 +16,7 @@ import attrs
 import msgspec
 
 from orchestra import errors
-from orchestra.codecs.withheld import WITHHELD
+from orchestra.codecs.withheld import WITHHELD, fit
 from orchestra.errors import (
     ArmsFailedError,
     InvalidRequestError,
@@ -110,7 +110,7 @@ def error_reply(error: BaseException) -> ServedError:
     told = said.message if said is not None else str(error)
     return reply(
         kind.status,
-        HIDDEN if isinstance(error, WITHHELD) else told,
+        HIDDEN if isinstance(error, WITHHELD) else fit(told),
         kind.type,
         code=kind.code or (said.code if said is not None else "") or None,
         param=_param(error),

@@ -71,5 +71,8 @@ def _first(*places: tuple[Mapping[str, object], str]) -> int:
 
 
 def _count(record: Mapping[str, object], key: str) -> int | None:
+    """A count, which some servers write as `3.0`."""
     value = record.get(key)
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
     return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None

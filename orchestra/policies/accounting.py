@@ -17,8 +17,8 @@ from orchestra.errors import (
 )
 from orchestra.policies.tokens import Estimate, tokens_of
 
-NOT_SENT = ("connect", "connect_s", "waiting_max")
-"""Codes of errors that come before a request has gone out."""
+NOT_SENT = ("connect", "connect_s", "waiting_max", "redirect")
+"""Codes of errors that come before a request has gone out, or in place of whom it is for."""
 _UNCLEAR = (
     MalformedStreamError,
     ModelConnectionError,

@@ -21,6 +21,7 @@ from orchestra.protocols import HttpReply, Timeouts
 from orchestra.providers.heads import Head
 from orchestra.providers.http1 import Exchange
 from orchestra.providers.line import Line
+from orchestra.providers.reply import OK
 from orchestra.providers.watch import Wait, Watch
 
 T = TypeVar("T")
@@ -199,19 +200,19 @@ async def ask(line: Line, exchange: Exchange, bounds: Bounds) -> bytes:
     at, read = bounds.begin_at(), partial(_received, line, bounds.where)
     request, exchange.request = exchange.request, b""
     await trio.lowlevel.checkpoint_if_cancelled()  # who has been cancelled must not ask
-    if rest := _begun(line, request):
-        await bounds.beginning(at, partial(_ended, line, rest))
     body = b""
+    if rest := _begun(line, request):
+        body = await bounds.beginning(at, partial(_ended, line, rest, exchange, read))
     while exchange.head is None:
         if exchange.ahead:
             data = await bounds.going_on(read)
         else:
             data = await bounds.beginning(at, read)
-        body = exchange.feed(data) if data else exchange.end()
+        body = _fed(exchange, data)
     return body
 
 
-# A server that refuses a long request may close before it has read it, and its answer says why:
+# A server that refuses a long request may read no more of it, or close, and its answer says why:
 # whether there is one, the reading tells.
 
 
@@ -222,9 +223,38 @@ def _begun(line: Line, request: bytes) -> memoryview:
     return memoryview(b"")
 
 
-async def _ended(line: Line, rest: memoryview) -> None:
+async def _ended(
+    line: Line, rest: memoryview, exchange: Exchange, read: Callable[[], Awaitable[bytes]]
+) -> bytes:
+    """Send the rest of a request, and give what came of an answer's body meanwhile.
+
+    A refusal ends the sending; the connection is good for nothing more then.
+    """
+    body, broken = b"", None
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(_flushed, line, rest, nursery.cancel_scope)
+        try:
+            while exchange.head is None:
+                body = _fed(exchange, await read())
+        except ModelError as error:  # raised here it would come as a group
+            broken = error
+        if broken is not None or exchange.answer.status not in OK:
+            exchange.keep_s = 0.0
+            nursery.cancel_scope.cancel()
+    if broken is not None:
+        raise broken
+    return body
+
+
+async def _flushed(line: Line, rest: memoryview, reading: trio.CancelScope) -> None:
     with suppress(OSError):
         await line.flush(rest)
+    reading.cancel()
+
+
+def _fed(exchange: Exchange, data: bytes) -> bytes:
+    """What these bytes hold of the body; none are the connection's end."""
+    return exchange.feed(data) if data else exchange.end()
 
 
 async def _received(line: Line, where: str) -> bytes:

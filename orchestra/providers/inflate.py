@@ -57,6 +57,22 @@ class Inflater:
         return self._stream
 
 
+class UnknownCoding:
+    """Stands for what undoes an encoding that nobody here can undo."""
+
+    def __init__(self, why: ValueError) -> None:
+        self._why = why
+
+    def feed(self, data: bytes) -> bytes:
+        """Nothing. Raises ValueError."""
+        del data
+        raise self._why
+
+    def end(self) -> bool:
+        """Whether it is whole: nothing of it came."""
+        return True
+
+
 def inflater(coding: str, limit_bytes: int) -> Inflater | None:
     """What undoes a content-encoding; None where there is nothing to undo.
 

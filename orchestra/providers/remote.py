@@ -6,6 +6,7 @@ and holds no key. Leaving an answer early closes its connection at once.
 
 from __future__ import annotations
 
+import re
 import time
 from contextlib import AbstractAsyncContextManager, suppress
 from functools import lru_cache
@@ -27,15 +28,20 @@ from orchestra.errors import (
 )
 from orchestra.protocols import HttpReply, HttpRequest, Model, Timeouts, Transport
 from orchestra.providers.credentials import Credentials
+from orchestra.providers.reply import OK
 from orchestra.values import Capabilities, ChatRequest, Embeddings, EmbedRequest, ModelEvent, Vector
 
 ERROR_BYTES_MAX = 64 * 1024
 """Of an error's body are read; what is behind it is a page for a person."""
 ANSWER_BYTES_MAX = 64 * 1024 * 1024
 """Of an answer that is not streamed: 2,048 vectors of 3,072 numbers in base64 are 34 MB."""
+ERROR_BODY_S = 1.0
+"""How long the body of an error is waited for: its status says what to do already."""
 BODY_END_S = 0.01
 """How long the end of a body is waited for behind the last byte of an answer."""
-_OK = range(200, 300)
+_ELSEWHERE = range(300, 400)
+_ORIGIN = re.compile(r"(https?://[\w.-]{1,253}(?::\d{1,5})?)(?:[/?#]|$)", re.ASCII | re.IGNORECASE)
+"""Of a URL, without a path or a query, which may hold a key; of one with a name in it, nothing."""
 
 
 @attrs.frozen(kw_only=True)
@@ -272,31 +278,51 @@ async def refuse(endpoint: Endpoint, reply: HttpReply) -> None:
     """Nothing, where the status is one of success.
 
     Raises:
-        ModelError: what the answer says is wrong.
+        ModelError: what the answer says is wrong, as far as its body has come in a second.
     """
-    if reply.status in _OK:
+    if reply.status in OK:
         return
-    body = await read(reply, ERROR_BYTES_MAX, cut=True)
+    if reply.status in _ELSEWHERE:
+        raise _moved(reply)
+    body = await _reason(reply)
     raise endpoint.dialect.error(reply.status, reply.headers, body, time.time())
 
 
-async def read(
-    reply: HttpReply, limit_bytes: int, begun: bytes = b"", *, cut: bool = False
-) -> bytes:
-    """The rest of a body behind what has begun; with `cut` no more than the limit of it.
+async def _reason(reply: HttpReply) -> bytes:
+    """What comes of an error's body: its status counts also where that is cut, or stalls."""
+    body = b""
+    with suppress(ModelError), trio.move_on_after(ERROR_BODY_S):
+        while len(body) <= ERROR_BYTES_MAX and (data := await reply.receive()):
+            body += data
+    return body[:ERROR_BYTES_MAX]
+
+
+def _moved(reply: HttpReply) -> ModelConnectionError:
+    """A redirect is not followed: whoever it names would be given the key and the question."""
+    found = _ORIGIN.match(reply.headers.get("location", ""))
+    where = f" to {found[1]}" if found else ""
+    return ModelConnectionError(
+        f"it answers with a redirect{where}, which is not followed; correct base_url",
+        retryable=False,
+        status=reply.status,
+        code="redirect",
+    )
+
+
+async def read(reply: HttpReply, limit_bytes: int, begun: bytes = b"") -> bytes:
+    """The rest of a body behind what has begun.
 
     Raises:
-        MalformedStreamError: it is over the limit, and not to be cut.
+        MalformedStreamError: it is over the limit.
         ModelError: the connection failed.
     """
     pieces, size = [begun], len(begun)
     while size <= limit_bytes and (data := await reply.receive()):
         pieces.append(data)
         size += len(data)
-    body = b"".join(pieces)
-    if size > limit_bytes and not cut:
+    if size > limit_bytes:
         raise MalformedStreamError(f"the answer is over {limit_bytes} bytes; ask for less at once")
-    return body[:limit_bytes]
+    return b"".join(pieces)
 
 
 def _is_json(reply: HttpReply) -> bool:

@@ -6,14 +6,18 @@ from collections.abc import Mapping
 
 from orchestra.errors import MalformedStreamError, ModelConnectionError
 from orchestra.protocols import HttpReply
-from orchestra.providers.inflate import Inflater, inflater
+from orchestra.providers.inflate import Inflater, UnknownCoding, inflater
+
+OK = range(200, 300)
+"""The statuses of success."""
 
 
 def readable(reply: HttpReply, where: str, limit_bytes: int) -> HttpReply:
     """The reply with its body as it was meant; at most `limit_bytes` of it when inflated.
 
     Raises:
-        MalformedStreamError: the body is encoded in a way that cannot be undone.
+        MalformedStreamError: the body is encoded in a way that cannot be undone. Of an error's
+            body that is told on receive: its status says what to do already.
     """
     coding = reply.headers.get("content-encoding")
     if coding is None:
@@ -21,6 +25,8 @@ def readable(reply: HttpReply, where: str, limit_bytes: int) -> HttpReply:
     try:
         undone = inflater(coding, limit_bytes)
     except ValueError as error:
+        if reply.status not in OK:
+            return InflatedReply(reply, UnknownCoding(error), where)
         raise _malformed(where, error) from error
     return reply if undone is None else InflatedReply(reply, undone, where)
 
@@ -28,7 +34,7 @@ def readable(reply: HttpReply, where: str, limit_bytes: int) -> HttpReply:
 class InflatedReply(HttpReply):
     """A reply whose body came compressed."""
 
-    def __init__(self, reply: HttpReply, undone: Inflater, where: str) -> None:
+    def __init__(self, reply: HttpReply, undone: Inflater | UnknownCoding, where: str) -> None:
         self._reply = reply
         self._inflater = undone
         self._where = where

@@ -15,7 +15,7 @@ from typing import Protocol, TypeGuard
 import attrs
 import msgspec
 
-from orchestra.codecs.withheld import WITHHELD
+from orchestra.codecs.withheld import WITHHELD, fit
 from orchestra.errors import ArmsFailedError, ModelsFailedError, OrchestraError, StepFailedError
 from orchestra.events import ArmFailed, Event, RunFailed, StepFailed, StepRetried, written
 
@@ -222,8 +222,8 @@ def _fit_message(name: str, message: str) -> str:
         return _HIDDEN
     pattern = next((each for kind, each in _LISTED.items() if issubclass(own, kind)), None)
     if pattern is None:
-        return message
-    head, *lines = message.split("\n")
+        return fit(message)
+    head, *lines = fit(message).split("\n")
     kept = [line for line in lines if _is_line_told(pattern.match(line))]
     return "\n".join([head, *kept, *([f"  {_HIDDEN}"] if len(kept) < len(lines) else [])])
 

@@ -259,6 +259,40 @@ def test_what_the_provider_says_decides(status: int, body: object, kind: Kind) -
     assert "None" not in error.message
 
 
+QUOTING: list[tuple[int, str, Kind]] = [
+    (400, "Invalid schema for function 'get_daily_sales': no type", InvalidRequestError),
+    (400, "'monthly_report' is not a function", InvalidRequestError),
+    (400, "Unknown parameter: 'billing_code'.", InvalidRequestError),
+    (400, 'Unknown parameter: "billing".', InvalidRequestError),
+    (400, "No tool is called `content_filter_report`", InvalidRequestError),
+    (400, "Invalid schema for response_format 'content_filter_report': no", InvalidRequestError),
+    (400, "Invalid name 'prefill_x', the model's limit is 9", InvalidRequestError),
+    (400, "Invalid value: 'my daily limit'. Write 'auto'.", InvalidRequestError),
+    (403, "You have no access to model daily-7b", PermissionDeniedError),
+    (400, "A monthly report cannot be asked for", InvalidRequestError),
+    (429, "You have reached your daily limit", QuotaError),
+    (429, "The quota of your account is used up; it is monthly", QuotaError),
+    (429, "Billing hard limit has been reached", QuotaError),
+    (429, "You have no quota left, please check your plan and billing details.", QuotaError),
+    (400, "This API method requires billing to be enabled", QuotaError),
+    (400, "'gpt-x' has a daily limit", QuotaError),
+    (400, "The model's maximum context length is 9, however it's 10", ContextLengthError),
+    (
+        400,
+        "Error 400 - {'error': {'message': 'The prompt is too long', 'code': None}}",
+        ContextLengthError,
+    ),
+    (400, 'AnthropicException - {"message":"prompt is too long","type":"x"}', ContextLengthError),
+]
+
+
+@pytest.mark.parametrize(("status", "message", "kind"), QUOTING)
+def test_what_is_quoted_of_the_caller_does_not_decide(
+    status: int, message: str, kind: Kind
+) -> None:
+    assert type(told(status, openai(None, message, "invalid_request_error"))) is kind
+
+
 IN_STREAM: list[tuple[Json, Kind]] = [
     (anthropic("overloaded_error"), OverloadedError),
     (anthropic("api_error"), ProviderServerError),

@@ -11,13 +11,18 @@ from hypothesis import strategies as st
 
 from orchestra.accounts import Usage
 from orchestra.answers import Completion
+from orchestra.codecs.anthropic import AnthropicDialect
 from orchestra.codecs.frames import FrameDecoder, Framing, decoded
 from orchestra.codecs.jsonlines import JsonLinesFraming
+from orchestra.codecs.openai import OpenAiDialect
 from orchestra.codecs.sse import SseFraming
 from orchestra.errors import (
+    AuthenticationError,
     MalformedStreamError,
     ModelError,
     OverloadedError,
+    ProviderServerError,
+    RateLimitError,
     TruncatedStreamError,
 )
 from orchestra.values import ModelEvent, Stopped, StopReason, TextDelta, UsageReport
@@ -185,3 +190,65 @@ def test_what_is_not_what_it_has_to_be_is_malformed(payload: bytes) -> None:
             decoded(decoder, payload, "a thing")
     with pytest.raises(MalformedStreamError, match="a thing is not"):
         decoded(STRINGS, payload, "a thing")
+
+
+def event(payload: bytes) -> bytes:
+    return b"data: " + payload + b"\n\n"
+
+
+ERRORS: list[tuple[bytes, type[ModelError], str]] = [
+    (b'{"error": {"message": "no room", "code": "overloaded"}}', OverloadedError, "no room"),
+    (
+        b'{\n  "error": {\n    "message": "who?",\n    "code": 401\n  }\n}',
+        AuthenticationError,
+        "who",
+    ),
+    (b'{"status": 401, "title": "Unauthorized"}', AuthenticationError, "Unauthorized"),
+    (b'[{"error": {"code": 429, "message": "slow down"}}]', RateLimitError, "slow down"),
+    (event(b'{"detail": "no such deployment"}'), ProviderServerError, "no such deployment"),
+    (event(b'{"detail": [{"msg": "required"}]}'), ProviderServerError, "required"),
+    (b": ping\n\n" + event(b'{"code":"1302","msg":"too fast"}'), ProviderServerError, "too fast"),
+]
+
+
+@given(st.sampled_from(ERRORS), CUTS)
+def test_an_error_in_place_of_an_answer_is_told_whatever_its_shape(
+    case: tuple[bytes, type[ModelError], str], cuts: list[int]
+) -> None:
+    raw, kind, words = case
+    for dialect in (OpenAiDialect(), AnthropicDialect()):
+        decoder = dialect.decoder()
+        for piece in pieces(raw, cuts):
+            assert decoder.feed(piece) == []
+        with pytest.raises(ModelError, match=words) as caught:
+            decoder.close()
+        assert type(caught.value) is kind
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b"<html><body>Welcome</body></html>",
+        b"upstream connect error: Welcome",
+        b'"Welcome"',
+        event(b'{"type": "ping", "Welcome": 1}'),
+        b'{"message": {"content": "Welcome"}}',
+        b"[]Welcome",
+    ],
+)
+def test_what_is_neither_an_answer_nor_an_error_is_shown(raw: bytes) -> None:
+    decoder = OpenAiDialect().decoder()
+    assert decoder.feed(raw + b"x" * 9_000) == []
+    with pytest.raises(
+        TruncatedStreamError, match=r"it was cut; it began with '.*Welcome"
+    ) as caught:
+        decoder.close()
+    assert len(str(caught.value)) < 400
+
+
+def test_an_answer_that_began_is_cut_whatever_stood_in_it() -> None:
+    for raw in (b'data: "a"\n\n', b'data: "a"'):
+        decoder = Letters(SseFraming())
+        decoder.feed(b'x: {"error": "no"}\n' + raw)
+        with pytest.raises(TruncatedStreamError, match=r"cut$"):
+            decoder.close()

@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
-import pytest
+import json
+from collections.abc import Callable
 
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from orchestra.answers import Completion
+from orchestra.codecs.openai import OpenAiDialect
 from orchestra.codecs.quirks import GENERIC, OPENAI, Quirks
+from orchestra.errors import MalformedStreamError
 from orchestra.values import (
+    Began,
     Json,
     ReasoningDelta,
     RefusalDelta,
@@ -14,7 +23,7 @@ from orchestra.values import (
     TextDelta,
     ToolCallDelta,
 )
-from tests.codecs.openai_streams import chunk, decode, said, stream
+from tests.codecs.openai_streams import USAGE, chunk, decode, said, stream
 
 
 def test_reasoning_is_found_wherever_servers_put_it() -> None:
@@ -190,3 +199,119 @@ def test_a_custom_tool_is_called_with_text() -> None:
     assert [(call.id, call.name, call.arguments) for call in answer.tool_calls] == [
         ("x", "solve", "4 + 4")
     ]
+
+
+def elsewhere(key: str, said: object, finish: str | None = None, **more: object) -> Json:
+    choice = {"index": 0, key: said, "finish_reason": finish, **more}
+    return {"id": "a", "model": "m", "choices": [choice]}
+
+
+@pytest.mark.parametrize("more", [{}, {"delta": {}}, {"delta": {"role": "assistant"}}])
+@given(st.lists(st.text(max_size=9), max_size=4))
+def test_what_is_said_in_place_of_a_delta_is_said(more: Json, texts: list[str]) -> None:
+    shapes: tuple[Callable[[str], tuple[str, object]], ...] = (
+        lambda text: ("message", {"role": "assistant", "content": text}),
+        lambda text: ("text", text),
+    )
+    for shape in shapes:
+        pieces = [elsewhere(*shape(text), **more) for text in texts]
+        answer = said(*pieces, elsewhere(*shape("."), "stop", **more))
+        assert (answer.text, answer.stopped.reason) == ("".join(texts) + ".", StopReason.END)
+
+
+@pytest.mark.parametrize("key", ["message", "delta", "text"])
+def test_a_whole_answer_is_read_wherever_it_stands(key: str) -> None:
+    body = json.dumps(elsewhere(key, "Hi" if key == "text" else {"content": "Hi"}, "stop"))
+    assert Completion.of(OpenAiDialect().decode(body.encode())).text == "Hi"
+
+
+def test_what_a_message_repeats_of_the_deltas_is_told_once() -> None:
+    call = {"tool_calls": [piece(0, "x", "f", "{}")]}
+    deltas = [chunk({"content": "H"}), chunk({"content": [{"text": "i"}]}), chunk(call)]
+    for last in ({"content": "Hi", **call}, {"content": [{"text": "Hi"}]}, {}, {"content": ""}):
+        answer = said(*deltas, elsewhere("message", last, "stop"))
+        assert (answer.text, len(answer.tool_calls)) == ("Hi", 1)
+
+
+@pytest.mark.parametrize(
+    "last", [{"content": " there"}, {"content": "Hi", "tool_calls": [piece(0, "x", "f", "{}")]}]
+)
+def test_what_a_message_says_beside_the_deltas_is_never_lost_unheard(last: Json) -> None:
+    with pytest.raises(MalformedStreamError, match="not the same again"):
+        said(chunk({"content": "Hi"}), elsewhere("message", last, "stop"))
+
+
+HALVED = st.text(st.sampled_from("a\u00e9\U0001f600\U0001f680"), max_size=6)
+
+
+@given(HALVED, HALVED, st.sampled_from(["content", "reasoning_content", "refusal"]), st.data())
+def test_a_character_that_a_server_cuts_in_two_is_whole(
+    text: str, arguments: str, key: str, data: st.DataObject
+) -> None:
+    """JavaScript counts in halves of such characters, and cuts between them."""
+
+    def cut(whole: str) -> list[str]:
+        halves = whole.encode("utf-16-le")
+        at = 2 * data.draw(st.integers(0, len(halves) // 2))
+        return [part.decode("utf-16-le", "surrogatepass") for part in (halves[:at], halves[at:])]
+
+    texts, pieces = cut(text), cut(arguments)
+    begun: Json = {key: texts[0], "tool_calls": [piece(0, "x", "f", pieces[0])]}
+    rest: Json = {key: texts[1], "tool_calls": [piece(0, None, None, pieces[1])]}
+    answer = said(chunk(begun), chunk({key: ""}), chunk(rest), chunk({}, "stop"))
+    found = {"content": answer.text, "reasoning_content": answer.reasoning}.get(key, answer.refusal)
+    assert found == text
+    assert answer.tool_calls[0].arguments == (arguments or "{}")
+
+
+@pytest.mark.parametrize(
+    ("texts", "expected"),
+    [
+        (["\ud83d", "x\udc00"], "x\ufffd"),
+        (["\ud83d", "x", "\ude00"], "x\U0001f600"),
+        (["a\udc00b\ud83dc"], "a\ufffdb\ufffdc"),
+    ],
+)
+def test_half_a_character_without_the_other_ends_no_answer(texts: list[str], expected: str) -> None:
+    assert said(*(chunk({"content": each}) for each in texts), chunk({}, "stop")).text == expected
+
+
+def test_numbers_are_ids_and_digits_are_indexes() -> None:
+    call = piece(0, None, "f", {"index": "0", "id": 5})
+    events = decode(
+        [
+            stream(
+                chunk({"tool_calls": [call | {"index": "0", "id": 7}]}, id=5),
+                chunk({"tool_calls": [piece(1, "y", "g", "")]}),
+                chunk({"tool_calls": [piece(None, None, None, "") | {"index": 1.0}]}, "stop"),
+            )
+        ]
+    )
+    assert events[:3] == [
+        Began("5", "m"),
+        ToolCallDelta(0, "7", "f", '{"index":"0","id":5}'),
+        ToolCallDelta(1, "y", "g", ""),
+    ]
+    counted = elsewhere("delta", {"content": "Hi"}, "stop")
+    other = {"index": "1", "delta": {"content": "no"}}
+    counted["choices"] = [{**counted["choices"][0], "index": "0"}, other]
+    assert said(counted).text == "Hi"
+
+
+@pytest.mark.parametrize(
+    "odd", [{"id": True}, {"id": {}}, {"choices": [{"index": "x"}]}, {"choices": [{"index": 0.5}]}]
+)
+def test_what_cannot_be_meant_is_malformed(odd: Json) -> None:
+    with pytest.raises(MalformedStreamError, match="a chunk of the stream is not"):
+        said(chunk({"content": "Hi"}, "stop") | odd)
+
+
+def test_counts_may_be_written_with_a_point() -> None:
+    points = {name: float(count) for name, count in USAGE.items()}
+    plain, pointed = (
+        said(chunk({"content": "Hi"}, "stop", usage=each)) for each in (USAGE, points)
+    )
+    assert plain.usage == pointed.usage
+    assert plain.usage is not None
+    half = said(chunk({"content": "Hi"}, "stop", usage={**USAGE, "prompt_tokens": 5.5}))
+    assert half.usage is None

@@ -77,6 +77,12 @@ def test_an_answer_without_choices_is_none(body: Json) -> None:
         OpenAiDialect(GENERIC).decode(json.dumps(body).encode())
 
 
+@pytest.mark.parametrize("body", [{"detail": "gone"}, {"code": "1302", "msg": "gone"}])
+def test_an_error_in_place_of_a_whole_answer_is_told_whatever_its_shape(body: Json) -> None:
+    with pytest.raises(ProviderServerError, match="gone"):
+        OpenAiDialect(GENERIC).decode(json.dumps(body).encode())
+
+
 def test_a_chunk_that_is_not_json_is_an_error_and_not_skipped() -> None:
     with pytest.raises(MalformedStreamError, match="oops"):
         decode([frame(chunk({"content": "Hi"})) + b"data: oops\n\n" + stream(chunk({}, "stop"))])

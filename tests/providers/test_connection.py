@@ -8,11 +8,18 @@ from collections.abc import AsyncGenerator, Callable
 
 import pytest
 import trio
+import trio.testing
 
-from orchestra.errors import MalformedStreamError, ModelConnectionError
+from orchestra.errors import (
+    MalformedStreamError,
+    ModelConnectionError,
+    ModelError,
+    ModelTimeoutError,
+)
 from orchestra.protocols import HttpReply, HttpRequest, Timeouts
 from orchestra.providers.line import READ_BYTES
 from orchestra.providers.network import HttpTransport, open_transport
+from tests.providers.authority import Authority
 from tests.providers.upstream import (
     CHUNKED,
     OK,
@@ -228,6 +235,99 @@ def test_a_refusal_before_the_request_is_read_is_still_an_answer(closing: bool) 
         ):
             assert reply.status == 413
             assert await read(reply) == b"no"
+
+    run(main)
+
+
+LONG = bytes(30_000_000)
+
+
+@pytest.mark.parametrize("end", [b"connection: close\r\n", b""])
+@pytest.mark.parametrize("secure", [False, True])
+def test_a_refusal_is_seen_by_who_still_writes(
+    end: bytes, secure: bool, authority: Authority
+) -> None:
+    """A server that reads no more, and does not close: nothing else ends the writing."""
+    refusal = b"HTTP/1.1 413 Too Long\r\n" + end + b"content-length: 2\r\n\r\nno"
+
+    async def handle(visit: Visit) -> None:
+        if visit.number:
+            await answering(OK)(visit)
+        await visit._more()
+        await visit.send(refusal)
+        await trio.sleep_forever()
+
+    async def main() -> None:
+        async with (
+            upstream(handle, tls=authority.loopback if secure else None) as server,
+            open_transport(ca_file=authority.file) as transport,
+        ):
+            with trio.fail_after(5):
+                request = HttpRequest(server.url, LONG, timeouts=NO_LIMIT)
+                async with transport.send(request) as reply:
+                    assert (reply.status, await read(reply)) == (413, b"no")
+                assert await fetch(transport, server.url) == b"ok"
+            assert len(server.visits) == 2, "half a request has been sent over the first"
+
+    run(main)
+
+
+def test_an_answer_that_begins_before_the_request_is_read_does_not_end_it() -> None:
+    """Only a refusal does: of a success the server wants the rest."""
+    got: list[int] = []
+
+    async def handle(visit: Visit) -> None:
+        await visit._more()
+        await visit.send(CHUNKED, b"2\r\nab\r\n")
+        await trio.testing.wait_all_tasks_blocked(0.001)
+        got.append(len(await visit.request()))
+        await visit.send(b"0\r\n\r\n")
+        await visit.left()
+
+    async def main() -> None:
+        async with upstream(handle) as server, open_transport() as transport:
+            async with transport.send(HttpRequest(server.url, LONG)) as reply:
+                assert await read(reply) == b"ab"
+            assert got[0] > len(LONG)
+
+    run(main)
+
+
+@pytest.mark.parametrize(
+    ("raw", "error"),
+    [(b"", ModelConnectionError), (b"no HTTP\r\n\r\n", MalformedStreamError)],
+)
+def test_what_breaks_while_the_request_is_written_is_an_error_by_itself(
+    raw: bytes, error: type[ModelError]
+) -> None:
+    async def handle(visit: Visit) -> None:
+        await visit._more()
+        await visit.send(*([raw] if raw else []))
+        if raw:
+            await trio.sleep_forever()
+
+    async def main() -> None:
+        async with upstream(handle) as server, open_transport() as transport:
+            with pytest.raises(error):
+                await transport.send(HttpRequest(server.url, LONG)).__aenter__()
+
+    run(main)
+
+
+def test_a_request_that_is_not_read_is_bounded_and_may_be_cancelled() -> None:
+    async def handle(visit: Visit) -> None:
+        await trio.sleep_forever()
+
+    async def main() -> None:
+        async with upstream(handle) as server, open_transport() as transport:
+            before = open_sockets()
+            for timeouts in (Timeouts(first_byte_s=0.1), NO_LIMIT):
+                asked = HttpRequest(server.url, LONG, timeouts=timeouts)
+                with trio.move_on_after(0.3) as scope:
+                    with pytest.raises(ModelTimeoutError, match="first_byte_s"):
+                        await transport.send(asked).__aenter__()
+                assert scope.cancelled_caught == (timeouts is NO_LIMIT)
+            assert open_sockets() <= before + 2, "the server's own"
 
     run(main)
 

@@ -26,11 +26,13 @@ from orchestra.errors import (
     ModelError,
     ModelTimeoutError,
     OverloadedError,
+    RateLimitError,
     TruncatedStreamError,
 )
 from orchestra.protocols import HttpReply, HttpRequest, Timeouts, Transport
 from orchestra.providers import remote
 from orchestra.providers.credentials import bearer
+from orchestra.providers.network import open_transport
 from orchestra.providers.remote import Endpoint, RemoteModel
 from orchestra.secret import Secret
 from orchestra.values import (
@@ -45,6 +47,7 @@ from orchestra.values import (
     TextDelta,
     Vector,
 )
+from tests.providers.upstream import Visit, upstream
 
 T = TypeVar("T")
 
@@ -122,6 +125,25 @@ class _Exchange:
 
 def canned(*pieces: bytes, status: int = 200, **options: Any) -> Canned:
     return Canned([(status, pieces)], **options)
+
+
+@attrs.define(eq=False)
+class Stalling:
+    """A transport whose bodies have no end: behind the last piece nothing comes."""
+
+    canned: Canned
+
+    def send(self, request: HttpRequest) -> AbstractAsyncContextManager[HttpReply]:
+        self.canned.sent.append(request)
+        status, pieces = self.canned.answers.pop(0)
+        return _Stalled(self.canned, status, list(pieces))
+
+
+class _Stalled(_Exchange):
+    async def receive(self) -> bytes:
+        if not self.pieces:
+            await trio.sleep_forever()
+        return await super().receive()
 
 
 def model(transport: Transport, **options: Any) -> RemoteModel:
@@ -278,11 +300,98 @@ def test_an_error_says_where_and_holds_no_key(*, whole: bool) -> None:
     assert transport.left == [True]
 
 
-@pytest.mark.parametrize("status", [301, 304, 307])
-def test_a_redirect_is_not_followed(status: int) -> None:
-    with pytest.raises(ModelError) as caught:
-        run(heard, model(canned(b"", status=status, headers={"location": "http://evil.test"})))
-    assert caught.value.status == status
+@pytest.mark.parametrize("whole", [True, False])
+@pytest.mark.parametrize("status", [301, 302, 304, 307, 308])
+@pytest.mark.parametrize(
+    ("location", "where"),
+    [
+        ("https://api.other.test:8443/v1/chat?key=sk", " to https://api.other.test:8443"),
+        ("http://other.test", " to http://other.test"),
+        ("http://name:sk@other.test/", ""),
+        ("http://[::1", ""),
+        ("/v2/chat", ""),
+        ("", ""),
+    ],
+)
+def test_a_redirect_is_not_followed_and_says_what_to_correct(
+    whole: bool, status: int, location: str, where: str
+) -> None:
+    asked = model(canned(b"moved to sk", status=status, headers={"location": location}))
+    with pytest.raises(ModelConnectionError) as caught:
+        run(asked.complete, ASKED) if whole else run(heard, asked)
+    error = caught.value
+    assert error.message == (
+        f"it answers with a redirect{where}, which is not followed; correct base_url"
+    )
+    assert (error.status, error.retryable) == (status, False)
+
+
+REFUSED = msgspec.json.encode({"error": {"message": "No such key", "code": "invalid_api_key"}})
+
+
+@given(st.integers(0, len(REFUSED) - 1))
+def test_a_refusal_whose_body_is_cut_is_what_its_status_says(at: int) -> None:
+    headers = {"retry-after": "7"}
+    for status, kind, wait_s in ((401, AuthenticationError, None), (429, RateLimitError, 7)):
+        for error in (
+            ModelConnectionError("cut"),
+            MalformedStreamError("no chunk"),
+            ModelTimeoutError("idle"),
+        ):
+            transport = canned(REFUSED[:at], status=status, headers=headers, error=error)
+            with pytest.raises(kind) as caught:
+                run(heard, model(transport))
+            assert (caught.value.status, caught.value.retry_after_s) == (status, wait_s)
+            assert caught.value.message.startswith(REFUSED[:at].decode().strip() or "no reason")
+
+
+def test_a_refusal_whose_body_stalls_is_waited_for_a_second() -> None:
+    async def main() -> float:
+        began = trio.current_time()
+        with trio.fail_after(1e6), pytest.raises(AuthenticationError, match="Incorr"):
+            await model(Stalling(canned(b'{"error": "Incorr', status=401))).complete(ASKED)
+        return trio.current_time() - began
+
+    assert trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0)) == 1
+
+
+def test_a_cancellation_while_a_refusal_is_read_is_one() -> None:
+    async def main() -> bool:
+        with trio.move_on_after(0.5) as scope:
+            await model(Stalling(canned(b"no", status=401))).complete(ASKED)
+        return scope.cancelled_caught
+
+    assert trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0))
+
+
+@pytest.mark.parametrize(
+    ("coding", "framing"),
+    [
+        (b"br", b"content-length: 2\r\n\r\n\x0b\x00"),
+        (b"br", b"content-length: 0\r\n\r\n"),
+        (b"gzip", b"content-length: 2\r\n\r\nno"),
+        (b"identity", b"content-length: 9\r\nconnection: close\r\n\r\nno"),
+    ],
+)
+def test_a_refusal_whose_body_cannot_be_read_is_what_its_status_says(
+    coding: bytes, framing: bytes
+) -> None:
+    raw = b"HTTP/1.1 401 No\r\ncontent-encoding: " + coding + b"\r\n" + framing
+
+    async def refusing(visit: Visit) -> None:
+        await visit.request()
+        await visit.send(raw)
+
+    async def main() -> None:
+        async with upstream(refusing) as server, open_transport() as transport:
+            asked = model(transport)
+            asked.endpoint = attrs.evolve(asked.endpoint, base_url=server.url.partition("?")[0])
+            with pytest.raises(AuthenticationError):
+                await heard(asked)
+            with pytest.raises(AuthenticationError):
+                await asked.complete(ASKED)
+
+    trio.run(main)
 
 
 def test_an_error_inside_of_a_stream_is_told_behind_what_came_before() -> None:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import attrs
 import msgspec
 import pytest
+import trio
 from hypothesis import given
 from hypothesis import strategies as st
 
+from orchestra.codecs.openai import OpenAiDialect
 from orchestra.codecs.openai_serving_errors import error_reply
 from orchestra.codecs.withheld import WITHHELD
 from orchestra.errors import (
@@ -27,6 +29,8 @@ from orchestra.events import (
     StepFailed,
     StepRetried,
 )
+from orchestra.protocols import Timeouts
+from orchestra.providers.connection import Bounds
 from orchestra.server import problems
 from orchestra.server.problems import Fault, HttpProblem, fit_for_clients
 from orchestra.server.run_problems import failed_run
@@ -255,3 +259,41 @@ def test_a_users_error_in_our_tree_counts_as_ours() -> None:
 
     event = failed(TooSourError.__name__, "too sour")
     assert fit_for_clients(event, debug=False) == event
+
+
+def late(name: str, limit_s: float, where: str) -> ModelError:
+    async def main() -> ModelError:
+        return Bounds(attrs.evolve(Timeouts(), **{name: limit_s}), where).late(name)
+
+    return trio.run(main)
+
+
+def cut_behind(raw: bytes) -> ModelError:
+    decoder = OpenAiDialect().decoder()
+    decoder.feed(raw)
+    with pytest.raises(ModelError) as caught:
+        decoder.close()
+    return caught.value
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        late("first_byte_s", 0.5, "inner.test:5999"),
+        late("connect_s", 1e-05, "https://inner.test"),
+        cut_behind(b"<html>inner.test"),
+    ],
+)
+def test_what_a_message_names_of_hosts_and_bytes_stays_here(error: ModelError) -> None:
+    """Alone and in a list: the rest of it says what to do."""
+    several = ModelsFailedError("no:", {"gpt": error, "local": ModelError("slow")})
+    assert "inner.test" in str(error)
+    shown = [error_reply(error).body.decode()]
+    for each in (error, several):
+        event = fit_for_clients(failed(type(each).__name__, str(each)), debug=False)
+        assert isinstance(event, RunFailed)
+        shown.append(event.message)
+    for told in shown:
+        assert "inner.test" not in told
+        assert "within" in told or "it was cut" in told
+    assert "slow" in shown[-1]
