@@ -7,6 +7,7 @@ try one schedule. This is the only file that touches what is private in Trio.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar, cast
@@ -20,6 +21,9 @@ T = TypeVar("T")
 FAR_S = 1e6
 """Virtual seconds after which what still waits is taken for what waits for ever."""
 
+THREAD_S = 10.0
+"""Real seconds for which a thread is waited for: one that waits for virtual time never ends."""
+_LOOK_S = 0.0002
 _TRIO = cast("Any", _run)  # traps.md, 1; the tests notice when Trio has it no more
 
 
@@ -30,7 +34,8 @@ class HangError(AssertionError):
 def virtual(main: Callable[[], Awaitable[T]], *, schedule: int = 0) -> T:
     """What an async function gives, in virtual time and under this schedule.
 
-    Threads and sockets take no virtual time: the clock jumps while they are waited for.
+    A thread takes no virtual time: while one is at work, for `THREAD_S` real seconds at most, the
+    clock stands still. Sockets do not hold it: it jumps while they are waited for.
 
     Raises:
         HangError: it still waits after `FAR_S`, also where it is shielded.
@@ -43,8 +48,28 @@ def virtual(main: Callable[[], Awaitable[T]], *, schedule: int = 0) -> T:
             return await main()
         raise HangError(f"it still waits after {FAR_S:g} virtual seconds")
 
+    clock = trio.testing.MockClock(autojump_threshold=0)
+    cast("Any", clock)._autojump = _Jumps(cast("Any", clock)._autojump)  # noqa: SLF001
     with _seeded(schedule):
-        return trio.run(watched, clock=trio.testing.MockClock(autojump_threshold=0))
+        return trio.run(watched, clock=clock)
+
+
+class _Jumps:
+    """What the clock does when every task waits: it jumps, unless they wait for a thread."""
+
+    def __init__(self, jump: Callable[[], None]) -> None:
+        self._jump = jump
+        self._since_s: float | None = None
+
+    def __call__(self) -> None:
+        now_s = time.monotonic()
+        if not trio.testing.active_thread_count():
+            self._since_s = None
+        elif self._since_s is None or now_s - self._since_s < THREAD_S:
+            self._since_s = self._since_s or now_s
+            time.sleep(_LOOK_S)
+            return
+        self._jump()
 
 
 async def _open_shields(main: trio.lowlevel.Task) -> None:

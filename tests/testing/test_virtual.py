@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from importlib.metadata import version
 
@@ -11,8 +12,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from trio._core import _run
 
+from orchestra import pipeline
+from orchestra.providers.wordllama import WordLlamaEmbedder
+from orchestra.steps import classify
+from orchestra.testing.simulate import simulate
 from orchestra.testing.strategies import schedules
 from orchestra.testing.virtual import FAR_S, HangError, virtual
+from orchestra.testing.world import World
+from orchestra.values import Label
 
 
 def order(schedule: int, tasks: int = 6) -> list[int]:
@@ -111,3 +118,50 @@ def test_what_ends_before_the_far_future_does_not_hang() -> None:
         return "ended"
 
     assert virtual(main) == "ended"
+
+
+def test_a_thread_takes_no_virtual_time_and_is_waited_for() -> None:
+    """The clock jumped while it worked, so that whoever asked an embedder had hung."""
+
+    async def main() -> tuple[str, float]:
+        began_s = trio.current_time()
+        with trio.move_on_after(1):
+            await trio.to_thread.run_sync(time.sleep, 0.02)
+            return "done", trio.current_time() - began_s
+        return "cut", trio.current_time() - began_s
+
+    assert virtual(main) == ("done", 0.0)
+
+
+def test_a_thread_that_waits_for_virtual_time_is_not_waited_for_for_ever(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("orchestra.testing.virtual.THREAD_S", 0.05)
+    may_end = threading.Event()
+
+    async def waits_in_a_thread() -> None:
+        await trio.to_thread.run_sync(may_end.wait)
+
+    async def main() -> float:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(waits_in_a_thread)
+            await trio.sleep(3)
+            may_end.set()
+        return trio.current_time()
+
+    began_s = time.monotonic()
+    virtual(main)
+    assert time.monotonic() - began_s < 5
+
+
+def test_the_built_in_embedder_is_simulated() -> None:
+    embedder = WordLlamaEmbedder()
+    world = World(embedders={"default": embedder})
+    simulation = simulate(labelled, world, text="please pay this bill")
+    assert isinstance(simulation.value, Label)
+    assert simulation.value.name == "invoice"
+
+
+@pipeline
+def labelled(text: str) -> Label:
+    return classify(text, labels={"invoice": "a bill to pay", "complaint": "somebody is angry"})
