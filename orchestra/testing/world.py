@@ -79,9 +79,10 @@ class World:
     """Cancel the run this long after its start, in virtual seconds."""
     steps: Mapping[str, Script] = attrs.Factory(dict)
     """Scripts by step: its path in the plan, or its name."""
-    models: Mapping[str, Model] = attrs.Factory(dict)
-    embedders: Mapping[str, Embedder] = attrs.Factory(dict)
-    stores: Mapping[str, VectorStore] = attrs.Factory(dict)
+    models: Mapping[str, Model | None] = attrs.Factory(dict)
+    """By the name that a step gives; None where all steps that name it are scripted."""
+    embedders: Mapping[str, Embedder | None] = attrs.Factory(dict)
+    stores: Mapping[str, VectorStore | None] = attrs.Factory(dict)
     limits: Limits = Limits()
     hedged: Mapping[str, Sequence[float]] = attrs.Factory(dict)
     """Times to commit, in seconds, that hedged races have seen before, by the path of the race.
@@ -140,9 +141,10 @@ def _changed(value: World | Limits) -> str:
     return f"{type(value).__name__}({', '.join(told)})"
 
 
-def _find(bound: Mapping[str, T], seam: str, name: str) -> T:
-    if name not in bound:
+def _find(bound: Mapping[str, T | None], seam: str, name: str) -> T:
+    found = bound.get(name)
+    if found is None:
         raise BindingError(
-            f"this world has no {seam} {name!r}; give it one: World({seam}s={{...}})"
+            f"this world has no {seam} {name!r}; give it one: World({seam}s={{{name!r}: ...}})"
         )
-    return bound[name]
+    return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import attrs
 import pytest
 import trio
 from hypothesis import given
@@ -15,7 +16,7 @@ from orchestra.graph.policy import Limits
 from orchestra.protocols import Bindings, Model
 from orchestra.steps.generate import generate
 from orchestra.testing.laws import check_laws
-from orchestra.testing.scripts import Gives
+from orchestra.testing.scripts import Gives, Streams
 from orchestra.testing.simulate import simulate
 from orchestra.testing.virtual import virtual
 from orchestra.testing.world import ScriptedModel, World
@@ -99,6 +100,15 @@ def test_a_world_is_a_deployment() -> None:
     ):
         with pytest.raises(BindingError, match=rf"no {seam} 'x'; give it one: World\({seam}s="):
             find("x")
+
+
+def test_a_name_that_only_scripted_steps_give_is_bound_to_none() -> None:
+    unbound = World(models={"smart": None})
+    scripted = attrs.evolve(unbound, steps={"generate": Streams(((0.0, "so"),))})
+    assert simulate(ask, scripted, question="?").value == "so"
+    error = simulate(ask, unbound, question="?").error
+    assert isinstance(error, BindingError)
+    assert "World(models={'smart': ...})" in str(error)
 
 
 def test_a_world_is_printed_as_it_is_written() -> None:
