@@ -136,7 +136,7 @@ class Gate:
         """Have the call hold money: for `most` tokens of an unbounded answer, or for some."""
         hold, estimate = self.till.hold, call.estimate
         unbounded = isinstance(call.request, ChatRequest) and not call.request.output_tokens_max
-        if unbounded and most > estimate.output:
+        if unbounded and most:
             with suppress(BudgetExceededError):
                 call.held = await hold(call.account, Estimate(estimate.input, most), requests)
                 return
