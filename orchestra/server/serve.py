@@ -26,6 +26,7 @@ from orchestra.server.serving import Load, Loaded, Serving
 from orchestra.server.settings import Settings
 from orchestra.server.signals import HANGUP, Acts, Wishes, receiving
 from orchestra.server.sockets import bind, url_of
+from orchestra.server.standstill import Standstill
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -153,7 +154,8 @@ async def _serve(
 
 
 def _start_others(nursery: trio.Nursery, serving: Serving, house: House, asked: Wishes) -> None:
-    """What only some servers have: files that are watched, and a supervisor."""
+    """What stands beside: who tells of steps that block, and what only some servers have."""
+    nursery.start_soon(Standstill().watch)
     if house.watched is not None:
         from orchestra.server.watching import watch
 
