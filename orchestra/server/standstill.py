@@ -20,7 +20,7 @@ import trio
 from orchestra.engine import calls
 from orchestra.graph.wires import place
 
-BEAT_S = 0.1
+BEAT_S = 0.2
 LOOK_S = 0.25
 LIMIT_S = 0.5
 """For so long a step may keep everything else waiting before it is told."""
