@@ -1,33 +1,62 @@
 """Lists, dicts and sets that stand in a pipeline's code: each run has its own. Pure.
 
 A definition runs once and its literals are made once, where in a function they are made anew with
-each call: what one run's step adds to its list must not be in the next run's.
+each call: what one run's step adds to its list must not be in the next run's. What has more than
+`PARTS_MAX` parts is a table, and no literal: it is passed on as it is, as a function would.
 """
 
 from __future__ import annotations
 
+from collections.abc import Collection
+from typing import cast
+
+PARTS_MAX = 1_000
+
 
 def changeable(value: object) -> bool:
-    """Whether a step that is given the value could change it for others.
+    """Whether a step that is given the value could change it for others, and is given its own.
 
     Values of other classes, subclasses too, are passed on as they are, as a function would.
     """
-    kind = type(value)
-    if kind is tuple:
-        return any(map(changeable, value))  # type: ignore[call-overload]
-    return kind in _CHANGEABLE
+    return _has_changeable(value) and _parts(value, PARTS_MAX) <= PARTS_MAX
 
 
 def renewed(value: object) -> object:
-    """The same value, in which nothing that is changeable is anybody else's."""
+    """The same value; where it is `changeable`, nothing changeable in it is anybody else's."""
+    return _copied(value) if type(value) in _CONTAINERS and changeable(value) else value
+
+
+def _has_changeable(value: object) -> bool:
+    kind = type(value)
+    if kind is tuple:
+        return any(map(_has_changeable, value))  # type: ignore[call-overload]
+    return kind in _CHANGEABLE
+
+
+def _parts(value: object, most: int) -> int:
+    """How many parts it has, however deep; no more are counted than one over the most."""
+    kind = type(value)
+    if kind not in _CONTAINERS:
+        return 0
+    found = value.values() if kind is dict else value  # type: ignore[attr-defined]
+    parts = cast("Collection[object]", found)
+    count = len(parts)
+    for part in parts if count <= most and kind is not set else ():
+        count += _parts(part, most - count)
+        if count > most:
+            break
+    return count
+
+
+def _copied(value: object) -> object:
     kind = type(value)
     if kind not in _CONTAINERS:
         return value
     if kind is dict:
-        return {key: renewed(part) for key, part in value.items()}  # type: ignore[attr-defined]
+        return {key: _copied(part) for key, part in value.items()}  # type: ignore[attr-defined]
     if kind is set:
         return set(value)  # type: ignore[call-overload]
-    parts = [renewed(part) for part in value]  # type: ignore[attr-defined]
+    parts = [_copied(part) for part in value]  # type: ignore[attr-defined]
     return parts if kind is list else tuple(parts)
 
 

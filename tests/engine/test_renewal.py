@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 import orchestra
 from orchestra import pipeline, step
-from orchestra.compiler.renewal import changeable, renewed
+from orchestra.compiler.renewal import PARTS_MAX, changeable, renewed
 
 PLAIN = st.integers() | st.text(max_size=3) | st.frozensets(st.integers(), max_size=2)
 VALUES = st.recursive(
@@ -39,6 +39,16 @@ def test_a_renewed_value_is_equal_and_shares_nothing_that_can_be_changed(value: 
     assert type(own) is type(value)
     assert not ids(own) & ids(value)
     assert changeable(value) == bool(ids(value))
+
+
+@given(st.integers(PARTS_MAX - 3, PARTS_MAX + 3), st.sampled_from([1, 2, 7]))
+def test_a_table_is_passed_on_as_it_is(parts: int, rows: int) -> None:
+    """It would be copied for each call, and nobody writes one into a pipeline's code."""
+    flat = list(range(parts))
+    nested = [flat[at::rows] for at in range(rows)]
+    for value, count in ((flat, parts), (nested, parts + rows), (dict.fromkeys(flat), parts)):
+        assert (renewed(value) is value) == (count > PARTS_MAX)
+        assert changeable(value) == (count <= PARTS_MAX)
 
 
 class Words(list[str]):
