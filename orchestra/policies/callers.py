@@ -39,6 +39,7 @@ from orchestra.policies.allowance import (
     remaining,
     settle,
 )
+from orchestra.policies.gcra import Rate
 from orchestra.policies.giving_back import given_back
 from orchestra.protocols import State
 
@@ -352,7 +353,10 @@ def _refused(waiting: _Waiting, why: str) -> LimitReachedError:
     else:
         worst = _worst(waiting.blocked)
         owner, limit, wait_s = worst.owner, worst.limit, worst.wait_s
-        what = f"{getattr(owner.limits, limit)} are taken"
+        most = getattr(owner.limits, limit)
+        steadily = limit.endswith("_per_minute")
+        taken = f"{Rate.of(most).burst} at once, of {most} a minute," if steadily else most
+        what = f"{taken} are taken"
     wait = f", there is room in {wait_s:.3g} s" if wait_s is not None else ""
     return _error(
         owner,
