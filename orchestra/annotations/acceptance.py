@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import typing
+from abc import ABCMeta
 from collections import abc
-from functools import lru_cache
 from typing import Any, Literal, NewType, TypeVar, get_origin
 
 from orchestra.annotations import classes
@@ -38,7 +38,7 @@ def accepts(target: object, value: object) -> bool:
 def is_of(target: object, value: object) -> bool:
     """As `accepts`, of the value's own class only: it looks at nothing that the value holds."""
     try:
-        return isinstance(value, _plain_classes(target)) or _is_of(target, value)
+        return _is_of(target, value)
     except Exception:  # noqa: BLE001 - `__class__` is the value's own
         return True
 
@@ -67,19 +67,17 @@ def bound(variable: TypeVar) -> object:
     return Any if variable.__bound__ is None else variable.__bound__
 
 
-@lru_cache(maxsize=1_000)  # of annotations, which are few, and take microseconds to be read
-def _plain_classes(target: object) -> tuple[type, ...]:
-    """Classes whose instances are all right; there may be others."""
+def plain_classes(target: object) -> tuple[type, ...]:
+    """Classes whose instances are all `is_of` it; there may be others."""
     if is_anything(target):
         return (object,)
     origins = [parts(member)[0] for member in alternatives(plain(target))]
-    return tuple(
-        each for each in origins if isinstance(each, type) and not _is_told_by_members(each)
-    )
+    found = (each for each in origins if isinstance(each, type) and type(each) in _PLAIN)
+    return tuple(each for each in found if not classes.is_protocol(each))
 
 
-def _is_told_by_members(cls: type) -> bool:
-    return classes.is_protocol(cls) or typing.is_typeddict(cls)
+_PLAIN = (type, ABCMeta)
+"""Classes of classes by which `isinstance` is Python's own."""
 
 
 def _is_of(target: object, value: object) -> bool:

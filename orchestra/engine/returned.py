@@ -25,7 +25,7 @@ def returned(step: Step[..., Any], value: object) -> object:
             f"it returned {value!r:.200}, which nobody awaits; write `return await "
             f"{value.__qualname__}(...)`"
         )
-    if is_of(step.returns, value):
+    if isinstance(value, step.plain_returns) or is_of(step.returns, value):
         return value
     raise EdgeTypeError(
         f"it is annotated `-> {spell(step.returns)}` and returned {value!r:.200}, "

@@ -17,6 +17,7 @@ from typing import Any, Generic, ParamSpec, Protocol, TypeVar, cast, overload
 
 import attrs
 
+from orchestra.annotations.acceptance import plain_classes
 from orchestra.annotations.facts import MISSING, hints, yielded
 from orchestra.errors import DefinitionError
 from orchestra.graph.awaitables import refuse_awaitables
@@ -129,6 +130,11 @@ class Step(Generic[P, T_co]):
             return Any if annotation is MISSING else annotation
         chunk = yielded(annotation)
         return Stream[Any] if chunk is None else Stream[chunk]  # type: ignore[valid-type]
+
+    @cached_property
+    def plain_returns(self) -> tuple[type, ...]:
+        """Classes whose instances it may return; there may be others: see `is_of`."""
+        return plain_classes(self.returns)
 
     @cached_property
     def injected(self) -> str | None:

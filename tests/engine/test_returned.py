@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping, Sequence
-from typing import Any, Literal, NewType, Protocol, TypedDict, TypeVar
+from typing import Annotated, Any, Literal, NewType, Protocol, TypedDict, TypeVar
 
 import pytest
 from hypothesis import given
@@ -30,6 +30,17 @@ class Place(TypedDict):
     city: str
 
 
+class Odd(type):
+    """A class of classes that cannot tell."""
+
+    def __instancecheck__(cls, instance: object) -> bool:
+        raise RuntimeError("who knows")
+
+
+class Unclear(metaclass=Odd):
+    """What nothing can be held against."""
+
+
 CASES: list[tuple[object, object, bool]] = [
     (str, "a", True),
     (str, None, False),
@@ -54,6 +65,9 @@ CASES: list[tuple[object, object, bool]] = [
     (Place, [], False),
     (Any, 3, True),
     (object, None, True),
+    (Unclear, 3, True),
+    (Annotated[str, []], "a", True),
+    (Annotated[str, []], 3, False),
     (None, None, True),
     (None, 3, False),
 ]
