@@ -23,6 +23,8 @@ def meant(error: BaseException) -> str:
     match error:
         case NameError(name=str(name)):
             return _name(name, error)
+        case TypeError() if "Did you mean" in str(error):  # Python 3.13 asks it by itself
+            return ""
         case TypeError() if found := _KEYWORD.search(str(error)):
             return _keyword(found[1], error)
     return ""

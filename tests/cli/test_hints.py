@@ -32,10 +32,10 @@ def upper(text: str) -> str:
         ("@pipeline\ndef p(q): return uper(q)", "'uper' is not defined; did you mean 'upper'?"),
         ("@pipeline\ndef p(q): return generate(q)", "write `from orchestra.steps import generate`"),
         ("xyzzy", "name 'xyzzy' is not defined\nat"),
-        ("print(1, xyz=2)", "keyword argument for print()\nat"),
+        ("print(1, xyz=2)", "keyword argument"),
         ("(lambda: 1)(xyz=2)", "unexpected keyword argument 'xyz'\nat"),
         ("dict.fromkeys(**{'xyz': 2})", "\nat"),
-        ("Policy(**{'timeout': 2})", "unexpected keyword argument 'timeout'\nat"),
+        ("Policy(**{'timeout': 2})", "unexpected keyword argument 'timeout'"),
         ("1 + ''", "'int' and 'str'\nat"),
     ],
 )
@@ -43,7 +43,9 @@ def test_what_was_meant_is_asked(project: Project, line: str, told: str) -> None
     project.write("mine.py", f"{HEAD}{line}\n")
     with pytest.raises(CommandError) as caught:
         load_all("mine")
-    assert told in str(caught.value)
+    said = str(caught.value).replace(". Did you mean", "; did you mean")  # as Python 3.13 has it
+    assert told in said
+    assert said.count("did you mean") <= 1
 
 
 def test_an_error_that_went_by_nobodys_code_is_left_alone() -> None:
