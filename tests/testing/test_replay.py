@@ -26,7 +26,10 @@ ERROR_WITH_200 = "81be59d8361b"
 IN_PIECES = {"0c2f38d8d7ae", "69cae4a0a903", "c9b05b4796fd"}
 """Gemini's calls in pieces, each of which the SDK took for a call without arguments."""
 
-pytestmark = needed
+WHY = "what comes over a socket is the same on each of our Pythons; tests/codecs decode it on all"
+ELSEWHERE = [pytest.mark.may_skip(WHY), pytest.mark.skip(reason=WHY)]
+
+pytestmark = [needed] if sys.version_info[:2] == (3, 11) else ELSEWHERE
 
 
 @pytest.fixture(scope="module")
