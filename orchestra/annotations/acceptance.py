@@ -38,7 +38,7 @@ def accepts(target: object, value: object) -> bool:
 def is_of(target: object, value: object) -> bool:
     """As `accepts`, of the value's own class only: it looks at nothing that the value holds."""
     try:
-        return _is_of(target, value)
+        return _accepts(target, value, inside=False)
     except Exception:  # noqa: BLE001 - `__class__` is the value's own
         return True
 
@@ -80,28 +80,8 @@ _PLAIN = (type, ABCMeta)
 """Classes of classes by which `isinstance` is Python's own."""
 
 
-def _is_of(target: object, value: object) -> bool:
-    target = plain(target)
-    if is_anything(target):
-        return True
-    members = alternatives(target)
-    if len(members) > 1:
-        return any(_is_of(member, value) for member in members)
-    if isinstance(target, TypeVar):
-        return _is_of(bound(target), value)
-    if isinstance(target, NewType):
-        return _is_of(target.__supertype__, value)
-    origin, given = parts(target)
-    if origin is Literal:
-        return is_among(value, given)
-    if not isinstance(origin, type):
-        return not is_nothing(target)
-    if typing.is_typeddict(origin):
-        return isinstance(value, dict)
-    return classes.is_instance(value, origin)
-
-
-def _accepts(target: object, value: object) -> bool:
+def _accepts(target: object, value: object, *, inside: bool = True) -> bool:
+    """As `accepts`; without `inside`, as `is_of`."""
     if type(value) is target:
         return True
     target = plain(target)
@@ -109,21 +89,21 @@ def _accepts(target: object, value: object) -> bool:
         return True
     members = alternatives(target)
     if len(members) > 1:
-        return any(_accepts(member, value) for member in members)
+        return any(_accepts(member, value, inside=inside) for member in members)
     if isinstance(target, TypeVar):
-        return _accepts(bound(target), value)
+        return _accepts(bound(target), value, inside=inside)
     if isinstance(target, NewType):
-        return _accepts(target.__supertype__, value)
+        return _accepts(target.__supertype__, value, inside=inside)
     origin, given = parts(target)
     if origin is Literal:
         return is_among(value, given)
     if not isinstance(origin, type):
         return not is_nothing(target)
     if typing.is_typeddict(origin):
-        return _accepts_keys(target, value)
+        return _accepts_keys(target, value) if inside else isinstance(value, dict)
     if not classes.is_instance(value, origin):
         return False
-    return get_origin(target) is None or _accepts_inside(target, value)
+    return not inside or get_origin(target) is None or _accepts_inside(target, value)
 
 
 def _accepts_keys(target: object, value: object) -> bool:

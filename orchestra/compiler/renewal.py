@@ -23,7 +23,20 @@ def changeable(value: object) -> bool:
 
 def renewed(value: object) -> object:
     """The same value; where it is `changeable`, nothing changeable in it is anybody else's."""
-    return _copied(value) if type(value) in _CONTAINERS and changeable(value) else value
+    return copied(value) if type(value) in _CONTAINERS and changeable(value) else value
+
+
+def copied(value: object) -> object:
+    """A value that is known to be `changeable`, with new containers all the way down."""
+    kind = type(value)
+    if kind not in _CONTAINERS:
+        return value
+    if kind is dict:
+        return {key: copied(part) for key, part in value.items()}  # type: ignore[attr-defined]
+    if kind is set:
+        return set(value)  # type: ignore[call-overload]
+    parts = [copied(part) for part in value]  # type: ignore[attr-defined]
+    return parts if kind is list else tuple(parts)
 
 
 def _has_changeable(value: object) -> bool:
@@ -46,18 +59,6 @@ def _parts(value: object, most: int) -> int:
         if count > most:
             break
     return count
-
-
-def _copied(value: object) -> object:
-    kind = type(value)
-    if kind not in _CONTAINERS:
-        return value
-    if kind is dict:
-        return {key: _copied(part) for key, part in value.items()}  # type: ignore[attr-defined]
-    if kind is set:
-        return set(value)  # type: ignore[call-overload]
-    parts = [_copied(part) for part in value]  # type: ignore[attr-defined]
-    return parts if kind is list else tuple(parts)
 
 
 _CHANGEABLE = frozenset({list, dict, set})

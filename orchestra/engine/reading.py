@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from orchestra.annotations.facts import accepts, spell
 from orchestra.compiler.blocks import Nested, Operation, Source, Template
-from orchestra.compiler.renewal import renewed
+from orchestra.compiler.renewal import copied, renewed
 from orchestra.errors import EdgeTypeError, describe
 from orchestra.graph.wires import Attribute
 
@@ -22,7 +22,7 @@ def arguments(frame: Frame, operation: Operation) -> dict[str, object]:
     """
     named = dict(operation.constants)
     for name, value in operation.changeable:
-        named[name] = renewed(value)
+        named[name] = copied(value)
     for name, source in operation.sources:
         named[name] = read(frame, source)
     for name, nested in operation.nested:

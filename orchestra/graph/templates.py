@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator
 from string import Formatter
 from typing import Annotated, TypeAlias
@@ -18,7 +17,6 @@ class FilledIn:
 Template: TypeAlias = Annotated[str, FilledIn()]
 
 BRACES = "write `{{` and `}}` for braces that are text"
-_HEAD = re.compile(r"[^.\[]*")
 
 
 @attrs.frozen
@@ -58,14 +56,23 @@ def unfillable(places: Iterable[Place], given: Iterable[str]) -> str | None:
     return None
 
 
+def apart(field: str) -> tuple[str, str]:
+    """`name` and `.part` of `name.part`."""
+    end = next((n for n, sign in enumerate(field) if sign in ".["), len(field))
+    return field[:end], field[end:]
+
+
+def how(form: str | None, conversion: str | None) -> str:
+    """How a place says that its value is to be written: `!r:>9`."""
+    return (f"!{conversion}" if conversion else "") + (f":{form}" if form else "")
+
+
 def _places(template: str) -> Iterator[Place]:
     for _, field, form, conversion in Formatter().parse(template):
         if field is None:
             continue
-        how = (f"!{conversion}" if conversion else "") + (f":{form}" if form else "")
-        head = _HEAD.match(field)
-        name = head.group() if head is not None else ""
-        place = Place(name, f"{{{field}{how}}}")
+        name, _ = apart(field)
+        place = Place(name, f"{{{field}{how(form, conversion)}}}")
         yield place
         if place.named:  # of anything else it is no format
             yield from _places(form or "")

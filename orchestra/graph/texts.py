@@ -14,6 +14,7 @@ from string import Formatter
 from orchestra.annotations.facts import Fit, compare
 from orchestra.graph.lifting import Advice, is_wired, wired
 from orchestra.graph.site import Site
+from orchestra.graph.templates import apart, how
 
 
 def prompt_of_text(site: Site, node: ast.expr) -> Advice | None:
@@ -51,8 +52,8 @@ class _Prompt:
         match value:
             case ast.FormattedValue(value=inner, conversion=conversion, format_spec=spec):
                 name = self.add(_last_name(inner), inner)
-                how = "" if conversion < 0 else f"!{chr(conversion)}"
-                return f"{{{name}{how}{self._width(spec)}}}"
+                written = "" if conversion < 0 else f"!{chr(conversion)}"
+                return f"{{{name}{written}{self._width(spec)}}}"
         assert isinstance(value, ast.Constant), "an f-string is made of these two"
         return _literally(str(value.value))
 
@@ -70,14 +71,13 @@ class _Prompt:
             template += _literally(before)
             if field is None:
                 continue
-            head, rest = _apart(field)
+            head, rest = apart(field)
             place = head or next(numbers, "")
             if place not in given or "{" in (form or ""):
                 return None
             value = given[place]
             name = self.add(_last_name(value) if place.isdecimal() else place, value)
-            how = (f"!{conversion}" if conversion else "") + (f":{form}" if form else "")
-            template += f"{{{name}{rest}{how}}}"
+            template += f"{{{name}{rest}{how(form, conversion)}}}"
         return template
 
     def filled(self, text: str, values: Sequence[ast.expr]) -> str | None:
@@ -144,12 +144,6 @@ def _last_name(expression: ast.expr) -> str:
 def _literally(text: str) -> str:
     """A text as a template that is this text."""
     return text.replace("{", "{{").replace("}", "}}")
-
-
-def _apart(field: str) -> tuple[str, str]:
-    """`name` and `.part` of `name.part`."""
-    end = next((n for n, sign in enumerate(field) if sign in ".["), len(field))
-    return field[:end], field[end:]
 
 
 def _pieces(text: str) -> list[tuple[str, str | None, str | None, str | None]] | None:

@@ -123,18 +123,20 @@ class FlightBoard(Generic[Item]):
     def _near(
         self, question: Question, account: Account, *, together: bool
     ) -> Sequence[Flight[Item]]:
-        """Flights that may ask the same in other words, the youngest of them."""
+        """Flights that may ask the same in other words, among the youngest."""
         if question.near is None or self._embedder is None:
             return ()
         paraphrases = self._rule.paraphrases
         found = [
             flight
             for flight in self._flights.get(question.near, ())
-            if flight.open
-            and (together or not flight.has_served(account.run_id))
-            and may_ask_the_same(flight.question.text, question.text, paraphrases=paraphrases)
+            if flight.open and (together or not flight.has_served(account.run_id))
         ]
-        return found[-self._rule.compared_max :]
+        return [
+            flight
+            for flight in found[-self._rule.compared_max :]
+            if may_ask_the_same(flight.question.text, question.text, paraphrases=paraphrases)
+        ]
 
     async def _alike(
         self, question: Question, flights: Sequence[Flight[Item]]
