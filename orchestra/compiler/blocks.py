@@ -70,8 +70,8 @@ class Operation:
     """Whether it is a plain function, to be run on the spot."""
     chunk: object | None
     """The annotation of its chunks; None where it gives one value."""
-    lane_reads: tuple[tuple[int, int], ...]
-    """The lanes it reads: slot and lane of each."""
+    streams: tuple[Source, ...]
+    """Those of what it reads that are streams."""
     body: Block | None
 
 
@@ -103,6 +103,8 @@ class Block:
     """The block's own first."""
     outlets: Mapping[int, int]
     """The slots that are outlets, each with its region."""
+    rejoins: bool
+    """Whether an operation reads several streams, which may be parts of one that has parted."""
 
 
 def sources_in(template: Template) -> tuple[Source, ...]:

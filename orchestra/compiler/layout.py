@@ -85,7 +85,7 @@ class _Layout:
                 regions=tuple(self.listed[region] for region in owned),
                 plain=isinstance(node, Call) and node.step.kind is Kind.PLAIN,
                 chunk=chunk_of(node.returns),
-                lane_reads=_lane_reads(sources, nested),
+                streams=_streams(sources, nested),
                 body=body[0] if body else None,
             )
         return Block(
@@ -98,6 +98,7 @@ class _Layout:
             waits=tuple(self.waits[slot] for slot in range(self.size)),
             regions=plans,
             outlets={plan.outlet: index for index, plan in enumerate(plans)},
+            rejoins=any(each is not None and len(each.streams) > 1 for each in operations),
         )
 
     def _slot(self, node: Node) -> int:
@@ -204,10 +205,10 @@ class _Layout:
         return RegionPlan((*members, outlet), outlet, source, inside)
 
 
-def _lane_reads(
+def _streams(
     sources: tuple[tuple[str, Source], ...], nested: tuple[tuple[str, Nested], ...]
-) -> tuple[tuple[int, int], ...]:
-    """The lanes among the sources of an operation, those in containers too."""
+) -> tuple[Source, ...]:
+    """The streams among the sources of an operation, those in containers too."""
     listed = [source for _, source in sources]
     listed += [source for _, template in nested for source in sources_in(template)]
-    return tuple((source.slot, source.lane) for source in listed if source.lane is not None)
+    return tuple(source for source in listed if source.lane is not None)

@@ -10,13 +10,14 @@ steps in it know that this way was not taken.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, TypeVar
 
 import trio
 
 from orchestra.compiler.blocks import Block, Operation, RegionPlan, Source
 from orchestra.compiler.renewal import renewed
+from orchestra.engine.elastic import ElasticLane
 from orchestra.engine.lane import Lane
 from orchestra.engine.outlet import Outlet
 from orchestra.engine.scope import NOTHING, Nothing, Scope
@@ -142,7 +143,7 @@ class Frame:
             if all(lane.left for lane in lanes):
                 on_leave()
 
-        lanes += [self._lane(slot, bound, left) for slot in operation.lanes]
+        lanes += [self._lane(operation.slot, slot, bound, left) for slot in operation.lanes]
         self.lanes[operation.slot] = lanes
         for slot, lane in zip(operation.lanes, lanes, strict=True):
             if self._settled[slot]:  # the reader was skipped before there was anything to read
@@ -150,16 +151,28 @@ class Frame:
             self._count(slot)
         return lanes
 
-    def _lane(self, reader: int, bound: int, on_leave: Callable[[], None]) -> Lane[object]:
-        """The lane to a reader; that to the run's own outlet is the journal."""
+    def _lane(
+        self, writer: int, reader: int, bound: int, on_leave: Callable[[], None]
+    ) -> Lane[object]:
+        """The lane from one slot to another; that to the run's own outlet is the journal."""
         if self.outer is None and reader == self.block.regions[0].outlet:
             return Outlet(self.run.journal, bound, on_leave)
+        if self.block.rejoins and self.block.operations[reader] is not None:
+            return ElasticLane(self, writer, reader, bound, on_leave)
         return Lane(bound, on_leave)
+
+    def lanes_of(self, operation: Operation) -> Iterator[Lane[object]]:
+        """The lanes that an operation reads, and then those that it writes, as far as there are."""
+        for source in operation.streams:
+            lanes = self.lanes.get(source.slot)
+            if lanes is not None and source.lane is not None:
+                yield lanes[source.lane]
+        yield from self.lanes.get(operation.slot, ())
 
     def leave(self, operation: Operation, reason: str | None = None) -> None:
         """Say for an operation that it reads no further: no lane, and no arm not started yet."""
-        for slot, lane in operation.lane_reads:
-            self._leave(slot, lane)
+        for source in operation.streams:
+            self._leave(source.slot, source.lane)
         for inner in operation.regions:
             self.settle(inner, reason or self.stopped(operation))
 

@@ -46,8 +46,7 @@ class Lane(Generic[C]):
         Cancelled while it waits, the chunk is not in the lane.
         """
         while len(self._chunks) >= self._bound and not self._left:
-            self._writer = trio.lowlevel.current_task()
-            await trio.lowlevel.wait_task_rescheduled(self._abort_writer)
+            await self._wait_room()
         if not self._left:
             self._chunks.append(chunk)
             if len(self._chunks) > self.peak:  # noqa: PLR1730 - half the time of `max`
@@ -115,6 +114,10 @@ class Lane(Generic[C]):
             )
         self._reader = trio.lowlevel.current_task()
         await trio.lowlevel.wait_task_rescheduled(self._abort_reader)
+
+    async def _wait_room(self) -> None:
+        self._writer = trio.lowlevel.current_task()
+        await trio.lowlevel.wait_task_rescheduled(self._abort_writer)
 
     def _wake_reader(self) -> None:
         task, self._reader = self._reader, None
