@@ -14,11 +14,11 @@ import attrs
 
 from orchestra.accounts import Usage
 from orchestra.errors import TruncatedStreamError
+from orchestra.logprobs import Logprobs
 from orchestra.values import (
     NO_DETAILS,
     Began,
     Details,
-    Logprobs,
     Message,
     ModelEvent,
     ReasoningDelta,

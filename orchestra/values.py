@@ -15,6 +15,7 @@ from typing import Any, Literal, TypeAlias
 import attrs
 
 from orchestra.accounts import Usage
+from orchestra.logprobs import Logprobs
 
 Json: TypeAlias = dict[str, Any]
 """A JSON object, as `json.loads` gives it."""
@@ -83,9 +84,14 @@ class Label:
 
 @attrs.frozen
 class TextPart:
-    """A piece of text in a message."""
+    """A piece of text in a message.
+
+    With `prompt_cache` the provider is told to keep what it has read, up to the end of this text,
+    for the next question that begins alike, where it wants to be told: Anthropic, Bedrock.
+    """
 
     text: str
+    prompt_cache: bool = False
 
 
 @attrs.frozen
@@ -135,12 +141,16 @@ class ToolCall:
 
 @attrs.frozen
 class ToolResult:
-    """What a called function gave, or with `is_error` the reason why it gave nothing."""
+    """What a called function gave, or with `is_error` the reason why it gave nothing.
+
+    `prompt_cache` is as of a `TextPart`.
+    """
 
     call_id: str
     name: str
     content: str
     is_error: bool = False
+    prompt_cache: bool = False
 
 
 Part: TypeAlias = TextPart | ImagePart | ImageUrlPart | ReasoningPart | ToolCall | ToolResult
@@ -151,11 +161,13 @@ class Message:
     """One turn of a conversation: text, or parts in order.
 
     Images stand in a user's turn, reasoning and calls in an assistant's, results in a
-    tool's; where a provider wants it otherwise, its codec rearranges them.
+    tool's; where a provider wants it otherwise, its codec rearranges them. `name` tells speakers
+    of one role apart, for OpenAI; other providers do not hear of it.
     """
 
     role: Role
     content: str | tuple[Part, ...]
+    name: str | None = None
 
     @property
     def parts(self) -> tuple[Part, ...]:
@@ -205,6 +217,7 @@ class JsonOutput:
     schema: Json | None = None
     name: str = "answer"
     strict: bool = True
+    description: str | None = None
 
 
 @attrs.frozen
@@ -297,32 +310,6 @@ class ToolCallDelta:
     name: str = ""
     arguments: str = ""
     signature: str = attrs.field(default="", repr=False)
-
-
-@attrs.frozen
-class TokenLogprob:
-    """How likely a token was: the natural logarithm of its probability.
-
-    `data` is its bytes as numbers, where they are told: a character may be several tokens. `top`
-    are the likeliest tokens in its place, themselves without any.
-    """
-
-    token: str
-    logprob: float
-    data: tuple[int, ...] | None = None
-    top: tuple[TokenLogprob, ...] = ()
-
-
-@attrs.frozen
-class Logprobs:
-    """How likely the tokens were of the text that comes next, or of the refusal."""
-
-    content: tuple[TokenLogprob, ...] = ()
-    refusal: tuple[TokenLogprob, ...] = ()
-
-    def __add__(self, other: Logprobs) -> Logprobs:
-        """Those of both, one behind the other."""
-        return Logprobs(self.content + other.content, self.refusal + other.refusal)
 
 
 @attrs.frozen

@@ -11,6 +11,7 @@ from base64 import b64encode
 from collections.abc import Iterator, Mapping
 
 from orchestra.codecs.arguments import arguments_object, merged
+from orchestra.codecs.prompt_cache import has_mark
 from orchestra.errors import CapabilityError
 from orchestra.values import (
     ChatRequest,
@@ -99,9 +100,9 @@ def _refuse_unspeakable(request: ChatRequest) -> None:
             )
 
 
-def _conversation(messages: tuple[Message, ...]) -> tuple[str, list[Json]]:
+def _conversation(messages: tuple[Message, ...]) -> tuple[str | list[Json], list[Json]]:
     """What the system says, wherever it stands, and the turns of the two sides."""
-    system = [message.text for message in messages if message.role == "system" and message.text]
+    systems = [message for message in messages if message.role == "system" and message.text]
     turns: list[tuple[str, list[Json]]] = []
     for message in messages:
         role = "assistant" if message.role == "assistant" else "user"
@@ -112,7 +113,15 @@ def _conversation(messages: tuple[Message, ...]) -> tuple[str, list[Json]]:
             turns.append((role, blocks))
     for _, blocks in turns:
         blocks.sort(key=lambda block: block["type"] != "tool_result")
-    return "\n\n".join(system), [{"role": role, "content": blocks} for role, blocks in turns]
+    return _system(systems), [{"role": role, "content": blocks} for role, blocks in turns]
+
+
+def _system(messages: list[Message]) -> str | list[Json]:
+    """Its texts as one; as blocks only where one of them is marked."""
+    if not any(has_mark(part) for message in messages for part in message.parts):
+        return "\n\n".join(message.text for message in messages)
+    texts = [part for each in messages for part in each.parts if isinstance(part, TextPart)]
+    return list(_blocks(tuple(texts)))
 
 
 def _blocks(parts: tuple[Part, ...]) -> Iterator[Json]:
@@ -120,7 +129,7 @@ def _blocks(parts: tuple[Part, ...]) -> Iterator[Json]:
         match part:
             case TextPart(text=text):
                 if text.strip():
-                    yield {"type": "text", "text": text}
+                    yield {"type": "text", "text": text, **_mark(part)}
             case ImagePart(data=data, media_type=media_type):
                 source = {"type": "base64", "media_type": media_type}
                 yield {"type": "image", "source": source | {"data": b64encode(data).decode()}}
@@ -147,7 +156,11 @@ def _result(result: ToolResult) -> Json:
     block: Json = {"type": "tool_result", "tool_use_id": result.call_id}
     if result.content.strip():
         block["content"] = result.content
-    return block | ({"is_error": True} if result.is_error else {})
+    return block | ({"is_error": True} if result.is_error else {}) | _mark(result)
+
+
+def _mark(part: Part) -> Json:
+    return {"cache_control": {"type": "ephemeral"}} if has_mark(part) else {}
 
 
 def _tool(tool: Tool) -> Json:

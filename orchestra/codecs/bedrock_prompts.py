@@ -75,7 +75,7 @@ def _nova(model: str, request: ChatRequest) -> Json:
         "output",
         "reasoning_effort",
     )
-    body: Json = {"schemaVersion": "messages-v1", **chat_body(request)}
+    body: Json = {"schemaVersion": "messages-v1", **chat_body(request, "amazon.nova")}
     top_k = {} if request.top_k is None else {"inferenceConfig": {"topK": request.top_k}}
     return merged(body, top_k)
 

@@ -15,6 +15,7 @@ import msgspec
 
 from orchestra.codecs.anthropic_request import REDACTED, anthropic_body
 from orchestra.codecs.arguments import arguments_object, merged
+from orchestra.codecs.prompt_cache import has_mark
 from orchestra.errors import CapabilityError
 from orchestra.values import (
     ChatRequest,
@@ -43,6 +44,9 @@ _TOP_K: tuple[tuple[str, tuple[str, ...]], ...] = (
 )
 """Where a family's `top_k` stands in `additionalModelRequestFields`."""
 _EFFORTS: Mapping[ReasoningEffort, str] = {"minimal": "low"}
+_KEEPING = (_CLAUDE, "amazon.nova", ":application-inference-profile/")
+"""Families that keep what they have read; others refuse to be told. A profile hides its own."""
+_CACHE_POINT: Json = {"cachePoint": {"type": "default"}}
 
 
 def converse_body(model: str, request: ChatRequest) -> Json:
@@ -54,21 +58,22 @@ def converse_body(model: str, request: ChatRequest) -> Json:
         CapabilityError: the request asks for what Converse has no words for.
     """
     refuse(request, "Converse", "seed", "presence_penalty", "frequency_penalty", "logprobs")
-    body = chat_body(request)
+    body = chat_body(request, model)
     for part in (_top_k(model, request), _effort(model, request), _output(request.output)):
         body = merged(body, part)
     return merged(body, request.extras.get(EXTRAS, {}))
 
 
-def chat_body(request: ChatRequest) -> Json:
+def chat_body(request: ChatRequest, model: str) -> Json:
     """What Converse's bodies and those of Nova's models have in common.
 
     Raises:
         CapabilityError: the request asks for what neither has words for.
     """
+    keeps = any(family in model for family in _KEEPING)
     body: Json = {
-        "messages": list(_turns(request)),
-        "system": [{"text": text} for text in system_texts(request)],
+        "messages": list(_turns(request, keeps=keeps)),
+        "system": list(_system(request, keeps=keeps)),
         "inferenceConfig": _inference_config(request),
         "toolConfig": _tool_config(request),
     }
@@ -106,18 +111,34 @@ def _inference_config(request: ChatRequest) -> Json:
     return {name: value for name, value in config.items() if value is not None}
 
 
-def _turns(request: ChatRequest) -> Iterator[Json]:
+def _system(request: ChatRequest, *, keeps: bool) -> Iterator[Json]:
+    for message in request.messages:
+        if message.role == "system" and message.text.strip():
+            yield {"text": message.text}
+            if keeps and any(map(has_mark, message.parts)):
+                yield _CACHE_POINT
+
+
+def _turns(request: ChatRequest, *, keeps: bool) -> Iterator[Json]:
     """The conversation, its roles in turn; results stand in the user's, and first."""
     told = [
         ("assistant" if each.role == "assistant" else "user", block)
         for each in request.messages
         for part in each.parts
-        for block in _blocks(part)
+        for block in _kept(part, keeps=keeps)
         if each.role != "system"
     ]
     for role, turn in groupby(told, lambda each: each[0]):
         content = sorted((block for _, block in turn), key=lambda block: "toolResult" not in block)
         yield {"role": role, "content": content}
+
+
+def _kept(part: Part, *, keeps: bool) -> Iterator[Json]:
+    """The blocks of a part, and behind it the mark up to where what was read is kept."""
+    blocks = list(_blocks(part))
+    yield from blocks
+    if keeps and blocks and has_mark(part):
+        yield _CACHE_POINT
 
 
 def _blocks(part: Part) -> Iterator[Json]:

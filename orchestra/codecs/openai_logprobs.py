@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import msgspec
 
-from orchestra.values import Json, Logprobs, TokenLogprob
+from orchestra.logprobs import Logprobs, TokenLogprob
+from orchestra.values import (
+    Json,
+)
 
 
 class _Token(msgspec.Struct, gc=False):

@@ -10,6 +10,7 @@ from base64 import b64encode
 from collections.abc import Callable, Iterator
 
 from orchestra.codecs.arguments import merged
+from orchestra.codecs.prompt_cache import has_mark
 from orchestra.codecs.quirks import Quirks
 from orchestra.errors import CapabilityError
 from orchestra.values import (
@@ -76,20 +77,29 @@ def messages_of(message: Message, quirks: Quirks) -> Iterator[Json]:
     results = [part for part in message.parts if isinstance(part, ToolResult)]
     for result in results:
         text = f"Error: {result.content}" if result.is_error else result.content
-        yield {"role": "tool", "tool_call_id": quirks.call_id(result.call_id), "content": text}
+        content = _content("tool", (TextPart(text, result.prompt_cache),), quirks)
+        yield {"role": "tool", "tool_call_id": quirks.call_id(result.call_id), "content": content}
     rest = tuple(part for part in message.parts if not isinstance(part, ToolResult))
     if rest or not results:
-        yield _ROLES[message.role](rest, quirks)
+        turn = _ROLES[message.role](rest, quirks)
+        yield {**turn, "name": message.name} if message.name and quirks.names else turn
 
 
 def _system(parts: tuple[Part, ...], quirks: Quirks) -> Json:
-    return {"role": quirks.system_role, "content": _text("system", parts)}
+    return {"role": quirks.system_role, "content": _content("system", parts, quirks)}
 
 
-def _user(parts: tuple[Part, ...], _: Quirks) -> Json:
-    if all(isinstance(part, TextPart) for part in parts):
-        return {"role": "user", "content": _text("user", parts)}
-    return {"role": "user", "content": [_part("user", part) for part in parts]}
+def _user(parts: tuple[Part, ...], quirks: Quirks) -> Json:
+    return {"role": "user", "content": _content("user", parts, quirks)}
+
+
+def _content(role: str, parts: tuple[Part, ...], quirks: Quirks) -> str | list[Json]:
+    """One text where that will do: many servers take lists from a user only."""
+    marks = quirks.prompt_cache and any(map(has_mark, parts))
+    if not marks and (role != "user" or all(isinstance(part, TextPart) for part in parts)):
+        return _text(role, parts)
+    mark: Json = {"cache_control": {"type": "ephemeral"}} if marks else {}
+    return [_part(role, part) | (mark if has_mark(part) else {}) for part in parts]
 
 
 def _assistant(parts: tuple[Part, ...], quirks: Quirks) -> Json:
@@ -215,6 +225,8 @@ def _response_format(output: JsonOutput, quirks: Quirks) -> Json:
         return {"type": "json_object"}
     _word(quirks.json_schema and "json_schema", "output", "a JSON schema", quirks)
     schema = {"name": output.name, "schema": output.schema, "strict": output.strict}
+    if output.description is not None:
+        schema["description"] = output.description
     return {"type": "json_schema", "json_schema": schema}
 
 

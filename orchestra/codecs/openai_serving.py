@@ -24,11 +24,11 @@ from orchestra.codecs.openai_logprobs import logprobs_record
 from orchestra.codecs.openai_serving_errors import error_reply
 from orchestra.codecs.openai_usage import usage_record
 from orchestra.errors import TruncatedStreamError
+from orchestra.logprobs import Logprobs
 from orchestra.values import (
     Began,
     Details,
     Json,
-    Logprobs,
     ModelEvent,
     ReasoningDelta,
     RefusalDelta,

@@ -12,12 +12,22 @@ import binascii
 import re
 from base64 import b64decode
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Annotated, Literal, TypeAlias, TypeVar
+from typing import Literal, TypeVar
 
 import attrs
 import msgspec
 
 from orchestra.codecs.openai_request import DIALECT
+from orchestra.codecs.openai_serving_body import (
+    BodyForced,
+    BodyFormat,
+    BodyFunction,
+    BodyMessage,
+    BodyPart,
+    BodyUrl,
+    ChatBody,
+)
+from orchestra.codecs.prompt_cache import has_mark
 from orchestra.errors import InvalidRequestError
 from orchestra.values import (
     ChatRequest,
@@ -39,8 +49,6 @@ from orchestra.values import (
 T = TypeVar("T")
 _EXTRAS_FOR = "openai"
 _ORCHESTRA = "orchestra"
-CHOICES_MAX = 16
-"""Answers to one request; each is a call of its own."""
 _OPENAI_ONLY = frozenset(
     (
         *("user", "service_tier", "safety_identifier", "prompt_cache_key", "audio", "modalities"),
@@ -52,7 +60,6 @@ _OPENAI_ONLY = frozenset(
 _OLD = {"functions": "tools", "function_call": "tool_choice"}
 _DATA_URL = re.compile(r"data:([\w.+-]+/[\w.+-]+)?(?:;[\w=.+-]+)*;base64,(.*)", re.DOTALL)
 _MISSING = re.compile(r"missing required field `(\w+)`")
-_Count: TypeAlias = Annotated[int, msgspec.Meta(ge=0)]
 
 
 @attrs.frozen
@@ -71,104 +78,6 @@ class ServedChat:
     metadata: Mapping[str, str] = attrs.field(factory=dict)
     messages: Sequence[Json] = ()
     """As they came, where they are to be kept."""
-
-
-class _Url(msgspec.Struct):
-    url: str
-    detail: str | None = None
-
-
-class _Part(msgspec.Struct):
-    type: str
-    text: str | None = None
-    image_url: _Url | str | None = None
-    refusal: str | None = None
-
-
-class _CalledFunction(msgspec.Struct):
-    name: str
-    arguments: str = "{}"
-
-
-class _Call(msgspec.Struct):
-    id: str
-    function: _CalledFunction
-
-
-class _Message(msgspec.Struct):
-    role: Literal["system", "developer", "user", "assistant", "tool"]
-    content: str | list[_Part] | None = None
-    tool_calls: list[_Call] | None = None
-    tool_call_id: str | None = None
-    reasoning_content: str | None = None
-    reasoning: str | None = None
-
-
-class _Function(msgspec.Struct):
-    name: str
-    description: str | None = None
-    parameters: dict[str, object] | None = None
-    strict: bool | None = None
-
-
-class _Tool(msgspec.Struct):
-    type: Literal["function"]
-    function: _Function
-
-
-class _Named(msgspec.Struct):
-    name: str
-
-
-class _Forced(msgspec.Struct):
-    type: Literal["function"]
-    function: _Named
-
-
-class _Schema(msgspec.Struct):
-    schema: dict[str, object]
-    name: str = "answer"
-    strict: bool | None = None
-
-
-class _Format(msgspec.Struct):
-    type: Literal["text", "json_object", "json_schema"]
-    json_schema: _Schema | None = None
-
-
-class _StreamOptions(msgspec.Struct):
-    include_usage: bool | None = None
-
-
-class ChatBody(msgspec.Struct):
-    """What of a body we have a field for."""
-
-    model: str
-    messages: Annotated[list[_Message], msgspec.Meta(min_length=1)]
-    stream: bool | None = None
-    stream_options: _StreamOptions | None = None
-    temperature: float | None = None
-    top_p: float | None = None
-    top_k: int | None = None
-    n: Annotated[int, msgspec.Meta(ge=1, le=CHOICES_MAX)] | None = None
-    max_tokens: _Count | None = None
-    max_completion_tokens: _Count | None = None
-    stop: str | list[str] | None = None
-    seed: int | None = None
-    presence_penalty: float | None = None
-    frequency_penalty: float | None = None
-    reasoning_effort: Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"] | None = (
-        None
-    )
-    tools: list[_Tool] | None = None
-    tool_choice: Literal["auto", "none", "required"] | _Forced | None = None
-    parallel_tool_calls: bool | None = None
-    response_format: _Format | None = None
-    logprobs: bool | None = None
-    top_logprobs: Annotated[int, msgspec.Meta(ge=0, le=20)] | None = None
-    store: bool | None = None
-    metadata: dict[str, str] | None = None
-    orchestra: dict[str, object] | None = None
 
 
 _BODIES = msgspec.json.Decoder(ChatBody)
@@ -261,7 +170,7 @@ def _logprobs(asked: ChatBody) -> int | None:
     return None
 
 
-def _messages(messages: list[_Message]) -> Iterator[Message]:
+def _messages(messages: list[BodyMessage]) -> Iterator[Message]:
     names: dict[str, str] = {}
     for index, message in enumerate(messages):
         where = f"messages[{index}]"
@@ -275,11 +184,13 @@ def _messages(messages: list[_Message]) -> Iterator[Message]:
             case "tool":
                 yield _result(message, where, names)
             case "assistant":
-                yield _assistant(message, where)
+                yield attrs.evolve(_assistant(message, where), name=message.name)
             case "system" | "developer":
-                yield Message("system", _text(message.content, where))
+                said = Message("system", _content(message, where), message.name)
+                marks = any(map(has_mark, said.parts))
+                yield said if marks else attrs.evolve(said, content=said.text)
             case _:
-                yield Message("user", _content(message.content, where, images=True))
+                yield Message("user", _content(message, where, images=True), message.name)
 
 
 def _merged(messages: Iterator[Message]) -> Iterator[Message]:
@@ -297,17 +208,19 @@ def _merged(messages: Iterator[Message]) -> Iterator[Message]:
         yield Message("tool", tuple(results))
 
 
-def _result(message: _Message, where: str, names: Mapping[str, str]) -> Message:
+def _result(message: BodyMessage, where: str, names: Mapping[str, str]) -> Message:
     id_ = message.tool_call_id
     if id_ is None:
         raise refused(f"{where}.tool_call_id", "it is missing: which call is this the result of?")
     if id_ not in names:
         raise refused(f"{where}.tool_call_id", f"no call before it has the id {id_!r}")
-    return Message("tool", (ToolResult(id_, names[id_], _text(message.content, where)),))
+    said = Message("tool", _content(message, where))
+    kept = any(map(has_mark, said.parts))
+    return Message("tool", (ToolResult(id_, names[id_], said.text, prompt_cache=kept),))
 
 
-def _assistant(message: _Message, where: str) -> Message:
-    content = _content(message.content, where, images=False)
+def _assistant(message: BodyMessage, where: str) -> Message:
+    content = _content(message, where)
     thought = message.reasoning_content or message.reasoning
     if not message.tool_calls and not thought:
         return Message("assistant", content)
@@ -319,28 +232,26 @@ def _assistant(message: _Message, where: str) -> Message:
     return Message("assistant", (*thoughts, *Message("assistant", content).parts, *calls))
 
 
-def _content(
-    content: str | list[_Part] | None, where: str, *, images: bool
-) -> str | tuple[Part, ...]:
+def _content(message: BodyMessage, where: str, *, images: bool = False) -> str | tuple[Part, ...]:
+    content, kept = message.content, message.cache_control is not None
     if content is None or isinstance(content, str):
-        return content or ""
-    return tuple(
+        return (TextPart(content, prompt_cache=True),) if content and kept else content or ""
+    parts = [
         _part(part, f"{where}.content[{index}]", images=images)
         for index, part in enumerate(content)
-    )
+    ]
+    if kept and parts and isinstance(parts[-1], TextPart):
+        parts[-1] = attrs.evolve(parts[-1], prompt_cache=True)
+    return tuple(parts)
 
 
-def _text(content: str | list[_Part] | None, where: str) -> str:
-    return Message("user", _content(content, where, images=False)).text
-
-
-def _part(part: _Part, where: str, *, images: bool) -> Part:
+def _part(part: BodyPart, where: str, *, images: bool) -> Part:
     if part.type == "text" and part.text is not None:
-        return TextPart(part.text)
+        return TextPart(part.text, prompt_cache=part.cache_control is not None)
     if part.type == "refusal" and part.refusal is not None:
         return TextPart(part.refusal)
     if part.type == "image_url" and part.image_url is not None and images:
-        image = part.image_url if isinstance(part.image_url, _Url) else _Url(part.image_url)
+        image = part.image_url if isinstance(part.image_url, BodyUrl) else BodyUrl(part.image_url)
         return _image(image, f"{where}.image_url")
     known = "text and image_url are" if images else "text is"
     raise refused(
@@ -348,7 +259,7 @@ def _part(part: _Part, where: str, *, images: bool) -> Part:
     )
 
 
-def _image(image: _Url, where: str) -> Part:
+def _image(image: BodyUrl, where: str) -> Part:
     url, detail = image.url, image.detail
     found = _DATA_URL.fullmatch(url)
     if found is None:
@@ -361,18 +272,18 @@ def _image(image: _Url, where: str) -> Part:
         raise refused(where, f"its data is no base64: {error}") from error
 
 
-def _tool(function: _Function) -> Tool:
+def _tool(function: BodyFunction) -> Tool:
     parameters = function.parameters
     if parameters is None:
         parameters = {"type": "object", "properties": {}}
     return Tool(function.name, function.description or "", parameters, strict=bool(function.strict))
 
 
-def _choice(choice: Literal["auto", "none", "required"] | _Forced | None) -> ToolChoice | None:
-    return ForcedTool(choice.function.name) if isinstance(choice, _Forced) else choice
+def _choice(choice: Literal["auto", "none", "required"] | BodyForced | None) -> ToolChoice | None:
+    return ForcedTool(choice.function.name) if isinstance(choice, BodyForced) else choice
 
 
-def _output(wanted: _Format | None) -> JsonOutput | None:
+def _output(wanted: BodyFormat | None) -> JsonOutput | None:
     if wanted is None or wanted.type == "text":
         return None
     if wanted.type == "json_object":
@@ -380,7 +291,7 @@ def _output(wanted: _Format | None) -> JsonOutput | None:
     schema = wanted.json_schema
     if schema is None:
         raise refused("response_format.json_schema", "it is missing, and the type asks for it")
-    return JsonOutput(schema.schema, schema.name, strict=bool(schema.strict))
+    return JsonOutput(schema.schema, schema.name, bool(schema.strict), schema.description)
 
 
 def refused(field: str, why: str) -> InvalidRequestError:

@@ -36,6 +36,10 @@ class Quirks:
 
     max_tokens_key: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
     system_role: Literal["system", "developer"] = "system"
+    names: bool = True
+    """It takes the name of who speaks; where not, it is left out."""
+    prompt_cache: bool = False
+    """It takes marks up to where what was read is kept, as Anthropic has them."""
     seed_key: str | None = "seed"
     """Under which name it takes a seed; None where it takes none."""
     top_k: bool = False
@@ -100,6 +104,7 @@ GROQ = Quirks(
 MISTRAL = Quirks(
     name="mistral",
     seed_key="random_seed",
+    names=False,
     include_usage=False,  # it always tells, and refuses keys that it does not know
     efforts=MappingProxyType({"none": "none", "high": "high"}),
     strict_tools=True,
@@ -118,6 +123,7 @@ DEEPSEEK = Quirks(
 )
 OPENROUTER = Quirks(
     name="openrouter",
+    prompt_cache=True,
     top_k=True,
     efforts=_OPENAI,
     strict_tools=True,

@@ -191,6 +191,7 @@ def _settings(
         capabilities=Capabilities(**right.get("capabilities", {})),
         headers=right.get("headers", {}),
         extras=right.get("extras", {}),
+        prompt_cache=right.get("prompt_cache", False),
         coalesce=right["coalesce"],
         cache=cache_of(right),
         origin=origin,

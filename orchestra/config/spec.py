@@ -180,6 +180,7 @@ REMOTE: Spec = {
         "output_tokens_max": COUNT,
     },
     "extras": EXTRAS,
+    "prompt_cache": FLAG,
     "coalesce": SHARING,
     "cache": CACHE,
 }

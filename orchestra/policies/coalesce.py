@@ -236,7 +236,7 @@ def _normal(message: Message) -> Message:
         TextPart(normal(part.text)) if isinstance(part, TextPart) else part
         for part in message.parts
     )
-    return Message(message.role, tuple(parts))
+    return attrs.evolve(message, content=tuple(parts))
 
 
 def _last_text(request: ChatRequest) -> str:
@@ -258,7 +258,7 @@ def _one_form(request: ChatRequest) -> ChatRequest:
 def _as_text(message: Message) -> Message:
     match message.content:
         case (TextPart(text=text),):
-            return Message(message.role, text)
+            return attrs.evolve(message, content=text)
         case _:
             return message
 

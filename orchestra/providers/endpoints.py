@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from orchestra.errors import BindingError
 from orchestra.providers.addresses import base_url, capabilities, options_of
 from orchestra.providers.catalog import PROVIDERS
-from orchestra.providers.extras import with_extras
+from orchestra.providers.extras import as_deployed
 from orchestra.providers.remote import Endpoint
 from orchestra.providers.settings import ModelSettings
 from orchestra.providers.signing import credentials
@@ -41,7 +41,9 @@ def endpoint(settings: ModelSettings, environ: Environ) -> Endpoint:
         provider=provider.name,
         model=settings.model,
         base_url=base_url(provider, settings, options, environ),
-        dialect=with_extras(dialect, provider.extras, settings.extras),
+        dialect=as_deployed(
+            dialect, provider.extras, settings.extras, prompt_cache=settings.prompt_cache
+        ),
         credentials=credentials(provider, settings, options, environ),
         timeouts=settings.timeouts,
         headers=tuple(settings.headers.items()),

@@ -1,4 +1,4 @@
-"""A dialect that adds a deployment's own words to every request: `[models.NAME.extras]`."""
+"""A dialect that adds what a deployment wants of every request: `extras` and `prompt_cache`."""
 
 from __future__ import annotations
 
@@ -7,25 +7,30 @@ from collections.abc import Mapping
 import attrs
 
 from orchestra.codecs.dialect import Call, Decoder, Dialect
+from orchestra.codecs.prompt_cache import marked
 from orchestra.errors import ModelError
 from orchestra.values import ChatRequest, Embeddings, EmbedRequest, Extras, Json, ModelEvent
 
 
-def with_extras(dialect: Dialect, name: str, extras: Json) -> Dialect:
+def as_deployed(dialect: Dialect, name: str, extras: Json, *, prompt_cache: bool) -> Dialect:
     """The dialect, with these extras in what it asks; those of a request itself count for more.
 
-    `name` is that under which the dialect looks for a request's extras.
+    `name` is that under which the dialect looks for a request's extras. With `prompt_cache` the
+    provider is told to keep what it has read, where a request does not say itself up to where.
     """
-    return ExtrasDialect(dialect, name, extras) if extras else dialect
+    return (
+        DeployedDialect(dialect, name, extras, prompt_cache) if extras or prompt_cache else dialect
+    )
 
 
 @attrs.frozen
-class ExtrasDialect:
-    """See `with_extras`."""
+class DeployedDialect:
+    """See `as_deployed`."""
 
     dialect: Dialect
     name: str
     extras: Json
+    prompt_cache: bool
 
     @property
     def texts_max(self) -> int:
@@ -33,8 +38,10 @@ class ExtrasDialect:
         return self.dialect.texts_max
 
     def ask(self, model: str, request: ChatRequest, *, stream: bool) -> Call:
-        """The dialect's call, with the extras in its body."""
+        """The dialect's call, with what the deployment wants in its body."""
         request = attrs.evolve(request, extras=self._merged(request.extras))
+        if self.prompt_cache:
+            request = marked(request)
         return self.dialect.ask(model, request, stream=stream)
 
     def decoder(self) -> Decoder:
@@ -61,4 +68,6 @@ class ExtrasDialect:
         return self.dialect.error(status, headers, body, now_s)
 
     def _merged(self, extras: Extras) -> Extras:
+        if not self.extras:
+            return extras
         return {**extras, self.name: {**self.extras, **extras.get(self.name, {})}}

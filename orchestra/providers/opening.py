@@ -6,10 +6,10 @@ from collections.abc import Iterable
 
 from orchestra.accounts import Usage
 from orchestra.errors import MalformedStreamError, TruncatedStreamError
+from orchestra.logprobs import Logprobs
 from orchestra.protocols import ModelReply
 from orchestra.values import (
     Began,
-    Logprobs,
     ModelEvent,
     ReasoningDelta,
     RefusalDelta,

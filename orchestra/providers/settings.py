@@ -56,7 +56,8 @@ class ModelSettings:
 
     `name` is what pipelines call it, `model` what its provider does. `options` are those that
     only this provider has (`region`, `deployment`). `capabilities` holds what the deployment
-    says, which counts for more than what we know. `extras` go into the body of each request.
+    says, which counts for more than what we know. `extras` go into the body of each request, and
+    with `prompt_cache` the provider is told in each to keep what it has read.
     `breaker` is when it is left alone; None is never. `cache` is how its answers are kept, and
     `coalesce` how its calls share one; None is not at all. `origin` is where all of this was
     said, for a person.
@@ -76,6 +77,7 @@ class ModelSettings:
     capabilities: Capabilities = Capabilities()
     headers: Mapping[str, str] = attrs.field(default=NOTHING, repr=False)
     extras: Json = attrs.field(factory=dict)
+    prompt_cache: bool = False
     coalesce: CoalesceSettings | None = None
     cache: CacheRule | None = None
     origin: str = ""

@@ -12,9 +12,9 @@ from typing import Any
 
 import msgspec
 
+from orchestra.codecs.openai_serving_body import ChatBody
 from orchestra.codecs.openai_serving_embeddings import EmbeddingsBody
 from orchestra.codecs.openai_serving_errors import BAD_REQUEST, error_reply, every_reply, reply
-from orchestra.codecs.openai_serving_request import ChatBody
 from orchestra.errors import StateError
 from orchestra.server import problems, sse
 from orchestra.server.openai_errors import told

@@ -20,6 +20,7 @@ from orchestra.accounts import Usage
 from orchestra.answers import Completion
 from orchestra.errors import CapabilityError, ModelError, TruncatedStreamError
 from orchestra.graph.steps import step
+from orchestra.logprobs import Logprobs
 from orchestra.policies.needs import lacks, needs_of
 from orchestra.policies.tokens import said_bytes
 from orchestra.protocols import Context, Model, injected
@@ -28,7 +29,6 @@ from orchestra.values import (
     ChatRequest,
     Embeddings,
     EmbedRequest,
-    Logprobs,
     ModelEvent,
     Stopped,
     TextDelta,

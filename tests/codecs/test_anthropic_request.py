@@ -84,12 +84,12 @@ def walk(value: object) -> None:
 words = st.text(max_size=4)
 seals = st.sampled_from(["", "seal", "redacted:data"])
 parts = st.one_of(
-    st.builds(TextPart, words),
+    st.builds(TextPart, words, st.booleans()),
     st.builds(ImagePart, st.binary(max_size=3), st.just("image/png")),
     st.builds(ImageUrlPart, words),
     st.builds(ReasoningPart, words, seals),
     st.builds(ToolCall, words, words, st.sampled_from(["{}", '{"x": 1}', '{"x'])),
-    st.builds(ToolResult, words, words, words, st.booleans()),
+    st.builds(ToolResult, words, words, words, st.booleans(), st.booleans()),
 )
 contents = st.one_of(words, st.lists(parts, max_size=4).map(tuple))
 roles = st.sampled_from(["system", "user", "assistant", "tool"])

@@ -44,12 +44,12 @@ WEATHER = Tool("weather", "Tells the weather", {"type": "object", "properties": 
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=8)
 WORDS = st.text(st.characters(min_codepoint=97, max_codepoint=122), min_size=1, max_size=6)
 PARTS = st.one_of(
-    st.builds(TextPart, TEXTS),
+    st.builds(TextPart, TEXTS, st.booleans()),
     st.builds(ImagePart, st.binary(max_size=4), st.sampled_from(("image/png", "image/jpeg"))),
     st.just(ImageUrlPart("s3://bucket/cat.webp")),
     st.builds(ReasoningPart, TEXTS, st.sampled_from(("", "c2VhbA==", "redacted:c2VhbA=="))),
     st.builds(ToolCall, WORDS, WORDS, st.sampled_from(("{}", '{"a": 1}', "[1]", "{", ""))),
-    st.builds(ToolResult, WORDS, WORDS, TEXTS, st.booleans()),
+    st.builds(ToolResult, WORDS, WORDS, TEXTS, st.booleans(), st.booleans()),
 )
 MESSAGES = st.builds(
     Message,

@@ -14,7 +14,11 @@ from orchestra.codecs.openai_logprobs import logprobs_of
 from orchestra.codecs.openai_request import chat_body
 from orchestra.codecs.quirks import MISTRAL, OPENAI
 from orchestra.errors import CapabilityError
-from orchestra.values import ChatRequest, Logprobs, Message, TokenLogprob
+from orchestra.logprobs import Logprobs, TokenLogprob
+from orchestra.values import (
+    ChatRequest,
+    Message,
+)
 from tests.codecs.openai_streams import chunk, said
 
 LIKELY = {"token": "Hi", "logprob": -0.25, "bytes": [72, 105], "top_logprobs": []}

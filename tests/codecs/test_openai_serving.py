@@ -37,11 +37,11 @@ from orchestra.errors import (
     RateLimitError,
     TruncatedStreamError,
 )
+from orchestra.logprobs import Logprobs, TokenLogprob
 from orchestra.values import (
     NO_DETAILS,
     Began,
     Json,
-    Logprobs,
     ModelEvent,
     ReasoningDelta,
     ReasoningPart,
@@ -50,7 +50,6 @@ from orchestra.values import (
     StopReason,
     TextDelta,
     TextPart,
-    TokenLogprob,
     ToolCall,
     ToolCallDelta,
     UsageReport,

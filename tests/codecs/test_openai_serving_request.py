@@ -40,6 +40,7 @@ EVERYTHING = attrs.evolve(
     name="openai",
     efforts=OPENAI.efforts,
     strict_tools=True,
+    prompt_cache=True,
     reasoning_key="reasoning_content",
 )
 """A server that has a word for whatever we can ask."""
@@ -57,7 +58,11 @@ images = st.builds(
 names = st.sampled_from(["add", "mul"])
 schemas = st.sampled_from([{"type": "object", "properties": {}}, {"type": "object", "title": "T"}])
 tools = st.builds(Tool, names, texts, schemas, strict=st.booleans())
-outputs = st.just(JsonOutput()) | st.builds(JsonOutput, schemas, words, strict=st.booleans())
+outputs = st.just(JsonOutput()) | st.builds(
+    JsonOutput, schemas, words, strict=st.booleans(), description=st.none() | texts
+)
+speakers = st.none() | words
+marks = st.booleans()
 extras: st.SearchStrategy[dict[str, Json]] = st.fixed_dictionaries(
     {},
     optional={
@@ -80,11 +85,14 @@ def turns(draw: st.DrawFn) -> tuple[Message, ...]:
             st.sampled_from(["system", "user", "pictures", "assistant", "calls", "thought"])
         )
         if kind == "pictures":
-            parts = draw(st.lists(images | st.builds(TextPart, texts), max_size=3))
+            parts = draw(st.lists(images | st.builds(TextPart, texts, marks), max_size=3))
             parts.insert(draw(st.integers(0, len(parts))), draw(images))
-            found.append(Message("user", tuple(parts)))
+            found.append(Message("user", tuple(parts), draw(speakers)))
         elif kind in {"system", "user", "assistant"}:
-            found.append(Message(kind, draw(texts)))  # type: ignore[arg-type]
+            text = draw(texts | words.map(lambda text: (TextPart(text, prompt_cache=True),)))
+            if kind == "assistant" and not isinstance(text, str):
+                text = text[0].text  # what the model has said has no mark there
+            found.append(Message(kind, text, draw(speakers)))  # type: ignore[arg-type]
         else:
             said: list[Part] = [ReasoningPart(draw(words))] if kind == "thought" else []
             said += draw(st.just([]) | words.map(lambda text: [TextPart(text)]))
@@ -94,10 +102,10 @@ def turns(draw: st.DrawFn) -> tuple[Message, ...]:
                     ToolCall(f"{number}-{index}", draw(names), draw(texts))
                     for index in range(draw(st.integers(1, 3)))
                 ]
-            found.append(Message("assistant", (*said, *calls)))
+            found.append(Message("assistant", (*said, *calls), draw(speakers)))
             if calls:
                 results = (
-                    ToolResult(call.id, call.name, draw(texts))
+                    ToolResult(call.id, call.name, draw(texts), prompt_cache=draw(marks))
                     for call in calls
                     if isinstance(call, ToolCall)
                 )

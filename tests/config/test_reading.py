@@ -346,6 +346,12 @@ def test_no_limit_is_written_as_none() -> None:
     assert read(text, FILE).models["a"].timeouts == Timeouts(total_s=None, idle_s=5)
 
 
+def test_a_provider_is_told_to_keep_nothing_unless_that_is_switched_on() -> None:
+    text = '[models.a]\nprovider = "anthropic"\nmodel = "m"\n'
+    assert not read(text, FILE).models["a"].prompt_cache
+    assert read(text + "prompt_cache = true\n", FILE).models["a"].prompt_cache
+
+
 def test_a_model_has_a_breaker_unless_it_is_switched_off() -> None:
     text = '[models.a]\nprovider = "openai"\nmodel = "m"\n'
     assert read(text, FILE).models["a"].breaker == BreakerRule()

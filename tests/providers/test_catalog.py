@@ -315,6 +315,15 @@ def test_extras_go_into_every_request_and_its_own_count_for_more() -> None:
     assert b'"user":"me"' in embed.body
 
 
+def test_a_provider_is_told_to_keep_what_it_has_read_where_the_deployment_says_so() -> None:
+    for prompt_cache in (True, False):
+        model = ModelSettings(
+            name="x", provider="anthropic", model="claude-sonnet-5", prompt_cache=prompt_cache
+        )
+        made = endpoint(model, {"ANTHROPIC_API_KEY": "k"})
+        assert (b"cache_control" in made.dialect.ask("m", ASKED, stream=True).body) == prompt_cache
+
+
 def test_what_a_deployment_says_of_a_model_counts_for_more_than_what_is_known() -> None:
     model = ModelSettings(
         name="x",

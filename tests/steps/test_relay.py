@@ -17,6 +17,7 @@ from orchestra.engine.engine import open_engine
 from orchestra.errors import CapabilityError, ModelError, RateLimitError, TruncatedStreamError
 from orchestra.events import Delta, RunFinished
 from orchestra.graph.pipelines import Pipeline
+from orchestra.logprobs import Logprobs, TokenLogprob
 from orchestra.protocols import Embedder, Model, ModelReply
 from orchestra.server.relay import relay, relay_vectors, relay_whole
 from orchestra.steps.relay import Said
@@ -27,14 +28,12 @@ from orchestra.values import (
     ChatRequest,
     Embeddings,
     EmbedRequest,
-    Logprobs,
     Message,
     ModelEvent,
     ReasoningDelta,
     Stopped,
     StopReason,
     TextDelta,
-    TokenLogprob,
     Tool,
     UsageReport,
     Vector,

@@ -1,0 +1,138 @@
+"""The body of an OpenAI chat request: what of it we have a field for, as it is in JSON."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, TypeAlias
+
+import msgspec
+
+CHOICES_MAX = 16
+"""Answers to one request; each is a call of its own."""
+_Count: TypeAlias = Annotated[int, msgspec.Meta(ge=0)]
+
+
+class BodyUrl(msgspec.Struct):
+    """Where an image is."""
+
+    url: str
+    detail: str | None = None
+
+
+class BodyPart(msgspec.Struct):
+    """A part of a message's content."""
+
+    type: str
+    text: str | None = None
+    image_url: BodyUrl | str | None = None
+    refusal: str | None = None
+    cache_control: dict[str, object] | None = None
+    """Not OpenAI's own: Anthropic's mark, as OpenRouter and LiteLLM take it."""
+
+
+class BodyCalledFunction(msgspec.Struct):
+    """What a call names."""
+
+    name: str
+    arguments: str = "{}"
+
+
+class BodyCall(msgspec.Struct):
+    """A call of a tool that an assistant's message holds."""
+
+    id: str
+    function: BodyCalledFunction
+
+
+class BodyMessage(msgspec.Struct):
+    """One message."""
+
+    role: Literal["system", "developer", "user", "assistant", "tool"]
+    content: str | list[BodyPart] | None = None
+    name: str | None = None
+    cache_control: dict[str, object] | None = None
+    tool_calls: list[BodyCall] | None = None
+    tool_call_id: str | None = None
+    reasoning_content: str | None = None
+    reasoning: str | None = None
+
+
+class BodyFunction(msgspec.Struct):
+    """A function that may be called."""
+
+    name: str
+    description: str | None = None
+    parameters: dict[str, object] | None = None
+    strict: bool | None = None
+
+
+class BodyTool(msgspec.Struct):
+    """A tool."""
+
+    type: Literal["function"]
+    function: BodyFunction
+
+
+class BodyNamed(msgspec.Struct):
+    """The name of a function."""
+
+    name: str
+
+
+class BodyForced(msgspec.Struct):
+    """The tool that has to be called."""
+
+    type: Literal["function"]
+    function: BodyNamed
+
+
+class BodySchema(msgspec.Struct):
+    """The schema that an answer has to fit."""
+
+    schema: dict[str, object]
+    name: str = "answer"
+    strict: bool | None = None
+    description: str | None = None
+
+
+class BodyFormat(msgspec.Struct):
+    """The form that an answer has to have."""
+
+    type: Literal["text", "json_object", "json_schema"]
+    json_schema: BodySchema | None = None
+
+
+class BodyStreamOptions(msgspec.Struct):
+    """What a stream is to tell."""
+
+    include_usage: bool | None = None
+
+
+class ChatBody(msgspec.Struct):
+    """What of a body we have a field for."""
+
+    model: str
+    messages: Annotated[list[BodyMessage], msgspec.Meta(min_length=1)]
+    stream: bool | None = None
+    stream_options: BodyStreamOptions | None = None
+    temperature: float | None = None
+    top_p: float | None = None
+    top_k: int | None = None
+    n: Annotated[int, msgspec.Meta(ge=1, le=CHOICES_MAX)] | None = None
+    max_tokens: _Count | None = None
+    max_completion_tokens: _Count | None = None
+    stop: str | list[str] | None = None
+    seed: int | None = None
+    presence_penalty: float | None = None
+    frequency_penalty: float | None = None
+    reasoning_effort: Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"] | None = (
+        None
+    )
+    tools: list[BodyTool] | None = None
+    tool_choice: Literal["auto", "none", "required"] | BodyForced | None = None
+    parallel_tool_calls: bool | None = None
+    response_format: BodyFormat | None = None
+    logprobs: bool | None = None
+    top_logprobs: Annotated[int, msgspec.Meta(ge=0, le=20)] | None = None
+    store: bool | None = None
+    metadata: dict[str, str] | None = None
+    orchestra: dict[str, object] | None = None

@@ -1,0 +1,47 @@
+"""Where a provider is told to keep what it has read: marks behind what comes again as it is. Pure.
+
+Anthropic and Bedrock keep nothing unless they are told up to where; what they find again costs a
+tenth, and what they keep a quarter more. Tools are read before all else, so a mark anywhere keeps
+them too.
+"""
+
+from __future__ import annotations
+
+import attrs
+
+from orchestra.values import ChatRequest, Message, Part, TextPart, ToolResult
+
+
+def is_marked(request: ChatRequest) -> bool:
+    """Whether a request has marks of its own."""
+    return any(map(has_mark, (part for message in request.messages for part in message.parts)))
+
+
+def has_mark(part: Part) -> bool:
+    """Whether the provider is told to keep what it has read up to the end of this."""
+    return isinstance(part, TextPart | ToolResult) and part.prompt_cache
+
+
+def marked(request: ChatRequest) -> ChatRequest:
+    """The request with marks where the next one may begin alike: one with marks is as it is.
+
+    They stand behind the last words of the system, which other conversations share, and behind
+    the last turn, with which this one goes on.
+    """
+    if is_marked(request) or not request.messages:
+        return request
+    messages = list(request.messages)
+    systems = [at for at, message in enumerate(messages) if message.role == "system"]
+    for at in {*systems[-1:], len(messages) - 1}:
+        messages[at] = _marked(messages[at])
+    return attrs.evolve(request, messages=tuple(messages))
+
+
+def _marked(message: Message) -> Message:
+    parts = list(message.parts)
+    for at in reversed(range(len(parts))):
+        part = parts[at]
+        if isinstance(part, TextPart | ToolResult):
+            parts[at] = attrs.evolve(part, prompt_cache=True)
+            return attrs.evolve(message, content=tuple(parts))
+    return message
