@@ -11,52 +11,52 @@ CHOICES_MAX = 16
 _Count: TypeAlias = Annotated[int, msgspec.Meta(ge=0)]
 
 
-class BodyUrl(msgspec.Struct):
+class ChatUrl(msgspec.Struct):
     """Where an image is."""
 
     url: str
     detail: str | None = None
 
 
-class BodyPart(msgspec.Struct):
+class ChatPart(msgspec.Struct):
     """A part of a message's content."""
 
     type: str
     text: str | None = None
-    image_url: BodyUrl | str | None = None
+    image_url: ChatUrl | str | None = None
     refusal: str | None = None
     cache_control: dict[str, object] | None = None
     """Not OpenAI's own: Anthropic's mark, as OpenRouter and LiteLLM take it."""
 
 
-class BodyCalledFunction(msgspec.Struct):
+class ChatCalledFunction(msgspec.Struct):
     """What a call names."""
 
     name: str
     arguments: str = "{}"
 
 
-class BodyCall(msgspec.Struct):
+class ChatCall(msgspec.Struct):
     """A call of a tool that an assistant's message holds."""
 
     id: str
-    function: BodyCalledFunction
+    function: ChatCalledFunction
 
 
-class BodyMessage(msgspec.Struct):
+class ChatMessage(msgspec.Struct):
     """One message."""
 
     role: Literal["system", "developer", "user", "assistant", "tool"]
-    content: str | list[BodyPart] | None = None
+    content: str | list[ChatPart] | None = None
     name: str | None = None
     cache_control: dict[str, object] | None = None
-    tool_calls: list[BodyCall] | None = None
+    tool_calls: list[ChatCall] | None = None
     tool_call_id: str | None = None
     reasoning_content: str | None = None
     reasoning: str | None = None
 
 
-class BodyFunction(msgspec.Struct):
+class ChatFunction(msgspec.Struct):
     """A function that may be called."""
 
     name: str
@@ -65,27 +65,27 @@ class BodyFunction(msgspec.Struct):
     strict: bool | None = None
 
 
-class BodyTool(msgspec.Struct):
+class ChatTool(msgspec.Struct):
     """A tool."""
 
     type: Literal["function"]
-    function: BodyFunction
+    function: ChatFunction
 
 
-class BodyNamed(msgspec.Struct):
+class ChatNamed(msgspec.Struct):
     """The name of a function."""
 
     name: str
 
 
-class BodyForced(msgspec.Struct):
+class ChatForced(msgspec.Struct):
     """The tool that has to be called."""
 
     type: Literal["function"]
-    function: BodyNamed
+    function: ChatNamed
 
 
-class BodySchema(msgspec.Struct):
+class ChatSchema(msgspec.Struct):
     """The schema that an answer has to fit."""
 
     schema: dict[str, object]
@@ -94,14 +94,14 @@ class BodySchema(msgspec.Struct):
     description: str | None = None
 
 
-class BodyFormat(msgspec.Struct):
+class ChatFormat(msgspec.Struct):
     """The form that an answer has to have."""
 
     type: Literal["text", "json_object", "json_schema"]
-    json_schema: BodySchema | None = None
+    json_schema: ChatSchema | None = None
 
 
-class BodyStreamOptions(msgspec.Struct):
+class ChatStreamOptions(msgspec.Struct):
     """What a stream is to tell."""
 
     include_usage: bool | None = None
@@ -111,9 +111,9 @@ class ChatBody(msgspec.Struct):
     """What of a body we have a field for."""
 
     model: str
-    messages: Annotated[list[BodyMessage], msgspec.Meta(min_length=1)]
+    messages: Annotated[list[ChatMessage], msgspec.Meta(min_length=1)]
     stream: bool | None = None
-    stream_options: BodyStreamOptions | None = None
+    stream_options: ChatStreamOptions | None = None
     temperature: float | None = None
     top_p: float | None = None
     top_k: int | None = None
@@ -127,10 +127,10 @@ class ChatBody(msgspec.Struct):
     reasoning_effort: Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"] | None = (
         None
     )
-    tools: list[BodyTool] | None = None
-    tool_choice: Literal["auto", "none", "required"] | BodyForced | None = None
+    tools: list[ChatTool] | None = None
+    tool_choice: Literal["auto", "none", "required"] | ChatForced | None = None
     parallel_tool_calls: bool | None = None
-    response_format: BodyFormat | None = None
+    response_format: ChatFormat | None = None
     logprobs: bool | None = None
     top_logprobs: Annotated[int, msgspec.Meta(ge=0, le=20)] | None = None
     store: bool | None = None

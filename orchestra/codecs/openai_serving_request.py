@@ -19,13 +19,13 @@ import msgspec
 
 from orchestra.codecs.openai_request import DIALECT
 from orchestra.codecs.openai_serving_body import (
-    BodyForced,
-    BodyFormat,
-    BodyFunction,
-    BodyMessage,
-    BodyPart,
-    BodyUrl,
     ChatBody,
+    ChatForced,
+    ChatFormat,
+    ChatFunction,
+    ChatMessage,
+    ChatPart,
+    ChatUrl,
 )
 from orchestra.codecs.prompt_cache import has_mark
 from orchestra.errors import InvalidRequestError
@@ -170,7 +170,7 @@ def _logprobs(asked: ChatBody) -> int | None:
     return None
 
 
-def _messages(messages: list[BodyMessage]) -> Iterator[Message]:
+def _messages(messages: list[ChatMessage]) -> Iterator[Message]:
     names: dict[str, str] = {}
     for index, message in enumerate(messages):
         where = f"messages[{index}]"
@@ -208,7 +208,7 @@ def _merged(messages: Iterator[Message]) -> Iterator[Message]:
         yield Message("tool", tuple(results))
 
 
-def _result(message: BodyMessage, where: str, names: Mapping[str, str]) -> Message:
+def _result(message: ChatMessage, where: str, names: Mapping[str, str]) -> Message:
     id_ = message.tool_call_id
     if id_ is None:
         raise refused(f"{where}.tool_call_id", "it is missing: which call is this the result of?")
@@ -219,7 +219,7 @@ def _result(message: BodyMessage, where: str, names: Mapping[str, str]) -> Messa
     return Message("tool", (ToolResult(id_, names[id_], said.text, prompt_cache=kept),))
 
 
-def _assistant(message: BodyMessage, where: str) -> Message:
+def _assistant(message: ChatMessage, where: str) -> Message:
     content = _content(message, where)
     thought = message.reasoning_content or message.reasoning
     if not message.tool_calls and not thought:
@@ -232,7 +232,7 @@ def _assistant(message: BodyMessage, where: str) -> Message:
     return Message("assistant", (*thoughts, *Message("assistant", content).parts, *calls))
 
 
-def _content(message: BodyMessage, where: str, *, images: bool = False) -> str | tuple[Part, ...]:
+def _content(message: ChatMessage, where: str, *, images: bool = False) -> str | tuple[Part, ...]:
     content, kept = message.content, message.cache_control is not None
     if content is None or isinstance(content, str):
         return (TextPart(content, prompt_cache=True),) if content and kept else content or ""
@@ -245,13 +245,13 @@ def _content(message: BodyMessage, where: str, *, images: bool = False) -> str |
     return tuple(parts)
 
 
-def _part(part: BodyPart, where: str, *, images: bool) -> Part:
+def _part(part: ChatPart, where: str, *, images: bool) -> Part:
     if part.type == "text" and part.text is not None:
         return TextPart(part.text, prompt_cache=part.cache_control is not None)
     if part.type == "refusal" and part.refusal is not None:
         return TextPart(part.refusal)
     if part.type == "image_url" and part.image_url is not None and images:
-        image = part.image_url if isinstance(part.image_url, BodyUrl) else BodyUrl(part.image_url)
+        image = part.image_url if isinstance(part.image_url, ChatUrl) else ChatUrl(part.image_url)
         return _image(image, f"{where}.image_url")
     known = "text and image_url are" if images else "text is"
     raise refused(
@@ -259,7 +259,7 @@ def _part(part: BodyPart, where: str, *, images: bool) -> Part:
     )
 
 
-def _image(image: BodyUrl, where: str) -> Part:
+def _image(image: ChatUrl, where: str) -> Part:
     url, detail = image.url, image.detail
     found = _DATA_URL.fullmatch(url)
     if found is None:
@@ -272,18 +272,18 @@ def _image(image: BodyUrl, where: str) -> Part:
         raise refused(where, f"its data is no base64: {error}") from error
 
 
-def _tool(function: BodyFunction) -> Tool:
+def _tool(function: ChatFunction) -> Tool:
     parameters = function.parameters
     if parameters is None:
         parameters = {"type": "object", "properties": {}}
     return Tool(function.name, function.description or "", parameters, strict=bool(function.strict))
 
 
-def _choice(choice: Literal["auto", "none", "required"] | BodyForced | None) -> ToolChoice | None:
-    return ForcedTool(choice.function.name) if isinstance(choice, BodyForced) else choice
+def _choice(choice: Literal["auto", "none", "required"] | ChatForced | None) -> ToolChoice | None:
+    return ForcedTool(choice.function.name) if isinstance(choice, ChatForced) else choice
 
 
-def _output(wanted: BodyFormat | None) -> JsonOutput | None:
+def _output(wanted: ChatFormat | None) -> JsonOutput | None:
     if wanted is None or wanted.type == "text":
         return None
     if wanted.type == "json_object":

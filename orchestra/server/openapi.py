@@ -15,7 +15,7 @@ from urllib.parse import quote
 
 import msgspec
 
-from orchestra.server import caller_problems
+from orchestra.server import caller_problems, results
 from orchestra.server.access import PUBLIC
 from orchestra.server.front import OPEN, Admission
 from orchestra.server.inputs import form_schema
@@ -24,6 +24,7 @@ from orchestra.server.openapi_events import SCHEMAS as AT
 from orchestra.server.openapi_events import event_schemas, reference
 from orchestra.server.openapi_openai import ERROR
 from orchestra.server.openapi_operations import OPERATIONS, SCHEMAS, of_all, of_callers
+from orchestra.server.openapi_runs import run_result
 from orchestra.server.openapi_words import TEXT, Answer, Operation, Refusal, json
 from orchestra.server.problems import MEDIA_TYPE
 from orchestra.server.settings import FORM, Settings
@@ -168,7 +169,10 @@ class _Writer:
         if more.strip():
             told["description"] = more.strip()
         told["operationId"] += f".{name}"
-        inputs = self._inputs(json_schema(pipeline.inputs), name)
+        if given := results.schema(pipeline.returns):
+            result = self._owned(given, f"{name}.result")["properties"]["result"]
+            told["responses"]["200"]["content"] |= json(run_result(result))
+        inputs = self._owned(json_schema(pipeline.inputs), name)
         if "requestBody" in told:
             body = {
                 "type": "object",
@@ -176,7 +180,7 @@ class _Writer:
                 "required": ["inputs"] if inputs["required"] else [],
                 "additionalProperties": False,
             }
-            form = self._inputs(form_schema(pipeline.inputs), f"{name}.form")
+            form = self._owned(form_schema(pipeline.inputs), f"{name}.form")
             content = {**json(body), FORM: {"schema": form}}
             told["requestBody"] = {"required": True, "content": content}
         else:
@@ -186,14 +190,14 @@ class _Writer:
                 if self._fits_query(one)
             ]
 
-    def _inputs(self, inputs: Json, name: str) -> Json:
-        """The schema of a pipeline's inputs; the classes in it go to the others."""
-        del inputs["$schema"]
+    def _owned(self, schema: Json, name: str) -> Json:
+        """The schema of a pipeline's inputs or result; the classes in it go to the others."""
+        schema.pop("$schema", None)
         prefix = re.sub(r"[^A-Za-z0-9._-]", "_", name)
-        inputs = cast("Json", _moved(inputs, f"{AT}{prefix}."))
-        for own, each in inputs.pop("$defs", {}).items():
+        schema = cast("Json", _moved(schema, f"{AT}{prefix}."))
+        for own, each in schema.pop("$defs", {}).items():
             self._schemas[f"{prefix}.{own}"] = each
-        return inputs
+        return schema
 
     def _fits_query(self, schema: Json) -> bool:
         """Whether a query can say it: a text, a number, one of some, or a list of those."""

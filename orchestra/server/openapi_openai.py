@@ -48,7 +48,7 @@ def _opened(needed: str, **members: Json) -> Json:
 def _asked(kind: type[Any], prefix: str) -> dict[str, Json]:
     """The schema of a body, and of all that is in it, under names that others do not have.
 
-    Who makes a client of the document has these names in their program: `_Call` is `ChatCall`.
+    Who makes a client of the document has these names in their program.
     """
     _, found = msgspec.json.schema_components(
         (kind,), schema_hook=_anything, ref_template=f"{AT}{prefix}.{{name}}"

@@ -39,14 +39,21 @@ _VIEW = closed(
     usage=or_null(reference(USAGE)),
     links=closed(self=TEXT, events=TEXT),
 )
-SCHEMAS: Mapping[str, Json] = {
-    RUN_RESULT: {"title": RUN_RESULT, "description": "What a run gave, whole."}
-    | closed(
+_GIVEN = "What the pipeline gives; of a stream, its chunks joined."
+
+
+def run_result(result: Json) -> Json:
+    """The schema of what a run gave whose pipeline's result has this one."""
+    return {"title": RUN_RESULT, "description": "What a run gave, whole."} | closed(
         run_id=TEXT,
-        result={"description": "What the pipeline gives; of a stream, its chunks joined."},
+        result={"description": _GIVEN} | result,
         timings_s={"type": "object", "additionalProperties": NUMBER},
         usage=or_null(reference(USAGE)),
-    ),
+    )
+
+
+SCHEMAS: Mapping[str, Json] = {
+    RUN_RESULT: run_result({}),
     RUN: {
         **_VIEW,
         "title": RUN,

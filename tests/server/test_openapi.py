@@ -30,6 +30,7 @@ from orchestra.policies.allowance import CallerRules
 from orchestra.policies.budget import Budgets
 from orchestra.policies.callers import CallerLimits
 from orchestra.policies.purse import Purse
+from orchestra.protocols import Stream
 from orchestra.server.app import create_app, table
 from orchestra.server.front import OPEN, Admission
 from orchestra.server.metrics import metrics_routes
@@ -80,7 +81,30 @@ def rich(
     return put(sections, tone, file, top)
 
 
-SERVED: dict[str, Pipeline[..., Any]] = {"count": PIPELINES["count"], "a b": rich}
+@step
+async def outlined(top: int) -> AsyncIterator[Section]:
+    """Nothing."""
+    yield Section("one")
+
+
+@pipeline
+def outline(top: int = 3) -> Stream[Section]:
+    """The parts of it."""
+    return outlined(top)
+
+
+@pipeline
+def anything(top: int = 3):  # type: ignore[no-untyped-def]  # noqa: ANN201 - nobody says what it gives
+    """Whatever it is."""
+    return outlined(top)
+
+
+SERVED: dict[str, Pipeline[..., Any]] = {
+    "count": PIPELINES["count"],
+    "a b": rich,
+    "outline": outline,
+    "anything": anything,
+}
 
 
 def routes() -> list[Route]:
@@ -171,6 +195,26 @@ def test_a_pipeline_has_a_path_with_its_inputs_as_json_as_a_form_and_as_a_query(
         ("count", {"type": "integer", "default": 10}),
         ("hold", {"type": "boolean", "default": False}),
     ]
+
+
+def test_a_pipeline_says_what_it_gives() -> None:
+    found = documented()
+
+    def given(name: str, method: str) -> Any:
+        told = operations(found)[f"/v1/pipelines/{name}/runs", method]["responses"]["200"]
+        schema = told["content"]["application/json"]["schema"]
+        if "$ref" in schema:
+            schema = looked_up(found, schema["$ref"])
+        assert schema["required"] == ["run_id", "result", "timings_s", "usage"]
+        return schema["properties"]["result"]
+
+    assert given("a%20b", "post")["type"] == given("count", "get")["type"] == "string"
+    sections = given("outline", "post")
+    assert sections["type"] == "array"
+    section = looked_up(found, sections["items"]["$ref"])
+    assert section["properties"]["title"] == {"type": "string"}
+    assert given("anything", "post").keys() == {"description"}
+    assert given("{name}", "post") == given("anything", "post")
 
 
 def test_what_can_become_of_a_run_is_told_with_its_status_and_type() -> None:
