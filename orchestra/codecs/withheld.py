@@ -25,7 +25,7 @@ WITHHELD: tuple[type[OrchestraError], ...] = (
 """They name keys, accounts, hosts and files, or quote whatever a provider has sent. Clients learn
 the class; the log tells the rest."""
 BEGAN_WITH = "; it began with "
-"""What stands behind it in the message of a cut answer is what a provider has sent."""
+"""What stands behind it, in the message of a cut answer or of a proxy's page, is what was sent."""
 _OWN = re.compile(rf"(?<=_s = )([\d.e+-]+) from [^\s;]+(?=;)|{BEGAN_WITH}.*")
 
 
