@@ -103,6 +103,8 @@ class Block:
     """The block's own first."""
     outlets: Mapping[int, int]
     """The slots that are outlets, each with its region."""
+    owners: Mapping[int, int]
+    """The slots that are the outlets of an operation's arms, each with that operation's slot."""
     rejoins: bool
     """Whether an operation reads several streams, which may be parts of one that has parted."""
 

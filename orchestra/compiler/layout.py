@@ -98,6 +98,12 @@ class _Layout:
             waits=tuple(self.waits[slot] for slot in range(self.size)),
             regions=plans,
             outlets={plan.outlet: index for index, plan in enumerate(plans)},
+            owners={
+                plans[region].outlet: each.slot
+                for each in operations
+                if each is not None
+                for region in each.regions
+            },
             rejoins=any(each is not None and len(each.streams) > 1 for each in operations),
         )
 

@@ -2,17 +2,17 @@
 
 The theory: a step that reads one stream to its end, and then a second one that comes of the same
 producer, would get through if lanes had no bound. With one, all stand in a circle: the step waits
-for a chunk of the first, and who makes it waits for room in the second. Giving room to a full lane
-of the circle, and to no other, lets them go on with as little as that takes (T. M. Parks, "Bounded
-Scheduling of Process Networks", Berkeley 1995). Rules of the file: it is looked for only where a
-step reads several streams; and an operation counts as one that waits only when all of it does, so
-that whoever still reads holds the writer back as ever.
+for a chunk of the first, and who makes it waits for room in the second. Giving room to the shortest
+full lane among them lets them go on with as little as that takes (T. M. Parks, "Bounded Scheduling
+of Process Networks", Berkeley 1995). Rules of the file: it is looked for only where a step reads
+several streams, by whoever is about to wait; and an operation counts as one that waits only when
+it can do nothing else, so that whoever still reads holds the writer back as ever.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, TypeAlias
 
 import trio
 
@@ -24,9 +24,18 @@ from orchestra.errors import LimitExceededError
 if TYPE_CHECKING:
     from orchestra.engine.frame import Frame
 
+Wait: TypeAlias = "tuple[int, ElasticLane | None]"
+"""Whom an operation waits for, and the lane, where it is for room in one."""
+Coming: TypeAlias = "tuple[ElasticLane, int]"
+"""At which lane the present task is about to wait, and which operation it is of."""
+
 
 class ElasticLane(Lane[object]):
-    """A lane between two operations of a frame that may wait for each other in a circle."""
+    """A lane between two operations of a frame that may wait for each other in a circle.
+
+    `writer` and `reader` are their slots; the reader of an arm is the operation that it is an arm
+    of.
+    """
 
     __slots__ = ("_frame", "reader", "writer")
 
@@ -36,65 +45,44 @@ class ElasticLane(Lane[object]):
         super().__init__(bound, on_leave)
         self._frame = frame
         self.writer = writer
-        """The slot of the operation that writes."""
         self.reader = reader
-        """The slot of the one that reads."""
-
-    def waits_for(self, slot: int) -> int | None:
-        """Whom an operation waits for here, when it can do nothing else; None if it does not."""
-        task, other = (
-            (self._reader, self.writer) if slot == self.reader else (self._writer, self.reader)
-        )
-        return other if task is not None and self._is_all(task, slot) else None
 
     async def _wait_chunk(self) -> None:
-        self._give_room(self.reader, self.writer)
+        self._give_room(self.reader)
         await super()._wait_chunk()
 
     async def _wait_room(self) -> None:
-        self._give_room(self.writer, self.reader)
+        self._give_room(self.writer)
         if len(self) >= self._bound:
             await super()._wait_room()
 
-    def _give_room(self, waiting: int, for_whom: int) -> None:
-        """Before an operation waits here for another: if that waits for it, let them go on.
+    def _give_room(self, slot: int) -> None:
+        """Before an operation waits here: if nobody could end that, let them go on.
 
         Raises:
             LimitExceededError: what waits in a lane of the circle is over `output_chunks` or
                 `output_bytes`.
         """
-        if not self._is_all(trio.lowlevel.current_task(), waiting):
-            return
-        full = [self] if waiting == self.writer else []
-        at: int | None = for_whom
-        for _ in range(self._frame.block.size):
-            if at == waiting:
-                min(full, key=len).grow()
+        full: list[ElasticLane] = []
+        seen, ahead = {slot}, [slot]
+        while ahead:
+            waits = _waits(self._frame, ahead.pop(), (self, slot))
+            if waits is None:
                 return
-            if at is None:
-                return
-            at = self._onward(at, full)
-
-    def _onward(self, slot: int, full: list[ElasticLane]) -> int | None:
-        """Whom the operation of a slot waits for; the lane too, where that is full."""
-        for lane in self._frame.lanes_of(self._operation(slot)):
-            if isinstance(lane, ElasticLane) and (found := lane.waits_for(slot)) is not None:
-                if slot == lane.writer:
+            for other, lane in waits:
+                if lane is not None:
                     full.append(lane)
-                return found
-        return None
+                if other not in seen:
+                    seen.add(other)
+                    ahead.append(other)
+        if full:
+            min(full, key=len).grow()
 
-    def _operation(self, slot: int) -> Operation:
-        operation = self._frame.block.operations[slot]
-        assert operation is not None, "an elastic lane lies between two operations"
-        return operation
-
-    def _is_all(self, task: trio.lowlevel.Task, slot: int) -> bool:
-        """Whether a task is all that there is of an operation."""
-        nursery = self._frame.scope_of(self._operation(slot)).nursery
-        return task.parent_nursery is nursery and not any(
-            inner.child_tasks for inner in task.child_nurseries
-        )
+    def waiting(self, slot: int, coming: Coming) -> trio.lowlevel.Task | None:
+        """The task of this operation that waits here, or is about to."""
+        if coming == (self, slot):
+            return trio.lowlevel.current_task()
+        return self._reader if slot == self.reader else self._writer
 
     def grow(self) -> None:
         """Have room for twice as many chunks.
@@ -103,24 +91,75 @@ class ElasticLane(Lane[object]):
             LimitExceededError: they are over `output_chunks` or `output_bytes`.
         """
         limits = self._frame.run.limits
-        held_bytes = sum(map(size_bytes, self._chunks))
         if len(self) >= limits.output_chunks:
             raise self._too_much("output_chunks", limits.output_chunks, "chunks")
-        if held_bytes > limits.output_bytes:
+        if sum(map(size_bytes, self._chunks)) > limits.output_bytes:
             raise self._too_much("output_bytes", limits.output_bytes, "bytes")
         self._bound = min(2 * self._bound, limits.output_chunks)
         self._wake_writer()
 
     def _too_much(self, limit: str, most: int, unit: str) -> LimitExceededError:
-        lanes = self._frame.lanes
-        source = next(
-            each
-            for each in self._operation(self.reader).streams
-            if each.lane is not None and lanes[each.slot][each.lane] is self
-        )
+        reader = _operation(self._frame, self.reader)
+        arms = (self._frame.block.regions[region].source for region in reader.regions)
+        read = (*reader.streams, *arms)
+        source = next(each for each in read if self._frame.lane_of(each) is self)
         return LimitExceededError(
             f"{source.into} has taken nothing of {source.spelled} for over {most} {unit}: its step "
             "reads another stream to its end first, which comes of the same producer; read both as "
             f"they come, or raise Limits({limit}=...) if that is intended",
             limit=limit,
         )
+
+
+def _waits(frame: Frame, slot: int, coming: Coming) -> list[Wait] | None:
+    """All that an operation waits for, any of which lets it go on; None if it may go on anyway."""
+    operation = _operation(frame, slot)
+    written = [lane for lane in frame.lanes.get(slot, ()) if isinstance(lane, ElasticLane)]
+    for lane in written:
+        task = lane.waiting(slot, coming)
+        if task is not None and _is_all(frame, operation, task):
+            return [(lane.reader, lane)]
+    if operation.regions and operation.body is None:
+        return _waits_of_arms(frame, operation, coming)
+    for lane in _elastic(frame, operation):
+        task = lane.waiting(slot, coming)
+        if task is not None and _is_all(frame, operation, task):
+            return [(lane.writer, None)]
+    return None
+
+
+def _waits_of_arms(frame: Frame, operation: Operation, coming: Coming) -> list[Wait] | None:
+    """Those of a race, a fallback or a route: each arm that is under way has a task of its own."""
+    waits: list[Wait] = []
+    for region in operation.regions:
+        scope = frame.scopes[region]
+        if scope is None or scope.closed is not None:
+            continue
+        lane = frame.lane_of(frame.block.regions[region].source)
+        waiting = isinstance(lane, ElasticLane) and lane.waiting(operation.slot, coming)
+        if not isinstance(lane, ElasticLane) or not waiting:
+            return None
+        waits.append((lane.writer, None))
+    return waits or None
+
+
+def _elastic(frame: Frame, operation: Operation) -> Iterator[ElasticLane]:
+    for source in operation.streams:
+        lane = frame.lane_of(source)
+        if isinstance(lane, ElasticLane):
+            yield lane
+
+
+def _is_all(frame: Frame, operation: Operation, task: trio.lowlevel.Task) -> bool:
+    """Whether a task is all that there is of an operation; of one with arms, each is."""
+    if operation.regions and operation.body is None:
+        return True
+    return task.parent_nursery is frame.scope_of(operation).nursery and not any(
+        inner.child_tasks for inner in task.child_nurseries
+    )
+
+
+def _operation(frame: Frame, slot: int) -> Operation:
+    operation = frame.block.operations[slot]
+    assert operation is not None, "an elastic lane lies between two operations"
+    return operation

@@ -10,7 +10,7 @@ steps in it know that this way was not taken.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, TypeVar
 
 import trio
@@ -109,7 +109,7 @@ class Frame:
         for slot in region.members:
             operation = self.block.operations[slot]
             if operation is None:  # also where it was taken, and `take` was stopped in the middle
-                self._leave(region.source.slot, region.source.lane)
+                self._leave(region.source)
             elif not self._settled[slot]:
                 self.skip(operation, reason)
             self._settled[slot] = 1
@@ -157,22 +157,21 @@ class Frame:
         """The lane from one slot to another; that to the run's own outlet is the journal."""
         if self.outer is None and reader == self.block.regions[0].outlet:
             return Outlet(self.run.journal, bound, on_leave)
-        if self.block.rejoins and self.block.operations[reader] is not None:
+        if self.block.operations[reader] is None:
+            reader = self.block.owners.get(reader, -1)
+        if self.block.rejoins and reader >= 0:
             return ElasticLane(self, writer, reader, bound, on_leave)
         return Lane(bound, on_leave)
 
-    def lanes_of(self, operation: Operation) -> Iterator[Lane[object]]:
-        """The lanes that an operation reads, and then those that it writes, as far as there are."""
-        for source in operation.streams:
-            lanes = self.lanes.get(source.slot)
-            if lanes is not None and source.lane is not None:
-                yield lanes[source.lane]
-        yield from self.lanes.get(operation.slot, ())
+    def lane_of(self, source: Source) -> Lane[object] | None:
+        """The lane that a stream is read from; None before its producer has started."""
+        lanes = self.lanes.get(source.slot)
+        return None if lanes is None or source.lane is None else lanes[source.lane]
 
     def leave(self, operation: Operation, reason: str | None = None) -> None:
         """Say for an operation that it reads no further: no lane, and no arm not started yet."""
         for source in operation.streams:
-            self._leave(source.slot, source.lane)
+            self._leave(source)
         for inner in operation.regions:
             self.settle(inner, reason or self.stopped(operation))
 
@@ -180,10 +179,10 @@ class Frame:
         """Why an operation is being stopped, if it is."""
         return self.scope_of(operation).stopped or self.run.stopped
 
-    def _leave(self, slot: int, lane: int | None) -> None:
-        lanes = self.lanes.get(slot)
-        if lanes is not None and lane is not None:
-            lanes[lane].leave()
+    def _leave(self, source: Source) -> None:
+        lane = self.lane_of(source)
+        if lane is not None:
+            lane.leave()
 
     def _count(self, slot: int) -> None:
         """One thing less for the slot's operation to wait for."""

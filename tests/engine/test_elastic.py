@@ -9,7 +9,7 @@ import trio
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestra import Limits, Pipeline, Stream, pipeline, step
+from orchestra import Limits, Pipeline, Stream, fallback, pipeline, race, route, step
 from orchestra.errors import LimitExceededError
 from orchestra.testing.laws import check_laws
 from orchestra.testing.simulate import Simulation, simulate
@@ -61,6 +61,20 @@ async def passed_on(one: Stream[str], other: Stream[str]) -> AsyncIterator[str]:
         yield chunk
 
 
+@step
+async def quiet(chunks: Stream[str]) -> AsyncIterator[str]:
+    """As many empty chunks, none of which is committed to."""
+    async for _ in chunks:
+        yield ""
+
+
+@step
+async def later(n: int) -> int:
+    """The same number, after a while."""
+    await trio.sleep(5)
+    return n
+
+
 @pipeline
 def parted(n: int, every_s: float, order: list[int]) -> str:
     """One producer, and ways of different lengths to the reader."""
@@ -75,6 +89,34 @@ def twice(n: int, order: list[int]) -> str:
     said = numbers(n)
     woven = passed_on(said, upper(said))
     return in_turn([woven, upper(woven), said], order)
+
+
+@pipeline
+def raced(n: int, order: list[int]) -> str:
+    """A way through a race."""
+    said = numbers(n)
+    return in_turn([race(upper(said), numbers(9, 1e3)), said], order)
+
+
+@pipeline
+def fallen(n: int, order: list[int]) -> str:
+    """A way through a fallback."""
+    said = numbers(n)
+    return in_turn([fallback(upper(said), numbers(9)), said], order)
+
+
+@pipeline
+def routed(n: int, order: list[int]) -> str:
+    """A way through a route."""
+    said = numbers(n)
+    return in_turn([route("a", {"a": upper(said), "b": numbers(9)}), said], order)
+
+
+@pipeline
+def outrun(n: int, order: list[int]) -> str:
+    """A way through an arm that says nothing, beside one that has not begun yet."""
+    said = numbers(n)
+    return in_turn([race(quiet(said), numbers(later(3))), said], order)
 
 
 @pipeline
@@ -119,6 +161,21 @@ def test_circles_may_lie_in_circles(n: int, order: list[int], bound: int, schedu
     assert found == "|".join([marked + said, again, said])
 
 
+@given(
+    st.sampled_from([raced, fallen, routed]),
+    st.integers(1, 12),
+    st.permutations(range(2)),
+    st.integers(1, 3),
+    schedules(),
+)
+def test_a_circle_may_lie_in_an_arm(
+    shape: Pipeline[..., str], n: int, order: list[int], bound: int, schedule: int
+) -> None:
+    said = "".join(map(str, range(n)))
+    marked = "".join(f"<{number}>" for number in range(n))
+    assert read_in_turn(shape, bound, schedule, n=n, order=order) == f"{marked}|{said}"
+
+
 @given(st.integers(0, 12), st.integers(1, 3), st.sampled_from([0.0, 1.0]), schedules())
 def test_who_reads_both_as_they_come_needs_no_more_room(
     n: int, bound: int, every_s: float, schedule: int
@@ -129,6 +186,17 @@ def test_who_reads_both_as_they_come_needs_no_more_room(
     check_laws(run)
     marked = "".join(f"<{number}>" for number in range(n))
     assert run.value == marked + "|" + "".join(map(str, range(n)))
+    assert run.lane_peak <= bound
+
+
+@given(st.integers(1, 12), st.integers(1, 3), schedules())
+def test_nobody_is_given_room_while_an_arm_may_still_speak(
+    n: int, bound: int, schedule: int
+) -> None:
+    world = World(schedule=schedule, limits=Limits(lane_chunks=bound))
+    run = simulate(outrun, world, n=n, order=[0, 1])
+    check_laws(run)
+    assert run.value == "012|" + "".join(map(str, range(n)))
     assert run.lane_peak <= bound
 
 
