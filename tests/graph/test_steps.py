@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import functools
 import inspect
+import re
 from collections.abc import Iterator
 from typing import Any, cast
 
+import attrs
 import pytest
 from hypothesis import assume, given, reject
 from hypothesis import strategies as st
@@ -14,7 +16,7 @@ from hypothesis import strategies as st
 from orchestra.compiler.check import check
 from orchestra.errors import DefinitionError
 from orchestra.graph.binding import Bound, bind, signature_text
-from orchestra.graph.policy import Policy
+from orchestra.graph.policy import Limits, Policy
 from orchestra.graph.steps import Kind, step
 from orchestra.protocols import Stream
 from tests.graph.mending import result
@@ -233,6 +235,43 @@ def test_what_can_only_be_passed_by_position_is() -> None:
 def test_a_limit_that_is_not_positive_is_refused_by_name(limit: str) -> None:
     with pytest.raises(ValueError, match=rf"Policy\({limit}=0\): {limit} must be more than 0"):
         Policy(**{limit: 0})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("limit", ["timeout_s", "first_chunk_s", "idle_s"])
+@pytest.mark.parametrize("value", ["5", True, float("nan"), (5,)])
+def test_a_limit_that_is_no_number_is_refused_by_name(limit: str, value: object) -> None:
+    says = rf"Policy\({limit}=.*\): {limit} must be a number"
+    with pytest.raises(ValueError, match=says):
+        Policy(**{limit: value})  # type: ignore[arg-type]
+
+
+COUNTS = [field.name for field in attrs.fields(Limits) if isinstance(field.default, int)]
+
+
+@pytest.mark.parametrize("name", COUNTS)
+@given(value=st.one_of(st.integers(), st.floats(), st.booleans(), st.text(), st.none()))
+def test_a_count_is_a_whole_number_from_1_on(name: str, value: object) -> None:
+    if type(value) is int and value > 0:
+        assert getattr(Limits(**{name: value}), name) == value
+    else:
+        says = rf"Limits\({name}=.*\): {name} must be a whole number, 1 or more"
+        with pytest.raises(ValueError, match=re.compile(says, re.DOTALL)):
+            Limits(**{name: value})  # type: ignore[arg-type]
+
+
+def test_no_policy_is_a_policy_without_limits() -> None:
+    module = written("@step(policy=None)\ndef s(a: int) -> int: return a")
+    made = module["s"]
+    assert made.policy == Policy()
+    assert made.using(Policy(timeout_s=1)).using(None).policy == Policy()
+
+
+def test_what_is_no_policy_is_refused_at_its_line() -> None:
+    with pytest.raises(DefinitionError, match=r"step 's' is given policy=3; write it as policy="):
+        written("@step(policy=3)\ndef s(a: int) -> int: return a")
+    made = written("@step\ndef s(a: int) -> int: return a")["s"]
+    with pytest.raises(DefinitionError, match=r"test_steps.py:\d+: step 's' is given policy=3"):
+        made.using(3)
 
 
 # --- the call ----------------------------------------------------------------------------------
