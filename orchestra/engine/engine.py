@@ -19,7 +19,7 @@ from orchestra.engine.journal import Observer
 from orchestra.engine.run import Run
 from orchestra.errors import BindingError, InputError, LimitExceededError, RunError
 from orchestra.graph.pipelines import Pipeline
-from orchestra.graph.policy import Limits
+from orchestra.graph.policy import Limits, is_number
 from orchestra.policies.hedge import Hedges
 from orchestra.policies.retry import Retries
 from orchestra.protocols import Bindings, Embedder, Model, Stream, VectorStore
@@ -117,12 +117,16 @@ class Engine:
     ) -> Run:
         """Start a run in a task of its own, on behalf of `caller`.
 
-        `request_id` is told in its first event; `run_id` is an id that was made for it before.
-        Attach to its journal before the next await, and no event is missed.
+        `deadline_s` are the seconds that it has left, where that is not for its pipeline to say;
+        without any left, it fails at once. `request_id` is told in its first event; `run_id` is
+        an id that was made for it before. Attach to its journal before the next await, and no
+        event is missed.
 
         Raises:
             CheckError: the pipeline has problems.
-            InputError: an input is missing, unknown, or of the wrong type.
+            InputError: an input is missing, unknown, or of the wrong type; or the deadline is no
+                number.
+            RunError: a run of this id is in flight.
             LimitExceededError: there are `Limits.runs` runs in flight already.
             trio.ClosedResourceError: the engine is closed.
         """
@@ -191,6 +195,17 @@ class Engine:
         if self._closed:
             raise trio.ClosedResourceError("the engine is closed: run pipelines in its context")
         made = self.plan(pipeline)
+        if deadline_s is not None and not is_number(deadline_s):
+            raise InputError(
+                f"engine.start({made.pipeline.name}, ..., deadline_s={deadline_s!r:.80}): it is "
+                "how many seconds the run may take, a number, or None; write deadline_s=5"
+            )
+        if run_id is not None and run_id in self._runs:
+            raise RunError(
+                f"engine.start({made.pipeline.name}, ..., run_id={run_id!r:.80}): a run of this id "
+                "is in flight; wait for it with `await engine.runs[run_id].wait_ended()`, or leave "
+                "`run_id` out for one that nobody else has"
+            )
         if len(self._runs) >= self.limits.runs:
             raise LimitExceededError(
                 f"{len(self._runs)} runs are in flight, and Limits(runs=...) allows no more",

@@ -136,11 +136,9 @@ class Run:
     async def execute(self) -> None:
         """Run to the end. Called once, by the engine.
 
-        Raises nothing but `Cancelled`, and what stops the process: never in a group.
+        Raises nothing but `Cancelled`, and what stops the process: never in a group. It runs in
+        a nursery with all others, so whatever of it can fail is done where its errors are kept.
         """
-        limit_s = self._deadline_s
-        if limit_s is not None:
-            self._scope.deadline = self._began_s + limit_s
         self.journal.append(RunStarted, self.id, self.pipeline, self.request_id)
         try:
             with self._scope:
@@ -151,8 +149,10 @@ class Run:
             self._end()
 
     async def _execute(self) -> None:
-        frame = Frame(self, self.plan.block, "", self._inputs, None)
         try:
+            if self._deadline_s is not None:
+                self._scope.deadline = self._began_s + self._deadline_s
+            frame = Frame(self, self.plan.block, "", self._inputs, None)
             self._value = await frame.enter(0, self._emit(frame))
             self._finished = True
         except Failure as failure:

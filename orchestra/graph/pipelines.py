@@ -16,6 +16,7 @@ from orchestra.graph.definition import Definition, current_definition, defining,
 from orchestra.graph.functions import defined_at, function_of, returned_at
 from orchestra.graph.gather import wire_of
 from orchestra.graph.nodes import Input, Node, Origin
+from orchestra.graph.policy import is_number
 from orchestra.graph.refusals import refusal_of_type_error
 from orchestra.graph.wires import Wire, place, source_line
 
@@ -45,8 +46,12 @@ class Pipeline(Generic[P, T_co]):
         return inspect.getdoc(self.function) or ""
 
     def using(self, *, deadline_s: float | None) -> Pipeline[P, T_co]:
-        """The same pipeline with another deadline for its runs."""
-        return attrs.evolve(self, deadline_s=deadline_s)
+        """The same pipeline with another deadline for its runs.
+
+        Raises:
+            DefinitionError: the deadline is no number of seconds over 0, and not None.
+        """
+        return attrs.evolve(self, deadline_s=_deadline(self.name, deadline_s))
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> T_co:
         """Its nodes, inlined into the pipeline that is being defined.
@@ -98,9 +103,9 @@ def pipeline(
     `deadline_s` bounds each run, from its start to its last event.
 
     Raises:
-        DefinitionError: the function does with a wire what only a value can do; the
-            message shows the line and what to write instead. Everything else that is
-            wrong is found by `check`, all of it at once.
+        DefinitionError: the function does with a wire what only a value can do, or the
+            deadline is no number of seconds over 0; the message shows the line and what to
+            write instead. Everything else that is wrong is found by `check`, all of it at once.
     """
 
     def decorate(function: Callable[..., Any]) -> Pipeline[..., Any]:
@@ -141,12 +146,21 @@ def _define(
     return Pipeline(
         name,
         function,
-        deadline_s,
+        _deadline(name, deadline_s),
         where,
         hints(function).get("return", MISSING),
         {node.name: node for node, _ in inputs},
         tuple(definition.nodes),
         output,
+    )
+
+
+def _deadline(name: str, given: object) -> float | None:
+    if given is None or (is_number(given) and given > 0):
+        return given
+    raise DefinitionError(
+        f"{place(*source_line())}: pipeline {name!r} has deadline_s={given!r:.80}: it is how many "
+        "seconds a run may take, a number over 0, or None; write deadline_s=5"
     )
 
 
