@@ -83,6 +83,12 @@ def blocking(text: str) -> bytes:
     return text.encode()
 
 
+@step(policy=None)
+async def without_policy(x: int) -> int:
+    """No policy of its own."""
+    return x
+
+
 @step(policy=Policy(timeout_s=1), name="named")
 async def with_arguments(x: int, context: Context = injected) -> float:
     """A decorator with arguments keeps the type; the context need not be given."""
@@ -149,6 +155,7 @@ def everything(x: int, names: list[int]) -> int:  # noqa: PLR0915 - a statement 
     assert_type(blocking("text"), bytes)
     assert_type(with_arguments(x), float)
     assert_type(value.using(Policy(timeout_s=1))(x), str)
+    assert_type(without_policy.using(None)(x), int)
     assert_type(collect(stream(x)), str)
     assert_type(collect(through(stream(x))), bytes)
     assert_type(collect(numbers(x)), list[int])
@@ -156,6 +163,10 @@ def everything(x: int, names: list[int]) -> int:  # noqa: PLR0915 - a statement 
     assert_type(race(stream(x), stream(x), commit=chunks(3), stagger_s=0.1), Stream[str])
     assert_type(race(stream(x), stream(x), hedge_at="p95"), Stream[str])
     assert_type(race(value(x), value(x), hedge_at=0.9, hedge_share=0.2, stagger_s=1), str)
+    assert_type(race(stream(x), stream(x), hedge_at=None, stagger_s=None), Stream[str])
+    assert_type(race(value(x), value(x), hedge_at=None, hedge_share=None, stagger_s=None), str)
+    assert_type(race(numbers(x), hedge_at=None), Stream[int])
+    assert_type(race(through(stream(x)), stagger_s=None), Stream[bytes])
     assert_type(fallback(stream(x), stream(x), commit=chars(80)), Stream[str])
     assert_type(fallback(value(x), value(x), commit=complete()), str)
     assert_type(race(stream(x), stream(x), validate=lambda said: said.isupper()), Stream[str])
@@ -189,6 +200,7 @@ def everything(x: int, names: list[int]) -> int:  # noqa: PLR0915 - a statement 
     assert_type(inner(x), str)
     assert_type(streamed(x), Stream[str])
     assert_type(prompt("{a}", a=x), str)
+    assert_type(orchestra.prompt("{a}", a=x), str)
     assert_type(embed("text"), Vector)
     assert_type(retrieve(embed("text"), store="docs"), list[Passage])
     assert_type(classify("text", labels=("a", "b")), Label)

@@ -108,6 +108,13 @@ def misspelt(x: int) -> int:
     return x
 
 
+def front_door() -> str:
+    """Names that are not there."""
+    from orchestra import colect  # type: ignore[attr-defined]
+
+    return orchestra.promt(colect)  # type: ignore[attr-defined, no-any-return]
+
+
 async def runs() -> None:
     """Runs with wrong inputs."""
     async with open_engine() as engine:
