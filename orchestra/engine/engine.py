@@ -11,10 +11,9 @@ from typing import Any, ParamSpec, TypeAlias, TypeVar, overload
 import trio
 
 from orchestra.accounts import Caller
-from orchestra.annotations.facts import MISSING, accepts, spell
 from orchestra.compiler.plan import Plan, plan
-from orchestra.compiler.renewal import renewed
 from orchestra.engine.groups import stopping
+from orchestra.engine.inputs import by_name, complete
 from orchestra.engine.journal import Observer
 from orchestra.engine.run import Run
 from orchestra.errors import BindingError, InputError, LimitExceededError, RunError
@@ -105,16 +104,71 @@ class Engine:
                 del self._plans[next(iter(self._plans))]
         return made
 
+    @overload
     def start(
         self,
-        pipeline: Pipeline[..., object] | Plan,
+        pipeline: Plan,
+        inputs: Mapping[str, object],
+        *,
+        deadline_s: float | None = ...,
+        caller: Caller = ...,
+        request_id: str = ...,
+        run_id: str | None = ...,
+    ) -> Run[Any]: ...
+    @overload
+    def start(  # type: ignore[overload-overlap]
+        self,
+        pipeline: Pipeline[..., Stream[str]],
+        inputs: Mapping[str, object],
+        *,
+        deadline_s: float | None = ...,
+        caller: Caller = ...,
+        request_id: str = ...,
+        run_id: str | None = ...,
+    ) -> Run[str]: ...
+    @overload
+    def start(  # type: ignore[overload-overlap]
+        self,
+        pipeline: Pipeline[..., Stream[bytes]],
+        inputs: Mapping[str, object],
+        *,
+        deadline_s: float | None = ...,
+        caller: Caller = ...,
+        request_id: str = ...,
+        run_id: str | None = ...,
+    ) -> Run[bytes]: ...
+    @overload
+    def start(
+        self,
+        pipeline: Pipeline[..., Stream[T]],
+        inputs: Mapping[str, object],
+        *,
+        deadline_s: float | None = ...,
+        caller: Caller = ...,
+        request_id: str = ...,
+        run_id: str | None = ...,
+    ) -> Run[list[T]]: ...
+    @overload
+    def start(
+        self,
+        pipeline: Pipeline[..., T],
+        inputs: Mapping[str, object],
+        *,
+        deadline_s: float | None = ...,
+        caller: Caller = ...,
+        request_id: str = ...,
+        run_id: str | None = ...,
+    ) -> Run[T]: ...
+    def start(
+        self,
+        pipeline: Pipeline[..., Any] | Plan,
         inputs: Mapping[str, object],
         *,
         deadline_s: float | None = None,
         caller: Caller = NOBODY,
         request_id: str = "",
         run_id: str | None = None,
-    ) -> Run:
+    ) -> Run[Any]:
         """Start a run in a task of its own, on behalf of `caller`.
 
         `deadline_s` are the seconds that it has left, where that is not for its pipeline to say;
@@ -137,6 +191,8 @@ class Engine:
         return run
 
     @overload
+    async def run(self, pipeline: Plan, /, *args: object, **kwargs: object) -> Any: ...
+    @overload
     async def run(  # type: ignore[overload-overlap]
         self, pipeline: Pipeline[P, Stream[str]], /, *args: P.args, **kwargs: P.kwargs
     ) -> str: ...
@@ -150,10 +206,10 @@ class Engine:
     ) -> list[T]: ...
     @overload
     async def run(self, pipeline: Pipeline[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T: ...
-    async def run(self, pipeline: Pipeline[..., Any], /, *args: Any, **kwargs: Any) -> Any:
+    async def run(self, pipeline: Pipeline[..., Any] | Plan, /, *args: Any, **kwargs: Any) -> Any:
         """The result of a run, in this task: cancelling it cancels the run.
 
-        A stream's result is what `collect` makes of it.
+        A stream's result is what `collect` makes of it. Of a plan, no type is known.
 
         Raises:
             CheckError: the pipeline has problems.
@@ -163,7 +219,8 @@ class Engine:
             trio.ClosedResourceError: the engine is closed.
             Exception: the error of the step that failed, the step's own.
         """
-        run = self._make(pipeline, _by_name(pipeline, args, kwargs), None)
+        asked = pipeline.pipeline if isinstance(pipeline, Plan) else pipeline
+        run = self._make(pipeline, by_name(asked, args, kwargs), None)
         await self._execute(run)
         return await run.result()
 
@@ -191,7 +248,7 @@ class Engine:
         caller: Caller = NOBODY,
         request_id: str = "",
         run_id: str | None = None,
-    ) -> Run:
+    ) -> Run[Any]:
         if self._closed:
             raise trio.ClosedResourceError("the engine is closed: run pipelines in its context")
         made = self.plan(pipeline)
@@ -211,10 +268,10 @@ class Engine:
                 f"{len(self._runs)} runs are in flight, and Limits(runs=...) allows no more",
                 limit="runs",
             )
-        run = Run(
+        run: Run[Any] = Run(
             run_id or uuid.uuid4().hex,
             made,
-            _complete(made.pipeline, inputs),
+            complete(made.pipeline, inputs),
             bindings=self.bindings,
             limits=self.limits,
             threads=self._threads,
@@ -289,50 +346,3 @@ async def open_engine(
 def _first(*deadlines_s: float | None) -> float | None:
     """The first that is given."""
     return next((deadline_s for deadline_s in deadlines_s if deadline_s is not None), None)
-
-
-def _by_name(
-    pipeline: Pipeline[..., object], args: tuple[object, ...], kwargs: Mapping[str, object]
-) -> Mapping[str, object]:
-    """The inputs of a run by name, as a call of the pipeline's function would bind them."""
-    if len(args) > len(pipeline.inputs):
-        raise InputError(
-            f"pipeline {pipeline.name!r} takes {len(pipeline.inputs)} inputs, and was given "
-            f"{len(args)}"
-        )
-    named = dict(zip(pipeline.inputs, args, strict=False))
-    for name in named.keys() & kwargs.keys():
-        raise InputError(
-            f"pipeline {pipeline.name!r} was given {name!r} twice, by place and by name",
-            field=name,
-        )
-    return {**named, **kwargs}
-
-
-def _complete(
-    pipeline: Pipeline[..., object], inputs: Mapping[str, object]
-) -> Mapping[str, object]:
-    """All inputs of a run, with their defaults, each of the right type."""
-    for name in inputs:
-        if name not in pipeline.inputs:
-            known = ", ".join(pipeline.inputs) or "none"
-            raise InputError(
-                f"pipeline {pipeline.name!r} has no input {name!r}; its inputs are: {known}",
-                field=name,
-            )
-    complete = {}
-    for name, node in pipeline.inputs.items():
-        value = inputs[name] if name in inputs else renewed(node.default)
-        if value is MISSING:
-            raise InputError(
-                f"pipeline {pipeline.name!r} was not given {name!r}, {spell(node.annotation)}",
-                field=name,
-            )
-        if not accepts(node.annotation, value):
-            raise InputError(
-                f"input {name!r} of pipeline {pipeline.name!r} takes {spell(node.annotation)}, "
-                f"and was given {value!r:.200}",
-                field=name,
-            )
-        complete[name] = value
-    return complete

@@ -30,7 +30,7 @@ class Pipeline(Generic[P, T_co]):
     """A graph of steps: a value that is checked, drawn, planned, run, served and simulated."""
 
     name: str
-    function: Callable[..., Any]
+    function: Callable[P, Any]
     deadline_s: float | None
     where: str
     returns: object

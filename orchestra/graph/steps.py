@@ -53,7 +53,7 @@ class Step(Generic[P, T_co]):
     `call` is the function itself: what a unit test calls.
     """
 
-    call: Callable[..., Any]
+    call: Callable[P, Any]
     kind: Kind
     name: str
     policy: Policy

@@ -135,6 +135,17 @@ def problematic(n: int, unused: int) -> str:
     return waits(n, for_s=1)
 
 
+def test_a_plan_is_run_as_its_pipeline_is() -> None:
+    async def use(engine: Engine) -> None:
+        plan = engine.plan(ask)
+        assert await engine.run(plan, "why", times=3) == "why|3"
+        assert await engine.start(plan, {"question": "why"}).result() == "why|2"
+        with pytest.raises(InputError, match="pipeline 'ask' takes 3 inputs, and was given 4"):
+            await engine.run(plan, "q", 1, 2.0, 3)
+
+    engine_of(use)
+
+
 def test_a_pipeline_is_planned_once_and_one_with_problems_is_refused() -> None:
     async def use(engine: Engine) -> None:
         plan = engine.plan(ask)

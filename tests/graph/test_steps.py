@@ -337,8 +337,9 @@ def test_what_stands_behind_a_default_is_passed_by_name() -> None:
     def f(a: int = 0, /, c: int = 0, **b: int) -> tuple[int, int, dict[str, int]]:
         return a, c, b
 
-    named = dict(bind(f, [], {"c": 1, "a": 2}, "here").arguments)
-    assert f.call(*f.positional(named), **named) == (0, 1, {"a": 2})
+    named: dict[str, Any] = dict(bind(f, [], {"c": 1, "a": 2}, "here").arguments)
+    positional: list[Any] = f.positional(named)
+    assert f.call(*positional, **named) == (0, 1, {"a": 2})
 
 
 def _kept(bound: Bound, signature: inspect.Signature) -> Iterator[Any]:

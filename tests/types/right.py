@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator
 from functools import partial
-from typing import Annotated, TypedDict, assert_type
+from typing import Annotated, Any, TypedDict, assert_type
 
 import attrs
 
@@ -30,8 +30,11 @@ from orchestra import (
     route,
     step,
 )
+from orchestra.engine.run import Run
 from orchestra.errors import ModelError
 from orchestra.steps import classify, embed, generate, judge, retrieve, tool
+from orchestra.testing.simulate import Simulation, simulate
+from orchestra.testing.world import World
 from orchestra.values import Label, Passage, Vector
 
 
@@ -228,6 +231,29 @@ async def runs() -> None:
         assert_type(await engine.run(inner, x=1), str)
         assert_type(await engine.run(streamed, x=1, loud=True), str)
         assert_type(await engine.run(counted, x=1), list[int])
+        run = engine.start(inner, {"x": 1}, deadline_s=3)
+        assert_type(run, Run[str])
+        assert_type(await run.result(), str)
+        assert_type(await engine.start(streamed, {"x": 1}).result(), str)
+        assert_type(await engine.start(counted, {"x": 1}).result(), list[int])
+        assert_type(await engine.start(engine.plan(inner), {"x": 1}).result(), Any)
+        assert_type(await engine.run(engine.plan(inner), 1), Any)
+        assert_type(await value.call(1, factor=3), Any)
     assert_type(orchestra.run(inner, x=1), str)
     assert_type(orchestra.run(streamed, 1), str)
     assert_type(orchestra.run(counted, 1), list[int])
+
+
+def simulations(world: World) -> None:
+    """The result of a simulated run, which there may be none of."""
+    assert_type(simulate(inner, world, x=1), Simulation[str])
+    assert_type(simulate(inner, x=1).value, str | None)
+    assert_type(simulate(inner, world, 1).result(), str)
+    assert_type(simulate(streamed, world, x=1, loud=True).result(), str)
+    assert_type(simulate(counted, x=1).result(), list[int])
+
+
+async def any_of_them(run: Run, simulation: Simulation) -> None:
+    """What a run gives need not be said."""
+    assert_type(await run.result(), object)
+    assert_type(simulation.result(), object)
