@@ -13,7 +13,7 @@ from orchestra.annotations.facts import MISSING, hints
 from orchestra.errors import DefinitionError
 from orchestra.graph.awaitables import refuse_awaitables
 from orchestra.graph.definition import Definition, current_definition, defining, in_definition
-from orchestra.graph.functions import defined_at, function_of, returned_at
+from orchestra.graph.functions import defined_at, function_of, look_like, returned_at
 from orchestra.graph.gather import wire_of
 from orchestra.graph.nodes import Input, Node, Origin
 from orchestra.graph.policy import is_number
@@ -25,7 +25,7 @@ T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
 
 
-@attrs.frozen(eq=False, slots=False)
+@attrs.frozen(eq=False, slots=False, repr=False)
 class Pipeline(Generic[P, T_co]):
     """A graph of steps: a value that is checked, drawn, planned, run, served and simulated."""
 
@@ -39,6 +39,12 @@ class Pipeline(Generic[P, T_co]):
     nodes: tuple[Node, ...]
     """Every node the function made, in order; `output` may not reach all of them."""
     output: Wire
+
+    def __attrs_post_init__(self) -> None:
+        look_like(self, self.function)
+
+    def __repr__(self) -> str:
+        return f"<pipeline {self.name!r} at {self.where}>"
 
     @property
     def doc(self) -> str:

@@ -23,7 +23,7 @@ from orchestra.errors import DefinitionError
 from orchestra.graph.awaitables import refuse_awaitables
 from orchestra.graph.binding import bind
 from orchestra.graph.definition import current_definition
-from orchestra.graph.functions import defined_at, function_of
+from orchestra.graph.functions import defined_at, function_of, look_like
 from orchestra.graph.nodes import Call, Origin
 from orchestra.graph.policy import Policy
 from orchestra.graph.wires import place, source_line
@@ -46,7 +46,7 @@ class Kind(Enum):
     THREAD = "thread"
 
 
-@attrs.frozen(eq=False, slots=False)
+@attrs.frozen(eq=False, slots=False, repr=False)
 class Step(Generic[P, T_co]):
     """A function as a step. Calling it in a pipeline adds it to the graph.
 
@@ -58,6 +58,12 @@ class Step(Generic[P, T_co]):
     name: str
     policy: Policy
     where: str
+
+    def __attrs_post_init__(self) -> None:
+        look_like(self, self.call)
+
+    def __repr__(self) -> str:
+        return f"<step {self.name!r} at {self.where}>"
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> T_co:
         """A node of the pipeline that is being defined.

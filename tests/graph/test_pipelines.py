@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from math import inf
 from typing import Any
 
@@ -109,6 +110,20 @@ def test_a_pipeline_is_named_documented_and_bounded() -> None:
     assert made.using(deadline_s=None).deadline_s is None
     assert made.inputs["a"].origin.where == made.where
     assert written("@pipeline\ndef p(a): return a")["p"].doc == ""
+
+
+def test_tools_take_a_pipeline_for_its_function() -> None:
+    source = """
+@pipeline(name="renamed")
+def p(a: int, *, b: int = 2) -> int:  # HERE
+    'What it does.'
+    return add(a, b)
+"""
+    module = written(STEPS + source)
+    for made in (module["p"], module["p"].using(deadline_s=3)):
+        assert repr(made) == f"<pipeline 'renamed' at {module.where('HERE')}>"
+        assert str(inspect.signature(made)) == "(a: int, *, b: int = 2) -> int"
+        assert (made.__name__, made.__doc__, made.__module__) == ("p", "What it does.", "written")
 
 
 @pytest.mark.parametrize("given", ['"5"', "-5", "0", "True", "float('nan')", "[5]"])

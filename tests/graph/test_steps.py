@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import pydoc
 import re
 from collections.abc import Iterator
 from typing import Any, cast
@@ -17,7 +18,7 @@ from orchestra.compiler.check import check
 from orchestra.errors import DefinitionError
 from orchestra.graph.binding import Bound, bind, signature_text
 from orchestra.graph.policy import Limits, Policy
-from orchestra.graph.steps import Kind, step
+from orchestra.graph.steps import Kind, Step, step
 from orchestra.protocols import Stream
 from tests.graph.mending import result
 from tests.graph.written import Written, written
@@ -264,6 +265,34 @@ def test_no_policy_is_a_policy_without_limits() -> None:
     made = module["s"]
     assert made.policy == Policy()
     assert made.using(Policy(timeout_s=1)).using(None).policy == Policy()
+
+
+def test_tools_take_a_step_for_its_function() -> None:
+    @step(name="named", policy=Policy(timeout_s=1))
+    async def added(a: int, *, b: int = 1) -> int:
+        """The sum."""
+        return a + b
+
+    for made in (added, added.using(None)):
+        assert str(inspect.signature(made)) == "(a: 'int', *, b: 'int' = 1) -> 'int'"
+        assert (made.__doc__, inspect.getdoc(made)) == ("The sum.", "The sum.")
+        assert made.__name__ == "added"  # type: ignore[attr-defined]
+        assert made.__module__ == __name__
+        assert repr(made) == f"<step 'named' at {made.where}>"
+        assert "The sum." in pydoc.render_doc(made)
+        assert not inspect.iscoroutinefunction(made), "it is called in a pipeline, and not awaited"
+    assert "function as a step" in str(Step.__doc__)
+    assert "call" in inspect.signature(Step).parameters
+
+
+def test_a_step_is_not_unwrapped_to_its_function() -> None:
+    @step
+    def plain(a: int) -> int:
+        return a
+
+    assert inspect.unwrap(plain) is plain
+    with pytest.raises(DefinitionError, match="@step on 'plain', which is a Step"):
+        step(plain)
 
 
 def test_what_is_no_policy_is_refused_at_its_line() -> None:
