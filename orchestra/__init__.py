@@ -51,10 +51,12 @@ __all__ = [
 __version__ = "0.1.0"
 
 
-def __getattr__(name: str) -> object:
-    if name != "prompt":
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from orchestra.steps.prompt import prompt  # the vocabulary, for those who use some of it
+if not TYPE_CHECKING:  # or a type checker would take it that there is every name
 
-    globals()[name] = prompt
-    return prompt
+    def __getattr__(name: str) -> object:
+        if name != "prompt":
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        from orchestra.steps.prompt import prompt  # the vocabulary, for those who use some of it
+
+        globals()[name] = prompt
+        return prompt

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 from orchestra import Policy, Stream, pipeline, prompt, race, step
-from orchestra.steps.classify import classify
-from orchestra.steps.embed import embed
-from orchestra.steps.generate import generate
-from orchestra.steps.retrieve import retrieve
+from orchestra.steps import classify, embed, generate, retrieve
 from orchestra.values import Passage
 
 INTENTS = {

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from orchestra import Stream, pipeline, prompt, step
 from orchestra.documents import Document
-from orchestra.steps.generate import generate
-from orchestra.steps.read import cut, pages
-from orchestra.steps.retrieve import nearest
+from orchestra.steps import cut, generate, nearest, pages
 from orchestra.values import Passage
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 
 from orchestra import Stream, pipeline, route, step
-from orchestra.steps.classify import classify
+from orchestra.steps import classify
 from pipelines.answer import answer
 
 KINDS = {

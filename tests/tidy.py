@@ -236,7 +236,9 @@ def _annotations(node: ast.AST, overloaded: set[str]) -> Iterator[ast.expr]:
         yield from _annotations(child, overloaded)
 
 
-NO_CHOICE = re.compile(r"[\w.]+\[\.\.\., Any\]|Coroutine\[Any, Any, (?!Any)\w+\]|Attribute\[Any\]")
+NO_CHOICE = re.compile(
+    r"[\w.]+\[(?:\.\.\.|P), Any\]|Coroutine\[Any, Any, (?!Any)\w+\]|Attribute\[Any\]"
+)
 """A function of any shape; what an `async def` returns; attrs' own words for a field."""
 
 

@@ -24,7 +24,7 @@ from orchestra.config.reading import read
 from orchestra.engine.engine import Engine, open_engine
 from orchestra.protocols import Context, Model, injected
 from orchestra.providers import remote
-from orchestra.steps.generate import generate
+from orchestra.steps import generate
 from orchestra.values import (
     Capabilities,
     ChatRequest,

@@ -11,15 +11,14 @@ from typing import Any, ParamSpec, TypeAlias, TypeVar, overload
 import trio
 
 from orchestra.accounts import Caller
-from orchestra.annotations.facts import MISSING, accepts, spell
 from orchestra.compiler.plan import Plan, plan
-from orchestra.compiler.renewal import renewed
 from orchestra.engine.groups import stopping
+from orchestra.engine.inputs import by_name, complete
 from orchestra.engine.journal import Observer
 from orchestra.engine.run import Run
 from orchestra.errors import BindingError, InputError, LimitExceededError, RunError
 from orchestra.graph.pipelines import Pipeline
-from orchestra.graph.policy import Limits
+from orchestra.graph.policy import Limits, is_number
 from orchestra.policies.hedge import Hedges
 from orchestra.policies.retry import Retries
 from orchestra.protocols import Bindings, Embedder, Model, Stream, VectorStore
@@ -105,24 +104,83 @@ class Engine:
                 del self._plans[next(iter(self._plans))]
         return made
 
+    @overload
     def start(
         self,
-        pipeline: Pipeline[..., object] | Plan,
+        pipeline: Plan,
+        inputs: Mapping[str, object],
+        *,
+        deadline_s: float | None = ...,
+        caller: Caller = ...,
+        request_id: str = ...,
+        run_id: str | None = ...,
+    ) -> Run[Any]: ...
+    @overload
+    def start(  # type: ignore[overload-overlap]
+        self,
+        pipeline: Pipeline[..., Stream[str]],
+        inputs: Mapping[str, object],
+        *,
+        deadline_s: float | None = ...,
+        caller: Caller = ...,
+        request_id: str = ...,
+        run_id: str | None = ...,
+    ) -> Run[str]: ...
+    @overload
+    def start(  # type: ignore[overload-overlap]
+        self,
+        pipeline: Pipeline[..., Stream[bytes]],
+        inputs: Mapping[str, object],
+        *,
+        deadline_s: float | None = ...,
+        caller: Caller = ...,
+        request_id: str = ...,
+        run_id: str | None = ...,
+    ) -> Run[bytes]: ...
+    @overload
+    def start(
+        self,
+        pipeline: Pipeline[..., Stream[T]],
+        inputs: Mapping[str, object],
+        *,
+        deadline_s: float | None = ...,
+        caller: Caller = ...,
+        request_id: str = ...,
+        run_id: str | None = ...,
+    ) -> Run[list[T]]: ...
+    @overload
+    def start(
+        self,
+        pipeline: Pipeline[..., T],
+        inputs: Mapping[str, object],
+        *,
+        deadline_s: float | None = ...,
+        caller: Caller = ...,
+        request_id: str = ...,
+        run_id: str | None = ...,
+    ) -> Run[T]: ...
+    def start(
+        self,
+        pipeline: Pipeline[..., Any] | Plan,
         inputs: Mapping[str, object],
         *,
         deadline_s: float | None = None,
         caller: Caller = NOBODY,
         request_id: str = "",
         run_id: str | None = None,
-    ) -> Run:
+    ) -> Run[Any]:
         """Start a run in a task of its own, on behalf of `caller`.
 
-        `request_id` is told in its first event; `run_id` is an id that was made for it before.
-        Attach to its journal before the next await, and no event is missed.
+        `deadline_s` are the seconds that it has left, where that is not for its pipeline to say;
+        without any left, it fails at once. `request_id` is told in its first event; `run_id` is
+        an id that was made for it before. Attach to its journal before the next await, and no
+        event is missed.
 
         Raises:
             CheckError: the pipeline has problems.
-            InputError: an input is missing, unknown, or of the wrong type.
+            InputError: an input is missing, unknown, or of the wrong type; or the deadline is no
+                number.
+            RunError: a run of this id is in flight.
             LimitExceededError: there are `Limits.runs` runs in flight already.
             trio.ClosedResourceError: the engine is closed.
         """
@@ -132,6 +190,8 @@ class Engine:
         self._nursery.start_soon(self._execute, run, name=run.pipeline)
         return run
 
+    @overload
+    async def run(self, pipeline: Plan, /, *args: object, **kwargs: object) -> Any: ...
     @overload
     async def run(  # type: ignore[overload-overlap]
         self, pipeline: Pipeline[P, Stream[str]], /, *args: P.args, **kwargs: P.kwargs
@@ -146,10 +206,10 @@ class Engine:
     ) -> list[T]: ...
     @overload
     async def run(self, pipeline: Pipeline[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T: ...
-    async def run(self, pipeline: Pipeline[..., Any], /, *args: Any, **kwargs: Any) -> Any:
+    async def run(self, pipeline: Pipeline[..., Any] | Plan, /, *args: Any, **kwargs: Any) -> Any:
         """The result of a run, in this task: cancelling it cancels the run.
 
-        A stream's result is what `collect` makes of it.
+        A stream's result is what `collect` makes of it. Of a plan, no type is known.
 
         Raises:
             CheckError: the pipeline has problems.
@@ -159,7 +219,8 @@ class Engine:
             trio.ClosedResourceError: the engine is closed.
             Exception: the error of the step that failed, the step's own.
         """
-        run = self._make(pipeline, _by_name(pipeline, args, kwargs), None)
+        asked = pipeline.pipeline if isinstance(pipeline, Plan) else pipeline
+        run = self._make(pipeline, by_name(asked, args, kwargs), None)
         await self._execute(run)
         return await run.result()
 
@@ -187,19 +248,30 @@ class Engine:
         caller: Caller = NOBODY,
         request_id: str = "",
         run_id: str | None = None,
-    ) -> Run:
+    ) -> Run[Any]:
         if self._closed:
             raise trio.ClosedResourceError("the engine is closed: run pipelines in its context")
         made = self.plan(pipeline)
+        if deadline_s is not None and not is_number(deadline_s):
+            raise InputError(
+                f"engine.start({made.pipeline.name}, ..., deadline_s={deadline_s!r:.80}): it is "
+                "how many seconds the run may take, a number, or None; write deadline_s=5"
+            )
+        if run_id is not None and run_id in self._runs:
+            raise RunError(
+                f"engine.start({made.pipeline.name}, ..., run_id={run_id!r:.80}): a run of this id "
+                "is in flight; wait for it with `await engine.runs[run_id].wait_ended()`, or leave "
+                "`run_id` out for one that nobody else has"
+            )
         if len(self._runs) >= self.limits.runs:
             raise LimitExceededError(
                 f"{len(self._runs)} runs are in flight, and Limits(runs=...) allows no more",
                 limit="runs",
             )
-        run = Run(
+        run: Run[Any] = Run(
             run_id or uuid.uuid4().hex,
             made,
-            _complete(made.pipeline, inputs),
+            complete(made.pipeline, inputs),
             bindings=self.bindings,
             limits=self.limits,
             threads=self._threads,
@@ -274,50 +346,3 @@ async def open_engine(
 def _first(*deadlines_s: float | None) -> float | None:
     """The first that is given."""
     return next((deadline_s for deadline_s in deadlines_s if deadline_s is not None), None)
-
-
-def _by_name(
-    pipeline: Pipeline[..., object], args: tuple[object, ...], kwargs: Mapping[str, object]
-) -> Mapping[str, object]:
-    """The inputs of a run by name, as a call of the pipeline's function would bind them."""
-    if len(args) > len(pipeline.inputs):
-        raise InputError(
-            f"pipeline {pipeline.name!r} takes {len(pipeline.inputs)} inputs, and was given "
-            f"{len(args)}"
-        )
-    named = dict(zip(pipeline.inputs, args, strict=False))
-    for name in named.keys() & kwargs.keys():
-        raise InputError(
-            f"pipeline {pipeline.name!r} was given {name!r} twice, by place and by name",
-            field=name,
-        )
-    return {**named, **kwargs}
-
-
-def _complete(
-    pipeline: Pipeline[..., object], inputs: Mapping[str, object]
-) -> Mapping[str, object]:
-    """All inputs of a run, with their defaults, each of the right type."""
-    for name in inputs:
-        if name not in pipeline.inputs:
-            known = ", ".join(pipeline.inputs) or "none"
-            raise InputError(
-                f"pipeline {pipeline.name!r} has no input {name!r}; its inputs are: {known}",
-                field=name,
-            )
-    complete = {}
-    for name, node in pipeline.inputs.items():
-        value = inputs[name] if name in inputs else renewed(node.default)
-        if value is MISSING:
-            raise InputError(
-                f"pipeline {pipeline.name!r} was not given {name!r}, {spell(node.annotation)}",
-                field=name,
-            )
-        if not accepts(node.annotation, value):
-            raise InputError(
-                f"input {name!r} of pipeline {pipeline.name!r} takes {spell(node.annotation)}, "
-                f"and was given {value!r:.200}",
-                field=name,
-            )
-        complete[name] = value
-    return complete

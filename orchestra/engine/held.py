@@ -68,7 +68,7 @@ class Held:
         if isinstance(chunk, str | bytes):
             return len(chunk)
         raise EdgeTypeError(
-            f"arm {self._arm} gave {chunk!r:.200}, a {type(chunk).__name__}, but "
+            f"arm {self._arm} gave {chunk!r:.200}, an instance of {type(chunk).__name__}, but "
             f"commit={self._rule} counts characters; use chunks(...) for chunks of other types"
         )
 

@@ -31,7 +31,7 @@ class Output:
         """
         if not isinstance(chunk, self._kind):
             raise EdgeTypeError(
-                f"a stream of {self._kind.__name__} gave {chunk!r:.200}, a "
+                f"a stream of {self._kind.__name__} gave {chunk!r:.200}, an instance of "
                 f"{type(chunk).__name__}; annotate the step's chunks as what they are"
             )
         size = size_bytes(chunk)

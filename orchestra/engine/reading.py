@@ -43,8 +43,9 @@ def read(frame: Frame, source: Source) -> object:
         value = _part(value, source)
     if source.expects is not None and not accepts(source.expects, value):
         raise EdgeTypeError(
-            f"{source.spelled} is {value!r:.200}, a {type(value).__name__}, but {source.into} "
-            f"takes {spell(source.expects)}; annotate it as what it is, or convert it in a step"
+            f"{source.spelled} is {value!r:.200}, an instance of {type(value).__name__}, but "
+            f"{source.into} takes {spell(source.expects)}; annotate it as what it is, or convert "
+            "it in a step"
         )
     return value
 

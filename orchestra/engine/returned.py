@@ -29,7 +29,7 @@ def returned(step: Step[..., Any], value: object) -> object:
         return value
     raise EdgeTypeError(
         f"it is annotated `-> {spell(step.returns)}` and returned {value!r:.200}, "
-        f"a {type(value).__name__}; {_fix(value)}"
+        f"an instance of {type(value).__name__}; {_fix(value)}"
     )
 
 

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from contextvars import copy_context
 from types import TracebackType
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, Generic, cast
 
 import trio
 
@@ -23,6 +23,8 @@ from orchestra.errors import DeadlineError, RunCancelledError
 from orchestra.events import RunCancelled, RunFailed, RunFinished, RunStarted
 
 if TYPE_CHECKING:
+    from typing_extensions import TypeVar
+
     from orchestra.accounts import Caller, Usage
     from orchestra.compiler.blocks import Operation, Source
     from orchestra.compiler.plan import Plan
@@ -31,9 +33,15 @@ if TYPE_CHECKING:
     from orchestra.policies.retry import Retries
     from orchestra.protocols import Bindings
 
+    T_co = TypeVar("T_co", covariant=True, default=object)
+else:  # a default, by which `Run` alone is `Run[object]`, is Python's own from 3.13 on
+    from typing import TypeVar
 
-class Run:
-    """One execution of a plan. Everything it does is in its `journal`."""
+    T_co = TypeVar("T_co", covariant=True)
+
+
+class Run(Generic[T_co]):
+    """One execution of a plan, which gives a `T_co`. Everything it does is in its `journal`."""
 
     def __init__(
         self,
@@ -78,7 +86,7 @@ class Run:
         self._reason = "the task that ran it was cancelled"
         self._cancelled = False
         self._finished = False
-        self._value: object = None
+        self._value: Any = None
         self._error: Exception | None = None
         self._failure: Failure | None = None
         self._traceback: TracebackType | None = None
@@ -112,7 +120,7 @@ class Run:
             self._ended = trio.Event()
         await self._ended.wait()
 
-    async def result(self) -> object:
+    async def result(self) -> T_co:
         """Its result, waiting for it. Cancelling the wait leaves it running.
 
         Raises:
@@ -122,7 +130,7 @@ class Run:
         await self.wait_ended()
         if self._error is not None:
             raise self._error.with_traceback(self._traceback)  # or it would grow with every waiter
-        return self._value
+        return cast("T_co", self._value)
 
     def cancel(self, reason: str) -> None:
         """Stop it: every step sees `Cancelled` now. Nothing happens if it has ended."""
@@ -136,11 +144,9 @@ class Run:
     async def execute(self) -> None:
         """Run to the end. Called once, by the engine.
 
-        Raises nothing but `Cancelled`, and what stops the process: never in a group.
+        Raises nothing but `Cancelled`, and what stops the process: never in a group. It runs in
+        a nursery with all others, so whatever of it can fail is done where its errors are kept.
         """
-        limit_s = self._deadline_s
-        if limit_s is not None:
-            self._scope.deadline = self._began_s + limit_s
         self.journal.append(RunStarted, self.id, self.pipeline, self.request_id)
         try:
             with self._scope:
@@ -151,8 +157,10 @@ class Run:
             self._end()
 
     async def _execute(self) -> None:
-        frame = Frame(self, self.plan.block, "", self._inputs, None)
         try:
+            if self._deadline_s is not None:
+                self._scope.deadline = self._began_s + self._deadline_s
+            frame = Frame(self, self.plan.block, "", self._inputs, None)
             self._value = await frame.enter(0, self._emit(frame))
             self._finished = True
         except Failure as failure:

@@ -113,8 +113,8 @@ def quorum(
     `NoQuorumError` that lists what each arm said. Arms give values: `collect(...)` a stream.
 
     Raises:
-        DefinitionError: `count` is no number from 1 to that of the arms, or `stagger_s` none of
-            seconds.
+        DefinitionError: called outside a pipeline; `count` is no number from 1 to that of the
+            arms, `agree` no plain function, or `stagger_s` no number of seconds.
     """
     definition = current_definition("quorum(...)", _IN_PIPELINES)
     refuse_list("quorum", arms)
@@ -139,8 +139,8 @@ def best_of(*arms: T, judge: Callable[[list[T]], int], least: int = 1) -> T:
     Arms give values: `collect(...)` a stream.
 
     Raises:
-        DefinitionError: there are no arms, `least` is no number from 1 to that of the arms, or
-            the judge is nothing that can be called.
+        DefinitionError: called outside a pipeline, or without arms; `least` is no number from 1
+            to that of the arms, or the judge is nothing that can be called.
     """
     definition = current_definition("best_of(...)", _IN_PIPELINES)
     refuse_list("best_of", arms)

@@ -40,7 +40,11 @@ def collect(stream: Stream[bytes]) -> bytes: ...  # type: ignore[overload-overla
 @overload
 def collect(stream: Stream[T]) -> list[T]: ...
 def collect(stream: object) -> Any:
-    """The whole of a stream as one value: text joined, bytes joined, else a list of chunks."""
+    """The whole of a stream as one value: text joined, bytes joined, else a list of chunks.
+
+    Raises:
+        DefinitionError: called outside a pipeline.
+    """
     definition = _definition("collect")
     source = wire_of(stream)
     return definition.add(lambda origin: Collect(origin, source))
@@ -51,36 +55,36 @@ def race(
     *arms: Stream[str],
     commit: Commit = ...,
     validate: Callable[[str], bool] | None = ...,
-    stagger_s: float = ...,
-    hedge_at: str | float = ...,
-    hedge_share: float = ...,
+    stagger_s: float | None = ...,
+    hedge_at: str | float | None = ...,
+    hedge_share: float | None = ...,
 ) -> Stream[str]: ...
 @overload
 def race(
     *arms: Stream[bytes],
     commit: Commit = ...,
     validate: Callable[[bytes], bool] | None = ...,
-    stagger_s: float = ...,
-    hedge_at: str | float = ...,
-    hedge_share: float = ...,
+    stagger_s: float | None = ...,
+    hedge_at: str | float | None = ...,
+    hedge_share: float | None = ...,
 ) -> Stream[bytes]: ...
 @overload
 def race(
     *arms: Stream[T],
     commit: Commit = ...,
     validate: Callable[[list[T]], bool] | None = ...,
-    stagger_s: float = ...,
-    hedge_at: str | float = ...,
-    hedge_share: float = ...,
+    stagger_s: float | None = ...,
+    hedge_at: str | float | None = ...,
+    hedge_share: float | None = ...,
 ) -> Stream[T]: ...
 @overload
 def race(
     *arms: T,
     commit: Commit = ...,
     validate: Callable[[T], bool] | None = ...,
-    stagger_s: float = ...,
-    hedge_at: str | float = ...,
-    hedge_share: float = ...,
+    stagger_s: float | None = ...,
+    hedge_at: str | float | None = ...,
+    hedge_share: float | None = ...,
 ) -> T: ...
 def race(
     *arms: object,
@@ -111,6 +115,11 @@ def race(
     commits are known it is `stagger_s`, and where that is left out, no arm starts by time.
     Arms started by time are at most `hedge_share` (by default 0.1) for each race and 10 besides;
     more are started only as soon as all before them have failed.
+
+    Raises:
+        DefinitionError: called outside a pipeline, or without arms; `commit` is no rule,
+            `validate` no plain function, `stagger_s` no number of seconds, `hedge_at` no
+            quantile, or `hedge_share` no share, or without `hedge_at`.
     """
     hedge = hedge_rule(hedge_at, hedge_share)
     usual_s = 0.0 if hedge is None else inf
@@ -172,6 +181,10 @@ def fallback(
     one is committed to, an `ArmRestarted` tells those who follow the run to discard what they
     have, and the result is the new arm's alone. Only for the stream that is the pipeline's
     result: what a step has read cannot be taken back.
+
+    Raises:
+        DefinitionError: called outside a pipeline, or without arms; `commit` is no rule,
+            `validate` no plain function, `on` no classes of exceptions, or `restart` no bool.
     """
     given: object = restart  # a wire, for all that is known at run time
     if not isinstance(given, bool):
@@ -198,6 +211,9 @@ def route(label: object, arms: Mapping[Any, T], *, default: T = _NONE) -> T:
 
     A `Label` is compared by its name. Without an arm for the label the default is taken;
     without a default the run fails with a `RouteError`.
+
+    Raises:
+        DefinitionError: called outside a pipeline, without arms, or with arms that are no dict.
     """
     if not isinstance(arms, Mapping):
         raise DefinitionError(
@@ -233,6 +249,10 @@ def each(
     needs that does not depend on the item runs once, outside. At most `at_once` items are
     in hand at once: started, and not yet passed on. With `ordered=False` the results come
     as they are done. The first item to fail fails the whole.
+
+    Raises:
+        DefinitionError: called outside a pipeline, or with a body that is not to be called: a
+            wire, or what a step has already given.
     """
     definition = _definition("each")
     _refuse_body(body)

@@ -40,6 +40,17 @@ def function_of(decorated: Callable[..., object], noun: str) -> FunctionType:
     return function
 
 
+def look_like(made: object, function: Callable[..., object]) -> None:
+    """Have tools (`inspect.signature`, `help`, an editor) take what was made for its function.
+
+    There is no `__wrapped__`: who follows it (`inspect.unwrap`, pytest with what is called
+    `test_...`) would be past the step, and call its function in place of it.
+    """
+    for name in ("__module__", "__name__", "__qualname__", "__doc__"):
+        object.__setattr__(made, name, getattr(function, name, None))
+    object.__setattr__(made, "__signature__", inspect.signature(function))
+
+
 def defined_at(code: CodeType) -> tuple[str, int]:
     """File and line of a function's `def`, below its decorators."""
     lines = linecache.getlines(code.co_filename)[code.co_firstlineno - 1 :]

@@ -7,6 +7,7 @@ import re
 import attrs
 
 from orchestra.errors import DefinitionError
+from orchestra.graph.policy import is_number
 from orchestra.graph.wires import place, source_line
 
 SHARE = 0.1
@@ -68,7 +69,7 @@ def stagger(name: str, given: object) -> float:
     Raises:
         DefinitionError: it is no number of seconds.
     """
-    if not isinstance(given, int | float) or not given >= 0:
+    if not is_number(given) or given < 0:
         raise DefinitionError(
             f"{place(*source_line())}: {name}(stagger_s={given!r}): stagger_s is the number "
             "of seconds between the starts of two arms, 0 or more, and part of the pipeline "
@@ -88,4 +89,4 @@ def _quantile(given: object) -> float | None:
 
 def _number(given: object) -> float | None:
     """A number, and neither a bool nor a wire."""
-    return float(given) if isinstance(given, int | float) and not isinstance(given, bool) else None
+    return float(given) if is_number(given) else None

@@ -13,9 +13,10 @@ from orchestra.annotations.facts import MISSING, hints
 from orchestra.errors import DefinitionError
 from orchestra.graph.awaitables import refuse_awaitables
 from orchestra.graph.definition import Definition, current_definition, defining, in_definition
-from orchestra.graph.functions import defined_at, function_of, returned_at
+from orchestra.graph.functions import defined_at, function_of, look_like, returned_at
 from orchestra.graph.gather import wire_of
 from orchestra.graph.nodes import Input, Node, Origin
+from orchestra.graph.policy import is_number
 from orchestra.graph.refusals import refusal_of_type_error
 from orchestra.graph.wires import Wire, place, source_line
 
@@ -24,12 +25,12 @@ T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
 
 
-@attrs.frozen(eq=False, slots=False)
+@attrs.frozen(eq=False, slots=False, repr=False)
 class Pipeline(Generic[P, T_co]):
     """A graph of steps: a value that is checked, drawn, planned, run, served and simulated."""
 
     name: str
-    function: Callable[..., Any]
+    function: Callable[P, Any]
     deadline_s: float | None
     where: str
     returns: object
@@ -39,14 +40,24 @@ class Pipeline(Generic[P, T_co]):
     """Every node the function made, in order; `output` may not reach all of them."""
     output: Wire
 
+    def __attrs_post_init__(self) -> None:
+        look_like(self, self.function)
+
+    def __repr__(self) -> str:
+        return f"<pipeline {self.name!r} at {self.where}>"
+
     @property
     def doc(self) -> str:
         """The function's docstring, cleaned; empty where there is none."""
         return inspect.getdoc(self.function) or ""
 
     def using(self, *, deadline_s: float | None) -> Pipeline[P, T_co]:
-        """The same pipeline with another deadline for its runs."""
-        return attrs.evolve(self, deadline_s=deadline_s)
+        """The same pipeline with another deadline for its runs.
+
+        Raises:
+            DefinitionError: the deadline is no number of seconds over 0, and not None.
+        """
+        return attrs.evolve(self, deadline_s=_deadline(self.name, deadline_s))
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> T_co:
         """Its nodes, inlined into the pipeline that is being defined.
@@ -98,9 +109,9 @@ def pipeline(
     `deadline_s` bounds each run, from its start to its last event.
 
     Raises:
-        DefinitionError: the function does with a wire what only a value can do; the
-            message shows the line and what to write instead. Everything else that is
-            wrong is found by `check`, all of it at once.
+        DefinitionError: the function does with a wire what only a value can do, or the
+            deadline is no number of seconds over 0; the message shows the line and what to
+            write instead. Everything else that is wrong is found by `check`, all of it at once.
     """
 
     def decorate(function: Callable[..., Any]) -> Pipeline[..., Any]:
@@ -141,12 +152,21 @@ def _define(
     return Pipeline(
         name,
         function,
-        deadline_s,
+        _deadline(name, deadline_s),
         where,
         hints(function).get("return", MISSING),
         {node.name: node for node, _ in inputs},
         tuple(definition.nodes),
         output,
+    )
+
+
+def _deadline(name: str, given: object) -> float | None:
+    if given is None or (is_number(given) and given > 0):
+        return given
+    raise DefinitionError(
+        f"{place(*source_line())}: pipeline {name!r} has deadline_s={given!r:.80}: it is how many "
+        "seconds a run may take, a number over 0, or None; write deadline_s=5"
     )
 
 

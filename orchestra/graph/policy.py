@@ -6,31 +6,49 @@ Numbers only. Each is a bound; the engine obeys them.
 from __future__ import annotations
 
 from math import isfinite
-from typing import Any
+from typing import Any, TypeGuard
 
 import attrs
 from attrs import Attribute
 
 
-def _positive(instance: object, attribute: Attribute[Any], value: float | None) -> None:
-    if value is not None and not value > 0:
-        name = f"{type(instance).__name__}({attribute.name}={value!r})"
-        raise ValueError(f"{name}: {attribute.name} must be more than 0, or left out")
+def is_number(given: object) -> TypeGuard[float]:
+    """Whether it is a number of seconds, or of something else that has halves: no bool, no NaN."""
+    return isinstance(given, int | float) and not isinstance(given, bool) and given == given  # noqa: PLR0124 - NaN is not
+
+
+def _is_count(given: object) -> bool:
+    return isinstance(given, int) and not isinstance(given, bool) and given > 0
+
+
+def _positive(instance: object, attribute: Attribute[Any], value: object) -> None:
+    if not is_number(value):
+        raise ValueError(f"{_said(instance, attribute, value)} must be a number")
+    if not value > 0:
+        raise ValueError(f"{_said(instance, attribute, value)} must be more than 0, or left out")
 
 
 def _bound(default: float | None) -> float | None:
-    return attrs.field(default=default, validator=_positive)
+    return attrs.field(default=default, validator=attrs.validators.optional(_positive))
+
+
+def _whole(instance: object, attribute: Attribute[Any], value: object) -> None:
+    if not _is_count(value):
+        raise ValueError(f"{_said(instance, attribute, value)} must be a whole number, 1 or more")
 
 
 def _count(default: int) -> int:
-    return attrs.field(default=default, validator=_positive)
+    return attrs.field(default=default, validator=_whole)
 
 
 def _finite(instance: object, attribute: Attribute[Any], value: float) -> None:
     _positive(instance, attribute, value)
     if not isfinite(value):
-        name = f"{type(instance).__name__}({attribute.name}={value!r})"
-        raise ValueError(f"{name}: {attribute.name} is a bound; write a finite number")
+        raise ValueError(f"{_said(instance, attribute, value)} is a bound; write a finite number")
+
+
+def _said(instance: object, attribute: Attribute[Any], value: object) -> str:
+    return f"{type(instance).__name__}({attribute.name}={value!r:.80}): {attribute.name}"
 
 
 @attrs.frozen(kw_only=True)
@@ -64,15 +82,15 @@ class Retry:
 
     @attempts_max.validator
     def _counts(self, _: Attribute[int], value: object) -> None:
-        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        if not _is_count(value):
             raise ValueError(
                 f"Retry(attempts_max={value!r}): it is a number of calls, 1 or more, and the "
                 "first is one of them"
             )
 
     @multiplier.validator
-    def _grows(self, _: Attribute[float], value: float) -> None:
-        if not value >= 1 or not isfinite(value):
+    def _grows(self, _: Attribute[float], value: object) -> None:
+        if not is_number(value) or value < 1 or not isfinite(value):
             raise ValueError(f"Retry(multiplier={value!r}): waits do not shrink; write 1 or more")
 
     @delay_max_s.validator

@@ -23,7 +23,7 @@ from orchestra.errors import DefinitionError
 from orchestra.graph.awaitables import refuse_awaitables
 from orchestra.graph.binding import bind
 from orchestra.graph.definition import current_definition
-from orchestra.graph.functions import defined_at, function_of
+from orchestra.graph.functions import defined_at, function_of, look_like
 from orchestra.graph.nodes import Call, Origin
 from orchestra.graph.policy import Policy
 from orchestra.graph.wires import place, source_line
@@ -46,18 +46,24 @@ class Kind(Enum):
     THREAD = "thread"
 
 
-@attrs.frozen(eq=False, slots=False)
+@attrs.frozen(eq=False, slots=False, repr=False)
 class Step(Generic[P, T_co]):
     """A function as a step. Calling it in a pipeline adds it to the graph.
 
     `call` is the function itself: what a unit test calls.
     """
 
-    call: Callable[..., Any]
+    call: Callable[P, Any]
     kind: Kind
     name: str
     policy: Policy
     where: str
+
+    def __attrs_post_init__(self) -> None:
+        look_like(self, self.call)
+
+    def __repr__(self) -> str:
+        return f"<step {self.name!r} at {self.where}>"
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> T_co:
         """A node of the pipeline that is being defined.
@@ -84,9 +90,13 @@ class Step(Generic[P, T_co]):
 
         return cast("T_co", definition.add(make))
 
-    def using(self, policy: Policy) -> Step[P, T_co]:
-        """The same step under another policy."""
-        return attrs.evolve(self, policy=policy)
+    def using(self, policy: Policy | None) -> Step[P, T_co]:
+        """The same step under another policy; None is one without limits.
+
+        Raises:
+            DefinitionError: it is no policy.
+        """
+        return attrs.evolve(self, policy=_policy(self.name, policy))
 
     @cached_property
     def signature(self) -> inspect.Signature:
@@ -212,14 +222,14 @@ def step(function: Callable[P, Coroutine[Any, Any, T]], /) -> Step[P, T]: ...
 def step(function: Callable[P, T], /) -> Step[P, T]: ...
 @overload
 def step(
-    *, thread: bool = False, policy: Policy = NO_POLICY, name: str | None = None
+    *, thread: bool = False, policy: Policy | None = None, name: str | None = None
 ) -> StepDecorator: ...
 def step(
     function: Callable[..., Any] | None = None,
     /,
     *,
     thread: bool = False,
-    policy: Policy = NO_POLICY,
+    policy: Policy | None = None,
     name: str | None = None,
 ) -> Any:
     """Make a function a step of pipelines.
@@ -232,17 +242,29 @@ def step(
     `policy: Policy | None = None` lets each call bring its own.
 
     Raises:
-        DefinitionError: `thread=True` on an async function; a generator that is not async; or
-            what is decorated is not a function.
+        DefinitionError: `thread=True` on an async function; a generator that is not async;
+            what is decorated is not a function; or `policy` is no policy.
     """
 
     def decorate(function: Callable[..., Any]) -> Step[..., Any]:
         inner = function_of(function, "step")
         where = place(*defined_at(inner.__code__))
         kind = _kind(inner, where, thread=thread)
-        return Step(function, kind, name or inner.__name__, policy, where)
+        named = name or inner.__name__
+        return Step(function, kind, named, _policy(named, policy), where)
 
     return decorate if function is None else decorate(function)
+
+
+def _policy(name: str, given: object) -> Policy:
+    if given is None:
+        return NO_POLICY
+    if isinstance(given, Policy):
+        return given
+    raise DefinitionError(
+        f"{place(*source_line())}: step {name!r} is given policy={given!r:.80}; write it as "
+        "policy=Policy(timeout_s=5)"
+    )
 
 
 def _kind(function: Callable[..., Any], where: str, *, thread: bool) -> Kind:

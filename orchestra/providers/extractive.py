@@ -54,6 +54,7 @@ class ExtractiveModel(Model):
 
         Raises:
             ModelError: on entry, if the prompt has more than 400,000 characters.
+            BindingError: on entry, if the embedder needs what is not installed.
         """
         return ExtractiveAnswer(self._embedder, request)
 
@@ -123,8 +124,7 @@ async def _answer(embedder: Embedder, request: ChatRequest) -> str:
             f"{PROMPT_CHARS_MAX}; give it fewer or shorter sources"
         )
     asked, found = await trio.to_thread.run_sync(_read, request)
-    chosen = await _chosen(embedder, asked, found) if found else []
-    return say(chosen, asked.sources)
+    return say(await _chosen(embedder, asked, found), asked.sources)
 
 
 def _read(request: ChatRequest) -> tuple[Asked, list[Candidate]]:
@@ -133,6 +133,10 @@ def _read(request: ChatRequest) -> tuple[Asked, list[Candidate]]:
 
 
 async def _chosen(embedder: Embedder, asked: Asked, found: Sequence[Candidate]) -> list[Candidate]:
+    """What is quoted. The embedder is asked even where there is nothing to quote.
+
+    Whether it is installed would else be told by the first prompt that has sources only.
+    """
     about = [source.text[:_SOURCE_CHARS_MAX] for source in asked.sources]
     question = asked.question or " ".join(about)  # nothing asked: what is in the middle of it all
     vectors = await embedder.embed([question, *about, *(one.text for one in found)])

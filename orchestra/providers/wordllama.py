@@ -103,8 +103,8 @@ def home() -> Path:
     spec = find_spec("wordllama")
     if spec is None or spec.origin is None:
         raise BindingError(
-            "the default embedder needs the package wordllama, which is not installed; "
-            "run `pip install 'orchestra[local]'`, or bind another embedder"
+            "the built-in model and embedder need the package wordllama, which is not installed; "
+            "run `pip install 'orchestra[local]'`, or name others in orchestra.toml"
         )
     return Path(spec.origin).parent
 

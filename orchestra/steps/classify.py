@@ -23,5 +23,10 @@ async def classify(
     `labels` are names, or a mapping from name to a description that says what it means;
     the better the description, the better the answer. The confidence is the label's share
     of a softmax over the similarities: compare it between texts, not with a probability.
+
+    A run may raise:
+        InputError: there are no labels, or they are one string.
+        BindingError: the embedder needs a package that is not installed.
+        ModelError: the call of the embedder failed.
     """
     return await zero_shot(context.embedder(model), text, labels)

@@ -15,7 +15,12 @@ async def embed(
     purpose: Purpose = "query",
     context: Context = injected,
 ) -> Vector:
-    """The vector of one text, of unit length; by default of a question, to search with."""
+    """The vector of one text, of unit length; by default of a question, to search with.
+
+    A run may raise:
+        BindingError: the embedder needs a package that is not installed.
+        ModelError: the call of the embedder failed.
+    """
     (vector,) = await context.embedder(model).embed([text], purpose=purpose)
     return vector
 
@@ -28,5 +33,8 @@ async def embed_all(
     purpose: Purpose = "document",
     context: Context = injected,
 ) -> list[Vector]:
-    """One vector for each text, in order, of unit length; asked for together."""
+    """One vector for each text, in order, of unit length; asked for together.
+
+    A run may raise what one that calls `embed` may.
+    """
     return await context.embedder(model).embed(texts, purpose=purpose) if texts else []

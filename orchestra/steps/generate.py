@@ -125,8 +125,12 @@ class Generate:
         form_of(returns)
         return _giving(self.fill, returns)(*args, returns=returns, **options)
 
-    def using(self, policy: Policy) -> Generate:
-        """The same step under another policy."""
+    def using(self, policy: Policy | None) -> Generate:
+        """The same step under another policy; None is one without limits.
+
+        Raises:
+            DefinitionError: it is no policy.
+        """
         return Generate(self.say.using(policy), self.fill.using(policy))
 
     @property

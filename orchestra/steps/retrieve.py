@@ -27,6 +27,10 @@ async def retrieve(
     """The `top` nearest passages, nearest first, each with its score.
 
     `where` keeps those whose metadata equals every given key; `source` is one of the keys.
+
+    A run may raise:
+        StoreError: `top` is less than 1, the vector has another length than those of the store,
+            or the store is out of reach.
     """
     return await context.store(store).search(vector, top=top, where=where)
 
@@ -43,6 +47,10 @@ async def nearest(
     """Those of some passages that are nearest to a question, nearest first, each with its score.
 
     For a document that no store holds: all of it is embedded each time.
+
+    A run may raise:
+        BindingError: the embedder needs a package that is not installed.
+        ModelError: the call of the embedder failed.
     """
     embedder = context.embedder(model)
     (asked,) = await embedder.embed([question], purpose="query")

@@ -6,15 +6,19 @@ ready tasks run is the world's: see `virtual`.
 
 from __future__ import annotations
 
+from typing import Any, Generic, ParamSpec, TypeVar, cast, overload
+
 import attrs
 import trio
 import trio.testing
 
 from orchestra.compiler.plan import Plan
 from orchestra.engine.engine import Engine, open_engine
-from orchestra.engine.run import Run
+from orchestra.engine.inputs import by_name
+from orchestra.engine.run import Run, T_co
 from orchestra.events import Event
 from orchestra.graph.pipelines import Pipeline
+from orchestra.protocols import Stream
 from orchestra.testing.hedged import remember
 from orchestra.testing.scripts import rescript
 from orchestra.testing.virtual import FAR_S, HangError, virtual
@@ -22,18 +26,21 @@ from orchestra.testing.world import World
 
 __all__ = ["HangError", "Simulation", "simulate"]
 
+P = ParamSpec("P")
+T = TypeVar("T")
+
 _EVENTS = 10_000_000  # more than any simulated run has
 _LONG_S = FAR_S / 4  # a run that takes longer hangs, and so does the end of one that is cancelled
 
 
 @attrs.frozen
-class Simulation:
+class Simulation(Generic[T_co]):
     """What one simulated run did."""
 
     plan: Plan = attrs.field(repr=False)
     world: World
     events: tuple[Event, ...] = attrs.field(repr=lambda events: f"<{len(events)} events>")
-    value: object
+    value: T_co | None
     """Its result; None where it has none."""
     error: Exception | None
     """What `run()` would raise; None where it succeeded."""
@@ -44,11 +51,39 @@ class Simulation:
     lane_peak: int
     """The most chunks that ever waited on one edge."""
 
+    def result(self) -> T_co:
+        """Its result, as `run()` would give it.
 
+        Raises:
+            Exception: its `error`, where it has one.
+        """
+        if self.error is not None:
+            raise self.error
+        return cast("T_co", self.value)
+
+
+@overload
+def simulate(  # type: ignore[overload-overlap]
+    pipeline: Pipeline[P, Stream[str]], world: World = ..., /, *args: P.args, **inputs: P.kwargs
+) -> Simulation[str]: ...
+@overload
+def simulate(  # type: ignore[overload-overlap]
+    pipeline: Pipeline[P, Stream[bytes]], world: World = ..., /, *args: P.args, **inputs: P.kwargs
+) -> Simulation[bytes]: ...
+@overload
 def simulate(
-    pipeline: Pipeline[..., object], world: World = World(), /, **inputs: object
-) -> Simulation:
+    pipeline: Pipeline[P, Stream[T]], world: World = ..., /, *args: P.args, **inputs: P.kwargs
+) -> Simulation[list[T]]: ...
+@overload
+def simulate(
+    pipeline: Pipeline[P, T], world: World = ..., /, *args: P.args, **inputs: P.kwargs
+) -> Simulation[T]: ...
+def simulate(
+    pipeline: Pipeline[..., Any], world: World = World(), /, *args: Any, **inputs: Any
+) -> Simulation[Any]:
     """One run of a pipeline in a world, in virtual time; in a plain one, where none is given.
+
+    Its inputs are given by name, or behind the world as a call of the pipeline would take them.
 
     Its journal keeps every event, whatever the world's `journal_events` are: a law is about
     all of them. A step that runs in a thread runs on the spot.
@@ -60,17 +95,17 @@ def simulate(
         HangError: the run would never end.
     """
 
-    async def main() -> Simulation:
+    async def main() -> Simulation[Any]:
         limits = attrs.evolve(world.limits, journal_events=_EVENTS)
         async with open_engine(world, limits=limits, jitter=world.draw()) as engine:
             plan = rescript(engine.plan(pipeline), world.steps)
             remember(engine.hedges, plan, world.hedged)
-            return await _simulate(engine, plan, inputs)
+            return await _simulate(engine, plan)
 
-    async def _simulate(engine: Engine, plan: Plan, inputs: dict[str, object]) -> Simulation:
+    async def _simulate(engine: Engine, plan: Plan) -> Simulation[Any]:
         before = trio.lowlevel.current_statistics().tasks_living
         began_s = trio.current_time()
-        run = engine.start(plan, inputs)
+        run = engine.start(plan, by_name(pipeline, args, inputs))
         await _to_the_end(run, world)
         lasted_s = trio.current_time() - began_s
         await engine.wait_idle()

@@ -161,8 +161,12 @@ def test_of_packages_each_step_misses_its_own(
     monkeypatch.setattr(wordllama, "find_spec", lambda _: None)
     code, out, _ = project.orchestra("check", "--explain")
     assert code == FAILED
-    assert "reads.py:11: embed: the default embedder needs the package wordllama" in out
-    assert "reads.py:18: generate: the default embedder needs" in out, "the model that quotes"
+    says = "the built-in model and embedder need the package wordllama, which is not installed"
+    assert f"reads.py:11: embed: {says}; run `pip install 'orchestra[local]'`, or name" in out
+    assert f"reads.py:18: generate: {says}" in out, "the model that quotes"
+    code, out, err = project.orchestra("run", "pipelines.reads:answer", "--text", "What is a run?")
+    assert (code, out) == (FAILED, "")
+    assert f"BindingError: {says}" in err, "as the check said, though there is nothing to quote"
     remote = '[models.m]\nprovider = "openai"\nmodel = "m"\n[routes.smart]\nmodels = ["m"]\n'
     project.write("orchestra.toml", remote)
     assert project.orchestra("check")[1].count("wordllama, which is not installed") == 1

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from orchestra import (
     Context,
     Limits,
+    Pipeline,
     Policy,
     Retry,
     Stream,
@@ -76,8 +77,8 @@ def retries(simulation: Simulation) -> list[StepRetried]:
     return [event for event in simulation.events if isinstance(event, StepRetried)]
 
 
-def lawful(of: object, world: World, **inputs: object) -> Simulation:
-    simulation = simulate(of, world, **inputs)  # type: ignore[arg-type]
+def lawful(of: Pipeline[..., object], world: World, **inputs: object) -> Simulation:
+    simulation = simulate(of, world, **inputs)
     check_laws(simulation)
     return simulation
 

@@ -429,7 +429,7 @@ def test_a_chunk_of_the_wrong_type_fails_where_it_is_put_together(
 ) -> None:
     simulation = lawful(careless, n=3)
     assert isinstance(simulation.error, EdgeTypeError)
-    assert "a stream of str gave 3, a int" in str(simulation.error)
+    assert "a stream of str gave 3, an instance of int" in str(simulation.error)
 
 
 @pipeline

@@ -173,7 +173,9 @@ def test_a_rule_that_is_met_by_the_last_chunk_that_may_be_held_is_met() -> None:
 def test_characters_are_counted_of_text_and_bytes_only() -> None:
     held = Held("1:one", Chars(5), Limits())
     assert [held.add(chunk) for chunk in (b"abc", None, "de")] == [False, False, True]
-    with pytest.raises(EdgeTypeError, match=r"arm 1:one gave 7, a int, but commit=chars\(5\) coun"):
+    with pytest.raises(
+        EdgeTypeError, match=r"arm 1:one gave 7, an instance of int, but commit=chars\(5\) coun"
+    ):
         Held("1:one", Chars(5), Limits()).add(7)
 
 

@@ -6,6 +6,8 @@ import asyncio
 import gc
 import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import suppress
+from typing import Any
 
 import pytest
 import trio
@@ -131,6 +133,17 @@ def test_inputs_may_be_called_what_the_engines_own_parameters_are() -> None:
 @pipeline
 def problematic(n: int, unused: int) -> str:
     return waits(n, for_s=1)
+
+
+def test_a_plan_is_run_as_its_pipeline_is() -> None:
+    async def use(engine: Engine) -> None:
+        plan = engine.plan(ask)
+        assert await engine.run(plan, "why", times=3) == "why|3"
+        assert await engine.start(plan, {"question": "why"}).result() == "why|2"
+        with pytest.raises(InputError, match="pipeline 'ask' takes 3 inputs, and was given 4"):
+            await engine.run(plan, "q", 1, 2.0, 3)
+
+    engine_of(use)
 
 
 def test_a_pipeline_is_planned_once_and_one_with_problems_is_refused() -> None:
@@ -459,6 +472,55 @@ def test_the_deadline_of_a_run_is_the_nearest_that_was_given(
         assert (last.error, last.step) == ("DeadlineError", None)
 
     engine_of(use, limits=Limits(deadline_s=of_limits_s))
+
+
+DEADLINES_S: st.SearchStrategy[Any] = st.one_of(
+    st.none(), st.floats(), st.integers(), st.booleans(), st.text(), st.just(10**400)
+)
+"""The last is a number, and more than a float can hold."""
+
+
+@given(schedules(), DEADLINES_S, st.sampled_from([None, "", "one", "another"]))
+def test_whatever_one_run_is_started_with_the_others_go_on(
+    schedule: int, deadline_s: Any, run_id: str | None
+) -> None:
+    async def use(engine: Engine) -> None:
+        inputs = {"question": "q"}
+        before = engine.start(ask, inputs, run_id="one")
+        with suppress(InputError, RunError):
+            run = engine.start(ask, inputs, deadline_s=deadline_s, run_id=run_id)
+            await run.wait_ended()
+            assert run.id not in engine.runs
+        after = engine.start(ask, inputs)
+        assert [await before.result(), await after.result()] == ["q|2", "q|2"]
+        assert not engine.runs
+
+    engine_of(use, schedule=schedule)
+
+
+@pytest.mark.parametrize("deadline_s", ["5", True, float("nan")])
+def test_a_deadline_that_is_no_number_is_refused_before_anything_runs(deadline_s: Any) -> None:
+    async def use(engine: Engine) -> None:
+        says = r"engine.start\(ask, ..., deadline_s=.*\): it is how many seconds"
+        with pytest.raises(InputError, match=says):
+            engine.start(ask, {"question": "q"}, deadline_s=deadline_s)
+        assert not engine.runs
+
+    engine_of(use)
+
+
+def test_an_id_is_that_of_one_run_until_it_has_ended() -> None:
+    async def use(engine: Engine) -> None:
+        inputs = {"question": "q"}
+        first = engine.start(ask, inputs, run_id="mine")
+        says = r"engine.start\(ask, ..., run_id='mine'\): a run of this id is in flight; wait"
+        with pytest.raises(RunError, match=says):
+            engine.start(ask, inputs, run_id="mine")
+        assert engine.runs["mine"] is first
+        assert await first.result() == "q|2"
+        assert await engine.start(ask, inputs, run_id="mine").result() == "q|2"
+
+    engine_of(use)
 
 
 def test_limits_have_a_deadline_for_runs_that_have_none() -> None:

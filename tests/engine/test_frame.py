@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from orchestra import (
     Limits,
+    Pipeline,
     Stream,
     collect,
     each,
@@ -111,9 +112,9 @@ def plain_reads(n: int) -> str:
     st.integers(3, 12),
 )
 def test_a_reader_that_is_stopped_never_holds_a_stream_that_others_read(
-    shared: object, world: World, n: int
+    shared: Pipeline[..., object], world: World, n: int
 ) -> None:
-    simulation = simulate(shared, world, n=n)  # type: ignore[arg-type]
+    simulation = simulate(shared, world, n=n)
     check_laws(simulation)
     assert simulation.error is None
     assert str(simulation.value).startswith("".join(map(str, range(n))) + "|")

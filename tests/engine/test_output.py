@@ -67,7 +67,9 @@ def test_a_chunk_that_cannot_be_joined_with_the_others_is_refused_when_it_comes(
     annotation: type, chunk: object
 ) -> None:
     """Not at the end: by then a client has been sent it."""
-    with pytest.raises(EdgeTypeError, match=rf"a stream of {annotation.__name__} gave .*, a "):
+    with pytest.raises(
+        EdgeTypeError, match=rf"a stream of {annotation.__name__} gave .*, an instance of "
+    ):
         kept([chunk], annotation)
 
 

@@ -87,8 +87,8 @@ def wrong_result(n: int) -> str:
             "takes(value=...) reads anything(...)['list'][3], but [0] has no `[3]`: IndexError",
         ),
         (no_parts, "takes(value=...) reads anything(...)['name']['more'], but 0 has no `['more']`"),
-        (none, "may_be_none(...) is None, a NoneType, but takes(value=...) takes int"),
-        (wrong_result, "anything(...)['name'] is 0, a int, but the result takes str"),
+        (none, "may_be_none(...) is None, an instance of NoneType, but takes(value=...) takes int"),
+        (wrong_result, "anything(...)['name'] is 0, an instance of int, but the result takes str"),
     ],
 )
 def test_what_a_value_does_not_have_is_an_error_that_names_both_ends(

@@ -125,8 +125,11 @@ async def says(text: str) -> str:
     ("wrong", "told"),
     [
         (forgets_to_await, r"nobody awaits; write `return await helper\(...\)`"),
-        (forgets_to_return, "`-> str` and returned None, a NoneType; return a value on every path"),
-        (returns_a_number, "`-> str` and returned 4, a int; return what it says"),
+        (
+            forgets_to_return,
+            "`-> str` and returned None, an instance of NoneType; return a value on every path",
+        ),
+        (returns_a_number, "`-> str` and returned 4, an instance of int; return what it says"),
         (returns_a_generator, "yield in the step itself, or collect it there"),
     ],
 )

@@ -178,7 +178,7 @@ def test_an_outage_costs_the_probes_and_nobody_gets_half_of_anything(
     bound = Bound(fakes, rule, limits)
     retries = Limits(retries_saved=saved, retries_per_call=0.25, retries_per_s=0.125)
 
-    async def main() -> tuple[list[Run], float]:
+    async def main() -> tuple[list[Run[str]], float]:
         async with open_engine(bound, limits=retries) as engine:
             runs = []
             for pause_s, way in calls:

@@ -56,7 +56,7 @@ def test_the_type_of_a_poll_is_that_of_its_arms(body: str, kind: str) -> None:
         ("quorum(True, n)", "wrong: quorum(True, n)|right: quorum(1, n)"),
         ("quorum(n, n, n)", "wrong: quorum(<wire n>, n, n)|right: quorum(2, n, n, n)"),
         ("quorum(2)", "wrong: quorum(2)|right: quorum(1, one, two, three)"),
-        ("quorum(1, n, agree=text)", "quorum(agree=Step("),
+        ("quorum(1, n, agree=text)", "quorum(agree=<step 'text' at"),
         ("quorum(1, n, stagger_s=-1)", "quorum(stagger_s=-1): stagger_s is the number of seconds"),
         ("quorum(1, n, stagger_s=n)", "quorum(stagger_s=<wire n>): stagger_s is the number"),
         ("quorum(1, n, agree=3)", "quorum(agree=3): it is a plain function that is given two answers"),

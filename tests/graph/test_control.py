@@ -130,7 +130,7 @@ def test_each_says_what_it_is_over() -> None:
         ),
         (
             "race(n, validate=text)",
-            "race(validate=Step(",
+            "race(validate=<step 'text' at",
         ),
         (
             "fallback(n, validate=n)",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+from math import inf
 from typing import Any
 
 import pytest
@@ -108,6 +110,40 @@ def test_a_pipeline_is_named_documented_and_bounded() -> None:
     assert made.using(deadline_s=None).deadline_s is None
     assert made.inputs["a"].origin.where == made.where
     assert written("@pipeline\ndef p(a): return a")["p"].doc == ""
+
+
+def test_tools_take_a_pipeline_for_its_function() -> None:
+    source = """
+@pipeline(name="renamed")
+def p(a: int, *, b: int = 2) -> int:  # HERE
+    'What it does.'
+    return add(a, b)
+"""
+    module = written(STEPS + source)
+    for made in (module["p"], module["p"].using(deadline_s=3)):
+        assert repr(made) == f"<pipeline 'renamed' at {module.where('HERE')}>"
+        assert str(inspect.signature(made)) == "(a: int, *, b: int = 2) -> int"
+        assert (made.__name__, made.__doc__, made.__module__) == ("p", "What it does.", "written")
+
+
+@pytest.mark.parametrize("given", ['"5"', "-5", "0", "True", "float('nan')", "[5]"])
+def test_a_deadline_that_is_no_number_of_seconds_is_refused_at_its_line(given: str) -> None:
+    source = f"@pipeline(deadline_s={given})\ndef p(a: int) -> int: return a"
+    says = r"written.*: pipeline 'p' has deadline_s=.*: it is how many seconds a run may take"
+    with pytest.raises(DefinitionError, match=says):
+        written(source)
+    made = written("@pipeline\ndef p(a: int) -> int: return a")["p"]
+    with pytest.raises(
+        DefinitionError, match=r"test_pipelines.py:\d+: pipeline 'p' has deadline_s"
+    ):
+        made.using(deadline_s=eval(given))
+
+
+@pytest.mark.parametrize("given", [None, 5, 0.5, inf, 10**9])
+def test_a_deadline_is_a_number_of_seconds_or_none(given: float | None) -> None:
+    module = written(f"from math import inf\n@pipeline(deadline_s={given})\ndef p(a): return a")
+    assert module["p"].deadline_s == given
+    assert module["p"].using(deadline_s=3).using(deadline_s=given).deadline_s == given
 
 
 # --- pipelines in pipelines --------------------------------------------------------------------

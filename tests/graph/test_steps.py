@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import functools
 import inspect
+import pydoc
+import re
 from collections.abc import Iterator
 from typing import Any, cast
 
+import attrs
 import pytest
 from hypothesis import assume, given, reject
 from hypothesis import strategies as st
@@ -14,8 +17,8 @@ from hypothesis import strategies as st
 from orchestra.compiler.check import check
 from orchestra.errors import DefinitionError
 from orchestra.graph.binding import Bound, bind, signature_text
-from orchestra.graph.policy import Policy
-from orchestra.graph.steps import Kind, step
+from orchestra.graph.policy import Limits, Policy
+from orchestra.graph.steps import Kind, Step, step
 from orchestra.protocols import Stream
 from tests.graph.mending import result
 from tests.graph.written import Written, written
@@ -235,6 +238,71 @@ def test_a_limit_that_is_not_positive_is_refused_by_name(limit: str) -> None:
         Policy(**{limit: 0})  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize("limit", ["timeout_s", "first_chunk_s", "idle_s"])
+@pytest.mark.parametrize("value", ["5", True, float("nan"), (5,)])
+def test_a_limit_that_is_no_number_is_refused_by_name(limit: str, value: object) -> None:
+    says = rf"Policy\({limit}=.*\): {limit} must be a number"
+    with pytest.raises(ValueError, match=says):
+        Policy(**{limit: value})  # type: ignore[arg-type]
+
+
+COUNTS = [field.name for field in attrs.fields(Limits) if isinstance(field.default, int)]
+
+
+@pytest.mark.parametrize("name", COUNTS)
+@given(value=st.one_of(st.integers(), st.floats(), st.booleans(), st.text(), st.none()))
+def test_a_count_is_a_whole_number_from_1_on(name: str, value: object) -> None:
+    if type(value) is int and value > 0:
+        assert getattr(Limits(**{name: value}), name) == value
+    else:
+        says = rf"Limits\({name}=.*\): {name} must be a whole number, 1 or more"
+        with pytest.raises(ValueError, match=re.compile(says, re.DOTALL)):
+            Limits(**{name: value})  # type: ignore[arg-type]
+
+
+def test_no_policy_is_a_policy_without_limits() -> None:
+    module = written("@step(policy=None)\ndef s(a: int) -> int: return a")
+    made = module["s"]
+    assert made.policy == Policy()
+    assert made.using(Policy(timeout_s=1)).using(None).policy == Policy()
+
+
+def test_tools_take_a_step_for_its_function() -> None:
+    @step(name="named", policy=Policy(timeout_s=1))
+    async def added(a: int, *, b: int = 1) -> int:
+        """The sum."""
+        return a + b
+
+    for made in (added, added.using(None)):
+        assert str(inspect.signature(made)) == "(a: 'int', *, b: 'int' = 1) -> 'int'"
+        assert (made.__doc__, inspect.getdoc(made)) == ("The sum.", "The sum.")
+        assert made.__name__ == "added"  # type: ignore[attr-defined]
+        assert made.__module__ == __name__
+        assert repr(made) == f"<step 'named' at {made.where}>"
+        assert "The sum." in pydoc.render_doc(made)
+        assert not inspect.iscoroutinefunction(made), "it is called in a pipeline, and not awaited"
+    assert "function as a step" in str(Step.__doc__)
+    assert "call" in inspect.signature(Step).parameters
+
+
+def test_a_step_is_not_unwrapped_to_its_function() -> None:
+    @step
+    def plain(a: int) -> int:
+        return a
+
+    assert inspect.unwrap(plain) is plain
+    with pytest.raises(DefinitionError, match="@step on 'plain', which is a Step"):
+        step(plain)
+
+
+def test_what_is_no_policy_is_refused_at_its_line() -> None:
+    with pytest.raises(DefinitionError, match=r"step 's' is given policy=3; write it as policy="):
+        written("@step(policy=3)\ndef s(a: int) -> int: return a")
+    made = written("@step\ndef s(a: int) -> int: return a")["s"]
+    with pytest.raises(DefinitionError, match=r"test_steps.py:\d+: step 's' is given policy=3"):
+        made.using(3)
+
+
 # --- the call ----------------------------------------------------------------------------------
 
 PARAMETERS = st.lists(
@@ -298,8 +366,9 @@ def test_what_stands_behind_a_default_is_passed_by_name() -> None:
     def f(a: int = 0, /, c: int = 0, **b: int) -> tuple[int, int, dict[str, int]]:
         return a, c, b
 
-    named = dict(bind(f, [], {"c": 1, "a": 2}, "here").arguments)
-    assert f.call(*f.positional(named), **named) == (0, 1, {"a": 2})
+    named: dict[str, Any] = dict(bind(f, [], {"c": 1, "a": 2}, "here").arguments)
+    positional: list[Any] = f.positional(named)
+    assert f.call(*positional, **named) == (0, 1, {"a": 2})
 
 
 def _kept(bound: Bound, signature: inspect.Signature) -> Iterator[Any]:

@@ -11,7 +11,7 @@ import trio
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestra import Policy, Retry, Stream, pipeline, race, step
+from orchestra import Pipeline, Policy, Retry, Stream, pipeline, race, step
 from orchestra.accounts import Certainty, Usage
 from orchestra.engine.engine import open_engine
 from orchestra.engine.run import Run
@@ -190,12 +190,14 @@ ENDS = (RunFinished, RunFailed, RunCancelled)
 STEP_ENDS = (StepFinished, StepFailed, StepCancelled)
 
 
-def usages_of(pipeline: object, models: dict[str, Model]) -> tuple[dict[str, Usage], Usage | None]:
+def usages_of(
+    pipeline: Pipeline[..., object], models: dict[str, Model]
+) -> tuple[dict[str, Usage], Usage | None]:
     """What each step has used, and the run; the one is the sum of the others."""
 
     async def main() -> Run:
         async with open_engine(World(models=models)) as engine:
-            run = engine.start(pipeline, {"question": "x" * 30})  # type: ignore[arg-type]
+            run = engine.start(pipeline, {"question": "x" * 30})
             await run.wait_ended()
             return run
 

@@ -13,8 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from orchestra.accounts import Certainty
-from orchestra.errors import ModelError
+from orchestra.errors import BindingError, ModelError
 from orchestra.protocols import Model
+from orchestra.providers import wordllama
 from orchestra.providers.asked import Asked, Source
 from orchestra.providers.extract import (
     CANDIDATES_MAX,
@@ -109,6 +110,19 @@ def test_what_the_sources_do_not_say_is_not_answered(question: str) -> None:
 def test_without_sources_it_says_how_to_give_them() -> None:
     assert heard(request("What is a run?"))[0] == NO_SOURCES
     assert heard(ChatRequest(()))[0] == NO_SOURCES
+
+
+@pytest.mark.parametrize("content", ["What is a run?", f"Question: What is a run?\n\n{SOURCES}"])
+def test_without_its_embedder_it_fails_whatever_the_prompt_is(
+    monkeypatch: pytest.MonkeyPatch, content: str
+) -> None:
+    async def main() -> None:
+        async with ExtractiveModel(WordLlamaEmbedder()).stream(request(content)):
+            pass
+
+    monkeypatch.setattr(wordllama, "find_spec", lambda _: None)
+    with pytest.raises(BindingError, match="the built-in model and embedder need the package"):
+        trio.run(main)
 
 
 def test_without_marks_it_quotes_paragraphs_and_cites_nothing() -> None:

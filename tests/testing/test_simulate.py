@@ -68,7 +68,7 @@ def test_who_has_a_world_of_no_interest_need_not_say_it() -> None:
     assert (unsaid.value, unsaid.lasted_s, unsaid.world) == (6, 30, World())
     assert unsaid.events[1:] == said.events[1:]  # the first has an id of its own
     with pytest.raises(InputError, match="no input 'world'"):
-        simulate(sums, n=2, world=World())
+        simulate(sums, n=2, world=World())  # type: ignore[call-overload]
 
 
 def starts(schedule: int) -> tuple[str, ...]:
@@ -108,7 +108,22 @@ def test_what_cannot_run_is_refused_as_an_engine_would() -> None:
     with pytest.raises(CheckError, match="unused-input"):
         simulate(unused, World(), n=1, never=2)
     with pytest.raises(InputError, match="takes int"):
-        simulate(sums, World(), n="x")
+        simulate(sums, World(), n="x")  # type: ignore[call-overload]
+
+
+def test_inputs_may_stand_behind_the_world() -> None:
+    assert simulate(sums, World(), 2).value == simulate(sums, n=2).value == 6
+    with pytest.raises(InputError, match="was given 'n' twice, by place and by name"):
+        simulate(sums, World(), 2, n=2)  # type: ignore[arg-type, misc]
+
+
+def test_the_result_of_one_that_failed_is_its_error() -> None:
+    assert simulate(sums, n=2).result() == 6
+    failed = simulate(sums, World(cancel_at_s=1), n=2)
+    assert failed.value is None
+    with pytest.raises(RunCancelledError) as caught:
+        failed.result()
+    assert caught.value is failed.error
 
 
 # ------------------------------------------------------------------------------------------ hangs

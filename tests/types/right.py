@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator
 from functools import partial
-from typing import Annotated, TypedDict, assert_type
+from typing import Annotated, Any, TypedDict, assert_type
 
 import attrs
 
@@ -30,8 +30,11 @@ from orchestra import (
     route,
     step,
 )
+from orchestra.engine.run import Run
 from orchestra.errors import ModelError
 from orchestra.steps import classify, embed, generate, judge, retrieve, tool
+from orchestra.testing.simulate import Simulation, simulate
+from orchestra.testing.world import World
 from orchestra.values import Label, Passage, Vector
 
 
@@ -81,6 +84,12 @@ async def expert(answers: list[str], *, wants: str = "") -> int:
 def blocking(text: str) -> bytes:
     """A blocking one."""
     return text.encode()
+
+
+@step(policy=None)
+async def without_policy(x: int) -> int:
+    """No policy of its own."""
+    return x
 
 
 @step(policy=Policy(timeout_s=1), name="named")
@@ -149,6 +158,7 @@ def everything(x: int, names: list[int]) -> int:  # noqa: PLR0915 - a statement 
     assert_type(blocking("text"), bytes)
     assert_type(with_arguments(x), float)
     assert_type(value.using(Policy(timeout_s=1))(x), str)
+    assert_type(without_policy.using(None)(x), int)
     assert_type(collect(stream(x)), str)
     assert_type(collect(through(stream(x))), bytes)
     assert_type(collect(numbers(x)), list[int])
@@ -156,6 +166,10 @@ def everything(x: int, names: list[int]) -> int:  # noqa: PLR0915 - a statement 
     assert_type(race(stream(x), stream(x), commit=chunks(3), stagger_s=0.1), Stream[str])
     assert_type(race(stream(x), stream(x), hedge_at="p95"), Stream[str])
     assert_type(race(value(x), value(x), hedge_at=0.9, hedge_share=0.2, stagger_s=1), str)
+    assert_type(race(stream(x), stream(x), hedge_at=None, stagger_s=None), Stream[str])
+    assert_type(race(value(x), value(x), hedge_at=None, hedge_share=None, stagger_s=None), str)
+    assert_type(race(numbers(x), hedge_at=None), Stream[int])
+    assert_type(race(through(stream(x)), stagger_s=None), Stream[bytes])
     assert_type(fallback(stream(x), stream(x), commit=chars(80)), Stream[str])
     assert_type(fallback(value(x), value(x), commit=complete()), str)
     assert_type(race(stream(x), stream(x), validate=lambda said: said.isupper()), Stream[str])
@@ -189,6 +203,7 @@ def everything(x: int, names: list[int]) -> int:  # noqa: PLR0915 - a statement 
     assert_type(inner(x), str)
     assert_type(streamed(x), Stream[str])
     assert_type(prompt("{a}", a=x), str)
+    assert_type(orchestra.prompt("{a}", a=x), str)
     assert_type(embed("text"), Vector)
     assert_type(retrieve(embed("text"), store="docs"), list[Passage])
     assert_type(classify("text", labels=("a", "b")), Label)
@@ -216,6 +231,29 @@ async def runs() -> None:
         assert_type(await engine.run(inner, x=1), str)
         assert_type(await engine.run(streamed, x=1, loud=True), str)
         assert_type(await engine.run(counted, x=1), list[int])
+        run = engine.start(inner, {"x": 1}, deadline_s=3)
+        assert_type(run, Run[str])
+        assert_type(await run.result(), str)
+        assert_type(await engine.start(streamed, {"x": 1}).result(), str)
+        assert_type(await engine.start(counted, {"x": 1}).result(), list[int])
+        assert_type(await engine.start(engine.plan(inner), {"x": 1}).result(), Any)
+        assert_type(await engine.run(engine.plan(inner), 1), Any)
+        assert_type(await value.call(1, factor=3), Any)
     assert_type(orchestra.run(inner, x=1), str)
     assert_type(orchestra.run(streamed, 1), str)
     assert_type(orchestra.run(counted, 1), list[int])
+
+
+def simulations(world: World) -> None:
+    """The result of a simulated run, which there may be none of."""
+    assert_type(simulate(inner, world, x=1), Simulation[str])
+    assert_type(simulate(inner, x=1).value, str | None)
+    assert_type(simulate(inner, world, 1).result(), str)
+    assert_type(simulate(streamed, world, x=1, loud=True).result(), str)
+    assert_type(simulate(counted, x=1).result(), list[int])
+
+
+async def any_of_them(run: Run, simulation: Simulation) -> None:
+    """What a run gives need not be said."""
+    assert_type(await run.result(), object)
+    assert_type(simulation.result(), object)

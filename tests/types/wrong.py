@@ -20,9 +20,12 @@ from orchestra import (
     step,
 )
 from orchestra.steps import embed, generate, retrieve, tool
+from orchestra.testing.simulate import simulate
+from orchestra.testing.world import World
 from tests.types.right import (
     Bill,
     count,
+    counted,
     expert,
     inner,
     longest,
@@ -108,6 +111,13 @@ def misspelt(x: int) -> int:
     return x
 
 
+def front_door() -> str:
+    """Names that are not there."""
+    from orchestra import colect  # type: ignore[attr-defined]
+
+    return orchestra.promt(colect)  # type: ignore[attr-defined, no-any-return]
+
+
 async def runs() -> None:
     """Runs with wrong inputs."""
     async with open_engine() as engine:
@@ -115,3 +125,16 @@ async def runs() -> None:
         await engine.run(inner)  # type: ignore[call-overload]
         await engine.run(streamed, 1, lout=True)  # type: ignore[call-arg]
         orchestra.run(inner, y=1)  # type: ignore[call-overload]
+        plain(await engine.start(counted, {"x": 1}).result())  # type: ignore[arg-type]
+        engine.start(inner, {"x": 1}, deadline="3")  # type: ignore[call-overload]
+        value.call(1, faktor=3)  # type: ignore[call-arg]
+
+
+def simulations(world: World) -> None:
+    """Simulated runs with wrong inputs, and what is not known of one."""
+    simulate(inner, world, x="1")  # type: ignore[call-overload]
+    simulate(inner, world)  # type: ignore[call-overload]
+    simulate(inner, 1)  # type: ignore[call-overload]
+    simulate(streamed, x=1, lout=True)  # type: ignore[call-overload]
+    (_found,) = simulate(counted, x=1).value  # type: ignore[misc]
+    plain(simulate(counted, x=1).result())  # type: ignore[arg-type]

@@ -1,0 +1,63 @@
+"""The inputs of a run, held against what its pipeline takes, before anything of it runs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from orchestra.annotations.facts import MISSING, accepts, spell
+from orchestra.compiler.renewal import renewed
+from orchestra.errors import InputError
+from orchestra.graph.pipelines import Pipeline
+
+
+def by_name(
+    pipeline: Pipeline[..., object], args: tuple[object, ...], kwargs: Mapping[str, object]
+) -> Mapping[str, object]:
+    """The inputs of a run by name, as a call of the pipeline's function would bind them.
+
+    Raises:
+        InputError: there are too many, or one is given twice.
+    """
+    if len(args) > len(pipeline.inputs):
+        raise InputError(
+            f"pipeline {pipeline.name!r} takes {len(pipeline.inputs)} inputs, and was given "
+            f"{len(args)}"
+        )
+    named = dict(zip(pipeline.inputs, args, strict=False))
+    for name in named.keys() & kwargs.keys():
+        raise InputError(
+            f"pipeline {pipeline.name!r} was given {name!r} twice, by place and by name",
+            field=name,
+        )
+    return {**named, **kwargs}
+
+
+def complete(pipeline: Pipeline[..., object], inputs: Mapping[str, object]) -> Mapping[str, object]:
+    """All inputs of a run, with their defaults, each of the right type.
+
+    Raises:
+        InputError: one is missing, unknown, or of the wrong type.
+    """
+    for name in inputs:
+        if name not in pipeline.inputs:
+            known = ", ".join(pipeline.inputs) or "none"
+            raise InputError(
+                f"pipeline {pipeline.name!r} has no input {name!r}; its inputs are: {known}",
+                field=name,
+            )
+    complete = {}
+    for name, node in pipeline.inputs.items():
+        value = inputs[name] if name in inputs else renewed(node.default)
+        if value is MISSING:
+            raise InputError(
+                f"pipeline {pipeline.name!r} was not given {name!r}, {spell(node.annotation)}",
+                field=name,
+            )
+        if not accepts(node.annotation, value):
+            raise InputError(
+                f"input {name!r} of pipeline {pipeline.name!r} takes {spell(node.annotation)}, "
+                f"and was given {value!r:.200}",
+                field=name,
+            )
+        complete[name] = value
+    return complete
