@@ -29,7 +29,7 @@ COMMANDS: Commands = {
     ),
     "check:check": (
         "check [MODULE[:PIPELINE] ...] [OPTIONS]",
-        "Tell every problem of the configuration and of every pipeline, and exit with 1 if any.",
+        "Report every problem of the configuration and of every pipeline; exit with 1 if any.",
     ),
     "draw:draw": ("draw MODULE[:PIPELINE] [OPTIONS]", "Print a pipeline's graph."),
     "ingest:ingest": (
@@ -50,15 +50,15 @@ KEYS: Commands = {
     ),
     "keys:list_keys": (
         "list [OPTIONS]",
-        "List the keys that were ever made, the older first; their secrets are nowhere.",
+        "List all keys that were ever made, oldest first; secrets are never stored.",
     ),
     "keys:change": (
         "change ID [OPTIONS]",
-        "Let a key be another in what is said here, from the next request on; all else stays.",
+        "Change a key, from the next request on; what you do not name stays.",
     ),
     "keys:rotate": (
         "rotate ID [OPTIONS]",
-        "Give a key a new secret, and print it; the old one is refused from now on.",
+        "Give a key a new secret, and print it; the old one is refused from now on, or after `--grace`.",
     ),
     "keys:revoke": ("revoke ID [OPTIONS]", "Refuse a key from now on, in every process, for ever."),
 }

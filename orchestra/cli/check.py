@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def check(*targets: str, explain: Flag = False, data: Data = None, config: Config = None) -> int:
-    """Tell every problem of the configuration and of every pipeline, and exit with 1 if any.
+    """Report every problem of the configuration and of every pipeline; exit with 1 if any.
 
     Parameters
     ----------

@@ -96,7 +96,7 @@ def list_keys(
     config: Config = None,
     json: Flag = False,
 ) -> int:
-    """List the keys that were ever made, the older first; their secrets are nowhere.
+    """List all keys that were ever made, oldest first; secrets are never stored.
 
     Parameters
     ----------
@@ -143,7 +143,7 @@ def change(
     config: Config = None,
     json: Flag = False,
 ) -> int:
-    """Let a key be another in what is said here, from the next request on; all else stays.
+    """Change a key, from the next request on; what you do not name stays.
 
     Its secret stays, and what it has spent stays spent.
 
@@ -190,7 +190,7 @@ def rotate(
     config: Config = None,
     json: Flag = False,
 ) -> int:
-    """Give a key a new secret, and print it; the old one is refused from now on.
+    """Give a key a new secret, and print it; the old one is refused from now on, or after `--grace`.
 
     What the key may do, and what it has spent, stays as it is.
 

@@ -59,7 +59,7 @@ def run(
     json
         Print one JSON object at the end: run_id, result, timings_s, usage.
     quiet
-        Tell nothing about progress.
+        Print no progress.
     """
     from orchestra.config import default_bindings
 
