@@ -21,7 +21,7 @@ Commands: TypeAlias = Mapping[str, tuple[str, str]]
 COMMANDS: Commands = {
     "run:run": (
         "run MODULE[:PIPELINE] [--INPUT VALUE ...] [OPTIONS]",
-        "Run a pipeline once, and print what it says as it says it.",
+        "Run a pipeline once, and print its output as it comes.",
     ),
     "serve:serve": (
         "serve [MODULE[:PIPELINE] ...] [OPTIONS]",
@@ -46,7 +46,7 @@ line of its docstring, by which a list tells what it does."""
 KEYS: Commands = {
     "keys:create": (
         "create --organisation NAME --pipelines NAMES [OPTIONS]",
-        "Make a key, and print it: this is the only time that it can be seen.",
+        "Make a key, and print it; it is shown only this once.",
     ),
     "keys:list_keys": (
         "list [OPTIONS]",
@@ -58,7 +58,7 @@ KEYS: Commands = {
     ),
     "keys:rotate": (
         "rotate ID [OPTIONS]",
-        "Give a key a new secret, and print it; the old one is refused from now on, or after `--grace`.",
+        "Give a key a new secret, and print it; the old is refused now, or after `--grace`.",
     ),
     "keys:revoke": ("revoke ID [OPTIONS]", "Refuse a key from now on, in every process, for ever."),
 }

@@ -24,7 +24,7 @@ def check(*targets: str, explain: Flag = False, data: Data = None, config: Confi
     targets
         MODULE[:PIPELINE], ...; by default all pipelines in `pipelines/`.
     explain
-        Print of each edge whether it streams, and why.
+        Print for each edge whether it streams, and why.
     """
     from orchestra.cli.installed import hidden_by_models, lacking, unknown_pipelines
     from orchestra.config import default_bindings
