@@ -14,6 +14,7 @@ import attrs
 import msgspec
 
 from orchestra.codecs.waits import WAIT_MAX_S, reset_s, retry_after_s, said_s, seconds
+from orchestra.codecs.withheld import BEGAN_WITH
 from orchestra.errors import (
     AuthenticationError,
     CapabilityError,
@@ -165,7 +166,7 @@ def http_error(
     asked_s = retry_after_s(headers, now_s)
     said = attrs.evolve(
         said,
-        message=said.message or _untold(body) or f"no reason given, with HTTP status {status}",
+        message=_reason(status, body, said),
         words=(*words, *said.words),
         status=status,
         wait_s=said.wait_s if asked_s is None else asked_s,
@@ -175,6 +176,16 @@ def http_error(
     if isinstance(error, RateLimitError) and error.retry_after_s is None:
         error.retry_after_s = reset_s(headers, now_s)
     return error
+
+
+def _reason(status: int, body: bytes, said: Said) -> str:
+    """The provider's sentence; a proxy's page is quoted, in one line, and clients do not see it."""
+    message = said.message or _untold(body)
+    if not message:
+        return f"no reason given, with HTTP status {status}"
+    if status >= _SERVER_ERROR and not body.lstrip().startswith((b"{", b"[")):
+        return f"no reason given, with HTTP status {status}{BEGAN_WITH}{' '.join(message.split())}"
+    return message
 
 
 def _untold(body: bytes) -> str:

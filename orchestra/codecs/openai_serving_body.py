@@ -48,6 +48,7 @@ class ChatMessage(msgspec.Struct):
 
     role: Literal["system", "developer", "user", "assistant", "tool"]
     content: str | list[ChatPart] | None = None
+    refusal: str | None = None
     name: str | None = None
     cache_control: dict[str, object] | None = None
     tool_calls: list[ChatCall] | None = None

@@ -16,7 +16,7 @@ import attrs
 import msgspec
 
 from orchestra import errors
-from orchestra.codecs.withheld import WITHHELD, fit
+from orchestra.codecs.withheld import for_clients
 from orchestra.errors import (
     ArmsFailedError,
     InvalidRequestError,
@@ -97,7 +97,7 @@ def error_reply(error: BaseException) -> ServedError:
 
     `param` is the field that its message begins with or, where a model cannot do something, the
     first field that it names. The message of what is no error of ours is hidden, since it may hold
-    a path, a query or a key, and that of what is `WITHHELD`.
+    a path, a query or a key, and of what is `WITHHELD` clients read other words.
     """
     if isinstance(error, ModelsFailedError | ArmsFailedError) and error.errors:
         return error_reply(list(error.errors.values())[-1])
@@ -110,7 +110,7 @@ def error_reply(error: BaseException) -> ServedError:
     told = said.message if said is not None else str(error)
     return reply(
         kind.status,
-        HIDDEN if isinstance(error, WITHHELD) else fit(told),
+        for_clients(type(error), told),
         kind.type,
         code=kind.code or (said.code if said is not None else "") or None,
         param=_param(error),

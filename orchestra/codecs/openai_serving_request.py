@@ -59,6 +59,7 @@ _OPENAI_ONLY = frozenset(
 """What other servers of the dialect do not know, and several refuse."""
 _OLD = {"functions": "tools", "function_call": "tool_choice"}
 _DATA_URL = re.compile(r"data:([\w.+-]+/[\w.+-]+)?(?:;[\w=.+-]+)*;base64,(.*)", re.DOTALL)
+_SURROGATE = re.compile(rb"\\u[dD][89aAbB][0-9a-fA-F]{2}(?!\\u[dD][c-fC-F])")
 _MISSING = re.compile(r"missing required field `(\w+)`")
 
 
@@ -115,9 +116,18 @@ def asked_of(bodies: msgspec.json.Decoder[T], body: bytes) -> tuple[T, Json]:
     except msgspec.ValidationError as error:
         raise _invalid(error) from error
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise InvalidRequestError(
-            f"the body is not JSON: {error}", code="invalid_json", status=400
-        ) from error
+        raise InvalidRequestError(no_json(body, error), code="invalid_json", status=400) from error
+
+
+def no_json(body: bytes, error: Exception) -> str:
+    """Why a body cannot be read as JSON; of half a character msgspec says that it was cut."""
+    half = _SURROGATE.search(body) if "truncated" in str(error) else None
+    if half is not None and body.rstrip().endswith(b"}"):
+        return (
+            f"the body is not JSON: {half[0].decode()} is half of a character; send both halves, "
+            "or leave it out"
+        )
+    return f"the body is not JSON: {error}"
 
 
 def _extras(asked: ChatBody, everything: Json) -> dict[str, Json]:
@@ -220,7 +230,7 @@ def _result(message: ChatMessage, where: str, names: Mapping[str, str]) -> Messa
 
 
 def _assistant(message: ChatMessage, where: str) -> Message:
-    content = _content(message, where)
+    content = _content(message, where) or message.refusal or ""
     thought = message.reasoning_content or message.reasoning
     if not message.tool_calls and not thought:
         return Message("assistant", content)

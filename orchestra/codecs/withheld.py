@@ -3,30 +3,59 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 
 from orchestra.errors import (
     AuthenticationError,
     BindingError,
+    LimitReachedError,
     MalformedStreamError,
     ModelConnectionError,
+    ModelNotFoundError,
     OrchestraError,
     PermissionDeniedError,
     ProviderServerError,
     QuotaError,
+    RateLimitError,
     StateError,
     StoreError,
 )
 
-WITHHELD: tuple[type[OrchestraError], ...] = (
-    *(AuthenticationError, PermissionDeniedError, QuotaError, ModelConnectionError),
-    *(MalformedStreamError, ProviderServerError),
-    *(BindingError, StateError, StoreError),
-)
-"""They name keys, accounts, hosts and files, or quote whatever a provider has sent. Clients learn
-the class; the log tells the rest."""
+OWNERS = "what it says is told to the server's owner only"
+"""In place of what no words are for."""
+_LOG = "the server's log says more"
+WITHHELD: Mapping[type[OrchestraError], str] = {
+    AuthenticationError: f"the model's provider does not accept this server's key; {_LOG}",
+    PermissionDeniedError: f"the model's provider does not let this server do that; {_LOG}",
+    QuotaError: f"what this server may spend at the model's provider is used up; {_LOG}",
+    ModelNotFoundError: f"the model's provider does not know the model; {_LOG}",
+    RateLimitError: "the model's provider is asked too often at the moment; try again later",
+    ModelConnectionError: f"the model's provider cannot be reached; {_LOG}",
+    MalformedStreamError: f"the model's provider answered what cannot be read; {_LOG}",
+    ProviderServerError: f"the model's provider failed; {_LOG}",
+    BindingError: OWNERS,
+    StateError: OWNERS,
+    StoreError: OWNERS,
+}
+"""Their messages name keys, accounts, hosts and files, or quote whatever a provider has sent.
+Clients learn the class, and these words; the log tells the rest."""
+_TOLD = (LimitReachedError,)
+"""Those below them that are our own, and name nothing."""
 BEGAN_WITH = "; it began with "
-"""What stands behind it in the message of a cut answer is what a provider has sent."""
+"""What stands behind it, in the message of a cut answer or of a proxy's page, is what was sent."""
 _OWN = re.compile(rf"(?<=_s = )([\d.e+-]+) from [^\s;]+(?=;)|{BEGAN_WITH}.*")
+
+
+def is_withheld(kind: type[BaseException]) -> bool:
+    """Whether clients do not read the messages of these errors."""
+    return issubclass(kind, tuple(WITHHELD)) and not issubclass(kind, _TOLD)
+
+
+def for_clients(kind: type[BaseException], message: str) -> str:
+    """What clients read in place of the message of such an error."""
+    if is_withheld(kind):
+        return next(words for each, words in WITHHELD.items() if issubclass(kind, each))
+    return fit(message)
 
 
 def fit(message: str) -> str:

@@ -21,6 +21,7 @@ _SECRET_NAME = re.compile(
     r"|^(?:api|access|secret)[_-]?key|^bearer",
     re.IGNORECASE,
 )
+_WITH_QUERY = re.compile(r"\w+://[^?#]*[?#]")
 _LIKE_A_KEY = re.compile(r"(?=.*[0-9])(?=.*[A-Za-z])[A-Za-z0-9_\-+/=.]{16,}")
 _BARE = re.compile(r"[A-Za-z0-9_-]+")
 
@@ -61,6 +62,7 @@ def shown(value: object, key: str = "") -> str:
             names_a_secret(key)
             or key in ("key_env", "password_env", "user_env")
             or "@" in value
+            or _WITH_QUERY.match(value)
             or _LIKE_A_KEY.search(value)
         ):
             return f"a text {HIDDEN}"

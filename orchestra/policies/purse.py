@@ -246,7 +246,7 @@ def _exceeded(refusal: Refusal, nanodollars: int, model: str) -> BudgetExceededE
         f"the budget of {budget} is {_dollars(budget.limit_nanodollars)}: "
         f"{_dollars(refusal.spent)} is spent and {_dollars(refusal.held)} held by other calls, "
         f"and this one may cost {_dollars(nanodollars)}; {when}. {more}, ask a cheaper model, or "
-        "bound the answer by output_tokens_max",
+        "bound the answer by output_tokens_max (in OpenAI's API: max_completion_tokens)",
         budget=str(budget),
         spent_nanodollars=refusal.spent,
         held_nanodollars=refusal.held,

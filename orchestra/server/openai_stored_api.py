@@ -17,7 +17,7 @@ from orchestra.codecs.openai_serving_request import asked_of, refused
 from orchestra.errors import InvalidRequestError, StateError
 from orchestra.server.arrival import Arrival
 from orchestra.server.openai_errors import OpenAiProblem, told
-from orchestra.server.openai_stored import StoredCompletions, Wanted
+from orchestra.server.openai_stored import StoredCompletions, Wanted, unknown_cursor
 from orchestra.server.runs import answer, as_json
 
 log = logging.getLogger("orchestra.server")
@@ -26,7 +26,7 @@ _METADATA = re.compile(r"metadata\[(.+)\]")
 
 
 class _Change(msgspec.Struct):
-    metadata: dict[str, str]
+    metadata: dict[str, str] | None
 
 
 class _Query(msgspec.Struct):
@@ -67,7 +67,7 @@ class StoredApi:
         who = Arrival.of(request.scope).known()
         try:
             asked, _ = asked_of(_CHANGES, cast("bytes", await request.get_data()))
-            found = await self.stored.rename(completion, who, asked.metadata)
+            found = await self.stored.rename(completion, who, asked.metadata or {})
         except (InvalidRequestError, StateError) as error:
             return answer(told(error_reply(error)))
         return answer(_unknown(completion)) if found is None else as_json(found.record())
@@ -94,7 +94,9 @@ class StoredApi:
         messages = found.messages[::-1] if wanted.newest_first else found.messages
         ids = [each["id"] for each in messages]
         if wanted.after is not None:
-            messages = messages[ids.index(wanted.after) + 1 :] if wanted.after in ids else []
+            if wanted.after not in ids:
+                return answer(told(error_reply(unknown_cursor(wanted.after))))
+            messages = messages[ids.index(wanted.after) + 1 :]
         return _page(messages[: wanted.limit], more=len(messages) > wanted.limit)
 
 
@@ -109,12 +111,14 @@ def _wanted(query: Iterable[tuple[str, str]]) -> Wanted:
         asked = msgspec.convert(pairs, _Query, strict=False)
     except msgspec.ValidationError as error:
         raise refused("limit", f"{pairs.get('limit')!r:.100} is no number") from error
+    if asked.limit < 1:
+        raise refused("limit", f"{asked.limit} is too few; send 1 or more")
     if asked.order not in ("asc", "desc"):
         raise refused("order", f"{asked.order!r:.100} is none; send asc or desc")
     metadata = {m[1]: value for name, value in pairs.items() if (m := _METADATA.fullmatch(name))}
     return Wanted(
         after=asked.after,
-        limit=max(asked.limit, 0),
+        limit=asked.limit,
         newest_first=asked.order == "desc",
         model=asked.model,
         metadata=metadata,

@@ -15,13 +15,12 @@ from typing import Protocol, TypeGuard
 import attrs
 import msgspec
 
-from orchestra.codecs.withheld import WITHHELD, fit
+from orchestra.codecs.withheld import OWNERS, fit, for_clients, is_withheld
 from orchestra.errors import ArmsFailedError, ModelsFailedError, OrchestraError, StepFailedError
 from orchestra.events import ArmFailed, Event, RunFailed, StepFailed, StepRetried, written
 
 MEDIA_TYPE = "application/problem+json"
 _TYPES = "urn:problem-type:orchestra:"
-_HIDDEN = "what it says is told to the server's owner only"
 _ARMS = re.compile(r"  (?:\d+:\S+: )?(\w+)(?:: |$)|  \d+:\S+: said ")
 _LISTED: Mapping[type[OrchestraError], re.Pattern[str]] = {
     ArmsFailedError: _ARMS,
@@ -218,18 +217,18 @@ def _fit_message(name: str, message: str) -> str:
     number of lines.
     """
     own = own_error(name)
-    if not _is_told(own):
-        return _HIDDEN
+    if own is None or is_withheld(own):
+        return OWNERS if own is None else for_clients(own, message)
     pattern = next((each for kind, each in _LISTED.items() if issubclass(own, kind)), None)
     if pattern is None:
         return fit(message)
     head, *lines = fit(message).split("\n")
     kept = [line for line in lines if _is_line_told(pattern.match(line))]
-    return "\n".join([head, *kept, *([f"  {_HIDDEN}"] if len(kept) < len(lines) else [])])
+    return "\n".join([head, *kept, *([f"  {OWNERS}"] if len(kept) < len(lines) else [])])
 
 
 def _is_told(own: type[OrchestraError] | None) -> TypeGuard[type[OrchestraError]]:
-    return own is not None and not issubclass(own, WITHHELD)
+    return own is not None and not is_withheld(own)
 
 
 def _is_line_told(found: re.Match[str] | None) -> bool:

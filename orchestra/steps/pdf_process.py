@@ -44,7 +44,6 @@ def confine(memory_limit_bytes: int, timeout_s: float) -> None:
 
 def main(source: BinaryIO, target: TextIO, pages_max: int, chars_max: int) -> None:
     """Write what a PDF says, or why it cannot be read."""
-    logging.disable()
     said: dict[str, object]
     try:
         said = {"pages": list(pages(source.read(), pages_max, chars_max))}
@@ -99,5 +98,6 @@ def _opened(data: bytes) -> PdfReader:
 
 if __name__ == "__main__":
     bounds: dict[str, Any] = json.loads(sys.argv[1])
+    logging.disable()  # of what pypdf finds odd in a file
     confine(bounds["memory_limit_bytes"], bounds["timeout_s"])
     main(sys.stdin.buffer, sys.stdout, bounds["pages_max"], bounds["chars_max"])

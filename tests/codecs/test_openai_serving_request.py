@@ -266,7 +266,11 @@ def test_what_is_wrong_is_told_with_its_path(fields: dict[str, Any], message: st
     [
         (b"{}", "model: Object missing required field `model`"),
         (b"[]", "the body: Expected `object`, got `array`"),
-        (b"{", "the body is not JSON: "),
+        (b"{", "the body is not JSON: Input data was truncated"),
+        (
+            b'{"model":"m","messages":[{"role":"user","content":"\\ud83d"}]}',
+            "the body is not JSON: \\ud83d is half of a character",
+        ),
         (b'{"model":"m","messages":[{"role":"user","content":"\xff"}]}', "the body is not JSON: "),
         (b'{"model":"m","messages":[{"role":"user"}],"x":"\xff"}', "the body is not JSON: "),
         (b'{"x":' + b"[" * 200_000, "the body is not JSON: "),
@@ -286,6 +290,8 @@ def test_what_clients_write_otherwise_is_read_too() -> None:
     assert ask(messages=[{"role": "user", "content": parts}]).messages == (
         Message("user", (TextPart("H"), TextPart("i"))),
     )
+    said = {"role": "assistant", "content": None, "refusal": "No"}
+    assert ask(messages=[said]).messages == (Message("assistant", "No"),)
     refusal = [{"type": "refusal", "refusal": "No"}]
     assert ask(messages=[{"role": "assistant", "content": refusal}]).messages == (
         Message("assistant", (TextPart("No"),)),

@@ -63,7 +63,9 @@ def unmarked(value: Any) -> Any:
 
 
 def bare(part: Part) -> Part:
-    return attrs.evolve(part, prompt_cache=False) if has_mark(part) else part
+    if isinstance(part, TextPart | ToolResult):
+        return attrs.evolve(part, prompt_cache=False)
+    return part
 
 
 def without_marks(request: ChatRequest) -> ChatRequest:

@@ -326,6 +326,7 @@ SHOWN = [
     (SECRET, "a text (not shown)"),
     (f"Bearer {SECRET}", "a text (not shown)"),
     ("user:word@host", "a text (not shown)"),
+    ("http://host/v1?api-key=word", "a text (not shown)"),
     (True, "true"),
     (1.5, "1.5"),
     ({}, "a table"),

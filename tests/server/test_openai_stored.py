@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from orchestra.access.principal import ANYBODY, Principal, Scopes
 from orchestra.accounts import Caller
 from orchestra.engine.engine import open_engine
-from orchestra.errors import StateError
+from orchestra.errors import InvalidRequestError, StateError
 from orchestra.protocols import State
 from orchestra.server import openai_stored
 from orchestra.server.app import create_app
@@ -27,6 +27,8 @@ from tests.server.wire import Client, Reply, open_house
 
 CALLERS = (Caller("acme", "ada"), Caller("acme", "bob"), Caller("", "eve"), Caller())
 POST = "POST /v1/chat/completions HTTP/1.1\nContent-Type: application/json"
+BAD = ("limit=x", "limit=0", "order=up", "after=gone")
+"""Queries for pages that there are not."""
 
 
 def kept(caller: Caller, name: str, model: str = "m", text: str = "") -> Kept:
@@ -142,8 +144,8 @@ def test_only_the_last_of_a_tenant_are_kept(monkeypatch: pytest.MonkeyPatch) -> 
         assert await ids(newest_first=True) == ("432", False)
         assert await ids(limit=2) == ("23", True)
         assert await ids(after="2", limit=9) == ("34", False)
-        assert await ids(after="gone") == ("", False)
-        assert await ids(limit=0) == ("", True)
+        with pytest.raises(InvalidRequestError, match="after: there is no 'gone'; send the `last_"):
+            await ids(after="gone")
         assert await ids(model="m") == ("24", False)
         assert await ids(metadata={"name": "3"}) == ("3", False)
 
@@ -226,12 +228,13 @@ async def ask_all(client: Client, seen: dict[str, Any], *, stream: bool) -> None
     seen["messages"] = await ask(f"GET {one}/messages HTTP/1.1")
     seen["past"] = await ask(f"GET {one}/messages?after=x&order=desc HTTP/1.1")
     seen["renamed"] = await ask(f"POST {one} HTTP/1.1", {"metadata": {"c": "d"}})
+    seen["unnamed"] = await ask(f"POST {one} HTTP/1.1", {"metadata": None})
     seen["misnamed"] = await ask(f"POST {one} HTTP/1.1", {"metadata": 3})
     seen["deleted"] = await ask(f"DELETE {one} HTTP/1.1")
     for name, head in (("GET", one), ("GET", f"{one}/messages"), ("DELETE", one)):
         seen.setdefault("gone", []).append((await ask(f"{name} {head} HTTP/1.1")).status)
     seen["gone"].append((await ask(f"POST {one} HTTP/1.1", {"metadata": {}})).status)
-    seen["bad"] = [(await ask(f"GET {at}?{q} HTTP/1.1")).status for q in ("limit=x", "order=up")]
+    seen["bad"] = [(await ask(f"GET {at}?{q} HTTP/1.1")).status for q in BAD]
 
 
 @pytest.mark.parametrize("stream", [False, True])
@@ -242,11 +245,12 @@ def test_what_was_kept_is_listed_read_renamed_and_forgotten(stream: bool) -> Non
     assert only["choices"][0]["message"]["content"] == "one"
     assert seen["read"].json == only
     assert [each["content"] for each in seen["messages"].json["data"]] == ["Hi"]
-    assert seen["past"].json["data"] == []
+    assert (seen["past"].status, seen["past"].json["error"]["param"]) == (400, "after")
     assert seen["renamed"].json["metadata"] == {"c": "d"}
+    assert seen["unnamed"].json["metadata"] == {}
     assert seen["misnamed"].status == 400
     assert seen["deleted"].json["deleted"] is True
-    assert (seen["gone"], seen["bad"]) == ([404] * 4, [400, 400])
+    assert (seen["gone"], seen["bad"]) == ([404] * 4, [400] * len(BAD))
 
 
 def test_where_the_state_is_away_it_was_answered_all_the_same(

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from orchestra.accounts import Usage
 from orchestra.codecs.openai_serving import AnswerWriter
-from orchestra.errors import ModelError, RateLimitError
+from orchestra.errors import ModelError, OverloadedError
 from orchestra.events import (
     ArmRestarted,
     Delta,
@@ -153,10 +153,10 @@ def test_what_was_told_cannot_be_taken_back() -> None:
 
 
 def test_a_failed_run_is_its_own_error() -> None:
-    fold = chunks(run=Stub(RateLimitError("slow down")))
-    failed = partial(RunFailed, error="RateLimitError", message="slow down")
+    fold = chunks(run=Stub(OverloadedError("slow down")))
+    failed = partial(RunFailed, error="OverloadedError", message="slow down")
     raw = fold.of(tuple(numbered(said("a"), failed)))
-    with pytest.raises(RateLimitError, match="slow down"):
+    with pytest.raises(OverloadedError, match="slow down"):
         decode([raw])
     assert fold.of(tuple(numbered(said("b")))) == b"", "nothing comes behind the end"
 
