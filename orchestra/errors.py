@@ -8,8 +8,8 @@
     ├── ConfigError              orchestra.toml is wrong; carries all its problems
     ├── RunError                 a run could not give its result
     │   ├── RunCancelledError    somebody stopped it; says why
-    │   ├── LimitExceededError   a bound (time, size, number) was reached; also a TimeoutError
-    │   │   └── DeadlineError    ... and the bound was a time
+    │   ├── LimitExceededError   a bound (time, size, number) was reached
+    │   │   └── DeadlineError    ... and the bound was a time; also a TimeoutError
     │   ├── EdgeTypeError        a value is not of the type that is written there
     │   ├── RouteError           a route was given a label without an arm
     │   ├── NoContentError       an arm of a race or fallback ended without saying anything

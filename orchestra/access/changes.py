@@ -174,7 +174,7 @@ def changed(
     kept: Kept,
     now_s: float,
 ) -> Change[Changed]:
-    """Let a key be another in what is wanted; what it has spent is kept elsewhere, and stays.
+    """Change what is wanted of a key; what it has spent is kept elsewhere, and stays.
 
     Its secrets stay, too: those that were replaced are good for no longer than they were.
     """

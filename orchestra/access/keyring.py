@@ -136,7 +136,7 @@ class Keyring:
         return await self._state.change((record_key(key),), decide)
 
     async def change(self, id: str, wanted: OtherKey) -> Changed:  # noqa: A002 - what it is
-        """Let a key be another in what is wanted, from the next request on.
+        """Change what is wanted of a key, from the next request on.
 
         What it has spent stays spent. What it has begun goes on as it was.
 

@@ -1,4 +1,4 @@
-"""The command line: `orchestra run | serve | check | draw | ingest | models | demo`."""
+"""The command line: `orchestra run | serve | check | draw | ingest | models | keys | demo`."""
 
 from __future__ import annotations
 

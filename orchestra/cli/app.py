@@ -21,7 +21,7 @@ Commands: TypeAlias = Mapping[str, tuple[str, str]]
 COMMANDS: Commands = {
     "run:run": (
         "run MODULE[:PIPELINE] [--INPUT VALUE ...] [OPTIONS]",
-        "Run a pipeline once, and print what it says as it says it.",
+        "Run a pipeline once, and print its output as it comes.",
     ),
     "serve:serve": (
         "serve [MODULE[:PIPELINE] ...] [OPTIONS]",
@@ -29,7 +29,7 @@ COMMANDS: Commands = {
     ),
     "check:check": (
         "check [MODULE[:PIPELINE] ...] [OPTIONS]",
-        "Tell every problem of the configuration and of every pipeline, and exit with 1 if any.",
+        "Report every problem of the configuration and of every pipeline; exit with 1 if any.",
     ),
     "draw:draw": ("draw MODULE[:PIPELINE] [OPTIONS]", "Print a pipeline's graph."),
     "ingest:ingest": (
@@ -46,19 +46,19 @@ line of its docstring, by which a list tells what it does."""
 KEYS: Commands = {
     "keys:create": (
         "create --organisation NAME --pipelines NAMES [OPTIONS]",
-        "Make a key, and print it: this is the only time that it can be seen.",
+        "Make a key, and print it; it is shown only this once.",
     ),
     "keys:list_keys": (
         "list [OPTIONS]",
-        "List the keys that were ever made, the older first; their secrets are nowhere.",
+        "List all keys that were ever made, oldest first; secrets are never stored.",
     ),
     "keys:change": (
         "change ID [OPTIONS]",
-        "Let a key be another in what is said here, from the next request on; all else stays.",
+        "Change a key, from the next request on; what you do not name stays.",
     ),
     "keys:rotate": (
         "rotate ID [OPTIONS]",
-        "Give a key a new secret, and print it; the old one is refused from now on.",
+        "Give a key a new secret, and print it; the old is refused now, or after `--grace`.",
     ),
     "keys:revoke": ("revoke ID [OPTIONS]", "Refuse a key from now on, in every process, for ever."),
 }

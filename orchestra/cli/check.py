@@ -17,14 +17,14 @@ if TYPE_CHECKING:
 
 
 def check(*targets: str, explain: Flag = False, data: Data = None, config: Config = None) -> int:
-    """Tell every problem of the configuration and of every pipeline, and exit with 1 if any.
+    """Report every problem of the configuration and of every pipeline; exit with 1 if any.
 
     Parameters
     ----------
     targets
         MODULE[:PIPELINE], ...; by default all pipelines in `pipelines/`.
     explain
-        Print of each edge whether it streams, and why.
+        Print for each edge whether it streams, and why.
     """
     from orchestra.cli.installed import hidden_by_models, lacking, unknown_pipelines
     from orchestra.config import default_bindings

@@ -94,7 +94,7 @@ def check_other(wanted: OtherKey) -> None:
     """
     if wanted == OtherKey():
         raise CommandError(
-            "nothing is to be another: say what, such as\n"
+            "name what to change, such as\n"
             "orchestra keys change ID --pipelines answer --day-dollars 5 --expires 90d",
             code=MISUSED,
         )

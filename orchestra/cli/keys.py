@@ -51,28 +51,28 @@ def create(
     config: Config = None,
     json: Flag = False,
 ) -> int:
-    """Make a key, and print it: this is the only time that it can be seen.
+    """Make a key, and print it; it is shown only this once.
 
     Parameters
     ----------
     organisation
-        Whose it is: those of one organisation see each other's runs.
+        The organisation it belongs to; its users see each other's runs.
     user
-        Whose it is, within the organisation.
+        The user it belongs to, within the organisation.
     name
-        What it is called in lists, such as the machine that it is for.
+        Its name in lists, such as the machine that it is for.
     pipelines
-        Which it may run: names with commas between, or '*' for all.
+        Which pipelines it may run: names separated by commas, or '*' for all.
     models
-        Which models and routes it may ask without a pipeline, in the same way.
+        Which models and routes it may ask without a pipeline, written in the same way.
     routes
-        More of them: a route is asked for as a model.
+        The same as --models: a route is asked like a model.
     metrics
-        Let it read /metrics, which tells of everybody: for Prometheus.
+        It may read /metrics, which tells of everybody: for Prometheus.
     expires
         When it ends, from now: 90d, 12h; by default never.
     json
-        Print the key and all about it as one JSON object.
+        Print the key and its settings as one JSON object.
     """
     wanted = NewKey(
         organisation=organisation,
@@ -96,7 +96,7 @@ def list_keys(
     config: Config = None,
     json: Flag = False,
 ) -> int:
-    """List the keys that were ever made, the older first; their secrets are nowhere.
+    """List all keys that were ever made, oldest first; secrets are never stored.
 
     Parameters
     ----------
@@ -143,7 +143,7 @@ def change(
     config: Config = None,
     json: Flag = False,
 ) -> int:
-    """Let a key be another in what is said here, from the next request on; all else stays.
+    """Change a key, from the next request on; what you do not name stays.
 
     Its secret stays, and what it has spent stays spent.
 
@@ -152,20 +152,20 @@ def change(
     id
         The key, as `orchestra keys list` shows it.
     name
-        What it is called in lists.
+        Its name in lists.
     pipelines
-        Which it may run, in place of those before: names with commas between, '*' for all,
-        '' for none.
+        Which pipelines it may run, in place of those before: names separated by commas, '*' for
+        all, '' for none.
     models
-        Which models and routes it may ask without a pipeline, in the same way.
+        Which models and routes it may ask without a pipeline, written in the same way.
     routes
-        More of them: a route is asked for as a model.
+        The same as --models: a route is asked like a model.
     metrics
-        Let it read /metrics, or no longer.
+        It may read /metrics, or no longer.
     expires
         When it ends, from now: 90d, 12h, or never.
     json
-        Print all about it as one JSON object.
+        Print its settings as one JSON object.
     """
     asked = None if models is None and routes is None else names(models) + names(routes)
     wanted = OtherKey(
@@ -190,7 +190,7 @@ def rotate(
     config: Config = None,
     json: Flag = False,
 ) -> int:
-    """Give a key a new secret, and print it; the old one is refused from now on.
+    """Give a key a new secret, and print it; the old is refused now, or after `--grace`.
 
     What the key may do, and what it has spent, stays as it is.
 
@@ -199,11 +199,11 @@ def rotate(
     id
         The key, as `orchestra keys list` shows it.
     grace
-        How long the old secret is still good: 1h, 7d; by default not at all.
+        How long the old secret stays good: 1h, 7d; by default not at all.
     expires
         When the key ends, from now: 90d; by default when it would have ended.
     json
-        Print the key and all about it as one JSON object.
+        Print the key and its settings as one JSON object.
     """
     grace_s = 0.0 if grace is None else seconds("--grace", grace)
     lasts_s = None if expires is None else seconds("--expires", expires)
@@ -230,9 +230,9 @@ def revoke(
     Parameters
     ----------
     id
-        The key, as `orchestra keys list` shows it; of a key that was found, all of it will do.
+        The key, as `orchestra keys list` shows it; or the whole key, if you have found it.
     json
-        Print what is known of the key as one JSON object.
+        Print the key's settings as one JSON object.
     """
 
     async def end(keyring: Keyring, _: LocalBindings) -> None:

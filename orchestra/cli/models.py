@@ -21,7 +21,7 @@ def models(*, config: Config = None, json: Flag = False) -> int:
     Parameters
     ----------
     json
-        Print all that is configured as one JSON object.
+        Print the models, routes and embedders as one JSON object; never a key.
     """
     import msgspec
 
@@ -49,7 +49,7 @@ def ping(
     ----------
     names
         Which to ask; by default all models and embedders. A model that has several names is
-        asked once, and of a route one model.
+        asked once; of a route, one model is.
     timeout_s
         Seconds that each may take.
     at_once

@@ -79,7 +79,7 @@ def read_pairs(words: Iterable[str], flags: Iterable[str] = ()) -> Pairs:
     for word in rest:
         if not word.startswith("--") or word == "--":
             raise CommandError(
-                f"{word!r} is no option; inputs are given by their names: --name {word!r}",
+                f"{word!r} is not an option; give inputs by name: --name {word!r}",
                 code=MISUSED,
             )
         option, equals, value = word[2:].partition("=")
@@ -146,7 +146,7 @@ def _missing(name: str) -> str:
 def _value(option: str, word: str | None) -> str:
     if word is None or word.startswith("--"):
         instead = f"; if its value is {word!r}, write --{option}={word}" if word else ""
-        raise CommandError(f"--{option} is given no value{instead}", code=MISUSED)
+        raise CommandError(f"--{option} needs a value{instead}", code=MISUSED)
     return word
 
 

@@ -41,7 +41,7 @@ def run(
     data: Data = None,
     config: Config = None,
 ) -> int:
-    """Run a pipeline once, and print what it says as it says it.
+    """Run a pipeline once, and print its output as it comes.
 
     Its inputs are options: `orchestra run pipelines.answer --question "Why Trio?"`.
 
@@ -50,8 +50,8 @@ def run(
     target
         MODULE[:PIPELINE], such as `pipelines.answer` or `pipelines/answer.py:answer`.
     inputs
-        The pipeline's inputs: --name VALUE, several times for a list; of a document, its path.
-        One that has the name of an option below is given with --input-json.
+        The pipeline's inputs: --name VALUE, several times for a list; for a document, its path.
+        An input with the name of an option below needs --input-json.
     input_json
         Inputs as a JSON object, for those that are not plain text or numbers.
     events
@@ -59,7 +59,7 @@ def run(
     json
         Print one JSON object at the end: run_id, result, timings_s, usage.
     quiet
-        Tell nothing about progress.
+        Print no progress.
     """
     from orchestra.config import default_bindings
 

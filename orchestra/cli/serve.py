@@ -41,28 +41,29 @@ def serve(
     """Serve pipelines over HTTP; runs are streamed as Server-Sent Events.
 
     The first Ctrl-C lets runs end within the drain time, the second stops them. SIGHUP loads the
-    pipelines and the configuration anew; what is wrong with them is told, and the old ones go on.
+    pipelines and the configuration anew; if anything is wrong with them, the log says what, and
+    the old ones go on.
 
     Parameters
     ----------
     targets
         MODULE[:PIPELINE], ...; by default all pipelines in `pipelines/`.
     host
-        The address to listen on; 0.0.0.0 is every one of this machine.
+        The address to listen on; 0.0.0.0 is all of this machine's.
     port
         The port to listen on; 0 takes a free one.
     workers
-        Processes that serve; from two on, a supervisor replaces those that die.
+        How many processes serve; with two or more, a supervisor replaces those that die.
     drain_s
-        Seconds that runs may go on after the server was asked to stop; by default what `[server]`
-        says, else 20.
+        How many seconds runs may go on after the server was asked to stop; by default what
+        `[server]` says, else 20.
     shutdown_delay_s
-        Seconds before that in which `/readyz` says 503 and clients are still let in, for load
-        balancers to notice; by default what `[server]` says, else none.
+        For how many seconds before that `/readyz` says 503 while clients are still let in, so that
+        load balancers notice; by default what `[server]` says, else 0.
     reload
-        Load anew whenever a module of the pipelines or the configuration changes: for development.
+        For development: load anew whenever a module of the pipelines or the configuration changes.
     debug
-        Tell clients what exceptions say, and source lines.
+        Show clients the messages of all exceptions, and source lines.
     """
     options = {"drain_s": drain_s, "shutdown_delay_s": shutdown_delay_s, "debug": debug or None}
     said = {name: value for name, value in options.items() if value is not None}

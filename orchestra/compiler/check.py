@@ -135,15 +135,18 @@ def _kept(regions: Regions) -> Iterator[tuple[Node, Problem]]:
             source = node_of(edge.wire)
             if source in restarting:
                 restarting.remove(source)
-                yield source, _unfit(source, f"{edge.into} reads it, and cannot give it back")
+                yield (
+                    source,
+                    _unfit(source, f"{edge.into} reads it, and what was read cannot be taken back"),
+                )
     for node in regions.order:
         if node in restarting and chunk_of(node.returns) is None:
-            yield node, _unfit(node, "it gives one value, which is there or is not")
+            yield node, _unfit(node, "it gives one value, and only a stream can begin anew")
 
 
 def _unfit(node: Node, why: str) -> Problem:
     message = f"{node.label}(restart=True) is for the stream that is the pipeline's result: {why}"
-    fix = "leave out restart=True; commit=complete() waits for an answer that is whole"
+    fix = "leave out restart=True; commit=complete() waits for the whole answer"
     return Problem("restart-unfit", node.origin.where, message, fix)
 
 
@@ -155,7 +158,7 @@ def _output(pipeline: Pipeline[..., object]) -> Iterator[Problem]:
         yield missing
         return
     if isinstance(node_of(output), EachItem):
-        message = f"the {node_of(output).spelled} has a value in the body of its `each` only"
+        message = f"the {node_of(output).spelled} has a value only in the body of its `each`"
         yield Problem("item-escapes", where, message, "return what the `each` gives")
     kind, promised = type_of(output), pipeline.returns
     if promised is MISSING or compare(kind, promised) is not Fit.CANNOT:

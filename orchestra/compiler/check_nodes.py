@@ -106,7 +106,7 @@ def _retry(node: Call) -> Iterator[Problem]:
     if node.step.kind is Kind.PLAIN:
         message = f"{node.spelled} has a retry, but a plain function runs on the spot: it would "
         message += "fail again"
-        fix = "make it `async def`, or @step(thread=True), if it asks something that may answer "
+        fix = "make it `async def`, or @step(thread=True), if a later call may "
         fix += "later; else leave retry out"
         yield Problem("policy-unfit", where, message, fix)
     for edge in node.edges:
@@ -150,7 +150,7 @@ def _commit(node: Race | Fallback) -> Iterator[Problem]:
             yield Problem("commit-unfit", node.origin.where, message, fix)
             return
         if isinstance(node.commit, Chars) and compare(chunk, str | bytes) is Fit.CANNOT:
-            message = f"{node.label}(commit={node.commit}): chunks of {spell(chunk)} are no text"
+            message = f"{node.label}(commit={node.commit}): chunks of {spell(chunk)} are not text"
             fix = f"count them whole: commit=chunks({node.commit.count})"
             yield Problem("commit-unfit", node.origin.where, message, fix)
             return
@@ -173,5 +173,5 @@ def _route(node: Route) -> Iterator[Problem]:
         missing = [value for value in get_args(kind) if value not in node.keys]
         if missing:
             names = ", ".join(map(repr, missing))
-            message = f"route: {spelled(node.on)} can be {names}, which no arm is for"
+            message = f"route: {spelled(node.on)} can be {names}, and there is no arm for that"
             yield Problem("missing-arm", where, message, "add arms for them, or default=...")

@@ -71,6 +71,6 @@ def _money(said: object, at: Place, complaints: Complaints) -> int | None:
         return None
     exact = Decimal(str(said)) * NANODOLLARS
     if exact != int(exact):
-        message = f"{shown(said)} dollars are no whole number of nano-dollars"
+        message = f"{shown(said)} dollars are not a whole number of nano-dollars"
         complaints.add("wrong-value", ("budgets", *at), message, "write at most nine decimals")
     return int(exact)

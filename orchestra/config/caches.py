@@ -37,7 +37,7 @@ def check_semantics(
                 continue
             at, embedder = (table, name, "cache", "semantic"), each.cache.semantic.embedder
             if table == "embedders" or _makes_vectors(each):
-                message = "it makes vectors, and texts are embedded as they are"
+                message = "it makes vectors, so it cannot have a semantic cache"
                 complaints.add("wrong-value", at, message, "leave semantic out")
             elif embedder not in embedders:
                 message = f"there is no embedder {shown(embedder)}"

@@ -14,10 +14,10 @@ from orchestra.config.spec import REMOTE, Kind, Spec
 
 Table = Mapping[str, Any]
 
-NO_SECRETS = "a secret does not stand in this file, and is not shown here"
+NO_SECRETS = "a secret must not stand in this file; it is not shown here"
 KEY_ELSEWHERE = (
     'put it into the environment or into a file, and write key_env = "VARIABLE" or '
-    'key_file = "PATH"; then take this one back at the provider, if the file was shared'
+    'key_file = "PATH"; if the file was shared, also revoke this one at the provider'
 )
 
 
@@ -60,9 +60,9 @@ def unknown(key: str, path: Path, known: Iterable[str], complaints: Complaints) 
 def _elsewhere(key: str, path: Path) -> str:
     """What to write where something is said in another place; empty where it is in none."""
     if path and key in ("retry", "retries", "max_retries", "attempts_max"):
-        return "retries are said of a step: @step(policy=Policy(retry=Retry(attempts_max=3)))"
+        return "retries belong to a step: @step(policy=Policy(retry=Retry(attempts_max=3)))"
     if not path and key in REMOTE:
-        return f"it belongs into the table of a model: models.NAME.{key}"
+        return f"it belongs in the table of a model: models.NAME.{key}"
     return ""
 
 

@@ -18,7 +18,7 @@ def read_coalesce(said: object, at: Place, complaints: Complaints) -> CoalesceSe
     at = (*at, "coalesce")
     right = check(said, at, spec.COALESCE, complaints)
     if "embedder" in said and "similarity" not in said:
-        message = "nothing is compared: there is no similarity"
+        message = "the embedder has nothing to compare without similarity"
         complaints.add("missing-key", (*at, "embedder"), message, "add similarity = 0.95")
     return CoalesceSettings(**right)
 

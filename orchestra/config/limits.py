@@ -47,8 +47,8 @@ def _named(
     limits = [key for key in tables if key in spec.OWNER and not isinstance(tables[key], dict)]
     for key in limits:
         one = str(at[-1]).removesuffix("s")
-        message = f"it is a limit, and stands where the name of one {one} does"
-        fix = f"did you mean [limits.{one}]? That of one is [limits.{at[-1]}.NAME]"
+        message = f"it is a limit, but this is the place for the name of one {one}"
+        fix = f"did you mean [limits.{one}]? For one {one} it is [limits.{at[-1]}.NAME]"
         complaints.add("unknown-key", (*at, key), message, fix)
     named = {name: table for name, table in tables.items() if name not in limits}
     return {name: _read(table, (*at, name), others, complaints) for name, table in named.items()}

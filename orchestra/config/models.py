@@ -149,7 +149,7 @@ def _complete(
     if provider.base_url is None and provider.remote and "base_url" not in table:
         missing("base_url", spec.URL, at, complaints)
     if "key_env" in right and "key_file" in right:
-        message = "the key is either in the environment or in a file"
+        message = "a key is in the environment or in a file, not in both"
         complaints.add("wrong-value", (*at, "key_file"), message, "leave one of the two out")
     _complete_limits(right.get("limits", {}), (*at, "limits"), complaints)
     for name in right.get("headers", {}):
@@ -215,7 +215,7 @@ def _named_model(
     remote = _known(PROVIDERS.values())
     for key in table.keys() & (remote.keys() - known.keys()):
         message = "an embedder that names a model of this file has no options of its own"
-        complaints.add("unknown-key", (*at, key), message, "write it into the model's table")
+        complaints.add("unknown-key", (*at, key), message, "write it in the model's table")
     shared = {key: value for key, value in table.items() if key in known or key not in remote}
     right = check(shared, at, known, complaints)
     if "model" not in table:
@@ -226,7 +226,7 @@ def _named_model(
     name, place = right["model"], (*at, "model")
     if name not in models:
         fix = nearest(name, models) if models else "add [models.NAME], or a provider here"
-        message = f"there is no model {shown(name)} in this file that is right"
+        message = f"there is no model {shown(name)} in this file that is valid"
         complaints.add("unknown-model", place, message, fix)
         return None
     return models[name] if _fits(models[name], place, "embedder", complaints) else None

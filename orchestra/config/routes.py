@@ -139,7 +139,7 @@ class _Reader:
             self._complaints.add("wrong-type", at, f"{shown(table)} is not a table", fix)
             return {}
         if not isinstance(by, ByWeight):
-            message = "weights are obeyed by weight only"
+            message = 'weights count only with by = "weight"'
             self._wrong(
                 "wrong-value", ("weights",), message, 'write by = "weight", or leave them out'
             )

@@ -58,9 +58,9 @@ def _paired(table: Table, complaints: Complaints) -> None:
     """Complain of two places for one thing, and of a key to no certificate."""
     for one, other in (("user", "user_env"), ("password_env", "password_file")):
         if one in table and other in table:
-            message = f"it is said by {one} already"
+            message = f"{one} says it already"
             complaints.add("wrong-value", (*AT, other), message, "leave one of the two out")
     if "certificate_key_file" in table and "certificate_file" not in table:
-        message = "there is no certificate that it is the key of"
+        message = "there is no certificate that this key belongs to"
         fix = 'add certificate_file = "PATH"'
         complaints.add("missing-key", (*AT, "certificate_key_file"), message, fix)

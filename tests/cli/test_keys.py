@@ -165,7 +165,7 @@ def test_a_changed_key_is_another_in_what_was_said_and_has_the_same_secret(
 @pytest.mark.parametrize(
     ("words", "code", "says"),
     [
-        ((), MISUSED, "nothing is to be another: say what, such as"),
+        ((), MISUSED, "name what to change, such as"),
         (("--expires", "soon"), MISUSED, "--expires 'soon' is not a time"),
         (("--expires", "0d"), MISUSED, "--expires: 0 s is out of bounds"),
         (("--concurrency", "0"), MISUSED, "error: --concurrency: 0 is out of bounds; it may be 1"),

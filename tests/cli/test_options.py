@@ -108,13 +108,13 @@ def test_json_that_is_no_object_is_refused(text: str, complaint: str) -> None:
 
 def test_a_word_that_is_no_option_shows_how_to_write_one() -> None:
     assert "--name 'why?'" in refused(inputs(question=str), "why?")
-    assert "'--' is no option" in refused(inputs(question=str), "--")
+    assert "'--' is not an option" in refused(inputs(question=str), "--")
 
 
 def test_an_option_without_a_value_is_refused() -> None:
-    assert refused(inputs(a=str), "--a") == "--a is given no value"
+    assert refused(inputs(a=str), "--a") == "--a needs a value"
     assert refused(inputs(a=str, b=str), "--a", "--b", "c") == (
-        "--a is given no value; if its value is '--b', write --a=--b"
+        "--a needs a value; if its value is '--b', write --a=--b"
     )
 
 

@@ -332,22 +332,22 @@ CASES: list[tuple[str, str, str, str]] = [
     (
         "return fallback(each(gen(n), lambda s: 1, at_once=1), commit=chars(3))  # HERE",
         "commit-unfit",
-        "fallback(commit=chars(3)): chunks of int are no text",
+        "fallback(commit=chars(3)): chunks of int are not text",
         "count them whole: commit=chunks(3)",
     ),
     (
         "return up(fallback(gen(n), gen(n), restart=True))  # HERE",
         "restart-unfit",
         "fallback(restart=True) is for the stream that is the pipeline's result: up(chunks=...) "
-        "reads it, and cannot give it back",
-        "leave out restart=True; commit=complete() waits for an answer that is whole",
+        "reads it, and what was read cannot be taken back",
+        "leave out restart=True; commit=complete() waits for the whole answer",
     ),
     (
         "return fallback(text(n), text(n), restart=True)  # HERE",
         "restart-unfit",
         "fallback(restart=True) is for the stream that is the pipeline's result: it gives one "
-        "value, which is there or is not",
-        "leave out restart=True; commit=complete() waits for an answer that is whole",
+        "value, and only a stream can begin anew",
+        "leave out restart=True; commit=complete() waits for the whole answer",
     ),
     (
         "return race(gen(n), text(n))  # HERE",
@@ -423,7 +423,7 @@ CASES: list[tuple[str, str, str, str]] = [
     (
         "return route(pick, {'a': n})  # HERE",
         "missing-arm",
-        "route: pick can be 'b', which no arm is for",
+        "route: pick can be 'b', and there is no arm for that",
         "add arms for them, or default=...",
     ),
     # --- policies
@@ -443,7 +443,7 @@ CASES: list[tuple[str, str, str, str]] = [
         "return quick(n, policy=Policy(retry=Retry(attempts_max=2)))  # HERE",
         "policy-unfit",
         "quick(...) has a retry, but a plain function runs on the spot: it would fail again",
-        "make it `async def`, or @step(thread=True), if it asks something that may answer later; "
+        "make it `async def`, or @step(thread=True), if a later call may later; "
         "else leave retry out",
     ),
     (
@@ -531,7 +531,7 @@ def test_an_item_cannot_be_returned() -> None:
     assert [code for code, *_ in found] == ["unused-step", "item-escapes"]
     assert found[1][1:] == (
         module.where("HERE"),
-        "the item of ns has a value in the body of its `each` only",
+        "the item of ns has a value only in the body of its `each`",
         "return what the `each` gives",
     )
 

@@ -74,7 +74,7 @@ def test_a_number_is_as_good_as_a_text() -> None:
         ("[budgets]\nrequest = -1", 2, "-1 is not a number of dollars"),
         ("[budgets]\nrequest = nan", 2, "nan is not a number of dollars"),
         ('[budgets]\nrequest = "1 $"', 2, "is not a number of dollars"),
-        ("[budgets.user]\nday = 1e-10", 2, "1e-10 dollars are no whole number of nano-dollars"),
+        ("[budgets.user]\nday = 1e-10", 2, "1e-10 dollars are not a whole number of nano-dollars"),
         ("[budgets]\nrequests = 1", 2, "budgets.requests: there is no such key"),
         ("[budgets.user]\nweek = 1", 2, "budgets.user.week: there is no such key"),
         ("[budgets.organisations]\nacme = 3", 2, "3 is not a table"),

@@ -77,7 +77,7 @@ def test_what_is_right_is_kept_and_bound(
         ("coalesce = 1", "coalesce: 1 is not true, false, or a table"),
         ("coalesce = { normalise = true }", "did you mean 'normalize'?"),
         ("coalesce = { similarity = 1.5 }", "coalesce.similarity: 1.5 is not a share"),
-        ('coalesce = { embedder = "default" }', "nothing is compared"),
+        ('coalesce = { embedder = "default" }', "nothing to compare without similarity"),
         (
             'coalesce = { similarity = 0.9, embedder = "defualt" }',
             "did you mean 'default'?",

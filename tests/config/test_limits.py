@@ -60,7 +60,7 @@ def test_without_limits_there_are_none() -> None:
         (
             "[limits.users]\nrequests_per_minute = 3",
             2,
-            "did you mean [limits.user]? That of one is",
+            "did you mean [limits.user]? For one user it is",
         ),
         ("[limits.organisations]\nconcurrency = 3", 2, "did you mean [limits.organisation]?"),
         ("[limits.users]\nada = 3", 2, "write it as a table: [limits.users.ada]"),

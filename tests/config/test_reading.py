@@ -212,7 +212,7 @@ def test_a_literal_key_is_an_error_that_says_so(key: str) -> None:
     (told,) = problems(text)
     assert told.where == f"{FILE}:4"
     assert told.code == "secret-in-file"
-    assert "a secret does not stand in this file" in told.message
+    assert "a secret must not stand in this file" in told.message
     assert "key_env" in told.fix
 
 
@@ -239,7 +239,7 @@ EXAMPLES = [
     ('[model.a]\nprovider = "openai"', 1, "did you mean 'models'?"),
     ('[models.a]\nprovider = "openai"\nmodel = "m"\nretries = 3', 4, "Policy(retry=Retry("),
     ('[models.a]\nprovider = "openai"\nmodel = "m"\npriority = 3', 4, "one of: model, base_url"),
-    ("[cache]\nttl_s = 3", 1, "it belongs into the table of a model: models.NAME.cache"),
+    ("[cache]\nttl_s = 3", 1, "it belongs in the table of a model: models.NAME.cache"),
     ('[models.a]\nprovider = "openai"\nmodel = "m"\nregion = "x"', 4, "it is one of bedrock"),
     ('[models.a]\nprovider = "extractive"\nmodel = "m"', 3, "built in, and has no options"),
     ('[models.a]\nprovider = "vertex"\nmodel = "m"\nproject = "a/../b"', 4, "not a word of"),
@@ -259,14 +259,14 @@ EXAMPLES = [
     (
         '[models.a]\nprovider = "openai"\nmodel = "m"\nkey_env = "K"\nkey_file = "f"',
         5,
-        "either in the environment or in a file",
+        "in the environment or in a file, not in both",
     ),
     ('[embedders.a]\nmodel = "m"', 2, "there is no model"),
     ("[embedders.a]\ndimensions = 3", 1, "it has no model"),
     (
         '[models.m]\nprovider = "openai"\nmodel = "x"\n[embedders.a]\nmodel = "m"\nbase_url = "x"',
         6,
-        "write it into the model's table",
+        "write it in the model's table",
     ),
     ('[embedders.a]\nprovider = "anthropic"\nmodel = "m"', 2, "cannot be an embedder"),
     ('[embedders.a]\nprovider = "openai"\nmodel = "gpt-5"', 1, "makes no vectors"),

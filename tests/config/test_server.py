@@ -28,7 +28,7 @@ WRONG = [
     ('[server.cors]\norigins = "*"', 2, 'origins = ["*"]'),
     ('[server.cors]\norigins = "a.example"', 2, 'origins = ["https://app.example"]'),
     ('[server]\nkey = "required"', 2, "did you mean 'keys'?"),
-    ('[server]\ntoken = "required"', 2, "a secret does not stand in this file"),
+    ('[server]\ntoken = "required"', 2, "a secret must not stand in this file"),
     ('[server]\nkeys = "yes"', 2, '"yes" is not one of "auto", "required", "none"'),
     ('[server]\nkeys = "sk-12345678901234567"', 2, "a text (not shown) is not one of"),
     ('[server]\ndisconnect = "linger on"', 2, 'one of "cancel", "continue", "linger"'),

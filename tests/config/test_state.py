@@ -36,9 +36,9 @@ WRONG = [
     (
         '[state]\nurl = "redis://h"\npassword_env = "P"\npassword_file = "p"',
         4,
-        "said by password_env",
+        "password_env says it already",
     ),
-    ('[state]\nurl = "redis://h"\nuser_env = "P"\nuser = "p"', 3, "said by user already"),
+    ('[state]\nurl = "redis://h"\nuser_env = "P"\nuser = "p"', 3, "user says it already"),
     ('[state]\nurl = "redis://h"\nca_file = "p"', 3, "write rediss:// for TLS, or leave it out"),
     ('[state]\nurl = "redis+unix:///s"\nca_file = "p"', 3, "has no use for it"),
     ('[state]\nurl = "redis+unix:s"', 2, "is not memory:"),

@@ -1,0 +1,62 @@
+"""`docs/server.md` has every `type` of problem that the server can give, and no other.
+
+The code is read, not run: a type stands in it as a word, where a problem is made.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import get_args
+
+import pytest
+
+from orchestra.access.keys import Reason
+
+ROOT = Path(__file__).parents[2]
+SERVER = sorted((ROOT / "orchestra/server").glob("*.py"))
+PAGE = (ROOT / "docs/server.md").read_text("utf-8")
+ROW = re.compile(r"^\| (?:[^|]+ \| )?[45]\d\d(?:, [45]\d\d)* \| ([^|]*) \|", re.MULTILINE)
+CODE_AT = {"HttpProblem": 1, "Kind": 2, "by_status": 1}
+"""Which of their arguments is the type; of a status of HTTP's own it is made from the title."""
+WRITTEN = {"kind.code": (), "title.lower().replace(' ', '-')": (), "error.name": ()}
+"""Types that are words elsewhere: of `KINDS`, and of HTTP's own statuses, as werkzeug names them."""
+REASONS = {"f'key-{reason}'": tuple(f"key-{reason}" for reason in get_args(Reason))}
+
+
+def codes() -> Iterator[str]:
+    """Every type that the server's code has."""
+    for path in SERVER:
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            name = called(node)
+            if isinstance(node, ast.Call) and name in CODE_AT:
+                yield from written(name, node.args[CODE_AT[name]])
+
+
+def called(node: ast.AST) -> str:
+    """What a call calls, without the module before it."""
+    return ast.unparse(node.func).rpartition(".")[2] if isinstance(node, ast.Call) else ""
+
+
+def written(name: str, code: ast.expr) -> tuple[str, ...]:
+    """The types that an argument stands for: itself, or those that are known of it."""
+    if isinstance(code, ast.Constant) and isinstance(code.value, str):
+        return (code.value.lower().replace(" ", "-") if name == "by_status" else code.value,)
+    return (WRITTEN | REASONS)[ast.unparse(code)]
+
+
+def told() -> set[str]:
+    """Every type in a table of problems on the page; what else stands in its cell is a field."""
+    cells = [cell.partition(" with ")[0] for cell in ROW.findall(PAGE)]
+    return {code for cell in cells for code in re.findall(r"`([a-z-]+)`", cell)}
+
+
+@pytest.mark.parametrize("code", sorted({*codes()}))
+def test_a_type_that_the_server_gives_is_on_the_page(code: str) -> None:
+    assert code in told()
+
+
+def test_the_page_has_no_other() -> None:
+    assert told() <= {*codes()}
