@@ -27,6 +27,8 @@ import attrs
 import trio
 from hypercorn.config import Config
 from hypercorn.events import Closed, Event, RawData
+from hypercorn.protocol.h11 import H11Protocol
+from hypercorn.protocol.ws_stream import WebsocketBuffer, WSStream
 from hypercorn.trio.tcp_server import MAX_RECV, TCPServer
 from hypercorn.trio.worker_context import TrioSingleTask, WorkerContext
 from hypercorn.typing import AppWrapper, ASGIFramework, ConnectionState, Scope
@@ -258,6 +260,19 @@ def head_held(scope: Scope) -> Iterator[None]:
         yield
     finally:
         connection.holds = False
+
+
+def obey(scope: Scope, settings: Settings) -> None:
+    """Have a WebSocket that is being opened obey these settings: its connection may be older.
+
+    Does nothing where another server than ours serves it, or its client has left.
+    """
+    connection: Connection | None = scope.get("state", {}).get(CONNECTION)
+    protocol = None if connection is None else connection.protocol.protocol
+    stream = protocol.stream if isinstance(protocol, H11Protocol) else None
+    if isinstance(stream, WSStream) and stream.scope is scope:
+        stream.config = _hypercorn_config(settings)
+        stream.buffer = WebsocketBuffer(settings.body_limit_bytes)
 
 
 def _write_nowait(descriptor: int, data: bytes) -> int:
