@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import inspect
+import re
+from pathlib import Path
 from typing import get_type_hints
 
 import attrs
@@ -10,12 +12,39 @@ import attrs
 from orchestra.graph.policy import Policy
 from orchestra.steps.generate import generate
 from orchestra.steps.options import Options, Settings
+from orchestra.values import ChatRequest, Message
 
 OPTIONS = get_type_hints(Options, include_extras=True)
 
 
 def test_every_word_has_a_default() -> None:
     assert list(OPTIONS) == [field.name for field in attrs.fields(Settings)]
+
+
+def test_what_is_set_goes_before_what_a_request_says() -> None:
+    """Of the fields for providers' bodies, each provider's by itself."""
+    said = ChatRequest(
+        (Message("user", "why?"),),
+        temperature=0.1,
+        seed=1,
+        extras={"openai": {"user": "said"}, "ollama": {"think": False}},
+    )
+    settings = Settings(temperature=0.9, extras={"openai": {"user": "set"}, "cohere": {"k": 1}})
+    request = settings.request(said)
+    assert (request.temperature, request.seed) == (0.9, 1)
+    assert request.extras == {
+        "openai": {"user": "set"},
+        "ollama": {"think": False},
+        "cohere": {"k": 1},
+    }
+
+
+def test_the_defaults_are_those_of_the_page() -> None:
+    page = (Path(__file__).parents[2] / "docs/language.md").read_text("utf-8")
+    table = page.partition("| `tool_rounds_max=")
+    told = re.findall(r"`(\w+)=(\w+)`", table[1] + table[2].partition("\n")[0])
+    assert [name for name, _ in told] == ["tool_rounds_max", "tools_at_once", "tool_timeout_s"]
+    assert told == [(name, repr(getattr(Settings(), name))) for name, _ in told]
 
 
 def test_the_compiler_reads_every_word() -> None:
