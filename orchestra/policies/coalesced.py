@@ -77,7 +77,7 @@ class CoalescedModel(Model):
 
     @property
     def flights(self) -> int:
-        """How many calls are under way that somebody may join."""
+        """How many calls are under way that somebody may join. For whoever watches it: a test."""
         return self._chats.open + self._embeds.open
 
     def stream(self, request: ChatRequest) -> AbstractAsyncContextManager[ModelReply]:

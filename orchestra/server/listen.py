@@ -74,7 +74,7 @@ class Door:
 
     @property
     def connections(self) -> int:
-        """How many are open."""
+        """How many are open. For whoever watches it: a test."""
         return 0 if self._gate is None else self._gate.inside
 
     async def serve(self, listener: socket.socket) -> None:

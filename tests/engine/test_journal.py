@@ -81,15 +81,22 @@ def folded(events: Sequence[Event]) -> tuple[str, int]:
 
 
 async def write(journal: Journal, steps: Sequence[tuple[int, str | None]]) -> None:
-    """A run: chunks of output, None for other events, each some time after the one before."""
+    """A run: chunks of output, None for other events, each some time after the one before.
+
+    As the engine does it, the readers are told of the chunks before it waits for something.
+    """
     journal.append(RunStarted, "id", "name")
     for after_s, chunk in steps:
-        await trio.sleep(after_s)
+        if after_s:
+            journal.push()
+            await trio.sleep(after_s)
         if chunk is None:
             journal.append(StepStarted, "step")
         else:
-            await journal.room()
-            add(journal, chunk)
+            if journal.held:
+                journal.push()
+                await journal.room()
+            journal.delta_soon(chunk)
     journal.append(RunCancelled, "it is the end")
 
 
@@ -174,7 +181,13 @@ def test_only_the_last_events_are_kept_and_a_snapshot_stands_for_the_others(
                 everything.append(journal.kept[-1])
 
         journal._readers.append(Listening(journal))
-        await write(journal, [(0, chunk) for _, chunk in steps])
+        journal.append(RunStarted, "id", "name")
+        for _, chunk in steps:
+            if chunk is None:
+                journal.append(StepStarted, "step")
+            else:
+                add(journal, chunk)
+        journal.append(RunCancelled, "it is the end")
         assert [event.seq for event in everything] == list(range(1, journal.seq + 1))
         bound = 2 * journal_events
         assert len(journal.kept) < bound
@@ -317,9 +330,10 @@ def test_a_number_that_no_event_has_yet_is_taken_for_the_newest() -> None:
         journal.append(RunStarted, "id", "name")
         with journal.attach() as reader:
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(write, journal, [(0, "a"), (0, "b")])
+                nursery.start_soon(write, journal, [(1, "a"), (0, "b")])
                 (event,) = await reader.after(10**9)
                 assert event.seq == 2
+                assert [event.seq for event in await reader.after(2)] == [3]
                 assert folded(await reader.after(-5)) == ("a", journal.seq)
                 seq = journal.seq
                 while batch := await reader.after(seq):
