@@ -33,9 +33,9 @@ from orchestra.policies.cache import (
     wish_of,
     without_wish,
 )
+from orchestra.policies.replayed_answer import events_of
 from orchestra.policies.shelf import Shelf
 from orchestra.policies.similar import Meaning, Similar
-from orchestra.policies.told import events_of
 from orchestra.protocols import Model, ModelReply, State
 from orchestra.values import (
     Began,

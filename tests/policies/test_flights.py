@@ -19,7 +19,7 @@ from orchestra.events import StepCoalesced
 from orchestra.policies.coalesce import CoalesceRule, Question
 from orchestra.policies.coalesced import EVENT_BYTES, CoalescedModel
 from orchestra.policies.flight import Flight, Waiter
-from orchestra.policies.told import events_of
+from orchestra.policies.replayed_answer import events_of
 from orchestra.protocols import Model, ModelReply
 from orchestra.testing.strategies import schedules
 from orchestra.testing.virtual import virtual
