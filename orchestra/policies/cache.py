@@ -20,7 +20,7 @@ from orchestra.accounts import Usage
 from orchestra.answers import Answer, AnswerPart, Completion
 from orchestra.errors import InvalidRequestError
 from orchestra.policies.request_bytes import written_of
-from orchestra.policies.words import CACHE, EXTRAS, without
+from orchestra.policies.request_extras import CACHE, EXTRAS, without
 from orchestra.values import (
     ChatRequest,
     EmbedRequest,

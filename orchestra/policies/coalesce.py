@@ -21,7 +21,7 @@ from orchestra.accounts import Certainty, Usage
 from orchestra.answers import Completion
 from orchestra.errors import InvalidRequestError
 from orchestra.policies.request_bytes import written_of
-from orchestra.policies.words import COALESCE, EXTRAS, said_of, without
+from orchestra.policies.request_extras import COALESCE, EXTRAS, said_of, without
 from orchestra.values import (
     ChatRequest,
     Embeddings,
