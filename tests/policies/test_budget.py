@@ -349,7 +349,7 @@ def test_ten_thousand_cancellations_leave_no_hold_and_no_overspend(  # noqa: PLR
 
 
 def purse_of(model: GuardedModel) -> Purse:
-    purse = model._gate.till.purse
+    purse = model._gate.costs.purse
     assert purse is not None
     return purse
 
