@@ -7,12 +7,12 @@ from functools import wraps
 
 import trio
 
-from orchestra.forms import Form, Revision
 from orchestra.protocols import Change, Entry
+from orchestra.records import Encoding, Revision
 from orchestra.stores.state_memory import MemoryState
 from orchestra.testing.virtual import virtual
 
-NUMBER: Form[int] = Form(int, lambda number: b"%d" % number)
+NUMBER: Encoding[int] = Encoding(int, lambda number: b"%d" % number)
 
 
 class Hand:
@@ -56,7 +56,7 @@ async def test_what_is_kept_expires_and_what_is_not_told_stays() -> None:
 
 
 @virtually
-async def test_documents_that_have_expired_take_no_memory() -> None:
+async def test_records_that_have_expired_take_no_memory() -> None:
     """Those of budgets and of limits: nobody asks again for most of them."""
     clock = Hand()
     state = MemoryState(now_s=clock)
