@@ -34,7 +34,7 @@ from hypercorn.trio.worker_context import TrioSingleTask, WorkerContext
 from hypercorn.typing import AppWrapper, ASGIFramework, ConnectionState, Scope
 
 from orchestra.server.bodies import CONNECTION
-from orchestra.server.gate import Gate
+from orchestra.server.bounded_listener import BoundedListener
 from orchestra.server.sockets import bind
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ class Door:
     _context: WorkerContext = attrs.field(init=False, factory=lambda: WorkerContext(None))
     _shut: trio.Event = attrs.field(init=False, factory=trio.Event)
     _inside: trio.CancelScope = attrs.field(init=False, factory=trio.CancelScope)
-    _gate: Gate | None = attrs.field(init=False, default=None)
+    _clients: BoundedListener | None = attrs.field(init=False, default=None)
     _connections: set[Connection] = attrs.field(init=False, factory=set)
 
     def shut(self) -> None:
@@ -75,19 +75,24 @@ class Door:
     @property
     def connections(self) -> int:
         """How many are open. For whoever watches it: a test."""
-        return 0 if self._gate is None else self._gate.inside
+        return 0 if self._clients is None else self._clients.inside
 
     async def serve(self, listener: socket.socket) -> None:
         """Serve what comes to a listening socket, and close it at the end."""
-        self._gate = gate = Gate(listener, self.settings)
+        self._clients = clients = BoundedListener(listener, self.settings)
         handler = partial(
-            self._connection, gate, _as_hypercorn_calls(self.app), _hypercorn_config(self.settings)
+            self._connection,
+            clients,
+            _as_hypercorn_calls(self.app),
+            _hypercorn_config(self.settings),
         )
         with self._inside:
             async with trio.open_nursery() as connections:
                 async with trio.open_nursery() as accepting:
                     accepting.start_soon(
-                        partial(trio.serve_listeners, handler, [gate], handler_nursery=connections)
+                        partial(
+                            trio.serve_listeners, handler, [clients], handler_nursery=connections
+                        )
                     )
                     await self._shut.wait()
                     accepting.cancel_scope.cancel()
@@ -96,7 +101,7 @@ class Door:
                     connection.patience.end()
 
     async def _connection(
-        self, gate: Gate, app: AppWrapper, config: Config, stream: trio.SocketStream
+        self, clients: BoundedListener, app: AppWrapper, config: Config, stream: trio.SocketStream
     ) -> None:
         state, stall_s = ConnectionState({}), self.settings.stall_s
         connection = Connection(app, config, self._context, state, stream, stall_s=stall_s)
@@ -109,7 +114,7 @@ class Door:
         finally:
             self._connections.discard(connection)
             state.clear()  # which it holds: it would wait for the search for garbage
-            gate.left(stream)
+            clients.left(stream)
 
 
 class Patience(TrioSingleTask):
