@@ -19,7 +19,7 @@ from orchestra.accounts import Caller, Usage
 from orchestra.answers import Answer, Completion
 from orchestra.errors import CapabilityError
 from orchestra.events import Note
-from orchestra.forms import Form, Revision
+from orchestra.records import Encoding, Revision
 from orchestra.values import (
     Capabilities,
     ChatRequest,
@@ -319,41 +319,39 @@ class State(Protocol):
         Cancelled, the change has happened or has not.
 
         Raises:
-            StateError: the store is gone, or does not answer in time. Then, too, it has happened
-                or has not.
+            StateError: the store is gone, or too slow. Then, too, it has happened or has not.
         """
 
     async def revise(
         self,
         keys: Sequence[str],
         decide: Callable[[Sequence[D | None], float], Revision[T, D]],
-        form: Form[D],
+        encoding: Encoding[D],
     ) -> T:
-        """As `change`, of documents that are kept as `form` writes them.
+        """As `change`, of records that are kept as `encoding` writes them. Raises StateError.
 
         They are `decide`'s own: it may change one and give it back. One that it has changed and
         does not give back may or may not be kept as it is then. A state in memory writes none.
-
-        Raises:
-            StateError: as of `change`.
         """
-        read, write = form.read, form.write
 
         def decided(kept: Sequence[bytes | None], now_s: float) -> Change[T]:
-            found = decide([None if each is None else read(each) for each in kept], now_s)
+            found = decide([None if each is None else encoding.read(each) for each in kept], now_s)
             entries = {
-                key: None if each is None else Entry(write(each[0]), each[1])
-                for key, each in found.documents.items()
+                key: None if each is None else Entry(encoding.write(each[0]), each[1])
+                for key, each in found.records.items()
             }
             return Change(found.result, entries)
 
         return await self.change(keys, decided)
 
     async def look(
-        self, keys: Sequence[str], see: Callable[[Sequence[D | None], float], T], form: Form[D]
+        self,
+        keys: Sequence[str],
+        see: Callable[[Sequence[D | None], float], T],
+        encoding: Encoding[D],
     ) -> T:
-        """What is seen in documents, of which none is changed. As of `revise`."""
-        return await self.revise(keys, lambda kept, now_s: Revision(see(kept, now_s)), form)
+        """What is seen in records, of which none is changed. As of `revise`."""
+        return await self.revise(keys, lambda kept, now_s: Revision(see(kept, now_s)), encoding)
 
     async def recall(self, key: str) -> bytes | None:
         """What was remembered under a key, or None; it is then the last used. Raises StateError."""

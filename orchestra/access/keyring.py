@@ -28,8 +28,8 @@ from orchestra.access.principal import Principal
 from orchestra.access.token import ENTROPY_BYTES, PREFIX, Token, id_of, minted, parsed
 from orchestra.access.wanted import NewKey, OtherKey, check, check_lasting, check_other
 from orchestra.errors import StateError, StoreError
-from orchestra.forms import AS_IT_IS
 from orchestra.protocols import State
+from orchestra.records import AS_IT_IS
 
 SALT_BYTES = 16
 ATTEMPTS_MAX = 50

@@ -31,4 +31,4 @@ WORKER = "--as-worker"
 Inherited: TypeAlias = Annotated[
     tuple[int, int, int, int] | None, Parameter(name=WORKER, show=False)
 ]
-"""What a supervisor tells a worker, as `Post.take` has it."""
+"""What a supervisor tells a worker, as `WorkerPlace.take` has it."""

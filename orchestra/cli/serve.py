@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from socket import socket
 
-    from orchestra.server.post import Post
     from orchestra.server.settings import Settings
+    from orchestra.server.worker_place import WorkerPlace
 
 YOUNG_OBJECTS = 50_000
 """New objects between two searches for garbage while it serves: some thousand events."""
@@ -93,17 +93,17 @@ def _serve(
     with extra("server"):
         from orchestra.observe.counting import counting
         from orchestra.server.serve import House, serve_loaded
-    post = None
+    place = None
     if worker is not None:
-        from orchestra.server.post import Post
+        from orchestra.server.worker_place import WorkerPlace
 
-        post = Post.take(*worker)
-    begin_log(f"worker {post.number} " if post else "")
+        place = WorkerPlace.take(*worker)
+    begin_log(f"worker {place.number} " if place else "")
     watched = loader.watched if watches else None
-    counts = counting(post.number if post else 0)
-    flush = [counts.write] if counts is not None and post is not None else []
-    house = House(watched=watched, on_retired=settle, post=post, counting=counts, flush=flush)
-    told = partial(_tell, loader, post)
+    counts = counting(place.number if place else 0)
+    flush = [counts.write] if counts is not None and place is not None else []
+    house = House(watched=watched, on_retired=settle, place=place, counting=counts, flush=flush)
+    told = partial(_tell, loader, place)
     with loader:
         trio.run(partial(serve_loaded, loader.load, listen, house, on_ready=told))
 
@@ -140,11 +140,11 @@ def settle() -> None:
     gc.freeze()
 
 
-def _tell(loader: Loader, post: Post | None, url: str) -> None:
+def _tell(loader: Loader, place: WorkerPlace | None, url: str) -> None:
     """Say what is served; of several workers the first does, once, and the supervisor the rest."""
     gc.freeze()  # what a start has made stays: no search for garbage goes through it again
     gc.set_threshold(YOUNG_OBJECTS, *gc.get_threshold()[1:])
-    if post is not None and (post.number > 1 or post.replaces):
+    if place is not None and (place.number > 1 or place.replaces):
         return
     for name in loader.pipelines:
         terminal.note(f"  {name}: {url}/v1/pipelines/{name}/runs")
@@ -155,7 +155,7 @@ def _tell(loader: Loader, post: Post | None, url: str) -> None:
         terminal.note("  nobody is asked for a key, so that only this machine is served")
     if loader.locked:
         terminal.note(f"  everybody is asked for a key, and there is none yet: {MAKE_ONE}")
-    if post is not None:
+    if place is not None:
         terminal.note(f"  limits, budgets, cache and runs are shared in {loader.state_place()}")
     else:
         terminal.say(f"orchestra is listening on {url}")

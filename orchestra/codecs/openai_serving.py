@@ -191,18 +191,6 @@ def _after(one: _Choice, finish: str | None) -> bytes:
     return told + b',"finish_reason":%b}]}\n\n' % _encode(finish)
 
 
-def answer_body(
-    answers: Sequence[Completion],
-    created_s: int,
-    *,
-    answer_id: str = "",
-    model: str = "",
-    usage: Json | None = None,
-) -> bytes:
-    """Whole answers, one choice each, as the body of a response; the rest as of `AnswerWriter`."""
-    return _encode(answer_record(answers, created_s, answer_id=answer_id, model=model, usage=usage))
-
-
 def answer_record(
     answers: Sequence[Completion],
     created_s: int,
@@ -211,7 +199,7 @@ def answer_record(
     model: str = "",
     usage: Json | None = None,
 ) -> Json:
-    """As `answer_body`, not encoded yet."""
+    """Whole answers, one choice each, as the body of a response; the rest as of `AnswerWriter`."""
     record: Json = {
         "id": answer_id or answers[0].id,
         "object": "chat.completion",

@@ -219,8 +219,8 @@ class Assembly:
             from orchestra.providers.extractive import ExtractiveModel
 
             return ExtractiveModel(self._local)
+        from orchestra.policies.call_costs import HOLD_S
         from orchestra.policies.guard import GuardedModel
-        from orchestra.policies.till import HOLD_S
         from orchestra.providers.endpoints import endpoint
         from orchestra.providers.prices import price_of
         from orchestra.providers.remote import RemoteModel

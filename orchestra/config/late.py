@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
-from orchestra.forms import Form, Revision
 from orchestra.protocols import Change, State
+from orchestra.records import Encoding, Revision
 
 T = TypeVar("T")
 D = TypeVar("D")
@@ -39,16 +39,19 @@ class LateState(State):
         self,
         keys: Sequence[str],
         decide: Callable[[Sequence[D | None], float], Revision[T, D]],
-        form: Form[D],
+        encoding: Encoding[D],
     ) -> T:
-        """Change documents, as the state keeps them. Raises BindingError, too."""
-        return await self._opened().revise(keys, decide, form)
+        """Change records, as the state keeps them. Raises BindingError, too."""
+        return await self._opened().revise(keys, decide, encoding)
 
     async def look(
-        self, keys: Sequence[str], see: Callable[[Sequence[D | None], float], T], form: Form[D]
+        self,
+        keys: Sequence[str],
+        see: Callable[[Sequence[D | None], float], T],
+        encoding: Encoding[D],
     ) -> T:
-        """What is seen in documents. Raises BindingError, too."""
-        return await self._opened().look(keys, see, form)
+        """What is seen in records. Raises BindingError, too."""
+        return await self._opened().look(keys, see, encoding)
 
     async def recall(self, key: str) -> bytes | None:
         """What was remembered under a key. Raises BindingError, too."""

@@ -123,11 +123,6 @@ class Journal:
             self._writer = trio.Event()
             await self._writer.wait()
 
-    def delta(self, chunk: object) -> None:
-        """Add a chunk of the output, and tell the readers. Raises as `delta_soon`."""
-        self.delta_soon(chunk)
-        self.push()
-
     def delta_soon(self, chunk: object) -> None:
         """Add a chunk of the output; the readers hear of it with the next `push`, or event.
 

@@ -34,11 +34,6 @@ class Outflow:
         """Take the lanes to write to."""
         self._lanes = lanes
 
-    @property
-    def unread(self) -> bool:
-        """Whether every reader has left."""
-        return all(lane.left for lane in self._lanes)
-
     def begun(self) -> bool:
         """Whether a chunk was put, also one that still waits for its readers' room."""
         return self.first_s is not None

@@ -20,9 +20,9 @@ import attrs
 import msgspec
 
 from orchestra.accounts import Caller, KeyAllowance
-from orchestra.forms import Form, Revision
 from orchestra.policies.gcra import SECOND_NS, MeterState, Rate
 from orchestra.protocols import WhenStateFails
+from orchestra.records import Encoding, Revision
 
 LEASE_S = 3600.0
 """The longest lease: a call that lasts for longer counts no more as one of those at once."""
@@ -304,7 +304,7 @@ def _read(data: bytes) -> Account:
 
 
 _DECODER = msgspec.json.Decoder(Account)
-FORM: Form[Account] = Form(_read, msgspec.json.Encoder().encode)
+ENCODING: Encoding[Account] = Encoding(_read, msgspec.json.Encoder().encode)
 Kept = Sequence[Account | None]
 
 
@@ -321,11 +321,11 @@ def admit(
             blocked.append(found)
     if blocked:
         return Revision(blocked)
-    documents = {}
+    records = {}
     for owner, account in zip(owners, accounts, strict=True):
         account.take(owner, ask, now_s)
-        documents[owner.key] = account.kept(owner, now_s)
-    return Revision((), documents)
+        records[owner.key] = account.kept(owner, now_s)
+    return Revision((), records)
 
 
 def count(
@@ -338,11 +338,11 @@ def count(
     asked = _accounts(owners, kept[: len(owners)], now_s)
     told = _accounts(others, kept[len(owners) :], now_s)
     blocked = [found for owner, account in asked if (found := account.blocked(owner, ask))]
-    documents = {}
+    records = {}
     for owner, account in () if blocked else asked:
         account.spend(ask.requests)
-        documents[owner.key] = account.kept(owner, now_s)
-    return Revision(Count(blocked, _nearest([*asked, *told])), documents)
+        records[owner.key] = account.kept(owner, now_s)
+    return Revision(Count(blocked, _nearest([*asked, *told])), records)
 
 
 def settle(
@@ -352,12 +352,12 @@ def settle(
 
     One that never began, or twice, is no harm.
     """
-    documents = {}
+    records = {}
     for owner, each in zip(owners, kept, strict=True):
         account = Account.at(owner, each, now_s)
         account.settle(ask, *really)
-        documents[owner.key] = account.kept(owner, now_s)
-    return Revision(None, documents)
+        records[owner.key] = account.kept(owner, now_s)
+    return Revision(None, records)
 
 
 def remaining(owners: Sequence[Owner], kept: Kept, now_s: float) -> tuple[Remaining, ...]:

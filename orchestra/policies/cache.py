@@ -19,8 +19,8 @@ import msgspec
 from orchestra.accounts import Usage
 from orchestra.answers import Answer, AnswerPart, Completion
 from orchestra.errors import InvalidRequestError
-from orchestra.policies.words import CACHE, EXTRAS, without
-from orchestra.policies.written import written_of
+from orchestra.policies.request_bytes import written_of
+from orchestra.policies.request_extras import CACHE, EXTRAS, without
 from orchestra.values import (
     ChatRequest,
     EmbedRequest,

@@ -33,9 +33,9 @@ from orchestra.policies.cache import (
     wish_of,
     without_wish,
 )
-from orchestra.policies.shelf import Shelf
+from orchestra.policies.cache_store import CacheStore
+from orchestra.policies.replayed_answer import events_of
 from orchestra.policies.similar import Meaning, Similar
-from orchestra.policies.told import events_of
 from orchestra.protocols import Model, ModelReply, State
 from orchestra.values import (
     Began,
@@ -71,7 +71,7 @@ class CachedModel(Model):
     ) -> None:
         self.model = model
         self.name = name
-        self._answers = _Answers(Shelf(state, name, rule.ttl_s), rule, identity, similar)
+        self._answers = _Answers(CacheStore(state, name, rule.ttl_s), rule, identity, similar)
 
     @property
     def capabilities(self) -> Capabilities:
@@ -152,14 +152,14 @@ class _Found:
 
 
 class _Answers:
-    """Where one model's answers are: keys, a shelf that may be away, meanings."""
+    """Where one model's answers are: keys, a store that may be away, meanings."""
 
     def __init__(
-        self, shelf: Shelf, rule: CacheRule, identity: str, similar: Similar | None
+        self, store: CacheStore, rule: CacheRule, identity: str, similar: Similar | None
     ) -> None:
         self.rule = rule
         self.identity = identity
-        self._shelf = shelf
+        self._store = store
         self._similar = similar
 
     async def look(self, request: ChatRequest) -> tuple[_Question, _Found | None]:
@@ -172,11 +172,11 @@ class _Answers:
         found = await self._answer(key) if wish == "use" else None
         meaning = None
         if found is None and self._similar is not None:
-            meaning = await self._similar.meaning(self._shelf, tenant, self.identity, request)
+            meaning = await self._similar.meaning(self._store, tenant, self.identity, request)
             if meaning is not None and wish == "use":
                 found = await self._near(self._similar, meaning)
         if found is not None:
-            account.record(StepCached, self._shelf.name, found.similarity)
+            account.record(StepCached, self._store.name, found.similarity)
         return _Question(key, meaning), found
 
     async def keep(self, question: _Question, answer: Completion) -> None:
@@ -185,20 +185,20 @@ class _Answers:
         data = None if key is None else encode(key, answer, self.rule.answer_bytes_max)
         if key is None or data is None:
             return
-        await self._shelf.remember(key, data)
+        await self._store.remember(key, data)
         if self._similar is not None and question.meaning is not None:
-            await self._similar.keep(self._shelf, question.meaning, key)
+            await self._similar.keep(self._store, question.meaning, key)
 
     async def _answer(self, key: str, similarity: float = 1.0) -> _Found | None:
-        data = await self._shelf.recall(key)
+        data = await self._store.recall(key)
         found = None if data is None else decode(key, data)
         return None if found is None else _Found(*found, similarity)
 
     async def _near(self, similar: Similar, meaning: Meaning) -> _Found | None:
-        for similarity, known in await similar.near(self._shelf, meaning):
+        for similarity, known in await similar.near(self._store, meaning):
             found = await self._answer(known.key, similarity)
             if found is not None:
-                await similar.used(self._shelf, meaning.scope, known)
+                await similar.used(self._store, meaning.scope, known)
                 return found
         return None
 
@@ -208,12 +208,12 @@ class _Answers:
 
         async def look() -> None:
             for text, key in keys.items():
-                data = await self._shelf.state.recall(key)
+                data = await self._store.state.recall(key)
                 kept = None if data is None else decode_vector(key, data)
                 if kept is not None:
                     found[text] = kept
 
-        await self._shelf.bounded(look, None)
+        await self._store.bounded(look, None)
         return found
 
     async def keep_vectors(self, vectors: Mapping[str, Vector], model: str) -> None:
@@ -223,9 +223,9 @@ class _Answers:
             for key, vector in vectors.items():
                 data = encode_vector(key, vector, model)
                 if data is not None:
-                    await self._shelf.state.remember(key, data, ttl_s=self.rule.ttl_s)
+                    await self._store.state.remember(key, data, ttl_s=self.rule.ttl_s)
 
-        await self._shelf.bounded(keep, None)
+        await self._store.bounded(keep, None)
 
 
 class _CachedAnswer:

@@ -25,7 +25,7 @@ import trio
 from orchestra.accounts import NO_ALLOWANCE, Caller
 from orchestra.errors import LimitReachedError, StateError
 from orchestra.policies.allowance import (
-    FORM,
+    ENCODING,
     LEASE_S,
     Ask,
     Blocked,
@@ -191,7 +191,7 @@ class CallerLimits:
             return NOT_COUNTED
         try:
             counted = partial(count, owners.all, _ONE, others.all)
-            return await self._state.revise(keys, counted, FORM)
+            return await self._state.revise(keys, counted, ENCODING)
         except StateError as error:
             if (closed := _closed(owners)) is not None:
                 raise _away(closed, error) from error
@@ -208,7 +208,7 @@ class CallerLimits:
             return
         really = (held.ask.requests if requests is None else requests, tokens)
         settled = partial(settle, owners.all, held.ask, really)
-        await given_back(self._state, self._state.revise, owners.keys, settled, FORM)
+        await given_back(self._state, self._state.revise, owners.keys, settled, ENCODING)
         if self.waiting:
             self._ring(owners.keys)
 
@@ -221,7 +221,7 @@ class CallerLimits:
         owners = self._owners(caller)
         if owners is UNLIMITED:
             return ()
-        return await self._state.look(owners.keys, partial(remaining, owners.all), FORM)
+        return await self._state.look(owners.keys, partial(remaining, owners.all), ENCODING)
 
     async def _wait(self, waiting: _Waiting) -> None:
         owners = waiting.held.owners
@@ -267,7 +267,7 @@ class CallerLimits:
         """What does not let the call begin; where nothing does, it has. Cancelled, it has not."""
         admitted = partial(admit, held.owners.all, held.ask)
         try:
-            return await self._state.revise(held.owners.keys, admitted, FORM)
+            return await self._state.revise(held.owners.keys, admitted, ENCODING)
         except StateError as error:
             return await self._without(held, error)
         except BaseException:

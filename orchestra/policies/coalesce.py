@@ -20,8 +20,8 @@ import msgspec
 from orchestra.accounts import Certainty, Usage
 from orchestra.answers import Completion
 from orchestra.errors import InvalidRequestError
-from orchestra.policies.words import COALESCE, EXTRAS, said_of, without
-from orchestra.policies.written import written_of
+from orchestra.policies.request_bytes import written_of
+from orchestra.policies.request_extras import COALESCE, EXTRAS, said_of, without
 from orchestra.values import (
     ChatRequest,
     Embeddings,

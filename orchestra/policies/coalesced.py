@@ -24,8 +24,8 @@ from orchestra.policies.coalesce import (
 )
 from orchestra.policies.flight import Flight, Waiter
 from orchestra.policies.flight_board import FlightBoard
+from orchestra.policies.replayed_answer import events_of
 from orchestra.policies.tokens import answer_bytes, said_bytes
-from orchestra.policies.told import events_of
 from orchestra.protocols import Embedder, Model, ModelReply
 from orchestra.values import (
     Capabilities,
@@ -77,7 +77,7 @@ class CoalescedModel(Model):
 
     @property
     def flights(self) -> int:
-        """How many calls are under way that somebody may join."""
+        """How many calls are under way that somebody may join. For whoever watches it: a test."""
         return self._chats.open + self._embeds.open
 
     def stream(self, request: ChatRequest) -> AbstractAsyncContextManager[ModelReply]:

@@ -32,6 +32,7 @@ from orchestra.policies.breaker import (
     Permit,
     outcome,
 )
+from orchestra.policies.call_costs import CallCosts
 from orchestra.policies.callers import Held as SharedHeld
 from orchestra.policies.clock import Clock
 from orchestra.policies.held_answer import HeldCall
@@ -40,7 +41,6 @@ from orchestra.policies.observed import CallEnded, Teller, error_of
 from orchestra.policies.prices import priced
 from orchestra.policies.purse import Held
 from orchestra.policies.shared import SharedLimits
-from orchestra.policies.till import Till
 from orchestra.policies.tokens import BYTES_PER_TOKEN, Estimate, consumed, estimated
 from orchestra.protocols import Account
 from orchestra.values import (
@@ -70,13 +70,13 @@ class Gate:
         name: str,
         rule: BreakerRule | None,
         limits: CallLimits,
-        till: Till,
+        costs: CallCosts,
         draw: Callable[[], float],
         *,
         shared: SharedLimits | None = None,
         teller: Teller | None = None,
     ) -> None:
-        self.till = till
+        self.costs = costs
         self.clock = Clock()
         self.limiter = Limiter(limits, self.clock, name)
         self.shared = shared
@@ -108,10 +108,10 @@ class Gate:
             UnknownPriceError: nobody knows what it costs, and that is refused.
             StateError: as of `Purse.hold`.
         """
-        call, till = GuardedCall(self, request), self.till
-        counts = till.counts(call.account)
+        call, costs = GuardedCall(self, request), self.costs
+        counts = costs.counts(call.account)
         if counts:
-            till.check(call.estimate)
+            costs.check(call.estimate)
         tokens = call.estimate.total if self.limiter.counts_tokens else 0
         now_s = self.clock.now_s()
         if self.breaker is not None:
@@ -134,7 +134,7 @@ class Gate:
 
     async def _hold(self, call: GuardedCall, requests: int, most: int) -> None:
         """Have the call hold money: for `most` tokens of an unbounded answer, or for some."""
-        hold, estimate = self.till.hold, call.estimate
+        hold, estimate = self.costs.hold, call.estimate
         unbounded = isinstance(call.request, ChatRequest) and not call.request.output_tokens_max
         if unbounded and most:
             with suppress(BudgetExceededError):
@@ -257,7 +257,7 @@ class GuardedCall(HeldCall):
         """Its usage with its cost; the last that was asked for is not reckoned twice."""
         if usage is not self._asked or self._found is None:
             self._asked = usage
-            self._found = priced(self.gate.till.price, usage, settled=False)
+            self._found = priced(self.gate.costs.price, usage, settled=False)
         return self._found
 
     def leave(self, error: BaseException | None) -> None:
@@ -298,10 +298,10 @@ class GuardedCall(HeldCall):
         """Hold more, since its answer is longer than was thought.
 
         Raises:
-            BudgetExceededError: as of `Till.grow`, and StateError too.
+            BudgetExceededError: as of `CallCosts.grow`, and StateError too.
         """
         assert self.held is not None, "only then there is a cap"
-        self.cap_bytes = await self.gate.till.grow(self.held, self.estimate, self.said_bytes)
+        self.cap_bytes = await self.gate.costs.grow(self.held, self.estimate, self.said_bytes)
 
     def _leave_limits(self, whole: bool, room: bool | None) -> None:
         assert self.admitted is not None, "it has entered"

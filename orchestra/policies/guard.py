@@ -16,6 +16,7 @@ from contextlib import AbstractAsyncContextManager
 
 from orchestra.answers import Completion
 from orchestra.policies.breaker import BreakerRule
+from orchestra.policies.call_costs import HOLD_S, CallCosts
 from orchestra.policies.gate import Gate, GuardedCall, GuardState
 from orchestra.policies.held_answer import HeldAnswer
 from orchestra.policies.limit import CallLimits
@@ -23,7 +24,6 @@ from orchestra.policies.observed import Teller
 from orchestra.policies.prices import Price
 from orchestra.policies.purse import Purse
 from orchestra.policies.shared import SharedLimits
-from orchestra.policies.till import HOLD_S, Till
 from orchestra.policies.tokens import OUTPUT_TOKENS_MOST
 from orchestra.protocols import Model, ModelReply
 from orchestra.values import Capabilities, ChatRequest, Embeddings, EmbedRequest, ModelEvent
@@ -61,9 +61,9 @@ class GuardedModel(Model):
     ) -> None:
         self.model = model
         self.name = name
-        till = Till(name, price, purse, hold_s)
+        costs = CallCosts(name, price, purse, hold_s)
         own = (limits or CallLimits()).of_process()
-        self._gate = Gate(name, breaker, own, till, draw, shared=shared, teller=teller)
+        self._gate = Gate(name, breaker, own, costs, draw, shared=shared, teller=teller)
         self._texts_max = texts_max
 
     @property

@@ -78,11 +78,6 @@ class Learned:
         self._commits = 0
         self._tokens = BURST
 
-    @property
-    def races(self) -> int:
-        """How many races are remembered."""
-        return len(self._seen)
-
     def saw(self, took_s: float, now_s: float, *, committed: bool) -> None:
         """Remember how long a first arm took to its commit; else, that it had taken that long."""
         if len(self._seen) == WINDOW:
@@ -118,11 +113,6 @@ class Hedges:
 
     def __init__(self) -> None:
         self._learned: dict[Hashable, Learned] = {}
-
-    @property
-    def constructs(self) -> int:
-        """How many race constructs are remembered."""
-        return len(self._learned)
 
     def of(self, race: Hashable, hedge: Hedge) -> Learned:
         """What this construct has learned; nothing yet, where it is new or was forgotten."""

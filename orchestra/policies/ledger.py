@@ -25,8 +25,8 @@ from typing import TypeAlias
 import attrs
 import msgspec
 
-from orchestra.forms import Form, Revision
 from orchestra.policies.budget import Budget, Payer
+from orchestra.records import Encoding, Revision
 
 THRESHOLDS = (50, 80, 100)
 """Percent of a budget at which its owner is told."""
@@ -96,7 +96,9 @@ class Hold(msgspec.Struct, array_like=True, frozen=True, tag=True):
 
 Kept: TypeAlias = Ledger | Hold
 """What is kept under a key."""
-FORM: Form[Kept] = Form(msgspec.json.Decoder(Kept).decode, msgspec.json.Encoder().encode)
+ENCODING: Encoding[Kept] = Encoding(
+    msgspec.json.Decoder(Kept).decode, msgspec.json.Encoder().encode
+)
 
 
 class Wanted(msgspec.Struct, frozen=True, eq=False):

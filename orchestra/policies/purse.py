@@ -23,7 +23,7 @@ from orchestra.events import BudgetReached
 from orchestra.policies.budget import NO_BUDGETS, Budget, Budgets, Payer
 from orchestra.policies.giving_back import given_back
 from orchestra.policies.ledger import (
-    FORM,
+    ENCODING,
     HOLD_KEY,
     Hold,
     Order,
@@ -98,7 +98,7 @@ class Purse:
         if not payers:
             return
         keys = [payer.key for payer in payers]
-        refusal = await self._state.look(keys, partial(used_up, payers), FORM)
+        refusal = await self._state.look(keys, partial(used_up, payers), ENCODING)
         if refusal is not None:
             raise _exceeded(refusal, 1, "")
 
@@ -128,7 +128,7 @@ class Purse:
             accounts = [*[each for each, _ in late], *accounts]
         keys = order.keys()
         try:
-            outcome = await self._state.revise(keys, partial(decide, order, keys), FORM)
+            outcome = await self._state.revise(keys, partial(decide, order, keys), ENCODING)
         except BaseException:
             self._late.extendleft(reversed(late))
             raise

@@ -36,7 +36,7 @@ from orchestra.errors import (
     TruncatedStreamError,
 )
 from orchestra.policies.needs import Needs, lacks
-from orchestra.policies.words import CACHE, COALESCE, CONVERSATION, EXTRAS
+from orchestra.policies.request_extras import CACHE, COALESCE, CONVERSATION, EXTRAS
 from orchestra.values import (
     Capabilities,
     ChatRequest,

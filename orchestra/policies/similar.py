@@ -20,7 +20,7 @@ from orchestra.policies.alike import (
     with_known,
 )
 from orchestra.policies.cache import SemanticRule
-from orchestra.policies.shelf import Shelf
+from orchestra.policies.cache_store import CacheStore
 from orchestra.protocols import Embedder
 from orchestra.values import ChatRequest, Vector
 
@@ -38,7 +38,7 @@ class Meaning:
 
 
 class Similar:
-    """The questions of one model, by scope, in the shelf of its cache.
+    """The questions of one model, by scope, in the store of its cache.
 
     `embedder` is called when it is first needed; `embedder_identity` tells what it is.
     """
@@ -51,7 +51,7 @@ class Similar:
         self._identity = embedder_identity
 
     async def meaning(
-        self, shelf: Shelf, tenant: str, identity: str, request: ChatRequest
+        self, store: CacheStore, tenant: str, identity: str, request: ChatRequest
     ) -> Meaning | None:
         """What a request asks; None where only its words count, or nobody can tell in time.
 
@@ -62,7 +62,7 @@ class Similar:
         if question is None:
             return None
         scope = scope_of(tenant, identity, self._identity, request)
-        vectors = await shelf.bounded(
+        vectors = await store.bounded(
             lambda: self._embedder().embed([question], purpose="query"),
             None,
             limit_s=EMBED_WAIT_S,
@@ -70,23 +70,23 @@ class Similar:
         )
         return Meaning(scope, question, vectors[0]) if scope and vectors else None
 
-    async def near(self, shelf: Shelf, meaning: Meaning) -> list[tuple[float, Known]]:
+    async def near(self, store: CacheStore, meaning: Meaning) -> list[tuple[float, Known]]:
         """The answered questions that ask the same, the nearest first, each with its cosine."""
-        known = decode_index(meaning.scope, await shelf.recall(meaning.scope))
+        known = decode_index(meaning.scope, await store.recall(meaning.scope))
         rule, question = self._rule, meaning.question
         return nearest(
             known, question, meaning.vector, rule.threshold, paraphrases=rule.paraphrases
         )
 
-    async def keep(self, shelf: Shelf, meaning: Meaning, key: str) -> None:
+    async def keep(self, store: CacheStore, meaning: Meaning, key: str) -> None:
         """Remember that the answer to a question is under a key."""
-        await self.used(shelf, meaning.scope, Known(key, meaning.question, meaning.vector))
+        await self.used(store, meaning.scope, Known(key, meaning.question, meaning.vector))
 
-    async def used(self, shelf: Shelf, scope: str, entry: Known) -> None:
+    async def used(self, store: CacheStore, scope: str, entry: Known) -> None:
         """Make this the last used entry of its scope."""
-        known = decode_index(scope, await shelf.recall(scope))
+        known = decode_index(scope, await store.recall(scope))
         if entry in known[len(known) // 2 :]:  # it is not near to being forgotten
             return
         data = encode_index(scope, with_known(known, entry, self._rule.entries_max))
         if data is not None:
-            await shelf.remember(scope, data)
+            await store.remember(scope, data)

@@ -16,7 +16,7 @@ from orchestra.annotations.facts import MISSING, Fit, chunk_of, compare
 from orchestra.answers import Answer, Completion
 from orchestra.codecs.openai_serving_request import refused
 from orchestra.errors import InvalidRequestError
-from orchestra.policies.told import events_of
+from orchestra.policies.replayed_answer import events_of
 from orchestra.steps.relay import Said
 from orchestra.values import (
     ChatRequest,

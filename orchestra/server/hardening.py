@@ -2,7 +2,8 @@
 
 Written against the versions in `MENDED_AGAINST`. `tests/server/test_hardening.py` shows
 every trap without its cure, so that a release which mends one is noticed and the cure
-removed; the same is done for `orchestra/server/listen.py`.
+removed; the same is done for `orchestra/server/listen.py`. What `bodies.py` and `whole.py` know of
+h11 is private to it, too.
 
 Rules of this file: a cure is one function or method, and changes nothing else.
 """
@@ -38,7 +39,12 @@ if TYPE_CHECKING:
         Scope,
     )
 
-MENDED_AGAINST = {"hypercorn": "0.18.0", "quart-trio": "0.12.0", "quart": "0.22.0"}
+MENDED_AGAINST = {
+    "h11": "0.16.0",
+    "hypercorn": "0.18.0",
+    "quart-trio": "0.12.0",
+    "quart": "0.22.0",
+}
 
 _STOCK_HANDLE = WSStream.handle
 

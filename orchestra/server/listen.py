@@ -27,12 +27,14 @@ import attrs
 import trio
 from hypercorn.config import Config
 from hypercorn.events import Closed, Event, RawData
+from hypercorn.protocol.h11 import H11Protocol
+from hypercorn.protocol.ws_stream import WebsocketBuffer, WSStream
 from hypercorn.trio.tcp_server import MAX_RECV, TCPServer
 from hypercorn.trio.worker_context import TrioSingleTask, WorkerContext
 from hypercorn.typing import AppWrapper, ASGIFramework, ConnectionState, Scope
 
 from orchestra.server.bodies import CONNECTION
-from orchestra.server.gate import Gate
+from orchestra.server.bounded_listener import BoundedListener
 from orchestra.server.sockets import bind
 
 if TYPE_CHECKING:
@@ -59,7 +61,7 @@ class Door:
     _context: WorkerContext = attrs.field(init=False, factory=lambda: WorkerContext(None))
     _shut: trio.Event = attrs.field(init=False, factory=trio.Event)
     _inside: trio.CancelScope = attrs.field(init=False, factory=trio.CancelScope)
-    _gate: Gate | None = attrs.field(init=False, default=None)
+    _clients: BoundedListener | None = attrs.field(init=False, default=None)
     _connections: set[Connection] = attrs.field(init=False, factory=set)
 
     def shut(self) -> None:
@@ -72,20 +74,25 @@ class Door:
 
     @property
     def connections(self) -> int:
-        """How many are open."""
-        return 0 if self._gate is None else self._gate.inside
+        """How many are open. For whoever watches it: a test."""
+        return 0 if self._clients is None else self._clients.inside
 
     async def serve(self, listener: socket.socket) -> None:
         """Serve what comes to a listening socket, and close it at the end."""
-        self._gate = gate = Gate(listener, self.settings)
+        self._clients = clients = BoundedListener(listener, self.settings)
         handler = partial(
-            self._connection, gate, _as_hypercorn_calls(self.app), _hypercorn_config(self.settings)
+            self._connection,
+            clients,
+            _as_hypercorn_calls(self.app),
+            _hypercorn_config(self.settings),
         )
         with self._inside:
             async with trio.open_nursery() as connections:
                 async with trio.open_nursery() as accepting:
                     accepting.start_soon(
-                        partial(trio.serve_listeners, handler, [gate], handler_nursery=connections)
+                        partial(
+                            trio.serve_listeners, handler, [clients], handler_nursery=connections
+                        )
                     )
                     await self._shut.wait()
                     accepting.cancel_scope.cancel()
@@ -94,7 +101,7 @@ class Door:
                     connection.patience.end()
 
     async def _connection(
-        self, gate: Gate, app: AppWrapper, config: Config, stream: trio.SocketStream
+        self, clients: BoundedListener, app: AppWrapper, config: Config, stream: trio.SocketStream
     ) -> None:
         state, stall_s = ConnectionState({}), self.settings.stall_s
         connection = Connection(app, config, self._context, state, stream, stall_s=stall_s)
@@ -107,7 +114,7 @@ class Door:
         finally:
             self._connections.discard(connection)
             state.clear()  # which it holds: it would wait for the search for garbage
-            gate.left(stream)
+            clients.left(stream)
 
 
 class Patience(TrioSingleTask):
@@ -258,6 +265,19 @@ def head_held(scope: Scope) -> Iterator[None]:
         yield
     finally:
         connection.holds = False
+
+
+def obey(scope: Scope, settings: Settings) -> None:
+    """Have a WebSocket that is being opened obey these settings: its connection may be older.
+
+    Does nothing where another server than ours serves it, or its client has left.
+    """
+    connection: Connection | None = scope.get("state", {}).get(CONNECTION)
+    protocol = None if connection is None else connection.protocol.protocol
+    stream = protocol.stream if isinstance(protocol, H11Protocol) else None
+    if isinstance(stream, WSStream) and stream.scope is scope:
+        stream.config = _hypercorn_config(settings)
+        stream.buffer = WebsocketBuffer(settings.body_limit_bytes)
 
 
 def _write_nowait(descriptor: int, data: bytes) -> int:

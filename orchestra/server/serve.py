@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from orchestra.graph.policy import Limits
     from orchestra.protocols import Bindings
     from orchestra.server.front import Admission
-    from orchestra.server.post import Post
+    from orchestra.server.worker_place import WorkerPlace
 
 log = logging.getLogger("orchestra.server")
 
@@ -47,7 +47,7 @@ class House(msgspec.Struct, frozen=True, kw_only=True):
 
     `reloads` is whether SIGHUP loads anew; `watched` are the files whose change does so, too, asked
     for again and again. `on_retired` is called when what was replaced is gone. `flush` is called at
-    the very end, all at once. `post` is that of a worker under a supervisor. `counting` is what
+    the very end, all at once. `place` is that of a worker under a supervisor. `counting` is what
     counts, for `/metrics`.
     """
 
@@ -56,7 +56,7 @@ class House(msgspec.Struct, frozen=True, kw_only=True):
     watched: Callable[[], Collection[Path]] | None = None
     on_retired: Callable[[], object] = lambda: None
     flush: Collection[Callable[[], Awaitable[object]]] = ()
-    post: Post | None = None
+    place: WorkerPlace | None = None
     counting: Counting | None = None
 
 
@@ -104,7 +104,7 @@ async def serve_loaded(  # noqa: ASYNC128 - as of `serve`
 ) -> None:
     """As `serve`, of what is loaded; SIGHUP loads anew.
 
-    `listen` gives the listening socket, unless the house's post does; it is closed at the end.
+    `listen` gives the listening socket, unless the house's place does; it is closed at the end.
 
     Raises:
         OrchestraError: what is loaded first cannot be served, or the address not listened on.
@@ -115,7 +115,7 @@ async def serve_loaded(  # noqa: ASYNC128 - as of `serve`
         serving = Serving(load, nursery, house.limits, house.on_retired, house.counting)
         try:
             await serving.begin()
-            listener = house.post.listener if house.post else listen(serving.settings)
+            listener = house.place.listener if house.place else listen(serving.settings)
         except OrchestraError as error:
             refused = error  # raised below, with no group around it
         else:
@@ -135,7 +135,7 @@ async def _serve(
 ) -> None:
     """Let clients in until it is asked to stop, and then out."""
     door = Door(serving, serving.settings)
-    asked = Wishes(patient=house.post is not None)
+    asked = Wishes(patient=house.place is not None)
     acts: Acts = {HANGUP: serving.reload} if house.reloads else {}
     with receiving(*acts, ignore_after=asked.patient) as signals:
         async with trio.open_nursery() as besides:
@@ -162,14 +162,14 @@ def _start_others(nursery: trio.Nursery, serving: Serving, house: House, asked: 
         nursery.start_soon(watch, house.watched, serving.reload)
     if house.counting is not None:
         nursery.start_soon(house.counting.serve)
-    if house.post is not None:
-        nursery.start_soon(_follow, house.post, asked)
-        house.post.tell_ready()
+    if house.place is not None:
+        nursery.start_soon(_follow, house.place, asked)
+        house.place.tell_ready()
 
 
-async def _follow(post: Post, asked: Wishes) -> None:
+async def _follow(place: WorkerPlace, asked: Wishes) -> None:
     """A worker whose supervisor has died stops, too: nobody else would stop it."""
-    await post.wait_alone()
+    await place.wait_alone()
     if not asked.stop.is_set():
         log.warning("the supervisor has gone, and this worker stops")
         asked.stop.set()

@@ -22,7 +22,6 @@ from contextlib import suppress
 import attrs
 import trio
 
-from orchestra.server.post import READY
 from orchestra.server.restarts import (
     FAILED,
     Ended,
@@ -35,6 +34,7 @@ from orchestra.server.restarts import (
     spelled,
 )
 from orchestra.server.signals import HANGUP, Acts, Wishes, receiving
+from orchestra.server.worker_place import READY
 
 log = logging.getLogger("orchestra.server")
 
@@ -246,9 +246,9 @@ async def supervise(
     """Run `count` workers that share the listening socket; the exit code, once all have ended.
 
     `command` is completed by a worker's number, the descriptors of the socket and of its line, and
-    whether it replaces another, as 1 or 0 (`Post.take`). `on_ready` is called when all are ready
-    for the first time. SIGTERM and SIGINT stop them, which may take them `stop_s`; SIGHUP is passed
-    on. To be called in the main thread.
+    whether it replaces another, as 1 or 0 (`WorkerPlace.take`). `on_ready` is called when all are
+    ready for the first time. SIGTERM and SIGINT stop them, which may take them `stop_s`; SIGHUP is
+    passed on. To be called in the main thread.
 
     The code is 0 where all left in order after they were asked to; that of the first worker that
     ends without ever having been ready, at the start; else 1.

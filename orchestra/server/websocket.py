@@ -29,6 +29,7 @@ from orchestra.server import problems, ws_messages
 from orchestra.server.access import MAY_RUN
 from orchestra.server.arrival import Arrival
 from orchestra.server.inputs import from_json
+from orchestra.server.listen import obey
 from orchestra.server.problems import HttpProblem, bad_inputs, fit_for_clients
 from orchestra.server.runs import Runs, answer, not_started
 from orchestra.server.ws_messages import (
@@ -105,6 +106,7 @@ class Sockets:
         refused = foreign(headers.get("Origin"), headers.get("Host", ""), self.origins)
         if refused is not None:
             return answer(refused)
+        obey(socket.scope, self.runs.settings)
         await socket.accept(subprotocol=choose_protocol(socket.requested_subprotocols))
         await Conversation(self, name, socket).hold()
         return None

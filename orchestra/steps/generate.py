@@ -12,7 +12,7 @@ from orchestra.graph.policy import Policy
 from orchestra.graph.steps import Step, step
 from orchestra.protocols import Context, Stream, injected
 from orchestra.steps.objects import fill, form_of
-from orchestra.steps.options import Asked, Options, Settings, check_bounds, spelled_out
+from orchestra.steps.options import Asked, GenerateSettings, Options, check_bounds, spelled_out
 from orchestra.steps.talk import Talk, apart
 from orchestra.steps.tools import as_tools
 from orchestra.values import TextDelta
@@ -57,9 +57,9 @@ async def _fill(
     return await fill(form_of(returns), Talk.of(asked, _settings(options), context))
 
 
-def _settings(options: Options) -> Settings:
+def _settings(options: Options) -> GenerateSettings:
     options["tools"] = as_tools(options.get("tools", ()))
-    return Settings(**cast("Any", options))
+    return GenerateSettings(**cast("Any", options))
 
 
 _SAY = step(name="generate")(spelled_out(_say, AsyncIterator[str]))

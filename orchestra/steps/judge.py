@@ -13,7 +13,7 @@ from orchestra.graph.policy import Policy
 from orchestra.graph.steps import step
 from orchestra.protocols import Context, ModelName, injected
 from orchestra.steps.objects import fill, form_of
-from orchestra.steps.options import Settings
+from orchestra.steps.options import GenerateSettings
 from orchestra.steps.talk import Talk
 
 _SYSTEM = (
@@ -57,7 +57,7 @@ async def judge(
         )
     if len(answers) == 1:
         return 0
-    settings = Settings(model=model, system=_SYSTEM, output_tokens_max=output_tokens_max)
+    settings = GenerateSettings(model=model, system=_SYSTEM, output_tokens_max=output_tokens_max)
     talk = Talk.of(_asked(answers, question, criteria), settings, context)
     verdict = await fill(form_of(_verdict(len(answers))), talk)
     return int(verdict.best) - 1

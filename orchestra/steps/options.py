@@ -1,6 +1,6 @@
 """What may be said to a model besides the question: the keywords of `generate`, in one place.
 
-`Options` is what a type checker reads, `Settings` the same words with their defaults;
+`Options` is what a type checker reads, `GenerateSettings` the same words with their defaults;
 `spelled_out` writes them into a step's signature, where the compiler reads them.
 """
 
@@ -64,7 +64,7 @@ class Options(TypedDict, total=False):
 
 
 @attrs.frozen(kw_only=True)
-class Settings:
+class GenerateSettings:
     """`Options`, with their defaults."""
 
     model: str = "default"
@@ -143,7 +143,7 @@ def spelled_out(function: F, returns: object) -> F:
             default=each.default,
             annotation=hints[each.name],
         )
-        for each in attrs.fields(Settings)
+        for each in attrs.fields(GenerateSettings)
     ]
     parameters = [each for each in given if each.kind is not each.VAR_KEYWORD]
     annotations = {each.name: each.annotation for each in [*parameters, *words]}

@@ -23,7 +23,7 @@ from orchestra.errors import (
 )
 from orchestra.protocols import Context, Model
 from orchestra.steps.calling import answer_all
-from orchestra.steps.options import Asked, Settings
+from orchestra.steps.options import Asked, GenerateSettings
 from orchestra.steps.tools import FunctionTool
 from orchestra.values import Capabilities, ChatRequest, ForcedTool, Message, StopReason, ToolCall
 
@@ -44,13 +44,13 @@ class Talk:
     """One conversation; `request` is what is sent in its next round."""
 
     request: ChatRequest
-    settings: Settings
+    settings: GenerateSettings
     context: Context
     tools: Mapping[str, FunctionTool[..., object]]
     rounds: int = 0
 
     @classmethod
-    def of(cls, asked: Asked, settings: Settings, context: Context) -> Talk:
+    def of(cls, asked: Asked, settings: GenerateSettings, context: Context) -> Talk:
         """The conversation that begins with this question.
 
         Raises:

@@ -1,7 +1,7 @@
 """What policies remember, in this process alone.
 
 Rules of the file: nothing is awaited, so that a change is whole and cannot be cancelled; and a
-document is written only where somebody asks for its bytes.
+record is written only where somebody asks for its bytes.
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ from collections.abc import Callable, Sequence
 from math import inf
 from typing import Any, TypeAlias, TypeVar
 
-from orchestra.forms import Form, Revision
 from orchestra.protocols import Change, State
+from orchestra.records import Encoding, Revision
 
 T = TypeVar("T")
 D = TypeVar("D")
-_Kept: TypeAlias = tuple[Any, float, Form[Any] | None]
+_Kept: TypeAlias = tuple[Any, float, Encoding[Any] | None]
 """What is kept, until which second, and how it is written; bytes, where that is None."""
 _NOTHING: _Kept = (None, -inf, None)
 
@@ -63,23 +63,23 @@ class MemoryState(State):
         self,
         keys: Sequence[str],
         decide: Callable[[Sequence[D | None], float], Revision[T, D]],
-        form: Form[D],
+        encoding: Encoding[D],
     ) -> T:
-        """Change documents; they are kept as they are."""
-        now_s, entries, documents = self._now_s(), self._entries, []
+        """Change records; they are kept as they are."""
+        now_s, entries, records = self._now_s(), self._entries, []
         for key in keys:
             found, until_s, written = entries.get(key, _NOTHING)
             if until_s <= now_s:
                 found = None
-            elif written is not form:
-                found = form.read(_bytes(found, written))
-            documents.append(found)
-        revision = decide(documents, now_s)
-        for key, each in revision.documents.items():
+            elif written is not encoding:
+                found = encoding.read(_bytes(found, written))
+            records.append(found)
+        revision = decide(records, now_s)
+        for key, each in revision.records.items():
             if each is None:
                 entries.pop(key, None)
             else:
-                entries[key] = (each[0], now_s + each[1], form)
+                entries[key] = (each[0], now_s + each[1], encoding)
         if len(entries) >= self._sweep_at:
             self._sweep(now_s)
         return revision.result
@@ -111,8 +111,8 @@ class MemoryState(State):
         """Nothing is open, and nothing is forgotten."""
 
     def _read(self, key: str, now_s: float) -> bytes | None:
-        found, until_s, form = self._entries.get(key, _NOTHING)
-        return _bytes(found, form) if until_s > now_s else None
+        found, until_s, encoding = self._entries.get(key, _NOTHING)
+        return _bytes(found, encoding) if until_s > now_s else None
 
     def _forget(self, key: str) -> None:
         kept = self._remembered.pop(key, None)
@@ -125,6 +125,6 @@ class MemoryState(State):
         self._sweep_at = max(1024, 2 * len(self._entries))
 
 
-def _bytes(found: Any, form: Form[Any] | None) -> bytes:
-    data: bytes = found if form is None else form.write(found)
+def _bytes(found: Any, encoding: Encoding[Any] | None) -> bytes:
+    data: bytes = found if encoding is None else encoding.write(found)
     return data

@@ -22,8 +22,8 @@ from typing import Any, TypeVar
 import trio
 
 from orchestra.errors import StateError
-from orchestra.forms import Form
 from orchestra.protocols import Entry
+from orchestra.records import Encoding
 from orchestra.stores.grouped import GroupedState
 from orchestra.stores.grouping import (
     Call,
@@ -102,17 +102,20 @@ class SqliteState(GroupedState):
             db.close()
 
     async def look(
-        self, keys: Sequence[str], see: Callable[[Sequence[D | None], float], T], form: Form[D]
+        self,
+        keys: Sequence[str],
+        see: Callable[[Sequence[D | None], float], T],
+        encoding: Encoding[D],
     ) -> T:
-        """What is seen in documents: on the spot, once the file is prepared."""
+        """What is seen in records: on the spot, once the file is prepared."""
         await trio.lowlevel.checkpoint_if_cancelled()
         if self._reads_on_the_spot:
             names, now_s = [_blob(key) for key in keys], self._now_s()
             found = self._spot.read(names, now_s)
             if found is not None:
                 there = [found.get(name) for name in names]
-                return see([None if each is None else form.read(each) for each in there], now_s)
-        return await super().look(keys, see, form)
+                return see([None if each is None else encoding.read(each) for each in there], now_s)
+        return await super().look(keys, see, encoding)
 
     async def recall(self, key: str) -> bytes | None:
         """What was remembered under a key; that there is nothing is seen on the spot."""

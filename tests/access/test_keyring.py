@@ -37,7 +37,7 @@ from orchestra.access.wanted import NewKey, OtherKey
 from orchestra.accounts import Caller, KeyAllowance
 from orchestra.errors import StateError, StoreError
 from orchestra.policies import allowance
-from orchestra.policies.allowance import FORM, Ask, Blocked, CallerRules, Owner
+from orchestra.policies.allowance import ENCODING, Ask, Blocked, CallerRules, Owner
 from orchestra.protocols import State
 from orchestra.stores.state_memory import MemoryState
 from orchestra.stores.state_sqlite import SqliteState
@@ -275,14 +275,14 @@ class Keys(RuleBasedStateMachine):
     def taken(self, owners: tuple[Owner, ...], ask: Ask, which: int) -> Sequence[Blocked]:
         state = self.states[which % len(self.states)]
         keys = [owner.key for owner in owners]
-        return run(lambda: state.revise(keys, partial(allowance.admit, owners, ask), FORM))
+        return run(lambda: state.revise(keys, partial(allowance.admit, owners, ask), ENCODING))
 
     @rule(call=consumes(calls), which=st.integers(0, 1))
     def end(self, call: tuple[Known, Caller, Ask, float], which: int) -> None:
         known, caller, ask, until_s = call
         state, owners = self.states[which % len(self.states)], RULES.owners(caller, "models")
         keys = [owner.key for owner in owners]
-        run(lambda: state.revise(keys, partial(allowance.settle, owners, ask, (1, 0)), FORM))
+        run(lambda: state.revise(keys, partial(allowance.settle, owners, ask, (1, 0)), ENCODING))
         if until_s in known.leases:
             known.leases.remove(until_s)
 

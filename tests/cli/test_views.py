@@ -88,7 +88,7 @@ def shown_as_it_is_said(data: st.DataObject, kind: type, kept: int) -> None:
         if chunk is STEP:
             record.append(StepFinished, "s", 0.5, 3)
         else:
-            record.delta(chunk)
+            record.delta_soon(chunk)
         if data.draw(st.booleans()):
             batch = record.newer(seq)
             seq = batch[-1].seq if batch else seq
@@ -121,7 +121,7 @@ def test_what_was_said_since_the_last_restart_stands_whole_on_a_line_of_its_own(
             if chunk is None:
                 record.restart("fallback", "2:b")
             else:
-                record.delta(chunk)
+                record.delta_soon(chunk)
             if data.draw(st.booleans()):
                 writes += view.feed(record.newer(seq))
                 seq = record.seq

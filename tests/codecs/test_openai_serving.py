@@ -15,7 +15,7 @@ from orchestra.accounts import Usage
 from orchestra.answers import AnswerPart, Completion
 from orchestra.codecs.dialect import completion
 from orchestra.codecs.openai import OpenAiDialect
-from orchestra.codecs.openai_serving import AnswerWriter, answer_body
+from orchestra.codecs.openai_serving import AnswerWriter, answer_record
 from orchestra.codecs.openai_serving_errors import error_reply
 from orchestra.codecs.openai_usage import usage_record
 from orchestra.codecs.withheld import WITHHELD
@@ -225,7 +225,8 @@ def test_what_is_told_of_the_usage_goes_before_what_the_answers_tell() -> None:
 
 @given(completions())
 def test_what_is_written_of_a_whole_answer_is_read_as_the_same(answer: Completion) -> None:
-    assert completion(OpenAiDialect(), answer_body([answer], 0)) == answer
+    body = json.dumps(answer_record([answer], 0)).encode()
+    assert completion(OpenAiDialect(), body) == answer
 
 
 def test_usage_is_written_where_it_was_asked_for_only() -> None:
@@ -242,7 +243,7 @@ def test_a_client_is_told_our_names_where_we_have_some() -> None:
     events: list[ModelEvent] = [Began("theirs", "gpt"), TextDelta("Hi"), Stopped(StopReason.END)]
     answer = Completion.of(decode([written(events, answer_id="ours", model="pipeline")]))
     assert (answer.id, answer.model) == ("ours", "pipeline")
-    whole = json.loads(answer_body([answer], 7, answer_id="o", model="p"))
+    whole = answer_record([answer], 7, answer_id="o", model="p")
     assert (whole["id"], whole["model"], whole["created"]) == ("o", "p", 7)
 
 
@@ -265,7 +266,7 @@ def test_what_a_provider_says_of_who_answers_is_told_in_every_chunk_and_read_onc
     assert [{name: json.loads(each)[name] for name in said} for each in frames] == [said] * 4
     assert b"secret" not in raw
     assert decode([raw]) == [Began("a", "m", said), *events[1:]]
-    whole = json.loads(answer_body([Completion.of(events)], 0))
+    whole = answer_record([Completion.of(events)], 0)
     assert {name: whole[name] for name in said} == said
     for odd in ("null", "5", '""', "{}"):
         body = b'{"id":"a","service_tier":%b,"choices":[{"delta":{"content":"Hi"}}]}' % odd.encode()

@@ -103,12 +103,12 @@ def test_all_models_pay_from_one_purse_in_the_state_that_is_given(tmp_path: Path
         one, other = unlimited(bindings.model("a")), unlimited(bindings.model("b"))
         assert isinstance(one, GuardedModel)
         assert isinstance(other, GuardedModel)
-        purse = one._gate.till.purse
-        assert purse is other._gate.till.purse
+        purse = one._gate.costs.purse
+        assert purse is other._gate.costs.purse
         assert purse is not None
         assert purse._state is state
-        assert (one._gate.till.hold_s, other._gate.till.hold_s) == (90, 3600)
+        assert (one._gate.costs.hold_s, other._gate.costs.hold_s) == (90, 3600)
     with LocalBindings(tmp_path, read(models, FILE), {"OPENAI_API_KEY": "x"}) as bindings:
         free = unlimited(bindings.model("a"))
         assert isinstance(free, GuardedModel)
-        assert not free._gate.till.counts(NOBODY), "who has no budgets is not counted"
+        assert not free._gate.costs.counts(NOBODY), "who has no budgets is not counted"

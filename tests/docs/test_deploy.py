@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
+
+import attrs
 
 from orchestra.config.reading import read_file
 from orchestra.server.settings import Settings
@@ -37,3 +40,15 @@ def test_several_hosts_ask_for_keys_and_share_a_state() -> None:
     found = read_file(CONFIG)
     assert found.server.keys == "required"
     assert found.state.url.startswith("redis://")
+
+
+def test_the_page_names_what_only_a_restart_changes() -> None:
+    page = (DEPLOY.parent / "deployment.md").read_text()
+    told = page.partition("Until a restart these stay as they were:")[2].partition("the times")[0]
+    bounds: Any = {
+        each.name: 1
+        for each in attrs.fields(Settings)
+        if each.default is None or type(each.default) in {int, float}
+    }
+    changed = attrs.evolve(Settings(), **bounds)
+    assert sorted(re.findall(r"`(\w+)`", told)) == sorted(Settings().kept_until_restart(changed))

@@ -199,7 +199,6 @@ def test_when_all_becomes_slow_at_once_the_load_is_not_doubled(
             extra = sum(second_started_s(run.journal.kept) is not None for run in runs)
             assert BURST <= extra <= BURST + 0.25 * len(runs)
             assert {await outcome_of(run) for run in runs} == {"first"}
-            assert engine.hedges.constructs == 1
 
     virtual(main, schedule=schedule)
 

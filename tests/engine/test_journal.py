@@ -62,6 +62,12 @@ def made(limits: Limits) -> Journal:
     return Journal(limits, Output(str, limits), trio.current_time())
 
 
+def add(journal: Journal, chunk: object) -> None:
+    """A chunk that the readers hear of at once."""
+    journal.delta_soon(chunk)
+    journal.push()
+
+
 def folded(events: Sequence[Event]) -> tuple[str, int]:
     """The output that a reader of these events knows, and the number of the last of them."""
     output, seq = "", 0
@@ -75,15 +81,22 @@ def folded(events: Sequence[Event]) -> tuple[str, int]:
 
 
 async def write(journal: Journal, steps: Sequence[tuple[int, str | None]]) -> None:
-    """A run: chunks of output, None for other events, each some time after the one before."""
+    """A run: chunks of output, None for other events, each some time after the one before.
+
+    As the engine does it, the readers are told of the chunks before it waits for something.
+    """
     journal.append(RunStarted, "id", "name")
     for after_s, chunk in steps:
-        await trio.sleep(after_s)
+        if after_s:
+            journal.push()
+            await trio.sleep(after_s)
         if chunk is None:
             journal.append(StepStarted, "step")
         else:
-            await journal.room()
-            journal.delta(chunk)
+            if journal.held:
+                journal.push()
+                await journal.room()
+            journal.delta_soon(chunk)
     journal.append(RunCancelled, "it is the end")
 
 
@@ -168,7 +181,13 @@ def test_only_the_last_events_are_kept_and_a_snapshot_stands_for_the_others(
                 everything.append(journal.kept[-1])
 
         journal._readers.append(Listening(journal))
-        await write(journal, [(0, chunk) for _, chunk in steps])
+        journal.append(RunStarted, "id", "name")
+        for _, chunk in steps:
+            if chunk is None:
+                journal.append(StepStarted, "step")
+            else:
+                add(journal, chunk)
+        journal.append(RunCancelled, "it is the end")
         assert [event.seq for event in everything] == list(range(1, journal.seq + 1))
         bound = 2 * journal_events
         assert len(journal.kept) < bound
@@ -201,9 +220,9 @@ def test_the_output_waits_when_a_reader_is_the_window_behind_in_chunks() -> None
     async def main() -> None:
         journal = made(Limits(window_chunks=2))
         with journal.attach() as reader:
-            journal.delta("a")
+            add(journal, "a")
             assert not await held(journal)
-            journal.delta("b")
+            add(journal, "b")
             assert await held(journal)
             assert len(await reader.after(0)) == 2
             assert await held(journal), "what is given is not yet written"
@@ -220,9 +239,9 @@ def test_the_output_waits_when_a_reader_is_the_window_behind_in_bytes() -> None:
     async def main() -> None:
         journal = made(Limits(window_bytes=4))
         with journal.attach() as reader:
-            journal.delta("aé")  # three bytes
+            add(journal, "aé")  # three bytes
             assert not await held(journal)
-            journal.delta("far more than four bytes")
+            add(journal, "far more than four bytes")
             assert await held(journal)
             await reader.after(0)
             journal.append(StepStarted, "another event")
@@ -240,7 +259,7 @@ def test_the_slowest_reader_holds_the_run_and_no_other_does() -> None:
         journal.append(RunStarted, "id", "name")
         with journal.attach() as quick, journal.attach() as slow:
             for chunk in "abc":
-                journal.delta(chunk)
+                add(journal, chunk)
                 seq = journal.seq
                 journal.append(StepStarted, "another event")
                 await quick.after(seq)
@@ -255,7 +274,7 @@ def test_a_run_that_nobody_reads_is_not_held() -> None:
     async def main() -> None:
         journal = made(Limits(window_chunks=1, window_bytes=1))
         for chunk in "abc":
-            journal.delta(chunk)
+            add(journal, chunk)
             assert not await held(journal)
         journal.attach()  # one who comes late owes nothing for what was before
         assert not await held(journal)
@@ -267,13 +286,13 @@ def test_a_reader_that_leaves_holds_nothing_any_more() -> None:
     async def main() -> None:
         journal = made(Limits(window_chunks=1))
         with journal.attach():
-            journal.delta("a")
+            add(journal, "a")
             with trio.move_on_after(9) as scope:
                 await journal.room()
             assert scope.cancelled_caught
         await journal.room()  # at once
         reader = journal.attach()
-        journal.delta("b")
+        add(journal, "b")
         async with trio.open_nursery() as nursery:
             nursery.start_soon(journal.room)
             await trio.testing.wait_all_tasks_blocked()
@@ -296,8 +315,8 @@ def test_a_reader_is_woken_by_the_first_event_and_gets_all_that_are_ready_when_i
             nursery.start_soon(follow)
             await trio.testing.wait_all_tasks_blocked()
             journal.append(RunStarted, "id", "name")
-            journal.delta("a")
-            journal.delta("b")
+            add(journal, "a")
+            add(journal, "b")
         assert [event.seq for event in given[0]] == [1, 2, 3]
 
     virtual(main)
@@ -311,9 +330,10 @@ def test_a_number_that_no_event_has_yet_is_taken_for_the_newest() -> None:
         journal.append(RunStarted, "id", "name")
         with journal.attach() as reader:
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(write, journal, [(0, "a"), (0, "b")])
+                nursery.start_soon(write, journal, [(1, "a"), (0, "b")])
                 (event,) = await reader.after(10**9)
                 assert event.seq == 2
+                assert [event.seq for event in await reader.after(2)] == [3]
                 assert folded(await reader.after(-5)) == ("a", journal.seq)
                 seq = journal.seq
                 while batch := await reader.after(seq):
@@ -326,8 +346,8 @@ def test_asking_again_for_what_was_given_acknowledges_nothing_new() -> None:
     async def main() -> None:
         journal = made(Limits(window_chunks=2))
         with journal.attach() as reader:
-            journal.delta("a")
-            journal.delta("b")
+            add(journal, "a")
+            add(journal, "b")
             for _ in range(3):
                 assert len(await reader.after(0)) == 2
                 assert reader.lags(Limits(window_chunks=2))

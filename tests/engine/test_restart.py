@@ -135,7 +135,7 @@ def test_whoever_comes_back_when_ever_has_what_was_said_since_the_last_restart(
             if chunk is None:
                 journal.restart("fallback", "2:two")
             else:
-                journal.delta(chunk)
+                journal.delta_soon(chunk)
             if place in reads:
                 batches.append(journal.newer(seq))
                 seq = journal.seq

@@ -23,7 +23,6 @@ from orchestra.errors import (
     UnknownPriceError,
 )
 from orchestra.events import BudgetReached, Note
-from orchestra.forms import Form, Revision
 from orchestra.policies.account import PRESENT, NoAccount
 from orchestra.policies.budget import (
     NO_BUDGETS,
@@ -35,7 +34,7 @@ from orchestra.policies.budget import (
 )
 from orchestra.policies.guard import GuardedModel
 from orchestra.policies.ledger import (
-    FORM,
+    ENCODING,
     HOLD_KEY,
     Hold,
     Kept,
@@ -50,6 +49,7 @@ from orchestra.policies.limit import CallLimits, Load
 from orchestra.policies.prices import Price
 from orchestra.policies.purse import Purse
 from orchestra.protocols import Change, Model, ModelReply, State
+from orchestra.records import Encoding, Revision
 from orchestra.stores.state_memory import MemoryState
 from orchestra.testing.strategies import schedules
 from orchestra.testing.virtual import virtual
@@ -200,7 +200,7 @@ class Watched(State):
 
 @attrs.define(eq=False)
 class AtOnce(Watched):
-    """The same, whose ledgers are documents, as those of a memory state are."""
+    """The same, whose ledgers are records, as those of a memory state are."""
 
     at_once: bool = True
 
@@ -208,10 +208,10 @@ class AtOnce(Watched):
         self,
         keys: Sequence[str],
         decide: Callable[[Sequence[D | None], float], Revision[T, D]],
-        form: Form[D],
+        encoding: Encoding[D],
     ) -> T:
         self.changes += 1
-        result = await self.inner.revise(keys, decide, form)
+        result = await self.inner.revise(keys, decide, encoding)
         for ledger in await self.ledgers(keys):
             self.most = max(self.most, ledger.spent[DAY] + ledger.held)
         return result
@@ -219,7 +219,7 @@ class AtOnce(Watched):
 
 def ledger_of(data: bytes) -> Ledger:
     """What is kept of a payer, which is consistent."""
-    ledger = FORM.read(data)
+    ledger = ENCODING.read(data)
     assert isinstance(ledger, Ledger)
     assert ledger.held == sum(ledger.holds.values())
     assert all(ledger.first_s <= until_s <= ledger.last_s for until_s in ledger.holds)
@@ -349,7 +349,7 @@ def test_ten_thousand_cancellations_leave_no_hold_and_no_overspend(  # noqa: PLR
 
 
 def purse_of(model: GuardedModel) -> Purse:
-    purse = model._gate.till.purse
+    purse = model._gate.costs.purse
     assert purse is not None
     return purse
 
@@ -411,15 +411,15 @@ class Books:
     def obey(self, order: Order) -> Outcome:
         """What came of it, with all that is kept written and read again."""
         keys = order.keys()
-        kept = [FORM.read(self.kept[key]) if key in self.kept else None for key in keys]
+        kept = [ENCODING.read(self.kept[key]) if key in self.kept else None for key in keys]
         before = dict(zip(keys, kept, strict=True))
         revision = decide(order, keys, kept, self.now_s)
-        for key, each in revision.documents.items():
+        for key, each in revision.records.items():
             self.kept.pop(key, None)
             if each is not None:
-                self.kept[key], self.ttls[key] = FORM.write(each[0]), each[1]
+                self.kept[key], self.ttls[key] = ENCODING.write(each[0]), each[1]
         if revision.result.refusal is not None and not order.settlements:
-            assert not revision.documents
+            assert not revision.records
             assert all(each is None or isinstance(each, Kept) for each in before.values())
         return revision.result
 

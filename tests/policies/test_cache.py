@@ -22,7 +22,7 @@ from orchestra.policies.cache import (
     wish_of,
     without_wish,
 )
-from orchestra.policies.told import PIECE_CHARS, events_of
+from orchestra.policies.replayed_answer import PIECE_CHARS, events_of
 from orchestra.values import (
     ChatRequest,
     EmbedRequest,

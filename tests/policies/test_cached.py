@@ -21,8 +21,8 @@ from orchestra.errors import InvalidRequestError, MalformedStreamError, ModelErr
 from orchestra.events import Event, RunFinished, StepCached
 from orchestra.policies.account import NOBODY, PRESENT
 from orchestra.policies.cache import CacheRule
+from orchestra.policies.cache_store import STATE_WAIT_S
 from orchestra.policies.cached import CachedModel
-from orchestra.policies.shelf import STATE_WAIT_S
 from orchestra.protocols import Change, Model, ModelReply, State
 from orchestra.steps.generate import generate
 from orchestra.stores.state_memory import MemoryState

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from orchestra.accounts import Caller, KeyAllowance
 from orchestra.errors import LimitReachedError, StateError
 from orchestra.policies.allowance import (
-    FORM,
+    ENCODING,
     LEASE_S,
     Account,
     Ask,
@@ -113,7 +113,7 @@ RULES = st.builds(CallerRules, user=LIMITS, organisation=LIMITS)
 
 def account(owner: Owner, data: bytes | None, now_s: float) -> Account:
     """What is kept of an owner, as it is at a time."""
-    return Account.at(owner, None if data is None else FORM.read(data), now_s)
+    return Account.at(owner, None if data is None else ENCODING.read(data), now_s)
 
 
 @attrs.define
@@ -462,11 +462,11 @@ def test_giving_back_is_bounded_and_shielded() -> None:
 
 def test_what_another_version_has_written_counts_as_nothing() -> None:
     owners = CallerRules(user=OwnerLimits(concurrency=1)).owners(ADA, "models")
-    change = admit(owners, Ask("1", 1, 1, LEASE_S), [FORM.read(b"\xff{")], 0.0)
+    change = admit(owners, Ask("1", 1, 1, LEASE_S), [ENCODING.read(b"\xff{")], 0.0)
     assert change.result == ()
-    kept = change.documents[owners[0].key]
+    kept = change.records[owners[0].key]
     assert kept is not None
-    assert msgspec.json.decode(FORM.write(kept[0])) == [None, None, [["1", LEASE_S]]]
+    assert msgspec.json.decode(ENCODING.write(kept[0])) == [None, None, [["1", LEASE_S]]]
 
 
 def test_names_make_keys_without_whitespace_of_bounded_length() -> None:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from orchestra.accounts import Caller
 from orchestra.errors import LimitReachedError
-from orchestra.policies.allowance import FORM, Account, CallerRules, OwnerLimits, Remaining
+from orchestra.policies.allowance import ENCODING, Account, CallerRules, OwnerLimits, Remaining
 from orchestra.policies.callers import NOT_COUNTED, CallerLimits, refused
 from orchestra.protocols import WhenStateFails
 from orchestra.stores.state_memory import MemoryState
@@ -68,7 +68,7 @@ def test_nothing_is_kept_of_each_request_that_was_counted() -> None:
             await limits.count(ADA)
             await trio.sleep(4)
         keys = ["limits:http:user:acme%2Fada", "limits:http:organisation:acme"]
-        return await state.look(keys, lambda kept, _: [each for each in kept if each], FORM)
+        return await state.look(keys, lambda kept, _: [each for each in kept if each], ENCODING)
 
     accounts = virtual(main)
     assert len(accounts) == 2

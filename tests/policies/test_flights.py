@@ -19,7 +19,7 @@ from orchestra.events import StepCoalesced
 from orchestra.policies.coalesce import CoalesceRule, Question
 from orchestra.policies.coalesced import EVENT_BYTES, CoalescedModel
 from orchestra.policies.flight import Flight, Waiter
-from orchestra.policies.told import events_of
+from orchestra.policies.replayed_answer import events_of
 from orchestra.protocols import Model, ModelReply
 from orchestra.testing.strategies import schedules
 from orchestra.testing.virtual import virtual
@@ -99,8 +99,11 @@ def test_who_waits_at_the_same_time_shares_a_call(schedule: int, drawn: list[Vis
     assert most <= 1
 
 
-@given(schedules(), st.integers(1, 40))
-def test_a_slow_reader_holds_others_back_only_so_long(schedule: int, count: int) -> None:
+@given(schedules(), st.integers(1, 40), st.sampled_from([3, 7, 15, 1000]))
+def test_a_slow_reader_holds_others_back_only_so_long(
+    schedule: int, count: int, pause_s: float
+) -> None:
+    """In all, also where it reads on each time before their patience is over."""
     rule = CoalesceRule(held_bytes=3 * EVENT_BYTES, lag_s=20)
     shared = CoalescedModel(Fake(saying(count)), name="m", rule=rule)
     ended: list[float] = []
@@ -108,7 +111,7 @@ def test_a_slow_reader_holds_others_back_only_so_long(schedule: int, count: int)
     async def main() -> None:
         async with trio.open_nursery() as engine, trio.open_nursery() as nursery:
             slow, fast = Heard(Payer(engine, "slow")), Heard(Payer(engine, "fast"))
-            nursery.start_soon(visit, shared, Visit(0, pause_s=1000), slow)
+            nursery.start_soon(visit, shared, Visit(0, pause_s=pause_s), slow)
             await visit(shared, Visit(0), fast)
             assert fast.ended
             ended.append(trio.current_time())

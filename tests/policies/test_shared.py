@@ -22,7 +22,7 @@ from orchestra.errors import (
     ProviderServerError,
 )
 from orchestra.policies.account import PRESENT
-from orchestra.policies.allowance import FORM, Account
+from orchestra.policies.allowance import ENCODING, Account
 from orchestra.policies.breaker import BreakerRule
 from orchestra.policies.budget import Allowance, Budgets
 from orchestra.policies.guard import GuardedModel
@@ -86,7 +86,7 @@ async def left(state: SlowState, limits: CallLimits) -> Account | None:
     (owner,) = SharedLimits("m", limits, state)._limits.rules.owners(Caller(), "models")
     assert owner.key == "limits:models:model:m"
     data = await state.inner.change([owner.key], lambda kept, _: Change(kept[0]))
-    return None if data is None else Account.at(owner, FORM.read(data), trio.current_time())
+    return None if data is None else Account.at(owner, ENCODING.read(data), trio.current_time())
 
 
 @given(LIMITS, CALLS, st.sampled_from([0.0, 0.001]), st.booleans(), schedules())

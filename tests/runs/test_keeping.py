@@ -55,7 +55,7 @@ def journal_of(parts: list[str | None], journal_events: int) -> Journal:
             elif part == "restart":
                 journal.restart("step", "arm")
             else:
-                journal.delta(part)
+                journal.delta_soon(part)
         journal.append(RunFinished, journal.output.joined(), {})
         return journal
 
@@ -91,6 +91,10 @@ def test_whatever_is_kept_is_within_its_bound_and_tells_the_whole_output(
     assert made.size_bytes == sum(len(event.data) + EVENT_BYTES for event in made.events)
     assert unpacked(packed(made.events)) == made.events
     said = tuple(lines_of(whole))
+    for line in made.events[:1]:
+        if line.type == "snapshot":
+            restarts = [each for each in said[: line.seq] if each.type == ArmRestarted.type]
+            assert json.loads(line.data).get("restarts", 0) == len(restarts)
     for after in range(len(said)):
         before = folded(said[:after], 0, "")
         try:

@@ -278,6 +278,26 @@ def test_a_process_that_was_taken_for_dead_does_not_contradict() -> None:
     virtual(main)
 
 
+def test_a_run_that_was_lost_is_known_as_long_as_one_that_has_ended() -> None:
+    async def main() -> None:
+        settings, state = RunsSettings(kept_s=100.0), memory()
+        cable = Cable(state)
+        async with process(cable, settings) as one, process(Cable(state), settings) as other:
+            run = one.start([(1000.0, "never said")])
+            await one.registry.adopt_durably(run)
+            cable.cut = True
+            await trio.sleep(50.0)
+            record = await other.registry.get(run.id)
+            assert record is not None
+            assert record.lost
+            await trio.sleep(99.0)
+            assert await other.registry.get(run.id) == record
+            await trio.sleep(2.0)
+            assert await other.registry.get(run.id) is None
+
+    virtual(main)
+
+
 def test_what_is_kept_no_longer_is_said_to_be_gone() -> None:
     async def main() -> None:
         async with process(Cable(memory()), RunsSettings(kept_bytes=10)) as one:

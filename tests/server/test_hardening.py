@@ -6,9 +6,11 @@ remove the cure in `orchestra/server/hardening.py` and the tests of it.
 
 from __future__ import annotations
 
+import tomllib
 from functools import partial
 from importlib.metadata import version
 from math import inf
+from pathlib import Path
 from typing import Any
 
 import h2.config
@@ -26,6 +28,7 @@ from orchestra.server.hardening import MENDED_AGAINST, Hardened, mend_hypercorn
 from orchestra.server.settings import Settings
 from tests.server.wire import STOCK_CHECK_PROTOCOL, Client, _unmended, open_house  # noqa: F401 - a fixture
 
+ROOT = Path(__file__).parents[2]
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 UPGRADE_WEBSOCKET = """GET / HTTP/1.1
     Connection: Upgrade
@@ -39,8 +42,18 @@ pytestmark = pytest.mark.usefixtures("_unmended")
 
 @pytest.mark.parametrize("package", MENDED_AGAINST)
 def test_the_cures_are_made_for_the_versions_installed(package: str) -> None:
-    """On failure: run the tests of this file, read the package's changes, move the version."""
+    """On failure: run the server's tests, read the package's changes, move the version."""
     assert version(package) == MENDED_AGAINST[package]
+
+
+@pytest.mark.parametrize("package", MENDED_AGAINST)
+def test_no_other_release_is_installed_with_us(package: str) -> None:
+    """A new minor release of any of them may change what is private."""
+    pyproject = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
+    asked = pyproject["project"]["optional-dependencies"]["server"]
+    major, minor, _ = MENDED_AGAINST[package].split(".")
+    this, following = f"{major}.{minor}", f"{major}.{int(minor) + 1}"
+    assert {f"{package}=={this}.*", f"{package}>={this},<{following}"} & {*asked}
 
 
 # --- HTTP/2 without TLS ------------------------------------------------------------------------

@@ -21,12 +21,14 @@ from hypercorn.trio import serve as serve_stock
 from hypercorn.typing import ASGIReceiveCallable, ASGISendCallable, Scope
 
 from orchestra.errors import ServeError
-from orchestra.server.listen import BURST_MAX, _write_nowait, bind
+from orchestra.server.listen import BURST_MAX, _write_nowait, bind, obey
 from orchestra.server.settings import Settings
 from tests.server.wire import PATIENCE_S, STOCK_CHECK_PROTOCOL, Client, House, Reply, open_house
 
 CHUNK = b"x" * 256 * 1024
 """More than a socket takes at once, once its buffers are full."""
+NOT_EVERYWHERE = pytest.mark.may_skip("only Linux has TCP_USER_TIMEOUT")
+ON_LINUX = pytest.mark.skipif(sys.platform != "linux", reason="there is no TCP_USER_TIMEOUT here")
 
 
 async def hello(scope: Scope, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
@@ -152,11 +154,9 @@ def test_a_stalled_client_does_not_hold_up_the_shutdown() -> None:
     assert trio.run(main) < 0.5
 
 
-@pytest.mark.parametrize("by_kernel", [False, True])
+@pytest.mark.parametrize("by_kernel", [False, pytest.param(True, marks=[ON_LINUX, NOT_EVERYWHERE])])
 def test_a_client_that_takes_nothing_is_given_up(by_kernel: bool) -> None:
     """By our own bound on every system; on Linux by the kernel too, where we write nothing."""
-    if by_kernel and sys.platform != "linux":
-        return
     ended = trio.Event()
 
     async def app(scope: Scope, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
@@ -293,9 +293,9 @@ def test_a_full_socket_takes_nothing_and_says_so() -> None:
             _write_nowait(ours.fileno(), CHUNK)
 
 
+@ON_LINUX
+@NOT_EVERYWHERE
 def test_on_linux_accepted_sockets_inherit_the_kernels_bound() -> None:
-    if sys.platform != "linux":
-        return
     listener = bind("127.0.0.1", 0, Settings(stall_s=7))
     with listener, socket.create_connection(listener.getsockname()):
         accepted, _ = listener.accept()
@@ -310,6 +310,12 @@ def test_where_the_kernel_has_no_such_bound_we_listen_all_the_same(
     monkeypatch.delattr(socket, "TCP_USER_TIMEOUT", raising=False)
     with bind("127.0.0.1", 0, Settings()) as listener:
         socket.create_connection(listener.getsockname()).close()
+
+
+def test_what_another_server_serves_is_left_as_it_is() -> None:
+    scope: dict[str, Any] = {"type": "websocket", "state": {}}
+    obey(cast("Scope", scope), Settings())
+    assert scope == {"type": "websocket", "state": {}}
 
 
 # --- places ------------------------------------------------------------------------------------

@@ -27,6 +27,7 @@ from orchestra.server.serve import House, serve_loaded
 from orchestra.server.serving import REPLACED, Generation, Loaded
 from orchestra.server.settings import Settings
 from orchestra.server.sockets import bind
+from tests.server.socketing import ClosedError, upgrade
 from tests.server.test_serve import STREAM, last_event, refused
 from tests.server.test_sse import Message
 from tests.server.wire import PATIENCE_S, Client
@@ -305,6 +306,28 @@ def test_what_only_a_restart_changes_is_said(serve_while: Serve) -> None:
         assert (await at.reload()).endswith("these stay as they were: connections_max")
 
     serve_while(act)
+
+
+def test_a_websocket_obeys_what_it_is_opened_in(serve_while: Serve) -> None:
+    """Also over a connection that is older."""
+    path = "/v1/pipelines/version/ws"
+
+    async def act(at: At) -> None:
+        async with at.client() as kept, at.client() as last:
+            await kept.ask("GET /healthz HTTP/1.1")
+            at.versions.settings = Settings(body_limit_bytes=4000, heartbeat_s=0.01)
+            assert await at.reload() == "reloaded; new requests are served by it"
+            for stream in (kept.stream, last.stream):
+                after = await upgrade(stream, path)
+                while not after.pings:
+                    await after._read()
+                await after.say(type="start", id="a", inputs={"unknown": "x" * 3000})
+                assert (await after.receive())["problem"]["status"] == 422
+                await after.send("x" * 4001)
+                with pytest.raises(ClosedError, match="a message is larger than 4000"):
+                    await after.receive()
+
+    serve_while(act, body_limit_bytes=900)
 
 
 def test_what_is_to_be_written_down_is_and_has_no_more_than_its_time(

@@ -24,3 +24,9 @@ def test_a_pipeline_has_its_own_policy_and_the_others_that_of_all() -> None:
 def test_with_nothing_said_a_run_ends_with_its_client() -> None:
     assert Settings(**said(ServerRules())) == Settings()
     assert Settings().leaving("any") == CANCEL
+
+
+def test_stopping_takes_all_of_its_times_one_after_another() -> None:
+    """Whoever is to kill a worker that hangs waits for the sum."""
+    settings = Settings(shutdown_delay_s=1, drain_s=20, farewell_s=300, flush_s=4_000)
+    assert settings.stop_s == 4_321

@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from orchestra.errors import StateError
-from orchestra.forms import AS_IT_IS
 from orchestra.protocols import Change, Entry
+from orchestra.records import AS_IT_IS
 from orchestra.stores.sqlite_spot import REST_S, SLOW_S, SpotReader
 from orchestra.stores.state_sqlite import SqliteState
 

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, rule
 from trio.testing import assert_no_checkpoints
 
-from orchestra.forms import Form, Revision
 from orchestra.protocols import Change, Entry, State
+from orchestra.records import Encoding, Revision
 from orchestra.stores.state_memory import MemoryState
 from tests.stores.states import HOW, SLOW_S, Hand, opened, place
 
@@ -33,8 +33,8 @@ ttls = st.sampled_from([100.0, 200.0, 1000.0, 0.0])
 entries = st.none() | st.builds(Entry, data, st.none() | ttls)
 
 
-NUMBERS: Form[list[int]] = Form(list, bytes)
-"""Any bytes are a document."""
+NUMBERS: Encoding[list[int]] = Encoding(list, bytes)
+"""Any bytes are a record."""
 
 
 def run(call: Callable[[], Awaitable[T]]) -> T:
@@ -84,12 +84,12 @@ class Agrees(RuleBasedStateMachine):
     def revise(self, reads: list[str], forgets: bool, ttl_s: float) -> None:
         def decide(there: Sequence[list[int] | None], _: float) -> Revision[object, list[int]]:
             seen = [None if each is None else tuple(each) for each in there]
-            documents = dict[str, tuple[list[int], float] | None]()
+            records = dict[str, tuple[list[int], float] | None]()
             for key, each in zip(reads, there, strict=True):
                 grown = [] if each is None else each
                 grown.append(7)
-                documents[key] = (grown, ttl_s)
-            return Revision(seen, dict.fromkeys(reads) if forgets else documents)
+                records[key] = (grown, ttl_s)
+            return Revision(seen, dict.fromkeys(reads) if forgets else records)
 
         self.both(lambda s: s.revise(reads, decide, NUMBERS))
 

@@ -8,8 +8,11 @@ from functools import wraps
 import trio
 
 from orchestra.protocols import Change, Entry
+from orchestra.records import Encoding, Revision
 from orchestra.stores.state_memory import MemoryState
 from orchestra.testing.virtual import virtual
+
+NUMBER: Encoding[int] = Encoding(int, lambda number: b"%d" % number)
 
 
 class Hand:
@@ -50,6 +53,18 @@ async def test_what_is_kept_expires_and_what_is_not_told_stays() -> None:
     assert (await kept(state, "a:1"), await kept(state, "a:2")) == (None, b"y")
     await state.change(["a:2"], lambda *_: Change(None, {"a:2": None}))
     assert await kept(state, "a:2") is None
+
+
+@virtually
+async def test_records_that_have_expired_take_no_memory() -> None:
+    """Those of budgets and of limits: nobody asks again for most of them."""
+    clock = Hand()
+    state = MemoryState(now_s=clock)
+    for number in range(10_000):
+        key = f"a:{number}"
+        clock.at_s += 1
+        await state.revise([key], lambda *_, key=key: Revision(None, {key: (1, 10.0)}), NUMBER)
+    assert len(state._entries) <= 1_100
 
 
 @virtually

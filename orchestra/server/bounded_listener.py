@@ -29,7 +29,7 @@ _NETWORK_BITS = 64
 """What of an IPv6 address is one customer's: whoever has one has all of the network."""
 
 
-class Gate(trio.abc.Listener[trio.SocketStream]):
+class BoundedListener(trio.abc.Listener[trio.SocketStream]):
     """A listener that accepts only while there is a place inside."""
 
     def __init__(self, listener: socket.socket, settings: Settings) -> None:

@@ -18,7 +18,7 @@ STATE_WAIT_S = 0.05
 log = logging.getLogger("orchestra.cache")
 
 
-class Shelf:
+class CacheStore:
     """Where the cache called `name` keeps its entries, each for `ttl_s` seconds."""
 
     def __init__(self, state: State, name: str, ttl_s: float) -> None:

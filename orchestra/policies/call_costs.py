@@ -15,7 +15,7 @@ HOLD_S = 3_600.0
 
 
 @attrs.frozen
-class Till:
+class CallCosts:
     """The price of the model `name`, None where nobody knows it, and the purse that pays, if any.
 
     What a call holds expires after `hold_s`, for each request that it is.

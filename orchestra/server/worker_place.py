@@ -16,7 +16,7 @@ READY = b"+"
 
 
 @attrs.frozen
-class Post:
+class WorkerPlace:
     """What a worker was given when it was started. `number` counts from 1.
 
     `replaces` is whether another had this number before, and was ready.
@@ -29,7 +29,7 @@ class Post:
 
     @classmethod
     def take(cls, number: int, listener: int, line: int, replaces: int) -> Self:
-        """The post of the numbers that a supervisor has put on the command line.
+        """The place of the numbers that a supervisor has put on the command line.
 
         Raises:
             OSError: they are not sockets of this process.

@@ -1,4 +1,4 @@
-"""The gate: one address never holds every place, and every place is given back."""
+"""Who comes in: one address never holds every place, and every place is given back."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import trio
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestra.server.gate import Gate, whose
+from orchestra.server.bounded_listener import BoundedListener, whose
 from orchestra.server.settings import Settings
 from orchestra.server.sockets import bind
 from tests.server.wire import PATIENCE_S
@@ -33,12 +33,12 @@ def test_nobody_has_more_than_their_share_and_what_they_leave_is_theirs_again(
         listener = bind("127.0.0.1", 0, settings)
         port = listener.getsockname()[1]
         inside: dict[str, list[trio.SocketStream]] = {each: [] for each in ADDRESSES}
-        async with Gate(listener, settings) as gate:
+        async with BoundedListener(listener, settings) as clients:
             for address, comes in moves:
                 here = inside[address]
                 if not comes:
                     if here:
-                        gate.left(here[-1])
+                        clients.left(here[-1])
                         await here.pop().aclose()
                     continue
                 connect = partial(trio.open_tcp_stream, "127.0.0.1", port)
@@ -46,21 +46,21 @@ def test_nobody_has_more_than_their_share_and_what_they_leave_is_theirs_again(
                     await connect(local_address=address) as client,
                     await connect(local_address=BEHIND) as other,
                 ):
-                    entered = await gate.accept()
+                    entered = await clients.accept()
                     if len(here) < most:
                         here.append(entered)
                         assert entered.socket.getpeername()[0] == address
-                        entered = await gate.accept()
+                        entered = await clients.accept()
                     else:
                         assert await client.receive_some() == b"", "closed at once"
                     assert entered.socket.getpeername() == other.socket.getsockname()
-                    gate.left(entered)
+                    clients.left(entered)
                     await entered.aclose()
             for each in (stream for streams in inside.values() for stream in streams):
-                gate.left(each)
+                clients.left(each)
                 await each.aclose()
-            assert gate._places.value == 50
-            assert not gate._held
+            assert clients._places.value == 50
+            assert not clients._held
 
     in_time(main)
 
@@ -97,11 +97,11 @@ def test_this_machine_may_hold_all_where_nothing_is_said() -> None:
     async def main() -> None:
         settings, inside = Settings(connections_max=3), list[trio.SocketStream]()
         listener = bind("127.0.0.1", 0, settings)
-        async with Gate(listener, settings) as gate:
+        async with BoundedListener(listener, settings) as clients:
             for _ in range(3):
                 client = await trio.open_tcp_stream("127.0.0.1", listener.getsockname()[1])
-                inside.extend((client, await gate.accept()))
-            assert gate._places.value == 0
+                inside.extend((client, await clients.accept()))
+            assert clients._places.value == 0
         for each in inside:
             await each.aclose()
 
@@ -113,10 +113,10 @@ def test_whoever_has_left_before_they_were_let_in_takes_no_place() -> None:
 
     async def main() -> None:
         listener = bind("127.0.0.1", 0, Settings())
-        async with Gate(listener, Settings()) as gate:
+        async with BoundedListener(listener, Settings()) as clients:
             gone = await trio.open_tcp_stream(*listener.getsockname())
             await gone.aclose()
-            assert not gate._enters(gone)
-            assert gate.inside == 0
+            assert not clients._enters(gone)
+            assert clients.inside == 0
 
     in_time(main)
