@@ -7,7 +7,7 @@ the wait for the producer's next chunk, not the wait for a reader to take it.
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Awaitable, Callable
-from contextlib import aclosing
+from contextlib import aclosing, nullcontext
 from functools import partial
 from math import inf
 from typing import TYPE_CHECKING, Any, cast
@@ -31,6 +31,7 @@ from orchestra.policies.account import PRESENT
 if TYPE_CHECKING:
     from orchestra.engine.frame import Frame
 
+_NO_CHUNK = object()
 _THROWN_MAX = 8  # scopes around one `yield` that may each end there; more, and it never ends
 
 
@@ -87,7 +88,7 @@ async def collect(frame: Frame, operation: Operation) -> object:
     return output.joined()
 
 
-def stream(frame: Frame, operation: Operation, outflow: Outflow) -> Awaitable[None]:
+def stream(frame: Frame, operation: Operation, outflow: Outflow) -> Awaitable[object]:
     """Put every chunk of a call of an async generator into the outflow.
 
     However it ends, the generator has ended too: its `finally` blocks have run. Cancelled,
@@ -106,7 +107,9 @@ def stream(frame: Frame, operation: Operation, outflow: Outflow) -> Awaitable[No
     return _in_time(frame, operation, partial(attempted, frame, operation, flow, outflow.begun))
 
 
-async def _in_time(frame: Frame, operation: Operation, flow: Callable[[], Awaitable[None]]) -> None:
+async def _in_time(
+    frame: Frame, operation: Operation, flow: Callable[[], Awaitable[object]]
+) -> None:
     timeout_s = cast("float", cast("Call", operation.node).policy.timeout_s)
     with trio.move_on_after(timeout_s):
         await flow()
@@ -114,7 +117,7 @@ async def _in_time(frame: Frame, operation: Operation, flow: Callable[[], Awaita
     raise _too_late(frame, operation, "timeout_s", timeout_s)
 
 
-def _flow(frame: Frame, operation: Operation, outflow: Outflow) -> Awaitable[None]:
+def _flow(frame: Frame, operation: Operation, outflow: Outflow) -> Awaitable[object]:
     policy = cast("Call", operation.node).policy
     generator = _bound(frame, operation)()
     if policy.first_chunk_s is policy.idle_s is None:
@@ -129,9 +132,16 @@ async def _hurried(
     generator: AsyncGenerator[object, None],
 ) -> None:
     policy = cast("Call", operation.node).policy
-    with trio.CancelScope() as pull:
-        await parking(_pump(generator, outflow, policy, pull), outflow.parking)
-        return
+    chunk: object = _NO_CHUNK
+    async with aclosing(generator):
+        while True:  # at most once for each chunk
+            with trio.CancelScope() as pull:
+                pumping = _pump(generator, outflow, policy, pull, chunk)
+                chunk = await parking(pumping, outflow.parking)
+                if chunk is _NO_CHUNK:
+                    return
+            if pull.cancelled_caught:
+                break
     limit = "idle_s" if outflow.begun() else "first_chunk_s"
     raise _too_late(frame, operation, limit, getattr(policy, limit))
 
@@ -141,25 +151,32 @@ async def _pump(
     outflow: Outflow,
     policy: Policy,
     pull: trio.CancelScope | None,
-) -> None:
+    chunk: object = _NO_CHUNK,
+) -> object:
     """Chunk after chunk, with `pull` due only while the producer is waited for.
+
+    It gives back the chunk that the producer had when `pull` was over already, since nothing can
+    wait in that any more; `_NO_CHUNK` at the end. One is put first, where it is given one.
 
     A `yield` is where the generator waits for its readers, so it is there that it sees a
     cancellation: as `Cancelled`, which nurseries and scopes around the `yield` understand.
     """
     resume: Callable[[Any], Awaitable[object]] = generator.asend
     argument, thrown = None, 0
-    wait_s = policy.first_chunk_s
-    async with aclosing(generator):
+    wait_s = policy.first_chunk_s if chunk is _NO_CHUNK else policy.idle_s
+    async with aclosing(generator) if pull is None else nullcontext():  # else it goes on behind it
         while True:  # noqa: ASYNC913 - a lane is one, at least once in every bound
-            if pull is not None:
-                pull.deadline = inf if wait_s is None else trio.current_time() + wait_s
-            try:
-                chunk = await resume(argument)
-            except StopAsyncIteration:
-                return
-            if pull is not None:
-                pull.deadline, wait_s = inf, policy.idle_s
+            if chunk is _NO_CHUNK:
+                if pull is not None:
+                    pull.deadline = inf if wait_s is None else trio.current_time() + wait_s
+                try:
+                    chunk = await resume(argument)
+                except StopAsyncIteration:
+                    return _NO_CHUNK
+                if pull is not None:
+                    if pull.cancel_called:
+                        return chunk
+                    pull.deadline, wait_s = inf, policy.idle_s
             try:
                 await outflow.put_soon(chunk)
                 resume, argument, thrown = generator.asend, None, 0
@@ -167,6 +184,7 @@ async def _pump(
                 if thrown == _THROWN_MAX:
                     raise
                 resume, argument, thrown = generator.athrow, cancelled, thrown + 1
+            chunk = _NO_CHUNK
 
 
 def _bound(frame: Frame, operation: Operation) -> Any:

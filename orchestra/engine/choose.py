@@ -22,7 +22,7 @@ from orchestra.engine.held import Held
 from orchestra.engine.lane import Lane
 from orchestra.engine.outflow import Outflow
 from orchestra.engine.reading import arguments, read
-from orchestra.engine.scope import bare
+from orchestra.engine.scope import Scope, bare
 from orchestra.errors import ArmsFailedError, NoContentError, RefusedError, RouteError
 from orchestra.events import ArmCommitted, ArmFailed
 from orchestra.graph.nodes import Fallback, Race, Route
@@ -172,7 +172,9 @@ class Contest:
         got = read(self._frame, source)
         if self._outflow is None:
             self._check(arm, lambda: got)
-            if self._commit(arm):
+            scope = cast("Scope", self._frame.scopes[self._operation.regions[arm]])
+            # A step beside the value's may have failed in this instant: then so has the arm.
+            if scope.closed is None and self._commit(arm):
                 self.value = got
             return
         lane = cast("Lane[object]", got)

@@ -19,6 +19,8 @@ C = TypeVar("C")
 class Lane(Generic[C]):
     """Chunks on their way from one step to another, at most `bound` of them."""
 
+    is_outlet = False
+    """Whether it leads out of the run, into the journal."""
     __slots__ = ("_bound", "_chunks", "_closed", "_left", "_on_leave", "_reader", "_writer", "peak")
 
     def __init__(self, bound: int, on_leave: Callable[[], None]) -> None:
@@ -39,6 +41,16 @@ class Lane(Generic[C]):
     def left(self) -> bool:
         """Whether its reader has left."""
         return self._left
+
+    @property
+    def full(self) -> bool:
+        """Whether a chunk that is put would have to wait."""
+        return len(self._chunks) >= self._bound and not self._left
+
+    async def room(self) -> None:
+        """Wait while the lane is full."""
+        while self.full:
+            await self._wait_room()
 
     async def put(self, chunk: C) -> None:
         """Append a chunk, waiting while the lane is full; nothing once the reader has left.

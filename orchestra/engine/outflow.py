@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from operator import attrgetter
 
 import attrs
 import trio
@@ -31,8 +32,8 @@ class Outflow:
         """When the first chunk was put; None before."""
 
     def open(self, lanes: list[Lane[object]]) -> None:
-        """Take the lanes to write to."""
-        self._lanes = lanes
+        """Take the lanes to write to. An outlet is the first: it may wait whenever it is put to."""
+        self._lanes = sorted(lanes, key=attrgetter("is_outlet"), reverse=True)
 
     def begun(self) -> bool:
         """Whether a chunk was put, also one that still waits for its readers' room."""
@@ -51,10 +52,16 @@ class Outflow:
         if self.first_s is None:
             self.first_s = self._now_s()
         self.chunks += 1
+        if len(self._lanes) > 1:  # all of them have it or, cancelled while this waits, none
+            for lane in self._lanes:
+                if lane.full:
+                    await lane.room()
+        left = False
         for lane in self._lanes:
             await lane.put_soon(chunk)
-            if lane.left:  # a writer that never waits has to hear that it is cancelled
-                await trio.lowlevel.checkpoint_if_cancelled()
+            left = left or lane.left
+        if left:  # a writer that never waits has to hear that it is cancelled
+            await trio.lowlevel.checkpoint_if_cancelled()
 
     def push(self) -> None:
         """Tell the run's readers of what was put soon. Never raises, and never waits."""

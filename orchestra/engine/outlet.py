@@ -23,6 +23,9 @@ class Outlet(Lane[object]):
 
     __slots__ = ("_error", "_journal", "_unbroken")
 
+    full = False  # it holds nothing
+    is_outlet = True
+
     def __init__(self, journal: Journal, bound: int, on_leave: Callable[[], None]) -> None:
         super().__init__(bound, on_leave)
         self._journal = journal
@@ -50,7 +53,7 @@ class Outlet(Lane[object]):
         elif self._unbroken > self._bound:
             await trio.lowlevel.checkpoint()
             self._unbroken = 1
-        if self._left:
+        if self._left or self._error is not None:
             return
         try:
             if type(chunk) is Restart:
@@ -59,8 +62,7 @@ class Outlet(Lane[object]):
                 journal.delta_soon(chunk)
         except Exception as error:  # noqa: BLE001 - its reader raises it
             self._error = error
-            self._wake_reader()
-            await trio.sleep_forever()  # until that has stopped the step, as it stops all others
+            self._wake_reader()  # which stops the step, as it stops all others
 
     def push(self) -> None:
         """Tell those who read the journal of what is in it."""

@@ -35,7 +35,7 @@ _VALUES: Mapping[type[Node], Callable[[Frame, Operation], Awaitable[object]]] = 
     Survivors: agree.surviving_values,
     Each: each.each_of_list,
 }
-_STREAMS: Mapping[type[Node], Callable[[Frame, Operation, Outflow], Awaitable[None]]] = {
+_STREAMS: Mapping[type[Node], Callable[[Frame, Operation, Outflow], Awaitable[object]]] = {
     Call: calls.stream,
     Race: choose.race_streams,
     Fallback: choose.race_streams,

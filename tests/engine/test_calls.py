@@ -50,6 +50,40 @@ def lawful(
 # ------------------------------------------------------------------------------------ deadlines
 
 
+@pytest.mark.parametrize("idle_s", [None, 5.0])
+def test_a_chunk_that_is_there_in_time_counts_although_the_process_was_busy(
+    idle_s: float | None,
+) -> None:
+    """It is ready before the deadline; that it is seen behind it is not its producer's fault."""
+    clock = trio.testing.MockClock()
+    clock.autojump_threshold = 0.0
+    beside: list[trio.Nursery] = []
+
+    @step(policy=Policy(first_chunk_s=0.2, idle_s=idle_s))
+    async def said(question: str) -> AsyncIterator[str]:
+        for _ in range(3):
+            ready = trio.Event()
+            beside[0].start_soon(busy, ready)
+            await ready.wait()
+            yield question
+
+    async def busy(ready: trio.Event) -> None:
+        await trio.sleep(0.15)
+        ready.set()
+        clock.jump(9.0)
+
+    @pipeline
+    def asked(question: str) -> Stream[str]:
+        return said(question)
+
+    async def main() -> object:
+        async with trio.open_nursery() as nursery, open_engine() as engine:
+            beside.append(nursery)
+            return await engine.run(asked, "x")
+
+    assert trio.run(main, clock=clock) == "xxx"
+
+
 @step
 async def chunks(delays_s: list[float], end_s: float) -> AsyncIterator[str]:
     for delay_s in delays_s:

@@ -12,7 +12,15 @@ from hypothesis import strategies as st
 
 from orchestra import Pipeline, Stream, collect, each, fallback, pipeline, race, route, step
 from orchestra.errors import ArmsFailedError, NoContentError, RouteError
-from orchestra.events import ArmCommitted, ArmFailed, Event, RunFailed, StepCancelled, StepSkipped
+from orchestra.events import (
+    ArmCommitted,
+    ArmFailed,
+    Event,
+    RunFailed,
+    StepCancelled,
+    StepFailed,
+    StepSkipped,
+)
 from orchestra.graph.commits import FIRST_CONTENT, Chars, Chunks, Commit, Complete
 from orchestra.testing.laws import check_laws
 from orchestra.testing.scripts import Fails, Gives, Hangs, Script, Streams
@@ -287,6 +295,42 @@ def test_a_winner_that_fails_after_its_content_fails_the_choice() -> None:
     assert simulation.lasted_s == 2
     assert isinstance(simulation.events[-1], RunFailed)
     assert simulation.events[-1].step == "one", "the race only passed it on"
+
+
+@given(schedules())
+def test_an_arm_that_has_failed_is_not_committed_to(schedule: int) -> None:
+    """Its value is there in the instant in which a step beside it fails."""
+    news: list[trio.Event] = []
+
+    @step
+    async def source(n: int) -> AsyncIterator[str]:
+        news.append(trio.Event())
+        yield str(n)
+        await news[0].wait()
+        raise ValueError("the source broke")
+
+    @step
+    async def hasty(chunks: Stream[str]) -> str:
+        async for chunk in chunks:
+            await news[0].wait()
+            return chunk
+        return ""
+
+    @step
+    async def healthy(n: int) -> str:
+        await trio.sleep(1)
+        news[0].set()
+        await trio.sleep(1)
+        return "healthy"
+
+    @pipeline
+    def raced(n: int) -> str:
+        return race(hasty(source(n)), healthy(n))
+
+    run = simulate(raced, World(schedule=schedule), n=1)
+    check_laws(run)
+    failed = [event for event in run.events if isinstance(event, StepFailed)]
+    assert run.value == ("healthy" if failed else "1")
 
 
 def test_a_loser_says_whom_it_lost_to() -> None:

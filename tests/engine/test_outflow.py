@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 import pytest
 import trio
 from hypothesis import given, settings
@@ -27,14 +29,15 @@ def opened(bounds: list[int]) -> tuple[Outflow, list[Lane[object]]]:
 
 
 def in_time(writes_s: list[int], reads_s: list[list[int]], bounds: list[int]) -> list[list[int]]:
-    """When each reader takes each chunk: a chunk goes into one lane after the other."""
+    """When each reader takes each chunk: it goes into all lanes, once all have room."""
     put_s = 0
     taken: list[list[int]] = [[] for _ in bounds]
     for number, write_s in enumerate(writes_s):
         put_s += write_s
-        for times, paces, bound in zip(taken, reads_s, bounds, strict=True):
+        for times, bound in zip(taken, bounds, strict=True):
             if number >= bound:
                 put_s = max(put_s, times[number - bound])
+        for times, paces in zip(taken, reads_s, strict=True):
             times.append(max((times[-1] if times else 0) + paces[number], put_s))
     return taken
 
@@ -72,6 +75,37 @@ def test_every_reader_gets_every_chunk_and_the_slowest_holds_the_writer(
     assert outflow.chunks == len(writes_s)
     assert outflow.first_s == (writes_s[0] if writes_s else None)
     assert outflow.peak <= max(bounds)
+
+
+@settings(max_examples=100)
+@given(st.data(), st.lists(ticks, max_size=8), st.integers(1, 3), schedules())
+def test_a_chunk_that_is_given_up_has_reached_all_readers_or_none(
+    data: st.DataObject, patience_s: list[int], count: int, schedule: int
+) -> None:
+    pace = st.lists(ticks, min_size=len(patience_s), max_size=len(patience_s))
+    reads_s = [data.draw(pace) for _ in range(count)]
+    taken: list[list[object]] = [[] for _ in range(count)]
+
+    async def main() -> None:
+        outflow, lanes = opened([1] * count)
+
+        async def read(index: int) -> None:
+            for read_s in [*reads_s[index], 99]:
+                await trio.sleep(read_s)
+                with suppress(StopAsyncIteration):
+                    taken[index].append(await anext(lanes[index]))
+            taken[index] += [chunk async for chunk in lanes[index]]
+
+        async with trio.open_nursery() as nursery:
+            for index in range(count):
+                nursery.start_soon(read, index)
+            for number, wait_s in enumerate(patience_s):
+                with trio.move_on_after(wait_s):
+                    await outflow.put(number)
+            outflow.close()
+
+    virtual(main, schedule=schedule)
+    assert all(each == taken[0] for each in taken)
 
 
 @settings(max_examples=100)

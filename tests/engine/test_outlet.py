@@ -15,6 +15,7 @@ from orchestra.engine.journal import Journal
 from orchestra.engine.outflow import Restart
 from orchestra.engine.outlet import Outlet
 from orchestra.engine.output import Output
+from orchestra.errors import LimitExceededError
 from orchestra.events import ArmRestarted, Delta, StepFailed, StepFinished
 from orchestra.testing.simulate import simulate
 from orchestra.testing.strategies import schedules
@@ -96,6 +97,25 @@ def test_a_step_that_never_waits_lets_the_others_run_once_in_a_bound(
         assert max(b - a for a, b in pairwise(said)) <= 2 * bound + 1
 
     virtual(main, schedule=schedule)
+
+
+@step
+async def stubborn(n: int) -> AsyncIterator[str]:
+    """Chunks that cannot be cancelled."""
+    for number in range(n):
+        with trio.CancelScope(shield=True):
+            yield str(number)
+
+
+@pipeline
+def told_anyway(n: int) -> Stream[str]:
+    return stubborn(n)
+
+
+def test_an_output_that_is_too_much_ends_also_a_step_that_shields_its_yield() -> None:
+    run = simulate(told_anyway, World(limits=Limits(output_chunks=3)), n=40)
+    assert isinstance(run.error, LimitExceededError)
+    assert len([event for event in run.events if isinstance(event, Delta)]) == 3
 
 
 def test_a_restart_is_an_event_between_the_chunks() -> None:
