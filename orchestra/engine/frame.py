@@ -119,7 +119,7 @@ class Frame:
         for slot in region.members:
             operation = self.block.operations[slot]
             if operation is None:  # also where it was taken, and `take` was stopped in the middle
-                self._leave(region.source.slot, region.source.lane)
+                self._leave(region.source.slot, region.source.lane, "the run")
             elif not self._settled[slot]:
                 self.skip(operation, reason)
             self._settled[slot] = 1
@@ -182,7 +182,7 @@ class Frame:
     def leave(self, operation: Operation, reason: str | None = None) -> None:
         """Say for an operation that it reads no further: no lane, and no arm not started yet."""
         for source in operation.streams:
-            self._leave(source.slot, source.lane)
+            self._leave(source.slot, source.lane, self.path + operation.name)
         for inner in operation.regions:
             self.settle(inner, reason or self.stopped(operation))
 
@@ -190,10 +190,10 @@ class Frame:
         """Why an operation is being stopped, if it is."""
         return self.scope_of(operation).stopped or self.run.stopped
 
-    def _leave(self, slot: int, lane: int | None) -> None:
+    def _leave(self, slot: int, lane: int | None, reader: str) -> None:
         lanes = self.lanes.get(slot)
         if lanes is not None and lane is not None:
-            lanes[lane].leave()
+            lanes[lane].leave(reader)
 
     def _count(self, slot: int) -> None:
         """One thing less for the slot's operation to wait for."""

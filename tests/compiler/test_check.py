@@ -479,7 +479,22 @@ CASES: list[tuple[str, str, str, str]] = [
         "@pipeline\ndef p(n: int): return [made(n), made(n)]",
         "no-yield",
         "step 'made' is annotated `-> AsyncIterator[str]`, but has no `yield`",
-        "yield its chunks, or annotate the value that it returns",
+        "write `async def made(...) -> AsyncIterator[str]` and yield its chunks (those of a "
+        "stream it reads: `async for chunk in stream: yield chunk`), or annotate the value that "
+        "it returns",
+    ),
+    *(
+        (
+            f"@step\n{made}(chunks: Stream[bytes]) -> Stream[str]:  # HERE\n    return chunks\n"
+            "@step\nasync def raw(n: int) -> AsyncIterator[bytes]:\n    yield b'x'\n"
+            "@pipeline\ndef p(n: int): return made(raw(n))",
+            "no-yield",
+            "step 'made' is annotated `-> Stream[str]`, but has no `yield`",
+            "write `async def made(...) -> AsyncIterator[str]` and yield its chunks (those of a "
+            "stream it reads: `async for chunk in stream: yield chunk`), or annotate the value that "
+            "it returns",
+        )
+        for made in ("def made", "async def made")
     ),
     (
         "@pipeline\ndef p(\n    n: int = 'x',\n): return n",
