@@ -20,6 +20,7 @@ from orchestra.engine.run import Run
 from orchestra.errors import BindingError, InputError, LimitExceededError, RunError
 from orchestra.graph.pipelines import Pipeline
 from orchestra.graph.policy import Limits
+from orchestra.graph.wrapping import refuse_others
 from orchestra.policies.hedge import Hedges
 from orchestra.policies.retry import Retries
 from orchestra.protocols import Bindings, Embedder, Model, Stream, VectorStore
@@ -95,6 +96,7 @@ class Engine:
 
         Raises:
             CheckError: the pipeline has problems; all of them are in it.
+            DefinitionError: it is no pipeline.
         """
         if isinstance(pipeline, Plan):
             return pipeline
@@ -280,6 +282,7 @@ def _by_name(
     pipeline: Pipeline[..., object], args: tuple[object, ...], kwargs: Mapping[str, object]
 ) -> Mapping[str, object]:
     """The inputs of a run by name, as a call of the pipeline's function would bind them."""
+    refuse_others(pipeline)
     if len(args) > len(pipeline.inputs):
         raise InputError(
             f"pipeline {pipeline.name!r} takes {len(pipeline.inputs)} inputs, and was given "

@@ -63,8 +63,24 @@ def _is_of_a_test(error: BaseException) -> bool:
 
 def message_of(error: Exception) -> str:
     """What an error says of itself, also where it cannot; and what to write, where we know."""
+    said, advice = message(error), advice_on(error)
+    return f"{said}; {advice}" if advice else said
+
+
+def advice_on(error: Exception) -> str | None:
+    """What to write instead, of errors of other packages that do not say it; None for the rest."""
+    if not isinstance(error, RuntimeError | TypeError):
+        return None
     said = message(error)
-    return f"{said}; {_OF_ASYNCIO}" if _is_of_asyncio(error, said) else said
+    if said == "Attempted to call run() from inside a run()":
+        return _OF_RUNS
+    return _OF_ASYNCIO if _is_of_asyncio(error, said) else None
+
+
+_OF_RUNS = (
+    "a step is in a run already: call the other pipeline in the pipeline's function, as a step is "
+    "called, and pass its result to the step"
+)
 
 
 _OF_ASYNCIO = (
@@ -74,9 +90,12 @@ _OF_ASYNCIO = (
 )
 
 
+_NO_LOOP = "There is no current event loop in thread"  # once asyncio.run has run there
+
+
 def _is_of_asyncio(error: Exception, said: str) -> bool:
     if isinstance(error, RuntimeError):
-        return said == "no running event loop"
+        return said == "no running event loop" or said.startswith(_NO_LOOP)
     return isinstance(error, TypeError) and said.startswith("trio.run received unrecognized yield")
 
 

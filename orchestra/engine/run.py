@@ -13,7 +13,7 @@ import trio
 from orchestra.engine import tasks
 from orchestra.engine.context import StepContext
 from orchestra.engine.frame import Frame
-from orchestra.engine.groups import message_of, split, stopping
+from orchestra.engine.groups import advice_on, message_of, split, stopping
 from orchestra.engine.journal import Journal, Observer
 from orchestra.engine.outlet import Outlet
 from orchestra.engine.output import Output
@@ -243,6 +243,8 @@ class Run:
         with suppress(AttributeError, TypeError):  # there are errors that take no notes
             if note not in getattr(error, "__notes__", ()):  # ... and some are raised many times
                 error.add_note(note)
+                if advice := advice_on(error):
+                    error.add_note(advice)
         return Failure(error, step, where)
 
     def interrupted(self, error: BaseException) -> None:

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.errors import StopTest
 
-from orchestra.engine.groups import leaves, message_of, single, split, stopping
+from orchestra.engine.groups import advice_on, leaves, message_of, single, split, stopping
 from orchestra.errors import StepFailedError
 from orchestra.testing.virtual import virtual
 from tests.engine.steps import Panic
@@ -95,6 +95,26 @@ def test_one_error_in_a_group_is_the_error_itself_and_several_are_listed() -> No
     assert both.errors == (one, other)
     assert both.__cause__ is group
     assert str(both) == "2 errors at once:\n  ValueError: one\n  KeyError: 'other'"
+
+
+@pytest.mark.parametrize(
+    ("error", "advice"),
+    [
+        (RuntimeError("no running event loop"), "write trio.sleep for asyncio.sleep"),
+        (
+            RuntimeError("There is no current event loop in thread 'MainThread'."),
+            "write trio.sleep",
+        ),
+        (TypeError("trio.run received unrecognized yield message <x>"), "write trio.sleep"),
+        (RuntimeError("Attempted to call run() from inside a run()"), "call the other pipeline in"),
+    ],
+)
+def test_errors_of_others_that_do_not_say_what_to_write_are_told_with_it(
+    error: Exception, advice: str
+) -> None:
+    assert advice in (advice_on(error) or "")
+    assert message_of(error).startswith(f"{error}; ")
+    assert advice_on(RuntimeError("else")) is advice_on(ValueError(str(error))) is None
 
 
 def test_an_error_that_cannot_be_printed_still_has_a_message() -> None:
