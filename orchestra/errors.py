@@ -55,6 +55,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from orchestra.messages import message
 from orchestra.problem import Problem
 
 
@@ -394,5 +395,5 @@ class ServeError(OrchestraError):
 
 def describe(error: BaseException) -> str:
     """One line that says what an error is: its type and its message."""
-    text = str(error).strip()
+    text = message(error).strip()
     return f"{type(error).__name__}: {text}" if text else type(error).__name__

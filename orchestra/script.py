@@ -8,6 +8,7 @@ import trio
 
 from orchestra.engine.engine import open_engine
 from orchestra.graph.pipelines import Pipeline
+from orchestra.graph.wrapping import refuse_others
 from orchestra.protocols import Stream
 
 P = ParamSpec("P")
@@ -34,11 +35,14 @@ def run(pipeline: Pipeline[..., Any], /, *args: Any, **kwargs: Any) -> Any:
     Raises:
         ConfigError: `orchestra.toml` is wrong.
         CheckError: the pipeline has problems; all of them are in it.
+        DefinitionError: it is no pipeline.
         InputError: an input is missing, unknown, or of the wrong type.
         KeyboardInterrupt: Ctrl-C, after every step has been cancelled.
         Exception: the error of the step that failed, the step's own.
     """
     from orchestra.config import default_bindings
+
+    refuse_others(pipeline)
 
     async def main() -> Any:
         async with open_engine(bindings) as engine:

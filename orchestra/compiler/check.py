@@ -9,6 +9,7 @@ from orchestra.compiler.check_arguments import wires_held
 from orchestra.compiler.check_edges import edge_problems, missing_part
 from orchestra.compiler.check_nodes import node_problems
 from orchestra.compiler.check_texts import written_wires
+from orchestra.compiler.check_uncalled import uncalled_arms, uncalled_result
 from orchestra.compiler.regions import Regions, divide
 from orchestra.compiler.starvation import starved
 from orchestra.graph.functions import function_of, returned_at
@@ -16,6 +17,7 @@ from orchestra.graph.gather import Gathering
 from orchestra.graph.nodes import Call, Constant, Each, EachItem, Fallback, Input, Node, type_of
 from orchestra.graph.pipelines import Pipeline
 from orchestra.graph.wires import node_of, place, spelled
+from orchestra.graph.wrapping import refuse_others
 from orchestra.problem import Problem
 
 _UNCLEAR = {
@@ -36,11 +38,16 @@ def check(pipeline: Pipeline[..., object]) -> tuple[Problem, ...]:
 
     What depends on a deployment (do the models and stores it names exist?) is checked
     by `plan`.
+
+    Raises:
+        DefinitionError: it is no pipeline.
     """
+    refuse_others(pipeline)
     regions = divide(pipeline.output)
-    found: list[tuple[int, Problem]] = []
+    found: list[tuple[int, Problem]] = [(0, problem) for problem in pipeline.faults]
     for node in pipeline.nodes:
         number = node.origin.number
+        found += [(number, problem) for problem in uncalled_arms(node)]
         found += [(number, problem) for problem in node_problems(node)]
         found += [(number, problem) for problem in edge_problems(node)]
     written = list(written_wires(pipeline.nodes))
@@ -50,7 +57,8 @@ def check(pipeline: Pipeline[..., object]) -> tuple[Problem, ...]:
     found += [(node.origin.number, problem) for node, problem in _escaped(regions)]
     found += [(node.origin.number, problem) for node, problem in _repeated(regions)]
     found += [(node.origin.number, problem) for node, problem in _kept(regions)]
-    found += [(len(pipeline.nodes), problem) for problem in _output(pipeline)]
+    uncalled = any(problem.code == "uncalled" for _, problem in found)  # and so of another type
+    found += [(len(pipeline.nodes), problem) for problem in _output(pipeline, uncalled=uncalled)]
     if _UNCLEAR.isdisjoint(problem.code for _, problem in found):
         found += [(node.origin.number, problem) for node, problem in starved(regions)]
     in_order = (problem for _, problem in sorted(found, key=lambda pair: pair[0]))
@@ -150,7 +158,7 @@ def _unfit(node: Node, why: str) -> Problem:
     return Problem("restart-unfit", node.origin.where, message, fix)
 
 
-def _output(pipeline: Pipeline[..., object]) -> Iterator[Problem]:
+def _output(pipeline: Pipeline[..., object], *, uncalled: bool) -> Iterator[Problem]:
     output = pipeline.output
     where = place(*returned_at(function_of(pipeline.function, "pipeline").__code__))
     missing = missing_part(output, where)
@@ -160,8 +168,10 @@ def _output(pipeline: Pipeline[..., object]) -> Iterator[Problem]:
     if isinstance(node_of(output), EachItem):
         message = f"the {node_of(output).spelled} has a value only in the body of its `each`"
         yield Problem("item-escapes", where, message, "return what the `each` gives")
+    named = tuple(uncalled_result(output, pipeline.name, where))
+    yield from named
     kind, promised = type_of(output), pipeline.returns
-    if promised is MISSING or compare(kind, promised) is not Fit.CANNOT:
+    if named or uncalled or promised is MISSING or compare(kind, promised) is not Fit.CANNOT:
         return
     fix = f"annotate it `-> {spell(kind)}`"
     if chunk_of(kind) is not None and chunk_of(promised) is None:

@@ -10,7 +10,10 @@ from typing import cast
 import attrs
 
 from orchestra.annotations.facts import Fit, accepts, chunk_of, compare, spell
+from orchestra.compiler.check_uncalled import call_of
 from orchestra.graph.nodes import Call, parts_in, wires_in
+from orchestra.graph.pipelines import Pipeline
+from orchestra.graph.steps import Step
 from orchestra.graph.wires import Wire, spelled
 from orchestra.problem import Problem
 
@@ -42,6 +45,8 @@ def _held_by(value: object) -> Iterator[object]:
         yield from value.values()
     elif isinstance(value, _COLLECTIONS):
         yield from value
+    elif isinstance(value, Step | Pipeline):
+        return  # the wires of a pipeline are its own
     elif attrs.has(type(value)):
         cls = cast("type[attrs.AttrsInstance]", type(value))
         yield from (getattr(value, each.name, None) for each in attrs.fields(cls))
@@ -73,6 +78,9 @@ def _problems(node: Call, into: str, argument: object, expects: object) -> Itera
     elif not accepts(expects, argument):
         message = f"{into} takes {takes}, and is given {argument!r:.200}"
         fix = f"pass {takes}; the step is defined at {node.step.where}"
+        if isinstance(argument, Step | Pipeline) and (call := call_of(argument)):
+            message = f"{into} takes {takes}, and is given {argument.name!r} itself, uncalled"
+            fix = f"call it: `{call}`"
         yield Problem("type-clash", where, message, fix)
 
 

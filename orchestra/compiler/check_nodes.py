@@ -77,9 +77,12 @@ def _generator(step: Step[..., object]) -> Iterator[Problem]:
         chunk = chunk_of(returns)
         fix = f"annotate it `-> AsyncIterator[{spell(returns if chunk is None else chunk)}]`"
         yield Problem("generator-annotation", step.where, message, fix)
-    if step.kind is not Kind.STREAM and yielded(returns) is not None:
+    chunk = chunk_of(returns) if yielded(returns) is None else yielded(returns)
+    if step.kind is not Kind.STREAM and chunk is not None:
         message = f"step {step.name!r} is annotated `-> {spell(returns)}`, but has no `yield`"
-        fix = "yield its chunks, or annotate the value that it returns"
+        fix = f"write `async def {step.name}(...) -> AsyncIterator[{spell(chunk)}]` and yield its "
+        fix += "chunks (those of a stream it reads: `async for chunk in stream: yield chunk`), or "
+        fix += "annotate the value that it returns"
         yield Problem("no-yield", step.where, message, fix)
 
 

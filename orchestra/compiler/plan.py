@@ -84,6 +84,7 @@ def plan(pipeline: Pipeline[..., object], bindings: Bindings | None = None) -> P
 
     Raises:
         CheckError: the pipeline has problems, or names what the deployment does not have.
+        DefinitionError: it is no pipeline.
     """
     problems = check(pipeline)
     regions = divide(pipeline.output)

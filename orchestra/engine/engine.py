@@ -94,6 +94,7 @@ class Engine:
 
         Raises:
             CheckError: the pipeline has problems; all of them are in it.
+            DefinitionError: it is no pipeline.
         """
         if isinstance(pipeline, Plan):
             return pipeline

@@ -18,6 +18,7 @@ import trio
 from orchestra.compiler.blocks import Block, Operation, RegionPlan, Source
 from orchestra.compiler.renewal import renewed
 from orchestra.engine.elastic import ElasticLane
+from orchestra.engine.groups import split
 from orchestra.engine.lane import Lane
 from orchestra.engine.outlet import Outlet
 from orchestra.engine.scope import NOTHING, Nothing, Scope
@@ -94,14 +95,23 @@ class Frame:
                 self._count(slot)
             await scope.ready.wait()
             result = await take(region.source)
-        except Exception as error:  # noqa: BLE001 - kept, and raised by `enter`, not in a group
-            scope.fail(error)
+        except BaseException as error:  # noqa: ASYNC103, BLE001 - `_stop` raises on what goes on
+            self._stop(scope, error)
             return NOTHING
-        except BaseException:
-            scope.close(scope.stopped or self.run.stopped)  # nothing may start while it unwinds
-            raise
         scope.end("nobody needs it any more")
         return result
+
+    def _stop(self, scope: Scope, error: BaseException) -> None:
+        """Keep an error for `enter`, which raises it in no group; and raise on what goes on."""
+        own, onward = split(error)
+        if own is not None:
+            scope.fail(own)
+        try:
+            if onward is not None:
+                scope.close(scope.stopped or self.run.stopped)  # nothing may start while it unwinds
+                raise onward from onward.__cause__
+        finally:
+            del error, own, onward  # as in `tasks`
 
     def settle(self, index: int, reason: str) -> None:
         """Record what in a region never started as skipped, and leave the lanes it reads."""
@@ -109,7 +119,7 @@ class Frame:
         for slot in region.members:
             operation = self.block.operations[slot]
             if operation is None:  # also where it was taken, and `take` was stopped in the middle
-                self._leave(region.source)
+                self._leave(region.source, "the run")
             elif not self._settled[slot]:
                 self.skip(operation, reason)
             self._settled[slot] = 1
@@ -171,7 +181,7 @@ class Frame:
     def leave(self, operation: Operation, reason: str | None = None) -> None:
         """Say for an operation that it reads no further: no lane, and no arm not started yet."""
         for source in operation.streams:
-            self._leave(source)
+            self._leave(source, self.path + operation.name)
         for inner in operation.regions:
             self.settle(inner, reason or self.stopped(operation))
 
@@ -179,10 +189,10 @@ class Frame:
         """Why an operation is being stopped, if it is."""
         return self.scope_of(operation).stopped or self.run.stopped
 
-    def _leave(self, source: Source) -> None:
+    def _leave(self, source: Source, reader: str) -> None:
         lane = self.lane_of(source)
         if lane is not None:
-            lane.leave()
+            lane.leave(reader)
 
     def _count(self, slot: int) -> None:
         """One thing less for the slot's operation to wait for."""

@@ -5,15 +5,17 @@ from __future__ import annotations
 import trio
 
 from orchestra.errors import StepFailedError
+from orchestra.messages import message
 
 
 def split(error: BaseException) -> tuple[Exception | None, BaseException | None]:
     """What a task raised, as its own error and as what has to go on: `(own, onward)`.
 
     `Cancelled` goes on to whoever cancelled, and so does what stops the process
-    (`KeyboardInterrupt`, and what a test's framework raises); whatever else was raised is the
-    task's own: a step that calls `sys.exit` ends its run, and not those of everybody else. A
-    nursery in the task may have raised several at once.
+    (`KeyboardInterrupt`, and what a test's framework raises past `Exception`); whatever else was
+    raised, of whatever class, is the task's own: a step that calls `sys.exit`, or a panic of a
+    library in Rust, ends its run, and not those of everybody else. A nursery in the task may have
+    raised several at once.
     """
     if isinstance(error, BaseExceptionGroup):
         own, onward = error.split(_is_own)
@@ -41,24 +43,44 @@ def stopping(error: BaseException | None) -> BaseException | None:
     return None if error is None or isinstance(error, trio.Cancelled) or _is_own(error) else error
 
 
-_OF_NO_STEP = "it raised what ends a program; raise an error that says what is wrong:"
+_OF_NO_STEP = "it raised what is no Exception; raise an error that says what is wrong:"
 
 
 def _is_own(error: BaseException) -> bool:
-    if isinstance(error, BaseExceptionGroup):
+    return not isinstance(error, _ONWARD) and not _is_of_a_test(error)
+
+
+_ONWARD = (BaseExceptionGroup, KeyboardInterrupt, trio.Cancelled)
+_FRAMEWORKS = {"_pytest.outcomes", "hypothesis.errors"}
+
+
+def _is_of_a_test(error: BaseException) -> bool:
+    """Whether it is for a test's framework, as of `pytest.skip`; told by where its classes are."""
+    if isinstance(error, Exception):
         return False
-    # asyncio's is told by its name: it is here only where a step has imported it
-    own = Exception | SystemExit | GeneratorExit
-    return isinstance(error, own) or type(error).__name__ == "CancelledError"
+    return any(each.__module__ in _FRAMEWORKS for each in type(error).__mro__)
 
 
 def message_of(error: Exception) -> str:
     """What an error says of itself, also where it cannot; and what to write, where we know."""
-    try:
-        said = str(error)
-        return f"{said}; {_OF_ASYNCIO}" if _is_of_asyncio(error, said) else said
-    except Exception as broken:  # noqa: BLE001 - a step's error may be of any class
-        return f"({type(broken).__name__} while it was asked for its message)"
+    said, advice = message(error), advice_on(error)
+    return f"{said}; {advice}" if advice else said
+
+
+def advice_on(error: Exception) -> str | None:
+    """What to write instead, of errors of other packages that do not say it; None for the rest."""
+    if not isinstance(error, RuntimeError | TypeError):
+        return None
+    said = message(error)
+    if said == "Attempted to call run() from inside a run()":
+        return _OF_RUNS
+    return _OF_ASYNCIO if _is_of_asyncio(error, said) else None
+
+
+_OF_RUNS = (
+    "a step is in a run already: call the other pipeline in the pipeline's function, as a step is "
+    "called, and pass its result to the step"
+)
 
 
 _OF_ASYNCIO = (
@@ -68,9 +90,12 @@ _OF_ASYNCIO = (
 )
 
 
+_NO_LOOP = "There is no current event loop in thread"  # once asyncio.run has run there
+
+
 def _is_of_asyncio(error: Exception, said: str) -> bool:
     if isinstance(error, RuntimeError):
-        return said == "no running event loop"
+        return said == "no running event loop" or said.startswith(_NO_LOOP)
     return isinstance(error, TypeError) and said.startswith("trio.run received unrecognized yield")
 
 

@@ -8,6 +8,7 @@ from orchestra.annotations.facts import MISSING, accepts, spell
 from orchestra.compiler.renewal import renewed
 from orchestra.errors import InputError
 from orchestra.graph.pipelines import Pipeline
+from orchestra.graph.wrapping import refuse_others
 
 
 def by_name(
@@ -17,7 +18,9 @@ def by_name(
 
     Raises:
         InputError: there are too many, or one is given twice.
+        DefinitionError: it is a step or a function, and no pipeline.
     """
+    refuse_others(pipeline)
     if len(args) > len(pipeline.inputs):
         raise InputError(
             f"pipeline {pipeline.name!r} takes {len(pipeline.inputs)} inputs, and was given "

@@ -16,6 +16,7 @@ from typing import Self, TypeAlias, TypeVar
 
 import trio
 
+from orchestra.engine.groups import stopping
 from orchestra.engine.output import Output
 from orchestra.events import TERMINAL, ArmRestarted, Delta, Event, Snapshot
 from orchestra.graph.policy import Limits
@@ -103,8 +104,10 @@ class Journal:
     def _tell(self, observer: Observer, event: Event) -> None:
         try:
             observer(event)
-        except Exception:
+        except BaseException as error:
             self._observer = None
+            if stopping(error) is not None:
+                raise
             log.exception("an observer failed, and is told no more of this run")
 
     def push(self) -> None:

@@ -28,7 +28,7 @@ class Lane(Generic[C]):
         self._on_leave: Callable[[], None] | None = on_leave
         self._chunks: list[C] = []  # an empty deque takes 700 bytes, and most lanes are empty
         self._closed = False
-        self._left = False
+        self._left = ""  # the name of its reader, once that has left
         self._reader: trio.lowlevel.Task | None = None
         self._writer: trio.lowlevel.Task | None = None
         self.peak = 0
@@ -40,7 +40,7 @@ class Lane(Generic[C]):
     @property
     def left(self) -> bool:
         """Whether its reader has left."""
-        return self._left
+        return bool(self._left)
 
     @property
     def full(self) -> bool:
@@ -81,12 +81,16 @@ class Lane(Generic[C]):
         self._on_leave = None  # which may hold on to this lane
         self._wake_reader()
 
-    def leave(self) -> None:
-        """Say that nobody will read on; the chunks are dropped and the writer is freed."""
+    def leave(self, reader: str = "its reader") -> None:
+        """Say that its reader has gone; the chunks are dropped and the writer is freed.
+
+        Who has got hold of it, and reads on, is told whose it was.
+        """
         if not self._left:
-            self._left = True
+            self._left = reader
             self._chunks.clear()
             self._wake_writer()
+            self._wake_reader()
             on_leave, self._on_leave = self._on_leave, None
             if on_leave is not None:
                 on_leave()
@@ -96,8 +100,11 @@ class Lane(Generic[C]):
 
         Raises:
             trio.BusyResourceError: another task waits here already.
+            trio.ClosedResourceError: its reader has left: this is somebody else.
         """
         while not self._chunks:
+            if self._left:
+                raise self._gone()
             if self._closed:
                 return ()
             await self._wait_chunk()
@@ -111,12 +118,20 @@ class Lane(Generic[C]):
 
     async def __anext__(self) -> C:
         while not self._chunks:
+            if self._left:
+                raise self._gone()
             if self._closed:
                 raise StopAsyncIteration
             await self._wait_chunk()
         chunk = self._chunks.pop(0)
         self._wake_writer()
         return chunk
+
+    def _gone(self) -> trio.ClosedResourceError:
+        return trio.ClosedResourceError(
+            f"this stream was passed to {self._left!r}, which has ended, and all that it has not "
+            "read is gone; read it there, or pass it in the pipeline to the step that reads it"
+        )
 
     async def _wait_chunk(self) -> None:
         if self._reader is not None:

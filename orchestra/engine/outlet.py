@@ -21,7 +21,7 @@ from orchestra.engine.outflow import Restart
 class Outlet(Lane[object]):
     """A lane whose reader has nothing to do but to wait for its end."""
 
-    __slots__ = ("_error", "_journal", "_unbroken")
+    __slots__ = ("_error", "_journal", "_raised", "_unbroken")
 
     full = False  # it holds nothing
     is_outlet = True
@@ -31,6 +31,7 @@ class Outlet(Lane[object]):
         self._journal = journal
         self._unbroken = 0
         self._error: Exception | None = None
+        self._raised = False
 
     async def put(self, chunk: object) -> None:
         """Write a chunk into the journal, once its readers have room; nothing for nobody.
@@ -53,7 +54,10 @@ class Outlet(Lane[object]):
         elif self._unbroken > self._bound:
             await trio.lowlevel.checkpoint()
             self._unbroken = 1
-        if self._left or self._error is not None:
+        if self._left:
+            return
+        if self._error is not None:
+            await self._refused()
             return
         try:
             if type(chunk) is Restart:
@@ -62,7 +66,14 @@ class Outlet(Lane[object]):
                 journal.delta_soon(chunk)
         except Exception as error:  # noqa: BLE001 - its reader raises it
             self._error = error
-            self._wake_reader()  # which stops the step, as it stops all others
+            self._wake_reader()
+            await self._refused()
+
+    async def _refused(self) -> None:
+        """Wait until the reader has stopped the step; one that shields itself writes for nobody."""
+        while not self._raised:
+            await trio.lowlevel.checkpoint()
+        await trio.lowlevel.checkpoint()
 
     def push(self) -> None:
         """Tell those who read the journal of what is in it."""
@@ -80,8 +91,9 @@ class Outlet(Lane[object]):
             LimitExceededError: the output is over `output_chunks` or `output_bytes`.
             EdgeTypeError: a chunk cannot be joined with others of its stream.
         """
-        while not self._closed:
-            if self._error is not None:
-                raise self._error
+        while not self._closed and self._error is None:
             await self._wait_chunk()
+        if self._error is not None:
+            self._raised = True
+            raise self._error
         return ()

@@ -13,12 +13,12 @@ import trio
 from orchestra.engine import tasks
 from orchestra.engine.context import StepContext
 from orchestra.engine.frame import Frame
-from orchestra.engine.groups import message_of, stopping
+from orchestra.engine.groups import advice_on, message_of, split, stopping
 from orchestra.engine.journal import Journal, Observer
 from orchestra.engine.outlet import Outlet
 from orchestra.engine.output import Output
 from orchestra.engine.reading import read
-from orchestra.engine.scope import Failure
+from orchestra.engine.scope import Failure, bare
 from orchestra.errors import DeadlineError, RunCancelledError
 from orchestra.events import RunCancelled, RunFailed, RunFinished, RunStarted
 
@@ -163,10 +163,21 @@ class Run(Generic[T_co]):
             frame = Frame(self, self.plan.block, "", self._inputs, None)
             self._value = await frame.enter(0, self._emit(frame))
             self._finished = True
-        except Failure as failure:
-            self._error, self._failure = failure.error, failure
-        except Exception as error:  # noqa: BLE001 - it is the run's outcome
-            self._error = error
+        except BaseException as error:  # noqa: ASYNC103, BLE001 - `_keep` raises on what goes on
+            self._keep(error)
+
+    def _keep(self, error: BaseException) -> None:
+        """Keep what went wrong as the run's outcome, whatever it is, and raise on what goes on."""
+        own, onward = split(error)
+        if isinstance(own, Failure):
+            self._failure = own
+        if own is not None:
+            self._error = bare(own)
+        try:
+            if onward is not None:
+                raise onward from onward.__cause__
+        finally:
+            del error, own, onward  # as in `tasks`
 
     def _emit(self, frame: Frame) -> Callable[[Source], Awaitable[object]]:
         async def emit(source: Source) -> object:
@@ -240,6 +251,8 @@ class Run(Generic[T_co]):
         with suppress(AttributeError, TypeError):  # there are errors that take no notes
             if note not in getattr(error, "__notes__", ()):  # ... and some are raised many times
                 error.add_note(note)
+                if advice := advice_on(error):
+                    error.add_note(advice)
         return Failure(error, step, where)
 
     def interrupted(self, error: BaseException) -> None:

@@ -7,6 +7,7 @@ cancelled as one when the arm loses. What several arms need runs once, outside.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Hashable, Iterable, Mapping
 from math import inf
 from typing import Any, TypeVar, cast, overload
@@ -269,6 +270,17 @@ def _refuse_body(body: object) -> None:
             f"{place(*source_line())}: each(items, {body!r:.80}): the body is a step, a pipeline, "
             "or a function of one item, and is not called here: each(items, some_step, at_once=8)"
         )
+    try:
+        inspect.signature(body).bind(None)
+    except TypeError as error:
+        takes = str(inspect.signature(body))
+        raise DefinitionError(
+            f"{place(*source_line())}: each(items, {body!r:.80}): the body is called with one "
+            f"item, and takes {takes}; give it what else it needs where it is written: each(items, "
+            "lambda item: some_step(item, other), at_once=8)"
+        ) from error
+    except ValueError:  # of some that are written in C, nobody knows what they take
+        return
 
 
 def _arms(name: str, arms: tuple[object, ...]) -> tuple[Wire, ...]:

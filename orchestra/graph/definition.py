@@ -7,7 +7,7 @@ the call stands, and lets `check` see nodes that nothing uses.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import TypeVar
@@ -17,6 +17,7 @@ import attrs
 from orchestra.errors import DefinitionError
 from orchestra.graph.nodes import Constant, Node, Origin
 from orchestra.graph.wires import Wire, node_of, place, source_line, spelled
+from orchestra.problem import Problem
 
 N = TypeVar("N", bound=Node)
 
@@ -28,6 +29,10 @@ class Definition:
     pipeline: str
     nodes: list[Node] = attrs.Factory(list)
     inside: tuple[str, ...] = ()
+    deadline_s: float | None = None
+    """Of each run of the pipeline."""
+    faults: list[Problem] = attrs.Factory(list)
+    """What is wrong with the function itself, for `check` to tell."""
     line: tuple[str, int] | None = None
     """Where nodes originate that no line of the function makes: what it returns."""
 
@@ -40,6 +45,12 @@ class Definition:
         _ = node.returns  # now, while those of its sources are known: later it would recurse
         self.nodes.append(node)
         return Wire(node)
+
+    def tell(self, faults: Iterable[Problem]) -> None:
+        """Keep what is wrong with the function; of each kind, what is told first of a line."""
+        for fault in faults:
+            if all((fault.code, fault.where) != (each.code, each.where) for each in self.faults):
+                self.faults.append(fault)
 
     def refuse_foreign(self, wire: Wire, where: str) -> None:
         """Let pass a wire that was made in this definition.

@@ -17,6 +17,7 @@ import attrs
 from orchestra.annotations.facts import MISSING, chunk_of, item, member, spell
 from orchestra.graph.nodes import collected, type_of, wires_in
 from orchestra.graph.site import UNKNOWN, Site, is_library
+from orchestra.graph.steps import Kind, Step
 from orchestra.graph.wires import Wire
 
 _NEVER_LIFTED = (ast.NamedExpr, ast.Await, ast.Yield, ast.YieldFrom)
@@ -58,21 +59,26 @@ class Lifted:
     call: str
     step: str
     parameters: tuple[Parameter, ...]
+    body: str
+    """The expression as it stands in the step."""
 
 
-def lift(site: Site, expression: ast.expr, *, decides: bool = False) -> Lifted | None:
+def lift(
+    site: Site, expression: ast.expr, *, decides: bool = False, calls: bool = False
+) -> Lifted | None:
     """The expression as a step; None where it reads nothing that the step could be given.
 
-    With `decides` the step gives a bool.
+    With `decides` the step gives a bool; with `calls` it calls the steps in the expression by
+    itself, each time anew, where else it is given what they give.
     """
     if any(isinstance(node, _NEVER_LIFTED) for node in ast.walk(expression)):
         return None
-    lifter = _Lifter(site, expression)
+    lifter = _Lifter(site, expression, calls=calls)
     body = lifter.visit(copy.deepcopy(expression))
     parameters = list(lifter.parameters.values())
     if lifter.tangled or not parameters or (isinstance(body, ast.Name) and not decides):
         return None
-    written = ast.unparse(body) if lifter.replaces else site.text(expression)
+    written = inner = ast.unparse(body) if lifter.replaces else site.text(expression)
     result = _result(site, expression, parameters)
     if decides and result != "bool":
         written, result = f"bool({written})", "bool"
@@ -84,6 +90,7 @@ def lift(site: Site, expression: ast.expr, *, decides: bool = False) -> Lifted |
         f"{name}({', '.join(parameter.argument for parameter in parameters)})",
         f"@step\ndef {name}({takes}){arrow}:\n    return {written}",
         tuple(parameters),
+        inner,
     )
 
 
@@ -99,6 +106,13 @@ def makes_graph(site: Site, call: ast.Call) -> bool:
     """Whether a call takes wires: of a step, a pipeline, or a helper of the user's."""
     meaning = site.meaning(call.func)
     return not (meaning is UNKNOWN or isinstance(meaning, Wire) or is_library(meaning))
+
+
+def is_uncalled(value: object) -> bool:
+    """Whether something is a step or a pipeline, which has to be called to be of use."""
+    from orchestra.graph.pipelines import Pipeline  # whose refusals are made of this
+
+    return isinstance(value, Step | Pipeline)
 
 
 COMPREHENSIONS = (ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
@@ -150,17 +164,19 @@ def _wire_kind(site: Site, expression: ast.expr) -> object | None:
 class _Lifter(ast.NodeTransformer):
     """Finds what an expression reads, and puts a name for every call that makes a node."""
 
-    def __init__(self, site: Site, expression: ast.expr) -> None:
+    def __init__(self, site: Site, expression: ast.expr, *, calls: bool) -> None:
         self.site = site
+        self.calls = calls
         self.parameters: dict[str, Parameter] = {}
         self.replaces = False
         self.tangled = False
-        """Whether a call that makes a node needs what only the expression knows."""
+        """Whether it cannot be lifted: a node of the graph needs what only the expression knows."""
         self._bound = set(_bound_in(site, expression))
 
     def visit_Name(self, node: ast.Name) -> ast.Name:
         """A wire, or whatever else only the pipeline's function knows, is a parameter."""
         value = self.site.names.get(node.id, UNKNOWN)
+        self.tangled |= is_uncalled(value) and node.id not in self._bound  # passed to be called
         tool = callable(value) or isinstance(value, ModuleType)
         known = is_wired(value) or (node.id in self.site.locals and not tool)
         if known and node.id not in self._bound:
@@ -172,10 +188,23 @@ class _Lifter(ast.NodeTransformer):
         if not makes_graph(self.site, node):
             return cast("ast.expr", self.generic_visit(node))
         self.replaces = True
+        if self.calls:
+            return self._called(node)
         self.tangled |= not self._bound.isdisjoint(_free_in(node))
         name = ast.unparse(node.func).rpartition(".")[2]
         kind = _wire_kind(self.site, node)
-        return ast.Name(self._add(name, self.site.text(node), kind), ast.Load())
+        return ast.Name(self._add(name, self.site.text(node), kind, anew=True), ast.Load())
+
+    def _called(self, node: ast.Call) -> ast.expr:
+        """The call of a step, as a step writes it."""
+        step = self.site.meaning(node.func)
+        if not isinstance(step, Step) or step.kind is Kind.STREAM:
+            self.tangled = True
+            return node
+        node.args = [self.visit(each) for each in node.args]
+        node.keywords = [self.visit(each) for each in node.keywords]
+        node.func = ast.Attribute(node.func, "call", ast.Load())
+        return ast.Await(node) if step.kind is Kind.ASYNC else node
 
     def visit_ListComp(self, node: ast.ListComp) -> ast.expr:
         """A list of wires, made while the pipeline is being defined, is a parameter."""
@@ -189,16 +218,19 @@ class _Lifter(ast.NodeTransformer):
         if not builds(self.site, node):
             return cast("ast.expr", self.generic_visit(node))
         self.replaces = True
-        return ast.Name(self._add("parts", self.site.text(as_list), MISSING), ast.Load())
+        argument = self.site.text(as_list)
+        return ast.Name(self._add("parts", argument, MISSING, anew=True), ast.Load())
 
-    def _add(self, name: str, argument: str, kind: object) -> str:
+    def _add(self, name: str, argument: str, kind: object, *, anew: bool = False) -> str:
+        """The name of a parameter; one that is made `anew` is another each time it is written."""
         if chunk_of(kind) is not None:
             argument, kind = f"collect({argument})", collected(kind)
-        taken = {each.name for each in self.parameters.values() if each.argument != argument}
+        key = f"{argument} {len(self.parameters)}" if anew else argument
+        taken = {each.name for other, each in self.parameters.items() if other != key}
         while name in taken:
             name += "_"
         known = spell(kind) if kind not in (MISSING, Any, object) else ""
-        self.parameters[argument] = Parameter(name, argument, known)
+        self.parameters[key] = Parameter(name, argument, known)
         return name
 
 

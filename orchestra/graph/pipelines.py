@@ -15,10 +15,12 @@ from orchestra.graph.awaitables import refuse_awaitables
 from orchestra.graph.definition import Definition, current_definition, defining, in_definition
 from orchestra.graph.functions import defined_at, function_of, look_like, returned_at
 from orchestra.graph.gather import wire_of
+from orchestra.graph.handlers import handler_that_failed
 from orchestra.graph.nodes import Input, Node, Origin
 from orchestra.graph.policy import is_number
 from orchestra.graph.refusals import refusal_of_type_error
 from orchestra.graph.wires import Wire, place, source_line
+from orchestra.problem import Problem
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -39,6 +41,8 @@ class Pipeline(Generic[P, T_co]):
     nodes: tuple[Node, ...]
     """Every node the function made, in order; `output` may not reach all of them."""
     output: Wire
+    faults: tuple[Problem, ...] = ()
+    """What is wrong with the function itself; `check` tells it with all else."""
 
     def __attrs_post_init__(self) -> None:
         look_like(self, self.function)
@@ -80,11 +84,23 @@ class Pipeline(Generic[P, T_co]):
         bound.apply_defaults()
         for name, value in bound.arguments.items():
             bound.arguments[name] = wire_of(value)
+        self._tell_deadline(definition)
         outside, definition.inside = definition.inside, (*definition.inside, self.name)
         try:
             return cast("T_co", wire_of(self.function(*bound.args, **bound.kwargs)))
         finally:
             definition.inside = outside
+
+    def _tell_deadline(self, definition: Definition) -> None:
+        """A deadline is one of runs, and here is none: what was called is part of another's."""
+        inner_s, outer_s = self.deadline_s, definition.deadline_s
+        if inner_s is None or (outer_s is not None and outer_s <= inner_s):
+            return
+        message = f"pipeline {self.name!r} has deadline_s={inner_s:g}, which bounds runs of its "
+        message += f"own, and not its part in a run of {definition.pipeline!r}"
+        fix = f"write @pipeline(deadline_s={inner_s:g}) on {definition.pipeline!r}, or "
+        fix += f"`{self.name}.using(deadline_s=None)(...)` and Policy(timeout_s=...) on its steps"
+        definition.tell([Problem("deadline-unfit", place(*source_line()), message, fix)])
 
 
 class PipelineDecorator(Protocol):
@@ -139,7 +155,7 @@ def _define(
             f"{where}: pipeline {name!r} has a `yield`, and a pipeline is no generator; return "
             "the stream of its last step: `return generate(...)`"
         )
-    definition = Definition(name)
+    definition = Definition(name, deadline_s=deadline_s)
     inputs = _inputs(function, definition, where)
     with defining(definition), _explaining(name, where):
         returned = function(
@@ -158,6 +174,7 @@ def _define(
         {node.name: node for node, _ in inputs},
         tuple(definition.nodes),
         output,
+        tuple(definition.faults),
     )
 
 
@@ -180,6 +197,11 @@ def _explaining(name: str, where: str) -> Iterator[None]:
         if refused is None:
             raise
         raise DefinitionError(refused) from error
+    except RuntimeError as error:
+        handler = handler_that_failed(error.__traceback__) if _is_of_trio(error) else None
+        if handler is None:
+            raise
+        raise DefinitionError(f"{handler.where}: {handler.message}; {handler.fix}") from error
     except NameError as error:
         if error.name != name:
             raise
@@ -187,6 +209,11 @@ def _explaining(name: str, where: str) -> Iterator[None]:
             f"{where}: pipeline {name!r} calls itself, and a graph has no cycles; repeat inside "
             "a step, or pass the result on to a second pipeline"
         ) from error
+
+
+def _is_of_trio(error: RuntimeError) -> bool:
+    """Whether something of Trio's was used where Trio does not run."""
+    return str(error) == "must be called from async context"
 
 
 def _inputs(

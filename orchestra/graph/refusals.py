@@ -30,9 +30,11 @@ from orchestra.graph.lifting import (
 from orchestra.graph.rewriting import (
     Comprehension,
     each_of_loop,
+    each_of_map,
     loop_in_a_step,
     parts_of_spreading,
     parts_of_unpacking,
+    side_by_side,
 )
 from orchestra.graph.site import Site, site_of
 from orchestra.graph.texts import prompt_of_text
@@ -123,7 +125,7 @@ def _of_path(site: Site, path: Path) -> Advice | None:
     if isinstance(holder, ast.For) and node is holder.iter:
         return each_of_loop(site, holder)
     if isinstance(holder, ast.comprehension) and node is holder.iter:
-        return each_of_loop(site, cast("Comprehension", path[-3]))
+        return each_of_loop(site, cast("Comprehension", path[-3]), path[-4])
     if isinstance(holder, ast.Assign) and node in holder.targets:
         return parts_of_unpacking(site, holder)
     return _of_expression(site, holder, node)
@@ -138,7 +140,8 @@ def _of_expression(site: Site, holder: ast.AST, node: ast.AST) -> Advice | None:
         return None
     if isinstance(node, ast.Call) and makes_graph(site, node):
         return parts_of_spreading(site, node)
-    return route_of_table(site, node) or prompt_of_text(site, node) or in_a_step(site, node)
+    tried = (side_by_side, each_of_map, route_of_table, prompt_of_text, in_a_step)
+    return next(filter(None, (advice(site, node) for advice in tried)), None)
 
 
 def _of_statement(site: Site, statement: ast.AugAssign | ast.Assert) -> Advice | None:

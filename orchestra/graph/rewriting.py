@@ -9,42 +9,128 @@ from __future__ import annotations
 import ast
 from typing import TypeAlias
 
-from orchestra.annotations.facts import MISSING
-from orchestra.graph.lifting import LONG, Advice, lift, makes_graph, wired
-from orchestra.graph.site import Site
+from orchestra.annotations.facts import MISSING, spell
+from orchestra.graph.lifting import (
+    LONG,
+    Advice,
+    is_uncalled,
+    is_wired,
+    lift,
+    makes_graph,
+    wired,
+)
+from orchestra.graph.site import Site, is_library
 from orchestra.graph.steps import Step
 
-Comprehension: TypeAlias = ast.ListComp | ast.SetComp | ast.GeneratorExp
+Comprehension: TypeAlias = ast.ListComp | ast.SetComp | ast.GeneratorExp | ast.DictComp
 
 
-def each_of_loop(site: Site, node: ast.For | Comprehension) -> Advice | None:
-    """An each whose body is what the loop does with its item."""
+def each_of_loop(
+    site: Site, node: ast.For | Comprehension, holder: ast.AST | None = None
+) -> Advice | None:
+    """An each whose body is what the loop does with its item; `holder` is what is around it."""
     if isinstance(node, ast.For):
         items, step = _items(site, node.iter)
         return Advice(_each_of_for(site, node, items), step)
     loop = node.generators[0]
-    items, step = _items(site, loop.iter)
     if len(node.generators) > 1 or loop.ifs or not isinstance(loop.target, ast.Name):
         return None
+    if isinstance(node, ast.DictComp):
+        return _dict_of_each(site, node, loop.target.id)
+    items, step = _items(site, loop.iter)
     each = f"each({items}, {_body(site, loop.target.id, node.elt)}, at_once=8)"
-    # A generator's own parentheses may be those of a call.
-    each = f"({each})" if isinstance(node, ast.GeneratorExp) else each
+    if isinstance(node, ast.GeneratorExp):
+        if isinstance(holder, ast.Call) and _is_list(holder, node):
+            return Advice(site.replaced(holder, each), step)
+        each = f"({each})"  # its own parentheses may be those of a call
     return Advice(site.replaced(node, each), step)
+
+
+def each_of_map(site: Site, node: ast.expr) -> Advice | None:
+    """`map(step, items)`, or a list of that, as an each."""
+    match node:
+        case ast.Call(func=ast.Name(id="list"), args=[ast.Call() as mapped], keywords=[]):
+            pass
+        case ast.Call() as mapped:
+            pass
+        case _:
+            return None
+    match mapped:
+        case ast.Call(func=ast.Name(id="map"), args=[body, iterated], keywords=[]) if _makes_nodes(
+            site, body
+        ):
+            items, step = _items(site, iterated)
+            each = f"each({items}, {site.text(body)}, at_once=8)"
+            return Advice(site.replaced(node, each), step)
+    return None
+
+
+def side_by_side(site: Site, node: ast.expr) -> Advice | None:
+    """`asyncio.gather(...)` as what it is here: its parts, which run at once anyway."""
+    if not isinstance(node, ast.Call) or node.keywords:
+        return None
+    gather = site.meaning(node.func)
+    if getattr(gather, "__name__", "") != "gather" or not is_library(gather):
+        return None
+    parts = ", ".join(map(site.text, node.args))
+    return Advice(
+        f"{site.replaced(node, f'[{parts}]')}  # steps run at once unless one reads another"
+    )
+
+
+def _makes_nodes(site: Site, body: ast.expr) -> bool:
+    """Whether what is called with each item is a step, a pipeline, or a lambda that calls one."""
+    if isinstance(body, ast.Lambda):
+        calls = (each for each in ast.walk(body) if isinstance(each, ast.Call))
+        return any(makes_graph(site, call) for call in calls)
+    return is_uncalled(site.meaning(body))
+
+
+def _is_list(call: ast.Call, only: ast.expr) -> bool:
+    match call:
+        case ast.Call(func=ast.Name(id="list"), args=[argument], keywords=[]):
+            return argument is only
+    return False
+
+
+def _dict_of_each(site: Site, node: ast.DictComp, target: str) -> Advice | None:
+    """A dict that a step makes, of the items and of what an each makes of them."""
+    iterated = node.generators[0].iter
+    wire = wired(site, iterated)
+    read = [each for each in ast.walk(node.key) if isinstance(each, ast.Name | ast.Call)]
+    needs_wires = any(
+        is_wired(site.meaning(each)) or (isinstance(each, ast.Call) and makes_graph(site, each))
+        for each in read
+        if not (isinstance(each, ast.Name) and each.id == target)
+    )
+    if wire is None or needs_wires or wire[0] != site.text(iterated):
+        return None
+    items = wire[0]
+    made = "value" if target != "value" else "made"
+    name = "keyed" if "keyed" not in site.names else "keyed_it"
+    each = f"each({items}, {_body(site, target, node.value)}, at_once=8)"
+    pairs = f"{target}, {made} in zip(items, values, strict=True)"
+    return Advice(
+        site.replaced(node, f"{name}({items}, {each})"),
+        f"@step\ndef {name}(items: {spell(wire[1])}, values: list) -> dict:\n"
+        f"    return {{{site.text(node.key)}: {made} for {pairs}}}",
+    )
 
 
 def loop_in_a_step(site: Site, node: ast.While) -> Advice | None:
     """A step that has the whole loop in it, and gives what the loop is about."""
-    lifted = lift(site, node.test, decides=True)
+    lifted = lift(site, node.test, decides=True, calls=True)
     if lifted is None:
         return None
     value = lifted.parameters[0]
     takes = ", ".join(map(str, lifted.parameters))
     given = ", ".join(each.argument for each in lifted.parameters)
     arrow = f" -> {value.annotation}" if value.annotation else ""
-    body = f"    while {site.text(node.test)}:\n        {LONG}\n    return {value.name}"
+    body = f"    while {lifted.body}:\n        {LONG}\n    return {value.name}"
+    head = "async def" if "await " in lifted.body else "def"
     return Advice(
         f"{value.name} = some_step({given})  # the loop over values is the step's own",
-        f"@step\ndef some_step({takes}){arrow}:\n{body}",
+        f"@step\n{head} some_step({takes}){arrow}:\n{body}",
     )
 
 

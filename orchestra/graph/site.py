@@ -13,6 +13,7 @@ import linecache
 import sys
 from collections import ChainMap
 from collections.abc import Mapping
+from functools import lru_cache
 from itertools import islice
 from textwrap import dedent
 from types import FrameType, ModuleType
@@ -142,12 +143,17 @@ def _path(source: str, span: _Span) -> tuple[ast.AST, ...]:
     if start_line is None or end_line is None or start is None or end is None:
         return ()
     try:
-        tree = ast.parse(source)
+        tree = _parsed(source)
     except SyntaxError:  # it was changed since it was imported
         return ()
     inside = _inside(tree, (start_line, start), (end_line, end))
     has_statement = any(isinstance(node, ast.stmt) for node in inside)
     return (tree, *inside) if has_statement else ()
+
+
+@lru_cache(maxsize=4)
+def _parsed(source: str) -> ast.Module:
+    return ast.parse(source)
 
 
 def _inside(node: ast.AST, start: _Point, end: _Point) -> tuple[ast.AST, ...]:

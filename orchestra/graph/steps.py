@@ -18,16 +18,17 @@ from typing import Any, Generic, ParamSpec, Protocol, TypeVar, cast, overload
 import attrs
 
 from orchestra.annotations.acceptance import plain_classes
-from orchestra.annotations.facts import MISSING, hints, yielded
+from orchestra.annotations.facts import MISSING, hints, spell, yielded
 from orchestra.errors import DefinitionError
 from orchestra.graph.awaitables import refuse_awaitables
 from orchestra.graph.binding import bind
 from orchestra.graph.definition import current_definition
 from orchestra.graph.functions import defined_at, function_of, look_like
+from orchestra.graph.handlers import handlers_around
 from orchestra.graph.nodes import Call, Origin
 from orchestra.graph.policy import Policy
-from orchestra.graph.wires import place, source_line
-from orchestra.protocols import Context, Names, Stream
+from orchestra.graph.wires import place, source_line, user_frame
+from orchestra.protocols import Context, Names, Stream, injected
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -79,6 +80,7 @@ class Step(Generic[P, T_co]):
             f"write `{awaits}{self.name}.call(...)` to call its function, or call it in a "
             "function decorated with @pipeline and run that with orchestra.run",
         )
+        definition.tell(handlers_around(user_frame(), "_define", self.name))
         refuse_awaitables(args, kwargs)
         bound = bind(self, args, kwargs, place(*source_line()))
         policy = self.policy
@@ -149,7 +151,14 @@ class Step(Generic[P, T_co]):
     @cached_property
     def injected(self) -> str | None:
         """The name of the parameter that the engine fills with the run's context, if any."""
-        return next((name for name, kind in self.expects.items() if kind is Context), None)
+        for name, kind in self.expects.items():
+            if kind is Context:
+                return name
+            if self.signature.parameters[name].default is injected:
+                if kind == Context | None:
+                    return name
+                raise _uninjected(self.name, self.where, name, spell(kind))
+        return None
 
     def positional(self, named: dict[str, object]) -> list[object]:
         """Take out of `named` what has to be passed by position, and flatten `**kwargs`."""
@@ -250,6 +259,7 @@ def step(
         inner = function_of(function, "step")
         where = place(*defined_at(inner.__code__))
         kind = _kind(inner, where, thread=thread)
+        _refuse_bare(inner, where)
         named = name or inner.__name__
         return Step(function, kind, named, _policy(named, policy), where)
 
@@ -264,6 +274,19 @@ def _policy(name: str, given: object) -> Policy:
     raise DefinitionError(
         f"{place(*source_line())}: step {name!r} is given policy={given!r:.80}; write it as "
         "policy=Policy(timeout_s=5)"
+    )
+
+
+def _refuse_bare(function: Callable[..., Any], where: str) -> None:
+    for name, parameter in inspect.signature(function).parameters.items():
+        if parameter.default is injected and parameter.annotation is parameter.empty:
+            raise _uninjected(function.__name__, where, name, "not annotated")
+
+
+def _uninjected(step: str, where: str, name: str, kind: str) -> DefinitionError:
+    return DefinitionError(
+        f"{where}: parameter {name!r} of step {step!r} is `injected` by default, and is {kind}; "
+        f"the engine knows it by its annotation: write `{name}: Context = injected`"
     )
 
 

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from string import Formatter
 
 from orchestra.annotations.facts import Fit, compare
-from orchestra.graph.lifting import Advice, is_wired, wired
+from orchestra.graph.lifting import Advice, is_wired, makes_graph, wired
 from orchestra.graph.site import Site
 from orchestra.graph.templates import apart, how
 
@@ -126,7 +126,9 @@ class _Prompt:
                 for each in ast.walk(expression)
             )
         argument = wire[0] if wire else self.site.text(expression)
-        while self.parts.get(name, argument) != argument:
+        calls = (each for each in ast.walk(expression) if isinstance(each, ast.Call))
+        anew = any(makes_graph(self.site, call) for call in calls)  # two calls are two answers
+        while name in self.parts and (anew or self.parts[name] != argument):
             name += "_"
         self.parts[name] = argument
         return name

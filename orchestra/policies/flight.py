@@ -31,7 +31,10 @@ from orchestra.protocols import Account
 from orchestra.values import Vector
 
 Item = TypeVar("Item")
-E = TypeVar("E", bound=Exception)
+E = TypeVar("E", bound=BaseException)
+
+_ONWARD = (trio.Cancelled, KeyboardInterrupt, BaseExceptionGroup)
+"""What is not the call's own: it goes on to whoever has stopped it."""
 
 CLOSE_S = 5.0
 """The last to leave waits as long for the call to be closed."""
@@ -109,7 +112,7 @@ class Flight(Generic[Item]):
     _dropped = 0
     _over = False
     _succeeded = False
-    _error: Exception | None = None
+    _error: BaseException | None = None
     _opener = _last = NOBODY
     _landed: trio.Event | None = None
     _progress: trio.lowlevel.ParkingLot | None = None
@@ -165,7 +168,9 @@ class Flight(Generic[Item]):
                 with self._scope:
                     await call()
                     self._succeeded = True
-            except Exception as error:  # noqa: BLE001 - it is told to everybody who waits
+            except BaseException as error:
+                if isinstance(error, _ONWARD) and not isinstance(error, Exception):
+                    raise
                 self._error = error
             finally:
                 self._end(name)

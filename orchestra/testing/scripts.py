@@ -149,6 +149,13 @@ def _player(name: str, script: Script, *, streams: bool) -> Callable[..., Any]:
     """A function that does what the script says, whatever it is called with."""
     scripts = script.scripts if isinstance(script, Attempts) else (script,)
     for each in scripts:
+        given: object = each
+        if not isinstance(given, Gives | Fails | Streams | Hangs):
+            right = f"Streams(((0.0, {given!r:.80}),))" if streams else f"Gives({given!r:.80})"
+            raise DefinitionError(
+                f"step {name!r} is scripted with {given!r:.80}, and a script says what the step "
+                f"does: {right}, or one of Fails, Hangs and Attempts"
+            )
         if isinstance(each, Gives if streams else Streams):
             what = "a stream" if streams else "one value"
             right = "Streams" if streams else "Gives"

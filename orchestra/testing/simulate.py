@@ -16,8 +16,10 @@ from orchestra.compiler.plan import Plan
 from orchestra.engine.engine import Engine, open_engine
 from orchestra.engine.inputs import by_name
 from orchestra.engine.run import Run, T_co
+from orchestra.errors import InputError
 from orchestra.events import Event
 from orchestra.graph.pipelines import Pipeline
+from orchestra.graph.wrapping import refuse_others
 from orchestra.protocols import Stream
 from orchestra.testing.hedged import remember
 from orchestra.testing.scripts import rescript
@@ -90,10 +92,19 @@ def simulate(
 
     Raises:
         CheckError: the pipeline has problems, or names what the world does not have.
-        DefinitionError: a script, or times of a hedged race, are for nothing in the pipeline.
+        DefinitionError: it is no pipeline, or a script, or times of a hedged race, are for
+            nothing in it.
         InputError: an input is missing, unknown, or of the wrong type.
         HangError: the run would never end.
     """
+    refuse_others(pipeline)
+    if isinstance(inputs.get("world"), World) and "world" not in pipeline.inputs:
+        raise InputError(
+            f"simulate({pipeline.name}, world=...): pipeline {pipeline.name!r} has no input "
+            "'world', and names are for inputs here; pass the world behind the pipeline: "
+            f"simulate({pipeline.name}, World(...), ...)",
+            field="world",
+        )
 
     async def main() -> Simulation[Any]:
         limits = attrs.evolve(world.limits, journal_events=_EVENTS)

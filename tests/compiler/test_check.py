@@ -452,6 +452,63 @@ CASES: list[tuple[str, str, str, str]] = [
         "up(...) has a retry, but reads the stream gen(...): what a failed attempt has read is gone",
         "pass it collect(gen(...)), or give the retry to the stream's step",
     ),
+    # --- what is named and not called
+    (
+        "return route(n, {1: one(n), 2: one})  # HERE",
+        "uncalled",
+        "arm 2 of route(...) is the step 'one' itself, which nobody calls",
+        "call it: `one(x)`",
+    ),
+    (
+        "return route(q, {'a': n}, default=[n, named])  # HERE",
+        "uncalled",
+        "arm default of route(...) is the step 'named' itself, which nobody calls",
+        "call it: `named(n)`",
+    ),
+    (
+        "@pipeline\ndef inner(n: int, q: str): return [n, q]\n"
+        "@pipeline\ndef p(n: int) -> int: return fallback(one(n), inner)  # HERE",
+        "uncalled",
+        "arm 2 of fallback(...) is the pipeline 'inner' itself, which nobody calls",
+        "call it: `inner(n, q)`",
+    ),
+    (
+        "import functools\ndef plain(a, b): return a\n@pipeline\ndef p(n: int) -> int: "
+        "return race(one(n), functools.partial(plain, b=1))  # HERE",
+        "uncalled",
+        "arm 2 of race(...) is the function 'plain' itself, which nobody calls",
+        "call it: `plain(a, b)`",
+    ),
+    (
+        "@pipeline\ndef p() -> str: return one  # HERE",
+        "uncalled",
+        "the result of pipeline 'p' is the step 'one' itself, which nobody calls",
+        "call it: `one(x)`",
+    ),
+    (
+        "return {'a': one(n), 'b': (len, n)}  # HERE",
+        "uncalled",
+        "the result of pipeline 'p' is the function 'len' itself, which nobody calls",
+        "call it: `len(obj)`",
+    ),
+    (
+        "return [one(n), {'b': [dict.fromkeys]}]  # HERE",
+        "uncalled",
+        "the result of pipeline 'p' is the function 'fromkeys' itself, which nobody calls",
+        "call it: `fromkeys(iterable, value)`",
+    ),
+    (
+        "return one(one)  # HERE",
+        "type-clash",
+        "one(x=...) takes int, and is given 'one' itself, uncalled",
+        "call it: `one(x)`",
+    ),
+    (
+        "@pipeline\ndef inner(n: int): return n\n@pipeline\ndef p(): return one(inner)  # HERE",
+        "type-clash",
+        "one(x=...) takes int, and is given 'inner' itself, uncalled",
+        "call it: `inner(n)`",
+    ),
     # --- what is not used
     (
         "one(n)  # HERE\nreturn n",
@@ -479,7 +536,22 @@ CASES: list[tuple[str, str, str, str]] = [
         "@pipeline\ndef p(n: int): return [made(n), made(n)]",
         "no-yield",
         "step 'made' is annotated `-> AsyncIterator[str]`, but has no `yield`",
-        "yield its chunks, or annotate the value that it returns",
+        "write `async def made(...) -> AsyncIterator[str]` and yield its chunks (those of a "
+        "stream it reads: `async for chunk in stream: yield chunk`), or annotate the value that "
+        "it returns",
+    ),
+    *(
+        (
+            f"@step\n{made}(chunks: Stream[bytes]) -> Stream[str]:  # HERE\n    return chunks\n"
+            "@step\nasync def raw(n: int) -> AsyncIterator[bytes]:\n    yield b'x'\n"
+            "@pipeline\ndef p(n: int): return made(raw(n))",
+            "no-yield",
+            "step 'made' is annotated `-> Stream[str]`, but has no `yield`",
+            "write `async def made(...) -> AsyncIterator[str]` and yield its chunks (those of a "
+            "stream it reads: `async for chunk in stream: yield chunk`), or annotate the value that "
+            "it returns",
+        )
+        for made in ("def made", "async def made")
     ),
     (
         "@pipeline\ndef p(\n    n: int = 'x',\n): return n",
@@ -539,6 +611,7 @@ def test_an_item_cannot_be_returned() -> None:
 def test_every_code_has_its_case() -> None:
     folder = Path(orchestra.__file__).parent
     files = [*folder.glob("compiler/*.py"), folder / "graph/binding.py"]
+    # those of the function itself, in `graph`, have theirs in tests/graph/test_handlers.py
     texts = "".join(path.read_text() for path in files)
     codes = set(re.findall(r'(?:Problem|_fault)\(\s*"([a-z-]+)"', texts))
     assert codes == {code for _, code, *_ in CASES} | {"unused-input", "unknown-name"}

@@ -9,6 +9,10 @@ import trio
 from orchestra import Stream, step
 
 
+class Panic(BaseException):
+    """As `pyo3_runtime.PanicException`: no Exception, and of no class that anybody knows."""
+
+
 @step
 async def numbers(n: int, every_s: float = 0.0) -> AsyncIterator[str]:
     """ "0", "1", ... each `every_s` after the one before."""

@@ -646,8 +646,11 @@ def test_a_step_of_asyncios_is_told_what_to_write() -> None:
     async def main() -> RunFailed:
         async with open_engine() as engine:
             run = engine.start(napping, {"n": 1})
-            with pytest.raises(RuntimeError):
+            with pytest.raises(RuntimeError) as caught:
                 await run.result()
+            place, advice = caught.value.__notes__  # where a script looks
+            assert place.startswith("in step 'naps' of pipeline 'napping'")
+            assert "write trio.sleep for asyncio.sleep" in advice
             last = run.journal.last
             assert isinstance(last, RunFailed)
             return last

@@ -8,10 +8,12 @@ import pytest
 import trio
 from hypothesis import given
 from hypothesis import strategies as st
+from hypothesis.errors import StopTest
 
-from orchestra.engine.groups import leaves, message_of, single, split, stopping
+from orchestra.engine.groups import advice_on, leaves, message_of, single, split, stopping
 from orchestra.errors import StepFailedError
 from orchestra.testing.virtual import virtual
+from tests.engine.steps import Panic
 
 
 def cancelled() -> trio.Cancelled:
@@ -34,10 +36,24 @@ def cancelled() -> trio.Cancelled:
 
 CANCELLED = cancelled()
 
-OWN = (ValueError, KeyError, SystemExit, GeneratorExit, CancelledError)
+OWN: tuple[type[BaseException], ...] = (
+    ValueError,
+    KeyError,
+    SystemExit,
+    GeneratorExit,
+    CancelledError,
+    Panic,
+)
 """What fails the run of the step that raises it, and nobody else's."""
+STOPS: tuple[type[BaseException], ...] = (
+    KeyboardInterrupt,
+    pytest.skip.Exception,
+    pytest.fail.Exception,
+    StopTest,
+)
+"""What stops the process, or the test."""
 
-alone = st.sampled_from([*OWN, KeyboardInterrupt]).map(lambda error: error("x"))
+alone = st.sampled_from([*OWN, *STOPS]).map(lambda error: error("x"))
 errors: st.SearchStrategy[BaseException] = st.recursive(
     alone | st.just(CANCELLED),
     lambda inner: st.lists(inner, min_size=1, max_size=3).map(
@@ -62,7 +78,7 @@ def test_what_is_raised_is_the_steps_own_or_goes_on_and_nothing_is_lost(
 
 @given(errors)
 def test_what_stops_the_process_is_found_however_deep_it_is(error: BaseException) -> None:
-    stops = [e for e in leaves(error) if isinstance(e, KeyboardInterrupt)]
+    stops = [e for e in leaves(error) if isinstance(e, STOPS)]
     assert stopping(error) is (stops[0] if stops else None)
 
 
@@ -81,12 +97,36 @@ def test_one_error_in_a_group_is_the_error_itself_and_several_are_listed() -> No
     assert str(both) == "2 errors at once:\n  ValueError: one\n  KeyError: 'other'"
 
 
+@pytest.mark.parametrize(
+    ("error", "advice"),
+    [
+        (RuntimeError("no running event loop"), "write trio.sleep for asyncio.sleep"),
+        (
+            RuntimeError("There is no current event loop in thread 'MainThread'."),
+            "write trio.sleep",
+        ),
+        (TypeError("trio.run received unrecognized yield message <x>"), "write trio.sleep"),
+        (RuntimeError("Attempted to call run() from inside a run()"), "call the other pipeline in"),
+    ],
+)
+def test_errors_of_others_that_do_not_say_what_to_write_are_told_with_it(
+    error: Exception, advice: str
+) -> None:
+    assert advice in (advice_on(error) or "")
+    assert message_of(error).startswith(f"{error}; ")
+    assert advice_on(RuntimeError("else")) is advice_on(ValueError(str(error))) is None
+
+
 def test_an_error_that_cannot_be_printed_still_has_a_message() -> None:
     class BrokenError(Exception):
         def __str__(self) -> str:
-            raise RuntimeError("no words")
+            raise self.args[0]
 
-    assert message_of(BrokenError()) == "(RuntimeError while it was asked for its message)"
+    said = "(RuntimeError while it was asked for its message)"
+    assert message_of(BrokenError(RuntimeError())) == said
+    assert single(Panic(BrokenError(Panic()))).args[0].startswith("it raised what is no Exception")
+    assert message_of(BrokenError(Panic())) == "(Panic while it was asked for its message)"
+    assert "(Panic while" in str(StepFailedError("several:", [BrokenError(Panic())]))
     assert message_of(ValueError("words")) == "words"
-    with pytest.raises(RuntimeError):
-        str(BrokenError())
+    with pytest.raises(KeyboardInterrupt):
+        message_of(BrokenError(KeyboardInterrupt()))

@@ -156,6 +156,45 @@ def test_a_reader_that_leaves_frees_the_writer_and_says_so_once(
         assert closed_s[0] <= left_s
 
 
+@settings(max_examples=200)
+@given(paces, paces, bounds, st.booleans(), schedules())
+def test_who_reads_behind_the_reader_that_has_left_is_told_so(
+    writes_s: list[int], stays_s: list[int], bound: int, batches: bool, schedule: int
+) -> None:
+    """Whether chunks come, have come, or will never come: and not that the stream has ended."""
+    lane: Lane[int] = Lane(bound, nothing)
+
+    async def write() -> None:
+        for number, write_s in enumerate(writes_s):
+            await trio.sleep(write_s)
+            await lane.put(number)
+        lane.close()
+
+    async def read() -> None:
+        for stay_s in stays_s:
+            await trio.sleep(stay_s)
+            await lane.receive()
+        lane.leave("answer")
+        with pytest.raises(trio.ClosedResourceError, match="was passed to 'answer', which has en"):
+            await (lane.receive() if batches else anext(lane))
+
+    async def wait() -> None:
+        with pytest.raises(trio.ClosedResourceError, match="'answer'"):
+            await anext(other)
+
+    other: Lane[int] = Lane(bound, nothing)
+
+    async def main() -> None:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(write)
+            nursery.start_soon(read)
+            nursery.start_soon(wait)
+            await trio.testing.wait_all_tasks_blocked()
+            other.leave("answer")
+
+    virtual(main, schedule=schedule)
+
+
 def test_what_is_ready_together_is_received_together() -> None:
     async def main() -> None:
         lane: Lane[int] = Lane(3, nothing)

@@ -7,11 +7,12 @@ from typing import Any
 import attrs
 import pytest
 
-from orchestra import Pipeline, pipeline, step
+from orchestra import Pipeline, Stream, pipeline, step
 from orchestra.errors import EdgeTypeError
 from orchestra.testing.laws import check_laws
 from orchestra.testing.simulate import simulate
 from orchestra.testing.world import World
+from tests.engine.steps import numbers
 
 
 @attrs.frozen
@@ -98,3 +99,39 @@ def test_what_a_value_does_not_have_is_an_error_that_names_both_ends(
     check_laws(simulation)
     assert isinstance(simulation.error, EdgeTypeError)
     assert says in str(simulation.error)
+
+
+@step
+async def first_and_rest(chunks: Stream[str]) -> dict[str, Any]:
+    """The first chunk, and a stream that is no other step's to read."""
+    return {"first": await anext(aiter(chunks)), "rest": chunks}
+
+
+@step
+async def read_on(given: dict[str, Any]) -> str:
+    return str(given["first"]) + "".join([chunk async for chunk in given["rest"]])
+
+
+@step
+async def read_in_one(chunks: Stream[str]) -> str:
+    """As the advice says: it is read where it was passed to."""
+    return await anext(aiter(chunks)) + "".join([chunk async for chunk in chunks])
+
+
+@pytest.mark.parametrize("every_s", [0.0, 1.0])
+def test_a_stream_is_read_no_longer_than_the_step_it_was_passed_to_lasts(every_s: float) -> None:
+    @pipeline
+    def leaks(n: int) -> str:
+        return read_on(first_and_rest(numbers(n, every_s)))
+
+    @pipeline
+    def keeps(n: int) -> str:
+        return read_in_one(numbers(n, every_s))
+
+    error = simulate(leaks, n=3).error
+    assert str(error) == (
+        "this stream was passed to 'first_and_rest', which has ended, and all that it has not read "
+        "is gone; read it there, or pass it in the pipeline to the step that reads it"
+    )
+    assert "in step 'read_on' of pipeline 'leaks'" in getattr(error, "__notes__", [""])[0]
+    assert simulate(keeps, n=3).value == "012"

@@ -36,6 +36,9 @@ def double(number: int) -> int:
 @step
 def words(text: str) -> list[str]:
     return text.split()
+@pipeline
+def inner(text: str) -> str:
+    return shout(text)
 @step
 def many(texts: list[str]) -> str:
     return "+".join(texts)

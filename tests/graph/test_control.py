@@ -220,6 +220,18 @@ def test_a_race_knows_when_its_arms_start(
     assert (node.stagger_s, node.hedge) == (stagger_s, hedge)
 
 
+@pytest.mark.parametrize("body", ["lambda i, x: text(x)", "lambda: text(n)", "two"])
+def test_a_body_takes_one_item(body: str) -> None:
+    source = f"def two(a, b): return text(a)\n@pipeline\ndef p(n: list[int]): return each(n, {body}, at_once=2)  # HERE"
+    module = Written(STEPS + source)
+    with pytest.raises(
+        DefinitionError, match="the body is called with one item, and takes "
+    ) as caught:
+        module.run()
+    assert str(caught.value).startswith(module.where("HERE"))
+    assert "each(items, lambda item: some_step(item, other), at_once=8)" in str(caught.value)
+
+
 @pytest.mark.parametrize("call", ["race(1)", "fallback(1)", "route(1, {1: 2})", "each([], len)"])
 def test_constructs_stand_in_pipelines_only(call: str) -> None:
     name = call.partition("(")[0]

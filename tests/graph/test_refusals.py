@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from orchestra.compiler.check import check
 from orchestra.errors import DefinitionError
 from orchestra.graph.site import _path
-from tests.graph.mending import meant, mended, refusal, result, taken_apart
+from tests.graph.mending import STEPS, meant, mended, refusal, result, taken_apart
 from tests.graph.written import Written
 
 BODIES = [
@@ -52,6 +52,15 @@ BODIES = [
     "return [passage.text for passage in passages if passage.score > 0.3]",
     "return sum(passage.score for passage in passages)",
     "return {text: len(text) for text in texts}",
+    "return {text: shout(text) for text in texts}",
+    "return {text[0]: pair_up(text, q) for text in texts}",
+    "found = {value: shout(value) for value in words(q)}\nreturn pair_up(q, found['why'])",
+    "return list(map(shout, texts))",
+    "return list(map(lambda text: pair_up(text, q), words(q)))",
+    "return max(map(shout, texts))",
+    "return list(shout(text) for text in texts)",
+    'return "+".join([shout(q), shout(q)])',
+    'return f"{shout(q)}, {shout(q)}"',
     "return many([shout(text) for text in texts])",
     "return many(shout(text) for text in texts)",
     "return list(texts)",
@@ -246,6 +255,49 @@ def test_whatever_is_calculated_from_wires_can_be_mended(expression: str) -> Non
 )
 def test_where_nothing_fits_the_advice_is_a_general_one(body: str, right: str) -> None:
     assert refusal(body).right.startswith(right)
+
+
+@pytest.mark.parametrize(
+    "body", ['return "+".join([shout(q), shout(q)])', 'return f"{shout(q)} {shout(q)}"']
+)
+def test_a_step_that_is_called_twice_is_called_twice_as_advised(body: str) -> None:
+    """Two calls of a model are two answers."""
+    nodes = mended(body).nodes
+    assert [node.label for node in nodes].count("shout") == 2
+
+
+@pytest.mark.parametrize(("kind", "awaits"), [("def", ""), ("async def", "await ")])
+def test_a_loop_is_a_steps_own_with_the_steps_that_it_asks(kind: str, awaits: str) -> None:
+    steps = f"@step\n{kind} size(text: str) -> int:\n    return len(text)\n"
+    loop = "    while size(text) < 5:\n        text = text + '!'\n    return text"
+    with pytest.raises(DefinitionError) as caught:
+        Written(f"{steps}@pipeline\ndef p(text: str) -> str:\n{loop}").run()
+    told = taken_apart(str(caught.value))
+    assert told.right == "text = some_step(text)  # the loop over values is the step's own"
+    assert told.step == (
+        f"@step\n{kind} some_step(text: str) -> str:\n"
+        f"    while {awaits}size.call(text) < 5:\n        ...\n    return text"
+    )
+    step = told.step.replace("...", "text += '!'")
+    followed = (
+        f"{steps}{step}\n@pipeline\ndef p(text: str) -> str:\n    {told.right}\n    return text"
+    )
+    assert result(Written(followed).run()["p"], {"text": "a"}) == "a!!!!"
+
+
+def test_a_loop_over_a_stream_or_a_pipeline_is_advised_on_in_general() -> None:
+    assert refusal("while inner(q):\n    q = shout(q)\nreturn q").right.startswith("route(shout(")
+
+
+def test_what_asyncio_gathers_is_side_by_side_here() -> None:
+    written = "from asyncio import gather\n" + STEPS
+    body = "@pipeline\ndef p(q: str) -> Any:\n    return gather(shout(q), words(q))"
+    with pytest.raises(DefinitionError) as caught:
+        Written(written + body).run()
+    right = taken_apart(str(caught.value)).right
+    assert right == "return [shout(q), words(q)]  # steps run at once unless one reads another"
+    followed = body.replace("return gather(shout(q), words(q))", right)
+    assert result(Written(written + followed).run()["p"]) == ["why not!", ["why", "not"]]
 
 
 STREAMS = """

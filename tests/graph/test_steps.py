@@ -16,10 +16,12 @@ from hypothesis import strategies as st
 
 from orchestra.compiler.check import check
 from orchestra.errors import DefinitionError
+from orchestra.events import RunStarted
 from orchestra.graph.binding import Bound, bind, signature_text
 from orchestra.graph.policy import Limits, Policy
 from orchestra.graph.steps import Kind, Step, step
 from orchestra.protocols import Stream
+from orchestra.testing.simulate import simulate
 from tests.graph.mending import result
 from tests.graph.written import Written, written
 
@@ -477,3 +479,41 @@ def test_a_signature_is_written_without_modules_and_without_the_context() -> Non
     assert signature_text(module["bare"]) == "bare(a, b=2) -> Any"
     assert module["up"].required == ("chunks",)
     assert module["up"].injected == "context"
+
+
+@pytest.mark.parametrize("kind", ["Context", "'Context'", "Context | None", "'Context | None'"])
+def test_a_context_is_filled_in_by_its_annotation(kind: str) -> None:
+    source = f"""
+        @step
+        async def told(q: str, *, given: {kind} = injected) -> str: return given.run_id
+        @pipeline
+        def p(q: str) -> str: return told(q)
+        """
+    simulation = simulate(written(source)["p"], q="a")
+    (started,) = (event for event in simulation.events if isinstance(event, RunStarted))
+    assert simulation.value == started.run_id
+
+
+@pytest.mark.parametrize(
+    ("parameter", "what"),
+    [
+        ("ctx=injected", "not annotated"),
+        ("ctx: str = injected", "str"),
+        ("c: 'Any' = injected", "Any"),
+    ],
+)
+def test_what_is_injected_and_no_context_is_refused(parameter: str, what: str) -> None:
+    source = f"""
+        @step
+        async def told(q: str, {parameter}) -> str: return q  # HERE
+        @pipeline
+        def p(q: str) -> str: return told(q)
+        """
+    module = Written(source)
+    name = parameter.partition("=")[0].partition(":")[0]
+    with pytest.raises(DefinitionError) as caught:
+        module.run()
+    assert str(caught.value) == (
+        f"{module.where('HERE')}: parameter {name!r} of step 'told' is `injected` by default, and is "
+        f"{what}; the engine knows it by its annotation: write `{name}: Context = injected`"
+    )

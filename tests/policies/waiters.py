@@ -50,7 +50,7 @@ class Fake(Model):
     """Says its events a second after each other, then fails if it has an error."""
 
     events: tuple[ModelEvent, ...] = saying(3)
-    error: Exception | None = None
+    error: BaseException | None = None
     settles: bool = False
     """Whether it writes its usage down by itself when it is left, as a budget does."""
     asked: int = 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import weakref
 from collections.abc import AsyncIterator
+from typing import Any, cast
 
 import attrs
 import pytest
@@ -174,6 +175,15 @@ def test_attempts_without_a_script_are_refused() -> None:
         ),
         (world(value=Streams(())), "step 'value' gives one value: script it with Gives, not Stre"),
         (world(value=Attempts((Streams(()),))), "'value' gives one value: script it with Gives"),
+        (
+            World(steps=cast("Any", {"value": 3})),
+            "step 'value' is scripted with 3, and a script says what the step does: Gives(3), or",
+        ),
+        (
+            World(steps=cast("Any", {"chunks": "x"})),
+            "step 'chunks' is scripted with 'x', and a script says what the step does: "
+            "Streams(((0.0, 'x'),)), or",
+        ),
         (world(chunks=Gives("x")), "step 'chunks' gives a stream: script it with Streams, not Giv"),
     ],
 )

@@ -67,8 +67,17 @@ def test_who_has_a_world_of_no_interest_need_not_say_it() -> None:
     said, unsaid = simulate(sums, World(), n=2), simulate(sums, n=2)
     assert (unsaid.value, unsaid.lasted_s, unsaid.world) == (6, 30, World())
     assert unsaid.events[1:] == said.events[1:]  # the first has an id of its own
-    with pytest.raises(InputError, match="no input 'world'"):
+
+
+def test_a_world_that_is_passed_by_name_is_told_its_place() -> None:
+    with pytest.raises(InputError, match=r"no input 'world'.* simulate\(sums, World\(...\), ...\)"):
         simulate(sums, n=2, world=World())  # type: ignore[call-overload]
+
+    @pipeline
+    def worlds_away(world: World) -> World:
+        return world
+
+    assert simulate(worlds_away, world=World(schedule=3)).value == World(schedule=3)
 
 
 def starts(schedule: int) -> tuple[str, ...]:

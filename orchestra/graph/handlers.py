@@ -1,0 +1,124 @@
+"""Handlers: `try` and `with` around the calls of steps, which do nothing there.
+
+A step that is called in a pipeline's function runs later, when all of that function is over. So
+what is written around the call sees no error of it, and no time pass. Looked for is only where
+Python itself has noted a handler; and all is told by `check`, since the handler that is wrong
+would catch an error raised here.
+"""
+
+from __future__ import annotations
+
+import ast
+import contextlib
+from collections.abc import Iterator
+from types import FrameType, TracebackType
+from typing import cast
+
+from orchestra.graph.site import Site, site_of
+from orchestra.graph.wires import is_users, place
+from orchestra.problem import Problem
+
+
+def handlers_around(frame: FrameType | None, last: str, called: str) -> Iterator[Problem]:
+    """What stands around the call of a step, from a frame out to the function `last` of ours."""
+    while frame is not None and frame.f_code.co_name != last:
+        code = frame.f_code
+        if code.co_exceptiontable and is_users(code.co_filename):
+            site = site_of(frame, frame.f_lasti)
+            yield from _of_site(site, code.co_filename, f"{called}(...)")
+        frame = frame.f_back
+
+
+def handler_that_failed(trace: TracebackType | None) -> Problem | None:
+    """Of an error that a scope of Trio's has raised, as it was entered: what to write instead."""
+    while trace is not None:
+        code = trace.tb_frame.f_code
+        if is_users(code.co_filename):
+            site = site_of(trace.tb_frame, trace.tb_lasti)
+            for node in site.path:
+                if isinstance(node, ast.With) and _kind(site, node) is not None:
+                    calls = (each for each in ast.walk(node.body[0]) if isinstance(each, ast.Call))
+                    call = next(calls, None)
+                    called = "what is in it" if call is None else f"{site.text(call.func)}(...)"
+                    return _of_with(site, code.co_filename, node, call, called)
+        trace = trace.tb_next
+    return None
+
+
+def _of_site(site: Site, filename: str, called: str) -> Iterator[Problem]:
+    call = site.path[-1] if site.path and isinstance(site.path[-1], ast.Call) else None
+    inside = 0
+    for number, node in enumerate(site.path):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            inside = number
+    for outer, inner in zip(site.path[inside:], site.path[inside + 1 :], strict=False):
+        if isinstance(outer, ast.Try | ast.TryStar) and inner in outer.body and outer.handlers:
+            arm = _arm(site, inner, call, called)
+            yield _of_try(site, filename, outer, arm, called)
+        if isinstance(outer, ast.With) and inner in outer.body and _kind(site, outer) is not None:
+            yield _of_with(site, filename, outer, call, called)
+
+
+def _of_try(
+    site: Site, filename: str, node: ast.Try | ast.TryStar, arm: str, called: str
+) -> Problem:
+    handler = node.handlers[0]
+    errors = "Exception" if handler.type is None else site.text(handler.type)
+    instead = "..."
+    match handler.body:
+        case [ast.Return(value=ast.expr() as given) | ast.Assign(value=given)]:
+            instead = site.text(given)
+    return Problem(
+        "handler-unfit",
+        place(filename, node.lineno),
+        f"`except {errors}` catches nothing of {called}: that runs later, when the pipeline does",
+        f"write `fallback({arm}, {instead}, on={errors})`, and keep the `try` for what is no step",
+    )
+
+
+def _arm(site: Site, statement: ast.AST, call: ast.Call | None, called: str) -> str:
+    """What the first arm of a fallback would be: all that the statement gives, or the call."""
+    match statement:
+        case ast.Return(value=ast.expr() as whole) | ast.Assign(value=whole):
+            return site.text(whole)
+    return site.text(call) if call is not None else called
+
+
+_SCOPES = ("fail_after", "move_on_after", "fail_at", "move_on_at", "CancelScope")
+
+
+def _kind(site: Site, node: ast.With) -> tuple[str, ast.Call] | None:
+    """The name of what suppresses errors or bounds time, and its call; None for all else."""
+    for item in node.items:
+        call = item.context_expr
+        if isinstance(call, ast.Call):
+            meaning = site.meaning(call.func)
+            name = str(getattr(meaning, "__name__", ""))
+            module = str(getattr(meaning, "__module__", "")).partition(".")[0]
+            if meaning is contextlib.suppress or (module == "trio" and name in _SCOPES):
+                return name, call
+    return None
+
+
+def _of_with(
+    site: Site, filename: str, node: ast.With, call: ast.Call | None, called: str
+) -> Problem:
+    name, scope = cast("tuple[str, ast.Call]", _kind(site, node))
+    given = ", ".join(map(site.text, scope.args))
+    if name == "suppress":
+        errors = given if len(scope.args) == 1 else f"({given})"
+        arm = _arm(site, node.body[0], call, called)
+        what, fix = "suppresses nothing", f"write `fallback({arm}, None, on={errors})`"
+    else:
+        seconds = given if name in ("fail_after", "move_on_after") else "..."
+        arm = called
+        if call is not None:
+            function = site.text(call.func)
+            arguments = site.text(call).removeprefix(function)
+            arm = f"{function}.using(Policy(timeout_s={seconds})){arguments}"
+        if name == "move_on_after":
+            arm = f"fallback({arm}, None, on=DeadlineError)"
+        what = "bounds nothing"
+        fix = f"write `{arm}`, or @pipeline(deadline_s={seconds}) for all of it"
+    message = f"`with {site.text(scope)}` {what} of {called}: that runs later, when the pipeline"
+    return Problem("handler-unfit", place(filename, node.lineno), f"{message} does", fix)

@@ -1,0 +1,62 @@
+"""Wrapping: what is said where a pipeline is wanted, and a step or a function is given."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from textwrap import indent
+from typing import Any
+
+from orchestra.annotations.facts import hints, spell
+from orchestra.errors import DefinitionError
+from orchestra.graph.pipelines import Pipeline
+from orchestra.graph.steps import Step
+from orchestra.graph.wires import place, source_line
+
+
+def refuse_others(given: object) -> None:
+    """Let pass a pipeline.
+
+    Raises:
+        DefinitionError: it is a step, a function, or something else; with the pipeline to write.
+    """
+    if isinstance(given, Pipeline):
+        return
+    where = place(*source_line())
+    if isinstance(given, Step):
+        told = f"step {given.name!r} is no pipeline, and it is pipelines that run; wrap it in one"
+        right = _wrapped(given.name, given.call, given.hints, given.required, given.returns)
+    elif inspect.isfunction(given):
+        name, known = given.__name__, hints(given)
+        told = (
+            f"function {name!r} is no pipeline; decorate it with @pipeline if it calls steps; if "
+            f"it works on values, decorate it with @step, and wrap it in a pipeline"
+        )
+        parameters = inspect.signature(given).parameters.values()
+        needed = tuple(each.name for each in parameters if each.default is each.empty)
+        right = _wrapped(name, given, known, needed, known.get("return", Any))
+    else:
+        raise DefinitionError(
+            f"{where}: {given!r:.200} is no pipeline: a pipeline is a function that calls steps, "
+            "decorated with @pipeline"
+        )
+    raise DefinitionError(f"{where}: {told}:\n{indent(right, '    ')}")
+
+
+def _wrapped(
+    name: str,
+    function: Callable[..., object],
+    known: Mapping[str, object],
+    needed: tuple[str, ...],
+    returns: object,
+) -> str:
+    """A pipeline that does nothing but call it with what it needs."""
+    by_name = {
+        each.name
+        for each in inspect.signature(function).parameters.values()
+        if each.kind is each.KEYWORD_ONLY
+    }
+    takes = ", ".join(f"{each}: {spell(known[each])}" if each in known else each for each in needed)
+    given = ", ".join(f"{each}={each}" if each in by_name else each for each in needed)
+    arrow = "" if returns is Any else f" -> {spell(returns)}"
+    return f"@pipeline\ndef run_{name}({takes}){arrow}:\n    return {name}({given})"
