@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from difflib import get_close_matches
 from functools import cached_property
 from pathlib import Path
@@ -189,6 +190,25 @@ class LocalBindings(Closing):
             self._collections.update(found)
         fix = f"; a new one is made by `orchestra ingest FOLDER --store {name}`"
         return _bound(f"store in {self.stores.path}", name, self._collections, fix)
+
+    def prepare(self) -> bool:
+        """Make what is reached over the network now, and tell whether there is any of it.
+
+        Otherwise the first run would, and everything else would stand still meanwhile. What has
+        no key is still an error when it is first asked for, and not before.
+        """
+        from orchestra.providers.catalog import PROVIDERS
+
+        said = self.deployment
+        models = [name for name, each in said.models.items() if PROVIDERS[each.provider].remote]
+        embedders = [
+            name for name, each in said.embedders.items() if PROVIDERS[each.model.provider].remote
+        ]
+        for make, names in ((self.model, [*models, *said.routes]), (self.embedder, embedders)):
+            for name in names:
+                with suppress(BindingError):
+                    make(name)
+        return bool(models or said.routes or embedders)
 
     def states(self) -> Mapping[str, GuardState]:
         """The breaker and the load of each remote model that has been asked for, by its name.
