@@ -99,7 +99,7 @@ class Limited:
         kind: type[BaseException] | None,
         error: BaseException | None,
         traceback: TracebackType | None,
-    ) -> bool | None:
+    ) -> bool:
         """The wait is over; where it is by its time, nothing is raised."""
         self._time.end(self._scope)
-        return self._scope.__exit__(kind, error, traceback)
+        return bool(self._scope.__exit__(kind, error, traceback))
