@@ -1,10 +1,10 @@
 """What `orchestra serve` serves, loaded again and again: modules, configuration, bindings.
 
-Rules of the file: what is loaded anew stands beside what it replaces until it is checked. The file
-of a configuration that was found once has to be there from then on: a server that went on without it
-would ask nobody for a key, and count nothing. The state is carried over where the configuration says
-the same of it, so that limits, budgets and caches do not begin anew; it is then closed at the very
-end. Breakers and connections are new.
+Rules of the file: what is loaded anew stands beside what it replaces until it is checked. A file
+of the configuration that was found once has to be there from then on: without it, nobody would be
+asked for a key, and nothing be counted. The state is carried over where the configuration says the
+same of it, so that limits, budgets and caches do not begin anew; it is then closed at the very end.
+Breakers and connections are new.
 """
 
 from __future__ import annotations
@@ -120,6 +120,9 @@ class Loader(Closing):
 
     async def _admit(self, bindings: LocalBindings) -> Admission:
         admission = await admission_of(bindings, self._host)
+        old = self._bindings
+        if admission.unlocked is not None and old and old.stores.path == bindings.stores.path:
+            await old.keys_made()  # where there were keys, and their file is gone, it says so
         self.keyless = admission.own_pages is not None
         with suppress(StateError):  # of which the log tells with the first request
             self.locked = bindings.rules.keys == "required" and not await bindings.keys_made()

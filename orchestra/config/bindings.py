@@ -322,9 +322,9 @@ class LocalBindings(Closing):
         """Whether any API key was ever made.
 
         Raises:
-            StateError: it cannot be told.
+            StateError: it cannot be told, or the file that they were in is gone.
         """
-        if self._given_state is None and not self._shared:
+        if self._given_state is None and not self._shared and self._keys is None:
             try:  # of most servers this is all that there is to know, and a start is in a hurry
                 (self._data / KEYS_FILE).stat()  # noqa: ASYNC240 - it does not wait
             except FileNotFoundError:

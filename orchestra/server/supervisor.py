@@ -125,7 +125,7 @@ class Supervisor:
     async def _keep(self, number: int, settled: trio.Event) -> None:
         """One place, filled until it is given up.
 
-        `settled` is set when its first worker is ready, or has ended without: nobody waits for more.
+        `settled` is set when its first worker is ready, or has ended without.
         """
         deaths = 0
         while not self._asked.stop.is_set():

@@ -21,6 +21,7 @@ from typing import TypeVar
 import trio
 
 from orchestra.errors import StoreError
+from orchestra.stores.sqlite_place import make_folder
 
 T = TypeVar("T")
 
@@ -114,7 +115,7 @@ def connect(path: Path) -> sqlite3.Connection:
         sqlite3.Error: SQLite cannot open it.
     """
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(path.parent)
     except OSError as error:
         raise StoreError(
             f"{path}: its folder cannot be made: {error}; give another path"
