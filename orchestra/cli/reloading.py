@@ -1,10 +1,10 @@
 """What `orchestra serve` serves, loaded again and again: modules, configuration, bindings.
 
-Rules of the file: what is loaded anew stands beside what it replaces until it is checked. A file
-of the configuration that was found once has to be there from then on: without it, nobody would be
-asked for a key, and nothing be counted. The state is carried over where the configuration says the
-same of it, so that limits, budgets and caches do not begin anew; it is then closed at the very end.
-Breakers and connections are new.
+Rules of the file: what is loaded anew stands beside what it replaces until it is checked. The file
+of the configuration that was found once has to be there from then on, and so have those of state
+and keys that were open: without them, nobody would be asked for a key, and nothing be counted. The
+state is carried over where the configuration says the same of it, so that limits, budgets and
+caches do not begin anew; it is then closed at the very end. Breakers and connections are new.
 """
 
 from __future__ import annotations
@@ -86,6 +86,8 @@ class Loader(Closing):
             pipelines = self._import(configured=config is not None)
             new = default_bindings(self._data, config=config, several=self._several)
             carried = old is not None and new.use_state_of(old)
+            if old is not None and carried:
+                old.check_there()
             if new.rules.pipelines and not self._targets:
                 self._warn(pipelines.values(), new)
             settings = Settings(**{**said(new.rules), **self._said})
@@ -120,9 +122,6 @@ class Loader(Closing):
 
     async def _admit(self, bindings: LocalBindings) -> Admission:
         admission = await admission_of(bindings, self._host)
-        old = self._bindings
-        if admission.unlocked is not None and old and old.stores.path == bindings.stores.path:
-            await old.keys_made()  # where there were keys, and their file is gone, it says so
         self.keyless = admission.own_pages is not None
         with suppress(StateError):  # of which the log tells with the first request
             self.locked = bindings.rules.keys == "required" and not await bindings.keys_made()

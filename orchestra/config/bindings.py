@@ -197,18 +197,12 @@ class LocalBindings(Closing):
         Otherwise the first run would, and everything else would stand still meanwhile. What has
         no key is still an error when it is first asked for, and not before.
         """
-        from orchestra.providers.catalog import PROVIDERS
-
-        said = self.deployment
-        models = [name for name, each in said.models.items() if PROVIDERS[each.provider].remote]
-        embedders = [
-            name for name, each in said.embedders.items() if PROVIDERS[each.model.provider].remote
-        ]
-        for make, names in ((self.model, [*models, *said.routes]), (self.embedder, embedders)):
+        models, embedders = self.deployment.over_network()
+        for make, names in ((self.model, models), (self.embedder, embedders)):
             for name in names:
                 with suppress(BindingError):
                     make(name)
-        return bool(models or said.routes or embedders)
+        return bool(models or embedders)
 
     def states(self) -> Mapping[str, GuardState]:
         """The breaker and the load of each remote model that has been asked for, by its name.
@@ -267,6 +261,11 @@ class LocalBindings(Closing):
             return False
         self._state, self._lent = cast("OpenState", other.state), True
         return True
+
+    def check_there(self) -> None:
+        """Raise StateError where a file of state or keys that was open is gone."""
+        for opened in (self._state, self._keys, self._waited):
+            getattr(opened, "check_there", bool)()
 
     def release_state(self) -> OpenState | None:
         """The state that it would close, which it goes on to use; None if there is none."""

@@ -56,14 +56,23 @@ class Place:
         except OSError as error:
             raise self._out_of_reach(error) from error
         if found is None:
-            raise StateError(
-                f"{self.path}: the file that was open is gone; put it back, or make an empty one "
-                "there to begin anew"
-            )
+            raise self._gone()
         if self._opened not in (None, found):
             log.warning("%s was replaced by another file, which is used from now on", self.path)
         self._there = self._opened = found
         return found
+
+    def check_there(self) -> None:
+        """Find out that there is a file, if one was opened.
+
+        Raises:
+            StateError: there is none, or it cannot be reached.
+        """
+        try:
+            if self._opened is not None and self.look() is None:
+                raise self._gone()
+        except OSError as error:
+            raise self._out_of_reach(error) from error
 
     def is_there(self) -> bool:
         """Whether there is a file; one that was opened before has to be.
@@ -97,6 +106,12 @@ class Place:
         except FileNotFoundError:
             return None
         return found.st_dev, found.st_ino
+
+    def _gone(self) -> StateError:
+        return StateError(
+            f"{self.path}: the file that was open is gone; put it back, or make an empty one "
+            "there to begin anew"
+        )
 
     def _out_of_reach(self, error: OSError) -> StateError:
         return StateError(f"{self.path}: it cannot be reached: {error}; give another folder")

@@ -106,6 +106,14 @@ class SqliteState(GroupedState):
         if held is not None:
             held[0].close()
 
+    def check_there(self) -> None:
+        """Find out that the file that was opened, if any was, is not gone. It may be another.
+
+        Raises:
+            StateError: there is none, or it cannot be reached.
+        """
+        self._place.check_there()
+
     async def look(
         self, keys: Sequence[str], see: Callable[[Sequence[D | None], float], T], form: Form[D]
     ) -> T:

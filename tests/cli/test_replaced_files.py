@@ -75,7 +75,7 @@ def test_without_the_file_of_its_keys_a_server_is_not_ready_and_lets_nobody_in(
     assert status(f"{url}/readyz") == 503
     assert status(f"{url}/v1/runs") == 401
     process.send_signal(signal.SIGHUP)
-    said(process, "not reloaded")
+    assert "not reloaded" in said(process, "reloaded")
     assert "the file that was open is gone" in said(process, "keys.sqlite")
     assert status(f"{url}/v1/runs") == 401
     Path(aside).rename(keys)
@@ -85,10 +85,14 @@ def test_without_the_file_of_its_keys_a_server_is_not_ready_and_lets_nobody_in(
 
 def test_a_server_whose_state_is_gone_is_not_ready(say: Project) -> None:
     say.write("orchestra.toml", '[state]\nurl = "sqlite:state.sqlite"\ntimeout_s = 10\n')
-    url = listening(say.launch("serve", "--port", "0"))
+    process = say.launch("serve", "--port", "0")
+    url = listening(process)
     assert status(f"{url}/readyz") == 200
     state = say.folder / ".orchestra/state.sqlite"
     gone(state)
     until(503, lambda: status(f"{url}/readyz"))
+    process.send_signal(signal.SIGHUP)
+    assert "not reloaded" in said(process, "reloaded")
+    assert not state.exists()
     state.touch()
     until(200, lambda: status(f"{url}/readyz"))

@@ -163,7 +163,7 @@ def test_workers_do_not_go_on_without_the_configuration_that_they_had(who: Proje
     file.unlink()
     process.send_signal(signal.SIGHUP)
     for _ in range(2):
-        said(process, "not reloaded")
+        assert "not reloaded" in said(process, "reloaded")
     os.kill(first, signal.SIGKILL)
     said(process, "worker 1 ended with SIGKILL")
     said(process, "orchestra.toml: there is no such file")

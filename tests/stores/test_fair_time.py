@@ -79,6 +79,24 @@ def test_what_has_come_in_time_is_taken_though_the_process_stood_still(
     virtual(main, schedule=schedule)
 
 
+@pytest.mark.parametrize("schedule", range(10))
+def test_what_comes_while_the_process_stands_still_is_taken_at_the_very_end_too(
+    schedule: int,
+) -> None:
+    """Whoever is next, the one who waits or the one who counts."""
+
+    async def whole() -> None:
+        assert await waited(FairTime(LIMIT_S), LIMIT_S - 0.05)
+
+    async def main() -> None:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(whole)
+            await trio.sleep(LIMIT_S - 0.1)
+            stand_still(60.0)
+
+    virtual(main, schedule=schedule)
+
+
 @given(st.sampled_from([0.1, 1.0, 2.0]), schedules)
 def test_every_wait_ends_also_in_a_process_that_stands_still_again_and_again(
     every_s: float, schedule: int
