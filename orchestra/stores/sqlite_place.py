@@ -18,6 +18,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from orchestra.errors import StateError
+from orchestra.stores.sqlite_file import make_folder
 
 log = logging.getLogger("orchestra.stores")
 
@@ -25,7 +26,6 @@ LOOK_S = 1.0
 """How often it is looked whether the file is still there."""
 OWNER_ONLY = 0o600
 """SQLite gives the files beside it the same rights."""
-FOLDER_OWNER_ONLY = 0o700
 _MAKING = threading.Lock()
 
 Inode = tuple[int, int]
@@ -115,15 +115,6 @@ class Place:
 
     def _out_of_reach(self, error: OSError) -> StateError:
         return StateError(f"{self.path}: it cannot be reached: {error}; give another folder")
-
-
-def make_folder(folder: Path) -> None:
-    """The folder, its owner's alone where it was not there before.
-
-    Raises:
-        OSError: it cannot be made.
-    """
-    folder.mkdir(FOLDER_OWNER_ONLY, parents=True, exist_ok=True)
 
 
 def _make(path: Path) -> None:

@@ -79,6 +79,31 @@ def test_what_has_come_in_time_is_taken_though_the_process_stood_still(
     virtual(main, schedule=schedule)
 
 
+@given(st.lists(moments, max_size=3), st.floats(0.0, 4.9), st.floats(0.0, 1.0), schedules)
+def test_who_has_more_to_ask_after_a_standstill_has_the_time_for_it(
+    others: list[float], takes_s: float, share: float, schedule: int
+) -> None:
+    """A change of a Redis is two trips, and the second begins when the process goes on."""
+
+    async def two_trips(time: FairTime) -> None:
+        whole = False
+        with time.limited():
+            await trio.sleep(takes_s * share)
+            stand_still(50.0)
+            await trio.sleep(takes_s * (1 - share))
+            whole = True
+        assert whole
+
+    async def main() -> None:
+        time = FairTime(LIMIT_S)
+        async with trio.open_nursery() as nursery:
+            for other_s in others:
+                nursery.start_soon(waited, time, other_s)
+            nursery.start_soon(two_trips, time)
+
+    virtual(main, schedule=schedule)
+
+
 @pytest.mark.parametrize("schedule", range(10))
 def test_what_comes_while_the_process_stands_still_is_taken_at_the_very_end_too(
     schedule: int,
