@@ -66,7 +66,7 @@ LATER = {
 }
 """What a server needs only when a client asks for it, within `orchestra`."""
 START = """
-DATA, PIPELINE = {data!r}, "tests.server.served:count"
+DATA, PIPELINE, CONFIG = {data!r}, "tests.server.served:count", {config!r}
 import sys, trio
 from functools import partial
 from pathlib import Path
@@ -81,7 +81,7 @@ def ready(url):
     scope.cancel()
 
 async def main():
-    with scope, Loader([PIPELINE], Path(DATA), None, "127.0.0.1", dict()) as loader:
+    with scope, Loader([PIPELINE], Path(DATA), Path(CONFIG) if CONFIG else None, "127.0.0.1", dict()) as loader:
         listen = partial(bind, "127.0.0.1", 0)
         await serve_loaded(loader.load, listen, House(counting=counting()), on_ready=ready)
 
@@ -121,11 +121,24 @@ def test_the_front_door_is_light() -> None:
 
 def test_a_start_imports_nothing_that_no_client_may_ask_for(tmp_path: Path) -> None:
     """The first event is a whole start away: each module costs it a quarter of a millisecond."""
-    report = run(START.format(data=str(tmp_path)), ROOT)
+    report = run(START.format(data=str(tmp_path), config=""), ROOT)
     loaded = set(report.stdout.split())
     assert "orchestra.server.app" in loaded, report.stderr
     assert {each for each in LATER if f"orchestra.{each}" in loaded} == set()
     assert "prometheus_client" not in loaded
+
+
+def test_a_server_of_models_is_ready_when_it_has_imported_what_they_are_asked_by(
+    tmp_path: Path,
+) -> None:
+    """Otherwise the first request would, and everything else would stand still meanwhile."""
+    config = tmp_path / "orchestra.toml"
+    config.write_text('[models.fast]\nprovider = "openai"\nmodel = "m"\nkey_env = "PATH"\n')
+    report = run(START.format(data=str(tmp_path), config=str(config)), ROOT)
+    loaded = set(report.stdout.split())
+    asked = ("server.openai_api", "server.openai_stored_api", "server.run_resources")
+    made = ("policies.limited", "policies.guard", "providers.remote", "providers.network")
+    assert {each for each in (*asked, *made) if f"orchestra.{each}" not in loaded} == set()
 
 
 def run(code: str, folder: Path) -> subprocess.CompletedProcess[str]:

@@ -1,8 +1,10 @@
 """What `orchestra serve` serves, loaded again and again: modules, configuration, bindings.
 
-Rules of the file: what is loaded anew stands beside what it replaces until it is checked. The state
-is carried over where the configuration says the same of it, so that limits, budgets and caches do
-not begin anew; it is then closed at the very end. Breakers and connections are new.
+Rules of the file: what is loaded anew stands beside what it replaces until it is checked. The file
+of the configuration that was found once has to be there from then on, and so have those of state
+and keys that were open: without them, nobody would be asked for a key, and nothing be counted. The
+state is carried over where the configuration says the same of it, so that limits, budgets and
+caches do not begin anew; it is then closed at the very end. Breakers and connections are new.
 """
 
 from __future__ import annotations
@@ -75,14 +77,17 @@ class Loader(Closing):
             OrchestraError: something is wrong with a module or the configuration.
         """
         from orchestra.config import default_bindings
+        from orchestra.config.finding import find
         from orchestra.server.serving import Loaded
         from orchestra.server.settings import Settings, said
 
-        old = self._bindings
+        old, config = self._bindings, find(self._config, os.environ)
         with self._modules():
-            pipelines = self._import()
-            new = default_bindings(self._data, config=self._config, several=self._several)
+            pipelines = self._import(configured=config is not None)
+            new = default_bindings(self._data, config=config, several=self._several)
             carried = old is not None and new.use_state_of(old)
+            if old is not None and carried:
+                old.check_there()
             if new.rules.pipelines and not self._targets:
                 self._warn(pipelines.values(), new)
             settings = Settings(**{**said(new.rules), **self._said})
@@ -90,7 +95,7 @@ class Loader(Closing):
             yield Loaded(pipelines, new, settings, admit, new.close, state=new.shared_state)
         if old is not None and carried and (state := old.release_state()):
             self._closing.callback(state.close)
-        self._bindings, self.pipelines = new, pipelines
+        self._bindings, self.pipelines, self._config = new, pipelines, config
 
     def state_place(self) -> str:
         """Where the state of what is served now is: its file, or its url."""
@@ -129,10 +134,7 @@ class Loader(Closing):
 
         return imported_anew(self._tops())
 
-    def _import(self) -> dict[str, AnyPipeline]:
-        from orchestra.config.finding import find
-
-        configured = find(self._config, os.environ) is not None
+    def _import(self, *, configured: bool) -> dict[str, AnyPipeline]:
         targets = chosen(self._targets, needed=not configured, instead=MODELS_ONLY)
         try:
             found = [load_all(each, needed=each in self._targets) for each in targets]

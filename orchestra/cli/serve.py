@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import logging
+import os
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -69,7 +70,9 @@ def serve(
     said = {name: value for name, value in options.items() if value is not None}
     if workers > 1 and worker is None:
         from orchestra.cli.workers import command, settings_of, supervised
+        from orchestra.config.finding import find
 
+        config = find(config, os.environ)  # a worker that replaces another has to find the same
         words = command(targets, host, said, data, config, reload=reload)
         return supervised(words, settings_of(config, said), host, port, workers)
     several = worker is not None

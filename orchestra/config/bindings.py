@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from difflib import get_close_matches
 from functools import cached_property
 from pathlib import Path
@@ -190,6 +191,19 @@ class LocalBindings(Closing):
         fix = f"; a new one is made by `orchestra ingest FOLDER --store {name}`"
         return _bound(f"store in {self.stores.path}", name, self._collections, fix)
 
+    def prepare(self) -> bool:
+        """Make what is reached over the network now, and tell whether there is any of it.
+
+        Otherwise the first run would, and everything else would stand still meanwhile. What has
+        no key is still an error when it is first asked for, and not before.
+        """
+        models, embedders = self.deployment.over_network()
+        for make, names in ((self.model, models), (self.embedder, embedders)):
+            for name in names:
+                with suppress(BindingError):
+                    make(name)
+        return bool(models or embedders)
+
     def states(self) -> Mapping[str, GuardState]:
         """The breaker and the load of each remote model that has been asked for, by its name.
 
@@ -248,6 +262,11 @@ class LocalBindings(Closing):
         self._state, self._lent = cast("OpenState", other.state), True
         return True
 
+    def check_there(self) -> None:
+        """Raise StateError where a file of state or keys that was open is gone."""
+        for opened in (self._state, self._keys, self._waited):
+            getattr(opened, "check_there", bool)()
+
     def release_state(self) -> OpenState | None:
         """The state that it would close, which it goes on to use; None if there is none."""
         opened, lent = self._state, self._lent
@@ -302,9 +321,9 @@ class LocalBindings(Closing):
         """Whether any API key was ever made.
 
         Raises:
-            StateError: it cannot be told.
+            StateError: it cannot be told, or the file that they were in is gone.
         """
-        if self._given_state is None and not self._shared:
+        if self._given_state is None and not self._shared and self._keys is None:
             try:  # of most servers this is all that there is to know, and a start is in a hurry
                 (self._data / KEYS_FILE).stat()  # noqa: ASYNC240 - it does not wait
             except FileNotFoundError:

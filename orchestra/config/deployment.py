@@ -56,6 +56,15 @@ class Deployment:
     server: ServerRules = USUAL_RULES
     lines: Mapping[Place, int] = attrs.field(default=MappingProxyType({}), eq=False, repr=False)
 
+    def over_network(self) -> tuple[list[str], list[str]]:
+        """The names of the models and routes that are reached over a network, and of embedders."""
+        from orchestra.providers.catalog import PROVIDERS
+
+        models = [name for name, each in self.models.items() if PROVIDERS[each.provider].remote]
+        embedders = self.embedders.items()
+        remote = [name for name, each in embedders if PROVIDERS[each.model.provider].remote]
+        return [*models, *self.routes], remote
+
     def where(self, *path: str) -> str:
         """`file:line` of a key."""
         return f"{self.file}:{line_of(path, self.lines)}"

@@ -32,7 +32,7 @@ from orchestra.server.openai_routes import is_openai, openai_routes, shaped
 from orchestra.server.openapi_routes import with_documents
 from orchestra.server.problems import HttpProblem
 from orchestra.server.registries import registry_beside
-from orchestra.server.routes import Route
+from orchestra.server.routes import Route, make_now
 from orchestra.server.run_routes import run_routes
 from orchestra.server.runs import EventStream, Runs, answer, pipeline_routes
 from orchestra.server.settings import Settings, is_form
@@ -182,6 +182,7 @@ class App(QuartTrio):
         super().__init__(*names, **options)
         self._access: dict[str, Access] = {}
         self._templates: dict[str, str] = {}
+        self._routes: list[Route] = []
         self.answered: Answered | None = None
         """Is told of each request that is over."""
         self.closing = trio.Event()
@@ -189,12 +190,17 @@ class App(QuartTrio):
 
     def add_route(self, route: Route) -> None:
         """Serve what a route says, to those whom it lets in."""
+        self._routes.append(route)
         self._access[route.name] = route.access
         self._templates[route.name] = route.template
         if route.websocket:
             self.add_websocket(route.path, route.name, route.handler)
         else:
             self.add_url_rule(route.path, route.name, route.handler, methods=list(route.methods))
+
+    def prepare(self) -> None:
+        """Import what its routes need now, so that no request has to."""
+        make_now(self._routes)
 
     async def dispatch_request(self, request_context: RequestContext | None = None) -> Any:
         """The answer of the route that was matched, or why it is not given to this caller."""

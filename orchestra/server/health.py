@@ -8,7 +8,7 @@ Rules of the file: no probe waits longer than `CHECK_S`, and a disk that hangs h
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
@@ -20,6 +20,7 @@ from quart_trio.wrappers import TrioResponse as Response
 from orchestra.errors import describe
 from orchestra.observe import names
 from orchestra.observe.tally import Tally
+from orchestra.protocols import Change, Entry
 from orchestra.runs.patience import patiently
 from orchestra.server import sse
 from orchestra.server.access import KNOWN, PUBLIC
@@ -37,7 +38,8 @@ CHECK_S = 0.8
 AGAIN_S = (0.1, 0.3)
 """Waits before a state is asked again: its first call opens it, and has 50 ms as every other."""
 PROBE = "health:probe"
-"""A key that nothing is kept under."""
+PROBE_TTL_S = 60.0
+"""What is written to see whether a state can be written to, is kept for so long."""
 OK, FAILED, SLOW = "ok", "failed", "slow"
 _WORDS = {"Closed": "closed", "Open": "open", "HalfOpen": "half-open"}
 
@@ -125,15 +127,28 @@ class Health:
 
     def _checks(self) -> Mapping[str, Callable[[], Awaitable[object]]]:
         found = {"stores": self._read_stores}
-        return {**found, "state": self._ask_state} if _has_state(self.bindings) else found
+        if _has(self.bindings, "state"):
+            found["state"] = self._write_state
+        if _has(self.bindings, "keys_made"):
+            found["keys"] = self._read_keys
+        return found
 
     async def _read_stores(self) -> None:
         names = partial(self.bindings.names, "store")
         await trio.to_thread.run_sync(names, abandon_on_cancel=True, limiter=self._threads)
 
-    async def _ask_state(self) -> None:
+    async def _write_state(self) -> None:
+        """Write: a state that can only be read lets no limit and no budget be kept."""
         state: State = cast("Any", self.bindings).state
-        await patiently(partial(state.recall, PROBE), AGAIN_S)
+        await patiently(partial(state.change, (PROBE,), _probed), AGAIN_S)
+
+    async def _read_keys(self) -> None:
+        await patiently(cast("Any", self.bindings).keys_made, AGAIN_S)
+
+
+def _probed(_: Sequence[bytes | None], now_s: float) -> Change[None]:
+    """The time, so that each probe writes."""
+    return Change(None, {PROBE: Entry(str(now_s).encode(), PROBE_TTL_S)})
 
 
 async def _check(name: str, check: Callable[[], Awaitable[object]], found: dict[str, str]) -> None:
@@ -150,9 +165,9 @@ async def _check(name: str, check: Callable[[], Awaitable[object]], found: dict[
         log.warning("not ready: %s: no answer within %g s", name, CHECK_S)
 
 
-def _has_state(bindings: Bindings) -> bool:
-    """Whether there is one, without making it."""
-    return hasattr(type(bindings), "state") or "state" in getattr(bindings, "__dict__", ())
+def _has(bindings: Bindings, name: str) -> bool:
+    """Whether they have it, without making it."""
+    return hasattr(type(bindings), name) or name in getattr(bindings, "__dict__", ())
 
 
 def _told(status: int, body: Mapping[str, object]) -> Response:

@@ -6,7 +6,7 @@ The application is made from it, and so is the OpenAPI document: what is not in 
 from __future__ import annotations
 
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
 
 import msgspec
@@ -46,13 +46,29 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
         return _VALUE.sub(r"{\1}", self.path)
 
 
+class Later:
+    """A handler of something that is made when it is first asked for."""
+
+    def __init__(self, made: Callable[[], object], name: str) -> None:
+        self.made = made
+        self.name = name
+
+    async def handle(self, **values: object) -> Any:
+        """What the handler of this name answers."""
+        return await getattr(self.made(), self.name)(**values)
+
+
 def later(made: Callable[[], object], name: str) -> Handler:
     """The handler `name` of what is made when it is first asked for.
 
     So its modules are no part of a start: most of what a server can do, no client asks at first.
     """
+    return Later(made, name).handle
 
-    async def handler(**values: object) -> Any:
-        return await getattr(made(), name)(**values)
 
-    return handler
+def make_now(routes: Iterable[Route]) -> None:
+    """Make what handlers are of that would be made when they are first asked for."""
+    for route in routes:
+        owner = getattr(route.handler, "__self__", None)
+        if isinstance(owner, Later):
+            owner.made()

@@ -253,6 +253,8 @@ class Serving:
                     registry=registry,
                     counting=counting,
                 )
+                if getattr(loaded.bindings, "prepare", bool)():
+                    app.prepare()
                 generation = Generation(engine, app.asgi_app, settings, registry, app.closing)
                 task_status.started(generation)
                 await generation.wait_over()

@@ -1,7 +1,8 @@
 """A supervisor: some workers that share a listening socket, each a process of its own.
 
 It serves nothing itself, and so has nothing to fail with. The first worker is started alone: what
-is wrong with the pipelines is then told once. The dead are replaced as `restarts` decides.
+is wrong with the pipelines is then told once, and ends it all. The dead are replaced as `restarts`
+decides, also those of the others that were never ready.
 
 Rules of the file: this is all that starts children in its process, so it may reap any child; as
 the first process of a container it inherits those of others, and reaps them, too. A worker is in
@@ -111,7 +112,7 @@ class Supervisor:
         return self._code or exit_code(self._ends)
 
     async def _start(self, nursery: trio.Nursery) -> None:
-        """The first worker; when it is ready, the others; when they are, `on_ready`."""
+        """The first worker; when it is ready, the others; when they are settled, `on_ready`."""
         places = [trio.Event() for _ in range(self.count)]
         for number, settled in enumerate(places, 1):
             nursery.start_soon(self._keep, number, settled)
@@ -122,16 +123,20 @@ class Supervisor:
         self.on_ready()
 
     async def _keep(self, number: int, settled: trio.Event) -> None:
-        """One place, filled until it is given up; `settled` is set when it is, the first time."""
+        """One place, filled until it is given up.
+
+        `settled` is set when its first worker is ready, or has ended without.
+        """
         deaths = 0
         while not self._asked.stop.is_set():
             lived_s, code = await self._fill(number, settled)
             if self._asked.stop.is_set():
                 break
-            if not settled.is_set():
+            if number == 1 and not settled.is_set():
                 log.error("worker %d ended with %s before it was ready", number, spelled(code))
                 self._fail(code_of_first(code))
                 break
+            settled.set()
             decided = self._decide(deaths, lived_s)
             if isinstance(decided, GiveUp):
                 log.error("worker %d: %d deaths in a row, nobody serves", number, decided.deaths)
@@ -246,9 +251,9 @@ async def supervise(
     """Run `count` workers that share the listening socket; the exit code, once all have ended.
 
     `command` is completed by a worker's number, the descriptors of the socket and of its line, and
-    whether it replaces another, as 1 or 0 (`WorkerPlace.take`). `on_ready` is called when all are
-    ready for the first time. SIGTERM and SIGINT stop them, which may take them `stop_s`; SIGHUP is
-    passed on. To be called in the main thread.
+    whether it replaces another, as 1 or 0 (`WorkerPlace.take`). `on_ready` is called when the first
+    is ready, and each of the others is or has ended once. SIGTERM and SIGINT stop them, which may
+    take them `stop_s`; SIGHUP is passed on. To be called in the main thread.
 
     The code is 0 where all left in order after they were asked to; that of the first worker that
     ends without ever having been ready, at the start; else 1.

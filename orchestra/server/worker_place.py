@@ -19,7 +19,7 @@ READY = b"+"
 class WorkerPlace:
     """What a worker was given when it was started. `number` counts from 1.
 
-    `replaces` is whether another had this number before, and was ready.
+    `replaces` is whether another had this number before.
     """
 
     number: int

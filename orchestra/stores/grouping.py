@@ -23,6 +23,7 @@ import trio
 
 from orchestra.errors import StateError
 from orchestra.protocols import Change, Entry
+from orchestra.stores.fair_time import FairTime
 
 T = TypeVar("T")
 
@@ -86,7 +87,8 @@ class Group:
     would only learn the same later.
 
     A call is answered within `timeout_s`, or raises; who has waited for its turn and then has to
-    ask for the others, within twice that.
+    ask for the others, within twice that. Of that time no moment counts in which this process
+    stood still.
     """
 
     def __init__(
@@ -95,6 +97,7 @@ class Group:
         self._place = place
         self._perform = perform
         self._timeout_s = timeout_s
+        self._time = FairTime(timeout_s)
         self._queue: deque[_Waiting] = deque()
         self._led = False
 
@@ -124,7 +127,7 @@ class Group:
     async def _wait(self, mine: _Waiting) -> None:
         """Until there is an outcome, or it is our turn to lead."""
         try:
-            with trio.move_on_after(self._timeout_s):
+            with self._time.limited():
                 await mine.called.wait()
         except BaseException:  # cancelled
             self._leave(mine)
@@ -160,7 +163,7 @@ class Group:
         """The outcomes, whatever happens to us; in time, whatever happens to the store."""
         error = StateError(self.late())
         try:
-            with trio.move_on_after(self._timeout_s, shield=True):
+            with self._time.limited(shield=True):
                 return await self._perform(calls)
         except StateError as raised:
             error = raised

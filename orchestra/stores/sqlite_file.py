@@ -26,6 +26,7 @@ T = TypeVar("T")
 
 APPLICATION_ID = 0x6F726368  # "orch": how the file says whose it is
 SCHEMA_VERSION = 1
+FOLDER_OWNER_ONLY = 0o700
 BUSY_S = 5.0
 """How long a write waits for another process's; theirs take milliseconds."""
 _RETRY_S = 0.001
@@ -114,7 +115,7 @@ def connect(path: Path) -> sqlite3.Connection:
         sqlite3.Error: SQLite cannot open it.
     """
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(path.parent)
     except OSError as error:
         raise StoreError(
             f"{path}: its folder cannot be made: {error}; give another path"
@@ -126,6 +127,15 @@ def connect(path: Path) -> sqlite3.Connection:
         db.close()
         raise
     return db
+
+
+def make_folder(folder: Path) -> None:
+    """The folder, its owner's alone where it was not there before.
+
+    Raises:
+        OSError: it cannot be made.
+    """
+    folder.mkdir(FOLDER_OWNER_ONLY, parents=True, exist_ok=True)
 
 
 def write_ahead(db: sqlite3.Connection, timeout_s: float) -> None:

@@ -17,6 +17,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from orchestra.stores.sqlite_place import Inode, Place
+
 SLOW_S = 0.01
 """A thousand times what a read takes; a process that has lost its processor takes this, too."""
 REST_S = 1.0
@@ -25,10 +27,11 @@ REST_S = 1.0
 class SpotReader:
     """A connection for reading, opened when it is first needed. For one thread."""
 
-    def __init__(self, path: Path, *, clock: Callable[[], float] = time.monotonic) -> None:
-        self._path = path
+    def __init__(self, place: Place, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._place = place
         self._clock = clock
         self._db: sqlite3.Connection | None = None
+        self._opened: Inode | None = None
         self._rests_until_s = 0.0
 
     def read(self, keys: Sequence[bytes], now_s: float) -> dict[bytes, bytes] | None:
@@ -52,9 +55,13 @@ class SpotReader:
             return None
         try:
             if self._db is None:
-                self._db = _connected(self._path)
+                self._opened = self._place.look()
+                self._db = _connected(self._place.path)
+            elif not self._place.is_still(self._opened, began_s):
+                self.close()
+                return None
             rows = self._db.execute(asked, values).fetchall()
-        except sqlite3.Error:
+        except (sqlite3.Error, OSError):
             self.close()  # a thread tells what is wrong, if it is still
             return None
         ended_s = self._clock()

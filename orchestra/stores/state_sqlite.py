@@ -6,6 +6,7 @@ Rules of the file:
    again: that thread closes it, when it comes back.
 2. A batch of calls is one transaction: all of them have happened, or none.
 3. Keys are kept as bytes, so that a text which is not Unicode's is a key too.
+4. A file that is not at its path any more is not used any more: see `sqlite_place`.
 """
 
 from __future__ import annotations
@@ -34,10 +35,13 @@ from orchestra.stores.grouping import (
     decide_all,
 )
 from orchestra.stores.sqlite_file import explained, write_ahead
+from orchestra.stores.sqlite_place import Inode, Place
 from orchestra.stores.sqlite_spot import SpotReader
 
 T = TypeVar("T")
 D = TypeVar("D")
+Held = tuple[sqlite3.Connection, Inode]
+"""A connection, and the file that it has open."""
 
 APPLICATION_ID = 0x6F727374  # "orst"
 LIMIT_BYTES = 64 * 1024 * 1024
@@ -87,8 +91,9 @@ class SqliteState(GroupedState):
         self._timeout_s = timeout_s
         self._now_s = now_s
         self._threads = trio.CapacityLimiter(THREADS_MAX)
-        self._idle: sqlite3.Connection | None = None
-        self._spot = SpotReader(self.path)
+        self._place = Place(self.path)
+        self._idle: Held | None = None
+        self._spot = SpotReader(self._place)
         self._prepared = False
         self._closed = False
         super().__init__(str(self.path), timeout_s)
@@ -97,9 +102,17 @@ class SqliteState(GroupedState):
         """Close the file; a call that comes later raises StateError. None may be under way."""
         self._closed = True
         self._spot.close()
-        db, self._idle = self._idle, None
-        if db is not None:
-            db.close()
+        held, self._idle = self._idle, None
+        if held is not None:
+            held[0].close()
+
+    def check_there(self) -> None:
+        """Find out that the file that was opened, if any was, is not gone. It may be another.
+
+        Raises:
+            StateError: there is none, or it cannot be reached.
+        """
+        self._place.check_there()
 
     async def look(
         self,
@@ -131,9 +144,9 @@ class SqliteState(GroupedState):
     async def _perform(self, calls: Sequence[Call]) -> Outcomes:
         if self._closed:
             raise StateError(f"{self.path}: the state is closed; open it with SqliteState(...)")
-        db, self._idle = self._idle, None
+        held, self._idle = self._idle, None
         given_up = threading.Event()
-        work = partial(self._in_thread, db, calls, given_up)
+        work = partial(self._in_thread, held, calls, given_up)
         try:
             outcomes, self._idle = await trio.to_thread.run_sync(
                 work, abandon_on_cancel=True, limiter=self._threads
@@ -145,11 +158,14 @@ class SqliteState(GroupedState):
         return outcomes
 
     def _in_thread(
-        self, db: sqlite3.Connection | None, calls: Sequence[Call], given_up: threading.Event
-    ) -> tuple[Outcomes, sqlite3.Connection | None]:
+        self, held: Held | None, calls: Sequence[Call], given_up: threading.Event
+    ) -> tuple[Outcomes, Held | None]:
         try:
-            db = _connect(self.path, self._timeout_s) if db is None else db
-            outcomes = self._transact(db, calls)
+            if held is not None and not self._place.is_still(held[1], time.monotonic()):
+                held[0].close()
+                held = None
+            held = self._connect() if held is None else held
+            outcomes = self._transact(held[0], calls)
         except sqlite3.Error as error:
             given_up.set()
             raise self._explained(error) from error
@@ -157,9 +173,14 @@ class SqliteState(GroupedState):
             given_up.set()
             raise
         finally:
-            if given_up.is_set() and db is not None:
-                db.close()
-        return outcomes, db
+            if given_up.is_set() and held is not None:
+                held[0].close()
+        return outcomes, held
+
+    def _connect(self) -> Held:
+        """A connection to the file that is there, which is made where there never was one."""
+        inode = self._place.make()
+        return _connected(self.path, self._timeout_s), inode
 
     def _explained(self, error: sqlite3.Error) -> StateError:
         if getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_BUSY:
@@ -188,14 +209,8 @@ class SqliteState(GroupedState):
         return outcomes
 
 
-def _connect(path: Path, timeout_s: float) -> sqlite3.Connection:
-    """A connection to the file, which is made where it is not there."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise StateError(
-            f"{path}: its folder cannot be made: {error}; give another path"
-        ) from error
+def _connected(path: Path, timeout_s: float) -> sqlite3.Connection:
+    """A connection to the file, which is prepared where it is empty."""
     db = sqlite3.connect(path, timeout=timeout_s, isolation_level=None, check_same_thread=False)
     try:
         if not _is_ours(path, db):

@@ -116,6 +116,33 @@ def test_what_is_refused_leaves_what_there_was(
         first.close()
 
 
+@pytest.mark.parametrize("late", [False, True])
+def test_a_configuration_that_was_there_has_to_be_there_from_then_on(
+    say: Project, *, late: bool
+) -> None:
+    """Else a server that asks for keys would ask nobody, and count nothing; also one found late."""
+    with (loader := loader_of(say)):
+        if late:
+            loaded(loader)
+        file = say.write("orchestra.toml", '[server]\nkeys = "required"\n')
+        loaded(loader)
+        file.unlink()
+        with pytest.raises(ConfigError, match="there is no such file"), loader.load():
+            raise AssertionError("it was loaded")
+        say.write("orchestra.toml", '[server]\nkeys = "none"\n')
+        assert loaded(loader).rules.keys == "none"
+
+
+def test_one_that_was_refused_need_not_stay(say: Project) -> None:
+    with (loader := loader_of(say)):
+        loaded(loader)
+        file = say.write("orchestra.toml", "nonsense")
+        with pytest.raises(ConfigError), loader.load():
+            raise AssertionError("it was loaded")
+        file.unlink()
+        loaded(loader)
+
+
 def test_what_is_watched_is_where_modules_came_from_also_those_that_failed(say: Project) -> None:
     say.write("helpers/words.py", "")
     say.write("pipelines/say.py", "import helpers.words\nimport helpers.broken\n")

@@ -7,6 +7,7 @@ import re
 import signal
 import sqlite3
 import subprocess
+import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
@@ -150,6 +151,26 @@ def test_a_pipeline_with_problems_is_told_once_and_nothing_is_served(who: Projec
     code, out, err = who.finish("serve", "--port", "0", "--workers", "3")
     assert (code, out) == (1, "")
     assert err.count("pipelines/who.py cannot be imported: NameError") == 1
+
+
+def test_workers_do_not_go_on_without_the_configuration_that_they_had(who: Project) -> None:
+    """Neither those that load anew, nor one that takes the place of another."""
+    file = who.folder / "orchestra.toml"
+    file.write_text(file.read_text() + '[server]\nkeys = "required"\n')
+    process = who.launch("serve", "--port", "0", "--workers", "2")
+    url = listening(process)
+    first, _ = (int(said(process, "is ready").split()[-1]) for _ in range(2))
+    file.unlink()
+    process.send_signal(signal.SIGHUP)
+    for _ in range(2):
+        assert "not reloaded" in said(process, "reloaded")
+    os.kill(first, signal.SIGKILL)
+    said(process, "worker 1 ended with SIGKILL")
+    said(process, "orchestra.toml: there is no such file")
+    with pytest.raises(urllib.error.HTTPError, match="401"):
+        asked(url)
+    process.send_signal(signal.SIGTERM)
+    process.wait(PATIENCE_S)
 
 
 def test_an_edit_is_served_while_one_develops(who: Project) -> None:

@@ -46,6 +46,44 @@ def test_the_defaults_are_there_and_nothing_is_made(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+MODELS = """
+[models.keyed]
+provider = "openai"
+model = "m"
+key_env = "KEY"
+
+[models.keyless]
+provider = "openai"
+model = "m"
+key_env = "NO_KEY"
+
+[routes.either]
+models = ["keyed", "keyless"]
+
+[embedders.vectors]
+provider = "openai"
+model = "text-embedding-3-small"
+key_env = "KEY"
+"""
+
+
+def test_what_is_reached_over_the_network_is_made_before_it_is_asked_for(tmp_path: Path) -> None:
+    """As far as its keys are there: what has none is an error when it is asked for, as ever."""
+    deployment = read(MODELS, tmp_path / "orchestra.toml")
+    with LocalBindings(tmp_path, deployment, {"KEY": "k"}) as bindings:
+        assert bindings.prepare()
+        assert bindings.states().keys() == {"keyed", "vectors"}
+        with pytest.raises(BindingError, match="NO_KEY"):
+            bindings.model("keyless")
+
+
+def test_where_all_is_built_in_nothing_has_to_be_made(tmp_path: Path) -> None:
+    for deployment in (None, read("[server]\n", tmp_path / "orchestra.toml")):
+        with LocalBindings(tmp_path, deployment, {}) as bindings:
+            assert not bindings.prepare()
+            assert not bindings._models
+
+
 def test_a_collection_is_a_store_as_soon_as_it_exists(tmp_path: Path) -> None:
     with default_bindings(tmp_path, environ={}) as bindings:
         with pytest.raises(BindingError):

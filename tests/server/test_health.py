@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeVar
 
 import pytest
 import trio
@@ -13,13 +13,16 @@ from orchestra.errors import StateError, StoreError
 from orchestra.policies.breaker import Closed, HalfOpen, Open
 from orchestra.policies.guard import GuardState
 from orchestra.policies.limit import Load
+from orchestra.protocols import Change
 from orchestra.server.app import create_app
 from orchestra.server.front import OPEN
-from orchestra.server.health import READY, Readiness
+from orchestra.server.health import PROBE, PROBE_TTL_S, READY, Readiness
 from orchestra.server.settings import Settings
 from orchestra.stores.state_memory import MemoryState
 from tests.server.served import PIPELINES
 from tests.server.wire import Reply, open_house
+
+T = TypeVar("T")
 
 HEAD = "GET /v1/health/models HTTP/1.1"
 
@@ -76,18 +79,18 @@ def test_bindings_that_know_nothing_show_nothing() -> None:
 
 
 class Broken(MemoryState):
-    """A state that is gone."""
+    """A state that can only be read."""
 
-    async def recall(self, key: str) -> bytes | None:
-        raise StateError(f"redis://secret-host: {key} cannot be read")
+    async def change(self, keys: Sequence[str], decide: Callable[..., Change[T]]) -> T:
+        raise StateError(f"redis://secret-host: {keys} cannot be written")
 
 
 class Hanging(MemoryState):
     """A state that does not answer."""
 
-    async def recall(self, key: str) -> bytes | None:
+    async def change(self, keys: Sequence[str], decide: Callable[..., Change[T]]) -> T:
         await trio.sleep_forever()
-        raise AssertionError(key)
+        raise AssertionError(keys)
 
 
 class Deployed(NoBindings):
@@ -142,13 +145,34 @@ def test_a_state_that_answers_when_it_is_asked_again_is_there() -> None:
 
         asked = 0
 
-        async def recall(self, key: str) -> bytes | None:
+        async def change(self, keys: Sequence[str], decide: Callable[..., Change[T]]) -> T:
             self.asked += 1
             if self.asked == 1:
                 raise StateError("no answer within 0.05 s")
-            return None
+            return await super().change(keys, decide)
 
     assert ready(Deployed(Late()))[0] == 200
+
+
+def test_who_could_let_nobody_in_is_not_ready() -> None:
+    class Keyed(Deployed):
+        """Bindings that should have keys."""
+
+        async def keys_made(self) -> bool:
+            raise StateError("keys.sqlite: the file that was open is gone")
+
+    checks = {"keys": "failed", "state": "ok", "stores": "ok"}
+    assert ready(Keyed()) == (503, {"status": "not ready", "checks": checks})
+
+
+def test_a_probe_writes_one_key_that_is_soon_forgotten() -> None:
+    now_s = [1000.0]
+    state = MemoryState(now_s=lambda: now_s[0])
+    for _ in range(2):
+        assert ready(Deployed(state))[0] == 200
+    assert list(state._entries) == [PROBE]
+    now_s[0] += PROBE_TTL_S + 1
+    assert trio.run(state.change, [PROBE], lambda there, _: Change(there[0])) is None
 
 
 def test_one_that_stops_is_not_ready_and_lives() -> None:

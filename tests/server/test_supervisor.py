@@ -127,6 +127,24 @@ def test_what_is_wrong_at_the_first_start_is_told_once_and_ends_it() -> None:
     assert "worker 1 ended with exit code 2 before it was ready" in err
 
 
+def test_one_of_the_others_that_dies_before_it_was_ready_is_replaced(tmp_path: Path) -> None:
+    """What has made the first ready is not wrong for all, and nobody waits for that place."""
+    second = f"""
+gate = {str(tmp_path / "gate")!r}
+if number == 2 and not os.path.exists(gate): sys.exit(7)
+"""
+    with supervised(second + OBEDIENT, count=3, rule={"delay_max_s": 0.1}) as at:
+        said = at.lines(3)
+        assert [words[:2] for words in said] == [["pid", "1"], ["pid", "3"], ["ready"]]
+        (tmp_path / "gate").touch()
+        assert at.line()[:2] == ["pid", "2"]
+        at.process.send_signal(signal.SIGTERM)
+        assert at.lines(3) == [["left", str(number)] for number in (1, 2, 3)]
+        code, _, err = at.ends()
+    assert code == 0
+    assert "worker 2 ended with exit code 7; the next begins in 0.1 s" in err
+
+
 def test_who_dies_at_every_start_is_given_up() -> None:
     script = """
 ready()

@@ -13,6 +13,7 @@ from orchestra.errors import StateError
 from orchestra.stores import grouping
 from orchestra.stores.grouping import Call, Group, Outcomes, Recalling
 from orchestra.testing.virtual import virtual
+from tests.stores.test_fair_time import stand_still
 
 arrivals = st.tuples(
     st.sampled_from([0.0, 0.5, 1.0, 1.5, 2.0, 7.0, 11.0]),  # when it comes
@@ -61,6 +62,32 @@ def test_nobody_waits_for_a_leader_that_went(
         assert await group.do(Recalling("last")) == "last"
 
     virtual(main)
+
+
+@given(st.lists(st.sampled_from([0.0, 0.5, 1.0, 2.0]), min_size=1, max_size=5), st.integers(0, 99))
+def test_a_store_is_not_taken_for_slow_while_this_process_stands_still(
+    arrive_s: list[float], schedule: int
+) -> None:
+    """Neither by who asks it, nor by those who wait for their turn."""
+
+    async def perform(batch: Sequence[Call]) -> Outcomes:
+        await trio.sleep(0.5)
+        stand_still(60.0)
+        await trio.sleep(0.5)
+        return [None for _ in batch]
+
+    async def main() -> None:
+        group = Group("here", perform, 5.0)
+
+        async def one(at_s: float) -> None:
+            await trio.sleep(at_s)
+            await group.do(Recalling("x"))
+
+        async with trio.open_nursery() as nursery:
+            for at_s in arrive_s:
+                nursery.start_soon(one, at_s)
+
+    virtual(main, schedule=schedule)
 
 
 def test_the_queue_has_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:

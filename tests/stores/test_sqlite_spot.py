@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from orchestra.errors import StateError
 from orchestra.protocols import Change, Entry
 from orchestra.records import AS_IT_IS
+from orchestra.stores.sqlite_place import Place
 from orchestra.stores.sqlite_spot import REST_S, SLOW_S, SpotReader
 from orchestra.stores.state_sqlite import SqliteState
 
@@ -144,7 +145,7 @@ def test_a_read_that_was_slow_leaves_those_of_the_next_moment_to_a_thread(
 ) -> None:
     trio.run(lambda: put(state, a=b"1"))
     times = iter([0.0, SLOW_S, 1.0, 1.0 + 2 * SLOW_S, 1.1, 2.0 + 2 * SLOW_S, 3.0])
-    reader = SpotReader(state.path, clock=lambda: next(times))
+    reader = SpotReader(Place(state.path), clock=lambda: next(times))
     found = [reader.read([b"a"], 5.0) for _ in range(4)]
     assert found == [{b"a": b"1"}, {b"a": b"1"}, None, {b"a": b"1"}]
     assert REST_S == 1.0

@@ -13,12 +13,13 @@ import trio
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, rule
-from trio.testing import assert_no_checkpoints
+from trio.testing import MockClock, assert_no_checkpoints
 
 from orchestra.protocols import Change, Entry, State
 from orchestra.records import Encoding, Revision
 from orchestra.stores.state_memory import MemoryState
 from tests.stores.states import HOW, SLOW_S, Hand, opened, place
+from tests.stores.test_fair_time import stand_still
 
 T = TypeVar("T")
 COUNTING = Path(__file__).with_name("counting.py")
@@ -221,6 +222,24 @@ def test_a_change_that_is_cancelled_has_happened_or_has_not(
 
     with opened(how) as state:
         run(lambda: main(state))
+
+
+@pytest.mark.parametrize("how", SHARED)
+def test_it_is_not_taken_for_slow_while_this_process_stands_still(how: str) -> None:
+    """And goes on to be asked: what was late was not its fault."""
+
+    async def main(state: State) -> None:
+        await state.change(["a:n"], counted("a:n"))
+        for number in range(2, 12):
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(state.change, ["a:n"], counted("a:n"))
+                for _ in range(number):
+                    await trio.lowlevel.checkpoint()
+                stand_still(10.0)  # two hundred times what it may take
+            assert await kept(state, "a:n") == [b"%d" % number]
+
+    with opened(how, timeout_s=0.05) as state:
+        trio.run(main, state, clock=MockClock())
 
 
 @pytest.mark.parametrize("how", SHARED)

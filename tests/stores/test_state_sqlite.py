@@ -112,4 +112,4 @@ def test_the_file_of_something_else_is_left_alone(tmp_path: Path) -> None:
     with SqliteState(tmp_path / "file", timeout_s=5) as state:
         assert "SQLite says" in refused(state)
     with SqliteState(tmp_path / "file" / "state", timeout_s=5) as state:
-        assert "its folder cannot be made" in refused(state)
+        assert "it cannot be reached" in refused(state)

@@ -1,0 +1,148 @@
+"""The file that a state has open is the one at its path, or it is told that it is not."""
+
+from __future__ import annotations
+
+import stat
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import pytest
+import trio
+from hypothesis import given
+from hypothesis import strategies as st
+
+from orchestra.errors import StateError
+from orchestra.stores import sqlite_place
+from orchestra.stores.sqlite_place import LOOK_S, Place
+from orchestra.stores.state_private import PrivateState
+from orchestra.stores.state_sqlite import SqliteState
+from tests.stores.test_sqlite_spot import looked, put
+
+KINDS = [SqliteState, PrivateState]
+
+
+def beside(path: Path) -> list[Path]:
+    """All files of a state."""
+    return list(path.parent.glob(f"{path.name}*"))
+
+
+def closed(path: Path, **kept: bytes) -> Path:
+    """A state that somebody else has made and closed."""
+    with SqliteState(path, timeout_s=5) as state:
+        trio.run(lambda: put(state, **kept))
+    return path
+
+
+def open_beside(
+    kind: type[SqliteState],
+    path: Path,
+    done: Callable[[], object],
+    main: Callable[[SqliteState], Awaitable[None]],
+) -> None:
+    """Have a state open that has a=1, in all ways; then something is done to its file."""
+
+    async def run() -> None:
+        with kind(path, timeout_s=5) as state:
+            await put(state, a=b"1")
+            assert await looked(state, "a") == (b"1",)
+            done()
+            await main(state)
+
+    trio.run(run)
+
+
+@pytest.fixture(autouse=True)
+def _looks_each_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sqlite_place, "LOOK_S", 0.0)
+
+
+def gone(path: Path) -> None:
+    for each in beside(path):
+        each.unlink()
+
+
+@pytest.mark.parametrize("writes_first", [False, True])
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_file_that_took_its_place_is_used_from_then_on(
+    kind: type[SqliteState],
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    *,
+    writes_first: bool,
+) -> None:
+    """Else a key that was revoked there would be good for ever."""
+    path, other = tmp_path / "state.sqlite", closed(tmp_path / "other.sqlite", a=b"2", b=b"3")
+
+    def replace() -> None:
+        gone(path)
+        other.rename(path)
+
+    async def main(state: SqliteState) -> None:
+        if writes_first:
+            await put(state, c=b"4")
+        assert await looked(state, "a", "b") == (b"2", b"3")
+        await put(state, c=b"4")
+        assert await looked(state, "a", "c") == (b"2", b"4")
+
+    open_beside(kind, path, replace, main)
+    with SqliteState(path, timeout_s=5) as state:
+        assert trio.run(looked, state, "a", "c") == (b"2", b"4")
+    assert caplog.messages == [
+        f"{path} was replaced by another file, which is used from now on",
+    ]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_one_that_has_gone_is_told_until_it_is_back(
+    kind: type[SqliteState], tmp_path: Path
+) -> None:
+    """It is not made again: nobody would notice that all was forgotten, and keys with it."""
+    path, aside = tmp_path / "state.sqlite", closed(tmp_path / "aside.sqlite", a=b"2")
+
+    async def main(state: SqliteState) -> None:
+        for _ in range(2):
+            with pytest.raises(StateError, match="the file that was open is gone; put it back"):
+                await looked(state, "a")
+            with pytest.raises(StateError, match="the file that was open is gone; put it back"):
+                await put(state, a=b"5")
+            assert not path.exists()
+        aside.rename(path)
+        assert await looked(state, "a") == (b"2",)
+        gone(path)
+        path.touch()
+        assert await looked(state, "a") == (None,)
+
+    open_beside(kind, path, lambda: gone(path), main)
+
+
+@given(st.lists(st.tuples(st.floats(0.0, 3.0), st.booleans()), max_size=10))
+def test_it_is_looked_at_once_a_second_and_no_longer_believed_after_that(
+    tmp_path_factory: pytest.TempPathFactory, steps: list[tuple[float, bool]]
+) -> None:
+    path = tmp_path_factory.mktemp("place") / "file"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sqlite_place, "LOOK_S", LOOK_S)
+        place = Place(path)
+        opened, now_s = place.make(), 0.0
+        looked_s, there = -LOOK_S, True
+        for after_s, exists in steps:
+            now_s += after_s
+            path.rename(path.with_name("aside")) if path.exists() else None
+            if exists:
+                path.with_name("aside").rename(path)
+            if now_s >= looked_s + LOOK_S:
+                looked_s, there = now_s, exists
+            assert place.is_still(opened, now_s) == there
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_is_made_is_its_owners_alone(kind: type[SqliteState], tmp_path: Path) -> None:
+    """Prompts and answers are kept there, too."""
+    path = tmp_path / ".orchestra" / "state.sqlite"
+
+    async def main(state: SqliteState) -> None:
+        assert len(beside(path)) == 3, "with what SQLite puts beside it"
+        assert {stat.S_IMODE(each.stat().st_mode) for each in beside(path)} == {0o600}
+        assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
+
+    open_beside(kind, path, lambda: None, main)
