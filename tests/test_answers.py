@@ -127,7 +127,8 @@ def test_calls_are_put_together_by_their_index(events: list[ModelEvent]) -> None
     assert len(calls) == len(order)
     for call, index in zip(calls, order, strict=True):
         own = [each for each in pieces if each.index == index]
-        assert call.arguments == ("".join(each.arguments for each in own).strip() or "{}")
+        said = "".join(each.arguments for each in own)
+        assert call.arguments == (said if said.strip() else "{}")
         assert call.id == next((each.id for each in own if each.id), "")
         assert call.name == next((each.name for each in own if each.name), "")
 
