@@ -118,6 +118,15 @@ def test_nothing_that_was_said_is_lost_or_said_twice(events: list[ModelEvent]) -
     ]
 
 
+@pytest.mark.parametrize(
+    ("said", "expected"), [("  x = 1\n", "  x = 1\n"), (" \n", "{}"), ("", "{}")]
+)
+def test_blanks_around_arguments_are_the_models(said: str, expected: str) -> None:
+    """A custom tool is called with free text; only nothing at all is an empty object."""
+    (call,) = Completion.of([ToolCallDelta(0, "x", "run", said), STOP]).tool_calls
+    assert call.arguments == expected
+
+
 @given(EVENTS)
 def test_calls_are_put_together_by_their_index(events: list[ModelEvent]) -> None:
     """In the order in which they were begun, however their pieces are mixed."""
