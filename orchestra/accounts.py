@@ -55,7 +55,7 @@ class Certainty(Enum):
     EXACT = "exact"
     """Counted by the provider, for the whole answer."""
     PARTIAL = "partial"
-    """Counted by the provider, but the answer was cut before its last count."""
+    """Counted by the provider, but the answer was cut before its last count, or one is missing."""
     ESTIMATED = "estimated"
     """Estimated here, from the number of bytes."""
 

@@ -103,7 +103,8 @@ class _Piece:
     def whole(self) -> AnswerPart:
         text, signature = "".join(self.texts), "".join(self.signatures)
         if self.kind is ToolCall:
-            return ToolCall(self.id, self.name, text.strip() or "{}", signature)
+            arguments = text if text.strip() else "{}"
+            return ToolCall(self.id, self.name, arguments, signature)
         return ReasoningPart(text, signature) if self.kind is ReasoningPart else TextPart(text)
 
 

@@ -118,6 +118,15 @@ def test_nothing_that_was_said_is_lost_or_said_twice(events: list[ModelEvent]) -
     ]
 
 
+@pytest.mark.parametrize(
+    ("said", "expected"), [("  x = 1\n", "  x = 1\n"), (" \n", "{}"), ("", "{}")]
+)
+def test_blanks_around_arguments_are_the_models(said: str, expected: str) -> None:
+    """A custom tool is called with free text; only nothing at all is an empty object."""
+    (call,) = Completion.of([ToolCallDelta(0, "x", "run", said), STOP]).tool_calls
+    assert call.arguments == expected
+
+
 @given(EVENTS)
 def test_calls_are_put_together_by_their_index(events: list[ModelEvent]) -> None:
     """In the order in which they were begun, however their pieces are mixed."""
@@ -127,7 +136,8 @@ def test_calls_are_put_together_by_their_index(events: list[ModelEvent]) -> None
     assert len(calls) == len(order)
     for call, index in zip(calls, order, strict=True):
         own = [each for each in pieces if each.index == index]
-        assert call.arguments == ("".join(each.arguments for each in own).strip() or "{}")
+        said = "".join(each.arguments for each in own)
+        assert call.arguments == (said if said.strip() else "{}")
         assert call.id == next((each.id for each in own if each.id), "")
         assert call.name == next((each.name for each in own if each.name), "")
 

@@ -20,6 +20,7 @@ from orchestra.codecs.arguments import NOTHING, count, given, text_of
 from orchestra.codecs.dialect import Call
 from orchestra.codecs.faults import as_error, http_error, read_error
 from orchestra.codecs.frames import FrameDecoder, Framing, decoded
+from orchestra.codecs.mending import JsonPath, JsonReader
 from orchestra.codecs.sse import SseFraming
 from orchestra.errors import CapabilityError, MalformedStreamError, ModelError
 from orchestra.values import (
@@ -105,6 +106,8 @@ _EVENTS = msgspec.json.Decoder(_Event)
 _KINDS = msgspec.json.Decoder(_Kind)
 _MESSAGES = msgspec.json.Decoder(_Message)
 _KNOWN = ("message_start", "content_block_start", "content_block_delta", "message_delta", "error")
+_BLOCKS = ("text", "thinking", "redacted_thinking", "tool_use")
+_DELTAS = ("text_delta", "input_json_delta", "thinking_delta", "signature_delta")
 
 
 class AnthropicDialect:
@@ -135,7 +138,7 @@ class AnthropicDialect:
 
         Raises:
             ModelError: an error in place of an answer, told by its class.
-            MalformedStreamError: it is no answer of Anthropic's, or one that is not finished.
+            MalformedStreamError: it is no answer of Anthropic's.
         """
         return message_events(body)
 
@@ -190,6 +193,7 @@ class MessageEvents:
     def __init__(self) -> None:
         self.stopped = False
         self.ended = False
+        self._reader = _MessageReader()
         self._early = _Delta()  # the reason that the beginning gave: it counts if no other comes
         self._usage: Json = {}
         self._calls: dict[int, int] = {}  # block to call, both counted from 0
@@ -203,7 +207,7 @@ class MessageEvents:
             ModelError: it is an error, told by its class.
             MalformedStreamError: it is no event.
         """
-        event = _event(payload)
+        event = self._event(payload)
         match event.type:
             case "content_block_delta":
                 return self._delta(event.index, event.delta or _Delta())
@@ -223,6 +227,16 @@ class MessageEvents:
         if given(event.error) or event.type == "error":
             _refuse(payload)
         return []
+
+    def _event(self, payload: bytes) -> _Event:
+        """The event; one of a kind that we do not know may have any shape."""
+        try:
+            return self._reader.read(_EVENTS, payload, "an event of Anthropic's stream")
+        except MalformedStreamError:
+            kind = decoded(_KINDS, payload, "an event of Anthropic's stream").type
+            if kind in _KNOWN or not kind:
+                raise
+            return _Event(kind)
 
     def _begin(self, message: _Message) -> list[ModelEvent]:
         """A turn in which only the provider's own tools were at work may come whole in here."""
@@ -278,15 +292,13 @@ def message_events(body: bytes) -> list[ModelEvent]:
 
     Raises:
         ModelError: it is an error, told by its class.
-        MalformedStreamError: it is no message, or one that does not say why it stopped.
+        MalformedStreamError: it is no message.
     """
-    message = decoded(_MESSAGES, body, "a message of Anthropic's")
+    message = _MessageReader().read(_MESSAGES, body, "a message of Anthropic's")
     if given(message.error) or message.type == "error":
         _refuse(body)
-    if message.stop_reason is None or message.content is None:
-        raise MalformedStreamError(
-            f"this is no message of Anthropic's, or one that is not finished: {body[:200]!r}"
-        )
+    if message.content is None:
+        raise MalformedStreamError(f"this is no message of Anthropic's: {body[:200]!r}")
     events: list[ModelEvent] = [Began(message.id or "", message.model or "")]
     calls = 0
     for block in message.content:
@@ -296,18 +308,26 @@ def message_events(body: bytes) -> list[ModelEvent]:
             calls += 1
     if message.usage:
         events.append(_report(message.usage, Certainty.EXACT))
+    if message.stop_reason is None:  # it is whole all the same, as its JSON is
+        return [*events, Stopped(StopReason.OTHER)]
     return [*events, *_stop_events(message.stop_reason, message.stop_details)]
 
 
-def _event(payload: bytes) -> _Event:
-    """The event; one of a kind that we do not know may have any shape."""
-    try:
-        return decoded(_EVENTS, payload, "an event of Anthropic's stream")
-    except MalformedStreamError:
-        kind = decoded(_KINDS, payload, "an event of Anthropic's stream").type
-        if kind in _KNOWN or not kind:
-            raise
-        return _Event(kind)
+class _MessageReader(JsonReader):
+    """Of blocks and deltas that we do not know, only what they are has to be as we know it."""
+
+    __slots__ = ()
+
+    def _as_meant(self, path: JsonPath, value: object) -> object:
+        key, known = path[-1], _DELTAS if path[-1] == "delta" else _BLOCKS
+        if key == "stop_details":
+            return value if isinstance(value, dict) else None
+        if not isinstance(value, dict) or not (
+            key in {"delta", "content_block"} or path[-2:-1] == ("content",)
+        ):
+            return value
+        kind = value.get("type", "")
+        return value if kind in ("", *known) else {"type": kind}
 
 
 def _block_events(block: _Block, call: int) -> list[ModelEvent]:

@@ -22,6 +22,7 @@ from orchestra.codecs.dialect import Call
 from orchestra.codecs.eventstream import ERROR, EXCEPTION, EventStreamFraming
 from orchestra.codecs.faults import as_error, http_error, read_error
 from orchestra.codecs.frames import FrameDecoder, decoded
+from orchestra.codecs.mending import JsonReader, read_whole
 from orchestra.errors import MalformedStreamError, ModelError
 from orchestra.values import (
     ChatRequest,
@@ -72,8 +73,15 @@ class _ToolUse(msgspec.Struct, rename="camel"):
     name: str | None = None
 
 
+class _Cited(msgspec.Struct):
+    """A text with its sources, which are passed over."""
+
+    content: list[_Text] | None = None
+
+
 class _Block(msgspec.Struct, rename="camel"):
     text: str | None = None
+    citations_content: _Cited | None = None
     tool_use: _ToolUse | None = None
     reasoning_content: _Reasoning | None = None
 
@@ -93,7 +101,7 @@ class _Metadata(msgspec.Struct):
 
 
 class _Message(msgspec.Struct):
-    content: list[_Block] = []
+    content: list[_Block] | None = None
 
 
 class _Output(msgspec.Struct):
@@ -117,6 +125,7 @@ class ConverseEvents:
     """The events of one answer, made of Converse's; of those that Nova's own streams have, too."""
 
     def __init__(self) -> None:
+        self._reader = JsonReader()
         self._calls: dict[int, int] = {}  # by the index of their block
 
     def take(self, name: str, payload: bytes) -> Iterable[ModelEvent]:
@@ -127,7 +136,7 @@ class ConverseEvents:
         """
         match name:
             case "contentBlockDelta" | "contentBlockStart":
-                return self._piece(decoded(_pieces, payload, f"a {name} of Converse"))
+                return self._piece(self._reader.read(_pieces, payload, f"a {name} of Converse"))
             case "messageStop":
                 word = decoded(_stops, payload, "a messageStop of Converse").stop_reason
                 return (stopped(word),)
@@ -238,7 +247,7 @@ def converse_events(body: bytes) -> list[ModelEvent]:
         ModelError: an error in place of an answer.
         MalformedStreamError: it is not such an answer.
     """
-    answer = decoded(_answers, body, "an answer of Converse")
+    answer = read_whole(_answers, body, "an answer of Converse")
     if answer.output is None or answer.output.message is None:
         said = read_error(body)
         if said.message or said.words:
@@ -246,7 +255,7 @@ def converse_events(body: bytes) -> list[ModelEvent]:
         raise MalformedStreamError(f"an answer of Converse without a message: {body[:200]!r}")
     events: list[ModelEvent] = []
     calls = 0
-    for block in answer.output.message.content:
+    for block in answer.output.message.content or ():
         if (call := block.tool_use) is not None:
             told = (call.tool_use_id or "", call.name or "", json_text(call.input))
             events.append(ToolCallDelta(calls, *told))
@@ -312,8 +321,11 @@ def json_text(found: msgspec.Raw) -> str:
 
 
 def _said(block: _Block) -> Iterable[ModelEvent]:
-    if block.text:
-        return (TextDelta(block.text),)
+    text = block.text
+    if (cited := block.citations_content) is not None:
+        text = "".join(each.text or "" for each in cited.content or ())
+    if text:
+        return (TextDelta(text),)
     thought = block.reasoning_content
     if thought is None:
         return ()

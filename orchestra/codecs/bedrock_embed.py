@@ -31,6 +31,15 @@ _NOVA_PURPOSES = {
 
 class _ByType(msgspec.Struct):
     floats: list[list[float]] | None = msgspec.field(default=None, name="float")
+    int8: list[list[float]] | None = None
+    uint8: list[list[float]] | None = None
+    binary: list[list[float]] | None = None
+    ubinary: list[list[float]] | None = None
+
+    def rows(self) -> list[list[float]] | None:
+        """The floats, or the whole numbers that are there in their place."""
+        types = (self.floats, self.int8, self.uint8, self.binary, self.ubinary)
+        return next((rows for rows in types if rows is not None), None)
 
 
 class _One(msgspec.Struct):
@@ -121,7 +130,8 @@ def decode_embeddings(body: bytes) -> Embeddings:
     found = decoded(_vectors, body, "an answer with embeddings")
     rows = _rows(found.embeddings)
     if rows is None:
-        one = found.embedding or (found.embeddings_by_type or {}).get("float")
+        by_type = found.embeddings_by_type or {}
+        one = found.embedding or by_type.get("float") or by_type.get("binary")
         rows = None if one is None else [one]
     if rows is None:
         said = read_error(body)
@@ -140,5 +150,5 @@ def decode_embeddings(body: bytes) -> Embeddings:
 
 def _rows(found: list[list[float] | _One] | _ByType | None) -> list[list[float]] | None:
     if found is None or isinstance(found, _ByType):
-        return None if found is None else found.floats
+        return None if found is None else found.rows()
     return [each.embedding if isinstance(each, _One) else each for each in found]

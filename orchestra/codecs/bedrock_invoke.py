@@ -26,6 +26,7 @@ from orchestra.codecs.dialect import Call
 from orchestra.codecs.eventstream import EventStreamFraming
 from orchestra.codecs.faults import as_error, read_error
 from orchestra.codecs.frames import FrameDecoder, decoded
+from orchestra.codecs.mending import JsonReader, read_whole
 from orchestra.errors import MalformedStreamError, ModelError
 from orchestra.values import (
     ChatRequest,
@@ -55,6 +56,7 @@ class InvokeDecoder(FrameDecoder):
         super().__init__(EventStreamFraming())
         self._claude: MessageEvents | None = None
         self._nova = ConverseEvents()
+        self._reader = JsonReader()
         self._counts: Json = {}
         self._reported = False  # by events of the model's own, which tell more than Bedrock
 
@@ -68,7 +70,7 @@ class InvokeDecoder(FrameDecoder):
         if self._claude is not None:
             self._of_claude(self._claude, payload)
             return
-        said = decoded(_pieces, payload, "a piece of a model's answer")
+        said = self._reader.read(_pieces, payload, "a piece of a model's answer")
         if said.type not in (None, "completion"):
             self._claude = MessageEvents()
             self._of_claude(self._claude, payload)
@@ -162,7 +164,7 @@ def invoke_events(body: bytes) -> list[ModelEvent]:
         ModelError: an error in place of an answer.
         MalformedStreamError: it is an answer of no family that is known.
     """
-    found = decoded(_answers, body, "a model's answer")
+    found = read_whole(_answers, body, "a model's answer")
     said = next(iter(found), Said()) if isinstance(found, list) else found
     if said.type not in (None, "completion"):
         return message_events(body)

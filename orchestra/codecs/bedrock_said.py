@@ -49,9 +49,13 @@ class _Function(msgspec.Struct):
 
 
 class _Call(msgspec.Struct):
+    """A call; Command R has name and parameters at once, without a function around them."""
+
     index: int | None = None
     id: str | None = None
     function: _Function | None = None
+    name: str | None = None
+    parameters: msgspec.Raw = _NONE
 
 
 class _Finish(msgspec.Struct):
@@ -74,7 +78,9 @@ class Said(msgspec.Struct):
     stop_reason: str | None = None
     finish_reason: str | None = None
     completion_reason: str | None = msgspec.field(default=None, name="completionReason")
-    finish: _Finish | None = msgspec.field(default=None, name="finishReason")
+    finish: _Finish | str | msgspec.UnsetType | None = msgspec.field(
+        default=msgspec.UNSET, name="finishReason"
+    )
     # what holds one of the like
     results: list[Said] | None = None
     generations: list[Said] | None = None
@@ -173,18 +179,21 @@ def _text(said: Said) -> str:
             return text
     if isinstance(said.content, list):
         return "".join(map(_text, said.content))
+    if isinstance(said.message, str) and said.finish is not msgspec.UNSET:
+        return said.message  # Pegasus; where no finish is beside it, it is an error's
     return next(filter(None, map(_text, _within(said))), "")
 
 
 def _word(said: Said) -> str | None:
     own = said.stop_reason or said.finish_reason or said.completion_reason
-    own = own or (said.finish.reason if said.finish else None)
+    finish = said.finish
+    own = own or (finish.reason if isinstance(finish, _Finish) else finish or None)
     return own or next(filter(None, map(_word, _within(said))), None)
 
 
 def _calls(said: Said) -> Iterable[ToolCallDelta]:
     for at, call in enumerate(said.tool_calls or ()):
-        function = call.function or _Function()
+        function = call.function or _Function(call.name, call.parameters)
         index = at if call.index is None else call.index
         name = function.name or ""
         id_ = call.id or (f"call_{index}" if name else "")

@@ -19,8 +19,9 @@ from orchestra.codecs.cohere_request import chat_body, embed_body
 from orchestra.codecs.dialect import Call
 from orchestra.codecs.faults import Said, as_error, http_error, read_error
 from orchestra.codecs.frames import FrameDecoder, decoded
+from orchestra.codecs.mending import JsonReader, read_whole
 from orchestra.codecs.sse import SseFraming
-from orchestra.errors import MalformedStreamError, ModelError, TruncatedStreamError
+from orchestra.errors import MalformedStreamError, ModelError
 from orchestra.values import (
     Began,
     ChatRequest,
@@ -100,8 +101,14 @@ class _Answer(msgspec.Struct):
 
 
 class _Vectors(msgspec.Struct, rename={"numbers": "float", "texts": "base64"}):
+    """By type: at most one of them is asked for."""
+
     numbers: list[list[float]] | None = None
     texts: list[str] | None = None
+    int8: list[list[float]] | None = None
+    uint8: list[list[float]] | None = None
+    binary: list[list[float]] | None = None
+    ubinary: list[list[float]] | None = None
 
 
 class _Embedded(msgspec.Struct):
@@ -138,7 +145,7 @@ class CohereDialect:
             ModelError: Cohere gave up (`ERROR`, `TIMEOUT`), or sent an error.
             MalformedStreamError: it is no answer.
         """
-        answer = decoded(_ANSWER, body, "Cohere's answer")
+        answer = read_whole(_ANSWER, body, "Cohere's answer")
         if not isinstance(answer.message, _Message):
             _refuse(body, "neither a message nor an error")
         events: list[ModelEvent] = [Began(answer.id or "", ""), *_pieces(answer.message)]
@@ -146,8 +153,6 @@ class CohereDialect:
             events.append(_began_call(at, call))
         events += _usage(answer.usage)
         reason = _reason(answer.finish_reason, answer.error)
-        if answer.finish_reason is None:
-            raise TruncatedStreamError("Cohere's answer does not say why it stopped: it was cut")
         return [*events, Stopped(reason, answer.finish_reason)]
 
     def ask_embeddings(self, model: str, request: EmbedRequest) -> Call:
@@ -185,6 +190,7 @@ class CohereDecoder(FrameDecoder):
 
     def __init__(self) -> None:
         super().__init__(SseFraming())
+        self._reader = JsonReader()
         self._calls: dict[int, int] = {}  # Cohere's index of a call, and ours
 
     def _take(self, name: str, payload: bytes) -> None:
@@ -193,7 +199,7 @@ class CohereDecoder(FrameDecoder):
             return
         if name and name not in _EVENTS:  # citations, and what may be new
             return
-        event = decoded(_EVENT, payload, "an event of Cohere")
+        event = self._reader.read(_EVENT, payload, "an event of Cohere")
         kind = event.type or name
         if event.error or "error" in (kind, name) or (not kind and isinstance(event.message, str)):
             raise as_error(read_error(payload))
@@ -280,16 +286,19 @@ def _count(value: object) -> int | None:
 def _vectors(found: _Vectors | list[list[float]]) -> tuple[Vector, ...]:
     numbers = found if isinstance(found, list) else found.numbers
     try:
+        if isinstance(found, _Vectors) and numbers is None:
+            if found.texts is not None:
+                return tuple(Vector(_floats(text)) for text in found.texts)
+            whole = (found.int8, found.uint8, found.binary, found.ubinary)
+            numbers = next((each for each in whole if each is not None), None)
         if numbers is not None:
             return tuple(map(Vector.of, numbers))
-        if isinstance(found, _Vectors) and found.texts is not None:
-            return tuple(Vector(_floats(text)) for text in found.texts)
     except (OverflowError, binascii.Error, ValueError) as error:
         raise MalformedStreamError(
             f"a vector of Cohere's is not made of float32 numbers: {error}"
         ) from error
     raise MalformedStreamError(
-        "Cohere sent vectors neither as `float` nor as `base64`; ask for one of these "
+        "Cohere sent vectors of no type that is known; ask for `float` or `base64` in "
         "`embedding_types`"
     )
 

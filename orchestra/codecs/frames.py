@@ -26,6 +26,8 @@ FRAME_BYTES_MAX = 16 * 1024 * 1024
 """One frame of a stream: a Gemini event with an image in it has several megabytes."""
 BEGINNING_BYTES = 4 * 1024
 """Of what comes before the first event are kept: an error that is none of the stream's frames."""
+BEFORE_JSON = b"\xef\xbb\xbf \t\r\n"
+"""What may stand before JSON: a byte order mark and blanks."""
 _SHOWN_BYTES = 200
 _DATA = re.compile(rb"^data:(.*)$", re.MULTILINE)
 
@@ -120,7 +122,12 @@ class FrameDecoder(ABC):
 
     def _take_all(self, frames: Iterable[tuple[str, bytes]]) -> None:
         for name, payload in frames:
-            self._take(name, payload)
+            try:
+                self._take(name, payload)
+            except MalformedStreamError:
+                # Some servers put a last word of their own behind an answer, or pings between.
+                if payload.lstrip().startswith(b"{") or not (self._stopped or name == "ping"):
+                    raise
             if self.done:
                 return
 

@@ -9,6 +9,8 @@ Nothing follows the last one, so the end of the body says that it was the last.
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Iterator, Mapping
 from urllib.parse import quote
 
@@ -18,9 +20,10 @@ from orchestra.accounts import Usage
 from orchestra.codecs.arguments import NOTHING, count, given
 from orchestra.codecs.dialect import Call
 from orchestra.codecs.faults import as_error, http_error, read_error
-from orchestra.codecs.frames import FRAME_BYTES_MAX, FrameDecoder, decoded
+from orchestra.codecs.frames import BEFORE_JSON, FRAME_BYTES_MAX, FrameDecoder, decoded
 from orchestra.codecs.gemini_answer import GeminiAnswer
 from orchestra.codecs.gemini_request import gemini_body, studio_embed_body, vertex_embed_body
+from orchestra.codecs.mending import NOT_AS_IT_SHOULD_BE
 from orchestra.codecs.sse import SseFraming
 from orchestra.errors import MalformedStreamError, ModelError
 from orchestra.values import ChatRequest, Embeddings, EmbedRequest, Json, ModelEvent, Vector
@@ -41,6 +44,7 @@ class _Prediction(msgspec.Struct):
 
 
 class _Embedded(msgspec.Struct, rename="camel"):
+    embedding: _Numbers | None = None
     embeddings: list[_Numbers] | None = None
     predictions: list[_Prediction] | None = None
     usage_metadata: Json | None = None
@@ -48,6 +52,9 @@ class _Embedded(msgspec.Struct, rename="camel"):
 
 
 _LISTS = msgspec.json.Decoder(list[msgspec.Raw])
+_ONE = msgspec.json.Decoder(msgspec.Raw)
+_ANY = json.JSONDecoder()
+_BETWEEN = re.compile(r"[\s,]*")
 _EMBEDDED = msgspec.json.Decoder(_Embedded)
 
 
@@ -82,16 +89,14 @@ class GeminiDialect:
 
         Raises:
             ModelError: an error in place of an answer, told by its class.
-            MalformedStreamError: it is no answer of Gemini's, or one that is not finished.
+            MalformedStreamError: it is no answer of Gemini's.
         """
-        answer = GeminiAnswer()
+        answer = GeminiAnswer(whole=True)
         events: list[ModelEvent] = []
-        for _, response in _whole(body):
+        for response in _responses(body) if _is_list(body) else (body,):
             events += answer.take(response)
         if not answer.stopped:
-            raise MalformedStreamError(
-                f"this is no answer of Gemini's, or one that is not finished: {body[:200]!r}"
-            )
+            raise MalformedStreamError(f"this is no answer of Gemini's: {body[:200]!r}")
         return events + answer.end()
 
     def ask_embeddings(self, model: str, request: EmbedRequest) -> Call:
@@ -116,6 +121,8 @@ class GeminiDialect:
             numbers = [each.embeddings for each in found.predictions]
         elif found.embeddings is not None:
             numbers = found.embeddings
+        elif found.embedding is not None:  # of `embedContent`
+            numbers = [found.embedding]
         else:
             raise MalformedStreamError(f"these are no embeddings of Gemini's: {body[:200]!r}")
         return Embeddings(tuple(map(_vector, numbers)), _embedding_usage(found, numbers))
@@ -137,7 +144,10 @@ class GeminiDialect:
 
 
 class GeminiDecoder(FrameDecoder):
-    """A streamed answer: Server-Sent Events, or without `alt=sse` one JSON array."""
+    """A streamed answer: Server-Sent Events, or without `alt=sse` one JSON array.
+
+    A gateway may send a response a line instead.
+    """
 
     def __init__(self) -> None:
         super().__init__(_GeminiFraming())
@@ -162,7 +172,7 @@ class _GeminiFraming(SseFraming):
         self._started = False
 
     def feed(self, data: bytes) -> Iterator[tuple[str, bytes]]:
-        start = data.lstrip() if not self._started else b""
+        start = data.lstrip(BEFORE_JSON) if not self._started else b""
         if start:
             self._started = True
             self._json = [] if start[:1] in (b"[", b"{") else None
@@ -178,16 +188,51 @@ class _GeminiFraming(SseFraming):
         if self._json is None:
             yield from super().close()
         else:
-            yield from _whole(b"".join(self._json))
+            for response in _responses(b"".join(self._json)):
+                yield "", response
 
 
-def _whole(body: bytes) -> Iterator[tuple[str, bytes]]:
-    """The responses of a body that is one response, or an array of them."""
-    if body.lstrip()[:1] == b"[":
-        for each in decoded(_LISTS, body, "an array of Gemini's responses"):
-            yield "", bytes(each)
+def _is_list(body: bytes) -> bool:
+    return body.lstrip(BEFORE_JSON).startswith(b"[")
+
+
+def _responses(body: bytes) -> Iterator[bytes]:
+    """The responses of a body that is one, has them in an array, or has one behind the other.
+
+    Raises:
+        MalformedStreamError: it is none of these, or was cut; what was whole has been given.
+    """
+    try:
+        found = _LISTS.decode(body) if _is_list(body) else [_ONE.decode(body)]
+    except NOT_AS_IT_SHOULD_BE:
+        yield from _one_by_one(body)
     else:
-        yield "", body
+        yield from map(bytes, found)
+
+
+def _one_by_one(body: bytes) -> Iterator[bytes]:
+    """The responses of a body that is no JSON document, as far as they go."""
+    text = body.decode("utf-8-sig", "replace")
+    at = text.find("[") + 1 if (in_array := _is_list(body)) else 0
+    while (at := _between(text, at)) < len(text):
+        if in_array and text[at] == "]" and not text[at + 1 :].strip():
+            return
+        try:
+            _, end = _ANY.raw_decode(text, at)
+        except (ValueError, RecursionError) as error:
+            raise MalformedStreamError(
+                f"a response of Gemini's is not what it has to be: {text[at : at + 200]!r}"
+            ) from error
+        yield text[at:end].encode()
+        at = end
+    if in_array:
+        raise MalformedStreamError("an array of Gemini's responses has no end: it was cut")
+
+
+def _between(text: str, at: int) -> int:
+    """Where the next response begins."""
+    found = _BETWEEN.match(text, at)
+    return at if found is None else found.end()
 
 
 def _vector(numbers: _Numbers) -> Vector:

@@ -1,8 +1,9 @@
 """What Gemini's responses mean: those of a stream one after the other, or a single one.
 
 A reason to stop may stand in any of them, and the last one counts; an answer that calls a tool
-stops as any other does. A seal on a piece of text becomes a thought without text before it.
-Counts of tokens are running totals.
+stops as any other does. A whole answer that gives none is complete, and has stopped for a reason
+that nobody knows. A seal on a piece of text becomes a thought without text before it. Counts of
+tokens are running totals: one that the last record leaves out is that of the one before.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from orchestra.codecs.faults import as_error, read_error
 from orchestra.codecs.frames import decoded
 from orchestra.codecs.gemini_arguments import Arguments, PartialArgument
 from orchestra.codecs.gemini_request import ON_TEXT
+from orchestra.codecs.mending import JsonReader
 from orchestra.errors import MalformedStreamError
 from orchestra.values import (
     Began,
@@ -99,11 +101,15 @@ class GeminiAnswer:
     `stopped` tells whether one of them has said why the answer stops.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, whole: bool = False) -> None:
         self.stopped = False
+        self._whole = whole
+        self._reader = JsonReader()
+        self._blocked = False  # the prompt
         self._reason: str | None = None
         self._id: str | None = None
-        self._usage: Json | None = None
+        self._usage: Json | None = None  # the last record, as it is
+        self._counts: Json = {}  # the last of each count
         self._calls_count = 0
         self._growing: Arguments | None = None  # of the last call, which is arriving in pieces
 
@@ -114,35 +120,40 @@ class GeminiAnswer:
             ModelError: it is an error, told by its class.
             MalformedStreamError: it is no response.
         """
-        response = decoded(_RESPONSES, payload, "a response of Gemini's")
+        response = self._reader.read(_RESPONSES, payload, "a response of Gemini's")
         if given(response.error):
             raise as_error(read_error(payload))
         events: list[ModelEvent] = []
         if self._id is None:
             self._id = response.response_id or ""
             events.append(Began(self._id, response.model_version or ""))
-        for candidate in response.candidates or ():
-            if not candidate.index:  # of several answers we want the first
-                events += self._candidate(candidate)
+        if (candidate := self._first(response.candidates or [])) is not None:
+            events += self._candidate(candidate)
         feedback = response.prompt_feedback
         if feedback is not None and feedback.block_reason and not response.candidates:
-            self.stopped = True
+            self.stopped = self._blocked = True
             events += _refused(feedback.block_reason_message)
         return events + self._counted(response.usage_metadata)
 
     def end(self) -> list[ModelEvent]:
         """The events that only the end of the answer tells of; `Stopped` is the last."""
         reason = _REASONS.get(self._reason or "", StopReason.OTHER)
-        if self._reason is None:
-            reason = StopReason.CONTENT_FILTER  # it has not begun: the prompt was blocked
+        if self._blocked and self._reason is None:
+            reason = StopReason.CONTENT_FILTER
         elif self._calls_count and reason is StopReason.END:
             reason = StopReason.TOOL_CALLS
         stopped = Stopped(reason, self._reason)
         if self._usage is None:
             return [*self._grown(), stopped]
-        counted = "promptTokenCount" in self._usage
-        certainty = Certainty.EXACT if counted else Certainty.PARTIAL
-        return [*self._grown(), _report(self._usage, certainty), stopped]
+        counted = "promptTokenCount" in self._counts
+        report = self._report(Certainty.EXACT if counted else Certainty.PARTIAL)
+        return [*self._grown(), report, stopped]
+
+    def _first(self, candidates: list[_Candidate]) -> _Candidate | None:
+        """Of several answers, the first; what 0 is, is left out, or nothing is counted at all."""
+        if self._whole:
+            return candidates[0] if candidates else None
+        return next((each for each in candidates if not each.index), None)
 
     def _candidate(self, candidate: _Candidate) -> list[ModelEvent]:
         events: list[ModelEvent] = []
@@ -153,10 +164,11 @@ class GeminiAnswer:
             elif part.text is not None:
                 events += _text_events(part.text, part.thought, part.thought_signature or "")
         reason = candidate.finish_reason
-        if reason is not None and reason != _UNSPECIFIED:
+        said = reason is not None and reason != _UNSPECIFIED
+        if said or (self._whole and not self.stopped):
             self._reason, self.stopped = reason, True
-            if _REASONS.get(reason) is StopReason.CONTENT_FILTER:
-                events += _refused(candidate.finish_message)
+        if _REASONS.get(reason or "") is StopReason.CONTENT_FILTER:
+            events += _refused(candidate.finish_message)
         return events
 
     def _call(self, call: _FunctionCall, seal: str) -> list[ModelEvent]:
@@ -186,12 +198,15 @@ class GeminiAnswer:
         return [ToolCallDelta(self._calls_count - 1, arguments=text)]
 
     def _counted(self, usage: Json | None) -> list[ModelEvent]:
-        """A record without counts does not replace one that has them."""
-        known = self._usage is not None and "promptTokenCount" in self._usage
-        if usage is None or usage == self._usage or (known and "promptTokenCount" not in usage):
+        if usage is None or usage == self._usage:
             return []
         self._usage = usage
-        return [_report(usage, Certainty.PARTIAL)]
+        told = {name: value for name, value in usage.items() if value is not None}
+        self._counts = self._counts | told
+        return [self._report(Certainty.PARTIAL)]
+
+    def _report(self, certainty: Certainty) -> UsageReport:
+        return UsageReport(_usage_of(self._counts, certainty), self._usage or {})
 
 
 def _text_events(text: str, thought: bool | None, seal: str) -> list[ModelEvent]:
@@ -205,10 +220,10 @@ def _refused(message: str | None) -> list[ModelEvent]:
     return [RefusalDelta(message)] if message else []
 
 
-def _report(record: Json, certainty: Certainty) -> UsageReport:
+def _usage_of(record: Json, certainty: Certainty) -> Usage:
     """Gemini counts thoughts beside the answer, and what its own tools found beside the prompt."""
     thoughts = count(record, "thoughtsTokenCount")
-    usage = Usage(
+    return Usage(
         count(record, "promptTokenCount") + count(record, "toolUsePromptTokenCount"),
         count(record, "candidatesTokenCount") + thoughts,
         certainty,
@@ -216,4 +231,3 @@ def _report(record: Json, certainty: Certainty) -> UsageReport:
         0,
         thoughts,
     )
-    return UsageReport(usage, record)

@@ -17,6 +17,7 @@ from orchestra.codecs.dialect import Call
 from orchestra.codecs.faults import as_error, http_error, read_error
 from orchestra.codecs.frames import FrameDecoder, decoded
 from orchestra.codecs.jsonlines import JsonLinesFraming
+from orchestra.codecs.mending import JsonReader
 from orchestra.codecs.ollama_request import chat_body, embed_body
 from orchestra.errors import (
     CapabilityError,
@@ -79,6 +80,7 @@ class _Line(msgspec.Struct):
 class _Embedded(msgspec.Struct):
     model: str = ""
     embeddings: list[list[float]] | None = None
+    embedding: list[float] | None = None
     prompt_eval_count: int | None = None
 
 
@@ -128,10 +130,13 @@ class OllamaDialect:
             ModelError: as of `decode`.
         """
         found = decoded(_EMBEDDED, body, "Ollama's embeddings")
-        if found.embeddings is None:
+        rows = found.embeddings
+        if rows is None and found.embedding is not None:  # of the old `/embeddings`
+            rows = [found.embedding]
+        if rows is None:
             _refuse(body)
         try:
-            vectors = tuple(map(Vector.of, found.embeddings))
+            vectors = tuple(map(Vector.of, rows))
         except OverflowError as error:
             raise MalformedStreamError(
                 f"a vector of Ollama's is not made of float32 numbers: {error}"
@@ -157,6 +162,7 @@ class OllamaDecoder(FrameDecoder):
 
     def __init__(self) -> None:
         super().__init__(JsonLinesFraming())
+        self._reader = JsonReader()
         self._began = False
         self._calls = 0
 
@@ -166,7 +172,7 @@ class OllamaDecoder(FrameDecoder):
         Raises:
             ModelError: it is an error, or is none of Ollama's.
         """
-        line = decoded(_LINE, payload, "Ollama's answer")
+        line = self._reader.read(_LINE, payload, "Ollama's answer")
         if line.error:
             raise as_error(read_error(payload))
         if not self._began:

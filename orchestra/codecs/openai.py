@@ -51,7 +51,7 @@ class OpenAiDialect(Dialect):
         Raises:
             ModelError: an error in place of an answer, though the status was 200.
             MalformedStreamError: it is not an answer of this dialect.
-            TruncatedStreamError: it does not say why it stops.
+            TruncatedStreamError: it is a chunk of one.
         """
         return OpenAiDecoder(self.quirks).whole(body)
 

@@ -1,11 +1,9 @@
 """OpenAI's answers, read: chunks of a stream, and whole ones as if they were a single chunk.
 
-Rules of the file: only the choice of index 0 is read. The reason to stop is told at the very
-end, since servers send more behind it (usage, what a filter found later, even text); of several
-reasons the last counts. Tool calls are told apart by the server's index, or by their ids where
-servers count wrong, and are numbered from 0 in the order in which they began. Where a server
-does not count them, that number is their index. A custom tool is called with text, not with
-JSON, and told as any other.
+Rules of the file: only the choice of index 0 is read, and of a whole answer the first. The reason
+to stop is told at the very end, since servers send more behind it (usage, what a filter found
+later, even text); of several reasons the last counts. A whole answer that gives none is complete,
+as its JSON is, and has stopped for a reason that nobody knows.
 """
 
 from __future__ import annotations
@@ -13,11 +11,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import attrs
-import msgspec
 
 from orchestra.accounts import Certainty, Usage
 from orchestra.codecs.faults import Said, as_error, error_in, read_error
 from orchestra.codecs.frames import FrameDecoder
+from orchestra.codecs.openai_calls import PiecedCalls
 from orchestra.codecs.openai_logprobs import logprobs_of
 from orchestra.codecs.openai_shapes import (
     CallPiece,
@@ -29,8 +27,8 @@ from orchestra.codecs.openai_shapes import (
     GroqRecord,
     Opening,
 )
-from orchestra.codecs.openai_usage import usage_of
-from orchestra.codecs.quirks import Quirks, fingerprint
+from orchestra.codecs.openai_usage import counts_all, usage_of
+from orchestra.codecs.quirks import Quirks
 from orchestra.codecs.sse import SseFraming
 from orchestra.errors import MalformedStreamError, TruncatedStreamError
 from orchestra.values import (
@@ -43,12 +41,12 @@ from orchestra.values import (
     Stopped,
     StopReason,
     TextDelta,
-    ToolCallDelta,
     UsageReport,
 )
 
 _DONE = b"[DONE]"
 _A_CHUNK = "a chunk of the stream"
+_CHUNK_KIND = "chat.completion.chunk"
 _OLD_CALL = -1
 """The index of the one call that `function_call` can make."""
 
@@ -72,30 +70,19 @@ _FAILURES: Mapping[str, str] = {
 """Reasons to stop by which the answer was cut, and a word for each that `faults` knows."""
 
 
-@attrs.define(eq=False)
-class _Calling:
-    """A tool call that is arriving; told once its name is known."""
-
-    number: int
-    id: str
-    given_id: str
-    told: bool = False
-    held: list[str] = attrs.field(factory=list)
-
-
 class OpenAiDecoder(FrameDecoder):
     """One streamed answer of a server with these quirks."""
 
     __slots__ = (
         "_began",
-        "_by_index",
         "_calls",
-        "_chars",
+        "_counted",
         "_elsewhere",
         "_finish",
         "_id",
         "_quirks",
         "_reader",
+        "_text",
         "_usage",
     )
 
@@ -107,9 +94,9 @@ class OpenAiDecoder(FrameDecoder):
         self._id = ""
         self._finish: Stopped | None = None
         self._usage: UsageReport | None = None
-        self._calls: list[_Calling] = []
-        self._by_index: dict[int, _Calling] = {}
-        self._chars = 0
+        self._counted = False  # whether both counts are in it
+        self._calls = PiecedCalls()
+        self._text: list[str] = []
         self._elsewhere = False
 
     def _take(self, name: str, payload: bytes) -> None:
@@ -120,7 +107,7 @@ class OpenAiDecoder(FrameDecoder):
             return
         if name == "error":
             raise as_error(read_error(payload))
-        chunk = self._reader.read(payload, _A_CHUNK, opening=not self._began)
+        chunk = self._reader.chunk(payload, _A_CHUNK, opening=not self._began)
         if chunk.error or chunk.kind == "error":
             raise as_error(read_error(payload))
         self._read(chunk, stream=True)
@@ -131,9 +118,9 @@ class OpenAiDecoder(FrameDecoder):
         Raises:
             ModelError: the body is an error.
             MalformedStreamError: it is no answer.
-            TruncatedStreamError: it does not say why it stops.
+            TruncatedStreamError: it is a chunk of one, which is not the last.
         """
-        chunk = self._reader.read(body, "the answer", opening=True)
+        chunk = self._reader.chunk(body, "the answer", opening=True)
         if chunk.error or chunk.kind == "error":
             raise as_error(read_error(body))
         if not chunk.choices:
@@ -141,19 +128,25 @@ class OpenAiDecoder(FrameDecoder):
                 raise error
             shown = body[:200].decode("utf-8", "replace")
             raise MalformedStreamError(f"the answer holds no choices: {shown!r}")
-        self._read(chunk, stream=False)
+        self._read(_by_place(chunk), stream=False)
         if not self._stopped:
-            raw = next((each.finish_reason for each in chunk.choices if not each.index), None)
-            if not self._quirks.done_is_finish:
-                raise TruncatedStreamError(
-                    f"the answer does not say why it stops: its finish_reason is {raw!r}"
-                )
-            self._finished(raw)
+            self._unfinished(chunk)
         self._end()
         return self._events
 
+    def _unfinished(self, chunk: Chunk) -> None:
+        """End a whole answer that does not say why it stops."""
+        raw = chunk.choices[0].finish_reason if chunk.choices else None
+        if self._quirks.done_is_finish:
+            self._finished(raw)
+            return
+        if chunk.kind == _CHUNK_KIND:
+            raise TruncatedStreamError("a chunk came in place of the answer: it was cut")
+        self._stopped = True
+        self._finish = Stopped(StopReason.OTHER, raw)
+
     def _read(self, chunk: Chunk, *, stream: bool) -> None:
-        choices = chunk.choices or ()
+        choices = chunk.choices or []
         # Azure opens with a chunk that has neither an id nor choices.
         if not self._began and (chunk.id or (chunk.model and choices)):
             self._began, self._id = True, chunk.id or ""
@@ -162,7 +155,8 @@ class OpenAiDecoder(FrameDecoder):
         failed: Said | None = None
         record = chunk.usage
         for choice in choices:
-            if choice.index:
+            # One that is not counted has its place for an index.
+            if choice.index != 0 and (choice.index is not None or choice is not choices[0]):
                 continue
             delta = choice.delta if stream else choice.message
             if choice.text or (choice.message if stream else choice.delta):
@@ -185,28 +179,23 @@ class OpenAiDecoder(FrameDecoder):
     def _beside(self, delta: ChunkDelta | None, choice: ChunkChoice) -> ChunkDelta | None:
         """What a choice says; where that is nothing, what it says in another's place.
 
-        Some servers stream messages, or texts, and no deltas. Others repeat at the end, in a
-        message, all that their deltas have said.
-
-        Raises:
-            MalformedStreamError: what it says there is no such repetition, and would be lost.
+        Some servers stream messages, or texts, and no deltas. Others repeat in a message all
+        that their deltas have said: of that only what goes on is said. Where it is not the same
+        again (trimmed, or edited), the deltas have said it.
         """
         if delta is not None and not delta.silent:
+            self._elsewhere = False
             return delta
         others = (choice.message, choice.delta, ChunkDelta(choice.text))
         other = next((each for each in others if each is not None and not each.silent), None)
         if other is None or self._elsewhere:
             return other
-        if not (self._chars or self._calls):
+        if not (self._text or self._calls):
             self._elsewhere = True
             return other
-        calls = len(other.tool_calls or ())
-        if other.chars not in {0, self._chars} or calls not in {0, len(self._calls)}:
-            raise MalformedStreamError(
-                f"deltas have said {self._chars} characters and {len(self._calls)} calls; behind "
-                f"them came a message of {other.chars} and {calls}, which is not the same again"
-            )
-        return None
+        told, text = "".join(self._text), other.text
+        rest = text[len(told) :] if text.startswith(told) else ""
+        return ChunkDelta(rest, tool_calls=self._calls.beside(other.tool_calls or ()))
 
     def _said(self, delta: ChunkDelta) -> None:
         content = delta.content
@@ -220,20 +209,17 @@ class OpenAiDecoder(FrameDecoder):
         if content:
             if isinstance(content, str):
                 self._events.append(TextDelta(content))
-                self._chars += len(content)
+                self._text.append(content)
             else:
                 self._parts(content)
         if delta.refusal:
             self._events.append(RefusalDelta(delta.refusal))
         if delta.tool_calls:
-            if len(delta.tool_calls) > 1:
-                _count_apart(delta.tool_calls, len(self._calls))
-            for call in delta.tool_calls:
-                self._call(call)
+            self._events += self._calls.take(delta.tool_calls, self._id)
         if delta.function_call is not None and self._quirks.function_calls:
             function = delta.function_call
             if function.name or function.arguments:
-                self._call(CallPiece(_OLD_CALL, None, function))
+                self._events += self._calls.take((CallPiece(_OLD_CALL, None, function),), self._id)
 
     def _parts(self, parts: list[ChunkPart]) -> None:
         for part in parts:
@@ -244,53 +230,9 @@ class OpenAiDecoder(FrameDecoder):
                 self._events.append(ReasoningDelta(thoughts))
             if part.text:
                 self._events.append(TextDelta(part.text))
-                self._chars += len(part.text)
+                self._text.append(part.text)
             if part.refusal:
                 self._events.append(RefusalDelta(part.refusal))
-
-    def _call(self, call: CallPiece) -> None:
-        function = call.called()
-        arguments = function.arguments or ""
-        if not isinstance(arguments, str):
-            arguments = msgspec.json.encode(arguments).decode()
-        calling = self._calling(call, function.name or "")
-        if calling.told:
-            if arguments:
-                self._events.append(ToolCallDelta(calling.number, arguments=arguments))
-            return
-        calling.held.append(arguments)
-        if function.name:
-            self._tell(calling, function.name)
-
-    def _tell(self, calling: _Calling, name: str) -> None:
-        calling.told = True
-        arguments = "".join(calling.held)
-        self._events.append(ToolCallDelta(calling.number, calling.id, name, arguments))
-
-    def _calling(self, call: CallPiece, name: str) -> _Calling:
-        """The call that this is a piece of."""
-        index, given = call.index, call.id or ""
-        if index is not None:
-            found = self._by_index.get(index)
-        elif given:
-            found = next((each for each in self._calls if each.given_id == given), None)
-        else:
-            # A whole call has a name; what has none goes on with the last one.
-            found = None if name or not self._calls else self._calls[-1]
-        if found is None or (given and name and found.given_id not in {"", given}):
-            found = self._new_call(given)
-            if index is None:  # its pieces may be counted all the same
-                self._by_index.setdefault(found.number, found)
-            else:
-                self._by_index[index] = found
-        return found
-
-    def _new_call(self, given: str) -> _Calling:
-        number = len(self._calls)
-        made = "call_" + fingerprint(f"{self._id}/{number}", 24)
-        calling = _Calling(number, given or made, given)
-        self._calls.append(calling)
-        return calling
 
     def _why(self, choice: ChunkChoice) -> Said | None:
         """Keep the reason to stop; or if it is a failure, what the server says of it."""
@@ -314,7 +256,11 @@ class OpenAiDecoder(FrameDecoder):
 
     def _count(self, record: object, raw: object) -> None:
         usage = usage_of(record, Certainty.EXACT if self._stopped else Certainty.PARTIAL)
-        if usage is not None and isinstance(raw, dict):
+        if usage is None or not isinstance(raw, dict):
+            return
+        counted = counts_all(record)
+        if counted or not self._counted:  # half a record takes the place of no whole one
+            self._counted = counted
             self._report(usage, raw)
 
     def _report(self, usage: Usage, raw: Json) -> None:
@@ -328,20 +274,22 @@ class OpenAiDecoder(FrameDecoder):
             self._count(groq.usage, {})
 
     def _end(self) -> None:
-        for calling in self._calls:
-            if not calling.told:
-                self._tell(calling, "")
-        report = self._usage
-        if report is not None and self._stopped and report.usage.certainty is Certainty.PARTIAL:
+        self._events += self._calls.end()
+        report = self._usage if self._stopped and self._counted else None
+        if report is not None and report.usage.certainty is Certainty.PARTIAL:
             # The server's last count came before its reason, and nothing was cut.
             self._report(attrs.evolve(report.usage, certainty=Certainty.EXACT), report.raw)
         if self._finish is not None:
             self._events.append(self._finish)
 
 
-def _count_apart(pieces: list[CallPiece], begun: int) -> None:
-    """Count pieces that only their order tells apart: they are of the calls that began last."""
-    bare = all(each.index is None and not each.id and not each.called().name for each in pieces)
-    if bare and begun >= len(pieces):
-        for at, each in enumerate(pieces, begun - len(pieces)):
-            each.index = at
+def _by_place(chunk: Chunk) -> Chunk:
+    """A whole answer with its first choice only, and in it with each call counted by its place."""
+    assert chunk.choices, "it has choices"
+    first = chunk.choices[0]
+    first.index = 0
+    for said in filter(None, (first.message, first.delta)):
+        for at, call in enumerate(said.tool_calls or ()):
+            call.index = at
+    chunk.choices = [first]
+    return chunk

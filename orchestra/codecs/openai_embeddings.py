@@ -56,6 +56,8 @@ def embed_body(model: str, request: EmbedRequest, quirks: Quirks) -> Json:
 def embeddings_of(body: bytes) -> Embeddings:
     """The vectors of an answer, in the order of the texts, however each was written.
 
+    Some servers count every one 0: then they are in order.
+
     Raises:
         ModelError: the body is an error.
         MalformedStreamError: it holds no vectors, or not one for each index.
@@ -66,8 +68,9 @@ def embeddings_of(body: bytes) -> Embeddings:
     if answer.data is None:
         raise MalformedStreamError(f"the answer holds no embeddings: {body[:200]!r}")
     vectors: dict[int, Vector] = {}
+    counted = any(item.index for item in answer.data)
     for position, item in enumerate(answer.data):
-        index = position if item.index is None else item.index
+        index = item.index if counted and item.index is not None else position
         vectors[index] = _vector(item.embedding, index)
     if sorted(vectors) != list(range(len(answer.data))):
         raise MalformedStreamError(

@@ -1,19 +1,18 @@
 """The shapes of OpenAI's chunks, and how they are read, also of servers that write them loosely.
 
 Rules of the file: a chunk as it should be costs one typed decode. Only where that fails is it
-read again: a number where an id has to be, digits where an index has to be, and a character that
-a server has cut in two, the halves of which come in two chunks.
+mended: a number where an id has to be, digits where an index has to be, and thoughts, arguments or
+texts in another shape. Text is never lost by it; what nobody needs may be.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from typing import TypeAlias
+from collections.abc import Callable, Mapping
 
 import msgspec
 
-from orchestra.codecs.frames import decoded
+from orchestra.codecs.mending import NOT_AS_IT_SHOULD_BE, JsonPath, JsonReader
 from orchestra.values import Details
 
 
@@ -71,11 +70,11 @@ class ChunkDelta(msgspec.Struct, gc=False):
         return not any(msgspec.structs.astuple(self))
 
     @property
-    def chars(self) -> int:
-        """How long its text is."""
+    def text(self) -> str:
+        """Its text."""
         if self.content is None or isinstance(self.content, str):
-            return len(self.content or "")
-        return sum(len(part.text or "") for part in self.content)
+            return self.content or ""
+        return "".join(part.text or "" for part in self.content)
 
 
 class ChunkChoice(msgspec.Struct, gc=False):
@@ -125,21 +124,14 @@ class Opening(Chunk, gc=False):
 
 _OPENINGS: msgspec.json.Decoder[Chunk] = msgspec.json.Decoder(Opening)
 _CHUNKS = msgspec.json.Decoder(Chunk)
-_HIGH = ("\ud800", "\udbff")
-_LOW = ("\udc00", "\udfff")
-_HALVES_MAX = 256
-_Path: TypeAlias = tuple[str, ...]
 
 
-class ChunkReader:
+class ChunkReader(JsonReader):
     """Reads the chunks of one answer."""
 
-    __slots__ = ("_halves",)
+    __slots__ = ()
 
-    def __init__(self) -> None:
-        self._halves: dict[_Path, str] = {}
-
-    def read(self, payload: bytes, what: str, *, opening: bool) -> Chunk:
+    def chunk(self, payload: bytes, what: str, *, opening: bool) -> Chunk:
         """The chunk in a payload; an `Opening` where it is wanted.
 
         Raises:
@@ -148,44 +140,21 @@ class ChunkReader:
         decoder = _OPENINGS if opening else _CHUNKS
         try:
             return decoder.decode(payload)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-            payload = self._mended(payload)
-        return decoded(decoder, payload, what)
+        except NOT_AS_IT_SHOULD_BE:
+            return self.mended(decoder, payload, what)
 
-    def _mended(self, payload: bytes) -> bytes:
-        """The payload as it should have been written; as it is, where it is no JSON at all."""
-        try:
-            return json.dumps(self._mend(json.loads(payload), ())).encode()
-        except (ValueError, RecursionError):
-            return payload
-
-    def _mend(self, value: object, path: _Path) -> object:
-        if isinstance(value, dict):
-            return {key: self._mend(each, (*path, key)) for key, each in value.items()}
-        if isinstance(value, list):
-            return [self._mend(each, (*path, at)) for at, each in _counted(value)]
-        if "arguments" not in path and path:  # what the model says is not ours to mend
-            value = _as_it_should_be(path[-1], value)
-        return self._joined(path, value) if isinstance(value, str) else value
-
-    def _joined(self, path: _Path, text: str) -> str:
-        """The text with the half of a character that the chunk before had kept, without its own."""
-        if text and path in self._halves:
-            half = self._halves.pop(path)
-            text = half + text if _LOW[0] <= text[0] <= _LOW[1] else text
-        room = len(self._halves) < _HALVES_MAX
-        if text and room and _HIGH[0] <= text[-1] <= _HIGH[1]:
-            text, self._halves[path] = text[:-1], text[-1]
-        return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+    def _as_meant(self, path: JsonPath, value: object) -> object:
+        if "arguments" in path[:-1]:  # what the model says is not ours to mend
+            return value
+        key = path[-1]
+        if path[0] == "choices" and path[-2:-1] in _SPEAKERS.get(key, ()):
+            return _SHAPES[key](value)
+        if path == ("x_groq",):
+            return value if isinstance(value, dict) else None
+        return _id_or_index(key, value)
 
 
-def _counted(values: list[object]) -> Iterator[tuple[str, object]]:
-    """Each of a list with what tells it apart in the next chunk: its index, if it has one."""
-    for at, each in enumerate(values):
-        yield str(each.get("index", at) if isinstance(each, dict) else at), each
-
-
-def _as_it_should_be(key: str, value: object) -> object:
+def _id_or_index(key: str, value: object) -> object:
     if key == "id" and isinstance(value, int | float) and not isinstance(value, bool):
         return str(value)
     if key == "index" and isinstance(value, str) and value.isdecimal():
@@ -193,3 +162,50 @@ def _as_it_should_be(key: str, value: object) -> object:
     if key == "index" and isinstance(value, float) and value.is_integer():
         return int(value)
     return value
+
+
+def _content(value: object) -> object:
+    """Content as a list of parts, where it is one part, or where some of its parts are texts."""
+    if isinstance(value, dict) and _PARTS & value.keys():
+        return [value]
+    if isinstance(value, list):
+        return [{"text": each} if isinstance(each, str) else each for each in value]
+    return value
+
+
+def _thoughts(value: object) -> object:
+    """Thoughts as one text, whatever they were put into; None where there is none in it."""
+    if isinstance(value, dict):
+        return _thoughts(value.get("text") or value.get("content") or value.get("summary"))
+    if isinstance(value, list):
+        texts = map(_thoughts, value)
+        return "".join(text for text in texts if isinstance(text, str))
+    return value if isinstance(value, str) else None
+
+
+def _thoughts_apart(value: object) -> object:
+    parts = value if isinstance(value, list) else [value]
+    texts = [each.get("text") if isinstance(each, dict) else each for each in parts]
+    return [{"text": _thoughts(each)} for each in texts]
+
+
+def _arguments(value: object) -> object:
+    if value is None or isinstance(value, str | dict):
+        return value
+    return json.dumps(value)
+
+
+_SHAPES: Mapping[str, Callable[[object], object]] = {
+    "content": _content,
+    "reasoning": _thoughts,
+    "reasoning_content": _thoughts,
+    "reasoning_details": _thoughts_apart,
+    "arguments": _arguments,
+}
+"""What is made of a member that may come in many shapes."""
+_SAYING, _CALLING = (("delta",), ("message",)), (("function",), ("function_call",))
+_SPEAKERS: Mapping[str, tuple[JsonPath, ...]] = {
+    key: _CALLING if key == "arguments" else _SAYING for key in _SHAPES
+}
+"""In what it then stands."""
+_PARTS = {"text", "thinking", "refusal"}

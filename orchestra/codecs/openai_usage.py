@@ -9,16 +9,20 @@ from orchestra.values import Json
 
 
 def usage_of(record: object, certainty: Certainty = Certainty.EXACT) -> Usage | None:
-    """What a `usage` record says; None where it is not one, or its counts are not there.
+    """What a `usage` record says; None where it is not one, or neither of its counts is there.
 
-    Cached tokens are looked for where OpenAI, DeepSeek, Moonshot and Mistral put them. Where
-    the total shows that reasoning was counted apart from the answer (xAI), it is added to it.
+    Where one of them is missing, it is partial. Cached tokens are looked for where OpenAI,
+    DeepSeek, Moonshot and Mistral put them. Where the total shows that reasoning was counted
+    apart from the answer (xAI), it is added to it.
     """
     if not isinstance(record, dict):
         return None
     asked, answered = _count(record, "prompt_tokens"), _count(record, "completion_tokens")
-    if asked is None or answered is None:
+    if asked is None and answered is None:
         return None
+    if asked is None or answered is None:
+        certainty = Certainty.PARTIAL
+    asked, answered = asked or 0, answered or 0
     prompt, answer = (
         _details(record, key) for key in ("prompt_tokens_details", "completion_tokens_details")
     )
@@ -38,6 +42,12 @@ def usage_of(record: object, certainty: Certainty = Certainty.EXACT) -> Usage | 
         _first((prompt, "cache_write_tokens")),
         reasoned,
     )
+
+
+def counts_all(record: object) -> bool:
+    """Whether a record says both what went in and what came out."""
+    keys = ("prompt_tokens", "completion_tokens")
+    return isinstance(record, dict) and all(_count(record, key) is not None for key in keys)
 
 
 def embedding_usage_of(record: object) -> Usage | None:

@@ -19,6 +19,7 @@ import trio
 from orchestra.accounts import Usage
 from orchestra.answers import Completion
 from orchestra.codecs.dialect import Call, Decoder, Dialect
+from orchestra.codecs.frames import BEFORE_JSON
 from orchestra.errors import (
     MalformedStreamError,
     ModelConnectionError,
@@ -241,15 +242,28 @@ class RemoteAnswer:
 
         Blanks tell nothing yet: some servers send them while they wait for an answer.
         """
-        start = begun.lstrip()
+        start = begun.lstrip(BEFORE_JSON)
         self._whole = not start
         return start.startswith(b"{")
 
     async def _rest(self, begun: bytes) -> list[ModelEvent]:
-        """The events of an answer in one piece, once all of it is here."""
+        """The events of an answer in one piece, once all of it is here.
+
+        What is no answer in one piece may be a stream of JSON lines, under a wrong name.
+        """
         assert self._reply is not None, "entered"
+        body = await read(self._reply, ANSWER_BYTES_MAX, begun)
         self._ended = True
-        return self._endpoint.dialect.decode(await read(self._reply, ANSWER_BYTES_MAX, begun))
+        try:
+            return self._endpoint.dialect.decode(body)
+        except MalformedStreamError as error:
+            if events := self._decoder.feed(body):
+                self._ended = False  # its end is still to be asked for
+                return events
+            try:
+                return self._decoder.close()
+            except (MalformedStreamError, TruncatedStreamError):
+                raise error from error.__cause__
 
     def _left_off(self, error: ModelError) -> list[ModelEvent]:
         """What is left of an answer whose body was cut, or stalls.

@@ -198,12 +198,17 @@ def spoken(told: list[tuple[str, list[str]]]) -> bytes:
 STOP = event("message_stop")
 
 
+def passed_on(arguments: str) -> str:
+    """Arguments as they come out: none are an empty object, and all others as they are."""
+    return arguments if arguments.strip() else "{}"
+
+
 @given(blocks)
 def test_what_is_said_comes_out(told: list[tuple[str, list[str]]]) -> None:
     answer = Completion.of(decode([spoken(told) + STOP]))
     assert answer.text == "".join("".join(said) for kind, said in told if kind == "text")
     assert answer.tool_calls == tuple(
-        ToolCall(f"id{index}", "weather", "".join(said).strip() or "{}")
+        ToolCall(f"id{index}", "weather", passed_on("".join(said)))
         for index, (kind, said) in enumerate(told)
         if kind == "tool_use"
     )
@@ -401,7 +406,6 @@ def test_what_came_before_an_error_is_not_lost() -> None:
     [
         (b'{"type":"error","error":{"type":"overloaded_error"}}', OverloadedError),
         (b'{"type":"error"}', ProviderServerError),
-        (b'{"content":[],"stop_reason":null}', MalformedStreamError),
         (b'{"stop_reason":"end_turn"}', MalformedStreamError),
         (b'{"content":[{"type":"te', MalformedStreamError),
         (b"<html>", MalformedStreamError),
@@ -411,6 +415,45 @@ def test_what_came_before_an_error_is_not_lost() -> None:
 def test_what_stands_in_place_of_an_answer_is_an_error(body: bytes, kind: type[ModelError]) -> None:
     with pytest.raises(kind):
         DIALECT.decode(body)
+
+
+@pytest.mark.parametrize("more", ["", ',"stop_reason":null'])
+def test_a_whole_message_without_a_reason_has_stopped_for_one_that_nobody_knows(more: str) -> None:
+    answer = Completion.of(
+        DIALECT.decode(b'{"content":[{"type":"text","text":"Hi"}]%b}' % more.encode())
+    )
+    assert (answer.text, answer.stopped) == ("Hi", Stopped(StopReason.OTHER, None))
+
+
+ODD = {"type": "odd", "text": {"a": 1}, "name": 5, "id": 3, "data": {"x": 1}, "thinking": [1]}
+
+
+def test_what_is_not_known_may_have_any_shape() -> None:
+    """Of blocks and deltas, only what they are called is read; and of why it stopped, no text."""
+    text = {"type": "text_delta", "text": "Hi"}
+    wire = (
+        event("content_block_start", index=0, content_block=ODD)
+        + event("content_block_delta", index=0, delta=ODD | {"type": "odd_delta"})
+        + event("content_block_stop", index=0)
+        + event("content_block_delta", index=1, delta=text)
+        + event("message_delta", delta={"stop_reason": "end_turn", "stop_details": "so"})
+    )
+    body = {"content": [ODD, {"type": "text", "text": "Hi"}], "stop_reason": "end_turn"}
+    whole = json.dumps(body | {"stop_details": "so"}).encode()
+    for events in (decode([wire]), DIALECT.decode(whole)):
+        answer = Completion.of(events)
+        assert (answer.text, answer.refusal, answer.tool_calls) == ("Hi", "", ())
+
+
+@pytest.mark.parametrize(
+    "block", [{"type": "text", "text": {"a": 1}}, {"text": {"a": 1}}, {"type": 5, "text": "a"}]
+)
+def test_a_text_that_is_none_is_malformed(block: Any) -> None:
+    whole = json.dumps({"content": [block], "stop_reason": "end_turn"}).encode()
+    with pytest.raises(MalformedStreamError):
+        DIALECT.decode(whole)
+    with pytest.raises(MalformedStreamError):
+        decode([event("content_block_start", index=0, content_block=block)])
 
 
 @pytest.mark.parametrize(

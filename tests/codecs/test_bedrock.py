@@ -447,6 +447,18 @@ def test_an_error_in_place_of_an_answer_is_told_by_its_word() -> None:
         DIALECT.decode(b'{"__type":"ThrottlingException","message":"slow down"}')
 
 
+def test_a_text_with_its_sources_is_text() -> None:
+    cited = {"content": [{"text": "ci"}, {"text": "ted"}], "citations": [{"title": "t"}]}
+    content = [{"citationsContent": cited}, {"text": "."}, {"citationsContent": {}}]
+    body = {"output": {"message": {"content": content}}, "stopReason": "end_turn"}
+    assert Completion.of(DIALECT.decode(json.dumps(body).encode())).text == "cited."
+
+
+def test_an_answer_may_have_no_content() -> None:
+    body = b'{"output":{"message":{"content":null}},"stopReason":"end_turn"}'
+    assert DIALECT.decode(body) == [Stopped(StopReason.END, "end_turn")]
+
+
 def test_a_body_without_a_message_is_no_answer() -> None:
     with pytest.raises(MalformedStreamError):
         DIALECT.decode(b'{"output":{}}')

@@ -82,6 +82,10 @@ def test_no_other_model_embeds() -> None:
         (b'{"embeddings":[[1.0,2.0]],"response_type":"embeddings_floats"}', None),
         (b'{"embeddings":{"float":[[1.0,2.0]]},"response_type":"embeddings_by_type"}', None),
         (b'{"embeddings":[{"embeddingType":"TEXT","embedding":[1.0,2.0]}]}', None),
+        (b'{"embeddings":{"float":null,"int8":[[1,2]]}}', None),
+        (b'{"embeddings":{"ubinary":[[1,2]]}}', None),
+        (b'{"embeddings":{"int8":[[7,7]],"float":[[1,2]]}}', None),
+        (b'{"embeddingsByType":{"binary":[1,2]},"inputTextTokenCount":3}', Usage(3)),
     ],
 )
 def test_vectors_are_known_by_their_keys(body: bytes, usage: Usage | None) -> None:
@@ -89,9 +93,7 @@ def test_vectors_are_known_by_their_keys(body: bytes, usage: Usage | None) -> No
     assert (found.vectors, found.usage) == ((Vector.of([1.0, 2.0]),), usage)
 
 
-@pytest.mark.parametrize(
-    "body", [b"{}", b'{"embedding":[1e300]}', b'{"embeddings":{"int8":[[1]]}}']
-)
+@pytest.mark.parametrize("body", [b"{}", b'{"embedding":[1e300]}', b'{"embeddings":{"int8":null}}'])
 def test_what_has_no_float32_vectors_is_refused(body: bytes) -> None:
     with pytest.raises(MalformedStreamError):
         DIALECT.decode_embeddings(body)

@@ -452,6 +452,24 @@ def test_an_error_of_claudes_inside_of_a_chunk_is_told() -> None:
         decode([chunk(told)])
 
 
+def test_command_rs_calls_have_no_function_around_them() -> None:
+    call = {"name": "top_song", "parameters": {"sign": "WZPZ"}}
+    body = {"text": "I will search.", "tool_calls": [call], "finish_reason": "COMPLETE"}
+    answer = Completion.of(DIALECT.decode(json.dumps(body).encode()))
+    assert [(each.name, json.loads(each.arguments)) for each in answer.tool_calls] == [
+        ("top_song", {"sign": "WZPZ"})
+    ]
+
+
+@pytest.mark.parametrize("finish", ["stop", None])
+def test_pegasus_says_its_text_as_a_message(finish: str | None) -> None:
+    body = json.dumps({"message": "A video", "finishReason": finish}).encode()
+    answer = Completion.of(DIALECT.decode(body))
+    assert (answer.text, answer.stopped.raw) == ("A video", finish)
+    with pytest.raises(ModelError, match="A video"):  # without a finish, it is an error's
+        DIALECT.decode(b'{"message":"A video"}')
+
+
 def test_an_error_inside_of_a_chunk_is_told() -> None:
     with pytest.raises(RateLimitError, match="slow down"):
         decode([chunk({"error": {"type": "rate_limit_error", "message": "slow down"}})])

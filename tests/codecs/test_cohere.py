@@ -43,6 +43,7 @@ from orchestra.values import (
     ModelEvent,
     Part,
     ReasoningPart,
+    Stopped,
     StopReason,
     TextPart,
     Tool,
@@ -117,6 +118,11 @@ def event(kind: str, named: bool = True, **body: Any) -> bytes:
     return f"{name}data: {json.dumps({'type': kind, **body})}\n\n".encode()
 
 
+def passed_on(arguments: str) -> str:
+    """Arguments as they come out: none are an empty object, and all others as they are."""
+    return arguments if arguments.strip() else "{}"
+
+
 def spoken(told: list[tuple[str, Any]], finish: str = "COMPLETE", named: bool = True) -> bytes:
     """A stream as Cohere would send it, without its `[DONE]`."""
     wire = [event("message-start", named, id="answer", delta={"message": {"content": []}})]
@@ -154,7 +160,7 @@ def test_what_is_said_comes_out(told: list[tuple[str, Any]], named: bool) -> Non
     thoughts = [said for kind, said in told if kind in ("thinking", "plan")]
     assert answer.reasoning == "".join(thoughts)
     assert answer.tool_calls == tuple(
-        ToolCall(f"id{at}", "weather", "".join(said).strip() or "{}")
+        ToolCall(f"id{at}", "weather", passed_on("".join(said)))
         for at, (kind, said) in enumerate(told)
         if kind == "call"
     )
@@ -375,13 +381,18 @@ def test_what_came_before_an_error_is_not_lost() -> None:
         (b'{"error":"so"}', ProviderServerError),
         (b'{"id":"x"}', MalformedStreamError),
         (b'{"message":{"content":[]},"finish_reason":"TIMEOUT"}', ModelTimeoutError),
-        (b'{"message":{"content":[]}}', TruncatedStreamError),
         (b'{"message":{"content":[{"type":"te', MalformedStreamError),
     ],
 )
 def test_what_stands_in_place_of_an_answer_is_an_error(body: bytes, kind: type[ModelError]) -> None:
     with pytest.raises(kind):
         DIALECT.decode(body)
+
+
+def test_a_whole_answer_without_a_reason_has_stopped_for_one_that_nobody_knows() -> None:
+    body = b'{"message":{"content":[{"type":"text","text":"Hi"}]},"finish_reason":null}'
+    answer = Completion.of(DIALECT.decode(body))
+    assert (answer.text, answer.stopped) == ("Hi", Stopped(StopReason.OTHER, None))
 
 
 # --- examples ---------------------------------------------------------------------------------------
@@ -563,6 +574,13 @@ def test_embeddings_are_asked_for_with_their_purpose() -> None:
     assert DIALECT.texts_max == 96
 
 
+@pytest.mark.parametrize("name", ["int8", "uint8", "binary", "ubinary"])
+def test_vectors_of_whole_numbers_are_vectors(name: str) -> None:
+    for more in ({}, {"float": None}):
+        body = json.dumps({"embeddings": {name: [[1, 2]], **more}}).encode()
+        assert DIALECT.decode_embeddings(body).vectors == (Vector.of([1, 2]),)
+
+
 def test_vectors_in_base64_are_the_same_vectors() -> None:
     vector = Vector.of([0.5, -1.25])
     for found in (
@@ -577,7 +595,7 @@ def test_vectors_in_base64_are_the_same_vectors() -> None:
 
 @pytest.mark.parametrize(
     "embeddings",
-    [{"float": [[1e300]]}, {"base64": ["?"]}, {"base64": ["AAA="]}, {"int8": [[1]]}, {}],
+    [{"float": [[1e300]]}, {"base64": ["?"]}, {"base64": ["AAA="]}, {"int8": None}, {}],
 )
 def test_what_is_no_vector_is_an_error(embeddings: Any) -> None:
     with pytest.raises(MalformedStreamError):

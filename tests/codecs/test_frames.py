@@ -147,11 +147,34 @@ def test_what_is_left_of_a_frame_after_the_stop_does_not_matter() -> None:
     assert Completion.of(events + decoder.close()).text == "a"
 
 
-def test_a_malformed_frame_in_the_middle_is_told_even_after_the_stop() -> None:
+@pytest.mark.parametrize("wire", [b'"a"\nno\n"stop"\n', b'"stop"\n{"bad\n"usage"\n'])
+def test_a_malformed_frame_in_the_middle_is_told(wire: bytes) -> None:
+    """Also after the stop, where it looks as if it should have been one of the dialect's."""
     decoder = Letters()
-    decoder.feed(b'"stop"\nno\n"usage"\n')
+    decoder.feed(wire)
     with pytest.raises(MalformedStreamError, match="a line is not what it has to be"):
         decoder.close()
+
+
+@pytest.mark.parametrize("last", [b" [DONE]", b'["[DONE]"]', b"done", b"[DONE"])
+def test_a_last_word_of_another_dialect_is_passed_over(last: bytes) -> None:
+    decoder = Letters()
+    events = decoder.feed(b'"a"\n"stop"\n' + last + b'\n"usage"\n')
+    assert Completion.of(events + decoder.close()).text == "a"
+    early = Letters()
+    early.feed(b'"a"\n' + last + b'\n"stop"\n')
+    with pytest.raises(MalformedStreamError):
+        early.close()
+
+
+def test_a_ping_that_is_no_object_is_passed_over_anywhere() -> None:
+    decoder = Letters(SseFraming())
+    events = decoder.feed(b'event: ping\ndata: ping\n\ndata: "a"\n\ndata: "stop"\n\n')
+    assert Completion.of(events + decoder.close()).text == "a"
+    other = Letters(SseFraming())
+    other.feed(b'event: ping\ndata: {}\n\ndata: "stop"\n\n')
+    with pytest.raises(MalformedStreamError):
+        other.close()
 
 
 def test_an_error_in_the_last_frame_is_told() -> None:

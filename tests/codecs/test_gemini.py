@@ -403,13 +403,71 @@ def test_what_came_before_an_error_is_not_lost() -> None:
         b"",
         b"<html>",
         b"[" * 100_000,
-        json.dumps(response(part("text", "so", ""))).encode(),
-        json.dumps(response(part("text", "so", ""), reason="FINISH_REASON_UNSPECIFIED")).encode(),
+        json.dumps({"candidates": [], "usageMetadata": {"promptTokenCount": 3}}).encode(),
     ],
 )
 def test_what_is_no_whole_answer_is_an_error(body: bytes) -> None:
     with pytest.raises(MalformedStreamError):
         DIALECT.decode(body)
+
+
+@pytest.mark.parametrize("reason", [None, "FINISH_REASON_UNSPECIFIED"])
+def test_a_whole_answer_without_a_reason_has_stopped_for_one_that_nobody_knows(
+    reason: str | None,
+) -> None:
+    one = response(part("text", "so", ""), reason=reason)
+    for body in (one, [one]):
+        answer = Completion.of(DIALECT.decode(json.dumps(body).encode()))
+        assert (answer.text, answer.stopped) == ("so", Stopped(StopReason.OTHER, reason))
+    with pytest.raises(TruncatedStreamError):
+        decode([sse(one)])
+    several = [one, response(part("text", "!", ""), reason="STOP"), one]
+    stopped = Completion.of(DIALECT.decode(json.dumps(several).encode())).stopped
+    assert stopped == Stopped(StopReason.END, "STOP")
+
+
+def split(wire: bytes, data: st.DataObject) -> list[bytes]:
+    cuts = sorted(data.draw(st.sets(st.integers(0, len(wire)))))
+    return [wire[at:to] for at, to in zip([0, *cuts], [*cuts, len(wire)], strict=True)]
+
+
+LINES = [
+    response(part("text", text, ""), reason=reason, usageMetadata=usage(3, 4))
+    for text, reason in (("so\n[{]}, ", None), ('\\" far', "STOP"))
+]
+
+
+@pytest.mark.parametrize("indent", [None, 2])
+@given(st.data())
+def test_responses_one_behind_the_other_are_a_stream(
+    indent: int | None, data: st.DataObject
+) -> None:
+    """As some gateways send them, a line each; cut anywhere, they are cut."""
+    wire = "\n".join(json.dumps(each, indent=indent) for each in LINES).encode()
+    assert Completion.of(decode(split(wire, data))).text == 'so\n[{]}, \\" far'
+    end = data.draw(st.integers(0, len(wire) - 1))
+    with pytest.raises(TruncatedStreamError):
+        decode(split(wire[:end], data))
+    with pytest.raises(MalformedStreamError):  # it is no answer in one piece
+        DIALECT.decode(wire)
+
+
+@given(st.data())
+def test_an_array_that_is_cut_behind_its_last_response_is_whole(data: st.DataObject) -> None:
+    wire = json.dumps(LINES).encode()
+    end = data.draw(st.integers(0, len(wire) - 2))
+    with pytest.raises(TruncatedStreamError):
+        decode(split(wire[:end], data))
+    for rest in (b"", b"\n", b"\n,\r\n", b', {"candidates": [{"con'):
+        events = decode(split(wire[:-1] + rest, data))
+        assert Completion.of(events).stopped == Stopped(StopReason.END, "STOP")
+    with pytest.raises(MalformedStreamError):
+        DIALECT.decode(wire[:-1])
+
+
+def test_a_last_word_of_openais_is_passed_over() -> None:
+    wire = sse(*LINES) + b"data: [DONE]\r\n\r\n"
+    assert Completion.of(decode([wire])).usage == Usage(3, 4)
 
 
 @pytest.mark.parametrize(
@@ -497,11 +555,39 @@ def test_usage_is_a_running_total_and_the_last_with_counts_is_exact() -> None:
         Usage(certainty=Certainty.PARTIAL),
         Usage(7, 1, Certainty.PARTIAL),
         Usage(12, 3, Certainty.PARTIAL),
+        Usage(12, 3, Certainty.PARTIAL),
         Usage(12, 3),
     ]
-    assert reports[-1].raw == final
+    assert reports[-1].raw == nothing
     uncounted = decode([sse(response(usageMetadata=nothing, reason="STOP"))])
     assert UsageReport(Usage(certainty=Certainty.PARTIAL), nothing) in uncounted
+
+
+def test_a_count_that_the_last_record_leaves_out_is_that_of_the_one_before() -> None:
+    last = {"candidatesTokenCount": 9, "promptTokenCount": None}
+    wire = sse(response(usageMetadata=usage(7, 3)), response(usageMetadata=last, reason="STOP"))
+    assert decode([wire])[-2] == UsageReport(Usage(7, 9), last)
+
+
+@pytest.mark.parametrize("indices", [(None, None), (0, None), (0, 1), (None, 1)])
+def test_of_answers_that_are_not_counted_the_first_is_read(
+    indices: tuple[int | None, int | None],
+) -> None:
+    candidates = [
+        response(part("text", text, ""), reason=reason)["candidates"][0] | {"index": index}
+        for index, text, reason in zip(indices, ("one", "two"), ("STOP", "MAX_TOKENS"), strict=True)
+    ]
+    for events in (
+        decode([sse({"candidates": candidates})]),
+        DIALECT.decode(json.dumps({"candidates": candidates}).encode()),
+    ):
+        answer = Completion.of(events)
+        assert (answer.text, answer.stopped.raw) == ("one", "STOP")
+    last = [candidates[1] | {"index": 1}]
+    whole = DIALECT.decode(json.dumps({"candidates": last}).encode())
+    assert Completion.of(whole).text == "two"
+    with pytest.raises(TruncatedStreamError):
+        decode([sse({"candidates": last})])
 
 
 def test_of_several_answers_the_first_is_read() -> None:
@@ -602,6 +688,11 @@ def test_a_model_is_named_as_its_place_wants_it(
 def test_a_call_may_have_as_many_texts_as_its_place_takes() -> None:
     assert (DIALECT.texts_max, VERTEX.texts_max) == (100, 1)
     assert GeminiDialect(vertex=True, texts_max=250).texts_max == 250
+
+
+def test_the_one_vector_of_embed_content_is_read() -> None:
+    found = DIALECT.decode_embeddings(b'{"embedding":{"values":[0.5,0.25]}}')
+    assert found.vectors == (Vector.of([0.5, 0.25]),)
 
 
 def test_vectors_are_asked_for() -> None:

@@ -469,6 +469,8 @@ def test_embeddings_are_asked_for_and_read() -> None:
     heard = vendor(body).embed(model="m", input="a")
     assert [Vector.of(each) for each in heard.embeddings] == list(found.vectors)
     assert DIALECT.decode_embeddings(b'{"embeddings":[]}').usage is None
+    old = DIALECT.decode_embeddings(b'{"embedding":[0.5,1]}')
+    assert old.vectors == (Vector.of([0.5, 1]),)
     plain = json.loads(DIALECT.ask_embeddings("m", EmbedRequest(("a",))).body)
     assert plain == {"model": "m", "input": ["a"]}
 

@@ -14,7 +14,7 @@ from orchestra.accounts import Usage
 from orchestra.answers import Completion
 from orchestra.codecs.dialect import completion
 from orchestra.codecs.openai import OpenAiDialect
-from orchestra.codecs.quirks import GENERIC, OPENAI, Quirks
+from orchestra.codecs.quirks import GENERIC, OPENAI, PRESETS, Quirks
 from orchestra.errors import (
     MalformedStreamError,
     ModelError,
@@ -198,9 +198,48 @@ def test_an_end_without_a_reason_is_forgiven_only_where_the_flag_is_set() -> Non
     body = chunk(finish="")
     body["choices"][0]["message"] = {"content": "Hi"}
     raw = json.dumps(body).encode()
-    with pytest.raises(TruncatedStreamError, match="finish_reason is ''"):
-        OpenAiDialect().decode(raw)
+    assert OpenAiDialect().decode(raw)[-1] == Stopped(StopReason.OTHER, "")
     assert OpenAiDialect(GENERIC).decode(raw)[-1] == Stopped(StopReason.END, "")
+
+
+@pytest.mark.parametrize("preset", sorted(PRESETS))
+@pytest.mark.parametrize("finish", [None, ""])
+def test_a_whole_answer_without_a_reason_is_complete(preset: str, finish: str | None) -> None:
+    """Its JSON is; only a cache must not take it for an end, nor `generate`."""
+    quirks = PRESETS[preset]
+    body = {"choices": [{"message": {"content": "Hi"}, "finish_reason": finish}]}
+    answer = Completion.of(OpenAiDialect(quirks).decode(json.dumps(body).encode()))
+    reason = StopReason.END if quirks.done_is_finish else StopReason.OTHER
+    assert (answer.text, answer.stopped) == ("Hi", Stopped(reason, finish))
+
+
+def test_a_chunk_is_no_whole_answer() -> None:
+    """The first line of a stream that was cut there, under the name of JSON."""
+    body = chunk({"content": "Hi"}) | {"object": "chat.completion.chunk"}
+    with pytest.raises(TruncatedStreamError, match="a chunk came in place of the answer"):
+        OpenAiDialect().decode(json.dumps(body).encode())
+
+
+@pytest.mark.parametrize("indices", [(None, None), (1, 0), (1, None), (0, 0)])
+def test_of_a_whole_answer_the_first_choice_is_read_however_it_is_counted(
+    indices: tuple[int | None, int | None],
+) -> None:
+    choices = [
+        {"index": index, "message": {"content": text}, "finish_reason": reason}
+        for index, text, reason in zip(indices, ("one", "two"), ("stop", "length"), strict=True)
+    ]
+    answer = Completion.of(OpenAiDialect().decode(json.dumps({"choices": choices}).encode()))
+    assert (answer.text, answer.stopped.raw) == ("one", "stop")
+
+
+def test_of_a_stream_a_choice_that_is_not_counted_has_its_place_for_an_index() -> None:
+    chunks: list[Json] = [
+        {"choices": [{"delta": {"content": "A"}}, {"delta": {"content": "B"}}]},
+        {"choices": [{"index": 1, "delta": {"content": "C"}}]},
+        {"choices": [{"finish_reason": "stop"}, {"finish_reason": "length"}]},
+    ]
+    answer = Completion.of(decode([stream(*chunks)]))
+    assert (answer.text, answer.stopped.raw) == ("A", "stop")
 
 
 def test_nothing_is_read_behind_the_end() -> None:

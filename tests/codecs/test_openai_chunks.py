@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from orchestra.accounts import Certainty, Usage
 from orchestra.answers import Completion
 from orchestra.codecs.openai import OpenAiDialect
 from orchestra.codecs.quirks import GENERIC, OPENAI, Quirks
@@ -98,6 +99,19 @@ def test_calls_are_gathered_by_index_and_numbered_from_0() -> None:
         ),
         # A name that is told again with each piece is one name.
         ([piece(0, "x", "f", "{"), piece(0, "x", "f", "}")], [("x", "f", "{}")]),
+        # Another name is another call, also under the index or the id of the first.
+        (
+            [piece(0, "", "f", "{}"), piece(0, "", "g", "{}")],
+            [(None, "f", "{}"), (None, "g", "{}")],
+        ),
+        (
+            [piece(0, "x", "f", "{}"), piece(0, "x", "g", "{"), piece(0, "x", "g", "}")],
+            [("x", "f", "{}"), (None, "g", "{}")],
+        ),
+        (
+            [piece(None, "x", "f", "{}"), piece(None, "x", "g", "{"), piece(None, "x", "", "}")],
+            [("x", "f", "{}"), (None, "g", "{}")],
+        ),
         # A name that comes late is waited for.
         ([piece(0, "x", None, "{"), piece(0, None, "f", "}")], [("x", "f", "{}")]),
         # Arguments as an object.
@@ -108,9 +122,15 @@ def test_calls_are_gathered_by_index_and_numbered_from_0() -> None:
     ],
 )
 def test_calls_are_told_apart_where_servers_count_wrong(
-    pieces: list[Json], expected: list[tuple[str, str, str]]
+    pieces: list[Json], expected: list[tuple[str | None, str, str]]
 ) -> None:
-    assert calls(*pieces) == expected
+    """An id of None is one that we have made."""
+    found = calls(*pieces)
+    assert len({id_ for id_, _, _ in found}) == len(found)
+    assert [
+        (id_ if told else None, *rest)
+        for (id_, *rest), (told, _, _) in zip(found, expected, strict=True)
+    ] == expected
 
 
 def test_a_call_without_an_id_is_given_one_of_its_own() -> None:
@@ -233,12 +253,108 @@ def test_what_a_message_repeats_of_the_deltas_is_told_once() -> None:
         assert (answer.text, len(answer.tool_calls)) == ("Hi", 1)
 
 
+@given(st.lists(st.text(max_size=4), min_size=1), st.text(max_size=4))
+def test_where_a_message_goes_on_behind_the_deltas_the_rest_is_said(
+    texts: list[str], rest: str
+) -> None:
+    """Whatever the message says, it is no error, and what was said stays."""
+    deltas = [chunk({"content": each}) for each in texts]
+    told = "".join(texts)
+    last = elsewhere("message", {"content": told + rest}, "stop", delta={"content": ""})
+    assert said(*deltas, last).text == told + rest
+    other = elsewhere("message", {"content": rest}, "stop")
+    goes_on = rest.startswith(told) or not told
+    assert said(*deltas, other).text == (rest if goes_on else told)
+
+
+def test_what_a_message_calls_behind_the_deltas_is_called() -> None:
+    first, second = piece(0, "x", "f", "{}"), piece(1, "y", "g", "{}")
+    begun = [chunk({"content": "Hi"}), chunk({"tool_calls": [first]})]
+    more = {"content": "Hi", "tool_calls": [first, second]}
+    answer = said(*begun, elsewhere("message", more, "tool_calls"))
+    assert [call.name for call in answer.tool_calls] == ["f", "g"]
+    other = {"tool_calls": [second, first]}
+    answer = said(*begun, elsewhere("message", other, "tool_calls"))
+    assert [call.name for call in answer.tool_calls] == ["f"]
+
+
+def test_messages_that_grow_beside_the_deltas_are_told_once() -> None:
+    """Perplexity's, the first of which may come before its delta."""
+
+    def both(delta: str, message: str, finish: str | None = None) -> Json:
+        return elsewhere("message", {"content": message}, finish, delta={"content": delta})
+
+    pieces = [both("", "He"), both("llo", "Hello"), both("", "Hello", "stop")]
+    assert said(*pieces).text == "Hello"
+
+
 @pytest.mark.parametrize(
-    "last", [{"content": " there"}, {"content": "Hi", "tool_calls": [piece(0, "x", "f", "{}")]}]
+    ("odd", "expected"),
+    [
+        ({"reasoning": {"text": "so"}}, "so"),
+        ({"reasoning": 5}, ""),
+        ({"reasoning_content": ["s", {"text": "o"}, 5]}, "so"),
+        ({"reasoning_details": {"text": "so"}}, "so"),
+        ({"reasoning_details": ["so", {"text": {"a": 1}}, 5]}, "so"),
+    ],
 )
-def test_what_a_message_says_beside_the_deltas_is_never_lost_unheard(last: Json) -> None:
-    with pytest.raises(MalformedStreamError, match="not the same again"):
-        said(chunk({"content": "Hi"}), elsewhere("message", last, "stop"))
+def test_thoughts_in_a_shape_that_nobody_knows_end_no_answer(odd: Json, expected: str) -> None:
+    for told in (said(chunk({"content": "Hi"} | odd, "stop")), whole({"content": "Hi"} | odd)):
+        assert (told.text, told.reasoning) == ("Hi", expected)
+
+
+@pytest.mark.parametrize(
+    "content", [["H", "i"], [{"text": "H"}, "i"], {"type": "text", "text": "Hi"}]
+)
+def test_content_in_another_shape_is_said(content: object) -> None:
+    assert said(chunk({"content": content}, "stop")).text == "Hi"
+    assert whole({"content": content}).text == "Hi"
+
+
+@pytest.mark.parametrize("content", [5, True, {"parts": ["Hi"]}, [5], [["Hi"]], {}])
+def test_content_in_which_text_would_be_lost_is_malformed(content: object) -> None:
+    with pytest.raises(MalformedStreamError):
+        said(chunk({"content": content}, "stop"))
+
+
+def test_what_groq_says_beside_may_be_anything() -> None:
+    assert said(chunk({"content": "Hi"}, "stop", x_groq="r")).text == "Hi"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"), [([1], "[1]"), (5, "5"), ([10**30, "\ud83d"], None), (True, "true")]
+)
+def test_arguments_that_are_no_object_are_what_they_are(
+    arguments: object, expected: str | None
+) -> None:
+    ((_, name, found),) = calls(piece(0, "x", "f", arguments))
+    assert (name, found) == ("f", expected or json.dumps(arguments))
+
+
+def whole(message: Json, finish: str = "stop") -> Completion:
+    body = json.dumps(elsewhere("message", message, finish)).encode()
+    return Completion.of(OpenAiDialect().decode(body))
+
+
+@pytest.mark.parametrize("ids", [("x", "x"), ("", ""), (None, None), ("x", "y"), ("", "x")])
+@pytest.mark.parametrize("indices", [(0, 0), (None, None), (1, 0), (5, 5)])
+@pytest.mark.parametrize("names", [("f", "g"), ("f", "f"), ("f", ""), ("", "")])
+def test_each_call_of_a_whole_answer_is_one_of_its_own(
+    ids: tuple[str | None, ...], indices: tuple[int | None, ...], names: tuple[str, ...]
+) -> None:
+    pieces = [
+        piece(index, id_, name, arguments)
+        for index, id_, name, arguments in zip(
+            indices, ids, names, ('{"a":1}', '{"b":2}'), strict=True
+        )
+    ]
+    found = whole({"tool_calls": pieces}, "tool_calls").tool_calls
+    assert [(call.name, call.arguments) for call in found] == [
+        (names[0], '{"a":1}'),
+        (names[1], '{"b":2}'),
+    ]
+    assert len({call.id for call in found}) == 2
+    assert found[0].id == (ids[0] or found[0].id)
 
 
 HALVED = st.text(st.sampled_from("a\u00e9\U0001f600\U0001f680"), max_size=6)
@@ -314,4 +430,4 @@ def test_counts_may_be_written_with_a_point() -> None:
     assert plain.usage == pointed.usage
     assert plain.usage is not None
     half = said(chunk({"content": "Hi"}, "stop", usage={**USAGE, "prompt_tokens": 5.5}))
-    assert half.usage is None
+    assert half.usage == Usage(0, 2, Certainty.PARTIAL)

@@ -51,7 +51,7 @@ def test_vectors_without_an_index_stand_in_order() -> None:
     "data",
     [
         [{"index": 1, "embedding": [1]}],
-        [{"index": 0, "embedding": [1]}, {"index": 0, "embedding": [2]}],
+        [{"index": 1, "embedding": [1]}, {"index": 1, "embedding": [2]}],
         [{"index": 0, "embedding": "AAAA"}],
         [{"index": 0, "embedding": "AAAAAA"}],
         [{"index": 0, "embedding": "AAAA!AA=="}],
@@ -64,6 +64,13 @@ def test_vectors_without_an_index_stand_in_order() -> None:
 def test_vectors_that_are_none_are_an_error(data: object) -> None:
     with pytest.raises(MalformedStreamError):
         OpenAiDialect().decode_embeddings(json.dumps({"data": data}).encode())
+
+
+@pytest.mark.parametrize("index", [{}, {"index": 0}, {"index": None}])
+def test_vectors_that_are_all_counted_0_are_in_order(index: dict[str, int | None]) -> None:
+    data = [{"embedding": [number, -number]} | index for number in range(3)]
+    found = OpenAiDialect().decode_embeddings(json.dumps({"data": data}).encode())
+    assert [list(each) for each in found.vectors] == [[0, 0], [1, -1], [2, -2]]
 
 
 def test_an_error_in_place_of_vectors_is_an_error() -> None:

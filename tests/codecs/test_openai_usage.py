@@ -73,5 +73,22 @@ def test_the_parts_of_a_count(more: Json, usage: Usage) -> None:
 
 
 @pytest.mark.parametrize("count", [-1, True, 1.5, "5", None])
-def test_what_is_no_count_is_no_record(count: object) -> None:
-    assert reports(chunk({}, "stop", usage=USAGE | {"prompt_tokens": count})) == []
+def test_of_half_a_record_the_half_is_told(count: object) -> None:
+    """It is partial, so that budgets reckon with the estimate of the rest."""
+    known = {"prompt_tokens": Usage(0, 2, Certainty.PARTIAL)}
+    known["completion_tokens"] = Usage(5, 0, Certainty.PARTIAL)
+    for name, usage in known.items():
+        record = USAGE | {name: count}
+        assert reports(chunk({}, "stop", usage=record)) == [UsageReport(usage, record)]
+        del record[name]
+        assert reports(chunk({}, "stop", usage=record)) == [UsageReport(usage, record)]
+    assert reports(chunk({}, "stop", usage=dict.fromkeys(USAGE, count))) == []
+
+
+def test_half_a_record_stands_until_a_whole_one_comes() -> None:
+    half, other = {"prompt_tokens": 5}, {"prompt_tokens": 6, "completion_tokens": None}
+    found = reports(chunk({}, usage=half), chunk({}, usage=other), chunk({}, "stop", usage=USAGE))
+    assert [each.raw for each in found] == [half, other, USAGE]
+    assert found[-1].usage == Usage(5, 2)
+    early = reports(chunk({}, usage=half), chunk({}, "stop"))
+    assert early == [UsageReport(Usage(5, 0, Certainty.PARTIAL), half)]

@@ -17,6 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestra.accounts import Usage
+from orchestra.codecs.ollama import OllamaDialect
 from orchestra.codecs.openai import OpenAiDialect
 from orchestra.errors import (
     AuthenticationError,
@@ -270,6 +271,59 @@ def test_blanks_before_an_answer_in_one_piece_do_not_make_it_a_stream() -> None:
     pieces = (b"\n", b"  \n", WHOLE[:1], WHOLE[1:])
     transport = canned(*pieces, headers={"content-type": "application/json"})
     assert TextDelta("Because") in run(heard, model(transport))
+
+
+def test_a_mark_before_an_answer_in_one_piece_does_not_make_it_a_stream() -> None:
+    pieces = (b"\xef", b"\xbb\xbf", WHOLE[:1], WHOLE[1:])
+    transport = canned(*pieces, headers={"content-type": "application/json"})
+    assert TextDelta("Because") in run(heard, model(transport))
+
+
+LINES = (
+    b'{"message":{"content":"Be"},"done":false}\n'
+    b'{"message":{"content":"cause"},"done":true,"done_reason":"stop"}\n'
+)
+
+
+@given(st.data())
+def test_json_lines_labelled_as_json_are_a_stream(data: st.DataObject) -> None:
+    """Whole, they give their events; cut, what came before, and then an error."""
+    end = data.draw(st.integers(0, len(LINES) - 1))
+    at = data.draw(st.integers(0, end))
+    told: list[ModelEvent] = []
+
+    async def hear(model: RemoteModel) -> None:
+        async with model.stream(ASKED) as reply:
+            while events := await reply.receive():
+                told.extend(events)
+
+    def ask(*pieces: bytes) -> None:
+        transport = canned(*filter(None, pieces), headers={"content-type": "application/json"})
+        asked = model(transport)
+        asked.endpoint = attrs.evolve(asked.endpoint, dialect=OllamaDialect())
+        told.clear()
+        run(hear, asked)
+
+    ask(LINES[:at], LINES[at:])
+    assert told[1:] == [TextDelta("Be"), TextDelta("cause"), Stopped(StopReason.END, "stop")]
+    if end < len(LINES) - 1:  # the last byte ends a line, and the answer needs no such end
+        with pytest.raises((MalformedStreamError, TruncatedStreamError)):
+            ask(LINES[:at], LINES[at:end])
+        assert told[1:] in ([], [TextDelta("Be")])
+
+
+@pytest.mark.parametrize(
+    ("body", "kind"),
+    [
+        (b'{"error":{"message":"busy","code":"rate_limit_exceeded"}}', RateLimitError),
+        (b'{"bad', MalformedStreamError),
+        (b'{"id":"1"}', MalformedStreamError),
+    ],
+)
+def test_an_error_in_one_piece_is_told_as_what_it_is(body: bytes, kind: type[ModelError]) -> None:
+    transport = canned(body, headers={"content-type": "application/json"})
+    with pytest.raises(kind):
+        run(heard, model(transport))
 
 
 def test_events_labelled_as_json_are_events() -> None:

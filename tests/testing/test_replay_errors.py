@@ -1,10 +1,14 @@
-"""What the replay command says of an error, told apart by where it stood."""
+"""What the replay command says of an error, told apart by where it stood, and of odd answers."""
 
 from __future__ import annotations
 
+from contextlib import AbstractAsyncContextManager
+
+import msgspec
 import pytest
 import trio
 
+from orchestra.protocols import HttpReply, HttpRequest
 from orchestra.testing.replay import Case, replay
 from orchestra.values import Json
 from tests.providers.test_remote import Canned
@@ -13,10 +17,18 @@ REFUSED = b'{"error":{"message":"busy","code":429,"status_code":429}}'
 CHUNK = b'{"choices":[{"index":0,"delta":{"content":"so"}}]}'
 
 
-def said(body: bytes, *, status: int = 200, stream: bool = True) -> Json:
+def said(
+    body: bytes,
+    *,
+    status: int = 200,
+    stream: bool = True,
+    provider: str = "groq",
+    surface: str = "chat",
+) -> Json:
     async def main() -> Json:
-        case = Case("c", "groq", "chat", stream, status, "http://replay.test/v1")
-        return await replay(case, Canned([(status, [body])]))
+        case = Case("c", provider, surface, stream, status, "http://replay.test/v1")
+        # Where one dialect finds nothing, a second one may ask.
+        return await replay(case, Canned([(status, [body])] * 2))
 
     return trio.run(main)
 
@@ -26,6 +38,8 @@ def said(body: bytes, *, status: int = 200, stream: bool = True) -> Json:
     [
         (REFUSED, 429, True, {"status": 429, "kind": "http"}),
         (b"<html>", 502, False, {"status": 502, "kind": "http"}),
+        (b"<html>", 301, False, {"status": 301, "kind": "http"}),
+        (b"", 307, True, {"status": 307, "kind": "http"}),
         # The HTTP status was good: what else the error names is its own affair.
         (b"data: " + REFUSED + b"\n\n", 200, True, {"status": 200, "kind": "stream"}),
         (b"event: error\ndata: " + REFUSED + b"\n\n", 200, True, {"status": 200, "kind": "stream"}),
@@ -47,3 +61,102 @@ def test_a_surface_that_is_not_known_cannot_be_read() -> None:
         return await replay(case, Canned([]))
 
     assert trio.run(main) == {"cid": "c", "error": {"status": 200, "kind": "parse"}}
+
+
+def test_a_fault_of_ours_cannot_be_read_and_ends_nothing() -> None:
+    class Broken(Canned):
+        def send(self, request: HttpRequest) -> AbstractAsyncContextManager[HttpReply]:
+            raise ZeroDivisionError("ours")
+
+    async def main() -> Json:
+        case = Case("c", "groq", "chat", False, 200, "http://replay.test/v1")
+        return await replay(case, Broken([]))
+
+    assert trio.run(main) == {"cid": "c", "error": {"status": 200, "kind": "parse"}}
+
+
+def cohere(usage: object) -> bytes:
+    message = {"content": [{"type": "text", "text": "Hi"}]}
+    return msgspec.json.encode({"message": message, "finish_reason": "COMPLETE", "usage": usage})
+
+
+def titan(**counts: object) -> bytes:
+    result = {"outputText": "Hi", "completionReason": "FINISH", "tokenCount": 0}
+    return msgspec.json.encode({"results": [result], **counts})
+
+
+def gemini(usage: object) -> bytes:
+    candidate = {"content": {"parts": [{"text": "Hi"}]}, "finishReason": "STOP"}
+    return msgspec.json.encode({"candidates": [candidate], "usageMetadata": usage})
+
+
+def openai(usage: object) -> bytes:
+    choice = {"index": 0, "message": {"content": "Hi"}, "finish_reason": "stop"}
+    return msgspec.json.encode({"choices": [choice], "usage": usage})
+
+
+LLAMA = (
+    b'{"generation":"Hi","prompt_token_count":3,"generation_token_count":0,"stop_reason":"stop"}'
+)
+
+
+@pytest.mark.parametrize(
+    ("surface", "body", "usage"),
+    [
+        ("v2chat", cohere({"tokens": {"input_tokens": 3, "output_tokens": 4}}), [3, 4]),
+        ("v2chat", cohere({"tokens": None, "billed_units": {"input_tokens": 3}}), [None, None]),
+        ("v2chat", cohere({"tokens": 7, "billed_units": {"input_tokens": 3}}), [None, None]),
+        ("chat", openai({"prompt_tokens": 3, "completion_tokens": 4, "tokens": 7}), [3, 4]),
+        ("chat", openai({"prompt_tokens": 3, "total_tokens": 3}), [3, None]),
+        ("chat", openai({"prompt_tokens": None, "completion_tokens": 4}), [None, 4]),
+        ("chat", openai({"prompt_tokens": 0, "completion_tokens": 0}), [0, 0]),
+        ("chat", openai(None), None),
+        ("invoke", titan(inputTextTokenCount=3), [3, 0]),
+        ("invoke", titan(inputTextTokenCount=0), [0, 0]),
+        ("invoke", LLAMA, [3, 0]),
+        ("generateContent", gemini({}), [None, None]),
+        ("generateContent", gemini({"totalTokenCount": 3}), [None, None]),
+        ("generateContent", gemini({"promptTokenCount": 3}), [3, None]),
+        ("generateContent", gemini(None), None),
+    ],
+)
+def test_usage_is_what_the_record_counts(surface: str, body: bytes, usage: object) -> None:
+    expected = {"text": "Hi", "tools": [], "usage": usage}
+    found = said(body, stream=False, surface=surface)
+    assert {key: found.get(key) for key in expected} == expected
+
+
+@pytest.mark.parametrize(
+    ("provider", "surface", "body"),
+    [
+        ("openai", "embed", b'{"data":[{"index":0,"embedding":[0.5,1]}]}'),
+        ("ollama", "embed", b'{"data":[{"index":0,"embedding":[0.5,1]}]}'),
+        ("ollama", "embed", b'{"embeddings":[[0.5,1]]}'),
+        ("ollama", "api/embed", b'{"embeddings":[[0.5,1]]}'),
+        ("ollama", "api/embeddings", b'{"embedding":[0.5,1]}'),
+        ("google", "embed", b'{"embeddings":[{"values":[0.5,1]}]}'),
+        ("google", "embedContent", b'{"embedding":{"values":[0.5,1]}}'),
+        ("google", "batchEmbedContents", b'{"embeddings":[{"values":[0.5,1]}]}'),
+        ("google", "predict", b'{"predictions":[{"embeddings":{"values":[0.5,1]}}]}'),
+        ("bedrock", "embed", b'{"embedding":[0.5,1],"inputTextTokenCount":1}'),
+        ("bedrock", "invoke", b'{"embeddings":{"int8":[[0.5,1]]}}'),
+        ("cohere", "embed", b'{"embeddings":{"float":[[0.5,1]]}}'),
+    ],
+)
+def test_vectors_are_read_under_every_name_of_their_surface(
+    provider: str, surface: str, body: bytes
+) -> None:
+    found = said(body, stream=False, provider=provider, surface=surface)
+    assert found == {"cid": "c", "n": 1, "dim": 2, "first": [0.5, 1]}
+
+
+@pytest.mark.parametrize(
+    ("body", "expected"),
+    [
+        (b'{"object":"list","data":[]}', {"n": 0, "dim": 0, "first": []}),
+        (b'{"data":[{"index":0,"embedding":[]}]}', {"n": 1, "dim": 0, "first": []}),
+        (b'{"data":null}', {"error": {"status": 200, "kind": "parse"}}),
+    ],
+)
+def test_an_answer_without_vectors_has_none(body: bytes, expected: Json) -> None:
+    assert said(body, stream=False, provider="ollama", surface="embed") == {"cid": "c", **expected}
