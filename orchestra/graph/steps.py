@@ -22,7 +22,8 @@ from orchestra.annotations.facts import MISSING, hints, yielded
 from orchestra.errors import DefinitionError
 from orchestra.graph.awaitables import refuse_awaitables
 from orchestra.graph.binding import bind
-from orchestra.graph.definition import current_definition
+from orchestra.graph.closures import refuse_wires
+from orchestra.graph.definition import current_definition, in_definition
 from orchestra.graph.functions import defined_at, function_of
 from orchestra.graph.nodes import Call, Origin
 from orchestra.graph.policy import Policy
@@ -232,17 +233,22 @@ def step(
     `policy: Policy | None = None` lets each call bring its own.
 
     Raises:
-        DefinitionError: `thread=True` on an async function; a generator that is not async; or
-            what is decorated is not a function.
+        DefinitionError: `thread=True` on an async function; a generator that is not async; what
+            is decorated is not a function; or it holds a wire, which nobody would fill.
     """
 
     def decorate(function: Callable[..., Any]) -> Step[..., Any]:
         inner = function_of(function, "step")
+        if in_definition():
+            refuse_wires(inner, f"step {inner.__name__!r}", _TAKEN)
         where = place(*defined_at(inner.__code__))
         kind = _kind(inner, where, thread=thread)
         return Step(function, kind, name or inner.__name__, policy, where)
 
     return decorate if function is None else decorate(function)
+
+
+_TAKEN = "take its value as a parameter, and pass {wire} in the call"
 
 
 def _kind(function: Callable[..., Any], where: str, *, thread: bool) -> Kind:
