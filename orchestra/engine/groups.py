@@ -52,28 +52,6 @@ def _is_own(error: BaseException) -> bool:
     return isinstance(error, own) or type(error).__name__ == "CancelledError"
 
 
-def message_of(error: Exception) -> str:
-    """What an error says of itself, also where it cannot; and what to write, where we know."""
-    try:
-        said = str(error)
-        return f"{said}; {_OF_ASYNCIO}" if _is_of_asyncio(error, said) else said
-    except Exception as broken:  # noqa: BLE001 - a step's error may be of any class
-        return f"({type(broken).__name__} while it was asked for its message)"
-
-
-_OF_ASYNCIO = (
-    "a step runs on Trio, and this is asyncio's: write trio.sleep for asyncio.sleep, a nursery for "
-    "gather and TaskGroup, and call what knows asyncio only with asyncio.run in a "
-    "@step(thread=True)"
-)
-
-
-def _is_of_asyncio(error: Exception, said: str) -> bool:
-    if isinstance(error, RuntimeError):
-        return said == "no running event loop"
-    return isinstance(error, TypeError) and said.startswith("trio.run received unrecognized yield")
-
-
 def leaves(error: BaseException) -> list[BaseException]:
     """The errors in a group, however deep; the error itself if it is none."""
     if isinstance(error, BaseExceptionGroup):

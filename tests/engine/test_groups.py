@@ -9,8 +9,9 @@ import trio
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestra.engine.groups import leaves, message_of, single, split, stopping
+from orchestra.engine.groups import leaves, single, split, stopping
 from orchestra.errors import StepFailedError
+from orchestra.graph.raised import message_of
 from orchestra.testing.virtual import virtual
 
 
