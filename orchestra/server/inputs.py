@@ -18,7 +18,7 @@ import msgspec
 
 from orchestra.annotations import documents
 from orchestra.annotations.complaints import complaint_of
-from orchestra.annotations.facts import MISSING
+from orchestra.annotations.facts import MISSING, spell
 from orchestra.annotations.making import maker, readable
 from orchestra.annotations.schemas import object_schema
 from orchestra.errors import ServeError
@@ -114,10 +114,19 @@ def check_servable(pipeline: str, inputs: Mapping[str, Input]) -> None:
             schema({name: each})
         except TypeError as error:
             raise ServeError(
-                f"pipeline {pipeline!r} cannot be served: its input `{name}: {each.annotation}` "
-                "has no form in JSON; take a str, a number, a bool, a list, a dict, a Document or "
-                "a dataclass or attrs class of those"
+                f"pipeline {pipeline!r} cannot be served: its input `{name}: "
+                f"{spell(each.annotation)}` has no form in JSON; take a str, a number, a bool, a "
+                "list, a dict, a Document or a dataclass or attrs class of those"
             ) from error
+
+
+def is_readable(each: Input) -> bool:
+    """Whether an input can be read from JSON."""
+    try:
+        schema({each.name: each})
+    except TypeError:
+        return False
+    return True
 
 
 def _read(
