@@ -9,7 +9,7 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+from functools import WRAPPER_ASSIGNMENTS, partial
 from typing import Any, Generic, ParamSpec, TypeAlias, TypeVar, cast, overload
 
 import attrs
@@ -217,7 +217,8 @@ def _made(
     )
     required = frozenset(kinds.keys() - defaults.keys())
     made = FunctionTool(function, told, kinds, required, injected, thread, timeout_s)
-    found = {each: getattr(inner, each, None) for each in ("__module__", "__name__", "__doc__")}
+    names: tuple[str, ...] = WRAPPER_ASSIGNMENTS
+    found = {each: getattr(inner, each) for each in names if hasattr(inner, each)}
     vars(made).update(found, __wrapped__=function)  # as `wraps` does; attrs would not let it
     return made
 
@@ -297,10 +298,10 @@ def _open_parameters(function: Function, name: str) -> list[inspect.Parameter]:
     """The parameters that are not given yet: what a partial has given, no model may change."""
     try:
         parameters = inspect.signature(function).parameters.values()
-    except ValueError as error:  # of a partial that gives what is not taken
+    except ValueError as error:  # of a partial that gives what is not taken; of some built-ins
         raise DefinitionError(
-            f"{place(*source_line())}: tool {name!r} is {function!r:.200}, which cannot be called "
-            f"({error}); give it what its function takes"
+            f"{place(*source_line())}: tool {name!r} is {function!r:.200}, whose parameters cannot "
+            f"be told ({error}); give a partial what its function takes, or write a function"
         ) from error
     given = function.keywords if isinstance(function, partial) else {}
     return [each for each in parameters if each.name not in given]

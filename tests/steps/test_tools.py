@@ -11,8 +11,11 @@ import attrs
 import pytest
 
 from orchestra import Context, injected, pipeline, prompt, step
+from orchestra.annotations.facts import spell
+from orchestra.compiler.check import check
 from orchestra.errors import DefinitionError
 from orchestra.steps.tools import FunctionTool, as_tools, tool
+from orchestra.testing.simulate import simulate
 from orchestra.values import Tool
 
 
@@ -177,6 +180,25 @@ def stocked(name: str) -> int:
     return len(name)
 
 
+@step
+@tool(description="Look it up.")
+async def looked(word: str, context: Context = injected) -> str:
+    """A step as well."""
+    return f"{word} in {context.step}"
+
+
+@pipeline
+def direct(text: str) -> str:
+    """Calls it as a step."""
+    return looked(text)
+
+
+def test_a_step_above_a_tool_is_a_step_as_ever() -> None:
+    assert check(direct) == ()
+    assert simulate(direct, text="a").value == "a in looked"
+    assert spell(looked.returns) == "str"
+
+
 def test_a_step_above_a_tool_is_that_tool() -> None:
     (found,) = as_tools([stocked])
     assert found is stocked.call
@@ -245,6 +267,10 @@ BAD: list[tuple[Any, str]] = [
         r"test_tools\.py:\d+: 'inner' is a pipeline, .*; pass the functions of its steps, tools",
     ),
     (Shop(), "is no name for a tool; give it one"),
+    (
+        max,
+        r"tool 'max' is <built-in function max>, whose parameters cannot be told .* write a function",
+    ),
     ("search", "'search' in tools is no function; pass typed functions"),
 ]
 
