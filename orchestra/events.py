@@ -149,6 +149,22 @@ class StepRouted:
 
 
 @attrs.frozen
+class ToolFailed:
+    """A tool that a model asked the step for raised, or took too long; the model is told as well.
+
+    The step goes on: what the model makes of it is its answer.
+    """
+
+    type: ClassVar[str] = "tool.failed"
+    seq: int
+    at_s: float
+    step: str
+    tool: str
+    error: str
+    message: str
+
+
+@attrs.frozen
 class BudgetReached:
     """A call of the step has brought a budget to a threshold: `percent` of it is spent.
 
@@ -279,8 +295,10 @@ class RunCancelled:
     usage: Usage | None = None
 
 
-Note: TypeAlias = StepCached | StepCoalesced | StepRouted | BudgetReached
-"""What policies around a model tell of a step's calls; a step may have any number of them."""
+Note: TypeAlias = StepCached | StepCoalesced | StepRouted | ToolFailed | BudgetReached
+"""What is told of a step's calls, of models and of tools; a step may have any number of them."""
+Failure: TypeAlias = RunFailed | StepFailed | StepRetried | ArmFailed | ToolFailed
+"""What quotes an exception."""
 Terminal: TypeAlias = RunFinished | RunFailed | RunCancelled
 Event: TypeAlias = (
     RunStarted

@@ -6,25 +6,25 @@ member, to find the others.
 
 from __future__ import annotations
 
-import re
 from collections import abc
 from collections.abc import Iterator, Mapping
 from difflib import get_close_matches
 from itertools import islice
-from typing import Any, NotRequired, Required, cast, get_args, get_origin
+from typing import cast
 
 import attrs
 import msgspec
 
-from orchestra.annotations.shapes import alternatives, arguments, fields, parts, plain, tuple_items
-from orchestra.errors import describe
+from orchestra.annotations.complaints import complaint_of
+from orchestra.annotations.making import maker, readable, record_at
+from orchestra.annotations.records import members_of
+from orchestra.annotations.shapes import alternatives, arguments, parts, plain, tuple_items
 
 MISFITS_MAX = 20
 """Of one value are told; a list of a thousand wrong items gets no more."""
 _DEPTH_MAX = 20
 """How deep misfits are looked for, one by one."""
 _NAME_MAX = 100
-_PLACE = re.compile(r" - at (?:`key` in )?`\$(?P<path>[^`]*)`$")
 
 
 @attrs.frozen
@@ -83,15 +83,15 @@ def _unknown(name: str, kinds: Mapping[str, object]) -> str:
     return f"is unknown; did you mean `{near[0]}`?" if near else f"is unknown; there is {known}"
 
 
-def _converted(kind: object, value: object) -> tuple[object, str | None]:
-    """The value read, or what is wrong with it."""
-    wanted = cast("Any", Any if kind is object else kind)
+_MAKE = maker()
+
+
+def _converted(kind: object, value: object) -> tuple[object, tuple[str, str] | None]:
+    """The value read, or what is wrong with it, and where."""
     try:
-        return msgspec.convert(value, wanted, str_keys=True), None
+        return msgspec.convert(value, readable(kind), str_keys=True, dec_hook=_MAKE), None
     except Exception as error:  # noqa: BLE001 - a class's own validators raise what they like
-        own = isinstance(error, msgspec.ValidationError)
-        text = str(error)
-        return None, text[:1].lower() + text[1:] if own else describe(error)
+        return None, complaint_of(error)
 
 
 def _misfits(kind: object, value: object, path: str, depth: int) -> Iterator[Misfit]:
@@ -104,19 +104,18 @@ def _misfits(kind: object, value: object, path: str, depth: int) -> Iterator[Mis
         yield first
         yield from inner
         return
-    place = _PLACE.search(complaint)
-    what = complaint[: place.start()] if place else complaint
-    where = path + (place["path"] if place else "")
-    yield Misfit(where.removeprefix("."), what)
+    what, place = complaint
+    yield Misfit(f"{path}{place}".removeprefix("."), what)
 
 
 def _inside(kind: object, value: object, path: str, depth: int) -> Iterator[Misfit]:
     """The misfits of a value's members or items; none where it is wrong as a whole."""
+    if isinstance(value, dict) and (record := record_at(kind, value)) is not None:
+        yield from _inside_record(record, value, path, depth)
+        return
     for member in alternatives(plain(kind)):
         whole = plain(member)
-        if isinstance(value, dict) and _is_record(whole):
-            yield from _inside_record(whole, value, path, depth)
-        elif isinstance(value, dict) and (pair := arguments(whole, abc.Mapping)):
+        if isinstance(value, dict) and (pair := arguments(whole, abc.Mapping)):
             for key, each in value.items():
                 yield from _misfits(pair[1], each, f"{path}[{key!r:.{_NAME_MAX}}]", depth)
         elif isinstance(value, list):
@@ -126,14 +125,10 @@ def _inside(kind: object, value: object, path: str, depth: int) -> Iterator[Misf
 def _inside_record(
     kind: object, value: Mapping[str, object], path: str, depth: int
 ) -> Iterator[Misfit]:
-    hints = fields(kind)
-    for each in cast("Any", msgspec.inspect.type_info(cast("Any", kind))).fields:
-        name, where = each.encode_name, f"{path}.{each.encode_name}".removeprefix(".")
+    for name, each in members_of(kind).items():
+        where = f"{path}.{name}".removeprefix(".")
         if name in value:
-            hint = hints.get(each.name, object)
-            if get_origin(hint) in (NotRequired, Required):
-                (hint,) = get_args(hint)
-            yield from _misfits(hint, value[name], where, depth)
+            yield from _misfits(each.kind, value[name], where, depth)
         elif each.required:
             yield Misfit(where, "is missing")
 
@@ -148,10 +143,3 @@ def _inside_list(kind: object, value: list[object], path: str, depth: int) -> It
             yield from _misfits(items[place], each, f"{path}[{place}]", depth)
         elif items is None and given:
             yield from _misfits(given[0], each, f"{path}[{place}]", depth)
-
-
-def _is_record(kind: object) -> bool:
-    """Whether its values are objects with members of their own: attrs, dataclass, TypedDict."""
-    origin = parts(kind)[0]
-    marks = ("__attrs_attrs__", "__dataclass_fields__", "__required_keys__", "__struct_fields__")
-    return isinstance(origin, type) and any(hasattr(origin, mark) for mark in marks)

@@ -6,18 +6,23 @@ descriptions, from docstrings and from `Annotated[str, "what it is"]`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import msgspec
 
 from orchestra.annotations.docstrings import described
+from orchestra.annotations.making import Made, Record, readable
+from orchestra.annotations.records import is_made, is_record, members_of
 from orchestra.annotations.schema_forms import StrictSchema, neat, refers, strictly
-from orchestra.annotations.shapes import alternatives, fields, parts, plain
+from orchestra.annotations.shapes import MISSING, alternatives, fields, parts, plain
 from orchestra.events import jsonable
 from orchestra.values import Json
 
 _REFERENCE = "#/$defs/"
+_MARK = "$made"
+_SEVERAL = re.compile("more than one (dict-like|dataclass|TypedDict)")
 
 
 def object_schema(
@@ -81,13 +86,83 @@ def _schemas(
     kinds: Iterable[object], hook: Callable[[type], Json] | None = None
 ) -> tuple[tuple[Json, ...], dict[str, Json]]:
     """The schemas of these, and of the classes in them by name."""
-    given = [Any if kind is object else kind for kind in kinds]
+    given = [readable(kind) for kind in kinds]
+    made: dict[type[Made], str] = {}
+    marked = _marking(made, hook)
     try:
-        return msgspec.json.schema_components(
-            given, schema_hook=hook, ref_template=_REFERENCE + "{name}"
-        )
+        found, components = _told([], given, marked)
+        known = 0
+        while known < len(made):  # each may bring others
+            known = len(made)
+            found, components = _told(made, given, marked)
     except TypeError as error:  # it begins with advice on its own extensions
-        raise TypeError(str(error).strip().rpartition("\n")[2]) from error
+        raise TypeError(_advised(str(error).strip().rpartition("\n")[2])) from error
+    told = iter(found[len(given) :])
+    meant = {
+        mark: each.recipe.told([next(told) for _ in each.recipe.parts])
+        for each, mark in made.items()
+    }
+    for each, mark in made.items():
+        if isinstance(each.recipe, Record):
+            _as_written(each.recipe, components[meant[mark]["$ref"].removeprefix(_REFERENCE)])
+    written = {name: _unmarked(each, meant) for name, each in components.items()}
+    return tuple(_unmarked(each, meant) for each in found[: len(given)]), written
+
+
+def _told(
+    made: Iterable[type[Made]], kinds: Sequence[object], hook: Callable[[type], Json]
+) -> tuple[tuple[Json, ...], dict[str, Json]]:
+    """What msgspec says of annotations, and then of the parts of what is made by us."""
+    held = [part for each in made for part in each.recipe.parts]
+    return msgspec.json.schema_components(
+        [*kinds, *held], schema_hook=hook, ref_template=_REFERENCE + "{name}"
+    )
+
+
+def _marking(
+    made: dict[type[Made], str], hook: Callable[[type], Json] | None
+) -> Callable[[type], Json]:
+    """For msgspec's `schema_hook`: a mark for each class that is made by us, kept in `made`."""
+
+    def marked(kind: type) -> Json:
+        if issubclass(kind, Made):
+            return {_MARK: made.setdefault(kind, str(len(made)))}
+        if hook is None:
+            raise NotImplementedError(f"JSON has no form for {kind!r}; take what JSON can hold")
+        return hook(kind)
+
+    return marked
+
+
+def _unmarked(schema: Any, meant: Mapping[str, Json]) -> Any:
+    """The schema with what is meant in the place of each mark."""
+    if isinstance(schema, list):
+        return [_unmarked(each, meant) for each in schema]
+    if not isinstance(schema, dict):
+        return schema
+    rest = {key: _unmarked(each, meant) for key, each in schema.items() if key != _MARK}
+    return _unmarked(meant[schema[_MARK]], meant) | rest if _MARK in schema else rest
+
+
+def _as_written(record: Record, schema: Json) -> None:
+    """Give the schema of a class that is made by us its own order, and its defaults."""
+    for name, each in record.members.items():
+        told = schema["properties"].pop(name)
+        if each.default is not MISSING:
+            default = msgspec.to_builtins(each.default, enc_hook=jsonable, str_keys=True)
+            told = told | {"default": default}
+        schema["properties"][name] = told
+    schema["required"] = [name for name, each in record.members.items() if each.required]
+
+
+def _advised(complaint: str) -> str:
+    """Msgspec's complaint; of a union that it does not have, with what to write."""
+    if not _SEVERAL.search(complaint):
+        return complaint
+    return (
+        "a union of classes is read by a member that tells them apart; give each one of its own, "
+        '`kind: Literal["..."]`, or write one class with members that may be None'
+    )
 
 
 def _notes(members: Mapping[str, object]) -> dict[str, str]:
@@ -120,7 +195,11 @@ def _describe_classes(components: Mapping[str, Json], kinds: Iterable[object]) -
         told = described(cls.__doc__)
         if told.text and "description" in schema:  # msgspec leaves out what nobody wrote
             schema["description"] = told.text
-        _describe(schema, {**told.members, **_notes(fields(cls))})
+        about = {**told.members, **_notes(fields(cls))}
+        if is_record(cls) and is_made(cls):
+            names = {each.name: name for name, each in members_of(cls).items()}
+            about = {names.get(name, name): text for name, text in about.items()}
+        _describe(schema, about)
 
 
 def _find_classes(kind: object, seen: dict[type, None]) -> None:

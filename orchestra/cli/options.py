@@ -18,7 +18,7 @@ from orchestra.cli import files
 from orchestra.cli.failures import MISUSED, CommandError
 from orchestra.documents import Document
 from orchestra.graph.nodes import Input
-from orchestra.server.inputs import from_json, from_pairs
+from orchestra.server.inputs import from_json, from_pairs, is_readable
 from orchestra.server.problems import Fault
 
 RUN_OPTIONS = ("input_json", "events", "json", "quiet", "data", "config", "help", "traceback")
@@ -56,6 +56,7 @@ def read_inputs(
     for name, each in inputs.items():
         if name not in named and name not in given and each.default is MISSING:
             wrong.append(_missing(name))
+    _refuse_unreadable(inputs, {*named, *given})
     values, unread = _values(inputs, pairs, document)
     wrong += unread
     by_option, faults = from_pairs(_only(inputs, {name for name, _ in values}), values, "--")
@@ -135,6 +136,19 @@ def _options(words: Iterable[str], flags: Container[str]) -> Iterator[str]:
         if word.startswith("--") and word != "--":
             name = word[2:].partition("=")[0].replace("-", "_")
             yield name if name.removeprefix("no_") not in flags else name.removeprefix("no_")
+
+
+def _refuse_unreadable(inputs: Mapping[str, Input], given: Container[str]) -> None:
+    """Let pass inputs that JSON has a form for; others have to be left out."""
+    for name, each in inputs.items():
+        if (each.default is MISSING or name in given) and not is_readable(each):
+            raise CommandError(
+                f"input `{name}: {spell(each.annotation)}` has no form on a command line, nor in "
+                "JSON; a pipeline that takes a conversation is asked as a model: run `orchestra "
+                "serve`, and name it as the model of POST /v1/chat/completions; else call "
+                "orchestra.run(...) in Python",
+                code=MISUSED,
+            )
 
 
 def _missing(name: str) -> str:

@@ -111,6 +111,11 @@ def _serve(
         trio.run(partial(serve_loaded, loader.load, listen, house, on_ready=told))
 
 
+def _as_a_model(name: str, url: str) -> str:
+    """Where a pipeline is that takes what JSON has no form for: a conversation."""
+    return f"model {name!r} of {url}/v1/chat/completions"
+
+
 def _bind(host: str, port: int, settings: Settings) -> socket:
     from orchestra.server.sockets import bind
 
@@ -145,12 +150,16 @@ def settle() -> None:
 
 def _tell(loader: Loader, place: WorkerPlace | None, url: str) -> None:
     """Say what is served; of several workers the first does, once, and the supervisor the rest."""
+    from orchestra.server.inputs import is_readable
+
     gc.freeze()  # what a start has made stays: no search for garbage goes through it again
     gc.set_threshold(YOUNG_OBJECTS, *gc.get_threshold()[1:])
     if place is not None and (place.number > 1 or place.replaces):
         return
-    for name in loader.pipelines:
-        terminal.note(f"  {name}: {url}/v1/pipelines/{name}/runs")
+    for name, pipeline in loader.pipelines.items():
+        by_json = all(map(is_readable, pipeline.inputs.values()))
+        there = f"{url}/v1/pipelines/{name}/runs"
+        terminal.note(f"  {name}: {there if by_json else _as_a_model(name, url)}")
     if not loader.pipelines:
         terminal.note("  no pipelines: models only, through OpenAI's API")
     terminal.note(f"  all that is served, on a page: {url}/docs")

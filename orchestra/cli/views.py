@@ -28,6 +28,7 @@ from orchestra.events import (
     StepFinished,
     StepRetried,
     StepRouted,
+    ToolFailed,
     encode,
 )
 
@@ -150,6 +151,16 @@ class Result:
         return msgspec.json.encode(result, enc_hook=plain) + b"\n"
 
 
+def _passed_over(event: StepRetried | ToolFailed | ArmFailed) -> str:
+    """How it goes on after an error."""
+    match event:
+        case StepRetried(delay_s=delay_s):
+            return f"{event.step} is tried again in {duration(delay_s)}"
+        case ToolFailed(tool=tool):
+            return f"{event.step} goes on, and its model is told that {tool} failed"
+    return f"{event.step} goes on without {event.arm}"
+
+
 def progress(event: Event) -> str | None:
     """One line about what was done, for those events that tell of it."""
     at = f"{event.at_s:7.3f} s  "
@@ -158,8 +169,8 @@ def progress(event: Event) -> str | None:
             return f"{at}{step} took {duration(duration_s)}"
         case StepFinished(step=step, duration_s=duration_s, chunks=chunks):
             return f"{at}{step} took {duration(duration_s)}, {chunks} chunks"
-        case StepRetried(step=step, delay_s=delay_s, error=error, message=message):
-            return f"{at}{step} is tried again in {duration(delay_s)}: {error}: {message}"
+        case StepRetried() | ToolFailed() | ArmFailed():
+            return f"{at}{_passed_over(event)}: {event.error}: {event.message}"
         case StepCached(step=step, model=model):
             return f"{at}{step} has its answer from the cache of {model}"
         case StepCoalesced(step=step, model=model):
@@ -172,8 +183,6 @@ def progress(event: Event) -> str | None:
             return f"{at}{step} goes on with {arm}"
         case ArmRestarted(step=step, arm=arm):
             return f"{at}{step} starts again with {arm}: what was said before is void"
-        case ArmFailed(step=step, arm=arm, error=error, message=message):
-            return f"{at}{step} goes on without {arm}: {error}: {message}"
         case RunFinished():
             return f"{at}done"
     return None

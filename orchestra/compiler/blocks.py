@@ -35,7 +35,7 @@ class Source:
 
 @attrs.frozen
 class Nested:
-    """A list, tuple or dict with sources in it, to be filled when they exist."""
+    """A list, tuple, dict or partial with sources in it, to be filled when they exist."""
 
     container: type[object]
     parts: tuple[tuple[object, Template], ...]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Container, Iterable, Iterator
 
 from orchestra.annotations.facts import MISSING, Fit, chunk_of, compare, spell
-from orchestra.compiler.check_arguments import wires_held
+from orchestra.compiler.check_arguments import hidden_in, wires_held
 from orchestra.compiler.check_edges import edge_problems, missing_part
 from orchestra.compiler.check_nodes import node_problems
 from orchestra.compiler.check_texts import written_wires
@@ -95,7 +95,8 @@ def _read(nodes: Iterable[Node]) -> Iterator[Node]:
         yield from (node_of(edge.wire) for edge in node.edges)
         match node:
             case Call(arguments=arguments, stray=stray):
-                yield from map(node_of, wires_held([arguments, stray]))
+                for argument in (*arguments.values(), stray):
+                    yield from map(node_of, hidden_in(argument))
             case EachItem(items=items):
                 yield node_of(items)
             case Constant(value=held) | Each(at_once=held):

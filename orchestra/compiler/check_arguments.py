@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+from itertools import chain
 from typing import cast
 
 import attrs
 
 from orchestra.annotations.facts import Fit, accepts, chunk_of, compare, spell
 from orchestra.compiler.check_uncalled import call_of
-from orchestra.graph.nodes import Call, parts_in, wires_in
+from orchestra.graph.closures import wires_held_by
+from orchestra.graph.nodes import Call
+from orchestra.graph.parts import parts_in, wires_in
 from orchestra.graph.pipelines import Pipeline
 from orchestra.graph.steps import Step
 from orchestra.graph.wires import Wire, spelled
@@ -69,7 +73,7 @@ def _problems(node: Call, into: str, argument: object, expects: object) -> Itera
             return
         for _, part, wanted in parts_in(argument, expects):
             yield from _problems(node, into, part, wanted)
-    elif (hidden := next(wires_held(argument), None)) is not None:
+    elif (hidden := next(hidden_in(argument), None)) is not None:
         yield hidden_problem(into, argument, hidden, where)
     elif chunk_of(expects) is not None:
         message = f"{into} takes {takes}, and is given {argument!r:.200}"
@@ -84,6 +88,11 @@ def _problems(node: Call, into: str, argument: object, expects: object) -> Itera
         yield Problem("type-clash", where, message, fix)
 
 
+def hidden_in(argument: object) -> Iterator[Wire]:
+    """The wires in an argument that nobody would fill, those of a function too."""
+    return chain(wires_held(argument), wires_held_by(argument) if callable(argument) else ())
+
+
 def hidden_problem(into: str, value: object, hidden: Wire, where: str) -> Problem:
     """A value that holds a wire."""
     name, kind = spelled(hidden), type(value).__name__
@@ -95,4 +104,6 @@ def _kind(container: object) -> object:
     """The annotation of a container, as far as it is known without its parts."""
     if type(container) is tuple:
         return tuple[(object,) * len(container)]  # type: ignore[misc]
+    if type(container) is partial:
+        return Callable[..., object]
     return list[object] if type(container) is list else dict[object, object]

@@ -29,10 +29,9 @@ from orchestra.graph.nodes import (
     Input,
     Node,
     Route,
-    parts_in,
     type_of,
-    wires_in,
 )
+from orchestra.graph.parts import parts_in, wires_in
 from orchestra.graph.steps import Kind
 from orchestra.graph.wires import Wire, node_of, path_of, spelled
 

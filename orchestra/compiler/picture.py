@@ -25,8 +25,8 @@ from orchestra.graph.nodes import (
     Race,
     Route,
     type_of,
-    wires_in,
 )
+from orchestra.graph.parts import wires_in
 from orchestra.graph.pipelines import Pipeline
 from orchestra.graph.policy import Policy, Retry
 from orchestra.graph.wires import Wire, node_of, path_of

@@ -5,7 +5,6 @@ from __future__ import annotations
 import trio
 
 from orchestra.errors import StepFailedError
-from orchestra.messages import message
 
 
 def split(error: BaseException) -> tuple[Exception | None, BaseException | None]:
@@ -59,44 +58,6 @@ def _is_of_a_test(error: BaseException) -> bool:
     if isinstance(error, Exception):
         return False
     return any(each.__module__ in _FRAMEWORKS for each in type(error).__mro__)
-
-
-def message_of(error: Exception) -> str:
-    """What an error says of itself, also where it cannot; and what to write, where we know."""
-    said, advice = message(error), advice_on(error)
-    return f"{said}; {advice}" if advice else said
-
-
-def advice_on(error: Exception) -> str | None:
-    """What to write instead, of errors of other packages that do not say it; None for the rest."""
-    if not isinstance(error, RuntimeError | TypeError):
-        return None
-    said = message(error)
-    if said == "Attempted to call run() from inside a run()":
-        return _OF_RUNS
-    return _OF_ASYNCIO if _is_of_asyncio(error, said) else None
-
-
-_OF_RUNS = (
-    "a step is in a run already: call the other pipeline in the pipeline's function, as a step is "
-    "called, and pass its result to the step"
-)
-
-
-_OF_ASYNCIO = (
-    "a step runs on Trio, and this is asyncio's: write trio.sleep for asyncio.sleep, a nursery for "
-    "gather and TaskGroup, and call what knows asyncio only with asyncio.run in a "
-    "@step(thread=True)"
-)
-
-
-_NO_LOOP = "There is no current event loop in thread"  # once asyncio.run has run there
-
-
-def _is_of_asyncio(error: Exception, said: str) -> bool:
-    if isinstance(error, RuntimeError):
-        return said == "no running event loop" or said.startswith(_NO_LOOP)
-    return isinstance(error, TypeError) and said.startswith("trio.run received unrecognized yield")
 
 
 def leaves(error: BaseException) -> list[BaseException]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, cast
 
 from orchestra.annotations.facts import accepts, spell
 from orchestra.compiler.blocks import Nested, Operation, Source, Template
@@ -11,6 +12,8 @@ from orchestra.errors import EdgeTypeError, describe
 from orchestra.graph.wires import Attribute
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from orchestra.engine.frame import Frame
 
 
@@ -72,5 +75,15 @@ def _fill(frame: Frame, template: Template) -> object:
         return renewed(template)
     if template.container is dict:
         return {key: _fill(frame, part) for key, part in template.parts}
+    if template.container is partial:
+        return _bound(frame, template)
     parts = [_fill(frame, part) for _, part in template.parts]
     return parts if template.container is list else tuple(parts)
+
+
+def _bound(frame: Frame, template: Nested) -> object:
+    """A partial, from the parts that `parts_in` finds in one."""
+    by_position = [part for key, part in template.parts if not isinstance(key, str)]
+    by_name = {key: _fill(frame, part) for key, part in template.parts if isinstance(key, str)}
+    function, *values = [_fill(frame, part) for part in by_position]
+    return partial(cast("Callable[..., object]", function), *values, **by_name)

@@ -13,7 +13,7 @@ import trio
 from orchestra.engine import tasks
 from orchestra.engine.context import StepContext
 from orchestra.engine.frame import Frame
-from orchestra.engine.groups import advice_on, message_of, split, stopping
+from orchestra.engine.groups import split, stopping
 from orchestra.engine.journal import Journal, Observer
 from orchestra.engine.outlet import Outlet
 from orchestra.engine.output import Output
@@ -21,6 +21,7 @@ from orchestra.engine.reading import read
 from orchestra.engine.scope import Failure, bare
 from orchestra.errors import DeadlineError, RunCancelledError
 from orchestra.events import RunCancelled, RunFailed, RunFinished, RunStarted
+from orchestra.graph.raised import advice_on, message_of
 
 if TYPE_CHECKING:
     from typing_extensions import TypeVar

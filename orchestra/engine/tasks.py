@@ -15,12 +15,13 @@ import trio
 
 from orchestra.compiler.blocks import Operation
 from orchestra.engine import agree, calls, choose, each
-from orchestra.engine.groups import message_of, split, stopping
+from orchestra.engine.groups import split, stopping
 from orchestra.engine.outflow import Outflow
 from orchestra.errors import StepFailedError
 from orchestra.events import StepCancelled, StepFailed, StepFinished, StepStarted
 from orchestra.graph.agreeing import Quorum, Survivors
 from orchestra.graph.nodes import Call, Collect, Each, Fallback, Node, Race, Route
+from orchestra.graph.raised import message_of
 
 if TYPE_CHECKING:
     from orchestra.engine.frame import Frame

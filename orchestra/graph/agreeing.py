@@ -121,7 +121,8 @@ def quorum(
     wires = tuple(map(wire_of, arms))
     _count("quorum", count, wires)
     if agree is not None:
-        plain_function("quorum", "agree", agree, "is given two answers and tells if they agree")
+        does = "is given two answers and tells if they agree"
+        plain_function("quorum", "agree", agree, does, instead=_COMPARABLE)
     same, wait_s = cast("Agree | None", agree), stagger("quorum", stagger_s)
     return cast("T", definition.add(lambda origin: Quorum(origin, wires, count, same, wait_s)))
 
@@ -132,7 +133,8 @@ def best_of(*arms: T, judge: Callable[[list[T]], int], least: int = 1) -> T:
     All arms start at once; those that fail are left out. The judge is given the values of the
     others, in the order of the arms, and gives the index of the best, from 0. It is a plain
     function, or a step or pipeline, perhaps with some arguments given:
-    `judge=partial(orchestra.steps.judge, question=question)`. A judge that fails fails the run.
+    `judge=partial(orchestra.steps.judge, question=question)`, where values of the pipeline may be
+    among them. A judge that fails fails the run.
 
     As soon as fewer than `least` arms are left, the others are cancelled and the run fails with
     an `ArmsFailedError` that lists the error of each. An index that is none is a `JudgeError`.
@@ -190,9 +192,24 @@ def _judge(judge: object) -> Callable[[Wire], object]:
         inner = inner.func
     if isinstance(inner, Step | Pipeline):
         return cast("Callable[[Wire], object]", judge)
-    plain = plain_function("best_of", "judge", judge, "is given the answers and says which is best")
+    does = "is given the answers and says which is best"
+    plain = plain_function("best_of", "judge", inner, does, instead=_GIVEN)
     name = getattr(plain, "__name__", "judge")
-    return step(name="judge" if name == "<lambda>" else name)(plain)
+    stepped = step(name="judge" if name == "<lambda>" else name)(plain)
+    if isinstance(judge, partial):
+        return partial(stepped, *judge.args, **judge.keywords)
+    return stepped
+
+
+_COMPARABLE = (
+    "let a step make of each arm's answer what is compared: comparable(answer, {wire}), with "
+    "`@step def comparable(answer: str, {name}: str) -> str: ...`"
+)
+_GIVEN = (
+    "let it take the value, and give it with functools.partial: "
+    "judge=partial(best, {name}={wire}), with "
+    "`def best(answers: list[str], {name}: str) -> int: ...`"
+)
 
 
 def _picking(kind: object) -> Step[..., object]:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import inspect
 
 from orchestra.errors import DefinitionError
+from orchestra.graph.closures import refuse_wires
 from orchestra.graph.commits import Commit, Validate
-from orchestra.graph.nodes import wires_in
+from orchestra.graph.parts import wires_in
 from orchestra.graph.pipelines import Pipeline
 from orchestra.graph.steps import Step
 from orchestra.graph.wires import Wire, place, source_line
@@ -42,14 +43,20 @@ def commit_rule(name: str, commit: object) -> Commit:
     )
 
 
-def plain_function(name: str, argument: str, function: object, does: str) -> Validate:
+def plain_function(
+    name: str, argument: str, function: object, does: str, *, instead: str
+) -> Validate:
     """The function, if it is one that can be called on the spot.
 
+    `instead` says how it is given a value of the pipeline, `{wire}`.
+
     Raises:
-        DefinitionError: it is a step, a wire, an `async def`, or no function at all.
+        DefinitionError: it is a step, a wire, an `async def`, or no function at all; or it holds
+            a wire, which nobody would fill.
     """
     awaited = inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function)
     if callable(function) and not awaited and not isinstance(function, Wire | Step | Pipeline):
+        refuse_wires(function, f"{name}({argument}=...)", instead)
         return function
     raise DefinitionError(
         f"{place(*source_line())}: {name}({argument}={function!r:.80}): it is a plain function "

@@ -204,7 +204,14 @@ def fallback(
 def _validate(name: str, validate: object) -> Validate | None:
     if validate is None:
         return None
-    return plain_function(name, "validate", validate, "is given what an arm said and accepts it")
+    does = "is given what an arm said and accepts it"
+    return plain_function(name, "validate", validate, does, instead=_CHECKED)
+
+
+_CHECKED = (
+    "let a step of the arm check it, and raise where the answer is no good: "
+    "checked(answer, {wire}), with `@step def checked(answer: str, {name}: str) -> str: ...`"
+)
 
 
 def route(label: object, arms: Mapping[Any, T], *, default: T = _NONE) -> T:

@@ -7,7 +7,9 @@ import inspect
 import linecache
 import re
 from collections.abc import Callable
+from functools import partial
 from types import CodeType, FunctionType
+from typing import Any
 
 from orchestra.errors import DefinitionError
 from orchestra.graph.wires import place, source_line
@@ -49,6 +51,20 @@ def look_like(made: object, function: Callable[..., object]) -> None:
     for name in ("__module__", "__name__", "__qualname__", "__doc__"):
         object.__setattr__(made, name, getattr(function, name, None))
     object.__setattr__(made, "__signature__", inspect.signature(function))
+
+
+def underlying(function: Callable[..., Any]) -> Callable[..., Any]:
+    """What holds the annotations: a partial's function, that below decorators, `__call__`."""
+    while not inspect.isroutine(function) or hasattr(function, "__wrapped__"):
+        if isinstance(function, partial):
+            function = function.func
+        elif hasattr(function, "__wrapped__"):
+            function = function.__wrapped__
+        elif isinstance(function, type):
+            return function  # whose annotations are those of its members
+        else:
+            return type(function).__call__
+    return function
 
 
 def defined_at(code: CodeType) -> tuple[str, int]:

@@ -12,7 +12,8 @@ from orchestra.annotations.facts import MISSING, chunk_of
 from orchestra.annotations.shapes import union
 from orchestra.graph.awaitables import refuse_awaitables
 from orchestra.graph.definition import current_definition
-from orchestra.graph.nodes import Call, type_of, wires_in
+from orchestra.graph.nodes import Call, type_of
+from orchestra.graph.parts import wires_in
 from orchestra.graph.steps import NO_POLICY, step
 from orchestra.graph.wires import Wire
 

@@ -15,7 +15,8 @@ from typing import Any, cast
 import attrs
 
 from orchestra.annotations.facts import MISSING, chunk_of, item, member, spell
-from orchestra.graph.nodes import collected, type_of, wires_in
+from orchestra.graph.nodes import collected, type_of
+from orchestra.graph.parts import wires_in
 from orchestra.graph.site import UNKNOWN, Site, is_library
 from orchestra.graph.steps import Kind, Step
 from orchestra.graph.wires import Wire

@@ -18,6 +18,7 @@ from orchestra.annotations.facts import MISSING, chunk_of, element, item, member
 from orchestra.annotations.shapes import union
 from orchestra.graph.commits import FIRST_CONTENT, Commit, Validate
 from orchestra.graph.hedging import Hedge
+from orchestra.graph.parts import wires_in
 from orchestra.graph.wires import Attribute, Wire, node_of, path_of, place
 from orchestra.problem import Problem
 from orchestra.protocols import Stream
@@ -362,33 +363,3 @@ def collected(stream: object) -> object:
     """What all the chunks of a stream make together: text, bytes, or a list."""
     chunk = chunk_of(stream)
     return chunk if chunk in (str, bytes) else list[chunk]  # type: ignore[valid-type]
-
-
-def wires_in(argument: object, expects: object = object) -> Iterator[tuple[Wire, object]]:
-    """The wires in an argument, each with the annotation of the place it is in."""
-    if isinstance(argument, Wire):
-        yield argument, expects
-    else:
-        for _, part, wanted in parts_in(argument, expects):
-            yield from wires_in(part, wanted)
-
-
-def parts_in(container: object, expects: object) -> Iterator[tuple[object, object, object]]:
-    """The parts of a list, tuple or dict: key, part, and the annotation of its place.
-
-    Nothing for every other value, those of subclasses too: they are passed on as they are.
-    """
-    if type(container) is list:
-        wanted = _asked(element(expects))
-        yield from ((place_, part, wanted) for place_, part in enumerate(container))
-    elif type(container) is tuple:
-        for place_, part in enumerate(container):
-            yield place_, part, _asked(item(expects, place_))
-    elif type(container) is dict:
-        for key, part in container.items():
-            yield key, part, _asked(item(expects, key))
-
-
-def _asked(kind: object) -> object:
-    """The annotation of a place; a place that does not exist asks for nothing."""
-    return object if kind is MISSING else kind

@@ -22,7 +22,8 @@ from orchestra.annotations.facts import MISSING, hints, spell, yielded
 from orchestra.errors import DefinitionError
 from orchestra.graph.awaitables import refuse_awaitables
 from orchestra.graph.binding import bind
-from orchestra.graph.definition import current_definition
+from orchestra.graph.closures import refuse_wires
+from orchestra.graph.definition import current_definition, in_definition
 from orchestra.graph.functions import defined_at, function_of, look_like
 from orchestra.graph.handlers import handlers_around
 from orchestra.graph.nodes import Call, Origin
@@ -251,12 +252,15 @@ def step(
     `policy: Policy | None = None` lets each call bring its own.
 
     Raises:
-        DefinitionError: `thread=True` on an async function; a generator that is not async;
-            what is decorated is not a function; or `policy` is no policy.
+        DefinitionError: `thread=True` on an async function; a generator that is not async; what
+            is decorated is not a function, or holds a wire, which nobody would fill; or `policy` is
+            no policy.
     """
 
     def decorate(function: Callable[..., Any]) -> Step[..., Any]:
         inner = function_of(function, "step")
+        if in_definition():
+            refuse_wires(inner, f"step {inner.__name__!r}", _TAKEN)
         where = place(*defined_at(inner.__code__))
         kind = _kind(inner, where, thread=thread)
         _refuse_bare(inner, where)
@@ -264,6 +268,9 @@ def step(
         return Step(function, kind, named, _policy(named, policy), where)
 
     return decorate if function is None else decorate(function)
+
+
+_TAKEN = "take its value as a parameter, and pass {wire} in the call"
 
 
 def _policy(name: str, given: object) -> Policy:

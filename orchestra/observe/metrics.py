@@ -31,6 +31,7 @@ from orchestra.events import (
     StepRetried,
     StepRouted,
     Terminal,
+    ToolFailed,
 )
 from orchestra.observe import names
 from orchestra.observe.tally import Histogram, Tally
@@ -119,6 +120,10 @@ def _failed(runs: OfPipeline, event: StepFailed | StepRetried) -> None:
     runs.count(family, place(event.step), event.error)
 
 
+def _tool_failed(runs: OfPipeline, event: ToolFailed) -> None:
+    runs.count(names.TOOL_FAILURES, place(event.step), event.tool, event.error)
+
+
 def _arm_chosen(runs: OfPipeline, event: ArmCommitted | ArmRestarted) -> None:
     family = names.ARM_COMMITS if isinstance(event, ArmCommitted) else names.ARM_RESTARTS
     runs.count(family, place(event.step), place(event.arm))
@@ -161,6 +166,7 @@ _ACTS: Mapping[type[Event], Callable[[OfPipeline, Any], None]] = {
     StepCached: _spared,
     StepCoalesced: _spared,
     StepRouted: _routed,
+    ToolFailed: _tool_failed,
     BudgetReached: _budget,
     ArmCommitted: _arm_chosen,
     ArmFailed: _arm_failed,

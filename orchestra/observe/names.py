@@ -81,6 +81,11 @@ STEP_RETRIES = _count(
     "step",
     "error",
 )
+TOOL_FAILURES = _count(
+    "orchestra_tool_failures",
+    "Tools that raised, or took too long, when a model called them.",
+    *("pipeline", "step", "tool", "error"),
+)
 ARM_COMMITS = _count(
     "orchestra_arm_commits",
     "Arms that a race, fallback or quorum has chosen.",

@@ -17,7 +17,9 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from orchestra.annotations import documents
-from orchestra.annotations.facts import MISSING
+from orchestra.annotations.complaints import complaint_of
+from orchestra.annotations.facts import MISSING, spell
+from orchestra.annotations.making import maker, readable
 from orchestra.annotations.schemas import object_schema
 from orchestra.errors import ServeError
 from orchestra.server.problems import Fault
@@ -28,12 +30,14 @@ if TYPE_CHECKING:
 
 Inputs = dict[str, object]
 
+_MAKE = maker(otherwise=documents.read)
+_MAKE_OF_TEXT = maker(strict=False, otherwise=documents.read)
+
 FAULTS_MAX = 20
 """Faults that are told of one request: a body of a hundred thousand wrong names gets no more."""
 NAME_MAX = 100
 """Characters of a wrong name that are told back."""
 
-_PLACE = re.compile(r" - at (?:`key` in )?`\$(?P<path>[^`]*)`$")
 _PART = re.compile(r"\.([^.\[]+)|\[(\d+)\]")
 
 
@@ -110,10 +114,19 @@ def check_servable(pipeline: str, inputs: Mapping[str, Input]) -> None:
             schema({name: each})
         except TypeError as error:
             raise ServeError(
-                f"pipeline {pipeline!r} cannot be served: its input `{name}: {each.annotation}` "
-                "has no form in JSON; take a str, a number, a bool, a list, a dict, a Document or "
-                "a dataclass or attrs class of those"
+                f"pipeline {pipeline!r} cannot be served: its input `{name}: "
+                f"{spell(each.annotation)}` has no form in JSON; take a str, a number, a bool, a "
+                "list, a dict, a Document or a dataclass or attrs class of those"
             ) from error
+
+
+def is_readable(each: Input) -> bool:
+    """Whether an input can be read from JSON."""
+    try:
+        schema({each.name: each})
+    except TypeError:
+        return False
+    return True
 
 
 def _read(
@@ -127,7 +140,7 @@ def _read(
             try:
                 read[name] = _convert(given[name], _type(each), strict=strict)
             except msgspec.ValidationError as error:
-                faults.append(_wrong(name, str(error), at))
+                faults.append(_wrong(name, error, at))
         elif each.default is MISSING:
             faults.append(Fault(name, _pointer(at, name), f"input {name!r} is missing"))
     return read, faults[:FAULTS_MAX]
@@ -136,7 +149,7 @@ def _read(
 def _convert(values: list[object], type_: Any, *, strict: bool) -> object:
     """The one value, or the list, as the type; a lone value may be a list of one in a query."""
     if strict:
-        return msgspec.convert(values[0], type_, dec_hook=documents.read)
+        return msgspec.convert(values[0], type_, dec_hook=_MAKE)
     convert = partial(_convert_text, type_)
     if len(values) > 1:
         return convert(values)
@@ -152,7 +165,7 @@ def _convert(values: list[object], type_: Any, *, strict: bool) -> object:
 
 def _convert_text(type_: Any, value: object) -> object:
     """A value in which numbers may be spelled, or be what JSON has no numbers for."""
-    read: object = msgspec.convert(value, type_, strict=False, dec_hook=documents.read)
+    read: object = msgspec.convert(value, type_, strict=False, dec_hook=_MAKE_OF_TEXT)
     for each in read if isinstance(read, list | tuple | set | frozenset) else (read,):
         if isinstance(each, float) and not math.isfinite(each):
             raise msgspec.ValidationError(f"Expected a finite number, got `{each}`")
@@ -165,13 +178,12 @@ def _unknown(name: str, inputs: Mapping[str, Input], at: str) -> Fault:
     return Fault(name, _pointer(at, name), f"there is no input {name!r}; {hint}")
 
 
-def _wrong(name: str, complaint: str, at: str) -> Fault:
-    place = _PLACE.search(complaint)
-    inside = _parts(place["path"]) if place else []
-    what = complaint[: place.start()] if place else complaint
+def _wrong(name: str, error: msgspec.ValidationError, at: str) -> Fault:
+    what, path = complaint_of(error)
+    inside = _parts(path)
     spelled = "".join(f"[{part!r}]" for part in inside)
     pointer = _pointer(at, name, *(map(str, inside) if at.startswith("#") else ()))
-    return Fault(name, pointer, f"input `{name}{spelled}`: {what[0].lower()}{what[1:]}")
+    return Fault(name, pointer, f"input `{name}{spelled}`: {what}")
 
 
 def _parts(path: str) -> list[str | int]:
@@ -191,4 +203,4 @@ def _pointer(at: str, *parts: str) -> str:
 
 def _type(each: Input) -> Any:
     """The annotation as msgspec reads it: an input without one may be anything."""
-    return Any if each.annotation is object else documents.handed(each.annotation)
+    return readable(documents.handed(each.annotation))

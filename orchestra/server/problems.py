@@ -17,7 +17,7 @@ import msgspec
 
 from orchestra.codecs.withheld import OWNERS, fit, for_clients, is_withheld
 from orchestra.errors import ArmsFailedError, ModelsFailedError, OrchestraError, StepFailedError
-from orchestra.events import ArmFailed, Event, RunFailed, StepFailed, StepRetried, written
+from orchestra.events import Event, Failure, RunFailed, StepFailed, written
 
 MEDIA_TYPE = "application/problem+json"
 _TYPES = "urn:problem-type:orchestra:"
@@ -200,14 +200,14 @@ def fit_for_clients(event: Event, *, debug: bool) -> Event:
     Outside debug mode the messages of exceptions that orchestra did not raise are
     withheld, and so are source lines.
     """
-    if debug or not isinstance(event, RunFailed | StepFailed | StepRetried | ArmFailed):
+    if debug or not isinstance(event, Failure):
         return event
     message = _fit_message(event.error, event.message)
-    if isinstance(event, ArmFailed | StepRetried):
-        return attrs.evolve(event, message=message)
     if isinstance(event, StepFailed):
         return attrs.evolve(event, message=message, where="")
-    return attrs.evolve(event, message=message, where=None)
+    if isinstance(event, RunFailed):
+        return attrs.evolve(event, message=message, where=None)
+    return attrs.evolve(event, message=message)
 
 
 def _fit_message(name: str, message: str) -> str:

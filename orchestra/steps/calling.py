@@ -1,23 +1,29 @@
 """Calling: the results of what a model asks for.
 
 What goes wrong in a call is a result too, which the model reads, and may do better the next
-time; only a cancellation goes through.
+time. What a function raised is told to the run and its log as well, since the model may keep it to
+itself. Only a cancellation goes through, and what no model can mend: a tool that is wired or
+awaits wrongly.
 """
 
 from __future__ import annotations
 
 import inspect
+import logging
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from functools import partial
+from itertools import islice
 
 import msgspec
 import trio
 
 from orchestra.annotations.reading import decoded, read_members
-from orchestra.errors import describe
-from orchestra.events import jsonable
+from orchestra.errors import DeadlineError, DefinitionError, EdgeTypeError
+from orchestra.events import ToolFailed
+from orchestra.graph.raised import is_of_asyncio, message_of
+from orchestra.policies.account import PRESENT
 from orchestra.protocols import Context
 from orchestra.steps.tools import FunctionTool
 from orchestra.values import ToolCall, ToolResult
@@ -25,6 +31,10 @@ from orchestra.values import ToolCall, ToolResult
 _ERRORS_MAX = 8
 """Errors of one exception group are told."""
 _NAME_MAX = 100
+_ITEMS_MAX = 10_000
+"""Items of what is gone through: a generator may have no end."""
+
+log = logging.getLogger("orchestra.steps")
 
 
 async def answer_all(
@@ -62,8 +72,11 @@ async def answer(
 ) -> ToolResult:
     """The result of a call; with `is_error` where its arguments or the function are wrong.
 
-    Never raises, but for a cancellation. A function in a thread cannot be interrupted: what it
-    gives counts, however late.
+    A function in a thread cannot be interrupted: what it gives counts, however late.
+
+    Raises:
+        DefinitionError: the function calls a step, or does what it cannot with a wire.
+        RuntimeError: it awaits what is asyncio's; or a TypeError that says so.
     """
     wrong = partial(ToolResult, call.id, call.name, is_error=True)
     try:
@@ -82,9 +95,27 @@ async def answer(
     try:
         with trio.move_on_after(math.inf if limit_s is None else limit_s):
             return ToolResult(call.id, call.name, _text(await _called(tool, arguments)))
-    except Exception as error:  # noqa: BLE001 - a tool may raise anything; the model hears of it
-        return wrong(_told(error))
-    return wrong(f"{call.name} was not done within {limit_s:g} s, and was stopped")
+    except Exception as error:
+        if any(map(_is_lasting, _leaves(error))):
+            raise
+        told = _told(error)
+        _report(call.name, type(error).__name__, message_of(error), error)
+        return wrong(told)
+    late = f"{call.name} was not done within {limit_s:g} s, and was stopped"
+    _report(call.name, DeadlineError.__name__, late)
+    return wrong(late)
+
+
+def _is_lasting(error: Exception) -> bool:
+    """Whether it is the same each time, whatever a model asks for."""
+    return isinstance(error, DefinitionError) or is_of_asyncio(error)
+
+
+def _report(tool: str, error: str, message: str, raised: Exception | None = None) -> None:
+    """Tell the run and the log of a tool that failed."""
+    account = PRESENT.get()
+    account.record(ToolFailed, tool, error, message)
+    log.warning("tool %r failed in run %s: %s", tool, account.run_id, error, exc_info=raised)
 
 
 async def _called(tool: FunctionTool[..., object], arguments: dict[str, object]) -> object:
@@ -102,15 +133,46 @@ def _unknown(call: ToolCall, tools: Mapping[str, object]) -> ToolResult:
 
 
 def _text(value: object) -> str:
-    """What a model reads of a value: text as it is, and all else as JSON."""
+    """What a model reads of a value: text as it is, and all else as JSON.
+
+    Raises:
+        EdgeTypeError: it, or what it holds, has no form in JSON.
+    """
     if isinstance(value, str):
         return value
-    return msgspec.json.encode(value, enc_hook=jsonable).decode()
+    return msgspec.json.encode(value, enc_hook=_plain).decode()
+
+
+def _plain(value: object) -> object:
+    """For msgspec's `enc_hook`: a dict or a list of what is one without being it."""
+    if isinstance(value, Mapping):
+        return dict(value)
+    if not isinstance(value, Iterable):
+        raise EdgeTypeError(
+            f"it gave {value!r:.200}, a {type(value).__name__}, which has no form in JSON; return "
+            "text, numbers, lists, dicts, or an attrs class or dataclass of those"
+        )
+    items = list(islice(value, _ITEMS_MAX + 1))
+    if len(items) > _ITEMS_MAX:
+        raise EdgeTypeError(
+            f"it gave a {type(value).__name__} of more than {_ITEMS_MAX} items, which no model "
+            "reads; return those that count"
+        )
+    return items
 
 
 def _told(error: Exception) -> str:
     """Type and message of an error, and of those in a group; never a traceback."""
-    if not isinstance(error, ExceptionGroup):
-        return describe(error)
-    inner = [_told(each) for each in error.exceptions[:_ERRORS_MAX]]
-    return "; ".join(inner)
+    return "; ".join(map(_described, _leaves(error)[:_ERRORS_MAX]))
+
+
+def _described(error: Exception) -> str:
+    said = message_of(error).strip()
+    return f"{type(error).__name__}: {said}" if said else type(error).__name__
+
+
+def _leaves(error: Exception) -> list[Exception]:
+    """The errors in a group, however deep; the error itself if it is none."""
+    if isinstance(error, ExceptionGroup):
+        return [leaf for each in error.exceptions for leaf in _leaves(each)]
+    return [error]

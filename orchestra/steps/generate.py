@@ -14,6 +14,7 @@ from orchestra.protocols import Context, Stream, injected
 from orchestra.steps.objects import fill, form_of
 from orchestra.steps.options import Asked, GenerateSettings, Options, check_bounds, spelled_out
 from orchestra.steps.talk import Talk, apart
+from orchestra.steps.tool_wires import tools_with_wires
 from orchestra.steps.tools import as_tools
 from orchestra.values import TextDelta
 
@@ -75,7 +76,8 @@ class Generate:
 
     The keywords are those of `orchestra.steps.options.Options`.
 
-    With `tools` the model may ask for typed Python functions. It is asked again with their
+    With `tools` the model may ask for typed Python functions. Those that need values of the run
+    are given them: `tools=[partial(orders, user=user)]`. It is asked again with their
     results, until it answers, at most `tool_rounds_max` times; the text of every round is
     part of the stream, as the model wrote it, with an empty line between two of them. At most
     `tools_at_once` calls run at the same time. Wrong arguments, a tool that fails and one that is
@@ -119,7 +121,7 @@ class Generate:
         """
         check_bounds(cast("Options", options))
         if "tools" in options:
-            options["tools"] = as_tools(options["tools"])
+            options["tools"] = tools_with_wires(options["tools"])
         if returns is None:
             return self.say(*args, **options)
         form_of(returns)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+from functools import WRAPPER_ASSIGNMENTS, partial
 from typing import Any, Generic, ParamSpec, TypeAlias, TypeVar, cast, overload
 
 import attrs
@@ -18,9 +18,10 @@ from orchestra.annotations.docstrings import described
 from orchestra.annotations.facts import hints, spell
 from orchestra.annotations.schemas import object_schema, parameters_schema
 from orchestra.errors import DefinitionError
-from orchestra.graph.functions import defined_at
+from orchestra.graph.functions import defined_at, underlying
+from orchestra.graph.pipelines import Pipeline
 from orchestra.graph.steps import Kind, Step
-from orchestra.graph.wires import place, source_line
+from orchestra.graph.wires import Wire, place, source_line, spelled
 from orchestra.protocols import Context
 from orchestra.values import Tool
 
@@ -31,6 +32,11 @@ Function: TypeAlias = Callable[..., object]
 
 _NAME = re.compile(r"[a-zA-Z0-9_-]{1,64}")
 """What every provider takes."""
+_LAMBDA = "<lambda>"
+_NO_LAMBDA = (
+    "a lambda in tools has no name and no annotations that a model could go by; write a function: "
+    "`def look_up(word: str) -> str: ...`"
+)
 
 
 @attrs.frozen(eq=False, slots=False, repr=False)
@@ -56,6 +62,25 @@ class FunctionTool(Generic[P, T_co]):
 
     def __repr__(self) -> str:
         return f"<tool {self.told.name}>"
+
+
+@attrs.frozen(eq=False, slots=False, repr=False)
+class Unfilled:
+    """A tool that some arguments are missing of, which each run gives: called with them, a tool."""
+
+    tool: FunctionTool[..., object]
+
+    def __call__(self, *args: object, **kwargs: object) -> FunctionTool[..., object]:
+        """The tool, with these arguments given."""
+        return attrs.evolve(self.tool, call=partial(self.tool.call, *args, **kwargs))
+
+    @property
+    def __wrapped__(self) -> Function:
+        """The function, whose parameters the arguments are for."""
+        return self.tool.call
+
+    def __repr__(self) -> str:
+        return repr(self.tool)
 
 
 @overload
@@ -84,13 +109,16 @@ def tool(
     of the docstring, the `Args:` of each parameter, and `Annotated[int, "in metres"]`. A
     parameter `context: Context = injected` is filled in, and not told.
 
+    What a `functools.partial` has given is not told either, nor is it the model's to change:
+    `partial(orders, user=user)` is the tool `orders`, and `user` may be a value of the pipeline.
+
     An async function is awaited, a plain one is called on the spot and has to be quick; with
-    `thread=True` it is called in a worker thread. `timeout_s` bounds each call, in place of
-    the step's `tool_timeout_s`.
+    `thread=True` it is called in a worker thread. `timeout_s` bounds each call of an async
+    function, in place of the step's `tool_timeout_s`; the other two cannot be interrupted.
 
     Raises:
-        DefinitionError: a parameter has no annotation, or one without a form in JSON; or the
-            function has no name that a model could call.
+        DefinitionError: a parameter has no annotation, or one without a form in JSON; the
+            function has no name that a model could call; or a bound that could not be kept.
     """
     if timeout_s is not None and not timeout_s > 0:
         raise DefinitionError(
@@ -110,12 +138,7 @@ def as_tools(functions: Sequence[Function]) -> tuple[FunctionTool[..., object], 
     Raises:
         DefinitionError: as of `tool`, or two have the same name.
     """
-    if callable(functions):
-        name = getattr(functions, "name", None) or getattr(functions, "__name__", repr(functions))
-        raise DefinitionError(
-            f"{place(*source_line())}: tools={name:.100} is one function, and tools are a list of "
-            f"functions: write tools=[{name:.100}]"
-        )
+    _refuse_no_list(functions)
     tools = tuple(map(_as_tool, functions))
     names = [each.told.name for each in tools]
     for name in names:
@@ -127,16 +150,46 @@ def as_tools(functions: Sequence[Function]) -> tuple[FunctionTool[..., object], 
     return tools
 
 
+def _refuse_no_list(functions: object) -> None:
+    """Let pass what may be a list of functions."""
+    where = place(*source_line())
+    if isinstance(functions, Wire):
+        raise DefinitionError(
+            f"{where}: tools={spelled(functions)}: which functions a model may call is decided "
+            "when the pipeline is written, and not by a value of the run; name them: tools=[search]"
+        )
+    if callable(functions):
+        name = getattr(functions, "name", None) or getattr(functions, "__name__", repr(functions))
+        raise DefinitionError(
+            f"{where}: tools={name:.100} is one function, and tools are a list of functions: write "
+            f"tools=[{name:.100}]"
+        )
+
+
 # --- from a function to a tool -----------------------------------------------------------------
 
 
 def _as_tool(function: Function) -> FunctionTool[..., object]:
     if isinstance(function, FunctionTool):
         return function
-    if isinstance(function, Step):
-        thread = function.kind is Kind.THREAD
-        return _made(function.call, function.name, None, thread=thread, timeout_s=None)
-    return _made(function, None, None, thread=False, timeout_s=None)
+    if isinstance(function, partial) and isinstance(function.func, Unfilled):
+        return cast("FunctionTool[..., object]", function())
+    inner = _inner(function)
+    if not isinstance(inner, Step):
+        return _made(function, None, None, thread=False, timeout_s=None)
+    if isinstance(function, partial):
+        function = partial(inner.call, *function.args, **function.keywords)
+    elif isinstance(inner.call, FunctionTool):
+        return inner.call
+    else:
+        function = inner.call
+    name = None if isinstance(inner.call, FunctionTool) else inner.name
+    return _made(function, name, None, thread=inner.kind is Kind.THREAD, timeout_s=None)
+
+
+def _inner(function: Function) -> Function:
+    """What a partial calls; everything else as it is."""
+    return function.func if isinstance(function, partial) else function
 
 
 def _made(
@@ -147,15 +200,16 @@ def _made(
     thread: bool,
     timeout_s: float | None,
 ) -> FunctionTool[..., object]:
-    if not callable(function):
-        raise DefinitionError(
-            f"{place(*source_line())}: {function!r:.100} in tools is no function; pass typed "
-            "functions: generate(..., tools=[search])"
-        )
-    name = name or str(getattr(function, "__name__", ""))
-    _refuse_shape(function, name, thread=thread)
+    inner = _inner(function)
+    _refuse_no_function(inner)
+    if isinstance(inner, FunctionTool):  # what is said of it holds with some arguments given, too
+        name, thread = name or inner.told.name, thread or inner.thread
+        description = inner.told.description if description is None else description
+        timeout_s = inner.timeout_s if timeout_s is None else timeout_s
+    name = name or str(getattr(inner, "__name__", ""))
+    _refuse_shape(function, name, thread=thread, timeout_s=timeout_s)
     kinds, defaults, injected = _parameters(function, name)
-    said = described(inspect.getdoc(function))
+    said = described(inspect.getdoc(inner))
     told = Tool(
         name,
         said.text if description is None else description,
@@ -163,16 +217,40 @@ def _made(
     )
     required = frozenset(kinds.keys() - defaults.keys())
     made = FunctionTool(function, told, kinds, required, injected, thread, timeout_s)
-    found = {each: getattr(function, each, None) for each in ("__module__", "__name__", "__doc__")}
+    names: tuple[str, ...] = WRAPPER_ASSIGNMENTS
+    found = {each: getattr(inner, each) for each in names if hasattr(inner, each)}
     vars(made).update(found, __wrapped__=function)  # as `wraps` does; attrs would not let it
     return made
 
 
-def _refuse_shape(function: Function, name: str, *, thread: bool) -> None:
+def _refuse_no_function(function: object) -> None:
+    """Let pass what can be called with a model's arguments."""
+    right = "pass typed functions: generate(..., tools=[search])"
+    if isinstance(function, Wire):
+        why = f"the wire {spelled(function)} is no function yet, and tools are decided when the "
+        why += "pipeline is written"
+    elif isinstance(function, Pipeline):
+        why = f"{function.name!r} is a pipeline, which is laid out before a run, and a model asks "
+        why += "for tools during one"
+        right = "pass the functions of its steps, tools=[search], or call it in the pipeline and "
+        right += "give the model what it gave"
+    elif isinstance(function, Step):  # below it, all that is said would be of a step's call
+        why = f"@tool stands above @step of {function.name!r}, and a step is a tool already"
+        right = f"write tools=[{function.name}], or @step above @tool(...) to say more"
+    elif not callable(function):
+        why = f"{function!r:.100} in tools is no function"
+    else:
+        return
+    raise DefinitionError(f"{place(*source_line())}: {why}; {right}")
+
+
+def _refuse_shape(function: Function, name: str, *, thread: bool, timeout_s: float | None) -> None:
     where = _where(function)
+    if name == _LAMBDA:
+        raise DefinitionError(f"{where}: {_NO_LAMBDA}")
     if not _NAME.fullmatch(name):
         raise DefinitionError(
-            f"{where}: {name or function!r} is no name for a tool; give it one of up to 64 "
+            f"{where}: {name or function!r:.100} is no name for a tool; give it one of up to 64 "
             'letters, digits, `_` and `-`: tool(name="look_up")(function)'
         )
     if inspect.isasyncgenfunction(function) or inspect.isgeneratorfunction(function):
@@ -184,17 +262,27 @@ def _refuse_shape(function: Function, name: str, *, thread: bool) -> None:
             f"{where}: tool {name!r} is `async def`, and a thread runs a plain function; write "
             f"`def {name}`, or leave `thread=True` out"
         )
+    if timeout_s is not None and not _is_awaited(function):
+        raise DefinitionError(
+            f"{where}: tool {name!r} has timeout_s, but a plain function cannot be interrupted, in "
+            f"a thread neither; write `async def {name}`, or give its own calls a timeout"
+        )
+
+
+def _is_awaited(function: Function) -> bool:
+    """Whether it is an `async def`, below whatever is around it."""
+    return inspect.iscoroutinefunction(underlying(function))
 
 
 def _parameters(
     function: Function, name: str
 ) -> tuple[dict[str, object], dict[str, object], str | None]:
     """The annotations and defaults of what the model fills in, and what we fill in."""
-    found = hints(inspect.unwrap(cast("Callable[..., Any]", _unbound(function))))
+    found = hints(underlying(function))
     kinds: dict[str, object] = {}
     defaults: dict[str, object] = {}
     injected = None
-    for each in inspect.signature(function).parameters.values():
+    for each in _open_parameters(function, name):
         kind = found.get(each.name)
         if kind is Context:
             injected = each.name
@@ -206,13 +294,17 @@ def _parameters(
     return kinds, defaults, injected
 
 
-def _unbound(function: Function) -> Function:
-    """What holds the annotations: the function of a partial, the `__call__` of an object."""
-    while isinstance(function, partial):
-        function = function.func
-    if inspect.isroutine(function):
-        return function
-    return cast("Function", type(function).__call__)
+def _open_parameters(function: Function, name: str) -> list[inspect.Parameter]:
+    """The parameters that are not given yet: what a partial has given, no model may change."""
+    try:
+        parameters = inspect.signature(function).parameters.values()
+    except ValueError as error:  # of a partial that gives what is not taken; of some built-ins
+        raise DefinitionError(
+            f"{place(*source_line())}: tool {name!r} is {function!r:.200}, whose parameters cannot "
+            f"be told ({error}); give a partial what its function takes, or write a function"
+        ) from error
+    given = function.keywords if isinstance(function, partial) else {}
+    return [each for each in parameters if each.name not in given]
 
 
 def _refuse_parameter(function: Function, name: str, each: inspect.Parameter, kind: object) -> None:
@@ -223,6 +315,8 @@ def _refuse_parameter(function: Function, name: str, each: inspect.Parameter, ki
             "`def look_up(word: str, most: int = 3)`"
         )
     if each.annotation is each.empty:
+        if underlying(function).__name__ == _LAMBDA:
+            raise DefinitionError(f"{_where(function)}: {_NO_LAMBDA}")
         raise DefinitionError(
             f"{where} {each.name!r} has no annotation, and the model would not know what to pass; "
             f"write `{each.name}: str`, or whatever it is"
@@ -238,5 +332,5 @@ def _refuse_parameter(function: Function, name: str, each: inspect.Parameter, ki
 
 
 def _where(function: Function) -> str:
-    code = getattr(inspect.unwrap(cast("Callable[..., Any]", _unbound(function))), "__code__", None)
+    code = getattr(underlying(function), "__code__", None)
     return place(*source_line()) if code is None else place(*defined_at(code))

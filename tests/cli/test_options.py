@@ -16,6 +16,7 @@ from orchestra.cli.failures import MISUSED, CommandError
 from orchestra.cli.options import read_inputs, read_pairs, usage
 from orchestra.documents import Document
 from orchestra.graph.nodes import Input, Origin
+from orchestra.values import Message
 
 
 def inputs(**kinds: Any) -> dict[str, Input]:
@@ -199,3 +200,17 @@ def test_usage_shows_how_a_pipeline_is_run() -> None:
     assert shown == (
         "orchestra run p:q --question str [--top int] [--how fast|well] --texts str ... [--dry-run]"
     )
+
+
+def test_a_conversation_has_no_form_here_and_it_is_said_who_takes_one() -> None:
+    talk = inputs(messages=list[Message], most=(int, 3), before=(list[Message], ()))
+    message = (
+        r"input `messages: list\[Message\]` has no form .*`orchestra serve`.*/v1/chat/completions"
+    )
+    for words, json_ in ([], None), (["--messages", "hi"], None), ([], '{"messages": []}'):
+        with pytest.raises(CommandError, match=message) as caught:
+            read_inputs(talk, words, json=json_)
+        assert caught.value.code == MISUSED
+    with pytest.raises(CommandError, match="input `before: "):
+        read_inputs({"before": talk["before"]}, [], json='{"before": []}')
+    assert read_inputs({"before": talk["before"]}, []) == {}

@@ -45,6 +45,33 @@ def test_pipelines_are_served_until_a_signal(say: Project, number: int) -> None:
     assert b"Traceback" not in err
 
 
+def test_of_a_pipeline_that_takes_a_conversation_its_model_is_told(say: Project) -> None:
+    """It has no route of its own, since JSON has no form for what it takes."""
+    say.write(
+        "pipelines/talk.py",
+        """
+        from orchestra import pipeline, step
+        from orchestra.values import Message
+
+
+        @step
+        def last(messages: list[Message]) -> str:
+            return messages[-1].text
+
+
+        @pipeline
+        def chat(messages: list[Message]) -> str:
+            return last(messages)
+        """,
+    )
+    process = say.launch("serve", "--port", "0")
+    url = listening(process)
+    process.send_signal(signal.SIGTERM)
+    told = process.communicate(timeout=PATIENCE_S)[1].decode()
+    assert f"  say: {url}/v1/pipelines/say/runs\n" in told
+    assert f"  chat: model 'chat' of {url}/v1/chat/completions\n" in told
+
+
 def test_a_configuration_alone_serves_its_models(project: Project) -> None:
     """As a gateway, for those who have no pipelines yet."""
     project.write("orchestra.toml", "[models.quotes]\nprovider = 'extractive'\n")

@@ -36,6 +36,7 @@ from orchestra.events import (
     StepRetried,
     StepRouted,
     StepStarted,
+    ToolFailed,
 )
 from orchestra.graph.policy import Limits
 from orchestra.values import Label
@@ -245,6 +246,10 @@ def test_a_run_that_failed_has_no_result() -> None:
                 limit_nanodollars=10,
             ),
             "80 % of the budget of user ada, a day is spent",
+        ),
+        (
+            partial(ToolFailed, step="s", tool="look", error="E", message="no"),
+            "s goes on, and its model is told that look failed: E: no",
         ),
         (partial(ArmCommitted, step="race", arm="1:a"), "race goes on with 1:a"),
         (

@@ -177,6 +177,12 @@ CASES: list[tuple[str, str, str, str]] = [
         "make the list in a step that takes q",
     ),
     (
+        "return loose(lambda text: text == q)  # HERE",
+        "wire-in-value",
+        "loose(x=...) is given a function that holds the wire q, which would never be filled",
+        "make the function in a step that takes q",
+    ),
+    (
         "return race(Message('user', q))  # HERE",
         "wire-in-value",
         "the pipeline is given a Message that holds the wire q, which would never be filled",

@@ -11,6 +11,7 @@ from orchestra.compiler.plan import plan
 from orchestra.errors import DefinitionError
 from orchestra.graph.agreeing import Comparison
 from orchestra.graph.nodes import Origin, type_of
+from orchestra.testing.simulate import simulate
 from tests.graph.test_control import HEAD, STEPS, made
 from tests.graph.written import Written, written
 
@@ -144,3 +145,43 @@ def test_a_comparison_of_no_kind_does_not_say_what_its_value_is() -> None:
     with pytest.raises(NotImplementedError, match="Comparison does not say what its value is"):
         _ = Comparison(Origin(0, (), "file", 1), ()).why
     assert made("race(n)").name == "p"
+
+
+def test_a_plain_judge_is_given_wires_by_partial() -> None:
+    made = written(
+        f"{JUDGES}\ndef nearest(texts: list[str], wanted: str) -> int: return texts.index(wanted)\n"
+        "@pipeline\n"
+        "def p(a: str, b: str) -> str: return best_of(a, b, judge=partial(nearest, wanted=b))"
+    )["p"]
+    assert check(made) == ()
+    assert simulate(made, a="x", b="y").value == "y"
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        (
+            "best_of(a, b, judge=lambda texts: texts.index(a))",
+            r"best_of\(judge=\.\.\.\) holds the wire a, .*judge=partial\(best, a=a\)",
+        ),
+        (
+            "quorum(1, a, b, agree=lambda one, other: one == a)",
+            r"quorum\(agree=\.\.\.\) holds the wire a, .*comparable\(answer, a\)",
+        ),
+        (
+            "quorum(1, a, b, agree=partial(lambda a, one, other: one == a, b.x))",
+            r"quorum\(agree=\.\.\.\) holds the wire b\.x, .*comparable\(answer, b\.x\), .*value: str",
+        ),
+        (
+            "fallback(a, b, validate=lambda text: a in text)",
+            r"fallback\(validate=\.\.\.\) holds the wire a, .*checked\(answer, a\)",
+        ),
+        (
+            "step(lambda text: text + a)(b)",
+            r"step '<lambda>' holds the wire a, .*pass a in the call",
+        ),
+    ],
+)
+def test_a_wire_in_a_function_that_is_called_later_is_refused(body: str, message: str) -> None:
+    with pytest.raises(DefinitionError, match=message):
+        written(f"{JUDGES}\n@pipeline\ndef p(a: str, b: str) -> str: return {body}")

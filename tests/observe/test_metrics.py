@@ -31,6 +31,7 @@ from orchestra.events import (
     StepFinished,
     StepRetried,
     StepRouted,
+    ToolFailed,
 )
 from orchestra.observe import names
 from orchestra.observe.metrics import OTHER_METHOD, Metrics, place
@@ -172,12 +173,14 @@ def test_what_policies_tell_is_counted_by_its_own_names() -> None:
     saw(StepCoalesced(3, 0.0, "s", "fast"))
     saw(StepRouted(4, 0.0, "s", "either", "fast"))
     saw(BudgetReached(5, 0.0, "s", "organisation acme, a month", 80, 8, 10))
-    saw(RunFinished(6, 2.0, "x", {}, Usage(1, 1, cost_nanodollars=7)))
+    saw(ToolFailed(6, 0.0, "each[3]/s", "look", "KeyError", "no"))
+    saw(RunFinished(7, 2.0, "x", {}, Usage(1, 1, cost_nanodollars=7)))
     assert counted(metrics.tally) == {
         names.CACHE_HITS.name: {("fast",): 2},
         names.COALESCED.name: {("fast",): 1},
         names.ROUTED.name: {("either", "fast"): 1},
         names.BUDGET_THRESHOLDS.name: {("80",): 1},
+        names.TOOL_FAILURES.name: {("p", "each[*]/s", "look", "KeyError"): 1},
         names.RUN_DURATION.name: {("p", "finished"): 1},
         names.RUN_COST.name: {("p",): 7},
     }

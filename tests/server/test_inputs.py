@@ -256,3 +256,26 @@ def test_what_json_has_no_number_for_is_no_number_in_a_query(text: str, annotati
     assert read == {}
     assert [fault.field for fault in faults] == ["each"]
     assert from_query(inputs(each=annotation), [("each", "1e3")])[1] == []
+
+
+@attrs.frozen
+class Account:
+    """A converter, a member of its own, and another name."""
+
+    email: str = attrs.field(converter=str.lower)  # type: ignore[misc]
+    limit: int = attrs.field(default=1, alias="most")
+    shown: str = attrs.field(init=False, default="yes")
+
+
+def test_classes_are_called_with_what_their_init_takes() -> None:
+    of = inputs(account=Account, several=(list[Account], ()), size=(int | None, None))
+    given_ = {"account": {"email": "A@B", "most": 2}}
+    assert from_json(of, given_) == ({"account": Account("a@b", 2)}, [])
+    assert set(schema(of)["$defs"]["Account"]["properties"]) == {"email", "most"}
+    query = [("account", {"email": "A", "most": "2"})]
+    assert from_query(of, query)[0]["account"] == Account("a", 2)  # type: ignore[arg-type]
+    wrong = {"account": {"email": 5}, "several": [{"email": "", "most": None}]}
+    assert [fault.pointer for fault in from_json(of, wrong)[1]] == [
+        "#/inputs/account/email",
+        "#/inputs/several/0/most",
+    ]

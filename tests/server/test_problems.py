@@ -25,10 +25,12 @@ from orchestra.events import (
     ArmFailed,
     Delta,
     Event,
+    Failure,
     RunCancelled,
     RunFailed,
     StepFailed,
     StepRetried,
+    ToolFailed,
 )
 from orchestra.protocols import Timeouts
 from orchestra.providers.connection import Bounds
@@ -148,11 +150,12 @@ def test_a_cancelled_run_may_be_asked_for_again() -> None:
 
 # --- what is nobody's business -----------------------------------------------------------------
 
-FAILURES: list[RunFailed | StepFailed | StepRetried | ArmFailed] = [
+FAILURES: list[Failure] = [
     RunFailed(9, 1.0, "KeyError", SECRET, "cite", SECRET),
     StepFailed(9, 1.0, "cite", "KeyError", SECRET, SECRET),
     StepRetried(9, 1.0, "cite", 1, 0.5, "KeyError", SECRET),
     ArmFailed(9, 1.0, "race", "1:cite", "KeyError", SECRET),
+    ToolFailed(9, 1.0, "cite", "look", "KeyError", SECRET),
 ]
 
 
@@ -166,11 +169,9 @@ def test_the_message_of_a_foreign_exception_and_its_line_stay_here(event: Event)
 
 @pytest.mark.parametrize("event", FAILURES)
 @pytest.mark.parametrize("error", ["ModelError", "TruncatedStreamError"])
-def test_what_orchestra_says_itself_is_told(
-    event: RunFailed | StepFailed | StepRetried | ArmFailed, error: str
-) -> None:
+def test_what_orchestra_says_itself_is_told(event: Failure, error: str) -> None:
     fit = fit_for_clients(attrs.evolve(event, error=error, message="cut"), debug=False)
-    assert isinstance(fit, RunFailed | StepFailed | StepRetried | ArmFailed)
+    assert isinstance(fit, Failure)
     assert fit.message == "cut"
     assert SECRET not in repr(fit)
 
@@ -188,14 +189,14 @@ SEVERAL: list[ArmsFailedError | StepFailedError] = [
 @pytest.mark.parametrize("error", SEVERAL)
 @pytest.mark.parametrize("event", FAILURES)
 def test_of_several_errors_in_one_the_foreign_ones_stay_here(
-    event: RunFailed | StepFailed | StepRetried | ArmFailed,
+    event: Failure,
     error: ArmsFailedError | StepFailedError,
 ) -> None:
     """Its message lists what each of them says."""
     fit = fit_for_clients(
         attrs.evolve(event, error=type(error).__name__, message=str(error)), debug=False
     )
-    assert isinstance(fit, RunFailed | StepFailed | StepRetried | ArmFailed)
+    assert isinstance(fit, Failure)
     assert SECRET not in fit.message
     lines = str(error).split("\n")
     assert fit.message.startswith(lines[0])

@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import asyncio
+import itertools
+from collections.abc import AsyncIterator, Callable, Mapping
 from types import MappingProxyType
 from typing import Any, cast
 
 import attrs
 import pytest
 import trio
-from hypothesis import given
+from hypothesis import given as drawn
 from hypothesis import strategies as st
 
-from orchestra import Context, injected
+from orchestra import Context, Stream, injected, pipeline, step
+from orchestra.errors import DefinitionError
+from orchestra.events import ToolFailed
+from orchestra.steps import generate
 from orchestra.steps.calling import answer, answer_all
 from orchestra.steps.tools import as_tools, tool
+from orchestra.testing.simulate import simulate
+from orchestra.testing.turns import ScriptedTurns
 from orchestra.testing.virtual import virtual
+from orchestra.testing.world import World
 from orchestra.values import ToolCall, ToolResult
 
 CONTEXT = cast("Context", "the context")
@@ -65,7 +73,7 @@ class Counter:
 waits = st.lists(st.tuples(st.integers(0, 3), st.booleans()), max_size=12)
 
 
-@given(waits, st.integers(1, 4), st.integers(0, 2**32))
+@drawn(waits, st.integers(1, 4), st.integers(0, 2**32))
 def test_results_come_in_order_and_no_more_run_than_may(
     calls: list[tuple[int, bool]], at_once: int, schedule: int
 ) -> None:
@@ -79,7 +87,7 @@ def test_results_come_in_order_and_no_more_run_than_may(
     assert counter.most == min(at_once, len(calls)) or any(s == 0 for s, _ in calls)
 
 
-@given(waits, st.floats(0, 10), st.integers(0, 2**32))
+@drawn(waits, st.floats(0, 10), st.integers(0, 2**32))
 def test_cancelled_at_any_moment_nothing_is_left(
     calls: list[tuple[int, bool]], at_s: float, schedule: int
 ) -> None:
@@ -165,6 +173,23 @@ def test_errors_are_told_by_type_and_message_and_never_with_a_traceback() -> Non
     assert "Traceback" not in several.content
 
 
+class Speechless(Exception):  # noqa: N818
+    """An error that cannot say what it is."""
+
+    def __str__(self) -> str:
+        raise LookupError
+
+
+def speechless() -> None:
+    """Fail without a word."""
+    raise Speechless
+
+
+def test_an_error_that_cannot_speak_is_told_by_its_type() -> None:
+    (result,) = answers([speechless], ("speechless", "{}"))
+    assert result.content == "Speechless: (LookupError while it was asked for its message)"
+
+
 async def slow(s: float = 100) -> str:
     """Wait."""
     await trio.sleep(s)
@@ -208,3 +233,111 @@ def test_a_context_is_filled_in_and_values_go_back_as_json() -> None:
     assert result.content == '{"context":"the context","none":null,"list":[1,2.5]}'
     (wrong,) = answers([told], ("told", '{"context": "mine"}'))
     assert wrong.content == "the arguments of told do not fit: `context`: is unknown; there is none"
+
+
+def given(what: str) -> object:
+    """What tools give that is no list, and reads like one."""
+    found: dict[str, Callable[[], object]] = {
+        "generator": lambda: (n * n for n in range(3)),
+        "nested": lambda: {"map": map(str, [1]), "items": {"a": 1}.items(), "set": {5}},
+        "endless": itertools.count,
+        "object": object,
+        "in a list": lambda: [object()],
+        "stream": generator,
+    }
+    return found[what]()
+
+
+async def generator() -> AsyncIterator[int]:
+    """Never asked for."""
+    yield 1
+
+
+@pytest.mark.parametrize(
+    ("what", "content"),
+    [
+        ("generator", "[0,1,4]"),
+        ("nested", '{"map":["1"],"items":[["a",1]],"set":[5]}'),
+        (
+            "endless",
+            "EdgeTypeError: it gave a count of more than 10000 items, which no model reads",
+        ),
+        ("object", "EdgeTypeError: it gave <object object at "),
+        ("in a list", "EdgeTypeError: it gave <object object at "),
+        ("stream", "EdgeTypeError: it gave <async_generator object generator at "),
+    ],
+)
+def test_what_is_gone_through_is_a_list_and_what_has_no_form_an_error(
+    what: str, content: str
+) -> None:
+    (result,) = answers([given_by_name], ("given_by_name", f'{{"what": "{what}"}}'))
+    assert result.content.startswith(content)
+    assert result.is_error == content.startswith("EdgeTypeError")
+
+
+given_by_name = tool(name="given_by_name")(given)
+
+
+# --- what the run hears ------------------------------------------------------------------------
+
+
+def fails(word: str) -> str:
+    """Fail."""
+    raise KeyError(word)
+
+
+async def late() -> None:
+    """Wait."""
+    await trio.sleep(9)
+
+
+@step
+async def whole(text: str) -> str:
+    """A step, which no tool can call."""
+    return text
+
+
+async def steps(text: str) -> str:
+    """Call a step as if it were a function."""
+    return await whole(text)  # type: ignore[misc, no-any-return]
+
+
+async def others() -> None:
+    """Await what is asyncio's."""
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(asyncio.sleep, 1)
+
+
+def run_with(*functions: Any, calls: list[tuple[str, str]], **options: Any) -> Any:
+    """A run whose model asks for these calls, and then says a word."""
+    asked = [ToolCall(str(n), *call) for n, call in enumerate(calls)]
+
+    def agent(question: str) -> Stream[str]:
+        return generate(question, tools=list(functions), **options)
+
+    model = ScriptedTurns.saying(asked, "done")
+    return simulate(pipeline(agent), World(models={"default": model}), question="?")
+
+
+def test_a_tool_that_fails_is_heard_of_by_the_run_and_its_log(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    calls = [("fails", '{"word": "x"}'), ("late", "{}"), ("fails", "{}"), ("nobody", "{}")]
+    run = run_with(fails, late, calls=calls, tool_timeout_s=2, tools_at_once=1)
+    assert run.value == "done"
+    heard = [event for event in run.events if isinstance(event, ToolFailed)]
+    assert [(each.step, each.tool, each.error, each.message) for each in heard] == [
+        ("generate", "fails", "KeyError", "'x'"),
+        ("generate", "late", "DeadlineError", "late was not done within 2 s, and was stopped"),
+    ]
+    assert "tool 'fails' failed in run" in caplog.text
+    assert "raise KeyError(word)" in caplog.text
+
+
+def test_what_no_model_can_mend_fails_the_run() -> None:
+    of_step = run_with(steps, calls=[("steps", '{"text": "x"}')])
+    assert isinstance(of_step.error, DefinitionError)
+    assert "step 'whole' was called outside a pipeline" in str(of_step.error)
+    of_asyncio = run_with(others, calls=[("others", "{}")])
+    assert isinstance(of_asyncio.error, RuntimeError)
+    assert not [event for event in of_asyncio.events if isinstance(event, ToolFailed)]

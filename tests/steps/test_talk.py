@@ -354,7 +354,7 @@ def test_tools_that_a_request_brings_without_functions_stay_in_it() -> None:
         ({"tool_rounds_max": 0}, r"generate\(tool_rounds_max=0\): it is a number of times, 1 or"),
         ({"tools_at_once": 1.5}, r"generate\(tools_at_once=1.5\): it is a number of times"),
         ({"tool_timeout_s": -1}, r"tool_timeout_s=-1\): it is a number of seconds, more than 0"),
-        ({"tools": [lambda x: x]}, "is no name for a tool"),
+        ({"tools": [lambda x: x]}, "a lambda in tools has no name and no annotations"),
         (
             {"tools": look},
             r"tools=look is one function, and tools are a list of functions: write tools=\[look\]",
@@ -370,6 +370,19 @@ def test_what_cannot_be_kept_is_refused_where_it_is_written(
     with pytest.raises(DefinitionError, match=message) as caught:
         pipeline(wrong)
     assert "test_talk.py:" in str(caught.value)
+
+
+def test_tools_are_decided_when_the_pipeline_is_written() -> None:
+    def listed(question: str, chosen: Any) -> Stream[str]:
+        return generate(question, tools=chosen)
+
+    def named(question: str, chosen: Any) -> Stream[str]:
+        return generate(question, tools=[chosen])
+
+    with pytest.raises(DefinitionError, match=r"tools=chosen: which functions .* name them"):
+        pipeline(listed)
+    with pytest.raises(DefinitionError, match=r"test_talk.*the wire chosen is no function yet"):
+        pipeline(named)
 
 
 def test_a_bound_that_is_a_wire_is_refused() -> None:

@@ -10,9 +10,12 @@ from typing import Annotated, Any, Literal, TypedDict
 import attrs
 import pytest
 
-from orchestra import Context, injected, step
+from orchestra import Context, injected, pipeline, prompt, step
+from orchestra.annotations.facts import spell
+from orchestra.compiler.check import check
 from orchestra.errors import DefinitionError
 from orchestra.steps.tools import FunctionTool, as_tools, tool
+from orchestra.testing.simulate import simulate
 from orchestra.values import Tool
 
 
@@ -112,13 +115,13 @@ def test_a_signature_is_a_schema_and_a_docstring_says_what_for() -> None:
     )
 
 
-@tool(name="look-up", description="Look it up.", thread=True, timeout_s=2)
+@tool(name="look-up", description="Look it up.", thread=True)
 def look(word: str) -> str:
     """Not this."""
     return word.upper()
 
 
-@tool
+@tool(timeout_s=2)
 async def ping(times: int = 1) -> int:
     """Ping."""
     return times
@@ -128,7 +131,8 @@ def test_a_decorator_says_the_rest_and_the_function_stays_itself() -> None:
     assert look("a") == "A"
     assert look.told.name == "look-up"
     assert look.told.description == "Look it up."
-    assert (look.thread, look.timeout_s) == (True, 2)
+    assert (look.thread, look.timeout_s) == (True, None)
+    assert (ping.thread, ping.timeout_s) == (False, 2)
     assert ping.told.description == ping.__doc__ == "Ping."
     assert as_tools([look, ping]) == (look, ping)
     assert repr(ping) == "<tool ping>"  # as it stands in a drawn graph
@@ -161,9 +165,52 @@ def test_steps_methods_objects_and_partials_are_functions_too() -> None:
         ["x"],
         ["name"],
         ["price"],
-        ["place", "unit", "spans", "exact"],
+        ["place", "unit", "spans"],  # what is given is not the model's to change
     ]
     assert found[0].thread
+    assert found[3].told.description.startswith("Measure a place.")
+    (named,) = as_tools([partial(measure, exact="no")])
+    assert named.told == attrs.evolve(found[3].told, name="measure")
+
+
+@step
+@tool(name="stock-of", thread=True)
+def stocked(name: str) -> int:
+    """How many there are."""
+    return len(name)
+
+
+@step
+@tool(description="Look it up.")
+async def looked(word: str, context: Context = injected) -> str:
+    """A step as well."""
+    return f"{word} in {context.step}"
+
+
+@pipeline
+def direct(text: str) -> str:
+    """Calls it as a step."""
+    return looked(text)
+
+
+def test_a_step_above_a_tool_is_a_step_as_ever() -> None:
+    assert check(direct) == ()
+    assert simulate(direct, text="a").value == "a in looked"
+    assert spell(looked.returns) == "str"
+
+
+def test_a_step_above_a_tool_is_that_tool() -> None:
+    (found,) = as_tools([stocked])
+    assert found is stocked.call
+    (given,) = as_tools([partial(stocked, name="x")])
+    assert (given.told.name, given.thread, dict(given.kinds)) == ("stock-of", True, {})
+    assert given() == 1
+
+
+@pipeline
+def inner(text: str) -> str:
+    """A pipeline."""
+    return prompt("{text}", text=text)
 
 
 def no_annotation(x) -> None:  # type: ignore[no-untyped-def]  # noqa: ANN001
@@ -214,8 +261,16 @@ BAD: list[tuple[Any, str]] = [
     (generator, "yields, and a tool gives one value; return a list"),
     (async_generator, "yields, and a tool gives one value"),
     (misspelt, "'Plaze', which has no value at run time"),
-    (lambda x: x, r"test_tools\.py:\d+: '<lambda>' is no name for a tool"),
-    (partial(measure, exact="no"), "is no name for a tool; give it one"),
+    (lambda x: x, r"test_tools\.py:\d+: a lambda in tools has no name.*`def look_up\("),
+    (
+        inner,
+        r"test_tools\.py:\d+: 'inner' is a pipeline, .*; pass the functions of its steps, tools",
+    ),
+    (Shop(), "is no name for a tool; give it one"),
+    (
+        max,
+        r"tool 'max' is <built-in function max>, whose parameters cannot be told .* write a function",
+    ),
     ("search", "'search' in tools is no function; pass typed functions"),
 ]
 
@@ -230,6 +285,17 @@ def test_what_a_model_could_not_call_is_refused_where_it_is(function: Any, messa
 def test_a_decorator_that_cannot_be_kept_is_refused() -> None:
     with pytest.raises(DefinitionError, match=r"`async def`, and a thread runs a plain function"):
         tool(thread=True)(measure)
+    with pytest.raises(DefinitionError, match="timeout_s, but a plain function cannot be inter"):
+        tool(thread=True, timeout_s=1)(look.call)
+    with pytest.raises(DefinitionError, match="timeout_s, but a plain function cannot be inter"):
+        tool(timeout_s=1)(look.call)
+    with pytest.raises(DefinitionError, match="a lambda in tools has no name"):
+        tool(name="look")(lambda x: x)
+    with pytest.raises(
+        DefinitionError,
+        match=r"@tool stands above @step of 'blocking', .*; write tools=\[blocking\]",
+    ):
+        tool(blocking)
     with pytest.raises(DefinitionError, match=r"timeout_s=0\): it is a number of seconds"):
         tool(timeout_s=0)
     with pytest.raises(DefinitionError, match="two tools are called 'ping'"):

@@ -1,0 +1,82 @@
+"""Closures: the wires that a function holds, which nobody would fill when it is called."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from functools import partial
+from types import CellType, FunctionType, MethodType
+
+from orchestra.errors import DefinitionError
+from orchestra.graph.wires import Wire, place, source_line, spelled
+
+_PARTS_MAX = 1_000
+"""Parts of a list or dict are looked at: what has more is a table, and no wires were put in it."""
+_CONTAINERS = (list, tuple, set, frozenset, dict)
+
+
+def wires_held_by(function: object) -> Iterator[Wire]:
+    """Each wire that a function has closed over, has by default, or is bound to.
+
+    Also in a `partial`, a method's object and an object that is called, and in the functions and
+    containers that it holds. Objects in those are left alone.
+    """
+    left, seen = [*_of_object(function), function], set[int]()
+    while left:
+        value = left.pop()
+        if id(value) in seen:
+            continue
+        seen.add(id(value))
+        if isinstance(value, Wire):
+            yield value
+        else:
+            left += _held_by(value)
+
+
+def refuse_wires(function: object, what: str, instead: str) -> None:
+    """Let pass a function that holds no wire.
+
+    Raises:
+        DefinitionError: it holds one; `what` names the function, and `instead` says how it is
+            given the value: in it `{wire}` is the wire, and `{name}` a name for a parameter.
+    """
+    held = next(wires_held_by(function), None)
+    if held is not None:
+        wire = spelled(held)
+        advice = instead.replace("{wire}", wire)
+        advice = advice.replace("{name}", wire if wire.isidentifier() else "value")
+        raise DefinitionError(
+            f"{place(*source_line())}: {what} holds the wire {wire}, whose value it would never be "
+            f"given; {advice}"
+        )
+
+
+def _of_object(function: object) -> Iterable[object]:
+    """The attributes of an object that is called, or whose method is."""
+    owner = function.__self__ if isinstance(function, MethodType) else function
+    if isinstance(owner, (FunctionType, partial, Wire, type)):
+        return ()
+    slots = [each for cls in type(owner).__mro__ for each in getattr(cls, "__slots__", ())]
+    return [*getattr(owner, "__dict__", {}).values(), *(getattr(owner, n, None) for n in slots)]
+
+
+def _held_by(value: object) -> Iterable[object]:
+    match value:
+        case FunctionType():
+            cells = [each.cell_contents for each in value.__closure__ or () if _is_full(each)]
+            return [*cells, *(value.__defaults__ or ()), *(value.__kwdefaults__ or {}).values()]
+        case MethodType():
+            return [value.__func__]
+        case partial():
+            return [value.func, *value.args, *value.keywords.values()]
+    if type(value) not in _CONTAINERS or len(value) > _PARTS_MAX:  # type: ignore[arg-type]
+        return ()
+    return value.values() if isinstance(value, dict) else value  # type: ignore[return-value]
+
+
+def _is_full(cell: CellType) -> bool:
+    """Whether a closure's variable has a value yet."""
+    try:
+        _ = cell.cell_contents
+    except ValueError:
+        return False
+    return True

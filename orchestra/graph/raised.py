@@ -1,0 +1,39 @@
+"""What a user's function has raised, in words: also where the error cannot say it."""
+
+from __future__ import annotations
+
+from orchestra.messages import message
+
+_OF_ASYNCIO = (
+    "a step runs on Trio, and this is asyncio's: write trio.sleep for asyncio.sleep, a nursery for "
+    "gather and TaskGroup, and call what knows asyncio only with asyncio.run in a "
+    "@step(thread=True)"
+)
+_NO_LOOP = "There is no current event loop in thread"  # once asyncio.run has run there
+_OF_RUNS = (
+    "a step is in a run already: call the other pipeline in the pipeline's function, as a step is "
+    "called, and pass its result to the step"
+)
+
+
+def message_of(error: Exception) -> str:
+    """What an error says of itself, also where it cannot; and what to write, where we know."""
+    said, advice = message(error), advice_on(error)
+    return f"{said}; {advice}" if advice else said
+
+
+def advice_on(error: Exception) -> str | None:
+    """What to write instead, of errors of other packages that do not say it; None for the rest."""
+    if not isinstance(error, RuntimeError | TypeError):
+        return None
+    if message(error) == "Attempted to call run() from inside a run()":
+        return _OF_RUNS
+    return _OF_ASYNCIO if is_of_asyncio(error) else None
+
+
+def is_of_asyncio(error: Exception) -> bool:
+    """Whether it is raised because somebody called asyncio on Trio."""
+    said = message(error) if isinstance(error, RuntimeError | TypeError) else ""
+    if isinstance(error, RuntimeError):
+        return said == "no running event loop" or said.startswith(_NO_LOOP)
+    return said.startswith("trio.run received unrecognized yield")

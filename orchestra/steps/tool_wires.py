@@ -1,0 +1,46 @@
+"""Tools in a pipeline: the values of the run that they are given, as edges of the step.
+
+`partial(orders, user=user)` holds a wire. The tool is made once, without that parameter; what
+remains for each run is to give it the value: a partial of an `Unfilled` tool, which the engine
+fills as it fills lists. A wire anywhere else in a function would reach it as it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+
+import attrs
+
+from orchestra.graph.closures import refuse_wires
+from orchestra.graph.parts import wires_in
+from orchestra.steps.tools import FunctionTool, Unfilled, as_tools
+
+_GIVEN = (
+    "let the function take the value, and give it with functools.partial: "
+    "tools=[partial({tool}, {name}={wire})], with `def {tool}(..., {name}: ...)`"
+)
+
+
+def tools_with_wires(functions: Sequence[Callable[..., object]]) -> tuple[object, ...]:
+    """Each function as a tool, or as a partial that gives one when its wires are filled.
+
+    Raises:
+        DefinitionError: as of `as_tools`; or a function holds a wire that nobody would fill.
+    """
+    return tuple(map(_open, as_tools(functions)))
+
+
+def _open(tool: FunctionTool[..., object]) -> object:
+    call = tool.call
+    wired = isinstance(call, partial) and any(True for _ in wires_in(call))
+    bare = call.func if wired else call  # type: ignore[attr-defined]
+    _refuse_held(tool.told.name, bare)
+    if not wired:
+        return tool
+    unfilled = Unfilled(attrs.evolve(tool, call=bare))
+    return partial(unfilled, *call.args, **call.keywords)  # type: ignore[attr-defined]
+
+
+def _refuse_held(name: str, function: object) -> None:
+    refuse_wires(function, f"tool {name!r}", _GIVEN.replace("{tool}", name))
