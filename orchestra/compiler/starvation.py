@@ -10,7 +10,8 @@ say it:
     feeds(n)   what stops when nobody reads n
 
 A value edge adds the ends of its source to starts(n); a stream edge only its starts;
-a region adds what its owner waits for. Both are the least solution, found by going
+a region adds what its owner waits for. A stream ends only when all have started that
+surely read it, since it fills their lanes. Both are the least solution, found by going
 round until nothing grows; each set is an integer with a bit for each node.
 """
 
@@ -81,7 +82,7 @@ def _feeds(regions: Regions) -> dict[Node, int]:
 def _solve(regions: Regions) -> tuple[dict[Node, int], dict[Node, int]]:
     starts = dict.fromkeys(regions.order, 0)
     ends = {node: _bit(node) for node in regions.order}
-    imports = _imports(regions)
+    imports, readers = _imports(regions), _readers(regions)
     growing, way = True, regions.order
     while growing:  # at most once round for each node: sets only grow
         growing = False
@@ -92,6 +93,8 @@ def _solve(regions: Regions) -> tuple[dict[Node, int], dict[Node, int]]:
             for edge in node.edges:
                 if edge.arm is not None or _is_stream(edge):
                     new_ends |= ends[node_of(edge.wire)]
+            for reader in readers[node]:
+                new_ends |= starts[reader]
             growing = growing or (new_starts, new_ends) != (starts[node], ends[node])
             starts[node], ends[node] = new_starts, new_ends
     return starts, ends
@@ -134,6 +137,18 @@ def _imports(regions: Regions) -> dict[Node, list[Node]]:
             here = regions.home[node] if edge.arm is None else regions.owned[node][edge.arm]
             for body in here.bodies_below(regions.home[source]):
                 found[cast("Node", body.owner)].append(source)
+    return found
+
+
+def _readers(regions: Regions) -> dict[Node, list[Node]]:
+    """For each node, those that read its stream whenever it runs: not from within an arm."""
+    found: dict[Node, list[Node]] = defaultdict(list)
+    for node in regions.order:
+        for edge in node.edges:
+            source = node_of(edge.wire)
+            always = edge.arm is None and regions.home[source].inside(regions.home[node])
+            if always and _is_stream(edge):
+                found[source].append(node)
     return found
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import trio
 import trio.testing
-from hypothesis import given, note, settings
+from hypothesis import example, given, note, settings
 from hypothesis import strategies as st
 
 from orchestra.compiler.check import check
@@ -101,6 +101,14 @@ def hangs(made: Pipeline[..., object]) -> bool:
     return trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0))
 
 
+@pipeline
+def crossed(n: int) -> int:
+    """Two readers, each of which starts when the stream of the other has ended."""
+    one, other = gen(n), gen(n)
+    return join([fold(mix(other, fold(one))), fold(mix(one, fold(other)))])
+
+
+@example(crossed)
 @settings(max_examples=150)
 @given(stream_pipelines())
 def test_what_is_found_hangs_and_nothing_else_does(made: Pipeline[..., object]) -> None:
