@@ -90,6 +90,8 @@ def _problems(node: Call, into: str, argument: object, expects: object) -> Itera
 
 def hidden_in(argument: object) -> Iterator[Wire]:
     """The wires in an argument that nobody would fill, those of a function too."""
+    if isinstance(argument, Step | Pipeline):
+        return iter(())  # its wires are its own
     return chain(wires_held(argument), wires_held_by(argument) if callable(argument) else ())
 
 
