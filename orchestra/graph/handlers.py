@@ -20,7 +20,10 @@ from orchestra.problem import Problem
 
 
 def handlers_around(frame: FrameType | None, last: str, called: str) -> Iterator[Problem]:
-    """What stands around the call of a step, from a frame out to the function `last` of ours."""
+    """What stands around the call of a step, from a frame out to the function `last` of ours.
+
+    Frames of ours are passed over: a pipeline may be one of ours, and then nobody's is inside.
+    """
     while frame is not None and frame.f_code.co_name != last:
         code = frame.f_code
         if code.co_exceptiontable and is_users(code.co_filename):

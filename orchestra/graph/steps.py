@@ -10,6 +10,7 @@
 from __future__ import annotations
 
 import inspect
+import sys
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Mapping
 from enum import Enum
 from functools import cached_property
@@ -28,7 +29,7 @@ from orchestra.graph.functions import defined_at, function_of, look_like
 from orchestra.graph.handlers import handlers_around
 from orchestra.graph.nodes import Call, Origin
 from orchestra.graph.policy import Policy
-from orchestra.graph.wires import place, source_line, user_frame
+from orchestra.graph.wires import place, source_line
 from orchestra.protocols import Context, Names, Stream, injected
 
 P = ParamSpec("P")
@@ -81,7 +82,8 @@ class Step(Generic[P, T_co]):
             f"write `{awaits}{self.name}.call(...)` to call its function, or call it in a "
             "function decorated with @pipeline and run that with orchestra.run",
         )
-        definition.tell(handlers_around(user_frame(), "_define", self.name))
+        here = sys._getframe(1)  # noqa: SLF001 - as in `user_frame`
+        definition.tell(handlers_around(here, "_define", self.name))
         refuse_awaitables(args, kwargs)
         bound = bind(self, args, kwargs, place(*source_line()))
         policy = self.policy
