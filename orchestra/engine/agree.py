@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING, TypeVar, cast
 
 import trio
 
-from orchestra.engine.groups import message_of
 from orchestra.engine.reading import read
 from orchestra.engine.scope import Scope, bare
 from orchestra.engine.votes import Votes
 from orchestra.errors import ArmsFailedError, DisagreedError, NoQuorumError
 from orchestra.events import ArmCommitted, ArmFailed
 from orchestra.graph.agreeing import Comparison, Quorum, Survivors
+from orchestra.groups import message_of
 
 if TYPE_CHECKING:
     from orchestra.compiler.blocks import Operation, Source

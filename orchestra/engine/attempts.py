@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, TypeVar, cast
 import trio
 
 from orchestra.compiler.blocks import Operation
-from orchestra.engine.groups import message_of, single
 from orchestra.events import StepRetried
 from orchestra.graph.nodes import Call
+from orchestra.groups import message_of, single
 
 if TYPE_CHECKING:
     from orchestra.engine.frame import Frame

@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, cast
 import trio
 
 from orchestra.compiler.blocks import Operation, Source
-from orchestra.engine.groups import message_of
 from orchestra.engine.held import Held
 from orchestra.engine.lane import Lane
 from orchestra.engine.outflow import Outflow
@@ -26,6 +25,7 @@ from orchestra.engine.scope import bare
 from orchestra.errors import ArmsFailedError, NoContentError, RefusedError, RouteError
 from orchestra.events import ArmCommitted, ArmFailed
 from orchestra.graph.nodes import Fallback, Race, Route
+from orchestra.groups import message_of
 from orchestra.policies.hedge import Hedging
 from orchestra.values import Label
 

@@ -13,7 +13,6 @@ import trio
 from orchestra.engine import tasks
 from orchestra.engine.context import StepContext
 from orchestra.engine.frame import Frame
-from orchestra.engine.groups import message_of, stopping
 from orchestra.engine.journal import Journal, Observer
 from orchestra.engine.outlet import Outlet
 from orchestra.engine.output import Output
@@ -21,6 +20,7 @@ from orchestra.engine.reading import read
 from orchestra.engine.scope import Failure
 from orchestra.errors import DeadlineError, RunCancelledError
 from orchestra.events import RunCancelled, RunFailed, RunFinished, RunStarted
+from orchestra.groups import message_of, stopping
 
 if TYPE_CHECKING:
     from orchestra.accounts import Caller, Usage

@@ -25,6 +25,7 @@ import trio
 from orchestra.accounts import Caller, Usage
 from orchestra.errors import ModelConnectionError, ModelError, ModelTimeoutError
 from orchestra.events import Note
+from orchestra.groups import parted
 from orchestra.policies.account import NOBODY, PRESENT
 from orchestra.policies.coalesce import CoalesceRule, Ledger, Question
 from orchestra.protocols import Account
@@ -165,8 +166,13 @@ class Flight(Generic[Item]):
                 with self._scope:
                     await call()
                     self._succeeded = True
-            except Exception as error:  # noqa: BLE001 - it is told to everybody who waits
-                self._error = error
+            except BaseException as error:  # noqa: ASYNC103, BLE001 - told to all who wait
+                self._error, onward = parted(error)
+                try:
+                    if onward is not None:
+                        raise onward from onward.__cause__
+                finally:
+                    del onward  # noqa: ASYNC104 - its traceback holds this frame
             finally:
                 self._end(name)
 

@@ -9,8 +9,8 @@ import trio
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestra.engine.groups import leaves, message_of, single, split, stopping
 from orchestra.errors import StepFailedError
+from orchestra.groups import leaves, message_of, single, split, stopping
 from orchestra.testing.virtual import virtual
 
 
