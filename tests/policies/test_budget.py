@@ -743,6 +743,35 @@ def test_a_state_that_never_answers_delays_the_end_by_50_ms() -> None:
     assert virtual(main) == pytest.approx(0.05)
 
 
+def test_whatever_is_wrong_with_the_state_an_answer_ends_well_and_is_paid_later() -> None:
+    @attrs.define(eq=False)
+    class Broken(Watched):
+        broken: bool = False
+
+        async def change(
+            self, keys: Sequence[str], decide: Callable[[Sequence[bytes | None], float], Change[T]]
+        ) -> T:
+            if self.broken:
+                raise RuntimeError("can't start new thread")
+            return await super().change(keys, decide)
+
+    async def main() -> None:
+        account = Told()
+        state = Broken(MemoryState(now_s=lambda: NEW_YEAR_S + trio.current_time()))
+        model = guarded(Fake(), acme(day=1_000), state)
+        PRESENT.set(account)
+        async with model.stream(ASKED) as reply:
+            while await reply.receive():
+                state.broken = True
+        state.broken = False
+        await ask(model, account)
+        (ledger,) = await state.ledgers([ACME])
+        assert not ledger.holds
+        assert ledger.spent[DAY] == account.cost
+
+    virtual(main)
+
+
 @given(st.integers(2, 12), schedules())
 def test_calls_that_end_together_while_the_state_is_silent_are_settled_later_once_each(
     n: int, schedule: int
