@@ -170,7 +170,7 @@ class Flight(Generic[Item]):
                 self._error, onward = parted(error)
                 try:
                     if onward is not None:
-                        raise onward from onward.__cause__
+                        raise onward from onward.__cause__  # noqa: ASYNC104 - what is not its own
                 finally:
                     del onward  # noqa: ASYNC104 - its traceback holds this frame
             finally:
