@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from functools import partial
+from itertools import islice
 from typing import Generic, TypeVar
 
 import trio
@@ -44,6 +45,8 @@ class FlightBoard(Generic[Item]):
         self._embedder = embedder
         self._title = f"a shared call of {name!r}"
         self._flights: dict[bytes, list[Flight[Item]]] = {}
+        self._scopes: dict[bytes, dict[Flight[Item], None]] = {}
+        """Those that may be compared, by where; the youngest last. There may be thousands."""
 
     async def waiter(
         self,
@@ -101,8 +104,10 @@ class FlightBoard(Generic[Item]):
             return None
         flight = Flight(question, self._rule, self._size_bytes, self._closed)
         flight.in_one_piece = in_one_piece
-        for key in _keys(question):
-            self._flights.setdefault(key, []).append(flight)
+        assert question.key is not None, "asked before"
+        self._flights.setdefault(question.key, []).append(flight)
+        if question.near is not None:
+            self._scopes.setdefault(question.near, {})[flight] = None
         self.open += 1
         waiter = flight.join(account)
         try:
@@ -114,11 +119,17 @@ class FlightBoard(Generic[Item]):
 
     def _closed(self, flight: Flight[Item]) -> None:
         self.open -= 1
-        for key in _keys(flight.question):
-            flights = self._flights[key]
-            flights.remove(flight)
-            if not flights:
-                del self._flights[key]
+        key, near = flight.question.key, flight.question.near
+        assert key is not None, "asked when it was opened"
+        flights = self._flights[key]
+        flights.remove(flight)
+        if not flights:
+            del self._flights[key]
+        if near is not None:
+            scope = self._scopes[near]
+            del scope[flight]
+            if not scope:
+                del self._scopes[near]
 
     def _near(
         self, question: Question, account: Account, *, together: bool
@@ -127,14 +138,15 @@ class FlightBoard(Generic[Item]):
         if question.near is None or self._embedder is None:
             return ()
         paraphrases = self._rule.paraphrases
-        found = [
+        youngest = (
             flight
-            for flight in self._flights.get(question.near, ())
+            for flight in reversed(self._scopes.get(question.near, {}))
             if flight.open and (together or not flight.has_served(account.run_id))
-        ]
+        )
+        found = list(islice(youngest, self._rule.compared_max))
         return [
             flight
-            for flight in found[-self._rule.compared_max :]
+            for flight in reversed(found)
             if may_ask_the_same(flight.question.text, question.text, paraphrases=paraphrases)
         ]
 
@@ -160,9 +172,3 @@ class FlightBoard(Generic[Item]):
         vectors = [vector for _, vector in known]
         found = nearest(mine, vectors, self._rule.similarity or 1.0)
         return None if found is None else (known[found[0]][0], found[1])
-
-
-def _keys(question: Question) -> Sequence[bytes]:
-    if question.near is None:
-        return () if question.key is None else (question.key,)
-    return [key for key in (question.key, question.near) if key is not None]

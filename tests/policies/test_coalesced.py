@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 
 import attrs
 import pytest
@@ -344,6 +346,54 @@ def test_questions_that_are_alike_share_a_call() -> None:
             assert model.asked == 2, "it goes on without"
 
     run(main)
+
+
+@pytest.mark.parametrize("compared_max", [1, 2])
+def test_a_question_is_compared_with_the_youngest_only(compared_max: int) -> None:
+    async def main(engine: trio.Nursery) -> None:
+        model = Fake()
+        rule = CoalesceRule(similarity=0.95, paraphrases=True, compared_max=compared_max)
+        shared = CoalescedModel(model, name="m", rule=rule, embedder=Letters())
+        payers = [Payer(engine, str(at)) for at in range(3)]
+        asked = zip(payers, map(ask, ("sky?", "xx", "Sky!")), strict=True)
+        await together(shared, *asked)
+        assert model.asked == (2 if compared_max == 2 else 3)
+
+    run(main)
+
+
+def test_a_question_costs_as_much_with_a_thousand_open_calls_as_with_a_hundred() -> None:
+    async def calls(count: int) -> int:
+        """The functions that are called for one more question."""
+        rule = CoalesceRule(similarity=0.95)
+        shared = CoalescedModel(Fake(), name="m", rule=rule, embedder=Letters())
+        entered = 0
+
+        def count_calls(_: object, event: str, __: object) -> None:
+            nonlocal entered
+            entered += event == "call"
+
+        async def one(engine: trio.Nursery, at: int) -> None:
+            as_(Payer(engine, str(at)))
+            async with shared.stream(ask(f"xx {at}")) as reply:
+                await reply.receive()
+
+        async with trio.open_nursery() as engine, trio.open_nursery() as nursery:
+            for at in range(count):
+                nursery.start_soon(one, engine, at)
+            await trio.sleep(0.5)
+            assert shared.flights == count
+            as_(Payer(engine, "last"))
+            answer = shared.stream(ask("xx last"))
+            sys.setprofile(count_calls)
+            await answer.__aenter__()
+            sys.setprofile(None)
+            await answer.__aexit__(None, None, None)
+            assert shared.flights == count
+            nursery.cancel_scope.cancel()
+        return entered
+
+    assert virtual(partial(calls, 100)) == virtual(partial(calls, 1000))
 
 
 def test_what_begins_or_ends_while_it_is_compared_is_seen() -> None:
