@@ -24,6 +24,7 @@ import trio
 
 from orchestra.accounts import NO_ALLOWANCE, Caller
 from orchestra.errors import LimitReachedError, StateError
+from orchestra.policies.account import left_s
 from orchestra.policies.allowance import (
     FORM,
     LEASE_S,
@@ -348,8 +349,7 @@ async def _refuse_hopeless(waiting: _Waiting) -> None:
         return
     await trio.lowlevel.checkpoint_if_cancelled()
     wait_s = _worst(waiting.blocked).wait_s or 0.0
-    left_s = trio.current_effective_deadline() - trio.current_time()
-    allowed_s = min(left_s, waiting.held.owners.wait_max_s)
+    allowed_s = min(left_s(), waiting.held.owners.wait_max_s)
     if wait_s > allowed_s:
         raise _refused(waiting, f"and it may wait for {allowed_s:.3g} s only")
 

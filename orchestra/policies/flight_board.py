@@ -55,11 +55,13 @@ class FlightBoard(Generic[Item]):
         call: Callable[[Flight[Item]], Awaitable[None]],
         *,
         in_one_piece: bool = False,
+        until_s: float | None = None,
     ) -> Waiter[Item] | None:
         """One who waits for this request's answer; None for a call of its own.
 
         That is one that is not to be shared, or cannot be. Cancelled, it waits for none.
-        `in_one_piece` is how the call that it may begin says its answer.
+        `in_one_piece` is how the call that it may begin says its answer. It waits until `until_s`;
+        by default, until the present task's deadline.
         """
         account = PRESENT.get()
         if sharing is Sharing.ALONE or account is NOBODY:
@@ -69,16 +71,25 @@ class FlightBoard(Generic[Item]):
         if question.key is None:
             return None
         together = sharing is Sharing.ANY
+        if until_s is None:
+            until_s = trio.current_effective_deadline()
         if flight := self._joinable(question.key, account, together=together):
-            return self._joined(flight, account)
+            return self._joined(flight, account, until_s)
         near = question.near and self._near(question, account, together=together)
         if near:
             similar = await self._alike(question, near)
             if flight := self._joinable(question.key, account, together=together):
-                return self._joined(flight, account)  # it began while we compared
+                return self._joined(flight, account, until_s)  # it began while we compared
             if similar is not None and similar[0].open:
-                return self._joined(similar[0], account, similar[1])
-        return self._opened(question, account, call, in_one_piece=in_one_piece)
+                return self._joined(similar[0], account, until_s, similar[1])
+        return self._opened(question, account, until_s, call, in_one_piece=in_one_piece)
+
+    def alone(
+        self, left: Waiter[Item], call: Callable[[Flight[Item]], Awaitable[None]]
+    ) -> Waiter[Item]:
+        """One who waits for a call that nobody else joins, in place of another that was `left`."""
+        flight = Flight(left.flight.question, self._rule, self._size_bytes, _unlisted)
+        return self._begun(flight, left.account, left.until_s, call)
 
     def _joinable(self, key: bytes, account: Account, *, together: bool) -> Flight[Item] | None:
         for flight in self._flights.get(key, ()):
@@ -87,15 +98,16 @@ class FlightBoard(Generic[Item]):
         return None
 
     def _joined(
-        self, flight: Flight[Item], account: Account, similarity: float = 1.0
+        self, flight: Flight[Item], account: Account, until_s: float, similarity: float = 1.0
     ) -> Waiter[Item]:
         account.record(StepCoalesced, self._name, similarity)
-        return flight.join(account)
+        return flight.join(account, until_s)
 
     def _opened(
         self,
         question: Question,
         account: Account,
+        until_s: float,
         call: Callable[[Flight[Item]], Awaitable[None]],
         *,
         in_one_piece: bool,
@@ -109,7 +121,16 @@ class FlightBoard(Generic[Item]):
         if question.near is not None:
             self._scopes.setdefault(question.near, {})[flight] = None
         self.open += 1
-        waiter = flight.join(account)
+        return self._begun(flight, account, until_s, call)
+
+    def _begun(
+        self,
+        flight: Flight[Item],
+        account: Account,
+        until_s: float,
+        call: Callable[[Flight[Item]], Awaitable[None]],
+    ) -> Waiter[Item]:
+        waiter = flight.join(account, until_s)
         try:
             flight.start(account, partial(call, flight), self._title)
         except BaseException:
@@ -172,3 +193,7 @@ class FlightBoard(Generic[Item]):
         vectors = [vector for _, vector in known]
         found = nearest(mine, vectors, self._rule.similarity or 1.0)
         return None if found is None else (known[found[0]][0], found[1])
+
+
+def _unlisted(flight: Flight[Item]) -> None:
+    """Nobody could join it."""
