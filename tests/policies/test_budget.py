@@ -772,6 +772,39 @@ def test_whatever_is_wrong_with_the_state_an_answer_ends_well_and_is_paid_later(
     virtual(main)
 
 
+@given(st.integers(1, 20), st.sampled_from([0.0, 0.02, 0.5, 100.0]), schedules())
+def test_what_is_late_is_settled_when_no_call_follows(n: int, away_s: float, schedule: int) -> None:
+    """Within the time that there is for it, also where who waits for it is cancelled."""
+
+    async def main() -> None:
+        state, accounts = watched(), [Told() for _ in range(n)]
+        model = guarded(Fake(), acme(day=1_000_000), state)
+        purse = purse_of(model)
+
+        async def call(account: Told) -> None:
+            PRESENT.set(account)
+            async with model.stream(ASKED) as reply:
+                await reply.receive()
+                state.slow_s = 1_000.0
+
+        async with trio.open_nursery() as nursery:
+            for account in accounts:
+                nursery.start_soon(call, account)
+        began_s = trio.current_time()
+        state.slow_s, state.away = None, lambda: trio.current_time() < began_s + away_s
+        with trio.CancelScope() as scope:
+            scope.cancel()
+            assert await purse.flush(2.0) == (away_s < 2)
+        assert trio.current_time() - began_s <= 2.0
+        state.away = lambda: False
+        (ledger,) = await state.ledgers([ACME])
+        if away_s < 2:
+            assert not ledger.holds
+            assert ledger.spent[DAY] == sum(account.cost for account in accounts)
+
+    virtual(main, schedule=schedule)
+
+
 @given(st.integers(2, 12), schedules())
 def test_calls_that_end_together_while_the_state_is_silent_are_settled_later_once_each(
     n: int, schedule: int
