@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from math import inf
+from types import FrameType
 
 import attrs
 import pytest
@@ -33,6 +34,7 @@ from orchestra.events import RunFinished, StepCached, StepCoalesced
 from orchestra.policies.account import NOBODY, PRESENT, left_s
 from orchestra.policies.coalesce import CoalesceRule
 from orchestra.policies.coalesced import CoalescedModel
+from orchestra.policies.flight import Flight
 from orchestra.policies.guard import GuardedModel
 from orchestra.policies.limit import CallLimits
 from orchestra.protocols import Account, Embedder, ModelReply
@@ -370,16 +372,18 @@ def test_a_question_is_compared_with_the_youngest_only(compared_max: int) -> Non
     run(main)
 
 
-def test_a_question_costs_as_much_with_a_thousand_open_calls_as_with_a_hundred() -> None:
-    async def calls(count: int) -> int:
-        """The functions that are called for one more question."""
+def test_a_question_looks_at_as_many_calls_as_it_is_compared_with_of_however_many() -> None:
+    asked = vars(Flight)["open"].fget.__code__
+
+    async def looked_at(count: int) -> int:
+        """How often one more question asks a call whether it is open."""
         rule = CoalesceRule(similarity=0.95)
         shared = CoalescedModel(Fake(), name="m", rule=rule, embedder=Letters())
-        entered = 0
+        looks = 0
 
-        def count_calls(_: object, event: str, __: object) -> None:
-            nonlocal entered
-            entered += event == "call"
+        def look(frame: FrameType, event: str, _: object) -> None:
+            nonlocal looks
+            looks += event == "call" and frame.f_code is asked
 
         async def one(engine: trio.Nursery, at: int) -> None:
             as_(Payer(engine, str(at)))
@@ -393,15 +397,16 @@ def test_a_question_costs_as_much_with_a_thousand_open_calls_as_with_a_hundred()
             assert shared.flights == count
             as_(Payer(engine, "last"))
             answer = shared.stream(ask("xx last"))
-            sys.setprofile(count_calls)
+            sys.setprofile(look)
             await answer.__aenter__()
             sys.setprofile(None)
             await answer.__aexit__(None, None, None)
             assert shared.flights == count
             nursery.cancel_scope.cancel()
-        return entered
+        return looks
 
-    assert virtual(partial(calls, 100)) == virtual(partial(calls, 1000))
+    most = CoalesceRule().compared_max + 1  # it joins its own
+    assert virtual(partial(looked_at, 100)) == virtual(partial(looked_at, 300)) == most
 
 
 def test_what_begins_or_ends_while_it_is_compared_is_seen() -> None:
