@@ -10,7 +10,7 @@ import attrs
 import msgspec
 import pytest
 import trio
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from orchestra.accounts import Caller, KeyAllowance
@@ -465,6 +465,7 @@ ways = st.sampled_from([0.0, 0.001, 0.01, 0.02])
 
 
 @given(schedules(), st.lists(st.tuples(ways, ways), max_size=12), st.floats(0, 0.1))
+@example(0, [(0.0, 0.0), (0.0, 0.02), (0.0, 0.0), (0.0, 0.0)], 0.01)  # its second answer is late
 def test_what_is_given_back_is_heard_by_whoever_asks_in_the_same_moment(
     schedule: int, ways_s: list[tuple[float, float]], back_at_s: float
 ) -> None:
