@@ -270,7 +270,7 @@ class Account(Protocol):
         """Write an event into the run's journal; `fields` are those behind its `step`."""
 
     def spawn(self, task: Callable[[], Awaitable[None]], name: str) -> None:
-        """Run a task beside the runs, cancelled when the engine is closed; it must not raise."""
+        """Run a task beside the runs until the engine is closed; what it raises is only logged."""
 
 
 class Entry(msgspec.Struct, frozen=True):

@@ -92,7 +92,15 @@ class Loader(Closing):
                 self._warn(pipelines.values(), new)
             settings = Settings(**{**said(new.rules), **self._said})
             admit = partial(self._admit, new)
-            yield Loaded(pipelines, new, settings, admit, new.close, state=new.shared_state)
+            yield Loaded(
+                pipelines,
+                new,
+                settings,
+                admit,
+                new.close,
+                state=new.shared_state,
+                flush=new.flush,
+            )
         if old is not None and carried and (state := old.release_state()):
             self._closing.callback(state.close)
         self._bindings, self.pipelines, self._config = new, pipelines, config

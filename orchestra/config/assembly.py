@@ -118,6 +118,11 @@ class Assembly:
             self._limits = CallerLimits(rules or CallerRules(), state)
         return self._limits
 
+    async def flush(self, within_s: float) -> None:
+        """Pay for calls that could not be paid for when they ended; as of `Purse.flush`."""
+        if self._purse is not None:
+            await self._purse.flush(within_s)
+
     def close(self) -> None:
         """Close the connections that are kept."""
         if self._transport is not None:

@@ -361,6 +361,14 @@ class LocalBindings(Closing):
         """What pays for all models, by whatever budgets callers have."""
         return self._assembly.purse
 
+    async def flush(self, within_s: float) -> None:
+        """Pay for calls that could not be paid for when they ended: behind the last of them.
+
+        Shielded, and for so long at the most; nearly always there is nothing to do.
+        """
+        if "_assembly" in vars(self):
+            await self._assembly.flush(within_s)
+
     def close(self) -> None:
         """Close the files of stores, state and keys, and all connections that are kept.
 

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, TypeVar, cast
 import trio
 
 from orchestra.compiler.blocks import Operation
-from orchestra.engine.groups import single
 from orchestra.events import StepRetried
 from orchestra.graph.nodes import Call
 from orchestra.graph.raised import message_of
+from orchestra.groups import single
 
 if TYPE_CHECKING:
     from orchestra.engine.frame import Frame

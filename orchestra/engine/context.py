@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
@@ -9,10 +10,15 @@ import attrs
 
 from orchestra.accounts import Caller, Usage
 from orchestra.events import Note
+from orchestra.graph.raised import message_of
+from orchestra.groups import parted
 from orchestra.protocols import Embedder, Model, VectorStore
 
 if TYPE_CHECKING:
     from orchestra.engine.run import Run
+
+
+log = logging.getLogger("orchestra.engine")
 
 
 @attrs.define(eq=False)
@@ -58,5 +64,17 @@ class StepContext:
             self.run.journal.append(note, self.step, *fields)
 
     def spawn(self, task: Callable[[], Awaitable[None]], name: str) -> None:
-        """Run a task beside the runs, cancelled when the engine is closed; it must not raise."""
-        self.run.nursery.start_soon(task, name=name)
+        """Run a task beside the runs until the engine is closed; what it raises is only logged."""
+        self.run.nursery.start_soon(_apart, task, name, name=name)
+
+
+async def _apart(task: Callable[[], Awaitable[None]], name: str) -> None:
+    """Run a task whose errors end nothing else."""
+    try:
+        await task()
+    except BaseException as error:  # noqa: ASYNC103 - what is not its own is raised on
+        own, onward = parted(error)
+        if own is not None:
+            log.exception("%s failed, and nothing else: %s", name, message_of(own))
+        if onward is not None:
+            raise onward from onward.__cause__  # noqa: ASYNC104 - as above

@@ -12,13 +12,13 @@ import trio
 
 from orchestra.accounts import Caller
 from orchestra.compiler.plan import Plan, plan
-from orchestra.engine.groups import stopping
 from orchestra.engine.inputs import by_name, complete
 from orchestra.engine.journal import Observer
 from orchestra.engine.run import Run
 from orchestra.errors import BindingError, InputError, LimitExceededError, RunError
 from orchestra.graph.pipelines import Pipeline
 from orchestra.graph.policy import Limits, is_number
+from orchestra.groups import opened
 from orchestra.policies.hedge import Hedges
 from orchestra.policies.retry import Retries
 from orchestra.protocols import Bindings, Embedder, Model, Stream, VectorStore
@@ -310,7 +310,8 @@ async def open_engine(
     Without bindings, pipelines can use no model, embedder or store. `jitter` gives numbers from
     0 to 1, which the waits before retries are drawn with. `observe` is asked, with the name of its
     pipeline, who is told the events of a run as they are written. What is raised in the
-    context leaves it as it is, and `KeyboardInterrupt` never in a group.
+    context leaves it as it is, and nothing leaves it in a group: not what is raised in its nursery,
+    nor `KeyboardInterrupt`.
 
     Raises:
         RunError: this is no program of Trio's.
@@ -339,7 +340,7 @@ async def open_engine(
                 with trio.move_on_after(_CLOSE_S, shield=True):  # runs in tasks of other nurseries
                     await engine.wait_idle()
     except BaseExceptionGroup as group:
-        raised = stopping(group) or (group if raised is None else raised)
+        raised = opened(group, raised)
     if raised is not None:
         raise raised
 

@@ -18,11 +18,11 @@ import trio
 from orchestra.compiler.blocks import Block, Operation, RegionPlan, Source
 from orchestra.compiler.renewal import renewed
 from orchestra.engine.elastic import ElasticLane
-from orchestra.engine.groups import split
 from orchestra.engine.lane import Lane
 from orchestra.engine.outlet import Outlet
 from orchestra.engine.scope import NOTHING, Nothing, Scope
 from orchestra.events import StepSkipped
+from orchestra.groups import split
 
 if TYPE_CHECKING:
     from orchestra.engine.run import Run

@@ -16,10 +16,10 @@ from typing import Self, TypeAlias, TypeVar
 
 import trio
 
-from orchestra.engine.groups import stopping
 from orchestra.engine.output import Output
 from orchestra.events import TERMINAL, ArmRestarted, Delta, Event, Snapshot
 from orchestra.graph.policy import Limits
+from orchestra.groups import stopping
 
 log = logging.getLogger("orchestra.engine")
 

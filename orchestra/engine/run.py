@@ -13,7 +13,6 @@ import trio
 from orchestra.engine import tasks
 from orchestra.engine.context import StepContext
 from orchestra.engine.frame import Frame
-from orchestra.engine.groups import split, stopping
 from orchestra.engine.journal import Journal, Observer
 from orchestra.engine.outlet import Outlet
 from orchestra.engine.output import Output
@@ -22,6 +21,7 @@ from orchestra.engine.scope import Failure, bare
 from orchestra.errors import DeadlineError, RunCancelledError
 from orchestra.events import RunCancelled, RunFailed, RunFinished, RunStarted
 from orchestra.graph.raised import advice_on, message_of
+from orchestra.groups import split, stopping
 
 if TYPE_CHECKING:
     from typing_extensions import TypeVar

@@ -8,20 +8,18 @@ cancelled. An error goes to the operation's scope, which stops what is beside it
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
-from math import inf
 from typing import TYPE_CHECKING
 
 import trio
 
 from orchestra.compiler.blocks import Operation
 from orchestra.engine import agree, calls, choose, each
-from orchestra.engine.groups import split, stopping
 from orchestra.engine.outflow import Outflow
-from orchestra.errors import StepFailedError
 from orchestra.events import StepCancelled, StepFailed, StepFinished, StepStarted
 from orchestra.graph.agreeing import Quorum, Survivors
 from orchestra.graph.nodes import Call, Collect, Each, Fallback, Node, Race, Route
 from orchestra.graph.raised import message_of
+from orchestra.groups import parted, stopping
 
 if TYPE_CHECKING:
     from orchestra.engine.frame import Frame
@@ -126,12 +124,10 @@ def _finished(
 
 def _unfinished(frame: Frame, operation: Operation, error: BaseException) -> None:
     """Tell of an operation that did not finish, and raise on what is not its own error."""
-    own, onward = split(error)
+    own, onward = parted(error)
     culprit = stopping(onward)
     if culprit is not None:
         frame.run.interrupted(culprit)
-    elif onward is not None and trio.current_effective_deadline() > -inf:
-        own, onward = own or _stray(onward), None
     if own is None:
         _cancelled(frame, operation, frame.stopped(operation))
     else:
@@ -141,15 +137,6 @@ def _unfinished(frame: Frame, operation: Operation, error: BaseException) -> Non
             raise onward from onward.__cause__
     finally:
         del error, own, onward  # their traceback holds this frame: the run would wait for the gc
-
-
-def _stray(error: BaseException) -> Exception:
-    """What a step did that raised `Cancelled` although nobody has cancelled it."""
-    return StepFailedError(
-        "it was not cancelled, and raised trio.Cancelled: it caught one in a scope and raised it "
-        "outside; leave `Cancelled` to the scope that it came from",
-        [error],
-    )
 
 
 def _cancelled(frame: Frame, operation: Operation, reason: str) -> None:

@@ -6,8 +6,11 @@ below a step asks for either without having been handed it through everything be
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
+
+import trio
 
 from orchestra.accounts import Caller, Usage
 from orchestra.events import Note
@@ -40,3 +43,20 @@ class NoAccount:
 NOBODY: Account = NoAccount()
 PRESENT: ContextVar[Account] = ContextVar("orchestra_account", default=NOBODY)
 """Set by the engine in the task of each step that asks for a context."""
+
+
+class JointAccount:
+    """One of a call that several wait for, in tasks of their own."""
+
+    @property
+    @abstractmethod
+    def until_s(self) -> float:
+        """Until when they wait for it."""
+
+
+def left_s() -> float:
+    """How long the answer to a call is waited for: to the deadline of the task, or of all tasks."""
+    account, until_s = PRESENT.get(), trio.current_effective_deadline()
+    if isinstance(account, JointAccount):
+        until_s = min(until_s, account.until_s)
+    return until_s - trio.current_time()

@@ -24,6 +24,7 @@ import trio
 
 from orchestra.accounts import NO_ALLOWANCE, Caller
 from orchestra.errors import LimitReachedError, StateError
+from orchestra.policies.account import left_s
 from orchestra.policies.allowance import (
     ENCODING,
     LEASE_S,
@@ -111,6 +112,8 @@ class _Waiting(msgspec.Struct, eq=False):
 
     held: Held
     blocked: Sequence[Blocked] = ()
+    bells: Sequence[trio.Event] = ()
+    """Of each owner's key, what rings once something is given back there, since it last asked."""
 
 
 class CallerLimits:
@@ -252,6 +255,8 @@ class CallerLimits:
         nobody in it waits for what is not theirs.
         """
         if not lines:
+            # Taken before it asks: what is given back while the answer is on its way is heard.
+            waiting.bells = [self._bell(key) for key in waiting.held.owners.keys]
             waiting.blocked = await self._blocked(waiting.held)
             await _refuse_hopeless(waiting)
             return not waiting.blocked
@@ -285,11 +290,15 @@ class CallerLimits:
     async def _sleep(self, waiting: _Waiting) -> None:
         """Wait until it may be worth to try again."""
         worst = _worst(waiting.blocked)
-        bell = self._bells.get(worst.owner.key)
-        if bell is None:
-            bell = self._bells[worst.owner.key] = trio.Event()
+        bell = waiting.bells[waiting.held.owners.keys.index(worst.owner.key)]
         with trio.move_on_after(POLL_S if worst.wait_s is None else worst.wait_s):
             await bell.wait()
+
+    def _bell(self, key: str) -> trio.Event:
+        bell = self._bells.get(key)
+        if bell is None:
+            bell = self._bells[key] = trio.Event()
+        return bell
 
     def _ring(self, keys: tuple[str, ...]) -> None:
         """Wake who waits for what is kept there."""
@@ -340,8 +349,7 @@ async def _refuse_hopeless(waiting: _Waiting) -> None:
         return
     await trio.lowlevel.checkpoint_if_cancelled()
     wait_s = _worst(waiting.blocked).wait_s or 0.0
-    left_s = trio.current_effective_deadline() - trio.current_time()
-    allowed_s = min(left_s, waiting.held.owners.wait_max_s)
+    allowed_s = min(left_s(), waiting.held.owners.wait_max_s)
     if wait_s > allowed_s:
         raise _refused(waiting, f"and it may wait for {allowed_s:.3g} s only")
 

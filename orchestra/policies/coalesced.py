@@ -180,23 +180,17 @@ class _SharedAnswer:
         self._silent = True
 
     async def __aenter__(self) -> ModelReply:
-        reply = await self._asked()
-        if self._waiter is None or self._waiter.opened:
+        waiter = self._waiter = await self._board.waiter(self._request, self._sharing, self._call)
+        if waiter is None:
+            own = self._model.stream(self._request)
+            entered = await own.__aenter__()
+            self._own = own  # entered, and to be left
+            return entered
+        reply = _reply_of(waiter)
+        if waiter.opened:
             return reply
         self._reply = reply
         return self
-
-    async def _asked(self) -> ModelReply:
-        self._tries -= 1
-        if self._tries >= 0:
-            self._waiter = await self._board.waiter(self._request, self._sharing, self._call)
-        if self._waiter is not None:
-            waiter = cast("Waiter[ModelEvent]", self._waiter)
-            return _Retold(self._waiter) if waiter.flight.in_one_piece else waiter
-        own = self._model.stream(self._request)
-        reply = await own.__aenter__()
-        self._own = own  # entered, and to be left
-        return reply
 
     async def receive(self) -> tuple[ModelEvent, ...]:
         """What was said since the last call, waiting for something; empty at the end.
@@ -216,7 +210,22 @@ class _SharedAnswer:
                 return batch
             left, self._waiter = self._waiter, None
             await left.leave()
-            self._reply = await self._asked()
+            waiter = self._waiter = await self._asked_anew(left)
+            self._reply = _reply_of(waiter)
+
+    async def _asked_anew(self, left: Waiter[Said]) -> Waiter[Said]:
+        """One who waits for another flight, or for one that nobody else joins.
+
+        The model's context is not entered here: this is inside of scopes of the reader's, which
+        are left before it is.
+        """
+        self._tries -= 1
+        waiter = None
+        if self._tries > 0:
+            waiter = await self._board.waiter(
+                self._request, self._sharing, self._call, until_s=left.until_s
+            )
+        return waiter or self._board.alone(left, self._call)
 
     async def __aexit__(
         self,
@@ -234,6 +243,12 @@ class _SharedAnswer:
         async with self._model.stream(self._request) as reply:
             while batch := await reply.receive():
                 await flight.say(*flight.ledger.all_heard(batch))
+
+
+def _reply_of(waiter: Waiter[Said]) -> ModelReply:
+    if waiter.flight.in_one_piece:
+        return _Retold(waiter)
+    return cast("Waiter[ModelEvent]", waiter)
 
 
 @attrs.frozen

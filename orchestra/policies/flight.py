@@ -25,16 +25,14 @@ import trio
 from orchestra.accounts import Caller, Usage
 from orchestra.errors import ModelConnectionError, ModelError, ModelTimeoutError
 from orchestra.events import Note
-from orchestra.policies.account import NOBODY, PRESENT
+from orchestra.groups import parted
+from orchestra.policies.account import NOBODY, PRESENT, JointAccount
 from orchestra.policies.coalesce import CoalesceRule, Ledger, Question
 from orchestra.protocols import Account
 from orchestra.values import Vector
 
 Item = TypeVar("Item")
 E = TypeVar("E", bound=BaseException)
-
-_ONWARD = (trio.Cancelled, KeyboardInterrupt, BaseExceptionGroup)
-"""What is not the call's own: it goes on to whoever has stopped it."""
 
 CLOSE_S = 5.0
 """The last to leave waits as long for the call to be closed."""
@@ -43,11 +41,13 @@ CLOSE_S = 5.0
 class Waiter(Generic[Item]):
     """One of those who wait for a flight."""
 
-    __slots__ = ("_parked", "account", "error", "flight", "read")
+    __slots__ = ("_parked", "account", "error", "flight", "read", "until_s")
 
-    def __init__(self, flight: Flight[Item], account: Account) -> None:
+    def __init__(self, flight: Flight[Item], account: Account, until_s: float) -> None:
         self.account = account
         self.flight = flight
+        self.until_s = until_s
+        """Its deadline, as it was when it joined."""
         self.read = 0
         """How many items it has taken."""
         self.error: Exception | None = None
@@ -95,7 +95,7 @@ class Waiter(Generic[Item]):
                 await self.flight.wait_over()
 
 
-class Flight(Generic[Item]):
+class Flight(JointAccount, Generic[Item]):
     """One call that is under way for several; `closed` is called when nobody can join any more.
 
     `size_bytes` tells what an item counts for. It is the account of its call: on behalf of whoever
@@ -148,10 +148,10 @@ class Flight(Generic[Item]):
         """Whether a call of this run is, or was, part of it."""
         return bool(run_id) and run_id in self._runs
 
-    def join(self, account: Account) -> Waiter[Item]:
-        """Wait for it from now on, and read it from the beginning."""
+    def join(self, account: Account, until_s: float = inf) -> Waiter[Item]:
+        """Wait for it from now on, until then, and read it from the beginning."""
         assert self.open, "asked before"
-        waiter = Waiter(self, account)
+        waiter = Waiter(self, account, until_s)
         self.waiters.append(waiter)
         self._runs.add(account.run_id)
         self._joined += 1
@@ -168,10 +168,13 @@ class Flight(Generic[Item]):
                 with self._scope:
                     await call()
                     self._succeeded = True
-            except BaseException as error:
-                if isinstance(error, _ONWARD) and not isinstance(error, Exception):
-                    raise
-                self._error = error
+            except BaseException as error:  # noqa: ASYNC103, BLE001 - told to all who wait
+                self._error, onward = parted(error)
+                try:
+                    if onward is not None:
+                        raise onward from onward.__cause__  # noqa: ASYNC104 - what is not its own
+                finally:
+                    del onward  # noqa: ASYNC104 - its traceback holds this frame
             finally:
                 self._end(name)
 
@@ -191,6 +194,15 @@ class Flight(Generic[Item]):
     def run(self) -> object:
         """The run that has opened it."""
         return self._opener.run
+
+    @property
+    def until_s(self) -> float:
+        """Until when it is waited for: the last deadline of those who do.
+
+        It is no deadline of the call's, since theirs may move: a limit on the first chunk is none
+        on those behind it.
+        """
+        return max((waiter.until_s for waiter in self.waiters), default=inf)
 
     def used(self, usage: Usage) -> None:
         """Divide what a part of the call has consumed, unless it is settled."""

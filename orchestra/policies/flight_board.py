@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from functools import partial
+from itertools import islice
 from typing import Generic, TypeVar
 
 import trio
@@ -44,6 +45,8 @@ class FlightBoard(Generic[Item]):
         self._embedder = embedder
         self._title = f"a shared call of {name!r}"
         self._flights: dict[bytes, list[Flight[Item]]] = {}
+        self._scopes: dict[bytes, dict[Flight[Item], None]] = {}
+        """Those that may be compared, by where; the youngest last. There may be thousands."""
 
     async def waiter(
         self,
@@ -52,11 +55,13 @@ class FlightBoard(Generic[Item]):
         call: Callable[[Flight[Item]], Awaitable[None]],
         *,
         in_one_piece: bool = False,
+        until_s: float | None = None,
     ) -> Waiter[Item] | None:
         """One who waits for this request's answer; None for a call of its own.
 
         That is one that is not to be shared, or cannot be. Cancelled, it waits for none.
-        `in_one_piece` is how the call that it may begin says its answer.
+        `in_one_piece` is how the call that it may begin says its answer. It waits until `until_s`;
+        by default, until the present task's deadline.
         """
         account = PRESENT.get()
         if sharing is Sharing.ALONE or account is NOBODY:
@@ -66,16 +71,25 @@ class FlightBoard(Generic[Item]):
         if question.key is None:
             return None
         together = sharing is Sharing.ANY
+        if until_s is None:
+            until_s = trio.current_effective_deadline()
         if flight := self._joinable(question.key, account, together=together):
-            return self._joined(flight, account)
+            return self._joined(flight, account, until_s)
         near = question.near and self._near(question, account, together=together)
         if near:
             similar = await self._alike(question, near)
             if flight := self._joinable(question.key, account, together=together):
-                return self._joined(flight, account)  # it began while we compared
+                return self._joined(flight, account, until_s)  # it began while we compared
             if similar is not None and similar[0].open:
-                return self._joined(similar[0], account, similar[1])
-        return self._opened(question, account, call, in_one_piece=in_one_piece)
+                return self._joined(similar[0], account, until_s, similar[1])
+        return self._opened(question, account, until_s, call, in_one_piece=in_one_piece)
+
+    def alone(
+        self, left: Waiter[Item], call: Callable[[Flight[Item]], Awaitable[None]]
+    ) -> Waiter[Item]:
+        """One who waits for a call that nobody else joins, in place of another that was `left`."""
+        flight = Flight(left.flight.question, self._rule, self._size_bytes, _unlisted)
+        return self._begun(flight, left.account, left.until_s, call)
 
     def _joinable(self, key: bytes, account: Account, *, together: bool) -> Flight[Item] | None:
         for flight in self._flights.get(key, ()):
@@ -84,15 +98,16 @@ class FlightBoard(Generic[Item]):
         return None
 
     def _joined(
-        self, flight: Flight[Item], account: Account, similarity: float = 1.0
+        self, flight: Flight[Item], account: Account, until_s: float, similarity: float = 1.0
     ) -> Waiter[Item]:
         account.record(StepCoalesced, self._name, similarity)
-        return flight.join(account)
+        return flight.join(account, until_s)
 
     def _opened(
         self,
         question: Question,
         account: Account,
+        until_s: float,
         call: Callable[[Flight[Item]], Awaitable[None]],
         *,
         in_one_piece: bool,
@@ -101,10 +116,21 @@ class FlightBoard(Generic[Item]):
             return None
         flight = Flight(question, self._rule, self._size_bytes, self._closed)
         flight.in_one_piece = in_one_piece
-        for key in _keys(question):
-            self._flights.setdefault(key, []).append(flight)
+        assert question.key is not None, "asked before"
+        self._flights.setdefault(question.key, []).append(flight)
+        if question.near is not None:
+            self._scopes.setdefault(question.near, {})[flight] = None
         self.open += 1
-        waiter = flight.join(account)
+        return self._begun(flight, account, until_s, call)
+
+    def _begun(
+        self,
+        flight: Flight[Item],
+        account: Account,
+        until_s: float,
+        call: Callable[[Flight[Item]], Awaitable[None]],
+    ) -> Waiter[Item]:
+        waiter = flight.join(account, until_s)
         try:
             flight.start(account, partial(call, flight), self._title)
         except BaseException:
@@ -114,11 +140,17 @@ class FlightBoard(Generic[Item]):
 
     def _closed(self, flight: Flight[Item]) -> None:
         self.open -= 1
-        for key in _keys(flight.question):
-            flights = self._flights[key]
-            flights.remove(flight)
-            if not flights:
-                del self._flights[key]
+        key, near = flight.question.key, flight.question.near
+        assert key is not None, "asked when it was opened"
+        flights = self._flights[key]
+        flights.remove(flight)
+        if not flights:
+            del self._flights[key]
+        if near is not None:
+            scope = self._scopes[near]
+            del scope[flight]
+            if not scope:
+                del self._scopes[near]
 
     def _near(
         self, question: Question, account: Account, *, together: bool
@@ -127,14 +159,15 @@ class FlightBoard(Generic[Item]):
         if question.near is None or self._embedder is None:
             return ()
         paraphrases = self._rule.paraphrases
-        found = [
+        youngest = (
             flight
-            for flight in self._flights.get(question.near, ())
+            for flight in reversed(self._scopes.get(question.near, {}))
             if flight.open and (together or not flight.has_served(account.run_id))
-        ]
+        )
+        found = list(islice(youngest, self._rule.compared_max))
         return [
             flight
-            for flight in found[-self._rule.compared_max :]
+            for flight in reversed(found)
             if may_ask_the_same(flight.question.text, question.text, paraphrases=paraphrases)
         ]
 
@@ -162,7 +195,5 @@ class FlightBoard(Generic[Item]):
         return None if found is None else (known[found[0]][0], found[1])
 
 
-def _keys(question: Question) -> Sequence[bytes]:
-    if question.near is None:
-        return () if question.key is None else (question.key,)
-    return [key for key in (question.key, question.near) if key is not None]
+def _unlisted(flight: Flight[Item]) -> None:
+    """Nobody could join it."""

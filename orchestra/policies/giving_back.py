@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Awaitable, Callable
 from typing import ParamSpec
 
@@ -9,6 +10,8 @@ import trio
 
 from orchestra.errors import StateError
 from orchestra.protocols import State
+
+log = logging.getLogger("orchestra.policies")
 
 P = ParamSpec("P")
 GIVE_BACK_S = 0.05
@@ -20,6 +23,8 @@ async def given_back(
 ) -> bool:
     """Make the change that gives something back; whether it is known to have happened.
 
+    It raises nothing but `Cancelled`: the call has ended, and is not to fail for it.
+
     Shielded, and for `GIVE_BACK_S` at the most. A state that answers at once needs no scope, which
     would take longer than the change.
     """
@@ -30,6 +35,7 @@ async def given_back(
         with trio.move_on_after(GIVE_BACK_S, shield=True):
             await change(*args, **named)
             return True
-    except StateError:
-        pass
+    except Exception as error:
+        if not isinstance(error, StateError):
+            log.exception("what a call held could not be given back")
     return False

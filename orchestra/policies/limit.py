@@ -18,6 +18,7 @@ import attrs
 import trio
 
 from orchestra.errors import LimitReachedError
+from orchestra.policies.account import left_s
 from orchestra.policies.adaptive import Adaptive
 from orchestra.policies.clock import Clock
 from orchestra.policies.gcra import Meter, Taken
@@ -232,14 +233,13 @@ class Limiter:
         if len(self._queue) >= limits.waiting_max:
             why = f"{len(self._queue)} calls wait already"
             raise self._refused("waiting_max", why, wait_s or None)
-        left_s = trio.current_effective_deadline() - trio.current_time()
         allowed_s = math.inf if limits.wait_max_s is None else limits.wait_max_s
         if wait_s > allowed_s:
             why = f"{getattr(limits, rate)} would let it begin in {wait_s:.3g} s only"
             raise self._refused(rate, f"{why}, after wait_max_s = {allowed_s:g}", wait_s)
-        if wait_s > left_s:
+        if wait_s > (allowed_s := left_s()):
             why = f"{getattr(limits, rate)} would let it begin in {wait_s:.3g} s only"
-            raise self._refused(rate, f"{why}, after its deadline in {left_s:.3g} s", wait_s)
+            raise self._refused(rate, f"{why}, after its deadline in {allowed_s:.3g} s", wait_s)
 
     def _refused(self, limit: str, why: str, wait_s: float | None = None) -> LimitReachedError:
         return LimitReachedError(

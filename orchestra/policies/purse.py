@@ -1,11 +1,12 @@
 """Money around calls: held when a call begins, settled when it ends, whatever happens.
 
 Rules of the file: a hold is given back within `GIVE_BACK_S` under a shield, or remembered here and
-given back with the next change. If this process dies, the hold expires by itself.
+given back with the next change, or by `flush`. If this process dies, the hold expires by itself.
 """
 
 from __future__ import annotations
 
+import logging
 import secrets
 from collections import deque
 from collections.abc import Sequence
@@ -16,6 +17,7 @@ from weakref import WeakKeyDictionary
 
 import attrs
 import msgspec
+import trio
 
 from orchestra.accounts import NO_ALLOWANCE, Caller
 from orchestra.errors import BudgetExceededError, StateError
@@ -44,6 +46,10 @@ CALLERS_MAX = 1_000
 """Callers of whom it is kept ready who pays for all the calls that they make."""
 LATE_AT_ONCE = 8
 """Of those, how many go with one change."""
+REST_S = 0.05
+"""How long a state is left alone that has not answered, when all is to be settled."""
+
+log = logging.getLogger("orchestra.policies")
 
 
 class Purse:
@@ -135,6 +141,23 @@ class Purse:
         if outcome.reached:
             _tell(accounts, order.settlements, outcome)
         return outcome
+
+    async def flush(self, within_s: float) -> bool:
+        """Settle what is late, when no call will follow; whether nothing is late any more.
+
+        Shielded, and for so long at the most.
+        """
+        with trio.move_on_after(within_s, shield=True):
+            while self._late:
+                if not await given_back(self._state, self.change, Order()):
+                    await trio.sleep(REST_S)
+        if self._late:
+            log.error(
+                "%d calls are not paid, since the state did not answer: what they have cost is in "
+                "no budget, and what they held is free when it expires",
+                len(self._late),
+            )
+        return not self._late
 
     def _of_run(self, account: Account) -> RunLedger | None:
         """The ledger of the run that makes a call, where each has a budget."""

@@ -26,6 +26,7 @@ from orchestra.errors import (
     OutputError,
 )
 from orchestra.events import StepRouted
+from orchestra.groups import leaves, split
 from orchestra.policies.account import PRESENT
 from orchestra.policies.held_answer import HeldCall, heard_in
 from orchestra.policies.latency import Latencies
@@ -190,9 +191,10 @@ class RoutedAnswer:
         self._name, opening = name, Opening()
         try:
             reply = await self._opened(name, opening)
-        except ModelError:
-            if opening.usage is not None:  # which nobody else hears of; a guard's is settled
-                PRESENT.get().used(_partial(opening.usage))
+        except (ModelError, BaseExceptionGroup) as error:
+            told = opening.usage  # which nobody else hears of; a guard's is settled
+            if told is not None and _failure(error) is not None:
+                PRESENT.get().used(_partial(told))
             raise
         return reply
 
@@ -206,7 +208,7 @@ class RoutedAnswer:
                 self._opening = await opening.wait(reply)
                 self._desk.refuse(name, refusal_in(self._opening))
             except BaseException as error:
-                await inner.__aexit__(type(error), error, error.__traceback__)  # noqa: ASYNC102 - the model's own
+                await _left_with(inner, error)  # noqa: ASYNC102 - the model's own
                 raise
         except BaseException:
             self._desk.left("stream", name)
@@ -240,7 +242,10 @@ class _Desk:
             began_s = trio.current_time() if self._latencies else 0.0
             try:
                 found = await ask(name)
-            except ModelError as error:
+            except (ModelError, BaseExceptionGroup) as raised:
+                error = _failure(raised)
+                if error is None:
+                    raise
                 failed[name] = error
                 self.blame(kind, name, error, trio.current_time() - began_s)
                 if not isinstance(error, self._route.falls_back_on):
@@ -317,6 +322,24 @@ def _refusal_of(found: Completion) -> str | None:
     if found.stopped.reason is StopReason.CONTENT_FILTER:
         return found.refusal or stopped_for(found.stopped.raw)
     return found.refusal or None
+
+
+async def _left_with(inner: AbstractAsyncContextManager[ModelReply], error: BaseException) -> None:
+    """Leave a model that has failed with this error, which its nursery may put into a group."""
+    try:
+        await inner.__aexit__(type(error), error, error.__traceback__)
+    except BaseExceptionGroup as group:
+        _, onward = split(group)
+        if onward is not None or all(each is not error for each in leaves(group)):
+            raise
+
+
+def _failure(raised: ModelError | BaseExceptionGroup) -> ModelError | None:
+    """The model's error in what a call raised: a model that has a nursery raises it in a group."""
+    if isinstance(raised, ModelError):
+        return raised
+    own, onward = split(raised)
+    return own if onward is None and isinstance(own, ModelError) else None
 
 
 def _told(route: str, failed: Mapping[str, ModelError]) -> ModelError:

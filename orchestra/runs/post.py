@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from orchestra.errors import StateError
 from orchestra.protocols import Change, Entry
 from orchestra.runs import mail
 from orchestra.runs.archive import Archive
@@ -24,6 +23,7 @@ from orchestra.runs.following import RENEW_S
 from orchestra.runs.keeping import EVENT_BYTES, Fit
 from orchestra.runs.local import LocalRuns
 from orchestra.runs.record import EventLine, told
+from orchestra.runs.recorder import unforeseen
 
 if TYPE_CHECKING:
     from orchestra.engine.run import Run
@@ -67,10 +67,14 @@ class PostOffice:
         while True:
             try:
                 await self.round()
-            except StateError as error:
+            except Exception as error:
                 if not self._away:
                     self._away = True
-                    log.warning("runs of this process cannot be followed elsewhere: %s", error)
+                    log.warning(
+                        "runs of this process cannot be followed elsewhere: %s",
+                        error,
+                        exc_info=unforeseen(error),
+                    )
             else:
                 self._away = False
             await trio.sleep(settings.publish_s if self._followed else settings.mail_s)

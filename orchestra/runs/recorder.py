@@ -125,7 +125,7 @@ class Recorder:
             await self._encode()
             try:
                 await self._write(self._batch())
-            except StateError as error:
+            except Exception as error:  # noqa: BLE001 - it is tried again, and runs go on
                 self._failed(error)
                 return False
         self._away = False
@@ -138,7 +138,12 @@ class Recorder:
     async def _encode(self) -> None:
         """Make of runs that have ended what is kept of them: the runs themselves may go."""
         for run_id, (local, ended_s) in tuple(self._ended.items()):
-            made = self._final(local, ended_s)
+            try:
+                made = self._final(local, ended_s)
+            except Exception:
+                log.exception("run %s is not written down", run_id)
+                del self._ended[run_id]
+                continue
             self._finals[run_id] = made
             del self._ended[run_id]
             self._final_bytes += made.size_bytes
@@ -194,7 +199,14 @@ class Recorder:
         if made is not None:
             self._final_bytes -= made.size_bytes
 
-    def _failed(self, error: StateError) -> None:
+    def _failed(self, error: Exception) -> None:
         if not self._away:
             self._away = True
-            log.warning("runs go on, and are written down later: %s", error)
+            log.warning(
+                "runs go on, and are written down later: %s", error, exc_info=unforeseen(error)
+            )
+
+
+def unforeseen(error: Exception) -> Exception | None:
+    """The error, where its traceback says more than it does itself."""
+    return None if isinstance(error, StateError) else error

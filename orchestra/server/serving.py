@@ -62,7 +62,7 @@ class Loaded(msgspec.Struct, frozen=True):
 
     `admit` says who is let in; without it everybody is. `close` is called once, when nothing that
     was started with it is under way any more. `state` is what processes share: runs are known to
-    all of them.
+    all of them. `flush` is called before `close`, with how many seconds it may take.
     """
 
     pipelines: Mapping[str, Pipeline[..., Any]]
@@ -71,6 +71,7 @@ class Loaded(msgspec.Struct, frozen=True):
     admit: Callable[[], Awaitable[Admission]] | None = None
     close: Callable[[], None] = _nothing
     state: State | None = None
+    flush: Callable[[float], Awaitable[object]] | None = None
 
 
 Load: TypeAlias = Callable[[], AbstractContextManager[Loaded]]
@@ -260,7 +261,11 @@ class Serving:
                 await generation.wait_over()
                 self._generations.remove(generation)
         finally:
-            loaded.close()
+            try:
+                if loaded.flush is not None:
+                    await loaded.flush(loaded.settings.runs.flush_s)  # noqa: ASYNC102 - shielded, and bounded
+            finally:
+                loaded.close()
         del engine, admission, app, generation, loaded, registry, pipelines  # it may be the last
         self.on_retired()
 

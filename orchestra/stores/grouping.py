@@ -21,7 +21,7 @@ from typing import Any, Generic, TypeVar
 import attrs
 import trio
 
-from orchestra.errors import StateError
+from orchestra.errors import StateError, describe
 from orchestra.protocols import Change, Entry
 from orchestra.stores.fair_time import FairTime
 
@@ -83,8 +83,9 @@ class Group:
     """The calls to one store, each a batch together with those that came while it was busy.
 
     `perform` is given a batch and returns an outcome for each, in order. What it raises is
-    everybody's who is in the batch; a StateError also that of everybody who waits, since they
-    would only learn the same later.
+    everybody's who is in the batch, as a StateError: whoever can do without a state need know no
+    other error. One that it raises by itself is also that of everybody who waits, since they would
+    only learn the same later.
 
     A call is answered within `timeout_s`, or raises; who has waited for its turn and then has to
     ask for the others, within twice that. Of that time no moment counts in which this process
@@ -168,12 +169,21 @@ class Group:
         except StateError as raised:
             error = raised
         except Exception as raised:  # noqa: BLE001 - everybody's who is in the batch
-            return [Failed(raised) for _ in calls]
+            return [Failed(_again(self._broken(raised))) for _ in calls]
         while self._queue:
             waiting = self._queue.popleft()
             waiting.outcome, waiting.done = Failed(_again(error)), True
             waiting.called.set()
         return [Failed(_again(error)) for _ in calls]
+
+    def _broken(self, error: Exception) -> StateError:
+        """What is said where something else went wrong than what a store knows of itself."""
+        broken = StateError(
+            f"{self._place}: it could not be asked: {describe(error)}; what was asked has happened "
+            "or has not"
+        )
+        broken.__cause__ = error
+        return broken
 
     def late(self) -> str:
         """What is said of a store that did not answer in time."""

@@ -5,8 +5,11 @@ Rules of the file:
 1. A connection is used by one thread at a time. One whose thread was given up is not used
    again: that thread closes it, when it comes back.
 2. A batch of calls is one transaction: all of them have happened, or none.
-3. Keys are kept as bytes, so that a text which is not Unicode's is a key too.
-4. A file that is not at its path any more is not used any more: see `sqlite_place`.
+3. What was given up has happened when the next begins, or never happens: so what was taken by it
+   can be given back. A thread looks whether it was given up when it has the file's lock, and
+   commits before it lets go of that; who gives back has to wait for the lock.
+4. Keys are kept as bytes, so that a text which is not Unicode's is a key too.
+5. A file that is not at its path any more is not used any more: see `sqlite_place`.
 """
 
 from __future__ import annotations
@@ -154,6 +157,10 @@ class SqliteState(GroupedState):
         except trio.Cancelled:
             given_up.set()
             raise
+        except Exception:
+            if not given_up.is_set():  # no thread could be started, and its connection is idle
+                self._idle = held
+            raise
         self._prepared = self._idle is not None
         return outcomes
 
@@ -165,7 +172,7 @@ class SqliteState(GroupedState):
                 held[0].close()
                 held = None
             held = self._connect() if held is None else held
-            outcomes = self._transact(held[0], calls)
+            outcomes = self._transact(held[0], calls, given_up)
         except sqlite3.Error as error:
             given_up.set()
             raise self._explained(error) from error
@@ -190,7 +197,10 @@ class SqliteState(GroupedState):
             )
         return StateError(str(explained(self.path, error)))
 
-    def _transact(self, db: sqlite3.Connection, calls: Sequence[Call]) -> Outcomes:
+    def _transact(
+        self, db: sqlite3.Connection, calls: Sequence[Call], given_up: threading.Event
+    ) -> Outcomes:
+        self._go_on_unless(given_up)
         db.execute("BEGIN IMMEDIATE")
         now_s = self._now_s()  # in the transaction, so that time goes on from one to the next
         changes = [call for call in calls if isinstance(call, Deciding)]
@@ -205,8 +215,13 @@ class SqliteState(GroupedState):
                 case Remembering():
                     _remember(db, call, now_s, self._limit_bytes)
                     outcomes.append(None)
+        self._go_on_unless(given_up)
         db.execute("COMMIT")
         return outcomes
+
+    def _go_on_unless(self, given_up: threading.Event) -> None:
+        if given_up.is_set():
+            raise StateError(f"{self.path}: nobody waits for it any more; nothing was changed")
 
 
 def _connected(path: Path, timeout_s: float) -> sqlite3.Connection:

@@ -95,6 +95,37 @@ def test_what_a_cancelled_run_has_used_is_told() -> None:
     run(main)
 
 
+@step
+async def spawns(n: int, *, context: Context = injected) -> str:
+    async def fails() -> None:
+        await trio.sleep(n)
+        async with trio.open_nursery():
+            raise ValueError("x")
+
+    PRESENT.get().spawn(fails, "what is beside")
+    return context.step
+
+
+@pipeline
+def spawning(n: int, seconds: float) -> str:
+    return waits(spawns(n), seconds)
+
+
+def test_what_is_spawned_and_fails_is_logged_and_runs_go_on(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def main() -> None:
+        async with open_engine() as engine:
+            innocent = engine.start(spawning, {"n": 9999, "seconds": 3.0})
+            assert await engine.run(spawning, 1, 2.0) == "spawns"
+            assert await innocent.result() == "spawns"
+
+    run(main)
+    assert [each.getMessage() for each in caplog.records] == [
+        "what is beside failed, and nothing else: x"
+    ]
+
+
 def test_outside_of_a_run_nobody_calls() -> None:
     assert PRESENT.get() is NOBODY
     NOBODY.used(Usage(1))

@@ -318,6 +318,42 @@ def test_what_is_raised_in_the_context_of_an_engine_leaves_it_as_it_is(error: Ex
     assert caught.value is error
 
 
+@pytest.mark.parametrize("cancelled", [False, True])
+def test_what_is_raised_in_the_nursery_of_an_engine_leaves_it_in_no_group(cancelled: bool) -> None:
+    error = ValueError("x")
+
+    async def fails() -> None:
+        try:
+            await trio.sleep(9999 if cancelled else 1)
+        finally:
+            raise error
+
+    async def use(engine: Engine) -> None:
+        engine.nursery.start_soon(fails)
+        with trio.CancelScope(shield=cancelled):
+            await trio.sleep(5)
+
+    async def main() -> None:
+        with trio.move_on_after(2 if cancelled else 9999):
+            async with open_engine() as engine:
+                await use(engine)
+
+    with pytest.raises(ValueError, match="x") as raised:
+        virtual(main)
+    assert raised.value is error
+
+
+def test_an_engine_that_is_cancelled_leaves_it_to_whoever_cancelled() -> None:
+    async def main() -> None:
+        with trio.move_on_after(2) as scope:
+            async with open_engine() as engine:
+                engine.nursery.start_soon(trio.sleep_forever)
+                await trio.sleep_forever()
+        assert scope.cancelled_caught
+
+    virtual(main)
+
+
 def test_an_error_of_a_run_leaves_an_engine_as_it_is() -> None:
     async def use(engine: Engine) -> object:
         return await engine.run(broken, 1)

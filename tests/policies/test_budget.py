@@ -743,6 +743,68 @@ def test_a_state_that_never_answers_delays_the_end_by_50_ms() -> None:
     assert virtual(main) == pytest.approx(0.05)
 
 
+def test_whatever_is_wrong_with_the_state_an_answer_ends_well_and_is_paid_later() -> None:
+    @attrs.define(eq=False)
+    class Broken(Watched):
+        broken: bool = False
+
+        async def change(
+            self, keys: Sequence[str], decide: Callable[[Sequence[bytes | None], float], Change[T]]
+        ) -> T:
+            if self.broken:
+                raise RuntimeError("can't start new thread")
+            return await super().change(keys, decide)
+
+    async def main() -> None:
+        account = Told()
+        state = Broken(MemoryState(now_s=lambda: NEW_YEAR_S + trio.current_time()))
+        model = guarded(Fake(), acme(day=1_000), state)
+        PRESENT.set(account)
+        async with model.stream(ASKED) as reply:
+            while await reply.receive():
+                state.broken = True
+        state.broken = False
+        await ask(model, account)
+        (ledger,) = await state.ledgers([ACME])
+        assert not ledger.holds
+        assert ledger.spent[DAY] == account.cost
+
+    virtual(main)
+
+
+@given(st.integers(1, 20), st.sampled_from([0.0, 0.02, 0.5, 100.0]), schedules())
+def test_what_is_late_is_settled_when_no_call_follows(n: int, away_s: float, schedule: int) -> None:
+    """Within the time that there is for it, also where who waits for it is cancelled."""
+
+    async def main() -> None:
+        state, accounts = watched(), [Told() for _ in range(n)]
+        model = guarded(Fake(), acme(day=1_000_000), state)
+        purse = purse_of(model)
+
+        async def call(account: Told) -> None:
+            PRESENT.set(account)
+            async with model.stream(ASKED) as reply:
+                await reply.receive()
+                state.slow_s = 1_000.0
+
+        async with trio.open_nursery() as nursery:
+            for account in accounts:
+                nursery.start_soon(call, account)
+        began_s = trio.current_time()
+        state.slow_s, state.away = None, lambda: trio.current_time() < began_s + away_s
+        with trio.CancelScope() as scope:
+            scope.cancel()
+            assert await purse.flush(2.0) == (away_s < 2)
+        assert trio.current_time() - began_s <= 2.0
+        state.away = lambda: False
+        (ledger,) = await state.ledgers([ACME])
+        if away_s < 2:
+            assert not ledger.holds
+            assert ledger.spent[DAY] == sum(account.cost for account in accounts)
+
+    virtual(main, schedule=schedule)
+
+
 @given(st.integers(2, 12), schedules())
 def test_calls_that_end_together_while_the_state_is_silent_are_settled_later_once_each(
     n: int, schedule: int

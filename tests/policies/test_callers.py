@@ -10,7 +10,7 @@ import attrs
 import msgspec
 import pytest
 import trio
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from orchestra.accounts import Caller, KeyAllowance
@@ -442,6 +442,51 @@ def test_a_state_that_is_gone_opens_or_closes_the_limit(fails: str) -> None:
         return ""
 
     assert virtual(main) == {"open": "", "closed": "user.when_state_fails"}[fails]
+
+
+class FarState(SlowState):
+    """Each call takes so long to get there, and its answer so long to come back."""
+
+    def __init__(self, ways_s: list[tuple[float, float]]) -> None:
+        super().__init__()
+        self.ways_s = ways_s
+
+    async def change(
+        self, keys: Sequence[str], decide: Callable[[Sequence[bytes | None], float], Change[T]]
+    ) -> T:
+        there_s, back_s = self.ways_s.pop() if self.ways_s else (0.0, 0.0)
+        await trio.sleep(there_s)
+        found = await self.inner.change(keys, decide)
+        await trio.sleep(back_s)
+        return found
+
+
+ways = st.sampled_from([0.0, 0.001, 0.01, 0.02])
+
+
+@given(schedules(), st.lists(st.tuples(ways, ways), max_size=12), st.floats(0, 0.1))
+@example(0, [(0.0, 0.0), (0.0, 0.02), (0.0, 0.0), (0.0, 0.0)], 0.01)  # its second answer is late
+def test_what_is_given_back_is_heard_by_whoever_asks_in_the_same_moment(
+    schedule: int, ways_s: list[tuple[float, float]], back_at_s: float
+) -> None:
+    """It is asked for once more at the most: the answer that is on its way may be older."""
+    rules = CallerRules(user=OwnerLimits(tokens_per_minute=100, wait_max_s=100))
+
+    async def main() -> None:
+        limits = CallerLimits(rules, FarState(list(ways_s)))
+
+        async def second() -> None:
+            await limits.leave(await limits.enter(ADA, tokens=10), tokens=10)
+            assert trio.current_time() <= 1.0 + back_at_s + 5 * 0.04
+
+        first = await limits.enter(ADA, tokens=10)
+        await trio.sleep_until(1.0)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(second)
+            await trio.sleep(back_at_s)
+            await limits.leave(first, tokens=0)
+
+    virtual(main, schedule=schedule)
 
 
 def test_giving_back_is_bounded_and_shielded() -> None:

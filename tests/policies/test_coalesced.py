@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
+from math import inf
+from types import FrameType
 
 import attrs
 import pytest
 import trio
 import trio.testing
+from hypothesis import given
+from hypothesis import strategies as st
 
 from orchestra import Stream, pipeline
 from orchestra.accounts import Caller, Usage
@@ -17,6 +23,7 @@ from orchestra.engine.engine import open_engine
 from orchestra.errors import (
     ContentFilterError,
     InvalidRequestError,
+    LimitReachedError,
     ModelConnectionError,
     ModelError,
     ModelsFailedError,
@@ -24,11 +31,15 @@ from orchestra.errors import (
     ProviderServerError,
 )
 from orchestra.events import RunFinished, StepCached, StepCoalesced
-from orchestra.policies.account import NOBODY, PRESENT
+from orchestra.policies.account import NOBODY, PRESENT, left_s
 from orchestra.policies.coalesce import CoalesceRule
 from orchestra.policies.coalesced import CoalescedModel
+from orchestra.policies.flight import Flight
+from orchestra.policies.guard import GuardedModel
+from orchestra.policies.limit import CallLimits
 from orchestra.protocols import Account, Embedder, ModelReply
 from orchestra.steps.generate import generate
+from orchestra.testing.strategies import schedules
 from orchestra.testing.virtual import virtual
 from orchestra.testing.world import World
 from orchestra.values import (
@@ -36,6 +47,7 @@ from orchestra.values import (
     ChatRequest,
     Embeddings,
     EmbedRequest,
+    ModelEvent,
     Purpose,
     Stopped,
     StopReason,
@@ -348,6 +360,57 @@ def test_questions_that_are_alike_share_a_call() -> None:
     run(main)
 
 
+@pytest.mark.parametrize("compared_max", [1, 2])
+def test_a_question_is_compared_with_the_youngest_only(compared_max: int) -> None:
+    async def main(engine: trio.Nursery) -> None:
+        model = Fake()
+        rule = CoalesceRule(similarity=0.95, paraphrases=True, compared_max=compared_max)
+        shared = CoalescedModel(model, name="m", rule=rule, embedder=Letters())
+        payers = [Payer(engine, str(at)) for at in range(3)]
+        asked = zip(payers, map(ask, ("sky?", "xx", "Sky!")), strict=True)
+        await together(shared, *asked)
+        assert model.asked == (2 if compared_max == 2 else 3)
+
+    run(main)
+
+
+def test_a_question_looks_at_as_many_calls_as_it_is_compared_with_of_however_many() -> None:
+    asked = vars(Flight)["open"].fget.__code__
+
+    async def looked_at(count: int) -> int:
+        """How often one more question asks a call whether it is open."""
+        rule = CoalesceRule(similarity=0.95)
+        shared = CoalescedModel(Fake(), name="m", rule=rule, embedder=Letters())
+        looks = 0
+
+        def look(frame: FrameType, event: str, _: object) -> None:
+            nonlocal looks
+            looks += event == "call" and frame.f_code is asked
+
+        async def one(engine: trio.Nursery, at: int) -> None:
+            as_(Payer(engine, str(at)))
+            async with shared.stream(ask(f"xx {at}")) as reply:
+                await reply.receive()
+
+        async with trio.open_nursery() as engine, trio.open_nursery() as nursery:
+            for at in range(count):
+                nursery.start_soon(one, engine, at)
+            await trio.sleep(0.5)
+            assert shared.flights == count
+            as_(Payer(engine, "last"))
+            answer = shared.stream(ask("xx last"))
+            sys.setprofile(look)
+            await answer.__aenter__()
+            sys.setprofile(None)
+            await answer.__aexit__(None, None, None)
+            assert shared.flights == count
+            nursery.cancel_scope.cancel()
+        return looks
+
+    most = CoalesceRule().compared_max + 1  # it joins its own
+    assert virtual(partial(looked_at, 100)) == virtual(partial(looked_at, 300)) == most
+
+
 def test_what_begins_or_ends_while_it_is_compared_is_seen() -> None:
     async def main(engine: trio.Nursery) -> None:
         payers = [Payer(engine, str(at)) for at in range(3)]
@@ -439,5 +502,75 @@ def test_a_waiters_deadline_ends_its_own_wait() -> None:
             nursery.start_soon(visit, shared, Visit(0, cancelled_s=1.5), heard[0])
             nursery.start_soon(visit, shared, Visit(1), heard[1])
         assert [each.ended for each in heard] == [False, True]
+
+    run(main)
+
+
+@given(
+    schedules(),
+    st.lists(st.tuples(st.integers(0, 5), st.integers(1, 9) | st.none()), min_size=1, max_size=5),
+)
+def test_a_call_knows_until_when_it_is_waited_for(
+    schedule: int, visits: list[tuple[int, int | None]]
+) -> None:
+    """Of all who wait now, the last deadline; it is asked at halves of seconds."""
+    looks: dict[float, float] = {}
+
+    class Looking(Fake):
+        async def complete(self, request: ChatRequest) -> Completion:
+            await trio.sleep(0.5)
+            while True:
+                looks[trio.current_time()] = trio.current_time() + left_s()
+                await trio.sleep(1)
+
+    shared = CoalescedModel(Looking(), name="m")
+
+    async def one(engine: trio.Nursery, at: int, after_s: int, for_s: int | None) -> None:
+        as_(Payer(engine, str(at)))
+        await trio.sleep(after_s)
+        with trio.move_on_after(20 if for_s is None else for_s):
+            await shared.complete(ASKED)
+
+    async def main() -> None:
+        async with trio.open_nursery() as engine, trio.open_nursery() as nursery:
+            for at, (after_s, for_s) in enumerate(visits):
+                nursery.start_soon(one, engine, at, after_s, for_s)
+
+    virtual(main, schedule=schedule)
+    there = [(after_s, after_s + (for_s or 20)) for after_s, for_s in visits]
+    assert looks == {
+        at_s: max(until_s for since_s, until_s in there if since_s < at_s < until_s)
+        for at_s in (tick + 0.5 for tick in range(30))
+        if any(since_s < at_s < until_s for since_s, until_s in there)
+    }
+
+
+def test_a_wait_in_vain_is_not_begun_inside_of_a_shared_call_either() -> None:
+    async def main(engine: trio.Nursery) -> None:
+        limits = CallLimits(requests_per_minute=1, wait_max_s=None)
+        shared = CoalescedModel(GuardedModel(Fake(), name="m", limits=limits), name="m")
+        as_(Payer(engine, "1"))
+        await read(shared)
+        before_s = trio.current_time()
+        as_(Payer(engine, "2"))
+        with trio.fail_after(20), pytest.raises(LimitReachedError, match="its deadline in 20 s"):
+            await read(shared)
+        assert trio.current_time() == before_s
+
+    run(main)
+
+
+def test_a_deadline_that_moves_with_what_is_said_does_not_end_a_shared_call() -> None:
+    """A limit on the first chunk, as of `Policy(first_chunk_s=...)`, is none on all of it."""
+
+    async def main(engine: trio.Nursery) -> None:
+        as_(Payer(engine))
+        said = list[ModelEvent]()
+        with trio.CancelScope(deadline=trio.current_time() + 1.5) as first:
+            async with CoalescedModel(Fake(), name="m").stream(ASKED) as reply:
+                while batch := await reply.receive():
+                    first.deadline = inf
+                    said += batch
+        assert tuple(said) == Fake().events
 
     run(main)

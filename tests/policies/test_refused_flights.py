@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 
 import attrs
 import trio
+import trio.testing
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -14,12 +15,13 @@ from orchestra.accounts import Caller
 from orchestra.answers import Completion
 from orchestra.errors import BudgetExceededError, LimitReachedError, ModelError
 from orchestra.policies.account import PRESENT
+from orchestra.policies.coalesce import CoalesceRule
 from orchestra.policies.coalesced import CoalescedModel
 from orchestra.protocols import Model, ModelReply
 from orchestra.testing.strategies import schedules
 from orchestra.testing.virtual import virtual
 from orchestra.values import Capabilities, ChatRequest, Embeddings, EmbedRequest
-from tests.policies.waiters import ACME, ASKED, Fake, Payer, read, saying
+from tests.policies.waiters import ACME, ASKED, Fake, Payer, ask, read, saying
 
 POOR = Caller("acme", "poor")
 TEXTS = EmbedRequest(("a", "bcd"))
@@ -58,6 +60,70 @@ class Refusing(Model):
         return await self.inner.embed(request)
 
 
+@attrs.define(eq=False)
+class Nursed(Model):
+    """Refuses so many, and then answers out of a context that holds a nursery."""
+
+    refuses: int
+    capabilities: Capabilities = Capabilities()
+
+    @asynccontextmanager
+    async def stream(self, request: ChatRequest) -> AsyncIterator[ModelReply]:
+        if self.refuses:
+            self.refuses -= 1
+            await trio.sleep(1)
+            raise LimitReachedError("not you")
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(trio.sleep, 0.1)
+            async with Fake().stream(request) as reply:
+                yield reply
+        # left in the order of its entry, or Trio complains
+
+
+@given(schedules(), st.integers(0, 6), st.integers(1, 4), st.booleans())
+def test_no_context_of_a_model_is_entered_under_the_scopes_of_a_reader(
+    schedule: int, refuses: int, askers: int, crowded: bool
+) -> None:
+    """A reader has scopes around `receive`, which it leaves before the answer."""
+    shared = CoalescedModel(Nursed(refuses), name="m", rule=CoalesceRule(flights_max=1))
+    answers = list[int]()
+    refused = 0
+
+    async def asks(engine: trio.Nursery, number: int, question: ChatRequest) -> None:
+        nonlocal refused
+        PRESENT.set(Payer(engine, f"r{number}"))
+        said = 0
+        try:
+            async with shared.stream(question) as reply:
+                while True:
+                    with trio.fail_after(30):
+                        batch = await reply.receive()
+                    if not batch:
+                        break
+                    said += len(batch)
+        except LimitReachedError:
+            refused += 1
+        else:
+            answers.append(said)
+
+    async def main() -> None:
+        async with trio.open_nursery() as engine:
+            async with trio.open_nursery() as nursery:
+                for number in range(askers):
+                    nursery.start_soon(asks, engine, number, ASKED)
+                if crowded:
+                    await trio.sleep(1)  # when the first is refused, and all ask anew
+                    nursery.start_soon(asks, engine, askers, ask("something else"))
+            await trio.testing.wait_all_tasks_blocked()
+            assert not engine.child_tasks, "a flight outlives its waiters"
+
+    virtual(main, schedule=schedule)
+    assert shared.flights == 0
+    assert answers == [len(Fake().events)] * len(answers)
+    assert len(answers) + refused == askers + crowded
+    assert refused <= refuses
+
+
 @attrs.frozen
 class Asker:
     """One who asks at a time, and may or may not."""
@@ -91,7 +157,7 @@ def test_a_refusal_is_told_to_those_who_are_refused_and_all_others_are_answered(
     shared = CoalescedModel(Refusing(model, refusal, wait_s), name="m")
     answered, refused = list[Asker](), list[Asker]()
 
-    async def ask(asker: Asker, engine: trio.Nursery, run_id: str) -> None:
+    async def asks(asker: Asker, engine: trio.Nursery, run_id: str) -> None:
         PRESENT.set(Payer(engine, run_id, POOR if asker.poor else ACME))
         await trio.sleep(asker.at_s)
         with trio.move_on_after(asker.cancelled_s):
@@ -111,7 +177,7 @@ def test_a_refusal_is_told_to_those_who_are_refused_and_all_others_are_answered(
     async def main() -> None:
         async with trio.open_nursery() as engine, trio.open_nursery() as nursery:
             for at, each in enumerate(drawn):
-                nursery.start_soon(ask, each, engine, f"r{at}")
+                nursery.start_soon(asks, each, engine, f"r{at}")
 
     virtual(main, schedule=schedule)
     assert shared.flights == 0

@@ -71,6 +71,8 @@ class Watched(Model):
     refuses: ModelError | None = None
     """On entry, as a provider that does not answer with 200."""
     vectors: tuple[Vector, ...] | None = None
+    grouped: bool = False
+    """Whether its nursery raises its error in a group, as Trio's do."""
     asked: int = 0
     open: int = 0
 
@@ -88,7 +90,9 @@ class Watched(Model):
                 try:
                     async with self.script.stream(request) as reply:
                         yield reply
-                except ModelError as error:  # not as a group
+                except ModelError as error:
+                    if self.grouped:
+                        raise
                     failed = error
                 nursery.cancel_scope.cancel()
             if failed is not None:
@@ -160,7 +164,9 @@ def watched(draw: st.DrawFn, name: str) -> Watched:
     texts = [f"{name}{i} " for i in range(draw(st.integers(0, 3)))]
     error = draw(st.none() | ERRORS)
     end = [] if error else draw(st.sampled_from([[END], []]))
-    return saying(*silent, *texts, *end, every_s=draw(st.sampled_from([0, 1])), error=error)
+    said = saying(*silent, *texts, *end, every_s=draw(st.sampled_from([0, 1])), error=error)
+    said.grouped = not texts and draw(st.booleans())
+    return said
 
 
 MODELS = st.fixed_dictionaries({name: watched(name) for name in "abc"})
@@ -484,6 +490,28 @@ def test_where_all_refuse_each_of_them_is_told() -> None:
     )
 
 
+def test_a_route_falls_back_where_a_task_of_the_model_failed() -> None:
+    """Its body then sees `Cancelled`, and the error comes when it is left."""
+
+    class Beside(Watched):
+        @asynccontextmanager
+        async def stream(self, request: ChatRequest) -> AsyncIterator[ModelReply]:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._fail)
+                async with self.script.stream(request) as reply:
+                    yield reply
+
+        async def _fail(self) -> None:
+            await trio.sleep(1)
+            raise OverloadedError("no room")
+
+    async def main() -> list[ModelEvent]:
+        slow = Beside(ScriptedModel(((5, TextDelta("a")), (0, END))))
+        return await heard(route({"a": slow, "b": saying("b", END)}))
+
+    assert virtual(main) == [TextDelta("b"), END]
+
+
 def test_a_refusal_behind_the_first_word_is_never_replaced() -> None:
     models = {"a": saying("x", RefusalDelta("no"), END), "b": saying("y", END)}
     routed = route(models, falls_back_on=(ContentFilterError,))
@@ -533,6 +561,7 @@ def test_what_was_spent_before_the_answer_is_in_the_account_and_not_in_its_usage
         "c": saying(Began("2", "b"), UsageReport(Usage(10)), "hi", UsageReport(Usage(10, 5)), END),
     }
     account = Heard()
+    failing.grouped = True
 
     async def main() -> list[ModelEvent]:
         PRESENT.set(account)

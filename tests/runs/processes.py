@@ -39,6 +39,8 @@ class Cable(State):
         self._random = random
         self.breaks = breaks
         self.cut = False
+        self.error: Exception = StateError("the cable is broken; mend it")
+        """How it fails then."""
         self.deaf = False
         """Whether what is asked for is done, and the answer does not come back."""
         self.closed_to: str | None = None
@@ -72,7 +74,7 @@ class Cable(State):
         delay_s = random.choice([0, 0, 0, 0.01, 0.2]) if random else 0
         await trio.sleep_until(trio.current_time() + delay_s)
         if self.cut or (back and self.deaf) or (random and random.random() < self.breaks):
-            raise StateError("the cable is broken; mend it")
+            raise self.error
 
 
 @step

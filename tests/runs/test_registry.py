@@ -10,7 +10,9 @@ import trio
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from orchestra import open_engine
 from orchestra.errors import RunLostError, StateError
+from orchestra.events import Delta, Event
 from orchestra.runs import recorder
 from orchestra.runs.disconnect import (
     CANCEL,
@@ -27,7 +29,7 @@ from orchestra.runs.settings import RunsSettings
 from orchestra.stores.state_memory import MemoryState
 from orchestra.testing.strategies import schedules
 from orchestra.testing.virtual import virtual
-from tests.runs.processes import Cable, heard, lines, memory, process
+from tests.runs.processes import Cable, heard, lines, memory, process, speech
 
 LONG_S = 40.0
 policies = st.sampled_from([CANCEL, CONTINUE, LingerRun(0.4), LingerRun(3.0)])
@@ -128,14 +130,15 @@ def test_a_run_that_has_ended_is_found_at_every_moment() -> None:
     virtual(main)
 
 
+@pytest.mark.parametrize("error", [StateError("gone"), RuntimeError("can't start new thread")])
 def test_a_run_goes_on_without_its_state_and_is_written_when_that_is_back(
-    caplog: pytest.LogCaptureFixture,
+    caplog: pytest.LogCaptureFixture, error: Exception
 ) -> None:
     async def main() -> None:
         state = memory()
         cable = Cable(state)
         async with process(cable) as one, process(Cable(state)) as other:
-            cable.cut = True
+            cable.cut, cable.error = True, error
             run = one.start([(0.1, "a"), (0.1, "b")])
             one.registry.adopt(run)
             assert await heard(one.registry, run.id) == lines(run)
@@ -152,6 +155,48 @@ def test_a_run_goes_on_without_its_state_and_is_written_when_that_is_back(
         "runs go on, and are written down later",
         "runs of this process cannot be followed elsewhere",
     ]
+
+
+def test_a_run_that_cannot_be_written_down_keeps_no_other_from_it(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def fit(event: Event) -> Event:
+        if isinstance(event, Delta) and event.chunk == "b":
+            raise RuntimeError("it does not fit")
+        return event
+
+    async def main() -> None:
+        state = memory()
+        async with open_engine() as engine, open_registry(state, shared=True, fit=fit) as registry:
+            runs = [engine.start(speech, {"script": [(0.1, word)]}) for word in ("a", "b", "c")]
+            for run in runs:
+                registry.adopt(run)
+            await trio.sleep(2.0)
+            for run in runs:
+                record = await registry.get(run.id)
+                assert record is not None
+                assert record.lost == (run is runs[1])
+
+    virtual(main)
+    (said,) = (each.getMessage() for each in caplog.records if each.levelno >= logging.WARNING)
+    assert said.endswith("is not written down")
+
+
+def test_what_a_task_of_a_registry_raises_leaves_it_in_no_group() -> None:
+    error = ValueError("x")
+
+    async def fails() -> None:
+        await trio.sleep(1)
+        raise error
+
+    async def main() -> None:
+        async with open_registry(memory()) as registry:
+            registry._nursery.start_soon(fails)
+            await trio.sleep(2)
+
+    with pytest.raises(ValueError, match="x") as raised:
+        virtual(main)
+    assert raised.value is error
 
 
 def test_who_must_know_that_a_start_is_written_is_told_where_it_is_not() -> None:

@@ -38,11 +38,20 @@ class Closable(NoBindings):
 
     def __init__(self) -> None:
         self.closings = 0
+        self.flushes = 0
 
     def closed(self) -> bool:
         """Whether they are; once, as all that was opened."""
         assert self.closings <= 1
+        assert self.flushes >= self.closings, "what is late is paid before"
         return self.closings == 1
+
+    async def flush(self, within_s: float) -> None:
+        """Pay what is late."""
+        assert not self.closings
+        assert within_s > 0
+        await trio.lowlevel.cancel_shielded_checkpoint()
+        self.flushes += 1
 
     def close(self) -> None:
         """Close them."""
@@ -83,7 +92,13 @@ class Versions:
         pipelines = {"version": version} if self.bad is None else self.bad
         self.loaded.append(bindings)
         try:
-            yield Loaded(pipelines, bindings, self.settings, close=bindings.close)
+            yield Loaded(
+                pipelines,
+                bindings,
+                self.settings,
+                close=bindings.close,
+                flush=bindings.flush,
+            )
         except BaseException:
             self.undone += 1
             raise

@@ -90,6 +90,31 @@ def test_a_store_is_not_taken_for_slow_while_this_process_stands_still(
     virtual(main, schedule=schedule)
 
 
+def test_whatever_goes_wrong_with_a_store_is_a_state_error_of_those_who_asked() -> None:
+    broken = RuntimeError("can't start new thread")
+
+    async def perform(batch: Sequence[Call]) -> Outcomes:
+        await trio.sleep(1)
+        if trio.current_time() < 1.5:
+            raise broken
+        return ["found" for _ in batch]
+
+    async def main() -> None:
+        group = Group("here", perform, 5.0)
+
+        async def first() -> None:
+            with pytest.raises(StateError, match="RuntimeError: can't start new thread") as raised:
+                await group.do(Recalling("x"))
+            assert raised.value.__cause__ is broken
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(first)
+            await trio.sleep(0.5)
+            assert await group.do(Recalling("y")) == "found"
+
+    virtual(main)
+
+
 def test_the_queue_has_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(grouping, "CALLS_WAITING", 2)
     refused = []

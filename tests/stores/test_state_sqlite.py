@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import sqlite3
+import threading
 import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
+import attrs
 import pytest
 import trio
+import trio.testing
 
 from orchestra.errors import StateError
 from orchestra.protocols import Change, Entry
@@ -79,6 +84,101 @@ def test_a_new_file_that_is_never_made_is_an_error_in_time_and_not_before(tmp_pa
         assert "0.2 s" in refused(state)
         assert time.monotonic() - began_s >= 0.2
     maker.close()
+
+
+def test_where_no_thread_can_be_started_it_is_a_state_error_and_then_works(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def none(*_: object, **__: object) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with SqliteState(tmp_path / "state.sqlite", timeout_s=5) as state:
+        trio.run(state.change, ["a"], lambda *_: Change(None, {"a": Entry(b"1")}))
+        idle = state._idle
+        with monkeypatch.context() as patched:
+            patched.setattr(trio.to_thread, "run_sync", none)
+            with pytest.raises(StateError, match="can't start new thread"):
+                trio.run(state.change, ["a"], lambda there, _: Change(there[0]))
+        assert trio.run(state.change, ["a"], lambda there, _: Change(there[0])) == b"1"
+        assert state._idle is idle, "its connection is used, and closed, by the next"
+
+
+LONG_S = 100.0
+"""Virtual seconds, which are jumped over; what is real waits for an event."""
+
+
+@attrs.define(eq=False)
+class Hang:
+    """A thread that hangs once, at this moment, until it is released."""
+
+    where: str
+    hangs: trio.Event = attrs.field(factory=trio.Event)
+    released: threading.Event = attrs.field(factory=threading.Event)
+    connect: Callable[..., sqlite3.Connection] = sqlite3.connect
+
+    def at(self, where: str) -> None:
+        if where == self.where:
+            self.where = ""
+            trio.from_thread.run_sync(self.hangs.set)
+            self.released.wait()
+
+    def connected(self, path: Path, **more: Any) -> sqlite3.Connection:
+        """A connection whose statements may hang."""
+        hang = self
+
+        class Slow(sqlite3.Connection):
+            def execute(self, asked: str, *values: Any) -> sqlite3.Cursor:
+                if asked == "BEGIN IMMEDIATE":
+                    hang.at("as it begins")
+                if asked == "COMMIT" and self.total_changes:
+                    hang.at("at its end")
+                return super().execute(asked, *values)
+
+        self.at("as it opens")
+        return self.connect(path, factory=Slow, **more)
+
+
+async def opened_anew(state: SqliteState) -> None:
+    """The state's file is there, and the next call opens it."""
+    await state.change([], lambda *_: Change(None, {"other": Entry(b"1")}))
+    assert state._idle is not None
+    state._idle[0].close()
+    state._idle = None
+
+
+@pytest.mark.parametrize("where", ["as it opens", "as it begins", "as it decides", "at its end"])
+@pytest.mark.parametrize("behind", [False, True])
+def test_what_was_given_up_never_happens_behind_what_gives_it_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str, behind: bool
+) -> None:
+    """Wherever the thread hangs that is waited for no longer, and whoever has the lock first."""
+    clock, hang = trio.testing.MockClock(), Hang(where)
+
+    def take(there: Sequence[bytes | None], now_s: float) -> Change[None]:
+        hang.at("as it decides")
+        return Change(None, {"lease": Entry(b"1")})
+
+    async def refused(state: SqliteState) -> None:
+        with pytest.raises(StateError, match="no answer within"):
+            await state.change(["lease"], take)
+
+    async def main() -> None:
+        with SqliteState(tmp_path / "state.sqlite", timeout_s=LONG_S) as state:
+            await opened_anew(state)
+            monkeypatch.setattr(sqlite3, "connect", hang.connected)
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(refused, state)
+                await hang.hangs.wait()
+                clock.jump(LONG_S + 1)
+            if behind or where in {"as it decides", "at its end"}:
+                hang.released.set()  # it has the lock, which is waited for
+            await state.change(["lease"], lambda *_: Change(None, {"lease": None}))
+            hang.released.set()
+            while trio.testing.active_thread_count():  # the one that hung ends
+                await trio.lowlevel.checkpoint()
+            assert await state.change(["lease"], lambda there, _: Change(there[0])) is None
+
+    trio.run(main, clock=clock)
 
 
 def test_what_has_expired_takes_no_room_in_the_file(tmp_path: Path) -> None:

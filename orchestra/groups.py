@@ -1,6 +1,8 @@
-"""Exception groups, opened: nobody outside the engine ever sees one."""
+"""Exception groups, opened: nobody who runs a pipeline or opens a context ever sees one."""
 
 from __future__ import annotations
+
+from math import inf
 
 import trio
 
@@ -22,6 +24,30 @@ def split(error: BaseException) -> tuple[Exception | None, BaseException | None]
     return (single(error), None) if _is_own(error) else (None, error)
 
 
+def parted(error: BaseException) -> tuple[Exception | None, BaseException | None]:
+    """As `split`, of what the present task has raised, asked outside of the task's own scopes.
+
+    A `Cancelled` that nobody has asked for is then its own: it would go on to nobody, and take
+    with it what is beside the task.
+    """
+    own, onward = split(error)
+    if onward is None or stopping(onward) is not None:
+        return own, onward
+    if trio.current_effective_deadline() == -inf:
+        return own, onward
+    return own or _stray(onward), None
+
+
+def opened(group: BaseExceptionGroup, raised: BaseException | None = None) -> BaseException:
+    """What leaves a context instead of its nursery's group.
+
+    What stops the process, if anything does; else `raised`, which is what its body did; else what
+    its tasks did, as one error; else the `Cancelled` that goes on.
+    """
+    own, onward = split(group)
+    return stopping(group) or raised or own or leaves(onward or group)[0]
+
+
 def single(error: BaseException) -> Exception:
     """The one error in a group, or one that lists them all; of an error that is none, itself."""
     errors = [leaf for leaf in leaves(error) if _is_own(leaf)]
@@ -40,6 +66,14 @@ def stopping(error: BaseException | None) -> BaseException | None:
     if isinstance(error, BaseExceptionGroup):
         return next(filter(None, map(stopping, error.exceptions)), None)
     return None if error is None or isinstance(error, trio.Cancelled) or _is_own(error) else error
+
+
+def _stray(error: BaseException) -> Exception:
+    return StepFailedError(
+        "it was not cancelled, and raised trio.Cancelled: it caught one in a scope and raised it "
+        "outside; leave `Cancelled` to the scope that it came from",
+        [error],
+    )
 
 
 _OF_NO_STEP = "it raised what is no Exception; raise an error that says what is wrong:"

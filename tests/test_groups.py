@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.errors import StopTest
 
-from orchestra.engine.groups import leaves, single, split, stopping
 from orchestra.errors import StepFailedError
 from orchestra.graph.raised import advice_on, message_of
+from orchestra.groups import leaves, single, split, stopping
 from orchestra.testing.virtual import virtual
 from tests.engine.steps import Panic
 
