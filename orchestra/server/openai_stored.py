@@ -16,8 +16,6 @@ import msgspec
 
 from orchestra.access.principal import Principal
 from orchestra.accounts import Caller
-from orchestra.codecs.openai_serving_request import refused
-from orchestra.errors import InvalidRequestError
 from orchestra.protocols import Change, Entry, State
 from orchestra.values import Json
 
@@ -131,20 +129,16 @@ class StoredCompletions:
         return found is not None
 
     async def page(self, who: Principal, wanted: Wanted) -> StoredPage:
-        """Completions of this tenant that are wanted, in order.
+        """Completions of this tenant that are wanted, in order. Raises as `get`.
 
-        Raises:
-            InvalidRequestError: it keeps none of the id that they come after.
-            StateError: as of `get`.
+        A page of none has no more behind it: who goes on by its last id would go on for ever.
         """
         place = _place(who.caller)
         ids = await self._state().change([place], lambda found, _: Change(_ids(found[0])))
         if wanted.newest_first:
             ids.reverse()
         if wanted.after is not None:
-            if wanted.after not in ids:
-                raise unknown_cursor(wanted.after)
-            ids = ids[ids.index(wanted.after) + 1 :]
+            ids = ids[ids.index(wanted.after) + 1 :] if wanted.after in ids else []
         found: list[Kept] = []
         most = min(wanted.limit, PAGE_MAX)
         for at in range(0, len(ids), _AT_ONCE):
@@ -152,7 +146,7 @@ class StoredCompletions:
                 if not _visible(kept, who) or not wanted.has(kept):
                     continue
                 if len(found) == most:
-                    return StoredPage(tuple(found), more=True)
+                    return StoredPage(tuple(found), more=most > 0)
                 found.append(kept)
         return StoredPage(tuple(found), more=False)
 
@@ -194,11 +188,6 @@ def messages_of(id_: str, messages: Sequence[Json]) -> list[Json]:
         }
         for at, message in enumerate(messages)
     ]
-
-
-def unknown_cursor(id_: str) -> InvalidRequestError:
-    """Why there is no page behind this."""
-    return refused("after", f"there is no {id_[:100]!r}; send the `last_id` of the page before")
 
 
 def _visible(kept: Kept, who: Principal) -> bool:

@@ -17,7 +17,7 @@ from orchestra.codecs.openai_serving_request import asked_of, refused
 from orchestra.errors import InvalidRequestError, StateError
 from orchestra.server.arrival import Arrival
 from orchestra.server.openai_errors import OpenAiProblem, told
-from orchestra.server.openai_stored import StoredCompletions, Wanted, unknown_cursor
+from orchestra.server.openai_stored import StoredCompletions, Wanted
 from orchestra.server.runs import answer, as_json
 
 log = logging.getLogger("orchestra.server")
@@ -94,10 +94,8 @@ class StoredApi:
         messages = found.messages[::-1] if wanted.newest_first else found.messages
         ids = [each["id"] for each in messages]
         if wanted.after is not None:
-            if wanted.after not in ids:
-                return answer(told(error_reply(unknown_cursor(wanted.after))))
-            messages = messages[ids.index(wanted.after) + 1 :]
-        return _page(messages[: wanted.limit], more=len(messages) > wanted.limit)
+            messages = messages[ids.index(wanted.after) + 1 :] if wanted.after in ids else []
+        return _page(messages[: wanted.limit], more=0 < wanted.limit < len(messages))
 
 
 def _wanted(query: Iterable[tuple[str, str]]) -> Wanted:
@@ -111,7 +109,7 @@ def _wanted(query: Iterable[tuple[str, str]]) -> Wanted:
         asked = msgspec.convert(pairs, _Query, strict=False)
     except msgspec.ValidationError as error:
         raise refused("limit", f"{pairs.get('limit')!r:.100} is no number") from error
-    if asked.limit < 1:
+    if asked.limit < 0:
         raise refused("limit", f"{asked.limit} is too few; send 1 or more")
     if asked.order not in ("asc", "desc"):
         raise refused("order", f"{asked.order!r:.100} is none; send asc or desc")
