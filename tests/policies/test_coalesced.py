@@ -53,7 +53,6 @@ from orchestra.values import (
     StopReason,
     Vector,
 )
-from tests.engine.steps import Panic
 from tests.policies.waiters import (
     ACME,
     ASKED,
@@ -165,7 +164,6 @@ def test_an_error_is_each_waiters_own_and_nobody_joins_it() -> None:
         ModelTimeoutError("slow", code="idle_s"),
         ModelsFailedError("all", {"a": ProviderServerError("x")}),
         ValueError("a bug"),
-        Panic("in Rust"),
     ):
         error.__cause__ = cause
         error.add_note("at the source")
