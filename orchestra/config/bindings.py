@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, TypeVar, cast
 from msgspec import structs
 
 from orchestra.closing import Closing
-from orchestra.config.finding import find
+from orchestra.config.finding import find, read_deployment
 from orchestra.config.server_rules import USUAL_RULES, ServerRules
 from orchestra.errors import BindingError
 from orchestra.protocols import Embedder, Model, State, VectorStore
@@ -47,27 +47,6 @@ KEYS_FILE = "keys.sqlite"
 KEYS_TIMEOUT_S = 1.0
 """Who waits for a disk, or a busy host, is better off than who is refused."""
 STATE_FILE = "state.sqlite"
-
-
-def read_deployment(
-    config: Path | None = None, environ: Mapping[str, str] = os.environ
-) -> Deployment:
-    """What is configured: by the file, else by keys in the environment, else the embedded.
-
-    The file is `config`, else that of `ORCHESTRA_CONFIG`, else `./orchestra.toml`.
-
-    Raises:
-        ConfigError: something in the file is wrong; all of it is told.
-    """
-    from orchestra.config.environment import from_environment
-
-    file = find(config, environ)
-    found = from_environment(environ)
-    if file is None:
-        return found
-    from orchestra.config.reading import read_file  # a dozen modules, for those who have a file
-
-    return read_file(file, found)
 
 
 def default_bindings(

@@ -1,9 +1,14 @@
-"""Where the configuration is looked for."""
+"""Where the configuration is looked for, and what it says."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from orchestra.config.deployment import Deployment
 
 FILE = "orchestra.toml"
 VARIABLE = "ORCHESTRA_CONFIG"
@@ -21,3 +26,24 @@ def find(given: Path | None, environ: Mapping[str, str]) -> Path | None:
         return Path(named)
     usual = Path(FILE)
     return usual if usual.exists() else None
+
+
+def read_deployment(
+    config: Path | None = None, environ: Mapping[str, str] = os.environ
+) -> Deployment:
+    """What is configured: by the file, else by keys in the environment, else the embedded.
+
+    The file is `config`, else that of `ORCHESTRA_CONFIG`, else `./orchestra.toml`.
+
+    Raises:
+        ConfigError: something in the file is wrong; all of it is told.
+    """
+    from orchestra.config.environment import from_environment
+
+    file = find(config, environ)
+    found = from_environment(environ)
+    if file is None:
+        return found
+    from orchestra.config.reading import read_file  # a dozen modules, for those who have a file
+
+    return read_file(file, found)
