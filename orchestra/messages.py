@@ -9,5 +9,5 @@ def message(error: BaseException) -> str:
         return str(error)
     except KeyboardInterrupt:
         raise
-    except BaseException as broken:  # noqa: BLE001 - a class may raise what it likes
-        return f"({type(broken).__name__} while it was asked for its message)"
+    except BaseException as broken:  # noqa: ASYNC103, BLE001 - a class may raise what it likes
+        return f"({type(broken).__name__} while it was asked for its message)"  # noqa: ASYNC104

@@ -97,7 +97,7 @@ class Frame:
             result = await take(region.source)
         except BaseException as error:  # noqa: ASYNC103, BLE001 - `_stop` raises on what goes on
             self._stop(scope, error)
-            return NOTHING
+            return NOTHING  # noqa: ASYNC104 - as above
         scope.end("nobody needs it any more")
         return result
 

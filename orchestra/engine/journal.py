@@ -104,7 +104,7 @@ class Journal:
     def _tell(self, observer: Observer, event: Event) -> None:
         try:
             observer(event)
-        except BaseException as error:
+        except BaseException as error:  # noqa: ASYNC103 - nothing is awaited here
             self._observer = None
             if stopping(error) is not None:
                 raise
