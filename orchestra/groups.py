@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from math import inf
 
 import trio
@@ -38,14 +40,27 @@ def parted(error: BaseException) -> tuple[Exception | None, BaseException | None
     return own or _stray(onward), None
 
 
-def opened(group: BaseExceptionGroup, raised: BaseException | None = None) -> BaseException:
-    """What leaves a context instead of its nursery's group.
+@asynccontextmanager
+async def groupless_nursery() -> AsyncIterator[trio.Nursery]:
+    """A nursery for a context, whose body has cancelled it when it ends: no group leaves it.
 
-    What stops the process, if anything does; else `raised`, which is what its body did; else what
-    its tasks did, as one error; else the `Cancelled` that goes on.
+    What leaves it is what stops the process, if anything does; else what its body raised, as it
+    is; else what its tasks raised, as one error; else the `Cancelled` that goes on.
     """
-    own, onward = split(group)
-    return stopping(group) or raised or own or leaves(onward or group)[0]
+    raised: BaseException | None = None
+    try:
+        async with trio.open_nursery() as nursery:
+            try:
+                yield nursery
+            except trio.Cancelled:
+                raise
+            except BaseException as error:  # noqa: BLE001 - raised below, with no group around it
+                raised = error
+    except BaseExceptionGroup as group:
+        own, onward = split(group)
+        raised = stopping(group) or raised or own or leaves(onward or group)[0]
+    if raised is not None:
+        raise raised
 
 
 def single(error: BaseException) -> Exception:

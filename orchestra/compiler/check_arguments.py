@@ -15,7 +15,7 @@ from orchestra.annotations.facts import Fit, accepts, chunk_of, compare, spell
 from orchestra.compiler.check_uncalled import call_of
 from orchestra.graph.closures import wires_held_by
 from orchestra.graph.nodes import Call
-from orchestra.graph.parts import parts_in, wires_in
+from orchestra.graph.parts import is_wired, parts_in
 from orchestra.graph.pipelines import Pipeline
 from orchestra.graph.steps import Step
 from orchestra.graph.wires import Wire, spelled
@@ -65,7 +65,7 @@ def _problems(node: Call, into: str, argument: object, expects: object) -> Itera
     where, takes = node.origin.where, spell(expects)
     if isinstance(argument, Wire):
         return
-    if any(True for _ in wires_in(argument)):
+    if is_wired(argument):
         if compare(_kind(argument), expects) is Fit.CANNOT:
             message = f"{into} takes {takes}, and is given a {type(argument).__name__}"
             fix = f"pass {takes}; the step is defined at {node.step.where}"

@@ -31,7 +31,7 @@ from orchestra.graph.nodes import (
     Route,
     type_of,
 )
-from orchestra.graph.parts import parts_in, wires_in
+from orchestra.graph.parts import is_wired, parts_in
 from orchestra.graph.steps import Kind
 from orchestra.graph.wires import Wire, node_of, path_of, spelled
 
@@ -175,7 +175,7 @@ class _Layout:
     def _template(self, argument: object, expects: object, into: str, slot: int) -> Template:
         if isinstance(argument, Wire):
             return self._source(argument, expects, into, slot)
-        if not any(True for _ in wires_in(argument)):
+        if not is_wired(argument):
             return argument
         parts = parts_in(argument, expects)
         return Nested(

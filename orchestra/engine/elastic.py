@@ -11,7 +11,7 @@ it can do nothing else, so that whoever still reads holds the writer back as eve
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, TypeAlias
 
 import trio
@@ -114,16 +114,13 @@ class ElasticLane(Lane[object]):
 def _waits(frame: Frame, slot: int, coming: Coming) -> list[Wait] | None:
     """All that an operation waits for, any of which lets it go on; None if it may go on anyway."""
     operation = _operation(frame, slot)
-    written = [lane for lane in frame.lanes.get(slot, ()) if isinstance(lane, ElasticLane)]
-    for lane in written:
-        task = lane.waiting(slot, coming)
-        if task is not None and _is_all(frame, operation, task):
+    for lane in _elastic(frame.lanes.get(slot, ())):
+        if _is_held(frame, operation, lane.waiting(slot, coming)):
             return [(lane.reader, lane)]
-    if operation.regions and operation.body is None:
+    if operation.regions:
         return _waits_of_arms(frame, operation, coming)
-    for lane in _elastic(frame, operation):
-        task = lane.waiting(slot, coming)
-        if task is not None and _is_all(frame, operation, task):
+    for lane in _elastic(map(frame.lane_of, operation.streams)):
+        if _is_held(frame, operation, lane.waiting(slot, coming)):
             return [(lane.writer, None)]
     return None
 
@@ -136,24 +133,20 @@ def _waits_of_arms(frame: Frame, operation: Operation, coming: Coming) -> list[W
         if scope is None or scope.closed is not None:
             continue
         lane = frame.lane_of(frame.block.regions[region].source)
-        waiting = isinstance(lane, ElasticLane) and lane.waiting(operation.slot, coming)
-        if not isinstance(lane, ElasticLane) or not waiting:
+        if not isinstance(lane, ElasticLane) or lane.waiting(operation.slot, coming) is None:
             return None
         waits.append((lane.writer, None))
     return waits or None
 
 
-def _elastic(frame: Frame, operation: Operation) -> Iterator[ElasticLane]:
-    for source in operation.streams:
-        lane = frame.lane_of(source)
-        if isinstance(lane, ElasticLane):
-            yield lane
+def _elastic(lanes: Iterable[Lane[object] | None]) -> Iterator[ElasticLane]:
+    return (lane for lane in lanes if isinstance(lane, ElasticLane))
 
 
-def _is_all(frame: Frame, operation: Operation, task: trio.lowlevel.Task) -> bool:
-    """Whether a task is all that there is of an operation; of one with arms, each is."""
-    if operation.regions and operation.body is None:
-        return True
+def _is_held(frame: Frame, operation: Operation, task: trio.lowlevel.Task | None) -> bool:
+    """Whether the task that waits is all that there is of an operation; of one with arms, any."""
+    if task is None or operation.regions:
+        return task is not None
     return task.parent_nursery is frame.scope_of(operation).nursery and not any(
         inner.child_tasks for inner in task.child_nurseries
     )

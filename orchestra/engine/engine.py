@@ -18,7 +18,7 @@ from orchestra.engine.run import Run
 from orchestra.errors import BindingError, InputError, LimitExceededError, RunError
 from orchestra.graph.pipelines import Pipeline
 from orchestra.graph.policy import Limits, is_number
-from orchestra.groups import opened
+from orchestra.groups import groupless_nursery
 from orchestra.policies.hedge import Hedges
 from orchestra.policies.retry import Retries
 from orchestra.protocols import Bindings, Embedder, Model, Stream, VectorStore
@@ -323,26 +323,16 @@ async def open_engine(
             "`await asyncio.to_thread(orchestra.run, pipeline, ...)`, or have `orchestra serve` "
             "beside it"
         )
-    raised: BaseException | None = None
-    try:
-        async with trio.open_nursery() as nursery:
-            made = bindings or NoBindings(), limits or Limits(), jitter, observe
-            engine = Engine(nursery, *made)
-            try:
-                yield engine
-            except trio.Cancelled:
-                raise
-            except BaseException as error:  # noqa: BLE001 - raised below, with no group around it
-                raised = error
-            finally:
-                engine.close()
-                nursery.cancel_scope.cancel()
-                with trio.move_on_after(_CLOSE_S, shield=True):  # runs in tasks of other nurseries
-                    await engine.wait_idle()
-    except BaseExceptionGroup as group:
-        raised = opened(group, raised)
-    if raised is not None:
-        raise raised
+    async with groupless_nursery() as nursery:
+        made = bindings or NoBindings(), limits or Limits(), jitter, observe
+        engine = Engine(nursery, *made)
+        try:
+            yield engine
+        finally:
+            engine.close()
+            nursery.cancel_scope.cancel()
+            with trio.move_on_after(_CLOSE_S, shield=True):  # runs in tasks of other nurseries
+                await engine.wait_idle()
 
 
 def _first(*deadlines_s: float | None) -> float | None:

@@ -57,8 +57,8 @@ class Lane(Generic[C]):
 
         Cancelled while it waits, the chunk is not in the lane.
         """
-        while len(self._chunks) >= self._bound and not self._left:
-            await self._wait_room()
+        if len(self._chunks) >= self._bound:
+            await self.room()
         if not self._left:
             self._chunks.append(chunk)
             if len(self._chunks) > self.peak:  # noqa: PLR1730 - half the time of `max`

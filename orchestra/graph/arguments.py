@@ -7,7 +7,7 @@ import inspect
 from orchestra.errors import DefinitionError
 from orchestra.graph.closures import refuse_wires
 from orchestra.graph.commits import Commit, Validate
-from orchestra.graph.parts import wires_in
+from orchestra.graph.parts import is_wired
 from orchestra.graph.pipelines import Pipeline
 from orchestra.graph.steps import Step
 from orchestra.graph.wires import Wire, place, source_line
@@ -21,7 +21,7 @@ def refuse_list(name: str, arms: tuple[object, ...]) -> None:
     """
     if len(arms) != 1 or isinstance(arms[0], Wire):
         return
-    if inspect.isgenerator(arms[0]) or any(True for _ in wires_in(arms[0])):
+    if inspect.isgenerator(arms[0]) or is_wired(arms[0]):
         kind = type(arms[0]).__name__
         raise DefinitionError(
             f"{place(*source_line())}: {name}(...) is given one {kind}, which would be its only "

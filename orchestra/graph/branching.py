@@ -10,7 +10,8 @@ from collections.abc import Iterator, Sequence
 
 import attrs
 
-from orchestra.graph.lifting import LONG, Advice, in_a_step, is_wired, lift, wired
+from orchestra.graph.lifting import LONG, Advice, in_a_step, lift, wired
+from orchestra.graph.parts import is_wired
 from orchestra.graph.site import Site
 
 

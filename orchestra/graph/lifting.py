@@ -16,7 +16,7 @@ import attrs
 
 from orchestra.annotations.facts import MISSING, chunk_of, item, member, spell
 from orchestra.graph.nodes import collected, type_of
-from orchestra.graph.parts import wires_in
+from orchestra.graph.parts import is_wired
 from orchestra.graph.site import UNKNOWN, Site, is_library
 from orchestra.graph.steps import Kind, Step
 from orchestra.graph.wires import Wire
@@ -126,11 +126,6 @@ def builds(site: Site, node: ast.AST) -> bool:
     once = set(ast.walk(node.generators[0].iter))
     calls = (each for each in ast.walk(node) if isinstance(each, ast.Call) and each not in once)
     return any(makes_graph(site, call) for call in calls)
-
-
-def is_wired(value: object) -> bool:
-    """Whether something is a wire, or a container with wires in it."""
-    return any(True for _ in wires_in(value))
 
 
 def wired(site: Site, expression: ast.expr) -> tuple[str, object] | None:

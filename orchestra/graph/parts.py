@@ -25,6 +25,11 @@ def wires_in(argument: object, expects: object = object) -> Iterator[tuple[Wire,
             yield from wires_in(part, wanted)
 
 
+def is_wired(value: object) -> bool:
+    """Whether something is a wire, or a container with wires in it."""
+    return any(True for _ in wires_in(value))
+
+
 def parts_in(container: object, expects: object) -> Iterator[tuple[object, object, object]]:
     """The parts of a list, tuple, dict or partial: key, part, and the annotation of its place.
 

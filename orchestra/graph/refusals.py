@@ -22,11 +22,11 @@ from orchestra.graph.lifting import (
     Parameter,
     builds,
     in_a_step,
-    is_wired,
     lift,
     makes_graph,
     wired,
 )
+from orchestra.graph.parts import is_wired
 from orchestra.graph.rewriting import (
     Comprehension,
     each_of_loop,

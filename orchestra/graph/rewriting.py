@@ -10,15 +10,8 @@ import ast
 from typing import TypeAlias
 
 from orchestra.annotations.facts import MISSING, spell
-from orchestra.graph.lifting import (
-    LONG,
-    Advice,
-    is_uncalled,
-    is_wired,
-    lift,
-    makes_graph,
-    wired,
-)
+from orchestra.graph.lifting import LONG, Advice, is_uncalled, lift, makes_graph, wired
+from orchestra.graph.parts import is_wired
 from orchestra.graph.site import Site, is_library
 from orchestra.graph.steps import Step
 

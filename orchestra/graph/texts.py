@@ -12,7 +12,8 @@ from collections.abc import Sequence
 from string import Formatter
 
 from orchestra.annotations.facts import Fit, compare
-from orchestra.graph.lifting import Advice, is_wired, makes_graph, wired
+from orchestra.graph.lifting import Advice, makes_graph, wired
+from orchestra.graph.parts import is_wired
 from orchestra.graph.site import Site
 from orchestra.graph.templates import apart, how
 

@@ -23,7 +23,7 @@ import trio
 
 from orchestra.accounts import Caller
 from orchestra.errors import StateError
-from orchestra.groups import opened
+from orchestra.groups import groupless_nursery
 from orchestra.protocols import State
 from orchestra.runs import idempotency, index, mail
 from orchestra.runs.archive import Archive, as_it_is
@@ -369,26 +369,16 @@ async def open_registry(
         shared = state is not None and not state.at_once
     if state is None:
         state = MemoryState(limit_bytes=settings.kept_total_bytes, now_s=now_s)
-    raised: BaseException | None = None
-    try:
-        async with trio.open_nursery() as nursery:
-            registry = Registry(
-                state, settings, nursery, shared=shared, fit=fit, tell_end=tell_end, now_s=now_s
-            )
-            registry.begin()
-            try:
-                yield registry
-            except trio.Cancelled:
-                raise
-            except BaseException as error:  # noqa: BLE001 - raised below, with no group around it
-                raised = error
-            finally:
-                await registry.end()  # noqa: ASYNC102 - it is shielded, and bounded
-                nursery.cancel_scope.cancel()
-    except BaseExceptionGroup as group:
-        raised = opened(group, raised)
-    if raised is not None:
-        raise raised
+    async with groupless_nursery() as nursery:
+        registry = Registry(
+            state, settings, nursery, shared=shared, fit=fit, tell_end=tell_end, now_s=now_s
+        )
+        registry.begin()
+        try:
+            yield registry
+        finally:
+            await registry.end()  # noqa: ASYNC102 - it is shielded, and bounded
+            nursery.cancel_scope.cancel()
 
 
 __all__ = ["Claimed", "Mine", "OtherRequest", "Registry", "RunPage", "Theirs", "open_registry"]

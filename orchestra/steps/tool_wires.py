@@ -13,7 +13,7 @@ from functools import partial
 import attrs
 
 from orchestra.graph.closures import refuse_wires
-from orchestra.graph.parts import wires_in
+from orchestra.graph.parts import is_wired
 from orchestra.steps.tools import FunctionTool, Unfilled, as_tools
 
 _GIVEN = (
@@ -33,7 +33,7 @@ def tools_with_wires(functions: Sequence[Callable[..., object]]) -> tuple[object
 
 def _open(tool: FunctionTool[..., object]) -> object:
     call = tool.call
-    wired = isinstance(call, partial) and any(True for _ in wires_in(call))
+    wired = isinstance(call, partial) and is_wired(call)
     bare = call.func if wired else call  # type: ignore[attr-defined]
     _refuse_held(tool.told.name, bare)
     if not wired:

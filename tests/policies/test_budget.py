@@ -772,6 +772,20 @@ def test_whatever_is_wrong_with_the_state_an_answer_ends_well_and_is_paid_later(
     virtual(main)
 
 
+async def end_in_silence(model: GuardedModel, state: Watched, accounts: list[Told]) -> None:
+    """A call of each account, all at once, at the end of which the state does not answer."""
+
+    async def call(account: Told) -> None:
+        PRESENT.set(account)
+        async with model.stream(ASKED) as reply:
+            await reply.receive()
+            state.slow_s = 1_000.0
+
+    async with trio.open_nursery() as nursery:
+        for account in accounts:
+            nursery.start_soon(call, account)
+
+
 @given(st.integers(1, 20), st.sampled_from([0.0, 0.02, 0.5, 100.0]), schedules())
 def test_what_is_late_is_settled_when_no_call_follows(n: int, away_s: float, schedule: int) -> None:
     """Within the time that there is for it, also where who waits for it is cancelled."""
@@ -781,15 +795,7 @@ def test_what_is_late_is_settled_when_no_call_follows(n: int, away_s: float, sch
         model = guarded(Fake(), acme(day=1_000_000), state)
         purse = purse_of(model)
 
-        async def call(account: Told) -> None:
-            PRESENT.set(account)
-            async with model.stream(ASKED) as reply:
-                await reply.receive()
-                state.slow_s = 1_000.0
-
-        async with trio.open_nursery() as nursery:
-            for account in accounts:
-                nursery.start_soon(call, account)
+        await end_in_silence(model, state, accounts)
         began_s = trio.current_time()
         state.slow_s, state.away = None, lambda: trio.current_time() < began_s + away_s
         with trio.CancelScope() as scope:
@@ -813,15 +819,7 @@ def test_calls_that_end_together_while_the_state_is_silent_are_settled_later_onc
         state, accounts = watched(), [Told() for _ in range(n)]
         model = guarded(Fake(), acme(day=1_000_000), state)
 
-        async def call(account: Told) -> None:
-            PRESENT.set(account)
-            async with model.stream(ASKED) as reply:
-                await reply.receive()
-                state.slow_s = 1_000.0
-
-        async with trio.open_nursery() as nursery:
-            for account in accounts:
-                nursery.start_soon(call, account)
+        await end_in_silence(model, state, accounts)
         state.slow_s = None
         for _ in range(2):  # a few of those that are late go with each change
             accounts.append(Told())
