@@ -35,6 +35,8 @@ class EmbeddingsBody(msgspec.Struct):
     input: str | list[str | int | list[int]]
     dimensions: Annotated[int, msgspec.Meta(ge=1)] | None = None
     encoding_format: Literal["float", "base64"] | None = None
+    orchestra: dict[str, object] | None = None
+    """What is said to our policies."""
 
 
 _BODIES = msgspec.json.Decoder(EmbeddingsBody)
@@ -47,7 +49,7 @@ def served_embeddings(body: bytes) -> ServedEmbeddings:
         InvalidRequestError: something in it is wrong; the message begins with its path.
     """
     asked, everything = asked_of(_BODIES, body)
-    extras = extras_of(everything, EmbeddingsBody.__struct_fields__)
+    extras = extras_of(everything, EmbeddingsBody.__struct_fields__, asked.orchestra)
     return ServedEmbeddings(
         asked.model,
         EmbedRequest(

@@ -135,13 +135,15 @@ def _extras(asked: ChatBody, everything: Json) -> dict[str, Json]:
     for old, new in _OLD.items():  # who sends both knows the new one
         if everything.pop(old, None) is not None and new not in everything:
             raise refused(old, f"it is the old form of {new!r}; send that")
-    extras = extras_of(everything, ChatBody.__struct_fields__)
-    return extras if asked.orchestra is None else {**extras, _ORCHESTRA: asked.orchestra}
+    return extras_of(everything, ChatBody.__struct_fields__, asked.orchestra)
 
 
-def extras_of(everything: Json, known: tuple[str, ...]) -> dict[str, Json]:
-    """What a body says beside what is known, each under the name of those whom it is meant for."""
-    extras: dict[str, Json] = {}
+def extras_of(everything: Json, known: tuple[str, ...], ours: Json | None) -> dict[str, Json]:
+    """What a body says beside what is known, each under the name of those whom it is meant for.
+
+    `ours` is what it says to our own policies.
+    """
+    extras: dict[str, Json] = {} if ours is None else {_ORCHESTRA: ours}
     for key, value in everything.items():
         if key not in known and value is not None:
             extras.setdefault(_EXTRAS_FOR if key in _OPENAI_ONLY else DIALECT, {})[key] = value

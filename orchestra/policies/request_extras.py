@@ -5,6 +5,9 @@ No provider is sent them. Each policy reads its own word, and leaves those of th
 
 from __future__ import annotations
 
+from difflib import get_close_matches
+
+from orchestra.errors import InvalidRequestError
 from orchestra.values import Extras
 
 EXTRAS = "orchestra"
@@ -12,6 +15,20 @@ EXTRAS = "orchestra"
 CACHE = "cache"
 COALESCE = "coalesce"
 CONVERSATION = "conversation"
+WORDS = (CACHE, COALESCE, CONVERSATION)
+
+
+def check_words(extras: Extras) -> None:
+    """Nothing, where each word is one that some policy reads, whether or not it is in force.
+
+    Raises:
+        InvalidRequestError: a word is none: it would change nothing, and nobody would know.
+    """
+    for word in extras.get(EXTRAS, ()):
+        if word not in WORDS:
+            near = get_close_matches(word[:100], WORDS, n=1)
+            hint = f"did you mean {near[0]!r}?" if near else f"it has {', '.join(WORDS)}"
+            raise InvalidRequestError(f"extras[{EXTRAS!r}] has no {word!r:.100}: {hint}")
 
 
 def said_of(extras: Extras, word: str) -> object:

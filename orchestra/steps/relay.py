@@ -22,6 +22,7 @@ from orchestra.errors import CapabilityError, ModelError, TruncatedStreamError
 from orchestra.graph.steps import step
 from orchestra.logprobs import Logprobs
 from orchestra.policies.needs import lacks, needs_of
+from orchestra.policies.request_extras import check_words
 from orchestra.policies.tokens import said_bytes
 from orchestra.protocols import Context, Model, injected
 from orchestra.values import (
@@ -148,6 +149,7 @@ async def relay_vectors(
         CapabilityError: it makes no vectors, or none with so many numbers.
         ModelError: a call failed.
     """
+    check_words(request.extras)
     if not embedder:
         found = await context.model(model).embed(request)
         if found.usage is not None:
@@ -170,7 +172,13 @@ def _certain(can: Capabilities) -> Capabilities:
 
 
 def _able(asked: Model, name: str, request: ChatRequest) -> Model:
-    """The model, if it is not known to lack an ability that the request needs."""
+    """The model, if it is not known to lack an ability that the request needs.
+
+    Raises:
+        CapabilityError: it is.
+        InvalidRequestError: as of `check_words`.
+    """
+    check_words(request.extras)
     can = getattr(asked, "capabilities", None) or Capabilities()
     lacking = lacks(needs_of(request), _certain(can))
     if lacking:

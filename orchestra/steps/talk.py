@@ -21,6 +21,7 @@ from orchestra.errors import (
     OutputError,
     TruncatedStreamError,
 )
+from orchestra.policies.request_extras import check_words
 from orchestra.protocols import Context, Model
 from orchestra.steps.calling import answer_all
 from orchestra.steps.options import Asked, GenerateSettings
@@ -55,9 +56,11 @@ class Talk:
 
         Raises:
             CapabilityError: it has tools, and the model cannot ask for any.
+            InvalidRequestError: its extras say to our policies what none of them reads.
         """
         tools = {each.told.name: each for each in settings.tools}
         talk = cls(settings.request(asked), settings, context, tools)
+        check_words(talk.request.extras)
         if tools and talk.capabilities.tools is False:
             raise CapabilityError(
                 f"generate(tools=[{', '.join(tools)}]): the model {settings.model!r} cannot call "

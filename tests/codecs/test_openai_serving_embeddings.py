@@ -52,6 +52,15 @@ def read(**fields: Any) -> EmbedRequest:
     return served_embeddings(json.dumps({"model": "m", **fields}).encode()).request
 
 
+def test_what_is_said_to_our_policies_is_kept_apart_from_what_a_provider_is_told() -> None:
+    found = read(input="a", orchestra={"coalesce": False}, user="me", other=1).extras
+    assert found == {
+        "orchestra": {"coalesce": False},
+        "openai": {"user": "me"},
+        "openai-dialect": {"other": 1},
+    }
+
+
 def test_one_text_is_a_list_of_one() -> None:
     assert read(input="a") == read(input=["a"]) == EmbedRequest(("a",))
 

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
+import attrs
 import pytest
 import trio
 from hypothesis import given
@@ -14,7 +15,13 @@ from hypothesis import strategies as st
 from orchestra.accounts import Usage
 from orchestra.answers import Completion
 from orchestra.engine.engine import open_engine
-from orchestra.errors import CapabilityError, ModelError, RateLimitError, TruncatedStreamError
+from orchestra.errors import (
+    CapabilityError,
+    InvalidRequestError,
+    ModelError,
+    RateLimitError,
+    TruncatedStreamError,
+)
 from orchestra.events import Delta, RunFinished
 from orchestra.graph.pipelines import Pipeline
 from orchestra.logprobs import Logprobs, TokenLogprob
@@ -199,6 +206,13 @@ def test_what_a_model_cannot_do_is_refused_before_it_is_asked() -> None:
     ask(small, 1)  # how much room a request needs is an estimate, which refuses nobody
 
 
+def test_a_word_to_our_policies_that_none_reads_is_refused_before_the_model_is_asked() -> None:
+    wrong = attrs.evolve(ASKED, extras={"orchestra": {"cache": "off", "coalesced": False}})
+    for pipeline in (relay, relay_whole):
+        with pytest.raises(InvalidRequestError, match="did you mean 'coalesce'"):
+            ask(Turns([]), 1, pipeline, request=wrong)
+
+
 class Vectors(Embedder, Turns):
     def __init__(self) -> None:
         super().__init__([])
@@ -229,5 +243,8 @@ def test_vectors_are_an_embedders_or_a_models() -> None:
                 assert await embed(dimensions, embedder=True) == (Vector.of([1, 2]),)
             with pytest.raises(CapabilityError, match="dimensions=3 cannot be asked of 'm'"):
                 await embed(3, embedder=True)
+            wrong = EmbedRequest(("a",), extras={"orchestra": {"x": 1}})
+            with pytest.raises(InvalidRequestError, match="no 'x': it has cache, coalesce"):
+                await engine.run(relay_vectors, wrong, "m", False)
 
     virtual(main)

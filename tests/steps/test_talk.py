@@ -337,6 +337,17 @@ def test_settings_go_into_the_request_and_before_what_it_says_itself() -> None:
     assert model.asked == [attrs.evolve(own, seed=2, stop=("a", "b"), extras={"a": {}, "b": {}})]
 
 
+def test_a_word_to_our_policies_that_none_reads_fails_before_the_model_is_asked() -> None:
+    @pipeline
+    def asked(question: str) -> Stream[str]:
+        return generate(question, extras={"orchestra": {"cach": "off"}})
+
+    model = ScriptedTurns.saying("x")
+    found = simulate(asked, World(models={"default": model}), question="why?")
+    assert "extras['orchestra'] has no 'cach': did you mean 'cache'" in str(found.error)
+    assert not model.asked
+
+
 def test_tools_that_a_request_brings_without_functions_stay_in_it() -> None:
     @pipeline
     def asked(question: ChatRequest) -> Stream[str]:
