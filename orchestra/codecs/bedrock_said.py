@@ -87,7 +87,7 @@ class Said(msgspec.Struct):
     completions: list[Said] | None = None
     outputs: list[Said] | None = None
     choices: list[Said] | None = None
-    data: Said | None = None
+    data: Said | str | None = None  # the text is that of a thought of Claude's, encrypted
     delta: Said | None = None
     message: Said | str | None = None
     # of Nova, whose events have their name for a key
