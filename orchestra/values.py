@@ -94,6 +94,11 @@ class TextPart:
     prompt_cache: bool = False
 
 
+def _registered(media_type: str) -> str:
+    """The name that providers know: many programs write `image/jpg`, which there is not."""
+    return "image/jpeg" if media_type == "image/jpg" else media_type
+
+
 @attrs.frozen
 class ImagePart:
     """An image in a message; `media_type` is `image/png`, `image/jpeg`, ...
@@ -102,13 +107,16 @@ class ImagePart:
     """
 
     data: bytes = attrs.field(repr=False)
-    media_type: str = "image/png"
+    media_type: str = attrs.field(default="image/png", converter=_registered)
     detail: str | None = None
 
 
 @attrs.frozen
 class ImageUrlPart:
-    """An image in a message that the provider fetches by itself; `detail` as of `ImagePart`."""
+    """An image in a message that the provider fetches by itself; `detail` as of `ImagePart`.
+
+    One that stands in its own address (`data:image/png;base64,...`) is sent as an `ImagePart`.
+    """
 
     url: str
     detail: str | None = None
@@ -118,8 +126,10 @@ class ImageUrlPart:
 class ReasoningPart:
     """What a model thought before it answered.
 
-    `signature` is the provider's seal on it. It goes back unchanged with the conversation,
-    or the provider refuses its next turn. Without text, the thought itself was withheld.
+    `signature` is the provider's seal on it, after whose it is: `anthropic:c2VhbA==`. It goes
+    back with the conversation, or the provider refuses its next turn; others are not sent it. One
+    that does not say whose it is goes to whichever model is asked. Without text, the thought
+    itself was withheld.
     """
 
     text: str

@@ -15,12 +15,13 @@ from typing import NoReturn
 import msgspec
 
 from orchestra.accounts import Certainty, Usage
-from orchestra.codecs.anthropic_request import OUTPUT_TOKENS, REDACTED, anthropic_body
+from orchestra.codecs.anthropic_request import OUTPUT_TOKENS, anthropic_body
 from orchestra.codecs.arguments import NOTHING, count, given, text_of
 from orchestra.codecs.dialect import Call
 from orchestra.codecs.faults import as_error, http_error, read_error
 from orchestra.codecs.frames import FrameDecoder, Framing, decoded
 from orchestra.codecs.mending import JsonPath, JsonReader
+from orchestra.codecs.seals import ANTHROPIC, REDACTED, sealed
 from orchestra.codecs.sse import SseFraming
 from orchestra.errors import CapabilityError, MalformedStreamError, ModelError
 from orchestra.values import (
@@ -263,7 +264,7 @@ class MessageEvents:
             call = self._calls.get(index)  # None: of a tool that runs at the provider
             return [] if call is None else [ToolCallDelta(call, arguments=delta.partial_json)]
         if delta.thinking or delta.signature:
-            return [ReasoningDelta(delta.thinking or "", delta.signature or "")]
+            return [ReasoningDelta(delta.thinking or "", sealed(ANTHROPIC, delta.signature))]
         return []
 
     def _end_block(self, index: int) -> list[ModelEvent]:
@@ -335,10 +336,10 @@ def _block_events(block: _Block, call: int) -> list[ModelEvent]:
         case "text":
             return [TextDelta(block.text)] if block.text else []
         case "thinking":
-            thought = ReasoningDelta(block.thinking or "", block.signature or "")
+            thought = ReasoningDelta(block.thinking or "", sealed(ANTHROPIC, block.signature))
             return [thought] if block.thinking or block.signature else []
         case "redacted_thinking":
-            return [ReasoningDelta("", REDACTED + block.data)] if block.data else []
+            return [ReasoningDelta("", sealed(REDACTED, block.data))] if block.data else []
         case "tool_use":
             return [ToolCallDelta(call, block.id or f"call_{call}", block.name or "")]
         case _:

@@ -11,7 +11,10 @@ from base64 import b64encode
 from collections.abc import Iterator, Mapping
 
 from orchestra.codecs.arguments import arguments_object, merged
+from orchestra.codecs.call_ids import call_id
+from orchestra.codecs.images import seen
 from orchestra.codecs.prompt_cache import has_mark
+from orchestra.codecs.seals import ANTHROPIC, REDACTED, opened, own
 from orchestra.errors import CapabilityError
 from orchestra.values import (
     ChatRequest,
@@ -32,12 +35,8 @@ from orchestra.values import (
 
 OUTPUT_TOKENS = 4_096
 """Asked for where a request does not say; every Claude gives as many, and a number is required."""
-REDACTED = "redacted:"
-"""Before the seal of a thought that came encrypted: it goes back as a block of another kind.
-
-A thought may come without its text and not be encrypted (`display: omitted`), so that the text
-does not tell the two apart. A colon is in no seal: they are base64.
-"""
+_CALL_IDS = r"[a-zA-Z0-9_-]+"
+"""What ids of calls it takes; others are replaced."""
 _BUDGETS: Mapping[ReasoningEffort, int] = {
     "minimal": 1_024,  # the least that is allowed
     "low": 2_048,
@@ -130,30 +129,35 @@ def _blocks(parts: tuple[Part, ...]) -> Iterator[Json]:
             case TextPart(text=text):
                 if text.strip():
                     yield {"type": "text", "text": text, **_mark(part)}
-            case ImagePart(data=data, media_type=media_type):
-                source = {"type": "base64", "media_type": media_type}
-                yield {"type": "image", "source": source | {"data": b64encode(data).decode()}}
-            case ImageUrlPart(url=url):
-                yield {"type": "image", "source": {"type": "url", "url": url}}
+            case ImagePart() | ImageUrlPart():
+                yield {"type": "image", "source": _source(seen(part))}
             case ReasoningPart(text=text, signature=signature):
                 yield from _thought(text, signature)
             case ToolCall():
-                call = {"id": part.id, "name": part.name}
+                call = {"id": call_id(part.id, _CALL_IDS), "name": part.name}
                 yield {"type": "tool_use", **call, "input": arguments_object(part.arguments)}
             case _:
                 yield _result(part)
 
 
+def _source(image: ImagePart | ImageUrlPart) -> Json:
+    if isinstance(image, ImageUrlPart):
+        return {"type": "url", "url": image.url}
+    data = b64encode(image.data).decode()
+    return {"type": "base64", "media_type": image.media_type, "data": data}
+
+
 def _thought(text: str, signature: str) -> Iterator[Json]:
-    """A thought without a seal is another provider's: it would be refused."""
-    if signature.startswith(REDACTED):
-        yield {"type": "redacted_thinking", "data": signature.removeprefix(REDACTED)}
-    elif signature:
-        yield {"type": "thinking", "thinking": text, "signature": signature}
+    """A thought without a seal, or with another provider's, would be refused."""
+    origin, seal = opened(signature)
+    if origin == REDACTED:
+        yield {"type": "redacted_thinking", "data": seal}
+    elif seal := own(signature, ANTHROPIC):
+        yield {"type": "thinking", "thinking": text, "signature": seal}
 
 
 def _result(result: ToolResult) -> Json:
-    block: Json = {"type": "tool_result", "tool_use_id": result.call_id}
+    block: Json = {"type": "tool_result", "tool_use_id": call_id(result.call_id, _CALL_IDS)}
     if result.content.strip():
         block["content"] = result.content
     return block | ({"is_error": True} if result.is_error else {}) | _mark(result)

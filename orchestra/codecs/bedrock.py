@@ -14,7 +14,6 @@ import attrs
 import msgspec
 
 from orchestra.accounts import Usage
-from orchestra.codecs.anthropic_request import REDACTED
 from orchestra.codecs.arguments import count
 from orchestra.codecs.bedrock_embed import decode_embeddings, embed_body
 from orchestra.codecs.bedrock_request import converse_body
@@ -23,6 +22,7 @@ from orchestra.codecs.eventstream import ERROR, EXCEPTION, EventStreamFraming
 from orchestra.codecs.faults import as_error, http_error, read_error
 from orchestra.codecs.frames import FrameDecoder, decoded
 from orchestra.codecs.mending import JsonReader, read_whole
+from orchestra.codecs.seals import ANTHROPIC, REDACTED, sealed
 from orchestra.errors import MalformedStreamError, ModelError
 from orchestra.values import (
     ChatRequest,
@@ -48,6 +48,8 @@ STOPS: Mapping[str, StopReason] = {
     "content_filtered": StopReason.CONTENT_FILTER,
 }
 """What Converse's words for a stop mean; its other ones are `StopReason.OTHER`."""
+_RUNS_THERE = "server_tool_use"
+"""The type of a call that the provider answers by itself, as Nova's own tools are."""
 _BAD_KEY = b"make sure your API Key is valid"
 
 
@@ -71,6 +73,7 @@ class _ToolUse(msgspec.Struct, rename="camel"):
     input: msgspec.Raw = msgspec.Raw()
     tool_use_id: str | None = None
     name: str | None = None
+    type: str | None = None
 
 
 class _Cited(msgspec.Struct):
@@ -127,6 +130,7 @@ class ConverseEvents:
     def __init__(self) -> None:
         self._reader = JsonReader()
         self._calls: dict[int, int] = {}  # by the index of their block
+        self._theirs: set[int] = set()  # the blocks of calls that run at the provider
 
     def take(self, name: str, payload: bytes) -> Iterable[ModelEvent]:
         """What one event of the stream means; nothing, if it is not known.
@@ -145,13 +149,19 @@ class ConverseEvents:
         return ()
 
     def _piece(self, piece: _Piece) -> Iterable[ModelEvent]:
+        block = piece.content_block_index
         if piece.start is not None and (call := piece.start.tool_use) is not None:
-            index = self._calls.setdefault(piece.content_block_index, len(self._calls))
+            if call.type == _RUNS_THERE:
+                self._theirs.add(block)
+                return ()
+            index = self._calls.setdefault(block, len(self._calls))
             return (ToolCallDelta(index, call.tool_use_id or "", call.name or ""),)
         if piece.delta is None:
             return ()
         if (call := piece.delta.tool_use) is not None:
-            index = self._calls.setdefault(piece.content_block_index, len(self._calls))
+            if block in self._theirs:
+                return ()
+            index = self._calls.setdefault(block, len(self._calls))
             text = json_text(call.input)
             return (ToolCallDelta(index, arguments=text),) if text else ()
         return _said(piece.delta)
@@ -256,7 +266,7 @@ def converse_events(body: bytes) -> list[ModelEvent]:
     events: list[ModelEvent] = []
     calls = 0
     for block in answer.output.message.content or ():
-        if (call := block.tool_use) is not None:
+        if (call := block.tool_use) is not None and call.type != _RUNS_THERE:
             told = (call.tool_use_id or "", call.name or "", json_text(call.input))
             events.append(ToolCallDelta(calls, *told))
             calls += 1
@@ -330,9 +340,9 @@ def _said(block: _Block) -> Iterable[ModelEvent]:
     if thought is None:
         return ()
     if (whole := thought.reasoning_text) is not None:
-        return (ReasoningDelta(whole.text or "", whole.signature or ""),)
+        return (ReasoningDelta(whole.text or "", sealed(ANTHROPIC, whole.signature)),)
     if thought.redacted_content:
-        return (ReasoningDelta("", REDACTED + thought.redacted_content),)
+        return (ReasoningDelta("", sealed(REDACTED, thought.redacted_content)),)
     if thought.text or thought.signature:
-        return (ReasoningDelta(thought.text or "", thought.signature or ""),)
+        return (ReasoningDelta(thought.text or "", sealed(ANTHROPIC, thought.signature)),)
     return ()

@@ -7,15 +7,20 @@ only some model families know, it takes in `additionalModelRequestFields`.
 
 from __future__ import annotations
 
+import re
 from base64 import b64encode
 from collections.abc import Iterator, Mapping
 from itertools import groupby
 
+import attrs
 import msgspec
 
-from orchestra.codecs.anthropic_request import REDACTED, anthropic_body
+from orchestra.codecs.anthropic_request import anthropic_body
 from orchestra.codecs.arguments import arguments_object, merged
+from orchestra.codecs.call_ids import call_id
+from orchestra.codecs.images import seen
 from orchestra.codecs.prompt_cache import has_mark
+from orchestra.codecs.seals import ANTHROPIC, REDACTED, opened, own
 from orchestra.errors import CapabilityError
 from orchestra.values import (
     ChatRequest,
@@ -46,7 +51,33 @@ _TOP_K: tuple[tuple[str, tuple[str, ...]], ...] = (
 _EFFORTS: Mapping[ReasoningEffort, str] = {"minimal": "low"}
 _KEEPING = (_CLAUDE, "amazon.nova", ":application-inference-profile/")
 """Families that keep what they have read; others refuse to be told. A profile hides its own."""
+_HIDDEN = re.compile(r":(?:application-inference-profile|provisioned-model|custom-model)[\w-]*/")
+"""What stands in the ARN of a model that does not tell its family."""
 _CACHE_POINT: Json = {"cachePoint": {"type": "default"}}
+_CALL_IDS = r"[a-zA-Z0-9_.:-]{1,64}"
+"""What ids of calls Converse takes; others are replaced."""
+_CLAUDES_CALL_IDS = r"[a-zA-Z0-9_-]{1,64}"
+
+
+@attrs.frozen
+class _Family:
+    """What is sent to one family of models, and not to another."""
+
+    keeps: bool
+    """It takes marks up to where what was read is kept."""
+    sealed: bool
+    """It is Claude, or may be: it takes thoughts with Claude's seals, and no others do."""
+    call_ids: str
+
+    @classmethod
+    def of(cls, model: str) -> _Family:
+        """That of a model's id."""
+        claude = _CLAUDE in model
+        return cls(
+            keeps=any(family in model for family in _KEEPING),
+            sealed=claude or _HIDDEN.search(model) is not None,
+            call_ids=_CLAUDES_CALL_IDS if claude else _CALL_IDS,
+        )
 
 
 def converse_body(model: str, request: ChatRequest) -> Json:
@@ -70,10 +101,10 @@ def chat_body(request: ChatRequest, model: str) -> Json:
     Raises:
         CapabilityError: the request asks for what neither has words for.
     """
-    keeps = any(family in model for family in _KEEPING)
+    family = _Family.of(model)
     body: Json = {
-        "messages": list(_turns(request, keeps=keeps)),
-        "system": list(_system(request, keeps=keeps)),
+        "messages": list(_turns(request, family)),
+        "system": list(_system(request, family)),
         "inferenceConfig": _inference_config(request),
         "toolConfig": _tool_config(request),
     }
@@ -111,21 +142,21 @@ def _inference_config(request: ChatRequest) -> Json:
     return {name: value for name, value in config.items() if value is not None}
 
 
-def _system(request: ChatRequest, *, keeps: bool) -> Iterator[Json]:
+def _system(request: ChatRequest, family: _Family) -> Iterator[Json]:
     for message in request.messages:
         if message.role == "system" and message.text.strip():
             yield {"text": message.text}
-            if keeps and any(map(has_mark, message.parts)):
+            if family.keeps and any(map(has_mark, message.parts)):
                 yield _CACHE_POINT
 
 
-def _turns(request: ChatRequest, *, keeps: bool) -> Iterator[Json]:
+def _turns(request: ChatRequest, family: _Family) -> Iterator[Json]:
     """The conversation, its roles in turn; results stand in the user's, and first."""
     told = [
         ("assistant" if each.role == "assistant" else "user", block)
         for each in request.messages
         for part in each.parts
-        for block in _kept(part, keeps=keeps)
+        for block in _kept(part, family)
         if each.role != "system"
     ]
     for role, turn in groupby(told, lambda each: each[0]):
@@ -133,41 +164,48 @@ def _turns(request: ChatRequest, *, keeps: bool) -> Iterator[Json]:
         yield {"role": role, "content": content}
 
 
-def _kept(part: Part, *, keeps: bool) -> Iterator[Json]:
+def _kept(part: Part, family: _Family) -> Iterator[Json]:
     """The blocks of a part, and behind it the mark up to where what was read is kept."""
-    blocks = list(_blocks(part))
+    blocks = list(_blocks(part, family))
     yield from blocks
-    if keeps and blocks and has_mark(part):
+    if family.keeps and blocks and has_mark(part):
         yield _CACHE_POINT
 
 
-def _blocks(part: Part) -> Iterator[Json]:
+def _blocks(part: Part, family: _Family) -> Iterator[Json]:
     match part:
         case TextPart(text=text):
             if text.strip():
                 yield {"text": text}
         case ImagePart() | ImageUrlPart():
-            yield {"image": _image(part)}
+            yield {"image": _image(seen(part))}
         case ReasoningPart(text=text, signature=signature):
-            if signature.startswith(REDACTED):
-                withheld = signature.removeprefix(REDACTED)
-                yield {"reasoningContent": {"redactedContent": withheld}}
-            elif signature:
-                sealed = {"text": text, "signature": signature}
-                yield {"reasoningContent": {"reasoningText": sealed}}
+            yield from _thought(text, signature, family)
         case ToolCall(id=id_, name=name, arguments=arguments):
-            used = {"toolUseId": id_, "name": name, "input": arguments_object(arguments)}
-            yield {"toolUse": used}
+            used = {"toolUseId": call_id(id_, family.call_ids), "name": name}
+            yield {"toolUse": used | {"input": arguments_object(arguments)}}
         case ToolResult(call_id=id_, content=content, is_error=is_error):
             said = [{"text": content}] if content.strip() else []
             # Only some families know the status, so the usual one is not told.
             status = {"status": "error"} if is_error else {}
-            yield {"toolResult": {"toolUseId": id_, "content": said, **status}}
+            used = {"toolUseId": call_id(id_, family.call_ids)}
+            yield {"toolResult": {**used, "content": said, **status}}
+
+
+def _thought(text: str, signature: str, family: _Family) -> Iterator[Json]:
+    """A thought without a seal, or with another family's, would be refused."""
+    origin, seal = opened(signature)
+    if origin and not family.sealed:
+        return
+    if origin == REDACTED:
+        yield {"reasoningContent": {"redactedContent": seal}}
+    elif seal := own(signature, ANTHROPIC):
+        yield {"reasoningContent": {"reasoningText": {"text": text, "signature": seal}}}
 
 
 def _image(part: ImagePart | ImageUrlPart) -> Json:
     if isinstance(part, ImagePart):
-        kind = part.media_type.removeprefix("image/").replace("jpg", "jpeg")
+        kind = part.media_type.removeprefix("image/")
         source: Json = {"bytes": b64encode(part.data).decode()}
     else:
         kind = part.url.rpartition(".")[2].lower().replace("jpg", "jpeg")

@@ -24,6 +24,7 @@ from orchestra.codecs.frames import BEFORE_JSON, FRAME_BYTES_MAX, FrameDecoder, 
 from orchestra.codecs.gemini_answer import GeminiAnswer
 from orchestra.codecs.gemini_request import gemini_body, studio_embed_body, vertex_embed_body
 from orchestra.codecs.mending import NOT_AS_IT_SHOULD_BE
+from orchestra.codecs.seals import GEMINI, VERTEX
 from orchestra.codecs.sse import SseFraming
 from orchestra.errors import MalformedStreamError, ModelError
 from orchestra.values import ChatRequest, Embeddings, EmbedRequest, Json, ModelEvent, Vector
@@ -68,6 +69,7 @@ class GeminiDialect:
 
     def __init__(self, *, vertex: bool = False, texts_max: int | None = None) -> None:
         self._vertex = vertex
+        self._origin = VERTEX if vertex else GEMINI
         self.texts_max = texts_max or (_VERTEX_TEXTS_MAX if vertex else _STUDIO_TEXTS_MAX)
 
     def ask(self, model: str, request: ChatRequest, *, stream: bool) -> Call:
@@ -77,12 +79,12 @@ class GeminiDialect:
             CapabilityError: Gemini has no words for something in the request.
         """
         act = "streamGenerateContent?alt=sse" if stream else "generateContent"
-        body = msgspec.json.encode(gemini_body(model, request))
+        body = msgspec.json.encode(gemini_body(model, request, self._origin))
         return Call(f"/{quote(self._path(model), _SAFE)}:{act}", body)
 
     def decoder(self) -> GeminiDecoder:
         """A decoder for one streamed answer."""
-        return GeminiDecoder()
+        return GeminiDecoder(self._origin)
 
     def decode(self, body: bytes) -> list[ModelEvent]:
         """The events of a whole answer; `Stopped` is the last.
@@ -91,7 +93,7 @@ class GeminiDialect:
             ModelError: an error in place of an answer, told by its class.
             MalformedStreamError: it is no answer of Gemini's.
         """
-        answer = GeminiAnswer(whole=True)
+        answer = GeminiAnswer(self._origin, whole=True)
         events: list[ModelEvent] = []
         for response in _responses(body) if _is_list(body) else (body,):
             events += answer.take(response)
@@ -149,9 +151,9 @@ class GeminiDecoder(FrameDecoder):
     A gateway may send a response a line instead.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, origin: str = GEMINI) -> None:
         super().__init__(_GeminiFraming())
-        self._answer = GeminiAnswer()
+        self._answer = GeminiAnswer(origin)
 
     def _take(self, name: str, payload: bytes) -> None:
         if name != "ping":  # Gemini has none, but gateways before it have

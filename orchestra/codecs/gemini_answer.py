@@ -17,8 +17,8 @@ from orchestra.codecs.arguments import NOTHING, count, given, text_of
 from orchestra.codecs.faults import as_error, read_error
 from orchestra.codecs.frames import decoded
 from orchestra.codecs.gemini_arguments import Arguments, PartialArgument
-from orchestra.codecs.gemini_request import ON_TEXT
 from orchestra.codecs.mending import JsonReader
+from orchestra.codecs.seals import GEMINI, ON_TEXT, sealed
 from orchestra.errors import MalformedStreamError
 from orchestra.values import (
     Began,
@@ -98,11 +98,13 @@ _OBJECTS = msgspec.json.Decoder(dict[str, object])
 class GeminiAnswer:
     """What the responses of one answer mean, one after the other, up to its end.
 
-    `stopped` tells whether one of them has said why the answer stops.
+    `stopped` tells whether one of them has said why the answer stops; `origin` is that of the
+    seals in them.
     """
 
-    def __init__(self, *, whole: bool = False) -> None:
+    def __init__(self, origin: str = GEMINI, *, whole: bool = False) -> None:
         self.stopped = False
+        self._origin = origin
         self._whole = whole
         self._reader = JsonReader()
         self._blocked = False  # the prompt
@@ -160,9 +162,9 @@ class GeminiAnswer:
         content = candidate.content
         for part in (content.parts if content is not None else None) or ():
             if part.function_call is not None:
-                events += self._call(part.function_call, part.thought_signature or "")
+                events += self._call(part.function_call, part.thought_signature)
             elif part.text is not None:
-                events += _text_events(part.text, part.thought, part.thought_signature or "")
+                events += self._text(part.text, part.thought, part.thought_signature)
         reason = candidate.finish_reason
         said = reason is not None and reason != _UNSPECIFIED
         if said or (self._whole and not self.stopped):
@@ -171,7 +173,15 @@ class GeminiAnswer:
             events += _refused(candidate.finish_message)
         return events
 
-    def _call(self, call: _FunctionCall, seal: str) -> list[ModelEvent]:
+    def _text(self, text: str, thought: bool | None, seal: str | None) -> list[ModelEvent]:
+        if thought:
+            return [ReasoningDelta(text, sealed(self._origin, seal))] if text or seal else []
+        if not seal:  # nearly all of them
+            return [TextDelta(text)] if text else []
+        on_text = ReasoningDelta("", sealed(ON_TEXT[self._origin], seal))
+        return [on_text, TextDelta(text)] if text else [on_text]
+
+    def _call(self, call: _FunctionCall, seal: str | None) -> list[ModelEvent]:
         """A call comes whole, or in pieces: the first has a name, the last does not continue."""
         events = self._grown() if call.name else []
         if call.name:
@@ -181,7 +191,8 @@ class GeminiAnswer:
             whole = not call.will_continue and not call.partial_args
             text = text_of(call.args)
             told = text if whole else ""
-            events.append(ToolCallDelta(index, call.id or made, call.name, told, seal))
+            signature = sealed(self._origin, seal)
+            events.append(ToolCallDelta(index, call.id or made, call.name, told, signature))
             if not whole:
                 self._growing = Arguments(decoded(_OBJECTS, text.encode(), "a call's arguments"))
         if self._growing is not None:
@@ -207,13 +218,6 @@ class GeminiAnswer:
 
     def _report(self, certainty: Certainty) -> UsageReport:
         return UsageReport(_usage_of(self._counts, certainty), self._usage or {})
-
-
-def _text_events(text: str, thought: bool | None, seal: str) -> list[ModelEvent]:
-    if thought:
-        return [ReasoningDelta(text, seal)] if text or seal else []
-    sealed: list[ModelEvent] = [ReasoningDelta("", ON_TEXT + seal)] if seal else []
-    return [*sealed, TextDelta(text)] if text else sealed
 
 
 def _refused(message: str | None) -> list[ModelEvent]:

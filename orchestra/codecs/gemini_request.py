@@ -11,6 +11,8 @@ from base64 import b64encode
 from collections.abc import Mapping
 
 from orchestra.codecs.arguments import arguments_object, merged, refuse_logprobs
+from orchestra.codecs.images import seen
+from orchestra.codecs.seals import GEMINI, ON_TEXT, UNSEALED, opened, own
 from orchestra.errors import CapabilityError
 from orchestra.values import (
     ChatRequest,
@@ -30,11 +32,7 @@ from orchestra.values import (
     ToolChoice,
 )
 
-ON_TEXT = "text:"
-"""Before a seal that came with a piece of text and not with a thought.
-
-It goes back on the text that stands behind it. A colon is in no seal: they are base64.
-"""
+_UNSEALED = b64encode(UNSEALED.encode()).decode()
 _BY_BUDGET = re.compile(r"gemini-(1|2)\b|gemini-robotics-er-1\b")
 _BUDGETS: Mapping[ReasoningEffort, int] = {
     "none": 0,
@@ -75,8 +73,10 @@ _SAYS_NOTHING = ("type", "title", "description", "required", "$schema")
 """A schema with only these is of a tool without arguments, for which Gemini wants no schema."""
 
 
-def gemini_body(model: str, request: ChatRequest) -> Json:
+def gemini_body(model: str, request: ChatRequest, origin: str = GEMINI) -> Json:
     """The body of a `generateContent` or `streamGenerateContent` call.
+
+    `origin` is that of the seals that are sent back.
 
     Raises:
         CapabilityError: the request asks for what Gemini has no words for.
@@ -89,7 +89,7 @@ def gemini_body(model: str, request: ChatRequest) -> Json:
         )
     system = [{"text": each.text} for each in request.messages if each.role == "system"]
     body: Json = {
-        "contents": _contents(request.messages),
+        "contents": _contents(request.messages, origin, wants_seals=wants_seals(model)),
         "systemInstruction": {"parts": system} if system else None,
         "generationConfig": _config(model, request) or None,
         "tools": [{"functionDeclarations": [_tool(tool) for tool in request.tools]}]
@@ -99,6 +99,11 @@ def gemini_body(model: str, request: ChatRequest) -> Json:
     }
     asked = {name: value for name, value in body.items() if value is not None}
     return merged(asked, request.extras.get("gemini", {}))
+
+
+def wants_seals(model: str) -> bool:
+    """Whether a model refuses a turn whose first call has no seal: Gemini, since its third."""
+    return "gemini" in model and not _BY_BUDGET.search(model)
 
 
 def studio_embed_body(path: str, request: EmbedRequest) -> Json:
@@ -173,60 +178,65 @@ def _tool_config(request: ChatRequest) -> Json | None:
     return {"functionCallingConfig": calling}
 
 
-def _contents(messages: tuple[Message, ...]) -> list[Json]:
+def _contents(messages: tuple[Message, ...], origin: str, *, wants_seals: bool) -> list[Json]:
     turns: list[tuple[str, list[Json]]] = []
     for message in messages:
         role = "model" if message.role == "assistant" else "user"
-        parts = [] if message.role == "system" else _parts(message.parts)
+        parts = [] if message.role == "system" else _parts(message.parts, origin)
         if parts and turns and turns[-1][0] == role:
             turns[-1][1].extend(parts)
         elif parts:
             turns.append((role, parts))
+    if wants_seals:
+        for _, parts in turns:
+            call = next((each for each in parts if "functionCall" in each), None)
+            if call is not None:
+                call.setdefault("thoughtSignature", _UNSEALED)
     return [{"role": role, "parts": parts} for role, parts in turns]
 
 
-def _parts(parts: tuple[Part, ...]) -> list[Json]:
+def _parts(parts: tuple[Part, ...], origin: str) -> list[Json]:
     result: list[Json] = []
     seal = ""
     for part in parts:
         if seal:
             on_text = isinstance(part, TextPart)
-            told = (_part(part) if on_text else []) or [{"text": ""}]
+            told = (_part(part, origin) if on_text else []) or [{"text": ""}]
             result += [each | {"thoughtSignature": seal} for each in told]
             seal = ""
             if on_text:
                 continue
-        if isinstance(part, ReasoningPart) and part.signature.startswith(ON_TEXT):
-            seal = part.signature.removeprefix(ON_TEXT)
+        whose, found = opened(part.signature) if isinstance(part, ReasoningPart) else ("", "")
+        if whose == ON_TEXT[origin]:
+            seal = found
         else:
-            result += _part(part)
+            result += _part(part, origin)
     return [*result, {"text": "", "thoughtSignature": seal}] if seal else result
 
 
-def _part(part: Part) -> list[Json]:
+def _part(part: Part, origin: str) -> list[Json]:
     match part:
         case TextPart(text=text):
             return [{"text": text}] if text else []
-        case ImagePart(data=data, media_type=media_type):
-            return [
-                {"inlineData": {"mimeType": media_type, "data": b64encode(data).decode("ascii")}}
-            ]
-        case ImageUrlPart(url=url):
-            return [{"fileData": _file(url)}]
-        case ReasoningPart(text=text, signature=seal):
-            thought: Json = {"text": text, "thought": True, "thoughtSignature": seal}
-            return [thought] if seal else []
+        case ImagePart() | ImageUrlPart():
+            return [_image(seen(part))]
+        case ReasoningPart(text=text, signature=signature):
+            seal = own(signature, origin)
+            return [{"text": text, "thought": True, "thoughtSignature": seal}] if seal else []
         case ToolCall():
             call = {"id": part.id, "name": part.name, "args": arguments_object(part.arguments)}
-            sealed = {"thoughtSignature": part.signature} if part.signature else {}
-            return [{"functionCall": call, **sealed}]
+            seal = own(part.signature, origin)
+            return [{"functionCall": call, **({"thoughtSignature": seal} if seal else {})}]
         case _:
             response = {"error" if part.is_error else "output": part.content}
             answer = {"id": part.call_id, "name": part.name, "response": response}
             return [{"functionResponse": answer}]
 
 
-def _file(url: str) -> Json:
-    ending = _ENDING.search(url)
+def _image(image: ImagePart | ImageUrlPart) -> Json:
+    if isinstance(image, ImagePart):
+        data = b64encode(image.data).decode("ascii")
+        return {"inlineData": {"mimeType": image.media_type, "data": data}}
+    ending = _ENDING.search(image.url)
     media_type = _MEDIA_TYPES.get(ending[1].lower()) if ending else None
-    return {"fileUri": url} | ({"mimeType": media_type} if media_type else {})
+    return {"fileData": {"fileUri": image.url} | ({"mimeType": media_type} if media_type else {})}

@@ -13,8 +13,9 @@ from collections.abc import Sequence
 import attrs
 import msgspec
 
+from orchestra.codecs.call_ids import fingerprint
 from orchestra.codecs.openai_shapes import CallPiece
-from orchestra.codecs.quirks import fingerprint
+from orchestra.codecs.seals import google_seal
 from orchestra.values import ToolCallDelta
 
 
@@ -26,6 +27,7 @@ class _Calling:
     id: str
     given_id: str
     name: str = ""
+    seal: str = ""
     held: list[str] = attrs.field(factory=list)
 
 
@@ -63,8 +65,11 @@ class PiecedCalls:
         if not isinstance(arguments, str):
             arguments = msgspec.json.encode(arguments).decode()
         calling = self._calling(call, name, answer_id)
+        seal = "" if calling.seal else google_seal(call.extra_content)
+        calling.seal = calling.seal or seal
         if calling.name:
-            return [ToolCallDelta(calling.number, arguments=arguments)] if arguments else []
+            told = ToolCallDelta(calling.number, arguments=arguments, signature=seal)
+            return [told] if arguments or seal else []
         calling.held.append(arguments)
         calling.name = name
         return [_told(calling)] if name else []
@@ -104,7 +109,8 @@ def _differs(calling: _Calling, given_id: str, name: str) -> bool:
 
 
 def _told(calling: _Calling) -> ToolCallDelta:
-    return ToolCallDelta(calling.number, calling.id, calling.name, "".join(calling.held))
+    text = "".join(calling.held)
+    return ToolCallDelta(calling.number, calling.id, calling.name, text, calling.seal)
 
 
 def _count_apart(pieces: Sequence[CallPiece], begun: int) -> None:

@@ -26,9 +26,11 @@ from orchestra.codecs.openai_shapes import (
     ChunkReader,
     GroqRecord,
     Opening,
+    thoughts,
 )
 from orchestra.codecs.openai_usage import counts_all, usage_of
 from orchestra.codecs.quirks import Quirks
+from orchestra.codecs.reasoning_details import ReasoningDetails
 from orchestra.codecs.sse import SseFraming
 from orchestra.errors import MalformedStreamError, TruncatedStreamError
 from orchestra.values import (
@@ -77,6 +79,7 @@ class OpenAiDecoder(FrameDecoder):
         "_began",
         "_calls",
         "_counted",
+        "_details",
         "_elsewhere",
         "_finish",
         "_id",
@@ -96,6 +99,7 @@ class OpenAiDecoder(FrameDecoder):
         self._usage: UsageReport | None = None
         self._counted = False  # whether both counts are in it
         self._calls = PiecedCalls()
+        self._details = ReasoningDetails()
         self._text: list[str] = []
         self._elsewhere = False
 
@@ -202,10 +206,8 @@ class OpenAiDecoder(FrameDecoder):
         thought = delta.reasoning_content or delta.reasoning
         if thought:
             self._events.append(ReasoningDelta(thought))
-        elif delta.reasoning_details:
-            self._events += [
-                ReasoningDelta(each.text) for each in delta.reasoning_details if each.text
-            ]
+        if delta.reasoning_details:
+            self._details_said(delta.reasoning_details, told=bool(thought))
         if content:
             if isinstance(content, str):
                 self._events.append(TextDelta(content))
@@ -221,13 +223,20 @@ class OpenAiDecoder(FrameDecoder):
             if function.name or function.arguments:
                 self._events += self._calls.take((CallPiece(_OLD_CALL, None, function),), self._id)
 
+    def _details_said(self, details: list[dict[str, object]], *, told: bool) -> None:
+        if self._quirks.reasoning_details:
+            self._details.take(details)
+        if not told:
+            texts = filter(None, (thoughts(each.get("text")) for each in details))
+            self._events += map(ReasoningDelta, texts)
+
     def _parts(self, parts: list[ChunkPart]) -> None:
         for part in parts:
             if part.thinking:
-                thoughts = part.thinking
-                if not isinstance(thoughts, str):
-                    thoughts = "".join(each.text or "" for each in thoughts)
-                self._events.append(ReasoningDelta(thoughts))
+                said = part.thinking
+                if not isinstance(said, str):
+                    said = "".join(each.text or "" for each in said)
+                self._events.append(ReasoningDelta(said))
             if part.text:
                 self._events.append(TextDelta(part.text))
                 self._text.append(part.text)
@@ -275,6 +284,8 @@ class OpenAiDecoder(FrameDecoder):
 
     def _end(self) -> None:
         self._events += self._calls.end()
+        if seal := self._details.seal():
+            self._events.append(ReasoningDelta("", seal))
         report = self._usage if self._stopped and self._counted else None
         if report is not None and report.usage.certainty is Certainty.PARTIAL:
             # The server's last count came before its reason, and nothing was cut.

@@ -10,8 +10,11 @@ from base64 import b64encode
 from collections.abc import Callable, Iterator
 
 from orchestra.codecs.arguments import merged
+from orchestra.codecs.gemini_request import wants_seals
 from orchestra.codecs.prompt_cache import has_mark
 from orchestra.codecs.quirks import Quirks
+from orchestra.codecs.reasoning_details import details_of, with_ids, with_unsealed
+from orchestra.codecs.seals import UNSEALED, google_content
 from orchestra.errors import CapabilityError
 from orchestra.values import (
     ChatRequest,
@@ -43,7 +46,7 @@ def chat_body(model: str, request: ChatRequest, quirks: Quirks, *, stream: bool)
     """
     body: Json = {
         "model": model,
-        "messages": [each for message in request.messages for each in messages_of(message, quirks)],
+        "messages": _messages(model, request, quirks),
         "temperature": request.temperature,
         "top_p": request.top_p,
         quirks.max_tokens_key: request.output_tokens_max,
@@ -58,6 +61,24 @@ def chat_body(model: str, request: ChatRequest, quirks: Quirks, *, stream: bool)
         if quirks.include_usage:
             asked["stream_options"] = {"include_usage": True}
     return with_extras(asked, request.extras, quirks)
+
+
+def _messages(model: str, request: ChatRequest, quirks: Quirks) -> list[Json]:
+    messages = [each for message in request.messages for each in messages_of(message, quirks)]
+    if (quirks.google_seals or quirks.reasoning_details) and wants_seals(model):
+        for message in messages:
+            if calls := message.get("tool_calls"):
+                _mark_unsealed(message, calls[0], quirks)
+    return messages
+
+
+def _mark_unsealed(message: Json, call: Json, quirks: Quirks) -> None:
+    """Say that the first call of a turn has no seal, if so: Gemini refuses it without a word."""
+    if quirks.reasoning_details:
+        details = message.get("reasoning_details", [])
+        message["reasoning_details"] = with_unsealed(details, call["id"])
+    elif "extra_content" not in call:
+        call |= google_content(UNSEALED)
 
 
 def with_extras(body: Json, extras: Extras, quirks: Quirks) -> Json:
@@ -105,22 +126,31 @@ def _content(role: str, parts: tuple[Part, ...], quirks: Quirks) -> str | list[J
 def _assistant(parts: tuple[Part, ...], quirks: Quirks) -> Json:
     said = tuple(part for part in parts if not isinstance(part, ReasoningPart | ToolCall))
     thought = "".join(part.text for part in parts if isinstance(part, ReasoningPart))
-    calls = [
-        {
-            "id": quirks.call_id(part.id),
-            "type": "function",
-            "function": {"name": part.name, "arguments": part.arguments},
-        }
-        for part in parts
-        if isinstance(part, ToolCall)
-    ]
+    calls = [_call(part, quirks) for part in parts if isinstance(part, ToolCall)]
+    details = _details(parts, quirks) if quirks.reasoning_details else []
     text = _text("assistant", said)
     message: Json = {"role": "assistant", "content": text if text or not calls else None}
     if calls:
         message["tool_calls"] = calls
-    if thought and quirks.reasoning_key:
+    if details:
+        message["reasoning_details"] = details
+    elif thought and quirks.reasoning_key:
         message[quirks.reasoning_key] = thought
     return message
+
+
+def _call(call: ToolCall, quirks: Quirks) -> Json:
+    told: Json = {
+        "id": quirks.call_id(call.id),
+        "type": "function",
+        "function": {"name": call.name, "arguments": call.arguments},
+    }
+    return {**told, **google_content(call.signature)} if quirks.google_seals else told
+
+
+def _details(parts: tuple[Part, ...], quirks: Quirks) -> list[Json]:
+    ids = {part.id: quirks.call_id(part.id) for part in parts if isinstance(part, ToolCall)}
+    return with_ids(details_of(parts), ids)
 
 
 def _tool_turn(parts: tuple[Part, ...], _: Quirks) -> Json:

@@ -23,6 +23,8 @@ from orchestra.answers import Completion
 from orchestra.codecs.openai_logprobs import logprobs_record
 from orchestra.codecs.openai_serving_errors import error_reply
 from orchestra.codecs.openai_usage import usage_record
+from orchestra.codecs.reasoning_details import details_of
+from orchestra.codecs.seals import google_content
 from orchestra.errors import TruncatedStreamError
 from orchestra.logprobs import Logprobs
 from orchestra.values import (
@@ -31,6 +33,7 @@ from orchestra.values import (
     Json,
     ModelEvent,
     ReasoningDelta,
+    ReasoningPart,
     RefusalDelta,
     StopReason,
     TextDelta,
@@ -132,8 +135,9 @@ class AnswerWriter:
         match event:
             case TextDelta(text=text):
                 return self._delta({"content": text}, one)
-            case ReasoningDelta(text=text):
-                return self._delta({"reasoning_content": text}, one)
+            case ReasoningDelta(text=text, signature=signature):
+                beside = _details_said(signature) if signature else {}
+                return self._delta({"reasoning_content": text, **beside}, one)
             case RefusalDelta(text=text):
                 return self._delta({"refusal": text}, one)
             case ToolCallDelta():
@@ -232,12 +236,15 @@ def _choice(index: int, answer: Completion) -> Json:
     }
     if answer.reasoning:
         message["reasoning_content"] = answer.reasoning
+    if details := details_of(answer.parts):
+        message["reasoning_details"] = details
     if calls := answer.tool_calls:
         message["tool_calls"] = [
             {
                 "id": call.id,
                 "type": "function",
                 "function": {"name": call.name, "arguments": call.arguments},
+                **google_content(call.signature),
             }
             for call in calls
         ]
@@ -250,6 +257,12 @@ def _choice(index: int, answer: Completion) -> Json:
     }
 
 
+def _details_said(signature: str) -> Json:
+    """OpenRouter's list, which a client may send back as it sends back OpenRouter's own."""
+    details = details_of((ReasoningPart("", signature),))
+    return {"reasoning_details": details} if details else {}
+
+
 def _call_delta(event: ToolCallDelta) -> Json:
     function: Json = {"arguments": event.arguments}
     call: Json = {"index": event.index, "function": function}
@@ -257,7 +270,7 @@ def _call_delta(event: ToolCallDelta) -> Json:
         function["name"] = event.name
     if event.id:
         call |= {"id": event.id, "type": "function"}
-    return call
+    return {**call, **google_content(event.signature)} if event.signature else call
 
 
 def _frame(chunk: Json) -> bytes:

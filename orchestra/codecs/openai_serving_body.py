@@ -41,6 +41,8 @@ class ChatCall(msgspec.Struct):
 
     id: str
     function: ChatCalledFunction
+    extra_content: object = None
+    """Not OpenAI's own: Google's seal on the call, where Google's server of the dialect has it."""
 
 
 class ChatMessage(msgspec.Struct):
@@ -55,6 +57,8 @@ class ChatMessage(msgspec.Struct):
     tool_call_id: str | None = None
     reasoning_content: str | None = None
     reasoning: str | None = None
+    reasoning_details: object = None
+    """Not OpenAI's own: the list in which OpenRouter told, and sealed, what was thought."""
 
 
 class ChatFunction(msgspec.Struct):

@@ -8,15 +8,14 @@ unchanged.
 
 from __future__ import annotations
 
-import binascii
 import re
-from base64 import b64decode
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Literal, TypeVar
 
 import attrs
 import msgspec
 
+from orchestra.codecs.images import data_image
 from orchestra.codecs.openai_request import DIALECT
 from orchestra.codecs.openai_serving_body import (
     ChatBody,
@@ -28,11 +27,12 @@ from orchestra.codecs.openai_serving_body import (
     ChatUrl,
 )
 from orchestra.codecs.prompt_cache import has_mark
+from orchestra.codecs.reasoning_details import kept_details
+from orchestra.codecs.seals import google_seal
 from orchestra.errors import InvalidRequestError
 from orchestra.values import (
     ChatRequest,
     ForcedTool,
-    ImagePart,
     ImageUrlPart,
     Json,
     JsonOutput,
@@ -58,7 +58,6 @@ _OPENAI_ONLY = frozenset(
 )
 """What other servers of the dialect do not know, and several refuse."""
 _OLD = {"functions": "tools", "function_call": "tool_choice"}
-_DATA_URL = re.compile(r"data:([\w.+-]+/[\w.+-]+)?(?:;[\w=.+-]+)*;base64,(.*)", re.DOTALL)
 _SURROGATE = re.compile(rb"\\u[dD][89aAbB][0-9a-fA-F]{2}(?!\\u[dD][c-fC-F])")
 _MISSING = re.compile(r"missing required field `(\w+)`")
 
@@ -233,14 +232,17 @@ def _result(message: ChatMessage, where: str, names: Mapping[str, str]) -> Messa
 
 def _assistant(message: ChatMessage, where: str) -> Message:
     content = _content(message, where) or message.refusal or ""
-    thought = message.reasoning_content or message.reasoning
-    if not message.tool_calls and not thought:
+    thought = message.reasoning_content or message.reasoning or ""
+    seal = kept_details(message.reasoning_details)
+    if not message.tool_calls and not (thought or seal):
         return Message("assistant", content)
     calls = tuple(
-        ToolCall(call.id, call.function.name, call.function.arguments)
+        ToolCall(
+            call.id, call.function.name, call.function.arguments, google_seal(call.extra_content)
+        )
         for call in message.tool_calls or ()
     )
-    thoughts = (ReasoningPart(thought),) if thought else ()
+    thoughts = (ReasoningPart(thought, seal),) if thought or seal else ()
     return Message("assistant", (*thoughts, *Message("assistant", content).parts, *calls))
 
 
@@ -272,16 +274,10 @@ def _part(part: ChatPart, where: str, *, images: bool) -> Part:
 
 
 def _image(image: ChatUrl, where: str) -> Part:
-    url, detail = image.url, image.detail
-    found = _DATA_URL.fullmatch(url)
-    if found is None:
-        if url.startswith("data:"):
-            raise refused(where, f"{url[:60]!r} is no data URL in base64")
-        return ImageUrlPart(url, detail)
     try:
-        return ImagePart(b64decode(found[2], validate=True), found[1] or "image/png", detail)
-    except (binascii.Error, ValueError) as error:
-        raise refused(where, f"its data is no base64: {error}") from error
+        return data_image(image.url, image.detail) or ImageUrlPart(image.url, image.detail)
+    except ValueError as error:
+        raise refused(where, str(error)) from error
 
 
 def _tool(function: ChatFunction) -> Tool:

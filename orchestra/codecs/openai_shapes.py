@@ -37,6 +37,7 @@ class CallPiece(msgspec.Struct, gc=False):
     id: str | None = None
     function: CalledFunction | None = None
     custom: CalledCustom | None = None
+    extra_content: object = None
 
     def called(self) -> CalledFunction:
         """What is called, and with what; of a piece, what there is of it."""
@@ -59,7 +60,7 @@ class ChunkDelta(msgspec.Struct, gc=False):
     content: str | list[ChunkPart] | None = None
     reasoning_content: str | None = None
     reasoning: str | None = None
-    reasoning_details: list[ChunkPart] | None = None
+    reasoning_details: list[dict[str, object]] | None = None
     refusal: str | None = None
     tool_calls: list[CallPiece] | None = None
     function_call: CalledFunction | None = None
@@ -173,20 +174,19 @@ def _content(value: object) -> object:
     return value
 
 
-def _thoughts(value: object) -> object:
+def thoughts(value: object) -> str | None:
     """Thoughts as one text, whatever they were put into; None where there is none in it."""
     if isinstance(value, dict):
-        return _thoughts(value.get("text") or value.get("content") or value.get("summary"))
+        return thoughts(value.get("text") or value.get("content") or value.get("summary"))
     if isinstance(value, list):
-        texts = map(_thoughts, value)
+        texts = map(thoughts, value)
         return "".join(text for text in texts if isinstance(text, str))
     return value if isinstance(value, str) else None
 
 
 def _thoughts_apart(value: object) -> object:
     parts = value if isinstance(value, list) else [value]
-    texts = [each.get("text") if isinstance(each, dict) else each for each in parts]
-    return [{"text": _thoughts(each)} for each in texts]
+    return [each if isinstance(each, dict) else {"text": thoughts(each)} for each in parts]
 
 
 def _arguments(value: object) -> object:
@@ -197,8 +197,8 @@ def _arguments(value: object) -> object:
 
 _SHAPES: Mapping[str, Callable[[object], object]] = {
     "content": _content,
-    "reasoning": _thoughts,
-    "reasoning_content": _thoughts,
+    "reasoning": thoughts,
+    "reasoning_content": thoughts,
     "reasoning_details": _thoughts_apart,
     "arguments": _arguments,
 }

@@ -6,14 +6,13 @@ is `GENERIC`, or that with a flag or two changed: `attrs.evolve(GENERIC, top_k=F
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
-from hashlib import blake2b
 from types import MappingProxyType
 from typing import Literal, TypeAlias
 
 import attrs
 
+from orchestra.codecs.call_ids import call_id
 from orchestra.values import ReasoningEffort
 
 Efforts: TypeAlias = Mapping[ReasoningEffort, str]
@@ -63,6 +62,10 @@ class Quirks:
 
     reasoning_key: str | None = None
     """Under which name it wants its own reasoning back; None where it wants none."""
+    reasoning_details: bool = False
+    """It wants back the list in which it told, and sealed, what was thought."""
+    google_seals: bool = False
+    """It may be Google, or stand before it: a call goes back with the seal that it came with."""
     function_calls: bool = False
     """It may still answer in the old `function_call`, though it was asked with `tools`."""
     done_is_finish: bool = False
@@ -83,7 +86,7 @@ class Quirks:
 
     def call_id(self, id_: str) -> str:
         """The id of a tool call as this server takes it."""
-        return id_ if re.fullmatch(self.call_ids, id_) else fingerprint(id_, _CALL_ID_CHARS)
+        return call_id(id_, self.call_ids, _CALL_ID_CHARS)
 
 
 OPENAI = Quirks(
@@ -128,6 +131,7 @@ OPENROUTER = Quirks(
     efforts=_OPENAI,
     strict_tools=True,
     reasoning_key="reasoning",
+    reasoning_details=True,  # Claude and Gemini refuse a turn with tools without it
     busy_marks=("openrouter_in_flight_budget",),
     spent_marks=("Key limit exceeded",),
 )
@@ -186,6 +190,7 @@ GENERIC = Quirks(
     name="generic",
     top_k=True,
     efforts=MappingProxyType({**_OPENAI, "max": "high"}),
+    google_seals=True,
     function_calls=True,
     done_is_finish=True,
 )
@@ -217,8 +222,3 @@ PRESETS: Mapping[str, Quirks] = MappingProxyType(
     | {"llama-cpp": LLAMA_CPP, "moonshotai": MOONSHOT, "openai-compatible": GENERIC}
 )
 """Every server that is known, by its name, and by others that are in use for it."""
-
-
-def fingerprint(text: str, chars: int) -> str:
-    """A name of so many hexadecimal digits, the same for the same text."""
-    return blake2b(text.encode("utf-8", "surrogatepass")).hexdigest()[:chars]

@@ -213,7 +213,7 @@ def test_what_is_said_comes_out(told: list[tuple[str, list[str]]]) -> None:
         if kind == "tool_use"
     )
     assert [part for part in answer.parts if isinstance(part, ReasoningPart)] == [
-        ReasoningPart("".join(said), f"seal{index}")
+        ReasoningPart("".join(said), f"anthropic:seal{index}")
         if kind == "thinking"
         else ReasoningPart("", "redacted:" + "".join(said))
         for index, (kind, said) in enumerate(told)
@@ -326,7 +326,11 @@ def test_anthropic_s_own_client_hears_the_same(recording: Recording) -> None:
     assert answer.reasoning == thoughts
     assert answer.text == text
     assert [(call.id, call.name, json.loads(call.arguments)) for call in answer.tool_calls] == calls
-    assert [part.signature for part in answer.parts if isinstance(part, ReasoningPart)] == seals
+    assert [
+        part.signature.removeprefix("anthropic:")
+        for part in answer.parts
+        if isinstance(part, ReasoningPart)
+    ] == seals
 
 
 @needed
@@ -619,7 +623,7 @@ def test_a_whole_message_has_all_its_blocks() -> None:
     message = {"id": "m", "model": "c", "content": content, "stop_reason": "tool_use"}
     answer = Completion.of(DIALECT.decode(json.dumps(message | {"usage": USAGE}).encode()))
     assert answer.parts == (
-        ReasoningPart("hm", "seal"),
+        ReasoningPart("hm", "anthropic:seal"),
         ReasoningPart("", "redacted:secret"),
         TextPart("so"),
         ToolCall("a", "f", '{"x":[1]}'),

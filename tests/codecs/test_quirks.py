@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestra.codecs.quirks import GENERIC, MISTRAL, OPENAI, PRESETS, Quirks, fingerprint
+from orchestra.codecs.call_ids import fingerprint
+from orchestra.codecs.quirks import GENERIC, MISTRAL, OPENAI, PRESETS, Quirks
 
 CODECS = Path(__file__).parents[2] / "orchestra" / "codecs"
 
