@@ -88,13 +88,14 @@ def test_summaries_grow_too_and_what_has_a_seal_does_not() -> None:
     pieces: list[Json] = [
         {"type": "reasoning.summary", "summary": "a", "index": 0},
         {"type": "reasoning.summary", "summary": "b", "index": 0, "id": "s"},
+        {"type": "reasoning.summary", "summary": "c", "index": 0, "id": None},
         text | {"text": "x", "signature": "one"},
         text | {"text": "y", "signature": "two"},
         {"type": "reasoning.server_tool_call", "index": 1, "call": {"x": 1}, "": "y"},
     ]
     assert sent(streamed(pieces))["reasoning_details"] == [
-        {"type": "reasoning.summary", "summary": "ab", "index": 0, "id": "s"},
-        *pieces[2:],
+        {"type": "reasoning.summary", "summary": "abc", "index": 0, "id": "s"},
+        *pieces[3:],
     ]
 
 
