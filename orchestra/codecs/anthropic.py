@@ -196,6 +196,7 @@ class MessageEvents:
         self._reader = _MessageReader()
         self._early = _Delta()  # the reason that the beginning gave: it counts if no other comes
         self._usage: Json = {}
+        self._strange: set[int] = set()  # blocks of kinds that we do not know
         self._calls: dict[int, int] = {}  # block to call, both counted from 0
         self._calls_count = 0
         self._inputs: dict[int, str] = {}  # block to arguments that came with its beginning
@@ -248,6 +249,8 @@ class MessageEvents:
 
     def _begin_block(self, index: int, block: _Block) -> list[ModelEvent]:
         events = _block_events(block, self._calls_count)
+        if block.type not in ("", *_BLOCKS):
+            self._strange.add(index)
         if block.type == "tool_use":
             self._calls[index] = self._calls_count
             self._calls_count += 1
@@ -256,6 +259,8 @@ class MessageEvents:
         return events
 
     def _delta(self, index: int, delta: _Delta) -> list[ModelEvent]:
+        if index in self._strange:
+            return []
         if delta.text:
             return [TextDelta(delta.text)]
         if delta.partial_json:
@@ -268,6 +273,7 @@ class MessageEvents:
 
     def _end_block(self, index: int) -> list[ModelEvent]:
         """Servers that only look like Anthropic give arguments whole, in the block's beginning."""
+        self._strange.discard(index)
         arguments, call = self._inputs.pop(index, ""), self._calls.pop(index, 0)
         return [ToolCallDelta(call, arguments=arguments)] if arguments else []
 
