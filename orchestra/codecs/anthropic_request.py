@@ -11,6 +11,7 @@ from base64 import b64encode
 from collections.abc import Iterator, Mapping
 
 from orchestra.codecs.arguments import arguments_object, merged
+from orchestra.codecs.enforced_schema import enforced
 from orchestra.codecs.prompt_cache import has_mark
 from orchestra.errors import CapabilityError
 from orchestra.values import (
@@ -164,7 +165,7 @@ def _mark(part: Part) -> Json:
 
 
 def _tool(tool: Tool) -> Json:
-    schema = _closed(tool.parameters) if tool.strict else tool.parameters
+    schema = enforced(tool.parameters) if tool.strict else tool.parameters
     told: Json = {"name": tool.name, "description": tool.description, "input_schema": schema}
     return told | ({"strict": True} if tool.strict else {})
 
@@ -193,22 +194,7 @@ def _format(output: JsonOutput) -> Json:
             "JsonOutput(schema=None) cannot be asked of Anthropic, which gives JSON only by a "
             "schema; add one, or ask for JSON in the prompt"
         )
-    return {"format": {"type": "json_schema", "schema": _closed(output.schema)}}
-
-
-def _closed(schema: object) -> object:
-    """The schema with no more properties than it names, which Anthropic insists on.
-
-    Whatever fits the result fits the schema too.
-    """
-    if isinstance(schema, list):
-        return [_closed(each) for each in schema]
-    if not isinstance(schema, dict):
-        return schema
-    result = {key: _closed(value) for key, value in schema.items()}
-    if result.get("type") == "object" and isinstance(result.get("properties"), dict):
-        result.setdefault("additionalProperties", False)
-    return result
+    return {"format": {"type": "json_schema", "schema": enforced(output.schema)}}
 
 
 def _thinking(model: str, effort: ReasoningEffort, limit: int) -> Json:

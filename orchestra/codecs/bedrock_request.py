@@ -15,6 +15,7 @@ import msgspec
 
 from orchestra.codecs.anthropic_request import REDACTED, anthropic_body
 from orchestra.codecs.arguments import arguments_object, merged
+from orchestra.codecs.enforced_schema import enforced
 from orchestra.codecs.prompt_cache import has_mark
 from orchestra.errors import CapabilityError
 from orchestra.values import (
@@ -196,7 +197,7 @@ def _tool_config(request: ChatRequest) -> Json | None:
                 "name": tool.name,
                 **({"description": tool.description} if tool.description else {}),
                 "inputSchema": {
-                    "json": _closed(tool.parameters) if tool.strict else tool.parameters
+                    "json": enforced(tool.parameters) if tool.strict else tool.parameters
                 },
                 **({"strict": True} if tool.strict else {}),
             }
@@ -235,16 +236,10 @@ def _output(output: JsonOutput | None) -> Json:
             "JsonOutput(schema=None) cannot be asked of Bedrock, which gives JSON only by a "
             "schema; add one, or ask for JSON in the prompt"
         )
-    text = msgspec.json.encode(_closed(output.schema)).decode()
+    text = msgspec.json.encode(enforced(output.schema)).decode()
     schema = {"name": output.name, "schema": text}
     text_format = {"type": "json_schema", "structure": {"jsonSchema": schema}}
     return {"outputConfig": {"textFormat": text_format}}
-
-
-def _closed(schema: Json) -> object:
-    """The schema with no more properties than it names: Bedrock insists on that, as Anthropic."""
-    asked = anthropic_body(None, ChatRequest((), output=JsonOutput(schema)), False)
-    return asked["output_config"]["format"]["schema"]
 
 
 def _effort(model: str, request: ChatRequest) -> Json:
