@@ -111,13 +111,20 @@ _DELTAS = ("text_delta", "input_json_delta", "thinking_delta", "signature_delta"
 
 
 class AnthropicDialect:
-    """Anthropic's Messages API. `output_tokens` is asked for where a request does not say."""
+    """Anthropic's Messages API.
+
+    `output_tokens` is asked for where a request does not say; `output_tokens_max` is what the
+    model gives, where that is known.
+    """
 
     texts_max = 1
     """There are no embeddings to be asked for."""
 
-    def __init__(self, *, output_tokens: int = OUTPUT_TOKENS) -> None:
+    def __init__(
+        self, *, output_tokens: int = OUTPUT_TOKENS, output_tokens_max: int | None = None
+    ) -> None:
         self._output_tokens = output_tokens
+        self._output_tokens_max = output_tokens_max
 
     def ask(self, model: str, request: ChatRequest, *, stream: bool) -> Call:
         """The call that asks a model.
@@ -125,7 +132,13 @@ class AnthropicDialect:
         Raises:
             CapabilityError: Anthropic has no words for something in the request.
         """
-        body = anthropic_body(model, request, stream, output_tokens=self._output_tokens)
+        body = anthropic_body(
+            model,
+            request,
+            stream,
+            output_tokens=self._output_tokens,
+            output_tokens_max=self._output_tokens_max,
+        )
         headers = (("content-type", "application/json"), ("anthropic-version", "2023-06-01"))
         return Call("/messages", msgspec.json.encode(body), headers)
 

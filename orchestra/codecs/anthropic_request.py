@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from base64 import b64encode
 from collections.abc import Iterator, Mapping
+from itertools import islice
 
 from orchestra.codecs.arguments import arguments_object, merged
 from orchestra.codecs.enforced_schema import enforced
@@ -57,11 +58,13 @@ def anthropic_body(
     stream: bool,
     *,
     output_tokens: int = OUTPUT_TOKENS,
+    output_tokens_max: int | None = None,
     known_as: str = "",
 ) -> Json:
     """The body of a `/messages` call; without a model, it has neither `model` nor `stream`.
 
-    `output_tokens` is asked for where the request does not say how many. `known_as` is the
+    `output_tokens` is asked for where the request does not say how many, and more if the model is
+    to think, up to the `output_tokens_max` that it gives. `known_as` is the
     model's name where the body must not have it: how a model is told to think hangs on its
     version.
 
@@ -86,9 +89,24 @@ def anthropic_body(
     }
     body = {name: value for name, value in body.items() if value is not None}
     if (effort := request.reasoning_effort) is not None:
-        limit = request.output_tokens_max or output_tokens + _BUDGETS.get(effort, 0)
-        body = merged(body, _thinking(known_as or model or "", effort, limit))
+        most = output_tokens + _BUDGETS.get(effort, 0)
+        limit = request.output_tokens_max or min(most, output_tokens_max or most)
+        thinking = _thinking(known_as or model or "", effort, limit)
+        if "budget_tokens" not in thinking.get("thinking", {}) or goes_on_thinking(request):
+            body = merged(body, thinking)
     return merged(body, request.extras.get("anthropic", {}))
+
+
+def goes_on_thinking(request: ChatRequest) -> bool:
+    """Whether a model that is given a budget may be told to think about this conversation.
+
+    Where the last that it said were calls of tools, its turn has to begin with its own thought;
+    without it, as in a conversation with another model, Anthropic refuses to have it think.
+    """
+    said = (each for each in reversed(request.messages) if each.role == "assistant")
+    last = [block for each in islice(said, 1) for block in _blocks(each.parts)]
+    called = any(block["type"] == "tool_use" for block in last)
+    return not called or last[0]["type"] in {"thinking", "redacted_thinking"}
 
 
 def _refuse_unspeakable(request: ChatRequest) -> None:

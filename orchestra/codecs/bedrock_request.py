@@ -13,7 +13,7 @@ from itertools import groupby
 
 import msgspec
 
-from orchestra.codecs.anthropic_request import REDACTED, anthropic_body
+from orchestra.codecs.anthropic_request import REDACTED, anthropic_body, goes_on_thinking
 from orchestra.codecs.arguments import arguments_object, merged
 from orchestra.codecs.enforced_schema import enforced
 from orchestra.codecs.prompt_cache import has_mark
@@ -252,9 +252,10 @@ def _effort(model: str, request: ChatRequest) -> Json:
         return {} if none else {"outputConfig": {"effort": _EFFORTS.get(effort, effort)}}
     alone = ChatRequest((), reasoning_effort=effort, output_tokens_max=request.output_tokens_max)
     asked = anthropic_body(None, alone, False, known_as=model)
-    if "thinking" not in asked:
+    thinking = asked.get("thinking", {})
+    if not thinking or ("budget_tokens" in thinking and not goes_on_thinking(request)):
         return {}
-    body: Json = {"additionalModelRequestFields": {"thinking": asked["thinking"]}}
+    body: Json = {"additionalModelRequestFields": {"thinking": thinking}}
     if effort != "none":
         body["inferenceConfig"] = {"maxTokens": asked["max_tokens"]}
     if "output_config" in asked:
