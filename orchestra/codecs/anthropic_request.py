@@ -47,7 +47,9 @@ _BUDGETS: Mapping[ReasoningEffort, int] = {
     "high": 16_384,
     "max": 24_576,  # Claude Opus 4 gives 32,000 tokens, with the answer in them
 }
-_EFFORTS: Mapping[ReasoningEffort, str] = {"minimal": "low"}
+_EFFORTS: Mapping[ReasoningEffort, str] = {"none": "low", "minimal": "low"}
+_ALWAYS_THINK = re.compile(r"claude-(fable|mythos)-")
+"""For whom thinking cannot be switched off; Anthropic's migration guide to Fable 5."""
 _VERSION = re.compile(r"claude-(?:[a-z]+-)?(\d+)(?:[-.](\d)(?!\d))?")
 _ADAPTIVE_SINCE = (4, 6)
 
@@ -218,7 +220,7 @@ def _format(output: JsonOutput) -> Json:
 def _thinking(model: str, effort: ReasoningEffort, limit: int) -> Json:
     """Since Claude 4.6 a model is told how hard to think; before, how many tokens long."""
     if not _by_budget(model):
-        if effort == "none":
+        if effort == "none" and not _ALWAYS_THINK.search(model):
             return {"thinking": {"type": "disabled"}}
         effort_told = {"output_config": {"effort": _EFFORTS.get(effort, effort)}}
         return {"thinking": {"type": "adaptive"}, **effort_told, "max_tokens": limit}
