@@ -112,13 +112,20 @@ _DELTAS = ("text_delta", "input_json_delta", "thinking_delta", "signature_delta"
 
 
 class AnthropicDialect:
-    """Anthropic's Messages API. `output_tokens` is asked for where a request does not say."""
+    """Anthropic's Messages API.
+
+    `output_tokens` is asked for where a request does not say; `output_tokens_max` is what the
+    model gives, where that is known.
+    """
 
     texts_max = 1
     """There are no embeddings to be asked for."""
 
-    def __init__(self, *, output_tokens: int = OUTPUT_TOKENS) -> None:
+    def __init__(
+        self, *, output_tokens: int = OUTPUT_TOKENS, output_tokens_max: int | None = None
+    ) -> None:
         self._output_tokens = output_tokens
+        self._output_tokens_max = output_tokens_max
 
     def ask(self, model: str, request: ChatRequest, *, stream: bool) -> Call:
         """The call that asks a model.
@@ -126,7 +133,13 @@ class AnthropicDialect:
         Raises:
             CapabilityError: Anthropic has no words for something in the request.
         """
-        body = anthropic_body(model, request, stream, output_tokens=self._output_tokens)
+        body = anthropic_body(
+            model,
+            request,
+            stream,
+            output_tokens=self._output_tokens,
+            output_tokens_max=self._output_tokens_max,
+        )
         headers = (("content-type", "application/json"), ("anthropic-version", "2023-06-01"))
         return Call("/messages", msgspec.json.encode(body), headers)
 
@@ -197,6 +210,7 @@ class MessageEvents:
         self._reader = _MessageReader()
         self._early = _Delta()  # the reason that the beginning gave: it counts if no other comes
         self._usage: Json = {}
+        self._strange: set[int] = set()  # blocks of kinds that we do not know
         self._calls: dict[int, int] = {}  # block to call, both counted from 0
         self._calls_count = 0
         self._inputs: dict[int, str] = {}  # block to arguments that came with its beginning
@@ -249,6 +263,8 @@ class MessageEvents:
 
     def _begin_block(self, index: int, block: _Block) -> list[ModelEvent]:
         events = _block_events(block, self._calls_count)
+        if block.type not in ("", *_BLOCKS):
+            self._strange.add(index)
         if block.type == "tool_use":
             self._calls[index] = self._calls_count
             self._calls_count += 1
@@ -257,6 +273,8 @@ class MessageEvents:
         return events
 
     def _delta(self, index: int, delta: _Delta) -> list[ModelEvent]:
+        if index in self._strange:
+            return []
         if delta.text:
             return [TextDelta(delta.text)]
         if delta.partial_json:
@@ -269,6 +287,7 @@ class MessageEvents:
 
     def _end_block(self, index: int) -> list[ModelEvent]:
         """Servers that only look like Anthropic give arguments whole, in the block's beginning."""
+        self._strange.discard(index)
         arguments, call = self._inputs.pop(index, ""), self._calls.pop(index, 0)
         return [ToolCallDelta(call, arguments=arguments)] if arguments else []
 

@@ -9,9 +9,11 @@ from __future__ import annotations
 import re
 from base64 import b64encode
 from collections.abc import Iterator, Mapping
+from itertools import islice
 
 from orchestra.codecs.arguments import arguments_object, merged
 from orchestra.codecs.call_ids import call_id
+from orchestra.codecs.enforced_schema import enforced
 from orchestra.codecs.images import seen
 from orchestra.codecs.prompt_cache import has_mark
 from orchestra.codecs.seals import ANTHROPIC, REDACTED, opened, own
@@ -44,7 +46,9 @@ _BUDGETS: Mapping[ReasoningEffort, int] = {
     "high": 16_384,
     "max": 24_576,  # Claude Opus 4 gives 32,000 tokens, with the answer in them
 }
-_EFFORTS: Mapping[ReasoningEffort, str] = {"minimal": "low"}
+_EFFORTS: Mapping[ReasoningEffort, str] = {"none": "low", "minimal": "low"}
+_ALWAYS_THINK = re.compile(r"claude-(fable|mythos)-")
+"""For whom thinking cannot be switched off; Anthropic's migration guide to Fable 5."""
 _VERSION = re.compile(r"claude-(?:[a-z]+-)?(\d+)(?:[-.](\d)(?!\d))?")
 _ADAPTIVE_SINCE = (4, 6)
 
@@ -55,11 +59,13 @@ def anthropic_body(
     stream: bool,
     *,
     output_tokens: int = OUTPUT_TOKENS,
+    output_tokens_max: int | None = None,
     known_as: str = "",
 ) -> Json:
     """The body of a `/messages` call; without a model, it has neither `model` nor `stream`.
 
-    `output_tokens` is asked for where the request does not say how many. `known_as` is the
+    `output_tokens` is asked for where the request does not say how many, and more if the model is
+    to think, up to the `output_tokens_max` that it gives. `known_as` is the
     model's name where the body must not have it: how a model is told to think hangs on its
     version.
 
@@ -84,9 +90,24 @@ def anthropic_body(
     }
     body = {name: value for name, value in body.items() if value is not None}
     if (effort := request.reasoning_effort) is not None:
-        limit = request.output_tokens_max or output_tokens + _BUDGETS.get(effort, 0)
-        body = merged(body, _thinking(known_as or model or "", effort, limit))
+        most = output_tokens + _BUDGETS.get(effort, 0)
+        limit = request.output_tokens_max or min(most, output_tokens_max or most)
+        thinking = _thinking(known_as or model or "", effort, limit)
+        if "budget_tokens" not in thinking.get("thinking", {}) or goes_on_thinking(request):
+            body = merged(body, thinking)
     return merged(body, request.extras.get("anthropic", {}))
+
+
+def goes_on_thinking(request: ChatRequest) -> bool:
+    """Whether a model that is given a budget may be told to think about this conversation.
+
+    Where the last that it said were calls of tools, its turn has to begin with its own thought;
+    without it, as in a conversation with another model, Anthropic refuses to have it think.
+    """
+    said = (each for each in reversed(request.messages) if each.role == "assistant")
+    last = [block for each in islice(said, 1) for block in _blocks(each.parts)]
+    called = any(block["type"] == "tool_use" for block in last)
+    return not called or last[0]["type"] in {"thinking", "redacted_thinking"}
 
 
 def _refuse_unspeakable(request: ChatRequest) -> None:
@@ -168,7 +189,7 @@ def _mark(part: Part) -> Json:
 
 
 def _tool(tool: Tool) -> Json:
-    schema = _closed(tool.parameters) if tool.strict else tool.parameters
+    schema = enforced(tool.parameters) if tool.strict else tool.parameters
     told: Json = {"name": tool.name, "description": tool.description, "input_schema": schema}
     return told | ({"strict": True} if tool.strict else {})
 
@@ -197,28 +218,13 @@ def _format(output: JsonOutput) -> Json:
             "JsonOutput(schema=None) cannot be asked of Anthropic, which gives JSON only by a "
             "schema; add one, or ask for JSON in the prompt"
         )
-    return {"format": {"type": "json_schema", "schema": _closed(output.schema)}}
-
-
-def _closed(schema: object) -> object:
-    """The schema with no more properties than it names, which Anthropic insists on.
-
-    Whatever fits the result fits the schema too.
-    """
-    if isinstance(schema, list):
-        return [_closed(each) for each in schema]
-    if not isinstance(schema, dict):
-        return schema
-    result = {key: _closed(value) for key, value in schema.items()}
-    if result.get("type") == "object" and isinstance(result.get("properties"), dict):
-        result.setdefault("additionalProperties", False)
-    return result
+    return {"format": {"type": "json_schema", "schema": enforced(output.schema)}}
 
 
 def _thinking(model: str, effort: ReasoningEffort, limit: int) -> Json:
     """Since Claude 4.6 a model is told how hard to think; before, how many tokens long."""
     if not _by_budget(model):
-        if effort == "none":
+        if effort == "none" and not _ALWAYS_THINK.search(model):
             return {"thinking": {"type": "disabled"}}
         effort_told = {"output_config": {"effort": _EFFORTS.get(effort, effort)}}
         return {"thinking": {"type": "adaptive"}, **effort_told, "max_tokens": limit}

@@ -15,9 +15,10 @@ from itertools import groupby
 import attrs
 import msgspec
 
-from orchestra.codecs.anthropic_request import anthropic_body
+from orchestra.codecs.anthropic_request import anthropic_body, goes_on_thinking
 from orchestra.codecs.arguments import arguments_object, merged
 from orchestra.codecs.call_ids import call_id
+from orchestra.codecs.enforced_schema import enforced
 from orchestra.codecs.images import seen
 from orchestra.codecs.prompt_cache import has_mark
 from orchestra.codecs.seals import ANTHROPIC, REDACTED, opened, own
@@ -234,7 +235,7 @@ def _tool_config(request: ChatRequest) -> Json | None:
                 "name": tool.name,
                 **({"description": tool.description} if tool.description else {}),
                 "inputSchema": {
-                    "json": _closed(tool.parameters) if tool.strict else tool.parameters
+                    "json": enforced(tool.parameters) if tool.strict else tool.parameters
                 },
                 **({"strict": True} if tool.strict else {}),
             }
@@ -273,16 +274,10 @@ def _output(output: JsonOutput | None) -> Json:
             "JsonOutput(schema=None) cannot be asked of Bedrock, which gives JSON only by a "
             "schema; add one, or ask for JSON in the prompt"
         )
-    text = msgspec.json.encode(_closed(output.schema)).decode()
+    text = msgspec.json.encode(enforced(output.schema)).decode()
     schema = {"name": output.name, "schema": text}
     text_format = {"type": "json_schema", "structure": {"jsonSchema": schema}}
     return {"outputConfig": {"textFormat": text_format}}
-
-
-def _closed(schema: Json) -> object:
-    """The schema with no more properties than it names: Bedrock insists on that, as Anthropic."""
-    asked = anthropic_body(None, ChatRequest((), output=JsonOutput(schema)), False)
-    return asked["output_config"]["format"]["schema"]
 
 
 def _effort(model: str, request: ChatRequest) -> Json:
@@ -295,9 +290,10 @@ def _effort(model: str, request: ChatRequest) -> Json:
         return {} if none else {"outputConfig": {"effort": _EFFORTS.get(effort, effort)}}
     alone = ChatRequest((), reasoning_effort=effort, output_tokens_max=request.output_tokens_max)
     asked = anthropic_body(None, alone, False, known_as=model)
-    if "thinking" not in asked:
+    thinking = asked.get("thinking", {})
+    if not thinking or ("budget_tokens" in thinking and not goes_on_thinking(request)):
         return {}
-    body: Json = {"additionalModelRequestFields": {"thinking": asked["thinking"]}}
+    body: Json = {"additionalModelRequestFields": {"thinking": thinking}}
     if effort != "none":
         body["inferenceConfig"] = {"maxTokens": asked["max_tokens"]}
     if "output_config" in asked:

@@ -86,7 +86,7 @@ class _Delta(msgspec.Struct):
 class _Event(msgspec.Struct):
     type: str = ""
     id: str | None = None
-    index: int = 0
+    index: int | None = None
     delta: _Delta | None = None
     message: object = None
     error: object = None
@@ -209,7 +209,7 @@ class CohereDecoder(FrameDecoder):
             self._events += _pieces(message)
         elif kind in _CALLING:
             for call in _listed(message.tool_calls):
-                self._call(event.index, call)
+                self._call(event.index or 0, call)
         elif kind == "message-start":
             self._emit(Began(event.id or "", ""))
         elif kind == "message-end":

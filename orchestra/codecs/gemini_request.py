@@ -42,6 +42,9 @@ _BUDGETS: Mapping[ReasoningEffort, int] = {
     "high": 24_576,
     "max": 24_576,
 }
+_BUDGET_MIN_OF_PRO = 128
+_MINIMAL = re.compile(r"gemini-3(\.[0-6])?-flash|flash-lite")
+"""Who knows the least level; Gemini 3's Pro, and its Flash since 3.7, think more than that."""
 _LEVELS: Mapping[ReasoningEffort, str] = {
     "none": "MINIMAL",  # since Gemini 3, thinking cannot be switched off
     "minimal": "MINIMAL",
@@ -153,8 +156,12 @@ def _thinking(model: str, effort: ReasoningEffort) -> Json:
     """Since Gemini 3 a model is told how hard to think; before, how many tokens long."""
     told = {} if effort == "none" else {"includeThoughts": True}
     if _BY_BUDGET.search(model):
-        return told | {"thinkingBudget": _BUDGETS[effort]}
-    return told | {"thinkingLevel": _LEVELS[effort]}
+        least = _BUDGET_MIN_OF_PRO if "pro" in model else 0
+        return told | {"thinkingBudget": max(_BUDGETS[effort], least)}
+    level = _LEVELS[effort]
+    return told | {
+        "thinkingLevel": level if level != "MINIMAL" or _MINIMAL.search(model) else "LOW"
+    }
 
 
 def _tool(tool: Tool) -> Json:

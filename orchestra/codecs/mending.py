@@ -2,7 +2,8 @@
 
 Rules of the file: what is as it should be costs one typed decode. Only where that fails is it
 read again: without a byte order mark before it, with a character whole that a server has cut in
-two, the halves of which come one after the other, and as the dialect mends its own shapes.
+two, the halves of which come one after the other, with null for a number that is none (`NaN`,
+`Infinity`), and as the dialect mends its own shapes.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from contextlib import suppress
+from math import isfinite
 from typing import TypeAlias, TypeVar
 
 import msgspec
@@ -63,6 +65,8 @@ class JsonReader:
             return {key: self._mend(each, (*path, key)) for key, each in value.items()}
         if isinstance(value, list):
             return [self._mend(each, (*path, at)) for at, each in _counted(value)]
+        if isinstance(value, float):
+            return value if isfinite(value) else None
         return self._joined(path, value) if isinstance(value, str) else value
 
     def _joined(self, path: JsonPath, text: str) -> str:

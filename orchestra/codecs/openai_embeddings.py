@@ -9,8 +9,9 @@ from base64 import b64decode
 import msgspec
 
 from orchestra.codecs.faults import as_error, read_error
-from orchestra.codecs.frames import decoded
+from orchestra.codecs.mending import JsonPath, JsonReader
 from orchestra.codecs.openai_request import with_extras
+from orchestra.codecs.openai_shapes import id_or_index
 from orchestra.codecs.openai_usage import embedding_usage_of
 from orchestra.codecs.quirks import Quirks
 from orchestra.errors import CapabilityError, MalformedStreamError
@@ -32,6 +33,13 @@ class _Answer(msgspec.Struct, gc=False):
 
 
 _ANSWERS = msgspec.json.Decoder(_Answer)
+
+
+class _AnswerReader(JsonReader):
+    __slots__ = ()
+
+    def _as_meant(self, path: JsonPath, value: object) -> object:
+        return id_or_index(path[-1], value)
 
 
 def embed_body(model: str, request: EmbedRequest, quirks: Quirks) -> Json:
@@ -62,7 +70,7 @@ def embeddings_of(body: bytes) -> Embeddings:
         ModelError: the body is an error.
         MalformedStreamError: it holds no vectors, or not one for each index.
     """
-    answer = decoded(_ANSWERS, body, "the embeddings")
+    answer = _AnswerReader().read(_ANSWERS, body, "the embeddings")
     if answer.error:
         raise as_error(read_error(body))
     if answer.data is None:

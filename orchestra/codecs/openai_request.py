@@ -206,7 +206,10 @@ def _sampling(request: ChatRequest, quirks: Quirks) -> Json:
         value: float | None = getattr(request, name)
         if value is not None:
             body[_word(quirks.penalties and name, name, value, quirks)] = value
-    if (effort := request.reasoning_effort) is not None:
+    effort = request.reasoning_effort
+    if effort == "none" and quirks.thinking_switch:
+        body["thinking"] = {"type": "disabled"}
+    elif effort is not None:
         word = _word(quirks.efforts.get(effort), "reasoning_effort", effort, quirks)
         body["reasoning_effort"] = word
     if request.logprobs is not None:

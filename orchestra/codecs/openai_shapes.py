@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
+from math import inf
 
 import msgspec
 
@@ -127,6 +128,10 @@ _OPENINGS: msgspec.json.Decoder[Chunk] = msgspec.json.Decoder(Opening)
 _CHUNKS = msgspec.json.Decoder(Chunk)
 
 
+_UNLIKELY = -9999.0
+"""What OpenAI writes where a token is as good as impossible."""
+
+
 class ChunkReader(JsonReader):
     """Reads the chunks of one answer."""
 
@@ -152,11 +157,14 @@ class ChunkReader(JsonReader):
             return _SHAPES[key](value)
         if path == ("x_groq",):
             return value if isinstance(value, dict) else None
-        return _id_or_index(key, value)
+        if key == "logprob":
+            return _UNLIKELY if value == -inf else value
+        return id_or_index(key, value)
 
 
-def _id_or_index(key: str, value: object) -> object:
-    if key == "id" and isinstance(value, int | float) and not isinstance(value, bool):
+def id_or_index(key: str, value: object) -> object:
+    """A name as a text, and an index as a number, where they came as the other."""
+    if key in {"id", "model"} and isinstance(value, int | float) and not isinstance(value, bool):
         return str(value)
     if key == "index" and isinstance(value, str) and value.isdecimal():
         return int(value)

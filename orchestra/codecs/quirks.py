@@ -45,6 +45,8 @@ class Quirks:
     penalties: bool = True
     efforts: Efforts = _USUAL
     """Its words for how much to reason; an effort without a word cannot be asked for."""
+    thinking_switch: bool = False
+    """Not to think is said in a field of its own, `thinking`."""
     include_usage: bool = True
     """A stream has to be asked for its usage; off where asking is an error, or needless."""
 
@@ -118,7 +120,10 @@ MISTRAL = Quirks(
 DEEPSEEK = Quirks(
     name="deepseek",
     seed_key=None,
-    efforts=_NO_EFFORTS,
+    efforts=MappingProxyType(
+        {"minimal": "low", "low": "low", "medium": "high", "high": "high", "max": "max"}
+    ),
+    thinking_switch=True,
     parallel_tool_calls=False,
     json_schema=False,
     reasoning_key="reasoning_content",  # a turn with tools is refused without it

@@ -41,7 +41,8 @@ def anthropic(options: Options) -> Dialect:
     known = options.get("output_tokens_max")
     if known is None:
         return AnthropicDialect()
-    return AnthropicDialect(output_tokens=min(int(known), _OUTPUT_TOKENS_MAX))
+    most = int(known)
+    return AnthropicDialect(output_tokens=min(most, _OUTPUT_TOKENS_MAX), output_tokens_max=most)
 
 
 def gemini(options: Options) -> Dialect:

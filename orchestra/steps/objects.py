@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Generic, TypeVar, cast
 
 import attrs
@@ -109,16 +110,15 @@ async def fill(form: Form[T], talk: Talk) -> T:
 
 
 async def _first(form: Form[T], talk: Talk) -> Completion:
-    """The first answer: held to the schema, or where that cannot be, asked for it in words."""
+    """The first answer: held to the schema, or where that cannot be, asked for it in words.
+
+    A model that knows schemas may not know all that stands in this one.
+    """
     plain = talk.request
-    known = talk.capabilities.json_schema
-    if known is not False:
+    if talk.capabilities.json_schema is not False:
         talk.request = attrs.evolve(plain, output=form.output)
-        try:
+        with suppress(CapabilityError):
             return await _whole(form, talk)
-        except CapabilityError:
-            if known:
-                raise
     talk.request = attrs.evolve(plain, output=None)
     _instruct(form, talk)
     return await _whole(form, talk)

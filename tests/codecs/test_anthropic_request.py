@@ -19,7 +19,9 @@ from pydantic import TypeAdapter
 from orchestra.answers import Completion
 from orchestra.codecs.anthropic import message_events
 from orchestra.codecs.anthropic_request import anthropic_body
+from orchestra.codecs.bedrock_request import converse_body
 from orchestra.errors import CapabilityError
+from orchestra.providers.dialects import anthropic
 from orchestra.values import (
     ChatRequest,
     ForcedTool,
@@ -279,15 +281,12 @@ def test_a_choice_of_tool_is_told(
     assert "tool_choice" not in without
 
 
-def test_a_strict_schema_allows_no_more_than_it_names() -> None:
-    inner: Json = {"type": "array", "items": {"anyOf": [SCHEMA, {"type": "object"}]}}
-    schema: Json = {"type": "object", "properties": {"list": inner}, "additionalProperties": True}
-    (tool,) = body(tools=(Tool("f", "", schema, strict=True),))["tools"]
-    assert tool["strict"] is True
-    closed = SCHEMA | {"additionalProperties": False}
-    assert tool["input_schema"] == schema | {
-        "properties": {"list": {"type": "array", "items": {"anyOf": [closed, {"type": "object"}]}}}
-    }
+def test_a_strict_tool_is_shown_with_a_schema_that_can_be_enforced() -> None:
+    (tool,) = body(tools=(Tool("f", "", SCHEMA, strict=True),))["tools"]
+    assert (tool["strict"], tool["input_schema"]) == (
+        True,
+        SCHEMA | {"additionalProperties": False},
+    )
     (tool,) = body(tools=(TOOL,))["tools"]
     assert tool == {
         "name": "weather",
@@ -320,7 +319,10 @@ def test_new_models_are_told_how_hard_to_think(
     assert "format" in made["output_config"]
     assert made["max_tokens"] > 4_096
     made = body(model=model, reasoning_effort="none", output_tokens_max=9)
-    assert (made["thinking"], made["max_tokens"]) == ({"type": "disabled"}, 9)
+    always = "fable" in model
+    assert made["thinking"] == {"type": "adaptive" if always else "disabled"}
+    assert made.get("output_config") == ({"effort": "low"} if always else None)
+    assert made["max_tokens"] == 9
 
 
 @pytest.mark.parametrize("model", BUDGETED)
@@ -333,6 +335,46 @@ def test_old_models_are_told_how_long_to_think(model: str) -> None:
     assert "thinking" not in body(model=model, reasoning_effort="none")
     with pytest.raises(CapabilityError, match="output_tokens_max=1024 leaves no room"):
         body(model=model, reasoning_effort="low", output_tokens_max=1_024)
+
+
+THOUGHT = ReasoningPart("so", "c2VhbA==")
+CALLED = ToolCall("c1", "weather", "{}")
+ANSWERED = Message("tool", (ToolResult("c1", "weather", "fine"),))
+
+
+@pytest.mark.parametrize(
+    ("said", "more", "thinks"),
+    [
+        ((THOUGHT, CALLED), (ANSWERED,), True),
+        ((CALLED,), (ANSWERED,), False),
+        ((ReasoningPart("another model's"), CALLED), (ANSWERED,), False),
+        ((TextPart("Let me see"), CALLED), (ANSWERED, Message("user", "Well?")), False),
+        ((CALLED,), (ANSWERED, Message("assistant", "It is fine."), USER), True),
+        ((TextPart("Hi"),), (USER,), True),
+    ],
+)
+def test_an_old_model_is_not_told_to_think_between_calls_that_it_did_not_think_before(
+    said: tuple[Part, ...], more: tuple[Message, ...], thinks: bool
+) -> None:
+    messages = (USER, Message("assistant", said), *more)
+    made = body(*messages, model="claude-haiku-4-5", reasoning_effort="low", tools=(TOOL,))
+    assert ("thinking" in made) is thinks
+    assert made["max_tokens"] == 4_096 + 2_048 * thinks
+    made = body(*messages, model="claude-sonnet-5", reasoning_effort="low", tools=(TOOL,))
+    assert made["thinking"] == {"type": "adaptive"}
+    request = ChatRequest(messages, reasoning_effort="low", tools=(TOOL,))
+    converse = converse_body("anthropic.claude-haiku-4-5-v1:0", request)
+    assert ("additionalModelRequestFields" in converse) is thinks
+
+
+def test_a_model_is_not_asked_for_more_than_it_gives() -> None:
+    request = ChatRequest((USER,), reasoning_effort="max")
+    most = {"output_tokens": 32_000, "output_tokens_max": 32_000}
+    made = anthropic_body("claude-opus-4-1", request, False, **most)  # type: ignore[arg-type]
+    assert made["max_tokens"] == 32_000
+    assert made["thinking"]["budget_tokens"] == 24_576
+    dialect = anthropic({"output_tokens_max": "32000"})
+    assert json.loads(dialect.ask("claude-opus-4-1", request, stream=False).body) == made
 
 
 def test_bedrock_has_neither_model_nor_stream_in_the_body() -> None:

@@ -358,7 +358,7 @@ def test_an_answer_is_done_with_its_last_event() -> None:
 
 def test_events_that_are_new_are_passed_over() -> None:
     new = b'event: cohere-news\ndata: {"type":"cohere-news","delta":[1]}\n\n'
-    later = event("news", named=False, delta={})
+    later = event("news", named=False, delta={}, index=None)
     again = event("tool-call-start", index=3, delta={"message": {"tool_calls": {}}}) * 2
     assert Completion.of(decode([new, later, spoken([("text", "so")])])).text == "so"
     answer = Completion.of(decode([again, spoken([])]))

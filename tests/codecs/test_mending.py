@@ -106,6 +106,20 @@ def test_what_is_no_such_json_is_malformed(raw: bytes) -> None:
         assert read_whole(TEXTS, raw, "it") == expected
 
 
+@pytest.mark.parametrize("number", ["NaN", "Infinity", "-Infinity", "1e999"])
+def test_a_number_that_is_none_is_left_out(number: str) -> None:
+    raw = f'{{"text": "Hi", "extra": {{"p": [{number}]}}, "score": {number}}}'.encode()
+    assert read_whole(TEXTS_AND_MORE, raw, "it") == TextAndMore("Hi", None)
+
+
+class TextAndMore(msgspec.Struct):
+    text: str
+    score: float | None
+
+
+TEXTS_AND_MORE = msgspec.json.Decoder(TextAndMore)
+
+
 @pytest.mark.parametrize("raw", [b"[" * 100_000, b'{"a":' + b"9" * 5_000 + b"}", b'{"a":1e400}'])
 def test_what_python_does_not_read_is_malformed_too(raw: bytes) -> None:
     with pytest.raises(MalformedStreamError):

@@ -47,6 +47,12 @@ def test_vectors_without_an_index_stand_in_order() -> None:
     assert OpenAiDialect().decode_embeddings(body).vectors == (Vector.of([1]), Vector.of([2]))
 
 
+def test_an_index_may_be_digits_and_a_model_a_number() -> None:
+    body = b'{"model":3,"data":[{"index":"1","embedding":[1]},{"index":0.0,"embedding":[2]}]}'
+    found = OpenAiDialect().decode_embeddings(body)
+    assert (found.vectors, found.model) == ((Vector.of([2]), Vector.of([1])), "3")
+
+
 @pytest.mark.parametrize(
     "data",
     [

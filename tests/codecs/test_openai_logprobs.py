@@ -52,6 +52,14 @@ def test_what_is_in_another_form_ends_no_answer(record: Any) -> None:
     assert said(odd).text == "Hi"
 
 
+def test_a_token_that_is_as_good_as_impossible_ends_no_answer() -> None:
+    odd = chunk({"content": "Hi"}, "stop")
+    odd["choices"][0]["logprobs"] = {"content": [LIKELY | {"logprob": float("-inf")}]}
+    answer = said(odd)
+    assert answer.logprobs == Logprobs((TokenLogprob("Hi", -9999.0, (72, 105)),))
+    assert answer.text == "Hi"
+
+
 def test_they_are_asked_for_where_the_server_has_a_word_for_them() -> None:
     body = chat_body("m", ASKED, OPENAI, stream=False)
     assert (body["logprobs"], body["top_logprobs"]) == (True, 2)

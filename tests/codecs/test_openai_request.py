@@ -116,6 +116,10 @@ def test_some_words_are_the_servers_own() -> None:
     assert body(MISTRAL, seed=1)["random_seed"] == 1
     assert body(reasoning_effort="max")["reasoning_effort"] == "xhigh"
     assert body(GENERIC, reasoning_effort="max")["reasoning_effort"] == "high"
+    assert body(DEEPSEEK, reasoning_effort="medium")["reasoning_effort"] == "high"
+    asked = body(DEEPSEEK, reasoning_effort="none")
+    assert asked["thinking"] == {"type": "disabled"}
+    assert "reasoning_effort" not in asked
     developer = attrs.evolve(OPENAI, system_role="developer")
     turn = Message("system", "Be kind")
     assert messages(turn, quirks=developer) == [{"role": "developer", "content": "Be kind"}]
@@ -148,7 +152,6 @@ def test_json_without_a_schema() -> None:
     [
         (OPENAI, {"top_k": 3}, "top_k=3 cannot be asked of 'openai'"),
         (DEEPSEEK, {"seed": 1}, "seed=1 "),
-        (DEEPSEEK, {"reasoning_effort": "low"}, "reasoning_effort='low'"),
         (GROQ, {"reasoning_effort": "minimal"}, "reasoning_effort='minimal'"),
         (DEEPSEEK, {"output": JsonOutput(SCHEMA)}, "output='a JSON schema'"),
         (PERPLEXITY, {"output": JsonOutput()}, "output='a JSON object'"),
