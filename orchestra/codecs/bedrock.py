@@ -48,8 +48,6 @@ STOPS: Mapping[str, StopReason] = {
     "content_filtered": StopReason.CONTENT_FILTER,
 }
 """What Converse's words for a stop mean; its other ones are `StopReason.OTHER`."""
-_RUNS_THERE = "server_tool_use"
-"""The type of a call that the provider answers by itself, as Nova's own tools are."""
 _BAD_KEY = b"make sure your API Key is valid"
 
 
@@ -73,7 +71,6 @@ class _ToolUse(msgspec.Struct, rename="camel"):
     input: msgspec.Raw = msgspec.Raw()
     tool_use_id: str | None = None
     name: str | None = None
-    type: str | None = None
 
 
 class _Cited(msgspec.Struct):
@@ -130,7 +127,6 @@ class ConverseEvents:
     def __init__(self) -> None:
         self._reader = JsonReader()
         self._calls: dict[int, int] = {}  # by the index of their block
-        self._theirs: set[int] = set()  # the blocks of calls that run at the provider
 
     def take(self, name: str, payload: bytes) -> Iterable[ModelEvent]:
         """What one event of the stream means; nothing, if it is not known.
@@ -149,19 +145,13 @@ class ConverseEvents:
         return ()
 
     def _piece(self, piece: _Piece) -> Iterable[ModelEvent]:
-        block = piece.content_block_index
         if piece.start is not None and (call := piece.start.tool_use) is not None:
-            if call.type == _RUNS_THERE:
-                self._theirs.add(block)
-                return ()
-            index = self._calls.setdefault(block, len(self._calls))
+            index = self._calls.setdefault(piece.content_block_index, len(self._calls))
             return (ToolCallDelta(index, call.tool_use_id or "", call.name or ""),)
         if piece.delta is None:
             return ()
         if (call := piece.delta.tool_use) is not None:
-            if block in self._theirs:
-                return ()
-            index = self._calls.setdefault(block, len(self._calls))
+            index = self._calls.setdefault(piece.content_block_index, len(self._calls))
             text = json_text(call.input)
             return (ToolCallDelta(index, arguments=text),) if text else ()
         return _said(piece.delta)
@@ -266,7 +256,7 @@ def converse_events(body: bytes) -> list[ModelEvent]:
     events: list[ModelEvent] = []
     calls = 0
     for block in answer.output.message.content or ():
-        if (call := block.tool_use) is not None and call.type != _RUNS_THERE:
+        if (call := block.tool_use) is not None:
             told = (call.tool_use_id or "", call.name or "", json_text(call.input))
             events.append(ToolCallDelta(calls, *told))
             calls += 1

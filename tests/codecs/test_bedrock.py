@@ -39,7 +39,6 @@ from orchestra.values import (
     ModelEvent,
     Stopped,
     StopReason,
-    ToolCall,
     ToolCallDelta,
     UsageReport,
 )
@@ -84,11 +83,8 @@ def summary(events: list[ModelEvent]) -> Json:
 
 
 def expected(case: Recording) -> Json:
-    """What was recorded, without the calls that ran at Amazon: botocore tells all of them."""
     assert case.golden is not None
-    golden = {name: case.golden[name] for name in ("text", "tools", "finish", "usage")}
-    ours = [each for each in golden["tools"] if not each["name"].startswith("nova_")]
-    return golden | {"tools": ours}
+    return {name: case.golden[name] for name in ("text", "tools", "finish", "usage")}
 
 
 def cases(*kinds: str) -> list[Any]:
@@ -441,31 +437,6 @@ def test_an_answer_goes_back_as_it_came() -> None:
         {"text": "Wait"},
         {"toolUse": {"toolUseId": "c1", "name": "weather", "input": {"city": "Rome"}}},
     ]
-
-
-def test_a_call_that_runs_at_amazon_is_none_of_ours() -> None:
-    ran = {"toolUseId": "a", "name": "nova_grounding", "type": "server_tool_use"}
-    ours = {"toolUseId": "b", "name": "weather"}
-    told: list[tuple[str, Json]] = [
-        ("contentBlockStart", {"contentBlockIndex": 0, "start": {"toolUse": ran}}),
-        ("contentBlockDelta", {"contentBlockIndex": 0, "delta": {"toolUse": {"input": '{"q":1}'}}}),
-        ("contentBlockStart", {"contentBlockIndex": 1, "start": {"toolUse": ours}}),
-        (
-            "contentBlockDelta",
-            {"contentBlockIndex": 1, "delta": {"toolUse": {"input": '{"x": 1}'}}},
-        ),
-        ("messageStop", {"stopReason": "tool_use"}),
-    ]
-    calls = (ToolCall("b", "weather", '{"x": 1}'),)
-    assert Completion.of(decode([framed(told)])).tool_calls == calls
-    found = {"toolUseId": "a", "content": [{"text": "it"}], "type": "nova_grounding_result"}
-    content = [
-        {"toolUse": ran | {"input": {"q": 1}}},
-        {"toolResult": found},
-        {"toolUse": ours | {"input": {"x": 1}}},
-    ]
-    body = {"output": {"message": {"content": content}}, "stopReason": "tool_use"}
-    assert Completion.of(DIALECT.decode(json.dumps(body).encode())).tool_calls == calls
 
 
 # --- whole answers ------------------------------------------------------------------------------

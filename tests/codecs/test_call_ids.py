@@ -65,4 +65,3 @@ def test_what_ids_converse_takes_is_as_botocore_has_it() -> None:
     service = botocore.session.get_session().get_service_model("bedrock-runtime")
     id_ = service.shape_for("ToolUseId").metadata
     assert (id_["min"], id_["max"], id_["pattern"]) == (1, 64, "[a-zA-Z0-9_.:-]+")
-    assert service.shape_for("ToolUseType").enum == ["server_tool_use"]
