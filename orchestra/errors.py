@@ -316,7 +316,7 @@ class BreakerOpenError(ModelError):
 
 
 class BudgetExceededError(ModelError):
-    """A budget has no room for the call, or for the rest of its answer.
+    """A budget has no room for the call, or for the rest of its answer, if that had `begun`.
 
     `budget` says whose it is: "organisation acme, a month". Nano-dollars: what is spent, what calls
     hold, the limit. It is empty again at `resets_at_s`, seconds since 1970; None for that of a run.
@@ -339,6 +339,7 @@ class BudgetExceededError(ModelError):
         self.held_nanodollars = held_nanodollars
         self.limit_nanodollars = limit_nanodollars
         self.resets_at_s = resets_at_s
+        self.begun = False
 
 
 class UnknownPriceError(ModelError):

@@ -121,6 +121,7 @@ class Gate:
         at_once = self.limiter.begin(now_s, requests, tokens)
         call.admitted = at_once or await self._wait(call.permit, requests, tokens)
         if self.shared is None and not counts:
+            self.limiter.sent(call.admitted)
             return call
         try:
             if self.shared is not None:
@@ -130,6 +131,7 @@ class Gate:
         except BaseException:
             await call.withdraw()  # noqa: ASYNC102 - shielded and bounded
             raise
+        self.limiter.sent(call.admitted)
         return call
 
     async def _hold(self, call: GuardedCall, requests: int, most: int) -> None:
@@ -263,7 +265,7 @@ class GuardedCall(HeldCall):
     def leave(self, error: BaseException | None) -> None:
         """Give back all that it holds but money; `error` is the model's own."""
         whole = self.ended and error is None
-        room = False if isinstance(error, _FULL) else (whole or None)
+        room = False if isinstance(error, _FULL) else (whole or not self.silent or None)
         self._leave_limits(whole, room)
         self._settle(whole, error)
         breaker = self.gate.breaker
@@ -278,7 +280,7 @@ class GuardedCall(HeldCall):
     async def withdraw(self) -> None:
         """Give back all that it holds, before anybody was asked."""
         assert self.admitted is not None, "it has entered"
-        self.gate.limiter.leave(self.admitted, tokens=0)
+        self.gate.limiter.withdraw(self.admitted)
         if self.gate.breaker is not None and self.permit is not None:
             self.gate.breaker.record(self.permit, Outcome.NEUTRAL, self.gate.clock.now_s())
         if self.gate.shared is not None and self.share is not None:
@@ -301,7 +303,11 @@ class GuardedCall(HeldCall):
             BudgetExceededError: as of `CallCosts.grow`, and StateError too.
         """
         assert self.held is not None, "only then there is a cap"
-        self.cap_bytes = await self.gate.costs.grow(self.held, self.estimate, self.said_bytes)
+        try:
+            self.cap_bytes = await self.gate.costs.grow(self.held, self.estimate, self.said_bytes)
+        except BudgetExceededError as error:
+            error.begun = True
+            raise
 
     def _leave_limits(self, whole: bool, room: bool | None) -> None:
         assert self.admitted is not None, "it has entered"
@@ -321,11 +327,18 @@ class GuardedCall(HeldCall):
             self.account.used(self.spent)
 
     def _outcome(self, breaker: Breaker, error: BaseException | None) -> Outcome:
+        """What it says of the model's health.
+
+        That a caller has left says nothing of it, but for what they have waited in vain until then.
+        """
+        found = Outcome.NEUTRAL if not self.ended else Outcome.SUCCESS
         if error is not None:
-            return outcome(error)
-        if not self.ended:
-            return Outcome.NEUTRAL
-        if self.spoke_s is None or breaker.rule.slow_s is None or self.admitted is None:
-            return Outcome.SUCCESS
-        slow = self.spoke_s - self.admitted.began_s >= breaker.rule.slow_s
-        return Outcome.SLOW if slow else Outcome.SUCCESS
+            found = outcome(error)
+        cut = found is Outcome.NEUTRAL and self.streams and not isinstance(error, Exception)
+        first_s = self.gate.clock.now_s() if cut and self.silent else self.spoke_s
+        slow_s = breaker.rule.slow_s
+        if slow_s is None or first_s is None or self.admitted is None:
+            return found
+        if found is Outcome.SUCCESS or (cut and self.silent):
+            return Outcome.SLOW if first_s - self.admitted.began_s >= slow_s else found
+        return found

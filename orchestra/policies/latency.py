@@ -48,8 +48,9 @@ class Latencies:
     """The measures of some models, as calls begin, are answered, fail and are left.
 
     A call has `began`; it is `answered` when it first says something, and has `failed` before
-    that or behind it; `left` it is once, when nothing waits for it any more. One that is
-    cancelled is only left, so it counts neither as an answer nor as a failure.
+    that or behind it; `left` it is once, when nothing waits for it any more. One that is `cut`
+    before it said anything counts neither as an answer nor as a failure: all that is known is that
+    it would have taken longer.
     """
 
     def __init__(self, names: Iterable[str]) -> None:
@@ -74,6 +75,11 @@ class Latencies:
     def failed(self, name: str, took_s: float, now_s: float) -> None:
         """It failed a call after so long."""
         self.answered(name, max(took_s, FAILED_S), now_s)
+
+    def cut(self, name: str, took_s: float, now_s: float) -> None:
+        """A caller gave up after so long, without an answer: the model is no faster than that."""
+        if took_s >= (self._measures[name].average_s or 0.0):
+            self.answered(name, took_s, now_s)
 
     def _wait(self, name: str, more: int) -> None:
         measure = self._measures[name]

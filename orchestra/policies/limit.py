@@ -75,10 +75,11 @@ class Load:
 
 @attrs.define(eq=False)
 class Admitted:
-    """A call that is under way. Give it back with `leave`, once."""
+    """A call that is under way. Give it back with `leave`, once; `asked` are requests not sent."""
 
     taken: Taken | None
     began_s: float
+    asked: Taken | None = None
 
 
 @attrs.define(eq=False)
@@ -118,7 +119,10 @@ class Limiter:
         return self._tokens is not None
 
     def begin(self, now_s: float, requests: int = 1, tokens: int = 0) -> Admitted | None:
-        """A call that takes this much and has begun, at once; None where it would have to wait."""
+        """A call that takes this much and has begun, at once; None where it would have to wait.
+
+        It is to be `sent`, or given back with `withdraw` if nobody was asked.
+        """
         if self._queue or self._missing_s(now_s, requests, tokens) > 0:
             return None
         return self._begun(now_s, requests, tokens)
@@ -144,6 +148,19 @@ class Limiter:
         self._refuse_hopeless(waiter)
         await self._wait(waiter, check)
         return self._begun(self._clock.now_s(), requests, tokens)
+
+    def sent(self, admitted: Admitted) -> None:
+        """Somebody is asked: what it takes of requests stays taken."""
+        if self._requests is not None and admitted.asked is not None:
+            self._requests.settle(admitted.asked, self._clock.now_s(), admitted.asked.units)
+            admitted.asked = None
+
+    def withdraw(self, admitted: Admitted) -> None:
+        """Give a call back that was not sent: it is as if it had never been."""
+        if self._requests is not None and admitted.asked is not None:
+            self._requests.settle(admitted.asked, self._clock.now_s(), 0)
+            admitted.asked = None
+        self.leave(admitted, tokens=0)
 
     def leave(self, admitted: Admitted, *, tokens: int, room: bool | None = None) -> None:
         """Give a call back, with the tokens that it really took.
@@ -193,10 +210,9 @@ class Limiter:
 
     def _begun(self, now_s: float, requests: int, tokens: int) -> Admitted:
         self._running += 1
-        if self._requests is not None:
-            self._requests.spend(now_s, requests)
+        asked = self._requests.take(now_s, requests) if self._requests is not None else None
         taken = self._tokens.take(now_s, tokens) if self._tokens is not None else None
-        return Admitted(taken, now_s)
+        return Admitted(taken, now_s, asked)
 
     def _missing_s(self, now_s: float, requests: int, tokens: int) -> float:
         """Seconds until the first in the queue may begin; infinite where it hangs on others."""

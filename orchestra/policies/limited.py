@@ -15,7 +15,13 @@ import attrs
 
 from orchestra.accounts import Caller
 from orchestra.answers import Completion
-from orchestra.errors import BreakerOpenError, LimitReachedError, ModelsFailedError
+from orchestra.errors import (
+    BreakerOpenError,
+    BudgetExceededError,
+    LimitReachedError,
+    ModelsFailedError,
+    UnknownPriceError,
+)
 from orchestra.policies.account import PRESENT
 from orchestra.policies.allowance import LEASE_S
 from orchestra.policies.callers import CallerLimits, Held
@@ -146,7 +152,9 @@ def _was_not_sent(error: BaseException) -> bool:
     """Whether an error says that nobody was asked."""
     if isinstance(error, ModelsFailedError):
         return bool(error.errors) and all(map(_was_not_sent, error.errors.values()))
-    return isinstance(error, BreakerOpenError | LimitReachedError)
+    if isinstance(error, BudgetExceededError):
+        return not error.begun
+    return isinstance(error, BreakerOpenError | LimitReachedError | UnknownPriceError)
 
 
 class _LimitedAnswer(HeldAnswer[LimitedCall]):

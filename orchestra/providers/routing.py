@@ -242,9 +242,10 @@ class _Desk:
             began_s = trio.current_time() if self._latencies else 0.0
             try:
                 found = await ask(name)
-            except (ModelError, BaseExceptionGroup) as raised:
+            except BaseException as raised:
                 error = _failure(raised)
                 if error is None:
+                    self._cut(kind, name, raised, began_s)
                     raise
                 failed[name] = error
                 self.blame(kind, name, error, trio.current_time() - began_s)
@@ -282,6 +283,12 @@ class _Desk:
         """Remember a failure of a model, unless it is that of the request."""
         if self._latencies and not isinstance(error, _NOT_ITS_FAULT):
             self._latencies[kind].failed(name, took_s, trio.current_time())
+
+    def _cut(self, kind: Kind, name: str, raised: BaseException, began_s: float) -> None:
+        """Remember how long a caller has waited in vain, if that is why the call has ended."""
+        if self._latencies and split(raised)[0] is None:
+            now_s = trio.current_time()
+            self._latencies[kind].cut(name, now_s - began_s, now_s)
 
     def watched(self, name: str, reply: ModelReply) -> Coroutine[Any, Any, tuple[ModelEvent, ...]]:
         """The next of this model's answer; that it fails is remembered, where somebody asks."""
@@ -334,7 +341,7 @@ async def _left_with(inner: AbstractAsyncContextManager[ModelReply], error: Base
             raise
 
 
-def _failure(raised: ModelError | BaseExceptionGroup) -> ModelError | None:
+def _failure(raised: BaseException) -> ModelError | None:
     """The model's error in what a call raised: a model that has a nursery raises it in a group."""
     if isinstance(raised, ModelError):
         return raised

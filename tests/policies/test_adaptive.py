@@ -19,6 +19,7 @@ from orchestra.protocols import Model, ModelReply
 from orchestra.testing.strategies import schedules
 from orchestra.testing.virtual import virtual
 from orchestra.values import ChatRequest, ModelEvent, Stopped, StopReason
+from tests.policies.test_guard import Fake
 
 ASKED = ChatRequest(())
 
@@ -111,6 +112,23 @@ def test_it_finds_what_there_is_room_for(error: type[ModelError], room: int, sch
     roomy = virtual(main, schedule=schedule)
     assert roomy.served >= 0.7 * 40 * room
     assert roomy.refused <= 80, "without adapting, it would be thousands"
+
+
+def test_an_answer_that_was_left_had_room() -> None:
+    async def main() -> list[int | None]:
+        fake = Fake(fault=lambda _: RateLimitError("too many"))
+        limits = CallLimits(concurrency=8, adaptive=True)
+        model = GuardedModel(fake, name="m", limits=limits)
+        with pytest.raises(RateLimitError):
+            await model.complete(ASKED)
+        found = [model.state().load.at_once]
+        fake.fault = lambda _: None
+        for _ in range(100):
+            async with model.stream(ASKED) as reply:
+                await reply.receive()
+        return [*found, model.state().load.at_once]
+
+    assert virtual(main) == [4, 8]
 
 
 def test_what_says_nothing_of_room_changes_nothing() -> None:

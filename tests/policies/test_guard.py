@@ -392,6 +392,29 @@ def test_a_long_answer_is_not_slow_and_a_late_one_is() -> None:
     virtual(main)
 
 
+@pytest.mark.parametrize(("patience_s", "slow"), [(4, 0), (6, 1), (60, 1)])
+def test_a_model_that_says_nothing_until_its_callers_give_up_is_slow(
+    patience_s: float, slow: int
+) -> None:
+    """That they give up says nothing; but that they waited in vain for so long does."""
+
+    async def main() -> None:
+        rule = BreakerRule(slow_s=5, window_s=1000)
+        for fake in (Fake(begins_s=61), Fake(begins_s=61, at_entry=False)):
+            model = guarded(fake, rule)
+            with trio.move_on_after(patience_s):
+                await stream(model)
+            assert model.state().breaker == Closed(slow, 0, slow)
+        spoke = guarded(Fake(), rule)
+        await stream(spoke, 1)  # which has begun in time
+        whole = guarded(Fake(begins_s=61), rule)
+        with trio.move_on_after(patience_s):
+            await complete(whole)  # whose length says nothing
+        assert spoke.state().breaker == whole.state().breaker == Closed(0, 0, 0)
+
+    virtual(main)
+
+
 def test_waiting_for_a_slot_does_not_make_a_call_slow() -> None:
     async def main() -> None:
         model = guarded(Fake(begins_s=5), BreakerRule(slow_s=8), concurrency=1)

@@ -13,10 +13,12 @@ from hypothesis import strategies as st
 from orchestra.accounts import Caller, Usage
 from orchestra.errors import (
     BreakerOpenError,
+    BudgetExceededError,
     LimitReachedError,
     ModelError,
     ModelsFailedError,
     ProviderServerError,
+    UnknownPriceError,
 )
 from orchestra.policies.account import PRESENT, NoAccount
 from orchestra.policies.allowance import LEASE_S, CallerRules, OwnerLimits
@@ -99,10 +101,15 @@ def test_what_was_not_sent_is_given_back_whole(way: str) -> None:
     refusals: list[ModelError] = [
         BreakerOpenError("left alone; ask another"),
         LimitReachedError("too many; wait"),
+        BudgetExceededError("no room; wait"),
+        UnknownPriceError("say what it costs"),
     ]
     several = ModelsFailedError("all failed", {str(n): each for n, each in enumerate(refusals)})
     for error in [*refusals, several]:
         assert at_once(Fake(fault=lambda _, e=error: e), way) == (0, 0)  # type: ignore[misc]
+    begun = BudgetExceededError("no room for the rest")
+    begun.begun = True
+    assert at_once(Fake(fault=lambda _: begun), "stream") == (1, INPUT)
     mixed = ModelsFailedError("all failed", {"a": refusals[0], "b": ProviderServerError("500")})
     assert at_once(Fake(fault=lambda _: mixed), "stream") == (1, INPUT)
 
