@@ -26,7 +26,7 @@ def check(*targets: str, explain: Flag = False, data: Data = None, config: Confi
     explain
         Print for each edge whether it streams, and why.
     """
-    from orchestra.cli.installed import hidden_by_models, lacking, unknown_pipelines
+    from orchestra.cli.installed import hidden_by_models, lacking, unknown_pipelines, unservable
     from orchestra.config import default_bindings
     from orchestra.config.finding import find
     from orchestra.errors import ConfigError
@@ -46,6 +46,8 @@ def check(*targets: str, explain: Flag = False, data: Data = None, config: Confi
         if bindings is not None and not targets and not unread:
             problems += unknown_pipelines(pipelines, bindings.deployment)
         problems += namesakes(pipelines)
+        for _, told in unservable(pipelines):
+            terminal.note(told, "yellow")
         if bindings is not None:
             for told in hidden_by_models(pipelines, bindings):
                 terminal.note(told, "yellow")

@@ -84,6 +84,18 @@ def hidden_by_models(pipelines: Iterable[AnyPipeline], bindings: Bindings) -> It
             )
 
 
+def unservable(pipelines: Iterable[AnyPipeline]) -> Iterator[tuple[AnyPipeline, str]]:
+    """Which pipelines no client can ask, and why; others can call them."""
+    from orchestra.errors import ServeError
+    from orchestra.server.inputs import by_json
+
+    for each in pipelines:
+        try:
+            by_json({each.name: each})
+        except ServeError as error:
+            yield each, f"{each.where}: {error}"
+
+
 _ARTICLES = {"model": "a model", "embedder": "an embedder"}
 
 

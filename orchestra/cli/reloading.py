@@ -83,7 +83,7 @@ class Loader(Closing):
 
         old, config = self._bindings, find(self._config, os.environ)
         with self._modules():
-            pipelines = self._import(configured=config is not None)
+            pipelines = self._served(self._import(configured=config is not None))
             new = default_bindings(self._data, config=config, several=self._several)
             carried = old is not None and new.use_state_of(old)
             if old is not None and carried:
@@ -127,6 +127,17 @@ class Loader(Closing):
 
         for told in unknown_pipelines(pipelines, bindings.deployment):
             log.warning("%s", told)
+
+    def _served(self, pipelines: dict[str, AnyPipeline]) -> dict[str, AnyPipeline]:
+        """Those that clients can ask, and those that were named, of which a start says why not."""
+        if self._targets:
+            return pipelines
+        from orchestra.cli.installed import unservable
+
+        left = {each.name: told for each, told in unservable(pipelines.values())}
+        for told in left.values():
+            log.warning("%s", told)
+        return {name: each for name, each in pipelines.items() if name not in left}
 
     async def _admit(self, bindings: LocalBindings) -> Admission:
         admission = await admission_of(bindings, self._host)

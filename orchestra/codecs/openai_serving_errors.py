@@ -53,6 +53,7 @@ class _Kind:
 
 
 _KINDS = (
+    _Kind(errors.InputError, 400, BAD_REQUEST, "invalid_value"),
     _Kind(errors.ContextLengthError, 400, BAD_REQUEST, "context_length_exceeded"),
     _Kind(errors.CapabilityError, 400, BAD_REQUEST, "unsupported_parameter"),
     _Kind(errors.InvalidRequestError, 400, BAD_REQUEST),
@@ -95,9 +96,9 @@ _FIELDS: Mapping[str, str] = {
 def error_reply(error: BaseException) -> ServedError:
     """An error as OpenAI would tell it: of several in one, what the last of them is.
 
-    `param` is the field that its message begins with or, where a model cannot do something, the
-    first field that it names. The message of what is no error of ours is hidden, since it may hold
-    a path, a query or a key, and of what is `WITHHELD` clients read other words.
+    `param` is the field that it names, or that its message begins with; where a model cannot do
+    something, the first that its message names. The message of what is no error of ours is hidden,
+    since it may hold a path, a query or a key, and of what is `WITHHELD` clients read other words.
     """
     if isinstance(error, ModelsFailedError | ArmsFailedError) and error.errors:
         return error_reply(list(error.errors.values())[-1])
@@ -148,6 +149,8 @@ def _headers(said: ModelError | None, kind: _Kind) -> tuple[tuple[str, str], ...
 
 
 def _param(error: BaseException) -> str | None:
+    if isinstance(error, errors.InputError):
+        return error.field
     if not isinstance(error, InvalidRequestError):
         return None
     field, colon, _ = error.message.partition(": ")

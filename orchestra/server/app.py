@@ -18,7 +18,6 @@ from quart_trio.wrappers import TrioResponse
 from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound, RequestEntityTooLarge
 from werkzeug.routing import WebsocketMismatch
 
-from orchestra.errors import ServeError
 from orchestra.server import problems, sse
 from orchestra.server.arrival import Arrival
 from orchestra.server.bodies import body_of, forget_heads, tell_departure
@@ -26,7 +25,7 @@ from orchestra.server.departure import DepartingRequest, Departure
 from orchestra.server.front import OPEN, Admission, Answered, Front, asked_again
 from orchestra.server.hardening import Hardened, Mailbox
 from orchestra.server.health import READY, Readiness, health_routes
-from orchestra.server.inputs import check_servable
+from orchestra.server.inputs import by_json
 from orchestra.server.listen import head_held
 from orchestra.server.openai_routes import is_openai, openai_routes, shaped
 from orchestra.server.openapi_routes import with_documents
@@ -282,7 +281,7 @@ def create_app(
 
         routes += metrics_routes(counting)
         app.answered = counting.metrics.answered
-    for route in with_documents(routes, _by_json(pipelines), settings, admission):
+    for route in with_documents(routes, by_json(pipelines), settings, admission):
         app.add_route(route)
     _answer_errors(app, settings)
     front = Front(app.asgi_app, layers, shaped, app.answered)
@@ -300,7 +299,7 @@ def table(
     sockets: Callable[[Runs], Sockets] = open_sockets,
 ) -> list[Route]:
     """Every route there is, in the order in which they are told."""
-    runs = Runs(engine, _by_json(pipelines), settings, registry)
+    runs = Runs(engine, by_json(pipelines), settings, registry)
     return [
         *pipeline_routes(runs),
         *socket_routes(partial(sockets, runs)),
@@ -308,26 +307,6 @@ def table(
         *openai_routes(runs, pipelines),
         *health_routes(engine.bindings, readiness),
     ]
-
-
-def _by_json(pipelines: Mapping[str, Pipeline[..., Any]]) -> dict[str, Pipeline[..., Any]]:
-    """Those whose inputs JSON can give; others have to be spoken with, as if they were models.
-
-    Raises:
-        ServeError: one can be asked neither way.
-    """
-    found = {}
-    for name, pipeline in pipelines.items():
-        try:
-            check_servable(name, pipeline.inputs)
-        except ServeError:
-            from orchestra.server.chat_shapes import shape_of
-
-            if shape_of(pipeline) is None:
-                raise
-        else:
-            found[name] = pipeline
-    return found
 
 
 def _answer_errors(app: App, settings: Settings) -> None:

@@ -27,6 +27,7 @@ from orchestra.values import Json
 
 if TYPE_CHECKING:
     from orchestra.graph.nodes import Input
+    from orchestra.graph.pipelines import Pipeline
 
 Inputs = dict[str, object]
 
@@ -118,6 +119,26 @@ def check_servable(pipeline: str, inputs: Mapping[str, Input]) -> None:
                 f"{spell(each.annotation)}` has no form in JSON; take a str, a number, a bool, a "
                 "list, a dict, a Document or a dataclass or attrs class of those"
             ) from error
+
+
+def by_json(pipelines: Mapping[str, Pipeline[..., Any]]) -> dict[str, Pipeline[..., Any]]:
+    """Those whose inputs JSON can give; others have to be spoken with, as if they were models.
+
+    Raises:
+        ServeError: one can be asked neither way.
+    """
+    found = {}
+    for name, pipeline in pipelines.items():
+        try:
+            check_servable(name, pipeline.inputs)
+        except ServeError:
+            from orchestra.server.chat_shapes import shape_of
+
+            if shape_of(pipeline) is None:
+                raise
+        else:
+            found[name] = pipeline
+    return found
 
 
 def is_readable(each: Input) -> bool:

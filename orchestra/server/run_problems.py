@@ -15,7 +15,7 @@ from orchestra import errors
 from orchestra.errors import ArmsFailedError, ModelError, ModelsFailedError, StepFailedError
 from orchestra.events import RunCancelled, RunFailed
 from orchestra.server import caller_problems
-from orchestra.server.problems import HttpProblem, own_error
+from orchestra.server.problems import Fault, HttpProblem, own_error
 
 
 @attrs.frozen
@@ -31,6 +31,7 @@ class Kind:
 KINDS: Sequence[Kind] = (
     Kind(errors.BudgetExceededError, 402, "budget-exceeded", "Your budget has no room for it."),
     Kind(errors.LimitReachedError, 429, "rate-limited", "You have reached a limit."),
+    Kind(errors.InputError, 422, "bad-inputs", "The inputs do not fit the pipeline."),
     Kind(errors.DocumentError, 422, "unreadable-document", "The document cannot be read."),
     Kind(errors.ContextLengthError, 422, "context-too-long", "It does not fit the model."),
     Kind(errors.CapabilityError, 422, "not-capable", "The model cannot do this."),
@@ -71,9 +72,11 @@ def failed_run(
     if isinstance(error, errors.BudgetExceededError):
         extras += caller_problems.your_budget(error).extras
     detail = f"{event.error}: {event.message}"
-    headers = _waits(error)
+    faults: tuple[Fault, ...] = ()
+    if isinstance(error, errors.InputError) and error.field is not None:
+        faults = (Fault(error.field, f"/{error.field}", event.message),)
     return HttpProblem(
-        kind.status, kind.code, kind.title, detail, extras=tuple(extras), headers=headers
+        kind.status, kind.code, kind.title, detail, faults, tuple(extras), _waits(error)
     )
 
 

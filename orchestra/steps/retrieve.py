@@ -9,6 +9,7 @@ from operator import attrgetter, mul
 import attrs
 import trio
 
+from orchestra.errors import InputError
 from orchestra.graph.steps import step
 from orchestra.protocols import Context, EmbedderName, StoreName, injected
 from orchestra.steps.ingest import BATCH, embedded
@@ -29,9 +30,12 @@ async def retrieve(
     `where` keeps those whose metadata equals every given key; `source` is one of the keys.
 
     A run may raise:
-        StoreError: `top` is less than 1, the vector has another length than those of the store,
-            or the store is out of reach.
+        InputError: `top` is less than 1.
+        StoreError: the vector has another length than those of the store, or the store is out of
+            reach.
     """
+    if top < 1:
+        raise InputError(f"retrieve(top={top}): it has to be 1 or more", field="top")
     return await context.store(store).search(vector, top=top, where=where)
 
 

@@ -96,6 +96,38 @@ def test_what_is_said_of_a_pipeline_that_is_not_served_is_in_the_log(
         caplog.clear()
 
 
+UNSERVABLE = """\
+from collections.abc import Callable
+
+from orchestra import pipeline, step
+
+@step
+async def told(each: Callable[[], str]) -> str:
+    return each()
+
+@pipeline
+def inner(each: Callable[[], str]) -> str:
+    return told(each)
+"""
+
+
+def test_a_pipeline_that_no_client_can_ask_keeps_the_others_from_nothing(
+    say: Project, caplog: pytest.LogCaptureFixture
+) -> None:
+    say.write("pipelines/inner.py", UNSERVABLE)
+    with (loader := loader_of(say)):
+        loaded(loader).close()
+        assert "inner" not in loader.pipelines
+        assert loader.pipelines
+    assert "pipelines/inner.py:10: pipeline 'inner' cannot be served: its input" in caplog.text
+    with (loader := loader_of(say, "pipelines.inner")):  # who names it is told why
+        loaded(loader).close()
+        assert "inner" in loader.pipelines
+    code, out, err = say.orchestra("check")
+    assert (code, out) == (0, "3 pipelines, no problems\n")
+    assert err.startswith("pipelines/inner.py:10: pipeline 'inner' cannot be served")
+
+
 @pytest.mark.parametrize(
     ("path", "text", "error"),
     [

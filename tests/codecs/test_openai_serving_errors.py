@@ -14,6 +14,7 @@ from orchestra.errors import (
     BudgetExceededError,
     CapabilityError,
     DeadlineError,
+    InputError,
     InvalidRequestError,
     LimitReachedError,
     ModelsFailedError,
@@ -64,6 +65,11 @@ def test_of_several_errors_the_last_decides() -> None:
     assert told(ModelsFailedError("all", both))[1] == "provider_rate_limited"
     assert told(ArmsFailedError("all", both))[1] == "provider_rate_limited"
     assert told(StepFailedError("all", [QuotaError("spent")]))[1] == "provider_quota"
+
+
+def test_an_input_that_a_step_refuses_is_a_parameter() -> None:
+    error = InputError("it is too short", field="question")
+    assert told(error) == (400, "invalid_value", "question")
 
 
 def test_what_is_no_error_of_ours_is_not_told() -> None:

@@ -13,6 +13,7 @@ from orchestra.errors import (
     ArmsFailedError,
     AuthenticationError,
     BudgetExceededError,
+    InputError,
     LimitReachedError,
     ModelError,
     ModelsFailedError,
@@ -57,6 +58,17 @@ def test_the_error_and_its_name_alone_say_the_same(cls: type[ModelError]) -> Non
     with_error, without = failed_run("r", event(error), error), failed_run("r", event(error))
     assert (with_error.status, with_error.code) == (without.status, without.code)
     assert with_error.code != "run-failed"
+
+
+def test_an_input_that_a_step_refuses_is_told_as_one_that_does_not_fit() -> None:
+    error = InputError("it is too short; write a sentence", field="question")
+    problem = failed_run("r", event(error), error)
+    assert (problem.status, problem.code) == (422, "bad-inputs")
+    (fault,) = problem.faults
+    assert (fault.field, fault.pointer) == ("question", "/question")
+    assert "write a sentence" in fault.detail
+    assert failed_run("r", event(error)).code == "bad-inputs"
+    assert failed_run("r", event(error), InputError("x")).faults == ()
 
 
 @pytest.mark.parametrize("one", KINDS, ids=lambda kind: kind.code)
