@@ -55,12 +55,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from orchestra.messages import message
+from orchestra.messages import message, written
 from orchestra.problem import Problem
 
 
 class OrchestraError(Exception):
     """The root of everything that orchestra raises by itself."""
+
+    __repr__ = written
 
 
 class DefinitionError(OrchestraError):
@@ -372,10 +374,8 @@ class ModelsFailedError(ModelError):
         lines = "".join(f"\n  {name}: {describe(error)}" for name, error in errors.items())
         waits = [error.retry_after_s for error in errors.values() if error.retryable]
         known = [wait for wait in waits if wait is not None]
-        shortest = min(known) if known and len(known) == len(waits) else None
-        super().__init__(
-            message + lines, retryable=bool(waits), retry_after_s=shortest, model=model
-        )
+        least_s = min(known) if known and len(known) == len(waits) else None
+        super().__init__(message + lines, retryable=bool(waits), retry_after_s=least_s, model=model)
 
 
 class DocumentError(OrchestraError):

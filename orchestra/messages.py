@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from inspect import Parameter, signature
+
 
 def message(error: BaseException) -> str:
     """The error's message; where its `__str__` fails, how it failed. Raises `KeyboardInterrupt`."""
@@ -11,3 +13,20 @@ def message(error: BaseException) -> str:
         raise
     except BaseException as broken:  # noqa: ASYNC103, BLE001 - a class may raise what it likes
         return f"({type(broken).__name__} while it was asked for its message)"  # noqa: ASYNC104
+
+
+def written(error: Exception) -> str:
+    """An error's `repr`: as it is written, where it is made of a message and named fields.
+
+    A failing example of a test can then be pasted. A field that is as by default is left out.
+    """
+    _, *taken = signature(type(error).__init__).parameters.values()
+    fields = [each for each in taken if each.kind is Parameter.KEYWORD_ONLY]
+    if [each.name for each in taken if each not in fields] != ["message"]:
+        return Exception.__repr__(error)
+    told = [repr(getattr(error, "message", message(error)))]
+    for name, usual in ((each.name, each.default) for each in fields):
+        value = getattr(error, name, usual)
+        if value not in (usual, getattr(type(error), name, usual)):
+            told.append(f"{name}={value!r}")
+    return f"{type(error).__name__}({', '.join(told)})"

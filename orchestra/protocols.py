@@ -241,8 +241,8 @@ class Context(Protocol):
     def store(self, name: str) -> VectorStore:
         """The store of this name. Raises BindingError."""
 
-    def used(self, usage: Usage) -> None:
-        """Report what a call consumed; it is added to the step's own account."""
+    def used(self, usage: Usage | None) -> None:
+        """Report what a call consumed, as its `Completion` tells it: for the step's own account."""
 
 
 class Account(Protocol):

@@ -28,7 +28,15 @@ Details: TypeAlias = Mapping[str, str]
 NO_DETAILS: Details = MappingProxyType({})
 
 
-@attrs.frozen
+_SHORT = 16  # more numbers than somebody writes by hand
+
+
+def _written(given: Mapping[str, object]) -> str:
+    """A mapping as it is written: the empty one that nobody can change is `{}` too."""
+    return repr(dict(given))
+
+
+@attrs.frozen(repr=False)
 class Vector:
     """An embedding: `len(vector)` numbers as little-endian float32.
 
@@ -36,12 +44,16 @@ class Vector:
     `numpy.frombuffer(vector.data, "<f4")` without a copy.
     """
 
-    data: bytes = attrs.field(repr=False)
+    data: bytes
 
     @classmethod
     def of(cls, numbers: Sequence[float]) -> Vector:
         """The vector of these numbers, rounded to float32."""
         return cls(struct.pack(f"<{len(numbers)}f", *numbers))
+
+    def __repr__(self) -> str:
+        """As it is written, where it is short: as in a test."""
+        return f"Vector.of({list(self)})" if len(self) <= _SHORT else f"<Vector of {len(self)}>"
 
     def __len__(self) -> int:
         return len(self.data) // 4
@@ -63,7 +75,7 @@ class Passage:
     text: str
     source: str = ""
     score: float = 0.0
-    metadata: Metadata = NO_METADATA
+    metadata: Metadata = attrs.field(default=NO_METADATA, repr=_written)
 
 
 @attrs.frozen
@@ -76,7 +88,7 @@ class Label:
 
     name: str
     confidence: float
-    scores: Mapping[str, float] = MappingProxyType({})
+    scores: Mapping[str, float] = attrs.field(default=MappingProxyType({}), repr=_written)
 
     def __str__(self) -> str:
         return self.name
@@ -253,7 +265,7 @@ class ChatRequest:
     tool_choice: ToolChoice | None = None
     parallel_tool_calls: bool | None = None
     output: JsonOutput | None = None
-    extras: Extras = NO_EXTRAS
+    extras: Extras = attrs.field(default=NO_EXTRAS, repr=_written)
     logprobs: int | None = None
     """To be told how likely each token was, and this many that could have stood in its place."""
 
@@ -272,6 +284,10 @@ class StopReason(Enum):
     OTHER = "other"
     """A reason that only this provider has: see `Stopped.raw`."""
 
+    def __repr__(self) -> str:
+        """As it is written."""
+        return f"{type(self).__name__}.{self.name}"
+
 
 @attrs.frozen
 class Began:
@@ -283,7 +299,7 @@ class Began:
 
     id: str
     model: str
-    details: Details = NO_DETAILS
+    details: Details = attrs.field(default=NO_DETAILS, repr=_written)
 
 
 @attrs.frozen

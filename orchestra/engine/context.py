@@ -50,9 +50,9 @@ class StepContext:
         """The store of this name. Raises BindingError."""
         return self.run.bindings.store(name)
 
-    def used(self, usage: Usage) -> None:
+    def used(self, usage: Usage | None) -> None:
         """Add what a call consumed to the step's account; to the run's, if the step has ended."""
-        if usage.settled:
+        if usage is None or usage.settled:
             return
         usages = self.run.usages
         so_far = usages.get(self.step)

@@ -20,7 +20,7 @@ from orchestra.engine.reading import read
 from orchestra.engine.scope import Failure, bare
 from orchestra.errors import DeadlineError, RunCancelledError
 from orchestra.events import RunCancelled, RunFailed, RunFinished, RunStarted
-from orchestra.graph.raised import advice_on, message_of
+from orchestra.graph.raised import RunNote, advice_on, message_of
 from orchestra.groups import split, stopping
 
 if TYPE_CHECKING:
@@ -251,9 +251,9 @@ class Run(Generic[T_co]):
         note = f"in step {step!r} of pipeline {self.pipeline!r}, called at {where}"
         with suppress(AttributeError, TypeError):  # there are errors that take no notes
             if note not in getattr(error, "__notes__", ()):  # ... and some are raised many times
-                error.add_note(note)
+                error.add_note(RunNote(note))
                 if advice := advice_on(error):
-                    error.add_note(advice)
+                    error.add_note(RunNote(advice))
         return Failure(error, step, where)
 
     def interrupted(self, error: BaseException) -> None:
@@ -267,7 +267,7 @@ class Run(Generic[T_co]):
         """
         task = tasks.task_of(operation)
         start: Callable[..., None] = nursery.start_soon
-        self.variables.run(start, task, frame, operation, name=operation.name)
+        self.variables.run(start, task, frame, operation, name=frame.path + operation.name)
 
     def run_plain(self, frame: Frame, operation: Operation) -> None:
         """Run a plain step on the spot."""

@@ -16,6 +16,12 @@ _OF_RUNS = (
 )
 
 
+class RunNote(str):
+    """A note that a run has put on a step's error, told from those of the step's own."""
+
+    __slots__ = ()
+
+
 def message_of(error: Exception) -> str:
     """What an error says of itself, also where it cannot; and what to write, where we know."""
     said, advice = message(error), advice_on(error)

@@ -35,6 +35,7 @@ from orchestra.events import (
 )
 from orchestra.graph.agreeing import Comparison, Quorum, Survivors
 from orchestra.graph.nodes import Call, Choice, Collect, Each, Fallback, Node, Race, Route
+from orchestra.testing import timing
 from orchestra.testing.log import Activation, Log
 from orchestra.testing.simulate import Simulation
 
@@ -60,18 +61,20 @@ def check_laws(simulation: Simulation) -> None:
 
 def numbered_without_gaps(log: Log) -> None:
     """The events count from 1 without a gap, and time never goes back."""
-    assert [event.seq for event in log.events] == list(range(1, len(log.events) + 1))
-    times = [event.at_s for event in log.events]
-    assert times == sorted(times)
-    assert not times or times[-1] == log.simulation.lasted_s
+    for number, event in enumerate(log.events, 1):
+        assert event.seq == number, f"the event in place {number} has the number {event.seq}"
+    for event, later in pairwise(log.events):
+        assert event.at_s <= later.at_s, f"{later} is before {event}"
+    last_s, lasted_s = log.events[-1].at_s, log.simulation.lasted_s
+    assert last_s == lasted_s, f"the last event is at {last_s:g} s, and the run lasted {lasted_s:g}"
 
 
 def one_beginning_one_end(log: Log) -> None:
     """The first event and no other begins the run; the last and no other ends it."""
-    begins = [isinstance(event, RunStarted) for event in log.events]
-    ends = [isinstance(event, TERMINAL) for event in log.events]
-    assert begins == [True] + [False] * (len(begins) - 1)
-    assert ends == [False] * (len(ends) - 1) + [True]
+    begins = [event for event in log.events if isinstance(event, RunStarted)]
+    ends = [event for event in log.events if isinstance(event, TERMINAL)]
+    assert begins == [log.events[0]], f"the first event is {log.events[0]}; it began with {begins}"
+    assert ends == [log.events[-1]], f"the last event is {log.events[-1]}; it ended with {ends}"
 
 
 def the_end_tells_the_outcome(log: Log) -> None:
@@ -79,14 +82,17 @@ def the_end_tells_the_outcome(log: Log) -> None:
     last, error = log.events[-1], log.simulation.error
     match last:
         case RunFinished():
-            assert error is None
-            assert last.result == log.simulation.value
+            assert error is None, f"it finished, and `run()` raises {error!r}"
+            value = log.simulation.value
+            assert last.result == value, f"it told {last.result!r}, and `run()` gives {value!r}"
         case RunCancelled():
-            assert isinstance(error, RunCancelledError)
-            assert error.reason == last.reason
+            raised = f"it was cancelled ({last.reason}), and `run()` raises {error!r}"
+            assert isinstance(error, RunCancelledError), raised
+            assert error.reason == last.reason, raised
         case RunFailed():
-            assert not isinstance(error, RunCancelledError | None)
-            assert (last.error, last.message) == (type(error).__name__, str(error))
+            raised = f"it told {last.error}: {last.message}, and `run()` raises {error!r}"
+            assert not isinstance(error, RunCancelledError | None), raised
+            assert (last.error, last.message) == (type(error).__name__, str(error)), raised
             assert last.step is None or last.step == _innermost(log, last), "another is to blame"
         case _:
             raise AssertionError(f"{last} is no end")
@@ -121,60 +127,16 @@ def every_step_has_one_life(log: Log) -> None:
         assert all(getattr(event, "reason", "why") for event in life), f"{path}: no reason"
 
 
-def starts_when_its_last_input_exists(log: Log) -> None:
-    """A step starts at the moment its last input exists, and never before."""
-    for activation in log.activations:
-        for path, operation in activation.operations.items():
-            begun = log.started(path)
-            if begun is not None:
-                _starts_in_time(log, activation, operation, begun)
-
-
-def _starts_in_time(
-    log: Log, activation: Activation, operation: Operation, begun: StepStarted
-) -> None:
-    inputs: list[Event] = []
-    beside = operation.region == 0 and not activation.prefix  # the run's start was its own
-    for path, reader in activation.operations.items():
-        streams = operation.slot in reader.lanes
-        if not streams and operation.slot not in reader.values:
-            continue
-        there = log.started(path) if streams else log.finished(path)
-        assert there is not None, f"{begun.step} began without {path}"
-        beside = beside or reader.region == operation.region
-        inputs.append(there)
-    at_s = max((event.at_s for event in inputs), default=0.0)
-    assert all(event.seq < begun.seq for event in inputs), f"{begun.step} began before its inputs"
-    if beside:  # its region had started, so that it waited for nothing else
-        assert begun.at_s == at_s, f"{begun.step} began late"
-
-
-def times_add_up(log: Log) -> None:
-    """Durations are from start to end; the run's timings and usage are those of its steps."""
-    timings = {}
-    for path in log.lives:
-        begun, done = log.started(path), log.finished(path)
-        if begun is None or done is None:
-            continue
-        assert done.duration_s == done.at_s - begun.at_s, f"{path}: {done.duration_s}"
-        assert (done.first_chunk_s is None) == (not done.chunks), f"{path}: {done.chunks}"
-        assert done.first_chunk_s is None or 0 <= done.first_chunk_s <= done.duration_s
-        if path in log.activations[0].operations:
-            timings[path] = done.duration_s
-    last = log.events[-1]
-    if isinstance(last, RunFinished):
-        assert last.timings_s == timings
-
-
 def the_result_is_the_deltas(log: Log) -> None:
     """The result of a run that streams is its deltas since the last restart, joined."""
     last, plan = log.events[-1], log.simulation.plan
     void = max((e.seq for e in log.events if isinstance(e, ArmRestarted)), default=0)
     chunks = [e.chunk for e in log.events if isinstance(e, Delta) and e.seq > void]
     if not plan.streams:
-        assert not chunks
+        assert not chunks, f"it does not stream, and told {chunks!r:.200}"
     elif isinstance(last, RunFinished):
-        assert last.result == join(chunks, plan.block.regions[0].source.chunk)
+        joined = join(chunks, plan.block.regions[0].source.chunk)
+        assert last.result == joined, f"its result is {last.result!r}, and its deltas {joined!r}"
 
 
 def a_cut_stream_never_looks_complete(log: Log) -> None:
@@ -189,14 +151,15 @@ def no_lane_overflows(log: Log) -> None:
     """No edge ever holds more chunks than its bound, or than `output_chunks` where it may grow."""
     limits = log.simulation.world.limits
     grows = any(activation.block.rejoins for activation in log.activations)
-    most = limits.output_chunks if grows else limits.lane_chunks
-    assert log.simulation.lane_peak <= most
+    most = max(limits.lane_chunks, limits.output_chunks if grows else 0)
+    held = log.simulation.lane_peak
+    assert held <= most, f"{held} chunks waited on one edge, whose bound is {most}"
 
 
 def nothing_is_left(log: Log) -> None:
     """After a run there is none of its tasks."""
     left = log.simulation.tasks_left
-    assert left == 0, f"{left} tasks left"
+    assert left == 0, "\n  ".join((f"{left} tasks left:", *log.simulation.left))
 
 
 def a_failure_stops_what_is_beside_it(log: Log) -> None:
@@ -216,10 +179,11 @@ def losers_are_stopped(log: Log) -> None:
         commits = [e for e in log.events if isinstance(e, ArmCommitted) and e.step == path]
         failures = [e for e in log.events if isinstance(e, ArmFailed) and e.step == path]
         assert len(commits) <= 1, f"{path} committed twice"
-        assert len({failure.arm for failure in failures}) == len(failures)
+        _each_fails_once(path, failures)
         for commit in commits:
             assert all(failure.seq < commit.seq for failure in failures), f"{path} failed late"
-            assert commit.arm not in [failure.arm for failure in failures]
+            failed = [failure.arm for failure in failures]
+            assert commit.arm not in failed, f"{path} committed to {commit.arm}, which had failed"
             names = cast("Choice", operation.node).arm_names
             for name, region in zip(names, operation.regions, strict=True):
                 if name != commit.arm:
@@ -233,11 +197,12 @@ def polls_stop_when_they_are_decided(log: Log) -> None:
         needed = node.count if isinstance(node, Quorum) else cast("Survivors", node).least
         commits = [e for e in log.events if isinstance(e, ArmCommitted) and e.step == path]
         failures = [e for e in log.events if isinstance(e, ArmFailed) and e.step == path]
-        assert len({failure.arm for failure in failures}) == len(failures)
+        _each_fails_once(path, failures)
         assert len(commits) <= isinstance(node, Quorum), f"{path} committed to {len(commits)}"
         for commit in commits:
             assert all(failure.seq < commit.seq for failure in failures), f"{path} failed late"
-            assert commit.arm not in [failure.arm for failure in failures]
+            failed = [failure.arm for failure in failures]
+            assert commit.arm not in failed, f"{path} committed to {commit.arm}, which had failed"
         done = log.finished(path) is not None
         assert not done or commits or isinstance(node, Survivors), f"{path} has no winner"
         spare = len(node.arms) - needed
@@ -265,9 +230,15 @@ def a_restart_is_told(log: Log) -> None:
                     assert arm == due, f"{path} restarted with {arm}"
                     due = ""
         restarts = isinstance(operation.node, Fallback) and operation.node.restart
-        assert restarts or not any(isinstance(event, ArmRestarted) for event in told)
+        told_one = any(isinstance(event, ArmRestarted) for event in told)
+        assert restarts or not told_one, f"{path} does not restart, and told of it"
         finished = isinstance(log.events[-1], RunFinished)
         assert not (due and finished), f"{path} never told its restart"
+
+
+def _each_fails_once(path: str, failures: list[ArmFailed]) -> None:
+    arms = [failure.arm for failure in failures]
+    assert len(set(arms)) == len(arms), f"an arm of {path} failed twice: {arms}"
 
 
 def _stop_at(log: Log, event: Event, steps: dict[str, Operation], why: str) -> None:
@@ -294,7 +265,7 @@ def retries_keep_to_their_rule(log: Log) -> None:
         longest_s = rule.delay_max_s + rule.retry_after_max_s
         assert all(0 <= event.delay_s <= longest_s for event in retries), f"{path} waits too long"
         for retry, later in pairwise(life[1:]):
-            assert isinstance(retry, StepRetried)
+            assert isinstance(retry, StepRetried), f"{path} went on after {retry}"
             waited = later.at_s > retry.at_s + retry.delay_s - _ROUNDING_S
             assert waited or isinstance(later, StepCancelled), f"{path} did not wait"
         done = log.finished(path)
@@ -319,7 +290,8 @@ def arms_wait_for_their_turn(log: Log) -> None:
     for activation, path, operation in _of_kind(log, Race, Fallback, Quorum):
         choice, node = log.started(path), cast("Choice", operation.node)
         if choice is None:
-            assert all(_first(log, activation, region) is None for region in operation.regions)
+            begun = [_first(log, activation, region) for region in operation.regions]
+            assert not any(begun), f"{path} was never started, and arms of it were: {begun}"
             continue
         failures = [e for e in log.events if isinstance(e, ArmFailed) and e.step == path]
         due_s = choice.at_s
@@ -379,8 +351,11 @@ LAWS = (
     one_beginning_one_end,
     the_end_tells_the_outcome,
     every_step_has_one_life,
-    starts_when_its_last_input_exists,
-    times_add_up,
+    timing.starts_when_its_last_input_exists,
+    timing.times_add_up,
+    timing.a_cancelled_run_ends_at_once,
+    timing.a_run_ends_by_its_deadline,
+    timing.a_step_ends_by_its_timeout,
     the_result_is_the_deltas,
     a_cut_stream_never_looks_complete,
     no_lane_overflows,

@@ -6,6 +6,7 @@ ready tasks run is the world's: see `virtual`.
 
 from __future__ import annotations
 
+from random import Random
 from typing import Any, Generic, ParamSpec, TypeVar, cast, overload
 
 import attrs
@@ -17,12 +18,14 @@ from orchestra.engine.engine import Engine, open_engine
 from orchestra.engine.inputs import by_name
 from orchestra.engine.run import Run, T_co
 from orchestra.errors import InputError
-from orchestra.events import Event
+from orchestra.events import Event, StepCancelled, StepFailed, StepFinished, StepStarted
 from orchestra.graph.pipelines import Pipeline
 from orchestra.graph.wrapping import refuse_others
 from orchestra.protocols import Stream
+from orchestra.testing.anew import begin_anew
 from orchestra.testing.hedged import remember
-from orchestra.testing.scripts import rescript
+from orchestra.testing.playing import rescript
+from orchestra.testing.standing import everybody, told
 from orchestra.testing.virtual import FAR_S, HangError, virtual
 from orchestra.testing.world import World
 
@@ -50,6 +53,8 @@ class Simulation(Generic[T_co]):
     """Virtual seconds from its start to its last event."""
     tasks_left: int
     """Tasks that were still there after its end. More than none is a bug."""
+    left: tuple[str, ...] = attrs.field(repr=False)
+    """Each of those: its name, and the line where it stands."""
     lane_peak: int
     """The most chunks that ever waited on one edge."""
 
@@ -88,9 +93,12 @@ def simulate(
     Its inputs are given by name, or behind the world as a call of the pipeline would take them.
 
     Its journal keeps every event, whatever the world's `journal_events` are: a law is about
-    all of them. A step that runs in a thread runs on the spot.
+    all of them. While a step's thread works, the whole run stands still.
+
+    Equal worlds give equal events.
 
     Raises:
+        RunError: Trio is running here: simulate in a plain function.
         CheckError: the pipeline has problems, or names what the world does not have.
         DefinitionError: it is no pipeline, or a script, or times of a hedged race, are for
             nothing in it.
@@ -98,6 +106,12 @@ def simulate(
         HangError: the run would never end.
     """
     refuse_others(pipeline)
+    if not isinstance(world, World):
+        raise InputError(
+            f"simulate({pipeline.name}, {world!r:.80}, ...): what follows the pipeline is its "
+            f"world; write simulate({pipeline.name}, World(), {world!r:.80}, ...), or give the "
+            "inputs by name"
+        )
     if isinstance(inputs.get("world"), World) and "world" not in pipeline.inputs:
         raise InputError(
             f"simulate({pipeline.name}, world=...): pipeline {pipeline.name!r} has no input "
@@ -105,6 +119,8 @@ def simulate(
             f"simulate({pipeline.name}, World(...), ...)",
             field="world",
         )
+
+    begin_anew(world)
 
     async def main() -> Simulation[Any]:
         limits = attrs.evolve(world.limits, journal_events=_EVENTS)
@@ -114,20 +130,25 @@ def simulate(
             return await _simulate(engine, plan)
 
     async def _simulate(engine: Engine, plan: Plan) -> Simulation[Any]:
-        before = trio.lowlevel.current_statistics().tasks_living
+        before = set(everybody())
         began_s = trio.current_time()
-        run = engine.start(plan, by_name(pipeline, args, inputs))
+        run = engine.start(plan, by_name(pipeline, args, inputs), run_id=_run_id(world))
         await _to_the_end(run, world)
         lasted_s = trio.current_time() - began_s
         await engine.wait_idle()
         await trio.testing.wait_all_tasks_blocked()
-        left = trio.lowlevel.current_statistics().tasks_living - before
+        left = told([task for task in everybody() if task not in before])
         value, error = await _outcome(run)
         return Simulation(
-            plan, world, run.journal.kept, value, error, lasted_s, left, run.lane_peak
+            plan, world, run.journal.kept, value, error, lasted_s, len(left), left, run.lane_peak
         )
 
     return virtual(main, schedule=world.schedule)
+
+
+def _run_id(world: World) -> str:
+    """The id of a run in this world: equal worlds give equal events."""
+    return f"{Random(world.schedule).getrandbits(128):032x}"  # noqa: S311 - it keeps no secret
 
 
 async def _to_the_end(run: Run, world: World) -> None:
@@ -144,8 +165,22 @@ async def _to_the_end(run: Run, world: World) -> None:
 
 
 def _hanging(run: Run) -> str:
-    log = "\n".join(f"  {event}" for event in run.journal.kept[-20:])
-    return f"run of {run.pipeline!r} still waits in the far future; it said last:\n{log}"
+    going: dict[str, str] = {}
+    for event in run.journal.kept:
+        if isinstance(event, StepStarted):
+            going[event.step] = ""
+        elif isinstance(event, StepFinished | StepFailed | StepCancelled):
+            going.pop(event.step, None)
+    lines = [f"  {task}" for task in told([t for t in everybody() if t.name in going])]
+    said = [f"  {event}" for event in run.journal.kept[-20:]]
+    return "\n".join(
+        (
+            f"run of {run.pipeline!r} still waits in the far future; these steps go on:",
+            *lines,
+            "it said last:",
+            *said,
+        )
+    )
 
 
 async def _outcome(run: Run) -> tuple[object, Exception | None]:

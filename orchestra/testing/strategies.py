@@ -55,22 +55,55 @@ def narrow_limits() -> st.SearchStrategy[Limits]:
     )
 
 
-@st.composite
 def worlds(
-    draw: Draw,
     *,
     steps: Mapping[str, st.SearchStrategy[Script]] | None = None,
     limits: st.SearchStrategy[Limits] | None = None,
-    cancels: bool = False,
+    cancels: bool | st.SearchStrategy[float] = False,
     world: World | None = None,
+) -> st.SearchStrategy[World]:
+    """Worlds with a drawn schedule; scripts for `steps` are drawn, and a moment to cancel.
+
+    With `cancels=True` that is one of the first eight seconds; write `cancels=moments(60)` for
+    runs that take longer.
+
+    Raises:
+        TypeError: what is to be drawn is no strategy.
+    """
+    _refuse_values("limits", limits)
+    for name, script in (steps or {}).items():
+        _refuse_values(f"steps={{{name!r}: ...}}", script)
+    if not isinstance(cancels, bool):
+        _refuse_values("cancels", cancels)
+    if not isinstance(world, World | None):
+        raise TypeError(
+            f"worlds(world={world!r:.80}): it is a World, whose other fields are kept; draw what "
+            "differs with `steps`, `limits` and `cancels`"
+        )
+    return _worlds(steps or {}, limits, moments() if cancels is True else cancels, world or World())
+
+
+def _refuse_values(said: str, given: object) -> None:
+    if given is not None and not isinstance(given, st.SearchStrategy):
+        raise TypeError(
+            f"worlds({said}): {given!r:.80} is not drawn; write it in worlds(world=World(...)), or "
+            f"st.just(...) around it"
+        )
+
+
+@st.composite
+def _worlds(
+    draw: Draw,
+    steps: Mapping[str, st.SearchStrategy[Script]],
+    limits: st.SearchStrategy[Limits] | None,
+    cancels: st.SearchStrategy[float] | bool,
+    base: World,
 ) -> World:
-    """Worlds with a drawn schedule; scripts for `steps` are drawn, and a moment to cancel."""
-    base = world or World()
     return attrs.evolve(
         base,
         schedule=draw(schedules()),
-        cancel_at_s=draw(moments()) if cancels else base.cancel_at_s,
-        steps={**base.steps, **{name: draw(script) for name, script in (steps or {}).items()}},
+        cancel_at_s=base.cancel_at_s if isinstance(cancels, bool) else draw(cancels),
+        steps={**base.steps, **{name: draw(script) for name, script in steps.items()}},
         limits=draw(limits) if limits is not None else base.limits,
     )
 

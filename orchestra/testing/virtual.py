@@ -2,79 +2,80 @@
 
 The clock jumps to the next deadline whenever every task waits, so thirty seconds take no
 time. The order in which ready tasks run is seeded: Hypothesis by itself pins it, and would
-try one schedule. This is the only file that touches what is private in Trio.
+try one schedule. With `pace` and `threads`, this is where we touch what is private in Trio.
 """
 
 from __future__ import annotations
 
-import time
+import threading
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any, TypeVar, cast
 
 import trio
 import trio.testing
 from trio._core import _run
 
+from orchestra.errors import RunError
+from orchestra.testing.pace import FAR_S, THREAD_S, HangError, Pace
+from orchestra.testing.standing import leaves, told
+
+__all__ = ["FAR_S", "THREAD_S", "HangError", "virtual"]
+
 T = TypeVar("T")
 
-FAR_S = 1e6
-"""Virtual seconds after which what still waits is taken for what waits for ever."""
-
-THREAD_S = 10.0
-"""Real seconds for which a thread is waited for: one that waits for virtual time never ends."""
-_LOOK_S = 0.0002
 _TRIO = cast("Any", _run)  # traps.md, 1; the tests notice when Trio has it no more
-
-
-class HangError(AssertionError):
-    """Something was still waiting in the far future: nothing will ever wake it."""
+_SCHEDULER = threading.Lock()  # Trio's is one for the whole process, and so is its seed
+_WITHIN: ContextVar[bool] = ContextVar("within", default=False)
+"""Whether this is a thread of a simulated run, whose schedule stands still meanwhile."""
 
 
 def virtual(main: Callable[[], Awaitable[T]], *, schedule: int = 0) -> T:
     """What an async function gives, in virtual time and under this schedule.
 
     A thread takes no virtual time: while one is at work, for `THREAD_S` real seconds at most, the
-    clock stands still. Sockets do not hold it: it jumps while they are waited for.
+    clock stands still. Sockets do not hold it: it jumps while they are waited for. Of several
+    threads that call this, one runs at a time.
 
     Raises:
-        HangError: it still waits after `FAR_S`, also where it is shielded.
+        HangError: it still waits after `FAR_S`, also where it is shielded; or it goes on for ever
+            without waiting, and swallows that it is cancelled.
+        RunError: Trio is running already.
         Exception: whatever it raises.
     """
+    if trio.lowlevel.in_trio_run():
+        raise RunError(
+            "a simulation runs Trio by itself, in virtual time, and Trio is running here already; "
+            "call it in a plain `def test_...():`, not in `async def` (as of pytest-trio)"
+        )
+    waiting: list[str] = []
 
     async def watched() -> T:
-        trio.lowlevel.spawn_system_task(_open_shields, trio.lowlevel.current_task())
-        with trio.move_on_after(FAR_S):
+        task = trio.lowlevel.current_task()
+        pace.watch(task)
+        with trio.CancelScope() as scope:
+            trio.lowlevel.spawn_system_task(_end_hangs, task, scope, waiting)
             return await main()
-        raise HangError(f"it still waits after {FAR_S:g} virtual seconds")
+        raise HangError("\n  ".join((f"it still waits after {FAR_S:g} virtual seconds:", *waiting)))
 
     clock = trio.testing.MockClock(autojump_threshold=0)
-    cast("Any", clock)._autojump = _Jumps(cast("Any", clock)._autojump)  # noqa: SLF001
+    pace = Pace(clock)
     with _seeded(schedule):
-        return trio.run(watched, clock=clock)
+        try:
+            return trio.run(watched, clock=clock, instruments=[pace])
+        except trio.TrioInternalError as error:
+            if isinstance(error.__cause__, HangError):
+                raise error.__cause__ from None
+            raise  # pragma: no cover - a fault of Trio's own
 
 
-class _Jumps:
-    """What the clock does when every task waits: it jumps, unless they wait for a thread."""
-
-    def __init__(self, jump: Callable[[], None]) -> None:
-        self._jump = jump
-        self._since_s: float | None = None
-
-    def __call__(self) -> None:
-        now_s = time.monotonic()
-        if not trio.testing.active_thread_count():
-            self._since_s = None
-        elif self._since_s is None or now_s - self._since_s < THREAD_S:
-            self._since_s = self._since_s or now_s
-            time.sleep(_LOOK_S)
-            return
-        self._jump()
-
-
-async def _open_shields(main: trio.lowlevel.Task) -> None:
-    """In the far future, let a cancellation into every shield, or a hang would be a real one."""
-    await trio.sleep(FAR_S + 1)
+async def _end_hangs(main: trio.lowlevel.Task, scope: trio.CancelScope, waiting: list[str]) -> None:
+    """In the far future, cancel what still waits; and then in every shield, or it would be real."""
+    await trio.sleep(FAR_S)
+    waiting += told(leaves(main))
+    scope.cancel()
+    await trio.sleep(1)
     tasks = [main]
     while tasks:
         task = tasks.pop()
@@ -88,6 +89,20 @@ async def _open_shields(main: trio.lowlevel.Task) -> None:
 @contextmanager
 def _seeded(schedule: int) -> Iterator[None]:
     """Trio's scheduler seeded with the schedule, and as it was afterwards."""
+    if _WITHIN.get():
+        with _seeded_alone(schedule):
+            yield
+        return
+    with _SCHEDULER, _seeded_alone(schedule):
+        token = _WITHIN.set(True)  # a thread of the run's own would wait for the run's end
+        try:
+            yield
+        finally:
+            _WITHIN.reset(token)
+
+
+@contextmanager
+def _seeded_alone(schedule: int) -> Iterator[None]:
     was = _TRIO._ALLOW_DETERMINISTIC_SCHEDULING  # noqa: SLF001
     state = _TRIO._r.getstate()  # noqa: SLF001
     _TRIO._ALLOW_DETERMINISTIC_SCHEDULING = True  # noqa: SLF001

@@ -13,7 +13,8 @@ import trio
 from orchestra.errors import BindingError, TruncatedStreamError
 from orchestra.graph.policy import Limits
 from orchestra.protocols import Embedder, Model, ModelReply, VectorStore
-from orchestra.testing.scripts import Script
+from orchestra.testing import valid
+from orchestra.testing.scripts import Script, anew
 from orchestra.values import ChatRequest, ModelEvent, Stopped, StopReason, TextDelta
 
 T = TypeVar("T")
@@ -26,12 +27,27 @@ class ScriptedModel(Model):
     With `error` it fails after them; without a `Stopped` among them, it is cut.
     """
 
-    says: tuple[tuple[float, ModelEvent], ...]
-    error: Exception | None = None
+    says: tuple[tuple[float, ModelEvent], ...] = attrs.field(validator=valid.timed)
+    error: Exception | None = attrs.field(default=None, validator=valid.maybe_error)
+
+    @says.validator
+    def _events(self, _: object, value: tuple[tuple[float, object], ...]) -> None:
+        for _, event in value:
+            if not isinstance(event, ModelEvent):
+                raise TypeError(
+                    f"ScriptedModel(...): it says {event!r:.80}, which is no event of a model; "
+                    "write TextDelta('text'), or ScriptedModel.saying('text')"
+                )
 
     @classmethod
     def saying(cls, *texts: str, every_s: float = 0.0) -> ScriptedModel:
         """A model that says these texts and ends well."""
+        for text in texts:
+            if not isinstance(text, str):
+                raise TypeError(
+                    f"ScriptedModel.saying({text!r:.80}): it says texts, one after another; write "
+                    "saying('a', 'b'), or ScriptedTurns.saying(...) for calls of tools"
+                )
         said = tuple((every_s, TextDelta(text)) for text in texts)
         return cls((*said, (0.0, Stopped(StopReason.END))))
 
@@ -57,10 +73,15 @@ class _ScriptedReply:
             return (event,)
         await trio.lowlevel.checkpoint()
         if self._error is not None:
-            raise self._error.with_traceback(None)  # it is raised in many runs
+            raise anew(self._error)
         if not self._stopped:
             raise TruncatedStreamError("the scripted model was cut")
         return ()
+
+
+_MODELS = valid.keeping("stream", "ScriptedModel.saying('text')")
+_EMBEDDERS = valid.keeping("embed", "an object with `dimensions` and `embed`")
+_STORES = valid.keeping("search", "MemoryStore('name')")
 
 
 @attrs.frozen(kw_only=True, repr=False)
@@ -72,19 +93,19 @@ class World:
     is not as in `World()`.
     """
 
-    schedule: int = 0
-    jitter: float | None = None
+    schedule: int = attrs.field(default=0, validator=valid.whole)
+    jitter: float | None = attrs.field(default=None, validator=valid.maybe_share)
     """What every wait before a retry is drawn with, from 0 to 1; None draws it by the schedule."""
-    cancel_at_s: float | None = None
+    cancel_at_s: float | None = attrs.field(default=None, validator=valid.maybe_moment)
     """Cancel the run this long after its start, in virtual seconds."""
-    steps: Mapping[str, Script] = attrs.Factory(dict)
+    steps: Mapping[str, Script] = attrs.field(factory=dict, validator=valid.by_name)
     """Scripts by step: its path in the plan, or its name."""
-    models: Mapping[str, Model | None] = attrs.Factory(dict)
+    models: Mapping[str, Model | None] = attrs.field(factory=dict, validator=_MODELS)
     """By the name that a step gives; None where all steps that name it are scripted."""
-    embedders: Mapping[str, Embedder | None] = attrs.Factory(dict)
-    stores: Mapping[str, VectorStore | None] = attrs.Factory(dict)
-    limits: Limits = Limits()
-    hedged: Mapping[str, Sequence[float]] = attrs.Factory(dict)
+    embedders: Mapping[str, Embedder | None] = attrs.field(factory=dict, validator=_EMBEDDERS)
+    stores: Mapping[str, VectorStore | None] = attrs.field(factory=dict, validator=_STORES)
+    limits: Limits = attrs.field(default=Limits(), validator=valid.limits)
+    hedged: Mapping[str, Sequence[float]] = attrs.field(factory=dict, validator=valid.by_name)
     """Times to commit, in seconds, that hedged races have seen before, by the path of the race.
 
     Without them a race begins with nothing learned, as in a new engine.

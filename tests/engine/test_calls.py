@@ -343,7 +343,7 @@ def all_shapes(n: int, text: str) -> str:
 def test_arguments_arrive_as_they_were_passed() -> None:
     simulation = lawful(all_shapes, n=5, text="t")
     assert simulation.value == (
-        "5 5 (5, 7) 5 [('other', 5)]|5 2 () 4 []|5 t|5 t True|{'a': [('t', 5), (5, 2)], 'b': []}"
+        "5 5 (5, 7) 5 [('other', 5)]|5 2 () 4 []|5 t|5 t False|{'a': [('t', 5), (5, 2)], 'b': []}"
     )
 
 
@@ -367,6 +367,7 @@ def threaded(n: int) -> str:
 async def spends(n: int, context: Context = injected) -> str:
     context.used(Usage(n, 1))
     context.used(Usage(0, n))
+    context.used(None)  # as of a model that tells nothing
     return f"{context.step} {len(context.run_id)}"
 
 

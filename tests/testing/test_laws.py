@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+
 import attrs
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
+from orchestra import Limits, Stream, pipeline, step
 from orchestra.compiler.check import check
 from orchestra.errors import RunCancelledError
 from orchestra.testing.laws import check_laws
@@ -132,3 +135,33 @@ def test_there_are_at_least_two_thousand_simulated_runs() -> None:
     again = settings.get_current_profile_name() == "again"  # a quarter: tests/conftest.py
     assert runs == [RUNS // 4 if again else RUNS] * len(laws)
     assert RUNS * len(laws) >= 2000
+
+
+@step
+async def letters(value: object) -> AsyncIterator[str]:
+    for letter in str(value):
+        yield letter
+
+
+@step
+async def a_and_again(chunks: Stream[str], again: Stream[str]) -> str:
+    return "".join([chunk async for chunk in chunks] + [chunk async for chunk in again])
+
+
+@step
+async def passed(chunks: Stream[str]) -> AsyncIterator[str]:
+    async for chunk in chunks:
+        yield chunk
+
+
+@pipeline
+def parts_and_meets(n: int) -> str:
+    read = letters(n)
+    return a_and_again(passed(read), read)
+
+
+def test_a_lane_that_may_grow_is_no_smaller_than_one_that_may_not() -> None:
+    """A run with more room in a lane than in its output was accused."""
+    simulation = simulate(parts_and_meets, World(limits=Limits(output_chunks=2)), n=1234)
+    assert simulation.lane_peak == 4
+    check_laws(simulation)

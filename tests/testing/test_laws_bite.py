@@ -42,7 +42,7 @@ from orchestra.events import (
     StepSkipped,
     StepStarted,
 )
-from orchestra.testing import laws
+from orchestra.testing import laws, timing
 from orchestra.testing.laws import LAWS, check_laws
 from orchestra.testing.log import Log
 from orchestra.testing.scripts import Attempts, Streams
@@ -152,6 +152,16 @@ def disagreeing(n: int) -> str:
     return quorum(2, after(n, 1, fails=True), after(n, 2, fails=True), after(n, 9))
 
 
+@pipeline(deadline_s=3)
+def limited(n: int) -> str:
+    return after.using(Policy(timeout_s=1))(n, 2)
+
+
+@pipeline(deadline_s=3)
+def too_late(n: int) -> str:
+    return after(n, 4)
+
+
 @pipeline
 def in_turn(n: int) -> str:
     return quorum(2, after(n, 3), after("b", 9), after(n, 1), stagger_s=2)
@@ -168,6 +178,8 @@ CUT = run(collects_a_cut_stream)
 FAILED = run(failing)
 STOPPED = run(everything, World(cancel_at_s=1.75))
 VALUE = run(single)
+LIMITED = run(limited)
+LATE = run(too_late)
 
 
 def with_events(simulation: Simulation, events: Iterable[Event]) -> Simulation:
@@ -291,6 +303,15 @@ def replaced(field: str, value: object) -> Doctor:
     return lambda simulation: attrs.evolve(simulation, **{field: value})  # type: ignore[arg-type]
 
 
+def early(simulation: Simulation) -> Simulation:
+    """The last event half a second before its time."""
+    *events, last = simulation.events
+    at_s = last.at_s - 0.5
+    events.append(attrs.evolve(last, at_s=at_s))
+    return attrs.evolve(simulation, events=tuple(events), lasted_s=at_s)
+
+
+SHORT = Limits(deadline_s=1)
 AFTER = "each[0]/after#2"
 started, skipped = StepStarted(0, 0.0, "x"), StepSkipped(0, 0.0, "x", "why")
 retried = StepRetried(0, 0.0, "x", 1, 1.0, "OverloadedError", "busy")
@@ -333,25 +354,31 @@ BITES: list[tuple[Law, Simulation, Doctor]] = [
     (laws.every_step_has_one_life, WHOLE, added(RunStarted, of(skipped, "nobody"))),
     (laws.every_step_has_one_life, STOPPED, changed(StepSkipped, to={"reason": ""})),
     (laws.every_step_has_one_life, STOPPED, changed(StepCancelled, to={"reason": ""})),
-    (laws.starts_when_its_last_input_exists, WHOLE, late(StepStarted, step="letters")),
-    (laws.starts_when_its_last_input_exists, WHOLE, late(StepStarted, step="some")),
-    (laws.starts_when_its_last_input_exists, WHOLE, late(StepStarted, step=AFTER)),
+    (timing.starts_when_its_last_input_exists, WHOLE, late(StepStarted, step="letters")),
+    (timing.starts_when_its_last_input_exists, WHOLE, late(StepStarted, step="some")),
+    (timing.starts_when_its_last_input_exists, WHOLE, late(StepStarted, step=AFTER)),
     (
-        laws.starts_when_its_last_input_exists,
+        timing.starts_when_its_last_input_exists,
         WHOLE,
         moved(StepStarted, step="letters", before=StepFinished, at={"step": "joined"}),
     ),
     (
-        laws.starts_when_its_last_input_exists,
+        timing.starts_when_its_last_input_exists,
         WHOLE,
         moved(StepStarted, step=AFTER, before=StepFinished, at={"step": "each[0]/after"}),
     ),
-    (laws.starts_when_its_last_input_exists, WHOLE, without(StepFinished, step="some")),
-    (laws.times_add_up, WHOLE, changed(StepFinished, step="letters", to={"duration_s": 0.5})),
-    (laws.times_add_up, WHOLE, changed(StepFinished, step="letters", to={"first_chunk_s": None})),
-    (laws.times_add_up, WHOLE, changed(StepFinished, step="letters", to={"first_chunk_s": 99.0})),
-    (laws.times_add_up, WHOLE, changed(StepFinished, step="letters", to={"chunks": 0})),
-    (laws.times_add_up, WHOLE, changed(RunFinished, to={"timings_s": {}})),
+    (timing.starts_when_its_last_input_exists, WHOLE, without(StepFinished, step="some")),
+    (timing.times_add_up, WHOLE, changed(StepFinished, step="letters", to={"duration_s": 0.5})),
+    (timing.times_add_up, WHOLE, changed(StepFinished, step="letters", to={"first_chunk_s": None})),
+    (timing.times_add_up, WHOLE, changed(StepFinished, step="letters", to={"first_chunk_s": 99.0})),
+    (timing.times_add_up, WHOLE, changed(StepFinished, step="letters", to={"chunks": 0})),
+    (timing.times_add_up, WHOLE, changed(RunFinished, to={"timings_s": {}})),
+    (timing.a_cancelled_run_ends_at_once, STOPPED, late(StepCancelled)),
+    (timing.a_cancelled_run_ends_at_once, WHOLE, replaced("world", World(cancel_at_s=1))),
+    (timing.a_run_ends_by_its_deadline, LATE, late(StepCancelled)),
+    (timing.a_run_ends_by_its_deadline, LATE, early),
+    (timing.a_run_ends_by_its_deadline, WHOLE, replaced("world", World(limits=SHORT))),
+    (timing.a_step_ends_by_its_timeout, LIMITED, late(StepFailed)),
     (laws.the_result_is_the_deltas, WHOLE, without(Delta)),
     (laws.the_result_is_the_deltas, WHOLE, changed(Delta, to={"chunk": "?"})),
     (laws.the_result_is_the_deltas, VALUE, added(StepStarted, Delta(0, 0.0, "x"))),
@@ -449,8 +476,9 @@ BITES: list[tuple[Law, Simulation, Doctor]] = [
 def test_a_law_refuses_a_doctored_run(law: Law, simulation: Simulation, doctor: Doctor) -> None:
     doctored = doctor(simulation)
     assert doctored != simulation
-    with pytest.raises(AssertionError):
+    with pytest.raises(AssertionError) as caught:
         law(Log(doctored))
+    assert str(caught.value), "a law that is broken says by what"
     with pytest.raises(AssertionError):
         check_laws(doctored)
 
@@ -461,8 +489,8 @@ def test_every_law_is_checked_and_bites() -> None:
 
 def test_a_broken_law_is_named_and_the_journal_is_shown() -> None:
     with pytest.raises(AssertionError) as caught:
-        check_laws(attrs.evolve(WHOLE, tasks_left=2))
-    law, broken, first, *_ = str(caught.value).splitlines()
+        check_laws(attrs.evolve(WHOLE, tasks_left=2, left=("a at b.py:1", "c at d.py:2")))
+    law, broken, one, other, first, *_ = str(caught.value).splitlines()
     assert law == "nothing_is_left: After a run there is none of its tasks."
-    assert broken == "2 tasks left"
+    assert (broken, one, other) == ("2 tasks left:", "  a at b.py:1", "  c at d.py:2")
     assert first.startswith("RunStarted(seq=1")

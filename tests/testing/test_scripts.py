@@ -12,13 +12,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestra import Context, Policy, Retry, Stream, each, injected, pipeline, step
-from orchestra.errors import DefinitionError
+from orchestra import Context, Policy, Retry, Stream, each, injected, pipeline, prompt, step
+from orchestra.errors import DefinitionError, EdgeTypeError
 from orchestra.events import StepFinished
+from orchestra.steps.generate import generate
 from orchestra.testing.laws import check_laws
-from orchestra.testing.scripts import Attempts, Fails, Gives, Hangs, Script, Streams
+from orchestra.testing.scripts import Answers, Attempts, Fails, Gives, Hangs, Script, Streams
 from orchestra.testing.simulate import simulate
-from orchestra.testing.world import World
+from orchestra.testing.world import ScriptedModel, World
 
 
 @step
@@ -159,6 +160,65 @@ def test_the_last_script_is_for_every_attempt_after_it() -> None:
     simulation = simulate(p, World(jitter=0.0, steps={"value": failing}), n=1)
     assert str(simulation.error) == "again"
     assert simulation.lasted_s == 3
+
+
+def test_a_script_is_held_to_the_steps_annotation() -> None:
+    """As the step itself is: a test would otherwise pass with what the step never gives."""
+    error = simulate(inner, world(value=Gives(3)), n=1).error
+    assert isinstance(error, EdgeTypeError)
+    assert "it is annotated `-> str` and returned 3" in str(error)
+    assert simulate(inner, world(value=Gives("3")), n=1).result() == "<3>"
+
+
+def test_a_script_may_be_a_function_of_what_the_step_is_called_with() -> None:
+    answers = Answers(lambda n: Fails(ValueError("odd")) if n % 2 else Gives(f"{n}", n))
+    assert simulate(inner, world(value=answers), n=4).value == "<4>"
+    assert simulate(inner, world(value=answers), n=4).lasted_s == 4
+    assert str(simulate(inner, world(value=answers), n=3).error) == "odd"
+    said = Answers(lambda text: Streams(tuple((1, letter) for letter in text)))
+    scripted = world(value=answers, plain=Gives("ab"), chunks=said)
+    assert simulate(whole, scripted, n=2).value == "ab"
+
+
+def test_a_function_may_script_an_attempt() -> None:
+    scripted = Attempts((Fails(ValueError("no")), Answers(lambda n: Gives(str(n)))))
+    steps: dict[str, Script] = {"value": scripted, "chunks": Streams(((0, "x"),))}
+    assert simulate(patient, World(steps=steps), n=7).value == "x"
+
+
+def test_what_a_function_gives_is_a_script() -> None:
+    error = simulate(inner, world(value=Answers(cast("Any", str))), n=4).error
+    assert isinstance(error, DefinitionError)
+    assert "step 'value' is scripted with '4', and a script says what the step does" in str(error)
+
+
+@pipeline
+def inner_too(n: int) -> str:
+    return value(n)
+
+
+def test_an_error_tells_of_its_own_run_only() -> None:
+    error = ConnectionError("gone")
+    error.add_note("the user's own")
+    model = ScriptedModel((), error)
+    error.__context__ = KeyError("of another run")
+    for scripted in (world(value=Fails(error)), world(value=Attempts((Fails(error),)))):
+        simulate(inner, scripted, n=1)
+        simulation = simulate(inner_too, scripted, n=1)
+        assert simulation.error is error
+        first, own = error.__notes__
+        assert first == "the user's own"
+        assert own.startswith("in step 'value' of pipeline 'inner_too'")
+        assert error.__context__ is None
+    failed = simulate(asking, World(models={"m": model}), n=1).error
+    assert failed is error
+    assert len(error.__notes__) == 2
+    assert "of pipeline 'asking'" in error.__notes__[1]
+
+
+@pipeline
+def asking(n: int) -> Stream[str]:
+    return generate(prompt("{n}", n=n), model="m")
 
 
 def test_attempts_without_a_script_are_refused() -> None:

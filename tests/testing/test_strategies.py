@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections import Counter
 from functools import cache
+from typing import Any
 
-from hypothesis import HealthCheck, given, settings
+import pytest
+from hypothesis import HealthCheck, find, given, settings
 from hypothesis import strategies as st
 
 from orchestra.compiler.check import check
 from orchestra.graph.commits import Commit
+from orchestra.graph.policy import Limits
 from orchestra.testing.polls import Agreeing, Judging
 from orchestra.testing.scripts import Gives, Hangs
 from orchestra.testing.sketches import (
@@ -146,6 +149,28 @@ def test_worlds_have_what_they_are_given_and_draw_the_rest(data: st.DataObject) 
     assert world.limits.lane_chunks <= 3
     assert data.draw(worlds(world=base)).cancel_at_s is None
     assert data.draw(worlds(world=base)).limits == base.limits
+
+
+def test_a_run_may_be_cancelled_as_late_as_one_says() -> None:
+    late = worlds(cancels=moments(60))
+    assert find(late, lambda world: (world.cancel_at_s or 0) > 50).cancel_at_s
+
+
+@pytest.mark.parametrize(
+    ("given_", "says"),
+    [
+        (
+            {"steps": {"a": Gives(1)}},
+            r"worlds\(steps={'a': ...}\): Gives\(value=1, .* is not drawn",
+        ),
+        ({"limits": Limits()}, r"worlds\(limits\): Limits\(.* or st.just\(...\) around it"),
+        ({"cancels": 5}, r"worlds\(cancels\): 5 is not drawn"),
+        ({"world": st.just(World())}, r"it is a World, whose other fields are kept"),
+    ],
+)
+def test_what_is_not_drawn_is_told_where_it_belongs(given_: dict[str, Any], says: str) -> None:
+    with pytest.raises(TypeError, match=says):
+        worlds(**given_)
 
 
 def test_moments_and_schedules_are_many() -> None:

@@ -7,11 +7,16 @@ import trio
 from hypothesis import given
 from hypothesis import strategies as st
 
+from orchestra import Stream, pipeline
 from orchestra.answers import Completion
 from orchestra.errors import ModelError
 from orchestra.protocols import Model
-from orchestra.testing.turns import ScriptedTurns
+from orchestra.steps import generate, tool
+from orchestra.testing.simulate import simulate
+from orchestra.testing.strategies import worlds
+from orchestra.testing.turns import ScriptedAnswers, ScriptedTurns
 from orchestra.testing.virtual import virtual
+from orchestra.testing.world import ScriptedModel, World
 from orchestra.values import (
     Capabilities,
     ChatRequest,
@@ -64,6 +69,42 @@ def test_a_turn_is_text_or_several_things_and_takes_its_time() -> None:
     assert second.stopped.reason is StopReason.LENGTH
     assert lasted_s == 8
     assert model.capabilities.tools
+
+
+@tool
+def weather(city: str) -> str:
+    """The weather."""
+    return f"rain in {city}"
+
+
+@pipeline
+def asks_tools(question: str) -> Stream[str]:
+    return generate(question, tools=[weather])
+
+
+CALL = ToolCall("1", "weather", '{"city": "Rome"}')
+
+
+@given(worlds(world=World(models={"default": ScriptedTurns.saying(CALL, "wet")})))
+def test_each_simulation_begins_with_the_first_turn(world: World) -> None:
+    assert simulate(asks_tools, world, question="?").result() == "wet"
+
+
+def by_what_is_asked(request: ChatRequest) -> str | ToolCall | ScriptedModel:
+    last = request.messages[-1]
+    if last.role == "tool":
+        return "wet"
+    return CALL if "weather" in last.text else ScriptedModel((), ModelError("what?"))
+
+
+def test_a_model_may_answer_by_what_it_is_asked() -> None:
+    model = ScriptedAnswers(by_what_is_asked, every_s=2)
+    world = World(models={"default": model})
+    for _ in range(2):  # it keeps nothing
+        simulation = simulate(asks_tools, world, question="the weather?")
+        assert simulation.result() == "wet"
+        assert simulation.lasted_s == 4
+    assert str(simulate(asks_tools, world, question="?").error) == "what?"
 
 
 def test_a_call_after_the_last_turn_says_so() -> None:

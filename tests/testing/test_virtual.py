@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from importlib.metadata import version
 
 import pytest
 import trio
+import trio.lowlevel
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from trio._core import _run
@@ -112,6 +116,135 @@ def test_what_waits_for_ever_is_found_at_once(shielded: bool, beside: bool) -> N
     assert time.monotonic() - began_s < 1
 
 
+def test_where_it_waits_for_ever_is_told() -> None:
+    async def waits() -> None:
+        await trio.sleep_forever()
+
+    async def main() -> None:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(waits, name="one that waits")
+
+    with pytest.raises(HangError, match=r"\n  one that waits at \S*test_virtual.py:\d+$"):
+        virtual(main)
+
+
+async def spin(until: Callable[[], bool]) -> None:
+    while not until():
+        await trio.lowlevel.checkpoint()
+
+
+def test_a_task_that_looks_again_and_again_does_not_keep_time_from_passing() -> None:
+    async def main() -> float:
+        with trio.move_on_after(0.5):
+            await spin(lambda: False)
+        return trio.current_time()
+
+    assert virtual(main) == 0.5
+
+
+def test_others_go_on_in_their_time_while_one_looks_again_and_again() -> None:
+    async def main() -> list[float]:
+        seen: list[float] = []
+
+        async def beats() -> None:
+            for _ in range(5):
+                await trio.sleep(0.25)
+                seen.append(trio.current_time())
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(beats)
+            await spin(lambda: len(seen) == 5)
+        return [*seen, trio.current_time()]
+
+    assert virtual(main) == [0.25, 0.5, 0.75, 1.0, 1.25, 1.25]
+
+
+def test_a_task_that_is_busy_for_a_while_finds_the_time_as_it_was() -> None:
+    async def main() -> float:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(trio.sleep, 3)
+            looks = iter(range(1000))
+            await spin(lambda: next(looks, None) is None)
+            return trio.current_time()
+
+    assert virtual(main) == 0
+
+
+def test_what_is_busy_for_a_while_again_and_again_finds_the_time_as_it_was(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("orchestra.testing.pace.SPINS", 100)
+
+    async def main() -> list[float]:
+        times: list[float] = []
+        for _ in range(20):
+            await trio.sleep(1)
+            looks = iter(range(20))
+            await spin(lambda looks=looks: next(looks, None) is None)  # type: ignore[misc]
+            times.append(trio.current_time())
+        return times
+
+    assert virtual(main) == list(range(1, 21))
+
+
+def test_what_looks_for_ever_is_found() -> None:
+    async def main() -> None:
+        await spin(lambda: False)
+
+    with pytest.raises(HangError, match="it still waits"):
+        virtual(main)
+
+
+def test_a_thread_is_waited_for_also_where_a_task_spins(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("orchestra.testing.pace.SPINS", 10)
+    started, may_end = threading.Event(), threading.Event()
+
+    def works() -> None:
+        started.set()
+        may_end.wait()
+
+    async def main() -> float:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(trio.to_thread.run_sync, works)
+            with trio.move_on_after(5):
+                await spin(started.is_set)
+                looks = iter(range(1000))
+                await spin(lambda: next(looks, None) is None)
+            may_end.set()
+            return trio.current_time()
+
+    assert virtual(main) == 0
+
+
+def test_what_swallows_its_cancellation_for_ever_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("orchestra.testing.pace.SPINS", 100)
+
+    async def swallows() -> None:
+        while True:
+            with suppress(BaseException):
+                await trio.sleep(1)
+
+    async def main() -> None:
+        with trio.move_on_after(3):
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(swallows, name="a deaf one")
+                await trio.sleep_forever()
+
+    with pytest.raises(
+        HangError, match=r"swallows `trio.Cancelled`.*\n  a deaf one at \S*.py:\d+$"
+    ):
+        virtual(main)
+    assert order(3) == order(3), "the next one is not disturbed"
+
+
+def test_several_threads_may_simulate_at_once() -> None:
+    """Trio's scheduler has one seed for the whole process."""
+    wanted = [order(schedule) for schedule in range(20)]
+    with ThreadPoolExecutor(4) as threads:
+        for _ in range(5):
+            assert list(threads.map(order, range(20))) == wanted
+
+
 def test_what_ends_before_the_far_future_does_not_hang() -> None:
     async def main() -> str:
         await trio.sleep(FAR_S - 1)
@@ -136,7 +269,7 @@ def test_a_thread_takes_no_virtual_time_and_is_waited_for() -> None:
 def test_a_thread_that_waits_for_virtual_time_is_not_waited_for_for_ever(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("orchestra.testing.virtual.THREAD_S", 0.05)
+    monkeypatch.setattr("orchestra.testing.pace.THREAD_S", 0.05)
     may_end = threading.Event()
 
     async def waits_in_a_thread() -> None:

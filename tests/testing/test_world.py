@@ -11,24 +11,41 @@ from hypothesis.vendor.pretty import pretty
 
 from orchestra import Stream, pipeline
 from orchestra.accounts import Usage
-from orchestra.errors import BindingError, CheckError, ModelError, TruncatedStreamError
+from orchestra.errors import (
+    BindingError,
+    CheckError,
+    DeadlineError,
+    ModelError,
+    RateLimitError,
+    TruncatedStreamError,
+)
 from orchestra.graph.policy import Limits
 from orchestra.protocols import Bindings, Model
 from orchestra.steps.generate import generate
 from orchestra.testing.laws import check_laws
-from orchestra.testing.scripts import Gives, Streams
+from orchestra.testing.scripts import Attempts, Fails, Gives, Hangs, Streams
 from orchestra.testing.simulate import simulate
+from orchestra.testing.turns import ScriptedTurns
 from orchestra.testing.virtual import virtual
 from orchestra.testing.world import ScriptedModel, World
 from orchestra.values import (
+    Capabilities,
     ChatRequest,
+    Label,
     Message,
     ModelEvent,
+    Passage,
     Stopped,
     StopReason,
     TextDelta,
+    ToolCall,
+    ToolCallDelta,
     UsageReport,
+    Vector,
 )
+
+PASTED = (Capabilities, ToolCallDelta)  # what a pasted world is written with
+
 
 ASKED = ChatRequest((Message("user", "why?"),))
 
@@ -119,6 +136,29 @@ def test_a_world_is_printed_as_it_is_written() -> None:
         "World(schedule=3, steps={'a': Gives(value=1, after_s=0.0)}, limits=Limits(lane_chunks=1))"
     )
     assert eval(repr(narrow), globals()) == narrow
+
+
+@pytest.mark.parametrize(
+    "world",
+    [
+        World(models={"a": ScriptedModel.saying("x")}),
+        World(models={"a": ScriptedTurns.saying("x", ToolCall("1", "t"))}),
+        World(steps={"a": Fails(RateLimitError("slow", retry_after_s=2.0, status=429))}),
+        World(steps={"a": Fails(ModelError("odd", retryable=True))}),
+        World(steps={"a": Fails(DeadlineError("late", limit="idle_s"))}),
+        World(steps={"a": Gives(Vector.of([1.0, 0.1])), "b": Gives(Label("x", 0.5))}),
+        World(steps={"a": Gives([Passage(id="1", text="a")]), "b": Streams(((0.5, b"x"),))}),
+        World(steps={"a": Attempts((Fails(ModelError("x")), Hangs()))}, jitter=1.0, cancel_at_s=2),
+    ],
+)
+def test_what_a_failing_example_prints_can_be_pasted(world: World) -> None:
+    again = eval(repr(world), globals())
+    assert repr(again) == repr(world)
+    for name, script in world.steps.items():
+        if isinstance(script, Gives):
+            assert again.steps[name] == script
+        elif isinstance(script, Fails):
+            assert vars(again.steps[name].error) == vars(script.error)
 
 
 def test_a_simulation_is_printed_in_a_line() -> None:

@@ -1,0 +1,188 @@
+"""Playing: a plan whose steps do what their scripts say."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from functools import wraps
+from inspect import signature
+from typing import Any
+
+import attrs
+import trio
+
+from orchestra.compiler.blocks import Block, Operation
+from orchestra.compiler.plan import Plan
+from orchestra.errors import DefinitionError
+from orchestra.graph.nodes import Call
+from orchestra.graph.steps import Kind, Step
+from orchestra.steps.tools import FunctionTool
+from orchestra.testing.attempts import AttemptCounter
+from orchestra.testing.scripts import (
+    Answers,
+    Attempts,
+    Fails,
+    Gives,
+    Hangs,
+    Plain,
+    Script,
+    Streams,
+    anew,
+)
+from orchestra.testing.threads import standing_still
+
+
+def rescript(plan: Plan, scripts: Mapping[str, Script]) -> Plan:
+    """The plan with scripts in place of steps, by path (`inner/cite#2`) or by name (`cite`).
+
+    A path goes before a name; the steps in the body of an `each` are named as in its plan,
+    without the item. A step or tool that would run in a thread runs on the spot: threads know
+    nothing of virtual time.
+
+    Raises:
+        DefinitionError: a script is for no step of the plan, or cannot be played by it.
+    """
+    used: set[str] = set()
+    block = _rescripted(plan.block, scripts, used)
+    for name in scripts:
+        if name not in used:
+            raise DefinitionError(
+                f"there is a script for {name!r}, which is no step of {plan.pipeline.name!r}; its "
+                f"steps are: {', '.join(sorted(_names(plan.block)))}"
+            )
+    return attrs.evolve(plan, block=block)
+
+
+def _rescripted(block: Block, scripts: Mapping[str, Script], used: set[str]) -> Block:
+    return attrs.evolve(
+        block,
+        operations=tuple(
+            None if operation is None else _played(operation, scripts, used)
+            for operation in block.operations
+        ),
+    )
+
+
+def _played(operation: Operation, scripts: Mapping[str, Script], used: set[str]) -> Operation:
+    if operation.body is not None:
+        return attrs.evolve(operation, body=_rescripted(operation.body, scripts, used))
+    node = operation.node
+    if not isinstance(node, Call):
+        return operation
+    operation = attrs.evolve(operation, constants=_without_threads(operation.constants))
+    name = operation.name if operation.name in scripts else node.step.name
+    streams = operation.chunk is not None
+    if name in scripts:
+        used.add(name)
+        player = _player(name, scripts[name], node.step, streams=streams)
+        # with the step's annotations, which hold of what is scripted, too
+        call: Callable[..., Any] = wraps(node.step.call)(player)
+    elif node.step.kind is Kind.THREAD:
+        call = _on_the_spot(standing_still(node.step.call))
+    else:
+        return operation
+    kind = Kind.STREAM if streams else Kind.ASYNC
+    step = attrs.evolve(node.step, call=call, kind=kind)
+    return attrs.evolve(operation, node=attrs.evolve(node, step=step), plain=False)
+
+
+def _on_the_spot(call: Callable[..., object]) -> Callable[..., Awaitable[object]]:
+    """A plain function as an async one."""
+
+    @wraps(call)  # which also keeps its signature
+    async def on_the_spot(*args: object, **kwargs: object) -> object:
+        await trio.lowlevel.checkpoint()
+        return call(*args, **kwargs)
+
+    return on_the_spot
+
+
+def _without_threads(constants: Mapping[str, object]) -> dict[str, object]:
+    """The constants of a call, with tools that would run in a thread beside the run."""
+    found = dict(constants)
+    for name, value in constants.items():
+        if isinstance(value, tuple) and any(isinstance(each, FunctionTool) for each in value):
+            found[name] = tuple(
+                attrs.evolve(each, thread=False, call=standing_still(each.call))
+                if isinstance(each, FunctionTool) and each.thread
+                else each
+                for each in value
+            )
+    return found
+
+
+def _player(
+    name: str, script: Script, step: Step[..., Any], *, streams: bool
+) -> Callable[..., Any]:
+    """A function that does what the script says."""
+    scripts = script.scripts if isinstance(script, Attempts) else (script,)
+    for each in scripts:
+        _refuse_wrong(name, each, streams=streams)
+    attempts = AttemptCounter()
+
+    def this(args: tuple[object, ...], kwargs: dict[str, object]) -> Plain:
+        said = scripts[min(attempts.next(), len(scripts)) - 1]
+        if not isinstance(said, Answers):
+            assert not isinstance(said, Attempts), "Attempts refuses itself"
+            return said
+        answer: Plain = _asked(said, step, args, kwargs)
+        _refuse_wrong(name, answer, streams=streams)
+        return answer
+
+    async def value(*args: object, **kwargs: object) -> object:
+        return await _value(this(args, kwargs))
+
+    async def stream(*args: object, **kwargs: object) -> AsyncGenerator[object, None]:
+        said = this(args, kwargs)
+        if not isinstance(said, Streams):
+            await _value(said)  # which fails, or hangs
+            raise AssertionError("checked above")  # noqa: TRY004  # pragma: no cover
+        for after_s, chunk in said.chunks:
+            await trio.sleep(after_s)
+            yield chunk
+        await trio.sleep(said.end_s)
+        if said.error is not None:
+            raise anew(said.error)
+
+    return stream if streams else value
+
+
+def _refuse_wrong(name: str, script: object, *, streams: bool) -> None:
+    if not isinstance(script, Answers | Gives | Fails | Streams | Hangs):
+        right = f"Streams(((0.0, {script!r:.80}),))" if streams else f"Gives({script!r:.80})"
+        raise DefinitionError(
+            f"step {name!r} is scripted with {script!r:.80}, and a script says what the step "
+            f"does: {right}, or one of Fails, Hangs, Answers and Attempts"
+        )
+    if isinstance(script, Gives if streams else Streams):
+        what = "a stream" if streams else "one value"
+        right = "Streams" if streams else "Gives"
+        raise DefinitionError(f"step {name!r} gives {what}: script it with {right}, not {script!r}")
+
+
+def _asked(
+    script: Answers, step: Step[..., Any], args: tuple[object, ...], kwargs: dict[str, object]
+) -> Any:
+    """What the function of a script says of a call; it is not given the step's context."""
+    bound = signature(step.call).bind(*args, **kwargs)
+    if step.injected is not None:
+        bound.arguments.pop(step.injected, None)
+    return script.by(*bound.args, **bound.kwargs)
+
+
+async def _value(script: Plain) -> object:
+    if isinstance(script, Hangs):
+        await trio.sleep_forever()
+    assert isinstance(script, Gives | Fails), "checked in `_player`"
+    await trio.sleep(script.after_s)
+    if isinstance(script, Fails):
+        raise anew(script.error)
+    return script.value
+
+
+def _names(block: Block) -> set[str]:
+    names = set()
+    for operation in block.operations:
+        if operation is not None:
+            names.add(operation.name)
+            names |= _names(operation.body) if operation.body is not None else set()
+    return names

@@ -1,0 +1,104 @@
+"""Laws of time: when steps start, how long they last, and that what is to stop does so at once.
+
+Virtual time is exact, so a run that is cancelled ends in that moment. A step that shields itself
+from it breaks the law: whoever said stop, waits.
+"""
+
+from __future__ import annotations
+
+from orchestra.compiler.blocks import Operation
+from orchestra.errors import DeadlineError
+from orchestra.events import Event, RunFailed, RunFinished, StepStarted
+from orchestra.graph.nodes import Call
+from orchestra.testing.log import Activation, Log
+
+_ROUNDING_S = 1e-9
+
+
+def starts_when_its_last_input_exists(log: Log) -> None:
+    """A step starts at the moment its last input exists, and never before."""
+    for activation in log.activations:
+        for path, operation in activation.operations.items():
+            begun = log.started(path)
+            if begun is not None:
+                _starts_in_time(log, activation, operation, begun)
+
+
+def _starts_in_time(
+    log: Log, activation: Activation, operation: Operation, begun: StepStarted
+) -> None:
+    inputs: list[Event] = []
+    beside = operation.region == 0 and not activation.prefix  # the run's start was its own
+    for path, reader in activation.operations.items():
+        streams = operation.slot in reader.lanes
+        if not streams and operation.slot not in reader.values:
+            continue
+        there = log.started(path) if streams else log.finished(path)
+        assert there is not None, f"{begun.step} began without {path}"
+        beside = beside or reader.region == operation.region
+        inputs.append(there)
+    at_s = max((event.at_s for event in inputs), default=0.0)
+    assert all(event.seq < begun.seq for event in inputs), f"{begun.step} began before its inputs"
+    if beside:  # its region had started, so that it waited for nothing else
+        assert begun.at_s == at_s, f"{begun.step} began late"
+
+
+def times_add_up(log: Log) -> None:
+    """Durations are from start to end; the run's timings and usage are those of its steps."""
+    timings = {}
+    for path in log.lives:
+        begun, done = log.started(path), log.finished(path)
+        if begun is None or done is None:
+            continue
+        assert done.duration_s == done.at_s - begun.at_s, f"{path}: {done.duration_s}"
+        assert (done.first_chunk_s is None) == (not done.chunks), f"{path}: {done.chunks}"
+        first_s = done.first_chunk_s
+        assert first_s is None or 0 <= first_s <= done.duration_s, f"{path}: {first_s}"
+        if path in log.activations[0].operations:
+            timings[path] = done.duration_s
+    last = log.events[-1]
+    if isinstance(last, RunFinished):
+        assert last.timings_s == timings, f"it told {last.timings_s}, and its steps {timings}"
+
+
+def a_cancelled_run_ends_at_once(log: Log) -> None:
+    """A run does not go on after the moment at which its world cancels it."""
+    moment_s, last = log.simulation.world.cancel_at_s, log.events[-1]
+    if moment_s is not None:
+        went_on = f"it was cancelled at {moment_s:g} s, and went on until {last.at_s:g} s"
+        assert last.at_s <= moment_s, "\n  ".join((went_on, *_late(log, moment_s)))
+
+
+def a_run_ends_by_its_deadline(log: Log) -> None:
+    """A run does not go on after its deadline, and does not fail of it before."""
+    simulation, last = log.simulation, log.events[-1]
+    deadline_s = simulation.plan.pipeline.deadline_s or simulation.world.limits.deadline_s
+    error = simulation.error
+    if deadline_s is None:
+        return
+    went_on = f"its deadline_s is {deadline_s:g}, and it went on until {last.at_s:g} s"
+    assert last.at_s <= deadline_s, "\n  ".join((went_on, *_late(log, deadline_s)))
+    own = isinstance(last, RunFailed) and last.step is None  # and not of a run in a step
+    if own and isinstance(error, DeadlineError) and error.limit == "deadline_s":
+        assert last.at_s == deadline_s, f"its deadline_s is {deadline_s:g}; it ended before"
+
+
+def a_step_ends_by_its_timeout(log: Log) -> None:
+    """A step does not go on after its `timeout_s`, with all its attempts and their waits."""
+    for activation in log.activations:
+        for path, operation in activation.operations.items():
+            begun, node = log.started(path), operation.node
+            if begun is None or not isinstance(node, Call) or node.policy.timeout_s is None:
+                continue
+            lasted_s, timeout_s = log.lives[path][-1].at_s - begun.at_s, node.policy.timeout_s
+            went_on = f"{path} has timeout_s={timeout_s:g}, and went on for {lasted_s:g} s"
+            assert lasted_s <= timeout_s + _ROUNDING_S, went_on
+
+
+def _late(log: Log, moment_s: float) -> list[str]:
+    """The steps that ended later than this."""
+    return [
+        f"{path} ended at {life[-1].at_s:g} s"
+        for path, life in log.lives.items()
+        if life[-1].at_s > moment_s and isinstance(life[0], StepStarted)
+    ]

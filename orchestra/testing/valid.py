@@ -1,0 +1,135 @@
+"""What a script and a world may hold: checked when they are made, so that no run fails of it.
+
+A script that were found wrong only when it is played would be the failure of a step, which a
+fallback catches: the test of the fallback would pass.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from math import isfinite
+from typing import Any, TypeAlias, cast
+
+import attrs
+
+from orchestra.graph.policy import Limits, is_number
+
+Field: TypeAlias = "attrs.Attribute[Any]"
+
+
+def wait(instance: object, field: Field, value: object) -> None:
+    """Refuse what is no wait: a number of seconds, 0 or more."""
+    said = f"{type(instance).__name__}({field.name}={value!r:.80})"
+    if not is_number(value) or value < 0:
+        raise ValueError(f"{said}: it is a number of seconds, 0 or more; write {field.name}=0.5")
+    if not isfinite(value):
+        raise ValueError(f"{said}: it would never be over; script what never ends with Hangs()")
+
+
+def maybe_moment(instance: object, field: Field, value: object) -> None:
+    """Refuse what is neither None nor a moment of a run."""
+    if value is not None and not (is_number(value) and value >= 0 and isfinite(value)):
+        raise ValueError(
+            f"{type(instance).__name__}({field.name}={value!r:.80}): it is a moment, in seconds "
+            "from the start of the run, 0 or more; leave it out for never"
+        )
+
+
+def maybe_share(instance: object, field: Field, value: object) -> None:
+    """Refuse what is neither None nor a number from 0 to 1."""
+    if value is not None and not (is_number(value) and 0 <= value <= 1):
+        raise ValueError(
+            f"{type(instance).__name__}({field.name}={value!r:.80}): it is a number from 0 to 1"
+        )
+
+
+def whole(instance: object, field: Field, value: object) -> None:
+    """Refuse what is no whole number."""
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise TypeError(
+            f"{type(instance).__name__}({field.name}={value!r:.80}): it is a whole number"
+        )
+
+
+def count(said: str, value: object) -> None:
+    """Refuse what is no number of times."""
+    if not isinstance(value, int) or isinstance(value, bool) or value < 0:
+        raise ValueError(f"{said}({value!r:.80}, ...): it is a number of times, 0 or more")
+
+
+def error(instance: object, field: Field, value: object) -> None:
+    """Refuse what is no error that a step could raise."""
+    if isinstance(value, Exception):
+        return
+    name = type(instance).__name__
+    if isinstance(value, type) and issubclass(value, Exception):
+        said = value.__name__
+        right = f"a class, and what is raised is an object; write {field.name}={said}('why')"
+    elif isinstance(value, BaseException):
+        right = "no Exception, and would end more than the step; use one that is"
+    else:
+        right = f"no error; write {field.name}=ValueError({value!r:.80})"
+    raise TypeError(f"{name}({field.name}={value!r:.80}): it is {right}")
+
+
+def maybe_error(instance: object, field: Field, value: object) -> None:
+    """Refuse what is neither None nor an error that a step could raise."""
+    if value is not None:
+        error(instance, field, value)
+
+
+def timed(instance: object, field: Field, value: object) -> None:
+    """Refuse what is no tuple of pairs: the seconds before a thing, and the thing."""
+    said = f"{type(instance).__name__}({value!r:.80})"
+    if not isinstance(value, tuple | list):
+        raise TypeError(
+            f"{said}: `{field.name}` are pairs, each the seconds before it and what comes then; "
+            f"write {type(instance).__name__}(((0.5, {value!r:.80}),))"
+        )
+    for each in value:
+        if not isinstance(each, tuple | list) or len(each) != 2:  # noqa: PLR2004 - a pair
+            right = f"({value!r:.80},)" if _is_pair(value) else f"((0.0, {each!r:.80}), ...)"
+            raise TypeError(
+                f"{said}: `{field.name}` are pairs, each the seconds before it and what comes "
+                f"then, and {each!r:.80} is none; write {type(instance).__name__}({right})"
+            )
+        after_s = each[0]
+        if not is_number(after_s) or not after_s >= 0 or not isfinite(after_s):
+            raise ValueError(f"{said}: in {each!r:.80} the first is a number of seconds, 0 or more")
+
+
+def _is_pair(value: Any) -> bool:
+    return len(value) == 2 and is_number(value[0])  # noqa: PLR2004 - a pair
+
+
+def by_name(instance: object, field: Field, value: object) -> None:
+    """Refuse what is no mapping by names."""
+    if not isinstance(value, Mapping) or not all(isinstance(name, str) for name in value):
+        raise TypeError(
+            f"{type(instance).__name__}({field.name}={value!r:.80}): it is a dict by name; write "
+            f"{field.name}={{'name': ...}}"
+        )
+
+
+def limits(instance: object, field: Field, value: object) -> None:
+    """Refuse what is no `Limits`."""
+    if not isinstance(value, Limits):
+        raise TypeError(
+            f"{type(instance).__name__}({field.name}={value!r:.80}): write Limits(lane_chunks=1)"
+        )
+
+
+def keeping(method: str, right: str) -> Any:
+    """A validator: a dict by name of what has this method, or None."""
+
+    def bound(instance: object, field: Field, value: object) -> None:
+        by_name(instance, field, value)
+        for name, each in cast("Mapping[str, object]", value).items():
+            has = callable(getattr(each, method, None)) and not isinstance(each, type)
+            if each is not None and not has:
+                raise TypeError(
+                    f"{type(instance).__name__}({field.name}={{{name!r}: {each!r:.80}}}): it has "
+                    f"no `{method}`, or is a class; write {right}, or None where nobody asks it"
+                )
+
+    return bound
