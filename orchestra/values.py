@@ -28,9 +28,6 @@ Details: TypeAlias = Mapping[str, str]
 NO_DETAILS: Details = MappingProxyType({})
 
 
-_SHORT = 16  # more numbers than somebody writes by hand
-
-
 def _written(given: Mapping[str, object]) -> str:
     """A mapping as it is written: the empty one that nobody can change is `{}` too."""
     return repr(dict(given))
@@ -52,8 +49,8 @@ class Vector:
         return cls(struct.pack(f"<{len(numbers)}f", *numbers))
 
     def __repr__(self) -> str:
-        """As it is written, where it is short: as in a test."""
-        return f"Vector.of({list(self)})" if len(self) <= _SHORT else f"<Vector of {len(self)}>"
+        """As it is written, where it is short enough to be written by hand."""
+        return f"Vector.of({list(self)})" if len(self) <= 16 else f"<Vector of {len(self)}>"  # noqa: PLR2004
 
     def __len__(self) -> int:
         return len(self.data) // 4
@@ -106,11 +103,6 @@ class TextPart:
     prompt_cache: bool = False
 
 
-def _registered(media_type: str) -> str:
-    """The name that providers know: many programs write `image/jpg`, which there is not."""
-    return "image/jpeg" if media_type == "image/jpg" else media_type
-
-
 @attrs.frozen
 class ImagePart:
     """An image in a message; `media_type` is `image/png`, `image/jpeg`, ...
@@ -119,16 +111,15 @@ class ImagePart:
     """
 
     data: bytes = attrs.field(repr=False)
-    media_type: str = attrs.field(default="image/png", converter=_registered)
+    media_type: str = attrs.field(
+        default="image/png", converter=lambda given: given.replace("image/jpg", "image/jpeg")
+    )
     detail: str | None = None
 
 
 @attrs.frozen
 class ImageUrlPart:
-    """An image in a message that the provider fetches by itself; `detail` as of `ImagePart`.
-
-    One that stands in its own address (`data:image/png;base64,...`) is sent as an `ImagePart`.
-    """
+    """An image that the provider fetches, or a `data:` URL of one; `detail` as of `ImagePart`."""
 
     url: str
     detail: str | None = None
@@ -138,10 +129,9 @@ class ImageUrlPart:
 class ReasoningPart:
     """What a model thought before it answered.
 
-    `signature` is the provider's seal on it, after whose it is: `anthropic:c2VhbA==`. It goes
-    back with the conversation, or the provider refuses its next turn; others are not sent it. One
-    that does not say whose it is goes to whichever model is asked. Without text, the thought
-    itself was withheld.
+    `signature` is the provider's seal on it, after whose it is (`anthropic:c2VhbA==`; without,
+    anybody's). It goes back with the conversation, or the provider refuses its next turn, and to
+    nobody else. Without text, the thought itself was withheld.
     """
 
     text: str

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import subprocess
 import sys
 import tomllib
 from pathlib import Path
+
+from orchestra.config.usual import SIGNS
 
 ROOT = Path(__file__).parent.parent
 LINT = "import sys; from importlinter.cli import lint_imports; sys.exit(lint_imports())"
@@ -47,7 +50,13 @@ LATER = {
     "cli.key_options",
     "cli.keys",
     "cli.run",
+    "config.deployment",
+    "config.environment",
     "observe.exposition",
+    "policies.allowance",
+    "policies.callers",
+    "providers.catalog",
+    "providers.settings",
     "runs.following",
     "runs.post",
     "server.forms",
@@ -143,4 +152,7 @@ def test_a_server_of_models_is_ready_when_it_has_imported_what_they_are_asked_by
 
 def run(code: str, folder: Path) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-c", code]
-    return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    environ = {name: value for name, value in os.environ.items() if name not in SIGNS}
+    return subprocess.run(
+        command, cwd=folder, capture_output=True, text=True, check=False, env=environ
+    )

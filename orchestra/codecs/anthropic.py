@@ -112,10 +112,9 @@ _DELTAS = ("text_delta", "input_json_delta", "thinking_delta", "signature_delta"
 
 
 class AnthropicDialect:
-    """Anthropic's Messages API.
+    """Anthropic's Messages API. `output_tokens` is asked for where a request does not say.
 
-    `output_tokens` is asked for where a request does not say; `output_tokens_max` is what the
-    model gives, where that is known.
+    `output_tokens_max` is what the model gives, where that is known.
     """
 
     texts_max = 1

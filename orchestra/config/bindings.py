@@ -22,6 +22,7 @@ from msgspec import structs
 from orchestra.closing import Closing
 from orchestra.config.finding import find, read_deployment
 from orchestra.config.server_rules import USUAL_RULES, ServerRules
+from orchestra.config.usual import EMBEDDERS, MODELS, is_usual
 from orchestra.errors import BindingError
 from orchestra.protocols import Embedder, Model, State, VectorStore
 from orchestra.providers.wordllama import WordLlamaEmbedder
@@ -116,6 +117,11 @@ class LocalBindings(Closing):
 
         return from_environment(self._environ)
 
+    @cached_property
+    def _usual(self) -> bool:
+        """Whether it has the usual names and no others, which asks nothing of providers."""
+        return self._deployment is None and is_usual(self._environ)
+
     def names(self, seam: str) -> Sequence[str]:
         """The names bound for `model`, `embedder` or `store`; reads the file for stores.
 
@@ -130,6 +136,8 @@ class LocalBindings(Closing):
             "embedder": lambda: list(self.deployment.embedders),
             "store": self.stores.names,
         }
+        if self._usual:
+            seams = {**seams, "model": lambda: [*MODELS], "embedder": lambda: [*EMBEDDERS]}
         return _bound("seam", seam, seams)()
 
     def model(self, name: str) -> Model:
@@ -176,6 +184,8 @@ class LocalBindings(Closing):
         Otherwise the first run would, and everything else would stand still meanwhile. What has
         no key is still an error when it is first asked for, and not before.
         """
+        if self._usual:
+            return False
         models, embedders = self.deployment.over_network()
         for make, names in ((self.model, models), (self.embedder, embedders)):
             for name in names:

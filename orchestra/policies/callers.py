@@ -200,6 +200,12 @@ class CallerLimits:
                 raise _away(closed, error) from error
         return NOT_COUNTED
 
+    def refusal(self, count: Count) -> LimitReachedError | None:
+        """Why a request is refused that was blocked; None where it was not."""
+        if not count.blocked:
+            return None
+        return _refused(_Waiting(NOTHING, count.blocked), "and its wait_max_s is 0")
+
     async def leave(self, held: Held, *, tokens: int, requests: int | None = None) -> None:
         """Give a call back, with the tokens (and requests) that it really took.
 
@@ -315,13 +321,6 @@ class CallerLimits:
         if line is None:
             line = self._lines[key] = trio.Lock()
         return line
-
-
-def refused(count: Count) -> LimitReachedError | None:
-    """Why a request is refused that was blocked; None where it was not."""
-    if not count.blocked:
-        return None
-    return _refused(_Waiting(NOTHING, count.blocked), "and its wait_max_s is 0")
 
 
 def _closed(owners: Owners) -> Owner | None:

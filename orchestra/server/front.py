@@ -30,7 +30,6 @@ import trio
 
 from orchestra.access.principal import ANYBODY, Principal
 from orchestra.errors import BudgetExceededError, LimitReachedError, StateError
-from orchestra.policies.callers import refused
 from orchestra.server import caller_problems, problems
 from orchestra.server.arrival import KEY, REQUEST_ID, Arrival, Headers
 from orchestra.server.cors import NO_CORS, Cors
@@ -272,7 +271,7 @@ class Rates:
         except LimitReachedError as error:
             return caller_problems.your_rate(error)
         arrival.headers += rate_headers(count.nearest)
-        why = refused(count)
+        why = self.limits.refusal(count)
         return None if why is None else caller_problems.your_rate(why)
 
 

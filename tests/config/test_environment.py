@@ -8,9 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestra.config import default_bindings, read_deployment
+from orchestra.config import LocalBindings, default_bindings, read_deployment
 from orchestra.config.deployment import EMBEDDED
 from orchestra.config.environment import from_environment
+from orchestra.config.usual import is_usual
 from orchestra.providers.addresses import shown_url
 from orchestra.providers.catalog import PROVIDERS
 from tests.config.variables import configuring, keys
@@ -26,6 +27,17 @@ def test_the_usual_names_are_always_there(environ: dict[str, str]) -> None:
     assert found.embedders == EMBEDDED.embedders
     if not environ.keys() & (keys() | {"OLLAMA_HOST"}):
         assert found == EMBEDDED
+
+
+@given(ENVIRONS)
+def test_names_are_told_without_asking_providers_where_no_variable_is_theirs(
+    environ: dict[str, str],
+) -> None:
+    found = from_environment(environ)
+    with LocalBindings(environ=environ) as bindings:
+        assert list(bindings.names("model")) == [*found.models, *found.routes]
+        assert list(bindings.names("embedder")) == list(found.embedders)
+    assert not is_usual(environ) or found == EMBEDDED
 
 
 @given(ENVIRONS)

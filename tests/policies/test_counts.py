@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from orchestra.accounts import Caller
 from orchestra.errors import LimitReachedError
 from orchestra.policies.allowance import ENCODING, Account, CallerRules, OwnerLimits, Remaining
-from orchestra.policies.callers import NOT_COUNTED, CallerLimits, refused
+from orchestra.policies.callers import NOT_COUNTED, CallerLimits
 from orchestra.protocols import WhenStateFails
 from orchestra.stores.state_memory import MemoryState
 from orchestra.testing.virtual import virtual
@@ -45,7 +45,7 @@ def test_a_request_is_counted_as_a_call_that_is_never_given_back(
                 why = None
             except LimitReachedError as error:
                 why = error
-            told = refused(count)
+            told = counting.refusal(count)
             assert str(told) == str(why)
             assert getattr(told, "code", None) == getattr(why, "code", None)
             left = await counting.remaining(caller)
