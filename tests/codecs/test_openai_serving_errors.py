@@ -17,6 +17,7 @@ from orchestra.errors import (
     InvalidRequestError,
     LimitReachedError,
     ModelsFailedError,
+    ProviderServerError,
     QuotaError,
     RateLimitError,
     RunCancelledError,
@@ -59,7 +60,27 @@ def test_a_client_is_told_not_to_send_again_what_will_not_succeed() -> None:
     assert not retried(KeyError("x"))
 
 
-def test_of_several_errors_the_last_decides() -> None:
+def test_an_outage_is_not_told_as_a_fault_of_the_client() -> None:
+    """The model behind it in the route could not do what was asked, or refused our key."""
+    broken, full = ProviderServerError("500"), RateLimitError("slow", retry_after_s=7)
+    cannot, key = CapabilityError("seed=3 cannot be asked of it"), AuthenticationError("who?")
+    assert told(ModelsFailedError("all", {"a": broken, "b": cannot})) == (500, "server_error", None)
+    reply = error_reply(ModelsFailedError("all", {"a": full, "b": key}))
+    assert (reply.status, dict(reply.headers)) == (429, {"retry-after": "7"})
+    within = ModelsFailedError("all", {"a": full, "b": key})
+    arms = ArmsFailedError("all", {"x": within, "y": cannot})
+    assert error_reply(arms).headers == reply.headers
+    late = ArmsFailedError("all", {"x": DeadlineError("late", limit="deadline_s"), "y": cannot})
+    assert told(late)[1] == "deadline_exceeded"
+
+
+def test_of_several_errors_that_stay_the_last_decides() -> None:
+    both = {"a": AuthenticationError("who?"), "b": QuotaError("spent")}
+    assert told(ModelsFailedError("all", both))[1] == "provider_quota"
+    assert told(ArmsFailedError("all", {"a": KeyError("x"), **both}))[1] == "provider_quota"
+
+
+def test_of_several_errors_the_last_that_may_be_retried_decides() -> None:
     both = {"a": QuotaError("spent"), "b": RateLimitError("slow")}
     assert told(ModelsFailedError("all", both))[1] == "provider_rate_limited"
     assert told(ArmsFailedError("all", both))[1] == "provider_rate_limited"
