@@ -26,7 +26,7 @@ def check(*targets: str, explain: Flag = False, data: Data = None, config: Confi
     explain
         Print for each edge whether it streams, and why.
     """
-    from orchestra.cli.installed import hidden_by_models, lacking, unknown_pipelines
+    from orchestra.cli.installed import forgetful, hidden_by_models, lacking, unknown_pipelines
     from orchestra.config import default_bindings
     from orchestra.config.finding import find
     from orchestra.errors import ConfigError
@@ -47,7 +47,7 @@ def check(*targets: str, explain: Flag = False, data: Data = None, config: Confi
             problems += unknown_pipelines(pipelines, bindings.deployment)
         problems += namesakes(pipelines)
         if bindings is not None:
-            for told in hidden_by_models(pipelines, bindings):
+            for told in (*hidden_by_models(pipelines, bindings), *forgetful(bindings)):
                 terminal.note(told, "yellow")
         for pipeline in pipelines:
             problems += _check(pipeline, bindings, explain=explain)
