@@ -15,6 +15,9 @@ from orchestra.errors import (
     StepFailedError,
 )
 
+STATE_WAIT_S = 1.0
+"""How long to leave a state alone that is away: nothing says when it comes back."""
+
 
 @attrs.frozen
 class Decisive:
@@ -32,7 +35,7 @@ def decisive(error: BaseException) -> Decisive:
     """
     several = _several(error)
     if not several:
-        return Decisive(error, error.retry_after_s if isinstance(error, ModelError) else None)
+        return Decisive(error, _wait_s(error))
     found = decisive(next(filter(_may_be_retried, reversed(several)), several[-1]))
     if isinstance(error, ModelsFailedError):
         return Decisive(found.error, error.retry_after_s)
@@ -57,6 +60,12 @@ def _several(error: BaseException) -> list[BaseException]:
             return list(error.errors[:1])
         case _:
             return []
+
+
+def _wait_s(error: BaseException) -> float | None:
+    if isinstance(error, StateError):
+        return STATE_WAIT_S
+    return error.retry_after_s if isinstance(error, ModelError) else None
 
 
 def _may_be_retried(error: BaseException) -> bool:

@@ -21,6 +21,7 @@ from orchestra.errors import (
     QuotaError,
     RateLimitError,
     RunCancelledError,
+    StateError,
     StepFailedError,
     UnknownPriceError,
 )
@@ -72,6 +73,14 @@ def test_an_outage_is_not_told_as_a_fault_of_the_client() -> None:
     assert error_reply(arms).headers == reply.headers
     late = ArmsFailedError("all", {"x": DeadlineError("late", limit="deadline_s"), "y": cannot})
     assert told(late)[1] == "deadline_exceeded"
+
+
+def test_a_state_that_is_away_is_told_with_what_to_do() -> None:
+    reply = error_reply(StateError("/srv/state.sqlite: the disk is full"))
+    assert (reply.status, dict(reply.headers)) == (503, {"retry-after": "1"})
+    message = json.loads(reply.body)["error"]["message"]
+    assert "try again later" in message
+    assert "/srv" not in message
 
 
 def test_of_several_errors_that_stay_the_last_decides() -> None:
