@@ -23,22 +23,20 @@ Role: TypeAlias = Literal["system", "user", "assistant", "tool"]
 Scalar: TypeAlias = str | int | float | bool | None
 Metadata: TypeAlias = Mapping[str, Scalar]
 
-NO_METADATA: Metadata = MappingProxyType({})
 Details: TypeAlias = Mapping[str, str]
+NO_METADATA: Metadata = MappingProxyType({})
 NO_DETAILS: Details = MappingProxyType({})
 
 
 def _written(given: Mapping[str, object]) -> str:
-    """A mapping as it is written: the empty one that nobody can change is `{}` too."""
-    return repr(dict(given))
+    return repr(dict(given))  # `{}` for the empty one that nobody can change, too
 
 
 @attrs.frozen(repr=False)
 class Vector:
     """An embedding: `len(vector)` numbers as little-endian float32.
 
-    Kept as bytes: immutable, hashable, compact, and readable by
-    `numpy.frombuffer(vector.data, "<f4")` without a copy.
+    Kept as bytes: immutable, and readable by `numpy.frombuffer(vector.data, "<f4")` without a copy.
     """
 
     data: bytes
@@ -103,6 +101,10 @@ class TextPart:
     prompt_cache: bool = False
 
 
+def _registered(media_type: str) -> str:  # many programs write `image/jpg`, which there is not
+    return "image/jpeg" if media_type == "image/jpg" else media_type
+
+
 @attrs.frozen
 class ImagePart:
     """An image in a message; `media_type` is `image/png`, `image/jpeg`, ...
@@ -111,9 +113,7 @@ class ImagePart:
     """
 
     data: bytes = attrs.field(repr=False)
-    media_type: str = attrs.field(
-        default="image/png", converter=lambda given: given.replace("image/jpg", "image/jpeg")
-    )
+    media_type: str = attrs.field(default="image/png", converter=_registered)
     detail: str | None = None
 
 

@@ -14,11 +14,12 @@ if TYPE_CHECKING:
 MAKE_ONE = "orchestra keys create --organisation acme --user ada --pipelines '*' --models '*'"
 
 
-async def admission_of(bindings: LocalBindings, host: str) -> Admission:
-    """Who is let in by this deployment, on this address.
+async def admission_of(bindings: LocalBindings, host: str, *, asked: bool = False) -> Admission:
+    """Who is let in by this deployment, on this address; `asked` is whether keys were, until now.
 
     Raises:
-        ServeError: it has no keys, and could be reached from other machines.
+        ServeError: it has no keys, and could be reached from other machines, or keys were asked
+            for until now, or were made elsewhere.
         StateError: it cannot be told whether it has keys.
     """
     from orchestra.server.cors import Cors
@@ -43,11 +44,30 @@ async def admission_of(bindings: LocalBindings, host: str) -> Admission:
     if rules.keys == "required" or await bindings.keys_made():
         return keyed()
     _only_here(host)
+    await _still_open(bindings, asked=asked)
     return Admission(
         unlocked=Unlocked(bindings.keys_made),
         keyed=keyed,
         own_pages=OwnPages(cors.origins),
         cors=cors,
+    )
+
+
+async def _still_open(bindings: LocalBindings, *, asked: bool) -> None:
+    """Nothing, where nobody was asked for a key before, either.
+
+    Raises:
+        ServeError: keys were made, and are not where this deployment looks for them.
+        StateError: it cannot be told.
+    """
+    left = await bindings.keys_left_behind()
+    if not asked and left is None:
+        return
+    kept = "there are none" if left is None else f"those in {left} are not there"
+    raise ServeError(
+        f"keys were asked for, and now nobody would be: they are kept in {bindings.keys_at}, and "
+        f"{kept}; make one there: {MAKE_ONE}\n"
+        'or let everybody in from this machine: [server] and keys = "none"'
     )
 
 

@@ -26,7 +26,13 @@ def check(*targets: str, explain: Flag = False, data: Data = None, config: Confi
     explain
         Print for each edge whether it streams, and why.
     """
-    from orchestra.cli.installed import hidden_by_models, lacking, unknown_pipelines, unservable
+    from orchestra.cli.installed import (
+        forgetful,
+        hidden_by_models,
+        lacking,
+        unknown_pipelines,
+        unservable,
+    )
     from orchestra.config import default_bindings
     from orchestra.config.finding import find
     from orchestra.errors import ConfigError
@@ -49,7 +55,7 @@ def check(*targets: str, explain: Flag = False, data: Data = None, config: Confi
         for _, told in unservable(pipelines):
             terminal.note(told, "yellow")
         if bindings is not None:
-            for told in hidden_by_models(pipelines, bindings):
+            for told in (*hidden_by_models(pipelines, bindings), *forgetful(bindings)):
                 terminal.note(told, "yellow")
         for pipeline in pipelines:
             problems += _check(pipeline, bindings, explain=explain)

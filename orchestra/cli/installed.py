@@ -17,6 +17,7 @@ from orchestra.graph.nodes import Call
 if TYPE_CHECKING:
     from orchestra.cli.loading import AnyPipeline
     from orchestra.compiler.plan import Plan
+    from orchestra.config import LocalBindings
     from orchestra.config.deployment import Deployment
     from orchestra.protocols import Bindings
     from orchestra.providers.settings import ModelSettings
@@ -31,11 +32,29 @@ def lacking(found: Deployment) -> Iterator[str]:
 
     at = f"{found.where('state', 'url')}: state.url"
     yield from _told(at, partial(check_installed, found.state))
+    yield from unpriced(found)
+
+
+def unpriced(found: Deployment) -> Iterator[str]:
+    """Which models nobody can ask, since their price is not known and such are refused."""
     if found.budgets is None or found.budgets.unknown_price == "flag":
         return
     by_place = {(model.origin, model.name): model for model in found.models.values()}
     for (origin, _), model in by_place.items():
         yield from _told(origin, partial(_check_price, model), "unknown-price")
+
+
+def forgetful(bindings: LocalBindings) -> Iterator[str]:
+    """That budgets begin anew with each start, where they do."""
+    found = bindings.deployment
+    if found.budgets is None or not found.budgets.lasting:
+        return
+    if bindings.state_settings.url == "memory:":
+        yield (
+            f"{found.where('budgets')}: budgets: what was spent of a day or a month is forgotten "
+            'when the server stops; to keep it, write [state] and url = "sqlite:state.sqlite" '
+            "(keys are then kept there, too)"
+        )
 
 
 def lacking_of(plan: Plan, found: Deployment) -> Iterator[str]:

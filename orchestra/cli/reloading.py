@@ -88,7 +88,7 @@ class Loader(Closing):
             carried = old is not None and new.use_state_of(old)
             if old is not None and carried:
                 old.check_there()
-            if new.rules.pipelines and not self._targets:
+            if config is not None:
                 self._warn(pipelines.values(), new)
             settings = Settings(**{**said(new.rules), **self._said})
             admit = partial(self._admit, new)
@@ -123,9 +123,14 @@ class Loader(Closing):
         return {*found, config} if config is not None else found
 
     def _warn(self, pipelines: Iterable[AnyPipeline], bindings: LocalBindings) -> None:
-        from orchestra.cli.installed import unknown_pipelines
+        """Log what `check` says of the configuration, and the server can do without."""
+        found = bindings.deployment
+        if found.budgets is None and not found.server.pipelines:
+            return
+        from orchestra.cli.installed import forgetful, unknown_pipelines, unpriced
 
-        for told in unknown_pipelines(pipelines, bindings.deployment):
+        unknown = () if self._targets else unknown_pipelines(pipelines, found)
+        for told in (*unknown, *unpriced(found), *forgetful(bindings)):
             log.warning("%s", told)
 
     def _served(self, pipelines: dict[str, AnyPipeline]) -> dict[str, AnyPipeline]:
@@ -140,11 +145,21 @@ class Loader(Closing):
         return {name: each for name, each in pipelines.items() if name not in left}
 
     async def _admit(self, bindings: LocalBindings) -> Admission:
-        admission = await admission_of(bindings, self._host)
+        admission = await admission_of(bindings, self._host, asked=await self._asks())
         self.keyless = admission.own_pages is not None
         with suppress(StateError):  # of which the log tells with the first request
             self.locked = bindings.rules.keys == "required" and not await bindings.keys_made()
         return admission
+
+    async def _asks(self) -> bool:
+        """Whether what is served now asks for keys."""
+        old = self._bindings
+        if old is None or old.rules.keys == "none":
+            return False
+        try:
+            return old.rules.keys == "required" or await old.keys_made()
+        except StateError:  # rather one reload too few than everybody let in
+            return True
 
     def _modules(self) -> AbstractContextManager[None]:
         if self._bindings is None:  # nothing was imported, and a start is in a hurry

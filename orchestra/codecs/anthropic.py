@@ -16,7 +16,7 @@ import msgspec
 
 from orchestra.accounts import Certainty, Usage
 from orchestra.codecs.anthropic_request import OUTPUT_TOKENS, anthropic_body
-from orchestra.codecs.arguments import NOTHING, count, given, text_of
+from orchestra.codecs.arguments import NOTHING, certain, count, given, text_of
 from orchestra.codecs.dialect import Call
 from orchestra.codecs.faults import as_error, http_error, read_error
 from orchestra.codecs.frames import FrameDecoder, Framing, decoded
@@ -40,6 +40,10 @@ from orchestra.values import (
     UsageReport,
 )
 
+_COUNTS = (
+    *("input_tokens", "output_tokens"),
+    *("cache_read_input_tokens", "cache_creation_input_tokens"),
+)
 _REASONS: Mapping[str, StopReason] = {
     "end_turn": StopReason.END,
     "max_tokens": StopReason.LENGTH,
@@ -385,6 +389,7 @@ def _report(record: Json, certainty: Certainty) -> UsageReport:
         count(record, "cache_creation_input_tokens"),
     )
     details = record.get("output_tokens_details")
+    certainty = certain(record, _COUNTS, certainty)
     usage = Usage(
         count(record, "input_tokens") + cached + written,
         count(record, "output_tokens"),

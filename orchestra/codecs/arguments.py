@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 
 import msgspec
 
+from orchestra.accounts import Certainty
 from orchestra.errors import CapabilityError
 from orchestra.values import ChatRequest, Json
 
 NOTHING = msgspec.Raw()
 """The default of a field of raw JSON: msgspec does not know `Raw | None`."""
+TOKENS_MAX = 2**32
+"""More is no count but a fault of whoever counted: the longest context known has ten million, and
+one such number would be a debt of thousands of dollars."""
 _NOTHINGS = (NOTHING, msgspec.Raw(b"null"))
 
 
@@ -55,10 +59,26 @@ def merged(body: Json, extra: Mapping[str, object]) -> Json:
     return result
 
 
+def token_count(value: object) -> int | None:
+    """A number of tokens, which some servers write as `3.0`; None for what is none."""
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    if not isinstance(value, int) or isinstance(value, bool):
+        return None
+    return value if 0 <= value <= TOKENS_MAX else None
+
+
 def count(record: Mapping[str, object], key: str) -> int:
     """A number of tokens in a usage record; 0 where there is none."""
-    value = record.get(key)
-    return value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else 0
+    return token_count(record.get(key)) or 0
+
+
+def certain(record: Mapping[str, object], keys: Iterable[str], certainty: Certainty) -> Certainty:
+    """How certain a usage record is: partial where one of its counts is no number of tokens."""
+    for key in keys:
+        if record.get(key) is not None and token_count(record[key]) is None:
+            return Certainty.PARTIAL
+    return certainty
 
 
 def refuse_logprobs(request: ChatRequest, whom: str) -> None:

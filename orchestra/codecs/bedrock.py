@@ -14,7 +14,7 @@ import attrs
 import msgspec
 
 from orchestra.accounts import Usage
-from orchestra.codecs.arguments import count
+from orchestra.codecs.arguments import count, token_count
 from orchestra.codecs.bedrock_embed import decode_embeddings, embed_body
 from orchestra.codecs.bedrock_request import converse_body
 from orchestra.codecs.dialect import Call
@@ -294,8 +294,9 @@ def usage_report(raw: Json | None) -> tuple[UsageReport, ...]:
     Converse counts what the cache gave and took beside `inputTokens`, under either of two names.
     """
     found = raw or {}
-    input_tokens, output_tokens = found.get("inputTokens"), found.get("outputTokens")
-    if not isinstance(input_tokens, int) or not isinstance(output_tokens, int):
+    input_tokens = token_count(found.get("inputTokens"))
+    output_tokens = token_count(found.get("outputTokens"))
+    if input_tokens is None or output_tokens is None:
         return ()
     read = count(found, "cacheReadInputTokens") or count(found, "cacheReadInputTokenCount")
     written = count(found, "cacheWriteInputTokens") or count(found, "cacheWriteInputTokenCount")

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 import msgspec
 
 from orchestra.accounts import Usage
-from orchestra.codecs.arguments import merged
+from orchestra.codecs.arguments import merged, token_count
 from orchestra.codecs.bedrock_request import EXTRAS
 from orchestra.codecs.faults import as_error, read_error
 from orchestra.codecs.frames import decoded
@@ -138,7 +138,7 @@ def decode_embeddings(body: bytes) -> Embeddings:
         if said.message:
             raise as_error(said)
         raise MalformedStreamError(f"an answer without embeddings: {body[:200]!r}")
-    count = found.input_text_token_count
+    count = token_count(found.input_text_token_count)
     try:
         vectors = tuple(map(Vector.of, rows))
     except OverflowError as error:

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 import msgspec
 
 from orchestra.accounts import Usage
-from orchestra.codecs.arguments import count
+from orchestra.codecs.arguments import count, token_count
 from orchestra.codecs.bedrock import STOPS, json_text
 from orchestra.values import Json, Stopped, StopReason, TextDelta, ToolCallDelta, UsageReport
 
@@ -142,8 +142,8 @@ def counts(said: Said) -> Json:
 def reports(record: Json) -> Iterable[UsageReport]:
     """The report that a record of counts makes; none where one of the two is missing."""
     for read, wrote in _COUNTS:
-        input_tokens, output_tokens = record.get(read), record.get(wrote)
-        if isinstance(input_tokens, int) and isinstance(output_tokens, int):
+        input_tokens, output_tokens = map(token_count, (record.get(read), record.get(wrote)))
+        if input_tokens is not None and output_tokens is not None:
             cached = count(record, "cacheReadInputTokenCount")
             written = count(record, "cacheWriteInputTokenCount")
             usage = Usage(

@@ -14,7 +14,8 @@ from typing import NoReturn, TypeVar
 
 import msgspec
 
-from orchestra.accounts import Usage
+from orchestra.accounts import Certainty, Usage
+from orchestra.codecs.arguments import certain, token_count
 from orchestra.codecs.cohere_request import chat_body, embed_body
 from orchestra.codecs.dialect import Call
 from orchestra.codecs.faults import Said, as_error, http_error, read_error
@@ -169,9 +170,9 @@ class CohereDialect:
         if found.embeddings is None:
             _refuse(body, "neither embeddings nor an error")
         counts = found.meta or {}
-        tokens = _count(_inner(counts, "tokens").get("input_tokens"))
+        tokens = token_count(_inner(counts, "tokens").get("input_tokens"))
         if tokens is None:
-            tokens = _count(_inner(counts, "billed_units").get("input_tokens"))
+            tokens = token_count(_inner(counts, "billed_units").get("input_tokens"))
         return Embeddings(
             _vectors(found.embeddings), None if tokens is None else Usage(input_tokens=tokens)
         )
@@ -266,21 +267,17 @@ def _usage(raw: Json | None) -> list[UsageReport]:
     if raw is None:
         return []
     counts = _inner(raw, "tokens") or _inner(raw, "billed_units")
-    given, made = _count(counts.get("input_tokens")), _count(counts.get("output_tokens"))
+    given, made = token_count(counts.get("input_tokens")), token_count(counts.get("output_tokens"))
     if given is None and made is None:
         return []
-    cached = _count(raw.get("cached_tokens")) or 0
-    return [UsageReport(Usage(given or 0, made or 0, cached_input_tokens=cached), raw)]
+    cached = token_count(raw.get("cached_tokens")) or 0
+    certainty = certain(counts, ("input_tokens", "output_tokens"), Certainty.EXACT)
+    return [UsageReport(Usage(given or 0, made or 0, certainty, cached), raw)]
 
 
 def _inner(found: Mapping[str, object], key: str) -> Mapping[str, object]:
     inner = found.get(key)
     return inner if isinstance(inner, dict) else {}
-
-
-def _count(value: object) -> int | None:
-    """Cohere writes its counts as `212` or as `212.0`."""
-    return int(value) if isinstance(value, int | float) and value >= 0 else None
 
 
 def _vectors(found: _Vectors | list[list[float]]) -> tuple[Vector, ...]:

@@ -17,7 +17,7 @@ from urllib.parse import quote
 import msgspec
 
 from orchestra.accounts import Usage
-from orchestra.codecs.arguments import NOTHING, count, given
+from orchestra.codecs.arguments import NOTHING, given, token_count
 from orchestra.codecs.dialect import Call
 from orchestra.codecs.faults import as_error, http_error, read_error
 from orchestra.codecs.frames import BEFORE_JSON, FRAME_BYTES_MAX, FrameDecoder, decoded
@@ -248,8 +248,10 @@ def _vector(numbers: _Numbers) -> Vector:
 
 def _embedding_usage(found: _Embedded, numbers: list[_Numbers]) -> Usage | None:
     """AI Studio mostly counts nothing; Vertex counts each text."""
-    tokens = [count(each.statistics, "token_count") for each in numbers if each.statistics]
-    if tokens:
-        return Usage(sum(tokens))
-    record = found.usage_metadata
-    return Usage(count(record, "promptTokenCount")) if record else None
+    counts = [
+        token_count(each.statistics.get("token_count", 0)) for each in numbers if each.statistics
+    ]
+    if not counts and found.usage_metadata:
+        counts = [token_count(found.usage_metadata.get("promptTokenCount", 0))]
+    told = [each for each in counts if each is not None]
+    return Usage(sum(told)) if told and told == counts else None

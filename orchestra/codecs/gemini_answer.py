@@ -13,7 +13,7 @@ from collections.abc import Mapping
 import msgspec
 
 from orchestra.accounts import Certainty, Usage
-from orchestra.codecs.arguments import NOTHING, count, given, text_of
+from orchestra.codecs.arguments import NOTHING, certain, count, given, text_of
 from orchestra.codecs.faults import as_error, read_error
 from orchestra.codecs.frames import decoded
 from orchestra.codecs.gemini_arguments import Arguments, PartialArgument
@@ -33,6 +33,10 @@ from orchestra.values import (
     UsageReport,
 )
 
+_COUNTS = (
+    *("promptTokenCount", "toolUsePromptTokenCount"),
+    *("candidatesTokenCount", "thoughtsTokenCount"),
+)
 _REASONS: Mapping[str, StopReason] = {
     "STOP": StopReason.END,
     "MAX_TOKENS": StopReason.LENGTH,
@@ -227,6 +231,7 @@ def _refused(message: str | None) -> list[ModelEvent]:
 def _usage_of(record: Json, certainty: Certainty) -> Usage:
     """Gemini counts thoughts beside the answer, and what its own tools found beside the prompt."""
     thoughts = count(record, "thoughtsTokenCount")
+    certainty = certain(record, _COUNTS, certainty)
     return Usage(
         count(record, "promptTokenCount") + count(record, "toolUsePromptTokenCount"),
         count(record, "candidatesTokenCount") + thoughts,

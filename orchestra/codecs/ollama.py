@@ -13,6 +13,7 @@ from typing import NoReturn
 import msgspec
 
 from orchestra.accounts import Certainty, Usage
+from orchestra.codecs.arguments import token_count
 from orchestra.codecs.dialect import Call
 from orchestra.codecs.faults import as_error, http_error, read_error
 from orchestra.codecs.frames import FrameDecoder, decoded
@@ -141,7 +142,7 @@ class OllamaDialect:
             raise MalformedStreamError(
                 f"a vector of Ollama's is not made of float32 numbers: {error}"
             ) from error
-        count = found.prompt_eval_count
+        count = token_count(found.prompt_eval_count)
         usage = None if count is None else Usage(input_tokens=count)
         return Embeddings(vectors, usage, found.model)
 
@@ -223,7 +224,7 @@ def _arguments(raw: bytes) -> str:
 
 def _usage(line: _Line, payload: bytes) -> list[UsageReport]:
     """What was counted; Ollama leaves a count out where it had the prompt in its cache."""
-    counts = (line.prompt_eval_count, line.eval_count)
+    counts = (token_count(line.prompt_eval_count), token_count(line.eval_count))
     if counts == (None, None):
         return []
     certainty = Certainty.PARTIAL if None in counts else Certainty.EXACT

@@ -16,14 +16,9 @@ import attrs
 import msgspec
 
 from orchestra import errors
+from orchestra.codecs.decisive import decisive
 from orchestra.codecs.withheld import for_clients
-from orchestra.errors import (
-    ArmsFailedError,
-    InvalidRequestError,
-    ModelError,
-    ModelsFailedError,
-    StepFailedError,
-)
+from orchestra.errors import InvalidRequestError, ModelError
 
 BAD_REQUEST, SERVER_ERROR = "invalid_request_error", "server_error"
 INTERNAL = 500
@@ -94,16 +89,14 @@ _FIELDS: Mapping[str, str] = {
 
 
 def error_reply(error: BaseException) -> ServedError:
-    """An error as OpenAI would tell it: of several in one, what the last of them is.
+    """An error as OpenAI would tell it; of several in one, the `decisive` one.
 
     `param` is the field that it names, or that its message begins with; where a model cannot do
     something, the first that its message names. The message of what is no error of ours is hidden,
     since it may hold a path, a query or a key, and of what is `WITHHELD` clients read other words.
     """
-    if isinstance(error, ModelsFailedError | ArmsFailedError) and error.errors:
-        return error_reply(list(error.errors.values())[-1])
-    if isinstance(error, StepFailedError) and error.errors:
-        return error_reply(error.errors[0])
+    found = decisive(error)
+    error = found.error
     kind = next((each for each in _KINDS if isinstance(error, each.error)), None)
     if kind is None:
         return reply(INTERNAL, HIDDEN, SERVER_ERROR, code="run_failed", headers=(NO_RETRY,))
@@ -115,7 +108,7 @@ def error_reply(error: BaseException) -> ServedError:
         kind.type,
         code=kind.code or (said.code if said is not None else "") or None,
         param=_param(error),
-        headers=_headers(said, kind),
+        headers=_headers(found.retry_after_s, kind),
     )
 
 
@@ -142,8 +135,7 @@ def reply(
     return ServedError(status, msgspec.json.encode({"error": told}), headers)
 
 
-def _headers(said: ModelError | None, kind: _Kind) -> tuple[tuple[str, str], ...]:
-    wait_s = said.retry_after_s if said is not None else None
+def _headers(wait_s: float | None, kind: _Kind) -> tuple[tuple[str, str], ...]:
     waits = () if wait_s is None else (("retry-after", str(max(ceil(wait_s), 1))),)
     return waits if kind.retry else (*waits, NO_RETRY)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from orchestra.accounts import Certainty, Usage
+from orchestra.codecs.arguments import token_count
 from orchestra.values import Json
 
 
@@ -81,8 +82,4 @@ def _first(*places: tuple[Mapping[str, object], str]) -> int:
 
 
 def _count(record: Mapping[str, object], key: str) -> int | None:
-    """A count, which some servers write as `3.0`."""
-    value = record.get(key)
-    if isinstance(value, float) and value.is_integer():
-        value = int(value)
-    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
+    return token_count(record.get(key))

@@ -13,6 +13,7 @@ from orchestra.errors import (
     ModelConnectionError,
     ModelNotFoundError,
     OrchestraError,
+    OverloadedError,
     PermissionDeniedError,
     ProviderServerError,
     QuotaError,
@@ -33,8 +34,9 @@ WITHHELD: Mapping[type[OrchestraError], str] = {
     ModelConnectionError: f"the model's provider cannot be reached; {_LOG}",
     MalformedStreamError: f"the model's provider answered what cannot be read; {_LOG}",
     ProviderServerError: f"the model's provider failed; {_LOG}",
+    OverloadedError: "the model's provider has no room at the moment; try again later",
     BindingError: OWNERS,
-    StateError: OWNERS,
+    StateError: f"what this server keeps cannot be reached at the moment; try again later; {_LOG}",
     StoreError: OWNERS,
 }
 """Their messages name keys, accounts, hosts and files, or quote whatever a provider has sent.

@@ -321,6 +321,21 @@ class LocalBindings(Closing):
                 pass  # it may be there: the keyring says why it cannot be read
         return await self.keyring.any_made()
 
+    async def keys_left_behind(self) -> Path | None:
+        """The file in which keys were made, where they are not looked for any more; mostly none.
+
+        Raises:
+            StateError: it cannot be read.
+        """
+        path = self._data / KEYS_FILE
+        if not self._shared or self._given_state or not path.exists():  # noqa: ASYNC240 - no wait
+            return None
+        from orchestra.access.keyring import Keyring
+        from orchestra.stores.state_private import PrivateState
+
+        with PrivateState(path, timeout_s=KEYS_TIMEOUT_S) as left:
+            return path if await Keyring(left).any_made() else None
+
     @property
     def _shared(self) -> bool:
         """Whether the state is there when this process is not."""

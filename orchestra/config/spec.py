@@ -57,6 +57,11 @@ SECONDS = Kind(
     'a number of seconds, over 0 and up to 86400, or "none"',
     "30",
 )
+WAIT = Kind(
+    Annotated[float, Meta(ge=0, le=86_400)] | Literal["none"],
+    'a number of seconds, from 0 up to 86400, or "none"',
+    "30",
+)
 TIME = Kind(
     Annotated[float, Meta(gt=0, le=86_400)], "a number of seconds, over 0 and up to 86400", "30"
 )
@@ -159,7 +164,7 @@ REMOTE: Spec = {
     "timeouts": _names(Timeouts, SECONDS),
     "limits": {
         **_names(CallLimits, COUNT),
-        "wait_max_s": SECONDS,
+        "wait_max_s": WAIT,
         "adaptive": FLAG,
         "shared": FLAG,
         "when_state_fails": WHEN_STATE_FAILS,

@@ -67,6 +67,8 @@ class Counting:
             await self._in_thread(self._board.write)
         except OSError as error:
             log.warning("what this process counts is not written down: %s", error)
+        except Exception:  # a process that serves does not end for what it counts
+            log.exception("what this process counts is not written down")
 
     async def _in_thread(self, act: Callable[[bytes], T]) -> T:
         """Do something with what is counted by now; one after the other, so that it never falls."""

@@ -232,6 +232,10 @@ class Account(msgspec.Struct, array_like=True):
             account.leases = [lease for lease in account.leases if lease.until_s > now_s]
         return account
 
+    def ahead_of(self, now_ns: int) -> bool:
+        """Whether it is of a later time."""
+        return any(meter.at_ns > now_ns for meter in (self.requests, self.tokens) if meter)
+
     def blocked(self, owner: Owner, ask: Ask) -> Blocked | None:
         """The limit that the call would wait for longest, None if it may begin."""
         longest_s, limit = 0.0, ""
@@ -287,12 +291,11 @@ class Account(msgspec.Struct, array_like=True):
 
     def used(self, owner: Owner) -> list[tuple[str, Rate, MeterState]]:
         """What is used of the limits per minute, by their names."""
-        found = []
-        if self.requests is not None and owner.requests is not None:
-            found.append(("requests_per_minute", owner.requests, self.requests))
-        if self.tokens is not None and owner.tokens is not None:
-            found.append(("tokens_per_minute", owner.tokens, self.tokens))
-        return found
+        both = (
+            ("requests_per_minute", owner.requests, self.requests),
+            ("tokens_per_minute", owner.tokens, self.tokens),
+        )
+        return [(name, rate, meter) for name, rate, meter in both if rate and meter]
 
 
 def _read(data: bytes) -> Account:
@@ -306,26 +309,21 @@ def _read(data: bytes) -> Account:
 _DECODER = msgspec.json.Decoder(Account)
 ENCODING: Encoding[Account] = Encoding(_read, msgspec.json.Encoder().encode)
 Kept = Sequence[Account | None]
+Accounts = Sequence[tuple[Owner, Account]]
 
 
 def admit(
     owners: Sequence[Owner], ask: Ask, kept: Kept, now_s: float
 ) -> Revision[Sequence[Blocked], Account]:
     """Let a call begin: of all owners it is taken, or of none, and then by whom it is blocked."""
-    accounts, blocked = [], []
-    for owner, each in zip(owners, kept, strict=True):
-        account = Account.at(owner, each, now_s)
-        accounts.append(account)
-        found = account.blocked(owner, ask)
-        if found is not None:
-            blocked.append(found)
+    ahead = _ahead(kept, now_s)
+    accounts = _accounts(owners, kept, now_s)
+    blocked = [found for owner, account in accounts if (found := account.blocked(owner, ask))]
     if blocked:
-        return Revision(blocked)
-    records = {}
-    for owner, account in zip(owners, accounts, strict=True):
+        return Revision(blocked, _written(accounts, now_s) if ahead else {})
+    for owner, account in accounts:
         account.take(owner, ask, now_s)
-        records[owner.key] = account.kept(owner, now_s)
-    return Revision((), records)
+    return Revision((), _written(accounts, now_s))
 
 
 def count(
@@ -335,13 +333,14 @@ def count(
 
     Of others, whose accounts come behind, it is told what is left, and nothing is taken.
     """
+    ahead = _ahead(kept, now_s)
     asked = _accounts(owners, kept[: len(owners)], now_s)
     told = _accounts(others, kept[len(owners) :], now_s)
     blocked = [found for owner, account in asked if (found := account.blocked(owner, ask))]
-    records = {}
-    for owner, account in () if blocked else asked:
-        account.spend(ask.requests)
-        records[owner.key] = account.kept(owner, now_s)
+    if not blocked:
+        for _, account in asked:
+            account.spend(ask.requests)
+    records = _written(asked, now_s) if ahead or not blocked else {}
     return Revision(Count(blocked, _nearest([*asked, *told])), records)
 
 
@@ -352,12 +351,10 @@ def settle(
 
     One that never began, or twice, is no harm.
     """
-    records = {}
-    for owner, each in zip(owners, kept, strict=True):
-        account = Account.at(owner, each, now_s)
+    accounts = _accounts(owners, kept, now_s)
+    for _, account in accounts:
         account.settle(ask, *really)
-        records[owner.key] = account.kept(owner, now_s)
-    return Revision(None, records)
+    return Revision(None, _written(accounts, now_s))
 
 
 def remaining(owners: Sequence[Owner], kept: Kept, now_s: float) -> tuple[Remaining, ...]:
@@ -366,7 +363,7 @@ def remaining(owners: Sequence[Owner], kept: Kept, now_s: float) -> tuple[Remain
     return tuple(_left(owner, *used) for owner, account in both for used in account.used(owner))
 
 
-def _nearest(accounts: Sequence[tuple[Owner, Account]]) -> Remaining | None:
+def _nearest(accounts: Accounts) -> Remaining | None:
     """What is left of the limit of which that is the least share; the first of equals."""
     least, found = inf, None
     for owner, account in accounts:
@@ -383,8 +380,19 @@ def _left(owner: Owner, name: str, rate: Rate, meter: MeterState) -> Remaining:
 
 
 def _accounts(owners: Sequence[Owner], kept: Kept, now_s: float) -> list[tuple[Owner, Account]]:
-    both = zip(owners, kept, strict=True)
-    return [(owner, Account.at(owner, each, now_s)) for owner, each in both]
+    return [(each, Account.at(each, at, now_s)) for each, at in zip(owners, kept, strict=True)]
+
+
+def _ahead(kept: Kept, now_s: float) -> bool:
+    """Whether the clock was put back: one of these is of a later time.
+
+    Then they are written even if nothing is taken, or no time would pass until it is that late.
+    """
+    return any(each.ahead_of(int(now_s * SECOND_NS)) for each in kept if each)
+
+
+def _written(accounts: Accounts, now_s: float) -> dict[str, tuple[Account, float] | None]:
+    return {owner.key: account.kept(owner, now_s) for owner, account in accounts}
 
 
 def _unused(rate: Rate | None, now_ns: int) -> MeterState | None:

@@ -61,6 +61,13 @@ class Budgets:
     organisations: Mapping[str, Allowance] = MappingProxyType({})
     unknown_price: Literal["flag", "refuse"] = "flag"
 
+    @property
+    def lasting(self) -> bool:
+        """Whether any of them is for longer than a request."""
+        named = (*self.users.values(), *self.organisations.values())
+        everybodys = (self.user, self.organisation, *named)
+        return any(each.day is not None or each.month is not None for each in everybodys)
+
     def of_run(self, run_id: str) -> Budget | None:
         """That of a run, where each has one; None for calls of no run."""
         if self.request is None or not run_id:

@@ -7,15 +7,20 @@ from __future__ import annotations
 
 from difflib import get_close_matches
 
+import attrs
+
 from orchestra.errors import InvalidRequestError
-from orchestra.values import Extras
+from orchestra.values import ChatRequest, Extras
 
 EXTRAS = "orchestra"
 """The name under which they stand."""
 CACHE = "cache"
 COALESCE = "coalesce"
 CONVERSATION = "conversation"
+CHOICE = "choice"
+"""Which of several answers to a request is asked for, from 1: they are to be different ones."""
 WORDS = (CACHE, COALESCE, CONVERSATION)
+"""What a caller may say; the choice is ours."""
 
 
 def check_words(extras: Extras) -> None:
@@ -34,6 +39,18 @@ def check_words(extras: Extras) -> None:
 def said_of(extras: Extras, word: str) -> object:
     """What is said under a word; None if nothing is."""
     return extras[EXTRAS].get(word) if EXTRAS in extras else None
+
+
+def for_choice(request: ChatRequest, choice: int) -> ChatRequest:
+    """The request for one of several answers, counted from 0; the first is asked for as it is.
+
+    So what is kept of one choice, or under way for it, is not another's answer, and is that of the
+    same choice of an equal request.
+    """
+    if not choice:
+        return request
+    said = {**request.extras.get(EXTRAS, {}), CHOICE: choice}
+    return attrs.evolve(request, extras={**request.extras, EXTRAS: said})
 
 
 def without(extras: Extras, word: str) -> Extras:

@@ -36,7 +36,7 @@ from orchestra.errors import (
     TruncatedStreamError,
 )
 from orchestra.policies.needs import Needs, lacks
-from orchestra.policies.request_extras import CACHE, COALESCE, CONVERSATION, EXTRAS
+from orchestra.policies.request_extras import CACHE, CHOICE, COALESCE, CONVERSATION, EXTRAS
 from orchestra.values import (
     Capabilities,
     ChatRequest,
@@ -49,7 +49,7 @@ from orchestra.values import (
 
 ANSWER_TOKENS = 500
 """Of an answer are reckoned with, where a request does not say how long it may be."""
-OTHERS = (CACHE, COALESCE)
+OTHERS = (CACHE, COALESCE, CHOICE)
 """Words that are for the policies around a model: routes leave them alone."""
 FALLBACK: tuple[type[ModelError], ...] = (
     AuthenticationError,

@@ -101,8 +101,7 @@ class Archive:
         """
         run_id, ttl_s = final.record.id, self.settings.kept_s
         await self.state.remember(events_key(run_id), packed(final.events), ttl_s=ttl_s)
-        data = _ENCODER.encode(final.record)
-        await self.state.remember(record_key(run_id), data, ttl_s=ttl_s)
+        await self.state.remember(record_key(run_id), final.record_data, ttl_s=ttl_s)
 
     async def note(
         self, started: Sequence[Record], running: Sequence[Record], ended: Sequence[str]

@@ -26,15 +26,20 @@ EVENT_BYTES = 16
 
 
 class Final(msgspec.Struct, frozen=True):
-    """What is kept of a run that has ended: its record, and its events as they are stored."""
+    """What is kept of a run that has ended: its record, also as it is stored, and its events."""
 
     record: Record
+    record_data: bytes
     events: tuple[EventLine, ...]
     size_bytes: int
 
 
 def final(record: Record, journal: Journal, fit: Fit, limit_bytes: int, ended_s: float) -> Final:
-    """What is kept of a run, whose `journal` has ended; its events take `limit_bytes` at most."""
+    """What is kept of a run, whose `journal` has ended; its events take `limit_bytes` at most.
+
+    Raises:
+        OverflowError: something in it cannot be written down.
+    """
     last = journal.last
     fitting = partial(within, request_id=record.request_id, limit_bytes=limit_bytes)
     events = fitting(map(fit, journal.newer(0)))
@@ -43,7 +48,8 @@ def final(record: Record, journal: Journal, fit: Fit, limit_bytes: int, ended_s:
     if events is None:
         events = fitting([fit(last)]) or ()
     size_bytes = sum(len(event.data) + EVENT_BYTES for event in events)
-    return Final(ended(record, fit(last), ended_s), events, size_bytes)
+    over = ended(record, fit(last), ended_s)
+    return Final(over, msgspec.msgpack.encode(over), events, size_bytes)
 
 
 def within(

@@ -198,19 +198,40 @@ class Bounds:
         return None
 
 
+class _Outage:
+    """That keys cannot be looked up: told in the log when it begins, and when it is over."""
+
+    def __init__(self) -> None:
+        self._known = False
+
+    def goes_on(self, error: StateError) -> None:
+        """A look-up has failed."""
+        if not self._known:
+            self._known = True
+            log.error("keys cannot be looked up, and nobody is let in: %s", error)
+
+    def is_over(self) -> None:
+        """A look-up has not failed."""
+        if self._known:
+            self._known = False
+            log.warning("keys can be looked up again")
+
+
 class Authentication:
     """Whose key came with the request. One that is not valid is refused; none at all is not."""
 
     def __init__(self, keyring: Keyring | None) -> None:
         self._keyring = keyring
+        self._outage = _Outage()
 
     async def admit(self, arrival: Arrival) -> Early | None:
         """A problem where a key came that lets nobody in."""
         try:
             found = await self._found(arrival)
         except StateError as error:
-            log.error("keys cannot be looked up: %s", error)  # noqa: TRY400 - it is one line
+            self._outage.goes_on(error)
             return caller_problems.keys_unreachable()
+        self._outage.is_over()
         if found is None or isinstance(found, Principal):
             arrival.principal = found
             return None
@@ -234,14 +255,16 @@ class Unlocking:
         self._unlocked = unlocked
         self._keyed = keyed
         self._layers: list[Layer] = []
+        self._outage = _Outage()
 
     async def admit(self, arrival: Arrival) -> Early | None:
         """A problem where there are keys, and a layer of those who have one has a problem."""
         try:
             unlocked = await self._unlocked.still()
         except StateError as error:
-            log.error("keys cannot be looked up: %s", error)  # noqa: TRY400 - it is one line
+            self._outage.goes_on(error)
             return caller_problems.keys_unreachable()
+        self._outage.is_over()
         if unlocked:
             arrival.principal = ANYBODY
             return None

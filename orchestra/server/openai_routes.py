@@ -24,7 +24,15 @@ PATHS = ("/v1/models", "/v1/chat", "/v1/embeddings")
 ELSEWHERE = (
     *("/v1/responses", "/v1/completions", "/v1/audio", "/v1/images", "/v1/moderations"),
     *("/v1/files", "/v1/batches", "/v1/vector_stores", "/v1/fine_tuning", "/v1/conversations"),
-    *("/models", "/chat/completions", "/embeddings", "/responses"),  # of a base URL without /v1
+    *("/v1/realtime", "/v1/videos", "/v1/uploads", "/v1/evals", "/v1/containers", "/v1/skills"),
+    *("/v1/assistants", "/v1/threads", "/v1/chatkit", "/v1/organization", "/v1/engines"),
+    *(
+        "/models",
+        "/chat/completions",
+        "/completions",
+        "/embeddings",
+        "/responses",
+    ),  # of a base URL without /v1
 )
 """What its clients ask in vain: they read why not in their own form only."""
 _CHATS = "/v1/chat/completions"

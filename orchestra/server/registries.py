@@ -73,6 +73,8 @@ def report(run: Run) -> None:
 
 
 def _is_ours_to_mend(error: OrchestraError) -> bool:
-    from orchestra.server.run_problems import kind_of  # of no use while runs go well
+    """Whether a fault of ours is in it, also where another model's is told."""
+    from orchestra.codecs.decisive import leaves  # of no use while runs go well
+    from orchestra.server.run_problems import kind_of
 
-    return kind_of(error).status >= SERVER_FAULT
+    return any(kind_of(each).status >= SERVER_FAULT for each in leaves(error))

@@ -12,7 +12,7 @@ from math import ceil
 import attrs
 
 from orchestra import errors
-from orchestra.errors import ArmsFailedError, ModelError, ModelsFailedError, StepFailedError
+from orchestra.codecs.decisive import decisive
 from orchestra.events import RunCancelled, RunFailed
 from orchestra.server import caller_problems
 from orchestra.server.problems import Fault, HttpProblem, own_error
@@ -59,8 +59,8 @@ def failed_run(
 ) -> HttpProblem:
     """The run gave no result; `event` must be fit for clients already.
 
-    `error` is what was raised, where it is at hand: it knows how long to wait. The worst of several
-    arms or models is not told: the error itself lists them, and the last one decides.
+    `error` is what was raised, where it is at hand: it knows how long to wait. Of several arms or
+    models, whose errors it lists, one is `decisive`.
     """
     run = ("run_id", run_id)
     if isinstance(event, RunCancelled):
@@ -81,12 +81,9 @@ def failed_run(
 
 
 def kind_of(error: BaseException) -> Kind:
-    """What an error is to a client: of several in one, what the last of them is."""
-    if isinstance(error, ModelsFailedError | ArmsFailedError) and error.errors:
-        return kind_of(list(error.errors.values())[-1])
-    if isinstance(error, StepFailedError) and error.errors:
-        return kind_of(error.errors[0])
-    return next((kind for kind in KINDS if isinstance(error, kind.error)), FAILED)
+    """What an error is to a client: of several in one, what the decisive one is."""
+    found = decisive(error).error
+    return next((kind for kind in KINDS if isinstance(found, kind.error)), FAILED)
 
 
 def _by_name(name: str) -> Kind:
@@ -95,5 +92,5 @@ def _by_name(name: str) -> Kind:
 
 
 def _waits(error: BaseException | None) -> tuple[tuple[str, str], ...]:
-    wait_s = error.retry_after_s if isinstance(error, ModelError) else None
+    wait_s = decisive(error).retry_after_s if error is not None else None
     return () if wait_s is None else (("Retry-After", str(max(ceil(wait_s), 1))),)

@@ -22,7 +22,7 @@ from orchestra.errors import CapabilityError, ModelError, TruncatedStreamError
 from orchestra.graph.steps import step
 from orchestra.logprobs import Logprobs
 from orchestra.policies.needs import lacks, needs_of
-from orchestra.policies.request_extras import check_words
+from orchestra.policies.request_extras import check_words, for_choice
 from orchestra.policies.tokens import said_bytes
 from orchestra.protocols import Context, Model, injected
 from orchestra.values import (
@@ -118,7 +118,7 @@ async def relay_whole(
 
     async def ask(choice: int) -> None:
         try:
-            found[choice] = answer = await asked.complete(request)
+            found[choice] = answer = await asked.complete(for_choice(request, choice))
         except ModelError as error:
             failed.append(error)
             nursery.cancel_scope.cancel()
@@ -245,7 +245,7 @@ class _Several:
     ) -> None:
         with heard:
             try:
-                async with model.stream(request) as reply:
+                async with model.stream(for_choice(request, choice)) as reply:
                     while batch := await reply.receive():
                         await heard.send(Said(choice, batch))
             except Exception as error:  # noqa: BLE001 - `receive` raises it

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
+import trio
 
+from orchestra.access.wanted import NewKey
 from orchestra.cli.failures import CommandError
 from orchestra.cli.reloading import Loader
 from orchestra.config import LocalBindings
-from orchestra.errors import ConfigError
+from orchestra.config.finding import read_deployment
+from orchestra.errors import ConfigError, ServeError, StateError
+from orchestra.server.front import Admission
 from tests.cli.conftest import Project
 
 Load = Callable[[], LocalBindings]
@@ -63,6 +68,91 @@ def test_a_state_elsewhere_is_another(say: Project) -> None:
         in_memory = first.state
         say.write("orchestra.toml", '[state]\nurl = "sqlite:state.sqlite"\n')
         assert loaded(loader).state is not in_memory
+
+
+IN_FILE = '[state]\nurl = "sqlite:state.sqlite"\n'
+WANTED = NewKey(organisation="acme", pipelines=("*",))
+
+
+def admitted(loader: Loader) -> Admission:
+    with loader.load() as found:
+        assert found.admit is not None
+        return trio.run(found.admit)
+
+
+def test_a_reload_does_not_open_what_keys_were_asked_for(say: Project) -> None:
+    """A state of its own has no keys yet: those that were made are in another file."""
+    with (loader := loader_of(say)):
+        assert admitted(loader).unlocked is not None
+        trio.run(loaded(loader).keyring.create, WANTED)
+        file = say.write("orchestra.toml", IN_FILE)
+        with pytest.raises(ServeError, match=r"keys.sqlite are not there; make one there"):
+            admitted(loader)
+        with LocalBindings(Path(".orchestra"), read_deployment(file)) as beside:
+            trio.run(beside.keyring.create, WANTED)
+        assert admitted(loader).keyring is not None
+
+
+def test_a_start_does_not_let_everybody_in_where_keys_are_left_behind(say: Project) -> None:
+    with (loader := loader_of(say)):
+        trio.run(loaded(loader).keyring.create, WANTED)
+    say.write("orchestra.toml", IN_FILE)
+    with (loader := loader_of(say)), pytest.raises(ServeError, match="are not there"):
+        admitted(loader)
+    say.write("orchestra.toml", f'{IN_FILE}[server]\nkeys = "none"\n')
+    with (loader := loader_of(say)):
+        assert admitted(loader).keyring is None
+
+
+def test_a_reload_that_asks_nobody_has_to_say_so(say: Project) -> None:
+    say.write("orchestra.toml", '[server]\nkeys = "required"\n')
+    with (loader := loader_of(say)):
+        assert admitted(loader).unlocked is None
+        say.write("orchestra.toml", "[server]\n")
+        with pytest.raises(ServeError, match="there are none; make one there"):
+            admitted(loader)
+        say.write("orchestra.toml", '[server]\nkeys = "none"\n')
+        assert admitted(loader).own_pages is not None
+        say.write("orchestra.toml", "[server]\n")
+        assert admitted(loader).own_pages is not None, "nobody was asked before, either"
+
+
+def test_where_it_cannot_be_told_whether_keys_were_asked_for_they_were(say: Project) -> None:
+    with (loader := loader_of(say)):
+        trio.run(loaded(loader).keyring.create, WANTED)
+        (say.folder / ".orchestra" / "keys.sqlite").write_bytes(b"no database" * 1000)
+        say.write("orchestra.toml", IN_FILE)
+        with pytest.raises((ServeError, StateError)):
+            admitted(loader)
+
+
+def test_budgets_that_begin_anew_with_each_start_are_in_the_log(
+    say: Project, caplog: pytest.LogCaptureFixture
+) -> None:
+    budgets = '[budgets.user]\nmonth = "5.00"\n'
+    for text, several, told in (
+        (budgets, False, True),
+        (budgets, True, False),
+        (budgets + IN_FILE, False, False),
+        ('[budgets]\nrequest = "1.00"\n', False, False),
+    ):
+        say.write("orchestra.toml", text)
+        with (loader := loader_of(say, several=several)):
+            loaded(loader).close()
+        assert ("forgotten when the server stops" in caplog.text) == told
+        caplog.clear()
+
+
+def test_a_model_whose_price_is_needed_and_not_known_is_in_the_log(
+    say: Project, caplog: pytest.LogCaptureFixture
+) -> None:
+    """`check` calls it a problem, and a server that goes on without it says so."""
+    model = '[models.odd]\nprovider = "openai-compatible"\nmodel = "odd"\n'
+    refuse = '[budgets]\nrequest = "1.00"\nunknown_price = "refuse"\n'
+    say.write("orchestra.toml", f'{model}base_url = "http://127.0.0.1:1/v1"\n{refuse}')
+    with (loader := loader_of(say)):
+        loaded(loader).close()
+    assert "[unknown-price]" in caplog.text
 
 
 def test_keys_stay_where_they_are_made_whatever_is_carried_over(say: Project) -> None:

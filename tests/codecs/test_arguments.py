@@ -10,7 +10,15 @@ import pytest
 from hypothesis import given as drawn
 from hypothesis import strategies as st
 
-from orchestra.codecs.arguments import NOTHING, arguments_object, count, given, merged, text_of
+from orchestra.codecs.arguments import (
+    NOTHING,
+    TOKENS_MAX,
+    arguments_object,
+    count,
+    given,
+    merged,
+    text_of,
+)
 
 values = st.recursive(
     st.one_of(st.none(), st.booleans(), st.integers(-(2**63), 2**63), st.text(max_size=5)),
@@ -55,7 +63,11 @@ def test_objects_are_merged_and_lists_replaced() -> None:
 
 
 @pytest.mark.parametrize(
-    ("value", "number"), [(7, 7), (0, 0), (-1, 0), (True, 0), ("7", 0), (None, 0), (7.5, 0)]
+    ("value", "number"),
+    [
+        *((7, 7), (0, 0), (7.0, 7), (-1, 0), (True, 0), ("7", 0), (None, 0), (7.5, 0)),
+        *((TOKENS_MAX, TOKENS_MAX), (TOKENS_MAX + 1, 0), (1e300, 0), (float("inf"), 0)),
+    ],
 )
 def test_only_whole_numbers_are_counted(value: object, number: int) -> None:
     assert count({"tokens": value}, "tokens") == number

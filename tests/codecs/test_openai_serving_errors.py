@@ -18,9 +18,11 @@ from orchestra.errors import (
     InvalidRequestError,
     LimitReachedError,
     ModelsFailedError,
+    ProviderServerError,
     QuotaError,
     RateLimitError,
     RunCancelledError,
+    StateError,
     StepFailedError,
     UnknownPriceError,
 )
@@ -60,7 +62,35 @@ def test_a_client_is_told_not_to_send_again_what_will_not_succeed() -> None:
     assert not retried(KeyError("x"))
 
 
-def test_of_several_errors_the_last_decides() -> None:
+def test_an_outage_is_not_told_as_a_fault_of_the_client() -> None:
+    """The model behind it in the route could not do what was asked, or refused our key."""
+    broken, full = ProviderServerError("500"), RateLimitError("slow", retry_after_s=7)
+    cannot, key = CapabilityError("seed=3 cannot be asked of it"), AuthenticationError("who?")
+    assert told(ModelsFailedError("all", {"a": broken, "b": cannot})) == (500, "server_error", None)
+    reply = error_reply(ModelsFailedError("all", {"a": full, "b": key}))
+    assert (reply.status, dict(reply.headers)) == (429, {"retry-after": "7"})
+    within = ModelsFailedError("all", {"a": full, "b": key})
+    arms = ArmsFailedError("all", {"x": within, "y": cannot})
+    assert error_reply(arms).headers == reply.headers
+    late = ArmsFailedError("all", {"x": DeadlineError("late", limit="deadline_s"), "y": cannot})
+    assert told(late)[1] == "deadline_exceeded"
+
+
+def test_a_state_that_is_away_is_told_with_what_to_do() -> None:
+    reply = error_reply(StateError("/srv/state.sqlite: the disk is full"))
+    assert (reply.status, dict(reply.headers)) == (503, {"retry-after": "1"})
+    message = json.loads(reply.body)["error"]["message"]
+    assert "try again later" in message
+    assert "/srv" not in message
+
+
+def test_of_several_errors_that_stay_the_last_decides() -> None:
+    both = {"a": AuthenticationError("who?"), "b": QuotaError("spent")}
+    assert told(ModelsFailedError("all", both))[1] == "provider_quota"
+    assert told(ArmsFailedError("all", {"a": KeyError("x"), **both}))[1] == "provider_quota"
+
+
+def test_of_several_errors_the_last_that_may_be_retried_decides() -> None:
     both = {"a": QuotaError("spent"), "b": RateLimitError("slow")}
     assert told(ModelsFailedError("all", both))[1] == "provider_rate_limited"
     assert told(ArmsFailedError("all", both))[1] == "provider_rate_limited"

@@ -38,7 +38,8 @@ REMOTE = {
         {"idle_s": SECONDS}, optional={"connect_s": SECONDS, "total_s": SECONDS | st.just("none")}
     ),
     "limits": st.fixed_dictionaries(
-        {"concurrency": COUNTS}, optional={"requests_per_minute": COUNTS, "wait_max_s": SECONDS}
+        {"concurrency": COUNTS},
+        optional={"requests_per_minute": COUNTS, "wait_max_s": SECONDS | st.just(0)},
     ),
     "breaker": st.fixed_dictionaries(
         {"failure_rate": st.floats(0.1, 1)},

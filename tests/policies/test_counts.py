@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import attrs
 import pytest
@@ -12,7 +12,17 @@ from hypothesis import strategies as st
 
 from orchestra.accounts import Caller
 from orchestra.errors import LimitReachedError
-from orchestra.policies.allowance import ENCODING, Account, CallerRules, OwnerLimits, Remaining
+from orchestra.policies.allowance import (
+    ENCODING,
+    Account,
+    Ask,
+    Blocked,
+    CallerRules,
+    OwnerLimits,
+    Remaining,
+    admit,
+    count,
+)
 from orchestra.policies.callers import NOT_COUNTED, CallerLimits
 from orchestra.protocols import WhenStateFails
 from orchestra.stores.state_memory import MemoryState
@@ -73,6 +83,42 @@ def test_nothing_is_kept_of_each_request_that_was_counted() -> None:
     accounts = virtual(main)
     assert len(accounts) == 2
     assert not any(each.requests and each.requests.open for each in accounts)
+
+
+JUMPS_S = st.floats(-5000, 5000) | st.just(0.0)
+
+
+@given(st.lists(st.tuples(JUMPS_S, st.integers(1, 30)), min_size=1), st.booleans())
+def test_who_waits_as_long_as_they_were_told_is_let_in_whatever_the_clock_did_before(
+    asks: list[tuple[float, int]], counted: bool
+) -> None:
+    """It is the host's clock where processes share a state: it is put forward, and back."""
+    owners = CallerRules(
+        user=OwnerLimits(requests_per_minute=20, tokens_per_minute=30),
+        organisation=OwnerLimits(requests_per_minute=30),
+    ).owners(ADA, "llm")
+    stored: dict[str, bytes] = {}
+
+    def blocked(tokens: int, now_s: float) -> Sequence[Blocked]:
+        found = [stored.get(owner.key) for owner in owners]
+        kept = [None if each is None else ENCODING.read(each) for each in found]
+        ask = Ask("a", 1, tokens, 0.0)
+        records: Mapping[str, tuple[Account, float] | None]
+        if counted:
+            count_ = count(owners, ask, (), kept, now_s)
+            by, records = count_.result.blocked, count_.records
+        else:
+            admitted = admit(owners, ask, kept, now_s)
+            by, records = admitted.result, admitted.records
+        stored.update({key: ENCODING.write(each[0]) for key, each in records.items() if each})
+        return by
+
+    now_s, tokens, by = 10_000.0, 1, list[Blocked]()
+    for jump_s, tokens in asks:
+        now_s = max(now_s + jump_s, 0.0)
+        by = [*blocked(tokens, now_s)]
+    told_s = max((each.wait_s or 0.0 for each in by), default=0.0)
+    assert not by or not blocked(tokens, now_s + told_s + 1e-5)
 
 
 @pytest.mark.parametrize("way", ["open", "closed"])

@@ -45,7 +45,7 @@ LIMITS = st.builds(
     requests_per_minute=st.none() | st.integers(3, 60),
     tokens_per_minute=st.none() | st.integers(80, 400),
     concurrency=st.none() | st.integers(1, 3),
-    wait_max_s=st.none() | st.sampled_from([0.25, 5.0, 1000.0]),
+    wait_max_s=st.none() | st.sampled_from([0.0, 0.25, 5.0, 1000.0]),
     waiting_max=st.integers(1, 20),
 )
 

@@ -10,7 +10,8 @@ import trio
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from orchestra import open_engine
+from orchestra import Context, injected, open_engine, pipeline, step
+from orchestra.accounts import Usage
 from orchestra.errors import RunLostError, StateError
 from orchestra.events import Delta, Event
 from orchestra.runs import recorder
@@ -176,6 +177,36 @@ def test_a_run_that_cannot_be_written_down_keeps_no_other_from_it(
                 record = await registry.get(run.id)
                 assert record is not None
                 assert record.lost == (run is runs[1])
+
+    virtual(main)
+    (said,) = (each.getMessage() for each in caplog.records if each.levelno >= logging.WARNING)
+    assert said.endswith("is not written down")
+
+
+@step
+async def costly(tokens: int, context: Context = injected) -> str:
+    context.used(Usage(input_tokens=tokens))
+    await trio.sleep(0.1)
+    return "done"
+
+
+@pipeline
+def costing(tokens: int) -> str:
+    return costly(tokens)
+
+
+def test_a_record_that_cannot_be_encoded_keeps_no_other_from_being_written(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def main() -> None:
+        state = memory()
+        async with open_engine() as engine, open_registry(state, shared=True) as registry:
+            runs = [engine.start(costing, {"tokens": each}) for each in (1, 2**64, 3)]
+            for run in runs:
+                registry.adopt(run)
+            await trio.sleep(2.0)
+            records = [await registry.get(run.id) for run in runs]
+            assert [each is not None and each.lost for each in records] == [False, True, False]
 
     virtual(main)
     (said,) = (each.getMessage() for each in caplog.records if each.levelno >= logging.WARNING)

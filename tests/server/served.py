@@ -14,7 +14,7 @@ import attrs
 import msgspec
 import trio
 
-from orchestra.errors import InvalidRequestError, ModelError
+from orchestra.errors import AuthenticationError, InvalidRequestError, ModelError, ModelsFailedError
 from orchestra.graph.pipelines import Pipeline, pipeline
 from orchestra.graph.policy import Policy
 from orchestra.graph.steps import step
@@ -74,6 +74,9 @@ async def breaking(how: str) -> str:
         raise KeyError("sk-123, the key in the cupboard")
     if how == "model":
         raise ModelError("the model says no")
+    if how == "key":
+        both = {"a": AuthenticationError("who?"), "b": InvalidRequestError("seed=7 cannot be")}
+        raise ModelsFailedError("all models failed", both)
     if how == "refused":
         raise InvalidRequestError("temperature: 9 is too hot")
     await trio.sleep_forever()

@@ -7,11 +7,14 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+import pytest
 import trio
 from hypothesis import given
 from hypothesis import strategies as st
 
+from orchestra.access.keyring import Keyring
 from orchestra.access.principal import ANYBODY, Principal, Scopes
+from orchestra.access.token import ENTROPY_BYTES, minted
 from orchestra.accounts import Caller
 from orchestra.engine.engine import open_engine
 from orchestra.errors import StateError
@@ -24,26 +27,31 @@ from orchestra.server.access import MAY_RUN, PUBLIC
 from orchestra.server.app import create_app, table
 from orchestra.server.arrival import Arrival
 from orchestra.server.cors import Cors
+from orchestra.server.desk import Unlocked
 from orchestra.server.front import (
     Admission,
     Authentication,
     Bounds,
     Front,
+    Layer,
     Rates,
     RequestIds,
     Spending,
+    Unlocking,
     bearer,
 )
 from orchestra.server.problems import HttpProblem, NoContent
 from orchestra.server.registries import registry_beside
 from orchestra.server.settings import Settings
 from orchestra.stores.state_memory import MemoryState
+from orchestra.testing.virtual import virtual
 from tests.server.served import PIPELINES
 from tests.server.test_sse import dispatched
 from tests.server.wire import open_house
 
 WELL_FORMED = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 NAMES = st.text(min_size=1, max_size=5)
+KEY = minted(bytes(range(ENTROPY_BYTES))).text
 
 
 def arrival(
@@ -97,6 +105,47 @@ def test_where_there_are_no_keys_everybody_is_anybody() -> None:
     arrived = arrival({"Authorization": "Bearer whatever"})
     assert trio.run(Authentication(None).admit, arrived) is None
     assert arrived.principal == ANYBODY
+
+
+class Flickering(MemoryState):
+    """A state that is away while somebody says so."""
+
+    away = False
+
+    async def look(self, *args: Any, **kwargs: Any) -> Any:
+        if self.away:
+            raise StateError("it is away; look for it")
+        return await super().look(*args, **kwargs)
+
+
+@pytest.mark.parametrize("unlocked", [False, True])
+def test_an_outage_of_the_keys_is_told_when_it_begins_and_when_it_is_over(
+    unlocked: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    """And not once for each request that is refused meanwhile."""
+    state = Flickering()
+    keyring = Keyring(state)
+    layer: Layer = Authentication(keyring)
+    if unlocked:
+        layer = Unlocking(Unlocked(keyring.any_made), Admission)
+
+    async def main() -> list[int | None]:
+        statuses = []
+        for state.away in (False, True, True, True, False, False, True):
+            await trio.sleep(10)  # in virtual time: what was seen is trusted for a moment
+            arrived = arrival({"Authorization": f"Bearer {KEY}"})
+            early = await layer.admit(arrived)
+            statuses.append(early.status if early else None)
+        return statuses
+
+    usual = None if unlocked else 401
+    assert virtual(main) == [usual, 503, 503, 503, usual, usual, 503]
+    said = [record.getMessage() for record in caplog.records if record.levelname != "INFO"]
+    assert [each.partition(",")[0] for each in said] == [
+        "keys cannot be looked up",
+        "keys can be looked up again",
+        "keys cannot be looked up",
+    ]
 
 
 @given(st.frozensets(NAMES), st.frozensets(NAMES), NAMES)

@@ -166,7 +166,8 @@ def test_whatever_is_wrong_is_told_in_openais_shape() -> None:
 
 
 @pytest.mark.parametrize(
-    "path", ["/v1/responses", "/v1/completions", "/v1/files/f-1", "/chat/completions"]
+    "path",
+    ["/v1/responses", "/v1/completions", "/v1/files/f-1", "/v1/threads", "/chat/completions"],
 )
 def test_what_openais_clients_ask_in_vain_is_told_in_their_shape_with_what_there_is(
     path: str,

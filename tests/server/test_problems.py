@@ -284,7 +284,6 @@ def cut_behind(raw: bytes) -> ModelError:
         late("first_byte_s", 0.5, "inner.test:5999"),
         late("connect_s", 1e-05, "https://inner.test"),
         cut_behind(b"<html>inner.test"),
-        http_error(503, {}, b"upstream connect error\n\n to inner.test:5999", 0.0),
         http_error(504, {}, b"<html>\n<h1>inner.test</h1>\n</html>", 0.0),
     ],
 )

@@ -86,14 +86,22 @@ def test_how_long_to_wait_is_told_in_whole_seconds_and_never_too_short(wait_s: f
 
 
 @given(st.sampled_from(MODEL_ERRORS), st.sampled_from(MODEL_ERRORS))
-def test_of_several_models_and_arms_the_last_decides(
+def test_of_several_models_and_arms_the_last_that_may_be_retried_decides(
     first: type[ModelError], last: type[ModelError]
 ) -> None:
     both = {"a": first("1"), "b": last("2")}
-    wanted = kind_of(last("2"))
+    wanted = kind_of(first("1") if first.retryable and not last.retryable else last("2"))
     assert kind_of(ModelsFailedError("all", both)) == wanted
     assert kind_of(ArmsFailedError("all", both)) == wanted
-    assert kind_of(StepFailedError("all", [last("2"), first("1")])) == wanted
+    assert kind_of(StepFailedError("all", [last("2"), first("1")])) == kind_of(last("2"))
+
+
+def test_how_long_to_wait_is_told_where_another_model_failed_for_good() -> None:
+    both = {"a": RateLimitError("slow", retry_after_s=7.0), "b": AuthenticationError("who?")}
+    error = ModelsFailedError("all", both)
+    problem = failed_run("r", event(error), error)
+    assert (problem.status, problem.code) == (503, "provider-rate")
+    assert dict(problem.headers)["Retry-After"] == "7"
 
 
 def test_a_used_up_budget_tells_how_it_is() -> None:

@@ -214,6 +214,14 @@ def test_what_callers_cannot_mend_is_one_line_in_the_log(
     assert b"the model says no" in reply.body
 
 
+def test_a_fault_of_ours_is_in_the_log_where_the_client_is_told_of_another_model(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    assert posting("broken", {"how": "key"}).status == 422
+    (record,) = caplog.records
+    assert "AuthenticationError: who?" in record.message
+
+
 def test_a_line_about_a_run_has_the_id_of_its_request(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

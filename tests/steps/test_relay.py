@@ -25,9 +25,13 @@ from orchestra.errors import (
 from orchestra.events import Delta, RunFinished
 from orchestra.graph.pipelines import Pipeline
 from orchestra.logprobs import Logprobs, TokenLogprob
+from orchestra.policies.cache import CacheRule
+from orchestra.policies.cached import CachedModel
+from orchestra.policies.coalesced import CoalescedModel
 from orchestra.protocols import Embedder, Model, ModelReply
 from orchestra.server.relay import relay, relay_vectors, relay_whole
 from orchestra.steps.relay import Said
+from orchestra.stores.state_memory import MemoryState
 from orchestra.testing.virtual import virtual
 from orchestra.testing.world import ScriptedModel, World
 from orchestra.values import (
@@ -129,6 +133,63 @@ def test_each_of_several_answers_is_what_it_would_be_alone(
     assert whole == []
     assert sorted(map(repr, last.result)) == sorted(repr(Completion.of(each)) for each in alone)
     assert last.usage == sum(spent[1:], spent[0])
+
+
+class Numbered(Model):
+    """A model that says another number each time that it is asked."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+
+    @property
+    def capabilities(self) -> Capabilities:
+        return Capabilities()
+
+    @asynccontextmanager
+    async def stream(self, request: ChatRequest) -> AsyncIterator[ModelReply]:
+        del request
+        self.asked += 1
+        script = ((0.1, TextDelta(f"answer {self.asked}")), (0.0, END))
+        async with ScriptedModel(script).stream(ASKED) as reply:
+            yield reply
+
+
+def texts(chunks: Sequence[Said]) -> list[str]:
+    heard = sorted(by_choice(chunks).items())
+    return ["".join(e.text for e in events if isinstance(e, TextDelta)) for _, events in heard]
+
+
+def test_several_answers_of_a_cache_are_several() -> None:
+    """The cache knows each by its number: asked for again, they are the same, in their order."""
+    model, state = Numbered(), MemoryState()
+    cached = CachedModel(model, state, CacheRule(ttl_s=9.0), name="m", identity="m")
+    (alone,) = texts(ask(cached, 1)[0])
+    three = texts(ask(cached, 3)[0])
+    assert three[0] == alone
+    assert (len(set(three)), model.asked) == (3, 3)
+    assert texts(ask(cached, 3)[0]) == three
+    whole = ask(cached, 2, relay_whole)[1].result
+    assert [answer.text for answer in whole] == three[:2]
+    off = attrs.evolve(ASKED, extras={"orchestra": {"cache": "off"}})
+    assert not set(texts(ask(cached, 2, request=off)[0])) & set(three)
+
+
+def test_equal_requests_for_several_answers_share_them_one_by_one() -> None:
+    model = Numbered()
+    shared = CoalescedModel(model, name="m")
+
+    async def main() -> list[list[str]]:
+        async with open_engine(World(models={"m": shared})) as engine:
+            inputs = {"request": ASKED, "model": "m", "choices": 3}
+            runs = [engine.start(relay, inputs) for _ in range(2)]
+            for run in runs:
+                await run.result()
+            kept = [run.journal.kept for run in runs]
+            return [texts([e.chunk for e in each if isinstance(e, Delta)]) for each in kept]
+
+    one, other = virtual(main)
+    assert one == other
+    assert (len(set(one)), model.asked) == (3, 3)
 
 
 @given(scripts(), st.data(), st.integers(2, 3), st.integers(0, 99))

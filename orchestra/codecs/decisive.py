@@ -1,0 +1,77 @@
+"""Of several errors in one, the one that decides what clients are told. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+import attrs
+
+from orchestra.errors import (
+    ArmsFailedError,
+    DeadlineError,
+    ModelError,
+    ModelsFailedError,
+    StateError,
+    StepFailedError,
+)
+
+STATE_WAIT_S = 1.0
+"""How long to leave a state alone that is away: nothing says when it comes back."""
+
+
+@attrs.frozen
+class Decisive:
+    """The error that decides, and how long to wait before it may be tried again, where known."""
+
+    error: BaseException
+    retry_after_s: float | None
+
+
+def decisive(error: BaseException) -> Decisive:
+    """Of the models of a route, or of arms, the last that may be retried; if none may, the last.
+
+    So an outage is never told as a fault of the client's, because another model could not do what
+    was asked. The wait is that of all models together.
+    """
+    several = _several(error)
+    if not several:
+        return Decisive(error, _wait_s(error))
+    found = decisive(next(filter(_may_be_retried, reversed(several)), several[-1]))
+    if isinstance(error, ModelsFailedError):
+        return Decisive(found.error, error.retry_after_s)
+    return found
+
+
+def leaves(error: BaseException) -> Iterator[BaseException]:
+    """The errors that are in one, or itself, if there are none."""
+    several = _several(error)
+    if not several:
+        yield error
+    for each in several:
+        yield from leaves(each)
+
+
+def _several(error: BaseException) -> list[BaseException]:
+    match error:
+        case ModelsFailedError() | ArmsFailedError():
+            errors: Mapping[str, BaseException] = error.errors
+            return list(errors.values())
+        case StepFailedError():
+            return list(error.errors[:1])
+        case _:
+            return []
+
+
+def _wait_s(error: BaseException) -> float | None:
+    if isinstance(error, StateError):
+        return STATE_WAIT_S
+    return error.retry_after_s if isinstance(error, ModelError) else None
+
+
+def _may_be_retried(error: BaseException) -> bool:
+    if isinstance(error, ModelError):
+        return error.retryable
+    several = _several(error)
+    if several:
+        return any(map(_may_be_retried, several))
+    return isinstance(error, DeadlineError | StateError)
