@@ -29,6 +29,8 @@ BEGINNING_BYTES = 4 * 1024
 BEFORE_JSON = b"\xef\xbb\xbf \t\r\n"
 """What may stand before JSON: a byte order mark and blanks."""
 _SHOWN_BYTES = 200
+_KEEP_ALIVES = frozenset({"ping", "heartbeat", "keepalive", "keep-alive", "keep_alive"})
+"""Names of events that say only that the connection lives; what is in them need not be JSON."""
 _DATA = re.compile(rb"^data:(.*)$", re.MULTILINE)
 
 T = TypeVar("T")
@@ -134,7 +136,8 @@ class FrameDecoder(ABC):
                 self._take(name, payload)
             except MalformedStreamError:
                 # Some servers put a last word of their own behind an answer, or pings between.
-                if payload.lstrip().startswith(b"{") or not (self._stopped or name == "ping"):
+                passed_over = self._stopped or name in _KEEP_ALIVES
+                if payload.lstrip().startswith(b"{") or not passed_over:
                     raise
             if self.done:
                 return
