@@ -235,7 +235,10 @@ def _kind(said: Said, wait_s: float | None) -> type[ModelError]:
     if kind is RateLimitError and wait_s is not None and wait_s < WAIT_MAX_S:
         return kind  # some speak of billing or of a day even where a short wait is enough
     unknown = said.status is None and kind is ProviderServerError
-    return said_in(said.message, SAYABLE if unknown else _FINER.get(kind, ())) or kind
+    message = said.message[
+        :MESSAGE_CHARS_MAX
+    ]  # a long one would hold up everybody while it is read
+    return said_in(message, SAYABLE if unknown else _FINER.get(kind, ())) or kind
 
 
 def _at_large(status: int | None, named: type[ModelError] | None) -> type[ModelError]:

@@ -9,12 +9,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestra.codecs.fault_texts import SAYABLE, said_in
-from orchestra.codecs.faults import Said, as_error, http_error, read_error
+from orchestra.codecs.faults import MESSAGE_CHARS_MAX, Said, as_error, http_error, read_error
 from orchestra.errors import (
+    AuthenticationError,
     CapabilityError,
+    ContentFilterError,
     ContextLengthError,
     InvalidRequestError,
     ModelError,
+    PermissionDeniedError,
     QuotaError,
     RateLimitError,
 )
@@ -68,6 +71,10 @@ TOO_LONG = [
     "Input length 9000 exceeds the maximum allowed input length of 8192 tokens.",
     "Prompt has 5000 tokens, but the configured context size is 4096 tokens",
     "invalid params, context window exceeds limit",
+    "This prompt is over the model's maximum context of 8192 tokens.",
+    "The text is too long for the model.",
+    "Your request exceeds the maximum number of tokens.",
+    "Prompt exceeds the limit of 8192 tokens",
 ]
 WRONG_OTHERWISE = [
     # an answer that may not be as long as was asked for
@@ -77,6 +84,7 @@ WRONG_OTHERWISE = [
     "max_tokens exceeds the limit of 8192",
     "The value of `max_tokens` exceeds the maximum number of output tokens of this model",
     "The requested number of completion tokens exceeds the limit",
+    "The request exceeds the model's limit of 4096 output tokens",
     # names, stop sequences, and what is quoted of the caller
     "Invalid 'tools[0].function.name': string too long. Expected a string with maximum length 64, "
     "but got a string with length 70 instead.",
@@ -111,6 +119,17 @@ SPENT = [
     "2027-01-01.",
     "This request would exceed your account's spend limit",
 ]
+FILTERED = [
+    "The response was filtered due to the prompt triggering a content management policy.",
+    "Output blocked by content filtering policy",
+    "The answer was stopped: content_filter",
+    "Your input may contain content that is not allowed by our safety system.",
+]
+NOT_ALLOWED = [
+    "You do not have access to the model, whose maximum context length is 8192 tokens.",
+    "The model identifier is invalid for you",
+    "You are not allowed what is not supported by this model",
+]
 TOO_EARLY = [
     "Too many tokens, please wait before trying again.",
     "Too many requests, please wait before trying again.",
@@ -120,6 +139,7 @@ TOO_EARLY = [
     "Request too large for gpt-x on tokens per min (TPM): Limit 30000, Requested 39000. The input "
     "or output tokens must be reduced in order to run successfully.",
     "Number of request tokens has exceeded your per-minute rate limit",
+    "This request exceeds the limit of 60000 tokens per minute",
     "You are using a Trial key, which is limited to 10 API calls / minute.",
 ]
 TOO_EARLY_TODAY = [
@@ -136,6 +156,12 @@ MEANT = [
     *((400, message, InvalidRequestError) for message in WRONG_OTHERWISE),
     *((400, message, CapabilityError) for message in NOT_BY_THIS_MODEL),
     *((400, message, QuotaError) for message in SPENT),
+    *((400, message, ContentFilterError) for message in FILTERED),
+    *((403, message, PermissionDeniedError) for message in NOT_ALLOWED),
+    *((403, message, ContentFilterError) for message in FILTERED),
+    *((403, message, QuotaError) for message in SPENT),
+    (403, "This API method requires billing to be enabled.", QuotaError),
+    (403, "The security token included in the request is expired", AuthenticationError),
     *((429, message, RateLimitError) for message in TOO_EARLY),
     *((429, message, QuotaError) for message in TOO_EARLY_TODAY),
 ]
@@ -196,6 +222,12 @@ def test_a_quota_that_a_short_wait_is_enough_for_is_a_rate(message: str) -> None
     assert type(as_error(Said(message, ("rate_limit_exceeded",)))) is RateLimitError
     longer = message.partition("Please")[0] + "Please try again in 24 hours"
     assert type(http_error(429, {}, json.dumps({"message": longer}).encode(), 0)) is QuotaError
+
+
+def test_only_as_much_of_a_message_decides_as_is_kept() -> None:
+    """To search a message of megabytes would take seconds."""
+    for before, kind in ((100, ContextLengthError), (MESSAGE_CHARS_MAX, InvalidRequestError)):
+        assert type(as_error(Said("." * before + " prompt is too long", (), 400))) is kind
 
 
 @given(st.text(max_size=200), st.sets(st.sampled_from(SAYABLE)))
