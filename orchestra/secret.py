@@ -2,11 +2,13 @@
 
 No repr, message or encoder can show it by accident. What others say of an error is searched for
 it too, since some repeat the secret that they were sent. Rules of the file: no message holds a
-secret or a piece of one; it names the variable or the file.
+secret or a piece of one; it names the variable or the file. And no secret is exempt: a word that
+somebody uses as a key may be one to keep.
 """
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from orchestra.errors import BindingError
@@ -14,6 +16,10 @@ from orchestra.errors import BindingError
 REDACTED = "[redacted]"
 SECRET_BYTES_MAX = 64 * 1024
 """A key is a line, and a token a long one; more in such a file is another file."""
+_WORD_CHARS = 8
+"""A shorter secret is a word, such as the `ollama` that a server without keys is given, or a short
+password. By chance, it stands inside of other words too: these would be spoilt, and would tell it
+to whoever sees where. No provider makes keys so short; whoever repeats one sets it apart."""
 
 
 class Secret:
@@ -35,8 +41,16 @@ class Secret:
         raise TypeError("a Secret cannot be pickled or copied into a file; keep its name instead")
 
     def redact(self, text: str) -> str:
-        """The text without the secret in it."""
-        return text.replace(self._value, REDACTED) if self._value else text
+        """The text without the secret in it; one that is only a word, where it stands by itself.
+
+        It does not in a longer word, a path or the name of a host.
+        """
+        if len(self._value) >= _WORD_CHARS:
+            return text.replace(self._value, REDACTED)
+        if not self._value:
+            return text
+        alone = rf"(?<![\w./-]){re.escape(self._value)}(?![\w/-]|\.\w)"
+        return re.sub(alone, REDACTED, text)
 
 
 def read_secret(path: Path, what: str) -> Secret:

@@ -1,18 +1,26 @@
 """What a provider's error means: its words, its status and its headers, as one of our errors.
 
 Every dialect's errors go through here, also those that stand in a stream whose status was 200.
-The provider's own word for the error decides where we know it, then what its message says,
-then the HTTP status. Pure: the time is an argument.
+One rule decides, in three steps:
+
+1. A word of the provider's that says what is wrong decides: `context_length_exceeded`.
+2. Else the status says what is wrong at large, or where there is none, a vague word: the request
+   is wrong (`invalid_request_error`), it came too early (`rate_limit_error`), it is not allowed.
+3. Of that, the sentence may say more, but only what it can be (`_FINER`): a request that is wrong
+   may be too long, and one that came too early may be one that nobody pays for. It is never one
+   that is too long, whatever its sentence says of tokens.
+
+Pure: the time is an argument.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 
 import attrs
 import msgspec
 
+from orchestra.codecs.fault_texts import SAYABLE, said_in
 from orchestra.codecs.waits import WAIT_MAX_S, reset_s, retry_after_s, said_s, seconds
 from orchestra.codecs.withheld import BEGAN_WITH
 from orchestra.errors import (
@@ -55,9 +63,10 @@ _WORDS: Mapping[type[ModelError], str] = {
     "invalidsignature incompletesignature missingauthenticationtoken invalidclienttokenid",
     PermissionDeniedError: "permission_error permission_denied accessdenied forbidden "
     "failed_precondition permissiondenied model_terms_required",
-    CapabilityError: "not_supported_error unsupported_operation",
+    CapabilityError: "not_supported_error unsupported_operation unsupported_value "
+    "unsupported_parameter",
     ContextLengthError: "context_length_exceeded model_context_window_exceeded "
-    "string_above_max_length context_window_exceeded exceed_context_size_error",
+    "context_window_exceeded exceed_context_size_error",
     ContentFilterError: "content_filter content_policy_violation responsibleaipolicyviolation "
     "content_policy moderation_blocked",
     QuotaError: "insufficient_quota billing_error credit_balance_exhausted payment_required "
@@ -66,7 +75,9 @@ _WORDS: Mapping[type[ModelError], str] = {
     ModelNotFoundError: "not_found_error model_not_found deploymentnotfound not_found "
     "resourcenotfound invalid_model",
     RateLimitError: "rate_limit_exceeded rate_limit_error throttling resource_exhausted "
-    "too_many_requests toomanyrequests rate_limited",
+    "too_many_requests toomanyrequests rate_limited rate_limit rate_limit_reached_error "
+    "ratelimitreached model_rate_limit too_many_requests_error request_quota_exceeded "
+    "too_many_tokens_error token_quota_exceeded",
     OverloadedError: "overloaded_error overloaded engine_overloaded modelnotready unavailable "
     "serviceunavailable service_unavailable capacity_exceeded over_capacity "
     "service_tier_capacity_exceeded",
@@ -77,61 +88,15 @@ _WORDS: Mapping[type[ModelError], str] = {
     "request_too_large invalid_prompt bad_request",
 }
 _BY_WORD = {word: kind for kind, words in _WORDS.items() for word in words.split()}
-_ANY_CASE = re.IGNORECASE
-_OF_MONEY = r"\b(billing|monthly|daily)\b"
-_USED_UP = r"(limit|quota|exceed|allowance|\bcap\b)"
-_QUOTED = re.compile(
-    r"""(?<!\w)(?<!["']:)(?<!["']: )('[^']{1,200}'|"[^"]{1,200}"|`[^`]{1,200}`)(?!\w)"""
-)
-"""The caller's own words, mostly: a name, a value. What stands behind a key is of an error that
-somebody passes on: `{'message': '...'}`."""
-_SAYS: tuple[tuple[type[ModelError], re.Pattern[str]], ...] = (
-    (
-        ContextLengthError,
-        re.compile(
-            r"prompt is too long|(max|maximum|model's|available) context"
-            r"|context (length|window|size)"
-            r"|too many (input )?tokens|input is too long|too long for|reduce the length"
-            r"|token count .{0,40}exceeds|exceeds? .{0,40}(token|context)",
-            _ANY_CASE,
-        ),
-    ),
-    (
-        ContentFilterError,
-        re.compile(r"content (management|filter|policy)|content_filter|safety system", _ANY_CASE),
-    ),
-    (
-        QuotaError,
-        re.compile(
-            r"credit balance|insufficient (credit|balance|fund|quota)|spend(ing)? limit"
-            r"|billing (details|to be enabled)|(enable|requires?|update) (your )?billing"
-            r"|(requests?|calls?|api).{0,30}(per|/) ?(day|month)"
-            rf"|{_OF_MONEY}.{{0,60}}{_USED_UP}|{_USED_UP}.{{0,60}}{_OF_MONEY}",
-            _ANY_CASE,
-        ),
-    ),
-    (
-        AuthenticationError,
-        re.compile(
-            r"api key not valid|invalid api key|make sure your api key is valid"
-            r"|security token included in the request is",
-            _ANY_CASE,
-        ),
-    ),
-    (ModelNotFoundError, re.compile(r"model identifier is invalid", _ANY_CASE)),
-    (  # an answer that the request has begun: some models go on with it, others cannot
-        CapabilityError,
-        re.compile(
-            r"prefill|must end with a user message|expected last role.{0,80}got assistant",
-            _ANY_CASE,
-        ),
-    ),
-)
-"""Tried in order, and only where a provider calls everything by one name or by none."""
 _VAGUE = (InvalidRequestError, RateLimitError, ProviderServerError)
 """Words that say less than a status does: a `server_error` with a 503 is an overload."""
-_VAGUE_STATUS = (None, 400, 403, 413, 422, 429)
-_ERROR, _TOO_LARGE, _TOO_MANY, _SERVER_ERROR, _STATUS_MAX = 400, 413, 429, 500, 599
+_FINER: Mapping[type[ModelError], tuple[type[ModelError], ...]] = {
+    InvalidRequestError: SAYABLE,
+    PermissionDeniedError: (ContentFilterError, QuotaError, AuthenticationError),
+    RateLimitError: (QuotaError,),
+}
+"""What a sentence may say of an error of which no more is known than this; of others, nothing."""
+_ERROR, _TOO_LARGE, _SERVER_ERROR, _STATUS_MAX = 400, 413, 500, 599
 _REQUEST_IDS = (
     "x-request-id",
     "request-id",
@@ -160,8 +125,12 @@ def http_error(
     now_s: float,
     *,
     words: tuple[str, ...] = (),
+    kind: type[ModelError] | None = None,
 ) -> ModelError:
-    """The error that an HTTP answer stands for; `words` are names for it from elsewhere."""
+    """The error that an HTTP answer stands for; `words` are names for it from elsewhere.
+
+    `kind` is what it is, where that is known already.
+    """
     said = read_error(body)
     asked_s = retry_after_s(headers, now_s)
     said = attrs.evolve(
@@ -172,7 +141,7 @@ def http_error(
         wait_s=said.wait_s if asked_s is None else asked_s,
         request_id=said.request_id or next(filter(None, map(headers.get, _REQUEST_IDS)), ""),
     )
-    error = as_error(said)
+    error = as_error(said, kind)
     if isinstance(error, RateLimitError) and error.retry_after_s is None:
         error.retry_after_s = reset_s(headers, now_s)
     return error
@@ -194,11 +163,14 @@ def _untold(body: bytes) -> str:
     return "" if text in {"{}", "[]", "null", '""'} else text
 
 
-def as_error(said: Said) -> ModelError:
-    """The error that these words stand for, whether they came with a status or in a stream."""
-    kind = _kind(said)
+def as_error(said: Said, kind: type[ModelError] | None = None) -> ModelError:
+    """The error that these words stand for, whether they came with a status or in a stream.
+
+    `kind` is what it is, where that is known already.
+    """
     message = said.message[:MESSAGE_CHARS_MAX] or "no reason given"
     wait_s = said_s(message) if said.wait_s is None else said.wait_s
+    kind = kind or _kind(said, wait_s)
     return kind(
         message,
         retry_after_s=wait_s if kind.retryable else None,
@@ -235,10 +207,11 @@ def read_error(body: bytes | object) -> Said:
     )
 
 
-def error_in(payload: bytes) -> ModelError | None:
+def error_in(payload: bytes, kind: type[ModelError] | None = None) -> ModelError | None:
     """The error that JSON tells where an answer should be, whatever its shape; None if it does not.
 
-    A `message` that is an object is one of an answer.
+    A `message` that is an object is one of an answer. `kind` is what the error is, if it is one
+    and where that is known already.
     """
     try:
         found = msgspec.json.decode(payload)
@@ -250,31 +223,30 @@ def error_in(payload: bytes) -> ModelError | None:
     if isinstance(first.get("message"), dict) and not first.get("error"):
         return None
     said = read_error(first)
-    return as_error(said) if said.message else None
+    return as_error(said, kind) if said.message else None
 
 
-def _kind(said: Said) -> type[ModelError]:
-    for word in said.words:
-        kind = _BY_WORD.get(_plain(word))
-        if kind is not None and kind not in _VAGUE:
+def _kind(said: Said, wait_s: float | None) -> type[ModelError]:
+    named = [_BY_WORD[word] for word in map(_plain, said.words) if word in _BY_WORD]
+    for kind in named:
+        if kind not in _VAGUE:
             return kind
-    if said.status in _VAGUE_STATUS and not _passes(said):
-        message = _QUOTED.sub("...", said.message)
-        for kind, pattern in _SAYS:
-            if pattern.search(message):
-                return kind
-    named = (_BY_WORD.get(_plain(word)) for word in said.words)
-    kind = next(filter(None, named), None)
+    kind = _at_large(said.status, named[0] if named else None)
+    if kind is RateLimitError and wait_s is not None and wait_s < WAIT_MAX_S:
+        return kind  # some speak of billing or of a day even where a short wait is enough
+    unknown = said.status is None and kind is ProviderServerError
+    message = said.message[
+        :MESSAGE_CHARS_MAX
+    ]  # a long one would hold up everybody while it is read
+    return said_in(message, SAYABLE if unknown else _FINER.get(kind, ())) or kind
+
+
+def _at_large(status: int | None, named: type[ModelError] | None) -> type[ModelError]:
     # Some call a request that never fits a rate limit too; Amazon's throttling may be a 400.
-    limited = kind is RateLimitError and said.status != _TOO_LARGE
-    if said.status is not None and said.status >= _ERROR and not limited:
-        return _by_status(said.status)
-    return kind or ProviderServerError
-
-
-def _passes(said: Said) -> bool:
-    """Gemini speaks of billing even where half a minute's wait is enough, but then tells it."""
-    return said.status == _TOO_MANY and said.wait_s is not None and said.wait_s < WAIT_MAX_S
+    limited = named is RateLimitError and status != _TOO_LARGE
+    if status is not None and status >= _ERROR and not limited:
+        return _by_status(status)
+    return named or ProviderServerError
 
 
 def _by_status(status: int) -> type[ModelError]:

@@ -29,6 +29,8 @@ BEGINNING_BYTES = 4 * 1024
 BEFORE_JSON = b"\xef\xbb\xbf \t\r\n"
 """What may stand before JSON: a byte order mark and blanks."""
 _SHOWN_BYTES = 200
+_KEEP_ALIVES = frozenset({"ping", "heartbeat", "keepalive", "keep-alive", "keep_alive"})
+"""Names of events that say only that the connection lives; what is in them need not be JSON."""
 _DATA = re.compile(rb"^data:(.*)$", re.MULTILINE)
 
 T = TypeVar("T")
@@ -109,7 +111,15 @@ class FrameDecoder(ABC):
 
     def _cut(self) -> ModelError:
         """What an answer is that never said why it stopped."""
-        return _never_stopped(b"" if self.done or self._events else self._beginning or b"")
+        beginning = b"" if self.done or self._events else self._beginning or b""
+        for payload in (beginning, *_DATA.findall(beginning)):
+            if (error := self._error_in(payload)) is not None:
+                return error
+        return _truncated(beginning)
+
+    def _error_in(self, payload: bytes) -> ModelError | None:
+        """The error that came in place of an answer, in another shape than that of the stream."""
+        return error_in(payload)
 
     def _emit(self, *events: ModelEvent) -> None:
         self._events += events
@@ -126,7 +136,8 @@ class FrameDecoder(ABC):
                 self._take(name, payload)
             except MalformedStreamError:
                 # Some servers put a last word of their own behind an answer, or pings between.
-                if payload.lstrip().startswith(b"{") or not (self._stopped or name == "ping"):
+                passed_over = self._stopped or name in _KEEP_ALIVES
+                if payload.lstrip().startswith(b"{") or not passed_over:
                     raise
             if self.done:
                 return
@@ -151,11 +162,7 @@ def decoded(decoder: msgspec.json.Decoder[T], payload: bytes, what: str) -> T:
         ) from error
 
 
-def _never_stopped(beginning: bytes) -> ModelError:
-    """The error that the beginning of an answer tells in place of one; else it was cut."""
-    for payload in (beginning, *_DATA.findall(beginning)):
-        if (error := error_in(payload)) is not None:
-            return error
+def _truncated(beginning: bytes) -> TruncatedStreamError:
     message = "the answer ended without saying why it stopped: it was cut"
     if shown := beginning[:_SHOWN_BYTES].decode("utf-8", "replace").strip():
         message += f"{BEGAN_WITH}{shown!r}"

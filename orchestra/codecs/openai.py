@@ -13,12 +13,11 @@ from orchestra.codecs.dialect import Call, Decoder, Dialect
 from orchestra.codecs.faults import http_error
 from orchestra.codecs.openai_chunks import OpenAiDecoder
 from orchestra.codecs.openai_embeddings import embed_body, embeddings_of
+from orchestra.codecs.openai_errors import marked
 from orchestra.codecs.openai_request import chat_body
 from orchestra.codecs.quirks import OPENAI, Quirks
 from orchestra.errors import ModelError
 from orchestra.values import ChatRequest, Embeddings, EmbedRequest, ModelEvent
-
-_TOO_MANY_REQUESTS, _PAYMENT_REQUIRED = 429, 402
 
 
 class OpenAiDialect(Dialect):
@@ -70,21 +69,10 @@ class OpenAiDialect(Dialect):
         Raises:
             ModelError: as of `decode`.
         """
-        return embeddings_of(body)
+        return embeddings_of(body, self.quirks)
 
     def error(
         self, status: int, headers: Mapping[str, str], body: bytes, now_s: float
     ) -> ModelError:
         """What an answer with this status, 400 or more, says is wrong."""
-        means = status
-        if _holds(body, self.quirks.busy_marks):
-            means = _TOO_MANY_REQUESTS
-        elif _holds(body, self.quirks.spent_marks):
-            means = _PAYMENT_REQUIRED
-        error = http_error(means, headers, body, now_s)
-        error.status = status
-        return error
-
-
-def _holds(body: bytes, marks: tuple[str, ...]) -> bool:
-    return any(mark.encode() in body for mark in marks)
+        return http_error(status, headers, body, now_s, kind=marked(body, self.quirks))

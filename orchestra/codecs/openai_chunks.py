@@ -13,9 +13,10 @@ from collections.abc import Mapping
 import attrs
 
 from orchestra.accounts import Certainty, Usage
-from orchestra.codecs.faults import Said, as_error, error_in, read_error
+from orchestra.codecs.faults import Said, as_error, error_in
 from orchestra.codecs.frames import FrameDecoder
 from orchestra.codecs.openai_calls import PiecedCalls
+from orchestra.codecs.openai_errors import error_of, marked
 from orchestra.codecs.openai_logprobs import logprobs_of
 from orchestra.codecs.openai_shapes import (
     CallPiece,
@@ -32,7 +33,7 @@ from orchestra.codecs.openai_usage import counts_all, usage_of
 from orchestra.codecs.quirks import Quirks
 from orchestra.codecs.reasoning_details import ReasoningDetails
 from orchestra.codecs.sse import SseFraming
-from orchestra.errors import MalformedStreamError, TruncatedStreamError
+from orchestra.errors import MalformedStreamError, ModelError, TruncatedStreamError
 from orchestra.values import (
     NO_DETAILS,
     Began,
@@ -110,10 +111,10 @@ class OpenAiDecoder(FrameDecoder):
                 self._finished(None)
             return
         if name == "error":
-            raise as_error(read_error(payload))
+            raise error_of(payload, self._quirks)
         chunk = self._reader.chunk(payload, _A_CHUNK, opening=not self._began)
         if chunk.error or chunk.kind == "error":
-            raise as_error(read_error(payload))
+            raise error_of(payload, self._quirks)
         self._read(chunk, stream=True)
 
     def whole(self, body: bytes) -> list[ModelEvent]:
@@ -126,9 +127,9 @@ class OpenAiDecoder(FrameDecoder):
         """
         chunk = self._reader.chunk(body, "the answer", opening=True)
         if chunk.error or chunk.kind == "error":
-            raise as_error(read_error(body))
+            raise error_of(body, self._quirks)
         if not chunk.choices:
-            if (error := error_in(body)) is not None:
+            if (error := self._error_in(body)) is not None:
                 raise error
             shown = body[:200].decode("utf-8", "replace")
             raise MalformedStreamError(f"the answer holds no choices: {shown!r}")
@@ -137,6 +138,9 @@ class OpenAiDecoder(FrameDecoder):
             self._unfinished(chunk)
         self._end()
         return self._events
+
+    def _error_in(self, payload: bytes) -> ModelError | None:
+        return error_in(payload, marked(payload, self._quirks))
 
     def _unfinished(self, chunk: Chunk) -> None:
         """End a whole answer that does not say why it stops."""
@@ -156,7 +160,7 @@ class OpenAiDecoder(FrameDecoder):
             self._began, self._id = True, chunk.id or ""
             details = chunk.details() if isinstance(chunk, Opening) else NO_DETAILS
             self._events.append(Began(self._id, chunk.model or "", details))
-        failed: Said | None = None
+        failed: ModelError | None = None
         record = chunk.usage
         for choice in choices:
             # One that is not counted has its place for an index.
@@ -178,7 +182,7 @@ class OpenAiDecoder(FrameDecoder):
         if chunk.x_groq is not None:
             self._groq(chunk.x_groq)
         if failed is not None:
-            raise as_error(failed)
+            raise failed
 
     def _beside(self, delta: ChunkDelta | None, choice: ChunkChoice) -> ChunkDelta | None:
         """What a choice says; where that is nothing, what it says in another's place.
@@ -243,13 +247,13 @@ class OpenAiDecoder(FrameDecoder):
             if part.refusal:
                 self._events.append(RefusalDelta(part.refusal))
 
-    def _why(self, choice: ChunkChoice) -> Said | None:
-        """Keep the reason to stop; or if it is a failure, what the server says of it."""
+    def _why(self, choice: ChunkChoice) -> ModelError | None:
+        """Keep the reason to stop; or if it is a failure, the error that the server tells."""
         raw = choice.finish_reason
         if choice.error:
-            return read_error({"error": choice.error})
+            return error_of({"error": choice.error}, self._quirks)
         if (word := _FAILURES.get(raw or "")) is not None:
-            return Said(f"the answer ended with finish_reason {raw!r}", (word,))
+            return as_error(Said(f"the answer ended with finish_reason {raw!r}", (word,)))
         self._finished(raw, isinstance(choice.stop_reason, str))
         return None
 
@@ -278,7 +282,7 @@ class OpenAiDecoder(FrameDecoder):
 
     def _groq(self, groq: GroqRecord) -> None:
         if groq.error:
-            raise as_error(read_error({"error": groq.error}))
+            raise error_of({"error": groq.error}, self._quirks)
         if self._usage is None:  # not where OpenAI's record stands: nothing is told as if it did
             self._count(groq.usage, {})
 

@@ -8,8 +8,8 @@ from base64 import b64decode
 
 import msgspec
 
-from orchestra.codecs.faults import as_error, read_error
 from orchestra.codecs.mending import JsonPath, JsonReader
+from orchestra.codecs.openai_errors import error_of
 from orchestra.codecs.openai_request import with_extras
 from orchestra.codecs.openai_shapes import id_or_index
 from orchestra.codecs.openai_usage import embedding_usage_of
@@ -61,7 +61,7 @@ def embed_body(model: str, request: EmbedRequest, quirks: Quirks) -> Json:
     return with_extras(body, request.extras, quirks)
 
 
-def embeddings_of(body: bytes) -> Embeddings:
+def embeddings_of(body: bytes, quirks: Quirks) -> Embeddings:
     """The vectors of an answer, in the order of the texts, however each was written.
 
     Some servers count every one 0: then they are in order.
@@ -72,7 +72,7 @@ def embeddings_of(body: bytes) -> Embeddings:
     """
     answer = _AnswerReader().read(_ANSWERS, body, "the embeddings")
     if answer.error:
-        raise as_error(read_error(body))
+        raise error_of(body, quirks)
     if answer.data is None:
         raise MalformedStreamError(f"the answer holds no embeddings: {body[:200]!r}")
     vectors: dict[int, Vector] = {}

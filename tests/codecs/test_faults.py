@@ -144,6 +144,20 @@ TOLD: list[tuple[int, object, Kind]] = [
     # OpenAI
     (400, openai("context_length_exceeded", type_="invalid_request_error"), ContextLengthError),
     (400, openai("content_policy_violation"), ContentFilterError),
+    (400, openai("unsupported_value"), CapabilityError),
+    (400, openai("unsupported_parameter"), CapabilityError),
+    (
+        400,
+        openai(
+            "string_above_max_length", "Invalid 'user': string too long, with maximum length 64"
+        ),
+        InvalidRequestError,
+    ),
+    (
+        400,
+        openai("string_above_max_length", "string too long, with maximum length 10485760"),
+        ContextLengthError,
+    ),
     (400, openai(None, "you must provide a model", "invalid_request_error"), InvalidRequestError),
     (401, openai("invalid_api_key"), AuthenticationError),
     (404, openai("model_not_found"), ModelNotFoundError),

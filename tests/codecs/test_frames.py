@@ -167,14 +167,23 @@ def test_a_last_word_of_another_dialect_is_passed_over(last: bytes) -> None:
         early.close()
 
 
-def test_a_ping_that_is_no_object_is_passed_over_anywhere() -> None:
+@pytest.mark.parametrize("name", ["ping", "heartbeat", "keepalive", "keep-alive", "keep_alive"])
+def test_a_keep_alive_that_is_no_object_is_passed_over_anywhere(name: str) -> None:
+    alive = f"event: {name}\n".encode()
     decoder = Letters(SseFraming())
-    events = decoder.feed(b'event: ping\ndata: ping\n\ndata: "a"\n\ndata: "stop"\n\n')
+    events = decoder.feed(alive + b'data: alive\n\ndata: "a"\n\ndata: "stop"\n\n')
     assert Completion.of(events + decoder.close()).text == "a"
     other = Letters(SseFraming())
-    other.feed(b'event: ping\ndata: {}\n\ndata: "stop"\n\n')
+    other.feed(alive + b'data: {}\n\ndata: "stop"\n\n')
     with pytest.raises(MalformedStreamError):
         other.close()
+
+
+def test_an_event_of_another_name_has_to_be_what_it_should() -> None:
+    decoder = Letters(SseFraming())
+    decoder.feed(b'event: message\ndata: alive\n\ndata: "stop"\n\n')
+    with pytest.raises(MalformedStreamError):
+        decoder.close()
 
 
 def test_an_error_in_the_last_frame_is_told() -> None:

@@ -100,6 +100,47 @@ def test_openrouter_tells_too_much_at_once_and_no_money_by_its_words() -> None:
     assert (type(error), error.status) == (QuotaError, 403)
 
 
+BUSY: Json = {
+    "code": 402,
+    "message": "Insufficient credits for what is under way",
+    "metadata": {"limit_source": "openrouter_in_flight_budget"},
+}
+SPENT: Json = {"code": 403, "message": "Key limit exceeded (total limit)"}
+MARKED = [(BUSY, RateLimitError, 402), (SPENT, QuotaError, 403)]
+
+
+@pytest.mark.parametrize(("told", "kind", "status"), MARKED)
+def test_openrouters_words_count_wherever_an_error_stands(
+    told: Json, kind: type[ModelError], status: int
+) -> None:
+    """Beside a choice, in one, alone, in place of a stream, of an answer and of vectors."""
+    dialect = OpenAiDialect(OPENROUTER)
+    body = json.dumps({"error": told}).encode()
+    spoken = frame(chunk({"content": "Hi"}))
+    for raw in (
+        spoken + frame({**chunk({}, "error"), "error": told}),
+        spoken + frame(chunk({}, "error", error=told)),
+        spoken + b"event: error\ndata: " + body + b"\n\n",
+        spoken + frame({"id": "a", "x_groq": {"error": told}}),
+        body,
+        json.dumps(told).encode(),
+    ):
+        decoder = dialect.decoder()
+        decoder.feed(raw)
+        with pytest.raises(ModelError) as caught:
+            decoder.close()
+        assert (type(caught.value), caught.value.status) == (kind, status), raw
+    for decode_whole in (dialect.decode, dialect.decode_embeddings):
+        with pytest.raises(ModelError) as caught:
+            decode_whole(body)
+        assert (type(caught.value), caught.value.status) == (kind, status)
+    with pytest.raises(ModelError) as caught:
+        dialect.decode(json.dumps({"detail": told["message"], "metadata": told}).encode())
+    assert type(caught.value) is kind
+    assert type(dialect.error(status, {}, body, 0.0)) is kind
+    assert type(OpenAiDialect(GENERIC).error(status, {}, body, 0.0)) is not kind
+
+
 def test_an_error_without_a_word_still_says_something() -> None:
     with pytest.raises(ProviderServerError, match="no reason given"):
         decode([frame({"error": {"details": []}})])

@@ -20,6 +20,7 @@ from orchestra.codecs.openai import OpenAiDialect
 from orchestra.codecs.quirks import GENERIC, PRESETS
 from orchestra.errors import (
     AuthenticationError,
+    CapabilityError,
     ContentFilterError,
     InvalidRequestError,
     ModelError,
@@ -35,8 +36,8 @@ BLOCKED = "81be59d8361b"
 """An error of Azure's in a body with status 200, for which the recorded client has no words."""
 ERRORS: dict[tuple[int, str | None], type[ModelError]] = {
     (400, "invalid_value"): InvalidRequestError,
-    (400, "unsupported_value"): InvalidRequestError,
-    (400, "unsupported_parameter"): InvalidRequestError,
+    (400, "unsupported_value"): CapabilityError,
+    (400, "unsupported_parameter"): CapabilityError,
     (401, "401"): AuthenticationError,
     (404, "DeploymentNotFound"): ModelNotFoundError,
     (404, "model_not_found"): ModelNotFoundError,

@@ -296,7 +296,7 @@ def test_the_first_chunk_says_who_speaks() -> None:
         (PermissionDeniedError, 502, ProviderServerError),
         (InvalidRequestError, 400, InvalidRequestError),
         (ContextLengthError, 400, ContextLengthError),
-        (CapabilityError, 400, InvalidRequestError),
+        (CapabilityError, 400, CapabilityError),
         (ContentFilterError, 400, ContentFilterError),
         (ModelNotFoundError, 502, ProviderServerError),
         (RateLimitError, 429, RateLimitError),

@@ -56,6 +56,36 @@ def test_what_a_provider_repeats_is_redacted(key: str, before: str, after: str) 
         assert key not in each.redact(f"{before}{key}{after}").replace(REDACTED, "")
 
 
+@given(
+    st.text(plain, min_size=1, max_size=7), st.sampled_from([" ", ": ", "'", '"', "=", "\n", ""])
+)
+def test_a_short_key_is_redacted_where_it_stands_by_itself(key: str, mark: str) -> None:
+    said = f"it is not{mark or ' '}{key}{mark}"
+    for each in credentials(key):
+        assert each.redact(said).count(REDACTED) >= 1
+        assert each.redact(f"Incorrect API key provided: {key}.").endswith(f": {REDACTED}.")
+
+
+@pytest.mark.parametrize(
+    ("key", "said"),
+    [
+        ("k", "Too many tokens, please wait before you ask again."),
+        ("ollama", "registry.ollama.ai/library/x does not support tools"),
+        ("ollama", "no model ollama/x on ollama.internal, only /ollama and all-ollama"),
+        ("none", "nonetheless, anyone may do without"),
+        ("", "no key, nothing to redact"),
+    ],
+)
+def test_a_key_that_is_a_word_leaves_longer_words_alone(key: str, said: str) -> None:
+    assert Secret(key).redact(said) == said
+
+
+def test_a_key_of_eight_characters_is_redacted_anywhere() -> None:
+    """As short as a provider's may be, and too long to be a part of words by chance."""
+    assert Secret("abcdefgh").redact("xabcdefghx/abcdefgh.y") == f"x{REDACTED}x/{REDACTED}.y"
+    assert Secret("abcdefg").redact("xabcdefgx 'abcdefg'") == f"xabcdefgx '{REDACTED}'"
+
+
 def test_a_secret_cannot_be_pickled_copied_or_encoded() -> None:
     secret = Secret("sk-12345678")
     with pytest.raises(TypeError, match="cannot be pickled"):

@@ -1,0 +1,96 @@
+"""What the sentence of a provider's error says, where no word for it is known.
+
+Rules of the file: a pattern is of a sentence that some provider sends, with what it speaks of
+(`input tokens exceed`, not `exceed`), since limits of tokens are of a minute, of an answer and of
+a prompt. What is quoted in a sentence is the caller's own, and says nothing. Who asks names the
+meanings that are possible: see `faults`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Mapping
+
+from orchestra.errors import (
+    AuthenticationError,
+    CapabilityError,
+    ContentFilterError,
+    ContextLengthError,
+    ModelError,
+    ModelNotFoundError,
+    QuotaError,
+)
+
+_QUOTED = re.compile(
+    r"""(?<!\w)(?<!["']:)(?<!["']: )('[^']{1,200}'|"[^"]{1,200}"|`[^`]{1,200}`)(?!\w)"""
+)
+"""The caller's own words, mostly: a name, a value. What stands behind a key is of an error that
+somebody passes on: `{'message': '...'}`."""
+_OF_MONEY = r"\b(billing|daily|weekly|monthly)\b"
+_USED_UP = r"(limit|quota|exceed|allowance|\bcap\b)"
+_EXCEEDS = (
+    r"\b(prompt|inputs?|messages?|texts?|request|conversation)( length)? exceeds? "
+    r"(?!.{0,60}(output|completion|rate|per minute)).{0,40}\b(tokens?|context)\b"
+)
+_OVER_LENGTH = (
+    r"(^|request: |errors: )(#/(texts|inputText|prompt|messages|system)\b[^:]{0,80}: )?"
+    r"expected maxLength: \d"
+)
+"""Bedrock's, of a body or of a text in it; other paths are of names and stop sequences."""
+_SENTENCES: Mapping[type[ModelError], tuple[str, ...]] = {
+    ContextLengthError: (
+        r"\b(prompt|input)( is| was)? too (long|large)",
+        r"(max|maximum|model's|available|configured) context",
+        r"context (length|window|size|limit)",
+        r"too long for (the |this |requested )?model",
+        r"\breduce the length of (the|your) (input|prompt|messages?|conversation|text)",
+        r"too many (input|prompt) tokens",
+        # Cohere; with a comma behind it, it is Amazon's throttling.
+        r"(^|: )too many tokens(:| in |\.?$)",
+        r"\b(prompt|input) tokens?( count)?( of)?( \(?\d[\d,]*\)?)? exceed",
+        r"number of tokens( in the (prompt|input|request))? exceeds",
+        _EXCEEDS,
+        r"exceed(s|ed)? (the )?(model|model's|prompt|input) token limit",  # Moonshot
+        r"maximum (prompt|model|allowed input) length",  # xAI, vLLM, Poolside
+        r"tokens \+ .{1,30} must be <=",  # Hugging Face's TGI, Together
+        r"must have less than \d+ tokens",
+        r"range of input length should be",  # Alibaba
+        _OVER_LENGTH,
+        r"string too long\b.{0,60}maximum length \d{6,}",  # OpenAI; a name's is 64
+    ),
+    ContentFilterError: (r"content (management|filter|policy)", "content_filter", "safety system"),
+    QuotaError: (
+        r"credit balance|insufficient (credit|balance|fund|quota)|spend(ing)? limit",
+        r"API usage limit|regain access on",  # Anthropic
+        r"billing (details|to be enabled)|(enable|requires?|update) (your )?billing",
+        r"(requests?|calls?|api|tokens?|models?).{0,30}(per|/)[ -]?(day|month)\b",
+        rf"{_OF_MONEY}.{{0,60}}{_USED_UP}|{_USED_UP}.{{0,60}}{_OF_MONEY}",
+    ),
+    AuthenticationError: (
+        r"api key not valid|invalid api key|make sure your api key is valid",
+        r"security token included in the request is",
+    ),
+    ModelNotFoundError: (r"model identifier is invalid",),
+    CapabilityError: (
+        # an answer that the request has begun: some models go on with it, others cannot
+        r"prefill|must end with a user message|expected last role.{0,80}got assistant",
+        r"(deprecated|unsupported|not supported|not available) (for|with|by|on|in) this model",
+        r"(does not|doesn't) support .{1,60} (for|with) this model",
+        r"this model (does not|doesn't) support",
+        r"cannot both be specified for this model",
+    ),
+}
+_SAYS = tuple(
+    (kind, re.compile("|".join(patterns), re.IGNORECASE)) for kind, patterns in _SENTENCES.items()
+)
+"""Tried in order."""
+SAYABLE = tuple(_SENTENCES)
+"""All that a sentence can say."""
+
+
+def said_in(message: str, kinds: Collection[type[ModelError]]) -> type[ModelError] | None:
+    """Which of these kinds of error a provider's sentence speaks of; None if of none."""
+    if not kinds:
+        return None
+    plain = _QUOTED.sub("...", message)
+    return next((kind for kind, says in _SAYS if kind in kinds and says.search(plain)), None)
