@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import gc
-import logging
 import os
 from functools import partial
 from typing import TYPE_CHECKING
 
 from orchestra.cli import terminal
 from orchestra.cli.admission import MAKE_ONE
+from orchestra.cli.ending import ending
 from orchestra.cli.loading import extra
+from orchestra.cli.log import begin_log
 from orchestra.cli.parameters import Config, Count, Data, Delay, Flag, Inherited, Port, Seconds
 from orchestra.cli.reloading import Loader
 
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
 
 YOUNG_OBJECTS = 50_000
 """New objects between two searches for garbage while it serves: some thousand events."""
-LOG_FORMAT = "%(asctime)s %(levelname)s {who}%(name)s%(request)s: %(message)s"
 
 
 def serve(
@@ -105,9 +105,16 @@ def _serve(
     watched = loader.watched if watches else None
     counts = counting(place.number if place else 0)
     flush = [counts.write] if counts is not None and place is not None else []
-    house = House(watched=watched, on_retired=settle, place=place, counting=counts, flush=flush)
     told = partial(_tell, loader, place)
-    with loader:
+    with loader, ending() as end:
+        house = House(
+            watched=watched,
+            on_retired=settle,
+            on_stop=end.within,
+            place=place,
+            counting=counts,
+            flush=flush,
+        )
         trio.run(partial(serve_loaded, loader.load, listen, house, on_ready=told))
 
 
@@ -120,22 +127,6 @@ def _bind(host: str, port: int, settings: Settings) -> socket:
     from orchestra.server.sockets import bind
 
     return bind(host, port, settings)
-
-
-def begin_log(who: str) -> None:
-    """Log to standard error; each line says who of several processes writes it."""
-    logging.basicConfig(level=logging.INFO, format=LOG_FORMAT.replace("{who}", who))
-    for handler in logging.getLogger().handlers:
-        handler.addFilter(with_request_id)
-
-
-def with_request_id(record: logging.LogRecord) -> bool:
-    """True; a line of the log gets the id of the request that its task serves."""
-    from orchestra.server.arrival import REQUEST_ID
-
-    found = REQUEST_ID.get()
-    record.request = f" [{found}]" if found else ""
-    return True
 
 
 def settle() -> None:

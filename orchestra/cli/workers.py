@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 from orchestra.cli import terminal
 from orchestra.cli.loading import extra
+from orchestra.cli.log import begin_log
 from orchestra.cli.parameters import WORKER
-from orchestra.cli.serve import begin_log
 
 if TYPE_CHECKING:
     from orchestra.server.settings import Settings

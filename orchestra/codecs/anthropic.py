@@ -17,6 +17,7 @@ import msgspec
 from orchestra.accounts import Certainty, Usage
 from orchestra.codecs.anthropic_request import OUTPUT_TOKENS, anthropic_body
 from orchestra.codecs.arguments import NOTHING, certain, count, given, text_of
+from orchestra.codecs.calls import next_call
 from orchestra.codecs.dialect import Call
 from orchestra.codecs.faults import as_error, http_error, read_error
 from orchestra.codecs.frames import FrameDecoder, Framing, decoded
@@ -269,7 +270,7 @@ class MessageEvents:
         if block.type not in ("", *_BLOCKS):
             self._strange.add(index)
         if block.type == "tool_use":
-            self._calls[index] = self._calls_count
+            self._calls[index] = next_call(self._calls_count)
             self._calls_count += 1
             if arguments := _arguments(block):
                 self._inputs[index] = arguments
@@ -327,7 +328,7 @@ def message_events(body: bytes) -> list[ModelEvent]:
     for block in message.content:
         events += _block_events(block, calls)
         if block.type == "tool_use":
-            events.append(ToolCallDelta(calls, arguments=_arguments(block)))
+            events.append(ToolCallDelta(next_call(calls), arguments=_arguments(block)))
             calls += 1
     if message.usage:
         events.append(_report(message.usage, Certainty.EXACT))

@@ -17,6 +17,7 @@ from orchestra.accounts import Usage
 from orchestra.codecs.arguments import count, token_count
 from orchestra.codecs.bedrock_embed import decode_embeddings, embed_body
 from orchestra.codecs.bedrock_request import converse_body
+from orchestra.codecs.calls import next_call
 from orchestra.codecs.dialect import Call
 from orchestra.codecs.eventstream import ERROR, EXCEPTION, EventStreamFraming
 from orchestra.codecs.faults import as_error, http_error, read_error
@@ -146,15 +147,22 @@ class ConverseEvents:
 
     def _piece(self, piece: _Piece) -> Iterable[ModelEvent]:
         if piece.start is not None and (call := piece.start.tool_use) is not None:
-            index = self._calls.setdefault(piece.content_block_index, len(self._calls))
+            index = self._call_of(piece)
             return (ToolCallDelta(index, call.tool_use_id or "", call.name or ""),)
         if piece.delta is None:
             return ()
         if (call := piece.delta.tool_use) is not None:
-            index = self._calls.setdefault(piece.content_block_index, len(self._calls))
+            index = self._call_of(piece)
             text = json_text(call.input)
             return (ToolCallDelta(index, arguments=text),) if text else ()
         return _said(piece.delta)
+
+    def _call_of(self, piece: _Piece) -> int:
+        """The number of the call that its block is."""
+        index = self._calls.get(piece.content_block_index)
+        if index is None:
+            index = self._calls[piece.content_block_index] = next_call(len(self._calls))
+        return index
 
 
 class ConverseDecoder(FrameDecoder):
@@ -258,7 +266,7 @@ def converse_events(body: bytes) -> list[ModelEvent]:
     for block in answer.output.message.content or ():
         if (call := block.tool_use) is not None:
             told = (call.tool_use_id or "", call.name or "", json_text(call.input))
-            events.append(ToolCallDelta(calls, *told))
+            events.append(ToolCallDelta(next_call(calls), *told))
             calls += 1
         events += _said(block)
     return [*events, *usage_report(answer.usage), stopped(answer.stop_reason)]

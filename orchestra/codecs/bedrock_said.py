@@ -13,6 +13,7 @@ import msgspec
 from orchestra.accounts import Usage
 from orchestra.codecs.arguments import count, token_count
 from orchestra.codecs.bedrock import STOPS, json_text
+from orchestra.codecs.calls import next_call
 from orchestra.values import Json, Stopped, StopReason, TextDelta, ToolCallDelta, UsageReport
 
 _NONE = msgspec.Raw()
@@ -111,7 +112,8 @@ def spoken(said: Said) -> Iterable[TextDelta | ToolCallDelta]:
     """The text and the calls in it.
 
     Raises:
-        MalformedStreamError: a call's arguments are neither JSON nor text.
+        MalformedStreamError: a call's arguments are neither JSON nor text, or there are more calls
+            than an answer may have.
     """
     if text := _text(said):
         yield TextDelta(text)
@@ -197,6 +199,6 @@ def _calls(said: Said) -> Iterable[ToolCallDelta]:
         index = at if call.index is None else call.index
         name = function.name or ""
         id_ = call.id or (f"call_{index}" if name else "")
-        yield ToolCallDelta(index, id_, name, json_text(function.arguments))
+        yield ToolCallDelta(next_call(index), id_, name, json_text(function.arguments))
     for inner in _within(said):
         yield from _calls(inner)

@@ -16,6 +16,7 @@ import msgspec
 
 from orchestra.accounts import Certainty, Usage
 from orchestra.codecs.arguments import certain, token_count
+from orchestra.codecs.calls import next_call
 from orchestra.codecs.cohere_request import chat_body, embed_body
 from orchestra.codecs.dialect import Call
 from orchestra.codecs.faults import Said, as_error, http_error, read_error
@@ -151,7 +152,7 @@ class CohereDialect:
             _refuse(body, "neither a message nor an error")
         events: list[ModelEvent] = [Began(answer.id or "", ""), *_pieces(answer.message)]
         for at, call in enumerate(_listed(answer.message.tool_calls)):
-            events.append(_began_call(at, call))
+            events.append(_began_call(next_call(at), call))
         events += _usage(answer.usage)
         reason = _reason(answer.finish_reason, answer.error)
         return [*events, Stopped(reason, answer.finish_reason)]
@@ -219,7 +220,7 @@ class CohereDecoder(FrameDecoder):
     def _call(self, index: int, call: _ToolCall) -> None:
         at = self._calls.get(index)
         if at is None:
-            at = self._calls[index] = len(self._calls)
+            at = self._calls[index] = next_call(len(self._calls))
             self._emit(_began_call(at, call))
         elif call.function is not None and call.function.arguments:
             self._emit(ToolCallDelta(at, arguments=call.function.arguments))

@@ -14,6 +14,7 @@ import msgspec
 
 from orchestra.accounts import Certainty, Usage
 from orchestra.codecs.arguments import NOTHING, certain, count, given, text_of
+from orchestra.codecs.calls import next_call
 from orchestra.codecs.faults import as_error, read_error
 from orchestra.codecs.frames import decoded
 from orchestra.codecs.gemini_arguments import Arguments, PartialArgument
@@ -189,7 +190,7 @@ class GeminiAnswer:
         """A call comes whole, or in pieces: the first has a name, the last does not continue."""
         events = self._grown() if call.name else []
         if call.name:
-            index = self._calls_count
+            index = next_call(self._calls_count)
             self._calls_count += 1
             made = "_".join(filter(None, ("call", self._id, str(index))))
             whole = not call.will_continue and not call.partial_args

@@ -69,7 +69,7 @@ _MEDIA_TYPES: Mapping[str, str] = {
     "heic": "image/heic",
     "heif": "image/heif",
 }
-_ENDING = re.compile(r"\.(\w+)(?:[?#].*)?$")
+_ENDING = re.compile(r"\.(\w+)(?:[?#]|$)")
 
 
 _SAYS_NOTHING = ("type", "title", "description", "required", "$schema")

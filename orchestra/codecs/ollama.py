@@ -14,6 +14,7 @@ import msgspec
 
 from orchestra.accounts import Certainty, Usage
 from orchestra.codecs.arguments import token_count
+from orchestra.codecs.calls import next_call
 from orchestra.codecs.dialect import Call
 from orchestra.codecs.faults import as_error, http_error, read_error
 from orchestra.codecs.frames import FrameDecoder, decoded
@@ -200,7 +201,7 @@ class OllamaDecoder(FrameDecoder):
             self._emit(TextDelta(text))
 
     def _call(self, call: _ToolCall) -> None:
-        at = self._calls
+        at = next_call(self._calls)
         self._calls += 1
         arguments = _arguments(bytes(call.function.arguments))
         self._emit(ToolCallDelta(at, call.id or f"call_{at}", call.function.name, arguments))

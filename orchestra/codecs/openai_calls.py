@@ -14,6 +14,7 @@ import attrs
 import msgspec
 
 from orchestra.codecs.call_ids import fingerprint
+from orchestra.codecs.calls import next_call
 from orchestra.codecs.openai_shapes import CallPiece
 from orchestra.codecs.seals import google_seal
 from orchestra.values import ToolCallDelta
@@ -34,17 +35,23 @@ class _Calling:
 class PiecedCalls:
     """The calls of an answer, so far; its length is how many they are."""
 
-    __slots__ = ("_by_index", "_calls")
+    __slots__ = ("_by_given_id", "_by_index", "_calls", "_ids")
 
     def __init__(self) -> None:
         self._calls: list[_Calling] = []
         self._by_index: dict[int, _Calling] = {}
+        self._by_given_id: dict[str, _Calling] = {}  # of several the last
+        self._ids: set[str] = set()
 
     def __len__(self) -> int:
         return len(self._calls)
 
     def take(self, pieces: Sequence[CallPiece], answer_id: str) -> list[ToolCallDelta]:
-        """What these pieces tell. Of `answer_id`, ids are made for calls that have none."""
+        """What these pieces tell. Of `answer_id`, ids are made for calls that have none.
+
+        Raises:
+            MalformedStreamError: there are more calls than an answer may have.
+        """
         if len(pieces) > 1:
             _count_apart(pieces, len(self._calls))
         return [told for each in pieces for told in self._take(each, answer_id)]
@@ -55,9 +62,12 @@ class PiecedCalls:
 
     def beside(self, pieces: Sequence[CallPiece]) -> list[CallPiece]:
         """Of calls that repeat these and go on, those that are new; none where they do not."""
-        names = [each.called().name or "" for each in pieces]
-        begun = [calling.name for calling in self._calls]
-        return list(pieces[len(begun) :]) if names[: len(begun)] == begun else []
+        begun = len(self._calls)
+        if len(pieces) <= begun:
+            return []
+        names = (each.called().name or "" for each in pieces)
+        same = all(name == calling.name for name, calling in zip(names, self._calls, strict=False))
+        return list(pieces[begun:]) if same else []
 
     def _take(self, call: CallPiece, answer_id: str) -> list[ToolCallDelta]:
         function = call.called()
@@ -80,7 +90,7 @@ class PiecedCalls:
         if index is not None:
             found = self._by_index.get(index)
         elif given:
-            found = next((each for each in reversed(self._calls) if each.given_id == given), None)
+            found = self._by_given_id.get(given)
         else:
             # A whole call has a name; what has none goes on with the last one.
             found = None if name or not self._calls else self._calls[-1]
@@ -93,11 +103,12 @@ class PiecedCalls:
         return found
 
     def _new_call(self, given: str, answer_id: str) -> _Calling:
-        number = len(self._calls)
+        number = next_call(len(self._calls))
         made = "call_" + fingerprint(f"{answer_id}/{number}", 24)
-        taken = any(each.id == given for each in self._calls)
-        calling = _Calling(number, made if taken or not given else given, given)
+        calling = _Calling(number, made if given in self._ids or not given else given, given)
         self._calls.append(calling)
+        self._by_given_id[given] = calling
+        self._ids.add(calling.id)
         return calling
 
 

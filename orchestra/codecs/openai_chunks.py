@@ -201,9 +201,21 @@ class OpenAiDecoder(FrameDecoder):
         if not (self._text or self._calls):
             self._elsewhere = True
             return other
-        told, text = "".join(self._text), other.text
-        rest = text[len(told) :] if text.startswith(told) else ""
+        rest = self._behind_text(other.text)
         return ChunkDelta(rest, tool_calls=self._calls.beside(other.tool_calls or ()))
+
+    def _behind_text(self, text: str) -> str:
+        """What goes on behind all the text so far; nothing where it is not the same again.
+
+        It is not put together to be compared: that would be long for each of many messages.
+        """
+        at = 0
+        for piece in self._text:
+            if not text.startswith(piece, at):
+                return ""
+            at += len(piece)
+        self._text = [text[:at]]
+        return text[at:]
 
     def _said(self, delta: ChunkDelta) -> None:
         content = delta.content

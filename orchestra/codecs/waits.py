@@ -14,7 +14,7 @@ WAIT_MAX_S = 3600.0
 """A longer wait than an hour is not one: the caller gives up or goes elsewhere."""
 
 _NUMBER = r"\d{1,9}(?:\.\d{1,9})?"
-_SECONDS = re.compile(rf"\s*({_NUMBER})\s*s?\s*")
+_SECONDS = re.compile(rf"({_NUMBER})\s*s?")
 _LENGTH = re.compile(
     rf"({_NUMBER})\s*(ms|milliseconds?|hours?|hrs?|h|minutes?|mins?|m|seconds?|secs?|s)(?![a-z])",
     re.IGNORECASE,
@@ -33,7 +33,7 @@ def retry_after_s(headers: Mapping[str, str], now_s: float) -> float | None:
     (seconds or an HTTP date, RFC 9110 10.2.3): the first are the more exact.
     """
     for name in ("retry-after-ms", "x-ms-retry-after-ms"):
-        if found := _SECONDS.fullmatch(headers.get(name, "")):
+        if found := _SECONDS.fullmatch(headers.get(name, "").strip()):
             return min(float(found[1]) / 1000, WAIT_MAX_S)
     value = headers.get("retry-after", "")
     if (wait_s := seconds(value)) is not None:
@@ -47,7 +47,7 @@ def retry_after_s(headers: Mapping[str, str], now_s: float) -> float | None:
 
 def seconds(text: str) -> float | None:
     """A number of seconds, as in `34` or `34.5s`; None for any other text."""
-    found = _SECONDS.fullmatch(text)
+    found = _SECONDS.fullmatch(text.strip())
     return min(float(found[1]), WAIT_MAX_S) if found else None
 
 

@@ -56,7 +56,8 @@ async def call(frame: Frame, operation: Operation) -> object:
 async def _call(frame: Frame, operation: Operation) -> object:
     function, step = _bound(frame, operation), cast("Call", operation.node).step
     if step.kind is Kind.THREAD:
-        value = await trio.to_thread.run_sync(function, limiter=frame.run.threads)
+        async with frame.run.threads.share(frame.run.caller.tenant) as threads:
+            value = await trio.to_thread.run_sync(function, limiter=threads)
     else:
         value = await function()
     return value if type(value) is step.returns else returned(step, value)

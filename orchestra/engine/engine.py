@@ -21,6 +21,7 @@ from orchestra.graph.policy import Limits, is_number
 from orchestra.groups import groupless_nursery
 from orchestra.policies.hedge import Hedges
 from orchestra.policies.retry import Retries
+from orchestra.policies.shares import Shares
 from orchestra.protocols import Bindings, Embedder, Model, Stream, VectorStore
 
 P = ParamSpec("P")
@@ -30,6 +31,7 @@ Observe: TypeAlias = Callable[[str], Observer | None]
 
 NOBODY = Caller()
 _THREADS = 40  # trio's own default for a whole process
+_THREADS_EACH = 30  # of one tenant: whose threads are stuck has no more
 _PLANS = 1024  # more than a deployment serves; a script may define pipelines in a loop
 _CLOSE_S = 5.0  # for what steps do in their `finally` blocks
 
@@ -71,7 +73,7 @@ class Engine:
         self._nursery = nursery
         self._runs: dict[str, Run] = {}
         self._plans: dict[Pipeline[..., object], Plan] = {}
-        self._threads = trio.CapacityLimiter(_THREADS)
+        self._threads = Shares(_THREADS, _THREADS_EACH)
         self._retries = Retries(limits, jitter)
         self._observe = observe
         self.hedges = Hedges()

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from orchestra.graph.policy import Limits
     from orchestra.policies.hedge import Hedges
     from orchestra.policies.retry import Retries
+    from orchestra.policies.shares import Shares
     from orchestra.protocols import Bindings
 
     T_co = TypeVar("T_co", covariant=True, default=object)
@@ -52,7 +53,7 @@ class Run(Generic[T_co]):
         *,
         bindings: Bindings,
         limits: Limits,
-        threads: trio.CapacityLimiter,
+        threads: Shares,
         retries: Retries,
         hedges: Hedges,
         deadline_s: float | None,

@@ -204,7 +204,7 @@ def _stem(word: str) -> str:
 
 def _defines(question: str, text: str) -> float:
     """1 if the question is what something is, and the text says that it "is ..."."""
-    subject = _ASKS_WHAT.search(question)
+    subject = _ASKS_WHAT.search(" ".join(question.split()))  # in long blanks it would be lost
     if subject is None:
         return 0.0
     says = rf"\b{re.escape(subject[1])}[`\"”*]*\s+(?:is|are|means)\b"

@@ -12,13 +12,13 @@ from collections.abc import Iterator
 from orchestra.steps.markdown import Kind, blocks
 
 _LEFT_OUT = re.compile(
-    r"""\s*(?:
-        \|.*                            # a row of a table
-      | [-=~*_+|:\s]{3,}                # a rule, or what underlines a heading
-      | <[^>]*>.*                       # HTML
-      | \[[^\]]+\]:\s.*                 # where a link leads
-      | :[\w-]+:.*                      # a field of reStructuredText
-      | \.\.\s.*                        # a directive of it
+    r"""(?:
+        [-=~*_+|:\s]{3,}                # a rule, or what underlines a heading
+      | \s*\|.*                         # a row of a table
+      | \s*<[^>]*>.*                    # HTML
+      | \s*\[[^\]]+\]:\s.*              # where a link leads
+      | \s*:[\w-]+:.*                   # a field of reStructuredText
+      | \s*\.\.\s.*                     # a directive of it
     )$""",
     re.VERBOSE,
 )
@@ -30,7 +30,7 @@ _QUOTED = re.compile(r"^\s*>\s?")
 _CODE_SPAN = re.compile(r"(`{1,3})(?!`)[^\n]{1,300}?(?<!`)\1(?!`)")
 _IMAGE = re.compile(r"!\[[^\[\]]{0,300}\](?:\([^()]{0,500}\)|\[[^\[\]]{0,100}\])")
 _LINK = re.compile(r"\[([^\[\]]{0,300})\](?:\([^()]{0,500}\)|\[[^\[\]]{0,100}\])")
-_LINK_RST = re.compile(r"`([^`<>]{1,300}?)\s*<[^<>]{1,500}>`_{1,2}")
+_LINK_RST = re.compile(r"`([^`<>]{1,300}?)\s{0,9}<[^<>]{1,500}>`_{1,2}")
 _TAG = re.compile(r"</?[A-Za-z][\w-]*(?:\s[^<>]{0,500})?/?>")
 _STRONG = re.compile(r"(\*\*|__)(?=\S)(.{1,500}?)(?<=\S)\1")
 _EMPHASIS = re.compile(r"(?<![\w*])([*_])(?=[^\s*_])([^*]{1,500}?)(?<=\S)\1(?!\w)")
@@ -50,6 +50,8 @@ _WORD = re.compile(r"[^\W\d_]{2,}")
 
 WORDS_MIN = 5
 """Shorter ones ("One nursery.") are said together with the sentence that follows."""
+UNIT_CHARS_MAX = 10_000
+"""More without a break is taken in parts: while a pattern looks for its marks, all else waits."""
 CHARS_MAX = 500
 """Nobody reads a longer one; what is this long is seldom a sentence."""
 
@@ -60,7 +62,8 @@ def sentences(text: str) -> list[str]:
     for block in blocks(text):
         if block.kind is Kind.PROSE:
             for unit in _units(text[block.start : block.end]):
-                found += _cut(_plain(unit))
+                for at in range(0, len(unit), UNIT_CHARS_MAX):
+                    found += _cut(_plain(unit[at : at + UNIT_CHARS_MAX]))
     return [sentence for sentence in found if _is_quotable(sentence)]
 
 
@@ -102,13 +105,15 @@ def _cut(unit: str) -> list[str]:
     starts = [0, *(end for end in ends if not _ABBREVIATED.search(unit[max(0, end - 12) : end]))]
     parts = [unit[a:b].strip() for a, b in zip(starts, [*starts[1:], None], strict=True)]
     joined: list[str] = []
-    short = False
+    short, words = False, 0
     for part in parts:
         if short:
             joined[-1] += f" {part}"
         else:
             joined.append(part)
-        short = len(_WORD.findall(joined[-1])) < WORDS_MIN
+            words = 0
+        words += len(_WORD.findall(part))
+        short = words < WORDS_MIN
     if short and len(joined) > 1:
         last = joined.pop()
         joined[-1] += f" {last}"

@@ -55,6 +55,7 @@ class House(msgspec.Struct, frozen=True, kw_only=True):
     reloads: bool = True
     watched: Callable[[], Collection[Path]] | None = None
     on_retired: Callable[[], object] = lambda: None
+    on_stop: Callable[[float], object] = lambda _: None
     flush: Collection[Callable[[], Awaitable[object]]] = ()
     place: WorkerPlace | None = None
     counting: Counting | None = None
@@ -148,6 +149,7 @@ async def _serve(
                 if on_ready is not None:
                     on_ready(url)
                 await asked.stop.wait()
+                house.on_stop(serving.settings.stop_s)
                 await _drain(serving, door, asked, serving.settings)
             await _flush(serving, house)
             besides.cancel_scope.cancel()

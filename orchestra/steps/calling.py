@@ -24,6 +24,7 @@ from orchestra.errors import DeadlineError, DefinitionError, EdgeTypeError
 from orchestra.events import ToolFailed
 from orchestra.graph.raised import is_of_asyncio, message_of
 from orchestra.policies.account import PRESENT
+from orchestra.policies.shares import Shares
 from orchestra.protocols import Context
 from orchestra.steps.tools import FunctionTool
 from orchestra.values import ToolCall, ToolResult
@@ -32,6 +33,9 @@ _ERRORS_MAX = 8
 """Errors of one exception group are told."""
 _NAME_MAX = 100
 _ITEMS_MAX = 10_000
+_THREADS_MAX = 40  # as of steps, in each engine
+_THREADS_EACH = 30
+_THREADS: trio.lowlevel.RunVar[Shares] = trio.lowlevel.RunVar("threads of tools")
 """Items of what is gone through: a generator may have no end."""
 
 log = logging.getLogger("orchestra.steps")
@@ -120,9 +124,20 @@ def _report(tool: str, error: str, message: str, raised: Exception | None = None
 
 async def _called(tool: FunctionTool[..., object], arguments: dict[str, object]) -> object:
     if tool.thread:
-        return await trio.to_thread.run_sync(partial(tool.call, **arguments))
+        async with _threads().share(PRESENT.get().caller.tenant) as threads:
+            return await trio.to_thread.run_sync(partial(tool.call, **arguments), limiter=threads)
     given = tool.call(**arguments)
     return await given if inspect.isawaitable(given) else given
+
+
+def _threads() -> Shares:
+    """Those of tools, in this event loop: Trio's own are for what all tenants need, as names."""
+    try:
+        return _THREADS.get()
+    except LookupError:
+        shares = Shares(_THREADS_MAX, _THREADS_EACH)
+        _THREADS.set(shares)
+        return shares
 
 
 def _unknown(call: ToolCall, tools: Mapping[str, object]) -> ToolResult:

@@ -2,6 +2,10 @@
 
 Also reads plain text (it is all paragraphs) and the headings of reStructuredText. A
 block is a span of the text, so that whoever puts blocks together loses nothing.
+
+The text is a stranger's. So a heading is taken apart by string methods, which pass over a line
+once: a pattern that may begin in many places goes over it anew from each, and holds the
+interpreter meanwhile.
 """
 
 from __future__ import annotations
@@ -13,11 +17,14 @@ from enum import Enum
 import attrs
 
 _FENCE = re.compile(r"\s*(?P<mark>`{3,8}(?!`)|~{3,8}(?!~))(?P<info>[^`\n]*)$")
-_ATX = re.compile(r" {0,3}(?P<level>#{1,6})(?:[ \t]+(?P<title>.*?))?(?:[ \t]+#+)?[ \t]*$")
-_LINK = re.compile(r"!?\[([^\]\n]*)\]\([^)\n]*\)")
 _UNDERLINES = "=-"
 _UNDERLINES_RST = "=-~^\"'`#*+.:_"
 _UNDERLINE_CHARS_MIN = 3
+_BLANKS = " \t"
+_INDENT_MAX = 3
+_LEVEL_MAX = 6
+_MARKED_CHARS_MAX = 1000
+"""A longer line is prose, whatever its marks: each passage below a heading repeats that."""
 _LANGUAGE_CHARS_MAX = 20
 
 
@@ -77,13 +84,13 @@ class _Reader:
     def _next(self) -> tuple[Kind, str, str]:
         """Pass over one block, but for the blank lines after it; its kind and marks."""
         line = self._lines[self._line].rstrip("\n")
-        if fence := self._match(_FENCE, line):
+        if fence := self._fence(line):
             self._pass_fence(fence["mark"])
             language = (fence["info"].split() or [""])[0][:_LANGUAGE_CHARS_MAX]
             return Kind.FENCE, fence["mark"] + language, fence["mark"]
         self._line += 1
-        if heading := self._match(_ATX, line):
-            self._enter(len(heading["level"]), heading["title"] or "")
+        if heading := self._heading(line):
+            self._enter(*heading)
             return Kind.HEADING, "", ""
         if line.strip() and self._pass_paragraph(line):
             return Kind.HEADING, "", ""
@@ -100,27 +107,30 @@ class _Reader:
 
     def _pass_paragraph(self, line: str) -> bool:
         """To behind its last line; True if its second or third underlines a heading."""
-        above = [line]
+        first, above, count = line, line, 1
         while self._line < len(self._lines):
             line = self._lines[self._line].rstrip("\n")
-            if not line.strip() or self._match(_FENCE, line) or self._match(_ATX, line):
+            if not line.strip() or self._fence(line) or self._heading(line):
                 return False
             self._line += 1
-            if self._underlines_heading(above, line):
-                self._enter(self._level(line[0]), above[-1])
+            overlined = self._rst and count == 2 and first.rstrip() == line.rstrip()  # noqa: PLR2004
+            if (count == 1 or overlined) and self._underlines_heading(above, line):
+                self._enter(self._level(line[0]), above)
                 return True
-            above.append(line)
+            above, count = line, count + 1
         return False
 
-    def _underlines_heading(self, above: list[str], line: str) -> bool:
-        overlined = self._rst and [above[0].rstrip(), above[-1]] == [line.rstrip(), *above[1:]]
-        return (
-            self._is_rule(line) and not self._is_rule(above[-1]) and (len(above) == 1 or overlined)
-        )
+    def _underlines_heading(self, above: str, line: str) -> bool:
+        is_title = len(above) <= _MARKED_CHARS_MAX and not self._is_rule(above)
+        return is_title and self._is_rule(line)
 
-    def _match(self, pattern: re.Pattern[str], line: str) -> re.Match[str] | None:
-        """What only Markdown has."""
-        return None if self._rst else pattern.match(line)
+    def _fence(self, line: str) -> re.Match[str] | None:
+        """The marks of a line that opens a fence, which only Markdown has."""
+        return None if self._rst or len(line) > _MARKED_CHARS_MAX else _FENCE.match(line)
+
+    def _heading(self, line: str) -> tuple[int, str] | None:
+        """The level and the title of a line that is a heading by its marks, as only Markdown's."""
+        return None if self._rst or len(line) > _MARKED_CHARS_MAX else _heading(line)
 
     def _is_rule(self, line: str) -> bool:
         rule = line.rstrip()
@@ -134,6 +144,38 @@ class _Reader:
         return self._levels.index(underline) + 1
 
     def _enter(self, level: int, title: str) -> None:
-        plain = _LINK.sub(r"\1", title).strip(" \t*_")
+        plain = without_links(title).strip(" \t*_")
         self._titles = [above for above in self._titles if above[0] < level]
         self._titles.append((level, plain))
+
+
+def _heading(line: str) -> tuple[int, str] | None:
+    """`## title ##`, where its marks stand alone: how many there are, and the title."""
+    marked = line.lstrip(" ")
+    rest = marked.lstrip("#")
+    level = len(marked) - len(rest)
+    indent = len(line) - len(marked)
+    stands_alone = not rest or rest[0] in _BLANKS
+    if not (stands_alone and indent <= _INDENT_MAX and 1 <= level <= _LEVEL_MAX):
+        return None
+    title = rest.strip(_BLANKS)
+    unclosed = title.rstrip("#")
+    return level, unclosed.rstrip(_BLANKS) if unclosed.endswith((" ", "\t")) else title
+
+
+def without_links(title: str) -> str:
+    """A title with the words of its links and images in their place: `[words](where)`."""
+    said: list[str] = []
+    told = start = 0  # how far it is told, and where the words of the next link may begin
+    while (closing := title.find("](", start)) >= 0:
+        opening = title.find("[", title.rfind("]", start, closing) + 1 or start, closing)
+        if opening < 0:
+            start = closing + 1
+            continue
+        end = title.find(")", closing)
+        if end < 0:
+            break
+        is_image = title.startswith("!", opening - 1) and opening > told
+        said += title[told : opening - is_image], title[opening + 1 : closing]
+        told = start = end + 1
+    return "".join([*said, title[told:]])

@@ -35,7 +35,8 @@ from orchestra.values import (
 
 T = TypeVar("T")
 
-_FENCE = re.compile(r"```[a-zA-Z]*\s*\n(.*?)```", re.DOTALL)
+_FENCE = "```"
+_OPENS = re.compile(rf"{_FENCE}[a-zA-Z]{{0,20}}[^\S\n]{{0,20}}\n")  # bounded: a model wrote it
 _NAME = re.compile(r"[^a-zA-Z0-9_-]+")
 
 
@@ -210,7 +211,18 @@ def _candidates(text: str) -> Iterator[str]:
     text = text.strip()
     if text:
         yield text
-    yield from (match[1] for match in _FENCE.finditer(text))
+    yield from _fenced(text)
     first, last = text.find("{"), text.rfind("}")
     if 0 <= first < last:
         yield text[first : last + 1]
+
+
+def _fenced(text: str) -> Iterator[str]:
+    """What stands in its code fences."""
+    end = 0
+    while (opens := _OPENS.search(text, end)) is not None:
+        closes = text.find(_FENCE, opens.end())
+        if closes < 0:
+            return
+        yield text[opens.end() : closes]
+        end = closes + len(_FENCE)

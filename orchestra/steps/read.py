@@ -9,6 +9,7 @@ step is cancelled, at once, and where the file is hostile, by its bounds.
 from __future__ import annotations
 
 import json
+import math
 import os
 import subprocess
 import sys
@@ -23,13 +24,18 @@ import trio
 from orchestra.documents import Document
 from orchestra.errors import BindingError
 from orchestra.graph.steps import step
+from orchestra.policies.account import PRESENT
+from orchestra.policies.shares import Shares
+from orchestra.protocols import Context, injected
 from orchestra.steps.text import OVERLAP_CHARS, SIZE_CHARS, split
 from orchestra.values import Passage
 
 PAGES_MAX = 1000
 CHARS_MAX = 4_000_000
 """About a million tokens: more than models read at once."""
-TIMEOUT_S = 30.0
+TIMEOUT_S = 20.0
+WAIT_S = 300.0
+"""For its turn: what is waited for longer has been given up by whoever sent it."""
 MEMORY_LIMIT_BYTES = 512 * 1024**2
 """Of addresses; an interpreter with pypdf has about 60 MiB of them."""
 _PROCESS = Path(__file__).with_name("pdf_process.py")
@@ -37,7 +43,7 @@ _ENVIRONMENT = ("PATH", "PYTHON", "VIRTUAL_ENV", "LANG", "LC_", "COVERAGE")
 """What the process is told of ours, by how it begins: none of it is a key."""
 _KILLED_BY_TIME = (-14, -24)  # SIGALRM, SIGXCPU
 
-_READERS: trio.lowlevel.RunVar[trio.CapacityLimiter] = trio.lowlevel.RunVar("readers of PDFs")
+_READERS: trio.lowlevel.RunVar[Shares] = trio.lowlevel.RunVar("readers of PDFs")
 
 
 @step
@@ -48,16 +54,20 @@ async def pages(
     chars_max: int = CHARS_MAX,
     timeout_s: float = TIMEOUT_S,
     memory_limit_bytes: int = MEMORY_LIMIT_BYTES,
+    wait_s: float = WAIT_S,
+    context: Context = injected,
 ) -> list[Passage]:
     """Each page of a PDF as a passage, its number as `page` in the metadata; other text as one.
 
     Empty pages are left out, so that a scan without text has none. As many PDFs are read at once
-    as there are processors; the others wait, and their time does not run.
+    as there are processors, but at least two, and of one organisation half as many. The others
+    wait, for `wait_s` at most, and their time does not run.
 
     Raises:
-        DocumentError: it is over a bound, encrypted, broken, or no text.
+        DocumentError: it is over a bound, encrypted, broken, or no text; or its turn did not come.
         BindingError: it is a PDF, and pypdf is not installed.
     """
+    del context  # asked for so that it is known whose document it is
     if document.is_pdf:
         bounds = {
             "pages_max": pages_max,
@@ -65,7 +75,7 @@ async def pages(
             "timeout_s": timeout_s,
             "memory_limit_bytes": memory_limit_bytes,
         }
-        texts = await _pdf(document, bounds)
+        texts = await _pdf(document, bounds, wait_s)
     else:
         texts = [document.text]
         if len(texts[0]) > chars_max:
@@ -85,19 +95,23 @@ async def text_of(
     chars_max: int = CHARS_MAX,
     timeout_s: float = TIMEOUT_S,
     memory_limit_bytes: int = MEMORY_LIMIT_BYTES,
+    wait_s: float = WAIT_S,
+    context: Context = injected,
 ) -> str:
     """What a document says, its pages with an empty line between them; as `pages`.
 
     Raises:
-        DocumentError: it is over a bound, encrypted, broken, or no text.
+        DocumentError: it is over a bound, encrypted, broken, or no text; or its turn did not come.
         BindingError: it is a PDF, and pypdf is not installed.
     """
+    del context
     found = await pages.call(
         document,
         pages_max=pages_max,
         chars_max=chars_max,
         timeout_s=timeout_s,
         memory_limit_bytes=memory_limit_bytes,
+        wait_s=wait_s,
     )
     return "\n\n".join(page.text for page in cast("list[Passage]", found))
 
@@ -138,19 +152,16 @@ def check_installed(why: str) -> None:
         )
 
 
-async def _pdf(document: Document, bounds: dict[str, float]) -> list[str]:
+async def _pdf(document: Document, bounds: dict[str, float], wait_s: float) -> list[str]:
     """The text of each page, from a process of its own."""
     check_installed(f"{document.name[:200]!r} is a PDF")
-    async with _readers():
-        # -P: what lies beside the script must not be imported in place of Python's own modules
-        ended = await trio.run_process(
-            [sys.executable, "-P", "-W", "ignore", str(_PROCESS), json.dumps(bounds)],
-            stdin=document.data,
-            capture_stdout=True,
-            stderr=subprocess.DEVNULL,
-            check=False,
-            deliver_cancel=_kill,
-            env={key: value for key, value in os.environ.items() if key.startswith(_ENVIRONMENT)},
+    with trio.move_on_after(wait_s) as waiting:
+        async with _readers().share(PRESENT.get().caller.tenant) as readers, readers:
+            waiting.deadline = math.inf
+            ended = await _read(document, bounds)
+    if waiting.cancelled_caught:
+        raise document.error(
+            f"was not read: others were read first for {wait_s:g} s; try again later: see `wait_s`"
         )
     if ended.returncode in _KILLED_BY_TIME:
         raise document.error(f"was not read within {bounds['timeout_s']:g} s: see `timeout_s`")
@@ -166,15 +177,29 @@ async def _pdf(document: Document, bounds: dict[str, float]) -> list[str]:
     return cast("list[str]", said["pages"])
 
 
+async def _read(document: Document, bounds: dict[str, float]) -> subprocess.CompletedProcess[bytes]:
+    # -P: what lies beside the script must not be imported in place of Python's own modules
+    return await trio.run_process(
+        [sys.executable, "-P", "-W", "ignore", str(_PROCESS), json.dumps(bounds)],
+        stdin=document.data,
+        capture_stdout=True,
+        stderr=subprocess.DEVNULL,
+        check=False,
+        deliver_cancel=_kill,
+        env={key: value for key, value in os.environ.items() if key.startswith(_ENVIRONMENT)},
+    )
+
+
 async def _kill(process: trio.Process) -> None:
     process.kill()
 
 
-def _readers() -> trio.CapacityLimiter:
-    """As many places as there are processors, in this event loop."""
+def _readers() -> Shares:
+    """As many as there are processors, in this event loop, and of one tenant half of them."""
     try:
         return _READERS.get()
     except LookupError:
-        limiter = trio.CapacityLimiter(os.cpu_count() or 1)
-        _READERS.set(limiter)
-        return limiter
+        most = max(os.cpu_count() or 1, 2)
+        shares = Shares(most, most // 2)
+        _READERS.set(shares)
+        return shares

@@ -25,8 +25,9 @@ OVERLAP_CHARS = 100
 _SIZE_CHARS_MIN = 100  # a fence's marks take up to 37 of them
 
 _ITEM = re.compile(r"\n(?=[ \t]*(?:[-*+|]|\d+[.)])[ \t|])")
-_SENTENCE = re.compile(r"[.!?][\"'”)\]*_`]*\s+(?=\S)|\n\s*\n(?=\S)")
-_SPACE = re.compile(r"\s+(?=\S)")
+# White space is passed over once, from where it begins: from each of its characters would be long.
+_SENTENCE = re.compile(r"[.!?][\"'”)\]*_`]*+\s++(?=\S)|(?<!\s)[^\S\n]*+\n\s++(?<=\n)(?=\S)")
+_SPACE = re.compile(r"(?<!\s)\s++(?=\S)")
 
 
 def split(
@@ -112,7 +113,7 @@ def _sections(found: list[Block]) -> Iterator[list[Block]]:
     """Each heading with what follows; headings in a row stay together."""
     section: list[Block] = []
     for block in found:
-        if block.kind is Kind.HEADING and any(b.kind is not Kind.HEADING for b in section):
+        if block.kind is Kind.HEADING and section and section[-1].kind is not Kind.HEADING:
             yield section
             section = []
         section.append(block)
@@ -188,8 +189,9 @@ class _Cutter:
         begin = max(block.start, self._at)
         if begin >= end - self._overlap:
             return min(begin, end)  # the cut may be in the heading before the block
-        sentence = _SENTENCE.search(self._text, end - self._overlap, end)
-        return sentence.end() if sentence else end
+        begin = end - self._overlap
+        sentence = _SENTENCE.search(self._text[begin:end])
+        return begin + sentence.end() if sentence else end
 
 
 def _last_break(window: str) -> int:

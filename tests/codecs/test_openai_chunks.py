@@ -278,6 +278,29 @@ def test_what_a_message_calls_behind_the_deltas_is_called() -> None:
     assert [call.name for call in answer.tool_calls] == ["f"]
 
 
+def test_a_message_that_repeats_some_of_the_calls_calls_none_again() -> None:
+    first, second = piece(0, "x", "f", "{}"), piece(1, "y", "g", "{}")
+    begun = [chunk({"tool_calls": [each]}) for each in (first, second)]
+    answer = said(*begun, elsewhere("message", {"tool_calls": [first]}, "tool_calls"))
+    assert [call.name for call in answer.tool_calls] == ["f", "g"]
+
+
+@given(st.lists(st.text("ab", min_size=1, max_size=2), min_size=1), st.data())
+def test_messages_that_come_again_and_again_say_what_is_new(
+    texts: list[str], data: st.DataObject
+) -> None:
+    """Between deltas or behind them: each says all of it, or what was said stays."""
+    wire, told = [chunk({"content": texts[0]})], texts[0]
+    for each in texts[1:]:
+        repeats = data.draw(st.booleans())
+        wire.append(elsewhere("message", {"content": told + each if repeats else "c"}))
+        told += each if repeats else ""
+        if data.draw(st.booleans()):
+            wire.append(chunk({"content": each}))
+            told += each
+    assert said(*wire, chunk({}, "stop")).text == told
+
+
 def test_messages_that_grow_beside_the_deltas_are_told_once() -> None:
     """Perplexity's, the first of which may come before its delta."""
 

@@ -157,3 +157,9 @@ def test_a_limit_that_is_used_up_says_when_it_is_reset(
 )
 def test_seconds_are_a_number_with_or_without_their_unit(text: str, expected: float | None) -> None:
     assert seconds(text) == expected
+
+
+def test_a_hostile_wait_is_read_as_any_other() -> None:
+    """Where the work grows with the square of its blanks, it is never read."""
+    assert seconds("1" + " " * 500_000 + "x") is None
+    assert seconds(" 1 s ") == 1

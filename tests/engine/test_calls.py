@@ -25,7 +25,7 @@ from orchestra import (
     race,
     step,
 )
-from orchestra.accounts import Usage
+from orchestra.accounts import Caller, Usage
 from orchestra.errors import BindingError, DeadlineError, EdgeTypeError, LimitExceededError
 from orchestra.events import RunFinished, StepCancelled, StepFailed, StepFinished
 from orchestra.graph.pipelines import Pipeline
@@ -485,3 +485,43 @@ def test_what_is_kept_whole_has_a_bound(whole: Pipeline[..., object], limits: Li
     assert isinstance(simulation.error, LimitExceededError)
     failed = [event.step for event in simulation.events if isinstance(event, StepFailed)]
     assert failed == (["collect"] if whole is collected else [])
+
+
+def test_threads_of_one_tenant_that_are_stuck_leave_some_for_the_others() -> None:
+    """Nothing can stop a thread: so many are stuck, and the next waits in their own line."""
+    begun, go_on = threading.Semaphore(0), threading.Event()
+
+    @step(thread=True)
+    def sticks(n: int) -> int:
+        begun.release()
+        go_on.wait()
+        return n
+
+    @step(thread=True)
+    def returns(n: int) -> int:
+        return n
+
+    @pipeline
+    def stuck(n: int) -> int:
+        return sticks(n)
+
+    @pipeline
+    def free(n: int) -> int:
+        return returns(n)
+
+    async def main() -> list[int]:
+        try:
+            with trio.fail_after(60):
+                async with open_engine() as engine:
+                    acme, other = Caller("acme"), Caller("other")
+                    runs = [engine.start(stuck, {"n": n}, caller=acme) for n in range(50)]
+                    for _ in range(30):
+                        await trio.to_thread.run_sync(begun.acquire)
+                    assert await engine.start(free, {"n": 7}, caller=other).result() == 7
+                    assert not begun.acquire(blocking=False)
+                    go_on.set()
+                    return [await run.result() for run in runs]
+        finally:
+            go_on.set()
+
+    assert trio.run(main) == list(range(50))

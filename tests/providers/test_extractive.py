@@ -325,3 +325,13 @@ def test_a_heading_that_shares_one_word_with_the_question_says_little() -> None:
 
 def test_a_quoted_item_of_a_list_ends_like_a_sentence() -> None:
     assert say([Candidate(0, "none goes on;")], [Source(1, "", "")]).startswith("none goes on.")
+
+
+def test_blanks_in_what_is_asked_make_no_difference() -> None:
+    """However many: they are passed over once."""
+    found = [Candidate(0, "A bee hive is a home."), Candidate(0, "Bees fly to their home.")]
+    for question in ("what is a bee hive?", "What \n is  a bee\t hive ?"):
+        chosen = choose(question, found, asked=EAST, sentences=[EAST, EAST], sources=[EAST])
+        assert chosen[0] is found[0]
+    question = "what is" + " " * 100_000 + "x"
+    assert choose(question, found, asked=EAST, sentences=[EAST, EAST], sources=[EAST])

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import time
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestra.providers.sentences import sentences
+from orchestra.providers.sentences import _LEFT_OUT, sentences
 
 words = st.sampled_from(
     ["the", "run", "is", "cancelled", "when", "its", "client", "leaves", "`x.y`"]
@@ -107,3 +108,25 @@ def test_no_text_takes_long(hostile: str) -> None:
     began = time.perf_counter()
     sentences(hostile * 50_000)
     assert time.perf_counter() - began < 10
+
+
+@given(st.text(" -=|<>[]:.a", max_size=12))
+def test_what_is_left_out_is_what_its_pattern_says(line: str) -> None:
+    """A simpler model, which may take longer."""
+    marks = r"\|.*|[-=~*_+|:\s]{3,}|<[^>]*>.*|\[[^\]]+\]:\s.*|:[\w-]+:.*|\.\.\s.*"
+    assert bool(_LEFT_OUT.match(line)) == bool(re.match(rf"\s*(?:{marks})$", line))
+
+
+@pytest.mark.parametrize(
+    "text", [" " * 300_000 + "x", "x " + "1. " * 100_000, "`" + " " * 300_000, "**a" * 20_000]
+)
+def test_a_hostile_text_is_read_as_any_other(text: str) -> None:
+    """Where the work grows with the square of the text, it is never read."""
+    assert sentences(text) == []
+
+
+def test_a_long_paragraph_is_read_in_parts() -> None:
+    said = "The run is cancelled when its client leaves. "
+    found = sentences(said * 1000)
+    assert len(found) > 990
+    assert set(found) >= {said.strip()}

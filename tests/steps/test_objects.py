@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 from typing import Any, TypedDict
 
 import attrs
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 from orchestra import Policy, Stream, collect, pipeline, step
 from orchestra.accounts import Usage
 from orchestra.annotations.facts import spell
+from orchestra.annotations.reading import Misfit
 from orchestra.compiler.check import check
 from orchestra.errors import (
     CapabilityError,
@@ -24,7 +26,7 @@ from orchestra.errors import (
     OutputError,
 )
 from orchestra.events import RunFinished, StepFinished
-from orchestra.steps import generate
+from orchestra.steps import generate, objects
 from orchestra.testing.laws import check_laws
 from orchestra.testing.simulate import Simulation, simulate
 from orchestra.testing.turns import ScriptedTurns
@@ -415,3 +417,17 @@ def test_a_policy_bounds_the_whole() -> None:
     quick = ScriptedModel.saying(TEXT, every_s=2)
     assert simulate(bounded, World(models={"default": quick}), question="why?").value == BILL
     assert spell(Bill) == "Bill"
+
+
+@given(st.text("`a\n \x1f", max_size=20))
+def test_what_is_in_fences_is_what_their_pattern_says(text: str) -> None:
+    """A simpler model, which may take longer; JSON begins with no blank."""
+    pattern = re.compile(r"```[a-zA-Z]*\s*\n(.*?)```", re.DOTALL)
+    found = [inside.lstrip() for inside in objects._fenced(text)]
+    assert found == [match[1].lstrip() for match in pattern.finditer(text)]
+
+
+@pytest.mark.parametrize("answer", ["```json" + "\n" * 300_000 + "x", "```\n" * 100_000 + "`x"])
+def test_a_hostile_answer_is_read_as_any_other(answer: str) -> None:
+    """Where the work grows with the square of the answer, it is never read."""
+    assert isinstance(objects._object_in(answer), Misfit)

@@ -9,7 +9,7 @@ import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pypdf
 import pytest
@@ -18,8 +18,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestra import pipeline
+from orchestra.accounts import Caller
 from orchestra.documents import Document
 from orchestra.errors import BindingError, DocumentError
+from orchestra.policies.account import PRESENT, NoAccount
 from orchestra.steps import pdf_process, read
 from orchestra.steps.read import cut, pages, text_of
 from orchestra.steps.retrieve import nearest
@@ -174,6 +176,42 @@ def test_a_cancelled_step_leaves_no_process(
     number = trio.run(main)
     with pytest.raises(ProcessLookupError):
         os.kill(number, 0)
+
+
+def test_a_tenant_waits_for_its_own_documents_and_not_for_those_of_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In the places that its own do not fill; and not for ever."""
+    monkeypatch.setattr(os, "cpu_count", lambda: 1)
+    script, pipe = tmp_path / "stuck.py", tmp_path / "stuck.py.pipe"
+    script.write_text(STUCK)
+    os.mkfifo(pipe)
+
+    async def read_of(organisation: str, **bounds: Any) -> list[Passage]:
+        account = NoAccount()
+        account.caller = Caller(organisation)
+        PRESENT.set(account)
+        return cast("list[Passage]", await pages.call(Document("a.pdf", pdf("Bees.")), **bounds))
+
+    async def main() -> None:
+        with trio.fail_after(60):
+            async with trio.open_nursery() as nursery:
+                with monkeypatch.context() as stuck:
+                    stuck.setattr(read, "_PROCESS", script)
+                    nursery.start_soon(read_of, "acme")
+                    await trio.to_thread.run_sync(pipe.read_text)
+                await refused_in("acme")
+                await read_in("other")
+                nursery.cancel_scope.cancel()
+
+    async def refused_in(organisation: str) -> None:
+        with pytest.raises(DocumentError, match=r"was not read: others were read first for 0\.1 s"):
+            await read_of(organisation, wait_s=0.1)
+
+    async def read_in(organisation: str) -> None:
+        assert [each.text for each in await read_of(organisation)] == ["Bees."]
+
+    trio.run(main)
 
 
 def test_without_pypdf_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:

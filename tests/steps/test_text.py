@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from orchestra.steps.markdown import Kind, blocks
+from orchestra.steps import text as cutting
+from orchestra.steps.markdown import Kind, blocks, without_links
 from orchestra.steps.text import Piece, pieces, split
 
 words = st.sampled_from(["a", "word", "and", "Then", "it", "stops.", "Why?", "e.g.", "`code`", "é"])
@@ -240,3 +241,59 @@ def test_a_large_text_takes_time_in_proportion() -> None:
     assert len(split("A sentence of words. " * 50_000, source="a.txt")) > 1000
     assert len(split("A paragraph.\n\n" * 70_000, source="a.txt")) > 1000
     assert len(split("```\n" + "code\n" * 200_000, source="a.md")) > 1000
+
+
+def test_a_line_of_more_than_a_thousand_characters_is_prose() -> None:
+    """Every passage below a heading repeats it, and a stranger wrote it."""
+    title, long = "x" * 998, "x" * 999
+    assert [each.kind for each in blocks(f"# {title}\n\n# {long}")] == [Kind.HEADING, Kind.PROSE]
+    assert [each.kind for each in blocks(f"{long}xx\n---")] == [Kind.PROSE]
+    assert [each.kind for each in blocks(f"```{long}")] == [Kind.PROSE]
+
+
+marked = st.text("# \tx\\", max_size=12)
+
+
+@given(marked)
+def test_a_heading_is_what_its_pattern_says(line: str) -> None:
+    """A simpler model, which may take longer."""
+    pattern = r" {0,3}(?P<level>#{1,6})(?:[ \t]+(?P<title>.*?))?(?:[ \t]+#+)?[ \t]*$"
+    found = re.match(pattern, line)
+    headings = [each.headings for each in blocks(line) if each.kind is Kind.HEADING]
+    assert headings == ([((found["title"] or "").strip(" \t*_"),)] if found else [])
+
+
+@given(st.text("![]()x", max_size=16))
+def test_a_title_without_its_links_is_what_their_pattern_says(title: str) -> None:
+    pattern = r"!?\[([^\]\n]*)\]\([^)\n]*\)"
+    assert without_links(title) == re.sub(pattern, r"\1", title)
+
+
+@given(st.text("a.)\n \t", max_size=12))
+def test_sentences_and_words_end_where_their_patterns_say(text: str) -> None:
+    for quick, slow in (
+        (cutting._SENTENCE, r"[.!?][\"'”)\]*_`]*\s+(?=\S)|\n\s*\n(?=\S)"),
+        (cutting._SPACE, r"\s+(?=\S)"),
+    ):
+        ends = [found.end() for found in quick.finditer(text)]
+        assert ends == [found.end() for found in re.finditer(slow, text)]
+
+
+@pytest.mark.parametrize(
+    ("text", "source"),
+    [
+        ("# a\n" * 50_000, "a.md"),
+        ("# x" + " " * 500_000 + "x", "a.md"),
+        ("# x" + " #" * 300_000 + "x", "a.md"),
+        ("[" * 500_000 + "\n---", "a.md"),
+        ("a\n" * 100_000, "a.rst"),
+        ("``` " + "x" * 500_000, "a.md"),
+        ("a\n" + " \n" * 250_000 + "a", "a.md"),
+    ],
+    ids=["headings", "blanks", "hashes", "brackets", "lines", "a fence", "blank lines"],
+)
+def test_a_hostile_text_is_cut_as_any_other(text: str, source: str) -> None:
+    """Where the work grows with the square of the text, these are never done."""
+    found = split(text, source=source, size_chars=10_000, overlap_chars=10_000)
+    assert found
+    assert all(len(each.text) <= 20_000 for each in found)
