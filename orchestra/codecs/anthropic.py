@@ -14,9 +14,10 @@ from typing import NoReturn
 
 import msgspec
 
-from orchestra.accounts import Certainty, Usage
+from orchestra.accounts import Certainty
 from orchestra.codecs.anthropic_request import OUTPUT_TOKENS, anthropic_body
-from orchestra.codecs.arguments import NOTHING, certain, count, given, text_of
+from orchestra.codecs.anthropic_usage import usage_report
+from orchestra.codecs.arguments import NOTHING, given, text_of
 from orchestra.codecs.calls import next_call
 from orchestra.codecs.dialect import Call
 from orchestra.codecs.faults import as_error, http_error, read_error
@@ -38,13 +39,8 @@ from orchestra.values import (
     StopReason,
     TextDelta,
     ToolCallDelta,
-    UsageReport,
 )
 
-_COUNTS = (
-    *("input_tokens", "output_tokens"),
-    *("cache_read_input_tokens", "cache_creation_input_tokens"),
-)
 _REASONS: Mapping[str, StopReason] = {
     "end_turn": StopReason.END,
     "max_tokens": StopReason.LENGTH,
@@ -308,7 +304,7 @@ class MessageEvents:
         if usage is not None:
             told = {name: value for name, value in usage.items() if value is not None}
             self._usage = self._usage | told
-        return [_report(self._usage, certainty)] if self._usage else []
+        return [usage_report(self._usage, certainty)] if self._usage else []
 
 
 def message_events(body: bytes) -> list[ModelEvent]:
@@ -331,7 +327,7 @@ def message_events(body: bytes) -> list[ModelEvent]:
             events.append(ToolCallDelta(next_call(calls), arguments=_arguments(block)))
             calls += 1
     if message.usage:
-        events.append(_report(message.usage, Certainty.EXACT))
+        events.append(usage_report(message.usage, Certainty.EXACT))
     if message.stop_reason is None:  # it is whole all the same, as its JSON is
         return [*events, Stopped(StopReason.OTHER)]
     return [*events, *_stop_events(message.stop_reason, message.stop_details)]
@@ -381,25 +377,6 @@ def _stop_events(reason: str | None, details: _Details | None) -> list[ModelEven
     said = details.explanation if details is not None else None
     refused: list[ModelEvent] = [RefusalDelta(said)] if said else []
     return [*refused, Stopped(_REASONS.get(reason, StopReason.OTHER), reason)]
-
-
-def _report(record: Json, certainty: Certainty) -> UsageReport:
-    """Anthropic counts what it reads from and writes to its cache beside the rest, not in it."""
-    cached, written = (
-        count(record, "cache_read_input_tokens"),
-        count(record, "cache_creation_input_tokens"),
-    )
-    details = record.get("output_tokens_details")
-    certainty = certain(record, _COUNTS, certainty)
-    usage = Usage(
-        count(record, "input_tokens") + cached + written,
-        count(record, "output_tokens"),
-        certainty,
-        cached,
-        written,
-        count(details, "thinking_tokens") if isinstance(details, dict) else 0,
-    )
-    return UsageReport(usage, record)
 
 
 def _refuse(payload: bytes) -> NoReturn:

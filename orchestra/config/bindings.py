@@ -12,15 +12,15 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from difflib import get_close_matches
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar, cast
+from typing import TYPE_CHECKING, cast
 
 from msgspec import structs
 
 from orchestra.closing import Closing
 from orchestra.config.finding import find, read_deployment
+from orchestra.config.names import bound
 from orchestra.config.server_rules import USUAL_RULES, ServerRules
 from orchestra.config.usual import EMBEDDERS, MODELS, is_usual
 from orchestra.errors import BindingError
@@ -38,8 +38,6 @@ if TYPE_CHECKING:
     from orchestra.policies.purse import Purse
     from orchestra.providers.settings import ModelSettings, RouteSettings
     from orchestra.stores.state_settings import OpenState, StateSettings
-
-T = TypeVar("T")
 
 DATA = Path(".orchestra")
 """Where stores are kept where nobody has said otherwise."""
@@ -138,7 +136,7 @@ class LocalBindings(Closing):
         }
         if self._usual:
             seams = {**seams, "model": lambda: [*MODELS], "embedder": lambda: [*EMBEDDERS]}
-        return _bound("seam", seam, seams)()
+        return bound("seam", seam, seams)()
 
     def model(self, name: str) -> Model:
         """The model or route of this name; made when it is first asked for, and then kept.
@@ -150,7 +148,7 @@ class LocalBindings(Closing):
         if found is None:
             models, routes = self.deployment.models, self.deployment.routes
             known: Mapping[str, ModelSettings | RouteSettings] = {**models, **routes}
-            found = self._assembly.model(_bound("model", name, known))
+            found = self._assembly.model(bound("model", name, known))
             self._models[name] = found
         return found
 
@@ -161,7 +159,7 @@ class LocalBindings(Closing):
             BindingError: there is none, or its key is missing.
         """
         if name not in self._embedders:
-            settings = _bound("embedder", name, self.deployment.embedders)
+            settings = bound("embedder", name, self.deployment.embedders)
             self._embedders[name] = self._assembly.embedder(settings)
         return self._embedders[name]
 
@@ -176,7 +174,7 @@ class LocalBindings(Closing):
             found = {held: self.stores.collection(held) for held in self.stores.names()}
             self._collections.update(found)
         fix = f"; a new one is made by `orchestra ingest FOLDER --store {name}`"
-        return _bound(f"store in {self.stores.path}", name, self._collections, fix)
+        return bound(f"store in {self.stores.path}", name, self._collections, fix)
 
     def prepare(self) -> bool:
         """Make what is reached over the network now, and tell whether there is any of it.
@@ -397,13 +395,3 @@ class LocalBindings(Closing):
             self._local,
             on_call=self.on_call,
         )
-
-
-def _bound(what: str, name: str, bound: Mapping[str, T], fix: str = "") -> T:
-    """What is bound to the name; where nothing is, an error with the names that are."""
-    if name in bound:
-        return bound[name]
-    near = get_close_matches(name, bound, n=1)
-    meant = f"; did you mean {near[0]!r}?" if near else ""
-    there = ", ".join(map(repr, sorted(bound))) or "none"
-    raise BindingError(f"there is no {what} named {name!r} (known: {there}){meant}{fix}")
