@@ -2,15 +2,14 @@
 
 Rules of the file:
 
-1. A file's passages are written in one upsert, under the digest of its content and of how
-   it was cut: a kill leaves each file done or not done.
+1. A file's passages are written in one upsert, under the digest of its content, of how it was
+   cut and of who embedded it: a kill leaves each file done or not done.
 2. New passages are written before the old are removed, so a reader never misses a file.
    Cut short in between, the file has two digests, and the next ingestion does it again.
 """
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Callable, Mapping
 from enum import Enum
@@ -22,13 +21,13 @@ import trio
 
 from orchestra.errors import InputError
 from orchestra.protocols import DIGEST, Embedder, VectorStore
+from orchestra.steps.digests import Recipe, embedder_of
 from orchestra.steps.folder import LIMIT_BYTES, Skipped, find, read
 from orchestra.steps.text import OVERLAP_CHARS, SIZE_CHARS, split
 from orchestra.values import Passage
 
 BATCH = 64
 """Passages that are embedded in one call; what most embedding services take."""
-_RECIPE = "1"  # counted up when texts are cut or embedded in another way than before
 
 
 class Outcome(Enum):
@@ -81,8 +80,9 @@ async def ingest(
     """Every Markdown, plain and reStructuredText file under a folder, as passages in a store.
 
     A passage's source is the file's path as it is reached from `folder`, as that is
-    written. Files that the store has already are left alone; of a changed file the old
-    passages are removed, and with `prune` those of files under `folder` that are gone.
+    written. Files that the store has already are left alone, if it was this embedder that
+    embedded them: as its `identity` tells, if it has one. Of a changed file the old passages
+    are removed, and with `prune` those of files under `folder` that are gone.
     `batch` is how many passages are embedded in one call, across files; memory holds
     that many, or those of one file. `progress` is called after each file.
 
@@ -98,7 +98,7 @@ async def ingest(
             field="batch" if batch < 1 else "limit_bytes",
         )
     work = _Ingestion(_normal(folder), store, embedder, progress or (lambda _: None), batch)
-    cut = partial(_document, limit_bytes, (size_chars, overlap_chars, embedder.dimensions))
+    cut = partial(_document, limit_bytes, Recipe(size_chars, overlap_chars, embedder_of(embedder)))
     await work.run(cut, prune=prune)
     return work.report()
 
@@ -236,18 +236,19 @@ def _normal(folder: Path | str) -> Path:
     return Path(os.path.normpath(folder))
 
 
-def _document(limit_bytes: int, recipe: tuple[int, int, int], path: Path) -> CutFile | Skipped:
+def _document(limit_bytes: int, recipe: Recipe, path: Path) -> CutFile | Skipped:
     """The file's passages, each with its digest in the metadata; runs in a thread."""
     text = read(path, limit_bytes)
     if isinstance(text, Skipped):
         return text
-    source, (size_chars, overlap_chars, _) = path.as_posix(), recipe
-    said = f"{_RECIPE}\0{recipe}\0{text}".encode()
-    digest = hashlib.sha256(said).hexdigest()[:32]
+    source, digest = path.as_posix(), recipe.digest(text)
     passages = [
         attrs.evolve(passage, metadata={**passage.metadata, DIGEST: digest})
         for passage in split(
-            text, source=source, size_chars=size_chars, overlap_chars=overlap_chars
+            text,
+            source=source,
+            size_chars=recipe.size_chars,
+            overlap_chars=recipe.overlap_chars,
         )
     ]
     return CutFile(source, digest, passages)

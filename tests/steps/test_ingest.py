@@ -339,6 +339,31 @@ def test_cutting_in_another_way_is_a_change(tmp_path: Path) -> None:
     assert len(run(tmp_path, store, Counting(), size_chars=100).changed) == 1
 
 
+class Identified(Counting):
+    """An embedder that tells which it is."""
+
+    def __init__(self, identity: str, dimensions: int = 2) -> None:
+        super().__init__()
+        self.identity = identity
+        self.dimensions = dimensions
+
+    async def embed(self, texts: Sequence[str], *, purpose: Purpose | None = None) -> list[Vector]:
+        vectors = await super().embed(texts, purpose=purpose)
+        return [Vector.of([*vector, 0.0, 0.0][: self.dimensions]) for vector in vectors]
+
+
+def test_what_another_embedder_has_embedded_is_embedded_again(tmp_path: Path) -> None:
+    """Vectors of the same length cannot be told apart, and cannot be compared."""
+    store = MemoryStore()
+    write(tmp_path, {"a.md": "A."})
+    run(tmp_path, store, Identified("one"))
+    assert len(run(tmp_path, store, Identified("one")).unchanged) == 1
+    other = Identified("two")
+    assert len(run(tmp_path, store, other).changed) == 1
+    assert other.texts == ["A."]
+    assert len(said(store)) == 1
+
+
 def test_another_embedder_s_dimensions_are_refused(tmp_path: Path) -> None:
     store = MemoryStore()
     trio.run(store.upsert, [Passage("1", "")], [Vector.of([1.0])])
