@@ -6,6 +6,8 @@ Rules of the file:
    cut and of who embedded it: a kill leaves each file done or not done.
 2. New passages are written before the old are removed, so a reader never misses a file.
    Cut short in between, the file has two digests, and the next ingestion does it again.
+3. Vectors of two lengths cannot be in one store: where they are of another, all that was
+   ingested goes, and not before the first new ones are there. A kill leaves some of it.
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ import trio
 
 from orchestra.errors import InputError
 from orchestra.protocols import DIGEST, Embedder, VectorStore
-from orchestra.steps.digests import Recipe, embedder_of
+from orchestra.steps.digests import Recipe, dimensions_of, embedder_of, is_of_another
 from orchestra.steps.folder import LIMIT_BYTES, Skipped, find, read
 from orchestra.steps.text import OVERLAP_CHARS, SIZE_CHARS, split
 from orchestra.values import Passage
@@ -63,6 +65,10 @@ class IngestReport:
     skipped: tuple[Skipped, ...] = ()
     passages: int = 0
     """How many passages were embedded and written."""
+    dimensions_before: int | None = None
+    """Of what the store held, if all of it was removed since the embedder's are others."""
+    stale: tuple[str, ...] = ()
+    """Sources that are still of another embedder, since they are not under the folder."""
 
 
 async def ingest(
@@ -82,7 +88,9 @@ async def ingest(
     A passage's source is the file's path as it is reached from `folder`, as that is
     written. Files that the store has already are left alone, if it was this embedder that
     embedded them: as its `identity` tells, if it has one. Of a changed file the old passages
-    are removed, and with `prune` those of files under `folder` that are gone.
+    are removed, and with `prune` those of files under `folder` that are gone. Where the
+    vectors of the store are of another length, all that was ever ingested into it is removed,
+    as soon as the first new passages are embedded.
     `batch` is how many passages are embedded in one call, across files; memory holds
     that many, or those of one file. `progress` is called after each file.
 
@@ -90,7 +98,8 @@ async def ingest(
 
     Raises:
         InputError: the folder cannot be listed, or a number cannot work.
-        StoreError: the store refused; for instance another embedder made the collection.
+        StoreError: the store refused; for instance it holds vectors of another length that
+            were not ingested.
     """
     if batch < 1 or limit_bytes < 1:
         raise InputError(
@@ -138,6 +147,7 @@ class _Ingestion:
         self._known: Mapping[str, str] = {}
         self._total = 0
         self._written = 0
+        self._dimensions_before: int | None = None
 
     async def run(self, cut: Callable[[Path], CutFile | Skipped], *, prune: bool) -> None:
         files = await self._look()
@@ -155,8 +165,7 @@ class _Ingestion:
                 await self._write(waiting)
                 waiting = []
         await self._write(waiting)
-        if prune:
-            await self._prune()
+        await self._prune(prune=prune)
 
     async def _look(self) -> list[Path]:
         try:
@@ -180,6 +189,8 @@ class _Ingestion:
             vectors += await self._embedder.embed(
                 texts[start : start + self._batch], purpose="document"
             )
+        if documents:
+            await self._make_room()
         for document in documents:
             count = len(document.passages)
             old = self._known.get(document.source)
@@ -192,10 +203,22 @@ class _Ingestion:
             self._written += count
             self._note(document.source, Outcome.ADDED if old is None else Outcome.CHANGED)
 
-    async def _prune(self) -> None:
+    async def _make_room(self) -> None:
+        """Remove all that was ingested, if its vectors are of another length than the new."""
+        ours = self._embedder.dimensions
+        lengths = (dimensions_of(digest) for digest in self._known.values())
+        before = next((length for length in lengths if length not in (None, ours)), None)
+        if before is not None:
+            self._dimensions_before = before
+            for source in self._known:
+                await self._store.delete(where={"source": source})
+            self._known = dict.fromkeys(self._known, "")  # for each is noted what becomes of it
+
+    async def _prune(self, *, prune: bool) -> None:
+        """Remove what is gone, and note it; after a change of length, all that is not new is."""
         kept = {source for source, outcome in self._noted.items() if outcome is not Outcome.SKIPPED}
         for source in sorted(self._known.keys() - kept):
-            if is_under(source, self._folder):
+            if self._dimensions_before or (prune and is_under(source, self._folder)):
                 await self._store.delete(where={"source": source})
                 self._note(source, Outcome.REMOVED)
 
@@ -220,7 +243,14 @@ class _Ingestion:
             removed=tuple(of[Outcome.REMOVED]),
             skipped=tuple(sorted(self._skipped, key=lambda skipped: skipped.source)),
             passages=self._written,
+            dimensions_before=self._dimensions_before,
+            stale=self._stale(),
         )
+
+    def _stale(self) -> tuple[str, ...]:
+        ours = embedder_of(self._embedder)
+        left = sorted(self._known.keys() - self._noted.keys())
+        return tuple(source for source in left if is_of_another(self._known[source], ours))
 
 
 def is_under(source: str, folder: Path) -> bool:
