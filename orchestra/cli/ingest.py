@@ -17,7 +17,15 @@ if TYPE_CHECKING:
     from orchestra.steps.ingest import IngestReport, Progress
 
 
-def ingest(folder: Path, /, *, store: str, data: Data = None, config: Config = None) -> int:
+def ingest(
+    folder: Path,
+    /,
+    *,
+    store: str,
+    embedder: str = "default",
+    data: Data = None,
+    config: Config = None,
+) -> int:
     """Read the Markdown and text files in a folder into a store.
 
     Doing it again does only what has changed: new files are added, changed ones
@@ -29,26 +37,34 @@ def ingest(folder: Path, /, *, store: str, data: Data = None, config: Config = N
         What to read, with the folders in it.
     store
         The store's name, as pipelines call it.
+    embedder
+        The embedder's name; that of the questions, too: `embed(question, model=NAME)`.
     """
     import trio
 
     from orchestra.cli.stopping import until_signal
 
-    trio.run(until_signal, partial(_ingest, folder, store, data, config))
+    trio.run(until_signal, partial(_ingest, folder, store, embedder, data, config))
     return 0
 
 
-async def _ingest(folder: Path, store: str, data: Path | None, config: Path | None) -> None:
+async def _ingest(
+    folder: Path, store: str, embedder: str, data: Path | None, config: Path | None
+) -> None:
     from orchestra.config import default_bindings
 
     with default_bindings(data, config=config) as bindings:
-        report = await ingest_shown(folder, store, bindings)
+        report = await ingest_shown(folder, store, bindings, embedder)
     for skipped in report.skipped:
         terminal.say(f"skipped {skipped.source}: {skipped.reason}")
+    for note in notes(report, store):
+        terminal.say(note)
     terminal.say(f"{report.folder} -> {store}: {summary(report)}")
 
 
-async def ingest_shown(folder: Path, store: str, bindings: LocalBindings) -> IngestReport:
+async def ingest_shown(
+    folder: Path, store: str, bindings: LocalBindings, embedder: str = "default"
+) -> IngestReport:
     """Ingest a folder, showing progress; what it did."""
     from orchestra.steps.ingest import ingest as ingest_into
 
@@ -56,9 +72,25 @@ async def ingest_shown(folder: Path, store: str, bindings: LocalBindings) -> Ing
         return await ingest_into(
             folder,
             bindings.stores.collection(store),
-            bindings.embedder("default"),
+            bindings.embedder(embedder),
             progress=progress,
         )
+
+
+def notes(report: IngestReport, store: str) -> list[str]:
+    """What else is to be done, since the embedder is another than before."""
+    said = []
+    if report.dimensions_before is not None:
+        said.append(
+            f"store {store!r} held vectors of {report.dimensions_before} numbers, and this "
+            "embedder's are of another length: all of them were removed; ingest other folders again"
+        )
+    if report.stale:
+        said.append(
+            f"store {store!r} has {len(report.stale)} texts of other folders that another embedder "
+            f"has embedded, such as {report.stale[0]!r}; ingest their folders again"
+        )
+    return said
 
 
 def summary(report: IngestReport) -> str:

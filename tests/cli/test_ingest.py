@@ -9,7 +9,7 @@ import signal
 import pytest
 
 from orchestra.cli.failures import FAILED, INTERRUPTED, MISUSED
-from orchestra.cli.ingest import summary
+from orchestra.cli.ingest import notes, summary
 from orchestra.steps.folder import Skipped
 from orchestra.steps.ingest import IngestReport
 from tests.cli.conftest import PATIENCE_S, Project, err_of, read_terminal
@@ -48,6 +48,37 @@ def test_again_does_only_what_has_changed(texts: Project) -> None:
     assert texts.orchestra(*WORDS)[1].endswith(
         "texts -> notes: 1 changed, 1 removed, 1 skipped; 1 passages written\n"
     )
+
+
+def test_an_embedder_has_a_name(texts: Project) -> None:
+    texts.write(
+        "orchestra.toml",
+        """
+        [models.default]
+        provider = "extractive"
+        [embedders.default]
+        provider = "vllm"
+        model = "nobody"
+        base_url = "http://127.0.0.1:1/v1"
+        dimensions = 3
+        [embedders.local]
+        provider = "wordllama"
+        """,
+    )
+    assert texts.orchestra(*WORDS, "--embedder", "local")[0] == 0
+    code, _, err = texts.orchestra(*WORDS, "--embedder", "lokal")
+    assert code != 0
+    assert "no embedder named 'lokal'" in err
+    assert "did you mean 'local'?" in err
+
+
+def test_what_another_embedder_leaves_to_do_is_told() -> None:
+    assert notes(IngestReport("docs"), "s") == []
+    (removed,) = notes(IngestReport("docs", dimensions_before=64), "s")
+    assert "'s' held vectors of 64 numbers" in removed
+    (stale,) = notes(IngestReport("docs", stale=("notes/a.md",)), "s")
+    assert "1 texts of other folders" in stale
+    assert "'notes/a.md'; ingest their folders again" in stale
 
 
 def test_a_folder_that_is_not_there_is_an_error(project: Project) -> None:
