@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from orchestra.errors import InputError, ModelError, StoreError
 from orchestra.protocols import DIGEST
+from orchestra.steps.folder import Skipped
 from orchestra.steps.ingest import IngestReport, Outcome, Progress, embedded, ingest, is_under
 from orchestra.steps.text import split
 from orchestra.stores.memory import MemoryStore
@@ -250,6 +251,45 @@ def test_what_is_left_out_says_why(tmp_path: Path) -> None:
         f"{name}/good.md": ["Good."],
         f"{name}/mark.txt": ["Marked."],
         f"{name}/real/r.md": ["Real."],
+    }
+
+
+def test_a_name_that_is_not_utf8_is_left_out(tmp_path: Path) -> None:
+    """And ends nothing: a source has to be a text."""
+    write(tmp_path, {"good.md": "Good."})
+    (tmp_path / os.fsdecode(b"bad\xff.md")).write_text("Bad.")
+    folder = tmp_path / os.fsdecode(b"\xffolder")
+    folder.mkdir()
+    (folder / "in.md").write_text("In.")
+    store = MemoryStore()
+    report = run(tmp_path, store, Counting())
+    assert report.skipped == tuple(
+        Skipped(f"{tmp_path}/{name}", "its name is not UTF-8; give it another")
+        for name in ("\\xffolder", "bad\\xff.md")
+    )
+    assert list(said(store)) == [f"{tmp_path}/good.md"]
+
+
+def test_a_link_to_a_text_that_is_read_already_is_no_second_one(tmp_path: Path) -> None:
+    write(tmp_path, {"docs/a.md": "A.", "docs/a.text": "T.", "elsewhere/b.md": "B."})
+    docs = tmp_path / "docs"
+    (docs / "0.md").symlink_to(docs / "a.md")
+    (docs / "t.md").symlink_to(docs / "a.text")  # which is not read under its own name
+    for name in ("b1.md", "b2.md"):
+        (docs / name).symlink_to(tmp_path / "elsewhere/b.md")
+    for name in ("n1.md", "n2.md"):
+        (docs / name).symlink_to(tmp_path / "nowhere")
+    store = MemoryStore()
+    report = run(docs, store, Counting())
+    told = {skipped.source: skipped.reason for skipped in report.skipped}
+    assert [told[f"{docs}/{name}"] for name in ("0.md", "b2.md")] == [
+        "leads to a file read already"
+    ] * 2
+    assert told[f"{docs}/n1.md"] == told[f"{docs}/n2.md"]
+    assert said(store) == {
+        f"{docs}/a.md": ["A."],
+        f"{docs}/b1.md": ["B."],
+        f"{docs}/t.md": ["T."],
     }
 
 
