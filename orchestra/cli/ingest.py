@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from orchestra.cli import terminal
+from orchestra.cli.failures import MISUSED, CommandError
 from orchestra.cli.parameters import Config, Data
 
 if TYPE_CHECKING:
@@ -42,6 +43,8 @@ def ingest(
     """
     import trio
 
+    if not store.strip():
+        raise CommandError(f"--store {store!r} is no name; write one, such as notes", code=MISUSED)
     from orchestra.cli.stopping import until_signal
 
     trio.run(until_signal, partial(_ingest, folder, store, embedder, data, config))
@@ -68,13 +71,13 @@ async def ingest_shown(
     """Ingest a folder, showing progress; what it did."""
     from orchestra.steps.ingest import ingest as ingest_into
 
+    collection = bindings.stores.collection(store)
     with _progress_shown() as progress:
-        return await ingest_into(
-            folder,
-            bindings.stores.collection(store),
-            bindings.embedder(embedder),
-            progress=progress,
+        report = await ingest_into(
+            folder, collection, bindings.embedder(embedder), progress=progress
         )
+    await collection.make()  # of a folder without texts, too: pipelines may name it from now on
+    return report
 
 
 def notes(report: IngestReport, store: str) -> list[str]:

@@ -7,9 +7,11 @@ import pty
 import signal
 
 import pytest
+import trio
 
 from orchestra.cli.failures import FAILED, INTERRUPTED, MISUSED
 from orchestra.cli.ingest import notes, summary
+from orchestra.config import LocalBindings
 from orchestra.steps.folder import Skipped
 from orchestra.steps.ingest import IngestReport
 from tests.cli.conftest import PATIENCE_S, Project, err_of, read_terminal
@@ -48,6 +50,22 @@ def test_again_does_only_what_has_changed(texts: Project) -> None:
     assert texts.orchestra(*WORDS)[1].endswith(
         "texts -> notes: 1 changed, 1 removed, 1 skipped; 1 passages written\n"
     )
+
+
+def test_a_folder_without_texts_makes_a_store_that_pipelines_can_name(project: Project) -> None:
+    (project.folder / "texts").mkdir()
+    assert project.orchestra(*WORDS)[:2] == (0, "texts -> notes: no files; 0 passages written\n")
+    with LocalBindings(project.folder / "d") as bindings:
+        assert bindings.names("store") == ["notes"]
+        assert trio.run(bindings.store("notes").count) == 0
+
+
+@pytest.mark.parametrize("name", ["", " "])
+def test_a_store_has_a_name(texts: Project, name: str) -> None:
+    code, _, err = texts.orchestra("ingest", "texts", "--store", name, "--data", "d")
+    assert code == MISUSED
+    assert f"--store {name!r} is no name" in err
+    assert not (texts.folder / "d").exists()
 
 
 def test_an_embedder_has_a_name(texts: Project) -> None:
