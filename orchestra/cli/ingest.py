@@ -70,18 +70,19 @@ async def ingest_shown(
 ) -> IngestReport:
     """Ingest a folder, showing progress; what it did."""
     from orchestra.steps.ingest import ingest as ingest_into
+    from orchestra.steps.sources import name_of
 
-    collection = bindings.stores.collection(store)
+    collection, name = bindings.stores.collection(store), name_of(folder)
     with _progress_shown() as progress:
         report = await ingest_into(
-            folder, collection, bindings.embedder(embedder), progress=progress
+            folder, collection, bindings.embedder(embedder), progress=progress, name=name
         )
     await collection.make()  # of a folder without texts, too: pipelines may name it from now on
     return report
 
 
 def notes(report: IngestReport, store: str) -> list[str]:
-    """What else is to be done, since the embedder is another than before."""
+    """What else is to be done, since the embedder or the folder's name is another than before."""
     said = []
     if report.dimensions_before is not None:
         said.append(
@@ -92,6 +93,12 @@ def notes(report: IngestReport, store: str) -> list[str]:
         said.append(
             f"store {store!r} has {len(report.stale)} texts of other folders that another embedder "
             f"has embedded, such as {report.stale[0]!r}; ingest their folders again"
+        )
+    if report.doubled:
+        said.append(
+            f"store {store!r} has {len(report.doubled)} of these texts twice, such as "
+            f"{report.doubled[0]!r}: the folder was written in another way before; write it always "
+            "in the same way, and begin a new store"
         )
     return said
 

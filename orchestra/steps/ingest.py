@@ -12,11 +12,10 @@ Rules of the file:
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping
 from enum import Enum
 from functools import partial
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import attrs
 import trio
@@ -25,6 +24,7 @@ from orchestra.errors import InputError
 from orchestra.protocols import DIGEST, Embedder, VectorStore
 from orchestra.steps.digests import Recipe, dimensions_of, embedder_of, is_of_another
 from orchestra.steps.folder import LIMIT_BYTES, Skipped, find, read
+from orchestra.steps.sources import NamedFolder
 from orchestra.steps.text import OVERLAP_CHARS, SIZE_CHARS, split
 from orchestra.values import Passage
 
@@ -69,6 +69,8 @@ class IngestReport:
     """Of what the store held, if all of it was removed since the embedder's are others."""
     stale: tuple[str, ...] = ()
     """Sources that are still of another embedder, since they are not under the folder."""
+    doubled: tuple[str, ...] = ()
+    """Sources that are texts of the folder once more, since it was called otherwise before."""
 
 
 async def ingest(
@@ -82,15 +84,16 @@ async def ingest(
     size_chars: int = SIZE_CHARS,
     overlap_chars: int = OVERLAP_CHARS,
     prune: bool = True,
+    name: str | None = None,
 ) -> IngestReport:
     """Every Markdown, plain and reStructuredText file under a folder, as passages in a store.
 
     A passage's source is the file's path as it is reached from `folder`, as that is
-    written. Files that the store has already are left alone, if it was this embedder that
-    embedded them: as its `identity` tells, if it has one. Of a changed file the old passages
-    are removed, and with `prune` those of files under `folder` that are gone. Where the
-    vectors of the store are of another length, all that was ever ingested into it is removed,
-    as soon as the first new passages are embedded.
+    written, or as `name` calls it. Files that the store has already are left alone, if it was
+    this embedder that embedded them: as its `identity` tells, if it has one. Of a changed
+    file the old passages are removed, and with `prune` those of files under `folder` that are
+    gone. Where the vectors of the store are of another length, all that was ever ingested into
+    it is removed, as soon as the first new passages are embedded.
     `batch` is how many passages are embedded in one call, across files; memory holds
     that many, or those of one file. `progress` is called after each file.
 
@@ -106,9 +109,10 @@ async def ingest(
             f"ingest(batch={batch}, limit_bytes={limit_bytes}): both must be 1 or more",
             field="batch" if batch < 1 else "limit_bytes",
         )
-    work = _Ingestion(_normal(folder), store, embedder, progress or (lambda _: None), batch)
-    cut = partial(_document, limit_bytes, Recipe(size_chars, overlap_chars, embedder_of(embedder)))
-    await work.run(cut, prune=prune)
+    here = NamedFolder.of(folder, name)
+    work = _Ingestion(here, store, embedder, progress or (lambda _: None), batch)
+    recipe = Recipe(size_chars, overlap_chars, embedder_of(embedder))
+    await work.run(partial(_document, here, limit_bytes, recipe), prune=prune)
     return work.report()
 
 
@@ -131,7 +135,7 @@ class _Ingestion:
 
     def __init__(
         self,
-        folder: Path,
+        folder: NamedFolder,
         store: VectorStore,
         embedder: Embedder,
         progress: Callable[[Progress], object],
@@ -169,16 +173,16 @@ class _Ingestion:
 
     async def _look(self) -> list[Path]:
         try:
-            found = await trio.to_thread.run_sync(find, self._folder)
+            found = await trio.to_thread.run_sync(find, self._folder.path)
         except OSError as error:
             raise InputError(
-                f"folder {str(self._folder)!r} cannot be listed: {error.strerror}; "
+                f"folder {str(self._folder.path)!r} cannot be listed: {error.strerror}; "
                 "give a folder that exists",
                 field="folder",
             ) from error
         self._total = len(found.files) + len(found.skipped)
         for skipped in found.skipped:
-            self._skip(skipped)
+            self._skip(self._folder.named(skipped))
         return found.files
 
     async def _write(self, documents: list[CutFile]) -> None:
@@ -218,7 +222,7 @@ class _Ingestion:
         """Remove what is gone, and note it; after a change of length, all that is not new is."""
         kept = {source for source, outcome in self._noted.items() if outcome is not Outcome.SKIPPED}
         for source in sorted(self._known.keys() - kept):
-            if self._dimensions_before or (prune and is_under(source, self._folder)):
+            if self._dimensions_before or (prune and self._folder.holds(source)):
                 await self._store.delete(where={"source": source})
                 self._note(source, Outcome.REMOVED)
 
@@ -235,8 +239,9 @@ class _Ingestion:
         of: dict[Outcome, list[str]] = {outcome: [] for outcome in Outcome}
         for source, outcome in sorted(self._noted.items()):
             of[outcome].append(source)
+        read = of[Outcome.ADDED] + of[Outcome.CHANGED] + of[Outcome.UNCHANGED]
         return IngestReport(
-            self._folder.as_posix(),
+            self._folder.name.as_posix(),
             added=tuple(of[Outcome.ADDED]),
             changed=tuple(of[Outcome.CHANGED]),
             unchanged=tuple(of[Outcome.UNCHANGED]),
@@ -245,6 +250,7 @@ class _Ingestion:
             passages=self._written,
             dimensions_before=self._dimensions_before,
             stale=self._stale(),
+            doubled=self._folder.doubles(read, self._known.keys() - self._noted.keys()),
         )
 
     def _stale(self) -> tuple[str, ...]:
@@ -253,25 +259,14 @@ class _Ingestion:
         return tuple(source for source in left if is_of_another(self._known[source], ours))
 
 
-def is_under(source: str, folder: Path) -> bool:
-    """Whether a source is the name of a file under the folder; an address never is."""
-    path = PurePosixPath(source)
-    if "://" in source or not path.is_relative_to(folder.as_posix()):
-        return False
-    return ".." not in path.relative_to(folder.as_posix()).parts
-
-
-def _normal(folder: Path | str) -> Path:
-    """The folder without `.` and `..` in the middle, so that its files have one name each."""
-    return Path(os.path.normpath(folder))
-
-
-def _document(limit_bytes: int, recipe: Recipe, path: Path) -> CutFile | Skipped:
+def _document(
+    folder: NamedFolder, limit_bytes: int, recipe: Recipe, path: Path
+) -> CutFile | Skipped:
     """The file's passages, each with its digest in the metadata; runs in a thread."""
     text = read(path, limit_bytes)
     if isinstance(text, Skipped):
-        return text
-    source, digest = path.as_posix(), recipe.digest(text)
+        return folder.named(text)
+    source, digest = folder.source(path), recipe.digest(text)
     passages = [
         attrs.evolve(passage, metadata={**passage.metadata, DIGEST: digest})
         for passage in split(

@@ -68,6 +68,30 @@ def test_a_store_has_a_name(texts: Project, name: str) -> None:
     assert not (texts.folder / "d").exists()
 
 
+def test_a_folder_without_a_name_of_its_own_is_called_as_it_is_from_above(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two that were given as `.` do not take each other's place, and none is there twice."""
+    project.write("wiki/index.md", "Wiki.")
+    project.write("manual/index.md", "Manual.")
+    into = ("--store", "all", "--data", str(project.folder / "d"))
+
+    def told(inside: str, folder: str) -> str:
+        monkeypatch.chdir(project.folder / inside)
+        code, out, _ = project.orchestra("ingest", folder, *into)
+        assert code == 0
+        return out
+
+    assert told("wiki", ".") == "wiki -> all: 1 added; 1 passages written\n"
+    assert told("manual", ".") == "manual -> all: 1 added; 1 passages written\n"
+    again = "wiki -> all: 1 unchanged; 0 passages written\n"
+    assert [told("wiki", "."), told("manual", "../wiki"), told("", "wiki")] == [again] * 3
+    twice = "store 'all' has 1 of these texts twice, such as "
+    wiki = str(project.folder / "wiki")
+    assert told("manual", wiki).startswith(f"{twice}'wiki/index.md'")
+    assert told("", "wiki").startswith(f"{twice}'{wiki}/index.md'")
+
+
 def test_an_embedder_has_a_name(texts: Project) -> None:
     texts.write(
         "orchestra.toml",
