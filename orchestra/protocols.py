@@ -113,7 +113,7 @@ class Model(Protocol):
 
 
 class Embedder(Protocol):
-    """Something that turns texts into vectors."""
+    """Turns texts into vectors. It may have a text `identity`: of another, they are others."""
 
     @property
     def dimensions(self) -> int:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from orchestra.cli import terminal
+from orchestra.cli.failures import MISUSED, CommandError
 from orchestra.cli.parameters import Config, Data
 
 if TYPE_CHECKING:
@@ -17,7 +18,15 @@ if TYPE_CHECKING:
     from orchestra.steps.ingest import IngestReport, Progress
 
 
-def ingest(folder: Path, /, *, store: str, data: Data = None, config: Config = None) -> int:
+def ingest(
+    folder: Path,
+    /,
+    *,
+    store: str,
+    embedder: str = "default",
+    data: Data = None,
+    config: Config = None,
+) -> int:
     """Read the Markdown and text files in a folder into a store.
 
     Doing it again does only what has changed: new files are added, changed ones
@@ -29,36 +38,69 @@ def ingest(folder: Path, /, *, store: str, data: Data = None, config: Config = N
         What to read, with the folders in it.
     store
         The store's name, as pipelines call it.
+    embedder
+        The embedder's name; that of the questions, too: `embed(question, model=NAME)`.
     """
     import trio
 
+    if not store.strip():
+        raise CommandError(f"--store {store!r} is no name; write one, such as notes", code=MISUSED)
     from orchestra.cli.stopping import until_signal
 
-    trio.run(until_signal, partial(_ingest, folder, store, data, config))
+    trio.run(until_signal, partial(_ingest, folder, store, embedder, data, config))
     return 0
 
 
-async def _ingest(folder: Path, store: str, data: Path | None, config: Path | None) -> None:
+async def _ingest(
+    folder: Path, store: str, embedder: str, data: Path | None, config: Path | None
+) -> None:
     from orchestra.config import default_bindings
 
     with default_bindings(data, config=config) as bindings:
-        report = await ingest_shown(folder, store, bindings)
+        report = await ingest_shown(folder, store, bindings, embedder)
     for skipped in report.skipped:
         terminal.say(f"skipped {skipped.source}: {skipped.reason}")
+    for note in notes(report, store):
+        terminal.say(note)
     terminal.say(f"{report.folder} -> {store}: {summary(report)}")
 
 
-async def ingest_shown(folder: Path, store: str, bindings: LocalBindings) -> IngestReport:
+async def ingest_shown(
+    folder: Path, store: str, bindings: LocalBindings, embedder: str = "default"
+) -> IngestReport:
     """Ingest a folder, showing progress; what it did."""
     from orchestra.steps.ingest import ingest as ingest_into
+    from orchestra.steps.sources import name_of
 
+    collection, name = bindings.stores.collection(store), name_of(folder)
     with _progress_shown() as progress:
-        return await ingest_into(
-            folder,
-            bindings.stores.collection(store),
-            bindings.embedder("default"),
-            progress=progress,
+        report = await ingest_into(
+            folder, collection, bindings.embedder(embedder), progress=progress, name=name
         )
+    await collection.make()  # of a folder without texts, too: pipelines may name it from now on
+    return report
+
+
+def notes(report: IngestReport, store: str) -> list[str]:
+    """What else is to be done, since the embedder or the folder's name is another than before."""
+    said = []
+    if report.dimensions_before is not None:
+        said.append(
+            f"store {store!r} held vectors of {report.dimensions_before} numbers, and this "
+            "embedder's are of another length: all of them were removed; ingest other folders again"
+        )
+    if report.stale:
+        said.append(
+            f"store {store!r} has {len(report.stale)} texts of other folders that another embedder "
+            f"has embedded, such as {report.stale[0]!r}; ingest their folders again"
+        )
+    if report.doubled:
+        said.append(
+            f"store {store!r} has {len(report.doubled)} of these texts twice, such as "
+            f"{report.doubled[0]!r}: the folder was written in another way before; write it always "
+            "in the same way, and begin a new store"
+        )
+    return said
 
 
 def summary(report: IngestReport) -> str:

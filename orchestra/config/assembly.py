@@ -78,6 +78,7 @@ class Assembly:
             return self._local
         from orchestra.providers.embedding import RemoteEmbedder
         from orchestra.providers.facts import known
+        from orchestra.providers.identities import identity_of_vectors
 
         facts, wanted = known(settings.model.model), settings.dimensions
         return RemoteEmbedder(
@@ -85,6 +86,7 @@ class Assembly:
             settings.name,
             wanted or facts.dimensions,
             shortens=facts.shortens and wanted not in (None, facts.dimensions),
+            identity=identity_of_vectors(settings),
         )
 
     def states(self) -> Mapping[str, GuardState]:

@@ -17,7 +17,7 @@ class RemoteEmbedder(Embedder):
     """The vectors of a model, each scaled to unit length.
 
     `dimensions` is how many numbers are asked for where the model can choose, and what is
-    expected of it in any case.
+    expected of it in any case. `identity` tells which model it is: see `Embedder`.
     """
 
     def __init__(
@@ -28,7 +28,9 @@ class RemoteEmbedder(Embedder):
         *,
         shortens: bool = False,
         extras: Extras = NO_EXTRAS,
+        identity: str = "",
     ) -> None:
+        self.identity = identity
         self._model = model
         self._name = name
         self._dimensions = dimensions

@@ -41,6 +41,17 @@ def identity_of_embedder(settings: EmbedderSettings, environ: Environ) -> str:
     return json.dumps([settings.dimensions, _model(settings.model, environ)])
 
 
+def identity_of_vectors(settings: EmbedderSettings) -> str:
+    """Which vectors an embedder makes: the same at whatever address its model is.
+
+    So what a store holds is not embedded again because a server has moved.
+    """
+    model = settings.model
+    named = [model.provider, model.model or model.base_url, model.options.get("deployment")]
+    extras = json.dumps(model.extras, default=repr, sort_keys=True)  # TOML has dates
+    return json.dumps([*named, settings.dimensions, extras])
+
+
 def _model(settings: ModelSettings, environ: Environ) -> list[object]:
     provider = PROVIDERS[settings.provider]
     if not provider.remote:

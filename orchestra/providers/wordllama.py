@@ -42,6 +42,8 @@ class WordLlamaEmbedder:
     equal vectors, whatever they are embedded together with.
     """
 
+    identity = "wordllama l2_supercat"
+
     def __init__(self) -> None:
         self._loading = threading.Lock()
 

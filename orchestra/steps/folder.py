@@ -33,7 +33,7 @@ class Found:
 def find(folder: Path) -> Found:
     """All files under a folder, in the order of their paths.
 
-    What begins with a dot is not looked at. Links are followed; a folder that is
+    What begins with a dot is not looked at. Links are followed; a folder or text that is
     reached twice is read once, by its own name where it has one in here.
 
     Raises:
@@ -43,15 +43,17 @@ def find(folder: Path) -> Found:
     seen: set[tuple[int, int]] = set()
     os.scandir(folder).close()  # raises if it cannot be
     left = deque([folder])  # folders at the front, links to folders at the back
+    links: list[Path] = []  # to files
     while left:
         here = left.popleft()
         try:
             if _is_new(here, seen):
-                _look_into(here, left, found)
+                _look_into(here, left, links, found)
             else:
                 found.skipped.append(Skipped(here.as_posix(), "leads to a folder read already"))
         except OSError as error:
             found.skipped.append(Skipped(here.as_posix(), _unreadable(error)))
+    _follow_links(links, found)
     found.files.sort(key=Path.as_posix)
     return found
 
@@ -73,18 +75,51 @@ class _LeftOutError(Exception):
     """Says why a file is not read."""
 
 
-def _look_into(here: Path, left: deque[Path], found: Found) -> None:
+def _look_into(here: Path, left: deque[Path], links: list[Path], found: Found) -> None:
     with os.scandir(here) as entries:
         for entry in sorted(entries, key=lambda entry: entry.name, reverse=True):
             path = here / entry.name
             if entry.name.startswith("."):
                 continue
-            if not entry.is_dir():
-                found.files.append(path)
+            if not _is_utf8(str(path)):
+                shown = os.fsencode(path).decode(errors="backslashreplace")
+                found.skipped.append(Skipped(shown, "its name is not UTF-8; give it another"))
+            elif not entry.is_dir():
+                (links if entry.is_symlink() else found.files).append(path)
             elif entry.is_symlink():
                 left.append(path)
             else:
                 left.appendleft(path)
+
+
+def _is_utf8(name: str) -> bool:
+    """Whether a name is a text; the bytes of one that is not are halves of surrogate pairs."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _follow_links(links: list[Path], found: Found) -> None:
+    """Add what links lead to, but for texts that are there; what leads nowhere is told later."""
+    read = {_identity(path) for path in found.files if _is_text(path)} if links else set()
+    for path in sorted(links, key=Path.as_posix):
+        identity = _identity(path) if _is_text(path) else None
+        if identity is not None and identity in read:
+            found.skipped.append(Skipped(path.as_posix(), "leads to a file read already"))
+        else:
+            found.files.append(path)
+            read.add(identity)
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    """Which file it is, by whatever name; None if it cannot be looked at."""
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
 
 
 def _is_new(folder: Path, seen: set[tuple[int, int]]) -> bool:
@@ -96,7 +131,7 @@ def _is_new(folder: Path, seen: set[tuple[int, int]]) -> bool:
 
 
 def _text(path: Path, limit_bytes: int) -> str:
-    if path.suffix.lower() not in SUFFIXES:
+    if not _is_text(path):
         raise _LeftOutError(f"its name does not end in {', '.join(SUFFIXES)}")
     if not stat.S_ISREG(path.stat().st_mode):
         raise _LeftOutError("not a regular file")  # a pipe would be waited for
@@ -110,6 +145,10 @@ def _text(path: Path, limit_bytes: int) -> str:
     if not text.strip():
         raise _LeftOutError("empty")
     return text
+
+
+def _is_text(path: Path) -> bool:
+    return path.suffix.lower() in SUFFIXES
 
 
 def _unreadable(error: OSError) -> str:

@@ -2,33 +2,34 @@
 
 Rules of the file:
 
-1. A file's passages are written in one upsert, under the digest of its content and of how
-   it was cut: a kill leaves each file done or not done.
+1. A file's passages are written in one upsert, under the digest of its content, of how it was
+   cut and of who embedded it: a kill leaves each file done or not done.
 2. New passages are written before the old are removed, so a reader never misses a file.
    Cut short in between, the file has two digests, and the next ingestion does it again.
+3. Vectors of two lengths cannot be in one store: where they are of another, all that was
+   ingested goes, and not before the first new ones are there. A kill leaves some of it.
 """
 
 from __future__ import annotations
 
-import hashlib
-import os
 from collections.abc import Callable, Mapping
 from enum import Enum
 from functools import partial
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import attrs
 import trio
 
 from orchestra.errors import InputError
 from orchestra.protocols import DIGEST, Embedder, VectorStore
+from orchestra.steps.digests import Recipe, dimensions_of, embedder_of, is_of_another
 from orchestra.steps.folder import LIMIT_BYTES, Skipped, find, read
+from orchestra.steps.sources import NamedFolder
 from orchestra.steps.text import OVERLAP_CHARS, SIZE_CHARS, split
 from orchestra.values import Passage
 
 BATCH = 64
 """Passages that are embedded in one call; what most embedding services take."""
-_RECIPE = "1"  # counted up when texts are cut or embedded in another way than before
 
 
 class Outcome(Enum):
@@ -64,6 +65,12 @@ class IngestReport:
     skipped: tuple[Skipped, ...] = ()
     passages: int = 0
     """How many passages were embedded and written."""
+    dimensions_before: int | None = None
+    """Of what the store held, if all of it was removed since the embedder's are others."""
+    stale: tuple[str, ...] = ()
+    """Sources that are still of another embedder, since they are not under the folder."""
+    doubled: tuple[str, ...] = ()
+    """Sources that are texts of the folder once more, since it was called otherwise before."""
 
 
 async def ingest(
@@ -77,12 +84,16 @@ async def ingest(
     size_chars: int = SIZE_CHARS,
     overlap_chars: int = OVERLAP_CHARS,
     prune: bool = True,
+    name: str | None = None,
 ) -> IngestReport:
     """Every Markdown, plain and reStructuredText file under a folder, as passages in a store.
 
     A passage's source is the file's path as it is reached from `folder`, as that is
-    written. Files that the store has already are left alone; of a changed file the old
-    passages are removed, and with `prune` those of files under `folder` that are gone.
+    written, or as `name` calls it. Files that the store has already are left alone, if it was
+    this embedder that embedded them: as its `identity` tells, if it has one. Of a changed
+    file the old passages are removed, and with `prune` those of files under `folder` that are
+    gone. Where the vectors of the store are of another length, all that was ever ingested into
+    it is removed, as soon as the first new passages are embedded.
     `batch` is how many passages are embedded in one call, across files; memory holds
     that many, or those of one file. `progress` is called after each file.
 
@@ -90,16 +101,18 @@ async def ingest(
 
     Raises:
         InputError: the folder cannot be listed, or a number cannot work.
-        StoreError: the store refused; for instance another embedder made the collection.
+        StoreError: the store refused; for instance it holds vectors of another length that
+            were not ingested.
     """
     if batch < 1 or limit_bytes < 1:
         raise InputError(
             f"ingest(batch={batch}, limit_bytes={limit_bytes}): both must be 1 or more",
             field="batch" if batch < 1 else "limit_bytes",
         )
-    work = _Ingestion(_normal(folder), store, embedder, progress or (lambda _: None), batch)
-    cut = partial(_document, limit_bytes, (size_chars, overlap_chars, embedder.dimensions))
-    await work.run(cut, prune=prune)
+    here = NamedFolder.of(folder, name)
+    work = _Ingestion(here, store, embedder, progress or (lambda _: None), batch)
+    recipe = Recipe(size_chars, overlap_chars, embedder_of(embedder))
+    await work.run(partial(_document, here, limit_bytes, recipe), prune=prune)
     return work.report()
 
 
@@ -122,7 +135,7 @@ class _Ingestion:
 
     def __init__(
         self,
-        folder: Path,
+        folder: NamedFolder,
         store: VectorStore,
         embedder: Embedder,
         progress: Callable[[Progress], object],
@@ -138,6 +151,7 @@ class _Ingestion:
         self._known: Mapping[str, str] = {}
         self._total = 0
         self._written = 0
+        self._dimensions_before: int | None = None
 
     async def run(self, cut: Callable[[Path], CutFile | Skipped], *, prune: bool) -> None:
         files = await self._look()
@@ -155,21 +169,20 @@ class _Ingestion:
                 await self._write(waiting)
                 waiting = []
         await self._write(waiting)
-        if prune:
-            await self._prune()
+        await self._prune(prune=prune)
 
     async def _look(self) -> list[Path]:
         try:
-            found = await trio.to_thread.run_sync(find, self._folder)
+            found = await trio.to_thread.run_sync(find, self._folder.path)
         except OSError as error:
             raise InputError(
-                f"folder {str(self._folder)!r} cannot be listed: {error.strerror}; "
+                f"folder {str(self._folder.path)!r} cannot be listed: {error.strerror}; "
                 "give a folder that exists",
                 field="folder",
             ) from error
         self._total = len(found.files) + len(found.skipped)
         for skipped in found.skipped:
-            self._skip(skipped)
+            self._skip(self._folder.named(skipped))
         return found.files
 
     async def _write(self, documents: list[CutFile]) -> None:
@@ -180,6 +193,8 @@ class _Ingestion:
             vectors += await self._embedder.embed(
                 texts[start : start + self._batch], purpose="document"
             )
+        if documents:
+            await self._make_room()
         for document in documents:
             count = len(document.passages)
             old = self._known.get(document.source)
@@ -192,10 +207,22 @@ class _Ingestion:
             self._written += count
             self._note(document.source, Outcome.ADDED if old is None else Outcome.CHANGED)
 
-    async def _prune(self) -> None:
+    async def _make_room(self) -> None:
+        """Remove all that was ingested, if its vectors are of another length than the new."""
+        ours = self._embedder.dimensions
+        lengths = (dimensions_of(digest) for digest in self._known.values())
+        before = next((length for length in lengths if length not in (None, ours)), None)
+        if before is not None:
+            self._dimensions_before = before
+            for source in self._known:
+                await self._store.delete(where={"source": source})
+            self._known = dict.fromkeys(self._known, "")  # for each is noted what becomes of it
+
+    async def _prune(self, *, prune: bool) -> None:
+        """Remove what is gone, and note it; after a change of length, all that is not new is."""
         kept = {source for source, outcome in self._noted.items() if outcome is not Outcome.SKIPPED}
         for source in sorted(self._known.keys() - kept):
-            if is_under(source, self._folder):
+            if self._dimensions_before or (prune and self._folder.holds(source)):
                 await self._store.delete(where={"source": source})
                 self._note(source, Outcome.REMOVED)
 
@@ -212,42 +239,41 @@ class _Ingestion:
         of: dict[Outcome, list[str]] = {outcome: [] for outcome in Outcome}
         for source, outcome in sorted(self._noted.items()):
             of[outcome].append(source)
+        read = of[Outcome.ADDED] + of[Outcome.CHANGED] + of[Outcome.UNCHANGED]
         return IngestReport(
-            self._folder.as_posix(),
+            self._folder.name.as_posix(),
             added=tuple(of[Outcome.ADDED]),
             changed=tuple(of[Outcome.CHANGED]),
             unchanged=tuple(of[Outcome.UNCHANGED]),
             removed=tuple(of[Outcome.REMOVED]),
             skipped=tuple(sorted(self._skipped, key=lambda skipped: skipped.source)),
             passages=self._written,
+            dimensions_before=self._dimensions_before,
+            stale=self._stale(),
+            doubled=self._folder.doubles(read, self._known.keys() - self._noted.keys()),
         )
 
-
-def is_under(source: str, folder: Path) -> bool:
-    """Whether a source is the name of a file under the folder; an address never is."""
-    path = PurePosixPath(source)
-    if "://" in source or not path.is_relative_to(folder.as_posix()):
-        return False
-    return ".." not in path.relative_to(folder.as_posix()).parts
+    def _stale(self) -> tuple[str, ...]:
+        ours = embedder_of(self._embedder)
+        left = sorted(self._known.keys() - self._noted.keys())
+        return tuple(source for source in left if is_of_another(self._known[source], ours))
 
 
-def _normal(folder: Path | str) -> Path:
-    """The folder without `.` and `..` in the middle, so that its files have one name each."""
-    return Path(os.path.normpath(folder))
-
-
-def _document(limit_bytes: int, recipe: tuple[int, int, int], path: Path) -> CutFile | Skipped:
+def _document(
+    folder: NamedFolder, limit_bytes: int, recipe: Recipe, path: Path
+) -> CutFile | Skipped:
     """The file's passages, each with its digest in the metadata; runs in a thread."""
     text = read(path, limit_bytes)
     if isinstance(text, Skipped):
-        return text
-    source, (size_chars, overlap_chars, _) = path.as_posix(), recipe
-    said = f"{_RECIPE}\0{recipe}\0{text}".encode()
-    digest = hashlib.sha256(said).hexdigest()[:32]
+        return folder.named(text)
+    source, digest = folder.source(path), recipe.digest(text)
     passages = [
         attrs.evolve(passage, metadata={**passage.metadata, DIGEST: digest})
         for passage in split(
-            text, source=source, size_chars=size_chars, overlap_chars=overlap_chars
+            text,
+            source=source,
+            size_chars=recipe.size_chars,
+            overlap_chars=recipe.overlap_chars,
         )
     ]
     return CutFile(source, digest, passages)

@@ -41,7 +41,7 @@ class SqliteStores(Closing):
         self._cache = Cache(cache_bytes)
 
     def collection(self, name: str) -> SqliteCollection:
-        """The collection of this name; it comes to exist with its first upsert."""
+        """The collection of this name; it comes to exist with its first upsert, or by `make`."""
         return SqliteCollection(self.path, name, self._reads, self._writes, self._cache)
 
     def names(self) -> list[str]:
@@ -100,6 +100,14 @@ class SqliteCollection:
         rules.check_top(self._place, top)
         query = rules.unit(vector, f"{self._place}: the vector")
         return await self._reads.run(partial(self._search, query, top, where or {}))
+
+    async def make(self) -> None:
+        """Make the collection, empty, where there is none.
+
+        Raises:
+            StoreError: the file cannot be written.
+        """
+        await self._writes.run(partial(_make, self.name))
 
     async def upsert(self, passages: Sequence[Passage], vectors: Sequence[Vector]) -> None:
         """Insert, or replace those with the same id; all of them or none.
@@ -197,6 +205,7 @@ _MAKE = """
 INSERT INTO collection (name, dimensions) VALUES (?, ?)
 ON CONFLICT (name) DO UPDATE SET dimensions = excluded.dimensions
 """
+_MAKE_EMPTY = "INSERT INTO collection (name, dimensions) VALUES (?, 0) ON CONFLICT DO NOTHING"
 _UPSERT = """
 INSERT INTO passage (collection, id, source, text, metadata, vector)
 VALUES ((SELECT key FROM collection WHERE name = ?), ?, ?, ?, ?, ?)
@@ -205,6 +214,10 @@ ON CONFLICT (collection, id) DO UPDATE SET source = excluded.source, text = excl
 """
 _CHANGED = "UPDATE collection SET version = version + 1 WHERE name = ?"
 _HELD = "FROM passage JOIN collection ON collection.key = collection WHERE name = ?"
+
+
+def _make(name: str, db: sqlite3.Connection) -> None:
+    db.execute(_MAKE_EMPTY, (name,))
 
 
 def _find(db: sqlite3.Connection, name: str) -> _Collection | None:

@@ -7,9 +7,11 @@ import pty
 import signal
 
 import pytest
+import trio
 
 from orchestra.cli.failures import FAILED, INTERRUPTED, MISUSED
-from orchestra.cli.ingest import summary
+from orchestra.cli.ingest import notes, summary
+from orchestra.config import LocalBindings
 from orchestra.steps.folder import Skipped
 from orchestra.steps.ingest import IngestReport
 from tests.cli.conftest import PATIENCE_S, Project, err_of, read_terminal
@@ -48,6 +50,77 @@ def test_again_does_only_what_has_changed(texts: Project) -> None:
     assert texts.orchestra(*WORDS)[1].endswith(
         "texts -> notes: 1 changed, 1 removed, 1 skipped; 1 passages written\n"
     )
+
+
+def test_a_folder_without_texts_makes_a_store_that_pipelines_can_name(project: Project) -> None:
+    (project.folder / "texts").mkdir()
+    assert project.orchestra(*WORDS)[:2] == (0, "texts -> notes: no files; 0 passages written\n")
+    with LocalBindings(project.folder / "d") as bindings:
+        assert bindings.names("store") == ["notes"]
+        assert trio.run(bindings.store("notes").count) == 0
+
+
+@pytest.mark.parametrize("name", ["", " "])
+def test_a_store_has_a_name(texts: Project, name: str) -> None:
+    code, _, err = texts.orchestra("ingest", "texts", "--store", name, "--data", "d")
+    assert code == MISUSED
+    assert f"--store {name!r} is no name" in err
+    assert not (texts.folder / "d").exists()
+
+
+def test_a_folder_without_a_name_of_its_own_is_called_as_it_is_from_above(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two that were given as `.` do not take each other's place, and none is there twice."""
+    project.write("wiki/index.md", "Wiki.")
+    project.write("manual/index.md", "Manual.")
+    into = ("--store", "all", "--data", str(project.folder / "d"))
+
+    def told(inside: str, folder: str) -> str:
+        monkeypatch.chdir(project.folder / inside)
+        code, out, _ = project.orchestra("ingest", folder, *into)
+        assert code == 0
+        return out
+
+    assert told("wiki", ".") == "wiki -> all: 1 added; 1 passages written\n"
+    assert told("manual", ".") == "manual -> all: 1 added; 1 passages written\n"
+    again = "wiki -> all: 1 unchanged; 0 passages written\n"
+    assert [told("wiki", "."), told("manual", "../wiki"), told("", "wiki")] == [again] * 3
+    twice = "store 'all' has 1 of these texts twice, such as "
+    wiki = str(project.folder / "wiki")
+    assert told("manual", wiki).startswith(f"{twice}'wiki/index.md'")
+    assert told("", "wiki").startswith(f"{twice}'{wiki}/index.md'")
+
+
+def test_an_embedder_has_a_name(texts: Project) -> None:
+    texts.write(
+        "orchestra.toml",
+        """
+        [models.default]
+        provider = "extractive"
+        [embedders.default]
+        provider = "vllm"
+        model = "nobody"
+        base_url = "http://127.0.0.1:1/v1"
+        dimensions = 3
+        [embedders.local]
+        provider = "wordllama"
+        """,
+    )
+    assert texts.orchestra(*WORDS, "--embedder", "local")[0] == 0
+    code, _, err = texts.orchestra(*WORDS, "--embedder", "lokal")
+    assert code != 0
+    assert "no embedder named 'lokal'" in err
+    assert "did you mean 'local'?" in err
+
+
+def test_what_another_embedder_leaves_to_do_is_told() -> None:
+    assert notes(IngestReport("docs"), "s") == []
+    (removed,) = notes(IngestReport("docs", dimensions_before=64), "s")
+    assert "'s' held vectors of 64 numbers" in removed
+    (stale,) = notes(IngestReport("docs", stale=("notes/a.md",)), "s")
+    assert "1 texts of other folders" in stale
+    assert "'notes/a.md'; ingest their folders again" in stale
 
 
 def test_a_folder_that_is_not_there_is_an_error(project: Project) -> None:

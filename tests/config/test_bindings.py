@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -173,6 +173,36 @@ def test_an_embedder_is_as_long_as_it_was_said(remote: LocalBindings) -> None:
     assert remote.embedder("whole").dimensions == 1536
     assert remote.embedder("whole") is remote.embedder("whole")
     assert remote.embedder("local") is remote.embedder("default")
+
+
+@pytest.mark.parametrize(
+    ("change", "same"),
+    [
+        ('base_url = "http://moved:9/v1"', True),
+        ('headers = { x-tenant = "b" }', True),
+        ('model = "other"', False),
+        ("dimensions = 3", False),
+        ('extras = { input_type = "passage" }', False),
+    ],
+)
+def test_an_embedder_tells_which_vectors_it_makes(
+    tmp_path: Path, change: str, *, same: bool
+) -> None:
+    """And not where they are made, or ingesting would embed all again for a server that moved."""
+    usual = {"provider": '"vllm"', "base_url": '"http://a:1/v1"', "model": '"m"', "dimensions": "2"}
+    key, _, value = change.partition(" = ")
+    assert (_identity(tmp_path, usual) == _identity(tmp_path, {**usual, key: value})) is same
+
+
+def _identity(folder: Path, lines: Mapping[str, str]) -> object:
+    file = folder / "c.toml"
+    dimensions = lines["dimensions"]
+    written = "\n".join(f"{key} = {value}" for key, value in lines.items() if key != "dimensions")
+    file.write_text(
+        f'[models.v]\n{written}\n[embedders.e]\nmodel = "v"\ndimensions = {dimensions}\n'
+    )
+    with default_bindings(folder, config=file, environ={}) as bindings:
+        return bindings.embedder("e").identity  # type: ignore[attr-defined]
 
 
 GUARDED = """

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,60 +11,13 @@ import trio
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from orchestra.errors import InputError, ModelError, StoreError
+from orchestra.errors import InputError, ModelError
 from orchestra.protocols import DIGEST
-from orchestra.steps.ingest import IngestReport, Outcome, Progress, embedded, ingest, is_under
+from orchestra.steps.ingest import IngestReport, Outcome, Progress, embedded, ingest
 from orchestra.steps.text import split
 from orchestra.stores.memory import MemoryStore
-from orchestra.values import Passage, Purpose, Scalar, Vector
-
-
-class Counting:
-    """An embedder that notes what it is asked, and fails when it is told to."""
-
-    dimensions = 2
-
-    def __init__(self, fail_after: int | None = None) -> None:
-        self.calls: list[list[str]] = []
-        self._fail_after = fail_after
-
-    async def embed(self, texts: Sequence[str], *, purpose: Purpose | None = None) -> list[Vector]:
-        await trio.lowlevel.checkpoint()
-        if self._fail_after is not None and len(self.calls) >= self._fail_after:
-            raise ModelError("the service is down")
-        self.calls.append(list(texts))
-        return [Vector.of([1.0, len(text)]) for text in texts]
-
-    @property
-    def texts(self) -> list[str]:
-        return [text for call in self.calls for text in call]
-
-
-def run(folder: Path | str, store: MemoryStore, embedder: Counting, **options: int) -> IngestReport:
-    async def main() -> IngestReport:
-        return await ingest(folder, store, embedder, **options)  # type: ignore[arg-type]
-
-    return trio.run(main)
-
-
-async def everything(store: MemoryStore) -> list[Passage]:
-    found = await store.search(Vector.of([1.0, 0.0]), top=10**6)
-    return sorted(found, key=lambda passage: (passage.source, str(passage.metadata["position"])))
-
-
-def said(store: MemoryStore) -> dict[str, list[str]]:
-    texts: dict[str, list[str]] = {}
-    for passage in trio.run(everything, store):
-        texts.setdefault(passage.source, []).append(passage.text)
-    return texts
-
-
-def write(folder: Path, files: Mapping[str, str]) -> None:
-    for name, text in files.items():
-        path = folder / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text)
-
+from orchestra.values import Passage, Scalar, Vector
+from tests.steps.ingesting import Counting, everything, run, said, write
 
 names = st.sampled_from(["a.md", "b.txt", "deep/c.rst", "deep/er/d.MARKDOWN"])
 contents = st.lists(st.sampled_from(["# H", "word " * 30, "More.", "", "é"]), max_size=9).map(
@@ -222,60 +174,6 @@ def test_every_passage_is_found_by_its_own_vector(tmp_path: Path) -> None:
     trio.run(main)
 
 
-def test_what_is_left_out_says_why(tmp_path: Path) -> None:
-    write(tmp_path, {"good.md": "Good.", "empty.md": " \n", "image.png": "x", "long.md": "x" * 999})
-    write(tmp_path, {".hidden/a.md": "x", ".b.md": "x", "real/r.md": "Real."})
-    (tmp_path / "binary.txt").write_bytes(b"ab\0c")
-    (tmp_path / "latin.txt").write_bytes(b"caf\xe9")
-    (tmp_path / "mark.txt").write_bytes(b"\xef\xbb\xbfMarked.")
-    os.mkfifo(tmp_path / "pipe.md")
-    (tmp_path / "dangling.md").symlink_to(tmp_path / "nowhere")
-    (tmp_path / "a-link").symlink_to(tmp_path / "real")
-    (tmp_path / "real" / "loop").symlink_to(tmp_path)
-    store = MemoryStore()
-    report = run(tmp_path, store, Counting(), limit_bytes=500)
-    name = tmp_path.as_posix()
-    assert {skipped.source.removeprefix(name): skipped.reason for skipped in report.skipped} == {
-        "/a-link": "leads to a folder read already",
-        "/binary.txt": "binary: byte 2 is zero",
-        "/dangling.md": "cannot be read: No such file or directory",
-        "/empty.md": "empty",
-        "/image.png": "its name does not end in .md, .markdown, .txt, .rst",
-        "/latin.txt": "not UTF-8: byte 3 is 0xe9",
-        "/long.md": "longer than limit_bytes=500",
-        "/pipe.md": "not a regular file",
-        "/real/loop": "leads to a folder read already",
-    }
-    assert said(store) == {
-        f"{name}/good.md": ["Good."],
-        f"{name}/mark.txt": ["Marked."],
-        f"{name}/real/r.md": ["Real."],
-    }
-
-
-def test_a_link_to_a_folder_elsewhere_is_followed(tmp_path: Path) -> None:
-    write(tmp_path, {"docs/a.md": "A.", "elsewhere/b.md": "B."})
-    (tmp_path / "docs" / "link").symlink_to(tmp_path / "elsewhere")
-    store = MemoryStore()
-    run(tmp_path / "docs", store, Counting())
-    assert list(said(store)) == [f"{tmp_path}/docs/a.md", f"{tmp_path}/docs/link/b.md"]
-
-
-def test_a_folder_that_vanishes_while_it_is_looked_at_is_reported(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    write(tmp_path, {"a.md": "A.", "gone/b.md": "B."})
-    stat = Path.stat
-    monkeypatch.setattr(
-        Path, "stat", lambda path: stat(path / "no" if path.name == "gone" else path)
-    )
-    report = run(tmp_path, MemoryStore(), Counting())
-    assert [skipped.reason for skipped in report.skipped] == [
-        "cannot be read: No such file or directory"
-    ]
-    assert len(report.added) == 1
-
-
 def test_a_file_that_no_longer_can_be_read_is_removed_and_told_twice(tmp_path: Path) -> None:
     store = MemoryStore()
     write(tmp_path, {"a.md": "A."})
@@ -315,36 +213,11 @@ def test_other_sources_in_the_store_are_left_alone(
     assert len(said(store)) == 5
 
 
-@pytest.mark.parametrize(
-    ("source", "folder", "under"),
-    [
-        ("docs/a.md", "docs", True),
-        ("docs2/a.md", "docs", False),
-        ("a.md", ".", True),
-        ("../a.md", ".", False),
-        ("../a.md", "..", True),
-        ("../../a.md", "..", False),
-        ("/x/a.md", "/x", True),
-        ("https://x/a.md", ".", False),
-    ],
-)
-def test_what_is_under_a_folder(source: str, folder: str, under: bool) -> None:
-    assert is_under(source, Path(folder)) is under
-
-
 def test_cutting_in_another_way_is_a_change(tmp_path: Path) -> None:
     store = MemoryStore()
     write(tmp_path, {"a.md": "word " * 100})
     run(tmp_path, store, Counting())
     assert len(run(tmp_path, store, Counting(), size_chars=100).changed) == 1
-
-
-def test_another_embedder_s_dimensions_are_refused(tmp_path: Path) -> None:
-    store = MemoryStore()
-    trio.run(store.upsert, [Passage("1", "")], [Vector.of([1.0])])
-    write(tmp_path, {"a.md": "A."})
-    with pytest.raises(StoreError, match="2 dimensions, where the others have 1"):
-        run(tmp_path, store, Counting())
 
 
 @pytest.mark.parametrize("folder", ["missing", "a.md"])

@@ -87,6 +87,20 @@ def test_a_collection_that_does_not_exist_is_empty_but_cannot_be_searched(tmp_pa
     assert "orchestra ingest FOLDER --store handbok" in message
 
 
+def test_a_collection_that_is_made_is_empty_and_takes_vectors_of_any_length(tmp_path: Path) -> None:
+    async def main() -> None:
+        await made.make()
+        assert await made.search(EAST, top=1) == []
+        assert stores.names() == ["handbook"]
+        await fill(made)
+        await made.make()
+        assert (await made.count(), len(await made.search(EAST, top=1))) == (1, 1)
+
+    with SqliteStores(tmp_path / "store.sqlite") as stores:
+        made = stores.collection("handbook")
+        trio.run(main)
+
+
 def test_an_empty_file_has_no_collections(tmp_path: Path) -> None:
     with SqliteStores(tmp_path / "store.sqlite") as stores:
         message = refused(lambda: stores.collection("handbook").search(EAST, top=1))
