@@ -6,7 +6,7 @@
     4. Authentication    whose key it is; the route says later whether it needs one
     5. OwnPages          where nobody needs a key: that no page of elsewhere asks
     6. Rates             how many requests that caller has left
-    7. Spending          whether that caller has money left
+    7. Spending          whether that caller has money left to begin something with
 
 Then the route is matched, its access is decided, and its handler is called. CORS stands before
 authentication, since a preflight has no key and a page must be able to read why it was refused.
@@ -55,6 +55,7 @@ log = logging.getLogger("orchestra.server")
 BEARER_PROTOCOL = "orchestra.bearer."
 """Before a key among the subprotocols of a WebSocket."""
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
+_RUN_GOT = re.compile(r"/v1/pipelines/[^/]+/runs")
 _BEARER = r"bearer +(\S+) *"
 
 
@@ -256,7 +257,10 @@ class Unlocking:
 
 
 class Rates:
-    """A request is one of those a minute that its caller may make; the answer says what is left."""
+    """A request is one of those a minute that its caller may make; the answer says what is left.
+
+    Whoever has none left may still cancel what goes on.
+    """
 
     def __init__(self, limits: CallerLimits, tokens: CallerLimits | None = None) -> None:
         self.limits = limits
@@ -272,19 +276,22 @@ class Rates:
         except LimitReachedError as error:
             return caller_problems.your_rate(error)
         arrival.headers += rate_headers(count.nearest)
-        why = refused(count)
+        why = refused(count) if arrival.scope.get("method") != "DELETE" else None
         return None if why is None else caller_problems.your_rate(why)
 
 
 class Spending:
-    """A caller whose budget is used up is told before anything begins."""
+    """A caller whose budget is used up is told before anything begins.
+
+    What has begun goes on being theirs: they read it, follow it and cancel it.
+    """
 
     def __init__(self, purse: Purse) -> None:
         self.purse = purse
 
     async def admit(self, arrival: Arrival) -> Early | None:
         """A problem where a budget has nothing left."""
-        if arrival.principal is None:
+        if arrival.principal is None or not _may_begin(arrival):
             return None
         try:
             await self.purse.check(arrival.principal.caller)
@@ -293,6 +300,16 @@ class Spending:
         except StateError:
             return None  # the call itself is refused, or let pass, as its budget says
         return None
+
+
+def _may_begin(arrival: Arrival) -> bool:
+    """Whether a request may begin what costs something: a post, a socket, or a run that is got."""
+    match arrival.scope.get("method"):
+        case "GET":
+            return bool(_RUN_GOT.fullmatch(arrival.path))
+        case "POST" | None:
+            return True
+    return False
 
 
 _OF_CALLERS = (Authentication, Unlocking, Rates, Spending)
