@@ -24,7 +24,7 @@ from orchestra.policies.purse import Purse
 from orchestra.server.access import MAY_RUN, PUBLIC
 from orchestra.server.app import create_app, table
 from orchestra.server.arrival import Arrival
-from orchestra.server.cors import Cors
+from orchestra.server.cors import ASKED, Cors
 from orchestra.server.front import (
     Admission,
     Authentication,
@@ -210,6 +210,30 @@ def test_a_page_of_an_origin_that_is_named_may_read_and_no_other(
     assert allowed == ("https://a.example" if origin == "https://a.example" else None)
     assert isinstance(early, NoContent) == (preflight and allowed is not None)
     assert told(arrived)["vary"] == "Origin"
+
+
+@given(st.lists(st.from_regex(r"[A-Za-z0-9_-]{1,20}", fullmatch=True)), st.booleans())
+def test_a_page_of_such_an_origin_may_send_the_headers_of_its_client(
+    names: list[str], named: bool
+) -> None:
+    """OpenAI's own client has some; what is no list of names is given back to nobody."""
+    asked = ", ".join(names)
+    for sent, allowed in ((asked, len(asked) <= 2048), (f"{asked}, x y", False), (",a", False)):
+        headers = {
+            "Origin": "https://a.example" if named else "https://b.example",
+            "Access-Control-Request-Method": "POST",
+            "Access-Control-Request-Headers": sent,
+        }
+        layer = Cors(origins=frozenset({"https://a.example"}))
+        early = trio.run(layer.admit, arrival(headers, method="OPTIONS"))
+        assert isinstance(early, NoContent) == named
+        if isinstance(early, NoContent):
+            told = dict(early.headers)["Access-Control-Allow-Headers"]
+            found = told.lower().split(", ")
+            assert "authorization" in found
+            assert len(found) == len(set(found))
+            assert {each.lower() for each in names} <= {*found} or not allowed
+            assert allowed or told == ASKED
 
 
 def test_any_origin_is_told_as_any() -> None:
