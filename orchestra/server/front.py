@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from orchestra.policies.purse import Purse
     from orchestra.server.desk import OwnPages, Unlocked
     from orchestra.server.problems import Told
+    from orchestra.server.running import Running
     from orchestra.server.settings import Settings
 
     Early = HttpProblem | NoContent
@@ -73,7 +74,7 @@ class Admission(msgspec.Struct, frozen=True, kw_only=True):
     must not be reached from elsewhere. So it is while `unlocked`, if that is given; `keyed` is who
     is let in then. `own_pages` keeps pages of elsewhere from asking it. `rates` are counted in
     requests; of `tokens`, which models count in the same state, the answer tells what is left;
-    `purse` is money.
+    `purse` is money, and `running` counts the runs in flight.
     """
 
     keyring: Keyring | None = None
@@ -83,6 +84,7 @@ class Admission(msgspec.Struct, frozen=True, kw_only=True):
     rates: CallerLimits | None = None
     tokens: CallerLimits | None = None
     purse: Purse | None = None
+    running: Running | None = None
     cors: Cors = NO_CORS
 
     def layers(self, settings: Settings) -> tuple[Layer, ...]:
