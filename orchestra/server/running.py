@@ -62,12 +62,13 @@ class Running:
 def _limits(rules: CallerRules, caller: Caller) -> dict[_Holder, int]:
     """How many runs each may have of whose a run of this caller is, where there is a limit."""
     organisation, user = caller.organisation, caller.user
-    found: dict[_Holder, int | None] = {}
-    if caller.key:
-        found[_Holder("key", caller.key, "")] = caller.allowance.runs
-    if user:
-        found[_Holder("user", user, organisation)] = rules.users.get(user, rules.user).runs
+    found: dict[_Holder, int] = {}
+    if (most := caller.allowance.runs) is not None:
+        found[_Holder("key", caller.key, "")] = most
+    if user and (most := rules.users.get(user, rules.user).runs) is not None:
+        found[_Holder("user", user, organisation)] = most
     if organisation:
-        limits = rules.organisations.get(organisation, rules.organisation)
-        found[_Holder("organisation", organisation, "")] = limits.runs
-    return {holder: most for holder, most in found.items() if most is not None}
+        most = rules.organisations.get(organisation, rules.organisation).runs
+        if most is not None:
+            found[_Holder("organisation", organisation, "")] = most
+    return found
