@@ -21,6 +21,7 @@ class KeyAllowance:
     requests_per_minute: int | None = None
     tokens_per_minute: int | None = None
     concurrency: int | None = None
+    runs: int | None = None
     day_nanodollars: int | None = None
     month_nanodollars: int | None = None
 

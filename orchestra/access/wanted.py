@@ -21,7 +21,7 @@ NAMES_MAX = 100
 """Pipelines, and models, that one key may name; more than that are `*`."""
 AT_ONCE_MAX = 1000
 """Each of them is a lease, which is kept. The same as in the configuration."""
-PER_MINUTE_MAX = 2**53
+PER_MINUTE_MAX = RUNS_MAX = 2**53
 MONEY_MAX = 10**15
 """A million dollars: the same as in the configuration."""
 
@@ -29,6 +29,7 @@ _MOST = {
     "requests_per_minute": (1, PER_MINUTE_MAX),
     "tokens_per_minute": (1, PER_MINUTE_MAX),
     "concurrency": (1, AT_ONCE_MAX),
+    "runs": (1, RUNS_MAX),
     "day_nanodollars": (0, MONEY_MAX),
     "month_nanodollars": (0, MONEY_MAX),
 }

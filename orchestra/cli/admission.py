@@ -25,12 +25,14 @@ async def admission_of(bindings: LocalBindings, host: str, *, asked: bool = Fals
     from orchestra.server.cors import Cors
     from orchestra.server.desk import OwnPages, Unlocked
     from orchestra.server.front import Admission
+    from orchestra.server.running import Running
 
     rules = bindings.rules
     cors = Cors(origins=rules.cors_origins, max_age_s=rules.cors_max_age_s)
     if rules.keys == "none":
         _only_here(host)
         return Admission(own_pages=OwnPages(cors.origins), cors=cors)
+    running = Running(bindings.caller_rules)
 
     def keyed() -> Admission:
         return Admission(
@@ -38,6 +40,7 @@ async def admission_of(bindings: LocalBindings, host: str, *, asked: bool = Fals
             rates=bindings.request_limits,
             tokens=bindings.model_limits,
             purse=bindings.purse,
+            running=running,
             cors=cors,
         )
 
@@ -49,6 +52,7 @@ async def admission_of(bindings: LocalBindings, host: str, *, asked: bool = Fals
         unlocked=Unlocked(bindings.keys_made),
         keyed=keyed,
         own_pages=OwnPages(cors.origins),
+        running=running,
         cors=cors,
     )
 

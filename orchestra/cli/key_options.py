@@ -40,6 +40,8 @@ class Most:
         Tokens of questions and answers in a minute, or none.
     concurrency
         Calls of models at once, or none.
+    runs
+        Runs at once, in one process of the server, or none.
     day_dollars
         What it may spend in a day, of UTC, or none.
     month_dollars
@@ -49,6 +51,7 @@ class Most:
     requests_per_minute: Said = None
     tokens_per_minute: Said = None
     concurrency: Said = None
+    runs: Said = None
     day_dollars: Said = None
     month_dollars: Said = None
 

@@ -26,6 +26,7 @@ _SHORT = {
     "requests_per_minute": "{} requests/min",
     "tokens_per_minute": "{} tokens/min",
     "concurrency": "{} at once",
+    "runs": "{} runs at once",
     "day_nanodollars": "${}/day",
     "month_nanodollars": "${}/month",
 }

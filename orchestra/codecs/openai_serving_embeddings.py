@@ -11,6 +11,7 @@ from typing import Annotated, Literal
 import attrs
 import msgspec
 
+from orchestra.codecs.openai_serving_passed import USUAL_PASSED, Passed
 from orchestra.codecs.openai_serving_request import asked_of, extras_of, refused
 from orchestra.errors import InvalidRequestError
 from orchestra.values import Embeddings, EmbedRequest, Json
@@ -42,14 +43,14 @@ class EmbeddingsBody(msgspec.Struct):
 _BODIES = msgspec.json.Decoder(EmbeddingsBody)
 
 
-def served_embeddings(body: bytes) -> ServedEmbeddings:
-    """What the body of a `POST /v1/embeddings` asks for.
+def served_embeddings(body: bytes, passed: Passed = USUAL_PASSED) -> ServedEmbeddings:
+    """What the body of a `POST /v1/embeddings` asks for; `passed` is what of it may be asked.
 
     Raises:
         InvalidRequestError: something in it is wrong; the message begins with its path.
     """
     asked, everything = asked_of(_BODIES, body)
-    extras = extras_of(everything, EmbeddingsBody.__struct_fields__, asked.orchestra)
+    extras = extras_of(everything, EmbeddingsBody.__struct_fields__, asked.orchestra, passed)
     return ServedEmbeddings(
         asked.model,
         EmbedRequest(

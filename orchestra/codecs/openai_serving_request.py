@@ -1,9 +1,9 @@
 """The body of an OpenAI chat request, as a client sends it to us, read as a `ChatRequest`.
 
 Rules of the file: whatever is wrong is told with the field's path in front, as in
-`messages[0].role: ...`. What we have no field for is never refused: it is kept as an extra for
-whatever server speaks the dialect, or for OpenAI alone where others would refuse it, and reaches it
-unchanged.
+`messages[0].role: ...`. What we have no field for is kept as an extra for whatever server speaks
+the dialect, or for OpenAI alone where others would refuse it, and reaches it unchanged; but what
+`openai_serving_passed` does not let pass is refused.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from orchestra.codecs.openai_serving_body import (
     ChatPart,
     ChatUrl,
 )
+from orchestra.codecs.openai_serving_passed import USUAL_PASSED, Passed
 from orchestra.codecs.prompt_cache import has_mark
 from orchestra.codecs.reasoning_details import kept_details
 from orchestra.codecs.seals import google_seal
@@ -49,6 +50,8 @@ from orchestra.values import (
 T = TypeVar("T")
 _EXTRAS_FOR = "openai"
 _ORCHESTRA = "orchestra"
+STORED_DEPTH_MAX = 200
+"""Of messages that are kept here: what can be written can then be read, in whatever it stands."""
 _OPENAI_ONLY = frozenset(
     (
         *("user", "service_tier", "safety_identifier", "prompt_cache_key", "audio", "modalities"),
@@ -84,17 +87,22 @@ _BODIES = msgspec.json.Decoder(ChatBody)
 _OBJECTS = msgspec.json.Decoder(dict[str, object])
 
 
-def served_chat(body: bytes) -> ServedChat:
-    """What the body of a `POST /v1/chat/completions` asks for.
+def served_chat(body: bytes, passed: Passed = USUAL_PASSED) -> ServedChat:
+    """What the body of a `POST /v1/chat/completions` asks for; `passed` is what of it may be asked.
 
     Raises:
         InvalidRequestError: something in it is wrong; the message begins with its path.
     """
     asked, everything = asked_of(_BODIES, body)
+    if asked.store and _deeper(everything["messages"], STORED_DEPTH_MAX):
+        why = (
+            f"it is nested deeper than {STORED_DEPTH_MAX}, and could not be kept; leave out `store`"
+        )
+        raise refused("messages", why)
     streamed = asked.stream_options and asked.stream_options.include_usage
     return ServedChat(
         asked.model,
-        _request(asked, _extras(asked, everything)),
+        _request(asked, _extras(asked, everything, passed), passed),
         stream=bool(asked.stream),
         include_usage=bool(streamed),
         choices=asked.n or 1,
@@ -129,32 +137,54 @@ def no_json(body: bytes, error: Exception) -> str:
     return f"the body is not JSON: {error}"
 
 
-def _extras(asked: ChatBody, everything: Json) -> dict[str, Json]:
+def _deeper(value: object, most: int) -> bool:
+    """Whether a value has lists and objects inside of each other, more than so many."""
+    level = [value]
+    for _ in range(most):
+        if not level:
+            return False
+        level = [
+            inner
+            for each in level
+            if isinstance(each, dict | list)
+            for inner in (each.values() if isinstance(each, dict) else each)
+        ]
+    return any(isinstance(each, dict | list) for each in level)
+
+
+def _extras(asked: ChatBody, everything: Json, passed: Passed) -> dict[str, Json]:
     """What we have no field for, and what is said to our own policies."""
     for old, new in _OLD.items():  # who sends both knows the new one
         if everything.pop(old, None) is not None and new not in everything:
             raise refused(old, f"it is the old form of {new!r}; send that")
-    return extras_of(everything, ChatBody.__struct_fields__, asked.orchestra)
+    return extras_of(everything, ChatBody.__struct_fields__, asked.orchestra, passed)
 
 
-def extras_of(everything: Json, known: tuple[str, ...], ours: Json | None) -> dict[str, Json]:
+def extras_of(
+    everything: Json, known: tuple[str, ...], ours: Json | None, passed: Passed
+) -> dict[str, Json]:
     """What a body says beside what is known, each under the name of those whom it is meant for.
 
     `ours` is what it says to our own policies.
+
+    Raises:
+        InvalidRequestError: `passed` does not let it pass.
     """
     extras: dict[str, Json] = {} if ours is None else {_ORCHESTRA: ours}
     for key, value in everything.items():
         if key not in known and value is not None:
+            if why := passed.why_not(key, value):
+                raise refused(key, why)
             extras.setdefault(_EXTRAS_FOR if key in _OPENAI_ONLY else DIALECT, {})[key] = value
     return extras
 
 
-def _request(asked: ChatBody, extras: Mapping[str, Json]) -> ChatRequest:
+def _request(asked: ChatBody, extras: Mapping[str, Json], passed: Passed) -> ChatRequest:
     stop = asked.stop or ()
     effort = asked.reasoning_effort
     limit = asked.max_completion_tokens
     return ChatRequest(
-        messages=tuple(_merged(_messages(asked.messages))),
+        messages=tuple(_merged(_messages(asked.messages, passed))),
         temperature=asked.temperature,
         output_tokens_max=limit if limit is not None else asked.max_tokens,
         stop=(stop,) if isinstance(stop, str) else tuple(stop),
@@ -181,7 +211,7 @@ def _logprobs(asked: ChatBody) -> int | None:
     return None
 
 
-def _messages(messages: list[ChatMessage]) -> Iterator[Message]:
+def _messages(messages: list[ChatMessage], passed: Passed) -> Iterator[Message]:
     names: dict[str, str] = {}
     for index, message in enumerate(messages):
         where = f"messages[{index}]"
@@ -201,7 +231,7 @@ def _messages(messages: list[ChatMessage]) -> Iterator[Message]:
                 marks = any(map(has_mark, said.parts))
                 yield said if marks else attrs.evolve(said, content=said.text)
             case _:
-                yield Message("user", _content(message, where, images=True), message.name)
+                yield Message("user", _content(message, where, passed), message.name)
 
 
 def _merged(messages: Iterator[Message]) -> Iterator[Message]:
@@ -246,38 +276,41 @@ def _assistant(message: ChatMessage, where: str) -> Message:
     return Message("assistant", (*thoughts, *Message("assistant", content).parts, *calls))
 
 
-def _content(message: ChatMessage, where: str, *, images: bool = False) -> str | tuple[Part, ...]:
+def _content(
+    message: ChatMessage, where: str, images: Passed | None = None
+) -> str | tuple[Part, ...]:
+    """What a message says; `images` is which of them it may show, None where it cannot."""
     content, kept = message.content, message.cache_control is not None
     if content is None or isinstance(content, str):
         return (TextPart(content, prompt_cache=True),) if content and kept else content or ""
-    parts = [
-        _part(part, f"{where}.content[{index}]", images=images)
-        for index, part in enumerate(content)
-    ]
+    parts = [_part(part, f"{where}.content[{index}]", images) for index, part in enumerate(content)]
     if kept and parts and isinstance(parts[-1], TextPart):
         parts[-1] = attrs.evolve(parts[-1], prompt_cache=True)
     return tuple(parts)
 
 
-def _part(part: ChatPart, where: str, *, images: bool) -> Part:
+def _part(part: ChatPart, where: str, images: Passed | None) -> Part:
     if part.type == "text" and part.text is not None:
         return TextPart(part.text, prompt_cache=part.cache_control is not None)
     if part.type == "refusal" and part.refusal is not None:
         return TextPart(part.refusal)
-    if part.type == "image_url" and part.image_url is not None and images:
+    if part.type == "image_url" and part.image_url is not None and images is not None:
         image = part.image_url if isinstance(part.image_url, ChatUrl) else ChatUrl(part.image_url)
-        return _image(image, f"{where}.image_url")
+        return _image(image, f"{where}.image_url", images)
     known = "text and image_url are" if images else "text is"
     raise refused(
         f"{where}.type", f"a part of type {part.type!r} cannot be read here; {known} known"
     )
 
 
-def _image(image: ChatUrl, where: str) -> Part:
+def _image(image: ChatUrl, where: str, passed: Passed) -> Part:
     try:
-        return data_image(image.url, image.detail) or ImageUrlPart(image.url, image.detail)
+        written = data_image(image.url, image.detail)
     except ValueError as error:
         raise refused(where, str(error)) from error
+    if written is None and (why := passed.why_no_image(image.url)):
+        raise refused(where, why)
+    return written or ImageUrlPart(image.url, image.detail)
 
 
 def _tool(function: ChatFunction) -> Tool:

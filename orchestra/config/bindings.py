@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from orchestra.access.keyring import Keyring
     from orchestra.config.assembly import Assembly
     from orchestra.config.deployment import Deployment
+    from orchestra.policies.allowance import CallerRules
     from orchestra.policies.callers import CallerLimits
     from orchestra.policies.guard import GuardState
     from orchestra.policies.observed import OnCall
@@ -350,8 +351,14 @@ class LocalBindings(Closing):
         from orchestra.policies.allowance import CallerRules
         from orchestra.policies.callers import CallerLimits
 
-        found = None if self._deployment is None else self._deployment.limits
-        return CallerLimits((found or CallerRules()).of_requests(), self.state, scope="http")
+        return CallerLimits(
+            (self.caller_rules or CallerRules()).of_requests(), self.state, scope="http"
+        )
+
+    @property
+    def caller_rules(self) -> CallerRules | None:
+        """The limits of callers, where the file has any."""
+        return None if self._deployment is None else self._deployment.limits
 
     @property
     def model_limits(self) -> CallerLimits:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from orchestra.codecs.openai_serving_passed import HTTPS_ONLY
 from orchestra.config import spec
 from orchestra.config.checking import Table, check
 from orchestra.config.complaints import Complaints, shown
@@ -30,6 +31,8 @@ def read_server(table: Table, complaints: Complaints) -> ServerRules:
         keys=right.get("keys", "auto"),
         cors_origins=frozenset(cors.get("origins", ())),
         cors_max_age_s=cors.get("max_age_s", 600),
+        pass_fields=frozenset(right.get("pass_fields", ())),
+        image_schemes=frozenset(right.get("image_schemes", HTTPS_ONLY)),
         disconnect=everyone,
         pipelines={
             name: _disconnect(own, everyone)

@@ -11,6 +11,8 @@ from typing import Any, Literal
 
 import msgspec
 
+from orchestra.codecs.openai_serving_passed import HTTPS_ONLY
+
 Disconnect = Literal["cancel", "continue", "linger"]
 
 
@@ -28,12 +30,15 @@ class ServerRules(msgspec.Struct, frozen=True, kw_only=True):
     """What the file says of the server.
 
     `keys`: "auto" asks for keys as soon as one was ever made, "required" always, "none" never.
+    `pass_fields` and `image_schemes` are what of clients' requests may reach providers.
     `runs` are what is said of keeping runs, by name, and `bounds` of the server itself.
     """
 
     keys: Literal["auto", "required", "none"] = "auto"
     cors_origins: frozenset[str] = frozenset()
     cors_max_age_s: int = 600
+    pass_fields: frozenset[str] = frozenset()
+    image_schemes: frozenset[str] = HTTPS_ONLY
     disconnect: DisconnectRule = CANCELS
     pipelines: Mapping[str, DisconnectRule] = MappingProxyType({})
     runs: Mapping[str, Any] = MappingProxyType({})

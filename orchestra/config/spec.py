@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal, TypeAlias
 import attrs
 from msgspec import Meta
 
+from orchestra.codecs.openai_serving_passed import GUARDED
 from orchestra.policies.breaker import BreakerRule
 from orchestra.policies.limit import CallLimits
 from orchestra.protocols import Timeouts
@@ -194,6 +195,7 @@ OWNER: Spec = {
     "requests_per_minute": _PER_MINUTE,
     "tokens_per_minute": _PER_MINUTE,
     "concurrency": _AT_ONCE,
+    "runs": _PER_MINUTE,
     "wait_max_s": _PATIENCE,
     "waiting_max": COUNT,
     "when_state_fails": WHEN_STATE_FAILS,
@@ -245,6 +247,22 @@ ORIGINS = Kind(
     'a list of origins, without a path, or ["*"] for all',
     '["https://app.example"]',
 )
+PASS_FIELDS = Kind(
+    Annotated[
+        list[Annotated[str, Meta(pattern=rf"^({'|'.join(GUARDED)})\Z")]],
+        Meta(max_length=len(GUARDED)),
+    ],
+    f"a list of fields that are else refused: {', '.join(GUARDED)}",
+    '["web_search_options"]',
+)
+IMAGE_SCHEMES = Kind(
+    Annotated[
+        list[Annotated[str, Meta(pattern=r"^[a-z][a-z0-9+.-]*\Z", max_length=20)]],
+        Meta(min_length=1, max_length=20),
+    ],
+    "a list of schemes of URLs",
+    '["https", "gs"]',
+)
 DISCONNECT: Spec = {
     "disconnect": Kind(
         Literal["cancel", "continue", "linger"],
@@ -267,6 +285,8 @@ SERVER_BOUNDS: Spec = {
     "parts_max": COUNT,
     "upload_timeout_s": TIME,
     "uploads_limit_bytes": BYTES,
+    "runs_max": COUNT,
+    "deadline_s": TIME,
     "socket_runs_max": COUNT,
     "socket_idle_s": TIME,
     "keep_alive_s": TIME,
@@ -285,6 +305,8 @@ SERVER: Spec = {
         'one of "auto", "required", "none"',
         '"required"',
     ),
+    "pass_fields": PASS_FIELDS,
+    "image_schemes": IMAGE_SCHEMES,
     "cors": {"origins": ORIGINS, "max_age_s": COUNT},
     "runs": {"kept_s": TTL, "kept_bytes": BYTES, "kept_total_bytes": BYTES, "idempotency_s": TTL},
 }

@@ -45,6 +45,8 @@ class OwnerLimits:
     """Of questions and answers: estimated before a call, and settled after it."""
     concurrency: int | None = None
     """Calls at once; a streamed answer is one until it is left."""
+    runs: int | None = None
+    """Runs at once in one process of a server; whoever has them all is refused another."""
     wait_max_s: float = 30.0
     """How long a call may wait, if its deadline is not before; 0 is not at all."""
     waiting_max: int = 100
@@ -54,7 +56,7 @@ class OwnerLimits:
 
     @property
     def limited(self) -> bool:
-        """Whether there is any limit."""
+        """Whether there is any limit of calls."""
         limits = (self.requests_per_minute, self.tokens_per_minute, self.concurrency)
         return any(each is not None for each in limits)
 

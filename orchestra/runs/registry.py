@@ -273,7 +273,8 @@ class Registry:
         return local.record(self.process)
 
     def _hear_end(self, run: Run) -> None:
-        run.on_end = self._on_end
+        before = run.on_end
+        run.on_end = self._on_end if before is None else partial(_both, before, self._on_end)
         if run.ended:
             self._ended(run)
 
@@ -345,6 +346,11 @@ class Registry:
             user=caller.user,
             key=caller.key,
         )
+
+
+def _both(first: Callable[[Run], None], second: Callable[[Run], None], run: Run) -> None:
+    first(run)
+    second(run)
 
 
 @asynccontextmanager

@@ -53,6 +53,7 @@ if TYPE_CHECKING:
     from orchestra.observe.counting import Counting
     from orchestra.runs.registry import Registry
     from orchestra.server.access import Access
+    from orchestra.server.running import Running
     from orchestra.server.websocket import Sockets
 
 log = logging.getLogger("orchestra.server")
@@ -275,7 +276,15 @@ def create_app(
         origins=admission.cors.origins,
         closing=app.closing,
     )
-    routes = table(engine, pipelines, settings, registry, readiness=readiness, sockets=sockets)
+    routes = table(
+        engine,
+        pipelines,
+        settings,
+        registry,
+        readiness=readiness,
+        sockets=sockets,
+        running=admission.running,
+    )
     if counting is not None:
         from orchestra.server.metrics import metrics_routes
 
@@ -297,9 +306,10 @@ def table(
     *,
     readiness: Readiness = READY,
     sockets: Callable[[Runs], Sockets] = open_sockets,
+    running: Running | None = None,
 ) -> list[Route]:
     """Every route there is, in the order in which they are told."""
-    runs = Runs(engine, by_json(pipelines), settings, registry)
+    runs = Runs(engine, by_json(pipelines), settings, registry, running)
     return [
         *pipeline_routes(runs),
         *socket_routes(partial(sockets, runs)),

@@ -5,6 +5,8 @@ Without configuration none may: a browser then keeps their scripts from reading 
 
 from __future__ import annotations
 
+import re
+
 import msgspec
 
 from orchestra.server.arrival import Arrival
@@ -12,7 +14,9 @@ from orchestra.server.problems import NoContent
 
 METHODS = "GET, POST, DELETE, OPTIONS"
 ASKED = "Authorization, Content-Type, Accept, Idempotency-Key, Last-Event-ID, Prefer, X-Request-ID"
-"""Headers that a page may send. `*` does not stand for Authorization."""
+"""Headers that a page may send at least. `*` does not stand for Authorization."""
+_NAMES = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+(?:[ \t]*,[ \t]*[!#$%&'*+.^_`|~0-9A-Za-z-]+)*")
+_NAMES_CHARS = 2048
 EXPOSED = (
     "Location, Preference-Applied, Idempotent-Replayed, Retry-After, "
     "RateLimit-Limit, RateLimit-Remaining, RateLimit-Reset, X-Request-ID, "
@@ -48,13 +52,27 @@ class Cors(msgspec.Struct, frozen=True, kw_only=True):
         return NoContent(
             (
                 ("Access-Control-Allow-Methods", METHODS),
-                ("Access-Control-Allow-Headers", ASKED),
+                ("Access-Control-Allow-Headers", _allowed(arrival)),
                 ("Access-Control-Max-Age", str(self.max_age_s)),
             )
         )
 
     def _allows(self, origin: str) -> bool:
         return ANY in self.origins or origin in self.origins
+
+
+def _allowed(arrival: Arrival) -> str:
+    """The headers that this page asks to send, beside those that every page may.
+
+    Clients have headers of their own, as OpenAI's has `x-stainless-os`. That a page of this origin
+    may ask was decided before; of a header that we do not know, we read nothing.
+    """
+    wanted = arrival.header(b"access-control-request-headers") or ""
+    if len(wanted) > _NAMES_CHARS or not _NAMES.fullmatch(wanted):
+        return ASKED
+    known = {each.lower() for each in ASKED.split(", ")}
+    names = dict.fromkeys(each.strip().lower() for each in wanted.split(","))
+    return ", ".join((ASKED, *(each for each in names if each not in known)))
 
 
 NO_CORS = Cors()

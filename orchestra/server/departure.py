@@ -14,13 +14,15 @@ LEFT = 499
 class Departure:
     """What is done when a request is over, whatever ended it: the last that was asked for first.
 
+    `held` gives back what it holds, or the run that it starts until that has ended.
     `route` is the pattern that it matched, and `status` that of its answer, once there is one.
     """
 
-    __slots__ = ("acts", "route", "status")
+    __slots__ = ("acts", "held", "route", "status")
 
     def __init__(self) -> None:
         self.acts: tuple[Callable[[], None], ...] = ()
+        self.held: Callable[[], None] | None = None
         self.route = ""
         self.status = LEFT
 
@@ -28,6 +30,13 @@ class Departure:
         """Do it."""
         for each in reversed(self.acts):
             each()
+        if (held := self.taken()) is not None:
+            held()
+
+    def taken(self) -> Callable[[], None] | None:
+        """What gives back what is held, for whoever does that from now on."""
+        held, self.held = self.held, None
+        return held
 
 
 class ArrivingBody(TrioBody):

@@ -6,7 +6,7 @@
     4. Authentication    whose key it is; the route says later whether it needs one
     5. OwnPages          where nobody needs a key: that no page of elsewhere asks
     6. Rates             how many requests that caller has left
-    7. Spending          whether that caller has money left
+    7. Spending          whether that caller has money left to begin something with
 
 Then the route is matched, its access is decided, and its handler is called. CORS stands before
 authentication, since a preflight has no key and a page must be able to read why it was refused.
@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from orchestra.policies.purse import Purse
     from orchestra.server.desk import OwnPages, Unlocked
     from orchestra.server.problems import Told
+    from orchestra.server.running import Running
     from orchestra.server.settings import Settings
 
     Early = HttpProblem | NoContent
@@ -54,6 +55,7 @@ log = logging.getLogger("orchestra.server")
 BEARER_PROTOCOL = "orchestra.bearer."
 """Before a key among the subprotocols of a WebSocket."""
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
+_RUN_GOT = re.compile(r"/v1/pipelines/[^/]+/runs")
 _BEARER = r"bearer +(\S+) *"
 
 
@@ -71,7 +73,7 @@ class Admission(msgspec.Struct, frozen=True, kw_only=True):
     must not be reached from elsewhere. So it is while `unlocked`, if that is given; `keyed` is who
     is let in then. `own_pages` keeps pages of elsewhere from asking it. `rates` are counted in
     requests; of `tokens`, which models count in the same state, the answer tells what is left;
-    `purse` is money.
+    `purse` is money, and `running` counts the runs in flight.
     """
 
     keyring: Keyring | None = None
@@ -81,6 +83,7 @@ class Admission(msgspec.Struct, frozen=True, kw_only=True):
     rates: CallerLimits | None = None
     tokens: CallerLimits | None = None
     purse: Purse | None = None
+    running: Running | None = None
     cors: Cors = NO_CORS
 
     def layers(self, settings: Settings) -> tuple[Layer, ...]:
@@ -278,7 +281,10 @@ class Unlocking:
 
 
 class Rates:
-    """A request is one of those a minute that its caller may make; the answer says what is left."""
+    """A request is one of those a minute that its caller may make; the answer says what is left.
+
+    Whoever has none left may still cancel what goes on.
+    """
 
     def __init__(self, limits: CallerLimits, tokens: CallerLimits | None = None) -> None:
         self.limits = limits
@@ -294,19 +300,22 @@ class Rates:
         except LimitReachedError as error:
             return caller_problems.your_rate(error)
         arrival.headers += rate_headers(count.nearest)
-        why = self.limits.refusal(count)
+        why = self.limits.refusal(count) if arrival.scope.get("method") != "DELETE" else None
         return None if why is None else caller_problems.your_rate(why)
 
 
 class Spending:
-    """A caller whose budget is used up is told before anything begins."""
+    """A caller whose budget is used up is told before anything begins.
+
+    What has begun goes on being theirs: they read it, follow it and cancel it.
+    """
 
     def __init__(self, purse: Purse) -> None:
         self.purse = purse
 
     async def admit(self, arrival: Arrival) -> Early | None:
         """A problem where a budget has nothing left."""
-        if arrival.principal is None:
+        if arrival.principal is None or not _may_begin(arrival):
             return None
         try:
             await self.purse.check(arrival.principal.caller)
@@ -315,6 +324,16 @@ class Spending:
         except StateError:
             return None  # the call itself is refused, or let pass, as its budget says
         return None
+
+
+def _may_begin(arrival: Arrival) -> bool:
+    """Whether a request may begin what costs something: a post, a socket, or a run that is got."""
+    match arrival.scope.get("method"):
+        case "GET":
+            return bool(_RUN_GOT.fullmatch(arrival.path))
+        case "POST" | None:
+            return True
+    return False
 
 
 _OF_CALLERS = (Authentication, Unlocking, Rates, Spending)

@@ -98,7 +98,7 @@ class OpenAi:
         if isinstance(body, OpenAiProblem):
             return answer(body)
         try:
-            served = served_chat(body)
+            served = served_chat(body, self.runs.settings.passed)
             offer = self._offer(served.model)
             if isinstance(offer, OpenAiProblem):
                 return answer(offer)
@@ -116,7 +116,7 @@ class OpenAi:
         if isinstance(body, OpenAiProblem):
             return answer(body)
         try:
-            served = served_embeddings(body)
+            served = served_embeddings(body, self.runs.settings.passed)
             offer = self._offer(served.model)
             if isinstance(offer, OpenAiProblem):
                 return answer(offer)

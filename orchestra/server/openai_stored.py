@@ -1,15 +1,17 @@
 """Completions that clients asked to be kept (`store`), in the state of the deployment.
 
-Each is kept for thirty days, and of a tenant's the last thousand. Rules of the file: a completion
-and its place in the list are written together; what somebody else has kept does not exist.
+Each is kept for thirty days, and of a tenant's the last thousand, or the last 16 MiB. Rules of the
+file: a completion and its place in the list are written together; what somebody else has kept does
+not exist.
 """
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Callable, Mapping, Sequence
 from hashlib import blake2b
-from typing import TypeVar
+from typing import TypeAlias, TypeVar
 
 import attrs
 import msgspec
@@ -20,6 +22,7 @@ from orchestra.protocols import Change, Entry, State
 from orchestra.values import Json
 
 T = TypeVar("T")
+log = logging.getLogger("orchestra.server")
 
 KEPT_S = 30 * 24 * 3600.0
 """As long as OpenAI keeps them."""
@@ -27,9 +30,14 @@ COUNT_MAX = 1_000
 """Of one tenant's, the last so many are listed."""
 BYTES_MAX = 256 * 1024
 """One that is larger is not kept: the state is no place for it."""
+TOGETHER_BYTES_MAX = 16 * 1024 * 1024
+"""Of one tenant's, the last that are so large together: they stand outside of `limit_bytes`."""
 PAGE_MAX = 100
 _AT_ONCE = 32  # completions are read together
 _ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
+
+
+_Changed: TypeAlias = "tuple[Kept, Mapping[str, Entry | None]]"
 
 
 class Kept(msgspec.Struct, frozen=True, kw_only=True):
@@ -91,9 +99,11 @@ class StoredCompletions:
 
         def placed(found: Sequence[bytes | None], now_s: float) -> Change[list[str]]:
             del now_s
-            ids = [*(each for each in _ids(found[0]) if each != id_), id_]
-            last = _encode(ids[-COUNT_MAX:])
-            return Change(ids[:-COUNT_MAX], {key: Entry(data, KEPT_S), place: Entry(last, KEPT_S)})
+            sizes = _sizes(found[0])
+            sizes.pop(id_, None)
+            sizes[id_] = len(data)
+            over = _over(sizes)
+            return Change(over, {key: Entry(data, KEPT_S), place: Entry(_encode(sizes), KEPT_S)})
 
         gone = await self._state().change([place], placed)
         if gone:  # they have no place any more
@@ -108,7 +118,7 @@ class StoredCompletions:
         Raises:
             StateError: the state is away.
         """
-        return await self._changed(id_, who, lambda kept: (kept, {}))
+        return await self._changed(id_, who, lambda kept, _: (kept, {}))
 
     async def rename(self, id_: str, who: Principal, metadata: dict[str, str]) -> Kept | None:
         """A completion with other metadata; None where there is none. Raises as `get`.
@@ -116,17 +126,27 @@ class StoredCompletions:
         One that would be too large with it stays as it was.
         """
 
-        def renamed(kept: Kept) -> tuple[Kept, Mapping[str, Entry | None]]:
+        def renamed(kept: Kept, sizes: dict[str, int]) -> _Changed:
             new = msgspec.structs.replace(kept, metadata=metadata)
             data = _encode(new)
-            return (new, {_key(id_): Entry(data, KEPT_S)}) if len(data) <= BYTES_MAX else (kept, {})
+            sizes[id_] = len(data)
+            if len(data) > BYTES_MAX or sum(sizes.values()) > TOGETHER_BYTES_MAX:
+                return kept, {}
+            return new, {_key(id_): Entry(data, KEPT_S), place: Entry(_encode(sizes), KEPT_S)}
+
+        place = _place(who.caller)
 
         return await self._changed(id_, who, renamed)
 
     async def delete(self, id_: str, who: Principal) -> bool:
         """Forget a completion, and tell whether there was one. Raises as `get`."""
-        found = await self._changed(id_, who, lambda kept: (kept, {_key(id_): None}))
-        return found is not None
+        place = _place(who.caller)
+
+        def without(kept: Kept, sizes: dict[str, int]) -> _Changed:
+            sizes.pop(id_, None)
+            return kept, {_key(id_): None, place: Entry(_encode(sizes), KEPT_S)}
+
+        return await self._changed(id_, who, without) is not None
 
     async def page(self, who: Principal, wanted: Wanted) -> StoredPage:
         """Completions of this tenant that are wanted, in order. Raises as `get`.
@@ -134,7 +154,7 @@ class StoredCompletions:
         A page of none has no more behind it: who goes on by its last id would go on for ever.
         """
         place = _place(who.caller)
-        ids = await self._state().change([place], lambda found, _: Change(_ids(found[0])))
+        ids = await self._state().change([place], lambda found, _: Change([*_sizes(found[0])]))
         if wanted.newest_first:
             ids.reverse()
         if wanted.after is not None:
@@ -153,25 +173,26 @@ class StoredCompletions:
     async def _several(self, ids: Sequence[str]) -> list[Kept]:
         keys = [_key(each) for each in ids]
         found = await self._state().change(keys, lambda data, _: Change(list(data)))
-        return [_KEPT.decode(each) for each in found if each is not None]
+        read = (_read(each) for each in found)
+        return [each for each in read if each is not None]
 
     async def _changed(
         self,
         id_: str,
         who: Principal,
-        change: Callable[[Kept], tuple[Kept, Mapping[str, Entry | None]]],
+        change: Callable[[Kept, dict[str, int]], _Changed],
     ) -> Kept | None:
         if not _ID.fullmatch(id_):
             return None
 
         def decide(found: Sequence[bytes | None], now_s: float) -> Change[Kept | None]:
             del now_s
-            kept = _KEPT.decode(found[0]) if found[0] is not None else None
+            kept = _read(found[0])
             if kept is None or not _visible(kept, who):
                 return Change(None)
-            return Change(*change(kept))
+            return Change(*change(kept, _sizes(found[1])))
 
-        return await self._state().change([_key(id_)], decide)
+        return await self._state().change([_key(id_), _place(who.caller)], decide)
 
 
 def messages_of(id_: str, messages: Sequence[Json]) -> list[Json]:
@@ -196,8 +217,28 @@ def _visible(kept: Kept, who: Principal) -> bool:
     return may_ask and who.may_see(Caller(kept.organisation, kept.user))
 
 
-def _ids(data: bytes | None) -> list[str]:
-    return [] if data is None else _IDS.decode(data)
+def _read(data: bytes | None) -> Kept | None:
+    """A completion; None where there is none, or none that can be read."""
+    try:
+        return None if data is None else _KEPT.decode(data)
+    except (msgspec.DecodeError, RecursionError) as error:
+        log.warning("a completion that was kept cannot be read, and is left out: %r", error)
+        return None
+
+
+def _sizes(data: bytes | None) -> dict[str, int]:
+    """The bytes of each that a tenant has kept, the oldest first."""
+    return {} if data is None else _SIZES.decode(data)
+
+
+def _over(sizes: dict[str, int]) -> list[str]:
+    """Those that are too many, the oldest first; they are taken out."""
+    total, over = sum(sizes.values()), []
+    while len(sizes) > COUNT_MAX or total > TOGETHER_BYTES_MAX:
+        id_ = next(iter(sizes))
+        total -= sizes.pop(id_)
+        over.append(id_)
+    return over
 
 
 def _key(id_: str) -> str:
@@ -206,9 +247,9 @@ def _key(id_: str) -> str:
 
 def _place(caller: Caller) -> str:
     """Where the list of a tenant's completions is; an organisation has one, not its users."""
-    return f"completions:{blake2b(caller.tenant.encode(), digest_size=16).hexdigest()}"
+    return f"completion-sizes:{blake2b(caller.tenant.encode(), digest_size=16).hexdigest()}"
 
 
 _encode = msgspec.json.Encoder().encode
 _KEPT = msgspec.json.Decoder(Kept)
-_IDS = msgspec.json.Decoder(list[str])
+_SIZES = msgspec.json.Decoder(dict[str, int])

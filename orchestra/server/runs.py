@@ -18,7 +18,6 @@ from quart import request
 from quart_trio.wrappers import TrioResponse as Response
 from werkzeug.exceptions import MethodNotAllowed
 
-from orchestra.errors import InputError, LimitExceededError
 from orchestra.events import RunFinished, written
 from orchestra.server import problems, sse
 from orchestra.server.access import KNOWN, MAY_RUN
@@ -28,6 +27,7 @@ from orchestra.server.problems import HttpProblem, Told, fit_for_clients
 from orchestra.server.requests import Asked, Request, read
 from orchestra.server.routes import Route
 from orchestra.server.settings import is_form
+from orchestra.server.starting import NOT_STARTED, given_back, not_started
 
 if TYPE_CHECKING:
     from orchestra.engine.engine import Engine
@@ -35,7 +35,8 @@ if TYPE_CHECKING:
     from orchestra.graph.pipelines import Pipeline
     from orchestra.runs.registry import Registry
     from orchestra.server.bodies import Body
-    from orchestra.server.departure import DepartingRequest
+    from orchestra.server.departure import DepartingRequest, Departure
+    from orchestra.server.running import Running
     from orchestra.server.settings import Settings
     from orchestra.server.uploads import Uploads
     from orchestra.server.wishes import RunWishes
@@ -79,11 +80,13 @@ class Runs:
         pipelines: Mapping[str, Pipeline[..., Any]],
         settings: Settings,
         registry: Registry,
+        running: Running | None = None,
     ) -> None:
         self.engine = engine
         self.pipelines = pipelines
         self.settings = settings
         self.registry = registry
+        self.running = running
         self._context = copy_context()
 
     @cached_property
@@ -159,8 +162,14 @@ class Runs:
         if request.method == "GET":
             return parts
         if is_form(parts.content_type):
-            form = self._uploads.read(request.body, parts.content_type, request.content_length)
-            return structs.replace(parts, form=await form)
+            tenant = Arrival.of(request.scope).known().caller.tenant
+            upload = await self._uploads.read(
+                request.body, parts.content_type, request.content_length, tenant
+            )
+            if isinstance(upload, HttpProblem):
+                return structs.replace(parts, form=upload)
+            _departure().held = upload.give_back
+            return structs.replace(parts, form=upload.parts)
         return structs.replace(parts, body=await whole_body())
 
     def begin(
@@ -171,6 +180,7 @@ class Runs:
         Raises:
             InputError: an input does not fit.
             LimitExceededError: there are too many runs.
+            LimitReachedError: the caller has as many as they may.
         """
         run = self.launch(pipeline, inputs, run_id)
         self.adopt(run)
@@ -191,15 +201,25 @@ class Runs:
         Raises:
             InputError: an input does not fit.
             LimitExceededError: there are too many runs.
+            LimitReachedError: the caller has as many as they may.
         """
+        departure = None if arrival is not None else _departure()
         arrival = arrival or Arrival.of(request.scope)
+        caller = arrival.known().caller
+        counted = None if self.running is None else self.running.take(caller)
         start = partial(
-            self.engine.start,
-            caller=arrival.known().caller,
-            request_id=arrival.request_id,
-            run_id=run_id,
+            self.engine.start, caller=caller, request_id=arrival.request_id, run_id=run_id
         )
-        return self._context.copy().run(start, pipeline, inputs)
+        try:
+            run = self._context.copy().run(start, pipeline, inputs)
+        except BaseException:
+            if counted is not None:
+                counted()
+            raise
+        held = None if departure is None else departure.taken()
+        if counted is not None or held is not None:
+            run.on_end = partial(given_back, (counted, held))
+        return run
 
     def adopt(self, run: Run) -> None:
         """Have it known, with one reader; when that has gone, `left` is to be called."""
@@ -213,7 +233,7 @@ class Runs:
         """The run that is asked for, or why there is none."""
         try:
             return self.begin(asked.pipeline, asked.inputs)
-        except (InputError, LimitExceededError) as error:
+        except NOT_STARTED as error:
             return not_started(error)
 
     async def _resume(self, name: str, given: str) -> Response:
@@ -246,8 +266,12 @@ class Runs:
 
 def when_over(act: Callable[[], None]) -> None:
     """Do this when the current request is over, whatever ends it."""
-    departure = cast("DepartingRequest", request).departure
+    departure = _departure()
     departure.acts = (*departure.acts, act)
+
+
+def _departure() -> Departure:
+    return cast("DepartingRequest", request).departure
 
 
 async def whole_body() -> bytes:
@@ -264,14 +288,6 @@ async def whole_body() -> bytes:
 def resuming_at(run_id: str) -> bytes:
     """What stands before the numbers of a run's events where a browser resumes it by them."""
     return run_id.encode() + b"."
-
-
-def not_started(error: InputError | LimitExceededError) -> HttpProblem:
-    """Why a run was not started."""
-    if isinstance(error, InputError):
-        field = error.field or "inputs"
-        return problems.bad_inputs([problems.Fault(field, f"#/inputs/{field}", str(error))])
-    return problems.too_busy(str(error))
 
 
 class EventStream(Response):

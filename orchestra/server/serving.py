@@ -241,7 +241,9 @@ class Serving:
         try:
             async with (
                 self._registry(loaded) as registry,
-                open_engine(loaded.bindings, limits=self.limits, observe=observe) as engine,
+                open_engine(
+                    loaded.bindings, limits=loaded.settings.limits(self.limits), observe=observe
+                ) as engine,
             ):
                 admission = OPEN if loaded.admit is None else await loaded.admit()
                 pipelines, settings = loaded.pipelines, loaded.settings

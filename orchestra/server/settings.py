@@ -8,13 +8,15 @@ from typing import Any
 
 import attrs
 
+from orchestra.codecs.openai_serving_passed import USUAL_PASSED, Passed
 from orchestra.config.server_rules import DisconnectRule, ServerRules
+from orchestra.graph.policy import Limits
 from orchestra.runs.disconnect import CANCEL, OnLeave, on_leave
 from orchestra.runs.settings import RunsSettings, check_bounds
 
 FORM = "multipart/form-data"
 USUAL_RUNS = RunsSettings()
-_NO_BOUNDS = ("debug", "metrics", "shutdown_delay_s", "runs", "on_leave", "on_leave_of")
+_NO_BOUNDS = ("debug", "metrics", "shutdown_delay_s", "passed", "runs", "on_leave", "on_leave_of")
 
 
 @attrs.frozen(kw_only=True)
@@ -51,6 +53,10 @@ class Settings:
     """Time that a form may take to arrive; beyond it, 408."""
     uploads_limit_bytes: int = 256 * 1024 * 1024
     """Sizes of all forms that are arriving, all together; beyond it, 503."""
+    runs_max: int | None = None
+    """Runs in flight in one process, beyond which it is 503; None: as `Limits.runs` has it."""
+    deadline_s: float | None = None
+    """How long a run may take whose pipeline does not say; None: as `Limits.deadline_s` has it."""
     socket_runs_max: int = 16
     """Runs that may go on over one WebSocket."""
     socket_idle_s: float = 300
@@ -72,6 +78,8 @@ class Settings:
     """How long after that what is still to be written down may take."""
     retire_s: float = 600
     """How long runs may go on after what they run in was replaced by a reload."""
+    passed: Passed = USUAL_PASSED
+    """What of a request over OpenAI's API may reach a provider."""
     runs: RunsSettings = USUAL_RUNS
     """How long runs are kept that have ended, and how much of them."""
     on_leave: OnLeave = CANCEL
@@ -91,6 +99,13 @@ class Settings:
     def stop_s(self) -> float:
         """The longest that stopping takes, from the signal to the end."""
         return self.shutdown_delay_s + self.drain_s + self.farewell_s + self.flush_s
+
+    def limits(self, others: Limits | None) -> Limits:
+        """The bounds of all runs: what is said here, and else what the others are."""
+        limits = others or Limits()
+        runs = limits.runs if self.runs_max is None else self.runs_max
+        deadline_s = limits.deadline_s if self.deadline_s is None else self.deadline_s
+        return attrs.evolve(limits, runs=runs, deadline_s=deadline_s)
 
     def leaving(self, pipeline: str) -> OnLeave:
         """What becomes of a run of this pipeline when its last client has left."""
@@ -121,6 +136,7 @@ def said(rules: ServerRules) -> dict[str, Any]:
     """The settings that a deployment says of its server, by name."""
     return {
         **rules.bounds,
+        "passed": Passed(fields=rules.pass_fields, image_schemes=rules.image_schemes),
         "runs": RunsSettings(**rules.runs),
         "on_leave": _policy(rules.disconnect),
         "on_leave_of": {name: _policy(rule) for name, rule in rules.pipelines.items()},

@@ -23,7 +23,6 @@ import trio
 from quart import websocket
 from quart_trio.asgi import TrioASGIWebsocketConnection
 
-from orchestra.errors import InputError, LimitExceededError
 from orchestra.events import TERMINAL
 from orchestra.server import problems, ws_messages
 from orchestra.server.access import MAY_RUN
@@ -31,7 +30,8 @@ from orchestra.server.arrival import Arrival
 from orchestra.server.inputs import from_json
 from orchestra.server.listen import obey
 from orchestra.server.problems import HttpProblem, bad_inputs, fit_for_clients
-from orchestra.server.runs import Runs, answer, not_started
+from orchestra.server.runs import Runs, answer
+from orchestra.server.starting import NOT_STARTED, not_started
 from orchestra.server.ws_messages import (
     FAILED,
     GOING_AWAY,
@@ -131,7 +131,7 @@ class Sockets:
             return bad_inputs(faults)
         try:
             run = self.runs.launch(pipeline, values, arrival=arrival)
-        except (InputError, LimitExceededError) as error:
+        except NOT_STARTED as error:
             return not_started(error)
         self.runs.adopt(run)
         return run

@@ -16,7 +16,7 @@ import msgspec
 from quart import request
 from quart_trio.wrappers import TrioResponse as Response
 
-from orchestra.errors import InputError, LimitExceededError, RunLostError, StateError
+from orchestra.errors import RunLostError, StateError
 from orchestra.events import RunFinished, jsonable
 from orchestra.runs.disconnect import CONTINUE
 from orchestra.runs.idempotency import Mine, OtherRequest, digest_of
@@ -32,9 +32,9 @@ from orchestra.server.runs import (
     Runs,
     answer,
     as_json,
-    not_started,
     when_over,
 )
+from orchestra.server.starting import NOT_STARTED, not_started
 from orchestra.server.wishes import BACKGROUND, RunWishes
 
 if TYPE_CHECKING:
@@ -90,7 +90,7 @@ class Wished:
     async def _new(self, mine: Mine | None) -> Response:
         try:
             run = self._launched(mine)
-        except (InputError, LimitExceededError) as error:
+        except NOT_STARTED as error:
             return answer(not_started(error))
         if self.wishes.background:
             return await self._in_background(run)
@@ -107,6 +107,7 @@ class Wished:
         Raises:
             InputError: an input does not fit.
             LimitExceededError: there are too many runs.
+            LimitReachedError: the caller has as many as they may.
         """
         run_id = mine.run_id if mine else None
         try:

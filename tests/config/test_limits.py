@@ -67,6 +67,7 @@ def test_without_limits_there_are_none() -> None:
         ("[limits.usr]\nconcurrency = 3", 1, "did you mean 'user'?"),
         ("[limits.user]\nconcurency = 3", 2, "did you mean 'concurrency'?"),
         ("[limits.user]\nconcurrency = 0", 2, 'a whole number over 0 and up to 1000, or "none"'),
+        ("[limits.user]\nruns = 0", 2, 'a whole number over 0, or "none"'),
         ("[limits.user]\nwait_max_s = -1", 2, "a number of seconds, from 0 up to 86400"),
         ('[limits.user]\nwhen_state_fails = "ajar"', 2, '"open" or "closed"'),
         ("[limits.organisations.a]\ntokens_per_minute = 1.5", 2, "1.5 is not a whole number"),

@@ -69,6 +69,10 @@ def test_what_is_right_is_kept() -> None:
         disconnect = "linger"
         linger_s = 5
         drain_s = 7
+        runs_max = 9
+        deadline_s = 60
+        pass_fields = ["audio", "web_search_options"]
+        image_schemes = ["https", "gs"]
         [server.cors]
         origins = ["https://a.example"]
         [server.pipelines.long]
@@ -84,6 +88,9 @@ def test_what_is_right_is_kept() -> None:
     assert rules.pipelines == {"long": DisconnectRule(disconnect="continue", linger_s=5)}
     settings = Settings(**said(rules))
     assert (settings.drain_s, settings.runs.kept_s) == (7, 60)
+    assert (settings.runs_max, settings.deadline_s) == (9, 60)
+    assert settings.passed.fields == {"audio", "web_search_options"}
+    assert settings.passed.image_schemes == {"https", "gs"}
 
 
 def test_without_the_table_all_is_as_usual() -> None:

@@ -26,7 +26,7 @@ from orchestra.policies.purse import Purse
 from orchestra.server.access import MAY_RUN, PUBLIC
 from orchestra.server.app import create_app, table
 from orchestra.server.arrival import Arrival
-from orchestra.server.cors import Cors
+from orchestra.server.cors import ASKED, Cors
 from orchestra.server.desk import Unlocked
 from orchestra.server.front import (
     Admission,
@@ -219,7 +219,12 @@ def test_a_request_more_than_the_caller_may_send_is_told_when_to_come_again() ->
                 assert early.code == "rate-limited"
         return answers
 
+    async def cancel() -> int | None:
+        early = await layer.admit(arrival(principal=ada, method="DELETE", path="/v1/runs/r1"))
+        return early.status if early else None
+
     first, second = trio.run(ask, 2)
+    assert trio.run(cancel) is None
     assert (first[0], second[0]) == (None, 429)
     assert first[1]["ratelimit-limit"] == second[1]["ratelimit-limit"] == "10"
     assert second[1]["ratelimit-remaining"] == "0"
@@ -253,6 +258,30 @@ def test_a_page_of_an_origin_that_is_named_may_read_and_no_other(
     assert allowed == ("https://a.example" if origin == "https://a.example" else None)
     assert isinstance(early, NoContent) == (preflight and allowed is not None)
     assert told(arrived)["vary"] == "Origin"
+
+
+@given(st.lists(st.from_regex(r"[A-Za-z0-9_-]{1,20}", fullmatch=True)), st.booleans())
+def test_a_page_of_such_an_origin_may_send_the_headers_of_its_client(
+    names: list[str], named: bool
+) -> None:
+    """OpenAI's own client has some; what is no list of names is given back to nobody."""
+    asked = ", ".join(names)
+    for sent, allowed in ((asked, len(asked) <= 2048), (f"{asked}, x y", False), (",a", False)):
+        headers = {
+            "Origin": "https://a.example" if named else "https://b.example",
+            "Access-Control-Request-Method": "POST",
+            "Access-Control-Request-Headers": sent,
+        }
+        layer = Cors(origins=frozenset({"https://a.example"}))
+        early = trio.run(layer.admit, arrival(headers, method="OPTIONS"))
+        assert isinstance(early, NoContent) == named
+        if isinstance(early, NoContent):
+            told = dict(early.headers)["Access-Control-Allow-Headers"]
+            found = told.lower().split(", ")
+            assert "authorization" in found
+            assert len(found) == len(set(found))
+            assert {each.lower() for each in names} <= {*found} or not allowed
+            assert allowed or told == ASKED
 
 
 def test_any_origin_is_told_as_any() -> None:
@@ -314,7 +343,7 @@ def test_a_caller_whose_budget_is_used_up_is_told_before_anything_begins() -> No
         answers = []
         for caller, cost in ((ada, 999), (ada, 1), (ada, 0), (bob, 0), (None, 0)):
             principal = None if caller is None else Principal(caller, Scopes())
-            early = await layer.admit(arrival(principal=principal))
+            early = await layer.admit(arrival(principal=principal, method="POST"))
             answers.append(early.status if early else None)
             if cost:
                 held = await purse.hold(Adas(), cost, for_s=10, model="m")
@@ -323,6 +352,37 @@ def test_a_caller_whose_budget_is_used_up_is_told_before_anything_begins() -> No
         return answers
 
     assert trio.run(spend) == [None, None, 402, None, None]
+
+
+BEGINS = [
+    ("POST", "/v1/pipelines/answer/runs"),
+    ("GET", "/v1/pipelines/answer/runs"),
+    ("POST", "/v1/chat/completions"),
+    ("POST", "/v1/embeddings"),
+    (None, "/v1/pipelines/answer/ws"),
+]
+GOES_ON = [
+    ("DELETE", "/v1/runs/r1"),
+    ("GET", "/v1/runs/r1"),
+    ("GET", "/v1/runs/r1/events"),
+    ("GET", "/v1/runs"),
+    ("GET", "/v1/models"),
+    ("GET", "/openapi.json"),
+]
+
+
+@pytest.mark.parametrize(("method", "path"), [*BEGINS, *GOES_ON])
+def test_a_used_up_budget_keeps_nobody_from_what_has_begun(method: str | None, path: str) -> None:
+    purse = Purse(Budgets(user=Allowance(day=1)), MemoryState())
+
+    async def ask() -> object:
+        held = await purse.hold(Adas(), 1, for_s=10, model="m")
+        assert held is not None
+        await purse.settle(held, 1)
+        ada = Principal(Caller(user="ada"), Scopes())
+        return await Spending(purse).admit(arrival(principal=ada, method=method, path=path))
+
+    assert (trio.run(ask) is not None) is ((method, path) in BEGINS)
 
 
 def test_a_state_that_is_away_is_no_used_up_budget() -> None:
@@ -337,4 +397,4 @@ def test_a_state_that_is_away_is_no_used_up_budget() -> None:
 
     layer = Spending(Purse(Budgets(user=Allowance(day=1)), Away()))
     ada = Principal(Caller(user="ada"), Scopes())
-    assert trio.run(layer.admit, arrival(principal=ada)) is None
+    assert trio.run(layer.admit, arrival(principal=ada, method="POST")) is None

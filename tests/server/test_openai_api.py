@@ -12,6 +12,7 @@ import trio
 
 from orchestra.access.principal import Principal, Scopes
 from orchestra.accounts import Caller
+from orchestra.codecs.openai_serving_passed import Passed
 from orchestra.engine.engine import Engine, open_engine
 from orchestra.errors import (
     AuthenticationError,
@@ -336,3 +337,14 @@ def test_a_pipeline_that_can_be_asked_in_no_way_is_not_served() -> None:
                 create_app(engine, {"two": two})
 
     trio.run(main)
+
+
+def test_a_server_says_which_fields_that_its_provider_would_heed_may_pass() -> None:
+    """To whatever is asked: it is refused before it is known who would answer."""
+    passing = {"settings": Settings(passed=Passed(fields=frozenset(("models",))))}
+    embed = "POST /v1/embeddings HTTP/1.1\nContent-Type: application/json"
+    asked = {"model": "nobody", "input": "a", "models": ["x"]}
+    assert error(chatting("nobody", models=["x"])) == (400, "invalid_value", "models")
+    assert error(asking(embed, asked)) == (400, "invalid_value", "models")
+    assert error(chatting("nobody", models=["x"], options=passing))[0] == 404
+    assert error(asking(embed, asked, **passing))[0] == 404

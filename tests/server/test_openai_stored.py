@@ -15,7 +15,7 @@ from orchestra.access.principal import ANYBODY, Principal, Scopes
 from orchestra.accounts import Caller
 from orchestra.engine.engine import open_engine
 from orchestra.errors import StateError
-from orchestra.protocols import State
+from orchestra.protocols import Change, Entry, State
 from orchestra.server import openai_stored
 from orchestra.server.app import create_app
 from orchestra.server.openai_stored import Kept, StoredCompletions, Wanted, messages_of
@@ -150,6 +150,69 @@ def test_only_the_last_of_a_tenant_are_kept(monkeypatch: pytest.MonkeyPatch) -> 
         assert await ids(metadata={"name": "3"}) == ("3", False)
 
     trio.run(main)
+
+
+@given(st.lists(st.tuples(st.sampled_from("abcdef"), st.integers(0, 900), st.integers(0, 3))))
+def test_a_tenant_keeps_no_more_than_so_many_bytes(steps: list[tuple[str, int, int]]) -> None:
+    """Whatever is kept, renamed and deleted: the last that fit, as the state has them."""
+    most = 2_000
+
+    async def main() -> None:
+        state = MemoryState()
+        stored = StoredCompletions(lambda: state)
+        for id_, size, act in steps:
+            if act == 0:
+                await stored.delete(id_, ANYBODY)
+            elif act == 1:
+                await stored.rename(id_, ANYBODY, {"name": "x" * size})
+            else:
+                assert await stored.keep(id_, kept(Caller(), id_, text="x" * size))
+            there = [await stored.get(each, ANYBODY) for each in "abcdef"]
+            found = [each for each in there if each is not None]
+            assert sum(len(msgspec.json.encode(each)) for each in found) <= most
+            listed = (await stored.page(ANYBODY, Wanted())).kept
+            assert sorted(listed, key=lambda each: each.completion["id"]) == found
+            if act > 1:
+                assert listed[-1].completion["id"] == id_
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(openai_stored, "TOGETHER_BYTES_MAX", most)
+        trio.run(main)
+
+
+def test_what_is_deleted_leaves_its_room_to_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(openai_stored, "TOGETHER_BYTES_MAX", 2_500)
+
+    async def main() -> None:
+        state = MemoryState()
+        stored = StoredCompletions(lambda: state)
+        for name in "ab":
+            await stored.keep(name, kept(Caller(), name, text="x" * 900))
+        await stored.delete("b", ANYBODY)
+        await stored.keep("c", kept(Caller(), "c", text="x" * 900))
+        page = await stored.page(ANYBODY, Wanted())
+        assert [each.completion["id"] for each in page.kept] == ["a", "c"]
+
+    trio.run(main)
+
+
+def test_one_that_cannot_be_read_is_left_out(caplog: pytest.LogCaptureFixture) -> None:
+    """And spoils no list: something has been written that is nested too deeply to be read."""
+
+    async def main() -> None:
+        state = MemoryState()
+        stored = StoredCompletions(lambda: state)
+        for name in "abc":
+            await stored.keep(name, kept(Caller(), name))
+        written = b'{"completion":{"a":' + b"[" * 100_000 + b"]" * 100_000 + b"}}"
+        key = openai_stored._key("b")
+        await state.change([], lambda _, __: Change(None, {key: Entry(written, 9.0)}))
+        page = await stored.page(ANYBODY, Wanted())
+        assert [each.completion["id"] for each in page.kept] == ["a", "c"]
+        assert await stored.get("b", ANYBODY) is None
+
+    trio.run(main)
+    assert "cannot be read" in caplog.text
 
 
 def test_what_is_too_large_is_not_kept() -> None:

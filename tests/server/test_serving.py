@@ -199,6 +199,18 @@ def test_a_run_goes_on_in_what_it_began_in_while_new_ones_begin_in_the_new(
     serve_while(act)
 
 
+def test_a_server_has_as_many_runs_as_its_settings_say(serve_while: Serve) -> None:
+    async def act(at: At) -> None:
+        async with at.waiting() as first:
+            told: Any = await at.version()
+            assert told["type"] == "urn:problem-type:orchestra:too-busy"
+            at.versions.gate.set()
+            await end_of(first)
+        assert await at.version() == "0 0 again"
+
+    serve_while(act, runs_max=1)
+
+
 def test_what_is_refused_leaves_everything_as_it_was(serve_while: Serve) -> None:
     """Whether it cannot be loaded or cannot be served."""
 

@@ -23,10 +23,9 @@ from orchestra.graph.steps import step
 from orchestra.server.app import create_app
 from orchestra.server.problems import HttpProblem
 from orchestra.server.settings import Settings
-from orchestra.server.uploads import Uploads
+from orchestra.server.uploads import Upload, Uploads
 from orchestra.steps.read import text_of
 from tests.pdfs import pdf
-from tests.server.test_multipart import written
 from tests.server.wire import House, Reply, open_house
 
 TYPE = "multipart/form-data; boundary=B"
@@ -56,11 +55,23 @@ def text(document: Document) -> str:
     return text_of(document)
 
 
+@step
+async def waits(document: Document) -> str:
+    while True:
+        await trio.sleep_forever()
+
+
+@pipeline
+def wait(document: Document) -> str:
+    """Hold it."""
+    return waits(document)
+
+
 @asynccontextmanager
 async def served(settings: Settings | None = None) -> AsyncIterator[tuple[House, Engine]]:
     settings = settings or Settings()
     async with open_engine() as engine:
-        app = create_app(engine, {"look": look, "text": text}, settings)
+        app = create_app(engine, {"look": look, "text": text, "wait": wait}, settings)
         async with open_house(app, settings) as house:
             yield house, engine
 
@@ -228,43 +239,82 @@ def test_what_arrives_is_counted_and_given_back(
 
     async def main() -> None:
         with trio.move_on_after(1):
-            found = await uploads.read(Arriving(chunks, stalls=stalls), TYPE, length)
+            found = await uploads.read(Arriving(chunks, stalls=stalls), TYPE, length, "t")
             assert isinstance(found, HttpProblem)
-        assert uploads._arriving_bytes == 0
+        assert not uploads._held_bytes
 
     trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0))
 
 
 def test_a_slow_form_is_given_up() -> None:
     async def main() -> Any:
-        return await Uploads(Settings()).read(Arriving([], stalls=True), TYPE, 100)
+        return await Uploads(Settings()).read(Arriving([], stalls=True), TYPE, 100, "")
 
     found = trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0))
     assert (found.status, found.code) == (408, "request-timeout")
 
 
-def test_forms_that_are_too_many_together_are_told_to_come_later() -> None:
-    uploads = Uploads(Settings(upload_limit_bytes=100, uploads_limit_bytes=250))
-    whole = written([])
+def test_what_is_announced_takes_no_place_from_others() -> None:
+    """Nor what a tenant holds: it is at most half of all."""
+    uploads = Uploads(Settings(upload_limit_bytes=1000, uploads_limit_bytes=400))
+    some = b"--B\r\nContent-Disposition: form-data; name=x\r\n\r\n" + b"x" * 103
+    rest = b"\r\n--B--\r\n"
 
     async def main() -> None:
+        async def upload(tenant: str) -> Upload | HttpProblem:
+            return await uploads.read(Arriving([some, rest]), TYPE, None, tenant)
+
         async with trio.open_nursery() as nursery:
-            for _ in range(2):
-                stalled = partial(uploads.read, Arriving([], stalls=True), TYPE, 100)
-                nursery.start_soon(stalled)
+            for _ in range(9):
+                silent = partial(uploads.read, Arriving([], stalls=True), TYPE, 1000, "evil")
+                nursery.start_soon(silent)
+            nursery.start_soon(uploads.read, Arriving([some], stalls=True), TYPE, 1000, "evil")
             await trio.testing.wait_all_tasks_blocked()
-            refused = await uploads.read(Arriving([whole]), TYPE, None)
+            refused = await upload("evil")
             assert isinstance(refused, HttpProblem)
             assert (refused.status, refused.code) == (503, "too-busy")
-            assert await uploads.read(Arriving([whole]), TYPE, len(whole)) == ()
+            assert "when one of those runs has ended" in refused.detail
+            held = await upload("good")
+            assert isinstance(held, Upload)
+            full = await upload("other")
+            assert isinstance(full, HttpProblem)
+            assert full.status == 503
+            held.give_back()
+            held.give_back()
+            assert isinstance(await upload("other"), Upload)
             nursery.cancel_scope.cancel()
-        assert await uploads.read(Arriving([whole]), TYPE, None) == ()
+        assert [*uploads._held_bytes] == ["other"]
+
+    trio.run(main)
+
+
+@pytest.mark.parametrize("wish", ["", "\nPrefer: respond-async", "\nIdempotency-Key: k"])
+def test_a_form_is_held_until_its_run_has_ended(wish: str) -> None:
+    """However it was started; one that starts no run is given back at once."""
+    small = Settings(uploads_limit_bytes=500)
+    head = f"POST /v1/pipelines/%s/runs HTTP/1.1\nContent-Type: {TYPE}"
+
+    async def main() -> None:
+        async with served(small) as (house, engine):
+            client, other = await house.connect(), await house.connect()
+            body = form(b'name="document"; filename="a"\r\n\r\n%s\r\n' % (b"x" * 300))
+            for _ in range(3):
+                assert (await other.ask(head % "look", body)).status == 200
+                wrong = body.replace(b"document", b"documint")
+                assert (await other.ask(head % "look", wrong)).status == 422
+            await client.send(head % "wait" + wish, body)
+            while not engine.runs:
+                await trio.lowlevel.checkpoint()
+            assert (await other.ask(head % "look", body)).status == 503
+            engine.cancel_all("enough")
+            await engine.wait_idle()
+            assert (await other.ask(head % "look", body)).status == 200
 
     trio.run(main)
 
 
 def test_a_form_larger_than_it_says_is_refused() -> None:
     async def main() -> Any:
-        return await Uploads(Settings()).read(Arriving([b"x" * 11]), TYPE, 10)
+        return await Uploads(Settings()).read(Arriving([b"x" * 11]), TYPE, 10, "")
 
     assert trio.run(main).status == 413

@@ -14,6 +14,7 @@ from orchestra.policies.allowance import CallerRules, OwnerLimits
 from orchestra.policies.callers import CallerLimits
 from orchestra.server.cors import Cors
 from orchestra.server.front import Admission
+from orchestra.server.running import Running
 from orchestra.stores.state_memory import MemoryState
 from tests.server.socketing import (
     Stage,
@@ -141,3 +142,20 @@ def test_each_start_is_one_of_the_requests_that_a_caller_has() -> None:
 
     found = on_stage(test, admission=admission)
     assert found["problem"]["type"] == "urn:problem-type:orchestra:rate-limited"
+
+
+def test_each_start_is_one_of_the_runs_that_a_caller_has() -> None:
+    rules = CallerRules(user=OwnerLimits(runs=1))
+
+    async def test(stage: Stage) -> dict[str, Any]:
+        socket = await open_socket(stage.house, headers=[("Authorization", "Bearer good")])
+        await socket.start("a", hold=True)
+        await running(stage.engine, 1)
+        await socket.start("b", count=0)
+        message = await socket.receive()
+        while message["id"] != "b":
+            message = await socket.receive()
+        return message
+
+    found = on_stage(test, admission=with_keys("count", running=Running(rules)))
+    assert found["problem"]["limit"] == "user.runs"

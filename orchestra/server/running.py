@@ -1,0 +1,74 @@
+"""How many runs each caller has in flight, and whether they may have another.
+
+Rules of the file: it counts in this process alone, so that a start waits for nobody; what is taken
+is given back when its run has ended, however it does.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from functools import partial
+
+import attrs
+
+from orchestra.accounts import Caller
+from orchestra.errors import LimitReachedError
+from orchestra.policies.allowance import CallerRules, Kind
+
+
+@attrs.frozen
+class _Holder:
+    """Who has runs in flight; users of one name in two organisations are two."""
+
+    kind: Kind
+    name: str
+    organisation: str
+
+
+class Running:
+    """The runs in flight of keys, users and organisations that have a limit of them."""
+
+    def __init__(self, rules: CallerRules | None = None) -> None:
+        self._rules = rules or CallerRules()
+        self._counts: Counter[_Holder] = Counter()
+
+    def take(self, caller: Caller) -> Callable[[], None] | None:
+        """Count one more run of theirs; call what is returned once it has ended. None: no limit.
+
+        Raises:
+            LimitReachedError: one of their limits is reached, and none has counted it.
+        """
+        limits = _limits(self._rules, caller)
+        for holder, most in limits.items():
+            if self._counts[holder] >= most:
+                raise LimitReachedError(
+                    f"refused by limit runs of {holder.kind} {holder.name!r}: {most} are in "
+                    "flight; wait for one to end, cancel one, or raise the limit",
+                    code=f"{holder.kind}.runs",
+                )
+        if not limits:
+            return None
+        self._counts.update(limits.keys())
+        return partial(self._give_back, tuple(limits))
+
+    def _give_back(self, taken: tuple[_Holder, ...]) -> None:
+        for each in taken:
+            self._counts[each] -= 1
+            if not self._counts[each]:
+                del self._counts[each]
+
+
+def _limits(rules: CallerRules, caller: Caller) -> dict[_Holder, int]:
+    """How many runs each may have of whose a run of this caller is, where there is a limit."""
+    organisation, user = caller.organisation, caller.user
+    found: dict[_Holder, int] = {}
+    if (most := caller.allowance.runs) is not None:
+        found[_Holder("key", caller.key, "")] = most
+    if user and (most := rules.users.get(user, rules.user).runs) is not None:
+        found[_Holder("user", user, organisation)] = most
+    if organisation:
+        most = rules.organisations.get(organisation, rules.organisation).runs
+        if most is not None:
+            found[_Holder("organisation", organisation, "")] = most
+    return found
