@@ -116,6 +116,7 @@ class Flight(JointAccount, Generic[Item]):
     _opener = _last = NOBODY
     _landed: trio.Event | None = None
     _progress: trio.lowlevel.ParkingLot | None = None
+    _notes: tuple[Callable[[object], None], ...] = ()
 
     def __init__(
         self,
@@ -156,6 +157,8 @@ class Flight(JointAccount, Generic[Item]):
         self._runs.add(account.run_id)
         self._joined += 1
         self._last = account
+        for note in self._notes:
+            note(account.run)
         return waiter
 
     def start(self, opener: Account, call: Callable[[], Awaitable[None]], name: str) -> None:
@@ -203,6 +206,12 @@ class Flight(JointAccount, Generic[Item]):
         on those behind it.
         """
         return max((waiter.until_s for waiter in self.waiters), default=inf)
+
+    def each_run(self, note: Callable[[object], None]) -> None:
+        """Tell this of each run that waits, once, and of those that join later."""
+        self._notes = (*self._notes, note)
+        for run in {id(each.account.run): each.account.run for each in self.waiters}.values():
+            note(run)
 
     def used(self, usage: Usage) -> None:
         """Divide what a part of the call has consumed, unless it is settled."""
