@@ -215,28 +215,20 @@ class _Answers:
 
     async def vectors(self, keys: Mapping[str, str]) -> dict[str, tuple[Vector, str]]:
         """Of each text the vector and its model, as far as they are there in time."""
+        kept = await self._store.recall_all(list(keys.values()))
         found: dict[str, tuple[Vector, str]] = {}
-
-        async def look() -> None:
-            for text, key in keys.items():
-                data = await self._store.state.recall(key)
-                kept = None if data is None else decode_vector(key, data)
-                if kept is not None:
-                    found[text] = kept
-
-        await self._store.bounded(look, None)
+        for text, key in keys.items():
+            vector = decode_vector(key, kept[key]) if key in kept else None
+            if vector is not None:
+                found[text] = vector
         return found
 
     async def keep_vectors(self, vectors: Mapping[str, Vector], model: str) -> None:
         """Keep vectors, as many as there is time for."""
-
-        async def keep() -> None:
-            for key, vector in vectors.items():
-                data = encode_vector(key, vector, model)
-                if data is not None:
-                    await self._store.state.remember(key, data, ttl_s=self.rule.ttl_s)
-
-        await self._store.bounded(keep, None)
+        written = {key: encode_vector(key, vector, model) for key, vector in vectors.items()}
+        await self._store.remember_all(
+            {key: data for key, data in written.items() if data is not None}
+        )
 
 
 class _CachedAnswer:
