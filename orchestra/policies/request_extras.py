@@ -36,6 +36,14 @@ def said_of(extras: Extras, word: str) -> object:
     return extras[EXTRAS].get(word) if EXTRAS in extras else None
 
 
+def asked_anew(extras: Extras) -> Extras:
+    """The extras of a call that no kept answer will do for: it may replace one."""
+    said = extras.get(EXTRAS, {})
+    if said.get(CACHE) in ("refresh", "off"):
+        return extras
+    return {**extras, EXTRAS: {**said, CACHE: "refresh"}}
+
+
 def without(extras: Extras, word: str) -> Extras:
     """The extras without a word; themselves, where it is not said."""
     if word not in extras.get(EXTRAS, {}):
