@@ -24,7 +24,7 @@ import trio
 
 from orchestra.accounts import Caller, Usage
 from orchestra.errors import ModelConnectionError, ModelError, ModelTimeoutError
-from orchestra.events import Note
+from orchestra.events import BudgetReached, Note
 from orchestra.groups import parted
 from orchestra.policies.account import NOBODY, PRESENT, JointAccount
 from orchestra.policies.coalesce import CoalesceRule, Ledger, Question
@@ -220,7 +220,10 @@ class Flight(JointAccount, Generic[Item]):
             self._settle()
 
     def record(self, note: type[Note], *fields: object) -> None:
-        """Write an event into the journal of each who waits."""
+        """Write an event into the journal of each who waits; of a budget, into its owner's only."""
+        if note is BudgetReached:
+            self._opener.record(note, *fields)
+            return
         for waiter in self.waiters:
             waiter.account.record(note, *fields)
 
