@@ -53,6 +53,10 @@ class JointAccount:
     def until_s(self) -> float:
         """Until when they wait for it."""
 
+    @abstractmethod
+    def each_run(self, note: Callable[[object], None]) -> None:
+        """Tell this of each run that waits for the call, once, and of those that join later."""
+
 
 def left_s() -> float:
     """How long the answer to a call is waited for: to the deadline of the task, or of all tasks."""

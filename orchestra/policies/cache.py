@@ -38,8 +38,9 @@ from orchestra.values import (
 )
 
 Asked = TypeVar("Asked", ChatRequest, EmbedRequest)
-Wish: TypeAlias = Literal["use", "refresh", "off"]
-"""What a call wants of the cache: an answer of it, a new one in its place, or nothing at all."""
+Wish: TypeAlias = Literal["once", "use", "refresh", "off"]
+"""What a call wants of the cache: an answer that no other call of its run was given, or made; any
+answer; a new one in its place; or nothing at all."""
 
 WISHES = get_args(Wish)
 VERSION = b"\x02"
@@ -77,18 +78,19 @@ class CacheRule:
 
 
 def wish_of(request: ChatRequest | EmbedRequest) -> Wish:
-    """What a request says of the cache in `extras["orchestra"]["cache"]`; "use" if nothing.
+    """What a request says of the cache in `extras["orchestra"]["cache"]`; "once" if nothing.
 
     Raises:
-        InvalidRequestError: it says something else than "use", "refresh" or "off".
+        InvalidRequestError: it says something else than these words.
     """
     if not request.extras:
-        return "use"
-    said = request.extras.get(EXTRAS, {}).get(CACHE, "use")
+        return "once"
+    said = request.extras.get(EXTRAS, {}).get(CACHE, "once")
     if said not in WISHES:
         raise InvalidRequestError(
             f"extras[{EXTRAS!r}][{CACHE!r}] is {said!r:.200}: write 'off' to neither read nor keep "
-            "an answer, 'refresh' to replace what is kept, or leave it out"
+            "an answer, 'refresh' to replace what is kept, 'use' to be given it however often a "
+            "run asks, or leave it out"
         )
     return cast("Wish", said)
 

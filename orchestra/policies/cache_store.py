@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import partial
 from typing import TypeVar
 
 import trio
@@ -14,6 +15,11 @@ from orchestra.protocols import State
 T = TypeVar("T")
 STATE_WAIT_S = 0.05
 """For so long a call waits for the state, each time; then it goes on without."""
+
+AT_ONCE = 32
+"""So many entries are asked for together, where there are many, and have the time of one."""
+MISSED_MAX = 2
+"""After so many in a row that were not in time, or failed, the state is not asked for the rest."""
 
 log = logging.getLogger("orchestra.cache")
 
@@ -39,6 +45,36 @@ class CacheStore:
             return await self.state.remember(key, data, ttl_s=self.ttl_s)
         return await self.bounded(lambda: self.state.remember(key, data, ttl_s=self.ttl_s), None)
 
+    async def recall_all(self, keys: Sequence[str]) -> dict[str, bytes]:
+        """What is kept under these keys, as far as the state can tell."""
+        found: dict[str, bytes] = {}
+
+        async def recall(key: str) -> None:
+            data = await self.state.recall(key)
+            if data is not None:
+                found[key] = data
+
+        await self._each([partial(recall, key) for key in keys])
+        return found
+
+    async def remember_all(self, entries: Mapping[str, bytes]) -> None:
+        """Keep these, as many as the state can."""
+        remember = partial(self.state.remember, ttl_s=self.ttl_s)
+        await self._each([partial(remember, key, data) for key, data in entries.items()])
+
+    async def _each(self, acts: Sequence[Callable[[], Awaitable[None]]]) -> None:
+        """Do all of these, some together; none of the rest while the state is away."""
+        if self.state.at_once:
+            for act in acts:
+                await act()
+            return
+        missed = 0
+        for begin in range(0, len(acts), AT_ONCE):
+            together = partial(_together, acts[begin : begin + AT_ONCE])
+            missed = 0 if await self.bounded(together, otherwise=False) else missed + 1
+            if missed == MISSED_MAX:
+                return
+
     async def bounded(
         self,
         act: Callable[[], Awaitable[T]],
@@ -61,3 +97,26 @@ class CacheStore:
             self._away.add(what)
             log.warning("the cache of %s goes on without its %s: %s", self.name, what, reason)
         return otherwise
+
+
+async def _together(acts: Sequence[Callable[[], Awaitable[None]]]) -> bool:
+    """Do these at once: a state that does calls in batches does them as one.
+
+    Raises:
+        StateError: one of them failed; the others are cancelled.
+    """
+    failed: list[StateError] = []
+
+    async def attempt(act: Callable[[], Awaitable[None]]) -> None:
+        try:
+            await act()
+        except StateError as error:
+            failed.append(error)
+            nursery.cancel_scope.cancel()
+
+    async with trio.open_nursery() as nursery:
+        for act in acts:
+            nursery.start_soon(attempt, act)
+    if failed:
+        raise failed[0]
+    return True

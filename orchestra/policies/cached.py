@@ -2,7 +2,7 @@
 
 Rules of the file: what the state does is bounded in time, and a state that is away is a miss;
 an answer is kept after its last event was handed on, whole or not at all; nobody is given what
-another tenant was answered.
+another tenant was answered; and a run that asks twice is given one kept answer.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from orchestra.answers import Completion
 from orchestra.errors import MalformedStreamError
 from orchestra.events import StepCached
 from orchestra.policies.account import PRESENT
+from orchestra.policies.asked import Asked
 from orchestra.policies.cache import (
     CacheRule,
     Recording,
@@ -36,7 +37,7 @@ from orchestra.policies.cache import (
 from orchestra.policies.cache_store import CacheStore
 from orchestra.policies.replayed_answer import events_of
 from orchestra.policies.similar import Meaning, Similar
-from orchestra.protocols import Model, ModelReply, State
+from orchestra.protocols import Account, Model, ModelReply, State
 from orchestra.values import (
     Began,
     Capabilities,
@@ -53,7 +54,8 @@ class CachedModel(Model):
 
     `name` is what the journal calls it, and `identity` tells all that it is configured to be:
     models with the same share their answers, within a tenant. A hit costs nothing, and is noted
-    as `StepCached`. A request says otherwise in `extras={"orchestra": {"cache": "refresh"}}`,
+    as `StepCached`. Of the calls of one run that ask the same, only the first may be one. A request
+    says otherwise in `extras={"orchestra": {"cache": "use"}}`, with which each may be, "refresh",
     which replaces what is kept, or "off", which neither reads nor keeps anything.
 
     With `similar`, the answer to a question that asks the same in other words is a hit, too.
@@ -115,7 +117,7 @@ class CachedModel(Model):
         keys = None if wish == "off" else keys_of_texts(tenant, self._answers.identity, request)
         if keys is None:
             return await self.model.embed(request)
-        found = await self._answers.vectors(keys) if wish == "use" else {}
+        found = {} if wish == "refresh" else await self._answers.vectors(keys)
         missing = tuple(text for text in keys if text not in found)
         if not missing:
             if keys:
@@ -161,6 +163,7 @@ class _Answers:
         self.identity = identity
         self._store = store
         self._similar = similar
+        self._asked = Asked()
 
     async def look(self, request: ChatRequest) -> tuple[_Question, _Found | None]:
         """Where the answer to a request is kept, and the answer, if it is there and wanted."""
@@ -169,12 +172,15 @@ class _Answers:
         key = None if wish == "off" else key_of(tenant, self.identity, request)
         if key is None:
             return _Question(None), None
-        found = await self._answer(key) if wish == "use" else None
+        first = self._asked.first(account, key)
+        looks = wish == "use" or (wish == "once" and first)
+        found = await self._answer(key) if looks else None
         meaning = None
         if found is None and self._similar is not None:
             meaning = await self._similar.meaning(self._store, tenant, self.identity, request)
-            if meaning is not None and wish == "use":
-                found = await self._near(self._similar, meaning)
+            if meaning is not None and looks:
+                once = account if wish == "once" else None
+                found = await self._near(self._similar, meaning, once)
         if found is not None:
             account.record(StepCached, self._store.name, found.similarity)
         return _Question(key, meaning), found
@@ -194,8 +200,13 @@ class _Answers:
         found = None if data is None else decode(key, data)
         return None if found is None else _Found(*found, similarity)
 
-    async def _near(self, similar: Similar, meaning: Meaning) -> _Found | None:
+    async def _near(
+        self, similar: Similar, meaning: Meaning, once: Account | None
+    ) -> _Found | None:
+        """The answer to a question that asks the same; one that the run of `once` has not had."""
         for similarity, known in await similar.near(self._store, meaning):
+            if once is not None and not self._asked.first(once, known.key):
+                continue
             found = await self._answer(known.key, similarity)
             if found is not None:
                 await similar.used(self._store, meaning.scope, known)
@@ -204,28 +215,20 @@ class _Answers:
 
     async def vectors(self, keys: Mapping[str, str]) -> dict[str, tuple[Vector, str]]:
         """Of each text the vector and its model, as far as they are there in time."""
+        kept = await self._store.recall_all(list(keys.values()))
         found: dict[str, tuple[Vector, str]] = {}
-
-        async def look() -> None:
-            for text, key in keys.items():
-                data = await self._store.state.recall(key)
-                kept = None if data is None else decode_vector(key, data)
-                if kept is not None:
-                    found[text] = kept
-
-        await self._store.bounded(look, None)
+        for text, key in keys.items():
+            vector = decode_vector(key, kept[key]) if key in kept else None
+            if vector is not None:
+                found[text] = vector
         return found
 
     async def keep_vectors(self, vectors: Mapping[str, Vector], model: str) -> None:
         """Keep vectors, as many as there is time for."""
-
-        async def keep() -> None:
-            for key, vector in vectors.items():
-                data = encode_vector(key, vector, model)
-                if data is not None:
-                    await self._store.state.remember(key, data, ttl_s=self.rule.ttl_s)
-
-        await self._store.bounded(keep, None)
+        written = {key: encode_vector(key, vector, model) for key, vector in vectors.items()}
+        await self._store.remember_all(
+            {key: data for key, data in written.items() if data is not None}
+        )
 
 
 class _CachedAnswer:

@@ -15,7 +15,13 @@ from typing import TypeAlias, TypeVar, cast
 import attrs
 
 from orchestra.answers import Completion
-from orchestra.errors import BudgetExceededError, LimitReachedError
+from orchestra.errors import (
+    BudgetExceededError,
+    LimitReachedError,
+    ModelsFailedError,
+    StateError,
+    UnknownPriceError,
+)
 from orchestra.policies.account import NOBODY, PRESENT
 from orchestra.policies.coalesce import (
     CoalesceRule,
@@ -42,7 +48,7 @@ Said: TypeAlias = ModelEvent | Completion
 
 EVENT_BYTES = 100
 """What an event counts for beside its text: about what it takes."""
-REFUSED = (BudgetExceededError, LimitReachedError)
+REFUSED = (BudgetExceededError, LimitReachedError, UnknownPriceError, StateError)
 """What may be told to the caller on whose behalf a call is made, and to no other."""
 TRIES = 3
 """So often somebody waits for another's call; then the call is their own."""
@@ -151,13 +157,23 @@ async def _all_said(waiter: Waiter[Item]) -> list[Item] | None:
             said += batch
             if waiter.ended:
                 break
-    except REFUSED:
-        if waiter.opened:
+    except Exception as error:
+        if waiter.opened or not _refused(error):
             raise
         return None
     finally:
         await waiter.leave()  # noqa: ASYNC102 - it is shielded, and bounded
     return said
+
+
+def _refused(error: Exception) -> bool:
+    """Whether a call has failed for what is its caller's: also one of all that a route has asked.
+
+    What failed for another reason may have been asked in place of what was refused.
+    """
+    if isinstance(error, ModelsFailedError):
+        return any(map(_refused, error.errors.values()))
+    return isinstance(error, REFUSED)
 
 
 class _SharedAnswer:
@@ -202,8 +218,10 @@ class _SharedAnswer:
             assert self._reply is not None, "entered"
             try:
                 batch = await self._reply.receive()
-            except REFUSED:
+            except Exception as error:
                 if not self._silent or self._waiter is None or self._waiter.opened:
+                    raise
+                if not _refused(error):
                     raise
             else:
                 self._silent = False

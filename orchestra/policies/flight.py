@@ -24,7 +24,7 @@ import trio
 
 from orchestra.accounts import Caller, Usage
 from orchestra.errors import ModelConnectionError, ModelError, ModelTimeoutError
-from orchestra.events import Note
+from orchestra.events import BudgetReached, Note
 from orchestra.groups import parted
 from orchestra.policies.account import NOBODY, PRESENT, JointAccount
 from orchestra.policies.coalesce import CoalesceRule, Ledger, Question
@@ -116,6 +116,7 @@ class Flight(JointAccount, Generic[Item]):
     _opener = _last = NOBODY
     _landed: trio.Event | None = None
     _progress: trio.lowlevel.ParkingLot | None = None
+    _notes: tuple[Callable[[object], None], ...] = ()
 
     def __init__(
         self,
@@ -156,6 +157,8 @@ class Flight(JointAccount, Generic[Item]):
         self._runs.add(account.run_id)
         self._joined += 1
         self._last = account
+        for note in self._notes:
+            note(account.run)
         return waiter
 
     def start(self, opener: Account, call: Callable[[], Awaitable[None]], name: str) -> None:
@@ -204,6 +207,12 @@ class Flight(JointAccount, Generic[Item]):
         """
         return max((waiter.until_s for waiter in self.waiters), default=inf)
 
+    def each_run(self, note: Callable[[object], None]) -> None:
+        """Tell this of each run that waits, once, and of those that join later."""
+        self._notes = (*self._notes, note)
+        for run in {id(each.account.run): each.account.run for each in self.waiters}.values():
+            note(run)
+
     def used(self, usage: Usage) -> None:
         """Divide what a part of the call has consumed, unless it is settled."""
         self.ledger.add(usage)
@@ -211,7 +220,10 @@ class Flight(JointAccount, Generic[Item]):
             self._settle()
 
     def record(self, note: type[Note], *fields: object) -> None:
-        """Write an event into the journal of each who waits."""
+        """Write an event into the journal of each who waits; of a budget, into its owner's only."""
+        if note is BudgetReached:
+            self._opener.record(note, *fields)
+            return
         for waiter in self.waiters:
             waiter.account.record(note, *fields)
 

@@ -244,7 +244,13 @@ class Held:
 
 
 def _tell(accounts: Sequence[Account], settlements: Sequence[Settlement], outcome: Outcome) -> None:
-    """Write down in each account what thresholds its calls have reached."""
+    """Write down in each account what thresholds its calls have reached.
+
+    It is logged, too: where a call is settled late, its run may have ended.
+    """
+    for each in outcome.reached:
+        spent, limit = _dollars(each.spent), _dollars(each.budget.limit_nanodollars)
+        log.info("%d %% of the budget of %s: %s of %s", each.percent, each.budget, spent, limit)
     for account, settlement in zip(accounts, settlements, strict=True):
         for each in outcome.reached:
             if each.settlement is settlement:

@@ -53,6 +53,14 @@ def for_choice(request: ChatRequest, choice: int) -> ChatRequest:
     return attrs.evolve(request, extras={**request.extras, EXTRAS: said})
 
 
+def asked_anew(extras: Extras) -> Extras:
+    """The extras of a call that no kept answer will do for: it may replace one."""
+    said = extras.get(EXTRAS, {})
+    if said.get(CACHE) in ("refresh", "off"):
+        return extras
+    return {**extras, EXTRAS: {**said, CACHE: "refresh"}}
+
+
 def without(extras: Extras, word: str) -> Extras:
     """The extras without a word; themselves, where it is not said."""
     if word not in extras.get(EXTRAS, {}):

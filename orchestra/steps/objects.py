@@ -21,6 +21,7 @@ from orchestra.annotations.schemas import class_schema
 from orchestra.answers import Completion
 from orchestra.errors import CapabilityError, DefinitionError, OutputError
 from orchestra.graph.wires import place, source_line
+from orchestra.policies.request_extras import asked_anew
 from orchestra.steps.talk import Talk
 from orchestra.values import (
     JsonOutput,
@@ -97,6 +98,7 @@ async def fill(form: Form[T], talk: Talk) -> T:
     value, misfits = form.read(heard.text)
     if misfits:
         talk.add(heard.message, Message("user", _complaint(misfits)))
+        _ask_anew(talk)
         heard = await _whole(form, talk)
         value, misfits = form.read(heard.text)
     if misfits:
@@ -135,6 +137,12 @@ async def _whole(form: Form[T], talk: Talk) -> Completion:
             model=talk.settings.model,
         )
     return heard
+
+
+def _ask_anew(talk: Talk) -> None:
+    """Have the model itself mend it: a repair that is kept may be one that did not fit either."""
+    request = talk.request
+    talk.request = attrs.evolve(request, extras=asked_anew(request.extras))
 
 
 def _instruct(form: Form[T], talk: Talk) -> None:

@@ -118,11 +118,11 @@ def test_what_cannot_be_written_has_no_key(extras: dict[str, dict[str, object]])
     assert keys_of_texts("", "", EmbedRequest(("a",), extras=extras)) is None
 
 
-@pytest.mark.parametrize("word", ["use", "refresh", "off"])
+@pytest.mark.parametrize("word", ["once", "use", "refresh", "off"])
 def test_a_wish_is_read_and_does_not_count(word: str) -> None:
     said = attrs.evolve(HELLO, extras={"orchestra": {"cache": word, "coalesce": "off"}, "x": {}})
     plain = attrs.evolve(HELLO, extras={"orchestra": {"coalesce": "off"}, "x": {}})
-    assert (wish_of(said), wish_of(plain), wish_of(HELLO)) == (word, "use", "use")
+    assert (wish_of(said), wish_of(plain), wish_of(HELLO)) == (word, "once", "once")
     assert without_wish(said) == plain
     assert without_wish(plain) is plain
     alone = attrs.evolve(HELLO, extras={"orchestra": {"cache": word}})

@@ -13,7 +13,13 @@ from hypothesis import strategies as st
 
 from orchestra.accounts import Caller
 from orchestra.answers import Completion
-from orchestra.errors import BudgetExceededError, LimitReachedError, ModelError
+from orchestra.errors import (
+    BudgetExceededError,
+    LimitReachedError,
+    ModelsFailedError,
+    ProviderServerError,
+    StateError,
+)
 from orchestra.policies.account import PRESENT
 from orchestra.policies.coalesce import CoalesceRule
 from orchestra.policies.coalesced import CoalescedModel
@@ -25,6 +31,14 @@ from tests.policies.waiters import ACME, ASKED, Fake, Payer, ask, read, saying
 
 POOR = Caller("acme", "poor")
 TEXTS = EmbedRequest(("a", "bcd"))
+USED_UP = BudgetExceededError("it is used up")
+REFUSALS = (
+    LimitReachedError("later"),
+    USED_UP,
+    StateError("its budget cannot be told"),
+    ModelsFailedError("r", {"cheap": ProviderServerError("500"), "dear": USED_UP}),
+    ModelsFailedError("r", {"of routes": ModelsFailedError("s", {"dear": USED_UP})}),
+)
 
 
 @attrs.define(eq=False)
@@ -32,7 +46,7 @@ class Refusing(Model):
     """A model that some may not ask, which is told to them after a while."""
 
     inner: Fake
-    refusal: ModelError
+    refusal: Exception
     wait_s: float
 
     @property
@@ -146,12 +160,12 @@ askers = st.builds(
 @given(
     schedules(),
     st.lists(askers, min_size=1, max_size=6),
-    st.sampled_from([LimitReachedError("later"), BudgetExceededError("it is used up")]),
+    st.sampled_from(REFUSALS),
     st.sampled_from([0.0, 1.0]),
     st.booleans(),
 )
 def test_a_refusal_is_told_to_those_who_are_refused_and_all_others_are_answered(
-    schedule: int, drawn: list[Asker], refusal: ModelError, wait_s: float, vectors: bool
+    schedule: int, drawn: list[Asker], refusal: Exception, wait_s: float, vectors: bool
 ) -> None:
     model = Fake(saying(3))
     shared = CoalescedModel(Refusing(model, refusal, wait_s), name="m")

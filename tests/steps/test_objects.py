@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestra import Policy, Stream, collect, pipeline, step
+from orchestra import Policy, Retry, Stream, collect, pipeline, step
 from orchestra.accounts import Usage
 from orchestra.annotations.facts import spell
 from orchestra.annotations.reading import Misfit
@@ -26,7 +26,11 @@ from orchestra.errors import (
     OutputError,
 )
 from orchestra.events import RunFinished, StepFinished
+from orchestra.policies.cache import CacheRule
+from orchestra.policies.cached import CachedModel
+from orchestra.protocols import Model
 from orchestra.steps import generate, objects
+from orchestra.stores.state_memory import MemoryState
 from orchestra.testing.laws import check_laws
 from orchestra.testing.simulate import Simulation, simulate
 from orchestra.testing.turns import ScriptedTurns
@@ -98,7 +102,7 @@ def priced(question: str) -> Bill:
     return generate(question, returns=Bill, tools=[price], tool_rounds_max=2, output_tokens_max=99)
 
 
-def run(asking: Any, model: ScriptedTurns, question: object = "why?", **world: Any) -> Simulation:
+def run(asking: Any, model: Model, question: object = "why?", **world: Any) -> Simulation:
     simulation = simulate(asking, World(models={"default": model}, **world), question=question)
     check_laws(simulation)
     return simulation
@@ -431,3 +435,21 @@ def test_what_is_in_fences_is_what_their_pattern_says(text: str) -> None:
 def test_a_hostile_answer_is_read_as_any_other(answer: str) -> None:
     """Where the work grows with the square of the answer, it is never read."""
     assert isinstance(objects._object_in(answer), Misfit)
+
+
+@pytest.mark.parametrize("attempts_max", [1, 2])
+def test_what_does_not_fit_is_not_mended_by_what_is_kept(attempts_max: int) -> None:
+    """One bad sample, kept, is no error of all who ask the same; a retry asks for new ones."""
+    retry = Retry(attempts_max=attempts_max, delay_s=1, on=(OutputError,))
+    patient = generate.using(Policy(retry=retry))
+
+    @pipeline
+    def patiently(question: str) -> Bill:
+        return patient(question, returns=Bill)
+
+    turns = ScriptedTurns.saying([UNFIT], ["{}"], [TEXT])
+    kept = CachedModel(turns, MemoryState(), CacheRule(), name="m", identity="m")
+    first = run(patiently, kept)
+    assert (first.value == BILL) is (attempts_max == 2)
+    assert run(patiently, kept).value == BILL
+    assert len(turns.asked) == 3
