@@ -23,6 +23,7 @@ from orchestra.errors import (
     UnknownPriceError,
 )
 from orchestra.events import BudgetReached, Note
+from orchestra.policies import purse as purse_module
 from orchestra.policies.account import PRESENT, NoAccount
 from orchestra.policies.breaker import BreakerRule, HalfOpen
 from orchestra.policies.budget import (
@@ -48,7 +49,7 @@ from orchestra.policies.ledger import (
 )
 from orchestra.policies.limit import CallLimits, Load
 from orchestra.policies.prices import Price
-from orchestra.policies.purse import Purse
+from orchestra.policies.purse import Held, Purse
 from orchestra.protocols import Change, Model, ModelReply, State
 from orchestra.records import Encoding, Revision
 from orchestra.stores.state_memory import MemoryState
@@ -911,6 +912,45 @@ def test_calls_that_end_together_while_the_state_is_silent_are_settled_later_onc
         assert ledger.spent[DAY] == sum(account.cost for account in accounts)
 
     virtual(main, schedule=schedule)
+
+
+@pytest.mark.parametrize(
+    "ends_s",
+    [
+        [0.0, 0.01, 0.02],
+        [0.0, 0.01, 0.02, 0.03],
+        [0.0, 0.001, 0.002, 0.03, 0.031, 0.032, 0.06],  # the last takes the first with it, in vain
+    ],
+)
+def test_of_what_is_late_for_too_long_the_oldest_is_lost_which_is_said_once_an_outage(
+    ends_s: list[float], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(purse_module, "LATE_MAX", 3)
+
+    async def main() -> None:
+        state = watched()
+        purse = Purse(acme(day=10**9), state)
+
+        async def end(held: Held, cost: int, at_s: float) -> None:
+            await trio.sleep(at_s)
+            await purse.settle(held, cost)
+
+        spent = 0
+        for outage in (1, 2):
+            calls = [await purse.hold(Told(), 1, for_s=600, model="m") for _ in ends_s]
+            state.slow_s = 1_000.0
+            async with trio.open_nursery() as nursery:
+                for at, (held, end_s) in enumerate(zip(calls, ends_s, strict=True)):
+                    assert held is not None
+                    nursery.start_soon(end, held, 10**at, end_s)
+            state.slow_s = None
+            assert await purse.flush(2.0)
+            (ledger,) = await state.ledgers([ACME])
+            spent += sum(10**at for at in range(len(ends_s))[-3:])
+            assert ledger.spent[DAY] == spent
+            assert len(caplog.messages) == (outage if len(ends_s) > 3 else 0)
+
+    virtual(main)
 
 
 def test_who_has_no_budget_never_asks_the_state() -> None:
