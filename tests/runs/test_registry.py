@@ -254,6 +254,22 @@ def test_what_waits_for_a_state_that_is_away_has_a_bound(
     virtual(main)
 
 
+def test_ends_that_are_too_large_to_wait_are_lost_which_is_said(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(recorder, "LATE_BYTES", 1)
+
+    async def main() -> None:
+        cable = Cable(memory())
+        async with process(cable) as one:
+            cable.cut = True
+            one.registry.adopt(one.start([(0.0, "a")]))
+            await trio.sleep(2.0)
+            assert losses(caplog) == 1
+
+    virtual(main)
+
+
 @pytest.mark.parametrize("what", ["starts", "changes that are to be undone"])
 def test_whatever_is_lost_is_said(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, what: str
