@@ -21,7 +21,7 @@ from orchestra.providers.settings import EmbedderSettings, ModelSettings, RouteS
 if TYPE_CHECKING:
     from orchestra.config.deployment import Deployment
     from orchestra.policies.callers import CallerLimits
-    from orchestra.policies.guard import GuardState
+    from orchestra.policies.gate import GuardState
     from orchestra.policies.observed import OnCall, Teller
     from orchestra.policies.purse import Purse
     from orchestra.policies.shared import SharedLimits

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from orchestra.config.deployment import Deployment
     from orchestra.policies.allowance import CallerRules
     from orchestra.policies.callers import CallerLimits
-    from orchestra.policies.guard import GuardState
+    from orchestra.policies.gate import GuardState
     from orchestra.policies.observed import OnCall
     from orchestra.policies.purse import Purse
     from orchestra.providers.settings import ModelSettings, RouteSettings

@@ -191,7 +191,8 @@ class FlightBoard(Generic[Item]):
             return None
         known = [(each, each.vector) for each in flights if each.open and each.vector is not None]
         vectors = [vector for _, vector in known]
-        found = nearest(mine, vectors, self._rule.similarity or 1.0)
+        assert self._rule.similarity is not None, "else no question is near another"
+        found = nearest(mine, vectors, self._rule.similarity)
         return None if found is None else (known[found[0]][0], found[1])
 
 

@@ -28,8 +28,6 @@ from orchestra.policies.tokens import OUTPUT_TOKENS_MOST
 from orchestra.protocols import Model, ModelReply
 from orchestra.values import Capabilities, ChatRequest, Embeddings, EmbedRequest, ModelEvent
 
-__all__ = ["GuardState", "GuardedModel"]
-
 
 class GuardedModel(Model):
     """A model that is asked no more than its limits allow, and left alone while it fails.

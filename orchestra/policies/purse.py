@@ -63,7 +63,8 @@ class Purse:
         self.budgets = budgets
         self._keys_only = budgets == NO_BUDGETS
         self._state = state
-        self._late: deque[tuple[Account, Settlement]] = deque(maxlen=LATE_MAX)
+        self._late: deque[tuple[Account, Settlement]] = deque()
+        self._loses = False
         self._of_caller = lru_cache(maxsize=CALLERS_MAX)(budgets.of_caller)
         self._of_runs: WeakKeyDictionary[object, RunLedger] = WeakKeyDictionary()
         self._names = map(f"{HOLD_KEY}{secrets.token_hex(6)}-{{}}".format, count())
@@ -124,6 +125,7 @@ class Purse:
         if not await given_back(self._state, self.change, order, accounts):
             again = msgspec.structs.replace(settlement, again=True)
             self._late.append((held.account, again))
+            self._trim_late()
 
     async def change(self, order: Order, accounts: Sequence[Account] = ()) -> Outcome:
         """Have this done, and settled with it what is late; `accounts` are of its settlements."""
@@ -137,7 +139,10 @@ class Purse:
             outcome = await self._state.revise(keys, partial(decide, order, keys), ENCODING)
         except BaseException:
             self._late.extendleft(reversed(late))
+            self._trim_late()
             raise
+        if late:
+            self._loses = False
         if outcome.reached:
             _tell(accounts, order.settlements, outcome)
         return outcome
@@ -165,6 +170,19 @@ class Purse:
         if found is None and (budget := self.budgets.of_run(account.run_id)) is not None:
             found = self._of_runs[account.run] = RunLedger(budget)
         return found
+
+    def _trim_late(self) -> None:
+        """Lose the oldest of those that are late, where they are too many."""
+        while len(self._late) > LATE_MAX:
+            self._late.popleft()
+            if not self._loses:
+                self._loses = True
+                log.error(
+                    "calls are not paid from now on, the oldest first, until the state answers: "
+                    "%d of them wait for it, and no more are kept; what the others have cost is "
+                    "in no budget",
+                    LATE_MAX,
+                )
 
     def _taken_late(self) -> Sequence[tuple[Account, Settlement]]:
         """Of those that are late, as many as go with one change, the oldest first."""

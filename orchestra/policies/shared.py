@@ -33,11 +33,10 @@ class SharedLimits:
         state: State,
         *,
         lease_s: float = LEASE_S,
-        process: str = "",
     ) -> None:
         self.counts_tokens = limits.tokens_per_minute is not None
         self._lease_s = lease_s
-        self._limits = CallerLimits(_Rules(name, limits), state, process=process)
+        self._limits = CallerLimits(_Rules(name, limits), state)
         self._waiting: set[trio.CancelScope] = set()
 
     @property

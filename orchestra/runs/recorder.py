@@ -1,7 +1,7 @@
 """What becomes of a run is written by one task of the process, for many runs at once.
 
 A run never waits for its record, and never fails for it: where the state is away its record is
-late, and where that lasts too long it is lost, which is logged once.
+late, and where that lasts too long it is lost, which is logged once an outage.
 """
 
 from __future__ import annotations
@@ -68,12 +68,14 @@ class Recorder:
         self._writing = trio.Lock()
         self._undone: deque[Callable[[], Awaitable[object]]] = deque(maxlen=LATE_MAX)
         self._away = False
+        self._loses = False
 
     def started(self, record: Record) -> None:
         """A run goes on: to be written soon."""
         self._started[record.id] = record
         while len(self._started) > LATE_MAX:
             del self._started[next(iter(self._started))]
+            self._lost()
         self._work.set()
 
     def ended(self, local: LocalRun) -> None:
@@ -83,6 +85,8 @@ class Recorder:
 
     def undo(self, undo: Callable[[], Awaitable[object]]) -> None:
         """Do this to the state soon, and again until it is done."""
+        if len(self._undone) == self._undone.maxlen:
+            self._lost()
         self._undone.append(undo)
         self._work.set()
 
@@ -128,7 +132,7 @@ class Recorder:
             except Exception as error:  # noqa: BLE001 - it is tried again, and runs go on
                 self._failed(error)
                 return False
-        self._away = False
+        self._away = self._loses = False
         return True
 
     @property
@@ -149,6 +153,7 @@ class Recorder:
             self._final_bytes += made.size_bytes
             while len(self._finals) > LATE_MAX or self._final_bytes > LATE_BYTES:
                 self._drop(next(iter(self._finals)))
+                self._lost()
             await trio.lowlevel.checkpoint()  # each may be thousands of events
 
     def _final(self, local: LocalRun, ended_s: float) -> Final:
@@ -198,6 +203,16 @@ class Recorder:
         made = self._finals.pop(run_id, None)
         if made is not None:
             self._final_bytes -= made.size_bytes
+
+    def _lost(self) -> None:
+        if not self._loses:
+            self._loses = True
+            log.warning(
+                "records of runs are lost from now on, the oldest first, until the state takes "
+                "some again: %d of them wait for it, or %d bytes, and no more are kept",
+                LATE_MAX,
+                LATE_BYTES,
+            )
 
     def _failed(self, error: Exception) -> None:
         if not self._away:

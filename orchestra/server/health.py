@@ -28,7 +28,7 @@ from orchestra.server.arrival import Arrival
 from orchestra.server.routes import Route
 
 if TYPE_CHECKING:
-    from orchestra.policies.guard import GuardState
+    from orchestra.policies.gate import GuardState
     from orchestra.protocols import Bindings, State
 
 log = logging.getLogger("orchestra.server")

@@ -70,9 +70,9 @@ def or_null(schema: Json) -> Json:
     return {"anyOf": [schema, {"type": "null"}]}
 
 
-def header(name: str, summary: str, schema: Json = TEXT) -> Json:
+def header(name: str, summary: str) -> Json:
     """A header that may be sent."""
-    return {"name": name, "in": "header", "description": summary, "schema": schema}
+    return {"name": name, "in": "header", "description": summary, "schema": TEXT}
 
 
 def events(name: str, *named: str) -> Json:

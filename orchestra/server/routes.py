@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Awaitable, Callable, Iterable
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import msgspec
 
 from orchestra.server.access import Access
 
+T = TypeVar("T")
 Handler = Callable[..., Awaitable[Any]]
 _VALUE = re.compile(r"<(?:[^:<>]+:)?(\w+)>")
 
@@ -46,24 +47,24 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
         return _VALUE.sub(r"{\1}", self.path)
 
 
-class Later:
+class Later(Generic[T]):
     """A handler of something that is made when it is first asked for."""
 
-    def __init__(self, made: Callable[[], object], name: str) -> None:
+    def __init__(self, made: Callable[[], T], handler_of: Callable[[T], Handler]) -> None:
         self.made = made
-        self.name = name
+        self._handler_of = handler_of
 
     async def handle(self, **values: object) -> Any:
-        """What the handler of this name answers."""
-        return await getattr(self.made(), self.name)(**values)
+        """What that handler answers."""
+        return await self._handler_of(self.made())(**values)
 
 
-def later(made: Callable[[], object], name: str) -> Handler:
-    """The handler `name` of what is made when it is first asked for.
+def later(made: Callable[[], T], handler_of: Callable[[T], Handler]) -> Handler:
+    """A handler of what is made when it is first asked for.
 
     So its modules are no part of a start: most of what a server can do, no client asks at first.
     """
-    return Later(made, name).handle
+    return Later(made, handler_of).handle
 
 
 def make_now(routes: Iterable[Route]) -> None:

@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from orchestra.graph.pipelines import Pipeline
     from orchestra.graph.policy import Limits
     from orchestra.observe.counting import Counting
-    from orchestra.policies.guard import GuardState
+    from orchestra.policies.gate import GuardState
     from orchestra.protocols import Bindings, State
     from orchestra.runs.registry import Registry
 

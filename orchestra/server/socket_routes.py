@@ -23,7 +23,7 @@ def socket_routes(sockets: Callable[[], Sockets]) -> list[Route]:
         Route(
             name="open-socket",
             path="/v1/pipelines/<name>/ws",
-            handler=later(cache(sockets), "open"),
+            handler=later(cache(sockets), lambda it: it.open),
             access=MAY_RUN,
             methods=(),
             summary="Several runs over one WebSocket.",

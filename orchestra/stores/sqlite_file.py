@@ -13,7 +13,7 @@ from __future__ import annotations
 import sqlite3
 import time
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
@@ -57,7 +57,7 @@ PRAGMA user_version = {SCHEMA_VERSION};
 COMMIT;
 """
 
-_FIXES = {
+FIXES: Mapping[int, str] = {
     sqlite3.SQLITE_NOTADB: "it is another kind of file; give another path, or move it away",
     sqlite3.SQLITE_CORRUPT: "it is damaged; move it away and ingest again",
     sqlite3.SQLITE_BUSY: f"another process has been writing for {BUSY_S:g} s; try again",
@@ -65,6 +65,7 @@ _FIXES = {
     sqlite3.SQLITE_CANTOPEN: "give the path of a file in a folder that can be written to",
     sqlite3.SQLITE_FULL: "the disk is full; make room and try again",
 }
+"""What to do about an error of SQLite's, by its code."""
 
 
 class Lane:
@@ -93,7 +94,6 @@ class Lane:
         """Close the connection; no call may be under way. Forgetting the lane does it too."""
         self._closed = True
         self._close()
-        self._connection = None
 
     def _transact(self, work: Callable[[sqlite3.Connection], T]) -> T:
         if self._closed:
@@ -160,10 +160,10 @@ def write_ahead(db: sqlite3.Connection, timeout_s: float) -> None:
             return
 
 
-def explained(path: Path, error: Exception) -> StoreError:
-    """The error with the file's path, and what to do about it where we know."""
+def explained(path: Path, error: Exception, fixes: Mapping[int, str] = FIXES) -> StoreError:
+    """The error with the file's path, and what to do about it where we know: `fixes` by code."""
     code = getattr(error, "sqlite_errorcode", 0) & 0xFF  # the rest says where inside SQLite
-    fix = f"; {_FIXES[code]}" if code in _FIXES else ""
+    fix = f"; {fixes[code]}" if code in fixes else ""
     return StoreError(f"{path}: SQLite says {str(error)!r}{fix}")
 
 

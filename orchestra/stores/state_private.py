@@ -16,6 +16,8 @@ from orchestra.stores.state_sqlite import Held, SqliteState
 class PrivateState(SqliteState):
     """A `SqliteState` that does not make its file before something is to be kept there."""
 
+    _restored = "restore it from a backup; without it there are no keys"
+
     def _in_thread(
         self, held: Held | None, calls: Sequence[Call], given_up: threading.Event
     ) -> tuple[Outcomes, Held | None]:

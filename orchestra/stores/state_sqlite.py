@@ -37,7 +37,7 @@ from orchestra.stores.grouping import (
     Remembering,
     decide_all,
 )
-from orchestra.stores.sqlite_file import explained, write_ahead
+from orchestra.stores.sqlite_file import FIXES, explained, write_ahead
 from orchestra.stores.sqlite_place import Inode, Place
 from orchestra.stores.sqlite_spot import SpotReader
 
@@ -54,7 +54,7 @@ THREADS_MAX = 4
 SWEPT_AT_ONCE = 16
 """Expired entries that a change takes away beside its own: it makes fewer than that."""
 
-_SCHEMA = """
+_SCHEMA = f"""
 BEGIN IMMEDIATE;
 CREATE TABLE IF NOT EXISTS entry (key BLOB PRIMARY KEY, data BLOB NOT NULL, until_s REAL NOT NULL)
     WITHOUT ROWID;
@@ -66,9 +66,9 @@ CREATE TABLE IF NOT EXISTS memory (
 CREATE INDEX IF NOT EXISTS memory_used ON memory (used);
 CREATE TABLE IF NOT EXISTS total (size_bytes INTEGER NOT NULL, used INTEGER NOT NULL);
 INSERT INTO total SELECT 0, 0 WHERE NOT EXISTS (SELECT 1 FROM total);
-PRAGMA application_id = 1869771636; -- APPLICATION_ID
+PRAGMA application_id = {APPLICATION_ID};
 COMMIT;
-"""
+"""  # noqa: S608 - of our own words only
 
 
 class SqliteState(GroupedState):
@@ -80,6 +80,9 @@ class SqliteState(GroupedState):
     `decide`. What is committed survives the death of every process; of the machine, all but
     the last moments.
     """
+
+    _restored = "restore it from a backup; without it spending begins anew, and runs are unknown"
+    """What to do where the file is damaged, and what it means to do without."""
 
     def __init__(
         self,
@@ -195,7 +198,12 @@ class SqliteState(GroupedState):
                 f"{self.path}: another process has been writing for {self._timeout_s:g} s, and "
                 "nothing was changed; ask less often, or give it a longer timeout_s"
             )
-        return StateError(str(explained(self.path, error)))
+        fixes = {
+            **FIXES,
+            sqlite3.SQLITE_NOTADB: f"it is another kind of file, or damaged; {self._restored}",
+            sqlite3.SQLITE_CORRUPT: f"it is damaged; {self._restored}",
+        }
+        return StateError(str(explained(self.path, error, fixes)))
 
     def _transact(
         self, db: sqlite3.Connection, calls: Sequence[Call], given_up: threading.Event

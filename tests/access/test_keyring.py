@@ -350,6 +350,24 @@ async def all_of(ring: Keyring) -> list[KeyRecord]:
     return found
 
 
+@pytest.mark.parametrize(
+    ("count", "nexts"), [(0, [None]), (127, [None]), (128, [None]), (129, [1, None])]
+)
+def test_the_last_page_of_keys_says_that_it_is_the_last(
+    count: int, nexts: list[int | None]
+) -> None:
+    """Also where it is full to the last place."""
+
+    async def main() -> None:
+        ring = Keyring(MemoryState())
+        made = [(await ring.create(ADAS)).record.id for _ in range(count)]
+        pages = [await ring.list(number) for number in range(len(nexts))]
+        assert [page.next for page in pages] == nexts
+        assert [key.id for page in pages for key in page.keys] == made
+
+    run(main)
+
+
 TestKeys = Keys.TestCase
 TestKeys.settings = settings(max_examples=25, stateful_step_count=30, deadline=None)
 TestKeysOfTwoProcesses = KeysOfTwoProcesses.TestCase

@@ -22,7 +22,7 @@ from orchestra.errors import (
     StoreError,
 )
 from orchestra.policies.breaker import Open
-from orchestra.policies.guard import GuardState
+from orchestra.policies.gate import GuardState
 from orchestra.policies.limit import Load
 from orchestra.protocols import Bindings
 from orchestra.stores.state_memory import MemoryState

@@ -140,6 +140,7 @@ EXAMPLES = [
     ('models = ["gpt", "gpt"]', 2, '"gpt" stands here twice'),
     ('models = ["gpt"]\nfallback = ["RateLimit"]', 3, "did you mean 'RateLimitError'?"),
     ('models = ["gpt"]\nby = "latecy"', 3, '"latecy" is not one of "order", "weight"'),
+    ('models = ["gpt"]\nby = "weight"\nweights = 3', 4, "routes.r.weights: 3 is not a table"),
     ('models = ["gpt"]\nweights = { gpt = 2 }', 3, 'weights count only with by = "weight"'),
     ('models = ["gpt"]\nby = "weight"\nweights = { gpd = 2 }', 4, "did you mean 'gpt'?"),
     ('models = ["gpt"]\nsticky = true', 3, "by order every conversation has the same models"),

@@ -23,7 +23,9 @@ from orchestra.errors import (
     UnknownPriceError,
 )
 from orchestra.events import BudgetReached, Note
+from orchestra.policies import purse as purse_module
 from orchestra.policies.account import PRESENT, NoAccount
+from orchestra.policies.breaker import BreakerRule, HalfOpen
 from orchestra.policies.budget import (
     NO_BUDGETS,
     Allowance,
@@ -47,7 +49,7 @@ from orchestra.policies.ledger import (
 )
 from orchestra.policies.limit import CallLimits, Load
 from orchestra.policies.prices import Price
-from orchestra.policies.purse import Purse
+from orchestra.policies.purse import Held, Purse
 from orchestra.protocols import Change, Model, ModelReply, State
 from orchestra.records import Encoding, Revision
 from orchestra.stores.state_memory import MemoryState
@@ -375,6 +377,29 @@ def test_what_a_run_has_spent_is_forgotten_with_the_run() -> None:
     virtual(main)
 
 
+def test_a_stream_that_grows_twice_holds_of_its_run_what_it_needs_and_no_more() -> None:
+    """The budget of its run is just enough for it: what it held before is not held twice."""
+
+    async def main() -> tuple[int, int, int]:
+        fake = Fake(words=30, word="x" * 300, counts=None)
+        model, account = guarded(fake, Budgets(request=3_014), watched()), Told()
+        heard = await ask(model, account, attrs.evolve(ASKED, output_tokens_max=None))
+        (own,) = purse_of(model)._of_runs.values()
+        return heard, own.held, own.spent - account.cost
+
+    assert virtual(main) == (31, 0, 0)
+
+
+def test_a_threshold_of_a_run_is_told_once() -> None:
+    async def main() -> None:
+        model, account = guarded(Fake(), Budgets(request=300), watched()), Told()
+        for _ in range(5):  # of which the fourth is beyond the half
+            await ask(model, account)
+        assert account.notes == [("request 1, a run", 50, 160, 300)]
+
+    virtual(main)
+
+
 @pytest.mark.parametrize("when", ["open", "closed"])
 def test_a_run_keeps_to_its_budget_while_the_state_is_away(when: str) -> None:
     """And holds nothing of it for a call that the state has refused."""
@@ -525,6 +550,18 @@ def test_a_period_ends_at_midnight_and_a_month_at_its_last() -> None:
     refusal = books.hold("h", 101).refusal
     assert refusal is not None
     assert refusal.resets_at_s == datetime(2027, 3, 1, tzinfo=UTC).timestamp()
+
+
+def test_a_month_counts_what_was_spent_days_ago_also_of_who_has_a_budget_a_day() -> None:
+    async def main() -> int:
+        model, account = guarded(Fake(), acme(day=WORST, month=WORST + 39), watched()), Told()
+        await ask(model, account)
+        await trio.sleep(4 * 86_400)
+        with pytest.raises(BudgetExceededError, match="organisation acme, a month") as caught:
+            await ask(model, account)
+        return caught.value.spent_nanodollars
+
+    assert virtual(main) == 40
 
 
 def test_a_call_over_midnight_is_held_in_both_days_and_paid_in_the_second() -> None:
@@ -723,6 +760,52 @@ def test_while_the_state_is_away_a_budget_is_open_or_closed(fails: str) -> None:
     virtual(main)
 
 
+def test_what_is_held_unknown_to_a_call_that_is_cancelled_is_given_back() -> None:
+    """The state has done what it was asked for, and its answer does not come."""
+
+    @attrs.define(eq=False)
+    class Mute(Watched):
+        mute: bool = True
+
+        async def change(
+            self, keys: Sequence[str], decide: Callable[[Sequence[bytes | None], float], Change[T]]
+        ) -> T:
+            result = await super().change(keys, decide)
+            if self.mute:
+                self.mute = False
+                await trio.sleep_forever()
+            return result
+
+    async def main() -> None:
+        fake, state = Fake(), watched(Mute)
+        with trio.move_on_after(1) as patience:
+            await ask(guarded(fake, acme(day=WORST), state), Told())
+        assert patience.cancelled_caught
+        assert (fake.asked, state.most) == (0, WORST), "it was held"
+        (ledger,) = await state.ledgers([ACME])
+        assert (ledger.held, state.holds()) == (0, [])
+
+    virtual(main)
+
+
+def test_a_probe_that_a_budget_refuses_leaves_its_place_to_the_next() -> None:
+    async def main() -> None:
+        fake = Fake(error=OverloadedError("no room"))
+        budgets = Budgets(organisations={"poor": Allowance(day=WORST - 1)})
+        rule = BreakerRule(calls_min=1, probes=1)
+        model = guarded(fake, budgets, watched(), breaker=rule)
+        with pytest.raises(OverloadedError):
+            await ask(model, Told())
+        await trio.sleep(rule.open_s * 2)
+        fake.error = None
+        with pytest.raises(BudgetExceededError):
+            await ask(model, Told("poor"))
+        assert model.state().breaker == HalfOpen(1, 0)
+        assert await ask(model, Told()) == 4
+
+    virtual(main)
+
+
 def test_a_state_that_never_answers_delays_the_end_by_50_ms() -> None:
     async def main() -> float:
         state, account = watched(), Told()
@@ -829,6 +912,49 @@ def test_calls_that_end_together_while_the_state_is_silent_are_settled_later_onc
         assert ledger.spent[DAY] == sum(account.cost for account in accounts)
 
     virtual(main, schedule=schedule)
+
+
+@pytest.mark.parametrize(
+    "ends_s",
+    [
+        [0.0, 0.01, 0.02],
+        [0.0, 0.01, 0.02, 0.03],
+        [0.0, 0.001, 0.002, 0.03, 0.031, 0.032],  # the first are tried again, in vain
+        [0.0, 0.001, 0.002, 0.03, 0.031, 0.032, 0.055],  # by the last of them
+    ],
+)
+def test_of_what_is_late_for_too_long_the_oldest_is_lost_which_is_said_once_an_outage(
+    ends_s: list[float], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(purse_module, "LATE_MAX", 3)
+
+    async def main() -> None:
+        state = watched()
+        purse = Purse(acme(day=10**9), state)
+
+        async def end(held: Held, cost: int, at_s: float) -> None:
+            await trio.sleep(at_s)
+            await purse.settle(held, cost)
+
+        spent = 0
+        for outage in (1, 2):
+            calls = [await purse.hold(Told(), 1, for_s=600, model="m") for _ in ends_s]
+            state.slow_s = 1_000.0
+            async with trio.open_nursery() as nursery:
+                for at, (held, end_s) in enumerate(zip(calls, ends_s, strict=True)):
+                    assert held is not None
+                    nursery.start_soon(end, held, 10**at, end_s)
+                await trio.sleep(0.06)
+                await purse.flush(0.04)  # in vain
+            state.slow_s = None
+            assert await purse.flush(2.0)
+            (ledger,) = await state.ledgers([ACME])
+            spent += sum(10**at for at in range(len(ends_s))[-3:])
+            assert ledger.spent[DAY] == spent
+            said = sum("not paid from now on" in each for each in caplog.messages)
+            assert said == (outage if len(ends_s) > 3 else 0)
+
+    virtual(main)
 
 
 def test_who_has_no_budget_never_asks_the_state() -> None:

@@ -358,6 +358,20 @@ def test_questions_that_are_alike_share_a_call() -> None:
     run(main)
 
 
+@pytest.mark.parametrize(("runs", "calls"), [("rr", 2), ("rs", 1)])
+def test_what_one_run_asks_in_other_words_is_a_call_of_its_own(runs: str, calls: int) -> None:
+    """It wants several answers, as where it asks the same twice."""
+
+    async def main(engine: trio.Nursery) -> None:
+        model, rule = Fake(), CoalesceRule(similarity=0.95, paraphrases=True)
+        payers = [Payer(engine, run_id) for run_id in runs]
+        asked = zip(payers, map(ask, ("sky?", "Sky!")), strict=True)
+        await together(CoalescedModel(model, name="m", rule=rule, embedder=Letters()), *asked)
+        assert model.asked == calls
+
+    run(main)
+
+
 @pytest.mark.parametrize("compared_max", [1, 2])
 def test_a_question_is_compared_with_the_youngest_only(compared_max: int) -> None:
     async def main(engine: trio.Nursery) -> None:

@@ -120,6 +120,26 @@ def test_a_slow_reader_holds_others_back_only_so_long(
     assert ended[0] <= len(saying(count)) + 1 + 20
 
 
+@given(schedules(), st.integers(10, 40))
+def test_who_reads_too_slowly_is_left_behind_and_told_why(schedule: int, count: int) -> None:
+    """And the others hear the rest at once."""
+    rule = CoalesceRule(held_bytes=3 * EVENT_BYTES, lag_s=20)
+    shared = CoalescedModel(Fake(saying(count)), name="m", rule=rule)
+
+    async def main() -> None:
+        async with trio.open_nursery() as engine:
+            slow, fast = Heard(Payer(engine, "slow")), Heard(Payer(engine, "fast"))
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(visit, shared, Visit(0, pause_s=1000), slow)
+                nursery.start_soon(visit, shared, Visit(0), fast)
+            assert (fast.ended, slow.ended) == (True, False)
+            assert isinstance(slow.error, ModelTimeoutError)
+            assert slow.error.code == "lag_s"
+            assert slow.events == fast.events[: len(slow.events)]
+
+    virtual(main, schedule=schedule)
+
+
 @given(schedules(), st.lists(st.sampled_from([0.0, 0.5, 2.0]), min_size=1, max_size=4))
 def test_what_is_held_of_an_answer_is_bounded(schedule: int, pauses_s: list[float]) -> None:
     """By `held_bytes`, and the one batch that has come when it was full."""
@@ -128,7 +148,7 @@ def test_what_is_held_of_an_answer_is_bounded(schedule: int, pauses_s: list[floa
     class Watched(Flight[ModelEvent]):
         async def say(self, *items: ModelEvent) -> None:
             nonlocal most
-            most = max(most, self.held_bytes)
+            most = max(most, len(self._kept) * EVENT_BYTES)
             await super().say(*items)
 
     async def main() -> None:

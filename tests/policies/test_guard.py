@@ -24,7 +24,8 @@ from orchestra.errors import (
     TruncatedStreamError,
 )
 from orchestra.policies.breaker import BreakerRule, Closed, HalfOpen, Open
-from orchestra.policies.guard import GuardedModel, GuardState
+from orchestra.policies.gate import GuardState
+from orchestra.policies.guard import GuardedModel
 from orchestra.policies.limit import CallLimits, Load
 from orchestra.policies.tokens import OUTPUT_TOKENS
 from orchestra.protocols import Model, ModelReply

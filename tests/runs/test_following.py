@@ -317,6 +317,24 @@ def test_an_event_that_is_too_large_to_be_published_is_had_when_the_run_has_ende
     virtual(main)
 
 
+def test_the_end_is_heard_elsewhere_before_the_run_is_written_down() -> None:
+    """It is published too; who had to wait for the record would wait for a state that is slow."""
+
+    async def main() -> None:
+        state, late = memory(), RunsSettings(batch_s=60.0)
+        async with process(Cable(state), late) as owner, process(Cable(state), late) as other:
+            run = owner.start([(1.0, "a"), (1.0, "b")])
+            await owner.registry.adopt_durably(run)
+            following = await other.registry.follow(run.id)
+            assert following is not None
+            events: list[EventLine] = []
+            with trio.fail_after(5), following:
+                while not run.ended or events != lines(run):
+                    events += await following.after(events[-1].seq if events else 0)
+
+    virtual(main)
+
+
 def test_a_run_that_nobody_knows_is_followed_by_nobody() -> None:
     async def main() -> None:
         async with process(Cable(memory())) as one:

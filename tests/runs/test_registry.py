@@ -15,6 +15,7 @@ from orchestra.accounts import Usage
 from orchestra.errors import RunLostError, StateError
 from orchestra.events import Delta, Event
 from orchestra.runs import recorder
+from orchestra.runs.archive import Archive
 from orchestra.runs.disconnect import (
     CANCEL,
     CONTINUE,
@@ -25,6 +26,8 @@ from orchestra.runs.disconnect import (
     ends_at_s,
     on_leave,
 )
+from orchestra.runs.record import Record
+from orchestra.runs.recorder import Recorder
 from orchestra.runs.registry import open_registry
 from orchestra.runs.settings import RunsSettings
 from orchestra.stores.state_memory import MemoryState
@@ -250,26 +253,71 @@ def test_who_must_know_that_a_start_is_written_is_told_where_it_is_not() -> None
     virtual(main)
 
 
-def test_what_waits_for_a_state_that_is_away_has_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+def losses(caplog: pytest.LogCaptureFixture) -> int:
+    """How often it was said that records are lost."""
+    return sum("are lost from now on" in each for each in caplog.messages)
+
+
+def test_what_waits_for_a_state_that_is_away_has_a_bound(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Once an outage it is said that records are lost."""
     monkeypatch.setattr(recorder, "LATE_MAX", 3)
 
     async def main() -> None:
         state = memory()
         cable = Cable(state)
         async with process(cable) as one:
-            cable.cut = True
-            ids = []
-            for _ in range(5):
-                run = one.start([(0.0, "a")])
-                one.registry.adopt(run)
-                ids.append(run.id)
+            for outage in range(2):
+                cable.cut = True
+                ids = []
+                for count in range(5):
+                    run = one.start([(0.0, "a")])
+                    one.registry.adopt(run)
+                    ids.append(run.id)
+                    await trio.sleep(2.0)
+                    assert losses(caplog) == outage + (count >= 3)
+                cable.cut = False
                 await trio.sleep(2.0)
-            cable.cut = False
-            await trio.sleep(2.0)
-            found = [await one.registry.get(run_id) is not None for run_id in ids]
-            assert found == [False, False, True, True, True]
+                found = [await one.registry.get(run_id) is not None for run_id in ids]
+                assert found == [False, False, True, True, True]
 
     virtual(main)
+
+
+def test_ends_that_are_too_large_to_wait_are_lost_which_is_said(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(recorder, "LATE_BYTES", 1)
+
+    async def main() -> None:
+        cable = Cable(memory())
+        async with process(cable) as one:
+            cable.cut = True
+            one.registry.adopt(one.start([(0.0, "a")]))
+            await trio.sleep(2.0)
+            assert losses(caplog) == 1
+
+    virtual(main)
+
+
+@pytest.mark.parametrize("what", ["starts", "changes that are to be undone"])
+def test_whatever_is_lost_is_said(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, what: str
+) -> None:
+    monkeypatch.setattr(recorder, "LATE_MAX", 3)
+    archive = Archive(memory(), RunsSettings())
+    late = Recorder(archive, "p", shared=False)
+
+    async def undo() -> None:
+        """Nothing."""
+
+    for count in range(5):
+        if what == "starts":
+            late.started(Record(id=str(count), pipeline="x", process="p", created_s=0.0))
+        else:
+            late.undo(undo)
+        assert losses(caplog) == (count >= 3)
 
 
 def test_stopping_writes_everything_and_takes_no_longer_than_is_said() -> None:

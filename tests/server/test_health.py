@@ -11,7 +11,7 @@ import trio
 from orchestra.engine.engine import NoBindings, open_engine
 from orchestra.errors import StateError, StoreError
 from orchestra.policies.breaker import Closed, HalfOpen, Open
-from orchestra.policies.guard import GuardState
+from orchestra.policies.gate import GuardState
 from orchestra.policies.limit import Load
 from orchestra.protocols import Change
 from orchestra.server.app import create_app

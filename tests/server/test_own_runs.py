@@ -11,7 +11,7 @@ import trio
 from orchestra.access.principal import Principal, Scopes
 from orchestra.accounts import Caller
 from orchestra.engine.engine import Engine, open_engine
-from orchestra.policies.guard import GuardState
+from orchestra.policies.gate import GuardState
 from orchestra.policies.limit import Load
 from orchestra.runs.disconnect import CANCEL, CONTINUE, OnLeave
 from orchestra.server.app import create_app

@@ -115,6 +115,27 @@ def test_one_that_has_gone_is_told_until_it_is_back(
     open_beside(kind, path, lambda: gone(path), main)
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_one_that_cannot_be_reached_any_more_is_not_used_any_more(
+    kind: type[SqliteState], tmp_path: Path
+) -> None:
+    """Nobody can tell whether it still is the one at its path."""
+    folder = tmp_path / "folder"
+    path = folder / "state.sqlite"
+
+    def obstruct() -> None:
+        folder.rename(tmp_path / "aside")
+        folder.touch()
+
+    async def main(state: SqliteState) -> None:
+        with pytest.raises(StateError, match="it cannot be reached"):
+            await looked(state, "a")
+        with pytest.raises(StateError, match="it cannot be reached"):
+            await put(state, a=b"5")
+
+    open_beside(kind, path, obstruct, main)
+
+
 @given(st.lists(st.tuples(st.floats(0.0, 3.0), st.booleans()), max_size=10))
 def test_it_is_looked_at_once_a_second_and_no_longer_believed_after_that(
     tmp_path_factory: pytest.TempPathFactory, steps: list[tuple[float, bool]]

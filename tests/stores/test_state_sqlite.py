@@ -17,6 +17,7 @@ import trio.testing
 from orchestra.errors import StateError
 from orchestra.protocols import Change, Entry
 from orchestra.stores.sqlite_file import write_ahead
+from orchestra.stores.state_private import PrivateState
 from orchestra.stores.state_sqlite import SqliteState
 
 
@@ -34,6 +35,29 @@ def test_what_was_kept_is_there_after_it_was_closed(tmp_path: Path) -> None:
     assert "the state is closed" in refused(state)
     with SqliteState(path, timeout_s=5) as state:
         assert trio.run(state.change, ["a"], lambda there, _: Change(there[0])) == b"1"
+
+
+@pytest.mark.parametrize("at", [0, 4096])
+@pytest.mark.parametrize(
+    ("kind", "without"),
+    [(SqliteState, "spending begins anew"), (PrivateState, "there are no keys")],
+)
+def test_who_has_a_damaged_file_is_told_what_it_means_to_do_without(
+    tmp_path: Path, kind: type[SqliteState], without: str, at: int
+) -> None:
+    """Its head, or a page of it; it is no store of texts, which could be ingested again."""
+    path = tmp_path / "state.sqlite"
+    with kind(path, timeout_s=5) as state:
+        trio.run(state.change, ["a"], lambda *_: Change(None, {"a": Entry(b"1")}))
+    data = bytearray(path.read_bytes())
+    data[at : at + 4096] = b"\xff" * 4096
+    path.write_bytes(data)
+    with kind(path, timeout_s=5) as state, pytest.raises(StateError) as caught:
+        trio.run(state.change, ["a"], lambda *_: Change(None, {"a": Entry(b"2")}))
+    said = str(caught.value)
+    assert said.startswith(f"{path}: SQLite says ")
+    assert f"damaged; restore it from a backup; without it {without}" in said
+    assert "ingest" not in said
 
 
 def test_a_file_that_another_process_writes_to_is_an_error_in_time_and_then_works(
