@@ -19,7 +19,6 @@ from typing import TYPE_CHECKING, cast
 from msgspec import structs
 
 from orchestra.closing import Closing
-from orchestra.config.finding import find, read_deployment
 from orchestra.config.names import bound
 from orchestra.config.server_rules import USUAL_RULES, ServerRules
 from orchestra.config.usual import EMBEDDERS, MODELS, is_usual
@@ -47,28 +46,6 @@ KEYS_FILE = "keys.sqlite"
 KEYS_TIMEOUT_S = 1.0
 """Who waits for a disk, or a busy host, is better off than who is refused."""
 STATE_FILE = "state.sqlite"
-
-
-def default_bindings(
-    data: Path | None = None,
-    *,
-    config: Path | None = None,
-    environ: Mapping[str, str] = os.environ,
-    several: bool = False,
-) -> LocalBindings:
-    """The bindings of what is configured, as `read_deployment` finds it.
-
-    Stores are kept in the folder `data`, else in the one that the file says, else in
-    `.orchestra`. Nothing is opened, loaded or made before it is used; the folder need not
-    exist, and a missing key is an error when its model is first asked for.
-
-    Raises:
-        ConfigError: something in the file is wrong; all of it is told.
-    """
-    if find(config, environ) is None:
-        return LocalBindings(data or DATA, environ=environ, several=several)
-    found = read_deployment(config, environ)
-    return LocalBindings(data or found.data or DATA, found, environ, several=several)
 
 
 class LocalBindings(Closing):

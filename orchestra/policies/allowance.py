@@ -386,10 +386,7 @@ def _accounts(owners: Sequence[Owner], kept: Kept, now_s: float) -> list[tuple[O
 
 
 def _ahead(kept: Kept, now_s: float) -> bool:
-    """Whether the clock was put back: one of these is of a later time.
-
-    Then they are written even if nothing is taken, or no time would pass until it is that late.
-    """
+    """Whether the clock was put back: what is of a later time has to be written, or it stays so."""
     return any(each.ahead_of(int(now_s * SECOND_NS)) for each in kept if each)
 
 

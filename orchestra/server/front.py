@@ -33,6 +33,7 @@ from orchestra.errors import BudgetExceededError, LimitReachedError, StateError
 from orchestra.server import caller_problems, problems
 from orchestra.server.arrival import KEY, REQUEST_ID, Arrival, Headers
 from orchestra.server.cors import NO_CORS, Cors
+from orchestra.server.outage import Outage
 from orchestra.server.problems import HttpProblem, NoContent
 
 if TYPE_CHECKING:
@@ -201,31 +202,12 @@ class Bounds:
         return None
 
 
-class _Outage:
-    """That keys cannot be looked up: told in the log when it begins, and when it is over."""
-
-    def __init__(self) -> None:
-        self._known = False
-
-    def goes_on(self, error: StateError) -> None:
-        """A look-up has failed."""
-        if not self._known:
-            self._known = True
-            log.error("keys cannot be looked up, and nobody is let in: %s", error)
-
-    def is_over(self) -> None:
-        """A look-up has not failed."""
-        if self._known:
-            self._known = False
-            log.warning("keys can be looked up again")
-
-
 class Authentication:
     """Whose key came with the request. One that is not valid is refused; none at all is not."""
 
     def __init__(self, keyring: Keyring | None) -> None:
         self._keyring = keyring
-        self._outage = _Outage()
+        self._outage = Outage()
 
     async def admit(self, arrival: Arrival) -> Early | None:
         """A problem where a key came that lets nobody in."""
@@ -258,7 +240,7 @@ class Unlocking:
         self._unlocked = unlocked
         self._keyed = keyed
         self._layers: list[Layer] = []
-        self._outage = _Outage()
+        self._outage = Outage()
 
     async def admit(self, arrival: Arrival) -> Early | None:
         """A problem where there are keys, and a layer of those who have one has a problem."""

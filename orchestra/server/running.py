@@ -9,12 +9,15 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable
 from functools import partial
+from typing import TYPE_CHECKING
 
 import attrs
 
 from orchestra.accounts import Caller
 from orchestra.errors import LimitReachedError
-from orchestra.policies.allowance import CallerRules, Kind
+
+if TYPE_CHECKING:
+    from orchestra.policies.allowance import CallerRules, Kind
 
 
 @attrs.frozen
@@ -30,7 +33,7 @@ class Running:
     """The runs in flight of keys, users and organisations that have a limit of them."""
 
     def __init__(self, rules: CallerRules | None = None) -> None:
-        self._rules = rules or CallerRules()
+        self._rules = rules
         self._counts: Counter[_Holder] = Counter()
 
     def take(self, caller: Caller) -> Callable[[], None] | None:
@@ -59,12 +62,14 @@ class Running:
                 del self._counts[each]
 
 
-def _limits(rules: CallerRules, caller: Caller) -> dict[_Holder, int]:
+def _limits(rules: CallerRules | None, caller: Caller) -> dict[_Holder, int]:
     """How many runs each may have of whose a run of this caller is, where there is a limit."""
     organisation, user = caller.organisation, caller.user
     found: dict[_Holder, int] = {}
     if (most := caller.allowance.runs) is not None:
         found[_Holder("key", caller.key, "")] = most
+    if rules is None:
+        return found
     if user and (most := rules.users.get(user, rules.user).runs) is not None:
         found[_Holder("user", user, organisation)] = most
     if organisation:

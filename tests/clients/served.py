@@ -13,7 +13,7 @@ from typing import Any
 
 import trio
 
-from orchestra.config.bindings import default_bindings
+from orchestra.config.defaults import default_bindings
 from orchestra.graph.pipelines import Pipeline, pipeline
 from orchestra.graph.steps import step
 from orchestra.protocols import Stream

@@ -140,7 +140,7 @@ def test_what_is_written_never_looks_complete_before_the_answer_is(
     with pytest.raises(TruncatedStreamError, match="must not look complete"):
         writer.close()
     failure = writer.failed(OverloadedError("slow down"))
-    with pytest.raises(OverloadedError, match="slow down"):
+    with pytest.raises(OverloadedError, match="no room at the moment"):
         decode([raw + failure])
 
 
@@ -380,6 +380,6 @@ def test_openais_own_client_raises_our_errors() -> None:
     raw = writer.write([TextDelta("Hi")]) + writer.failed(OverloadedError("busy"))
     with (
         client(200, raw, "text/event-stream") as vendor,
-        pytest.raises(openai.APIError, match="busy"),
+        pytest.raises(openai.APIError, match="no room at the moment"),
     ):
         list(vendor.chat.completions.create(model="m", messages=[], stream=True))
