@@ -11,10 +11,12 @@ and it is imported when it is made.
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING
 
 from orchestra.config.late import LateState
+from orchestra.errors import BindingError
 from orchestra.protocols import Embedder, Model, State
 from orchestra.providers.settings import EmbedderSettings, ModelSettings, RouteSettings
 
@@ -35,7 +37,10 @@ MARGIN_S = 60.0
 class Assembly:
     """The models of a deployment. `state` and `embedder` are asked for by those who need them.
 
-    `on_call` is told of each call of a model over the network that has ended.
+    `on_call` is told of each call of a model over the network that has ended. With `stand_ins`, by
+    the names of such models, these are asked in their place: no key is needed, no address, and
+    no network; the rest stands around them as it would. `draw` gives numbers from 0 up to and
+    without 1, which routes and the pauses of breakers are drawn with.
     """
 
     def __init__(
@@ -47,6 +52,8 @@ class Assembly:
         local: Embedder,
         *,
         on_call: OnCall | None = None,
+        stand_ins: Mapping[str, Model] | None = None,
+        draw: Callable[[], float] = random.random,
     ) -> None:
         self._deployment = deployment
         self._environ = environ
@@ -54,6 +61,8 @@ class Assembly:
         self._embedder = embedder
         self._local = local
         self._on_call = on_call
+        self._stand_ins = stand_ins
+        self._draw = draw
         self._guarded: dict[str, Model] = {}
         self._routed: dict[str, Model] = {}
         self._limited: dict[Model, Model] = {}
@@ -143,22 +152,31 @@ class Assembly:
         if rule is None:
             return model
         from orchestra.policies.cached import CachedModel
-        from orchestra.providers.identities import identity_of
 
         return CachedModel(
             model,
             self._state(),
             rule,
             name=settings.name,
-            identity=identity_of(settings, self._environ),
+            identity=self._identity(settings),
             similar=self._similar(settings),
         )
+
+    def _identity(self, settings: ModelSettings | RouteSettings) -> str:
+        if self._stand_ins is not None:  # which have no address that could be in it
+            return settings.name
+        from orchestra.providers.identities import identity_of
+
+        return identity_of(settings, self._environ)
 
     def _similar(self, settings: ModelSettings | RouteSettings) -> Similar | None:
         rule = settings.cache.semantic if settings.cache is not None else None
         if rule is None:
             return None
         from orchestra.policies.similar import Similar
+
+        if self._stand_ins is not None:
+            return Similar(rule, lambda: self._embedder(rule.embedder), rule.embedder)
         from orchestra.providers.identities import identity_of_embedder
 
         found = self._deployment.embedders[rule.embedder]
@@ -209,7 +227,7 @@ class Assembly:
                 name: self._surround(self._guard(each), each)
                 for name, each in settings.models.items()
             }
-            self._routed[settings.name] = RoutedModel(route, members)
+            self._routed[settings.name] = RoutedModel(route, members, self._draw)
         return self._routed[settings.name]
 
     def _guard(self, settings: ModelSettings) -> Model:
@@ -228,23 +246,37 @@ class Assembly:
             return ExtractiveModel(self._local)
         from orchestra.policies.call_costs import HOLD_S
         from orchestra.policies.guard import GuardedModel
-        from orchestra.providers.endpoints import endpoint
         from orchestra.providers.prices import price_of
-        from orchestra.providers.remote import RemoteModel
 
-        made, total_s = endpoint(settings, self._environ), settings.timeouts.total_s
+        (reached, texts_max), total_s = self._reached(settings), settings.timeouts.total_s
         return GuardedModel(
-            RemoteModel(made, self._opened()),
+            reached,
             name=settings.name,
             breaker=settings.breaker,
             limits=settings.limits,
-            texts_max=made.dialect.texts_max,
+            texts_max=texts_max,
             price=price_of(settings),
             purse=self.purse,
             hold_s=HOLD_S if total_s is None else total_s + MARGIN_S,
+            draw=self._draw,
             shared=self._shared(settings),
             teller=self._teller(settings),
         )
+
+    def _reached(self, settings: ModelSettings) -> tuple[Model, int | None]:
+        """A model without its policies, and how many texts it embeds in one request."""
+        if self._stand_ins is None:
+            from orchestra.providers.endpoints import endpoint
+            from orchestra.providers.remote import RemoteModel
+
+            made = endpoint(settings, self._environ)
+            return RemoteModel(made, self._opened()), made.dialect.texts_max
+        if settings.name not in self._stand_ins:
+            raise BindingError(f"nothing stands in for the model {settings.name!r}")
+        from orchestra.providers.addresses import capabilities
+        from orchestra.providers.stand_in import StandIn
+
+        return StandIn(self._stand_ins[settings.name], capabilities(settings)), None
 
     def _teller(self, settings: ModelSettings) -> Teller | None:
         if self._on_call is None:

@@ -317,6 +317,7 @@ async def open_engine(
 
     Raises:
         RunError: this is no program of Trio's.
+        DefinitionError: the bindings are a `World` with what only `simulate` plays.
     """
     if not trio.lowlevel.in_trio_run():
         raise RunError(
@@ -325,6 +326,9 @@ async def open_engine(
             "`await asyncio.to_thread(orchestra.run, pipeline, ...)`, or have `orchestra serve` "
             "beside it"
         )
+    refuse = getattr(bindings, "refuse_scripts", None)  # of a World, which is floors above
+    if refuse is not None:
+        refuse()
     async with groupless_nursery() as nursery:
         made = bindings or NoBindings(), limits or Limits(), jitter, observe
         engine = Engine(nursery, *made)

@@ -86,7 +86,8 @@ class Gate:
 
     def state(self) -> GuardState:
         """How it is now; in the words of the last moment where no `trio.run` is under way."""
-        breaker = self.breaker.state(self.clock.seen_s()) if self.breaker else None
+        seen_s = self.clock.seen_s()
+        breaker = self.breaker.state(seen_s) if self.breaker else None
         load = self.limiter.load
         if self.shared is not None:
             waiting = self.shared.waiting

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from orchestra.graph.raised import RunNote
+from orchestra.protocols import Model
+from orchestra.testing.deployed import Deployed
 from orchestra.testing.scripts import Attempts, Fails, Script, Streams
 from orchestra.testing.turns import ScriptedTurns
 from orchestra.testing.world import ScriptedModel, World
@@ -12,7 +14,7 @@ from orchestra.testing.world import ScriptedModel, World
 
 def begin_anew(world: World) -> None:
     """Let a run know nothing of those before, which had the same errors and models."""
-    for model in world.models.values():
+    for model in _models(world):
         if isinstance(model, ScriptedTurns):
             model.asked.clear()
     for error in _errors(world):
@@ -22,10 +24,21 @@ def begin_anew(world: World) -> None:
             error.__notes__ = kept
 
 
+def look(world: World) -> None:
+    """Let what the world remembers from run to run see what time it is; in a run."""
+    if isinstance(world.models, Deployed):
+        world.models.look()
+
+
+def _models(world: World) -> Iterator[Model | None]:
+    models = world.models
+    yield from (models.stand_ins if isinstance(models, Deployed) else models).values()
+
+
 def _errors(world: World) -> Iterator[Exception]:
     for script in world.steps.values():
         yield from _of_script(script)
-    for model in world.models.values():
+    for model in _models(world):
         for each in model.turns if isinstance(model, ScriptedTurns) else (model,):
             if isinstance(each, ScriptedModel) and each.error is not None:
                 yield each.error

@@ -6,6 +6,7 @@ ready tasks run is the world's: see `virtual`.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from random import Random
 from typing import Any, Generic, ParamSpec, TypeVar, cast, overload
 
@@ -22,7 +23,7 @@ from orchestra.events import Event, StepCancelled, StepFailed, StepFinished, Ste
 from orchestra.graph.pipelines import Pipeline
 from orchestra.graph.wrapping import refuse_others
 from orchestra.protocols import Stream
-from orchestra.testing.anew import begin_anew
+from orchestra.testing.anew import begin_anew, look
 from orchestra.testing.hedged import remember
 from orchestra.testing.playing import rescript
 from orchestra.testing.standing import everybody, told
@@ -106,6 +107,39 @@ def simulate(
         HangError: the run would never end.
     """
     refuse_others(pipeline)
+    _refuse_no_world(pipeline, world, inputs)
+    begin_anew(world)
+
+    async def main() -> Simulation[Any]:
+        limits = attrs.evolve(world.limits, journal_events=_EVENTS)
+        async with open_engine(world.bound(), limits=limits, jitter=world.draw()) as engine:
+            plan = rescript(engine.plan(pipeline), world.steps)
+            remember(engine.hedges, plan, world.hedged)
+            return await _simulate(engine, plan)
+
+    async def _simulate(engine: Engine, plan: Plan) -> Simulation[Any]:
+        before = set(everybody())
+        look(world)
+        began_s = trio.current_time()
+        given = by_name(pipeline, args, inputs)
+        run = engine.start(plan, given, caller=world.caller, run_id=_run_id(world))
+        await _to_the_end(run, world)
+        lasted_s = trio.current_time() - began_s
+        look(world)
+        await engine.wait_idle()
+        await trio.testing.wait_all_tasks_blocked()
+        left = told([task for task in everybody() if task not in before])
+        value, error = await _outcome(run)
+        return Simulation(
+            plan, world, run.journal.kept, value, error, lasted_s, len(left), left, run.lane_peak
+        )
+
+    return virtual(main, schedule=world.schedule)
+
+
+def _refuse_no_world(
+    pipeline: Pipeline[..., Any], world: object, inputs: Mapping[str, object]
+) -> None:
     if not isinstance(world, World):
         raise InputError(
             f"simulate({pipeline.name}, {world!r:.80}, ...): what follows the pipeline is its "
@@ -119,31 +153,6 @@ def simulate(
             f"simulate({pipeline.name}, World(...), ...)",
             field="world",
         )
-
-    begin_anew(world)
-
-    async def main() -> Simulation[Any]:
-        limits = attrs.evolve(world.limits, journal_events=_EVENTS)
-        async with open_engine(world, limits=limits, jitter=world.draw()) as engine:
-            plan = rescript(engine.plan(pipeline), world.steps)
-            remember(engine.hedges, plan, world.hedged)
-            return await _simulate(engine, plan)
-
-    async def _simulate(engine: Engine, plan: Plan) -> Simulation[Any]:
-        before = set(everybody())
-        began_s = trio.current_time()
-        run = engine.start(plan, by_name(pipeline, args, inputs), run_id=_run_id(world))
-        await _to_the_end(run, world)
-        lasted_s = trio.current_time() - began_s
-        await engine.wait_idle()
-        await trio.testing.wait_all_tasks_blocked()
-        left = told([task for task in everybody() if task not in before])
-        value, error = await _outcome(run)
-        return Simulation(
-            plan, world, run.journal.kept, value, error, lasted_s, len(left), left, run.lane_peak
-        )
-
-    return virtual(main, schedule=world.schedule)
 
 
 def _run_id(world: World) -> str:

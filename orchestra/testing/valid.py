@@ -12,6 +12,7 @@ from typing import Any, TypeAlias, cast
 
 import attrs
 
+from orchestra.accounts import Caller
 from orchestra.graph.policy import Limits, is_number
 
 Field: TypeAlias = "attrs.Attribute[Any]"
@@ -116,6 +117,15 @@ def limits(instance: object, field: Field, value: object) -> None:
     if not isinstance(value, Limits):
         raise TypeError(
             f"{type(instance).__name__}({field.name}={value!r:.80}): write Limits(lane_chunks=1)"
+        )
+
+
+def caller(instance: object, field: Field, value: object) -> None:
+    """Refuse what is no `Caller`."""
+    if not isinstance(value, Caller):
+        raise TypeError(
+            f"{type(instance).__name__}({field.name}={value!r:.80}): write "
+            "Caller('organisation', 'user')"
         )
 
 

@@ -10,7 +10,8 @@ from typing import Any, TypeVar
 import attrs
 import trio
 
-from orchestra.errors import BindingError, TruncatedStreamError
+from orchestra.accounts import Caller
+from orchestra.errors import BindingError, DefinitionError, TruncatedStreamError
 from orchestra.graph.policy import Limits
 from orchestra.protocols import Embedder, Model, ModelReply, VectorStore
 from orchestra.testing import valid
@@ -86,7 +87,7 @@ _STORES = valid.keeping("search", "MemoryStore('name')")
 
 @attrs.frozen(kw_only=True, repr=False)
 class World:
-    """What a simulated run meets: scripts, bindings, limits, a schedule, a moment to cancel.
+    """What a simulated run meets: scripts, bindings, limits, a caller, a schedule, a cancellation.
 
     `schedule` seeds the order in which Trio runs tasks that are ready together; draw it
     (`worlds` does), since with one schedule a test sees one interleaving. Printed, it tells what
@@ -105,6 +106,8 @@ class World:
     embedders: Mapping[str, Embedder | None] = attrs.field(factory=dict, validator=_EMBEDDERS)
     stores: Mapping[str, VectorStore | None] = attrs.field(factory=dict, validator=_STORES)
     limits: Limits = attrs.field(default=Limits(), validator=valid.limits)
+    caller: Caller = attrs.field(default=Caller(), validator=valid.caller)
+    """On whose behalf the run is: whose limits and budgets it has to keep, in a `deployed` one."""
     hedged: Mapping[str, Sequence[float]] = attrs.field(factory=dict, validator=valid.by_name)
     """Times to commit, in seconds, that hedged races have seen before, by the path of the race.
 
@@ -117,6 +120,25 @@ class World:
         if jitter is not None:
             return lambda: jitter
         return Random(self.schedule).random  # noqa: S311 - it spreads waits, and keeps no secret
+
+    def bound(self) -> World:
+        """Its models, embedders and stores alone: what an engine takes of a world."""
+        return World(models=self.models, embedders=self.embedders, stores=self.stores)
+
+    def refuse_scripts(self) -> None:
+        """Nothing, where an engine that has this for bindings leaves nothing of it out.
+
+        Raises:
+            DefinitionError: it would, as only `simulate` plays the rest.
+        """
+        rest = attrs.evolve(self, models={}, embedders={}, stores={})
+        if rest != type(self)():
+            raise DefinitionError(
+                "open_engine(world): an engine takes the models, embedders and stores of a world, "
+                f"and would not play the rest of this one, {rest!r:.300}; simulate(pipeline, "
+                "world) does. Where that is meant, write open_engine(world.bound(), ...), which "
+                "takes limits=world.limits and jitter=world.draw(), too"
+            )
 
     def names(self, seam: str) -> Sequence[str]:
         """The names bound for a seam."""

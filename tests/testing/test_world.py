@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import attrs
 import pytest
 import trio
@@ -9,17 +11,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.vendor.pretty import pretty
 
-from orchestra import Stream, pipeline
-from orchestra.accounts import Usage
+from orchestra import Context, Stream, injected, open_engine, pipeline, step
+from orchestra.accounts import Caller, Usage
 from orchestra.errors import (
     BindingError,
     CheckError,
     DeadlineError,
+    DefinitionError,
     ModelError,
     RateLimitError,
     TruncatedStreamError,
 )
 from orchestra.graph.policy import Limits
+from orchestra.policies.account import PRESENT
 from orchestra.protocols import Bindings, Model
 from orchestra.steps.generate import generate
 from orchestra.testing.laws import check_laws
@@ -165,3 +169,59 @@ def test_a_simulation_is_printed_in_a_line() -> None:
     run = simulate(ask, World(models={"smart": ScriptedModel.saying("x")}), question="?")
     assert f"events=<{len(run.events)} events>" in repr(run)
     assert "Plan(" not in repr(run)
+
+
+@step
+async def charges(card: str) -> str:
+    return f"charged {card}"
+
+
+@pipeline
+def pays(card: str) -> str:
+    return charges(card)
+
+
+@pytest.mark.parametrize(
+    "rest",
+    [
+        {"steps": {"charges": Gives("nothing")}},
+        {"limits": Limits(deadline_s=1)},
+        {"cancel_at_s": 1.0},
+        {"jitter": 1.0},
+        {"schedule": 3},
+        {"hedged": {"race": [0.2]}},
+        {"caller": Caller("acme", "ada")},
+    ],
+    ids=lambda rest: next(iter(rest)),
+)
+def test_an_engine_refuses_what_it_would_not_play(rest: dict[str, Any]) -> None:
+    """Nothing is charged that was scripted to be free; what is meant can be said."""
+    world = World(models={"m": ScriptedModel.saying("yes")}, **rest)
+
+    async def main(bindings: World) -> str:
+        async with open_engine(bindings) as engine:
+            return await engine.run(pays, card="7")
+
+    with pytest.raises(DefinitionError, match=rf"{next(iter(rest))}=.*simulate\(pipeline"):
+        trio.run(main, world)
+    assert trio.run(main, world.bound()) == "charged 7"
+    assert world.bound() == World(models=world.models)
+
+
+def test_a_run_is_on_behalf_of_the_worlds_caller() -> None:
+    @step
+    async def who(*, context: Context = injected) -> str:
+        del context
+        caller = PRESENT.get().caller
+        return f"{caller.organisation}/{caller.user}"
+
+    @pipeline
+    def asks() -> str:
+        return who()
+
+    world = World(caller=Caller("acme", "ada"))
+    assert simulate(asks, world).value == "acme/ada"
+    assert simulate(asks).value == "/"
+    assert repr(world) == f"World(caller={world.caller!r})"
+    with pytest.raises(TypeError, match=r"World\(caller='ada'\): write Caller\('organisation'"):
+        World(caller="ada")  # type: ignore[arg-type]

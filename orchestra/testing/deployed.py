@@ -1,0 +1,140 @@
+"""Deployed: the models of a deployment with all their policies, around models that are scripted."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from random import Random
+from types import MappingProxyType
+
+from orchestra.config.assembly import Assembly
+from orchestra.config.deployment import Deployment
+from orchestra.errors import BindingError
+from orchestra.policies.clock import Clock
+from orchestra.protocols import Embedder, Model
+from orchestra.providers.catalog import PROVIDERS
+from orchestra.providers.settings import ModelSettings, RouteSettings
+from orchestra.providers.wordllama import WordLlamaEmbedder
+from orchestra.stores.state_memory import MemoryState
+
+NONE: Mapping[str, Embedder] = MappingProxyType({})
+
+
+class Deployed(Mapping[str, Model]):
+    """The models of a world, by the names that pipelines give: those of a deployment.
+
+    Around each of `stand_ins`, which are by the names of models in the deployment, stand the
+    policies that the deployment says: breaker, limits, budgets, prices, cache, coalescing, and
+    routes. What cannot be reached without a network and is not stood for is not in here, nor is
+    a route with such a model.
+
+    What the policies remember is in memory and in virtual time, for as long as this object: a
+    second run finds what the first has spent, and no time has passed between them. The first
+    begins on 1 January 1970. `schedule` seeds what routes and breakers draw.
+    """
+
+    def __init__(
+        self,
+        deployment: Deployment,
+        stand_ins: Mapping[str, Model],
+        *,
+        embedders: Mapping[str, Embedder] = NONE,
+        schedule: int = 0,
+    ) -> None:
+        _refuse_unknown(deployment, stand_ins)
+        self.deployment = deployment
+        self.stand_ins = stand_ins
+        self._clock = Clock()
+        state, local = MemoryState(now_s=self._clock.now_s), WordLlamaEmbedder()
+
+        def embedder(name: str) -> Embedder:
+            if name in embedders:
+                return embedders[name]
+            if PROVIDERS[deployment.embedders[name].model.provider].remote:
+                raise BindingError(
+                    f"the embedder {name!r} is reached over a network; give one that stands in for "
+                    f"it: deployed(..., embedders={{{name!r}: ...}})"
+                )
+            return local
+
+        self._assembly = Assembly(
+            deployment,
+            {},
+            lambda: state,
+            embedder,
+            local,
+            stand_ins=stand_ins,
+            draw=Random(schedule).random,  # noqa: S311 - it spreads load, and keeps no secret
+        )
+        known: Mapping[str, ModelSettings | RouteSettings] = {
+            **deployment.models,
+            **deployment.routes,
+        }
+        self._models = {
+            name: self._assembly.model(settings)
+            for name, settings in known.items()
+            if all(_is_there(each, stand_ins) for each in _members(settings))
+        }
+
+    def look(self) -> None:
+        """Let the clocks of all policies see what time it is in this `trio.run`.
+
+        What passes in a run before their first look, or behind their last, has not passed for them.
+        """
+        self._clock.now_s()
+        self._assembly.states()
+
+    def __getitem__(self, name: str) -> Model:
+        return self._models[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._models)
+
+    def __len__(self) -> int:
+        return len(self._models)
+
+    def __repr__(self) -> str:
+        return f"deployed(<{self.deployment.file}>, {dict(self.stand_ins)!r})"
+
+
+def deployed(
+    deployment: Deployment,
+    models: Mapping[str, Model],
+    *,
+    embedders: Mapping[str, Embedder] = NONE,
+    schedule: int = 0,
+) -> Deployed:
+    """The `models` of a world in which a deployment's policies hold; `models` are behind them.
+
+    `embedders` are those that its caches and coalescing ask. The deployment's `timeouts` do not
+    hold: they are of connections, and a scripted model has none.
+
+    Raises:
+        BindingError: one of `models` stands for none of the deployment's; or an embedder is needed
+            that is reached over a network.
+    """
+    return Deployed(deployment, models, embedders=embedders, schedule=schedule)
+
+
+def _refuse_unknown(deployment: Deployment, stand_ins: Mapping[str, Model]) -> None:
+    known = {each.name for each in _all_members(deployment) if PROVIDERS[each.provider].remote}
+    for name in stand_ins:
+        if name not in known:
+            there = ", ".join(map(repr, sorted(known))) or "none"
+            raise BindingError(
+                f"deployed(..., {{{name!r}: ...}}): this is no model of the deployment that is "
+                f"reached over a network; those are: {there}"
+            )
+
+
+def _all_members(deployment: Deployment) -> Iterator[ModelSettings]:
+    yield from deployment.models.values()
+    for route in deployment.routes.values():
+        yield from route.models.values()
+
+
+def _members(settings: ModelSettings | RouteSettings) -> Iterable[ModelSettings]:
+    return settings.models.values() if isinstance(settings, RouteSettings) else (settings,)
+
+
+def _is_there(settings: ModelSettings, stand_ins: Mapping[str, Model]) -> bool:
+    return settings.name in stand_ins or not PROVIDERS[settings.provider].remote
