@@ -242,10 +242,14 @@ class _Desk:
             began_s = trio.current_time() if self._latencies else 0.0
             try:
                 found = await ask(name)
-            except BaseException as raised:
+            except trio.Cancelled:
+                self._cut(kind, name, began_s)
+                raise
+            except (ModelError, BaseExceptionGroup) as raised:
                 error = _failure(raised)
                 if error is None:
-                    self._cut(kind, name, raised, began_s)
+                    if split(raised)[0] is None:
+                        self._cut(kind, name, began_s)
                     raise
                 failed[name] = error
                 self.blame(kind, name, error, trio.current_time() - began_s)
@@ -284,9 +288,9 @@ class _Desk:
         if self._latencies and not isinstance(error, _NOT_ITS_FAULT):
             self._latencies[kind].failed(name, took_s, trio.current_time())
 
-    def _cut(self, kind: Kind, name: str, raised: BaseException, began_s: float) -> None:
-        """Remember how long a caller has waited in vain, if that is why the call has ended."""
-        if self._latencies and split(raised)[0] is None:
+    def _cut(self, kind: Kind, name: str, began_s: float) -> None:
+        """Remember how long a caller has waited in vain."""
+        if self._latencies:
             now_s = trio.current_time()
             self._latencies[kind].cut(name, now_s - began_s, now_s)
 
@@ -341,7 +345,7 @@ async def _left_with(inner: AbstractAsyncContextManager[ModelReply], error: Base
             raise
 
 
-def _failure(raised: BaseException) -> ModelError | None:
+def _failure(raised: ModelError | BaseExceptionGroup) -> ModelError | None:
     """The model's error in what a call raised: a model that has a nursery raises it in a group."""
     if isinstance(raised, ModelError):
         return raised
