@@ -146,12 +146,23 @@ def test_callers_keep_their_limits_with_several_runs_at_once() -> None:
 
 
 def test_a_cache_expires_in_virtual_time_and_turns_begin_anew() -> None:
+    @step
+    async def later(question: str) -> str:
+        await trio.sleep(601)
+        return question
+
+    @pipeline
+    def waits(question: str) -> Stream[str]:
+        return generate(later(question), model="gpt", output_tokens_max=1000)
+
     turns = ScriptedTurns.saying("one")
     models = deployed(said(GPT + "cache = { ttl_s = 600 }\n"), {"gpt": turns})
     for expected in (1, 0):
         assert asked(models).value == "one"
         assert len(turns.asked) == expected
     assert asked(models, "who?").value == "one", "its turns begin anew"
+    assert simulate(waits, World(models=models, caller=ADA), question="why?").value == "one"
+    assert len(turns.asked) == 1, "what was kept has expired"
 
 
 def test_what_was_cut_is_estimated_as_it_is_in_production() -> None:
