@@ -14,8 +14,9 @@ from queue import SimpleQueue
 from typing import Any, cast
 
 import trio
+from trio import _threads  # noqa: ASYNC106 - it is not public
 
-_HERE = cast("Any", trio)._threads.PARENT_TASK_DATA  # what `trio.from_thread` asks
+_HERE = cast("Any", _threads.PARENT_TASK_DATA)  # what `trio.from_thread` asks
 
 
 class _NoWayBack:
