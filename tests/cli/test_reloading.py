@@ -25,8 +25,10 @@ def loader_of(project: Project, *targets: str, several: bool = False) -> Loader:
 
 
 def loaded(loader: Loader) -> LocalBindings:
+    """What is loaded next; at the latest it is closed with the loader."""
     with loader.load() as found:
         assert isinstance(found.bindings, LocalBindings)
+        loader._closing.callback(found.bindings.close)
         return found.bindings
 
 
@@ -77,6 +79,7 @@ WANTED = NewKey(organisation="acme", pipelines=("*",))
 def admitted(loader: Loader) -> Admission:
     with loader.load() as found:
         assert found.admit is not None
+        loader._closing.callback(found.close)
         return trio.run(found.admit)
 
 
