@@ -89,16 +89,41 @@ def anthropic_body(
         "output_config": _format(request.output) if request.output else None,
     }
     body = {name: value for name, value in body.items() if value is not None}
-    if (effort := request.reasoning_effort) is not None:
-        most = output_tokens + _BUDGETS.get(effort, 0)
-        limit = request.output_tokens_max or min(most, output_tokens_max or most)
-        thinking = _thinking(known_as or model or "", effort, limit)
-        if "budget_tokens" not in thinking.get("thinking", {}) or goes_on_thinking(request):
-            body = merged(body, thinking)
+    told = thinking(
+        known_as or model or "",
+        request,
+        output_tokens=output_tokens,
+        output_tokens_max=output_tokens_max,
+    )
+    body = merged(body, told)
     return merged(body, request.extras.get("anthropic", {}))
 
 
-def goes_on_thinking(request: ChatRequest) -> bool:
+def thinking(
+    model: str,
+    request: ChatRequest,
+    *,
+    output_tokens: int = OUTPUT_TOKENS,
+    output_tokens_max: int | None = None,
+) -> Json:
+    """What tells a model to think as hard as a request asks; nothing where it cannot be told.
+
+    The numbers of tokens are as of `anthropic_body`.
+
+    Raises:
+        CapabilityError: the answer that is asked for leaves no room for thoughts.
+    """
+    effort = request.reasoning_effort
+    if effort is None:
+        return {}
+    most = output_tokens + _BUDGETS.get(effort, 0)
+    limit = request.output_tokens_max or min(most, output_tokens_max or most)
+    told = _thinking(model, effort, limit)
+    budgeted = "budget_tokens" in told.get("thinking", {})
+    return {} if budgeted and not _goes_on_thinking(request) else told
+
+
+def _goes_on_thinking(request: ChatRequest) -> bool:
     """Whether a model that is given a budget may be told to think about this conversation.
 
     Where the last that it said were calls of tools, its turn has to begin with its own thought;

@@ -15,7 +15,7 @@ from itertools import groupby
 import attrs
 import msgspec
 
-from orchestra.codecs.anthropic_request import anthropic_body, goes_on_thinking
+from orchestra.codecs.anthropic_request import thinking
 from orchestra.codecs.arguments import arguments_object, merged
 from orchestra.codecs.call_ids import call_id
 from orchestra.codecs.enforced_schema import enforced
@@ -288,16 +288,14 @@ def _effort(model: str, request: ChatRequest) -> Json:
     if _CLAUDE not in model:
         none = effort == "none"  # they think only when they are asked to
         return {} if none else {"outputConfig": {"effort": _EFFORTS.get(effort, effort)}}
-    alone = ChatRequest((), reasoning_effort=effort, output_tokens_max=request.output_tokens_max)
-    asked = anthropic_body(None, alone, False, known_as=model)
-    thinking = asked.get("thinking", {})
-    if not thinking or ("budget_tokens" in thinking and not goes_on_thinking(request)):
+    told = thinking(model, request)
+    if not told:
         return {}
-    body: Json = {"additionalModelRequestFields": {"thinking": thinking}}
+    body: Json = {"additionalModelRequestFields": {"thinking": told["thinking"]}}
     if effort != "none":
-        body["inferenceConfig"] = {"maxTokens": asked["max_tokens"]}
-    if "output_config" in asked:
-        body["outputConfig"] = asked["output_config"]
+        body["inferenceConfig"] = {"maxTokens": told["max_tokens"]}
+    if "output_config" in told:
+        body["outputConfig"] = told["output_config"]
     return body
 
 

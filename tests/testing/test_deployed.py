@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trio
@@ -22,6 +23,7 @@ from orchestra.errors import (
     TruncatedStreamError,
 )
 from orchestra.events import RunFailed, RunFinished
+from orchestra.graph.pipelines import Pipeline
 from orchestra.protocols import Model
 from orchestra.steps import generate
 from orchestra.testing.deployed import Deployed, deployed
@@ -82,16 +84,23 @@ def test_a_budget_for_one_call_has_no_room_for_a_second() -> None:
     assert other.value == "yes", "the budget is each user's own"
 
 
-def test_a_budget_is_there_anew_on_the_next_day_of_virtual_time() -> None:
+def waiting(pause_s: float) -> Pipeline[..., Any]:
+    """A pipeline that asks its model after a while."""
+
     @step
-    async def tomorrow(question: str) -> str:
-        await trio.sleep(86_400)
+    async def later(question: str) -> str:
+        await trio.sleep(pause_s)
         return question
 
     @pipeline
     def waits(question: str) -> Stream[str]:
-        return generate(tomorrow(question), model="gpt", output_tokens_max=1000)
+        return generate(later(question), model="gpt", output_tokens_max=1000)
 
+    return waits
+
+
+def test_a_budget_is_there_anew_on_the_next_day_of_virtual_time() -> None:
+    waits = waiting(86_400)
     long = ScriptedModel.saying("a" * 3000)
     models = deployed(said(PRICED + '[budgets.user]\nday = "0.011"\n'), {"gpt": long})
     assert asked(models).error is None
@@ -146,15 +155,7 @@ def test_callers_keep_their_limits_with_several_runs_at_once() -> None:
 
 
 def test_a_cache_expires_in_virtual_time_and_turns_begin_anew() -> None:
-    @step
-    async def later(question: str) -> str:
-        await trio.sleep(601)
-        return question
-
-    @pipeline
-    def waits(question: str) -> Stream[str]:
-        return generate(later(question), model="gpt", output_tokens_max=1000)
-
+    waits = waiting(601)
     turns = ScriptedTurns.saying("one")
     models = deployed(said(GPT + "cache = { ttl_s = 600 }\n"), {"gpt": turns})
     for expected in (1, 0):
