@@ -13,7 +13,6 @@ from itertools import groupby
 from orchestra.codecs.anthropic_request import anthropic_body
 from orchestra.codecs.arguments import merged
 from orchestra.codecs.bedrock_request import EXTRAS, chat_body, refuse, system_texts
-from orchestra.codecs.images import seen
 from orchestra.errors import CapabilityError
 from orchestra.values import ChatRequest, ImageUrlPart, Json, ReasoningPart, TextPart
 
@@ -56,7 +55,7 @@ def invoke_body(model: str, request: ChatRequest, family: str = "") -> Json:
 def _claude(model: str, request: ChatRequest) -> Json:
     for message in request.messages:
         for part in message.parts:
-            if isinstance(part, ImageUrlPart) and isinstance(seen(part), ImageUrlPart):
+            if isinstance(part, ImageUrlPart) and not part.url.startswith("data:"):
                 raise CapabilityError(
                     f"Bedrock does not fetch {part.url[:200]!r}: give the image's bytes as an "
                     "ImagePart"
