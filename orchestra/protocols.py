@@ -217,12 +217,8 @@ class VectorStore(Protocol):
         """
 
 
-class Context(Protocol):
-    """What a step may ask of the run it is part of.
-
-    A step that wants it declares a keyword `context: Context = injected`; the
-    engine fills it in. Names are those of the deployment's bindings.
-    """
+class Origin(Protocol):
+    """Which step of which run it is."""
 
     @property
     def run_id(self) -> str:
@@ -230,7 +226,15 @@ class Context(Protocol):
 
     @property
     def step(self) -> str:
-        """The path of the step in its pipeline."""
+        """The path of the step in its pipeline, as events tell it."""
+
+
+class Context(Origin, Protocol):
+    """What a step may ask of the run it is part of.
+
+    A step that wants it declares a keyword `context: Context = injected`; the
+    engine fills it in. Names are those of the deployment's bindings.
+    """
 
     def model(self, name: str) -> Model:
         """The model of this name. Raises BindingError."""
@@ -245,7 +249,7 @@ class Context(Protocol):
         """Report what a call consumed, as its `Completion` tells it: for the step's own account."""
 
 
-class Account(Protocol):
+class Account(Origin, Protocol):
     """On whose behalf a model is called, and where what happens around the call is written down.
 
     Every step's context is one; `orchestra.policies.account` says which one is the present.
@@ -254,10 +258,6 @@ class Account(Protocol):
     @property
     def caller(self) -> Caller:
         """Who has started the run."""
-
-    @property
-    def run_id(self) -> str:
-        """The id of the run."""
 
     @property
     def run(self) -> object:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 from collections.abc import Mapping
@@ -23,7 +24,10 @@ from orchestra.errors import RunCancelledError, describe
 from orchestra.events import RunFailed
 
 if TYPE_CHECKING:
+    from orchestra.config.bindings import LocalBindings
+    from orchestra.engine.engine import Observe
     from orchestra.engine.run import Run
+    from orchestra.observe.traces import Trace
     from orchestra.protocols import Bindings
 
 FAREWELL_S = 1.0
@@ -38,6 +42,7 @@ def run(
     events: Flag = False,
     json: Flag = False,
     quiet: Flag = False,
+    trace: Flag = False,
     data: Data = None,
     config: Config = None,
 ) -> int:
@@ -60,6 +65,8 @@ def run(
         Print one JSON object at the end: run_id, result, timings_s, usage.
     quiet
         Print no progress.
+    trace
+        Print at the end what took how long, and what each call of a model cost.
     """
     from orchestra.config import default_bindings
 
@@ -73,8 +80,32 @@ def run(
     if events and json:
         raise CommandError("--events and --json exclude each other", code=MISUSED)
     view = Lines() if events else Result() if json else None
+    found: list[Trace] = []
     with default_bindings(data, config=config) as bindings:
-        return trio.run(partial(_run, pipeline, given, view, bindings, quiet=quiet))
+        observe = _traced(bindings, found) if trace else None
+        try:
+            running = partial(_run, pipeline, given, view, bindings, quiet=quiet, observe=observe)
+            return trio.run(running)
+        finally:
+            _tell(found)
+
+
+def _traced(bindings: LocalBindings, found: list[Trace]) -> Observe:
+    """Who watches a run for its trace, which is found when it has ended."""
+    from orchestra.observe.names import span_names
+    from orchestra.observe.traces import Traces
+
+    traces = Traces(found.append, span_names(os.environ))
+    bindings.on_call = traces.called
+    return traces.observe
+
+
+def _tell(found: list[Trace]) -> None:
+    """Write traces to standard error: how a run went, also one that failed."""
+    for each in found:
+        from orchestra.cli.waterfall import waterfall
+
+        terminal.note("\n".join(["", *waterfall(each.spans)]), colour=None)
 
 
 async def _run(
@@ -84,8 +115,9 @@ async def _run(
     bindings: Bindings,
     *,
     quiet: bool,
+    observe: Observe | None,
 ) -> int:
-    async with open_engine(bindings) as engine:
+    async with open_engine(bindings, observe=observe) as engine:
         view = view or _words(streams=engine.plan(pipeline).streams, quiet=quiet)
         run = engine.start(pipeline, given)
         async with trio.open_nursery() as nursery:

@@ -95,6 +95,7 @@ def _serve(
 
     with extra("server"):
         from orchestra.observe.counting import counting
+        from orchestra.observe.tracing import tracing
         from orchestra.server.serve import House, serve_loaded
     place = None
     if worker is not None:
@@ -103,8 +104,9 @@ def _serve(
         place = WorkerPlace.take(*worker)
     begin_log(f"worker {place.number} " if place else "")
     watched = loader.watched if watches else None
-    counts = counting(place.number if place else 0)
+    counts, traces = counting(place.number if place else 0), tracing()
     flush = [counts.write] if counts is not None and place is not None else []
+    flush += [traces.close] if traces is not None else []
     told = partial(_tell, loader, place)
     with loader, ending() as end:
         house = House(
@@ -113,6 +115,7 @@ def _serve(
             on_stop=end.within,
             place=place,
             counting=counts,
+            tracing=traces,
             flush=flush,
         )
         trio.run(partial(serve_loaded, loader.load, listen, house, on_ready=told))

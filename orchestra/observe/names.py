@@ -1,4 +1,4 @@
-"""What is counted: every metric's name, labels and buckets, in one table. Pure.
+"""What is counted and traced: every metric's and attribute's name, in one table. Pure.
 
 The names of model calls are those of OpenTelemetry's conventions for generative AI, as Prometheus
 spells them. They are being renamed: by default they are as of v1.41.0, the last that was released;
@@ -255,3 +255,20 @@ def _families() -> tuple[Family, ...]:
 
 FAMILIES: Mapping[str, Family] = {each.name: each for each in _families()}
 """All of them, by name."""
+
+
+@attrs.frozen(eq=False)
+class SpanNames:
+    """What spans of runs and of calls call their attributes, where the conventions say it."""
+
+    workflow: str
+    cache_write_tokens: str
+
+
+RELEASED_SPANS = SpanNames("gen_ai.workflow.name", "gen_ai.usage.cache_creation.input_tokens")
+COMING_SPANS = SpanNames("gen_ai.agent.name", "gen_ai.usage.cache_write.input_tokens")
+
+
+def span_names(environ: Mapping[str, str]) -> SpanNames:
+    """Those that the environment asks for."""
+    return COMING_SPANS if names(environ) is COMING else RELEASED_SPANS

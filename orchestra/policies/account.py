@@ -22,6 +22,7 @@ class NoAccount:
 
     caller = Caller()
     run_id = ""
+    step = ""
     run: object = None
 
     def used(self, usage: Usage) -> None:

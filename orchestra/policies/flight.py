@@ -194,6 +194,11 @@ class Flight(JointAccount, Generic[Item]):
         return self._opener.run_id
 
     @property
+    def step(self) -> str:
+        """The step that has opened it."""
+        return self._opener.step
+
+    @property
     def run(self) -> object:
         """The run that has opened it."""
         return self._opener.run

@@ -178,10 +178,13 @@ class Gate:
         began_s, spoke_s = call.admitted.began_s, call.spoke_s
         teller.on_call(
             CallEnded(
+                run_id=call.account.run_id,
+                step=call.account.step,
                 model=self._name,
                 provider=teller.provider,
                 request_model=teller.request_model,
                 embeds=isinstance(call.request, EmbedRequest),
+                streams=call.streams,
                 duration_s=self.clock.now_s() - began_s,
                 first_chunk_s=spoke_s - began_s if spoke_s is not None and call.streams else None,
                 error=error_of(error, whole=call.ended),

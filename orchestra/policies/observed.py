@@ -16,6 +16,7 @@ CANCELLED = "cancelled"
 class CallEnded(msgspec.Struct, frozen=True, kw_only=True):
     """A call that a model was asked for, and that has ended; one that was refused is none.
 
+    `run_id` and `step` are those that asked, of a shared call those that asked first; "" of none.
     `model` is its name in this deployment, `request_model` the provider's own. Times are from the
     moment at which it had leave to call; `first_chunk_s` is None where nothing came, and of an
     answer that is not streamed. `error` is the class of what it ended with, `cancelled` where
@@ -23,10 +24,13 @@ class CallEnded(msgspec.Struct, frozen=True, kw_only=True):
     nothing to do.
     """
 
+    run_id: str
+    step: str
     model: str
     provider: str
     request_model: str
     embeds: bool
+    streams: bool
     duration_s: float
     first_chunk_s: float | None
     error: str

@@ -74,7 +74,7 @@ class Admission(msgspec.Struct, frozen=True, kw_only=True):
     must not be reached from elsewhere. So it is while `unlocked`, if that is given; `keyed` is who
     is let in then. `own_pages` keeps pages of elsewhere from asking it. `rates` are counted in
     requests; of `tokens`, which models count in the same state, the answer tells what is left;
-    `purse` is money, and `running` counts the runs in flight.
+    `purse` is money, and `running` counts the runs in flight. `first` are layers before the others.
     """
 
     keyring: Keyring | None = None
@@ -86,10 +86,12 @@ class Admission(msgspec.Struct, frozen=True, kw_only=True):
     purse: Purse | None = None
     running: Running | None = None
     cors: Cors = NO_CORS
+    first: tuple[Layer, ...] = ()
 
     def layers(self, settings: Settings) -> tuple[Layer, ...]:
         """What a request goes through, in this order; what has nothing to decide is left out."""
         return (
+            *self.first,
             RequestIds(),
             *([self.cors] if self.cors.origins else []),
             Bounds(settings),

@@ -7,7 +7,6 @@ client; when the request is over, for whatever reason, the run's policy decides 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from contextvars import copy_context
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, cast
 
@@ -26,6 +25,7 @@ from orchestra.server.inputs import schema
 from orchestra.server.problems import HttpProblem, Told, fit_for_clients
 from orchestra.server.requests import Asked, Request, read
 from orchestra.server.routes import Route
+from orchestra.server.run_context import RunContext
 from orchestra.server.settings import is_form
 from orchestra.server.starting import NOT_STARTED, given_back, not_started
 
@@ -87,7 +87,7 @@ class Runs:
         self.settings = settings
         self.registry = registry
         self.running = running
-        self._context = copy_context()
+        self._context = RunContext()
 
     @cached_property
     def _uploads(self) -> Uploads:
@@ -211,7 +211,7 @@ class Runs:
             self.engine.start, caller=caller, request_id=arrival.request_id, run_id=run_id
         )
         try:
-            run = self._context.copy().run(start, pipeline, inputs)
+            run = self._context.run(start, pipeline, inputs)
         except BaseException:
             if counted is not None:
                 counted()

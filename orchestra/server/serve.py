@@ -20,6 +20,7 @@ import trio
 
 from orchestra.errors import OrchestraError
 from orchestra.observe.counting import Counting, counting
+from orchestra.observe.tracing import tracing
 from orchestra.server.hardening import mend_hypercorn
 from orchestra.server.listen import Door
 from orchestra.server.serving import Load, Loaded, Serving
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 
     from orchestra.graph.pipelines import Pipeline
     from orchestra.graph.policy import Limits
+    from orchestra.observe.otel import Tracing
     from orchestra.protocols import Bindings
     from orchestra.server.front import Admission
     from orchestra.server.worker_place import WorkerPlace
@@ -48,7 +50,7 @@ class House(msgspec.Struct, frozen=True, kw_only=True):
     `reloads` is whether SIGHUP loads anew; `watched` are the files whose change does so, too, asked
     for again and again. `on_retired` is called when what was replaced is gone. `flush` is called at
     the very end, all at once. `place` is that of a worker under a supervisor. `counting` is what
-    counts, for `/metrics`.
+    counts, for `/metrics`, and `tracing` what traces runs.
     """
 
     limits: Limits | None = None
@@ -59,6 +61,7 @@ class House(msgspec.Struct, frozen=True, kw_only=True):
     flush: Collection[Callable[[], Awaitable[object]]] = ()
     place: WorkerPlace | None = None
     counting: Counting | None = None
+    tracing: Tracing | None = None
 
 
 async def serve(  # noqa: ASYNC128 - what it calls at last tells it
@@ -82,14 +85,21 @@ async def serve(  # noqa: ASYNC128 - what it calls at last tells it
     Cancelling it cuts every connection and cancels every run at once.
 
     Raises:
-        ServeError: the address cannot be listened on, or a pipeline not be served.
+        ServeError: the address cannot be listened on, a pipeline not be served, or runs not be
+            traced as the environment asks for it.
         CheckError: a pipeline has problems.
     """
-    loaded = Loaded(pipelines, bindings, settings or Settings(), admit)
+    loaded, traces = Loaded(pipelines, bindings, settings or Settings(), admit), tracing()
     await serve_loaded(
         lambda: nullcontext(loaded),
         partial(bind, host, port),
-        House(limits=limits, reloads=False, counting=counting()),
+        House(
+            limits=limits,
+            reloads=False,
+            counting=counting(),
+            tracing=traces,
+            flush=[] if traces is None else [traces.close],
+        ),
         on_ready=on_ready,
         task_status=task_status,
     )
@@ -113,7 +123,11 @@ async def serve_loaded(  # noqa: ASYNC128 - as of `serve`
     mend_hypercorn()
     refused: OrchestraError | None = None
     async with trio.open_nursery() as nursery:
-        serving = Serving(load, nursery, house.limits, house.on_retired, house.counting)
+        serving = Serving(
+            *(load, nursery, house.limits, house.on_retired),
+            counting=house.counting,
+            tracing=house.tracing,
+        )
         try:
             await serving.begin()
             listener = house.place.listener if house.place else listen(serving.settings)

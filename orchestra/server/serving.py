@@ -18,15 +18,18 @@ from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 import msgspec
 import trio
+from msgspec import structs
 
 from orchestra.engine.engine import open_engine
 from orchestra.errors import OrchestraError
 from orchestra.observe import names
 from orchestra.observe.tally import Tally
+from orchestra.observe.watchers import together
 from orchestra.server.app import create_app
 from orchestra.server.front import OPEN, Admission
 from orchestra.server.health import Readiness, gauges_of
 from orchestra.server.registries import open_runs
+from orchestra.server.run_context import TraceParents
 from orchestra.server.settings import USUAL_SETTINGS, Settings
 from orchestra.stores.state_memory import MemoryState
 
@@ -42,6 +45,7 @@ if TYPE_CHECKING:
     from orchestra.graph.pipelines import Pipeline
     from orchestra.graph.policy import Limits
     from orchestra.observe.counting import Counting
+    from orchestra.observe.otel import Tracing
     from orchestra.policies.gate import GuardState
     from orchestra.protocols import Bindings, State
     from orchestra.runs.registry import Registry
@@ -157,13 +161,16 @@ class Serving:
         nursery: trio.Nursery,
         limits: Limits | None = None,
         on_retired: Callable[[], object] = _nothing,
+        *,
         counting: Counting | None = None,
+        tracing: Tracing | None = None,
     ) -> None:
         self.load = load
         self.nursery = nursery
         self.limits = limits
         self.on_retired = on_retired
         self._counting = counting
+        self._tracing = tracing
         if counting is not None:
             counting.measure = self._measure
         self.readiness = Readiness()
@@ -235,9 +242,13 @@ class Serving:
     async def _live(self, loaded: Loaded, *, task_status: trio.TaskStatus[Generation]) -> None:
         """One generation, from its first moment to its last."""
         counting = self._counting if loaded.settings.metrics else None
-        if counting is not None and hasattr(loaded.bindings, "on_call"):
-            cast("Any", loaded.bindings).on_call = counting.metrics.called
-        observe = None if counting is None else counting.metrics.observe
+        watcher = together(
+            None if counting is None else counting.metrics,
+            None if self._tracing is None else self._tracing.traces,
+        )
+        if watcher is not None and hasattr(loaded.bindings, "on_call"):
+            cast("Any", loaded.bindings).on_call = watcher.called
+        observe = None if watcher is None else watcher.observe
         try:
             async with (
                 self._registry(loaded) as registry,
@@ -245,7 +256,7 @@ class Serving:
                     loaded.bindings, limits=loaded.settings.limits(self.limits), observe=observe
                 ) as engine,
             ):
-                admission = OPEN if loaded.admit is None else await loaded.admit()
+                admission = await self._admission(loaded)
                 pipelines, settings = loaded.pipelines, loaded.settings
                 app = create_app(
                     engine,
@@ -270,6 +281,13 @@ class Serving:
                 loaded.close()
         del engine, admission, app, generation, loaded, registry, pipelines  # it may be the last
         self.on_retired()
+
+    async def _admission(self, loaded: Loaded) -> Admission:
+        """Who is let in; where runs are traced, each knows the trace of its request."""
+        admission = OPEN if loaded.admit is None else await loaded.admit()
+        if self._tracing is None:
+            return admission
+        return structs.replace(admission, first=(TraceParents(), *admission.first))
 
     def _measure(self, tally: Tally) -> None:
         """Say how it is now, of all generations; of breakers, in the present."""

@@ -209,6 +209,9 @@ USAGES = st.none() | st.builds(
 )
 CALLS = st.builds(
     CallEnded,
+    run_id=st.sampled_from(["", "r"]),
+    step=st.sampled_from(["", "a"]),
+    streams=st.booleans(),
     model=st.sampled_from(["fast", "smart"]),
     provider=st.sampled_from(["azure", "openai"]),
     request_model=st.sampled_from(["gpt", "o"]),

@@ -122,6 +122,7 @@ class Notes:
     caller: Caller = attrs.field(factory=Caller)
     run_id: str = ""
     run: object = None
+    step: str = ""
     notes: list[tuple[object, ...]] = attrs.field(factory=list)
 
     used = NOBODY.used

@@ -133,6 +133,7 @@ class Payer:
     usage: Usage | None = None
     notes: list[tuple[object, ...]] = attrs.field(factory=list)
     run: object = None
+    step: str = "s"
 
     def used(self, usage: Usage) -> None:
         if not usage.settled:

@@ -1,0 +1,272 @@
+"""Spans: what a run did when, as a tree. A fold over its journal, and over its calls. Pure.
+
+Rules of the file: there is no span for a chunk, and none of what was asked or answered is in one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Literal, TypeAlias
+
+import attrs
+
+from orchestra.accounts import Certainty, Usage
+from orchestra.events import (
+    TERMINAL,
+    ArmCommitted,
+    ArmFailed,
+    ArmRestarted,
+    BudgetReached,
+    Event,
+    RunFailed,
+    RunStarted,
+    StepCached,
+    StepCancelled,
+    StepCoalesced,
+    StepFailed,
+    StepFinished,
+    StepRetried,
+    StepRouted,
+    StepStarted,
+    Terminal,
+    ToolFailed,
+)
+from orchestra.observe.metrics import place
+from orchestra.observe.names import PROVIDERS, SpanNames
+from orchestra.policies.observed import CANCELLED, CallEnded
+
+Attribute: TypeAlias = str | int | float | bool
+Kind = Literal["run", "group", "step", "call"]
+"""A group is what has steps and is none: an inner pipeline, or one item of an `each`."""
+
+MOMENTS = (
+    *(StepRetried, StepCached, StepCoalesced, StepRouted, ToolFailed, BudgetReached),
+    *(ArmCommitted, ArmFailed, ArmRestarted),
+)
+"""The events that are a moment in a step's span."""
+_NOT_TOLD = {"seq", "at_s", "step"}
+
+
+@attrs.frozen
+class Moment:
+    """Something that happened within a span, in seconds since the run began."""
+
+    name: str
+    at_s: float
+    attributes: Mapping[str, Attribute]
+
+
+@attrs.frozen
+class Span:
+    """Something that took time, from and to in seconds since the run began.
+
+    `parent` is its parent's place among the spans of the run, before its own; None of the run.
+    `path` is that of the step, of a call that of the step that made it. `error` is the class of
+    what it failed with, "" where it did not fail; what was cancelled has not.
+    """
+
+    kind: Kind
+    name: str
+    path: str
+    parent: int | None
+    began_s: float
+    ended_s: float
+    attributes: Mapping[str, Attribute]
+    moments: Sequence[Moment] = ()
+    error: str = ""
+    message: str = ""
+
+
+@attrs.define
+class _Open:
+    kind: Kind
+    name: str
+    path: str
+    parent: int | None
+    began_s: float
+    ended_s: float | None = None
+    attributes: dict[str, Attribute] = attrs.field(factory=dict)
+    moments: list[Moment] = attrs.field(factory=list)
+    error: str = ""
+    message: str = ""
+
+
+@attrs.frozen
+class Called:
+    """A call that has ended, and when: in seconds since its run began."""
+
+    at_s: float
+    ended: CallEnded
+
+
+def spans(events: Iterable[Event], calls: Iterable[Called], names: SpanNames) -> tuple[Span, ...]:
+    """The spans of a run, the run's first and each behind its parent.
+
+    `events` are those of its journal, in order; chunks are passed over, and a span of which the
+    end is missing ends with the last event. Without a first event there are none.
+    """
+    folding = _Folding(names)
+    for event in events:
+        folding.saw(event)
+    for call in calls:
+        folding.called(call)
+    return folding.closed()
+
+
+class _Folding:
+    def __init__(self, names: SpanNames) -> None:
+        self._names = names
+        self._all: list[_Open] = []
+        self._at: dict[str, int] = {}
+        self._last_s = 0.0
+
+    def saw(self, event: Event) -> None:
+        self._last_s = event.at_s
+        match event:
+            case RunStarted():
+                self._begin(event)
+            case StepStarted(step=step, at_s=at_s):
+                self._at[step] = self._open("step", step, at_s)
+            case StepFinished(step=step, chunks=chunks):
+                found = self._of(step)
+                if chunks is not None:
+                    found.attributes["orchestra.chunks"] = chunks
+                if event.first_chunk_s is not None:
+                    found.attributes["orchestra.time_to_first_chunk_s"] = event.first_chunk_s
+                self._end(found, event.at_s, "finished", event.usage)
+            case StepFailed(step=step):
+                self._fail(self._of(step), event)
+                self._end(self._of(step), event.at_s, "failed", event.usage)
+            case StepCancelled(step=step):
+                self._of(step).attributes["orchestra.reason"] = event.reason
+                self._end(self._of(step), event.at_s, CANCELLED, event.usage)
+            case _ if isinstance(event, MOMENTS):
+                moment = Moment(event.type, event.at_s, dict(_told(event)))
+                self._of(event.step).moments.append(moment)
+            case _ if isinstance(event, TERMINAL):
+                self._over(event)
+
+    def called(self, call: Called) -> None:
+        """Put a call under the step that made it."""
+        if not self._all:
+            return
+        ended, parent = call.ended, self._at.get(call.ended.step, 0)
+        operation = "embeddings" if ended.embeds else "chat"
+        began_s = max(call.at_s - ended.duration_s, self._all[parent].began_s)
+        found = _Open(
+            *("call", f"{operation} {ended.request_model}", ended.step, parent, began_s),
+            ended_s=max(call.at_s, began_s),
+            attributes={
+                "gen_ai.operation.name": operation,
+                "gen_ai.provider.name": PROVIDERS.get(ended.provider, ended.provider),
+                "gen_ai.request.model": ended.request_model,
+                "orchestra.model": ended.model,
+            },
+            error="" if ended.error == CANCELLED else ended.error,
+        )
+        if ended.streams:
+            found.attributes["gen_ai.request.stream"] = True
+        if ended.first_chunk_s is not None:
+            found.attributes["gen_ai.response.time_to_first_chunk"] = ended.first_chunk_s
+        if ended.usage is not None:
+            found.attributes.update(self._used(ended.usage))
+        found.attributes["orchestra.status"] = _status(ended.error)
+        self._all.append(found)
+
+    def closed(self) -> tuple[Span, ...]:
+        """All of them; what has not ended ends here."""
+        for each in reversed(self._all):  # children first: a group is as long as what is in it
+            if each.ended_s is None:
+                each.ended_s = max(self._last_s, each.began_s)
+            if each.kind != "run" and each.parent is not None:
+                parent = self._all[each.parent]
+                if parent.kind == "group":
+                    parent.ended_s = max(parent.ended_s or 0.0, each.ended_s)
+        return tuple([Span(**attrs.asdict(each, recurse=False)) for each in self._all])
+
+    def _begin(self, event: RunStarted) -> None:
+        found = _Open("run", f"invoke_workflow {event.pipeline}", "", None, event.at_s)
+        found.attributes = {
+            "gen_ai.operation.name": "invoke_workflow",
+            self._names.workflow: event.pipeline,
+            "orchestra.run_id": event.run_id,
+        }
+        if event.request_id:
+            found.attributes["orchestra.request_id"] = event.request_id
+        self._all.append(found)
+
+    def _over(self, event: Terminal) -> None:
+        if self._all:
+            run = self._all[0]
+            if isinstance(event, RunFailed):
+                self._fail(run, event)
+            self._end(run, event.at_s, event.type.removeprefix("run."), event.usage)
+
+    def _open(self, kind: Kind, path: str, at_s: float) -> int:
+        if not self._all:
+            self._all.append(_Open("run", "run", "", None, 0.0))
+        parent = self._parent(path, at_s)
+        found = _Open(kind, place(path), path, parent, at_s)
+        found.attributes["orchestra.step"] = path
+        self._all.append(found)
+        return len(self._all) - 1
+
+    def _parent(self, path: str, at_s: float) -> int:
+        """The span that this is in; a group is made with the first that is in it."""
+        row = self._at.get(path.rpartition("[")[0]) if path.endswith("]") else None
+        above = path.rpartition("/")[0]
+        if row is not None or not above:
+            return row or 0
+        if above not in self._at:
+            self._at[above] = self._open("group", above, at_s)
+        return self._at[above]
+
+    def _of(self, step: str) -> _Open:
+        """The span of a step, which its events come for after it was started."""
+        if step not in self._at:
+            self._at[step] = self._open("step", step, self._last_s)
+        return self._all[self._at[step]]
+
+    def _fail(self, found: _Open, event: StepFailed | RunFailed) -> None:
+        found.error, found.message = event.error, event.message
+        if event.where:
+            found.attributes["orchestra.where"] = event.where
+
+    def _end(self, found: _Open, at_s: float, status: str, usage: Usage | None) -> None:
+        found.ended_s = at_s
+        found.attributes["orchestra.status"] = status
+        if usage is not None:
+            found.attributes["orchestra.input_tokens"] = usage.input_tokens
+            found.attributes["orchestra.output_tokens"] = usage.output_tokens
+            found.attributes["orchestra.cost_dollars"] = usage.cost_nanodollars / 1e9
+
+    def _used(self, usage: Usage) -> Mapping[str, Attribute]:
+        found: dict[str, Attribute] = {
+            "orchestra.cost_dollars": usage.cost_nanodollars / 1e9,
+            "orchestra.usage_certainty": usage.certainty.value,
+        }
+        if usage.unpriced_calls:
+            found["orchestra.unpriced"] = True
+        if usage.certainty is Certainty.ESTIMATED:  # the conventions want none then
+            return found
+        tokens = {
+            "gen_ai.usage.cache_read.input_tokens": usage.cached_input_tokens,
+            self._names.cache_write_tokens: usage.cache_write_input_tokens,
+            "gen_ai.usage.reasoning.output_tokens": usage.reasoning_tokens,
+        }
+        found["gen_ai.usage.input_tokens"] = usage.input_tokens
+        found["gen_ai.usage.output_tokens"] = usage.output_tokens
+        return found | {name: amount for name, amount in tokens.items() if amount}
+
+
+def _status(error: str) -> str:
+    if not error:
+        return "finished"
+    return CANCELLED if error == CANCELLED else "failed"
+
+
+def _told(event: Any) -> Iterable[tuple[str, Attribute]]:
+    """What an event says beside when and where, each under its own name."""
+    for field in attrs.fields(type(event)):
+        if field.name not in _NOT_TOLD:
+            yield f"orchestra.{field.name}", getattr(event, field.name)

@@ -1,0 +1,98 @@
+"""Traces: the spans of each run, given on when it has ended.
+
+Rules of the file: nothing is done for a token, and while a run goes on what it tells is only kept.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import TypeAlias
+
+import attrs
+import trio
+
+from orchestra.events import TERMINAL, Event, RunStarted
+from orchestra.observe.names import SpanNames
+from orchestra.observe.spans import Called, Span, spans
+from orchestra.observe.watchers import PARENT
+from orchestra.policies.observed import CallEnded
+
+EVENTS_MAX = 2_000
+"""What is kept of one run: events, and as many calls. Of more, the last event only."""
+
+
+@attrs.frozen
+class Trace:
+    """What a run did. `began_ns` is the Unix time at which it began; `parent` is whose it is.
+
+    That is the header `traceparent` of the request that asked for it, "" where there was none.
+    """
+
+    began_ns: int
+    parent: str
+    spans: tuple[Span, ...]
+
+
+Sink: TypeAlias = Callable[[Trace], None]
+"""Is given the trace of a run that has ended, in its task; it neither waits nor raises."""
+
+
+class Traces:
+    """Makes traces of the runs and calls that it is told of. It neither waits nor raises.
+
+    A run is part of the trace that is `PARENT` in the task that starts it.
+    """
+
+    def __init__(
+        self, sink: Sink, names: SpanNames, time_ns: Callable[[], int] = time.time_ns
+    ) -> None:
+        self.sink = sink
+        self._names = names
+        self._time_ns = time_ns
+        self._running: dict[str, _Run] = {}
+
+    def observe(self, pipeline: str) -> Callable[[Event], None]:
+        """Who is told the events of a run."""
+        del pipeline  # its first event names it
+        return _Run(self, PARENT.get()).saw
+
+    def called(self, ended: CallEnded) -> None:
+        """Keep a call for the run that made it; one that no run has made is not traced."""
+        run = self._running.get(ended.run_id)
+        if run is not None and len(run.calls) < EVENTS_MAX:
+            run.calls.append(Called(trio.current_time() - run.began_s, ended))
+
+    def began(self, run: _Run, run_id: str) -> None:
+        """From now on calls may be part of it."""
+        run.began_ns, run.began_s = self._time_ns(), trio.current_time()
+        self._running[run_id] = run
+
+    def ended(self, run: _Run, run_id: str) -> None:
+        """Give on what it did."""
+        del self._running[run_id]
+        found = spans(run.events, run.calls, self._names)
+        self.sink(Trace(run.began_ns, run.parent, found))
+
+
+class _Run:
+    __slots__ = ("began_ns", "began_s", "calls", "events", "parent", "traces")
+
+    def __init__(self, traces: Traces, parent: str) -> None:
+        self.traces = traces
+        self.parent = parent
+        self.began_ns = 0
+        self.began_s = 0.0
+        self.events: list[Event] = []
+        self.calls: list[Called] = []
+
+    def saw(self, event: Event) -> None:
+        """Keep an event; with the last, the trace is made."""
+        ends = isinstance(event, TERMINAL)
+        if ends or len(self.events) < EVENTS_MAX:
+            self.events.append(event)
+        first = self.events[0]
+        if isinstance(event, RunStarted):
+            self.traces.began(self, event.run_id)
+        elif ends and isinstance(first, RunStarted):
+            self.traces.ended(self, first.run_id)

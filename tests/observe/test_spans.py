@@ -1,0 +1,203 @@
+"""Spans are a fold: what a run's journal tells is in its tree, once, where and when it was."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import strategies as st
+from msgspec import structs
+
+from orchestra.accounts import Certainty, Usage
+from orchestra.compiler.check import check
+from orchestra.events import (
+    ArmCommitted,
+    Delta,
+    Event,
+    RunFailed,
+    RunFinished,
+    RunStarted,
+    StepCached,
+    StepCancelled,
+    StepFailed,
+    StepFinished,
+    StepStarted,
+)
+from orchestra.observe.names import COMING_SPANS, RELEASED_SPANS
+from orchestra.observe.spans import MOMENTS, Called, Span, spans
+from orchestra.policies.observed import CANCELLED, CallEnded
+from orchestra.testing.simulate import simulate
+from orchestra.testing.sketches import Sketch, build
+from orchestra.testing.strategies import sketches, worlds
+from orchestra.testing.world import World
+from tests.observe.test_metrics import CALLS
+
+many = settings(max_examples=150, suppress_health_check=list(HealthCheck))
+
+
+def traced(events: Sequence[Event], calls: Sequence[Called] = ()) -> tuple[Span, ...]:
+    return spans(events, calls, RELEASED_SPANS)
+
+
+@many
+@given(sketches(fails=True), worlds(cancels=True))
+def test_whatever_a_run_does_is_a_tree_of_its_steps(sketch: Sketch, world: World) -> None:
+    """Each step that began is one span, as long as its events say, and behind its parent."""
+    built = build(sketch)
+    assume(not check(built))
+    events = simulate(built, world, n=3).events
+    found = traced(events)
+    run, *others = found
+    assert run.parent is None
+    assert (run.began_s, run.ended_s) == (0.0, events[-1].at_s)
+    for at, each in enumerate(others, 1):
+        assert each.parent is not None
+        assert each.parent < at
+        above = found[each.parent]
+        if above.kind == "group":
+            assert above.began_s <= each.began_s <= each.ended_s <= above.ended_s
+        inside = above.path in {"", each.path.rpartition("/")[0], each.path.rpartition("[")[0]}
+        assert inside, (above.path, each.path)
+    began = {each.step: each.at_s for each in events if isinstance(each, StepStarted)}
+    steps = {each.path: each for each in others if each.kind == "step"}
+    assert {path: each.began_s for path, each in steps.items()} == began
+    ended = {
+        each.step: each
+        for each in events
+        if isinstance(each, StepFinished | StepFailed | StepCancelled)
+    }
+    for path, event in ended.items():
+        assert steps[path].ended_s == event.at_s
+        assert steps[path].error == (event.error if isinstance(event, StepFailed) else "")
+        assert steps[path].attributes["orchestra.status"] == event.type.removeprefix("step.")
+    told = Counter(each.type for each in events if isinstance(each, MOMENTS))
+    assert Counter(moment.name for each in found for moment in each.moments) == told
+
+
+@many
+@given(sketches(fails=True), worlds(cancels=True))
+def test_chunks_are_nothing_to_it(sketch: Sketch, world: World) -> None:
+    built = build(sketch)
+    assume(not check(built))
+    events = simulate(built, world, n=3).events
+    assert traced([each for each in events if not isinstance(each, Delta)]) == traced(events)
+
+
+@many
+@given(sketches(fails=True), worlds(cancels=True), st.data())
+def test_a_journal_that_is_cut_has_spans_that_end(
+    sketch: Sketch, world: World, data: st.DataObject
+) -> None:
+    """A run of which not all is kept, or which has not ended yet."""
+    built = build(sketch)
+    assume(not check(built))
+    events = simulate(built, world, n=3).events
+    begin, end = sorted(data.draw(st.tuples(*[st.integers(0, len(events))] * 2)))
+    found = traced(events[begin:end])
+    for at, each in enumerate(found):
+        assert each.ended_s >= each.began_s
+        assert each.parent is None if at == 0 else each.parent is not None and each.parent < at
+
+
+@given(st.lists(st.tuples(st.integers(0, 9), CALLS, st.sampled_from(["", "a", "b/c", "gone"]))))
+def test_a_call_is_under_the_step_that_made_it(calls: list[tuple[int, CallEnded, str]]) -> None:
+    events: list[Event] = [
+        RunStarted(1, 0.0, "r", "p"),
+        StepStarted(2, 0.0, "a"),
+        StepStarted(3, 1.0, "b/c"),
+        RunFinished(4, 9.0, "x", {}),
+    ]
+    asked = [Called(float(at_s), structs.replace(call, step=step)) for at_s, call, step in calls]
+    found = traced(events, asked)
+    placed = [each for each in found if each.kind == "call"]
+    assert len(placed) == len(asked)
+    for span, call in zip(placed, asked, strict=True):
+        assert span.parent is not None
+        above = found[span.parent]
+        assert above.path == (call.ended.step if call.ended.step in {"a", "b/c"} else "")
+        assert above.began_s <= span.began_s <= span.ended_s
+        assert span.error == ("" if call.ended.error == CANCELLED else call.ended.error)
+        usage = call.ended.usage
+        tokens = "gen_ai.usage.input_tokens" in span.attributes
+        assert tokens == (usage is not None and usage.certainty is not Certainty.ESTIMATED)
+        if usage is not None:
+            assert span.attributes["orchestra.cost_dollars"] == usage.cost_nanodollars / 1e9
+
+
+CALL = CallEnded(
+    run_id="r",
+    step="each[7]/say",
+    model="fast",
+    provider="azure",
+    request_model="gpt",
+    embeds=False,
+    streams=True,
+    duration_s=1.0,
+    first_chunk_s=0.25,
+    error="",
+    usage=None,
+)
+
+
+def test_what_is_told_is_named_as_the_conventions_name_it() -> None:
+    usage = Usage(100, 20, cached_input_tokens=60, cache_write_input_tokens=5, reasoning_tokens=9)
+    ended = structs.replace(CALL, usage=usage)
+    events: list[Event] = [
+        RunStarted(1, 0.0, "r", "p", "q"),
+        StepStarted(2, 0.0, "each"),
+        StepStarted(3, 0.5, "each[7]/say"),
+        StepCached(4, 0.75, "each[7]/say", "fast", 0.5),
+        ArmCommitted(5, 0.75, "each[7]/say", "1:x"),
+        StepFailed(6, 2.0, "each[7]/say", "ValueError", "no", "p.py:3", usage),
+        RunFailed(7, 2.5, "ValueError", "no", "each[7]/say", "p.py:3", usage),
+    ]
+    found = traced(events, [Called(1.75, ended)])
+    run, row, item, say, call = found
+    assert [each.name for each in found] == [
+        *("invoke_workflow p", "each", "each[*]", "each[*]/say", "chat gpt"),
+    ]
+    assert [each.parent for each in found] == [None, 0, 1, 2, 3]
+    assert [each.kind for each in found] == ["run", "step", "group", "step", "call"]
+    assert run.attributes == {
+        "gen_ai.operation.name": "invoke_workflow",
+        "gen_ai.workflow.name": "p",
+        "orchestra.run_id": "r",
+        "orchestra.request_id": "q",
+        "orchestra.status": "failed",
+        "orchestra.where": "p.py:3",
+        "orchestra.input_tokens": 100,
+        "orchestra.output_tokens": 20,
+        "orchestra.cost_dollars": 0.0,
+    }
+    assert (run.error, run.message, row.ended_s, item.ended_s) == ("ValueError", "no", 2.5, 2.0)
+    assert say.attributes["orchestra.step"] == "each[7]/say"
+    assert [(each.name, each.at_s, each.attributes) for each in say.moments] == [
+        ("step.cached", 0.75, {"orchestra.model": "fast", "orchestra.similarity": 0.5}),
+        ("arm.committed", 0.75, {"orchestra.arm": "1:x"}),
+    ]
+    assert (call.began_s, call.ended_s) == (0.75, 1.75)
+    assert call.attributes == {
+        "gen_ai.operation.name": "chat",
+        "gen_ai.provider.name": "azure.ai.openai",
+        "gen_ai.request.model": "gpt",
+        "gen_ai.request.stream": True,
+        "gen_ai.response.time_to_first_chunk": 0.25,
+        "gen_ai.usage.input_tokens": 100,
+        "gen_ai.usage.output_tokens": 20,
+        "gen_ai.usage.cache_read.input_tokens": 60,
+        "gen_ai.usage.cache_creation.input_tokens": 5,
+        "gen_ai.usage.reasoning.output_tokens": 9,
+        "orchestra.model": "fast",
+        "orchestra.status": "finished",
+        "orchestra.cost_dollars": 0.0,
+        "orchestra.usage_certainty": "exact",
+    }
+    coming = spans(events, [Called(1.75, ended)], COMING_SPANS)
+    assert coming[0].attributes["gen_ai.agent.name"] == "p"
+    assert coming[-1].attributes["gen_ai.usage.cache_write.input_tokens"] == 5
+
+
+def test_nothing_has_no_spans() -> None:
+    assert traced([]) == ()
+    assert traced([], [Called(1.0, CALL)]) == ()

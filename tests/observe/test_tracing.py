@@ -1,0 +1,158 @@
+"""Tracing: what a collector of OpenTelemetry's is sent, and when it is sent nothing."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+
+import pytest
+import trio
+
+from orchestra.errors import ServeError
+from orchestra.observe import otel
+from orchestra.observe.otel import Tracing
+from orchestra.observe.spans import Moment, Span
+from orchestra.observe.traces import Trace
+from orchestra.observe.tracing import tracing
+from tests.observe.collector import Collector, collecting, told
+
+PARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+BEGAN_NS = 1_700_000_000_000_000_000
+TRACE = Trace(
+    BEGAN_NS,
+    PARENT,
+    (
+        Span("run", "invoke_workflow p", "", None, 0.0, 2.0, {"orchestra.run_id": "r"}),
+        Span(
+            *("step", "say", "say", 0, 0.5, 2.0, {"orchestra.step": "say"}),
+            moments=(Moment("step.retried", 0.75, {"orchestra.attempt": 1}),),
+            error="ValueError",
+            message="no",
+        ),
+        Span("call", "chat gpt", "say", 1, 1.0, 1.5, {"orchestra.cost_dollars": 0.25}),
+    ),
+)
+
+
+def of(environ: Mapping[str, str], monkeypatch: pytest.MonkeyPatch) -> Tracing | None:
+    """What traces where the environment is this; OpenTelemetry reads the process's own."""
+    for name, value in environ.items():
+        monkeypatch.setenv(name, value)
+    return tracing(environ)
+
+
+def sent(
+    traces: list[Trace], monkeypatch: pytest.MonkeyPatch, environ: Mapping[str, str] | None = None
+) -> Collector:
+    with collecting() as collector:
+        made = of({"OTEL_EXPORTER_OTLP_ENDPOINT": collector.url, **(environ or {})}, monkeypatch)
+        assert made is not None
+        for each in traces:
+            made.traces.sink(each)
+        trio.run(made.close)
+    return collector
+
+
+def test_a_trace_is_sent_with_its_times_parents_and_errors(monkeypatch: pytest.MonkeyPatch) -> None:
+    collector = sent([TRACE], monkeypatch)
+    run, say, call = map(collector.named, ("invoke_workflow p", "say", "chat gpt"))
+    assert {each.trace_id.hex() for each in (run, say, call)} == {PARENT.split("-")[1]}
+    assert run.parent_span_id.hex() == PARENT.split("-")[2]
+    assert (say.parent_span_id, call.parent_span_id) == (run.span_id, say.span_id)
+    assert [each.start_time_unix_nano - BEGAN_NS for each in (run, say, call)] == [
+        *(0, 500_000_000, 1_000_000_000)
+    ]
+    assert [each.end_time_unix_nano - BEGAN_NS for each in (run, say, call)] == [
+        *(2_000_000_000, 2_000_000_000, 1_500_000_000)
+    ]
+    assert [each.kind for each in (run, say, call)] == [1, 1, 3]
+    assert told(run.attributes) == {"orchestra.run_id": "r"}
+    assert told(say.attributes) == {"orchestra.step": "say", "error.type": "ValueError"}
+    assert (say.status.code, say.status.message, run.status.code) == (2, "no", 0)
+    assert told(call.attributes) == {"orchestra.cost_dollars": 0.25}
+    (retried,) = say.events
+    assert (retried.name, retried.time_unix_nano - BEGAN_NS) == ("step.retried", 750_000_000)
+    assert told(retried.attributes) == {"orchestra.attempt": 1}
+    (resource,) = collector.resources
+    assert resource["service.name"] == "orchestra"
+    assert resource["service.version"] == otel.VERSION
+    assert resource["service.instance.id"]
+
+
+@pytest.mark.parametrize(
+    "named",
+    [
+        {"OTEL_SERVICE_NAME": "assistant"},
+        {"OTEL_RESOURCE_ATTRIBUTES": "service.name=assistant,deployment.environment=test"},
+    ],
+)
+def test_the_service_has_the_name_that_the_environment_gives_it(
+    named: Mapping[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (resource,) = sent([TRACE], monkeypatch, named).resources
+    assert resource["service.name"] == "assistant"
+
+
+@pytest.mark.parametrize("parent", ["", "nonsense", PARENT])
+def test_without_a_parent_it_is_a_trace_of_its_own(
+    parent: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    collector = sent([Trace(BEGAN_NS, parent, TRACE.spans[:1])], monkeypatch)
+    (run,) = collector.spans
+    assert run.parent_span_id.hex() == (parent.split("-")[2] if parent == PARENT else "")
+
+
+def test_what_the_client_or_the_environment_does_not_sample_is_not_sent(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert not sent([Trace(BEGAN_NS, f"{PARENT[:-1]}0", TRACE.spans)], monkeypatch).spans
+    never = {"OTEL_TRACES_SAMPLER": "always_off"}
+    assert not sent([Trace(BEGAN_NS, "", TRACE.spans)], monkeypatch, never).spans
+
+
+@pytest.mark.parametrize(
+    "environ",
+    [
+        {},
+        {"OTEL_TRACES_EXPORTER": "none", "OTEL_EXPORTER_OTLP_ENDPOINT": "http://x"},
+        {"OTEL_SDK_DISABLED": "true", "OTEL_EXPORTER_OTLP_ENDPOINT": "http://x"},
+        {"OTEL_EXPORTER_OTLP_ENDPOINT": ""},
+    ],
+)
+def test_nobody_is_traced_where_nobody_has_asked_for_it(environ: Mapping[str, str]) -> None:
+    assert tracing(environ) is None
+
+
+@pytest.mark.parametrize(
+    ("environ", "said"),
+    [
+        ({"OTEL_TRACES_EXPORTER": "zipkin"}, "OTEL_TRACES_EXPORTER='zipkin'.*`otlp`.*`none`"),
+        (
+            {"OTEL_TRACES_EXPORTER": "otlp", "OTEL_EXPORTER_OTLP_PROTOCOL": "grpc"},
+            "OTEL_EXPORTER_OTLP_PROTOCOL='grpc'.*write OTEL_EXPORTER_OTLP_PROTOCOL=http/protobuf",
+        ),
+    ],
+)
+def test_what_nobody_can_send_is_refused(environ: Mapping[str, str], said: str) -> None:
+    with pytest.raises(ServeError, match=said):
+        tracing(environ)
+
+
+def test_where_it_is_not_installed_that_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(sys.modules, "orchestra.observe.otel")
+    monkeypatch.setitem(sys.modules, "opentelemetry.sdk.trace", None)
+    with pytest.raises(ServeError, match=r"pip install 'orchestra\[traces\]'"):
+        tracing({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://x"})
+
+
+def test_a_collector_that_does_not_answer_holds_nobody_up(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(otel, "CLOSE_S", 0.05)
+    with collecting() as collector:
+        collector.held.clear()
+        made = of({"OTEL_EXPORTER_OTLP_ENDPOINT": collector.url}, monkeypatch)
+        assert made is not None
+        made.traces.sink(TRACE)
+        trio.run(made.close)
+        assert "the last spans were not taken within 0.05 s" in caplog.text
