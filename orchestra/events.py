@@ -149,6 +149,31 @@ class StepRouted:
 
 
 @attrs.frozen
+class ToolStarted:
+    """A tool is called that a model asked the step for; `call` is the id that the model gave it."""
+
+    type: ClassVar[str] = "tool.started"
+    seq: int
+    at_s: float
+    step: str
+    tool: str
+    call: str
+
+
+@attrs.frozen
+class ToolFinished:
+    """A tool has given what the model asked for; one that is cancelled ends with its step."""
+
+    type: ClassVar[str] = "tool.finished"
+    seq: int
+    at_s: float
+    step: str
+    tool: str
+    call: str
+    duration_s: float
+
+
+@attrs.frozen
 class ToolFailed:
     """A tool that a model asked the step for raised, or took too long; the model is told as well.
 
@@ -162,6 +187,7 @@ class ToolFailed:
     tool: str
     error: str
     message: str
+    call: str = ""
 
 
 @attrs.frozen
@@ -295,7 +321,8 @@ class RunCancelled:
     usage: Usage | None = None
 
 
-Note: TypeAlias = StepCached | StepCoalesced | StepRouted | ToolFailed | BudgetReached
+ToolEvent: TypeAlias = ToolStarted | ToolFinished | ToolFailed
+Note: TypeAlias = StepCached | StepCoalesced | StepRouted | ToolEvent | BudgetReached
 """What is told of a step's calls, of models and of tools; a step may have any number of them."""
 Failure: TypeAlias = RunFailed | StepFailed | StepRetried | ArmFailed | ToolFailed
 """What quotes an exception."""

@@ -29,6 +29,7 @@ from orchestra.events import (
     StepRetried,
     StepRouted,
     ToolFailed,
+    ToolFinished,
     encode,
 )
 
@@ -171,6 +172,8 @@ def progress(event: Event) -> str | None:
             return f"{at}{step} took {duration(duration_s)}, {chunks} chunks"
         case StepRetried() | ToolFailed() | ArmFailed():
             return f"{at}{_passed_over(event)}: {event.error}: {event.message}"
+        case ToolFinished(step=step, tool=tool, duration_s=duration_s):
+            return f"{at}{step} has called {tool}, which took {duration(duration_s)}"
         case StepCached(step=step, model=model):
             return f"{at}{step} has its answer from the cache of {model}"
         case StepCoalesced(step=step, model=model):

@@ -11,7 +11,7 @@ BAR = 24
 """The width of the whole run's bar, in characters."""
 _CENT = 0.01
 _PAID = ("call", "run")
-_ABOUT = ("arm", "route", "model", "tool", "budget", "error")
+_ABOUT = ("arm", "route", "model", "budget", "error")
 
 
 def waterfall(spans: Sequence[Span]) -> list[str]:
@@ -43,6 +43,8 @@ def _in_order(spans: Sequence[Span]) -> Iterator[tuple[int, Span]]:
 def _name(span: Span) -> str:
     if span.kind == "call":
         return f"-> {span.attributes['orchestra.model']}"
+    if span.kind == "tool":
+        return f"-> {span.attributes['gen_ai.tool.name']}()"
     return span.path.rpartition("/")[2] if span.path else span.name.partition(" ")[2]
 
 

@@ -32,6 +32,7 @@ from orchestra.events import (
     StepRouted,
     Terminal,
     ToolFailed,
+    ToolFinished,
 )
 from orchestra.observe import names
 from orchestra.observe.tally import Histogram, Tally
@@ -124,6 +125,11 @@ def _tool_failed(runs: OfPipeline, event: ToolFailed) -> None:
     runs.count(names.TOOL_FAILURES, place(event.step), event.tool, event.error)
 
 
+def _tool_finished(runs: OfPipeline, event: ToolFinished) -> None:
+    labels = runs.pipeline, place(event.step), event.tool
+    runs.tally.histogram(names.TOOL_DURATION, labels).observe(event.duration_s)
+
+
 def _arm_chosen(runs: OfPipeline, event: ArmCommitted | ArmRestarted) -> None:
     family = names.ARM_COMMITS if isinstance(event, ArmCommitted) else names.ARM_RESTARTS
     runs.count(family, place(event.step), place(event.arm))
@@ -166,6 +172,7 @@ _ACTS: Mapping[type[Event], Callable[[OfPipeline, Any], None]] = {
     StepCached: _spared,
     StepCoalesced: _spared,
     StepRouted: _routed,
+    ToolFinished: _tool_finished,
     ToolFailed: _tool_failed,
     BudgetReached: _budget,
     ArmCommitted: _arm_chosen,

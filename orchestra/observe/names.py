@@ -81,6 +81,11 @@ STEP_RETRIES = _count(
     "step",
     "error",
 )
+TOOL_DURATION = _seconds(
+    "orchestra_tool_duration",
+    "How long tools took that a model called, and that finished.",
+    *("pipeline", "step", "tool"),
+)
 TOOL_FAILURES = _count(
     "orchestra_tool_failures",
     "Tools that raised, or took too long, when a model called them.",

@@ -30,17 +30,20 @@ from orchestra.events import (
     StepStarted,
     Terminal,
     ToolFailed,
+    ToolFinished,
+    ToolStarted,
 )
 from orchestra.observe.metrics import place
 from orchestra.observe.names import PROVIDERS, SpanNames
 from orchestra.policies.observed import CANCELLED, CallEnded
 
 Attribute: TypeAlias = str | int | float | bool
-Kind = Literal["run", "group", "step", "call"]
-"""A group is what has steps and is none: an inner pipeline, or one item of an `each`."""
+Kind = Literal["run", "group", "step", "call", "tool"]
+"""A call is of a model, and a tool what a model has asked its step to call. A group is what has
+steps and is none: an inner pipeline, or one item of an `each`."""
 
 MOMENTS = (
-    *(StepRetried, StepCached, StepCoalesced, StepRouted, ToolFailed, BudgetReached),
+    *(StepRetried, StepCached, StepCoalesced, StepRouted, BudgetReached),
     *(ArmCommitted, ArmFailed, ArmRestarted),
 )
 """The events that are a moment in a step's span."""
@@ -118,6 +121,7 @@ class _Folding:
         self._names = names
         self._all: list[_Open] = []
         self._at: dict[str, int] = {}
+        self._tools: dict[tuple[str, str], _Open] = {}
         self._last_s = 0.0
 
     def saw(self, event: Event) -> None:
@@ -140,6 +144,8 @@ class _Folding:
             case StepCancelled(step=step):
                 self._of(step).attributes["orchestra.reason"] = event.reason
                 self._end(self._of(step), event.at_s, CANCELLED, event.usage)
+            case ToolStarted() | ToolFinished() | ToolFailed():
+                self._tool(event)
             case _ if isinstance(event, MOMENTS):
                 moment = Moment(event.type, event.at_s, dict(_told(event)))
                 self._of(event.step).moments.append(moment)
@@ -177,7 +183,8 @@ class _Folding:
         """All of them; what has not ended ends here."""
         for each in reversed(self._all):  # children first: a group is as long as what is in it
             if each.ended_s is None:
-                each.ended_s = max(self._last_s, each.began_s)
+                step = self._all[each.parent or 0] if each.kind == "tool" else each
+                each.ended_s = step.ended_s or max(self._last_s, each.began_s)
             if each.kind != "run" and each.parent is not None:
                 parent = self._all[each.parent]
                 if parent.kind == "group":
@@ -201,6 +208,25 @@ class _Folding:
             if isinstance(event, RunFailed):
                 self._fail(run, event)
             self._end(run, event.at_s, event.type.removeprefix("run."), event.usage)
+
+    def _tool(self, event: ToolStarted | ToolFinished | ToolFailed) -> None:
+        if isinstance(event, ToolStarted):
+            self._of(event.step)
+            path, parent = event.step, self._at[event.step]
+            found = _Open("tool", f"execute_tool {event.tool}", path, parent, event.at_s)
+            found.attributes |= {
+                "gen_ai.operation.name": "execute_tool",
+                "gen_ai.tool.name": event.tool,
+                "gen_ai.tool.call.id": event.call,
+                "gen_ai.tool.type": "function",
+            }
+            self._tools[event.step, event.call] = found
+            self._all.append(found)
+        elif ended := self._tools.get((event.step, event.call)):
+            ended.ended_s = event.at_s
+            ended.attributes["orchestra.status"] = event.type.removeprefix("tool.")
+            if isinstance(event, ToolFailed):
+                ended.error, ended.message = event.error, event.message
 
     def _open(self, kind: Kind, path: str, at_s: float) -> int:
         if not self._all:

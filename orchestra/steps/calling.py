@@ -21,7 +21,7 @@ import trio
 
 from orchestra.annotations.reading import decoded, read_members
 from orchestra.errors import DeadlineError, DefinitionError, EdgeTypeError
-from orchestra.events import ToolFailed
+from orchestra.events import ToolFailed, ToolFinished, ToolStarted
 from orchestra.graph.raised import is_of_asyncio, message_of
 from orchestra.policies.account import PRESENT
 from orchestra.policies.shares import Shares
@@ -96,17 +96,22 @@ async def answer(
     if tool.injected is not None:
         arguments[tool.injected] = context
     limit_s = tool.timeout_s if tool.timeout_s is not None else timeout_s
+    began_s, record = trio.current_time(), PRESENT.get().record
+    record(ToolStarted, call.name, call.id[:_NAME_MAX])
     try:
         with trio.move_on_after(math.inf if limit_s is None else limit_s):
-            return ToolResult(call.id, call.name, _text(await _called(tool, arguments)))
+            found = _text(await _called(tool, arguments))
+            lasted_s = trio.current_time() - began_s
+            record(ToolFinished, call.name, call.id[:_NAME_MAX], lasted_s)
+            return ToolResult(call.id, call.name, found)
     except Exception as error:
         if any(map(_is_lasting, _leaves(error))):
             raise
         told = _told(error)
-        _report(call.name, type(error).__name__, message_of(error), error)
+        _report(call, type(error).__name__, message_of(error), error)
         return wrong(told)
     late = f"{call.name} was not done within {limit_s:g} s, and was stopped"
-    _report(call.name, DeadlineError.__name__, late)
+    _report(call, DeadlineError.__name__, late)
     return wrong(late)
 
 
@@ -115,11 +120,11 @@ def _is_lasting(error: Exception) -> bool:
     return isinstance(error, DefinitionError) or is_of_asyncio(error)
 
 
-def _report(tool: str, error: str, message: str, raised: Exception | None = None) -> None:
+def _report(call: ToolCall, error: str, message: str, raised: Exception | None = None) -> None:
     """Tell the run and the log of a tool that failed."""
     account = PRESENT.get()
-    account.record(ToolFailed, tool, error, message)
-    log.warning("tool %r failed in run %s: %s", tool, account.run_id, error, exc_info=raised)
+    account.record(ToolFailed, call.name, error, message, call.id[:_NAME_MAX])
+    log.warning("tool %r failed in run %s: %s", call.name, account.run_id, error, exc_info=raised)
 
 
 async def _called(tool: FunctionTool[..., object], arguments: dict[str, object]) -> object:

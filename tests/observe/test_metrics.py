@@ -32,6 +32,7 @@ from orchestra.events import (
     StepRetried,
     StepRouted,
     ToolFailed,
+    ToolFinished,
 )
 from orchestra.observe import names
 from orchestra.observe.metrics import OTHER_METHOD, Metrics, place
@@ -174,12 +175,14 @@ def test_what_policies_tell_is_counted_by_its_own_names() -> None:
     saw(StepRouted(4, 0.0, "s", "either", "fast"))
     saw(BudgetReached(5, 0.0, "s", "organisation acme, a month", 80, 8, 10))
     saw(ToolFailed(6, 0.0, "each[3]/s", "look", "KeyError", "no"))
+    saw(ToolFinished(6, 0.0, "each[3]/s", "look", "c", 2.0))
     saw(RunFinished(7, 2.0, "x", {}, Usage(1, 1, cost_nanodollars=7)))
     assert counted(metrics.tally) == {
         names.CACHE_HITS.name: {("fast",): 2},
         names.COALESCED.name: {("fast",): 1},
         names.ROUTED.name: {("either", "fast"): 1},
         names.BUDGET_THRESHOLDS.name: {("80",): 1},
+        names.TOOL_DURATION.name: {("p", "each[*]/s", "look"): 1},
         names.TOOL_FAILURES.name: {("p", "each[*]/s", "look", "KeyError"): 1},
         names.RUN_DURATION.name: {("p", "finished"): 1},
         names.RUN_COST.name: {("p",): 7},

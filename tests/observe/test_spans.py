@@ -23,6 +23,9 @@ from orchestra.events import (
     StepFailed,
     StepFinished,
     StepStarted,
+    ToolFailed,
+    ToolFinished,
+    ToolStarted,
 )
 from orchestra.observe.names import COMING_SPANS, RELEASED_SPANS
 from orchestra.observe.spans import MOMENTS, Called, Span, spans
@@ -201,3 +204,36 @@ def test_what_is_told_is_named_as_the_conventions_name_it() -> None:
 def test_nothing_has_no_spans() -> None:
     assert traced([]) == ()
     assert traced([], [Called(1.0, CALL)]) == ()
+
+
+def test_a_tool_is_a_span_in_the_step_whose_model_called_it() -> None:
+    events: list[Event] = [
+        RunStarted(1, 0.0, "r", "p"),
+        StepStarted(2, 1.0, "a/say"),
+        ToolStarted(3, 1.5, "a/say", "look", "c1"),
+        ToolStarted(4, 2.0, "a/say", "look", "c2"),
+        ToolStarted(5, 2.0, "a/say", "read", "c3"),
+        ToolFinished(6, 3.0, "a/say", "look", "c2", 1.0),
+        ToolFailed(7, 4.0, "a/say", "look", "KeyError", "no", "c1"),
+        StepCancelled(8, 5.0, "a/say", "the run was cancelled"),
+        RunFinished(9, 6.0, "x", {}),
+    ]
+    step, *tools = traced(events)[2:]
+    assert step.name == "a/say"
+    assert [(each.name, each.path, each.parent) for each in tools] == [
+        ("execute_tool look", "a/say", 2),
+        ("execute_tool look", "a/say", 2),
+        ("execute_tool read", "a/say", 2),
+    ]
+    assert [(each.began_s, each.ended_s, each.error, each.message) for each in tools] == [
+        (1.5, 4.0, "KeyError", "no"),
+        (2.0, 3.0, "", ""),
+        (2.0, 5.0, "", ""),
+    ]
+    assert tools[0].attributes == {
+        "gen_ai.operation.name": "execute_tool",
+        "gen_ai.tool.name": "look",
+        "gen_ai.tool.call.id": "c1",
+        "gen_ai.tool.type": "function",
+        "orchestra.status": "failed",
+    }

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from orchestra import Context, Stream, injected, pipeline, step
 from orchestra.errors import DefinitionError
-from orchestra.events import ToolFailed
+from orchestra.events import ToolFailed, ToolFinished, ToolStarted
 from orchestra.steps import generate
 from orchestra.steps.calling import answer, answer_all
 from orchestra.steps.tools import as_tools, tool
@@ -330,6 +330,9 @@ def test_a_tool_that_fails_is_heard_of_by_the_run_and_its_log(
         ("generate", "fails", "KeyError", "'x'"),
         ("generate", "late", "DeadlineError", "late was not done within 2 s, and was stopped"),
     ]
+    began = [event for event in run.events if isinstance(event, ToolStarted)]
+    assert [each.call for each in heard] == [each.call for each in began]
+    assert not [event for event in run.events if isinstance(event, ToolFinished)]
     assert "tool 'fails' failed in run" in caplog.text
     assert "raise KeyError(word)" in caplog.text
 
