@@ -133,9 +133,11 @@ def test_budgets_that_begin_anew_with_each_start_are_in_the_log(
     say: Project, caplog: pytest.LogCaptureFixture
 ) -> None:
     budgets = '[budgets.user]\nmonth = "5.00"\n'
+    memory = '[state]\nurl = "memory:"\n'
     for text, several, told in (
-        (budgets, False, True),
-        (budgets, True, False),
+        (budgets + memory, False, True),
+        (budgets + memory, True, False),
+        (budgets, False, False),
         (budgets + IN_FILE, False, False),
         ('[budgets]\nrequest = "1.00"\n', False, False),
     ):
