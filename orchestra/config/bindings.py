@@ -217,9 +217,9 @@ class LocalBindings(Closing):
         if self._given_state or self._several or self._said:
             return self.state
         if self._spent is None:
-            from orchestra.stores.state_sqlite import SqliteState
+            from orchestra.stores.state_private import UnmadeState
 
-            self._spent = SqliteState(self._data / STATE_FILE, timeout_s=KEYS_TIMEOUT_S)
+            self._spent = UnmadeState(self._data / STATE_FILE, timeout_s=KEYS_TIMEOUT_S)
         return self._spent
 
     @property
