@@ -61,13 +61,16 @@ def report(run: Run) -> None:
     last = run.journal.last
     if not isinstance(last, RunFailed):
         return
+    from orchestra.server.run_words import asked, failed_at  # of no use while runs go well
+
     outer = REQUEST_ID.set(run.request_id)
     try:
         if not isinstance(error, OrchestraError):
-            log.error("run %s of pipeline %r failed", run.id, run.pipeline, exc_info=error)
+            log.error("run %s of %s failed", run.id, asked(run), exc_info=error)
         elif _is_ours_to_mend(error):
-            what = f"{last.error}: {last.message}".encode(errors="backslashreplace").decode()
-            log.warning("run %s of pipeline %r failed: %s", run.id, run.pipeline, what)
+            at, told = failed_at(error), f"{last.error}: {last.message}"
+            what = f"{at}: {told}".encode(errors="backslashreplace").decode()
+            log.warning("run %s of %s failed%s", run.id, asked(run), what)
     finally:
         REQUEST_ID.reset(outer)
 
