@@ -181,8 +181,7 @@ class StepFailedError(RunError):
 
     def __init__(self, message: str, errors: Sequence[BaseException]) -> None:
         self.errors = tuple(errors)
-        lines = "".join(f"\n  {describe(error)}" for error in errors)
-        super().__init__(message + lines)
+        super().__init__(message + "".join(f"\n  {describe(error)}" for error in errors))
 
 
 class RunLostError(RunError):
@@ -194,11 +193,13 @@ class ModelError(OrchestraError):
 
     `retryable` says whether the same call may succeed later, and `retry_after_s` after how long,
     where the provider told. `message` is the provider's own, or ours where it never answered. The
-    rest says where: `provider`, `model`, HTTP `status`, `request_id`, and `code`, its own word for
-    the error; each is empty where it is not known. No field ever holds a key.
+    rest says where: `name`, which this deployment gives the model, `provider`, `model`, HTTP
+    `status`, `request_id`, and `code`, the provider's word for the error; each is empty where it
+    is not known. No field ever holds a key.
     """
 
     retryable: bool = False
+    name: str = ""
 
     def __init__(
         self,
@@ -359,8 +360,7 @@ class OutputError(ModelError):
     ) -> None:
         self.raw = raw
         self.problems = tuple(problems)
-        lines = "".join(f"\n  {problem}" for problem in problems)
-        super().__init__(message + lines, model=model)
+        super().__init__(message + "".join(f"\n  {each}" for each in problems), model=model)
 
 
 class ModelsFailedError(ModelError):

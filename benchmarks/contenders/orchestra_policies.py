@@ -142,7 +142,8 @@ def written(layers: tuple[str, ...]) -> str:
     parts = "".join(text for name, text in PARTS.items() if name in layers)
     tables = "".join(text for name, text in TABLES.items() if name in layers)
     other = MODEL.format(name="other", breaker=breaker)
-    return MODEL.format(name="asked", breaker=breaker) + parts + other + parts + tables
+    asked = MODEL.format(name="asked", breaker=breaker)
+    return asked + parts + other + parts + tables + '[state]\nurl = "memory:"\n'
 
 
 class Beside(LocalBindings):

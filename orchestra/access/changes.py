@@ -133,6 +133,16 @@ def listed(ids: Sequence[str], kept: Kept, now_s: float) -> Change[tuple[KeyReco
     return Change(tuple(decoded(key, data) for key, data in pairs if data is not None))
 
 
+def found(
+    id: str,  # noqa: A002 - what it is
+    kept: Kept,
+    now_s: float,
+) -> Change[KeyRecord]:
+    """A key as it is kept, which has to be there."""
+    del now_s
+    return Change(_there(id, kept))
+
+
 def rotated(
     fresh: Fresh, grace_s: float, lasts_s: float | None, kept: Kept, now_s: float
 ) -> Change[Made]:

@@ -112,6 +112,16 @@ class Keyring:
         records = await self._records(index.ids) if index.ids else ()
         return Page(records, index.now_s, page + 1 if more else None)
 
+    async def find(self, id: str) -> KeyRecord:  # noqa: A002 - what it is
+        """One key.
+
+        Raises:
+            StoreError: there is no such key.
+            StateError: as of `any_made`.
+        """
+        key = _named(id)
+        return await self._state.change((record_key(key),), partial(changes.found, key))
+
     async def rotate(
         self,
         id: str,  # noqa: A002 - what it is

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 from orchestra.errors import ServeError
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from orchestra.config.bindings import LocalBindings
     from orchestra.server.front import Admission
 
@@ -64,7 +66,7 @@ async def _still_open(bindings: LocalBindings, *, asked: bool) -> None:
         ServeError: keys were made, and are not where this deployment looks for them.
         StateError: it cannot be told.
     """
-    left = await bindings.keys_left_behind()
+    left = await _keys_left_behind(bindings)
     if not asked and left is None:
         return
     kept = "there are none" if left is None else f"those in {left} are not there"
@@ -73,6 +75,24 @@ async def _still_open(bindings: LocalBindings, *, asked: bool) -> None:
         f"{kept}; make one there: {MAKE_ONE}\n"
         'or let everybody in from this machine: [server] and keys = "none"'
     )
+
+
+async def _keys_left_behind(bindings: LocalBindings) -> Path | None:
+    """The file in which keys were made, where they are not looked for any more; mostly none.
+
+    Raises:
+        StateError: it cannot be read.
+    """
+    from orchestra.config.bindings import KEYS_FILE, KEYS_TIMEOUT_S
+
+    path = bindings.stores.path.with_name(KEYS_FILE)
+    if getattr(bindings.keys, "path", None) == path or not path.exists():
+        return None
+    from orchestra.access.keyring import Keyring
+    from orchestra.stores.state_private import PrivateState
+
+    with PrivateState(path, timeout_s=KEYS_TIMEOUT_S) as left:
+        return path if await Keyring(left).any_made() else None
 
 
 def _only_here(host: str) -> None:

@@ -63,6 +63,19 @@ KEYS: Commands = {
     "keys:revoke": ("revoke ID [OPTIONS]", "Refuse a key from now on, in every process, for ever."),
 }
 """In the same way, below `keys`."""
+BUDGETS: Commands = {
+    "budgets:list_budgets": (
+        "list [OPTIONS]",
+        "List what is spent of each budget, and what is left: of all who ever had a key.",
+    ),
+    "budgets:reset": (
+        "reset --organisation NAME|--user NAME|--key ID [OPTIONS]",
+        "Let nothing be spent of the budgets of one organisation, user or key.",
+    ),
+}
+"""And below `budgets`."""
+BUDGETS_HELP = "Budgets of a day and a month: who has spent what, and what is left."
+BUDGETS_USAGE = "Usage: orchestra budgets list|reset [OPTIONS]"
 KEYS_HELP = "API keys: who may call the server, what they may ask for, and how much of it."
 KEYS_USAGE = "Usage: orchestra keys create|list|change|rotate|revoke [OPTIONS]"
 LISTS = ("--pipelines", "--models", "--routes")
@@ -130,7 +143,10 @@ def _instead(unused: Sequence[str], words: Sequence[str]) -> str:
 def _usages() -> Mapping[str, str]:
     """How every command is called, by its words."""
     found = {usage.split()[0]: usage for usage, _ in COMMANDS.values()}
-    found |= {f"keys {usage.split()[0]}": f"keys {usage}" for usage, _ in KEYS.values()}
+    for group, commands in (("keys", KEYS), ("budgets", BUDGETS)):
+        found |= {
+            f"{group} {usage.split()[0]}": f"{group} {usage}" for usage, _ in commands.values()
+        }
     found |= {"models": MODELS, "models ping": PING}
     return {name: f"orchestra {usage}" for name, usage in found.items()}
 
@@ -153,6 +169,9 @@ def _app(words: Sequence[str]) -> App:
     keys = App(name="keys", usage=KEYS_USAGE, help=KEYS_HELP)
     _add(keys, KEYS, "orchestra keys", words[1:2])
     app.command(keys)
+    budgets = App(name="budgets", usage=BUDGETS_USAGE, help=BUDGETS_HELP)
+    _add(budgets, BUDGETS, "orchestra budgets", words[1:2])
+    app.command(budgets)
     return app
 
 

@@ -30,8 +30,9 @@ def lacking(found: Deployment) -> Iterator[str]:
     """What the configuration asks for and cannot be had, each with its line."""
     from orchestra.stores.state_settings import check_installed
 
-    at = f"{found.where('state', 'url')}: state.url"
-    yield from _told(at, partial(check_installed, found.state))
+    if found.state is not None:
+        at = f"{found.where('state', 'url')}: state.url"
+        yield from _told(at, partial(check_installed, found.state))
     yield from unpriced(found)
 
 
@@ -49,11 +50,11 @@ def forgetful(bindings: LocalBindings) -> Iterator[str]:
     found = bindings.deployment
     if found.budgets is None or not found.budgets.lasting:
         return
-    if bindings.state_settings.url == "memory:":
+    if found.state is not None and bindings.state_settings.url == "memory:":
         yield (
-            f"{found.where('budgets')}: budgets: what was spent of a day or a month is forgotten "
-            'when the server stops; to keep it, write [state] and url = "sqlite:state.sqlite" '
-            "(keys are then kept there, too)"
+            f"{found.where('state', 'url')}: state.url: what was spent of a day or a month is "
+            "forgotten when the server stops; to keep it in state.sqlite, leave [state] out, or "
+            'write "sqlite:state.sqlite" (limits, caches and keys are then there, too)'
         )
 
 

@@ -9,7 +9,7 @@ import attrs
 
 from orchestra.access.keys import KeyRecord
 from orchestra.cli.tables import table
-from orchestra.policies.prices import NANODOLLARS
+from orchestra.policies.prices import in_dollars
 
 HEADINGS = (
     "ID",
@@ -27,8 +27,8 @@ _SHORT = {
     "tokens_per_minute": "{} tokens/min",
     "concurrency": "{} at once",
     "runs": "{} runs at once",
-    "day_nanodollars": "${}/day",
-    "month_nanodollars": "${}/month",
+    "day_nanodollars": "{}/day",
+    "month_nanodollars": "{}/month",
 }
 
 
@@ -96,13 +96,8 @@ def _limits(record: KeyRecord) -> str:
         limit: int | None = getattr(record.allowance, name)
         if limit is not None:
             money = name.endswith("nanodollars")
-            said.append(text.format(_dollars(limit) if money else limit))
+            said.append(text.format(in_dollars(limit) if money else limit))
     return ", ".join(said)
-
-
-def _dollars(nanodollars: int) -> str:
-    whole, rest = divmod(nanodollars, NANODOLLARS)
-    return f"{whole}.{rest:09d}".rstrip("0").rstrip(".")
 
 
 def _day(at_s: float) -> str:

@@ -22,7 +22,8 @@ from orchestra.cli.key_options import (
     unknown,
     until,
 )
-from orchestra.cli.parameters import Config, Data, Flag
+from orchestra.cli.parameters import Config, Data, Flag, Word
+from orchestra.cli.terminal import say_json
 
 if TYPE_CHECKING:
     from orchestra.access.changes import Made
@@ -33,7 +34,6 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 Names: TypeAlias = Annotated[list[str] | None, Parameter(show_default=False)]
 Metrics: TypeAlias = Annotated[bool | None, Parameter(negative="--no-metrics", show_default=False)]
-Word: TypeAlias = Annotated[str, Parameter(show_default=False)]
 
 
 def create(
@@ -111,14 +111,14 @@ def list_keys(
     async def show(keyring: Keyring, bindings: LocalBindings) -> None:
         from orchestra.cli.key_views import as_object, as_table
 
-        records, now_s = await _all(keyring)
+        records, now_s = await all_keys(keyring)
         found = [
             each
             for each in records
             if organisation in ("", each.organisation) and user in ("", each.user)
         ]
         if json:
-            _say_json([as_object(each, now_s) for each in found])
+            say_json([as_object(each, now_s) for each in found])
         elif found:
             terminal.say(terminal.visible(as_table(found, now_s)))
         else:
@@ -240,7 +240,7 @@ def revoke(
 
         record = await keyring.revoke(id)
         if json:
-            _say_json(as_object(record, record.created_s))
+            say_json(as_object(record, record.created_s))
         else:
             terminal.say(terminal.visible(f"key {record.id} of {owner(record)} is revoked"))
 
@@ -265,7 +265,7 @@ def _show(made: Made, *, json: bool) -> None:
     from orchestra.cli.key_views import as_object
 
     if json:
-        _say_json({"key": made.text, **as_object(made.record, made.record.created_s)})
+        say_json({"key": made.text, **as_object(made.record, made.record.created_s)})
     else:
         terminal.say(made.text)
 
@@ -301,12 +301,13 @@ async def _change(
         terminal.note(told, "yellow")
     found = await keyring.change(id, wanted)
     if json:
-        _say_json(as_object(found.record, found.now_s))
+        say_json(as_object(found.record, found.now_s))
     else:
         terminal.say(terminal.visible(as_table([found.record], found.now_s)))
 
 
-async def _all(keyring: Keyring) -> tuple[list[KeyRecord], float]:
+async def all_keys(keyring: Keyring) -> tuple[list[KeyRecord], float]:
+    """All keys that were ever made, the older first, and the time of the state."""
     found: list[KeyRecord] = []
     number: int | None = 0
     now_s = 0.0
@@ -315,9 +316,3 @@ async def _all(keyring: Keyring) -> tuple[list[KeyRecord], float]:
         found += page.keys
         number, now_s = page.next, page.now_s
     return found, now_s
-
-
-def _say_json(value: object) -> None:
-    import msgspec
-
-    terminal.say(msgspec.json.format(msgspec.json.encode(value), indent=2).decode())

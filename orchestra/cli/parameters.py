@@ -16,6 +16,9 @@ _CONFIG = "The configuration; by default $ORCHESTRA_CONFIG, else `orchestra.toml
 Flag: TypeAlias = Annotated[bool, Parameter(show_default=False)]
 """Off, unless it is said: which its help need not mention."""
 
+Word: TypeAlias = Annotated[str, Parameter(show_default=False)]
+"""A name; "" where it is not said."""
+
 Port: TypeAlias = Annotated[int, Parameter(validator=Number(gte=0, lt=2**16))]
 Count: TypeAlias = Annotated[int, Parameter(validator=Number(gte=1))]
 Delay: TypeAlias = Annotated[float, Parameter(validator=Number(gte=0))]

@@ -60,6 +60,8 @@ class Loader(Closing):
         self._several = several
         self._watches = watches
         self._folders: set[Path] = set()
+        self._stores: set[Path] = set()
+        """The files of the stores that what was refused may have asked for in vain."""
         self._bindings: LocalBindings | None = None
         self._closing = ExitStack()
         self.pipelines: dict[str, AnyPipeline] = {}
@@ -82,9 +84,12 @@ class Loader(Closing):
         from orchestra.server.settings import Settings, said
 
         old, config = self._bindings, find(self._config, os.environ)
+        self._stores = set()
         with self._modules():
             pipelines = self._served(self._import(configured=config is not None))
             new = default_bindings(self._data, config=config, several=self._several)
+            store = new.stores.path
+            self._stores = {store, store.with_name(f"{store.name}-wal")}
             carried = old is not None and new.use_state_of(old)
             if old is not None and carried:
                 old.check_there()
@@ -104,6 +109,7 @@ class Loader(Closing):
         if old is not None and carried and (state := old.release_state()):
             self._closing.callback(state.close)
         self._bindings, self.pipelines, self._config = new, pipelines, config
+        self._stores = set()
 
     def state_place(self) -> str:
         """Where the state of what is served now is: its file, or its url."""
@@ -114,10 +120,14 @@ class Loader(Closing):
         return str(file) if scheme == "sqlite" else f"{scheme}:{rest}"
 
     def watched(self) -> set[Path]:
-        """The files whose change may change what is loaded, a refused load's included."""
+        """The files whose change may change what is loaded, a refused load's included.
+
+        Those of the stores only while one was refused: it may have named a store that was not
+        there yet, and what is written into one that is there changes nothing.
+        """
         from orchestra.config.finding import find
 
-        found = {file for folder in self._folders for file in folder.glob("*.py")}
+        found = {file for folder in self._folders for file in folder.glob("*.py")} | self._stores
         found.update(Path(FOLDER).rglob("*.py"))
         config = find(self._config, os.environ)
         return {*found, config} if config is not None else found

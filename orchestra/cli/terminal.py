@@ -35,6 +35,13 @@ def say(text: str) -> None:
     _write(sys.stdout, text)
 
 
+def say_json(value: object) -> None:
+    """Write a value to standard output, as JSON that a person can read, too."""
+    import msgspec  # not for each start of another command
+
+    say(msgspec.json.format(msgspec.json.encode(value), indent=2).decode())
+
+
 def note(text: str, colour: Colour | None = "dim") -> None:
     """Write a line about what is being done to standard error."""
     _write(sys.stderr, paint(text, colour, sys.stderr) if colour else text)

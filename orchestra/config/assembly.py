@@ -37,6 +37,7 @@ MARGIN_S = 60.0
 class Assembly:
     """The models of a deployment. `state` and `embedder` are asked for by those who need them.
 
+    What callers have spent is in `budget_state`, by default the same as `state`.
     `on_call` is told of each call of a model over the network that has ended. With `stand_ins`, by
     the names of such models, these are asked in their place: no key is needed, no address, and
     no network; the rest stands around them as it would. `draw` gives numbers from 0 up to and
@@ -51,6 +52,7 @@ class Assembly:
         embedder: Callable[[str], Embedder],
         local: Embedder,
         *,
+        budget_state: Callable[[], State] | None = None,
         on_call: OnCall | None = None,
         stand_ins: Mapping[str, Model] | None = None,
         draw: Callable[[], float] = random.random,
@@ -58,6 +60,7 @@ class Assembly:
         self._deployment = deployment
         self._environ = environ
         self._state = state
+        self._budget_state = budget_state or state
         self._embedder = embedder
         self._local = local
         self._on_call = on_call
@@ -113,8 +116,9 @@ class Assembly:
             from orchestra.policies.purse import Purse
 
             budgets = self._deployment.budgets
-            state = LateState(self._state) if budgets is None else self._state()
-            self._purse = Purse(budgets or NO_BUDGETS, state)
+            state = self._budget_state
+            kept = LateState(state) if budgets is None else state()
+            self._purse = Purse(budgets or NO_BUDGETS, kept)
         return self._purse
 
     @property

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from orchestra.config.assembly import Assembly
     from orchestra.config.deployment import Deployment
     from orchestra.policies.allowance import CallerRules
+    from orchestra.policies.budget import Budgets
     from orchestra.policies.callers import CallerLimits
     from orchestra.policies.gate import GuardState
     from orchestra.policies.observed import OnCall
@@ -46,6 +47,7 @@ KEYS_FILE = "keys.sqlite"
 KEYS_TIMEOUT_S = 1.0
 """Who waits for a disk, or a busy host, is better off than who is refused."""
 STATE_FILE = "state.sqlite"
+"""Where the state is that several processes share, and budgets, where no other place is named."""
 
 
 class LocalBindings(Closing):
@@ -53,9 +55,9 @@ class LocalBindings(Closing):
 
     Stores are the collections of `store.sqlite` in the data folder; `stores` is that file, to
     make new ones. `state` is where policies remember, by default what the deployment says; of one
-    of several processes (`several`), a state in memory is in a file that they share. `keys` is
-    where API keys are kept. Close it when its last run has ended, or use it in a `with`
-    statement; forgetting it does the same.
+    of several processes (`several`), a state in memory is in a file that they share. What callers
+    have spent is in `budget_state`, API keys are in `keys`. Close it when its last run has ended,
+    or use it in a `with` statement; forgetting it does the same.
     """
 
     def __init__(
@@ -79,6 +81,7 @@ class LocalBindings(Closing):
         self._several = several
         self._state: OpenState | None = None
         self._lent = False
+        self._spent: OpenState | None = None
         self._keys: OpenState | None = None
         self._waited: OpenState | None = None
         self.on_call: OnCall | None = None
@@ -198,10 +201,26 @@ class LocalBindings(Closing):
         """Where the state is; keys are where the deployment says: who makes them looks there."""
         from orchestra.stores.state_settings import StateSettings
 
-        # what keys in the environment say is of models only, and takes a while to find out
-        said = StateSettings() if self._deployment is None else self._deployment.state
+        said = self._said or StateSettings()
         in_file = self._several and said.url == "memory:"
         return structs.replace(said, url=f"sqlite:{STATE_FILE}") if in_file else said
+
+    @property
+    def budget_state(self) -> State:
+        """Where it is kept what callers have spent, so that it is not forgotten at a restart.
+
+        The state; where nobody has said where that is, and it is in memory, `state.sqlite`.
+
+        Raises:
+            BindingError: as of `state`.
+        """
+        if self._given_state or self._several or self._said:
+            return self.state
+        if self._spent is None:
+            from orchestra.stores.state_private import UnmadeState
+
+            self._spent = UnmadeState(self._data / STATE_FILE, timeout_s=KEYS_TIMEOUT_S)
+        return self._spent
 
     @property
     def shared_state(self) -> State | None:
@@ -229,7 +248,7 @@ class LocalBindings(Closing):
 
     def check_there(self) -> None:
         """Raise StateError where a file of state or keys that was open is gone."""
-        for opened in (self._state, self._keys, self._waited):
+        for opened in (self._state, self._spent, self._keys, self._waited):
             getattr(opened, "check_there", bool)()
 
     def release_state(self) -> OpenState | None:
@@ -273,7 +292,7 @@ class LocalBindings(Closing):
     def keys_at(self) -> str:
         """Where that is, for a person."""
         path = getattr(self.keys, "path", None)
-        return str(path.absolute()) if isinstance(path, Path) else self.deployment.state.url
+        return str(path.absolute()) if isinstance(path, Path) else self.state_settings.url
 
     @property
     def keyring(self) -> Keyring:
@@ -297,25 +316,15 @@ class LocalBindings(Closing):
                 pass  # it may be there: the keyring says why it cannot be read
         return await self.keyring.any_made()
 
-    async def keys_left_behind(self) -> Path | None:
-        """The file in which keys were made, where they are not looked for any more; mostly none.
-
-        Raises:
-            StateError: it cannot be read.
-        """
-        path = self._data / KEYS_FILE
-        if not self._shared or self._given_state or not path.exists():  # noqa: ASYNC240 - no wait
-            return None
-        from orchestra.access.keyring import Keyring
-        from orchestra.stores.state_private import PrivateState
-
-        with PrivateState(path, timeout_s=KEYS_TIMEOUT_S) as left:
-            return path if await Keyring(left).any_made() else None
-
     @property
     def _shared(self) -> bool:
         """Whether the state is there when this process is not."""
-        return self._deployment is not None and self._deployment.state.url != "memory:"
+        return self._said is not None and self._said.url != "memory:"
+
+    @property
+    def _said(self) -> StateSettings | None:
+        """What the file says of it; keys in the environment, slow to find out, tell of models."""
+        return None if self._deployment is None else self._deployment.state
 
     @property
     def rules(self) -> ServerRules:
@@ -336,6 +345,11 @@ class LocalBindings(Closing):
     def caller_rules(self) -> CallerRules | None:
         """The limits of callers, where the file has any."""
         return None if self._deployment is None else self._deployment.limits
+
+    @property
+    def budgets(self) -> Budgets | None:
+        """What callers may spend, where the file says it."""
+        return None if self._deployment is None else self._deployment.budgets
 
     @property
     def model_limits(self) -> CallerLimits:
@@ -360,7 +374,8 @@ class LocalBindings(Closing):
 
         Nothing that uses them may be under way.
         """
-        for opened in (None if self._lent else self._state, self._keys, self._waited):
+        state = None if self._lent else self._state
+        for opened in (state, self._spent, self._keys, self._waited):
             if opened is not None:
                 opened.close()
         if "_assembly" in vars(self):  # something was asked for
@@ -377,5 +392,6 @@ class LocalBindings(Closing):
             lambda: self.state,
             self.embedder,
             self._local,
+            budget_state=lambda: self.budget_state,
             on_call=self.on_call,
         )

@@ -31,9 +31,6 @@ WORDLLAMA = EmbedderSettings(
 )
 
 
-IN_MEMORY = StateSettings()
-
-
 @attrs.frozen(kw_only=True)
 class Deployment:
     """What names stand for. One model may have several names: its settings are then the same.
@@ -41,8 +38,8 @@ class Deployment:
     Where a pipeline names a model, a route will do: no name is that of both. `data` is the
     folder of the stores, where the file says so; `limits` are those of callers, and `budgets`
     what they may spend, None where nobody counts; `state` is where policies keep what they
-    remember; `server` is what is said of the server; `file` is that file, and `lines` are those of
-    its keys.
+    remember, None where nothing is said of it; `server` is what is said of the server; `file` is
+    that file, and `lines` are those of its keys.
     """
 
     models: Mapping[str, ModelSettings]
@@ -52,7 +49,7 @@ class Deployment:
     limits: CallerRules | None = None
     budgets: Budgets | None = None
     file: Path | None = None
-    state: StateSettings = IN_MEMORY
+    state: StateSettings | None = None
     server: ServerRules = USUAL_RULES
     lines: Mapping[Place, int] = attrs.field(default=MappingProxyType({}), eq=False, repr=False)
 

@@ -85,7 +85,7 @@ def read(text: str, file: Path, otherwise: Deployment = EMBEDDED) -> Deployment:
     check_semantics({"models": models, "routes": routes, "embedders": own}, named, complaints)
     stores = check(tables.get("stores", {}), ("stores",), spec.STORES, complaints)
     limits = read_limits(tables.get("limits", {}), complaints)
-    state = read_state(tables.get("state", {}), here, complaints, there="state" in tables)
+    state = read_state(tables.get("state"), here, complaints)
     budgets = read_budgets(tables.get("budgets", {}), complaints)
     server = read_server(tables.get("server", {}), complaints)
     if complaints.problems:

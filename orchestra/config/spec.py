@@ -274,6 +274,7 @@ DISCONNECT: Spec = {
 """What becomes of runs when their clients leave: of all, or of one pipeline."""
 SERVER_BOUNDS: Spec = {
     "metrics": FLAG,
+    "usage_log": FLAG,
     "connections_max": COUNT,
     "connections_per_address_max": COUNT,
     "headers_max": COUNT,

@@ -20,16 +20,18 @@ ELSEWHERE = (
 )
 
 
-def read_state(table: Table, here: Path, complaints: Complaints, *, there: bool) -> StateSettings:
+def read_state(table: Table | None, here: Path, complaints: Complaints) -> StateSettings | None:
     """The settings, with files as seen from the folder `here`; meaningless after a complaint.
 
-    Those of memory where there is no table.
+    None where there is no table.
     """
+    if table is None:
+        return None
     for key in filter(names_a_secret, table):
         complaints.add("secret-in-file", (*AT, key), NO_SECRETS, ELSEWHERE)
     rest = {key: value for key, value in table.items() if not names_a_secret(key)}
     right = check(rest, AT, spec.STATE, complaints)
-    if there and "url" not in table:
+    if "url" not in table:
         missing("url", spec.STATE_URL, AT, complaints)
     files = {key: here / value for key, value in right.items() if key.endswith("_file")}
     settings = StateSettings(**{**right, **files})

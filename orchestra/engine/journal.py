@@ -39,6 +39,7 @@ class Journal:
         "_dropped_restarts",
         "_dropped_s",
         "_events",
+        "_first_chunk_s",
         "_limits",
         "_observer",
         "_readers",
@@ -64,6 +65,7 @@ class Journal:
         self._dropped_restarts = 0
         self._restarted = 0
         self._dropped_s = 0.0
+        self._first_chunk_s: float | None = None  # once it is dropped
         self._readers: list[Reader] = []
         self._untold = False  # whether a chunk was added that the readers have not been told of
         self._writer: trio.Event | None = None
@@ -76,6 +78,13 @@ class Journal:
     def now_s(self) -> float:
         """Seconds since the run began."""
         return self._clock.current_time() - self._began_s
+
+    @property
+    def first_chunk_s(self) -> float | None:
+        """When the first chunk of the output came, in seconds since the run began, if one did."""
+        if self._first_chunk_s is not None:
+            return self._first_chunk_s
+        return next((event.at_s for event in self._events if isinstance(event, Delta)), None)
 
     @property
     def kept(self) -> tuple[Event, ...]:
@@ -198,6 +207,7 @@ class Journal:
     def _drop(self) -> None:
         """Forget the older half: rarely, so that it costs nothing per event."""
         keep = self._limits.journal_events
+        self._first_chunk_s = self.first_chunk_s
         gone = self._events[:-keep]
         del self._events[:-keep]
         self._dropped += len(gone)

@@ -104,6 +104,11 @@ class Run(Generic[T_co]):
         return self.plan.pipeline.name
 
     @property
+    def inputs(self) -> Mapping[str, object]:
+        """What it was given."""
+        return self._inputs
+
+    @property
     def ended(self) -> bool:
         """Whether its last event has been written."""
         return self.journal.ended

@@ -130,6 +130,11 @@ class Payer:
     kept_s: float
     """How long the ledger is kept after a call."""
 
+    @property
+    def kind(self) -> str:
+        """What it is: a key, a user, an organisation."""
+        return self.budgets[0].kind
+
     @classmethod
     def all_of(cls, budgets: Sequence[Budget]) -> tuple[Payer, ...]:
         """Those whose budgets these are, each with all of its own, in their order."""

@@ -82,7 +82,7 @@ class Gate:
         self.shared = shared
         self.breaker = Breaker(rule, draw) if rule is not None else None
         self.teller = teller
-        self._name = name
+        self.name = name
 
     def state(self) -> GuardState:
         """How it is now; in the words of the last moment where no `trio.run` is under way."""
@@ -180,7 +180,7 @@ class Gate:
             CallEnded(
                 run_id=call.account.run_id,
                 step=call.account.step,
-                model=self._name,
+                model=self.name,
                 provider=teller.provider,
                 request_model=teller.request_model,
                 embeds=isinstance(call.request, EmbedRequest),
@@ -206,7 +206,7 @@ class Gate:
             f"{wait_s:.3g} s: ask another model until then",
             retry_after_s=wait_s,
             code="breaker",
-            model=self._name,
+            model=self.name,
         )
 
 
@@ -280,6 +280,8 @@ class GuardedCall(HeldCall):
                 self.gate.opened()
         if self.gate.teller is not None:
             self.gate.tell(self, self.gate.teller, error)
+        if isinstance(error, ModelError):
+            error.name = error.name or self.gate.name
 
     async def withdraw(self) -> None:
         """Give back all that it holds, before anybody was asked."""

@@ -66,6 +66,10 @@ class Ledger(msgspec.Struct, array_like=True, tag=True):
         self.held = sum(self.holds.values())
         self.first_s = min(self.holds, default=NEVER_S)
 
+    def ends_s(self, budget: Budget) -> float:
+        """When the present period of a budget is over."""
+        return _ends_s(self.day)[budget.slot]
+
     def hold(self, nanodollars: int, until_s: int) -> None:
         """Hold so much more until then."""
         holds = self.holds
@@ -197,8 +201,15 @@ def decide(
 
 def used_up(payers: Sequence[Payer], kept: Sequence[Kept | None], now_s: float) -> Refusal | None:
     """The first of their budgets that has nothing left for a call; `kept` is what is of each."""
+    return _refusal(ledgers(payers, kept, now_s), 1, 1)
+
+
+def ledgers(
+    payers: Sequence[Payer], kept: Sequence[Kept | None], now_s: float
+) -> list[tuple[Payer, Ledger]]:
+    """The ledger of each payer as it is now, to be changed; `kept` is what is of each."""
     books = _Books(dict(zip([payer.key for payer in payers], kept, strict=True)), now_s)
-    return _refusal(books.ledgers(payers), 1, 1)
+    return books.ledgers(payers)
 
 
 class _Books:

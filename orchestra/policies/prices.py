@@ -112,6 +112,12 @@ def priced(price: Price | None, usage: Usage, *, settled: bool) -> Usage:
     )
 
 
+def in_dollars(nanodollars: int) -> str:
+    """An amount as people write it, and exactly: `$0.25`."""
+    whole, rest = divmod(nanodollars, NANODOLLARS)
+    return f"${whole}.{rest:09d}".rstrip("0").rstrip(".")
+
+
 def for_million(dollars: float | Decimal) -> int:
     """Dollars for a million tokens as nano-dollars; as the number was written, rounded up."""
     exact = dollars if isinstance(dollars, Decimal) else Decimal(repr(dollars))

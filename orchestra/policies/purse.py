@@ -36,7 +36,7 @@ from orchestra.policies.ledger import (
     decide,
     used_up,
 )
-from orchestra.policies.prices import NANODOLLARS
+from orchestra.policies.prices import in_dollars
 from orchestra.policies.run_ledger import RunLedger
 from orchestra.protocols import Account, State
 
@@ -267,7 +267,7 @@ def _tell(accounts: Sequence[Account], settlements: Sequence[Settlement], outcom
     It is logged, too: where a call is settled late, its run may have ended.
     """
     for each in outcome.reached:
-        spent, limit = _dollars(each.spent), _dollars(each.budget.limit_nanodollars)
+        spent, limit = in_dollars(each.spent), in_dollars(each.budget.limit_nanodollars)
         log.info("%d %% of the budget of %s: %s of %s", each.percent, each.budget, spent, limit)
     for account, settlement in zip(accounts, settlements, strict=True):
         for each in outcome.reached:
@@ -290,9 +290,9 @@ def _exceeded(refusal: Refusal, nanodollars: int, model: str) -> BudgetExceededE
         when = f"it is empty again at {datetime.fromtimestamp(resets_at_s, UTC):%Y-%m-%d %H:%M} UTC"
     more = "Ask for a key that may spend more" if budget.kind == "key" else _RAISE
     return BudgetExceededError(
-        f"the budget of {budget} is {_dollars(budget.limit_nanodollars)}: "
-        f"{_dollars(refusal.spent)} is spent and {_dollars(refusal.held)} held by other calls, "
-        f"and this one may cost {_dollars(nanodollars)}; {when}. {more}, ask a cheaper model, or "
+        f"the budget of {budget} is {in_dollars(budget.limit_nanodollars)}: "
+        f"{in_dollars(refusal.spent)} is spent and {in_dollars(refusal.held)} held by other calls, "
+        f"and this one may cost {in_dollars(nanodollars)}; {when}. {more}, ask a cheaper model, or "
         "bound the answer by output_tokens_max (in OpenAI's API: max_completion_tokens)",
         budget=str(budget),
         spent_nanodollars=refusal.spent,
@@ -309,7 +309,3 @@ def _away(budget: Budget, error: StateError) -> StateError:
         f'when_state_fails = "closed": the model was not asked ({error}). Write "open" to let '
         "calls pass while the state is away"
     )
-
-
-def _dollars(nanodollars: int) -> str:
-    return f"${nanodollars / NANODOLLARS:.9f}".rstrip("0").rstrip(".")

@@ -309,7 +309,11 @@ def table(
     running: Running | None = None,
 ) -> list[Route]:
     """Every route there is, in the order in which they are told."""
-    runs = Runs(engine, by_json(pipelines), settings, registry, running)
+    started = by_json(pipelines)
+    spoken = pipelines.keys() - started.keys()
+    if spoken:  # else no name of a model need be known at a start
+        spoken -= {name for seam in ("model", "embedder") for name in engine.bindings.names(seam)}
+    runs = Runs(engine, started, settings, registry, running=running, spoken=spoken)
     return [
         *pipeline_routes(runs),
         *socket_routes(partial(sockets, runs)),

@@ -129,6 +129,8 @@ class Health:
         found = {"stores": self._read_stores}
         if _has(self.bindings, "state"):
             found["state"] = self._write_state
+        if (budgets := getattr(self.bindings, "budgets", None)) is not None and budgets.lasting:
+            found["budgets"] = self._write_budgets
         if _has(self.bindings, "keys_made"):
             found["keys"] = self._read_keys
         return found
@@ -141,6 +143,12 @@ class Health:
         """Write: a state that can only be read lets no limit and no budget be kept."""
         state: State = cast("Any", self.bindings).state
         await patiently(partial(state.change, (PROBE,), _probed), AGAIN_S)
+
+    async def _write_budgets(self) -> None:
+        """The same, where what callers have spent is kept elsewhere."""
+        bindings = cast("Any", self.bindings)
+        if bindings.budget_state is not bindings.state:
+            await patiently(partial(bindings.budget_state.change, (PROBE,), _probed), AGAIN_S)
 
     async def _read_keys(self) -> None:
         await patiently(cast("Any", self.bindings).keys_made, AGAIN_S)

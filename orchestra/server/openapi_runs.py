@@ -68,7 +68,7 @@ SCHEMAS: Mapping[str, Json] = {
 }
 """The schemas of what these routes answer, by name."""
 
-UNKNOWN = problems.unknown_pipeline("", ())
+UNKNOWN = (problems.unknown_pipeline("", ()), problems.spoken_pipeline(""))
 _NOT_FOUND = run_views.unknown_run("")
 _NOT_KEPT = run_views.not_kept("", "")
 _AWAY = run_views.state_unreachable()
@@ -78,7 +78,7 @@ FAILURES = (
 )
 """Whatever can become of a run whose client waits for its result."""
 _STARTING = (
-    UNKNOWN,
+    *UNKNOWN,
     problems.not_acceptable("", ()),
     problems.bad_inputs([problems.Fault("", "", "")]),
     problems.too_busy(""),

@@ -44,7 +44,7 @@ OPERATIONS: Mapping[tuple[str, str], Operation] = {
                 ),
             ),
         ),
-        problems=(problems.unknown_pipeline("", ()),),
+        problems=(problems.unknown_pipeline("", ()), problems.spoken_pipeline("")),
     ),
     ("live", "GET"): Operation(
         tag="health",

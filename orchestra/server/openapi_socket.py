@@ -66,7 +66,7 @@ OPERATIONS: Mapping[tuple[str, str], Operation] = {
                 ),
             ),
         ),
-        problems=(UNKNOWN, problems.by_status(426, "Upgrade Required", "")),
+        problems=(*UNKNOWN, problems.by_status(426, "Upgrade Required", "")),
         extensions={
             "x-websocket": {
                 "subprotocol": PROTOCOL,

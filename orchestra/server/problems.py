@@ -108,6 +108,15 @@ def unknown_pipeline(name: str, known: Iterable[str]) -> HttpProblem:
     return HttpProblem(404, "unknown-pipeline", "There is no such pipeline.", detail)
 
 
+def spoken_pipeline(name: str) -> HttpProblem:
+    """The pipeline takes a conversation, and is asked where models are."""
+    detail = (
+        f"pipeline {name[:100]!r} takes a conversation: ask it at POST /v1/chat/completions, with "
+        '"model": and its name'
+    )
+    return HttpProblem(404, "asked-as-model", "The pipeline is asked as a model is.", detail)
+
+
 def bad_body(detail: str) -> HttpProblem:
     """The body cannot be read as a request for a run."""
     return HttpProblem(400, "bad-body", "The request's body cannot be read.", detail)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from functools import partial
 from typing import TYPE_CHECKING
@@ -34,7 +35,7 @@ def open_runs(
     `shared` is whether there are others over this state, in this process or elsewhere.
     """
     fit = partial(fit_for_clients, debug=settings.debug)
-    return open_registry(state, settings.runs, shared=shared, fit=fit, tell_end=report)
+    return open_registry(state, settings.runs, shared=shared, fit=fit, tell_end=_teller(settings))
 
 
 def registry_beside(engine: Engine, settings: Settings) -> Registry:
@@ -42,10 +43,23 @@ def registry_beside(engine: Engine, settings: Settings) -> Registry:
     state = MemoryState(limit_bytes=settings.runs.kept_total_bytes)
     fit = partial(fit_for_clients, debug=settings.debug)
     registry = Registry(
-        state, settings.runs, engine.nursery, shared=False, fit=fit, tell_end=report
+        state, settings.runs, engine.nursery, shared=False, fit=fit, tell_end=_teller(settings)
     )
     registry.begin()
     return registry
+
+
+def _teller(settings: Settings) -> Callable[[Run], None]:
+    """Who is told of each run that has ended."""
+    if not settings.usage_log:
+        return report
+    from orchestra.server.usage_log import tell_usage
+
+    def tell(run: Run) -> None:
+        tell_usage(run)
+        report(run)
+
+    return tell
 
 
 def report(run: Run) -> None:
@@ -61,13 +75,16 @@ def report(run: Run) -> None:
     last = run.journal.last
     if not isinstance(last, RunFailed):
         return
+    from orchestra.server.run_words import asked, failed_at  # of no use while runs go well
+
     outer = REQUEST_ID.set(run.request_id)
     try:
         if not isinstance(error, OrchestraError):
-            log.error("run %s of pipeline %r failed", run.id, run.pipeline, exc_info=error)
+            log.error("run %s of %s failed", run.id, asked(run), exc_info=error)
         elif _is_ours_to_mend(error):
-            what = f"{last.error}: {last.message}".encode(errors="backslashreplace").decode()
-            log.warning("run %s of pipeline %r failed: %s", run.id, run.pipeline, what)
+            at, told = failed_at(error), f"{last.error}: {last.message}"
+            what = f"{at}: {told}".encode(errors="backslashreplace").decode()
+            log.warning("run %s of %s failed%s", run.id, asked(run), what)
     finally:
         REQUEST_ID.reset(outer)
 

@@ -30,3 +30,7 @@ def relay_whole(request: ChatRequest, model: str, choices: int) -> list[Completi
 def relay_vectors(request: EmbedRequest, model: str, embedder: bool) -> Embeddings:
     """The vectors of texts."""
     return steps.relay_vectors(request, model=model, embedder=embedder)
+
+
+RELAYS = (relay, relay_whole, relay_vectors)
+"""All of them; their input `model` is the name that was asked for."""

@@ -6,7 +6,7 @@ client; when the request is over, for whatever reason, the run's policy decides 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, cast
 
@@ -22,6 +22,7 @@ from orchestra.server import problems, sse
 from orchestra.server.access import KNOWN, MAY_RUN
 from orchestra.server.arrival import Arrival
 from orchestra.server.inputs import schema
+from orchestra.server.outlines import outline
 from orchestra.server.problems import HttpProblem, Told, fit_for_clients
 from orchestra.server.requests import Asked, Request, read
 from orchestra.server.routes import Route
@@ -80,13 +81,17 @@ class Runs:
         pipelines: Mapping[str, Pipeline[..., Any]],
         settings: Settings,
         registry: Registry,
+        *,
         running: Running | None = None,
+        spoken: Collection[str] = (),
     ) -> None:
         self.engine = engine
         self.pipelines = pipelines
         self.settings = settings
         self.registry = registry
         self.running = running
+        self.spoken = spoken
+        """Pipelines beside these that are only asked as models are."""
         self._context = RunContext()
 
     @cached_property
@@ -146,10 +151,14 @@ class Runs:
         return await self.result(run)
 
     def unknown(self, name: str, arrival: Arrival) -> HttpProblem:
-        """That there is no such pipeline, and which of those are meant that the caller may run."""
-        return problems.unknown_pipeline(
-            name, filter(arrival.known().scopes.may_run, self.pipelines)
-        )
+        """Why a pipeline, which the caller may run, has no runs here.
+
+        It is asked elsewhere; or there is none, and those are told which may be meant.
+        """
+        if name in self.spoken:
+            return problems.spoken_pipeline(name)
+        may_run = arrival.known().scopes.may_run
+        return problems.unknown_pipeline(name, filter(may_run, (*self.pipelines, *self.spoken)))
 
     async def _parts(self, name: str) -> Request:
         """The parts of the current request that decide what it asks for."""
@@ -350,24 +359,6 @@ class Events:
         self._seq = batch[-1].seq
         fit = [fit_for_clients(event, debug=self._debug) for event in batch]
         return sse.frames(fit, self._run.request_id, self._prefix)
-
-
-def outline(pipeline: Pipeline[..., Any], *, debug: bool) -> dict[str, Any]:
-    """The graph as its drawing has it; outside debug mode, the nodes and edges of it only.
-
-    A prompt's text and a source line are nobody's business.
-    """
-    from orchestra.compiler import draw
-
-    graph = draw.as_json(pipeline)
-    if debug:
-        return graph
-    nodes = [{key: node[key] for key in ("id", "name", "kind", "type")} for node in graph["nodes"]]
-    for node in nodes:
-        if node["kind"] == "constant":
-            node["name"] = "constant"
-    edges = [{key: edge[key] for key in ("source", "target", "streams")} for edge in graph["edges"]]
-    return {"nodes": nodes, "edges": edges, "output": graph["output"]["source"]}
 
 
 def answer(problem: Told) -> Response:

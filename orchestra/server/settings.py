@@ -16,7 +16,16 @@ from orchestra.runs.settings import RunsSettings, check_bounds
 
 FORM = "multipart/form-data"
 USUAL_RUNS = RunsSettings()
-_NO_BOUNDS = ("debug", "metrics", "shutdown_delay_s", "passed", "runs", "on_leave", "on_leave_of")
+_NO_BOUNDS = (
+    "debug",
+    "metrics",
+    "usage_log",
+    "shutdown_delay_s",
+    "passed",
+    "runs",
+    "on_leave",
+    "on_leave_of",
+)
 
 
 @attrs.frozen(kw_only=True)
@@ -27,6 +36,8 @@ class Settings:
     """Tell clients the messages of foreign exceptions, and source lines. For a desk only."""
     metrics: bool = True
     """Count runs, calls and requests, and tell it at `/metrics`: needs prometheus-client."""
+    usage_log: bool = False
+    """Log for each run who has asked what, and what it has consumed, as `orchestra.usage`."""
     connections_max: int = 10_000
     """Connections open at once; those beyond it wait in the backlog."""
     connections_per_address_max: int | None = None

@@ -29,8 +29,9 @@ async def watch(
         before, seen = seen, stamps(files())
         if seen == before and seen != known:
             await changed()
-            known = {**stamps(files()), **seen}  # what it has added to the files is not a change
-            seen = known
+            watched = set(files())  # that there are more of them, or less, is not a change
+            kept = (file for file in seen if file in watched or not file.exists())
+            seen = known = {**stamps(watched), **{file: seen[file] for file in kept}}
 
 
 def stamps(files: Collection[Path]) -> Stamps:

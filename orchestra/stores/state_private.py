@@ -1,4 +1,4 @@
-"""A state of secrets, in a file that is made when there is something to keep.
+"""A state in a file that is made when there is something to keep.
 
 Rules of the file: as of `state_sqlite`. Who looks for something where there never was a file finds
 nothing, as in an empty one.
@@ -13,10 +13,8 @@ from orchestra.stores.grouping import Call, Deciding, Outcomes, decide_all
 from orchestra.stores.state_sqlite import Held, SqliteState
 
 
-class PrivateState(SqliteState):
+class UnmadeState(SqliteState):
     """A `SqliteState` that does not make its file before something is to be kept there."""
-
-    _restored = "restore it from a backup; without it there are no keys"
 
     def _in_thread(
         self, held: Held | None, calls: Sequence[Call], given_up: threading.Event
@@ -28,3 +26,9 @@ class PrivateState(SqliteState):
             if not written and len(changes) == len(calls):
                 return outcomes, None
         return super()._in_thread(held, calls, given_up)
+
+
+class PrivateState(UnmadeState):
+    """One of secrets."""
+
+    _restored = "restore it from a backup; without it there are no keys"

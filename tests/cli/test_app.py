@@ -15,7 +15,7 @@ from orchestra.cli import app
 from orchestra.cli.failures import FAILED, INTERRUPTED, MISUSED
 from tests.cli.conftest import PATIENCE_S, ROOT, Project, out_of
 
-COMMANDS = ("run", "serve", "check", "draw", "ingest", "models", "demo")
+COMMANDS = ("run", "serve", "check", "draw", "ingest", "models", "keys", "budgets", "demo")
 
 
 @pytest.mark.parametrize("words", [["--help"], []])
@@ -26,7 +26,7 @@ def test_help_tells_every_command(project: Project, words: list[str]) -> None:
     assert "--traceback" in out
 
 
-@pytest.mark.parametrize("words", [["--help"], ["keys", "--help"], ["keys", "create"]])
+@pytest.mark.parametrize("words", [["--help"], ["keys", "--help"], ["keys", "create"], ["budgets"]])
 def test_a_list_of_commands_says_of_each_what_it_does(project: Project, words: list[str]) -> None:
     _, out, err = project.orchestra(*words, "--help")
     assert err == ""
@@ -34,7 +34,9 @@ def test_a_list_of_commands_says_of_each_what_it_does(project: Project, words: l
     assert all(said for _, said in listed), out
 
 
-@pytest.mark.parametrize(("function", "told"), [*app.COMMANDS.items(), *app.KEYS.items()])
+@pytest.mark.parametrize(
+    ("function", "told"), [*app.COMMANDS.items(), *app.KEYS.items(), *app.BUDGETS.items()]
+)
 def test_what_a_list_says_of_a_command_is_the_first_line_of_its_help(
     function: str, told: tuple[str, str]
 ) -> None:

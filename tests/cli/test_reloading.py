@@ -13,8 +13,9 @@ from orchestra.cli.failures import CommandError
 from orchestra.cli.reloading import Loader
 from orchestra.config import LocalBindings
 from orchestra.config.finding import read_deployment
-from orchestra.errors import ConfigError, ServeError, StateError
+from orchestra.errors import BindingError, ConfigError, ServeError, StateError
 from orchestra.server.front import Admission
+from orchestra.server.watching import stamps
 from tests.cli.conftest import Project
 
 Load = Callable[[], LocalBindings]
@@ -133,9 +134,11 @@ def test_budgets_that_begin_anew_with_each_start_are_in_the_log(
     say: Project, caplog: pytest.LogCaptureFixture
 ) -> None:
     budgets = '[budgets.user]\nmonth = "5.00"\n'
+    memory = '[state]\nurl = "memory:"\n'
     for text, several, told in (
-        (budgets, False, True),
-        (budgets, True, False),
+        (budgets + memory, False, True),
+        (budgets + memory, True, False),
+        (budgets, False, False),
         (budgets + IN_FILE, False, False),
         ('[budgets]\nrequest = "1.00"\n', False, False),
     ):
@@ -266,6 +269,34 @@ def test_one_that_was_refused_need_not_stay(say: Project) -> None:
             raise AssertionError("it was loaded")
         file.unlink()
         loaded(loader)
+
+
+def ask_of_notes(loader: Loader) -> None:
+    """Load what needs the store `notes`."""
+    with loader.load() as found:
+        assert found.bindings is not None
+        loader._closing.callback(found.close)
+        found.bindings.store("notes")
+
+
+def test_stores_are_watched_while_what_was_loaded_last_is_refused(say: Project) -> None:
+    """A store that it names may be made meanwhile; to be written to changes nothing."""
+    stores = {Path(".orchestra/store.sqlite"), Path(".orchestra/store.sqlite-wal")}
+    with (loader := loader_of(say)):
+        loaded(loader)
+        assert not stores & loader.watched()
+        with pytest.raises(BindingError):
+            ask_of_notes(loader)
+        assert stores <= loader.watched()
+        say.write("notes/a.md", "A note.")
+        assert say.orchestra("ingest", "notes", "--store", "notes")[0] == 0
+        assert stamps(stores)
+        ask_of_notes(loader)
+        assert not stores & loader.watched()
+        say.write("orchestra.toml", "nonsense")
+        with pytest.raises(ConfigError), loader.load():
+            raise AssertionError("it was loaded")
+        assert not stores & loader.watched(), "no store mends that"
 
 
 def test_what_is_watched_is_where_modules_came_from_also_those_that_failed(say: Project) -> None:

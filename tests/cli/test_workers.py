@@ -187,6 +187,31 @@ def test_an_edit_is_served_while_one_develops(who: Project) -> None:
     assert process.wait(PATIENCE_S) == 0
 
 
+NOTES = """\
+    from orchestra import pipeline
+    from orchestra.steps import embed, retrieve
+    from orchestra.values import Passage
+
+
+    @pipeline
+    def notes(question: str) -> list[Passage]:
+        return retrieve(embed(question), store="notes", top=1)
+"""
+
+
+def test_a_store_that_is_made_while_one_develops_is_found(who: Project) -> None:
+    process = who.launch("serve", "--port", "0", "--reload")
+    url = listening(process)
+    who.write("pipelines/notes.py", NOTES)
+    said(process, "not reloaded")
+    who.write("notes/a.md", "A note.")
+    assert who.finish("ingest", "notes", "--store", "notes")[0] == 0
+    said(process, "reloaded; ")
+    assert asked(url)[0] == "one"
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(PATIENCE_S) == 0
+
+
 def test_a_worker_is_started_with_what_was_said() -> None:
     said = {"drain_s": 3.5, "debug": True}
     words = command(["pipelines.a:b"], "0.0.0.0", said, Path("data"), None, reload=False)

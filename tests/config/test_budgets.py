@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from decimal import Decimal
+from functools import partial
 from pathlib import Path
 
 import pytest
+import trio
 from hypothesis import given
 from hypothesis import strategies as st
 
+from orchestra.accounts import Caller
 from orchestra.config import LocalBindings
+from orchestra.config import bindings as bindings_module
 from orchestra.config.reading import read
-from orchestra.errors import ConfigError
-from orchestra.policies.account import NOBODY
+from orchestra.errors import BudgetExceededError, ConfigError
+from orchestra.policies.account import NOBODY, NoAccount
 from orchestra.policies.budget import Allowance, Budgets
 from orchestra.policies.guard import GuardedModel
 from orchestra.stores.state_memory import MemoryState
@@ -112,3 +117,57 @@ def test_all_models_pay_from_one_purse_in_the_state_that_is_given(tmp_path: Path
         free = unlimited(bindings.model("a"))
         assert isinstance(free, GuardedModel)
         assert not free._gate.costs.counts(NOBODY), "who has no budgets is not counted"
+
+
+BUDGETS = '[budgets.user]\nday = "0.000001"\n'
+FORGETS = '[state]\nurl = "memory:"\n'
+FILES = {
+    "": "state.sqlite",
+    FORGETS: None,
+    '[state]\nurl = "sqlite:own.sqlite"\ntimeout_s = 30\n': "own.sqlite",
+}
+
+
+async def spend(bindings: LocalBindings, nanodollars: int) -> None:
+    held = await bindings.purse.hold(Adas(), nanodollars, for_s=60, model="m")
+    assert held is not None
+    await bindings.purse.settle(held, nanodollars)
+
+
+class Adas(NoAccount):
+    caller = Caller(user="ada")
+
+
+@pytest.mark.parametrize(("state", "file"), FILES.items())
+def test_what_was_spent_is_forgotten_with_the_bindings_only_where_the_file_says_so(
+    state: str, file: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else each restart of a server would be a new day for everybody."""
+    monkeypatch.setattr(bindings_module, "KEYS_TIMEOUT_S", 30.0)
+    deployment = read(BUDGETS + state, FILE)
+    with LocalBindings(tmp_path, deployment) as first:
+        trio.run(spend, first, 700)
+        assert first.state is first.budget_state or isinstance(first.state, MemoryState)
+    assert [each.name for each in tmp_path.iterdir()] == ([] if file is None else [file])
+    with LocalBindings(tmp_path, deployment) as second:
+        again = nullcontext() if file is None else pytest.raises(BudgetExceededError)
+        with again:
+            trio.run(spend, second, 700)
+
+
+def test_several_processes_keep_budgets_in_the_file_of_one(tmp_path: Path) -> None:
+    """So that one more worker is no new day, either."""
+    deployment = read(BUDGETS, FILE)
+    with (
+        LocalBindings(tmp_path, deployment) as alone,
+        LocalBindings(tmp_path, deployment, several=True) as worker,
+    ):
+        assert worker.budget_state is worker.state
+        assert getattr(worker.state, "path", 1) == getattr(alone.budget_state, "path", 2)
+
+
+def test_who_has_no_budget_makes_no_file(tmp_path: Path) -> None:
+    for text in ("", '[budgets]\nrequest = "1"\n'):
+        with LocalBindings(tmp_path, read(text, FILE)) as bindings:
+            assert trio.run(partial(bindings.purse.hold, for_s=60, model="m"), NOBODY, 7) is None
+    assert not list(tmp_path.iterdir())

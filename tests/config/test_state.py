@@ -59,7 +59,7 @@ def test_a_mistake_is_told_with_its_line_and_what_to_write(text: str, line: int,
 
 
 def test_what_is_right_is_kept() -> None:
-    assert read("", FILE).state == StateSettings()
+    assert read("", FILE).state is None
     text = '[state]\nurl = "redis://h:1/2"\ntimeout_s = 1\nlimit_bytes = 9\npassword_env = "P"'
     assert read(text, FILE).state == StateSettings(
         url="redis://h:1/2", timeout_s=1.0, limit_bytes=9, password_env="P"

@@ -39,6 +39,7 @@ def test_a_proxy_gives_up_its_idle_connections_first_and_its_silent_ones_never()
 def test_several_hosts_ask_for_keys_and_share_a_state() -> None:
     found = read_file(CONFIG)
     assert found.server.keys == "required"
+    assert found.state is not None
     assert found.state.url.startswith("redis://")
 
 

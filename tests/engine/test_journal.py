@@ -403,3 +403,23 @@ def test_a_reader_has_one_task_and_knows_when_it_is_detached() -> None:
         await closed()
 
     virtual(main)
+
+
+@given(st.lists(st.booleans(), max_size=30), st.integers(1, 5))
+def test_when_the_first_chunk_came_is_known_whatever_is_kept(
+    says: list[bool], journal_events: int
+) -> None:
+    async def law() -> None:
+        limits = Limits(journal_events=journal_events)
+        journal = Journal(limits, Output(str, limits), trio.current_time())
+        first_s: float | None = None
+        for chunk in says:
+            await trio.sleep(1)
+            if chunk:
+                journal.delta_soon("a")
+                first_s = journal.now_s() if first_s is None else first_s
+            else:
+                journal.append(StepStarted, "s")
+            assert journal.first_chunk_s == first_s
+
+    virtual(law)

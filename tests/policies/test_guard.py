@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from functools import partial
 
 import attrs
 import pytest
@@ -490,3 +491,15 @@ def test_without_a_breaker_and_a_word_it_is_the_model_itself() -> None:
         assert model.state() == GuardState(None, Load(0, 0))
 
     virtual(main)
+
+
+@pytest.mark.parametrize("ask", ASKS)
+def test_an_error_has_the_name_of_its_model_and_keeps_the_one_that_it_has(
+    ask: Callable[[Model], Awaitable[object]],
+) -> None:
+    error = ProviderServerError("broken", provider="openai", model="gpt")
+    inner = guarded(Fake(fault=lambda _: error))
+    for model in (inner, GuardedModel(inner, name="outer")):
+        with pytest.raises(ProviderServerError) as caught:
+            virtual(partial(ask, model))
+        assert caught.value.name == inner.name

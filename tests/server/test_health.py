@@ -11,6 +11,7 @@ import trio
 from orchestra.engine.engine import NoBindings, open_engine
 from orchestra.errors import StateError, StoreError
 from orchestra.policies.breaker import Closed, HalfOpen, Open
+from orchestra.policies.budget import Allowance, Budgets
 from orchestra.policies.gate import GuardState
 from orchestra.policies.limit import Load
 from orchestra.protocols import Change
@@ -112,9 +113,28 @@ def ready(bindings: NoBindings, readiness: Readiness = READY) -> tuple[int, dict
     return reply.status, reply.json
 
 
+class Budgeted(Deployed):
+    """Bindings that keep what callers have spent elsewhere."""
+
+    budgets = Budgets(user=Allowance(day=1))
+
+    def __init__(self, budget_state: MemoryState) -> None:
+        super().__init__()
+        self.budget_state = budget_state
+
+
+class PaidByRun(Budgeted):
+    """Of whose budgets none is kept anywhere."""
+
+    budgets = Budgets(request=1)
+
+
 def test_a_server_with_all_that_it_needs_is_ready() -> None:
     checks = {"state": "ok", "stores": "ok"}
-    assert ready(Deployed()) == (200, {"status": "ready", "checks": checks})
+    for bindings in (Deployed(), PaidByRun(Broken())):
+        assert ready(bindings) == (200, {"status": "ready", "checks": checks})
+    found = ready(Budgeted(MemoryState()))
+    assert found == (200, {"status": "ready", "checks": {"budgets": "ok", **checks}})
     assert ready(NoBindings()) == (200, {"status": "ready", "checks": {"stores": "ok"}})
 
 
@@ -122,6 +142,7 @@ def test_a_server_with_all_that_it_needs_is_ready() -> None:
     ("bindings", "checks"),
     [
         (Deployed(Broken()), {"state": "failed", "stores": "ok"}),
+        (Budgeted(Broken()), {"budgets": "failed", "state": "ok", "stores": "ok"}),
         (Deployed(Hanging()), {"state": "slow", "stores": "ok"}),
         (Deployed(stores="a.sqlite: it is damaged"), {"state": "ok", "stores": "failed"}),
     ],

@@ -326,6 +326,43 @@ def test_a_pipeline_that_json_cannot_ask_is_spoken_with_only() -> None:
     assert asking("GET /v1/pipelines/chat HTTP/1.1").status == 404
 
 
+@pytest.mark.parametrize(
+    ("method", "path"), [("GET", "chat"), ("GET", "chat/runs"), ("POST", "chat/runs")]
+)
+def test_where_a_pipeline_of_conversations_is_asked_is_told_to_those_who_may(
+    method: str, path: str
+) -> None:
+    def told(name: str, **options: Any) -> tuple[int, object, object]:
+        head = f"{method} /v1/pipelines/{path.replace('chat', name)} HTTP/1.1"
+        reply = asking(f"{head}\nAuthorization: Bearer {KEY}" if options else head, **options)
+        return reply.status, reply.json["type"], reply.json["detail"]
+
+    own = Admission(keyring=OneKey(Scopes(frozenset({"chat"}))))  # type: ignore[arg-type]
+    kind = "urn:problem-type:orchestra:"
+    for options in ({}, {"admission": own}):
+        status, code, detail = told("chat", **options)
+        assert (status, code) == (404, f"{kind}asked-as-model")
+        assert "POST /v1/chat/completions" in str(detail)
+        assert "'chat'" in str(detail)
+    assert told("chatt")[2] == "no pipeline is named 'chatt'; did you mean 'chat'?"
+    others = Admission(keyring=OneKey(Scopes(frozenset({"other"}))))  # type: ignore[arg-type]
+    for name in ("chat", "none"):
+        status, code, detail = told(name, admission=others)
+        assert (status, code) == (403, f"{kind}not-allowed")
+        assert "completions" not in str(detail)
+
+
+def test_a_pipeline_that_a_model_hides_is_asked_nowhere() -> None:
+    async def main() -> Reply:
+        async with open_engine(World(models=MODELS)) as engine:
+            app = create_app(engine, {next(iter(MODELS)): chat})
+            async with open_house(app, Settings()) as opened:
+                name = next(iter(MODELS))
+                return await (await opened.connect()).ask(f"GET /v1/pipelines/{name} HTTP/1.1")
+
+    assert trio.run(main).json["type"] == "urn:problem-type:orchestra:unknown-pipeline"
+
+
 def test_a_pipeline_that_can_be_asked_in_no_way_is_not_served() -> None:
     @pipeline
     def two(messages: list[Message], other: str) -> Stream[str]:

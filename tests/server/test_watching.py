@@ -93,6 +93,27 @@ def test_what_a_reload_has_imported_is_no_change(tmp_path: Path) -> None:
     assert told == [{tmp_path / "a.py"}]
 
 
+def test_what_is_watched_no_longer_is_no_change(tmp_path: Path) -> None:
+    for name in ("a.py", "store"):
+        (tmp_path / name).write_text("one")
+    files = {tmp_path / "a.py", tmp_path / "store"}
+    told: list[set[Path]] = []
+
+    async def changed() -> None:
+        told.append(set(files))
+        files.discard(tmp_path / "store")
+
+    async def main() -> None:
+        with trio.move_on_after(EVERY_S * 10):
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(watch, lambda: files, changed)
+                await trio.sleep(EVERY_S / 2)
+                (tmp_path / "store").write_text("three")
+
+    trio.run(main, clock=MockClock(autojump_threshold=0))
+    assert told == [{tmp_path / "a.py", tmp_path / "store"}]
+
+
 def test_an_edit_during_a_reload_is_not_missed(file: Path) -> None:
     told: list[str] = []
 

@@ -51,7 +51,9 @@ class Place:
         """What a file says; under TLS, if it does not say otherwise."""
         url = url or f"rediss://127.0.0.1:{self.redis.tls_port}/2"
         table = f'[state]\nurl = "{url}"\ntimeout_s = {timeout_s}\n{text}'
-        return read(table, self.folder / "orchestra.toml").state
+        found = read(table, self.folder / "orchestra.toml").state
+        assert found is not None
+        return found
 
     def state(self, text: str, url: str = "", timeout_s: float = 5, **environ: str) -> OpenState:
         return open_state(self.settings(text, url, timeout_s), self.folder, environ)

@@ -1,0 +1,70 @@
+"""Budgets as a person, or a script, is shown them. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import UTC, datetime
+
+import attrs
+
+from orchestra.accounts import Caller
+from orchestra.cli.tables import table
+from orchestra.policies.balances import Balance
+from orchestra.policies.prices import in_dollars
+
+HEADINGS = ("BUDGET OF", "PERIOD", "LIMIT", "SPENT", "HELD", "LEFT", "RESETS (UTC)")
+_KINDS = ("organisation", "user", "key")
+
+
+@attrs.frozen
+class Owned:
+    """How a budget is, and somebody who spends it: of a key or a user, the owner."""
+
+    balance: Balance
+    caller: Caller
+
+    def order(self) -> tuple[str, int, str]:
+        """By organisations; in each, its own budgets before those of its users and keys."""
+        budget = self.balance.budget
+        return self.caller.organisation, _KINDS.index(budget.kind), budget.name
+
+
+def as_object(owned: Owned) -> dict[str, object]:
+    """All of a budget, for JSON. Times are in seconds since 1970."""
+    balance, budget = owned.balance, owned.balance.budget
+    return {
+        "kind": budget.kind,
+        "name": budget.name,
+        "organisation": owned.caller.organisation,
+        "user": "" if budget.kind == "organisation" else owned.caller.user,
+        "period": budget.period.value,
+        "limit_nanodollars": budget.limit_nanodollars,
+        "spent_nanodollars": balance.spent,
+        "held_nanodollars": balance.held,
+        "left_nanodollars": balance.left,
+        "resets_at_s": balance.resets_at_s,
+    }
+
+
+def as_table(found: Iterable[Owned]) -> str:
+    """A line for each budget, with headings."""
+    return table([HEADINGS, *(_row(each.balance) for each in found)])
+
+
+def was_spent(before: Balance) -> str:
+    """What a reset has forgotten."""
+    held = f"; {in_dollars(before.held)} is held by calls under way" if before.held else ""
+    return f"{before.budget}: {in_dollars(before.spent)} was spent, and nothing is now{held}"
+
+
+def _row(balance: Balance) -> tuple[str, ...]:
+    budget = balance.budget
+    return (
+        f"{budget.kind} {budget.name}",
+        budget.period.value,
+        in_dollars(budget.limit_nanodollars),
+        in_dollars(balance.spent),
+        in_dollars(balance.held),
+        in_dollars(balance.left),
+        f"{datetime.fromtimestamp(balance.resets_at_s, UTC):%Y-%m-%d %H:%M}",
+    )
