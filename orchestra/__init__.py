@@ -19,6 +19,7 @@ from orchestra.protocols import Context, Stream, injected
 from orchestra.script import run
 
 if TYPE_CHECKING:
+    from orchestra.portal.portal import open_portal
     from orchestra.steps.prompt import prompt
 
 __all__ = [
@@ -40,6 +41,7 @@ __all__ = [
     "first_content",
     "injected",
     "open_engine",
+    "open_portal",
     "pipeline",
     "prompt",
     "quorum",
@@ -54,9 +56,11 @@ __version__ = "0.1.0"
 if not TYPE_CHECKING:  # or a type checker would take it that there is every name
 
     def __getattr__(name: str) -> object:
-        if name != "prompt":
+        if name == "prompt":  # the vocabulary, for those who use some of it
+            from orchestra.steps.prompt import prompt as found
+        elif name == "open_portal":  # with asyncio, for those who are not on Trio
+            from orchestra.portal.portal import open_portal as found
+        else:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        from orchestra.steps.prompt import prompt  # the vocabulary, for those who use some of it
-
-        globals()[name] = prompt
-        return prompt
+        globals()[name] = found
+        return found

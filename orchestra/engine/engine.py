@@ -323,8 +323,8 @@ async def open_engine(
         raise RunError(
             "an engine runs on Trio, which is not running here: write trio.run(main) for "
             "asyncio.run(main); in a program of asyncio, such as one of FastAPI, write "
-            "`await asyncio.to_thread(orchestra.run, pipeline, ...)`, or have `orchestra serve` "
-            "beside it"
+            "`async with orchestra.open_portal() as portal: await portal.arun(pipeline, ...)`, or "
+            "have `orchestra serve` beside it"
         )
     refuse = getattr(bindings, "refuse_scripts", None)  # of a World, which is floors above
     if refuse is not None:

@@ -663,7 +663,7 @@ def test_an_engine_without_trio_says_how_it_is_reached() -> None:
         async with open_engine():
             raise AssertionError("it is not opened")
 
-    with pytest.raises(RunError, match=r"await asyncio\.to_thread\(orchestra\.run, pipeline"):
+    with pytest.raises(RunError, match=r"await portal\.arun\(pipeline"):
         asyncio.run(main())
 
 

@@ -32,6 +32,7 @@ from orchestra import (
 )
 from orchestra.engine.run import Run
 from orchestra.errors import ModelError
+from orchestra.events import Event
 from orchestra.steps import classify, embed, generate, judge, retrieve, tool
 from orchestra.testing.simulate import Simulation, simulate
 from orchestra.testing.world import World
@@ -257,3 +258,18 @@ async def any_of_them(run: Run, simulation: Simulation) -> None:
     """What a run gives need not be said."""
     assert_type(await run.result(), object)
     assert_type(simulation.result(), object)
+
+
+async def through_a_portal() -> None:
+    """A portal knows the same types, for threads and for asyncio."""
+    with orchestra.open_portal() as portal:
+        assert_type(portal.run(inner, 1), str)
+        assert_type(portal.run(streamed, x=1, loud=True), str)
+        assert_type(portal.run(counted, x=1), list[int])
+        assert_type(await portal.arun(inner, x=1), str)
+        assert_type(await portal.arun(counted, x=1), list[int])
+        assert_type(portal.using(deadline_s=5).run(inner, 1), str)
+        with portal.stream(counted, x=1) as chunks:
+            assert_type(next(chunks), int)
+        async with portal.events(inner, x=1) as events:
+            assert_type(await anext(events), Event)

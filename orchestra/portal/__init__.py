@@ -1,0 +1,1 @@
+"""Pipelines for programs that are not on Trio: an engine in a thread of its own."""

@@ -1,0 +1,159 @@
+"""Following: a run's chunks, or its events, in another thread as they come."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Awaitable, Callable, Iterable
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Generic, Protocol, Self, TypeVar
+
+from orchestra.errors import RunError
+from orchestra.events import ArmRestarted, Delta, Event, Snapshot
+
+if TYPE_CHECKING:
+    from orchestra.engine.journal import Reader
+    from orchestra.engine.run import Run
+
+T = TypeVar("T")
+LEFT = "its reader has left"
+
+
+class Across(Protocol):
+    """How something is done in the portal's Trio."""
+
+    def wait(self, work: Callable[[], Awaitable[T]], what: str, instead: str) -> T:
+        """What comes of it, for a thread; `instead` of `what` a loop of asyncio's has to wait."""
+
+    async def arrive(self, work: Callable[[], Awaitable[T]]) -> T:
+        """What comes of it, in asyncio."""
+
+
+class Following(Generic[T]):
+    """A run that is followed: iterate over it in a `with`, or in an `async with` of asyncio's.
+
+    It begins with the block. Leaving the block before its end cancels the run, and waits until it
+    has ended. Whoever reads slowly holds the run back, and with it the provider.
+
+    Raises, where it is iterated:
+        RunError: outside of its block; or the output begins anew, which chunks cannot tell.
+        Exception: the error of the step that failed, the step's own.
+    """
+
+    def __init__(
+        self,
+        across: Across,
+        start: Callable[[], Run[Any]],
+        pick: Callable[[Event], Iterable[T]],
+    ) -> None:
+        self._across = across
+        self._start = start
+        self._pick = pick
+        self._ready: deque[T] = deque()
+        self._seq = 0
+        self._run: Run[Any] | None = None
+        self._reader: Reader | None = None
+        self._over = False
+
+    @property
+    def run_id(self) -> str:
+        """The id of the run, from the beginning of the block."""
+        return "" if self._run is None else self._run.id
+
+    def __enter__(self) -> Self:
+        self._wait(self._begin)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._wait(self._end)
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> T:
+        while not self._ready:
+            if self._over:
+                raise StopIteration
+            self._take(self._wait(self._more))
+        return self._ready.popleft()
+
+    async def __aenter__(self) -> Self:
+        await self._across.arrive(self._begin)
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self._across.arrive(self._end)
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> T:
+        while not self._ready:
+            if self._over:
+                raise StopAsyncIteration
+            self._take(await self._across.arrive(self._more))
+        return self._ready.popleft()
+
+    def _wait(self, work: Callable[[], Awaitable[Any]]) -> Any:
+        return self._across.wait(work, "with portal.stream(...)", "async with portal.stream(...)")
+
+    def _take(self, batch: Iterable[Event]) -> None:
+        self._over = True
+        for event in batch:
+            self._over, self._seq = False, event.seq
+            self._ready += self._pick(event)
+
+    # --- in the portal's Trio --------------------------------------------------------------------
+
+    async def _begin(self) -> None:
+        if self._run is not None:
+            raise RunError(f"run {self._run.id} is followed once: ask the portal for another run")
+        self._run = self._start()
+        self._reader = self._run.journal.attach()
+
+    async def _more(self) -> tuple[Event, ...]:
+        """The next events; at the end none, or what the run failed with."""
+        if self._run is None or self._reader is None or not self._reader.attached:
+            raise RunError("a run is followed in its block: `with portal.stream(...) as chunks:`")
+        batch = await self._reader.after(self._seq)
+        if not batch:
+            await self._run.result()
+        return batch
+
+    async def _end(self) -> None:
+        if self._run is None or self._reader is None:
+            return
+        with self._reader:
+            self._run.cancel(LEFT)
+        await self._run.wait_ended()
+
+
+def chunk(event: Event) -> Iterable[Any]:
+    """The chunk that an event is.
+
+    Raises:
+        RunError: it says that those before it are void.
+    """
+    if isinstance(event, Delta):
+        return (event.chunk,)
+    if isinstance(event, ArmRestarted | Snapshot):
+        raise RunError(
+            f"{event.type}: the output of this run begins anew, and what was read of it is void; "
+            "follow it by portal.events(...), which tells when, or write its fallback without "
+            "restart=True"
+        )
+    return ()
+
+
+def itself(event: Event) -> Iterable[Event]:
+    """The event, whatever it is."""
+    return (event,)
