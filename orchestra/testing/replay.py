@@ -39,7 +39,7 @@ from orchestra.codecs.dialect import Dialect
 from orchestra.codecs.gemini import GeminiDialect
 from orchestra.codecs.ollama import OllamaDialect
 from orchestra.codecs.openai import OpenAiDialect
-from orchestra.codecs.quirks import PRESETS
+from orchestra.codecs.quirks import PRESETS, Quirks
 from orchestra.errors import MalformedStreamError, ModelError
 from orchestra.protocols import Transport
 from orchestra.providers.credentials import NoCredentials
@@ -86,13 +86,19 @@ def dialect_of(provider: str, surface: str) -> Dialect:
     if surface == "embed" and provider in _EMBEDDERS:
         return _EMBEDDERS[provider]()
     if surface in {"chat", "embed"}:
-        return OpenAiDialect(PRESETS.get(provider, PRESETS["openai-compatible"]))
+        return OpenAiDialect(_as_recorded(PRESETS.get(provider, PRESETS["openai-compatible"])))
     if surface not in _DIALECTS:
         raise MalformedStreamError(
             f"no dialect is known for the surface {surface!r}: write one of chat, embed, "
             f"{', '.join(_DIALECTS)}"
         )
     return _DIALECTS[surface]()
+
+
+def _as_recorded(quirks: Quirks) -> Quirks:
+    """Who was recorded may have asked for base64 where we would ask for numbers."""
+    numbers = quirks.embeddings_format == "float"
+    return attrs.evolve(quirks, embeddings_format="base64") if numbers else quirks
 
 
 _DIALECTS: Mapping[str, Callable[[], Dialect]] = {
