@@ -110,6 +110,7 @@ _MESSAGES = msgspec.json.Decoder(_Message)
 _KNOWN = ("message_start", "content_block_start", "content_block_delta", "message_delta", "error")
 _BLOCKS = ("text", "thinking", "redacted_thinking", "tool_use")
 _DELTAS = ("text_delta", "input_json_delta", "thinking_delta", "signature_delta")
+_READ_DELTAS = frozenset(("", *_DELTAS))
 
 
 class AnthropicDialect:
@@ -193,7 +194,7 @@ class AnthropicDecoder(FrameDecoder):
 
     def _take(self, name: str, payload: bytes) -> None:
         if name != "ping":
-            self._events += self._message.take(payload)
+            self._events += self._message.take(payload, name)
             self._stopped = self._message.stopped
             self.done = self._message.ended
 
@@ -215,15 +216,18 @@ class MessageEvents:
         self._calls_count = 0
         self._inputs: dict[int, str] = {}  # block to arguments that came with its beginning
 
-    def take(self, payload: bytes) -> list[ModelEvent]:
+    def take(self, payload: bytes, name: str = "") -> list[ModelEvent]:
         """The events that one JSON event of the stream stands for; those of unknown kinds, none.
+
+        `name` is what kind of event it is, where its JSON does not say.
 
         Raises:
             ModelError: it is an error, told by its class.
             MalformedStreamError: it is no event.
         """
         event = self._event(payload)
-        match event.type:
+        kind = event.type or name
+        match kind:
             case "content_block_delta":
                 return self._delta(event.index, event.delta or _Delta())
             case "content_block_start":
@@ -239,7 +243,7 @@ class MessageEvents:
                 events = [] if said else self._end(self._early, None)
                 self.ended = self.stopped
                 return events
-        if given(event.error) or event.type == "error":
+        if given(event.error) or kind == "error":
             _refuse(payload)
         return []
 
@@ -273,7 +277,7 @@ class MessageEvents:
         return events
 
     def _delta(self, index: int, delta: _Delta) -> list[ModelEvent]:
-        if index in self._strange:
+        if index in self._strange or delta.type not in _READ_DELTAS:
             return []
         if delta.text:
             return [TextDelta(delta.text)]
@@ -342,17 +346,19 @@ class _MessageReader(JsonReader):
         key, known = path[-1], _DELTAS if path[-1] == "delta" else _BLOCKS
         if key == "stop_details":
             return value if isinstance(value, dict) else None
+        if value is None and "input" not in path:
+            return {"type": "", "index": 0}.get(key)
         if not isinstance(value, dict) or not (
             key in {"delta", "content_block"} or path[-2:-1] == ("content",)
         ):
             return value
-        kind = value.get("type", "")
+        kind = value.get("type") or ""
         return value if kind in ("", *known) else {"type": kind}
 
 
 def _block_events(block: _Block, call: int) -> list[ModelEvent]:
     match block.type:
-        case "text":
+        case "text" | "":
             return [TextDelta(block.text)] if block.text else []
         case "thinking":
             thought = ReasoningDelta(block.thinking or "", sealed(ANTHROPIC, block.signature))

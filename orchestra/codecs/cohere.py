@@ -8,6 +8,7 @@ about; the record beside it keeps `billed_units` too, which is what its bill is 
 from __future__ import annotations
 
 import binascii
+import json
 from base64 import b64decode
 from collections.abc import Iterator, Mapping
 from typing import NoReturn, TypeVar
@@ -21,7 +22,7 @@ from orchestra.codecs.cohere_request import chat_body, embed_body
 from orchestra.codecs.dialect import Call
 from orchestra.codecs.faults import Said, as_error, http_error, read_error
 from orchestra.codecs.frames import FrameDecoder, decoded
-from orchestra.codecs.mending import JsonReader, read_whole
+from orchestra.codecs.mending import JsonPath, JsonReader
 from orchestra.codecs.sse import SseFraming
 from orchestra.errors import MalformedStreamError, ModelError
 from orchestra.values import (
@@ -147,7 +148,7 @@ class CohereDialect:
             ModelError: Cohere gave up (`ERROR`, `TIMEOUT`), or sent an error.
             MalformedStreamError: it is no answer.
         """
-        answer = read_whole(_ANSWER, body, "Cohere's answer")
+        answer = _CohereReader().read(_ANSWER, body, "Cohere's answer")
         if not isinstance(answer.message, _Message):
             _refuse(body, "neither a message nor an error")
         events: list[ModelEvent] = [Began(answer.id or "", ""), *_pieces(answer.message)]
@@ -192,7 +193,7 @@ class CohereDecoder(FrameDecoder):
 
     def __init__(self) -> None:
         super().__init__(SseFraming())
-        self._reader = JsonReader()
+        self._reader = _CohereReader()
         self._calls: dict[int, int] = {}  # Cohere's index of a call, and ours
 
     def _take(self, name: str, payload: bytes) -> None:
@@ -231,6 +232,17 @@ class CohereDecoder(FrameDecoder):
         if delta.finish_reason is not None:
             self._stop(reason, delta.finish_reason)
         self.done = True
+
+
+class _CohereReader(JsonReader):
+    """Of a call, arguments that are an object are the text of it; of an empty one, none yet."""
+
+    __slots__ = ()
+
+    def _as_meant(self, path: JsonPath, value: object) -> object:
+        if path[-2:] == ("function", "arguments") and isinstance(value, dict):
+            return json.dumps(value, separators=(",", ":")) if value else ""
+        return value
 
 
 def _pieces(message: _Message) -> Iterator[TextDelta | ReasoningDelta]:

@@ -48,6 +48,7 @@ _SENTENCES: Mapping[type[ModelError], tuple[str, ...]] = {
         # Cohere; with a comma behind it, it is Amazon's throttling.
         r"(^|: )too many tokens(:| in |\.?$)",
         r"\b(prompt|input) tokens?( count)?( of)?( \(?\d[\d,]*\)?)? exceed",
+        r"\binput token count is \d[\d,]* but (the )?model only supports up to",  # Vertex
         r"number of tokens( in the (prompt|input|request))? exceeds",
         _EXCEEDS,
         r"exceed(s|ed)? (the )?(model|model's|prompt|input) token limit",  # Moonshot
@@ -58,9 +59,15 @@ _SENTENCES: Mapping[type[ModelError], tuple[str, ...]] = {
         _OVER_LENGTH,
         r"string too long\b.{0,60}maximum length \d{6,}",  # OpenAI; a name's is 64
     ),
-    ContentFilterError: (r"content (management|filter|policy)", "content_filter", "safety system"),
+    ContentFilterError: (
+        r"content (management|filter|policy)|content_filter|safety system",
+        r"\b(content violates|violating our) usage (guidelines|polic)",  # xAI; OpenAI
+        r"requires moderation\b.{0,60}\binput was flagged",  # OpenRouter
+        r"datainspectionfailed|data may contain inappropriate content",  # Alibaba
+    ),
     QuotaError: (
         r"credit balance|insufficient (credit|balance|fund|quota)|spend(ing)? limit",
+        r"credits (are|is) depleted|doesn.t have any credits",  # Gemini; xAI
         r"API usage limit|regain access on",  # Anthropic
         r"billing (details|to be enabled)|(enable|requires?|update) (your )?billing",
         r"(requests?|calls?|api|tokens?|models?).{0,30}(per|/)[ -]?(day|month)\b",
@@ -68,9 +75,10 @@ _SENTENCES: Mapping[type[ModelError], tuple[str, ...]] = {
     ),
     AuthenticationError: (
         r"api key not valid|invalid api key|make sure your api key is valid",
+        r"incorrect api key provided",  # xAI
         r"security token included in the request is",
     ),
-    ModelNotFoundError: (r"model identifier is invalid",),
+    ModelNotFoundError: (r"model identifier is invalid|\bis not a valid model id\b",),
     CapabilityError: (
         # an answer that the request has begun: some models go on with it, others cannot
         r"prefill|must end with a user message|expected last role.{0,80}got assistant",

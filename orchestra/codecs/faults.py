@@ -68,10 +68,10 @@ _WORDS: Mapping[type[ModelError], str] = {
     ContextLengthError: "context_length_exceeded model_context_window_exceeded "
     "context_window_exceeded exceed_context_size_error",
     ContentFilterError: "content_filter content_policy_violation responsibleaipolicyviolation "
-    "content_policy moderation_blocked",
+    "content_policy moderation_blocked data_inspection_failed datainspectionfailed",
     QuotaError: "insufficient_quota billing_error credit_balance_exhausted payment_required "
     "enforced_spend_limit_reached billing_hard_limit_reached billing_not_active "
-    "insufficient_balance servicequotaexceeded spend_limit_exceeded quota_per_day",
+    "insufficient_balance servicequotaexceeded spend_limit_exceeded quota_per_day arrearage",
     ModelNotFoundError: "not_found_error model_not_found deploymentnotfound not_found "
     "resourcenotfound invalid_model",
     RateLimitError: "rate_limit_exceeded rate_limit_error throttling resource_exhausted "

@@ -5,7 +5,8 @@ none) and a payload. A `FrameDecoder` makes events of frames, and keeps two prom
 dialect at once. However the bytes are cut, the events are the same: so `feed` never raises, an
 error waits behind the events that came before it, and `close` tells it. And a cut answer never
 looks complete: an answer that has not said why it stopped is an error at its end; where it never
-began, the error that the provider told in another shape than that of the stream.
+began, the error that the provider told in another shape than that of the stream, which may be JSON
+where no frame can be.
 """
 
 from __future__ import annotations
@@ -74,6 +75,8 @@ class FrameDecoder(ABC):
         events, self._events = self._events, []
         if self._beginning is not None:
             self._beginning = None if events else (self._beginning + data)[:BEGINNING_BYTES]
+            if self._error is not None:
+                self.done = not self._may_be_told_yet()
         return events
 
     def close(self) -> list[ModelEvent]:
@@ -91,7 +94,7 @@ class FrameDecoder(ABC):
             except ModelError as error:
                 self._fail(error)
         if self._error is not None:
-            raise self._error
+            raise self._told_in_place() or self._error
         self._end()
         if not self._stopped:
             raise self._cut()
@@ -144,7 +147,31 @@ class FrameDecoder(ABC):
 
     def _fail(self, error: ModelError) -> None:
         self._error = error
+        self._framing = _Unframed()
         self.done = True
+
+    def _told_in_place(self) -> ModelError | None:
+        """The error that is told by JSON in place of the frames."""
+        malformed = isinstance(self._error, MalformedStreamError)
+        return self._error_in(self._beginning or b"") if malformed and not self._events else None
+
+    def _may_be_told_yet(self) -> bool:
+        """Whether JSON in place of the frames goes on: an error, of which the rest is to come."""
+        if self._beginning is None or len(self._beginning) == BEGINNING_BYTES:
+            return False
+        began = self._beginning.lstrip(BEFORE_JSON)
+        return isinstance(self._error, MalformedStreamError) and began[:1] in (b"", b"{", b"[")
+
+
+class _Unframed:
+    """What comes behind a frame that was none."""
+
+    def feed(self, data: bytes) -> Iterable[tuple[str, bytes]]:
+        del data
+        return ()
+
+    def close(self) -> Iterable[tuple[str, bytes]]:
+        return ()
 
 
 def decoded(decoder: msgspec.json.Decoder[T], payload: bytes, what: str) -> T:

@@ -203,8 +203,8 @@ class GeminiAnswer:
         if self._growing is not None:
             for piece in call.partial_args or ():
                 self._growing.add(piece)
-        elif call.partial_args:
-            raise MalformedStreamError("a piece of a tool call's arguments came without its name")
+        elif call.partial_args or not (call.name or text_of(call.args) == "{}"):
+            raise MalformedStreamError("the arguments of a tool call came without its name")
         return events if call.will_continue else events + self._grown()
 
     def _grown(self) -> list[ModelEvent]:

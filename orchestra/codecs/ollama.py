@@ -68,11 +68,11 @@ class _Message(msgspec.Struct):
 class _Line(msgspec.Struct):
     """A line of a stream, and a whole answer too, of `/chat` and of `/generate`."""
 
-    model: str = ""
+    model: str | None = None
     message: _Message | None = None
     response: str | None = None
     thinking: str | None = None
-    done: bool = False
+    done: bool | None = None
     done_reason: str | None = None
     prompt_eval_count: int | None = None
     eval_count: int | None = None
@@ -80,7 +80,7 @@ class _Line(msgspec.Struct):
 
 
 class _Embedded(msgspec.Struct):
-    model: str = ""
+    model: str | None = None
     embeddings: list[list[float]] | None = None
     embedding: list[float] | None = None
     prompt_eval_count: int | None = None
@@ -145,7 +145,7 @@ class OllamaDialect:
             ) from error
         count = token_count(found.prompt_eval_count)
         usage = None if count is None else Usage(input_tokens=count)
-        return Embeddings(vectors, usage, found.model)
+        return Embeddings(vectors, usage, found.model or "")
 
     def error(
         self, status: int, headers: Mapping[str, str], body: bytes, now_s: float
@@ -179,7 +179,7 @@ class OllamaDecoder(FrameDecoder):
             raise as_error(read_error(payload))
         if not self._began:
             self._began = True
-            self._emit(Began("", line.model))
+            self._emit(Began("", line.model or ""))
         message = line.message
         if message is None:
             self._say(line.thinking, line.response)

@@ -58,10 +58,11 @@ class OpenAiDialect(Dialect):
         """The call that embeds at most `texts_max` texts.
 
         Raises:
-            CapabilityError: this server has no embeddings.
+            CapabilityError: this server has no embeddings, or extras ask for vectors in another
+                format than they are read in.
         """
         body = embed_body(model, request, self.quirks)
-        return Call("/embeddings", msgspec.json.encode(body))
+        return Call(self.quirks.embeddings_path, msgspec.json.encode(body))
 
     def decode_embeddings(self, body: bytes) -> Embeddings:
         """The vectors of such a call.

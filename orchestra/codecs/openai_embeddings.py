@@ -17,6 +17,7 @@ from orchestra.codecs.quirks import Quirks
 from orchestra.errors import CapabilityError, MalformedStreamError
 from orchestra.values import Embeddings, EmbedRequest, Json, Vector
 
+_NUMBERS, _INT8 = "float", "base64_int8"
 _FLOAT_BYTES = 4
 
 
@@ -46,7 +47,8 @@ def embed_body(model: str, request: EmbedRequest, quirks: Quirks) -> Json:
     """The body of an embedding call; there is no word in it for what the vectors are for.
 
     Raises:
-        CapabilityError: this server has no embeddings.
+        CapabilityError: this server has no embeddings, or extras ask for vectors in another
+            format than they are read in.
     """
     if not quirks.embeddings:
         raise CapabilityError(
@@ -54,11 +56,18 @@ def embed_body(model: str, request: EmbedRequest, quirks: Quirks) -> Json:
             "bind an embedder of another provider"
         )
     body: Json = {"model": model, "input": list(request.texts)}
-    if quirks.embeddings_base64:
-        body["encoding_format"] = "base64"
+    if quirks.embeddings_format != _NUMBERS:
+        body["encoding_format"] = quirks.embeddings_format
     if request.dimensions is not None:
         body[quirks.dimensions_key] = request.dimensions
-    return with_extras(body, request.extras, quirks)
+    body = with_extras(body, request.extras, quirks)
+    asked = body.get("encoding_format", _NUMBERS)
+    if asked not in {_NUMBERS, quirks.embeddings_format}:
+        raise CapabilityError(
+            f"the extras ask {quirks.name!r} for vectors with encoding_format={asked!r}, and what "
+            f"it sends is read as {quirks.embeddings_format!r}; leave `encoding_format` out"
+        )
+    return body
 
 
 def embeddings_of(body: bytes, quirks: Quirks) -> Embeddings:
@@ -79,7 +88,7 @@ def embeddings_of(body: bytes, quirks: Quirks) -> Embeddings:
     counted = any(item.index for item in answer.data)
     for position, item in enumerate(answer.data):
         index = item.index if counted and item.index is not None else position
-        vectors[index] = _vector(item.embedding, index)
+        vectors[index] = _vector(item.embedding, index, quirks)
     if sorted(vectors) != list(range(len(answer.data))):
         raise MalformedStreamError(
             f"{len(answer.data)} vectors came with the indices {sorted(vectors)[:20]}"
@@ -88,13 +97,22 @@ def embeddings_of(body: bytes, quirks: Quirks) -> Embeddings:
     return Embeddings(ordered, embedding_usage_of(answer.usage), answer.model or "")
 
 
-def _vector(given: str | list[float], index: int) -> Vector:
+def _vector(given: str | list[float], index: int, quirks: Quirks) -> Vector:
     try:
         if isinstance(given, list):
             return Vector.of(given)
         data = b64decode(given, validate=True)
     except (binascii.Error, ValueError, OverflowError, struct.error) as error:
         raise MalformedStreamError(f"the vector of index {index} is none: {error}") from error
+    if quirks.embeddings_format == _INT8:
+        return Vector.of(struct.unpack(f"{len(data)}b", data))
+    if quirks.embeddings_format == _NUMBERS:
+        # Of float32 or of int8, it looks the same; taken for the other, it would be another vector.
+        raise MalformedStreamError(
+            f"the vector of index {index} came as base64 of {len(data)} bytes, which nobody asked "
+            f"{quirks.name!r} for, and does not say of what numbers; bind the model with the "
+            "provider whose it is, such as `perplexity`"
+        )
     if len(data) % _FLOAT_BYTES:
         raise MalformedStreamError(
             f"the vector of index {index} has {len(data)} bytes, which are no float32 numbers"

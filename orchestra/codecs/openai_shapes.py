@@ -203,8 +203,14 @@ def _arguments(value: object) -> object:
     return json.dumps(value)
 
 
+def _calls(value: object) -> object:
+    """Calls, where there are some; some servers write an empty text or object for none."""
+    return value or None
+
+
 _SHAPES: Mapping[str, Callable[[object], object]] = {
     "content": _content,
+    "tool_calls": _calls,
     "reasoning": thoughts,
     "reasoning_content": thoughts,
     "reasoning_details": _thoughts_apart,

@@ -75,8 +75,10 @@ class Quirks:
     reason. Where this is off, such an answer was cut."""
 
     embeddings: bool = True
-    embeddings_base64: bool = False
-    """It can send vectors as base64: a quarter of the bytes, and nothing to round."""
+    embeddings_path: str = "/embeddings"
+    embeddings_format: Literal["float", "base64", "base64_int8"] = "float"
+    """What its vectors are asked for as, and read as: numbers, or base64 of float32, which is a
+    quarter of the bytes and has nothing to round, or of int8, where a server has no other."""
     dimensions_key: str = "dimensions"
     texts_max: int = 2048
     """In one embedding call."""
@@ -96,7 +98,7 @@ OPENAI = Quirks(
     max_tokens_key="max_completion_tokens",  # the older name is refused by reasoning models
     efforts=_OPENAI,
     strict_tools=True,
-    embeddings_base64=True,
+    embeddings_format="base64",
 )
 AZURE = attrs.evolve(OPENAI, name="azure")
 GROQ = Quirks(
@@ -146,9 +148,9 @@ TOGETHER = Quirks(
     parallel_tool_calls=False,
     logprobs=False,  # it has a form of its own
 )
-VLLM = Quirks(name="vllm", top_k=True, reasoning_key="reasoning", embeddings_base64=True)
+VLLM = Quirks(name="vllm", top_k=True, reasoning_key="reasoning", embeddings_format="base64")
 LLAMA_CPP = Quirks(
-    name="llama_cpp", top_k=True, reasoning_key="reasoning_content", embeddings_base64=True
+    name="llama_cpp", top_k=True, reasoning_key="reasoning_content", embeddings_format="base64"
 )
 XAI = Quirks(
     name="xai",
@@ -165,7 +167,9 @@ PERPLEXITY = Quirks(
     tools=False,
     json_object=False,
     logprobs=False,
-    embeddings=False,
+    embeddings_path="/v1/embeddings",  # its chat is not below /v1
+    embeddings_format="base64_int8",
+    texts_max=512,
 )
 CEREBRAS = Quirks(
     name="cerebras",

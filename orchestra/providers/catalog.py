@@ -293,7 +293,13 @@ _ROWS = (
         suggested=("llama3.2", "llama3.2"),
         extras="ollama",
     ),
-    _openai_like("perplexity", "Perplexity", "https://api.perplexity.ai", "PERPLEXITY_API_KEY"),
+    _openai_like(
+        "perplexity",
+        "Perplexity",
+        "https://api.perplexity.ai",
+        "PERPLEXITY_API_KEY",
+        embeds=True,
+    ),
     _openai_like("cerebras", "Cerebras", "https://api.cerebras.ai/v1", "CEREBRAS_API_KEY"),
     _openai_like("moonshot", "Moonshot", "https://api.moonshot.ai/v1", "MOONSHOT_API_KEY"),
     _openai_like(

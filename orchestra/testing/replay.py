@@ -39,7 +39,7 @@ from orchestra.codecs.dialect import Dialect
 from orchestra.codecs.gemini import GeminiDialect
 from orchestra.codecs.ollama import OllamaDialect
 from orchestra.codecs.openai import OpenAiDialect
-from orchestra.codecs.quirks import PRESETS
+from orchestra.codecs.quirks import PRESETS, Quirks
 from orchestra.errors import MalformedStreamError, ModelError
 from orchestra.protocols import Transport
 from orchestra.providers.credentials import NoCredentials
@@ -86,13 +86,19 @@ def dialect_of(provider: str, surface: str) -> Dialect:
     if surface == "embed" and provider in _EMBEDDERS:
         return _EMBEDDERS[provider]()
     if surface in {"chat", "embed"}:
-        return OpenAiDialect(PRESETS.get(provider, PRESETS["openai-compatible"]))
+        return OpenAiDialect(_as_recorded(PRESETS.get(provider, PRESETS["openai-compatible"])))
     if surface not in _DIALECTS:
         raise MalformedStreamError(
             f"no dialect is known for the surface {surface!r}: write one of chat, embed, "
             f"{', '.join(_DIALECTS)}"
         )
     return _DIALECTS[surface]()
+
+
+def _as_recorded(quirks: Quirks) -> Quirks:
+    """Who was recorded may have asked for base64 where we would ask for numbers."""
+    numbers = quirks.embeddings_format == "float"
+    return attrs.evolve(quirks, embeddings_format="base64") if numbers else quirks
 
 
 _DIALECTS: Mapping[str, Callable[[], Dialect]] = {
@@ -142,7 +148,9 @@ def usage_of(report: UsageReport) -> list[float | None] | None:
     raw, usage = report.raw, report.usage
     if not raw and (usage.input_tokens or usage.output_tokens):
         return None
-    tokens = raw.get("tokens")  # Cohere bills otherwise than it counts
+    tokens = raw.get("tokens")
+    if "billed_units" in raw and tokens is None:  # Cohere bills otherwise than it counts
+        return None
     counted = tokens if isinstance(tokens, dict) else raw
     names = max(_COUNTS, key=lambda each: sum(name in counted for name in each))
     return [counted.get(name) for name in names]
@@ -271,19 +279,35 @@ async def _embedded(model: RemoteModel, kept: Kept) -> Json:
         if not kept.body:
             raise
         found = kept.inner.decode_embeddings(kept.body)
-    vectors, text = found.vectors, _first_text(kept.body)
-    if text is not None:
-        return {"n": len(vectors), "dim": len(text), "first": text[:BASE64_CHARS]}
-    first = list(vectors[0]) if vectors else []
+    vectors, first = found.vectors, first_of(kept.body)
+    if isinstance(first, str):
+        return {"n": len(vectors), "dim": len(first), "first": first[:BASE64_CHARS]}
+    if first is None:
+        first = list(vectors[0]) if vectors else []
     return {"n": len(vectors), "dim": len(first), "first": first[:FLOATS]}
 
 
-def _first_text(body: bytes) -> str | None:
-    """The first vector as text, where that is how it came."""
-    found = msgspec.json.decode(body)
-    data = found.get("data") if isinstance(found, dict) else None
-    first = data[0].get("embedding") if isinstance(data, list) and data else None
-    return first if isinstance(first, str) else None
+def first_of(body: bytes) -> list[float] | str | None:
+    """The first vector of an answer as it was written, before float32 has rounded it.
+
+    None where there is none, or it stands where no provider that we know has it.
+    """
+    try:
+        found = msgspec.json.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
+    match found:
+        case {"data": [{"embedding": list() | str() as first}, *_]}:
+            return first
+        case {"embeddings": {"float": [list() as first, *_]}}:
+            return first
+        case {"embeddings": [{"values": list() as first} | (list() as first), *_]}:
+            return first
+        case {"embedding": {"values": list() as first} | (list() as first)}:
+            return first
+        case {"predictions": [{"embeddings": {"values": list() as first}}, *_]}:
+            return first
+    return None
 
 
 def _kind(error: ModelError, refused: int | None) -> str:

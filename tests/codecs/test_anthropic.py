@@ -451,6 +451,57 @@ def test_what_is_not_known_may_have_any_shape() -> None:
         assert (answer.text, answer.refusal, answer.tool_calls) == ("Hi", "", ())
 
 
+NEW = {"type": "new_delta", "text": "NO", "partial_json": "NO", "thinking": "NO", "signature": "NO"}
+
+
+def test_of_a_delta_of_a_new_kind_nothing_is_read() -> None:
+    """Whatever its members are called."""
+
+    def wire(*new: bytes) -> list[bytes]:
+        said = {"type": "text_delta", "text": "Hi"}
+        called = {"type": "tool_use", "id": "1", "name": "f", "input": {}}
+        return [
+            event("content_block_start", index=0, content_block={"type": "text", "text": ""}),
+            event("content_block_delta", index=0, delta=said),
+            *new,
+            event("content_block_start", index=1, content_block=called),
+            *new,
+            end("tool_use"),
+        ]
+
+    new = [event("content_block_delta", index=index, delta=NEW) for index in (0, 1)]
+    assert decode(wire(*new)) == decode(wire())
+
+
+@pytest.mark.parametrize("nothing", [{}, {"type": None}])
+def test_an_event_that_does_not_say_its_kind_is_of_the_kind_of_its_name(nothing: Any) -> None:
+    def bare(kind: str, **body: Any) -> bytes:
+        return f"event: {kind}\ndata: {json.dumps(nothing | body)}\n\n".encode()
+
+    wire = [
+        bare("message_start", message=nothing | {"id": "m", "content": []}),
+        bare("content_block_start", index=None, content_block=nothing | {"text": "H"}),
+        bare("content_block_delta", index=None, delta=nothing | {"text": "i"}),
+        bare("content_block_stop", index=None),
+        bare("message_delta", delta=nothing | {"stop_reason": "end_turn"}),
+        bare("message_stop"),
+    ]
+    assert Completion.of(decode(wire)).text == "Hi"
+    with pytest.raises(OverloadedError):
+        decode([*wire[:3], bare("error", error={"type": "overloaded_error", "message": "no"})])
+    with pytest.raises(ModelError, match="no room"):
+        decode([*wire[:3], bare("error", message="no room")])
+    body = nothing | {"content": [nothing | {"text": "Hi"}], "stop_reason": "end_turn"}
+    assert Completion.of(DIALECT.decode(json.dumps(body).encode())).text == "Hi"
+
+
+def test_null_in_what_a_tool_is_called_with_stays_null() -> None:
+    called = {"type": "tool_use", "id": "1", "name": "f", "input": {"type": None, "index": None}}
+    body = {"type": None, "content": [called], "stop_reason": "tool_use"}
+    (call,) = Completion.of(DIALECT.decode(json.dumps(body).encode())).tool_calls
+    assert json.loads(call.arguments) == called["input"]
+
+
 @pytest.mark.parametrize(
     "block", [{"type": "text", "text": {"a": 1}}, {"text": {"a": 1}}, {"type": 5, "text": "a"}]
 )

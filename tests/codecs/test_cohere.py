@@ -413,6 +413,29 @@ def test_calls_at_once_are_counted_from_zero_and_told_apart() -> None:
     assert answer.usage is None
 
 
+@pytest.mark.parametrize(
+    ("sent", "text"), [({"a": {"b": [1, None]}}, '{"a":{"b":[1,null]}}'), ({}, "{}"), ("{}", "{}")]
+)
+def test_arguments_may_be_an_object(sent: object, text: str) -> None:
+    called = {"id": "1", "type": "function", "function": {"name": "f", "arguments": sent}}
+    body = {"message": {"tool_calls": [called]}, "finish_reason": "TOOL_CALL"}
+    end = event("message-end", delta={"finish_reason": "TOOL_CALL"})
+    begun = event("tool-call-start", index=0, delta={"message": {"tool_calls": called}})
+    for events in (DIALECT.decode(json.dumps(body).encode()), decode([begun, end])):
+        (call,) = Completion.of(events).tool_calls
+        assert (call.name, call.arguments) == ("f", text)
+
+
+def test_arguments_that_begin_as_an_empty_object_are_those_that_follow() -> None:
+    def call(kind: str, **function: object) -> bytes:
+        calls = {"tool_calls": {"function": function}}
+        return event(f"tool-call-{kind}", index=0, delta={"message": calls})
+
+    end = event("message-end", delta={"finish_reason": "TOOL_CALL"})
+    wire = [call("start", name="f", arguments={}), call("delta", arguments='{"a":1}'), end]
+    assert Completion.of(decode(wire)).tool_calls == (ToolCall("call_0", "f", '{"a":1}'),)
+
+
 def test_cached_tokens_are_a_part_of_the_input() -> None:
     tokens = {"input_tokens": 212, "output_tokens": 65}
     body = {"message": {"content": "so"}, "finish_reason": "MAX_TOKENS"}

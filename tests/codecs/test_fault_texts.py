@@ -97,6 +97,16 @@ WRONG_OTHERWISE = [
     "Unknown tool `count input tokens exceeds`",
     "Tool 'maximum context length' is not a function",
     "Unsupported language: 'this model does not support it'",
+    "Unknown tool 'content violates usage guidelines'",
+    "Invalid value: `Input data may contain inappropriate content.`. Write text.",
+    "Invalid value: 'gpt is not a valid model ID'. Write a list.",
+    "No tool is called 'incorrect api key provided'",
+    # of policies, moderation and credits, but not that they forbid this request
+    "Unknown parameter: usage policy. Read our usage guidelines.",
+    "The model requires moderation to be a boolean",
+    "The input token count is 12 but model only supports images",
+    "The number of credits is not a number",
+    "invalid model id: write one",
     # dates and limits that are nobody's quota
     "The tool's dates are to be written as year/month/day",
     "There is no such value of `API usage limits`",
@@ -124,11 +134,18 @@ FILTERED = [
     "Output blocked by content filtering policy",
     "The answer was stopped: content_filter",
     "Your input may contain content that is not allowed by our safety system.",
+    "Content violates usage guidelines. Team: x, API key ID: y, Model: z, Failed check: BIO",
+    "Invalid prompt: your prompt was flagged as potentially violating our usage policy.",
+    'openai/gpt-x requires moderation on OpenRouter. Your input was flagged for "violence".',
+    "x/y requires moderation and your input was flagged",
+    "<400> InternalError.Algo.DataInspectionFailed: Output data may contain inappropriate content.",
 ]
 NOT_ALLOWED = [
     "You do not have access to the model, whose maximum context length is 8192 tokens.",
     "The model identifier is invalid for you",
     "You are not allowed what is not supported by this model",
+    "gpt is not a valid model ID for you",
+    "Your organization requires moderation by its owner",
 ]
 TOO_EARLY = [
     "Too many tokens, please wait before trying again.",

@@ -159,6 +159,7 @@ TOLD: list[tuple[int, object, Kind]] = [
         ContextLengthError,
     ),
     (400, openai(None, "you must provide a model", "invalid_request_error"), InvalidRequestError),
+    (400, openai("invalid_prompt"), InvalidRequestError),
     (401, openai("invalid_api_key"), AuthenticationError),
     (404, openai("model_not_found"), ModelNotFoundError),
     (429, openai("rate_limit_exceeded"), RateLimitError),
@@ -247,6 +248,10 @@ TOLD: list[tuple[int, object, Kind]] = [
         },
         CapabilityError,
     ),
+    # Alibaba
+    (400, openai("data_inspection_failed"), ContentFilterError),
+    (400, {"code": "DataInspectionFailed", "message": "no"}, ContentFilterError),
+    (400, openai("Arrearage"), QuotaError),
     # Cohere
     (429, {"message": "You are using a Trial key, limited to 1000 API calls / month"}, QuotaError),
     (498, {"message": "invalid token"}, AuthenticationError),

@@ -12,8 +12,12 @@ from hypothesis import strategies as st
 from orchestra.accounts import Usage
 from orchestra.answers import Completion
 from orchestra.codecs.anthropic import AnthropicDialect
+from orchestra.codecs.bedrock import BedrockDialect
+from orchestra.codecs.bedrock_invoke import BedrockInvokeDialect
+from orchestra.codecs.dialect import Dialect
 from orchestra.codecs.frames import FrameDecoder, Framing, decoded
 from orchestra.codecs.jsonlines import JsonLinesFraming
+from orchestra.codecs.ollama import OllamaDialect
 from orchestra.codecs.openai import OpenAiDialect
 from orchestra.codecs.sse import SseFraming
 from orchestra.errors import (
@@ -82,6 +86,8 @@ LINES = st.sampled_from(
         b'"error"',
         b"no",
         b'"' + b"x" * 99 + b'"',
+        b"{",
+        b'{"error": {"message": "who?", "code": 401}}',
     ]
 )
 STREAMS = st.builds(
@@ -276,6 +282,67 @@ def test_what_is_neither_an_answer_nor_an_error_is_shown(raw: bytes) -> None:
     ) as caught:
         decoder.close()
     assert len(str(caught.value)) < 400
+
+
+UNFRAMED: list[tuple[bytes, type[ModelError], str]] = [
+    (b'{"__type": "ThrottlingException", "message": "Rate exceeded"}', RateLimitError, "exceeded"),
+    (b'\n{\n  "message": "Too many requests, please wait."\n}', ProviderServerError, "Too many"),
+    (b'[{"error": {"code": 401, "message": "who?"}}]' + b" " * 5_000, AuthenticationError, "who"),
+]
+
+
+@given(
+    st.sampled_from(UNFRAMED),
+    CUTS,
+    st.sampled_from((BedrockDialect, BedrockInvokeDialect, OllamaDialect)),
+)
+def test_json_that_is_in_no_frame_is_the_error_that_it_tells_however_it_is_cut(
+    case: tuple[bytes, type[ModelError], str], cuts: list[int], dialect: type[Dialect]
+) -> None:
+    """As long as nothing was given, and in its first 4 KiB; else it is malformed, as before."""
+    raw, kind, words = case
+    decoder = dialect().decoder()
+    for piece in pieces(raw, cuts):
+        assert decoder.feed(piece) == []
+    with pytest.raises(ModelError, match=words) as caught:
+        decoder.close()
+    assert type(caught.value) is kind
+
+
+@given(
+    st.sampled_from(
+        (
+            b'{"model": "m", "message": {"content": "hello"}}',
+            b'{"message": "' + b"x" * 5_000 + b'"}',
+            b"{" * 5_000,
+            b"<html><body>Bad gateway</body></html>",
+        )
+    ),
+    CUTS,
+)
+def test_what_is_in_no_frame_and_is_no_error_is_malformed(raw: bytes, cuts: list[int]) -> None:
+    decoder = BedrockDialect().decoder()
+    for piece in pieces(raw, cuts):
+        assert decoder.feed(piece) == []
+    with pytest.raises(MalformedStreamError, match="this is no AWS event stream"):
+        decoder.close()
+
+
+def test_a_body_that_is_in_no_frame_is_read_no_further_than_an_error_may_go() -> None:
+    decoders: tuple[tuple[FrameDecoder, bytes], ...] = (
+        (BedrockDialect().decoder(), b"<html><body>"),
+        (BedrockDialect().decoder(), b'{"message": "' + b"x" * 4_000),
+        (BedrockDialect().decoder(), b'{"message": "' + b"x" * 4_083),
+        (Letters(), b'"a"\n{\n'),
+    )
+    for decoder, wire in decoders:
+        decoder.feed(wire)
+    assert [decoder.done for decoder, _ in decoders] == [True, False, True, True]
+
+
+def test_an_error_behind_what_was_given_is_none_of_its_own() -> None:
+    for parts in ([b'"a"\n{"error": {"message": "no"}}\n'], [b'"a"\n', b'{"error": "no"}\n']):
+        assert outcome(parts)[1].startswith("MalformedStreamError")
 
 
 def test_an_answer_that_began_is_cut_whatever_stood_in_it() -> None:

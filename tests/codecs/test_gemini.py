@@ -651,6 +651,23 @@ def test_a_seal_on_text_is_marked_as_such() -> None:
     assert Completion.of(decode([sse(empty)])).parts == (TextPart("so"),)
 
 
+@pytest.mark.parametrize("args", [{"a": 1}, [], "x"])
+def test_a_call_that_has_arguments_and_no_name_is_malformed(args: Any) -> None:
+    """It would be gone without a word."""
+    found = response({"functionCall": {"args": args}}, reason="STOP")
+    with pytest.raises(MalformedStreamError, match="without its name"):
+        decode([sse(found)])
+    with pytest.raises(MalformedStreamError, match="without its name"):
+        DIALECT.decode(json.dumps(found).encode())
+
+
+@pytest.mark.parametrize("call", [{}, {"args": {}}, {"args": None}, {"id": "7"}])
+def test_a_call_of_nothing_is_none(call: Any) -> None:
+    found = response({"functionCall": call}, {"text": "so"}, reason="STOP")
+    answer = Completion.of(decode([sse(found)]))
+    assert (answer.text, answer.tool_calls) == ("so", ())
+
+
 def test_calls_without_ids_get_some() -> None:
     call = {"functionCall": {"name": "f", "args": None}}
     body = {"candidates": [{"content": {"parts": [call, call]}, "finishReason": "STOP"}]}

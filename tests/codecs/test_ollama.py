@@ -308,6 +308,13 @@ def test_the_arguments_of_a_call_are_the_text_that_was_sent(sent: object, text: 
     assert answer.tool_calls == (ToolCall("id", "a", text),)
 
 
+def test_null_is_as_good_as_left_out() -> None:
+    wire = line({"content": "so"}, model=None, done=None) + line({}, model=None, done=True)
+    answer = Completion.of(decode([wire]))
+    assert (answer.text, answer.model) == ("so", "")
+    assert DIALECT.decode_embeddings(b'{"model":null,"embeddings":[[1]]}').model == ""
+
+
 def test_a_count_that_is_left_out_is_not_known() -> None:
     answer = Completion.of(DIALECT.decode(line({}, done=True, eval_count=3)))
     assert answer.usage == Usage(0, 3, Certainty.PARTIAL)

@@ -340,6 +340,19 @@ def test_content_in_which_text_would_be_lost_is_malformed(content: object) -> No
         said(chunk({"content": content}, "stop"))
 
 
+@pytest.mark.parametrize("nothing", ["", {}, []])
+def test_no_calls_may_be_written_in_any_way(nothing: object) -> None:
+    message = {"content": "Hi", "tool_calls": nothing}
+    for answer in (said(chunk(message, "stop")), whole(message)):
+        assert (answer.text, answer.tool_calls) == ("Hi", ())
+
+
+@pytest.mark.parametrize("calls_", ["f", {"f": 1}, 5])
+def test_calls_that_would_be_lost_are_malformed(calls_: object) -> None:
+    with pytest.raises(MalformedStreamError):
+        said(chunk({"tool_calls": calls_}, "stop"))
+
+
 def test_what_groq_says_beside_may_be_anything() -> None:
     assert said(chunk({"content": "Hi"}, "stop", x_groq="r")).text == "Hi"
 

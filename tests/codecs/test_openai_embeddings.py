@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import struct
 from base64 import b64encode
 from typing import Any
 
@@ -13,12 +14,13 @@ from hypothesis import strategies as st
 
 from orchestra.accounts import Usage
 from orchestra.codecs.openai import OpenAiDialect
-from orchestra.codecs.quirks import OPENAI
+from orchestra.codecs.quirks import ALIBABA, GENERIC, OPENAI, PERPLEXITY, VLLM, Quirks
 from orchestra.errors import (
+    CapabilityError,
     MalformedStreamError,
     RateLimitError,
 )
-from orchestra.values import Vector
+from orchestra.values import EmbedRequest, Vector
 
 floats = st.lists(st.floats(width=32, allow_nan=False, allow_infinity=False), max_size=5)
 
@@ -40,6 +42,60 @@ def test_vectors_come_in_the_order_of_the_texts_however_they_are_written(
     found = OpenAiDialect().decode_embeddings(json.dumps(body).encode())
     assert list(found.vectors) == vectors
     assert (found.usage, found.model) == (Usage(3), "m")
+
+
+def answer(*vectors: object) -> bytes:
+    data = [{"index": index, "embedding": each} for index, each in enumerate(vectors)]
+    return json.dumps({"object": "list", "data": data, "model": "m"}).encode()
+
+
+@given(st.lists(st.lists(st.integers(-128, 127), max_size=9), max_size=3))
+def test_perplexitys_base64_is_of_signed_bytes(numbers: list[list[int]]) -> None:
+    """As its SDK's documentation and langchain-perplexity say; they have no unit length."""
+    body = answer(*(b64encode(struct.pack(f"{len(each)}b", *each)).decode() for each in numbers))
+    found = OpenAiDialect(PERPLEXITY).decode_embeddings(body).vectors
+    assert [list(each) for each in found] == numbers
+
+
+@pytest.mark.parametrize("quirks", [GENERIC, ALIBABA])
+@pytest.mark.parametrize("text", ["", "AAAA", b64encode(bytes(1024)).decode()])
+def test_base64_that_nobody_asked_for_is_never_taken_for_float32(quirks: Quirks, text: str) -> None:
+    """1,024 numbers of int8 would be 256 of no meaning."""
+    assert b"encoding_format" not in OpenAiDialect(quirks).ask_embeddings("m", ASKED).body
+    with pytest.raises(MalformedStreamError, match=r"index 0 came as base64 of .* nobody asked"):
+        OpenAiDialect(quirks).decode_embeddings(answer(text))
+
+
+@pytest.mark.parametrize("quirks", [OPENAI, VLLM, PERPLEXITY, GENERIC])
+def test_numbers_are_read_whatever_was_asked_for(quirks: Quirks) -> None:
+    found = OpenAiDialect(quirks).decode_embeddings(answer([1, 0.5]))
+    assert found.vectors == (Vector.of([1, 0.5]),)
+
+
+ASKED = EmbedRequest(("a",), dimensions=256)
+
+
+def test_perplexity_is_asked_for_vectors_below_v1() -> None:
+    call = OpenAiDialect(PERPLEXITY).ask_embeddings("pplx-embed-v1-4b", ASKED)
+    assert call.path == "/v1/embeddings"
+    assert json.loads(call.body) == {
+        "model": "pplx-embed-v1-4b",
+        "input": ["a"],
+        "encoding_format": "base64_int8",
+        "dimensions": 256,
+    }
+
+
+def test_extras_ask_for_no_format_that_would_be_read_as_another() -> None:
+    def asked(quirks: Quirks, format_: str) -> bytes:
+        extras = {quirks.name: {"encoding_format": format_}}
+        return OpenAiDialect(quirks).ask_embeddings("m", EmbedRequest(("a",), extras=extras)).body
+
+    for quirks, format_ in ((PERPLEXITY, "base64_binary"), (GENERIC, "base64")):
+        with pytest.raises(CapabilityError, match=f"encoding_format='{format_}'"):
+            asked(quirks, format_)
+    for quirks, format_ in ((OPENAI, "float"), (OPENAI, "base64"), (GENERIC, "float")):
+        assert json.loads(asked(quirks, format_))["encoding_format"] == format_
 
 
 def test_vectors_without_an_index_stand_in_order() -> None:

@@ -32,7 +32,7 @@ requests = st.builds(
 def test_what_is_written_of_a_request_is_read_as_the_same(
     request: EmbedRequest, base64: bool
 ) -> None:
-    quirks = attrs.evolve(OPENAI, embeddings_base64=base64)
+    quirks = attrs.evolve(OPENAI, embeddings_format="base64" if base64 else "float")
     served = served_embeddings(OpenAiDialect(quirks).ask_embeddings("m", request).body)
     assert (served.request, served.model, served.base64) == (request, "m", base64)
 

@@ -350,6 +350,7 @@ def test_what_a_deployment_says_of_a_model_counts_for_more_than_what_is_known() 
         ("models/gemini-2.5-flash", 1_048_576, True, None),
         ("text-embedding-3-small", 8_191, False, 1_536),
         ("amazon.titan-embed-text-v2:0", 8_192, False, 1_024),
+        ("pplx-embed-v1-0.6b", 32_000, False, 1_024),
         ("cohere.embed-v4:0", 128_000, False, 1_536),
         ("nomic-embed-text:latest", 8_192, False, 768),
         ("a-model-of-ours", None, None, None),
