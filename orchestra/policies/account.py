@@ -55,6 +55,14 @@ class JointAccount:
         """Until when they wait for it."""
 
     @abstractmethod
+    def queue(self) -> None:
+        """Know that the call waits for what its own caller may ask, as others need not."""
+
+    @abstractmethod
+    def begin(self) -> None:
+        """Know that the limits of its caller have let it through, or that there are none."""
+
+    @abstractmethod
     def each_run(self, note: Callable[[object], None]) -> None:
         """Tell this of each run that waits for the call, once, and of those that join later."""
 

@@ -150,13 +150,19 @@ class CallerLimits:
         return self._owners(caller)
 
     async def enter(
-        self, caller: Caller, *, requests: int = 1, tokens: int = 0, lease_s: float = LEASE_S
+        self,
+        caller: Caller,
+        *,
+        requests: int = 1,
+        tokens: int = 0,
+        lease_s: float = LEASE_S,
+        queued: Callable[[], None] | None = None,
     ) -> Held:
         """Wait until a call may begin that takes this much; then it has begun.
 
         All limits of the key, the user and the organisation are taken, or none. After `lease_s`
         the call counts no more as one of those at once, and cannot be refunded any more.
-        Cancelled, or refused, nothing is held.
+        Cancelled, or refused, nothing is held. `queued` is told where it has to wait.
 
         Raises:
             LimitReachedError: a limit is reached, and to wait is not allowed, or would be for too
@@ -175,7 +181,7 @@ class CallerLimits:
             if not blocked:
                 return held
             await _refuse_hopeless(_Waiting(held, blocked))
-        await self._wait(_Waiting(held, blocked))
+        await self._wait(_Waiting(held, blocked), queued)
         return held
 
     async def count(self, caller: Caller, told: CallerLimits | None = None) -> Count:
@@ -232,7 +238,7 @@ class CallerLimits:
             return ()
         return await self._state.look(owners.keys, partial(remaining, owners.all), ENCODING)
 
-    async def _wait(self, waiting: _Waiting) -> None:
+    async def _wait(self, waiting: _Waiting, queued: Callable[[], None] | None) -> None:
         owners = waiting.held.owners
         if owners.wait_max_s <= 0:
             raise _refused(waiting, "and its wait_max_s is 0")
@@ -243,6 +249,8 @@ class CallerLimits:
             there, whose = self.waiting, ""
         if there >= owners.waiting_max:
             raise _refused(waiting, f"and {there} calls{whose} wait already")
+        if queued is not None:
+            queued()
         self.waiting += 1
         try:
             with trio.move_on_after(owners.wait_max_s) as patience:

@@ -12,26 +12,18 @@ from contextlib import AbstractAsyncContextManager
 from types import TracebackType
 from typing import TypeAlias, TypeVar, cast
 
-import attrs
-
 from orchestra.answers import Completion
-from orchestra.errors import (
-    BudgetExceededError,
-    LimitReachedError,
-    ModelsFailedError,
-    StateError,
-    UnknownPriceError,
-)
 from orchestra.policies.account import NOBODY, PRESENT
 from orchestra.policies.coalesce import (
     CoalesceRule,
     Sharing,
     sharing_of,
 )
-from orchestra.policies.flight import Flight, Waiter
+from orchestra.policies.flight import Flight
 from orchestra.policies.flight_board import FlightBoard
 from orchestra.policies.replayed_answer import events_of
 from orchestra.policies.tokens import answer_bytes, said_bytes
+from orchestra.policies.waiter import Waiter
 from orchestra.protocols import Embedder, Model, ModelReply
 from orchestra.values import (
     Capabilities,
@@ -48,8 +40,6 @@ Said: TypeAlias = ModelEvent | Completion
 
 EVENT_BYTES = 100
 """What an event counts for beside its text: about what it takes."""
-REFUSED = (BudgetExceededError, LimitReachedError, UnknownPriceError, StateError)
-"""What may be told to the caller on whose behalf a call is made, and to no other."""
 TRIES = 3
 """So often somebody waits for another's call; then the call is their own."""
 
@@ -73,7 +63,7 @@ class CoalescedModel(Model):
         self.model = model
         self.name = name
         self.rule = rule or CoalesceRule()
-        self._chats = FlightBoard[Said](name, self.rule, _said_bytes, embedder)
+        self._chats = FlightBoard[Said](name, self.rule, _said_bytes, embedder, _Whole)
         self._embeds = FlightBoard[Embeddings](name, self.rule, _vectors_bytes, None)
 
     @property
@@ -115,8 +105,11 @@ class CoalescedModel(Model):
         async def call(flight: Flight[Said]) -> None:
             await flight.say(flight.ledger.found(await self.model.complete(request)))
 
+        waiter: Waiter[Said] | None = None
         for _ in range(TRIES):
-            waiter = await self._chats.waiter(request, sharing_of(request), call, in_one_piece=True)
+            waiter = await self._chats.waiter(
+                request, sharing_of(request), call, in_one_piece=True, again=waiter
+            )
             if waiter is None:
                 break
             said = await _all_said(waiter)
@@ -136,8 +129,9 @@ class CoalescedModel(Model):
         async def call(flight: Flight[Embeddings]) -> None:
             await flight.say(flight.ledger.found(await self.model.embed(request)))
 
+        waiter: Waiter[Embeddings] | None = None
         for _ in range(TRIES):
-            waiter = await self._embeds.waiter(request, sharing_of(request), call)
+            waiter = await self._embeds.waiter(request, sharing_of(request), call, again=waiter)
             if waiter is None:
                 break
             if found := await _all_said(waiter):
@@ -158,7 +152,7 @@ async def _all_said(waiter: Waiter[Item]) -> list[Item] | None:
             if waiter.ended:
                 break
     except Exception as error:
-        if waiter.opened or not _refused(error):
+        if not waiter.refused(error):
             raise
         return None
     finally:
@@ -166,21 +160,21 @@ async def _all_said(waiter: Waiter[Item]) -> list[Item] | None:
     return said
 
 
-def _refused(error: Exception) -> bool:
-    """Whether a call has failed for what is its caller's: also one of all that a route has asked.
+class _Whole(Flight[Said]):
+    """A flight that says its answer in one piece; who reads a stream is told it as events."""
 
-    What failed for another reason may have been asked in place of what was refused.
-    """
-    if isinstance(error, ModelsFailedError):
-        return any(map(_refused, error.errors.values()))
-    return isinstance(error, REFUSED)
+    def heard(self, waiter: Waiter[Said]) -> tuple[Said, ...] | None:
+        found = super().heard(waiter)
+        if not found or waiter.in_one_piece:
+            return found
+        answers = cast("tuple[Completion, ...]", found)
+        return tuple(event for answer in answers for event in events_of(answer))
 
 
 class _SharedAnswer:
-    """A streamed answer of a flight, or one of its own where no flight can be: a context.
+    """A streamed answer of a flight, or one of its own where no flight can be: a context."""
 
-    It is the reply, too, of who waits for another's call: that may be refused to the other.
-    """
+    __slots__ = ("_board", "_model", "_own", "_request", "_sharing", "_tries", "_waiter")
 
     def __init__(
         self, board: FlightBoard[Said], model: Model, request: ChatRequest, sharing: Sharing
@@ -191,59 +185,31 @@ class _SharedAnswer:
         self._sharing = sharing
         self._waiter: Waiter[Said] | None = None
         self._own: AbstractAsyncContextManager[ModelReply] | None = None
-        self._reply: ModelReply | None = None
         self._tries = TRIES
-        self._silent = True
 
     async def __aenter__(self) -> ModelReply:
-        waiter = self._waiter = await self._board.waiter(self._request, self._sharing, self._call)
+        waiter = await self._board.waiter(self._request, self._sharing, self._call)
         if waiter is None:
             own = self._model.stream(self._request)
             entered = await own.__aenter__()
             self._own = own  # entered, and to be left
             return entered
-        reply = _reply_of(waiter)
-        if waiter.opened:
-            return reply
-        self._reply = reply
-        return self
+        self._waiter = waiter
+        waiter.asks_anew = self._ask_anew
+        return cast("Waiter[ModelEvent]", waiter)
 
-    async def receive(self) -> tuple[ModelEvent, ...]:
-        """What was said since the last call, waiting for something; empty at the end.
-
-        Raises:
-            ModelError: the call failed.
-        """
-        while True:
-            assert self._reply is not None, "entered"
-            try:
-                batch = await self._reply.receive()
-            except Exception as error:
-                if not self._silent or self._waiter is None or self._waiter.opened:
-                    raise
-                if not _refused(error):
-                    raise
-            else:
-                self._silent = False
-                return batch
-            left, self._waiter = self._waiter, None
-            await left.leave()
-            waiter = self._waiter = await self._asked_anew(left)
-            self._reply = _reply_of(waiter)
-
-    async def _asked_anew(self, left: Waiter[Said]) -> Waiter[Said]:
-        """One who waits for another flight, or for one that nobody else joins.
+    async def _ask_anew(self, waiter: Waiter[Said]) -> None:
+        """Have it wait for another flight, or for one that nobody else joins.
 
         The model's context is not entered here: this is inside of scopes of the reader's, which
         are left before it is.
         """
         self._tries -= 1
-        waiter = None
+        found = None
         if self._tries > 0:
-            waiter = await self._board.waiter(
-                self._request, self._sharing, self._call, until_s=left.until_s
-            )
-        return waiter or self._board.alone(left, self._call)
+            found = await self._board.waiter(self._request, self._sharing, self._call, again=waiter)
+        if found is None:
+            self._board.alone(waiter, self._call)
 
     async def __aexit__(
         self,
@@ -251,8 +217,9 @@ class _SharedAnswer:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> bool | None:
-        if self._waiter is not None:
-            await self._waiter.leave()  # noqa: ASYNC102 - it is shielded, and bounded
+        waiter, self._waiter = self._waiter, None  # each holds the other
+        if waiter is not None:
+            await waiter.leave()  # noqa: ASYNC102 - it is shielded, and bounded
         elif self._own is not None:
             return await self._own.__aexit__(kind, error, traceback)  # noqa: ASYNC102 - the model's
         return None
@@ -261,24 +228,6 @@ class _SharedAnswer:
         async with self._model.stream(self._request) as reply:
             while batch := await reply.receive():
                 await flight.say(*flight.ledger.all_heard(batch))
-
-
-def _reply_of(waiter: Waiter[Said]) -> ModelReply:
-    if waiter.flight.in_one_piece:
-        return _Retold(waiter)
-    return cast("Waiter[ModelEvent]", waiter)
-
-
-@attrs.frozen
-class _Retold:
-    """What one who waits hears of an answer that comes in one piece, as events."""
-
-    waiter: Waiter[Said]
-
-    async def receive(self) -> tuple[ModelEvent, ...]:
-        """All of the answer, waiting for it; empty behind it."""
-        answers = cast("tuple[Completion, ...]", await self.waiter.receive())
-        return tuple(event for answer in answers for event in events_of(answer))
 
 
 def _said_bytes(said: Said) -> int:

@@ -8,6 +8,10 @@ ending await nothing, so nobody joins a flight that is about to be cancelled; wh
 cancels it in the same instant; and however it ends, it is told to everybody. Nearly all flights
 have one waiter, who reads as fast as it is told: what others need is made when they need it.
 
+What a flight waits for in the line of its opener's own limits, nobody else has to wait for. Others
+are then turned away, and ask anew: each stands in a line of their own, and the first flight that is
+let through takes over who waits for the others.
+
 Only the task is there from the start, though it and its scope are half of what a flight costs. A
 call that had begun in the task of whoever asked first could not be moved out of it when they
 leave: its scopes and nurseries belong to the task that has entered them, and what it waits for
@@ -23,76 +27,22 @@ from typing import Generic, TypeVar
 import trio
 
 from orchestra.accounts import Caller, Usage
-from orchestra.errors import ModelConnectionError, ModelError, ModelTimeoutError
+from orchestra.errors import (
+    LimitReachedError,
+    ModelConnectionError,
+    ModelError,
+    ModelTimeoutError,
+)
 from orchestra.events import BudgetReached, Note
 from orchestra.groups import parted
 from orchestra.policies.account import NOBODY, PRESENT, JointAccount
 from orchestra.policies.coalesce import CoalesceRule, Ledger, Question
+from orchestra.policies.waiter import Waiter
 from orchestra.protocols import Account
 from orchestra.values import Vector
 
 Item = TypeVar("Item")
 E = TypeVar("E", bound=BaseException)
-
-CLOSE_S = 5.0
-"""The last to leave waits as long for the call to be closed."""
-
-
-class Waiter(Generic[Item]):
-    """One of those who wait for a flight."""
-
-    __slots__ = ("_parked", "account", "error", "flight", "read", "until_s")
-
-    def __init__(self, flight: Flight[Item], account: Account, until_s: float) -> None:
-        self.account = account
-        self.flight = flight
-        self.until_s = until_s
-        """Its deadline, as it was when it joined."""
-        self.read = 0
-        """How many items it has taken."""
-        self.error: Exception | None = None
-        """Why it was left behind, if it was."""
-        self._parked: trio.lowlevel.Task | None = None
-
-    async def receive(self) -> tuple[Item, ...]:
-        """What was said since the last call, waiting for something; empty at the end.
-
-        One task at a time.
-
-        Raises:
-            ModelError: the call failed, or this waiter was left behind.
-        """
-        while (found := self.flight.heard(self)) is None:
-            self._parked = trio.lowlevel.current_task()
-            await trio.lowlevel.wait_task_rescheduled(self._left)
-        return found
-
-    @property
-    def opened(self) -> bool:
-        """Whether it is whoever has asked first, on whose behalf the call is made."""
-        return self.flight.opened_by(self.account)
-
-    @property
-    def ended(self) -> bool:
-        """Whether it has heard all that there is; then `receive` has no more to give."""
-        return self.flight.ended(self)
-
-    def wake(self) -> None:
-        """Let it look again, if it waits."""
-        parked = self._parked
-        if parked is not None:
-            self._parked = None
-            trio.lowlevel.reschedule(parked)
-
-    def _left(self, _: object) -> trio.lowlevel.Abort:
-        self._parked = None
-        return trio.lowlevel.Abort.SUCCEEDED
-
-    async def leave(self) -> None:
-        """Wait for it no longer. The last to leave cancels the call, and sees it closed."""
-        if self.flight.left(self):
-            with trio.move_on_after(CLOSE_S, shield=True):
-                await self.flight.wait_over()
 
 
 class Flight(JointAccount, Generic[Item]):
@@ -105,8 +55,12 @@ class Flight(JointAccount, Generic[Item]):
     # What nearly all flights end with as they began with it is not written into each of them.
     vector: Vector | None = None
     """Of the question, once somebody has wanted to compare it."""
-    in_one_piece = False
-    """Whether it says an answer in one piece, and not its events."""
+    queued = False
+    """Whether it waits for what its opener's own limits allow."""
+    begun = False
+    """Whether they have let it through."""
+    overtakes: Callable[[Flight[Item]], None] | None = None
+    """Is told once they have, where others ask the same."""
     held_bytes = 0
     _joined = 0
     _dropped = 0
@@ -149,10 +103,11 @@ class Flight(JointAccount, Generic[Item]):
         """Whether a call of this run is, or was, part of it."""
         return bool(run_id) and run_id in self._runs
 
-    def join(self, account: Account, until_s: float = inf) -> Waiter[Item]:
-        """Wait for it from now on, until then, and read it from the beginning."""
+    def join(self, waiter: Waiter[Item]) -> Waiter[Item]:
+        """Have it wait for this flight from now on, and read it from the beginning."""
         assert self.open, "asked before"
-        waiter = Waiter(self, account, until_s)
+        account = waiter.account
+        waiter.flight, waiter.read, waiter.error = self, 0, None
         self.waiters.append(waiter)
         self._runs.add(account.run_id)
         self._joined += 1
@@ -169,8 +124,9 @@ class Flight(JointAccount, Generic[Item]):
             PRESENT.set(self)
             try:
                 with self._scope:
-                    await call()
-                    self._succeeded = True
+                    if self.waiters:  # or all have left before it began
+                        await call()
+                        self._succeeded = True
             except BaseException as error:  # noqa: ASYNC103, BLE001 - told to all who wait
                 self._error, onward = parted(error)
                 try:
@@ -202,6 +158,27 @@ class Flight(JointAccount, Generic[Item]):
     def run(self) -> object:
         """The run that has opened it."""
         return self._opener.run
+
+    def queue(self) -> None:
+        """As of `JointAccount`: other callers are turned away, who need not wait for it."""
+        if self.begun or self._said:
+            return
+        self.queued, opener = True, self._opener.caller
+        for waiter in [each for each in self.waiters if each.account.caller != opener]:
+            waiter.turned_away = True
+            self._part_with(
+                waiter,
+                LimitReachedError(
+                    f"another call that asks the same waits for what {opener} may ask; ask again",
+                    code="coalesce",
+                ),
+            )
+
+    def begin(self) -> None:
+        """As of `JointAccount`: who waits for another flight that was not let through, may join."""
+        self.begun, self.queued = True, False
+        if self.overtakes is not None:
+            self.overtakes(self)
 
     @property
     def until_s(self) -> float:
@@ -337,14 +314,18 @@ class Flight(JointAccount, Generic[Item]):
 
     def _leave_behind(self, read: int) -> None:
         for waiter in [each for each in self.waiters if each.read == read]:
-            waiter.error = ModelTimeoutError(
+            error = ModelTimeoutError(
                 f"it was read too slowly: others who share the answer have waited for "
                 f"lag_s={self._rule.lag_s:g} s; read on faster, or ask with "
                 "extras={'orchestra': {'coalesce': False}}",
                 code="lag_s",
             )
-            self.left(waiter)
-            waiter.wake()
+            self._part_with(waiter, error)
+
+    def _part_with(self, waiter: Waiter[Item], error: Exception) -> None:
+        waiter.error = error
+        self.left(waiter)
+        waiter.wake()
 
     def _close(self) -> None:
         closed = self._closed

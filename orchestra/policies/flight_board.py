@@ -18,8 +18,9 @@ from orchestra.events import StepCoalesced
 from orchestra.policies.account import NOBODY, PRESENT
 from orchestra.policies.alike import may_ask_the_same
 from orchestra.policies.coalesce import CoalesceRule, Question, Sharing, nearest, question_of
-from orchestra.policies.flight import Flight, Waiter
-from orchestra.protocols import Account, Embedder
+from orchestra.policies.flight import Flight
+from orchestra.policies.waiter import Waiter
+from orchestra.protocols import Embedder
 from orchestra.values import ChatRequest, EmbedRequest, Vector
 
 Item = TypeVar("Item")
@@ -37,12 +38,14 @@ class FlightBoard(Generic[Item]):
         rule: CoalesceRule,
         size_bytes: Callable[[Item], int],
         embedder: Embedder | None,
+        whole: type[Flight[Item]] | None = None,
     ) -> None:
         self.open = 0
         self._name = name
         self._rule = rule
         self._size_bytes = size_bytes
         self._embedder = embedder
+        self._whole = whole
         self._title = f"a shared call of {name!r}"
         self._flights: dict[bytes, list[Flight[Item]]] = {}
         self._scopes: dict[bytes, dict[Flight[Item], None]] = {}
@@ -55,13 +58,13 @@ class FlightBoard(Generic[Item]):
         call: Callable[[Flight[Item]], Awaitable[None]],
         *,
         in_one_piece: bool = False,
-        until_s: float | None = None,
+        again: Waiter[Item] | None = None,
     ) -> Waiter[Item] | None:
         """One who waits for this request's answer; None for a call of its own.
 
         That is one that is not to be shared, or cannot be. Cancelled, it waits for none.
-        `in_one_piece` is how the call that it may begin says its answer. It waits until `until_s`;
-        by default, until the present task's deadline.
+        `in_one_piece` is how the call that it may begin says its answer. It waits until the present
+        task's deadline. `again` is one who has left another flight, and now waits for this answer.
         """
         account = PRESENT.get()
         if sharing is Sharing.ALONE or account is NOBODY:
@@ -71,72 +74,82 @@ class FlightBoard(Generic[Item]):
         if question.key is None:
             return None
         together = sharing is Sharing.ANY
-        if until_s is None:
-            until_s = trio.current_effective_deadline()
-        if flight := self._joinable(question.key, account, together=together):
-            return self._joined(flight, account, until_s)
-        near = question.near and self._near(question, account, together=together)
+        until_s = trio.current_effective_deadline()
+        waiter = again or Waiter(account, until_s, in_one_piece=in_one_piece)
+        if flight := self._joinable(question.key, waiter, together=together):
+            return self._joined(flight, waiter)
+        near = question.near and self._near(question, waiter, together=together)
         if near:
             similar = await self._alike(question, near)
-            if flight := self._joinable(question.key, account, together=together):
-                return self._joined(flight, account, until_s)  # it began while we compared
-            if similar is not None and similar[0].open:
-                return self._joined(similar[0], account, until_s, similar[1])
-        return self._opened(question, account, until_s, call, in_one_piece=in_one_piece)
+            if flight := self._joinable(question.key, waiter, together=together):
+                return self._joined(flight, waiter)  # it began while we compared
+            if similar is not None and _serves(similar[0], waiter, together=together):
+                return self._joined(similar[0], waiter, similar[1])
+        return self._opened(question, waiter, call)
 
     def alone(
         self, left: Waiter[Item], call: Callable[[Flight[Item]], Awaitable[None]]
     ) -> Waiter[Item]:
-        """One who waits for a call that nobody else joins, in place of another that was `left`."""
+        """Have one who has `left` a flight wait for another, which nobody else joins."""
         flight = Flight(left.flight.question, self._rule, self._size_bytes, _unlisted)
-        return self._begun(flight, left.account, left.until_s, call)
+        return self._started(flight, left, call)
 
-    def _joinable(self, key: bytes, account: Account, *, together: bool) -> Flight[Item] | None:
+    def _joinable(self, key: bytes, waiter: Waiter[Item], *, together: bool) -> Flight[Item] | None:
         for flight in self._flights.get(key, ()):
-            if flight.open and (together or not flight.has_served(account.run_id)):
+            if _serves(flight, waiter, together=together):
                 return flight
         return None
 
     def _joined(
-        self, flight: Flight[Item], account: Account, until_s: float, similarity: float = 1.0
+        self, flight: Flight[Item], waiter: Waiter[Item], similarity: float = 1.0
     ) -> Waiter[Item]:
-        account.record(StepCoalesced, self._name, similarity)
-        return flight.join(account, until_s)
+        waiter.account.record(StepCoalesced, self._name, similarity)
+        return flight.join(waiter)
 
     def _opened(
         self,
         question: Question,
-        account: Account,
-        until_s: float,
+        waiter: Waiter[Item],
         call: Callable[[Flight[Item]], Awaitable[None]],
-        *,
-        in_one_piece: bool,
     ) -> Waiter[Item] | None:
         if self.open >= self._rule.flights_max:
             return None
-        flight = Flight(question, self._rule, self._size_bytes, self._closed)
-        flight.in_one_piece = in_one_piece
+        made = self._whole if waiter.in_one_piece and self._whole is not None else Flight
+        flight = made(question, self._rule, self._size_bytes, self._closed)
         assert question.key is not None, "asked before"
-        self._flights.setdefault(question.key, []).append(flight)
+        same = self._flights.setdefault(question.key, [])
+        same.append(flight)
+        if len(same) > 1:
+            for each in same:
+                each.overtakes = self._overtaken
         if question.near is not None:
             self._scopes.setdefault(question.near, {})[flight] = None
         self.open += 1
-        return self._begun(flight, account, until_s, call)
+        return self._started(flight, waiter, call)
 
-    def _begun(
+    def _started(
         self,
         flight: Flight[Item],
-        account: Account,
-        until_s: float,
+        waiter: Waiter[Item],
         call: Callable[[Flight[Item]], Awaitable[None]],
     ) -> Waiter[Item]:
-        waiter = flight.join(account, until_s)
+        flight.join(waiter)
         try:
-            flight.start(account, partial(call, flight), self._title)
+            flight.start(waiter.account, partial(call, flight), self._title)
         except BaseException:
             flight.left(waiter)
             raise
         return waiter
+
+    def _overtaken(self, flight: Flight[Item]) -> None:
+        """Have those wait for this flight who wait for one that asks the same and has not begun."""
+        assert flight.question.key is not None, "asked when it was opened"
+        for other in self._flights.get(flight.question.key, ())[:]:
+            for waiter in [] if other.begun else other.waiters[:]:
+                if _serves(flight, waiter, together=False):
+                    other.left(waiter)
+                    self._joined(flight, waiter)
+                    waiter.wake()
 
     def _closed(self, flight: Flight[Item]) -> None:
         self.open -= 1
@@ -153,7 +166,7 @@ class FlightBoard(Generic[Item]):
                 del self._scopes[near]
 
     def _near(
-        self, question: Question, account: Account, *, together: bool
+        self, question: Question, waiter: Waiter[Item], *, together: bool
     ) -> Sequence[Flight[Item]]:
         """Flights that may ask the same in other words, among the youngest."""
         if question.near is None or self._embedder is None:
@@ -162,7 +175,7 @@ class FlightBoard(Generic[Item]):
         youngest = (
             flight
             for flight in reversed(self._scopes.get(question.near, {}))
-            if flight.open and (together or not flight.has_served(account.run_id))
+            if _serves(flight, waiter, together=together)
         )
         found = list(islice(youngest, self._rule.compared_max))
         return [
@@ -194,6 +207,16 @@ class FlightBoard(Generic[Item]):
         assert self._rule.similarity is not None, "else no question is near another"
         found = nearest(mine, vectors, self._rule.similarity)
         return None if found is None else (known[found[0]][0], found[1])
+
+
+def _serves(flight: Flight[Item], waiter: Waiter[Item], *, together: bool) -> bool:
+    """Whether somebody may join a flight, and does not wait there for what is another caller's."""
+    account = waiter.account
+    if not flight.open or (not together and flight.has_served(account.run_id)):
+        return False
+    if flight.queued or (waiter.turned_away and not flight.begun):
+        return flight.caller == account.caller
+    return True
 
 
 def _unlisted(flight: Flight[Item]) -> None:

@@ -13,7 +13,6 @@ from contextlib import AbstractAsyncContextManager
 
 import attrs
 
-from orchestra.accounts import Caller
 from orchestra.answers import Completion
 from orchestra.errors import (
     BreakerOpenError,
@@ -22,7 +21,7 @@ from orchestra.errors import (
     ModelsFailedError,
     UnknownPriceError,
 )
-from orchestra.policies.account import PRESENT
+from orchestra.policies.account import PRESENT, JointAccount
 from orchestra.policies.allowance import LEASE_S
 from orchestra.policies.callers import CallerLimits, Held
 from orchestra.policies.held_answer import HeldAnswer, HeldCall, heard_in
@@ -32,7 +31,7 @@ from orchestra.policies.tokens import (
     of_chat,
     of_texts,
 )
-from orchestra.protocols import Model, ModelReply
+from orchestra.protocols import Account, Model, ModelReply
 from orchestra.values import (
     Capabilities,
     ChatRequest,
@@ -74,10 +73,10 @@ class CallerLimitedModel(Model):
             LimitReachedError: the caller has used up what they may; nobody was asked.
             ModelError: on entry or on receive.
         """
-        caller = PRESENT.get().caller
-        if not self._limits.limited(caller):
-            return self.model.stream(request)
-        return _LimitedAnswer(self, caller, request)
+        account = PRESENT.get()
+        if not self._limits.limited(account.caller):
+            return _let_through(self.model, account).stream(request)
+        return _LimitedAnswer(self, account, request)
 
     async def complete(self, request: ChatRequest) -> Completion:
         """Ask, and wait for the whole answer.
@@ -85,10 +84,10 @@ class CallerLimitedModel(Model):
         Raises:
             ModelError: as of `stream`.
         """
-        caller = PRESENT.get().caller
-        if not self._limits.limited(caller):
-            return await self.model.complete(request)
-        call = await self.enter(caller, of_chat(request))
+        account = PRESENT.get()
+        if not self._limits.limited(account.caller):
+            return await _let_through(self.model, account).complete(request)
+        call = await self.enter(account, of_chat(request))
         error: BaseException | None = None
         try:
             answer = await self.model.complete(request)
@@ -106,10 +105,10 @@ class CallerLimitedModel(Model):
         Raises:
             ModelError: as of `stream`.
         """
-        caller = PRESENT.get().caller
-        if not self._limits.limited(caller):
-            return await self.model.embed(request)
-        call = await self.enter(caller, of_texts(request))
+        account = PRESENT.get()
+        if not self._limits.limited(account.caller):
+            return await _let_through(self.model, account).embed(request)
+        call = await self.enter(account, of_texts(request))
         error: BaseException | None = None
         try:
             found = await self.model.embed(request)
@@ -121,9 +120,17 @@ class CallerLimitedModel(Model):
             await call.end(error)  # noqa: ASYNC102 - it is shielded, and bounded
         return found
 
-    async def enter(self, caller: Caller, estimate: Estimate) -> LimitedCall:
+    async def enter(self, account: Account, estimate: Estimate) -> LimitedCall:
         """Wait until the caller may ask; give the call back with its `end`, once."""
-        held = await self._limits.enter(caller, tokens=estimate.total, lease_s=self._lease_s)
+        joint = account if isinstance(account, JointAccount) else None
+        held = await self._limits.enter(
+            account.caller,
+            tokens=estimate.total,
+            lease_s=self._lease_s,
+            queued=None if joint is None else joint.queue,
+        )
+        if joint is not None:
+            joint.begin()
         return LimitedCall(self._limits, held, estimate)
 
 
@@ -148,6 +155,13 @@ class LimitedCall(HeldCall):
         await self.limits.leave(self.held, tokens=tokens)
 
 
+def _let_through(model: Model, account: Account) -> Model:
+    """The model itself, for a caller who has no limits."""
+    if isinstance(account, JointAccount):
+        account.begin()
+    return model
+
+
 def _was_not_sent(error: BaseException) -> bool:
     """Whether an error says that nobody was asked."""
     if isinstance(error, ModelsFailedError):
@@ -158,12 +172,12 @@ def _was_not_sent(error: BaseException) -> bool:
 
 
 class _LimitedAnswer(HeldAnswer[LimitedCall]):
-    __slots__ = ("_caller", "_limited")
+    __slots__ = ("_account", "_limited")
 
-    def __init__(self, model: CallerLimitedModel, caller: Caller, request: ChatRequest) -> None:
+    def __init__(self, model: CallerLimitedModel, account: Account, request: ChatRequest) -> None:
         super().__init__(model.model, request)
         self._limited = model
-        self._caller = caller
+        self._account = account
 
     async def __aenter__(self) -> ModelReply:
         await super().__aenter__()
@@ -173,4 +187,4 @@ class _LimitedAnswer(HeldAnswer[LimitedCall]):
         return self if self._call.heard is None else self._reply
 
     async def _begin(self) -> LimitedCall:
-        return await self._limited.enter(self._caller, of_chat(self._request))
+        return await self._limited.enter(self._account, of_chat(self._request))

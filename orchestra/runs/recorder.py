@@ -197,7 +197,8 @@ class Recorder:
     async def _undo(self) -> None:
         for undo in tuple(self._undone):
             await undo()
-            self._undone.popleft()
+            if self._undone[0] is undo:  # or it was dropped meanwhile, for one that came last
+                self._undone.popleft()
 
     def _drop(self, run_id: str) -> None:
         made = self._finals.pop(run_id, None)

@@ -266,15 +266,15 @@ def test_a_refund_leaves_no_trace_and_an_underestimate_is_charged(
     assert kept == expected, "further back than that nothing is felt"
 
 
-def refused(rules: CallerRules, callers: list[Caller], **more: int) -> LimitReachedError:
+def refused(rules: CallerRules, callers: list[Caller], tokens: int = 0) -> LimitReachedError:
     """The refusal of the last of some callers, who all stay."""
 
     async def main() -> LimitReachedError:
         limits = CallerLimits(rules, MemoryState(now_s=trio.current_time))
         for caller in callers[:-1]:
-            await limits.enter(caller, **more)
+            await limits.enter(caller, tokens=tokens)
         with pytest.raises(LimitReachedError) as caught:
-            await limits.enter(callers[-1], **more)
+            await limits.enter(callers[-1], tokens=tokens)
         assert trio.current_time() == 0
         return caught.value
 

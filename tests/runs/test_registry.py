@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from functools import partial
 from typing import Any
 
 import pytest
@@ -318,6 +319,39 @@ def test_whatever_is_lost_is_said(
         else:
             late.undo(undo)
         assert losses(caplog) == (count >= 3)
+
+
+@given(st.lists(st.integers(0, 4), min_size=1, max_size=8))
+def test_a_change_that_is_to_be_undone_is_lost_only_to_a_full_line(at_s: list[int]) -> None:
+    """What comes while another is undone takes the place of the oldest, and of no other."""
+    done = list[int]()
+
+    async def undo(number: int) -> None:
+        await trio.sleep(1)
+        done.append(number)
+
+    async def main() -> None:
+        archive = Archive(memory(), RunsSettings())
+        with pytest.MonkeyPatch.context() as patched:
+            patched.setattr(recorder, "LATE_MAX", 3)
+            late = Recorder(archive, "p", shared=False)
+        for number in range(3):
+            late.undo(partial(undo, number))
+
+        async def come() -> None:
+            for number, each_s in enumerate(sorted(at_s), 3):
+                await trio.sleep_until(each_s + 0.5)
+                late.undo(partial(undo, number))
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(come)
+            await late.flush()
+        await late.flush()
+
+    virtual(main)
+    assert len(done) == len(set(done)), "each once"
+    latest = range(3 + len(at_s))[-3:]
+    assert {0, *latest} <= {*done}
 
 
 def test_stopping_writes_everything_and_takes_no_longer_than_is_said() -> None:
