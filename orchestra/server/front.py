@@ -311,7 +311,12 @@ class Spending:
 
 
 def _may_begin(arrival: Arrival) -> bool:
-    """Whether a request may begin what costs something: a post, a socket, or a run that is got."""
+    """Whether a request may begin what costs something: a post, a socket, or a run that is got.
+
+    Not one that comes back for the rest of a run: it starts none.
+    """
+    if _RUN_GOT.fullmatch(arrival.path) and arrival.header(b"last-event-id"):
+        return False
     match arrival.scope.get("method"):
         case "GET":
             return bool(_RUN_GOT.fullmatch(arrival.path))

@@ -22,6 +22,7 @@ from orchestra.server import problems, sse
 from orchestra.server.access import KNOWN, MAY_RUN
 from orchestra.server.arrival import Arrival
 from orchestra.server.inputs import schema
+from orchestra.server.outlines import outline
 from orchestra.server.problems import HttpProblem, Told, fit_for_clients
 from orchestra.server.requests import Asked, Request, read
 from orchestra.server.routes import Route
@@ -123,8 +124,10 @@ class Runs:
         """A run, as the client accepts it: its events as they happen, or its result."""
         if request.method == "HEAD":  # which Quart takes for a GET; nobody would read the run
             raise MethodNotAllowed(["GET", "POST"])
-        if request.method == "GET" and "Last-Event-ID" in request.headers:
-            return await self._resume(name, request.headers["Last-Event-ID"])
+        if given := request.headers.get("Last-Event-ID"):
+            rest = await self._rest(name, given)
+            if rest is not None:
+                return rest
         if name not in self.pipelines:
             return answer(self.unknown(name, Arrival.of(request.scope)))
         asked = read(await self._parts(name), self.pipelines)
@@ -141,8 +144,7 @@ class Runs:
         if isinstance(run, HttpProblem):
             return answer(run)
         if asked.streams:
-            prefix = resuming_at(run.id) if request.method == "GET" else b""
-            return EventStream(Events(run, self.settings, prefix))
+            return EventStream(Events(run, self.settings, resuming_at(run.id)))
         return await self.result(run)
 
     def unknown(self, name: str, arrival: Arrival) -> HttpProblem:
@@ -236,15 +238,26 @@ class Runs:
         except NOT_STARTED as error:
             return not_started(error)
 
-    async def _resume(self, name: str, given: str) -> Response:
-        """The rest of a run that a browser has been following at the address of its start."""
-        found = sse.event_id(given)
-        if found is None or not found[0]:
-            return Response(status=204)  # it asks again behind the end of something, for ever
-        from orchestra.server.run_resources import RunResources
+    async def _rest(self, name: str, given: str) -> Response | None:
+        """The rest of a run that a client has been following at the address of its start.
 
-        resources = RunResources(self.registry, self.settings)
-        return cast("Response", await resources.resume(name, *found))
+        Whoever comes back starts no other. None where its key says which run it is.
+        """
+        posted = request.method == "POST"
+        if posted and "Idempotency-Key" in request.headers:
+            return None
+        found = sse.event_id(given)
+        if found is not None and found[0]:
+            from orchestra.server.run_resources import RunResources
+
+            cast("DepartingRequest", request).body.discard()  # it was read when the run began
+            resources = RunResources(self.registry, self.settings)
+            return cast("Response", await resources.resume(name, *found))
+        if posted:
+            from orchestra.server.run_views import nothing_to_resume
+
+            return answer(nothing_to_resume(given))
+        return Response(status=204)  # it asks again behind the end of something, for ever
 
     async def result(self, run: Run) -> Response:
         """What a run gives, as one answer, when it has ended."""
@@ -352,24 +365,6 @@ class Events:
         return sse.frames(fit, self._run.request_id, self._prefix)
 
 
-def outline(pipeline: Pipeline[..., Any], *, debug: bool) -> dict[str, Any]:
-    """The graph as its drawing has it; outside debug mode, the nodes and edges of it only.
-
-    A prompt's text and a source line are nobody's business.
-    """
-    from orchestra.compiler import draw
-
-    graph = draw.as_json(pipeline)
-    if debug:
-        return graph
-    nodes = [{key: node[key] for key in ("id", "name", "kind", "type")} for node in graph["nodes"]]
-    for node in nodes:
-        if node["kind"] == "constant":
-            node["name"] = "constant"
-    edges = [{key: edge[key] for key in ("source", "target", "streams")} for edge in graph["edges"]]
-    return {"nodes": nodes, "edges": edges, "output": graph["output"]["source"]}
-
-
 def answer(problem: Told) -> Response:
     """A problem as an answer."""
     response = Response(problem.encode(), problem.status, content_type=problem.media_type)
@@ -390,7 +385,7 @@ def _wishes() -> RunWishes | HttpProblem | None:
     from orchestra.server.wishes import NO_WISHES, wishes_of
 
     key = ", ".join(keys) if keys else None  # of two, that is none
-    wishes = wishes_of(key, ",".join(prefer))
+    wishes = wishes_of(key, ",".join(prefer), request.headers.get("Last-Event-ID"))
     return None if wishes == NO_WISHES else wishes
 
 

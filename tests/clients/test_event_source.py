@@ -68,9 +68,9 @@ def serving(open_: ExitStack, state: Path, port: int = 0) -> Server:
 
 
 @contextmanager
-def with_node(url: str) -> Iterator[Heard]:
+def with_node(url: str, script: str = "follows.mjs") -> Iterator[Heard]:
     heard: Heard = Queue()
-    command = [node(), str(HERE / "follows.mjs"), url]
+    command = [node(), str(HERE / script), url]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True)
 
     def read() -> None:
@@ -212,6 +212,22 @@ def test_a_run_that_died_with_its_server_is_told_so_and_nothing_is_run_again(
         told = [event for event in events if event[0] not in ("open", "closed")]
         assert [each[0] for each in told] == ["run.started", "delta", "run.failed"]
         assert len({each[1].partition(".")[0] for each in told}) == 1, "all of one run"
+
+
+def test_a_stream_that_is_posted_for_goes_on_where_its_line_broke(tmp_path: Path) -> None:
+    """With @microsoft/fetch-event-source, without and with a key; and with the code in the docs."""
+    steps = ["run.started", "step.started", *["delta"] * 3, "step.finished", "run.finished"]
+    with ExitStack() as open_:
+        server = serving(open_, tmp_path / "state.sqlite")
+        url = f"{server.url}/v1/pipelines/awaiting/runs"
+        heard = open_.enter_context(with_node(url, "posts.mjs"))
+        for told in (steps, steps, ["one", "onetwo", "onetwothree"]):
+            server.tell("one")
+            assert heard.get(timeout=PATIENCE_S) == ["cut"]
+            for line in ("two", "three", ""):
+                server.tell(line)
+            assert heard.get(timeout=PATIENCE_S) == ["read", "onetwothree", told]
+        wait_written_down(server, 3)
 
 
 def wait_written_down(server: Server, runs: int) -> None:

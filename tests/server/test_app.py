@@ -26,7 +26,7 @@ from orchestra.graph.pipelines import pipeline
 from orchestra.graph.steps import step
 from orchestra.server.app import create_app
 from orchestra.server.hardening import mend_hypercorn
-from orchestra.server.runs import outline
+from orchestra.server.outlines import outline
 from orchestra.server.settings import Settings
 from tests.server.served import PIPELINES
 from tests.server.test_runs import asking, posting, served

@@ -371,8 +371,22 @@ GOES_ON = [
 ]
 
 
-@pytest.mark.parametrize(("method", "path"), [*BEGINS, *GOES_ON])
-def test_a_used_up_budget_keeps_nobody_from_what_has_begun(method: str | None, path: str) -> None:
+COMES_BACK = {"Last-Event-ID": "4"}
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "headers", "begins"),
+    [
+        *((*each, {}, True) for each in BEGINS),
+        *((*each, {}, False) for each in GOES_ON),
+        *((*each, COMES_BACK, False) for each in BEGINS[:2]),
+        *((*each, COMES_BACK, True) for each in BEGINS[2:]),
+        ("POST", "/v1/pipelines/answer/runs", {"Last-Event-ID": ""}, True),
+    ],
+)
+def test_a_used_up_budget_keeps_nobody_from_what_has_begun(
+    method: str | None, path: str, headers: dict[str, str], *, begins: bool
+) -> None:
     purse = Purse(Budgets(user=Allowance(day=1)), MemoryState())
 
     async def ask() -> object:
@@ -380,9 +394,10 @@ def test_a_used_up_budget_keeps_nobody_from_what_has_begun(method: str | None, p
         assert held is not None
         await purse.settle(held, 1)
         ada = Principal(Caller(user="ada"), Scopes())
-        return await Spending(purse).admit(arrival(principal=ada, method=method, path=path))
+        asked = arrival(principal=ada, method=method, path=path, headers=headers)
+        return await Spending(purse).admit(asked)
 
-    assert (trio.run(ask) is not None) is ((method, path) in BEGINS)
+    assert (trio.run(ask) is not None) is begins
 
 
 def test_a_state_that_is_away_is_no_used_up_budget() -> None:
