@@ -2,7 +2,7 @@
 
     1. RequestIds        an id, for every log line and answer
     2. Cors              which web pages may read the answer; a preflight is answered here
-    3. Bounds            how long an address, how many headers, how large a body
+    3. Bounds            how long an address, how many headers, how large a body, uncompressed
     4. Authentication    whose key it is; the route says later whether it needs one
     5. OwnPages          where nobody needs a key: that no page of elsewhere asks
     6. Rates             how many requests that caller has left
@@ -57,6 +57,7 @@ BEARER_PROTOCOL = "orchestra.bearer."
 """Before a key among the subprotocols of a WebSocket."""
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 _RUN_GOT = re.compile(r"/v1/pipelines/[^/]+/runs")
+_PLAIN = "identity"
 _BEARER = r"bearer +(\S+) *"
 
 
@@ -185,13 +186,19 @@ class RequestIds:
 
 
 class Bounds:
-    """What no request may be larger than. A body of unknown length is bounded where it is read."""
+    """What no request may be larger than. A body of unknown length is bounded where it is read.
+
+    A body that is compressed has no bound that could be told before it is inflated.
+    """
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
 
     async def admit(self, arrival: Arrival) -> Early | None:
-        """A problem where the address, the headers or the announced body are too large."""
+        """A problem where the address, the headers or the announced body are too large.
+
+        Or where the body is compressed.
+        """
         scope, settings = arrival.scope, self._settings
         if len(scope["raw_path"]) + len(scope["query_string"]) > settings.target_limit_bytes:
             return problems.target_too_long(settings.target_limit_bytes)
@@ -201,6 +208,9 @@ class Bounds:
         limit = settings.limit_of(arrival.header(b"content-type") or "")
         if length.isascii() and length.isdigit() and int(length[:20]) > limit:
             return problems.too_large(limit)
+        if scope.get("method") == "POST":
+            coding = arrival.header(b"content-encoding") or _PLAIN
+            return None if coding.lower() == _PLAIN else problems.bad_coding(coding)
         return None
 
 

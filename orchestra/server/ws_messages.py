@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 import attrs
 import msgspec
 
+from orchestra.codecs.no_json import no_json
 from orchestra.events import Event, encode, written
 from orchestra.server.cors import ANY
 from orchestra.server.problems import HttpProblem
@@ -69,7 +70,7 @@ def read(message: str | bytes) -> Start | Cancel | Mistake:
     try:
         found = msgspec.json.decode(message)
     except (ValueError, RecursionError) as error:
-        return _mistake(None, f"the message is not JSON: {error}")
+        return _mistake(None, no_json(message.encode(), error, "the message"))
     if not isinstance(found, dict):
         return _mistake(None, "the message is no object")
     return _read(found)

@@ -73,7 +73,7 @@ def test_a_run_streams_its_journal(way: str) -> None:
         reply = posting("count", {"count": 3}, STREAM)
     assert reply.status == 200
     assert reply.headers["content-type"] == "text/event-stream; charset=utf-8"
-    assert reply.headers["cache-control"] == "no-store"
+    assert reply.headers["cache-control"] == "no-store, no-transform"
     assert reply.headers["x-accel-buffering"] == "no"
     messages = dispatched(reply.body)
     kinds = [message.event for message in messages]
