@@ -149,6 +149,10 @@ class Front:
         """Serve one connection of the application behind."""
         if scope["type"] == "lifespan":
             return self._app(scope, receive, send)
+        if scope["type"] == "websocket":
+            from orchestra.server.ws_refusals import telling  # with the first of them
+
+            send = telling(scope, send)
         return self._serve(scope, receive, send)
 
     async def _serve(self, scope: Any, receive: Any, send: Any) -> None:
