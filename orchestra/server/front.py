@@ -32,6 +32,7 @@ from orchestra.access.principal import ANYBODY, Principal
 from orchestra.errors import BudgetExceededError, LimitReachedError, StateError
 from orchestra.server import caller_problems, problems
 from orchestra.server.arrival import KEY, REQUEST_ID, Arrival, Headers
+from orchestra.server.bearer import bearer
 from orchestra.server.cors import NO_CORS, Cors
 from orchestra.server.outage import Outage
 from orchestra.server.problems import HttpProblem, NoContent
@@ -53,12 +54,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("orchestra.server")
 
-BEARER_PROTOCOL = "orchestra.bearer."
-"""Before a key among the subprotocols of a WebSocket."""
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 _RUN_GOT = re.compile(r"/v1/pipelines/[^/]+/runs")
 _PLAIN = "identity"
-_BEARER = r"bearer +(\S+) *"
 
 
 class Layer(Protocol):
@@ -355,23 +353,6 @@ def rate_headers(nearest: Remaining | None) -> Headers:
         (b"ratelimit-remaining", b"%d" % nearest.remaining),
         (b"ratelimit-reset", b"%d" % ceil(nearest.reset_s)),
     ]
-
-
-def bearer(arrival: Arrival) -> str | None:
-    """The key that came with it: None where none did, "" where it cannot be read."""
-    given = arrival.header(b"authorization")
-    if given is None:
-        return _in_subprotocol(arrival)
-    found = re.fullmatch(_BEARER, given, re.IGNORECASE)
-    return found[1] if found else ""
-
-
-def _in_subprotocol(arrival: Arrival) -> str | None:
-    """The key that a browser sends with a WebSocket, for which it sends no header."""
-    for offered in arrival.scope.get("subprotocols", ()):
-        if offered.startswith(BEARER_PROTOCOL):
-            return str(offered.removeprefix(BEARER_PROTOCOL))
-    return None
 
 
 def _adding(send: ASGISendCallable, headers: Headers) -> ASGISendCallable:

@@ -27,6 +27,7 @@ from orchestra.policies.purse import Purse
 from orchestra.server.access import MAY_RUN, PUBLIC
 from orchestra.server.app import create_app, table
 from orchestra.server.arrival import Arrival
+from orchestra.server.bearer import bearer
 from orchestra.server.caller_problems import CHALLENGE
 from orchestra.server.cors import ASKED, EXPOSED, Cors
 from orchestra.server.desk import Unlocked
@@ -40,7 +41,6 @@ from orchestra.server.front import (
     RequestIds,
     Spending,
     Unlocking,
-    bearer,
 )
 from orchestra.server.problems import HttpProblem, NoContent
 from orchestra.server.registries import registry_beside
