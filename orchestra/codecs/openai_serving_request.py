@@ -16,6 +16,7 @@ import attrs
 import msgspec
 
 from orchestra.codecs.images import data_image
+from orchestra.codecs.no_json import no_json
 from orchestra.codecs.openai_request import DIALECT
 from orchestra.codecs.openai_serving_body import (
     ChatBody,
@@ -61,7 +62,6 @@ _OPENAI_ONLY = frozenset(
 )
 """What other servers of the dialect do not know, and several refuse."""
 _OLD = {"functions": "tools", "function_call": "tool_choice"}
-_SURROGATE = re.compile(rb"\\u[dD][89aAbB][0-9a-fA-F]{2}(?!\\u[dD][c-fC-F])")
 _MISSING = re.compile(r"missing required field `(\w+)`")
 
 
@@ -124,17 +124,6 @@ def asked_of(bodies: msgspec.json.Decoder[T], body: bytes) -> tuple[T, Json]:
         raise _invalid(error) from error
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise InvalidRequestError(no_json(body, error), code="invalid_json", status=400) from error
-
-
-def no_json(body: bytes, error: Exception) -> str:
-    """Why a body cannot be read as JSON; of half a character msgspec says that it was cut."""
-    half = _SURROGATE.search(body) if "truncated" in str(error) else None
-    if half is not None and body.rstrip().endswith(b"}"):
-        return (
-            f"the body is not JSON: {half[0].decode()} is half of a character; send both halves, "
-            "or leave it out"
-        )
-    return f"the body is not JSON: {error}"
 
 
 def _deeper(value: object, most: int) -> bool:

@@ -20,6 +20,8 @@ from orchestra.policies.replayed_answer import events_of
 from orchestra.steps.relay import Said
 from orchestra.values import (
     ChatRequest,
+    ImagePart,
+    ImageUrlPart,
     Message,
     ModelEvent,
     Stopped,
@@ -196,6 +198,10 @@ def _question(request: ChatRequest) -> object:
     users = [each for each in _plainly(request).messages if each.role == "user"]
     if not users:
         raise refused("messages", "none is a user's; the pipeline answers what a user has said")
+    if any(isinstance(part, ImagePart | ImageUrlPart) for part in users[-1].parts):
+        raise refused("messages", f"the last of a user has an image, {_TEXT_ONLY}")
+    if not users[-1].text:
+        raise refused("messages", f"the last of a user has no text, {_TEXT_ONLY}")
     return users[-1].text
 
 
@@ -222,4 +228,8 @@ def _only_models(field: str) -> InvalidRequestError:
     )
 
 
+_TEXT_ONLY = (
+    "and this model is a pipeline that is given the text of that message only; let it take "
+    "`list[Message]` for all that is said"
+)
 RELAYED: Gives = cast("Gives", GivesRelayed())

@@ -21,7 +21,7 @@ EXPOSED = (
     "Location, Preference-Applied, Idempotent-Replayed, Retry-After, "
     "RateLimit-Limit, RateLimit-Remaining, RateLimit-Reset, X-Request-ID, "
     "X-Orchestra-Run-ID, X-Orchestra-Model, X-Orchestra-Cost-Nanodollars, "
-    "X-Orchestra-Time-To-First-Token-MS"
+    "X-Orchestra-Time-To-First-Token-MS, X-Should-Retry, WWW-Authenticate"
 )
 """Headers that a page may read."""
 ANY = "*"

@@ -48,6 +48,11 @@ class ArrivingBody(TrioBody):
             return bytes(self._data)
         return None
 
+    def discard(self) -> None:
+        """Keep nothing of it, neither what is here nor what is still to come."""
+        self.clear()
+        self._must_raise = self._must_raise or RuntimeError("this body was discarded")
+
 
 class DepartingRequest(TrioRequest):
     """A request whose handler may say what is done when it is over."""

@@ -2,7 +2,7 @@
 
     1. RequestIds        an id, for every log line and answer
     2. Cors              which web pages may read the answer; a preflight is answered here
-    3. Bounds            how long an address, how many headers, how large a body
+    3. Bounds            how long an address, how many headers, how large a body, uncompressed
     4. Authentication    whose key it is; the route says later whether it needs one
     5. OwnPages          where nobody needs a key: that no page of elsewhere asks
     6. Rates             how many requests that caller has left
@@ -32,6 +32,7 @@ from orchestra.access.principal import ANYBODY, Principal
 from orchestra.errors import BudgetExceededError, LimitReachedError, StateError
 from orchestra.server import caller_problems, problems
 from orchestra.server.arrival import KEY, REQUEST_ID, Arrival, Headers
+from orchestra.server.bearer import bearer
 from orchestra.server.cors import NO_CORS, Cors
 from orchestra.server.outage import Outage
 from orchestra.server.problems import HttpProblem, NoContent
@@ -53,11 +54,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("orchestra.server")
 
-BEARER_PROTOCOL = "orchestra.bearer."
-"""Before a key among the subprotocols of a WebSocket."""
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 _RUN_GOT = re.compile(r"/v1/pipelines/[^/]+/runs")
-_BEARER = r"bearer +(\S+) *"
+_PLAIN = "identity"
 
 
 class Layer(Protocol):
@@ -148,6 +147,10 @@ class Front:
         """Serve one connection of the application behind."""
         if scope["type"] == "lifespan":
             return self._app(scope, receive, send)
+        if scope["type"] == "websocket":
+            from orchestra.server.ws_refusals import telling  # with the first of them
+
+            send = telling(scope, send)
         return self._serve(scope, receive, send)
 
     async def _serve(self, scope: Any, receive: Any, send: Any) -> None:
@@ -185,13 +188,19 @@ class RequestIds:
 
 
 class Bounds:
-    """What no request may be larger than. A body of unknown length is bounded where it is read."""
+    """What no request may be larger than. A body of unknown length is bounded where it is read.
+
+    A body that is compressed has no bound that could be told before it is inflated.
+    """
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
 
     async def admit(self, arrival: Arrival) -> Early | None:
-        """A problem where the address, the headers or the announced body are too large."""
+        """A problem where the address, the headers or the announced body are too large.
+
+        Or where the body is compressed.
+        """
         scope, settings = arrival.scope, self._settings
         if len(scope["raw_path"]) + len(scope["query_string"]) > settings.target_limit_bytes:
             return problems.target_too_long(settings.target_limit_bytes)
@@ -201,6 +210,9 @@ class Bounds:
         limit = settings.limit_of(arrival.header(b"content-type") or "")
         if length.isascii() and length.isdigit() and int(length[:20]) > limit:
             return problems.too_large(limit)
+        if scope.get("method") == "POST":
+            coding = arrival.header(b"content-encoding") or _PLAIN
+            return None if coding.lower() == _PLAIN else problems.bad_coding(coding)
         return None
 
 
@@ -311,7 +323,12 @@ class Spending:
 
 
 def _may_begin(arrival: Arrival) -> bool:
-    """Whether a request may begin what costs something: a post, a socket, or a run that is got."""
+    """Whether a request may begin what costs something: a post, a socket, or a run that is got.
+
+    Not one that comes back for the rest of a run: it starts none.
+    """
+    if _RUN_GOT.fullmatch(arrival.path) and arrival.header(b"last-event-id"):
+        return False
     match arrival.scope.get("method"):
         case "GET":
             return bool(_RUN_GOT.fullmatch(arrival.path))
@@ -336,23 +353,6 @@ def rate_headers(nearest: Remaining | None) -> Headers:
         (b"ratelimit-remaining", b"%d" % nearest.remaining),
         (b"ratelimit-reset", b"%d" % ceil(nearest.reset_s)),
     ]
-
-
-def bearer(arrival: Arrival) -> str | None:
-    """The key that came with it: None where none did, "" where it cannot be read."""
-    given = arrival.header(b"authorization")
-    if given is None:
-        return _in_subprotocol(arrival)
-    found = re.fullmatch(_BEARER, given, re.IGNORECASE)
-    return found[1] if found else ""
-
-
-def _in_subprotocol(arrival: Arrival) -> str | None:
-    """The key that a browser sends with a WebSocket, for which it sends no header."""
-    for offered in arrival.scope.get("subprotocols", ()):
-        if offered.startswith(BEARER_PROTOCOL):
-            return str(offered.removeprefix(BEARER_PROTOCOL))
-    return None
 
 
 def _adding(send: ASGISendCallable, headers: Headers) -> ASGISendCallable:

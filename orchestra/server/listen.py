@@ -24,6 +24,7 @@ from math import inf
 from typing import TYPE_CHECKING, Any, cast
 
 import attrs
+import h11
 import trio
 from hypercorn.config import Config
 from hypercorn.events import Closed, Event, RawData
@@ -44,6 +45,11 @@ __all__ = ["Connection", "Door", "bind"]
 
 log = logging.getLogger("orchestra.server")
 
+LINGER_S = 2.0
+LINGER_BYTES = 64 * 1024 * 1024
+"""How long, and how much of it, a client may go on sending a body that was refused; it is read for
+nothing. The kernel answers what comes to a socket that is closed with a reset, at which the client
+forgets the answer that it has not read yet."""
 BURST_MAX = 16
 """Writes after which a connection lets the others run, when none of them had to wait."""
 
@@ -135,8 +141,12 @@ class Patience(TrioSingleTask):
         """It is not any more."""
         self.scope.deadline = inf
 
+    def linger(self) -> None:
+        """It has its last answer, and is still being sent to."""
+        self.scope.deadline = trio.current_time() + LINGER_S
+
     def end(self) -> None:
-        """Close it now, if it is idle."""
+        """Close it now, if it is idle or has its last answer."""
         if self.scope.deadline < inf:
             self.scope.deadline = -inf
 
@@ -150,6 +160,8 @@ class Connection(TCPServer):
         self._stall_s = stall_s
         self._burst = 0
         self._held = b""
+        self._linger_bytes = 0
+        """How much of an unfinished body is still read, once its answer was the last."""
         self.holds = False
         """Whether what is written waits for what is written next: as a head for its body."""
 
@@ -159,7 +171,26 @@ class Connection(TCPServer):
             return await self._written(event.data)
         if self._held:
             await self._written(b"")
+        if isinstance(event, Closed) and self._is_sent_to():
+            return await self._linger()
         return await super().protocol_send(event)
+
+    def _is_sent_to(self) -> bool:
+        """Whether its client is in the middle of a body; not where the server stops."""
+        protocol = self.protocol.protocol
+        return (
+            isinstance(protocol, H11Protocol)
+            and protocol.connection.their_state is h11.SEND_BODY
+            and not self.context.terminated.is_set()
+        )
+
+    async def _linger(self) -> None:
+        """Say that nothing more comes, and leave the rest to the task that reads: it closes."""
+        with suppress(OSError):
+            self.stream.socket.shutdown(socket.SHUT_WR)
+        self._linger_bytes = LINGER_BYTES
+        self.patience.linger()
+        await self.protocol.handle(Closed())
 
     async def _written(self, data: bytes) -> None:
         """Write it behind what was held back; where that fails, the connection is closed."""
@@ -191,6 +222,11 @@ class Connection(TCPServer):
                     data = await self._read()
                 except (trio.ClosedResourceError, OSError):
                     break
+                if self._linger_bytes:
+                    self._linger_bytes = max(self._linger_bytes - len(data), 0)
+                    if not data or not self._linger_bytes:
+                        break
+                    continue
                 await self.protocol.handle(RawData(data))
                 if not data:
                     break

@@ -92,7 +92,7 @@ _ANSWER = Answer(
     headers=(REPLAYED,),
 )
 _ENDED = Answer(status=204, summary="The client has all of its events.")
-_LAST = header("Last-Event-ID", "What a browser's `EventSource` sends when it comes back.")
+_LAST = header("Last-Event-ID", "What a client sends that comes back: the last `id` it has.")
 _ONE = json(reference(RUN))
 
 OPERATIONS: Mapping[tuple[str, str], Operation] = {
@@ -107,8 +107,16 @@ OPERATIONS: Mapping[tuple[str, str], Operation] = {
                 headers=("Location", "Preference-Applied", REPLAYED),
             ),
         ),
-        problems=(*_STARTING, *UNREADABLE, wishes.bad_key(), run_views.other_request("")),
+        problems=(
+            *_STARTING,
+            *UNREADABLE,
+            wishes.bad_key(),
+            run_views.other_request(""),
+            run_views.nothing_to_resume(""),
+            _NOT_FOUND,
+        ),
         parameters=(
+            _LAST,
             header("Idempotency-Key", "The same key, sent again, is answered with the same run."),
             header("Prefer", f"`{wishes.BACKGROUND}` does not wait for the run."),
         ),

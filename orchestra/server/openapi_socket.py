@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from orchestra.server import problems
-from orchestra.server.front import BEARER_PROTOCOL
+from orchestra.server.bearer import BEARER_PROTOCOL
 from orchestra.server.openapi_events import EVENT, reference
 from orchestra.server.openapi_runs import UNKNOWN
 from orchestra.server.openapi_words import TEXT, Answer, Operation, closed, or_null

@@ -94,6 +94,7 @@ EVENTS = events(EVENT, "id", "event")
 UNREADABLE = (
     problems.bad_body(""),
     problems.bad_media_type(""),
+    problems.bad_coding(""),
     problems.by_status(408, "Request Timeout", "the body took too long"),
 )
 """What is wrong with a body of any kind."""

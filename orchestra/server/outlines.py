@@ -1,4 +1,4 @@
-"""A pipeline's graph as clients see it. Pure."""
+"""A pipeline's graph as clients see it: its shape, and of its text only what is theirs to know."""
 
 from __future__ import annotations
 

@@ -139,6 +139,14 @@ def bad_media_type(given: str, *, forms: bool = True) -> HttpProblem:
     return HttpProblem(415, "bad-media-type", title, detail)
 
 
+def bad_coding(given: str) -> HttpProblem:
+    """The body is compressed, which is undone nowhere here: a kilobyte of it may be a gigabyte."""
+    detail = f"the body has `Content-Encoding: {given[:100]}`; send it as it is"
+    headers = (("Accept-Encoding", "identity"),)
+    title = "The body may not be compressed."
+    return HttpProblem(415, "bad-content-encoding", title, detail, headers=headers)
+
+
 def not_acceptable(accept: str, offers: Iterable[str]) -> HttpProblem:
     """Nothing that the client accepts can be given."""
     detail = f"`Accept: {accept[:200]}` leaves none of {', '.join(offers)}"
@@ -181,6 +189,8 @@ def not_of_openai(path: str) -> HttpProblem:
         "of OpenAI's API there are POST /v1/chat/completions, POST /v1/embeddings and GET "
         "/v1/models; a client's base URL ends in /v1"
     )
+    if "/responses" in path:
+        hint += "; with @ai-sdk/openai, `openai.chat(name)` asks the first of them"
     return _nothing_at(path, hint)
 
 

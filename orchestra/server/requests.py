@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from orchestra.codecs.no_json import no_json
 from orchestra.server import inputs, problems, sse
 from orchestra.server.problems import HttpProblem
 
@@ -81,7 +82,7 @@ def _object(content_type: str, body: bytes) -> dict[str, Any] | HttpProblem:
     try:
         found = msgspec.json.decode(body)
     except (ValueError, RecursionError) as error:
-        return problems.bad_body(f"the body is not JSON: {error}")
+        return problems.bad_body(no_json(body, error))
     if not isinstance(found, dict):
         return problems.bad_body(f"the body is {_kind(found)}; {_SHAPE}")
     given = found.pop("inputs", {})

@@ -120,14 +120,17 @@ class RunResources:
 
     @reachable
     async def resume(self, pipeline: str, run_id: str, seq: int) -> Response:
-        """The rest of a run of this pipeline, for a browser that has been following its start."""
+        """The rest of a run of this pipeline, for a client that has been following its start."""
         record = await self._seen(run_id)
         if record is None or record.pipeline != pipeline:
             return answer(run_views.unknown_run(run_id))
         return await self.stream(record, seq, resuming_at(run_id))
 
     async def stream(self, record: Record, seq: int, prefix: bytes = b"") -> Response:
-        """The events of a run behind a number; 204 behind its last, so that a browser stops.
+        """The events of a run behind a number.
+
+        Behind its last there are none: 204, so that an `EventSource` stops. To a `POST` an empty
+        stream, since clients of `fetch` take a 204 for a broken line, and come again.
 
         Raises:
             StateError: the state is away.
@@ -138,7 +141,7 @@ class RunResources:
         when_over(following.leave)
         if isinstance(following, FollowingKept):
             try:
-                if not await following.after(seq):
+                if not await following.after(seq) and request.method == "GET":
                     return Response(status=204)
             except RunLostError as error:
                 return answer(run_views.not_kept(record.id, str(error)))

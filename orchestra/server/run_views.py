@@ -176,6 +176,16 @@ def bad_event_id(given: str) -> HttpProblem:
     return HttpProblem(400, "bad-event-id", "There is no such event.", detail)
 
 
+def nothing_to_resume(given: str) -> HttpProblem:
+    """A client comes back to a run that it does not name, or that its key does not stand for."""
+    detail = (
+        f"`Last-Event-ID: {given[:100]}` is of no run that this request stands for, and whoever "
+        "comes back starts none; send back the whole `id` that came last (`RUN.SEQ`), or the "
+        "`Idempotency-Key` of the start, or leave the header out to start a run"
+    )
+    return HttpProblem(400, "bad-event-id", "There is no such event.", detail)
+
+
 def state_unreachable() -> HttpProblem:
     """What is known of runs cannot be told, or not be written down, at the moment."""
     detail = "what is known of runs is out of reach at the moment; try again"

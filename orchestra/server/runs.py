@@ -128,8 +128,10 @@ class Runs:
         """A run, as the client accepts it: its events as they happen, or its result."""
         if request.method == "HEAD":  # which Quart takes for a GET; nobody would read the run
             raise MethodNotAllowed(["GET", "POST"])
-        if request.method == "GET" and "Last-Event-ID" in request.headers:
-            return await self._resume(name, request.headers["Last-Event-ID"])
+        if given := request.headers.get("Last-Event-ID"):
+            rest = await self._rest(name, given)
+            if rest is not None:
+                return rest
         if name not in self.pipelines:
             return answer(self.unknown(name, Arrival.of(request.scope)))
         asked = read(await self._parts(name), self.pipelines)
@@ -146,8 +148,7 @@ class Runs:
         if isinstance(run, HttpProblem):
             return answer(run)
         if asked.streams:
-            prefix = resuming_at(run.id) if request.method == "GET" else b""
-            return EventStream(Events(run, self.settings, prefix))
+            return EventStream(Events(run, self.settings, resuming_at(run.id)))
         return await self.result(run)
 
     def unknown(self, name: str, arrival: Arrival) -> HttpProblem:
@@ -245,15 +246,26 @@ class Runs:
         except NOT_STARTED as error:
             return not_started(error)
 
-    async def _resume(self, name: str, given: str) -> Response:
-        """The rest of a run that a browser has been following at the address of its start."""
-        found = sse.event_id(given)
-        if found is None or not found[0]:
-            return Response(status=204)  # it asks again behind the end of something, for ever
-        from orchestra.server.run_resources import RunResources
+    async def _rest(self, name: str, given: str) -> Response | None:
+        """The rest of a run that a client has been following at the address of its start.
 
-        resources = RunResources(self.registry, self.settings)
-        return cast("Response", await resources.resume(name, *found))
+        Whoever comes back starts no other. None where its key says which run it is.
+        """
+        posted = request.method == "POST"
+        if posted and "Idempotency-Key" in request.headers:
+            return None
+        found = sse.event_id(given)
+        if found is not None and found[0]:
+            from orchestra.server.run_resources import RunResources
+
+            cast("DepartingRequest", request).body.discard()  # it was read when the run began
+            resources = RunResources(self.registry, self.settings)
+            return cast("Response", await resources.resume(name, *found))
+        if posted:
+            from orchestra.server.run_views import nothing_to_resume
+
+            return answer(nothing_to_resume(given))
+        return Response(status=204)  # it asks again behind the end of something, for ever
 
     async def result(self, run: Run) -> Response:
         """What a run gives, as one answer, when it has ended."""
@@ -381,7 +393,7 @@ def _wishes() -> RunWishes | HttpProblem | None:
     from orchestra.server.wishes import NO_WISHES, wishes_of
 
     key = ", ".join(keys) if keys else None  # of two, that is none
-    wishes = wishes_of(key, ",".join(prefer))
+    wishes = wishes_of(key, ",".join(prefer), request.headers.get("Last-Event-ID"))
     return None if wishes == NO_WISHES else wishes
 
 

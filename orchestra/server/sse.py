@@ -17,7 +17,7 @@ STREAM = "text/event-stream"
 JSON = "application/json"
 HEADERS = {
     "Content-Type": f"{STREAM}; charset=utf-8",
-    "Cache-Control": "no-store",
+    "Cache-Control": "no-store, no-transform",  # what compresses on the way holds back events
     "X-Accel-Buffering": "no",  # nginx, and all who learnt it from nginx
 }
 

@@ -21,7 +21,7 @@ from orchestra.events import RunFinished, jsonable
 from orchestra.runs.disconnect import CONTINUE
 from orchestra.runs.idempotency import Mine, OtherRequest, digest_of
 from orchestra.runs.record import EventLine
-from orchestra.server import run_views
+from orchestra.server import run_views, sse
 from orchestra.server.arrival import Arrival
 from orchestra.server.problems import HttpProblem
 from orchestra.server.run_problems import failed_run
@@ -32,6 +32,7 @@ from orchestra.server.runs import (
     Runs,
     answer,
     as_json,
+    resuming_at,
     when_over,
 )
 from orchestra.server.starting import NOT_STARTED, not_started
@@ -66,15 +67,34 @@ class Wished:
 
     async def _start(self) -> Response:
         claimed = None if self.wishes.key is None else await self._claim(self.wishes.key)
+        seq = self._seq_of(claimed)
+        if isinstance(seq, HttpProblem):
+            return answer(seq)
         match claimed:
             case None | Mine():
                 return await self._new(claimed)
             case OtherRequest(run_id):
                 return answer(run_views.other_request(run_id))
             case _:
-                response = await self._known(claimed.run_id)
+                response = await self._known(claimed.run_id, seq)
                 response.headers[REPLAYED] = "true"
                 return response
+
+    def _seq_of(self, claimed: Claimed | None) -> int | HttpProblem:
+        """The number of the last event that the client has of its key's run; 0 where it has none.
+
+        Where the key stands for no such run, it is given back: who comes back starts no other.
+        """
+        given = self.wishes.last_event_id
+        if given is None or claimed is None or isinstance(claimed, OtherRequest):
+            return 0
+        if isinstance(claimed, Mine):
+            self.runs.registry.unclaim(claimed)
+            return run_views.nothing_to_resume(given)
+        found = sse.event_id(given)
+        if found is None or found[0] not in ("", claimed.run_id):
+            return run_views.nothing_to_resume(given)
+        return found[1]
 
     async def _claim(self, key: str) -> Claimed:
         arrival, asked = Arrival.of(request.scope), self.asked
@@ -97,7 +117,7 @@ class Wished:
         when_over(partial(self.runs.left, run))
         stream = None
         if self.asked.streams:  # it reads from the beginning, whatever is awaited first
-            stream = EventStream(Events(run, self.runs.settings))
+            stream = EventStream(Events(run, self.runs.settings, resuming_at(run.id)))
         await self._adopted(run)
         return stream or await self.runs.result(run)
 
@@ -138,8 +158,8 @@ class Wished:
             raise
         return await self._accepted(run.id)
 
-    async def _known(self, run_id: str) -> Response:
-        """The answer of a run that was started before, wherever."""
+    async def _known(self, run_id: str, seq: int) -> Response:
+        """The answer of a run that was started before, wherever; its events from behind one."""
         if self.wishes.background:
             return await self._accepted(run_id)
         registry = self.runs.registry
@@ -147,7 +167,8 @@ class Wished:
         if record is None:
             return answer(_gone(run_id))
         if self.asked.streams:
-            return await RunResources(registry, self.runs.settings).stream(record, 0)
+            resources = RunResources(registry, self.runs.settings)
+            return await resources.stream(record, seq, resuming_at(run_id))
         try:
             last = await self._last(run_id)
         except RunLostError as error:

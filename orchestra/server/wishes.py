@@ -16,24 +16,30 @@ _KEY = re.compile(r'"?([\x21\x23-\x7e]+)"?')
 
 
 class RunWishes(msgspec.Struct, frozen=True, kw_only=True):
-    """`key` is the idempotency key; `background` is whether nobody waits for the run."""
+    """`key` is the idempotency key; `background` is whether nobody waits for the run.
+
+    `last_event_id` is the id of the last event that the client has of the key's run.
+    """
 
     key: str | None = None
     background: bool = False
+    last_event_id: str | None = None
 
 
 NO_WISHES = RunWishes()
 
 
-def wishes_of(key: str | None, prefer: str) -> RunWishes | HttpProblem:
-    """What the headers `Idempotency-Key` and `Prefer` of a request say of it."""
+def wishes_of(
+    key: str | None, prefer: str, last_event_id: str | None = None
+) -> RunWishes | HttpProblem:
+    """What the headers `Idempotency-Key`, `Prefer` and `Last-Event-ID` of a request say of it."""
     background = BACKGROUND in preferences(prefer)
     if key is None:
         return RunWishes(background=background)
     found = _KEY.fullmatch(key.strip())
     if found is None or len(found[1]) > KEY_LENGTH_MAX:
         return bad_key()
-    return RunWishes(key=found[1], background=background)
+    return RunWishes(key=found[1], background=background, last_event_id=last_event_id or None)
 
 
 def bad_key() -> HttpProblem:

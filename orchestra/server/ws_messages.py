@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 import attrs
 import msgspec
 
+from orchestra.codecs.no_json import no_json
 from orchestra.events import Event, encode, written
 from orchestra.server.cors import ANY
 from orchestra.server.problems import HttpProblem
@@ -25,13 +26,21 @@ PROTOCOL = "orchestra.v1"
 """The subprotocol; a client need not name it, but a browser that sends a key has to."""
 ID_CHARS_MAX = 64
 GOING_AWAY, POLICY, TOO_LARGE, FAILED, IDLE = 1001, 1008, 1009, 1011, 4408
+CODES = 4000
+"""What the status of a refusal is added to, as a page's socket is closed with it."""
 CLOSES: Mapping[int, str] = MappingProxyType(
     {
         GOING_AWAY: "the server stops, or this version of it was replaced; behind the last run",
         POLICY: "the client does not read what is wrong with its messages",
         TOO_LARGE: "a message was too large",
         FAILED: "a fault of the server's; its log says which",
+        CODES + 401: "to a page: its key is missing, or not valid; the one frame says why",
+        CODES + 402: "to a page: its budget has nothing left",
+        CODES + 403: "to a page: its key may not run this pipeline",
+        CODES + 404: "to a page: there is no such pipeline",
         IDLE: "nothing went on for a while",
+        CODES + 429: "to a page: its rate has nothing left",
+        CODES + 503: "to a page: keys cannot be looked up at the moment",
     }
 )
 """Why the server closes a socket, by the code that it sends."""
@@ -69,7 +78,7 @@ def read(message: str | bytes) -> Start | Cancel | Mistake:
     try:
         found = msgspec.json.decode(message)
     except (ValueError, RecursionError) as error:
-        return _mistake(None, f"the message is not JSON: {error}")
+        return _mistake(None, no_json(message.encode(), error, "the message"))
     if not isinstance(found, dict):
         return _mistake(None, "the message is no object")
     return _read(found)

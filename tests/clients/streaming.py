@@ -15,6 +15,7 @@ import trio
 from orchestra.graph.pipelines import pipeline
 from orchestra.graph.steps import step
 from orchestra.protocols import Stream
+from orchestra.runs.disconnect import LingerRun
 from orchestra.runs.settings import RunsSettings
 from orchestra.server.cors import Cors
 from orchestra.server.front import Admission
@@ -24,7 +25,9 @@ from orchestra.server.settings import Settings
 from orchestra.server.sockets import bind
 from orchestra.stores.state_sqlite import SqliteState
 
-SETTINGS = Settings(runs=RunsSettings(heartbeat_s=0.3, dead_after_s=1.5))
+SETTINGS = Settings(
+    runs=RunsSettings(heartbeat_s=0.3, dead_after_s=1.5), on_leave_of={"awaiting": LingerRun(60.0)}
+)
 
 
 @step
@@ -38,6 +41,12 @@ async def heard() -> AsyncIterator[str]:
 @pipeline
 def told() -> Stream[str]:
     """What is written to the process."""
+    return heard()
+
+
+@pipeline
+def awaiting() -> Stream[str]:
+    """The same, and who has left may come back."""
     return heard()
 
 
@@ -61,7 +70,10 @@ async def admit() -> Admission:
 if __name__ == "__main__":
     with SqliteState(sys.argv[1], timeout_s=5) as state:
         loaded = Loaded(
-            {"told": told, "unending": unending}, settings=SETTINGS, admit=admit, state=state
+            {"told": told, "awaiting": awaiting, "unending": unending},
+            settings=SETTINGS,
+            admit=admit,
+            state=state,
         )
         listen = partial(bind, "127.0.0.1", int(sys.argv[2]))
         announce = partial(print, flush=True)

@@ -1,4 +1,5 @@
-"""EventSource, as npm has it and as Chromium has it: a server that is restarted under it loses nothing.
+"""Streams in Node and in Chromium: a server that is restarted under an EventSource loses nothing,
+nor does a line that breaks under a POST; and what a page reads of a socket that is not opened.
 
 Two servers share a state: one runs, the other is asked; the latter is killed and started again.
 """
@@ -68,9 +69,9 @@ def serving(open_: ExitStack, state: Path, port: int = 0) -> Server:
 
 
 @contextmanager
-def with_node(url: str) -> Iterator[Heard]:
+def with_node(url: str, script: str = "follows.mjs") -> Iterator[Heard]:
     heard: Heard = Queue()
-    command = [node(), str(HERE / "follows.mjs"), url]
+    command = [node(), str(HERE / script), url]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True)
 
     def read() -> None:
@@ -89,9 +90,9 @@ def with_node(url: str) -> Iterator[Heard]:
 
 
 @contextmanager
-def with_chromium(url: str) -> Iterator[Heard]:
+def with_chromium(url: str, shown: str = "follows.html") -> Iterator[Heard]:
     heard: Heard = Queue()
-    page = (HERE / "follows.html").read_bytes()
+    page = (HERE / shown).read_bytes()
 
     class Page(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -212,6 +213,31 @@ def test_a_run_that_died_with_its_server_is_told_so_and_nothing_is_run_again(
         told = [event for event in events if event[0] not in ("open", "closed")]
         assert [each[0] for each in told] == ["run.started", "delta", "run.failed"]
         assert len({each[1].partition(".")[0] for each in told}) == 1, "all of one run"
+
+
+def test_a_stream_that_is_posted_for_goes_on_where_its_line_broke(tmp_path: Path) -> None:
+    """With @microsoft/fetch-event-source, without and with a key; and with the code in the docs."""
+    steps = ["run.started", "step.started", *["delta"] * 3, "step.finished", "run.finished"]
+    with ExitStack() as open_:
+        server = serving(open_, tmp_path / "state.sqlite")
+        url = f"{server.url}/v1/pipelines/awaiting/runs"
+        heard = open_.enter_context(with_node(url, "posts.mjs"))
+        for told in (steps, steps, ["one", "onetwo", "onetwothree"]):
+            server.tell("one")
+            assert heard.get(timeout=PATIENCE_S) == ["cut"]
+            for line in ("two", "three", ""):
+                server.tell(line)
+            assert heard.get(timeout=PATIENCE_S) == ["read", "onetwothree", told]
+        wait_written_down(server, 3)
+
+
+def test_a_browser_tells_its_page_why_a_socket_was_not_opened(tmp_path: Path) -> None:
+    with ExitStack() as open_:
+        server = serving(open_, tmp_path / "state.sqlite")
+        url = f"{server.url.replace('http', 'ws')}/v1/pipelines/nobody/ws"
+        heard = open_.enter_context(with_chromium(url, "sockets.html"))
+        told = ["urn:problem-type:orchestra:unknown-pipeline", 4404]
+        assert heard.get(timeout=PATIENCE_S) == told
 
 
 def wait_written_down(server: Server, runs: int) -> None:

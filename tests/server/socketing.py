@@ -94,6 +94,14 @@ class Socket:
             found.append(message["event"])
         return found
 
+    async def closed(self) -> ClosedError:
+        """How it is closed; what came before that can be received then."""
+        try:
+            while True:
+                await self._read()
+        except ClosedError as closed:
+            return closed
+
     async def end(self) -> int:
         """With which code it is closed; nothing else may come before."""
         try:

@@ -20,9 +20,12 @@ from orchestra.steps.options import Asked
 from orchestra.testing.world import ScriptedModel, World
 from orchestra.values import (
     ChatRequest,
+    ImagePart,
+    ImageUrlPart,
     JsonOutput,
     Message,
     ModelEvent,
+    Part,
     Stopped,
     StopReason,
     TextDelta,
@@ -126,6 +129,33 @@ def test_a_pipeline_is_given_as_much_as_it_can_take(
 @pytest.mark.parametrize("other", [of_two, of_number, of_any, unsaid])
 def test_what_has_another_shape_is_no_model(other: Pipeline[..., Any]) -> None:
     assert shape_of(other) is None
+
+
+PICTURE = ImageUrlPart("https://example.org/a.png")
+
+
+@pytest.mark.parametrize(
+    ("content", "lacks"),
+    [
+        ((TextPart("what is it?"), PICTURE), "has an image"),
+        ((TextPart("what is it?"), ImagePart(b"\x89PNG", "image/png")), "has an image"),
+        ("", "has no text"),
+        ((), "has no text"),
+    ],
+)
+def test_what_a_text_cannot_hold_is_refused(content: str | tuple[Part, ...], lacks: str) -> None:
+    """It was dropped without a word, and an empty question was answered."""
+    request = ChatRequest((*SAID, Message("user", content)))
+    text, whole = shape_of(of_text), shape_of(of_list)
+    assert text is not None
+    assert whole is not None
+    wrong = rf"messages: the last of a user {lacks}, .*let it take `list\[Message\]`"
+    with pytest.raises(InvalidRequestError, match=wrong) as caught:
+        text.inputs(request)
+    assert caught.value.status == 400
+    assert whole.inputs(request) == {"messages": list(request.messages)}
+    before = ChatRequest((Message("user", content), *SAID))
+    assert text.inputs(before) == {"question": "last"}
 
 
 @pytest.mark.parametrize(

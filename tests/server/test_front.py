@@ -16,6 +16,7 @@ from orchestra.access.keyring import Keyring
 from orchestra.access.principal import ANYBODY, Principal, Scopes
 from orchestra.access.token import ENTROPY_BYTES, minted
 from orchestra.accounts import Caller
+from orchestra.codecs.openai_serving_errors import NO_RETRY
 from orchestra.engine.engine import open_engine
 from orchestra.errors import StateError
 from orchestra.policies.account import NoAccount
@@ -26,7 +27,9 @@ from orchestra.policies.purse import Purse
 from orchestra.server.access import MAY_RUN, PUBLIC
 from orchestra.server.app import create_app, table
 from orchestra.server.arrival import Arrival
-from orchestra.server.cors import ASKED, Cors
+from orchestra.server.bearer import bearer
+from orchestra.server.caller_problems import CHALLENGE
+from orchestra.server.cors import ASKED, EXPOSED, Cors
 from orchestra.server.desk import Unlocked
 from orchestra.server.front import (
     Admission,
@@ -38,7 +41,6 @@ from orchestra.server.front import (
     RequestIds,
     Spending,
     Unlocking,
-    bearer,
 )
 from orchestra.server.problems import HttpProblem, NoContent
 from orchestra.server.registries import registry_beside
@@ -93,6 +95,21 @@ def test_what_is_over_a_bound_is_refused_and_what_is_not_passes(
     early = trio.run(Bounds(settings).admit, arrived)
     statuses = [414] * (target > 200) + [431] * (headers + 1 > 100) + [413] * (body > 2000)
     assert (early.status if early else None) == (statuses[0] if statuses else None)
+
+
+@pytest.mark.parametrize("method", ["POST", "GET", "DELETE", None])
+@pytest.mark.parametrize(
+    "coding", [None, "", "identity", "Identity", "gzip", "br", "gzip, identity"]
+)
+def test_a_body_that_is_compressed_is_not_read(method: str | None, coding: str | None) -> None:
+    headers = {} if coding is None else {"Content-Encoding": coding}
+    early = trio.run(Bounds(Settings()).admit, arrival(headers, method=method))
+    if method == "POST" and (coding or "identity").lower() != "identity":
+        assert isinstance(early, HttpProblem)
+        assert (early.status, early.code) == (415, "bad-content-encoding")
+        assert early.headers == (("Accept-Encoding", "identity"),)
+    else:
+        assert early is None
 
 
 @given(st.text(st.characters(max_codepoint=255)))
@@ -284,6 +301,12 @@ def test_a_page_of_such_an_origin_may_send_the_headers_of_its_client(
             assert allowed or told == ASKED
 
 
+@pytest.mark.parametrize("name", [CHALLENGE[0][0], NO_RETRY[0], "Retry-After", "X-Request-ID"])
+def test_what_an_error_says_in_its_head_can_be_read_by_a_page(name: str) -> None:
+    """OpenAI's client in a browser sent again what it was told not to send again."""
+    assert name.lower() in EXPOSED.lower().split(", ")
+
+
 def test_any_origin_is_told_as_any() -> None:
     arrived = arrival({"Origin": "https://x.example"})
     trio.run(Cors(origins=frozenset({"*"})).admit, arrived)
@@ -371,8 +394,22 @@ GOES_ON = [
 ]
 
 
-@pytest.mark.parametrize(("method", "path"), [*BEGINS, *GOES_ON])
-def test_a_used_up_budget_keeps_nobody_from_what_has_begun(method: str | None, path: str) -> None:
+COMES_BACK = {"Last-Event-ID": "4"}
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "headers", "begins"),
+    [
+        *((*each, {}, True) for each in BEGINS),
+        *((*each, {}, False) for each in GOES_ON),
+        *((*each, COMES_BACK, False) for each in BEGINS[:2]),
+        *((*each, COMES_BACK, True) for each in BEGINS[2:]),
+        ("POST", "/v1/pipelines/answer/runs", {"Last-Event-ID": ""}, True),
+    ],
+)
+def test_a_used_up_budget_keeps_nobody_from_what_has_begun(
+    method: str | None, path: str, headers: dict[str, str], *, begins: bool
+) -> None:
     purse = Purse(Budgets(user=Allowance(day=1)), MemoryState())
 
     async def ask() -> object:
@@ -380,9 +417,10 @@ def test_a_used_up_budget_keeps_nobody_from_what_has_begun(method: str | None, p
         assert held is not None
         await purse.settle(held, 1)
         ada = Principal(Caller(user="ada"), Scopes())
-        return await Spending(purse).admit(arrival(principal=ada, method=method, path=path))
+        asked = arrival(principal=ada, method=method, path=path, headers=headers)
+        return await Spending(purse).admit(asked)
 
-    assert (trio.run(ask) is not None) is ((method, path) in BEGINS)
+    assert (trio.run(ask) is not None) is begins
 
 
 def test_a_state_that_is_away_is_no_used_up_budget() -> None:

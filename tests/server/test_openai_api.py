@@ -177,6 +177,13 @@ def test_what_openais_clients_ask_in_vain_is_told_in_their_shape_with_what_there
     reply = asking(f"POST {path} HTTP/1.1\nContent-Type: application/json", {})
     assert error(reply) == (404, "not_found", None)
     assert b"POST /v1/chat/completions" in reply.body
+    assert (b"`openai.chat(name)`" in reply.body) is (path == "/v1/responses")
+
+
+def test_a_compressed_body_is_told_that_it_is_not_read() -> None:
+    reply = asking(f"{POST}\nContent-Encoding: gzip", {})
+    assert error(reply) == (415, "bad_content_encoding", None)
+    assert reply.headers["accept-encoding"] == "identity"
 
 
 def test_a_body_that_is_no_json_is_told_that_it_has_to_be() -> None:

@@ -68,6 +68,11 @@ def test_no_body_is_too_strange_to_be_answered(body: bytes) -> None:
     [
         (b"", 400, "the body is not JSON: Input data was truncated"),
         (b"{'inputs'", 400, "the body is not JSON: "),
+        (
+            b'{"inputs": {"question": "\\ud83e"}}',
+            400,
+            "the body is not JSON: \\ud83e is half of a character; send both halves",
+        ),
         (b"\xff", 400, "the body is not JSON: "),
         (b'"\xed\xa0\x80"', 400, "the body is not JSON: "),
         (b"[" * 100_000, 400, "the body is not JSON: "),

@@ -313,6 +313,8 @@ def test_nobody_else_is_told_that_there_is_a_run() -> None:
             assert (await one.ask("GET /v1/runs", who=who)).json["runs"] == []
             resumed = f"GET /v1/pipelines/count/runs\nLast-Event-ID: {location[9:]}.1"
             assert (await one.ask(resumed, who=who)).status in (403, 404)
+            posted = resumed.replace("GET", "POST")
+            assert (await one.ask(posted, HOLD, who=who)).status in (403, 404)
         assert (await other.ask(f"GET {location}", who="bob")).json["status"] == "running"
         assert (await other.ask(f"DELETE {location}", who="bob")).status == 200
         for wrong in ("x", "0" * 31, "%00" * 8, "é"):
@@ -377,6 +379,72 @@ def test_a_browser_whose_line_broke_resumes_its_very_run_on_any_server() -> None
         assert (await one.ask(wrong)).status == 404
 
     serving(main, on_leave=LingerRun(5.0))
+
+
+async def posted(one: Served, *headers: str) -> tuple[Client, list[Message]]:
+    """A client that has posted for a stream, and got all of it but the end."""
+    head = ["POST /v1/pipelines/count/runs", STREAM, *headers]
+    client = await one.send("\n".join(head), HOLD)
+    await client.head()
+    body = b""
+    while b'"2 "' not in body:
+        body += await client.chunk()
+    return client, dispatched(body)
+
+
+@pytest.mark.parametrize("key", ["", "Idempotency-Key: k"])
+@pytest.mark.parametrize("bare", [False, True])
+def test_who_posts_again_with_the_last_event_has_the_rest_and_starts_nothing(
+    *, key: str, bare: bool
+) -> None:
+    """As clients of `fetch` do that reconnect: they send the same request again."""
+
+    async def main(one: Served, other: Served) -> None:
+        client, events = await posted(one, key)
+        (run_id,) = one.engine.runs
+        assert [each.id for each in events] == [f"{run_id}.{i}" for i in range(1, len(events) + 1)]
+        await client.stream.aclose()
+        while (await other.ask(f"GET /v1/runs/{run_id}")).status == 404:
+            pass
+        given = "2" if bare else f"{run_id}.2"
+        again = "\n".join(["POST /v1/pipelines/count/runs", STREAM, key, f"Last-Event-ID: {given}"])
+        back = await other.send(again, HOLD)
+        if bare and not key:
+            refused = await back.reply()
+            assert (refused.status, refused.json["title"]) == (400, "There is no such event.")
+        else:
+            await one.ask(f"DELETE /v1/runs/{run_id}")
+            rest = dispatched((await back.reply()).body)
+            assert rest[: len(events) - 2] == events[2:]
+            assert rest[-1].event == "run.cancelled"
+            ended = await one.ask(again.replace(f"{given}", rest[-1].id), HOLD)
+            assert (ended.status, ended.body) == (200, b""), "a 204 is an error to them"
+        assert not other.engine.runs
+        assert set(one.engine.runs) <= {run_id}
+
+    serving(main, on_leave=LingerRun(5.0))
+
+
+def test_a_key_that_stands_for_no_such_run_starts_none_for_who_comes_back() -> None:
+    async def main(one: Served, other: Served) -> None:
+        head = f"POST /v1/pipelines/count/runs\n{STREAM}\nIdempotency-Key: k\nLast-Event-ID: "
+        for given in ("4", "0" * 32 + ".4", "x"):
+            for each in (one, other):
+                refused = await each.ask(head + given, COUNT)
+                assert (refused.status, refused.json["title"]) == (400, "There is no such event.")
+                assert not each.engine.runs
+        none = await one.ask(head, COUNT)  # an empty header names none
+        assert none.status == 200
+        assert "idempotent-replayed" not in none.headers, "the key was given back"
+        assert (await one.ask("GET /v1/runs")).json["runs"][0]["status"] == "finished"  # type: ignore[index]
+        for given in ("x", "0" * 32 + ".4"):
+            assert (await other.ask(head + given, COUNT)).status == 400
+        assert (await other.ask(head + "4", HOLD)).status == 422
+        rest = await other.ask(head + "4", COUNT)
+        assert rest.headers["idempotent-replayed"] == "true"
+        assert dispatched(rest.body) == dispatched(none.body)[4:]
+
+    serving(main)
 
 
 @pytest.mark.parametrize("lingers", [True, False])

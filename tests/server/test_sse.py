@@ -87,7 +87,7 @@ def test_a_heartbeat_is_a_comment_that_ends_no_event() -> None:
 
 
 def test_proxies_are_told_to_keep_and_hold_back_nothing() -> None:
-    assert sse.HEADERS["Cache-Control"] == "no-store"
+    assert sse.HEADERS["Cache-Control"] == "no-store, no-transform"
     assert sse.HEADERS["X-Accel-Buffering"] == "no"
 
 

@@ -31,7 +31,8 @@ class Keys:
 
     def __init__(self, *pipelines: str) -> None:
         self.known: dict[str, Principal] = {
-            "good": Principal(Caller("acme", "ada"), Scopes(frozenset(pipelines)))
+            "good": Principal(Caller("acme", "ada"), Scopes(frozenset(pipelines))),
+            "all": Principal(Caller("acme", "all"), Scopes(frozenset({"*"}))),
         }
 
         self.asked = 0
@@ -69,6 +70,72 @@ def with_keys(*pipelines: str, **options: Any) -> Admission:
 def test_nobody_opens_a_socket_who_may_not(options: Any, status: int, code: str) -> None:
     refused = refusal(admission=with_keys("count"), **options)
     assert (refused.status, refused.body["type"]) == (status, f"urn:problem-type:orchestra:{code}")
+
+
+PAGE = ("Origin", "http://friend")
+RATED = CallerRules(user=OwnerLimits(requests_per_minute=1)).of_requests()
+
+
+@pytest.mark.parametrize(
+    ("path", "key", "status", "code"),
+    [
+        ("count/ws", None, 401, "key-missing"),
+        ("count/ws", "bad", 401, "key-revoked"),
+        ("told/ws", "good", 403, "not-allowed"),
+        ("nobody/ws", "all", 404, "unknown-pipeline"),
+        ("count/ws/x", "all", 404, "not-found"),
+        ("count/ws", "good", 429, "rate-limited"),
+    ],
+)
+def test_a_page_is_told_in_its_one_frame_why_its_socket_closes(
+    path: str, key: str | None, status: int, code: str
+) -> None:
+    """Its browser tells it nothing of an answer to a handshake."""
+    subprotocols = ["orchestra.v1", *([] if key is None else [f"orchestra.bearer.{key}"])]
+
+    async def test(stage: Stage) -> None:
+        for last in (False, True) if status == 429 else (True,):
+            socket = await open_socket(
+                stage.house, f"/v1/pipelines/{path}", headers=[PAGE], subprotocols=subprotocols
+            )
+            assert socket.accepted is not None
+            assert socket.accepted.subprotocol == "orchestra.v1"
+            if not last:
+                continue
+            names = [name for name, _ in socket.accepted.extra_headers]
+            assert names.count(b"x-request-id") == 1
+            assert b"content-length" not in names
+            closed = await socket.closed()
+            told = await socket.receive()
+            assert (told["id"], told["problem"]["status"]) == (None, status)
+            assert told["problem"]["type"] == f"urn:problem-type:orchestra:{code}"
+            assert not socket._messages
+            assert (closed.code, closed.reason) == (4000 + status, told["problem"]["title"])
+            assert await socket.stream.receive_some() == b""
+            while stage.house.door.connections > (status == 429):
+                await trio.lowlevel.checkpoint()  # its place is given back at once
+
+    cors = Cors(origins=frozenset({"http://friend"}))
+    rates = CallerLimits(RATED, MemoryState(), scope="http") if status == 429 else None
+    on_stage(test, admission=with_keys("count", cors=cors, rates=rates))
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"headers": [PAGE], "subprotocols": ["orchestra.bearer.bad"]},
+        {"path": "/v1/models", "headers": [PAGE], "subprotocols": ["orchestra.v1"]},
+        {
+            "headers": [("Origin", "http://evil")],
+            "subprotocols": ["orchestra.v1", "orchestra.bearer.all"],
+        },
+    ],
+)
+def test_no_socket_is_opened_to_a_page_that_may_not_ask_or_speaks_something_else(
+    options: Any,
+) -> None:
+    admission = with_keys("count", cors=Cors(origins=frozenset({"http://friend"})))
+    assert refusal(admission=admission, **options).status in (401, 403, 404)
 
 
 @pytest.mark.parametrize(

@@ -67,6 +67,10 @@ def test_a_frame_is_one_object_under_its_id(name: str | None) -> None:
     [
         (b"{}", "the message is binary"),
         ("{", "the message is not JSON"),
+        (
+            '{"type": "cancel", "id": "\\ud83e"}',
+            "the message is not JSON: \\ud83e is half of a character; send both halves",
+        ),
         ("[" * 100_000, "the message is not JSON"),
         ("5", "the message is no object"),
         ("{}", "`id` is not a string"),

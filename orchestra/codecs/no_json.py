@@ -1,0 +1,18 @@
+"""Why what a client has sent cannot be read as JSON, in words that help. Pure."""
+
+from __future__ import annotations
+
+import re
+
+_SURROGATE = re.compile(rb"\\u[dD][89aAbB][0-9a-fA-F]{2}(?!\\u[dD][c-fC-F])")
+
+
+def no_json(sent: bytes, error: Exception, what: str = "the body") -> str:
+    """Why it is no JSON; of half a character msgspec says that it was cut."""
+    half = _SURROGATE.search(sent) if "truncated" in str(error) else None
+    if half is not None and sent.rstrip().endswith(b"}"):
+        return (
+            f"{what} is not JSON: {half[0].decode()} is half of a character; send both halves, "
+            "or leave it out"
+        )
+    return f"{what} is not JSON: {error}"
