@@ -66,7 +66,8 @@ class Loaded(msgspec.Struct, frozen=True):
 
     `admit` says who is let in; without it everybody is. `close` is called once, when nothing that
     was started with it is under way any more. `state` is what processes share: runs are known to
-    all of them. `flush` is called before `close`, with how many seconds it may take.
+    all of them. `flush` is called before `close`, with how many seconds it may take. `by_json` are
+    the pipelines that JSON can ask, where they have been looked at.
     """
 
     pipelines: Mapping[str, Pipeline[..., Any]]
@@ -76,6 +77,7 @@ class Loaded(msgspec.Struct, frozen=True):
     close: Callable[[], None] = _nothing
     state: State | None = None
     flush: Callable[[float], Awaitable[object]] | None = None
+    by_json: Mapping[str, Pipeline[..., Any]] | None = None
 
 
 Load: TypeAlias = Callable[[], AbstractContextManager[Loaded]]
@@ -267,6 +269,7 @@ class Serving:
                     self.readiness,
                     registry=registry,
                     counting=counting,
+                    by_json=loaded.by_json,
                 )
                 if deployed is not None and deployed.prepare():
                     app.prepare()
