@@ -86,7 +86,7 @@ async def _keys_left_behind(bindings: LocalBindings) -> Path | None:
     from orchestra.config.bindings import KEYS_FILE, KEYS_TIMEOUT_S
 
     path = bindings.stores.path.with_name(KEYS_FILE)
-    if getattr(bindings.keys, "path", None) == path or not path.exists():
+    if not path.exists() or bindings.keys_file == path:
         return None
     from orchestra.access.keyring import Keyring
     from orchestra.stores.state_private import PrivateState

@@ -52,7 +52,7 @@ def check(*targets: str, explain: Flag = False, data: Data = None, config: Confi
         if bindings is not None and not targets and not unread:
             problems += unknown_pipelines(pipelines, bindings.deployment)
         problems += namesakes(pipelines)
-        for _, told in unservable(pipelines):
+        for told in unservable(pipelines):
             terminal.note(told, "yellow")
         if bindings is not None:
             for told in (*hidden_by_models(pipelines, bindings), *forgetful(bindings)):

@@ -104,16 +104,14 @@ def hidden_by_models(pipelines: Iterable[AnyPipeline], bindings: Bindings) -> It
             )
 
 
-def unservable(pipelines: Iterable[AnyPipeline]) -> Iterator[tuple[AnyPipeline, str]]:
+def unservable(pipelines: Iterable[AnyPipeline]) -> Iterator[str]:
     """Which pipelines no client can ask, and why; others can call them."""
-    from orchestra.errors import ServeError
-    from orchestra.server.inputs import by_json
+    from orchestra.server.inputs import sorted_out
 
     for each in pipelines:
-        try:
-            by_json({each.name: each})
-        except ServeError as error:
-            yield each, f"{each.where}: {error}"
+        _, refused = sorted_out({each.name: each})
+        for error in refused.values():
+            yield f"{each.where}: {error}"
 
 
 _ARTICLES = {"model": "a model", "embedder": "an embedder"}

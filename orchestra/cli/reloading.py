@@ -66,6 +66,8 @@ class Loader(Closing):
         self._closing = ExitStack()
         self.pipelines: dict[str, AnyPipeline] = {}
         """What is served now, each under its name."""
+        self.by_json: Mapping[str, AnyPipeline] = {}
+        """Those of them that JSON can ask."""
         self.keyless = False
         """Whether nobody is asked for a key."""
         self.locked = False
@@ -86,7 +88,7 @@ class Loader(Closing):
         old, config = self._bindings, find(self._config, os.environ)
         self._stores = set()
         with self._modules():
-            pipelines = self._served(self._import(configured=config is not None))
+            pipelines, by_json = self._served(self._import(configured=config is not None))
             new = default_bindings(self._data, config=config, several=self._several)
             store = new.stores.path
             self._stores = {store, store.with_name(f"{store.name}-wal")}
@@ -105,11 +107,12 @@ class Loader(Closing):
                 new.close,
                 state=new.shared_state,
                 flush=new.flush,
+                by_json=by_json,
             )
         if old is not None and carried and (state := old.release_state()):
             self._closing.callback(state.close)
         self._bindings, self.pipelines, self._config = new, pipelines, config
-        self._stores = set()
+        self.by_json, self._stores = by_json or {}, set()
 
     def state_place(self) -> str:
         """Where the state of what is served now is: its file, or its url."""
@@ -143,16 +146,21 @@ class Loader(Closing):
         for told in (*unknown, *unpriced(found), *forgetful(bindings)):
             log.warning("%s", told)
 
-    def _served(self, pipelines: dict[str, AnyPipeline]) -> dict[str, AnyPipeline]:
-        """Those that clients can ask, and those that were named, of which a start says why not."""
-        if self._targets:
-            return pipelines
-        from orchestra.cli.installed import unservable
+    def _served(
+        self, pipelines: dict[str, AnyPipeline]
+    ) -> tuple[dict[str, AnyPipeline], dict[str, AnyPipeline] | None]:
+        """Those that clients can ask, and of them those that JSON can.
 
-        left = {each.name: told for each, told in unservable(pipelines.values())}
-        for told in left.values():
-            log.warning("%s", told)
-        return {name: each for name, each in pipelines.items() if name not in left}
+        All, where one that nobody can ask was named; then it is for the server to refuse it.
+        """
+        from orchestra.server.inputs import sorted_out
+
+        by_json, refused = sorted_out(pipelines)
+        if refused and self._targets:
+            return pipelines, None
+        for name, error in refused.items():
+            log.warning("%s: %s", pipelines[name].where, error)
+        return {name: each for name, each in pipelines.items() if name not in refused}, by_json
 
     async def _admit(self, bindings: LocalBindings) -> Admission:
         admission = await admission_of(bindings, self._host, asked=await self._asks())

@@ -144,16 +144,13 @@ def settle() -> None:
 
 def _tell(loader: Loader, place: WorkerPlace | None, url: str) -> None:
     """Say what is served; of several workers the first does, once, and the supervisor the rest."""
-    from orchestra.server.inputs import is_readable
-
     gc.freeze()  # what a start has made stays: no search for garbage goes through it again
     gc.set_threshold(YOUNG_OBJECTS, *gc.get_threshold()[1:])
     if place is not None and (place.number > 1 or place.replaces):
         return
-    for name, pipeline in loader.pipelines.items():
-        by_json = all(map(is_readable, pipeline.inputs.values()))
+    for name in loader.pipelines:
         there = f"{url}/v1/pipelines/{name}/runs"
-        terminal.note(f"  {name}: {there if by_json else _as_a_model(name, url)}")
+        terminal.note(f"  {name}: {there if name in loader.by_json else _as_a_model(name, url)}")
     if not loader.pipelines:
         terminal.note("  no pipelines: models only, through OpenAI's API")
     terminal.note(f"  all that is served, on a page: {url}/docs")

@@ -22,6 +22,7 @@ from orchestra.closing import Closing
 from orchestra.config.names import bound
 from orchestra.config.server_rules import USUAL_RULES, ServerRules
 from orchestra.config.usual import EMBEDDERS, MODELS, is_usual
+from orchestra.engine.bindings import DeploymentBindings
 from orchestra.errors import BindingError
 from orchestra.protocols import Embedder, Model, State, VectorStore
 from orchestra.providers.wordllama import WordLlamaEmbedder
@@ -35,7 +36,6 @@ if TYPE_CHECKING:
     from orchestra.policies.budget import Budgets
     from orchestra.policies.callers import CallerLimits
     from orchestra.policies.gate import GuardState
-    from orchestra.policies.observed import OnCall
     from orchestra.policies.purse import Purse
     from orchestra.providers.settings import ModelSettings, RouteSettings
     from orchestra.stores.state_settings import OpenState, StateSettings
@@ -50,7 +50,7 @@ STATE_FILE = "state.sqlite"
 """Where the state is that several processes share, and budgets, where no other place is named."""
 
 
-class LocalBindings(Closing):
+class LocalBindings(DeploymentBindings, Closing):
     """`Bindings` to the models and embedders of a deployment, and to stores on this machine.
 
     Stores are the collections of `store.sqlite` in the data folder; `stores` is that file, to
@@ -84,8 +84,6 @@ class LocalBindings(Closing):
         self._spent: OpenState | None = None
         self._keys: OpenState | None = None
         self._waited: OpenState | None = None
-        self.on_call: OnCall | None = None
-        """Is told of each call of a model over the network; of models first asked for later."""
 
     @cached_property
     def deployment(self) -> Deployment:
@@ -158,11 +156,6 @@ class LocalBindings(Closing):
         return bound(f"store in {self.stores.path}", name, self._collections, fix)
 
     def prepare(self) -> bool:
-        """Make what is reached over the network now, and tell whether there is any of it.
-
-        Otherwise the first run would, and everything else would stand still meanwhile. What has
-        no key is still an error when it is first asked for, and not before.
-        """
         if self._usual:
             return False
         models, embedders = self.deployment.over_network()
@@ -173,10 +166,6 @@ class LocalBindings(Closing):
         return bool(models or embedders)
 
     def states(self) -> Mapping[str, GuardState]:
-        """The breaker and the load of each remote model that has been asked for, by its name.
-
-        They are this object's own: all runs that it serves share them, other processes do not.
-        """
         return self._assembly.states()
 
     @property
@@ -248,8 +237,11 @@ class LocalBindings(Closing):
 
     def check_there(self) -> None:
         """Raise StateError where a file of state or keys that was open is gone."""
+        from orchestra.stores.state_sqlite import SqliteState
+
         for opened in (self._state, self._spent, self._keys, self._waited):
-            getattr(opened, "check_there", bool)()
+            if isinstance(opened, SqliteState):
+                opened.check_there()
 
     def release_state(self) -> OpenState | None:
         """The state that it would close, which it goes on to use; None if there is none."""
@@ -291,8 +283,16 @@ class LocalBindings(Closing):
     @property
     def keys_at(self) -> str:
         """Where that is, for a person."""
-        path = getattr(self.keys, "path", None)
-        return str(path.absolute()) if isinstance(path, Path) else self.state_settings.url
+        file = self.keys_file
+        return self.state_settings.url if file is None else str(file.absolute())
+
+    @property
+    def keys_file(self) -> Path | None:
+        """The file that they are in, if they are in one."""
+        from orchestra.stores.state_sqlite import SqliteState
+
+        keys = self.keys
+        return keys.path if isinstance(keys, SqliteState) else None
 
     @property
     def keyring(self) -> Keyring:

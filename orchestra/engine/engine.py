@@ -12,17 +12,18 @@ import trio
 
 from orchestra.accounts import Caller
 from orchestra.compiler.plan import Plan, plan
+from orchestra.engine.bindings import NoBindings, ScriptedBindings
 from orchestra.engine.inputs import by_name, complete
 from orchestra.engine.journal import Observer
 from orchestra.engine.run import Run
-from orchestra.errors import BindingError, InputError, LimitExceededError, RunError
+from orchestra.errors import InputError, LimitExceededError, RunError
 from orchestra.graph.pipelines import Pipeline
 from orchestra.graph.policy import Limits, is_number
 from orchestra.groups import groupless_nursery
 from orchestra.policies.hedge import Hedges
 from orchestra.policies.retry import Retries
 from orchestra.policies.shares import Shares
-from orchestra.protocols import Bindings, Embedder, Model, Stream, VectorStore
+from orchestra.protocols import Bindings, Stream
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -34,27 +35,6 @@ _THREADS = 40  # trio's own default for a whole process
 _THREADS_EACH = 30  # of one tenant: whose threads are stuck has no more
 _PLANS = 1024  # more than a deployment serves; a script may define pipelines in a loop
 _CLOSE_S = 5.0  # for what steps do in their `finally` blocks
-
-
-class NoBindings:
-    """A deployment with nothing in it: no model, no embedder, no store."""
-
-    def names(self, seam: str) -> tuple[str, ...]:
-        """No names."""
-        del seam
-        return ()
-
-    def model(self, name: str) -> Model:
-        """Always raises BindingError."""
-        raise BindingError(f"there is no model {name!r}: the engine was opened without bindings")
-
-    def embedder(self, name: str) -> Embedder:
-        """Always raises BindingError."""
-        raise BindingError(f"there is no embedder {name!r}: the engine was opened without bindings")
-
-    def store(self, name: str) -> VectorStore:
-        """Always raises BindingError."""
-        raise BindingError(f"there is no store {name!r}: the engine was opened without bindings")
 
 
 class Engine:
@@ -326,9 +306,8 @@ async def open_engine(
             "`async with orchestra.open_portal() as portal: await portal.arun(pipeline, ...)`, or "
             "have `orchestra serve` beside it"
         )
-    refuse = getattr(bindings, "refuse_scripts", None)  # of a World, which is floors above
-    if refuse is not None:
-        refuse()
+    if isinstance(bindings, ScriptedBindings):
+        bindings.refuse_scripts()
     async with groupless_nursery() as nursery:
         made = bindings or NoBindings(), limits or Limits(), jitter, observe
         engine = Engine(nursery, *made)

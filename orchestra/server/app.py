@@ -18,14 +18,13 @@ from quart_trio.wrappers import TrioResponse
 from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound, RequestEntityTooLarge
 from werkzeug.routing import WebsocketMismatch
 
-from orchestra.server import problems, sse
+from orchestra.server import inputs, problems, sse
 from orchestra.server.arrival import Arrival
 from orchestra.server.bodies import body_of, forget_heads, tell_departure
 from orchestra.server.departure import DepartingRequest, Departure
 from orchestra.server.front import OPEN, Admission, Answered, Front, asked_again
 from orchestra.server.hardening import Hardened, Mailbox
 from orchestra.server.health import READY, Readiness, health_routes
-from orchestra.server.inputs import by_json
 from orchestra.server.listen import head_held
 from orchestra.server.openai_routes import is_openai, openai_routes, shaped
 from orchestra.server.openapi_routes import with_documents
@@ -53,7 +52,6 @@ if TYPE_CHECKING:
     from orchestra.observe.counting import Counting
     from orchestra.runs.registry import Registry
     from orchestra.server.access import Access
-    from orchestra.server.running import Running
     from orchestra.server.websocket import Sockets
 
 log = logging.getLogger("orchestra.server")
@@ -248,12 +246,14 @@ def create_app(
     *,
     registry: Registry | None = None,
     counting: Counting | None = None,
+    by_json: Mapping[str, Pipeline[..., Any]] | None = None,
 ) -> App:
     """The ASGI application that serves these pipelines, each under its key, on this engine.
 
     `readiness` is what `/readyz` tells of the process, besides what it needs. Without a registry,
     runs are known as long as the engine is open, and to this application alone. With `counting`,
-    requests are counted, and `/metrics` tells what is.
+    requests are counted, and `/metrics` tells what is. `by_json` are the pipelines that JSON can
+    ask, where the caller knows.
 
     Raises:
         CheckError: a pipeline has problems.
@@ -276,21 +276,20 @@ def create_app(
         origins=admission.cors.origins,
         closing=app.closing,
     )
-    routes = table(
-        engine,
-        pipelines,
-        settings,
-        registry,
-        readiness=readiness,
-        sockets=sockets,
-        running=admission.running,
-    )
+    if by_json is None:
+        by_json = inputs.by_json(pipelines)
+    spoken = pipelines.keys() - by_json.keys()
+    if spoken:  # else no name of a model need be known at a start
+        spoken -= {name for seam in ("model", "embedder") for name in engine.bindings.names(seam)}
+    running = admission.running
+    runs = Runs(engine, by_json, settings, registry, running=running, spoken=spoken)
+    routes = table(runs, pipelines, readiness, sockets)
     if counting is not None:
         from orchestra.server.metrics import metrics_routes
 
         routes += metrics_routes(counting)
         app.answered = counting.metrics.answered
-    for route in with_documents(routes, by_json(pipelines), settings, admission):
+    for route in with_documents(routes, by_json, settings, admission):
         app.add_route(route)
     _answer_errors(app, settings)
     front = Front(app.asgi_app, layers, shaped, app.answered)
@@ -299,27 +298,18 @@ def create_app(
 
 
 def table(
-    engine: Engine,
+    runs: Runs,
     pipelines: Mapping[str, Pipeline[..., Any]],
-    settings: Settings,
-    registry: Registry,
-    *,
     readiness: Readiness = READY,
     sockets: Callable[[Runs], Sockets] = open_sockets,
-    running: Running | None = None,
 ) -> list[Route]:
-    """Every route there is, in the order in which they are told."""
-    started = by_json(pipelines)
-    spoken = pipelines.keys() - started.keys()
-    if spoken:  # else no name of a model need be known at a start
-        spoken -= {name for seam in ("model", "embedder") for name in engine.bindings.names(seam)}
-    runs = Runs(engine, started, settings, registry, running=running, spoken=spoken)
+    """Every route there is, in the order in which they are told; `pipelines` are all."""
     return [
         *pipeline_routes(runs),
         *socket_routes(partial(sockets, runs)),
-        *run_routes(registry, settings),
+        *run_routes(runs.registry, runs.settings),
         *openai_routes(runs, pipelines),
-        *health_routes(engine.bindings, readiness),
+        *health_routes(runs.engine.bindings, readiness),
     ]
 
 

@@ -10,13 +10,14 @@ from __future__ import annotations
 import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING
 
 import msgspec
 import trio
 from quart import request
 from quart_trio.wrappers import TrioResponse as Response
 
+from orchestra.engine.bindings import DeploymentBindings
 from orchestra.errors import describe
 from orchestra.observe import names
 from orchestra.observe.tally import Tally
@@ -29,7 +30,7 @@ from orchestra.server.routes import Route
 
 if TYPE_CHECKING:
     from orchestra.policies.gate import GuardState
-    from orchestra.protocols import Bindings, State
+    from orchestra.protocols import Bindings
 
 log = logging.getLogger("orchestra.server")
 
@@ -86,7 +87,7 @@ def health_routes(bindings: Bindings, readiness: Readiness = READY) -> list[Rout
 class Health:
     """The handlers of `/healthz`, `/readyz` and `/v1/health/models`.
 
-    Bindings without `states` have no models to show; without `state`, none to ask.
+    Bindings that are not a deployment's have no models to show, and neither state nor keys to ask.
     """
 
     def __init__(self, bindings: Bindings, readiness: Readiness = READY) -> None:
@@ -120,38 +121,35 @@ class Health:
         As in `/v1/models`, of those that the caller may ask.
         """
         may_ask = Arrival.of(request.scope).known().scopes.may_ask
-        states: Mapping[str, GuardState] = getattr(self.bindings, "states", dict)()
+        states = states_of(self.bindings)
         return _told(
             200, {"models": shown({name: each for name, each in states.items() if may_ask(name)})}
         )
 
     def _checks(self) -> Mapping[str, Callable[[], Awaitable[object]]]:
-        found = {"stores": self._read_stores}
-        if _has(self.bindings, "state"):
-            found["state"] = self._write_state
-        if (budgets := getattr(self.bindings, "budgets", None)) is not None and budgets.lasting:
-            found["budgets"] = self._write_budgets
-        if _has(self.bindings, "keys_made"):
-            found["keys"] = self._read_keys
+        found: dict[str, Callable[[], Awaitable[object]]] = {"stores": self._read_stores}
+        bindings = self.bindings
+        if isinstance(bindings, DeploymentBindings):
+            found["state"] = partial(_write_state, bindings)
+            found["keys"] = partial(patiently, bindings.keys_made, AGAIN_S)
+            if bindings.budgets is not None and bindings.budgets.lasting:
+                found["budgets"] = partial(_write_budgets, bindings)
         return found
 
     async def _read_stores(self) -> None:
         names = partial(self.bindings.names, "store")
         await trio.to_thread.run_sync(names, abandon_on_cancel=True, limiter=self._threads)
 
-    async def _write_state(self) -> None:
-        """Write: a state that can only be read lets no limit and no budget be kept."""
-        state: State = cast("Any", self.bindings).state
-        await patiently(partial(state.change, (PROBE,), _probed), AGAIN_S)
 
-    async def _write_budgets(self) -> None:
-        """The same, where what callers have spent is kept elsewhere."""
-        bindings = cast("Any", self.bindings)
-        if bindings.budget_state is not bindings.state:
-            await patiently(partial(bindings.budget_state.change, (PROBE,), _probed), AGAIN_S)
+async def _write_state(bindings: DeploymentBindings) -> None:
+    """Write: a state that can only be read lets no limit and no budget be kept."""
+    await patiently(partial(bindings.state.change, (PROBE,), _probed), AGAIN_S)
 
-    async def _read_keys(self) -> None:
-        await patiently(cast("Any", self.bindings).keys_made, AGAIN_S)
+
+async def _write_budgets(bindings: DeploymentBindings) -> None:
+    """The same, where what callers have spent is kept elsewhere."""
+    if bindings.budget_state is not bindings.state:
+        await patiently(partial(bindings.budget_state.change, (PROBE,), _probed), AGAIN_S)
 
 
 def _probed(_: Sequence[bytes | None], now_s: float) -> Change[None]:
@@ -173,14 +171,14 @@ async def _check(name: str, check: Callable[[], Awaitable[object]], found: dict[
         log.warning("not ready: %s: no answer within %g s", name, CHECK_S)
 
 
-def _has(bindings: Bindings, name: str) -> bool:
-    """Whether they have it, without making it."""
-    return hasattr(type(bindings), name) or name in getattr(bindings, "__dict__", ())
-
-
 def _told(status: int, body: Mapping[str, object]) -> Response:
     headers = {"Cache-Control": "no-store"}
     return Response(msgspec.json.encode(body), status, headers, content_type=sse.JSON)
+
+
+def states_of(bindings: Bindings) -> Mapping[str, GuardState]:
+    """The breaker and the load of each guarded model that was asked for, by its name."""
+    return bindings.states() if isinstance(bindings, DeploymentBindings) else {}
 
 
 def shown(states: Mapping[str, GuardState]) -> list[dict[str, object]]:

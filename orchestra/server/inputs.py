@@ -127,18 +127,29 @@ def by_json(pipelines: Mapping[str, Pipeline[..., Any]]) -> dict[str, Pipeline[.
     Raises:
         ServeError: one can be asked neither way.
     """
-    found = {}
+    found, refused = sorted_out(pipelines)
+    for error in refused.values():
+        raise error
+    return found
+
+
+def sorted_out(
+    pipelines: Mapping[str, Pipeline[..., Any]],
+) -> tuple[dict[str, Pipeline[..., Any]], dict[str, ServeError]]:
+    """Those whose inputs JSON can give, and why nobody can ask those that cannot be spoken with."""
+    found: dict[str, Pipeline[..., Any]] = {}
+    refused: dict[str, ServeError] = {}
     for name, pipeline in pipelines.items():
         try:
             check_servable(name, pipeline.inputs)
-        except ServeError:
+        except ServeError as error:
             from orchestra.server.chat_shapes import shape_of
 
             if shape_of(pipeline) is None:
-                raise
+                refused[name] = error
         else:
             found[name] = pipeline
-    return found
+    return found, refused
 
 
 def is_readable(each: Input) -> bool:

@@ -21,6 +21,7 @@ from orchestra.codecs.openai_serving import AnswerWriter, answer_record
 from orchestra.codecs.openai_serving_embeddings import embeddings_body, served_embeddings
 from orchestra.codecs.openai_serving_errors import BAD_REQUEST, ServedError, error_reply, reply
 from orchestra.codecs.openai_serving_request import ServedChat, refused, served_chat
+from orchestra.engine.bindings import DeploymentBindings
 from orchestra.errors import InputError, LimitExceededError, ModelError, StateError
 from orchestra.events import Delta, RunFinished, StepRouted
 from orchestra.server import problems, sse
@@ -232,7 +233,7 @@ def _record(run: Run, job: _Job, served: ServedChat, event: RunFinished) -> tupl
 
 def _state_of(bindings: Bindings, otherwise: State) -> State:
     """What the deployment remembers things in, where it has such a thing."""
-    return cast("State", getattr(bindings, "state", otherwise))
+    return bindings.state if isinstance(bindings, DeploymentBindings) else otherwise
 
 
 def _job(offer: Offer, served: ServedChat) -> _Job:

@@ -14,12 +14,13 @@ from __future__ import annotations
 import logging
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
-from typing import TYPE_CHECKING, Any, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import msgspec
 import trio
 from msgspec import structs
 
+from orchestra.engine.bindings import DeploymentBindings
 from orchestra.engine.engine import open_engine
 from orchestra.errors import OrchestraError
 from orchestra.observe import names
@@ -27,7 +28,7 @@ from orchestra.observe.tally import Tally
 from orchestra.observe.watchers import together
 from orchestra.server.app import create_app
 from orchestra.server.front import OPEN, Admission
-from orchestra.server.health import Readiness, gauges_of
+from orchestra.server.health import Readiness, gauges_of, states_of
 from orchestra.server.registries import open_runs
 from orchestra.server.run_context import TraceParents
 from orchestra.server.settings import USUAL_SETTINGS, Settings
@@ -46,7 +47,6 @@ if TYPE_CHECKING:
     from orchestra.graph.policy import Limits
     from orchestra.observe.counting import Counting
     from orchestra.observe.otel import Tracing
-    from orchestra.policies.gate import GuardState
     from orchestra.protocols import Bindings, State
     from orchestra.runs.registry import Registry
 
@@ -66,7 +66,8 @@ class Loaded(msgspec.Struct, frozen=True):
 
     `admit` says who is let in; without it everybody is. `close` is called once, when nothing that
     was started with it is under way any more. `state` is what processes share: runs are known to
-    all of them. `flush` is called before `close`, with how many seconds it may take.
+    all of them. `flush` is called before `close`, with how many seconds it may take. `by_json` are
+    the pipelines that JSON can ask, where they have been looked at.
     """
 
     pipelines: Mapping[str, Pipeline[..., Any]]
@@ -76,6 +77,7 @@ class Loaded(msgspec.Struct, frozen=True):
     close: Callable[[], None] = _nothing
     state: State | None = None
     flush: Callable[[float], Awaitable[object]] | None = None
+    by_json: Mapping[str, Pipeline[..., Any]] | None = None
 
 
 Load: TypeAlias = Callable[[], AbstractContextManager[Loaded]]
@@ -241,13 +243,14 @@ class Serving:
 
     async def _live(self, loaded: Loaded, *, task_status: trio.TaskStatus[Generation]) -> None:
         """One generation, from its first moment to its last."""
+        deployed = loaded.bindings if isinstance(loaded.bindings, DeploymentBindings) else None
         counting = self._counting if loaded.settings.metrics else None
         watcher = together(
             None if counting is None else counting.metrics,
             None if self._tracing is None else self._tracing.traces,
         )
-        if watcher is not None and hasattr(loaded.bindings, "on_call"):
-            cast("Any", loaded.bindings).on_call = watcher.called
+        if watcher is not None and deployed is not None:
+            deployed.on_call = watcher.called
         observe = None if watcher is None else watcher.observe
         try:
             async with (
@@ -266,8 +269,9 @@ class Serving:
                     self.readiness,
                     registry=registry,
                     counting=counting,
+                    by_json=loaded.by_json,
                 )
-                if getattr(loaded.bindings, "prepare", bool)():
+                if deployed is not None and deployed.prepare():
                     app.prepare()
                 generation = Generation(engine, app.asgi_app, settings, registry, app.closing)
                 task_status.started(generation)
@@ -279,7 +283,8 @@ class Serving:
                     await loaded.flush(loaded.settings.runs.flush_s)  # noqa: ASYNC102 - shielded, and bounded
             finally:
                 loaded.close()
-        del engine, admission, app, generation, loaded, registry, pipelines  # it may be the last
+        # it may be the last
+        del engine, admission, app, generation, loaded, registry, pipelines, deployed
         self.on_retired()
 
     async def _admission(self, loaded: Loaded) -> Admission:
@@ -294,9 +299,8 @@ class Serving:
         found = Tally()
         found.set(names.RUNS_RUNNING, (), self.running)
         for each in self._generations:
-            states: Mapping[str, GuardState] = getattr(each.engine.bindings, "states", dict)()
             found.gauges.pop(names.BREAKERS.name, None)
-            found.add(gauges_of(states))
+            found.add(gauges_of(states_of(each.engine.bindings)))
         tally.gauges = found.gauges
 
     def _registry(self, loaded: Loaded) -> AbstractAsyncContextManager[Registry]:

@@ -11,6 +11,7 @@ import attrs
 import trio
 
 from orchestra.accounts import Caller
+from orchestra.engine.bindings import ScriptedBindings
 from orchestra.errors import BindingError, DefinitionError, TruncatedStreamError
 from orchestra.graph.policy import Limits
 from orchestra.protocols import Embedder, Model, ModelReply, VectorStore
@@ -86,7 +87,7 @@ _STORES = valid.keeping("search", "MemoryStore('name')")
 
 
 @attrs.frozen(kw_only=True, repr=False)
-class World:
+class World(ScriptedBindings):
     """What a simulated run meets: scripts, bindings, limits, a caller, a schedule, a cancellation.
 
     `schedule` seeds the order in which Trio runs tasks that are ready together; draw it

@@ -51,6 +51,37 @@ def test_pipelines_and_settings_are_those_of_the_files_as_they_are_now(say: Proj
     assert second.settings.drain_s == 3, "what the command line says is above the file"
 
 
+def test_what_can_be_asked_is_found_out_once_and_told_to_the_server(say: Project) -> None:
+    say.write(
+        "pipelines/odd.py",
+        """
+        from collections.abc import Callable
+        from orchestra import Stream, pipeline, step
+        from orchestra.steps import generate
+        from orchestra.values import Message
+
+        @step
+        def called(each: Callable[[], str]) -> str:
+            return each()
+
+        @pipeline
+        def unread(each: Callable[[], str]) -> str:
+            return called(each)
+
+        @pipeline
+        def chat(messages: tuple[Message, ...]) -> Stream[str]:
+            return generate(messages)
+        """,
+    )
+    with (loader := loader_of(say)), loader.load() as found:
+        assert list(found.pipelines) == ["chat", "say", "count"]
+        assert found.by_json is not None
+        assert list(found.by_json) == ["say", "count"]
+    assert loader.by_json == found.by_json
+    with (loader := loader_of(say, "pipelines.odd:unread")), loader.load() as found:
+        assert found.by_json is None, "the server refuses it, and says why"
+
+
 def test_the_state_is_carried_over_and_closed_at_the_very_end(say: Project) -> None:
     say.write("orchestra.toml", '[state]\nurl = "sqlite:limits.sqlite"\n')
     with (loader := loader_of(say)):

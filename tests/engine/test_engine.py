@@ -16,7 +16,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from orchestra import Limits, Stream, collect, open_engine, pipeline, step
-from orchestra.engine.engine import Engine, NoBindings
+from orchestra.engine.bindings import NoBindings
+from orchestra.engine.engine import Engine
 from orchestra.engine.run import Run
 from orchestra.errors import (
     BindingError,

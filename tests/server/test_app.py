@@ -317,6 +317,16 @@ def test_who_has_left_before_their_request_is_looked_at_takes_their_run_along() 
     trio.run(main)
 
 
+def test_what_json_can_ask_is_not_found_out_by_who_is_told() -> None:
+    async def main() -> object:
+        async with open_engine() as engine:
+            app = create_app(engine, {"unservable": unservable}, by_json={})
+            async with open_house(app, Settings()) as house:
+                return (await (await house.connect()).ask("GET /v1/pipelines HTTP/1.1")).json
+
+    assert trio.run(main) == {"pipelines": []}
+
+
 def test_a_pipeline_whose_input_json_cannot_give_is_not_served() -> None:
     async def main() -> None:
         async with open_engine() as engine:

@@ -44,6 +44,7 @@ from orchestra.server.front import (
 )
 from orchestra.server.problems import HttpProblem, NoContent
 from orchestra.server.registries import registry_beside
+from orchestra.server.runs import Runs
 from orchestra.server.settings import Settings
 from orchestra.stores.state_memory import MemoryState
 from orchestra.testing.virtual import virtual
@@ -192,7 +193,8 @@ async def _statuses(admission: Admission) -> dict[str, int]:
     settings = Settings()
     statuses = {}
     async with open_engine() as engine:
-        routes = table(engine, PIPELINES, settings, registry_beside(engine, settings))
+        runs = Runs(engine, PIPELINES, settings, registry_beside(engine, settings))
+        routes = table(runs, PIPELINES)
         app = create_app(engine, PIPELINES, settings, admission)
         async with open_house(app.asgi_app, settings) as house:
             for route in routes:

@@ -8,7 +8,8 @@ from typing import Any, TypeVar
 import pytest
 import trio
 
-from orchestra.engine.engine import NoBindings, open_engine
+from orchestra.engine.bindings import NoBindings
+from orchestra.engine.engine import open_engine
 from orchestra.errors import StateError, StoreError
 from orchestra.policies.breaker import Closed, HalfOpen, Open
 from orchestra.policies.budget import Allowance, Budgets
@@ -20,6 +21,7 @@ from orchestra.server.front import OPEN
 from orchestra.server.health import PROBE, PROBE_TTL_S, READY, Readiness
 from orchestra.server.settings import Settings
 from orchestra.stores.state_memory import MemoryState
+from tests.server.deployment import Well
 from tests.server.served import PIPELINES
 from tests.server.wire import Reply, open_house
 
@@ -28,7 +30,7 @@ T = TypeVar("T")
 HEAD = "GET /v1/health/models HTTP/1.1"
 
 
-class Known(NoBindings):
+class Known(NoBindings, Well):
     """Bindings that know how their models are."""
 
     def states(self) -> Mapping[str, GuardState]:
@@ -94,8 +96,8 @@ class Hanging(MemoryState):
         raise AssertionError(keys)
 
 
-class Deployed(NoBindings):
-    """Bindings with a state, and stores."""
+class Deployed(NoBindings, Well):
+    """A deployment with this state, and stores that cannot be read."""
 
     def __init__(self, state: MemoryState | None = None, stores: str = "") -> None:
         self.state = state or MemoryState()
@@ -130,7 +132,7 @@ class PaidByRun(Budgeted):
 
 
 def test_a_server_with_all_that_it_needs_is_ready() -> None:
-    checks = {"state": "ok", "stores": "ok"}
+    checks = {"keys": "ok", "state": "ok", "stores": "ok"}
     for bindings in (Deployed(), PaidByRun(Broken())):
         assert ready(bindings) == (200, {"status": "ready", "checks": checks})
     found = ready(Budgeted(MemoryState()))
@@ -138,13 +140,27 @@ def test_a_server_with_all_that_it_needs_is_ready() -> None:
     assert ready(NoBindings()) == (200, {"status": "ready", "checks": {"stores": "ok"}})
 
 
+def test_bindings_are_asked_for_what_they_inherit_and_not_for_what_has_such_a_name() -> None:
+    class Geographic(NoBindings):
+        state = "Bavaria"
+
+        def states(self) -> list[str]:
+            return [self.state]
+
+    assert ready(Geographic()) == (200, {"status": "ready", "checks": {"stores": "ok"}})
+    assert asking(Geographic()).json == {"models": []}
+
+
 @pytest.mark.parametrize(
     ("bindings", "checks"),
     [
-        (Deployed(Broken()), {"state": "failed", "stores": "ok"}),
-        (Budgeted(Broken()), {"budgets": "failed", "state": "ok", "stores": "ok"}),
-        (Deployed(Hanging()), {"state": "slow", "stores": "ok"}),
-        (Deployed(stores="a.sqlite: it is damaged"), {"state": "ok", "stores": "failed"}),
+        (Deployed(Broken()), {"keys": "ok", "state": "failed", "stores": "ok"}),
+        (
+            Budgeted(Broken()),
+            {"budgets": "failed", "keys": "ok", "state": "ok", "stores": "ok"},
+        ),
+        (Deployed(Hanging()), {"keys": "ok", "state": "slow", "stores": "ok"}),
+        (Deployed(stores="a: damaged"), {"keys": "ok", "state": "ok", "stores": "failed"}),
     ],
 )
 def test_one_without_is_not_and_says_what_is_missing_but_not_where(
@@ -157,7 +173,7 @@ def test_one_without_is_not_and_says_what_is_missing_but_not_where(
     monkeypatch.setattr("orchestra.server.health.AGAIN_S", (0.001,))
     assert ready(bindings) == (503, {"status": "not ready", "checks": checks})
     [why] = caplog.messages
-    assert any(word in why for word in ("secret-host", "no answer within", "it is damaged"))
+    assert any(word in why for word in ("secret-host", "no answer within", "damaged"))
 
 
 def test_a_state_that_answers_when_it_is_asked_again_is_there() -> None:
@@ -177,7 +193,7 @@ def test_a_state_that_answers_when_it_is_asked_again_is_there() -> None:
 
 def test_who_could_let_nobody_in_is_not_ready() -> None:
     class Keyed(Deployed):
-        """Bindings that should have keys."""
+        """A deployment whose keys are gone."""
 
         async def keys_made(self) -> bool:
             raise StateError("keys.sqlite: the file that was open is gone")

@@ -16,7 +16,6 @@ from orchestra.engine.engine import open_engine
 from orchestra.observe import names
 from orchestra.observe.counting import Counting
 from orchestra.observe.metrics import Metrics
-from orchestra.policies.observed import OnCall
 from orchestra.server.app import create_app
 from orchestra.server.departure import LEFT
 from orchestra.server.front import OPEN, Admission
@@ -140,15 +139,9 @@ def test_only_a_key_that_was_made_for_it_may_read_it() -> None:
     assert trio.run(main) == [401, 403, 200]
 
 
-class Bound(Known):
-    """Bindings that tell of the calls of their models."""
-
-    on_call: OnCall | None = None
-
-
-def served(settings: Settings) -> tuple[Bound, Reply]:
+def served(settings: Settings) -> tuple[Known, Reply]:
     """What a whole server says."""
-    bindings = Bound()
+    bindings = Known()
 
     async def main() -> Reply:
         loaded = Loaded(PIPELINES, bindings, settings)

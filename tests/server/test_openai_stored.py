@@ -23,6 +23,7 @@ from orchestra.server.settings import Settings
 from orchestra.stores.state_memory import MemoryState
 from orchestra.testing.world import ScriptedModel, World
 from orchestra.values import Json
+from tests.server.deployment import Well
 from tests.server.wire import Client, Reply, open_house
 
 CALLERS = (Caller("acme", "ada"), Caller("acme", "bob"), Caller("", "eve"), Caller())
@@ -244,10 +245,8 @@ class Away(State):
         raise StateError("the state is away")
 
 
-class Deployment(World):
+class Deployment(World, Well):
     """A world that remembers in a state of its own."""
-
-    state: State
 
 
 def on_the_wire(*, state: State, stream: bool = False) -> dict[str, Any]:

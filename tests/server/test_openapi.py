@@ -44,6 +44,7 @@ from orchestra.server.problems import HttpProblem
 from orchestra.server.registries import registry_beside
 from orchestra.server.routes import Route
 from orchestra.server.run_problems import KINDS, failed_run
+from orchestra.server.runs import Runs
 from orchestra.server.settings import Settings
 from orchestra.stores.state_memory import MemoryState
 from orchestra.testing.world import World
@@ -113,9 +114,9 @@ def routes() -> list[Route]:
     async def main() -> list[Route]:
         async with open_engine(World()) as engine:
             settings = Settings()
-            registry = registry_beside(engine, settings)
+            runs = Runs(engine, SERVED, settings, registry_beside(engine, settings))
             counted = metrics_routes(Counting(Metrics({})))
-            return [*table(engine, SERVED, settings, registry), *counted]
+            return [*table(runs, SERVED), *counted]
 
     return with_documents(trio.run(main), SERVED, Settings(), OPEN)
 

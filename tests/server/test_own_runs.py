@@ -20,6 +20,7 @@ from orchestra.server.hardening import mend_hypercorn
 from orchestra.server.settings import Settings
 from orchestra.testing.world import ScriptedModel, World
 from orchestra.values import Stopped, StopReason, TextDelta
+from tests.server.deployment import Well
 from tests.server.served import PIPELINES
 from tests.server.wire import Client, House, Reply, open_house
 
@@ -131,7 +132,7 @@ def test_a_name_that_is_not_served_tells_of_no_pipeline_that_one_may_not_run() -
 
 
 def test_of_models_that_one_may_not_ask_nobody_is_told_how_they_are() -> None:
-    class Watched(World):
+    class Watched(World, Well):
         def states(self) -> Mapping[str, GuardState]:
             return {name: GuardState(None, Load(0, 0)) for name in ("hanging", "secret")}
 

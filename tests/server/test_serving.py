@@ -15,7 +15,8 @@ import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
 
-from orchestra.engine.engine import NoBindings, open_engine
+from orchestra.engine.bindings import NoBindings
+from orchestra.engine.engine import open_engine
 from orchestra.errors import ConfigError, OrchestraError
 from orchestra.graph.pipelines import Pipeline, pipeline
 from orchestra.graph.steps import step
