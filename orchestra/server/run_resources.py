@@ -26,7 +26,6 @@ from orchestra.server.runs import (
     accepted,
     answer,
     as_json,
-    resuming_at,
     when_over,
 )
 
@@ -124,7 +123,7 @@ class RunResources:
         record = await self._seen(run_id)
         if record is None or record.pipeline != pipeline:
             return answer(run_views.unknown_run(run_id))
-        return await self.stream(record, seq, resuming_at(run_id))
+        return await self.stream(record, seq, sse.resuming_at(run_id))
 
     async def stream(self, record: Record, seq: int, prefix: bytes = b"") -> Response:
         """The events of a run behind a number.

@@ -148,7 +148,7 @@ class Runs:
         if isinstance(run, HttpProblem):
             return answer(run)
         if asked.streams:
-            return EventStream(Events(run, self.settings, resuming_at(run.id)))
+            return EventStream(Events(run, self.settings, sse.resuming_at(run.id)))
         return await self.result(run)
 
     def unknown(self, name: str, arrival: Arrival) -> HttpProblem:
@@ -304,11 +304,6 @@ async def whole_body() -> bytes:
     """
     here = cast("DepartingRequest", request).body.here()
     return here if here is not None else cast("bytes", await request.get_data())
-
-
-def resuming_at(run_id: str) -> bytes:
-    """What stands before the numbers of a run's events where a browser resumes it by them."""
-    return run_id.encode() + b"."
 
 
 class EventStream(Response):

@@ -53,6 +53,11 @@ def is_run_id(text: str) -> bool:
     return re.fullmatch(_RUN_ID, text, re.ASCII) is not None
 
 
+def resuming_at(run_id: str) -> bytes:
+    """What stands before the numbers of a run's events, so that a client resumes it by them."""
+    return run_id.encode() + b"."
+
+
 def event_id(given: str) -> tuple[str, int] | None:
     """Which event `Last-Event-ID` names: the run, "" where it does not say, and the number.
 

@@ -32,7 +32,6 @@ from orchestra.server.runs import (
     Runs,
     answer,
     as_json,
-    resuming_at,
     when_over,
 )
 from orchestra.server.starting import NOT_STARTED, not_started
@@ -117,7 +116,7 @@ class Wished:
         when_over(partial(self.runs.left, run))
         stream = None
         if self.asked.streams:  # it reads from the beginning, whatever is awaited first
-            stream = EventStream(Events(run, self.runs.settings, resuming_at(run.id)))
+            stream = EventStream(Events(run, self.runs.settings, sse.resuming_at(run.id)))
         await self._adopted(run)
         return stream or await self.runs.result(run)
 
@@ -168,7 +167,7 @@ class Wished:
             return answer(_gone(run_id))
         if self.asked.streams:
             resources = RunResources(registry, self.runs.settings)
-            return await resources.stream(record, seq, resuming_at(run_id))
+            return await resources.stream(record, seq, sse.resuming_at(run_id))
         try:
             last = await self._last(run_id)
         except RunLostError as error:
