@@ -71,6 +71,8 @@ class Loader(Closing):
         """Who is let in by what is served now."""
         self._coming: Admission | None = None
         """And by what was loaded last, which may be refused."""
+        self._moves = False
+        """Whether its state is another than that of what is served."""
         self._closing = ExitStack()
         self.pipelines: dict[str, AnyPipeline] = {}
         """What is served now, each under its name."""
@@ -99,6 +101,7 @@ class Loader(Closing):
             store = new.stores.path
             self._stores = {store, store.with_name(f"{store.name}-wal")}
             carried = old is not None and new.use_state_of(old)
+            self._moves = old is not None and not carried
             if old is not None and carried:
                 old.check_there()
             if config is not None:
@@ -167,6 +170,10 @@ class Loader(Closing):
         return {name: each for name, each in pipelines.items() if name not in left}
 
     async def _admit(self, bindings: LocalBindings) -> Admission:
+        if self._moves:  # who serves has a state, and does not give it up for one that is away
+            from orchestra.server.health import check_state
+
+            await check_state(bindings)
         places = [] if bindings.rules.keys == "none" else await self._asked(bindings)
         locked = partial(self._remember, bindings)
         admission = await admission_of(bindings, self._host, asked=places, on_lock=locked)

@@ -17,7 +17,7 @@ import trio
 from quart import request
 from quart_trio.wrappers import TrioResponse as Response
 
-from orchestra.errors import describe
+from orchestra.errors import StateError, describe
 from orchestra.observe import names
 from orchestra.observe.tally import Tally
 from orchestra.protocols import Change, Entry
@@ -128,7 +128,7 @@ class Health:
     def _checks(self) -> Mapping[str, Callable[[], Awaitable[object]]]:
         found = {"stores": self._read_stores}
         if _has(self.bindings, "state"):
-            found["state"] = self._write_state
+            found["state"] = self.write_state
         if (budgets := getattr(self.bindings, "budgets", None)) is not None and budgets.lasting:
             found["budgets"] = self._write_budgets
         if _has(self.bindings, "keys_made"):
@@ -139,7 +139,7 @@ class Health:
         names = partial(self.bindings.names, "store")
         await trio.to_thread.run_sync(names, abandon_on_cancel=True, limiter=self._threads)
 
-    async def _write_state(self) -> None:
+    async def write_state(self) -> None:
         """Write: a state that can only be read lets no limit and no budget be kept."""
         state: State = cast("Any", self.bindings).state
         await patiently(partial(state.change, (PROBE,), _probed), AGAIN_S)
@@ -152,6 +152,18 @@ class Health:
 
     async def _read_keys(self) -> None:
         await patiently(cast("Any", self.bindings).keys_made, AGAIN_S)
+
+
+async def check_state(bindings: Bindings) -> None:
+    """Nothing, where `/readyz` would find that their state can be written to.
+
+    Raises:
+        StateError: it cannot, or not in time.
+    """
+    with trio.move_on_after(CHECK_S) as time:
+        await Health(bindings).write_state()
+    if time.cancelled_caught:
+        raise StateError(f"the state did not answer within {CHECK_S:g} s; look after it")
 
 
 def _probed(_: Sequence[bytes | None], now_s: float) -> Change[None]:
