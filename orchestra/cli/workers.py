@@ -71,7 +71,8 @@ def supervised(words: Sequence[str], settings: Settings, host: str, port: int, c
 
     begin_log("supervisor ")
     listener = bind(host, port, settings)
-    ready = partial(terminal.say, f"orchestra is listening on {url_of(listener)}")
+    listening = f"orchestra is listening on {url_of(listener)}"
+    ready = partial(terminal.say, listening, needed=False)
     with ExitStack() as at_the_end:
         try:
             folder = at_the_end.enter_context(TemporaryDirectory(prefix="orchestra-"))
@@ -82,5 +83,6 @@ def supervised(words: Sequence[str], settings: Settings, host: str, port: int, c
         code: int = trio.run(
             partial(supervise, words, listener, count, stop_s=settings.stop_s, on_ready=ready)
         )
-    terminal.note("orchestra has stopped")
+    terminal.note("orchestra has stopped", needed=False)
+    terminal.forget_unwritable(errors_too=True)
     return code

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import signal
+import socket
 import subprocess
+import time
+import urllib.error
 import urllib.request
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -100,6 +105,32 @@ def test_what_is_named_is_what_is_served(say: Project) -> None:
     process = say.launch("serve", "pipelines.say:count", "--port", "0")
     served = get(f"{listening(process)}/v1/pipelines")["pipelines"]
     assert [each["name"] for each in served] == ["count"]
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+@pytest.mark.parametrize("early", [True, False])
+def test_a_server_whose_log_nobody_reads_any_more_goes_on_and_ends_in_order(
+    say: Project, workers: str, *, early: bool
+) -> None:
+    """Also where its readers are gone before it says that it listens."""
+    ours, its = os.pipe()
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    words = ("serve", "--port", str(port), "--workers", workers)
+    process = say.launch(*words, stdout=its, stderr=its)
+    os.close(its)
+    with open(ours, "rb", buffering=0) as log:  # noqa: PTH123 - it is a pipe
+        seen = b""
+        while not early and b"is listening" not in seen:
+            seen += log.read(1000)
+    url = f"http://127.0.0.1:{port}/v1/pipelines/say/runs?text=hi"
+    until_s = time.monotonic() + PATIENCE_S
+    while time.monotonic() < until_s:
+        with suppress(urllib.error.URLError):
+            assert get(url)["result"] == "HI "
+            break
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(PATIENCE_S) == 0
 
 
 def test_an_address_that_is_taken_is_one_block(say: Project) -> None:
