@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from socket import socket
 
+    from orchestra.cli.ending import Ending
     from orchestra.server.settings import Settings
     from orchestra.server.worker_place import WorkerPlace
 
@@ -113,13 +114,22 @@ def _serve(
         house = House(
             watched=watched,
             on_retired=settle,
-            on_stop=end.within,
+            on_stop=partial(_stopping, end, place),
             place=place,
             counting=counts,
             tracing=traces,
             flush=flush,
         )
         trio.run(partial(serve_loaded, loader.load, listen, house, on_ready=told))
+
+
+def _stopping(end: Ending, place: WorkerPlace | None, within_s: float) -> None:
+    """It has so long; a worker's supervisor tells of itself."""
+    from orchestra.server.notify import STOPPING, notify
+
+    end.within(within_s)
+    if place is None:
+        notify(STOPPING)
 
 
 def _as_a_model(name: str, url: str) -> str:
@@ -146,6 +156,7 @@ def settle() -> None:
 def _tell(loader: Loader, place: WorkerPlace | None, url: str) -> None:
     """Say what is served; of several workers the first does, once, and the supervisor the rest."""
     from orchestra.server.inputs import is_readable
+    from orchestra.server.notify import READY, notify
 
     note, say = partial(terminal.note, needed=False), partial(terminal.say, needed=False)
     gc.freeze()  # what a start has made stays: no search for garbage goes through it again
@@ -167,3 +178,4 @@ def _tell(loader: Loader, place: WorkerPlace | None, url: str) -> None:
         note(f"  limits, budgets, cache and runs are shared in {loader.state_place()}")
     else:
         say(f"orchestra is listening on {url}")
+        notify(READY)

@@ -66,13 +66,12 @@ def supervised(words: Sequence[str], settings: Settings, host: str, port: int, c
     import trio
 
     from orchestra.observe.counting import FOLDER_ENV
+    from orchestra.server.notify import STOPPING, notify
     from orchestra.server.sockets import bind, url_of
     from orchestra.server.supervisor import supervise
 
     begin_log("supervisor ")
     listener = bind(host, port, settings)
-    listening = f"orchestra is listening on {url_of(listener)}"
-    ready = partial(terminal.say, listening, needed=False)
     with ExitStack() as at_the_end:
         try:
             folder = at_the_end.enter_context(TemporaryDirectory(prefix="orchestra-"))
@@ -81,8 +80,23 @@ def supervised(words: Sequence[str], settings: Settings, host: str, port: int, c
         else:
             os.environ[FOLDER_ENV] = folder  # where the workers put together what they count
         code: int = trio.run(
-            partial(supervise, words, listener, count, stop_s=settings.stop_s, on_ready=ready)
+            partial(
+                supervise,
+                words,
+                listener,
+                count,
+                stop_s=settings.stop_s,
+                on_ready=partial(_ready, url_of(listener)),
+                on_stop=partial(notify, STOPPING),
+            )
         )
     terminal.note("orchestra has stopped", needed=False)
     terminal.forget_unwritable(errors_too=True)
     return code
+
+
+def _ready(url: str) -> None:
+    from orchestra.server.notify import READY, notify
+
+    terminal.say(f"orchestra is listening on {url}", needed=False)
+    notify(READY)

@@ -97,6 +97,7 @@ class Supervisor:
     rule: RestartRule
     jitter: Callable[[], float]
     on_ready: Callable[[], object]
+    on_stop: Callable[[], object]
     _asked: Wishes = attrs.field(init=False, factory=Wishes)
     _alive: dict[int, Worker] = attrs.field(init=False, factory=dict)
     _ends: list[Ended] = attrs.field(init=False, factory=list)
@@ -115,6 +116,7 @@ class Supervisor:
                 nursery.start_soon(self._asked.hear, signals, acts)
                 nursery.start_soon(self._start, nursery)
                 await self._asked.stop.wait()
+                self.on_stop()
                 await self._stop()
                 nursery.cancel_scope.cancel()
         return self._code or exit_code(self._ends)
@@ -288,6 +290,7 @@ async def supervise(
     *,
     stop_s: float,
     on_ready: Callable[[], object] = lambda: None,
+    on_stop: Callable[[], object] = lambda: None,
     rule: RestartRule = RestartRule(),
     jitter: Callable[[], float] = random.random,
 ) -> int:
@@ -295,8 +298,9 @@ async def supervise(
 
     `command` is completed by a worker's number, the descriptors of the socket and of its line, and
     whether it replaces another, as 1 or 0 (`WorkerPlace.take`). `on_ready` is called when the first
-    is ready, and each of the others is or has ended once. SIGTERM and SIGINT stop them, which may
-    take them `stop_s`; SIGHUP is passed on. To be called in the main thread.
+    is ready, and each of the others is or has ended once; `on_stop` when all are to end. SIGTERM
+    and SIGINT stop them, which may take them `stop_s`; SIGHUP is passed on. To be called in the
+    main thread.
 
     The code is 0 where all left in order after they were asked to; that of the first worker that
     ends without ever having been ready, at the start; else 1.
@@ -309,6 +313,7 @@ async def supervise(
         rule=rule,
         jitter=jitter,
         on_ready=on_ready,
+        on_stop=on_stop,
     )
     with listener:
         return await supervisor.run()

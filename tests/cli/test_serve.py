@@ -133,6 +133,26 @@ def test_a_server_whose_log_nobody_reads_any_more_goes_on_and_ends_in_order(
     assert process.wait(PATIENCE_S) == 0
 
 
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_a_service_manager_is_told_that_it_is_ready_and_that_it_stops(
+    say: Project, workers: str
+) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind("")
+        manager.settimeout(PATIENCE_S)
+        address = manager.getsockname().decode().replace("\0", "@")
+        words = ("serve", "--port", "0", "--workers", workers)
+        process = say.launch(*words, env={"NOTIFY_SOCKET": address})
+        assert manager.recv(100) == b"READY=1"
+        listening(process)
+        process.send_signal(signal.SIGTERM)
+        assert manager.recv(100) == b"STOPPING=1"
+        assert process.wait(PATIENCE_S) == 0
+        manager.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            manager.recv(100)
+
+
 def test_an_address_that_is_taken_is_one_block(say: Project) -> None:
     port = listening(say.launch("serve", "--port", "0")).rpartition(":")[2]
     code, out, err = say.finish("serve", "--port", port)
