@@ -9,10 +9,10 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from orchestra.cli import terminal
+from orchestra.cli.counts_folder import counts_folder
 from orchestra.cli.loading import extra
 from orchestra.cli.log import begin_log
 from orchestra.cli.parameters import WORKER
@@ -74,11 +74,11 @@ def supervised(words: Sequence[str], settings: Settings, host: str, port: int, c
     listener = bind(host, port, settings)
     with ExitStack() as at_the_end:
         try:
-            folder = at_the_end.enter_context(TemporaryDirectory(prefix="orchestra-"))
+            folder = at_the_end.enter_context(counts_folder())
         except OSError as error:
             log.warning("at /metrics each worker counts for itself: %s", error)
         else:
-            os.environ[FOLDER_ENV] = folder  # where the workers put together what they count
+            os.environ[FOLDER_ENV] = str(folder)  # where the workers put together what they count
         code: int = trio.run(
             partial(
                 supervise,
