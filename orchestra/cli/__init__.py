@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import sys
 
 __all__ = ["main"]
 
@@ -17,6 +18,10 @@ them 150 times, a tenth of its time. `serve` sets another number when it has sta
 def main() -> int:
     """Run the command that this process was started with; its exit code."""
     gc.set_threshold(STARTING_OBJECTS, *gc.get_threshold()[1:])
+    if sys.argv[1:2] == ["serve"]:
+        from orchestra.server.hangups import remember
+
+        remember()
     from orchestra.cli.app import main as run
 
     return run()

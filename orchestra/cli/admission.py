@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Callable, Collection
 from ipaddress import ip_address
 from typing import TYPE_CHECKING
 
@@ -14,14 +16,29 @@ if TYPE_CHECKING:
     from orchestra.server.front import Admission
 
 MAKE_ONE = "orchestra keys create --organisation acme --user ada --pipelines '*' --models '*'"
+log = logging.getLogger("orchestra.server")
 
 
-async def admission_of(bindings: LocalBindings, host: str, *, asked: bool = False) -> Admission:
-    """Who is let in by this deployment, on this address; `asked` is whether keys were, until now.
+def _nothing() -> None:
+    """Do nothing."""
+
+
+async def admission_of(
+    bindings: LocalBindings,
+    host: str,
+    *,
+    asked: Collection[str] = (),
+    on_lock: Callable[[], object] = _nothing,
+) -> Admission:
+    """Who is let in by this deployment, on this address.
+
+    `asked` is where those keys are kept that were asked for until now: who has been asked for a
+    key goes on being asked, also where there is none any more. `on_lock` is called where nobody is
+    asked yet, once somebody will be.
 
     Raises:
         ServeError: it has no keys, and could be reached from other machines, or keys were asked
-            for until now, or were made elsewhere.
+            for until now, or were made, which are kept elsewhere.
         StateError: it cannot be told whether it has keys.
     """
     from orchestra.server.cors import Cors
@@ -48,10 +65,18 @@ async def admission_of(bindings: LocalBindings, host: str, *, asked: bool = Fals
 
     if rules.keys == "required" or await bindings.keys_made():
         return keyed()
+    if bindings.keys_at in asked:
+        log.warning(
+            "keys were asked for, and there is none in %s: nobody gets in. Restore what was kept "
+            'there, or make a key: %s; or let everybody in: [server] and keys = "none"',
+            bindings.keys_at,
+            MAKE_ONE,
+        )
+        return keyed()
     _only_here(host)
-    await _still_open(bindings, asked=asked)
+    await _still_open(bindings, asked)
     return Admission(
-        unlocked=Unlocked(bindings.keys_made),
+        unlocked=Unlocked(bindings.keys_made, on_lock),
         keyed=keyed,
         own_pages=OwnPages(cors.origins),
         running=running,
@@ -59,7 +84,7 @@ async def admission_of(bindings: LocalBindings, host: str, *, asked: bool = Fals
     )
 
 
-async def _still_open(bindings: LocalBindings, *, asked: bool) -> None:
+async def _still_open(bindings: LocalBindings, asked: Collection[str]) -> None:
     """Nothing, where nobody was asked for a key before, either.
 
     Raises:
@@ -67,12 +92,12 @@ async def _still_open(bindings: LocalBindings, *, asked: bool) -> None:
         StateError: it cannot be told.
     """
     left = await _keys_left_behind(bindings)
-    if not asked and left is None:
+    elsewhere = sorted({*asked, *([str(left)] if left is not None else [])})
+    if not elsewhere:
         return
-    kept = "there are none" if left is None else f"those in {left} are not there"
     raise ServeError(
         f"keys were asked for, and now nobody would be: they are kept in {bindings.keys_at}, and "
-        f"{kept}; make one there: {MAKE_ONE}\n"
+        f"those in {', '.join(elsewhere)} are not there; make one there: {MAKE_ONE}\n"
         'or let everybody in from this machine: [server] and keys = "none"'
     )
 

@@ -103,7 +103,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         message, code = explain(error)
         if message:
             terminal.complain(message)
-        _forget_unwritable()
+        terminal.forget_unwritable()
     return code
 
 
@@ -199,11 +199,3 @@ def _open_closed() -> None:
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:
             setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115, PTH123
-
-
-def _forget_unwritable() -> None:
-    """Let Python end without a complaint about output that can no longer be written."""
-    try:
-        sys.stdout.flush()
-    except OSError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), terminal.OUT)

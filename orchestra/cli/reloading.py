@@ -5,19 +5,23 @@ of the configuration that was found once has to be there from then on, and so ha
 and keys that were open: without them, nobody would be asked for a key, and nothing be counted. The
 state is carried over where the configuration says the same of it, so that limits, budgets and
 caches do not begin anew; it is then closed at the very end. Breakers and connections are new.
+Where what is served asks for keys, what comes after it does, whatever has become of the keys; only
+`keys = "none"` ends that. For processes to come it is remembered in the data folder and in the
+supervisor's, and of keys in `keys.sqlite`, which are in the data folder themselves, in the latter.
 """
 
 from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
 from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from orchestra.cli import asked_keys
 from orchestra.cli.admission import admission_of
 from orchestra.cli.loading import FOLDER, AnyPipeline, by_name, chosen, load_all
 from orchestra.closing import Closing
@@ -63,6 +67,12 @@ class Loader(Closing):
         self._stores: set[Path] = set()
         """The files of the stores that what was refused may have asked for in vain."""
         self._bindings: LocalBindings | None = None
+        self._admission: Admission | None = None
+        """Who is let in by what is served now."""
+        self._coming: Admission | None = None
+        """And by what was loaded last, which may be refused."""
+        self._moves = False
+        """Whether its state is another than that of what is served."""
         self._closing = ExitStack()
         self.pipelines: dict[str, AnyPipeline] = {}
         """What is served now, each under its name."""
@@ -86,13 +96,14 @@ class Loader(Closing):
         from orchestra.server.settings import Settings, said
 
         old, config = self._bindings, find(self._config, os.environ)
-        self._stores = set()
+        self._stores, self._coming = set(), None
         with self._modules():
             pipelines, by_json = self._served(self._import(configured=config is not None))
             new = default_bindings(self._data, config=config, several=self._several)
             store = new.stores.path
             self._stores = {store, store.with_name(f"{store.name}-wal")}
             carried = old is not None and new.use_state_of(old)
+            self._moves = old is not None and not carried
             if old is not None and carried:
                 old.check_there()
             if config is not None:
@@ -112,7 +123,11 @@ class Loader(Closing):
         if old is not None and carried and (state := old.release_state()):
             self._closing.callback(state.close)
         self._bindings, self.pipelines, self._config = new, pipelines, config
-        self.by_json, self._stores = by_json or {}, set()
+        self.by_json, self._stores, self._admission = by_json or {}, set(), self._coming
+        if _asks(self._admission):
+            self._remember(new)
+        elif new.rules.keys == "none":
+            self._forget(new)
 
     def state_place(self) -> str:
         """Where the state of what is served now is: its file, or its url."""
@@ -163,21 +178,56 @@ class Loader(Closing):
         return {name: each for name, each in pipelines.items() if name not in refused}, by_json
 
     async def _admit(self, bindings: LocalBindings) -> Admission:
-        admission = await admission_of(bindings, self._host, asked=await self._asks())
+        if self._moves:  # who serves has a state, and does not give it up for one that is away
+            from orchestra.server.health import check_state
+
+            await check_state(bindings)
+        places = [] if bindings.rules.keys == "none" else await self._asked(bindings)
+        locked = partial(self._remember, bindings)
+        admission = await admission_of(bindings, self._host, asked=places, on_lock=locked)
+        self._coming = admission
         self.keyless = admission.own_pages is not None
         with suppress(StateError):  # of which the log tells with the first request
-            self.locked = bindings.rules.keys == "required" and not await bindings.keys_made()
+            self.locked = not self.keyless and not await bindings.keys_made()
         return admission
 
-    async def _asks(self) -> bool:
-        """Whether what is served now asks for keys."""
+    async def _asked(self, bindings: LocalBindings) -> Collection[str]:
+        """Where the keys are kept that were asked for until now, by us and by who was before us."""
+        before = asked_keys.places_in(self._memories(bindings.stores.path.parent))
         old = self._bindings
         if old is None or old.rules.keys == "none":
-            return False
+            return before
         try:
-            return old.rules.keys == "required" or await old.keys_made()
+            asks = _asks(self._admission) or old.rules.keys == "required" or await old.keys_made()
         except StateError:  # rather one reload too few than everybody let in
-            return True
+            asks = True
+        return {*before, old.keys_at} if asks else before
+
+    def _remember(self, bindings: LocalBindings) -> None:
+        """That keys are asked for, for who comes after us."""
+        from orchestra.config.bindings import KEYS_FILE
+
+        data = bindings.stores.path.parent
+        beside = bindings.keys_file == data / KEYS_FILE
+        try:
+            asked_keys.remember(self._memories(None if beside else data), bindings.keys_at)
+        except OSError as error:
+            if bindings.rules.keys != "required":
+                told = 'a restart may forget that keys are asked for, write keys = "required": %s'
+                log.warning(told, error)
+
+    def _forget(self, bindings: LocalBindings) -> None:
+        try:
+            asked_keys.forget(self._memories(bindings.stores.path.parent))
+        except OSError as error:
+            log.warning("it is still remembered that keys were asked for: %s", error)
+
+    def _memories(self, data: Path | None) -> list[Path]:
+        """The folders in which processes find what those before them have asked for."""
+        from orchestra.observe.counting import FOLDER_ENV
+
+        ours = os.environ.get(FOLDER_ENV) if self._several else None
+        return [*([data] if data else []), *([Path(ours)] if ours else [])]
 
     def _modules(self) -> AbstractContextManager[None]:
         if self._bindings is None:  # nothing was imported, and a start is in a hurry
@@ -204,3 +254,11 @@ class Loader(Closing):
     def close(self) -> None:
         """Close what was carried over."""
         self._closing.close()
+
+
+def _asks(admission: Admission | None) -> bool:
+    """Whether somebody is let in by this only with a key."""
+    if admission is None:
+        return False
+    unlocked = admission.unlocked
+    return admission.keyring is not None or (unlocked is not None and unlocked.locked)

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from socket import socket
 
+    from orchestra.cli.ending import Ending
     from orchestra.server.settings import Settings
     from orchestra.server.worker_place import WorkerPlace
 
@@ -79,7 +80,8 @@ def serve(
     loader = Loader(targets, data, config, host, said, several=several, watches=reload)
     _serve(loader, partial(_bind, host, port), worker, watches=reload)
     if not several:
-        terminal.note("orchestra has stopped")
+        terminal.note("orchestra has stopped", needed=False)
+    terminal.forget_unwritable(errors_too=True)
     return 0
 
 
@@ -112,13 +114,22 @@ def _serve(
         house = House(
             watched=watched,
             on_retired=settle,
-            on_stop=end.within,
+            on_stop=partial(_stopping, end, place),
             place=place,
             counting=counts,
             tracing=traces,
             flush=flush,
         )
         trio.run(partial(serve_loaded, loader.load, listen, house, on_ready=told))
+
+
+def _stopping(end: Ending, place: WorkerPlace | None, within_s: float) -> None:
+    """It has so long; a worker's supervisor tells of itself."""
+    from orchestra.server.notify import STOPPING, notify
+
+    end.within(within_s)
+    if place is None:
+        notify(STOPPING)
 
 
 def _as_a_model(name: str, url: str) -> str:
@@ -144,21 +155,25 @@ def settle() -> None:
 
 def _tell(loader: Loader, place: WorkerPlace | None, url: str) -> None:
     """Say what is served; of several workers the first does, once, and the supervisor the rest."""
+    from orchestra.server.notify import READY, notify
+
+    note, say = partial(terminal.note, needed=False), partial(terminal.say, needed=False)
     gc.freeze()  # what a start has made stays: no search for garbage goes through it again
     gc.set_threshold(YOUNG_OBJECTS, *gc.get_threshold()[1:])
     if place is not None and (place.number > 1 or place.replaces):
         return
     for name in loader.pipelines:
         there = f"{url}/v1/pipelines/{name}/runs"
-        terminal.note(f"  {name}: {there if name in loader.by_json else _as_a_model(name, url)}")
+        note(f"  {name}: {there if name in loader.by_json else _as_a_model(name, url)}")
     if not loader.pipelines:
-        terminal.note("  no pipelines: models only, through OpenAI's API")
-    terminal.note(f"  all that is served, on a page: {url}/docs")
+        note("  no pipelines: models only, through OpenAI's API")
+    note(f"  all that is served, on a page: {url}/docs")
     if loader.keyless:
-        terminal.note("  nobody is asked for a key, so that only this machine is served")
+        note("  nobody is asked for a key, so that only this machine is served")
     if loader.locked:
-        terminal.note(f"  everybody is asked for a key, and there is none yet: {MAKE_ONE}")
+        note(f"  everybody is asked for a key, and there is none yet: {MAKE_ONE}")
     if place is not None:
-        terminal.note(f"  limits, budgets, cache and runs are shared in {loader.state_place()}")
+        note(f"  limits, budgets, cache and runs are shared in {loader.state_place()}")
     else:
-        terminal.say(f"orchestra is listening on {url}")
+        say(f"orchestra is listening on {url}")
+        notify(READY)

@@ -30,9 +30,15 @@ _CONTROLS = dict.fromkeys(
 )
 
 
-def say(text: str) -> None:
-    """Write a line, or several, to standard output at once."""
-    _write(sys.stdout, text)
+def say(text: str, *, needed: bool = True) -> None:
+    """Write a line, or several, to standard output at once.
+
+    One that is not `needed` is lost where it cannot be written, and nothing else happens.
+
+    Raises:
+        OSError: it is needed, and cannot be written: its reader has gone, or a disk is full.
+    """
+    _write(sys.stdout, text, needed=needed)
 
 
 def say_json(value: object) -> None:
@@ -42,9 +48,13 @@ def say_json(value: object) -> None:
     say(msgspec.json.format(msgspec.json.encode(value), indent=2).decode())
 
 
-def note(text: str, colour: Colour | None = "dim") -> None:
-    """Write a line about what is being done to standard error."""
-    _write(sys.stderr, paint(text, colour, sys.stderr) if colour else text)
+def note(text: str, colour: Colour | None = "dim", *, needed: bool = True) -> None:
+    """Write a line about what is being done to standard error; else as `say`.
+
+    Raises:
+        OSError: as of `say`.
+    """
+    _write(sys.stderr, paint(text, colour, sys.stderr) if colour else text, needed=needed)
 
 
 def complain(message: str) -> None:
@@ -91,8 +101,24 @@ async def write(descriptor: int, data: bytes) -> None:
             view = view[taken:]
 
 
-def _write(stream: TextIO, text: str) -> None:
+def forget_unwritable(*, errors_too: bool = False) -> None:
+    """Let Python end without a complaint about output that can no longer be written.
+
+    With `errors_too`, also about what was meant for standard error.
+    """
+    for stream, descriptor in ((sys.stdout, OUT), (sys.stderr, ERR))[: 2 if errors_too else 1]:
+        try:
+            stream.flush()
+        except OSError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), descriptor)
+
+
+def _write(stream: TextIO, text: str, *, needed: bool = True) -> None:
     """A line that reaches a closed or narrow stream as far as it can be written there."""
     encoding = stream.encoding or "utf-8"
-    stream.write(text.encode(encoding, "replace").decode(encoding) + "\n")
-    stream.flush()
+    try:
+        stream.write(text.encode(encoding, "replace").decode(encoding) + "\n")
+        stream.flush()
+    except OSError:
+        if needed:
+            raise

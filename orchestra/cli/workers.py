@@ -9,10 +9,10 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from orchestra.cli import terminal
+from orchestra.cli.counts_folder import counts_folder
 from orchestra.cli.loading import extra
 from orchestra.cli.log import begin_log
 from orchestra.cli.parameters import WORKER
@@ -66,21 +66,37 @@ def supervised(words: Sequence[str], settings: Settings, host: str, port: int, c
     import trio
 
     from orchestra.observe.counting import FOLDER_ENV
+    from orchestra.server.notify import STOPPING, notify
     from orchestra.server.sockets import bind, url_of
     from orchestra.server.supervisor import supervise
 
     begin_log("supervisor ")
     listener = bind(host, port, settings)
-    ready = partial(terminal.say, f"orchestra is listening on {url_of(listener)}")
     with ExitStack() as at_the_end:
         try:
-            folder = at_the_end.enter_context(TemporaryDirectory(prefix="orchestra-"))
+            folder = at_the_end.enter_context(counts_folder())
         except OSError as error:
             log.warning("at /metrics each worker counts for itself: %s", error)
         else:
-            os.environ[FOLDER_ENV] = folder  # where the workers put together what they count
+            os.environ[FOLDER_ENV] = str(folder)  # where the workers put together what they count
         code: int = trio.run(
-            partial(supervise, words, listener, count, stop_s=settings.stop_s, on_ready=ready)
+            partial(
+                supervise,
+                words,
+                listener,
+                count,
+                stop_s=settings.stop_s,
+                on_ready=partial(_ready, url_of(listener)),
+                on_stop=partial(notify, STOPPING),
+            )
         )
-    terminal.note("orchestra has stopped")
+    terminal.note("orchestra has stopped", needed=False)
+    terminal.forget_unwritable(errors_too=True)
     return code
+
+
+def _ready(url: str) -> None:
+    from orchestra.server.notify import READY, notify
+
+    terminal.say(f"orchestra is listening on {url}", needed=False)
+    notify(READY)

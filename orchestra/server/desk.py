@@ -32,13 +32,18 @@ _OWN = frozenset({"same-origin", "none"})
 """What browsers say (Fetch Metadata) of a page's own requests, and of those that people type."""
 
 
+def _nothing() -> None:
+    """Do nothing."""
+
+
 @attrs.define(eq=False)
 class Unlocked:
-    """Whether no key was ever made; once one was, never again."""
+    """Whether no key was ever made; once one was, never again, and `on_lock` is called."""
 
     any_made: Callable[[], Awaitable[bool]]
-    _locked: bool = False
-    _asked_at_s: float = -math.inf
+    on_lock: Callable[[], object] = _nothing
+    locked: bool = attrs.field(init=False, default=False)
+    _asked_at_s: float = attrs.field(init=False, default=-math.inf)
 
     async def still(self) -> bool:
         """Whether nobody is to be asked for a key.
@@ -47,10 +52,13 @@ class Unlocked:
             StateError: it cannot be told.
         """
         now_s = trio.current_time()
-        if not self._locked and now_s >= self._asked_at_s + TRUSTED_S:
-            self._locked = await self.any_made()
+        if not self.locked and now_s >= self._asked_at_s + TRUSTED_S:
+            made = await self.any_made()
             self._asked_at_s = now_s
-        return not self._locked
+            if made and not self.locked:
+                self.locked = True
+                self.on_lock()
+        return not self.locked
 
 
 @attrs.frozen

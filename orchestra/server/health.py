@@ -18,7 +18,7 @@ from quart import request
 from quart_trio.wrappers import TrioResponse as Response
 
 from orchestra.engine.bindings import DeploymentBindings
-from orchestra.errors import describe
+from orchestra.errors import StateError, describe
 from orchestra.observe import names
 from orchestra.observe.tally import Tally
 from orchestra.protocols import Change, Entry
@@ -150,6 +150,18 @@ async def _write_budgets(bindings: DeploymentBindings) -> None:
     """The same, where what callers have spent is kept elsewhere."""
     if bindings.budget_state is not bindings.state:
         await patiently(partial(bindings.budget_state.change, (PROBE,), _probed), AGAIN_S)
+
+
+async def check_state(bindings: DeploymentBindings) -> None:
+    """Nothing, where `/readyz` would find that their state can be written to.
+
+    Raises:
+        StateError: it cannot, or not in time.
+    """
+    with trio.move_on_after(CHECK_S) as time:
+        await _write_state(bindings)
+    if time.cancelled_caught:
+        raise StateError(f"the state did not answer within {CHECK_S:g} s; look after it")
 
 
 def _probed(_: Sequence[bytes | None], now_s: float) -> Change[None]:

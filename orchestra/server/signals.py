@@ -8,13 +8,14 @@ terminal has gone, which then is a reason to stop.
 
 from __future__ import annotations
 
-import os
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TypeAlias
 
 import trio
+
+from orchestra.server.hangups import remember, terminal_is_there
 
 HANGUP = signal.SIGHUP
 STOPPING = (signal.SIGTERM, signal.SIGINT)
@@ -55,19 +56,16 @@ def receiving(*more: signal.Signals, ignore_after: bool = False) -> Iterator[Asy
     """The signals that ask to stop, and these, as they come.
 
     With `ignore_after`, one that comes behind the end is not heeded: the process is ending anyway,
-    and must not be killed on its last lines.
+    and must not be killed on its last lines. Of SIGHUP that holds without it, where it is one of
+    these; one that came before is received now.
     """
+    early = remember() if HANGUP in more else None
     if ignore_after:
         for number in STOPPING:
             signal.signal(number, signal.SIG_IGN)
     with trio.open_signal_receiver(*STOPPING, *more) as signals:
+        if early is not None:
+            early.over = True
+            if early.came:
+                signal.raise_signal(HANGUP)
         yield signals
-
-
-def terminal_is_there() -> bool:
-    """Whether this process has a terminal that was not closed."""
-    try:
-        os.close(os.open("/dev/tty", os.O_RDONLY | os.O_NOCTTY))
-    except OSError:
-        return False
-    return True

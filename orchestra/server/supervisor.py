@@ -1,6 +1,7 @@
 """A supervisor: some workers that share a listening socket, each a process of its own.
 
-It serves nothing itself, and so has nothing to fail with. The first worker is started alone: what
+It serves nothing itself, and so has nothing to fail with: but while no worker lives, `stand_in`
+tells clients so. The first worker is started alone: what
 is wrong with the pipelines is then told once, and ends it all. The dead are replaced as `restarts`
 decides, also those of the others that were never ready.
 
@@ -35,12 +36,15 @@ from orchestra.server.restarts import (
     spelled,
 )
 from orchestra.server.signals import HANGUP, Acts, Wishes, receiving
+from orchestra.server.stand_in import stand_in
 from orchestra.server.worker_place import READY
 
 log = logging.getLogger("orchestra.server")
 
 START_S = 120.0
 """How long a worker may take to be ready; one that hangs in an import would never be."""
+ALONE_S = 2.0
+"""How long clients wait for a worker where none is ready, before they are told that nobody is."""
 MARGIN_S = 5.0
 """What a busy machine may take beyond what stopping a worker takes."""
 
@@ -93,11 +97,16 @@ class Supervisor:
     rule: RestartRule
     jitter: Callable[[], float]
     on_ready: Callable[[], object]
+    on_stop: Callable[[], object]
     _asked: Wishes = attrs.field(init=False, factory=Wishes)
     _alive: dict[int, Worker] = attrs.field(init=False, factory=dict)
     _ends: list[Ended] = attrs.field(init=False, factory=list)
     _code: int = attrs.field(init=False, default=0)
     _died: trio.Event = attrs.field(init=False, factory=trio.Event)
+    _hopeless: bool = attrs.field(init=False, default=False)
+    """Whether the last one that ended before it was ready has said that something is wrong."""
+    _settled: trio.Event = attrs.field(init=False, factory=trio.Event)
+    """That one is ready, or has ended, or was given up; set, and then replaced."""
 
     async def run(self) -> int:
         """Keep the workers until it is asked to stop, or gives up; the exit code."""
@@ -107,6 +116,7 @@ class Supervisor:
                 nursery.start_soon(self._asked.hear, signals, acts)
                 nursery.start_soon(self._start, nursery)
                 await self._asked.stop.wait()
+                self.on_stop()
                 await self._stop()
                 nursery.cancel_scope.cancel()
         return self._code or exit_code(self._ends)
@@ -118,6 +128,7 @@ class Supervisor:
             nursery.start_soon(self._keep, number, settled)
             if number == 1:
                 await settled.wait()
+                nursery.start_soon(self._stand_in)
         for settled in places:
             await settled.wait()
         self.on_ready()
@@ -150,8 +161,38 @@ class Supervisor:
             await trio.sleep(delay_s)
 
     def _decide(self, deaths: int, lived_s: float) -> Replace | GiveUp:
-        serve = any(each.ready_at is not None for each in self._alive.values())
+        serve = self._serve()
         return after_death(self.rule, deaths, lived_s, self.jitter(), others_serve=serve)
+
+    def _serve(self) -> bool:
+        """Whether one is ready."""
+        return any(each.ready_at is not None for each in self._alive.values())
+
+    def _tell(self, *, hopeless: bool) -> None:
+        self._hopeless = hopeless
+        self._settled.set()
+        self._settled = trio.Event()
+
+    async def _stand_in(self) -> None:
+        """Answer clients for as long as nobody does, and nobody is to be expected soon."""
+        while True:
+            while self._serve():
+                await self._died.wait()
+            with trio.move_on_after(ALONE_S):
+                while not (self._serve() or self._hopeless or self._asked.stop.is_set()):
+                    await self._settled.wait()
+            if self._asked.stop.is_set():
+                return
+            if not self._serve():
+                await self._stand_in_until_ready()
+
+    async def _stand_in_until_ready(self) -> None:
+        log.warning("no worker serves: clients are told so, with 503")
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(stand_in, self.listener)
+            while not (self._serve() or self._asked.stop.is_set()):
+                await self._settled.wait()
+            nursery.cancel_scope.cancel()
 
     async def _fill(self, number: int, settled: trio.Event) -> tuple[float, int]:
         """One worker from its start to its end: how long it was ready, and its exit code."""
@@ -164,6 +205,7 @@ class Supervisor:
             if await worker.wait_ready():
                 log.info("worker %d is ready, process %d", number, worker.process.pid)
                 settled.set()
+                self._tell(hopeless=False)
                 if worker.outdated:
                     worker.send(HANGUP)
             else:
@@ -171,6 +213,8 @@ class Supervisor:
                     await worker.exited.wait()
                 worker.kill()
             await worker.exited.wait()
+            if worker.ready_at is None:
+                self._tell(hopeless=(worker.code or 0) > 0)
         return worker.lived_s(), worker.code or 0
 
     def _spawn(self, number: int, *, replaces: bool) -> Worker:
@@ -214,6 +258,7 @@ class Supervisor:
 
     async def _stop(self) -> None:
         """Let no more clients in, and the workers out: first asked, then told, then killed."""
+        self._tell(hopeless=False)
         self.listener.close()
         for each in self._alive.values():
             each.send(signal.SIGTERM)
@@ -245,6 +290,7 @@ async def supervise(
     *,
     stop_s: float,
     on_ready: Callable[[], object] = lambda: None,
+    on_stop: Callable[[], object] = lambda: None,
     rule: RestartRule = RestartRule(),
     jitter: Callable[[], float] = random.random,
 ) -> int:
@@ -252,8 +298,9 @@ async def supervise(
 
     `command` is completed by a worker's number, the descriptors of the socket and of its line, and
     whether it replaces another, as 1 or 0 (`WorkerPlace.take`). `on_ready` is called when the first
-    is ready, and each of the others is or has ended once. SIGTERM and SIGINT stop them, which may
-    take them `stop_s`; SIGHUP is passed on. To be called in the main thread.
+    is ready, and each of the others is or has ended once; `on_stop` when all are to end. SIGTERM
+    and SIGINT stop them, which may take them `stop_s`; SIGHUP is passed on. To be called in the
+    main thread.
 
     The code is 0 where all left in order after they were asked to; that of the first worker that
     ends without ever having been ready, at the start; else 1.
@@ -266,6 +313,7 @@ async def supervise(
         rule=rule,
         jitter=jitter,
         on_ready=on_ready,
+        on_stop=on_stop,
     )
     with listener:
         return await supervisor.run()

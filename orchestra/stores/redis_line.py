@@ -13,9 +13,11 @@ Rules of the file:
 
 from __future__ import annotations
 
+import re
 import socket
 import ssl
 from collections.abc import Sequence
+from typing import TypeGuard
 
 import attrs
 import trio
@@ -31,6 +33,7 @@ Answer = object
 """An int, bytes, None, or a list of answers; or a RedisError, which is not raised."""
 
 RECEIVED_AT_ONCE = 64 * 1024
+_UNWRITTEN = re.compile(r"\b(OOM|NOREPLICAS|MISCONF)\b")
 
 
 @attrs.frozen
@@ -143,6 +146,20 @@ async def _stream(address: RedisAddress) -> Stream:
 def _why(error: trio.BrokenResourceError) -> BaseException:
     """What broke a connection, of which Trio tells in general."""
     return error.__cause__ or error
+
+
+def is_refusal(answer: Answer) -> TypeGuard[RedisError]:
+    """Whether it is an error."""
+    return isinstance(answer, RedisError)
+
+
+def only_unwritten(error: RedisError) -> bool:
+    """Whether it says that nothing can be written for now, on a connection that is good.
+
+    After any other, another connection may do better: one to who is the master now, who knows our
+    scripts, or with a password that is good.
+    """
+    return _UNWRITTEN.search(str(error)) is not None
 
 
 def packed(command: Command) -> bytes:

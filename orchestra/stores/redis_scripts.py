@@ -46,7 +46,7 @@ _MEMORY = """
 local prefix = KEYS[1]
 local lru, sizes = prefix .. 'lru', prefix .. 'sizes'
 local bytes, used = prefix .. 'bytes', prefix .. 'used'
-local function forget(name)
+local function forget(name) -- first what a full Redis refuses: all of it is done, or nothing
   local size = redis.call('HGET', sizes, name)
   if size then redis.call('DECRBY', bytes, size) end
   redis.call('HDEL', sizes, name)
@@ -63,14 +63,18 @@ local value = redis.call('GET', prefix .. 'm:' .. name)
 local time = redis.call('TIME')
 local now = tonumber(time[1]) + tonumber(time[2]) / 1e6 + tonumber(ARGV[2])
 if not value or struct.unpack('>d', value) <= now then
-  forget(name)
+  pcall(forget, name)
   return false
 end
-redis.call('ZADD', lru, redis.call('INCR', used), name)
+local use = redis.pcall('INCR', used)
+if type(use) == 'number' then redis.pcall('ZADD', lru, use, name) end
 return value
 """
 )
-"""`KEYS`: the prefix. `ARGV`: the key, and what is added to the time."""
+"""`KEYS`: the prefix. `ARGV`: the key, and what is added to the time.
+
+Where Redis refuses to write, what is there is told all the same: only its use is not noted.
+"""
 
 REMEMBER = Script(
     _MEMORY

@@ -8,6 +8,7 @@ Rules of the file:
 1. There is one connection, made when it is needed, and used by one batch at a time.
 2. What was under way when a connection broke is asked again only if that changes nothing.
 3. After an answer that did not come in time, nothing is asked for `REST_S`.
+4. What Redis refuses is the failure of whom it refuses it to; who only reads has an answer.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from orchestra.stores.grouped import GroupedState
 from orchestra.stores.grouping import (
     Call,
     Deciding,
+    Failed,
     Outcomes,
     Recalling,
     Remembering,
@@ -36,6 +38,8 @@ from orchestra.stores.grouping import (
 from orchestra.stores.redis_scripts import RECALL, REMEMBER, SCRIPTS, SWAP
 
 if TYPE_CHECKING:
+    from coredis.exceptions import RedisError
+
     from orchestra.stores.redis_line import Answer, Command, Login, RedisLine
 
 T = TypeVar("T")
@@ -110,14 +114,23 @@ class RedisState(GroupedState):
             return await self._asked(calls)
         except (OSError, RedisError, BindingError) as error:
             self._drop()
-            told = str(error) or type(error).__name__
-            raise StateError(
-                f"{self._place}: no use of it can be made: {told}; "
-                "what was asked has happened or has not. Look after Redis, or change the url"
-            ) from error
+            raise self._unusable(error) from error
         except trio.Cancelled:  # our time is up: the connection is closed already
             self._rests_until_s = trio.current_time() + REST_S
             raise
+
+    def _unusable(self, error: Exception) -> StateError:
+        told = str(error) or type(error).__name__
+        return StateError(
+            f"{self._place}: no use of it can be made: {told}; "
+            "what was asked has happened or has not. Look after Redis, or change the url"
+        )
+
+    def _refused(self, error: RedisError) -> Failed:
+        """The outcome of a call that Redis has refused."""
+        unusable = self._unusable(error)
+        unusable.__cause__ = error
+        return Failed(unusable)
 
     def _check_open(self) -> None:
         if self._closed:
@@ -138,14 +151,28 @@ class RedisState(GroupedState):
             commands.append(["TIME"])
             commands += [["MGET", *map(self._key, keys)]] if keys else []
         answers = await self._ask_again(commands)
-        told = iter([_data(answer) for answer in answers[: len(others)]])
+        told = iter([self._told(answer) for answer in answers[: len(others)]])
         decided: Outcomes = ()
         if changes:
-            raw = cast("Sequence[bytes | None]", answers[-1]) if keys else []
-            time = cast("Sequence[bytes]", answers[len(others)])
-            decided = await self._change(changes, keys, raw, self._now_s(time))
+            decided = await self._decided(changes, keys, answers[len(others) :])
         made = iter(decided)
         return [next(made if isinstance(call, Deciding) else told) for call in calls]
+
+    async def _decided(
+        self, calls: Sequence[Deciding[Any]], keys: Sequence[str], answers: Sequence[Answer]
+    ) -> Outcomes:
+        """Those of changes; the answers are the time, and what is kept under the keys, if any."""
+        for answer in answers:
+            if self._lines.is_refusal(answer):
+                return [self._refused(answer) for _ in calls]
+        time, *there = cast("Sequence[Any]", answers)
+        return await self._change(calls, keys, there[0] if there else [], self._now_s(time))
+
+    def _told(self, answer: Answer) -> object:
+        """What was remembered; None of `remember`, whose answer is a number."""
+        if self._lines.is_refusal(answer):
+            return self._refused(answer)
+        return answer[8:] if isinstance(answer, bytes) else None
 
     def _memory(self, call: Recalling | Remembering) -> Command:
         ahead_s = repr(self._ahead_s())
@@ -170,6 +197,8 @@ class RedisState(GroupedState):
             if not written:
                 return outcomes
             (answer,) = await self._ask([self._swap(keys, raw, written, now_s)])
+            if self._lines.is_refusal(answer):
+                return [self._unwritten(call, there, now_s, answer) for call in calls]
             done, *fresh = cast("Sequence[Any]", answer)
             if done:
                 return outcomes
@@ -178,6 +207,17 @@ class RedisState(GroupedState):
             f"{self._place}: others were faster {DECISIONS_MAX} times; nothing was changed. "
             f"Spread over more keys what is kept under {', '.join(map(repr, keys[:5]))}"
         )
+
+    def _unwritten(
+        self,
+        call: Deciding[Any],
+        there: Mapping[str, bytes | None],
+        now_s: float,
+        error: RedisError,
+    ) -> object:
+        """The outcome where nothing can be written: of who writes nothing, what is there."""
+        (outcome,), written = decide_all([call], there, now_s)
+        return self._refused(error) if written else outcome
 
     def _swap(
         self,
@@ -201,14 +241,12 @@ class RedisState(GroupedState):
         return await self._ask(commands)
 
     async def _ask(self, commands: Sequence[Command]) -> Sequence[Answer]:
-        from coredis.exceptions import RedisError
-
         if self._line is None or self._line.closed:
             self._line = await self._lines.connected(self._address, self._login(), self._greeting())
         answers = await self._line.ask(commands)
-        for answer in answers:
-            if isinstance(answer, RedisError):
-                raise answer
+        errors = [answer for answer in answers if self._lines.is_refusal(answer)]
+        if not all(map(self._lines.only_unwritten, errors)):
+            self._drop()
         return answers
 
     def _login(self) -> Login | None:
@@ -232,11 +270,6 @@ class RedisState(GroupedState):
         line, self._line = self._line, None
         if line is not None:
             line.close()
-
-
-def _data(answer: Answer) -> bytes | None:
-    """What was remembered; None of `remember`, whose answer is a number."""
-    return answer[8:] if isinstance(answer, bytes) else None
 
 
 def _true(kept: bytes | None, now_s: float) -> bytes | None:

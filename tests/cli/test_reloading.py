@@ -104,6 +104,23 @@ def test_a_state_elsewhere_is_another(say: Project) -> None:
         assert loaded(loader).state is not in_memory
 
 
+def test_a_state_that_is_not_there_does_not_take_the_place_of_one_that_is(say: Project) -> None:
+    """A start waits for it instead: it is not ready, and becomes so."""
+    away = '[state]\nurl = "redis://127.0.0.1:1/0"\n[server]\nkeys = "required"\n'
+    with (loader := loader_of(say)):
+        admitted(loader)
+        pipelines = loader.pipelines
+        say.write("orchestra.toml", away)
+        with pytest.raises(StateError, match=r"redis://127\.0\.0\.1:1/0"):
+            admitted(loader)
+        assert loader.pipelines is pipelines
+        assert loader.state_place() == "memory:"
+    with (loader := loader_of(say)):
+        assert admitted(loader).keyring is not None
+        say.write("orchestra.toml", f"{away}drain_s = 1\n")
+        assert admitted(loader).keyring is not None, "it is what there was"
+
+
 IN_FILE = '[state]\nurl = "sqlite:state.sqlite"\n'
 WANTED = NewKey(organisation="acme", pipelines=("*",))
 
@@ -144,8 +161,7 @@ def test_a_reload_that_asks_nobody_has_to_say_so(say: Project) -> None:
     with (loader := loader_of(say)):
         assert admitted(loader).unlocked is None
         say.write("orchestra.toml", "[server]\n")
-        with pytest.raises(ServeError, match="there are none; make one there"):
-            admitted(loader)
+        assert admitted(loader).keyring is not None
         say.write("orchestra.toml", '[server]\nkeys = "none"\n')
         assert admitted(loader).own_pages is not None
         say.write("orchestra.toml", "[server]\n")

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import signal
+import socket
 import subprocess
+import time
+import urllib.error
 import urllib.request
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -100,6 +105,52 @@ def test_what_is_named_is_what_is_served(say: Project) -> None:
     process = say.launch("serve", "pipelines.say:count", "--port", "0")
     served = get(f"{listening(process)}/v1/pipelines")["pipelines"]
     assert [each["name"] for each in served] == ["count"]
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+@pytest.mark.parametrize("early", [True, False])
+def test_a_server_whose_log_nobody_reads_any_more_goes_on_and_ends_in_order(
+    say: Project, workers: str, *, early: bool
+) -> None:
+    """Also where its readers are gone before it says that it listens."""
+    ours, its = os.pipe()
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    words = ("serve", "--port", str(port), "--workers", workers)
+    process = say.launch(*words, stdout=its, stderr=its)
+    os.close(its)
+    with open(ours, "rb", buffering=0) as log:  # noqa: PTH123 - it is a pipe
+        seen = b""
+        while not early and b"is listening" not in seen:
+            seen += log.read(1000)
+    url = f"http://127.0.0.1:{port}/v1/pipelines/say/runs?text=hi"
+    until_s = time.monotonic() + PATIENCE_S
+    while time.monotonic() < until_s:
+        with suppress(urllib.error.URLError):
+            assert get(url)["result"] == "HI "
+            break
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(PATIENCE_S) == 0
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_a_service_manager_is_told_that_it_is_ready_and_that_it_stops(
+    say: Project, workers: str
+) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind("")
+        manager.settimeout(PATIENCE_S)
+        address = manager.getsockname().decode().replace("\0", "@")
+        words = ("serve", "--port", "0", "--workers", workers)
+        process = say.launch(*words, env={"NOTIFY_SOCKET": address})
+        assert manager.recv(100) == b"READY=1"
+        listening(process)
+        process.send_signal(signal.SIGTERM)
+        assert manager.recv(100) == b"STOPPING=1"
+        assert process.wait(PATIENCE_S) == 0
+        manager.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            manager.recv(100)
 
 
 def test_an_address_that_is_taken_is_one_block(say: Project) -> None:

@@ -146,6 +146,38 @@ def test_of_two_workers_one_is_killed_and_the_other_goes_on(who: Project) -> Non
     assert process.wait(PATIENCE_S) == 0
 
 
+HUNG_UP = """\
+    import os
+    import signal
+    from pathlib import Path
+
+    from pipelines.who import pipeline, speak
+
+    if not Path("hung-up").exists():
+        Path("hung-up").touch()
+        os.kill(os.getpid(), signal.SIGHUP)
+
+
+    @pipeline
+    def hung(file: str = "") -> Stream[str]:
+        return speak(file)
+"""
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_a_server_that_is_to_load_anew_while_it_starts_does_so_when_it_has(
+    who: Project, workers: str
+) -> None:
+    """It was killed, which a service manager takes for an orderly end."""
+    who.write("pipelines/hung.py", HUNG_UP.replace("speak\n", "Stream, speak\n", 1))
+    process = who.launch("serve", "--port", "0", "--workers", workers)
+    url = listening(process)
+    said(process, "reloaded; new requests")
+    assert asked(url)[0] == "one"
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(PATIENCE_S) == 0
+
+
 def test_a_pipeline_with_problems_is_told_once_and_nothing_is_served(who: Project) -> None:
     (who.folder / "pipelines/who.py").write_text("nonsense")
     code, out, err = who.finish("serve", "--port", "0", "--workers", "3")

@@ -78,3 +78,61 @@ def test_a_terminal_that_is_closed_stops_it_and_is_no_reload() -> None:
         os.close(ours)
         assert process.stdout.readline() == "stop\n"
     assert process.returncode == 0
+
+
+EARLY = """
+import os, signal
+from orchestra.server.hangups import remember
+remember()
+os.kill(os.getpid(), signal.SIGHUP)
+"""
+AFTERWARDS = """
+os.kill(os.getpid(), signal.SIGHUP)
+print("ended", flush=True)
+"""
+
+
+def ran(script: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-c", script],
+        cwd=ROOT,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=30,
+        start_new_session=True,
+    )
+
+
+def test_a_hangup_before_it_is_heeded_and_one_behind_the_end_kill_nobody() -> None:
+    """The first is heeded once it can be, and the last not at all."""
+    stops = SCRIPT.replace(
+        'print("reload", flush=True)',
+        'print("reload", flush=True); os.kill(os.getpid(), signal.SIGTERM)',
+    )
+    done = ran(EARLY + stops + AFTERWARDS)
+    assert (done.returncode, set(done.stdout.split())) == (0, {"there", "reload", "stop", "ended"})
+
+
+def test_a_terminal_that_closes_early_ends_it_as_before() -> None:
+    script = """
+import os, signal
+from orchestra.server import hangups
+hangups.remember()._had_terminal = True
+os.kill(os.getpid(), signal.SIGHUP)
+print("goes on")
+"""
+    done = ran(script)
+    assert (done.returncode, done.stdout) == (-signal.SIGHUP, "")
+
+
+def test_who_ignores_hangups_goes_on_ignoring_them() -> None:
+    script = """
+import signal
+from orchestra.server.hangups import remember
+signal.signal(signal.SIGHUP, signal.SIG_IGN)
+assert remember() is None
+assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+"""
+    assert ran(script).returncode == 0

@@ -8,7 +8,8 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
+from http.client import HTTPConnection
 from pathlib import Path
 
 import attrs
@@ -157,6 +158,77 @@ os._exit(3)
     assert code == 1
     assert out.count("born") == 4
     assert "4 deaths in a row" in err
+
+
+GREETING = """
+import threading
+def serve():
+    while True:
+        client, _ = listener.accept()
+        client.recv(1000)
+        client.sendall(b"HTTP/1.1 200 OK\\r\\nContent-Length: 0\\r\\nConnection: close\\r\\n\\r\\n")
+        client.close()
+listener.setblocking(True)
+threading.Thread(target=serve, daemon=True).start()
+"""
+
+
+def answer(port: str) -> int:
+    """The status that is answered to a request."""
+    connection = HTTPConnection("127.0.0.1", int(port), timeout=PATIENCE_S)
+    with closing(connection):
+        connection.request("POST", "/", b"x" * 1000)
+        return connection.getresponse().status
+
+
+@pytest.mark.parametrize("fault", ["sys.exit(3)", "line.recv(1)"], ids=["dies", "hangs"])
+def test_clients_are_told_while_no_worker_lives(tmp_path: Path, fault: str) -> None:
+    """At once where a worker has ended by itself, and soon where it does not come."""
+    script = f"""
+gate, born = {str(tmp_path / "gate")!r}, {str(tmp_path / "born")!r}
+if os.path.exists(born) and not os.path.exists(gate):
+    tell("fails", os.getpid())
+    {fault}
+open(born, "w").close()
+tell("port", listener.getsockname()[1])
+{GREETING}
+"""
+    with supervised(script + OBEDIENT, count=1, rule={"delay_max_s": 0.1}) as at:
+        said = at.lines(3)
+        pid, port = int(said[0][2]), said[1][1]
+        assert answer(port) == 200
+        os.kill(pid, signal.SIGKILL)
+        assert [answer(port) for _ in range(3)] == [503] * 3
+        (tmp_path / "gate").touch()
+        while (words := at.line())[0] != "pid":
+            if words[0] == "fails" and fault != "sys.exit(3)":
+                os.kill(int(words[1]), signal.SIGKILL)
+        while answer(port) == 503:
+            pass
+        at.process.send_signal(signal.SIGTERM)
+        assert at.line() == ["left", "1"]
+        code, _, err = at.ends()
+    assert code == 0
+    assert "no worker serves" in err
+
+
+def test_nobody_is_told_anything_behind_the_end(tmp_path: Path) -> None:
+    """The port is closed, also while no worker lives."""
+    script = f"""
+born = {str(tmp_path / "born")!r}
+if os.path.exists(born): sys.exit(3)
+open(born, "w").close()
+tell("port", listener.getsockname()[1])
+ready()
+os._exit(0)
+"""
+    with supervised(script, count=1) as at:
+        port = at.lines(2)[0][1]
+        assert answer(port) == 503
+        at.process.send_signal(signal.SIGTERM)
+        assert at.ends()[0] == 0
+        with pytest.raises(ConnectionRefusedError):
+            answer(port)
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from functools import partial
 
 import pytest
 import trio
@@ -159,6 +160,63 @@ def test_what_was_refused_is_told_with_the_reason(server: Redis) -> None:
             assert "wrong" not in str(caught.value).split("AUTH")[0]
         with pytest.raises(StateError, match="the state is closed"):
             await count(state)
+
+    run(main)
+
+
+FULL = ["CONFIG", "SET", "maxmemory", "1"]
+ALONE = ["CONFIG", "SET", "min-replicas-to-write", "1"]
+REPLICA = ["REPLICAOF", "127.0.0.1", "1"]
+
+
+@pytest.mark.parametrize(
+    ("refuse", "word"), [(FULL, "OOM"), (ALONE, "NOREPLICAS"), (REPLICA, "read only replica")]
+)
+def test_a_redis_that_refuses_to_write_is_read(
+    server: Redis, refuse: Sequence[str], word: str
+) -> None:
+    """Also beside who writes; and on the same connection, unless another may be better."""
+    told: list[object] = []
+
+    async def read(state: State) -> None:
+        told.append(await state.change(["k"], lambda there, _: Change(there[0])))
+
+    async def refused(write: Callable[[], Awaitable[object]]) -> None:
+        with pytest.raises(StateError, match=word):
+            await write()
+
+    async def main() -> None:
+        with RedisState(port=server.port, timeout_s=10) as state:
+            await state.change([], lambda *_: Change(None, {"k": Entry(b"v")}))
+            await state.remember("m", b"v", ttl_s=60)
+            await state.remember("late", b"v", ttl_s=0.001)
+            line = await state._lines.connected(state._address, None, [refuse])
+            before = state._line
+            async with trio.open_nursery() as nursery:
+                for _ in range(3):
+                    nursery.start_soon(read, state)
+                    nursery.start_soon(refused, partial(count, state))
+                    nursery.start_soon(recalled, state)
+            assert (state._line is before) == (refuse is not REPLICA)
+            assert await state.recall("late") is None
+            line.close()
+
+    async def recalled(state: State) -> None:
+        told.append(await state.recall("m"))
+
+    run(main)
+    assert told == [b"v"] * 6
+
+
+def test_a_redis_that_has_forgotten_our_scripts_is_told_them_again(server: Redis) -> None:
+    async def main() -> None:
+        with RedisState(port=server.port, timeout_s=10) as state:
+            assert await count(state) == 1
+            line = await state._lines.connected(state._address, None, [["SCRIPT", "FLUSH"]])
+            with pytest.raises(StateError):
+                await count(state)
+            assert await count(state) == 2
+            line.close()
 
     run(main)
 
