@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from orchestra.accounts import NO_ALLOWANCE, Caller, KeyAllowance, Usage
 from orchestra.errors import (
     BudgetExceededError,
+    BudgetHeldError,
     OverloadedError,
     StateError,
     UnknownPriceError,
@@ -281,12 +282,58 @@ def test_n_at_once_against_a_budget_for_k_admits_exactly_k(
         assert fake.asked == min(n, k)
         assert len(refused) == n - fake.asked
         for error in refused:
-            assert not error.retryable
+            assert isinstance(error, BudgetHeldError) == error.retryable == (k > 0)
+            assert error.retry_after_s == (1.0 if k else None)
             assert error.held_nanodollars == k * WORST
             assert error.resets_at_s == (resets_at_s if whose == "organisation" else None)
         assert model.state().load == Load(0, 0)
 
     virtual(main, schedule=schedule)
+
+
+@pytest.mark.parametrize("budgets", [acme(day=150), Budgets(request=150)])
+def test_only_what_others_hold_may_be_tried_again(budgets: Budgets) -> None:
+    """Of 150 a call of 40 holds 100: the next has to wait for it, and the fourth has no money."""
+
+    async def main() -> list[object]:
+        model, run, found = guarded(Fake(), budgets, watched()), Run(), list[object]()
+
+        async def call() -> None:
+            try:
+                await ask(model, Told(run=run))
+            except BudgetExceededError as error:
+                raises = "Raise the limit" in error.message
+                found.append((type(error), error.retryable, raises))
+            else:
+                found.append(None)
+
+        for at_once in (2, 1, 1):
+            async with trio.open_nursery() as nursery:
+                for _ in range(at_once):
+                    nursery.start_soon(call)
+        return found
+
+    held, spent = (BudgetHeldError, True, False), (BudgetExceededError, False, True)
+    assert virtual(main) == [held, None, None, spent]
+
+
+def test_an_answer_that_grows_into_what_others_hold_is_not_to_be_asked_again() -> None:
+    """It is paid for already: nobody asks again by themselves."""
+
+    async def main() -> BudgetExceededError:
+        fake = Fake(words=30, word="x" * 300, counts=None)
+        model = guarded(fake, acme(day=4_000), watched())
+        PRESENT.set(Told())
+        async with model.stream(attrs.evolve(ASKED, output_tokens_max=2_000)):
+            with pytest.raises(BudgetExceededError) as caught:
+                await ask(model, Told(), attrs.evolve(ASKED, output_tokens_max=None))
+        return caught.value
+
+    error = virtual(main)
+    assert error.begun
+    assert error.spent_nanodollars + error.held_nanodollars < 4_000
+    assert not error.retryable
+    assert not isinstance(error, BudgetHeldError)
 
 
 def drawn_calls(seed: int) -> list[tuple[float, float, int]]:
