@@ -26,6 +26,7 @@ from orchestra.errors import (
 from orchestra.events import BudgetReached, Note
 from orchestra.policies import purse as purse_module
 from orchestra.policies.account import PRESENT, NoAccount
+from orchestra.policies.batches import BatchSize
 from orchestra.policies.breaker import BreakerRule, HalfOpen
 from orchestra.policies.budget import (
     NO_BUDGETS,
@@ -59,12 +60,15 @@ from orchestra.testing.virtual import virtual
 from orchestra.values import (
     Capabilities,
     ChatRequest,
+    Embeddings,
+    EmbedRequest,
     Message,
     ModelEvent,
     Stopped,
     StopReason,
     TextDelta,
     UsageReport,
+    Vector,
 )
 
 T = TypeVar("T")
@@ -831,6 +835,54 @@ def test_what_is_held_unknown_to_a_call_that_is_cancelled_is_given_back() -> Non
         assert (fake.asked, state.most) == (0, WORST), "it was held"
         (ledger,) = await state.ledgers([ACME])
         assert (ledger.held, state.holds()) == (0, [])
+
+    virtual(main)
+
+
+@pytest.mark.parametrize(("limit", "sent", "cost"), [(39, 0, 0), (40, 10, 30), (1_000, 10, 30)])
+def test_money_for_all_requests_of_many_texts_is_held_before_the_first(
+    limit: int, sent: int, cost: int
+) -> None:
+    """Each is paid for, and none is made in vain where there is not enough for the last."""
+
+    class Embedding(Fake):
+        async def embed(self, request: EmbedRequest) -> Embeddings:
+            self.asked += 1
+            await trio.sleep(1)
+            return Embeddings((Vector.of([1.0]),), Usage(3, 0), "m")
+
+    async def main() -> None:
+        state, account, fake = watched(), Told(), Embedding()
+        model = guarded(fake, acme(day=limit), state, batch_size=BatchSize(1))
+        PRESENT.set(account)
+        with nullcontext() if sent else pytest.raises(BudgetExceededError):
+            found = await model.embed(EmbedRequest(("x" * 12,) * 10))  # estimated as 4 each
+            assert found.usage is not None
+            assert found.usage.cost_nanodollars == cost
+        assert (fake.asked, account.cost, state.most) == (sent, cost, 40 if sent else 0)
+        for ledger in await state.ledgers([ACME]):
+            assert (ledger.spent[DAY], ledger.held) == (cost, 0)
+
+    virtual(main)
+
+
+def test_of_requests_that_are_cancelled_those_that_were_made_are_paid_for() -> None:
+    class Slow(Fake):
+        async def embed(self, request: EmbedRequest) -> Embeddings:
+            self.asked += 1
+            await trio.sleep(self.asked)
+            return Embeddings((Vector.of([1.0]),), Usage(3, 0), "m")
+
+    async def main() -> None:
+        state, account, fake = watched(), Told(), Slow()
+        model = guarded(fake, acme(day=1_000), state, batch_size=BatchSize(1))
+        PRESENT.set(account)
+        with trio.move_on_after(1.5):
+            await model.embed(EmbedRequest(("x" * 12,) * 10))
+        (ledger,) = await state.ledgers([ACME])
+        assert fake.asked == 5
+        assert (ledger.spent[DAY], ledger.held) == (account.cost, 0)
+        assert account.cost == 3 + 4 * 4, "as counted, and as estimated of those that were cut"
 
     virtual(main)
 
