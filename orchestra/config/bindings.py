@@ -21,6 +21,7 @@ from msgspec import structs
 from orchestra.closing import Closing
 from orchestra.config.names import bound
 from orchestra.config.server_rules import USUAL_RULES, ServerRules
+from orchestra.config.unconfigured import tell_built_in
 from orchestra.config.usual import EMBEDDERS, MODELS, is_usual
 from orchestra.errors import BindingError
 from orchestra.protocols import Embedder, Model, State, VectorStore
@@ -131,6 +132,8 @@ class LocalBindings(Closing):
             known: Mapping[str, ModelSettings | RouteSettings] = {**models, **routes}
             found = self._assembly.model(bound("model", name, known))
             self._models[name] = found
+            if self._deployment is None:
+                tell_built_in(known[name], self._environ)
         return found
 
     def embedder(self, name: str) -> Embedder:
