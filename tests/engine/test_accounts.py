@@ -62,9 +62,9 @@ def test_a_step_calls_on_behalf_of_whoever_has_started_its_run() -> None:
     async def main() -> None:
         async with open_engine() as engine:
             run = engine.start(calling, {"n": 3, "seconds": 5.0}, caller=ADA)
-            assert run.usage is None
+            before = run.usage
             await trio.sleep(0.5)
-            assert run.usage == Usage(3, cost_nanodollars=5)
+            assert (before, run.usage) == (None, Usage(3, cost_nanodollars=5))
             await trio.sleep(1)
             assert run.usage == Usage(3, 1, cost_nanodollars=7), "of a step that has ended, too"
             assert await run.result() == "organisation:acme True plain"
