@@ -329,12 +329,13 @@ class Tree:
         dict[str, Tree | None] | cast("Any", list)[SELF_MADE],
         cast("Any", tuple)[User, SELF_MADE],
         alias("Ring", "list[Ring]"),
+        alias("Mixed", "T | list[Mixed[T]]", "T")[Tree],
         alias("Grows", "list[Grows[list[T]]]", "T")[int],
     ],
 )
 def test_a_recursive_alias_is_refused_by_its_name(kind: object) -> None:
     """A class may be made of itself, and is."""
-    with pytest.raises(TypeError, match=r"`(SelfMade|Ring|Grows.*)` is a recursive alias"):
+    with pytest.raises(TypeError, match=r"`(SelfMade|Ring|Mixed.*|Grows.*)` is a recursive alias"):
         readable(kind)
 
 
