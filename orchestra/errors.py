@@ -39,6 +39,7 @@
     │   ├── MalformedStreamError     it is not in the provider's format (retryable)
     │   ├── BreakerOpenError         it failed too often; nothing was asked (retryable)
     │   ├── BudgetExceededError      a budget of our own is used up; see `budget`
+    │   │   └── BudgetHeldError      ... for now: other calls hold the rest (retryable)
     │   ├── UnknownPriceError        what it costs is not known; nothing was asked
     │   ├── OutputError              a whole answer, but not what was asked for
     │   └── ModelsFailedError        several models of a route failed; carries each error
@@ -47,15 +48,14 @@
     ├── StateError               what policies remember is gone, or out of reach
     └── ServeError               the server could not start
 
-A step's own exception is never replaced: `run()` raises the very object that
-the step raised, with a note that names the step and its source line.
+A step's own exception is never replaced: `run()` raises it, with a note of step and source line.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from orchestra.messages import message, written
+from orchestra.messages import describe, written
 from orchestra.problem import Problem
 
 
@@ -76,8 +76,7 @@ class CheckError(OrchestraError):
         self.pipeline = pipeline
         self.problems = tuple(problems)
         count = f"{len(problems)} problem" + ("s" if len(problems) != 1 else "")
-        lines = "\n".join(str(problem) for problem in problems)
-        super().__init__(f"pipeline {pipeline!r} has {count}:\n{lines}")
+        super().__init__(f"pipeline {pipeline!r} has {count}:\n" + "\n".join(map(str, problems)))
 
 
 class InputError(OrchestraError):
@@ -345,6 +344,12 @@ class BudgetExceededError(ModelError):
         self.begun = False
 
 
+class BudgetHeldError(BudgetExceededError):
+    """What is left for the call is held by others, which give back what they do not spend."""
+
+    retryable = True
+
+
 class UnknownPriceError(ModelError):
     """Nobody knows what the model costs, and the configuration refuses such calls."""
 
@@ -392,9 +397,3 @@ class StateError(OrchestraError):
 
 class ServeError(OrchestraError):
     """The server could not start as it was asked to."""
-
-
-def describe(error: BaseException) -> str:
-    """One line that says what an error is: its type and its message."""
-    text = message(error).strip()
-    return f"{type(error).__name__}: {text}" if text else type(error).__name__

@@ -5,6 +5,7 @@ from __future__ import annotations
 import typing
 from abc import ABCMeta
 from collections import abc
+from types import UnionType
 from typing import Any, Literal, NewType, TypeVar, get_origin
 
 from orchestra.annotations import classes
@@ -101,6 +102,8 @@ def _accepts(target: object, value: object, *, inside: bool = True) -> bool:
         return not is_nothing(target)
     if typing.is_typeddict(origin):
         return _accepts_keys(target, value) if inside else isinstance(value, dict)
+    if origin is type and (cls := _subscripted(value)) is not None:
+        return not (inside and given) or _accepts_class(given[0], cls)
     if not classes.is_instance(value, origin):
         return False
     return not inside or get_origin(target) is None or _accepts_inside(target, value)
@@ -133,6 +136,16 @@ def _accepts_inside(target: object, value: object) -> bool:
 def _told_apart(value: abc.Iterable[object]) -> abc.Iterable[object]:
     """The elements; only the first where all are of one type, for `range(10**12)` is a value."""
     return value[:1] if isinstance(value, (str, bytes, bytearray, range)) else value
+
+
+def _subscripted(value: object) -> type | None:
+    """The class of a generic class with arguments: it is no class, and made as one is."""
+    cls = get_origin(value)
+    return cls if isinstance(cls, type) and cls not in _NO_CLASSES else None
+
+
+_NO_CLASSES: tuple[object, ...] = (typing.Annotated, UnionType)
+"""What Python has as classes, of annotations that are none with arguments."""
 
 
 def _accepts_class(wanted: object, cls: type) -> bool:

@@ -36,6 +36,8 @@ from orchestra.annotations.records import Member, has_members, is_made, is_recor
 from orchestra.annotations.shapes import alternatives, fields, is_alias, is_union, parts, plain
 from orchestra.values import Json
 
+_ALIASES_MAX = 32
+"""Aliases in one another; one with arguments may grow for ever (`type A[T] = list[A[list[T]]]`)."""
 _KINDS_MAX = 1_024
 """Annotations of which is remembered how they are read."""
 
@@ -163,7 +165,11 @@ class Choice:
 
 
 def readable(kind: object) -> Any:
-    """The annotation for msgspec, together with `maker`; the very same where it needs no help."""
+    """The annotation for msgspec, together with `maker`; the very same where it needs no help.
+
+    Raises:
+        TypeError: it is made of a recursive alias.
+    """
     if kind is object:
         return Any
     try:
@@ -211,7 +217,8 @@ def _readable(kind: object) -> Any:
 
 
 def _swapped(kind: object) -> Any:
-    if not any(map(_needs_help, _reached(kind, set()))):
+    reached = tuple(_reached(kind, set()))  # all of it, which ends: what follows goes as deep
+    if not any(map(_needs_help, reached)):
         return kind
     origin, given = get_origin(kind), get_args(kind)
     if origin is Annotated:
@@ -255,8 +262,21 @@ def _needs_help(kind: object) -> bool:
     return is_made(kind)
 
 
-def _reached(kind: object, seen: set[object]) -> Iterator[object]:
-    """Every class and union that an annotation is made of, each once."""
+def _reached(kind: object, seen: set[object], aliases: tuple[object, ...] = ()) -> Iterator[object]:
+    """Every class and union that an annotation is made of, each once.
+
+    `aliases` are those that it is in, up to the next class.
+
+    Raises:
+        TypeError: an alias is made of itself, which msgspec cannot read; a class may be.
+    """
+    if is_alias(kind):
+        if kind in aliases or len(aliases) == _ALIASES_MAX:
+            raise TypeError(
+                f"`{spell(kind)}` is a recursive alias, of which no values can be read; make it a "
+                "class whose members are of that class, or take `object`"
+            )
+        aliases = (*aliases, kind)
     bare = plain(kind)
     bare = getattr(bare, "__supertype__", bare)
     if is_union(bare):
@@ -264,7 +284,7 @@ def _reached(kind: object, seen: set[object]) -> Iterator[object]:
     for member in alternatives(bare):
         origin, given = parts(plain(member))
         for inner in () if origin is Literal else given:
-            yield from _reached(inner, seen)
+            yield from _reached(inner, seen, aliases)
         if isinstance(origin, type) and is_record(origin) and origin not in seen:
             seen.add(origin)
             yield member

@@ -120,6 +120,7 @@ class AnthropicDialect:
     """
 
     texts_max = 1
+    texts_tokens_max = None
     """There are no embeddings to be asked for."""
 
     def __init__(

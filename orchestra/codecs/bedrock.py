@@ -191,6 +191,7 @@ class Bedrock:
     """
 
     texts_max: int = 1
+    texts_tokens_max = None
 
     def ask_embeddings(self, model: str, request: EmbedRequest) -> Call:
         """The call that embeds at most `texts_max` texts with a Titan or Cohere model.

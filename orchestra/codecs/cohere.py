@@ -128,6 +128,7 @@ class CohereDialect:
     """How Cohere is asked, and how it answers."""
 
     texts_max = 96
+    texts_tokens_max = None
 
     def ask(self, model: str, request: ChatRequest, *, stream: bool) -> Call:
         """The call that asks a model.

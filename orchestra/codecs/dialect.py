@@ -56,6 +56,10 @@ class Dialect(Protocol):
     def texts_max(self) -> int:
         """How many texts one embedding call may have."""
 
+    @property
+    def texts_tokens_max(self) -> int | None:
+        """How many tokens, as estimated, those may have together; None where it has no bound."""
+
     def ask(self, model: str, request: ChatRequest, *, stream: bool) -> Call:
         """The call that asks a model.
 

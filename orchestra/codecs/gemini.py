@@ -67,6 +67,8 @@ class GeminiDialect:
     stands before them (`models/gemini-3-flash`) and without.
     """
 
+    texts_tokens_max = None
+
     def __init__(self, *, vertex: bool = False, texts_max: int | None = None) -> None:
         self._vertex = vertex
         self._origin = VERTEX if vertex else GEMINI

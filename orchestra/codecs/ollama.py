@@ -96,6 +96,7 @@ class OllamaDialect:
 
     texts_max = 512
     """Ollama names no limit; so many keep a call on a slow machine within its time."""
+    texts_tokens_max = None
 
     def ask(self, model: str, request: ChatRequest, *, stream: bool) -> Call:
         """The call that asks a model.

@@ -31,6 +31,11 @@ class OpenAiDialect(Dialect):
         """How many texts one embedding call may have."""
         return self.quirks.texts_max
 
+    @property
+    def texts_tokens_max(self) -> int | None:
+        """How many tokens, as estimated, those may have together; None where it has no bound."""
+        return self.quirks.texts_tokens_max
+
     def ask(self, model: str, request: ChatRequest, *, stream: bool) -> Call:
         """The call that asks a model.
 

@@ -2,8 +2,9 @@
 
 The dialect's clients choose their exception by the status and read `code`; so the status is the
 one that OpenAI gives, and the code says whose fault it is: `rate_limit_exceeded` is the caller's
-own limit and `provider_rate_limited` the provider's, `insufficient_quota` their own budget and
-`provider_quota` the deployment's, `invalid_api_key` their own key and `provider_key` ours.
+own limit and `provider_rate_limited` the provider's, `insufficient_quota` their own budget,
+`budget_held` what their other calls hold of it, and `provider_quota` the deployment's,
+`invalid_api_key` their own key and `provider_key` ours.
 """
 
 from __future__ import annotations
@@ -53,6 +54,7 @@ _KINDS = (
     _Kind(errors.CapabilityError, 400, BAD_REQUEST, "unsupported_parameter"),
     _Kind(errors.InvalidRequestError, 400, BAD_REQUEST),
     _Kind(errors.ContentFilterError, 400, BAD_REQUEST, "content_filter"),
+    _Kind(errors.BudgetHeldError, 429, "rate_limit_error", "budget_held"),
     _Kind(errors.BudgetExceededError, 429, "insufficient_quota", "insufficient_quota", retry=False),
     _Kind(errors.LimitReachedError, 429, "rate_limit_error", "rate_limit_exceeded"),
     _Kind(errors.RateLimitError, 429, "rate_limit_error", "provider_rate_limited"),

@@ -82,6 +82,8 @@ class Quirks:
     dimensions_key: str = "dimensions"
     texts_max: int = 2048
     """In one embedding call."""
+    texts_tokens_max: int | None = None
+    """In one embedding call, of all its texts, as estimated; None where it has no bound."""
 
     busy_marks: tuple[str, ...] = ()
     """Texts in an error's body that mean "too much at once", whatever its status."""
@@ -99,6 +101,7 @@ OPENAI = Quirks(
     efforts=_OPENAI,
     strict_tools=True,
     embeddings_format="base64",
+    texts_tokens_max=250_000,  # over 300,000 is refused; an estimate may be too low
 )
 AZURE = attrs.evolve(OPENAI, name="azure")
 GROQ = Quirks(

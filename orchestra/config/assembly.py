@@ -22,6 +22,7 @@ from orchestra.providers.settings import EmbedderSettings, ModelSettings, RouteS
 
 if TYPE_CHECKING:
     from orchestra.config.deployment import Deployment
+    from orchestra.policies.batches import BatchSize
     from orchestra.policies.callers import CallerLimits
     from orchestra.policies.gate import GuardState
     from orchestra.policies.observed import OnCall, Teller
@@ -252,13 +253,13 @@ class Assembly:
         from orchestra.policies.guard import GuardedModel
         from orchestra.providers.prices import price_of
 
-        (reached, texts_max), total_s = self._reached(settings), settings.timeouts.total_s
+        (reached, batch_size), total_s = self._reached(settings), settings.timeouts.total_s
         return GuardedModel(
             reached,
             name=settings.name,
             breaker=settings.breaker,
             limits=settings.limits,
-            texts_max=texts_max,
+            batch_size=batch_size,
             price=price_of(settings),
             purse=self.purse,
             hold_s=HOLD_S if total_s is None else total_s + MARGIN_S,
@@ -267,14 +268,14 @@ class Assembly:
             teller=self._teller(settings),
         )
 
-    def _reached(self, settings: ModelSettings) -> tuple[Model, int | None]:
-        """A model without its policies, and how many texts it embeds in one request."""
+    def _reached(self, settings: ModelSettings) -> tuple[Model, BatchSize | None]:
+        """A model without its policies, and how much it embeds in one request."""
         if self._stand_ins is None:
             from orchestra.providers.endpoints import endpoint
-            from orchestra.providers.remote import RemoteModel
+            from orchestra.providers.remote import RemoteModel, batch_size
 
             made = endpoint(settings, self._environ)
-            return RemoteModel(made, self._opened()), made.dialect.texts_max
+            return RemoteModel(made, self._opened()), batch_size(made.dialect)
         if settings.name not in self._stand_ins:
             raise BindingError(f"nothing stands in for the model {settings.name!r}")
         from orchestra.providers.addresses import capabilities

@@ -21,6 +21,7 @@ from msgspec import structs
 from orchestra.closing import Closing
 from orchestra.config.names import bound
 from orchestra.config.server_rules import USUAL_RULES, ServerRules
+from orchestra.config.unconfigured import tell_built_in
 from orchestra.config.usual import EMBEDDERS, MODELS, is_usual
 from orchestra.engine.bindings import DeploymentBindings
 from orchestra.errors import BindingError
@@ -129,6 +130,8 @@ class LocalBindings(DeploymentBindings, Closing):
             known: Mapping[str, ModelSettings | RouteSettings] = {**models, **routes}
             found = self._assembly.model(bound("model", name, known))
             self._models[name] = found
+            if self._deployment is None:
+                tell_built_in(known[name], self._environ)
         return found
 
     def embedder(self, name: str) -> Embedder:

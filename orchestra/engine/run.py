@@ -118,6 +118,17 @@ class Run(Generic[T_co]):
         """Why it gave no result; None while it goes on, and where it gave one."""
         return self._error
 
+    @property
+    def usage(self) -> Usage | None:
+        """What its models have consumed so far, and what that cost; final once it has `ended`.
+
+        A call is in it when it has ended, of arms that lost too; None where none was reported.
+        """
+        if self.ended:
+            return self._usage
+        told = [each for each in (self._usage, *self.usages.values()) if each is not None]
+        return sum(told[1:], told[0]) if told else None
+
     async def wait_ended(self) -> None:
         """Wait until its last event has been written. Cancelling the wait leaves it running."""
         if self.ended:

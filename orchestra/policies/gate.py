@@ -27,6 +27,7 @@ from orchestra.policies.breaker import (
     Breaker,
     BreakerRule,
     BreakerState,
+    Closed,
     Open,
     Outcome,
     Permit,
@@ -95,9 +96,11 @@ class Gate:
         return GuardState(breaker, load)
 
     async def enter(
-        self, request: ChatRequest | EmbedRequest, requests: int = 1, *, most: int = 0
+        self, request: ChatRequest | EmbedRequest, *, most: int = 0, paid: bool = False
     ) -> GuardedCall:
         """Wait for leave to call, and take it. Cancelled or refused, nothing is held.
+
+        With `paid`, there is money for it already: see `hold`.
 
         An answer that nobody has bounded has to grow within its budgets, unless they have room
         for `most` tokens of it.
@@ -110,7 +113,7 @@ class Gate:
             StateError: as of `Purse.hold`.
         """
         call, costs = GuardedCall(self, request), self.costs
-        counts = costs.counts(call.account)
+        counts = not paid and costs.counts(call.account)
         if counts:
             costs.check(call.estimate)
         tokens = call.estimate.total if self.limiter.counts_tokens else 0
@@ -119,55 +122,73 @@ class Gate:
             call.permit = self.breaker.admit(now_s)
             if call.permit is None:
                 raise self._left_alone(self.breaker)
-        at_once = self.limiter.begin(now_s, requests, tokens)
-        call.admitted = at_once or await self._wait(call.permit, requests, tokens)
+        at_once = self.limiter.begin(now_s, 1, tokens)
+        call.admitted = at_once or await self._wait(call.permit, tokens)
         if self.shared is None and not counts:
             self.limiter.sent(call.admitted)
             return call
         try:
             if self.shared is not None:
-                await self._share(call, self.shared, requests)
+                await self._share(call, self.shared)
             if counts:
-                await self._hold(call, requests, most)
+                await self._hold(call, most)
         except BaseException:
             await call.withdraw()  # noqa: ASYNC102 - shielded and bounded
             raise
         self.limiter.sent(call.admitted)
         return call
 
-    async def _hold(self, call: GuardedCall, requests: int, most: int) -> None:
+    async def hold(self, request: EmbedRequest, requests: int) -> Held | None:
+        """Money for the calls that a request is made in, which then enter as `paid`.
+
+        Raises:
+            BudgetExceededError: a budget has no room for all of them; and as of `enter`.
+        """
+        account, estimate = PRESENT.get(), estimated(request)
+        if not self.costs.counts(account):
+            return None
+        self.costs.check(estimate)
+        return await self.costs.hold(account, estimate, requests)
+
+    def at_once(self, most: int) -> int:
+        """How many calls may enter together; one, while it has to show that it is well again."""
+        if self.breaker is None:
+            return most
+        return most if isinstance(self.breaker.state(self.clock.now_s()), Closed) else 1
+
+    async def _hold(self, call: GuardedCall, most: int) -> None:
         """Have the call hold money: for `most` tokens of an unbounded answer, or for some."""
         hold, estimate = self.costs.hold, call.estimate
         unbounded = isinstance(call.request, ChatRequest) and not call.request.output_tokens_max
         if unbounded and most:
             with suppress(BudgetExceededError):
-                call.held = await hold(call.account, Estimate(estimate.input, most), requests)
+                call.held = await hold(call.account, Estimate(estimate.input, most))
                 return
-        call.held = await hold(call.account, estimate, requests)
+        call.held = await hold(call.account, estimate)
         if unbounded and call.held is not None:
             call.cap_bytes = estimate.output * BYTES_PER_TOKEN
 
-    async def _share(self, call: GuardedCall, shared: SharedLimits, requests: int) -> None:
+    async def _share(self, call: GuardedCall, shared: SharedLimits) -> None:
         """Wait for the limits that processes share, and no longer than the breaker is closed."""
         tokens = call.estimate.total if shared.counts_tokens else 0
-        call.share = await shared.enter(call.account.caller, requests=requests, tokens=tokens)
+        call.share = await shared.enter(call.account.caller, requests=1, tokens=tokens)
         if call.share is None and self.breaker is not None:
             raise self._left_alone(self.breaker)
         if call.admitted is not None:
             call.admitted.began_s = self.clock.now_s()
 
-    async def _wait(self, permit: Permit | None, requests: int, tokens: int) -> Admitted:
+    async def _wait(self, permit: Permit | None, tokens: int) -> Admitted:
         """Wait for the limits, and no longer than the breaker stays closed."""
         breaker = self.breaker
         if breaker is None or permit is None:
-            return await self.limiter.enter(requests=requests, tokens=tokens)
+            return await self.limiter.enter(tokens=tokens)
 
         def check() -> None:
             if breaker.outdated(permit):
                 raise self._left_alone(breaker)
 
         try:
-            return await self.limiter.enter(requests=requests, tokens=tokens, check=check)
+            return await self.limiter.enter(tokens=tokens, check=check)
         except BaseException:
             breaker.record(permit, Outcome.NEUTRAL, self.clock.now_s())
             raise

@@ -14,7 +14,10 @@ import random
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 
+import attrs
+
 from orchestra.answers import Completion
+from orchestra.policies.batches import BatchSize, in_order
 from orchestra.policies.breaker import BreakerRule
 from orchestra.policies.call_costs import HOLD_S, CallCosts
 from orchestra.policies.gate import Gate, GuardedCall, GuardState
@@ -28,18 +31,21 @@ from orchestra.policies.tokens import OUTPUT_TOKENS_MOST
 from orchestra.protocols import Model, ModelReply
 from orchestra.values import Capabilities, ChatRequest, Embeddings, EmbedRequest, ModelEvent
 
+BATCHES_AT_ONCE = 4
+"""Requests of one `embed`, at the most: a few, so that others have a turn, too."""
+
 
 class GuardedModel(Model):
     """A model that is asked no more than its limits allow, and left alone while it fails.
 
-    `name` is what errors call it. `price` is what it costs, None where nobody knows. `texts_max`
-    is how many texts it embeds in one request, where it splits them by itself: `embed` counts as
-    that many requests. `purse` has the budgets that its calls have to fit into; what they hold
-    expires after `hold_s`, which is more than any of them takes. `shared` are its limits where it
-    keeps them together with other processes: `limits` say so, too. `teller` is told of each call
-    that has ended. `draw` gives numbers from 0 to
-    1, which the pauses of the breaker are drawn with. State is kept for as long as the object,
-    from one `trio.run` to the next; it serves one of them at a time.
+    `name` is what errors call it. `price` is what it costs, None where nobody knows. `batch_size`
+    is how much it embeds in one request: more texts are several, of which `BATCHES_AT_ONCE` go at
+    once, and each is a call for its limits and its breaker. `purse` has the budgets that its calls
+    have to fit into; what they hold expires after `hold_s`, which is more than any of them takes.
+    `shared` are its limits where it keeps them together with other processes: `limits` say so,
+    too. `teller` is told of each call that has ended. `draw` gives numbers from 0 to 1, which the
+    pauses of the breaker are drawn with. State is kept for as long as the object, from one
+    `trio.run` to the next; it serves one of them at a time.
     """
 
     def __init__(
@@ -49,7 +55,7 @@ class GuardedModel(Model):
         name: str,
         breaker: BreakerRule | None = None,
         limits: CallLimits | None = None,
-        texts_max: int | None = None,
+        batch_size: BatchSize | None = None,
         price: Price | None = None,
         purse: Purse | None = None,
         hold_s: float = HOLD_S,
@@ -62,7 +68,7 @@ class GuardedModel(Model):
         costs = CallCosts(name, price, purse, hold_s)
         own = (limits or CallLimits()).of_process()
         self._gate = Gate(name, breaker, own, costs, draw, shared=shared, teller=teller)
-        self._texts_max = texts_max
+        self._batch_size = batch_size
 
     @property
     def capabilities(self) -> Capabilities:
@@ -119,12 +125,39 @@ class GuardedModel(Model):
     async def embed(self, request: EmbedRequest) -> Embeddings:
         """One vector for each text, in order, as the model gives them.
 
+        Of several requests, money for all is held before the first; when one fails, or all are
+        cancelled, no more are made, and those that were are paid for.
+
         Raises:
-            ModelError: as of `stream`.
+            ModelError: as of `stream`; of several requests, the first that one of them has raised.
         """
-        most = self._texts_max or max(len(request.texts), 1)
-        requests = -(-len(request.texts) // most)
-        call = await self._gate.enter(request, requests)
+        size, texts = self._batch_size, request.texts
+        batches = size.batches(texts) if size is not None and len(texts) > 1 else ()
+        if len(batches) <= 1:
+            return await self._embed(await self._gate.enter(request))
+        held = await self._gate.hold(request, len(batches))
+        calls = list[GuardedCall]()
+
+        async def embed(texts: tuple[str, ...]) -> Embeddings:
+            one = attrs.evolve(request, texts=texts)
+            call = await self._gate.enter(one, paid=True)
+            calls.append(call)
+            return await self._embed(call)
+
+        try:
+            found = await in_order(embed, batches, self._gate.at_once(BATCHES_AT_ONCE))
+        finally:
+            if held is not None:
+                cost = sum(each.spent.cost_nanodollars for each in calls if each.spent is not None)
+                await held.purse.settle(held, cost)  # noqa: ASYNC102 - shielded and bounded
+        usages = [each.usage for each in found if each.usage is not None]
+        vectors = tuple(vector for each in found for vector in each.vectors)
+        return Embeddings(vectors, sum(usages[1:], usages[0]) if usages else None, found[0].model)
+
+    async def _embed(self, call: GuardedCall) -> Embeddings:
+        """What a call that has entered asks for."""
+        request = call.request
+        assert isinstance(request, EmbedRequest), "as it was made"
         try:
             found = await self.model.embed(request)
         except BaseException as error:

@@ -200,8 +200,12 @@ def decide(
 
 
 def used_up(payers: Sequence[Payer], kept: Sequence[Kept | None], now_s: float) -> Refusal | None:
-    """The first of their budgets that has nothing left for a call; `kept` is what is of each."""
-    return _refusal(ledgers(payers, kept, now_s), 1, 1)
+    """The first of their budgets that is spent, whatever is held; `kept` is what is of each."""
+    for payer, ledger in ledgers(payers, kept, now_s):
+        refusal = _refusal([(payer, ledger)], 1 - ledger.held, 1 - ledger.held)
+        if refusal is not None:
+            return refusal
+    return None
 
 
 def ledgers(

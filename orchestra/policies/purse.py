@@ -20,7 +20,7 @@ import msgspec
 import trio
 
 from orchestra.accounts import NO_ALLOWANCE, Caller
-from orchestra.errors import BudgetExceededError, StateError
+from orchestra.errors import BudgetExceededError, BudgetHeldError, StateError
 from orchestra.events import BudgetReached
 from orchestra.policies.budget import NO_BUDGETS, Budget, Budgets, Payer
 from orchestra.policies.giving_back import given_back
@@ -46,6 +46,8 @@ CALLERS_MAX = 1_000
 """Callers of whom it is kept ready who pays for all the calls that they make."""
 LATE_AT_ONCE = 8
 """Of those, how many go with one change."""
+HELD_WAIT_S = 1.0
+"""After how long a call may be made again, where only what others hold is in its way."""
 REST_S = 0.05
 """How long a state is left alone that has not answered, when all is to be settled."""
 
@@ -81,6 +83,7 @@ class Purse:
         It expires by itself after `for_s` seconds. Cancelled or refused, nothing is held.
 
         Raises:
+            BudgetHeldError: a budget would have room for it, if other calls held nothing of it.
             BudgetExceededError: a budget has no room for it.
             StateError: the state is away, and a budget says that no call is made then.
         """
@@ -92,10 +95,11 @@ class Purse:
         name = "" if self._state.at_once else next(self._names)
         held = Held(self, account, name, payers, for_s, model, of_run)
         await held.grow(nanodollars)
+        held.begun = True
         return held
 
     async def check(self, caller: Caller) -> None:
-        """Nothing, where each budget of the caller has something left. Nothing is held.
+        """Nothing, where each budget of the caller is not spent yet, whatever calls hold of it.
 
         Raises:
             BudgetExceededError: one is used up.
@@ -107,7 +111,7 @@ class Purse:
         keys = [payer.key for payer in payers]
         refusal = await self._state.look(keys, partial(used_up, payers), ENCODING)
         if refusal is not None:
-            raise _exceeded(refusal, 1, "")
+            raise _exceeded(refusal, 1, "", begun=False)
 
     async def settle(self, held: Held, cost: int) -> None:
         """Spend what a call has cost, and give back what it held; if not now, then later.
@@ -208,6 +212,8 @@ class Held:
     """What is held of those who pay, as far as is known."""
     there_of_run: int = 0
     """What is held of the run's own budget."""
+    begun: bool = False
+    """Whether its call is under way: it may have been paid for, and is not to be made again."""
 
     async def grow(self, nanodollars: int) -> None:
         """Hold this much. Refused or cancelled, what was held before is held still, or nothing.
@@ -220,7 +226,7 @@ class Held:
         if self.of_run is not None:
             refusal = self.of_run.hold(before, nanodollars)
             if refusal is not None:
-                raise _exceeded(refusal, nanodollars, self.model)
+                raise _exceeded(refusal, nanodollars, self.model, begun=self.begun)
             self.there_of_run = nanodollars
         try:
             if self.payers:
@@ -257,7 +263,7 @@ class Held:
                 await self.purse.settle_shared(self, 0)  # noqa: ASYNC102 - it is shielded and bounded
             raise
         if outcome.refusal is not None:
-            raise _exceeded(outcome.refusal, nanodollars, self.model)
+            raise _exceeded(outcome.refusal, nanodollars, self.model, begun=self.begun)
         self.there = outcome.held
 
 
@@ -280,20 +286,29 @@ def _record(account: Account, budget: Budget, percent: int, spent: int) -> None:
 
 
 _RAISE = "Raise the limit in [budgets]"
+_BOUND = "bound the answer by output_tokens_max (in OpenAI's API: max_completion_tokens)"
+_HELD = (
+    "those give back what they do not spend when they end. Try again then, make fewer calls at "
+    f"once, or {_BOUND}, so that each holds less"
+)
 
 
-def _exceeded(refusal: Refusal, nanodollars: int, model: str) -> BudgetExceededError:
+def _exceeded(
+    refusal: Refusal, nanodollars: int, model: str, *, begun: bool
+) -> BudgetExceededError:
+    """The error of a call, or with `begun` of one that is under way, without room for so much."""
     budget, resets_at_s = refusal.budget, refusal.resets_at_s
+    only_held = not begun and refusal.spent + nanodollars <= budget.limit_nanodollars
     if resets_at_s is None:
         when = "it is that of this run, and the next has its own"
     else:
         when = f"it is empty again at {datetime.fromtimestamp(resets_at_s, UTC):%Y-%m-%d %H:%M} UTC"
     more = "Ask for a key that may spend more" if budget.kind == "key" else _RAISE
-    return BudgetExceededError(
+    error = (BudgetHeldError if only_held else BudgetExceededError)(
         f"the budget of {budget} is {in_dollars(budget.limit_nanodollars)}: "
         f"{in_dollars(refusal.spent)} is spent and {in_dollars(refusal.held)} held by other calls, "
-        f"and this one may cost {in_dollars(nanodollars)}; {when}. {more}, ask a cheaper model, or "
-        "bound the answer by output_tokens_max (in OpenAI's API: max_completion_tokens)",
+        f"and this one may cost {in_dollars(nanodollars)}; "
+        + (_HELD if only_held else f"{when}. {more}, ask a cheaper model, or {_BOUND}"),
         budget=str(budget),
         spent_nanodollars=refusal.spent,
         held_nanodollars=refusal.held,
@@ -301,6 +316,8 @@ def _exceeded(refusal: Refusal, nanodollars: int, model: str) -> BudgetExceededE
         resets_at_s=resets_at_s,
         model=model,
     )
+    error.retry_after_s = HELD_WAIT_S if only_held else None
+    return error
 
 
 def _away(budget: Budget, error: StateError) -> StateError:

@@ -80,6 +80,11 @@ def of_texts(request: EmbedRequest) -> Estimate:
     return Estimate(tokens_of(sum(map(_length, request.texts))))
 
 
+def text_tokens(text: str) -> int:
+    """Of one text."""
+    return tokens_of(_length(text))
+
+
 def consumed(
     estimate: Estimate, usage: Usage | None, *, said_bytes: int = 0, whole: bool = True
 ) -> int:

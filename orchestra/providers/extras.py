@@ -37,6 +37,11 @@ class DeployedDialect:
         """As of the dialect."""
         return self.dialect.texts_max
 
+    @property
+    def texts_tokens_max(self) -> int | None:
+        """As of the dialect."""
+        return self.dialect.texts_tokens_max
+
     def ask(self, model: str, request: ChatRequest, *, stream: bool) -> Call:
         """The dialect's call, with what the deployment wants in its body."""
         request = attrs.evolve(request, extras=self._merged(request.extras))

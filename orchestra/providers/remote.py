@@ -27,6 +27,7 @@ from orchestra.errors import (
     ModelTimeoutError,
     TruncatedStreamError,
 )
+from orchestra.policies.batches import BatchSize
 from orchestra.protocols import HttpReply, HttpRequest, Model, Timeouts, Transport
 from orchestra.providers.credentials import Credentials
 from orchestra.providers.reply import OK
@@ -116,7 +117,7 @@ class RemoteModel(Model):
             raise self.endpoint.located(error) from error.__cause__
 
     async def embed(self, request: EmbedRequest) -> Embeddings:
-        """One vector for each text, in order; in as many calls as the provider needs.
+        """One vector for each text, in order; in as many calls as the provider needs, one by one.
 
         Raises:
             ModelError: one of them failed. No vector is given then.
@@ -125,7 +126,7 @@ class RemoteModel(Model):
         usages: list[Usage] = []
         model = self.endpoint.model
         try:
-            for texts in _batches(request.texts, dialect.texts_max):
+            for texts in batch_size(dialect).batches(request.texts):
                 call = dialect.ask_embeddings(model, attrs.evolve(request, texts=texts))
                 found = dialect.decode_embeddings(await self._ask(call))
                 if len(found.vectors) != len(texts):
@@ -344,5 +345,6 @@ def _is_json(reply: HttpReply) -> bool:
     return media_type == "application/json"
 
 
-def _batches(texts: tuple[str, ...], size: int) -> list[tuple[str, ...]]:
-    return [texts[at : at + size] for at in range(0, len(texts), size)]
+def batch_size(dialect: Dialect) -> BatchSize:
+    """How much one embedding call of a dialect may have."""
+    return BatchSize(dialect.texts_max, dialect.texts_tokens_max)

@@ -18,7 +18,8 @@ from quart import request
 from quart_trio.wrappers import TrioResponse as Response
 
 from orchestra.engine.bindings import DeploymentBindings
-from orchestra.errors import StateError, describe
+from orchestra.errors import StateError
+from orchestra.messages import describe
 from orchestra.observe import names
 from orchestra.observe.tally import Tally
 from orchestra.protocols import Change, Entry

@@ -117,7 +117,8 @@ def check_servable(pipeline: str, inputs: Mapping[str, Input]) -> None:
             raise ServeError(
                 f"pipeline {pipeline!r} cannot be served: its input `{name}: "
                 f"{spell(each.annotation)}` has no form in JSON; take a str, a number, a bool, a "
-                "list, a dict, a Document or a dataclass or attrs class of those"
+                "list, a dict, a Document or a dataclass or attrs class of those "
+                f"({error})"
             ) from error
 
 

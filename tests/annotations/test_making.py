@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from orchestra.annotations.making import readable
 from orchestra.annotations.reading import Misfit, read
 from orchestra.annotations.schemas import class_schema, object_schema, parameters_schema
+from tests.annotations.kinds import alias
 
 T = TypeVar("T")
 
@@ -306,6 +307,43 @@ class Handmade:
 
     def __init__(self, other: int) -> None:
         self.a = other
+
+
+SELF_MADE = alias("SelfMade", "dict[str, SelfMade] | list[SelfMade] | str | int | None")
+
+
+def tree_list(trees: list[Tree]) -> list[Tree]:
+    return trees
+
+
+@attrs.frozen
+class Tree:
+    name: str
+    trees: list[Tree] = attrs.field(factory=list, converter=tree_list)
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        SELF_MADE,
+        dict[str, Tree | None] | cast("Any", list)[SELF_MADE],
+        cast("Any", tuple)[User, SELF_MADE],
+        alias("Ring", "list[Ring]"),
+        alias("Mixed", "T | list[Mixed[T]]", "T")[Tree],
+        alias("Grows", "list[Grows[list[T]]]", "T")[int],
+    ],
+)
+def test_a_recursive_alias_is_refused_by_its_name(kind: object) -> None:
+    """A class may be made of itself, and is."""
+    with pytest.raises(TypeError, match=r"`(SelfMade|Ring|Mixed.*|Grows.*)` is a recursive alias"):
+        readable(kind)
+
+
+def test_an_alias_may_stand_in_itself_more_than_once_and_be_part_of_a_class_in_it() -> None:
+    pair = alias("Pair", "tuple[T, T]", "T")
+    assert readable(pair[pair[int]]) == pair[pair[int]]
+    found, misfits = read(Tree, {"name": "a", "trees": [{"name": "b"}]})
+    assert (found, misfits) == (Tree("a", [Tree("b")]), ())
 
 
 def test_an_init_that_does_not_take_the_members_is_refused() -> None:

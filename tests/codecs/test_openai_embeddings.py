@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from orchestra.accounts import Usage
 from orchestra.codecs.openai import OpenAiDialect
-from orchestra.codecs.quirks import ALIBABA, GENERIC, OPENAI, PERPLEXITY, VLLM, Quirks
+from orchestra.codecs.quirks import ALIBABA, AZURE, GENERIC, OPENAI, PERPLEXITY, VLLM, Quirks
 from orchestra.errors import (
     CapabilityError,
     MalformedStreamError,
@@ -144,3 +144,5 @@ def test_an_error_in_place_of_vectors_is_an_error() -> None:
 def test_how_many_texts_go_into_one_call_is_the_servers_say() -> None:
     assert OpenAiDialect().texts_max == 2048
     assert OpenAiDialect(attrs.evolve(OPENAI, texts_max=10)).texts_max == 10
+    assert OpenAiDialect().texts_tokens_max == OpenAiDialect(AZURE).texts_tokens_max == 250_000
+    assert OpenAiDialect(GENERIC).texts_tokens_max is None

@@ -12,6 +12,7 @@ from orchestra.errors import (
     AuthenticationError,
     BreakerOpenError,
     BudgetExceededError,
+    BudgetHeldError,
     CapabilityError,
     DeadlineError,
     InputError,
@@ -40,6 +41,7 @@ def told(error: BaseException) -> tuple[int, str, str | None]:
         (LimitReachedError("slow"), 429, "rate_limit_exceeded"),
         (RateLimitError("slow"), 429, "provider_rate_limited"),
         (BudgetExceededError("spent"), 429, "insufficient_quota"),
+        (BudgetHeldError("held"), 429, "budget_held"),
         (QuotaError("spent"), 429, "provider_quota"),
         (AuthenticationError("who?"), 502, "provider_key"),
         (BreakerOpenError("later"), 503, "model_unavailable"),
@@ -58,6 +60,10 @@ def test_a_client_is_told_not_to_send_again_what_will_not_succeed() -> None:
         return ("x-should-retry", "false") not in error_reply(error).headers
 
     assert [retried(RateLimitError("slow")), retried(BreakerOpenError("later"))] == [True, True]
+    assert [retried(BudgetHeldError("held")), retried(BudgetExceededError("spent"))] == [
+        True,
+        False,
+    ]
     assert [retried(QuotaError("spent")), retried(AuthenticationError("who?"))] == [False, False]
     assert not retried(KeyError("x"))
 

@@ -62,6 +62,11 @@ def test_a_step_calls_on_behalf_of_whoever_has_started_its_run() -> None:
     async def main() -> None:
         async with open_engine() as engine:
             run = engine.start(calling, {"n": 3, "seconds": 5.0}, caller=ADA)
+            before = run.usage
+            await trio.sleep(0.5)
+            assert (before, run.usage) == (None, Usage(3, cost_nanodollars=5))
+            await trio.sleep(1)
+            assert run.usage == Usage(3, 1, cost_nanodollars=7), "of a step that has ended, too"
             assert await run.result() == "organisation:acme True plain"
             finished = {e.step: e.usage for e in run.journal.kept if isinstance(e, StepFinished)}
             assert finished["calls"] == Usage(3, cost_nanodollars=5)
@@ -71,7 +76,7 @@ def test_a_step_calls_on_behalf_of_whoever_has_started_its_run() -> None:
                 (1.0, "calls", 1.0),
             ]
             (last,) = (event for event in run.journal.kept if isinstance(event, RunFinished))
-            assert last.usage == Usage(3, 1, cost_nanodollars=7)
+            assert last.usage == run.usage == Usage(3, 1, cost_nanodollars=7)
 
     run(main)
 
@@ -89,6 +94,7 @@ def test_what_a_cancelled_run_has_used_is_told() -> None:
             assert last.usage == Usage(3, cost_nanodollars=5)
             await trio.sleep(2)  # what comes after the end changes nothing
             assert run.journal.kept[-1] is last
+            assert run.usage == last.usage
             (stopped,) = (e for e in run.journal.kept if isinstance(e, StepCancelled))
             assert stopped.usage is None
 

@@ -86,7 +86,7 @@ def ends(runs: list[list[Event]]) -> Counter[str]:
     ("policy", "error"),
     [
         # a call holds 6 tokens at 1 and 10 at 2 dollars for a million: 26,000 nano-dollars
-        ('[budgets.user]\nday = "0.00008"\n', "BudgetExceededError"),
+        ('[budgets.user]\nday = "0.00008"\n', "BudgetHeldError"),
         ("[limits.organisation]\nconcurrency = 3\nwait_max_s = 0\n", "LimitReachedError"),
         (
             "[models.default.limits]\nshared = true\nconcurrency = 3\nwait_max_s = 0.01\n",

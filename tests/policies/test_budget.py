@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from orchestra.accounts import NO_ALLOWANCE, Caller, KeyAllowance, Usage
 from orchestra.errors import (
     BudgetExceededError,
+    BudgetHeldError,
     OverloadedError,
     StateError,
     UnknownPriceError,
@@ -25,6 +26,7 @@ from orchestra.errors import (
 from orchestra.events import BudgetReached, Note
 from orchestra.policies import purse as purse_module
 from orchestra.policies.account import PRESENT, NoAccount
+from orchestra.policies.batches import BatchSize
 from orchestra.policies.breaker import BreakerRule, HalfOpen
 from orchestra.policies.budget import (
     NO_BUDGETS,
@@ -58,12 +60,15 @@ from orchestra.testing.virtual import virtual
 from orchestra.values import (
     Capabilities,
     ChatRequest,
+    Embeddings,
+    EmbedRequest,
     Message,
     ModelEvent,
     Stopped,
     StopReason,
     TextDelta,
     UsageReport,
+    Vector,
 )
 
 T = TypeVar("T")
@@ -281,12 +286,58 @@ def test_n_at_once_against_a_budget_for_k_admits_exactly_k(
         assert fake.asked == min(n, k)
         assert len(refused) == n - fake.asked
         for error in refused:
-            assert not error.retryable
+            assert isinstance(error, BudgetHeldError) == error.retryable == (k > 0)
+            assert error.retry_after_s == (1.0 if k else None)
             assert error.held_nanodollars == k * WORST
             assert error.resets_at_s == (resets_at_s if whose == "organisation" else None)
         assert model.state().load == Load(0, 0)
 
     virtual(main, schedule=schedule)
+
+
+@pytest.mark.parametrize("budgets", [acme(day=150), Budgets(request=150)])
+def test_only_what_others_hold_may_be_tried_again(budgets: Budgets) -> None:
+    """Of 150 a call of 40 holds 100: the next has to wait for it, and the fourth has no money."""
+
+    async def main() -> list[object]:
+        model, run, found = guarded(Fake(), budgets, watched()), Run(), list[object]()
+
+        async def call() -> None:
+            try:
+                await ask(model, Told(run=run))
+            except BudgetExceededError as error:
+                raises = "Raise the limit" in error.message
+                found.append((type(error), error.retryable, raises))
+            else:
+                found.append(None)
+
+        for at_once in (2, 1, 1):
+            async with trio.open_nursery() as nursery:
+                for _ in range(at_once):
+                    nursery.start_soon(call)
+        return found
+
+    held, spent = (BudgetHeldError, True, False), (BudgetExceededError, False, True)
+    assert virtual(main) == [held, None, None, spent]
+
+
+def test_an_answer_that_grows_into_what_others_hold_is_not_to_be_asked_again() -> None:
+    """It is paid for already: nobody asks again by themselves."""
+
+    async def main() -> BudgetExceededError:
+        fake = Fake(words=30, word="x" * 300, counts=None)
+        model = guarded(fake, acme(day=4_000), watched())
+        PRESENT.set(Told())
+        async with model.stream(attrs.evolve(ASKED, output_tokens_max=2_000)):
+            with pytest.raises(BudgetExceededError) as caught:
+                await ask(model, Told(), attrs.evolve(ASKED, output_tokens_max=None))
+        return caught.value
+
+    error = virtual(main)
+    assert error.begun
+    assert error.spent_nanodollars + error.held_nanodollars < 4_000
+    assert not error.retryable
+    assert not isinstance(error, BudgetHeldError)
 
 
 def drawn_calls(seed: int) -> list[tuple[float, float, int]]:
@@ -784,6 +835,54 @@ def test_what_is_held_unknown_to_a_call_that_is_cancelled_is_given_back() -> Non
         assert (fake.asked, state.most) == (0, WORST), "it was held"
         (ledger,) = await state.ledgers([ACME])
         assert (ledger.held, state.holds()) == (0, [])
+
+    virtual(main)
+
+
+@pytest.mark.parametrize(("limit", "sent", "cost"), [(39, 0, 0), (40, 10, 30), (1_000, 10, 30)])
+def test_money_for_all_requests_of_many_texts_is_held_before_the_first(
+    limit: int, sent: int, cost: int
+) -> None:
+    """Each is paid for, and none is made in vain where there is not enough for the last."""
+
+    class Embedding(Fake):
+        async def embed(self, request: EmbedRequest) -> Embeddings:
+            self.asked += 1
+            await trio.sleep(1)
+            return Embeddings((Vector.of([1.0]),), Usage(3, 0), "m")
+
+    async def main() -> None:
+        state, account, fake = watched(), Told(), Embedding()
+        model = guarded(fake, acme(day=limit), state, batch_size=BatchSize(1))
+        PRESENT.set(account)
+        with nullcontext() if sent else pytest.raises(BudgetExceededError):
+            found = await model.embed(EmbedRequest(("x" * 12,) * 10))  # estimated as 4 each
+            assert found.usage is not None
+            assert found.usage.cost_nanodollars == cost
+        assert (fake.asked, account.cost, state.most) == (sent, cost, 40 if sent else 0)
+        for ledger in await state.ledgers([ACME]):
+            assert (ledger.spent[DAY], ledger.held) == (cost, 0)
+
+    virtual(main)
+
+
+def test_of_requests_that_are_cancelled_those_that_were_made_are_paid_for() -> None:
+    class Slow(Fake):
+        async def embed(self, request: EmbedRequest) -> Embeddings:
+            self.asked += 1
+            await trio.sleep(self.asked)
+            return Embeddings((Vector.of([1.0]),), Usage(3, 0), "m")
+
+    async def main() -> None:
+        state, account, fake = watched(), Told(), Slow()
+        model = guarded(fake, acme(day=1_000), state, batch_size=BatchSize(1))
+        PRESENT.set(account)
+        with trio.move_on_after(1.5):
+            await model.embed(EmbedRequest(("x" * 12,) * 10))
+        (ledger,) = await state.ledgers([ACME])
+        assert fake.asked == 5
+        assert (ledger.spent[DAY], ledger.held) == (account.cost, 0)
+        assert account.cost == 3 + 4 * 4, "as counted, and as estimated of those that were cut"
 
     virtual(main)
 

@@ -20,10 +20,12 @@ from orchestra.errors import (
     InvalidRequestError,
     LimitReachedError,
     ModelError,
+    OverloadedError,
     ProviderServerError,
     RateLimitError,
     TruncatedStreamError,
 )
+from orchestra.policies.batches import BatchSize
 from orchestra.policies.breaker import BreakerRule, Closed, HalfOpen, Open
 from orchestra.policies.gate import GuardState
 from orchestra.policies.guard import GuardedModel
@@ -468,7 +470,7 @@ def test_texts_that_are_embedded_in_several_requests_count_as_so_many() -> None:
             Fake(),
             name="m",
             limits=CallLimits(requests_per_minute=60, tokens_per_minute=10**6),
-            texts_max=2,
+            batch_size=BatchSize(2),
         )
         assert model.state().breaker is None
         for _ in range(2):
@@ -476,6 +478,78 @@ def test_texts_that_are_embedded_in_several_requests_count_as_so_many() -> None:
         return trio.current_time()
 
     assert virtual(main) == pytest.approx(60 * 6 / 55)
+
+
+@attrs.define(eq=False)
+class Embedding(Fake):
+    """Gives a text's own number, a second later; and knows how many requests were at once."""
+
+    fails_at: str = ""
+    running: int = 0
+    most: int = 0
+    sent: list[tuple[str, ...]] = attrs.field(factory=list)
+
+    async def embed(self, request: EmbedRequest) -> Embeddings:
+        self.sent.append(request.texts)
+        self.running += 1
+        self.most = max(self.most, self.running)
+        try:
+            await trio.sleep(1)
+        finally:
+            self.running -= 1
+        if self.fails_at in request.texts:
+            raise OverloadedError(f"not {self.fails_at}")
+        vectors = tuple(Vector.of([float(text)]) for text in request.texts)
+        return Embeddings(vectors, Usage(len(vectors), 0), "m")
+
+
+TEN = EmbedRequest(tuple(map(str, range(10))))
+
+
+@pytest.mark.parametrize(("concurrency", "at_once"), [(None, 4), (2, 2), (100, 4)])
+def test_many_texts_go_in_a_few_requests_at_once_and_no_more_than_the_limit(
+    concurrency: int | None, at_once: int
+) -> None:
+    async def main() -> float:
+        fake = Embedding()
+        limits = CallLimits(concurrency=concurrency)
+        model = GuardedModel(fake, name="m", limits=limits, batch_size=BatchSize(1))
+        found = await model.embed(TEN)
+        assert found.vectors == tuple(Vector.of([float(at)]) for at in range(10))
+        assert found.usage is not None
+        assert found.usage.input_tokens == 10
+        assert fake.most == at_once
+        assert model.state().load.running == 0
+        return trio.current_time()
+
+    assert virtual(main) == -(-10 // at_once)
+
+
+def test_one_request_that_fails_ends_the_others_with_an_error_that_is_no_group() -> None:
+    async def main() -> None:
+        fake = Embedding(fails_at="2")
+        model = GuardedModel(fake, name="m", batch_size=BatchSize(1))
+        with pytest.raises(OverloadedError, match="not 2"):
+            await model.embed(TEN)
+        assert fake.running == model.state().load.running == 0
+        assert len(fake.sent) < 10
+
+    virtual(main)
+
+
+def test_a_model_that_has_to_show_that_it_is_well_again_is_asked_one_by_one() -> None:
+    async def main() -> None:
+        fake = Embedding(fails_at="0")
+        rule = BreakerRule(calls_min=1, probes=1)
+        model = GuardedModel(fake, name="m", breaker=rule, batch_size=BatchSize(1))
+        with pytest.raises(OverloadedError):
+            await model.embed(EmbedRequest(("0",)))
+        await trio.sleep(rule.open_s * 2)
+        fake.fails_at, fake.most = "", 0
+        assert len((await model.embed(TEN)).vectors) == 10
+        assert fake.most == 1
+
+    virtual(main)
 
 
 def test_without_a_breaker_and_a_word_it_is_the_model_itself() -> None:

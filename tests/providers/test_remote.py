@@ -517,6 +517,16 @@ def test_many_texts_go_in_as_many_calls_as_it_takes(count: int, at_once: int) ->
     assert len(transport.sent) == len(sizes)
 
 
+def test_no_call_has_more_tokens_than_its_provider_takes() -> None:
+    """OpenAI refuses more than 300,000; one text that is longer goes alone, to be refused."""
+    texts = ("a" * 300_000,) * 3 + ("b" * 900_000, "c")
+    transport = Canned([(200, [embedded(*[[1.0]] * size)]) for size in (2, 1, 1, 1)])
+    found = run(model(transport).embed, EmbedRequest(texts))
+    assert len(found.vectors) == 5
+    sent = [tuple(msgspec.json.decode(each.body)["input"]) for each in transport.sent]
+    assert sent == [texts[:2], texts[2:3], texts[3:4], texts[4:]]
+
+
 def test_a_vector_too_few_is_an_error() -> None:
     with pytest.raises(MalformedStreamError, match="1 vectors came for 2 texts"):
         run(model(canned(embedded([1.0]))).embed, EmbedRequest(("a", "b")))

@@ -379,6 +379,18 @@ def test_a_caller_whose_budget_is_used_up_is_told_before_anything_begins() -> No
     assert trio.run(spend) == [None, None, 402, None, None]
 
 
+def test_a_budget_that_calls_hold_is_not_used_up() -> None:
+    """Most of it comes back; a call that has no room now is told when to try again."""
+    purse = Purse(Budgets(user=Allowance(day=1000)), MemoryState())
+
+    async def ask() -> object:
+        await purse.hold(Adas(), 1000, for_s=10, model="m")
+        ada = Principal(Caller(user="ada"), Scopes())
+        return await Spending(purse).admit(arrival(principal=ada, method="POST"))
+
+    assert trio.run(ask) is None
+
+
 BEGINS = [
     ("POST", "/v1/pipelines/answer/runs"),
     ("GET", "/v1/pipelines/answer/runs"),

@@ -24,6 +24,7 @@ from orchestra.server.inputs import (
     from_query,
     schema,
 )
+from tests.annotations.kinds import alias
 
 
 @attrs.frozen
@@ -242,6 +243,12 @@ def test_every_schema_is_json(annotations: dict[str, Any]) -> None:
 def test_an_input_that_json_cannot_give_is_refused_by_name(annotation: object) -> None:
     with pytest.raises(ServeError, match=r"pipeline 'p' cannot be served: its input `each: "):
         check_servable("p", inputs(question=str, each=annotation))
+
+
+def test_of_a_recursive_alias_it_is_said_what_is_wrong() -> None:
+    json = alias("Json", "dict[str, Json] | list[Json] | str")
+    with pytest.raises(ServeError, match=r"input `x: Json` .* is a recursive alias"):
+        check_servable("p", inputs(x=json))
 
 
 def test_inputs_that_json_can_give_are_served() -> None:

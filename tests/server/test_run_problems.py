@@ -13,6 +13,7 @@ from orchestra.errors import (
     ArmsFailedError,
     AuthenticationError,
     BudgetExceededError,
+    BudgetHeldError,
     InputError,
     LimitReachedError,
     ModelError,
@@ -110,6 +111,15 @@ def test_a_used_up_budget_tells_how_it_is() -> None:
     )
     extras = dict(failed_run("r", event(error), error).extras)
     assert (extras["budget"], extras["spent_nanodollars"]) == ("user ada, a day", 7)
+
+
+def test_a_budget_that_others_hold_tells_when_to_try_again() -> None:
+    error = BudgetHeldError("no", budget="user ada, a day", held_nanodollars=7)
+    error.retry_after_s = 1.0
+    problem = failed_run("r", event(error), error)
+    assert (problem.status, problem.code) == (429, "budget-held")
+    assert dict(problem.extras)["budget"] == "user ada, a day"
+    assert dict(problem.headers)["Retry-After"] == "1"
 
 
 def test_a_fault_of_the_pipeline_is_its_own() -> None:

@@ -1,0 +1,42 @@
+"""What is told where nothing is configured: that the built-in model answers, which only quotes."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from orchestra.config.finding import FILE
+
+if TYPE_CHECKING:
+    from orchestra.providers.settings import ModelSettings, RouteSettings
+
+log = logging.getLogger("orchestra.config")
+
+
+def tell_built_in(
+    settings: ModelSettings | RouteSettings, environ: Mapping[str, str] = os.environ
+) -> None:
+    """Warn, once in a process, that a model is the built-in one.
+
+    Who has given an environment of their own has not forgotten anything, and is told nothing.
+    """
+    from orchestra.config.deployment import BUILT_IN
+
+    if environ is os.environ and getattr(settings, "origin", "") == BUILT_IN:
+        _warn()
+
+
+@cache
+def _warn() -> None:
+    log.warning(
+        "no model is configured, so that the built-in one answers, which only quotes what it is "
+        "given: there is no %s in %s, and no key of a provider in the environment. Start where "
+        "the file is, name it in ORCHESTRA_CONFIG, or set a key, such as OPENAI_API_KEY; "
+        "`orchestra models` lists what there is",
+        FILE,
+        Path.cwd(),
+    )
