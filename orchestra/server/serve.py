@@ -173,9 +173,10 @@ def _start_others(nursery: trio.Nursery, serving: Serving, house: House, asked: 
     """What stands beside: who tells of steps that block, and what only some servers have."""
     nursery.start_soon(Standstill().watch)
     if house.watched is not None:
-        from orchestra.server.watching import watch
+        from orchestra.server.watching import stamps, watch
 
-        nursery.start_soon(watch, house.watched, serving.reload)
+        known = stamps(house.watched())  # now, and not when somebody may have edited them already
+        nursery.start_soon(watch, house.watched, serving.reload, known)
     if house.counting is not None:
         nursery.start_soon(house.counting.serve)
     if house.place is not None:

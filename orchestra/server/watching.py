@@ -16,14 +16,16 @@ Stamps: TypeAlias = Mapping[Path, tuple[int, int]]
 
 
 async def watch(
-    files: Callable[[], Collection[Path]], changed: Callable[[], Awaitable[object]]
+    files: Callable[[], Collection[Path]],
+    changed: Callable[[], Awaitable[object]],
+    known: Stamps | None = None,
 ) -> None:
-    """Await `changed` whenever the files have, until cancelled.
+    """Await `changed` whenever the files have, until cancelled; `known` is how they were before.
 
     Only once they have stayed the same from one look to the next: an editor may write a file in
     several steps. `files` is asked at every look, so that new ones are seen.
     """
-    known = seen = stamps(files())
+    known = seen = stamps(files()) if known is None else known
     while True:
         await trio.sleep(EVERY_S)
         before, seen = seen, stamps(files())
