@@ -55,7 +55,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from orchestra.messages import message, written
+from orchestra.messages import describe, written
+from orchestra.pickling import reduced
 from orchestra.problem import Problem
 
 
@@ -63,6 +64,7 @@ class OrchestraError(Exception):
     """The root of everything that orchestra raises by itself."""
 
     __repr__ = written
+    __reduce__ = reduced
 
 
 class DefinitionError(OrchestraError):
@@ -392,9 +394,3 @@ class StateError(OrchestraError):
 
 class ServeError(OrchestraError):
     """The server could not start as it was asked to."""
-
-
-def describe(error: BaseException) -> str:
-    """One line that says what an error is: its type and its message."""
-    text = message(error).strip()
-    return f"{type(error).__name__}: {text}" if text else type(error).__name__

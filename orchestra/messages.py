@@ -15,6 +15,12 @@ def message(error: BaseException) -> str:
         return f"({type(broken).__name__} while it was asked for its message)"  # noqa: ASYNC104
 
 
+def describe(error: BaseException) -> str:
+    """One line that says what an error is: its type and its message."""
+    text = message(error).strip()
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
 def written(error: Exception) -> str:
     """An error's `repr`: as it is written, where it is made of a message and named fields.
 

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from orchestra import errors
 from orchestra.accounts import Certainty, Usage
 from orchestra.events import Delta, RunFinished, encode
+from orchestra.messages import describe
 from orchestra.values import Label, Vector
 
 floats = st.lists(st.floats(width=32, allow_nan=False))
@@ -83,4 +84,4 @@ def test_the_tree_of_errors_is_drawn_as_it_is() -> None:
 
 @pytest.mark.parametrize("error", [ValueError("why"), ValueError()])
 def test_an_error_is_described_in_one_line(error: Exception) -> None:
-    assert errors.describe(error) in ("ValueError: why", "ValueError")
+    assert describe(error) in ("ValueError: why", "ValueError")

@@ -7,7 +7,7 @@ import re
 import attrs
 import msgspec
 
-from orchestra.errors import describe
+from orchestra.messages import describe
 
 _PLACE = re.compile(r" - at (?:`key` in )?`\$(?P<path>[^`]*)`$")
 

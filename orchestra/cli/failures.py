@@ -11,8 +11,9 @@ from itertools import islice
 from pathlib import Path
 from traceback import walk_tb
 
-from orchestra.errors import CheckError, InputError, OrchestraError, describe
+from orchestra.errors import CheckError, InputError, OrchestraError
 from orchestra.graph.wires import place
+from orchestra.messages import describe
 from orchestra.problem import Problem
 
 FAILED = 1

@@ -19,8 +19,9 @@ from typing import Any, TypeAlias
 
 from orchestra.cli.failures import MISUSED, CommandError, quoted, raised_at
 from orchestra.cli.hints import meant
-from orchestra.errors import DefinitionError, describe
+from orchestra.errors import DefinitionError
 from orchestra.graph.pipelines import Pipeline
+from orchestra.messages import describe
 
 AnyPipeline: TypeAlias = Pipeline[..., Any]
 

@@ -10,7 +10,8 @@ import trio
 from orchestra.cli.views import duration
 from orchestra.config import LocalBindings
 from orchestra.config.deployment import Deployment
-from orchestra.errors import OrchestraError, describe
+from orchestra.errors import OrchestraError
+from orchestra.messages import describe
 from orchestra.providers.addresses import capabilities
 from orchestra.values import ChatRequest, Message
 

@@ -20,8 +20,9 @@ from orchestra.cli.parameters import Config, Data, Flag
 from orchestra.cli.stopping import CODES, NAMES, on_signal
 from orchestra.cli.views import Lines, Result, View, Words
 from orchestra.engine.engine import open_engine
-from orchestra.errors import RunCancelledError, describe
+from orchestra.errors import RunCancelledError
 from orchestra.events import RunFailed
+from orchestra.messages import describe
 
 if TYPE_CHECKING:
     from orchestra.config.bindings import LocalBindings

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, cast
 from msgspec import structs
 
 from orchestra.closing import Closing
+from orchestra.config.in_use import InUse
 from orchestra.config.names import bound
 from orchestra.config.server_rules import USUAL_RULES, ServerRules
 from orchestra.config.usual import EMBEDDERS, MODELS, is_usual
@@ -81,6 +82,7 @@ class LocalBindings(Closing):
         self._lent = False
         self._keys: OpenState | None = None
         self._waited: OpenState | None = None
+        self._in_use = InUse()
         self.on_call: OnCall | None = None
         """Is told of each call of a model over the network; of models first asked for later."""
 
@@ -153,6 +155,14 @@ class LocalBindings(Closing):
             self._collections.update(found)
         fix = f"; a new one is made by `orchestra ingest FOLDER --store {name}`"
         return bound(f"store in {self.stores.path}", name, self._collections, fix)
+
+    def in_one_run(self) -> AbstractContextManager[None]:
+        """Use them in this run of Trio, and in no other meanwhile: for an engine's whole life.
+
+        Raises:
+            RunError: another run uses them, or they were used before this process was forked.
+        """
+        return self._in_use.by_this_run()
 
     def prepare(self) -> bool:
         """Make what is reached over the network now, and tell whether there is any of it.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import uuid
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from typing import Any, ParamSpec, TypeAlias, TypeVar, overload
 
 import trio
@@ -71,6 +71,7 @@ class Engine:
         self.bindings = bindings
         self.limits = limits
         self._nursery = nursery
+        self._token = trio.lowlevel.current_trio_token()
         self._runs: dict[str, Run] = {}
         self._plans: dict[Pipeline[..., object], Plan] = {}
         self._threads = Shares(_THREADS, _THREADS_EACH)
@@ -183,7 +184,8 @@ class Engine:
             CheckError: the pipeline has problems.
             InputError: an input is missing, unknown, or of the wrong type; or the deadline is no
                 number.
-            RunError: a run of this id is in flight.
+            RunError: a run of this id is in flight; or the engine was opened in another run of
+                Trio, such as another thread's.
             LimitExceededError: there are `Limits.runs` runs in flight already.
             trio.ClosedResourceError: the engine is closed.
         """
@@ -219,6 +221,7 @@ class Engine:
             InputError: an input is missing, unknown, or of the wrong type.
             LimitExceededError: there are `Limits.runs` runs in flight already.
             RunCancelledError: the run was cancelled through its handle.
+            RunError: the engine was opened in another run of Trio, such as another thread's.
             trio.ClosedResourceError: the engine is closed.
             Exception: the error of the step that failed, the step's own.
         """
@@ -254,6 +257,7 @@ class Engine:
     ) -> Run[Any]:
         if self._closed:
             raise trio.ClosedResourceError("the engine is closed: run pipelines in its context")
+        self._refuse_other_runs()
         made = self.plan(pipeline)
         if deadline_s is not None and not is_number(deadline_s):
             raise InputError(
@@ -289,6 +293,17 @@ class Engine:
         self._runs[run.id] = run
         return run
 
+    def _refuse_other_runs(self) -> None:
+        """What wakes its tasks wakes those of one run of Trio; those of another would hang."""
+        here = trio.lowlevel.in_trio_run() and trio.lowlevel.current_trio_token()
+        if here is not self._token:
+            raise RunError(
+                "the engine was opened in another run of Trio, and works in that one only; take "
+                "`token = trio.lowlevel.current_trio_token()` where it is opened, and write "
+                "`trio.from_thread.run(engine.run, pipeline, ..., trio_token=token)`, in a thread "
+                "that has no Trio of its own"
+            )
+
     async def _execute(self, run: Run) -> None:
         try:
             await run.execute()
@@ -316,7 +331,7 @@ async def open_engine(
     nor `KeyboardInterrupt`.
 
     Raises:
-        RunError: this is no program of Trio's.
+        RunError: this is no program of Trio's, or the bindings are in use in another run of Trio.
         DefinitionError: the bindings are a `World` with what only `simulate` plays.
     """
     if not trio.lowlevel.in_trio_run():
@@ -329,16 +344,18 @@ async def open_engine(
     refuse = getattr(bindings, "refuse_scripts", None)  # of a World, which is floors above
     if refuse is not None:
         refuse()
-    async with groupless_nursery() as nursery:
-        made = bindings or NoBindings(), limits or Limits(), jitter, observe
-        engine = Engine(nursery, *made)
-        try:
-            yield engine
-        finally:
-            engine.close()
-            nursery.cancel_scope.cancel()
-            with trio.move_on_after(_CLOSE_S, shield=True):  # runs in tasks of other nurseries
-                await engine.wait_idle()
+    in_one_run = getattr(bindings, "in_one_run", nullcontext)  # of LocalBindings, floors above too
+    with in_one_run():
+        async with groupless_nursery() as nursery:
+            made = bindings or NoBindings(), limits or Limits(), jitter, observe
+            engine = Engine(nursery, *made)
+            try:
+                yield engine
+            finally:
+                engine.close()
+                nursery.cancel_scope.cancel()
+                with trio.move_on_after(_CLOSE_S, shield=True):  # runs in tasks of other nurseries
+                    await engine.wait_idle()
 
 
 def _first(*deadlines_s: float | None) -> float | None:

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, cast
 from orchestra.annotations.facts import accepts, spell
 from orchestra.compiler.blocks import Nested, Operation, Source, Template
 from orchestra.compiler.renewal import copied, renewed
-from orchestra.errors import EdgeTypeError, describe
+from orchestra.errors import EdgeTypeError
 from orchestra.graph.wires import Attribute
+from orchestra.messages import describe
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -68,6 +68,10 @@ class Step(Generic[P, T_co]):
     def __repr__(self) -> str:
         return f"<step {self.name!r} at {self.where}>"
 
+    def __reduce__(self) -> str:
+        """By its name, as a function is pickled; so a copy is the step itself."""
+        return self.call.__qualname__
+
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> T_co:
         """A node of the pipeline that is being defined.
 

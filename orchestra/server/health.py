@@ -17,7 +17,7 @@ import trio
 from quart import request
 from quart_trio.wrappers import TrioResponse as Response
 
-from orchestra.errors import describe
+from orchestra.messages import describe
 from orchestra.observe import names
 from orchestra.observe.tally import Tally
 from orchestra.protocols import Change, Entry

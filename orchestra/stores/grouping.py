@@ -21,7 +21,8 @@ from typing import Any, Generic, TypeVar
 import attrs
 import trio
 
-from orchestra.errors import StateError, describe
+from orchestra.errors import StateError
+from orchestra.messages import describe
 from orchestra.protocols import Change, Entry
 from orchestra.stores.fair_time import FairTime
 

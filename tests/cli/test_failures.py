@@ -19,7 +19,8 @@ from orchestra.cli.failures import (
     quoted,
     raised_at,
 )
-from orchestra.errors import BindingError, CheckError, InputError, describe
+from orchestra.errors import BindingError, CheckError, InputError
+from orchestra.messages import describe
 from orchestra.problem import Problem
 
 
