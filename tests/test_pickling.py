@@ -99,7 +99,7 @@ def test_an_error_that_is_pickled_or_copied_is_the_same(
 
 @step
 async def wait(number: int) -> int:
-    await trio.sleep_forever()
+    await trio.Event().wait()
     return number
 
 

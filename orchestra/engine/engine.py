@@ -278,7 +278,7 @@ class Engine:
         run: Run[Any] = Run(
             run_id or uuid.uuid4().hex,
             made,
-            complete(made.pipeline, inputs),
+            complete(made, inputs, self.limits),
             bindings=self.bindings,
             limits=self.limits,
             threads=self._threads,

@@ -151,6 +151,12 @@ class Step(Generic[P, T_co]):
         return Stream[Any] if chunk is None else Stream[chunk]  # type: ignore[valid-type]
 
     @cached_property
+    def exact_return(self) -> object:
+        """The class of values that need no further look; `MISSING` for one of iterators."""
+        kind = self.returns
+        return MISSING if isinstance(kind, type) and hasattr(kind, "__next__") else kind
+
+    @cached_property
     def plain_returns(self) -> tuple[type, ...]:
         """Classes whose instances it may return; there may be others: see `is_of`."""
         return plain_classes(self.returns)
