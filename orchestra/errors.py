@@ -56,6 +56,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from orchestra.messages import describe, written
+from orchestra.pickling import reduced
 from orchestra.problem import Problem
 
 
@@ -63,6 +64,7 @@ class OrchestraError(Exception):
     """The root of everything that orchestra raises by itself."""
 
     __repr__ = written
+    __reduce__ = reduced
 
 
 class DefinitionError(OrchestraError):
@@ -154,10 +156,7 @@ class ArmsFailedError(RunError):
 
 
 class NoQuorumError(ArmsFailedError):
-    """So many arms of a quorum failed or disagreed that no quorum can be reached any more.
-
-    `errors` maps those that failed to their errors, `said` the others to what they said.
-    """
+    """Too many of a quorum failed or disagreed; `said` maps the latter to what they said."""
 
     def __init__(
         self, message: str, errors: Mapping[str, BaseException], said: Mapping[str, object]

@@ -114,3 +114,8 @@ def leaves(error: BaseException) -> list[BaseException]:
     if isinstance(error, BaseExceptionGroup):
         return [leaf for inner in error.exceptions for leaf in leaves(inner)]
     return [error]
+
+
+def taken_by(kinds: tuple[type[BaseException], ...]) -> tuple[type[BaseException], ...]:
+    """What `on=kinds` takes: with `TimeoutError`, that of `trio.fail_after` too, which is none."""
+    return (*kinds, trio.TooSlowError) if TimeoutError in kinds else kinds

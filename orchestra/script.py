@@ -7,6 +7,7 @@ from typing import Any, ParamSpec, TypeVar, overload
 import trio
 
 from orchestra.engine.engine import open_engine
+from orchestra.errors import RunError
 from orchestra.graph.pipelines import Pipeline
 from orchestra.graph.wrapping import refuse_others
 from orchestra.protocols import Stream
@@ -30,9 +31,10 @@ def run(pipeline: Pipeline[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T: ..
 def run(pipeline: Pipeline[..., Any], /, *args: Any, **kwargs: Any) -> Any:
     """The result of one run of a pipeline, with what this directory's deployment binds.
 
-    For scripts and notebooks; in Trio code, use `open_engine` and `engine.run`.
+    For scripts and notebooks; in Trio code, or with `Limits`, use `open_engine` and `engine.run`.
 
     Raises:
+        RunError: Trio is running here already, as it is in a step.
         ConfigError: `orchestra.toml` is wrong.
         CheckError: the pipeline has problems; all of them are in it.
         DefinitionError: it is no pipeline.
@@ -43,6 +45,13 @@ def run(pipeline: Pipeline[..., Any], /, *args: Any, **kwargs: Any) -> Any:
     from orchestra.config import default_bindings
 
     refuse_others(pipeline)
+    if trio.lowlevel.in_trio_run():
+        raise RunError(
+            f"orchestra.run starts Trio, which is running here already: write `await engine.run("
+            f"{pipeline.name}, ...)` in `async with open_engine(bindings) as engine:`, with "
+            "`default_bindings()` of orchestra.config; in a step, call the pipeline in the "
+            "pipeline's function instead, as a step is called, and pass its result to the step"
+        )
 
     async def main() -> Any:
         async with open_engine(bindings) as engine:

@@ -1,7 +1,6 @@
 """What the names in pipelines stand for in this deployment.
 
-Works without a file, a key and a network: embeddings from wordllama's wheel, a model that
-quotes, and the collections of one SQLite file.
+Works without a file, a key and a network: wordllama's wheel, a model that quotes, one SQLite file.
 
 Rules of the file: what is known of models and providers is imported when a name is first asked
 for. It is a tenth of a start, and there are pipelines that name none.
@@ -24,6 +23,7 @@ from orchestra.config.server_rules import USUAL_RULES, ServerRules
 from orchestra.config.unconfigured import tell_built_in
 from orchestra.config.usual import EMBEDDERS, MODELS, is_usual
 from orchestra.engine.bindings import DeploymentBindings
+from orchestra.engine.in_use import InUse
 from orchestra.errors import BindingError
 from orchestra.protocols import Embedder, Model, State, VectorStore
 from orchestra.providers.wordllama import WordLlamaEmbedder
@@ -57,8 +57,7 @@ class LocalBindings(DeploymentBindings, Closing):
     Stores are the collections of `store.sqlite` in the data folder; `stores` is that file, to
     make new ones. `state` is where policies remember, by default what the deployment says; of one
     of several processes (`several`), a state in memory is in a file that they share. What callers
-    have spent is in `budget_state`, API keys are in `keys`. Close it when its last run has ended,
-    or use it in a `with` statement; forgetting it does the same.
+    have spent is in `budget_state`, API keys are in `keys`. Close it behind its last run.
     """
 
     def __init__(
@@ -85,6 +84,7 @@ class LocalBindings(DeploymentBindings, Closing):
         self._spent: OpenState | None = None
         self._keys: OpenState | None = None
         self._waited: OpenState | None = None
+        self.in_use = InUse()
 
     @cached_property
     def deployment(self) -> Deployment:

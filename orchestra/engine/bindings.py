@@ -14,6 +14,7 @@ from orchestra.errors import BindingError
 from orchestra.protocols import Bindings, Embedder, Model, State, VectorStore
 
 if TYPE_CHECKING:
+    from orchestra.engine.in_use import InUse
     from orchestra.policies.budget import Budgets
     from orchestra.policies.gate import GuardState
     from orchestra.policies.observed import OnCall
@@ -45,6 +46,8 @@ class DeploymentBindings(Bindings):
 
     on_call: OnCall | None = None
     """Is told of each call of a model over the network; of models first asked for later."""
+    in_use: InUse | None = None
+    """Which run of Trio uses them, where no two may at once."""
 
     @abstractmethod
     def prepare(self) -> bool:

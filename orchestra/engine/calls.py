@@ -60,7 +60,7 @@ async def _call(frame: Frame, operation: Operation) -> object:
             value = await trio.to_thread.run_sync(function, limiter=threads)
     else:
         value = await function()
-    return value if type(value) is step.returns else returned(step, value)
+    return value if type(value) is step.exact_return else returned(frame, operation, value)
 
 
 def plain(frame: Frame, operation: Operation) -> object:
@@ -71,7 +71,7 @@ def plain(frame: Frame, operation: Operation) -> object:
         Exception: whatever the function raises.
     """
     value, step = _bound(frame, operation)(), cast("Call", operation.node).step
-    return value if type(value) is step.returns else returned(step, value)
+    return value if type(value) is step.exact_return else returned(frame, operation, value)
 
 
 async def collect(frame: Frame, operation: Operation) -> object:

@@ -26,6 +26,7 @@ from orchestra.errors import ArmsFailedError, NoContentError, RefusedError, Rout
 from orchestra.events import ArmCommitted, ArmFailed
 from orchestra.graph.nodes import Fallback, Race, Route
 from orchestra.graph.raised import message_of
+from orchestra.groups import taken_by
 from orchestra.policies.hedge import Hedging
 from orchestra.values import Label
 
@@ -65,7 +66,7 @@ class Contest:
         self._outflow = outflow
         self._rule = node.commit
         self._validate = node.validate
-        self._on = node.on if isinstance(node, Fallback) else (Exception,)
+        self._on = taken_by(node.on) if isinstance(node, Fallback) else (Exception,)
         self._names = node.arm_names
         self._path = frame.path + operation.name
         self._hedging = _hedging(frame, node)

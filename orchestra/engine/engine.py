@@ -5,14 +5,14 @@ from __future__ import annotations
 import random
 import uuid
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from typing import Any, ParamSpec, TypeAlias, TypeVar, overload
 
 import trio
 
 from orchestra.accounts import Caller
 from orchestra.compiler.plan import Plan, plan
-from orchestra.engine.bindings import NoBindings, ScriptedBindings
+from orchestra.engine.bindings import DeploymentBindings, NoBindings, ScriptedBindings
 from orchestra.engine.inputs import by_name, complete
 from orchestra.engine.journal import Observer
 from orchestra.engine.run import Run
@@ -51,6 +51,7 @@ class Engine:
         self.bindings = bindings
         self.limits = limits
         self._nursery = nursery
+        self._token = trio.lowlevel.current_trio_token()
         self._runs: dict[str, Run] = {}
         self._plans: dict[Pipeline[..., object], Plan] = {}
         self._threads = Shares(_THREADS, _THREADS_EACH)
@@ -163,7 +164,8 @@ class Engine:
             CheckError: the pipeline has problems.
             InputError: an input is missing, unknown, or of the wrong type; or the deadline is no
                 number.
-            RunError: a run of this id is in flight.
+            RunError: a run of this id is in flight; or the engine was opened in another run of
+                Trio, such as another thread's.
             LimitExceededError: there are `Limits.runs` runs in flight already.
             trio.ClosedResourceError: the engine is closed.
         """
@@ -199,6 +201,7 @@ class Engine:
             InputError: an input is missing, unknown, or of the wrong type.
             LimitExceededError: there are `Limits.runs` runs in flight already.
             RunCancelledError: the run was cancelled through its handle.
+            RunError: the engine was opened in another run of Trio, such as another thread's.
             trio.ClosedResourceError: the engine is closed.
             Exception: the error of the step that failed, the step's own.
         """
@@ -234,6 +237,7 @@ class Engine:
     ) -> Run[Any]:
         if self._closed:
             raise trio.ClosedResourceError("the engine is closed: run pipelines in its context")
+        self._refuse_other_runs()
         made = self.plan(pipeline)
         if deadline_s is not None and not is_number(deadline_s):
             raise InputError(
@@ -254,7 +258,7 @@ class Engine:
         run: Run[Any] = Run(
             run_id or uuid.uuid4().hex,
             made,
-            complete(made.pipeline, inputs),
+            complete(made, inputs, self.limits),
             bindings=self.bindings,
             limits=self.limits,
             threads=self._threads,
@@ -268,6 +272,17 @@ class Engine:
         )
         self._runs[run.id] = run
         return run
+
+    def _refuse_other_runs(self) -> None:
+        """What wakes its tasks wakes those of one run of Trio; those of another would hang."""
+        here = trio.lowlevel.in_trio_run() and trio.lowlevel.current_trio_token()
+        if here is not self._token:
+            raise RunError(
+                "the engine was opened in another run of Trio, and works in that one only; take "
+                "`token = trio.lowlevel.current_trio_token()` where it is opened, and write "
+                "`trio.from_thread.run(engine.run, pipeline, ..., trio_token=token)`, in a thread "
+                "that has no Trio of its own"
+            )
 
     async def _execute(self, run: Run) -> None:
         try:
@@ -296,7 +311,7 @@ async def open_engine(
     nor `KeyboardInterrupt`.
 
     Raises:
-        RunError: this is no program of Trio's.
+        RunError: this is no program of Trio's, or the bindings are in use in another run of Trio.
         DefinitionError: the bindings are a `World` with what only `simulate` plays.
     """
     if not trio.lowlevel.in_trio_run():
@@ -308,16 +323,18 @@ async def open_engine(
         )
     if isinstance(bindings, ScriptedBindings):
         bindings.refuse_scripts()
-    async with groupless_nursery() as nursery:
-        made = bindings or NoBindings(), limits or Limits(), jitter, observe
-        engine = Engine(nursery, *made)
-        try:
-            yield engine
-        finally:
-            engine.close()
-            nursery.cancel_scope.cancel()
-            with trio.move_on_after(_CLOSE_S, shield=True):  # runs in tasks of other nurseries
-                await engine.wait_idle()
+    in_use = bindings.in_use if isinstance(bindings, DeploymentBindings) else None
+    with nullcontext() if in_use is None else in_use.by_this_run():
+        async with groupless_nursery() as nursery:
+            made = bindings or NoBindings(), limits or Limits(), jitter, observe
+            engine = Engine(nursery, *made)
+            try:
+                yield engine
+            finally:
+                engine.close()
+                nursery.cancel_scope.cancel()
+                with trio.move_on_after(_CLOSE_S, shield=True):  # runs in tasks of other nurseries
+                    await engine.wait_idle()
 
 
 def _first(*deadlines_s: float | None) -> float | None:

@@ -5,9 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from orchestra.annotations.facts import MISSING, accepts, spell
+from orchestra.compiler.plan import Plan
 from orchestra.compiler.renewal import renewed
+from orchestra.engine.once import is_iterator, renewable
 from orchestra.errors import InputError
+from orchestra.graph.nodes import Input
 from orchestra.graph.pipelines import Pipeline
+from orchestra.graph.policy import Limits
 from orchestra.graph.wrapping import refuse_others
 
 
@@ -35,12 +39,15 @@ def by_name(
     return {**named, **kwargs}
 
 
-def complete(pipeline: Pipeline[..., object], inputs: Mapping[str, object]) -> Mapping[str, object]:
+def complete(plan: Plan, inputs: Mapping[str, object], limits: Limits) -> Mapping[str, object]:
     """All inputs of a run, with their defaults, each of the right type.
+
+    An iterator that is read more than once is made a list.
 
     Raises:
         InputError: one is missing, unknown, or of the wrong type.
     """
+    pipeline = plan.pipeline
     for name in inputs:
         if name not in pipeline.inputs:
             known = ", ".join(pipeline.inputs) or "none"
@@ -56,11 +63,18 @@ def complete(pipeline: Pipeline[..., object], inputs: Mapping[str, object]) -> M
                 f"pipeline {pipeline.name!r} was not given {name!r}, {spell(node.annotation)}",
                 field=name,
             )
-        if not accepts(node.annotation, value):
-            raise InputError(
-                f"input {name!r} of pipeline {pipeline.name!r} takes {spell(node.annotation)}, "
-                f"and was given {value!r:.200}",
-                field=name,
-            )
+        _refuse_unfit(pipeline, node, value)
+        if is_iterator(value):
+            value = renewable(plan, node, value, limits)
+            _refuse_unfit(pipeline, node, value)
         complete[name] = value
     return complete
+
+
+def _refuse_unfit(pipeline: Pipeline[..., object], node: Input, value: object) -> None:
+    if not accepts(node.annotation, value):
+        raise InputError(
+            f"input {node.name!r} of pipeline {pipeline.name!r} takes {spell(node.annotation)}, "
+            f"and was given {value!r:.200}",
+            field=node.name,
+        )

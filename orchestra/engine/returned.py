@@ -3,22 +3,28 @@
 from __future__ import annotations
 
 from inspect import isasyncgen, iscoroutine
-from typing import Any
+from typing import TYPE_CHECKING, cast
 
 from orchestra.annotations.acceptance import is_of
 from orchestra.annotations.facts import spell
+from orchestra.compiler.blocks import Operation
+from orchestra.engine.once import is_iterator, refuse_reread
 from orchestra.errors import EdgeTypeError
-from orchestra.graph.steps import Step
+from orchestra.graph.nodes import Call
+
+if TYPE_CHECKING:
+    from orchestra.engine.frame import Frame
 
 
-def returned(step: Step[..., Any], value: object) -> object:
+def returned(frame: Frame, operation: Operation, value: object) -> object:
     """The value, where it is of the class that the step is annotated to return.
 
     What it holds is looked at by who reads it. A coroutine is never a value: nobody would await it.
 
     Raises:
-        EdgeTypeError: it is of another class.
+        EdgeTypeError: it is of another class; or an iterator, and read more than once.
     """
+    step = cast("Call", operation.node).step
     if iscoroutine(value):
         value.close()  # or Python warns of it, without saying where
         raise EdgeTypeError(
@@ -26,6 +32,8 @@ def returned(step: Step[..., Any], value: object) -> object:
             f"{value.__qualname__}(...)`"
         )
     if isinstance(value, step.plain_returns) or is_of(step.returns, value):
+        if is_iterator(value):
+            refuse_reread(value, frame.block, operation.slot)
         return value
     raise EdgeTypeError(
         f"it is annotated `-> {spell(step.returns)}` and returned {value!r:.200}, "

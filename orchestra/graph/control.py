@@ -175,7 +175,8 @@ def fallback(
 
     `commit` and `validate` are as in a `race`. Later arms are not started until they are
     needed. `on` is for which errors of an arm the next one is tried, as behind `except`; any
-    other is the run's error at once. A refusal is a `RefusedError`, silence a `NoContentError`.
+    other is the run's error at once. `TimeoutError` takes that of `trio.fail_after`, too.
+    A refusal is a `RefusedError`, silence a `NoContentError`.
     When all have failed, the run fails with an `ArmsFailedError` that lists each.
 
     With `restart=True` the next arm is tried also when an arm fails after its commit. When that

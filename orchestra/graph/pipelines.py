@@ -50,6 +50,10 @@ class Pipeline(Generic[P, T_co]):
     def __repr__(self) -> str:
         return f"<pipeline {self.name!r} at {self.where}>"
 
+    def __reduce__(self) -> str:
+        """By its name, as a function is pickled; so a copy is the pipeline itself."""
+        return self.function.__qualname__
+
     @property
     def doc(self) -> str:
         """The function's docstring, cleaned; empty where there is none."""

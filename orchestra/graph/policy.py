@@ -78,7 +78,9 @@ class Retry:
     retry_after_max_s: float = attrs.field(default=60.0, validator=_finite)
     """A provider that asks for more patience than this is not waited for."""
     on: tuple[type[Exception], ...] = attrs.field(default=())
-    """Errors of these classes are worth another attempt, whatever they say of themselves."""
+    """Errors of these classes are worth another attempt, whatever they say of themselves.
+
+    `TimeoutError` takes that of `trio.fail_after`, too."""
 
     @attempts_max.validator
     def _counts(self, _: Attribute[int], value: object) -> None:

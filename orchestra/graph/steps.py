@@ -68,6 +68,10 @@ class Step(Generic[P, T_co]):
     def __repr__(self) -> str:
         return f"<step {self.name!r} at {self.where}>"
 
+    def __reduce__(self) -> str:
+        """By its name, as a function is pickled; so a copy is the step itself."""
+        return self.call.__qualname__
+
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> T_co:
         """A node of the pipeline that is being defined.
 
@@ -145,6 +149,12 @@ class Step(Generic[P, T_co]):
             return Any if annotation is MISSING else annotation
         chunk = yielded(annotation)
         return Stream[Any] if chunk is None else Stream[chunk]  # type: ignore[valid-type]
+
+    @cached_property
+    def exact_return(self) -> object:
+        """The class of values that need no further look; `MISSING` for one of iterators."""
+        kind = self.returns
+        return MISSING if isinstance(kind, type) and hasattr(kind, "__next__") else kind
 
     @cached_property
     def plain_returns(self) -> tuple[type, ...]:

@@ -21,6 +21,7 @@ would be aborted, which can be told to it as a cancellation only.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from copy import copy
 from math import inf
 from typing import Generic, TypeVar
 
@@ -341,10 +342,7 @@ def _own(error: E) -> E:
     """
     raised = error
     if isinstance(error, ModelError):
-        raised = type(error).__new__(type(error), *error.args)
-        raised.__dict__.update(error.__dict__)
-        if notes := getattr(error, "__notes__", None):
-            raised.__notes__ = list(notes)
+        raised = copy(error)
         raised.__cause__, raised.__context__ = error.__cause__, error.__context__
         raised.__suppress_context__ = error.__suppress_context__
     return raised.with_traceback(error.__traceback__)

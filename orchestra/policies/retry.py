@@ -14,6 +14,7 @@ import trio
 
 from orchestra.errors import StepFailedError
 from orchestra.graph.policy import Limits, Retry
+from orchestra.groups import taken_by
 
 
 def next_delay_s(
@@ -37,7 +38,7 @@ def next_delay_s(
 
 def is_retryable(rule: Retry, error: Exception) -> bool:
     """Whether the same call may work later; of several errors at once, each has to say so."""
-    if isinstance(error, rule.on):
+    if isinstance(error, taken_by(rule.on)):
         return True
     if isinstance(error, StepFailedError):
         return all(isinstance(e, Exception) and is_retryable(rule, e) for e in error.errors)

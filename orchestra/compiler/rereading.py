@@ -1,0 +1,101 @@
+"""Rereading: whether what is in a slot is read more than once in one run. Pure.
+
+A list can be; an iterator is empty for whoever comes second. It is asked for iterators only, so
+nothing of this is worked out before there is one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from itertools import combinations
+from typing import TypeAlias
+
+import attrs
+
+from orchestra.compiler.blocks import Block, Operation, Source, sources_in
+from orchestra.graph.agreeing import Comparison
+from orchestra.graph.nodes import Call, Fallback, Race, Route
+
+Ways: TypeAlias = Mapping[int, int]
+"""Of each route that something is an arm of, by slot: the region of that arm."""
+
+
+@attrs.frozen
+class Reading:
+    """One reader of a slot."""
+
+    into: str
+    """The reading end, as the user knows it: `both(a=...)`."""
+    ways: Ways
+    many: bool
+    """Whether it reads many times: the body of an `each`, a call that is made again."""
+
+
+def reread(block: Block, slot: int) -> tuple[str, ...]:
+    """The reading ends of a slot that is read more than once in one run; empty for all others."""
+    readings = tuple(_readings(block, slot, {}))
+    several = any(_both(one.ways, other.ways) for one, other in combinations(readings, 2))
+    if several or any(reading.many for reading in readings):
+        return tuple(reading.into for reading in readings)
+    return ()
+
+
+def _both(one: Ways, other: Ways) -> bool:
+    """Whether both may be gone in one run: a route goes one of its ways."""
+    return all(one[route] == other[route] for route in one.keys() & other.keys())
+
+
+def _readings(block: Block, slot: int, ways: Ways) -> Iterator[Reading]:
+    """Who reads a slot: also behind a race, fallback or route that it is an arm of."""
+    for operation in filter(None, block.operations):
+        here = {**_ways(block, operation.region), **ways}
+        for source in _sources(operation):
+            if source.slot == slot and not source.path:
+                yield Reading(source.into, here, many=_is_made_again(operation))
+        if operation.body is not None and any(there == slot for there, _ in operation.body.imports):
+            yield Reading(f"the body of {operation.name}", here, many=True)
+    for index, region in enumerate(block.regions):
+        if region.source.slot != slot or region.source.path:
+            continue
+        owner = block.owners.get(region.outlet)
+        if owner is None:
+            yield Reading(region.source.into, ways, many=False)
+            continue
+        chosen = block.operations[owner]
+        here = {**_ways(block, index), **ways}
+        if chosen is not None and _looks_at_arms(chosen):
+            yield Reading(chosen.name, here, many=True)
+        yield from _readings(block, owner, here)
+
+
+def _sources(operation: Operation) -> Iterator[Source]:
+    for _, source in operation.sources:
+        yield source
+    for _, template in operation.nested:
+        yield from sources_in(template)
+
+
+def _ways(block: Block, index: int | None) -> Ways:
+    """The routes around a region, each with its arm that the region is in."""
+    ways: dict[int, int] = {}
+    while index is not None:
+        region = block.regions[index]
+        owner = block.owners.get(region.outlet)
+        operation = None if owner is None else block.operations[owner]
+        if operation is not None and isinstance(operation.node, Route):
+            ways[operation.slot] = index
+        index = region.inside
+    return ways
+
+
+def _looks_at_arms(operation: Operation) -> bool:
+    """Whether a function of the user's is given what its arms say, before its reader is."""
+    node = operation.node
+    validated = isinstance(node, Race | Fallback) and node.validate is not None
+    return validated or isinstance(node, Comparison)
+
+
+def _is_made_again(operation: Operation) -> bool:
+    node = operation.node
+    rule = node.policy.retry if isinstance(node, Call) else None
+    return rule is not None and rule.attempts_max > 1
