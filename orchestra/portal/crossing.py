@@ -83,7 +83,7 @@ class Crossing(Generic[T]):
             await self._told()
         except asyncio.CancelledError:
             inside.soon(self._scope.cancel)
-            await self._told()
+            await self._told()  # noqa: ASYNC102 - asyncio's: another cancellation ends it
             raise
         return self._done.result()
 

@@ -91,7 +91,7 @@ class Following(Generic[T]):
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        await self._across.arrive(self._end)
+        await self._across.arrive(self._end)  # noqa: ASYNC102 - asyncio's, as is the task
 
     def __aiter__(self) -> Self:
         return self

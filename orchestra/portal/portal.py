@@ -212,7 +212,7 @@ class Portal(Asking):
         try:
             await asyncio.shield(asyncio.wrap_future(self._opened))
         except asyncio.CancelledError:
-            await asyncio.to_thread(self._close)
+            await asyncio.to_thread(self._close)  # noqa: ASYNC102 - asyncio's, and bounded
             raise
         return self
 
@@ -222,7 +222,7 @@ class Portal(Asking):
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        await asyncio.to_thread(self._close)
+        await asyncio.to_thread(self._close)  # noqa: ASYNC102 - asyncio's, and bounded
 
     @property
     def engine(self) -> Engine:
@@ -284,7 +284,7 @@ class Portal(Asking):
     def _live(self) -> None:
         try:
             trio.run(self._serve)
-        except BaseException as error:
+        except BaseException as error:  # noqa: ASYNC103 - outside of Trio, and told to who opens it
             if self._opened.done():
                 log.exception("a portal has failed, and takes no more runs")
             else:

@@ -175,7 +175,7 @@ class Supervisor:
 
     async def _stand_in(self) -> None:
         """Answer clients for as long as nobody does, and nobody is to be expected soon."""
-        while True:
+        while True:  # noqa: ASYNC913 - each way round waits for a worker to come, or to go
             while self._serve():
                 await self._died.wait()
             with trio.move_on_after(ALONE_S):
