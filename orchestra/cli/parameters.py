@@ -21,6 +21,7 @@ Word: TypeAlias = Annotated[str, Parameter(show_default=False)]
 
 Port: TypeAlias = Annotated[int, Parameter(validator=Number(gte=0, lt=2**16))]
 Count: TypeAlias = Annotated[int, Parameter(validator=Number(gte=1))]
+Workers: TypeAlias = Annotated[int, Parameter(validator=Number(gte=1, lte=256))]
 Delay: TypeAlias = Annotated[float, Parameter(validator=Number(gte=0))]
 Seconds: TypeAlias = Annotated[float, Parameter(validator=Number(gt=0))]
 

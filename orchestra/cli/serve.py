@@ -12,7 +12,7 @@ from orchestra.cli.admission import MAKE_ONE
 from orchestra.cli.ending import ending
 from orchestra.cli.loading import extra
 from orchestra.cli.log import begin_log
-from orchestra.cli.parameters import Config, Count, Data, Delay, Flag, Inherited, Port, Seconds
+from orchestra.cli.parameters import Config, Data, Delay, Flag, Inherited, Port, Seconds, Workers
 from orchestra.cli.reloading import Loader
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ def serve(
     *targets: str,
     host: str = "127.0.0.1",
     port: Port = 8000,
-    workers: Count = 1,
+    workers: Workers = 1,
     drain_s: Seconds | None = None,
     shutdown_delay_s: Delay | None = None,
     data: Data = None,

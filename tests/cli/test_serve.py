@@ -161,6 +161,14 @@ def test_an_address_that_is_taken_is_one_block(say: Project) -> None:
     assert "Traceback" not in err
 
 
+@pytest.mark.parametrize("workers", ["0", "257", "1000000"])
+def test_a_number_of_workers_that_no_machine_has_is_refused(workers: str, say: Project) -> None:
+    code, out, err = say.orchestra("serve", "--port", "0", "--workers", workers)
+    assert (code, out) == (MISUSED, "")
+    assert "--workers" in err
+    assert ("<= 256" in err) == (workers != "0")
+
+
 def test_two_of_one_name_are_refused(say: Project) -> None:
     shutil.copy(say.folder / "pipelines/say.py", say.folder / "pipelines/too.py")
     code, _, err = say.orchestra("serve", "--port", "0")
