@@ -171,9 +171,34 @@ async def _reset(
             f"{kind} {whose} has no budget of a {period or 'day or a month'}: there is nothing to "
             "reset; `orchestra budgets list` shows those that there are"
         )
+    if kind != "key" and not any(each.spent or each.held for each in before):
+        await _refuse_strangers(caller, kind, bindings)
     if json:
         after = (Owned(attrs.evolve(each, spent=0), caller) for each in before)
         say_json([as_object(each) for each in after])
     else:
         for each in before:
             terminal.say(terminal.visible(was_spent(each)))
+
+
+async def _refuse_strangers(caller: Caller, kind: str, bindings: LocalBindings) -> None:
+    """Let pass who has a key, or had one.
+
+    Raises:
+        CommandError: nobody of that name has; with who may be meant.
+    """
+    from orchestra.cli.keys import all_keys
+
+    records, _ = await all_keys(bindings.keyring)
+    if any(
+        each.organisation == caller.organisation and caller.user in ("", each.user)
+        for each in records
+    ):
+        return
+    same = sorted({each.organisation for each in records if each.user == caller.user != ""})
+    near = "".join(f"; there is --organisation {name} --user {caller.user}" for name in same)
+    whose = "/".join(filter(None, (caller.organisation, caller.user)))
+    raise CommandError(
+        f"nobody has a key of {kind} {whose}, and nothing was spent: nothing is reset{near}; "
+        "`orchestra budgets list` shows those that there are"
+    )

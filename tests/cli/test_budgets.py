@@ -147,6 +147,19 @@ def test_to_look_makes_no_file(project: Project) -> None:
     assert "no such budget" in err
 
 
+def test_a_reset_of_somebody_who_is_not_there_says_who_may_be_meant(project: Project) -> None:
+    project.write("orchestra.toml", BUDGETS)
+    key_of(project, "--organisation", "acme", "--user", "ada")
+    code, out, err = project.orchestra("budgets", "reset", "--user", "ada")
+    assert (code, out) == (FAILED, "")
+    assert "nobody has a key of user ada, and nothing was spent: nothing is reset; " in err
+    assert "there is --organisation acme --user ada" in err
+    for words in (("--organisation", "acne"), ("--organisation", "acme", "--user", "adda")):
+        assert project.orchestra("budgets", "reset", *words)[0] == FAILED
+    for words in (("--organisation", "acme"), ("--organisation", "acme", "--user", "ada")):
+        assert project.orchestra("budgets", "reset", *words)[0] == 0
+
+
 def test_a_reset_lets_one_spend_anew_and_leaves_the_others(project: Project) -> None:
     project.write("orchestra.toml", BUDGETS)
     ada = key_of(project, "--organisation", "acme", "--user", "ada", "--month-dollars", "9")

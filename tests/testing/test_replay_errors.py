@@ -104,7 +104,7 @@ LLAMA = (
     ("surface", "body", "usage"),
     [
         ("v2chat", cohere({"tokens": {"input_tokens": 3, "output_tokens": 4}}), [3, 4]),
-        ("v2chat", cohere({"tokens": None, "billed_units": {"input_tokens": 3}}), [None, None]),
+        ("v2chat", cohere({"tokens": None, "billed_units": {"input_tokens": 3}}), None),
         ("v2chat", cohere({"tokens": 7, "billed_units": {"input_tokens": 3}}), [None, None]),
         ("chat", openai({"prompt_tokens": 3, "completion_tokens": 4, "tokens": 7}), [3, 4]),
         ("chat", openai({"prompt_tokens": 3, "total_tokens": 3}), [3, None]),
