@@ -89,9 +89,9 @@ def tests(session: nox.Session) -> None:
 
     `nox -s tests-3.11 -- tests/graph -k route`
 
-    On the oldest, properties are tried as often as they say; on the others less often. Branch
-    coverage is measured on the newest, over all tests: tracing doubles the time, and no line of
-    ours is for one version only.
+    On the oldest, properties are tried as often as they say; on the others less often. Coverage of
+    lines is measured on the newest, over all tests: only there it costs little, and no line of ours
+    is for one version only.
     """
     install(session, "tests", extras="all")
     again = ["--hypothesis-profile=again"] if session.python != PYTHONS[0] else []
