@@ -136,12 +136,11 @@ def _owners(
     records: Iterable[KeyRecord], budgets: Budgets | None, organisation: str, user: str
 ) -> dict[str, tuple[Payer, Caller]]:
     """Who has budgets of those who have keys, by the keys of their ledgers, each once."""
+    from orchestra.cli.keys import owned_by
     from orchestra.policies.budget import NO_BUDGETS
 
     found: dict[str, tuple[Payer, Caller]] = {}
-    for each in records:
-        if organisation not in ("", each.organisation) or user not in ("", each.user):
-            continue
+    for each in owned_by(records, organisation, user):
         caller = Caller(each.organisation, each.user, each.id, each.allowance)
         for payer in (budgets or NO_BUDGETS).of_caller(caller):
             if not user or payer.kind != "organisation":

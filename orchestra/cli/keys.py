@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, TypeAlias, TypeVar
 
@@ -112,11 +112,7 @@ def list_keys(
         from orchestra.cli.key_views import as_object, as_table
 
         records, now_s = await all_keys(keyring)
-        found = [
-            each
-            for each in records
-            if organisation in ("", each.organisation) and user in ("", each.user)
-        ]
+        found = owned_by(records, organisation, user)
         if json:
             say_json([as_object(each, now_s) for each in found])
         elif found:
@@ -304,6 +300,15 @@ async def _change(
         say_json(as_object(found.record, found.now_s))
     else:
         terminal.say(terminal.visible(as_table([found.record], found.now_s)))
+
+
+def owned_by(records: Iterable[KeyRecord], organisation: str, user: str) -> list[KeyRecord]:
+    """Those of this organisation and this user; "" is any."""
+    return [
+        each
+        for each in records
+        if organisation in ("", each.organisation) and user in ("", each.user)
+    ]
 
 
 async def all_keys(keyring: Keyring) -> tuple[list[KeyRecord], float]:

@@ -43,7 +43,7 @@ CLOSE_S = 5.0
 class Asking:
     """What can be asked of a portal, on behalf of whom, and within which time."""
 
-    def __init__(self, portal: Portal | None, caller: Caller, deadline_s: float | None) -> None:
+    def __init__(self, portal: Portal, caller: Caller, deadline_s: float | None) -> None:
         self._portal = portal
         self._caller = caller
         self._deadline_s = deadline_s
@@ -74,7 +74,7 @@ class Asking:
             Exception: the error of the step that failed, the step's own.
         """
         what, instead = f"portal.run({_name(pipeline)}, ...)", "await portal.arun(...)"
-        return self._found.wait(self._result(pipeline, args, kwargs), what, instead)
+        return self._portal.wait(self._result(pipeline, args, kwargs), what, instead)
 
     @overload
     async def arun(  # type: ignore[overload-overlap]
@@ -101,24 +101,19 @@ class Asking:
             RunError: the portal is closed, or this is Trio: open an engine there.
             Exception: the error of the step that failed, the step's own.
         """
-        return await self._found.arrive(self._result(pipeline, args, kwargs))
+        return await self._portal.arrive(self._result(pipeline, args, kwargs))
 
     def stream(
         self, pipeline: Pipeline[P, Stream[T]], /, *args: P.args, **kwargs: P.kwargs
     ) -> Following[T]:
         """The chunks of a run that streams, as they come: for `with`, and for `async with`."""
-        return Following(self._found, self._starting(pipeline, args, kwargs, streams=True), chunk)
+        return Following(self._portal, self._starting(pipeline, args, kwargs, streams=True), chunk)
 
     def events(
         self, pipeline: Pipeline[P, Any], /, *args: P.args, **kwargs: P.kwargs
     ) -> Following[Event]:
         """The events of a run, as they come: for `with`, and for `async with`."""
-        return Following(self._found, self._starting(pipeline, args, kwargs), itself)
-
-    @property
-    def _found(self) -> Portal:
-        assert self._portal is not None, "a portal is its own"
-        return self._portal
+        return Following(self._portal, self._starting(pipeline, args, kwargs), itself)
 
     def _result(
         self, pipeline: Pipeline[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
@@ -145,7 +140,7 @@ class Asking:
         *,
         streams: bool = False,
     ) -> Callable[[], Run[Any]]:
-        inputs, portal = by_name(pipeline, args, kwargs), self._found
+        inputs, portal = by_name(pipeline, args, kwargs), self._portal
 
         def start() -> Run[Any]:
             engine = portal.engine
@@ -177,8 +172,7 @@ class Portal(Asking):
         limits: Limits | None = None,
         observe: Observe | None = None,
     ) -> None:
-        super().__init__(None, Caller(), None)
-        self._portal = self
+        super().__init__(self, Caller(), None)
         self._bindings = bindings
         self._limits = limits
         self._observe = observe
@@ -227,9 +221,7 @@ class Portal(Asking):
     @property
     def engine(self) -> Engine:
         """Its engine, for what runs in its Trio."""
-        if not self._opened.done():
-            raise closed()
-        return self._opened.result().engine
+        return self._is_open().engine
 
     def wait(self, work: Callable[[], Awaitable[T]], what: str, instead: str) -> T:
         """What comes of something that is done in the portal's Trio, for which a thread waits.
@@ -253,8 +245,7 @@ class Portal(Asking):
 
     @property
     def _inside(self) -> Inside:
-        if not self._opened.done():
-            raise closed()
+        inside = self._is_open()
         if os.getpid() != self._pid:
             raise RunError(
                 "this portal was opened by another process, of which this one is a fork, and its "
@@ -266,6 +257,11 @@ class Portal(Asking):
                 "call the pipeline in a pipeline; elsewhere, write `async with "
                 "orchestra.open_engine(bindings) as engine: await engine.run(...)`"
             )
+        return inside
+
+    def _is_open(self) -> Inside:
+        if not self._opened.done():
+            raise closed()
         return self._opened.result()
 
     def _open(self) -> None:

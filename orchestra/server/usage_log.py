@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, cast
 import msgspec
 
 from orchestra.accounts import Usage
-from orchestra.events import RunCancelled, RunFailed, Terminal
+from orchestra.events import RunFailed, Terminal
 from orchestra.policies.prices import in_dollars
 from orchestra.server.arrival import REQUEST_ID
 from orchestra.server.run_words import model_of
@@ -82,7 +82,7 @@ def usage_of(run: Run, ended_s: float) -> RunUsage:
         organisation=run.caller.organisation,
         user=run.caller.user,
         key=run.caller.key,
-        status=_status(last),
+        status=last.type.removeprefix("run."),
         error=last.error if isinstance(last, RunFailed) else None,
         input_tokens=usage.input_tokens,
         cached_input_tokens=usage.cached_input_tokens,
@@ -95,10 +95,3 @@ def usage_of(run: Run, ended_s: float) -> RunUsage:
         first_chunk_s=None if first_s is None else round(first_s, 6),
         duration_s=round(last.at_s, 6),
     )
-
-
-def _status(last: Terminal) -> str:
-    """As `GET /v1/runs/{id}` has it."""
-    if isinstance(last, RunFailed):
-        return "failed"
-    return "cancelled" if isinstance(last, RunCancelled) else "finished"
