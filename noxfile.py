@@ -30,6 +30,8 @@ NOT_OURS = {
     "ASYNC912": "... and a scope may be there for the one branch that waits",
 }
 """The rules of flake8-async that we do not follow, and why."""
+OF_THE_WORLD = ("cli", "clients", "faults", "providers", "server")
+"""Tests of processes and sockets: half of the time, and the same on the Python in between."""
 _ASYNC = re.compile(r"\b(async|await|trio)\b")
 
 nox.needs_version = ">=2026.10"
@@ -89,12 +91,15 @@ def tests(session: nox.Session) -> None:
 
     `nox -s tests-3.11 -- tests/graph -k route`
 
-    On the oldest, properties are tried as often as they say; on the others less often. Coverage of
+    On the oldest, properties are tried as often as they say; on the others less often, and between
+    the oldest and the newest what is no matter of the language is not tried again. Coverage of
     lines is measured on the newest, over all tests: only there it costs little, and no line of ours
     is for one version only.
     """
     install(session, "tests", extras="all")
     again = ["--hypothesis-profile=again"] if session.python != PYTHONS[0] else []
+    if session.python in PYTHONS[1:-1]:
+        again += [f"--ignore=tests/{folder}" for folder in OF_THE_WORLD]
     measured = ["--cov"] if session.python == PYTHONS[-1] else []
     # Laws take a hundred times as long as examples: whoever has none left takes from the other.
     session.run("pytest", "-n2", "--dist=worksteal", *(session.posargs or [*again, *measured]))

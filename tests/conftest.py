@@ -9,7 +9,7 @@ import pytest
 from hypothesis import Phase, settings
 
 IN_CI = bool(os.environ.get("CI"))
-AGAIN = 4
+AGAIN = 10
 """On a second Python a law is tried so many times less often than on the first."""
 
 # `settings()` is Hypothesis's own choice for where we are: in CI it repeats the same examples.

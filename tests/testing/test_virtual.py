@@ -61,7 +61,7 @@ def test_a_schedule_that_is_drawn_is_the_one_that_runs(schedule: int) -> None:
 
 def test_the_schedules_that_were_drawn_differ() -> None:
     test_a_schedule_that_is_drawn_is_the_one_that_runs()
-    assert len(SEEN) > 20
+    assert len(SEEN) > settings().max_examples // 5  # on a second Python, a tenth are drawn
 
 
 @given(schedules())
