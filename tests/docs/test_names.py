@@ -13,7 +13,7 @@ from orchestra.config import spec
 from tests.docs import test_api, test_settings
 
 DOCS = Path(__file__).parents[2] / "docs"
-PAGES = ("coming-from.md", "troubleshooting.md")
+PAGES = ("coming-from.md", "troubleshooting.md", "security.md")
 FENCED = re.compile(r"^```.*?^```", re.DOTALL | re.MULTILINE)
 NOT_OURS = {partial.__name__, "trio", "given"}
 SOURCES = "\n".join(
