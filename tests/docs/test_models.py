@@ -17,7 +17,7 @@ from orchestra.providers.keys import AWS_BEARER, AWS_ID, AWS_SECRET
 DOCUMENT = Path(__file__).parents[2] / "docs" / "models.md"
 EXAMPLES = [
     text
-    for document in (DOCUMENT, DOCUMENT.with_name("policies.md"))
+    for document in (DOCUMENT, *map(DOCUMENT.with_name, ("policies.md", "coming-from.md")))
     for text in re.findall(r"```toml\n(.*?)```", document.read_text("utf-8"), re.DOTALL)
 ]
 
