@@ -94,7 +94,7 @@ def served_chat(body: bytes, passed: Passed = USUAL_PASSED) -> ServedChat:
         InvalidRequestError: something in it is wrong; the message begins with its path.
     """
     asked, everything = asked_of(_BODIES, body)
-    if asked.store and _deeper(everything["messages"], STORED_DEPTH_MAX):
+    if asked.store and deeper(everything["messages"], STORED_DEPTH_MAX):
         why = (
             f"it is nested deeper than {STORED_DEPTH_MAX}, and could not be kept; leave out `store`"
         )
@@ -126,7 +126,7 @@ def asked_of(bodies: msgspec.json.Decoder[T], body: bytes) -> tuple[T, Json]:
         raise InvalidRequestError(no_json(body, error), code="invalid_json", status=400) from error
 
 
-def _deeper(value: object, most: int) -> bool:
+def deeper(value: object, most: int) -> bool:
     """Whether a value has lists and objects inside of each other, more than so many."""
     level = [value]
     for _ in range(most):

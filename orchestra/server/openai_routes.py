@@ -17,12 +17,13 @@ if TYPE_CHECKING:
     from orchestra.graph.pipelines import Pipeline
     from orchestra.server.openai_api import OpenAi
     from orchestra.server.openai_errors import OpenAiProblem
+    from orchestra.server.openai_responses_api import ResponsesApi
     from orchestra.server.openai_stored_api import StoredApi
     from orchestra.server.runs import Runs
 
-PATHS = ("/v1/models", "/v1/chat", "/v1/embeddings")
+PATHS = ("/v1/models", "/v1/chat", "/v1/responses", "/v1/embeddings")
 ELSEWHERE = (
-    *("/v1/responses", "/v1/completions", "/v1/audio", "/v1/images", "/v1/moderations"),
+    *("/v1/completions", "/v1/audio", "/v1/images", "/v1/moderations"),
     *("/v1/files", "/v1/batches", "/v1/vector_stores", "/v1/fine_tuning", "/v1/conversations"),
     *("/v1/realtime", "/v1/videos", "/v1/uploads", "/v1/evals", "/v1/containers", "/v1/skills"),
     *("/v1/assistants", "/v1/threads", "/v1/chatkit", "/v1/organization", "/v1/engines"),
@@ -36,6 +37,7 @@ ELSEWHERE = (
 )
 """What its clients ask in vain: they read why not in their own form only."""
 _CHATS = "/v1/chat/completions"
+_RESPONSES = "/v1/responses"
 
 
 def openai_routes(runs: Runs, pipelines: Mapping[str, Pipeline[..., Any]]) -> list[Route]:
@@ -53,11 +55,41 @@ def openai_routes(runs: Runs, pipelines: Mapping[str, Pipeline[..., Any]]) -> li
 
         return StoredApi(api().stored)
 
+    @cache
+    def responses() -> ResponsesApi:
+        from orchestra.server.openai_responses_api import responses_api
+
+        return responses_api(runs, api().catalog, api().stored)
+
     names = {*runs.engine.bindings.names("model"), *runs.engine.bindings.names("embedder")}
     if not names.isdisjoint(pipelines):
         api()  # it warns of those that are not offered, while somebody looks at the log
     return [
+        *_model_routes(api),
         *_kept_routes(kept),
+        *_responses_routes(responses),
+        Route(
+            name="chat-completions",
+            path=_CHATS,
+            handler=later(api, lambda it: it.chat),
+            access=KNOWN,
+            methods=("POST",),
+            summary="OpenAI's: an answer of a model or a chat-shaped pipeline, whole or streamed.",
+        ),
+        Route(
+            name="embeddings",
+            path="/v1/embeddings",
+            handler=later(api, lambda it: it.embeddings),
+            access=KNOWN,
+            methods=("POST",),
+            summary="OpenAI's: the vectors of texts.",
+        ),
+    ]
+
+
+def _model_routes(api: Callable[[], OpenAi]) -> list[Route]:
+    """Those of what may be asked."""
+    return [
         Route(
             name="list-models",
             path="/v1/models",
@@ -79,22 +111,6 @@ def openai_routes(runs: Runs, pipelines: Mapping[str, Pipeline[..., Any]]) -> li
             access=KNOWN,
             methods=("DELETE",),
             summary="OpenAI's: a model stays, since it is the configuration that has it.",
-        ),
-        Route(
-            name="chat-completions",
-            path=_CHATS,
-            handler=later(api, lambda it: it.chat),
-            access=KNOWN,
-            methods=("POST",),
-            summary="OpenAI's: an answer of a model or a chat-shaped pipeline, whole or streamed.",
-        ),
-        Route(
-            name="embeddings",
-            path="/v1/embeddings",
-            handler=later(api, lambda it: it.embeddings),
-            access=KNOWN,
-            methods=("POST",),
-            summary="OpenAI's: the vectors of texts.",
         ),
     ]
 
@@ -137,6 +153,43 @@ def _kept_routes(kept: Callable[[], StoredApi]) -> list[Route]:
             name="completion-messages",
             path=f"{one}/messages",
             handler=later(kept, lambda it: it.messages),
+            access=KNOWN,
+            summary="OpenAI's: what was asked for it.",
+        ),
+    ]
+
+
+def _responses_routes(api: Callable[[], ResponsesApi]) -> list[Route]:
+    """Those of the responses API."""
+    one = f"{_RESPONSES}/<response>"
+    return [
+        Route(
+            name="responses",
+            path=_RESPONSES,
+            handler=later(api, lambda it: it.create),
+            access=KNOWN,
+            methods=("POST",),
+            summary="OpenAI's: an answer as items, whole or streamed; it may go on from another.",
+        ),
+        Route(
+            name="read-response",
+            path=one,
+            handler=later(api, lambda it: it.read),
+            access=KNOWN,
+            summary="OpenAI's: a response that was kept.",
+        ),
+        Route(
+            name="delete-response",
+            path=one,
+            handler=later(api, lambda it: it.delete),
+            access=KNOWN,
+            methods=("DELETE",),
+            summary="OpenAI's: forget it.",
+        ),
+        Route(
+            name="response-items",
+            path=f"{one}/input_items",
+            handler=later(api, lambda it: it.items),
             access=KNOWN,
             summary="OpenAI's: what was asked for it.",
         ),

@@ -81,10 +81,18 @@ class StoredPage:
 
 
 class StoredCompletions:
-    """The completions that are kept. `state` is asked for when one is."""
+    """The completions that are kept. `state` is asked for when one is.
 
-    def __init__(self, state: Callable[[], State]) -> None:
+    `kind` tells them apart from others that are kept in it: `completion`, `response`.
+    """
+
+    def __init__(self, state: Callable[[], State], kind: str = "completion") -> None:
         self._state = state
+        self._kind = kind
+
+    def beside(self, kind: str) -> StoredCompletions:
+        """Others that are kept in the same state."""
+        return StoredCompletions(self._state, kind)
 
     async def keep(self, id_: str, kept: Kept) -> bool:
         """Keep a completion, if it is not too large.
@@ -95,7 +103,7 @@ class StoredCompletions:
         data = _encode(kept)
         if len(data) > BYTES_MAX:
             return False
-        key, place = _key(id_), _place(Caller(kept.organisation, kept.user))
+        key, place = self._key(id_), self._place(Caller(kept.organisation, kept.user))
 
         def placed(found: Sequence[bytes | None], now_s: float) -> Change[list[str]]:
             del now_s
@@ -108,7 +116,7 @@ class StoredCompletions:
         gone = await self._state().change([place], placed)
         if gone:  # they have no place any more
             await self._state().change(
-                [], lambda _, __: Change(None, {_key(each): None for each in gone})
+                [], lambda _, __: Change(None, {self._key(each): None for each in gone})
             )
         return True
 
@@ -132,19 +140,19 @@ class StoredCompletions:
             sizes[id_] = len(data)
             if len(data) > BYTES_MAX or sum(sizes.values()) > TOGETHER_BYTES_MAX:
                 return kept, {}
-            return new, {_key(id_): Entry(data, KEPT_S), place: Entry(_encode(sizes), KEPT_S)}
+            return new, {self._key(id_): Entry(data, KEPT_S), place: Entry(_encode(sizes), KEPT_S)}
 
-        place = _place(who.caller)
+        place = self._place(who.caller)
 
         return await self._changed(id_, who, renamed)
 
     async def delete(self, id_: str, who: Principal) -> bool:
         """Forget a completion, and tell whether there was one. Raises as `get`."""
-        place = _place(who.caller)
+        place = self._place(who.caller)
 
         def without(kept: Kept, sizes: dict[str, int]) -> _Changed:
             sizes.pop(id_, None)
-            return kept, {_key(id_): None, place: Entry(_encode(sizes), KEPT_S)}
+            return kept, {self._key(id_): None, place: Entry(_encode(sizes), KEPT_S)}
 
         return await self._changed(id_, who, without) is not None
 
@@ -153,7 +161,7 @@ class StoredCompletions:
 
         A page of none has no more behind it: who goes on by its last id would go on for ever.
         """
-        place = _place(who.caller)
+        place = self._place(who.caller)
         ids = await self._state().change([place], lambda found, _: Change([*_sizes(found[0])]))
         if wanted.newest_first:
             ids.reverse()
@@ -170,8 +178,16 @@ class StoredCompletions:
                 found.append(kept)
         return StoredPage(tuple(found), more=False)
 
+    def _key(self, id_: str) -> str:
+        return f"{self._kind}:{id_}"
+
+    def _place(self, caller: Caller) -> str:
+        """Where the list of a tenant's is; an organisation has one, not its users."""
+        tenant = blake2b(caller.tenant.encode(), digest_size=16).hexdigest()
+        return f"{self._kind}-sizes:{tenant}"
+
     async def _several(self, ids: Sequence[str]) -> list[Kept]:
-        keys = [_key(each) for each in ids]
+        keys = [self._key(each) for each in ids]
         found = await self._state().change(keys, lambda data, _: Change(list(data)))
         read = (_read(each) for each in found)
         return [each for each in read if each is not None]
@@ -192,7 +208,7 @@ class StoredCompletions:
                 return Change(None)
             return Change(*change(kept, _sizes(found[1])))
 
-        return await self._state().change([_key(id_), _place(who.caller)], decide)
+        return await self._state().change([self._key(id_), self._place(who.caller)], decide)
 
 
 def messages_of(id_: str, messages: Sequence[Json]) -> list[Json]:
@@ -239,15 +255,6 @@ def _over(sizes: dict[str, int]) -> list[str]:
         total -= sizes.pop(id_)
         over.append(id_)
     return over
-
-
-def _key(id_: str) -> str:
-    return f"completion:{id_}"
-
-
-def _place(caller: Caller) -> str:
-    """Where the list of a tenant's completions is; an organisation has one, not its users."""
-    return f"completion-sizes:{blake2b(caller.tenant.encode(), digest_size=16).hexdigest()}"
 
 
 _encode = msgspec.json.Encoder().encode

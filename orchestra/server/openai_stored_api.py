@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import cast
 
 import attrs
@@ -19,6 +19,7 @@ from orchestra.server.arrival import Arrival
 from orchestra.server.openai_errors import OpenAiProblem, told
 from orchestra.server.openai_stored import StoredCompletions, Wanted
 from orchestra.server.runs import answer, as_json
+from orchestra.values import Json
 
 log = logging.getLogger("orchestra.server")
 
@@ -49,10 +50,10 @@ class StoredApi:
         """A page of them."""
         who = Arrival.of(request.scope).known()
         try:
-            page = await self.stored.page(who, _wanted(request.args.items(multi=True)))
+            page = await self.stored.page(who, wanted_of(request.args.items(multi=True)))
         except (InvalidRequestError, StateError) as error:
             return answer(told(error_reply(error)))
-        return _page([each.record() for each in page.kept], more=page.more)
+        return page_of([each.record() for each in page.kept], more=page.more)
 
     async def read(self, completion: str) -> Response:
         """One of them."""
@@ -85,20 +86,26 @@ class StoredApi:
     async def messages(self, completion: str) -> Response:
         """What was asked for one of them."""
         try:
-            wanted = _wanted(request.args.items(multi=True))
+            wanted = wanted_of(request.args.items(multi=True))
             found = await self.stored.get(completion, Arrival.of(request.scope).known())
         except (InvalidRequestError, StateError) as error:
             return answer(told(error_reply(error)))
         if found is None:
             return answer(_unknown(completion))
-        messages = found.messages[::-1] if wanted.newest_first else found.messages
-        ids = [each["id"] for each in messages]
-        if wanted.after is not None:
-            messages = messages[ids.index(wanted.after) + 1 :] if wanted.after in ids else []
-        return _page(messages[: wanted.limit], more=0 < wanted.limit < len(messages))
+        shown, more = paged(found.messages, wanted)
+        return page_of(shown, more=more)
 
 
-def _wanted(query: Iterable[tuple[str, str]]) -> Wanted:
+def paged(each: Sequence[Json], wanted: Wanted) -> tuple[Sequence[Json], bool]:
+    """Those of these that are wanted, by their ids, and whether there are more behind them."""
+    found = each[::-1] if wanted.newest_first else each
+    if wanted.after is not None:
+        ids = [one["id"] for one in found]
+        found = found[ids.index(wanted.after) + 1 :] if wanted.after in ids else []
+    return found[: wanted.limit], 0 < wanted.limit < len(found)
+
+
+def wanted_of(query: Iterable[tuple[str, str]]) -> Wanted:
     """What the query asks for.
 
     Raises:
@@ -128,7 +135,8 @@ def _unknown(completion: str) -> OpenAiProblem:
     return told(reply(404, said, BAD_REQUEST, code="not_found", param="completion_id"))
 
 
-def _page(data: list[dict[str, object]], *, more: bool) -> Response:
+def page_of(data: Sequence[Json], *, more: bool) -> Response:
+    """A page of these."""
     ids = [each["id"] for each in data] or [None]
     return as_json(
         {"object": "list", "data": data, "first_id": ids[0], "last_id": ids[-1], "has_more": more}

@@ -7,13 +7,12 @@ heartbeat, the stream begins without it.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Any
+from collections.abc import Awaitable, Callable, Iterable
+from typing import TYPE_CHECKING, Any, Protocol
 
 import trio
 
 from orchestra.accounts import Usage
-from orchestra.codecs.openai_serving import AnswerWriter
 from orchestra.codecs.openai_usage import usage_record
 from orchestra.errors import RunError, TruncatedStreamError
 from orchestra.events import (
@@ -33,6 +32,7 @@ if TYPE_CHECKING:
     from orchestra.server.bodies import Body
     from orchestra.server.chat_shapes import Gives
     from orchestra.server.settings import Settings
+    from orchestra.values import Json, ModelEvent
 
 RUN_ID, MODEL = "x-orchestra-run-id", "x-orchestra-model"
 COST, FIRST = "x-orchestra-cost-nanodollars", "x-orchestra-time-to-first-token-ms"
@@ -72,6 +72,19 @@ class Facts:
         }
 
 
+class Writer(Protocol):
+    """Whoever writes a model's events in a dialect: `AnswerWriter`, `ResponseWriter`."""
+
+    def write(self, events: Iterable[ModelEvent], choice: int = 0) -> bytes:
+        """What these events of one answer are to a client."""
+
+    def close(self, usage: Json | None = None) -> bytes:
+        """The end. Raises `TruncatedStreamError` where there is none."""
+
+    def failed(self, error: BaseException) -> bytes:
+        """The error, in place of the end."""
+
+
 class Chunks:
     """The events of a run, told as chunks of OpenAI's: a fold, batch by batch."""
 
@@ -87,7 +100,7 @@ class Chunks:
         "result",
     )
 
-    def __init__(self, run: Run, gives: Gives, writer: AnswerWriter, facts: Facts) -> None:
+    def __init__(self, run: Run, gives: Gives, writer: Writer, facts: Facts) -> None:
         self.facts = facts
         self.ended = False
         """Whether the last chunk has been told, or the error in its place."""
@@ -176,9 +189,12 @@ class Chunks:
 
 
 class ChunkEvents(Events):
-    """A run's chunks for one client: `open` it first, then `write`."""
+    """A run's chunks for one client: `open` it first, then `write`.
 
-    __slots__ = ("_chunks", "_keep", "_opening")
+    An answer that is to be kept is kept before its end is told: who goes on with it finds it.
+    """
+
+    __slots__ = ("_chunks", "_ending", "_keep", "_opening")
 
     def __init__(
         self,
@@ -190,7 +206,7 @@ class ChunkEvents(Events):
         super().__init__(run, settings)
         self._chunks = chunks
         self._keep = keep
-        self._opening = b""
+        self._opening = self._ending = b""
 
     async def open(self) -> BaseException | None:
         """Wait for the first content, for a heartbeat at most; or why there is nothing to tell."""
@@ -213,7 +229,11 @@ class ChunkEvents(Events):
         await super().write(body)
         if self._keep is not None and self._chunks.result is not None:
             await self._keep(self._chunks.result)
+            await body(self._ending)
 
     def _frames(self, batch: tuple[Event, ...]) -> bytes:
         self._seq = batch[-1].seq
-        return self._chunks.of(batch)
+        frames = self._chunks.of(batch)
+        if self._keep is not None and self._chunks.result is not None and not self._ending:
+            self._ending, frames = frames, b""
+        return frames

@@ -40,12 +40,12 @@ ERROR, CHAT, CHUNK = "OpenAiError", "ChatCompletion", "ChatCompletionChunk"
 USAGE, MODEL_RECORD, EMBEDDINGS = "OpenAiUsage", "OpenAiModel", "OpenAiEmbeddings"
 
 
-def _opened(needed: str, **members: Json) -> Json:
+def opened(needed: str, **members: Json) -> Json:
     """An object with these members, and perhaps more; those that are named are there."""
     return {"type": "object", "properties": members, "required": needed.split()}
 
 
-def _asked(kind: type[Any], prefix: str) -> dict[str, Json]:
+def asked_as(kind: type[Any], prefix: str) -> dict[str, Json]:
     """The schema of a body, and of all that is in it, under names that others do not have.
 
     Who makes a client of the document has these names in their program.
@@ -66,20 +66,20 @@ def _anything(kind: type) -> Json:
 
 
 _USAGE = reference(USAGE)
-_LIKELY = or_null(_opened("", content=or_null(listed({"type": "object"}))))
-_CALL = _opened(
-    "", id=TEXT, type={"const": "function"}, function=_opened("", name=TEXT, arguments=TEXT)
+_LIKELY = or_null(opened("", content=or_null(listed({"type": "object"}))))
+_CALL = opened(
+    "", id=TEXT, type={"const": "function"}, function=opened("", name=TEXT, arguments=TEXT)
 )
 _SAID = {"content": or_null(TEXT), "refusal": or_null(TEXT), "reasoning_content": TEXT}
 _FINISH: Json = {"enum": ["stop", "length", "tool_calls", "content_filter"]}
 _OF_ALL = {"id": TEXT, "created": COUNT, "model": TEXT}
 
 SCHEMAS: Mapping[str, Json] = {
-    **_asked(ChatBody, "Chat"),
-    **_asked(EmbeddingsBody, "Embed"),
-    ERROR: _opened(
+    **asked_as(ChatBody, "Chat"),
+    **asked_as(EmbeddingsBody, "Embed"),
+    ERROR: opened(
         "error",
-        error=_opened(
+        error=opened(
             "message type param code",
             message=TEXT,
             type=TEXT,
@@ -87,12 +87,12 @@ SCHEMAS: Mapping[str, Json] = {
             code=or_null({**TEXT, "description": "Stable, for programs."}),
         ),
     ),
-    USAGE: _opened(
+    USAGE: opened(
         "prompt_tokens total_tokens",
         prompt_tokens=COUNT,
         completion_tokens=COUNT,
         total_tokens=COUNT,
-        orchestra=_opened(
+        orchestra=opened(
             "run_id model cost_nanodollars",
             run_id=TEXT,
             model=TEXT,
@@ -100,23 +100,23 @@ SCHEMAS: Mapping[str, Json] = {
             time_to_first_token_s=or_null(NUMBER),
         ),
     ),
-    MODEL_RECORD: _opened(
+    MODEL_RECORD: opened(
         "id object created owned_by",
         id=TEXT,
         object={"const": "model"},
         created=COUNT,
         owned_by=TEXT,
-        orchestra=_opened("kind", kind={"enum": ["model", "embedder", "pipeline"]}),
+        orchestra=opened("kind", kind={"enum": ["model", "embedder", "pipeline"]}),
     ),
-    CHAT: _opened(
+    CHAT: opened(
         "id object created model choices",
         **_OF_ALL,
         object={"const": "chat.completion"},
         choices=listed(
-            _opened(
+            opened(
                 "index message finish_reason",
                 index=COUNT,
-                message=_opened(
+                message=opened(
                     "role content", role={"const": "assistant"}, tool_calls=listed(_CALL), **_SAID
                 ),
                 logprobs=_LIKELY,
@@ -125,15 +125,15 @@ SCHEMAS: Mapping[str, Json] = {
         ),
         usage=_USAGE,
     ),
-    CHUNK: _opened(
+    CHUNK: opened(
         "id object created model choices",
         **_OF_ALL,
         object={"const": "chat.completion.chunk"},
         choices=listed(
-            _opened(
+            opened(
                 "index delta",
                 index=COUNT,
-                delta=_opened("", role=TEXT, tool_calls=listed(_CALL), **_SAID),
+                delta=opened("", role=TEXT, tool_calls=listed(_CALL), **_SAID),
                 logprobs=_LIKELY,
                 finish_reason=or_null(_FINISH),
             )
@@ -141,11 +141,11 @@ SCHEMAS: Mapping[str, Json] = {
         usage=_USAGE,
     )
     | {"description": "A piece of answers. The last `data` of a stream is `[DONE]`, not JSON."},
-    EMBEDDINGS: _opened(
+    EMBEDDINGS: opened(
         "object data model usage",
         object={"const": "list"},
         data=listed(
-            _opened(
+            opened(
                 "object index embedding",
                 object={"const": "embedding"},
                 index=COUNT,
@@ -163,12 +163,11 @@ SCHEMAS: Mapping[str, Json] = {
 _NO_MODEL = told(reply(404, "", BAD_REQUEST, code="model_not_found", param="model"))
 _FAILURES = tuple(map(told, every_reply()))
 """Whatever can become of the run behind an answer."""
-_RUN_PROBLEMS: tuple[Refusal, ...] = (_NO_MODEL, *UNREADABLE, problems.too_busy(""), *_FAILURES)
-_NOT_KEPT = told(reply(404, "", BAD_REQUEST, code="not_found", param="completion_id"))
-_INVALID = told(reply(400, "", BAD_REQUEST, code="invalid_value"))
-_AWAY = told(error_reply(StateError("")))
-_TAG = "OpenAI's API"
-_PAGING = tuple(
+RUN_PROBLEMS: tuple[Refusal, ...] = (_NO_MODEL, *UNREADABLE, problems.too_busy(""), *_FAILURES)
+INVALID = told(reply(400, "", BAD_REQUEST, code="invalid_value"))
+AWAY = told(error_reply(StateError("")))
+TAG = "OpenAI's API"
+PAGING = tuple(
     {"name": name, "in": "query", "description": about, "schema": schema}
     for name, about, schema in (
         ("after", "Only what stands behind this id.", TEXT),
@@ -178,9 +177,17 @@ _PAGING = tuple(
 )
 
 
-def _paged(schema: Json) -> Json:
+def not_kept(field: str) -> Refusal:
+    """That there is no such thing; `field` is what names it."""
+    return told(reply(404, "", BAD_REQUEST, code="not_found", param=field))
+
+
+_NOT_KEPT = not_kept("completion_id")
+
+
+def paged(schema: Json) -> Json:
     """A page of these."""
-    return _opened(
+    return opened(
         "object data first_id last_id has_more",
         object={"const": "list"},
         data=listed(schema),
@@ -191,25 +198,25 @@ def _paged(schema: Json) -> Json:
 
 
 _KEPT: Json = {
-    "allOf": [reference(CHAT), _opened("metadata", metadata={"type": "object"})],
+    "allOf": [reference(CHAT), opened("metadata", metadata={"type": "object"})],
     "description": "With what its client calls it.",
 }
 
 
-def _deletion(summary: str, kind: str, *, deleted: bool) -> Answer:
+def deletion(summary: str, kind: str, *, deleted: bool) -> Answer:
     """What is told of something that was to be deleted."""
     const: dict[str, Json] = {"object": {"const": kind}, "deleted": {"const": deleted}}
-    return Answer(summary=summary, contents=json(_opened("id object deleted", id=TEXT, **const)))
+    return Answer(summary=summary, contents=json(opened("id object deleted", id=TEXT, **const)))
 
 
 OPERATIONS: Mapping[tuple[str, str], Operation] = {
     ("list-models", "GET"): Operation(
-        tag=_TAG,
+        tag=TAG,
         answers=(
             Answer(
                 summary="Those that you may ask.",
                 contents=json(
-                    _opened(
+                    opened(
                         "object data",
                         object={"const": "list"},
                         data=listed(reference(MODEL_RECORD)),
@@ -219,14 +226,14 @@ OPERATIONS: Mapping[tuple[str, str], Operation] = {
         ),
     ),
     ("describe-model", "GET"): Operation(
-        tag=_TAG,
+        tag=TAG,
         answers=(Answer(summary="The model.", contents=json(reference(MODEL_RECORD))),),
         problems=(_NO_MODEL,),
     ),
     ("keep-model", "DELETE"): Operation(
-        tag=_TAG,
+        tag=TAG,
         answers=(
-            _deletion(
+            deletion(
                 "It was not deleted: a model is taken out of the configuration.",
                 "model",
                 deleted=False,
@@ -235,7 +242,7 @@ OPERATIONS: Mapping[tuple[str, str], Operation] = {
         problems=(_NO_MODEL,),
     ),
     ("chat-completions", "POST"): Operation(
-        tag=_TAG,
+        tag=TAG,
         answers=(
             Answer(
                 summary="The answers, whole; or, with `stream`, as they are said.",
@@ -243,11 +250,11 @@ OPERATIONS: Mapping[tuple[str, str], Operation] = {
                 headers=(RUN_ID, MODEL, COST, FIRST),
             ),
         ),
-        problems=_RUN_PROBLEMS,
+        problems=RUN_PROBLEMS,
         body=json(reference("ChatBody")),
     ),
     ("embeddings", "POST"): Operation(
-        tag=_TAG,
+        tag=TAG,
         answers=(
             Answer(
                 summary="A vector for each text.",
@@ -255,44 +262,44 @@ OPERATIONS: Mapping[tuple[str, str], Operation] = {
                 headers=(RUN_ID, MODEL, COST, FIRST),
             ),
         ),
-        problems=_RUN_PROBLEMS,
+        problems=RUN_PROBLEMS,
         body=json(reference("EmbeddingsBody")),
     ),
     ("list-completions", "GET"): Operation(
-        tag=_TAG,
-        answers=(Answer(summary="A page of them.", contents=json(_paged(_KEPT))),),
-        problems=(_INVALID, _AWAY),
-        parameters=(*_PAGING, {"name": "model", "in": "query", "schema": TEXT}),
+        tag=TAG,
+        answers=(Answer(summary="A page of them.", contents=json(paged(_KEPT))),),
+        problems=(INVALID, AWAY),
+        parameters=(*PAGING, {"name": "model", "in": "query", "schema": TEXT}),
     ),
     ("read-completion", "GET"): Operation(
-        tag=_TAG,
+        tag=TAG,
         answers=(Answer(summary="The completion.", contents=json(_KEPT)),),
-        problems=(_NOT_KEPT, _AWAY),
+        problems=(_NOT_KEPT, AWAY),
     ),
     ("rename-completion", "POST"): Operation(
-        tag=_TAG,
+        tag=TAG,
         answers=(Answer(summary="The completion, as it is now.", contents=json(_KEPT)),),
-        problems=(_NOT_KEPT, _INVALID, _AWAY, *UNREADABLE),
+        problems=(_NOT_KEPT, INVALID, AWAY, *UNREADABLE),
         body=json(
-            _opened(
+            opened(
                 "metadata", metadata={"type": "object", "additionalProperties": {"type": "string"}}
             )
         ),
     ),
     ("delete-completion", "DELETE"): Operation(
-        tag=_TAG,
-        answers=(_deletion("It is forgotten.", "chat.completion.deleted", deleted=True),),
-        problems=(_NOT_KEPT, _AWAY),
+        tag=TAG,
+        answers=(deletion("It is forgotten.", "chat.completion.deleted", deleted=True),),
+        problems=(_NOT_KEPT, AWAY),
     ),
     ("completion-messages", "GET"): Operation(
-        tag=_TAG,
+        tag=TAG,
         answers=(
             Answer(
                 summary="The messages.",
-                contents=json(_paged(_opened("id role", id=TEXT, role=TEXT))),
+                contents=json(paged(opened("id role", id=TEXT, role=TEXT))),
             ),
         ),
-        problems=(_NOT_KEPT, _INVALID, _AWAY),
-        parameters=_PAGING,
+        problems=(_NOT_KEPT, INVALID, AWAY),
+        parameters=PAGING,
     ),
 }

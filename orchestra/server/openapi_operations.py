@@ -14,6 +14,7 @@ from orchestra.server import (
     caller_problems,
     desk,
     openapi_openai,
+    openapi_responses,
     openapi_runs,
     openapi_served,
     openapi_socket,
@@ -30,11 +31,13 @@ OPERATIONS: Mapping[tuple[str, str], Operation] = {
     **openapi_runs.OPERATIONS,
     **openapi_socket.OPERATIONS,
     **openapi_openai.OPERATIONS,
+    **openapi_responses.OPERATIONS,
 }
 SCHEMAS: Mapping[str, Json] = {
     **openapi_runs.SCHEMAS,
     **openapi_socket.SCHEMAS,
     **openapi_openai.SCHEMAS,
+    **openapi_responses.SCHEMAS,
 }
 """The schemas of what several routes answer, by name."""
 

@@ -186,11 +186,9 @@ def not_found(path: str) -> HttpProblem:
 def not_of_openai(path: str) -> HttpProblem:
     """A client of OpenAI's asks for what this server has not, or has below `/v1`."""
     hint = (
-        "of OpenAI's API there are POST /v1/chat/completions, POST /v1/embeddings and GET "
-        "/v1/models; a client's base URL ends in /v1"
+        "of OpenAI's API there are POST /v1/chat/completions, POST /v1/responses, POST "
+        "/v1/embeddings and GET /v1/models; a client's base URL ends in /v1"
     )
-    if "/responses" in path:
-        hint += "; with @ai-sdk/openai, `openai.chat(name)` asks the first of them"
     return _nothing_at(path, hint)
 
 

@@ -41,3 +41,16 @@ def test_vercels_ai_sdk(ours: str) -> None:
         "vectors": VECTORS,
         "broken": ["break", True],
     }
+
+
+def test_what_asks_the_responses_api_by_itself(ours: str) -> None:
+    assert asked("responses_asks.mjs", ours) == {
+        "node": ["one two three", ["one ", "two ", "three"], "one two three", "four"],
+        "nodeBroken": "APIError",
+        "whole": ["one two three", 5, "stop"],
+        "streamed": [["one ", "two ", "three"], 2],
+        "tools": ["sunny in Paris", [["weather", {"city": "Paris"}]]],
+        "streamedTools": "sunny in Paris",
+        "schema": PERSON,
+        "broken": ["break", True],
+    }

@@ -168,7 +168,7 @@ def test_whatever_is_wrong_is_told_in_openais_shape() -> None:
 
 @pytest.mark.parametrize(
     "path",
-    ["/v1/responses", "/v1/completions", "/v1/files/f-1", "/v1/threads", "/chat/completions"],
+    ["/v1/realtime", "/v1/completions", "/v1/files/f-1", "/v1/threads", "/chat/completions"],
 )
 def test_what_openais_clients_ask_in_vain_is_told_in_their_shape_with_what_there_is(
     path: str,
@@ -177,7 +177,6 @@ def test_what_openais_clients_ask_in_vain_is_told_in_their_shape_with_what_there
     reply = asking(f"POST {path} HTTP/1.1\nContent-Type: application/json", {})
     assert error(reply) == (404, "not_found", None)
     assert b"POST /v1/chat/completions" in reply.body
-    assert (b"`openai.chat(name)`" in reply.body) is (path == "/v1/responses")
 
 
 def test_a_compressed_body_is_told_that_it_is_not_read() -> None:

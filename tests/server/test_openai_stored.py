@@ -206,7 +206,7 @@ def test_one_that_cannot_be_read_is_left_out(caplog: pytest.LogCaptureFixture) -
         for name in "abc":
             await stored.keep(name, kept(Caller(), name))
         written = b'{"completion":{"a":' + b"[" * 100_000 + b"]" * 100_000 + b"}}"
-        key = openai_stored._key("b")
+        key = StoredCompletions(lambda: state)._key("b")
         await state.change([], lambda _, __: Change(None, {key: Entry(written, 9.0)}))
         page = await stored.page(ANYBODY, Wanted())
         assert [each.completion["id"] for each in page.kept] == ["a", "c"]

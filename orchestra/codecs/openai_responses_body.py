@@ -1,0 +1,111 @@
+"""The body of a request to OpenAI's responses API: what of it we have a field for, as in JSON."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, TypeAlias
+
+import msgspec
+
+_Count: TypeAlias = Annotated[int, msgspec.Meta(ge=0)]
+
+
+class ResponsesPart(msgspec.Struct):
+    """A part of a message's content, or of what a tool has given."""
+
+    type: str
+    text: str | None = None
+    refusal: str | None = None
+    image_url: str | None = None
+    detail: str | None = None
+
+
+class ResponsesThought(msgspec.Struct):
+    """A piece of what a model thought."""
+
+    text: str = ""
+
+
+class ResponsesItem(msgspec.Struct):
+    """An item of a conversation: a message, a call, its result, a thought, or a reference."""
+
+    type: str = "message"
+    id: str | None = None
+    role: Literal["system", "developer", "user", "assistant"] | None = None
+    content: str | list[ResponsesPart] | None = None
+    call_id: str | None = None
+    name: str | None = None
+    arguments: str | None = None
+    output: str | list[ResponsesPart] | None = None
+    summary: list[ResponsesThought] | None = None
+    encrypted_content: str | None = None
+    extra_content: object = None
+    """Not OpenAI's own: Google's seal on the call, as in chats."""
+
+
+class ResponsesTool(msgspec.Struct):
+    """A tool: a function."""
+
+    type: str
+    name: str | None = None
+    description: str | None = None
+    parameters: dict[str, object] | None = None
+    strict: bool | None = None
+
+
+class ResponsesForced(msgspec.Struct):
+    """The tool that has to be called."""
+
+    type: Literal["function"]
+    name: str
+
+
+class ResponsesFormat(msgspec.Struct):
+    """The form that an answer has to have."""
+
+    type: Literal["text", "json_object", "json_schema"]
+    name: str = "answer"
+    schema: dict[str, object] | None = None
+    strict: bool | None = None
+    description: str | None = None
+
+
+class ResponsesText(msgspec.Struct):
+    """How the answer's text is to be."""
+
+    format: ResponsesFormat | None = None
+    verbosity: str | None = None
+
+
+class ResponsesReasoning(msgspec.Struct):
+    """How much a model is to think."""
+
+    effort: Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"] | None = None
+
+
+class ResponsesBody(msgspec.Struct):
+    """What of a body we have a field for."""
+
+    model: str
+    input: str | Annotated[list[ResponsesItem], msgspec.Meta(min_length=1)]
+    instructions: str | None = None
+    stream: bool | None = None
+    store: bool | None = None
+    previous_response_id: str | None = None
+    metadata: dict[str, str] | None = None
+    temperature: float | None = None
+    top_p: float | None = None
+    max_output_tokens: _Count | None = None
+    tools: list[ResponsesTool] | None = None
+    tool_choice: Literal["auto", "none", "required"] | ResponsesForced | None = None
+    parallel_tool_calls: bool | None = None
+    text: ResponsesText | None = None
+    reasoning: ResponsesReasoning | None = None
+    top_logprobs: Annotated[int, msgspec.Meta(ge=0, le=20)] | None = None
+    include: list[str] | None = None
+    truncation: Literal["auto", "disabled"] | None = None
+    background: bool | None = None
+    conversation: object = None
+    prompt: object = None
+    max_tool_calls: int | None = None
+    stream_options: object = None
+    orchestra: dict[str, object] | None = None
