@@ -77,15 +77,19 @@ _ECHOED: Json = {
 
 @attrs.frozen
 class AskedResponse:
-    """A body that has been read, before what it refers to is there."""
+    """A body that has been read, before what it refers to is there.
+
+    `stores` is whether anything is kept here.
+    """
 
     body: ResponsesBody
     everything: Json
+    stores: bool = True
 
     @property
     def kept(self) -> bool:
         """Whether the answer is to be kept: unless the client does not want it, as at OpenAI."""
-        return self.body.store is not False
+        return self.stores and self.body.store is not False
 
     def items(self) -> list[Json]:
         """The items of its input, as they came."""
@@ -135,8 +139,8 @@ class AskedResponse:
         return {**told, "tools": tools, "text": text, "store": self.kept}
 
 
-def asked_response(body: bytes) -> AskedResponse:
-    """What the body of a `POST /v1/responses` says.
+def asked_response(body: bytes, *, stores: bool = True) -> AskedResponse:
+    """What the body of a `POST /v1/responses` says; `stores` is whether anything is kept here.
 
     Raises:
         InvalidRequestError: something in it is wrong; the message begins with its path.
@@ -147,7 +151,7 @@ def asked_response(body: bytes) -> AskedResponse:
             raise refused(field, why)
     if asked.truncation == "auto":
         raise refused("truncation", "what is too long is not shortened here; leave it out")
-    return AskedResponse(asked, everything)
+    return AskedResponse(asked, everything, stores)
 
 
 def served_response(

@@ -87,14 +87,17 @@ _BODIES = msgspec.json.Decoder(ChatBody)
 _OBJECTS = msgspec.json.Decoder(dict[str, object])
 
 
-def served_chat(body: bytes, passed: Passed = USUAL_PASSED) -> ServedChat:
+def served_chat(body: bytes, passed: Passed = USUAL_PASSED, *, stores: bool = True) -> ServedChat:
     """What the body of a `POST /v1/chat/completions` asks for; `passed` is what of it may be asked.
+
+    Without `stores`, nothing is kept, whatever it says.
 
     Raises:
         InvalidRequestError: something in it is wrong; the message begins with its path.
     """
     asked, everything = asked_of(_BODIES, body)
-    if asked.store and deeper(everything["messages"], STORED_DEPTH_MAX):
+    store = stores and bool(asked.store)
+    if store and deeper(everything["messages"], STORED_DEPTH_MAX):
         why = (
             f"it is nested deeper than {STORED_DEPTH_MAX}, and could not be kept; leave out `store`"
         )
@@ -106,9 +109,9 @@ def served_chat(body: bytes, passed: Passed = USUAL_PASSED) -> ServedChat:
         stream=bool(asked.stream),
         include_usage=bool(streamed),
         choices=asked.n or 1,
-        store=bool(asked.store),
+        store=store,
         metadata=asked.metadata or {},
-        messages=everything["messages"] if asked.store else (),
+        messages=everything["messages"] if store else (),
     )
 
 

@@ -140,7 +140,7 @@ def _unreadable(
     file: Path,
     message: str,
     line: int | None = None,
-    fix: str = "see docs/models.md for what it has to be",
+    fix: str = "see docs/settings.md for what it has to be",
     code: str = "unreadable",
 ) -> ConfigError:
     where = str(file) if line is None else f"{file}:{line}"  # what is not read has no lines

@@ -33,6 +33,7 @@ def read_server(table: Table, complaints: Complaints) -> ServerRules:
         cors_max_age_s=cors.get("max_age_s", 600),
         pass_fields=frozenset(right.get("pass_fields", ())),
         image_schemes=frozenset(right.get("image_schemes", HTTPS_ONLY)),
+        store_answers=right.get("store_answers", True),
         disconnect=everyone,
         pipelines={
             name: _disconnect(own, everyone)

@@ -30,7 +30,8 @@ class ServerRules(msgspec.Struct, frozen=True, kw_only=True):
     """What the file says of the server.
 
     `keys`: "auto" asks for keys as soon as one was ever made, "required" always, "none" never.
-    `pass_fields` and `image_schemes` are what of clients' requests may reach providers.
+    `pass_fields` and `image_schemes` are what of clients' requests may reach providers, and
+    `store_answers` is whether answers are kept for clients of OpenAI's API that want it.
     `runs` are what is said of keeping runs, by name, and `bounds` of the server itself.
     """
 
@@ -39,6 +40,7 @@ class ServerRules(msgspec.Struct, frozen=True, kw_only=True):
     cors_max_age_s: int = 600
     pass_fields: frozenset[str] = frozenset()
     image_schemes: frozenset[str] = HTTPS_ONLY
+    store_answers: bool = True
     disconnect: DisconnectRule = CANCELS
     pipelines: Mapping[str, DisconnectRule] = MappingProxyType({})
     runs: Mapping[str, Any] = MappingProxyType({})

@@ -308,6 +308,7 @@ SERVER: Spec = {
     ),
     "pass_fields": PASS_FIELDS,
     "image_schemes": IMAGE_SCHEMES,
+    "store_answers": FLAG,
     "cors": {"origins": ORIGINS, "max_age_s": COUNT},
     "runs": {"kept_s": TTL, "kept_bytes": BYTES, "kept_total_bytes": BYTES, "idempotency_s": TTL},
 }

@@ -95,7 +95,8 @@ class OpenAi:
         if isinstance(body, OpenAiProblem):
             return answer(body)
         try:
-            served = served_chat(body, self.runs.settings.passed)
+            settings = self.runs.settings
+            served = served_chat(body, settings.passed, stores=settings.store_answers)
             offer = offered(self.catalog, served.model)
             if isinstance(offer, OpenAiProblem):
                 return answer(offer)

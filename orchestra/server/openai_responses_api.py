@@ -73,11 +73,12 @@ class ResponsesApi:
         if isinstance(body, OpenAiProblem):
             return answer(body)
         try:
-            asked = asked_response(body)
+            settings = self.runs.settings
+            asked = asked_response(body, stores=settings.store_answers)
             offer = offered(self.catalog, asked.body.model)
             if isinstance(offer, OpenAiProblem):
                 return answer(offer)
-            served = served_response(asked, await self._items(asked), self.runs.settings.passed)
+            served = served_response(asked, await self._items(asked), settings.passed)
             job = job_of(offer, served)
             run = self.runs.begin(job.pipeline, job.inputs)
         except (ModelError, InputError, LimitExceededError, StateError) as error:

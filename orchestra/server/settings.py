@@ -20,6 +20,7 @@ _NO_BOUNDS = (
     "debug",
     "metrics",
     "usage_log",
+    "store_answers",
     "shutdown_delay_s",
     "passed",
     "runs",
@@ -91,6 +92,8 @@ class Settings:
     """How long runs may go on after what they run in was replaced by a reload."""
     passed: Passed = USUAL_PASSED
     """What of a request over OpenAI's API may reach a provider."""
+    store_answers: bool = True
+    """Whether answers over OpenAI's API are kept for clients that want it (`store`)."""
     runs: RunsSettings = USUAL_RUNS
     """How long runs are kept that have ended, and how much of them."""
     on_leave: OnLeave = CANCEL
@@ -148,6 +151,7 @@ def said(rules: ServerRules) -> dict[str, Any]:
     return {
         **rules.bounds,
         "passed": Passed(fields=rules.pass_fields, image_schemes=rules.image_schemes),
+        "store_answers": rules.store_answers,
         "runs": RunsSettings(**rules.runs),
         "on_leave": _policy(rules.disconnect),
         "on_leave_of": {name: _policy(rule) for name, rule in rules.pipelines.items()},

@@ -73,6 +73,7 @@ def test_what_is_right_is_kept() -> None:
         deadline_s = 60
         pass_fields = ["audio", "web_search_options"]
         image_schemes = ["https", "gs"]
+        store_answers = false
         [server.cors]
         origins = ["https://a.example"]
         [server.pipelines.long]
@@ -91,6 +92,7 @@ def test_what_is_right_is_kept() -> None:
     assert (settings.runs_max, settings.deadline_s) == (9, 60)
     assert settings.passed.fields == {"audio", "web_search_options"}
     assert settings.passed.image_schemes == {"https", "gs"}
+    assert not settings.store_answers
 
 
 def test_without_the_table_all_is_as_usual() -> None:

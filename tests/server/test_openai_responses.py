@@ -102,13 +102,15 @@ class Asker:
 
 def served(
     main: Callable[[House], Awaitable[None]],
-    world: World | None = None,
     admission: Admission = OPEN,
+    settings: Settings | None = None,
 ) -> None:
+    settings = settings or Settings()
+
     async def run() -> None:
-        async with open_engine(world or World(models=MODELS)) as engine:
-            app = create_app(engine, {"heard": heard}, Settings(), admission)
-            async with open_house(app, Settings()) as house:
+        async with open_engine(World(models=MODELS)) as engine:
+            app = create_app(engine, {"heard": heard}, settings, admission)
+            async with open_house(app, settings) as house:
                 await main(house)
 
     trio.run(run)
@@ -191,6 +193,22 @@ def test_items_may_be_named_that_were_kept() -> None:
         )
 
     served(main)
+
+
+def test_a_server_may_keep_nothing_whatever_clients_want() -> None:
+    async def main(house: House) -> None:
+        asker = Asker(house)
+        record = found(await asker.ask("m", store=True))
+        assert record["store"] is False
+        assert (await asker.send("GET", record["id"])).status == 404
+        chat = "POST /v1/chat/completions HTTP/1.1\nContent-Type: application/json"
+        asked = {"model": "m", "messages": [{"role": "user", "content": "Hi"}], "store": True}
+        reply = await (await house.connect()).ask(chat, msgspec.json.encode(asked))
+        assert reply.status == 200
+        listed = await (await house.connect()).ask("GET /v1/chat/completions HTTP/1.1")
+        assert found(listed)["data"] == []
+
+    served(main, settings=Settings(store_answers=False))
 
 
 def test_what_is_not_to_be_kept_is_not() -> None:
