@@ -34,7 +34,7 @@ from orchestra.policies.breaker import (
     outcome,
 )
 from orchestra.policies.call_costs import CallCosts
-from orchestra.policies.callers import Held as SharedHeld
+from orchestra.policies.callers import Lease
 from orchestra.policies.clock import Clock
 from orchestra.policies.held_answer import HeldCall
 from orchestra.policies.limit import Admitted, CallLimits, Limiter, Load
@@ -171,8 +171,8 @@ class Gate:
     async def _share(self, call: GuardedCall, shared: SharedLimits) -> None:
         """Wait for the limits that processes share, and no longer than the breaker is closed."""
         tokens = call.estimate.total if shared.counts_tokens else 0
-        call.share = await shared.enter(call.account.caller, requests=1, tokens=tokens)
-        if call.share is None and self.breaker is not None:
+        call.lease = await shared.enter(call.account.caller, requests=1, tokens=tokens)
+        if call.lease is None and self.breaker is not None:
             raise self._left_alone(self.breaker)
         if call.admitted is not None:
             call.admitted.began_s = self.clock.now_s()
@@ -240,7 +240,7 @@ class GuardedCall(HeldCall):
     account: Account = attrs.field(factory=PRESENT.get)
     permit: Permit | None = None
     admitted: Admitted | None = None
-    share: SharedHeld | None = None
+    lease: Lease | None = None
     held: Held | None = None
     spoke_s: float | None = None
     streams: bool = False
@@ -310,15 +310,15 @@ class GuardedCall(HeldCall):
         self.gate.limiter.withdraw(self.admitted)
         if self.gate.breaker is not None and self.permit is not None:
             self.gate.breaker.record(self.permit, Outcome.NEUTRAL, self.gate.clock.now_s())
-        if self.gate.shared is not None and self.share is not None:
-            await self.gate.shared.leave(self.share, tokens=0, requests=0)
+        if self.gate.shared is not None and self.lease is not None:
+            await self.gate.shared.leave(self.lease, tokens=0, requests=0)
 
     async def end(self, error: BaseException | None) -> None:
         """`leave`, and the money too, and what is shared: no checkpoint where it holds neither."""
         self.leave(error)
-        if self.gate.shared is not None and self.share is not None:
+        if self.gate.shared is not None and self.lease is not None:
             tokens = self._consumed(whole=self.ended and error is None)
-            await self.gate.shared.leave(self.share, tokens=tokens)
+            await self.gate.shared.leave(self.lease, tokens=tokens)
         if self.held is not None:
             cost = 0 if self.spent is None else self.spent.cost_nanodollars
             await self.held.purse.settle(self.held, cost)

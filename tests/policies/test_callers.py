@@ -25,7 +25,7 @@ from orchestra.policies.allowance import (
     OwnerLimits,
     admit,
 )
-from orchestra.policies.callers import NOTHING, CallerLimits, Held
+from orchestra.policies.callers import NOTHING, CallerLimits, Lease
 from orchestra.policies.gcra import MINUTE_NS, SECOND_NS, Meter
 from orchestra.policies.giving_back import GIVE_BACK_S
 from orchestra.protocols import Change, State
@@ -235,7 +235,7 @@ def test_a_refund_leaves_no_trace_and_an_underestimate_is_charged(
         state = MemoryState(now_s=trio.current_time)
         rules = CallerRules(user=OwnerLimits(tokens_per_minute=limit, wait_max_s=1e4))
         processes = [CallerLimits(rules, state), CallerLimits(rules, state)]
-        open_: list[tuple[Held, int, list[float]]] = []
+        open_: list[tuple[Lease, int, list[float]]] = []
         truth: list[list[float]] = []  # [time, units]
         for pause_s, estimate, really, which in takes:
             await trio.sleep(pause_s)
