@@ -40,7 +40,7 @@ from orchestra.policies.held_answer import HeldCall
 from orchestra.policies.limit import Admitted, CallLimits, Limiter, Load
 from orchestra.policies.observed import CallEnded, Teller, error_of
 from orchestra.policies.prices import priced
-from orchestra.policies.purse import Held
+from orchestra.policies.purse import Reservation
 from orchestra.policies.shared import SharedLimits
 from orchestra.policies.tokens import BYTES_PER_TOKEN, Estimate, consumed, estimated
 from orchestra.protocols import Account
@@ -138,7 +138,7 @@ class Gate:
         self.limiter.sent(call.admitted)
         return call
 
-    async def hold(self, request: EmbedRequest, requests: int) -> Held | None:
+    async def hold(self, request: EmbedRequest, requests: int) -> Reservation | None:
         """Money for the calls that a request is made in, which then enter as `paid`.
 
         Raises:
@@ -162,10 +162,10 @@ class Gate:
         unbounded = isinstance(call.request, ChatRequest) and not call.request.output_tokens_max
         if unbounded and most:
             with suppress(BudgetExceededError):
-                call.held = await hold(call.account, Estimate(estimate.input, most))
+                call.reservation = await hold(call.account, Estimate(estimate.input, most))
                 return
-        call.held = await hold(call.account, estimate)
-        if unbounded and call.held is not None:
+        call.reservation = await hold(call.account, estimate)
+        if unbounded and call.reservation is not None:
             call.cap_bytes = estimate.output * BYTES_PER_TOKEN
 
     async def _share(self, call: GuardedCall, shared: SharedLimits) -> None:
@@ -241,7 +241,7 @@ class GuardedCall(HeldCall):
     permit: Permit | None = None
     admitted: Admitted | None = None
     lease: Lease | None = None
-    held: Held | None = None
+    reservation: Reservation | None = None
     spoke_s: float | None = None
     streams: bool = False
     spent: Usage | None = None
@@ -319,9 +319,9 @@ class GuardedCall(HeldCall):
         if self.gate.shared is not None and self.lease is not None:
             tokens = self._consumed(whole=self.ended and error is None)
             await self.gate.shared.leave(self.lease, tokens=tokens)
-        if self.held is not None:
+        if self.reservation is not None:
             cost = 0 if self.spent is None else self.spent.cost_nanodollars
-            await self.held.purse.settle(self.held, cost)
+            await self.reservation.purse.settle(self.reservation, cost)
 
     async def grow(self) -> None:
         """Hold more, since its answer is longer than was thought.
@@ -329,9 +329,11 @@ class GuardedCall(HeldCall):
         Raises:
             BudgetExceededError: as of `CallCosts.grow`, and StateError too.
         """
-        assert self.held is not None, "only then there is a cap"
+        assert self.reservation is not None, "only then there is a cap"
         try:
-            self.cap_bytes = await self.gate.costs.grow(self.held, self.estimate, self.said_bytes)
+            self.cap_bytes = await self.gate.costs.grow(
+                self.reservation, self.estimate, self.said_bytes
+            )
         except BudgetExceededError as error:
             error.begun = True
             raise

@@ -77,7 +77,7 @@ class Purse:
 
     async def hold(
         self, account: Account, nanodollars: int, *, for_s: float, model: str
-    ) -> Held | None:
+    ) -> Reservation | None:
         """Money for a call; None where it costs nothing, or no budget applies.
 
         It expires by itself after `for_s` seconds. Cancelled or refused, nothing is held.
@@ -93,10 +93,10 @@ class Purse:
         if not payers and of_run is None:
             return None
         name = "" if self._state.at_once else next(self._names)
-        held = Held(self, account, name, payers, for_s, model, of_run)
-        await held.grow(nanodollars)
-        held.begun = True
-        return held
+        reservation = Reservation(self, account, name, payers, for_s, model, of_run)
+        await reservation.grow(nanodollars)
+        reservation.begun = True
+        return reservation
 
     async def check(self, caller: Caller) -> None:
         """Nothing, where each budget of the caller is not spent yet, whatever calls hold of it.
@@ -113,22 +113,22 @@ class Purse:
         if refusal is not None:
             raise _exceeded(refusal, 1, "", begun=False)
 
-    async def settle(self, held: Held, cost: int) -> None:
+    async def settle(self, reservation: Reservation, cost: int) -> None:
         """Spend what a call has cost, and give back what it held; if not now, then later.
 
         Not cancelled: it takes 50 ms.
         """
-        held.settle_of_run(cost)
-        if held.payers:
-            await self.settle_shared(held, cost)
+        reservation.settle_of_run(cost)
+        if reservation.payers:
+            await self.settle_shared(reservation, cost)
 
-    async def settle_shared(self, held: Held, cost: int) -> None:
+    async def settle_shared(self, reservation: Reservation, cost: int) -> None:
         """As `settle`, but for the budget of the run."""
-        settlement = Settlement(held.name, held.payers, cost, held.there)
-        order, accounts = Order((settlement,)), (held.account,)
+        settlement = Settlement(reservation.name, reservation.payers, cost, reservation.there)
+        order, accounts = Order((settlement,)), (reservation.account,)
         if not await given_back(self._state, self.change, order, accounts):
             again = msgspec.structs.replace(settlement, again=True)
-            self._late.append((held.account, again))
+            self._late.append((reservation.account, again))
             self._trim_late()
 
     async def change(self, order: Order, accounts: Sequence[Account] = ()) -> Outcome:
@@ -195,7 +195,7 @@ class Purse:
 
 
 @attrs.define(eq=False)
-class Held:
+class Reservation:
     """What one call holds, in all of its budgets; `name` is the key of it, if it has one.
 
     `of_run` is the ledger of its run, where that has a budget.

@@ -11,7 +11,7 @@ from orchestra.accounts import Caller
 from orchestra.policies.account import NoAccount
 from orchestra.policies.balances import PAYERS_AT_ONCE, Balance, balances, reset
 from orchestra.policies.budget import Allowance, Budgets, Period
-from orchestra.policies.purse import Held, Purse
+from orchestra.policies.purse import Purse, Reservation
 from orchestra.protocols import State
 from orchestra.stores.state_memory import MemoryState
 
@@ -34,7 +34,7 @@ class Shared(MemoryState):
 (PAYER,) = BUDGETS.of_caller(Adas.caller)
 
 
-async def held_by(purse: Purse, nanodollars: int) -> Held:
+async def held_by(purse: Purse, nanodollars: int) -> Reservation:
     held = await purse.hold(Adas(), nanodollars, for_s=600, model="m")
     assert held is not None
     return held
@@ -66,7 +66,7 @@ def test_a_reset_takes_what_is_spent_and_calls_under_way_are_settled_as_always(
     async def law() -> None:
         state = kind(now_s=lambda: NOW_S)
         purse = Purse(BUDGETS, state)
-        under_way: list[tuple[Held, int]] = []
+        under_way: list[tuple[Reservation, int]] = []
         spent = {Period.DAY: 0, Period.MONTH: 0}
         for what, how in steps:
             if isinstance(how, set):

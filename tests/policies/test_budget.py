@@ -51,7 +51,7 @@ from orchestra.policies.ledger import (
 )
 from orchestra.policies.limit import CallLimits, Load
 from orchestra.policies.prices import Price
-from orchestra.policies.purse import Held, Purse
+from orchestra.policies.purse import Purse, Reservation
 from orchestra.protocols import Change, Model, ModelReply, State
 from orchestra.records import Encoding, Revision
 from orchestra.stores.state_memory import MemoryState
@@ -1031,7 +1031,7 @@ def test_of_what_is_late_for_too_long_the_oldest_is_lost_which_is_said_once_an_o
         state = watched()
         purse = Purse(acme(day=10**9), state)
 
-        async def end(held: Held, cost: int, at_s: float) -> None:
+        async def end(held: Reservation, cost: int, at_s: float) -> None:
             await trio.sleep(at_s)
             await purse.settle(held, cost)
 
