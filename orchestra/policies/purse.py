@@ -27,9 +27,9 @@ from orchestra.policies.giving_back import given_back
 from orchestra.policies.ledger import (
     ENCODING,
     HOLD_KEY,
+    Decision,
     Hold,
     Order,
-    Outcome,
     Refusal,
     Settlement,
     Wanted,
@@ -131,7 +131,7 @@ class Purse:
             self._late.append((reservation.account, again))
             self._trim_late()
 
-    async def change(self, order: Order, accounts: Sequence[Account] = ()) -> Outcome:
+    async def change(self, order: Order, accounts: Sequence[Account] = ()) -> Decision:
         """Have this done, and settled with it what is late; `accounts` are of its settlements."""
         late = self._taken_late() if self._late else ()
         if late:
@@ -140,16 +140,16 @@ class Purse:
             accounts = [*[each for each, _ in late], *accounts]
         keys = order.keys()
         try:
-            outcome = await self._state.revise(keys, partial(decide, order, keys), ENCODING)
+            decision = await self._state.revise(keys, partial(decide, order, keys), ENCODING)
         except BaseException:
             self._late.extendleft(reversed(late))
             self._trim_late()
             raise
         if late:
             self._loses = False
-        if outcome.reached:
-            _tell(accounts, order.settlements, outcome)
-        return outcome
+        if decision.reached:
+            _tell(accounts, order.settlements, decision)
+        return decision
 
     async def flush(self, within_s: float) -> bool:
         """Settle what is late, when no call will follow; whether nothing is late any more.
@@ -249,7 +249,7 @@ class Reservation:
         there = self.there
         wanted = Wanted(self.name, nanodollars, self.for_s, there)
         try:
-            outcome = await self.purse.change(Order((), wanted, self.payers))
+            decision = await self.purse.change(Order((), wanted, self.payers))
         except StateError as error:
             budgets = [each for payer in self.payers for each in payer.budgets]
             closed = [each for each in budgets if each.when_state_fails == "closed"]
@@ -262,21 +262,23 @@ class Reservation:
             if there is None:  # it may have happened
                 await self.purse.settle_shared(self, 0)  # noqa: ASYNC102 - it is shielded and bounded
             raise
-        if outcome.refusal is not None:
-            raise _exceeded(outcome.refusal, nanodollars, self.model, begun=self.begun)
-        self.there = outcome.held
+        if decision.refusal is not None:
+            raise _exceeded(decision.refusal, nanodollars, self.model, begun=self.begun)
+        self.there = decision.held
 
 
-def _tell(accounts: Sequence[Account], settlements: Sequence[Settlement], outcome: Outcome) -> None:
+def _tell(
+    accounts: Sequence[Account], settlements: Sequence[Settlement], decision: Decision
+) -> None:
     """Write down in each account what thresholds its calls have reached.
 
     It is logged, too: where a call is settled late, its run may have ended.
     """
-    for each in outcome.reached:
+    for each in decision.reached:
         spent, limit = in_dollars(each.spent), in_dollars(each.budget.limit_nanodollars)
         log.info("%d %% of the budget of %s: %s of %s", each.percent, each.budget, spent, limit)
     for account, settlement in zip(accounts, settlements, strict=True):
-        for each in outcome.reached:
+        for each in decision.reached:
             if each.settlement is settlement:
                 _record(account, each.budget, each.percent, each.spent)
 

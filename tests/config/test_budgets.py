@@ -129,9 +129,9 @@ FILES = {
 
 
 async def spend(bindings: LocalBindings, nanodollars: int) -> None:
-    held = await bindings.purse.hold(Adas(), nanodollars, for_s=60, model="m")
-    assert held is not None
-    await bindings.purse.settle(held, nanodollars)
+    reservation = await bindings.purse.hold(Adas(), nanodollars, for_s=60, model="m")
+    assert reservation is not None
+    await bindings.purse.settle(reservation, nanodollars)
 
 
 class Adas(NoAccount):

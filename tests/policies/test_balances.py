@@ -35,9 +35,9 @@ class Shared(MemoryState):
 
 
 async def held_by(purse: Purse, nanodollars: int) -> Reservation:
-    held = await purse.hold(Adas(), nanodollars, for_s=600, model="m")
-    assert held is not None
-    return held
+    reservation = await purse.hold(Adas(), nanodollars, for_s=600, model="m")
+    assert reservation is not None
+    return reservation
 
 
 def numbers(found: list[Balance]) -> list[tuple[int, int, int]]:
@@ -78,8 +78,8 @@ def test_a_reset_takes_what_is_spent_and_calls_under_way_are_settled_as_always(
             elif what == "hold":
                 under_way.append((await held_by(purse, how), how))
             elif under_way:
-                held, _ = under_way.pop(0)
-                await purse.settle(held, how)
+                reservation, _ = under_way.pop(0)
+                await purse.settle(reservation, how)
                 spent = {period: each + how for period, each in spent.items()}
             found = await balances([PAYER], state)
             most = sum(each for _, each in under_way)
@@ -99,9 +99,9 @@ def test_after_a_reset_a_caller_asks_again_and_thresholds_are_told_anew() -> Non
     told: list[object] = []
 
     async def spend(purse: Purse) -> None:
-        held = await purse.hold(Told(), 900, for_s=60, model="m")
-        assert held is not None
-        await purse.settle(held, 900)
+        reservation = await purse.hold(Told(), 900, for_s=60, model="m")
+        assert reservation is not None
+        await purse.settle(reservation, 900)
 
     async def twice() -> None:
         state = MemoryState()

@@ -131,7 +131,7 @@ async def play(limits: Sequence[CallerLimits], calls: Sequence[Call]) -> list[Be
         mine = limits[call.process % len(limits)]
         with trio.move_on_after(call.patience_s):
             try:
-                held = await mine.enter(call.caller, tokens=call.tokens)
+                lease = await mine.enter(call.caller, tokens=call.tokens)
             except LimitReachedError:
                 return
             began = Began(call, trio.current_time())
@@ -140,7 +140,7 @@ async def play(limits: Sequence[CallerLimits], calls: Sequence[Call]) -> list[Be
                 await trio.sleep(call.holds_s)
             finally:
                 began.until_s = trio.current_time()
-                await mine.leave(held, tokens=call.really)  # noqa: ASYNC102 - it is shielded, and bounded
+                await mine.leave(lease, tokens=call.really)  # noqa: ASYNC102 - it is shielded, and bounded
 
     async with trio.open_nursery() as nursery:
         for call in calls:
@@ -241,16 +241,16 @@ def test_a_refund_leaves_no_trace_and_an_underestimate_is_charged(
             await trio.sleep(pause_s)
             limits = processes[which % 2]
             if which % 3 and open_:
-                held, tokens, entry = open_.pop(which % len(open_))
-                await limits.leave(held, tokens=tokens)
+                lease, tokens, entry = open_.pop(which % len(open_))
+                await limits.leave(lease, tokens=tokens)
                 if tokens > entry[1]:
                     truth.append([trio.current_time(), tokens - entry[1]])
                 else:
                     entry[1] = tokens
             else:
-                held = await limits.enter(EVE, tokens=estimate)
+                lease = await limits.enter(EVE, tokens=estimate)
                 truth.append([trio.current_time(), estimate])
-                open_.append((held, really, truth[-1]))
+                open_.append((lease, really, truth[-1]))
         (owner,) = rules.owners(EVE, "models")
         kept = await state.change([owner.key], lambda kept, _: Change(kept[0]))
         now_s = trio.current_time()
@@ -495,11 +495,11 @@ def test_giving_back_is_bounded_and_shielded() -> None:
     async def main() -> float:
         state = SlowState()
         limits = CallerLimits(rules, state)
-        held = await limits.enter(ADA)
+        lease = await limits.enter(ADA)
         state.slow_s = 10.0
         with trio.CancelScope() as scope:
             scope.cancel()
-            await limits.leave(held, tokens=0)
+            await limits.leave(lease, tokens=0)
         return trio.current_time()
 
     assert virtual(main) == pytest.approx(GIVE_BACK_S)
