@@ -10,12 +10,12 @@ from hypothesis import strategies as st
 from orchestra.accounts import Caller
 from orchestra.policies.account import NoAccount
 from orchestra.policies.balances import PAYERS_AT_ONCE, Balance, balances, reset
-from orchestra.policies.budget import Allowance, Budgets, Period
+from orchestra.policies.budget import Budgets, Period, SpendingLimits
 from orchestra.policies.purse import Purse, Reservation
 from orchestra.protocols import State
 from orchestra.stores.state_memory import MemoryState
 
-BUDGETS = Budgets(user=Allowance(day=1000, month=5000))
+BUDGETS = Budgets(user=SpendingLimits(day=1000, month=5000))
 DAY_S = 86_400
 NOW_S = 20 * DAY_S
 """The 21st of January 1970."""

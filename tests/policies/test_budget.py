@@ -30,11 +30,11 @@ from orchestra.policies.batches import BatchSize
 from orchestra.policies.breaker import BreakerRule, HalfOpen
 from orchestra.policies.budget import (
     NO_BUDGETS,
-    Allowance,
     Budget,
     Budgets,
     Payer,
     Period,
+    SpendingLimits,
 )
 from orchestra.policies.guard import GuardedModel
 from orchestra.policies.ledger import (
@@ -239,7 +239,7 @@ def watched(kind: type[Watched] = Watched, **more: object) -> Watched:
 
 
 def acme(day: int | None = None, month: int | None = None, **more: object) -> Budgets:
-    return Budgets(organisation=Allowance(day=day, month=month), **more)  # type: ignore[arg-type]
+    return Budgets(organisation=SpendingLimits(day=day, month=month), **more)  # type: ignore[arg-type]
 
 
 def guarded(
@@ -459,7 +459,7 @@ def test_a_run_keeps_to_its_budget_while_the_state_is_away(when: str) -> None:
         state = watched(away=lambda: True)
         budgets = Budgets(
             request=2 * WORST,
-            organisation=Allowance(day=10_000, when_state_fails=when),  # type: ignore[arg-type]
+            organisation=SpendingLimits(day=10_000, when_state_fails=when),  # type: ignore[arg-type]
         )
         model, account = guarded(Fake(counts=Usage(14, 86)), budgets, state), Told()
         for _ in range(2):
@@ -795,7 +795,7 @@ def test_while_the_state_is_away_a_budget_is_open_or_closed(fails: str) -> None:
     async def main() -> None:
         gone = True
         state, account = watched(away=lambda: gone), Told()
-        allowed = Allowance(day=1_000, when_state_fails=fails)  # type: ignore[arg-type]
+        allowed = SpendingLimits(day=1_000, when_state_fails=fails)  # type: ignore[arg-type]
         model = guarded(Fake(), Budgets(organisation=allowed), state)
         if fails == "closed":
             with pytest.raises(StateError, match='when_state_fails = "closed"'):
@@ -890,7 +890,7 @@ def test_of_requests_that_are_cancelled_those_that_were_made_are_paid_for() -> N
 def test_a_probe_that_a_budget_refuses_leaves_its_place_to_the_next() -> None:
     async def main() -> None:
         fake = Fake(error=OverloadedError("no room"))
-        budgets = Budgets(organisations={"poor": Allowance(day=WORST - 1)})
+        budgets = Budgets(organisations={"poor": SpendingLimits(day=WORST - 1)})
         rule = BreakerRule(calls_min=1, probes=1)
         model = guarded(fake, budgets, watched(), breaker=rule)
         with pytest.raises(OverloadedError):
@@ -1086,10 +1086,10 @@ def test_a_price_that_nobody_knows_is_flagged_or_refused() -> None:
 def test_each_caller_has_budgets_of_its_own_and_those_that_are_named_others() -> None:
     budgets = Budgets(
         request=5,
-        user=Allowance(day=1, month=2),
-        organisation=Allowance(month=3),
-        users={"bob": Allowance()},
-        organisations={"acme": Allowance(day=4)},
+        user=SpendingLimits(day=1, month=2),
+        organisation=SpendingLimits(month=3),
+        users={"bob": SpendingLimits()},
+        organisations={"acme": SpendingLimits(day=4)},
     )
     payers = budgets.of_caller(Caller("acme", "ada"))
     found = [each for payer in payers for each in payer.budgets]
@@ -1109,7 +1109,7 @@ def test_each_caller_has_budgets_of_its_own_and_those_that_are_named_others() ->
 def test_a_key_has_budgets_of_its_own_before_those_of_its_user() -> None:
     may = KeyAllowance(day_nanodollars=7, month_nanodollars=8)
     keyed = Caller("acme", "ada", "k1", may)
-    payers = Budgets(user=Allowance(day=9)).of_caller(keyed)
+    payers = Budgets(user=SpendingLimits(day=9)).of_caller(keyed)
     found = [each for payer in payers for each in payer.budgets]
     assert [(str(each), each.limit_nanodollars, each.when_state_fails) for each in found] == [
         ("key k1, a day", 7, "closed"),

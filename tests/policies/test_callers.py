@@ -18,11 +18,11 @@ from orchestra.errors import LimitReachedError, StateError
 from orchestra.policies.allowance import (
     ENCODING,
     LEASE_S,
-    Account,
     Ask,
     CallerRules,
     Owner,
     OwnerLimits,
+    OwnerState,
     admit,
 )
 from orchestra.policies.callers import NOTHING, CallerLimits, Lease
@@ -111,9 +111,9 @@ LIMITS = st.builds(
 RULES = st.builds(CallerRules, user=LIMITS, organisation=LIMITS)
 
 
-def account(owner: Owner, data: bytes | None, now_s: float) -> Account:
+def state_of(owner: Owner, data: bytes | None, now_s: float) -> OwnerState:
     """What is kept of an owner, as it is at a time."""
-    return Account.at(owner, None if data is None else ENCODING.read(data), now_s)
+    return OwnerState.at(owner, None if data is None else ENCODING.read(data), now_s)
 
 
 @attrs.define
@@ -154,7 +154,7 @@ def test_two_processes_together_keep_every_limit_and_leave_nothing_behind(
 ) -> None:
     """Whoever leaves, and whenever: in a line, in the state, while running, in the same instant."""
 
-    async def main() -> tuple[list[Began], list[Account]]:
+    async def main() -> tuple[list[Began], list[OwnerState]]:
         state = SlowState(slow_s=slow_s)
         limits = [CallerLimits(rules, state), CallerLimits(rules, state)]
         seen = await play(limits, calls)
@@ -162,7 +162,7 @@ def test_two_processes_together_keep_every_limit_and_leave_nothing_behind(
         owners = [owner for caller in CALLERS for owner in rules.owners(caller, "models")]
         now_s = trio.current_time()
         left = [
-            account(owner, data, now_s)
+            state_of(owner, data, now_s)
             for owner in owners
             for data in [await state.inner.change([owner.key], lambda kept, _: Change(kept[0]))]
         ]
@@ -254,7 +254,7 @@ def test_a_refund_leaves_no_trace_and_an_underestimate_is_charged(
         (owner,) = rules.owners(EVE, "models")
         kept = await state.change([owner.key], lambda kept, _: Change(kept[0]))
         now_s = trio.current_time()
-        meter, expected = account(owner, kept, now_s).tokens, Meter(limit)
+        meter, expected = state_of(owner, kept, now_s).tokens, Meter(limit)
         assert meter is not None
         for at_s, units in truth:
             expected.spend(at_s, int(units))
