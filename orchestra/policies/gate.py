@@ -22,7 +22,7 @@ from orchestra.errors import (
     RateLimitError,
 )
 from orchestra.policies.account import NOBODY, PRESENT
-from orchestra.policies.accounting import spent
+from orchestra.policies.accounting import consumption
 from orchestra.policies.breaker import (
     Breaker,
     BreakerRule,
@@ -42,7 +42,7 @@ from orchestra.policies.observed import CallEnded, Teller, error_of
 from orchestra.policies.prices import priced
 from orchestra.policies.purse import Reservation
 from orchestra.policies.shared import SharedLimits
-from orchestra.policies.tokens import BYTES_PER_TOKEN, Estimate, consumed, estimated
+from orchestra.policies.tokens import BYTES_PER_TOKEN, Estimate, estimated, tokens_taken
 from orchestra.protocols import Account
 from orchestra.values import (
     ChatRequest,
@@ -209,7 +209,7 @@ class Gate:
                 duration_s=self.clock.now_s() - began_s,
                 first_chunk_s=spoke_s - began_s if spoke_s is not None and call.streams else None,
                 error=error_of(error, whole=call.ended),
-                usage=call.spent,
+                usage=call.consumed,
             )
         )
 
@@ -244,7 +244,7 @@ class GuardedCall(HeldCall):
     reservation: Reservation | None = None
     spoke_s: float | None = None
     streams: bool = False
-    spent: Usage | None = None
+    consumed: Usage | None = None
     """What it has consumed, with its cost, once it has ended."""
     _estimate: Estimate | None = None
     _asked: Usage | None = None
@@ -292,7 +292,7 @@ class GuardedCall(HeldCall):
         whole = self.ended and error is None
         room = False if isinstance(error, _FULL) else (whole or not self.silent or None)
         self._leave_limits(whole, room)
-        self._settle(whole, error)
+        self._report(whole, error)
         breaker = self.gate.breaker
         if breaker is not None and self.permit is not None:
             wait_s = error.retry_after_s if isinstance(error, ModelError) else None
@@ -317,10 +317,10 @@ class GuardedCall(HeldCall):
         """`leave`, and the money too, and what is shared: no checkpoint where it holds neither."""
         self.leave(error)
         if self.gate.shared is not None and self.lease is not None:
-            tokens = self._consumed(whole=self.ended and error is None)
+            tokens = self._tokens_taken(whole=self.ended and error is None)
             await self.gate.shared.leave(self.lease, tokens=tokens)
         if self.reservation is not None:
-            cost = 0 if self.spent is None else self.spent.cost_nanodollars
+            cost = 0 if self.consumed is None else self.consumed.cost_nanodollars
             await self.reservation.purse.settle(self.reservation, cost)
 
     async def grow(self) -> None:
@@ -340,20 +340,20 @@ class GuardedCall(HeldCall):
 
     def _leave_limits(self, whole: bool, room: bool | None) -> None:
         assert self.admitted is not None, "it has entered"
-        tokens = 0 if self.admitted.taken is None else self._consumed(whole=whole)
+        tokens = 0 if self.admitted.taken is None else self._tokens_taken(whole=whole)
         self.gate.limiter.leave(self.admitted, tokens=tokens, room=room)
 
-    def _consumed(self, *, whole: bool) -> int:
-        return consumed(self.estimate, self.usage, said_bytes=self.said_bytes, whole=whole)
+    def _tokens_taken(self, *, whole: bool) -> int:
+        return tokens_taken(self.estimate, self.usage, said_bytes=self.said_bytes, whole=whole)
 
-    def _settle(self, whole: bool, error: BaseException | None) -> None:
+    def _report(self, whole: bool, error: BaseException | None) -> None:
         found = self.usage
         if not whole or found is None or found.certainty is not Certainty.EXACT:
             said = self.said_bytes
-            found = spent(self.estimate, found, said_bytes=said, whole=whole, error=error)
+            found = consumption(self.estimate, found, said_bytes=said, whole=whole, error=error)
         if found is not None:
-            self.spent = self._priced(found)
-            self.account.used(self.spent)
+            self.consumed = self._priced(found)
+            self.account.used(self.consumed)
 
     def _outcome(self, breaker: Breaker, error: BaseException | None) -> Outcome:
         """What it says of the model's health.

@@ -148,7 +148,9 @@ class GuardedModel(Model):
             found = await in_order(embed, batches, self._gate.at_once(BATCHES_AT_ONCE))
         finally:
             if reservation is not None:
-                cost = sum(each.spent.cost_nanodollars for each in calls if each.spent is not None)
+                cost = sum(
+                    each.consumed.cost_nanodollars for each in calls if each.consumed is not None
+                )
                 await reservation.purse.settle(reservation, cost)  # noqa: ASYNC102 - shielded and bounded
         usages = [each.usage for each in found if each.usage is not None]
         vectors = tuple(vector for each in found for vector in each.vectors)

@@ -27,9 +27,9 @@ from orchestra.policies.callers import CallerLimits, Lease
 from orchestra.policies.held_answer import HeldAnswer, HeldCall, heard_in
 from orchestra.policies.tokens import (
     Estimate,
-    consumed,
     of_chat,
     of_texts,
+    tokens_taken,
 )
 from orchestra.protocols import Account, Model, ModelReply
 from orchestra.values import (
@@ -151,7 +151,7 @@ class LimitedCall(HeldCall):
             return
         heard = self.heard or self
         whole = heard.ended and heard.error is None and error is None
-        tokens = consumed(self.estimate, heard.usage, said_bytes=heard.said_bytes, whole=whole)
+        tokens = tokens_taken(self.estimate, heard.usage, said_bytes=heard.said_bytes, whole=whole)
         await self.limits.leave(self.lease, tokens=tokens)
 
 
