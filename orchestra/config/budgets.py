@@ -10,7 +10,7 @@ from orchestra.config import spec
 from orchestra.config.checking import Table, check
 from orchestra.config.complaints import Complaints, shown
 from orchestra.config.places import Path as Place
-from orchestra.policies.budget import Allowance, Budgets
+from orchestra.policies.budget import Budgets, SpendingLimits
 from orchestra.policies.prices import NANODOLLARS
 
 NO_LIMIT = "none"
@@ -53,12 +53,12 @@ def _owners(said: object) -> spec.Spec:
 
 def _allowance(
     right: Table, at: Place, fails: Any, otherwise: Table, complaints: Complaints
-) -> Allowance:
+) -> SpendingLimits:
     own: Table = right
     for key in at:
         own = own.get(str(key), {})
     both = {"when_state_fails": fails, **otherwise, **own}
-    return Allowance(
+    return SpendingLimits(
         day=_money(both.get("day"), (*at, "day"), complaints),
         month=_money(both.get("month"), (*at, "month"), complaints),
         when_state_fails=both["when_state_fails"],

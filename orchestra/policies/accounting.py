@@ -28,7 +28,7 @@ _UNCLEAR = (
 """Errors after which the provider may have answered all the same, and counted it."""
 
 
-def spent(
+def consumption(
     estimate: Estimate,
     usage: Usage | None,
     *,

@@ -211,7 +211,7 @@ class _Lease(msgspec.Struct, array_like=True):
     until_s: float
 
 
-class Account(msgspec.Struct, array_like=True):
+class OwnerState(msgspec.Struct, array_like=True):
     """What is kept of one owner; of a limit that there is not, nothing."""
 
     requests: MeterState | None = None
@@ -219,20 +219,20 @@ class Account(msgspec.Struct, array_like=True):
     leases: list[_Lease] = []
 
     @classmethod
-    def at(cls, owner: Owner, kept: Account | None, now_s: float) -> Account:
+    def at(cls, owner: Owner, kept: OwnerState | None, now_s: float) -> OwnerState:
         """How it is at a time; new, where nothing was kept."""
-        account, now_ns = kept or cls(), int(now_s * SECOND_NS)
-        if account.requests is not None and owner.requests is not None:
-            account.requests.advance(owner.requests, now_ns)
+        state, now_ns = kept or cls(), int(now_s * SECOND_NS)
+        if state.requests is not None and owner.requests is not None:
+            state.requests.advance(owner.requests, now_ns)
         else:
-            account.requests = _unused(owner.requests, now_ns)
-        if account.tokens is not None and owner.tokens is not None:
-            account.tokens.advance(owner.tokens, now_ns)
+            state.requests = _unused(owner.requests, now_ns)
+        if state.tokens is not None and owner.tokens is not None:
+            state.tokens.advance(owner.tokens, now_ns)
         else:
-            account.tokens = _unused(owner.tokens, now_ns)
-        if account.leases:
-            account.leases = [lease for lease in account.leases if lease.until_s > now_s]
-        return account
+            state.tokens = _unused(owner.tokens, now_ns)
+        if state.leases:
+            state.leases = [lease for lease in state.leases if lease.until_s > now_s]
+        return state
 
     def ahead_of(self, now_ns: int) -> bool:
         """Whether it is of a later time."""
@@ -280,7 +280,7 @@ class Account(msgspec.Struct, array_like=True):
         if self.leases:
             self.leases = [lease for lease in self.leases if lease.id != ask.id]
 
-    def kept(self, owner: Owner, now_s: float) -> tuple[Account, float]:
+    def kept(self, owner: Owner, now_s: float) -> tuple[OwnerState, float]:
         """What is to be kept, for as long as it makes a difference."""
         ends_s = 0.0
         if self.requests is not None and owner.requests is not None:
@@ -300,76 +300,76 @@ class Account(msgspec.Struct, array_like=True):
         return [(name, rate, meter) for name, rate, meter in both if rate and meter]
 
 
-def _read(data: bytes) -> Account:
+def _read(data: bytes) -> OwnerState:
     """What was written; of another version, nothing."""
     try:
         return _DECODER.decode(data)
     except msgspec.DecodeError:
-        return Account()
+        return OwnerState()
 
 
-_DECODER = msgspec.json.Decoder(Account)
-ENCODING: Encoding[Account] = Encoding(_read, msgspec.json.Encoder().encode)
-Kept = Sequence[Account | None]
-Accounts = Sequence[tuple[Owner, Account]]
+_DECODER = msgspec.json.Decoder(OwnerState)
+ENCODING: Encoding[OwnerState] = Encoding(_read, msgspec.json.Encoder().encode)
+Kept = Sequence[OwnerState | None]
+OwnerStates = Sequence[tuple[Owner, OwnerState]]
 
 
 def admit(
     owners: Sequence[Owner], ask: Ask, kept: Kept, now_s: float
-) -> Revision[Sequence[Blocked], Account]:
+) -> Revision[Sequence[Blocked], OwnerState]:
     """Let a call begin: of all owners it is taken, or of none, and then by whom it is blocked."""
     ahead = _ahead(kept, now_s)
-    accounts = _accounts(owners, kept, now_s)
-    blocked = [found for owner, account in accounts if (found := account.blocked(owner, ask))]
+    states = _states(owners, kept, now_s)
+    blocked = [found for owner, state in states if (found := state.blocked(owner, ask))]
     if blocked:
-        return Revision(blocked, _written(accounts, now_s) if ahead else {})
-    for owner, account in accounts:
-        account.take(owner, ask, now_s)
-    return Revision((), _written(accounts, now_s))
+        return Revision(blocked, _written(states, now_s) if ahead else {})
+    for owner, state in states:
+        state.take(owner, ask, now_s)
+    return Revision((), _written(states, now_s))
 
 
 def count(
     owners: Sequence[Owner], ask: Ask, others: Sequence[Owner], kept: Kept, now_s: float
-) -> Revision[Count, Account]:
+) -> Revision[Count, OwnerState]:
     """As `admit`, of requests that are taken for good, and of nothing else.
 
-    Of others, whose accounts come behind, it is told what is left, and nothing is taken.
+    Of others, whose states come behind, it is told what is left, and nothing is taken.
     """
     ahead = _ahead(kept, now_s)
-    asked = _accounts(owners, kept[: len(owners)], now_s)
-    told = _accounts(others, kept[len(owners) :], now_s)
-    blocked = [found for owner, account in asked if (found := account.blocked(owner, ask))]
+    asked = _states(owners, kept[: len(owners)], now_s)
+    told = _states(others, kept[len(owners) :], now_s)
+    blocked = [found for owner, state in asked if (found := state.blocked(owner, ask))]
     if not blocked:
-        for _, account in asked:
-            account.spend(ask.requests)
+        for _, state in asked:
+            state.spend(ask.requests)
     records = _written(asked, now_s) if ahead or not blocked else {}
     return Revision(Count(blocked, _nearest([*asked, *told])), records)
 
 
 def settle(
     owners: Sequence[Owner], ask: Ask, really: tuple[int, int], kept: Kept, now_s: float
-) -> Revision[None, Account]:
+) -> Revision[None, OwnerState]:
     """Let a call end, which has really taken so many requests and tokens.
 
     One that never began, or twice, is no harm.
     """
-    accounts = _accounts(owners, kept, now_s)
-    for _, account in accounts:
-        account.settle(ask, *really)
-    return Revision(None, _written(accounts, now_s))
+    states = _states(owners, kept, now_s)
+    for _, state in states:
+        state.settle(ask, *really)
+    return Revision(None, _written(states, now_s))
 
 
 def remaining(owners: Sequence[Owner], kept: Kept, now_s: float) -> tuple[Remaining, ...]:
     """What is left of each owner's requests and tokens."""
-    both = _accounts(owners, kept, now_s)
-    return tuple(_left(owner, *used) for owner, account in both for used in account.used(owner))
+    both = _states(owners, kept, now_s)
+    return tuple(_left(owner, *used) for owner, state in both for used in state.used(owner))
 
 
-def _nearest(accounts: Accounts) -> Remaining | None:
+def _nearest(states: OwnerStates) -> Remaining | None:
     """What is left of the limit of which that is the least share; the first of equals."""
     least, found = inf, None
-    for owner, account in accounts:
-        for name, rate, meter in account.used(owner):
+    for owner, state in states:
+        for name, rate, meter in state.used(owner):
             share = rate.room(meter.debt) / rate.per_minute
             if share < least:
                 least, found = share, (owner, name, rate, meter)
@@ -381,8 +381,8 @@ def _left(owner: Owner, name: str, rate: Rate, meter: MeterState) -> Remaining:
     return Remaining(owner, name, rate.per_minute, room, all_s)
 
 
-def _accounts(owners: Sequence[Owner], kept: Kept, now_s: float) -> list[tuple[Owner, Account]]:
-    return [(each, Account.at(each, at, now_s)) for each, at in zip(owners, kept, strict=True)]
+def _states(owners: Sequence[Owner], kept: Kept, now_s: float) -> list[tuple[Owner, OwnerState]]:
+    return [(each, OwnerState.at(each, at, now_s)) for each, at in zip(owners, kept, strict=True)]
 
 
 def _ahead(kept: Kept, now_s: float) -> bool:
@@ -390,8 +390,8 @@ def _ahead(kept: Kept, now_s: float) -> bool:
     return any(each.ahead_of(int(now_s * SECOND_NS)) for each in kept if each)
 
 
-def _written(accounts: Accounts, now_s: float) -> dict[str, tuple[Account, float] | None]:
-    return {owner.key: account.kept(owner, now_s) for owner, account in accounts}
+def _written(states: OwnerStates, now_s: float) -> dict[str, tuple[OwnerState, float] | None]:
+    return {owner.key: state.kept(owner, now_s) for owner, state in states}
 
 
 def _unused(rate: Rate | None, now_ns: int) -> MeterState | None:

@@ -34,7 +34,7 @@ _SLOTS = {Period.DAY: 0, Period.MONTH: 1, Period.RUN: -1}
 
 
 @attrs.frozen(kw_only=True)
-class Allowance:
+class SpendingLimits:
     """What one key, user or organisation may spend, in nano-dollars; None is no limit."""
 
     day: int | None = None
@@ -42,7 +42,7 @@ class Allowance:
     when_state_fails: WhenStateFails = "closed"
 
 
-NO_LIMIT = Allowance()
+NO_LIMIT = SpendingLimits()
 
 
 @attrs.frozen(kw_only=True)
@@ -55,10 +55,10 @@ class Budgets:
     """
 
     request: int | None = None
-    user: Allowance = NO_LIMIT
-    organisation: Allowance = NO_LIMIT
-    users: Mapping[str, Allowance] = MappingProxyType({})
-    organisations: Mapping[str, Allowance] = MappingProxyType({})
+    user: SpendingLimits = NO_LIMIT
+    organisation: SpendingLimits = NO_LIMIT
+    users: Mapping[str, SpendingLimits] = MappingProxyType({})
+    organisations: Mapping[str, SpendingLimits] = MappingProxyType({})
     unknown_price: Literal["flag", "refuse"] = "flag"
 
     @property
@@ -79,7 +79,7 @@ class Budgets:
         found: list[Budget] = []
         if caller.key:
             own = caller.allowance
-            allowed = Allowance(day=own.day_nanodollars, month=own.month_nanodollars)
+            allowed = SpendingLimits(day=own.day_nanodollars, month=own.month_nanodollars)
             found += _limits("key", caller.key, allowed)
         if caller.user:
             allowed = self.users.get(caller.user, self.user)
@@ -147,7 +147,7 @@ class Payer:
         )
 
 
-def _limits(kind: str, name: str, allowed: Allowance) -> list[Budget]:
+def _limits(kind: str, name: str, allowed: SpendingLimits) -> list[Budget]:
     limits = ((Period.DAY, allowed.day), (Period.MONTH, allowed.month))
     return [
         Budget(kind, name, period, limit, allowed.when_state_fails)

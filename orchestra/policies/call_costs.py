@@ -6,7 +6,7 @@ import attrs
 
 from orchestra.errors import BudgetExceededError, UnknownPriceError
 from orchestra.policies.prices import Price, worst
-from orchestra.policies.purse import Held, Purse
+from orchestra.policies.purse import Purse, Reservation
 from orchestra.policies.tokens import BYTES_PER_TOKEN, Estimate, tokens_of
 from orchestra.protocols import Account
 
@@ -41,7 +41,9 @@ class CallCosts:
         if worst(self.price, estimate) is None:
             raise unknown_price(self.name)
 
-    async def hold(self, account: Account, estimate: Estimate, requests: int = 1) -> Held | None:
+    async def hold(
+        self, account: Account, estimate: Estimate, requests: int = 1
+    ) -> Reservation | None:
         """Money for the most that a call can cost; None where no budget applies, or no price.
 
         Raises:
@@ -54,7 +56,7 @@ class CallCosts:
         for_s = self.hold_s * requests
         return await self.purse.hold(account, most, for_s=for_s, model=self.name)
 
-    async def grow(self, held: Held, estimate: Estimate, said_bytes: int) -> int:
+    async def grow(self, reservation: Reservation, estimate: Estimate, said_bytes: int) -> int:
         """Hold more, for an answer that is longer than was thought; the bytes that it is for.
 
         Twice as much as was said, or where there is no room for that, just as much.
@@ -65,9 +67,9 @@ class CallCosts:
         """
         said = tokens_of(said_bytes)
         try:
-            await held.grow(worst(self.price, Estimate(estimate.input, 2 * said)) or 0)
+            await reservation.grow(worst(self.price, Estimate(estimate.input, 2 * said)) or 0)
         except BudgetExceededError:
-            await held.grow(worst(self.price, Estimate(estimate.input, said)) or 0)
+            await reservation.grow(worst(self.price, Estimate(estimate.input, said)) or 0)
             return said * BYTES_PER_TOKEN
         return 2 * said * BYTES_PER_TOKEN
 

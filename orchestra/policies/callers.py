@@ -95,14 +95,14 @@ def _lines(owners: tuple[Owner, ...], caller: Caller) -> Iterator[tuple[str, Kin
 UNLIMITED = Owners((), (), (), 0.0, 0)
 
 
-class Held(msgspec.Struct, frozen=True, eq=False):
-    """A call that has begun. Give it back with `leave`, once."""
+class Lease(msgspec.Struct, frozen=True, eq=False):
+    """What limits lend to a call that has begun. Give it back with `leave`, once."""
 
     owners: Owners
     ask: Ask
 
 
-NOTHING = Held(UNLIMITED, Ask("", 0, 0, 0.0))
+NOTHING = Lease(UNLIMITED, Ask("", 0, 0, 0.0))
 NOT_COUNTED = Count((), None)
 _ONE = Ask("", 1, 0, 0.0)
 
@@ -110,7 +110,7 @@ _ONE = Ask("", 1, 0, 0.0)
 class _Waiting(msgspec.Struct, eq=False):
     """A call that wants to begin, and what was last in its way."""
 
-    held: Held
+    lease: Lease
     blocked: Sequence[Blocked] = ()
     bells: Sequence[trio.Event] = ()
     """Of each owner's key, what rings once something is given back there, since it last asked."""
@@ -157,7 +157,7 @@ class CallerLimits:
         tokens: int = 0,
         lease_s: float = LEASE_S,
         queued: Callable[[], None] | None = None,
-    ) -> Held:
+    ) -> Lease:
         """Wait until a call may begin that takes this much; then it has begun.
 
         All limits of the key, the user and the organisation are taken, or none. After `lease_s`
@@ -172,17 +172,17 @@ class CallerLimits:
         if owners is UNLIMITED:
             return NOTHING
         ask = Ask(f"{self._process}.{next(self._numbers)}", requests, tokens, min(lease_s, LEASE_S))
-        held = Held(owners, ask)
+        lease = Lease(owners, ask)
         blocked: Sequence[Blocked] = ()
         if self.waiting and any(self._stood_in(name) for name, _ in owners.lines):
             await trio.lowlevel.checkpoint_if_cancelled()
         else:
-            blocked = await self._blocked(held)
+            blocked = await self._blocked(lease)
             if not blocked:
-                return held
-            await _refuse_hopeless(_Waiting(held, blocked))
-        await self._wait(_Waiting(held, blocked), queued)
-        return held
+                return lease
+            await _refuse_hopeless(_Waiting(lease, blocked))
+        await self._wait(_Waiting(lease, blocked), queued)
+        return lease
 
     async def count(self, caller: Caller, told: CallerLimits | None = None) -> Count:
         """Take one request of the caller for good, or none where they are blocked.
@@ -212,17 +212,17 @@ class CallerLimits:
             return None
         return _refused(_Waiting(NOTHING, count.blocked), "and its wait_max_s is 0")
 
-    async def leave(self, held: Held, *, tokens: int, requests: int | None = None) -> None:
+    async def leave(self, lease: Lease, *, tokens: int, requests: int | None = None) -> None:
         """Give a call back, with the tokens (and requests) that it really took.
 
         Never raises and takes `GIVE_BACK_S` at the most, also where the caller is cancelled. Where
         the state does not answer, the estimate stays taken, and leases end by themselves.
         """
-        owners = held.owners
+        owners = lease.owners
         if owners is UNLIMITED:
             return
-        really = (held.ask.requests if requests is None else requests, tokens)
-        settled = partial(settle, owners.all, held.ask, really)
+        really = (lease.ask.requests if requests is None else requests, tokens)
+        settled = partial(settle, owners.all, lease.ask, really)
         await given_back(self._state, self._state.revise, owners.keys, settled, ENCODING)
         if self.waiting:
             self._ring(owners.keys)
@@ -239,7 +239,7 @@ class CallerLimits:
         return await self._state.look(owners.keys, partial(remaining, owners.all), ENCODING)
 
     async def _wait(self, waiting: _Waiting, queued: Callable[[], None] | None) -> None:
-        owners = waiting.held.owners
+        owners = waiting.lease.owners
         if owners.wait_max_s <= 0:
             raise _refused(waiting, "and its wait_max_s is 0")
         lines = [(self._line(name), kind) for name, kind in owners.lines]
@@ -270,8 +270,8 @@ class CallerLimits:
         """
         if not lines:
             # Taken before it asks: what is given back while the answer is on its way is heard.
-            waiting.bells = [self._bell(key) for key in waiting.held.owners.keys]
-            waiting.blocked = await self._blocked(waiting.held)
+            waiting.bells = [self._bell(key) for key in waiting.lease.owners.keys]
+            waiting.blocked = await self._blocked(waiting.lease)
             await _refuse_hopeless(waiting)
             return not waiting.blocked
         (line, kind), *wider = lines
@@ -282,29 +282,29 @@ class CallerLimits:
                 await self._sleep(waiting)
         return True
 
-    async def _blocked(self, held: Held) -> Sequence[Blocked]:
+    async def _blocked(self, lease: Lease) -> Sequence[Blocked]:
         """What does not let the call begin; where nothing does, it has. Cancelled, it has not."""
-        admitted = partial(admit, held.owners.all, held.ask)
+        admitted = partial(admit, lease.owners.all, lease.ask)
         try:
-            return await self._state.revise(held.owners.keys, admitted, ENCODING)
+            return await self._state.revise(lease.owners.keys, admitted, ENCODING)
         except StateError as error:
-            return await self._without(held, error)
+            return await self._without(lease, error)
         except BaseException:
-            await self.leave(held, tokens=0, requests=0)  # noqa: ASYNC102 - it is shielded, and bounded
+            await self.leave(lease, tokens=0, requests=0)  # noqa: ASYNC102 - it is shielded, and bounded
             raise
 
-    async def _without(self, held: Held, error: StateError) -> Sequence[Blocked]:
+    async def _without(self, lease: Lease, error: StateError) -> Sequence[Blocked]:
         """As `_blocked`, while the state is gone."""
-        closed = _closed(held.owners)
+        closed = _closed(lease.owners)
         if closed is None:
             return ()
-        await self.leave(held, tokens=0, requests=0)
+        await self.leave(lease, tokens=0, requests=0)
         raise _away(closed, error) from error
 
     async def _sleep(self, waiting: _Waiting) -> None:
         """Wait until it may be worth to try again."""
         worst = _worst(waiting.blocked)
-        bell = waiting.bells[waiting.held.owners.keys.index(worst.owner.key)]
+        bell = waiting.bells[waiting.lease.owners.keys.index(worst.owner.key)]
         with trio.move_on_after(POLL_S if worst.wait_s is None else worst.wait_s):
             await bell.wait()
 
@@ -352,18 +352,18 @@ def _worst(blocked: Sequence[Blocked]) -> Blocked:
 
 async def _refuse_hopeless(waiting: _Waiting) -> None:
     """Refuse a call of which it is clear that it would wait for longer than it may."""
-    if not waiting.blocked or waiting.held.owners.wait_max_s <= 0:
+    if not waiting.blocked or waiting.lease.owners.wait_max_s <= 0:
         return
     await trio.lowlevel.checkpoint_if_cancelled()
     wait_s = _worst(waiting.blocked).wait_s or 0.0
-    allowed_s = min(left_s(), waiting.held.owners.wait_max_s)
+    allowed_s = min(left_s(), waiting.lease.owners.wait_max_s)
     if wait_s > allowed_s:
         raise _refused(waiting, f"and it may wait for {allowed_s:.3g} s only")
 
 
 def _refused(waiting: _Waiting, why: str) -> LimitReachedError:
     if not waiting.blocked:
-        owner, limit, wait_s = waiting.held.owners.all[-1], "waiting_max", None
+        owner, limit, wait_s = waiting.lease.owners.all[-1], "waiting_max", None
         what = "others wait for it already"
     else:
         worst = _worst(waiting.blocked)

@@ -150,7 +150,7 @@ def share(usage: Usage, among: int, at: int) -> Usage:
     return attrs.evolve(usage, **counts)
 
 
-class Ledger:
+class Bill:
     """What a shared call has consumed, and how much of that is in accounts already."""
 
     def __init__(self) -> None:

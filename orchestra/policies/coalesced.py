@@ -103,7 +103,7 @@ class CoalescedModel(Model):
         """
 
         async def call(flight: Flight[Said]) -> None:
-            await flight.say(flight.ledger.found(await self.model.complete(request)))
+            await flight.say(flight.bill.found(await self.model.complete(request)))
 
         waiter: Waiter[Said] | None = None
         for _ in range(TRIES):
@@ -127,7 +127,7 @@ class CoalescedModel(Model):
         """
 
         async def call(flight: Flight[Embeddings]) -> None:
-            await flight.say(flight.ledger.found(await self.model.embed(request)))
+            await flight.say(flight.bill.found(await self.model.embed(request)))
 
         waiter: Waiter[Embeddings] | None = None
         for _ in range(TRIES):
@@ -227,7 +227,7 @@ class _SharedAnswer:
     async def _call(self, flight: Flight[Said]) -> None:
         async with self._model.stream(self._request) as reply:
             while batch := await reply.receive():
-                await flight.say(*flight.ledger.all_heard(batch))
+                await flight.say(*flight.bill.all_heard(batch))
 
 
 def _said_bytes(said: Said) -> int:

@@ -37,7 +37,7 @@ from orchestra.errors import (
 from orchestra.events import BudgetReached, Note
 from orchestra.groups import parted
 from orchestra.policies.account import NOBODY, PRESENT, JointAccount
-from orchestra.policies.coalesce import CoalesceRule, Ledger, Question
+from orchestra.policies.coalesce import Bill, CoalesceRule, Question
 from orchestra.policies.waiter import Waiter
 from orchestra.protocols import Account
 from orchestra.values import Vector
@@ -81,7 +81,7 @@ class Flight(JointAccount, Generic[Item]):
         closed: Callable[[Flight[Item]], None],
     ) -> None:
         self.question = question
-        self.ledger = Ledger()
+        self.bill = Bill()
         self.waiters: list[Waiter[Item]] = []
         self._rule = rule
         self._size_bytes = size_bytes
@@ -198,7 +198,7 @@ class Flight(JointAccount, Generic[Item]):
 
     def used(self, usage: Usage) -> None:
         """Divide what a part of the call has consumed, unless it is settled."""
-        self.ledger.add(usage)
+        self.bill.add(usage)
         if self._over:
             self._settle()
 
@@ -259,7 +259,7 @@ class Flight(JointAccount, Generic[Item]):
         if waiter not in self.waiters:
             return False
         if not self._over:
-            paid = self.ledger.pay(len(self.waiters), self.waiters.index(waiter))
+            paid = self.bill.pay(len(self.waiters), self.waiters.index(waiter))
             if paid is not None:
                 waiter.account.used(paid)
         self.waiters.remove(waiter)
@@ -296,7 +296,7 @@ class Flight(JointAccount, Generic[Item]):
     def _settle(self) -> None:
         """Have those pay who have stayed; the last to leave, for what was told behind it."""
         payers = [waiter.account for waiter in self.waiters] or [self._last]
-        for payer, usage in zip(payers, self.ledger.settle(len(payers)), strict=False):
+        for payer, usage in zip(payers, self.bill.settle(len(payers)), strict=False):
             payer.used(usage)
 
     @property

@@ -22,7 +22,7 @@ from orchestra.errors import (
     RateLimitError,
 )
 from orchestra.policies.account import NOBODY, PRESENT
-from orchestra.policies.accounting import spent
+from orchestra.policies.accounting import consumption
 from orchestra.policies.breaker import (
     Breaker,
     BreakerRule,
@@ -34,15 +34,15 @@ from orchestra.policies.breaker import (
     outcome,
 )
 from orchestra.policies.call_costs import CallCosts
-from orchestra.policies.callers import Held as SharedHeld
+from orchestra.policies.callers import Lease
 from orchestra.policies.clock import Clock
 from orchestra.policies.held_answer import HeldCall
 from orchestra.policies.limit import Admitted, CallLimits, Limiter, Load
 from orchestra.policies.observed import CallEnded, Teller, error_of
 from orchestra.policies.prices import priced
-from orchestra.policies.purse import Held
+from orchestra.policies.purse import Reservation
 from orchestra.policies.shared import SharedLimits
-from orchestra.policies.tokens import BYTES_PER_TOKEN, Estimate, consumed, estimated
+from orchestra.policies.tokens import BYTES_PER_TOKEN, Estimate, estimated, tokens_taken
 from orchestra.protocols import Account
 from orchestra.values import (
     ChatRequest,
@@ -138,7 +138,7 @@ class Gate:
         self.limiter.sent(call.admitted)
         return call
 
-    async def hold(self, request: EmbedRequest, requests: int) -> Held | None:
+    async def hold(self, request: EmbedRequest, requests: int) -> Reservation | None:
         """Money for the calls that a request is made in, which then enter as `paid`.
 
         Raises:
@@ -162,17 +162,17 @@ class Gate:
         unbounded = isinstance(call.request, ChatRequest) and not call.request.output_tokens_max
         if unbounded and most:
             with suppress(BudgetExceededError):
-                call.held = await hold(call.account, Estimate(estimate.input, most))
+                call.reservation = await hold(call.account, Estimate(estimate.input, most))
                 return
-        call.held = await hold(call.account, estimate)
-        if unbounded and call.held is not None:
+        call.reservation = await hold(call.account, estimate)
+        if unbounded and call.reservation is not None:
             call.cap_bytes = estimate.output * BYTES_PER_TOKEN
 
     async def _share(self, call: GuardedCall, shared: SharedLimits) -> None:
         """Wait for the limits that processes share, and no longer than the breaker is closed."""
         tokens = call.estimate.total if shared.counts_tokens else 0
-        call.share = await shared.enter(call.account.caller, requests=1, tokens=tokens)
-        if call.share is None and self.breaker is not None:
+        call.lease = await shared.enter(call.account.caller, requests=1, tokens=tokens)
+        if call.lease is None and self.breaker is not None:
             raise self._left_alone(self.breaker)
         if call.admitted is not None:
             call.admitted.began_s = self.clock.now_s()
@@ -209,7 +209,7 @@ class Gate:
                 duration_s=self.clock.now_s() - began_s,
                 first_chunk_s=spoke_s - began_s if spoke_s is not None and call.streams else None,
                 error=error_of(error, whole=call.ended),
-                usage=call.spent,
+                usage=call.consumed,
             )
         )
 
@@ -240,11 +240,11 @@ class GuardedCall(HeldCall):
     account: Account = attrs.field(factory=PRESENT.get)
     permit: Permit | None = None
     admitted: Admitted | None = None
-    share: SharedHeld | None = None
-    held: Held | None = None
+    lease: Lease | None = None
+    reservation: Reservation | None = None
     spoke_s: float | None = None
     streams: bool = False
-    spent: Usage | None = None
+    consumed: Usage | None = None
     """What it has consumed, with its cost, once it has ended."""
     _estimate: Estimate | None = None
     _asked: Usage | None = None
@@ -292,7 +292,7 @@ class GuardedCall(HeldCall):
         whole = self.ended and error is None
         room = False if isinstance(error, _FULL) else (whole or not self.silent or None)
         self._leave_limits(whole, room)
-        self._settle(whole, error)
+        self._report(whole, error)
         breaker = self.gate.breaker
         if breaker is not None and self.permit is not None:
             wait_s = error.retry_after_s if isinstance(error, ModelError) else None
@@ -310,18 +310,18 @@ class GuardedCall(HeldCall):
         self.gate.limiter.withdraw(self.admitted)
         if self.gate.breaker is not None and self.permit is not None:
             self.gate.breaker.record(self.permit, Outcome.NEUTRAL, self.gate.clock.now_s())
-        if self.gate.shared is not None and self.share is not None:
-            await self.gate.shared.leave(self.share, tokens=0, requests=0)
+        if self.gate.shared is not None and self.lease is not None:
+            await self.gate.shared.leave(self.lease, tokens=0, requests=0)
 
     async def end(self, error: BaseException | None) -> None:
         """`leave`, and the money too, and what is shared: no checkpoint where it holds neither."""
         self.leave(error)
-        if self.gate.shared is not None and self.share is not None:
-            tokens = self._consumed(whole=self.ended and error is None)
-            await self.gate.shared.leave(self.share, tokens=tokens)
-        if self.held is not None:
-            cost = 0 if self.spent is None else self.spent.cost_nanodollars
-            await self.held.purse.settle(self.held, cost)
+        if self.gate.shared is not None and self.lease is not None:
+            tokens = self._tokens_taken(whole=self.ended and error is None)
+            await self.gate.shared.leave(self.lease, tokens=tokens)
+        if self.reservation is not None:
+            cost = 0 if self.consumed is None else self.consumed.cost_nanodollars
+            await self.reservation.purse.settle(self.reservation, cost)
 
     async def grow(self) -> None:
         """Hold more, since its answer is longer than was thought.
@@ -329,29 +329,31 @@ class GuardedCall(HeldCall):
         Raises:
             BudgetExceededError: as of `CallCosts.grow`, and StateError too.
         """
-        assert self.held is not None, "only then there is a cap"
+        assert self.reservation is not None, "only then there is a cap"
         try:
-            self.cap_bytes = await self.gate.costs.grow(self.held, self.estimate, self.said_bytes)
+            self.cap_bytes = await self.gate.costs.grow(
+                self.reservation, self.estimate, self.said_bytes
+            )
         except BudgetExceededError as error:
             error.begun = True
             raise
 
     def _leave_limits(self, whole: bool, room: bool | None) -> None:
         assert self.admitted is not None, "it has entered"
-        tokens = 0 if self.admitted.taken is None else self._consumed(whole=whole)
+        tokens = 0 if self.admitted.taken is None else self._tokens_taken(whole=whole)
         self.gate.limiter.leave(self.admitted, tokens=tokens, room=room)
 
-    def _consumed(self, *, whole: bool) -> int:
-        return consumed(self.estimate, self.usage, said_bytes=self.said_bytes, whole=whole)
+    def _tokens_taken(self, *, whole: bool) -> int:
+        return tokens_taken(self.estimate, self.usage, said_bytes=self.said_bytes, whole=whole)
 
-    def _settle(self, whole: bool, error: BaseException | None) -> None:
+    def _report(self, whole: bool, error: BaseException | None) -> None:
         found = self.usage
         if not whole or found is None or found.certainty is not Certainty.EXACT:
             said = self.said_bytes
-            found = spent(self.estimate, found, said_bytes=said, whole=whole, error=error)
+            found = consumption(self.estimate, found, said_bytes=said, whole=whole, error=error)
         if found is not None:
-            self.spent = self._priced(found)
-            self.account.used(self.spent)
+            self.consumed = self._priced(found)
+            self.account.used(self.consumed)
 
     def _outcome(self, breaker: Breaker, error: BaseException | None) -> Outcome:
         """What it says of the model's health.

@@ -135,7 +135,7 @@ class GuardedModel(Model):
         batches = size.batches(texts) if size is not None and len(texts) > 1 else ()
         if len(batches) <= 1:
             return await self._embed(await self._gate.enter(request))
-        held = await self._gate.hold(request, len(batches))
+        reservation = await self._gate.hold(request, len(batches))
         calls = list[GuardedCall]()
 
         async def embed(texts: tuple[str, ...]) -> Embeddings:
@@ -147,9 +147,11 @@ class GuardedModel(Model):
         try:
             found = await in_order(embed, batches, self._gate.at_once(BATCHES_AT_ONCE))
         finally:
-            if held is not None:
-                cost = sum(each.spent.cost_nanodollars for each in calls if each.spent is not None)
-                await held.purse.settle(held, cost)  # noqa: ASYNC102 - shielded and bounded
+            if reservation is not None:
+                cost = sum(
+                    each.consumed.cost_nanodollars for each in calls if each.consumed is not None
+                )
+                await reservation.purse.settle(reservation, cost)  # noqa: ASYNC102 - shielded and bounded
         usages = [each.usage for each in found if each.usage is not None]
         vectors = tuple(vector for each in found for vector in each.vectors)
         return Embeddings(vectors, sum(usages[1:], usages[0]) if usages else None, found[0].model)

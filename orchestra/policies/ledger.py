@@ -152,8 +152,8 @@ class Reached:
     spent: int
 
 
-class Outcome(msgspec.Struct, frozen=True):
-    """What a change of ledgers came to: what is now held, or why nothing more is."""
+class Decision(msgspec.Struct, frozen=True):
+    """What `decide` has decided: what is now held, or why nothing more is."""
 
     held: Hold | None
     refusal: Refusal | None
@@ -183,7 +183,7 @@ class Order(msgspec.Struct, frozen=True, eq=False):
 
 def decide(
     order: Order, keys: Sequence[str], kept: Sequence[Kept | None], now_s: float
-) -> Revision[Outcome, Kept]:
+) -> Revision[Decision, Kept]:
     """Obey; what is wanted is held in all of the budgets or in none.
 
     `kept` is what is remembered under the keys, those of each payer and each hold.
@@ -196,7 +196,7 @@ def decide(
     if wanted is not None:
         held = Hold(wanted.nanodollars, ceil(now_s + wanted.for_s))
         refusal = books.hold(wanted, held, order.payers)
-    return Revision(Outcome(held, refusal, reached), books.changed)
+    return Revision(Decision(held, refusal, reached), books.changed)
 
 
 def used_up(payers: Sequence[Payer], kept: Sequence[Kept | None], now_s: float) -> Refusal | None:

@@ -23,13 +23,13 @@ from orchestra.errors import (
 )
 from orchestra.policies.account import PRESENT, JointAccount
 from orchestra.policies.allowance import LEASE_S
-from orchestra.policies.callers import CallerLimits, Held
+from orchestra.policies.callers import CallerLimits, Lease
 from orchestra.policies.held_answer import HeldAnswer, HeldCall, heard_in
 from orchestra.policies.tokens import (
     Estimate,
-    consumed,
     of_chat,
     of_texts,
+    tokens_taken,
 )
 from orchestra.protocols import Account, Model, ModelReply
 from orchestra.values import (
@@ -123,7 +123,7 @@ class CallerLimitedModel(Model):
     async def enter(self, account: Account, estimate: Estimate) -> LimitedCall:
         """Wait until the caller may ask; give the call back with its `end`, once."""
         joint = account if isinstance(account, JointAccount) else None
-        held = await self._limits.enter(
+        lease = await self._limits.enter(
             account.caller,
             tokens=estimate.total,
             lease_s=self._lease_s,
@@ -131,7 +131,7 @@ class CallerLimitedModel(Model):
         )
         if joint is not None:
             joint.begin()
-        return LimitedCall(self._limits, held, estimate)
+        return LimitedCall(self._limits, lease, estimate)
 
 
 @attrs.define(eq=False)
@@ -139,7 +139,7 @@ class LimitedCall(HeldCall):
     """One call that is under way: what it holds, and what is known of it so far."""
 
     limits: CallerLimits
-    held: Held
+    lease: Lease
     estimate: Estimate
     heard: HeldCall | None = None
     """Who listens to the answer in its place."""
@@ -147,12 +147,12 @@ class LimitedCall(HeldCall):
     async def end(self, error: BaseException | None) -> None:
         """Give back all that it holds, whatever happens; `error` is the model's own."""
         if error is not None and _was_not_sent(error):
-            await self.limits.leave(self.held, tokens=0, requests=0)
+            await self.limits.leave(self.lease, tokens=0, requests=0)
             return
         heard = self.heard or self
         whole = heard.ended and heard.error is None and error is None
-        tokens = consumed(self.estimate, heard.usage, said_bytes=heard.said_bytes, whole=whole)
-        await self.limits.leave(self.held, tokens=tokens)
+        tokens = tokens_taken(self.estimate, heard.usage, said_bytes=heard.said_bytes, whole=whole)
+        await self.limits.leave(self.lease, tokens=tokens)
 
 
 def _let_through(model: Model, account: Account) -> Model:

@@ -27,9 +27,9 @@ from orchestra.policies.giving_back import given_back
 from orchestra.policies.ledger import (
     ENCODING,
     HOLD_KEY,
+    Decision,
     Hold,
     Order,
-    Outcome,
     Refusal,
     Settlement,
     Wanted,
@@ -77,7 +77,7 @@ class Purse:
 
     async def hold(
         self, account: Account, nanodollars: int, *, for_s: float, model: str
-    ) -> Held | None:
+    ) -> Reservation | None:
         """Money for a call; None where it costs nothing, or no budget applies.
 
         It expires by itself after `for_s` seconds. Cancelled or refused, nothing is held.
@@ -93,10 +93,10 @@ class Purse:
         if not payers and of_run is None:
             return None
         name = "" if self._state.at_once else next(self._names)
-        held = Held(self, account, name, payers, for_s, model, of_run)
-        await held.grow(nanodollars)
-        held.begun = True
-        return held
+        reservation = Reservation(self, account, name, payers, for_s, model, of_run)
+        await reservation.grow(nanodollars)
+        reservation.begun = True
+        return reservation
 
     async def check(self, caller: Caller) -> None:
         """Nothing, where each budget of the caller is not spent yet, whatever calls hold of it.
@@ -113,25 +113,25 @@ class Purse:
         if refusal is not None:
             raise _exceeded(refusal, 1, "", begun=False)
 
-    async def settle(self, held: Held, cost: int) -> None:
+    async def settle(self, reservation: Reservation, cost: int) -> None:
         """Spend what a call has cost, and give back what it held; if not now, then later.
 
         Not cancelled: it takes 50 ms.
         """
-        held.settle_of_run(cost)
-        if held.payers:
-            await self.settle_shared(held, cost)
+        reservation.settle_of_run(cost)
+        if reservation.payers:
+            await self.settle_shared(reservation, cost)
 
-    async def settle_shared(self, held: Held, cost: int) -> None:
+    async def settle_shared(self, reservation: Reservation, cost: int) -> None:
         """As `settle`, but for the budget of the run."""
-        settlement = Settlement(held.name, held.payers, cost, held.there)
-        order, accounts = Order((settlement,)), (held.account,)
+        settlement = Settlement(reservation.name, reservation.payers, cost, reservation.there)
+        order, accounts = Order((settlement,)), (reservation.account,)
         if not await given_back(self._state, self.change, order, accounts):
             again = msgspec.structs.replace(settlement, again=True)
-            self._late.append((held.account, again))
+            self._late.append((reservation.account, again))
             self._trim_late()
 
-    async def change(self, order: Order, accounts: Sequence[Account] = ()) -> Outcome:
+    async def change(self, order: Order, accounts: Sequence[Account] = ()) -> Decision:
         """Have this done, and settled with it what is late; `accounts` are of its settlements."""
         late = self._taken_late() if self._late else ()
         if late:
@@ -140,16 +140,16 @@ class Purse:
             accounts = [*[each for each, _ in late], *accounts]
         keys = order.keys()
         try:
-            outcome = await self._state.revise(keys, partial(decide, order, keys), ENCODING)
+            decision = await self._state.revise(keys, partial(decide, order, keys), ENCODING)
         except BaseException:
             self._late.extendleft(reversed(late))
             self._trim_late()
             raise
         if late:
             self._loses = False
-        if outcome.reached:
-            _tell(accounts, order.settlements, outcome)
-        return outcome
+        if decision.reached:
+            _tell(accounts, order.settlements, decision)
+        return decision
 
     async def flush(self, within_s: float) -> bool:
         """Settle what is late, when no call will follow; whether nothing is late any more.
@@ -195,7 +195,7 @@ class Purse:
 
 
 @attrs.define(eq=False)
-class Held:
+class Reservation:
     """What one call holds, in all of its budgets; `name` is the key of it, if it has one.
 
     `of_run` is the ledger of its run, where that has a budget.
@@ -249,7 +249,7 @@ class Held:
         there = self.there
         wanted = Wanted(self.name, nanodollars, self.for_s, there)
         try:
-            outcome = await self.purse.change(Order((), wanted, self.payers))
+            decision = await self.purse.change(Order((), wanted, self.payers))
         except StateError as error:
             budgets = [each for payer in self.payers for each in payer.budgets]
             closed = [each for each in budgets if each.when_state_fails == "closed"]
@@ -262,21 +262,23 @@ class Held:
             if there is None:  # it may have happened
                 await self.purse.settle_shared(self, 0)  # noqa: ASYNC102 - it is shielded and bounded
             raise
-        if outcome.refusal is not None:
-            raise _exceeded(outcome.refusal, nanodollars, self.model, begun=self.begun)
-        self.there = outcome.held
+        if decision.refusal is not None:
+            raise _exceeded(decision.refusal, nanodollars, self.model, begun=self.begun)
+        self.there = decision.held
 
 
-def _tell(accounts: Sequence[Account], settlements: Sequence[Settlement], outcome: Outcome) -> None:
+def _tell(
+    accounts: Sequence[Account], settlements: Sequence[Settlement], decision: Decision
+) -> None:
     """Write down in each account what thresholds its calls have reached.
 
     It is logged, too: where a call is settled late, its run may have ended.
     """
-    for each in outcome.reached:
+    for each in decision.reached:
         spent, limit = in_dollars(each.spent), in_dollars(each.budget.limit_nanodollars)
         log.info("%d %% of the budget of %s: %s of %s", each.percent, each.budget, spent, limit)
     for account, settlement in zip(accounts, settlements, strict=True):
-        for each in outcome.reached:
+        for each in decision.reached:
             if each.settlement is settlement:
                 _record(account, each.budget, each.percent, each.spent)
 

@@ -14,7 +14,7 @@ import trio
 
 from orchestra.accounts import Caller
 from orchestra.policies.allowance import LEASE_S, Owner, OwnerLimits, owner_of
-from orchestra.policies.callers import CallerLimits, Held
+from orchestra.policies.callers import CallerLimits, Lease
 from orchestra.policies.limit import CallLimits
 from orchestra.protocols import State
 
@@ -44,7 +44,7 @@ class SharedLimits:
         """How many calls wait in this process."""
         return self._limits.waiting
 
-    async def enter(self, caller: Caller, *, requests: int, tokens: int) -> Held | None:
+    async def enter(self, caller: Caller, *, requests: int, tokens: int) -> Lease | None:
         """Wait until a call may begin that takes this much; then it has begun.
 
         None where `refuse_waiting` came before that. Cancelled, or refused, nothing is held.
@@ -69,9 +69,9 @@ class SharedLimits:
         for scope in self._waiting:
             scope.cancel()
 
-    async def leave(self, held: Held, *, tokens: int, requests: int | None = None) -> None:
+    async def leave(self, lease: Lease, *, tokens: int, requests: int | None = None) -> None:
         """Give a call back, as of `CallerLimits.leave`: never raises, and is bounded in time."""
-        await self._limits.leave(held, tokens=tokens, requests=requests)
+        await self._limits.leave(lease, tokens=tokens, requests=requests)
 
 
 class _Rules:

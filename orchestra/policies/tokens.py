@@ -85,7 +85,7 @@ def text_tokens(text: str) -> int:
     return tokens_of(_length(text))
 
 
-def consumed(
+def tokens_taken(
     estimate: Estimate, usage: Usage | None, *, said_bytes: int = 0, whole: bool = True
 ) -> int:
     """What a call took: what its provider counted, if it has counted all of it.

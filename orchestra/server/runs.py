@@ -148,7 +148,7 @@ class Runs:
         if isinstance(run, HttpProblem):
             return answer(run)
         if asked.streams:
-            return EventStream(Events(run, self.settings, sse.resuming_at(run.id)))
+            return EventStream(Events(run, self.settings))
         return await self.result(run)
 
     def unknown(self, name: str, arrival: Arrival) -> HttpProblem:
@@ -321,9 +321,9 @@ class Events:
 
     __slots__ = ("_debug", "_heartbeat_s", "_prefix", "_reader", "_run", "_seq", "_wrote_s")
 
-    def __init__(self, run: Run, settings: Settings, prefix: bytes = b"") -> None:
+    def __init__(self, run: Run, settings: Settings) -> None:
         self._run = run
-        self._prefix = prefix
+        self._prefix = sse.resuming_at(run.id)
         """What stands before an event's number in its id."""
         self._reader = run.journal.attach()
         self._heartbeat_s = settings.heartbeat_s

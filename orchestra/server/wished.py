@@ -116,7 +116,7 @@ class Wished:
         when_over(partial(self.runs.left, run))
         stream = None
         if self.asked.streams:  # it reads from the beginning, whatever is awaited first
-            stream = EventStream(Events(run, self.runs.settings, sse.resuming_at(run.id)))
+            stream = EventStream(Events(run, self.runs.settings))
         await self._adopted(run)
         return stream or await self.runs.result(run)
 

@@ -10,22 +10,22 @@ import threading
 from collections.abc import Sequence
 
 from orchestra.stores.grouping import Call, Deciding, Outcomes, decide_all
-from orchestra.stores.state_sqlite import Held, SqliteState
+from orchestra.stores.state_sqlite import Opened, SqliteState
 
 
 class UnmadeState(SqliteState):
     """A `SqliteState` that does not make its file before something is to be kept there."""
 
     def _in_thread(
-        self, held: Held | None, calls: Sequence[Call], given_up: threading.Event
-    ) -> tuple[Outcomes, Held | None]:
-        if held is None and not self._place.is_there():
+        self, opened: Opened | None, calls: Sequence[Call], given_up: threading.Event
+    ) -> tuple[Outcomes, Opened | None]:
+        if opened is None and not self._place.is_there():
             changes = [call for call in calls if isinstance(call, Deciding)]
             there = {key: None for call in changes for key in call.keys}
             outcomes, written = decide_all(changes, there, self._now_s())
             if not written and len(changes) == len(calls):
                 return outcomes, None
-        return super()._in_thread(held, calls, given_up)
+        return super()._in_thread(opened, calls, given_up)
 
 
 class PrivateState(UnmadeState):

@@ -43,7 +43,7 @@ from orchestra.stores.sqlite_spot import SpotReader
 
 T = TypeVar("T")
 D = TypeVar("D")
-Held = tuple[sqlite3.Connection, Inode]
+Opened = tuple[sqlite3.Connection, Inode]
 """A connection, and the file that it has open."""
 
 APPLICATION_ID = 0x6F727374  # "orst"
@@ -98,7 +98,7 @@ class SqliteState(GroupedState):
         self._now_s = now_s
         self._threads = trio.CapacityLimiter(THREADS_MAX)
         self._place = Place(self.path)
-        self._idle: Held | None = None
+        self._idle: Opened | None = None
         self._spot = SpotReader(self._place)
         self._prepared = False
         self._closed = False
@@ -108,9 +108,9 @@ class SqliteState(GroupedState):
         """Close the file; a call that comes later raises StateError. None may be under way."""
         self._closed = True
         self._spot.close()
-        held, self._idle = self._idle, None
-        if held is not None:
-            held[0].close()
+        opened, self._idle = self._idle, None
+        if opened is not None:
+            opened[0].close()
 
     def check_there(self) -> None:
         """Find out that the file that was opened, if any was, is not gone. It may be another.
@@ -150,9 +150,9 @@ class SqliteState(GroupedState):
     async def _perform(self, calls: Sequence[Call]) -> Outcomes:
         if self._closed:
             raise StateError(f"{self.path}: the state is closed; open it with SqliteState(...)")
-        held, self._idle = self._idle, None
+        opened, self._idle = self._idle, None
         given_up = threading.Event()
-        work = partial(self._in_thread, held, calls, given_up)
+        work = partial(self._in_thread, opened, calls, given_up)
         try:
             outcomes, self._idle = await trio.to_thread.run_sync(
                 work, abandon_on_cancel=True, limiter=self._threads
@@ -162,20 +162,20 @@ class SqliteState(GroupedState):
             raise
         except Exception:
             if not given_up.is_set():  # no thread could be started, and its connection is idle
-                self._idle = held
+                self._idle = opened
             raise
         self._prepared = self._idle is not None
         return outcomes
 
     def _in_thread(
-        self, held: Held | None, calls: Sequence[Call], given_up: threading.Event
-    ) -> tuple[Outcomes, Held | None]:
+        self, opened: Opened | None, calls: Sequence[Call], given_up: threading.Event
+    ) -> tuple[Outcomes, Opened | None]:
         try:
-            if held is not None and not self._place.is_still(held[1], time.monotonic()):
-                held[0].close()
-                held = None
-            held = self._connect() if held is None else held
-            outcomes = self._transact(held[0], calls, given_up)
+            if opened is not None and not self._place.is_still(opened[1], time.monotonic()):
+                opened[0].close()
+                opened = None
+            opened = self._connect() if opened is None else opened
+            outcomes = self._transact(opened[0], calls, given_up)
         except sqlite3.Error as error:
             given_up.set()
             raise self._explained(error) from error
@@ -183,11 +183,11 @@ class SqliteState(GroupedState):
             given_up.set()
             raise
         finally:
-            if given_up.is_set() and held is not None:
-                held[0].close()
-        return outcomes, held
+            if given_up.is_set() and opened is not None:
+                opened[0].close()
+        return outcomes, opened
 
-    def _connect(self) -> Held:
+    def _connect(self) -> Opened:
         """A connection to the file that is there, which is made where there never was one."""
         inode = self._place.make()
         return _connected(self.path, self._timeout_s), inode

@@ -18,7 +18,7 @@ from orchestra.config import bindings as bindings_module
 from orchestra.config.reading import read
 from orchestra.errors import BudgetExceededError, ConfigError
 from orchestra.policies.account import NOBODY, NoAccount
-from orchestra.policies.budget import Allowance, Budgets
+from orchestra.policies.budget import Budgets, SpendingLimits
 from orchestra.policies.guard import GuardedModel
 from orchestra.stores.state_memory import MemoryState
 from tests.config.layers import unlimited
@@ -48,11 +48,11 @@ def test_a_whole_table_is_read_and_what_a_name_leaves_out_is_as_for_all() -> Non
     assert read(WHOLE, FILE).budgets == Budgets(
         request=DOLLAR // 20,
         unknown_price="refuse",
-        user=Allowance(day=DOLLAR, month=20 * DOLLAR + DOLLAR // 2, when_state_fails="open"),
-        organisation=Allowance(month=1000 * DOLLAR, when_state_fails="closed"),
-        organisations={"acme": Allowance(day=1, when_state_fails="closed")},
+        user=SpendingLimits(day=DOLLAR, month=20 * DOLLAR + DOLLAR // 2, when_state_fails="open"),
+        organisation=SpendingLimits(month=1000 * DOLLAR, when_state_fails="closed"),
+        organisations={"acme": SpendingLimits(day=1, when_state_fails="closed")},
         users={
-            "bob": Allowance(
+            "bob": SpendingLimits(
                 day=2 * DOLLAR, month=20 * DOLLAR + DOLLAR // 2, when_state_fails="open"
             )
         },
@@ -129,9 +129,9 @@ FILES = {
 
 
 async def spend(bindings: LocalBindings, nanodollars: int) -> None:
-    held = await bindings.purse.hold(Adas(), nanodollars, for_s=60, model="m")
-    assert held is not None
-    await bindings.purse.settle(held, nanodollars)
+    reservation = await bindings.purse.hold(Adas(), nanodollars, for_s=60, model="m")
+    assert reservation is not None
+    await bindings.purse.settle(reservation, nanodollars)
 
 
 class Adas(NoAccount):

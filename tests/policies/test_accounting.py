@@ -25,7 +25,7 @@ from orchestra.events import (
     StepFinished,
 )
 from orchestra.policies.account import PRESENT, NoAccount
-from orchestra.policies.accounting import spent
+from orchestra.policies.accounting import consumption
 from orchestra.policies.guard import GuardedModel
 from orchestra.policies.prices import Price
 from orchestra.policies.routing import Candidate, Route
@@ -139,16 +139,20 @@ def test_an_account_is_told_once_however_a_call_ends(
 
 def test_what_it_consumed_is_exact_partial_or_estimated() -> None:
     size = Estimate(14, 1_000)
-    assert spent(size, Usage(9, 2), said_bytes=90, whole=True) == Usage(9, 2)
-    assert spent(size, Usage(9, 2), said_bytes=90, whole=False) == Usage(9, 30, Certainty.PARTIAL)
-    assert spent(size, Usage(0, 2), said_bytes=0, whole=False) == Usage(14, 2, Certainty.PARTIAL)
-    assert spent(size, None, said_bytes=90, whole=True) == Usage(14, 30, Certainty.ESTIMATED)
-    cancelled = spent(size, None, said_bytes=0, whole=False, error=KeyboardInterrupt())
+    assert consumption(size, Usage(9, 2), said_bytes=90, whole=True) == Usage(9, 2)
+    assert consumption(size, Usage(9, 2), said_bytes=90, whole=False) == Usage(
+        9, 30, Certainty.PARTIAL
+    )
+    assert consumption(size, Usage(0, 2), said_bytes=0, whole=False) == Usage(
+        14, 2, Certainty.PARTIAL
+    )
+    assert consumption(size, None, said_bytes=90, whole=True) == Usage(14, 30, Certainty.ESTIMATED)
+    cancelled = consumption(size, None, said_bytes=0, whole=False, error=KeyboardInterrupt())
     assert cancelled == Usage(14, 0, Certainty.ESTIMATED)
     for refused in (OverloadedError("full"), ModelConnectionError("no", code="connect")):
-        assert spent(size, None, said_bytes=0, whole=False, error=refused) is None
+        assert consumption(size, None, said_bytes=0, whole=False, error=refused) is None
     cut = ModelConnectionError("broke", code="cut")
-    assert spent(size, None, said_bytes=0, whole=False, error=cut) == cancelled
+    assert consumption(size, None, said_bytes=0, whole=False, error=cut) == cancelled
 
 
 def test_whole_answers_and_vectors_carry_their_cost() -> None:

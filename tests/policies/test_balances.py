@@ -10,12 +10,12 @@ from hypothesis import strategies as st
 from orchestra.accounts import Caller
 from orchestra.policies.account import NoAccount
 from orchestra.policies.balances import PAYERS_AT_ONCE, Balance, balances, reset
-from orchestra.policies.budget import Allowance, Budgets, Period
-from orchestra.policies.purse import Held, Purse
+from orchestra.policies.budget import Budgets, Period, SpendingLimits
+from orchestra.policies.purse import Purse, Reservation
 from orchestra.protocols import State
 from orchestra.stores.state_memory import MemoryState
 
-BUDGETS = Budgets(user=Allowance(day=1000, month=5000))
+BUDGETS = Budgets(user=SpendingLimits(day=1000, month=5000))
 DAY_S = 86_400
 NOW_S = 20 * DAY_S
 """The 21st of January 1970."""
@@ -34,10 +34,10 @@ class Shared(MemoryState):
 (PAYER,) = BUDGETS.of_caller(Adas.caller)
 
 
-async def held_by(purse: Purse, nanodollars: int) -> Held:
-    held = await purse.hold(Adas(), nanodollars, for_s=600, model="m")
-    assert held is not None
-    return held
+async def held_by(purse: Purse, nanodollars: int) -> Reservation:
+    reservation = await purse.hold(Adas(), nanodollars, for_s=600, model="m")
+    assert reservation is not None
+    return reservation
 
 
 def numbers(found: list[Balance]) -> list[tuple[int, int, int]]:
@@ -66,7 +66,7 @@ def test_a_reset_takes_what_is_spent_and_calls_under_way_are_settled_as_always(
     async def law() -> None:
         state = kind(now_s=lambda: NOW_S)
         purse = Purse(BUDGETS, state)
-        under_way: list[tuple[Held, int]] = []
+        under_way: list[tuple[Reservation, int]] = []
         spent = {Period.DAY: 0, Period.MONTH: 0}
         for what, how in steps:
             if isinstance(how, set):
@@ -78,8 +78,8 @@ def test_a_reset_takes_what_is_spent_and_calls_under_way_are_settled_as_always(
             elif what == "hold":
                 under_way.append((await held_by(purse, how), how))
             elif under_way:
-                held, _ = under_way.pop(0)
-                await purse.settle(held, how)
+                reservation, _ = under_way.pop(0)
+                await purse.settle(reservation, how)
                 spent = {period: each + how for period, each in spent.items()}
             found = await balances([PAYER], state)
             most = sum(each for _, each in under_way)
@@ -99,9 +99,9 @@ def test_after_a_reset_a_caller_asks_again_and_thresholds_are_told_anew() -> Non
     told: list[object] = []
 
     async def spend(purse: Purse) -> None:
-        held = await purse.hold(Told(), 900, for_s=60, model="m")
-        assert held is not None
-        await purse.settle(held, 900)
+        reservation = await purse.hold(Told(), 900, for_s=60, model="m")
+        assert reservation is not None
+        await purse.settle(reservation, 900)
 
     async def twice() -> None:
         state = MemoryState()

@@ -30,28 +30,28 @@ from orchestra.policies.batches import BatchSize
 from orchestra.policies.breaker import BreakerRule, HalfOpen
 from orchestra.policies.budget import (
     NO_BUDGETS,
-    Allowance,
     Budget,
     Budgets,
     Payer,
     Period,
+    SpendingLimits,
 )
 from orchestra.policies.guard import GuardedModel
 from orchestra.policies.ledger import (
     ENCODING,
     HOLD_KEY,
+    Decision,
     Hold,
     Kept,
     Ledger,
     Order,
-    Outcome,
     Settlement,
     Wanted,
     decide,
 )
 from orchestra.policies.limit import CallLimits, Load
 from orchestra.policies.prices import Price
-from orchestra.policies.purse import Held, Purse
+from orchestra.policies.purse import Purse, Reservation
 from orchestra.protocols import Change, Model, ModelReply, State
 from orchestra.records import Encoding, Revision
 from orchestra.stores.state_memory import MemoryState
@@ -239,7 +239,7 @@ def watched(kind: type[Watched] = Watched, **more: object) -> Watched:
 
 
 def acme(day: int | None = None, month: int | None = None, **more: object) -> Budgets:
-    return Budgets(organisation=Allowance(day=day, month=month), **more)  # type: ignore[arg-type]
+    return Budgets(organisation=SpendingLimits(day=day, month=month), **more)  # type: ignore[arg-type]
 
 
 def guarded(
@@ -459,7 +459,7 @@ def test_a_run_keeps_to_its_budget_while_the_state_is_away(when: str) -> None:
         state = watched(away=lambda: True)
         budgets = Budgets(
             request=2 * WORST,
-            organisation=Allowance(day=10_000, when_state_fails=when),  # type: ignore[arg-type]
+            organisation=SpendingLimits(day=10_000, when_state_fails=when),  # type: ignore[arg-type]
         )
         model, account = guarded(Fake(counts=Usage(14, 86)), budgets, state), Told()
         for _ in range(2):
@@ -484,7 +484,7 @@ class Books:
         self.there: dict[str, Hold | None] = {}
         self._named = named
 
-    def obey(self, order: Order) -> Outcome:
+    def obey(self, order: Order) -> Decision:
         """What came of it, with all that is kept written and read again."""
         keys = order.keys()
         kept = [ENCODING.read(self.kept[key]) if key in self.kept else None for key in keys]
@@ -499,15 +499,15 @@ class Books:
             assert all(each is None or isinstance(each, Kept) for each in before.values())
         return revision.result
 
-    def hold(self, name: str, nanodollars: int, for_s: float = 600.0) -> Outcome:
+    def hold(self, name: str, nanodollars: int, for_s: float = 600.0) -> Decision:
         key = name if self._named else ""
         wanted = Wanted(key, nanodollars, for_s, self.there.get(name))
-        outcome = self.obey(Order((), wanted, self.payers))
-        if outcome.refusal is None:
-            self.there[name] = outcome.held
-        return outcome
+        decision = self.obey(Order((), wanted, self.payers))
+        if decision.refusal is None:
+            self.there[name] = decision.held
+        return decision
 
-    def settle(self, name: str, cost: int, *, again: bool = False) -> Outcome:
+    def settle(self, name: str, cost: int, *, again: bool = False) -> Decision:
         key = name if self._named else ""
         end = Settlement(key, self.payers, cost, self.there.get(name), again)
         if not self._named:
@@ -530,10 +530,10 @@ def test_thresholds_are_told_once_a_period(calls: list[tuple[int, int]]) -> None
     sums: dict[float, int] = {}
     for hours, cost in calls:
         books.now_s += hours * 3600
-        outcome = books.settle("h", cost)
+        decision = books.settle("h", cost)
         day = books.now_s // 86_400
         sums[day] = sums.get(day, 0) + cost
-        told += [(day, each.percent) for each in outcome.reached]
+        told += [(day, each.percent) for each in decision.reached]
         assert books.ledger().spent[DAY] == sums[day]
     wanted = {(day, at) for day, spent in sums.items() for at in (50, 80, 100) if spent >= at * 10}
     assert sorted(told) == sorted(wanted)
@@ -551,8 +551,8 @@ def test_thresholds_are_those_of_the_limit_that_there_is(
         spent += cost
         reached = [at for at in (50, 80, 100) if spent * 100 >= at * limit]
         new = [at for at in reached if at > min(told, max(before, default=0))]
-        outcome = books.settle("h", cost)
-        assert [each.percent for each in outcome.reached] == new
+        decision = books.settle("h", cost)
+        assert [each.percent for each in decision.reached] == new
         told = max(reached, default=told)
 
 
@@ -699,13 +699,13 @@ def test_sums_of_holds_are_what_each_of_them_is(
         books.now_s += passes_s
         now_s = books.now_s
         if what == "hold":
-            outcome = books.hold(key, amount, 30.0)
-            assert (outcome.refusal is None) == all(
+            decision = books.hold(key, amount, 30.0)
+            assert (decision.refusal is None) == all(
                 each.fits(key, amount, now_s) for each in simple
             )
-            if outcome.refusal is None:
-                assert outcome.held is not None
-                until[key] = outcome.held.until_s
+            if decision.refusal is None:
+                assert decision.held is not None
+                until[key] = decision.held.until_s
                 assert 30 <= until[key] - now_s <= 31
                 for each in simple:
                     each.holds[key] = (amount, int(until[key]))
@@ -795,7 +795,7 @@ def test_while_the_state_is_away_a_budget_is_open_or_closed(fails: str) -> None:
     async def main() -> None:
         gone = True
         state, account = watched(away=lambda: gone), Told()
-        allowed = Allowance(day=1_000, when_state_fails=fails)  # type: ignore[arg-type]
+        allowed = SpendingLimits(day=1_000, when_state_fails=fails)  # type: ignore[arg-type]
         model = guarded(Fake(), Budgets(organisation=allowed), state)
         if fails == "closed":
             with pytest.raises(StateError, match='when_state_fails = "closed"'):
@@ -890,7 +890,7 @@ def test_of_requests_that_are_cancelled_those_that_were_made_are_paid_for() -> N
 def test_a_probe_that_a_budget_refuses_leaves_its_place_to_the_next() -> None:
     async def main() -> None:
         fake = Fake(error=OverloadedError("no room"))
-        budgets = Budgets(organisations={"poor": Allowance(day=WORST - 1)})
+        budgets = Budgets(organisations={"poor": SpendingLimits(day=WORST - 1)})
         rule = BreakerRule(calls_min=1, probes=1)
         model = guarded(fake, budgets, watched(), breaker=rule)
         with pytest.raises(OverloadedError):
@@ -1031,18 +1031,18 @@ def test_of_what_is_late_for_too_long_the_oldest_is_lost_which_is_said_once_an_o
         state = watched()
         purse = Purse(acme(day=10**9), state)
 
-        async def end(held: Held, cost: int, at_s: float) -> None:
+        async def end(reservation: Reservation, cost: int, at_s: float) -> None:
             await trio.sleep(at_s)
-            await purse.settle(held, cost)
+            await purse.settle(reservation, cost)
 
         spent = 0
         for outage in (1, 2):
             calls = [await purse.hold(Told(), 1, for_s=600, model="m") for _ in ends_s]
             state.slow_s = 1_000.0
             async with trio.open_nursery() as nursery:
-                for at, (held, end_s) in enumerate(zip(calls, ends_s, strict=True)):
-                    assert held is not None
-                    nursery.start_soon(end, held, 10**at, end_s)
+                for at, (reservation, end_s) in enumerate(zip(calls, ends_s, strict=True)):
+                    assert reservation is not None
+                    nursery.start_soon(end, reservation, 10**at, end_s)
                 await trio.sleep(0.06)
                 await purse.flush(0.04)  # in vain
             state.slow_s = None
@@ -1086,10 +1086,10 @@ def test_a_price_that_nobody_knows_is_flagged_or_refused() -> None:
 def test_each_caller_has_budgets_of_its_own_and_those_that_are_named_others() -> None:
     budgets = Budgets(
         request=5,
-        user=Allowance(day=1, month=2),
-        organisation=Allowance(month=3),
-        users={"bob": Allowance()},
-        organisations={"acme": Allowance(day=4)},
+        user=SpendingLimits(day=1, month=2),
+        organisation=SpendingLimits(month=3),
+        users={"bob": SpendingLimits()},
+        organisations={"acme": SpendingLimits(day=4)},
     )
     payers = budgets.of_caller(Caller("acme", "ada"))
     found = [each for payer in payers for each in payer.budgets]
@@ -1109,7 +1109,7 @@ def test_each_caller_has_budgets_of_its_own_and_those_that_are_named_others() ->
 def test_a_key_has_budgets_of_its_own_before_those_of_its_user() -> None:
     may = KeyAllowance(day_nanodollars=7, month_nanodollars=8)
     keyed = Caller("acme", "ada", "k1", may)
-    payers = Budgets(user=Allowance(day=9)).of_caller(keyed)
+    payers = Budgets(user=SpendingLimits(day=9)).of_caller(keyed)
     found = [each for payer in payers for each in payer.budgets]
     assert [(str(each), each.limit_nanodollars, each.when_state_fails) for each in found] == [
         ("key k1, a day", 7, "closed"),

@@ -18,14 +18,14 @@ from orchestra.errors import LimitReachedError, StateError
 from orchestra.policies.allowance import (
     ENCODING,
     LEASE_S,
-    Account,
     Ask,
     CallerRules,
     Owner,
     OwnerLimits,
+    OwnerState,
     admit,
 )
-from orchestra.policies.callers import NOTHING, CallerLimits, Held
+from orchestra.policies.callers import NOTHING, CallerLimits, Lease
 from orchestra.policies.gcra import MINUTE_NS, SECOND_NS, Meter
 from orchestra.policies.giving_back import GIVE_BACK_S
 from orchestra.protocols import Change, State
@@ -111,9 +111,9 @@ LIMITS = st.builds(
 RULES = st.builds(CallerRules, user=LIMITS, organisation=LIMITS)
 
 
-def account(owner: Owner, data: bytes | None, now_s: float) -> Account:
+def state_of(owner: Owner, data: bytes | None, now_s: float) -> OwnerState:
     """What is kept of an owner, as it is at a time."""
-    return Account.at(owner, None if data is None else ENCODING.read(data), now_s)
+    return OwnerState.at(owner, None if data is None else ENCODING.read(data), now_s)
 
 
 @attrs.define
@@ -131,7 +131,7 @@ async def play(limits: Sequence[CallerLimits], calls: Sequence[Call]) -> list[Be
         mine = limits[call.process % len(limits)]
         with trio.move_on_after(call.patience_s):
             try:
-                held = await mine.enter(call.caller, tokens=call.tokens)
+                lease = await mine.enter(call.caller, tokens=call.tokens)
             except LimitReachedError:
                 return
             began = Began(call, trio.current_time())
@@ -140,7 +140,7 @@ async def play(limits: Sequence[CallerLimits], calls: Sequence[Call]) -> list[Be
                 await trio.sleep(call.holds_s)
             finally:
                 began.until_s = trio.current_time()
-                await mine.leave(held, tokens=call.really)  # noqa: ASYNC102 - it is shielded, and bounded
+                await mine.leave(lease, tokens=call.really)  # noqa: ASYNC102 - it is shielded, and bounded
 
     async with trio.open_nursery() as nursery:
         for call in calls:
@@ -154,7 +154,7 @@ def test_two_processes_together_keep_every_limit_and_leave_nothing_behind(
 ) -> None:
     """Whoever leaves, and whenever: in a line, in the state, while running, in the same instant."""
 
-    async def main() -> tuple[list[Began], list[Account]]:
+    async def main() -> tuple[list[Began], list[OwnerState]]:
         state = SlowState(slow_s=slow_s)
         limits = [CallerLimits(rules, state), CallerLimits(rules, state)]
         seen = await play(limits, calls)
@@ -162,7 +162,7 @@ def test_two_processes_together_keep_every_limit_and_leave_nothing_behind(
         owners = [owner for caller in CALLERS for owner in rules.owners(caller, "models")]
         now_s = trio.current_time()
         left = [
-            account(owner, data, now_s)
+            state_of(owner, data, now_s)
             for owner in owners
             for data in [await state.inner.change([owner.key], lambda kept, _: Change(kept[0]))]
         ]
@@ -235,26 +235,26 @@ def test_a_refund_leaves_no_trace_and_an_underestimate_is_charged(
         state = MemoryState(now_s=trio.current_time)
         rules = CallerRules(user=OwnerLimits(tokens_per_minute=limit, wait_max_s=1e4))
         processes = [CallerLimits(rules, state), CallerLimits(rules, state)]
-        open_: list[tuple[Held, int, list[float]]] = []
+        open_: list[tuple[Lease, int, list[float]]] = []
         truth: list[list[float]] = []  # [time, units]
         for pause_s, estimate, really, which in takes:
             await trio.sleep(pause_s)
             limits = processes[which % 2]
             if which % 3 and open_:
-                held, tokens, entry = open_.pop(which % len(open_))
-                await limits.leave(held, tokens=tokens)
+                lease, tokens, entry = open_.pop(which % len(open_))
+                await limits.leave(lease, tokens=tokens)
                 if tokens > entry[1]:
                     truth.append([trio.current_time(), tokens - entry[1]])
                 else:
                     entry[1] = tokens
             else:
-                held = await limits.enter(EVE, tokens=estimate)
+                lease = await limits.enter(EVE, tokens=estimate)
                 truth.append([trio.current_time(), estimate])
-                open_.append((held, really, truth[-1]))
+                open_.append((lease, really, truth[-1]))
         (owner,) = rules.owners(EVE, "models")
         kept = await state.change([owner.key], lambda kept, _: Change(kept[0]))
         now_s = trio.current_time()
-        meter, expected = account(owner, kept, now_s).tokens, Meter(limit)
+        meter, expected = state_of(owner, kept, now_s).tokens, Meter(limit)
         assert meter is not None
         for at_s, units in truth:
             expected.spend(at_s, int(units))
@@ -495,11 +495,11 @@ def test_giving_back_is_bounded_and_shielded() -> None:
     async def main() -> float:
         state = SlowState()
         limits = CallerLimits(rules, state)
-        held = await limits.enter(ADA)
+        lease = await limits.enter(ADA)
         state.slow_s = 10.0
         with trio.CancelScope() as scope:
             scope.cancel()
-            await limits.leave(held, tokens=0)
+            await limits.leave(lease, tokens=0)
         return trio.current_time()
 
     assert virtual(main) == pytest.approx(GIVE_BACK_S)

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from orchestra.accounts import Certainty, Usage
 from orchestra.errors import InvalidRequestError
 from orchestra.policies.coalesce import (
+    Bill,
     CoalesceRule,
-    Ledger,
     Sharing,
     nearest,
     normal,
@@ -193,37 +193,37 @@ def test_what_was_paid_is_what_was_consumed(
     moments: list[tuple[bool, Usage, int | None]], stayed: int
 ) -> None:
     """Reports only grow, as a provider's do; leavers pay in between."""
-    ledger, paid, whole, reported = Ledger(), Usage(), Usage(), Usage()
+    bill, paid, whole, reported = Bill(), Usage(), Usage(), Usage()
     for is_report, usage, among in moments:
         if is_report:
             reported += usage
-            heard = ledger.heard(UsageReport(reported))
+            heard = bill.heard(UsageReport(reported))
             assert isinstance(heard, UsageReport)
             assert heard.usage.settled
-            assert ledger.heard(heard) is heard
+            assert bill.heard(heard) is heard
         else:
-            ledger.add(usage)
-            ledger.add(attrs.evolve(usage, settled=True))
+            bill.add(usage)
+            bill.add(attrs.evolve(usage, settled=True))
             whole += usage
         if among is not None:
-            share_ = ledger.pay(among, 1)
+            share_ = bill.pay(among, 1)
             assert share_ is not None
             assert share_.certainty is not Certainty.EXACT
             paid += share_
-    paid = sum(ledger.settle(stayed), paid)
+    paid = sum(bill.settle(stayed), paid)
     assert attrs.evolve(paid, certainty=Certainty.EXACT) == attrs.evolve(
         whole + reported, certainty=Certainty.EXACT
     )
-    assert sum(ledger.settle(stayed), Usage()).cost_nanodollars == 0
+    assert sum(bill.settle(stayed), Usage()).cost_nanodollars == 0
 
 
 def test_of_what_nobody_has_counted_nothing_is_paid() -> None:
-    ledger = Ledger()
-    assert ledger.heard(TextDelta("x")) == TextDelta("x")
-    assert ledger.found(Embeddings(())) == Embeddings(())
-    assert ledger.pay(2, 0) is None
-    assert ledger.settle(2) == []
-    found = ledger.found(Embeddings((), Usage(5)))
+    bill = Bill()
+    assert bill.heard(TextDelta("x")) == TextDelta("x")
+    assert bill.found(Embeddings(())) == Embeddings(())
+    assert bill.pay(2, 0) is None
+    assert bill.settle(2) == []
+    found = bill.found(Embeddings((), Usage(5)))
     assert found.usage is not None
     assert found.usage.settled
-    assert ledger.settle(2) == [Usage(3), Usage(2)]
+    assert bill.settle(2) == [Usage(3), Usage(2)]

@@ -14,11 +14,11 @@ from orchestra.accounts import Caller
 from orchestra.errors import LimitReachedError
 from orchestra.policies.allowance import (
     ENCODING,
-    Account,
     Ask,
     Blocked,
     CallerRules,
     OwnerLimits,
+    OwnerState,
     Remaining,
     admit,
     count,
@@ -71,7 +71,7 @@ def test_a_request_is_counted_as_a_call_that_is_never_given_back(
 def test_nothing_is_kept_of_each_request_that_was_counted() -> None:
     """It will not be given back: what is kept stays as large as it is."""
 
-    async def main() -> list[Account]:
+    async def main() -> list[OwnerState]:
         state = MemoryState(now_s=trio.current_time)
         limits = CallerLimits(FEW, state, scope="http")
         for _ in range(50):
@@ -80,9 +80,9 @@ def test_nothing_is_kept_of_each_request_that_was_counted() -> None:
         keys = ["limits:http:user:acme%2Fada", "limits:http:organisation:acme"]
         return await state.look(keys, lambda kept, _: [each for each in kept if each], ENCODING)
 
-    accounts = virtual(main)
-    assert len(accounts) == 2
-    assert not any(each.requests and each.requests.open for each in accounts)
+    states = virtual(main)
+    assert len(states) == 2
+    assert not any(each.requests and each.requests.open for each in states)
 
 
 JUMPS_S = st.floats(-5000, 5000) | st.just(0.0)
@@ -103,7 +103,7 @@ def test_who_waits_as_long_as_they_were_told_is_let_in_whatever_the_clock_did_be
         found = [stored.get(owner.key) for owner in owners]
         kept = [None if each is None else ENCODING.read(each) for each in found]
         ask = Ask("a", 1, tokens, 0.0)
-        records: Mapping[str, tuple[Account, float] | None]
+        records: Mapping[str, tuple[OwnerState, float] | None]
         if counted:
             count_ = count(owners, ask, (), kept, now_s)
             by, records = count_.result.blocked, count_.records

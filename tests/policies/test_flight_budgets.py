@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from orchestra.accounts import Caller
 from orchestra.events import BudgetReached
 from orchestra.policies.account import PRESENT
-from orchestra.policies.budget import Allowance, Budgets
+from orchestra.policies.budget import Budgets, SpendingLimits
 from orchestra.policies.coalesced import CoalescedModel
 from orchestra.policies.guard import GuardedModel
 from orchestra.policies.prices import Price
@@ -28,7 +28,7 @@ SHORT = attrs.evolve(ASKED, output_tokens_max=10)
 
 def shared() -> CoalescedModel:
     """Of a model of which one call is more than half of anybody's budget."""
-    purse = Purse(Budgets(user=Allowance(day=130)), MemoryState(now_s=trio.current_time))
+    purse = Purse(Budgets(user=SpendingLimits(day=130)), MemoryState(now_s=trio.current_time))
     price = Price(input=10**6, output=10**6)
     return CoalescedModel(GuardedModel(Fake(), name="m", price=price, purse=purse), name="m")
 

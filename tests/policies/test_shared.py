@@ -22,9 +22,9 @@ from orchestra.errors import (
     ProviderServerError,
 )
 from orchestra.policies.account import PRESENT
-from orchestra.policies.allowance import ENCODING, Account
+from orchestra.policies.allowance import ENCODING, OwnerState
 from orchestra.policies.breaker import BreakerRule
-from orchestra.policies.budget import Allowance, Budgets
+from orchestra.policies.budget import Budgets, SpendingLimits
 from orchestra.policies.guard import GuardedModel
 from orchestra.policies.limit import CallLimits, Load
 from orchestra.policies.prices import Price
@@ -81,12 +81,12 @@ def guarded(fake: Fake, limits: CallLimits, state: State, **more: object) -> Gua
     return GuardedModel(fake, name="m", limits=limits, shared=shared, **more)  # type: ignore[arg-type]
 
 
-async def left(state: SlowState, limits: CallLimits) -> Account | None:
+async def left(state: SlowState, limits: CallLimits) -> OwnerState | None:
     """What is kept of the model."""
     (owner,) = SharedLimits("m", limits, state)._limits.rules.owners(Caller(), "models")
     assert owner.key == "limits:models:model:m"
     data = await state.inner.change([owner.key], lambda kept, _: Change(kept[0]))
-    return None if data is None else Account.at(owner, ENCODING.read(data), trio.current_time())
+    return None if data is None else OwnerState.at(owner, ENCODING.read(data), trio.current_time())
 
 
 @given(LIMITS, CALLS, st.sampled_from([0.0, 0.001]), st.booleans(), schedules())
@@ -216,7 +216,7 @@ def test_what_a_budget_refuses_has_taken_nothing() -> None:
 
     async def main() -> None:
         state = SlowState()
-        purse = Purse(Budgets(user=Allowance(day=1)), state)
+        purse = Purse(Budgets(user=SpendingLimits(day=1)), state)
         price = Price(input=1_000_000, output=1_000_000)
         model = guarded(Fake(), limits, state, purse=purse, price=price)
         PRESENT.set(Told("", "ada"))

@@ -13,10 +13,10 @@ from orchestra.policies.tokens import (
     OUTPUT_TOKENS,
     Estimate,
     answer_bytes,
-    consumed,
     of_chat,
     of_texts,
     said_bytes,
+    tokens_taken,
 )
 from orchestra.values import (
     ChatRequest,
@@ -98,9 +98,9 @@ def test_what_is_said_counts(event: ModelEvent, size: int) -> None:
 
 def test_what_is_counted_counts_for_more_than_what_is_estimated() -> None:
     estimate, partial = Estimate(10, 1000), Usage(5, 2, Certainty.PARTIAL)
-    assert consumed(estimate, Usage(5, 2)) == 7
-    assert consumed(estimate, Usage(5, 2), whole=False) == 10
-    assert consumed(estimate, partial, said_bytes=6) == 12
-    assert consumed(estimate, Usage(50, 2), whole=False) == 52
-    assert consumed(estimate, None, said_bytes=7) == 13
+    assert tokens_taken(estimate, Usage(5, 2)) == 7
+    assert tokens_taken(estimate, Usage(5, 2), whole=False) == 10
+    assert tokens_taken(estimate, partial, said_bytes=6) == 12
+    assert tokens_taken(estimate, Usage(50, 2), whole=False) == 52
+    assert tokens_taken(estimate, None, said_bytes=7) == 13
     assert answer_bytes((TextPart("abc"), ToolCall("1", "n", "{}"))) == 6

@@ -21,7 +21,7 @@ from orchestra.engine.engine import open_engine
 from orchestra.errors import StateError
 from orchestra.policies.account import NoAccount
 from orchestra.policies.allowance import CallerRules, OwnerLimits
-from orchestra.policies.budget import Allowance, Budgets
+from orchestra.policies.budget import Budgets, SpendingLimits
 from orchestra.policies.callers import CallerLimits
 from orchestra.policies.purse import Purse
 from orchestra.server.access import MAY_RUN, PUBLIC
@@ -359,7 +359,7 @@ class Adas(NoAccount):
 
 
 def test_a_caller_whose_budget_is_used_up_is_told_before_anything_begins() -> None:
-    budgets = Budgets(user=Allowance(day=1000))
+    budgets = Budgets(user=SpendingLimits(day=1000))
     purse = Purse(budgets, MemoryState())
     layer = Spending(purse)
     ada, bob = Caller(user="ada"), Caller(user="bob")
@@ -381,7 +381,7 @@ def test_a_caller_whose_budget_is_used_up_is_told_before_anything_begins() -> No
 
 def test_a_budget_that_calls_hold_is_not_used_up() -> None:
     """Most of it comes back; a call that has no room now is told when to try again."""
-    purse = Purse(Budgets(user=Allowance(day=1000)), MemoryState())
+    purse = Purse(Budgets(user=SpendingLimits(day=1000)), MemoryState())
 
     async def ask() -> object:
         await purse.hold(Adas(), 1000, for_s=10, model="m")
@@ -424,7 +424,7 @@ COMES_BACK = {"Last-Event-ID": "4"}
 def test_a_used_up_budget_keeps_nobody_from_what_has_begun(
     method: str | None, path: str, headers: dict[str, str], *, begins: bool
 ) -> None:
-    purse = Purse(Budgets(user=Allowance(day=1)), MemoryState())
+    purse = Purse(Budgets(user=SpendingLimits(day=1)), MemoryState())
 
     async def ask() -> object:
         held = await purse.hold(Adas(), 1, for_s=10, model="m")
@@ -447,6 +447,6 @@ def test_a_state_that_is_away_is_no_used_up_budget() -> None:
         async def revise(self, keys: Any, decide: Any, form: Any) -> Any:
             raise StateError("it is away; look for it")
 
-    layer = Spending(Purse(Budgets(user=Allowance(day=1)), Away()))
+    layer = Spending(Purse(Budgets(user=SpendingLimits(day=1)), Away()))
     ada = Principal(Caller(user="ada"), Scopes())
     assert trio.run(layer.admit, arrival(principal=ada, method="POST")) is None

@@ -12,7 +12,7 @@ from orchestra.engine.bindings import NoBindings
 from orchestra.engine.engine import open_engine
 from orchestra.errors import StateError, StoreError
 from orchestra.policies.breaker import Closed, HalfOpen, Open
-from orchestra.policies.budget import Allowance, Budgets
+from orchestra.policies.budget import Budgets, SpendingLimits
 from orchestra.policies.gate import GuardState
 from orchestra.policies.limit import Load
 from orchestra.protocols import Change
@@ -118,7 +118,7 @@ def ready(bindings: NoBindings, readiness: Readiness = READY) -> tuple[int, dict
 class Budgeted(Deployed):
     """Bindings that keep what callers have spent elsewhere."""
 
-    budgets = Budgets(user=Allowance(day=1))
+    budgets = Budgets(user=SpendingLimits(day=1))
 
     def __init__(self, budget_state: MemoryState) -> None:
         super().__init__()

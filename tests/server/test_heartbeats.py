@@ -47,7 +47,7 @@ def test_no_event_is_lost_cut_or_told_twice_whenever_hearts_beat(
     def said() -> Stream[int]:
         return say()
 
-    async def main() -> list[bytes]:
+    async def main() -> tuple[str, list[bytes]]:
         written: list[bytes] = []
 
         async def send(data: bytes) -> None:
@@ -57,11 +57,13 @@ def test_no_event_is_lost_cut_or_told_twice_whenever_hearts_beat(
         async with open_engine() as engine:
             run = engine.start(said, {})
             await Events(run, Settings(heartbeat_s=1.0)).write(Body(send))
-        return written
+        return run.id, written
 
-    written = virtual(main, schedule=schedule)
+    run_id, written = virtual(main, schedule=schedule)
     messages = dispatched(b"".join(each for each in written if each != sse.HEARTBEAT))
-    assert [message.id for message in messages] == [str(n + 1) for n in range(len(messages))]
+    assert [message.id for message in messages] == [
+        f"{run_id}.{n + 1}" for n in range(len(messages))
+    ]
     assert sum(message.event == "delta" for message in messages) == len(pauses)
     assert messages[-1].event == "run.finished"
 
