@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -174,7 +175,7 @@ def _import(name: str) -> ModuleType:
         raise CommandError(str(error)) from error
     except (Exception, SystemExit) as error:
         if _is_missing(error, name):
-            hint = _hint(name, _known_modules())
+            hint = _hint(name, _known_modules()) or _module_of(name)
             message = f"there is no module {name!r} here or in the environment{hint}"
             raise CommandError(message, code=MISUSED) from error
         at = raised_at(error)
@@ -256,6 +257,16 @@ def _hint(name: str, known: Iterable[str]) -> str:
     last = {_last(each): each for each in known}
     near = get_close_matches(_last(name), last, 1)
     return f"; did you mean {last[near[0]]!r}?" if near else ""
+
+
+def _module_of(name: str) -> str:
+    """A question with the module in which a pipeline of this name is written; "" for none."""
+    written = re.compile(rf"^def {re.escape(name)}\(", re.MULTILINE)
+    for module in _known_modules():
+        path = Path(*module.split(".")).with_suffix(".py")
+        if written.search(path.read_text("utf-8", "replace")):
+            return f"; did you mean '{module}:{name}'?"
+    return ""
 
 
 def _last(name: str) -> str:

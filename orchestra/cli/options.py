@@ -61,7 +61,7 @@ def read_inputs(
     wrong += unread
     by_option, faults = from_pairs(_only(inputs, {name for name, _ in values}), values, "--")
     by_json, more = from_json(_only(inputs, given), {k: v for k, v in given.items() if k in inputs})
-    wrong += [_misfit(fault, dict(pairs)) for fault in faults]
+    wrong += [_misfit(fault, pairs) for fault in faults]
     wrong += [f"--input-json: {fault.detail}" for fault in more]
     if wrong:
         raise CommandError("\n".join(wrong), code=MISUSED)
@@ -202,10 +202,13 @@ def _unknown(name: str, inputs: Mapping[str, Input], options: Iterable[str] = ()
     return f"there is no {what} --{dashed(name)}; {hint}"
 
 
-def _misfit(fault: Fault, pairs: Mapping[str, str]) -> str:
+def _misfit(fault: Fault, pairs: Pairs) -> str:
     complaint = fault.detail.partition(": ")[2]
+    given = [word for name, word in pairs if name == fault.field]
+    if "got `array`" in complaint and len(given) > 1:
+        return f"--{dashed(fault.field)} is given {len(given)} times, and is one value"
     instead = "; give it in --input-json" if "expected `object`" in complaint else ""
-    return f"--{dashed(fault.field)} {pairs[fault.field]!r:.200}: {complaint}{instead}"
+    return f"--{dashed(fault.field)} {given[-1]!r:.200}: {complaint}{instead}"
 
 
 def _only(inputs: Mapping[str, Input], names: Container[str]) -> dict[str, Input]:

@@ -109,7 +109,7 @@ def _serve(
     counts, traces = counting(place.number if place else 0), tracing()
     flush = [counts.write] if counts is not None and place is not None else []
     flush += [traces.close] if traces is not None else []
-    told = partial(_tell, loader, place)
+    told = partial(_tell, loader, place, counts=counts is not None)
     with loader, ending() as end:
         house = House(
             watched=watched,
@@ -153,7 +153,7 @@ def settle() -> None:
     gc.freeze()
 
 
-def _tell(loader: Loader, place: WorkerPlace | None, url: str) -> None:
+def _tell(loader: Loader, place: WorkerPlace | None, url: str, *, counts: bool) -> None:
     """Say what is served; of several workers the first does, once, and the supervisor the rest."""
     from orchestra.server.notify import READY, notify
 
@@ -168,6 +168,8 @@ def _tell(loader: Loader, place: WorkerPlace | None, url: str) -> None:
     if not loader.pipelines:
         note("  no pipelines: models only, through OpenAI's API")
     note(f"  all that is served, on a page: {url}/docs")
+    if not counts:
+        note("  no /metrics, which needs prometheus-client: pip install 'orchestra[metrics]'")
     if loader.keyless:
         note("  nobody is asked for a key, so that only this machine is served")
     if loader.locked:

@@ -59,7 +59,8 @@ def _told(provider: Provider, environ: Environ) -> Iterator[str]:
     try:
         base_url(provider, probe, options, environ)
     except BindingError:
-        return
+        if not any(environ.get(name) for name in provider.base_url_env):
+            return  # else it is to be used, and whoever asks it is told what is wrong there
     key = key_state(provider, probe, environ)
     if key.needed and key.present:
         yield key.source

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ from orchestra.config import spec
 from orchestra.config.caches import cache_of
 from orchestra.config.checking import KEY_ELSEWHERE, NO_SECRETS, Table, check, missing
 from orchestra.config.coalescing import read_coalesce
-from orchestra.config.complaints import Complaints, names_a_secret, nearest, shown
+from orchestra.config.complaints import LIKENESS_MIN, Complaints, names_a_secret, nearest, shown
 from orchestra.config.places import Path as Place
 from orchestra.policies.breaker import BreakerRule
 from orchestra.policies.limit import CallLimits
@@ -86,6 +87,10 @@ def _read_model(
 def _provider(table: Table, at: Place, seam: Seam, complaints: Complaints) -> Provider | None:
     name = table.get("provider")
     known = [each.name for each in PROVIDERS.values() if seam in each.seams]
+    if name is None and (misspelt := _misspelt(table)) is not None:
+        fix = "did you mean 'provider'?"
+        complaints.add("unknown-key", (*at, misspelt), "there is no such key", fix)
+        return None
     if name is None:
         fix = f'add provider = "{known[0]}", or another of: {", ".join(known)}'
         complaints.add("missing-key", at, "it has no provider", fix)
@@ -106,7 +111,13 @@ def _provider(table: Table, at: Place, seam: Seam, complaints: Complaints) -> Pr
 
 
 def _rest(table: Table) -> dict[str, Any]:
-    return {key: value for key, value in table.items() if key != "provider"}
+    told = "provider" if "provider" in table else _misspelt(table)
+    return {key: value for key, value in table.items() if key != told}
+
+
+def _misspelt(table: Table) -> str | None:
+    """The key that was meant to be `provider`, as it seems."""
+    return next(iter(get_close_matches("provider", table, 1, LIKENESS_MIN)), None)
 
 
 def _known(providers: Any) -> dict[str, Any]:

@@ -53,6 +53,7 @@ class Catalog:
 
     def __init__(self, bindings: Bindings, pipelines: Mapping[str, Pipeline[..., Any]]) -> None:
         speaking, embedding = bindings.names("model"), bindings.names("embedder")
+        self._unlike_a_chat: dict[str, Pipeline[..., Any]] = {}
         self._offers: dict[str, Offer] = {
             name: Bare(name, name in speaking, name in embedding)
             for name in dict.fromkeys((*speaking, *embedding))
@@ -60,6 +61,7 @@ class Catalog:
         for name, pipeline in pipelines.items():
             shape = shape_of(pipeline)
             if shape is None:
+                self._unlike_a_chat[name] = pipeline
                 continue
             if name in self._offers:
                 log.warning(
@@ -79,6 +81,11 @@ class Catalog:
         """What this name stands for; None where there is nothing, or not for these scopes."""
         found = self._offers.get(name)
         return found if found is not None and _may(scopes, found) else None
+
+    def unlike_a_chat(self, name: str, scopes: Scopes) -> Pipeline[..., Any] | None:
+        """The pipeline of this name, if it is offered to others only; None as of `find`."""
+        found = self._unlike_a_chat.get(name)
+        return found if found is not None and scopes.may_run(name) else None
 
 
 def _may(scopes: Scopes, offer: Offer) -> bool:

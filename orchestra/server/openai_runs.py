@@ -45,13 +45,20 @@ class Job:
 
 def offered(catalog: Catalog, name: str) -> Offer | OpenAiProblem:
     """What a name stands for, to whoever asks."""
-    found = catalog.find(name, Arrival.of(request.scope).known().scopes)
+    scopes = Arrival.of(request.scope).known().scopes
+    found = catalog.find(name, scopes)
     if found is not None:
         return found
     said = (
         f"The model {name[:100]!r} does not exist, or you may not ask it; GET /v1/models tells "
         "what there is."
     )
+    if (other := catalog.unlike_a_chat(name, scopes)) is not None:
+        given = ", ".join(other.inputs) or "nothing"
+        said = (
+            f"The pipeline {name!r} is no model: it is given {given}, and gives no answer of a "
+            f"chat; POST /v1/pipelines/{name}/runs asks it."
+        )
     return told(reply(404, said, BAD_REQUEST, code="model_not_found", param="model"))
 
 

@@ -235,6 +235,7 @@ EXAMPLES = [
     ('[models.a]\nprovider = "wordllama"', 2, '"wordllama" cannot be a model'),
     ('[models.a]\nprovider = "openai"', 1, "models.a: it has no model"),
     ('[models.a]\nmodel = "m"', 1, "models.a: it has no provider"),
+    ('[models.a]\nmodel = "m"\nprovder = "openai"', 3, "did you mean 'provider'?"),
     ('[models.a]\nprovider = "openai-compatible"\nmodel = "m"', 1, "it has no base_url"),
     ('[models.a]\nprovider = "openai"\nmodel = "m"\nlimts = 3', 4, "did you mean 'limits'?"),
     ('[model.a]\nprovider = "openai"', 1, "did you mean 'models'?"),

@@ -13,6 +13,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from orchestra.codecs.quirks import PRESETS
+from orchestra.config.environment import from_environment
 from orchestra.errors import BindingError
 from orchestra.protocols import HttpRequest
 from orchestra.providers import urls
@@ -265,11 +266,23 @@ def test_ollama_is_found_where_ollama_would_be(value: str, url: str) -> None:
     assert endpoint(model, {"OLLAMA_HOST": value}).base_url == url
 
 
-def test_a_wrong_address_in_the_environment_is_told() -> None:
-    model = ModelSettings(name="x", provider="ollama", model="m")
-    with pytest.raises(BindingError, match="OLLAMA_HOST is no address for ollama"):
-        endpoint(model, {"OLLAMA_HOST": "gpu:port"})
-    assert shown_url(model, {"OLLAMA_HOST": "gpu:port"}) == "?"
+@pytest.mark.parametrize(
+    ("provider", "name", "value"),
+    [
+        ("ollama", "OLLAMA_HOST", "gpu:port"),
+        ("openai", "OPENAI_BASE_URL", "foo"),
+        ("openai", "OPENAI_BASE_URL", "ftp://foo/v1"),
+        ("anthropic", "ANTHROPIC_BASE_URL", "http://"),
+    ],
+)
+def test_a_wrong_address_in_the_environment_is_told(provider: str, name: str, value: str) -> None:
+    """By the model that would be asked there, and which is none of another provider's instead."""
+    model = ModelSettings(name="x", provider=provider, model="m")
+    environ = {name: value, "OPENAI_API_KEY": "k", "ANTHROPIC_API_KEY": "k"}
+    with pytest.raises(BindingError, match=f"{name} is no address for {provider}"):
+        endpoint(model, environ)
+    assert shown_url(model, environ) == "?"
+    assert provider in {each.provider for each in from_environment(environ).models.values()}
 
 
 @pytest.mark.parametrize(

@@ -82,7 +82,18 @@ def bad(request: ChatRequest) -> str:
     return breaking(request)
 
 
-PIPELINES: dict[str, Pipeline[..., Any]] = {"chat": chat, "bad": bad}
+@step
+async def added(a: int, b: int) -> int:
+    return a + b
+
+
+@pipeline
+def plus(a: int, b: int = 1) -> int:
+    """No chat."""
+    return added(a, b)
+
+
+PIPELINES: dict[str, Pipeline[..., Any]] = {"chat": chat, "bad": bad, "plus": plus}
 
 
 class OneKey:
@@ -256,6 +267,18 @@ def test_only_what_a_key_may_ask_is_there_for_it() -> None:
     assert error(asking(POST, body, admission=admission)) == (401, "invalid_api_key", None)
 
 
+def test_a_pipeline_that_is_no_chat_is_told_how_it_is_asked() -> None:
+    """To those who may run it; to others there is none."""
+    reply = chatting("plus")
+    assert error(reply) == (404, "model_not_found", "model")
+    assert b"it is given a, b, and gives no answer of a chat" in reply.body
+    assert b"POST /v1/pipelines/plus/runs asks it" in reply.body
+    others = Admission(keyring=OneKey(Scopes(frozenset({"chat"}))))  # type: ignore[arg-type]
+    body = {"model": "plus", "messages": [{"role": "user", "content": "Hi"}]}
+    unseen = asking(f"{POST}\nAuthorization: Bearer {KEY}", body, admission=others)
+    assert b"does not exist" in unseen.body
+
+
 # --- answers -----------------------------------------------------------------------------------
 
 
@@ -328,7 +351,8 @@ def test_a_client_that_leaves_stops_its_run(stream: bool) -> None:
 
 
 def test_a_pipeline_that_json_cannot_ask_is_spoken_with_only() -> None:
-    assert asking("GET /v1/pipelines HTTP/1.1").json == {"pipelines": []}
+    found = asking("GET /v1/pipelines HTTP/1.1").json
+    assert found == {"pipelines": [{"name": "plus", "summary": "No chat."}]}
     assert asking("GET /v1/pipelines/chat HTTP/1.1").status == 404
 
 
