@@ -140,7 +140,7 @@ class _Bodies:
         self._failures += 1
         if self._failures > failures_max:
             raise LimitExceededError(
-                f"more than {failures_max} items of {path!r} have failed, the last of them item "
+                f"more than {failures_max} of the items of {path!r} have failed, the last one item "
                 f"{index} with {name}; raise each(..., failures_max=...) if so many may",
                 limit="failures_max",
             ) from own
