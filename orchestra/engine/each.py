@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable
 from itertools import islice
+from math import inf
 from typing import TYPE_CHECKING, cast
 
 import trio
@@ -127,7 +128,8 @@ class _Bodies:
         try:
             return await self._value(index, item)
         except Exception as error:
-            if self._error is not None or _ends_all(bare(error)):
+            stopped = trio.current_effective_deadline() == -inf
+            if stopped or _ends_all(bare(error)):  # what is said on the way out is no failure
                 raise
             return self._failed(index, item, error, self._failures_max)
 

@@ -24,7 +24,7 @@ from orchestra.events import ItemFailed, RunFailed, StepFailed, StepStarted
 from orchestra.failed import ModelFacts
 from orchestra.testing.laws import check_laws
 from orchestra.testing.simulate import Simulation, simulate
-from orchestra.testing.strategies import narrow_limits, worlds
+from orchestra.testing.strategies import narrow_limits, schedules, worlds
 from orchestra.testing.world import World
 
 
@@ -146,6 +146,33 @@ def test_a_cancelled_item_has_not_failed(
     assert isinstance(simulation.error, RunCancelledError | None)
 
 
+@step
+def numbers(n: int) -> list[int]:
+    return list(range(n))
+
+
+@step
+async def untidy(n: int) -> int:
+    try:
+        await trio.sleep(n)
+    finally:
+        if n > 2:
+            raise ValueError("as it was stopped")
+    raise KeyError(n)
+
+
+@pipeline
+def untidily(n: int) -> list[int | Failed[int]]:
+    return each(numbers(n), untidy, at_once=9, failures_max=2)
+
+
+@pytest.mark.parametrize("world", [World(), World(cancel_at_s=1.5)])
+def test_what_an_item_raises_as_it_is_stopped_is_no_failure_of_it(world: World) -> None:
+    simulation = simulate(untidily, world, n=6)
+    before = 3 if world.cancel_at_s is None else 2
+    assert [event.index for event in failed_of(simulation)] == list(range(before))
+
+
 # ------------------------------------------------------------------------- an outage, a budget
 
 
@@ -155,11 +182,6 @@ async def asked(n: int) -> str:
     if n:
         raise OverloadedError("no room", status=529, provider="acme", model="fast", code="busy")
     return "said"
-
-
-@step
-def numbers(n: int) -> list[int]:
-    return list(range(n))
 
 
 @pipeline
@@ -234,6 +256,25 @@ def test_a_late_item_has_failed_and_so_has_one_without_the_part_that_is_named() 
     without, late = cast("list[Failed[int]]", simulation.value)
     assert (without.error, without.step) == ("EdgeTypeError", "each[0]")
     assert (late.error, late.step) == ("DeadlineError", "each[1]/timed")
+
+
+@step
+async def empty(n: int) -> dict[str, int]:
+    await trio.sleep(1)
+    return {}
+
+
+@pipeline
+def all_without(n: int) -> list[int | Failed[int]]:
+    return each(numbers(n), lambda number: empty(number)["part"], at_once=9, failures_max=1)
+
+
+@given(schedules())
+def test_of_items_that_fail_in_one_moment_none_is_told_past_the_bound(schedule: int) -> None:
+    simulation = simulate(all_without, World(schedule=schedule), n=6)
+    check_laws(simulation)
+    assert len(failed_of(simulation)) == 2
+    assert isinstance(simulation.error, LimitExceededError)
 
 
 # ---------------------------------------------------------------------------------------- check
