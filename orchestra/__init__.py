@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from orchestra.engine.engine import Engine, open_engine
+from orchestra.failed import Failed
 from orchestra.graph.agreeing import best_of, quorum
 from orchestra.graph.commits import chars, chunks, complete, first_content
 from orchestra.graph.control import collect, each, fallback, race, route
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Context",
     "Engine",
+    "Failed",
     "Limits",
     "Pipeline",
     "Policy",

@@ -250,6 +250,19 @@ class ArmFailed:
 
 
 @attrs.frozen
+class ItemFailed:
+    """An item of an `each(..., failures_max=...)` failed; the others go on, up to that bound."""
+
+    type: ClassVar[str] = "item.failed"
+    seq: int
+    at_s: float
+    step: str
+    index: int
+    error: str
+    message: str
+
+
+@attrs.frozen
 class ArmRestarted:
     """The output begins anew with this arm's: discard every `delta` before.
 
@@ -324,25 +337,12 @@ class RunCancelled:
 ToolEvent: TypeAlias = ToolStarted | ToolFinished | ToolFailed
 Note: TypeAlias = StepCached | StepCoalesced | StepRouted | ToolEvent | BudgetReached
 """What is told of a step's calls, of models and of tools; a step may have any number of them."""
-Failure: TypeAlias = RunFailed | StepFailed | StepRetried | ArmFailed | ToolFailed
+Failure: TypeAlias = RunFailed | StepFailed | StepRetried | ArmFailed | ItemFailed | ToolFailed
 """What quotes an exception."""
 Terminal: TypeAlias = RunFinished | RunFailed | RunCancelled
-Event: TypeAlias = (
-    RunStarted
-    | StepStarted
-    | Delta
-    | StepFinished
-    | StepSkipped
-    | StepFailed
-    | StepRetried
-    | Note
-    | StepCancelled
-    | ArmCommitted
-    | ArmFailed
-    | ArmRestarted
-    | Snapshot
-    | Terminal
-)
+_Life: TypeAlias = StepStarted | StepFinished | StepSkipped | StepFailed | StepRetried
+_Choice: TypeAlias = ArmCommitted | ArmFailed | ArmRestarted | ItemFailed
+Event: TypeAlias = RunStarted | Delta | _Life | Note | StepCancelled | _Choice | Snapshot | Terminal
 TERMINAL = (RunFinished, RunFailed, RunCancelled)
 
 

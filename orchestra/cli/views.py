@@ -20,6 +20,7 @@ from orchestra.events import (
     BudgetReached,
     Delta,
     Event,
+    ItemFailed,
     RunFinished,
     RunStarted,
     Snapshot,
@@ -152,13 +153,15 @@ class Result:
         return msgspec.json.encode(result, enc_hook=plain) + b"\n"
 
 
-def _passed_over(event: StepRetried | ToolFailed | ArmFailed) -> str:
+def _passed_over(event: StepRetried | ToolFailed | ArmFailed | ItemFailed) -> str:
     """How it goes on after an error."""
     match event:
         case StepRetried(delay_s=delay_s):
             return f"{event.step} is tried again in {duration(delay_s)}"
         case ToolFailed(tool=tool):
             return f"{event.step} goes on, and its model is told that {tool} failed"
+        case ItemFailed(index=index):
+            return f"{event.step} goes on without item {index}"
     return f"{event.step} goes on without {event.arm}"
 
 
@@ -170,7 +173,7 @@ def progress(event: Event) -> str | None:
             return f"{at}{step} took {duration(duration_s)}"
         case StepFinished(step=step, duration_s=duration_s, chunks=chunks):
             return f"{at}{step} took {duration(duration_s)}, {chunks} chunks"
-        case StepRetried() | ToolFailed() | ArmFailed():
+        case StepRetried() | ToolFailed() | ArmFailed() | ItemFailed():
             return f"{at}{_passed_over(event)}: {event.error}: {event.message}"
         case ToolFinished(step=step, tool=tool, duration_s=duration_s):
             return f"{at}{step} has called {tool}, which took {duration(duration_s)}"

@@ -7,6 +7,7 @@ from collections.abc import Container, Iterable, Iterator
 from orchestra.annotations.facts import MISSING, Fit, chunk_of, compare, spell
 from orchestra.compiler.check_arguments import hidden_in, wires_held
 from orchestra.compiler.check_edges import edge_problems, missing_part
+from orchestra.compiler.check_failed import place_for_failed, refuses_failed
 from orchestra.compiler.check_nodes import node_problems
 from orchestra.compiler.check_texts import written_wires
 from orchestra.compiler.check_uncalled import uncalled_arms, uncalled_result
@@ -99,8 +100,10 @@ def _read(nodes: Iterable[Node]) -> Iterator[Node]:
                     yield from map(node_of, hidden_in(argument))
             case EachItem(items=items):
                 yield node_of(items)
-            case Constant(value=held) | Each(at_once=held):
+            case Constant(value=held):
                 yield from map(node_of, wires_held(held))
+            case Each(at_once=at_once, failures_max=failures_max):
+                yield from map(node_of, wires_held((at_once, failures_max)))
 
 
 def _escaped(regions: Regions) -> Iterator[tuple[Node, Problem]]:
@@ -172,9 +175,13 @@ def _output(pipeline: Pipeline[..., object], *, uncalled: bool) -> Iterator[Prob
     named = tuple(uncalled_result(output, pipeline.name, where))
     yield from named
     kind, promised = type_of(output), pipeline.returns
-    if named or uncalled or promised is MISSING or compare(kind, promised) is not Fit.CANNOT:
+    if named or uncalled or promised is MISSING:
         return
     fix = f"annotate it `-> {spell(kind)}`"
+    if compare(kind, promised) is not Fit.CANNOT:
+        if not refuses_failed(kind, promised):
+            return
+        fix = place_for_failed(kind)
     if chunk_of(kind) is not None and chunk_of(promised) is None:
         fix += f", or return collect({spelled(output)})"
     yield Problem(

@@ -8,6 +8,7 @@ from difflib import get_close_matches
 from orchestra.annotations.facts import MISSING, Fit, chunk_of, compare, spell
 from orchestra.annotations.shapes import fields
 from orchestra.compiler.check_arguments import argument_problems
+from orchestra.compiler.check_failed import place_for_failed, refuses_failed
 from orchestra.graph.agreeing import Comparison
 from orchestra.graph.nodes import Call, Choice, Collect, Each, Edge, Node, type_of
 from orchestra.graph.wires import Attribute, Item, Wire, node_of, path_of, spelled
@@ -86,6 +87,8 @@ def _clash(edge: Edge, where: str) -> Iterator[Problem]:
         origin = node_of(edge.wire).origin.where
         fix = f"convert it in a step between them; {name} is defined at {origin}"
         yield Problem("type-clash", where, ends, fix)
+    elif refuses_failed(kind, edge.expects):
+        yield Problem("type-clash", where, f"{ends}, without a `Failed`", place_for_failed(kind))
 
 
 def _mixed(node: Choice, where: str) -> Iterator[Problem]:

@@ -130,6 +130,11 @@ def _each(node: Each) -> Iterator[Problem]:
         message = f"each(at_once={at_once!r}): it is a number of items, 1 or more"
         fix = "write it as a number: each(items, body, at_once=8)"
         yield Problem("bad-bound", where, message, fix)
+    most: object = node.failures_max
+    if most is not None and (not isinstance(most, int) or isinstance(most, bool) or most < 1):
+        message = f"each(failures_max={most!r}): it is how many items may fail, 1 or more"
+        fix = "write it as a number, or leave it out if the first to fail is to fail the whole"
+        yield Problem("bad-bound", where, message, fix)
     items = type_of(node.items)
     if chunk_of(items) is None and items is not MISSING and element(items) is MISSING:
         message = f"each(items): {spelled(node.items)} is {spell(items)}, which has no items"

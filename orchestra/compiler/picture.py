@@ -129,6 +129,8 @@ def options(node: Node) -> dict[str, object]:
         return {"least": node.least} if node.least > 1 else {}
     if isinstance(node, Each):
         bound: dict[str, object] = {} if node.at_once is None else {"at_once": node.at_once}
+        if node.failures_max is not None:
+            bound["failures_max"] = node.failures_max
         return bound if node.ordered else {**bound, "ordered": False}
     return {}
 

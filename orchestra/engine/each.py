@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable
 from itertools import islice
+from math import inf
 from typing import TYPE_CHECKING, cast
 
 import trio
@@ -16,8 +17,17 @@ from orchestra.engine.frame import Frame
 from orchestra.engine.lane import Lane
 from orchestra.engine.outflow import Outflow
 from orchestra.engine.reading import arguments, read
-from orchestra.errors import LimitExceededError
+from orchestra.engine.scope import Failure, bare
+from orchestra.errors import (
+    BudgetExceededError,
+    BudgetHeldError,
+    LimitExceededError,
+    ModelError,
+)
+from orchestra.events import ItemFailed
+from orchestra.failed import Failed, ModelFacts
 from orchestra.graph.nodes import Each
+from orchestra.graph.raised import message_of
 
 if TYPE_CHECKING:
     from orchestra.compiler.blocks import Block, Operation, Source
@@ -86,6 +96,8 @@ class _Bodies:
         self._early: dict[int, object] = {}
         """Values whose turn has not come; they are in hand, so there are few."""
         self._error: Exception | None = None
+        self._failures_max = node.failures_max
+        self._failures = 0
 
     async def start(self, item: object) -> None:
         """Start the body of the next item, when there is a place for it."""
@@ -100,7 +112,7 @@ class _Bodies:
 
     async def _run(self, index: int, item: object) -> None:
         try:
-            value = await self._value(index, item)
+            value = await self._outcome(index, item)
             turn = index if self._ordered else self._done
             self._done += 1
             await self._pass_on(turn, value)
@@ -108,6 +120,41 @@ class _Bodies:
             if self._error is None:
                 self._error = error
             self.nursery.cancel_scope.cancel()
+
+    async def _outcome(self, index: int, item: object) -> object:
+        """The body's value; what stands in its place, where it failed and that is borne."""
+        if self._failures_max is None:
+            return await self._value(index, item)
+        try:
+            return await self._value(index, item)
+        except Exception as error:
+            stopped = trio.current_effective_deadline() == -inf
+            if stopped or _ends_all(bare(error)):  # what is said on the way out is no failure
+                raise
+            return self._failed(index, item, error, self._failures_max)
+
+    def _failed(
+        self, index: int, item: object, error: Exception, failures_max: int
+    ) -> Failed[object]:
+        path, own = self._frame.path + self._operation.name, bare(error)
+        name, said = type(own).__name__, message_of(own)
+        self._frame.run.journal.append(ItemFailed, path, index, name, said)
+        self._failures += 1
+        if self._failures > failures_max:
+            raise LimitExceededError(
+                f"more than {failures_max} of the items of {path!r} have failed, the last one item "
+                f"{index} with {name}; raise each(..., failures_max=...) if so many may",
+                limit="failures_max",
+            ) from own
+        return Failed(
+            index=index,
+            item=item,
+            error=name,
+            message=said,
+            step=error.step if isinstance(error, Failure) else f"{path}[{index}]",
+            retryable=getattr(own, "retryable", False) is True,
+            model=ModelFacts.of(own) if isinstance(own, ModelError) else None,
+        )
 
     async def _value(self, index: int, item: object) -> object:
         outer, operation = self._frame, self._operation
@@ -132,3 +179,8 @@ class _Bodies:
             await self._put(self._early.pop(self._next))
             self._places.release()
             self._next += 1
+
+
+def _ends_all(error: Exception) -> bool:
+    """Whether an item's error would be that of all behind it, and no wait of theirs mends it."""
+    return isinstance(error, BudgetExceededError) and not isinstance(error, BudgetHeldError)

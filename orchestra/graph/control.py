@@ -13,6 +13,7 @@ from math import inf
 from typing import Any, TypeVar, cast, overload
 
 from orchestra.errors import DefinitionError
+from orchestra.failed import Failed
 from orchestra.graph.arguments import commit_rule, error_types, plain_function, refuse_list
 from orchestra.graph.awaitables import refuse_awaitables
 from orchestra.graph.commits import FIRST_CONTENT, Commit, Validate
@@ -239,18 +240,47 @@ def route(label: object, arms: Mapping[Any, T], *, default: T = _NONE) -> T:
 
 @overload
 def each(
-    items: Stream[A], body: Callable[[A], B], *, at_once: int, ordered: bool = True
+    items: Stream[A],
+    body: Callable[[A], B],
+    *,
+    at_once: int,
+    ordered: bool = True,
+    failures_max: None = None,
 ) -> Stream[B]: ...
 @overload
 def each(
-    items: Iterable[A], body: Callable[[A], B], *, at_once: int, ordered: bool = True
+    items: Iterable[A],
+    body: Callable[[A], B],
+    *,
+    at_once: int,
+    ordered: bool = True,
+    failures_max: None = None,
 ) -> list[B]: ...
+@overload
+def each(
+    items: Stream[A],
+    body: Callable[[A], B],
+    *,
+    at_once: int,
+    ordered: bool = True,
+    failures_max: int,
+) -> Stream[B | Failed[A]]: ...
+@overload
+def each(
+    items: Iterable[A],
+    body: Callable[[A], B],
+    *,
+    at_once: int,
+    ordered: bool = True,
+    failures_max: int,
+) -> list[B | Failed[A]]: ...
 def each(
     items: object,
     body: Callable[[Any], object],
     *,
     at_once: int | None = None,
     ordered: bool = True,
+    failures_max: int | None = None,
 ) -> Any:
     """The body's value for every item: of a list as a list, of a stream as a stream.
 
@@ -258,6 +288,11 @@ def each(
     needs that does not depend on the item runs once, outside. At most `at_once` items are
     in hand at once: started, and not yet passed on. With `ordered=False` the results come
     as they are done. The first item to fail fails the whole.
+
+    With `failures_max`, up to so many items may fail. In the place of its value, each of them
+    has a `Failed` that says which item it was and why. The next one to fail ends the whole at
+    once with a `LimitExceededError`, whose cause is that item's error. A cancelled item has not
+    failed; a `BudgetExceededError` ends the whole at once, since no other item could go on.
 
     Raises:
         DefinitionError: called outside a pipeline, or with a body that is not to be called: a
@@ -269,7 +304,9 @@ def each(
     item = definition.add(lambda origin: EachItem(origin, wire))
     result = wire_of(body(item))
     node = cast("EachItem", node_of(item))
-    return definition.add(lambda origin: Each(origin, wire, node, result, at_once, ordered))
+    return definition.add(
+        lambda origin: Each(origin, wire, node, result, at_once, ordered, failures_max)
+    )
 
 
 def _refuse_body(body: object) -> None:

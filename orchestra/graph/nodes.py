@@ -14,8 +14,10 @@ from typing import TYPE_CHECKING, Any, cast
 
 import attrs
 
+from orchestra.annotations.builtin_bases import generic
 from orchestra.annotations.facts import MISSING, chunk_of, element, item, member
 from orchestra.annotations.shapes import union
+from orchestra.failed import Failed
 from orchestra.graph.commits import FIRST_CONTENT, Commit, Validate
 from orchestra.graph.hedging import Hedge
 from orchestra.graph.parts import wires_in
@@ -321,6 +323,8 @@ class Each(Node):
     body: Wire
     at_once: int | None
     ordered: bool
+    failures_max: int | None = None
+    """How many items may fail, each a `Failed` in its place; None where none may."""
 
     @property
     def label(self) -> str:
@@ -334,6 +338,8 @@ class Each(Node):
     @cached_property
     def returns(self) -> object:
         body = known(type_of(self.body))
+        if self.failures_max is not None:
+            body = union([body, generic(Failed, self.item.returns)])
         return Stream[body] if self.streams else list[body]  # type: ignore[valid-type]
 
     @cached_property

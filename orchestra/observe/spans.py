@@ -18,6 +18,7 @@ from orchestra.events import (
     ArmRestarted,
     BudgetReached,
     Event,
+    ItemFailed,
     RunFailed,
     RunStarted,
     StepCached,
@@ -44,7 +45,7 @@ steps and is none: an inner pipeline, or one item of an `each`."""
 
 MOMENTS = (
     *(StepRetried, StepCached, StepCoalesced, StepRouted, BudgetReached),
-    *(ArmCommitted, ArmFailed, ArmRestarted),
+    *(ArmCommitted, ArmFailed, ArmRestarted, ItemFailed),
 )
 """The events that are a moment in a step's span."""
 _NOT_TOLD = {"seq", "at_s", "step"}

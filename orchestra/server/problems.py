@@ -17,7 +17,17 @@ import msgspec
 
 from orchestra.codecs.withheld import OWNERS, fit, for_clients, is_withheld
 from orchestra.errors import ArmsFailedError, ModelsFailedError, OrchestraError, StepFailedError
-from orchestra.events import Event, Failure, RunFailed, StepFailed, written
+from orchestra.events import (
+    Delta,
+    Event,
+    Failure,
+    RunFailed,
+    RunFinished,
+    Snapshot,
+    StepFailed,
+    written,
+)
+from orchestra.server.fit_values import fit_value
 
 MEDIA_TYPE = "application/problem+json"
 _TYPES = "urn:problem-type:orchestra:"
@@ -215,16 +225,32 @@ def fit_for_clients(event: Event, *, debug: bool) -> Event:
     """The event, without what only the deployment's owner may see.
 
     Outside debug mode the messages of exceptions that orchestra did not raise are
-    withheld, and so are source lines.
+    withheld, and so are source lines. So it is of each `Failed` in the output.
     """
-    if debug or not isinstance(event, Failure):
+    if debug:
         return event
+    if not isinstance(event, Failure):
+        return _fit_output(event)
     message = _fit_message(event.error, event.message)
     if isinstance(event, StepFailed):
         return attrs.evolve(event, message=message, where="")
     if isinstance(event, RunFailed):
         return attrs.evolve(event, message=message, where=None)
     return attrs.evolve(event, message=message)
+
+
+def _fit_output(event: Event) -> Event:
+    match event:
+        case Delta(chunk=held):
+            fitted = fit_value(held, _fit_message)
+            return event if fitted is held else attrs.evolve(event, chunk=fitted)
+        case Snapshot(output=held):
+            fitted = fit_value(held, _fit_message)
+            return event if fitted is held else attrs.evolve(event, output=fitted)
+        case RunFinished(result=held):
+            fitted = fit_value(held, _fit_message)
+            return event if fitted is held else attrs.evolve(event, result=fitted)
+    return event
 
 
 def _fit_message(name: str, message: str) -> str:

@@ -6,6 +6,8 @@ from typing import Any
 
 from orchestra.annotations.facts import MISSING, chunk_of
 from orchestra.annotations.schemas import object_schema
+from orchestra.annotations.shapes import alternatives, parts, plain, union
+from orchestra.failed import Failed
 from orchestra.values import Json
 
 JOINED = (str, bytes)
@@ -26,4 +28,28 @@ def schema(returns: object) -> Json:
     try:
         return object_schema({"result": kind}, {})
     except TypeError:  # it has no form in JSON, but values of it may
+        return _beside_failed(kind)
+
+
+def _beside_failed(kind: object) -> Json:
+    """As `schema`, of lists of a class or a `Failed`, which msgspec does not read; else `{}`.
+
+    Nobody has to read them here, and `kind` tells clients which is which.
+    """
+    depth = 0
+    while parts(kind)[0] is list:
+        depth, kind = depth + 1, parts(kind)[1][0]
+    members = [plain(each) for each in alternatives(plain(kind))]
+    failed = [each for each in members if parts(each)[0] is Failed]
+    if not failed or len(failed) == len(members):
         return {}
+    values = union([each for each in members if each not in failed])
+    try:
+        found = object_schema({"result": values, "failed": union(failed)}, {})
+    except TypeError:
+        return {}
+    told = found["properties"]
+    result: Json = {"anyOf": [told["result"], told["failed"]]}
+    for _ in range(depth):
+        result = {"type": "array", "items": result}
+    return found | {"properties": {"result": result}, "required": ["result"]}

@@ -22,6 +22,7 @@ from orchestra.events import (
     ArmRestarted,
     Delta,
     Event,
+    ItemFailed,
     RunCancelled,
     RunFailed,
     RunFinished,
@@ -330,6 +331,22 @@ def each_keeps_to_its_bound(log: Log) -> None:
             assert running <= cast("int", node.at_once), f"{path} had {running} items in hand"
 
 
+def items_fail_within_their_bound(log: Log) -> None:
+    """Of an `each`, an item fails at most once, and at most `failures_max` do: one more ends it."""
+    for _, path, operation in _of_kind(log, Each):
+        most = cast("Each", operation.node).failures_max
+        told = [e for e in log.events if isinstance(e, ItemFailed) and e.step == path]
+        indices = [event.index for event in told]
+        assert len(set(indices)) == len(indices), f"an item of {path} failed twice: {indices}"
+        assert most is not None or not told, f"no item of {path} may fail, and it told {told}"
+        over = told[most:] if most is not None else []
+        assert len(over) <= 1, f"{path} went on after {over[:1]}"
+        for event in over:
+            assert log.finished(path) is None, f"{path} finished with {len(told)} failed items"
+            inside = dict.fromkeys(log.inside(path), operation)
+            _stop_at(log, event, {path: operation, **inside}, f"too many items of {path} failed")
+
+
 def _of_kind(log: Log, *kinds: type[Node]) -> list[tuple[Activation, str, Operation]]:
     """The operations of the blocks that ran whose node is of one of these kinds."""
     return [
@@ -368,4 +385,5 @@ LAWS = (
     routes_take_one_arm,
     arms_wait_for_their_turn,
     each_keeps_to_its_bound,
+    items_fail_within_their_bound,
 )

@@ -83,6 +83,54 @@ def test_a_value_is_written_as_json(say: Project) -> None:
     assert json.loads(out) == [{"a": 1}, {"bb": 2}]
 
 
+FAILING = """\
+    from collections.abc import AsyncIterator
+
+    from orchestra import Failed, Stream, each, pipeline, step
+
+
+    @step
+    async def number(line: str) -> int:
+        return int(line)
+
+
+    @step
+    async def lines_of(text: str) -> AsyncIterator[str]:
+        for line in text.split():
+            yield line
+
+
+    @pipeline
+    def numbers(lines: list[str]) -> list[int | Failed[str]]:
+        return each(lines, number, at_once=2, failures_max=1)
+
+
+    @pipeline
+    def streamed(text: str) -> Stream[int | Failed[str]]:
+        return each(lines_of(text), number, at_once=1, failures_max=1)
+"""
+
+
+def test_an_item_that_failed_is_told_in_the_result_and_in_the_progress(project: Project) -> None:
+    project.write("p.py", FAILING)
+    lines = ("--lines", "3", "--lines", "x", "--lines", "5")
+    code, out, err = project.orchestra("run", "p.py:numbers", *lines)
+    first, failed, last = json.loads(out)
+    assert (code, first, last) == (0, 3, 5)
+    assert (failed["kind"], failed["item"], failed["error"]) == ("failed", "x", "ValueError")
+    assert "each goes on without item 1: ValueError: invalid literal" in err
+    code, out, _ = project.orchestra("run", "p.py:streamed", "--text", "3 x 5")
+    assert code == 0
+    assert json.loads(out.splitlines()[1])["kind"] == "failed"
+
+
+def test_one_item_too_many_that_failed_ends_it(project: Project) -> None:
+    project.write("p.py", FAILING)
+    code, out, err = project.orchestra("run", "p.py:numbers", "--lines", "x", "--lines", "y")
+    assert (code, out) == (FAILED, "")
+    assert "more than 1 of the items of 'each' have failed" in err
+
+
 def test_events_are_lines_of_json(say: Project) -> None:
     code, out, err = say.orchestra("run", "pipelines.say:say", "--text", "a b", "--events")
     events = [json.loads(line) for line in out.splitlines()]

@@ -25,6 +25,7 @@ from orchestra.events import (
     BudgetReached,
     Delta,
     Event,
+    ItemFailed,
     RunCancelled,
     RunFailed,
     RunFinished,
@@ -259,6 +260,10 @@ def test_a_run_that_failed_has_no_result() -> None:
         (
             partial(ArmFailed, step="race", arm="1:a", error="E", message="no"),
             "race goes on without 1:a: E: no",
+        ),
+        (
+            partial(ItemFailed, step="each", index=3, error="E", message="no"),
+            "each goes on without item 3: E: no",
         ),
         (
             partial(ArmRestarted, step="fallback", arm="2:b"),

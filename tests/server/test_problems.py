@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import attrs
 import msgspec
 import pytest
@@ -12,7 +14,7 @@ from hypothesis import strategies as st
 from orchestra.codecs.faults import http_error
 from orchestra.codecs.openai import OpenAiDialect
 from orchestra.codecs.openai_serving_errors import error_reply
-from orchestra.codecs.withheld import WITHHELD
+from orchestra.codecs.withheld import OWNERS, WITHHELD
 from orchestra.errors import (
     ArmsFailedError,
     ModelError,
@@ -26,12 +28,16 @@ from orchestra.events import (
     Delta,
     Event,
     Failure,
+    ItemFailed,
     RunCancelled,
     RunFailed,
+    RunFinished,
+    Snapshot,
     StepFailed,
     StepRetried,
     ToolFailed,
 )
+from orchestra.failed import Failed, ModelFacts
 from orchestra.protocols import Timeouts
 from orchestra.providers.connection import Bounds
 from orchestra.server import problems
@@ -156,6 +162,7 @@ FAILURES: list[Failure] = [
     StepRetried(9, 1.0, "cite", 1, 0.5, "KeyError", SECRET),
     ArmFailed(9, 1.0, "race", "1:cite", "KeyError", SECRET),
     ToolFailed(9, 1.0, "cite", "look", "KeyError", SECRET),
+    ItemFailed(9, 1.0, "each", 3, "KeyError", SECRET),
 ]
 
 
@@ -174,6 +181,56 @@ def test_what_orchestra_says_itself_is_told(event: Failure, error: str) -> None:
     assert isinstance(fit, Failure)
     assert fit.message == "cut"
     assert SECRET not in repr(fit)
+
+
+@attrs.frozen
+class Report:
+    """What a pipeline makes of its items."""
+
+    title: str
+    failed: tuple[Failed[object], ...]
+
+
+@dataclasses.dataclass
+class Page:
+    """The same, as a dataclass."""
+
+    title: str
+    failed: Failed[object]
+
+
+FACTS = ModelFacts("fast", SECRET, SECRET, 529, "", SECRET, None)
+FOREIGN: Failed[object] = Failed(3, "a", "KeyError", SECRET, "each[3]/cite", model=FACTS)
+HIDDEN = attrs.evolve(FOREIGN, message=OWNERS, model=None)
+OUTPUTS = [
+    (FOREIGN, HIDDEN),
+    ([1, FOREIGN], [1, HIDDEN]),
+    ((1, FOREIGN), (1, HIDDEN)),
+    ({"a": [FOREIGN]}, {"a": [HIDDEN]}),
+    (Report("r", (FOREIGN,)), Report("r", (HIDDEN,))),
+    (Page("p", FOREIGN), Page("p", HIDDEN)),
+    (attrs.evolve(FOREIGN, item=FOREIGN), attrs.evolve(HIDDEN, item=HIDDEN)),
+]
+
+
+@pytest.mark.parametrize(("output", "fit"), OUTPUTS)
+def test_what_an_item_failed_with_stays_here_as_far_as_it_is_foreign(
+    output: object, fit: object
+) -> None:
+    before = repr(output)
+    for event in (Delta(9, 1.0, output), Snapshot(9, 1.0, output), RunFinished(9, 1.0, output, {})):
+        told = fit_for_clients(event, debug=False)
+        assert SECRET not in repr(told)
+        assert fit in (getattr(told, name, None) for name in ("chunk", "output", "result"))
+        assert fit_for_clients(event, debug=True) is event
+    assert repr(output) == before, "the journal has its own"
+
+
+def test_an_output_without_items_that_failed_is_as_it_was_also_one_that_holds_itself() -> None:
+    endless: list[object] = [{"a": (1, "b")}, Report("r", ())]
+    endless.append(endless)
+    event = RunFinished(9, 1.0, endless, {})
+    assert fit_for_clients(event, debug=False) is event
 
 
 SEVERAL: list[ArmsFailedError | StepFailedError] = [

@@ -10,6 +10,7 @@ import pytest
 import trio
 
 from orchestra import (
+    Failed,
     Limits,
     Pipeline,
     Policy,
@@ -31,6 +32,7 @@ from orchestra.events import (
     ArmRestarted,
     Delta,
     Event,
+    ItemFailed,
     RunCancelled,
     RunFailed,
     RunFinished,
@@ -127,6 +129,18 @@ def fails_in_an_each(n: int) -> list[str]:
     return each(some(n), lambda item: after(item, 1, fails=True), at_once=1)
 
 
+@step
+async def checked(n: int) -> int:
+    if n % 2:
+        raise ValueError("odd")
+    return n
+
+
+@pipeline
+def bears_failures(n: int) -> list[int | Failed[int]]:
+    return each(some(n), checked, at_once=1, failures_max=2)
+
+
 @pipeline
 def unsteady(n: int) -> Stream[str]:
     return letters.using(Policy(retry=Retry(attempts_max=3, delay_s=1, delay_max_s=1)))(n)
@@ -174,6 +188,8 @@ IN_TURN = run(in_turn)
 RESTARTED = run(restarts)
 IN_RACE = run(fails_in_a_race)
 IN_EACH = run(fails_in_an_each)
+BORNE = run(bears_failures)
+TOO_MANY = run(bears_failures, n=9)
 CUT = run(collects_a_cut_stream)
 FAILED = run(failing)
 STOPPED = run(everything, World(cancel_at_s=1.75))
@@ -317,6 +333,10 @@ started, skipped = StepStarted(0, 0.0, "x"), StepSkipped(0, 0.0, "x", "why")
 retried = StepRetried(0, 0.0, "x", 1, 1.0, "OverloadedError", "busy")
 third = attrs.evolve(retried, attempt=3)
 finished, cancelled = StepFinished(0, 0.0, "x", 0.0), StepCancelled(0, 0.0, "x", "why")
+
+
+def item_failed(index: int) -> ItemFailed:
+    return ItemFailed(0, 0.0, "each", index, "ValueError", "odd")
 
 
 def of(event: Event, name: str) -> Event:
@@ -467,6 +487,15 @@ BITES: list[tuple[Law, Simulation, Doctor]] = [
         WHOLE,
         lambda s: with_events(s, (e for e in s.events if "each[1]" not in getattr(e, "step", ""))),
     ),
+    (laws.items_fail_within_their_bound, BORNE, twice(ItemFailed)),
+    (laws.items_fail_within_their_bound, BORNE, added(ItemFailed, item_failed(0), index=1)),
+    (laws.items_fail_within_their_bound, TOO_MANY, added(ItemFailed, item_failed(7), index=5)),
+    (
+        laws.items_fail_within_their_bound,
+        TOO_MANY,
+        added(ItemFailed, StepStarted(0, 0.0, "each[5]/checked"), index=5),
+    ),
+    (laws.items_fail_within_their_bound, WHOLE, added(StepStarted, item_failed(0), step="each")),
 ]
 
 

@@ -11,6 +11,7 @@ import attrs
 import orchestra
 from orchestra import (
     Context,
+    Failed,
     Policy,
     Retry,
     Stream,
@@ -199,6 +200,8 @@ def everything(x: int, names: list[int]) -> int:  # noqa: PLR0915 - a statement 
         each(stream(x), lambda chunk: plain(chunk + chunk), at_once=2, ordered=False), Stream[int]
     )
     assert_type(collect(each(stream(x), lambda chunk: chunk, at_once=2)), str)
+    assert_type(each(names, value, at_once=2, failures_max=3), list[str | Failed[int]])
+    assert_type(each(numbers(x), value, at_once=2, failures_max=3), Stream[str | Failed[int]])
     assert_type(race(inner(x), collect(streamed(x))), str)
     assert_type(fallback(streamed(x), stream(x)), Stream[str])
     assert_type(inner(x), str)

@@ -39,6 +39,13 @@ from tests.types.right import (
 
 
 @pipeline
+def failures(x: int) -> int:
+    """Items that may fail, where none may."""
+    each([x], value, at_once=2, failures_max="1")  # type: ignore[call-overload]
+    return plain(each([x], value, at_once=2, failures_max=1)[0])  # type: ignore[arg-type]
+
+
+@pipeline
 def edges(x: int, text: str, names: list[str]) -> int:
     """Wires that do not fit."""
     value(text)  # type: ignore[arg-type]
