@@ -21,6 +21,9 @@ DEPTH_MAX = 32
 """An `each` in an `each` is one list deeper; nobody writes so many, and a list may hold itself."""
 
 
+_PLAIN = frozenset((str, bytes, int, float, bool, type(None)))
+
+
 def fit_value(value: object, fit_message: Callable[[str, str], str], depth: int = 0) -> Any:
     """The value, with `fit_message(error, message)` for what each `Failed` in it quotes.
 
@@ -43,6 +46,8 @@ def fit_value(value: object, fit_message: Callable[[str, str], str], depth: int 
         return found if changed else value
     if kind is list or kind is tuple:
         parts: list[object] | tuple[object, ...] = value  # type: ignore[assignment]
+        if _PLAIN.issuperset(map(type, parts)):  # vectors have thousands of numbers
+            return value
         fitted = [fit(part) for part in parts]
         same = all(new is old for new, old in zip(fitted, parts, strict=True))
         return value if same else kind(fitted)
