@@ -280,7 +280,7 @@ def test_check_tells_of_the_configuration_too(say: Project) -> None:
     assert (code, err) == (FAILED, "")
     assert "mine.toml:2: models.default.providr: there is no such key" in out
     assert "mine.toml:4: store: there is no such table" in out
-    assert out.endswith("2 pipelines, 3 problems\n")
+    assert out.endswith("2 pipelines, 2 problems\n")
     code, out, _ = say.orchestra("check", "--config", "missing.toml")
     assert code == FAILED
     assert out.startswith("missing.toml: there is no such file")
