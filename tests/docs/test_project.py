@@ -16,7 +16,7 @@ FILE = re.compile(
 def test_the_project_is_checked_and_run_and_its_tests_pass(tmp_path: Path) -> None:
     """With what the document says that each command tells."""
     files = FILE.findall(DOCUMENT.read_text("utf-8"))
-    assert len(files) == 6
+    assert len(files) == 7
     for name, text in files:
         path = tmp_path / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -24,13 +24,21 @@ def test_the_project_is_checked_and_run_and_its_tests_pass(tmp_path: Path) -> No
     assert "2 pipelines, no problems" in told(tmp_path, "orchestra", "check")
     asked = ("run", "pipelines.greeting", "--name", "Ada")
     assert "Hello, Ada." in told(tmp_path, "orchestra", *asked)
-    assert "2 passed" in told(tmp_path, "pytest", "-q", "-p", "no:cacheprovider")
+    assert "2 passed" in told(tmp_path, "pytest", "-q", "-p", "no:cacheprovider", by="-P")
 
 
-def told(folder: Path, *command: str) -> str:
-    """What a module says as a command in the folder, which has to succeed."""
+def told(folder: Path, *command: str, by: str = "") -> str:
+    """What a module says as a command in the folder, which has to succeed.
+
+    With `by="-P"`, Python does not look for modules in the folder by itself, as for scripts.
+    """
+    options = [by] if by else []
     done = subprocess.run(
-        [sys.executable, "-m", *command], cwd=folder, capture_output=True, text=True, check=False
+        [sys.executable, *options, "-m", *command],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout + done.stderr
