@@ -75,6 +75,7 @@ def types(session: nox.Session) -> None:
     """Types: mypy strictly over everything, Pyright over what users write."""
     install(session, "types", extras="all")
     session.run("mypy", *session.posargs)
+    session.run("pytest", "-q", "-n0", "tests/docs/test_project.py")  # mypy, of a user's project
     session.run("basedpyright", "--pythonpath", f"{session.bin}/python", *session.posargs)
 
 

@@ -28,11 +28,15 @@ LOCAL = ("wordllama", "extractive")
 
 def lacking(found: Deployment) -> Iterator[str]:
     """What the configuration asks for and cannot be had, each with its line."""
+    from orchestra.observe import counting
     from orchestra.stores.state_settings import check_installed
 
     if found.state is not None:
         at = f"{found.where('state', 'url')}: state.url"
         yield from _told(at, partial(check_installed, found.state))
+    if found.server.bounds.get("metrics"):  # by default they are only where they can be
+        at = f"{found.where('server', 'metrics')}: server.metrics"
+        yield from _told(at, counting.check_installed)
     yield from unpriced(found)
 
 

@@ -82,6 +82,8 @@ class Loader(Closing):
         """Whether nobody is asked for a key."""
         self.locked = False
         """Whether everybody is, and there is none yet."""
+        self.metrics = True
+        """Whether there is to be `/metrics`, if it can be."""
 
     @contextmanager
     def load(self) -> Iterator[Loaded]:
@@ -109,6 +111,7 @@ class Loader(Closing):
             if config is not None:
                 self._warn(pipelines.values(), new)
             settings = Settings(**{**said(new.rules), **self._said})
+            self.metrics = settings.metrics
             admit = partial(self._admit, new)
             yield Loaded(
                 pipelines,

@@ -14,6 +14,7 @@ from orchestra.cli.loading import extra
 from orchestra.cli.log import begin_log
 from orchestra.cli.parameters import Config, Data, Delay, Flag, Inherited, Port, Seconds, Workers
 from orchestra.cli.reloading import Loader
+from orchestra.errors import BindingError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -109,7 +110,7 @@ def _serve(
     counts, traces = counting(place.number if place else 0), tracing()
     flush = [counts.write] if counts is not None and place is not None else []
     flush += [traces.close] if traces is not None else []
-    told = partial(_tell, loader, place, counts=counts is not None)
+    told = partial(_tell, loader, place)
     with loader, ending() as end:
         house = House(
             watched=watched,
@@ -153,8 +154,9 @@ def settle() -> None:
     gc.freeze()
 
 
-def _tell(loader: Loader, place: WorkerPlace | None, url: str, *, counts: bool) -> None:
+def _tell(loader: Loader, place: WorkerPlace | None, url: str) -> None:
     """Say what is served; of several workers the first does, once, and the supervisor the rest."""
+    from orchestra.observe.counting import check_installed
     from orchestra.server.notify import READY, notify
 
     note, say = partial(terminal.note, needed=False), partial(terminal.say, needed=False)
@@ -168,8 +170,11 @@ def _tell(loader: Loader, place: WorkerPlace | None, url: str, *, counts: bool) 
     if not loader.pipelines:
         note("  no pipelines: models only, through OpenAI's API")
     note(f"  all that is served, on a page: {url}/docs")
-    if not counts:
-        note("  no /metrics, which needs prometheus-client: pip install 'orchestra[metrics]'")
+    if loader.metrics:
+        try:
+            check_installed()
+        except BindingError as error:
+            note(f"  {error}", "yellow")
     if loader.keyless:
         note("  nobody is asked for a key, so that only this machine is served")
     if loader.locked:

@@ -22,6 +22,11 @@ _CODES: dict[Colour, int] = {
 }
 OUT, ERR = 1, 2
 
+# What our own drawings and texts have beside ASCII, for a terminal that shows nothing else.
+_PLAIN = str.maketrans(
+    {"─": "-", "│": "|", "├": "|", "└": "`", "═": "=", "…": "...", "µ": "u", "→": "->"}
+)
+
 # The C0 and C1 controls but tab and line feed: a model's words must not move the cursor,
 # retitle the window or write to the clipboard.
 _CONTROLS = dict.fromkeys(
@@ -115,10 +120,18 @@ def forget_unwritable(*, errors_too: bool = False) -> None:
 
 def _write(stream: TextIO, text: str, *, needed: bool = True) -> None:
     """A line that reaches a closed or narrow stream as far as it can be written there."""
-    encoding = stream.encoding or "utf-8"
     try:
-        stream.write(text.encode(encoding, "replace").decode(encoding) + "\n")
+        stream.write(_fitting(text, stream.encoding or "utf-8") + "\n")
         stream.flush()
     except OSError:
         if needed:
             raise
+
+
+def _fitting(text: str, encoding: str) -> str:
+    """The text as far as an encoding has it; our own lines and arrows are drawn in ASCII, then."""
+    try:
+        text.encode(encoding)
+    except UnicodeEncodeError:
+        text = text.translate(_PLAIN)
+    return text.encode(encoding, "replace").decode(encoding)

@@ -11,6 +11,7 @@ from typing import TypeVar
 
 import trio
 
+from orchestra.errors import BindingError
 from orchestra.observe.board import Board
 from orchestra.observe.metrics import Metrics
 from orchestra.observe.tally import Tally, decode
@@ -80,6 +81,19 @@ class Counting:
     def _measure(self) -> None:
         self.metrics.tally.gauges.clear()
         self.measure(self.metrics.tally)
+
+
+def check_installed() -> None:
+    """Find out that what is counted can be written down for others.
+
+    Raises:
+        BindingError: prometheus-client, which does that, is not installed.
+    """
+    if find_spec("prometheus_client") is None:
+        raise BindingError(
+            "/metrics needs prometheus-client, which is not installed: "
+            "pip install 'orchestra[metrics]'"
+        )
 
 
 def counting(number: int = 0, environ: Mapping[str, str] = os.environ) -> Counting | None:

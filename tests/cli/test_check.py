@@ -10,6 +10,7 @@ import pytest
 from orchestra.cli.failures import FAILED, MISUSED
 from orchestra.cli.loading import AnyPipeline, load
 from orchestra.compiler import draw
+from orchestra.observe import counting
 from orchestra.providers import wordllama
 from orchestra.steps import read
 from orchestra.stores import state_settings
@@ -101,6 +102,23 @@ def test_a_package_that_the_deployment_needs_is_missed(
     assert code == FAILED
     assert out.startswith("orchestra.toml:2: state.url: redis://127.0.0.1/0 needs coredis")
     assert "pip install 'orchestra[redis]'" in out
+
+
+def test_metrics_that_are_asked_for_and_cannot_be_told_are_missed(
+    say: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody who says nothing of them misses them."""
+    say.write("orchestra.toml", "[server]\nmetrics = true\n")
+    assert say.orchestra("check")[0] == 0
+    monkeypatch.setattr(counting, "find_spec", lambda _: None)
+    for said in ("", "[server]\nmetrics = false\n"):
+        say.write("orchestra.toml", said)
+        assert say.orchestra("check")[0] == 0
+    say.write("orchestra.toml", "[server]\nmetrics = true\n")
+    code, out, _ = say.orchestra("check")
+    assert code == FAILED
+    assert out.startswith("orchestra.toml:2: server.metrics: /metrics needs prometheus-client, wh")
+    assert "pip install 'orchestra[metrics]' [not-installed]" in out
 
 
 def test_what_is_said_of_a_pipeline_that_is_not_there_is_told(say: Project) -> None:

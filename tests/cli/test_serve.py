@@ -101,6 +101,22 @@ def test_a_server_that_lets_nobody_in_says_so_and_how_to_make_a_key(say: Project
         say.orchestra("keys", "create", "--user", "ada", "--pipelines", "*")
 
 
+@pytest.mark.parametrize("wanted", [True, False])
+def test_a_start_says_why_there_are_no_metrics(say: Project, wanted: bool) -> None:
+    """To whoever has not said that there are to be none."""
+    say.write("without/sitecustomize.py", "import sys; sys.modules['prometheus_client'] = None")
+    say.write("orchestra.toml", f"[server]\nmetrics = {str(wanted).lower()}\n")
+    ways = {"PYTHONPATH": f"{say.folder / 'without'}:{ROOT}"}
+    process = say.launch("serve", "--port", "0", env=ways)
+    listening(process)
+    process.send_signal(signal.SIGTERM)
+    told = process.communicate(timeout=PATIENCE_S)[1].decode()
+    missed = (
+        "  /metrics needs prometheus-client, which is not installed: pip install 'orchestra[metr"
+    )
+    assert (missed in told) == wanted
+
+
 def test_what_is_named_is_what_is_served(say: Project) -> None:
     process = say.launch("serve", "pipelines.say:count", "--port", "0")
     served = get(f"{listening(process)}/v1/pipelines")["pipelines"]

@@ -129,11 +129,35 @@ def test_colours_can_be_declined(monkeypatch: pytest.MonkeyPatch, name: str, val
     assert shown.getvalue() == "error: no\n"
 
 
-def test_a_narrow_stream_gets_what_it_can_show(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("encoding", "text", "shown"),
+    [
+        ("ascii", "├─ a(b ══ c) → 5 µs…", "|- a(b == c) -> 5 us..."),
+        ("ascii", "naïve", "na?ve"),
+        ("latin-1", "5 µs, naïve", "5 µs, naïve"),
+        ("utf-8", "└─ 5 µs", "└─ 5 µs"),
+    ],
+)
+def test_a_narrow_stream_gets_what_it_can_show(
+    monkeypatch: pytest.MonkeyPatch, encoding: str, text: str, shown: str
+) -> None:
+    """Lines of a drawing are drawn with what there is."""
     raw = io.BytesIO()
-    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(raw, "ascii"))
-    terminal.say("5 µs")
-    assert raw.getvalue() == b"5 ?s\n"
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(raw, encoding))
+    terminal.say(text)
+    assert raw.getvalue().decode(encoding) == f"{shown}\n"
+
+
+@given(st.text(), st.sampled_from(["ascii", "latin-1", "cp1252", "utf-8"]))
+def test_what_an_encoding_has_is_written_as_it_is(text: str, encoding: str) -> None:
+    """And nothing is too odd for it."""
+    raw = io.BytesIO()
+    stream = io.TextIOWrapper(raw, encoding, newline="")  # kept, since it closes what it wraps
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "stdout", stream)
+        terminal.say(text)
+    if text == text.encode(encoding, "ignore").decode(encoding):
+        assert raw.getvalue().decode(encoding) == f"{text}\n"
 
 
 def test_a_real_terminal_is_told_from_a_pipe(monkeypatch: pytest.MonkeyPatch) -> None:
