@@ -8,6 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from difflib import get_close_matches
+from itertools import takewhile
+from shlex import quote
+from types import MappingProxyType
 from typing import Literal, get_args, get_origin
 
 import msgspec
@@ -24,6 +27,7 @@ from orchestra.server.problems import Fault
 RUN_OPTIONS = ("input_json", "events", "json", "quiet", "data", "config", "help", "traceback")
 """Options of `orchestra run`, which inputs of the same name are hidden by."""
 Pairs = list[tuple[str, str]]
+NONE_KNOWN: Mapping[str, Input] = MappingProxyType({})
 
 
 def read_inputs(
@@ -43,7 +47,7 @@ def read_inputs(
     """
     flags = {name for name, each in inputs.items() if each.annotation is bool}
     try:
-        pairs = read_pairs(words, flags)
+        pairs = read_pairs(words, flags, inputs)
     except CommandError as error:
         wrong = [name for name in _options(words, flags) if name not in inputs]
         unknown = [_unknown(name, inputs, RUN_OPTIONS) for name in wrong]
@@ -68,8 +72,12 @@ def read_inputs(
     return by_option | by_json
 
 
-def read_pairs(words: Iterable[str], flags: Iterable[str] = ()) -> Pairs:
+def read_pairs(
+    words: Iterable[str], flags: Iterable[str] = (), inputs: Mapping[str, Input] = NONE_KNOWN
+) -> Pairs:
     """Names and values in order: `--name value`, `--name=value`; of flags `--name`, `--no-name`.
+
+    What is known of `inputs` is only for what is said of a word that is no option.
 
     Raises:
         CommandError: a word is no option, or an option has no value.
@@ -79,10 +87,7 @@ def read_pairs(words: Iterable[str], flags: Iterable[str] = ()) -> Pairs:
     rest = iter(words)
     for word in rest:
         if not word.startswith("--") or word == "--":
-            raise CommandError(
-                f"{word!r} is not an option; give inputs by name: --name {word!r}",
-                code=MISUSED,
-            )
+            raise CommandError(_stray(word, rest, pairs, flags, inputs), code=MISUSED)
         option, equals, value = word[2:].partition("=")
         name = option.replace("-", "_")
         if equals:
@@ -94,6 +99,29 @@ def read_pairs(words: Iterable[str], flags: Iterable[str] = ()) -> Pairs:
         else:
             pairs.append((name, _value(option, next(rest, None))))
     return pairs
+
+
+def _stray(
+    word: str,
+    rest: Iterable[str],
+    pairs: Pairs,
+    flags: Container[str],
+    inputs: Mapping[str, Input],
+) -> str:
+    """What is said of a word that is no option and no value: what was meant, as it seems."""
+    last, value = pairs[-1] if pairs else ("", "")
+    if word.startswith("-") or not pairs:
+        free = next((dashed(name) for name in inputs if name not in RUN_OPTIONS), "name")
+        meant = f"give inputs by name: --{free} {quote(word)}"
+    elif last in flags:
+        meant = f"--{dashed(last)} has no value, and --no-{dashed(last)} is its opposite"
+    elif last in inputs and get_origin(inputs[last].annotation) is list:
+        meant = f"of a list, name each value: --{dashed(last)} {quote(value)} "
+        meant += f"--{dashed(last)} {quote(word)}"
+    else:
+        whole = " ".join([value, word, *takewhile(lambda each: not each.startswith("--"), rest)])
+        meant = f"put a value with spaces into quotes: --{dashed(last)} {quote(whole[:200])}"
+    return f"{word!r:.200} is not an option; {meant}"
 
 
 def _values(

@@ -174,7 +174,7 @@ def _tell(loader: Loader, place: WorkerPlace | None, url: str) -> None:
         try:
             check_installed()
         except BindingError as error:
-            note(f"  {error}", "yellow")
+            note(f"  {error}")
     if loader.keyless:
         note("  nobody is asked for a key, so that only this machine is served")
     if loader.locked:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal
 
@@ -109,9 +110,31 @@ def test_json_that_is_no_object_is_refused(text: str, complaint: str) -> None:
     assert complaint in refused(inputs(a=str), json=text)
 
 
-def test_a_word_that_is_no_option_shows_how_to_write_one() -> None:
-    assert "--name 'why?'" in refused(inputs(question=str), "why?")
-    assert "'--' is not an option" in refused(inputs(question=str), "--")
+@pytest.mark.parametrize(
+    ("words", "meant"),
+    [
+        (["why?"], "give inputs by name: --question 'why?'"),
+        (["-q", "why?"], "give inputs by name: --question -q"),
+        (["--"], "give inputs by name: --question --"),
+        (
+            ["--question", "What", "is", "it?", "--loud"],
+            "put a value with spaces into quotes: --question 'What is it?'",
+        ),
+        (["--loud", "true"], "--loud has no value, and --no-loud is its opposite"),
+        (["--file-names", "a", "b"], "of a list, name each value: --file-names a --file-names b"),
+    ],
+)
+def test_a_word_that_is_no_option_shows_how_to_write_one(words: list[str], meant: str) -> None:
+    """With what was meant by it, as it seems."""
+    kinds = inputs(question=str, loud=bool, file_names=list[str])
+    assert refused(kinds, *words).endswith(f" is not an option; {meant}")
+
+
+@given(st.lists(st.sampled_from(["--a", "--b", "--no-b", "--c", "x", "y z", "-", "--", ""])))
+def test_whatever_is_written_is_read_or_refused(words: list[str]) -> None:
+    kinds = inputs(a=(str, ""), b=(bool, False), c=(list[str], []))
+    with suppress(CommandError):
+        assert read_inputs(kinds, words).keys() <= kinds.keys()
 
 
 def test_an_option_without_a_value_is_refused() -> None:
