@@ -9,7 +9,6 @@ Rules of the file: what is the same for every piece of a text is written once.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Generator, Iterable, Iterator
 
 import msgspec
@@ -17,8 +16,8 @@ import msgspec
 from orchestra.accounts import Usage
 from orchestra.codecs.openai_logprobs import logprobs_record
 from orchestra.codecs.openai_responses_record import Item, ResponseHead, item_status
+from orchestra.codecs.openai_serving import encode, summed
 from orchestra.codecs.openai_serving_errors import error_reply
-from orchestra.codecs.openai_usage import usage_record
 from orchestra.errors import TruncatedStreamError
 from orchestra.logprobs import Logprobs
 from orchestra.values import (
@@ -40,7 +39,7 @@ class ResponseWriter:
     """An answer, written as server-sent events while it arrives."""
 
     __slots__ = (
-        *("record", "_begun", "_calls", "_details", "_head", "_items", "_likely", "_seq"),
+        *("record", "_calls", "_details", "_head", "_items", "_likely", "_seq"),
         *("_stopped", "_text", "_usage"),
     )
 
@@ -48,7 +47,6 @@ class ResponseWriter:
         self.record: Json | None = None
         """The whole response, once it is closed."""
         self._head = head
-        self._begun = False
         self._seq = 0
         self._items: list[Item] = []
         self._calls: dict[int, Item] = {}
@@ -66,7 +64,7 @@ class ResponseWriter:
         for event in events:
             if type(event) is TextDelta and self._text and self._likely is None:  # nearly all
                 self._items[-1].texts.append(event.text)
-                piece = _encode(event.text)
+                piece = encode(event.text)
                 frames.append(b'%b%d,"delta":%b}\n\n' % (self._text, self._seq, piece))
                 self._seq += 1
             else:
@@ -84,7 +82,7 @@ class ResponseWriter:
                 "the answer has not said why it stopped, and must not look complete: "
                 "tell the client of the error"
             )
-        counted = usage or (None if self._usage is None else usage_record(self._usage))
+        counted = usage or summed([self._usage])
         output = self._output(item_status(self._stopped))
         self.record = self._head.ended(self._stopped, output, counted, self._details)
         begun = b"".join(self._begin())
@@ -137,9 +135,10 @@ class ResponseWriter:
             item.likely = likely if item.likely is None else item.likely + likely
         name, beside = "response.output_text.delta", {"content_index": 0, "delta": text}
         yield self._of(name, item, logprobs=tokens, **beside)
-        plain = {"content_index": 0, "logprobs": [], "sequence_number": 0}
-        body = _encode({"type": name, **self._place(item), **plain})
-        self._text = b"event: %b\ndata: %b" % (name.encode(), body.removesuffix(b"0}"))
+        if not self._text:
+            plain = {"content_index": 0, "logprobs": [], "sequence_number": 0}
+            body = encode({"type": name, **self._place(item), **plain})
+            self._text = b"event: %b\ndata: %b" % (name.encode(), body.removesuffix(b"0}"))
 
     def _thought(self, text: str, item: Item) -> Iterator[bytes]:
         if not item.texts:
@@ -208,9 +207,8 @@ class ResponseWriter:
 
     def _begin(self) -> Iterator[bytes]:
         """That the response has begun, once."""
-        if self._begun:
+        if self._seq:
             return
-        self._begun = True
         record = self._head.record("in_progress")
         yield self._frame("response.created", response=record)
         yield self._frame("response.in_progress", response=record)
@@ -230,14 +228,4 @@ class ResponseWriter:
     def _frame(self, kind: str, **fields: object) -> bytes:
         event = {"type": kind, **fields, "sequence_number": self._seq}
         self._seq += 1
-        return b"event: %b\ndata: %b\n\n" % (kind.encode(), _encode(event))
-
-
-def _encode(value: object) -> bytes:
-    try:
-        return _encode_whole(value)
-    except UnicodeEncodeError:  # half a character, which JSON has an escape for
-        return json.dumps(value, separators=(",", ":")).encode()
-
-
-_encode_whole = msgspec.json.Encoder().encode
+        return b"event: %b\ndata: %b\n\n" % (kind.encode(), encode(event))

@@ -11,7 +11,7 @@ import attrs
 
 from orchestra.answers import Completion
 from orchestra.codecs.openai_logprobs import logprobs_record
-from orchestra.codecs.openai_usage import usage_record
+from orchestra.codecs.openai_serving import summed
 from orchestra.codecs.seals import google_content
 from orchestra.logprobs import Logprobs
 from orchestra.values import (
@@ -91,7 +91,7 @@ def response_record(answer: Completion, head: ResponseHead, usage: Json | None =
 
     `usage` is the record of all that was consumed; without one, what the answer has told.
     """
-    counted = usage or (None if answer.usage is None else usage_record(answer.usage))
+    counted = usage or summed([answer.usage])
     return head.ended(answer.stopped, [*_items(answer, head)], counted, answer.details)
 
 

@@ -14,7 +14,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 import attrs
 import msgspec
 
-from orchestra.codecs.images import data_image
 from orchestra.codecs.openai_responses_body import (
     ResponsesBody,
     ResponsesFormat,
@@ -29,13 +28,13 @@ from orchestra.codecs.openai_serving_request import (
     asked_of,
     deeper,
     extras_of,
+    image_part,
     refused,
 )
 from orchestra.codecs.seals import google_seal, opened
 from orchestra.values import (
     ChatRequest,
     ForcedTool,
-    ImageUrlPart,
     Json,
     JsonOutput,
     Message,
@@ -289,21 +288,11 @@ def _part(part: ResponsesPart, where: str, images: Passed | None) -> Part:
         case "refusal" if part.refusal is not None:
             return TextPart(part.refusal)
         case "input_image" if part.image_url is not None and images is not None:
-            return _image(part.image_url, part.detail, f"{where}.image_url", images)
+            return image_part(part.image_url, part.detail, f"{where}.image_url", images)
     known = "input_text and input_image with an image_url are" if images else "text is"
     raise refused(
         f"{where}.type", f"a part of type {part.type[:100]!r} cannot be read here; {known} known"
     )
-
-
-def _image(url: str, detail: str | None, where: str, passed: Passed) -> Part:
-    try:
-        written = data_image(url, detail)
-    except ValueError as error:
-        raise refused(where, str(error)) from error
-    if written is None and (why := passed.why_no_image(url)):
-        raise refused(where, why)
-    return written or ImageUrlPart(url, detail)
 
 
 def _thoughts(item: ResponsesItem) -> Iterable[ResponsesPart]:

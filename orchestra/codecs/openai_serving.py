@@ -51,7 +51,8 @@ _DETAILS = ("service_tier", "system_fingerprint")
 _DONE = b"data: [DONE]\n\n"
 
 
-def _encode(value: object) -> bytes:
+def encode(value: object) -> bytes:
+    """A value as JSON, also where it has half a character."""
     try:
         return _encode_whole(value)
     except UnicodeEncodeError:  # half a character, which JSON has an escape for
@@ -104,7 +105,7 @@ class AnswerWriter:
         one, chunks = self._choices[choice], list[bytes]()
         for event in events:
             if type(event) is TextDelta and one.text and one.likely is None:  # nearly all
-                chunks.append(one.text + _encode(event.text) + _AFTER_TEXT)
+                chunks.append(one.text + encode(event.text) + _AFTER_TEXT)
             else:
                 chunks.append(self._event(event, one))
         return chunks[0] if len(chunks) == 1 else b"".join(chunks)
@@ -165,7 +166,7 @@ class AnswerWriter:
         """
         if one.before:
             return b""
-        head, chunks = _encode(self._head()), list[bytes]()
+        head, chunks = encode(self._head()), list[bytes]()
         for index, each in enumerate(self._choices):
             each.before = b'data: %b,"choices":[{"index":%d,"delta":' % (head[:-1], index)
             each.text = each.before + b'{"content":'
@@ -173,7 +174,7 @@ class AnswerWriter:
         return b"".join(chunks)
 
     def _delta(self, delta: Json, one: _Choice) -> bytes:
-        return self._begin(one) + one.before + _encode(delta) + _after(one, None)
+        return self._begin(one) + one.before + encode(delta) + _after(one, None)
 
     def _head(self) -> Json:
         return {
@@ -191,8 +192,8 @@ _AFTER_TEXT = b'},"finish_reason":null}]}\n\n'
 def _after(one: _Choice, finish: str | None) -> bytes:
     """What stands behind a delta."""
     likely, one.likely = one.likely, None
-    told = b"" if likely is None else b',"logprobs":' + _encode(logprobs_record(likely))
-    return told + b',"finish_reason":%b}]}\n\n' % _encode(finish)
+    told = b"" if likely is None else b',"logprobs":' + encode(logprobs_record(likely))
+    return told + b',"finish_reason":%b}]}\n\n' % encode(finish)
 
 
 def answer_record(
@@ -274,4 +275,4 @@ def _call_delta(event: ToolCallDelta) -> Json:
 
 
 def _frame(chunk: Json) -> bytes:
-    return b"data: " + _encode(chunk) + b"\n\n"
+    return b"data: " + encode(chunk) + b"\n\n"

@@ -288,21 +288,26 @@ def _part(part: ChatPart, where: str, images: Passed | None) -> Part:
         return TextPart(part.refusal)
     if part.type == "image_url" and part.image_url is not None and images is not None:
         image = part.image_url if isinstance(part.image_url, ChatUrl) else ChatUrl(part.image_url)
-        return _image(image, f"{where}.image_url", images)
+        return image_part(image.url, image.detail, f"{where}.image_url", images)
     known = "text and image_url are" if images else "text is"
     raise refused(
         f"{where}.type", f"a part of type {part.type!r} cannot be read here; {known} known"
     )
 
 
-def _image(image: ChatUrl, where: str, passed: Passed) -> Part:
+def image_part(url: str, detail: str | None, where: str, passed: Passed) -> Part:
+    """An image that is sent along, or is at an address.
+
+    Raises:
+        InvalidRequestError: it is none, or `passed` does not let it pass.
+    """
     try:
-        written = data_image(image.url, image.detail)
+        written = data_image(url, detail)
     except ValueError as error:
         raise refused(where, str(error)) from error
-    if written is None and (why := passed.why_no_image(image.url)):
+    if written is None and (why := passed.why_no_image(url)):
         raise refused(where, why)
-    return written or ImageUrlPart(image.url, image.detail)
+    return written or ImageUrlPart(url, detail)
 
 
 def _tool(function: ChatFunction) -> Tool:

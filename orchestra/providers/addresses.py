@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from urllib.parse import urlsplit
 
 import attrs
 
@@ -92,13 +91,9 @@ def candidate(name: str, settings: ModelSettings, weight: float = 1.0) -> Candid
 
 def _read(provider: Provider, name: str, value: str, options: Mapping[str, str]) -> str:
     try:
-        found = provider.read_base_url(value, options)
-        parts = urlsplit(found)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise ValueError("it has to begin with http:// or https://, and a host")  # noqa: TRY301
+        return urls.absolute(provider.read_base_url(value, options))
     except ValueError as error:
         raise BindingError(f"{name} is no address for {provider.name}: {error}") from error
-    return found
 
 
 def _nowhere(provider: Provider, settings: ModelSettings, needed: str) -> str:

@@ -43,6 +43,18 @@ def azure(options: Options) -> str:
     return azure_endpoint(f"https://{options['resource']}.openai.azure.com", options)
 
 
+def absolute(url: str) -> str:
+    """The URL, if it can be asked.
+
+    Raises:
+        ValueError: it has no scheme of HTTP's, or no host.
+    """
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ValueError("it has to begin with http:// or https://, and a host")
+    return url
+
+
 def azure_endpoint(value: str, options: Options) -> str:
     """Of `https://RESOURCE.openai.azure.com/`, as Azure shows it, the base URL of the API."""
     root = value.rstrip("/").removesuffix("/v1").removesuffix("/openai")

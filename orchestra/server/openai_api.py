@@ -35,11 +35,12 @@ from orchestra.server.openai_runs import (
     keep,
     offered,
     refusal,
+    streamed,
 )
-from orchestra.server.openai_stored import Kept, StoredCompletions, messages_of
+from orchestra.server.openai_stored import StoredCompletions, messages_of
 from orchestra.server.openai_stream import ChunkEvents, Chunks, Facts
 from orchestra.server.relay import relay_vectors
-from orchestra.server.runs import EventStream, Runs, answer, as_json, when_over
+from orchestra.server.runs import Runs, answer, as_json
 from orchestra.stores.state_memory import MemoryState
 
 if TYPE_CHECKING:
@@ -145,14 +146,13 @@ class OpenAi:
             choices=served.choices,
         )
         chunks = Chunks(run, job.gives, writer, Facts(run.id, served.model))
-        keep = partial(self._keep, run, job, served) if served.store else None
-        events = ChunkEvents(run, self.runs.settings, chunks, keep)
-        when_over(events.leave)
-        failed = await events.open()
-        if failed is not None:
-            await ended(run)
-            return answer(failure(run, failed))
-        return EventStream(events, chunks.facts.headers())
+
+        async def kept(event: RunFinished) -> None:
+            record, _ = _record(run, job, served, event)
+            await self._keep(run, served, record)
+
+        events = ChunkEvents(run, self.runs.settings, chunks, kept if served.store else None)
+        return await streamed(run, events, chunks.facts)
 
     async def _whole(self, run: Run, job: Job, served: ServedChat) -> Response:
         event = await ended(run)
@@ -163,22 +163,13 @@ class OpenAi:
         except ModelError as error:
             return answer(failure(run, error))
         if served.store:
-            await self._keep(run, job, served, event)
+            await self._keep(run, served, record)
         cost = record["usage"]["orchestra"]["cost_nanodollars"]
         return as_json(record, headers=facts.headers(cost))
 
-    async def _keep(self, run: Run, job: Job, served: ServedChat, event: RunFinished) -> None:
-        """Keep an answer that is whole; where the state is away, it was answered all the same."""
-        record, _ = _record(run, job, served, event)
-        kept = Kept(
-            organisation=run.caller.organisation,
-            user=run.caller.user,
-            model=served.model,
-            completion=record,
-            messages=messages_of(record["id"], served.messages),
-            metadata=dict(served.metadata),
-        )
-        await keep(self.stored, record["id"], kept)
+    async def _keep(self, run: Run, served: ServedChat, record: Json) -> None:
+        asked = messages_of(record["id"], served.messages)
+        await keep(self.stored, run, served, record, asked)
 
     def _listed(self, offer: Offer) -> dict[str, object]:
         return {

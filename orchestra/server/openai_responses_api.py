@@ -45,11 +45,12 @@ from orchestra.server.openai_runs import (
     keep,
     offered,
     refusal,
+    streamed,
 )
 from orchestra.server.openai_stored import Kept, StoredCompletions
 from orchestra.server.openai_stored_api import page_of, paged, wanted_of
 from orchestra.server.openai_stream import ChunkEvents, Chunks, Facts
-from orchestra.server.runs import EventStream, Runs, answer, as_json, when_over
+from orchestra.server.runs import Runs, answer, as_json
 
 if TYPE_CHECKING:
     from orchestra.engine.run import Run
@@ -131,12 +132,7 @@ class ResponsesApi:
                 await self._keep(run, served, writer.record)
 
         events = ChunkEvents(run, self.runs.settings, chunks, kept if served.store else None)
-        when_over(events.leave)
-        failed = await events.open()
-        if failed is not None:
-            await ended(run)
-            return answer(failure(run, failed))
-        return EventStream(events, chunks.facts.headers())
+        return await streamed(run, events, chunks.facts)
 
     async def _whole(self, run: Run, job: Job, served: ServedChat, head: ResponseHead) -> Response:
         event = await ended(run)
@@ -154,15 +150,7 @@ class ResponsesApi:
         return as_json(record, headers=facts.headers(usage["orchestra"]["cost_nanodollars"]))
 
     async def _keep(self, run: Run, served: ServedChat, record: Json) -> None:
-        kept = Kept(
-            organisation=run.caller.organisation,
-            user=run.caller.user,
-            model=served.model,
-            completion=record,
-            messages=list(served.messages),
-            metadata=dict(served.metadata),
-        )
-        await keep(self.stored, record["id"], kept)
+        await keep(self.stored, run, served, record, list(served.messages))
 
     async def _items(self, asked: AskedResponse) -> list[Json]:
         """The whole conversation: what was kept of it, and what is new.

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import attrs
 import trio
 from quart import request
+from quart_trio.wrappers import TrioResponse as Response
 
 from orchestra.codecs.openai_serving_errors import BAD_REQUEST, ServedError, error_reply, reply
 from orchestra.codecs.openai_serving_request import ServedChat, refused
@@ -20,13 +21,14 @@ from orchestra.server.chat_shapes import RELAYED, Gives
 from orchestra.server.openai_catalog import Catalog, Offer, Spoken
 from orchestra.server.openai_errors import OpenAiProblem, as_openai, told
 from orchestra.server.openai_stored import Kept, StoredCompletions
-from orchestra.server.openai_stream import RUN_ID, Facts
+from orchestra.server.openai_stream import RUN_ID, ChunkEvents, Facts
 from orchestra.server.relay import relay, relay_whole
-from orchestra.server.runs import whole_body
+from orchestra.server.runs import EventStream, answer, when_over, whole_body
 
 if TYPE_CHECKING:
     from orchestra.engine.run import Run
     from orchestra.graph.pipelines import Pipeline
+    from orchestra.values import Json
 
 log = logging.getLogger("orchestra.server")
 
@@ -70,8 +72,32 @@ async def json_body() -> bytes | OpenAiProblem:
     return await whole_body()
 
 
-async def keep(stored: StoredCompletions, id_: str, kept: Kept) -> None:
-    """Keep an answer that is whole; where the state is away, it was answered all the same."""
+async def streamed(run: Run, events: ChunkEvents, facts: Facts) -> Response:
+    """A run as a stream; as a problem, where it fails before anything is said."""
+    when_over(events.leave)
+    failed = await events.open()
+    if failed is not None:
+        await ended(run)
+        return answer(failure(run, failed))
+    return EventStream(events, facts.headers())
+
+
+async def keep(
+    stored: StoredCompletions, run: Run, served: ServedChat, record: Json, asked: list[Json]
+) -> None:
+    """Keep an answer that is whole; where the state is away, it was answered all the same.
+
+    `asked` is what it answers, as it is told to whoever reads that later.
+    """
+    id_ = record["id"]
+    kept = Kept(
+        organisation=run.caller.organisation,
+        user=run.caller.user,
+        model=served.model,
+        completion=record,
+        messages=asked,
+        metadata=dict(served.metadata),
+    )
     try:
         with trio.fail_after(KEEP_S):
             if not await stored.keep(id_, kept):

@@ -240,17 +240,16 @@ def fit_for_clients(event: Event, *, debug: bool) -> Event:
 
 
 def _fit_output(event: Event) -> Event:
-    match event:
-        case Delta(chunk=held):
-            fitted = fit_value(held, _fit_message)
-            return event if fitted is held else attrs.evolve(event, chunk=fitted)
-        case Snapshot(output=held):
-            fitted = fit_value(held, _fit_message)
-            return event if fitted is held else attrs.evolve(event, output=fitted)
-        case RunFinished(result=held):
-            fitted = fit_value(held, _fit_message)
-            return event if fitted is held else attrs.evolve(event, result=fitted)
-    return event
+    name = _OUTPUTS.get(type(event))
+    if name is None:
+        return event
+    held = getattr(event, name)
+    fitted = fit_value(held, _fit_message)
+    return event if fitted is held else attrs.evolve(event, **{name: fitted})
+
+
+_OUTPUTS: Mapping[type[Event], str] = {Delta: "chunk", Snapshot: "output", RunFinished: "result"}
+"""What of an event is output."""
 
 
 def _fit_message(name: str, message: str) -> str:
