@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import subprocess
 from pathlib import Path
 
 import nox
@@ -30,8 +31,13 @@ NOT_OURS = {
     "ASYNC912": "... and a scope may be there for the one branch that waits",
 }
 """The rules of flake8-async that we do not follow, and why."""
-OF_THE_WORLD = ("cli", "clients", "faults", "providers", "server")
-"""Tests of processes and sockets: half of the time, and the same on the Python in between."""
+ONCE = ("tests/mutants", "tests/test_conftest.py", "tests/test_floors.py", "tests/test_tidy.py")
+"""Tests of our files, which are the same on each Python: on the oldest."""
+OF_THE_LANGUAGE = (
+    *("tests/annotations", "tests/compiler", "tests/engine", "tests/graph", "tests/portal"),
+    *("tests/steps", "tests/testing", "tests/test_pickling.py"),
+)
+"""What a Python between the oldest and the newest could break alone."""
 _ASYNC = re.compile(r"\b(async|await|trio)\b")
 
 nox.needs_version = ">=2026.10"
@@ -92,18 +98,28 @@ def tests(session: nox.Session) -> None:
 
     `nox -s tests-3.11 -- tests/graph -k route`
 
-    On the oldest, properties are tried as often as they say; on the others less often, and between
-    the oldest and the newest what is no matter of the language is not tried again. Coverage of
-    lines is measured on the newest, over all tests: only there it costs little, and no line of ours
-    is for one version only.
+    On the oldest that is here, properties are tried as often as they say; on the others less often,
+    and between the oldest and the newest only what is a matter of the language. Coverage of lines
+    is measured on the newest: only there it costs little, and no line of ours is for one version.
     """
     install(session, "tests", extras="all")
-    again = ["--hypothesis-profile=again"] if session.python != PYTHONS[0] else []
-    if session.python in PYTHONS[1:-1]:
-        again += [f"--ignore=tests/{folder}" for folder in OF_THE_WORLD]
-    measured = ["--cov"] if session.python == PYTHONS[-1] else []
+    oldest, newest = next(filter(_is_here, PYTHONS)), PYTHONS[-1]
+    asked = ["--cov"] if session.python == newest else []
+    if session.python != oldest:
+        some = [f"--ignore={each}" for each in ONCE]
+        asked += ["--hypothesis-profile=again"]
+        asked += some if session.python == newest else OF_THE_LANGUAGE
     # Laws take a hundred times as long as examples: whoever has none left takes from the other.
-    session.run("pytest", "-n2", "--dist=worksteal", *(session.posargs or [*again, *measured]))
+    session.run("pytest", "-n2", "--dist=worksteal", *(session.posargs or asked))
+
+
+def _is_here(version: str) -> bool:
+    """Whether there is such a Python: pyenv has a command also for one that is switched off."""
+    command = (f"python{version}", "-c", "")
+    try:
+        return not subprocess.run(command, check=False, capture_output=True).returncode  # noqa: S603 - a constant
+    except FileNotFoundError:
+        return False
 
 
 @nox.session
