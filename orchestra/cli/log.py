@@ -1,16 +1,29 @@
-"""The log of a server, on standard error: an entry is one line, and what belongs to it below.
+"""The log of a server, on standard error: for a person, or a JSON object for each entry.
 
-Providers and clients have a word in it. So that none of them can write an entry of its own, or
-make a terminal do what it says, all but the first line is marked, and control characters are
-told by their escapes.
+For a person an entry is one line, and what belongs to it below. Providers and clients have a word
+in it. So that none of them can write an entry of its own, or make a terminal do what it says, all
+but the first line is marked, and control characters are told by their escapes.
 """
 
 from __future__ import annotations
 
+import json
 import logging
+from datetime import UTC, datetime
+from typing import Any, Literal, TypeAlias
 
-LOG_FORMAT = "%(asctime)s %(levelname)s {who}%(name)s%(request)s: %(message)s"
+import attrs
+
+from orchestra.cli import terminal
+
+LogFormat: TypeAlias = Literal["text", "json"]
+LogLevel: TypeAlias = Literal["debug", "info", "warning", "error"]
+
+USAGE = "orchestra.usage"
+"""The logger whose messages are JSON objects."""
+_TEXT = "%(asctime)s %(levelname)s {who}%(name)s%(request)s: %(message)s"
 _BELOW = "\n  | "
+_log = logging.getLogger("orchestra.server")
 _HIDDEN = (
     *range(0x20),
     *range(0x7F, 0xA0),
@@ -19,13 +32,35 @@ _HIDDEN = (
 _ESCAPES = {code: ascii(chr(code))[1:-1] for code in _HIDDEN if chr(code) not in "\t\n"}
 
 
-def begin_log(who: str) -> None:
-    """Log to standard error; each line says who of several processes writes it."""
-    handler = logging.StreamHandler()
-    handler.setFormatter(EntryFormatter(LOG_FORMAT.replace("{who}", who)))
-    logging.basicConfig(level=logging.INFO, handlers=[handler])
-    for each in logging.getLogger().handlers:
-        each.addFilter(with_request_id)
+@attrs.frozen
+class Log:
+    """How a server logs: in which form, and from which level on."""
+
+    format: LogFormat = "text"
+    level: LogLevel = "info"
+
+    def begin(self, who: str) -> None:
+        """Log to standard error; each entry says `who` of several processes writes it."""
+        formatter = EntryFormatter(_TEXT.replace("{who}", f"{who} " if who else ""))
+        handler = logging.StreamHandler()
+        handler.setFormatter(formatter if self.format == "text" else JsonFormatter(who))
+        logging.basicConfig(level=self.level.upper(), handlers=[handler])
+        for each in logging.getLogger().handlers:
+            each.addFilter(with_request_id)
+
+    def note(self, text: str) -> None:
+        """Tell a person what is being done, on standard error; in JSON it is an entry."""
+        if self.format == "text":
+            terminal.note(text, needed=False)
+        else:
+            _log.info("%s", text.strip())
+
+    def say(self, text: str) -> None:
+        """As `note`, on standard output; in JSON it is an entry, too."""
+        if self.format == "text":
+            terminal.say(text, needed=False)
+        else:
+            _log.info("%s", text)
 
 
 class EntryFormatter(logging.Formatter):
@@ -34,6 +69,39 @@ class EntryFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         """An entry, with its traceback."""
         return super().format(record).translate(_ESCAPES).replace("\n", _BELOW)
+
+
+class JsonFormatter(logging.Formatter):
+    """Formats each entry as a JSON object in a line of ASCII.
+
+    `time` is in UTC; `exception` has the traceback. An entry of `USAGE` has an object `usage` for
+    its message. What does not apply is not there.
+    """
+
+    def __init__(self, process: str) -> None:
+        super().__init__()
+        self._process = process
+
+    def format(self, record: logging.LogRecord) -> str:
+        """An entry, with its traceback."""
+        time = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
+        told: dict[str, Any] = {
+            "time": time.replace("+00:00", "Z"),
+            "level": record.levelname,
+            "logger": record.name,
+            "process": self._process,
+            "request_id": getattr(record, "request", "").strip(" []"),
+        }
+        message = record.getMessage()
+        if record.name == USAGE:
+            told["usage"] = json.loads(message)
+        else:
+            told["message"] = message
+        if record.exc_info:
+            told["exception"] = self.formatException(record.exc_info)
+        if record.stack_info:
+            told["stack"] = self.formatStack(record.stack_info)
+        return json.dumps({key: value for key, value in told.items() if value != ""})
 
 
 def with_request_id(record: logging.LogRecord) -> bool:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import gc
 import os
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from orchestra.cli import terminal
 from orchestra.cli.admission import MAKE_ONE
 from orchestra.cli.ending import ending
 from orchestra.cli.loading import extra
-from orchestra.cli.log import begin_log
+from orchestra.cli.log import Log, LogFormat, LogLevel
 from orchestra.cli.parameters import Config, Data, Delay, Flag, Inherited, Port, Seconds, Workers
 from orchestra.cli.reloading import Loader
 from orchestra.errors import BindingError
@@ -39,13 +39,14 @@ def serve(
     config: Config = None,
     reload: Flag = False,
     debug: Flag = False,
+    log_format: LogFormat = "text",
+    log_level: LogLevel = "info",
     worker: Inherited = None,
 ) -> int:
     """Serve pipelines over HTTP; runs are streamed as Server-Sent Events.
 
-    The first Ctrl-C lets runs end within the drain time, the second stops them. SIGHUP loads the
-    pipelines and the configuration anew; if anything is wrong with them, the log says what, and
-    the old ones go on.
+    The first Ctrl-C lets runs end within the drain time, the second stops them. SIGHUP loads
+    pipelines and configuration anew; if anything is wrong, the log says what, and the old go on.
 
     Parameters
     ----------
@@ -61,35 +62,45 @@ def serve(
         How many seconds runs may go on after the server was asked to stop; by default what
         `[server]` says, else 20.
     shutdown_delay_s
-        For how many seconds before that `/readyz` says 503 while clients are still let in, so that
-        load balancers notice; by default what `[server]` says, else 0.
+        For how many seconds before that `/readyz` says 503 while clients are still let in; by
+        default what `[server]` says, else 0.
     reload
         For development: load anew whenever a module of the pipelines or the configuration changes.
     debug
         Show clients the messages of all exceptions, and source lines.
+    log_format
+        How standard error is written: for a person, or a JSON object for each entry.
+    log_level
+        Entries of a lower level are not written.
     """
-    options = {"drain_s": drain_s, "shutdown_delay_s": shutdown_delay_s, "debug": debug or None}
-    said = {name: value for name, value in options.items() if value is not None}
+    log = Log(log_format, log_level)
+    said = _said(drain_s=drain_s, shutdown_delay_s=shutdown_delay_s, debug=debug or None)
     if workers > 1 and worker is None:
         from orchestra.cli.workers import command, settings_of, supervised
         from orchestra.config.finding import find
 
         config = find(config, os.environ)  # a worker that replaces another has to find the same
-        words = command(targets, host, said, data, config, reload=reload)
-        return supervised(words, settings_of(config, said), host, port, workers)
+        words = command(targets, host, said, data, config, log=log, reload=reload)
+        return supervised(words, settings_of(config, said), host, port, workers, told=log)
     several = worker is not None
     loader = Loader(targets, data, config, host, said, several=several, watches=reload)
-    _serve(loader, partial(_bind, host, port), worker, watches=reload)
+    _serve(loader, partial(_bind, host, port), worker, log, watches=reload)
     if not several:
-        terminal.note("orchestra has stopped", needed=False)
+        log.note("orchestra has stopped")
     terminal.forget_unwritable(errors_too=True)
     return 0
+
+
+def _said(**options: Any) -> dict[str, Any]:
+    """Those that were said."""
+    return {name: value for name, value in options.items() if value is not None}
 
 
 def _serve(
     loader: Loader,
     listen: Callable[[Settings], socket],
     worker: Inherited,
+    log: Log,
     *,
     watches: bool,
 ) -> None:
@@ -105,12 +116,12 @@ def _serve(
         from orchestra.server.worker_place import WorkerPlace
 
         place = WorkerPlace.take(*worker)
-    begin_log(f"worker {place.number} " if place else "")
+    log.begin(f"worker {place.number}" if place else "")
     watched = loader.watched if watches else None
     counts, traces = counting(place.number if place else 0), tracing()
     flush = [counts.write] if counts is not None and place is not None else []
     flush += [traces.close] if traces is not None else []
-    told = partial(_tell, loader, place)
+    told = partial(_tell, loader, place, log)
     with loader, ending() as end:
         house = House(
             watched=watched,
@@ -154,33 +165,32 @@ def settle() -> None:
     gc.freeze()
 
 
-def _tell(loader: Loader, place: WorkerPlace | None, url: str) -> None:
+def _tell(loader: Loader, place: WorkerPlace | None, log: Log, url: str) -> None:
     """Say what is served; of several workers the first does, once, and the supervisor the rest."""
     from orchestra.observe.counting import check_installed
     from orchestra.server.notify import READY, notify
 
-    note, say = partial(terminal.note, needed=False), partial(terminal.say, needed=False)
     gc.freeze()  # what a start has made stays: no search for garbage goes through it again
     gc.set_threshold(YOUNG_OBJECTS, *gc.get_threshold()[1:])
     if place is not None and (place.number > 1 or place.replaces):
         return
     for name in loader.pipelines:
         there = f"{url}/v1/pipelines/{name}/runs"
-        note(f"  {name}: {there if name in loader.by_json else _as_a_model(name, url)}")
+        log.note(f"  {name}: {there if name in loader.by_json else _as_a_model(name, url)}")
     if not loader.pipelines:
-        note("  no pipelines: models only, through OpenAI's API")
-    note(f"  all that is served, on a page: {url}/docs")
+        log.note("  no pipelines: models only, through OpenAI's API")
+    log.note(f"  all that is served, on a page: {url}/docs")
     if loader.metrics:
         try:
             check_installed()
         except BindingError as error:
-            note(f"  {error}")
+            log.note(f"  {error}")
     if loader.keyless:
-        note("  nobody is asked for a key, so that only this machine is served")
+        log.note("  nobody is asked for a key, so that only this machine is served")
     if loader.locked:
-        note(f"  everybody is asked for a key, and there is none yet: {MAKE_ONE}")
+        log.note(f"  everybody is asked for a key, and there is none yet: {MAKE_ONE}")
     if place is not None:
-        note(f"  limits, budgets, cache and runs are shared in {loader.state_place()}")
+        log.note(f"  limits, budgets, cache and runs are shared in {loader.state_place()}")
     else:
-        say(f"orchestra is listening on {url}")
+        log.say(f"orchestra is listening on {url}")
         notify(READY)

@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any
 from orchestra.cli import terminal
 from orchestra.cli.counts_folder import counts_folder
 from orchestra.cli.loading import extra
-from orchestra.cli.log import begin_log
 from orchestra.cli.parameters import WORKER
 
 if TYPE_CHECKING:
+    from orchestra.cli.log import Log
     from orchestra.server.settings import Settings
 
 log = logging.getLogger("orchestra.server")
@@ -30,11 +30,13 @@ def command(
     data: Path | None,
     config: Path | None,
     *,
+    log: Log,
     reload: bool,
 ) -> list[str]:
     """What starts a worker, but for the numbers that it is given; `said` are settings."""
     words = [sys.executable, "-m", "orchestra", "serve", *targets, "--host", host]
     options = {**said, "data": data, "config": config, "reload": reload}
+    options |= {"log_format": log.format, "log_level": log.level}
     for name, value in options.items():
         if value is not None and value is not False:
             words.append(f"--{name.replace('_', '-')}")
@@ -57,7 +59,9 @@ def settings_of(config: Path | None, said: Mapping[str, Any]) -> Settings:
     return Settings(**{**bounds, **said})
 
 
-def supervised(words: Sequence[str], settings: Settings, host: str, port: int, count: int) -> int:
+def supervised(
+    words: Sequence[str], settings: Settings, host: str, port: int, count: int, *, told: Log
+) -> int:
     """Serve with as many workers until a signal; the exit code.
 
     Raises:
@@ -70,7 +74,7 @@ def supervised(words: Sequence[str], settings: Settings, host: str, port: int, c
     from orchestra.server.sockets import bind, url_of
     from orchestra.server.supervisor import supervise
 
-    begin_log("supervisor ")
+    told.begin("supervisor")
     listener = bind(host, port, settings)
     with ExitStack() as at_the_end:
         try:
@@ -86,17 +90,17 @@ def supervised(words: Sequence[str], settings: Settings, host: str, port: int, c
                 listener,
                 count,
                 stop_s=settings.stop_s,
-                on_ready=partial(_ready, url_of(listener)),
+                on_ready=partial(_ready, told, url_of(listener)),
                 on_stop=partial(notify, STOPPING),
             )
         )
-    terminal.note("orchestra has stopped", needed=False)
+    told.note("orchestra has stopped")
     terminal.forget_unwritable(errors_too=True)
     return code
 
 
-def _ready(url: str) -> None:
+def _ready(told: Log, url: str) -> None:
     from orchestra.server.notify import READY, notify
 
-    terminal.say(f"orchestra is listening on {url}", needed=False)
+    told.say(f"orchestra is listening on {url}")
     notify(READY)

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+from orchestra.cli.log import Log
 from orchestra.cli.workers import command
 from orchestra.runs.archive import live_key
 from tests.cli.conftest import PATIENCE_S, Project, err_of
@@ -246,8 +247,10 @@ def test_a_store_that_is_made_while_one_develops_is_found(who: Project) -> None:
 
 def test_a_worker_is_started_with_what_was_said() -> None:
     said = {"drain_s": 3.5, "debug": True}
-    words = command(["pipelines.a:b"], "0.0.0.0", said, Path("data"), None, reload=False)
+    log = Log("json", "warning")
+    words = command(["pipelines.a:b"], "0.0.0.0", said, Path("data"), None, log=log, reload=False)
     assert words[3:] == [
         *("serve", "pipelines.a:b", "--host", "0.0.0.0"),
-        *("--drain-s", "3.5", "--debug", "--data", "data", "--as-worker"),
+        *("--drain-s", "3.5", "--debug", "--data", "data"),
+        *("--log-format", "json", "--log-level", "warning", "--as-worker"),
     ]
