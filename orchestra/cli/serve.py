@@ -59,11 +59,10 @@ def serve(
     workers
         How many processes serve; with two or more, a supervisor replaces those that die.
     drain_s
-        How many seconds runs may go on after the server was asked to stop; by default what
-        `[server]` says, else 20.
+        How long runs may go on after a signal to stop; by default what `[server]` says, else 20.
     shutdown_delay_s
-        For how many seconds before that `/readyz` says 503 while clients are still let in; by
-        default what `[server]` says, else 0.
+        How long before that `/readyz` says 503 while clients are still let in; by default what
+        `[server]` says, else 0.
     reload
         For development: load anew whenever a module of the pipelines or the configuration changes.
     debug
