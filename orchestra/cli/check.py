@@ -33,6 +33,7 @@ def check(*targets: str, explain: Flag = False, data: Data = None, config: Confi
         unknown_pipelines,
         unservable,
     )
+    from orchestra.cli.listing import misread_in
     from orchestra.config import default_bindings
     from orchestra.config.finding import find
     from orchestra.errors import ConfigError
@@ -44,7 +45,7 @@ def check(*targets: str, explain: Flag = False, data: Data = None, config: Confi
     except ConfigError as error:  # what pipelines name is then not held against it
         problems += map(str, error.problems)
     else:
-        problems += lacking(bindings.deployment)
+        problems += [*lacking(bindings.deployment), *misread_in(bindings.deployment, os.environ)]
     chosen_ones = chosen(targets, needed=find(config, os.environ) is None)
     with bindings or nullcontext():
         pipelines, unread = _load(chosen_ones, targets)

@@ -10,7 +10,7 @@ import attrs
 from orchestra.cli.tables import table
 from orchestra.config.deployment import Deployment
 from orchestra.policies.routing import FALLBACK, By
-from orchestra.providers.addresses import capabilities, shown_url
+from orchestra.providers.addresses import capabilities, misread, shown_url
 from orchestra.providers.catalog import PROVIDERS
 from orchestra.providers.facts import known
 from orchestra.providers.keys import KeyState, key_state
@@ -39,7 +39,13 @@ def as_text(found: Deployment, environ: Environ) -> str:
         for name, each in found.embedders.items()
     ]
     tables = [rows, *([routes] if found.routes else []), vectors]
-    return "\n\n".join((where, *map(table, tables)))
+    return "\n\n".join((where, *map(table, tables), *misread_in(found, environ)))
+
+
+def misread_in(found: Deployment, environ: Environ) -> list[str]:
+    """What is wrong with what the environment says of addresses, each once."""
+    models = (*found.models.values(), *(each.model for each in found.embedders.values()))
+    return [*filter(None, dict.fromkeys(misread(each, environ) for each in models))]
 
 
 def as_json(found: Deployment, environ: Environ) -> dict[str, Any]:

@@ -38,14 +38,12 @@ def base_url(
     """The base URL: the table's own, else what the environment says, else the provider's.
 
     Raises:
-        BindingError: nothing says where it is.
+        BindingError: nothing says where it is, or the environment says what is no address.
     """
     if settings.base_url is not None:
         return settings.base_url
-    if "resource" not in settings.options:
-        for name in provider.base_url_env:
-            if value := environ.get(name):
-                return _read(provider, name, value, options)
+    if name := _told_by(provider, settings, environ):
+        return _read(provider, name, environ[name], options)
     try:
         if provider.base_url is not None:
             return provider.base_url(options)
@@ -64,6 +62,17 @@ def shown_url(settings: ModelSettings, environ: Environ) -> str:
         return urls.shown(base_url(provider, settings, options, environ))
     except BindingError:
         return "?"
+
+
+def misread(settings: ModelSettings, environ: Environ) -> str:
+    """What is wrong with what the environment says of a model's address; "" where nothing is."""
+    provider = PROVIDERS[settings.provider]
+    try:
+        if name := _told_by(provider, settings, environ):
+            _read(provider, name, environ[name], options_of(provider, settings, environ))
+    except BindingError as error:
+        return str(error)
+    return ""
 
 
 def capabilities(settings: ModelSettings) -> Capabilities:
@@ -87,6 +96,13 @@ def candidate(name: str, settings: ModelSettings, weight: float = 1.0) -> Candid
         output_price=free if prices.output is None else prices.output,
         vectors=settings.model,
     )
+
+
+def _told_by(provider: Provider, settings: ModelSettings, environ: Environ) -> str:
+    """The variable that says where a model is; "" where none does, or its table does."""
+    if settings.base_url is not None or "resource" in settings.options:
+        return ""
+    return next((name for name in provider.base_url_env if environ.get(name)), "")
 
 
 def _read(provider: Provider, name: str, value: str, options: Mapping[str, str]) -> str:

@@ -286,6 +286,21 @@ def test_check_tells_of_the_configuration_too(say: Project) -> None:
     assert out.startswith("missing.toml: there is no such file")
 
 
+def test_an_address_of_the_environment_that_is_none_is_told(
+    say: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Once, however many models are there; a missing key or address is the other machine's."""
+    monkeypatch.setenv("OPENAI_API_KEY", "k")
+    monkeypatch.setenv("OPENAI_BASE_URL", "foo")
+    problem = "OPENAI_BASE_URL is no address for openai: it has to begin with http:// or https://"
+    code, out, _ = say.orchestra("check")
+    assert code == FAILED
+    assert out.count(problem) == 1
+    assert say.orchestra("models")[1].count(problem) == 1
+    say.write("orchestra.toml", '[models.a]\nprovider = "azure"\nmodel = "m"\n')
+    assert say.orchestra("check")[0] == 0
+
+
 def test_a_model_of_the_file_answers_a_pipeline(configured: Project) -> None:
     configured.write(
         "ask.py",
