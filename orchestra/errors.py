@@ -19,7 +19,8 @@
     │   ├── DisagreedError       an arm of a quorum said something else than the others
     │   ├── JudgeError           the judge of a `best_of` gave no index of an answer
     │   ├── StepFailedError      a step failed in several ways at once; carries all of them
-    │   └── RunLostError         the process that ran it has died, or it is kept no longer
+    │   ├── RunLostError         the process that ran it has died, or it is kept no longer
+    │   └── BatchError           many runs were stopped together; a batch can be begun again
     ├── ModelError               a model call failed; says whether it may be retried
     │   ├── AuthenticationError      the key is wrong
     │   ├── PermissionDeniedError    the key may not do this
@@ -151,8 +152,7 @@ class ArmsFailedError(RunError):
 
     def __init__(self, message: str, errors: Mapping[str, BaseException]) -> None:
         self.errors = dict(errors)
-        lines = "".join(f"\n  {arm}: {describe(error)}" for arm, error in errors.items())
-        super().__init__(message + lines)
+        super().__init__(message + "".join(f"\n  {k}: {describe(e)}" for k, e in errors.items()))
 
 
 class NoQuorumError(ArmsFailedError):
@@ -186,6 +186,10 @@ class RunLostError(RunError):
     """What a run said is not there: the process that ran it has died, or it is kept no longer."""
 
 
+class BatchError(RunError):
+    """A batch has stopped before its end; begun again, it does what has no result yet."""
+
+
 class ModelError(OrchestraError):
     """A model call failed; each subclass is one thing that its caller can do about it.
 
@@ -213,8 +217,7 @@ class ModelError(OrchestraError):
     ) -> None:
         super().__init__(message)
         self.message = message
-        if retryable is not None:
-            self.retryable = retryable
+        self.retryable = self.retryable if retryable is None else retryable
         self.retry_after_s = retry_after_s
         self.status = status
         self.code = code
@@ -227,8 +230,7 @@ class ModelError(OrchestraError):
         status = f"HTTP {self.status}" if self.status is not None else ""
         said = ": ".join(filter(None, (where, status, self.message)))
         wait = f"retry after {self.retry_after_s:g} s" if self.retry_after_s is not None else ""
-        request = f"request {self.request_id}" if self.request_id else ""
-        notes = ", ".join(filter(None, (wait, request)))
+        notes = ", ".join(filter(None, (wait, self.request_id and f"request {self.request_id}")))
         return f"{said} ({notes})" if notes else said
 
 

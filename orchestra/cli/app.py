@@ -27,6 +27,10 @@ COMMANDS: Commands = {
         "serve [MODULE[:PIPELINE] ...] [OPTIONS]",
         "Serve pipelines over HTTP; runs are streamed as Server-Sent Events.",
     ),
+    "batch:batch": (
+        "batch MODULE[:PIPELINE] ROWS [OPTIONS]",
+        "Run a pipeline for each row of a file, and write a line of JSON for each result.",
+    ),
     "check:check": (
         "check [MODULE[:PIPELINE] ...] [OPTIONS]",
         "Report every problem of the configuration and of every pipeline; exit with 1 if any.",

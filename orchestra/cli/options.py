@@ -60,7 +60,7 @@ def read_inputs(
     for name, each in inputs.items():
         if name not in named and name not in given and each.default is MISSING:
             wrong.append(_missing(name))
-    _refuse_unreadable(inputs, {*named, *given})
+    refuse_unreadable(inputs, {*named, *given})
     values, unread = _values(inputs, pairs, document)
     wrong += unread
     by_option, faults = from_pairs(_only(inputs, {name for name, _ in values}), values, "--")
@@ -166,8 +166,12 @@ def _options(words: Iterable[str], flags: Container[str]) -> Iterator[str]:
             yield name if name.removeprefix("no_") not in flags else name.removeprefix("no_")
 
 
-def _refuse_unreadable(inputs: Mapping[str, Input], given: Container[str]) -> None:
-    """Let pass inputs that JSON has a form for; others have to be left out."""
+def refuse_unreadable(inputs: Mapping[str, Input], given: Container[str]) -> None:
+    """Let pass inputs that JSON has a form for; others have to be left out.
+
+    Raises:
+        CommandError: one of the others is given, or has no default.
+    """
     for name, each in inputs.items():
         if (each.default is MISSING or name in given) and not is_readable(each):
             raise CommandError(

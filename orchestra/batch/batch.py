@@ -1,0 +1,262 @@
+"""A batch: a run for each of many rows, so many at once, and a line for each that has ended.
+
+Rules of the file: rows are read as they are needed, so that there may be more than memory holds;
+a row has a line only when it has ended for good; and what stops a batch leaves rows without a
+line, which are done when it is begun again.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterable, Iterator
+from math import inf
+from pathlib import Path
+from typing import Any
+
+import attrs
+import trio
+
+from orchestra.accounts import Caller, Usage
+from orchestra.batch.ledger import Ended, Row, digest_of, line_of
+from orchestra.batch.results import Results, open_results
+from orchestra.engine.engine import Engine
+from orchestra.errors import (
+    ArmsFailedError,
+    AuthenticationError,
+    BatchError,
+    BindingError,
+    BudgetExceededError,
+    BudgetHeldError,
+    InputError,
+    ModelNotFoundError,
+    ModelsFailedError,
+    PermissionDeniedError,
+    QuotaError,
+    RunCancelledError,
+    UnknownPriceError,
+)
+from orchestra.graph.pipelines import Pipeline
+from orchestra.graph.policy import Retry
+from orchestra.groups import groupless_nursery
+from orchestra.messages import describe
+from orchestra.policies.retry import next_delay_s, retry_after_s
+
+NOBODY = Caller()
+_RETRY = Retry(attempts_max=5, delay_s=1.0)
+_NOTHING = Usage()
+_HOPELESS = (
+    AuthenticationError,
+    PermissionDeniedError,
+    ModelNotFoundError,
+    QuotaError,
+    UnknownPriceError,
+    BindingError,
+)
+
+
+@attrs.frozen(kw_only=True)
+class BatchRules:
+    """How a batch is done."""
+
+    at_once: int = attrs.field(default=8, validator=attrs.validators.ge(1))
+    """Rows under way at the same time."""
+    failures_max: int = attrs.field(default=100, validator=attrs.validators.ge(0))
+    """Rows that may fail; one more stops the batch."""
+    retry: Retry = _RETRY
+    """When a row is tried again, as a whole; what its pipeline tries again comes before."""
+
+
+@attrs.define
+class Progress:
+    """How far a batch is. `done_before` are rows that had a result when it began."""
+
+    done_before: int = 0
+    finished: int = 0
+    failed: int = 0
+    last_failure: str = ""
+    """The row that failed last, and why."""
+    usage: Usage = _NOTHING
+    """Of all rows of this batch, those under way left out."""
+
+    @property
+    def ended(self) -> int:
+        """Rows that need not be waited for any more."""
+        return self.done_before + self.finished + self.failed
+
+
+class Batch:
+    """Many rows of one pipeline; `run` does those that have no result in the file yet.
+
+    `rows` are taken as they are needed, each once, and each has an id of its own. `draw` gives
+    numbers from 0 to 1, which the waits before another attempt are drawn with.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        pipeline: Pipeline[..., Any],
+        rows: Iterable[Row],
+        results: Path,
+        *,
+        rules: BatchRules | None = None,
+        caller: Caller = NOBODY,
+        draw: Callable[[], float] = random.random,
+    ) -> None:
+        self.rules = rules or BatchRules()
+        self.progress = Progress()
+        self._engine = engine
+        self._pipeline = pipeline
+        self._rows = rows
+        self._path = results
+        self._caller = caller
+        self._draw = draw
+        self._stopping = trio.Event()
+        self._error: BatchError | None = None
+        self._rest_until_s = -inf
+        self._scope = trio.CancelScope()
+
+    def stop(self, within_s: float) -> None:
+        """Begin no other row; those under way may end within so many seconds."""
+        self._stopping.set()
+        self._scope.deadline = min(self._scope.deadline, trio.current_time() + within_s)
+
+    async def run(self) -> Progress:
+        """Do all rows that have no result yet. Stopped or cancelled, it can be begun again.
+
+        A row that failed has a line with its error, and is done again by the next batch; one
+        that was cancelled has none.
+
+        Raises:
+            BatchError: an error that every row would meet, or too many failures, have stopped it;
+                or its file cannot be written.
+            CheckError: the pipeline has problems.
+            InputError: it would have more runs at once than the engine's `Limits` allow.
+        """
+        plan = self._engine.plan(self._pipeline)
+        most = self._engine.limits.runs
+        if self.rules.at_once > most:
+            raise InputError(
+                f"at_once={self.rules.at_once} is more than Limits(runs={most}) of this engine"
+            )
+        with open_results(self._path) as results:
+            todo = self._todo(results)
+            with self._scope:
+                async with groupless_nursery() as nursery:
+                    for _ in range(self.rules.at_once):
+                        nursery.start_soon(self._work, todo, results, name=plan.pipeline.name)
+        if self._error is not None:
+            raise self._error
+        return self.progress
+
+    def _todo(self, results: Results) -> Iterator[tuple[Row, str]]:
+        """The rows that have no result, each with its digest."""
+        for row in self._rows:
+            digest = digest_of(self._pipeline.name, row.inputs)
+            if results.ledger.has(row.id, digest):
+                self.progress.done_before += 1
+            else:
+                yield row, digest
+
+    async def _work(self, todo: Iterator[tuple[Row, str]], results: Results) -> None:
+        while not await self._stops_within(self._rest_until_s):
+            found = next(todo, None)
+            if found is None:
+                return
+            row, digest = found
+            ended = await self._ended(row)
+            if ended is not None:
+                results.append(line_of(row.id, digest, ended))
+                self._count(row, ended)
+
+    async def _ended(self, row: Row) -> Ended | None:
+        """How a row has ended, after as many attempts as it takes; None where it has not."""
+        began_s, usage, attempt = trio.current_time(), list[Usage](), 0
+        while True:
+            attempt += 1
+            run_id, result, error = await self._attempt(row, usage)
+            if error is not None and self._ends_all(row, error):
+                return None
+            delay_s = None if error is None else self._delay_s(attempt, error)
+            if delay_s is None:
+                return Ended(
+                    run_id=run_id,
+                    attempts=attempt,
+                    duration_s=trio.current_time() - began_s,
+                    usage=sum(usage[1:], usage[0]) if usage else None,
+                    result=result,
+                    error=error,
+                )
+            if await self._stops_within(trio.current_time() + delay_s):
+                return None
+
+    async def _stops_within(self, until_s: float) -> bool:
+        """Wait until then; whether the batch has stopped before."""
+        with trio.move_on_at(until_s):
+            await self._stopping.wait()
+        return self._stopping.is_set()
+
+    async def _attempt(self, row: Row, usage: list[Usage]) -> tuple[str, object, Exception | None]:
+        """A run of a row: its id, and its result or its error. Cancelled, the run is, too."""
+        try:
+            run = self._engine.start(self._pipeline, row.inputs, caller=self._caller)
+        except InputError as error:
+            await trio.lowlevel.checkpoint()
+            return "", None, error
+        try:
+            return run.id, await run.result(), None
+        except RunCancelledError:
+            raise
+        except Exception as error:  # noqa: BLE001 - whatever a step raises
+            return run.id, None, error
+        finally:
+            run.cancel("its batch was stopped")  # nothing, where it has ended
+            if run.usage is not None:
+                usage.append(run.usage)
+
+    def _delay_s(self, attempt: int, error: Exception) -> float | None:
+        """How long to wait before a row is tried again; None where it has failed."""
+        delay_s = next_delay_s(self.rules.retry, attempt, error, self._draw(), inf)
+        if delay_s is not None:  # a provider that asks for patience asks it of all
+            patience_s = trio.current_time() + retry_after_s(error)
+            self._rest_until_s = max(self._rest_until_s, patience_s)
+        return delay_s
+
+    def _count(self, row: Row, ended: Ended) -> None:
+        if ended.usage is not None:
+            self.progress.usage += ended.usage
+        if ended.error is None:
+            self.progress.finished += 1
+            return
+        self.progress.failed += 1
+        self.progress.last_failure = f"{row.id!r}: {describe(ended.error)}"
+        if self.progress.failed > self.rules.failures_max:
+            self._end(
+                f"{self.progress.failed} rows have failed, and failures_max="
+                f"{self.rules.failures_max} allows no more; the last was",
+                row,
+                ended.error,
+            )
+
+    def _ends_all(self, row: Row, error: Exception) -> bool:
+        """Whether an error has stopped the batch, since every row would meet it."""
+        if not is_hopeless(error):
+            return False
+        self._end("every row would fail as this one has:", row, error)
+        return True
+
+    def _end(self, why: str, row: Row, error: Exception) -> None:
+        """Begin no other row; those under way may end."""
+        self._stopping.set()
+        if self._error is None:
+            self._error = BatchError(f"{why} {row.id!r}: {describe(error)}")
+            self._error.__cause__ = error
+
+
+def is_hopeless(error: Exception) -> bool:
+    """Whether an error is none of the row's: a key, a name or a budget that all rows need."""
+    if isinstance(error, ArmsFailedError | ModelsFailedError):
+        errors = list(error.errors.values())
+        return bool(errors) and all(isinstance(e, Exception) and is_hopeless(e) for e in errors)
+    if isinstance(error, BudgetExceededError):  # that of a run is its own
+        return not isinstance(error, BudgetHeldError) and error.resets_at_s is not None
+    return isinstance(error, _HOPELESS)

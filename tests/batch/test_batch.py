@@ -1,0 +1,300 @@
+"""A batch can be stopped at any moment and begun again; each row is done once, and none is lost."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from math import inf
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import attrs
+import pytest
+import trio
+from hypothesis import given
+from hypothesis import strategies as st
+from trio.testing import MockClock
+
+from orchestra import Limits, Retry, open_engine, pipeline, step
+from orchestra.batch.batch import Batch, BatchRules, Progress, is_hopeless
+from orchestra.batch.ledger import Row
+from orchestra.errors import (
+    ArmsFailedError,
+    AuthenticationError,
+    BatchError,
+    BudgetExceededError,
+    BudgetHeldError,
+    InputError,
+    OverloadedError,
+    RateLimitError,
+)
+from orchestra.groups import groupless_nursery
+
+WAITED = Retry(attempts_max=3, delay_s=1.0, multiplier=1.0)
+
+
+@attrs.define
+class Book:
+    """What steps were asked, and when."""
+
+    began: list[tuple[int, float]] = attrs.field(factory=list)
+    ended: Counter[int] = attrs.field(factory=Counter)
+    running: int = 0
+    peak: int = 0
+    fails: Callable[[int], Exception | None] = lambda _: None
+
+
+BOOK = Book()
+
+
+@step
+async def worked(number: int, lasts_s: float) -> int:
+    BOOK.began.append((number, trio.current_time()))
+    BOOK.running += 1
+    BOOK.peak = max(BOOK.peak, BOOK.running)
+    try:
+        await trio.sleep(lasts_s)
+        if (error := BOOK.fails(number)) is not None:
+            raise error
+    finally:
+        BOOK.running -= 1
+    BOOK.ended[number] += 1
+    return number * 2
+
+
+@pipeline
+def work(number: int, lasts_s: float = 1.0) -> int:
+    return worked(number, lasts_s)
+
+
+def rows(lasting_s: Sequence[float]) -> list[Row]:
+    return [
+        Row(str(number), {"number": number, "lasts_s": lasts_s})
+        for number, lasts_s in enumerate(lasting_s)
+    ]
+
+
+def begun(
+    given: Sequence[Row],
+    path: Path,
+    *,
+    cancelled_at_s: float | None = None,
+    stopped_at_s: float | None = None,
+    limits: Limits | None = None,
+    **rules: Any,
+) -> Progress:
+    """A batch in virtual time, which may be cancelled or stopped in it."""
+
+    async def main() -> Progress:
+        async with open_engine(limits=limits) as engine:
+            made = Batch(engine, work, given, path, rules=BatchRules(**rules), draw=lambda: 1.0)
+
+            async def stop() -> None:
+                await trio.sleep(stopped_at_s or 0)
+                made.stop(within_s=0.5)
+
+            async with groupless_nursery() as nursery:
+                if stopped_at_s is not None:
+                    nursery.start_soon(stop)
+                with trio.move_on_after(inf if cancelled_at_s is None else cancelled_at_s):
+                    await made.run()
+                nursery.cancel_scope.cancel()
+            return made.progress
+
+    return trio.run(main, clock=MockClock(autojump_threshold=0))
+
+
+def told(path: Path) -> dict[str, dict[str, Any]]:
+    """The last line of each row."""
+    return {each["id"]: each for line in path.read_bytes().splitlines() if (each := read(line))}
+
+
+def read(line: bytes) -> dict[str, Any] | None:
+    try:
+        found = json.loads(line)
+    except ValueError:
+        return None
+    return dict(found)
+
+
+@pytest.fixture(autouse=True)
+def book() -> Iterator[Book]:
+    BOOK.__init__()  # type: ignore[misc]
+    yield BOOK
+    BOOK.__init__()  # type: ignore[misc]
+
+
+LASTING = st.lists(st.sampled_from([0.0, 0.25, 1.0, 3.0]), max_size=8)
+MOMENTS = st.lists(st.sampled_from([0.0, 0.1, 0.3, 0.6, 1.1, 2.3, 4.1]), max_size=4)
+"""None at which a row ends: what has ended in the instant of a cancellation is done again."""
+
+
+@given(LASTING, st.integers(1, 4), MOMENTS, MOMENTS)
+def test_however_often_it_is_stopped_each_row_has_its_result_once(
+    lasting_s: list[float], at_once: int, cancelled: list[float], stopped: list[float]
+) -> None:
+    BOOK.__init__()  # type: ignore[misc]
+    given = rows(lasting_s)
+    with TemporaryDirectory() as folder:
+        path = Path(folder, "results.jsonl")
+        for moment in cancelled:
+            begun(given, path, cancelled_at_s=moment, at_once=at_once)
+        for moment in stopped:
+            begun(given, path, stopped_at_s=moment, at_once=at_once)
+        before = len(told(path)) if path.exists() else 0
+        progress = begun(given, path, at_once=at_once)
+        lines = path.read_bytes().splitlines()
+        assert [
+            each["result"] for each in sorted(told(path).values(), key=lambda e: int(e["id"]))
+        ] == [number * 2 for number in range(len(given))]
+    assert len(lines) == len(given)
+    assert (progress.done_before, progress.finished) == (before, len(given) - before)
+    assert BOOK.peak <= at_once
+    assert all(count == 1 for count in BOOK.ended.values())
+
+
+@given(st.integers(1, 5), st.data())
+def test_after_a_crash_only_what_has_no_whole_line_is_done_again(
+    count: int, data: st.DataObject
+) -> None:
+    given = rows([0.0] * count)
+    with TemporaryDirectory() as folder:
+        path = Path(folder, "results.jsonl")
+        begun(given, path)
+        whole = path.read_bytes()
+        path.write_bytes(whole[: data.draw(st.integers(0, len(whole)))])
+        kept = {row_id for row_id, each in told(path).items() if each["status"] == "finished"}
+        BOOK.__init__()  # type: ignore[misc]
+        begun(given, path)
+        assert set(told(path)) == {row.id for row in given}
+    assert {str(number) for number in BOOK.ended} == {row.id for row in given} - kept
+
+
+def test_as_many_as_may_be_are_under_way_until_the_end(tmp_path: Path) -> None:
+    begun(rows([1.0] * 10), tmp_path / "r", at_once=4)
+    assert [at for _, at in BOOK.began] == [0, 0, 0, 0, 1, 1, 1, 1, 2, 2]
+
+
+def test_rows_are_read_as_they_are_needed(tmp_path: Path) -> None:
+    taken: list[int] = []
+
+    def numbered() -> Iterator[Row]:
+        for number in range(100):
+            taken.append(number)
+            yield Row(str(number), {"number": number})
+
+    begun(numbered(), tmp_path / "r", at_once=2, cancelled_at_s=1.5)  # type: ignore[arg-type]
+    assert len(taken) == 4
+
+
+def test_a_row_that_failed_is_told_and_done_again_the_next_time(tmp_path: Path) -> None:
+    BOOK.fails = lambda number: ValueError("odd") if number % 2 else None
+    progress = begun(rows([0.0] * 4), tmp_path / "r")
+    assert (progress.finished, progress.failed) == (2, 2)
+    assert progress.last_failure in {"'1': ValueError: odd", "'3': ValueError: odd"}
+    assert told(tmp_path / "r")["1"]["message"] == "odd"
+    BOOK.fails = lambda _: None
+    progress = begun(rows([0.0] * 4), tmp_path / "r")
+    assert (progress.done_before, progress.finished, progress.failed) == (2, 2, 0)
+    assert {each["status"] for each in told(tmp_path / "r").values()} == {"finished"}
+
+
+def test_too_many_failures_stop_it(tmp_path: Path) -> None:
+    BOOK.fails = lambda _: ValueError("always")
+    with pytest.raises(
+        BatchError, match=r"3 rows have failed, and failures_max=2 .* '2'"
+    ) as caught:
+        begun(rows([0.0] * 50), tmp_path / "r", failures_max=2, at_once=1)
+    assert isinstance(caught.value.__cause__, ValueError)
+    assert len(told(tmp_path / "r")) == 3
+
+
+def test_what_every_row_would_meet_stops_it_and_is_no_rows_failure(tmp_path: Path) -> None:
+    BOOK.fails = lambda number: AuthenticationError("wrong key") if number == 1 else None
+    with pytest.raises(BatchError, match="every row would fail as this one has: '1': Auth"):
+        begun(rows([2.0, 1.0, 1.0, 1.0]), tmp_path / "r", at_once=2)
+    assert set(told(tmp_path / "r")) == {"0"}  # which was under way, and has ended
+    assert {number for number, _ in BOOK.began} == {0, 1}
+
+
+@pytest.mark.parametrize(
+    ("error", "hopeless"),
+    [
+        (AuthenticationError("x"), True),
+        (BudgetExceededError("x", resets_at_s=1.0), True),
+        (BudgetExceededError("x"), False),
+        (BudgetHeldError("x", resets_at_s=1.0), False),
+        (ValueError("x"), False),
+        (ArmsFailedError("x", {"a": AuthenticationError("x"), "b": ValueError("x")}), False),
+        (ArmsFailedError("x", {"a": AuthenticationError("x")}), True),
+    ],
+)
+def test_what_every_row_would_meet(error: Exception, hopeless: bool) -> None:
+    assert is_hopeless(error) == hopeless
+
+
+def test_a_row_is_tried_again_where_that_may_help(tmp_path: Path) -> None:
+    BOOK.fails = lambda _: OverloadedError("full") if len(BOOK.began) < 3 else None
+    begun(rows([0.0]), tmp_path / "r", retry=WAITED)
+    assert [at for _, at in BOOK.began] == [0, 1, 2]
+    line = told(tmp_path / "r")["0"]
+    assert (line["status"], line["attempts"], line["duration_s"]) == ("finished", 3, 2.0)
+
+
+def test_attempts_have_an_end(tmp_path: Path) -> None:
+    BOOK.fails = lambda _: OverloadedError("full")
+    assert begun(rows([0.0]), tmp_path / "r", retry=WAITED).failed == 1
+    assert len(BOOK.began) == 3
+
+
+def test_a_provider_that_asks_for_patience_gets_it_from_all_rows(tmp_path: Path) -> None:
+    full = RateLimitError("too much", retry_after_s=30)
+    BOOK.fails = lambda number: full if number == 0 and len(BOOK.began) < 3 else None
+    begun(rows([0.0, 1.0, 0.0, 0.0]), tmp_path / "r", at_once=2, retry=WAITED)
+    assert set(BOOK.began[:2]) == {(0, 0.0), (1, 0.0)}
+    assert all(at >= 30 for _, at in BOOK.began[2:])
+
+
+def test_it_stops_at_once_while_it_waits(tmp_path: Path) -> None:
+    BOOK.fails = lambda _: RateLimitError("too much", retry_after_s=30)
+    progress = begun(rows([0.0] * 4), tmp_path / "r", stopped_at_s=5.0, retry=WAITED)
+    assert progress.ended == 0
+    assert told(tmp_path / "r") == {}
+
+
+def test_inputs_that_have_changed_are_done_again(tmp_path: Path) -> None:
+    begun([Row("a", {"number": 1}), Row("b", {"number": 2})], tmp_path / "r")
+    progress = begun([Row("a", {"number": 1}), Row("b", {"number": 3})], tmp_path / "r")
+    assert (progress.done_before, progress.finished) == (1, 1)
+    assert told(tmp_path / "r")["b"]["result"] == 6
+
+
+def test_inputs_that_do_not_fit_are_the_rows_own_failure(tmp_path: Path) -> None:
+    progress = begun([Row("a", {"number": "x"}), Row("b", {"number": 2})], tmp_path / "r")
+    assert (progress.finished, progress.failed) == (1, 1)
+    assert "takes int" in told(tmp_path / "r")["a"]["message"]
+
+
+def test_one_batch_at_a_time_writes_a_file(tmp_path: Path) -> None:
+    path = tmp_path / "r"
+
+    async def main() -> None:
+        async with open_engine() as engine, trio.open_nursery() as nursery:
+            nursery.start_soon(Batch(engine, work, rows([5.0]), path).run)
+            await trio.sleep(1)
+            with pytest.raises(BatchError, match="another batch is writing it"):
+                await Batch(engine, work, rows([5.0]), path).run()
+
+    trio.run(main, clock=MockClock(autojump_threshold=0))
+
+
+def test_a_file_that_cannot_be_written_is_told(tmp_path: Path) -> None:
+    with pytest.raises(BatchError, match="cannot be written there: Is a directory"):
+        begun(rows([0.0]), tmp_path)
+
+
+def test_more_at_once_than_an_engine_runs_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"at_once=3 is more than Limits\(runs=2\)"):
+        begun(rows([0.0]), tmp_path / "r", at_once=3, limits=Limits(runs=2))

@@ -1,0 +1,102 @@
+"""What is done of a batch is what its file says, wherever a crash has cut it."""
+
+from __future__ import annotations
+
+import json
+
+import attrs
+from hypothesis import given
+from hypothesis import strategies as st
+
+from orchestra.accounts import Usage
+from orchestra.batch.ledger import Ended, Ledger, digest_of, line_of
+from orchestra.documents import Document
+
+ENDED = Ended(run_id="r", attempts=1, duration_s=0.5, usage=None, result=1)
+LINES = st.lists(st.tuples(st.sampled_from("abc"), st.sampled_from("12"), st.booleans()))
+
+
+def line(row_id: str, digest: str, *, failed: bool) -> bytes:
+    error = ValueError("no") if failed else None
+    return line_of(row_id, digest, attrs.evolve(ENDED, error=error))
+
+
+@given(LINES)
+def test_the_last_line_of_a_row_counts(told: list[tuple[str, str, bool]]) -> None:
+    ledger = Ledger.of([line(name, digest, failed=failed) for name, digest, failed in told])
+    last = {name: (digest, failed) for name, digest, failed in told}
+    for name in "abc":
+        for digest in "12":
+            assert ledger.has(name, digest) == (last.get(name) == (digest, False))
+    assert len(ledger) == sum(not failed for _, failed in last.values())
+    assert ledger.unreadable == 0
+
+
+@given(LINES, st.data())
+def test_a_file_that_was_cut_says_what_its_whole_lines_say(
+    told: list[tuple[str, str, bool]], data: st.DataObject
+) -> None:
+    """A line that has lost its line feed only is whole."""
+    lines = [line(name, digest, failed=failed) for name, digest, failed in told]
+    rest = b"".join(lines)[: data.draw(st.integers(0, len(b"".join(lines))))]
+    whole = rest.count(b"\n")
+    if whole < len(lines) and rest.endswith(lines[whole].rstrip()):
+        whole += 1
+    found, expected = Ledger.of(rest.splitlines(keepends=True)), Ledger.of(lines[:whole])
+    for name in "abc":
+        for digest in "12":
+            assert found.has(name, digest) == expected.has(name, digest)
+    assert found.unreadable == len(rest.splitlines()) - whole
+
+
+@given(st.lists(st.binary()))
+def test_whatever_else_stands_there_is_no_row(lines: list[bytes]) -> None:
+    assert len(Ledger.of([each for each in lines if b"finished" not in each])) == 0
+
+
+def test_a_line_says_how_a_row_has_ended() -> None:
+    usage = Usage(3, 4, cost_nanodollars=5)
+    told = json.loads(line_of("a", "d", attrs.evolve(ENDED, usage=usage, result={"x": [1]})))
+    assert told.pop("usage")["cost_nanodollars"] == 5
+    assert told == {
+        "id": "a",
+        "digest": "d",
+        "status": "finished",
+        "result": {"x": [1]},
+        "run_id": "r",
+        "attempts": 1,
+        "duration_s": 0.5,
+    }
+    failed = json.loads(line_of("a", "d", attrs.evolve(ENDED, error=ValueError("no\nway"))))
+    assert (failed["status"], failed["error"], failed["message"]) == (
+        "failed",
+        "ValueError",
+        "no\nway",
+    )
+    assert "result" not in failed
+
+
+class Odd:
+    def __repr__(self) -> str:
+        raise ValueError("no")
+
+
+def test_a_line_is_written_whatever_a_row_has_given() -> None:
+    for odd in (Odd(), "\ud800", float("nan"), {1: object()}):
+        data = line_of("a", "d", attrs.evolve(ENDED, result=odd))
+        assert data.count(b"\n") == 1
+        assert Ledger.of([data]).has("a", "d")
+
+
+def test_inputs_have_a_digest_of_their_own() -> None:
+    inputs: list[dict[str, object]] = [
+        {},
+        {"a": 1},
+        {"b": 1},
+        {"a": "1"},
+        {"a": 1, "b": 2},
+        {"a": Document("x.txt", b"1")},
+        {"a": Document("x.txt", b"2")},
+    ]
+    assert len({digest_of("p", each) for each in inputs} | {digest_of("q", {})}) == 8
+    assert digest_of("p", {"a": 1, "b": 2}) == digest_of("p", {"b": 2, "a": 1})
