@@ -69,7 +69,7 @@ def test_what_a_guardrail_only_masked_has_stopped_as_the_model_says(
 
 
 def test_a_reason_behind_an_intervention_is_the_one_that_counts() -> None:
-    told = [
+    told: list[Json] = [
         {"outputText": "Call {NUMBER}", "completionReason": None} | INTERVENED,
         {"outputText": " now.", "completionReason": "LENGTH"} | INTERVENED,
     ]
