@@ -210,6 +210,7 @@ class MessageEvents:
         self.stopped = False
         self.ended = False
         self._reader = _MessageReader()
+        self._begun = ""  # the id of the message
         self._early = _Delta()  # the reason that the beginning gave: it counts if no other comes
         self._usage: Json = {}
         self._strange: set[int] = set()  # blocks of kinds that we do not know
@@ -259,7 +260,13 @@ class MessageEvents:
             return _Event(kind)
 
     def _begin(self, message: _Message) -> list[ModelEvent]:
-        """A turn in which only the provider's own tools were at work may come whole in here."""
+        """A turn in which only the provider's own tools were at work may come whole in here.
+
+        Some gateways send it twice: the first counts, as it does to Anthropic's own clients.
+        """
+        if message.id and message.id == self._begun:
+            return []
+        self._begun = message.id or ""
         events: list[ModelEvent] = [Began(message.id or "", message.model or "")]
         for index, block in enumerate(message.content or ()):
             events += [*self._begin_block(index, block), *self._end_block(index)]

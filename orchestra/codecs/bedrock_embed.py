@@ -52,7 +52,7 @@ class _Vectors(msgspec.Struct, rename="camel"):
     embedding: list[float] | None = None
     embeddings_by_type: dict[str, list[float]] | None = None
     embeddings: list[list[float] | _One] | _ByType | None = None
-    input_text_token_count: int | None = None
+    input_text_token_count: object = None
 
 
 _vectors = msgspec.json.Decoder(_Vectors)

@@ -2,7 +2,8 @@
 
 An answer does not say which model gave it, so its own keys tell the family. Claude's events
 and Nova's are those of Anthropic and of Converse; the others are read by `bedrock_said`.
-Bedrock puts counts of its own into a stream's last event.
+Bedrock puts counts of its own into a stream's last event. What a guardrail says in the place of
+a model gives no reason to stop: the guardrail is it.
 """
 
 from __future__ import annotations
@@ -59,6 +60,7 @@ class InvokeDecoder(FrameDecoder):
         self._reader = JsonReader()
         self._counts: Json = {}
         self._reported = False  # by events of the model's own, which tell more than Bedrock
+        self._intervened = False
 
     def _take(self, name: str, payload: bytes) -> None:
         if (error := stream_error(name, payload)) is not None:
@@ -98,6 +100,7 @@ class InvokeDecoder(FrameDecoder):
 
     def _of_others(self, said: Said) -> None:
         self._emit(*spoken(said))
+        self._intervened = self._intervened or said.intervened
         for stop in stops(said):
             self._stop(stop.reason, stop.raw)
         self._counts |= counts(said)
@@ -111,6 +114,11 @@ class InvokeDecoder(FrameDecoder):
             else:
                 self._reported = self._reported or isinstance(event, UsageReport)
                 self._emit(event)
+
+    def _end(self) -> None:
+        if self._intervened and not self._stopped:
+            self._stop(StopReason.CONTENT_FILTER, None)
+            self._emit(*reports(self._counts))
 
     def _end_by(self, metrics: Json | None) -> None:
         if metrics is None:
@@ -171,10 +179,11 @@ def invoke_events(body: bytes) -> list[ModelEvent]:
     if said.output:
         return converse_events(body)
     events: list[ModelEvent] = [*spoken(said), *reports(counts(said)), *stops(said)]
-    if said.error or not events:
+    if said.error or not (events or said.intervened):
         raise _refused(body)
-    if not isinstance(events[-1], Stopped):
-        events.append(Stopped(StopReason.OTHER))
+    if not events or not isinstance(events[-1], Stopped):
+        unsaid = StopReason.CONTENT_FILTER if said.intervened else StopReason.OTHER
+        events.append(Stopped(unsaid))
     return events
 
 

@@ -33,6 +33,7 @@ _REASONS: Mapping[str, StopReason] = {
     "content_filter": StopReason.CONTENT_FILTER,
     "error_toxic": StopReason.CONTENT_FILTER,
 }
+_INTERVENED = "INTERVENED"
 _COUNTS = (
     ("inputTokenCount", "outputTokenCount"),
     ("inputTextTokenCount", "tokenCount"),
@@ -97,15 +98,21 @@ class Said(msgspec.Struct):
     block_delta: msgspec.Raw = msgspec.field(default=_NONE, name="contentBlockDelta")
     message_stop: msgspec.Raw = msgspec.field(default=_NONE, name="messageStop")
     metadata: msgspec.Raw = _NONE
-    # what was counted, by the model and by Bedrock
+    # what was counted, by the model and by Bedrock; behind a guardrail it writes 3 as `3.0`
     usage: Json | None = None
-    input_count: int | None = msgspec.field(default=None, name="inputTextTokenCount")
-    output_count: int | None = msgspec.field(default=None, name="tokenCount")
-    output_total: int | None = msgspec.field(default=None, name="totalOutputTextTokenCount")
-    prompt_count: int | None = msgspec.field(default=None, name="prompt_token_count")
-    generation_count: int | None = msgspec.field(default=None, name="generation_token_count")
+    input_count: object = msgspec.field(default=None, name="inputTextTokenCount")
+    output_count: object = msgspec.field(default=None, name="tokenCount")
+    output_total: object = msgspec.field(default=None, name="totalOutputTextTokenCount")
+    prompt_count: object = msgspec.field(default=None, name="prompt_token_count")
+    generation_count: object = msgspec.field(default=None, name="generation_token_count")
     metrics: Json | None = msgspec.field(default=None, name="amazon-bedrock-invocationMetrics")
+    guardrail: str | None = msgspec.field(default=None, name="amazon-bedrock-guardrailAction")
     error: msgspec.Raw = _NONE
+
+    @property
+    def intervened(self) -> bool:
+        """Whether a guardrail has changed it, or says its own words in the model's place."""
+        return self.guardrail == _INTERVENED
 
 
 def spoken(said: Said) -> Iterable[TextDelta | ToolCallDelta]:

@@ -86,6 +86,10 @@ _SENTENCES: Mapping[type[ModelError], tuple[str, ...]] = {
         r"(does not|doesn't) support .{1,60} (for|with) this model",
         r"this model (does not|doesn't) support",
         r"cannot both be specified for this model",
+        r": only .{1,40} (is|are) (allowed|supported) (for|with|by|on|in) this model",  # Moonshot
+        r"\bis not enabled for models/",  # Gemini
+        r"function calling\b.{0,40} with a response mime type\b.{0,40}\bunsupported",  # Gemini
+        r"json mode cannot be combined with (tool|function)",  # Groq
     ),
 }
 _SAYS = tuple(

@@ -301,7 +301,12 @@ def first_of(body: bytes) -> list[float] | str | None:
             return first
         case {"embeddings": {"float": [list() as first, *_]}}:
             return first
-        case {"embeddings": [{"values": list() as first} | (list() as first), *_]}:
+        case {
+            "embeddings": [
+                {"values": list() as first} | {"embedding": list() as first} | (list() as first),
+                *_,
+            ]
+        }:
             return first
         case {"embedding": {"values": list() as first} | (list() as first)}:
             return first

@@ -639,6 +639,14 @@ def test_a_turn_may_come_whole_in_the_beginning_of_its_stream() -> None:
     ]
 
 
+def test_a_beginning_that_a_gateway_sends_twice_counts_once() -> None:
+    message = {"id": "msg_7", "content": WHOLE_TURN, "usage": USAGE}
+    begun = event("message_start", message=message)
+    again = event("message_start", message=message | {"usage": USAGE | {"input_tokens": 99}})
+    rest = end("tool_use") + event("message_stop")
+    assert decode([begun, again, rest]) == decode([begun, rest])
+
+
 def test_a_reason_at_the_beginning_of_a_stream_does_not_end_it() -> None:
     begun = begun_with(WHOLE_TURN, "tool_use")
     with pytest.raises(TruncatedStreamError):

@@ -107,6 +107,11 @@ WRONG_OTHERWISE = [
     "The input token count is 12 but model only supports images",
     "The number of credits is not a number",
     "invalid model id: write one",
+    # of a model, of tools and of JSON, but not that the model cannot
+    "Only one of the two is allowed. This model has both.",
+    "The method is not enabled for your project",
+    "A function calling itself with a response mime type of text is no tool",
+    "The json mode cannot be parsed",
     # dates and limits that are nobody's quota
     "The tool's dates are to be written as year/month/day",
     "There is no such value of `API usage limits`",
@@ -120,6 +125,11 @@ NOT_BY_THIS_MODEL = [
     "The model returned the following errors: `temperature` is deprecated for this model.",
     "This model does not support effort level 'xhigh'. Supported levels: high, low.",
     "This model doesn't support tool use.",
+    "invalid top_p: only 0.5 is allowed for this model",
+    "Seed is not enabled for models/gem-x",
+    "Function calling with a response mime type: 'text/x' is unsupported",
+    "Forced function calling (ANY mode) with a response mime type: 'text/x' is unsupported",
+    "json mode cannot be combined with tools",
 ]
 SPENT = [
     "Your credit balance is too low to access the API.",

@@ -159,6 +159,7 @@ WRITTEN = [0.1, -2, 3e-9, 4.000000001]
         ({"embeddings": {"float": [WRITTEN, [7]]}}, WRITTEN),
         ({"embeddings": [WRITTEN, [7]]}, WRITTEN),
         ({"embeddings": [{"values": WRITTEN}]}, WRITTEN),
+        ({"embeddings": [{"embedding": WRITTEN}]}, WRITTEN),
         ({"embedding": {"values": WRITTEN}}, WRITTEN),
         ({"embedding": WRITTEN}, WRITTEN),
         ({"predictions": [{"embeddings": {"values": WRITTEN}}]}, WRITTEN),
