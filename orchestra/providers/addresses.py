@@ -17,7 +17,7 @@ from orchestra.values import Capabilities
 Environ = Mapping[str, str]
 
 QUOTES = Capabilities(
-    tools=False, vision=False, json_schema=False, reasoning=False, embeddings=False
+    tools=False, vision=False, files=False, json_schema=False, reasoning=False, embeddings=False
 )
 """What the built-in model can do: it quotes its prompt, and nothing else."""
 

@@ -379,6 +379,25 @@ def test_common_models_are_known_by_their_names(
     assert found.capabilities.embeddings is (None if context is None else dimensions is not None)
 
 
+@pytest.mark.parametrize(
+    ("model", "reads"),
+    [
+        ("gpt-5.4", True),
+        ("claude-sonnet-4-5-20250929", True),
+        ("models/gemini-2.5-flash", True),
+        ("us.amazon.nova-lite-v1:0", True),
+        ("gpt-3.5-turbo", False),
+        ("amazon.titan-text-express-v1", False),
+        ("text-embedding-3-small", False),
+        ("command-a", None),
+        ("mistral-large-latest", None),
+        ("a-model-of-ours", None),
+    ],
+)
+def test_who_reads_pdfs_is_known_where_its_provider_says_so(model: str, reads: bool | None) -> None:
+    assert known(model).capabilities.files is reads
+
+
 def test_what_runs_here_has_no_endpoint() -> None:
     with pytest.raises(BindingError, match="it has no endpoint"):
         endpoint(ModelSettings(name="x", provider="extractive"), {})
