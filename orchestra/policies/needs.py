@@ -6,7 +6,7 @@ here, before anybody has counted them.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 
 import attrs
 import msgspec
@@ -68,8 +68,7 @@ def needs_of(request: ChatRequest | EmbedRequest) -> Needs:
         return Needs(
             embeddings=True, context_tokens=longest, input_tokens=sum(sizes), output_tokens=0
         )
-    size, images, calls = _said(request.messages)
-    files = list(_files(request.messages))
+    size, images, calls, files = _said(request.messages)
     schema = request.output.schema if request.output else None
     if request.tools:
         size += sum(
@@ -119,9 +118,9 @@ def together(several: Iterable[Capabilities]) -> Capabilities:
     return Capabilities(**found)  # type: ignore[arg-type]
 
 
-def _said(messages: Iterable[Message]) -> tuple[int, int, bool]:
-    """The bytes of text in these, the images, and whether tools were called."""
-    size, images, calls = 0, 0, False
+def _said(messages: Iterable[Message]) -> tuple[int, int, bool, list[FilePart]]:
+    """The bytes of text in these, the images, whether tools were called, and the files."""
+    size, images, calls, files = 0, 0, False, list[FilePart]()
     for message in messages:
         if isinstance(message.content, str):  # as nearly all of them
             size += _length(message.content)
@@ -130,13 +129,9 @@ def _said(messages: Iterable[Message]) -> tuple[int, int, bool]:
             size += _length(_text(part))
             images += isinstance(part, ImagePart | ImageUrlPart)
             calls = calls or isinstance(part, ToolCall | ToolResult)
-    return size, images, calls
-
-
-def _files(messages: Iterable[Message]) -> Iterator[FilePart]:
-    for message in messages:
-        if not isinstance(message.content, str):
-            yield from (part for part in message.content if isinstance(part, FilePart))
+            if isinstance(part, FilePart):
+                files.append(part)
+    return size, images, calls, files
 
 
 def _read(file: FilePart) -> int:

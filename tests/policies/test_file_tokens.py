@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pypdf import PdfReader, PdfWriter
 
-from orchestra.policies.file_tokens import UNPACKED_BYTES_MAX, file_tokens, pages_of
+from orchestra.policies.file_tokens import PAGES_MAX, UNPACKED_BYTES_MAX, file_tokens, pages_of
 from orchestra.values import FilePart
 from tests.pdfs import bomb, pdf
 
@@ -58,7 +58,9 @@ def test_a_text_is_no_pdf_though_it_speaks_of_pages() -> None:
 def test_no_more_is_unpacked_than_is_allowed() -> None:
     """A request of a megabyte could else be a gigabyte, which every estimate of it unpacks."""
     page, blank = b"<</Type/Page>>", b" " * (UNPACKED_BYTES_MAX - 1)
-    assert pages_of(packed(page) + packed(blank[:-1000]) + packed(page)) == 2
+    assert pages_of(packed(page) + packed(blank[:-5000]) + packed(page)) == 2
     assert pages_of(packed(page) + packed(blank, b" " * 100, page)) == 0
     assert pages_of(packed(page) + packed(blank, b" ") + packed(page)) == 0
+    assert pages_of(packed(b"") * (UNPACKED_BYTES_MAX // 1024) + packed(page)) == 0
+    assert pages_of(b"/Type/Page " * 2 * PAGES_MAX) == PAGES_MAX
     assert pages_of(bomb(1_000_000)) == 1
