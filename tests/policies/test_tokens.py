@@ -11,7 +11,6 @@ from orchestra.accounts import Certainty, Usage
 from orchestra.policies.tokens import (
     IMAGE_TOKENS,
     OUTPUT_TOKENS,
-    PAGE_TOKENS,
     Estimate,
     answer_bytes,
     of_chat,
@@ -53,7 +52,7 @@ PARTS: list[tuple[Part, int]] = [
     (ImagePart(b"x"), IMAGE_TOKENS),
     (ImageUrlPart("https://host/"), IMAGE_TOKENS),
     (FilePart(b"x" * 27, "text/plain", "abc"), 10),
-    (FilePart(pdf("one", "two")), 2 * PAGE_TOKENS),
+    (FilePart(pdf("one", "two")), 2 * (3_000 + 1_600)),  # as Anthropic counts them
     (FilePart(b"x" * 30), 10),
 ]
 
