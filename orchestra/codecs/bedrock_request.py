@@ -255,10 +255,10 @@ def _name_apart(documents: Iterable[Json]) -> None:
     taken = set[str]()
     for document in documents:
         name, number = document["name"], len(taken) + 1
-        while document["name"] in taken:
+        while document["name"].lower() in taken:
             document["name"] = f"{name} ({number})"
             number += 1
-        taken.add(document["name"])
+        taken.add(document["name"].lower())
 
 
 def _tool_config(request: ChatRequest) -> Json | None:

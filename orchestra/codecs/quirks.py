@@ -106,7 +106,7 @@ OPENAI = Quirks(
     embeddings_format="base64",
     texts_tokens_max=250_000,  # over 300,000 is refused; an estimate may be too low
 )
-AZURE = attrs.evolve(OPENAI, name="azure")
+AZURE = attrs.evolve(OPENAI, name="azure", files=False)  # its chats refuse them
 GROQ = Quirks(
     name="groq",
     max_tokens_key="max_completion_tokens",
