@@ -251,7 +251,7 @@ class ContextLengthError(InvalidRequestError):
 
 
 class CapabilityError(InvalidRequestError):
-    """The model cannot do what the request asks for: tools, images, a schema, embeddings."""
+    """The model cannot do what the request asks for: tools, images, files, a schema, embeddings."""
 
 
 class ContentFilterError(ModelError):

@@ -15,6 +15,7 @@ from typing import Any, Literal, TypeAlias
 import attrs
 
 from orchestra.accounts import Usage
+from orchestra.attached import Attached, registered
 from orchestra.logprobs import Logprobs
 
 Json: TypeAlias = dict[str, Any]
@@ -77,8 +78,8 @@ class Passage:
 class Label:
     """The answer of a classifier: the name of the best label and how sure it is.
 
-    `confidence` is the best label's share, 0 to 1; `scores` holds every label's
-    share and sums to 1. Formats as its name, so a prompt reads naturally.
+    `confidence` is the best label's share, 0 to 1; `scores` are those of all, and sum to 1.
+    Formats as its name, so a prompt reads naturally.
     """
 
     name: str
@@ -101,19 +102,11 @@ class TextPart:
     prompt_cache: bool = False
 
 
-def _registered(media_type: str) -> str:  # many programs write `image/jpg`, which there is not
-    return "image/jpeg" if media_type == "image/jpg" else media_type
-
-
 @attrs.frozen
-class ImagePart:
-    """An image in a message; `media_type` is `image/png`, `image/jpeg`, ...
+class ImagePart(Attached):
+    """An image; `detail` is how closely OpenAI, and no other, looks at it: `low` is cheap."""
 
-    `detail` is how closely OpenAI looks at it: `low` is cheap; other providers do not hear of it.
-    """
-
-    data: bytes = attrs.field(repr=False)
-    media_type: str = attrs.field(default="image/png", converter=_registered)
+    media_type: str = attrs.field(default="image/png", converter=registered)
     detail: str | None = None
 
 
@@ -123,6 +116,17 @@ class ImageUrlPart:
 
     url: str
     detail: str | None = None
+
+
+@attrs.frozen
+class FilePart(Attached):
+    """A file that the model reads: a PDF, or a text in UTF-8, which any model can be told.
+
+    `name` is what the model knows it by.
+    """
+
+    media_type: str = attrs.field(default="application/pdf", converter=registered)
+    name: str = ""
 
 
 @attrs.frozen
@@ -165,14 +169,16 @@ class ToolResult:
     prompt_cache: bool = False
 
 
-Part: TypeAlias = TextPart | ImagePart | ImageUrlPart | ReasoningPart | ToolCall | ToolResult
+Part: TypeAlias = (
+    TextPart | ImagePart | ImageUrlPart | FilePart | ReasoningPart | ToolCall | ToolResult
+)
 
 
 @attrs.frozen
 class Message:
     """One turn of a conversation: text, or parts in order.
 
-    Images stand in a user's turn, reasoning and calls in an assistant's, results in a
+    Images and files stand in a user's turn, reasoning and calls in an assistant's, results in a
     tool's; where a provider wants it otherwise, its codec rearranges them. `name` tells speakers
     of one role apart, for OpenAI; other providers do not hear of it.
     """
@@ -283,8 +289,7 @@ class StopReason(Enum):
 class Began:
     """The provider has begun to answer: its own id of the answer, and the model that it chose.
 
-    `details` is what else it tells of who answers, in its own words: `service_tier`,
-    `system_fingerprint`.
+    `details` is what else it tells of who answers, in its own words: `service_tier`, ...
     """
 
     id: str
@@ -330,10 +335,7 @@ class ToolCallDelta:
 
 @attrs.frozen
 class UsageReport:
-    """What the call has consumed so far; the last report of a stream counts.
-
-    `raw` is the provider's own record, as it came.
-    """
+    """What the call has consumed so far, `raw` as it came; the last report of a stream counts."""
 
     usage: Usage
     raw: Json = attrs.field(factory=dict)
@@ -343,8 +345,7 @@ class UsageReport:
 class Stopped:
     """The model has said all it will say. A stream without it was cut.
 
-    `raw` is the provider's own word for the reason, None where it gave none. Only usage
-    may come after it.
+    `raw` is the provider's own word for the reason, if it gave one. Only usage may come after it.
     """
 
     reason: StopReason
@@ -361,7 +362,6 @@ ModelEvent: TypeAlias = (
     | UsageReport
     | Stopped
 )
-
 
 Purpose: TypeAlias = Literal["query", "document", "classification", "clustering"]
 """What vectors are for: some models embed a question otherwise than what answers it."""
@@ -388,12 +388,13 @@ class Embeddings:
 
 @attrs.frozen(kw_only=True)
 class Capabilities:
-    """What a model can do; None is not known, and never counts as a refusal."""
+    """What a model can do: with `files`, read PDFs. None is not known, and refuses nothing."""
 
     context_tokens: int | None = None
     output_tokens_max: int | None = None
     tools: bool | None = None
     vision: bool | None = None
+    files: bool | None = None
     json_schema: bool | None = None
     reasoning: bool | None = None
     embeddings: bool | None = None

@@ -20,7 +20,7 @@ from orchestra.values import Capabilities
 Environ = Mapping[str, str]
 Row = tuple[str, ...]
 
-_ABILITIES = ("tools", "vision", "json_schema", "reasoning", "embeddings")
+_ABILITIES = ("tools", "vision", "files", "json_schema", "reasoning", "embeddings")
 
 
 def as_text(found: Deployment, environ: Environ) -> str:

@@ -7,19 +7,20 @@ tools stand first in the user's turn. Empty text is refused, so it is left out.
 from __future__ import annotations
 
 import re
-from base64 import b64encode
 from collections.abc import Iterator, Mapping
 from itertools import islice
 
 from orchestra.codecs.arguments import arguments_object, merged
 from orchestra.codecs.call_ids import call_id
 from orchestra.codecs.enforced_schema import enforced
+from orchestra.codecs.files import PDF, text_of, unread
 from orchestra.codecs.images import seen
 from orchestra.codecs.prompt_cache import has_mark
 from orchestra.codecs.seals import ANTHROPIC, REDACTED, opened, own
 from orchestra.errors import CapabilityError
 from orchestra.values import (
     ChatRequest,
+    FilePart,
     ForcedTool,
     ImagePart,
     ImageUrlPart,
@@ -177,6 +178,9 @@ def _blocks(parts: tuple[Part, ...]) -> Iterator[Json]:
                     yield {"type": "text", "text": text, **_mark(part)}
             case ImagePart() | ImageUrlPart():
                 yield {"type": "image", "source": _source(seen(part))}
+            case FilePart():
+                title = {"title": part.name} if part.name else {}
+                yield {"type": "document", "source": _document(part), **title}
             case ReasoningPart(text=text, signature=signature):
                 yield from _thought(text, signature)
             case ToolCall():
@@ -189,8 +193,15 @@ def _blocks(parts: tuple[Part, ...]) -> Iterator[Json]:
 def _source(image: ImagePart | ImageUrlPart) -> Json:
     if isinstance(image, ImageUrlPart):
         return {"type": "url", "url": image.url}
-    data = b64encode(image.data).decode()
-    return {"type": "base64", "media_type": image.media_type, "data": data}
+    return {"type": "base64", "media_type": image.media_type, "data": image.base64}
+
+
+def _document(file: FilePart) -> Json:
+    if file.is_text:  # which it knows by one name only
+        return {"type": "text", "media_type": "text/plain", "data": text_of(file)}
+    if file.media_type != PDF:
+        raise unread(file, "Anthropic")
+    return {"type": "base64", "media_type": PDF, "data": file.base64}
 
 
 def _thought(text: str, signature: str) -> Iterator[Json]:

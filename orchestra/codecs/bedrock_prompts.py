@@ -13,6 +13,7 @@ from itertools import groupby
 from orchestra.codecs.anthropic_request import anthropic_body
 from orchestra.codecs.arguments import merged
 from orchestra.codecs.bedrock_request import EXTRAS, chat_body, refuse, system_texts
+from orchestra.codecs.files import without_files
 from orchestra.errors import CapabilityError
 from orchestra.values import ChatRequest, ImageUrlPart, Json, ReasoningPart, TextPart
 
@@ -143,7 +144,8 @@ def _spoken(model: str, request: ChatRequest) -> Iterator[tuple[str, str]]:
     """Who says what, in turn."""
     said = (each for each in request.messages if each.role != "system")
     for role, messages in groupby(said, lambda each: each.role):
-        parts = [part for message in messages for part in message.parts]
+        said_in = tuple(part for message in messages for part in message.parts)
+        parts = without_files(said_in, model)
         for part in parts:
             if not isinstance(part, TextPart | ReasoningPart):
                 raise CapabilityError(

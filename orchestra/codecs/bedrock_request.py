@@ -8,8 +8,7 @@ only some model families know, it takes in `additionalModelRequestFields`.
 from __future__ import annotations
 
 import re
-from base64 import b64encode
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import groupby
 
 import attrs
@@ -19,12 +18,14 @@ from orchestra.codecs.anthropic_request import thinking
 from orchestra.codecs.arguments import arguments_object, merged
 from orchestra.codecs.call_ids import call_id
 from orchestra.codecs.enforced_schema import enforced
+from orchestra.codecs.files import PDF, unread
 from orchestra.codecs.images import seen
 from orchestra.codecs.prompt_cache import has_mark
 from orchestra.codecs.seals import ANTHROPIC, REDACTED, opened, own
 from orchestra.errors import CapabilityError
 from orchestra.values import (
     ChatRequest,
+    FilePart,
     ForcedTool,
     ImagePart,
     ImageUrlPart,
@@ -41,6 +42,20 @@ from orchestra.values import (
 EXTRAS = "bedrock"
 """The name under which a request's extras are Bedrock's."""
 _IMAGE_FORMATS = frozenset(("png", "jpeg", "gif", "webp"))
+_OFFICE = "application/vnd.openxmlformats-officedocument."
+_FILE_FORMATS: Mapping[str, str] = {
+    PDF: "pdf",
+    "text/csv": "csv",
+    "text/html": "html",
+    "text/markdown": "md",
+    "application/msword": "doc",
+    f"{_OFFICE}wordprocessingml.document": "docx",
+    "application/vnd.ms-excel": "xls",
+    f"{_OFFICE}spreadsheetml.sheet": "xlsx",
+}
+_NOT_IN_NAMES = re.compile(r"[^a-zA-Z0-9()\[\]-]+")
+_NAME_CHARS = 180
+"""Of a file's name: Converse takes 200, and some are left for a number that tells files apart."""
 _CLAUDE = "anthropic."
 _TOP_K: tuple[tuple[str, tuple[str, ...]], ...] = (
     (_CLAUDE, ("top_k",)),
@@ -160,6 +175,7 @@ def _turns(request: ChatRequest, family: _Family) -> Iterator[Json]:
         for block in _kept(part, family)
         if each.role != "system"
     ]
+    _name_apart(block["document"] for _, block in told if "document" in block)
     for role, turn in groupby(told, lambda each: each[0]):
         content = sorted((block for _, block in turn), key=lambda block: "toolResult" not in block)
         yield {"role": role, "content": content}
@@ -180,6 +196,8 @@ def _blocks(part: Part, family: _Family) -> Iterator[Json]:
                 yield {"text": text}
         case ImagePart() | ImageUrlPart():
             yield {"image": _image(seen(part))}
+        case FilePart():
+            yield {"document": _document(part)}
         case ReasoningPart(text=text, signature=signature):
             yield from _thought(text, signature, family)
         case ToolCall(id=id_, name=name, arguments=arguments):
@@ -207,7 +225,7 @@ def _thought(text: str, signature: str, family: _Family) -> Iterator[Json]:
 def _image(part: ImagePart | ImageUrlPart) -> Json:
     if isinstance(part, ImagePart):
         kind = part.media_type.removeprefix("image/")
-        source: Json = {"bytes": b64encode(part.data).decode()}
+        source: Json = {"bytes": part.base64}
     else:
         kind = part.url.rpartition(".")[2].lower().replace("jpg", "jpeg")
         source = {"s3Location": {"uri": part.url}}
@@ -221,6 +239,26 @@ def _image(part: ImagePart | ImageUrlPart) -> Json:
             f"Bedrock knows no images of the format {kind!r}, only {sorted(_IMAGE_FORMATS)}"
         )
     return {"format": kind, "source": source}
+
+
+def _document(file: FilePart) -> Json:
+    kind = _FILE_FORMATS.get(file.media_type) or ("txt" if file.is_text else None)
+    if kind is None:
+        raise unread(file, "Bedrock")
+    stem, dot, ending = file.name.rpartition(".")
+    name = _NOT_IN_NAMES.sub(" ", stem if dot else ending).strip()[:_NAME_CHARS]
+    return {"format": kind, "name": name.strip() or "document", "source": {"bytes": file.base64}}
+
+
+def _name_apart(documents: Iterable[Json]) -> None:
+    """Two documents of one name are refused: the second gets a number."""
+    taken = set[str]()
+    for document in documents:
+        name, number = document["name"], len(taken) + 1
+        while document["name"].lower() in taken:
+            document["name"] = f"{name} ({number})"
+            number += 1
+        taken.add(document["name"].lower())
 
 
 def _tool_config(request: ChatRequest) -> Json | None:

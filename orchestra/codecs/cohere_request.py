@@ -6,12 +6,12 @@ Cohere calls one certain tool by being shown no other; and it takes the plan for
 
 from __future__ import annotations
 
-from base64 import b64encode
 from collections.abc import Iterator, Mapping
 
 import msgspec
 
 from orchestra.codecs.arguments import merged, refuse_logprobs
+from orchestra.codecs.files import without_files
 from orchestra.errors import CapabilityError
 from orchestra.values import (
     ChatRequest,
@@ -132,7 +132,8 @@ def _messages(message: Message) -> Iterator[Json]:
     for part in message.parts:
         if isinstance(part, ToolResult):
             yield {"role": "tool", "tool_call_id": part.call_id, "content": _result(part)}
-    parts = tuple(part for part in message.parts if not isinstance(part, ToolResult))
+    rest = tuple(part for part in message.parts if not isinstance(part, ToolResult))
+    parts = without_files(rest, "Cohere")
     if message.role == "assistant":
         yield _assistant(parts)
     elif parts:
@@ -165,9 +166,8 @@ def _part(part: Part) -> Json:
             return {"type": "text", "text": text}
         case ImageUrlPart(url=url):
             return {"type": "image_url", "image_url": {"url": url}}
-        case ImagePart(data=data, media_type=media_type):
-            url = f"data:{media_type};base64,{b64encode(data).decode()}"
-            return {"type": "image_url", "image_url": {"url": url}}
+        case ImagePart():
+            return {"type": "image_url", "image_url": {"url": part.data_url}}
         case _:
             raise CapabilityError(
                 f"Cohere takes no {type(part).__name__} here; reasoning and tool calls belong "

@@ -11,12 +11,14 @@ from base64 import b64encode
 from collections.abc import Mapping
 
 from orchestra.codecs.arguments import arguments_object, merged, refuse_logprobs
+from orchestra.codecs.files import told
 from orchestra.codecs.images import seen
 from orchestra.codecs.seals import GEMINI, ON_TEXT, UNSEALED, opened, own
 from orchestra.errors import CapabilityError
 from orchestra.values import (
     ChatRequest,
     EmbedRequest,
+    FilePart,
     ForcedTool,
     ImagePart,
     ImageUrlPart,
@@ -227,6 +229,8 @@ def _part(part: Part, origin: str) -> list[Json]:
             return [{"text": text}] if text else []
         case ImagePart() | ImageUrlPart():
             return [_image(seen(part))]
+        case FilePart():
+            return [_file(part)]
         case ReasoningPart(text=text, signature=signature):
             seal = own(signature, origin)
             return [{"text": text, "thought": True, "thoughtSignature": seal}] if seal else []
@@ -242,8 +246,16 @@ def _part(part: Part, origin: str) -> list[Json]:
 
 def _image(image: ImagePart | ImageUrlPart) -> Json:
     if isinstance(image, ImagePart):
-        data = b64encode(image.data).decode("ascii")
-        return {"inlineData": {"mimeType": image.media_type, "data": data}}
+        return _inline(image)
     ending = _ENDING.search(image.url)
     media_type = _MEDIA_TYPES.get(ending[1].lower()) if ending else None
     return {"fileData": {"fileUri": image.url} | ({"mimeType": media_type} if media_type else {})}
+
+
+def _file(file: FilePart) -> Json:
+    """Gemini sees no more than the text of a file of text, and does not hear the names of files."""
+    return {"text": told(file, "Gemini").text} if file.is_text else _inline(file)
+
+
+def _inline(part: ImagePart | FilePart) -> Json:
+    return {"inlineData": {"mimeType": part.media_type, "data": part.base64}}

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import re
-from base64 import b64decode
-
+from orchestra.codecs.data_urls import read_data_url
 from orchestra.errors import CapabilityError
 from orchestra.values import ImagePart, ImageUrlPart
-
-_DATA_URL = re.compile(r"data:([\w.+-]+/[\w.+-]+)?(?:;[\w=.+-]+)*;base64,(.*)", re.DOTALL)
 
 
 def data_image(url: str, detail: str | None = None) -> ImagePart | None:
@@ -17,15 +13,11 @@ def data_image(url: str, detail: str | None = None) -> ImagePart | None:
     Raises:
         ValueError: it is a data URL, but none in base64.
     """
-    if not url.startswith("data:"):
-        return None
-    found = _DATA_URL.fullmatch(url)
+    found = read_data_url(url)
     if found is None:
-        raise ValueError(f"{url[:60]!r} is no data URL in base64")
-    try:
-        return ImagePart(b64decode(found[2], validate=True), found[1] or "image/png", detail)
-    except ValueError as error:
-        raise ValueError(f"its data is no base64: {error}") from error
+        return None
+    data, media_type = found
+    return ImagePart(data, media_type.partition(";")[0] or "image/png", detail)
 
 
 def seen(part: ImagePart | ImageUrlPart) -> ImagePart | ImageUrlPart:

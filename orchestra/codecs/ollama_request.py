@@ -6,10 +6,10 @@ since Ollama would pass over it in silence.
 
 from __future__ import annotations
 
-from base64 import b64encode
 from collections.abc import Iterator, Mapping
 
 from orchestra.codecs.arguments import arguments_object, merged, refuse_logprobs
+from orchestra.codecs.files import without_files
 from orchestra.errors import CapabilityError
 from orchestra.values import (
     ChatRequest,
@@ -113,7 +113,7 @@ def _tool(tool: Tool) -> Json:
 def _messages(message: Message) -> Iterator[Json]:
     """One turn of ours; each result of a tool is a turn of its own, before what else is said."""
     rest: list[Part] = []
-    for part in message.parts:
+    for part in without_files(message.parts, "Ollama"):
         if isinstance(part, ToolResult):
             yield _result(part)
         else:
@@ -139,7 +139,7 @@ def _joined(parts: list[Part], kind: type[TextPart | ReasoningPart]) -> str:
 
 def _image(part: ImagePart | ImageUrlPart) -> str:
     if isinstance(part, ImagePart):
-        return b64encode(part.data).decode()
+        return part.base64
     head, _, data = part.url.partition(";base64,")
     if not (head.startswith("data:") and data):
         raise CapabilityError(

@@ -6,10 +6,10 @@ A result is a message of its own there, and has no word for an error: it says so
 
 from __future__ import annotations
 
-from base64 import b64encode
 from collections.abc import Callable, Iterator
 
 from orchestra.codecs.arguments import merged
+from orchestra.codecs.files import PDF, told, unread
 from orchestra.codecs.gemini_request import wants_seals
 from orchestra.codecs.prompt_cache import has_mark
 from orchestra.codecs.quirks import Quirks
@@ -19,6 +19,7 @@ from orchestra.errors import CapabilityError
 from orchestra.values import (
     ChatRequest,
     Extras,
+    FilePart,
     ForcedTool,
     ImagePart,
     ImageUrlPart,
@@ -118,9 +119,9 @@ def _content(role: str, parts: tuple[Part, ...], quirks: Quirks) -> str | list[J
     """One text where that will do: many servers take lists from a user only."""
     marks = quirks.prompt_cache and any(map(has_mark, parts))
     if not marks and (role != "user" or all(isinstance(part, TextPart) for part in parts)):
-        return _text(role, parts)
+        return _text(role, parts, quirks)
     mark: Json = {"cache_control": {"type": "ephemeral"}} if marks else {}
-    return [_part(role, part) | (mark if has_mark(part) else {}) for part in parts]
+    return [_part(role, part, quirks) | (mark if has_mark(part) else {}) for part in parts]
 
 
 def _assistant(parts: tuple[Part, ...], quirks: Quirks) -> Json:
@@ -128,7 +129,7 @@ def _assistant(parts: tuple[Part, ...], quirks: Quirks) -> Json:
     thought = "".join(part.text for part in parts if isinstance(part, ReasoningPart))
     calls = [_call(part, quirks) for part in parts if isinstance(part, ToolCall)]
     details = _details(parts, quirks) if quirks.reasoning_details else []
-    text = _text("assistant", said)
+    text = _text("assistant", said, quirks)
     message: Json = {"role": "assistant", "content": text if text or not calls else None}
     if calls:
         message["tool_calls"] = calls
@@ -168,27 +169,37 @@ _ROLES: dict[str, Callable[[tuple[Part, ...], Quirks], Json]] = {
 }
 
 
-def _text(role: str, parts: tuple[Part, ...]) -> str:
-    return "".join(_part(role, part)["text"] for part in parts)
+def _text(role: str, parts: tuple[Part, ...], quirks: Quirks) -> str:
+    return "".join(_part(role, part, quirks)["text"] for part in parts)
 
 
 def _image(url: str, detail: str | None) -> Json:
     return {"url": url} if detail is None else {"url": url, "detail": detail}
 
 
-def _part(role: str, part: Part) -> Json:
+def _part(role: str, part: Part, quirks: Quirks) -> Json:
     if isinstance(part, TextPart):
         return {"type": "text", "text": part.text}
     if role == "user" and isinstance(part, ImagePart):
-        data = b64encode(part.data).decode()
-        url = f"data:{part.media_type};base64,{data}"
-        return {"type": "image_url", "image_url": _image(url, part.detail)}
+        return {"type": "image_url", "image_url": _image(part.data_url, part.detail)}
     if role == "user" and isinstance(part, ImageUrlPart):
         return {"type": "image_url", "image_url": _image(part.url, part.detail)}
+    if role == "user" and isinstance(part, FilePart):
+        return _file(part, quirks)
     raise CapabilityError(
-        f"{_names((part,))} cannot stand in the turn of role {role!r}; images stand in a user's, "
-        "reasoning and calls in an assistant's"
+        f"{_names((part,))} cannot stand in the turn of role {role!r}; images and files stand in a "
+        "user's, reasoning and calls in an assistant's"
     )
+
+
+def _file(part: FilePart, quirks: Quirks) -> Json:
+    """OpenAI takes PDFs only; it asks to be sent the text of other files as text."""
+    if part.is_text:
+        return {"type": "text", "text": told(part, quirks.name).text}
+    if not quirks.files or part.media_type != PDF:
+        raise unread(part, quirks.name)
+    name = part.name or "file.pdf"  # without one it is refused
+    return {"type": "file", "file": {"filename": name, "file_data": part.data_url}}
 
 
 def _names(parts: tuple[Part, ...]) -> str:

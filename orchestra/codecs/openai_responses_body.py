@@ -17,6 +17,10 @@ class ResponsesPart(msgspec.Struct):
     refusal: str | None = None
     image_url: str | None = None
     detail: str | None = None
+    file_data: str | None = None
+    filename: str | None = None
+    file_id: str | None = None
+    file_url: str | None = None
 
 
 class ResponsesThought(msgspec.Struct):

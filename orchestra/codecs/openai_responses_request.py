@@ -21,6 +21,7 @@ from orchestra.codecs.openai_responses_body import (
     ResponsesPart,
     ResponsesTool,
 )
+from orchestra.codecs.openai_serving_body import ChatFile
 from orchestra.codecs.openai_serving_passed import USUAL_PASSED, Passed
 from orchestra.codecs.openai_serving_request import (
     STORED_DEPTH_MAX,
@@ -28,6 +29,7 @@ from orchestra.codecs.openai_serving_request import (
     asked_of,
     deeper,
     extras_of,
+    file_part,
     image_part,
     refused,
 )
@@ -275,21 +277,27 @@ def _message(item: ResponsesItem, where: str, passed: Passed) -> Message:
     content = item.content or ""
     if isinstance(content, str):
         return Message(role, content)
-    images = passed if role == "user" else None
-    parts = tuple(_part(each, f"{where}.content[{at}]", images) for at, each in enumerate(content))
+    shown = passed if role == "user" else None
+    parts = tuple(_part(each, f"{where}.content[{at}]", shown) for at, each in enumerate(content))
     said = Message(role, parts)
     return Message(role, said.text) if role == "system" else said
 
 
-def _part(part: ResponsesPart, where: str, images: Passed | None) -> Part:
+def _part(part: ResponsesPart, where: str, passed: Passed | None) -> Part:
     match part.type:
         case "input_text" | "output_text" | "text" if part.text is not None:
             return TextPart(part.text)
         case "refusal" if part.refusal is not None:
             return TextPart(part.refusal)
-        case "input_image" if part.image_url is not None and images is not None:
-            return image_part(part.image_url, part.detail, f"{where}.image_url", images)
-    known = "input_text and input_image with an image_url are" if images else "text is"
+        case "input_image" if part.image_url is not None and passed is not None:
+            return image_part(part.image_url, part.detail, f"{where}.image_url", passed)
+        case "input_file" if passed is not None:
+            if part.file_url is not None:
+                why = "files are fetched from nowhere; send the file itself, as file_data"
+                raise refused(f"{where}.file_url", why)
+            return file_part(ChatFile(part.file_data, part.filename, part.file_id), where)
+    seen = "input_text, input_image with an image_url and input_file with file_data are"
+    known = seen if passed else "text is"
     raise refused(
         f"{where}.type", f"a part of type {part.type[:100]!r} cannot be read here; {known} known"
     )

@@ -18,12 +18,21 @@ class ChatUrl(msgspec.Struct):
     detail: str | None = None
 
 
+class ChatFile(msgspec.Struct):
+    """A file that is sent along."""
+
+    file_data: str | None = None
+    filename: str | None = None
+    file_id: str | None = None
+
+
 class ChatPart(msgspec.Struct):
     """A part of a message's content."""
 
     type: str
     text: str | None = None
     image_url: ChatUrl | str | None = None
+    file: ChatFile | None = None
     refusal: str | None = None
     cache_control: dict[str, object] | None = None
     """Not OpenAI's own: Anthropic's mark, as OpenRouter and LiteLLM take it."""

@@ -15,11 +15,13 @@ from typing import Literal, TypeVar
 import attrs
 import msgspec
 
+from orchestra.codecs.files import handed_in
 from orchestra.codecs.images import data_image
 from orchestra.codecs.no_json import no_json
 from orchestra.codecs.openai_request import DIALECT
 from orchestra.codecs.openai_serving_body import (
     ChatBody,
+    ChatFile,
     ChatForced,
     ChatFormat,
     ChatFunction,
@@ -34,6 +36,7 @@ from orchestra.codecs.seals import google_seal
 from orchestra.errors import InvalidRequestError
 from orchestra.values import (
     ChatRequest,
+    FilePart,
     ForcedTool,
     ImageUrlPart,
     Json,
@@ -269,27 +272,29 @@ def _assistant(message: ChatMessage, where: str) -> Message:
 
 
 def _content(
-    message: ChatMessage, where: str, images: Passed | None = None
+    message: ChatMessage, where: str, passed: Passed | None = None
 ) -> str | tuple[Part, ...]:
-    """What a message says; `images` is which of them it may show, None where it cannot."""
+    """What a message says; `passed` is which images it may show, None for words alone."""
     content, kept = message.content, message.cache_control is not None
     if content is None or isinstance(content, str):
         return (TextPart(content, prompt_cache=True),) if content and kept else content or ""
-    parts = [_part(part, f"{where}.content[{index}]", images) for index, part in enumerate(content)]
+    parts = [_part(part, f"{where}.content[{index}]", passed) for index, part in enumerate(content)]
     if kept and parts and isinstance(parts[-1], TextPart):
         parts[-1] = attrs.evolve(parts[-1], prompt_cache=True)
     return tuple(parts)
 
 
-def _part(part: ChatPart, where: str, images: Passed | None) -> Part:
+def _part(part: ChatPart, where: str, passed: Passed | None) -> Part:
     if part.type == "text" and part.text is not None:
         return TextPart(part.text, prompt_cache=part.cache_control is not None)
     if part.type == "refusal" and part.refusal is not None:
         return TextPart(part.refusal)
-    if part.type == "image_url" and part.image_url is not None and images is not None:
+    if part.type == "image_url" and part.image_url is not None and passed is not None:
         image = part.image_url if isinstance(part.image_url, ChatUrl) else ChatUrl(part.image_url)
-        return image_part(image.url, image.detail, f"{where}.image_url", images)
-    known = "text and image_url are" if images else "text is"
+        return image_part(image.url, image.detail, f"{where}.image_url", passed)
+    if part.type == "file" and part.file is not None and passed is not None:
+        return file_part(part.file, f"{where}.file")
+    known = "text, image_url and file are" if passed else "text is"
     raise refused(
         f"{where}.type", f"a part of type {part.type!r} cannot be read here; {known} known"
     )
@@ -308,6 +313,24 @@ def image_part(url: str, detail: str | None, where: str, passed: Passed) -> Part
     if written is None and (why := passed.why_no_image(url)):
         raise refused(where, why)
     return written or ImageUrlPart(url, detail)
+
+
+def file_part(file: ChatFile, where: str) -> FilePart:
+    """A file that is sent along.
+
+    Raises:
+        InvalidRequestError: it is only named, or cannot be read.
+    """
+    if file.file_id is not None:
+        why = "no files are kept here; send the file itself, as file_data"
+        raise refused(f"{where}.file_id", why)
+    if file.file_data is None:
+        why = "it is missing; send the file itself, as data:application/pdf;base64,..."
+        raise refused(f"{where}.file_data", why)
+    try:
+        return handed_in(file.file_data, file.filename or "")
+    except ValueError as error:
+        raise refused(f"{where}.file_data", str(error)) from error
 
 
 def _tool(function: ChatFunction) -> Tool:

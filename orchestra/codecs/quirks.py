@@ -37,6 +37,8 @@ class Quirks:
     system_role: Literal["system", "developer"] = "system"
     names: bool = True
     """It takes the name of who speaks; where not, it is left out."""
+    files: bool = False
+    """It takes PDFs, in OpenAI's form; the text of a file can be told to any."""
     prompt_cache: bool = False
     """It takes marks up to where what was read is kept, as Anthropic has them."""
     seed_key: str | None = "seed"
@@ -98,12 +100,13 @@ class Quirks:
 OPENAI = Quirks(
     name="openai",
     max_tokens_key="max_completion_tokens",  # the older name is refused by reasoning models
+    files=True,
     efforts=_OPENAI,
     strict_tools=True,
     embeddings_format="base64",
     texts_tokens_max=250_000,  # over 300,000 is refused; an estimate may be too low
 )
-AZURE = attrs.evolve(OPENAI, name="azure")
+AZURE = attrs.evolve(OPENAI, name="azure", files=False)  # its chats refuse them
 GROQ = Quirks(
     name="groq",
     max_tokens_key="max_completion_tokens",
@@ -136,6 +139,7 @@ DEEPSEEK = Quirks(
 )
 OPENROUTER = Quirks(
     name="openrouter",
+    files=True,
     prompt_cache=True,
     top_k=True,
     efforts=_OPENAI,
@@ -200,6 +204,7 @@ OLLAMA_V1 = Quirks(
 )
 GENERIC = Quirks(
     name="generic",
+    files=True,
     top_k=True,
     efforts=MappingProxyType({**_OPENAI, "max": "high"}),
     google_seals=True,

@@ -11,10 +11,12 @@ from collections.abc import Iterable
 import attrs
 import msgspec
 
+from orchestra.policies.file_tokens import file_tokens
 from orchestra.values import (
     Capabilities,
     ChatRequest,
     EmbedRequest,
+    FilePart,
     ImagePart,
     ImageUrlPart,
     Message,
@@ -28,7 +30,9 @@ BYTES_PER_TOKEN = 4
 """What OpenAI's documentation gives as a rule of thumb for English; other languages have fewer."""
 IMAGE_TOKENS = 1_000
 """About what providers count for an image of a million pixels; its bytes say nothing of it."""
-ABILITIES = ("vision", "tools", "json_schema", "reasoning", "embeddings")
+PAGE_TOKENS = 1_500 + IMAGE_TOKENS
+"""About what Anthropic counts for a page of a file, its text and its image."""
+ABILITIES = ("vision", "files", "tools", "json_schema", "reasoning", "embeddings")
 
 
 class Needs(msgspec.Struct, frozen=True, kw_only=True):
@@ -40,6 +44,7 @@ class Needs(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     vision: bool = False
+    files: bool = False
     tools: bool = False
     json_schema: bool = False
     reasoning: bool = False
@@ -51,7 +56,8 @@ class Needs(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def any_ability(self) -> bool:
         """Whether it needs more than room."""
-        return self.vision or self.tools or self.json_schema or self.reasoning or self.embeddings
+        to_read = self.vision or self.files
+        return to_read or self.tools or self.json_schema or self.reasoning or self.embeddings
 
 
 def needs_of(request: ChatRequest | EmbedRequest) -> Needs:
@@ -62,7 +68,7 @@ def needs_of(request: ChatRequest | EmbedRequest) -> Needs:
         return Needs(
             embeddings=True, context_tokens=longest, input_tokens=sum(sizes), output_tokens=0
         )
-    size, images, calls = _said(request.messages)
+    size, images, calls, files = _said(request.messages)
     schema = request.output.schema if request.output else None
     if request.tools:
         size += sum(
@@ -70,9 +76,10 @@ def needs_of(request: ChatRequest | EmbedRequest) -> Needs:
         )
     if schema is not None:
         size += _length(str(schema))
-    prompt = _tokens(size) + images * IMAGE_TOKENS
+    prompt = _tokens(size) + images * IMAGE_TOKENS + sum(map(_read, files))
     return Needs(
         vision=images > 0,
+        files=not all(file.is_text for file in files),
         tools=bool(request.tools) or calls,
         json_schema=schema is not None,
         reasoning=request.reasoning_effort not in (None, "none"),
@@ -111,9 +118,9 @@ def together(several: Iterable[Capabilities]) -> Capabilities:
     return Capabilities(**found)  # type: ignore[arg-type]
 
 
-def _said(messages: Iterable[Message]) -> tuple[int, int, bool]:
-    """The bytes of text in these, the images, and whether tools were called."""
-    size, images, calls = 0, 0, False
+def _said(messages: Iterable[Message]) -> tuple[int, int, bool, list[FilePart]]:
+    """The bytes of text in these, the images, whether tools were called, and the files."""
+    size, images, calls, files = 0, 0, False, list[FilePart]()
     for message in messages:
         if isinstance(message.content, str):  # as nearly all of them
             size += _length(message.content)
@@ -122,13 +129,19 @@ def _said(messages: Iterable[Message]) -> tuple[int, int, bool]:
             size += _length(_text(part))
             images += isinstance(part, ImagePart | ImageUrlPart)
             calls = calls or isinstance(part, ToolCall | ToolResult)
-    return size, images, calls
+            if isinstance(part, FilePart):
+                files.append(part)
+    return size, images, calls, files
+
+
+def _read(file: FilePart) -> int:
+    return file_tokens(file, page_tokens=PAGE_TOKENS, bytes_per_token=BYTES_PER_TOKEN)
 
 
 def _text(part: Part) -> str:
     """What of a part is sent as text."""
     match part:
-        case ImagePart() | ImageUrlPart():
+        case ImagePart() | ImageUrlPart() | FilePart():
             return ""
         case ToolCall(name=name, arguments=arguments):
             return f"{name}{arguments}"

@@ -17,6 +17,7 @@ from typing import TypeAlias
 
 import attrs
 
+from orchestra.attached import Attached
 from orchestra.errors import (
     AuthenticationError,
     BreakerOpenError,
@@ -40,7 +41,6 @@ from orchestra.policies.request_extras import CACHE, CHOICE, COALESCE, CONVERSAT
 from orchestra.values import (
     Capabilities,
     ChatRequest,
-    ImagePart,
     ImageUrlPart,
     Message,
     Part,
@@ -240,7 +240,7 @@ def _digest(message: Message) -> bytes:
 
 def _content(part: Part) -> bytes:
     match part:
-        case ImagePart(data=data):
+        case Attached(data=data):
             return data
         case ImageUrlPart(url=text) | ToolResult(content=text):
             pass

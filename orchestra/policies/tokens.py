@@ -8,9 +8,11 @@ from __future__ import annotations
 import msgspec
 
 from orchestra.accounts import Certainty, Usage
+from orchestra.policies.file_tokens import file_tokens
 from orchestra.values import (
     ChatRequest,
     EmbedRequest,
+    FilePart,
     ImagePart,
     ImageUrlPart,
     ModelEvent,
@@ -29,6 +31,8 @@ BYTES_PER_TOKEN = 3
 """English has about 4 bytes a token, Chinese 3 a character, which is often one token."""
 IMAGE_TOKENS = 1_600
 """The most that Anthropic counts for one; OpenAI counts about 1,100 in high detail."""
+PAGE_TOKENS = 3_000 + IMAGE_TOKENS
+"""The most of a file's page at Anthropic: its text, and its image; nobody counts more."""
 MESSAGE_TOKENS = 4
 """What a turn costs beside its text, by OpenAI's own count."""
 OUTPUT_TOKENS = 1_000
@@ -57,13 +61,14 @@ def estimated(request: ChatRequest | EmbedRequest) -> Estimate:
 
 def of_chat(request: ChatRequest) -> Estimate:
     """Of a question and its answer."""
-    size = images = 0
+    size = images = files = 0
     for message in request.messages:
         if isinstance(message.content, str):  # as nearly all of them: no part is made of it
             size += _length(message.content)
         else:
             size += sum(map(_size, message.content))
             images += sum(isinstance(part, ImagePart | ImageUrlPart) for part in message.content)
+            files += sum(_read(part) for part in message.content if isinstance(part, FilePart))
     for tool in request.tools:
         size += len(msgspec.json.encode(tool.parameters))
         size += _length(tool.name) + _length(tool.description)
@@ -72,7 +77,7 @@ def of_chat(request: ChatRequest) -> Estimate:
     if request.extras:  # among them may be a schema, or a prediction of the answer
         size += _length(str(dict(request.extras)))
     counted = tokens_of(size) + MESSAGE_TOKENS * len(request.messages) + IMAGE_TOKENS * images
-    return Estimate(counted, request.output_tokens_max or OUTPUT_TOKENS)
+    return Estimate(counted + files, request.output_tokens_max or OUTPUT_TOKENS)
 
 
 def of_texts(request: EmbedRequest) -> Estimate:
@@ -128,6 +133,11 @@ def _size(part: Part) -> int:
             return _length(content)
         case _:
             return 0
+
+
+def _read(file: FilePart) -> int:
+    read = file_tokens(file, page_tokens=PAGE_TOKENS, bytes_per_token=BYTES_PER_TOKEN)
+    return read + text_tokens(file.name)
 
 
 def _length(text: str) -> int:

@@ -9,7 +9,7 @@ import attrs
 from orchestra.errors import BindingError
 from orchestra.policies.routing import Candidate
 from orchestra.providers import urls
-from orchestra.providers.catalog import PROVIDERS, Provider
+from orchestra.providers.catalog import FILES, PROVIDERS, Provider
 from orchestra.providers.facts import known
 from orchestra.providers.settings import ModelSettings
 from orchestra.values import Capabilities
@@ -17,7 +17,7 @@ from orchestra.values import Capabilities
 Environ = Mapping[str, str]
 
 QUOTES = Capabilities(
-    tools=False, vision=False, json_schema=False, reasoning=False, embeddings=False
+    tools=False, vision=False, files=False, json_schema=False, reasoning=False, embeddings=False
 )
 """What the built-in model can do: it quotes its prompt, and nothing else."""
 
@@ -76,10 +76,15 @@ def misread(settings: ModelSettings, environ: Environ) -> str:
 
 
 def capabilities(settings: ModelSettings) -> Capabilities:
-    """What a model can do: what the deployment says, else what is known of its name."""
+    """What a model can do: what the deployment says, else what is known of its name.
+
+    A name alone does not say that a PDF can be sent to it: that is its provider's matter, too.
+    """
     if settings.provider == "extractive":
         return QUOTES
     ours = known(settings.model).capabilities
+    if settings.provider not in FILES:
+        ours = attrs.evolve(ours, files=False)
     said = attrs.asdict(settings.capabilities)
     return attrs.evolve(ours, **{name: value for name, value in said.items() if value is not None})
 

@@ -338,5 +338,9 @@ _ROWS = (
     ),
 )
 
+FILES = frozenset(
+    ("openai", "anthropic", "gemini", "openrouter", "bedrock", "bedrock-invoke", "vertex")
+) | {"openai-compatible"}
+"""Who can be sent a PDF; elsewhere no model reads one, whatever is known of its name."""
 PROVIDERS: Mapping[str, Provider] = MappingProxyType({row.name: row for row in _ROWS})
 """Every provider, by its name; in the order in which keys in the environment are looked for."""

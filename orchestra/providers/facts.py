@@ -16,7 +16,7 @@ import attrs
 
 from orchestra.values import Capabilities
 
-_ABILITIES = ("tools", "vision", "json_schema", "reasoning")
+_ABILITIES = ("tools", "vision", "files", "json_schema", "reasoning")
 
 
 @attrs.frozen(kw_only=True)
@@ -72,34 +72,36 @@ _Row: TypeAlias = tuple[re.Pattern[str], Facts]
 _ALL = "tools vision json_schema reasoning"
 _NO_REASONING = "tools vision json_schema"
 _BLIND = "tools json_schema reasoning"
+_READS, _READS_NO_REASONING = f"files {_ALL}", f"files {_NO_REASONING}"
+"""Who reads PDFs by its provider's own word; of who is not told so, nothing is known."""
 
 _TABLE: tuple[_Row, ...] = (
     # OpenAI: the context is question and answer together
     _embeds("text-embedding-3-large", 8_191, 3_072, shortens=True),
     _embeds("text-embedding-3-small", 8_191, 1_536, shortens=True),
     _embeds("text-embedding-ada-002", 8_191, 1_536),
-    _chat("gpt-5[.0-9]*-chat", 128_000, 16_384, _ALL),
-    _chat("gpt-5-pro", 400_000, 272_000, _ALL),
-    _chat(r"gpt-5\.4-(?:mini|nano)", 400_000, 128_000, _ALL),
-    _chat(r"gpt-5\.[4-6]|gpt-6", 1_050_000, 128_000, _ALL),
-    _chat("gpt-5", 400_000, 128_000, _ALL),
-    _chat(r"gpt-4\.1", 1_047_576, 32_768, _NO_REASONING, "reasoning"),
-    _chat("gpt-4o|chatgpt-4o", 128_000, 16_384, _NO_REASONING, "reasoning"),
+    _chat("gpt-5[.0-9]*-chat", 128_000, 16_384, _READS),
+    _chat("gpt-5-pro", 400_000, 272_000, _READS),
+    _chat(r"gpt-5\.4-(?:mini|nano)", 400_000, 128_000, _READS),
+    _chat(r"gpt-5\.[4-6]|gpt-6", 1_050_000, 128_000, _READS),
+    _chat("gpt-5", 400_000, 128_000, _READS),
+    _chat(r"gpt-4\.1", 1_047_576, 32_768, _READS_NO_REASONING, "reasoning"),
+    _chat("gpt-4o|chatgpt-4o", 128_000, 16_384, _READS_NO_REASONING, "reasoning"),
     _chat("gpt-4-turbo", 128_000, 4_096, "tools vision", "json_schema reasoning"),
-    _chat("gpt-4(?:-0613)?$", 8_192, 4_096, "tools", "vision json_schema reasoning"),
-    _chat(r"gpt-3\.5-turbo", 16_385, 4_096, "tools", "vision json_schema reasoning"),
-    _chat("gpt-oss", 131_072, None, _BLIND, "vision"),
-    _chat("o3-mini", 200_000, 100_000, _BLIND, "vision"),
-    _chat("o[134](?:-|$)", 200_000, 100_000, _ALL),
+    _chat("gpt-4(?:-0613)?$", 8_192, 4_096, "tools", "vision files json_schema reasoning"),
+    _chat(r"gpt-3\.5-turbo", 16_385, 4_096, "tools", "vision files json_schema reasoning"),
+    _chat("gpt-oss", 131_072, None, _BLIND, "vision files"),
+    _chat("o3-mini", 200_000, 100_000, _BLIND, "vision files"),
+    _chat("o[134](?:-|$)", 200_000, 100_000, _READS),
     # Anthropic
-    _chat("claude-(?:haiku|sonnet|opus)-4-5", 200_000, 64_000, _ALL),
-    _chat("claude-opus-4-1", 200_000, 32_000, "tools vision reasoning"),
-    _chat("claude-(?:sonnet|opus)-4-[6-8]", 1_000_000, 128_000, _ALL),
-    _chat("claude-(?:haiku|sonnet|opus|fable|mythos)-5", 1_000_000, 128_000, _ALL),
-    _chat("claude-sonnet-4", 200_000, 64_000, "tools vision reasoning"),
-    _chat("claude-opus-4", 200_000, 32_000, "tools vision reasoning"),
-    _chat("claude-3-7-sonnet", 200_000, 64_000, "tools vision reasoning"),
-    _chat("claude-3-5", 200_000, 8_192, "tools vision", "reasoning"),
+    _chat("claude-(?:haiku|sonnet|opus)-4-5", 200_000, 64_000, _READS),
+    _chat("claude-opus-4-1", 200_000, 32_000, "tools vision files reasoning"),
+    _chat("claude-(?:sonnet|opus)-4-[6-8]", 1_000_000, 128_000, _READS),
+    _chat("claude-(?:haiku|sonnet|opus|fable|mythos)-5", 1_000_000, 128_000, _READS),
+    _chat("claude-sonnet-4", 200_000, 64_000, "tools vision files reasoning"),
+    _chat("claude-opus-4", 200_000, 32_000, "tools vision files reasoning"),
+    _chat("claude-3-7-sonnet", 200_000, 64_000, "tools vision files reasoning"),
+    _chat("claude-3-5", 200_000, 8_192, "tools vision files", "reasoning"),
     _chat("claude-3", 200_000, 4_096, "tools vision", "reasoning"),
     _chat("claude-", None, None, "tools vision"),
     # Google
@@ -107,9 +109,9 @@ _TABLE: tuple[_Row, ...] = (
     _embeds("gemini-embedding-2", 8_192, 3_072, shortens=True),
     _embeds("text-embedding-00[45]", 2_048, 768, shortens=True),
     _embeds("embeddinggemma", 2_048, 768),
-    _chat("gemini-4", 1_048_576, 1_048_576, _ALL),
-    _chat(r"gemini-(?:2\.5|3|flash|pro)", 1_048_576, 65_536, _ALL),
-    _chat(r"gemini-2\.0", 1_048_576, 8_192, _NO_REASONING),
+    _chat("gemini-4", 1_048_576, 1_048_576, _READS),
+    _chat(r"gemini-(?:2\.5|3|flash|pro)", 1_048_576, 65_536, _READS),
+    _chat(r"gemini-2\.0", 1_048_576, 8_192, _READS_NO_REASONING),
     # Cohere
     _embeds("embed-v4|cohere.embed-v4", 128_000, 1_536, shortens=True),
     _embeds("embed-v5", 128_000, 2_048),
@@ -144,11 +146,11 @@ _TABLE: tuple[_Row, ...] = (
     _embeds(r"titan-embed-text-v2", 8_192, 1_024, shortens=True),
     _embeds(r"titan-embed-(?:text-v1|g1)", 8_192, 1_536),
     _embeds("nova-2-multimodal-embeddings", 8_192, 3_072, shortens=True),
-    _chat("nova-2", 1_000_000, 64_000, _ALL),
-    _chat("nova-premier", 1_000_000, 10_000, _NO_REASONING),
-    _chat("nova-(?:lite|pro)", 300_000, 10_000, _NO_REASONING),
+    _chat("nova-2", 1_000_000, 64_000, _READS),
+    _chat("nova-premier", 1_000_000, 10_000, _READS_NO_REASONING),
+    _chat("nova-(?:lite|pro)", 300_000, 10_000, _READS_NO_REASONING),
     _chat("nova-micro", 128_000, 10_000, "tools json_schema", "vision"),
-    _chat("titan-text", 42_000, None, "", "tools vision json_schema reasoning"),
+    _chat("titan-text", 42_000, None, "", "tools vision files json_schema reasoning"),
     # what is often run at home: the context is what the server was started with
     _embeds("nomic-embed-text", 8_192, 768),
     _embeds("mxbai-embed-large", 512, 1_024),

@@ -20,8 +20,7 @@ from orchestra.policies.replayed_answer import events_of
 from orchestra.steps.relay import Said
 from orchestra.values import (
     ChatRequest,
-    ImagePart,
-    ImageUrlPart,
+    FilePart,
     Message,
     ModelEvent,
     Stopped,
@@ -198,8 +197,10 @@ def _question(request: ChatRequest) -> object:
     users = [each for each in _plainly(request).messages if each.role == "user"]
     if not users:
         raise refused("messages", "none is a user's; the pipeline answers what a user has said")
-    if any(isinstance(part, ImagePart | ImageUrlPart) for part in users[-1].parts):
-        raise refused("messages", f"the last of a user has an image, {_TEXT_ONLY}")
+    for part in users[-1].parts:
+        if not isinstance(part, TextPart):
+            what = "a file" if isinstance(part, FilePart) else "an image"
+            raise refused("messages", f"the last of a user has {what}, {_TEXT_ONLY}")
     if not users[-1].text:
         raise refused("messages", f"the last of a user has no text, {_TEXT_ONLY}")
     return users[-1].text

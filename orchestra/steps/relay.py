@@ -38,7 +38,12 @@ from orchestra.values import (
 
 _EVENT_BYTES = 64
 _TOKEN_BYTES = 256  # of a token with its likelihood, and some that could stand in its place
-_FIELDS = {"vision": "messages", "json_schema": "output", "reasoning": "reasoning_effort"}
+_FIELDS = {
+    "vision": "messages",
+    "files": "messages",
+    "json_schema": "output",
+    "reasoning": "reasoning_effort",
+}
 
 
 @attrs.frozen

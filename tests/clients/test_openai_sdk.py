@@ -17,6 +17,7 @@ from pydantic import BaseModel
 
 from tests.clients.upstream import Upstream
 
+PDF = "data:application/pdf;base64,JVBERi0="
 WEATHER: ChatCompletionToolParam = {
     "type": "function",
     "function": {
@@ -266,3 +267,35 @@ def test_a_pipeline_is_given_the_conversation(client: openai.OpenAI) -> None:
         messages=[{"role": "system", "content": "Be kind"}, {"role": "user", "content": "Hi"}],
     )
     assert found.choices[0].message.content == "2 messages, the last of user"
+
+
+@pytest.mark.parametrize("model", ["gpt-4o", "everything"])
+def test_a_file_reaches_the_provider(client: openai.OpenAI, upstream: Upstream, model: str) -> None:
+    """Through a model, and through a pipeline that is spoken with."""
+    client.chat.completions.create(
+        model=model,
+        messages=[
+            {
+                "role": "user",
+                "content": [
+                    {"type": "file", "file": {"file_data": PDF, "filename": "a.pdf"}},
+                    {"type": "text", "text": f"what does it say to {model}?"},
+                ],
+            }
+        ],
+    )
+    (turn,) = upstream.seen[-1]["messages"]
+    assert turn["content"][0] == {"type": "file", "file": {"filename": "a.pdf", "file_data": PDF}}
+
+
+def test_a_file_that_was_uploaded_elsewhere_is_refused(client: openai.OpenAI) -> None:
+    with pytest.raises(openai.BadRequestError, match="send the file itself, as file_data"):
+        client.chat.completions.create(
+            model="gpt-4o",
+            messages=[{"role": "user", "content": [{"type": "file", "file": {"file_id": "f-1"}}]}],
+        )
+    with pytest.raises(openai.BadRequestError, match="the last of a user has a file"):
+        client.chat.completions.create(
+            model="shout",
+            messages=[{"role": "user", "content": [{"type": "file", "file": {"file_data": PDF}}]}],
+        )

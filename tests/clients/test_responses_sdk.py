@@ -115,3 +115,26 @@ def test_a_client_that_leaves_stops_the_provider(client: openai.OpenAI, upstream
             if each.type == "response.output_text.delta":
                 break
     assert upstream.left.wait(10)
+
+
+def test_a_file_reaches_the_provider_and_is_kept_with_the_conversation(
+    client: openai.OpenAI, upstream: Upstream
+) -> None:
+    pdf = "data:application/pdf;base64,JVBERi0="
+    first = client.responses.create(
+        model="gpt-4o",
+        input=[
+            {
+                "role": "user",
+                "content": [
+                    {"type": "input_file", "file_data": pdf, "filename": "a.pdf"},
+                    {"type": "input_text", "text": "what does it say?"},
+                ],
+            }
+        ],
+    )
+    client.responses.create(model="gpt-4o", previous_response_id=first.id, input="and else?")
+    asked = upstream.seen[-1]["messages"]
+    assert len(asked) == 3
+    file = {"type": "file", "file": {"filename": "a.pdf", "file_data": pdf}}
+    assert asked[0]["content"][0] == file

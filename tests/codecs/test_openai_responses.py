@@ -29,6 +29,7 @@ from orchestra.logprobs import Logprobs, TokenLogprob
 from orchestra.values import (
     Began,
     ChatRequest,
+    FilePart,
     ForcedTool,
     ImagePart,
     ImageUrlPart,
@@ -285,6 +286,11 @@ def test_what_is_asked_is_read_as_a_request() -> None:
                     {"type": "input_text", "text": "See"},
                     {"type": "input_image", "image_url": "https://a/b.png", "detail": "low"},
                     {"type": "input_image", "image_url": "data:image/png;base64,aGk="},
+                    {
+                        "type": "input_file",
+                        "file_data": "data:text/plain;base64,aGk=",
+                        "filename": "n.txt",
+                    },
                 ],
             },
         ],
@@ -302,11 +308,13 @@ def test_what_is_asked_is_read_as_a_request() -> None:
         orchestra={"cache": "off"},
     )
     picture = ImagePart(b"hi", "image/png")
+    file = FilePart(b"hi", "text/plain", "n.txt")
+    link = ImageUrlPart("https://a/b.png", "low")
     assert request == ChatRequest(
         messages=(
             Message("system", "Be kind."),
             Message("system", "Short."),
-            Message("user", (TextPart("See"), ImageUrlPart("https://a/b.png", "low"), picture)),
+            Message("user", (TextPart("See"), link, picture, file)),
         ),
         temperature=0.5,
         top_p=0.9,
@@ -347,7 +355,19 @@ REFUSED: list[tuple[Json, str]] = [
     ({"input": [{"content": "a"}]}, r"input\[0\].role: it is missing"),
     (
         {"input": [{"role": "user", "content": [{"type": "input_file"}]}]},
-        r"input\[0\].content\[0\].type: a part of type 'input_file' cannot be read here",
+        r"input\[0\].content\[0\].file_data: it is missing; send the file itself",
+    ),
+    (
+        {"input": [{"role": "user", "content": [{"type": "input_file", "file_id": "f"}]}]},
+        r"input\[0\].content\[0\].file_id: no files are kept here; send the file itself",
+    ),
+    (
+        {"input": [{"role": "user", "content": [{"type": "input_file", "file_url": "https://a"}]}]},
+        r"input\[0\].content\[0\].file_url: files are fetched from nowhere; send the file",
+    ),
+    (
+        {"input": [{"role": "system", "content": [{"type": "input_file", "file_data": ""}]}]},
+        r"input\[0\].content\[0\].type: a part of type 'input_file' cannot be read here; text is",
     ),
     (
         {"input": [{"role": "user", "content": [{"type": "input_image", "image_url": "gs://a"}]}]},

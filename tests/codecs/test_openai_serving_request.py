@@ -20,6 +20,7 @@ from orchestra.codecs.quirks import GENERIC, OPENAI
 from orchestra.errors import InvalidRequestError
 from orchestra.values import (
     ChatRequest,
+    FilePart,
     ForcedTool,
     ImagePart,
     ImageUrlPart,
@@ -55,6 +56,7 @@ images = st.builds(
     st.sampled_from(["image/png", "image/svg+xml"]),
     st.sampled_from([None, "low", "high"]),
 ) | st.builds(ImageUrlPart, words.map(lambda word: "https://" + word))
+files = st.builds(FilePart, st.binary(max_size=5), name=words)
 names = st.sampled_from(["add", "mul"])
 schemas = st.sampled_from([{"type": "object", "properties": {}}, {"type": "object", "title": "T"}])
 tools = st.builds(Tool, names, texts, schemas, strict=st.booleans())
@@ -85,8 +87,8 @@ def turns(draw: st.DrawFn) -> tuple[Message, ...]:
             st.sampled_from(["system", "user", "pictures", "assistant", "calls", "thought"])
         )
         if kind == "pictures":
-            parts = draw(st.lists(images | st.builds(TextPart, texts, marks), max_size=3))
-            parts.insert(draw(st.integers(0, len(parts))), draw(images))
+            parts = draw(st.lists(images | files | st.builds(TextPart, texts, marks), max_size=3))
+            parts.insert(draw(st.integers(0, len(parts))), draw(images | files))
             found.append(Message("user", tuple(parts), draw(speakers)))
         elif kind in {"system", "user", "assistant"}:
             text = draw(texts | words.map(lambda text: (TextPart(text, prompt_cache=True),)))
@@ -178,6 +180,7 @@ def ask(**fields: Any) -> ChatRequest:
     return served_chat(json.dumps(body).encode()).request
 
 
+FILE: Json = {"type": "file", "file": {"file_data": "aGk=", "filename": "a.txt"}}
 USER = {"role": "user", "content": "Hi"}
 CALLING = {"role": "assistant", "tool_calls": [{"id": "c", "function": {"name": "f"}}]}
 
@@ -210,6 +213,22 @@ CALLING = {"role": "assistant", "tool_calls": [{"id": "c", "function": {"name": 
                 ]
             },
             "messages[0].content[0].image_url: 'data:x' is no data URL in base64",
+        ),
+        (
+            {"messages": [{"role": "user", "content": [FILE | {"file": {"file_id": "f-1"}}]}]},
+            "messages[0].content[0].file.file_id: no files are kept here; send the file itself",
+        ),
+        (
+            {"messages": [{"role": "user", "content": [FILE | {"file": {}}]}]},
+            "messages[0].content[0].file.file_data: it is missing; send the file itself, as data:",
+        ),
+        (
+            {"messages": [{"role": "user", "content": [FILE | {"file": {"file_data": "!"}}]}]},
+            "messages[0].content[0].file.file_data: its data is no base64",
+        ),
+        (
+            {"messages": [{"role": "assistant", "content": [FILE]}]},
+            "messages[0].content[0].type: a part of type 'file' cannot be read here; text is",
         ),
         (
             {
@@ -310,6 +329,11 @@ def test_a_picture_may_be_named_without_a_type() -> None:
     url = {"type": "image_url", "image_url": "data:;base64,AAAA"}
     (message,) = ask(messages=[{"role": "user", "content": [url]}]).messages
     assert message.content == (ImagePart(b"\0\0\0", "image/png"),)
+
+
+def test_a_file_may_come_without_saying_what_it_is() -> None:
+    (message,) = ask(messages=[{"role": "user", "content": [FILE]}]).messages
+    assert message.content == (FilePart(b"hi", "text/plain", "a.txt"),)
 
 
 def test_what_we_have_no_field_for_is_kept_for_those_who_know_it() -> None:

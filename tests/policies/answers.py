@@ -8,6 +8,7 @@ from orchestra.accounts import Usage
 from orchestra.values import (
     Began,
     ChatRequest,
+    FilePart,
     ForcedTool,
     ImagePart,
     ImageUrlPart,
@@ -45,6 +46,7 @@ PARTS = st.one_of(
     st.builds(TextPart, WORDS),
     st.builds(ImagePart, st.sampled_from([b"a", b"b"]), WORDS),
     st.builds(ImageUrlPart, WORDS),
+    st.builds(FilePart, st.sampled_from([b"a", b"b"]), WORDS, WORDS),
     st.builds(ReasoningPart, WORDS, WORDS),
     st.builds(ToolCall, WORDS, WORDS, WORDS, WORDS),
     st.builds(ToolResult, WORDS, WORDS, WORDS, st.booleans()),

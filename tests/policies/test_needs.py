@@ -11,6 +11,7 @@ from orchestra.policies.needs import (
     ABILITIES,
     BYTES_PER_TOKEN,
     IMAGE_TOKENS,
+    PAGE_TOKENS,
     Needs,
     lacks,
     needs_of,
@@ -20,6 +21,7 @@ from orchestra.values import (
     Capabilities,
     ChatRequest,
     EmbedRequest,
+    FilePart,
     ImagePart,
     ImageUrlPart,
     JsonOutput,
@@ -31,6 +33,7 @@ from orchestra.values import (
     ToolCall,
     ToolResult,
 )
+from tests.pdfs import pdf
 
 TOKENS = st.integers(0, 10_000)
 NEEDS = st.builds(
@@ -119,6 +122,9 @@ EXAMPLES = [
     (ask(TextPart("hello")), set()),
     (ask(ImagePart(b"x" * 10_000_000)), {"vision"}),
     (ask(ImageUrlPart("https://host/a.png")), {"vision"}),
+    (ask(FilePart(b"%PDF-")), {"files"}),
+    (ask(FilePart(b"x", "text/plain"), FilePart(b"x", "application/msword")), {"files"}),
+    (ask(FilePart(b"x", "text/plain")), set()),
     (ask(tools=(TOOL,)), {"tools"}),
     (ChatRequest((Message("assistant", (ToolCall("1", "look"),)),)), {"tools"}),
     (ChatRequest((Message("tool", (ToolResult("1", "look", "found"),)),)), {"tools"}),
@@ -148,6 +154,8 @@ def test_all_that_is_sent_as_text_counts_and_an_image_by_itself() -> None:
     ):
         assert needs_of(ask(part)).input_tokens == 10
     assert needs_of(ask(ImagePart(b"x" * 10_000_000))).input_tokens == IMAGE_TOKENS
+    assert needs_of(ask(FilePart(words.encode(), "text/plain"))).input_tokens == 10
+    assert needs_of(ask(FilePart(pdf("a", "b", "c")))).input_tokens == 3 * PAGE_TOKENS
     long = {"description": "x" * 4000}
     assert needs_of(ask(tools=(attrs.evolve(TOOL, parameters=long),))).input_tokens > 1000
     assert needs_of(ask(output=JsonOutput(long))).input_tokens > 1000

@@ -31,6 +31,7 @@ from orchestra.policies.routing import (
 from orchestra.values import (
     Capabilities,
     ChatRequest,
+    FilePart,
     ImagePart,
     ImageUrlPart,
     Message,
@@ -280,3 +281,20 @@ def test_the_built_up_request_chooses_the_model_that_sees() -> None:
     needs = needs_of(ChatRequest((Message("user", (ImagePart(b""),)),)))
     assert choose(ByOrder(), [blind, seeing], needs, {}, [0, 0]) == (seeing,)
     assert choose(ByOrder(), [blind, seeing], NOTHING, {}, [0, 0]) == (blind, seeing)
+
+
+def test_a_pdf_goes_to_the_model_that_reads_it_and_text_to_any() -> None:
+    other = Candidate(name="other", capabilities=Capabilities(files=False))
+    reader = Candidate(name="reader", capabilities=Capabilities(files=True))
+    for media_type, able in (("application/pdf", (reader,)), ("text/plain", (other, reader))):
+        file = FilePart(b"x", media_type)
+        needs = needs_of(ChatRequest((Message("user", (file,)),)))
+        assert choose(ByOrder(), [other, reader], needs, {}, [0, 0]) == able
+
+
+def test_conversations_that_begin_with_other_files_are_others() -> None:
+    one, other, image = FilePart(b"1"), FilePart(b"2"), ImagePart(b"1")
+    keys = {
+        conversation_of(ChatRequest((Message("user", (each,)),))) for each in (one, other, image)
+    }
+    assert len(keys) == 3

@@ -21,6 +21,7 @@ from orchestra.policies.tokens import (
 from orchestra.values import (
     ChatRequest,
     EmbedRequest,
+    FilePart,
     ImagePart,
     ImageUrlPart,
     JsonOutput,
@@ -39,6 +40,7 @@ from orchestra.values import (
     ToolCallDelta,
     ToolResult,
 )
+from tests.pdfs import pdf
 
 PARTS: list[tuple[Part, int]] = [
     (TextPart("x" * 30), 10),
@@ -49,6 +51,9 @@ PARTS: list[tuple[Part, int]] = [
     (ToolResult("1", "name", "x" * 30), 10),
     (ImagePart(b"x"), IMAGE_TOKENS),
     (ImageUrlPart("https://host/"), IMAGE_TOKENS),
+    (FilePart(b"x" * 27, "text/plain", "abc"), 10),
+    (FilePart(pdf("one", "two")), 2 * (3_000 + 1_600)),  # as Anthropic counts them
+    (FilePart(b"x" * 30), 10),
 ]
 
 

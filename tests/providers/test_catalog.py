@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from orchestra.codecs.quirks import PRESETS
 from orchestra.config.environment import from_environment
-from orchestra.errors import BindingError
+from orchestra.errors import BindingError, CapabilityError
 from orchestra.protocols import HttpRequest
 from orchestra.providers import urls
 from orchestra.providers.addresses import capabilities, shown_url
@@ -26,7 +26,7 @@ from orchestra.providers.keys import AWS_BEARER, AWS_ID, AWS_SECRET, AWS_SESSION
 from orchestra.providers.settings import ModelSettings
 from orchestra.providers.signing import FileKey, read_key
 from orchestra.secret import SECRET_BYTES_MAX
-from orchestra.values import Capabilities, ChatRequest, EmbedRequest, Message
+from orchestra.values import Capabilities, ChatRequest, EmbedRequest, FilePart, Message
 
 SECRET = "sk-proj-Zq3x9Lw7Tb2Vn8Rk5Yd1Hc6M"
 ASKED = ChatRequest((Message("user", "hi"),))
@@ -377,6 +377,42 @@ def test_common_models_are_known_by_their_names(
     assert found.capabilities.vision is vision
     assert found.dimensions == dimensions
     assert found.capabilities.embeddings is (None if context is None else dimensions is not None)
+
+
+@pytest.mark.parametrize(
+    ("model", "reads"),
+    [
+        ("gpt-5.4", True),
+        ("claude-sonnet-4-5-20250929", True),
+        ("models/gemini-2.5-flash", True),
+        ("us.amazon.nova-lite-v1:0", True),
+        ("gpt-3.5-turbo", False),
+        ("amazon.titan-text-express-v1", False),
+        ("text-embedding-3-small", False),
+        ("command-a", None),
+        ("mistral-large-latest", None),
+        ("a-model-of-ours", None),
+    ],
+)
+def test_who_reads_pdfs_is_known_where_its_provider_says_so(model: str, reads: bool | None) -> None:
+    assert known(model).capabilities.files is reads
+
+
+@pytest.mark.parametrize("provider", REMOTE, ids=lambda row: row.name)
+def test_no_model_reads_pdfs_where_none_can_be_sent(provider: Provider) -> None:
+    """Whatever is known of its name: it may stand in front of another server."""
+    named = settings(provider)
+    options = {name: told for name, told in named.options.items() if name != "family"}
+    claude = attrs.evolve(named, model="anthropic.claude-sonnet-4-6", options=options)
+    paper = ChatRequest((Message("user", (FilePart(b"%PDF-"),)),))
+    dialect = endpoint(claude, environ(provider)).dialect
+    if capabilities(claude).files:
+        dialect.ask(claude.model, paper, stream=False)
+    else:
+        with pytest.raises(CapabilityError, match="cannot be sent to"):
+            dialect.ask(claude.model, paper, stream=False)
+    insisting = attrs.evolve(claude, capabilities=Capabilities(files=True))
+    assert capabilities(insisting).files is True
 
 
 def test_what_runs_here_has_no_endpoint() -> None:

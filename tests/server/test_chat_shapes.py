@@ -20,6 +20,7 @@ from orchestra.steps.options import Asked
 from orchestra.testing.world import ScriptedModel, World
 from orchestra.values import (
     ChatRequest,
+    FilePart,
     ImagePart,
     ImageUrlPart,
     JsonOutput,
@@ -139,6 +140,7 @@ PICTURE = ImageUrlPart("https://example.org/a.png")
     [
         ((TextPart("what is it?"), PICTURE), "has an image"),
         ((TextPart("what is it?"), ImagePart(b"\x89PNG", "image/png")), "has an image"),
+        ((TextPart("what is it?"), FilePart(b"%PDF-")), "has a file"),
         ("", "has no text"),
         ((), "has no text"),
     ],

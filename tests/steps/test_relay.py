@@ -39,6 +39,7 @@ from orchestra.values import (
     ChatRequest,
     Embeddings,
     EmbedRequest,
+    FilePart,
     Message,
     ModelEvent,
     ReasoningDelta,
@@ -263,6 +264,10 @@ def test_what_a_model_cannot_do_is_refused_before_it_is_asked() -> None:
     for pipeline in (relay, relay_whole):
         with pytest.raises(CapabilityError, match=r"tools=\.\.\. cannot be asked of the model"):
             ask(model, 1, pipeline, request=request)
+    blind = Turns([], Capabilities(files=False))
+    paper = ChatRequest((Message("user", (FilePart(b"%PDF-"),)),))
+    with pytest.raises(CapabilityError, match=r"messages=.* 'm', which has no files; leave it out"):
+        ask(blind, 1, relay, request=paper)
     small = Turns([ScriptedModel(((0.0, END),))], Capabilities(context_tokens=1))
     ask(small, 1)  # how much room a request needs is an estimate, which refuses nobody
 

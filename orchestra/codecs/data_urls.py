@@ -1,0 +1,38 @@
+"""Bytes that are written into their own address: `data:image/png;base64,...`. Pure."""
+
+from __future__ import annotations
+
+import re
+from base64 import b64decode
+
+_DATA_URL = re.compile(
+    r"data:((?:[\w.+-]+/[\w.+-]+)?(?:;[\w.+-]+=[\w.+-]+)*)(?:;[\w=.+-]+)*;base64,(.*)", re.DOTALL
+)
+
+
+def read_data_url(url: str) -> tuple[bytes, str] | None:
+    """The bytes in a data URL, and what it says that they are; None if this is an address.
+
+    What they are may have parameters, `text/plain;charset=utf-8`, and is "" where nothing is said.
+
+    Raises:
+        ValueError: it is a data URL, but none in base64.
+    """
+    if not url.startswith("data:"):
+        return None
+    found = _DATA_URL.fullmatch(url)
+    if found is None:
+        raise ValueError(f"{url[:60]!r} is no data URL in base64")
+    return read_base64(found[2]), found[1]
+
+
+def read_base64(text: str) -> bytes:
+    """The bytes that are written so.
+
+    Raises:
+        ValueError: it is no base64.
+    """
+    try:
+        return b64decode(text, validate=True)
+    except ValueError as error:
+        raise ValueError(f"its data is no base64: {error}") from error
