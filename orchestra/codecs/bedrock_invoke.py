@@ -100,7 +100,8 @@ class InvokeDecoder(FrameDecoder):
 
     def _of_others(self, said: Said) -> None:
         self._emit(*spoken(said))
-        self._intervened = self._intervened or said.intervened
+        # what was only masked says so, too; but what is a guardrail's own is whole, and counted
+        self._intervened = said.intervened and said.output_total is not None
         for stop in stops(said):
             self._stop(stop.reason, stop.raw)
         self._counts |= counts(said)

@@ -77,6 +77,15 @@ def test_a_reason_behind_an_intervention_is_the_one_that_counts() -> None:
     assert (answer.text, answer.stopped.raw) == ("Call {NUMBER} now.", "LENGTH")
 
 
+def test_what_a_guardrail_has_masked_is_cut_without_a_reason() -> None:
+    """Of Titan and of Nova: each of their pieces says that a guardrail has intervened."""
+    of_titan = titan("Call {NUMBER}", 3, 1) | {"totalOutputTextTokenCount": None} | INTERVENED
+    of_nova = {"contentBlockDelta": {"delta": {"text": "Call"}, "contentBlockIndex": 0}}
+    for said in (of_titan, of_nova | INTERVENED):
+        with pytest.raises(TruncatedStreamError):
+            decode([chunk(said)])
+
+
 def test_an_answer_that_a_guardrail_let_pass_needs_a_reason() -> None:
     with pytest.raises(TruncatedStreamError):
         decode([chunk(titan("Hel", 3, 1) | PASSED)])
