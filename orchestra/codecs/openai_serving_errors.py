@@ -56,6 +56,7 @@ _KINDS = (
     _Kind(errors.ContentFilterError, 400, BAD_REQUEST, "content_filter"),
     _Kind(errors.BudgetHeldError, 429, "rate_limit_error", "budget_held"),
     _Kind(errors.BudgetExceededError, 429, "insufficient_quota", "insufficient_quota", retry=False),
+    _Kind(errors.LimitUnknownError, 503, SERVER_ERROR, "state_unreachable"),
     _Kind(errors.LimitReachedError, 429, "rate_limit_error", "rate_limit_exceeded"),
     _Kind(errors.RateLimitError, 429, "rate_limit_error", "provider_rate_limited"),
     _Kind(errors.QuotaError, 429, "insufficient_quota", "provider_quota", retry=False),

@@ -304,7 +304,7 @@ def _exceeded(
     if resets_at_s is None:
         when = "it is that of this run, and the next has its own"
     else:
-        when = f"it is empty again at {datetime.fromtimestamp(resets_at_s, UTC):%Y-%m-%d %H:%M} UTC"
+        when = f"it begins anew at {datetime.fromtimestamp(resets_at_s, UTC):%Y-%m-%d %H:%M} UTC"
     more = "Ask for a key that may spend more" if budget.kind == "key" else _RAISE
     error = (BudgetHeldError if only_held else BudgetExceededError)(
         f"the budget of {budget} is {in_dollars(budget.limit_nanodollars)}: "
