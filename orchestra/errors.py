@@ -31,6 +31,7 @@
     │   ├── ModelNotFoundError       there is no such model there
     │   ├── RateLimitError           too much for now                   (retryable)
     │   │   └── LimitReachedError    ... by a limit of our own; nothing was asked
+    │   │       └── LimitUnknownError    ... whose state is away, and which says "closed"
     │   ├── QuotaError               the money is used up
     │   ├── OverloadedError          no room at the provider            (retryable)
     │   ├── ProviderServerError      the provider broke                 (retryable)
@@ -56,7 +57,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from orchestra.messages import describe, written
+from orchestra.messages import listed, written
 from orchestra.pickling import reduced
 from orchestra.problem import Problem
 
@@ -152,7 +153,7 @@ class ArmsFailedError(RunError):
 
     def __init__(self, message: str, errors: Mapping[str, BaseException]) -> None:
         self.errors = dict(errors)
-        super().__init__(message + "".join(f"\n  {k}: {describe(e)}" for k, e in errors.items()))
+        super().__init__(message + listed(errors.items()))
 
 
 class NoQuorumError(ArmsFailedError):
@@ -179,7 +180,7 @@ class StepFailedError(RunError):
 
     def __init__(self, message: str, errors: Sequence[BaseException]) -> None:
         self.errors = tuple(errors)
-        super().__init__(message + "".join(f"\n  {describe(error)}" for error in errors))
+        super().__init__(message + listed(("", error) for error in errors))
 
 
 class RunLostError(RunError):
@@ -194,10 +195,10 @@ class ModelError(OrchestraError):
     """A model call failed; each subclass is one thing that its caller can do about it.
 
     `retryable` says whether the same call may succeed later, and `retry_after_s` after how long,
-    where the provider told. `message` is the provider's own, or ours where it never answered. The
-    rest says where: `name`, which this deployment gives the model, `provider`, `model`, HTTP
-    `status`, `request_id`, and `code`, the provider's word for the error; each is empty where it
-    is not known. No field ever holds a key.
+    where the provider told. `message` is the provider's own, or ours where it never answered. Where
+    it was: `name`, which this deployment gives the model, `provider`, `model`, HTTP `status`,
+    `request_id`, and `code`, the provider's word for it; each is empty where not known. No field
+    holds a key.
     """
 
     retryable: bool = False
@@ -219,11 +220,8 @@ class ModelError(OrchestraError):
         self.message = message
         self.retryable = self.retryable if retryable is None else retryable
         self.retry_after_s = retry_after_s
-        self.status = status
-        self.code = code
-        self.provider = provider
-        self.model = model
-        self.request_id = request_id
+        self.status, self.code = status, code
+        self.provider, self.model, self.request_id = provider, model, request_id
 
     def __str__(self) -> str:
         where = " ".join(filter(None, (self.provider, self.model)))
@@ -270,6 +268,10 @@ class RateLimitError(ModelError):
 
 class LimitReachedError(RateLimitError):
     """A limit of this deployment's own; `code` is its name, and the provider was not asked."""
+
+
+class LimitUnknownError(LimitReachedError):
+    """What is taken of a limit cannot be told, and `when_state_fails` is "closed"."""
 
 
 class QuotaError(ModelError):
@@ -322,7 +324,7 @@ class BudgetExceededError(ModelError):
     """A budget has no room for the call, or for the rest of its answer, if that had `begun`.
 
     `budget` says whose it is: "organisation acme, a month". Nano-dollars: what is spent, what calls
-    hold, the limit. It is empty again at `resets_at_s`, seconds since 1970; None for that of a run.
+    hold, the limit. It begins anew at `resets_at_s`, seconds since 1970; None for that of a run.
     """
 
     def __init__(
@@ -338,10 +340,8 @@ class BudgetExceededError(ModelError):
     ) -> None:
         super().__init__(message, code="budget", model=model)
         self.budget = budget
-        self.spent_nanodollars = spent_nanodollars
-        self.held_nanodollars = held_nanodollars
-        self.limit_nanodollars = limit_nanodollars
-        self.resets_at_s = resets_at_s
+        self.spent_nanodollars, self.held_nanodollars = spent_nanodollars, held_nanodollars
+        self.limit_nanodollars, self.resets_at_s = limit_nanodollars, resets_at_s
         self.begun = False
 
 
@@ -377,11 +377,11 @@ class ModelsFailedError(ModelError):
 
     def __init__(self, message: str, errors: Mapping[str, ModelError], *, model: str = "") -> None:
         self.errors = dict(errors)
-        lines = "".join(f"\n  {name}: {describe(error)}" for name, error in errors.items())
         waits = [error.retry_after_s for error in errors.values() if error.retryable]
         known = [wait for wait in waits if wait is not None]
         least_s = min(known) if known and len(known) == len(waits) else None
-        super().__init__(message + lines, retryable=bool(waits), retry_after_s=least_s, model=model)
+        message += listed(errors.items())
+        super().__init__(message, retryable=bool(waits), retry_after_s=least_s, model=model)
 
 
 class DocumentError(OrchestraError):

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from inspect import Parameter, signature
+
+INDENT = "    "
+"""What the further lines of an error in a list begin with; the first begins with two spaces."""
 
 
 def message(error: BaseException) -> str:
@@ -19,6 +23,22 @@ def describe(error: BaseException) -> str:
     """One line that says what an error is: its type and its message."""
     text = message(error).strip()
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+def listed(errors: Iterable[tuple[str, BaseException]]) -> str:
+    """A line for each: its name, if it has one, and what the error is.
+
+    Further lines of an error, such as a list of its own, are `below` it: so whoever reads the list
+    knows which lines begin an error, whatever the errors say.
+    """
+    return "".join(
+        f"\n  {name}{': ' if name else ''}{below(describe(each))}" for name, each in errors
+    )
+
+
+def below(text: str) -> str:
+    """A text that stands in a list, with its further lines farther in than its first."""
+    return text.replace("\n", f"\n{INDENT}")
 
 
 def written(error: Exception) -> str:

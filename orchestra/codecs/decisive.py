@@ -9,6 +9,7 @@ import attrs
 from orchestra.errors import (
     ArmsFailedError,
     DeadlineError,
+    LimitUnknownError,
     ModelError,
     ModelsFailedError,
     StateError,
@@ -63,7 +64,7 @@ def _several(error: BaseException) -> list[BaseException]:
 
 
 def _wait_s(error: BaseException) -> float | None:
-    if isinstance(error, StateError):
+    if isinstance(error, StateError | LimitUnknownError):
         return STATE_WAIT_S
     return error.retry_after_s if isinstance(error, ModelError) else None
 

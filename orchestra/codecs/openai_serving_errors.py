@@ -56,6 +56,7 @@ _KINDS = (
     _Kind(errors.ContentFilterError, 400, BAD_REQUEST, "content_filter"),
     _Kind(errors.BudgetHeldError, 429, "rate_limit_error", "budget_held"),
     _Kind(errors.BudgetExceededError, 429, "insufficient_quota", "insufficient_quota", retry=False),
+    _Kind(errors.LimitUnknownError, 503, SERVER_ERROR, "state_unreachable"),
     _Kind(errors.LimitReachedError, 429, "rate_limit_error", "rate_limit_exceeded"),
     _Kind(errors.RateLimitError, 429, "rate_limit_error", "provider_rate_limited"),
     _Kind(errors.QuotaError, 429, "insufficient_quota", "provider_quota", retry=False),
@@ -75,6 +76,8 @@ _KINDS = (
 )
 """The first that fits decides. Without a code, the error brings its own, if it has one."""
 _PATH = re.compile(r"[a-z_]+(?:\[\d+\]|\.[a-z_]+)*")
+_OWN_FIELD = re.compile(r"extras\['orchestra'\](?:\['(\w+)'\])?")
+"""What the words for our own policies are called in a pipeline; clients send them as a field."""
 _FIELD = re.compile(r"\b([a-z_]+)=")
 _FIELDS: Mapping[str, str] = {
     "output": "response_format",
@@ -104,14 +107,24 @@ def error_reply(error: BaseException) -> ServedError:
         return reply(INTERNAL, HIDDEN, SERVER_ERROR, code="run_failed", headers=(NO_RETRY,))
     said = error if isinstance(error, ModelError) else None
     told = said.message if said is not None else str(error)
+    code = kind.code or (said.code if said is not None else "") or None
+    own = _OWN_FIELD.match(told) if kind.error is InvalidRequestError else None
+    if own is not None:
+        told, code = _of_own_field(own), "invalid_value"
     return reply(
         kind.status,
         for_clients(type(error), told),
         kind.type,
-        code=kind.code or (said.code if said is not None else "") or None,
-        param=_param(error),
+        code=code,
+        param="orchestra" if own is not None else _param(error),
         headers=_headers(found.retry_after_s, kind),
     )
+
+
+def _of_own_field(found: re.Match[str]) -> str:
+    """What is wrong with the field `orchestra`, by the name that clients give it."""
+    word = f".{found[1]}" if found[1] else ""
+    return f"orchestra{word}{found.string[found.end() :]}"
 
 
 def every_reply() -> tuple[ServedError, ...]:

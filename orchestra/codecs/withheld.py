@@ -9,6 +9,7 @@ from orchestra.errors import (
     AuthenticationError,
     BindingError,
     LimitReachedError,
+    LimitUnknownError,
     MalformedStreamError,
     ModelConnectionError,
     ModelNotFoundError,
@@ -26,6 +27,7 @@ OWNERS = "what it says is told to the server's owner only"
 """In place of what no words are for."""
 _LOG = "the server's log says more"
 WITHHELD: Mapping[type[OrchestraError], str] = {
+    LimitUnknownError: f"what you may still ask for cannot be told now; try again later; {_LOG}",
     AuthenticationError: f"the model's provider does not accept this server's key; {_LOG}",
     PermissionDeniedError: f"the model's provider does not let this server do that; {_LOG}",
     QuotaError: f"what this server may spend at the model's provider is used up; {_LOG}",
@@ -50,7 +52,7 @@ _OWN = re.compile(rf"(?<=_s = )([\d.e+-]+) from [^\s;]+(?=;)|{BEGAN_WITH}.*")
 
 def is_withheld(kind: type[BaseException]) -> bool:
     """Whether clients do not read the messages of these errors."""
-    return issubclass(kind, tuple(WITHHELD)) and not issubclass(kind, _TOLD)
+    return kind in WITHHELD or (issubclass(kind, tuple(WITHHELD)) and not issubclass(kind, _TOLD))
 
 
 def for_clients(kind: type[BaseException], message: str) -> str:

@@ -23,7 +23,7 @@ import msgspec
 import trio
 
 from orchestra.accounts import NO_ALLOWANCE, Caller
-from orchestra.errors import LimitReachedError, StateError
+from orchestra.errors import LimitReachedError, LimitUnknownError, StateError
 from orchestra.policies.account import left_s
 from orchestra.policies.allowance import (
     ENCODING,
@@ -248,7 +248,7 @@ class CallerLimits:
         if lines[-1][1] == "model":
             there, whose = self.waiting, ""
         if there >= owners.waiting_max:
-            raise _refused(waiting, f"and {there} calls{whose} wait already")
+            raise _refused(waiting, f"and {there} calls{whose} wait already", "waiting_max")
         if queued is not None:
             queued()
         self.waiting += 1
@@ -342,6 +342,7 @@ def _away(closed: Owner, error: StateError) -> LimitReachedError:
         "when_state_fails",
         f"refused by the limits of {closed}: their state cannot be reached, and they say "
         f'when_state_fails = "closed"; mend the state, or write "open" ({error})',
+        kind=LimitUnknownError,
     )
 
 
@@ -361,9 +362,10 @@ async def _refuse_hopeless(waiting: _Waiting) -> None:
         raise _refused(waiting, f"and it may wait for {allowed_s:.3g} s only")
 
 
-def _refused(waiting: _Waiting, why: str) -> LimitReachedError:
+def _refused(waiting: _Waiting, why: str, line: str = "wait_max_s") -> LimitReachedError:
+    """Where it has only stood behind others, `line` is the bound of the line that refuses it."""
     if not waiting.blocked:
-        owner, limit, wait_s = waiting.lease.owners.all[-1], "waiting_max", None
+        owner, limit, wait_s = waiting.lease.owners.all[-1], line, None
         what = "others wait for it already"
     else:
         worst = _worst(waiting.blocked)
@@ -383,9 +385,13 @@ def _refused(waiting: _Waiting, why: str) -> LimitReachedError:
 
 
 def _error(
-    owner: Owner, limit: str, message: str, wait_s: float | None = None
+    owner: Owner,
+    limit: str,
+    message: str,
+    wait_s: float | None = None,
+    kind: type[LimitReachedError] = LimitReachedError,
 ) -> LimitReachedError:
     """Of a model, the error is as if the limit was kept in this process."""
     if owner.kind == "model":
-        return LimitReachedError(message, code=limit, retry_after_s=wait_s, model=owner.name)
-    return LimitReachedError(message, code=f"{owner.kind}.{limit}", retry_after_s=wait_s)
+        return kind(message, code=limit, retry_after_s=wait_s, model=owner.name)
+    return kind(message, code=f"{owner.kind}.{limit}", retry_after_s=wait_s)

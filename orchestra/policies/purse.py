@@ -111,7 +111,7 @@ class Purse:
         keys = [payer.key for payer in payers]
         refusal = await self._state.look(keys, partial(used_up, payers), ENCODING)
         if refusal is not None:
-            raise _exceeded(refusal, 1, "", begun=False)
+            raise _exceeded(refusal, _LEAST, "", begun=False)
 
     async def settle(self, reservation: Reservation, cost: int) -> None:
         """Spend what a call has cost, and give back what it held; if not now, then later.
@@ -287,6 +287,8 @@ def _record(account: Account, budget: Budget, percent: int, spent: int) -> None:
     account.record(BudgetReached, str(budget), percent, spent, budget.limit_nanodollars)
 
 
+_LEAST = 1
+"""Nano-dollars: who has no room for it has nothing left."""
 _RAISE = "Raise the limit in [budgets]"
 _BOUND = "bound the answer by output_tokens_max (in OpenAI's API: max_completion_tokens)"
 _HELD = (
@@ -304,12 +306,18 @@ def _exceeded(
     if resets_at_s is None:
         when = "it is that of this run, and the next has its own"
     else:
-        when = f"it is empty again at {datetime.fromtimestamp(resets_at_s, UTC):%Y-%m-%d %H:%M} UTC"
+        when = f"it begins anew at {datetime.fromtimestamp(resets_at_s, UTC):%Y-%m-%d %H:%M} UTC"
+    if begun:
+        what = f"this answer was stopped, which may cost {in_dollars(nanodollars)} if it goes on"
+    elif not only_held and nanodollars == _LEAST:
+        what = "nothing is left"
+    else:
+        what = f"this one may cost {in_dollars(nanodollars)}"
     more = "Ask for a key that may spend more" if budget.kind == "key" else _RAISE
     error = (BudgetHeldError if only_held else BudgetExceededError)(
         f"the budget of {budget} is {in_dollars(budget.limit_nanodollars)}: "
         f"{in_dollars(refusal.spent)} is spent and {in_dollars(refusal.held)} held by other calls, "
-        f"and this one may cost {in_dollars(nanodollars)}; "
+        f"and {what}; "
         + (_HELD if only_held else f"{when}. {more}, ask a cheaper model, or {_BOUND}"),
         budget=str(budget),
         spent_nanodollars=refusal.spent,

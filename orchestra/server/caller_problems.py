@@ -10,7 +10,8 @@ from collections.abc import Mapping
 from math import ceil
 from typing import TYPE_CHECKING
 
-from orchestra.errors import BudgetExceededError, LimitReachedError
+from orchestra.codecs.withheld import for_clients
+from orchestra.errors import BudgetExceededError, LimitReachedError, LimitUnknownError
 from orchestra.server.problems import HttpProblem
 
 if TYPE_CHECKING:
@@ -59,12 +60,22 @@ def no_metrics() -> HttpProblem:
 
 
 def your_rate(error: LimitReachedError) -> HttpProblem:
-    """The caller has sent as much as they may, for now."""
+    """The caller has sent as much as they may, for now; or nobody can tell."""
+    if isinstance(error, LimitUnknownError):
+        return _limits_unreachable(error)
     wait_s = error.retry_after_s
     headers = () if wait_s is None else (("Retry-After", str(max(ceil(wait_s), 1))),)
     extras = (("limit", error.code),)
     return HttpProblem(
         429, "rate-limited", "You have reached your limit.", error.message, (), extras, headers
+    )
+
+
+def _limits_unreachable(error: LimitUnknownError) -> HttpProblem:
+    detail = for_clients(type(error), error.message)
+    headers = (("Retry-After", "1"),)
+    return HttpProblem(
+        503, "state-unreachable", "The state cannot be reached.", detail, headers=headers
     )
 
 

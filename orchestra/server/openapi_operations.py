@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from orchestra.errors import BudgetExceededError, LimitReachedError
+from orchestra.errors import BudgetExceededError, LimitReachedError, LimitUnknownError
 from orchestra.server import (
     caller_problems,
     desk,
@@ -61,7 +61,7 @@ def of_callers(admission: Admission) -> tuple[HttpProblem, ...]:
     if admission.own_pages is not None:
         found += [desk.foreign_host("elsewhere.example"), desk.foreign_page(None)]
     if admission.rates is not None:
-        found.append(caller_problems.your_rate(LimitReachedError("")))
+        found += map(caller_problems.your_rate, (LimitReachedError(""), LimitUnknownError("")))
     if admission.purse is not None:
         found.append(caller_problems.your_budget(_SPENT))
     return tuple(found)

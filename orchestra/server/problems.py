@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from difflib import get_close_matches
-from typing import Protocol, TypeGuard
+from typing import Protocol
 
 import attrs
 import msgspec
@@ -27,6 +27,7 @@ from orchestra.events import (
     StepFailed,
     written,
 )
+from orchestra.messages import INDENT, below
 from orchestra.server.fit_values import fit_value
 
 MEDIA_TYPE = "application/problem+json"
@@ -253,29 +254,38 @@ _OUTPUTS: Mapping[type[Event], str] = {Delta: "chunk", Snapshot: "output", RunFi
 
 
 def _fit_message(name: str, message: str) -> str:
-    """What an error says, as far as clients may know it; also of those that it lists, in lines.
-
-    Of its list the lines stay that begin with such an error: a foreign message may have any
-    number of lines.
-    """
+    """What an error says, as far as clients may know it; also of each of those that it lists."""
     own = own_error(name)
     if own is None or is_withheld(own):
         return OWNERS if own is None else for_clients(own, message)
     pattern = next((each for kind, each in _LISTED.items() if issubclass(own, kind)), None)
     if pattern is None:
         return fit(message)
-    head, *lines = fit(message).split("\n")
-    kept = [line for line in lines if _is_line_told(pattern.match(line))]
-    return "\n".join([head, *kept, *([f"  {OWNERS}"] if len(kept) < len(lines) else [])])
+    head, *lines = message.split("\n")
+    return "\n".join([fit(head), *(_fit_item(pattern, *item) for item in _items(lines))])
 
 
-def _is_told(own: type[OrchestraError] | None) -> TypeGuard[type[OrchestraError]]:
-    return own is not None and not is_withheld(own)
+def _items(lines: Iterable[str]) -> list[list[str]]:
+    """The lines of each error of a list, as it has said them by itself."""
+    items: list[list[str]] = []
+    for line in lines:
+        if items and line.startswith(INDENT):
+            items[-1].append(line.removeprefix(INDENT))
+        else:
+            items.append([line])
+    return items
 
 
-def _is_line_told(found: re.Match[str] | None) -> bool:
-    """Whether a line of a list is that of an error which is told, or what an arm has said."""
-    return found is not None and (found[1] is None or _is_told(own_error(found[1])))
+def _fit_item(pattern: re.Pattern[str], first: str, *further: str) -> str:
+    """An error of a list, or what an arm has said."""
+    found = pattern.match(first)
+    if found is None:
+        return f"  {OWNERS}"
+    if found[1] is None:
+        return fit(first)
+    message = "\n".join([first[found.end() :], *further])
+    begun = first[: found.end()].removesuffix(": ")
+    return below(f"{begun}: {_fit_message(found[1], message)}") if message else begun
 
 
 def own_error(name: str) -> type[OrchestraError] | None:

@@ -31,6 +31,7 @@ class Kind:
 KINDS: Sequence[Kind] = (
     Kind(errors.BudgetHeldError, 429, "budget-held", "Your other calls hold your budget."),
     Kind(errors.BudgetExceededError, 402, "budget-exceeded", "Your budget has no room for it."),
+    Kind(errors.LimitUnknownError, 503, "state-unreachable", "The state cannot be reached."),
     Kind(errors.LimitReachedError, 429, "rate-limited", "You have reached a limit."),
     Kind(errors.InputError, 422, "bad-inputs", "The inputs do not fit the pipeline."),
     Kind(errors.DocumentError, 422, "unreadable-document", "The document cannot be read."),

@@ -27,6 +27,9 @@ from orchestra.errors import (
     StepFailedError,
     UnknownPriceError,
 )
+from orchestra.policies.cache import wish_of
+from orchestra.policies.request_extras import check_words
+from orchestra.values import ChatRequest, Message
 
 
 def told(error: BaseException) -> tuple[int, str, str | None]:
@@ -112,6 +115,18 @@ def test_what_is_no_error_of_ours_is_not_told() -> None:
     reply = error_reply(KeyError("sk-123"))
     assert reply.status == 500
     assert json.loads(reply.body)["error"]["message"] == HIDDEN
+
+
+def test_a_word_for_our_own_policies_is_told_by_the_name_that_clients_give_it() -> None:
+    """They have sent a field `orchestra`, and know of no extras."""
+    with pytest.raises(InvalidRequestError) as unknown:
+        check_words({"orchestra": {"cash": "off"}})
+    with pytest.raises(InvalidRequestError) as unread:
+        wish_of(ChatRequest((Message("user", "Hi"),), extras={"orchestra": {"cache": "of"}}))
+    for caught, begins in ((unknown, "orchestra has no 'cash'"), (unread, "orchestra.cache is")):
+        assert told(caught.value) == (400, "invalid_value", "orchestra")
+        said = json.loads(error_reply(caught.value).body)["error"]["message"]
+        assert said.startswith(begins)
 
 
 def test_what_a_model_cannot_do_is_told_with_the_field_that_asks_for_it() -> None:

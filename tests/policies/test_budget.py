@@ -335,6 +335,7 @@ def test_an_answer_that_grows_into_what_others_hold_is_not_to_be_asked_again() -
 
     error = virtual(main)
     assert error.begun
+    assert "this answer was stopped, which may cost $0.00000" in error.message
     assert error.spent_nanodollars + error.held_nanodollars < 4_000
     assert not error.retryable
     assert not isinstance(error, BudgetHeldError)

@@ -17,6 +17,7 @@ from orchestra.accounts import Caller
 from orchestra.errors import (
     BudgetExceededError,
     LimitReachedError,
+    LimitUnknownError,
     ModelError,
     OverloadedError,
     ProviderServerError,
@@ -185,6 +186,7 @@ def test_an_open_breaker_refuses_at_once_who_waits() -> None:
     [
         (CallLimits(concurrency=1, wait_max_s=0.0, shared=True), "concurrency"),
         (CallLimits(concurrency=1, waiting_max=1, shared=True), "waiting_max"),
+        (CallLimits(concurrency=1, wait_max_s=0.5, shared=True), "concurrency"),
         (CallLimits(requests_per_minute=1, wait_max_s=1.0, shared=True), "requests_per_minute"),
     ],
 )
@@ -209,6 +211,30 @@ def test_who_would_wait_too_long_is_told_the_limit_of_the_model(
     error = virtual(main)
     assert (error.code, error.model) == (code, "m")
     assert "model 'm'" in str(error)
+
+
+def test_who_has_only_stood_behind_others_is_told_that_the_wait_was_too_long() -> None:
+    """And not that too many wait: nothing would be won by letting more of them wait."""
+    limits = CallLimits(concurrency=1, wait_max_s=0.5, waiting_max=9, shared=True)
+
+    async def main() -> list[str]:
+        codes: list[str] = []
+        model = guarded(Fake(begins_s=9.0), limits, SlowState(slow_s=0.02))
+
+        async def refused() -> None:
+            with pytest.raises(LimitReachedError, match=r"has waited 0\.5 s") as caught:
+                await stream(model)
+            codes.append(caught.value.code)
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(stream, model)
+            await trio.sleep(0.1)
+            nursery.start_soon(refused)
+            await trio.sleep(0.05)  # the first has asked, and stands in line; soon behind it:
+            nursery.start_soon(refused)
+        return codes
+
+    assert virtual(main) == ["concurrency", "wait_max_s"]
 
 
 def test_what_a_budget_refuses_has_taken_nothing() -> None:
@@ -264,7 +290,7 @@ def test_while_the_state_is_away_they_are_open_or_closed(fails: Literal["open", 
         if fails == "open":
             await stream(model)
         else:
-            with pytest.raises(LimitReachedError, match='when_state_fails = "closed"') as caught:
+            with pytest.raises(LimitUnknownError, match='when_state_fails = "closed"') as caught:
                 await stream(model)
             assert caught.value.code == "when_state_fails"
             assert fake.asked == 0
