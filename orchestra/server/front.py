@@ -31,7 +31,7 @@ import trio
 from orchestra.access.principal import ANYBODY, Principal
 from orchestra.errors import BudgetExceededError, LimitReachedError, StateError
 from orchestra.server import caller_problems, problems
-from orchestra.server.arrival import KEY, REQUEST_ID, Arrival, Headers
+from orchestra.server.arrival import KEY, REQUEST_ID, Arrival, Headers, routed
 from orchestra.server.bearer import bearer
 from orchestra.server.cors import NO_CORS, Cors
 from orchestra.server.outage import Outage
@@ -162,6 +162,7 @@ class Front:
 
     async def _admitted(self, scope: Any, send: Any) -> Arrival | None:
         began_s = trio.current_time()
+        scope["path"] = routed(scope["path"])  # what the layers look at is what is matched
         scope[KEY] = arrival = Arrival(scope)
         for layer in self._layers:
             early = await layer.admit(arrival)
