@@ -14,17 +14,15 @@ from types import TracebackType
 from typing import Self
 
 import attrs
-import msgspec
 import trio
 
 from orchestra.accounts import Usage
 from orchestra.answers import Completion
 from orchestra.errors import CapabilityError, ModelError, TruncatedStreamError
 from orchestra.graph.steps import step
-from orchestra.logprobs import Logprobs, TokenLogprob
 from orchestra.policies.needs import lacks, needs_of
 from orchestra.policies.request_extras import check_words, for_choice
-from orchestra.policies.tokens import said_bytes
+from orchestra.policies.sizes import held_bytes
 from orchestra.protocols import Context, Model, injected
 from orchestra.values import (
     Capabilities,
@@ -32,17 +30,12 @@ from orchestra.values import (
     Embeddings,
     EmbedRequest,
     ModelEvent,
-    ReasoningDelta,
     Stopped,
     TextDelta,
-    ToolCallDelta,
     UsageReport,
 )
 
 _EVENT_BYTES = 64
-_TOKEN_BYTES = 256  # of a token with its likelihood
-_NUMBER_BYTES = 8
-_USAGE_BYTES = 512
 _FIELDS = {"vision": "messages", "json_schema": "output", "reasoning": "reasoning_effort"}
 
 
@@ -61,7 +54,7 @@ class Said:
             if type(event) is TextDelta:  # nearly all of them
                 size += len(event.text)
             else:
-                size += _held_bytes(event)
+                size += held_bytes(event)
         return size
 
 
@@ -195,29 +188,6 @@ def _able(asked: Model, name: str, request: ChatRequest) -> Model:
             model=name,
         )
     return asked
-
-
-def _held_bytes(event: ModelEvent) -> int:
-    """What an event holds: a provider decides how often it sends one, and what is in it."""
-    match event:
-        case Logprobs(content=content, refusal=refusal):
-            tokens = (*content, *refusal)
-            return sum(map(_token_bytes, tokens)) + sum(
-                _token_bytes(each) for token in tokens for each in token.top
-            )
-        case UsageReport(raw=raw):
-            size = _USAGE_BYTES
-            # a model of somebody's own may have whatever it likes in it
-            with suppress(TypeError, ValueError, RecursionError):
-                size += len(msgspec.json.encode(raw))
-            return size
-        case ReasoningDelta(signature=seal) | ToolCallDelta(signature=seal):
-            return said_bytes(event) + len(seal)
-    return said_bytes(event)
-
-
-def _token_bytes(token: TokenLogprob) -> int:
-    return _TOKEN_BYTES + len(token.token) + _NUMBER_BYTES * len(token.data or ())
 
 
 class _Several:
