@@ -23,25 +23,37 @@ _FORMATS = frozenset(
     ("date-time", "time", "date", "duration", "email", "hostname", "uri", "ipv4", "ipv6", "uuid")
 )
 _ITEMS_MIN = (0, 1)
+DEPTH_MAX = 64
+"""Schemas inside of each other: they are a client's, and nobody means so many."""
 
 
 def enforced(schema: Json) -> Json:
-    """The schema in their words.
+    """The schema in their words. What is no schema at all is left to them to refuse.
 
     Raises:
-        CapabilityError: it has an object whose members have no names, such as a `dict[str, int]`.
+        CapabilityError: it has an object whose members have no names, such as a `dict[str, int]`;
+            or it has more than `DEPTH_MAX` schemas inside of each other.
     """
+    return _enforced(schema, DEPTH_MAX)
+
+
+def _enforced(schema: Json, deep: int) -> Json:
+    if not deep:
+        raise CapabilityError(
+            f"output=... has more than {DEPTH_MAX} schemas inside of each other: this model cannot "
+            "be held to it; make it flatter, or name its parts in $defs"
+        )
     if "$ref" in schema:  # nothing may stand beside it, but what it refers to
         found: Json = {"$ref": schema["$ref"]}
-        return found | {key: _named(schema[key]) for key in _NESTED[:2] if key in schema}
+        return found | {key: _named(schema[key], deep) for key in _NESTED[:2] if key in schema}
     found, beyond = {}, {}
     for key, value in schema.items():
         if key in _NESTED:
-            found[key] = _named(value)
-        elif key in _VARIANTS:
-            found[_VARIANTS[key]] = [_schema(each) for each in value]
+            found[key] = _named(value, deep)
+        elif key in _VARIANTS and isinstance(value, list):
+            found[_VARIANTS[key]] = [_schema(each, deep) for each in value]
         elif key == "items" and isinstance(value, dict):
-            found[key] = enforced(value)
+            found[key] = _enforced(value, deep - 1)
         elif key in _KEPT or _is_enforced(key, value):
             found[key] = value
         elif key != "additionalProperties":
@@ -56,17 +68,19 @@ def enforced(schema: Json) -> Json:
 
 
 def _is_enforced(key: str, value: object) -> bool:
+    if not isinstance(value, str | int):
+        return False
     return (key == "format" and value in _FORMATS) or (key == "minItems" and value in _ITEMS_MIN)
 
 
-def _named(schemas: object) -> object:
+def _named(schemas: object, deep: int) -> object:
     if not isinstance(schemas, dict):
         return schemas
-    return {name: _schema(each) for name, each in schemas.items()}
+    return {name: _schema(each, deep) for name, each in schemas.items()}
 
 
-def _schema(schema: object) -> object:
-    return enforced(schema) if isinstance(schema, dict) else schema
+def _schema(schema: object, deep: int) -> object:
+    return _enforced(schema, deep - 1) if isinstance(schema, dict) else schema
 
 
 def _refuse_nameless(schema: Json) -> None:

@@ -115,13 +115,20 @@ class AskedResponse:
     def resolved(self, outputs: Mapping[str, Sequence[Json]]) -> list[Json]:
         """The items, with those in place that are only named. `outputs` is by response.
 
+        Each is named once, as at OpenAI: a name is short, and what it stands for is not, so that a
+        small request would become one of gigabytes.
+
         Raises:
-            InvalidRequestError: one is not there.
+            InvalidRequestError: one is not there, or is named twice.
         """
-        found = list[Json]()
+        found, before = list[Json](), set[str]()
         for at, item in enumerate(self.items()):
             if item.get("type") == "item_reference":
                 id_ = str(item.get("id"))
+                if id_ in before:
+                    why = f"the item {id_[:100]!r} was named before; name it once"
+                    raise refused(f"input[{at}].id", why)
+                before.add(id_)
                 kept = outputs.get(_response_of(id_, f"input[{at}].id"), ())
                 named = next((each for each in kept if each.get("id") == id_), None)
                 if named is None:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from orchestra.errors import EdgeTypeError, LimitExceededError
 from orchestra.graph.policy import Limits
+from orchestra.policies.sizes import MODEL_EVENTS, held_bytes
 
 _OTHER_BYTES = 64  # what a chunk counts in a window that does not say it itself
 
@@ -71,12 +72,15 @@ def has_content(chunk: object) -> bool:
 def size_bytes(chunk: object) -> int:
     """What a chunk counts in a window: text as UTF-8, bytes as they are.
 
-    All else counts 64, or the `window_bytes` that it says itself.
+    An event of a model counts 64 and what it holds; all else 64, or the `window_bytes` that it says
+    itself.
     """
     if isinstance(chunk, str):
         return len(chunk) if chunk.isascii() else len(chunk.encode(errors="replace"))
     if isinstance(chunk, bytes):
         return len(chunk)
+    if isinstance(chunk, MODEL_EVENTS):
+        return _OTHER_BYTES + held_bytes(chunk)
     found: int = getattr(chunk, "window_bytes", _OTHER_BYTES)
     return found
 

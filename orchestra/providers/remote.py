@@ -6,10 +6,12 @@ and holds no key. Leaving an answer early closes its connection at once.
 
 from __future__ import annotations
 
+import inspect
 import re
 import time
 from contextlib import AbstractAsyncContextManager, suppress
 from functools import lru_cache
+from traceback import walk_tb
 from types import TracebackType
 from typing import Self
 
@@ -41,6 +43,7 @@ ERROR_BODY_S = 1.0
 """How long the body of an error is waited for: its status says what to do already."""
 BODY_END_S = 0.01
 """How long the end of a body is waited for behind the last byte of an answer."""
+_GOES_ON = inspect.CO_COROUTINE | inspect.CO_ASYNC_GENERATOR
 _ELSEWHERE = range(300, 400)
 _ORIGIN = re.compile(r"(https?://[\w.-]{1,253}(?::\d{1,5})?)(?:[/?#]|$)", re.ASCII | re.IGNORECASE)
 """Of a URL, without a path or a query, which may hold a key; of one with a name in it, nothing."""
@@ -70,12 +73,29 @@ class Endpoint:
         return HttpRequest(url, call.body, (*call.headers, *self.headers), timeouts=timeouts)
 
     def located(self, error: ModelError) -> ModelError:
-        """The error, with where it happened filled in and no key in it."""
+        """The error, with where it happened filled in, no key in it, and none of the answer."""
+        redact = self.credentials.redact
         error.provider = error.provider or self.provider
         error.model = error.model or self.model
-        error.message = self.credentials.redact(error.message)
+        error.message = redact(error.message)
+        error.code, error.request_id = redact(error.code), redact(error.request_id)
         error.args = (error.message,)
+        _let_go(error)
+        if error.__cause__ is not None:
+            _let_go(error.__cause__)
         return error
+
+
+def _let_go(error: BaseException) -> None:
+    """Empty the frames that an error has come through: a whole answer may be in them.
+
+    An error lives on for as long as its run is kept, or until the garbage collector comes by, and
+    some answers have 64 MiB. Not those of coroutines, which may go on: they keep none themselves.
+    """
+    for frame, _ in walk_tb(error.__traceback__):
+        if not frame.f_code.co_flags & _GOES_ON:
+            with suppress(RuntimeError):  # it is running
+                frame.clear()
 
 
 @lru_cache(maxsize=64)
@@ -111,8 +131,8 @@ class RemoteModel(Model):
         """
         dialect = self.endpoint.dialect
         try:
-            body = await self._ask(dialect.ask(self.endpoint.model, request, stream=False))
-            return Completion.of(dialect.decode(body))
+            call = dialect.ask(self.endpoint.model, request, stream=False)
+            return Completion.of(dialect.decode(await self._ask(call)))
         except ModelError as error:
             raise self.endpoint.located(error) from error.__cause__
 
@@ -265,6 +285,8 @@ class RemoteAnswer:
                 return self._decoder.close()
             except (MalformedStreamError, TruncatedStreamError):
                 raise error from error.__cause__
+        finally:
+            body = b""  # what is raised holds this frame
 
     def _left_off(self, error: ModelError) -> list[ModelEvent]:
         """What is left of an answer whose body was cut, or stalls.
@@ -336,6 +358,7 @@ async def read(reply: HttpReply, limit_bytes: int, begun: bytes = b"") -> bytes:
         pieces.append(data)
         size += len(data)
     if size > limit_bytes:
+        pieces.clear()  # what is raised holds this frame
         raise MalformedStreamError(f"the answer is over {limit_bytes} bytes; ask for less at once")
     return b"".join(pieces)
 

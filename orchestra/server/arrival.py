@@ -43,9 +43,8 @@ class Arrival:
 
     @property
     def path(self) -> str:
-        """The path that it asks for, also where that is written as a whole URL."""
-        path = str(self.scope["path"])
-        return path if path.startswith("/") else urlsplit(path).path
+        """The path that it asks for, as routes are matched: see `routed`."""
+        return routed(str(self.scope["path"]))
 
     def header(self, name: bytes) -> str | None:
         """The first header of this name, which is in lower case."""
@@ -66,3 +65,17 @@ class Arrival:
                 "than PUBLIC, or do not ask who it is"
             )
         return self.principal
+
+
+def routed(path: str) -> str:
+    """The path by which routes are matched, of one that may be a whole URL, or no path at all.
+
+    One slash is in front of it, as Werkzeug has it: who looked at `//v1/runs` as it came would let
+    it pass as none of ours, and its handler would be called all the same.
+    """
+    if not path.startswith("/"):
+        try:
+            path = urlsplit(path).path
+        except ValueError:  # `http://[`
+            path = ""
+    return "/" + path.lstrip("/")

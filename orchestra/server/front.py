@@ -31,7 +31,7 @@ import trio
 from orchestra.access.principal import ANYBODY, Principal
 from orchestra.errors import BudgetExceededError, LimitReachedError, StateError
 from orchestra.server import caller_problems, problems
-from orchestra.server.arrival import KEY, REQUEST_ID, Arrival, Headers
+from orchestra.server.arrival import KEY, REQUEST_ID, Arrival, Headers, routed
 from orchestra.server.bearer import bearer
 from orchestra.server.cors import NO_CORS, Cors
 from orchestra.server.outage import Outage
@@ -162,6 +162,7 @@ class Front:
 
     async def _admitted(self, scope: Any, send: Any) -> Arrival | None:
         began_s = trio.current_time()
+        scope["path"] = routed(scope["path"])  # what the layers look at is what is matched
         scope[KEY] = arrival = Arrival(scope)
         for layer in self._layers:
             early = await layer.admit(arrival)
@@ -199,7 +200,7 @@ class Bounds:
     async def admit(self, arrival: Arrival) -> Early | None:
         """A problem where the address, the headers or the announced body are too large.
 
-        Or where the body is compressed.
+        Or where the body is compressed, or has its length told in two ways.
         """
         scope, settings = arrival.scope, self._settings
         if len(scope["raw_path"]) + len(scope["query_string"]) > settings.target_limit_bytes:
@@ -207,6 +208,8 @@ class Bounds:
         if len(scope["headers"]) > settings.headers_max:
             return problems.too_many_headers(settings.headers_max)
         length = arrival.header(b"content-length") or ""
+        if length and arrival.header(b"transfer-encoding"):
+            return problems.two_lengths()
         limit = settings.limit_of(arrival.header(b"content-type") or "")
         if length.isascii() and length.isdigit() and int(length[:20]) > limit:
             return problems.too_large(limit)

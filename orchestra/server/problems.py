@@ -133,6 +133,15 @@ def bad_body(detail: str) -> HttpProblem:
     return HttpProblem(400, "bad-body", "The request's body cannot be read.", detail)
 
 
+def two_lengths() -> HttpProblem:
+    """The body is framed in two ways: who is in front may have read another request than we did."""
+    detail = "it has `Content-Length` and `Transfer-Encoding`, of which only one can be right"
+    closed = (("Connection", "close"),)  # what is behind it is nobody's (RFC 9112, 6.1)
+    return HttpProblem(
+        400, "bad-body", "The request's body cannot be read.", detail, headers=closed
+    )
+
+
 def bad_inputs(faults: Sequence[Fault]) -> HttpProblem:
     """Some inputs are missing, unknown or of the wrong type; names each of them."""
     detail = "; ".join(fault.detail for fault in faults)

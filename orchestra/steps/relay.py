@@ -20,10 +20,9 @@ from orchestra.accounts import Usage
 from orchestra.answers import Completion
 from orchestra.errors import CapabilityError, ModelError, TruncatedStreamError
 from orchestra.graph.steps import step
-from orchestra.logprobs import Logprobs
 from orchestra.policies.needs import lacks, needs_of
 from orchestra.policies.request_extras import check_words, for_choice
-from orchestra.policies.tokens import said_bytes
+from orchestra.policies.sizes import held_bytes
 from orchestra.protocols import Context, Model, injected
 from orchestra.values import (
     Capabilities,
@@ -37,7 +36,6 @@ from orchestra.values import (
 )
 
 _EVENT_BYTES = 64
-_TOKEN_BYTES = 256  # of a token with its likelihood, and some that could stand in its place
 _FIELDS = {
     "vision": "messages",
     "files": "messages",
@@ -61,7 +59,7 @@ class Said:
             if type(event) is TextDelta:  # nearly all of them
                 size += len(event.text)
             else:
-                size += _TOKEN_BYTES if type(event) is Logprobs else said_bytes(event)
+                size += held_bytes(event)
         return size
 
 

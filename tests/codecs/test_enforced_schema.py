@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestra.codecs.enforced_schema import enforced
+from orchestra.codecs.enforced_schema import DEPTH_MAX, enforced
 from orchestra.errors import CapabilityError
 from orchestra.steps.objects import form_of
 from orchestra.values import Json
@@ -131,3 +131,37 @@ def test_a_class_with_bounds_can_be_asked_for() -> None:
 def test_an_object_whose_members_have_no_names_is_refused(schema: Json) -> None:
     with pytest.raises(CapabilityError, match="members have no names"):
         enforced({"type": "array", "items": schema})
+
+
+words = st.sampled_from(
+    [*KEPT, "oneOf", "definitions", "format", "minItems", "prefixItems", "not", "x"]
+)
+anything: st.SearchStrategy[Any] = st.recursive(
+    st.none() | st.booleans() | st.integers(-1, 2) | st.sampled_from(["object", "array", "date"]),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(words, inner, max_size=4),
+    max_leaves=20,
+)
+
+
+@given(st.dictionaries(words, anything, max_size=5))
+def test_whatever_a_client_calls_a_schema_is_sent_or_refused(schema: Json) -> None:
+    """Clients send schemas, in `response_format` and in tools: no form of one is a fault of ours."""
+    try:
+        msgspec.json.encode(enforced(schema))
+    except CapabilityError as error:
+        assert "members have no names" in error.message  # noqa: PT017 - many schemas are none
+
+
+@pytest.mark.parametrize("key", ["items", "anyOf", "properties", "$defs"])
+def test_a_schema_that_is_nested_for_ever_is_refused(key: str) -> None:
+    def around(inner: Json) -> Json:
+        return {key: {"items": inner, "anyOf": [inner]}.get(key, {"a": inner})}
+
+    schema: Json = {"type": "string"}
+    for _ in range(DEPTH_MAX - 1):
+        schema = around(schema)
+    assert enforced(schema) == schema
+    for _ in range(400):
+        schema = around(schema)
+        with pytest.raises(CapabilityError, match=f"more than {DEPTH_MAX} schemas"):
+            enforced(schema)

@@ -18,7 +18,7 @@ from orchestra.codecs.bedrock_invoke import BedrockInvokeDialect
 from orchestra.codecs.cohere import CohereDialect
 from orchestra.codecs.dialect import Dialect
 from orchestra.codecs.gemini import GeminiDialect
-from orchestra.codecs.mending import JsonReader, read_whole
+from orchestra.codecs.mending import VALUES_MAX, JsonReader, read_whole
 from orchestra.codecs.ollama import OllamaDialect
 from orchestra.codecs.openai import OpenAiDialect
 from orchestra.errors import MalformedStreamError
@@ -117,6 +117,7 @@ class TextAndMore(msgspec.Struct):
     score: float | None
 
 
+ANYTHING = msgspec.json.Decoder(dict[str, object])
 TEXTS_AND_MORE = msgspec.json.Decoder(TextAndMore)
 
 
@@ -124,3 +125,12 @@ TEXTS_AND_MORE = msgspec.json.Decoder(TextAndMore)
 def test_what_python_does_not_read_is_malformed_too(raw: bytes) -> None:
     with pytest.raises(MalformedStreamError):
         read_whole(TEXTS, raw, "it")
+
+
+@pytest.mark.parametrize("piece", [b"0,", b"[],", b"{},", b'"\\n",'])
+def test_a_payload_of_very_many_values_is_not_mended(piece: bytes) -> None:
+    """To mend 16 MiB of them takes twenty seconds, in which nobody else has a turn."""
+    few, many = (b'{"score": NaN, "x": [%b0]}' % (piece * count) for count in (100, VALUES_MAX))
+    assert read_whole(ANYTHING, few, "it")["score"] is None
+    with pytest.raises(MalformedStreamError):
+        read_whole(ANYTHING, many, "it")

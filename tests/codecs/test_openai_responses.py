@@ -400,6 +400,19 @@ def test_too_many_references_are_refused_before_anything_is_looked_up() -> None:
         found.referred()
 
 
+@given(st.lists(st.sampled_from("abc"), min_size=1, max_size=6))
+def test_a_request_grows_by_no_more_than_what_is_kept(named: list[str]) -> None:
+    """A name is 60 bytes, and an item up to 256 KiB: 17,000 names of one would be gigabytes."""
+    kept = {f"resp_{each}": [{"id": f"msg_{each}_0", "content": each * 1000}] for each in "abc"}
+    items = [{"type": "item_reference", "id": f"msg_{each}_0"} for each in named]
+    found = asked_response(json.dumps({"model": "m", "input": items}).encode())
+    if len({*named}) == len(named):
+        assert [item["content"][0] for item in found.resolved(kept)] == named
+    else:
+        with pytest.raises(InvalidRequestError, match=r"input\[\d\]\.id: .* was named before"):
+            found.resolved(kept)
+
+
 def test_a_seal_of_which_nobody_knows_whose_it_is_goes_nowhere() -> None:
     """Such as one of OpenAI's own, from a conversation that began there."""
     thought = {"type": "reasoning", "id": "rs_1", "summary": [], "encrypted_content": "gAAAA"}

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import get_args
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from orchestra.accounts import Usage
 from orchestra.engine.output import Output, has_content, join, size_bytes
 from orchestra.errors import EdgeTypeError, LimitExceededError
 from orchestra.graph.policy import Limits
+from orchestra.policies.sizes import MODEL_EVENTS
+from orchestra.values import ModelEvent, TextDelta, UsageReport
 
 texts = st.lists(st.text(), max_size=8)
 anything = st.lists(st.none() | st.integers() | st.text() | st.binary(), max_size=8)
@@ -81,3 +85,12 @@ def test_what_says_nothing_is_no_content() -> None:
 def test_a_lone_surrogate_is_counted_and_does_not_stop_the_run() -> None:
     assert size_bytes("\ud800") == 1
     assert size_bytes(object()) == 64
+
+
+@given(st.text())
+def test_an_event_of_a_model_counts_what_it_holds(text: str) -> None:
+    """Else a pipeline that gives its model's events would have no bound but their number."""
+    said = len(text.encode(errors="replace"))
+    assert size_bytes(TextDelta(text)) == 64 + said
+    assert size_bytes(UsageReport(Usage(1, 1), {"x": text})) > 64 + said
+    assert {*get_args(ModelEvent)} == {*MODEL_EVENTS}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from itertools import pairwise
+from traceback import walk_tb
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
@@ -352,6 +353,52 @@ def test_an_error_says_where_and_holds_no_key(*, whole: bool) -> None:
     assert KEY not in repr(error)
     assert (error.status, error.code, error.retryable) == (401, "invalid_api_key", False)
     assert transport.left == [True]
+
+
+@pytest.mark.parametrize("field", ["code", "type", "message", "param", "request_id"])
+def test_no_field_of_an_error_holds_the_key(field: str) -> None:
+    """Clients read the `code` of some errors; and whoever repeats a key may do so anywhere."""
+    said = {"error": {"message": "no", field: f"a {KEY}b"}, "request_id": KEY}
+    transport = canned(msgspec.json.encode(said), status=400, headers={"x-request-id": KEY})
+    with pytest.raises(ModelError) as caught:
+        run(model(transport).complete, ASKED)
+    error = caught.value
+    assert KEY not in str([str(error), *vars(error).values(), error.args])
+
+
+@pytest.mark.parametrize("whole", [True, False])
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"choices": [{"message": {"content": 1}}], "x": "%b"}' % (b"x" * 100_000),
+        b'{"choices": [], "x": "%b"}' % (b"x" * 100_000),
+        b"{" + b"x" * 100_000,
+        b"{" + b"x" * 600_000,
+    ],
+)
+def test_an_error_that_is_kept_keeps_no_answer(
+    body: bytes, *, whole: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Errors live as long as their runs are kept; some answers have 64 MiB."""
+    monkeypatch.setattr(remote, "ANSWER_BYTES_MAX", 500_000)
+    cut = pieces_of(body, range(10_000, len(body), 10_000))
+    transport = canned(*cut, headers={"content-type": "application/json"})
+    asked = model(transport)
+    with pytest.raises(ModelError) as caught:
+        run(asked.complete, ASKED) if whole else run(heard, asked)
+    del transport, cut
+    held = 0
+    for error in filter(None, (caught.value, caught.value.__cause__)):
+        for frame, _ in walk_tb(error.__traceback__):
+            if frame.f_code.co_filename.count("/orchestra/"):
+                held += sum(map(held_bytes, frame.f_locals.values()))
+    assert held <= 50_000
+
+
+def held_bytes(value: object) -> int:
+    if isinstance(value, list | tuple):
+        return sum(map(held_bytes, value))
+    return len(value) if isinstance(value, bytes | str) else 0
 
 
 @pytest.mark.parametrize("whole", [True, False])

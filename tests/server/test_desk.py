@@ -100,6 +100,34 @@ def test_no_page_of_elsewhere_starts_a_run_where_nobody_is_asked_for_a_key(
     at_desk(main, frozenset({PAGE}))
 
 
+@pytest.mark.parametrize(
+    "target",
+    [
+        "//v1/",
+        "///v1/",
+        "/%2fv1/",
+        "%2f%2fv1/",
+        "v1/",
+        "//v1%2f",
+        "http://a//v1/",
+        "http://[/v1/",
+        "?",
+    ],
+)
+def test_however_a_target_is_written_it_is_no_way_around(target: str) -> None:
+    """Routes are found behind any number of slashes: whoever looks at a path has to do the same."""
+
+    async def main(house: House, _: Keyring) -> None:
+        elsewhere = ("Sec-Fetch-Site: cross-site", "Sec-Fetch-Mode: no-cors")
+        for rest in (START.removeprefix("/v1/"), "runs"):
+            reply = await ask(house, target + rest, *elsewhere)
+            assert reply.status in {403, 404}
+            if "v1/" in target:
+                assert (await ask(house, "/v1/" + rest, *elsewhere)).status == 403
+
+    at_desk(main)
+
+
 def test_a_link_from_elsewhere_leads_to_the_docs() -> None:
     async def main(house: House, _: Keyring) -> None:
         link = ("Sec-Fetch-Site: cross-site", "Sec-Fetch-Mode: navigate")

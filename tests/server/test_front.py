@@ -352,6 +352,30 @@ def test_every_answer_has_the_id_of_its_request_and_so_has_each_event_of_its_run
     trio.run(run)
 
 
+@pytest.mark.parametrize("length", ["0", "5", "60"])
+@pytest.mark.parametrize("path", ["/v1/pipelines/count/runs", "/v1/chat/completions", "/healthz"])
+def test_a_body_whose_length_is_told_twice_is_the_last_of_its_connection(
+    length: str, path: str
+) -> None:
+    """A proxy that went by the other length would give the answer to what is behind to another."""
+
+    async def run() -> None:
+        async with open_engine() as engine:
+            app = create_app(engine, PIPELINES, Settings())
+            async with open_house(app.asgi_app, Settings()) as house:
+                client = await house.connect()
+                ask = f"POST {path} HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\n"
+                both = f"Content-Length: {length}\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"
+                smuggled = "GET /v1/pipelines HTTP/1.1\r\nHost: a\r\n\r\n"
+                await client.stream.send_all((ask + both + smuggled).encode())
+                said = await client.rest()
+                assert said.startswith(b"HTTP/1.1 400 ")
+                assert said.count(b"HTTP/1.1 ") == 1
+                assert b"pipelines" not in said
+
+    trio.run(run)
+
+
 class Adas(NoAccount):
     """The account of a run of hers."""
 

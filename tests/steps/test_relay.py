@@ -47,6 +47,7 @@ from orchestra.values import (
     StopReason,
     TextDelta,
     Tool,
+    ToolCallDelta,
     UsageReport,
     Vector,
 )
@@ -241,6 +242,26 @@ def test_a_chunk_counts_what_it_holds() -> None:
     assert Said(0, (TextDelta("a" * 10), END)).window_bytes == 2 * 64 + 10
     likely = Logprobs((TokenLogprob("a", -1.0),))
     assert Said(0, (likely,)).window_bytes > Said(0, (TextDelta("a"),)).window_bytes
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        Logprobs((TokenLogprob("a", -1.0),) * 1000),
+        Logprobs(refusal=(TokenLogprob("a", -1.0, top=(TokenLogprob("b", -2.0),) * 1000),)),
+        Logprobs((TokenLogprob("a" * 9000, -1.0, (1,) * 1000),)),
+        UsageReport(Usage(1, 1), {"x": "y" * 9000}),
+        ReasoningDelta("", "y" * 9000),
+        ToolCallDelta(0, signature="y" * 9000),
+    ],
+)
+def test_what_is_no_text_counts_too(event: ModelEvent) -> None:
+    """A provider that sends nothing else, for ever, comes to the bound of the output as well."""
+    assert Said(0, (event,)).window_bytes > 8000
+
+
+def test_a_record_of_usage_that_is_no_json_ends_no_answer() -> None:
+    assert Said(0, (UsageReport(Usage(1, 1), {"x": object()}),)).window_bytes > 0
 
 
 def test_leaving_a_run_leaves_all_calls() -> None:

@@ -1,0 +1,56 @@
+"""What an event of an answer holds in memory, roughly. Pure.
+
+A provider decides how often it sends an event, and what is in it: where events are kept, bounds in
+bytes count all of that, and not text alone.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+
+import msgspec
+
+from orchestra.logprobs import Logprobs, TokenLogprob
+from orchestra.policies.tokens import said_bytes
+from orchestra.values import (
+    Began,
+    ModelEvent,
+    ReasoningDelta,
+    RefusalDelta,
+    Stopped,
+    TextDelta,
+    ToolCallDelta,
+    UsageReport,
+)
+
+MODEL_EVENTS = (
+    *(TextDelta, ReasoningDelta, RefusalDelta, ToolCallDelta),
+    *(Logprobs, UsageReport, Began, Stopped),
+)
+"""The classes of `ModelEvent`."""
+_TOKEN_BYTES = 256  # of a token with its likelihood
+_NUMBER_BYTES = 8
+_USAGE_BYTES = 512
+
+
+def held_bytes(event: ModelEvent) -> int:
+    """The bytes that an event holds beside what every event does."""
+    match event:
+        case Logprobs(content=content, refusal=refusal):
+            tokens = (*content, *refusal)
+            return sum(map(_token_bytes, tokens)) + sum(
+                _token_bytes(each) for token in tokens for each in token.top
+            )
+        case UsageReport(raw=raw):
+            size = _USAGE_BYTES
+            # a model of somebody's own may have whatever it likes in it
+            with suppress(TypeError, ValueError, RecursionError):
+                size += len(msgspec.json.encode(raw))
+            return size
+        case ReasoningDelta(signature=seal) | ToolCallDelta(signature=seal):
+            return said_bytes(event) + len(seal)
+    return said_bytes(event)
+
+
+def _token_bytes(token: TokenLogprob) -> int:
+    return _TOKEN_BYTES + len(token.token) + _NUMBER_BYTES * len(token.data or ())
