@@ -36,6 +36,8 @@ _USAGE_BYTES = 512
 def held_bytes(event: ModelEvent) -> int:
     """The bytes that an event holds beside what every event does."""
     match event:
+        case TextDelta():  # nearly every one
+            return said_bytes(event)
         case Logprobs(content=content, refusal=refusal):
             tokens = (*content, *refusal)
             return sum(map(_token_bytes, tokens)) + sum(
