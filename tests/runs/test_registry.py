@@ -507,6 +507,22 @@ def test_one_who_comes_and_goes_leaves_no_tasks_behind() -> None:
     virtual(main)
 
 
+def test_a_run_that_lingers_and_has_ended_is_held_by_no_task() -> None:
+    """An hour's patience with whoever left is not an hour's hold on all that the run has said."""
+
+    async def main() -> None:
+        async with process(Cable(memory())) as one:
+            before = trio.lowlevel.current_statistics().tasks_living
+            for _ in range(10):
+                run = one.start([(1.0, "x")])
+                one.registry.adopt(run, on_leave=LingerRun(3600.0))
+                one.registry.leave(run.id)
+            await trio.sleep(5.0)
+            assert trio.lowlevel.current_statistics().tasks_living == before
+
+    virtual(main)
+
+
 def test_a_run_that_was_lost_is_not_begun_again_by_a_late_record() -> None:
     async def main() -> None:
         state = memory()
