@@ -38,10 +38,9 @@ from orchestra.policies.allowance import (
     admit,
     count,
     remaining,
-    settle,
 )
 from orchestra.policies.gcra import Rate
-from orchestra.policies.giving_back import given_back
+from orchestra.policies.late_ends import LateEnds
 from orchestra.protocols import State
 
 POLL_S = 0.25
@@ -129,6 +128,7 @@ class CallerLimits:
         self.rules = rules
         self._keys_only = rules.of_keys_only
         self._state = state
+        self._ends = LateEnds(state)
         self._process = process or secrets.token_hex(6)
         self._numbers = numbers()
         self._owners: Callable[[Caller], Owners] = lru_cache(_CALLERS_KEPT)(
@@ -216,14 +216,14 @@ class CallerLimits:
         """Give a call back, with the tokens (and requests) that it really took.
 
         Never raises and takes `GIVE_BACK_S` at the most, also where the caller is cancelled. Where
-        the state does not answer, the estimate stays taken, and leases end by themselves.
+        the state does not answer, it is told again when the next call begins; else the estimate
+        stays taken, and leases end by themselves.
         """
         owners = lease.owners
         if owners is UNLIMITED:
             return
         really = (lease.ask.requests if requests is None else requests, tokens)
-        settled = partial(settle, owners.all, lease.ask, really)
-        await given_back(self._state, self._state.revise, owners.keys, settled, ENCODING)
+        await self._ends.tell(owners.all, lease.ask, really)
         if self.waiting:
             self._ring(owners.keys)
 
@@ -284,14 +284,19 @@ class CallerLimits:
 
     async def _blocked(self, lease: Lease) -> Sequence[Blocked]:
         """What does not let the call begin; where nothing does, it has. Cancelled, it has not."""
-        admitted = partial(admit, lease.owners.all, lease.ask)
+        admitted, keys = partial(admit, lease.owners.all, lease.ask), lease.owners.keys
         try:
-            return await self._state.revise(lease.owners.keys, admitted, ENCODING)
+            blocked = await self._state.revise(keys, admitted, ENCODING)
+            if self._ends and (ended := await self._ends.tell_late()):
+                self._ring(ended)
+                if blocked:
+                    blocked = await self._state.revise(keys, admitted, ENCODING)
         except StateError as error:
             return await self._without(lease, error)
         except BaseException:
             await self.leave(lease, tokens=0, requests=0)  # noqa: ASYNC102 - it is shielded, and bounded
             raise
+        return blocked
 
     async def _without(self, lease: Lease, error: StateError) -> Sequence[Blocked]:
         """As `_blocked`, while the state is gone."""

@@ -80,28 +80,29 @@ class Crossing(Generic[T]):
         """
         inside.begin(self)
         try:
-            await self._told()
+            await told(self._done)
         except asyncio.CancelledError:
             inside.soon(self._scope.cancel)
-            await self._told()  # noqa: ASYNC102 - asyncio's: another cancellation ends it
+            await told(self._done)  # noqa: ASYNC102 - asyncio's: another cancellation ends it
             raise
         return self._done.result()
 
-    def _told(self) -> asyncio.Future[None]:
-        """What is done, in the running loop, when this is."""
-        loop = asyncio.get_running_loop()
-        waiter = loop.create_future()
 
-        def arrived() -> None:
-            if not waiter.done():
-                waiter.set_result(None)
+def told(done: Future[Any]) -> asyncio.Future[None]:
+    """What is done, in the running loop, when this is."""
+    loop = asyncio.get_running_loop()
+    waiter = loop.create_future()
 
-        def tell(_: Future[T]) -> None:
-            with suppress(RuntimeError):  # the loop was closed, and nobody waits
-                loop.call_soon_threadsafe(arrived)
+    def arrived() -> None:
+        if not waiter.done():
+            waiter.set_result(None)
 
-        self._done.add_done_callback(tell)
-        return waiter
+    def tell(_: Future[Any]) -> None:
+        with suppress(RuntimeError):  # the loop was closed, and nobody waits
+            loop.call_soon_threadsafe(arrived)
+
+    done.add_done_callback(tell)
+    return waiter
 
 
 def closed() -> RunError:

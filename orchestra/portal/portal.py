@@ -27,7 +27,7 @@ from orchestra.errors import RunError
 from orchestra.events import Event
 from orchestra.graph.pipelines import Pipeline
 from orchestra.graph.policy import Limits
-from orchestra.portal.crossing import Crossing, closed
+from orchestra.portal.crossing import Crossing, closed, told
 from orchestra.portal.following import Following, chunk, itself
 from orchestra.protocols import Bindings, Stream
 
@@ -38,6 +38,7 @@ log = logging.getLogger("orchestra.portal")
 
 CLOSE_S = 5.0
 """How long a portal that is closed waits for its runs to end, and its program for its thread."""
+LEFT_BEHIND = "a step of a portal does not end, and is left behind with its thread"
 
 
 class Asking:
@@ -178,6 +179,7 @@ class Portal(Asking):
         self._observe = observe
         self._thread: threading.Thread | None = None
         self._opened: Future[Inside] = Future()
+        self._ended: Future[None] = Future()
         self._pid = os.getpid()
 
     def using(self, *, caller: Caller | None = None, deadline_s: float | None = None) -> Asking:
@@ -206,7 +208,7 @@ class Portal(Asking):
         try:
             await asyncio.shield(asyncio.wrap_future(self._opened))
         except asyncio.CancelledError:
-            await asyncio.to_thread(self._close)  # noqa: ASYNC102 - asyncio's, and bounded
+            await self._leave()  # noqa: ASYNC102 - asyncio's, and bounded
             raise
         return self
 
@@ -216,7 +218,7 @@ class Portal(Asking):
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        await asyncio.to_thread(self._close)  # noqa: ASYNC102 - asyncio's, and bounded
+        await self._leave()  # noqa: ASYNC102 - asyncio's, and bounded
 
     @property
     def engine(self) -> Engine:
@@ -285,6 +287,8 @@ class Portal(Asking):
                 log.exception("a portal has failed, and takes no more runs")
             else:
                 self._opened.set_exception(error)
+        finally:
+            self._ended.set_result(None)
 
     async def _serve(self) -> None:
         from orchestra.config import default_bindings
@@ -304,6 +308,13 @@ class Portal(Asking):
     def _close(self) -> None:
         if self._thread is not None and self._opened.exception() is None:
             _end(self._opened.result(), self._thread)
+
+    async def _leave(self) -> None:
+        """As `_close`, in asyncio: in none of its threads, which may all be waiting for runs."""
+        self._opened.add_done_callback(_soon_closed)  # now, also where this is cancelled
+        await asyncio.wait([told(self._ended)], timeout=2 * CLOSE_S)
+        if not self._ended.done():
+            log.warning(LEFT_BEHIND)
 
 
 class Inside:
@@ -335,9 +346,9 @@ class Inside:
         if not self.soon(start):
             crossing.refuse()
 
-    def close(self) -> None:
-        """Take no more, and end what is there."""
-        self._closing.set()
+    def soon_closed(self) -> bool:
+        """Take no more, and end what is there; whether there is anything to end."""
+        return self.soon(self._closing.set)
 
     async def serve(self) -> None:
         """Until it is closed; then wait for what was cancelled."""
@@ -348,12 +359,18 @@ class Inside:
         self._nursery.cancel_scope.cancel()
 
 
+def _soon_closed(opened: Future[Inside]) -> None:
+    """Close a portal that has been opened, if it could be."""
+    if opened.exception() is None:
+        opened.result().soon_closed()
+
+
 def _end(inside: Inside, thread: threading.Thread) -> None:
     """Close a portal, and wait for its thread."""
-    if inside.soon(inside.close):
+    if inside.soon_closed():
         thread.join(2 * CLOSE_S)
         if thread.is_alive():
-            log.warning("a step of a portal does not end, and is left behind with its thread")
+            log.warning(LEFT_BEHIND)
 
 
 def _name(pipeline: object) -> str:

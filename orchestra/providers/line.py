@@ -16,6 +16,7 @@ from ipaddress import ip_address
 import trio
 
 from orchestra.providers.http1 import Origin
+from orchestra.providers.lookup import look_up_apart
 
 READ_BYTES = 64 * 1024
 
@@ -209,6 +210,7 @@ async def connect(origin: Origin, context: ssl.SSLContext | None) -> Line:
 
 async def _connected(host: str, port: int) -> trio.SocketStream:
     if not _is_address(host):
+        look_up_apart()
         return await trio.open_tcp_stream(host, port)
     # To race one address against none takes three tasks and twice the time.
     connection = trio.socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)

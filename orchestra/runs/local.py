@@ -99,10 +99,11 @@ class LocalRuns:
                 self._nursery.start_soon(self._linger, local, name=local.run.pipeline)
 
     async def _linger(self, local: LocalRun) -> None:
-        """Wait for somebody to come back; nobody having come, cancel it."""
+        """Wait for somebody to come back, or its end; nobody having come, cancel it."""
         while local.readers <= 0 and local.due_s is not None and not local.run.ended:
             if trio.current_time() >= local.due_s:
                 local.run.cancel(LEFT)
                 break
-            await trio.sleep_until(local.due_s)
+            with trio.move_on_at(local.due_s):  # it is not held any longer than it goes on
+                await local.run.wait_ended()
         local.due_s = None

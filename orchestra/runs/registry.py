@@ -10,6 +10,7 @@ Where the state is away, runs go on; what needs the state raises StateError.
 
 from __future__ import annotations
 
+import logging
 import secrets
 import time
 import uuid
@@ -41,6 +42,8 @@ if TYPE_CHECKING:
     from orchestra.engine.run import Run
     from orchestra.runs.following import Following
     from orchestra.runs.post import PostOffice
+
+log = logging.getLogger("orchestra.runs")
 
 CANCEL_WAIT_S = 1.0
 """How long one who cancels a run waits for its end."""
@@ -283,7 +286,10 @@ class Registry:
         if local is not None:
             self._recorder.ended(local)
             if self._tell_end is not None:
-                self._tell_end(run)
+                try:
+                    self._tell_end(run)
+                except Exception:  # else the engine would end, and with it all other runs
+                    log.exception("run %s has ended, and whoever is told of it failed", run.id)
 
     async def _here(self, run_id: str) -> Record | None:
         """What this process itself knows of a run."""
@@ -368,7 +374,7 @@ async def open_registry(
     Without a state, runs are kept in memory, within `kept_total_bytes`. `shared` is whether there
     are other registries over the state; by default, unless it is in memory. `fit` is what is done
     to an event before anybody outside may see it. `tell_end` is called with each run of this
-    process that has ended, once; it neither waits nor raises.
+    process that has ended, once; it must not wait, and what it raises is only logged.
     """
     settings = settings or RunsSettings()
     if shared is None:

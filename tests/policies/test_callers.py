@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from orchestra.accounts import Caller, KeyAllowance
 from orchestra.errors import LimitReachedError, StateError
+from orchestra.policies import late_ends
 from orchestra.policies.allowance import (
     ENCODING,
     LEASE_S,
@@ -25,7 +26,7 @@ from orchestra.policies.allowance import (
     OwnerState,
     admit,
 )
-from orchestra.policies.callers import NOTHING, CallerLimits, Lease
+from orchestra.policies.callers import NOTHING, POLL_S, CallerLimits, Lease
 from orchestra.policies.gcra import MINUTE_NS, SECOND_NS, Meter
 from orchestra.policies.giving_back import GIVE_BACK_S
 from orchestra.protocols import Change, State
@@ -540,3 +541,97 @@ def test_a_call_within_its_limits_costs_little() -> None:
         return (time.perf_counter() - began) / 500
 
     assert trio.run(main) < 0.002
+
+
+def one_at_once(state: State) -> CallerLimits:
+    return CallerLimits(CallerRules(user=OwnerLimits(concurrency=1, tokens_per_minute=100)), state)
+
+
+def test_an_end_that_the_state_did_not_take_is_told_again_by_the_next_who_begins() -> None:
+    """A moment's silence of the state does not lock a caller out for as long as a lease."""
+
+    async def main() -> None:
+        state = SlowState()
+        limits = one_at_once(state)
+        lease = await limits.enter(EVE, tokens=10)
+        state.fails = True
+        await limits.leave(lease, tokens=1)
+        state.fails = False
+        with trio.fail_after(1.0):
+            await limits.leave(await limits.enter(EVE, tokens=9), tokens=9)
+        (tokens,) = await limits.remaining(EVE)
+        assert tokens.remaining == 0  # of a burst of ten, one and nine were taken
+
+    virtual(main)
+
+
+def test_an_end_that_is_told_again_is_counted_once() -> None:
+    """Also one that has taken more than was thought, of which only the answer was lost."""
+
+    class Deaf(SlowState):
+        async def change(
+            self,
+            keys: Sequence[str],
+            decide: Callable[[Sequence[bytes | None], float], Change[T]],
+        ) -> T:
+            fails, self.fails = self.fails, False
+            found = await super().change(keys, decide)
+            if fails:
+                raise StateError("it has happened, and nobody was told")
+            return found
+
+    async def main() -> None:
+        state = Deaf()
+        limits = one_at_once(state)
+        lease = await limits.enter(EVE, tokens=1)
+        state.fails = True
+        await limits.leave(lease, tokens=4)
+        await limits.leave(await limits.enter(EVE, tokens=2), tokens=2)
+        (tokens,) = await limits.remaining(EVE)
+        assert tokens.remaining == 4
+
+    virtual(main)
+
+
+def test_who_waits_begins_when_the_state_is_back_that_did_not_take_an_end() -> None:
+    async def main() -> None:
+        state = SlowState()
+        limits = one_at_once(state)
+        lease, began_s = await limits.enter(EVE), []
+
+        async def wait() -> None:
+            await limits.leave(await limits.enter(EVE), tokens=0)
+            began_s.append(trio.current_time())
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(wait)
+            await trio.sleep(1.1)
+            state.fails = True
+            await limits.leave(lease, tokens=0)
+            state.fails = False
+        assert began_s[0] <= 1.1 + POLL_S
+
+    virtual(main)
+
+
+def test_of_ends_that_are_late_no_more_are_kept_than_may_be(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def main() -> None:
+        state = SlowState()
+        limits = CallerLimits(CallerRules(user=OwnerLimits(concurrency=100)), state)
+        leases = [await limits.enter(EVE) for _ in range(30)]
+        state.fails = True
+        for lease in leases:
+            await limits.leave(lease, tokens=0)
+        assert len(limits._ends) == 20
+        state.fails = False
+        for left in (12, 4, 0):
+            await limits.leave(await limits.enter(EVE), tokens=0)
+            assert len(limits._ends) == left
+        changes = state.changes
+        await limits.leave(await limits.enter(EVE), tokens=0)
+        assert state.changes == changes + 2
+
+    monkeypatch.setattr(late_ends, "LATE_MAX", 20)
+    virtual(main)

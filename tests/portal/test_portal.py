@@ -10,6 +10,8 @@ import sys
 import textwrap
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -362,6 +364,42 @@ def test_in_asyncio_it_is_opened_and_closed_without_holding_the_loop_up() -> Non
             return await portal.arun(doubled, 4)
 
     assert asyncio.run(main()) == 8
+
+
+def test_it_is_closed_also_where_all_threads_of_the_loop_wait_for_its_runs() -> None:
+    """Those end when it is closed: to close it must not wait for one of them."""
+
+    async def main() -> None:
+        BEGUN.clear()
+        loop = asyncio.get_running_loop()
+        loop.set_default_executor(ThreadPoolExecutor(1))
+        async with open_portal() as portal:
+            asked = loop.run_in_executor(None, portal.run, waited, 1)
+            while not BEGUN.is_set():  # noqa: ASYNC110 - it is set in another thread
+                await asyncio.sleep(0.001)
+            late = partial(portal.engine.cancel_all, "it was not closed")
+            loop.call_later(PATIENCE_S, portal._opened.result().soon, late)
+        with pytest.raises(RunCancelledError, match="the engine was closed"):
+            await asked
+
+    asyncio.run(main())
+
+
+def test_a_task_that_is_cancelled_while_it_leaves_has_closed_it_all_the_same() -> None:
+    portal = open_portal()
+
+    async def leave() -> None:
+        async with portal:
+            task = asyncio.current_task()
+            assert task is not None
+            task.cancel()
+
+    with pytest.raises(asyncio.CancelledError):
+        asyncio.run(leave())
+    assert portal._thread is not None
+    portal._thread.join(PATIENCE_S)
+    with pytest.raises(RunError, match="the portal is closed"):
+        portal.run(doubled, 1)
 
 
 def test_a_loop_that_is_closed_meanwhile_troubles_nobody(

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from orchestra import Context, injected, open_engine, pipeline, step
 from orchestra.accounts import Usage
+from orchestra.engine.run import Run
 from orchestra.errors import RunLostError, StateError
 from orchestra.events import Delta, Event
 from orchestra.runs import recorder
@@ -503,6 +504,47 @@ def test_one_who_comes_and_goes_leaves_no_tasks_behind() -> None:
                 following.leave()  # again changes nothing
                 await trio.sleep(0.1)
             assert trio.lowlevel.current_statistics().tasks_living <= before + 1
+
+    virtual(main)
+
+
+def test_who_fails_to_hear_of_an_end_ends_no_other_run(caplog: pytest.LogCaptureFixture) -> None:
+    """A handler of the usage log that raises is its own fault, and no run's."""
+    told: list[str] = []
+
+    def tell(run: Run) -> None:
+        told.append(run.id)
+        raise ConnectionError("nobody takes the line")
+
+    async def main() -> None:
+        async with open_registry(tell_end=tell) as registry, open_engine() as engine:
+            runs = [engine.start(speech, {"script": [(float(at), "x")]}) for at in (1, 2)]
+            for run in runs:
+                registry.adopt(run)
+            assert [await run.result() for run in runs] == ["x", "x"]
+            assert told == [run.id for run in runs]
+            for run in runs:
+                record = await registry.get(run.id)
+                assert record is not None
+                assert record.status == "finished"
+
+    virtual(main)
+    assert [each.exc_info is not None for each in caplog.records] == [True, True]
+    assert "whoever is told of it failed" in caplog.text
+
+
+def test_a_run_that_lingers_and_has_ended_is_held_by_no_task() -> None:
+    """An hour's patience with whoever left is not an hour's hold on all that the run has said."""
+
+    async def main() -> None:
+        async with process(Cable(memory())) as one:
+            before = trio.lowlevel.current_statistics().tasks_living
+            for _ in range(10):
+                run = one.start([(1.0, "x")])
+                one.registry.adopt(run, on_leave=LingerRun(3600.0))
+                one.registry.leave(run.id)
+            await trio.sleep(5.0)
+            assert trio.lowlevel.current_statistics().tasks_living == before
 
     virtual(main)
 
