@@ -19,6 +19,7 @@ from orchestra.graph.handlers import handler_that_failed
 from orchestra.graph.nodes import Input, Node, Origin
 from orchestra.graph.policy import is_number
 from orchestra.graph.refusals import refusal_of_type_error
+from orchestra.graph.unasked import refusing_unasked
 from orchestra.graph.wires import Wire, place, source_line
 from orchestra.problem import Problem
 
@@ -162,10 +163,11 @@ def _define(
     definition = Definition(name, deadline_s=deadline_s)
     inputs = _inputs(function, definition, where)
     with defining(definition), _explaining(name, where):
-        returned = function(
-            *(Wire(node) for node, positional in inputs if positional),
-            **{node.name: Wire(node) for node, positional in inputs if not positional},
-        )
+        with refusing_unasked(function, definition.nodes):
+            returned = function(
+                *(Wire(node) for node, positional in inputs if positional),
+                **{node.name: Wire(node) for node, positional in inputs if not positional},
+            )
         definition.line = returned_at(function_of(function, "pipeline").__code__)
         output = _output(returned, name, where, place(*definition.line))
     definition.refuse_foreign(output, where)

@@ -49,7 +49,11 @@ def refusal(frame: FrameType, instruction: int, wire: Wire | None, act: str) -> 
     None stands for some wire in the expression that the instruction belongs to.
     """
     site = site_of(frame, instruction)
-    name = spelled(wire) if wire is not None else _first_wire(site)
+    return refusal_at(site, spelled(wire) if wire is not None else _first_wire(site), act)
+
+
+def refusal_at(site: Site, name: str, act: str) -> str:
+    """What to say when the wire `name` is asked to `act` by the expression at the site."""
     if act == "be called" and _spreads(site):  # Python asks a mapping for its keys
         name, act = name.removesuffix(".keys"), "be spread with `**`"
     advice = _advice(site) if site.path else None
@@ -252,6 +256,7 @@ _IN_A_STEP = "some_step({wire})  # with `@step def some_step(value): ...` doing 
 _GENERAL: Mapping[str, str] = {
     "be tested": "route({wire}, {{...: ..., ...: ...}})  # each arm runs only if it is taken",
     "be compared": "route({wire}, {{...: ..., ...: ...}})  # each arm runs only if it is taken",
+    "be matched": "route({wire}, {{...: ..., ...: ...}})  # each arm runs only if it is taken",
     "be looked up by": "route({wire}, {{...: ..., ...: ...}})  # each arm runs only if it is taken",
     "be iterated": "each({wire}, some_step, at_once=8)  # some_step runs once for each item",
     "be turned into text": 'prompt("... {{name}} ...", name={wire})',
