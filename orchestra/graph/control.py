@@ -16,6 +16,7 @@ from orchestra.errors import DefinitionError
 from orchestra.failed import Failed
 from orchestra.graph.arguments import commit_rule, error_types, plain_function, refuse_list
 from orchestra.graph.awaitables import refuse_awaitables
+from orchestra.graph.calling import told
 from orchestra.graph.commits import FIRST_CONTENT, Commit, Validate
 from orchestra.graph.definition import Definition, current_definition
 from orchestra.graph.gather import wire_of
@@ -41,6 +42,7 @@ def collect(stream: Stream[str]) -> str: ...  # type: ignore[overload-overlap]
 def collect(stream: Stream[bytes]) -> bytes: ...  # type: ignore[overload-overlap]
 @overload
 def collect(stream: Stream[T]) -> list[T]: ...
+@told
 def collect(stream: object) -> Any:
     """The whole of a stream as one value: text joined, bytes joined, else a list of chunks.
 
@@ -88,6 +90,7 @@ def race(
     hedge_at: str | float | None = ...,
     hedge_share: float | None = ...,
 ) -> T: ...
+@told
 def race(
     *arms: object,
     commit: Commit = FIRST_CONTENT,
@@ -165,6 +168,7 @@ def fallback(
     on: type[Exception] | tuple[type[Exception], ...] = ...,
     restart: bool = ...,
 ) -> T: ...
+@told
 def fallback(
     *arms: object,
     commit: Commit = FIRST_CONTENT,
@@ -216,6 +220,7 @@ _CHECKED = (
 )
 
 
+@told
 def route(label: object, arms: Mapping[Any, T], *, default: T = _NONE) -> T:
     """The arm whose key equals the label; the others are skipped.
 
@@ -274,6 +279,7 @@ def each(
     ordered: bool = True,
     failures_max: int,
 ) -> list[B | Failed[A]]: ...
+@told
 def each(
     items: object,
     body: Callable[[Any], object],

@@ -12,6 +12,7 @@ import attrs
 from orchestra.annotations.facts import MISSING, hints
 from orchestra.errors import DefinitionError
 from orchestra.graph.awaitables import refuse_awaitables
+from orchestra.graph.calling import told
 from orchestra.graph.definition import Definition, current_definition, defining, in_definition
 from orchestra.graph.functions import defined_at, function_of, look_like, returned_at
 from orchestra.graph.gather import wire_of
@@ -60,6 +61,7 @@ class Pipeline(Generic[P, T_co]):
         """The function's docstring, cleaned; empty where there is none."""
         return inspect.getdoc(self.function) or ""
 
+    @told
     def using(self, *, deadline_s: float | None) -> Pipeline[P, T_co]:
         """The same pipeline with another deadline for its runs.
 
@@ -118,6 +120,7 @@ class PipelineDecorator(Protocol):
 def pipeline(function: Callable[P, T], /) -> Pipeline[P, T]: ...
 @overload
 def pipeline(*, name: str | None = None, deadline_s: float | None = None) -> PipelineDecorator: ...
+@told
 def pipeline(
     function: Callable[..., Any] | None = None,
     /,
