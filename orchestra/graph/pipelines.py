@@ -139,15 +139,16 @@ def pipeline(
     """
 
     def decorate(function: Callable[..., Any]) -> Pipeline[..., Any]:
-        return _define(function, name or function.__name__, deadline_s)
+        return _define(function, name, deadline_s)
 
     return decorate if function is None else decorate(function)
 
 
 def _define(
-    function: Callable[..., Any], name: str, deadline_s: float | None
+    function: Callable[..., Any], named: str | None, deadline_s: float | None
 ) -> Pipeline[..., Any]:
     where = place(*defined_at(function_of(function, "pipeline").__code__))
+    name = named or function.__name__
     if in_definition():
         raise DefinitionError(
             f"{where}: pipeline {name!r} is defined inside another pipeline's function; "

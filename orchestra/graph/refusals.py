@@ -34,6 +34,7 @@ from orchestra.graph.rewriting import (
     loop_in_a_step,
     parts_of_spreading,
     parts_of_unpacking,
+    policy_before_call,
     side_by_side,
 )
 from orchestra.graph.site import Site, site_of
@@ -144,7 +145,14 @@ def _of_expression(site: Site, holder: ast.AST, node: ast.AST) -> Advice | None:
         return None
     if isinstance(node, ast.Call) and makes_graph(site, node):
         return parts_of_spreading(site, node)
-    tried = (side_by_side, each_of_map, route_of_table, prompt_of_text, in_a_step)
+    tried = (
+        policy_before_call,
+        side_by_side,
+        each_of_map,
+        route_of_table,
+        prompt_of_text,
+        in_a_step,
+    )
     return next(filter(None, (advice(site, node) for advice in tried)), None)
 
 
