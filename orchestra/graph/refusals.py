@@ -115,6 +115,8 @@ def _advice(site: Site) -> Advice | None:
     """A right line for the expression at the end of the site's path."""
     if any(isinstance(node, ast.pattern) for node in site.path):
         return route_of_match(site, next(n for n in site.path if isinstance(n, ast.Match)))
+    if isinstance(site.path[-1], ast.expr) and (advice := policy_before_call(site, site.path[-1])):
+        return advice
     paths = _around(site, _needing(site, site.path))
     return next(filter(None, (_of_path(site, path) for path in paths)), None)
 
@@ -145,14 +147,7 @@ def _of_expression(site: Site, holder: ast.AST, node: ast.AST) -> Advice | None:
         return None
     if isinstance(node, ast.Call) and makes_graph(site, node):
         return parts_of_spreading(site, node)
-    tried = (
-        policy_before_call,
-        side_by_side,
-        each_of_map,
-        route_of_table,
-        prompt_of_text,
-        in_a_step,
-    )
+    tried = (side_by_side, each_of_map, route_of_table, prompt_of_text, in_a_step)
     return next(filter(None, (advice(site, node) for advice in tried)), None)
 
 
