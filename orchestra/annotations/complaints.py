@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from enum import Enum
+from typing import Literal, get_args, get_origin
 
 import attrs
 import msgspec
 
+from orchestra.annotations.shapes import alternatives, plain
 from orchestra.messages import describe
 
+_ALLOWED_MAX = 20
 _PLACE = re.compile(r" - at (?:`key` in )?`\$(?P<path>[^`]*)`$")
 
 
@@ -33,3 +38,21 @@ def complaint_of(error: Exception) -> tuple[str, str]:
         members = (each for each in raised.args if isinstance(each, attrs.Attribute))
         path += "".join(f".{each.alias}" for each in members)
     return text, path
+
+
+def with_allowed(complaint: str, kind: object) -> str:
+    """A complaint about a whole value; of one that is none of a few, with those that there are."""
+    allowed = [repr(each) for each in _allowed(kind)]
+    if not allowed or not complaint.startswith("invalid enum value"):
+        return complaint
+    more = ["..."] if len(allowed) > _ALLOWED_MAX else []
+    return f"{complaint}; one of: {', '.join(allowed[:_ALLOWED_MAX] + more)}"
+
+
+def _allowed(kind: object) -> Iterator[object]:
+    """The values of Literals and enums, as JSON has them."""
+    for each in alternatives(plain(kind)):
+        if get_origin(each) is Literal:
+            yield from get_args(each)
+        elif isinstance(each, type) and issubclass(each, Enum):
+            yield from (member.value for member in each)

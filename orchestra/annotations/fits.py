@@ -98,7 +98,7 @@ def _source_alternatives(source: object, target: object, pending: _Pairs) -> Fit
     """A value of a union is of one of its members, and nobody knows of which."""
     members = alternatives(source)
     if any(parts(each)[0] is Literal for each in alternatives(target)):
-        members = _enumerated(source) or members
+        members = enumerated(source) or members
     if len(members) == 1:
         return None
     fits = {_compare(member, target, pending) for member in members}
@@ -239,7 +239,7 @@ def _typed_dict_keys(source: object, target: object, pending: _Pairs) -> Fit:
     return fit
 
 
-def _enumerated(annotation: object) -> tuple[object, ...]:
+def enumerated(annotation: object) -> tuple[object, ...]:
     """All values of a bool or an enum, each as a Literal; empty for every other annotation."""
     if annotation is bool:
         return literal(True), literal(False)

@@ -15,7 +15,7 @@ from typing import cast
 import attrs
 import msgspec
 
-from orchestra.annotations.complaints import complaint_of
+from orchestra.annotations.complaints import complaint_of, with_allowed
 from orchestra.annotations.making import maker, readable, record_at
 from orchestra.annotations.records import members_of
 from orchestra.annotations.shapes import alternatives, arguments, parts, plain, tuple_items
@@ -105,6 +105,7 @@ def _misfits(kind: object, value: object, path: str, depth: int) -> Iterator[Mis
         yield from inner
         return
     what, place = complaint
+    what = what if place else with_allowed(what, kind)
     yield Misfit(f"{path}{place}".removeprefix("."), what)
 
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from difflib import get_close_matches
+from typing import is_typeddict
 
 from orchestra.annotations.facts import MISSING, Fit, chunk_of, compare, spell
-from orchestra.annotations.shapes import fields
+from orchestra.annotations.shapes import fields, plain
 from orchestra.compiler.check_arguments import argument_problems
 from orchestra.compiler.check_failed import place_for_failed, refuses_failed
+from orchestra.compiler.check_uncalled import uncalled
 from orchestra.graph.agreeing import Comparison
 from orchestra.graph.nodes import Call, Choice, Collect, Each, Edge, Node, type_of
 from orchestra.graph.wires import Attribute, Item, Wire, node_of, path_of, spelled
@@ -23,7 +25,8 @@ def edge_problems(node: Node) -> Iterator[Problem]:
         if missing is not None:
             yield missing
         elif isinstance(node, Collect):
-            yield from _not_a_stream(edge, where)
+            if not any(uncalled(edge.wire)):  # told by itself
+                yield from _not_a_stream(edge, where)
         elif edge.arm is None and not isinstance(node, Each):
             yield from _clash(edge, where)
     if isinstance(node, Call):
@@ -57,10 +60,17 @@ def missing_part(wire: Wire, where: str) -> Problem | None:
 def _parts(part: Attribute | Item, holder: object) -> str:
     """The parts of a class that spells them out, the nearest first; empty for every other."""
     names = [name for name in fields(holder) if not name.startswith("_")]
-    if not names or not isinstance(part, Attribute):
+    written = part.name if isinstance(part, Attribute) else part.key
+    if not names or not isinstance(written, str):
         return ""
-    near = "".join(f"did you mean `.{each}`? " for each in get_close_matches(part.name, names, 1))
-    return f"{near}{spell(holder)} has: {', '.join(names)}"
+    near = get_close_matches(written, names, 1)
+    told = "".join(f"did you mean `{_of(holder, each)}`? " for each in near)
+    return f"{told}{spell(holder)} has: {', '.join(names)}"
+
+
+def _of(holder: object, name: str) -> str:
+    """A part as it is written on a wire: of a `TypedDict` an item, of every other an attribute."""
+    return str(Item(name) if is_typeddict(plain(holder)) else Attribute(name))
 
 
 def _not_a_stream(edge: Edge, where: str) -> Iterator[Problem]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from enum import Enum
 from typing import Literal, get_args, get_origin
 
 from orchestra.annotations.facts import (
@@ -15,6 +16,7 @@ from orchestra.annotations.facts import (
     spell,
     yielded,
 )
+from orchestra.annotations.fits import enumerated
 from orchestra.compiler.check_agreeing import comparison_problems
 from orchestra.compiler.check_arguments import hidden_problem, wires_held
 from orchestra.compiler.check_texts import template_problems
@@ -170,16 +172,27 @@ def _route(node: Route) -> Iterator[Problem]:
         return
     if chunk_of(kind) is not None:
         return  # reported as a stream into a value
+    values = _values(kind)
     for key in node.keys:
-        if kind is not Label and not accepts(kind, key):
+        if kind is not Label and not accepts(kind, key) and key not in values:
             message = f"route: {spelled(node.on)} is {spell(kind)}, and can never be {key!r}"
             yield Problem("unreachable-arm", where, message, f"remove the arm {key!r}")
         if kind is Label and compare(type(key), str) is Fit.CANNOT:
             message = f"route: a label's name is a string, and can never be {key!r}"
             yield Problem("unreachable-arm", where, message, "use the label's name as key")
-    if get_origin(kind) is Literal and not node.has_default:
-        missing = [value for value in get_args(kind) if value not in node.keys]
+    if values and not node.has_default:
+        missing = [value for value in values if value not in node.keys]
         if missing:
-            names = ", ".join(map(repr, missing))
+            names = ", ".join(map(_written, missing))
             message = f"route: {spelled(node.on)} can be {names}, and there is no arm for that"
             yield Problem("missing-arm", where, message, "add arms for them, or default=...")
+
+
+def _values(kind: object) -> tuple[object, ...]:
+    """All that a label can be, where they are known: of a Literal, an enum, a bool."""
+    kinds = enumerated(kind) or (kind,)
+    return tuple(value for each in kinds if get_origin(each) is Literal for value in get_args(each))
+
+
+def _written(value: object) -> str:
+    return str(value) if type(value).__str__ is Enum.__str__ else repr(value)

@@ -40,6 +40,10 @@ def _template(node: Call, template: str, parts: list[str]) -> Iterator[Problem]:
             written = f"{{{place.written}}}" if place.name else "{question}"
             fix = f"{BRACES}: `{written}`" if place.name else f"name it: `{written}`"
             yield Problem("bad-template", where, message, fix)
+        elif place.calls:
+            message = f"{node.spelled}: `{place.written}` in the template calls what a value has"
+            fix = f"call it in a step, and pass what that gives: {{{place.name}}}"
+            yield Problem("bad-template", where, message, fix)
     for name in (each for each in wanted if each not in parts):
         near = get_close_matches(name, surplus, 1)
         surplus = [each for each in surplus if each not in near]  # one fault, told once

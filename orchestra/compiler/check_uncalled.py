@@ -8,7 +8,7 @@ from functools import partial
 from types import BuiltinFunctionType, FunctionType, MethodType
 
 from orchestra.graph.gather import Gathering
-from orchestra.graph.nodes import Choice, Constant, Node, Route
+from orchestra.graph.nodes import Choice, Collect, Constant, Node, Route
 from orchestra.graph.pipelines import Pipeline
 from orchestra.graph.steps import Step
 from orchestra.graph.wires import Wire, node_of
@@ -16,18 +16,21 @@ from orchestra.problem import Problem
 
 
 def uncalled_arms(node: Node) -> Iterator[Problem]:
-    """The arms of a choice that were named and not called."""
+    """The arms of a choice, and what is collected, that were named and not called."""
+    if isinstance(node, Collect):
+        for held in uncalled(node.source):
+            yield _problem("what collect(...) is given", held, node.origin.where)
     if isinstance(node, Choice):
         keys = [repr(key) for key in node.keys] if isinstance(node, Route) else []
         names = [*keys, "default"] if keys else map(str, range(1, len(node.arms) + 1))
         for arm, name in zip(node.arms, names, strict=False):
-            for held in _uncalled(arm):
+            for held in uncalled(arm):
                 yield _problem(f"arm {name} of {node.label}(...)", held, node.origin.where)
 
 
 def uncalled_result(output: Wire, pipeline: str, where: str) -> Iterator[Problem]:
     """What of a pipeline's result was named and not called."""
-    for held in _uncalled(output):
+    for held in uncalled(output):
         yield _problem(f"the result of pipeline {pipeline!r}", held, where)
 
 
@@ -50,7 +53,7 @@ def _parameters(function: FunctionType | BuiltinFunctionType | MethodType) -> li
         return ["..."]
 
 
-def _uncalled(wire: Wire) -> Iterator[object]:
+def uncalled(wire: Wire) -> Iterator[object]:
     """Those that a wire carries, also in a list, a tuple or a dict."""
     node = node_of(wire)
     if isinstance(node, Constant):
@@ -72,5 +75,8 @@ def _in(value: object) -> Iterator[object]:
 def _problem(what: str, value: object, where: str) -> Problem:
     kind = type(value).__name__.lower() if isinstance(value, Step | Pipeline) else "function"
     call = call_of(value) or ""
+    if call.startswith("<lambda>"):
+        message = f"{what} is a lambda, which nobody calls"
+        return Problem("uncalled", where, message, "write what it gives, without `lambda`")
     message = f"{what} is the {kind} {call.partition('(')[0]!r} itself, which nobody calls"
     return Problem("uncalled", where, message, f"call it: `{call}`")

@@ -29,7 +29,7 @@ def returned(frame: Frame, operation: Operation, value: object) -> object:
         value.close()  # or Python warns of it, without saying where
         raise EdgeTypeError(
             f"it returned {value!r:.200}, which nobody awaits; write `return await "
-            f"{value.__qualname__}(...)`"
+            f"{value.__name__}(...)`"
         )
     if isinstance(value, step.plain_returns) or is_of(step.returns, value):
         if is_iterator(value):

@@ -18,6 +18,7 @@ from orchestra.annotations.facts import MISSING, chunk_of
 from orchestra.annotations.shapes import union
 from orchestra.errors import DefinitionError, JudgeError
 from orchestra.graph.arguments import plain_function, refuse_list
+from orchestra.graph.calling import told
 from orchestra.graph.definition import current_definition
 from orchestra.graph.gather import wire_of
 from orchestra.graph.hedging import stagger
@@ -93,6 +94,7 @@ class Survivors(Comparison):
         return f"there when each of {len(self.arms)} arms has given its value or failed"
 
 
+@told
 def quorum(
     count: int,
     *arms: T,
@@ -127,6 +129,7 @@ def quorum(
     return cast("T", definition.add(lambda origin: Quorum(origin, wires, count, same, wait_s)))
 
 
+@told
 def best_of(*arms: T, judge: Callable[[list[T]], int], least: int = 1) -> T:
     """The value of the arm that the judge finds best, untouched.
 

@@ -37,8 +37,9 @@ def commit_rule(name: str, commit: object) -> Commit:
     """
     if isinstance(commit, Commit):
         return commit
+    given = getattr(commit, "__name__", f"{commit!r:.80}")
     raise DefinitionError(
-        f"{place(*source_line())}: {name}(commit={commit!r:.80}): when an arm is committed to "
+        f"{place(*source_line())}: {name}(commit={given}): when an arm is committed to "
         "is one of first_content(), chunks(n), chars(n) and complete()"
     )
 

@@ -8,7 +8,7 @@ from types import AsyncGeneratorType, CoroutineType
 from typing import Never
 
 from orchestra.errors import DefinitionError
-from orchestra.graph.wires import place, source_line
+from orchestra.graph.wires import place, source_line, user_frame
 
 
 def refuse_awaitables(*values: object, where: str | None = None) -> None:
@@ -25,12 +25,31 @@ def refuse_awaitables(*values: object, where: str | None = None) -> None:
         if iscoroutine(each):
             each.close()
     if found:
-        name = found[0].__name__
+        name, at = found[0].__name__, where or place(*source_line())
+        if (step := _step_of(found[0])) is not None:
+            raise DefinitionError(
+                f"{at}: {step}.call(...) is a coroutine here, which nobody awaits: `.call` is the "
+                f"function of the step, for tests; call the step itself: {step}(...)"
+            )
         raise DefinitionError(
-            f"{where or place(*source_line())}: {name} is not a step, so {name}(...) is a "
+            f"{at}: {name} is not a step, so {name}(...) is a "
             f"coroutine here, which nobody awaits; decorate it with @step and call it as "
             f"{name}(...)"
         )
+
+
+def _step_of(
+    found: CoroutineType[object, object, object] | AsyncGeneratorType[object, Never],
+) -> str | None:
+    """How the caller names the step whose function was called; None for all other functions."""
+    from orchestra.graph.steps import Step  # whose calls refuse what this finds
+
+    code = found.cr_code if iscoroutine(found) else found.ag_code
+    frame = user_frame()
+    for name, value in {**frame.f_globals, **frame.f_locals}.items():
+        if isinstance(value, Step) and getattr(value.call, "__code__", None) is code:
+            return name
+    return None
 
 
 def _held(

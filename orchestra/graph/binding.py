@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping, Sequence
-from difflib import get_close_matches
 from typing import TYPE_CHECKING
 
 import attrs
 
 from orchestra.annotations.facts import spell
+from orchestra.graph.calling import instead, meant
 from orchestra.problem import Problem
 
 if TYPE_CHECKING:
@@ -88,7 +88,8 @@ class _Binding:
         missing = [name for name in self.step.required if name not in self.arguments]
         for name in self.unknown:
             alone = len(self.unknown) == len(missing) == 1
-            near = missing if alone else get_close_matches(name, missing or self.parameters, 1)
+            known = meant(name, missing or self.parameters)
+            near = missing if alone else [known] * bool(known)
             missing = [each for each in missing if each not in near]  # one fault, told once
             self._unknown(name, near)
         for name in missing:
@@ -133,7 +134,10 @@ class _Binding:
         elif name in self.parameters:
             fix = f"pass {name!r} by position; {self._signature}"
         else:
-            fix = "".join(f"did you mean {each!r}? " for each in near) + self._signature
+            fix = "".join(f"did you mean {each!r}? " for each in near)
+            right = instead(name, self.parameters, self.step.name)
+            right = "" if near and not self.step.takes_policy else right
+            fix = f"{right}; {self._signature}" if right else fix + self._signature
         self._fault("unknown-argument", f"has no parameter {name!r}", fix)
 
     def _missing(self, name: str) -> None:

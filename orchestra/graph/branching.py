@@ -124,12 +124,37 @@ def route_of_match(site: Site, node: ast.Match) -> Advice | None:
     on = wired(site, node.subject)
     if on is None:
         return None
-    keys = [list(_keys(site, case.pattern)) for case in node.cases]
+    of_classes, step = _of_classes(site, node)
+    if of_classes:
+        on = f"kind_of({on[0]})", str
+    keys = of_classes or [list(_keys(site, case.pattern)) for case in node.cases]
+    if not any(keys):
+        return None
     prefix, texts = _results(site, [case.body for case in node.cases])
     pairs = list(zip(keys, texts, strict=True))
     arms = ", ".join(f"{key}: {text}" for of_case, text in pairs for key in of_case)
     default = f", default={texts[-1]}" if not keys[-1] else ""
-    return Advice(f"{prefix}route({on[0]}, {{{arms}}}{default})")
+    return Advice(f"{prefix}route({on[0]}, {{{arms}}}{default})", step)
+
+
+def _of_classes(site: Site, node: ast.Match) -> tuple[list[list[str]], str]:
+    """The classes by which cases are chosen, by name, and the step that tells; else nothing."""
+    keys: list[list[str]] = []
+    for case in node.cases:
+        match case.pattern:
+            case ast.MatchClass(cls=kind, patterns=[], kwd_patterns=[]) if case.guard is None:
+                keys.append([repr(site.text(kind).rpartition(".")[2])])
+            case ast.MatchSingleton(value=None) if case.guard is None:
+                keys.append([repr("NoneType")])
+            case ast.MatchAs(pattern=None) if case is node.cases[-1] and case.guard is None:
+                keys.append([])
+            case _:
+                return [], ""
+    lifted = lift(site, ast.Call(ast.Name("type", ast.Load()), [node.subject], []))
+    if lifted is None or not any("NoneType" not in each[0] for each in keys if each):
+        return [], ""
+    (takes,) = map(str, lifted.parameters)
+    return keys, f"@step\ndef kind_of({takes}) -> str:\n    return {lifted.body}.__name__"
 
 
 def _keys(site: Site, pattern: ast.pattern) -> Iterator[str]:

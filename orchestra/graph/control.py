@@ -10,12 +10,14 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Hashable, Iterable, Mapping
 from math import inf
-from typing import Any, TypeVar, cast, overload
+from types import BuiltinFunctionType, MethodDescriptorType, ModuleType, WrapperDescriptorType
+from typing import Any, TypeGuard, TypeVar, cast, overload
 
 from orchestra.errors import DefinitionError
 from orchestra.failed import Failed
 from orchestra.graph.arguments import commit_rule, error_types, plain_function, refuse_list
 from orchestra.graph.awaitables import refuse_awaitables
+from orchestra.graph.calling import told
 from orchestra.graph.commits import FIRST_CONTENT, Commit, Validate
 from orchestra.graph.definition import Definition, current_definition
 from orchestra.graph.gather import wire_of
@@ -41,6 +43,7 @@ def collect(stream: Stream[str]) -> str: ...  # type: ignore[overload-overlap]
 def collect(stream: Stream[bytes]) -> bytes: ...  # type: ignore[overload-overlap]
 @overload
 def collect(stream: Stream[T]) -> list[T]: ...
+@told
 def collect(stream: object) -> Any:
     """The whole of a stream as one value: text joined, bytes joined, else a list of chunks.
 
@@ -88,6 +91,7 @@ def race(
     hedge_at: str | float | None = ...,
     hedge_share: float | None = ...,
 ) -> T: ...
+@told
 def race(
     *arms: object,
     commit: Commit = FIRST_CONTENT,
@@ -165,6 +169,7 @@ def fallback(
     on: type[Exception] | tuple[type[Exception], ...] = ...,
     restart: bool = ...,
 ) -> T: ...
+@told
 def fallback(
     *arms: object,
     commit: Commit = FIRST_CONTENT,
@@ -216,6 +221,7 @@ _CHECKED = (
 )
 
 
+@told
 def route(label: object, arms: Mapping[Any, T], *, default: T = _NONE) -> T:
     """The arm whose key equals the label; the others are skipped.
 
@@ -274,6 +280,7 @@ def each(
     ordered: bool = True,
     failures_max: int,
 ) -> list[B | Failed[A]]: ...
+@told
 def each(
     items: object,
     body: Callable[[Any], object],
@@ -315,17 +322,37 @@ def _refuse_body(body: object) -> None:
             f"{place(*source_line())}: each(items, {body!r:.80}): the body is a step, a pipeline, "
             "or a function of one item, and is not called here: each(items, some_step, at_once=8)"
         )
+    if _is_pythons(body):
+        written = body.__qualname__
+        step = f"{body.__name__}_of"
+        raise DefinitionError(
+            f"{place(*source_line())}: each(items, {written}): it takes a value, and an item has "
+            f"none while the pipeline is being defined\n"
+            f"    right: each(items, {step}, at_once=8)\n"
+            f"    where: @step\n           def {step}(item):\n"
+            f"               return {written}(item)"
+        )
     try:
         inspect.signature(body).bind(None)
     except TypeError as error:
         takes = str(inspect.signature(body))
+        name = getattr(body, "__name__", f"{body!r:.80}")
+        name = f"lambda {takes[1:-1]}: ..." if name == "<lambda>" else name
         raise DefinitionError(
-            f"{place(*source_line())}: each(items, {body!r:.80}): the body is called with one "
+            f"{place(*source_line())}: each(items, {name}): the body is called with one "
             f"item, and takes {takes}; give it what else it needs where it is written: each(items, "
             "lambda item: some_step(item, other), at_once=8)"
         ) from error
     except ValueError:  # of some that are written in C, nobody knows what they take
         return
+
+
+def _is_pythons(body: Callable[..., object]) -> TypeGuard[type]:
+    """Whether it is a function, method or class of Python's own, such as `len` and `str.upper`."""
+    if isinstance(body, BuiltinFunctionType):
+        return isinstance(body.__self__, ModuleType)
+    is_builtin = isinstance(body, type) and body.__module__ == "builtins"
+    return is_builtin or isinstance(body, MethodDescriptorType | WrapperDescriptorType)
 
 
 def _arms(name: str, arms: tuple[object, ...]) -> tuple[Wire, ...]:

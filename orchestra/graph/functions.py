@@ -24,11 +24,8 @@ def function_of(decorated: Callable[..., object], noun: str) -> FunctionType:
     function = inspect.unwrap(decorated)
     function = getattr(function, "__func__", function)
     if not isinstance(function, FunctionType):
-        kind = "a class" if isinstance(function, type) else f"a {type(function).__name__}"
         raise DefinitionError(
-            f"{place(*source_line())}: @{noun} on {_name(decorated)!r}, which is {kind}; "
-            f"a {noun} is a function: write one that calls it, `def name(...): return "
-            f"{_name(decorated)}(...)`"
+            f"{place(*source_line())}: @{noun} on {_no_function(decorated, noun)}"
         )
     holder, _, name = function.__qualname__.rpartition(".")
     first = next(iter(inspect.signature(function).parameters), "")
@@ -40,6 +37,30 @@ def function_of(decorated: Callable[..., object], noun: str) -> FunctionType:
             f"`{name} = {noun}(thing.{name})`, or write a function"
         )
     return function
+
+
+def _no_function(decorated: object, noun: str) -> str:
+    """What was decorated, and what to write instead."""
+    kind = "a class" if isinstance(decorated, type) else f"a {type(decorated).__name__}"
+    name = getattr(decorated, "__name__", None)
+    if isinstance(decorated, str):
+        return f"the text {decorated!r}; its name is given by name: @{noun}(name={decorated!r})"
+    if isinstance(decorated, partial):
+        inner = _name(underlying(decorated))
+        return (
+            f"a partial of {inner}; make the partial of the {noun}: `{inner} = {noun}({inner})`, "
+            f"and `functools.partial({inner}, ...)`"
+        )
+    if name is None and callable(decorated):
+        return (
+            f"an object of the class {type(decorated).__name__}; decorate what calling it calls: "
+            f'`{noun}(name="...")(thing.__call__)`'
+        )
+    called = name or f"{decorated!r:.80}"
+    return (
+        f"{called!r}, which is {kind}; a {noun} is a function: write one that calls it, "
+        f"`def name(...): return {called}(...)`"
+    )
 
 
 def look_like(made: object, function: Callable[..., object]) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import cached_property
 from typing import Any
 
@@ -32,9 +32,17 @@ class Gathering(Call):
     def returns(self) -> object:
         return _kind(self.arguments["value"])
 
-    def into(self, name: str) -> str:
-        """The container, as messages write it."""
-        return f"gather({type(self.arguments[name]).__name__})"
+    @property
+    def spelled(self) -> str:
+        """The container as a pipeline writes it, without what it holds."""
+        return _SPELLED.get(type(self.arguments["value"]), "a container")
+
+    def into(self, name: str) -> str:  # noqa: ARG002 - it has one only
+        """A place of the container, as messages write it."""
+        return f"an item of {self.spelled}"
+
+
+_SPELLED: Mapping[type, str] = {list: "[...]", tuple: "(...)", dict: "{...}"}
 
 
 def wire_of(value: object) -> Wire:

@@ -274,6 +274,8 @@ def _result(site: Site, expression: ast.expr, parameters: list[Parameter]) -> st
             return "str"
         case ast.Call(func=ast.Name(id="len")):
             return "int"
+        case ast.Call(func=ast.Name(id="isinstance" | "hasattr" | "callable")):
+            return "bool"
         case ast.Call(func=ast.Name()) if isinstance(site.meaning(expression.func), type):
             return ast.unparse(expression.func)
     kinds = {parameter.annotation for parameter in parameters}
@@ -288,6 +290,8 @@ def _result(site: Site, expression: ast.expr, parameters: list[Parameter]) -> st
 def _name(expression: ast.expr, *, decides: bool) -> str:
     """What a step that does this is called."""
     match expression:
+        case ast.Call(func=ast.Name(id="isinstance" | "hasattr" | "callable")):
+            return "decide"
         case ast.Call(func=ast.Name(id=name)):
             return f"{name}_of"
         case ast.Call(func=ast.Attribute(attr=name)):

@@ -12,6 +12,7 @@ import attrs
 from orchestra.annotations.facts import MISSING, hints
 from orchestra.errors import DefinitionError
 from orchestra.graph.awaitables import refuse_awaitables
+from orchestra.graph.calling import told
 from orchestra.graph.definition import Definition, current_definition, defining, in_definition
 from orchestra.graph.functions import defined_at, function_of, look_like, returned_at
 from orchestra.graph.gather import wire_of
@@ -19,6 +20,7 @@ from orchestra.graph.handlers import handler_that_failed
 from orchestra.graph.nodes import Input, Node, Origin
 from orchestra.graph.policy import is_number
 from orchestra.graph.refusals import refusal_of_type_error
+from orchestra.graph.unasked import refusing_unasked
 from orchestra.graph.wires import Wire, place, source_line
 from orchestra.problem import Problem
 
@@ -59,6 +61,7 @@ class Pipeline(Generic[P, T_co]):
         """The function's docstring, cleaned; empty where there is none."""
         return inspect.getdoc(self.function) or ""
 
+    @told
     def using(self, *, deadline_s: float | None) -> Pipeline[P, T_co]:
         """The same pipeline with another deadline for its runs.
 
@@ -117,6 +120,7 @@ class PipelineDecorator(Protocol):
 def pipeline(function: Callable[P, T], /) -> Pipeline[P, T]: ...
 @overload
 def pipeline(*, name: str | None = None, deadline_s: float | None = None) -> PipelineDecorator: ...
+@told
 def pipeline(
     function: Callable[..., Any] | None = None,
     /,
@@ -135,15 +139,16 @@ def pipeline(
     """
 
     def decorate(function: Callable[..., Any]) -> Pipeline[..., Any]:
-        return _define(function, name or function.__name__, deadline_s)
+        return _define(function, name, deadline_s)
 
     return decorate if function is None else decorate(function)
 
 
 def _define(
-    function: Callable[..., Any], name: str, deadline_s: float | None
+    function: Callable[..., Any], named: str | None, deadline_s: float | None
 ) -> Pipeline[..., Any]:
     where = place(*defined_at(function_of(function, "pipeline").__code__))
+    name = named or function.__name__
     if in_definition():
         raise DefinitionError(
             f"{where}: pipeline {name!r} is defined inside another pipeline's function; "
@@ -162,10 +167,11 @@ def _define(
     definition = Definition(name, deadline_s=deadline_s)
     inputs = _inputs(function, definition, where)
     with defining(definition), _explaining(name, where):
-        returned = function(
-            *(Wire(node) for node, positional in inputs if positional),
-            **{node.name: Wire(node) for node, positional in inputs if not positional},
-        )
+        with refusing_unasked(function, definition.nodes):
+            returned = function(
+                *(Wire(node) for node, positional in inputs if positional),
+                **{node.name: Wire(node) for node, positional in inputs if not positional},
+            )
         definition.line = returned_at(function_of(function, "pipeline").__code__)
         output = _output(returned, name, where, place(*definition.line))
     definition.refuse_foreign(output, where)

@@ -34,6 +34,7 @@ from orchestra.graph.rewriting import (
     loop_in_a_step,
     parts_of_spreading,
     parts_of_unpacking,
+    policy_before_call,
     side_by_side,
 )
 from orchestra.graph.site import Site, site_of
@@ -49,7 +50,11 @@ def refusal(frame: FrameType, instruction: int, wire: Wire | None, act: str) -> 
     None stands for some wire in the expression that the instruction belongs to.
     """
     site = site_of(frame, instruction)
-    name = spelled(wire) if wire is not None else _first_wire(site)
+    return refusal_at(site, spelled(wire) if wire is not None else _first_wire(site), act)
+
+
+def refusal_at(site: Site, name: str, act: str) -> str:
+    """What to say when the wire `name` is asked to `act` by the expression at the site."""
     if act == "be called" and _spreads(site):  # Python asks a mapping for its keys
         name, act = name.removesuffix(".keys"), "be spread with `**`"
     advice = _advice(site) if site.path else None
@@ -110,6 +115,8 @@ def _advice(site: Site) -> Advice | None:
     """A right line for the expression at the end of the site's path."""
     if any(isinstance(node, ast.pattern) for node in site.path):
         return route_of_match(site, next(n for n in site.path if isinstance(n, ast.Match)))
+    if isinstance(site.path[-1], ast.expr) and (advice := policy_before_call(site, site.path[-1])):
+        return advice
     paths = _around(site, _needing(site, site.path))
     return next(filter(None, (_of_path(site, path) for path in paths)), None)
 
@@ -252,6 +259,7 @@ _IN_A_STEP = "some_step({wire})  # with `@step def some_step(value): ...` doing 
 _GENERAL: Mapping[str, str] = {
     "be tested": "route({wire}, {{...: ..., ...: ...}})  # each arm runs only if it is taken",
     "be compared": "route({wire}, {{...: ..., ...: ...}})  # each arm runs only if it is taken",
+    "be matched": "route({wire}, {{...: ..., ...: ...}})  # each arm runs only if it is taken",
     "be looked up by": "route({wire}, {{...: ..., ...: ...}})  # each arm runs only if it is taken",
     "be iterated": "each({wire}, some_step, at_once=8)  # some_step runs once for each item",
     "be turned into text": 'prompt("... {{name}} ...", name={wire})',

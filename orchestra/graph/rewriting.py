@@ -210,3 +210,17 @@ def _required(meaning: object) -> list[str]:
         return list(meaning.required)
     inputs = getattr(meaning, "inputs", {})
     return [name for name, node in inputs.items() if node.default is MISSING]
+
+
+def policy_before_call(site: Site, node: ast.expr) -> Advice | None:
+    """`step(...).using(policy)` as `step.using(policy)(...)`."""
+    match node:
+        case ast.Call(func=ast.Attribute(value=ast.Call(func=function) as call, attr="using")):
+            if isinstance(site.meaning(function), Step):
+                name, policy = (
+                    site.text(function),
+                    site.text(node).removeprefix(site.text(node.func)),
+                )
+                given = site.text(call).removeprefix(name)
+                return Advice(site.replaced(node, f"{name}.using{policy}{given}"))
+    return None

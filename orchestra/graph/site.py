@@ -143,7 +143,7 @@ def _path(source: str, span: _Span) -> tuple[ast.AST, ...]:
     if start_line is None or end_line is None or start is None or end is None:
         return ()
     try:
-        tree = _parsed(source)
+        tree = parsed(source)
     except SyntaxError:  # it was changed since it was imported
         return ()
     inside = _inside(tree, (start_line, start), (end_line, end))
@@ -152,7 +152,12 @@ def _path(source: str, span: _Span) -> tuple[ast.AST, ...]:
 
 
 @lru_cache(maxsize=4)
-def _parsed(source: str) -> ast.Module:
+def parsed(source: str) -> ast.Module:
+    """The syntax of a file.
+
+    Raises:
+        SyntaxError: it is no Python.
+    """
     return ast.parse(source)
 
 

@@ -23,6 +23,7 @@ from orchestra.annotations.facts import MISSING, hints, spell, yielded
 from orchestra.errors import DefinitionError
 from orchestra.graph.awaitables import refuse_awaitables
 from orchestra.graph.binding import bind
+from orchestra.graph.calling import told
 from orchestra.graph.closures import refuse_wires
 from orchestra.graph.definition import current_definition, in_definition
 from orchestra.graph.functions import defined_at, function_of, look_like
@@ -99,6 +100,7 @@ class Step(Generic[P, T_co]):
 
         return cast("T_co", definition.add(make))
 
+    @told
     def using(self, policy: Policy | None) -> Step[P, T_co]:
         """The same step under another policy; None is one without limits.
 
@@ -246,6 +248,7 @@ def step(function: Callable[P, T], /) -> Step[P, T]: ...
 def step(
     *, thread: bool = False, policy: Policy | None = None, name: str | None = None
 ) -> StepDecorator: ...
+@told
 def step(
     function: Callable[..., Any] | None = None,
     /,

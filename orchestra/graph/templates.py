@@ -31,6 +31,11 @@ class Place:
         """Whether what stands there can be the name of an argument."""
         return self.name.isidentifier()
 
+    @property
+    def calls(self) -> bool:
+        """Whether it is written as if a template could call something: `{name.upper()}`."""
+        return "(" in apart(self.written)[1].partition(":")[0]
+
 
 def places_of(template: str) -> tuple[Place, ...]:
     """The places of a template, also those within formats, in order.

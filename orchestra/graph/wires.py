@@ -73,6 +73,14 @@ def source_line() -> tuple[str, int]:
     return frame.f_code.co_filename, frame.f_lineno
 
 
+def visitors_line() -> tuple[str, int]:
+    """File and line of the nearest caller outside orchestra and its testing kit too."""
+    frame = user_frame()
+    while frame.f_back is not None and frame.f_code.co_filename.startswith(_HOUSE):
+        frame = frame.f_back
+    return frame.f_code.co_filename, frame.f_lineno
+
+
 def is_users(filename: str) -> bool:
     """Whether a file is neither orchestra's nor Python's own."""
     if filename.startswith(_HOUSE):

@@ -11,7 +11,7 @@ from orchestra.annotations.facts import hints, spell
 from orchestra.errors import DefinitionError
 from orchestra.graph.pipelines import Pipeline
 from orchestra.graph.steps import Step
-from orchestra.graph.wires import place, source_line
+from orchestra.graph.wires import place, visitors_line
 
 
 def refuse_others(given: object) -> None:
@@ -22,15 +22,17 @@ def refuse_others(given: object) -> None:
     """
     if isinstance(given, Pipeline):
         return
-    where = place(*source_line())
+    where = place(*visitors_line())
     if isinstance(given, Step):
         told = f"step {given.name!r} is no pipeline, and it is pipelines that run; wrap it in one"
         right = _wrapped(given.name, given.call, given.hints, given.required, given.returns)
     elif inspect.isfunction(given):
-        name, known = given.__name__, hints(given)
+        lambda_, known = given.__name__ == "<lambda>", hints(given)
+        name = "some_step" if lambda_ else given.__name__
         told = (
-            f"function {name!r} is no pipeline; decorate it with @pipeline if it calls steps; if "
-            f"it works on values, decorate it with @step, and wrap it in a pipeline"
+            f"{'a lambda' if lambda_ else f'function {name!r}'} is no pipeline; decorate it with "
+            f"@pipeline if it calls steps; if it works on values, decorate it with @step, and wrap "
+            f"it in a pipeline"
         )
         parameters = inspect.signature(given).parameters.values()
         needed = tuple(each.name for each in parameters if each.default is each.empty)

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from orchestra.annotations import documents
-from orchestra.annotations.complaints import complaint_of
+from orchestra.annotations.complaints import complaint_of, with_allowed
 from orchestra.annotations.facts import MISSING, spell
 from orchestra.annotations.making import maker, readable
 from orchestra.annotations.schemas import object_schema
@@ -173,7 +173,7 @@ def _read(
             try:
                 read[name] = _convert(given[name], _type(each), strict=strict)
             except msgspec.ValidationError as error:
-                faults.append(_wrong(name, error, at))
+                faults.append(_wrong(each, error, at))
         elif each.default is MISSING:
             faults.append(Fault(name, _pointer(at, name), f"input {name!r} is missing"))
     return read, faults[:FAULTS_MAX]
@@ -211,8 +211,9 @@ def _unknown(name: str, inputs: Mapping[str, Input], at: str) -> Fault:
     return Fault(name, _pointer(at, name), f"there is no input {name!r}; {hint}")
 
 
-def _wrong(name: str, error: msgspec.ValidationError, at: str) -> Fault:
-    what, path = complaint_of(error)
+def _wrong(given: Input, error: msgspec.ValidationError, at: str) -> Fault:
+    name, (what, path) = given.name, complaint_of(error)
+    what = what if path else with_allowed(what, given.annotation)
     inside = _parts(path)
     spelled = "".join(f"[{part!r}]" for part in inside)
     pointer = _pointer(at, name, *(map(str, inside) if at.startswith("#") else ()))

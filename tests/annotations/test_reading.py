@@ -91,7 +91,7 @@ def test_every_place_that_does_not_fit_is_told_by_its_path() -> None:
         "`lines[2]`: 'price' must be >= 0: -1.0",
         "`to.street`: is missing",
         "`to.town`: expected `str`, got `int`",
-        "`colour`: invalid enum value 'blue'",
+        "`colour`: invalid enum value 'blue'; one of: 'red'",
         "`sizes[1]`: expected `str`, got `int`",
         "`stock['a b']`: expected `int`, got `str`",
         "`inner.lines`: expected `array`, got `int`",

@@ -18,6 +18,8 @@ from tests.graph.written import written
 
 STEPS = """
 from dataclasses import dataclass
+from enum import Enum, StrEnum
+from typing import TypedDict
 from orchestra import chars, chunks
 from orchestra.steps import classify, generate
 @step
@@ -54,6 +56,14 @@ def text_of(texts: list[str]) -> str: return "".join(texts)
 @dataclass
 class Box:
     held: Any
+class Keyed(TypedDict):
+    title: str
+class Color(Enum):
+    RED = "red"
+    BLUE = "blue"
+class Size(StrEnum):
+    S = "s"
+    M = "m"
 """  # fmt: skip
 TAKES = {
     "n": "int",
@@ -61,6 +71,10 @@ TAKES = {
     "flag": "bool",
     "ns": "list[int]",
     "pick": "Literal['a', 'b']",
+    "color": "Color",
+    "size": "Size",
+    "crate": "Box",
+    "keyed": "Keyed",
 }
 
 
@@ -245,6 +259,24 @@ CASES: list[tuple[str, str, str, str]] = [
         "did you mean `.score`? Passage has: id, text, source, score, metadata",
     ),
     (
+        "return crate['held']  # HERE",
+        "unknown-part",
+        "crate['held']: crate is Box, without `['held']`",
+        "did you mean `.held`? Box has: held",
+    ),
+    (
+        "return keyed.titel  # HERE",
+        "unknown-part",
+        "keyed.titel: keyed is Keyed, without `.titel`",
+        "did you mean `['title']`? Keyed has: title",
+    ),
+    (
+        "return keyed[0]  # HERE",
+        "unknown-part",
+        "keyed[0]: keyed is Keyed, without `[0]`",
+        "name a part that Keyed has",
+    ),
+    (
         "return one(find(n).text.nope.more)  # HERE",
         "unknown-part",
         "find(...).text.nope: find(...).text is str, without `.nope`",
@@ -294,9 +326,27 @@ CASES: list[tuple[str, str, str, str]] = [
         "collect(gen(...)), or annotate the parameter `Stream[...]` to read its chunks",
     ),
     (
+        "return [collect(gen), n]  # HERE",
+        "uncalled",
+        "what collect(...) is given is the step 'gen' itself, which nobody calls",
+        "call it: `gen(n)`",
+    ),
+    (
+        "return race(lambda: one(n), n)  # HERE",
+        "uncalled",
+        "arm 1 of race(...) is a lambda, which nobody calls",
+        "write what it gives, without `lambda`",
+    ),
+    (
+        "return prompt('{n.bit_length()} {n.real:>{n}}', n=n)  # HERE",
+        "bad-template",
+        "prompt(...): `{n.bit_length()}` in the template calls what a value has",
+        "call it in a step, and pass what that gives: {n}",
+    ),
+    (
         "return [gen(n)]  # HERE",
         "stream-into-value",
-        "gen(...) is Stream[str], but gather(list) takes Any, which is the whole value",
+        "gen(...) is Stream[str], but an item of [...] takes Any, which is the whole value",
         "collect(gen(...)), or annotate the parameter `Stream[...]` to read its chunks",
     ),
     (
@@ -430,6 +480,18 @@ CASES: list[tuple[str, str, str, str]] = [
         "return route(pick, {'a': n})  # HERE",
         "missing-arm",
         "route: pick can be 'b', and there is no arm for that",
+        "add arms for them, or default=...",
+    ),
+    (
+        "return route(color, {Color.RED: n})  # HERE",
+        "missing-arm",
+        "route: color can be Color.BLUE, and there is no arm for that",
+        "add arms for them, or default=...",
+    ),
+    (
+        "return route(flag, {True: n})  # HERE",
+        "missing-arm",
+        "route: flag can be False, and there is no arm for that",
         "add arms for them, or default=...",
     ),
     # --- policies
@@ -591,6 +653,10 @@ def test_a_problem_names_its_line_both_ends_and_the_fix(
     assert fix.endswith((" at ", found_fix[-1])), "the whole fix, but for where it points"
     if "HERE" in source:
         assert where == module.where("HERE")
+
+
+def test_the_value_of_a_text_enum_is_its_member() -> None:
+    assert problems_of("return route(size, {Size.S: n, 'm': n})")[0] == []
 
 
 def test_an_unused_input_is_told_at_the_def() -> None:

@@ -78,7 +78,7 @@ def test_the_type_of_what_is_returned_is_known(returned: str, kind: str) -> None
 def test_the_containers_type_is_held_against_the_annotation() -> None:
     module = written(STEPS + "@pipeline\ndef p(a: int) -> dict[str, int]: return [a, a]")
     (problem,) = check(module["p"])
-    assert "returns gather(...), which is list[int]" in problem.message
+    assert "returns [...], which is list[int]" in problem.message
     assert problem.fix == "annotate it `-> list[int]`"
 
 
@@ -274,6 +274,34 @@ def p(n: int) -> list[int]: return [twice(n), twice(twice(n))]
             "async def foo(n: int): yield n\nasync def bar(n: int): return n\n@pipeline\n"
             "def p(n: int):\n    made = foo(bar(n))\n    return made  # HERE",
             "foo is not a step",
+        ),
+        (
+            "@step\nasync def foo(n: int): return n\n@pipeline\ndef p(n: int):\n"
+            "    return foo.call(n)  # HERE",
+            "foo.call(...) is a coroutine here, which nobody awaits: `.call` is the function of the "
+            "step, for tests; call the step itself: foo(...)",
+        ),
+        (
+            "@step\nasync def foo(n: int): yield n\n@pipeline\ndef p(n: int):\n"
+            "    return add(foo.call(n))  # HERE",
+            "foo.call(...) is a coroutine here",
+        ),
+        *(
+            (
+                f"@pipeline\ndef p(n: list[str]): return each(n, {body}, at_once=2)  # HERE",
+                f"each(items, {body}): it takes a value, and an item has none while the pipeline is "
+                f"being defined\n    right: each(items, {step}, at_once=8)\n    where: @step\n",
+            )
+            for body, step in (("len", "len_of"), ("str.upper", "upper_of"), ("int", "int_of"))
+        ),
+        (
+            "@pipeline\ndef p(n: list[int]):\n"
+            "    return each(n, lambda a, b: add(a, by=b), at_once=2)  # HERE",
+            "each(items, lambda a, b: ...): the body is called with one item, and takes (a, b)",
+        ),
+        (
+            "@pipeline\ndef p(n: int): return race(add(n), commit=collect)  # HERE",
+            "race(commit=collect): when an arm is committed to is one of first_content(), ",
         ),
         (
             "async def foo(n: int): return n\n@pipeline\ndef p(n: int):\n"

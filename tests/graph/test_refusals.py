@@ -316,6 +316,11 @@ def p(q: str, both: tuple[str, str]) -> Any:
 @pytest.mark.parametrize(
     ("line", "right"),
     [
+        (
+            "return [talk(q).using(Policy(idle_s=1)), 3]",
+            "return [talk.using(Policy(idle_s=1))(q), 3]",
+        ),
+        ("return talk(q).using(some=3)[0]", "return talk.using(some=3)(q)[0]"),
         ("return len(said)", "return len_of(collect(said))"),
         ('return f"{said}"', 'return prompt("{said}", said=collect(said))'),
         ('return f"{talk(q)} {said:{q}}"', "return text(collect(talk(q)), collect(said), q)"),

@@ -147,8 +147,16 @@ def test_a_static_method_can_be_a_step() -> None:
         ("step(len)  # HERE", "@step on 'len', which is a builtin_function_or_method"),
         (
             "import functools\nstep(functools.partial(int, base=2))  # HERE",
-            "which is a partial; a step is a function: write one that calls it",
+            "@step on a partial of int; make the partial of the step: `int = step(int)`, and `funct",
         ),
+        (
+            "class A:\n    def __call__(self, n: int) -> int: ...\nstep(A())  # HERE",
+            "@step on an object of the class A; decorate what calling it calls: "
+            '`step(name="...")(thing.__call__)`',
+        ),
+        ("step(3)  # HERE", "@step on '3', which is a int; a step is a function: write one that"),
+        ("step('a')  # HERE", "@step on the text 'a'; its name is given by name: @step(name='a')"),
+        ("pipeline('a')  # HERE", "is given by name: @pipeline(name='a')"),
         (
             "class A:\n    @step\n    def act(self, n: int) -> int: ...  # HERE",
             "@step on the method A.act, which has no `self` yet; decorate the method of an object, "

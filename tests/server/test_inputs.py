@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import keyword
 from collections.abc import Iterable
+from enum import Enum
 from typing import Any, Literal
 
 import attrs
@@ -31,6 +32,11 @@ from tests.annotations.kinds import alias
 class Filter:
     source: str
     years: list[int] = attrs.field(factory=list)
+
+
+class Letter(Enum):
+    X = "x"
+    Y = "y"
 
 
 def inputs(**annotations: object) -> dict[str, Input]:
@@ -139,6 +145,22 @@ def test_a_fault_says_where_and_what(given_: dict[str, object], pointer: str, de
 def test_a_pointer_goes_as_far_as_is_known(annotation: object, value: object, pointer: str) -> None:
     (fault,) = from_json(inputs(each=annotation), {"each": value})[1]
     assert fault.pointer == pointer
+
+
+@pytest.mark.parametrize(
+    ("annotation", "says"),
+    [
+        (Literal["a", "b"], "invalid enum value 'c'; one of: 'a', 'b'"),
+        (Literal["a", "b"] | None, "invalid enum value 'c'; one of: 'a', 'b'"),
+        (Letter, "invalid enum value 'c'; one of: 'x', 'y'"),
+        (Literal[*map(str, range(30))], f"; one of: {', '.join(repr(str(n)) for n in range(20))}, ..."),
+        (dict[Literal["a"], int], "invalid enum value 'c'"),
+    ],
+)  # fmt: skip
+def test_what_is_none_of_a_few_is_told_with_those(annotation: object, says: str) -> None:
+    given_: object = {"c": 1} if says.endswith("value 'c'") else "c"
+    (fault,) = from_json(inputs(each=annotation), {"each": given_})[1]
+    assert fault.detail.endswith(says)
 
 
 def test_a_name_is_escaped_in_its_pointer() -> None:

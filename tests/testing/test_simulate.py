@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestra import Limits, Pipeline, Stream, collect, each, pipeline, step
-from orchestra.errors import CheckError, InputError, RunCancelledError, RunError
+from orchestra.errors import CheckError, DefinitionError, InputError, RunCancelledError, RunError
 from orchestra.events import RunCancelled, RunFinished, StepStarted
 from orchestra.testing.laws import check_laws
 from orchestra.testing.simulate import HangError, simulate
@@ -119,6 +119,8 @@ def test_what_cannot_run_is_refused_as_an_engine_would() -> None:
         simulate(unused, World(), n=1, never=2)
     with pytest.raises(InputError, match="takes int"):
         simulate(sums, World(), n="x")  # type: ignore[call-overload]
+    with pytest.raises(DefinitionError, match=r"test_simulate.py:\d+: step 'after' is no pipeline"):
+        simulate(after, World(), n=1, by=1)  # type: ignore[call-overload]
 
 
 def test_inputs_may_stand_behind_the_world() -> None:

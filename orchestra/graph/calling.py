@@ -1,0 +1,141 @@
+"""Calling: what is said where something of ours is called with what it does not take.
+
+Python's own text names the function and stops there. Ours says where the call stands, which
+name was meant, and what the function takes.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Collection, Iterable
+from difflib import get_close_matches
+from functools import wraps
+from typing import Any, TypeVar, cast
+
+from orchestra.errors import DefinitionError
+from orchestra.graph.wires import place, source_line
+
+F = TypeVar("F", bound=Callable[..., Any])
+C = TypeVar("C", bound=type)
+
+_POLICIES = {
+    "retr": "retry=Retry(attempts_max=3)",
+    "attempt": "retry=Retry(attempts_max=3)",
+    "timeout": "timeout_s=5",
+    "deadline": "timeout_s=5",
+}
+_ELSEWHERE = {
+    "at_once": "concurrency max_concurrency max_workers workers parallel batch_size limit n",
+    "attempts_max": "max_attempts max_retries retries tries count n",
+    "default": "otherwise else_ fallback",
+    "on": "errors exceptions exception catch retry_on",
+    "output_tokens_max": "max_tokens max_output_tokens max_completion_tokens",
+    "returns": "response_format response_model schema output_type",
+    "retry": "retries max_retries attempts",
+    "timeout_s": "timeout deadline_s deadline",
+    "deadline_s": "timeout_s timeout",
+    "top": "k n limit count",
+    "tools": "functions",
+}
+"""What names of ours are called in other libraries."""
+_NEEDLESS = {"stream": "leave it out: what can stream does, and `collect(...)` makes it one value"}
+
+
+_BY_NAME = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+
+
+def told(function: F) -> F:
+    """The function; called wrongly, it says so as `check` does.
+
+    Raises:
+        DefinitionError: whenever Python would raise its `TypeError` of a wrong call.
+    """
+
+    @wraps(function)
+    def call(*args: object, **kwargs: object) -> object:
+        try:
+            return function(*args, **kwargs)
+        except TypeError:
+            wrong = _wrong(function, function.__name__, args, kwargs)
+            if wrong is None:
+                raise
+        raise DefinitionError(f"{place(*source_line())}: {wrong}") from None
+
+    return cast("F", call)
+
+
+def told_class(cls: C) -> C:
+    """The class; made wrongly, it says what its fields are, in a `TypeError`."""
+    made = cls.__init__  # type: ignore[misc]
+
+    @wraps(made)
+    def init(self: object, *args: object, **kwargs: object) -> None:
+        try:
+            made(self, *args, **kwargs)
+        except TypeError:
+            wrong = _wrong(made, cls.__name__, (self, *args), kwargs)
+            if wrong is None:
+                raise
+        else:
+            return
+        raise TypeError(wrong)
+
+    cls.__init__ = init  # type: ignore[misc]
+    return cls
+
+
+def meant(name: str, takes: Collection[str]) -> str:
+    """The parameter that was meant by a name that is none; empty where that is not known."""
+    if name in _NEEDLESS:
+        return ""
+    known = (ours for ours, theirs in _ELSEWHERE.items() if name in theirs.split())
+    named = next((each for each in known if each in takes), "")
+    return named or "".join(get_close_matches(name, takes, 1))
+
+
+def instead(name: str, takes: Collection[str], step: str) -> str:
+    """What is written where a name has no place; empty where that is not known."""
+    if name in _NEEDLESS:
+        return _NEEDLESS[name]
+    if name == "policy":
+        return f"give it to the step: `{step}.using(policy)(...)`"
+    number = next((policy for part, policy in _POLICIES.items() if part in name), "")
+    if not number:
+        return ""
+    if "policy" in takes:
+        return f"write `policy=Policy({number})`"
+    return f"give it to the step: `{step}.using(Policy({number}))(...)`"
+
+
+def _wrong(
+    function: Callable[..., Any],
+    name: str,
+    args: tuple[object, ...],
+    kwargs: Iterable[str],
+) -> str | None:
+    """What is wrong with a call; None where Python would have called the function."""
+    signature = inspect.signature(function)
+    try:
+        signature.bind(*args, **dict.fromkeys(kwargs))
+    except TypeError as error:
+        parameters = [each for each in signature.parameters.values() if each.name != "self"]
+        takes = [each.name for each in parameters if each.kind in _BY_NAME]
+        unknown = next((each for each in kwargs if each not in takes), None)
+        written = f"it is `{name}({', '.join(_written(parameters))})`"
+        if unknown is not None and (near := meant(unknown, takes)):
+            written = f"did you mean {near!r}? {written}"
+        elif unknown is not None and (fix := instead(unknown, takes, "some_step")):
+            written = f"{fix}; {written}"
+        if unknown is None:
+            return f"{name}(...): {error}; {written}"
+        return f"{name}(...) has no parameter {unknown!r}; {written}"
+    return None
+
+
+def _written(parameters: list[inspect.Parameter]) -> Iterable[str]:
+    """Parameters as they are written in a call: `*arms`, `at_once=...`."""
+    for each in parameters:
+        if each.kind is each.POSITIONAL_ONLY:
+            continue  # what a decorator decorates
+        by_name = each.kind is each.KEYWORD_ONLY or each.default is not each.empty
+        yield f"{each.name}=..." if by_name else str(each.replace(annotation=each.empty))

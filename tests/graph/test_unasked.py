@@ -1,0 +1,100 @@
+"""What Python tests without asking a wire is refused, where it is a wire that is tested."""
+
+from __future__ import annotations
+
+import linecache
+
+import pytest
+
+from tests.graph.mending import STEPS, function, meant, mended, refusal, result
+from tests.graph.written import Written
+
+REFUSED = [
+    'if q is None:\n    return "none"\nreturn shout(q)',
+    "if maybe is None:\n    return shout(q)\nreturn maybe",
+    'if maybe is None:\n    maybe = "none"\nreturn pair_up(q, maybe)',
+    'if q is not None:\n    return shout(q)\nreturn "none"',
+    'if q is None:\n    q = "none"\nreturn shout(q)',
+    'if q is None and not flag:\n    return "none"\nreturn shout(q)',
+    'return shout(q if q is not None else "none")',
+    'return shout(q) if flag is True else "no"',
+    'return shout(q) if None is q else "no"',
+    'return shout(q) if pair[0] is None else "no"',
+    'found = words(q)\nif found is None:\n    return "none"\nreturn many(found)',
+    'return "none" if words(q) is None else shout(q)',
+    "if isinstance(q, str):\n    return shout(q)\nreturn q",
+    "assert isinstance(q, str)\nreturn shout(q)",
+    "return shout(q) if type(n) is int else q",
+    'return "no" if hasattr(q, "gone") else shout(q)',
+    'return "no" if callable(q) else shout(q)',
+    "match maybe:\n    case None:\n        return shout(q)\n    case _:\n        return maybe",
+    "match q:\n    case str():\n        return shout(q)\n    case int():\n        return shout('n')",
+    'match q:\n    case int():\n        x = "n"\n    case None:\n        x = "none"\n    case _:\n        x = q\nreturn x',
+]
+
+
+@pytest.mark.parametrize("body", REFUSED)
+def test_following_the_refusal_gives_what_was_meant(body: str) -> None:
+    assert result(mended(body)) == meant(body)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "match texts:\n    case []:\n        return q\n    case [x, *_]:\n        return shout(x)",
+        'match opts:\n    case {"first": x}:\n        return shout(x)\nreturn q',
+        "match q:\n    case str(x):\n        return shout(x)\nreturn q",
+        "match q:\n    case (str() | None) as x:\n        return shout(x)\nreturn q",
+    ],
+)
+def test_a_pattern_that_takes_a_value_apart_is_refused_in_general(body: str) -> None:
+    told = refusal(body)
+    assert "cannot be matched" in told.says
+    assert told.right.endswith("{...: ..., ...: ...})  # each arm runs only if it is taken")
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "assert q is not None\nreturn shout(q)",  # for the type checker
+        "x = None\nfor _ in range(2):\n    x = shout(q) if x is None else shout(x)\nreturn x",
+        "q = None\nif q is None:\n    return shout('x')",
+        "def aside(q):\n    return q is None\nreturn shout(q) if not aside(3) else q",
+        "return [shout(q) for q in ('a', None) if q is not None]",
+        "for n in (1, None):\n    if n is not None:\n        q = shout(q)\nreturn q",
+        "style = 'x'\nmatch style:\n    case None:\n        return q\n    case str():\n        return shout(q)",
+        "try:\n    int('x')\nexcept ValueError as n:\n    q = shout(q) if isinstance(n, ValueError) else q\nreturn q",
+        "isinstance = lambda *_: True\nreturn shout(q) if isinstance(q, str) else q",
+        "same = q\nreturn shout(q) if same is q else q",
+        "match 3:\n    case n:\n        return shout(q) if isinstance(n, int) else q",
+    ],
+)
+def test_what_is_no_wire_may_be_tested(body: str) -> None:
+    assert Written(STEPS + function(body)).run()["refused"].name == "refused"
+
+
+def test_what_a_race_gives_is_a_wire_as_well() -> None:
+    told = refusal("text = race(shout(q), shout(q))\nif text is None:\n    return q\nreturn text")
+    assert told.right == "return route(decide(text), {True: q, False: text})"
+    assert "decide(text: str)" in told.step
+
+
+def test_a_name_from_around_the_function_means_what_it_means_there() -> None:
+    around = "def make(extra, isinstance):\n    @pipeline\n    def p(q: str):\n        "
+    around += "if isinstance(q, str) and extra is None:\n            return shout(q)\n        "
+    around += "return q\n    return p\n    late = 1\n"
+    module = Written(STEPS + around + "made = make(None, lambda *_: True)\n").run()
+    assert result(module["made"]) == "why not!"
+
+
+def test_a_failure_that_follows_the_wrong_branch_is_told_by_its_cause() -> None:
+    told = refusal("if q is None:\n    text = shout('x')\nreturn text")
+    assert told.wrong == "if q is None:"
+
+
+@pytest.mark.parametrize("source", ["def (", "def other(): ...", ""])
+def test_where_the_source_is_another_nothing_is_read(source: str) -> None:
+    module = Written(STEPS + function("return shout(q) if q is None else q"))
+    lines = [f"{source}\n"] * 50
+    linecache.cache[module.filename] = (1, None, lines, module.filename)
+    assert result(module.run()["refused"]) == "why not"
