@@ -127,6 +127,7 @@ def test_where_no_thread_can_be_started_it_is_a_state_error_and_then_works(
         assert state._idle is idle, "its connection is used, and closed, by the next"
 
 
+PATIENCE_S = 30
 LONG_S = 100.0
 """Virtual seconds, which are jumped over; what is real waits for an event."""
 
@@ -138,6 +139,8 @@ class Hang:
     where: str
     hangs: trio.Event = attrs.field(factory=trio.Event)
     released: threading.Event = attrs.field(factory=threading.Event)
+    closed: threading.Event = attrs.field(factory=threading.Event)
+    """Whether the connection of what was given up is closed, the last that its thread does."""
     connect: Callable[..., sqlite3.Connection] = sqlite3.connect
 
     def at(self, where: str) -> None:
@@ -157,6 +160,10 @@ class Hang:
                 if asked == "COMMIT" and self.total_changes:
                     hang.at("at its end")
                 return super().execute(asked, *values)
+
+            def close(self) -> None:
+                super().close()
+                hang.closed.set()
 
         self.at("as it opens")
         return self.connect(path, factory=Slow, **more)
@@ -200,8 +207,7 @@ def test_what_was_given_up_never_happens_behind_what_gives_it_back(
                 hang.released.set()  # it has the lock, which is waited for
             await state.change(["lease"], lambda *_: Change(None, {"lease": None}))
             hang.released.set()
-            while trio.testing.active_thread_count():  # the one that hung ends
-                await trio.lowlevel.checkpoint()
+            assert await trio.to_thread.run_sync(hang.closed.wait, PATIENCE_S)
             assert await state.change(["lease"], lambda there, _: Change(there[0])) is None
 
     trio.run(main, clock=clock)
