@@ -330,10 +330,7 @@ class CallerLimits:
         return line is not None and line.locked()
 
     def _line(self, key: str) -> trio.Lock:
-        line = self._lines.get(key)
-        if line is None:
-            line = self._lines[key] = trio.Lock()
-        return line
+        return self._lines.setdefault(key, trio.Lock())
 
 
 def _closed(owners: Owners) -> Owner | None:

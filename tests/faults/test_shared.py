@@ -163,7 +163,7 @@ def test_what_one_deployment_has_cached_another_has(
     ("policy", "error"),
     [
         ('[budgets.user]\nday = "1"\n', "StateError"),
-        ("[limits.user]\nrequests_per_minute = 600\n", "LimitReachedError"),
+        ("[limits.user]\nrequests_per_minute = 600\n", "LimitUnknownError"),
     ],
     ids=["budget", "limit"],
 )
