@@ -31,8 +31,11 @@ NOT_OURS = {
     "ASYNC912": "... and a scope may be there for the one branch that waits",
 }
 """The rules of flake8-async that we do not follow, and why."""
-ONCE = ("tests/mutants", "tests/test_conftest.py", "tests/test_floors.py", "tests/test_tidy.py")
-"""Tests of our files, which are the same on each Python: on the oldest."""
+ONCE = (
+    *("tests/mutants", "tests/test_conftest.py", "tests/test_floors.py", "tests/test_tidy.py"),
+    *("tests/clients", "tests/faults", "tests/server/test_schemathesis.py"),
+)
+"""Tests of our files, and of what others do over sockets: on the oldest only."""
 OF_THE_LANGUAGE = (
     *("tests/annotations", "tests/compiler", "tests/engine", "tests/graph", "tests/portal"),
     *("tests/steps", "tests/testing", "tests/test_pickling.py"),
