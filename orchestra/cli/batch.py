@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Protocol
+from typing import TYPE_CHECKING, Annotated
 
 import trio
 from cyclopts import Parameter
@@ -16,6 +14,7 @@ from cyclopts.validators import Number
 from orchestra.accounts import Caller, Usage
 from orchestra.batch.batch import Batch, BatchRules, Progress
 from orchestra.cli import terminal
+from orchestra.cli.bar import bar_shown
 from orchestra.cli.failures import FAILED, CommandError
 from orchestra.cli.loading import load
 from orchestra.cli.options import refuse_unreadable
@@ -153,47 +152,14 @@ def cost(usage: Usage) -> str:
     return f"{tokens}, {in_dollars(usage.cost_nanodollars)}{unpriced}"
 
 
-class _Show(Protocol):
-    def __call__(self, progress: Progress) -> object: ...
-
-
 async def _shown(progress: Progress, total: int) -> None:
     """Tell from time to time how far it is."""
-    with _progress_shown(total) as (show, every_s):
+    with bar_shown(remaining=True) as show:
         while True:
-            await trio.sleep(every_s)
-            show(progress)
-
-
-@contextmanager
-def _progress_shown(total: int) -> Iterator[tuple[_Show, float]]:
-    """What to call with the progress of a batch, and how often: a bar on a terminal, or a line."""
-    if not terminal.colourful(sys.stderr):
-        yield partial(_tell, total), TELL_S
-        return
-    from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        TextColumn,
-        TimeRemainingColumn,
-    )
-    from rich.progress import (
-        Progress as Bar,
-    )
-
-    columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.description}", markup=False))
-    shown = (*columns, TimeRemainingColumn(compact=True))
-    with Bar(*shown, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("", total=total)
-
-        def show(progress: Progress) -> None:
-            failed = f"{progress.failed} failed" if progress.failed else ""
-            said = f"{failed}{cost(progress.usage)}".removeprefix("; ")
-            bar.update(task, completed=progress.ended, description=said)
-
-        yield show, SHOW_S
-
-
-def _tell(total: int, progress: Progress) -> None:
-    terminal.note(summary(progress, total), needed=False)
+            await trio.sleep(SHOW_S if show else TELL_S)
+            if show:
+                failed = f"{progress.failed} failed" if progress.failed else ""
+                said = f"{failed}{cost(progress.usage)}".removeprefix("; ")
+                show(progress.ended, total, said)
+            else:
+                terminal.note(summary(progress, total), needed=False)

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from orchestra.cli import terminal
+from orchestra.cli.bar import bar_shown
 from orchestra.cli.failures import MISUSED, CommandError
 from orchestra.cli.parameters import Config, Data
 
@@ -73,7 +71,14 @@ async def ingest_shown(
     from orchestra.steps.sources import name_of
 
     collection, name = bindings.stores.collection(store), name_of(folder)
-    with _progress_shown() as progress:
+    with bar_shown() as show:
+
+        def progress(step: Progress) -> None:
+            if show:
+                show(step.done, step.total, step.source)
+            else:
+                _tell(step)
+
         report = await ingest_into(
             folder, collection, bindings.embedder(embedder), progress=progress, name=name
         )
@@ -108,23 +113,6 @@ def summary(report: IngestReport) -> str:
     counts = ("added", "changed", "unchanged", "removed", "skipped")
     files = [f"{count} {name}" for name in counts if (count := len(getattr(report, name)))]
     return f"{', '.join(files) or 'no files'}; {report.passages} passages written"
-
-
-@contextmanager
-def _progress_shown() -> Iterator[Callable[[Progress], object]]:
-    """What to call with an ingestion's progress: a bar on a terminal, else a line a file."""
-    if not terminal.colourful(sys.stderr):
-        yield _tell
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
-
-    columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.description}", markup=False))
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("", total=None)
-        yield lambda step: bar.update(
-            task, completed=step.done, total=step.total, description=terminal.visible(step.source)
-        )
 
 
 def _tell(step: Progress) -> None:

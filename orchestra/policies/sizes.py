@@ -7,26 +7,15 @@ bytes count all of that, and not text alone.
 from __future__ import annotations
 
 from contextlib import suppress
+from typing import get_args
 
 import msgspec
 
 from orchestra.logprobs import Logprobs, TokenLogprob
 from orchestra.policies.tokens import said_bytes
-from orchestra.values import (
-    Began,
-    ModelEvent,
-    ReasoningDelta,
-    RefusalDelta,
-    Stopped,
-    TextDelta,
-    ToolCallDelta,
-    UsageReport,
-)
+from orchestra.values import ModelEvent, ReasoningDelta, TextDelta, ToolCallDelta, UsageReport
 
-MODEL_EVENTS = (
-    *(TextDelta, ReasoningDelta, RefusalDelta, ToolCallDelta),
-    *(Logprobs, UsageReport, Began, Stopped),
-)
+MODEL_EVENTS = get_args(ModelEvent)
 """The classes of `ModelEvent`."""
 _TOKEN_BYTES = 256  # of a token with its likelihood
 _NUMBER_BYTES = 8
