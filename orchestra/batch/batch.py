@@ -131,6 +131,8 @@ class Batch:
                 or its file cannot be written.
             CheckError: the pipeline has problems.
             InputError: it would have more runs at once than the engine's `Limits` allow.
+            LimitExceededError: others have so many runs in the engine that there is no room.
+            RunCancelledError: somebody has cancelled one of its runs.
         """
         plan = self._engine.plan(self._pipeline)
         most = self._engine.limits.runs
@@ -158,7 +160,7 @@ class Batch:
                 yield row, digest
 
     async def _work(self, todo: Iterator[tuple[Row, str]], results: Results) -> None:
-        while not await self._stops_within(self._rest_until_s):
+        while not await self._stops_within():
             found = next(todo, None)
             if found is None:
                 return
@@ -189,10 +191,14 @@ class Batch:
             if await self._stops_within(trio.current_time() + delay_s):
                 return None
 
-    async def _stops_within(self, until_s: float) -> bool:
-        """Wait until then; whether the batch has stopped before."""
-        with trio.move_on_at(until_s):
-            await self._stopping.wait()
+    async def _stops_within(self, until_s: float = -inf) -> bool:
+        """Wait until then, and as long as providers ask of all; whether the batch has stopped."""
+        while not self._stopping.is_set():
+            until_s = max(until_s, self._rest_until_s)
+            with trio.move_on_at(until_s):
+                await self._stopping.wait()
+            if until_s >= self._rest_until_s:  # nobody has asked for more patience meanwhile
+                break
         return self._stopping.is_set()
 
     async def _attempt(self, row: Row, usage: list[Usage]) -> tuple[str, object, Exception | None]:

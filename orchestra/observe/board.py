@@ -70,7 +70,7 @@ def _read(file: Path) -> Written:
 
 
 def _lives(pid: int) -> bool:
-    with suppress(ProcessLookupError):
+    with suppress(ProcessLookupError, PermissionError):  # the number may be somebody else's by now
         os.kill(pid, 0)
         return True
     return False

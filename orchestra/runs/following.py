@@ -112,14 +112,14 @@ class FollowingKept(Following):
 class FollowingElsewhere(Following):
     """One who follows a run of another process, which publishes its events in the state.
 
-    `kept` gives what is kept once it has ended.
+    `kept` gives what is kept once it has ended; None before, since a heartbeat may only be late.
     """
 
     def __init__(
         self,
         archive: Archive,
         record: Record,
-        kept: Callable[[], Awaitable[Following]],
+        kept: Callable[[], Awaitable[Following | None]],
     ) -> None:
         self._archive = archive
         self._record = record

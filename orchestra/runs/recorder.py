@@ -104,7 +104,7 @@ class Recorder:
         """
         self.started(record)
         await self._archive.note([record], [record] if self.shared else [], [])
-        self._started.pop(record.id, None)
+        self._written(record)
 
     async def serve(self) -> None:
         """Write what there is to write, until cancelled."""
@@ -189,10 +189,15 @@ class Recorder:
             await archive.note(
                 [*starts.values()], running if shared else [], ends if shared else []
             )
-        for run_id in starts:
-            self._started.pop(run_id, None)
+        for record in starts.values():
+            self._written(record)
         for run_id in ends:
             self._drop(run_id)
+
+    def _written(self, record: Record) -> None:
+        """A start is written, unless it was told anew meanwhile: then to others as well."""
+        if self._started.get(record.id) is record:
+            del self._started[record.id]
 
     async def _undo(self) -> None:
         for undo in tuple(self._undone):

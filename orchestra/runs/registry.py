@@ -112,8 +112,10 @@ class Registry:
                 cancelled.
         """
         record = self._adopted(run, on_leave, readers)
-        self._hear_end(run)
-        await self._recorder.write_now(record)
+        try:
+            await self._recorder.write_now(record)
+        finally:  # else its end may be written before, and what comes late would undo it
+            self._hear_end(run)
 
     def leave(self, run_id: str) -> None:
         """One who followed a run of this process does not any more; the last decides its end."""
@@ -323,12 +325,14 @@ class Registry:
             return FollowingKept(record, last_of_lost(record))
         return FollowingKept(record, await self._archive.events(record.id))
 
-    async def _found_kept(self, record: Record) -> Following:
-        """What is kept of a run of another process that goes on no longer."""
+    async def _found_kept(self, record: Record) -> Following | None:
+        """What is kept of a run of another process; None where it goes on after all."""
         from orchestra.runs.following import FollowingKept
 
         found = await self._archive.record(record.id)
-        return FollowingKept(record, ()) if found is None else await self._kept(found)
+        if found is None:
+            return FollowingKept(record, ())
+        return await self._kept(found) if found.ended else None
 
     async def _records(self, run_ids: Sequence[str]) -> dict[str, Record]:
         found = await self._archive.records(run_ids)

@@ -257,6 +257,25 @@ def test_a_provider_that_asks_for_patience_gets_it_from_all_rows(tmp_path: Path)
     assert all(at >= 30 for _, at in BOOK.began[2:])
 
 
+@given(st.lists(st.tuples(st.integers(0, 4), st.integers(0, 30)), min_size=1, max_size=6))
+def test_patience_that_is_asked_for_meanwhile_counts(given: list[tuple[int, int]]) -> None:
+    """Whoever waits already, for patience or for another attempt, waits for that as well."""
+    asked: dict[int, float] = {}
+
+    def fails(number: int) -> Exception | None:
+        if number in asked or not given[number][1]:
+            return None
+        asked[number] = trio.current_time()
+        return RateLimitError("too much", retry_after_s=given[number][1])
+
+    BOOK.began, BOOK.fails = [], fails
+    with TemporaryDirectory() as folder:
+        lasting_s = [float(lasts_s) for lasts_s, _ in given]
+        assert begun(rows(lasting_s), Path(folder) / "r", retry=WAITED).failed == 0
+    for number, since_s in asked.items():
+        assert not [at for _, at in BOOK.began if since_s < at < since_s + given[number][1]]
+
+
 def test_it_stops_at_once_while_it_waits(tmp_path: Path) -> None:
     BOOK.fails = lambda _: RateLimitError("too much", retry_after_s=30)
     progress = begun(rows([0.0] * 4), tmp_path / "r", stopped_at_s=5.0, retry=WAITED)

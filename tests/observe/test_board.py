@@ -101,6 +101,20 @@ def test_what_is_so_now_is_so_only_of_those_that_live(
     assert Board(tmp_path, 1).inherited().gauges == {}
 
 
+def test_a_number_that_is_another_users_process_by_now_is_none_of_ours(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tally = Tally()
+    tally.set(names.RUNS_RUNNING, (), 2)
+    Board(tmp_path, 1).write(tally.encode())
+
+    def kill(*_: object) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(os, "kill", kill)
+    assert Board(tmp_path, 2).total(Tally().encode()).gauges == {}
+
+
 def test_a_process_writes_now_and_then_and_says_how_it_is(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
