@@ -184,7 +184,7 @@ def _item(annotation: object, key: object) -> object:
         return given[1] if accepts(given[0], key) else MISSING
     sequence = arguments(annotation, abc.Sequence)
     if sequence is None:
-        return _by_method(annotation, "__getitem__")
+        return _by_getitem(annotation)
     held = sequence[0] if sequence else Any
     if isinstance(key, slice):
         return annotation if cls in _SLICED_ALIKE else generic(abc.Sequence, held)
@@ -207,15 +207,15 @@ def _element(annotation: object) -> object:
     given = arguments(annotation, abc.Iterable)
     if given is not None:
         return given[0] if given else Any
-    return Any if _by_method(annotation, "__getitem__") is not MISSING else MISSING
+    return Any if _by_getitem(annotation) is not MISSING else MISSING
 
 
-def _by_method(annotation: object, method: str) -> object:
-    """What a special method gives; it stands on the class, so a concrete class has it or not."""
+def _by_getitem(annotation: object) -> object:
+    """What `__getitem__` gives; it stands on the class, so a concrete class has it or not."""
     cls = parts(annotation)[0]
     if not isinstance(cls, type):
         return Any
-    found = returned(annotation, method)
+    found = returned(annotation, "__getitem__")
     return Any if found is MISSING and classes.is_loose(cls) else found
 
 

@@ -25,7 +25,7 @@ from orchestra.graph.hedging import stagger
 from orchestra.graph.nodes import Choice, type_of
 from orchestra.graph.pipelines import Pipeline
 from orchestra.graph.steps import Step, step
-from orchestra.graph.wires import Wire, node_of, place, source_line, spelled
+from orchestra.graph.wires import Wire, called_at, node_of, spelled
 
 T = TypeVar("T")
 Agree: TypeAlias = Callable[[object, object], object]
@@ -169,7 +169,7 @@ def _count(name: str, count: object, wires: tuple[Wire, ...]) -> None:
     given = ", ".join([f"{count!r:.80}", *map(spelled, wires)])
     right = ", ".join([str(len(arms) // 2 + 1), *(arms or ["one", "two", "three"])])
     raise DefinitionError(
-        f"{place(*source_line())}: {name}({count!r:.80}, ...) of {len(wires)} arms: how many of "
+        f"{called_at()}: {name}({count!r:.80}, ...) of {len(wires)} arms: how many of "
         "them have to agree is a whole number, from 1 to that of the arms, and part of the "
         f"pipeline itself\n    wrong: {name}({given})\n    right: {name}({right})"
     )
@@ -177,12 +177,10 @@ def _count(name: str, count: object, wires: tuple[Wire, ...]) -> None:
 
 def _least(least: object, wires: tuple[Wire, ...]) -> None:
     if not wires:
-        raise DefinitionError(
-            f"{place(*source_line())}: best_of() has no arms; give it at least one"
-        )
+        raise DefinitionError(f"{called_at()}: best_of() has no arms; give it at least one")
     if type(least) is not int or not 1 <= least <= len(wires):
         raise DefinitionError(
-            f"{place(*source_line())}: best_of(least={least!r:.80}) of {len(wires)} arms: how many "
+            f"{called_at()}: best_of(least={least!r:.80}) of {len(wires)} arms: how many "
             "must not fail is a whole number, from 1 to that of the arms, and part of the "
             "pipeline itself: least=1"
         )

@@ -10,7 +10,7 @@ from orchestra.graph.commits import Commit, Validate
 from orchestra.graph.parts import is_wired
 from orchestra.graph.pipelines import Pipeline
 from orchestra.graph.steps import Step
-from orchestra.graph.wires import Wire, place, source_line
+from orchestra.graph.wires import Wire, called_at
 
 
 def refuse_list(name: str, arms: tuple[object, ...]) -> None:
@@ -24,7 +24,7 @@ def refuse_list(name: str, arms: tuple[object, ...]) -> None:
     if inspect.isgenerator(arms[0]) or is_wired(arms[0]):
         kind = type(arms[0]).__name__
         raise DefinitionError(
-            f"{place(*source_line())}: {name}(...) is given one {kind}, which would be its only "
+            f"{called_at()}: {name}(...) is given one {kind}, which would be its only "
             f"arm; give it the arms one by one: {name}(a, b), or {name}(*arms)"
         )
 
@@ -39,7 +39,7 @@ def commit_rule(name: str, commit: object) -> Commit:
         return commit
     given = getattr(commit, "__name__", f"{commit!r:.80}")
     raise DefinitionError(
-        f"{place(*source_line())}: {name}(commit={given}): when an arm is committed to "
+        f"{called_at()}: {name}(commit={given}): when an arm is committed to "
         "is one of first_content(), chunks(n), chars(n) and complete()"
     )
 
@@ -60,12 +60,12 @@ def plain_function(
         refuse_wires(function, f"{name}({argument}=...)", instead)
         return function
     raise DefinitionError(
-        f"{place(*source_line())}: {name}({argument}={function!r:.80}): it is a plain function "
+        f"{called_at()}: {name}({argument}={function!r:.80}): it is a plain function "
         f"that {does}, is called on the spot, and is not called here: {argument}=some_function"
     )
 
 
-def error_types(name: str, on: object) -> tuple[type[Exception], ...]:
+def error_types(on: object) -> tuple[type[Exception], ...]:
     """The types of errors, alone or in a tuple, as behind `except`.
 
     Raises:
@@ -75,6 +75,6 @@ def error_types(name: str, on: object) -> tuple[type[Exception], ...]:
     if kinds and all(isinstance(kind, type) and issubclass(kind, Exception) for kind in kinds):
         return kinds
     raise DefinitionError(
-        f"{place(*source_line())}: {name}(on={on!r:.80}): the errors that the next arm is for are "
+        f"{called_at()}: fallback(on={on!r:.80}): the errors that the next arm is for are "
         "exception classes, as behind `except`: on=(ModelError, DeadlineError)"
     )

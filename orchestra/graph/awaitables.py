@@ -8,7 +8,7 @@ from types import AsyncGeneratorType, CoroutineType
 from typing import Never
 
 from orchestra.errors import DefinitionError
-from orchestra.graph.wires import place, source_line, user_frame
+from orchestra.graph.wires import called_at, user_frame
 
 
 def refuse_awaitables(*values: object, where: str | None = None) -> None:
@@ -25,7 +25,7 @@ def refuse_awaitables(*values: object, where: str | None = None) -> None:
         if iscoroutine(each):
             each.close()
     if found:
-        name, at = found[0].__name__, where or place(*source_line())
+        name, at = found[0].__name__, where or called_at()
         if (step := _step_of(found[0])) is not None:
             raise DefinitionError(
                 f"{at}: {step}.call(...) is a coroutine here, which nobody awaits: `.call` is the "

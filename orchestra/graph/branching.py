@@ -153,8 +153,7 @@ def _of_classes(site: Site, node: ast.Match) -> tuple[list[list[str]], str]:
     lifted = lift(site, ast.Call(ast.Name("type", ast.Load()), [node.subject], []))
     if lifted is None or not any("NoneType" not in each[0] for each in keys if each):
         return [], ""
-    (takes,) = map(str, lifted.parameters)
-    return keys, f"@step\ndef kind_of({takes}) -> str:\n    return {lifted.body}.__name__"
+    return keys, f"@step\ndef kind_of({lifted.takes}) -> str:\n    return {lifted.body}.__name__"
 
 
 def _keys(site: Site, pattern: ast.pattern) -> Iterator[str]:

@@ -13,7 +13,7 @@ from functools import wraps
 from typing import Any, TypeVar, cast
 
 from orchestra.errors import DefinitionError
-from orchestra.graph.wires import place, source_line
+from orchestra.graph.wires import called_at
 
 F = TypeVar("F", bound=Callable[..., Any])
 C = TypeVar("C", bound=type)
@@ -59,7 +59,7 @@ def told(function: F) -> F:
             wrong = _wrong(function, function.__name__, args, kwargs)
             if wrong is None:
                 raise
-        raise DefinitionError(f"{place(*source_line())}: {wrong}") from None
+        raise DefinitionError(f"{called_at()}: {wrong}") from None
 
     return cast("F", call)
 

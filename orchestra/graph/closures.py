@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from functools import partial
-from types import CellType, FunctionType, MethodType
+from types import FunctionType, MethodType
 
 from orchestra.errors import DefinitionError
-from orchestra.graph.wires import Wire, place, source_line, spelled
+from orchestra.graph.wires import Wire, called_at, spelled
 
 _PARTS_MAX = 1_000
 """Parts of a list or dict are looked at: what has more is a table, and no wires were put in it."""
@@ -45,9 +46,18 @@ def refuse_wires(function: object, what: str, instead: str) -> None:
         advice = instead.replace("{wire}", wire)
         advice = advice.replace("{name}", wire if wire.isidentifier() else "value")
         raise DefinitionError(
-            f"{place(*source_line())}: {what} holds the wire {wire}, whose value it would never be "
+            f"{called_at()}: {what} holds the wire {wire}, whose value it would never be "
             f"given; {advice}"
         )
+
+
+def closed_over(function: FunctionType) -> dict[str, object]:
+    """The variables that a function has closed over, but for those without a value yet."""
+    found: dict[str, object] = {}
+    for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
+        with suppress(ValueError):
+            found[name] = cell.cell_contents
+    return found
 
 
 def _of_object(function: object) -> Iterable[object]:
@@ -62,8 +72,8 @@ def _of_object(function: object) -> Iterable[object]:
 def _held_by(value: object) -> Iterable[object]:
     match value:
         case FunctionType():
-            cells = [each.cell_contents for each in value.__closure__ or () if _is_full(each)]
-            return [*cells, *(value.__defaults__ or ()), *(value.__kwdefaults__ or {}).values()]
+            by_default = [*(value.__defaults__ or ()), *(value.__kwdefaults__ or {}).values()]
+            return [*closed_over(value).values(), *by_default]
         case MethodType():
             return [value.__func__]
         case partial():
@@ -71,12 +81,3 @@ def _held_by(value: object) -> Iterable[object]:
     if type(value) not in _CONTAINERS or len(value) > _PARTS_MAX:  # type: ignore[arg-type]
         return ()
     return value.values() if isinstance(value, dict) else value  # type: ignore[return-value]
-
-
-def _is_full(cell: CellType) -> bool:
-    """Whether a closure's variable has a value yet."""
-    try:
-        _ = cell.cell_contents
-    except ValueError:
-        return False
-    return True

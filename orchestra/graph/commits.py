@@ -12,7 +12,7 @@ from typing import TypeAlias
 import attrs
 
 from orchestra.errors import DefinitionError
-from orchestra.graph.wires import place, source_line
+from orchestra.graph.wires import called_at
 
 
 @attrs.frozen(repr=False)
@@ -108,7 +108,7 @@ def complete() -> Complete:
 def _counted(name: str, count: object) -> int:
     if type(count) is not int or count < 1:
         raise DefinitionError(
-            f"{place(*source_line())}: {name}({count!r:.80}): how many {name} commit to an arm is "
+            f"{called_at()}: {name}({count!r:.80}): how many {name} commit to an arm is "
             f"a whole number, 1 or more, and part of the pipeline itself: {name}(8)"
         )
     return count

@@ -23,7 +23,7 @@ from orchestra.graph.definition import Definition, current_definition
 from orchestra.graph.gather import wire_of
 from orchestra.graph.hedging import hedge_rule, stagger
 from orchestra.graph.nodes import Collect, Each, EachItem, Fallback, Race, Route
-from orchestra.graph.wires import Wire, node_of, place, source_line
+from orchestra.graph.wires import Wire, called_at, node_of
 from orchestra.protocols import Stream
 
 T = TypeVar("T")
@@ -197,14 +197,14 @@ def fallback(
     given: object = restart  # a wire, for all that is known at run time
     if not isinstance(given, bool):
         raise DefinitionError(
-            f"{place(*source_line())}: fallback(restart={restart!r:.80}): whether an answer may be "
+            f"{called_at()}: fallback(restart={restart!r:.80}): whether an answer may be "
             "taken back is part of the pipeline itself: write True or False"
         )
     definition = _definition("fallback")
     refuse_list("fallback", arms)
     wires = _arms("fallback", arms)
     rule, checked = commit_rule("fallback", commit), _validate("fallback", validate)
-    kinds = error_types("fallback", on)
+    kinds = error_types(on)
     return definition.add(lambda origin: Fallback(origin, wires, rule, checked, kinds, restart))
 
 
@@ -233,7 +233,7 @@ def route(label: object, arms: Mapping[Any, T], *, default: T = _NONE) -> T:
     """
     if not isinstance(arms, Mapping):
         raise DefinitionError(
-            f"{place(*source_line())}: route(..., {arms!r:.80}): the arms are a dict from what the "
+            f"{called_at()}: route(..., {arms!r:.80}): the arms are a dict from what the "
             'label may be to what is then the result: route(label, {"a": ..., "b": ...})'
         )
     definition = _definition("route")
@@ -319,14 +319,14 @@ def each(
 def _refuse_body(body: object) -> None:
     if isinstance(body, Wire) or not callable(body):
         raise DefinitionError(
-            f"{place(*source_line())}: each(items, {body!r:.80}): the body is a step, a pipeline, "
+            f"{called_at()}: each(items, {body!r:.80}): the body is a step, a pipeline, "
             "or a function of one item, and is not called here: each(items, some_step, at_once=8)"
         )
     if _is_pythons(body):
         written = body.__qualname__
         step = f"{body.__name__}_of"
         raise DefinitionError(
-            f"{place(*source_line())}: each(items, {written}): it takes a value, and an item has "
+            f"{called_at()}: each(items, {written}): it takes a value, and an item has "
             f"none while the pipeline is being defined\n"
             f"    right: each(items, {step}, at_once=8)\n"
             f"    where: @step\n           def {step}(item):\n"
@@ -339,7 +339,7 @@ def _refuse_body(body: object) -> None:
         name = getattr(body, "__name__", f"{body!r:.80}")
         name = f"lambda {takes[1:-1]}: ..." if name == "<lambda>" else name
         raise DefinitionError(
-            f"{place(*source_line())}: each(items, {name}): the body is called with one "
+            f"{called_at()}: each(items, {name}): the body is called with one "
             f"item, and takes {takes}; give it what else it needs where it is written: each(items, "
             "lambda item: some_step(item, other), at_once=8)"
         ) from error
@@ -357,8 +357,6 @@ def _is_pythons(body: Callable[..., object]) -> TypeGuard[type]:
 
 def _arms(name: str, arms: tuple[object, ...]) -> tuple[Wire, ...]:
     if not arms:
-        raise DefinitionError(
-            f"{place(*source_line())}: {name}() has no arms; give it at least one"
-        )
+        raise DefinitionError(f"{called_at()}: {name}() has no arms; give it at least one")
     refuse_awaitables(arms)
     return tuple(wire_of(arm) for arm in arms)

@@ -1,6 +1,6 @@
 """A definition in progress: which pipeline's function is being called, and what it made.
 
-The one piece of ambient state in orchestra. It is not the graph (that is what the
+The one piece of ambient state that a definition has. It is not the graph (that is what the
 returned wire reaches); it tells a step whether it is being defined or called, where
 the call stands, and lets `check` see nodes that nothing uses.
 """
@@ -15,8 +15,8 @@ from typing import TypeVar
 import attrs
 
 from orchestra.errors import DefinitionError
-from orchestra.graph.nodes import Constant, Node, Origin
-from orchestra.graph.wires import Wire, node_of, place, source_line, spelled
+from orchestra.graph.nodes import Node, Origin
+from orchestra.graph.wires import Wire, called_at, node_of, source_line, spelled
 from orchestra.problem import Problem
 
 N = TypeVar("N", bound=Node)
@@ -67,22 +67,16 @@ class Definition:
                 "input, or make it here"
             )
 
-    def wire(self, value: object) -> Wire:
-        """The value itself if it is a wire, else a wire from a constant."""
-        if isinstance(value, Wire):
-            return value
-        return self.add(lambda origin: Constant(origin, value))
-
 
 _current: ContextVar[Definition | None] = ContextVar("orchestra_definition", default=None)
 
 
 @contextmanager
-def defining(definition: Definition) -> Iterator[Definition]:
+def defining(definition: Definition) -> Iterator[None]:
     """While this is entered, calls of steps make nodes of `definition`."""
     token = _current.set(definition)
     try:
-        yield definition
+        yield
     finally:
         _current.reset(token)
 
@@ -101,7 +95,5 @@ def current_definition(name: str, instead: str) -> Definition:
     """
     definition = _current.get()
     if definition is None:
-        raise DefinitionError(
-            f"{place(*source_line())}: {name} was called outside a pipeline; {instead}"
-        )
+        raise DefinitionError(f"{called_at()}: {name} was called outside a pipeline; {instead}")
     return definition

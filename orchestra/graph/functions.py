@@ -12,7 +12,7 @@ from types import CodeType, FunctionType
 from typing import Any
 
 from orchestra.errors import DefinitionError
-from orchestra.graph.wires import place, source_line
+from orchestra.graph.wires import called_at, place
 
 
 def function_of(decorated: Callable[..., object], noun: str) -> FunctionType:
@@ -24,9 +24,7 @@ def function_of(decorated: Callable[..., object], noun: str) -> FunctionType:
     function = inspect.unwrap(decorated)
     function = getattr(function, "__func__", function)
     if not isinstance(function, FunctionType):
-        raise DefinitionError(
-            f"{place(*source_line())}: @{noun} on {_no_function(decorated, noun)}"
-        )
+        raise DefinitionError(f"{called_at()}: @{noun} on {_no_function(decorated, noun)}")
     holder, _, name = function.__qualname__.rpartition(".")
     first = next(iter(inspect.signature(function).parameters), "")
     is_method = holder and not holder.endswith("<locals>") and first in ("self", "cls")

@@ -12,7 +12,7 @@ from orchestra.annotations.facts import MISSING, chunk_of
 from orchestra.annotations.shapes import union
 from orchestra.graph.awaitables import refuse_awaitables
 from orchestra.graph.definition import current_definition
-from orchestra.graph.nodes import Call, type_of
+from orchestra.graph.nodes import Call, Constant, type_of
 from orchestra.graph.parts import is_wired
 from orchestra.graph.steps import NO_POLICY, step
 from orchestra.graph.wires import Wire
@@ -53,8 +53,10 @@ def wire_of(value: object) -> Wire:
     """
     definition = current_definition("wire_of", "use it in a pipeline")
     refuse_awaitables(value)
-    if isinstance(value, Wire) or not is_wired(value):
-        return definition.wire(value)
+    if isinstance(value, Wire):
+        return value
+    if not is_wired(value):
+        return definition.add(lambda origin: Constant(origin, value))
     return definition.add(lambda origin: Gathering(origin, gather, {"value": value}, NO_POLICY))
 
 

@@ -19,12 +19,12 @@ from orchestra.graph.wires import is_users, place
 from orchestra.problem import Problem
 
 
-def handlers_around(frame: FrameType | None, last: str, called: str) -> Iterator[Problem]:
-    """What stands around the call of a step, from a frame out to the function `last` of ours.
+def handlers_around(frame: FrameType | None, called: str) -> Iterator[Problem]:
+    """What stands around the call of a step, from a frame out to what defines the pipeline.
 
     Frames of ours are passed over: a pipeline may be one of ours, and then nobody's is inside.
     """
-    while frame is not None and frame.f_code.co_name != last:
+    while frame is not None and frame.f_code.co_name != "_define":  # of `pipelines`
         code = frame.f_code
         if code.co_exceptiontable and is_users(code.co_filename):
             site = site_of(frame, frame.f_lasti)

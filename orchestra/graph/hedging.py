@@ -8,7 +8,7 @@ import attrs
 
 from orchestra.errors import DefinitionError
 from orchestra.graph.policy import is_number
-from orchestra.graph.wires import place, source_line
+from orchestra.graph.wires import called_at
 
 SHARE = 0.1
 """Of the races; Google's "tail at scale" hedged at p95, which is 5 %: room for twice that."""
@@ -42,21 +42,21 @@ def hedge_rule(hedge_at: object, hedge_share: object) -> Hedge | None:
     if hedge_at is None:
         if hedge_share is not None:
             raise DefinitionError(
-                f"{place(*source_line())}: race(hedge_share={hedge_share!r:.80}): it bounds what "
+                f"{called_at()}: race(hedge_share={hedge_share!r:.80}): it bounds what "
                 'hedge_at starts, and there is none: race(a, b, hedge_at="p95", hedge_share=0.1)'
             )
         return None
     quantile = _quantile(hedge_at)
     if quantile is None:
         raise DefinitionError(
-            f"{place(*source_line())}: race(hedge_at={hedge_at!r:.80}): it is a quantile of the "
+            f"{called_at()}: race(hedge_at={hedge_at!r:.80}): it is a quantile of the "
             "times that the first arm took before, and part of the pipeline itself; write "
             'hedge_at="p95", or 0.95: over 0 and under 1. Seconds are stagger_s'
         )
     share = SHARE if hedge_share is None else _number(hedge_share)
     if share is None or not 0 < share <= 1:
         raise DefinitionError(
-            f"{place(*source_line())}: race(hedge_share={hedge_share!r:.80}): it is the share of "
+            f"{called_at()}: race(hedge_share={hedge_share!r:.80}): it is the share of "
             "the races that may start another arm, over 0 and up to 1, and part of the pipeline "
             "itself; write hedge_share=0.1 for one in ten"
         )
@@ -71,7 +71,7 @@ def stagger(name: str, given: object) -> float:
     """
     if not is_number(given) or given < 0:
         raise DefinitionError(
-            f"{place(*source_line())}: {name}(stagger_s={given!r}): stagger_s is the number "
+            f"{called_at()}: {name}(stagger_s={given!r}): stagger_s is the number "
             "of seconds between the starts of two arms, 0 or more, and part of the pipeline "
             "itself: write it as a number"
         )

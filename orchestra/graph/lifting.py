@@ -52,6 +52,11 @@ class Parameter:
     def __str__(self) -> str:
         return f"{self.name}: {self.annotation}" if self.annotation else self.name
 
+    @property
+    def arrow(self) -> str:
+        """How a function says that it returns such a value."""
+        return f" -> {self.annotation}" if self.annotation else ""
+
 
 @attrs.frozen
 class Lifted:
@@ -62,6 +67,16 @@ class Lifted:
     parameters: tuple[Parameter, ...]
     body: str
     """The expression as it stands in the step."""
+
+    @property
+    def takes(self) -> str:
+        """The parameters as they are declared."""
+        return ", ".join(map(str, self.parameters))
+
+    @property
+    def given(self) -> str:
+        """The parameters as they are given."""
+        return ", ".join(each.argument for each in self.parameters)
 
 
 def lift(

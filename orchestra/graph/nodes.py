@@ -333,7 +333,7 @@ class Each(Node):
     @property
     def streams(self) -> bool:
         """Whether the items arrive on a stream, so that the results leave on one."""
-        return chunk_of(type_of(self.items)) is not None
+        return is_stream(self.items)
 
     @cached_property
     def returns(self) -> object:
@@ -358,6 +358,11 @@ def type_of(wire: Wire) -> object:
             return MISSING
         kind = member(kind, part.name) if isinstance(part, Attribute) else item(kind, part.key)
     return kind
+
+
+def is_stream(wire: Wire) -> bool:
+    """Whether chunks travel on the wire."""
+    return chunk_of(type_of(wire)) is not None
 
 
 def known(kind: object) -> object:

@@ -21,7 +21,7 @@ from orchestra.graph.nodes import Input, Node, Origin
 from orchestra.graph.policy import is_number
 from orchestra.graph.refusals import refusal_of_type_error
 from orchestra.graph.unasked import refusing_unasked
-from orchestra.graph.wires import Wire, place, source_line
+from orchestra.graph.wires import Wire, called_at, place
 from orchestra.problem import Problem
 
 P = ParamSpec("P")
@@ -85,7 +85,7 @@ class Pipeline(Generic[P, T_co]):
             bound = inspect.signature(self.function).bind(*args, **kwargs)
         except TypeError as error:
             raise DefinitionError(
-                f"{place(*source_line())}: pipeline {self.name!r} is called wrongly: {error}; it "
+                f"{called_at()}: pipeline {self.name!r} is called wrongly: {error}; it "
                 f"is `{self.name}{inspect.signature(self.function)}`, at {self.where}"
             ) from error
         bound.apply_defaults()
@@ -107,7 +107,7 @@ class Pipeline(Generic[P, T_co]):
         message += f"own, and not its part in a run of {definition.pipeline!r}"
         fix = f"write @pipeline(deadline_s={inner_s:g}) on {definition.pipeline!r}, or "
         fix += f"`{self.name}.using(deadline_s=None)(...)` and Policy(timeout_s=...) on its steps"
-        definition.tell([Problem("deadline-unfit", place(*source_line()), message, fix)])
+        definition.tell([Problem("deadline-unfit", called_at(), message, fix)])
 
 
 class PipelineDecorator(Protocol):
@@ -147,8 +147,9 @@ def pipeline(
 def _define(
     function: Callable[..., Any], named: str | None, deadline_s: float | None
 ) -> Pipeline[..., Any]:
-    where = place(*defined_at(function_of(function, "pipeline").__code__))
-    name = named or function.__name__
+    inner = function_of(function, "pipeline")
+    file_line = defined_at(inner.__code__)
+    where, name = place(*file_line), named or function.__name__
     if in_definition():
         raise DefinitionError(
             f"{where}: pipeline {name!r} is defined inside another pipeline's function; "
@@ -165,14 +166,14 @@ def _define(
             "the stream of its last step: `return generate(...)`"
         )
     definition = Definition(name, deadline_s=deadline_s)
-    inputs = _inputs(function, definition, where)
+    inputs = _inputs(function, definition, file_line)
     with defining(definition), _explaining(name, where):
-        with refusing_unasked(function, definition.nodes):
+        with refusing_unasked(inner, definition.nodes):
             returned = function(
                 *(Wire(node) for node, positional in inputs if positional),
                 **{node.name: Wire(node) for node, positional in inputs if not positional},
             )
-        definition.line = returned_at(function_of(function, "pipeline").__code__)
+        definition.line = returned_at(inner.__code__)
         output = _output(returned, name, where, place(*definition.line))
     definition.refuse_foreign(output, where)
     return Pipeline(
@@ -192,7 +193,7 @@ def _deadline(name: str, given: object) -> float | None:
     if given is None or (is_number(given) and given > 0):
         return given
     raise DefinitionError(
-        f"{place(*source_line())}: pipeline {name!r} has deadline_s={given!r:.80}: it is how many "
+        f"{called_at()}: pipeline {name!r} has deadline_s={given!r:.80}: it is how many "
         "seconds a run may take, a number over 0, or None; write deadline_s=5"
     )
 
@@ -227,16 +228,16 @@ def _is_of_trio(error: RuntimeError) -> bool:
 
 
 def _inputs(
-    function: Callable[..., Any], definition: Definition, where: str
+    function: Callable[..., Any], definition: Definition, file_line: tuple[str, int]
 ) -> list[tuple[Input, bool]]:
     """The parameters as nodes, each with whether it is passed by position."""
     annotations = hints(function)
-    file_line = defined_at(function_of(function, "pipeline").__code__)
     inputs = []
     for name, parameter in inspect.signature(function).parameters.items():
         if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
             raise DefinitionError(
-                f"{where}: parameter `{parameter}` of pipeline {definition.pipeline!r}: a "
+                f"{place(*file_line)}: parameter `{parameter}` of pipeline "
+                f"{definition.pipeline!r}: a "
                 "pipeline's inputs are named one by one; take a list instead"
             )
         node = Input(

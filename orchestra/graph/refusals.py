@@ -13,13 +13,12 @@ from collections.abc import Iterator, Mapping
 from itertools import takewhile
 from textwrap import indent
 from types import FrameType
-from typing import TypeAlias, cast
+from typing import cast
 
 from orchestra.graph.branching import route_of_condition, route_of_match, route_of_table
 from orchestra.graph.lifting import (
     COMPREHENSIONS,
     Advice,
-    Parameter,
     builds,
     in_a_step,
     lift,
@@ -37,11 +36,9 @@ from orchestra.graph.rewriting import (
     policy_before_call,
     side_by_side,
 )
-from orchestra.graph.site import Site, site_of
+from orchestra.graph.site import Path, Site, site_of
 from orchestra.graph.texts import prompt_of_text
 from orchestra.graph.wires import Wire, is_users, spelled
-
-Path: TypeAlias = tuple[ast.AST, ...]
 
 
 def refusal(frame: FrameType, instruction: int, wire: Wire | None, act: str) -> str:
@@ -162,11 +159,9 @@ def _of_statement(site: Site, statement: ast.AugAssign | ast.Assert) -> Advice |
     if lifted is None:
         return None
     value = lifted.parameters[0]
-    takes, given = (", ".join(part) for part in zip(*map(_both, lifted.parameters), strict=True))
-    arrow = f" -> {value.annotation}" if value.annotation else ""
     body = f"    {site.text(statement)}\n    return {value.name}"
-    step = f"@step\ndef checked({takes}){arrow}:\n{body}"
-    return Advice(f"{value.name} = checked({given})", step)
+    step = f"@step\ndef checked({lifted.takes}){value.arrow}:\n{body}"
+    return Advice(f"{value.name} = checked({lifted.given})", step)
 
 
 def _of_effect(site: Site, statement: ast.Expr) -> Advice | None:
@@ -176,18 +171,11 @@ def _of_effect(site: Site, statement: ast.Expr) -> Advice | None:
         return None
     value, head = lifted.parameters[0], lifted.call.partition("(")[0]
     does = lifted.step.partition(":\n    return ")[2]
-    takes = ", ".join(map(str, lifted.parameters))
-    arrow = f" -> {value.annotation}" if value.annotation else ""
     target = value.argument if value.argument.isidentifier() else "value"
     return Advice(
         f"{target} = {lifted.call}  # its effect is a step's own, which runs if {target} is read",
-        f"@step\ndef {head}({takes}){arrow}:\n    {does}\n    return {value.name}",
+        f"@step\ndef {head}({lifted.takes}){value.arrow}:\n    {does}\n    return {value.name}",
     )
-
-
-def _both(parameter: Parameter) -> tuple[str, str]:
-    """A parameter as it is declared, and as it is given."""
-    return str(parameter), parameter.argument
 
 
 def _needing(site: Site, path: Path) -> Path:

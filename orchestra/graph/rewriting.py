@@ -116,14 +116,11 @@ def loop_in_a_step(site: Site, node: ast.While) -> Advice | None:
     if lifted is None:
         return None
     value = lifted.parameters[0]
-    takes = ", ".join(map(str, lifted.parameters))
-    given = ", ".join(each.argument for each in lifted.parameters)
-    arrow = f" -> {value.annotation}" if value.annotation else ""
     body = f"    while {lifted.body}:\n        {LONG}\n    return {value.name}"
     head = "async def" if "await " in lifted.body else "def"
     return Advice(
-        f"{value.name} = some_step({given})  # the loop over values is the step's own",
-        f"@step\n{head} some_step({takes}){arrow}:\n{body}",
+        f"{value.name} = some_step({lifted.given})  # the loop over values is the step's own",
+        f"@step\n{head} some_step({lifted.takes}){value.arrow}:\n{body}",
     )
 
 

@@ -23,6 +23,8 @@ import attrs
 
 from orchestra.graph.wires import place
 
+Path: TypeAlias = tuple[ast.AST, ...]
+"""Pieces of syntax, each inside the one before."""
 UNKNOWN: object = object()
 """What a name means that nothing is known of."""
 
@@ -37,7 +39,7 @@ class Site:
     """The line as it is written, without its indentation; empty where there is no source."""
     source: str
     """The whole file."""
-    path: tuple[ast.AST, ...]
+    path: Path
     """The syntax there, the module first and the expression last; empty without source."""
     locals: Mapping[str, object]
     names: Mapping[str, object]
@@ -138,7 +140,7 @@ _Point: TypeAlias = tuple[int, int]
 _Spanned: TypeAlias = ast.expr | ast.stmt | ast.pattern | ast.keyword
 
 
-def _path(source: str, span: _Span) -> tuple[ast.AST, ...]:
+def _path(source: str, span: _Span) -> Path:
     start_line, end_line, start, end = span
     if start_line is None or end_line is None or start is None or end is None:
         return ()
@@ -161,7 +163,7 @@ def parsed(source: str) -> ast.Module:
     return ast.parse(source)
 
 
-def _inside(node: ast.AST, start: _Point, end: _Point) -> tuple[ast.AST, ...]:
+def _inside(node: ast.AST, start: _Point, end: _Point) -> Path:
     """The nodes below this one that cover the span, outermost first."""
     if isinstance(node, ast.JoinedStr):
         return ()  # the columns in it cannot be trusted, and it is refused as a whole

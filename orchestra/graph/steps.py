@@ -30,7 +30,7 @@ from orchestra.graph.functions import defined_at, function_of, look_like
 from orchestra.graph.handlers import handlers_around
 from orchestra.graph.nodes import Call, Origin
 from orchestra.graph.policy import Policy
-from orchestra.graph.wires import place, source_line
+from orchestra.graph.wires import called_at, place
 from orchestra.protocols import Context, Names, Stream, injected
 
 P = ParamSpec("P")
@@ -79,18 +79,16 @@ class Step(Generic[P, T_co]):
         Raises:
             DefinitionError: called outside a pipeline, or with a coroutine.
         """
-        awaits = "" if self.kind in (Kind.PLAIN, Kind.THREAD) else "await "
-        if self.kind is Kind.STREAM:
-            awaits = "async for chunk in "
+        awaits = {Kind.ASYNC: "await ", Kind.STREAM: "async for chunk in "}.get(self.kind, "")
         definition = current_definition(
             f"step {self.name!r}",
             f"write `{awaits}{self.name}.call(...)` to call its function, or call it in a "
             "function decorated with @pipeline and run that with orchestra.run",
         )
         here = sys._getframe(1)  # noqa: SLF001 - as in `user_frame`
-        definition.tell(handlers_around(here, "_define", self.name))
+        definition.tell(handlers_around(here, self.name))
         refuse_awaitables(args, kwargs)
-        bound = bind(self, args, kwargs, place(*source_line()))
+        bound = bind(self, args, kwargs, called_at())
         policy = self.policy
         if self.takes_policy and isinstance(bound.arguments.get("policy"), Policy | None):
             policy = cast("Policy | None", bound.arguments.pop("policy", None)) or policy
@@ -294,7 +292,7 @@ def _policy(name: str, given: object) -> Policy:
     if isinstance(given, Policy):
         return given
     raise DefinitionError(
-        f"{place(*source_line())}: step {name!r} is given policy={given!r:.80}; write it as "
+        f"{called_at()}: step {name!r} is given policy={given!r:.80}; write it as "
         "policy=Policy(timeout_s=5)"
     )
 

@@ -12,23 +12,22 @@ import builtins
 import dis
 import linecache
 from collections import ChainMap
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import islice
-from types import CellType, CodeType, FunctionType
-from typing import Any, TypeAlias
+from types import CodeType, FunctionType
+from typing import TypeAlias
 
 import attrs
 
 from orchestra.errors import DefinitionError
-from orchestra.graph.functions import function_of
+from orchestra.graph.closures import closed_over
 from orchestra.graph.nodes import Constant, Input, Node
 from orchestra.graph.refusals import refusal_at
-from orchestra.graph.site import Site, is_library, parsed
+from orchestra.graph.site import Path, Site, parsed
 from orchestra.graph.steps import Step
 from orchestra.graph.wires import Wire, place
 
-Path: TypeAlias = tuple[ast.AST, ...]
 _Point: TypeAlias = tuple[int, int]
 
 _SCOPES = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda, ast.ClassDef)
@@ -44,7 +43,7 @@ _TELLING = {
 
 
 @contextmanager
-def refusing_unasked(function: Callable[..., Any], nodes: Sequence[Node]) -> Iterator[None]:
+def refusing_unasked(function: FunctionType, nodes: Sequence[Node]) -> Iterator[None]:
     """Around the call of a pipeline's function: what it tests without the wire's knowledge.
 
     Also where the call fails, since what fails is often what follows the wrong branch.
@@ -57,10 +56,10 @@ def refusing_unasked(function: Callable[..., Any], nodes: Sequence[Node]) -> Ite
     except DefinitionError:
         raise
     except Exception as error:
-        if (refused := _first(function_of(function, "pipeline"), nodes)) is None:
+        if (refused := _first(function, nodes)) is None:
             raise
         raise DefinitionError(refused) from error
-    if (refused := _first(function_of(function, "pipeline"), nodes)) is not None:
+    if (refused := _first(function, nodes)) is not None:
         raise DefinitionError(refused)
 
 
@@ -102,9 +101,8 @@ class _Known:
     def of(cls, function: FunctionType, body: ast.AST, nodes: Sequence[Node]) -> _Known:
         """From the function's source and from the nodes that calling it has made."""
         wires = {node.name: Wire(node) for node in nodes if isinstance(node, Input)}
-        cells = zip(function.__code__.co_freevars, function.__closure__ or (), strict=True)
-        free = {name: cell.cell_contents for name, cell in cells if not _is_empty(cell)}
-        names = ChainMap(dict(wires), free, function.__globals__, dict(vars(builtins)))
+        around = closed_over(function), function.__globals__, dict(vars(builtins))
+        names = ChainMap(dict(wires), *around)
         stores: dict[str, list[tuple[_Point, bool]]] = {}
         for path in islice(_walk(body), 1, None):
             for name in _stored(path[-1]):
@@ -113,9 +111,8 @@ class _Known:
                     wires.setdefault(name, made)
                 point = _end(path[-2]) if made is not None else _start(path[-1])
                 stores.setdefault(name, []).append((point, made is not None))
-        return cls(
-            function.__code__, function.__globals__, wires, stores, ChainMap(dict(wires), names)
-        )
+        names = ChainMap(dict(wires), *around)
+        return cls(function.__code__, function.__globals__, wires, stores, names)
 
     def site(self, path: Path, source: str) -> Site:
         """The last of a path as a place in the user's code."""
@@ -198,7 +195,7 @@ def _is_control(meaning: object) -> bool:
     return getattr(meaning, "__module__", "") in (
         "orchestra.graph.control",
         "orchestra.graph.agreeing",
-    ) and not is_library(meaning)
+    )
 
 
 def _unasked(pattern: ast.pattern) -> bool:
@@ -223,14 +220,6 @@ def _defined(tree: ast.Module, code: CodeType) -> Path:
                 return path
         todo += [(*path, child) for child in ast.iter_child_nodes(node)]
     return ()
-
-
-def _is_empty(cell: CellType) -> bool:
-    try:
-        _ = cell.cell_contents
-    except ValueError:
-        return True
-    return False
 
 
 def _start(node: ast.AST) -> _Point:

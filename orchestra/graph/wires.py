@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from orchestra.graph.nodes import Node
 
 _HOUSE = str(Path(__file__).parent.parent) + os.sep
-_VISITORS = (str(Path(__file__).parent.parent / "testing") + os.sep,)
+_KIT = str(Path(__file__).parent.parent / "testing") + os.sep  # whose pipelines are users', too
 _LIBRARY = str(Path(os.__file__).parent) + os.sep
 _INSTALLED = (f"{_LIBRARY}site-packages{os.sep}", f"{_LIBRARY}dist-packages{os.sep}")
 
@@ -73,18 +73,23 @@ def source_line() -> tuple[str, int]:
     return frame.f_code.co_filename, frame.f_lineno
 
 
-def visitors_line() -> tuple[str, int]:
-    """File and line of the nearest caller outside orchestra and its testing kit too."""
+def called_at() -> str:
+    """The same as `file:line`."""
+    return place(*source_line())
+
+
+def called_from_outside_at() -> str:
+    """As `called_at`, of the nearest caller that is not the testing kit either."""
     frame = user_frame()
     while frame.f_back is not None and frame.f_code.co_filename.startswith(_HOUSE):
         frame = frame.f_back
-    return frame.f_code.co_filename, frame.f_lineno
+    return place(frame.f_code.co_filename, frame.f_lineno)
 
 
 def is_users(filename: str) -> bool:
     """Whether a file is neither orchestra's nor Python's own."""
     if filename.startswith(_HOUSE):
-        return filename.startswith(_VISITORS)
+        return filename.startswith(_KIT)
     if filename.startswith("<frozen "):
         return False
     return not filename.startswith(_LIBRARY) or filename.startswith(_INSTALLED)

@@ -11,7 +11,7 @@ from orchestra.annotations.facts import hints, spell
 from orchestra.errors import DefinitionError
 from orchestra.graph.pipelines import Pipeline
 from orchestra.graph.steps import Step
-from orchestra.graph.wires import place, visitors_line
+from orchestra.graph.wires import called_from_outside_at
 
 
 def refuse_others(given: object) -> None:
@@ -22,7 +22,7 @@ def refuse_others(given: object) -> None:
     """
     if isinstance(given, Pipeline):
         return
-    where = place(*visitors_line())
+    where = called_from_outside_at()
     if isinstance(given, Step):
         told = f"step {given.name!r} is no pipeline, and it is pipelines that run; wrap it in one"
         right = _wrapped(given.name, given.call, given.hints, given.required, given.returns)

@@ -20,7 +20,7 @@ from orchestra.annotations.reading import Misfit, decoded, read
 from orchestra.annotations.schemas import class_schema
 from orchestra.answers import Completion
 from orchestra.errors import CapabilityError, DefinitionError, OutputError
-from orchestra.graph.wires import place, source_line
+from orchestra.graph.wires import called_at
 from orchestra.policies.request_extras import asked_anew
 from orchestra.steps.talk import Talk
 from orchestra.values import (
@@ -76,7 +76,7 @@ def form_of(kind: type[T]) -> Form[T]:
         told = class_schema(kind)
     except Exception as error:
         raise DefinitionError(
-            f"{place(*source_line())}: generate(returns={spell(kind)}): a model cannot fill it in "
+            f"{called_at()}: generate(returns={spell(kind)}): a model cannot fill it in "
             f"({error}); pass an attrs class, a dataclass or a TypedDict of what has a form in JSON"
         ) from error
     name = _NAME.sub("_", spell(kind))[:64]

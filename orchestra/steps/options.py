@@ -14,7 +14,7 @@ import attrs
 
 from orchestra.errors import DefinitionError
 from orchestra.graph.policy import Policy
-from orchestra.graph.wires import Wire, place, source_line
+from orchestra.graph.wires import Wire, called_at
 from orchestra.protocols import ModelName
 from orchestra.steps.tools import FunctionTool
 from orchestra.values import (
@@ -127,7 +127,7 @@ def check_bounds(options: Options) -> None:
         if isinstance(given, Wire) or not isinstance(given, kinds) or not given > 0:
             what = "seconds, more than 0" if name == "tool_timeout_s" else "times, 1 or more"
             raise DefinitionError(
-                f"{place(*source_line())}: generate({name}={given!r}): it is a number of {what}, "
+                f"{called_at()}: generate({name}={given!r}): it is a number of {what}, "
                 "and part of the pipeline itself: write it as a number"
             )
 

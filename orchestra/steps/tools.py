@@ -21,7 +21,7 @@ from orchestra.errors import DefinitionError
 from orchestra.graph.functions import defined_at, underlying
 from orchestra.graph.pipelines import Pipeline
 from orchestra.graph.steps import Kind, Step
-from orchestra.graph.wires import Wire, place, source_line, spelled
+from orchestra.graph.wires import Wire, called_at, place, spelled
 from orchestra.protocols import Context
 from orchestra.values import Tool
 
@@ -122,7 +122,7 @@ def tool(
     """
     if timeout_s is not None and not timeout_s > 0:
         raise DefinitionError(
-            f"{place(*source_line())}: tool(timeout_s={timeout_s!r}): it is a number of seconds, "
+            f"{called_at()}: tool(timeout_s={timeout_s!r}): it is a number of seconds, "
             "more than 0, or None for no bound"
         )
 
@@ -144,7 +144,7 @@ def as_tools(functions: Sequence[Function]) -> tuple[FunctionTool[..., object], 
     for name in names:
         if names.count(name) > 1:
             raise DefinitionError(
-                f"{place(*source_line())}: two tools are called {name!r}, and a model could not "
+                f"{called_at()}: two tools are called {name!r}, and a model could not "
                 "tell them apart; rename one: tool(name=...)(function)"
             )
     return tools
@@ -152,7 +152,7 @@ def as_tools(functions: Sequence[Function]) -> tuple[FunctionTool[..., object], 
 
 def _refuse_no_list(functions: object) -> None:
     """Let pass what may be a list of functions."""
-    where = place(*source_line())
+    where = called_at()
     if isinstance(functions, Wire):
         raise DefinitionError(
             f"{where}: tools={spelled(functions)}: which functions a model may call is decided "
@@ -241,7 +241,7 @@ def _refuse_no_function(function: object) -> None:
         why = f"{function!r:.100} in tools is no function"
     else:
         return
-    raise DefinitionError(f"{place(*source_line())}: {why}; {right}")
+    raise DefinitionError(f"{called_at()}: {why}; {right}")
 
 
 def _refuse_shape(function: Function, name: str, *, thread: bool, timeout_s: float | None) -> None:
@@ -300,7 +300,7 @@ def _open_parameters(function: Function, name: str) -> list[inspect.Parameter]:
         parameters = inspect.signature(function).parameters.values()
     except ValueError as error:  # of a partial that gives what is not taken; of some built-ins
         raise DefinitionError(
-            f"{place(*source_line())}: tool {name!r} is {function!r:.200}, whose parameters cannot "
+            f"{called_at()}: tool {name!r} is {function!r:.200}, whose parameters cannot "
             f"be told ({error}); give a partial what its function takes, or write a function"
         ) from error
     given = function.keywords if isinstance(function, partial) else {}
@@ -333,4 +333,4 @@ def _refuse_parameter(function: Function, name: str, each: inspect.Parameter, ki
 
 def _where(function: Function) -> str:
     code = getattr(underlying(function), "__code__", None)
-    return place(*source_line()) if code is None else place(*defined_at(code))
+    return called_at() if code is None else place(*defined_at(code))
