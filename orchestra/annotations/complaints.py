@@ -1,11 +1,11 @@
-"""Complaints: what is wrong with a value that could not be read, and where in it. Pure."""
+"""Complaints: what is wrong with a value, or its class, that could not be read. Pure."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator
 from enum import Enum
-from typing import Literal, get_args, get_origin
+from typing import Literal, NoReturn, get_args, get_origin
 
 import attrs
 import msgspec
@@ -38,6 +38,15 @@ def complaint_of(error: Exception) -> tuple[str, str]:
         members = (each for each in raised.args if isinstance(each, attrs.Attribute))
         path += "".join(f".{each.alias}" for each in members)
     return text, path
+
+
+def no_form(kind: object, *_: object) -> NoReturn:
+    """Refuse a class that msgspec does not know: for its hooks.
+
+    Raises:
+        NotImplementedError: always.
+    """
+    raise NotImplementedError(f"JSON has no form for {kind!r}; take what JSON can hold")
 
 
 def with_allowed(complaint: str, kind: object) -> str:

@@ -16,6 +16,7 @@ from typing import Any, Literal, cast, get_args, get_origin
 
 import msgspec
 
+from orchestra.annotations.complaints import no_form
 from orchestra.annotations.shapes import is_union
 from orchestra.documents import SOME_BYTES, Document
 from orchestra.values import Json
@@ -57,9 +58,10 @@ def read(kind: type, value: object) -> object:
 
     Raises:
         ValidationError: it means none.
+        NotImplementedError: it is another type than `Handed`.
     """
     if kind is not Handed:
-        raise NotImplementedError(f"JSON has no form for {kind!r}; take what JSON can hold")
+        no_form(kind)
     if isinstance(value, Document):
         return value
     if not isinstance(value, Mapping):
@@ -83,7 +85,7 @@ def schema(kind: type) -> Json:
         NotImplementedError: it is another type than `Handed`.
     """
     if kind is not Handed:
-        raise NotImplementedError(f"JSON has no form for {kind!r}; take what JSON can hold")
+        no_form(kind)
     common = {"name": {"type": "string"}, "media_type": {"type": "string"}}
     content = {"text": {"type": "string"}, "data": {"type": "string", "contentEncoding": "base64"}}
     return {

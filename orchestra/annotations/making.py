@@ -30,7 +30,7 @@ from typing import (
 import attrs
 import msgspec
 
-from orchestra.annotations.complaints import complaint_of
+from orchestra.annotations.complaints import complaint_of, no_form
 from orchestra.annotations.facts import spell
 from orchestra.annotations.records import Member, has_members, is_made, is_record, members_of
 from orchestra.annotations.shapes import alternatives, fields, is_alias, is_union, parts, plain
@@ -179,15 +179,13 @@ def readable(kind: object) -> Any:
 
 
 def maker(
-    *, strict: bool = True, otherwise: Callable[[type, object], object] | None = None
+    *, strict: bool = True, otherwise: Callable[[type, object], object] = no_form
 ) -> Callable[[type, object], object]:
     """Msgspec's `dec_hook`: makes what `readable` has put in; other classes are `otherwise`'s."""
 
     def make(kind: type, value: object) -> object:
         if issubclass(kind, Made):
             return kind.recipe.make(value, strict=strict)
-        if otherwise is None:
-            raise NotImplementedError(f"JSON has no form for {kind!r}; take what JSON can hold")
         return otherwise(kind, value)
 
     return make

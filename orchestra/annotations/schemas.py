@@ -12,6 +12,7 @@ from typing import Any
 
 import msgspec
 
+from orchestra.annotations.complaints import no_form
 from orchestra.annotations.docstrings import described
 from orchestra.annotations.making import Made, Record, readable
 from orchestra.annotations.records import is_made, is_record, members_of
@@ -28,7 +29,7 @@ _SEVERAL = re.compile("more than one (dict-like|dataclass|TypedDict)")
 def object_schema(
     members: Mapping[str, object],
     defaults: Mapping[str, object],
-    hook: Callable[[type], Json] | None = None,
+    hook: Callable[[type], Json] = no_form,
 ) -> Json:
     """The schema of an object with these members and no others; those with a default may lack.
 
@@ -83,7 +84,7 @@ def class_schema(kind: object) -> StrictSchema:
 
 
 def _schemas(
-    kinds: Iterable[object], hook: Callable[[type], Json] | None = None
+    kinds: Iterable[object], hook: Callable[[type], Json] = no_form
 ) -> tuple[tuple[Json, ...], dict[str, Json]]:
     """The schemas of these, and of the classes in them by name."""
     given = [readable(kind) for kind in kinds]
@@ -119,16 +120,12 @@ def _told(
     )
 
 
-def _marking(
-    made: dict[type[Made], str], hook: Callable[[type], Json] | None
-) -> Callable[[type], Json]:
+def _marking(made: dict[type[Made], str], hook: Callable[[type], Json]) -> Callable[[type], Json]:
     """For msgspec's `schema_hook`: a mark for each class that is made by us, kept in `made`."""
 
     def marked(kind: type) -> Json:
         if issubclass(kind, Made):
             return {_MARK: made.setdefault(kind, str(len(made)))}
-        if hook is None:
-            raise NotImplementedError(f"JSON has no form for {kind!r}; take what JSON can hold")
         return hook(kind)
 
     return marked

@@ -8,7 +8,7 @@ its region to be started.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TypeAlias
 
 import attrs
@@ -38,11 +38,11 @@ class Nested:
     """A list, tuple, dict or partial with sources in it, to be filled when they exist."""
 
     container: type[object]
-    parts: tuple[tuple[object, Template], ...]
+    parts: tuple[tuple[object, Filling], ...]
 
 
-Template: TypeAlias = object
-"""An argument: a `Source`, a `Nested`, or a plain value."""
+Filling: TypeAlias = object
+"""What an argument is filled with: a `Source`, a `Nested`, or a plain value."""
 
 
 @attrs.frozen(eq=False)
@@ -109,10 +109,18 @@ class Block:
     """Whether an operation reads several streams, which may be parts of one that has parted."""
 
 
-def sources_in(template: Template) -> tuple[Source, ...]:
-    """The sources in an argument."""
-    if isinstance(template, Source):
-        return (template,)
-    if isinstance(template, Nested):
-        return tuple(source for _, part in template.parts for source in sources_in(part))
+def all_sources(
+    sources: Iterable[tuple[str, Source]], nested: Iterable[tuple[str, Nested]]
+) -> tuple[Source, ...]:
+    """The sources of an operation, those in containers too."""
+    in_containers = (source for _, filling in nested for source in sources_in(filling))
+    return (*(source for _, source in sources), *in_containers)
+
+
+def sources_in(filling: Filling) -> tuple[Source, ...]:
+    """The sources in what an argument is filled with."""
+    if isinstance(filling, Source):
+        return (filling,)
+    if isinstance(filling, Nested):
+        return tuple(source for _, part in filling.parts for source in sources_in(part))
     return ()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Container, Iterable, Iterator
+from itertools import chain
 
 from orchestra.annotations.facts import MISSING, Fit, chunk_of, compare, spell
 from orchestra.compiler.check_arguments import hidden_in, wires_held
@@ -15,7 +16,17 @@ from orchestra.compiler.regions import Regions, divide
 from orchestra.compiler.starvation import starved
 from orchestra.graph.functions import function_of, returned_at
 from orchestra.graph.gather import Gathering
-from orchestra.graph.nodes import Call, Constant, Each, EachItem, Fallback, Input, Node, type_of
+from orchestra.graph.nodes import (
+    Call,
+    Constant,
+    Each,
+    EachItem,
+    Fallback,
+    Input,
+    Node,
+    is_stream,
+    type_of,
+)
 from orchestra.graph.pipelines import Pipeline
 from orchestra.graph.wires import node_of, place, spelled
 from orchestra.graph.wrapping import refuse_others
@@ -47,17 +58,13 @@ def check(pipeline: Pipeline[..., object]) -> tuple[Problem, ...]:
     regions = divide(pipeline.output)
     found: list[tuple[int, Problem]] = [(0, problem) for problem in pipeline.faults]
     for node in pipeline.nodes:
-        number = node.origin.number
-        found += [(number, problem) for problem in uncalled_arms(node)]
-        found += [(number, problem) for problem in node_problems(node)]
-        found += [(number, problem) for problem in edge_problems(node)]
+        own = chain(uncalled_arms(node), node_problems(node), edge_problems(node))
+        found += [(node.origin.number, problem) for problem in own]
     written = list(written_wires(pipeline.nodes))
     found += [(node.origin.number, problem) for node, _, problem in written]
-    names = {name for _, name, _ in written}
-    found += [(node.origin.number, problem) for node, problem in _unused(pipeline, regions, names)]
-    found += [(node.origin.number, problem) for node, problem in _escaped(regions)]
-    found += [(node.origin.number, problem) for node, problem in _repeated(regions)]
-    found += [(node.origin.number, problem) for node, problem in _kept(regions)]
+    unused = _unused(pipeline, regions, {name for _, name, _ in written})
+    for node, problem in chain(unused, _escaped(regions), _repeated(regions), _kept(regions)):
+        found.append((node.origin.number, problem))
     uncalled = any(problem.code == "uncalled" for _, problem in found)  # and so of another type
     found += [(len(pipeline.nodes), problem) for problem in _output(pipeline, uncalled=uncalled)]
     if _UNCLEAR.isdisjoint(problem.code for _, problem in found):
@@ -129,7 +136,7 @@ def _repeated(regions: Regions) -> Iterator[tuple[Node, Problem]]:
     """Streams that a body reads, once for each item."""
     for node in regions.order:
         for edge in node.edges:
-            if chunk_of(type_of(edge.wire)) is None:
+            if not is_stream(edge.wire):
                 continue
             here = regions.home[node] if edge.arm is None else regions.owned[node][edge.arm]
             if any(True for _ in here.bodies_below(regions.home[node_of(edge.wire)])):

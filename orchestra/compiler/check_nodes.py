@@ -31,6 +31,7 @@ from orchestra.graph.nodes import (
     Node,
     Race,
     Route,
+    is_stream,
     type_of,
 )
 from orchestra.graph.steps import Kind, Step
@@ -115,7 +116,7 @@ def _retry(node: Call) -> Iterator[Problem]:
         fix += "later; else leave retry out"
         yield Problem("policy-unfit", where, message, fix)
     for edge in node.edges:
-        if chunk_of(type_of(edge.wire)) is not None:
+        if is_stream(edge.wire):
             message = f"{node.spelled} has a retry, but reads the stream {spelled(edge.wire)}: "
             message += "what a failed attempt has read is gone"
             fix = f"pass it collect({spelled(edge.wire)}), or give the retry to the stream's step"
@@ -141,7 +142,7 @@ def _each(node: Each) -> Iterator[Problem]:
     if chunk_of(items) is None and items is not MISSING and element(items) is MISSING:
         message = f"each(items): {spelled(node.items)} is {spell(items)}, which has no items"
         yield Problem("not-iterable", where, message, "pass a list or a stream")
-    if chunk_of(type_of(node.body)) is not None:
+    if is_stream(node.body):
         message = f"the body of each gives a stream, {spell(type_of(node.body))}"
         fix = "collect(...) it in the body: one value for each item"
         yield Problem("stream-in-each", where, message, fix)

@@ -17,11 +17,10 @@ from orchestra.compiler.picture import (
     part_of,
     picture,
     readings,
-    streams,
     type_text,
 )
 from orchestra.compiler.regions import Region
-from orchestra.graph.nodes import Call, Constant, EachItem, Input, Node, type_of
+from orchestra.graph.nodes import Call, Constant, EachItem, Input, Node, is_stream, type_of
 from orchestra.graph.pipelines import Pipeline
 from orchestra.graph.wires import Wire, node_of
 from orchestra.values import Json
@@ -83,7 +82,7 @@ def _source(drawn: Picture, wire: Wire) -> Json:
     return {
         "source": drawn.ids[node_of(wire)],
         "part": part_of(wire),
-        "streams": streams(wire),
+        "streams": is_stream(wire),
         "type": type_text(type_of(wire)),
     }
 
@@ -170,7 +169,7 @@ def _arm(drawn: Picture, region: Region) -> str:
 
 
 def _arrow(wire: Wire) -> str:
-    return "══" if streams(wire) else "──"
+    return "══" if is_stream(wire) else "──"
 
 
 def _gives(wire: Wire) -> str:

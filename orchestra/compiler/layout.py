@@ -10,12 +10,12 @@ import attrs
 from orchestra.annotations.facts import MISSING, Fit, chunk_of, compare
 from orchestra.compiler.blocks import (
     Block,
+    Filling,
     Nested,
     Operation,
     RegionPlan,
     Source,
-    Template,
-    sources_in,
+    all_sources,
 )
 from orchestra.compiler.naming import FILLED, names_of, nodes_of
 from orchestra.compiler.regions import Region, Regions
@@ -68,7 +68,7 @@ class _Layout:
         operations: list[Operation | None] = [None] * self.size
         for node, (constants, sources, nested), body in drafts:
             slot = self.slots[node]
-            owned = () if body else self.regions.owned[node]
+            owned = self.regions.owned[node] if body is None else ()
             operations[slot] = Operation(
                 slot=slot,
                 name=self.names[node],
@@ -84,8 +84,8 @@ class _Layout:
                 regions=tuple(self.listed[region] for region in owned),
                 plain=isinstance(node, Call) and node.step.kind is Kind.PLAIN,
                 chunk=chunk_of(node.returns),
-                streams=_streams(sources, nested),
-                body=body[0] if body else None,
+                streams=tuple(s for s in all_sources(sources, nested) if s.lane is not None),
+                body=body,
             )
         return Block(
             size=self.size,
@@ -145,18 +145,17 @@ class _Layout:
     ) -> tuple[dict[str, object], tuple[tuple[str, Source], ...], tuple[tuple[str, Nested], ...]]:
         slot = self.slots[node]
         self.waits[slot] += 1  # for its region
-        named = self._named(node)
         constants: dict[str, object] = {}
         sources: list[tuple[str, Source]] = []
         nested: list[tuple[str, Nested]] = []
-        for name, argument, expects, into in named:
-            template = self._template(argument, expects, into, slot)
-            if isinstance(template, Source):
-                sources.append((name, template))
-            elif isinstance(template, Nested):
-                nested.append((name, template))
+        for name, argument, expects, into in self._named(node):
+            filling = self._filling(argument, expects, into, slot)
+            if isinstance(filling, Source):
+                sources.append((name, filling))
+            elif isinstance(filling, Nested):
+                nested.append((name, filling))
             else:
-                constants[name] = template
+                constants[name] = filling
         return constants, tuple(sources), tuple(nested)
 
     def _named(self, node: Node) -> Iterator[tuple[str, object, object, str]]:
@@ -172,7 +171,7 @@ class _Layout:
         elif isinstance(node, Each):
             yield "items", node.items, object, "each(items)"
 
-    def _template(self, argument: object, expects: object, into: str, slot: int) -> Template:
+    def _filling(self, argument: object, expects: object, into: str, slot: int) -> Filling:
         if isinstance(argument, Wire):
             return self._source(argument, expects, into, slot)
         if not is_wired(argument):
@@ -180,10 +179,10 @@ class _Layout:
         parts = parts_in(argument, expects)
         return Nested(
             type(argument),
-            tuple((key, self._template(part, wanted, into, slot)) for key, part, wanted in parts),
+            tuple((key, self._filling(part, wanted, into, slot)) for key, part, wanted in parts),
         )
 
-    def _body(self, node: Node) -> tuple[Block] | None:
+    def _body(self, node: Node) -> Block | None:
         """The block of an `each`'s body; what it imports, the `each` waits for."""
         if not isinstance(node, Each):
             return None
@@ -197,7 +196,7 @@ class _Layout:
             if self._filled_by_operation(foreign):
                 self.waits[self.slots[node]] += 1
                 self.values[here].append(self.slots[node])
-        return (attrs.evolve(block, imports=tuple(imports)),)
+        return attrs.evolve(block, imports=tuple(imports))
 
     def _region(self, region: Region) -> RegionPlan:
         outlet = self.size
@@ -208,12 +207,3 @@ class _Layout:
         members = [self.slots[node] for node in region.nodes if not isinstance(node, FILLED)]
         inside = None if region.parent is None else self.listed.get(region.parent)
         return RegionPlan((*members, outlet), outlet, source, inside)
-
-
-def _streams(
-    sources: tuple[tuple[str, Source], ...], nested: tuple[tuple[str, Nested], ...]
-) -> tuple[Source, ...]:
-    """The streams among the sources of an operation, those in containers too."""
-    listed = [source for _, source in sources]
-    listed += [source for _, template in nested for source in sources_in(template)]
-    return tuple(source for source in listed if source.lane is not None)

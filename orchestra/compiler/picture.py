@@ -7,7 +7,7 @@ from math import inf
 
 import attrs
 
-from orchestra.annotations.facts import MISSING, chunk_of, spell
+from orchestra.annotations.facts import MISSING, spell
 from orchestra.compiler.naming import paths_of
 from orchestra.compiler.regions import Region, Regions, divide
 from orchestra.graph.agreeing import Quorum, Survivors
@@ -24,7 +24,6 @@ from orchestra.graph.nodes import (
     Node,
     Race,
     Route,
-    type_of,
 )
 from orchestra.graph.parts import wires_in
 from orchestra.graph.pipelines import Pipeline
@@ -186,11 +185,6 @@ def arm_name(region: Region) -> str:
 def part_of(wire: Wire) -> str:
     """Which part of its node's value the wire carries: `.text`, `[0]`; empty for all of it."""
     return "".join(map(str, path_of(wire)))
-
-
-def streams(wire: Wire) -> bool:
-    """Whether chunks travel on the wire."""
-    return chunk_of(type_of(wire)) is not None
 
 
 def type_text(kind: object) -> str:

@@ -25,6 +25,7 @@ from orchestra.graph.nodes import (
     Fallback,
     Node,
     Race,
+    is_stream,
     type_of,
 )
 from orchestra.graph.pipelines import Pipeline
@@ -58,25 +59,24 @@ class Plan:
     @property
     def streams(self) -> bool:
         """Whether the run's output is a stream, so that its result is what that collects to."""
-        return chunk_of(type_of(self.pipeline.output)) is not None
+        return is_stream(self.pipeline.output)
 
     @property
     def edges(self) -> tuple[EdgeReport, ...]:
         """Every edge, in the order of the source; the last one is into the output."""
-        drawn = picture(self.pipeline)
-        reports = [_report(drawn, node, edge) for node in drawn.ids for edge in node.edges]
-        return (*reports, _outward(drawn))
+        return _reports(picture(self.pipeline))
 
     def explain(self) -> str:
         """The streaming report: of each edge whether it streams, and why; then the hedges."""
-        last = self.edges[-1]
-        head = f"{self.pipeline.name}: {last.why}"
-        return "\n".join([head, *(f"  {line}" for line in (*self.edges, *self._hedges()))])
-
-    def _hedges(self) -> Iterator[str]:
-        for node, path in picture(self.pipeline).paths.items():
-            if isinstance(node, Race) and node.hedge is not None:
-                yield f"hedge    {path}: {node.hedge}"
+        drawn = picture(self.pipeline)
+        edges = _reports(drawn)
+        hedges = (
+            f"hedge    {path}: {node.hedge}"
+            for node, path in drawn.paths.items()
+            if isinstance(node, Race) and node.hedge is not None
+        )
+        head = f"{self.pipeline.name}: {edges[-1].why}"
+        return "\n".join([head, *(f"  {line}" for line in (*edges, *hedges))])
 
 
 def plan(pipeline: Pipeline[..., object], bindings: Bindings | None = None) -> Plan:
@@ -112,6 +112,11 @@ def unknown_names(nodes: tuple[Node, ...], bindings: Bindings) -> Iterator[Probl
                 listed = ", ".join(map(repr, known)) or "none"
                 fix = f"{hint}this deployment has: {listed}"
                 yield Problem("unknown-name", node.origin.where, message, fix)
+
+
+def _reports(drawn: Picture) -> tuple[EdgeReport, ...]:
+    reports = [_report(drawn, node, edge) for node in drawn.ids for edge in node.edges]
+    return (*reports, _outward(drawn))
 
 
 def _report(drawn: Picture, node: Node, edge: Edge) -> EdgeReport:

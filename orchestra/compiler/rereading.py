@@ -12,7 +12,7 @@ from typing import TypeAlias
 
 import attrs
 
-from orchestra.compiler.blocks import Block, Operation, Source, sources_in
+from orchestra.compiler.blocks import Block, Operation, all_sources
 from orchestra.graph.agreeing import Comparison
 from orchestra.graph.nodes import Call, Fallback, Race, Route
 
@@ -21,7 +21,7 @@ Ways: TypeAlias = Mapping[int, int]
 
 
 @attrs.frozen
-class Reading:
+class Reader:
     """One reader of a slot."""
 
     into: str
@@ -33,10 +33,10 @@ class Reading:
 
 def reread(block: Block, slot: int) -> tuple[str, ...]:
     """The reading ends of a slot that is read more than once in one run; empty for all others."""
-    readings = tuple(_readings(block, slot, {}))
-    several = any(_both(one.ways, other.ways) for one, other in combinations(readings, 2))
-    if several or any(reading.many for reading in readings):
-        return tuple(reading.into for reading in readings)
+    readers = tuple(_readers(block, slot, {}))
+    several = any(_both(one.ways, other.ways) for one, other in combinations(readers, 2))
+    if several or any(reader.many for reader in readers):
+        return tuple(reader.into for reader in readers)
     return ()
 
 
@@ -45,34 +45,27 @@ def _both(one: Ways, other: Ways) -> bool:
     return all(one[route] == other[route] for route in one.keys() & other.keys())
 
 
-def _readings(block: Block, slot: int, ways: Ways) -> Iterator[Reading]:
+def _readers(block: Block, slot: int, ways: Ways) -> Iterator[Reader]:
     """Who reads a slot: also behind a race, fallback or route that it is an arm of."""
     for operation in filter(None, block.operations):
         here = {**_ways(block, operation.region), **ways}
-        for source in _sources(operation):
+        for source in all_sources(operation.sources, operation.nested):
             if source.slot == slot and not source.path:
-                yield Reading(source.into, here, many=_is_made_again(operation))
+                yield Reader(source.into, here, many=_is_made_again(operation))
         if operation.body is not None and any(there == slot for there, _ in operation.body.imports):
-            yield Reading(f"the body of {operation.name}", here, many=True)
+            yield Reader(f"the body of {operation.name}", here, many=True)
     for index, region in enumerate(block.regions):
         if region.source.slot != slot or region.source.path:
             continue
         owner = block.owners.get(region.outlet)
         if owner is None:
-            yield Reading(region.source.into, ways, many=False)
+            yield Reader(region.source.into, ways, many=False)
             continue
         chosen = block.operations[owner]
         here = {**_ways(block, index), **ways}
         if chosen is not None and _looks_at_arms(chosen):
-            yield Reading(chosen.name, here, many=True)
-        yield from _readings(block, owner, here)
-
-
-def _sources(operation: Operation) -> Iterator[Source]:
-    for _, source in operation.sources:
-        yield source
-    for _, template in operation.nested:
-        yield from sources_in(template)
+            yield Reader(chosen.name, here, many=True)
+        yield from _readers(block, owner, here)
 
 
 def _ways(block: Block, index: int | None) -> Ways:

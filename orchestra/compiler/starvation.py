@@ -11,8 +11,8 @@ say it:
 
 A value edge adds the ends of its source to starts(n); a stream edge only its starts;
 a region adds what its owner waits for. A stream ends only when all have started that
-surely read it, since it fills their lanes. Both are the least solution, found by going
-round until nothing grows; each set is an integer with a bit for each node.
+surely read it, since it fills their lanes. The first two are the least solution, found by
+going round until nothing grows; each set is an integer with a bit for each node.
 """
 
 from __future__ import annotations
@@ -21,23 +21,22 @@ from collections import defaultdict
 from collections.abc import Iterator
 from typing import cast
 
-from orchestra.annotations.facts import chunk_of
 from orchestra.compiler.regions import Region, Regions
-from orchestra.graph.nodes import Choice, Edge, Node, type_of
+from orchestra.graph.nodes import Choice, Edge, Node, is_stream
 from orchestra.graph.wires import node_of, spelled
 from orchestra.problem import Problem
 
 
 def starved(regions: Regions) -> Iterator[tuple[Node, Problem]]:
     """The readers of streams that can start only when the stream has ended."""
-    if not any(_is_stream(edge) for node in regions.order for edge in node.edges):
+    if not any(is_stream(edge.wire) for node in regions.order for edge in node.edges):
         return
     starts, ends = _solve(regions)
     feeds = _feeds(regions)
     told: set[Node] = set()
     for node in regions.order:
         for edge in node.edges:
-            if not _is_stream(edge):
+            if not is_stream(edge.wire):
                 continue
             if node_of(edge.wire) in told:  # its reader is stuck because of the same fault
                 told.add(node)
@@ -74,7 +73,7 @@ def _feeds(regions: Regions) -> dict[Node, int]:
     for node in regions.order:
         feeds[node] = _bit(node)
         for edge in node.edges:
-            if _is_stream(edge):
+            if is_stream(edge.wire):
                 feeds[node] |= feeds[node_of(edge.wire)]
     return feeds
 
@@ -91,7 +90,7 @@ def _solve(regions: Regions) -> tuple[dict[Node, int], dict[Node, int]]:
             new_starts = _starts(node, regions, imports[node], starts, ends)
             new_ends = ends[node] | new_starts
             for edge in node.edges:
-                if edge.arm is not None or _is_stream(edge):
+                if edge.arm is not None or is_stream(edge.wire):
                     new_ends |= ends[node_of(edge.wire)]
             for reader in readers[node]:
                 new_ends |= starts[reader]
@@ -111,7 +110,7 @@ def _starts(
     for edge in node.edges:
         if edge.arm is None:
             source = node_of(edge.wire)
-            waits |= starts[source] if _is_stream(edge) else ends[source]
+            waits |= starts[source] if is_stream(edge.wire) else ends[source]
     for foreign in imports:
         waits |= ends[foreign]
     return waits
@@ -147,13 +146,9 @@ def _readers(regions: Regions) -> dict[Node, list[Node]]:
         for edge in node.edges:
             source = node_of(edge.wire)
             always = edge.arm is None and regions.home[source].inside(regions.home[node])
-            if always and _is_stream(edge):
+            if always and is_stream(edge.wire):
                 found[source].append(node)
     return found
-
-
-def _is_stream(edge: Edge) -> bool:
-    return chunk_of(type_of(edge.wire)) is not None
 
 
 def _bit(node: Node) -> int:

@@ -6,7 +6,7 @@ from functools import partial
 from typing import TYPE_CHECKING, cast
 
 from orchestra.annotations.facts import accepts, spell
-from orchestra.compiler.blocks import Nested, Operation, Source, Template
+from orchestra.compiler.blocks import Filling, Nested, Operation, Source
 from orchestra.compiler.renewal import copied, renewed
 from orchestra.errors import EdgeTypeError
 from orchestra.graph.wires import Attribute
@@ -69,22 +69,22 @@ def _part(value: object, source: Source) -> object:
     return value
 
 
-def _fill(frame: Frame, template: Template) -> object:
-    if isinstance(template, Source):
-        return read(frame, template)
-    if not isinstance(template, Nested):
-        return renewed(template)
-    if template.container is dict:
-        return {key: _fill(frame, part) for key, part in template.parts}
-    if template.container is partial:
-        return _bound(frame, template)
-    parts = [_fill(frame, part) for _, part in template.parts]
-    return parts if template.container is list else tuple(parts)
+def _fill(frame: Frame, filling: Filling) -> object:
+    if isinstance(filling, Source):
+        return read(frame, filling)
+    if not isinstance(filling, Nested):
+        return renewed(filling)
+    if filling.container is dict:
+        return {key: _fill(frame, part) for key, part in filling.parts}
+    if filling.container is partial:
+        return _bound(frame, filling)
+    parts = [_fill(frame, part) for _, part in filling.parts]
+    return parts if filling.container is list else tuple(parts)
 
 
-def _bound(frame: Frame, template: Nested) -> object:
+def _bound(frame: Frame, filling: Nested) -> object:
     """A partial, from the parts that `parts_in` finds in one."""
-    by_position = [part for key, part in template.parts if not isinstance(key, str)]
-    by_name = {key: _fill(frame, part) for key, part in template.parts if isinstance(key, str)}
+    by_position = [part for key, part in filling.parts if not isinstance(key, str)]
+    by_name = {key: _fill(frame, part) for key, part in filling.parts if isinstance(key, str)}
     function, *values = [_fill(frame, part) for part in by_position]
     return partial(cast("Callable[..., object]", function), *values, **by_name)
