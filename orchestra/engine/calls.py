@@ -16,6 +16,7 @@ import trio
 
 from orchestra.compiler.blocks import Operation
 from orchestra.engine.attempts import attempted
+from orchestra.engine.context import StepContext
 from orchestra.engine.lane import Lane
 from orchestra.engine.outflow import Outflow
 from orchestra.engine.output import Output
@@ -35,7 +36,7 @@ _NO_CHUNK = object()
 _THROWN_MAX = 8  # scopes around one `yield` that may each end there; more, and it never ends
 
 
-async def call(frame: Frame, operation: Operation) -> object:
+def call(frame: Frame, operation: Operation) -> Awaitable[object]:
     """The value of a call of an async function, or of a plain one in a worker thread.
 
     Raises:
@@ -44,13 +45,7 @@ async def call(frame: Frame, operation: Operation) -> object:
         Exception: whatever the function raises.
     """
     attempt = partial(_call, frame, operation)
-    timeout_s = cast("Call", operation.node).policy.timeout_s
-    if timeout_s is None:
-        return await attempted(frame, operation, attempt)
-    with trio.move_on_after(timeout_s) as scope:
-        return await attempted(frame, operation, attempt)
-    assert scope.cancelled_caught, "it returned otherwise"
-    raise _too_late(frame, operation, "timeout_s", timeout_s)
+    return _timed(frame, operation, partial(attempted, frame, operation, attempt))
 
 
 async def _call(frame: Frame, operation: Operation) -> object:
@@ -99,22 +94,26 @@ def stream(frame: Frame, operation: Operation, outflow: Outflow) -> Awaitable[ob
         DeadlineError: `timeout_s`, `first_chunk_s` or `idle_s` has passed.
         Exception: whatever the generator raises.
     """
-    # What has no time to keep is given as it is: a coroutine around it takes 300 bytes, and would
-    # be there for as long as the stream.
-    timeout_s = cast("Call", operation.node).policy.timeout_s
     flow = partial(_flow, frame, operation, outflow)
-    if timeout_s is None:
-        return attempted(frame, operation, flow, outflow.begun)
-    return _in_time(frame, operation, partial(attempted, frame, operation, flow, outflow.begun))
+    return _timed(frame, operation, partial(attempted, frame, operation, flow, outflow.begun))
+
+
+def _timed(
+    frame: Frame, operation: Operation, work: Callable[[], Awaitable[object]]
+) -> Awaitable[object]:
+    """Within the step's `timeout_s`; what has none is given as it is.
+
+    A coroutine around it takes 300 bytes, and would be there for as long as a stream.
+    """
+    timeout_s = cast("Call", operation.node).policy.timeout_s
+    return work() if timeout_s is None else _in_time(frame, operation, work, timeout_s)
 
 
 async def _in_time(
-    frame: Frame, operation: Operation, flow: Callable[[], Awaitable[object]]
-) -> None:
-    timeout_s = cast("float", cast("Call", operation.node).policy.timeout_s)
+    frame: Frame, operation: Operation, work: Callable[[], Awaitable[object]], timeout_s: float
+) -> object:
     with trio.move_on_after(timeout_s):
-        await flow()
-        return
+        return await work()
     raise _too_late(frame, operation, "timeout_s", timeout_s)
 
 
@@ -193,7 +192,7 @@ def _bound(frame: Frame, operation: Operation) -> Any:
     step = cast("Call", operation.node).step
     named = arguments(frame, operation)
     if step.injected is not None:
-        context = frame.run.context(frame.path + operation.name)
+        context = StepContext(frame.run, frame.path + operation.name)
         PRESENT.set(context)  # in this task, or in this plain step's copy of the variables
         named[step.injected] = context
     positional = step.positional(named)

@@ -9,9 +9,9 @@ what the winner does is what the choice does: nothing is ever spliced.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
+from math import inf
 from typing import TYPE_CHECKING, cast
 
 import trio
@@ -66,12 +66,18 @@ class Contest:
         self._outflow = outflow
         self._rule = node.commit
         self._validate = node.validate
-        self._on = taken_by(node.on) if isinstance(node, Fallback) else (Exception,)
         self._names = node.arm_names
         self._path = frame.path + operation.name
-        self._hedging = _hedging(frame, node)
-        self._stagger_s = _stagger_s(node) if self._hedging is None else self._hedging.delay_s
-        self._restarts = isinstance(node, Fallback) and node.restart
+        self._on: tuple[type[BaseException], ...] = (Exception,)
+        self._restarts = False
+        self._hedging: Hedging | None = None
+        if isinstance(node, Fallback):
+            self._on, self._restarts, self._stagger_s = taken_by(node.on), node.restart, inf
+        elif node.hedge is None:
+            self._stagger_s = node.stagger_s
+        else:
+            self._hedging = Hedging(frame.run.hedges.of(node, node.hedge), node.stagger_s)
+            self._stagger_s = self._hedging.delay_s
         self._spoke = False
         """Whether something was passed on that a restart has to take back."""
         self._done = False
@@ -233,16 +239,6 @@ class Contest:
     def _tell(self) -> None:
         self._news.set()
         self._news = trio.Event()
-
-
-def _stagger_s(node: Race | Fallback) -> float:
-    return node.stagger_s if isinstance(node, Race) else math.inf
-
-
-def _hedging(frame: Frame, node: Race | Fallback) -> Hedging | None:
-    if isinstance(node, Fallback) or node.hedge is None:
-        return None
-    return Hedging(frame.run.hedges.of(node, node.hedge), node.stagger_s)
 
 
 async def route_value(frame: Frame, operation: Operation) -> object:

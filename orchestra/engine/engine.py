@@ -162,6 +162,7 @@ class Engine:
 
         Raises:
             CheckError: the pipeline has problems.
+            DefinitionError: it is no pipeline.
             InputError: an input is missing, unknown, or of the wrong type; or the deadline is no
                 number.
             RunError: a run of this id is in flight; or the engine was opened in another run of
@@ -198,6 +199,7 @@ class Engine:
 
         Raises:
             CheckError: the pipeline has problems.
+            DefinitionError: it is no pipeline.
             InputError: an input is missing, unknown, or of the wrong type.
             LimitExceededError: there are `Limits.runs` runs in flight already.
             RunCancelledError: the run was cancelled through its handle.

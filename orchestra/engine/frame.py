@@ -146,14 +146,13 @@ class Frame:
 
         `on_leave` is called when the last reader has left before the end.
         """
-        bound = self.run.limits.lane_chunks
         lanes: list[Lane[object]] = []
 
         def left() -> None:
             if all(lane.left for lane in lanes):
                 on_leave()
 
-        lanes += [self._lane(operation.slot, slot, bound, left) for slot in operation.lanes]
+        lanes += [self._lane(operation.slot, slot, left) for slot in operation.lanes]
         self.lanes[operation.slot] = lanes
         for slot, lane in zip(operation.lanes, lanes, strict=True):
             if self._settled[slot]:  # the reader was skipped before there was anything to read
@@ -161,10 +160,9 @@ class Frame:
             self._count(slot)
         return lanes
 
-    def _lane(
-        self, writer: int, reader: int, bound: int, on_leave: Callable[[], None]
-    ) -> Lane[object]:
+    def _lane(self, writer: int, reader: int, on_leave: Callable[[], None]) -> Lane[object]:
         """The lane from one slot to another; that to the run's own outlet is the journal."""
+        bound = self.run.limits.lane_chunks
         if self.outer is None and reader == self.block.regions[0].outlet:
             return Outlet(self.run.journal, bound, on_leave)
         if self.block.operations[reader] is None:

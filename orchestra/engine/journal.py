@@ -167,9 +167,9 @@ class Journal:
             reader.attached = False
             self._readers.remove(reader)
             reader.wake()
-            self.read()
+            self.resume()
 
-    def read(self) -> None:
+    def resume(self) -> None:
         """A reader has caught up or gone: let the output go on if it may."""
         if self._writer is not None:
             self._writer.set()
@@ -311,8 +311,9 @@ class Reader:
                 await self._wait()
             finally:
                 self._hand = None
-            if self._error is not None:
-                raise self._error
+            error, self._error = self._error, None
+            if error is not None:
+                raise error
             if self._full:
                 return True
         if not self.attached:
@@ -366,7 +367,7 @@ class Reader:
             read = bisect_right(unread, seq, key=itemgetter(0))
             self._unread_bytes -= sum(size for _, size in unread[:read])
             del unread[:read]
-        self._journal.read()
+        self._journal.resume()
 
     async def _wait(self) -> None:
         if self._task is not None:

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from contextvars import copy_context
+from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, cast
 
 import trio
 
 from orchestra.engine import tasks
-from orchestra.engine.context import StepContext
 from orchestra.engine.frame import Frame
 from orchestra.engine.journal import Journal, Observer
 from orchestra.engine.outlet import Outlet
@@ -114,7 +114,7 @@ class Run(Generic[T_co]):
         return self.journal.ended
 
     @property
-    def error(self) -> BaseException | None:
+    def error(self) -> Exception | None:
         """Why it gave no result; None while it goes on, and where it gave one."""
         return self._error
 
@@ -179,7 +179,7 @@ class Run(Generic[T_co]):
             if self._deadline_s is not None:
                 self._scope.deadline = self._began_s + self._deadline_s
             frame = Frame(self, self.plan.block, "", self._inputs, None)
-            self._value = await frame.enter(0, self._emit(frame))
+            self._value = await frame.enter(0, partial(self._emit, frame))
             self._finished = True
         except BaseException as error:  # noqa: ASYNC103, BLE001 - `_keep` raises on what goes on
             self._keep(error)
@@ -197,15 +197,13 @@ class Run(Generic[T_co]):
         finally:
             del error, own, onward  # as in `tasks`
 
-    def _emit(self, frame: Frame) -> Callable[[Source], Awaitable[object]]:
-        async def emit(source: Source) -> object:
-            got = read(frame, source)
-            if source.lane is None:
-                return got
-            await cast("Outlet", got).receive()  # by its end, all of it is in the journal
-            return self.journal.output.joined()
-
-        return emit
+    async def _emit(self, frame: Frame, source: Source) -> object:
+        """The result: a value, or what the chunks of a stream make together."""
+        got = read(frame, source)
+        if source.lane is None:
+            return got
+        await cast("Outlet", got).receive()  # by its end, all of it is in the journal
+        return self.journal.output.joined()
 
     def _end(self) -> None:
         """Write the last event. Nothing here waits: it may run while being cancelled."""
@@ -244,10 +242,6 @@ class Run(Generic[T_co]):
         if self._deadline_passed:
             return f"deadline_s={self._deadline_s:g} s passed"
         return self._reason
-
-    def context(self, step: str) -> StepContext:
-        """What a step of it is given when it asks for a context."""
-        return StepContext(self, step)
 
     def keep_time(self, step: str, duration_s: float) -> None:
         """Keep how long a step took to finish, if it is one that runs once."""

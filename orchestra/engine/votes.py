@@ -7,8 +7,6 @@ all arms that have said nothing yet tells whether a quorum can still be reached.
 
 from __future__ import annotations
 
-import operator
-
 import attrs
 
 from orchestra.graph.agreeing import Agree
@@ -21,7 +19,7 @@ class Votes:
     count: int
     """How many have to agree."""
     waiting: int
-    agree: Agree = operator.eq
+    agree: Agree
     groups: list[list[tuple[str, object]]] = attrs.Factory(list)
     """Arms with their answers, those that agree together, in the order in which they came."""
 

@@ -10,23 +10,16 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from concurrent.futures import Future, wait
 from contextlib import suppress
-from typing import Any, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import trio
 
 from orchestra.errors import RunCancelledError, RunError
 
+if TYPE_CHECKING:
+    from orchestra.portal.portal import Inside
+
 T = TypeVar("T")
-
-
-class Inside(Protocol):
-    """What of a portal is in its Trio; to be asked from any thread."""
-
-    def begin(self, crossing: Crossing[Any]) -> None:
-        """Begin a crossing; it is refused where the portal is closed."""
-
-    def soon(self, act: Callable[[], object]) -> bool:
-        """Do something in Trio; whether Trio is still there."""
 
 
 class Crossing(Generic[T]):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Generic, Protocol, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 
 from orchestra.errors import RunError
 from orchestra.events import ArmRestarted, Delta, Event, Snapshot
@@ -13,19 +13,10 @@ from orchestra.events import ArmRestarted, Delta, Event, Snapshot
 if TYPE_CHECKING:
     from orchestra.engine.journal import Reader
     from orchestra.engine.run import Run
+    from orchestra.portal.portal import Portal
 
 T = TypeVar("T")
 LEFT = "its reader has left"
-
-
-class Across(Protocol):
-    """How something is done in the portal's Trio."""
-
-    def wait(self, work: Callable[[], Awaitable[T]], what: str, instead: str) -> T:
-        """What comes of it, for a thread; `instead` of `what` a loop of asyncio's has to wait."""
-
-    async def arrive(self, work: Callable[[], Awaitable[T]]) -> T:
-        """What comes of it, in asyncio."""
 
 
 class Following(Generic[T]):
@@ -41,11 +32,11 @@ class Following(Generic[T]):
 
     def __init__(
         self,
-        across: Across,
+        portal: Portal,
         start: Callable[[], Run[Any]],
         pick: Callable[[Event], Iterable[T]],
     ) -> None:
-        self._across = across
+        self._portal = portal
         self._start = start
         self._pick = pick
         self._ready: deque[T] = deque()
@@ -82,7 +73,7 @@ class Following(Generic[T]):
         return self._ready.popleft()
 
     async def __aenter__(self) -> Self:
-        await self._across.arrive(self._begin)
+        await self._portal.arrive(self._begin)
         return self
 
     async def __aexit__(
@@ -91,7 +82,7 @@ class Following(Generic[T]):
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        await self._across.arrive(self._end)  # noqa: ASYNC102 - asyncio's, as is the task
+        await self._portal.arrive(self._end)  # noqa: ASYNC102 - asyncio's, as is the task
 
     def __aiter__(self) -> Self:
         return self
@@ -100,11 +91,11 @@ class Following(Generic[T]):
         while not self._ready:
             if self._over:
                 raise StopAsyncIteration
-            self._take(await self._across.arrive(self._more))
+            self._take(await self._portal.arrive(self._more))
         return self._ready.popleft()
 
     def _wait(self, work: Callable[[], Awaitable[Any]]) -> Any:
-        return self._across.wait(work, "with portal.stream(...)", "async with portal.stream(...)")
+        return self._portal.wait(work, "with portal.stream(...)", "async with portal.stream(...)")
 
     def _take(self, batch: Iterable[Event]) -> None:
         self._over = True

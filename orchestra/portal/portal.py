@@ -68,14 +68,16 @@ class Asking:
 
         Raises:
             CheckError: the pipeline has problems.
+            DefinitionError: it is no pipeline.
             InputError: an input is missing, unknown, or of the wrong type.
             RunError: the portal is closed, or this would wait for itself: in a loop of asyncio's,
                 in Trio, in a step.
             KeyboardInterrupt: Ctrl-C, after every step of it has ended.
             Exception: the error of the step that failed, the step's own.
         """
-        what, instead = f"portal.run({_name(pipeline)}, ...)", "await portal.arun(...)"
-        return self._portal.wait(self._result(pipeline, args, kwargs), what, instead)
+        result = self._result(pipeline, args, kwargs)
+        what, instead = f"portal.run({pipeline.name}, ...)", "await portal.arun(...)"
+        return self._portal.wait(result, what, instead)
 
     @overload
     async def arun(  # type: ignore[overload-overlap]
@@ -98,6 +100,7 @@ class Asking:
 
         Raises:
             CheckError: the pipeline has problems.
+            DefinitionError: it is no pipeline.
             InputError: an input is missing, unknown, or of the wrong type.
             RunError: the portal is closed, or this is Trio: open an engine there.
             Exception: the error of the step that failed, the step's own.
@@ -107,13 +110,23 @@ class Asking:
     def stream(
         self, pipeline: Pipeline[P, Stream[T]], /, *args: P.args, **kwargs: P.kwargs
     ) -> Following[T]:
-        """The chunks of a run that streams, as they come: for `with`, and for `async with`."""
+        """The chunks of a run that streams, as they come: for `with`, and for `async with`.
+
+        Raises:
+            DefinitionError: it is no pipeline.
+            InputError: there are too many inputs, or one is given twice.
+        """
         return Following(self._portal, self._starting(pipeline, args, kwargs, streams=True), chunk)
 
     def events(
         self, pipeline: Pipeline[P, Any], /, *args: P.args, **kwargs: P.kwargs
     ) -> Following[Event]:
-        """The events of a run, as they come: for `with`, and for `async with`."""
+        """The events of a run, as they come: for `with`, and for `async with`.
+
+        Raises:
+            DefinitionError: it is no pipeline.
+            InputError: there are too many inputs, or one is given twice.
+        """
         return Following(self._portal, self._starting(pipeline, args, kwargs), itself)
 
     def _result(
@@ -371,10 +384,6 @@ def _end(inside: Inside, thread: threading.Thread) -> None:
         thread.join(2 * CLOSE_S)
         if thread.is_alive():
             log.warning(LEFT_BEHIND)
-
-
-def _name(pipeline: object) -> str:
-    return pipeline.name if isinstance(pipeline, Pipeline) else repr(pipeline)[:80]
 
 
 def open_portal(

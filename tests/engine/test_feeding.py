@@ -191,8 +191,10 @@ def test_what_a_hand_raises_is_its_readers_and_not_the_steps() -> None:
 
         async with open_engine() as engine:
             run = engine.start(said, {"script": Script([(1, 1), (1, 1)])})
-            with run.journal.attach() as reader, pytest.raises(KeyError, match="breaks"):
-                await reader.feed(0, hand)
+            with run.journal.attach() as reader:
+                with pytest.raises(KeyError, match="breaks"):
+                    await reader.feed(0, hand)
+                assert not await reader.feed(0, lambda _: True), "it is raised once"
             assert await run.result() == "0 1 "
 
     virtual(main, schedule=0)
