@@ -11,7 +11,7 @@ that it is lost once, at one time, for all; and a run that was lost stays so.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 
 import msgspec
@@ -143,42 +143,40 @@ class Archive:
         settle = partial(_settle, [*running], processes, self.settings.kept_s)
         return await patiently(partial(self.state.change, keys, settle))
 
+    async def together(self, calls: Sequence[Callable[[], Awaitable[object]]]) -> None:
+        """Make some calls of the state, at once where it waits, so that they are one batch of it.
+
+        Raises:
+            StateError: that of one of them, in no group.
+        """
+        if len(calls) < 2 or self.state.at_once:  # noqa: PLR2004 - one needs no nursery
+            for call in calls:
+                await call()
+            return
+        error: Exception | None = None
+        try:
+            async with trio.open_nursery() as nursery:
+                for call in calls:
+                    nursery.start_soon(call)
+        except* Exception as group:  # noqa: BLE001 - raised below, the first of them
+            error = group.exceptions[0]
+        if error is not None:
+            raise error
+
     async def _recalled(self, run_ids: Sequence[str]) -> list[bytes | None]:
-        if len(run_ids) < 2 or self.state.at_once:  # noqa: PLR2004 - one needs no nursery
-            return [await self._recall(run_id) for run_id in run_ids]
         found: list[bytes | None] = [None] * len(run_ids)
 
         async def recall(place: int, run_id: str) -> None:
-            found[place] = await self._recall(run_id)
+            found[place] = await patiently(partial(self.state.recall, record_key(run_id)))
 
-        await together([partial(recall, *pair) for pair in enumerate(run_ids)])
+        await self.together([partial(recall, *pair) for pair in enumerate(run_ids)])
         return found
-
-    async def _recall(self, run_id: str) -> bytes | None:
-        return await patiently(partial(self.state.recall, record_key(run_id)))
 
 
 def as_it_is(there: Sequence[bytes | None], now_s: float) -> Change[Sequence[bytes | None]]:
     """What is there, and nothing changed."""
     del now_s
     return Change(list(there))
-
-
-async def together(calls: Sequence[Callable[[], object]]) -> None:
-    """Make some calls of a state at once, so that they are one batch of it.
-
-    Raises:
-        StateError: that of one of them, in no group.
-    """
-    error: Exception | None = None
-    try:
-        async with trio.open_nursery() as nursery:
-            for call in calls:
-                nursery.start_soon(call)  # type: ignore[arg-type]
-    except* Exception as group:  # noqa: BLE001 - raised below, the first of them
-        error = group.exceptions[0]
-    if error is not None:
-        raise error
 
 
 def _settle(

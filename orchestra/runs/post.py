@@ -42,10 +42,11 @@ class Followed:
 
     __slots__ = ("run", "seq", "until_s")
 
-    def __init__(self, run: Run, until_s: float, seq: int) -> None:
+    def __init__(self, run: Run) -> None:
         self.run = run
-        self.until_s = until_s
-        self.seq = seq
+        self.until_s = 0.0
+        """When it is forgotten, if nobody asks for it again."""
+        self.seq = run.journal.seq
         """The newest event that is published."""
 
 
@@ -120,7 +121,7 @@ class PostOffice:
             return {}
         followed = self._followed.get(letter.run_id)
         if followed is None:
-            followed = Followed(local.run, 0.0, local.run.journal.seq)
+            followed = Followed(local.run)
             self._followed[letter.run_id] = followed
             self._local.attach(letter.run_id)
         followed.until_s = trio.current_time() + FORGOTTEN_S

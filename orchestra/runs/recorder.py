@@ -17,7 +17,7 @@ import trio
 
 from orchestra.errors import StateError
 from orchestra.events import Event
-from orchestra.runs.archive import Archive, together
+from orchestra.runs.archive import Archive
 from orchestra.runs.keeping import Final, Fit, final
 from orchestra.runs.local import LocalRun
 from orchestra.runs.record import Record
@@ -174,11 +174,7 @@ class Recorder:
     async def _write(self, finals: Sequence[Final]) -> None:
         await self._undo()
         archive = self._archive
-        if len(finals) > 1 and not archive.state.at_once:
-            await together([partial(archive.keep, made) for made in finals])
-        else:
-            for made in finals:
-                await archive.keep(made)
+        await archive.together([partial(archive.keep, made) for made in finals])
         ends = [made.record.id for made in finals]
         of_ends = {each: self._started[each] for each in ends if each in self._started}
         starts = {**dict(islice(self._started.items(), STARTS_AT_ONCE)), **of_ends}

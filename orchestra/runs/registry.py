@@ -143,7 +143,7 @@ class Registry:
         await self._claims.settled(run_id)
         local = self._local.get(run_id)
         if local is not None:
-            local.readers += 1
+            self._local.attach(run_id)
             return FollowingHere(local.run, self._fit, partial(self._local.leave, run_id))
         final = self._recorder.final(run_id)
         if final is not None:
@@ -250,10 +250,6 @@ class Registry:
         for local in self._local:
             self._recorder.started(local.record(self.process))
         self._open_post()
-
-    async def flush(self) -> None:
-        """Write what is not written yet, as far as the state lets it."""
-        await self._recorder.flush()
 
     async def end(self) -> None:
         """Write everything, and say that this process is no more; `flush_s` at the most."""
