@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from math import inf
+from typing import TypeVar, cast
 
 import trio
 
 from orchestra.errors import StepFailedError
+
+E = TypeVar("E", bound=BaseException)
 
 
 def split(error: BaseException) -> tuple[Exception | None, BaseException | None]:
@@ -109,11 +112,12 @@ def _is_of_a_test(error: BaseException) -> bool:
     return any(each.__module__ in _FRAMEWORKS for each in type(error).__mro__)
 
 
-def leaves(error: BaseException) -> list[BaseException]:
+def leaves(error: E) -> list[E]:
     """The errors in a group, however deep; the error itself if it is none."""
-    if isinstance(error, BaseExceptionGroup):
-        return [leaf for inner in error.exceptions for leaf in leaves(inner)]
-    return [error]
+    if not isinstance(error, BaseExceptionGroup):
+        return [error]
+    inner = cast("Iterable[E]", error.exceptions)  # an `ExceptionGroup` holds nothing else
+    return [leaf for each in inner for leaf in leaves(each)]
 
 
 def taken_by(kinds: tuple[type[BaseException], ...]) -> tuple[type[BaseException], ...]:

@@ -31,8 +31,6 @@ T = TypeVar("T")
 Observe: TypeAlias = Callable[[str], Observer | None]
 
 NOBODY = Caller()
-_THREADS = 40  # trio's own default for a whole process
-_THREADS_EACH = 30  # of one tenant: whose threads are stuck has no more
 _PLANS = 1024  # more than a deployment serves; a script may define pipelines in a loop
 _CLOSE_S = 5.0  # for what steps do in their `finally` blocks
 
@@ -54,7 +52,7 @@ class Engine:
         self._token = trio.lowlevel.current_trio_token()
         self._runs: dict[str, Run] = {}
         self._plans: dict[Pipeline[..., object], Plan] = {}
-        self._threads = Shares(_THREADS, _THREADS_EACH)
+        self._threads = Shares.of_threads()
         self._retries = Retries(limits, jitter)
         self._observe = observe
         self.hedges = Hedges()

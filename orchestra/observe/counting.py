@@ -40,7 +40,7 @@ class Counting:
         self.metrics = metrics
         self.measure: Callable[[Tally], None] = _nothing
         self._board = board
-        self._files = trio.CapacityLimiter(1)
+        self._turn = trio.Lock()
         if board is not None:
             metrics.tally.add(board.inherited())
 
@@ -73,14 +73,11 @@ class Counting:
 
     async def _in_thread(self, act: Callable[[bytes], T]) -> T:
         """Do something with what is counted by now; one after the other, so that it never falls."""
-        async with self._files:
-            self._measure()
-            data = self.metrics.tally.encode()
-            return await trio.to_thread.run_sync(act, data)
-
-    def _measure(self) -> None:
-        self.metrics.tally.gauges.clear()
-        self.measure(self.metrics.tally)
+        tally = self.metrics.tally
+        async with self._turn:
+            tally.gauges.clear()
+            self.measure(tally)
+            return await trio.to_thread.run_sync(act, tally.encode())
 
 
 def check_installed() -> None:

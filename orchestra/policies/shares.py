@@ -9,7 +9,7 @@ Rules of the file: a tenant has a line as long as one of its tasks is in it.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 import attrs
@@ -32,6 +32,11 @@ class Shares:
         self._each = each
         self._shares: dict[str, _Share] = {}
 
+    @classmethod
+    def of_threads(cls) -> Shares:
+        """As many as Trio's own for a whole process: whose threads are stuck leaves others some."""
+        return cls(40, 30)
+
     def __len__(self) -> int:
         """How many tenants are there."""
         return len(self._shares)
@@ -53,3 +58,20 @@ class Shares:
             share.tasks -= 1
             if not share.tasks:
                 del self._shares[tenant]
+
+
+class OwnShares:
+    """Shares that each run of Trio has of its own, made when they are first asked for."""
+
+    def __init__(self, name: str, make: Callable[[], Shares]) -> None:
+        self._made: trio.lowlevel.RunVar[Shares] = trio.lowlevel.RunVar(name)
+        self._make = make
+
+    def get(self) -> Shares:
+        """Those of this run."""
+        try:
+            return self._made.get()
+        except LookupError:
+            made = self._make()
+            self._made.set(made)
+            return made

@@ -23,8 +23,9 @@ from orchestra.annotations.reading import decoded, read_members
 from orchestra.errors import DeadlineError, DefinitionError, EdgeTypeError
 from orchestra.events import ToolFailed, ToolFinished, ToolStarted
 from orchestra.graph.raised import is_of_asyncio, message_of
+from orchestra.groups import leaves
 from orchestra.policies.account import PRESENT
-from orchestra.policies.shares import Shares
+from orchestra.policies.shares import OwnShares, Shares
 from orchestra.protocols import Context
 from orchestra.steps.tools import FunctionTool
 from orchestra.values import ToolCall, ToolResult
@@ -33,10 +34,9 @@ _ERRORS_MAX = 8
 """Errors of one exception group are told."""
 _NAME_MAX = 100
 _ITEMS_MAX = 10_000
-_THREADS_MAX = 40  # as of steps, in each engine
-_THREADS_EACH = 30
-_THREADS: trio.lowlevel.RunVar[Shares] = trio.lowlevel.RunVar("threads of tools")
 """Items of what is gone through: a generator may have no end."""
+_THREADS = OwnShares("threads of tools", Shares.of_threads)
+"""Trio's own are for what all tenants need, as names."""
 
 log = logging.getLogger("orchestra.steps")
 
@@ -105,7 +105,7 @@ async def answer(
             record(ToolFinished, call.name, call.id[:_NAME_MAX], lasted_s)
             return ToolResult(call.id, call.name, found)
     except Exception as error:
-        if any(map(_is_lasting, _leaves(error))):
+        if any(map(_is_lasting, leaves(error))):
             raise
         told = _told(error)
         _report(call, type(error).__name__, message_of(error), error)
@@ -129,20 +129,10 @@ def _report(call: ToolCall, error: str, message: str, raised: Exception | None =
 
 async def _called(tool: FunctionTool[..., object], arguments: dict[str, object]) -> object:
     if tool.thread:
-        async with _threads().share(PRESENT.get().caller.tenant) as threads:
+        async with _THREADS.get().share(PRESENT.get().caller.tenant) as threads:
             return await trio.to_thread.run_sync(partial(tool.call, **arguments), limiter=threads)
     given = tool.call(**arguments)
     return await given if inspect.isawaitable(given) else given
-
-
-def _threads() -> Shares:
-    """Those of tools, in this event loop: Trio's own are for what all tenants need, as names."""
-    try:
-        return _THREADS.get()
-    except LookupError:
-        shares = Shares(_THREADS_MAX, _THREADS_EACH)
-        _THREADS.set(shares)
-        return shares
 
 
 def _unknown(call: ToolCall, tools: Mapping[str, object]) -> ToolResult:
@@ -183,16 +173,9 @@ def _plain(value: object) -> object:
 
 def _told(error: Exception) -> str:
     """Type and message of an error, and of those in a group; never a traceback."""
-    return "; ".join(map(_described, _leaves(error)[:_ERRORS_MAX]))
+    return "; ".join(map(_described, leaves(error)[:_ERRORS_MAX]))
 
 
 def _described(error: Exception) -> str:
     said = message_of(error).strip()
     return f"{type(error).__name__}: {said}" if said else type(error).__name__
-
-
-def _leaves(error: Exception) -> list[Exception]:
-    """The errors in a group, however deep; the error itself if it is none."""
-    if isinstance(error, ExceptionGroup):
-        return [leaf for each in error.exceptions for leaf in _leaves(each)]
-    return [error]

@@ -119,17 +119,23 @@ def check_bounds(options: Options) -> None:
     Raises:
         DefinitionError: one is no number, or too small; or a wire, which is no number yet.
     """
-    for name in ("tool_rounds_max", "tools_at_once", "tool_timeout_s"):
+    for name, (kinds, what) in _BOUNDS.items():
         given: object = options.get(name, 1)
-        if name == "tool_timeout_s" and given is None:
+        if given is None and name == "tool_timeout_s":
             continue
-        kinds = (int, float) if name == "tool_timeout_s" else (int,)
         if isinstance(given, Wire) or not isinstance(given, kinds) or not given > 0:
-            what = "seconds, more than 0" if name == "tool_timeout_s" else "times, 1 or more"
             raise DefinitionError(
                 f"{called_at()}: generate({name}={given!r}): it is a number of {what}, "
                 "and part of the pipeline itself: write it as a number"
             )
+
+
+_TIMES = (int,), "times, 1 or more"
+_BOUNDS = {
+    "tool_rounds_max": _TIMES,
+    "tools_at_once": _TIMES,
+    "tool_timeout_s": ((int, float), "seconds, more than 0"),
+}
 
 
 def spelled_out(function: F, returns: object) -> F:

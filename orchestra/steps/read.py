@@ -25,7 +25,7 @@ from orchestra.documents import Document
 from orchestra.errors import BindingError
 from orchestra.graph.steps import step
 from orchestra.policies.account import PRESENT
-from orchestra.policies.shares import Shares
+from orchestra.policies.shares import OwnShares, Shares
 from orchestra.protocols import Context, injected
 from orchestra.steps.text import OVERLAP_CHARS, SIZE_CHARS, split
 from orchestra.values import Passage
@@ -43,7 +43,14 @@ _ENVIRONMENT = ("PATH", "PYTHON", "VIRTUAL_ENV", "LANG", "LC_", "COVERAGE")
 """What the process is told of ours, by how it begins: none of it is a key."""
 _KILLED_BY_TIME = (-14, -24)  # SIGALRM, SIGXCPU
 
-_READERS: trio.lowlevel.RunVar[Shares] = trio.lowlevel.RunVar("readers of PDFs")
+
+def _by_processors() -> Shares:
+    """As many as there are processors, and of one tenant half of them."""
+    most = max(os.cpu_count() or 1, 2)
+    return Shares(most, most // 2)
+
+
+_READERS = OwnShares("readers of PDFs", _by_processors)
 
 
 @step
@@ -156,7 +163,7 @@ async def _pdf(document: Document, bounds: dict[str, float], wait_s: float) -> l
     """The text of each page, from a process of its own."""
     check_installed(f"{document.name[:200]!r} is a PDF")
     with trio.move_on_after(wait_s) as waiting:
-        async with _readers().share(PRESENT.get().caller.tenant) as readers, readers:
+        async with _READERS.get().share(PRESENT.get().caller.tenant) as readers, readers:
             waiting.deadline = math.inf
             ended = await _read(document, bounds)
     if waiting.cancelled_caught:
@@ -192,14 +199,3 @@ async def _read(document: Document, bounds: dict[str, float]) -> subprocess.Comp
 
 async def _kill(process: trio.Process) -> None:
     process.kill()
-
-
-def _readers() -> Shares:
-    """As many as there are processors, in this event loop, and of one tenant half of them."""
-    try:
-        return _READERS.get()
-    except LookupError:
-        most = max(os.cpu_count() or 1, 2)
-        shares = Shares(most, most // 2)
-        _READERS.set(shares)
-        return shares

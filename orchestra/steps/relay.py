@@ -97,8 +97,7 @@ async def relay(
                         yield noted(said)  # noqa: ASYNC119 - as above
     finally:
         for usage in usages:
-            if usage is not None:
-                context.used(usage)
+            context.used(usage)
     if going:
         raise TruncatedStreamError(
             f"model {model!r} ended its answer without saying why: it was cut", model=model
@@ -126,13 +125,11 @@ async def relay_whole(
             failed.append(error)
             nursery.cancel_scope.cancel()
             return
-        if answer.usage is not None:
-            context.used(answer.usage)
+        context.used(answer.usage)
 
     if choices == 1:
         answer = await asked.complete(request)
-        if answer.usage is not None:
-            context.used(answer.usage)
+        context.used(answer.usage)
         return [answer]
     async with trio.open_nursery() as nursery:
         for choice in range(choices):
@@ -155,8 +152,7 @@ async def relay_vectors(
     check_words(request.extras)
     if not embedder:
         found = await context.model(model).embed(request)
-        if found.usage is not None:
-            context.used(found.usage)
+        context.used(found.usage)
         return found
     asked, wanted = context.embedder(model), request.dimensions
     if wanted is not None and wanted != asked.dimensions:

@@ -104,7 +104,7 @@ class Talk:
 
     def account(self, answer: Answer) -> None:
         """Report what a round has consumed, however it ended."""
-        if answer.usage is not None:
+        if answer.usage is not None:  # or a fake would need the method, whose model counts nothing
             self.context.used(answer.usage)
 
     async def goes_on(self, answer: Answer) -> bool:
@@ -128,11 +128,12 @@ class Talk:
         self.rounds += 1
         self.add(heard.message)
         if calls:
+            one_by_one = self.request.parallel_tool_calls is False
             results = await answer_all(
                 self.tools,
                 calls,
                 self.context,
-                at_once=1 if self.request.parallel_tool_calls is False else self._at_once,
+                at_once=1 if one_by_one else self.settings.tools_at_once,
                 timeout_s=self.settings.tool_timeout_s,
             )
             self.add(Message("tool", results))
@@ -154,15 +155,10 @@ class Talk:
         said = tuple(each for each in messages if each.parts)
         self.request = attrs.evolve(self.request, messages=(*self.request.messages, *said))
 
-    @property
-    def _at_once(self) -> int:
-        return self.settings.tools_at_once
-
     def _set_free(self) -> None:
         """A model that has to call a tool has done so, and would never answer otherwise."""
-        if self.request.tool_choice == "required" or isinstance(
-            self.request.tool_choice, ForcedTool
-        ):
+        choice = self.request.tool_choice
+        if choice == "required" or isinstance(choice, ForcedTool):
             self.request = attrs.evolve(self.request, tool_choice=None)
 
     def _whole(self, answer: Answer) -> Completion:

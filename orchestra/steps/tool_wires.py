@@ -35,12 +35,9 @@ def _open(tool: FunctionTool[..., object]) -> object:
     call = tool.call
     wired = isinstance(call, partial) and is_wired(call)
     bare = call.func if wired else call  # type: ignore[attr-defined]
-    _refuse_held(tool.told.name, bare)
+    name = tool.told.name
+    refuse_wires(bare, f"tool {name!r}", _GIVEN.replace("{tool}", name))
     if not wired:
         return tool
     unfilled = Unfilled(attrs.evolve(tool, call=bare))
     return partial(unfilled, *call.args, **call.keywords)  # type: ignore[attr-defined]
-
-
-def _refuse_held(name: str, function: object) -> None:
-    refuse_wires(function, f"tool {name!r}", _GIVEN.replace("{tool}", name))

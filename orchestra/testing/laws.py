@@ -177,14 +177,12 @@ def losers_are_stopped(log: Log) -> None:
     for activation, path, operation in _of_kind(log, Race, Fallback):
         if isinstance(operation.node, Fallback) and operation.node.restart:
             continue
-        commits = [e for e in log.events if isinstance(e, ArmCommitted) and e.step == path]
-        failures = [e for e in log.events if isinstance(e, ArmFailed) and e.step == path]
+        commits = log.told(path, ArmCommitted)
+        failures = log.told(path, ArmFailed)
         assert len(commits) <= 1, f"{path} committed twice"
         _each_fails_once(path, failures)
         for commit in commits:
-            assert all(failure.seq < commit.seq for failure in failures), f"{path} failed late"
-            failed = [failure.arm for failure in failures]
-            assert commit.arm not in failed, f"{path} committed to {commit.arm}, which had failed"
+            _is_last_and_whole(commit, failures)
             names = cast("Choice", operation.node).arm_names
             for name, region in zip(names, operation.regions, strict=True):
                 if name != commit.arm:
@@ -196,14 +194,12 @@ def polls_stop_when_they_are_decided(log: Log) -> None:
     for activation, path, operation in _of_kind(log, Comparison):
         node = cast("Comparison", operation.node)
         needed = node.count if isinstance(node, Quorum) else cast("Survivors", node).least
-        commits = [e for e in log.events if isinstance(e, ArmCommitted) and e.step == path]
-        failures = [e for e in log.events if isinstance(e, ArmFailed) and e.step == path]
+        commits = log.told(path, ArmCommitted)
+        failures = log.told(path, ArmFailed)
         _each_fails_once(path, failures)
         assert len(commits) <= isinstance(node, Quorum), f"{path} committed to {len(commits)}"
         for commit in commits:
-            assert all(failure.seq < commit.seq for failure in failures), f"{path} failed late"
-            failed = [failure.arm for failure in failures]
-            assert commit.arm not in failed, f"{path} committed to {commit.arm}, which had failed"
+            _is_last_and_whole(commit, failures)
         done = log.finished(path) is not None
         assert not done or commits or isinstance(node, Survivors), f"{path} has no winner"
         spare = len(node.arms) - needed
@@ -235,6 +231,12 @@ def a_restart_is_told(log: Log) -> None:
         assert restarts or not told_one, f"{path} does not restart, and told of it"
         finished = isinstance(log.events[-1], RunFinished)
         assert not (due and finished), f"{path} never told its restart"
+
+
+def _is_last_and_whole(commit: ArmCommitted, failures: list[ArmFailed]) -> None:
+    assert all(f.seq < commit.seq for f in failures), f"{commit.step} failed late"
+    failed = [failure.arm for failure in failures]
+    assert commit.arm not in failed, f"{commit.step} committed to {commit.arm}, which had failed"
 
 
 def _each_fails_once(path: str, failures: list[ArmFailed]) -> None:
@@ -294,7 +296,7 @@ def arms_wait_for_their_turn(log: Log) -> None:
             begun = [_first(log, activation, region) for region in operation.regions]
             assert not any(begun), f"{path} was never started, and arms of it were: {begun}"
             continue
-        failures = [e for e in log.events if isinstance(e, ArmFailed) and e.step == path]
+        failures = log.told(path, ArmFailed)
         due_s = choice.at_s
         for arm, region in enumerate(operation.regions):
             ends = [f.at_s for f in failures if f.arm in node.arm_names[:arm]]
@@ -335,7 +337,7 @@ def items_fail_within_their_bound(log: Log) -> None:
     """Of an `each`, an item fails at most once, and at most `failures_max` do: one more ends it."""
     for _, path, operation in _of_kind(log, Each):
         most = cast("Each", operation.node).failures_max
-        told = [e for e in log.events if isinstance(e, ItemFailed) and e.step == path]
+        told = log.told(path, ItemFailed)
         indices = [event.index for event in told]
         assert len(set(indices)) == len(indices), f"an item of {path} failed twice: {indices}"
         assert most is not None or not told, f"no item of {path} may fail, and it told {told}"

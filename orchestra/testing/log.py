@@ -6,13 +6,16 @@ import re
 from collections.abc import Iterator
 from functools import cached_property
 from math import inf
-from typing import TypeAlias
+from typing import TypeAlias, TypeVar
 
 import attrs
 
 from orchestra.compiler.blocks import Block, Operation
 from orchestra.events import (
+    ArmCommitted,
+    ArmFailed,
     Event,
+    ItemFailed,
     StepCancelled,
     StepFailed,
     StepFinished,
@@ -22,6 +25,7 @@ from orchestra.events import (
 )
 from orchestra.testing.simulate import Simulation
 
+T = TypeVar("T", ArmCommitted, ArmFailed, ItemFailed)
 Life: TypeAlias = (
     StepStarted | StepSkipped | StepRetried | StepFinished | StepFailed | StepCancelled
 )
@@ -70,6 +74,11 @@ class Log:
             if isinstance(event, LIFE):
                 lives.setdefault(event.step, []).append(event)
         return lives
+
+    def told(self, path: str, kind: type[T]) -> list[T]:
+        """The events of this kind that are about a step, in order."""
+        found = (event for event in self.events if isinstance(event, kind))
+        return [event for event in found if event.step == path]
 
     def started(self, path: str) -> StepStarted | None:
         """The start of a step, if it has started."""
