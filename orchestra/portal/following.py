@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable
+from contextlib import suppress
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 
@@ -51,7 +52,13 @@ class Following(Generic[T]):
         return "" if self._run is None else self._run.id
 
     def __enter__(self) -> Self:
-        self._wait(self._begin)
+        self._refuse_again()
+        try:
+            self._wait(self._begin)
+        except BaseException:  # it may have begun, and Ctrl-C came before that was heard of
+            with suppress(RunError):
+                self._wait(self._end)
+            raise
         return self
 
     def __exit__(
@@ -73,7 +80,13 @@ class Following(Generic[T]):
         return self._ready.popleft()
 
     async def __aenter__(self) -> Self:
-        await self._portal.arrive(self._begin)
+        self._refuse_again()
+        try:
+            await self._portal.arrive(self._begin)
+        except BaseException:  # as above, of a cancellation
+            with suppress(RunError):
+                await self._portal.arrive(self._end)  # noqa: ASYNC102 - asyncio's, as is the task
+            raise
         return self
 
     async def __aexit__(
@@ -94,6 +107,10 @@ class Following(Generic[T]):
             self._take(await self._portal.arrive(self._more))
         return self._ready.popleft()
 
+    def _refuse_again(self) -> None:
+        if self._run is not None:
+            raise RunError(f"run {self._run.id} is followed once: ask the portal for another run")
+
     def _wait(self, work: Callable[[], Awaitable[Any]]) -> Any:
         return self._portal.wait(work, "with portal.stream(...)", "async with portal.stream(...)")
 
@@ -106,8 +123,6 @@ class Following(Generic[T]):
     # --- in the portal's Trio --------------------------------------------------------------------
 
     async def _begin(self) -> None:
-        if self._run is not None:
-            raise RunError(f"run {self._run.id} is followed once: ask the portal for another run")
         self._run = self._start()
         self._reader = self._run.journal.attach()
 

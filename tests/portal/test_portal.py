@@ -250,6 +250,25 @@ def test_who_reads_slowly_holds_the_run_back_and_who_leaves_ends_it(portal: Port
     assert len(TALK) < 1_000
 
 
+def test_who_is_stopped_while_it_begins_to_follow_leaves_no_run(portal: Portal) -> None:
+    """The block was never entered, so that it is not left either."""
+
+    async def follow() -> None:
+        async with portal.events(waited, 1):
+            raise AssertionError("it was cancelled before")
+
+    async def main() -> None:
+        task = asyncio.create_task(follow())
+        await asyncio.sleep(0)
+        BEGUN.wait()  # the run has begun, and the task has not heard of it
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert TALK == ["ended"]
+
+    asyncio.run(main())
+
+
 def test_an_error_is_the_steps_own_with_its_line(portal: Portal) -> None:
     with pytest.raises(ZeroDivisionError, match="no 3") as caught:
         portal.run(failed, 3)
