@@ -11,6 +11,7 @@ it can do nothing else, so that whoever still reads holds the writer back as eve
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -37,15 +38,29 @@ class ElasticLane(Lane[object]):
     of.
     """
 
-    __slots__ = ("_frame", "reader", "writer")
+    __slots__ = ("_frame", "_turn", "_unbroken", "reader", "writer")
 
     def __init__(
         self, frame: Frame, writer: int, reader: int, bound: int, on_leave: Callable[[], None]
     ) -> None:
         super().__init__(bound, on_leave)
+        self._chunks = deque()  # so many may come to wait that to take the first moves all the rest
+        self._turn = bound
+        self._unbroken = 0
         self._frame = frame
         self.writer = writer
         self.reader = reader
+
+    async def __anext__(self) -> object:
+        """As of any lane: the others run once in every `bound` chunks, also when that has grown."""
+        self._unbroken += 1
+        if self._unbroken > self._turn:
+            await trio.lowlevel.checkpoint()
+            self._unbroken = 1
+        return await super().__anext__()
+
+    def _take(self) -> object:
+        return self._chunks.popleft()  # type: ignore[union-attr]
 
     async def _wait_chunk(self) -> None:
         self._give_room(self.reader)

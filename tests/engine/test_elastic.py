@@ -9,11 +9,22 @@ import trio
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestra import Limits, Pipeline, Stream, fallback, pipeline, race, route, step
+from orchestra import (
+    Limits,
+    Pipeline,
+    Stream,
+    fallback,
+    open_engine,
+    pipeline,
+    race,
+    route,
+    step,
+)
 from orchestra.errors import LimitExceededError
 from orchestra.testing.laws import check_laws
 from orchestra.testing.simulate import Simulation, simulate
 from orchestra.testing.strategies import schedules
+from orchestra.testing.virtual import virtual
 from orchestra.testing.world import World
 from tests.engine.steps import numbers
 
@@ -81,6 +92,25 @@ def parted(n: int, every_s: float, order: list[int]) -> str:
     said = numbers(n, every_s)
     marked = upper(said)
     return in_turn([said, marked, upper(marked, every_s), upper(said, 0.5)], order)
+
+
+READ: list[str] = []
+
+
+@step
+async def noted(one: Stream[str], other: Stream[str]) -> int:
+    """All of one, and then all of the other, noted as it is read."""
+    async for _ in one:
+        pass
+    async for chunk in other:
+        READ.append(chunk)  # noqa: PERF401 - each when it is read
+    return len(READ)
+
+
+@pipeline
+def kept_back(n: int) -> int:
+    said = numbers(n)
+    return noted(upper(said), said)
 
 
 @pipeline
@@ -203,6 +233,24 @@ def test_nobody_is_given_room_while_an_arm_may_still_speak(
 def too_much(limits: Limits) -> Simulation:
     """A run whose circle needs more than that."""
     return simulate(parted, World(limits=limits), n=50, every_s=0.0, order=[1, 0, 2, 3])
+
+
+@given(st.integers(0, 60), st.integers(1, 4), schedules())
+def test_who_reads_what_has_waited_lets_the_others_run(n: int, bound: int, schedule: int) -> None:
+    """As often as on a lane that never grew: others' streams do not stand still meanwhile."""
+    READ.clear()
+
+    async def main() -> None:
+        async with open_engine(limits=Limits(lane_chunks=bound)) as engine:
+            run = engine.start(kept_back, {"n": n})
+            read = 0
+            while not run.ended:
+                await trio.lowlevel.checkpoint()
+                assert len(READ) - read <= 2 * bound
+                read = len(READ)
+            assert await run.result() == n
+
+    virtual(main, schedule=schedule)
 
 
 def test_what_waits_is_bounded_and_the_error_says_who_does_not_read_it() -> None:
