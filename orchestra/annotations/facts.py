@@ -1,8 +1,8 @@
 """What the compiler reads from annotations: names for people, parts of values, chunks of streams.
 
-Whether one fits another is decided in `fits`; its two functions are passed on from here, so that
-whoever asks imports one module. Three answers about a part (`member`, `item`,
-`element`):
+Whether one fits another is decided in `fits`, and whether a value does in `acceptance`; both are
+passed on from here, so that whoever asks imports one module. Three answers about a part (`member`,
+`item`, `element`):
 
 * an annotation: where the value has the part, it is of this type;
 * `Any`: there may be such a part;

@@ -1,7 +1,7 @@
 """Whether a value annotated one way may be given to a parameter annotated another way.
 
-`compare` answers before anything runs, with three answers; `accepts` answers for a value, on the
-edges where `compare` could only say MAY.
+`compare` answers before anything runs, with three answers; `acceptance` for a value, on the edges
+where `compare` could only say MAY.
 
 Type arguments are compared covariantly: `list[bool]` fits `list[int]`. A type checker must forbid
 this because the reader could append an `int`; a value on a wire is never mutated, so it is safe.

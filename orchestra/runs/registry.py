@@ -29,7 +29,7 @@ from orchestra.protocols import State
 from orchestra.runs import idempotency, index, mail
 from orchestra.runs.archive import Archive, as_it_is
 from orchestra.runs.disconnect import CANCEL, OnLeave
-from orchestra.runs.idempotency import Claimed, Claims, Mine, OtherRequest, Theirs
+from orchestra.runs.idempotency import Claimed, Claims, Mine
 from orchestra.runs.keeping import Fit
 from orchestra.runs.local import LocalRun, LocalRuns
 from orchestra.runs.patience import patiently
@@ -391,6 +391,3 @@ async def open_registry(
         finally:
             await registry.end()  # noqa: ASYNC102 - it is shielded, and bounded
             nursery.cancel_scope.cancel()
-
-
-__all__ = ["Claimed", "Mine", "OtherRequest", "Registry", "RunPage", "Theirs", "open_registry"]

@@ -40,7 +40,6 @@ from orchestra.testing import timing
 from orchestra.testing.log import Activation, Log
 from orchestra.testing.simulate import Simulation
 
-_ROUNDING_S = 1e-9
 ARMS = (ArmCommitted, ArmFailed, ArmRestarted)
 ENDS = (StepFinished, StepFailed, StepCancelled)
 
@@ -269,13 +268,13 @@ def retries_keep_to_their_rule(log: Log) -> None:
         assert all(0 <= event.delay_s <= longest_s for event in retries), f"{path} waits too long"
         for retry, later in pairwise(life[1:]):
             assert isinstance(retry, StepRetried), f"{path} went on after {retry}"
-            waited = later.at_s > retry.at_s + retry.delay_s - _ROUNDING_S
+            waited = later.at_s > retry.at_s + retry.delay_s - timing.ROUNDING_S
             assert waited or isinstance(later, StepCancelled), f"{path} did not wait"
         done = log.finished(path)
         if done is not None and done.first_chunk_s is not None and retries:
             begun_s = done.at_s - done.duration_s + done.first_chunk_s
             late = begun_s - (retries[-1].at_s + retries[-1].delay_s)
-            assert late > -_ROUNDING_S, f"{path} was tried again after it had passed output on"
+            assert late > -timing.ROUNDING_S, f"{path} was tried again after it had begun"
 
 
 def routes_take_one_arm(log: Log) -> None:

@@ -12,7 +12,8 @@ from orchestra.events import Event, RunFailed, RunFinished, StepStarted
 from orchestra.graph.nodes import Call
 from orchestra.testing.log import Activation, Log
 
-_ROUNDING_S = 1e-9
+ROUNDING_S = 1e-9
+"""What adding up moments may lose."""
 
 
 def starts_when_its_last_input_exists(log: Log) -> None:
@@ -92,7 +93,7 @@ def a_step_ends_by_its_timeout(log: Log) -> None:
                 continue
             lasted_s, timeout_s = log.lives[path][-1].at_s - begun.at_s, node.policy.timeout_s
             went_on = f"{path} has timeout_s={timeout_s:g}, and went on for {lasted_s:g} s"
-            assert lasted_s <= timeout_s + _ROUNDING_S, went_on
+            assert lasted_s <= timeout_s + ROUNDING_S, went_on
 
 
 def _late(log: Log, moment_s: float) -> list[str]:
