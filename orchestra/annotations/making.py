@@ -193,9 +193,10 @@ def maker(
 
 def record_at(kind: object, value: object) -> object | None:
     """The class that an object in JSON would be read as; None where it is not known."""
-    found = _recipe(readable(kind))
-    if isinstance(found, Choice):
-        return found.record_of(value)
+    found = readable(kind)
+    recipe = found.recipe if isinstance(found, type) and issubclass(found, Made) else None
+    if isinstance(recipe, Choice):
+        return recipe.record_of(value)
     return next((each for each in alternatives(plain(kind)) if has_members(each)), None)
 
 
@@ -228,11 +229,7 @@ def _swapped(kind: object) -> Any:
         return _union(alternatives(bare))
     if is_record(bare):
         return _standing(Record(kind))
-    return cast("Any", origin)[tuple(map(_argument, given))]
-
-
-def _argument(kind: object) -> object:
-    return kind if kind is ... else readable(kind)
+    return cast("Any", origin)[tuple(each if each is ... else readable(each) for each in given)]
 
 
 def _union(members: tuple[object, ...]) -> Any:
@@ -247,10 +244,6 @@ def _union(members: tuple[object, ...]) -> Any:
 
 def _standing(recipe: Record | Choice) -> type[Made]:
     return cast("type[Made]", _Standing("Made", (Made,), {"recipe": recipe}))
-
-
-def _recipe(kind: object) -> Record | Choice | None:
-    return kind.recipe if isinstance(kind, type) and issubclass(kind, Made) else None
 
 
 def _needs_help(kind: object) -> bool:

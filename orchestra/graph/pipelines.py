@@ -209,7 +209,8 @@ def _explaining(name: str, where: str) -> Iterator[None]:
             raise
         raise DefinitionError(refused) from error
     except RuntimeError as error:
-        handler = handler_that_failed(error.__traceback__) if _is_of_trio(error) else None
+        of_trio = str(error) == "must be called from async context"
+        handler = handler_that_failed(error.__traceback__) if of_trio else None
         if handler is None:
             raise
         raise DefinitionError(f"{handler.where}: {handler.message}; {handler.fix}") from error
@@ -220,11 +221,6 @@ def _explaining(name: str, where: str) -> Iterator[None]:
             f"{where}: pipeline {name!r} calls itself, and a graph has no cycles; repeat inside "
             "a step, or pass the result on to a second pipeline"
         ) from error
-
-
-def _is_of_trio(error: RuntimeError) -> bool:
-    """Whether something of Trio's was used where Trio does not run."""
-    return str(error) == "must be called from async context"
 
 
 def _inputs(

@@ -34,6 +34,7 @@ _SCOPES = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda, ast.ClassDef)
 _LOOPS = (ast.For, ast.While, ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
 _ASKING = ("isinstance", "type", "hasattr", "callable")
 _PATTERNS = (ast.MatchSingleton, ast.MatchClass, ast.MatchSequence, ast.MatchMapping)
+_CONTROL = ("orchestra.graph.control", "orchestra.graph.agreeing")
 _TELLING = {
     number
     for name, number in dis.opmap.items()
@@ -183,19 +184,12 @@ def _made(path: Path, names: Mapping[str, object], nodes: Sequence[Node]) -> Wir
     match path[-2]:
         case ast.Assign(targets=[ast.Name()], value=ast.Call(func=ast.Name(id=called))) as node:
             meaning = names.get(called)
-            if isinstance(meaning, Step) or _is_control(meaning):
+            if isinstance(meaning, Step) or getattr(meaning, "__module__", "") in _CONTROL:
                 lines = range(node.lineno, (node.end_lineno or node.lineno) + 1)
                 here = [each for each in nodes if each.origin.line in lines]
                 made = [each for each in here if not isinstance(each, Constant | Input)]
                 return Wire(made[-1]) if made else None
     return None
-
-
-def _is_control(meaning: object) -> bool:
-    return getattr(meaning, "__module__", "") in (
-        "orchestra.graph.control",
-        "orchestra.graph.agreeing",
-    )
 
 
 def _unasked(pattern: ast.pattern) -> bool:
