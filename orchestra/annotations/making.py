@@ -103,7 +103,11 @@ class Record:
         return schema
 
     def make(self, value: object, *, strict: bool) -> object:
-        """The value."""
+        """The value.
+
+        Raises:
+            ValueError: what is read does not fit; the place of it is told as msgspec does.
+        """
         found = _converted(value, self.read_as, strict=strict)
         if is_typeddict(self._class):
             return found
@@ -146,7 +150,11 @@ class Choice:
         return next((each for each in self.records if _says(each, self.tag, told)), None)
 
     def make(self, value: object, *, strict: bool) -> object:
-        """The value."""
+        """The value.
+
+        Raises:
+            ValueError: what is read does not fit; the place of it is told as msgspec does.
+        """
         kind = self.record_of(value)
         if kind is not None:
             return _converted(value, readable(kind), strict=strict)

@@ -56,7 +56,10 @@ def open_results(path: Path) -> Iterator[Results]:
             ) from error
         file.seek(0)
         yield Results(path, file)
-        os.fsync(file.fileno())
+        try:
+            os.fsync(file.fileno())
+        except OSError as error:
+            raise _unwritable(path, error) from error
 
 
 def _ends_whole(file: BinaryIO) -> bool:

@@ -88,7 +88,12 @@ class Contest:
         self._news = trio.Event()
 
     async def run(self) -> None:
-        """Start the arms as they are due, and return when all of them have ended."""
+        """Start the arms as they are due, and return when all of them have ended.
+
+        Raises:
+            ArmsFailedError: no arm was committed to.
+            Exception: the error of the arm that was; or one that no other arm is for.
+        """
         regions = self._operation.regions
         try:
             async with trio.open_nursery() as nursery:

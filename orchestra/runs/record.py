@@ -101,7 +101,11 @@ def told(events: Iterable[Event], request_id: str) -> tuple[EventLine, ...]:
 
 
 def ended(record: Record, event: Event, ended_s: float) -> Record:
-    """The record of a run whose last event this is; it must be fit for clients already."""
+    """The record of a run whose last event this is; it must be fit for clients already.
+
+    Raises:
+        ValueError: no run ends with it.
+    """
     outcome: Outcome
     match event:
         case RunFinished():

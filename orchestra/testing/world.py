@@ -43,7 +43,11 @@ class ScriptedModel(Model):
 
     @classmethod
     def saying(cls, *texts: str, every_s: float = 0.0) -> ScriptedModel:
-        """A model that says these texts and ends well."""
+        """A model that says these texts and ends well.
+
+        Raises:
+            TypeError: one is no text.
+        """
         for text in texts:
             if not isinstance(text, str):
                 raise TypeError(

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from errno import ENOSPC
 from math import inf
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -312,6 +314,17 @@ def test_one_batch_at_a_time_writes_a_file(tmp_path: Path) -> None:
 def test_a_file_that_cannot_be_written_is_told(tmp_path: Path) -> None:
     with pytest.raises(BatchError, match="cannot be written there: Is a directory"):
         begun(rows([0.0]), tmp_path)
+
+
+def test_a_file_that_does_not_come_to_the_disk_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(_: int) -> None:
+        raise OSError(ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(BatchError, match="cannot be written there: No space left on device"):
+        begun(rows([0.0]), tmp_path / "r")
 
 
 def test_more_at_once_than_an_engine_runs_is_refused(tmp_path: Path) -> None:
