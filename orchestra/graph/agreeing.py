@@ -19,7 +19,7 @@ from orchestra.annotations.shapes import union
 from orchestra.errors import DefinitionError, JudgeError
 from orchestra.graph.arguments import plain_function, refuse_list
 from orchestra.graph.calling import told
-from orchestra.graph.definition import current_definition
+from orchestra.graph.definition import definition_for
 from orchestra.graph.gather import wire_of
 from orchestra.graph.hedging import stagger
 from orchestra.graph.nodes import Choice, type_of
@@ -118,10 +118,10 @@ def quorum(
         DefinitionError: called outside a pipeline; `count` is no number from 1 to that of the
             arms, `agree` no plain function, or `stagger_s` no number of seconds.
     """
-    definition = current_definition("quorum(...)", _IN_PIPELINES)
+    definition = definition_for("quorum")
     refuse_list("quorum", arms)
     wires = tuple(map(wire_of, arms))
-    _count("quorum", count, wires)
+    _refuse_count(count, wires)
     if agree is not None:
         does = "is given two answers and tells if they agree"
         plain_function("quorum", "agree", agree, does, instead=_COMPARABLE)
@@ -147,10 +147,10 @@ def best_of(*arms: T, judge: Callable[[list[T]], int], least: int = 1) -> T:
         DefinitionError: called outside a pipeline, or without arms; `least` is no number from 1
             to that of the arms, or the judge is nothing that can be called.
     """
-    definition = current_definition("best_of(...)", _IN_PIPELINES)
+    definition = definition_for("best_of")
     refuse_list("best_of", arms)
     wires = tuple(map(wire_of, arms))
-    _least(least, wires)
+    _refuse_least(least, wires)
     asked = _judge(judge)
     survivors = definition.add(lambda origin: Survivors(origin, wires, least))
     index = asked(survivors)
@@ -158,10 +158,7 @@ def best_of(*arms: T, judge: Callable[[list[T]], int], least: int = 1) -> T:
     return cast("T", _picking(kind)(survivors, index))
 
 
-_IN_PIPELINES = "use it in a function decorated with @pipeline"
-
-
-def _count(name: str, count: object, wires: tuple[Wire, ...]) -> None:
+def _refuse_count(count: object, wires: tuple[Wire, ...]) -> None:
     if type(count) is int and 1 <= count <= len(wires):
         return
     # Who has left the number out has given an arm in its place.
@@ -169,13 +166,13 @@ def _count(name: str, count: object, wires: tuple[Wire, ...]) -> None:
     given = ", ".join([f"{count!r:.80}", *map(spelled, wires)])
     right = ", ".join([str(len(arms) // 2 + 1), *(arms or ["one", "two", "three"])])
     raise DefinitionError(
-        f"{called_at()}: {name}({count!r:.80}, ...) of {len(wires)} arms: how many of "
+        f"{called_at()}: quorum({count!r:.80}, ...) of {len(wires)} arms: how many of "
         "them have to agree is a whole number, from 1 to that of the arms, and part of the "
-        f"pipeline itself\n    wrong: {name}({given})\n    right: {name}({right})"
+        f"pipeline itself\n    wrong: quorum({given})\n    right: quorum({right})"
     )
 
 
-def _least(least: object, wires: tuple[Wire, ...]) -> None:
+def _refuse_least(least: object, wires: tuple[Wire, ...]) -> None:
     if not wires:
         raise DefinitionError(f"{called_at()}: best_of() has no arms; give it at least one")
     if type(least) is not int or not 1 <= least <= len(wires):

@@ -19,7 +19,7 @@ from orchestra.graph.arguments import commit_rule, error_types, plain_function, 
 from orchestra.graph.awaitables import refuse_awaitables
 from orchestra.graph.calling import told
 from orchestra.graph.commits import FIRST_CONTENT, Commit, Validate
-from orchestra.graph.definition import Definition, current_definition
+from orchestra.graph.definition import definition_for
 from orchestra.graph.gather import wire_of
 from orchestra.graph.hedging import hedge_rule, stagger
 from orchestra.graph.nodes import Collect, Each, EachItem, Fallback, Race, Route
@@ -31,10 +31,6 @@ A = TypeVar("A")
 B = TypeVar("B")
 
 _NONE: Any = object()
-
-
-def _definition(name: str) -> Definition:
-    return current_definition(f"{name}(...)", "use it in a function decorated with @pipeline")
 
 
 @overload
@@ -50,7 +46,7 @@ def collect(stream: object) -> Any:
     Raises:
         DefinitionError: called outside a pipeline.
     """
-    definition = _definition("collect")
+    definition = definition_for("collect")
     source = wire_of(stream)
     return definition.add(lambda origin: Collect(origin, source))
 
@@ -130,7 +126,7 @@ def race(
     hedge = hedge_rule(hedge_at, hedge_share)
     usual_s = 0.0 if hedge is None else inf
     wait_s = usual_s if stagger_s is None else stagger("race", stagger_s)
-    definition = _definition("race")
+    definition = definition_for("race")
     refuse_list("race", arms)
     wires = _arms("race", arms)
     rule, checked = commit_rule("race", commit), _validate("race", validate)
@@ -200,7 +196,7 @@ def fallback(
             f"{called_at()}: fallback(restart={restart!r:.80}): whether an answer may be "
             "taken back is part of the pipeline itself: write True or False"
         )
-    definition = _definition("fallback")
+    definition = definition_for("fallback")
     refuse_list("fallback", arms)
     wires = _arms("fallback", arms)
     rule, checked = commit_rule("fallback", commit), _validate("fallback", validate)
@@ -236,7 +232,7 @@ def route(label: object, arms: Mapping[Any, T], *, default: T = _NONE) -> T:
             f"{called_at()}: route(..., {arms!r:.80}): the arms are a dict from what the "
             'label may be to what is then the result: route(label, {"a": ..., "b": ...})'
         )
-    definition = _definition("route")
+    definition = definition_for("route")
     on = wire_of(label)
     wires = _arms("route", tuple(arms.values()) + (() if default is _NONE else (default,)))
     keys = cast("tuple[Hashable, ...]", tuple(arms))
@@ -305,7 +301,7 @@ def each(
         DefinitionError: called outside a pipeline, or with a body that is not to be called: a
             wire, or what a step has already given.
     """
-    definition = _definition("each")
+    definition = definition_for("each")
     _refuse_body(body)
     wire = wire_of(items)
     item = definition.add(lambda origin: EachItem(origin, wire))

@@ -97,3 +97,13 @@ def current_definition(name: str, instead: str) -> Definition:
     if definition is None:
         raise DefinitionError(f"{called_at()}: {name} was called outside a pipeline; {instead}")
     return definition
+
+
+def definition_for(construct: str) -> Definition:
+    """The definition in progress, for a `race`, an `each` and their like.
+
+    Raises:
+        DefinitionError: there is none.
+    """
+    instead = "use it in a function decorated with @pipeline"
+    return current_definition(f"{construct}(...)", instead)

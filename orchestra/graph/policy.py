@@ -30,8 +30,8 @@ def _positive(instance: object, attribute: Attribute[Any], value: object) -> Non
         raise ValueError(f"{_said(instance, attribute, value)} must be more than 0, or left out")
 
 
-def _bound(default: float | None) -> float | None:
-    return attrs.field(default=default, validator=attrs.validators.optional(_positive))
+def _bound() -> float | None:
+    return attrs.field(default=None, validator=attrs.validators.optional(_positive))
 
 
 def _whole(instance: object, attribute: Attribute[Any], value: object) -> None:
@@ -129,11 +129,11 @@ class Policy:
     slow client is not a slow provider.
     """
 
-    timeout_s: float | None = _bound(None)
+    timeout_s: float | None = _bound()
     """From the first call to the value, or to the last chunk: all attempts, and their waits."""
-    first_chunk_s: float | None = _bound(None)
+    first_chunk_s: float | None = _bound()
     """From a call to its first chunk; each attempt has its own. For streams."""
-    idle_s: float | None = _bound(None)
+    idle_s: float | None = _bound()
     """From one chunk to the next, once the first is there. For streams."""
     retry: Retry | None = attrs.field(default=None)
     """When a call that failed is made again; None is never."""
@@ -180,5 +180,5 @@ class Limits:
     """What each second adds to it, so that an engine with few calls may retry them."""
     retries_saved: int = _count(100)
     """The most that it ever holds, and what it begins with."""
-    deadline_s: float | None = _bound(None)
+    deadline_s: float | None = _bound()
     """How long a run may take, for runs that are given no deadline of their own."""
