@@ -102,9 +102,11 @@ class Recorder:
         Raises:
             StateError: the state is away; it is written later, if it can be.
         """
-        self.started(record)
-        await self._archive.note([record], [record] if self.shared else [], [])
-        self._written(record)
+        try:
+            await self._archive.note([record], [record] if self.shared else [], [])
+        except BaseException:
+            self.started(record)
+            raise
 
     async def serve(self) -> None:
         """Write what there is to write, until cancelled."""
@@ -185,15 +187,11 @@ class Recorder:
             await archive.note(
                 [*starts.values()], running if shared else [], ends if shared else []
             )
-        for record in starts.values():
-            self._written(record)
+        for run_id, record in starts.items():
+            if self._started.get(run_id) is record:  # or it was told anew meanwhile, for others
+                del self._started[run_id]
         for run_id in ends:
             self._drop(run_id)
-
-    def _written(self, record: Record) -> None:
-        """A start is written, unless it was told anew meanwhile: then to others as well."""
-        if self._started.get(record.id) is record:
-            del self._started[record.id]
 
     async def _undo(self) -> None:
         for undo in tuple(self._undone):
