@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from orchestra.accounts import Certainty, Usage
 from orchestra.answers import Answer, Completion
-from orchestra.codecs.anthropic import AnthropicDialect, MessageEvents
+from orchestra.codecs.anthropic.dialect import AnthropicDialect, MessageEvents
 from orchestra.errors import (
     AuthenticationError,
     CapabilityError,

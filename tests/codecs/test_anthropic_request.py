@@ -17,9 +17,9 @@ from hypothesis import strategies as st
 from pydantic import TypeAdapter
 
 from orchestra.answers import Completion
-from orchestra.codecs.anthropic import message_events
-from orchestra.codecs.anthropic_request import anthropic_body
-from orchestra.codecs.bedrock_request import converse_body
+from orchestra.codecs.anthropic.dialect import message_events
+from orchestra.codecs.anthropic.request import anthropic_body
+from orchestra.codecs.bedrock.request import converse_body
 from orchestra.errors import CapabilityError
 from orchestra.providers.dialects import anthropic
 from orchestra.values import (

@@ -7,8 +7,8 @@ import json
 import pytest
 
 from orchestra.answers import Completion
-from orchestra.codecs.azure import AzureDialect
-from orchestra.codecs.openai import OpenAiDialect
+from orchestra.codecs.openai.azure import AzureDialect
+from orchestra.codecs.openai.dialect import OpenAiDialect
 from orchestra.errors import (
     AuthenticationError,
     ContentFilterError,

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from orchestra.accounts import Usage
 from orchestra.answers import Answer, Completion
-from orchestra.codecs.bedrock import BedrockDialect
+from orchestra.codecs.bedrock.converse import BedrockDialect
 from orchestra.errors import (
     AuthenticationError,
     ContextLengthError,

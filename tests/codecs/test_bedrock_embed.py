@@ -7,7 +7,7 @@ import json
 import pytest
 
 from orchestra.accounts import Usage
-from orchestra.codecs.bedrock import BedrockDialect
+from orchestra.codecs.bedrock.converse import BedrockDialect
 from orchestra.errors import (
     CapabilityError,
     MalformedStreamError,

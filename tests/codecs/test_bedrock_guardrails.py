@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from orchestra.accounts import Usage
 from orchestra.answers import Completion
-from orchestra.codecs.bedrock_invoke import BedrockInvokeDialect
+from orchestra.codecs.bedrock.invoke import BedrockInvokeDialect
 from orchestra.errors import ModelError, TruncatedStreamError
 from orchestra.values import Json, ModelEvent, Stopped, StopReason, TextDelta, UsageReport
 from tests.codecs.amazon import CUTS, event, pieces

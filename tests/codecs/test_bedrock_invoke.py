@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from orchestra.accounts import Usage
 from orchestra.answers import Completion
-from orchestra.codecs.bedrock_invoke import BedrockInvokeDialect
+from orchestra.codecs.bedrock.invoke import BedrockInvokeDialect
 from orchestra.errors import (
     MalformedStreamError,
     ModelError,

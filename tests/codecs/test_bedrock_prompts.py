@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestra.codecs.bedrock_invoke import BedrockInvokeDialect
+from orchestra.codecs.bedrock.invoke import BedrockInvokeDialect
 from orchestra.errors import CapabilityError
 from orchestra.values import (
     ChatRequest,

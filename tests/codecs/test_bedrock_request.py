@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestra.codecs.bedrock import BedrockDialect
+from orchestra.codecs.bedrock.converse import BedrockDialect
 from orchestra.errors import (
     CapabilityError,
 )

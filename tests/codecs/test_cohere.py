@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from orchestra.accounts import Usage
 from orchestra.answers import Answer, Completion
-from orchestra.codecs.cohere import CohereDialect
+from orchestra.codecs.cohere.dialect import CohereDialect
 from orchestra.errors import (
     AuthenticationError,
     CapabilityError,

@@ -8,7 +8,7 @@ from botocore.eventstream import EventStreamBuffer  # type: ignore[import-untype
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestra.codecs.eventstream import EventStreamFraming
+from orchestra.codecs.framing.eventstream import EventStreamFraming
 from orchestra.errors import MalformedStreamError
 from tests.codecs.amazon import CUTS, event, frame, header, pieces, string
 from tests.recordings import Recording, needed, recordings

@@ -11,15 +11,15 @@ from hypothesis import strategies as st
 
 from orchestra.accounts import Usage
 from orchestra.answers import Completion
-from orchestra.codecs.anthropic import AnthropicDialect
-from orchestra.codecs.bedrock import BedrockDialect
-from orchestra.codecs.bedrock_invoke import BedrockInvokeDialect
+from orchestra.codecs.anthropic.dialect import AnthropicDialect
+from orchestra.codecs.bedrock.converse import BedrockDialect
+from orchestra.codecs.bedrock.invoke import BedrockInvokeDialect
 from orchestra.codecs.dialect import Dialect
-from orchestra.codecs.frames import FrameDecoder, Framing, decoded
-from orchestra.codecs.jsonlines import JsonLinesFraming
-from orchestra.codecs.ollama import OllamaDialect
-from orchestra.codecs.openai import OpenAiDialect
-from orchestra.codecs.sse import SseFraming
+from orchestra.codecs.framing.frames import FrameDecoder, Framing, decoded
+from orchestra.codecs.framing.jsonlines import JsonLinesFraming
+from orchestra.codecs.framing.sse import SseFraming
+from orchestra.codecs.ollama.dialect import OllamaDialect
+from orchestra.codecs.openai.dialect import OpenAiDialect
 from orchestra.errors import (
     AuthenticationError,
     MalformedStreamError,

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 
 from orchestra.accounts import Certainty, Usage
 from orchestra.answers import Answer, Completion
-from orchestra.codecs.frames import FRAME_BYTES_MAX
-from orchestra.codecs.gemini import GeminiDialect
+from orchestra.codecs.framing.frames import FRAME_BYTES_MAX
+from orchestra.codecs.gemini.dialect import GeminiDialect
 from orchestra.codecs.seals import sealed
 from orchestra.errors import (
     AuthenticationError,

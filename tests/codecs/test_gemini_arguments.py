@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestra.codecs.gemini_arguments import Arguments, PartialArgument
+from orchestra.codecs.gemini.arguments import Arguments, PartialArgument
 from orchestra.errors import MalformedStreamError
 
 names = st.text(st.characters(exclude_categories=["Cs"]), max_size=3)

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from pydantic import BaseModel
 
 from orchestra.answers import Completion
-from orchestra.codecs.gemini import GeminiDialect
-from orchestra.codecs.gemini_request import gemini_body
+from orchestra.codecs.gemini.dialect import GeminiDialect
+from orchestra.codecs.gemini.request import gemini_body
 from orchestra.errors import CapabilityError
 from orchestra.values import (
     ChatRequest,

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestra.codecs.jsonlines import JsonLinesFraming
+from orchestra.codecs.framing.jsonlines import JsonLinesFraming
 from orchestra.errors import MalformedStreamError
 from tests.codecs.amazon import CUTS, pieces
 from tests.recordings import Recording, needed, recordings

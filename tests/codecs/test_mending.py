@@ -12,15 +12,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestra.answers import Completion
-from orchestra.codecs.anthropic import AnthropicDialect
-from orchestra.codecs.bedrock import BedrockDialect
-from orchestra.codecs.bedrock_invoke import BedrockInvokeDialect
-from orchestra.codecs.cohere import CohereDialect
+from orchestra.codecs.anthropic.dialect import AnthropicDialect
+from orchestra.codecs.bedrock.converse import BedrockDialect
+from orchestra.codecs.bedrock.invoke import BedrockInvokeDialect
+from orchestra.codecs.cohere.dialect import CohereDialect
 from orchestra.codecs.dialect import Dialect
-from orchestra.codecs.gemini import GeminiDialect
-from orchestra.codecs.mending import VALUES_MAX, JsonReader, read_whole
-from orchestra.codecs.ollama import OllamaDialect
-from orchestra.codecs.openai import OpenAiDialect
+from orchestra.codecs.framing.mending import VALUES_MAX, JsonReader, read_whole
+from orchestra.codecs.gemini.dialect import GeminiDialect
+from orchestra.codecs.ollama.dialect import OllamaDialect
+from orchestra.codecs.openai.dialect import OpenAiDialect
 from orchestra.errors import MalformedStreamError
 
 MARK = b"\xef\xbb\xbf"

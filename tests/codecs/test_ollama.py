@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from orchestra.accounts import Certainty, Usage
 from orchestra.answers import Completion
-from orchestra.codecs.ollama import OllamaDialect
+from orchestra.codecs.ollama.dialect import OllamaDialect
 from orchestra.errors import (
     AuthenticationError,
     CapabilityError,

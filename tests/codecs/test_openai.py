@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from orchestra.accounts import Usage
 from orchestra.answers import Completion
 from orchestra.codecs.dialect import completion
-from orchestra.codecs.openai import OpenAiDialect
-from orchestra.codecs.quirks import GENERIC, OPENAI, PRESETS, Quirks
+from orchestra.codecs.openai.dialect import OpenAiDialect
+from orchestra.codecs.openai.quirks import GENERIC, OPENAI, PRESETS, Quirks
 from orchestra.errors import (
     MalformedStreamError,
     ModelError,

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from orchestra.accounts import Certainty, Usage
 from orchestra.answers import Completion
-from orchestra.codecs.openai import OpenAiDialect
-from orchestra.codecs.quirks import GENERIC, OPENAI, Quirks
+from orchestra.codecs.openai.dialect import OpenAiDialect
+from orchestra.codecs.openai.quirks import GENERIC, OPENAI, Quirks
 from orchestra.errors import MalformedStreamError
 from orchestra.values import (
     Began,

@@ -13,8 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestra.accounts import Usage
-from orchestra.codecs.openai import OpenAiDialect
-from orchestra.codecs.quirks import ALIBABA, AZURE, GENERIC, OPENAI, PERPLEXITY, VLLM, Quirks
+from orchestra.codecs.openai.dialect import OpenAiDialect
+from orchestra.codecs.openai.quirks import ALIBABA, AZURE, GENERIC, OPENAI, PERPLEXITY, VLLM, Quirks
 from orchestra.errors import (
     CapabilityError,
     MalformedStreamError,

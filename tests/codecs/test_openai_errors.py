@@ -7,8 +7,8 @@ import json
 import pytest
 
 from orchestra.accounts import Certainty, Usage
-from orchestra.codecs.openai import OpenAiDialect
-from orchestra.codecs.quirks import GENERIC, OPENROUTER
+from orchestra.codecs.openai.dialect import OpenAiDialect
+from orchestra.codecs.openai.quirks import GENERIC, OPENROUTER
 from orchestra.errors import (
     ContentFilterError,
     ContextLengthError,

@@ -6,13 +6,13 @@ from typing import Any
 
 import pytest
 
-from orchestra.codecs.anthropic_request import anthropic_body
-from orchestra.codecs.cohere_request import chat_body as cohere_body
-from orchestra.codecs.gemini_request import gemini_body
-from orchestra.codecs.ollama_request import chat_body as ollama_body
-from orchestra.codecs.openai_logprobs import logprobs_of
-from orchestra.codecs.openai_request import chat_body
-from orchestra.codecs.quirks import MISTRAL, OPENAI
+from orchestra.codecs.anthropic.request import anthropic_body
+from orchestra.codecs.cohere.request import chat_body as cohere_body
+from orchestra.codecs.gemini.request import gemini_body
+from orchestra.codecs.ollama.request import chat_body as ollama_body
+from orchestra.codecs.openai.logprobs import logprobs_of
+from orchestra.codecs.openai.quirks import MISTRAL, OPENAI
+from orchestra.codecs.openai.request import chat_body
 from orchestra.errors import CapabilityError
 from orchestra.logprobs import Logprobs, TokenLogprob
 from orchestra.values import (

@@ -14,10 +14,10 @@ from openai.types import CreateEmbeddingResponse
 from openai.types.chat import ChatCompletionChunk, ChatCompletionMessage
 
 from orchestra.answers import Completion
-from orchestra.codecs.azure import AzureDialect
 from orchestra.codecs.dialect import Dialect
-from orchestra.codecs.openai import OpenAiDialect
-from orchestra.codecs.quirks import GENERIC, PRESETS
+from orchestra.codecs.openai.azure import AzureDialect
+from orchestra.codecs.openai.dialect import OpenAiDialect
+from orchestra.codecs.openai.quirks import GENERIC, PRESETS
 from orchestra.errors import (
     AuthenticationError,
     CapabilityError,

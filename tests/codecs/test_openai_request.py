@@ -8,8 +8,8 @@ from typing import Any
 import attrs
 import pytest
 
-from orchestra.codecs.openai import OpenAiDialect
-from orchestra.codecs.quirks import (
+from orchestra.codecs.openai.dialect import OpenAiDialect
+from orchestra.codecs.openai.quirks import (
     DEEPSEEK,
     GENERIC,
     GROQ,

@@ -13,17 +13,17 @@ from pydantic import TypeAdapter
 
 from orchestra.accounts import Usage
 from orchestra.answers import Completion
-from orchestra.codecs.openai_logprobs import logprobs_record
-from orchestra.codecs.openai_responses import ResponseWriter
-from orchestra.codecs.openai_responses_record import (
+from orchestra.codecs.openai.logprobs import logprobs_record
+from orchestra.codecs.openai.usage import usage_record
+from orchestra.codecs.openai_serving.passed import Passed
+from orchestra.codecs.openai_serving.request import ServedChat
+from orchestra.codecs.openai_serving.responses import ResponseWriter
+from orchestra.codecs.openai_serving.responses_record import (
     ResponseHead,
     response_record,
     response_usage,
 )
-from orchestra.codecs.openai_responses_request import asked_response, served_response
-from orchestra.codecs.openai_serving_passed import Passed
-from orchestra.codecs.openai_serving_request import ServedChat
-from orchestra.codecs.openai_usage import usage_record
+from orchestra.codecs.openai_serving.responses_request import asked_response, served_response
 from orchestra.errors import InvalidRequestError, OverloadedError, TruncatedStreamError
 from orchestra.logprobs import Logprobs, TokenLogprob
 from orchestra.values import (

@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 from orchestra.accounts import Usage
 from orchestra.answers import AnswerPart, Completion
 from orchestra.codecs.dialect import completion
-from orchestra.codecs.openai import OpenAiDialect
-from orchestra.codecs.openai_serving import AnswerWriter, answer_record
-from orchestra.codecs.openai_serving_errors import error_reply
-from orchestra.codecs.openai_usage import usage_record
+from orchestra.codecs.openai.dialect import OpenAiDialect
+from orchestra.codecs.openai.usage import usage_record
+from orchestra.codecs.openai_serving.answers import AnswerWriter, answer_record
+from orchestra.codecs.openai_serving.errors import error_reply
 from orchestra.codecs.withheld import WITHHELD
 from orchestra.errors import (
     AuthenticationError,

@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestra.accounts import Usage
-from orchestra.codecs.openai import OpenAiDialect
-from orchestra.codecs.openai_serving_embeddings import embeddings_body, served_embeddings
-from orchestra.codecs.quirks import OPENAI
+from orchestra.codecs.openai.dialect import OpenAiDialect
+from orchestra.codecs.openai.quirks import OPENAI
+from orchestra.codecs.openai_serving.embeddings import embeddings_body, served_embeddings
 from orchestra.errors import InvalidRequestError
 from orchestra.values import Embeddings, EmbedRequest, Vector
 

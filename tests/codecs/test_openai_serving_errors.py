@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from orchestra.codecs.openai_serving_errors import HIDDEN, error_reply
+from orchestra.codecs.openai_serving.errors import HIDDEN, error_reply
 from orchestra.errors import (
     ArmsFailedError,
     AuthenticationError,

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestra.codecs.openai_serving_embeddings import served_embeddings
-from orchestra.codecs.openai_serving_errors import error_reply
-from orchestra.codecs.openai_serving_passed import GUARDED, USUAL_PASSED, Passed
-from orchestra.codecs.openai_serving_request import STORED_DEPTH_MAX, served_chat
+from orchestra.codecs.openai_serving.embeddings import served_embeddings
+from orchestra.codecs.openai_serving.errors import error_reply
+from orchestra.codecs.openai_serving.passed import GUARDED, USUAL_PASSED, Passed
+from orchestra.codecs.openai_serving.request import STORED_DEPTH_MAX, served_chat
 from orchestra.errors import InvalidRequestError
 from orchestra.values import ChatRequest, ImagePart, ImageUrlPart
 

@@ -14,9 +14,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestra.codecs.openai import OpenAiDialect
-from orchestra.codecs.openai_serving_request import served_chat
-from orchestra.codecs.quirks import GENERIC, OPENAI
+from orchestra.codecs.openai.dialect import OpenAiDialect
+from orchestra.codecs.openai.quirks import GENERIC, OPENAI
+from orchestra.codecs.openai_serving.request import served_chat
 from orchestra.errors import InvalidRequestError
 from orchestra.values import (
     ChatRequest,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from orchestra.accounts import Certainty, Usage
-from orchestra.codecs.openai import OpenAiDialect
+from orchestra.codecs.openai.dialect import OpenAiDialect
 from orchestra.values import Json, UsageReport
 from tests.codecs.openai_streams import USAGE, chunk, decode, stream
 

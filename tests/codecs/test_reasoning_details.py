@@ -11,10 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestra.answers import Completion
-from orchestra.codecs.openai import OpenAiDialect
-from orchestra.codecs.openai_serving import AnswerWriter, answer_record
-from orchestra.codecs.openai_serving_request import served_chat
-from orchestra.codecs.quirks import GENERIC, OPENROUTER
+from orchestra.codecs.openai.dialect import OpenAiDialect
+from orchestra.codecs.openai.quirks import GENERIC, OPENROUTER
+from orchestra.codecs.openai_serving.answers import AnswerWriter, answer_record
+from orchestra.codecs.openai_serving.request import served_chat
 from orchestra.values import ChatRequest, Json, Message, ReasoningPart, ToolCall
 
 DIALECT = OpenAiDialect(OPENROUTER)

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from orchestra.codecs.sse import SseFraming
+from orchestra.codecs.framing.sse import SseFraming
 from orchestra.errors import MalformedStreamError
 from tests.codecs.amazon import CUTS, pieces
 from tests.recordings import Recording, needed, recordings

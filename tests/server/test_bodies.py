@@ -11,8 +11,8 @@ import trio.testing
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from orchestra.server.bodies import UNBROKEN_MAX, body_of, forget_heads, tell_departure
-from orchestra.server.hardening import Mailbox
+from orchestra.server.connections.bodies import UNBROKEN_MAX, body_of, forget_heads, tell_departure
+from orchestra.server.connections.hardening import Mailbox
 from orchestra.server.settings import Settings
 from tests.server.wire import open_house
 

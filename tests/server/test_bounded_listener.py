@@ -10,9 +10,9 @@ import trio
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestra.server.bounded_listener import BoundedListener, whose
+from orchestra.server.connections.bounded_listener import BoundedListener, whose
+from orchestra.server.connections.sockets import bind
 from orchestra.server.settings import Settings
-from orchestra.server.sockets import bind
 from tests.server.wire import PATIENCE_S
 
 BEHIND = "127.0.0.9"

@@ -14,8 +14,8 @@ from orchestra.errors import InvalidRequestError, TruncatedStreamError
 from orchestra.graph.pipelines import Pipeline, pipeline
 from orchestra.graph.steps import step
 from orchestra.protocols import Stream
-from orchestra.server.chat_shapes import shape_of
-from orchestra.server.openai_catalog import Bare, Catalog, Spoken
+from orchestra.server.openai.catalog import Bare, Catalog, Spoken
+from orchestra.server.runs.chat_shapes import shape_of
 from orchestra.steps.options import Asked
 from orchestra.testing.world import ScriptedModel, World
 from orchestra.values import (

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from werkzeug.exceptions import RequestEntityTooLarge
 
-from orchestra.server.departure import ArrivingBody
+from orchestra.server.front.departure import ArrivingBody
 
 
 @given(st.lists(st.binary(max_size=8)), st.lists(st.binary(max_size=8)))

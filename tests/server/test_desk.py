@@ -18,12 +18,12 @@ from orchestra.config import LocalBindings, default_bindings
 from orchestra.config.reading import read
 from orchestra.engine.engine import open_engine
 from orchestra.errors import ServeError
-from orchestra.server import desk
 from orchestra.server.app import create_app
-from orchestra.server.cors import Cors
-from orchestra.server.desk import OwnPages, Unlocked, is_here, may_ask
-from orchestra.server.front import Admission
-from orchestra.server.hardening import mend_hypercorn
+from orchestra.server.connections.hardening import mend_hypercorn
+from orchestra.server.front import desk
+from orchestra.server.front.cors import Cors
+from orchestra.server.front.desk import OwnPages, Unlocked, is_here, may_ask
+from orchestra.server.front.order import Admission
 from orchestra.server.settings import Settings
 from orchestra.stores.state_memory import MemoryState
 from tests.server.served import PIPELINES

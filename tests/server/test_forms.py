@@ -9,11 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from orchestra.documents import Document
-from orchestra.server.forms import from_form
-from orchestra.server.inputs import FAULTS_MAX, form_schema
-from orchestra.server.multipart import Form, FormLimits, Part
-from orchestra.server.problems import HttpProblem
-from orchestra.server.requests import Asked, Request, read
+from orchestra.server.front.multipart import Form, FormLimits, Part
+from orchestra.server.front.problems import HttpProblem
+from orchestra.server.runs.forms import from_form
+from orchestra.server.runs.inputs import FAULTS_MAX, form_schema
+from orchestra.server.runs.requests import Asked, Request, read
 from tests.server.served import PIPELINES
 from tests.server.test_inputs import inputs
 

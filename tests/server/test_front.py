@@ -16,7 +16,7 @@ from orchestra.access.keyring import Keyring
 from orchestra.access.principal import ANYBODY, Principal, Scopes
 from orchestra.access.token import ENTROPY_BYTES, minted
 from orchestra.accounts import Caller
-from orchestra.codecs.openai_serving_errors import NO_RETRY
+from orchestra.codecs.openai_serving.errors import NO_RETRY
 from orchestra.engine.engine import open_engine
 from orchestra.errors import StateError
 from orchestra.policies.account import NoAccount
@@ -24,14 +24,14 @@ from orchestra.policies.allowance import CallerRules, OwnerLimits
 from orchestra.policies.budget import Budgets, SpendingLimits
 from orchestra.policies.callers import CallerLimits
 from orchestra.policies.purse import Purse
-from orchestra.server.access import MAY_RUN, PUBLIC
 from orchestra.server.app import create_app, table
-from orchestra.server.arrival import Arrival
-from orchestra.server.bearer import bearer
-from orchestra.server.caller_problems import CHALLENGE
-from orchestra.server.cors import ASKED, EXPOSED, Cors
-from orchestra.server.desk import Unlocked
-from orchestra.server.front import (
+from orchestra.server.front.access import MAY_RUN, PUBLIC
+from orchestra.server.front.arrival import Arrival
+from orchestra.server.front.bearer import bearer
+from orchestra.server.front.caller_problems import CHALLENGE
+from orchestra.server.front.cors import ASKED, EXPOSED, Cors
+from orchestra.server.front.desk import Unlocked
+from orchestra.server.front.order import (
     Admission,
     Authentication,
     Bounds,
@@ -42,9 +42,9 @@ from orchestra.server.front import (
     Spending,
     Unlocking,
 )
-from orchestra.server.problems import HttpProblem, NoContent
-from orchestra.server.registries import registry_beside
-from orchestra.server.runs import Runs
+from orchestra.server.front.problems import HttpProblem, NoContent
+from orchestra.server.runs.pipelines import Runs
+from orchestra.server.runs.registries import registry_beside
 from orchestra.server.settings import Settings
 from orchestra.stores.state_memory import MemoryState
 from orchestra.testing.virtual import virtual

@@ -1,7 +1,7 @@
 """Each trap of Hypercorn and Quart-Trio: it is there without the cure, and gone with it.
 
 A test named `..._is_still_there` fails when a release of theirs mends the trap: then
-remove the cure in `orchestra/server/hardening.py` and the tests of it.
+remove the cure in `orchestra/server/connections/hardening.py` and the tests of it.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from hypercorn.trio import serve as serve_stock
 from hypercorn.typing import ASGIReceiveCallable, ASGISendCallable, Scope
 from quart_trio import QuartTrio
 
-from orchestra.server.bodies import CONNECTION
-from orchestra.server.hardening import MENDED_AGAINST, Hardened, mend_hypercorn
+from orchestra.server.connections.bodies import CONNECTION
+from orchestra.server.connections.hardening import MENDED_AGAINST, Hardened, mend_hypercorn
 from orchestra.server.settings import Settings
 from tests.server.wire import STOCK_CHECK_PROTOCOL, Client, _unmended, open_house  # noqa: F401 - a fixture
 

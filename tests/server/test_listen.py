@@ -21,7 +21,7 @@ from hypercorn.trio import serve as serve_stock
 from hypercorn.typing import ASGIReceiveCallable, ASGISendCallable, Scope
 
 from orchestra.errors import ServeError
-from orchestra.server.listen import BURST_MAX, _write_nowait, bind, obey
+from orchestra.server.connections.listen import BURST_MAX, _write_nowait, bind, obey
 from orchestra.server.settings import Settings
 from tests.server.wire import PATIENCE_S, STOCK_CHECK_PROTOCOL, Client, House, Reply, open_house
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from orchestra.server.multipart import (
+from orchestra.server.front.multipart import (
     HEADERS_LIMIT_BYTES,
     Form,
     FormLimits,
@@ -17,7 +17,7 @@ from orchestra.server.multipart import (
     boundary_of,
     read_headers,
 )
-from orchestra.server.problems import HttpProblem
+from orchestra.server.front.problems import HttpProblem
 from orchestra.server.settings import is_form
 
 LIMITS = FormLimits(parts_max=4, field_limit_bytes=1000, file_limit_bytes=2000)

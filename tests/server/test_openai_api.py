@@ -12,7 +12,7 @@ import trio
 
 from orchestra.access.principal import Principal, Scopes
 from orchestra.accounts import Caller
-from orchestra.codecs.openai_serving_passed import Passed
+from orchestra.codecs.openai_serving.passed import Passed
 from orchestra.engine.engine import Engine, open_engine
 from orchestra.errors import (
     AuthenticationError,
@@ -25,10 +25,10 @@ from orchestra.graph.policy import Limits
 from orchestra.graph.steps import step
 from orchestra.protocols import Stream
 from orchestra.server.app import create_app
-from orchestra.server.caller_problems import key_missing, key_refused, your_budget, your_rate
-from orchestra.server.front import OPEN, Admission
-from orchestra.server.openai_errors import as_openai
-from orchestra.server.openai_routes import is_openai, shaped
+from orchestra.server.front.caller_problems import key_missing, key_refused, your_budget, your_rate
+from orchestra.server.front.order import OPEN, Admission
+from orchestra.server.openai.errors import as_openai
+from orchestra.server.openai.routes import is_openai, shaped
 from orchestra.server.settings import Settings
 from orchestra.testing.world import ScriptedModel, World
 from orchestra.values import Began, ChatRequest, Json, Message, Stopped, StopReason, TextDelta

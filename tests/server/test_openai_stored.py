@@ -16,9 +16,9 @@ from orchestra.accounts import Caller
 from orchestra.engine.engine import open_engine
 from orchestra.errors import StateError
 from orchestra.protocols import Change, Entry, State
-from orchestra.server import openai_stored
 from orchestra.server.app import create_app
-from orchestra.server.openai_stored import Kept, StoredCompletions, Wanted, messages_of
+from orchestra.server.openai import stored as openai_stored
+from orchestra.server.openai.stored import Kept, StoredCompletions, Wanted, messages_of
 from orchestra.server.settings import Settings
 from orchestra.stores.state_memory import MemoryState
 from orchestra.testing.world import ScriptedModel, World

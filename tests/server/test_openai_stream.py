@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestra.accounts import Usage
-from orchestra.codecs.openai_serving import AnswerWriter
+from orchestra.codecs.openai_serving.answers import AnswerWriter
 from orchestra.errors import ModelError, OverloadedError
 from orchestra.events import (
     ArmRestarted,
@@ -25,8 +25,8 @@ from orchestra.events import (
     StepRouted,
     StepStarted,
 )
-from orchestra.server.chat_shapes import RELAYED, Gives, GivesText
-from orchestra.server.openai_stream import Chunks, Facts
+from orchestra.server.openai.stream import Chunks, Facts
+from orchestra.server.runs.chat_shapes import RELAYED, Gives, GivesText
 from orchestra.steps.relay import Said
 from orchestra.values import ModelEvent, Stopped, StopReason, TextDelta
 from tests.codecs.openai_streams import decode

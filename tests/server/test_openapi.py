@@ -32,19 +32,19 @@ from orchestra.policies.callers import CallerLimits
 from orchestra.policies.purse import Purse
 from orchestra.protocols import Stream
 from orchestra.server.app import create_app, table
-from orchestra.server.front import OPEN, Admission
+from orchestra.server.front.order import OPEN, Admission
+from orchestra.server.front.problems import HttpProblem
+from orchestra.server.front.routes import Route
 from orchestra.server.metrics import metrics_routes
-from orchestra.server.openai_routes import shaped
-from orchestra.server.openapi import document
-from orchestra.server.openapi_events import event_schemas
-from orchestra.server.openapi_openai import SCHEMAS as OPENAI_SCHEMAS
-from orchestra.server.openapi_operations import OPERATIONS
-from orchestra.server.openapi_routes import PAGE, page, with_documents
-from orchestra.server.problems import HttpProblem
-from orchestra.server.registries import registry_beside
-from orchestra.server.routes import Route
-from orchestra.server.run_problems import KINDS, failed_run
-from orchestra.server.runs import Runs
+from orchestra.server.openai.routes import shaped
+from orchestra.server.openapi.description import document
+from orchestra.server.openapi.events import event_schemas
+from orchestra.server.openapi.openai import SCHEMAS as OPENAI_SCHEMAS
+from orchestra.server.openapi.operations import OPERATIONS
+from orchestra.server.openapi.routes import PAGE, page, with_documents
+from orchestra.server.runs.pipelines import Runs
+from orchestra.server.runs.problems import KINDS, failed_run
+from orchestra.server.runs.registries import registry_beside
 from orchestra.server.settings import Settings
 from orchestra.stores.state_memory import MemoryState
 from orchestra.testing.world import World

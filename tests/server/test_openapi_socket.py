@@ -9,9 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestra.events import RunStarted
-from orchestra.server.openapi_socket import FRAME, MESSAGE, SCHEMAS
-from orchestra.server.problems import not_found
-from orchestra.server.ws_messages import (
+from orchestra.server.front.problems import not_found
+from orchestra.server.front.ws_messages import (
     CLOSES,
     ID_CHARS_MAX,
     PROTOCOL,
@@ -20,6 +19,7 @@ from orchestra.server.ws_messages import (
     problem_frame,
     read,
 )
+from orchestra.server.openapi.socket import FRAME, MESSAGE, SCHEMAS
 from tests.server.test_openapi import documented, looked_up, operations
 
 KINDS: dict[str, type] = {"string": str, "object": dict, "null": type(None)}

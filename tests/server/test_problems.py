@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestra.codecs.faults import http_error
-from orchestra.codecs.openai import OpenAiDialect
-from orchestra.codecs.openai_serving_errors import error_reply
+from orchestra.codecs.openai.dialect import OpenAiDialect
+from orchestra.codecs.openai_serving.errors import error_reply
 from orchestra.codecs.withheld import OWNERS, WITHHELD
 from orchestra.errors import (
     ArmsFailedError,
@@ -40,9 +40,9 @@ from orchestra.events import (
 from orchestra.failed import Failed, ModelFacts
 from orchestra.protocols import Timeouts
 from orchestra.providers.connection import Bounds
-from orchestra.server import problems
-from orchestra.server.problems import Fault, HttpProblem, fit_for_clients
-from orchestra.server.run_problems import failed_run
+from orchestra.server.front import problems
+from orchestra.server.front.problems import Fault, HttpProblem, fit_for_clients
+from orchestra.server.runs.problems import failed_run
 
 SECRET = "sk-123 in /home/me/steps.py"
 

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from orchestra.graph.pipelines import Pipeline, pipeline
 from orchestra.graph.steps import step
-from orchestra.server.problems import HttpProblem
-from orchestra.server.requests import Asked, Request, read
+from orchestra.server.front.problems import HttpProblem
+from orchestra.server.runs.requests import Asked, Request, read
 
 
 @step

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestra.server.restarts import (
+from orchestra.server.processes.restarts import (
     FAILED,
     Ended,
     GiveUp,

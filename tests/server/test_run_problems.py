@@ -24,8 +24,8 @@ from orchestra.errors import (
     StepFailedError,
 )
 from orchestra.events import RunFailed
-from orchestra.server import caller_problems
-from orchestra.server.run_problems import KINDS, failed_run, kind_of
+from orchestra.server.front import caller_problems
+from orchestra.server.runs.problems import KINDS, failed_run, kind_of
 
 MODEL_ERRORS = [
     cls

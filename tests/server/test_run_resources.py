@@ -20,8 +20,8 @@ from orchestra.runs.disconnect import CONTINUE, LingerRun, OnLeave
 from orchestra.runs.registry import Registry
 from orchestra.runs.settings import RunsSettings
 from orchestra.server.app import create_app
-from orchestra.server.front import Admission
-from orchestra.server.registries import open_runs
+from orchestra.server.front.order import Admission
+from orchestra.server.runs.registries import open_runs
 from orchestra.server.settings import Settings
 from orchestra.stores.state_memory import MemoryState
 from tests.runs.processes import SOON, Cable

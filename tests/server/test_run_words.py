@@ -6,7 +6,7 @@ import pytest
 
 from orchestra.accounts import Caller
 from orchestra.errors import AuthenticationError, ModelsFailedError, RunError
-from orchestra.server.run_words import failed_at, whose
+from orchestra.server.runs.words import failed_at, whose
 from tests.server.asking import ASK, CHAT, Failing, asking
 
 

@@ -24,8 +24,8 @@ from orchestra.errors import LimitReachedError
 from orchestra.graph.policy import Limits
 from orchestra.policies.allowance import CallerRules, OwnerLimits
 from orchestra.server.app import create_app
-from orchestra.server.front import Admission
-from orchestra.server.running import Running
+from orchestra.server.front.order import Admission
+from orchestra.server.front.running import Running
 from orchestra.server.settings import Settings
 from orchestra.testing.world import ScriptedModel, World
 from tests.server.served import PIPELINES

@@ -19,8 +19,8 @@ import trio.testing
 from orchestra.engine.engine import Engine, open_engine
 from orchestra.graph.policy import Limits
 from orchestra.server.app import create_app
-from orchestra.server.arrival import REQUEST_ID
-from orchestra.server.departure import DepartingRequest
+from orchestra.server.front.arrival import REQUEST_ID
+from orchestra.server.front.departure import DepartingRequest
 from orchestra.server.settings import Settings
 from tests.server.served import PIPELINES
 from tests.server.test_sse import Message, dispatched

@@ -17,8 +17,8 @@ import pytest
 import trio
 
 from orchestra.errors import ServeError
-from orchestra.server.listen import bind
-from orchestra.server.serve import serve
+from orchestra.server.connections.listen import bind
+from orchestra.server.processes.serve import serve
 from orchestra.server.settings import Settings
 from tests.server.served import PIPELINES
 from tests.server.socketing import upgrade

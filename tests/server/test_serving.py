@@ -21,13 +21,13 @@ from orchestra.errors import ConfigError, OrchestraError
 from orchestra.graph.pipelines import Pipeline, pipeline
 from orchestra.graph.steps import step
 from orchestra.protocols import Stream
-from orchestra.server import serving
 from orchestra.server.app import create_app
-from orchestra.server.registries import registry_beside
-from orchestra.server.serve import House, serve_loaded
-from orchestra.server.serving import REPLACED, Generation, Loaded
+from orchestra.server.connections.sockets import bind
+from orchestra.server.processes import serving
+from orchestra.server.processes.serve import House, serve_loaded
+from orchestra.server.processes.serving import REPLACED, Generation, Loaded
+from orchestra.server.runs.registries import registry_beside
 from orchestra.server.settings import Settings
-from orchestra.server.sockets import bind
 from tests.server.socketing import ClosedError, upgrade
 from tests.server.test_serve import STREAM, last_event, refused
 from tests.server.test_sse import Message

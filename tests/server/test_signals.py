@@ -12,7 +12,7 @@ from pathlib import Path
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestra.server.signals import STOPPING, Wishes
+from orchestra.server.processes.signals import STOPPING, Wishes
 
 ROOT = Path(__file__).parents[2]
 numbers = st.lists(st.sampled_from(STOPPING))
@@ -33,7 +33,7 @@ def test_the_first_asks_to_stop_and_the_second_to_hurry(
 
 SCRIPT = """
 import trio
-from orchestra.server.signals import HANGUP, Wishes, receiving
+from orchestra.server.processes.signals import HANGUP, Wishes, receiving
 
 async def reload():
     print("reload", flush=True)
@@ -82,7 +82,7 @@ def test_a_terminal_that_is_closed_stops_it_and_is_no_reload() -> None:
 
 EARLY = """
 import os, signal
-from orchestra.server.hangups import remember
+from orchestra.server.processes.hangups import remember
 remember()
 os.kill(os.getpid(), signal.SIGHUP)
 """
@@ -118,7 +118,7 @@ def test_a_hangup_before_it_is_heeded_and_one_behind_the_end_kill_nobody() -> No
 def test_a_terminal_that_closes_early_ends_it_as_before() -> None:
     script = """
 import os, signal
-from orchestra.server import hangups
+from orchestra.server.processes import hangups
 hangups.remember()._had_terminal = True
 os.kill(os.getpid(), signal.SIGHUP)
 print("goes on")
@@ -130,7 +130,7 @@ print("goes on")
 def test_who_ignores_hangups_goes_on_ignoring_them() -> None:
     script = """
 import signal
-from orchestra.server.hangups import remember
+from orchestra.server.processes.hangups import remember
 signal.signal(signal.SIGHUP, signal.SIG_IGN)
 assert remember() is None
 assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN

@@ -8,8 +8,8 @@ import socket
 import pytest
 
 from orchestra.errors import ServeError
+from orchestra.server.connections.sockets import bind, hindrance
 from orchestra.server.settings import Settings
-from orchestra.server.sockets import bind, hindrance
 
 
 def refusal(host: str, port: int = 0) -> str:

@@ -14,7 +14,7 @@ import trio.lowlevel
 import trio.testing
 
 from orchestra import Pipeline, collect, open_engine, pipeline, step
-from orchestra.server.standstill import Standstill, step_in
+from orchestra.server.processes.standstill import Standstill, step_in
 
 LONG_S = 0.4
 """Many looks."""

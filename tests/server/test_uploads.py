@@ -21,9 +21,9 @@ from orchestra.engine.engine import Engine, open_engine
 from orchestra.graph.pipelines import pipeline
 from orchestra.graph.steps import step
 from orchestra.server.app import create_app
-from orchestra.server.problems import HttpProblem
+from orchestra.server.front.problems import HttpProblem
+from orchestra.server.runs.uploads import Upload, Uploads
 from orchestra.server.settings import Settings
-from orchestra.server.uploads import Upload, Uploads
 from orchestra.steps.read import text_of
 from tests.pdfs import pdf
 from tests.server.wire import House, Reply, open_house

@@ -9,7 +9,7 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from orchestra.server.watching import EVERY_S, watch
+from orchestra.server.processes.watching import EVERY_S, watch
 
 Act = Callable[[], object]
 

@@ -20,9 +20,9 @@ from hypercorn.typing import ConnectionState
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from orchestra.server import whole
-from orchestra.server.bodies import CONNECTION
-from orchestra.server.listen import head_held
+from orchestra.server.connections import whole
+from orchestra.server.connections.bodies import CONNECTION
+from orchestra.server.connections.listen import head_held
 from orchestra.server.settings import Settings
 from tests.server.wire import open_house
 

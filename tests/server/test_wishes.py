@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from orchestra.events import RunCancelled, RunFailed, RunFinished
 from orchestra.runs.record import LOST_SEQ, told
-from orchestra.server.problems import HttpProblem
-from orchestra.server.run_views import (
+from orchestra.server.front.problems import HttpProblem
+from orchestra.server.runs.views import (
     LIMIT_MAX,
     Listing,
     failure_of,
@@ -18,8 +18,8 @@ from orchestra.server.run_views import (
     result_of,
     whole,
 )
+from orchestra.server.runs.wishes import NO_WISHES, RunWishes, preferences, wishes_of
 from orchestra.server.sse import event_id
-from orchestra.server.wishes import NO_WISHES, RunWishes, preferences, wishes_of
 
 RUN = "0123456789abcdef" * 2
 

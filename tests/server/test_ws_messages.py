@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestra.events import Delta
-from orchestra.server.problems import not_found
-from orchestra.server.ws_messages import (
+from orchestra.server.front.problems import not_found
+from orchestra.server.front.ws_messages import (
     ID_CHARS_MAX,
     Cancel,
     Mistake,
