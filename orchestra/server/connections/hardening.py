@@ -1,6 +1,6 @@
 """Cures for what Hypercorn and Quart-Trio do wrong under a stream; each names its trap.
 
-Written against the versions in `MENDED_AGAINST`. `tests/server/test_hardening.py` shows
+Written against the versions in `MENDED_AGAINST`. `tests/server/connections/test_hardening.py` shows
 every trap without its cure, so that a release which mends one is noticed and the cure
 removed; the same is done for `listen.py`. What `bodies.py` and `whole.py` know of h11 is
 private to it, too.

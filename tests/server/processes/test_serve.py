@@ -25,7 +25,7 @@ from tests.server.socketing import upgrade
 from tests.server.test_sse import Message, dispatched
 from tests.server.wire import PATIENCE_S, Client
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 STREAM = "Accept: text/event-stream"
 MARGIN_S = 5.0
 """What a busy machine may take to end a process whose server has ended."""

@@ -28,8 +28,8 @@ from orchestra.server.processes.serve import House, serve_loaded
 from orchestra.server.processes.serving import REPLACED, Generation, Loaded
 from orchestra.server.runs.registries import registry_beside
 from orchestra.server.settings import Settings
+from tests.server.processes.test_serve import STREAM, last_event, refused
 from tests.server.socketing import ClosedError, upgrade
-from tests.server.test_serve import STREAM, last_event, refused
 from tests.server.test_sse import Message
 from tests.server.wire import PATIENCE_S, Client
 

@@ -16,7 +16,7 @@ import attrs
 import msgspec
 import pytest
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 PATIENCE_S = 30
 
 OBEDIENT = """

@@ -14,8 +14,8 @@ from orchestra.server.front.problems import HttpProblem
 from orchestra.server.runs.forms import from_form
 from orchestra.server.runs.inputs import FAULTS_MAX, form_schema
 from orchestra.server.runs.requests import Asked, Request, read
+from tests.server.runs.test_inputs import inputs
 from tests.server.served import PIPELINES
-from tests.server.test_inputs import inputs
 
 KINDS = inputs(
     document=Document,

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from orchestra.codecs.call_ids import fingerprint
 from orchestra.codecs.openai.quirks import GENERIC, MISTRAL, OPENAI, PRESETS, Quirks
 
-CODECS = Path(__file__).parents[2] / "orchestra" / "codecs"
+CODECS = Path(__file__).parents[3] / "orchestra" / "codecs"
 
 
 def test_the_dialect_never_asks_who_the_provider_is() -> None:

@@ -28,7 +28,7 @@ from orchestra.server.connections.hardening import MENDED_AGAINST, Hardened, men
 from orchestra.server.settings import Settings
 from tests.server.wire import STOCK_CHECK_PROTOCOL, Client, _unmended, open_house  # noqa: F401 - a fixture
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 UPGRADE_WEBSOCKET = """GET / HTTP/1.1
     Connection: Upgrade

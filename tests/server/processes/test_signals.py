@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from orchestra.server.processes.signals import STOPPING, Wishes
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 numbers = st.lists(st.sampled_from(STOPPING))
 
 

@@ -127,7 +127,7 @@ def test_a_step_that_blocks_is_told_once_with_its_line(
     (message, *others) = told(each, caplog, times=2)
     assert message.startswith(f"step {name!r} blocks: all other runs wait for it, at ")
     where = message.partition(" at ")[2].partition(";")[0]
-    assert where.startswith("tests/server/test_standstill.py:")
+    assert where.startswith("tests/server/processes/test_standstill.py:")
     if line.startswith("time"):
         source = Path(__file__).read_text().splitlines()
         assert line in source[int(where.rpartition(":")[2]) - 1]

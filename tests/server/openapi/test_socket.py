@@ -20,7 +20,7 @@ from orchestra.server.front.ws_messages import (
     read,
 )
 from orchestra.server.openapi.socket import FRAME, MESSAGE, SCHEMAS
-from tests.server.test_openapi import documented, looked_up, operations
+from tests.server.openapi.test_description import documented, looked_up, operations
 
 KINDS: dict[str, type] = {"string": str, "object": dict, "null": type(None)}
 
