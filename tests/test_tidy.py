@@ -42,7 +42,7 @@ BAD: list[tuple[Rule, str, str]] = [
     (tidy.file_length, "orchestra/a.py", "x = 1\n" * 401),
     (tidy.function_length, "orchestra/a.py", LONG),
     (tidy.function_length, "orchestra/a.py", "class C:\n    async " + LONG.replace("\n", "\n    ")),
-    (tidy.folders, "orchestra/graph/deep/a.py", ""),
+    (tidy.folders, "orchestra/server/openapi/deep/a.py", ""),
     (tidy.docstrings, "orchestra/a.py", "x = 1"),
     (tidy.docstrings, "orchestra/a.py", '"""M."""\ndef f(): ...'),
     (tidy.docstrings, "orchestra/a.py", '"""M."""\nclass C: ...'),
@@ -81,7 +81,7 @@ def test_a_rule_bites(rule: Rule, path: str, text: str) -> None:
 GOOD: list[tuple[Rule, str, str]] = [
     (tidy.file_length, "orchestra/a.py", "x = 1\n" * 400),
     (tidy.function_length, "orchestra/a.py", "def f():\n" + "    x = 1\n" * 59),
-    (tidy.folders, "orchestra/graph/a.py", ""),
+    (tidy.folders, "orchestra/server/openapi/a.py", ""),
     (tidy.docstrings, "orchestra/graph/__init__.py", ""),
     (tidy.docstrings, "orchestra/a.py", '"""M."""\ndef _f(): ...\nclass _C: ...'),
     (tidy.docstrings, "orchestra/a.py", '"""M."""\n@overload\ndef f(): ...\ndef f(): "F."'),

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 from benchmarks.contenders.models import QUESTION, Ask
-from orchestra.codecs.openai import OpenAiDialect
+from orchestra.codecs.openai.dialect import OpenAiDialect
 from orchestra.protocols import HttpRequest
 from orchestra.providers.network import open_transport
 from orchestra.values import ChatRequest, Message, TextDelta

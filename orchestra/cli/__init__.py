@@ -19,7 +19,7 @@ def main() -> int:
     """Run the command that this process was started with; its exit code."""
     gc.set_threshold(STARTING_OBJECTS, *gc.get_threshold()[1:])
     if sys.argv[1:2] == ["serve"]:
-        from orchestra.server.hangups import remember
+        from orchestra.server.processes.hangups import remember
 
         remember()
     from orchestra.cli.app import main as run

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from orchestra.config.bindings import LocalBindings
-    from orchestra.server.front import Admission
+    from orchestra.server.front.order import Admission
 
 MAKE_ONE = "orchestra keys create --organisation acme --user ada --pipelines '*' --models '*'"
 log = logging.getLogger("orchestra.server")
@@ -41,10 +41,10 @@ async def admission_of(
             for until now, or were made, which are kept elsewhere.
         StateError: it cannot be told whether it has keys.
     """
-    from orchestra.server.cors import Cors
-    from orchestra.server.desk import OwnPages, Unlocked
-    from orchestra.server.front import Admission
-    from orchestra.server.running import Running
+    from orchestra.server.front.cors import Cors
+    from orchestra.server.front.desk import OwnPages, Unlocked
+    from orchestra.server.front.order import Admission
+    from orchestra.server.front.running import Running
 
     rules = bindings.rules
     cors = Cors(origins=rules.cors_origins, max_age_s=rules.cors_max_age_s)

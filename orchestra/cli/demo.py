@@ -80,7 +80,7 @@ async def _demo(question: str, docs: Path, pipeline: AnyPipeline, bindings: Loca
     from orchestra.providers.extractive import ExtractiveModel
 
     with extra("server"):
-        from orchestra.server.serve import serve
+        from orchestra.server.processes.serve import serve
         from orchestra.server.settings import Settings
 
     async def show() -> None:

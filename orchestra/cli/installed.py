@@ -97,7 +97,7 @@ def unknown_pipelines(pipelines: Iterable[AnyPipeline], found: Deployment) -> It
 
 def hidden_by_models(pipelines: Iterable[AnyPipeline], bindings: Bindings) -> Iterator[str]:
     """Which pipelines OpenAI's clients could ask, were it not for a model of the same name."""
-    from orchestra.server.chat_shapes import shape_of
+    from orchestra.server.runs.chat_shapes import shape_of
 
     kinds = {name: seam for seam in ("embedder", "model") for name in bindings.names(seam)}
     for each in pipelines:
@@ -110,7 +110,7 @@ def hidden_by_models(pipelines: Iterable[AnyPipeline], bindings: Bindings) -> It
 
 def unservable(pipelines: Iterable[AnyPipeline]) -> Iterator[str]:
     """Which pipelines no client can ask, and why; others can call them."""
-    from orchestra.server.inputs import sorted_out
+    from orchestra.server.runs.inputs import sorted_out
 
     for each in pipelines:
         _, refused = sorted_out({each.name: each})

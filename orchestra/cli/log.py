@@ -106,7 +106,7 @@ class JsonFormatter(logging.Formatter):
 
 def with_request_id(record: logging.LogRecord) -> bool:
     """True; a line of the log gets the id of the request that its task serves."""
-    from orchestra.server.arrival import REQUEST_ID
+    from orchestra.server.front.arrival import REQUEST_ID
 
     found = REQUEST_ID.get()
     record.request = f" [{found}]" if found else ""

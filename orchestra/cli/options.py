@@ -21,8 +21,8 @@ from orchestra.cli import files
 from orchestra.cli.failures import MISUSED, CommandError
 from orchestra.documents import Document
 from orchestra.graph.nodes import Input
-from orchestra.server.inputs import from_json, from_pairs, is_readable
-from orchestra.server.problems import Fault
+from orchestra.server.front.problems import Fault
+from orchestra.server.runs.inputs import from_json, from_pairs, is_readable
 
 RUN_OPTIONS = ("input_json", "events", "json", "quiet", "data", "config", "help", "traceback")
 """Options of `orchestra run`, which inputs of the same name are hidden by."""

@@ -29,8 +29,8 @@ from orchestra.errors import StateError
 
 if TYPE_CHECKING:
     from orchestra.config import LocalBindings
-    from orchestra.server.front import Admission
-    from orchestra.server.serving import Loaded
+    from orchestra.server.front.order import Admission
+    from orchestra.server.processes.serving import Loaded
 
 
 MODELS_ONLY = ", or write an orchestra.toml: a server may have models only"
@@ -94,7 +94,7 @@ class Loader(Closing):
         """
         from orchestra.config import default_bindings
         from orchestra.config.finding import find
-        from orchestra.server.serving import Loaded
+        from orchestra.server.processes.serving import Loaded
         from orchestra.server.settings import Settings, said
 
         old, config = self._bindings, find(self._config, os.environ)
@@ -171,7 +171,7 @@ class Loader(Closing):
 
         All, where one that nobody can ask was named; then it is for the server to refuse it.
         """
-        from orchestra.server.inputs import sorted_out
+        from orchestra.server.runs.inputs import sorted_out
 
         by_json, refused = sorted_out(pipelines)
         if refused and self._targets:

@@ -16,8 +16,8 @@ from orchestra.batch.ledger import Row
 from orchestra.cli import files
 from orchestra.cli.failures import MISUSED, CommandError
 from orchestra.graph.nodes import Input
-from orchestra.server.inputs import from_json, from_pairs
-from orchestra.server.problems import Fault
+from orchestra.server.front.problems import Fault
+from orchestra.server.runs.inputs import from_json, from_pairs
 
 LINE_LIMIT_BYTES = 64 * 1024 * 1024
 PROBLEMS_MAX = 20

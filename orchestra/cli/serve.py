@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from socket import socket
 
     from orchestra.cli.ending import Ending
+    from orchestra.server.processes.worker_place import WorkerPlace
     from orchestra.server.settings import Settings
-    from orchestra.server.worker_place import WorkerPlace
 
 YOUNG_OBJECTS = 50_000
 """New objects between two searches for garbage while it serves: some thousand events."""
@@ -109,10 +109,10 @@ def _serve(
     with extra("server"):
         from orchestra.observe.counting import counting
         from orchestra.observe.tracing import tracing
-        from orchestra.server.serve import House, serve_loaded
+        from orchestra.server.processes.serve import House, serve_loaded
     place = None
     if worker is not None:
-        from orchestra.server.worker_place import WorkerPlace
+        from orchestra.server.processes.worker_place import WorkerPlace
 
         place = WorkerPlace.take(*worker)
     log.begin(f"worker {place.number}" if place else "")
@@ -136,7 +136,7 @@ def _serve(
 
 def _stopping(end: Ending, place: WorkerPlace | None, within_s: float) -> None:
     """It has so long; a worker's supervisor tells of itself."""
-    from orchestra.server.notify import STOPPING, notify
+    from orchestra.server.processes.notify import STOPPING, notify
 
     end.within(within_s)
     if place is None:
@@ -149,7 +149,7 @@ def _as_a_model(name: str, url: str) -> str:
 
 
 def _bind(host: str, port: int, settings: Settings) -> socket:
-    from orchestra.server.sockets import bind
+    from orchestra.server.connections.sockets import bind
 
     return bind(host, port, settings)
 
@@ -167,7 +167,7 @@ def settle() -> None:
 def _tell(loader: Loader, place: WorkerPlace | None, log: Log, url: str) -> None:
     """Say what is served; of several workers the first does, once, and the supervisor the rest."""
     from orchestra.observe.counting import check_installed
-    from orchestra.server.notify import READY, notify
+    from orchestra.server.processes.notify import READY, notify
 
     gc.freeze()  # what a start has made stays: no search for garbage goes through it again
     gc.set_threshold(YOUNG_OBJECTS, *gc.get_threshold()[1:])

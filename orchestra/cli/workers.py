@@ -70,9 +70,9 @@ def supervised(
     import trio
 
     from orchestra.observe.counting import FOLDER_ENV
-    from orchestra.server.notify import STOPPING, notify
-    from orchestra.server.sockets import bind, url_of
-    from orchestra.server.supervisor import supervise
+    from orchestra.server.connections.sockets import bind, url_of
+    from orchestra.server.processes.notify import STOPPING, notify
+    from orchestra.server.processes.supervisor import supervise
 
     told.begin("supervisor")
     listener = bind(host, port, settings)
@@ -100,7 +100,7 @@ def supervised(
 
 
 def _ready(told: Log, url: str) -> None:
-    from orchestra.server.notify import READY, notify
+    from orchestra.server.processes.notify import READY, notify
 
     told.say(f"orchestra is listening on {url}")
     notify(READY)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from orchestra.codecs.openai_serving_passed import HTTPS_ONLY
+from orchestra.codecs.openai_serving.passed import HTTPS_ONLY
 from orchestra.config import spec
 from orchestra.config.checking import Table, check
 from orchestra.config.complaints import Complaints, shown

@@ -18,8 +18,8 @@ def openai(name: str) -> Callable[[Options], Dialect]:
     """OpenAI's chat completions, with the quirks of the servers of this name."""
 
     def make(options: Options) -> Dialect:
-        from orchestra.codecs.openai import OpenAiDialect
-        from orchestra.codecs.quirks import PRESETS
+        from orchestra.codecs.openai.dialect import OpenAiDialect
+        from orchestra.codecs.openai.quirks import PRESETS
 
         del options
         return OpenAiDialect(PRESETS[name])
@@ -29,14 +29,14 @@ def openai(name: str) -> Callable[[Options], Dialect]:
 
 def azure(options: Options) -> Dialect:
     """OpenAI's, with Azure's paths; the classic ones where there is an `api_version`."""
-    from orchestra.codecs.azure import AzureDialect
+    from orchestra.codecs.openai.azure import AzureDialect
 
     return AzureDialect(options.get("deployment"), options.get("api_version"))
 
 
 def anthropic(options: Options) -> Dialect:
     """Anthropic's messages, which always ask for a number of tokens: by default all there are."""
-    from orchestra.codecs.anthropic import AnthropicDialect
+    from orchestra.codecs.anthropic.dialect import AnthropicDialect
 
     known = options.get("output_tokens_max")
     if known is None:
@@ -47,7 +47,7 @@ def anthropic(options: Options) -> Dialect:
 
 def gemini(options: Options) -> Dialect:
     """Gemini's, at AI Studio."""
-    from orchestra.codecs.gemini import GeminiDialect
+    from orchestra.codecs.gemini.dialect import GeminiDialect
 
     del options
     return GeminiDialect()
@@ -55,7 +55,7 @@ def gemini(options: Options) -> Dialect:
 
 def vertex(options: Options) -> Dialect:
     """Gemini's, at Vertex."""
-    from orchestra.codecs.gemini import GeminiDialect
+    from orchestra.codecs.gemini.dialect import GeminiDialect
 
     del options
     return GeminiDialect(vertex=True)
@@ -63,14 +63,14 @@ def vertex(options: Options) -> Dialect:
 
 def bedrock(options: Options) -> Dialect:
     """Bedrock's Converse."""
-    from orchestra.codecs.bedrock import BedrockDialect
+    from orchestra.codecs.bedrock.converse import BedrockDialect
 
     return BedrockDialect(texts_max=_bedrock_texts_max(options))
 
 
 def bedrock_invoke(options: Options) -> Dialect:
     """Bedrock's InvokeModel, which speaks each model's own dialect."""
-    from orchestra.codecs.bedrock_invoke import BedrockInvokeDialect
+    from orchestra.codecs.bedrock.invoke import BedrockInvokeDialect
 
     family = options.get("family", "")
     return BedrockInvokeDialect(_bedrock_texts_max(options), family)
@@ -78,7 +78,7 @@ def bedrock_invoke(options: Options) -> Dialect:
 
 def cohere(options: Options) -> Dialect:
     """Cohere's, version 2."""
-    from orchestra.codecs.cohere import CohereDialect
+    from orchestra.codecs.cohere.dialect import CohereDialect
 
     del options
     return CohereDialect()
@@ -86,7 +86,7 @@ def cohere(options: Options) -> Dialect:
 
 def ollama(options: Options) -> Dialect:
     """Ollama's own."""
-    from orchestra.codecs.ollama import OllamaDialect
+    from orchestra.codecs.ollama.dialect import OllamaDialect
 
     del options
     return OllamaDialect()

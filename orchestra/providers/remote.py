@@ -21,7 +21,7 @@ import trio
 from orchestra.accounts import Usage
 from orchestra.answers import Completion
 from orchestra.codecs.dialect import Call, Decoder, Dialect
-from orchestra.codecs.frames import BEFORE_JSON
+from orchestra.codecs.framing.frames import BEFORE_JSON
 from orchestra.errors import (
     MalformedStreamError,
     ModelConnectionError,

@@ -18,21 +18,23 @@ from quart_trio.wrappers import TrioResponse
 from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound, RequestEntityTooLarge
 from werkzeug.routing import WebsocketMismatch
 
-from orchestra.server import inputs, problems, sse
-from orchestra.server.arrival import Arrival
-from orchestra.server.bodies import body_of, forget_heads, tell_departure
-from orchestra.server.departure import DepartingRequest, Departure
-from orchestra.server.front import OPEN, Admission, Answered, Front, asked_again
-from orchestra.server.hardening import Hardened, Mailbox
+from orchestra.server import sse
+from orchestra.server.connections.bodies import body_of, forget_heads, tell_departure
+from orchestra.server.connections.hardening import Hardened, Mailbox
+from orchestra.server.connections.listen import head_held
+from orchestra.server.front import problems
+from orchestra.server.front.arrival import Arrival
+from orchestra.server.front.departure import DepartingRequest, Departure
+from orchestra.server.front.order import OPEN, Admission, Answered, Front, asked_again
+from orchestra.server.front.problems import HttpProblem
+from orchestra.server.front.routes import Route, make_now
 from orchestra.server.health import READY, Readiness, health_routes
-from orchestra.server.listen import head_held
-from orchestra.server.openai_routes import is_openai, openai_routes, shaped
-from orchestra.server.openapi_routes import with_documents
-from orchestra.server.problems import HttpProblem
-from orchestra.server.registries import registry_beside
-from orchestra.server.routes import Route, make_now
-from orchestra.server.run_routes import run_routes
-from orchestra.server.runs import EventStream, Runs, answer, pipeline_routes
+from orchestra.server.openai.routes import is_openai, openai_routes, shaped
+from orchestra.server.openapi.routes import with_documents
+from orchestra.server.runs import inputs
+from orchestra.server.runs.pipelines import EventStream, Runs, answer, pipeline_routes
+from orchestra.server.runs.registries import registry_beside
+from orchestra.server.runs.routes import run_routes
 from orchestra.server.settings import Settings, is_form
 from orchestra.server.socket_routes import open_sockets, socket_routes
 
@@ -51,7 +53,7 @@ if TYPE_CHECKING:
     from orchestra.graph.pipelines import Pipeline
     from orchestra.observe.counting import Counting
     from orchestra.runs.registry import Registry
-    from orchestra.server.access import Access
+    from orchestra.server.front.access import Access
     from orchestra.server.websocket import Sockets
 
 log = logging.getLogger("orchestra.server")

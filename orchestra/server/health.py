@@ -25,9 +25,9 @@ from orchestra.observe.tally import Tally
 from orchestra.protocols import Change, Entry
 from orchestra.runs.patience import patiently
 from orchestra.server import sse
-from orchestra.server.access import KNOWN, PUBLIC
-from orchestra.server.arrival import Arrival
-from orchestra.server.routes import Route
+from orchestra.server.front.access import KNOWN, PUBLIC
+from orchestra.server.front.arrival import Arrival
+from orchestra.server.front.routes import Route
 
 if TYPE_CHECKING:
     from orchestra.policies.gate import GuardState

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import trio
 from quart import Response, request
 
-from orchestra.server.access import MAY_COUNT
-from orchestra.server.routes import Route
+from orchestra.server.front.access import MAY_COUNT
+from orchestra.server.front.routes import Route
 
 if TYPE_CHECKING:
     from orchestra.observe.counting import Counting

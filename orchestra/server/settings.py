@@ -8,7 +8,7 @@ from typing import Any
 
 import attrs
 
-from orchestra.codecs.openai_serving_passed import USUAL_PASSED, Passed
+from orchestra.codecs.openai_serving.passed import USUAL_PASSED, Passed
 from orchestra.config.server_rules import DisconnectRule, ServerRules
 from orchestra.graph.policy import Limits
 from orchestra.runs.disconnect import CANCEL, OnLeave, on_leave

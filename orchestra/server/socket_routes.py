@@ -6,14 +6,14 @@ from collections.abc import Callable
 from functools import cache
 from typing import TYPE_CHECKING
 
-from orchestra.server.access import MAY_RUN
-from orchestra.server.routes import Route, later
+from orchestra.server.front.access import MAY_RUN
+from orchestra.server.front.routes import Route, later
 
 if TYPE_CHECKING:
     import trio
 
-    from orchestra.server.front import Layer
-    from orchestra.server.runs import Runs
+    from orchestra.server.front.order import Layer
+    from orchestra.server.runs.pipelines import Runs
     from orchestra.server.websocket import Sockets
 
 

@@ -24,15 +24,12 @@ from quart import websocket
 from quart_trio.asgi import TrioASGIWebsocketConnection
 
 from orchestra.events import TERMINAL
-from orchestra.server import problems, ws_messages
-from orchestra.server.access import MAY_RUN
-from orchestra.server.arrival import Arrival
-from orchestra.server.inputs import from_json
-from orchestra.server.listen import obey
-from orchestra.server.problems import HttpProblem, bad_inputs, fit_for_clients
-from orchestra.server.runs import Runs, answer
-from orchestra.server.starting import NOT_STARTED, not_started
-from orchestra.server.ws_messages import (
+from orchestra.server.connections.listen import obey
+from orchestra.server.front import problems, ws_messages
+from orchestra.server.front.access import MAY_RUN
+from orchestra.server.front.arrival import Arrival
+from orchestra.server.front.problems import HttpProblem, bad_inputs, fit_for_clients
+from orchestra.server.front.ws_messages import (
     FAILED,
     GOING_AWAY,
     IDLE,
@@ -48,6 +45,9 @@ from orchestra.server.ws_messages import (
     problem_frame,
     too_many_runs,
 )
+from orchestra.server.runs.inputs import from_json
+from orchestra.server.runs.pipelines import Runs, answer
+from orchestra.server.runs.starting import NOT_STARTED, not_started
 
 if TYPE_CHECKING:
     from hypercorn.typing import ASGIReceiveCallable
@@ -55,7 +55,7 @@ if TYPE_CHECKING:
     from quart_trio.wrappers import TrioResponse as Response
 
     from orchestra.engine.run import Run
-    from orchestra.server.front import Layer
+    from orchestra.server.front.order import Layer
     from orchestra.server.settings import Settings
 
 log = logging.getLogger("orchestra.server")

@@ -30,16 +30,16 @@ import msgspec
 import trio
 
 from orchestra.answers import Completion
-from orchestra.codecs.anthropic import AnthropicDialect
-from orchestra.codecs.azure import AzureDialect
-from orchestra.codecs.bedrock import BedrockDialect
-from orchestra.codecs.bedrock_invoke import BedrockInvokeDialect
-from orchestra.codecs.cohere import CohereDialect
+from orchestra.codecs.anthropic.dialect import AnthropicDialect
+from orchestra.codecs.bedrock.converse import BedrockDialect
+from orchestra.codecs.bedrock.invoke import BedrockInvokeDialect
+from orchestra.codecs.cohere.dialect import CohereDialect
 from orchestra.codecs.dialect import Dialect
-from orchestra.codecs.gemini import GeminiDialect
-from orchestra.codecs.ollama import OllamaDialect
-from orchestra.codecs.openai import OpenAiDialect
-from orchestra.codecs.quirks import PRESETS, Quirks
+from orchestra.codecs.gemini.dialect import GeminiDialect
+from orchestra.codecs.ollama.dialect import OllamaDialect
+from orchestra.codecs.openai.azure import AzureDialect
+from orchestra.codecs.openai.dialect import OpenAiDialect
+from orchestra.codecs.openai.quirks import PRESETS, Quirks
 from orchestra.errors import MalformedStreamError, ModelError
 from orchestra.protocols import Transport
 from orchestra.providers.credentials import NoCredentials

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestra.cli.log import EntryFormatter, JsonFormatter, with_request_id
-from orchestra.server.arrival import REQUEST_ID
+from orchestra.server.front.arrival import REQUEST_ID
 from tests.cli.conftest import PATIENCE_S, Project, err_of
 from tests.cli.test_serve import listening
 

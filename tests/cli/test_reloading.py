@@ -14,8 +14,8 @@ from orchestra.cli.reloading import Loader
 from orchestra.config import LocalBindings
 from orchestra.config.finding import read_deployment
 from orchestra.errors import BindingError, ConfigError, ServeError, StateError
-from orchestra.server.front import Admission
-from orchestra.server.watching import stamps
+from orchestra.server.front.order import Admission
+from orchestra.server.processes.watching import stamps
 from tests.cli.conftest import Project
 
 Load = Callable[[], LocalBindings]

@@ -17,7 +17,7 @@ from orchestra.config.defaults import default_bindings
 from orchestra.graph.pipelines import Pipeline, pipeline
 from orchestra.graph.steps import step
 from orchestra.protocols import Stream
-from orchestra.server.serve import serve
+from orchestra.server.processes.serve import serve
 from orchestra.server.settings import Settings, said
 from orchestra.steps.generate import generate
 from orchestra.values import ChatRequest, Message

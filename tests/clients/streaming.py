@@ -17,12 +17,12 @@ from orchestra.graph.steps import step
 from orchestra.protocols import Stream
 from orchestra.runs.disconnect import LingerRun
 from orchestra.runs.settings import RunsSettings
-from orchestra.server.cors import Cors
-from orchestra.server.front import Admission
-from orchestra.server.serve import House, serve_loaded
-from orchestra.server.serving import Loaded
+from orchestra.server.connections.sockets import bind
+from orchestra.server.front.cors import Cors
+from orchestra.server.front.order import Admission
+from orchestra.server.processes.serve import House, serve_loaded
+from orchestra.server.processes.serving import Loaded
 from orchestra.server.settings import Settings
-from orchestra.server.sockets import bind
 from orchestra.stores.state_sqlite import SqliteState
 
 SETTINGS = Settings(

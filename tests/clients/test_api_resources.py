@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import trio
 
-from orchestra.server.openai_stored import Kept, StoredCompletions
+from orchestra.server.openai.stored import Kept, StoredCompletions
 from orchestra.stores.state_sqlite import SqliteState
 from tests.clients.conftest import CONFIG
 from tests.clients.programs import OTHERS, PYTHON, ROOT, python_of_clients, run, running

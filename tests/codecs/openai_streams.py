@@ -7,8 +7,8 @@ from collections.abc import Iterable
 from typing import Any
 
 from orchestra.answers import Completion
-from orchestra.codecs.openai import OpenAiDialect
-from orchestra.codecs.quirks import OPENAI, Quirks
+from orchestra.codecs.openai.dialect import OpenAiDialect
+from orchestra.codecs.openai.quirks import OPENAI, Quirks
 from orchestra.values import (
     Json,
     ModelEvent,

@@ -11,17 +11,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestra.codecs.anthropic import AnthropicDialect
-from orchestra.codecs.bedrock import BedrockDialect
-from orchestra.codecs.bedrock_invoke import BedrockInvokeDialect
-from orchestra.codecs.cohere import CohereDialect
+from orchestra.codecs.anthropic.dialect import AnthropicDialect
+from orchestra.codecs.bedrock.converse import BedrockDialect
+from orchestra.codecs.bedrock.invoke import BedrockInvokeDialect
+from orchestra.codecs.cohere.dialect import CohereDialect
 from orchestra.codecs.data_urls import read_data_url
 from orchestra.codecs.dialect import Dialect
 from orchestra.codecs.files import handed_in
-from orchestra.codecs.gemini import GeminiDialect
-from orchestra.codecs.ollama import OllamaDialect
-from orchestra.codecs.openai import OpenAiDialect
-from orchestra.codecs.quirks import AZURE, GENERIC, MISTRAL, OPENAI, OPENROUTER, VLLM
+from orchestra.codecs.gemini.dialect import GeminiDialect
+from orchestra.codecs.ollama.dialect import OllamaDialect
+from orchestra.codecs.openai.dialect import OpenAiDialect
+from orchestra.codecs.openai.quirks import AZURE, GENERIC, MISTRAL, OPENAI, OPENROUTER, VLLM
 from orchestra.errors import CapabilityError
 from orchestra.values import ChatRequest, FilePart, ImagePart, Json, Message, Part, TextPart
 from tests.recordings import needed, recordings

@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestra.codecs.anthropic import AnthropicDialect
-from orchestra.codecs.bedrock import BedrockDialect
-from orchestra.codecs.bedrock_invoke import BedrockInvokeDialect
+from orchestra.codecs.anthropic.dialect import AnthropicDialect
+from orchestra.codecs.bedrock.converse import BedrockDialect
+from orchestra.codecs.bedrock.invoke import BedrockInvokeDialect
 from orchestra.codecs.dialect import Dialect
-from orchestra.codecs.gemini import GeminiDialect
+from orchestra.codecs.gemini.dialect import GeminiDialect
 from orchestra.codecs.images import data_image
 from orchestra.errors import CapabilityError
 from orchestra.values import ChatRequest, ImagePart, ImageUrlPart, Message

@@ -10,14 +10,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestra.codecs.anthropic import AnthropicDialect
-from orchestra.codecs.bedrock import BedrockDialect
-from orchestra.codecs.bedrock_invoke import BedrockInvokeDialect
+from orchestra.codecs.anthropic.dialect import AnthropicDialect
+from orchestra.codecs.bedrock.converse import BedrockDialect
+from orchestra.codecs.bedrock.invoke import BedrockInvokeDialect
 from orchestra.codecs.dialect import Dialect
-from orchestra.codecs.openai import OpenAiDialect
-from orchestra.codecs.openai_serving_request import served_chat
+from orchestra.codecs.openai.dialect import OpenAiDialect
+from orchestra.codecs.openai.quirks import GENERIC, MISTRAL, OPENAI, OPENROUTER, PRESETS
+from orchestra.codecs.openai_serving.request import served_chat
 from orchestra.codecs.prompt_cache import has_mark, is_marked, marked
-from orchestra.codecs.quirks import GENERIC, MISTRAL, OPENAI, OPENROUTER, PRESETS
 from orchestra.values import (
     ChatRequest,
     ImageUrlPart,

@@ -10,13 +10,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestra.answers import Completion
-from orchestra.codecs.anthropic import AnthropicDialect
-from orchestra.codecs.bedrock import BedrockDialect
-from orchestra.codecs.bedrock_invoke import BedrockInvokeDialect
+from orchestra.codecs.anthropic.dialect import AnthropicDialect
+from orchestra.codecs.bedrock.converse import BedrockDialect
+from orchestra.codecs.bedrock.invoke import BedrockInvokeDialect
 from orchestra.codecs.dialect import Dialect
-from orchestra.codecs.gemini import GeminiDialect
-from orchestra.codecs.openai import OpenAiDialect
-from orchestra.codecs.quirks import GENERIC, MISTRAL, OPENAI, OPENROUTER
+from orchestra.codecs.gemini.dialect import GeminiDialect
+from orchestra.codecs.openai.dialect import OpenAiDialect
+from orchestra.codecs.openai.quirks import GENERIC, MISTRAL, OPENAI, OPENROUTER
 from orchestra.codecs.seals import call_seal, google_seal, opened, own, sealed
 from orchestra.values import ChatRequest, Message, ReasoningPart, ToolCall, ToolResult
 

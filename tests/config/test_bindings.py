@@ -270,7 +270,7 @@ def test_the_embedded_default_imports_no_provider() -> None:
     )
     loaded = set(done.stdout.split())
     assert "orchestra.config" in loaded
-    unwanted = {"httpx", "h11", "numpy", "quart", "orchestra.codecs.openai"}
+    unwanted = {"httpx", "h11", "numpy", "quart", "orchestra.codecs.openai.dialect"}
     unwanted |= {"orchestra.providers.network", "orchestra.providers.remote"}
     assert loaded & unwanted == set()
 

@@ -9,8 +9,8 @@ from typing import Any
 import attrs
 
 from orchestra.config.reading import read_file
+from orchestra.server.processes.supervisor import MARGIN_S
 from orchestra.server.settings import Settings
-from orchestra.server.supervisor import MARGIN_S
 
 DEPLOY = Path(__file__).parents[2] / "docs/deploy"
 CONFIG = DEPLOY / "orchestra.toml"

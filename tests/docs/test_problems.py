@@ -16,7 +16,7 @@ import pytest
 from orchestra.access.keys import Reason
 
 ROOT = Path(__file__).parents[2]
-SERVER = sorted((ROOT / "orchestra/server").glob("*.py"))
+SERVER = sorted((ROOT / "orchestra/server").rglob("*.py"))
 PAGE = (ROOT / "docs/server.md").read_text("utf-8")
 ROW = re.compile(r"^\| (?:[^|]+ \| )?[45]\d\d(?:, [45]\d\d)* \| ([^|]*) \|", re.MULTILINE)
 CODE_AT = {"HttpProblem": 1, "Kind": 2, "by_status": 1}

@@ -9,7 +9,7 @@ import trio
 from hypothesis import settings
 
 from orchestra import Stream, pipeline, race
-from orchestra.codecs.openai import OpenAiDialect
+from orchestra.codecs.openai.dialect import OpenAiDialect
 from orchestra.engine.engine import Engine, open_engine
 from orchestra.errors import BindingError
 from orchestra.events import Event, RunFinished

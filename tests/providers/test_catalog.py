@@ -12,7 +12,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from orchestra.codecs.quirks import PRESETS
+from orchestra.codecs.openai.quirks import PRESETS
 from orchestra.config.environment import from_environment
 from orchestra.errors import BindingError, CapabilityError
 from orchestra.protocols import HttpRequest

@@ -5,7 +5,7 @@ from __future__ import annotations
 import trio
 
 from orchestra import Stream, pipeline
-from orchestra.codecs.openai import OpenAiDialect
+from orchestra.codecs.openai.dialect import OpenAiDialect
 from orchestra.engine.engine import open_engine
 from orchestra.engine.run import Run
 from orchestra.policies.coalesced import CoalescedModel

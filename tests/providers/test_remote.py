@@ -18,8 +18,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestra.accounts import Usage
-from orchestra.codecs.ollama import OllamaDialect
-from orchestra.codecs.openai import OpenAiDialect
+from orchestra.codecs.ollama.dialect import OllamaDialect
+from orchestra.codecs.openai.dialect import OpenAiDialect
 from orchestra.errors import (
     AuthenticationError,
     CapabilityError,

@@ -11,7 +11,7 @@ import pytest
 import trio
 
 from orchestra.answers import Completion
-from orchestra.codecs.openai import OpenAiDialect
+from orchestra.codecs.openai.dialect import OpenAiDialect
 from orchestra.errors import ModelError, ModelsFailedError
 from orchestra.policies.routing import Candidate, Route
 from orchestra.protocols import Model, Timeouts

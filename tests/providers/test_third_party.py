@@ -18,15 +18,15 @@ import pytest
 import trio
 
 from orchestra.answers import Answer, Completion
-from orchestra.codecs.anthropic import AnthropicDialect
-from orchestra.codecs.azure import AzureDialect
-from orchestra.codecs.bedrock import BedrockDialect
-from orchestra.codecs.cohere import CohereDialect
+from orchestra.codecs.anthropic.dialect import AnthropicDialect
+from orchestra.codecs.bedrock.converse import BedrockDialect
+from orchestra.codecs.cohere.dialect import CohereDialect
 from orchestra.codecs.dialect import Dialect
-from orchestra.codecs.gemini import GeminiDialect
-from orchestra.codecs.ollama import OllamaDialect
-from orchestra.codecs.openai import OpenAiDialect
-from orchestra.codecs.quirks import GROQ, LLAMA_CPP, MISTRAL, OPENROUTER, TOGETHER, XAI
+from orchestra.codecs.gemini.dialect import GeminiDialect
+from orchestra.codecs.ollama.dialect import OllamaDialect
+from orchestra.codecs.openai.azure import AzureDialect
+from orchestra.codecs.openai.dialect import OpenAiDialect
+from orchestra.codecs.openai.quirks import GROQ, LLAMA_CPP, MISTRAL, OPENROUTER, TOGETHER, XAI
 from orchestra.errors import (
     CapabilityError,
     ContextLengthError,

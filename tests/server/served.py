@@ -19,7 +19,7 @@ from orchestra.graph.pipelines import Pipeline, pipeline
 from orchestra.graph.policy import Policy
 from orchestra.graph.steps import step
 from orchestra.protocols import Stream
-from orchestra.server.serve import serve
+from orchestra.server.processes.serve import serve
 from orchestra.server.settings import Settings
 
 

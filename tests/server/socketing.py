@@ -16,8 +16,8 @@ from wsproto import ConnectionType, WSConnection
 from orchestra.engine.engine import Engine, open_engine
 from orchestra.graph.policy import Limits
 from orchestra.server.app import App, create_app
-from orchestra.server.front import OPEN, Admission
-from orchestra.server.hardening import mend_hypercorn
+from orchestra.server.connections.hardening import mend_hypercorn
+from orchestra.server.front.order import OPEN, Admission
 from orchestra.server.settings import Settings
 from tests.server.served import PIPELINES
 from tests.server.wire import House, open_house

@@ -12,10 +12,10 @@ from functools import partial
 import msgspec
 import trio
 
-from orchestra.server.restarts import RestartRule
+from orchestra.server.connections.sockets import bind
+from orchestra.server.processes.restarts import RestartRule
+from orchestra.server.processes.supervisor import supervise
 from orchestra.server.settings import Settings
-from orchestra.server.sockets import bind
-from orchestra.server.supervisor import supervise
 
 WORKER = """
 import os, signal, socket, sys, time

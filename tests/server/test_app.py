@@ -25,11 +25,11 @@ from orchestra.graph.control import race
 from orchestra.graph.pipelines import pipeline
 from orchestra.graph.steps import step
 from orchestra.server.app import create_app
-from orchestra.server.hardening import mend_hypercorn
-from orchestra.server.outlines import outline
+from orchestra.server.connections.hardening import mend_hypercorn
+from orchestra.server.runs.outlines import outline
 from orchestra.server.settings import Settings
+from tests.server.runs.test_pipelines import asking, posting, served
 from tests.server.served import PIPELINES
-from tests.server.test_runs import asking, posting, served
 from tests.server.wire import PATIENCE_S, Reply, _unmended, open_house  # noqa: F401 - a fixture
 
 
@@ -162,7 +162,7 @@ def test_an_input_that_only_the_engine_refuses_is_told_with_its_field(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """What JSON cannot say, the pipeline's own annotations may."""
-    monkeypatch.setattr("orchestra.server.inputs._convert", lambda values, *_, **__: values[0])
+    monkeypatch.setattr("orchestra.server.runs.inputs._convert", lambda values, *_, **__: values[0])
     told = problem(posting("count", {"count": "ten"}), 422, "bad-inputs")
     assert told["field"] == "count"
 
@@ -211,7 +211,7 @@ def test_what_nobody_expected_is_logged_and_told_without_a_word_of_it(
     def explode(*_: object) -> None:
         raise RuntimeError("the cellar is on fire")
 
-    monkeypatch.setattr("orchestra.server.runs.read", explode)
+    monkeypatch.setattr("orchestra.server.runs.pipelines.read", explode)
     reply = asking("GET /v1/pipelines/count/runs HTTP/1.1")
     problem(reply, 500, "internal-server-error")
     assert b"cellar" not in reply.body

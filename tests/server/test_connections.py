@@ -11,7 +11,7 @@ import trio
 from hypercorn.config import Config
 from hypercorn.typing import ASGIReceiveCallable, ASGISendCallable, Scope
 
-from orchestra.server.listen import Connection, head_held
+from orchestra.server.connections.listen import Connection, head_held
 from orchestra.server.settings import Settings
 from tests.server.wire import open_house
 

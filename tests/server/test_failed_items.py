@@ -18,7 +18,7 @@ from orchestra.graph.pipelines import pipeline
 from orchestra.graph.steps import step
 from orchestra.protocols import Stream
 from orchestra.server.app import create_app
-from orchestra.server.results import schema
+from orchestra.server.runs.results import schema
 from orchestra.server.settings import Settings
 from tests.server.test_sse import dispatched
 from tests.server.wire import Reply, open_house

@@ -17,7 +17,7 @@ from orchestra.policies.gate import GuardState
 from orchestra.policies.limit import Load
 from orchestra.protocols import Change
 from orchestra.server.app import create_app
-from orchestra.server.front import OPEN
+from orchestra.server.front.order import OPEN
 from orchestra.server.health import PROBE, PROBE_TTL_S, READY, Readiness
 from orchestra.server.settings import Settings
 from orchestra.stores.state_memory import MemoryState

@@ -15,8 +15,8 @@ from trio.testing import MockClock
 from orchestra import Stream, pipeline, step
 from orchestra.engine.engine import open_engine
 from orchestra.server import sse
-from orchestra.server.bodies import Body
-from orchestra.server.runs import Events
+from orchestra.server.connections.bodies import Body
+from orchestra.server.runs.pipelines import Events
 from orchestra.server.settings import Settings
 from orchestra.testing.strategies import schedules
 from orchestra.testing.virtual import virtual

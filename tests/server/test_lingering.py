@@ -12,7 +12,7 @@ import trio.lowlevel
 import trio.testing
 from hypercorn.typing import ASGIReceiveCallable, ASGISendCallable, Scope
 
-from orchestra.server import listen
+from orchestra.server.connections import listen
 from orchestra.server.settings import Settings
 from tests.server.wire import Client, House, open_house
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestra.codecs.openai_serving_errors import error_reply
+from orchestra.codecs.openai_serving.errors import error_reply
 from orchestra.codecs.withheld import OWNERS, WITHHELD
 from orchestra.errors import (
     ArmsFailedError,
@@ -15,9 +15,9 @@ from orchestra.errors import (
     ProviderServerError,
 )
 from orchestra.events import RunFailed
-from orchestra.server.caller_problems import your_rate
-from orchestra.server.problems import fit_for_clients
-from orchestra.server.run_problems import failed_run
+from orchestra.server.front.caller_problems import your_rate
+from orchestra.server.front.problems import fit_for_clients
+from orchestra.server.runs.problems import failed_run
 
 SECRET = "sk-123 in /home/me/steps.py"
 

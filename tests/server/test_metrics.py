@@ -17,9 +17,9 @@ from orchestra.observe import names
 from orchestra.observe.counting import Counting
 from orchestra.observe.metrics import Metrics
 from orchestra.server.app import create_app
-from orchestra.server.departure import LEFT
-from orchestra.server.front import OPEN, Admission
-from orchestra.server.serving import Loaded, Serving
+from orchestra.server.front.departure import LEFT
+from orchestra.server.front.order import OPEN, Admission
+from orchestra.server.processes.serving import Loaded, Serving
 from orchestra.server.settings import Settings
 from orchestra.stores.state_memory import MemoryState
 from tests.access.test_token import other_end

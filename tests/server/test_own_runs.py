@@ -15,8 +15,8 @@ from orchestra.policies.gate import GuardState
 from orchestra.policies.limit import Load
 from orchestra.runs.disconnect import CANCEL, CONTINUE, OnLeave
 from orchestra.server.app import create_app
-from orchestra.server.front import Admission
-from orchestra.server.hardening import mend_hypercorn
+from orchestra.server.connections.hardening import mend_hypercorn
+from orchestra.server.front.order import Admission
 from orchestra.server.settings import Settings
 from orchestra.testing.world import ScriptedModel, World
 from orchestra.values import Stopped, StopReason, TextDelta

@@ -29,8 +29,8 @@ from orchestra.observe.counting import Counting
 from orchestra.observe.metrics import Metrics
 from orchestra.protocols import Stream
 from orchestra.server.app import create_app
-from orchestra.server.front import Admission
-from orchestra.server.listen import Door, bind
+from orchestra.server.connections.listen import Door, bind
+from orchestra.server.front.order import Admission
 from orchestra.server.settings import Settings
 from orchestra.stores.state_memory import MemoryState
 from orchestra.testing.world import ScriptedModel, World

@@ -13,7 +13,7 @@ from orchestra.engine.engine import open_engine
 from orchestra.graph.pipelines import pipeline
 from orchestra.graph.steps import step
 from orchestra.server.app import create_app
-from orchestra.server.listen import Door, bind
+from orchestra.server.connections.listen import Door, bind
 from orchestra.server.settings import Settings
 from tests.server.served import count
 from tests.server.wire import Client

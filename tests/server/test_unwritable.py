@@ -18,7 +18,7 @@ from orchestra.graph.pipelines import Pipeline, pipeline
 from orchestra.graph.steps import step
 from orchestra.protocols import Stream
 from orchestra.server.app import create_app
-from orchestra.server.hardening import mend_hypercorn
+from orchestra.server.connections.hardening import mend_hypercorn
 from orchestra.server.settings import Settings
 from tests.server.wire import open_house
 

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from orchestra.graph.policy import Limits
 from orchestra.server.settings import Settings
 from orchestra.server.websocket import Conversation, Going
+from tests.server.runs.test_pipelines import held_back
 from tests.server.socketing import (
     Socket,
     Stage,
@@ -23,7 +24,6 @@ from tests.server.socketing import (
     refusal,
     running,
 )
-from tests.server.test_runs import held_back
 
 # --- the law -----------------------------------------------------------------------------------
 

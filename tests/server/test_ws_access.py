@@ -12,9 +12,9 @@ from orchestra.access.principal import Principal, Scopes
 from orchestra.accounts import Caller
 from orchestra.policies.allowance import CallerRules, OwnerLimits
 from orchestra.policies.callers import CallerLimits
-from orchestra.server.cors import Cors
-from orchestra.server.front import Admission
-from orchestra.server.running import Running
+from orchestra.server.front.cors import Cors
+from orchestra.server.front.order import Admission
+from orchestra.server.front.running import Running
 from orchestra.stores.state_memory import MemoryState
 from tests.server.socketing import (
     Stage,

@@ -9,8 +9,8 @@ import trio
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from orchestra.server.front.ws_messages import GOING_AWAY, IDLE, POLICY, TOO_LARGE
 from orchestra.server.settings import Settings
-from orchestra.server.ws_messages import GOING_AWAY, IDLE, POLICY, TOO_LARGE
 from tests.server.socketing import (
     ClosedError,
     Stage,

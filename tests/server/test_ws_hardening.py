@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from wsproto.events import BytesMessage, TextMessage
 from wsproto.extensions import PerMessageDeflate
 
-from orchestra.server.hardening import Mailbox, mend_hypercorn
+from orchestra.server.connections.hardening import Mailbox, mend_hypercorn
 from orchestra.server.settings import Settings
 from tests.server.socketing import Stage, on_stage, open_socket
 from tests.server.wire import _unmended, open_house  # noqa: F401 - a fixture

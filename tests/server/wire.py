@@ -18,7 +18,7 @@ from hypercorn.protocol.ws_stream import WebsocketBuffer, WSStream
 from hypercorn.trio.task_group import TaskGroup
 from hypercorn.typing import ASGIFramework
 
-from orchestra.server.listen import Door, bind
+from orchestra.server.connections.listen import Door, bind
 from orchestra.server.settings import Settings
 
 PATIENCE_S = 10

@@ -29,7 +29,7 @@ from orchestra.policies.cache import CacheRule
 from orchestra.policies.cached import CachedModel
 from orchestra.policies.coalesced import CoalescedModel
 from orchestra.protocols import Embedder, Model, ModelReply
-from orchestra.server.relay import relay, relay_vectors, relay_whole
+from orchestra.server.runs.relay import relay, relay_vectors, relay_whole
 from orchestra.steps.relay import Said
 from orchestra.stores.state_memory import MemoryState
 from orchestra.testing.virtual import virtual

@@ -1,0 +1,397 @@
+"""Anthropic's dialect: `/messages` below `https://api.anthropic.com/v1`.
+
+A stream is named events, and the name stands in the JSON as well. Blocks are counted over
+all kinds; what we do not know of them (tools that run at the provider, citations) is passed
+over. Counts of tokens are running totals, so the last one of each kind is the one that counts.
+
+`MessageEvents` knows no framing: Bedrock sends the same events in one of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NoReturn
+
+import msgspec
+
+from orchestra.accounts import Certainty
+from orchestra.codecs.anthropic.request import OUTPUT_TOKENS, anthropic_body
+from orchestra.codecs.anthropic.usage import usage_report
+from orchestra.codecs.arguments import NOTHING, given, text_of
+from orchestra.codecs.calls import next_call
+from orchestra.codecs.dialect import Call
+from orchestra.codecs.faults import as_error, http_error, read_error
+from orchestra.codecs.framing.frames import FrameDecoder, Framing, decoded
+from orchestra.codecs.framing.mending import JsonPath, JsonReader
+from orchestra.codecs.framing.sse import SseFraming
+from orchestra.codecs.seals import ANTHROPIC, REDACTED, sealed
+from orchestra.errors import CapabilityError, MalformedStreamError, ModelError
+from orchestra.values import (
+    Began,
+    ChatRequest,
+    Embeddings,
+    EmbedRequest,
+    Json,
+    ModelEvent,
+    ReasoningDelta,
+    RefusalDelta,
+    Stopped,
+    StopReason,
+    TextDelta,
+    ToolCallDelta,
+)
+
+_REASONS: Mapping[str, StopReason] = {
+    "end_turn": StopReason.END,
+    "max_tokens": StopReason.LENGTH,
+    "model_context_window_exceeded": StopReason.LENGTH,
+    "stop_sequence": StopReason.STOP_SEQUENCE,
+    "tool_use": StopReason.TOOL_CALLS,
+    "pause_turn": StopReason.PAUSED,
+    "refusal": StopReason.CONTENT_FILTER,
+}
+
+
+class _Details(msgspec.Struct):
+    explanation: str | None = None
+
+
+class _Block(msgspec.Struct):
+    """A block of a whole message, or what is known of one at its beginning."""
+
+    type: str = ""
+    id: str | None = None
+    name: str | None = None
+    input: msgspec.Raw = NOTHING
+    text: str | None = None
+    thinking: str | None = None
+    signature: str | None = None
+    data: str | None = None
+
+
+class _Delta(msgspec.Struct):
+    type: str = ""
+    text: str | None = None
+    partial_json: str | None = None
+    thinking: str | None = None
+    signature: str | None = None
+    stop_reason: str | None = None
+    stop_details: _Details | None = None
+
+
+class _Message(msgspec.Struct):
+    type: str = ""
+    id: str | None = None
+    model: str | None = None
+    content: list[_Block] | None = None
+    stop_reason: str | None = None
+    stop_details: _Details | None = None
+    usage: Json | None = None
+    error: msgspec.Raw = NOTHING
+
+
+class _Event(msgspec.Struct):
+    type: str = ""
+    index: int = 0
+    delta: _Delta | None = None
+    content_block: _Block | None = None
+    message: _Message | None = None
+    usage: Json | None = None
+    error: msgspec.Raw = NOTHING
+
+
+class _Kind(msgspec.Struct):
+    type: str = ""
+
+
+_EVENTS = msgspec.json.Decoder(_Event)
+_KINDS = msgspec.json.Decoder(_Kind)
+_MESSAGES = msgspec.json.Decoder(_Message)
+_KNOWN = ("message_start", "content_block_start", "content_block_delta", "message_delta", "error")
+_BLOCKS = ("text", "thinking", "redacted_thinking", "tool_use")
+_DELTAS = ("text_delta", "input_json_delta", "thinking_delta", "signature_delta")
+_READ_DELTAS = frozenset(("", *_DELTAS))
+
+
+class AnthropicDialect:
+    """Anthropic's Messages API. `output_tokens` is asked for where a request does not say.
+
+    `output_tokens_max` is what the model gives, where that is known.
+    """
+
+    texts_max = 1
+    texts_tokens_max = None
+    """There are no embeddings to be asked for."""
+
+    def __init__(
+        self, *, output_tokens: int = OUTPUT_TOKENS, output_tokens_max: int | None = None
+    ) -> None:
+        self._output_tokens = output_tokens
+        self._output_tokens_max = output_tokens_max
+
+    def ask(self, model: str, request: ChatRequest, *, stream: bool) -> Call:
+        """The call that asks a model.
+
+        Raises:
+            CapabilityError: Anthropic has no words for something in the request.
+        """
+        body = anthropic_body(
+            model,
+            request,
+            stream,
+            output_tokens=self._output_tokens,
+            output_tokens_max=self._output_tokens_max,
+        )
+        headers = (("content-type", "application/json"), ("anthropic-version", "2023-06-01"))
+        return Call("/messages", msgspec.json.encode(body), headers)
+
+    def decoder(self) -> AnthropicDecoder:
+        """A decoder for one streamed answer."""
+        return AnthropicDecoder(SseFraming())
+
+    def decode(self, body: bytes) -> list[ModelEvent]:
+        """The events of a whole answer; `Stopped` is the last.
+
+        Raises:
+            ModelError: an error in place of an answer, told by its class.
+            MalformedStreamError: it is no answer of Anthropic's.
+        """
+        return message_events(body)
+
+    def ask_embeddings(self, model: str, request: EmbedRequest) -> Call:
+        """None.
+
+        Raises:
+            CapabilityError: always; Anthropic has no embeddings.
+        """
+        raise CapabilityError(
+            f"{model} cannot embed {len(request.texts)} texts: Anthropic has no embeddings; "
+            "bind a model of another provider"
+        )
+
+    def decode_embeddings(self, body: bytes) -> Embeddings:
+        """None.
+
+        Raises:
+            MalformedStreamError: always; Anthropic has no embeddings.
+        """
+        raise MalformedStreamError(
+            f"Anthropic has no embeddings, so these {len(body)} bytes are none: {body[:200]!r}"
+        )
+
+    def error(
+        self, status: int, headers: Mapping[str, str], body: bytes, now_s: float
+    ) -> ModelError:
+        """What an answer with this status, 400 or more, says is wrong."""
+        return http_error(status, headers, body, now_s)
+
+
+class AnthropicDecoder(FrameDecoder):
+    """A streamed answer, whose frames hold one event each."""
+
+    def __init__(self, framing: Framing) -> None:
+        super().__init__(framing)
+        self._message = MessageEvents()
+
+    def _take(self, name: str, payload: bytes) -> None:
+        if name != "ping":
+            self._events += self._message.take(payload, name)
+            self._stopped = self._message.stopped
+            self.done = self._message.ended
+
+
+class MessageEvents:
+    """What the events of a streamed message mean, one after the other.
+
+    `stopped` tells whether the message has said why it stops, `ended` whether that was its end.
+    """
+
+    def __init__(self) -> None:
+        self.stopped = False
+        self.ended = False
+        self._reader = _MessageReader()
+        self._begun = ""  # the id of the message
+        self._early = _Delta()  # the reason that the beginning gave: it counts if no other comes
+        self._usage: Json = {}
+        self._strange: set[int] = set()  # blocks of kinds that we do not know
+        self._calls: dict[int, int] = {}  # block to call, both counted from 0
+        self._calls_count = 0
+        self._inputs: dict[int, str] = {}  # block to arguments that came with its beginning
+
+    def take(self, payload: bytes, name: str = "") -> list[ModelEvent]:
+        """The events that one JSON event of the stream stands for; those of unknown kinds, none.
+
+        `name` is what kind of event it is, where its JSON does not say.
+
+        Raises:
+            ModelError: it is an error, told by its class.
+            MalformedStreamError: it is no event.
+        """
+        event = self._event(payload)
+        kind = event.type or name
+        match kind:
+            case "content_block_delta":
+                return self._delta(event.index, event.delta or _Delta())
+            case "content_block_start":
+                return self._begin_block(event.index, event.content_block or _Block())
+            case "content_block_stop":
+                return self._end_block(event.index)
+            case "message_delta":
+                return self._end(event.delta or _Delta(), event.usage)
+            case "message_start":
+                return self._begin(event.message or _Message())
+            case "message_stop":
+                said = self.stopped or self._early.stop_reason is None
+                events = [] if said else self._end(self._early, None)
+                self.ended = self.stopped
+                return events
+        if given(event.error) or kind == "error":
+            _refuse(payload)
+        return []
+
+    def _event(self, payload: bytes) -> _Event:
+        """The event; one of a kind that we do not know may have any shape."""
+        try:
+            return self._reader.read(_EVENTS, payload, "an event of Anthropic's stream")
+        except MalformedStreamError:
+            kind = decoded(_KINDS, payload, "an event of Anthropic's stream").type
+            if kind in _KNOWN or not kind:
+                raise
+            return _Event(kind)
+
+    def _begin(self, message: _Message) -> list[ModelEvent]:
+        """A turn in which only the provider's own tools were at work may come whole in here.
+
+        Some gateways send it twice: the first counts, as it does to Anthropic's own clients.
+        """
+        if message.id and message.id == self._begun:
+            return []
+        self._begun = message.id or ""
+        events: list[ModelEvent] = [Began(message.id or "", message.model or "")]
+        for index, block in enumerate(message.content or ()):
+            events += [*self._begin_block(index, block), *self._end_block(index)]
+        self._early = _Delta(stop_reason=message.stop_reason, stop_details=message.stop_details)
+        return [*events, *self._counted(message.usage)]
+
+    def _begin_block(self, index: int, block: _Block) -> list[ModelEvent]:
+        events = _block_events(block, self._calls_count)
+        if block.type not in ("", *_BLOCKS):
+            self._strange.add(index)
+        if block.type == "tool_use":
+            self._calls[index] = next_call(self._calls_count)
+            self._calls_count += 1
+            if arguments := _arguments(block):
+                self._inputs[index] = arguments
+        return events
+
+    def _delta(self, index: int, delta: _Delta) -> list[ModelEvent]:
+        if index in self._strange or delta.type not in _READ_DELTAS:
+            return []
+        if delta.text:
+            return [TextDelta(delta.text)]
+        if delta.partial_json:
+            self._inputs.pop(index, None)
+            call = self._calls.get(index)  # None: of a tool that runs at the provider
+            return [] if call is None else [ToolCallDelta(call, arguments=delta.partial_json)]
+        if delta.thinking or delta.signature:
+            return [ReasoningDelta(delta.thinking or "", sealed(ANTHROPIC, delta.signature))]
+        return []
+
+    def _end_block(self, index: int) -> list[ModelEvent]:
+        """Servers that only look like Anthropic give arguments whole, in the block's beginning."""
+        self._strange.discard(index)
+        arguments, call = self._inputs.pop(index, ""), self._calls.pop(index, 0)
+        return [ToolCallDelta(call, arguments=arguments)] if arguments else []
+
+    def _end(self, delta: _Delta, usage: Json | None) -> list[ModelEvent]:
+        left = [event for index in list(self._inputs) for event in self._end_block(index)]
+        reason = delta.stop_reason
+        self.stopped = self.stopped or reason is not None
+        counted = self._counted(usage, Certainty.EXACT if self.stopped else Certainty.PARTIAL)
+        return [*left, *counted, *_stop_events(reason, delta.stop_details)]
+
+    def _counted(
+        self, usage: Json | None, certainty: Certainty = Certainty.PARTIAL
+    ) -> list[ModelEvent]:
+        if usage is not None:
+            told = {name: value for name, value in usage.items() if value is not None}
+            self._usage = self._usage | told
+        return [usage_report(self._usage, certainty)] if self._usage else []
+
+
+def message_events(body: bytes) -> list[ModelEvent]:
+    """The events of a whole message, not streamed; `Stopped` is the last.
+
+    Raises:
+        ModelError: it is an error, told by its class.
+        MalformedStreamError: it is no message.
+    """
+    message = _MessageReader().read(_MESSAGES, body, "a message of Anthropic's")
+    if given(message.error) or message.type == "error":
+        _refuse(body)
+    if message.content is None:
+        raise MalformedStreamError(f"this is no message of Anthropic's: {body[:200]!r}")
+    events: list[ModelEvent] = [Began(message.id or "", message.model or "")]
+    calls = 0
+    for block in message.content:
+        events += _block_events(block, calls)
+        if block.type == "tool_use":
+            events.append(ToolCallDelta(next_call(calls), arguments=_arguments(block)))
+            calls += 1
+    if message.usage:
+        events.append(usage_report(message.usage, Certainty.EXACT))
+    if message.stop_reason is None:  # it is whole all the same, as its JSON is
+        return [*events, Stopped(StopReason.OTHER)]
+    return [*events, *_stop_events(message.stop_reason, message.stop_details)]
+
+
+class _MessageReader(JsonReader):
+    """Of blocks and deltas that we do not know, only what they are has to be as we know it."""
+
+    __slots__ = ()
+
+    def _as_meant(self, path: JsonPath, value: object) -> object:
+        key, known = path[-1], _DELTAS if path[-1] == "delta" else _BLOCKS
+        if key == "stop_details":
+            return value if isinstance(value, dict) else None
+        if value is None and "input" not in path:
+            return {"type": "", "index": 0}.get(key)
+        if not isinstance(value, dict) or not (
+            key in {"delta", "content_block"} or path[-2:-1] == ("content",)
+        ):
+            return value
+        kind = value.get("type") or ""
+        return value if kind in ("", *known) else {"type": kind}
+
+
+def _block_events(block: _Block, call: int) -> list[ModelEvent]:
+    match block.type:
+        case "text" | "":
+            return [TextDelta(block.text)] if block.text else []
+        case "thinking":
+            thought = ReasoningDelta(block.thinking or "", sealed(ANTHROPIC, block.signature))
+            return [thought] if block.thinking or block.signature else []
+        case "redacted_thinking":
+            return [ReasoningDelta("", sealed(REDACTED, block.data))] if block.data else []
+        case "tool_use":
+            return [ToolCallDelta(call, block.id or f"call_{call}", block.name or "")]
+        case _:
+            return []
+
+
+def _arguments(block: _Block) -> str:
+    """What a block has for arguments at once; "" for none, which is how a stream begins."""
+    text = text_of(block.input)
+    return "" if text == "{}" else text
+
+
+def _stop_events(reason: str | None, details: _Details | None) -> list[ModelEvent]:
+    if reason is None:
+        return []
+    said = details.explanation if details is not None else None
+    refused: list[ModelEvent] = [RefusalDelta(said)] if said else []
+    return [*refused, Stopped(_REASONS.get(reason, StopReason.OTHER), reason)]
+
+
+def _refuse(payload: bytes) -> NoReturn:
+    raise as_error(read_error(payload))

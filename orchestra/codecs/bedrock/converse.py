@@ -1,0 +1,348 @@
+"""Amazon Bedrock's Converse: one dialect for all the model families behind it.
+
+Two things about its streams. The start of a text block is left out, so blocks begin when
+they are first heard of. And the usage comes after the stop, in `metadata`: an answer that
+has stopped is not done.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from urllib.parse import quote
+
+import attrs
+import msgspec
+
+from orchestra.accounts import Usage
+from orchestra.codecs.arguments import count, token_count
+from orchestra.codecs.bedrock.embed import decode_embeddings, embed_body
+from orchestra.codecs.bedrock.request import converse_body
+from orchestra.codecs.calls import next_call
+from orchestra.codecs.dialect import Call
+from orchestra.codecs.faults import as_error, http_error, read_error
+from orchestra.codecs.framing.eventstream import ERROR, EXCEPTION, EventStreamFraming
+from orchestra.codecs.framing.frames import FrameDecoder, decoded
+from orchestra.codecs.framing.mending import JsonReader, read_whole
+from orchestra.codecs.seals import ANTHROPIC, REDACTED, sealed
+from orchestra.errors import MalformedStreamError, ModelError
+from orchestra.values import (
+    ChatRequest,
+    Embeddings,
+    EmbedRequest,
+    Json,
+    ModelEvent,
+    ReasoningDelta,
+    Stopped,
+    StopReason,
+    TextDelta,
+    ToolCallDelta,
+    UsageReport,
+)
+
+STOPS: Mapping[str, StopReason] = {
+    "end_turn": StopReason.END,
+    "tool_use": StopReason.TOOL_CALLS,
+    "max_tokens": StopReason.LENGTH,
+    "model_context_window_exceeded": StopReason.LENGTH,
+    "stop_sequence": StopReason.STOP_SEQUENCE,
+    "guardrail_intervened": StopReason.CONTENT_FILTER,
+    "content_filtered": StopReason.CONTENT_FILTER,
+}
+"""What Converse's words for a stop mean; its other ones are `StopReason.OTHER`."""
+_BAD_KEY = b"make sure your API Key is valid"
+
+
+class _Text(msgspec.Struct):
+    text: str | None = None
+    signature: str | None = None
+
+
+class _Reasoning(msgspec.Struct, rename="camel"):
+    """A delta has text, signature or what is withheld; a whole block has the text inside."""
+
+    text: str | None = None
+    signature: str | None = None
+    redacted_content: str | None = None
+    reasoning_text: _Text | None = None
+
+
+class _ToolUse(msgspec.Struct, rename="camel"):
+    """In a stream `input` is a string: the next piece of a JSON text. Otherwise an object."""
+
+    input: msgspec.Raw = msgspec.Raw()
+    tool_use_id: str | None = None
+    name: str | None = None
+
+
+class _Cited(msgspec.Struct):
+    """A text with its sources, which are passed over."""
+
+    content: list[_Text] | None = None
+
+
+class _Block(msgspec.Struct, rename="camel"):
+    text: str | None = None
+    citations_content: _Cited | None = None
+    tool_use: _ToolUse | None = None
+    reasoning_content: _Reasoning | None = None
+
+
+class _Piece(msgspec.Struct, rename="camel"):
+    content_block_index: int = 0
+    start: _Block | None = None
+    delta: _Block | None = None
+
+
+class _Stop(msgspec.Struct, rename="camel"):
+    stop_reason: str | None = None
+
+
+class _Metadata(msgspec.Struct):
+    usage: Json | None = None
+
+
+class _Message(msgspec.Struct):
+    content: list[_Block] | None = None
+
+
+class _Output(msgspec.Struct):
+    message: _Message | None = None
+
+
+class _Answer(msgspec.Struct, rename="camel"):
+    output: _Output | None = None
+    stop_reason: str | None = None
+    usage: Json | None = None
+
+
+_pieces = msgspec.json.Decoder(_Piece)
+_stops = msgspec.json.Decoder(_Stop)
+_metadata = msgspec.json.Decoder(_Metadata)
+_answers = msgspec.json.Decoder(_Answer)
+_strings = msgspec.json.Decoder(str)
+
+
+class ConverseEvents:
+    """The events of one answer, made of Converse's; of those that Nova's own streams have, too."""
+
+    def __init__(self) -> None:
+        self._reader = JsonReader()
+        self._calls: dict[int, int] = {}  # by the index of their block
+
+    def take(self, name: str, payload: bytes) -> Iterable[ModelEvent]:
+        """What one event of the stream means; nothing, if it is not known.
+
+        Raises:
+            MalformedStreamError: it is not of this dialect.
+        """
+        match name:
+            case "contentBlockDelta" | "contentBlockStart":
+                return self._piece(self._reader.read(_pieces, payload, f"a {name} of Converse"))
+            case "messageStop":
+                word = decoded(_stops, payload, "a messageStop of Converse").stop_reason
+                return (stopped(word),)
+            case "metadata":
+                return usage_report(decoded(_metadata, payload, "Converse's metadata").usage)
+        return ()
+
+    def _piece(self, piece: _Piece) -> Iterable[ModelEvent]:
+        if piece.start is not None and (call := piece.start.tool_use) is not None:
+            index = self._call_of(piece)
+            return (ToolCallDelta(index, call.tool_use_id or "", call.name or ""),)
+        if piece.delta is None:
+            return ()
+        if (call := piece.delta.tool_use) is not None:
+            index = self._call_of(piece)
+            text = json_text(call.input)
+            return (ToolCallDelta(index, arguments=text),) if text else ()
+        return _said(piece.delta)
+
+    def _call_of(self, piece: _Piece) -> int:
+        """The number of the call that its block is."""
+        index = self._calls.get(piece.content_block_index)
+        if index is None:
+            index = self._calls[piece.content_block_index] = next_call(len(self._calls))
+        return index
+
+
+class ConverseDecoder(FrameDecoder):
+    """Decodes what `converse-stream` answers."""
+
+    def __init__(self) -> None:
+        super().__init__(EventStreamFraming())
+        self._converse = ConverseEvents()
+
+    def _take(self, name: str, payload: bytes) -> None:
+        if (error := stream_error(name, payload)) is not None:
+            raise error
+        for event in self._converse.take(name, payload):
+            if isinstance(event, Stopped):
+                self._stop(event.reason, event.raw)
+            else:
+                self._emit(event)
+        self.done = self._stopped and name == "metadata"
+
+
+@attrs.frozen
+class Bedrock:
+    """What there is one way to on Bedrock: embeddings, by InvokeModel, and what an error says.
+
+    `texts_max` is 1 for Titan, which takes one text in a call, and 96 for Cohere's models.
+    """
+
+    texts_max: int = 1
+    texts_tokens_max = None
+
+    def ask_embeddings(self, model: str, request: EmbedRequest) -> Call:
+        """The call that embeds at most `texts_max` texts with a Titan or Cohere model.
+
+        Raises:
+            CapabilityError: the model is neither, or takes fewer texts.
+        """
+        body = embed_body(self.family_of(model), request)
+        return Call(model_path(model, "invoke"), msgspec.json.encode(body))
+
+    def family_of(self, model: str) -> str:
+        """What tells the family of a model: its id."""
+        return model
+
+    def decode_embeddings(self, body: bytes) -> Embeddings:
+        """The vectors of such a call. Raises as `decode` does."""
+        return decode_embeddings(body)
+
+    def error(
+        self, status: int, headers: Mapping[str, str], body: bytes, now_s: float
+    ) -> ModelError:
+        """What an answer with this status says is wrong, by the word in `x-amzn-errortype`."""
+        return bedrock_error(status, headers, body, now_s)
+
+
+@attrs.frozen
+class BedrockDialect(Bedrock):
+    """Chat by Converse, and embeddings by InvokeModel, as Converse has none."""
+
+    def ask(self, model: str, request: ChatRequest, *, stream: bool) -> Call:
+        """The call that asks a model, by its id, profile or ARN.
+
+        Raises:
+            CapabilityError: the request asks for what Converse has no words for.
+        """
+        body = msgspec.json.encode(converse_body(model, request))
+        return Call(model_path(model, "converse-stream" if stream else "converse"), body)
+
+    def decoder(self) -> ConverseDecoder:
+        """A decoder for one streamed answer."""
+        return ConverseDecoder()
+
+    def decode(self, body: bytes) -> list[ModelEvent]:
+        """The events of a whole answer.
+
+        Raises:
+            ModelError: an error in place of an answer.
+            MalformedStreamError: it is not an answer of Converse.
+        """
+        return converse_events(body)
+
+
+def model_path(model: str, verb: str) -> str:
+    """The path of a call: the model's id or ARN encoded, so that it is one segment."""
+    return f"/model/{quote(model, safe='-._~')}/{verb}"
+
+
+def converse_events(body: bytes) -> list[ModelEvent]:
+    """The events of a whole answer of Converse, or of Nova by InvokeModel.
+
+    Raises:
+        ModelError: an error in place of an answer.
+        MalformedStreamError: it is not such an answer.
+    """
+    answer = read_whole(_answers, body, "an answer of Converse")
+    if answer.output is None or answer.output.message is None:
+        said = read_error(body)
+        if said.message or said.words:
+            raise as_error(said)
+        raise MalformedStreamError(f"an answer of Converse without a message: {body[:200]!r}")
+    events: list[ModelEvent] = []
+    calls = 0
+    for block in answer.output.message.content or ():
+        if (call := block.tool_use) is not None:
+            told = (call.tool_use_id or "", call.name or "", json_text(call.input))
+            events.append(ToolCallDelta(next_call(calls), *told))
+            calls += 1
+        events += _said(block)
+    return [*events, *usage_report(answer.usage), stopped(answer.stop_reason)]
+
+
+def bedrock_error(status: int, headers: Mapping[str, str], body: bytes, now_s: float) -> ModelError:
+    """What an answer of Bedrock with this status says is wrong."""
+    word = headers.get("x-amzn-errortype", "").partition(":")[0].strip()
+    if _BAD_KEY in body:  # which it calls by the same word as a model that is not granted
+        word = "invalid_api_key"
+    return http_error(status, headers, body, now_s, words=(word,) if word else ())
+
+
+def stream_error(name: str, payload: bytes) -> ModelError | None:
+    """The error that a frame of the stream is, or None where it is none."""
+    for prefix in (EXCEPTION, ERROR):
+        if name.startswith(prefix):
+            said = read_error(payload)
+            word = name.removeprefix(prefix)
+            message = said.message or f"{word or 'an error without a name'} in the stream"
+            return as_error(attrs.evolve(said, message=message, words=(word, *said.words)))
+    return None
+
+
+def stopped(word: str | None) -> Stopped:
+    """The stop that a word of Converse means."""
+    return Stopped(STOPS.get(word or "", StopReason.OTHER), word)
+
+
+def usage_report(raw: Json | None) -> tuple[UsageReport, ...]:
+    """The report in a record of usage, nothing if a count is missing.
+
+    Converse counts what the cache gave and took beside `inputTokens`, under either of two names.
+    """
+    found = raw or {}
+    input_tokens = token_count(found.get("inputTokens"))
+    output_tokens = token_count(found.get("outputTokens"))
+    if input_tokens is None or output_tokens is None:
+        return ()
+    read = count(found, "cacheReadInputTokens") or count(found, "cacheReadInputTokenCount")
+    written = count(found, "cacheWriteInputTokens") or count(found, "cacheWriteInputTokenCount")
+    usage = Usage(
+        input_tokens + read + written,
+        output_tokens,
+        cached_input_tokens=read,
+        cache_write_input_tokens=written,
+    )
+    return (UsageReport(usage, found),)
+
+
+def json_text(found: msgspec.Raw) -> str:
+    """The text in a JSON string; of anything else, its JSON text. "" for null and for nothing.
+
+    Raises:
+        MalformedStreamError: it is a string that JSON does not allow.
+    """
+    text = bytes(found)
+    if text.startswith(b'"'):
+        return decoded(_strings, text, "the input of a tool")
+    return "" if text == b"null" else text.decode("utf-8", "replace")
+
+
+def _said(block: _Block) -> Iterable[ModelEvent]:
+    text = block.text
+    if (cited := block.citations_content) is not None:
+        text = "".join(each.text or "" for each in cited.content or ())
+    if text:
+        return (TextDelta(text),)
+    thought = block.reasoning_content
+    if thought is None:
+        return ()
+    if (whole := thought.reasoning_text) is not None:
+        return (ReasoningDelta(whole.text or "", sealed(ANTHROPIC, whole.signature)),)
+    if thought.redacted_content:
+        return (ReasoningDelta("", sealed(REDACTED, thought.redacted_content)),)
+    if thought.text or thought.signature:
+        return (ReasoningDelta(thought.text or "", sealed(ANTHROPIC, thought.signature)),)
+    return ()

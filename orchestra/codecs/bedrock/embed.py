@@ -1,0 +1,154 @@
+"""Embeddings on Bedrock, by InvokeModel: Titan's and Nova's, one text in a call, and Cohere's.
+
+An answer does not say whose it is; its keys do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import msgspec
+
+from orchestra.accounts import Usage
+from orchestra.codecs.arguments import merged, token_count
+from orchestra.codecs.bedrock.request import EXTRAS
+from orchestra.codecs.faults import as_error, read_error
+from orchestra.codecs.framing.frames import decoded
+from orchestra.errors import CapabilityError, MalformedStreamError
+from orchestra.values import Embeddings, EmbedRequest, Json, Vector
+
+_PURPOSES = {
+    "query": "search_query",
+    "classification": "classification",
+    "clustering": "clustering",
+}
+_NOVA_PURPOSES = {
+    "query": "GENERIC_RETRIEVAL",
+    "classification": "CLASSIFICATION",
+    "clustering": "CLUSTERING",
+}
+
+
+class _ByType(msgspec.Struct):
+    floats: list[list[float]] | None = msgspec.field(default=None, name="float")
+    int8: list[list[float]] | None = None
+    uint8: list[list[float]] | None = None
+    binary: list[list[float]] | None = None
+    ubinary: list[list[float]] | None = None
+
+    def rows(self) -> list[list[float]] | None:
+        """The floats, or the whole numbers that are there in their place."""
+        types = (self.floats, self.int8, self.uint8, self.binary, self.ubinary)
+        return next((rows for rows in types if rows is not None), None)
+
+
+class _One(msgspec.Struct):
+    """A vector as Nova gives it, beside what it is of."""
+
+    embedding: list[float]
+
+
+class _Vectors(msgspec.Struct, rename="camel"):
+    embedding: list[float] | None = None
+    embeddings_by_type: dict[str, list[float]] | None = None
+    embeddings: list[list[float] | _One] | _ByType | None = None
+    input_text_token_count: object = None
+
+
+_vectors = msgspec.json.Decoder(_Vectors)
+
+
+def embed_body(model: str, request: EmbedRequest) -> Json:
+    """The body of a call; a purpose not named is `document`, and Titan knows none.
+
+    Raises:
+        CapabilityError: the model is of no family that is known, or cannot take so many texts.
+    """
+    extras = request.extras.get(EXTRAS, {})
+    for family, body_of in _BODIES.items():
+        if family in model:
+            return merged(body_of(model, request), extras)
+    raise CapabilityError(
+        f"no body for embeddings of {model!r} is known: only for models with one of these in "
+        f"their id: {', '.join(_BODIES)}"
+    )
+
+
+def _titan(model: str, request: EmbedRequest) -> Json:
+    body: Json = {"inputText": _only_text(model, request)}
+    if request.dimensions is not None:
+        body["dimensions"] = request.dimensions
+    return body
+
+
+def _nova(model: str, request: EmbedRequest) -> Json:
+    """A text that is too long is an error, as with the others."""
+    text = {"truncationMode": "NONE", "value": _only_text(model, request)}
+    purpose = _NOVA_PURPOSES.get(request.purpose or "", "GENERIC_INDEX")
+    params: Json = {"embeddingPurpose": purpose, "text": text}
+    if request.dimensions is not None:
+        params["embeddingDimension"] = request.dimensions
+    return {"taskType": "SINGLE_EMBEDDING", "singleEmbeddingParams": params}
+
+
+def _cohere(model: str, request: EmbedRequest) -> Json:
+    del model  # all of them are asked alike
+    purpose = _PURPOSES.get(request.purpose or "", "search_document")
+    body: Json = {
+        "texts": list(request.texts),
+        "input_type": purpose,
+        "embedding_types": ["float"],
+    }
+    if request.dimensions is not None:
+        body["output_dimension"] = request.dimensions
+    return body
+
+
+def _only_text(model: str, request: EmbedRequest) -> str:
+    if len(request.texts) != 1:
+        raise CapabilityError(
+            f"{model} embeds one text in a call, not {len(request.texts)}: make a call for each"
+        )
+    return request.texts[0]
+
+
+_BODIES: Mapping[str, Callable[[str, EmbedRequest], Json]] = {
+    "titan-embed": _titan,
+    "multimodal-embeddings": _nova,
+    "cohere.embed": _cohere,
+}
+"""By what stands in the id of a model."""
+
+
+def decode_embeddings(body: bytes) -> Embeddings:
+    """The vectors of such a call.
+
+    Raises:
+        ModelError: an error in place of an answer.
+        MalformedStreamError: there are no vectors in it.
+    """
+    found = decoded(_vectors, body, "an answer with embeddings")
+    rows = _rows(found.embeddings)
+    if rows is None:
+        by_type = found.embeddings_by_type or {}
+        one = found.embedding or by_type.get("float") or by_type.get("binary")
+        rows = None if one is None else [one]
+    if rows is None:
+        said = read_error(body)
+        if said.message:
+            raise as_error(said)
+        raise MalformedStreamError(f"an answer without embeddings: {body[:200]!r}")
+    count = token_count(found.input_text_token_count)
+    try:
+        vectors = tuple(map(Vector.of, rows))
+    except OverflowError as error:
+        raise MalformedStreamError(
+            f"an embedding has a number that is no float32: {body[:200]!r}"
+        ) from error
+    return Embeddings(vectors, None if count is None else Usage(input_tokens=count))
+
+
+def _rows(found: list[list[float] | _One] | _ByType | None) -> list[list[float]] | None:
+    if found is None or isinstance(found, _ByType):
+        return None if found is None else found.rows()
+    return [each.embedding if isinstance(each, _One) else each for each in found]

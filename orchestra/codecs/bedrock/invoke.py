@@ -1,0 +1,195 @@
+"""Amazon Bedrock's InvokeModel: every model family in its own words, in one envelope.
+
+An answer does not say which model gave it, so its own keys tell the family. Claude's events
+and Nova's are those of Anthropic and of Converse; the others are read by `bedrock_said`.
+Bedrock puts counts of its own into a stream's last event. What a guardrail says in the place of
+a model gives no reason to stop: the guardrail is it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import attrs
+import msgspec
+
+from orchestra.codecs.anthropic.dialect import MessageEvents, message_events
+from orchestra.codecs.bedrock.converse import (
+    Bedrock,
+    ConverseEvents,
+    converse_events,
+    model_path,
+    stream_error,
+)
+from orchestra.codecs.bedrock.prompts import invoke_body
+from orchestra.codecs.bedrock.said import Said, counts, reports, spoken, stops
+from orchestra.codecs.dialect import Call
+from orchestra.codecs.faults import as_error, read_error
+from orchestra.codecs.framing.eventstream import EventStreamFraming
+from orchestra.codecs.framing.frames import FrameDecoder, decoded
+from orchestra.codecs.framing.mending import JsonReader, read_whole
+from orchestra.errors import MalformedStreamError, ModelError
+from orchestra.values import (
+    ChatRequest,
+    Json,
+    ModelEvent,
+    Stopped,
+    StopReason,
+    UsageReport,
+)
+
+_METRICS = b"amazon-bedrock-invocationMetrics"
+
+
+class _Chunk(msgspec.Struct):
+    piece: bytes = msgspec.field(name="bytes")
+
+
+_chunks = msgspec.json.Decoder(_Chunk)
+_pieces = msgspec.json.Decoder(Said)
+_answers = msgspec.json.Decoder(Said | list[Said])
+
+
+class InvokeDecoder(FrameDecoder):
+    """Decodes what `invoke-with-response-stream` answers."""
+
+    def __init__(self) -> None:
+        super().__init__(EventStreamFraming())
+        self._claude: MessageEvents | None = None
+        self._nova = ConverseEvents()
+        self._reader = JsonReader()
+        self._counts: Json = {}
+        self._reported = False  # by events of the model's own, which tell more than Bedrock
+        self._intervened = False
+
+    def _take(self, name: str, payload: bytes) -> None:
+        if (error := stream_error(name, payload)) is not None:
+            raise error
+        if name == "chunk":
+            self._piece(decoded(_chunks, payload, "a chunk of InvokeModel").piece)
+
+    def _piece(self, payload: bytes) -> None:
+        if self._claude is not None:
+            self._of_claude(self._claude, payload)
+            return
+        said = self._reader.read(_pieces, payload, "a piece of a model's answer")
+        if said.type not in (None, "completion"):
+            self._claude = MessageEvents()
+            self._of_claude(self._claude, payload)
+        elif said.error:
+            raise as_error(read_error(payload))
+        else:
+            self._of_nova(said)
+            self._of_others(said)
+            self._end_by(said.metrics)
+
+    def _of_claude(self, claude: MessageEvents, payload: bytes) -> None:
+        self._give(claude.take(payload))
+        if _METRICS in payload:
+            self._end_by(decoded(_pieces, payload, "the last event of a stream").metrics)
+
+    def _of_nova(self, said: Said) -> None:
+        for name, found in (
+            ("contentBlockDelta", said.block_delta),
+            ("contentBlockStart", said.block_start),
+            ("messageStop", said.message_stop),
+            ("metadata", said.metadata),
+        ):
+            if found:
+                self._give(self._nova.take(name, bytes(found)))
+
+    def _of_others(self, said: Said) -> None:
+        self._emit(*spoken(said))
+        # what was only masked says so, too; but what is a guardrail's own is whole, and counted
+        self._intervened = said.intervened and said.output_total is not None
+        for stop in stops(said):
+            self._stop(stop.reason, stop.raw)
+        self._counts |= counts(said)
+        if self._stopped:
+            self._emit(*reports(self._counts))
+
+    def _give(self, events: Iterable[ModelEvent]) -> None:
+        for event in events:
+            if isinstance(event, Stopped):
+                self._stop(event.reason, event.raw)
+            else:
+                self._reported = self._reported or isinstance(event, UsageReport)
+                self._emit(event)
+
+    def _end(self) -> None:
+        if self._intervened and not self._stopped:
+            self._stop(StopReason.CONTENT_FILTER, None)
+            self._emit(*reports(self._counts))
+
+    def _end_by(self, metrics: Json | None) -> None:
+        if metrics is None:
+            return
+        if not self._reported:
+            self._emit(*reports(metrics))
+        self.done = self._stopped
+
+
+@attrs.frozen
+class BedrockInvokeDialect(Bedrock):
+    """InvokeModel, for Claude, Nova, Titan, Llama and Mistral, and for embeddings.
+
+    `family` is that of models whose id does not tell it: see `invoke_body`.
+    """
+
+    family: str = ""
+
+    def ask(self, model: str, request: ChatRequest, *, stream: bool) -> Call:
+        """The call that asks a model.
+
+        Raises:
+            CapabilityError: its family is not known, or has no words for the request.
+        """
+        verb = "invoke-with-response-stream" if stream else "invoke"
+        body = invoke_body(model, request, self.family)
+        return Call(model_path(model, verb), msgspec.json.encode(body))
+
+    def decoder(self) -> InvokeDecoder:
+        """A decoder for one streamed answer, of any family."""
+        return InvokeDecoder()
+
+    def decode(self, body: bytes) -> list[ModelEvent]:
+        """The events of a whole answer, of any family.
+
+        Raises:
+            ModelError: an error in place of an answer.
+            MalformedStreamError: it is an answer of no family that is known.
+        """
+        return invoke_events(body)
+
+    def family_of(self, model: str) -> str:
+        """The one that is said, else the model's id."""
+        return self.family or model
+
+
+def invoke_events(body: bytes) -> list[ModelEvent]:
+    """The events of a whole answer, of any family.
+
+    Raises:
+        ModelError: an error in place of an answer.
+        MalformedStreamError: it is an answer of no family that is known.
+    """
+    found = read_whole(_answers, body, "a model's answer")
+    said = next(iter(found), Said()) if isinstance(found, list) else found
+    if said.type not in (None, "completion"):
+        return message_events(body)
+    if said.output:
+        return converse_events(body)
+    events: list[ModelEvent] = [*spoken(said), *reports(counts(said)), *stops(said)]
+    if said.error or not (events or said.intervened):
+        raise _refused(body)
+    if not events or not isinstance(events[-1], Stopped):
+        unsaid = StopReason.CONTENT_FILTER if said.intervened else StopReason.OTHER
+        events.append(Stopped(unsaid))
+    return events
+
+
+def _refused(body: bytes) -> ModelError:
+    error = read_error(body)
+    if error.message:
+        return as_error(error)
+    return MalformedStreamError(f"an answer of no model family that is known: {body[:200]!r}")

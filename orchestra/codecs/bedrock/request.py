@@ -1,0 +1,352 @@
+"""What Bedrock's Converse is asked: our requests as its bodies.
+
+Converse has no word for a tool choice of "none": the tools are left out then. It wants them
+back, though, once the conversation holds calls or results; that cannot be said at all. What
+only some model families know, it takes in `additionalModelRequestFields`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import groupby
+
+import attrs
+import msgspec
+
+from orchestra.codecs.anthropic.request import thinking
+from orchestra.codecs.arguments import arguments_object, merged
+from orchestra.codecs.call_ids import call_id
+from orchestra.codecs.enforced_schema import enforced
+from orchestra.codecs.files import PDF, unread
+from orchestra.codecs.images import seen
+from orchestra.codecs.prompt_cache import has_mark
+from orchestra.codecs.seals import ANTHROPIC, REDACTED, opened, own
+from orchestra.errors import CapabilityError
+from orchestra.values import (
+    ChatRequest,
+    FilePart,
+    ForcedTool,
+    ImagePart,
+    ImageUrlPart,
+    Json,
+    JsonOutput,
+    Part,
+    ReasoningEffort,
+    ReasoningPart,
+    TextPart,
+    ToolCall,
+    ToolResult,
+)
+
+EXTRAS = "bedrock"
+"""The name under which a request's extras are Bedrock's."""
+_IMAGE_FORMATS = frozenset(("png", "jpeg", "gif", "webp"))
+_OFFICE = "application/vnd.openxmlformats-officedocument."
+_FILE_FORMATS: Mapping[str, str] = {
+    PDF: "pdf",
+    "text/csv": "csv",
+    "text/html": "html",
+    "text/markdown": "md",
+    "application/msword": "doc",
+    f"{_OFFICE}wordprocessingml.document": "docx",
+    "application/vnd.ms-excel": "xls",
+    f"{_OFFICE}spreadsheetml.sheet": "xlsx",
+}
+_NOT_IN_NAMES = re.compile(r"[^a-zA-Z0-9()\[\]-]+")
+_NAME_CHARS = 180
+"""Of a file's name: Converse takes 200, and some are left for a number that tells files apart."""
+_CLAUDE = "anthropic."
+_TOP_K: tuple[tuple[str, tuple[str, ...]], ...] = (
+    (_CLAUDE, ("top_k",)),
+    ("amazon.nova", ("inferenceConfig", "topK")),
+    ("cohere.", ("k",)),
+    ("mistral.", ("top_k",)),
+)
+"""Where a family's `top_k` stands in `additionalModelRequestFields`."""
+_EFFORTS: Mapping[ReasoningEffort, str] = {"minimal": "low"}
+_KEEPING = (_CLAUDE, "amazon.nova", ":application-inference-profile/")
+"""Families that keep what they have read; others refuse to be told. A profile hides its own."""
+_HIDDEN = re.compile(r":(?:application-inference-profile|provisioned-model|custom-model)[\w-]*/")
+"""What stands in the ARN of a model that does not tell its family."""
+_CACHE_POINT: Json = {"cachePoint": {"type": "default"}}
+_CALL_IDS = r"[a-zA-Z0-9_.:-]{1,64}"
+"""What ids of calls Converse takes; others are replaced."""
+_CLAUDES_CALL_IDS = r"[a-zA-Z0-9_-]{1,64}"
+
+
+@attrs.frozen
+class _Family:
+    """What is sent to one family of models, and not to another."""
+
+    keeps: bool
+    """It takes marks up to where what was read is kept."""
+    sealed: bool
+    """It is Claude, or may be: it takes thoughts with Claude's seals, and no others do."""
+    call_ids: str
+
+    @classmethod
+    def of(cls, model: str) -> _Family:
+        """That of a model's id."""
+        claude = _CLAUDE in model
+        return cls(
+            keeps=any(family in model for family in _KEEPING),
+            sealed=claude or _HIDDEN.search(model) is not None,
+            call_ids=_CLAUDES_CALL_IDS if claude else _CALL_IDS,
+        )
+
+
+def converse_body(model: str, request: ChatRequest) -> Json:
+    """The body of a Converse call; the extras of `bedrock` are merged into it.
+
+    Reasoning goes back only with its signature. Empty text is left out, as Converse refuses it.
+
+    Raises:
+        CapabilityError: the request asks for what Converse has no words for.
+    """
+    refuse(request, "Converse", "seed", "presence_penalty", "frequency_penalty", "logprobs")
+    body = chat_body(request, model)
+    for part in (_top_k(model, request), _effort(model, request), _output(request.output)):
+        body = merged(body, part)
+    return merged(body, request.extras.get(EXTRAS, {}))
+
+
+def chat_body(request: ChatRequest, model: str) -> Json:
+    """What Converse's bodies and those of Nova's models have in common.
+
+    Raises:
+        CapabilityError: the request asks for what neither has words for.
+    """
+    family = _Family.of(model)
+    body: Json = {
+        "messages": list(_turns(request, family)),
+        "system": list(_system(request, family)),
+        "inferenceConfig": _inference_config(request),
+        "toolConfig": _tool_config(request),
+    }
+    return {name: value for name, value in body.items() if value or name == "messages"}
+
+
+def refuse(request: ChatRequest, whom: str, *names: str) -> None:
+    """Refuse a request that sets any of the named fields.
+
+    Raises:
+        CapabilityError: it does.
+    """
+    for name in names:
+        value = getattr(request, name)
+        if value is not None and value not in ((), "none"):
+            raise CapabilityError(
+                f"{whom} has no word for {name}={value!r}: leave it out, or say it in the model's "
+                f"own words in extras={{{EXTRAS!r}: ...}}"
+            )
+
+
+def system_texts(request: ChatRequest) -> list[str]:
+    """The texts of the system's messages, wherever they stand, without empty ones."""
+    texts = (each.text for each in request.messages if each.role == "system")
+    return [text for text in texts if text.strip()]
+
+
+def _inference_config(request: ChatRequest) -> Json:
+    config = {
+        "maxTokens": request.output_tokens_max,
+        "temperature": request.temperature,
+        "topP": request.top_p,
+        "stopSequences": list(request.stop) or None,
+    }
+    return {name: value for name, value in config.items() if value is not None}
+
+
+def _system(request: ChatRequest, family: _Family) -> Iterator[Json]:
+    for message in request.messages:
+        if message.role == "system" and message.text.strip():
+            yield {"text": message.text}
+            if family.keeps and any(map(has_mark, message.parts)):
+                yield _CACHE_POINT
+
+
+def _turns(request: ChatRequest, family: _Family) -> Iterator[Json]:
+    """The conversation, its roles in turn; results stand in the user's, and first."""
+    told = [
+        ("assistant" if each.role == "assistant" else "user", block)
+        for each in request.messages
+        for part in each.parts
+        for block in _kept(part, family)
+        if each.role != "system"
+    ]
+    _name_apart(block["document"] for _, block in told if "document" in block)
+    for role, turn in groupby(told, lambda each: each[0]):
+        content = sorted((block for _, block in turn), key=lambda block: "toolResult" not in block)
+        yield {"role": role, "content": content}
+
+
+def _kept(part: Part, family: _Family) -> Iterator[Json]:
+    """The blocks of a part, and behind it the mark up to where what was read is kept."""
+    blocks = list(_blocks(part, family))
+    yield from blocks
+    if family.keeps and blocks and has_mark(part):
+        yield _CACHE_POINT
+
+
+def _blocks(part: Part, family: _Family) -> Iterator[Json]:
+    match part:
+        case TextPart(text=text):
+            if text.strip():
+                yield {"text": text}
+        case ImagePart() | ImageUrlPart():
+            yield {"image": _image(seen(part))}
+        case FilePart():
+            yield {"document": _document(part)}
+        case ReasoningPart(text=text, signature=signature):
+            yield from _thought(text, signature, family)
+        case ToolCall(id=id_, name=name, arguments=arguments):
+            used = {"toolUseId": call_id(id_, family.call_ids), "name": name}
+            yield {"toolUse": used | {"input": arguments_object(arguments)}}
+        case ToolResult(call_id=id_, content=content, is_error=is_error):
+            said = [{"text": content}] if content.strip() else []
+            # Only some families know the status, so the usual one is not told.
+            status = {"status": "error"} if is_error else {}
+            used = {"toolUseId": call_id(id_, family.call_ids)}
+            yield {"toolResult": {**used, "content": said, **status}}
+
+
+def _thought(text: str, signature: str, family: _Family) -> Iterator[Json]:
+    """A thought without a seal, or with another family's, would be refused."""
+    origin, seal = opened(signature)
+    if origin and not family.sealed:
+        return
+    if origin == REDACTED:
+        yield {"reasoningContent": {"redactedContent": seal}}
+    elif seal := own(signature, ANTHROPIC):
+        yield {"reasoningContent": {"reasoningText": {"text": text, "signature": seal}}}
+
+
+def _image(part: ImagePart | ImageUrlPart) -> Json:
+    if isinstance(part, ImagePart):
+        kind = part.media_type.removeprefix("image/")
+        source: Json = {"bytes": part.base64}
+    else:
+        kind = part.url.rpartition(".")[2].lower().replace("jpg", "jpeg")
+        source = {"s3Location": {"uri": part.url}}
+        if not part.url.startswith("s3://"):
+            raise CapabilityError(
+                f"Bedrock does not fetch {part.url[:200]!r}: give the image's bytes as an "
+                "ImagePart, or an s3:// address"
+            )
+    if kind not in _IMAGE_FORMATS:
+        raise CapabilityError(
+            f"Bedrock knows no images of the format {kind!r}, only {sorted(_IMAGE_FORMATS)}"
+        )
+    return {"format": kind, "source": source}
+
+
+def _document(file: FilePart) -> Json:
+    kind = _FILE_FORMATS.get(file.media_type) or ("txt" if file.is_text else None)
+    if kind is None:
+        raise unread(file, "Bedrock")
+    stem, dot, ending = file.name.rpartition(".")
+    name = _NOT_IN_NAMES.sub(" ", stem if dot else ending).strip()[:_NAME_CHARS]
+    return {"format": kind, "name": name.strip() or "document", "source": {"bytes": file.base64}}
+
+
+def _name_apart(documents: Iterable[Json]) -> None:
+    """Two documents of one name are refused: the second gets a number."""
+    taken = set[str]()
+    for document in documents:
+        name, number = document["name"], len(taken) + 1
+        while document["name"].lower() in taken:
+            document["name"] = f"{name} ({number})"
+            number += 1
+        taken.add(document["name"].lower())
+
+
+def _tool_config(request: ChatRequest) -> Json | None:
+    if not request.tools or request.tool_choice == "none":
+        _refuse_lost_tools(request)
+        return None
+    if request.parallel_tool_calls is False:
+        refuse(request, "Converse", "parallel_tool_calls")
+    tools = [
+        {
+            "toolSpec": {
+                "name": tool.name,
+                **({"description": tool.description} if tool.description else {}),
+                "inputSchema": {
+                    "json": enforced(tool.parameters) if tool.strict else tool.parameters
+                },
+                **({"strict": True} if tool.strict else {}),
+            }
+        }
+        for tool in request.tools
+    ]
+    choice: Json | None = None
+    match request.tool_choice:
+        case "auto":
+            choice = {"auto": {}}
+        case "required":
+            choice = {"any": {}}
+        case ForcedTool(name=name):
+            choice = {"tool": {"name": name}}
+    return {"tools": tools, **({"toolChoice": choice} if choice else {})}
+
+
+def _refuse_lost_tools(request: ChatRequest) -> None:
+    used = any(
+        isinstance(part, ToolCall | ToolResult)
+        for message in request.messages
+        for part in message.parts
+    )
+    if used and request.tool_choice == "none":
+        raise CapabilityError(
+            "Converse has no tool choice 'none', and wants the tools of a conversation that has "
+            "used them: leave tool_choice out, or send the conversation without its tool calls"
+        )
+
+
+def _output(output: JsonOutput | None) -> Json:
+    if output is None:
+        return {}
+    if output.schema is None:
+        raise CapabilityError(
+            "JsonOutput(schema=None) cannot be asked of Bedrock, which gives JSON only by a "
+            "schema; add one, or ask for JSON in the prompt"
+        )
+    text = msgspec.json.encode(enforced(output.schema)).decode()
+    schema = {"name": output.name, "schema": text}
+    text_format = {"type": "json_schema", "structure": {"jsonSchema": schema}}
+    return {"outputConfig": {"textFormat": text_format}}
+
+
+def _effort(model: str, request: ChatRequest) -> Json:
+    """Converse has a word for the effort, but Claude has to be told to think as well."""
+    effort = request.reasoning_effort
+    if effort is None:
+        return {}
+    if _CLAUDE not in model:
+        none = effort == "none"  # they think only when they are asked to
+        return {} if none else {"outputConfig": {"effort": _EFFORTS.get(effort, effort)}}
+    told = thinking(model, request)
+    if not told:
+        return {}
+    body: Json = {"additionalModelRequestFields": {"thinking": told["thinking"]}}
+    if effort != "none":
+        body["inferenceConfig"] = {"maxTokens": told["max_tokens"]}
+    if "output_config" in told:
+        body["outputConfig"] = told["output_config"]
+    return body
+
+
+def _top_k(model: str, request: ChatRequest) -> Json:
+    if request.top_k is None:
+        return {}
+    for family, path in _TOP_K:
+        if family in model:
+            found: Json = {path[-1]: request.top_k}
+            for name in reversed(path[:-1]):
+                found = {name: found}
+            return {"additionalModelRequestFields": found}
+    raise CapabilityError(
+        f"where {model} takes top_k={request.top_k} is not known: leave it out, or say it in "
+        f"extras={{{EXTRAS!r}: {{'additionalModelRequestFields': ...}}}}"
+    )

@@ -1,0 +1,335 @@
+"""Cohere's own dialect, version 2: `/chat` and `/embed` below `https://api.cohere.com/v2`.
+
+What a model plans before it calls a tool (`tool_plan`) and what it thinks are both reasoning
+here. Citations are passed over. Usage counts Cohere's `tokens`, which is what its limits are
+about; the record beside it keeps `billed_units` too, which is what its bill is about.
+"""
+
+from __future__ import annotations
+
+import binascii
+import json
+from base64 import b64decode
+from collections.abc import Iterator, Mapping
+from typing import NoReturn, TypeVar
+
+import msgspec
+
+from orchestra.accounts import Certainty, Usage
+from orchestra.codecs.arguments import certain, token_count
+from orchestra.codecs.calls import next_call
+from orchestra.codecs.cohere.request import chat_body, embed_body
+from orchestra.codecs.dialect import Call
+from orchestra.codecs.faults import Said, as_error, http_error, read_error
+from orchestra.codecs.framing.frames import FrameDecoder, decoded
+from orchestra.codecs.framing.mending import JsonPath, JsonReader
+from orchestra.codecs.framing.sse import SseFraming
+from orchestra.errors import MalformedStreamError, ModelError
+from orchestra.values import (
+    Began,
+    ChatRequest,
+    Embeddings,
+    EmbedRequest,
+    Json,
+    ModelEvent,
+    ReasoningDelta,
+    Stopped,
+    StopReason,
+    TextDelta,
+    ToolCallDelta,
+    UsageReport,
+    Vector,
+)
+
+T = TypeVar("T")
+
+_REASONS: Mapping[str, StopReason] = {
+    "COMPLETE": StopReason.END,
+    "STOP_SEQUENCE": StopReason.STOP_SEQUENCE,
+    "MAX_TOKENS": StopReason.LENGTH,
+    "TOOL_CALL": StopReason.TOOL_CALLS,
+}
+_FAILURES: Mapping[str, str] = {"ERROR": "server_error", "TIMEOUT": "timeout"}
+"""Reasons to finish that are errors, and a word for each that `faults` knows."""
+_SPEAKING = frozenset(("content-delta", "content-start", "tool-plan-delta"))
+_CALLING = frozenset(("tool-call-start", "tool-call-delta"))
+_EVENTS = _SPEAKING | _CALLING | {"message-start", "message-end", "error"}
+
+
+class _Function(msgspec.Struct, gc=False):
+    name: str | None = None
+    arguments: str | None = None
+
+
+class _ToolCall(msgspec.Struct):
+    id: str | None = None
+    function: _Function | None = None
+
+
+class _Content(msgspec.Struct, gc=False):
+    text: str | None = None
+    thinking: str | None = None
+
+
+class _Message(msgspec.Struct):
+    """Of a whole answer, and of an event: there each list has shrunk to its one member."""
+
+    content: _Content | list[_Content] | str | None = None
+    tool_plan: str | None = None
+    tool_calls: _ToolCall | list[_ToolCall] | None = None
+
+
+class _Delta(msgspec.Struct):
+    message: _Message | None = None
+    finish_reason: str | None = None
+    usage: Json | None = None
+    error: object = None
+
+
+class _Event(msgspec.Struct):
+    type: str = ""
+    id: str | None = None
+    index: int | None = None
+    delta: _Delta | None = None
+    message: object = None
+    error: object = None
+
+
+class _Answer(msgspec.Struct):
+    id: str | None = None
+    message: _Message | str | None = None
+    finish_reason: str | None = None
+    usage: Json | None = None
+    error: object = None
+
+
+class _Vectors(msgspec.Struct, rename={"numbers": "float", "texts": "base64"}):
+    """By type: at most one of them is asked for."""
+
+    numbers: list[list[float]] | None = None
+    texts: list[str] | None = None
+    int8: list[list[float]] | None = None
+    uint8: list[list[float]] | None = None
+    binary: list[list[float]] | None = None
+    ubinary: list[list[float]] | None = None
+
+
+class _Embedded(msgspec.Struct):
+    embeddings: _Vectors | list[list[float]] | None = None
+    meta: Json | None = None
+
+
+_EVENT = msgspec.json.Decoder(_Event)
+_ANSWER = msgspec.json.Decoder(_Answer)
+_EMBEDDED = msgspec.json.Decoder(_Embedded)
+
+
+class CohereDialect:
+    """How Cohere is asked, and how it answers."""
+
+    texts_max = 96
+    texts_tokens_max = None
+
+    def ask(self, model: str, request: ChatRequest, *, stream: bool) -> Call:
+        """The call that asks a model.
+
+        Raises:
+            CapabilityError: the request asks for what Cohere has no words for.
+        """
+        return Call("/chat", msgspec.json.encode(chat_body(model, request, stream=stream)))
+
+    def decoder(self) -> CohereDecoder:
+        """A decoder for one streamed answer."""
+        return CohereDecoder()
+
+    def decode(self, body: bytes) -> list[ModelEvent]:
+        """The events of a whole answer.
+
+        Raises:
+            ModelError: Cohere gave up (`ERROR`, `TIMEOUT`), or sent an error.
+            MalformedStreamError: it is no answer.
+        """
+        answer = _CohereReader().read(_ANSWER, body, "Cohere's answer")
+        if not isinstance(answer.message, _Message):
+            _refuse(body, "neither a message nor an error")
+        events: list[ModelEvent] = [Began(answer.id or "", ""), *_pieces(answer.message)]
+        for at, call in enumerate(_listed(answer.message.tool_calls)):
+            events.append(_began_call(next_call(at), call))
+        events += _usage(answer.usage)
+        reason = _reason(answer.finish_reason, answer.error)
+        return [*events, Stopped(reason, answer.finish_reason)]
+
+    def ask_embeddings(self, model: str, request: EmbedRequest) -> Call:
+        """The call that embeds at most `texts_max` texts; a purpose not named is `document`."""
+        return Call("/embed", msgspec.json.encode(embed_body(model, request)))
+
+    def decode_embeddings(self, body: bytes) -> Embeddings:
+        """The vectors of such a call, whether they came as numbers or as base64.
+
+        Raises:
+            ModelError: as of `decode`.
+        """
+        found = decoded(_EMBEDDED, body, "Cohere's embeddings")
+        if found.embeddings is None:
+            _refuse(body, "neither embeddings nor an error")
+        counts = found.meta or {}
+        tokens = token_count(_inner(counts, "tokens").get("input_tokens"))
+        if tokens is None:
+            tokens = token_count(_inner(counts, "billed_units").get("input_tokens"))
+        return Embeddings(
+            _vectors(found.embeddings), None if tokens is None else Usage(input_tokens=tokens)
+        )
+
+    def error(
+        self, status: int, headers: Mapping[str, str], body: bytes, now_s: float
+    ) -> ModelError:
+        """What an answer with this status says is wrong."""
+        error = http_error(status, headers, body, now_s)
+        error.request_id = error.request_id or headers.get("x-debug-trace-id", "")
+        return error
+
+
+class CohereDecoder(FrameDecoder):
+    """Decodes a streamed answer; done with `message-end`, `[DONE]` or not."""
+
+    def __init__(self) -> None:
+        super().__init__(SseFraming())
+        self._reader = _CohereReader()
+        self._calls: dict[int, int] = {}  # Cohere's index of a call, and ours
+
+    def _take(self, name: str, payload: bytes) -> None:
+        if payload == b"[DONE]":
+            self.done = True
+            return
+        if name and name not in _EVENTS:  # citations, and what may be new
+            return
+        event = self._reader.read(_EVENT, payload, "an event of Cohere")
+        kind = event.type or name
+        if event.error or "error" in (kind, name) or (not kind and isinstance(event.message, str)):
+            raise as_error(read_error(payload))
+        delta = event.delta or _Delta()
+        message = delta.message or _Message()
+        if kind in _SPEAKING:
+            self._events += _pieces(message)
+        elif kind in _CALLING:
+            for call in _listed(message.tool_calls):
+                self._call(event.index or 0, call)
+        elif kind == "message-start":
+            self._emit(Began(event.id or "", ""))
+        elif kind == "message-end":
+            self._end_message(delta)
+
+    def _call(self, index: int, call: _ToolCall) -> None:
+        at = self._calls.get(index)
+        if at is None:
+            at = self._calls[index] = next_call(len(self._calls))
+            self._emit(_began_call(at, call))
+        elif call.function is not None and call.function.arguments:
+            self._emit(ToolCallDelta(at, arguments=call.function.arguments))
+
+    def _end_message(self, delta: _Delta) -> None:
+        self._emit(*_usage(delta.usage))
+        reason = _reason(delta.finish_reason, delta.error)
+        if delta.finish_reason is not None:
+            self._stop(reason, delta.finish_reason)
+        self.done = True
+
+
+class _CohereReader(JsonReader):
+    """Of a call, arguments that are an object are the text of it; of an empty one, none yet."""
+
+    __slots__ = ()
+
+    def _as_meant(self, path: JsonPath, value: object) -> object:
+        if path[-2:] == ("function", "arguments") and isinstance(value, dict):
+            return json.dumps(value, separators=(",", ":")) if value else ""
+        return value
+
+
+def _pieces(message: _Message) -> Iterator[TextDelta | ReasoningDelta]:
+    if message.tool_plan:
+        yield ReasoningDelta(message.tool_plan)
+    if isinstance(message.content, str):
+        yield from [TextDelta(message.content)] if message.content else []
+        return
+    for content in _listed(message.content):
+        if content.thinking:
+            yield ReasoningDelta(content.thinking)
+        if content.text:
+            yield TextDelta(content.text)
+
+
+def _began_call(at: int, call: _ToolCall) -> ToolCallDelta:
+    function = call.function or _Function()
+    return ToolCallDelta(at, call.id or f"call_{at}", function.name or "", function.arguments or "")
+
+
+def _reason(raw: str | None, error: object) -> StopReason:
+    """Why it stopped.
+
+    Raises:
+        ModelError: because it failed.
+    """
+    if error or raw in _FAILURES:
+        word = _FAILURES.get(raw or "", "server_error")
+        said = error if isinstance(error, str) else read_error(error or {}).message
+        raise as_error(Said(said or f"Cohere ended the answer with {raw}", (word,)))
+    return _REASONS.get(raw or "", StopReason.OTHER)
+
+
+def _usage(raw: Json | None) -> list[UsageReport]:
+    if raw is None:
+        return []
+    counts = _inner(raw, "tokens") or _inner(raw, "billed_units")
+    given, made = token_count(counts.get("input_tokens")), token_count(counts.get("output_tokens"))
+    if given is None and made is None:
+        return []
+    cached = token_count(raw.get("cached_tokens")) or 0
+    certainty = certain(counts, ("input_tokens", "output_tokens"), Certainty.EXACT)
+    return [UsageReport(Usage(given or 0, made or 0, certainty, cached), raw)]
+
+
+def _inner(found: Mapping[str, object], key: str) -> Mapping[str, object]:
+    inner = found.get(key)
+    return inner if isinstance(inner, dict) else {}
+
+
+def _vectors(found: _Vectors | list[list[float]]) -> tuple[Vector, ...]:
+    numbers = found if isinstance(found, list) else found.numbers
+    try:
+        if isinstance(found, _Vectors) and numbers is None:
+            if found.texts is not None:
+                return tuple(Vector(_floats(text)) for text in found.texts)
+            whole = (found.int8, found.uint8, found.binary, found.ubinary)
+            numbers = next((each for each in whole if each is not None), None)
+        if numbers is not None:
+            return tuple(map(Vector.of, numbers))
+    except (OverflowError, binascii.Error, ValueError) as error:
+        raise MalformedStreamError(
+            f"a vector of Cohere's is not made of float32 numbers: {error}"
+        ) from error
+    raise MalformedStreamError(
+        "Cohere sent vectors of no type that is known; ask for `float` or `base64` in "
+        "`embedding_types`"
+    )
+
+
+def _floats(text: str) -> bytes:
+    data = b64decode(text, validate=True)
+    if len(data) % 4:
+        raise ValueError(f"{len(data)} bytes are no whole number of them")
+    return data
+
+
+def _listed(found: T | list[T] | None) -> list[T]:
+    if isinstance(found, list):
+        return found
+    return [] if found is None else [found]
+
+
+def _refuse(body: bytes, what: str) -> NoReturn:
+    """Raise the error that stands in place of an answer."""
+    said = read_error(body)
+    if said.message:
+        raise as_error(said)
+    raise MalformedStreamError(f"Cohere's answer has {what}: {body[:200]!r}")

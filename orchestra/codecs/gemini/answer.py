@@ -1,0 +1,243 @@
+"""What Gemini's responses mean: those of a stream one after the other, or a single one.
+
+A reason to stop may stand in any of them, and the last one counts; an answer that calls a tool
+stops as any other does. A whole answer that gives none is complete, and has stopped for a reason
+that nobody knows. A seal on a piece of text becomes a thought without text before it. Counts of
+tokens are running totals: one that the last record leaves out is that of the one before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import msgspec
+
+from orchestra.accounts import Certainty, Usage
+from orchestra.codecs.arguments import NOTHING, certain, count, given, text_of
+from orchestra.codecs.calls import next_call
+from orchestra.codecs.faults import as_error, read_error
+from orchestra.codecs.framing.frames import decoded
+from orchestra.codecs.framing.mending import JsonReader
+from orchestra.codecs.gemini.arguments import Arguments, PartialArgument
+from orchestra.codecs.seals import GEMINI, ON_TEXT, sealed
+from orchestra.errors import MalformedStreamError
+from orchestra.values import (
+    Began,
+    Json,
+    ModelEvent,
+    ReasoningDelta,
+    RefusalDelta,
+    Stopped,
+    StopReason,
+    TextDelta,
+    ToolCallDelta,
+    UsageReport,
+)
+
+_COUNTS = (
+    *("promptTokenCount", "toolUsePromptTokenCount"),
+    *("candidatesTokenCount", "thoughtsTokenCount"),
+)
+_REASONS: Mapping[str, StopReason] = {
+    "STOP": StopReason.END,
+    "MAX_TOKENS": StopReason.LENGTH,
+    "CONTINUATION": StopReason.LENGTH,
+    "SAFETY": StopReason.CONTENT_FILTER,
+    "RECITATION": StopReason.CONTENT_FILTER,
+    "BLOCKLIST": StopReason.CONTENT_FILTER,
+    "PROHIBITED_CONTENT": StopReason.CONTENT_FILTER,
+    "SPII": StopReason.CONTENT_FILTER,
+    "MODEL_ARMOR": StopReason.CONTENT_FILTER,
+    "ESCALATION": StopReason.CONTENT_FILTER,
+    "IMAGE_SAFETY": StopReason.CONTENT_FILTER,
+    "IMAGE_PROHIBITED_CONTENT": StopReason.CONTENT_FILTER,
+    "IMAGE_RECITATION": StopReason.CONTENT_FILTER,
+}
+_UNSPECIFIED = "FINISH_REASON_UNSPECIFIED"
+
+
+class _FunctionCall(msgspec.Struct, rename="camel"):
+    id: str | None = None
+    name: str | None = None
+    args: msgspec.Raw = NOTHING
+    partial_args: list[PartialArgument] | None = None
+    will_continue: bool | None = None
+
+
+class _Part(msgspec.Struct, rename="camel"):
+    text: str | None = None
+    thought: bool | None = None
+    thought_signature: str | None = None
+    function_call: _FunctionCall | None = None
+
+
+class _Content(msgspec.Struct):
+    parts: list[_Part] | None = None
+
+
+class _Candidate(msgspec.Struct, rename="camel"):
+    content: _Content | None = None
+    finish_reason: str | None = None
+    finish_message: str | None = None
+    index: int | None = None
+
+
+class _Feedback(msgspec.Struct, rename="camel"):
+    block_reason: str | None = None
+    block_reason_message: str | None = None
+
+
+class _Response(msgspec.Struct, rename="camel"):
+    candidates: list[_Candidate] | None = None
+    prompt_feedback: _Feedback | None = None
+    usage_metadata: Json | None = None
+    model_version: str | None = None
+    response_id: str | None = None
+    error: msgspec.Raw = NOTHING
+
+
+_RESPONSES = msgspec.json.Decoder(_Response)
+_OBJECTS = msgspec.json.Decoder(dict[str, object])
+
+
+class GeminiAnswer:
+    """What the responses of one answer mean, one after the other, up to its end.
+
+    `stopped` tells whether one of them has said why the answer stops; `origin` is that of the
+    seals in them.
+    """
+
+    def __init__(self, origin: str = GEMINI, *, whole: bool = False) -> None:
+        self.stopped = False
+        self._origin = origin
+        self._whole = whole
+        self._reader = JsonReader()
+        self._blocked = False  # the prompt
+        self._reason: str | None = None
+        self._id: str | None = None
+        self._usage: Json | None = None  # the last record, as it is
+        self._counts: Json = {}  # the last of each count
+        self._calls_count = 0
+        self._growing: Arguments | None = None  # of the last call, which is arriving in pieces
+
+    def take(self, payload: bytes) -> list[ModelEvent]:
+        """The events of a response.
+
+        Raises:
+            ModelError: it is an error, told by its class.
+            MalformedStreamError: it is no response.
+        """
+        response = self._reader.read(_RESPONSES, payload, "a response of Gemini's")
+        if given(response.error):
+            raise as_error(read_error(payload))
+        events: list[ModelEvent] = []
+        if self._id is None:
+            self._id = response.response_id or ""
+            events.append(Began(self._id, response.model_version or ""))
+        if (candidate := self._first(response.candidates or [])) is not None:
+            events += self._candidate(candidate)
+        feedback = response.prompt_feedback
+        if feedback is not None and feedback.block_reason and not response.candidates:
+            self.stopped = self._blocked = True
+            events += _refused(feedback.block_reason_message)
+        return events + self._counted(response.usage_metadata)
+
+    def end(self) -> list[ModelEvent]:
+        """The events that only the end of the answer tells of; `Stopped` is the last."""
+        reason = _REASONS.get(self._reason or "", StopReason.OTHER)
+        if self._blocked and self._reason is None:
+            reason = StopReason.CONTENT_FILTER
+        elif self._calls_count and reason is StopReason.END:
+            reason = StopReason.TOOL_CALLS
+        stopped = Stopped(reason, self._reason)
+        if self._usage is None:
+            return [*self._grown(), stopped]
+        counted = "promptTokenCount" in self._counts
+        report = self._report(Certainty.EXACT if counted else Certainty.PARTIAL)
+        return [*self._grown(), report, stopped]
+
+    def _first(self, candidates: list[_Candidate]) -> _Candidate | None:
+        """Of several answers, the first; what 0 is, is left out, or nothing is counted at all."""
+        if self._whole:
+            return candidates[0] if candidates else None
+        return next((each for each in candidates if not each.index), None)
+
+    def _candidate(self, candidate: _Candidate) -> list[ModelEvent]:
+        events: list[ModelEvent] = []
+        content = candidate.content
+        for part in (content.parts if content is not None else None) or ():
+            if part.function_call is not None:
+                events += self._call(part.function_call, part.thought_signature)
+            elif part.text is not None:
+                events += self._text(part.text, part.thought, part.thought_signature)
+        reason = candidate.finish_reason
+        said = reason is not None and reason != _UNSPECIFIED
+        if said or (self._whole and not self.stopped):
+            self._reason, self.stopped = reason, True
+        if _REASONS.get(reason or "") is StopReason.CONTENT_FILTER:
+            events += _refused(candidate.finish_message)
+        return events
+
+    def _text(self, text: str, thought: bool | None, seal: str | None) -> list[ModelEvent]:
+        if thought:
+            return [ReasoningDelta(text, sealed(self._origin, seal))] if text or seal else []
+        if not seal:  # nearly all of them
+            return [TextDelta(text)] if text else []
+        on_text = ReasoningDelta("", sealed(ON_TEXT[self._origin], seal))
+        return [on_text, TextDelta(text)] if text else [on_text]
+
+    def _call(self, call: _FunctionCall, seal: str | None) -> list[ModelEvent]:
+        """A call comes whole, or in pieces: the first has a name, the last does not continue."""
+        events = self._grown() if call.name else []
+        if call.name:
+            index = next_call(self._calls_count)
+            self._calls_count += 1
+            made = "_".join(filter(None, ("call", self._id, str(index))))
+            whole = not call.will_continue and not call.partial_args
+            text = text_of(call.args)
+            told = text if whole else ""
+            signature = sealed(self._origin, seal)
+            events.append(ToolCallDelta(index, call.id or made, call.name, told, signature))
+            if not whole:
+                self._growing = Arguments(decoded(_OBJECTS, text.encode(), "a call's arguments"))
+        if self._growing is not None:
+            for piece in call.partial_args or ():
+                self._growing.add(piece)
+        elif call.partial_args or not (call.name or text_of(call.args) == "{}"):
+            raise MalformedStreamError("the arguments of a tool call came without its name")
+        return events if call.will_continue else events + self._grown()
+
+    def _grown(self) -> list[ModelEvent]:
+        if self._growing is None:
+            return []
+        text, self._growing = self._growing.json(), None
+        return [ToolCallDelta(self._calls_count - 1, arguments=text)]
+
+    def _counted(self, usage: Json | None) -> list[ModelEvent]:
+        if usage is None or usage == self._usage:
+            return []
+        self._usage = usage
+        told = {name: value for name, value in usage.items() if value is not None}
+        self._counts = self._counts | told
+        return [self._report(Certainty.PARTIAL)]
+
+    def _report(self, certainty: Certainty) -> UsageReport:
+        return UsageReport(_usage_of(self._counts, certainty), self._usage or {})
+
+
+def _refused(message: str | None) -> list[ModelEvent]:
+    return [RefusalDelta(message)] if message else []
+
+
+def _usage_of(record: Json, certainty: Certainty) -> Usage:
+    """Gemini counts thoughts beside the answer, and what its own tools found beside the prompt."""
+    thoughts = count(record, "thoughtsTokenCount")
+    certainty = certain(record, _COUNTS, certainty)
+    return Usage(
+        count(record, "promptTokenCount") + count(record, "toolUsePromptTokenCount"),
+        count(record, "candidatesTokenCount") + thoughts,
+        certainty,
+        count(record, "cachedContentTokenCount"),
+        0,
+        thoughts,
+    )

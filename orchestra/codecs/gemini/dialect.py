@@ -1,0 +1,259 @@
+"""Gemini's dialect, at AI Studio and at Vertex AI.
+
+Below `https://generativelanguage.googleapis.com/v1beta`, or with `vertex` below
+`https://LOCATION-aiplatform.googleapis.com/v1/projects/PROJECT/locations/LOCATION`.
+
+Every event of a stream is a whole response of its own, with the next parts of the answer.
+Nothing follows the last one, so the end of the body says that it was the last.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from urllib.parse import quote
+
+import msgspec
+
+from orchestra.accounts import Usage
+from orchestra.codecs.arguments import NOTHING, given, token_count
+from orchestra.codecs.dialect import Call
+from orchestra.codecs.faults import as_error, http_error, read_error
+from orchestra.codecs.framing.frames import BEFORE_JSON, FRAME_BYTES_MAX, FrameDecoder, decoded
+from orchestra.codecs.framing.mending import NOT_AS_IT_SHOULD_BE
+from orchestra.codecs.framing.sse import SseFraming
+from orchestra.codecs.gemini.answer import GeminiAnswer
+from orchestra.codecs.gemini.request import gemini_body, studio_embed_body, vertex_embed_body
+from orchestra.codecs.seals import GEMINI, VERTEX
+from orchestra.errors import MalformedStreamError, ModelError
+from orchestra.values import ChatRequest, Embeddings, EmbedRequest, Json, ModelEvent, Vector
+
+_SAFE = "/@"
+_STUDIO_TEXTS_MAX = 100
+_VERTEX_TEXTS_MAX = 1
+"""`gemini-embedding-001` takes one text at a time there; older models take 250."""
+
+
+class _Numbers(msgspec.Struct):
+    values: list[float]
+    statistics: Json | None = None
+
+
+class _Prediction(msgspec.Struct):
+    embeddings: _Numbers
+
+
+class _Embedded(msgspec.Struct, rename="camel"):
+    embedding: _Numbers | None = None
+    embeddings: list[_Numbers] | None = None
+    predictions: list[_Prediction] | None = None
+    usage_metadata: Json | None = None
+    error: msgspec.Raw = NOTHING
+
+
+_LISTS = msgspec.json.Decoder(list[msgspec.Raw])
+_ONE = msgspec.json.Decoder(msgspec.Raw)
+_ANY = json.JSONDecoder()
+_BETWEEN = re.compile(r"[\s,]*")
+_EMBEDDED = msgspec.json.Decoder(_Embedded)
+
+
+class GeminiDialect:
+    """The Gemini API; with `vertex`, as Vertex AI has it.
+
+    `texts_max` is how many texts one embedding call may have: by default what every model of
+    the place takes, which is 100 at AI Studio and 1 at Vertex. Model names are taken with what
+    stands before them (`models/gemini-3-flash`) and without.
+    """
+
+    texts_tokens_max = None
+
+    def __init__(self, *, vertex: bool = False, texts_max: int | None = None) -> None:
+        self._vertex = vertex
+        self._origin = VERTEX if vertex else GEMINI
+        self.texts_max = texts_max or (_VERTEX_TEXTS_MAX if vertex else _STUDIO_TEXTS_MAX)
+
+    def ask(self, model: str, request: ChatRequest, *, stream: bool) -> Call:
+        """The call that asks a model.
+
+        Raises:
+            CapabilityError: Gemini has no words for something in the request.
+        """
+        act = "streamGenerateContent?alt=sse" if stream else "generateContent"
+        body = msgspec.json.encode(gemini_body(model, request, self._origin))
+        return Call(f"/{quote(self._path(model), _SAFE)}:{act}", body)
+
+    def decoder(self) -> GeminiDecoder:
+        """A decoder for one streamed answer."""
+        return GeminiDecoder(self._origin)
+
+    def decode(self, body: bytes) -> list[ModelEvent]:
+        """The events of a whole answer; `Stopped` is the last.
+
+        Raises:
+            ModelError: an error in place of an answer, told by its class.
+            MalformedStreamError: it is no answer of Gemini's.
+        """
+        answer = GeminiAnswer(self._origin, whole=True)
+        events: list[ModelEvent] = []
+        for response in _responses(body) if _is_list(body) else (body,):
+            events += answer.take(response)
+        if not answer.stopped:
+            raise MalformedStreamError(f"this is no answer of Gemini's: {body[:200]!r}")
+        return events + answer.end()
+
+    def ask_embeddings(self, model: str, request: EmbedRequest) -> Call:
+        """The call that embeds at most `texts_max` texts."""
+        if self._vertex:
+            act, body = "predict", vertex_embed_body(request)
+        else:
+            act, body = "batchEmbedContents", studio_embed_body(self._path(model), request)
+        return Call(f"/{quote(self._path(model), _SAFE)}:{act}", msgspec.json.encode(body))
+
+    def decode_embeddings(self, body: bytes) -> Embeddings:
+        """The vectors; AI Studio counts no tokens for them, or seldom.
+
+        Raises:
+            ModelError: an error in place of them, told by its class.
+            MalformedStreamError: they are no embeddings of Gemini's.
+        """
+        found = decoded(_EMBEDDED, body, "Gemini's embeddings")
+        if given(found.error):
+            raise as_error(read_error(body))
+        if found.predictions is not None:
+            numbers = [each.embeddings for each in found.predictions]
+        elif found.embeddings is not None:
+            numbers = found.embeddings
+        elif found.embedding is not None:  # of `embedContent`
+            numbers = [found.embedding]
+        else:
+            raise MalformedStreamError(f"these are no embeddings of Gemini's: {body[:200]!r}")
+        return Embeddings(tuple(map(_vector, numbers)), _embedding_usage(found, numbers))
+
+    def error(
+        self, status: int, headers: Mapping[str, str], body: bytes, now_s: float
+    ) -> ModelError:
+        """What an answer with this status, 400 or more, says is wrong."""
+        return http_error(status, headers, body, now_s)
+
+    def _path(self, model: str) -> str:
+        """The model's name with what has to stand before it, where it does not yet."""
+        name = model.strip("/")
+        if not self._vertex:
+            return name if name.startswith(("models/", "tunedModels/")) else f"models/{name}"
+        if name.startswith(("publishers/", "endpoints/")):
+            return name
+        return f"publishers/google/models/{name.removeprefix('models/')}"
+
+
+class GeminiDecoder(FrameDecoder):
+    """A streamed answer: Server-Sent Events, or without `alt=sse` one JSON array.
+
+    A gateway may send a response a line instead.
+    """
+
+    def __init__(self, origin: str = GEMINI) -> None:
+        super().__init__(_GeminiFraming())
+        self._answer = GeminiAnswer(origin)
+
+    def _take(self, name: str, payload: bytes) -> None:
+        if name != "ping":  # Gemini has none, but gateways before it have
+            self._events += self._answer.take(payload)
+            self._stopped = self._answer.stopped
+
+    def _end(self) -> None:
+        self._emit(*self._answer.end())
+
+
+class _GeminiFraming(SseFraming):
+    """Server-Sent Events, unless the body begins as JSON does: then it is kept as a whole."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._json: list[bytes] | None = None
+        self._json_bytes = 0
+        self._started = False
+
+    def feed(self, data: bytes) -> Iterator[tuple[str, bytes]]:
+        start = data.lstrip(BEFORE_JSON) if not self._started else b""
+        if start:
+            self._started = True
+            self._json = [] if start[:1] in (b"[", b"{") else None
+        if self._json is None:
+            yield from super().feed(data)
+            return
+        self._json.append(data)
+        self._json_bytes += len(data)
+        if self._json_bytes > FRAME_BYTES_MAX:
+            raise MalformedStreamError(f"a JSON answer is over {FRAME_BYTES_MAX} bytes")
+
+    def close(self) -> Iterator[tuple[str, bytes]]:
+        if self._json is None:
+            yield from super().close()
+        else:
+            for response in _responses(b"".join(self._json)):
+                yield "", response
+
+
+def _is_list(body: bytes) -> bool:
+    return body.lstrip(BEFORE_JSON).startswith(b"[")
+
+
+def _responses(body: bytes) -> Iterator[bytes]:
+    """The responses of a body that is one, has them in an array, or has one behind the other.
+
+    Raises:
+        MalformedStreamError: it is none of these, or was cut; what was whole has been given.
+    """
+    try:
+        found = _LISTS.decode(body) if _is_list(body) else [_ONE.decode(body)]
+    except NOT_AS_IT_SHOULD_BE:
+        yield from _one_by_one(body)
+    else:
+        yield from map(bytes, found)
+
+
+def _one_by_one(body: bytes) -> Iterator[bytes]:
+    """The responses of a body that is no JSON document, as far as they go."""
+    text = body.decode("utf-8-sig", "replace")
+    at = text.find("[") + 1 if (in_array := _is_list(body)) else 0
+    while (at := _between(text, at)) < len(text):
+        if in_array and text[at] == "]" and not text[at + 1 :].strip():
+            return
+        try:
+            _, end = _ANY.raw_decode(text, at)
+        except (ValueError, RecursionError) as error:
+            raise MalformedStreamError(
+                f"a response of Gemini's is not what it has to be: {text[at : at + 200]!r}"
+            ) from error
+        yield text[at:end].encode()
+        at = end
+    if in_array:
+        raise MalformedStreamError("an array of Gemini's responses has no end: it was cut")
+
+
+def _between(text: str, at: int) -> int:
+    """Where the next response begins."""
+    found = _BETWEEN.match(text, at)
+    return at if found is None else found.end()
+
+
+def _vector(numbers: _Numbers) -> Vector:
+    try:
+        return Vector.of(numbers.values)
+    except OverflowError as error:
+        raise MalformedStreamError(
+            f"an embedding has a number that float32 cannot hold: {max(numbers.values, key=abs)}"
+        ) from error
+
+
+def _embedding_usage(found: _Embedded, numbers: list[_Numbers]) -> Usage | None:
+    """AI Studio mostly counts nothing; Vertex counts each text."""
+    counts = [
+        token_count(each.statistics.get("token_count", 0)) for each in numbers if each.statistics
+    ]
+    if not counts and found.usage_metadata:
+        counts = [token_count(found.usage_metadata.get("promptTokenCount", 0))]
+    told = [each for each in counts if each is not None]
+    return Usage(sum(told)) if told and told == counts else None

@@ -1,0 +1,244 @@
+"""Ollama's own dialect: `/chat` and `/embed` below `http://localhost:11434/api`.
+
+A stream is JSON lines. The answers of `/generate` are read too, where text stands under
+`response` and not in a message. A tool call comes whole, often without an id; and an answer
+that calls a tool says that it stopped as any other does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NoReturn
+
+import msgspec
+
+from orchestra.accounts import Certainty, Usage
+from orchestra.codecs.arguments import token_count
+from orchestra.codecs.calls import next_call
+from orchestra.codecs.dialect import Call
+from orchestra.codecs.faults import as_error, http_error, read_error
+from orchestra.codecs.framing.frames import FrameDecoder, decoded
+from orchestra.codecs.framing.jsonlines import JsonLinesFraming
+from orchestra.codecs.framing.mending import JsonReader
+from orchestra.codecs.ollama.request import chat_body, embed_body
+from orchestra.errors import (
+    CapabilityError,
+    InvalidRequestError,
+    MalformedStreamError,
+    ModelError,
+)
+from orchestra.values import (
+    Began,
+    ChatRequest,
+    Embeddings,
+    EmbedRequest,
+    Json,
+    ModelEvent,
+    ReasoningDelta,
+    StopReason,
+    TextDelta,
+    ToolCallDelta,
+    UsageReport,
+    Vector,
+)
+
+_REASONS: Mapping[str | None, StopReason] = {
+    None: StopReason.END,  # its older versions gave none
+    "stop": StopReason.END,
+    "length": StopReason.LENGTH,
+}
+
+
+class _Function(msgspec.Struct):
+    name: str = ""
+    arguments: msgspec.Raw = msgspec.Raw(b"{}")
+
+
+class _ToolCall(msgspec.Struct):
+    function: _Function
+    id: str | None = None
+
+
+class _Message(msgspec.Struct):
+    content: str | None = None
+    thinking: str | None = None
+    tool_calls: list[_ToolCall] | None = None
+
+
+class _Line(msgspec.Struct):
+    """A line of a stream, and a whole answer too, of `/chat` and of `/generate`."""
+
+    model: str | None = None
+    message: _Message | None = None
+    response: str | None = None
+    thinking: str | None = None
+    done: bool | None = None
+    done_reason: str | None = None
+    prompt_eval_count: int | None = None
+    eval_count: int | None = None
+    error: object = None
+
+
+class _Embedded(msgspec.Struct):
+    model: str | None = None
+    embeddings: list[list[float]] | None = None
+    embedding: list[float] | None = None
+    prompt_eval_count: int | None = None
+
+
+_LINE = msgspec.json.Decoder(_Line)
+_EMBEDDED = msgspec.json.Decoder(_Embedded)
+_ARGUMENTS = msgspec.json.Decoder(str)
+
+
+class OllamaDialect:
+    """How Ollama is asked, and how it answers."""
+
+    texts_max = 512
+    """Ollama names no limit; so many keep a call on a slow machine within its time."""
+    texts_tokens_max = None
+
+    def ask(self, model: str, request: ChatRequest, *, stream: bool) -> Call:
+        """The call that asks a model.
+
+        Raises:
+            CapabilityError: the request asks for what Ollama has no words for.
+        """
+        return Call("/chat", msgspec.json.encode(chat_body(model, request, stream=stream)))
+
+    def decoder(self) -> OllamaDecoder:
+        """A decoder for one streamed answer."""
+        return OllamaDecoder()
+
+    def decode(self, body: bytes) -> list[ModelEvent]:
+        """The events of a whole answer.
+
+        Raises:
+            ModelError: an error in its place.
+            MalformedStreamError: it is no answer.
+            TruncatedStreamError: it is not done.
+        """
+        decoder = OllamaDecoder()
+        decoder.take_line(body)
+        return decoder.close()
+
+    def ask_embeddings(self, model: str, request: EmbedRequest) -> Call:
+        """The call that embeds at most `texts_max` texts; Ollama knows no purposes."""
+        return Call("/embed", msgspec.json.encode(embed_body(model, request)))
+
+    def decode_embeddings(self, body: bytes) -> Embeddings:
+        """The vectors of such a call.
+
+        Raises:
+            ModelError: as of `decode`.
+        """
+        found = decoded(_EMBEDDED, body, "Ollama's embeddings")
+        rows = found.embeddings
+        if rows is None and found.embedding is not None:  # of the old `/embeddings`
+            rows = [found.embedding]
+        if rows is None:
+            _refuse(body)
+        try:
+            vectors = tuple(map(Vector.of, rows))
+        except OverflowError as error:
+            raise MalformedStreamError(
+                f"a vector of Ollama's is not made of float32 numbers: {error}"
+            ) from error
+        count = token_count(found.prompt_eval_count)
+        usage = None if count is None else Usage(input_tokens=count)
+        return Embeddings(vectors, usage, found.model or "")
+
+    def error(
+        self, status: int, headers: Mapping[str, str], body: bytes, now_s: float
+    ) -> ModelError:
+        """What an answer with this status says is wrong."""
+        error = http_error(status, headers, body, now_s)
+        if isinstance(error, InvalidRequestError) and "does not support" in error.message:
+            return CapabilityError(
+                error.message, status=status, code=error.code, request_id=error.request_id
+            )
+        return error
+
+
+class OllamaDecoder(FrameDecoder):
+    """Decodes a streamed answer; done with the line that says so."""
+
+    def __init__(self) -> None:
+        super().__init__(JsonLinesFraming())
+        self._reader = JsonReader()
+        self._began = False
+        self._calls = 0
+
+    def take_line(self, payload: bytes) -> None:
+        """Take a line, or all of an answer that is not streamed; `close` gives its events.
+
+        Raises:
+            ModelError: it is an error, or is none of Ollama's.
+        """
+        line = self._reader.read(_LINE, payload, "Ollama's answer")
+        if line.error:
+            raise as_error(read_error(payload))
+        if not self._began:
+            self._began = True
+            self._emit(Began("", line.model or ""))
+        message = line.message
+        if message is None:
+            self._say(line.thinking, line.response)
+        else:
+            self._say(message.thinking, message.content)
+            for call in message.tool_calls or ():
+                self._call(call)
+        if line.done:
+            self._end_answer(line, payload)
+
+    def _take(self, name: str, payload: bytes) -> None:
+        del name  # no line has one
+        self.take_line(payload)
+
+    def _say(self, thinking: str | None, text: str | None) -> None:
+        if thinking:
+            self._emit(ReasoningDelta(thinking))
+        if text:
+            self._emit(TextDelta(text))
+
+    def _call(self, call: _ToolCall) -> None:
+        at = next_call(self._calls)
+        self._calls += 1
+        arguments = _arguments(bytes(call.function.arguments))
+        self._emit(ToolCallDelta(at, call.id or f"call_{at}", call.function.name, arguments))
+
+    def _end_answer(self, line: _Line, payload: bytes) -> None:
+        self._emit(*_usage(line, payload))
+        reason = _REASONS.get(line.done_reason, StopReason.OTHER)
+        if self._calls and reason is StopReason.END:
+            reason = StopReason.TOOL_CALLS
+        self._stop(reason, line.done_reason)
+        self.done = True
+
+
+def _arguments(raw: bytes) -> str:
+    """An object, as it was written; some servers beside Ollama write it as a text."""
+    if raw.startswith(b'"'):
+        return decoded(_ARGUMENTS, raw, "the arguments of a tool call")
+    text = raw.decode("utf-8", "replace")
+    return "{}" if text == "null" else text
+
+
+def _usage(line: _Line, payload: bytes) -> list[UsageReport]:
+    """What was counted; Ollama leaves a count out where it had the prompt in its cache."""
+    counts = (token_count(line.prompt_eval_count), token_count(line.eval_count))
+    if counts == (None, None):
+        return []
+    certainty = Certainty.PARTIAL if None in counts else Certainty.EXACT
+    usage = Usage(counts[0] or 0, counts[1] or 0, certainty)
+    record: Json = msgspec.json.decode(payload)
+    raw = {name: record[name] for name in record if name.endswith(("_count", "_duration"))}
+    return [UsageReport(usage, raw)]
+
+
+def _refuse(body: bytes) -> NoReturn:
+    """Raise the error that stands in place of an answer."""
+    said = read_error(body)
+    if said.message and said.message != "{}":
+        raise as_error(said)
+    raise MalformedStreamError(f"Ollama sent neither an answer nor an error: {body[:200]!r}")

@@ -1,0 +1,322 @@
+"""OpenAI's answers, read: chunks of a stream, and whole ones as if they were a single chunk.
+
+Rules of the file: only the choice of index 0 is read, and of a whole answer the first. The reason
+to stop is told at the very end, since servers send more behind it (usage, what a filter found
+later, even text); of several reasons the last counts. A whole answer that gives none is complete,
+as its JSON is, and has stopped for a reason that nobody knows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import attrs
+
+from orchestra.accounts import Certainty, Usage
+from orchestra.codecs.faults import Said, as_error, error_in
+from orchestra.codecs.framing.frames import FrameDecoder
+from orchestra.codecs.framing.sse import SseFraming
+from orchestra.codecs.openai.calls import PiecedCalls
+from orchestra.codecs.openai.errors import error_of, marked
+from orchestra.codecs.openai.logprobs import logprobs_of
+from orchestra.codecs.openai.quirks import Quirks
+from orchestra.codecs.openai.reasoning_details import ReasoningDetails
+from orchestra.codecs.openai.shapes import (
+    CallPiece,
+    Chunk,
+    ChunkChoice,
+    ChunkDelta,
+    ChunkPart,
+    ChunkReader,
+    GroqRecord,
+    Opening,
+    thoughts,
+)
+from orchestra.codecs.openai.usage import counts_all, usage_of
+from orchestra.errors import MalformedStreamError, ModelError, TruncatedStreamError
+from orchestra.values import (
+    NO_DETAILS,
+    Began,
+    Json,
+    ModelEvent,
+    ReasoningDelta,
+    RefusalDelta,
+    Stopped,
+    StopReason,
+    TextDelta,
+    UsageReport,
+)
+
+_DONE = b"[DONE]"
+_A_CHUNK = "a chunk of the stream"
+_CHUNK_KIND = "chat.completion.chunk"
+_OLD_CALL = -1
+"""The index of the one call that `function_call` can make."""
+
+REASONS: Mapping[str, StopReason] = {
+    "stop": StopReason.END,
+    "length": StopReason.LENGTH,
+    "tool_calls": StopReason.TOOL_CALLS,
+    "function_call": StopReason.TOOL_CALLS,
+    "content_filter": StopReason.CONTENT_FILTER,
+    "model_length": StopReason.LENGTH,  # Mistral
+    "max_tokens": StopReason.LENGTH,
+    "eos": StopReason.END,  # Together
+    "eos_token": StopReason.END,  # Hugging Face
+    "stop_sequence": StopReason.STOP_SEQUENCE,
+}
+_FAILURES: Mapping[str, str] = {
+    "error": "server_error",
+    "abort": "server_error",  # vLLM and SGLang, when they give up a request
+    "insufficient_system_resource": "overloaded",  # DeepSeek
+}
+"""Reasons to stop by which the answer was cut, and a word for each that `faults` knows."""
+
+
+class OpenAiDecoder(FrameDecoder):
+    """One streamed answer of a server with these quirks."""
+
+    __slots__ = (
+        "_began",
+        "_calls",
+        "_counted",
+        "_details",
+        "_elsewhere",
+        "_finish",
+        "_id",
+        "_quirks",
+        "_reader",
+        "_text",
+        "_usage",
+    )
+
+    def __init__(self, quirks: Quirks) -> None:
+        super().__init__(SseFraming())
+        self._quirks = quirks
+        self._reader = ChunkReader()
+        self._began = False
+        self._id = ""
+        self._finish: Stopped | None = None
+        self._usage: UsageReport | None = None
+        self._counted = False  # whether both counts are in it
+        self._calls = PiecedCalls()
+        self._details = ReasoningDetails()
+        self._text: list[str] = []
+        self._elsewhere = False
+
+    def _take(self, name: str, payload: bytes) -> None:
+        if payload.startswith(_DONE):
+            self.done = True
+            if not self._stopped and self._quirks.done_is_finish:
+                self._finished(None)
+            return
+        if name == "error":
+            raise error_of(payload, self._quirks)
+        chunk = self._reader.chunk(payload, _A_CHUNK, opening=not self._began)
+        if chunk.error or chunk.kind == "error":
+            raise error_of(payload, self._quirks)
+        self._read(chunk, stream=True)
+
+    def whole(self, body: bytes) -> list[ModelEvent]:
+        """The events of an answer that was not streamed; a decoder is good for one.
+
+        Raises:
+            ModelError: the body is an error.
+            MalformedStreamError: it is no answer.
+            TruncatedStreamError: it is a chunk of one, which is not the last.
+        """
+        chunk = self._reader.chunk(body, "the answer", opening=True)
+        if chunk.error or chunk.kind == "error":
+            raise error_of(body, self._quirks)
+        if not chunk.choices:
+            if (error := self._error_in(body)) is not None:
+                raise error
+            shown = body[:200].decode("utf-8", "replace")
+            raise MalformedStreamError(f"the answer holds no choices: {shown!r}")
+        self._read(_by_place(chunk), stream=False)
+        if not self._stopped:
+            self._unfinished(chunk)
+        self._end()
+        return self._events
+
+    def _error_in(self, payload: bytes) -> ModelError | None:
+        return error_in(payload, marked(payload, self._quirks))
+
+    def _unfinished(self, chunk: Chunk) -> None:
+        """End a whole answer that does not say why it stops."""
+        raw = chunk.choices[0].finish_reason if chunk.choices else None
+        if self._quirks.done_is_finish:
+            self._finished(raw)
+            return
+        if chunk.kind == _CHUNK_KIND:
+            raise TruncatedStreamError("a chunk came in place of the answer: it was cut")
+        self._stopped = True
+        self._finish = Stopped(StopReason.OTHER, raw)
+
+    def _read(self, chunk: Chunk, *, stream: bool) -> None:
+        choices = chunk.choices or []
+        # Azure opens with a chunk that has neither an id nor choices.
+        if not self._began and (chunk.id or (chunk.model and choices)):
+            self._began, self._id = True, chunk.id or ""
+            details = chunk.details() if isinstance(chunk, Opening) else NO_DETAILS
+            self._events.append(Began(self._id, chunk.model or "", details))
+        failed: ModelError | None = None
+        record = chunk.usage
+        for choice in choices:
+            # One that is not counted has its place for an index.
+            if choice.index != 0 and (choice.index is not None or choice is not choices[0]):
+                continue
+            delta = choice.delta if stream else choice.message
+            if choice.text or (choice.message if stream else choice.delta):
+                delta = self._beside(delta, choice)
+            if choice.logprobs is not None and (likely := logprobs_of(choice.logprobs)):
+                self._events.append(likely)
+            if delta is not None:
+                self._said(delta)
+            if choice.finish_reason or choice.error:
+                failed = self._why(choice)
+            if choice.usage is not None and record is None:
+                self._count(choice.usage, {})  # Moonshot
+        if record is not None:
+            self._count(record, record)
+        if chunk.x_groq is not None:
+            self._groq(chunk.x_groq)
+        if failed is not None:
+            raise failed
+
+    def _beside(self, delta: ChunkDelta | None, choice: ChunkChoice) -> ChunkDelta | None:
+        """What a choice says; where that is nothing, what it says in another's place.
+
+        Some servers stream messages, or texts, and no deltas. Others repeat in a message all
+        that their deltas have said: of that only what goes on is said. Where it is not the same
+        again (trimmed, or edited), the deltas have said it.
+        """
+        if delta is not None and not delta.silent:
+            self._elsewhere = False
+            return delta
+        others = (choice.message, choice.delta, ChunkDelta(choice.text))
+        other = next((each for each in others if each is not None and not each.silent), None)
+        if other is None or self._elsewhere:
+            return other
+        if not (self._text or self._calls):
+            self._elsewhere = True
+            return other
+        rest = self._behind_text(other.text)
+        return ChunkDelta(rest, tool_calls=self._calls.beside(other.tool_calls or ()))
+
+    def _behind_text(self, text: str) -> str:
+        """What goes on behind all the text so far; nothing where it is not the same again.
+
+        It is not put together to be compared: that would be long for each of many messages.
+        """
+        at = 0
+        for piece in self._text:
+            if not text.startswith(piece, at):
+                return ""
+            at += len(piece)
+        self._text = [text[:at]]
+        return text[at:]
+
+    def _said(self, delta: ChunkDelta) -> None:
+        content = delta.content
+        thought = delta.reasoning_content or delta.reasoning
+        if thought:
+            self._events.append(ReasoningDelta(thought))
+        if delta.reasoning_details:
+            self._details_said(delta.reasoning_details, told=bool(thought))
+        if content:
+            if isinstance(content, str):
+                self._events.append(TextDelta(content))
+                self._text.append(content)
+            else:
+                self._parts(content)
+        if delta.refusal:
+            self._events.append(RefusalDelta(delta.refusal))
+        if delta.tool_calls:
+            self._events += self._calls.take(delta.tool_calls, self._id)
+        if delta.function_call is not None and self._quirks.function_calls:
+            function = delta.function_call
+            if function.name or function.arguments:
+                self._events += self._calls.take((CallPiece(_OLD_CALL, None, function),), self._id)
+
+    def _details_said(self, details: list[dict[str, object]], *, told: bool) -> None:
+        if self._quirks.reasoning_details:
+            self._details.take(details)
+        if not told:
+            texts = filter(None, (thoughts(each.get("text")) for each in details))
+            self._events += map(ReasoningDelta, texts)
+
+    def _parts(self, parts: list[ChunkPart]) -> None:
+        for part in parts:
+            if part.thinking:
+                said = part.thinking
+                if not isinstance(said, str):
+                    said = "".join(each.text or "" for each in said)
+                self._events.append(ReasoningDelta(said))
+            if part.text:
+                self._events.append(TextDelta(part.text))
+                self._text.append(part.text)
+            if part.refusal:
+                self._events.append(RefusalDelta(part.refusal))
+
+    def _why(self, choice: ChunkChoice) -> ModelError | None:
+        """Keep the reason to stop; or if it is a failure, the error that the server tells."""
+        raw = choice.finish_reason
+        if choice.error:
+            return error_of({"error": choice.error}, self._quirks)
+        if (word := _FAILURES.get(raw or "")) is not None:
+            return as_error(Said(f"the answer ended with finish_reason {raw!r}", (word,)))
+        self._finished(raw, isinstance(choice.stop_reason, str))
+        return None
+
+    def _finished(self, raw: str | None, by_sequence: bool = False) -> None:
+        reason = REASONS.get(raw, StopReason.OTHER) if raw else StopReason.END
+        if reason is StopReason.END:
+            if self._calls:  # many servers say "stop" of any answer
+                reason = StopReason.TOOL_CALLS
+            elif by_sequence:  # vLLM: the sequence that it met, or the number of a token
+                reason = StopReason.STOP_SEQUENCE
+        self._stopped = True
+        self._finish = Stopped(reason, raw)
+
+    def _count(self, record: object, raw: object) -> None:
+        usage = usage_of(record, Certainty.EXACT if self._stopped else Certainty.PARTIAL)
+        if usage is None or not isinstance(raw, dict):
+            return
+        counted = counts_all(record)
+        if counted or not self._counted:  # half a record takes the place of no whole one
+            self._counted = counted
+            self._report(usage, raw)
+
+    def _report(self, usage: Usage, raw: Json) -> None:
+        self._usage = UsageReport(usage, raw)
+        self._events.append(self._usage)
+
+    def _groq(self, groq: GroqRecord) -> None:
+        if groq.error:
+            raise error_of({"error": groq.error}, self._quirks)
+        if self._usage is None:  # not where OpenAI's record stands: nothing is told as if it did
+            self._count(groq.usage, {})
+
+    def _end(self) -> None:
+        self._events += self._calls.end()
+        if seal := self._details.seal():
+            self._events.append(ReasoningDelta("", seal))
+        report = self._usage if self._stopped and self._counted else None
+        if report is not None and report.usage.certainty is Certainty.PARTIAL:
+            # The server's last count came before its reason, and nothing was cut.
+            self._report(attrs.evolve(report.usage, certainty=Certainty.EXACT), report.raw)
+        if self._finish is not None:
+            self._events.append(self._finish)
+
+
+def _by_place(chunk: Chunk) -> Chunk:
+    """A whole answer with its first choice only, and in it with each call counted by its place."""
+    assert chunk.choices, "it has choices"
+    first = chunk.choices[0]
+    first.index = 0
+    for said in filter(None, (first.message, first.delta)):
+        for at, call in enumerate(said.tool_calls or ()):
+            call.index = at
+    chunk.choices = [first]
+    return chunk

@@ -1,0 +1,84 @@
+"""OpenAI's dialect, chat completions and embeddings, as a server with certain quirks speaks it.
+
+Paths are below a base URL that includes the version: `https://api.openai.com/v1`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import msgspec
+
+from orchestra.codecs.dialect import Call, Decoder, Dialect
+from orchestra.codecs.faults import http_error
+from orchestra.codecs.openai.chunks import OpenAiDecoder
+from orchestra.codecs.openai.embeddings import embed_body, embeddings_of
+from orchestra.codecs.openai.errors import marked
+from orchestra.codecs.openai.quirks import OPENAI, Quirks
+from orchestra.codecs.openai.request import chat_body
+from orchestra.errors import ModelError
+from orchestra.values import ChatRequest, Embeddings, EmbedRequest, ModelEvent
+
+
+class OpenAiDialect(Dialect):
+    """How a server with these quirks is asked, and how it answers."""
+
+    def __init__(self, quirks: Quirks = OPENAI) -> None:
+        self.quirks = quirks
+
+    @property
+    def texts_max(self) -> int:
+        """How many texts one embedding call may have."""
+        return self.quirks.texts_max
+
+    @property
+    def texts_tokens_max(self) -> int | None:
+        """How many tokens, as estimated, those may have together; None where it has no bound."""
+        return self.quirks.texts_tokens_max
+
+    def ask(self, model: str, request: ChatRequest, *, stream: bool) -> Call:
+        """The call that asks a model.
+
+        Raises:
+            CapabilityError: this server has no words for something in the request.
+        """
+        body = chat_body(model, request, self.quirks, stream=stream)
+        return Call("/chat/completions", msgspec.json.encode(body))
+
+    def decoder(self) -> Decoder:
+        """A decoder for one streamed answer."""
+        return OpenAiDecoder(self.quirks)
+
+    def decode(self, body: bytes) -> list[ModelEvent]:
+        """The events of a whole answer.
+
+        Raises:
+            ModelError: an error in place of an answer, though the status was 200.
+            MalformedStreamError: it is not an answer of this dialect.
+            TruncatedStreamError: it is a chunk of one.
+        """
+        return OpenAiDecoder(self.quirks).whole(body)
+
+    def ask_embeddings(self, model: str, request: EmbedRequest) -> Call:
+        """The call that embeds at most `texts_max` texts.
+
+        Raises:
+            CapabilityError: this server has no embeddings, or extras ask for vectors in another
+                format than they are read in.
+        """
+        body = embed_body(model, request, self.quirks)
+        return Call(self.quirks.embeddings_path, msgspec.json.encode(body))
+
+    def decode_embeddings(self, body: bytes) -> Embeddings:
+        """The vectors of such a call.
+
+        Raises:
+            ModelError: as of `decode`.
+        """
+        return embeddings_of(body, self.quirks)
+
+    def error(
+        self, status: int, headers: Mapping[str, str], body: bytes, now_s: float
+    ) -> ModelError:
+        """What an answer with this status, 400 or more, says is wrong."""
+        return http_error(status, headers, body, now_s, kind=marked(body, self.quirks))

@@ -1,0 +1,120 @@
+"""OpenAI's embeddings: what is asked of `/embeddings`, and vectors made of the answer."""
+
+from __future__ import annotations
+
+import binascii
+import struct
+from base64 import b64decode
+
+import msgspec
+
+from orchestra.codecs.framing.mending import JsonPath, JsonReader
+from orchestra.codecs.openai.errors import error_of
+from orchestra.codecs.openai.quirks import Quirks
+from orchestra.codecs.openai.request import with_extras
+from orchestra.codecs.openai.shapes import id_or_index
+from orchestra.codecs.openai.usage import embedding_usage_of
+from orchestra.errors import CapabilityError, MalformedStreamError
+from orchestra.values import Embeddings, EmbedRequest, Json, Vector
+
+_NUMBERS, _INT8 = "float", "base64_int8"
+_FLOAT_BYTES = 4
+
+
+class _Item(msgspec.Struct, gc=False):
+    embedding: str | list[float]
+    index: int | None = None
+
+
+class _Answer(msgspec.Struct, gc=False):
+    data: list[_Item] | None = None
+    model: str | None = None
+    usage: object = None
+    error: object = None
+
+
+_ANSWERS = msgspec.json.Decoder(_Answer)
+
+
+class _AnswerReader(JsonReader):
+    __slots__ = ()
+
+    def _as_meant(self, path: JsonPath, value: object) -> object:
+        return id_or_index(path[-1], value)
+
+
+def embed_body(model: str, request: EmbedRequest, quirks: Quirks) -> Json:
+    """The body of an embedding call; there is no word in it for what the vectors are for.
+
+    Raises:
+        CapabilityError: this server has no embeddings, or extras ask for vectors in another
+            format than they are read in.
+    """
+    if not quirks.embeddings:
+        raise CapabilityError(
+            f"{quirks.name!r} has no embeddings, and cannot embed {len(request.texts)} texts; "
+            "bind an embedder of another provider"
+        )
+    body: Json = {"model": model, "input": list(request.texts)}
+    if quirks.embeddings_format != _NUMBERS:
+        body["encoding_format"] = quirks.embeddings_format
+    if request.dimensions is not None:
+        body[quirks.dimensions_key] = request.dimensions
+    body = with_extras(body, request.extras, quirks)
+    asked = body.get("encoding_format", _NUMBERS)
+    if asked not in {_NUMBERS, quirks.embeddings_format}:
+        raise CapabilityError(
+            f"the extras ask {quirks.name!r} for vectors with encoding_format={asked!r}, and what "
+            f"it sends is read as {quirks.embeddings_format!r}; leave `encoding_format` out"
+        )
+    return body
+
+
+def embeddings_of(body: bytes, quirks: Quirks) -> Embeddings:
+    """The vectors of an answer, in the order of the texts, however each was written.
+
+    Some servers count every one 0: then they are in order.
+
+    Raises:
+        ModelError: the body is an error.
+        MalformedStreamError: it holds no vectors, or not one for each index.
+    """
+    answer = _AnswerReader().read(_ANSWERS, body, "the embeddings")
+    if answer.error:
+        raise error_of(body, quirks)
+    if answer.data is None:
+        raise MalformedStreamError(f"the answer holds no embeddings: {body[:200]!r}")
+    vectors: dict[int, Vector] = {}
+    counted = any(item.index for item in answer.data)
+    for position, item in enumerate(answer.data):
+        index = item.index if counted and item.index is not None else position
+        vectors[index] = _vector(item.embedding, index, quirks)
+    if sorted(vectors) != list(range(len(answer.data))):
+        raise MalformedStreamError(
+            f"{len(answer.data)} vectors came with the indices {sorted(vectors)[:20]}"
+        )
+    ordered = tuple(vectors[index] for index in range(len(vectors)))
+    return Embeddings(ordered, embedding_usage_of(answer.usage), answer.model or "")
+
+
+def _vector(given: str | list[float], index: int, quirks: Quirks) -> Vector:
+    try:
+        if isinstance(given, list):
+            return Vector.of(given)
+        data = b64decode(given, validate=True)
+    except (binascii.Error, ValueError, OverflowError, struct.error) as error:
+        raise MalformedStreamError(f"the vector of index {index} is none: {error}") from error
+    if quirks.embeddings_format == _INT8:
+        return Vector.of(struct.unpack(f"{len(data)}b", data))
+    if quirks.embeddings_format == _NUMBERS:
+        # Of float32 or of int8, it looks the same; taken for the other, it would be another vector.
+        raise MalformedStreamError(
+            f"the vector of index {index} came as base64 of {len(data)} bytes, which nobody asked "
+            f"{quirks.name!r} for, and does not say of what numbers; bind the model with the "
+            "provider whose it is, such as `perplexity`"
+        )
+    if len(data) % _FLOAT_BYTES:
+        raise MalformedStreamError(
+            f"the vector of index {index} has {len(data)} bytes, which are no float32 numbers"
+        )
+    return Vector(data)

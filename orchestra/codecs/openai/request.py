@@ -1,0 +1,288 @@
+"""What an OpenAI-shaped server is asked: our requests as bodies of `/chat/completions`.
+
+Text is sent as a string wherever it can be, since many servers take lists from a user only.
+A result is a message of its own there, and has no word for an error: it says so in its text.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+from orchestra.codecs.arguments import merged
+from orchestra.codecs.files import PDF, told, unread
+from orchestra.codecs.gemini.request import wants_seals
+from orchestra.codecs.openai.quirks import Quirks
+from orchestra.codecs.openai.reasoning_details import details_of, with_ids, with_unsealed
+from orchestra.codecs.prompt_cache import has_mark
+from orchestra.codecs.seals import UNSEALED, google_content
+from orchestra.errors import CapabilityError
+from orchestra.values import (
+    ChatRequest,
+    Extras,
+    FilePart,
+    ForcedTool,
+    ImagePart,
+    ImageUrlPart,
+    Json,
+    JsonOutput,
+    Message,
+    Part,
+    ReasoningPart,
+    TextPart,
+    Tool,
+    ToolCall,
+    ToolChoice,
+    ToolResult,
+)
+
+DIALECT = "openai-dialect"
+"""The name of extras for whatever server speaks it; those of one server go before them."""
+
+
+def chat_body(model: str, request: ChatRequest, quirks: Quirks, *, stream: bool) -> Json:
+    """The body of a chat call.
+
+    Raises:
+        CapabilityError: the request asks for what this server has no words for.
+    """
+    body: Json = {
+        "model": model,
+        "messages": _messages(model, request, quirks),
+        "temperature": request.temperature,
+        "top_p": request.top_p,
+        quirks.max_tokens_key: request.output_tokens_max,
+        "stop": list(request.stop) or None,
+        **_sampling(request, quirks),
+        **_tools(request, quirks),
+        "response_format": request.output and _response_format(request.output, quirks),
+    }
+    asked = {name: value for name, value in body.items() if value is not None}
+    if stream:
+        asked["stream"] = True
+        if quirks.include_usage:
+            asked["stream_options"] = {"include_usage": True}
+    return with_extras(asked, request.extras, quirks)
+
+
+def _messages(model: str, request: ChatRequest, quirks: Quirks) -> list[Json]:
+    messages = [each for message in request.messages for each in messages_of(message, quirks)]
+    if (quirks.google_seals or quirks.reasoning_details) and wants_seals(model):
+        for message in messages:
+            if calls := message.get("tool_calls"):
+                _mark_unsealed(message, calls[0], quirks)
+    return messages
+
+
+def _mark_unsealed(message: Json, call: Json, quirks: Quirks) -> None:
+    """Say that the first call of a turn has no seal, if so: Gemini refuses it without a word."""
+    if quirks.reasoning_details:
+        details = message.get("reasoning_details", [])
+        message["reasoning_details"] = with_unsealed(details, call["id"])
+    elif "extra_content" not in call:
+        call |= google_content(UNSEALED)
+
+
+def with_extras(body: Json, extras: Extras, quirks: Quirks) -> Json:
+    """The body with those extras in it that are meant for this server."""
+    for name in (DIALECT, quirks.name):
+        if more := extras.get(name):
+            body = merged(body, more)
+    return body
+
+
+def messages_of(message: Message, quirks: Quirks) -> Iterator[Json]:
+    """A turn as the messages that it is there: each result is one of its own.
+
+    Raises:
+        CapabilityError: a part of it cannot stand in such a turn.
+    """
+    results = [part for part in message.parts if isinstance(part, ToolResult)]
+    for result in results:
+        text = f"Error: {result.content}" if result.is_error else result.content
+        content = _content("tool", (TextPart(text, result.prompt_cache),), quirks)
+        yield {"role": "tool", "tool_call_id": quirks.call_id(result.call_id), "content": content}
+    rest = tuple(part for part in message.parts if not isinstance(part, ToolResult))
+    if rest or not results:
+        turn = _ROLES[message.role](rest, quirks)
+        yield {**turn, "name": message.name} if message.name and quirks.names else turn
+
+
+def _system(parts: tuple[Part, ...], quirks: Quirks) -> Json:
+    return {"role": quirks.system_role, "content": _content("system", parts, quirks)}
+
+
+def _user(parts: tuple[Part, ...], quirks: Quirks) -> Json:
+    return {"role": "user", "content": _content("user", parts, quirks)}
+
+
+def _content(role: str, parts: tuple[Part, ...], quirks: Quirks) -> str | list[Json]:
+    """One text where that will do: many servers take lists from a user only."""
+    marks = quirks.prompt_cache and any(map(has_mark, parts))
+    if not marks and (role != "user" or all(isinstance(part, TextPart) for part in parts)):
+        return _text(role, parts, quirks)
+    mark: Json = {"cache_control": {"type": "ephemeral"}} if marks else {}
+    return [_part(role, part, quirks) | (mark if has_mark(part) else {}) for part in parts]
+
+
+def _assistant(parts: tuple[Part, ...], quirks: Quirks) -> Json:
+    said = tuple(part for part in parts if not isinstance(part, ReasoningPart | ToolCall))
+    thought = "".join(part.text for part in parts if isinstance(part, ReasoningPart))
+    calls = [_call(part, quirks) for part in parts if isinstance(part, ToolCall)]
+    details = _details(parts, quirks) if quirks.reasoning_details else []
+    text = _text("assistant", said, quirks)
+    message: Json = {"role": "assistant", "content": text if text or not calls else None}
+    if calls:
+        message["tool_calls"] = calls
+    if details:
+        message["reasoning_details"] = details
+    elif thought and quirks.reasoning_key:
+        message[quirks.reasoning_key] = thought
+    return message
+
+
+def _call(call: ToolCall, quirks: Quirks) -> Json:
+    told: Json = {
+        "id": quirks.call_id(call.id),
+        "type": "function",
+        "function": {"name": call.name, "arguments": call.arguments},
+    }
+    return {**told, **google_content(call.signature)} if quirks.google_seals else told
+
+
+def _details(parts: tuple[Part, ...], quirks: Quirks) -> list[Json]:
+    ids = {part.id: quirks.call_id(part.id) for part in parts if isinstance(part, ToolCall)}
+    return with_ids(details_of(parts), ids)
+
+
+def _tool_turn(parts: tuple[Part, ...], _: Quirks) -> Json:
+    raise CapabilityError(
+        f"a tool's turn holds {_names(parts)}, but can hold results only; "
+        "send what is not the result of a call as the user's turn"
+    )
+
+
+_ROLES: dict[str, Callable[[tuple[Part, ...], Quirks], Json]] = {
+    "system": _system,
+    "user": _user,
+    "assistant": _assistant,
+    "tool": _tool_turn,
+}
+
+
+def _text(role: str, parts: tuple[Part, ...], quirks: Quirks) -> str:
+    return "".join(_part(role, part, quirks)["text"] for part in parts)
+
+
+def _image(url: str, detail: str | None) -> Json:
+    return {"url": url} if detail is None else {"url": url, "detail": detail}
+
+
+def _part(role: str, part: Part, quirks: Quirks) -> Json:
+    if isinstance(part, TextPart):
+        return {"type": "text", "text": part.text}
+    if role == "user" and isinstance(part, ImagePart):
+        return {"type": "image_url", "image_url": _image(part.data_url, part.detail)}
+    if role == "user" and isinstance(part, ImageUrlPart):
+        return {"type": "image_url", "image_url": _image(part.url, part.detail)}
+    if role == "user" and isinstance(part, FilePart):
+        return _file(part, quirks)
+    raise CapabilityError(
+        f"{_names((part,))} cannot stand in the turn of role {role!r}; images and files stand in a "
+        "user's, reasoning and calls in an assistant's"
+    )
+
+
+def _file(part: FilePart, quirks: Quirks) -> Json:
+    """OpenAI takes PDFs only; it asks to be sent the text of other files as text."""
+    if part.is_text:
+        return {"type": "text", "text": told(part, quirks.name).text}
+    if not quirks.files or part.media_type != PDF:
+        raise unread(part, quirks.name)
+    name = part.name or "file.pdf"  # without one it is refused
+    return {"type": "file", "file": {"filename": name, "file_data": part.data_url}}
+
+
+def _names(parts: tuple[Part, ...]) -> str:
+    return ", ".join(type(part).__name__ for part in parts) or "nothing"
+
+
+def _sampling(request: ChatRequest, quirks: Quirks) -> Json:
+    """The fields that not every server has a word for."""
+    body: Json = {}
+    if request.seed is not None:
+        body[_word(quirks.seed_key, "seed", request.seed, quirks)] = request.seed
+    if request.top_k is not None:
+        body[_word(quirks.top_k and "top_k", "top_k", request.top_k, quirks)] = request.top_k
+    for name in ("presence_penalty", "frequency_penalty"):
+        value: float | None = getattr(request, name)
+        if value is not None:
+            body[_word(quirks.penalties and name, name, value, quirks)] = value
+    effort = request.reasoning_effort
+    if effort == "none" and quirks.thinking_switch:
+        body["thinking"] = {"type": "disabled"}
+    elif effort is not None:
+        word = _word(quirks.efforts.get(effort), "reasoning_effort", effort, quirks)
+        body["reasoning_effort"] = word
+    if request.logprobs is not None:
+        word = _word(quirks.logprobs and "logprobs", "logprobs", request.logprobs, quirks)
+        body[word] = True
+        if request.logprobs:
+            body["top_logprobs"] = request.logprobs
+    return body
+
+
+def _tools(request: ChatRequest, quirks: Quirks) -> Json:
+    body: Json = {}
+    if request.tools:
+        _word(quirks.tools and "tools", "tools", [tool.name for tool in request.tools], quirks)
+        body["tools"] = [_tool(tool, quirks) for tool in request.tools]
+    choice = request.tool_choice
+    # Without tools there is nothing to choose, and OpenAI refuses even to be told so.
+    if choice is not None and (request.tools or choice not in {"auto", "none"}):
+        body["tool_choice"] = _choice(choice)
+    if request.parallel_tool_calls is not None and request.tools:
+        if quirks.parallel_tool_calls:
+            body["parallel_tool_calls"] = request.parallel_tool_calls
+        elif not request.parallel_tool_calls:
+            _word(None, "parallel_tool_calls", value=False, quirks=quirks)
+    return body
+
+
+def _tool(tool: Tool, quirks: Quirks) -> Json:
+    function: Json = {"name": tool.name, "parameters": tool.parameters}
+    if tool.description:
+        function["description"] = tool.description
+    if tool.strict and quirks.strict_tools:
+        function["strict"] = True
+    return {"type": "function", "function": function}
+
+
+def _choice(choice: ToolChoice) -> str | Json:
+    if isinstance(choice, ForcedTool):
+        return {"type": "function", "function": {"name": choice.name}}
+    return choice
+
+
+def _response_format(output: JsonOutput, quirks: Quirks) -> Json:
+    if output.schema is None:
+        _word(quirks.json_object and "json_object", "output", "a JSON object", quirks)
+        return {"type": "json_object"}
+    _word(quirks.json_schema and "json_schema", "output", "a JSON schema", quirks)
+    schema = {"name": output.name, "schema": output.schema, "strict": output.strict}
+    if output.description is not None:
+        schema["description"] = output.description
+    return {"type": "json_schema", "json_schema": schema}
+
+
+def _word(word: str | bool | None, field: str, value: object, quirks: Quirks) -> str:
+    """The server's word for something.
+
+    Raises:
+        CapabilityError: it has none.
+    """
+    if isinstance(word, str):
+        return word
+    raise CapabilityError(
+        f"{field}={value!r} cannot be asked of {quirks.name!r}, which has no word for it; "
+        "leave it out, or ask another provider"
+    )

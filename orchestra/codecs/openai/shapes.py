@@ -1,0 +1,225 @@
+"""The shapes of OpenAI's chunks, and how they are read, also of servers that write them loosely.
+
+Rules of the file: a chunk as it should be costs one typed decode. Only where that fails is it
+mended: a number where an id has to be, digits where an index has to be, and thoughts, arguments or
+texts in another shape. Text is never lost by it; what nobody needs may be.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from math import inf
+
+import msgspec
+
+from orchestra.codecs.framing.mending import NOT_AS_IT_SHOULD_BE, JsonPath, JsonReader
+from orchestra.values import Details
+
+
+class CalledFunction(msgspec.Struct, gc=False):
+    """The call of a function."""
+
+    name: str | None = None
+    arguments: str | dict[str, object] | None = None
+
+
+class CalledCustom(msgspec.Struct, gc=False):
+    """The call of a custom tool."""
+
+    name: str | None = None
+    input: str | None = None
+
+
+class CallPiece(msgspec.Struct, gc=False):
+    """A call, or a piece of one."""
+
+    index: int | None = None
+    id: str | None = None
+    function: CalledFunction | None = None
+    custom: CalledCustom | None = None
+    extra_content: object = None
+
+    def called(self) -> CalledFunction:
+        """What is called, and with what; of a piece, what there is of it."""
+        if self.function is None and self.custom is not None:
+            return CalledFunction(self.custom.name, self.custom.input)
+        return self.function or CalledFunction()
+
+
+class ChunkPart(msgspec.Struct, gc=False):
+    """Of content that comes as a list, as Mistral's reasoning models give it."""
+
+    text: str | None = None
+    thinking: str | list[ChunkPart] | None = None
+    refusal: str | None = None
+
+
+class ChunkDelta(msgspec.Struct, gc=False):
+    """What a choice says."""
+
+    content: str | list[ChunkPart] | None = None
+    reasoning_content: str | None = None
+    reasoning: str | None = None
+    reasoning_details: list[dict[str, object]] | None = None
+    refusal: str | None = None
+    tool_calls: list[CallPiece] | None = None
+    function_call: CalledFunction | None = None
+
+    @property
+    def silent(self) -> bool:
+        """Whether nothing is said."""
+        return not any(msgspec.structs.astuple(self))
+
+    @property
+    def text(self) -> str:
+        """Its text."""
+        if self.content is None or isinstance(self.content, str):
+            return self.content or ""
+        return "".join(part.text or "" for part in self.content)
+
+
+class ChunkChoice(msgspec.Struct, gc=False):
+    """One answer to the question, or what a chunk has of it."""
+
+    index: int | None = None
+    delta: ChunkDelta | None = None
+    message: ChunkDelta | None = None
+    text: str | None = None
+    logprobs: object = None
+    finish_reason: str | None = None
+    stop_reason: object = None
+    error: object = None
+    usage: object = None
+
+
+class GroqRecord(msgspec.Struct, gc=False):
+    """What Groq says beside."""
+
+    usage: object = None
+    error: object = None
+
+
+class Chunk(msgspec.Struct, gc=False):
+    """A chunk, or a whole answer: what is read of it."""
+
+    id: str | None = None
+    model: str | None = None
+    choices: list[ChunkChoice] | None = None
+    usage: object = None
+    error: object = None
+    kind: str | None = msgspec.field(default=None, name="object")
+    x_groq: GroqRecord | None = None
+
+
+class Opening(Chunk, gc=False):
+    """The first chunk, of which more is read: what servers repeat in each of them."""
+
+    service_tier: object = None
+    system_fingerprint: object = None
+
+    def details(self) -> Details:
+        """What it says of who answers."""
+        said = {"service_tier": self.service_tier, "system_fingerprint": self.system_fingerprint}
+        return {name: value for name, value in said.items() if value and isinstance(value, str)}
+
+
+_OPENINGS: msgspec.json.Decoder[Chunk] = msgspec.json.Decoder(Opening)
+_CHUNKS = msgspec.json.Decoder(Chunk)
+
+
+_UNLIKELY = -9999.0
+"""What OpenAI writes where a token is as good as impossible."""
+
+
+class ChunkReader(JsonReader):
+    """Reads the chunks of one answer."""
+
+    __slots__ = ()
+
+    def chunk(self, payload: bytes, what: str, *, opening: bool) -> Chunk:
+        """The chunk in a payload; an `Opening` where it is wanted.
+
+        Raises:
+            MalformedStreamError: it is none.
+        """
+        decoder = _OPENINGS if opening else _CHUNKS
+        try:
+            return decoder.decode(payload)
+        except NOT_AS_IT_SHOULD_BE:
+            return self.mended(decoder, payload, what)
+
+    def _as_meant(self, path: JsonPath, value: object) -> object:
+        if "arguments" in path[:-1]:  # what the model says is not ours to mend
+            return value
+        key = path[-1]
+        if path[0] == "choices" and path[-2:-1] in _SPEAKERS.get(key, ()):
+            return _SHAPES[key](value)
+        if path == ("x_groq",):
+            return value if isinstance(value, dict) else None
+        if key == "logprob":
+            return _UNLIKELY if value == -inf else value
+        return id_or_index(key, value)
+
+
+def id_or_index(key: str, value: object) -> object:
+    """A name as a text, and an index as a number, where they came as the other."""
+    if key in {"id", "model"} and isinstance(value, int | float) and not isinstance(value, bool):
+        return str(value)
+    if key == "index" and isinstance(value, str) and value.isdecimal():
+        return int(value)
+    if key == "index" and isinstance(value, float) and value.is_integer():
+        return int(value)
+    return value
+
+
+def _content(value: object) -> object:
+    """Content as a list of parts, where it is one part, or where some of its parts are texts."""
+    if isinstance(value, dict) and _PARTS & value.keys():
+        return [value]
+    if isinstance(value, list):
+        return [{"text": each} if isinstance(each, str) else each for each in value]
+    return value
+
+
+def thoughts(value: object) -> str | None:
+    """Thoughts as one text, whatever they were put into; None where there is none in it."""
+    if isinstance(value, dict):
+        return thoughts(value.get("text") or value.get("content") or value.get("summary"))
+    if isinstance(value, list):
+        texts = map(thoughts, value)
+        return "".join(text for text in texts if isinstance(text, str))
+    return value if isinstance(value, str) else None
+
+
+def _thoughts_apart(value: object) -> object:
+    parts = value if isinstance(value, list) else [value]
+    return [each if isinstance(each, dict) else {"text": thoughts(each)} for each in parts]
+
+
+def _arguments(value: object) -> object:
+    if value is None or isinstance(value, str | dict):
+        return value
+    return json.dumps(value)
+
+
+def _calls(value: object) -> object:
+    """Calls, where there are some; some servers write an empty text or object for none."""
+    return value or None
+
+
+_SHAPES: Mapping[str, Callable[[object], object]] = {
+    "content": _content,
+    "tool_calls": _calls,
+    "reasoning": thoughts,
+    "reasoning_content": thoughts,
+    "reasoning_details": _thoughts_apart,
+    "arguments": _arguments,
+}
+"""What is made of a member that may come in many shapes."""
+_SAYING, _CALLING = (("delta",), ("message",)), (("function",), ("function_call",))
+_SPEAKERS: Mapping[str, tuple[JsonPath, ...]] = {
+    key: _CALLING if key == "arguments" else _SAYING for key in _SHAPES
+}
+"""In what it then stands."""
+_PARTS = {"text", "thinking", "refusal"}

@@ -1,0 +1,278 @@
+"""OpenAI's answers, written: for clients that ask us as if we were OpenAI.
+
+A stream is written as it happens, batch by batch, and may hold several answers at once. It ends in
+`[DONE]` only where each of them has said why it stopped; where one failed, the error is the last
+thing in it, and a client that knows the dialect raises it.
+
+Rules of the file: what is the same in every chunk is written once. A piece of text costs the
+encoding of its text and nothing else, since there are thousands of them in a second.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from functools import reduce
+from operator import add
+
+import attrs
+import msgspec
+
+from orchestra.accounts import Usage
+from orchestra.answers import Completion
+from orchestra.codecs.openai.logprobs import logprobs_record
+from orchestra.codecs.openai.reasoning_details import details_of
+from orchestra.codecs.openai.usage import usage_record
+from orchestra.codecs.openai_serving.errors import error_reply
+from orchestra.codecs.seals import google_content
+from orchestra.errors import TruncatedStreamError
+from orchestra.logprobs import Logprobs
+from orchestra.values import (
+    Began,
+    Details,
+    Json,
+    ModelEvent,
+    ReasoningDelta,
+    ReasoningPart,
+    RefusalDelta,
+    StopReason,
+    TextDelta,
+    ToolCallDelta,
+    UsageReport,
+)
+
+_WORDS: Mapping[StopReason, str] = {
+    StopReason.LENGTH: "length",
+    StopReason.TOOL_CALLS: "tool_calls",
+    StopReason.CONTENT_FILTER: "content_filter",
+}
+"""Whatever else made a model stop is `stop`: the dialect has no more words."""
+_DETAILS = ("service_tier", "system_fingerprint")
+_DONE = b"data: [DONE]\n\n"
+
+
+def encode(value: object) -> bytes:
+    """A value as JSON, also where it has half a character."""
+    try:
+        return _encode_whole(value)
+    except UnicodeEncodeError:  # half a character, which JSON has an escape for
+        return json.dumps(value, separators=(",", ":")).encode()
+
+
+_encode_whole = msgspec.json.Encoder().encode
+
+
+@attrs.define(eq=False)
+class _Choice:
+    """One of the answers that are being written."""
+
+    before: bytes = b""
+    """What stands in front of each of its deltas; b"" until it has begun."""
+    text: bytes = b""
+    """The same, of a delta that is text."""
+    likely: Logprobs | None = None
+    """How likely the tokens of the next delta were."""
+    usage: Usage | None = None
+    stopped: bool = False
+
+
+class AnswerWriter:
+    """Answers, written as server-sent events while they arrive.
+
+    `choices` is how many. `answer_id` and `model` are what the client is told; where they are "",
+    what the provider said. `created_s` is seconds since 1970.
+    """
+
+    __slots__ = ("_choices", "_created_s", "_details", "_id", "_include_usage", "_model")
+
+    def __init__(
+        self,
+        created_s: int,
+        *,
+        answer_id: str = "",
+        model: str = "",
+        include_usage: bool = False,
+        choices: int = 1,
+    ) -> None:
+        self._created_s = created_s
+        self._id, self._model = answer_id, model
+        self._details: Json = {}
+        self._include_usage = include_usage
+        self._choices = [_Choice() for _ in range(choices)]
+
+    def write(self, events: Iterable[ModelEvent], choice: int = 0) -> bytes:
+        """The chunks that these events of one answer are; none for usage: it stands at the end."""
+        one, chunks = self._choices[choice], list[bytes]()
+        for event in events:
+            if type(event) is TextDelta and one.text and one.likely is None:  # nearly all
+                chunks.append(one.text + encode(event.text) + _AFTER_TEXT)
+            else:
+                chunks.append(self._event(event, one))
+        return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+
+    def close(self, usage: Json | None = None) -> bytes:
+        """The usage, where the client asked for it, and the end.
+
+        `usage` is the record of all that was consumed; without one, what the answers have told.
+
+        Raises:
+            TruncatedStreamError: an answer has not stopped; write `failed` of it instead.
+        """
+        if not all(each.stopped for each in self._choices):
+            raise TruncatedStreamError(
+                "the answer has not said why it stopped, and must not look complete: "
+                "tell the client of the error"
+            )
+        if not self._include_usage:
+            return _DONE
+        record = usage or summed(each.usage for each in self._choices)
+        return (_frame({**self._head(), "choices": [], "usage": record}) if record else b"") + _DONE
+
+    def failed(self, error: BaseException) -> bytes:
+        """The error, as the last event of the stream."""
+        return b"data: " + error_reply(error).body + b"\n\n"
+
+    def _event(self, event: ModelEvent, one: _Choice) -> bytes:
+        match event:
+            case TextDelta(text=text):
+                return self._delta({"content": text}, one)
+            case ReasoningDelta(text=text, signature=signature):
+                beside = _details_said(signature) if signature else {}
+                return self._delta({"reasoning_content": text, **beside}, one)
+            case RefusalDelta(text=text):
+                return self._delta({"refusal": text}, one)
+            case ToolCallDelta():
+                return self._delta({"tool_calls": [_call_delta(event)]}, one)
+            case Logprobs():
+                one.likely = event if one.likely is None else one.likely + event
+                return b""
+            case UsageReport(usage=usage):
+                one.usage = usage
+                return b""
+            case Began(id=id_, model=model):
+                self._id, self._model = self._id or id_, self._model or model
+                if not one.before:  # else all have begun, with what the first of them has told
+                    self._details = _details(event.details)
+                return self._begin(one)
+        one.stopped = True
+        begun = self._begin(one)
+        return begun + one.before + b"{}" + _after(one, _WORDS.get(event.reason, "stop"))
+
+    def _begin(self, one: _Choice) -> bytes:
+        """The chunks that say who speaks, once and in order for all answers.
+
+        Clients make room for an answer where its first chunk comes, and take the next place for
+        the next; OpenAI's own fails where the first is not that of the first answer.
+        """
+        if one.before:
+            return b""
+        head, chunks = encode(self._head()), list[bytes]()
+        for index, each in enumerate(self._choices):
+            each.before = b'data: %b,"choices":[{"index":%d,"delta":' % (head[:-1], index)
+            each.text = each.before + b'{"content":'
+            chunks += (each.before, b'{"role":"assistant","content":""', _AFTER_TEXT)
+        return b"".join(chunks)
+
+    def _delta(self, delta: Json, one: _Choice) -> bytes:
+        return self._begin(one) + one.before + encode(delta) + _after(one, None)
+
+    def _head(self) -> Json:
+        return {
+            "id": self._id,
+            "object": "chat.completion.chunk",
+            "created": self._created_s,
+            "model": self._model,
+            **self._details,
+        }
+
+
+_AFTER_TEXT = b'},"finish_reason":null}]}\n\n'
+
+
+def _after(one: _Choice, finish: str | None) -> bytes:
+    """What stands behind a delta."""
+    likely, one.likely = one.likely, None
+    told = b"" if likely is None else b',"logprobs":' + encode(logprobs_record(likely))
+    return told + b',"finish_reason":%b}]}\n\n' % encode(finish)
+
+
+def answer_record(
+    answers: Sequence[Completion],
+    created_s: int,
+    *,
+    answer_id: str = "",
+    model: str = "",
+    usage: Json | None = None,
+) -> Json:
+    """Whole answers, one choice each, as the body of a response; the rest as of `AnswerWriter`."""
+    record: Json = {
+        "id": answer_id or answers[0].id,
+        "object": "chat.completion",
+        "created": created_s,
+        "model": model or answers[0].model,
+        **_details(answers[0].details),
+        "choices": [_choice(index, each) for index, each in enumerate(answers)],
+    }
+    if found := usage or summed(each.usage for each in answers):
+        record["usage"] = found
+    return record
+
+
+def summed(usages: Iterable[Usage | None]) -> Json | None:
+    """The record of all that was counted; None where nothing was."""
+    counted = [each for each in usages if each is not None]
+    return usage_record(reduce(add, counted)) if counted else None
+
+
+def _details(told: Details) -> Json:
+    """What the dialect has a word for of who answers; of several answers, that of the first."""
+    return {name: told[name] for name in _DETAILS if name in told} if told else {}
+
+
+def _choice(index: int, answer: Completion) -> Json:
+    message: Json = {
+        "role": "assistant",
+        "content": answer.text or None,
+        "refusal": answer.refusal or None,
+    }
+    if answer.reasoning:
+        message["reasoning_content"] = answer.reasoning
+    if details := details_of(answer.parts):
+        message["reasoning_details"] = details
+    if calls := answer.tool_calls:
+        message["tool_calls"] = [
+            {
+                "id": call.id,
+                "type": "function",
+                "function": {"name": call.name, "arguments": call.arguments},
+                **google_content(call.signature),
+            }
+            for call in calls
+        ]
+    likely = answer.logprobs
+    return {
+        "index": index,
+        "message": message,
+        "logprobs": None if likely is None else logprobs_record(likely),
+        "finish_reason": _WORDS.get(answer.stopped.reason, "stop"),
+    }
+
+
+def _details_said(signature: str) -> Json:
+    """OpenRouter's list, which a client may send back as it sends back OpenRouter's own."""
+    details = details_of((ReasoningPart("", signature),))
+    return {"reasoning_details": details} if details else {}
+
+
+def _call_delta(event: ToolCallDelta) -> Json:
+    function: Json = {"arguments": event.arguments}
+    call: Json = {"index": event.index, "function": function}
+    if event.name:
+        function["name"] = event.name
+    if event.id:
+        call |= {"id": event.id, "type": "function"}
+    return {**call, **google_content(event.signature)} if event.signature else call
+
+
+def _frame(chunk: Json) -> bytes:
+    return b"data: " + encode(chunk) + b"\n\n"

@@ -1,0 +1,99 @@
+"""OpenAI's embeddings, served: what a client asks of `/embeddings`, and the answer to it.
+
+Vectors are kept as little-endian float32, which is what base64 is of there: it costs no number.
+"""
+
+from __future__ import annotations
+
+from base64 import b64encode
+from typing import Annotated, Literal
+
+import attrs
+import msgspec
+
+from orchestra.codecs.openai_serving.passed import USUAL_PASSED, Passed
+from orchestra.codecs.openai_serving.request import asked_of, extras_of, refused
+from orchestra.errors import InvalidRequestError
+from orchestra.values import Embeddings, EmbedRequest, Json
+
+TEXTS_MAX = 2048
+"""What OpenAI takes at once."""
+
+
+@attrs.frozen
+class ServedEmbeddings:
+    """What a client asks for: vectors of which model, and how they are to be written."""
+
+    model: str
+    request: EmbedRequest
+    base64: bool = False
+
+
+class EmbeddingsBody(msgspec.Struct):
+    """What of a body we have a field for."""
+
+    model: str
+    input: str | list[str | int | list[int]]
+    dimensions: Annotated[int, msgspec.Meta(ge=1)] | None = None
+    encoding_format: Literal["float", "base64"] | None = None
+    orchestra: dict[str, object] | None = None
+    """What is said to our policies."""
+
+
+_BODIES = msgspec.json.Decoder(EmbeddingsBody)
+
+
+def served_embeddings(body: bytes, passed: Passed = USUAL_PASSED) -> ServedEmbeddings:
+    """What the body of a `POST /v1/embeddings` asks for; `passed` is what of it may be asked.
+
+    Raises:
+        InvalidRequestError: something in it is wrong; the message begins with its path.
+    """
+    asked, everything = asked_of(_BODIES, body)
+    extras = extras_of(everything, EmbeddingsBody.__struct_fields__, asked.orchestra, passed)
+    return ServedEmbeddings(
+        asked.model,
+        EmbedRequest(
+            _texts(asked.input),
+            dimensions=asked.dimensions,
+            extras=extras,
+        ),
+        base64=asked.encoding_format == "base64",
+    )
+
+
+def _texts(given: str | list[str | int | list[int]]) -> tuple[str, ...]:
+    texts = [given] if isinstance(given, str) else given
+    if not texts:
+        raise refused("input", "it is empty; send a text, or a list of texts")
+    if len(texts) > TEXTS_MAX:
+        raise refused("input", f"it has {len(texts)} texts; send at most {TEXTS_MAX} at once")
+    found = []
+    for at, text in enumerate(texts):
+        if not isinstance(text, str):
+            raise _of_tokens()
+        if not text:
+            raise refused(f"input[{at}]", "it is empty, and has no meaning that a vector could say")
+        found.append(text)
+    return tuple(found)
+
+
+def _of_tokens() -> InvalidRequestError:
+    return refused(
+        "input",
+        "it is a list of tokens, which only the model that they were made for could read; send "
+        "texts (LangChain: `check_embedding_ctx_length=False`)",
+    )
+
+
+def embeddings_body(found: Embeddings, *, model: str, usage: Json, base64: bool = False) -> bytes:
+    """Vectors as the body of a response, in order."""
+    data = [
+        {
+            "object": "embedding",
+            "index": index,
+            "embedding": b64encode(vector.data).decode() if base64 else list(vector),
+        }
+        for index, vector in enumerate(found.vectors)
+    ]
+    return msgspec.json.encode({"object": "list", "data": data, "model": model, "usage": usage})

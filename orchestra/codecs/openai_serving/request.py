@@ -1,0 +1,368 @@
+"""The body of an OpenAI chat request, as a client sends it to us, read as a `ChatRequest`.
+
+Rules of the file: whatever is wrong is told with the field's path in front, as in
+`messages[0].role: ...`. What we have no field for is kept as an extra for whatever server speaks
+the dialect, or for OpenAI alone where others would refuse it, and reaches it unchanged; but what
+`openai_serving_passed` does not let pass is refused.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Literal, TypeVar
+
+import attrs
+import msgspec
+
+from orchestra.codecs.files import handed_in
+from orchestra.codecs.images import data_image
+from orchestra.codecs.no_json import no_json
+from orchestra.codecs.openai.reasoning_details import kept_details
+from orchestra.codecs.openai.request import DIALECT
+from orchestra.codecs.openai_serving.body import (
+    ChatBody,
+    ChatFile,
+    ChatForced,
+    ChatFormat,
+    ChatFunction,
+    ChatMessage,
+    ChatPart,
+    ChatUrl,
+)
+from orchestra.codecs.openai_serving.passed import USUAL_PASSED, Passed
+from orchestra.codecs.prompt_cache import has_mark
+from orchestra.codecs.seals import google_seal
+from orchestra.errors import InvalidRequestError
+from orchestra.values import (
+    ChatRequest,
+    FilePart,
+    ForcedTool,
+    ImageUrlPart,
+    Json,
+    JsonOutput,
+    Message,
+    Part,
+    ReasoningPart,
+    TextPart,
+    Tool,
+    ToolCall,
+    ToolChoice,
+    ToolResult,
+)
+
+T = TypeVar("T")
+_EXTRAS_FOR = "openai"
+_ORCHESTRA = "orchestra"
+STORED_DEPTH_MAX = 200
+"""Of messages that are kept here: what can be written can then be read, in whatever it stands."""
+_OPENAI_ONLY = frozenset(
+    (
+        *("user", "service_tier", "safety_identifier", "prompt_cache_key", "audio", "modalities"),
+        *("prompt_cache_retention", "prompt_cache_options", "prediction", "web_search_options"),
+        *("verbosity", "moderation"),
+    )
+)
+"""What other servers of the dialect do not know, and several refuse."""
+_OLD = {"functions": "tools", "function_call": "tool_choice"}
+_MISSING = re.compile(r"missing required field `(\w+)`")
+
+
+@attrs.frozen
+class ServedChat:
+    """What a client asks for: of which model, how many answers, and how they are to come.
+
+    With `store` they are to be kept here, with this `metadata`; no provider hears of either.
+    """
+
+    model: str
+    request: ChatRequest
+    stream: bool = False
+    include_usage: bool = False
+    choices: int = 1
+    store: bool = False
+    metadata: Mapping[str, str] = attrs.field(factory=dict)
+    messages: Sequence[Json] = ()
+    """As they came, where they are to be kept."""
+
+
+_BODIES = msgspec.json.Decoder(ChatBody)
+_OBJECTS = msgspec.json.Decoder(dict[str, object])
+
+
+def served_chat(body: bytes, passed: Passed = USUAL_PASSED, *, stores: bool = True) -> ServedChat:
+    """What the body of a `POST /v1/chat/completions` asks for; `passed` is what of it may be asked.
+
+    Without `stores`, nothing is kept, whatever it says.
+
+    Raises:
+        InvalidRequestError: something in it is wrong; the message begins with its path.
+    """
+    asked, everything = asked_of(_BODIES, body)
+    store = stores and bool(asked.store)
+    if store and deeper(everything["messages"], STORED_DEPTH_MAX):
+        why = (
+            f"it is nested deeper than {STORED_DEPTH_MAX}, and could not be kept; leave out `store`"
+        )
+        raise refused("messages", why)
+    streamed = asked.stream_options and asked.stream_options.include_usage
+    return ServedChat(
+        asked.model,
+        _request(asked, _extras(asked, everything, passed), passed),
+        stream=bool(asked.stream),
+        include_usage=bool(streamed),
+        choices=asked.n or 1,
+        store=store,
+        metadata=asked.metadata or {},
+        messages=everything["messages"] if store else (),
+    )
+
+
+def asked_of(bodies: msgspec.json.Decoder[T], body: bytes) -> tuple[T, Json]:
+    """What a body says in the form that is wanted, and all that it says.
+
+    Raises:
+        InvalidRequestError: as of `served_chat`.
+    """
+    try:
+        return bodies.decode(body), _OBJECTS.decode(body)
+    except msgspec.ValidationError as error:
+        raise _invalid(error) from error
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise InvalidRequestError(no_json(body, error), code="invalid_json", status=400) from error
+
+
+def deeper(value: object, most: int) -> bool:
+    """Whether a value has lists and objects inside of each other, more than so many."""
+    level = [value]
+    for _ in range(most):
+        if not level:
+            return False
+        level = [
+            inner
+            for each in level
+            if isinstance(each, dict | list)
+            for inner in (each.values() if isinstance(each, dict) else each)
+        ]
+    return any(isinstance(each, dict | list) for each in level)
+
+
+def _extras(asked: ChatBody, everything: Json, passed: Passed) -> dict[str, Json]:
+    """What we have no field for, and what is said to our own policies."""
+    for old, new in _OLD.items():  # who sends both knows the new one
+        if everything.pop(old, None) is not None and new not in everything:
+            raise refused(old, f"it is the old form of {new!r}; send that")
+    return extras_of(everything, ChatBody.__struct_fields__, asked.orchestra, passed)
+
+
+def extras_of(
+    everything: Json, known: tuple[str, ...], ours: Json | None, passed: Passed
+) -> dict[str, Json]:
+    """What a body says beside what is known, each under the name of those whom it is meant for.
+
+    `ours` is what it says to our own policies.
+
+    Raises:
+        InvalidRequestError: `passed` does not let it pass.
+    """
+    extras: dict[str, Json] = {} if ours is None else {_ORCHESTRA: ours}
+    for key, value in everything.items():
+        if key not in known and value is not None:
+            if why := passed.why_not(key, value):
+                raise refused(key, why)
+            extras.setdefault(_EXTRAS_FOR if key in _OPENAI_ONLY else DIALECT, {})[key] = value
+    return extras
+
+
+def _request(asked: ChatBody, extras: Mapping[str, Json], passed: Passed) -> ChatRequest:
+    stop = asked.stop or ()
+    effort = asked.reasoning_effort
+    limit = asked.max_completion_tokens
+    return ChatRequest(
+        messages=tuple(_merged(_messages(asked.messages, passed))),
+        temperature=asked.temperature,
+        output_tokens_max=limit if limit is not None else asked.max_tokens,
+        stop=(stop,) if isinstance(stop, str) else tuple(stop),
+        seed=asked.seed,
+        top_p=asked.top_p,
+        top_k=asked.top_k,
+        presence_penalty=asked.presence_penalty,
+        frequency_penalty=asked.frequency_penalty,
+        reasoning_effort="max" if effort == "xhigh" else effort,
+        tools=tuple(_tool(each.function) for each in asked.tools or ()),
+        tool_choice=_choice(asked.tool_choice),
+        parallel_tool_calls=asked.parallel_tool_calls,
+        output=_output(asked.response_format),
+        extras=extras,
+        logprobs=_logprobs(asked),
+    )
+
+
+def _logprobs(asked: ChatBody) -> int | None:
+    if asked.logprobs:
+        return asked.top_logprobs or 0
+    if asked.top_logprobs:
+        raise refused("top_logprobs", "there are none without `logprobs`; send it as true")
+    return None
+
+
+def _messages(messages: list[ChatMessage], passed: Passed) -> Iterator[Message]:
+    names: dict[str, str] = {}
+    for index, message in enumerate(messages):
+        where = f"messages[{index}]"
+        if message.tool_calls and message.role != "assistant":
+            raise refused(
+                f"{where}.tool_calls", f"the role {message.role!r} cannot call; an assistant can"
+            )
+        for call in message.tool_calls or ():
+            names[call.id] = call.function.name
+        match message.role:
+            case "tool":
+                yield _result(message, where, names)
+            case "assistant":
+                yield attrs.evolve(_assistant(message, where), name=message.name)
+            case "system" | "developer":
+                said = Message("system", _content(message, where), message.name)
+                marks = any(map(has_mark, said.parts))
+                yield said if marks else attrs.evolve(said, content=said.text)
+            case _:
+                yield Message("user", _content(message, where, passed), message.name)
+
+
+def _merged(messages: Iterator[Message]) -> Iterator[Message]:
+    """Results that follow each other are one turn."""
+    results: list[Part] = []
+    for message in messages:
+        if message.role == "tool":
+            results += message.parts
+            continue
+        if results:
+            yield Message("tool", tuple(results))
+            results.clear()
+        yield message
+    if results:
+        yield Message("tool", tuple(results))
+
+
+def _result(message: ChatMessage, where: str, names: Mapping[str, str]) -> Message:
+    id_ = message.tool_call_id
+    if id_ is None:
+        raise refused(f"{where}.tool_call_id", "it is missing: which call is this the result of?")
+    if id_ not in names:
+        raise refused(f"{where}.tool_call_id", f"no call before it has the id {id_!r}")
+    said = Message("tool", _content(message, where))
+    kept = any(map(has_mark, said.parts))
+    return Message("tool", (ToolResult(id_, names[id_], said.text, prompt_cache=kept),))
+
+
+def _assistant(message: ChatMessage, where: str) -> Message:
+    content = _content(message, where) or message.refusal or ""
+    thought = message.reasoning_content or message.reasoning or ""
+    seal = kept_details(message.reasoning_details)
+    if not message.tool_calls and not (thought or seal):
+        return Message("assistant", content)
+    calls = tuple(
+        ToolCall(
+            call.id, call.function.name, call.function.arguments, google_seal(call.extra_content)
+        )
+        for call in message.tool_calls or ()
+    )
+    thoughts = (ReasoningPart(thought, seal),) if thought or seal else ()
+    return Message("assistant", (*thoughts, *Message("assistant", content).parts, *calls))
+
+
+def _content(
+    message: ChatMessage, where: str, passed: Passed | None = None
+) -> str | tuple[Part, ...]:
+    """What a message says; `passed` is which images it may show, None for words alone."""
+    content, kept = message.content, message.cache_control is not None
+    if content is None or isinstance(content, str):
+        return (TextPart(content, prompt_cache=True),) if content and kept else content or ""
+    parts = [_part(part, f"{where}.content[{index}]", passed) for index, part in enumerate(content)]
+    if kept and parts and isinstance(parts[-1], TextPart):
+        parts[-1] = attrs.evolve(parts[-1], prompt_cache=True)
+    return tuple(parts)
+
+
+def _part(part: ChatPart, where: str, passed: Passed | None) -> Part:
+    if part.type == "text" and part.text is not None:
+        return TextPart(part.text, prompt_cache=part.cache_control is not None)
+    if part.type == "refusal" and part.refusal is not None:
+        return TextPart(part.refusal)
+    if part.type == "image_url" and part.image_url is not None and passed is not None:
+        image = part.image_url if isinstance(part.image_url, ChatUrl) else ChatUrl(part.image_url)
+        return image_part(image.url, image.detail, f"{where}.image_url", passed)
+    if part.type == "file" and part.file is not None and passed is not None:
+        return file_part(part.file, f"{where}.file")
+    known = "text, image_url and file are" if passed else "text is"
+    raise refused(
+        f"{where}.type", f"a part of type {part.type!r} cannot be read here; {known} known"
+    )
+
+
+def image_part(url: str, detail: str | None, where: str, passed: Passed) -> Part:
+    """An image that is sent along, or is at an address.
+
+    Raises:
+        InvalidRequestError: it is none, or `passed` does not let it pass.
+    """
+    try:
+        written = data_image(url, detail)
+    except ValueError as error:
+        raise refused(where, str(error)) from error
+    if written is None and (why := passed.why_no_image(url)):
+        raise refused(where, why)
+    return written or ImageUrlPart(url, detail)
+
+
+def file_part(file: ChatFile, where: str) -> FilePart:
+    """A file that is sent along.
+
+    Raises:
+        InvalidRequestError: it is only named, or cannot be read.
+    """
+    if file.file_id is not None:
+        why = "no files are kept here; send the file itself, as file_data"
+        raise refused(f"{where}.file_id", why)
+    if file.file_data is None:
+        why = "it is missing; send the file itself, as data:application/pdf;base64,..."
+        raise refused(f"{where}.file_data", why)
+    try:
+        return handed_in(file.file_data, file.filename or "")
+    except ValueError as error:
+        raise refused(f"{where}.file_data", str(error)) from error
+
+
+def _tool(function: ChatFunction) -> Tool:
+    parameters = function.parameters
+    if parameters is None:
+        parameters = {"type": "object", "properties": {}}
+    return Tool(function.name, function.description or "", parameters, strict=bool(function.strict))
+
+
+def _choice(choice: Literal["auto", "none", "required"] | ChatForced | None) -> ToolChoice | None:
+    return ForcedTool(choice.function.name) if isinstance(choice, ChatForced) else choice
+
+
+def _output(wanted: ChatFormat | None) -> JsonOutput | None:
+    if wanted is None or wanted.type == "text":
+        return None
+    if wanted.type == "json_object":
+        return JsonOutput()
+    schema = wanted.json_schema
+    if schema is None:
+        raise refused("response_format.json_schema", "it is missing, and the type asks for it")
+    return JsonOutput(schema.schema, schema.name, bool(schema.strict), schema.description)
+
+
+def refused(field: str, why: str) -> InvalidRequestError:
+    """Why a field of the body cannot be taken."""
+    return InvalidRequestError(f"{field}: {why}", code="invalid_value", status=400)
+
+
+def _invalid(error: msgspec.ValidationError) -> InvalidRequestError:
+    what, _, at = str(error).partition(" - at `$")
+    path = at.rstrip("`").removeprefix(".")
+    if missing := _MISSING.search(what):
+        path = f"{path}.{missing[1]}".removeprefix(".")
+    return refused(path or "the body", what)

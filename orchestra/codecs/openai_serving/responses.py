@@ -1,0 +1,231 @@
+"""An answer as OpenAI's responses API streams it: typed events, item by item, while it arrives.
+
+A stream ends in the whole response, which is the same as one that was not streamed. Where it
+failed, `response.failed` and `error` are the last things in it, and there is no
+`response.completed`.
+
+Rules of the file: what is the same for every piece of a text is written once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterable, Iterator
+
+import msgspec
+
+from orchestra.accounts import Usage
+from orchestra.codecs.openai.logprobs import logprobs_record
+from orchestra.codecs.openai_serving.answers import encode, summed
+from orchestra.codecs.openai_serving.errors import error_reply
+from orchestra.codecs.openai_serving.responses_record import Item, ResponseHead, item_status
+from orchestra.errors import TruncatedStreamError
+from orchestra.logprobs import Logprobs
+from orchestra.values import (
+    NO_DETAILS,
+    Began,
+    Details,
+    Json,
+    ModelEvent,
+    ReasoningDelta,
+    RefusalDelta,
+    Stopped,
+    TextDelta,
+    ToolCallDelta,
+    UsageReport,
+)
+
+
+class ResponseWriter:
+    """An answer, written as server-sent events while it arrives."""
+
+    __slots__ = (
+        *("record", "_calls", "_details", "_head", "_items", "_likely", "_seq"),
+        *("_stopped", "_text", "_usage"),
+    )
+
+    def __init__(self, head: ResponseHead) -> None:
+        self.record: Json | None = None
+        """The whole response, once it is closed."""
+        self._head = head
+        self._seq = 0
+        self._items: list[Item] = []
+        self._calls: dict[int, Item] = {}
+        self._text = b""
+        """What stands in front of the number of each piece of the text that grows; else b""."""
+        self._likely: Logprobs | None = None
+        self._details: Details = NO_DETAILS
+        self._stopped: Stopped | None = None
+        self._usage: Usage | None = None
+
+    def write(self, events: Iterable[ModelEvent], choice: int = 0) -> bytes:
+        """What these events of the answer are to a client; there is one answer only."""
+        del choice
+        frames = list[bytes]()
+        for event in events:
+            if type(event) is TextDelta and self._text and self._likely is None:  # nearly all
+                self._items[-1].texts.append(event.text)
+                piece = encode(event.text)
+                frames.append(b'%b%d,"delta":%b}\n\n' % (self._text, self._seq, piece))
+                self._seq += 1
+            else:
+                frames += self._event(event)
+        return frames[0] if len(frames) == 1 else b"".join(frames)
+
+    def close(self, usage: Json | None = None) -> bytes:
+        """The whole response. `usage` is as of `response_record`.
+
+        Raises:
+            TruncatedStreamError: the answer has not stopped; write `failed` of it instead.
+        """
+        if self._stopped is None:
+            raise TruncatedStreamError(
+                "the answer has not said why it stopped, and must not look complete: "
+                "tell the client of the error"
+            )
+        counted = usage or summed([self._usage])
+        output = self._output(item_status(self._stopped))
+        self.record = self._head.ended(self._stopped, output, counted, self._details)
+        begun = b"".join(self._begin())
+        return begun + self._frame(f"response.{self.record['status']}", response=self.record)
+
+    def failed(self, error: BaseException) -> bytes:
+        """The error, as the last events of the stream."""
+        said = msgspec.json.decode(error_reply(error).body, type=dict[str, Json])["error"]
+        told = {"code": said["code"] or said["type"], "message": said["message"]}
+        record = self._head.record("failed", self._output("incomplete"), error=told)
+        beside = {"param": said["param"], "error": said}
+        frames = [*self._begin(), self._frame("response.failed", response=record)]
+        return b"".join((*frames, self._frame("error", **told, **beside)))
+
+    def _event(self, event: ModelEvent) -> Iterator[bytes]:
+        match event:
+            case TextDelta(text="") | ReasoningDelta(text="", signature=""):
+                return
+            case TextDelta(text=text):
+                yield from self._said(text)
+            case RefusalDelta(text=text):
+                item = yield from self._growing("message", refuses=True)
+                item.texts.append(text)
+                yield self._of("response.refusal.delta", item, content_index=0, delta=text)
+            case ReasoningDelta(text=text, signature=signature):
+                item = yield from self._growing("reasoning")
+                item.seals += [signature] if signature else []
+                if text:
+                    yield from self._thought(text, item)
+            case ToolCallDelta():
+                yield from self._called(event)
+            case Logprobs():
+                self._likely = event if self._likely is None else self._likely + event
+            case UsageReport(usage=usage):
+                self._usage = usage
+            case Began(details=details):
+                self._details = details
+            case Stopped():
+                self._stopped = event
+                for item in self._items:
+                    last = event if item is self._items[-1] else None
+                    yield from self._done(item, item_status(last))
+
+    def _said(self, text: str) -> Iterator[bytes]:
+        item = yield from self._growing("message")
+        item.texts.append(text)
+        likely, self._likely = self._likely, None
+        tokens = [] if likely is None else logprobs_record(likely)["content"]
+        if likely is not None:
+            item.likely = likely if item.likely is None else item.likely + likely
+        name, beside = "response.output_text.delta", {"content_index": 0, "delta": text}
+        yield self._of(name, item, logprobs=tokens, **beside)
+        if not self._text:
+            plain = {"content_index": 0, "logprobs": [], "sequence_number": 0}
+            body = encode({"type": name, **self._place(item), **plain})
+            self._text = b"event: %b\ndata: %b" % (name.encode(), body.removesuffix(b"0}"))
+
+    def _thought(self, text: str, item: Item) -> Iterator[bytes]:
+        if not item.texts:
+            part = item.part("")
+            yield self._of(
+                "response.reasoning_summary_part.added", item, summary_index=0, part=part
+            )
+        item.texts.append(text)
+        yield self._of("response.reasoning_summary_text.delta", item, summary_index=0, delta=text)
+
+    def _called(self, event: ToolCallDelta) -> Iterator[bytes]:
+        item = self._calls.get(event.index)
+        if item is None:
+            item = Item("function_call", len(self._items), call_id=event.id, name=event.name)
+            self._calls[event.index] = item
+            yield from self._added(item)
+        item.call_id, item.name = item.call_id or event.id, item.name or event.name
+        item.seals.append(event.signature)
+        if event.arguments:
+            item.texts.append(event.arguments)
+            name = "response.function_call_arguments.delta"
+            yield self._of(name, item, delta=event.arguments)
+
+    def _growing(self, kind: str, *, refuses: bool = False) -> Generator[bytes, None, Item]:
+        """The last item, if it is of this kind; else a new one, and the frames that say so."""
+        last = self._items[-1] if self._items else None
+        same = last is not None and (last.kind, last.refuses) == (kind, refuses)
+        if last is not None and same and not (last.kind == "reasoning" and last.seals):
+            return last
+        item = Item(kind, len(self._items), refuses=refuses)
+        yield from self._added(item)
+        if kind == "message":
+            part = item.part("")
+            yield self._of("response.content_part.added", item, content_index=0, part=part)
+        return item
+
+    def _added(self, item: Item) -> Iterator[bytes]:
+        """A new item; the one before it is whole, unless it is a call, whose pieces may mix."""
+        yield from self._begin()
+        if self._items and self._items[-1].kind != "function_call":
+            yield from self._done(self._items[-1], "completed")
+        self._items.append(item)
+        record = item.record(self._head, "in_progress")
+        yield self._frame("response.output_item.added", output_index=item.index, item=record)
+
+    def _done(self, item: Item, status: str) -> Iterator[bytes]:
+        if item.done:
+            return
+        item.done, self._text = True, b""
+        text, part = item.text, item.part(item.text)
+        match item.kind:
+            case "function_call":
+                name = "response.function_call_arguments.done"
+                yield self._of(name, item, name=item.name, arguments=text)
+            case "reasoning" if text:
+                at = {"summary_index": 0}
+                yield self._of("response.reasoning_summary_text.done", item, **at, text=text)
+                yield self._of("response.reasoning_summary_part.done", item, **at, part=part)
+            case "message":
+                name = "response.refusal.done" if item.refuses else "response.output_text.done"
+                told = {key: part[key] for key in part.keys() & {"text", "refusal", "logprobs"}}
+                yield self._of(name, item, content_index=0, **told)
+                yield self._of("response.content_part.done", item, content_index=0, part=part)
+        record = item.record(self._head, status)
+        yield self._frame("response.output_item.done", output_index=item.index, item=record)
+
+    def _begin(self) -> Iterator[bytes]:
+        """That the response has begun, once."""
+        if self._seq:
+            return
+        record = self._head.record("in_progress")
+        yield self._frame("response.created", response=record)
+        yield self._frame("response.in_progress", response=record)
+
+    def _output(self, last: str) -> list[Json]:
+        """The items so far; `last` is how the last of them stands."""
+        statuses = ["completed"] * (len(self._items) - 1) + [last]
+        pairs = zip(self._items, statuses, strict=False)
+        return [item.record(self._head, status) for item, status in pairs]
+
+    def _place(self, item: Item) -> Json:
+        return {"item_id": self._head.item_id(item.kind, item.index), "output_index": item.index}
+
+    def _of(self, kind: str, item: Item, **fields: object) -> bytes:
+        return self._frame(kind, **self._place(item), **fields)
+
+    def _frame(self, kind: str, **fields: object) -> bytes:
+        event = {"type": kind, **fields, "sequence_number": self._seq}
+        self._seq += 1
+        return b"event: %b\ndata: %b\n\n" % (kind.encode(), encode(event))

@@ -1,0 +1,171 @@
+"""Answers as OpenAI's responses API tells them when they are whole: a list of items.
+
+They are what was thought, said and called, in the order in which it began.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import attrs
+
+from orchestra.answers import Completion
+from orchestra.codecs.openai.logprobs import logprobs_record
+from orchestra.codecs.openai_serving.answers import summed
+from orchestra.codecs.seals import google_content
+from orchestra.logprobs import Logprobs
+from orchestra.values import (
+    Details,
+    Json,
+    ReasoningPart,
+    Stopped,
+    StopReason,
+    TextPart,
+)
+
+_INCOMPLETE = {
+    StopReason.LENGTH: "max_output_tokens",
+    StopReason.CONTENT_FILTER: "content_filter",
+}
+"""Why an answer that has ended is not whole, in their words."""
+_PREFIXES = {"message": "msg", "reasoning": "rs", "function_call": "fc"}
+
+
+@attrs.frozen
+class ResponseHead:
+    """What a response says beside its answer: `run` is what its ids are made of.
+
+    `echo` is what it tells of its request; `created_s` is seconds since 1970.
+    """
+
+    run: str
+    model: str
+    created_s: int
+    echo: Json
+    metadata: Json
+
+    @property
+    def id(self) -> str:
+        """The id of the response."""
+        return f"resp_{self.run}"
+
+    def item_id(self, kind: str, index: int) -> str:
+        """The id of one of its items."""
+        return f"{_PREFIXES[kind]}_{self.run}_{index}"
+
+    def record(self, status: str, output: Sequence[Json] = (), **more: object) -> Json:
+        """The response, as far as it has come."""
+        return {
+            "id": self.id,
+            "object": "response",
+            "created_at": self.created_s,
+            "status": status,
+            "background": False,
+            "error": None,
+            "incomplete_details": None,
+            "model": self.model,
+            "output": list(output),
+            "usage": None,
+            "metadata": self.metadata,
+            **self.echo,
+            **more,
+        }
+
+    def ended(
+        self, stopped: Stopped, output: Sequence[Json], usage: Json | None, details: Details
+    ) -> Json:
+        """The response whose answer has stopped."""
+        why = _INCOMPLETE.get(stopped.reason)
+        tier = {"service_tier": details["service_tier"]} if "service_tier" in details else {}
+        return self.record(
+            "completed" if why is None else "incomplete",
+            output,
+            incomplete_details=None if why is None else {"reason": why},
+            usage=None if usage is None else response_usage(usage),
+            **tier,
+        )
+
+
+def response_record(answer: Completion, head: ResponseHead, usage: Json | None = None) -> Json:
+    """A whole answer as the body of a response.
+
+    `usage` is the record of all that was consumed; without one, what the answer has told.
+    """
+    counted = usage or summed([answer.usage])
+    return head.ended(answer.stopped, [*_items(answer, head)], counted, answer.details)
+
+
+def response_usage(record: Json) -> Json:
+    """A usage record of a chat completion, in the words of a response."""
+    words = {"prompt_tokens": "input_tokens", "completion_tokens": "output_tokens"}
+    words |= {f"{old}_details": f"{new}_details" for old, new in words.items()}
+    return {words.get(key, key): value for key, value in record.items()}
+
+
+def _items(answer: Completion, head: ResponseHead) -> Iterator[Json]:
+    grown = list[Item]()
+    for part in answer.parts:
+        if isinstance(part, TextPart):
+            item = Item("message", len(grown), [part.text])
+            if not any(each.kind == "message" for each in grown):
+                item.likely = answer.logprobs
+        elif isinstance(part, ReasoningPart):
+            item = Item("reasoning", len(grown), [part.text], seals=[part.signature])
+        else:
+            item = Item("function_call", len(grown), [part.arguments], call_id=part.id)
+            item.name, item.seals = part.name, [part.signature]
+        grown.append(item)
+    if answer.refusal:
+        grown.append(Item("message", len(grown), [answer.refusal], refuses=True))
+    for item in grown:
+        last = item is grown[-1]
+        yield item.record(head, item_status(answer.stopped if last else None))
+
+
+def item_status(stopped: Stopped | None) -> str:
+    """How the last item stands when the answer has stopped; all before it are complete."""
+    return "incomplete" if stopped is not None and stopped.reason in _INCOMPLETE else "completed"
+
+
+@attrs.define(eq=False)
+class Item:
+    """An item of an answer, which may still grow."""
+
+    kind: str
+    index: int
+    texts: list[str] = attrs.field(factory=list)
+    refuses: bool = False
+    seals: list[str] = attrs.field(factory=list)
+    call_id: str = ""
+    name: str = ""
+    likely: Logprobs | None = None
+    done: bool = False
+
+    @property
+    def text(self) -> str:
+        """What it has come to; of a call, its arguments."""
+        found = "".join(self.texts)
+        return found if self.kind != "function_call" or found.strip() else "{}"
+
+    def part(self, text: str) -> Json:
+        """Its content."""
+        if self.kind == "reasoning":
+            return {"type": "summary_text", "text": text}
+        if self.refuses:
+            return {"type": "refusal", "refusal": text}
+        likely = logprobs_record(self.likely)["content"] if self.likely and text else []
+        return {"type": "output_text", "annotations": [], "logprobs": likely, "text": text}
+
+    def record(self, head: ResponseHead, status: str) -> Json:
+        """The item, as far as it has come."""
+        id_, begun = head.item_id(self.kind, self.index), status != "in_progress"
+        told: Json = {"id": id_, "type": self.kind, "status": status}
+        seal = "".join(self.seals)
+        if self.kind == "function_call":
+            arguments = self.text if begun else ""
+            call = {"call_id": self.call_id, "name": self.name, "arguments": arguments}
+            return {**told, **call, **(google_content(seal) if seal else {})}
+        content = [self.part(self.text)] if begun and self.text else []
+        if self.kind == "reasoning":
+            return {**told, "summary": content, **({"encrypted_content": seal} if seal else {})}
+        return {**told, "role": "assistant", "content": content}

@@ -1,0 +1,364 @@
+"""A request to OpenAI's responses API, as a client sends it to us, read as a `ChatRequest`.
+
+A conversation is a list of items, and may go on from what was kept: `previous_response_id`, and
+items that only name one. Whoever has kept them gives them to `served_response`.
+
+Rules of the file: as of `openai_serving_request`, whose extras and refusals these are.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+import attrs
+import msgspec
+
+from orchestra.codecs.openai_serving.body import ChatFile
+from orchestra.codecs.openai_serving.passed import USUAL_PASSED, Passed
+from orchestra.codecs.openai_serving.request import (
+    STORED_DEPTH_MAX,
+    ServedChat,
+    asked_of,
+    deeper,
+    extras_of,
+    file_part,
+    image_part,
+    refused,
+)
+from orchestra.codecs.openai_serving.responses_body import (
+    ResponsesBody,
+    ResponsesFormat,
+    ResponsesItem,
+    ResponsesPart,
+    ResponsesTool,
+)
+from orchestra.codecs.seals import google_seal, opened
+from orchestra.values import (
+    ChatRequest,
+    ForcedTool,
+    Json,
+    JsonOutput,
+    Message,
+    Part,
+    ReasoningPart,
+    TextPart,
+    Tool,
+    ToolCall,
+    ToolResult,
+)
+
+REFERENCES_MAX = 64
+"""So many kept responses may the items of one request name."""
+_ITEM_ID = re.compile(r"(?:msg|fc|rs)_([A-Za-z0-9.:-]{1,100})_\d{1,6}")
+_LOGPROBS = "message.output_text.logprobs"
+_NOT_HERE = {
+    "background": "a run goes on by itself with POST /v1/pipelines/NAME/runs and Prefer: "
+    "respond-async",
+    "conversation": "there are none here; go on with previous_response_id, or send all of it",
+    "prompt": "there are none here; a pipeline is the place for a prompt that is used again",
+}
+_BODIES = msgspec.json.Decoder(ResponsesBody)
+_ECHOED: Json = {
+    "instructions": None,
+    "max_output_tokens": None,
+    "parallel_tool_calls": True,
+    "previous_response_id": None,
+    "reasoning": {"effort": None, "summary": None},
+    "temperature": None,
+    "text": {"format": {"type": "text"}},
+    "tool_choice": "auto",
+    "tools": [],
+    "top_p": None,
+    "truncation": "disabled",
+    "user": None,
+}
+"""What a response tells of its request, and what it tells where the request said nothing."""
+
+
+@attrs.frozen
+class AskedResponse:
+    """A body that has been read, before what it refers to is there.
+
+    `stores` is whether anything is kept here.
+    """
+
+    body: ResponsesBody
+    everything: Json
+    stores: bool = True
+
+    @property
+    def kept(self) -> bool:
+        """Whether the answer is to be kept: unless the client does not want it, as at OpenAI."""
+        return self.stores and self.body.store is not False
+
+    def items(self) -> list[Json]:
+        """The items of its input, as they came."""
+        given = self.everything["input"]
+        return [{"role": "user", "content": given}] if isinstance(given, str) else given
+
+    def referred(self) -> list[str]:
+        """The ids of the responses that its items are of, where they only name an item.
+
+        Raises:
+            InvalidRequestError: of too many, or of what is no item of a response.
+        """
+        found: dict[str, None] = {}
+        for at, item in enumerate(self.items()):
+            if item.get("type") == "item_reference":
+                found[_response_of(str(item.get("id")), f"input[{at}].id")] = None
+        if len(found) > REFERENCES_MAX:
+            why = f"they name items of {len(found)} responses, and {REFERENCES_MAX} are the most"
+            raise refused("input", why)
+        return list(found)
+
+    def resolved(self, outputs: Mapping[str, Sequence[Json]]) -> list[Json]:
+        """The items, with those in place that are only named. `outputs` is by response.
+
+        Each is named once, as at OpenAI: a name is short, and what it stands for is not, so that a
+        small request would become one of gigabytes.
+
+        Raises:
+            InvalidRequestError: one is not there, or is named twice.
+        """
+        found, before = list[Json](), set[str]()
+        for at, item in enumerate(self.items()):
+            if item.get("type") == "item_reference":
+                id_ = str(item.get("id"))
+                if id_ in before:
+                    why = f"the item {id_[:100]!r} was named before; name it once"
+                    raise refused(f"input[{at}].id", why)
+                before.add(id_)
+                kept = outputs.get(_response_of(id_, f"input[{at}].id"), ())
+                named = next((each for each in kept if each.get("id") == id_), None)
+                if named is None:
+                    why = f"no item {id_[:100]!r} is kept; with `store` false, send the item itself"
+                    raise refused(f"input[{at}].id", why)
+                item = named  # noqa: PLW2901 - it stands in its place
+            found.append(item)
+        return found
+
+    def echo(self) -> Json:
+        """What the response tells of it."""
+        told: Json = dict(_ECHOED)
+        told |= {key: said for key in told if (said := self.everything.get(key)) is not None}
+        tools = [{"parameters": None, "strict": None, **each} for each in told["tools"]]
+        text = {"format": {"type": "text"}, **told["text"]}
+        return {**told, "tools": tools, "text": text, "store": self.kept}
+
+
+def asked_response(body: bytes, *, stores: bool = True) -> AskedResponse:
+    """What the body of a `POST /v1/responses` says; `stores` is whether anything is kept here.
+
+    Raises:
+        InvalidRequestError: something in it is wrong; the message begins with its path.
+    """
+    asked, everything = asked_of(_BODIES, body)
+    for field, why in _NOT_HERE.items():
+        if getattr(asked, field):
+            raise refused(field, why)
+    if asked.truncation == "auto":
+        raise refused("truncation", "what is too long is not shortened here; leave it out")
+    return AskedResponse(asked, everything, stores)
+
+
+def served_response(
+    asked: AskedResponse, items: Sequence[Json], passed: Passed = USUAL_PASSED
+) -> ServedChat:
+    """What is to be answered: `items` is the whole conversation, with what was kept of it.
+
+    Raises:
+        InvalidRequestError: something in it is wrong; the message begins with its path.
+    """
+    body = asked.body
+    if asked.kept and deeper(items, STORED_DEPTH_MAX):
+        why = f"it is nested deeper than {STORED_DEPTH_MAX}, and could not be kept"
+        raise refused("input", f"{why}; send `store` as false")
+    return ServedChat(
+        body.model,
+        _request(asked, _read(items), passed),
+        stream=bool(body.stream),
+        store=asked.kept,
+        metadata=body.metadata or {},
+        messages=items if asked.kept else (),
+    )
+
+
+def _read(items: Sequence[Json]) -> list[ResponsesItem]:
+    try:
+        return msgspec.convert(items, list[ResponsesItem])
+    except msgspec.ValidationError as error:  # of what was kept by another version of this
+        raise refused("input", str(error)) from error
+
+
+def _response_of(item: str, where: str) -> str:
+    """The id of the response that an item is of."""
+    found = _ITEM_ID.fullmatch(item)
+    if found is None:
+        raise refused(where, f"{item[:100]!r} is no id of an item that was answered here")
+    return f"resp_{found[1]}"
+
+
+def _request(asked: AskedResponse, items: list[ResponsesItem], passed: Passed) -> ChatRequest:
+    body, wanted = asked.body, asked.body.text
+    effort = body.reasoning.effort if body.reasoning else None
+    known = ResponsesBody.__struct_fields__
+    said = asked.everything
+    if wanted is not None and wanted.verbosity is not None:
+        said = {**said, "verbosity": wanted.verbosity}
+    first = [Message("system", body.instructions)] if body.instructions else []
+    likely = body.top_logprobs is not None or _LOGPROBS in (body.include or ())
+    return ChatRequest(
+        messages=(*first, *_turns(_messages(items, passed))),
+        temperature=body.temperature,
+        output_tokens_max=body.max_output_tokens,
+        top_p=body.top_p,
+        reasoning_effort="max" if effort == "xhigh" else effort,
+        tools=tuple(_tool(each, f"tools[{at}]") for at, each in enumerate(body.tools or ())),
+        tool_choice=body.tool_choice
+        if body.tool_choice is None or isinstance(body.tool_choice, str)
+        else ForcedTool(body.tool_choice.name),
+        parallel_tool_calls=body.parallel_tool_calls,
+        output=_output(wanted.format if wanted else None),
+        extras=extras_of(said, known, body.orchestra, passed),
+        logprobs=(body.top_logprobs or 0) if likely else None,
+    )
+
+
+def _messages(items: Iterable[ResponsesItem], passed: Passed) -> Iterator[Message]:
+    """Each item as a message of its own."""
+    names: dict[str, str] = {}
+    for at, item in enumerate(items):
+        where = f"input[{at}]"
+        match item.type:
+            case "message":
+                yield _message(item, where, passed)
+            case "function_call":
+                call = _call(item, where)
+                names[call.id] = call.name
+                yield Message("assistant", (call,))
+            case "function_call_output":
+                yield Message("tool", (_result(item, where, names),))
+            case "reasoning":
+                thoughts = [*(item.summary or ()), *_thoughts(item)]
+                text, seal = "".join(each.text or "" for each in thoughts), _seal(item)
+                if text or seal:
+                    yield Message("assistant", (ReasoningPart(text, seal),))
+            case _:
+                why = (
+                    f"an item of type {item.type[:100]!r} cannot be read here; message, "
+                    "function_call, function_call_output, reasoning and item_reference are known"
+                )
+                raise refused(f"{where}.type", why)
+
+
+def _turns(messages: Iterable[Message]) -> Iterator[Message]:
+    """What a model thought, said and called is one turn, and so are the results of its calls."""
+    parts, role = list[Part](), ""
+    for message in messages:
+        if message.role not in ("assistant", "tool"):
+            yield from _turn(role, parts)
+            parts, role = [], ""
+            yield message
+            continue
+        if message.role != role:
+            yield from _turn(role, parts)
+            parts, role = [], message.role
+        parts += message.parts
+    yield from _turn(role, parts)
+
+
+def _turn(role: str, parts: list[Part]) -> Iterator[Message]:
+    if parts and role == "tool":
+        yield Message("tool", tuple(parts))
+    elif parts:
+        only = parts[0]
+        alone = len(parts) == 1 and isinstance(only, TextPart)
+        yield Message("assistant", only.text if alone else tuple(parts))  # type: ignore[union-attr]
+
+
+def _message(item: ResponsesItem, where: str, passed: Passed) -> Message:
+    if item.role is None:
+        raise refused(f"{where}.role", "it is missing: system, developer, user or assistant")
+    role = "system" if item.role == "developer" else item.role
+    content = item.content or ""
+    if isinstance(content, str):
+        return Message(role, content)
+    shown = passed if role == "user" else None
+    parts = tuple(_part(each, f"{where}.content[{at}]", shown) for at, each in enumerate(content))
+    said = Message(role, parts)
+    return Message(role, said.text) if role == "system" else said
+
+
+def _part(part: ResponsesPart, where: str, passed: Passed | None) -> Part:
+    match part.type:
+        case "input_text" | "output_text" | "text" if part.text is not None:
+            return TextPart(part.text)
+        case "refusal" if part.refusal is not None:
+            return TextPart(part.refusal)
+        case "input_image" if part.image_url is not None and passed is not None:
+            return image_part(part.image_url, part.detail, f"{where}.image_url", passed)
+        case "input_file" if passed is not None:
+            if part.file_url is not None:
+                why = "files are fetched from nowhere; send the file itself, as file_data"
+                raise refused(f"{where}.file_url", why)
+            return file_part(ChatFile(part.file_data, part.filename, part.file_id), where)
+    seen = "input_text, input_image with an image_url and input_file with file_data are"
+    known = seen if passed else "text is"
+    raise refused(
+        f"{where}.type", f"a part of type {part.type[:100]!r} cannot be read here; {known} known"
+    )
+
+
+def _thoughts(item: ResponsesItem) -> Iterable[ResponsesPart]:
+    return item.content if isinstance(item.content, list) else ()
+
+
+def _seal(item: ResponsesItem) -> str:
+    """A provider's seal, if it was given here: such a one says whose it is."""
+    seal = item.encrypted_content or ""
+    return seal if opened(seal)[0] else ""
+
+
+def _call(item: ResponsesItem, where: str) -> ToolCall:
+    for field in ("call_id", "name"):
+        if not getattr(item, field):
+            raise refused(f"{where}.{field}", "it is missing")
+    seal = google_seal(item.extra_content)
+    return ToolCall(item.call_id or "", item.name or "", item.arguments or "{}", seal)
+
+
+def _result(item: ResponsesItem, where: str, names: Mapping[str, str]) -> ToolResult:
+    id_ = item.call_id
+    if not id_:
+        raise refused(f"{where}.call_id", "it is missing: which call is this the result of?")
+    if id_ not in names:
+        raise refused(f"{where}.call_id", f"no call before it has the id {id_[:100]!r}")
+    given = item.output or ""
+    if not isinstance(given, str):
+        parts = [_part(each, f"{where}.output[{at}]", None) for at, each in enumerate(given)]
+        given = "".join(each.text for each in parts if isinstance(each, TextPart))
+    return ToolResult(id_, names[id_], given)
+
+
+def _tool(tool: ResponsesTool, where: str) -> Tool:
+    if tool.type != "function":
+        why = (
+            f"{tool.type[:100]!r} is a tool that OpenAI runs itself, and which is not here; send "
+            "functions, or ask a pipeline that has tools of its own"
+        )
+        raise refused(f"{where}.type", why)
+    if not tool.name:
+        raise refused(f"{where}.name", "it is missing")
+    parameters = tool.parameters or {"type": "object", "properties": {}}
+    return Tool(tool.name, tool.description or "", parameters, strict=bool(tool.strict))
+
+
+def _output(wanted: ResponsesFormat | None) -> JsonOutput | None:
+    if wanted is None or wanted.type == "text":
+        return None
+    if wanted.type == "json_object":
+        return JsonOutput()
+    if wanted.schema is None:
+        raise refused("text.format.schema", "it is missing, and the type asks for it")
+    return JsonOutput(wanted.schema, wanted.name, bool(wanted.strict), wanted.description)

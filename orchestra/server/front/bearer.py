@@ -1,0 +1,30 @@
+"""The key that came with a request, or with the handshake of a WebSocket. Pure."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from orchestra.server.front.arrival import Arrival
+
+BEARER_PROTOCOL = "orchestra.bearer."
+"""Before a key among the subprotocols of a WebSocket."""
+_BEARER = r"bearer +(\S+) *"
+
+
+def bearer(arrival: Arrival) -> str | None:
+    """The key that came with it: None where none did, "" where it cannot be read."""
+    given = arrival.header(b"authorization")
+    if given is None:
+        return _in_subprotocol(arrival)
+    found = re.fullmatch(_BEARER, given, re.IGNORECASE)
+    return found[1] if found else ""
+
+
+def _in_subprotocol(arrival: Arrival) -> str | None:
+    """The key that a browser sends with a WebSocket, for which it sends no header."""
+    for offered in arrival.scope.get("subprotocols", ()):
+        if offered.startswith(BEARER_PROTOCOL):
+            return str(offered.removeprefix(BEARER_PROTOCOL))
+    return None

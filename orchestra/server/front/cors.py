@@ -1,0 +1,78 @@
+"""Which web pages of other origins may ask, as the browser enforces it (the Fetch standard). Pure.
+
+Without configuration none may: a browser then keeps their scripts from reading an answer.
+"""
+
+from __future__ import annotations
+
+import re
+
+import msgspec
+
+from orchestra.server.front.arrival import Arrival
+from orchestra.server.front.problems import NoContent
+
+METHODS = "GET, POST, DELETE, OPTIONS"
+ASKED = "Authorization, Content-Type, Accept, Idempotency-Key, Last-Event-ID, Prefer, X-Request-ID"
+"""Headers that a page may send at least. `*` does not stand for Authorization."""
+_NAMES = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+(?:[ \t]*,[ \t]*[!#$%&'*+.^_`|~0-9A-Za-z-]+)*")
+_NAMES_CHARS = 2048
+EXPOSED = (
+    "Location, Preference-Applied, Idempotent-Replayed, Retry-After, "
+    "RateLimit-Limit, RateLimit-Remaining, RateLimit-Reset, X-Request-ID, "
+    "X-Orchestra-Run-ID, X-Orchestra-Model, X-Orchestra-Cost-Nanodollars, "
+    "X-Orchestra-Time-To-First-Token-MS, X-Should-Retry, WWW-Authenticate"
+)
+"""Headers that a page may read."""
+ANY = "*"
+
+
+class Cors(msgspec.Struct, frozen=True, kw_only=True):
+    """The origins whose pages may ask: `https://app.example`, or `*`. Cookies are not used here.
+
+    `max_age_s` is how long a browser need not ask again.
+    """
+
+    origins: frozenset[str] = frozenset()
+    max_age_s: int = 600
+
+    async def admit(self, arrival: Arrival) -> NoContent | None:
+        """The answer to a preflight; headers for everything else."""
+        if ANY not in self.origins:
+            arrival.headers.append((b"vary", b"Origin"))
+        origin = arrival.header(b"origin")
+        if origin is None or not self._allows(origin):
+            return None
+        allowed = ANY if ANY in self.origins else origin
+        arrival.headers.append((b"access-control-allow-origin", allowed.encode("latin1")))
+        asked = arrival.header(b"access-control-request-method")
+        if arrival.scope.get("method") != "OPTIONS" or asked is None:
+            arrival.headers.append((b"access-control-expose-headers", EXPOSED.encode()))
+            return None
+        return NoContent(
+            (
+                ("Access-Control-Allow-Methods", METHODS),
+                ("Access-Control-Allow-Headers", _allowed(arrival)),
+                ("Access-Control-Max-Age", str(self.max_age_s)),
+            )
+        )
+
+    def _allows(self, origin: str) -> bool:
+        return ANY in self.origins or origin in self.origins
+
+
+def _allowed(arrival: Arrival) -> str:
+    """The headers that this page asks to send, beside those that every page may.
+
+    Clients have headers of their own, as OpenAI's has `x-stainless-os`. That a page of this origin
+    may ask was decided before; of a header that we do not know, we read nothing.
+    """
+    wanted = arrival.header(b"access-control-request-headers") or ""
+    if len(wanted) > _NAMES_CHARS or not _NAMES.fullmatch(wanted):
+        return ASKED
+    known = {each.lower() for each in ASKED.split(", ")}
+    names = dict.fromkeys(each.strip().lower() for each in wanted.split(","))
+    return ", ".join((ASKED, *(each for each in names if each not in known)))
+
+
+NO_CORS = Cors()

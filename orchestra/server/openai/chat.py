@@ -1,0 +1,218 @@
+"""OpenAI's API: models, chat completions, embeddings, for clients that know nothing else.
+
+Each answer is that of a run: of a chat-shaped pipeline, or of the one step that relays a model.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Mapping
+from functools import partial
+from typing import TYPE_CHECKING, Any, cast
+
+import attrs
+import msgspec
+from quart import request
+from quart_trio.wrappers import TrioResponse as Response
+
+from orchestra.codecs.openai_serving.answers import AnswerWriter, answer_record
+from orchestra.codecs.openai_serving.embeddings import embeddings_body, served_embeddings
+from orchestra.codecs.openai_serving.request import ServedChat, refused, served_chat
+from orchestra.engine.bindings import DeploymentBindings
+from orchestra.errors import InputError, LimitExceededError, ModelError
+from orchestra.events import RunFinished
+from orchestra.server.front.arrival import Arrival
+from orchestra.server.openai.asked import (
+    Job,
+    ended,
+    facts_of,
+    failure,
+    job_of,
+    json_body,
+    keep,
+    offered,
+    refusal,
+    streamed,
+)
+from orchestra.server.openai.catalog import Bare, Catalog, Offer
+from orchestra.server.openai.errors import OpenAiProblem
+from orchestra.server.openai.stored import StoredCompletions, messages_of
+from orchestra.server.openai.stream import ChunkEvents, Chunks, Facts
+from orchestra.server.runs.pipelines import Runs, answer, as_json
+from orchestra.server.runs.relay import relay_vectors
+from orchestra.stores.state_memory import MemoryState
+
+if TYPE_CHECKING:
+    from orchestra.engine.run import Run
+    from orchestra.graph.pipelines import Pipeline
+    from orchestra.protocols import Bindings, State
+    from orchestra.values import Embeddings, Json
+
+log = logging.getLogger("orchestra.server")
+
+_OWNER = "orchestra"
+
+
+def open_api(runs: Runs, pipelines: Mapping[str, Pipeline[..., Any]]) -> OpenAi:
+    """The handlers, over what is served; of the pipelines, those that are shaped like a chat."""
+    bindings = runs.engine.bindings
+    stored = StoredCompletions(partial(_state_of, bindings, MemoryState()))
+    return OpenAi(runs, Catalog(bindings, pipelines), stored)
+
+
+@attrs.frozen
+class OpenAi:
+    """The handlers of the routes that OpenAI's clients ask."""
+
+    runs: Runs
+    catalog: Catalog
+    stored: StoredCompletions
+    created_s: int = attrs.field(factory=lambda: int(time.time()))
+
+    async def models(self) -> Response:
+        """All that may be asked by whoever asks."""
+        scopes = Arrival.of(request.scope).known().scopes
+        data = [self._listed(each) for each in self.catalog.seen_by(scopes)]
+        return as_json({"object": "list", "data": data})
+
+    async def model(self, model: str) -> Response:
+        """One of them."""
+        found = offered(self.catalog, model)
+        if isinstance(found, OpenAiProblem):
+            return answer(found)
+        return as_json(self._listed(found))
+
+    async def keep_model(self, model: str) -> Response:
+        """That one of them was not deleted: only the configuration can do without it."""
+        found = offered(self.catalog, model)
+        if isinstance(found, OpenAiProblem):
+            return answer(found)
+        return as_json({"id": model, "object": "model", "deleted": False})
+
+    async def chat(self) -> Response:
+        """What a model says, whole or as it says it."""
+        body = await json_body()
+        if isinstance(body, OpenAiProblem):
+            return answer(body)
+        try:
+            settings = self.runs.settings
+            served = served_chat(body, settings.passed, stores=settings.store_answers)
+            offer = offered(self.catalog, served.model)
+            if isinstance(offer, OpenAiProblem):
+                return answer(offer)
+            job = job_of(offer, served)
+            run = self.runs.begin(job.pipeline, job.inputs)
+        except (ModelError, InputError, LimitExceededError) as error:
+            return answer(refusal(error))
+        if served.stream:
+            return await self._stream(run, job, served)
+        return await self._whole(run, job, served)
+
+    async def embeddings(self) -> Response:
+        """The vectors of texts."""
+        body = await json_body()
+        if isinstance(body, OpenAiProblem):
+            return answer(body)
+        try:
+            served = served_embeddings(body, self.runs.settings.passed)
+            offer = offered(self.catalog, served.model)
+            if isinstance(offer, OpenAiProblem):
+                return answer(offer)
+            inputs = {
+                "request": served.request,
+                "model": served.model,
+                "embedder": _embeds(offer),
+            }
+            run = self.runs.begin(relay_vectors, inputs)
+        except (ModelError, LimitExceededError) as error:
+            return answer(refusal(error))
+        event = await ended(run)
+        if not isinstance(event, RunFinished):
+            return answer(failure(run, run.error))
+        found, facts = cast("Embeddings", event.result), facts_of(run, served.model)
+        counted = facts.usage(event.usage)
+        usage = {name: counted[name] for name in ("prompt_tokens", "total_tokens", "orchestra")}
+        body = embeddings_body(found, model=served.model, usage=usage, base64=served.base64)
+        cost = counted["orchestra"]["cost_nanodollars"]
+        return as_json(msgspec.Raw(body), headers=facts.headers(cost))
+
+    async def _stream(self, run: Run, job: Job, served: ServedChat) -> Response:
+        writer = AnswerWriter(
+            int(time.time()),
+            answer_id=_answer_id(run),
+            model=served.model,
+            include_usage=served.include_usage,
+            choices=served.choices,
+        )
+        chunks = Chunks(run, job.gives, writer, Facts(run.id, served.model))
+
+        async def kept(event: RunFinished) -> None:
+            record, _ = _record(run, job, served, event)
+            await self._keep(run, served, record)
+
+        events = ChunkEvents(run, self.runs.settings, chunks, kept if served.store else None)
+        return await streamed(run, events, chunks.facts)
+
+    async def _whole(self, run: Run, job: Job, served: ServedChat) -> Response:
+        event = await ended(run)
+        if not isinstance(event, RunFinished):
+            return answer(failure(run, run.error))
+        try:
+            record, facts = _record(run, job, served, event)
+        except ModelError as error:
+            return answer(failure(run, error))
+        if served.store:
+            await self._keep(run, served, record)
+        cost = record["usage"]["orchestra"]["cost_nanodollars"]
+        return as_json(record, headers=facts.headers(cost))
+
+    async def _keep(self, run: Run, served: ServedChat, record: Json) -> None:
+        asked = messages_of(record["id"], served.messages)
+        await keep(self.stored, run, served, record, asked)
+
+    def _listed(self, offer: Offer) -> dict[str, object]:
+        return {
+            "id": offer.name,
+            "object": "model",
+            "created": self.created_s,
+            "owned_by": _OWNER,
+            "orchestra": {"kind": offer.kind},
+        }
+
+
+def _record(run: Run, job: Job, served: ServedChat, event: RunFinished) -> tuple[Json, Facts]:
+    """The whole answer of a run as OpenAI would tell it, and what is known of it beside.
+
+    Raises:
+        TruncatedStreamError: the answer was cut, though the run has finished.
+    """
+    facts = facts_of(run, served.model)
+    record = answer_record(
+        job.gives.whole(event.result),
+        int(time.time()),
+        answer_id=_answer_id(run),
+        model=served.model,
+        usage=facts.usage(event.usage),
+    )
+    return record, facts
+
+
+def _state_of(bindings: Bindings, otherwise: State) -> State:
+    """What the deployment remembers things in, where it has such a thing."""
+    return bindings.state if isinstance(bindings, DeploymentBindings) else otherwise
+
+
+def _embeds(offer: Offer) -> bool:
+    """Whether it is an embedder; else it is a model, which may make vectors.
+
+    Raises:
+        InvalidRequestError: it is a pipeline.
+    """
+    if isinstance(offer, Bare):
+        return offer.embeds
+    raise refused("model", f"{offer.name!r} is a pipeline, and makes no vectors; name an embedder")
+
+
+def _answer_id(run: Run) -> str:
+    return f"chatcmpl-{run.id}"

@@ -1,0 +1,199 @@
+"""OpenAI's responses API: an answer as a list of items, and conversations that go on from one.
+
+What is kept of a response are its items and those of all that was said before it, in the same
+place and for as long as completions. Rules of the file: what somebody else has kept does not exist.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, cast
+
+import attrs
+import trio
+from quart import request
+from quart_trio.wrappers import TrioResponse as Response
+
+from orchestra.codecs.openai_serving.errors import BAD_REQUEST, error_reply, reply
+from orchestra.codecs.openai_serving.request import ServedChat
+from orchestra.codecs.openai_serving.responses import ResponseWriter
+from orchestra.codecs.openai_serving.responses_record import ResponseHead, response_record
+from orchestra.codecs.openai_serving.responses_request import (
+    AskedResponse,
+    asked_response,
+    served_response,
+)
+from orchestra.errors import (
+    InputError,
+    InvalidRequestError,
+    LimitExceededError,
+    ModelError,
+    StateError,
+    TruncatedStreamError,
+)
+from orchestra.events import RunFinished
+from orchestra.server.front.arrival import Arrival
+from orchestra.server.openai.asked import (
+    Job,
+    ended,
+    facts_of,
+    failure,
+    job_of,
+    json_body,
+    keep,
+    offered,
+    refusal,
+    streamed,
+)
+from orchestra.server.openai.catalog import Catalog
+from orchestra.server.openai.errors import OpenAiProblem, told
+from orchestra.server.openai.stored import Kept, StoredCompletions
+from orchestra.server.openai.stored_chats import page_of, paged, wanted_of
+from orchestra.server.openai.stream import ChunkEvents, Chunks, Facts
+from orchestra.server.runs.pipelines import Runs, answer, as_json
+
+if TYPE_CHECKING:
+    from orchestra.engine.run import Run
+    from orchestra.values import Json
+
+LOOK_S = 5.0
+"""How long a question waits for what it goes on from."""
+
+
+@attrs.frozen
+class ResponsesApi:
+    """The handlers of these routes."""
+
+    runs: Runs
+    catalog: Catalog
+    stored: StoredCompletions
+
+    async def create(self) -> Response:
+        """What a model says, whole or as it says it."""
+        body = await json_body()
+        if isinstance(body, OpenAiProblem):
+            return answer(body)
+        try:
+            settings = self.runs.settings
+            asked = asked_response(body, stores=settings.store_answers)
+            offer = offered(self.catalog, asked.body.model)
+            if isinstance(offer, OpenAiProblem):
+                return answer(offer)
+            served = served_response(asked, await self._items(asked), settings.passed)
+            job = job_of(offer, served)
+            run = self.runs.begin(job.pipeline, job.inputs)
+        except (ModelError, InputError, LimitExceededError, StateError) as error:
+            return answer(refusal(error))
+        head = ResponseHead(
+            run.id, served.model, int(time.time()), asked.echo(), dict(served.metadata)
+        )
+        if served.stream:
+            return await self._stream(run, job, served, head)
+        return await self._whole(run, job, served, head)
+
+    async def read(self, response: str) -> Response:
+        """One that was kept."""
+        found = await self._found(response)
+        return answer(found) if isinstance(found, OpenAiProblem) else as_json(found.completion)
+
+    async def delete(self, response: str) -> Response:
+        """That it is forgotten."""
+        try:
+            gone = await self.stored.delete(response, Arrival.of(request.scope).known())
+        except StateError as error:
+            return answer(told(error_reply(error)))
+        if not gone:
+            return answer(_unknown(response))
+        return as_json({"id": response, "object": "response", "deleted": True})
+
+    async def items(self, response: str) -> Response:
+        """What was asked for one of them, with all that was said before."""
+        found = await self._found(response)
+        if isinstance(found, OpenAiProblem):
+            return answer(found)
+        items = [
+            {"type": "message", "id": f"in_{response}_{at}", **item}
+            for at, item in enumerate(found.messages)
+        ]
+        try:
+            wanted = wanted_of(request.args.items(multi=True))
+        except InvalidRequestError as error:
+            return answer(told(error_reply(error)))
+        shown, more = paged(items, wanted)
+        return page_of(shown, more=more)
+
+    async def _stream(self, run: Run, job: Job, served: ServedChat, head: ResponseHead) -> Response:
+        writer = ResponseWriter(head)
+        chunks = Chunks(run, job.gives, writer, Facts(run.id, served.model))
+
+        async def kept(event: RunFinished) -> None:
+            del event
+            if writer.record is not None:
+                await self._keep(run, served, writer.record)
+
+        events = ChunkEvents(run, self.runs.settings, chunks, kept if served.store else None)
+        return await streamed(run, events, chunks.facts)
+
+    async def _whole(self, run: Run, job: Job, served: ServedChat, head: ResponseHead) -> Response:
+        event = await ended(run)
+        if not isinstance(event, RunFinished):
+            return answer(failure(run, run.error))
+        facts = facts_of(run, served.model)
+        usage = facts.usage(event.usage)
+        try:
+            (said,) = job.gives.whole(event.result)
+        except TruncatedStreamError as error:
+            return answer(failure(run, error))
+        record = response_record(said, head, usage)
+        if served.store:
+            await self._keep(run, served, record)
+        return as_json(record, headers=facts.headers(usage["orchestra"]["cost_nanodollars"]))
+
+    async def _keep(self, run: Run, served: ServedChat, record: Json) -> None:
+        await keep(self.stored, run, served, record, list(served.messages))
+
+    async def _items(self, asked: AskedResponse) -> list[Json]:
+        """The whole conversation: what was kept of it, and what is new.
+
+        Raises:
+            InvalidRequestError: something of it is not kept.
+            StateError: the state is away.
+        """
+        who, before = Arrival.of(request.scope).known(), asked.body.previous_response_id
+        found, wanted = dict[str, Kept](), [*asked.referred(), *([before] if before else [])]
+        try:
+            with trio.fail_after(LOOK_S if wanted else float("inf")):
+                for id_ in wanted:
+                    if (kept := await self.stored.get(id_, who)) is not None:
+                        found[id_] = kept
+        except trio.TooSlowError as error:
+            raise StateError(f"what {wanted[0]!r} holds did not come in {LOOK_S:g} s") from error
+        items = asked.resolved({id_: kept.completion["output"] for id_, kept in found.items()})
+        if not before:
+            return items
+        if before not in found:
+            raise InvalidRequestError(
+                f"previous_response_id: no response {before[:100]!r} is kept; send the whole "
+                "conversation as `input`",
+                code="previous_response_not_found",
+                status=400,
+            )
+        last = found[before]
+        return [*last.messages, *cast("list[Json]", last.completion["output"]), *items]
+
+    async def _found(self, response: str) -> Kept | OpenAiProblem:
+        try:
+            found = await self.stored.get(response, Arrival.of(request.scope).known())
+        except StateError as error:
+            return told(error_reply(error))
+        return _unknown(response) if found is None else found
+
+
+def responses_api(runs: Runs, catalog: Catalog, completions: StoredCompletions) -> ResponsesApi:
+    """The handlers, over what is served, with their answers where completions are kept."""
+    return ResponsesApi(runs, catalog, completions.beside("response"))
+
+
+def _unknown(response: str) -> OpenAiProblem:
+    said = f"There is no response {response[:100]!r} that was kept."
+    return told(reply(404, said, BAD_REQUEST, code="not_found", param="response_id"))

@@ -1,0 +1,289 @@
+"""What is served, as OpenAPI 3.1: made from the routes and the pipelines. Pure.
+
+A pipeline has a path of its own in it, with its inputs; the path with `{name}` stands for all.
+Every status and content type that can be answered is told; of a problem also its types.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from http import HTTPStatus
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any, cast
+from urllib.parse import quote
+
+import msgspec
+
+from orchestra.server.front import caller_problems
+from orchestra.server.front.access import PUBLIC
+from orchestra.server.front.order import OPEN, Admission
+from orchestra.server.front.problems import MEDIA_TYPE
+from orchestra.server.openapi.events import SCHEMAS as AT
+from orchestra.server.openapi.events import event_schemas, reference
+from orchestra.server.openapi.openai import ERROR
+from orchestra.server.openapi.operations import OPERATIONS, SCHEMAS, of_all, of_callers
+from orchestra.server.openapi.runs import run_result
+from orchestra.server.openapi.words import TEXT, Answer, Operation, Refusal, json
+from orchestra.server.runs import results
+from orchestra.server.runs.inputs import form_schema
+from orchestra.server.runs.inputs import schema as json_schema
+from orchestra.server.settings import FORM, Settings
+from orchestra.values import Json
+
+if TYPE_CHECKING:
+    from orchestra.graph.pipelines import Pipeline
+    from orchestra.server.front.routes import Route
+
+Shape = Callable[[str, Any], Any]
+"""How a path tells a problem: with a status, a media type, headers and an encoded body."""
+
+STARTS = "start-run"
+"""The route that each pipeline is told of once more."""
+PROBLEM = "Problem"
+_KEY = "key"
+_IN_QUERY = {"string", "integer", "number", "boolean", "array", "null"}
+_NOT_HTTP = "What was sent is no HTTP request: told without a body."
+_PROBLEM: Json = {
+    "title": PROBLEM,
+    "description": "Why it was not answered as asked (RFC 9457). `type` is stable, for programs.",
+    "type": "object",
+    "properties": {
+        "type": TEXT,
+        "title": TEXT,
+        "status": {"type": "integer"},
+        "detail": TEXT,
+        "field": {**TEXT, "description": "The first field that is wrong."},
+        "errors": {
+            "type": "array",
+            "items": {
+                "type": "object",
+                "properties": {"pointer": TEXT, "detail": TEXT},
+                "required": ["pointer", "detail"],
+            },
+        },
+    },
+    "required": ["type", "title", "status", "detail"],
+}
+
+
+def _as_it_is(path: str, problem: object) -> object:
+    del path
+    return problem
+
+
+def document(
+    routes: Iterable[Route],
+    pipelines: Mapping[str, Pipeline[..., Any]],
+    settings: Settings,
+    admission: Admission = OPEN,
+    shape: Shape = _as_it_is,
+) -> Json:
+    """All that `routes` serve, for somebody who may run these pipelines."""
+    writer = _Writer(settings, admission, shape)
+    paths: dict[str, Json] = {}
+    for route in routes:
+        path = route.template
+        paths.setdefault(path, {}).update(writer.methods(route, path))
+        if route.name == STARTS:
+            for name, pipeline in pipelines.items():
+                own = path.replace("{name}", quote(name, safe=""))
+                paths[own] = writer.methods(route, own, pipeline, name)
+    return {
+        "openapi": "3.1.1",
+        "jsonSchemaDialect": "https://json-schema.org/draft/2020-12/schema",
+        "info": {"title": "orchestra", "version": version("orchestra"), "description": _ABOUT},
+        "servers": [{"url": "/"}],
+        "paths": paths,
+        "components": writer.components(),
+    }
+
+
+_ABOUT = "Pipelines, run on request: as one answer, or as server-sent events."
+
+
+class _Writer:
+    """What the operations of one document share."""
+
+    def __init__(self, settings: Settings, admission: Admission, shape: Shape) -> None:
+        self._shape = shape
+        self._keyed = admission.keyring is not None and admission.unlocked is None
+        self._common = (*of_all(settings), *of_callers(admission))
+        self._refusals: dict[str, Json] = {}
+        self._schemas: dict[str, Json] = {**event_schemas(), **SCHEMAS, PROBLEM: _PROBLEM}
+
+    def components(self) -> Json:
+        """What operations refer to."""
+        found: Json = {
+            "schemas": self._schemas,
+            "responses": self._refusals,
+            "headers": {
+                "X-Request-Id": {
+                    "description": "The request's own id if it was well-formed, else a new one.",
+                    "schema": TEXT,
+                }
+            },
+        }
+        if self._keyed:
+            about = "A key as `orchestra keys create` makes them."
+            found["securitySchemes"] = {
+                _KEY: {"type": "http", "scheme": "bearer", "description": about}
+            }
+        return found
+
+    def methods(
+        self, route: Route, path: str, pipeline: Pipeline[..., Any] | None = None, name: str = ""
+    ) -> Json:
+        """The operations of one route, of one pipeline where it is given."""
+        found = {}
+        for method in route.methods or ("GET",):  # which is how a WebSocket is opened
+            operation = OPERATIONS.get((route.name, method), _UNKNOWN)
+            told = self._operation(route, path, operation)
+            several = len(route.methods) > 1
+            told["operationId"] = f"{route.name}-{method.lower()}" if several else route.name
+            if pipeline is not None:
+                self._narrow(told, pipeline, name)
+            found[method.lower()] = told
+        return found
+
+    def _operation(self, route: Route, path: str, operation: Operation) -> Json:
+        free = route.access == PUBLIC
+        values = [_path_value(each) for each in route.values if f"{{{each}}}" in path]
+        told: Json = {
+            "tags": [operation.tag],
+            "summary": route.summary,
+            "parameters": [*values, *operation.parameters],
+            "responses": self._responses(path, operation, free=free),
+        }
+        if operation.body:
+            told["requestBody"] = {"required": True, "content": dict(operation.body)}
+        told.update(operation.extensions)
+        if self._keyed:
+            told["security"] = [{}] if free else [{_KEY: []}]
+        return told
+
+    def _narrow(self, told: Json, pipeline: Pipeline[..., Any], name: str) -> None:
+        """Say of an operation what holds of this pipeline alone."""
+        first, _, more = pipeline.doc.partition("\n")
+        told["tags"] = ["pipelines served here"]
+        told["summary"] = first or f"Run {name}."
+        if more.strip():
+            told["description"] = more.strip()
+        told["operationId"] += f".{name}"
+        if given := results.schema(pipeline.returns):
+            result = self._owned(given, f"{name}.result")["properties"]["result"]
+            told["responses"]["200"]["content"] |= json(run_result(result))
+        inputs = self._owned(json_schema(pipeline.inputs), name)
+        if "requestBody" in told:
+            body = {
+                "type": "object",
+                "properties": {"inputs": inputs},
+                "required": ["inputs"] if inputs["required"] else [],
+                "additionalProperties": False,
+            }
+            form = self._owned(form_schema(pipeline.inputs), f"{name}.form")
+            content = {**json(body), FORM: {"schema": form}}
+            told["requestBody"] = {"required": True, "content": content}
+        else:
+            told["parameters"] += [
+                {"name": each, "in": "query", "required": each in inputs["required"], "schema": one}
+                for each, one in inputs["properties"].items()
+                if self._fits_query(one)
+            ]
+
+    def _owned(self, schema: Json, name: str) -> Json:
+        """The schema of a pipeline's inputs or result; the classes in it go to the others."""
+        schema.pop("$schema", None)
+        prefix = re.sub(r"[^A-Za-z0-9._-]", "_", name)
+        schema = cast("Json", _moved(schema, f"{AT}{prefix}."))
+        for own, each in schema.pop("$defs", {}).items():
+            self._schemas[f"{prefix}.{own}"] = each
+        return schema
+
+    def _fits_query(self, schema: Json) -> bool:
+        """Whether a query can say it: a text, a number, one of some, or a list of those."""
+        if "$ref" in schema:
+            schema = self._schemas[schema["$ref"].removeprefix(AT)]
+        if "anyOf" in schema:
+            return any(self._fits_query(each) for each in schema["anyOf"])
+        kind = schema.get("type", "string" if "enum" in schema else "object")
+        return kind in _IN_QUERY
+
+    def _responses(self, path: str, operation: Operation, *, free: bool) -> Json:
+        found: dict[str, Json] = {}
+        for answer in operation.answers:
+            found[str(answer.status)] = _answer(answer)
+        mine: list[Refusal] = [*operation.problems, *self._common]
+        if self._keyed and not free:
+            mine += [caller_problems.key_missing(), caller_problems.not_allowed("", "")]
+        by_status: dict[int, list[Any]] = {}
+        for problem in mine:
+            told = self._shape(path, problem)
+            by_status.setdefault(told.status, []).append((problem, told))
+        for status, each in sorted(by_status.items()):
+            found[str(status)] = self._shared(status, _refusal(each))
+        found.setdefault("400", self._shared(400, {"description": _NOT_HTTP}))
+        return found
+
+    def _shared(self, status: int, refusal: Json) -> Json:
+        """A reference to this answer, which others give as well."""
+        number = 1
+        while self._refusals.setdefault(name := f"{status}.{number}", refusal) != refusal:
+            number += 1
+        return {"$ref": f"#/components/responses/{name}"}
+
+
+_UNKNOWN = Operation(tag="others", answers=())
+
+
+def _path_value(name: str) -> Json:
+    return {"name": name, "in": "path", "required": True, "schema": TEXT}
+
+
+def _answer(answer: Answer) -> Json:
+    headers = {name: {"schema": TEXT} for name in answer.headers}
+    told: Json = {"description": answer.summary, "headers": {**headers, **_ID}}
+    if answer.contents:
+        told["content"] = dict(answer.contents)
+    return told
+
+
+def _refusal(refusals: Sequence[tuple[Refusal, Any]]) -> Json:
+    """All that are told with one status."""
+    codes: dict[str, dict[str, None]] = {}
+    headers = dict[str, Json]()
+    titles = dict[str, None]()
+    for refusal, told in refusals:
+        said = msgspec.json.decode(told.encode())
+        code = said["type"] if told.media_type == MEDIA_TYPE else said["error"]["code"]
+        codes.setdefault(told.media_type, {})[code] = None
+        headers |= {name: {"schema": TEXT} for name, _ in told.headers}
+        titles[getattr(refusal, "title", HTTPStatus(told.status).phrase)] = None
+    return {
+        "description": " ".join(titles),
+        "headers": {**headers, **_ID},
+        "content": {
+            media_type: {"schema": _of_types(media_type, list(found))}
+            for media_type, found in codes.items()
+        },
+    }
+
+
+def _of_types(media_type: str, codes: Sequence[str | None]) -> Json:
+    """A problem of one of these types; of OpenAI's errors, a provider may have words of its own."""
+    if media_type == MEDIA_TYPE:
+        return {"allOf": [reference(PROBLEM), {"properties": {"type": {"enum": codes}}}]}
+    return {**reference(ERROR), "x-codes": [code for code in codes if code]}
+
+
+_ID: Json = {"X-Request-Id": {"$ref": "#/components/headers/X-Request-Id"}}
+
+
+def _moved(schema: Any, at: str) -> Any:
+    """A schema whose references to its own definitions point there."""
+    if isinstance(schema, dict):
+        return {
+            key: each.replace("#/$defs/", at) if key == "$ref" else _moved(each, at)
+            for key, each in schema.items()
+        }
+    return [_moved(each, at) for each in schema] if isinstance(schema, list) else schema

@@ -1,0 +1,306 @@
+"""OpenAI's API as OpenAPI tells it. Pure.
+
+What is asked is told as it is read, so far as we have fields for it: what we have none for reaches
+the provider, and may be sent as well.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from orchestra.codecs.openai_serving.body import ChatBody
+from orchestra.codecs.openai_serving.embeddings import EmbeddingsBody
+from orchestra.codecs.openai_serving.errors import BAD_REQUEST, error_reply, every_reply, reply
+from orchestra.errors import StateError
+from orchestra.server import sse
+from orchestra.server.front import problems
+from orchestra.server.openai.errors import told
+from orchestra.server.openai.stream import COST, FIRST, MODEL, RUN_ID
+from orchestra.server.openapi.events import SCHEMAS as AT
+from orchestra.server.openapi.events import reference
+from orchestra.server.openapi.words import (
+    COUNT,
+    NUMBER,
+    TEXT,
+    UNREADABLE,
+    Answer,
+    Operation,
+    Refusal,
+    events,
+    json,
+    listed,
+    or_null,
+)
+from orchestra.values import Json
+
+ERROR, CHAT, CHUNK = "OpenAiError", "ChatCompletion", "ChatCompletionChunk"
+USAGE, MODEL_RECORD, EMBEDDINGS = "OpenAiUsage", "OpenAiModel", "OpenAiEmbeddings"
+
+
+def opened(needed: str, **members: Json) -> Json:
+    """An object with these members, and perhaps more; those that are named are there."""
+    return {"type": "object", "properties": members, "required": needed.split()}
+
+
+def asked_as(kind: type[Any], prefix: str) -> dict[str, Json]:
+    """The schema of a body, and of all that is in it, under names that others do not have.
+
+    Who makes a client of the document has these names in their program.
+    """
+    _, found = msgspec.json.schema_components(
+        (kind,), schema_hook=_anything, ref_template=f"{AT}{prefix}.{{name}}"
+    )
+    text = msgspec.json.encode({f"{prefix}.{name}": each for name, each in found.items()}).decode()
+    named = re.sub(rf"\b{prefix}\._?(?:{prefix})?", prefix, text)
+    schemas = msgspec.json.decode(named, type=dict[str, dict[str, Any]])
+    return {name: {**each, "title": name} for name, each in schemas.items()}
+
+
+def _anything(kind: type) -> Json:
+    """Of `object`, which is all that it is asked for."""
+    del kind
+    return {"description": "Any JSON."}
+
+
+_USAGE = reference(USAGE)
+_LIKELY = or_null(opened("", content=or_null(listed({"type": "object"}))))
+_CALL = opened(
+    "", id=TEXT, type={"const": "function"}, function=opened("", name=TEXT, arguments=TEXT)
+)
+_SAID = {"content": or_null(TEXT), "refusal": or_null(TEXT), "reasoning_content": TEXT}
+_FINISH: Json = {"enum": ["stop", "length", "tool_calls", "content_filter"]}
+_OF_ALL = {"id": TEXT, "created": COUNT, "model": TEXT}
+
+SCHEMAS: Mapping[str, Json] = {
+    **asked_as(ChatBody, "Chat"),
+    **asked_as(EmbeddingsBody, "Embed"),
+    ERROR: opened(
+        "error",
+        error=opened(
+            "message type param code",
+            message=TEXT,
+            type=TEXT,
+            param=or_null(TEXT),
+            code=or_null({**TEXT, "description": "Stable, for programs."}),
+        ),
+    ),
+    USAGE: opened(
+        "prompt_tokens total_tokens",
+        prompt_tokens=COUNT,
+        completion_tokens=COUNT,
+        total_tokens=COUNT,
+        orchestra=opened(
+            "run_id model cost_nanodollars",
+            run_id=TEXT,
+            model=TEXT,
+            cost_nanodollars=COUNT,
+            time_to_first_token_s=or_null(NUMBER),
+        ),
+    ),
+    MODEL_RECORD: opened(
+        "id object created owned_by",
+        id=TEXT,
+        object={"const": "model"},
+        created=COUNT,
+        owned_by=TEXT,
+        orchestra=opened("kind", kind={"enum": ["model", "embedder", "pipeline"]}),
+    ),
+    CHAT: opened(
+        "id object created model choices",
+        **_OF_ALL,
+        object={"const": "chat.completion"},
+        choices=listed(
+            opened(
+                "index message finish_reason",
+                index=COUNT,
+                message=opened(
+                    "role content", role={"const": "assistant"}, tool_calls=listed(_CALL), **_SAID
+                ),
+                logprobs=_LIKELY,
+                finish_reason=_FINISH,
+            )
+        ),
+        usage=_USAGE,
+    ),
+    CHUNK: opened(
+        "id object created model choices",
+        **_OF_ALL,
+        object={"const": "chat.completion.chunk"},
+        choices=listed(
+            opened(
+                "index delta",
+                index=COUNT,
+                delta=opened("", role=TEXT, tool_calls=listed(_CALL), **_SAID),
+                logprobs=_LIKELY,
+                finish_reason=or_null(_FINISH),
+            )
+        ),
+        usage=_USAGE,
+    )
+    | {"description": "A piece of answers. The last `data` of a stream is `[DONE]`, not JSON."},
+    EMBEDDINGS: opened(
+        "object data model usage",
+        object={"const": "list"},
+        data=listed(
+            opened(
+                "object index embedding",
+                object={"const": "embedding"},
+                index=COUNT,
+                embedding={
+                    "anyOf": [listed(NUMBER), TEXT],
+                    "description": "Numbers, or base64 of little-endian float32.",
+                },
+            )
+        ),
+        model=TEXT,
+        usage=_USAGE,
+    ),
+}
+
+_NO_MODEL = told(reply(404, "", BAD_REQUEST, code="model_not_found", param="model"))
+_FAILURES = tuple(map(told, every_reply()))
+"""Whatever can become of the run behind an answer."""
+RUN_PROBLEMS: tuple[Refusal, ...] = (_NO_MODEL, *UNREADABLE, problems.too_busy(""), *_FAILURES)
+INVALID = told(reply(400, "", BAD_REQUEST, code="invalid_value"))
+AWAY = told(error_reply(StateError("")))
+TAG = "OpenAI's API"
+PAGING = tuple(
+    {"name": name, "in": "query", "description": about, "schema": schema}
+    for name, about, schema in (
+        ("after", "Only what stands behind this id.", TEXT),
+        ("limit", "How many at most.", COUNT),
+        ("order", "By when they were kept.", {"enum": ["asc", "desc"]}),
+    )
+)
+
+
+def not_kept(field: str) -> Refusal:
+    """That there is no such thing; `field` is what names it."""
+    return told(reply(404, "", BAD_REQUEST, code="not_found", param=field))
+
+
+_NOT_KEPT = not_kept("completion_id")
+
+
+def paged(schema: Json) -> Json:
+    """A page of these."""
+    return opened(
+        "object data first_id last_id has_more",
+        object={"const": "list"},
+        data=listed(schema),
+        first_id=or_null(TEXT),
+        last_id=or_null(TEXT),
+        has_more={"type": "boolean"},
+    )
+
+
+_KEPT: Json = {
+    "allOf": [reference(CHAT), opened("metadata", metadata={"type": "object"})],
+    "description": "With what its client calls it.",
+}
+
+
+def deletion(summary: str, kind: str, *, deleted: bool) -> Answer:
+    """What is told of something that was to be deleted."""
+    const: dict[str, Json] = {"object": {"const": kind}, "deleted": {"const": deleted}}
+    return Answer(summary=summary, contents=json(opened("id object deleted", id=TEXT, **const)))
+
+
+OPERATIONS: Mapping[tuple[str, str], Operation] = {
+    ("list-models", "GET"): Operation(
+        tag=TAG,
+        answers=(
+            Answer(
+                summary="Those that you may ask.",
+                contents=json(
+                    opened(
+                        "object data",
+                        object={"const": "list"},
+                        data=listed(reference(MODEL_RECORD)),
+                    )
+                ),
+            ),
+        ),
+    ),
+    ("describe-model", "GET"): Operation(
+        tag=TAG,
+        answers=(Answer(summary="The model.", contents=json(reference(MODEL_RECORD))),),
+        problems=(_NO_MODEL,),
+    ),
+    ("keep-model", "DELETE"): Operation(
+        tag=TAG,
+        answers=(
+            deletion(
+                "It was not deleted: a model is taken out of the configuration.",
+                "model",
+                deleted=False,
+            ),
+        ),
+        problems=(_NO_MODEL,),
+    ),
+    ("chat-completions", "POST"): Operation(
+        tag=TAG,
+        answers=(
+            Answer(
+                summary="The answers, whole; or, with `stream`, as they are said.",
+                contents={**json(reference(CHAT)), sse.STREAM: events(CHUNK)},
+                headers=(RUN_ID, MODEL, COST, FIRST),
+            ),
+        ),
+        problems=RUN_PROBLEMS,
+        body=json(reference("ChatBody")),
+    ),
+    ("embeddings", "POST"): Operation(
+        tag=TAG,
+        answers=(
+            Answer(
+                summary="A vector for each text.",
+                contents=json(reference(EMBEDDINGS)),
+                headers=(RUN_ID, MODEL, COST, FIRST),
+            ),
+        ),
+        problems=RUN_PROBLEMS,
+        body=json(reference("EmbeddingsBody")),
+    ),
+    ("list-completions", "GET"): Operation(
+        tag=TAG,
+        answers=(Answer(summary="A page of them.", contents=json(paged(_KEPT))),),
+        problems=(INVALID, AWAY),
+        parameters=(*PAGING, {"name": "model", "in": "query", "schema": TEXT}),
+    ),
+    ("read-completion", "GET"): Operation(
+        tag=TAG,
+        answers=(Answer(summary="The completion.", contents=json(_KEPT)),),
+        problems=(_NOT_KEPT, AWAY),
+    ),
+    ("rename-completion", "POST"): Operation(
+        tag=TAG,
+        answers=(Answer(summary="The completion, as it is now.", contents=json(_KEPT)),),
+        problems=(_NOT_KEPT, INVALID, AWAY, *UNREADABLE),
+        body=json(
+            opened(
+                "metadata", metadata={"type": "object", "additionalProperties": {"type": "string"}}
+            )
+        ),
+    ),
+    ("delete-completion", "DELETE"): Operation(
+        tag=TAG,
+        answers=(deletion("It is forgotten.", "chat.completion.deleted", deleted=True),),
+        problems=(_NOT_KEPT, AWAY),
+    ),
+    ("completion-messages", "GET"): Operation(
+        tag=TAG,
+        answers=(
+            Answer(
+                summary="The messages.",
+                contents=json(paged(opened("id role", id=TEXT, role=TEXT))),
+            ),
+        ),
+        problems=(_NOT_KEPT, INVALID, AWAY),
+        parameters=PAGING,
+    ),
+}

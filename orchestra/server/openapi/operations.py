@@ -1,0 +1,62 @@
+"""What can be asked of each route, and what it answers: statuses, content types, schemas. Pure.
+
+By the name of the route and the method, since a route is told where it is served and described
+here; a test finds what has no description. Problems are told by the functions that make them, so
+that what is documented is what is answered.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from orchestra.errors import BudgetExceededError, LimitReachedError, LimitUnknownError
+from orchestra.server.front import caller_problems, desk, problems
+from orchestra.server.front.order import Admission
+from orchestra.server.front.problems import HttpProblem
+from orchestra.server.openapi import openai, responses, runs, served, socket
+from orchestra.server.openapi.words import Operation
+from orchestra.server.settings import Settings
+from orchestra.values import Json
+
+OPERATIONS: Mapping[tuple[str, str], Operation] = {
+    **served.OPERATIONS,
+    **runs.OPERATIONS,
+    **socket.OPERATIONS,
+    **openai.OPERATIONS,
+    **responses.OPERATIONS,
+}
+SCHEMAS: Mapping[str, Json] = {
+    **runs.SCHEMAS,
+    **socket.SCHEMAS,
+    **openai.SCHEMAS,
+    **responses.SCHEMAS,
+}
+"""The schemas of what several routes answer, by name."""
+
+
+def of_all(settings: Settings) -> tuple[HttpProblem, ...]:
+    """What any request can be answered, whatever is asked."""
+    return (
+        problems.too_large(settings.body_limit_bytes),
+        problems.target_too_long(settings.target_limit_bytes),
+        problems.too_many_headers(settings.headers_max),
+        problems.by_status(500, "Internal Server Error", "the server's log says why"),
+    )
+
+
+def of_callers(admission: Admission) -> tuple[HttpProblem, ...]:
+    """What a caller can be answered before any route is asked."""
+    found: list[HttpProblem] = []
+    if admission.keyring is not None:
+        found += [caller_problems.key_refused(each) for each in caller_problems.REASONS]
+        found.append(caller_problems.keys_unreachable())
+    if admission.own_pages is not None:
+        found += [desk.foreign_host("elsewhere.example"), desk.foreign_page(None)]
+    if admission.rates is not None:
+        found += map(caller_problems.your_rate, (LimitReachedError(""), LimitUnknownError("")))
+    if admission.purse is not None:
+        found.append(caller_problems.your_budget(_SPENT))
+    return tuple(found)
+
+
+_SPENT = BudgetExceededError("")

@@ -1,0 +1,105 @@
+"""OpenAI's responses API as OpenAPI tells it. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from orchestra.codecs.openai_serving.responses_body import ResponsesBody
+from orchestra.server import sse
+from orchestra.server.openai.stream import COST, FIRST, MODEL, RUN_ID
+from orchestra.server.openapi.events import reference
+from orchestra.server.openapi.openai import (
+    AWAY,
+    INVALID,
+    PAGING,
+    RUN_PROBLEMS,
+    TAG,
+    asked_as,
+    deletion,
+    not_kept,
+    opened,
+    paged,
+)
+from orchestra.server.openapi.words import (
+    COUNT,
+    TEXT,
+    Answer,
+    Operation,
+    events,
+    json,
+    listed,
+    or_null,
+)
+from orchestra.values import Json
+
+RESPONSE, ITEM, EVENT, USAGE = "Response", "ResponseItem", "ResponseEvent", "ResponseUsage"
+_STATUS: Json = {"enum": ["in_progress", "completed", "incomplete", "failed"]}
+_NOT_KEPT = not_kept("response_id")
+
+SCHEMAS: Mapping[str, Json] = {
+    **asked_as(ResponsesBody, "Responses"),
+    USAGE: opened(
+        "input_tokens output_tokens total_tokens",
+        input_tokens=COUNT,
+        output_tokens=COUNT,
+        total_tokens=COUNT,
+    ),
+    ITEM: opened(
+        "id type",
+        id=TEXT,
+        type={**TEXT, "description": "message, reasoning or function_call."},
+        status=_STATUS,
+        role=TEXT,
+        content={"anyOf": [TEXT, listed({"type": "object"})]},
+        summary=listed({"type": "object"}),
+        call_id=TEXT,
+        name=TEXT,
+        arguments=TEXT,
+    ),
+    RESPONSE: opened(
+        "id object created_at status model output",
+        id=TEXT,
+        object={"const": "response"},
+        created_at=COUNT,
+        status=_STATUS,
+        model=TEXT,
+        output=listed(reference(ITEM)),
+        usage=or_null(reference(USAGE)),
+        error=or_null(opened("code message", code=TEXT, message=TEXT)),
+        incomplete_details=or_null(opened("reason", reason=TEXT)),
+        metadata={"type": "object", "additionalProperties": {"type": "string"}},
+    ),
+    EVENT: opened("type sequence_number", type=TEXT, sequence_number=COUNT)
+    | {"description": "A piece of an answer, or of its end, under OpenAI's names of events."},
+}
+
+OPERATIONS: Mapping[tuple[str, str], Operation] = {
+    ("responses", "POST"): Operation(
+        tag=TAG,
+        answers=(
+            Answer(
+                summary="The answer, whole; or, with `stream`, as it is said.",
+                contents={**json(reference(RESPONSE)), sse.STREAM: events(EVENT, "event")},
+                headers=(RUN_ID, MODEL, COST, FIRST),
+            ),
+        ),
+        problems=(*RUN_PROBLEMS, AWAY),
+        body=json(reference("ResponsesBody")),
+    ),
+    ("read-response", "GET"): Operation(
+        tag=TAG,
+        answers=(Answer(summary="The response.", contents=json(reference(RESPONSE))),),
+        problems=(_NOT_KEPT, AWAY),
+    ),
+    ("delete-response", "DELETE"): Operation(
+        tag=TAG,
+        answers=(deletion("It is forgotten.", "response", deleted=True),),
+        problems=(_NOT_KEPT, AWAY),
+    ),
+    ("response-items", "GET"): Operation(
+        tag=TAG,
+        answers=(Answer(summary="The items.", contents=json(paged(reference(ITEM)))),),
+        problems=(_NOT_KEPT, INVALID, AWAY),
+        parameters=PAGING,
+    ),
+}

@@ -1,0 +1,108 @@
+"""`/openapi.json`, and `/docs`, a page to read it.
+
+The document tells the pipelines that the caller may run, and no others. The page tells nothing by
+itself, so everybody may have it: it asks for the document, with a key if one is needed.
+"""
+
+from __future__ import annotations
+
+import re
+from base64 import b64encode
+from collections.abc import Mapping, Sequence
+from functools import cache
+from hashlib import sha256
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+from quart import request
+from quart_trio.wrappers import TrioResponse as Response
+
+from orchestra.server import sse
+from orchestra.server.front.access import KNOWN, PUBLIC
+from orchestra.server.front.arrival import Arrival
+from orchestra.server.front.routes import Route
+from orchestra.server.openai.routes import shaped
+
+if TYPE_CHECKING:
+    from orchestra.graph.pipelines import Pipeline
+    from orchestra.server.front.order import Admission
+    from orchestra.server.settings import Settings
+
+HTML = "text/html; charset=utf-8"
+PAGE = Path(__file__).with_name("docs.html")
+_INLINE = r"<(style|script)>(.*?)</\1>"
+
+
+def with_documents(
+    routes: Sequence[Route],
+    pipelines: Mapping[str, Pipeline[..., Any]],
+    settings: Settings,
+    admission: Admission,
+) -> list[Route]:
+    """The routes, and those that tell of all of them; of the pipelines, those that JSON can ask."""
+    documents = Documents(pipelines, settings, admission)
+    found = [
+        *routes,
+        Route(
+            name="openapi",
+            path="/openapi.json",
+            handler=documents.openapi,
+            access=KNOWN,
+            summary="What is served to you, as OpenAPI 3.1.",
+        ),
+        Route(
+            name="docs",
+            path="/docs",
+            handler=documents.page,
+            access=PUBLIC,
+            summary="A page to read that.",
+        ),
+    ]
+    documents.routes = found
+    return found
+
+
+class Documents:
+    """The handlers of the two."""
+
+    def __init__(
+        self, pipelines: Mapping[str, Pipeline[..., Any]], settings: Settings, admission: Admission
+    ) -> None:
+        self.pipelines = pipelines
+        self.settings = settings
+        self.admission = admission
+        self.routes: Sequence[Route] = ()
+
+    async def openapi(self) -> Response:
+        """The document for whoever asks."""
+        # which is more than a server needs to start
+        from orchestra.server.openapi.description import document
+
+        scopes = Arrival.of(request.scope).known().scopes
+        seen = {name: each for name, each in self.pipelines.items() if scopes.may_run(name)}
+        body = msgspec.json.encode(
+            document(self.routes, seen, self.settings, self.admission, shaped)
+        )
+        return Response(body, content_type=sse.JSON, headers={"Cache-Control": "no-store"})
+
+    async def page(self) -> Response:
+        """The page; it loads nothing from elsewhere, and its policy forbids that."""
+        text, policy = page()
+        headers = {"Content-Security-Policy": policy, "Referrer-Policy": "no-referrer"}
+        return Response(text, content_type=HTML, headers=headers)
+
+
+@cache
+def page() -> tuple[str, str]:
+    """The page, and the policy under which a browser runs its script and style and no others."""
+    text = PAGE.read_text("utf-8")
+    hashes = {
+        kind: b64encode(sha256(code.encode()).digest()).decode()
+        for kind, code in re.findall(_INLINE, text, re.DOTALL)
+    }
+    return text, (
+        f"default-src 'none'; script-src 'sha256-{hashes['script']}'; "
+        f"style-src 'sha256-{hashes['style']}'; connect-src 'self'; img-src data:; "
+        "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    )

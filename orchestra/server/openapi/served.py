@@ -1,0 +1,104 @@
+"""The routes of pipelines, health and documents, as OpenAPI tells them. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from orchestra.observe.exposition import OPEN_METRICS
+from orchestra.server.front import problems
+from orchestra.server.openapi.words import (
+    COUNT,
+    HTML,
+    NUMBER,
+    TEXT,
+    Answer,
+    Operation,
+    closed,
+    json,
+    listed,
+    or_null,
+)
+
+_READINESS = closed(
+    status={"enum": ["ready", "not ready", "stopping"]},
+    checks={"type": "object", "additionalProperties": {"enum": ["ok", "failed", "slow"]}},
+)
+
+OPERATIONS: Mapping[tuple[str, str], Operation] = {
+    ("list-pipelines", "GET"): Operation(
+        tag="pipelines",
+        answers=(
+            Answer(
+                summary="Those that you may run.",
+                contents=json(closed(pipelines=listed(closed(name=TEXT, summary=TEXT)))),
+            ),
+        ),
+    ),
+    ("describe-pipeline", "GET"): Operation(
+        tag="pipelines",
+        answers=(
+            Answer(
+                summary="The pipeline; `inputs` is a JSON Schema.",
+                contents=json(
+                    closed(name=TEXT, doc=TEXT, inputs={"type": "object"}, graph={"type": "object"})
+                ),
+            ),
+        ),
+        problems=(problems.unknown_pipeline("", ()), problems.spoken_pipeline("")),
+    ),
+    ("live", "GET"): Operation(
+        tag="health",
+        answers=(Answer(summary="It does.", contents=json(closed(status={"const": "live"}))),),
+    ),
+    ("ready", "GET"): Operation(
+        tag="health",
+        answers=(
+            Answer(summary="It should.", contents=json(_READINESS)),
+            Answer(status=503, summary="It should not.", contents=json(_READINESS)),
+        ),
+    ),
+    ("models-health", "GET"): Operation(
+        tag="health",
+        answers=(
+            Answer(
+                summary="Each model that was asked since the server began.",
+                contents=json(
+                    closed(
+                        models=listed(
+                            closed(
+                                name=TEXT,
+                                breaker={"enum": ["closed", "open", "half-open", None]},
+                                next_probe_s=or_null(NUMBER),
+                                running=COUNT,
+                                waiting=COUNT,
+                                at_once=or_null(COUNT),
+                            )
+                        )
+                    )
+                ),
+            ),
+        ),
+    ),
+    ("metrics", "GET"): Operation(
+        tag="health",
+        answers=(
+            Answer(
+                summary="Counters, histograms and gauges, in one of Prometheus's formats.",
+                contents={kind: {"schema": TEXT} for kind in ("text/plain", OPEN_METRICS)},
+            ),
+        ),
+    ),
+    ("openapi", "GET"): Operation(
+        tag="documents",
+        answers=(
+            Answer(
+                summary="What is served to you, as OpenAPI 3.1.",
+                contents=json({"type": "object"}),
+            ),
+        ),
+    ),
+    ("docs", "GET"): Operation(
+        tag="documents",
+        answers=(Answer(summary="A page to read it.", contents={HTML: {"schema": TEXT}}),),
+    ),
+}

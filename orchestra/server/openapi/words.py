@@ -1,0 +1,101 @@
+"""What an operation is in an OpenAPI document, and the schemas that it is written with. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TypeAlias
+
+import attrs
+
+from orchestra.server import sse
+from orchestra.server.front import problems
+from orchestra.server.front.problems import HttpProblem
+from orchestra.server.openai.errors import OpenAiProblem
+from orchestra.server.openapi.events import EVENT, reference
+from orchestra.values import Json
+
+Refusal: TypeAlias = HttpProblem | OpenAiProblem
+
+TEXT: Json = {"type": "string"}
+NUMBER: Json = {"type": "number"}
+COUNT: Json = {"type": "integer", "minimum": 0}
+HTML = "text/html"
+
+
+@attrs.frozen(kw_only=True)
+class Answer:
+    """One answer that is no problem: by media type what it holds, and what its headers are."""
+
+    summary: str
+    status: int = 200
+    contents: Mapping[str, Json] = attrs.field(factory=dict)
+    headers: tuple[str, ...] = ()
+
+
+@attrs.frozen(kw_only=True)
+class Operation:
+    """One method of one route, as far as the route itself decides."""
+
+    tag: str
+    answers: tuple[Answer, ...]
+    problems: tuple[Refusal, ...] = ()
+    parameters: tuple[Json, ...] = ()
+    body: Mapping[str, Json] = attrs.field(factory=dict)
+    """By media type what is sent."""
+    extensions: Mapping[str, Json] = attrs.field(factory=dict)
+    """What OpenAPI has no word for: names begin with `x-`."""
+
+
+def json(schema: Json) -> dict[str, Json]:
+    """A JSON body of this schema."""
+    return {sse.JSON: {"schema": schema}}
+
+
+def closed(**members: Json) -> Json:
+    """An object with these members and no others."""
+    return {
+        "type": "object",
+        "properties": members,
+        "required": list(members),
+        "additionalProperties": False,
+    }
+
+
+def listed(schema: Json) -> Json:
+    """An array of these."""
+    return {"type": "array", "items": schema}
+
+
+def or_null(schema: Json) -> Json:
+    """This, or nothing."""
+    return {"anyOf": [schema, {"type": "null"}]}
+
+
+def header(name: str, summary: str) -> Json:
+    """A header that may be sent."""
+    return {"name": name, "in": "header", "description": summary, "schema": TEXT}
+
+
+def events(name: str, *named: str) -> Json:
+    """A stream of server-sent events, told as one of them: before 3.2 OpenAPI has no other word.
+
+    `named` are its fields beside `data`.
+    """
+    data = {**TEXT, "contentMediaType": sse.JSON, "contentSchema": reference(name)}
+    return {
+        "schema": {
+            "type": "object",
+            "properties": {**dict.fromkeys(named, TEXT), "data": data},
+            "required": ["data", *named],
+        }
+    }
+
+
+EVENTS = events(EVENT, "id", "event")
+UNREADABLE = (
+    problems.bad_body(""),
+    problems.bad_media_type(""),
+    problems.bad_coding(""),
+    problems.by_status(408, "Request Timeout", "the body took too long"),
+)
+"""What is wrong with a body of any kind."""

@@ -1,0 +1,240 @@
+"""Serving pipelines until a signal: start, reload, drain, stop.
+
+A first SIGTERM or SIGINT makes `/readyz` say 503, for `shutdown_delay_s`, then shuts the door:
+nothing more is accepted, and runs have `drain_s` to end. Then, or when hurried, the rest is
+cancelled, and clients have `farewell_s` to be told so; last, what is to be written down is, within
+`flush_s`. The whole takes no longer than all four together, whatever clients do.
+"""
+
+from __future__ import annotations
+
+import logging
+import socket
+from collections.abc import Awaitable, Callable, Collection, Mapping
+from contextlib import nullcontext
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+import trio
+
+from orchestra.errors import OrchestraError
+from orchestra.observe.counting import Counting, counting
+from orchestra.observe.tracing import tracing
+from orchestra.server.connections.hardening import mend_hypercorn
+from orchestra.server.connections.listen import Door
+from orchestra.server.connections.sockets import bind, url_of
+from orchestra.server.processes.serving import Load, Loaded, Serving
+from orchestra.server.processes.signals import HANGUP, Acts, Wishes, receiving
+from orchestra.server.processes.standstill import Standstill
+from orchestra.server.settings import Settings
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from orchestra.graph.pipelines import Pipeline
+    from orchestra.graph.policy import Limits
+    from orchestra.observe.otel import Tracing
+    from orchestra.protocols import Bindings
+    from orchestra.server.front.order import Admission
+    from orchestra.server.processes.worker_place import WorkerPlace
+
+log = logging.getLogger("orchestra.server")
+
+STOPPED = "the server was stopped"
+
+
+class House(msgspec.Struct, frozen=True, kw_only=True):
+    """What a server does beside serving what is loaded.
+
+    `reloads` is whether SIGHUP loads anew; `watched` are the files whose change does so, too, asked
+    for again and again. `on_retired` is called when what was replaced is gone. `flush` is called at
+    the very end, all at once. `place` is that of a worker under a supervisor. `counting` is what
+    counts, for `/metrics`, and `tracing` what traces runs.
+    """
+
+    limits: Limits | None = None
+    reloads: bool = True
+    watched: Callable[[], Collection[Path]] | None = None
+    on_retired: Callable[[], object] = lambda: None
+    on_stop: Callable[[float], object] = lambda _: None
+    flush: Collection[Callable[[], Awaitable[object]]] = ()
+    place: WorkerPlace | None = None
+    counting: Counting | None = None
+    tracing: Tracing | None = None
+
+
+async def serve(  # noqa: ASYNC128 - what it calls at last tells it
+    pipelines: Mapping[str, Pipeline[..., Any]],
+    bindings: Bindings | None = None,
+    *,
+    host: str = "127.0.0.1",
+    port: int = 8000,
+    settings: Settings | None = None,
+    limits: Limits | None = None,
+    admit: Callable[[], Awaitable[Admission]] | None = None,
+    on_ready: Callable[[str], None] | None = None,
+    task_status: trio.TaskStatus[str] = trio.TASK_STATUS_IGNORED,
+) -> None:
+    """Serve pipelines, each under its key, until SIGTERM or SIGINT; then drain and return.
+
+    Only this machine can reach it unless `host` says otherwise; port 0 takes a free one. `admit`
+    says who is let in, and how much of what; without it everybody is.
+    `on_ready` is called with the server's URL once it accepts, and so is
+    `task_status.started`. To be called in the main thread, where signals arrive.
+    Cancelling it cuts every connection and cancels every run at once.
+
+    Raises:
+        ServeError: the address cannot be listened on, a pipeline not be served, or runs not be
+            traced as the environment asks for it.
+        CheckError: a pipeline has problems.
+    """
+    loaded, traces = Loaded(pipelines, bindings, settings or Settings(), admit), tracing()
+    await serve_loaded(
+        lambda: nullcontext(loaded),
+        partial(bind, host, port),
+        House(
+            limits=limits,
+            reloads=False,
+            counting=counting(),
+            tracing=traces,
+            flush=[] if traces is None else [traces.close],
+        ),
+        on_ready=on_ready,
+        task_status=task_status,
+    )
+
+
+async def serve_loaded(  # noqa: ASYNC128 - as of `serve`
+    load: Load,
+    listen: Callable[[Settings], socket.socket],
+    house: House,
+    *,
+    on_ready: Callable[[str], None] | None = None,
+    task_status: trio.TaskStatus[str] = trio.TASK_STATUS_IGNORED,
+) -> None:
+    """As `serve`, of what is loaded; SIGHUP loads anew.
+
+    `listen` gives the listening socket, unless the house's place does; it is closed at the end.
+
+    Raises:
+        OrchestraError: what is loaded first cannot be served, or the address not listened on.
+    """
+    mend_hypercorn()
+    refused: OrchestraError | None = None
+    async with trio.open_nursery() as nursery:
+        serving = Serving(
+            *(load, nursery, house.limits, house.on_retired),
+            counting=house.counting,
+            tracing=house.tracing,
+        )
+        try:
+            await serving.begin()
+            listener = house.place.listener if house.place else listen(serving.settings)
+        except OrchestraError as error:
+            refused = error  # raised below, with no group around it
+        else:
+            with listener:
+                await _serve(serving, listener, house, on_ready, task_status)
+        nursery.cancel_scope.cancel()
+    if refused is not None:
+        raise refused
+
+
+async def _serve(
+    serving: Serving,
+    listener: socket.socket,
+    house: House,
+    on_ready: Callable[[str], None] | None,
+    task_status: trio.TaskStatus[str],
+) -> None:
+    """Let clients in until it is asked to stop, and then out."""
+    door = Door(serving, serving.settings)
+    asked = Wishes(patient=house.place is not None)
+    acts: Acts = {HANGUP: serving.reload} if house.reloads else {}
+    with receiving(*acts, ignore_after=asked.patient) as signals:
+        async with trio.open_nursery() as besides:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(door.serve, listener)
+                besides.start_soon(asked.hear, signals, acts)
+                _start_others(besides, serving, house, asked)
+                url = url_of(listener)
+                task_status.started(url)
+                if on_ready is not None:
+                    on_ready(url)
+                await asked.stop.wait()
+                house.on_stop(serving.settings.stop_s)
+                await _drain(serving, door, asked, serving.settings)
+            await _flush(serving, house)
+            besides.cancel_scope.cancel()
+
+
+def _start_others(nursery: trio.Nursery, serving: Serving, house: House, asked: Wishes) -> None:
+    """What stands beside: who tells of steps that block, and what only some servers have."""
+    nursery.start_soon(Standstill().watch)
+    if house.watched is not None:
+        from orchestra.server.processes.watching import stamps, watch
+
+        known = stamps(house.watched())  # now, and not when somebody may have edited them already
+        nursery.start_soon(watch, house.watched, serving.reload, known)
+    if house.counting is not None:
+        nursery.start_soon(house.counting.serve)
+    if house.place is not None:
+        nursery.start_soon(_follow, house.place, asked)
+        house.place.tell_ready()
+
+
+async def _follow(place: WorkerPlace, asked: Wishes) -> None:
+    """A worker whose supervisor has died stops, too: nobody else would stop it."""
+    await place.wait_alone()
+    if not asked.stop.is_set():
+        log.warning("the supervisor has gone, and this worker stops")
+        asked.stop.set()
+
+
+async def _drain(serving: Serving, door: Door, asked: Wishes, settings: Settings) -> None:
+    """Let runs end for a while, then end them."""
+    serving.readiness.stopping = True
+    if runs := serving.running:
+        patience_s = settings.shutdown_delay_s + settings.drain_s
+        message = "stopping: runs in flight: %d, with %g s to end; a second signal ends them now"
+        log.info(message, runs, patience_s)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(_hurry, asked, nursery.cancel_scope)
+        await trio.sleep(settings.shutdown_delay_s)
+        door.shut()
+        serving.close_sockets()
+        with trio.move_on_after(settings.drain_s):
+            await serving.wait_idle()
+        nursery.cancel_scope.cancel()
+    door.shut()
+    serving.cancel_all(STOPPED)
+    door.close_by(trio.current_time() + settings.farewell_s)
+
+
+async def _hurry(asked: Wishes, waiting: trio.CancelScope) -> None:
+    """End a wait that somebody has no patience for."""
+    await asked.hurry.wait()
+    waiting.cancel()
+
+
+async def _flush(serving: Serving, house: House) -> None:
+    """Write down what is still to be written; what fails or takes too long is in the log."""
+    if not house.flush:
+        return
+    time_s = serving.settings.flush_s
+    with trio.move_on_after(time_s / 2):  # runs that were cancelled have an end to be written, too
+        await serving.wait_idle()
+    with trio.move_on_after(time_s / 2) as time:
+        async with trio.open_nursery() as nursery:
+            for each in house.flush:
+                nursery.start_soon(_told, each)
+    if time.cancelled_caught:
+        log.error("not all was written down within %g s", time_s)
+
+
+async def _told(flush: Callable[[], Awaitable[object]]) -> None:
+    try:
+        await flush()
+    except Exception:
+        log.exception("something was not written down")

@@ -1,0 +1,71 @@
+"""What a process is asked by signals: to stop, to hurry, to load anew.
+
+Rules of the file: SIGTERM and SIGINT ask to stop. A second of them asks to hurry; where a
+supervisor passes them on (`patient`), only SIGINT does, because a worker may be sent SIGTERM twice,
+by its supervisor and by who stops them both. SIGHUP asks to load anew, unless it says that the
+terminal has gone, which then is a reason to stop.
+"""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import TypeAlias
+
+import trio
+
+from orchestra.server.processes.hangups import remember, terminal_is_there
+
+HANGUP = signal.SIGHUP
+STOPPING = (signal.SIGTERM, signal.SIGINT)
+
+Acts: TypeAlias = Mapping[signal.Signals, Callable[[], Awaitable[object]]]
+"""What is done at a signal that does not ask to stop."""
+
+
+class Wishes:
+    """What the signals so far have asked for."""
+
+    def __init__(self, *, patient: bool = False) -> None:
+        self.patient = patient
+        self.stop = trio.Event()
+        self.hurry = trio.Event()
+
+    async def hear(self, signals: AsyncIterator[int], acts: Acts) -> None:
+        """Heed signals as they come, until cancelled; those in `acts` by awaiting that."""
+        had_terminal = terminal_is_there()
+        async for number in signals:
+            hung_up = number == HANGUP and had_terminal and not terminal_is_there()
+            act = None if hung_up else acts.get(signal.Signals(number))
+            if act is None:
+                self.heed(number)
+            else:
+                await act()
+
+    def heed(self, number: int) -> None:
+        """Stop, or hurry where that was asked before."""
+        if not self.stop.is_set():
+            self.stop.set()
+        elif number == signal.SIGINT or not self.patient:
+            self.hurry.set()
+
+
+@contextmanager
+def receiving(*more: signal.Signals, ignore_after: bool = False) -> Iterator[AsyncIterator[int]]:
+    """The signals that ask to stop, and these, as they come.
+
+    With `ignore_after`, one that comes behind the end is not heeded: the process is ending anyway,
+    and must not be killed on its last lines. Of SIGHUP that holds without it, where it is one of
+    these; one that came before is received now.
+    """
+    early = remember() if HANGUP in more else None
+    if ignore_after:
+        for number in STOPPING:
+            signal.signal(number, signal.SIG_IGN)
+    with trio.open_signal_receiver(*STOPPING, *more) as signals:
+        if early is not None:
+            early.over = True
+            if early.came:
+                signal.raise_signal(HANGUP)
+        yield signals

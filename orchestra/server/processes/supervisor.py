@@ -1,0 +1,331 @@
+"""A supervisor: some workers that share a listening socket, each a process of its own.
+
+It serves nothing itself, and so has nothing to fail with: but while no worker lives, `stand_in`
+tells clients so. The first worker is started alone: what
+is wrong with the pipelines is then told once, and ends it all. The dead are replaced as `restarts`
+decides, also those of the others that were never ready.
+
+Rules of the file: this is all that starts children in its process, so it may reap any child; as
+the first process of a container it inherits those of others, and reaps them, too. A worker is in
+a process group of its own: Ctrl-C in a terminal reaches the supervisor, which passes it on.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import random
+import signal
+import socket
+import subprocess
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+
+import attrs
+import trio
+
+from orchestra.server.processes.restarts import (
+    FAILED,
+    Ended,
+    GiveUp,
+    Replace,
+    RestartRule,
+    after_death,
+    code_of_first,
+    exit_code,
+    spelled,
+)
+from orchestra.server.processes.signals import HANGUP, Acts, Wishes, receiving
+from orchestra.server.processes.stand_in import stand_in
+from orchestra.server.processes.worker_place import READY
+
+log = logging.getLogger("orchestra.server")
+
+START_S = 120.0
+"""How long a worker may take to be ready; one that hangs in an import would never be."""
+ALONE_S = 2.0
+"""How long clients wait for a worker where none is ready, before they are told that nobody is."""
+MARGIN_S = 5.0
+"""What a busy machine may take beyond what stopping a worker takes."""
+
+
+@attrs.define(eq=False)
+class Worker:
+    """A child: alive until `code` is set."""
+
+    number: int
+    process: subprocess.Popen[bytes]
+    line: trio.socket.SocketType
+    ready_at: float | None = None
+    outdated: bool = False
+    code: int | None = None
+    exited: trio.Event = attrs.field(factory=trio.Event)
+
+    def send(self, number: int) -> None:
+        """Send it a signal, if it is alive."""
+        if self.code is None:
+            os.kill(self.process.pid, number)  # `send_signal` might reap it
+
+    def kill(self) -> None:
+        """Kill it, and what it has started in its process group."""
+        if self.code is None:
+            with suppress(ProcessLookupError):
+                os.killpg(self.process.pid, signal.SIGKILL)
+
+    async def wait_ready(self) -> bool:
+        """Whether it has become ready; otherwise it has closed the line, or takes too long."""
+        with trio.move_on_after(START_S) as time, suppress(OSError):
+            if await self.line.recv(1) == READY:
+                self.ready_at = trio.current_time()
+        if time.cancelled_caught:
+            log.error("worker %d was not ready within %g s", self.number, START_S)
+        return self.ready_at is not None
+
+    def lived_s(self) -> float:
+        """How long it has been ready."""
+        return 0 if self.ready_at is None else trio.current_time() - self.ready_at
+
+
+@attrs.define(eq=False, kw_only=True)
+class Supervisor:
+    """What `supervise` keeps."""
+
+    command: Sequence[str]
+    listener: socket.socket
+    count: int
+    stop_s: float
+    rule: RestartRule
+    jitter: Callable[[], float]
+    on_ready: Callable[[], object]
+    on_stop: Callable[[], object]
+    _asked: Wishes = attrs.field(init=False, factory=Wishes)
+    _alive: dict[int, Worker] = attrs.field(init=False, factory=dict)
+    _ends: list[Ended] = attrs.field(init=False, factory=list)
+    _code: int = attrs.field(init=False, default=0)
+    _died: trio.Event = attrs.field(init=False, factory=trio.Event)
+    _hopeless: bool = attrs.field(init=False, default=False)
+    """Whether the last one that ended before it was ready has said that something is wrong."""
+    _settled: trio.Event = attrs.field(init=False, factory=trio.Event)
+    """That one is ready, or has ended, or was given up; set, and then replaced."""
+
+    async def run(self) -> int:
+        """Keep the workers until it is asked to stop, or gives up; the exit code."""
+        acts: Acts = {HANGUP: self._reload, signal.SIGCHLD: self._reap}
+        with receiving(*acts, ignore_after=True) as signals:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._asked.hear, signals, acts)
+                nursery.start_soon(self._start, nursery)
+                await self._asked.stop.wait()
+                self.on_stop()
+                await self._stop()
+                nursery.cancel_scope.cancel()
+        return self._code or exit_code(self._ends)
+
+    async def _start(self, nursery: trio.Nursery) -> None:
+        """The first worker; when it is ready, the others; when they are settled, `on_ready`."""
+        places = [trio.Event() for _ in range(self.count)]
+        for number, settled in enumerate(places, 1):
+            nursery.start_soon(self._keep, number, settled)
+            if number == 1:
+                await settled.wait()
+                nursery.start_soon(self._stand_in)
+        for settled in places:
+            await settled.wait()
+        self.on_ready()
+
+    async def _keep(self, number: int, settled: trio.Event) -> None:
+        """One place, filled until it is given up.
+
+        `settled` is set when its first worker is ready, or has ended without.
+        """
+        deaths = 0
+        while not self._asked.stop.is_set():
+            lived_s, code = await self._fill(number, settled)
+            if self._asked.stop.is_set():
+                break
+            if number == 1 and not settled.is_set():
+                log.error("worker %d ended with %s before it was ready", number, spelled(code))
+                self._fail(code_of_first(code))
+                break
+            settled.set()
+            decided = self._decide(deaths, lived_s)
+            if isinstance(decided, GiveUp):
+                log.error("worker %d: %d deaths in a row, nobody serves", number, decided.deaths)
+                self._fail(FAILED)
+                break
+            deaths, delay_s = decided.deaths, decided.delay_s
+            ended = spelled(code)
+            log.warning(
+                "worker %d ended with %s; the next begins in %.1f s", number, ended, delay_s
+            )
+            await trio.sleep(delay_s)
+
+    def _decide(self, deaths: int, lived_s: float) -> Replace | GiveUp:
+        serve = self._serve()
+        return after_death(self.rule, deaths, lived_s, self.jitter(), others_serve=serve)
+
+    def _serve(self) -> bool:
+        """Whether one is ready."""
+        return any(each.ready_at is not None for each in self._alive.values())
+
+    def _tell(self, *, hopeless: bool) -> None:
+        self._hopeless = hopeless
+        self._settled.set()
+        self._settled = trio.Event()
+
+    async def _stand_in(self) -> None:
+        """Answer clients for as long as nobody does, and nobody is to be expected soon."""
+        while True:  # noqa: ASYNC913 - each way round waits for a worker to come, or to go
+            while self._serve():
+                await self._died.wait()
+            with trio.move_on_after(ALONE_S):
+                while not (self._serve() or self._hopeless or self._asked.stop.is_set()):
+                    await self._settled.wait()
+            if self._asked.stop.is_set():
+                return
+            if not self._serve():
+                await self._stand_in_until_ready()
+
+    async def _stand_in_until_ready(self) -> None:
+        log.warning("no worker serves: clients are told so, with 503")
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(stand_in, self.listener)
+            while not (self._serve() or self._asked.stop.is_set()):
+                await self._settled.wait()
+            nursery.cancel_scope.cancel()
+
+    async def _fill(self, number: int, settled: trio.Event) -> tuple[float, int]:
+        """One worker from its start to its end: how long it was ready, and its exit code."""
+        try:
+            worker = self._spawn(number, replaces=settled.is_set())
+        except OSError as error:
+            log.error("worker %d could not be started: %s", number, error)  # noqa: TRY400
+            return 0, FAILED
+        with worker.line:
+            if await worker.wait_ready():
+                log.info("worker %d is ready, process %d", number, worker.process.pid)
+                settled.set()
+                self._tell(hopeless=False)
+                if worker.outdated:
+                    worker.send(HANGUP)
+            else:
+                with trio.move_on_after(MARGIN_S):
+                    await worker.exited.wait()
+                worker.kill()
+            await worker.exited.wait()
+            if worker.ready_at is None:
+                self._tell(hopeless=(worker.code or 0) > 0)
+        return worker.lived_s(), worker.code or 0
+
+    def _spawn(self, number: int, *, replaces: bool) -> Worker:
+        ours, its = socket.socketpair()
+        with its:
+            passed = self.listener.fileno(), its.fileno()
+            process = subprocess.Popen(  # noqa: S603 - it is our own command
+                [*self.command, str(number), *map(str, passed), str(int(replaces))],
+                pass_fds=passed,
+                stdin=subprocess.DEVNULL,
+                process_group=0,
+            )
+        worker = Worker(number, process, trio.socket.from_stdlib_socket(ours))
+        self._alive[process.pid] = worker
+        return worker
+
+    async def _reload(self) -> None:
+        """Pass it on; who is only starting is told when it is ready, and not killed by it."""
+        for each in self._alive.values():
+            if each.ready_at is None:
+                each.outdated = True
+            else:
+                each.send(HANGUP)
+
+    async def _reap(self) -> None:
+        for pid, code in reaped():
+            worker = self._alive.pop(pid, None)
+            if worker is None:
+                continue  # a child of one that has died, given to us
+            worker.process.returncode = worker.code = code
+            worker.exited.set()
+            self._died.set()
+            self._died = trio.Event()
+            if self._asked.stop.is_set():
+                self._ends.append(Ended(worker.number, code, worker.ready_at is not None))
+
+    def _fail(self, code: int) -> None:
+        """Stop all, and end with this code."""
+        self._code = code
+        self._asked.stop.set()
+
+    async def _stop(self) -> None:
+        """Let no more clients in, and the workers out: first asked, then told, then killed."""
+        self._tell(hopeless=False)
+        self.listener.close()
+        for each in self._alive.values():
+            each.send(signal.SIGTERM)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._hurry)
+            with trio.move_on_after(self.stop_s + MARGIN_S):
+                await self._wait_none()
+            for each in self._alive.values():
+                log.error("worker %d does not end, and is killed", each.number)
+                each.kill()
+            with trio.move_on_after(MARGIN_S):
+                await self._wait_none()
+            nursery.cancel_scope.cancel()
+
+    async def _hurry(self) -> None:
+        await self._asked.hurry.wait()
+        for each in self._alive.values():
+            each.send(signal.SIGINT)
+
+    async def _wait_none(self) -> None:
+        while self._alive:
+            await self._died.wait()
+
+
+async def supervise(
+    command: Sequence[str],
+    listener: socket.socket,
+    count: int,
+    *,
+    stop_s: float,
+    on_ready: Callable[[], object] = lambda: None,
+    on_stop: Callable[[], object] = lambda: None,
+    rule: RestartRule = RestartRule(),
+    jitter: Callable[[], float] = random.random,
+) -> int:
+    """Run `count` workers that share the listening socket; the exit code, once all have ended.
+
+    `command` is completed by a worker's number, the descriptors of the socket and of its line, and
+    whether it replaces another, as 1 or 0 (`WorkerPlace.take`). `on_ready` is called when the first
+    is ready, and each of the others is or has ended once; `on_stop` when all are to end. SIGTERM
+    and SIGINT stop them, which may take them `stop_s`; SIGHUP is passed on. To be called in the
+    main thread.
+
+    The code is 0 where all left in order after they were asked to; that of the first worker that
+    ends without ever having been ready, at the start; else 1.
+    """
+    supervisor = Supervisor(
+        command=command,
+        listener=listener,
+        count=count,
+        stop_s=stop_s,
+        rule=rule,
+        jitter=jitter,
+        on_ready=on_ready,
+        on_stop=on_stop,
+    )
+    with listener:
+        return await supervisor.run()
+
+
+def reaped() -> Iterator[tuple[int, int]]:
+    """Children that have ended, each with its exit code; there is then no trace of them."""
+    while True:
+        try:
+            pid, status = os.waitpid(-1, os.WNOHANG)
+        except ChildProcessError:
+            return
+        if not pid:
+            return
+        yield pid, os.waitstatus_to_exitcode(status)

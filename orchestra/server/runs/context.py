@@ -1,0 +1,38 @@
+"""What a run begins with of the request that starts it: nothing, but which trace it is part of."""
+
+from __future__ import annotations
+
+from contextvars import copy_context
+from typing import TYPE_CHECKING, ParamSpec, TypeVar
+
+from orchestra.observe.watchers import PARENT
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from orchestra.server.front.arrival import Arrival
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class TraceParents:
+    """Where runs are traced: notes the trace that a client's request is part of."""
+
+    async def admit(self, arrival: Arrival) -> None:
+        """Note it, and let the request pass."""
+        PARENT.set(arrival.header(b"traceparent") or "")
+
+
+class RunContext:
+    """The context of whoever has made this, for runs that live on when their request has gone."""
+
+    def __init__(self) -> None:
+        self._context = copy_context()
+
+    def run(self, start: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Start one in it."""
+        context = self._context.copy()
+        if parent := PARENT.get():
+            context.run(PARENT.set, parent)
+        return context.run(start, *args, **kwargs)

@@ -1,0 +1,240 @@
+"""A run's inputs, from JSON or from a query, checked against the pipeline's annotations.
+
+Pure. Everything that is wrong is told at once, each with the field's name and a
+pointer to the place; what JSON Schema says of an input is what is checked.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Iterable, Mapping
+from difflib import get_close_matches
+from functools import partial
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from orchestra.annotations import documents
+from orchestra.annotations.complaints import complaint_of, with_allowed
+from orchestra.annotations.facts import MISSING, spell
+from orchestra.annotations.making import maker, readable
+from orchestra.annotations.schemas import object_schema
+from orchestra.errors import ServeError
+from orchestra.server.front.problems import Fault
+from orchestra.values import Json
+
+if TYPE_CHECKING:
+    from orchestra.graph.nodes import Input
+    from orchestra.graph.pipelines import Pipeline
+
+Inputs = dict[str, object]
+
+_MAKE = maker(otherwise=documents.read)
+_MAKE_OF_TEXT = maker(strict=False, otherwise=documents.read)
+
+FAULTS_MAX = 20
+"""Faults that are told of one request: a body of a hundred thousand wrong names gets no more."""
+NAME_MAX = 100
+"""Characters of a wrong name that are told back."""
+
+_PART = re.compile(r"\.([^.\[]+)|\[(\d+)\]")
+
+
+def from_json(
+    inputs: Mapping[str, Input], given: Mapping[str, object]
+) -> tuple[Inputs, list[Fault]]:
+    """The run's inputs, and what is wrong with them; without faults the inputs are complete.
+
+    Strict: `"5"` is no int, as the schema says.
+    """
+    return _read(inputs, {name: [value] for name, value in given.items()}, "#/inputs/", strict=True)
+
+
+def from_query(
+    inputs: Mapping[str, Input], given: Iterable[tuple[str, str]]
+) -> tuple[Inputs, list[Fault]]:
+    """As `from_json`, from the pairs of a query string.
+
+    A query holds text only, so `5`, `true` and `null` are read as what the input's type
+    asks for, and a name given several times, or once for a list, is a list.
+    """
+    return from_pairs(inputs, given, "?")
+
+
+def from_pairs(
+    inputs: Mapping[str, Input], given: Iterable[tuple[str, object]], at: str
+) -> tuple[Inputs, list[Fault]]:
+    """As `from_query`; a value may also be a document, or one out of JSON.
+
+    `at` stands before a name in the pointers of faults.
+    """
+    values: dict[str, list[object]] = {}
+    for name, value in given:
+        values.setdefault(name, []).append(value)
+    return _read(inputs, values, at, strict=False)
+
+
+def schema(inputs: Mapping[str, Input]) -> dict[str, Any]:
+    """The inputs as a JSON Schema (2020-12) of the object that `inputs` must be.
+
+    Raises:
+        TypeError: an annotation has no form in JSON.
+    """
+    return _schema(inputs, documents.schema)
+
+
+def form_schema(inputs: Mapping[str, Input]) -> dict[str, Any]:
+    """The inputs as a JSON Schema of a form (`multipart/form-data`), as OpenAPI tells forms.
+
+    A document is a file; what is an array may come as one part, or as a part for each item.
+
+    Raises:
+        TypeError: an annotation has no form in JSON.
+    """
+    return _schema(inputs, documents.file_schema)
+
+
+def _schema(inputs: Mapping[str, Input], hook: Callable[[type], Json]) -> dict[str, Any]:
+    types = {name: _type(each) for name, each in inputs.items()}
+    defaults = {n: each.default for n, each in inputs.items() if each.default is not MISSING}
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+    } | object_schema(types, defaults, hook)
+
+
+def check_servable(pipeline: str, inputs: Mapping[str, Input]) -> None:
+    """Nothing, if every input can be read from JSON.
+
+    Raises:
+        ServeError: it names the pipeline, the input and its annotation.
+    """
+    for name, each in inputs.items():
+        try:
+            schema({name: each})
+        except TypeError as error:
+            raise ServeError(
+                f"pipeline {pipeline!r} cannot be served: its input `{name}: "
+                f"{spell(each.annotation)}` has no form in JSON; take a str, a number, a bool, a "
+                "list, a dict, a Document or a dataclass or attrs class of those "
+                f"({error})"
+            ) from error
+
+
+def by_json(pipelines: Mapping[str, Pipeline[..., Any]]) -> dict[str, Pipeline[..., Any]]:
+    """Those whose inputs JSON can give; others have to be spoken with, as if they were models.
+
+    Raises:
+        ServeError: one can be asked neither way.
+    """
+    found, refused = sorted_out(pipelines)
+    for error in refused.values():
+        raise error
+    return found
+
+
+def sorted_out(
+    pipelines: Mapping[str, Pipeline[..., Any]],
+) -> tuple[dict[str, Pipeline[..., Any]], dict[str, ServeError]]:
+    """Those whose inputs JSON can give, and why nobody can ask those that cannot be spoken with."""
+    found: dict[str, Pipeline[..., Any]] = {}
+    refused: dict[str, ServeError] = {}
+    for name, pipeline in pipelines.items():
+        try:
+            check_servable(name, pipeline.inputs)
+        except ServeError as error:
+            from orchestra.server.runs.chat_shapes import shape_of
+
+            if shape_of(pipeline) is None:
+                refused[name] = error
+        else:
+            found[name] = pipeline
+    return found, refused
+
+
+def is_readable(each: Input) -> bool:
+    """Whether an input can be read from JSON."""
+    try:
+        schema({each.name: each})
+    except TypeError:
+        return False
+    return True
+
+
+def _read(
+    inputs: Mapping[str, Input], given: Mapping[str, list[object]], at: str, *, strict: bool
+) -> tuple[Inputs, list[Fault]]:
+    read: Inputs = {}
+    unknown = islice((name for name in given if name not in inputs), FAULTS_MAX)
+    faults = [_unknown(name[:NAME_MAX], inputs, at) for name in unknown]
+    for name, each in inputs.items():
+        if name in given:
+            try:
+                read[name] = _convert(given[name], _type(each), strict=strict)
+            except msgspec.ValidationError as error:
+                faults.append(_wrong(each, error, at))
+        elif each.default is MISSING:
+            faults.append(Fault(name, _pointer(at, name), f"input {name!r} is missing"))
+    return read, faults[:FAULTS_MAX]
+
+
+def _convert(values: list[object], type_: Any, *, strict: bool) -> object:
+    """The one value, or the list, as the type; a lone value may be a list of one in a query."""
+    if strict:
+        return msgspec.convert(values[0], type_, dec_hook=_MAKE)
+    convert = partial(_convert_text, type_)
+    if len(values) > 1:
+        return convert(values)
+    try:
+        return convert(values[0])
+    except msgspec.ValidationError:
+        try:
+            return convert(values)
+        except msgspec.ValidationError:
+            pass  # the complaint about the value itself says more
+        raise
+
+
+def _convert_text(type_: Any, value: object) -> object:
+    """A value in which numbers may be spelled, or be what JSON has no numbers for."""
+    read: object = msgspec.convert(value, type_, strict=False, dec_hook=_MAKE_OF_TEXT)
+    for each in read if isinstance(read, list | tuple | set | frozenset) else (read,):
+        if isinstance(each, float) and not math.isfinite(each):
+            raise msgspec.ValidationError(f"Expected a finite number, got `{each}`")
+    return read
+
+
+def _unknown(name: str, inputs: Mapping[str, Input], at: str) -> Fault:
+    near = get_close_matches(name, inputs, n=1)
+    hint = f"did you mean {near[0]!r}?" if near else f"there is {', '.join(inputs) or 'none'}"
+    return Fault(name, _pointer(at, name), f"there is no input {name!r}; {hint}")
+
+
+def _wrong(given: Input, error: msgspec.ValidationError, at: str) -> Fault:
+    name, (what, path) = given.name, complaint_of(error)
+    what = what if path else with_allowed(what, given.annotation)
+    inside = _parts(path)
+    spelled = "".join(f"[{part!r}]" for part in inside)
+    pointer = _pointer(at, name, *(map(str, inside) if at.startswith("#") else ()))
+    return Fault(name, pointer, f"input `{name}{spelled}`: {what}")
+
+
+def _parts(path: str) -> list[str | int]:
+    """The members and indices in msgspec's path, up to the first key: it writes those `[...]`."""
+    parts: list[str | int] = []
+    end = 0
+    while part := _PART.match(path, end):
+        parts.append(part[1] or int(part[2]))
+        end = part.end()
+    return parts
+
+
+def _pointer(at: str, *parts: str) -> str:
+    """A JSON pointer (RFC 6901) as a fragment; for a query, the parameter's name."""
+    return at + "/".join(part.replace("~", "~0").replace("/", "~1") for part in parts)
+
+
+def _type(each: Input) -> Any:
+    """The annotation as msgspec reads it: an input without one may be anything."""
+    return readable(documents.handed(each.annotation))

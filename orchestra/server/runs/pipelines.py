@@ -1,0 +1,398 @@
+"""The routes of runs: what is served, and a run as a stream of events or as one answer.
+
+Rules of this file: a run lives in the engine and never in the task that writes to its
+client; when the request is over, for whatever reason, the run's policy decides what becomes of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+from functools import cached_property, partial
+from typing import TYPE_CHECKING, Any, cast
+
+import msgspec
+import trio
+from msgspec import structs
+from quart import request
+from quart_trio.wrappers import TrioResponse as Response
+from werkzeug.exceptions import MethodNotAllowed
+
+from orchestra.events import RunFinished, written
+from orchestra.server import sse
+from orchestra.server.front import problems
+from orchestra.server.front.access import KNOWN, MAY_RUN
+from orchestra.server.front.arrival import Arrival
+from orchestra.server.front.problems import HttpProblem, Told, fit_for_clients
+from orchestra.server.front.routes import Route
+from orchestra.server.runs.context import RunContext
+from orchestra.server.runs.inputs import schema
+from orchestra.server.runs.outlines import outline
+from orchestra.server.runs.requests import Asked, Request, read
+from orchestra.server.runs.starting import NOT_STARTED, given_back, not_started
+from orchestra.server.settings import is_form
+
+if TYPE_CHECKING:
+    from orchestra.engine.engine import Engine
+    from orchestra.engine.run import Run
+    from orchestra.graph.pipelines import Pipeline
+    from orchestra.runs.registry import Registry
+    from orchestra.server.connections.bodies import Body
+    from orchestra.server.front.departure import DepartingRequest, Departure
+    from orchestra.server.front.running import Running
+    from orchestra.server.runs.uploads import Uploads
+    from orchestra.server.runs.wishes import RunWishes
+    from orchestra.server.settings import Settings
+
+
+def pipeline_routes(runs: Runs) -> list[Route]:
+    """The routes of pipelines, and of the runs that are started of them."""
+    at = "/v1/pipelines"
+    return [
+        Route(
+            name="list-pipelines",
+            path=at,
+            handler=runs.list,
+            access=KNOWN,
+            summary="What is served: the name and the summary of each pipeline.",
+        ),
+        Route(
+            name="describe-pipeline",
+            path=f"{at}/<name>",
+            handler=runs.describe,
+            access=MAY_RUN,
+            summary="One pipeline: its docstring, its inputs as JSON Schema, its graph.",
+        ),
+        Route(
+            name="start-run",
+            path=f"{at}/<name>/runs",
+            handler=runs.start,
+            access=MAY_RUN,
+            methods=("GET", "POST"),
+            summary="A run: its events as they happen, or its result.",
+        ),
+    ]
+
+
+class Runs:
+    """The handlers of the routes under `/v1/pipelines`."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        pipelines: Mapping[str, Pipeline[..., Any]],
+        settings: Settings,
+        registry: Registry,
+        *,
+        running: Running | None = None,
+        spoken: Collection[str] = (),
+    ) -> None:
+        self.engine = engine
+        self.pipelines = pipelines
+        self.settings = settings
+        self.registry = registry
+        self.running = running
+        self.spoken = spoken
+        """Pipelines beside these that are only asked as models are."""
+        self._context = RunContext()
+
+    @cached_property
+    def _uploads(self) -> Uploads:
+        from orchestra.server.runs.uploads import Uploads  # no form has come before
+
+        return Uploads(self.settings)
+
+    async def list(self) -> Response:
+        """What is served: each pipeline's name and the first line of its docstring."""
+        scopes = Arrival.of(request.scope).known().scopes
+        served = [
+            {"name": name, "summary": pipeline.doc.partition("\n")[0]}
+            for name, pipeline in self.pipelines.items()
+            if scopes.may_run(name)
+        ]
+        return as_json({"pipelines": served})
+
+    async def describe(self, name: str) -> Response:
+        """One pipeline: its docstring, its inputs as JSON Schema, and its graph."""
+        pipeline = self.pipelines.get(name)
+        if pipeline is None:
+            return answer(self.unknown(name, Arrival.of(request.scope)))
+        return as_json(
+            {
+                "name": name,
+                "doc": pipeline.doc,
+                "inputs": schema(pipeline.inputs),
+                "graph": outline(pipeline, debug=self.settings.debug),
+            }
+        )
+
+    async def start(self, name: str) -> Response:
+        """A run, as the client accepts it: its events as they happen, or its result."""
+        if request.method == "HEAD":  # which Quart takes for a GET; nobody would read the run
+            raise MethodNotAllowed(["GET", "POST"])
+        if given := request.headers.get("Last-Event-ID"):
+            rest = await self._rest(name, given)
+            if rest is not None:
+                return rest
+        if name not in self.pipelines:
+            return answer(self.unknown(name, Arrival.of(request.scope)))
+        asked = read(await self._parts(name), self.pipelines)
+        if isinstance(asked, HttpProblem):
+            return answer(asked)
+        wishes = _wishes() if request.method == "POST" else None
+        if isinstance(wishes, HttpProblem):
+            return answer(wishes)
+        if wishes is not None:
+            from orchestra.server.runs.wished import Wished
+
+            return await Wished(self, asked, wishes).start()
+        run = self.started(asked)
+        if isinstance(run, HttpProblem):
+            return answer(run)
+        if asked.streams:
+            return EventStream(Events(run, self.settings))
+        return await self.result(run)
+
+    def unknown(self, name: str, arrival: Arrival) -> HttpProblem:
+        """Why a pipeline, which the caller may run, has no runs here.
+
+        It is asked elsewhere; or there is none, and those are told which may be meant.
+        """
+        if name in self.spoken:
+            return problems.spoken_pipeline(name)
+        may_run = arrival.known().scopes.may_run
+        return problems.unknown_pipeline(name, filter(may_run, (*self.pipelines, *self.spoken)))
+
+    async def _parts(self, name: str) -> Request:
+        """The parts of the current request that decide what it asks for."""
+        parts = Request(
+            pipeline=name,
+            accept=accepted(),
+            query=list(request.args.items(multi=True)),
+            content_type=request.headers.get("Content-Type", ""),
+        )
+        if request.method == "GET":
+            return parts
+        if is_form(parts.content_type):
+            tenant = Arrival.of(request.scope).known().caller.tenant
+            upload = await self._uploads.read(
+                request.body, parts.content_type, request.content_length, tenant
+            )
+            if isinstance(upload, HttpProblem):
+                return structs.replace(parts, form=upload)
+            _departure().held = upload.give_back
+            return structs.replace(parts, form=upload.parts)
+        return structs.replace(parts, body=await whole_body())
+
+    def begin(
+        self, pipeline: Pipeline[..., Any], inputs: Mapping[str, object], run_id: str | None = None
+    ) -> Run:
+        """A run for whoever is asking; when they have left, its pipeline's policy decides.
+
+        Raises:
+            InputError: an input does not fit.
+            LimitExceededError: there are too many runs.
+            LimitReachedError: the caller has as many as they may.
+        """
+        run = self.launch(pipeline, inputs, run_id)
+        self.adopt(run)
+        when_over(partial(self.left, run))
+        return run
+
+    def launch(
+        self,
+        pipeline: Pipeline[..., Any],
+        inputs: Mapping[str, object],
+        run_id: str | None = None,
+        arrival: Arrival | None = None,
+    ) -> Run:
+        """A run that nobody is told of so far; for whoever is asking, or has arrived.
+
+        It runs in the server's context: in the request's, its steps would hold the request.
+
+        Raises:
+            InputError: an input does not fit.
+            LimitExceededError: there are too many runs.
+            LimitReachedError: the caller has as many as they may.
+        """
+        departure = None if arrival is not None else _departure()
+        arrival = arrival or Arrival.of(request.scope)
+        caller = arrival.known().caller
+        counted = None if self.running is None else self.running.take(caller)
+        start = partial(
+            self.engine.start, caller=caller, request_id=arrival.request_id, run_id=run_id
+        )
+        try:
+            run = self._context.run(start, pipeline, inputs)
+        except BaseException:
+            if counted is not None:
+                counted()
+            raise
+        held = None if departure is None else departure.taken()
+        if counted is not None or held is not None:
+            run.on_end = partial(given_back, (counted, held))
+        return run
+
+    def adopt(self, run: Run) -> None:
+        """Have it known, with one reader; when that has gone, `left` is to be called."""
+        self.registry.adopt(run, on_leave=self.settings.leaving(run.pipeline))
+
+    def left(self, run: Run) -> None:
+        """A reader has gone: with the last one, the pipeline's policy decides."""
+        self.registry.leave(run.id)
+
+    def started(self, asked: Asked) -> Run | HttpProblem:
+        """The run that is asked for, or why there is none."""
+        try:
+            return self.begin(asked.pipeline, asked.inputs)
+        except NOT_STARTED as error:
+            return not_started(error)
+
+    async def _rest(self, name: str, given: str) -> Response | None:
+        """The rest of a run that a client has been following at the address of its start.
+
+        Whoever comes back starts no other. None where its key says which run it is.
+        """
+        posted = request.method == "POST"
+        if posted and "Idempotency-Key" in request.headers:
+            return None
+        found = sse.event_id(given)
+        if found is not None and found[0]:
+            from orchestra.server.runs.resources import RunResources
+
+            cast("DepartingRequest", request).body.discard()  # it was read when the run began
+            resources = RunResources(self.registry, self.settings)
+            return cast("Response", await resources.resume(name, *found))
+        if posted:
+            from orchestra.server.runs.views import nothing_to_resume
+
+            return answer(nothing_to_resume(given))
+        return Response(status=204)  # it asks again behind the end of something, for ever
+
+    async def result(self, run: Run) -> Response:
+        """What a run gives, as one answer, when it has ended."""
+        await run.wait_ended()
+        event = fit_for_clients(run.journal.last, debug=self.settings.debug)
+        if not isinstance(event, RunFinished):
+            from orchestra.server.runs.problems import failed_run
+
+            return answer(failed_run(run.id, cast("Any", event), run.error))
+        return as_json(
+            {
+                "run_id": run.id,
+                "result": msgspec.Raw(written(event.result)),
+                "timings_s": event.timings_s,
+                "usage": event.usage,
+            }
+        )
+
+
+def when_over(act: Callable[[], None]) -> None:
+    """Do this when the current request is over, whatever ends it."""
+    departure = _departure()
+    departure.acts = (*departure.acts, act)
+
+
+def _departure() -> Departure:
+    return cast("DepartingRequest", request).departure
+
+
+async def whole_body() -> bytes:
+    """The body of the current request; where all of it is here, without a timer and a wait.
+
+    Raises:
+        RequestEntityTooLarge: it is larger than is read.
+        RequestTimeout: it does not come in time.
+    """
+    here = cast("DepartingRequest", request).body.here()
+    return here if here is not None else cast("bytes", await request.get_data())
+
+
+class EventStream(Response):
+    """The answer that a stream of events begins with."""
+
+    def __init__(self, events: Events, headers: Mapping[str, str] | None = None) -> None:
+        super().__init__(b"", headers={**sse.HEADERS, **(headers or {})})
+        del self.headers["Content-Length"]
+        self.events = events
+        when_over(events.leave)
+
+
+class Events:
+    """A run's events for one client, from the first to the last, batch by batch."""
+
+    __slots__ = ("_debug", "_heartbeat_s", "_prefix", "_reader", "_run", "_seq", "_wrote_s")
+
+    def __init__(self, run: Run, settings: Settings) -> None:
+        self._run = run
+        self._prefix = sse.resuming_at(run.id)
+        """What stands before an event's number in its id."""
+        self._reader = run.journal.attach()
+        self._heartbeat_s = settings.heartbeat_s
+        self._debug = settings.debug
+        self._seq = 0
+        self._wrote_s = 0.0
+
+    async def write(self, body: Body) -> None:
+        """Send all of them as they come, with a heartbeat where there is silence.
+
+        Cancelling it leaves nothing suspended behind: the reader is detached.
+        """
+        hand = partial(self._hand, body, trio.lowlevel.current_clock())
+        self._wrote_s = trio.current_time()
+        with self._reader as reader:
+            goes_on = True
+            while goes_on:
+                with trio.CancelScope(deadline=self._wrote_s + self._heartbeat_s):
+                    goes_on = await reader.feed(self._seq, hand)
+                # A send waits outside of the scope: a heartbeat must not cut it.
+                if body.waits:
+                    await body.flush()
+                elif goes_on and trio.current_time() >= self._wrote_s + self._heartbeat_s:
+                    await body(sse.HEARTBEAT)
+                else:
+                    continue
+                self._wrote_s = trio.current_time()
+
+    def leave(self) -> None:
+        """Hold the run back no longer, also where nothing was ever written; again does nothing."""
+        self._reader.__exit__(None, None, None)
+
+    def _hand(self, body: Body, clock: trio.abc.Clock, batch: tuple[Any, ...]) -> bool:
+        """Write a batch, in whichever task it is ready; whether all of it has gone."""
+        frames = self._frames(batch)
+        self._wrote_s = clock.current_time()
+        return body.write_nowait(frames)
+
+    def _frames(self, batch: tuple[Any, ...]) -> bytes:
+        self._seq = batch[-1].seq
+        fit = [fit_for_clients(event, debug=self._debug) for event in batch]
+        return sse.frames(fit, self._run.request_id, self._prefix)
+
+
+def answer(problem: Told) -> Response:
+    """A problem as an answer."""
+    response = Response(problem.encode(), problem.status, content_type=problem.media_type)
+    response.headers.extend(dict(problem.headers))
+    return response
+
+
+def accepted() -> str | None:
+    """All that the current request accepts, in however many headers; None where it does not say."""
+    return ",".join(request.headers.getlist("Accept")) or None
+
+
+def _wishes() -> RunWishes | HttpProblem | None:
+    """What the client wishes beside its result, which is mostly nothing."""
+    keys, prefer = request.headers.getlist("Idempotency-Key"), request.headers.getlist("Prefer")
+    if not keys and not prefer:
+        return None
+    from orchestra.server.runs.wishes import NO_WISHES, wishes_of
+
+    key = ", ".join(keys) if keys else None  # of two, that is none
+    wishes = wishes_of(key, ",".join(prefer), request.headers.get("Last-Event-ID"))
+    return None if wishes == NO_WISHES else wishes
+
+
+def as_json(value: object, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
+    """A value as an answer; one that is JSON already as `msgspec.Raw`."""
+    return Response(written(value), status, dict(headers or {}), content_type=sse.JSON)

@@ -1,0 +1,98 @@
+"""Why a run gave no result, as a problem: whose fault it is, and who can mend it. Pure.
+
+`type` tells apart what the caller can do: their budget, their rate, the provider's key, quota and
+load, a request that the model refuses, a time that ran out. The first class that fits decides.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import ceil
+
+import attrs
+
+from orchestra import errors
+from orchestra.codecs.openai_serving.decisive import decisive
+from orchestra.events import RunCancelled, RunFailed
+from orchestra.server.front import caller_problems
+from orchestra.server.front.problems import Fault, HttpProblem, own_error
+
+
+@attrs.frozen
+class Kind:
+    """What a class of errors is to a client."""
+
+    error: type[errors.OrchestraError]
+    status: int
+    code: str
+    title: str
+
+
+KINDS: Sequence[Kind] = (
+    Kind(errors.BudgetHeldError, 429, "budget-held", "Your other calls hold your budget."),
+    Kind(errors.BudgetExceededError, 402, "budget-exceeded", "Your budget has no room for it."),
+    Kind(errors.LimitUnknownError, 503, "state-unreachable", "The state cannot be reached."),
+    Kind(errors.LimitReachedError, 429, "rate-limited", "You have reached a limit."),
+    Kind(errors.InputError, 422, "bad-inputs", "The inputs do not fit the pipeline."),
+    Kind(errors.DocumentError, 422, "unreadable-document", "The document cannot be read."),
+    Kind(errors.ContextLengthError, 422, "context-too-long", "It does not fit the model."),
+    Kind(errors.CapabilityError, 422, "not-capable", "The model cannot do this."),
+    Kind(errors.InvalidRequestError, 422, "model-refused", "The model refuses the request."),
+    Kind(errors.ContentFilterError, 422, "content-filtered", "A content filter stopped it."),
+    Kind(errors.AuthenticationError, 502, "provider-key", "The provider refuses our key."),
+    Kind(errors.PermissionDeniedError, 502, "provider-permission", "The provider denies us this."),
+    Kind(errors.ModelNotFoundError, 502, "provider-model", "The provider has no such model."),
+    Kind(errors.RateLimitError, 503, "provider-rate", "The provider limits our rate."),
+    Kind(errors.QuotaError, 503, "provider-quota", "The provider's quota is used up."),
+    Kind(errors.OverloadedError, 503, "provider-overloaded", "The provider is overloaded."),
+    Kind(errors.BreakerOpenError, 503, "model-unavailable", "The model is left alone for now."),
+    Kind(errors.ModelTimeoutError, 504, "provider-timeout", "The provider was too slow."),
+    Kind(errors.UnknownPriceError, 500, "unknown-price", "What it costs is not known."),
+    Kind(errors.ModelError, 502, "provider-failed", "The provider failed."),
+    Kind(errors.DeadlineError, 504, "deadline-exceeded", "Time ran out."),
+    Kind(errors.StateError, 503, "state-unreachable", "The state cannot be reached."),
+)
+"""The first that fits; everything else is a fault of the pipeline, `run-failed`."""
+FAILED = Kind(errors.OrchestraError, 500, "run-failed", "The run failed.")
+
+
+def failed_run(
+    run_id: str, event: RunFailed | RunCancelled, error: BaseException | None = None
+) -> HttpProblem:
+    """The run gave no result; `event` must be fit for clients already.
+
+    `error` is what was raised, where it is at hand: it knows how long to wait. Of several arms or
+    models, whose errors it lists, one is `decisive`.
+    """
+    run = ("run_id", run_id)
+    if isinstance(event, RunCancelled):
+        detail = f"the run was cancelled: {event.reason}"
+        return HttpProblem(503, "run-cancelled", "The run was cancelled.", detail, extras=(run,))
+    kind = kind_of(error) if error is not None else _by_name(event.error)
+    extras: list[tuple[str, object]] = [run, ("error", event.error)]
+    extras += [(key, value) for key in ("step", "where") if (value := getattr(event, key))]
+    if isinstance(error, errors.BudgetExceededError):
+        extras += caller_problems.your_budget(error).extras
+    detail = f"{event.error}: {event.message}"
+    faults: tuple[Fault, ...] = ()
+    if isinstance(error, errors.InputError) and error.field is not None:
+        faults = (Fault(error.field, f"/{error.field}", event.message),)
+    return HttpProblem(
+        kind.status, kind.code, kind.title, detail, faults, tuple(extras), _waits(error)
+    )
+
+
+def kind_of(error: BaseException) -> Kind:
+    """What an error is to a client: of several in one, what the decisive one is."""
+    found = decisive(error).error
+    return next((kind for kind in KINDS if isinstance(found, kind.error)), FAILED)
+
+
+def _by_name(name: str) -> Kind:
+    own = own_error(name)
+    return next((kind for kind in KINDS if own and issubclass(own, kind.error)), FAILED)
+
+
+def _waits(error: BaseException | None) -> tuple[tuple[str, str], ...]:
+    wait_s = decisive(error).retry_after_s if error is not None else None
+    return () if wait_s is None else (("Retry-After", str(max(ceil(wait_s), 1))),)

@@ -1,0 +1,108 @@
+"""What a request for a run asks for: a pipeline, its inputs, and the form of the answer.
+
+Pure: from the parts of a request to an `Asked`, or to the first problem, in the order
+in which a client can mend them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from orchestra.codecs.no_json import no_json
+from orchestra.server import sse
+from orchestra.server.front import problems
+from orchestra.server.front.problems import HttpProblem
+from orchestra.server.runs import inputs
+
+if TYPE_CHECKING:
+    from orchestra.graph.pipelines import Pipeline
+    from orchestra.server.front.multipart import Part
+
+    Pipelines = Mapping[str, Pipeline[..., Any]]
+
+
+class Request(msgspec.Struct, frozen=True):
+    """The parts of a request that decide; `body` is None for a GET, which has `query`.
+
+    A form comes read, as `form`, or as the reason why it cannot be.
+    """
+
+    pipeline: str
+    accept: str | None = None
+    query: Sequence[tuple[str, str]] = ()
+    content_type: str = ""
+    body: bytes | None = None
+    form: tuple[Part, ...] | HttpProblem | None = None
+
+
+class Asked(msgspec.Struct, frozen=True):
+    """A run to start, and whether its answer is a stream of events."""
+
+    pipeline: Pipeline[..., Any]
+    inputs: Mapping[str, object]
+    streams: bool
+
+
+def read(request: Request, pipelines: Pipelines) -> Asked | HttpProblem:
+    """The run that is asked for, or why there is none."""
+    pipeline = pipelines.get(request.pipeline)
+    if pipeline is None:
+        return problems.unknown_pipeline(request.pipeline, pipelines)
+    form = sse.choose(request.accept)
+    if form is None:
+        return problems.not_acceptable(request.accept or "", (sse.JSON, sse.STREAM))
+    given = _inputs(request, pipeline)
+    if isinstance(given, HttpProblem):
+        return given
+    return Asked(pipeline, given, form == sse.STREAM)
+
+
+def _inputs(request: Request, pipeline: Pipeline[..., Any]) -> inputs.Inputs | HttpProblem:
+    if request.form is not None:
+        if isinstance(request.form, HttpProblem):
+            return request.form
+        from orchestra.server.runs.forms import from_form  # which few requests are
+
+        values, faults = from_form(pipeline.inputs, request.form)
+    elif request.body is None:
+        values, faults = inputs.from_query(pipeline.inputs, request.query)
+    else:
+        body = _object(request.content_type, request.body)
+        if isinstance(body, HttpProblem):
+            return body
+        values, faults = inputs.from_json(pipeline.inputs, body)
+    return problems.bad_inputs(faults) if faults else values
+
+
+def _object(content_type: str, body: bytes) -> dict[str, Any] | HttpProblem:
+    """The member `inputs` of the body, which is an object with nothing else."""
+    if content_type.partition(";")[0].strip().lower() != sse.JSON:
+        return problems.bad_media_type(content_type)
+    try:
+        found = msgspec.json.decode(body)
+    except (ValueError, RecursionError) as error:
+        return problems.bad_body(no_json(body, error))
+    if not isinstance(found, dict):
+        return problems.bad_body(f"the body is {_kind(found)}; {_SHAPE}")
+    given = found.pop("inputs", {})
+    if not isinstance(given, dict):
+        fault = problems.Fault("inputs", "#/inputs", f"`inputs` is {_kind(given)}; {_SHAPE}")
+        return problems.bad_inputs([fault])
+    return problems.bad_inputs([_stray(name) for name in list(found)[:1]]) if found else given
+
+
+def _stray(name: str) -> problems.Fault:
+    name = name[: inputs.NAME_MAX]
+    return problems.Fault(name, f"#/{name}", f"there is no field {name!r}; {_SHAPE}")
+
+
+def _kind(value: object) -> str:
+    """A JSON value's type, as JSON calls it."""
+    kinds = {str: "a string", list: "an array", bool: "a boolean", type(None): "null"}
+    return kinds.get(type(value), "a number")
+
+
+_SHAPE = 'send {"inputs": {...}}'

@@ -1,0 +1,207 @@
+"""Runs as resources: what became of one, its events from anywhere, its end, and the list of all.
+
+Only whoever has started a run, and their organisation, are told that there is one.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any, cast
+
+import attrs
+from quart import request
+from quart_trio.wrappers import TrioResponse as Response
+from werkzeug.exceptions import MethodNotAllowed
+
+from orchestra.errors import RunLostError, StateError
+from orchestra.runs.following import Following, FollowingKept
+from orchestra.runs.record import EventLine, Record
+from orchestra.server import sse
+from orchestra.server.front import problems
+from orchestra.server.front.arrival import Arrival
+from orchestra.server.front.routes import Handler
+from orchestra.server.runs import views as run_views
+from orchestra.server.runs.pipelines import (
+    Events,
+    EventStream,
+    accepted,
+    answer,
+    as_json,
+    when_over,
+)
+from orchestra.server.runs.views import shown
+
+if TYPE_CHECKING:
+    from orchestra.access.principal import Principal
+    from orchestra.engine.journal import Reader
+    from orchestra.runs.registry import Registry
+    from orchestra.server.connections.bodies import Body
+    from orchestra.server.settings import Settings
+
+log = logging.getLogger("orchestra.server")
+
+CANCELLED = "the client cancelled it"
+
+
+def reachable(handler: Handler) -> Handler:
+    """The handler, whose client is told where the state is away."""
+
+    async def reached(*args: Any, **values: Any) -> Any:
+        try:
+            return await handler(*args, **values)
+        except StateError as error:
+            log.warning("runs cannot be looked up: %s", error)
+            return answer(run_views.state_unreachable())
+
+    return reached
+
+
+@attrs.frozen
+class RunResources:
+    """The handlers of the routes under `/v1/runs`."""
+
+    registry: Registry
+    settings: Settings
+
+    @reachable
+    async def list(self) -> Response:
+        """A page of the runs of whoever asks."""
+        asked = run_views.listing_of(request.args.to_dict())
+        if isinstance(asked, problems.HttpProblem):
+            return answer(asked)
+        principal = Arrival.of(request.scope).known()
+
+        def where(record: Record) -> bool:
+            return (
+                sees(principal, record)
+                and asked.pipeline in (None, record.pipeline)
+                and asked.status in (None, record.status)
+            )
+
+        page = await self.registry.page(
+            principal.caller.tenant, limit=asked.limit, cursor=asked.cursor, where=where
+        )
+        cursor = None if page.cursor is None else str(page.cursor)
+        return as_json({"runs": [shown(each) for each in page.records], "next_cursor": cursor})
+
+    @reachable
+    async def show(self, run_id: str) -> Response:
+        """One run."""
+        record = await self._seen(run_id)
+        if record is None:
+            return answer(run_views.unknown_run(run_id))
+        return as_json(shown(record, await self._last(record)))
+
+    @reachable
+    async def cancel(self, run_id: str) -> Response:
+        """One run, cancelled: 202 where it has not ended yet."""
+        record = await self._seen(run_id)
+        if record is not None and not record.ended:
+            record = await self.registry.cancel(run_id, CANCELLED)
+        if record is None:
+            return answer(run_views.unknown_run(run_id))
+        return as_json(shown(record), 200 if record.ended else 202)
+
+    @reachable
+    async def follow(self, run_id: str) -> Response:
+        """The events of one run behind those that the client has."""
+        if request.method == "HEAD":  # which Quart takes for a GET
+            raise MethodNotAllowed(["GET"])
+        accept = accepted()
+        if sse.choose(accept, (sse.STREAM,)) is None:
+            return answer(problems.not_acceptable(accept or "", (sse.STREAM,)))
+        given = request.headers.get("Last-Event-ID", request.args.get("after", "0"))
+        found = sse.event_id(given)
+        if found is None or found[0] not in ("", run_id):
+            return answer(run_views.bad_event_id(given))
+        record = await self._seen(run_id)
+        if record is None:
+            return answer(run_views.unknown_run(run_id))
+        return await self.stream(record, found[1])
+
+    @reachable
+    async def resume(self, pipeline: str, run_id: str, seq: int) -> Response:
+        """The rest of a run of this pipeline, for a client that has been following its start."""
+        record = await self._seen(run_id)
+        if record is None or record.pipeline != pipeline:
+            return answer(run_views.unknown_run(run_id))
+        return await self.stream(record, seq, sse.resuming_at(run_id))
+
+    async def stream(self, record: Record, seq: int, prefix: bytes = b"") -> Response:
+        """The events of a run behind a number.
+
+        Behind its last there are none: 204, so that an `EventSource` stops. To a `POST` an empty
+        stream, since clients of `fetch` take a 204 for a broken line, and come again.
+
+        Raises:
+            StateError: the state is away.
+        """
+        following = await self.registry.follow(record.id)
+        if following is None:
+            return answer(run_views.unknown_run(record.id))
+        when_over(following.leave)
+        if isinstance(following, FollowingKept):
+            try:
+                if not await following.after(seq) and request.method == "GET":
+                    return Response(status=204)
+            except RunLostError as error:
+                return answer(run_views.not_kept(record.id, str(error)))
+        return EventStream(FollowedEvents(following, self.settings, seq, prefix))
+
+    async def _seen(self, run_id: str) -> Record | None:
+        """What is known of the run, if whoever asks may know it."""
+        if not sse.is_run_id(run_id):
+            return None
+        record = await self.registry.get(run_id)
+        principal = Arrival.of(request.scope).known()
+        return record if record is not None and sees(principal, record) else None
+
+    async def _last(self, record: Record) -> EventLine | None:
+        """The last event of a run that has ended, if it is kept."""
+        if not record.ended:
+            return None
+        following = await self.registry.follow(record.id)
+        if following is None:
+            return None
+        with following:
+            try:
+                events = await following.after(record.last_seq - 1)
+            except RunLostError:
+                return None
+        return events[-1] if events else None
+
+
+def sees(principal: Principal, record: Record) -> bool:
+    """Whether a run may be seen, followed, cancelled and listed.
+
+    By whoever may see what its starter has started, and may run its pipeline; and with the very
+    key that has started it, since a model may be asked without any pipeline.
+    """
+    if not principal.may_see(record.starter):
+        return False
+    return record.key == principal.caller.key != "" or principal.scopes.may_run(record.pipeline)
+
+
+class FollowedEvents(Events):
+    """A run's events for one client, wherever it runs or ran, from a number on."""
+
+    __slots__ = ()
+
+    def __init__(
+        self, following: Following, settings: Settings, seq: int, prefix: bytes = b""
+    ) -> None:
+        self._reader = cast("Reader", following)  # which has the same contract
+        self._heartbeat_s = settings.heartbeat_s
+        self._prefix = prefix
+        self._seq = seq
+
+    async def write(self, body: Body) -> None:
+        """As of `Events`; it breaks off where the events are out of reach, so it looks cut."""
+        try:
+            await super().write(body)
+        except (StateError, RunLostError) as error:
+            log.warning("a run cannot be followed any further: %s", error)
+
+    def _frames(self, batch: tuple[Any, ...]) -> bytes:
+        self._seq = batch[-1].seq
+        return sse.line_frames(cast("tuple[EventLine, ...]", batch), self._prefix)

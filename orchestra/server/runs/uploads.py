@@ -1,0 +1,119 @@
+"""Forms as they arrive: read part by part, within a time, and within a memory for all of them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import AsyncIterable
+
+import attrs
+import trio
+
+from orchestra.server.front import problems
+from orchestra.server.front.multipart import Form, FormLimits, Part, boundary_of
+from orchestra.server.front.problems import HttpProblem
+from orchestra.server.settings import Settings
+
+SHARE = 2
+"""A tenant has at most one in so many of the bytes that all forms may have together."""
+
+
+@attrs.define(eq=False)
+class Upload:
+    """A form that is held, and what of it is counted; `parts` are there once all of it is."""
+
+    _counts: Counter[str]
+    tenant: str
+    parts: tuple[Part, ...] = ()
+    size_bytes: int = 0
+
+    def add(self, count: int) -> None:
+        """Count so many bytes more."""
+        self.size_bytes += count
+        self._counts[self.tenant] += count
+
+    def give_back(self) -> None:
+        """Count it no longer; again does nothing."""
+        self._counts[self.tenant] -= self.size_bytes
+        self.size_bytes = 0
+        if not self._counts[self.tenant]:
+            del self._counts[self.tenant]
+
+
+@attrs.define(eq=False)
+class Uploads:
+    """The forms that are arriving, and those whose runs go on.
+
+    Rule: what has arrived is counted, and not what is announced, which costs nothing; what is
+    counted is given back, however it ends.
+    """
+
+    _settings: Settings
+    _held_bytes: Counter[str] = attrs.field(factory=Counter)
+    """Of each tenant that has any."""
+
+    async def read(
+        self, body: AsyncIterable[bytes], content_type: str, length: int | None, tenant: str
+    ) -> Upload | HttpProblem:
+        """A form of this length, None where it is not announced; it is held until it is given back.
+
+        Nothing is written to a disk. A form that cannot be read is left where that is known.
+        """
+        boundary = boundary_of(content_type)
+        if isinstance(boundary, HttpProblem):
+            return boundary
+        limit = self._settings.upload_limit_bytes
+        size = limit if length is None else length
+        if size > limit:
+            return problems.too_large(limit, "the form")
+        upload = Upload(self._held_bytes, tenant)
+        found: HttpProblem | None = None
+        whole = False
+        try:
+            with trio.move_on_after(self._settings.upload_timeout_s):
+                found = await self._read(body, boundary, size, upload)
+                whole = True
+        finally:
+            if not whole or found is not None:
+                upload.give_back()
+        if whole:
+            return found or upload
+        detail = f"the form did not arrive within {self._settings.upload_timeout_s:g} s"
+        return problems.by_status(408, "Request Timeout", detail)
+
+    async def _read(
+        self, body: AsyncIterable[bytes], boundary: str, size: int, upload: Upload
+    ) -> HttpProblem | None:
+        settings = self._settings
+        form = Form(
+            boundary,
+            FormLimits(
+                parts_max=settings.parts_max,
+                field_limit_bytes=settings.body_limit_bytes,
+                file_limit_bytes=settings.file_limit_bytes,
+            ),
+        )
+        async for data in body:
+            upload.add(len(data))
+            if upload.size_bytes > size:
+                return problems.too_large(size, "the form")
+            if (full := self._full(upload.tenant)) is not None:
+                return full
+            if (problem := form.feed(data)) is not None:
+                return problem
+        parts = form.close()
+        if isinstance(parts, HttpProblem):
+            return parts
+        upload.parts = parts
+        return None
+
+    def _full(self, tenant: str) -> HttpProblem | None:
+        """That there is no room for what has come, of this tenant or of all."""
+        most = self._settings.uploads_limit_bytes
+        if tenant and self._held_bytes[tenant] > most // SHARE:
+            return problems.too_busy(
+                f"your files that arrive, or whose runs go on, have more than {most // SHARE} "
+                "bytes together; try again when one of those runs has ended"
+            )
+        if self._held_bytes.total() > most:
+            return problems.too_busy("too many files are held at the moment; try again")
+        return None

@@ -1,0 +1,97 @@
+"""A line of the log for each run that has ended: who has asked what, and what it has consumed.
+
+Names and numbers only: nothing of what was asked and answered. The message of the line is one JSON
+object, so that a handler of `orchestra.usage` can pass it on as it is.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, cast
+
+import msgspec
+
+from orchestra.accounts import Usage
+from orchestra.events import RunFailed, Terminal
+from orchestra.policies.prices import in_dollars
+from orchestra.server.front.arrival import REQUEST_ID
+from orchestra.server.runs.words import model_of
+
+if TYPE_CHECKING:
+    from orchestra.engine.run import Run
+
+log = logging.getLogger("orchestra.usage")
+
+_NOTHING = Usage()
+
+
+class RunUsage(msgspec.Struct, frozen=True, kw_only=True):
+    """What is told of a run.
+
+    `model` is the name that was asked without a pipeline, and `pipeline` is None then. `error` is
+    the class of what it failed with. `first_chunk_s` is when the first chunk of its output came,
+    and `duration_s` when it ended, from its beginning; `ended_s` is since 1970. Tokens are as in
+    `Usage`; what has no known price is counted in `unpriced_calls`, and not in the cost.
+    """
+
+    ended_s: float
+    run_id: str
+    request_id: str
+    pipeline: str | None
+    model: str | None
+    organisation: str
+    user: str
+    key: str
+    status: str
+    error: str | None
+    input_tokens: int
+    cached_input_tokens: int
+    cache_write_input_tokens: int
+    output_tokens: int
+    reasoning_tokens: int
+    certainty: str | None
+    cost_dollars: msgspec.Raw
+    unpriced_calls: int
+    first_chunk_s: float | None
+    duration_s: float
+
+
+def tell_usage(run: Run, now_s: Callable[[], float] = time.time) -> None:
+    """Log what a run that has ended has consumed."""
+    if not log.isEnabledFor(logging.INFO):
+        return
+    outer = REQUEST_ID.set(run.request_id)
+    try:
+        log.info("%s", msgspec.json.encode(usage_of(run, now_s())).decode())
+    finally:
+        REQUEST_ID.reset(outer)
+
+
+def usage_of(run: Run, ended_s: float) -> RunUsage:
+    """What is told of a run that has ended."""
+    last = cast("Terminal", run.journal.last)
+    usage, model, first_s = last.usage or _NOTHING, model_of(run), run.journal.first_chunk_s
+    return RunUsage(
+        ended_s=round(ended_s, 3),
+        run_id=run.id,
+        request_id=run.request_id,
+        pipeline=run.pipeline if model is None else None,
+        model=model,
+        organisation=run.caller.organisation,
+        user=run.caller.user,
+        key=run.caller.key,
+        status=last.type.removeprefix("run."),
+        error=last.error if isinstance(last, RunFailed) else None,
+        input_tokens=usage.input_tokens,
+        cached_input_tokens=usage.cached_input_tokens,
+        cache_write_input_tokens=usage.cache_write_input_tokens,
+        output_tokens=usage.output_tokens,
+        reasoning_tokens=usage.reasoning_tokens,
+        certainty=None if last.usage is None else usage.certainty.value,
+        cost_dollars=msgspec.Raw(in_dollars(usage.cost_nanodollars)[1:].encode()),
+        unpriced_calls=usage.unpriced_calls,
+        first_chunk_s=None if first_s is None else round(first_s, 6),
+        duration_s=round(last.at_s, 6),
+    )

@@ -1,0 +1,195 @@
+"""Runs as clients read them: a record, a page of a list, and what is wrong with asking. Pure."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import TypeVar, cast
+
+import attrs
+import msgspec
+
+from orchestra.events import RunCancelled, RunFailed, RunFinished, written
+from orchestra.runs.record import LOST_SEQ, STATUSES, CancelledBy, EventLine, FailedWith, Record
+from orchestra.server.front import problems
+from orchestra.server.front.problems import Fault, HttpProblem
+from orchestra.server.runs.inputs import FAULTS_MAX
+
+T = TypeVar("T")
+
+LIMIT = 20
+LIMIT_MAX = 100
+
+
+def shown(record: Record, last: EventLine | None = None) -> dict[str, object]:
+    """A run; with its result, where its last event is given and has one."""
+    at = address(record.id)
+    view: dict[str, object] = {
+        "id": record.id,
+        "pipeline": record.pipeline,
+        "status": record.status,
+        "created_s": record.created_s,
+        "ended_s": record.ended_s,
+        "user": record.user,
+        "request_id": record.request_id,
+        "usage": record.usage,
+        "links": {"self": at, "events": f"{at}/events"},
+    }
+    match record.outcome:
+        case FailedWith(error, message):
+            view["error"] = {"type": error, "message": message}
+        case CancelledBy(reason):
+            view["reason"] = reason
+    if last is not None and last.type == RunFinished.type:
+        view["result"] = result_of(last).result
+    return view
+
+
+def address(run_id: str) -> str:
+    """Where a run is."""
+    return f"/v1/runs/{run_id}"
+
+
+class ResultLine(msgspec.Struct):
+    """What a run has given, as its last event says it: the same bytes."""
+
+    result: msgspec.Raw
+    timings_s: msgspec.Raw
+    usage: msgspec.Raw
+
+
+def result_of(last: EventLine) -> ResultLine:
+    """The result in the last event of a run that has finished."""
+    try:
+        return msgspec.json.decode(last.data, type=ResultLine)
+    except msgspec.DecodeError:
+        found = _with_halves(last)
+        return ResultLine(*(msgspec.Raw(written(found[name])) for name in _RESULT))
+
+
+def _with_halves(last: EventLine) -> Mapping[str, object]:
+    """An event in which half a character is escaped, which msgspec reads nowhere."""
+    return cast("Mapping[str, object]", json.loads(last.data))
+
+
+_RESULT = ResultLine.__struct_fields__
+
+
+class _FailedLine(msgspec.Struct):
+    seq: int
+    at_s: float
+    error: str
+    message: str
+    step: str | None = None
+    where: str | None = None
+
+
+class _CancelledLine(msgspec.Struct):
+    seq: int
+    at_s: float
+    reason: str
+
+
+def failure_of(last: EventLine) -> RunFailed | RunCancelled:
+    """Why a run gave no result, from its last event."""
+    if last.type == RunCancelled.type:
+        line = _line(last, _CancelledLine)
+        return RunCancelled(line.seq, line.at_s, line.reason)
+    said = _line(last, _FailedLine)
+    return RunFailed(said.seq, said.at_s, said.error, said.message, said.step, said.where)
+
+
+def _line(last: EventLine, type_: type[T]) -> T:
+    try:
+        return msgspec.json.decode(last.data, type=type_)
+    except msgspec.DecodeError:
+        return msgspec.convert(_with_halves(last), type_)
+
+
+@attrs.frozen(kw_only=True)
+class Listing:
+    """Which runs are asked for."""
+
+    limit: int = LIMIT
+    cursor: int | None = None
+    pipeline: str | None = None
+    status: str | None = None
+
+
+def listing_of(query: Mapping[str, str]) -> Listing | HttpProblem:
+    """Which runs a query asks for, or all that is wrong with it."""
+    faults = []
+    limit = whole(query.get("limit", str(LIMIT)))
+    if limit is None or not 1 <= limit <= LIMIT_MAX:
+        faults.append(Fault("limit", "?limit", f"limit is a number from 1 to {LIMIT_MAX}"))
+    cursor = whole(query["cursor"]) if "cursor" in query else None
+    if "cursor" in query and cursor is None:
+        faults.append(Fault("cursor", "?cursor", "cursor is what `next_cursor` was"))
+    status = query.get("status")
+    if status is not None and status not in STATUSES:
+        faults.append(Fault("status", "?status", f"status is one of {', '.join(STATUSES)}"))
+    known = {"limit", "cursor", "pipeline", "status"}
+    faults += [
+        Fault(name, f"?{name}", f"there is no {name[:100]!r} to ask for")
+        for name in sorted(set(query) - known)[:FAULTS_MAX]
+    ]
+    if faults:
+        return problems.bad_inputs(faults)
+    return Listing(
+        limit=limit or LIMIT, cursor=cursor, pipeline=query.get("pipeline"), status=status
+    )
+
+
+def whole(text: str) -> int | None:
+    """A number that is not negative, and that JavaScript holds exactly; else None."""
+    readable = text.isascii() and text.isdigit() and len(text) <= len(str(LOST_SEQ))
+    return int(text) if readable else None
+
+
+def unknown_run(run_id: str) -> HttpProblem:
+    """There is no such run, or it is nobody's business that there is."""
+    detail = (
+        f"no run {run_id[:100]!r} is known to you: it was never started, or is kept no longer; "
+        "GET /v1/runs tells which are"
+    )
+    return HttpProblem(404, "unknown-run", "There is no such run.", detail)
+
+
+def not_kept(run_id: str, detail: str) -> HttpProblem:
+    """The run is known, and what it said is not."""
+    run = (("run_id", run_id),)
+    return HttpProblem(410, "run-not-kept", "What it said is kept no longer.", detail, extras=run)
+
+
+def other_request(run_id: str) -> HttpProblem:
+    """The idempotency key came with another request before."""
+    detail = "this `Idempotency-Key` came with another request; send a new one"
+    run = (("run_id", run_id),)
+    return HttpProblem(
+        422, "idempotency-key-reused", "The key stands for another run.", detail, extras=run
+    )
+
+
+def bad_event_id(given: str) -> HttpProblem:
+    """It cannot be told which events the client has."""
+    detail = f"{given[:100]!r} is no number of an event; send back the `id` that came last"
+    return HttpProblem(400, "bad-event-id", "There is no such event.", detail)
+
+
+def nothing_to_resume(given: str) -> HttpProblem:
+    """A client comes back to a run that it does not name, or that its key does not stand for."""
+    detail = (
+        f"`Last-Event-ID: {given[:100]}` is of no run that this request stands for, and whoever "
+        "comes back starts none; send back the whole `id` that came last (`RUN.SEQ`), or the "
+        "`Idempotency-Key` of the start, or leave the header out to start a run"
+    )
+    return HttpProblem(400, "bad-event-id", "There is no such event.", detail)
+
+
+def state_unreachable() -> HttpProblem:
+    """What is known of runs cannot be told, or not be written down, at the moment."""
+    detail = "what is known of runs is out of reach at the moment; try again"
+    headers = (("Retry-After", "1"),)
+    return HttpProblem(
+        503, "state-unreachable", "The state cannot be reached.", detail, headers=headers
+    )

@@ -1,0 +1,141 @@
+"""Whose fault an error is, in the words that OpenAI's clients know."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from orchestra.codecs.openai_serving.errors import HIDDEN, error_reply
+from orchestra.errors import (
+    ArmsFailedError,
+    AuthenticationError,
+    BreakerOpenError,
+    BudgetExceededError,
+    BudgetHeldError,
+    CapabilityError,
+    DeadlineError,
+    InputError,
+    InvalidRequestError,
+    LimitReachedError,
+    ModelsFailedError,
+    ProviderServerError,
+    QuotaError,
+    RateLimitError,
+    RunCancelledError,
+    StateError,
+    StepFailedError,
+    UnknownPriceError,
+)
+from orchestra.policies.cache import wish_of
+from orchestra.policies.request_extras import check_words
+from orchestra.values import ChatRequest, Message
+
+
+def told(error: BaseException) -> tuple[int, str, str | None]:
+    reply = error_reply(error)
+    said = json.loads(reply.body)["error"]
+    return reply.status, said["code"], said["param"]
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "code"),
+    [
+        (LimitReachedError("slow"), 429, "rate_limit_exceeded"),
+        (RateLimitError("slow"), 429, "provider_rate_limited"),
+        (BudgetExceededError("spent"), 429, "insufficient_quota"),
+        (BudgetHeldError("held"), 429, "budget_held"),
+        (QuotaError("spent"), 429, "provider_quota"),
+        (AuthenticationError("who?"), 502, "provider_key"),
+        (BreakerOpenError("later"), 503, "model_unavailable"),
+        (UnknownPriceError("how much?"), 500, "unknown_price"),
+        (DeadlineError("late", limit="deadline_s"), 504, "deadline_exceeded"),
+        (RunCancelledError("stopped"), 503, "run_cancelled"),
+        (InvalidRequestError("no", code="odd"), 400, "odd"),
+    ],
+)
+def test_the_code_says_whose_fault_it_is(error: BaseException, status: int, code: str) -> None:
+    assert told(error) == (status, code, None)
+
+
+def test_a_client_is_told_not_to_send_again_what_will_not_succeed() -> None:
+    def retried(error: BaseException) -> bool:
+        return ("x-should-retry", "false") not in error_reply(error).headers
+
+    assert [retried(RateLimitError("slow")), retried(BreakerOpenError("later"))] == [True, True]
+    assert [retried(BudgetHeldError("held")), retried(BudgetExceededError("spent"))] == [
+        True,
+        False,
+    ]
+    assert [retried(QuotaError("spent")), retried(AuthenticationError("who?"))] == [False, False]
+    assert not retried(KeyError("x"))
+
+
+def test_an_outage_is_not_told_as_a_fault_of_the_client() -> None:
+    """The model behind it in the route could not do what was asked, or refused our key."""
+    broken, full = ProviderServerError("500"), RateLimitError("slow", retry_after_s=7)
+    cannot, key = CapabilityError("seed=3 cannot be asked of it"), AuthenticationError("who?")
+    assert told(ModelsFailedError("all", {"a": broken, "b": cannot})) == (500, "server_error", None)
+    reply = error_reply(ModelsFailedError("all", {"a": full, "b": key}))
+    assert (reply.status, dict(reply.headers)) == (429, {"retry-after": "7"})
+    within = ModelsFailedError("all", {"a": full, "b": key})
+    arms = ArmsFailedError("all", {"x": within, "y": cannot})
+    assert error_reply(arms).headers == reply.headers
+    late = ArmsFailedError("all", {"x": DeadlineError("late", limit="deadline_s"), "y": cannot})
+    assert told(late)[1] == "deadline_exceeded"
+
+
+def test_a_state_that_is_away_is_told_with_what_to_do() -> None:
+    reply = error_reply(StateError("/srv/state.sqlite: the disk is full"))
+    assert (reply.status, dict(reply.headers)) == (503, {"retry-after": "1"})
+    message = json.loads(reply.body)["error"]["message"]
+    assert "try again later" in message
+    assert "/srv" not in message
+
+
+def test_of_several_errors_that_stay_the_last_decides() -> None:
+    both = {"a": AuthenticationError("who?"), "b": QuotaError("spent")}
+    assert told(ModelsFailedError("all", both))[1] == "provider_quota"
+    assert told(ArmsFailedError("all", {"a": KeyError("x"), **both}))[1] == "provider_quota"
+
+
+def test_of_several_errors_the_last_that_may_be_retried_decides() -> None:
+    both = {"a": QuotaError("spent"), "b": RateLimitError("slow")}
+    assert told(ModelsFailedError("all", both))[1] == "provider_rate_limited"
+    assert told(ArmsFailedError("all", both))[1] == "provider_rate_limited"
+    assert told(StepFailedError("all", [QuotaError("spent")]))[1] == "provider_quota"
+
+
+def test_an_input_that_a_step_refuses_is_a_parameter() -> None:
+    error = InputError("it is too short", field="question")
+    assert told(error) == (400, "invalid_value", "question")
+
+
+def test_what_is_no_error_of_ours_is_not_told() -> None:
+    reply = error_reply(KeyError("sk-123"))
+    assert reply.status == 500
+    assert json.loads(reply.body)["error"]["message"] == HIDDEN
+
+
+def test_a_word_for_our_own_policies_is_told_by_the_name_that_clients_give_it() -> None:
+    """They have sent a field `orchestra`, and know of no extras."""
+    with pytest.raises(InvalidRequestError) as unknown:
+        check_words({"orchestra": {"cash": "off"}})
+    with pytest.raises(InvalidRequestError) as unread:
+        wish_of(ChatRequest((Message("user", "Hi"),), extras={"orchestra": {"cache": "of"}}))
+    for caught, begins in ((unknown, "orchestra has no 'cash'"), (unread, "orchestra.cache is")):
+        assert told(caught.value) == (400, "invalid_value", "orchestra")
+        said = json.loads(error_reply(caught.value).body)["error"]["message"]
+        assert said.startswith(begins)
+
+
+def test_what_a_model_cannot_do_is_told_with_the_field_that_asks_for_it() -> None:
+    assert told(CapabilityError("seed=3 cannot be asked of it"))[2] == "seed"
+    assert (
+        told(CapabilityError("it has no word for output='a JSON schema'"))[2] == "response_format"
+    )
+    assert told(CapabilityError("tool_choice='seed=3' cannot be asked"))[2] == "tool_choice"
+    assert told(CapabilityError("extras={...} unknown"))[2] is None
+    assert told(CapabilityError("it cannot"))[2] is None
+    assert told(CapabilityError("tools[0].name: no"))[2] == "tools[0].name"
+    assert told(InvalidRequestError("temperature=3 is too hot"))[2] is None

@@ -1,0 +1,99 @@
+"""What of a client's request may reach a provider under the server's credentials."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from orchestra.codecs.openai_serving.embeddings import served_embeddings
+from orchestra.codecs.openai_serving.errors import error_reply
+from orchestra.codecs.openai_serving.passed import GUARDED, USUAL_PASSED, Passed
+from orchestra.codecs.openai_serving.request import STORED_DEPTH_MAX, served_chat
+from orchestra.errors import InvalidRequestError
+from orchestra.values import ChatRequest, ImagePart, ImageUrlPart
+
+USER = {"role": "user", "content": "Hi"}
+PNG = "data:image/png;base64,AAAA"
+
+
+def ask(passed: Passed = USUAL_PASSED, **fields: Any) -> ChatRequest:
+    body = {"model": "m", "messages": [USER]} | fields
+    return served_chat(json.dumps(body).encode(), passed).request
+
+
+def embed(passed: Passed = USUAL_PASSED, **fields: Any) -> object:
+    return served_embeddings(json.dumps({"model": "m", "input": "a", **fields}).encode(), passed)
+
+
+def shown(url: str, passed: Passed = USUAL_PASSED) -> object:
+    part = {"type": "image_url", "image_url": {"url": url}}
+    (message,) = ask(passed, messages=[{"role": "user", "content": [part]}]).messages
+    return message.parts[0]
+
+
+@pytest.mark.parametrize("ask", [ask, embed])
+@given(st.sampled_from(GUARDED), st.sampled_from([{}, [], "x", 1, True, False, {"a": [1]}]))
+def test_what_would_choose_for_the_server_is_refused_unless_it_lets_it_pass(
+    ask: Any, field: str, value: object
+) -> None:
+    for spelled in (field, field.upper()):  # some read names in either case
+        with pytest.raises(InvalidRequestError, match=rf"pass_fields = \[\"{field}\"\]"):
+            ask(**{spelled: value})
+    with pytest.raises(InvalidRequestError) as caught:
+        ask(**{field: value})
+    told = json.loads(error_reply(caught.value).body)["error"]
+    assert (told["param"], error_reply(caught.value).status) == (field, 400)
+    assert ask(Passed(fields=frozenset((field,))), **{field: value})
+    assert ask(**{field: None}) == ask()
+
+
+def test_text_is_what_an_answer_is_of_anyway() -> None:
+    assert ask(modalities=["text"]).extras == {"openai": {"modalities": ["text"]}}
+    with pytest.raises(InvalidRequestError, match="modalities: "):
+        ask(modalities=["text", "audio"])
+    passed = Passed(fields=frozenset(("modalities", "audio")))
+    said = {"modalities": ["audio"], "audio": {"voice": "a"}}
+    assert ask(passed, **said).extras == {"openai": said}
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        *("gs://b/x.png", "s3://b/x.png", "file:///etc/passwd", "/etc/passwd", "", "https", "cat"),
+        *("http://169.254.169.254/latest/meta-data/", "HTTP://10.0.0.1/", " https://a.example/"),
+        *("DATA:image/png;base64,AAAA", "javascript:1", "://x"),
+    ],
+)
+def test_an_image_that_only_the_provider_may_read_is_refused(url: str) -> None:
+    with pytest.raises(
+        InvalidRequestError, match=r"messages\[0\]\.content\[0\]\.image_url: an image"
+    ) as at:
+        shown(url)
+    assert "send one at https: or, in the request itself" in str(at.value)
+
+
+def test_others_are_shown() -> None:
+    for url in ("https://a.example/x.png", "HTTPS://a.example/x.png"):
+        assert shown(url) == ImageUrlPart(url)
+    assert shown(PNG) == ImagePart(b"\0\0\0", "image/png")
+    passed = Passed(image_schemes=frozenset(("gs",)))
+    assert shown("gs://b/x.png", passed) == ImageUrlPart("gs://b/x.png")
+    assert shown(PNG, passed) == ImagePart(b"\0\0\0", "image/png")
+    with pytest.raises(InvalidRequestError, match="send one at gs: or"):
+        shown("https://a.example/x.png", passed)
+
+
+@given(st.integers(1, 400), st.sampled_from("[{"))
+def test_what_is_to_be_kept_is_not_nested_deeper_than_it_can_be_read(depth: int, kind: str) -> None:
+    inner = (kind == "[" and "[" * depth + "]" * depth) or '{"a":' * depth + "1" + "}" * depth
+    body = '{"model":"m","messages":[{"role":"user","content":"Hi","foo":%s}],"store":%s}'
+    assert not served_chat((body % (inner, "false")).encode()).store
+    if depth + 2 <= STORED_DEPTH_MAX:
+        assert served_chat((body % (inner, "true")).encode()).store
+        return
+    with pytest.raises(InvalidRequestError, match="messages: it is nested deeper than 200"):
+        served_chat((body % (inner, "true")).encode())

@@ -1,0 +1,122 @@
+"""Who comes in: one address never holds every place, and every place is given back."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from functools import partial
+from ipaddress import IPv4Address, IPv6Address
+
+import trio
+from hypothesis import given
+from hypothesis import strategies as st
+
+from orchestra.server.connections.bounded_listener import BoundedListener, whose
+from orchestra.server.connections.sockets import bind
+from orchestra.server.settings import Settings
+from tests.server.wire import PATIENCE_S
+
+BEHIND = "127.0.0.9"
+"""Of one who always has a place: what is accepted next tells what became of the one before."""
+ADDRESSES = [f"127.0.0.{number}" for number in (1, 2, 3)]
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from(ADDRESSES), st.booleans()), max_size=25), st.integers(1, 3)
+)
+def test_nobody_has_more_than_their_share_and_what_they_leave_is_theirs_again(
+    moves: list[tuple[str, bool]], most: int
+) -> None:
+    """Each move is a client of an address that comes, or one of them that goes."""
+
+    async def main() -> None:
+        settings = Settings(connections_max=50, connections_per_address_max=most)
+        listener = bind("127.0.0.1", 0, settings)
+        port = listener.getsockname()[1]
+        inside: dict[str, list[trio.SocketStream]] = {each: [] for each in ADDRESSES}
+        async with BoundedListener(listener, settings) as clients:
+            for address, comes in moves:
+                here = inside[address]
+                if not comes:
+                    if here:
+                        clients.left(here[-1])
+                        await here.pop().aclose()
+                    continue
+                connect = partial(trio.open_tcp_stream, "127.0.0.1", port)
+                async with (
+                    await connect(local_address=address) as client,
+                    await connect(local_address=BEHIND) as other,
+                ):
+                    entered = await clients.accept()
+                    if len(here) < most:
+                        here.append(entered)
+                        assert entered.socket.getpeername()[0] == address
+                        entered = await clients.accept()
+                    else:
+                        assert await client.receive_some() == b"", "closed at once"
+                    assert entered.socket.getpeername() == other.socket.getsockname()
+                    clients.left(entered)
+                    await entered.aclose()
+            for each in (stream for streams in inside.values() for stream in streams):
+                clients.left(each)
+                await each.aclose()
+            assert clients._places.value == 50
+            assert not clients._held
+
+    in_time(main)
+
+
+def in_time(main: Callable[[], Awaitable[None]]) -> None:
+    async def limited() -> None:
+        with trio.fail_after(PATIENCE_S):
+            await main()
+
+    trio.run(limited)
+
+
+@given(st.ip_addresses(v=4))
+def test_an_address_counts_for_itself_however_it_is_written(address: IPv4Address) -> None:
+    assert whose(str(address)) == (str(address), address.is_loopback)
+    assert whose(f"::ffff:{address}") == whose(str(address))
+
+
+@given(st.ip_addresses(v=6), st.integers(0, 2**64 - 1))
+def test_all_of_a_network_counts_as_one(address: IPv6Address, other: int) -> None:
+    if address.ipv4_mapped is None:
+        neighbour = IPv6Address(int(address) >> 64 << 64 | other)
+        assert (
+            neighbour.ipv4_mapped is not None or whose(str(neighbour))[0] == whose(str(address))[0]
+        )
+        assert whose(f"{address}%eth0") == whose(str(address))
+
+
+def test_this_machine_may_hold_all_where_nothing_is_said() -> None:
+    """A proxy is one address."""
+    assert whose("::1")[1]
+    assert not whose("10.0.0.1")[1]
+
+    async def main() -> None:
+        settings, inside = Settings(connections_max=3), list[trio.SocketStream]()
+        listener = bind("127.0.0.1", 0, settings)
+        async with BoundedListener(listener, settings) as clients:
+            for _ in range(3):
+                client = await trio.open_tcp_stream("127.0.0.1", listener.getsockname()[1])
+                inside.extend((client, await clients.accept()))
+            assert clients._places.value == 0
+        for each in inside:
+            await each.aclose()
+
+    in_time(main)
+
+
+def test_whoever_has_left_before_they_were_let_in_takes_no_place() -> None:
+    """The kernel no longer knows whose a connection was that is gone."""
+
+    async def main() -> None:
+        listener = bind("127.0.0.1", 0, Settings())
+        async with BoundedListener(listener, Settings()) as clients:
+            gone = await trio.open_tcp_stream(*listener.getsockname())
+            await gone.aclose()
+            assert not clients._enters(gone)
+            assert clients.inside == 0
+
+    in_time(main)

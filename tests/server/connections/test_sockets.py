@@ -1,0 +1,48 @@
+"""Listening: where it cannot be, it is told why, and what to write."""
+
+from __future__ import annotations
+
+import errno
+import socket
+
+import pytest
+
+from orchestra.errors import ServeError
+from orchestra.server.connections.sockets import bind, hindrance
+from orchestra.server.settings import Settings
+
+
+def refusal(host: str, port: int = 0) -> str:
+    with pytest.raises(ServeError) as caught:
+        bind(host, port, Settings())
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("host", ["a b", "x..y", "a" * 64])
+def test_what_is_no_host_is_told_without_a_number_or_a_traceback(host: str) -> None:
+    told = refusal(host)
+    assert told.startswith(f"cannot listen on host {host!r}, port 0: it is not known; ")
+    assert "127.0.0.1" in told
+
+
+def test_an_address_of_elsewhere_is_not_one_that_is_taken() -> None:
+    told = refusal("192.0.2.1")  # of documentation: nobody has it
+    assert "this machine has no such address; write 0.0.0.0" in told
+    assert "another server" not in told
+
+
+def test_a_port_that_is_taken_may_be_another_servers() -> None:
+    with bind("127.0.0.1", 0, Settings()) as taken:
+        assert "is another server running there?" in refusal("127.0.0.1", taken.getsockname()[1])
+
+
+@pytest.mark.parametrize(
+    ("error", "says"),
+    [
+        (PermissionError(errno.EACCES, "Permission denied"), "--port 8000, say"),
+        (OSError(errno.EMFILE, "Too many open files"), "Too many open files"),
+        (socket.gaierror(socket.EAI_NONAME, "Name or service not known"), "it is not known"),
+    ],
+)
+def test_each_hindrance_is_told_by_what_it_is(error: OSError, says: str) -> None:
+    assert says in hindrance(error)
