@@ -202,6 +202,7 @@ class _Several:
         self._choices = choices
         self._tasks = trio.open_nursery()
         self._hears, self._heard = trio.open_memory_channel[Said | Exception](0)
+        self._error: Exception | None = None
 
     async def __aenter__(self) -> Self:
         nursery = await self._tasks.__aenter__()
@@ -222,18 +223,22 @@ class _Several:
         await self._tasks.__aexit__(None, None, None)  # noqa: ASYNC102 - its tasks are cancelled
 
     async def receive(self) -> tuple[Said, ...]:
-        """What has arrived since the last call, waiting for something; empty at the end."""
-        try:
-            heard = [await self._heard.receive()]
-        except trio.EndOfChannel:
-            return ()
+        """What has arrived since the last call, waiting for something; empty at the end.
+
+        Raises:
+            Exception: the first error of an answer, behind what came before it.
+        """
+        batch: list[Said] = []
         with suppress(trio.WouldBlock, trio.EndOfChannel):
-            while len(heard) < self._choices:
-                heard.append(self._heard.receive_nowait())
-        for each in heard:
-            if isinstance(each, Exception):
-                raise each
-        return tuple(each for each in heard if isinstance(each, Said))
+            while self._error is None and len(batch) < self._choices:
+                heard = self._heard.receive_nowait() if batch else await self._heard.receive()
+                if isinstance(heard, Said):
+                    batch.append(heard)
+                else:
+                    self._error = heard
+        if self._error is not None and not batch:
+            raise self._error
+        return tuple(batch)
 
     async def _listen(
         self,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -22,7 +22,7 @@ from orchestra.errors import (
     RateLimitError,
     TruncatedStreamError,
 )
-from orchestra.events import Delta, RunFinished
+from orchestra.events import Delta, RunFailed, RunFinished
 from orchestra.graph.pipelines import Pipeline
 from orchestra.logprobs import Logprobs, TokenLogprob
 from orchestra.policies.cache import CacheRule
@@ -207,6 +207,47 @@ def test_one_that_fails_is_the_error_of_all_and_the_others_are_left(
             ask(model, choices, pipeline, schedule)
         assert type(caught.value) is (RateLimitError if error else TruncatedStreamError)
         assert model.open == 0
+
+
+@given(st.integers(0, 99))
+def test_what_came_before_an_error_of_another_is_passed_on_and_paid(schedule: int) -> None:
+    """Also where both came in the same moment."""
+    came: list[int] = []
+
+    async def whole() -> tuple[ModelEvent, ...]:
+        if 0 in came:
+            return ()
+        await trio.sleep(0.1)
+        came.append(0)
+        return TextDelta("a"), UsageReport(Usage(1, 2)), END
+
+    async def fails() -> tuple[ModelEvent, ...]:
+        await trio.sleep(0.1)
+        came.append(1)
+        raise RateLimitError("slow down")
+
+    @attrs.frozen
+    class Reply:
+        receive: Callable[[], Awaitable[tuple[ModelEvent, ...]]]
+
+    class Two(Model):
+        @asynccontextmanager
+        async def stream(self, request: ChatRequest) -> AsyncIterator[ModelReply]:
+            yield Reply(fails if request.extras else whole)  # type: ignore[misc]
+
+    async def main() -> RunFailed:
+        async with open_engine(World(models={"m": Two()})) as engine:
+            run = engine.start(relay, {"request": ASKED, "model": "m", "choices": 2})
+            await run.wait_ended()
+            last = run.journal.last
+            assert isinstance(last, RunFailed)
+            said = any(isinstance(event, Delta) for event in run.journal.kept)
+            assert said == (came == [0, 1])
+            return last
+
+    last = virtual(main, schedule=schedule)
+    assert last.error == "RateLimitError"
+    assert last.usage == (Usage(1, 2) if came == [0, 1] else None)
 
 
 class Curt(Model):
