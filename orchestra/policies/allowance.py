@@ -126,8 +126,7 @@ class CallerRules(Rules):
             found.append(owner_of("key", caller.key, limits, scope))
         if caller.user:
             limits = self._counted(self.users.get(caller.user, self.user))
-            name = f"{caller.organisation}/{caller.user}" if caller.organisation else caller.user
-            found.append(owner_of("user", name, limits, scope))
+            found.append(owner_of("user", caller.full_user, limits, scope))
         if caller.organisation:
             own = self.organisations.get(caller.organisation, self.organisation)
             limits = self._counted(own)

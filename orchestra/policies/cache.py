@@ -16,7 +16,7 @@ from typing import Any, Literal, TypeAlias, TypeVar, cast, get_args
 import attrs
 import msgspec
 
-from orchestra.accounts import Usage
+from orchestra.accounts import USAGE_COUNTS, Usage
 from orchestra.answers import Answer, AnswerPart, Completion
 from orchestra.errors import InvalidRequestError
 from orchestra.policies.request_bytes import written_of
@@ -238,7 +238,7 @@ def _size(event: ModelEvent) -> int:
 
 def _counted(certainty: str, counts: Sequence[int]) -> dict[str, Any]:
     """What was counted in a usage, and how certainly."""
-    both = zip(_COUNTS, counts, strict=True)
+    both = zip(USAGE_COUNTS, counts, strict=True)
     return {**{name: count for name, count in both if count}, "certainty": certainty}
 
 
@@ -268,10 +268,7 @@ def _digest(key: str, content: bytes) -> bytes:
     return blake2b(key.encode() + content, digest_size=DIGEST_BYTES).digest()
 
 
-_COUNTS = [
-    field.name for field in attrs.fields(Usage) if field.name not in ("certainty", "_settled")
-]
-_counts_of = attrgetter(*_COUNTS)
+_counts_of = attrgetter(*USAGE_COUNTS)
 _CONTENT = msgspec.msgpack.Encoder()
 _ANSWER = msgspec.msgpack.Decoder(
     tuple[
