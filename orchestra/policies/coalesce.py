@@ -199,7 +199,7 @@ class Bill:
         if due is None:
             return []
         self._paid = due if self._paid is None else self._paid + due
-        return [share(due, among, at) for at in range(among)]
+        return [due] if among == 1 else [share(due, among, at) for at in range(among)]
 
     def _due(self) -> Usage | None:
         whole = self._added or self._reported

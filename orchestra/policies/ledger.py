@@ -92,7 +92,8 @@ class Ledger(msgspec.Struct, array_like=True, tag=True):
 
     def kept(self, payer: Payer, now_s: float) -> tuple[Ledger, float]:
         """What is to be kept of its payer, and for how long: at least until all holds expire."""
-        return self, max(payer.kept_s, self.last_s - now_s)
+        held_s = self.last_s - now_s
+        return self, max(payer.kept_s, held_s)
 
 
 class Hold(msgspec.Struct, array_like=True, frozen=True, tag=True):
@@ -156,18 +157,12 @@ class Reached:
     spent: int
 
 
-def keys_of(payers: Sequence[Payer], name: str) -> tuple[str, ...]:
-    """Under which keys is kept what a hold and its end hang on: who pays, and the hold."""
-    keys = tuple(payer.key for payer in payers)
-    return (*keys, name) if name else keys
-
-
 def hold(
     wanted: Wanted, kept: Sequence[Kept | None], now_s: float
 ) -> Revision[Hold | Refusal, Kept]:
     """Hold what is wanted in all of the budgets, or in none; then, why it does not fit.
 
-    `kept` is what is kept under the keys.
+    `kept` is what is kept of each who pays, and behind them of the hold, if it has a name.
     """
     there = _there(wanted.name, wanted.there, kept, now_s)
     found = Hold(wanted.nanodollars, ceil(now_s + wanted.for_s))

@@ -31,7 +31,6 @@ from orchestra.policies.ledger import (
     Settlement,
     Wanted,
     hold,
-    keys_of,
     settle,
     used_up,
 )
@@ -60,7 +59,7 @@ class Purse:
         self._keys_only = budgets == NO_BUDGETS
         self._state = state
         self.ends: LateEnds[_End] = LateEnds(state, self._settled, _LOST)
-        self._of_caller = lru_cache(maxsize=CALLERS_MAX)(budgets.of_caller)
+        self._of_caller = lru_cache(maxsize=CALLERS_MAX)(partial(_paying, budgets))
         self._of_runs: WeakKeyDictionary[object, RunLedger] = WeakKeyDictionary()
         self._names = map(f"{HOLD_KEY}{secrets.token_hex(6)}-{{}}".format, count())
 
@@ -82,11 +81,14 @@ class Purse:
         """
         if not nanodollars:
             return None
-        payers, of_run = self._of_caller(account.caller), self._of_run(account)
+        (payers, keys), of_run = self._of_caller(account.caller), self._of_run(account)
         if not payers and of_run is None:
             return None
-        name = "" if self._state.at_once else next(self._names)
-        reservation = Reservation(self, account, name, payers, for_s, model, of_run)
+        name = ""
+        if not self._state.at_once:
+            name = next(self._names)
+            keys = (*keys, name)
+        reservation = Reservation(self, account, name, payers, keys, for_s, model, of_run)
         await reservation.grow(nanodollars)
         reservation.begun = True
         return reservation
@@ -98,10 +100,9 @@ class Purse:
             BudgetExceededError: one is used up.
             StateError: the state is away.
         """
-        payers = self._of_caller(caller)
+        payers, keys = self._of_caller(caller)
         if not payers:
             return
-        keys = [payer.key for payer in payers]
         refusal = await self._state.look(keys, partial(used_up, payers), ENCODING)
         if refusal is not None:
             raise _exceeded(refusal, _LEAST, "", begun=False)
@@ -111,37 +112,38 @@ class Purse:
 
         Not cancelled: it takes 50 ms.
         """
-        reservation.settle_of_run(cost)
+        if reservation.of_run is not None:
+            reservation.settle_of_run(reservation.of_run, cost)
         if reservation.payers:
             await self.settle_shared(reservation, cost)
 
     async def settle_shared(self, reservation: Reservation, cost: int) -> None:
         """As `settle`, but for the budget of the run."""
         settlement = Settlement(reservation.name, reservation.payers, cost, reservation.there)
-        await self.ends.tell(_End(reservation.account, settlement))
+        await self.ends.tell(_End(reservation.account, reservation.keys, settlement))
 
-    async def held(self, wanted: Wanted) -> Hold | Refusal:
+    async def held(self, wanted: Wanted, keys: Sequence[str]) -> Hold | Refusal:
         """Hold this with all who pay, or why it does not fit; behind calls that are to be settled.
 
         Raises:
             StateError: the state is away; it has happened, or has not.
         """
-        keys, held = keys_of(wanted.payers, wanted.name), partial(hold, wanted)
+        held = partial(hold, wanted)
         found = await self._state.revise(keys, held, ENCODING)
         if self.ends.late and await self.ends.tell_again() and isinstance(found, Refusal):
             found = await self._state.revise(keys, held, ENCODING)
         return found
 
     async def _settled(self, end: _End) -> None:
-        settlement = end.settlement
-        keys = keys_of(settlement.payers, settlement.name)
-        reached = await self._state.revise(keys, partial(settle, settlement), ENCODING)
+        reached = await self._state.revise(end.keys, partial(settle, end.settlement), ENCODING)
         if reached:
             _tell(end.account, reached)
 
     def _of_run(self, account: Account) -> RunLedger | None:
         """The ledger of the run that makes a call, where each has a budget."""
-        found = self._of_runs.get(account.run) if self._of_runs and account.run_id else None
+        if self.budgets.request is None or not account.run_id:
+            return None
+        found = self._of_runs.get(account.run)
         if found is None and (budget := self.budgets.of_run(account.run_id)) is not None:
             found = self._of_runs[account.run] = RunLedger(budget)
         return found
@@ -151,10 +153,12 @@ class _End(msgspec.Struct, frozen=True, eq=False):
     """How a call has ended, and on whose account."""
 
     account: Account
+    keys: tuple[str, ...]
     settlement: Settlement
 
     def again(self) -> _End:
-        return _End(self.account, msgspec.structs.replace(self.settlement, again=True))
+        again = msgspec.structs.replace(self.settlement, again=True)
+        return _End(self.account, self.keys, again)
 
 
 @attrs.define(eq=False)
@@ -168,6 +172,8 @@ class Reservation:
     account: Account
     name: str
     payers: tuple[Payer, ...]
+    keys: tuple[str, ...]
+    """Under which it is kept what they have spent, and what this holds."""
     for_s: float
     model: str
     of_run: RunLedger | None = None
@@ -200,19 +206,17 @@ class Reservation:
                 self.there_of_run = before
             raise
 
-    def settle_of_run(self, cost: int) -> None:
+    def settle_of_run(self, of_run: RunLedger, cost: int) -> None:
         """Spend what the call has cost of its run's own budget, and hold nothing of it any more."""
-        if self.of_run is None:
-            return
         held, self.there_of_run = self.there_of_run, 0
-        for percent in self.of_run.settle(held, cost):
-            _record(self.account, self.of_run.budget, percent, self.of_run.spent)
+        for percent in of_run.settle(held, cost):
+            _record(self.account, of_run.budget, percent, of_run.spent)
 
     async def _grow_shared(self, nanodollars: int) -> None:
         there = self.there
         wanted = Wanted(self.name, self.payers, nanodollars, self.for_s, there)
         try:
-            found = await self.purse.held(wanted)
+            found = await self.purse.held(wanted, self.keys)
         except StateError as error:
             budgets = [each for payer in self.payers for each in payer.budgets]
             closed = [each for each in budgets if each.when_state_fails == "closed"]
@@ -228,6 +232,12 @@ class Reservation:
         if isinstance(found, Refusal):
             raise _exceeded(found, nanodollars, self.model, begun=self.begun)
         self.there = found
+
+
+def _paying(budgets: Budgets, caller: Caller) -> tuple[tuple[Payer, ...], tuple[str, ...]]:
+    """Who pays for the calls of a caller, and under which keys their ledgers are."""
+    payers = budgets.of_caller(caller)
+    return payers, tuple(payer.key for payer in payers)
 
 
 def _tell(account: Account, reached: Sequence[Reached]) -> None:

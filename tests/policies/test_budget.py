@@ -49,7 +49,6 @@ from orchestra.policies.ledger import (
     Settlement,
     Wanted,
     hold,
-    keys_of,
     settle,
 )
 from orchestra.policies.limit import CallLimits, Load
@@ -491,7 +490,7 @@ class Books:
 
     def decided(self, name: str, decide: Callable[..., Revision[R, Kept]]) -> Revision[R, Kept]:
         """What is decided, with all that is kept written and read again."""
-        keys = keys_of(self.payers, name)
+        keys = [*(payer.key for payer in self.payers), *([name] if name else [])]
         kept = [ENCODING.read(self.kept[key]) if key in self.kept else None for key in keys]
         revision = decide(kept, self.now_s)
         for key, each in revision.records.items():

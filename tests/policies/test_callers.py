@@ -114,7 +114,9 @@ RULES = st.builds(CallerRules, user=LIMITS, organisation=LIMITS)
 
 def state_of(owner: Owner, data: bytes | None, now_s: float) -> OwnerState:
     """What is kept of an owner, as it is at a time."""
-    return OwnerState.at(owner, None if data is None else ENCODING.read(data), now_s)
+    state = OwnerState() if data is None else ENCODING.read(data)
+    state.advance(owner, now_s)
+    return state
 
 
 @attrs.define
