@@ -12,10 +12,11 @@ What a flight waits for in the line of its opener's own limits, nobody else has 
 are then turned away, and ask anew: each stands in a line of their own, and the first flight that is
 let through takes over who waits for the others.
 
-Only the task is there from the start, though it and its scope are half of what a flight costs. A
-call that had begun in the task of whoever asked first could not be moved out of it when they
-leave: its scopes and nurseries belong to the task that has entered them, and what it waits for
-would be aborted, which can be told to it as a cancellation only.
+Only the task is there from the start, though it and its scope are two thirds of what a flight
+costs, and a quarter of what all policies together do: nothing but a scope that a task has entered
+can cancel a call. One that had begun in the task of whoever asked first could not be moved out of
+it when they leave: its scopes and nurseries belong to the task that has entered them, and what it
+waits for would be aborted, which can be told to it as a cancellation only.
 """
 
 from __future__ import annotations
@@ -223,10 +224,11 @@ class Flight(JointAccount, Generic[Item]):
                 self._leave_behind(slow)
 
     def tell_whole(self, answer: Item) -> None:
-        """Tell everybody all that there will be: so nobody waits for who reads slowly."""
+        """Tell everybody all that there will be: with the end of the call, which is to follow now.
+
+        So nobody waits for who reads slowly.
+        """
         self._kept.append(answer)
-        for waiter in self.waiters:
-            waiter.wake()
 
     def ended(self, waiter: Waiter[Item]) -> bool:
         """As of `Waiter.ended`."""

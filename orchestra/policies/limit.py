@@ -106,17 +106,14 @@ class Limiter:
         self._adaptive = Adaptive(limits.concurrency or 1) if adapts else None
         self._requests = _meter(limits.requests_per_minute)
         self._tokens = _meter(limits.tokens_per_minute)
+        self.counts_tokens = self._tokens is not None
+        """Whether it asks how many tokens a call takes."""
 
     @property
     def load(self) -> Load:
         """How many calls are under way, and how many wait."""
         at_once = self._adaptive.bound if self._adaptive is not None else None
         return Load(self._running, len(self._queue), at_once)
-
-    @property
-    def counts_tokens(self) -> bool:
-        """Whether it asks how many tokens a call takes."""
-        return self._tokens is not None
 
     def begin(self, now_s: float, requests: int = 1, tokens: int = 0) -> Admitted | None:
         """A call that takes this much and has begun, at once; None where it would have to wait.
