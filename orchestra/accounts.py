@@ -49,6 +49,11 @@ class Caller:
             return f"organisation:{self.organisation}"
         return f"user:{self.user}" if self.user else ""
 
+    @property
+    def full_user(self) -> str:
+        """The user, told apart from those of that name in other organisations."""
+        return f"{self.organisation}/{self.user}" if self.organisation else self.user
+
 
 class Certainty(Enum):
     """How a usage record was come by."""
@@ -114,3 +119,9 @@ class Usage:
             self.unpriced_calls + other.unpriced_calls,
             self.settled and other.settled,
         )
+
+
+USAGE_COUNTS = tuple(
+    field.name for field in attrs.fields(Usage) if field.name not in ("certainty", "_settled")
+)
+"""The fields of a usage that are numbers."""

@@ -21,37 +21,20 @@ from orchestra.batch.ledger import Ended, Row, digest_of, line_of
 from orchestra.batch.results import Results, open_results
 from orchestra.engine.engine import Engine
 from orchestra.errors import (
-    ArmsFailedError,
-    AuthenticationError,
     BatchError,
-    BindingError,
-    BudgetExceededError,
-    BudgetHeldError,
     InputError,
-    ModelNotFoundError,
-    ModelsFailedError,
-    PermissionDeniedError,
-    QuotaError,
     RunCancelledError,
-    UnknownPriceError,
 )
 from orchestra.graph.pipelines import Pipeline
 from orchestra.graph.policy import Retry
 from orchestra.groups import groupless_nursery
 from orchestra.messages import describe
+from orchestra.policies.hopeless import is_hopeless
 from orchestra.policies.retry import next_delay_s, retry_after_s
 
 NOBODY = Caller()
 _RETRY = Retry(attempts_max=5, delay_s=1.0)
 _NOTHING = Usage()
-_HOPELESS = (
-    AuthenticationError,
-    PermissionDeniedError,
-    ModelNotFoundError,
-    QuotaError,
-    UnknownPriceError,
-    BindingError,
-)
 
 
 @attrs.frozen(kw_only=True)
@@ -245,7 +228,7 @@ class Batch:
 
     def _ends_all(self, row: Row, error: Exception) -> bool:
         """Whether an error has stopped the batch, since every row would meet it."""
-        if not is_hopeless(error):
+        if not is_hopeless(error, within_run=False):
             return False
         self._end("every row would fail as this one has:", row, error)
         return True
@@ -256,13 +239,3 @@ class Batch:
         if self._error is None:
             self._error = BatchError(f"{why} {row.id!r}: {describe(error)}")
             self._error.__cause__ = error
-
-
-def is_hopeless(error: Exception) -> bool:
-    """Whether an error is none of the row's: a key, a name or a budget that all rows need."""
-    if isinstance(error, ArmsFailedError | ModelsFailedError):
-        errors = list(error.errors.values())
-        return bool(errors) and all(isinstance(e, Exception) and is_hopeless(e) for e in errors)
-    if isinstance(error, BudgetExceededError):  # that of a run is its own
-        return not isinstance(error, BudgetHeldError) and error.resets_at_s is not None
-    return isinstance(error, _HOPELESS)

@@ -13,7 +13,9 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import trio
 
 from orchestra.config.late import LateState
 from orchestra.errors import BindingError
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
     from orchestra.policies.batches import BatchSize
     from orchestra.policies.callers import CallerLimits
     from orchestra.policies.gate import GuardState
+    from orchestra.policies.late_ends import LateEnds
     from orchestra.policies.observed import OnCall, Teller
     from orchestra.policies.purse import Purse
     from orchestra.policies.shared import SharedLimits
@@ -73,6 +76,7 @@ class Assembly:
         self._surrounded: dict[Model, Model] = {}
         self._limits: CallerLimits | None = None
         self._purse: Purse | None = None
+        self._ends: list[LateEnds[Any]] = []
         self._transport: HttpTransport | None = None
 
     def model(self, settings: ModelSettings | RouteSettings) -> Model:
@@ -120,6 +124,7 @@ class Assembly:
             state = self._budget_state
             kept = LateState(state) if budgets is None else state()
             self._purse = Purse(budgets or NO_BUDGETS, kept)
+            self._ends.append(self._purse.ends)
         return self._purse
 
     @property
@@ -132,12 +137,18 @@ class Assembly:
             rules = self._deployment.limits
             state = LateState(self._state) if rules is None else self._state()
             self._limits = CallerLimits(rules or CallerRules(), state)
+            self._ends.append(self._limits.ends)
         return self._limits
 
     async def flush(self, within_s: float) -> None:
-        """Pay for calls that could not be paid for when they ended; as of `Purse.flush`."""
-        if self._purse is not None:
-            await self._purse.flush(within_s)
+        """Tell the states of budgets and limits how calls have ended, where they do not know yet.
+
+        As of `LateEnds.flush`, of all at once.
+        """
+        async with trio.open_nursery() as nursery:
+            for ends in self._ends:
+                if ends.late:
+                    nursery.start_soon(ends.flush, within_s)
 
     def close(self) -> None:
         """Close the connections that are kept."""
@@ -298,7 +309,9 @@ class Assembly:
         from orchestra.policies.shared import SharedLimits
 
         lasts_s = lease_s([(settings.timeouts.total_s, MARGIN_S)])
-        return SharedLimits(settings.name, settings.limits, self._state(), lease_s=lasts_s)
+        made = SharedLimits(settings.name, settings.limits, self._state(), lease_s=lasts_s)
+        self._ends.append(made.ends)
+        return made
 
     def _opened(self) -> HttpTransport:
         """The transport that all models share, made for the first."""

@@ -365,7 +365,7 @@ class LocalBindings(DeploymentBindings, Closing):
         return self._assembly.purse
 
     async def flush(self, within_s: float) -> None:
-        """Pay for calls that could not be paid for when they ended: behind the last of them.
+        """Tell budgets and limits how calls have ended, where a state did not take it: behind all.
 
         Shielded, and for so long at the most; nearly always there is nothing to do.
         """

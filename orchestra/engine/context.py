@@ -6,8 +6,6 @@ import logging
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
-import attrs
-
 from orchestra.accounts import Caller, Usage
 from orchestra.events import Note
 from orchestra.graph.raised import message_of
@@ -21,22 +19,18 @@ if TYPE_CHECKING:
 log = logging.getLogger("orchestra.engine")
 
 
-@attrs.define(eq=False)
 class StepContext:
     """One step's `protocols.Context`, and its `protocols.Account`."""
 
-    run: Run
-    step: str
+    __slots__ = ("__weakref__", "caller", "run", "run_id", "step")
 
-    @property
-    def run_id(self) -> str:
+    def __init__(self, run: Run, step: str) -> None:
+        self.run = run
+        self.step = step
+        self.run_id = run.id
         """The id of the run."""
-        return self.run.id
-
-    @property
-    def caller(self) -> Caller:
+        self.caller: Caller = run.caller
         """Who has started the run."""
-        return self.run.caller
 
     def model(self, name: str) -> Model:
         """The model of this name. Raises BindingError."""

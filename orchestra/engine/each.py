@@ -19,8 +19,6 @@ from orchestra.engine.outflow import Outflow
 from orchestra.engine.reading import arguments, read
 from orchestra.engine.scope import Failure, bare
 from orchestra.errors import (
-    BudgetExceededError,
-    BudgetHeldError,
     LimitExceededError,
     ModelError,
 )
@@ -28,6 +26,7 @@ from orchestra.events import ItemFailed
 from orchestra.failed import Failed, ModelFacts
 from orchestra.graph.nodes import Each
 from orchestra.graph.raised import message_of
+from orchestra.policies.hopeless import is_hopeless
 
 if TYPE_CHECKING:
     from orchestra.compiler.blocks import Block, Operation, Source
@@ -128,8 +127,8 @@ class _Bodies:
         try:
             return await self._value(index, item)
         except Exception as error:
-            stopped = trio.current_effective_deadline() == -inf
-            if stopped or _ends_all(bare(error)):  # what is said on the way out is no failure
+            stopped = trio.current_effective_deadline() == -inf  # on the way out nothing fails
+            if stopped or is_hopeless(bare(error), within_run=True):
                 raise
             return self._failed(index, item, error, self._failures_max)
 
@@ -179,8 +178,3 @@ class _Bodies:
             await self._put(self._early.pop(self._next))
             self._places.release()
             self._next += 1
-
-
-def _ends_all(error: Exception) -> bool:
-    """Whether an item's error would be that of all behind it, and no wait of theirs mends it."""
-    return isinstance(error, BudgetExceededError) and not isinstance(error, BudgetHeldError)

@@ -126,8 +126,7 @@ class CallerRules(Rules):
             found.append(owner_of("key", caller.key, limits, scope))
         if caller.user:
             limits = self._counted(self.users.get(caller.user, self.user))
-            name = f"{caller.organisation}/{caller.user}" if caller.organisation else caller.user
-            found.append(owner_of("user", name, limits, scope))
+            found.append(owner_of("user", caller.full_user, limits, scope))
         if caller.organisation:
             own = self.organisations.get(caller.organisation, self.organisation)
             limits = self._counted(own)
@@ -218,25 +217,20 @@ class OwnerState(msgspec.Struct, array_like=True):
     tokens: MeterState | None = None
     leases: list[_Lease] = []
 
-    @classmethod
-    def at(cls, owner: Owner, kept: OwnerState | None, now_s: float) -> OwnerState:
-        """How it is at a time; new, where nothing was kept."""
-        state, now_ns = kept or cls(), int(now_s * SECOND_NS)
-        if state.requests is not None and owner.requests is not None:
-            state.requests.advance(owner.requests, now_ns)
+    def advance(self, owner: Owner, now_s: float) -> bool:
+        """Let it be now, with what the owner's limits are now; whether the clock was put back."""
+        now_ns, back = int(now_s * SECOND_NS), False
+        if self.requests is None or owner.requests is None:
+            self.requests = _unused(owner.requests, now_ns)
         else:
-            state.requests = _unused(owner.requests, now_ns)
-        if state.tokens is not None and owner.tokens is not None:
-            state.tokens.advance(owner.tokens, now_ns)
+            back = self.requests.advance(owner.requests, now_ns)
+        if self.tokens is None or owner.tokens is None:
+            self.tokens = _unused(owner.tokens, now_ns)
         else:
-            state.tokens = _unused(owner.tokens, now_ns)
-        if state.leases:
-            state.leases = [lease for lease in state.leases if lease.until_s > now_s]
-        return state
-
-    def ahead_of(self, now_ns: int) -> bool:
-        """Whether it is of a later time."""
-        return any(meter.at_ns > now_ns for meter in (self.requests, self.tokens) if meter)
+            back = self.tokens.advance(owner.tokens, now_ns) or back
+        if self.leases:
+            self.leases = [lease for lease in self.leases if lease.until_s > now_s]
+        return back
 
     def blocked(self, owner: Owner, ask: Ask) -> Blocked | None:
         """The limit that the call would wait for longest, None if it may begin."""
@@ -286,7 +280,8 @@ class OwnerState(msgspec.Struct, array_like=True):
         if self.requests is not None and owner.requests is not None:
             ends_s = self.requests.closed(owner.requests)
         if self.tokens is not None and owner.tokens is not None:
-            ends_s = max(ends_s, self.tokens.closed(owner.tokens))
+            tokens_s = self.tokens.closed(owner.tokens)
+            ends_s = max(ends_s, tokens_s)
         for lease in self.leases:
             ends_s = max(ends_s, lease.until_s - now_s)
         return self, ends_s + _LONGER_S
@@ -318,11 +313,11 @@ def admit(
     owners: Sequence[Owner], ask: Ask, kept: Kept, now_s: float
 ) -> Revision[Sequence[Blocked], OwnerState]:
     """Let a call begin: of all owners it is taken, or of none, and then by whom it is blocked."""
-    ahead = _ahead(kept, now_s)
-    states = _states(owners, kept, now_s)
+    states, back = _states(owners, kept, now_s)
     blocked = [found for owner, state in states if (found := state.blocked(owner, ask))]
     if blocked:
-        return Revision(blocked, _written(states, now_s) if ahead else {})
+        # what is of a later time has to be written, or it stays so
+        return Revision(blocked, _written(states, now_s) if back else {})
     for owner, state in states:
         state.take(owner, ask, now_s)
     return Revision((), _written(states, now_s))
@@ -335,14 +330,13 @@ def count(
 
     Of others, whose states come behind, it is told what is left, and nothing is taken.
     """
-    ahead = _ahead(kept, now_s)
-    asked = _states(owners, kept[: len(owners)], now_s)
-    told = _states(others, kept[len(owners) :], now_s)
+    asked, back = _states(owners, kept[: len(owners)], now_s)
+    told, _ = _states(others, kept[len(owners) :], now_s)
     blocked = [found for owner, state in asked if (found := state.blocked(owner, ask))]
     if not blocked:
         for _, state in asked:
             state.spend(ask.requests)
-    records = _written(asked, now_s) if ahead or not blocked else {}
+    records = _written(asked, now_s) if back or not blocked else {}
     return Revision(Count(blocked, _nearest([*asked, *told])), records)
 
 
@@ -353,7 +347,7 @@ def settle(
 
     One that never began, or twice, is no harm.
     """
-    states = _states(owners, kept, now_s)
+    states, _ = _states(owners, kept, now_s)
     for _, state in states:
         state.settle(ask, *really)
     return Revision(None, _written(states, now_s))
@@ -361,7 +355,7 @@ def settle(
 
 def remaining(owners: Sequence[Owner], kept: Kept, now_s: float) -> tuple[Remaining, ...]:
     """What is left of each owner's requests and tokens."""
-    both = _states(owners, kept, now_s)
+    both, _ = _states(owners, kept, now_s)
     return tuple(_left(owner, *used) for owner, state in both for used in state.used(owner))
 
 
@@ -381,13 +375,16 @@ def _left(owner: Owner, name: str, rate: Rate, meter: MeterState) -> Remaining:
     return Remaining(owner, name, rate.per_minute, room, all_s)
 
 
-def _states(owners: Sequence[Owner], kept: Kept, now_s: float) -> list[tuple[Owner, OwnerState]]:
-    return [(each, OwnerState.at(each, at, now_s)) for each, at in zip(owners, kept, strict=True)]
-
-
-def _ahead(kept: Kept, now_s: float) -> bool:
-    """Whether the clock was put back: what is of a later time has to be written, or it stays so."""
-    return any(each.ahead_of(int(now_s * SECOND_NS)) for each in kept if each)
+def _states(
+    owners: Sequence[Owner], kept: Kept, now_s: float
+) -> tuple[list[tuple[Owner, OwnerState]], bool]:
+    """How each is now, new where nothing was kept; and whether the clock was put back since."""
+    states, back = [], False
+    for owner, each in zip(owners, kept, strict=True):
+        state = OwnerState() if each is None else each
+        back = state.advance(owner, now_s) or back
+        states.append((owner, state))
+    return states, back
 
 
 def _written(states: OwnerStates, now_s: float) -> dict[str, tuple[OwnerState, float] | None]:

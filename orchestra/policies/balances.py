@@ -75,7 +75,7 @@ def _reset(
     before = _of(payer, ledger)
     for budget in payer.budgets:
         ledger.spent[budget.slot] = ledger.told[budget.slot] = 0
-    return Revision(before, {payer.key: (ledger, max(payer.kept_s, ledger.last_s - now_s))})
+    return Revision(before, {payer.key: ledger.kept(payer, now_s)})
 
 
 def _of(payer: Payer, ledger: Ledger) -> list[Balance]:

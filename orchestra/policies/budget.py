@@ -83,8 +83,7 @@ class Budgets:
             found += _limits("key", caller.key, allowed)
         if caller.user:
             allowed = self.users.get(caller.user, self.user)
-            name = f"{caller.organisation}/{caller.user}" if caller.organisation else caller.user
-            found += _limits("user", name, allowed)
+            found += _limits("user", caller.full_user, allowed)
         if caller.organisation:
             name = caller.organisation
             found += _limits("organisation", name, self.organisations.get(name, self.organisation))

@@ -16,7 +16,7 @@ from typing import Any, Literal, TypeAlias, TypeVar, cast, get_args
 import attrs
 import msgspec
 
-from orchestra.accounts import Usage
+from orchestra.accounts import USAGE_COUNTS, Usage
 from orchestra.answers import Answer, AnswerPart, Completion
 from orchestra.errors import InvalidRequestError
 from orchestra.policies.request_bytes import written_of
@@ -106,12 +106,12 @@ def without_wish(request: Asked) -> Asked:
 def key_of(tenant: str, identity: str, request: Asked, kind: str = "answer") -> str | None:
     """Under which key the answer to a request is kept; None where it has none.
 
-    `identity` tells all that the model is configured to be. The order of keys in schemas counts,
-    as it does for models. A request has no key where its extras or schemas are no JSON, or its
-    texts no Unicode.
+    `identity` tells all that the model is configured to be, and the request is one `without_wish`.
+    The order of keys in schemas counts, as it does for models. A request has no key where its
+    extras or schemas are no JSON, or its texts no Unicode.
     """
     try:
-        written = written_of((kind, tenant, identity), without_wish(request))
+        written = written_of((kind, tenant, identity), request)
     except (TypeError, ValueError, OverflowError, RecursionError):
         return None
     return f"cache:{blake2b(written, digest_size=32).hexdigest()}"
@@ -143,8 +143,8 @@ def encode(key: str, answer: Completion, bytes_max: int) -> bytes | None:
     if not storable(answer):
         return None
     usage = answer.usage
-    counts = ("", ()) if usage is None else (usage.certainty.value, _counts_of(usage))
-    stopped = (answer.stopped.reason.value, answer.stopped.raw)
+    counts = ("", ()) if usage is None else (usage.certainty, _counts_of(usage))
+    stopped = (answer.stopped.reason, answer.stopped.raw)
     parts = [_written(part) for part in answer.parts]
     return sealed(key, (answer.id, answer.model, stopped, counts, parts), bytes_max)
 
@@ -238,7 +238,7 @@ def _size(event: ModelEvent) -> int:
 
 def _counted(certainty: str, counts: Sequence[int]) -> dict[str, Any]:
     """What was counted in a usage, and how certainly."""
-    both = zip(_COUNTS, counts, strict=True)
+    both = zip(USAGE_COUNTS, counts, strict=True)
     return {**{name: count for name, count in both if count}, "certainty": certainty}
 
 
@@ -268,10 +268,7 @@ def _digest(key: str, content: bytes) -> bytes:
     return blake2b(key.encode() + content, digest_size=DIGEST_BYTES).digest()
 
 
-_COUNTS = [
-    field.name for field in attrs.fields(Usage) if field.name not in ("certainty", "_settled")
-]
-_counts_of = attrgetter(*_COUNTS)
+_counts_of = attrgetter(*USAGE_COUNTS)
 _CONTENT = msgspec.msgpack.Encoder()
 _ANSWER = msgspec.msgpack.Decoder(
     tuple[

@@ -102,7 +102,7 @@ class CachedModel(Model):
         if found is not None:
             await trio.lowlevel.checkpoint()
             return found.answer
-        answer = await self.model.complete(without_wish(request))
+        answer = await self.model.complete(question.request)
         await self._answers.keep(question, answer)
         return answer
 
@@ -138,8 +138,9 @@ class CachedModel(Model):
 
 
 class _Question(msgspec.Struct, frozen=True):
-    """Where the answer to a request is kept, if it is."""
+    """A request without its word for the cache, and where the answer to it is kept, if it is."""
 
+    request: ChatRequest
     key: str | None
     meaning: Meaning | None = None
 
@@ -169,9 +170,10 @@ class _Answers:
         """Where the answer to a request is kept, and the answer, if it is there and wanted."""
         wish, account = wish_of(request), PRESENT.get()
         tenant = account.caller.tenant
+        request = without_wish(request)
         key = None if wish == "off" else key_of(tenant, self.identity, request)
         if key is None:
-            return _Question(None), None
+            return _Question(request, None), None
         first = self._asked.first(account, key)
         looks = wish == "use" or (wish == "once" and first)
         found = await self._answer(key) if looks else None
@@ -183,7 +185,7 @@ class _Answers:
                 found = await self._near(self._similar, meaning, once)
         if found is not None:
             account.record(StepCached, self._store.name, found.similarity)
-        return _Question(key, meaning), found
+        return _Question(request, key, meaning), found
 
     async def keep(self, question: _Question, answer: Completion) -> None:
         """Keep an answer, if it is one that is kept."""
@@ -238,7 +240,7 @@ class _CachedAnswer:
         self._answers = answers
         self._model = model
         self._request = request
-        self._question = _Question(None)
+        self._question = _Question(request, None)
         self._replay: Iterator[ModelEvent] | None = None
         self._inner: AbstractAsyncContextManager[ModelReply] | None = None
         self._reply: ModelReply | None = None
@@ -251,7 +253,7 @@ class _CachedAnswer:
             return self
         if self._question.key is None:
             self._recording.spoil()
-        self._inner = self._model.stream(without_wish(self._request))
+        self._inner = self._model.stream(self._question.request)
         self._reply = await self._inner.__aenter__()
         return self
 

@@ -7,18 +7,17 @@ that of its user, in the same way. A line is a lock, which Trio gives to whoever
 longest; it is gone when nobody stands in it.
 
 Rules of the file: what a call may have taken is given back if it does not begin, also where nobody
-knows whether it was taken. Giving back is shielded, and takes no longer than `GIVE_BACK_S`.
+knows whether it was taken: as of `late_ends`.
 """
 
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache, partial
 from itertools import count as numbers
 from weakref import WeakValueDictionary
 
-import attrs
 import msgspec
 import trio
 
@@ -38,60 +37,17 @@ from orchestra.policies.allowance import (
     admit,
     count,
     remaining,
+    settle,
 )
 from orchestra.policies.gcra import Rate
 from orchestra.policies.late_ends import LateEnds
+from orchestra.policies.owners import UNLIMITED, Owners
 from orchestra.protocols import State
 
 POLL_S = 0.25
 """What other processes give back is noticed after so long."""
 _CALLERS_KEPT = 4096
-
-
-@attrs.frozen(eq=False)
-class Owners:
-    """Whose limits the calls of a caller have to keep, where they are kept, and who waits where."""
-
-    all: tuple[Owner, ...]
-    keys: tuple[str, ...]
-    lines: tuple[tuple[str, Kind], ...]
-    """The names of the lines, and whose they are: of key, user, organisation, as far as needed."""
-    wait_max_s: float
-    waiting_max: int
-
-    @classmethod
-    def of(cls, rules: Rules, scope: str, caller: Caller) -> Owners:
-        """Those of a caller: none, where nobody has set limits."""
-        owners = rules.owners(caller, scope)
-        if not owners:
-            return UNLIMITED
-        return cls(
-            owners,
-            tuple(owner.key for owner in owners),
-            tuple(_lines(owners, caller)),
-            min(owner.limits.wait_max_s for owner in owners),
-            min(owner.limits.waiting_max for owner in owners),
-        )
-
-
-def _lines(owners: tuple[Owner, ...], caller: Caller) -> Iterator[tuple[str, Kind]]:
-    """A user of an organisation has a line for its sake, also without limits of their own.
-
-    So has everybody for the sake of a model, whose callers have their turns.
-    """
-    last = owners[-1]
-    for owner in owners:
-        if owner.kind == "key" or (owner.kind == "user" and owner is last):
-            yield owner.key, owner.kind
-    if last.kind == "model":
-        yield f"{last.key} {caller.organisation} {caller.user}", "user"
-    elif last.kind == "organisation":
-        yield f"{last.key} {caller.user}", "user"
-    if last.kind in {"model", "organisation"}:
-        yield last.key, last.kind
-
-
-UNLIMITED = Owners((), (), (), 0.0, 0)
+_LOST = "what they may have taken stays taken, and they count as under way until their leases end"
 
 
 class Lease(msgspec.Struct, frozen=True, eq=False):
@@ -104,6 +60,18 @@ class Lease(msgspec.Struct, frozen=True, eq=False):
 NOTHING = Lease(UNLIMITED, Ask("", 0, 0, 0.0))
 NOT_COUNTED = Count((), None)
 _ONE = Ask("", 1, 0, 0.0)
+
+
+class _End(msgspec.Struct, frozen=True, eq=False):
+    """How a call has ended: with what it has really taken."""
+
+    lease: Lease
+    requests: int
+    tokens: int
+
+    def again(self) -> _End:
+        """Twice is no harm, but for what is over the estimate."""
+        return _End(self.lease, self.requests, min(self.tokens, self.lease.ask.tokens))
 
 
 class _Waiting(msgspec.Struct, eq=False):
@@ -128,7 +96,7 @@ class CallerLimits:
         self.rules = rules
         self._keys_only = rules.of_keys_only
         self._state = state
-        self._ends = LateEnds(state)
+        self.ends: LateEnds[_End] = LateEnds(state, self._ended, _LOST)
         self._process = process or secrets.token_hex(6)
         self._numbers = numbers()
         self._owners: Callable[[Caller], Owners] = lru_cache(_CALLERS_KEPT)(
@@ -216,16 +184,13 @@ class CallerLimits:
         """Give a call back, with the tokens (and requests) that it really took.
 
         Never raises and takes `GIVE_BACK_S` at the most, also where the caller is cancelled. Where
-        the state does not answer, it is told again when the next call begins; else the estimate
-        stays taken, and leases end by themselves.
+        the state does not answer, it is told later, as of `LateEnds`.
         """
-        owners = lease.owners
-        if owners is UNLIMITED:
+        if lease.owners is UNLIMITED:
             return
-        really = (lease.ask.requests if requests is None else requests, tokens)
-        await self._ends.tell(owners.all, lease.ask, really)
-        if self.waiting:
-            self._ring(owners.keys)
+        if requests is None:
+            requests = lease.ask.requests
+        await self.ends.tell(_End(lease, requests, tokens))
 
     async def remaining(self, caller: Caller) -> tuple[Remaining, ...]:
         """What is left of the caller's requests and tokens, the narrowest owner's first.
@@ -287,10 +252,8 @@ class CallerLimits:
         admitted, keys = partial(admit, lease.owners.all, lease.ask), lease.owners.keys
         try:
             blocked = await self._state.revise(keys, admitted, ENCODING)
-            if self._ends and (ended := await self._ends.tell_late()):
-                self._ring(ended)
-                if blocked:
-                    blocked = await self._state.revise(keys, admitted, ENCODING)
+            if self.ends.late and await self.ends.tell_again() and blocked:
+                blocked = await self._state.revise(keys, admitted, ENCODING)
         except StateError as error:
             return await self._without(lease, error)
         except BaseException:
@@ -305,6 +268,14 @@ class CallerLimits:
             return ()
         await self.leave(lease, tokens=0, requests=0)
         raise _away(closed, error) from error
+
+    async def _ended(self, end: _End) -> None:
+        """Have the state take the end of a call."""
+        owners, really = end.lease.owners, (end.requests, end.tokens)
+        ended = partial(settle, owners.all, end.lease.ask, really)
+        await self._state.revise(owners.keys, ended, ENCODING)
+        if self.waiting:
+            self._ring(owners.keys)
 
     async def _sleep(self, waiting: _Waiting) -> None:
         """Wait until it may be worth to try again."""

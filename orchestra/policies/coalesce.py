@@ -17,7 +17,7 @@ from typing import TypeVar
 import attrs
 import msgspec
 
-from orchestra.accounts import Certainty, Usage
+from orchestra.accounts import USAGE_COUNTS, Certainty, Usage
 from orchestra.answers import Completion
 from orchestra.errors import InvalidRequestError
 from orchestra.policies.request_bytes import written_of
@@ -146,7 +146,7 @@ def share(usage: Usage, among: int, at: int) -> Usage:
     """
     if among == 1:
         return usage
-    counts = {name: (getattr(usage, name) + among - 1 - at) // among for name in _COUNTS}
+    counts = {name: (getattr(usage, name) + among - 1 - at) // among for name in USAGE_COUNTS}
     return attrs.evolve(usage, **counts)
 
 
@@ -199,7 +199,7 @@ class Bill:
         if due is None:
             return []
         self._paid = due if self._paid is None else self._paid + due
-        return [share(due, among, at) for at in range(among)]
+        return [due] if among == 1 else [share(due, among, at) for at in range(among)]
 
     def _due(self) -> Usage | None:
         whole = self._added or self._reported
@@ -209,13 +209,8 @@ class Bill:
         if whole is None or paid is None:
             return whole
         # a count that was taken back is not below nothing, where a leaver has paid for it
-        left = {name: max(0, getattr(whole, name) - getattr(paid, name)) for name in _COUNTS}
+        left = {name: max(0, getattr(whole, name) - getattr(paid, name)) for name in USAGE_COUNTS}
         return attrs.evolve(whole, **left)
-
-
-_COUNTS = [
-    field.name for field in attrs.fields(Usage) if field.name not in ("certainty", "_settled")
-]
 
 
 # ------------------------------------------------------------------------------ the key

@@ -22,7 +22,7 @@ from orchestra.policies.coalesce import (
 from orchestra.policies.flight import Flight
 from orchestra.policies.flight_board import FlightBoard
 from orchestra.policies.replayed_answer import events_of
-from orchestra.policies.tokens import answer_bytes, said_bytes
+from orchestra.policies.tokens import said_bytes
 from orchestra.policies.waiter import Waiter
 from orchestra.protocols import Embedder, Model, ModelReply
 from orchestra.values import (
@@ -63,8 +63,10 @@ class CoalescedModel(Model):
         self.model = model
         self.name = name
         self.rule = rule or CoalesceRule()
-        self._chats = FlightBoard[Said](name, self.rule, _said_bytes, embedder, _Whole)
-        self._embeds = FlightBoard[Embeddings](name, self.rule, _vectors_bytes, None)
+        self._chats = FlightBoard[Said](
+            name, self.rule, size_bytes=_said_bytes, embedder=embedder, whole=_Whole
+        )
+        self._embeds = FlightBoard[Embeddings](name, self.rule)
 
     @property
     def capabilities(self) -> Capabilities:
@@ -103,7 +105,7 @@ class CoalescedModel(Model):
         """
 
         async def call(flight: Flight[Said]) -> None:
-            await flight.say(flight.bill.found(await self.model.complete(request)))
+            flight.tell_whole(flight.bill.found(await self.model.complete(request)))
 
         waiter: Waiter[Said] | None = None
         for _ in range(TRIES):
@@ -127,7 +129,7 @@ class CoalescedModel(Model):
         """
 
         async def call(flight: Flight[Embeddings]) -> None:
-            await flight.say(flight.bill.found(await self.model.embed(request)))
+            flight.tell_whole(flight.bill.found(await self.model.embed(request)))
 
         waiter: Waiter[Embeddings] | None = None
         for _ in range(TRIES):
@@ -233,10 +235,5 @@ class _SharedAnswer:
 def _said_bytes(said: Said) -> int:
     if type(said) is TextDelta and said.text.isascii():  # nearly all of them are
         return EVENT_BYTES + len(said.text)
-    if isinstance(said, Completion):
-        return EVENT_BYTES + answer_bytes(said.parts)
+    assert not isinstance(said, Completion), "it is told whole"
     return EVENT_BYTES + said_bytes(said)
-
-
-def _vectors_bytes(found: Embeddings) -> int:
-    return sum(EVENT_BYTES + len(vector.data) for vector in found.vectors)

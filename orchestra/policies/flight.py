@@ -12,10 +12,11 @@ What a flight waits for in the line of its opener's own limits, nobody else has 
 are then turned away, and ask anew: each stands in a line of their own, and the first flight that is
 let through takes over who waits for the others.
 
-Only the task is there from the start, though it and its scope are half of what a flight costs. A
-call that had begun in the task of whoever asked first could not be moved out of it when they
-leave: its scopes and nurseries belong to the task that has entered them, and what it waits for
-would be aborted, which can be told to it as a cancellation only.
+Only the task is there from the start, though it and its scope are two thirds of what a flight
+costs, and a quarter of what all policies together do: nothing but a scope that a task has entered
+can cancel a call. One that had begun in the task of whoever asked first could not be moved out of
+it when they leave: its scopes and nurseries belong to the task that has entered them, and what it
+waits for would be aborted, which can be told to it as a cancellation only.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from typing import Generic, TypeVar
 
 import trio
 
-from orchestra.accounts import Caller, Usage
+from orchestra.accounts import Usage
 from orchestra.errors import (
     LimitReachedError,
     ModelConnectionError,
@@ -49,11 +50,16 @@ E = TypeVar("E", bound=BaseException)
 class Flight(JointAccount, Generic[Item]):
     """One call that is under way for several; `closed` is called when nobody can join any more.
 
-    `size_bytes` tells what an item counts for. It is the account of its call: on behalf of whoever
-    has opened it, whose limits and budgets it has to keep, and paid by all who wait.
+    `size_bytes` tells what an item counts for that it is to `say`. It is the account of its call:
+    on behalf of whoever has opened it, whose limits and budgets it has to keep, and paid by all
+    who wait.
     """
 
     # What nearly all flights end with as they began with it is not written into each of them.
+    caller = NOBODY.caller
+    """Who has opened the flight; `run_id`, `step` and `run` are theirs, too."""
+    run_id = step = ""
+    run: object = None
     vector: Vector | None = None
     """Of the question, once somebody has wanted to compare it."""
     queued = False
@@ -77,7 +83,7 @@ class Flight(JointAccount, Generic[Item]):
         self,
         question: Question,
         rule: CoalesceRule,
-        size_bytes: Callable[[Item], int],
+        size_bytes: Callable[[Item], int] | None,
         closed: Callable[[Flight[Item]], None],
     ) -> None:
         self.question = question
@@ -120,6 +126,8 @@ class Flight(JointAccount, Generic[Item]):
     def start(self, opener: Account, call: Callable[[], Awaitable[None]], name: str) -> None:
         """Begin the call, beside the runs of whoever has opened it."""
         self._opener = opener
+        self.caller, self.run_id = opener.caller, opener.run_id
+        self.step, self.run = opener.step, opener.run
 
         async def fly() -> None:
             PRESENT.set(self)
@@ -140,31 +148,11 @@ class Flight(JointAccount, Generic[Item]):
 
         opener.spawn(fly, name)
 
-    @property
-    def caller(self) -> Caller:
-        """Who has opened the flight."""
-        return self._opener.caller
-
-    @property
-    def run_id(self) -> str:
-        """The id of the run that has opened it."""
-        return self._opener.run_id
-
-    @property
-    def step(self) -> str:
-        """The step that has opened it."""
-        return self._opener.step
-
-    @property
-    def run(self) -> object:
-        """The run that has opened it."""
-        return self._opener.run
-
     def queue(self) -> None:
         """As of `JointAccount`: other callers are turned away, who need not wait for it."""
         if self.begun or self._said:
             return
-        self.queued, opener = True, self._opener.caller
+        self.queued, opener = True, self.caller
         for waiter in [each for each in self.waiters if each.account.caller != opener]:
             waiter.turned_away = True
             self._part_with(
@@ -216,6 +204,7 @@ class Flight(JointAccount, Generic[Item]):
 
     async def say(self, *items: Item) -> None:
         """Tell everybody the next items; waits while somebody has too many of them to read."""
+        assert self._size_bytes is not None, "what has no size is told whole"
         self._kept += items
         for item in items:
             self.held_bytes += self._size_bytes(item)
@@ -233,6 +222,13 @@ class Flight(JointAccount, Generic[Item]):
                 self._patience_s -= min(trio.current_time() - began_s, self._patience_s)
             if patience.cancelled_caught:
                 self._leave_behind(slow)
+
+    def tell_whole(self, answer: Item) -> None:
+        """Tell everybody all that there will be: with the end of the call, which is to follow now.
+
+        So nobody waits for who reads slowly.
+        """
+        self._kept.append(answer)
 
     def ended(self, waiter: Waiter[Item]) -> bool:
         """As of `Waiter.ended`."""
@@ -306,7 +302,7 @@ class Flight(JointAccount, Generic[Item]):
     def _crowded(self) -> bool:
         """Whether there is still more to hold than may be, when all is dropped that may be."""
         self._close()
-        if self.waiters:
+        if self.waiters and self._size_bytes is not None:
             read = min(waiter.read for waiter in self.waiters) - self._dropped
             self.held_bytes -= sum(map(self._size_bytes, self._kept[:read]))
             self._dropped += read

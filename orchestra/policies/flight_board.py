@@ -36,8 +36,9 @@ class FlightBoard(Generic[Item]):
         self,
         name: str,
         rule: CoalesceRule,
-        size_bytes: Callable[[Item], int],
-        embedder: Embedder | None,
+        *,
+        size_bytes: Callable[[Item], int] | None = None,
+        embedder: Embedder | None = None,
         whole: type[Flight[Item]] | None = None,
     ) -> None:
         self.open = 0

@@ -9,7 +9,6 @@ estimated, and no time read, that no rule of this model asks for.
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import suppress
 
 import attrs
 
@@ -161,8 +160,11 @@ class Gate:
         hold, estimate = self.costs.hold, call.estimate
         unbounded = isinstance(call.request, ChatRequest) and not call.request.output_tokens_max
         if unbounded and most:
-            with suppress(BudgetExceededError):
+            try:
                 call.reservation = await hold(call.account, Estimate(estimate.input, most))
+            except BudgetExceededError:
+                pass
+            else:
                 return
         call.reservation = await hold(call.account, estimate)
         if unbounded and call.reservation is not None:

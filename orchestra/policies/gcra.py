@@ -57,7 +57,9 @@ class Rate(msgspec.Struct, frozen=True):
         """
         units = min(units, self.per_minute)
         wait = debt + (units + ahead - self.burst) * MINUTE_NS
-        return max(-(-wait // self.steady) / SECOND_NS, WAIT_MIN_S) if wait > 0 else 0.0
+        if wait <= 0:
+            return 0.0
+        return max(-(-wait // self.steady) / SECOND_NS, WAIT_MIN_S)
 
     def room(self, debt: int) -> int:
         """How many units may be taken now."""
@@ -89,12 +91,13 @@ class MeterState(msgspec.Struct, array_like=True):
     debt: int
     open: list[Taken] = []
 
-    def advance(self, rate: Rate, now_ns: int) -> None:
-        """Let the time be this, at this rate. Where the clock has gone back, none has passed."""
+    def advance(self, rate: Rate, now_ns: int) -> bool:
+        """Let the time be this, at this rate; whether the clock was put back, and none passed."""
         passed_ns = now_ns - self.at_ns
         if passed_ns > 0:
             self.debt -= passed_ns * rate.steady
         self.at_ns = now_ns
+        return passed_ns < 0
 
     def spend(self, units: int) -> None:
         """Take units for good, whether or not they may be taken."""
@@ -117,9 +120,13 @@ class MeterState(msgspec.Struct, array_like=True):
         return taken
 
     def settle(self, taken: Taken, units: int) -> None:
-        """Say how many units it really was: fewer were never taken, more are taken now."""
+        """Say how many units it really was: fewer were never taken, more are taken now.
+
+        Only where it was more does it matter what time it is.
+        """
         if taken is self.open[-1] and units <= taken.units:  # as nearly always: the same, in short
-            back = min((taken.units - units) * MINUTE_NS, taken.felt)
+            back = (taken.units - units) * MINUTE_NS
+            back = min(back, taken.felt)
             self.debt -= back
             del self.open[-1]
             if self.open:
@@ -190,11 +197,18 @@ class MeterState(msgspec.Struct, array_like=True):
 
 
 class Meter:
-    """What is taken of one limit in this process. Every method takes the time, in seconds."""
+    """What is taken of one limit in this process. Every method takes the time, in seconds.
+
+    Who needs not say it, since it was said just now or does not matter, has the `state`.
+    """
 
     def __init__(self, per_minute: int) -> None:
         self.rate = Rate.of(per_minute)
         self.state = self.rate.unused(0)
+
+    def advance(self, now_s: float) -> None:
+        """Let it be now."""
+        self.state.advance(self.rate, int(now_s * SECOND_NS))
 
     def wait_s(self, now_s: float, units: int, ahead: int = 0) -> float:
         """Seconds until the units may be taken, as of `Rate.wait_s`."""

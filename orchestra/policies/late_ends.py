@@ -1,62 +1,146 @@
-"""Ends of calls that a state has not taken: they are told it again, when it is back.
+"""Ends of calls that a state has not taken: it is told them again, until it has.
 
-Rules of the file: a state that is away is not asked for it; who has just had an answer of it, asks.
+An end is told when its call ends, within `GIVE_BACK_S`. One that was not taken is late. It is told
+again by a task beside the runs, which pauses for longer and longer; by the next call that has had
+an answer of the state; and when no call will follow, by `flush`.
+
+Rules of the file: what is late is bounded, and what is lost of it is said; and an end says itself
+how it is told again, since the state may have taken it.
 """
 
 from __future__ import annotations
 
+import logging
 from collections import deque
-from collections.abc import Sequence
-from functools import partial
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from typing import Generic, Protocol, Self, TypeVar
 
-from orchestra.policies.allowance import ENCODING, Ask, Owner, settle
-from orchestra.policies.giving_back import given_back
+import trio
+
+from orchestra.errors import StateError
+from orchestra.policies.account import PRESENT
 from orchestra.protocols import State
 
 LATE_MAX = 1_000
-"""Ends that are kept while the state is away; beyond that the oldest leases end by themselves."""
+"""Ends that are kept while the state is away; then the oldest are lost."""
 LATE_AT_ONCE = 8
 """Of those, how many a call tells that begins."""
+GIVE_BACK_S = 0.05
+"""How long the end of a call waits for the state."""
+REST_S = 0.05
+"""How long a state is left alone that has not answered; then twice as long, and so on."""
+REST_MAX_S = 1.0
+
+log = logging.getLogger("orchestra.policies")
 
 
-class LateEnds:
-    """The ends of the calls of one process, in the state that knows of their beginnings."""
+class End(Protocol):
+    """How a call has ended, as a state is told it."""
 
-    def __init__(self, state: State) -> None:
+    def again(self) -> Self:
+        """The same for a state that may have taken it."""
+
+
+E = TypeVar("E", bound=End)
+
+
+class LateEnds(Generic[E]):
+    """Tells `state` the ends of the calls of one process: `take` has it take one.
+
+    `lost` says what becomes of those that it never takes. Used in one `trio.run` at a time.
+    """
+
+    def __init__(self, state: State, take: Callable[[E], Awaitable[None]], lost: str) -> None:
         self._state = state
-        self._late: deque[tuple[Sequence[Owner], Ask, tuple[int, int]]] = deque(maxlen=LATE_MAX)
+        self._take = take
+        self._lost = lost
+        self._loses = self._retries = False
+        self.late: deque[E] = deque()
+        """Those that are to be told again, the oldest first."""
 
-    def __len__(self) -> int:
-        """How many are late."""
-        return len(self._late)
+    async def tell(self, end: E) -> None:
+        """Tell the end of a call, now or later.
 
-    async def tell(self, owners: Sequence[Owner], ask: Ask, really: tuple[int, int]) -> None:
-        """Tell the end of a call, which has really taken so many requests and tokens, now or later.
-
-        Never raises but `Cancelled`; shielded, and bounded.
+        Never raises but `Cancelled`; shielded, and for `GIVE_BACK_S` at the most.
         """
-        if not await self._told(owners, ask, really):
-            # The state may have taken it. Twice is no harm, but for what is over the estimate.
-            requests, tokens = really
-            self._late.append((owners, ask, (requests, min(tokens, ask.tokens))))
+        if await self._taken(end):
+            return
+        self.late.append(end.again())
+        self._trim()
+        if not self._retries:
+            with suppress(RuntimeError):  # no engine is open: the next call tells it, or `flush`
+                PRESENT.get().spawn(self._retry, "telling a state again how calls have ended")
+                self._retries = True
 
-    async def tell_late(self) -> tuple[str, ...]:
-        """Tell some of those that are late, and under which keys that was. As of `tell`."""
-        told: list[str] = []
-        for _ in range(min(len(self._late), LATE_AT_ONCE)):
-            if not self._late:  # others tell them, too
+    async def tell_again(self) -> bool:
+        """Tell some of those that are late, the oldest first; whether any was taken. As of `tell`.
+
+        A state that is away is not asked for it: who has just had an answer of it, asks.
+        """
+        told = False
+        for _ in range(LATE_AT_ONCE):
+            if not self.late:
                 break
-            late = self._late.popleft()
-            if not await self._told(*late):
-                self._late.appendleft(late)
+            end = self.late.popleft()
+            if not await self._taken(end):
+                self.late.appendleft(end)
+                self._trim()
                 break
-            told += _keys(late[0])
-        return tuple(dict.fromkeys(told))
+            told, self._loses = True, False
+        return told
 
-    async def _told(self, owners: Sequence[Owner], ask: Ask, really: tuple[int, int]) -> bool:
-        revise, ended = self._state.revise, partial(settle, owners, ask, really)
-        return await given_back(self._state, revise, _keys(owners), ended, ENCODING)
+    async def flush(self, within_s: float) -> bool:
+        """Tell all that are late, when no call will follow; whether none is late any more.
 
+        Shielded, and for so long at the most.
+        """
+        with trio.move_on_after(within_s, shield=True):
+            await self._tell_all(0.0)
+        if self.late:
+            log.error(
+                "a state was not told how %d calls have ended: %s", len(self.late), self._lost
+            )
+        return not self.late
 
-def _keys(owners: Sequence[Owner]) -> list[str]:
-    return [owner.key for owner in owners]
+    async def _retry(self) -> None:
+        try:
+            await self._tell_all(REST_S)
+        finally:
+            self._retries = False
+
+    async def _tell_all(self, rest_s: float) -> None:
+        """Tell all that are late, after this pause; in vain, after twice as long."""
+        while self.late:
+            await trio.sleep(rest_s)
+            rest_s = 0.0 if await self.tell_again() else min(max(2 * rest_s, REST_S), REST_MAX_S)
+
+    async def _taken(self, end: E) -> bool:
+        """Whether the state is known to have taken this; an error is not that of its call.
+
+        A state that answers at once needs no scope, which would take longer than the change.
+        """
+        try:
+            if self._state.at_once:
+                await self._take(end)
+                return True
+            with trio.move_on_after(GIVE_BACK_S, shield=True):
+                await self._take(end)
+                return True
+        except Exception as error:
+            if not isinstance(error, StateError):
+                log.exception("how a call has ended could not be told")
+        return False
+
+    def _trim(self) -> None:
+        """Lose the oldest of those that are late, where they are too many."""
+        while len(self.late) > LATE_MAX:
+            self.late.popleft()
+            if not self._loses:
+                self._loses = True
+                log.error(
+                    "a state has not been told how %d calls have ended, and no more are kept: from "
+                    "now on the oldest are lost, until it answers: %s",
+                    LATE_MAX,
+                    self._lost,
+                )

@@ -90,6 +90,11 @@ class Ledger(msgspec.Struct, array_like=True, tag=True):
             holds.pop(until_s, None)
             self.held -= before
 
+    def kept(self, payer: Payer, now_s: float) -> tuple[Ledger, float]:
+        """What is to be kept of its payer, and for how long: at least until all holds expire."""
+        held_s = self.last_s - now_s
+        return self, max(payer.kept_s, held_s)
+
 
 class Hold(msgspec.Struct, array_like=True, frozen=True, tag=True):
     """What is kept of one call: the same in each of its ledgers, until it expires."""
@@ -112,6 +117,7 @@ class Wanted(msgspec.Struct, frozen=True, eq=False):
     """
 
     name: str
+    payers: tuple[Payer, ...]
     nanodollars: int
     for_s: float
     there: Hold | None = None
@@ -146,57 +152,60 @@ class Refusal:
 class Reached:
     """A settlement has brought a budget to a threshold."""
 
-    settlement: Settlement
     budget: Budget
     percent: int
     spent: int
 
 
-class Decision(msgspec.Struct, frozen=True):
-    """What `decide` has decided: what is now held, or why nothing more is."""
+def hold(
+    wanted: Wanted, kept: Sequence[Kept | None], now_s: float
+) -> Revision[Hold | Refusal, Kept]:
+    """Hold what is wanted in all of the budgets, or in none; then, why it does not fit.
 
-    held: Hold | None
-    refusal: Refusal | None
-    reached: Sequence[Reached]
-
-
-class Order(msgspec.Struct, frozen=True, eq=False):
-    """A change of ledgers: settle what has ended; then hold what is wanted, with all who pay."""
-
-    settlements: Sequence[Settlement] = ()
-    wanted: Wanted | None = None
-    payers: Sequence[Payer] = ()
-
-    def keys(self) -> list[str]:
-        """The keys that `decide` has to be given what is kept of, each once."""
-        keys = [payer.key for payer in self.payers]
-        if self.wanted is not None and self.wanted.name:
-            keys.append(self.wanted.name)
-        if not self.settlements:
-            return keys
-        for settlement in self.settlements:
-            keys += [payer.key for payer in settlement.payers]
-            if settlement.name:
-                keys.append(settlement.name)
-        return list(dict.fromkeys(keys))
-
-
-def decide(
-    order: Order, keys: Sequence[str], kept: Sequence[Kept | None], now_s: float
-) -> Revision[Decision, Kept]:
-    """Obey; what is wanted is held in all of the budgets or in none.
-
-    `kept` is what is remembered under the keys, those of each payer and each hold.
+    `kept` is what is kept of each who pays, and behind them of the hold, if it has a name.
     """
-    books = _Books(dict(zip(keys, kept, strict=True)), now_s)
+    there = _there(wanted.name, wanted.there, kept, now_s)
+    found = Hold(wanted.nanodollars, ceil(now_s + wanted.for_s))
+    more = found.nanodollars if there is None else found.nanodollars - there.nanodollars
+    books = ledgers(wanted.payers, kept, now_s)
+    refusal = _refusal(books, more, found.nanodollars)
+    if refusal is not None:
+        return Revision(refusal)
+    records: dict[str, tuple[Kept, float] | None] = {}
+    for payer, ledger in books:
+        if there is not None:
+            ledger.give_back(there.nanodollars, there.until_s)
+        ledger.hold(found.nanodollars, found.until_s)
+        records[payer.key] = ledger.kept(payer, now_s)
+    if wanted.name:
+        records[wanted.name] = found, found.until_s - now_s
+    return Revision(found, records)
+
+
+def settle(
+    settlement: Settlement, kept: Sequence[Kept | None], now_s: float
+) -> Revision[Sequence[Reached], Kept]:
+    """A call's real cost in place of its hold; and what thresholds were reached. As of `hold`."""
+    name, cost = settlement.name, settlement.cost
+    there = _there(name, settlement.there, kept, now_s)
+    if there is None and settlement.again and _before_end(settlement, now_s):
+        return Revision(())
+    records: dict[str, tuple[Kept, float] | None] = {}
     reached: list[Reached] = []
-    for settlement in order.settlements:
-        books.settle(settlement, reached)
-    wanted, held, refusal = order.wanted, None, None
-    if wanted is not None:
-        held = Hold(wanted.nanodollars, ceil(now_s + wanted.for_s))
-        refusal = books.hold(wanted, held, order.payers)
-    return Revision(Decision(held, refusal, reached), books.changed)
+    if name:
+        records[name] = None
+    for payer, ledger in ledgers(settlement.payers, kept, now_s):
+        if there is not None:
+            ledger.give_back(there.nanodollars, there.until_s)
+        if cost:
+            spent = ledger.spent
+            for budget in payer.budgets:
+                slot = budget.slot
+                spent[slot] = now_spent = spent[slot] + cost
+                if now_spent * 100 >= THRESHOLDS[0] * budget.limit_nanodollars:
+                    reached += _reached(ledger, budget, cost)
+        records[payer.key] = ledger.kept(payer, now_s)
+    return Revision(reached, records)
 
 
 def used_up(payers: Sequence[Payer], kept: Sequence[Kept | None], now_s: float) -> Refusal | None:
@@ -211,79 +220,29 @@ def used_up(payers: Sequence[Payer], kept: Sequence[Kept | None], now_s: float) 
 def ledgers(
     payers: Sequence[Payer], kept: Sequence[Kept | None], now_s: float
 ) -> list[tuple[Payer, Ledger]]:
-    """The ledger of each payer as it is now, to be changed; `kept` is what is of each."""
-    books = _Books(dict(zip([payer.key for payer in payers], kept, strict=True)), now_s)
-    return books.ledgers(payers)
+    """The ledger of each payer as it is now, to be changed; `kept` is what is of each.
+
+    They are of the present periods, without expired holds.
+    """
+    day, found = int(now_s // DAY_S), []
+    for payer, ledger in zip(payers, kept, strict=False):  # a hold may follow
+        if type(ledger) is not Ledger:
+            ledger = Ledger.empty(day)  # noqa: PLW2901 - that of somebody new
+        elif ledger.first_s <= now_s or ledger.day != day:
+            ledger.advance(day, now_s)
+        found.append((payer, ledger))
+    return found
 
 
-class _Books:
-    """The ledgers of one change, as they are now: of the present periods, without expired holds."""
+def _there(name: str, known: Hold | None, kept: Sequence[Kept | None], now_s: float) -> Hold | None:
+    """What is held, and has not expired: what is kept under its name, the last, if it has one."""
+    found = kept[-1] if name else known
+    return found if type(found) is Hold and found.until_s > now_s else None
 
-    __slots__ = ("_kept", "_now_s", "changed")
 
-    def __init__(self, kept: dict[str, Kept | None], now_s: float) -> None:
-        self._kept = kept
-        self._now_s = now_s
-        self.changed: dict[str, tuple[Kept, float] | None] = {}
-        """What is to be kept of all that was changed."""
-
-    def settle(self, settlement: Settlement, reached: list[Reached]) -> None:
-        """A call's real cost instead of its hold; and add what thresholds were reached."""
-        name, cost = settlement.name, settlement.cost
-        there = self._there(name, settlement.there)
-        if there is None and settlement.again and self._before_end(settlement):
-            return
-        if name:
-            self._kept[name] = self.changed[name] = None
-        for payer, ledger in self.ledgers(settlement.payers):
-            if there is not None:
-                ledger.give_back(there.nanodollars, there.until_s)
-            if cost:
-                spent = ledger.spent
-                for budget in payer.budgets:
-                    slot = budget.slot
-                    spent[slot] = now_spent = spent[slot] + cost
-                    if now_spent * 100 >= THRESHOLDS[0] * budget.limit_nanodollars:
-                        reached += _reached(ledger, budget, settlement)
-            self.changed[payer.key] = ledger, max(payer.kept_s, ledger.last_s - self._now_s)
-
-    def hold(self, wanted: Wanted, hold: Hold, payers: Sequence[Payer]) -> Refusal | None:
-        """Hold this in each of these instead of what is held; or why it does not fit."""
-        there = self._there(wanted.name, wanted.there)
-        more = hold.nanodollars if there is None else hold.nanodollars - there.nanodollars
-        ledgers = self.ledgers(payers)
-        refusal = _refusal(ledgers, more, hold.nanodollars)
-        if refusal is not None:
-            return refusal
-        for payer, ledger in ledgers:
-            if there is not None:
-                ledger.give_back(there.nanodollars, there.until_s)
-            ledger.hold(hold.nanodollars, hold.until_s)
-            self.changed[payer.key] = ledger, max(payer.kept_s, ledger.last_s - self._now_s)
-        if wanted.name:
-            self.changed[wanted.name] = hold, hold.until_s - self._now_s
-        return None
-
-    def ledgers(self, payers: Sequence[Payer]) -> list[tuple[Payer, Ledger]]:
-        """Those of these payers, to be changed."""
-        kept, now_s, day, found = self._kept, self._now_s, int(self._now_s // DAY_S), []
-        for payer in payers:
-            ledger = kept[payer.key]
-            if type(ledger) is not Ledger:
-                kept[payer.key] = ledger = Ledger.empty(day)
-            elif ledger.first_s <= now_s or ledger.day != day:
-                ledger.advance(day, now_s)
-            found.append((payer, ledger))
-        return found
-
-    def _there(self, name: str, known: Hold | None) -> Hold | None:
-        """What is held, and has not expired."""
-        hold = self._kept[name] if name else known
-        return hold if type(hold) is Hold and hold.until_s > self._now_s else None
-
-    def _before_end(self, settlement: Settlement) -> bool:
-        """Whether its hold would be there still, if nobody had settled it."""
-        return settlement.there is not None and self._now_s < settlement.there.until_s
+def _before_end(settlement: Settlement, now_s: float) -> bool:
+    """Whether its hold would be there still, if nobody had settled it."""
+    return settlement.there is not None and now_s < settlement.there.until_s
 
 
 def _refusal(
@@ -304,14 +263,14 @@ def thresholds(spent: int, limit: int, told: int) -> list[int]:
     return [each for each in THRESHOLDS if each > told and spent * 100 >= each * limit]
 
 
-def _reached(ledger: Ledger, budget: Budget, settlement: Settlement) -> list[Reached]:
+def _reached(ledger: Ledger, budget: Budget, cost: int) -> list[Reached]:
     spent, limit = ledger.spent[budget.slot], budget.limit_nanodollars
     # a limit that was raised is told of anew, and one that was lowered what it has passed by
-    before = max(thresholds(spent - settlement.cost, limit, 0), default=0)
+    before = max(thresholds(spent - cost, limit, 0), default=0)
     told = min(ledger.told[budget.slot], before)
     new = thresholds(spent, limit, told)
     ledger.told[budget.slot] = max(new, default=told)
-    return [Reached(settlement, budget, percent, spent) for percent in new]
+    return [Reached(budget, percent, spent) for percent in new]
 
 
 @lru_cache(maxsize=4)

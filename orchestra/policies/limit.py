@@ -106,17 +106,14 @@ class Limiter:
         self._adaptive = Adaptive(limits.concurrency or 1) if adapts else None
         self._requests = _meter(limits.requests_per_minute)
         self._tokens = _meter(limits.tokens_per_minute)
+        self.counts_tokens = self._tokens is not None
+        """Whether it asks how many tokens a call takes."""
 
     @property
     def load(self) -> Load:
         """How many calls are under way, and how many wait."""
         at_once = self._adaptive.bound if self._adaptive is not None else None
         return Load(self._running, len(self._queue), at_once)
-
-    @property
-    def counts_tokens(self) -> bool:
-        """Whether it asks how many tokens a call takes."""
-        return self._tokens is not None
 
     def begin(self, now_s: float, requests: int = 1, tokens: int = 0) -> Admitted | None:
         """A call that takes this much and has begun, at once; None where it would have to wait.
@@ -152,13 +149,13 @@ class Limiter:
     def sent(self, admitted: Admitted) -> None:
         """Somebody is asked: what it takes of requests stays taken."""
         if self._requests is not None and admitted.asked is not None:
-            self._requests.settle(admitted.asked, self._clock.now_s(), admitted.asked.units)
+            self._requests.state.settle(admitted.asked, admitted.asked.units)
             admitted.asked = None
 
     def withdraw(self, admitted: Admitted) -> None:
         """Give a call back that was not sent: it is as if it had never been."""
         if self._requests is not None and admitted.asked is not None:
-            self._requests.settle(admitted.asked, self._clock.now_s(), 0)
+            self._requests.state.settle(admitted.asked, 0)
             admitted.asked = None
         self.leave(admitted, tokens=0)
 
@@ -168,8 +165,11 @@ class Limiter:
         `room` is whether the provider had room for it; None where that is not known.
         """
         self._running -= 1
-        if self._tokens is not None and admitted.taken is not None:
-            self._tokens.settle(admitted.taken, self._clock.now_s(), tokens)
+        taken = admitted.taken
+        if self._tokens is not None and taken is not None:
+            if tokens > taken.units:
+                self._tokens.advance(self._clock.now_s())
+            self._tokens.state.settle(taken, tokens)
         if self._adaptive is not None and room is not None:
             if room:
                 self._adaptive.served()
@@ -209,9 +209,10 @@ class Limiter:
                 await waiter.woken.wait()
 
     def _begun(self, now_s: float, requests: int, tokens: int) -> Admitted:
+        """Have a call begin of which `_missing_s` has said, just now, that it may."""
         self._running += 1
-        asked = self._requests.take(now_s, requests) if self._requests is not None else None
-        taken = self._tokens.take(now_s, tokens) if self._tokens is not None else None
+        asked = self._requests.state.take(requests) if self._requests is not None else None
+        taken = self._tokens.state.take(tokens) if self._tokens is not None else None
         return Admitted(taken, now_s, asked)
 
     def _missing_s(self, now_s: float, requests: int, tokens: int) -> float:
@@ -225,7 +226,8 @@ class Limiter:
         if self._requests is not None:
             missing_s = self._requests.wait_s(now_s, requests)
         if self._tokens is not None:
-            missing_s = max(missing_s, self._tokens.wait_s(now_s, tokens))
+            wait_s = self._tokens.wait_s(now_s, tokens)
+            missing_s = max(missing_s, wait_s)
         return missing_s
 
     def _rates(self, waiter: _Waiter, before: Collection[_Waiter]) -> tuple[float, str]:

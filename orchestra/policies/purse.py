@@ -1,14 +1,13 @@
 """Money around calls: held when a call begins, settled when it ends, whatever happens.
 
-Rules of the file: a hold is given back within `GIVE_BACK_S` under a shield, or remembered here and
-given back with the next change, or by `flush`. If this process dies, the hold expires by itself.
+Rules of the file: a hold is given back when its call ends, or as of `late_ends`. If this process
+dies, the hold expires by itself.
 """
 
 from __future__ import annotations
 
 import logging
 import secrets
-from collections import deque
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from functools import lru_cache, partial
@@ -17,39 +16,33 @@ from weakref import WeakKeyDictionary
 
 import attrs
 import msgspec
-import trio
 
 from orchestra.accounts import NO_ALLOWANCE, Caller
 from orchestra.errors import BudgetExceededError, BudgetHeldError, StateError
 from orchestra.events import BudgetReached
 from orchestra.policies.budget import NO_BUDGETS, Budget, Budgets, Payer
-from orchestra.policies.giving_back import given_back
+from orchestra.policies.late_ends import LateEnds
 from orchestra.policies.ledger import (
     ENCODING,
     HOLD_KEY,
-    Decision,
     Hold,
-    Order,
+    Reached,
     Refusal,
     Settlement,
     Wanted,
-    decide,
+    hold,
+    settle,
     used_up,
 )
 from orchestra.policies.prices import in_dollars
 from orchestra.policies.run_ledger import RunLedger
 from orchestra.protocols import Account, State
 
-LATE_MAX = 1_000
-"""Settlements that are kept while the state is away; then the oldest are lost, and expire."""
 CALLERS_MAX = 1_000
 """Callers of whom it is kept ready who pays for all the calls that they make."""
-LATE_AT_ONCE = 8
-"""Of those, how many go with one change."""
 HELD_WAIT_S = 1.0
 """After how long a call may be made again, where only what others hold is in its way."""
-REST_S = 0.05
-"""How long a state is left alone that has not answered, when all is to be settled."""
+_LOST = "what they have cost is in no budget, and what they held is free when it expires"
 
 log = logging.getLogger("orchestra.policies")
 
@@ -57,17 +50,16 @@ log = logging.getLogger("orchestra.policies")
 class Purse:
     """Pays for the calls of a deployment. What is spent is in `state`, and shared with it.
 
-    The purse itself keeps what could not be settled yet, at most `LATE_MAX` calls of it, and as
-    long as a run lasts, what is spent of its own budget.
+    The purse itself keeps what could not be settled yet, in `ends`, and as long as a run lasts,
+    what is spent of its own budget.
     """
 
     def __init__(self, budgets: Budgets, state: State) -> None:
         self.budgets = budgets
         self._keys_only = budgets == NO_BUDGETS
         self._state = state
-        self._late: deque[tuple[Account, Settlement]] = deque()
-        self._loses = False
-        self._of_caller = lru_cache(maxsize=CALLERS_MAX)(budgets.of_caller)
+        self.ends: LateEnds[_End] = LateEnds(state, self._settled, _LOST)
+        self._of_caller = lru_cache(maxsize=CALLERS_MAX)(partial(_paying, budgets))
         self._of_runs: WeakKeyDictionary[object, RunLedger] = WeakKeyDictionary()
         self._names = map(f"{HOLD_KEY}{secrets.token_hex(6)}-{{}}".format, count())
 
@@ -89,11 +81,14 @@ class Purse:
         """
         if not nanodollars:
             return None
-        payers, of_run = self._of_caller(account.caller), self._of_run(account)
+        (payers, keys), of_run = self._of_caller(account.caller), self._of_run(account)
         if not payers and of_run is None:
             return None
-        name = "" if self._state.at_once else next(self._names)
-        reservation = Reservation(self, account, name, payers, for_s, model, of_run)
+        name = ""
+        if not self._state.at_once:
+            name = next(self._names)
+            keys = (*keys, name)
+        reservation = Reservation(self, account, name, payers, keys, for_s, model, of_run)
         await reservation.grow(nanodollars)
         reservation.begun = True
         return reservation
@@ -105,10 +100,9 @@ class Purse:
             BudgetExceededError: one is used up.
             StateError: the state is away.
         """
-        payers = self._of_caller(caller)
+        payers, keys = self._of_caller(caller)
         if not payers:
             return
-        keys = [payer.key for payer in payers]
         refusal = await self._state.look(keys, partial(used_up, payers), ENCODING)
         if refusal is not None:
             raise _exceeded(refusal, _LEAST, "", begun=False)
@@ -118,80 +112,53 @@ class Purse:
 
         Not cancelled: it takes 50 ms.
         """
-        reservation.settle_of_run(cost)
+        if reservation.of_run is not None:
+            reservation.settle_of_run(reservation.of_run, cost)
         if reservation.payers:
             await self.settle_shared(reservation, cost)
 
     async def settle_shared(self, reservation: Reservation, cost: int) -> None:
         """As `settle`, but for the budget of the run."""
         settlement = Settlement(reservation.name, reservation.payers, cost, reservation.there)
-        order, accounts = Order((settlement,)), (reservation.account,)
-        if not await given_back(self._state, self.change, order, accounts):
-            again = msgspec.structs.replace(settlement, again=True)
-            self._late.append((reservation.account, again))
-            self._trim_late()
+        await self.ends.tell(_End(reservation.account, reservation.keys, settlement))
 
-    async def change(self, order: Order, accounts: Sequence[Account] = ()) -> Decision:
-        """Have this done, and settled with it what is late; `accounts` are of its settlements."""
-        late = self._taken_late() if self._late else ()
-        if late:
-            ends = [*[each for _, each in late], *order.settlements]
-            order = msgspec.structs.replace(order, settlements=ends)
-            accounts = [*[each for each, _ in late], *accounts]
-        keys = order.keys()
-        try:
-            decision = await self._state.revise(keys, partial(decide, order, keys), ENCODING)
-        except BaseException:
-            self._late.extendleft(reversed(late))
-            self._trim_late()
-            raise
-        if late:
-            self._loses = False
-        if decision.reached:
-            _tell(accounts, order.settlements, decision)
-        return decision
+    async def held(self, wanted: Wanted, keys: Sequence[str]) -> Hold | Refusal:
+        """Hold this with all who pay, or why it does not fit; behind calls that are to be settled.
 
-    async def flush(self, within_s: float) -> bool:
-        """Settle what is late, when no call will follow; whether nothing is late any more.
-
-        Shielded, and for so long at the most.
+        Raises:
+            StateError: the state is away; it has happened, or has not.
         """
-        with trio.move_on_after(within_s, shield=True):
-            while self._late:
-                if not await given_back(self._state, self.change, Order()):
-                    await trio.sleep(REST_S)
-        if self._late:
-            log.error(
-                "%d calls are not paid, since the state did not answer: what they have cost is in "
-                "no budget, and what they held is free when it expires",
-                len(self._late),
-            )
-        return not self._late
+        held = partial(hold, wanted)
+        found = await self._state.revise(keys, held, ENCODING)
+        if self.ends.late and await self.ends.tell_again() and isinstance(found, Refusal):
+            found = await self._state.revise(keys, held, ENCODING)
+        return found
+
+    async def _settled(self, end: _End) -> None:
+        reached = await self._state.revise(end.keys, partial(settle, end.settlement), ENCODING)
+        if reached:
+            _tell(end.account, reached)
 
     def _of_run(self, account: Account) -> RunLedger | None:
         """The ledger of the run that makes a call, where each has a budget."""
-        found = self._of_runs.get(account.run) if self._of_runs and account.run_id else None
+        if self.budgets.request is None or not account.run_id:
+            return None
+        found = self._of_runs.get(account.run)
         if found is None and (budget := self.budgets.of_run(account.run_id)) is not None:
             found = self._of_runs[account.run] = RunLedger(budget)
         return found
 
-    def _trim_late(self) -> None:
-        """Lose the oldest of those that are late, where they are too many."""
-        while len(self._late) > LATE_MAX:
-            self._late.popleft()
-            if not self._loses:
-                self._loses = True
-                log.error(
-                    "calls are not paid from now on, the oldest first, until the state answers: "
-                    "%d of them wait for it, and no more are kept; what the others have cost is "
-                    "in no budget",
-                    LATE_MAX,
-                )
 
-    def _taken_late(self) -> Sequence[tuple[Account, Settlement]]:
-        """Of those that are late, as many as go with one change, the oldest first."""
-        count = min(len(self._late), LATE_AT_ONCE)
-        return [self._late.popleft() for _ in range(count)]
+class _End(msgspec.Struct, frozen=True, eq=False):
+    """How a call has ended, and on whose account."""
+
+    account: Account
+    keys: tuple[str, ...]
+    settlement: Settlement
+
+    def again(self) -> _End:
+        again = msgspec.structs.replace(self.settlement, again=True)
+        return _End(self.account, self.keys, again)
 
 
 @attrs.define(eq=False)
@@ -205,6 +172,8 @@ class Reservation:
     account: Account
     name: str
     payers: tuple[Payer, ...]
+    keys: tuple[str, ...]
+    """Under which it is kept what they have spent, and what this holds."""
     for_s: float
     model: str
     of_run: RunLedger | None = None
@@ -237,19 +206,17 @@ class Reservation:
                 self.there_of_run = before
             raise
 
-    def settle_of_run(self, cost: int) -> None:
+    def settle_of_run(self, of_run: RunLedger, cost: int) -> None:
         """Spend what the call has cost of its run's own budget, and hold nothing of it any more."""
-        if self.of_run is None:
-            return
         held, self.there_of_run = self.there_of_run, 0
-        for percent in self.of_run.settle(held, cost):
-            _record(self.account, self.of_run.budget, percent, self.of_run.spent)
+        for percent in of_run.settle(held, cost):
+            _record(self.account, of_run.budget, percent, of_run.spent)
 
     async def _grow_shared(self, nanodollars: int) -> None:
         there = self.there
-        wanted = Wanted(self.name, nanodollars, self.for_s, there)
+        wanted = Wanted(self.name, self.payers, nanodollars, self.for_s, there)
         try:
-            decision = await self.purse.change(Order((), wanted, self.payers))
+            found = await self.purse.held(wanted, self.keys)
         except StateError as error:
             budgets = [each for payer in self.payers for each in payer.budgets]
             closed = [each for each in budgets if each.when_state_fails == "closed"]
@@ -262,25 +229,26 @@ class Reservation:
             if there is None:  # it may have happened
                 await self.purse.settle_shared(self, 0)  # noqa: ASYNC102 - it is shielded and bounded
             raise
-        if decision.refusal is not None:
-            raise _exceeded(decision.refusal, nanodollars, self.model, begun=self.begun)
-        self.there = decision.held
+        if isinstance(found, Refusal):
+            raise _exceeded(found, nanodollars, self.model, begun=self.begun)
+        self.there = found
 
 
-def _tell(
-    accounts: Sequence[Account], settlements: Sequence[Settlement], decision: Decision
-) -> None:
-    """Write down in each account what thresholds its calls have reached.
+def _paying(budgets: Budgets, caller: Caller) -> tuple[tuple[Payer, ...], tuple[str, ...]]:
+    """Who pays for the calls of a caller, and under which keys their ledgers are."""
+    payers = budgets.of_caller(caller)
+    return payers, tuple(payer.key for payer in payers)
+
+
+def _tell(account: Account, reached: Sequence[Reached]) -> None:
+    """Write down in its account what thresholds a call has reached.
 
     It is logged, too: where a call is settled late, its run may have ended.
     """
-    for each in decision.reached:
+    for each in reached:
         spent, limit = in_dollars(each.spent), in_dollars(each.budget.limit_nanodollars)
         log.info("%d %% of the budget of %s: %s of %s", each.percent, each.budget, spent, limit)
-    for account, settlement in zip(accounts, settlements, strict=True):
-        for each in decision.reached:
-            if each.settlement is settlement:
-                _record(account, each.budget, each.percent, each.spent)
+        _record(account, each.budget, each.percent, each.spent)
 
 
 def _record(account: Account, budget: Budget, percent: int, spent: int) -> None:

@@ -98,13 +98,10 @@ def tokens_taken(
     Where it has not, as of a failed or cut answer, no less than its question, and what was said
     of the answer. None of the answer's estimate stays.
     """
-    at_least = estimate.input + tokens_of(said_bytes)
-    if usage is None:
-        return at_least
-    counted = usage.input_tokens + usage.output_tokens
-    if whole and usage.certainty is Certainty.EXACT:
+    counted = 0 if usage is None else usage.input_tokens + usage.output_tokens
+    if whole and usage is not None and usage.certainty is Certainty.EXACT:
         return counted
-    return max(counted, at_least)
+    return max(counted, estimate.input + tokens_of(said_bytes))
 
 
 def said_bytes(event: ModelEvent) -> int:

@@ -227,6 +227,7 @@ class _Desk:
         self._route = route
         self._models = {each.name: models[each.name] for each in route.candidates}
         self._draw = draw
+        self._by_chance = isinstance(route.by, BY_CHANCE)
         kinds: tuple[Kind, ...] = ("stream", "complete", "embed")
         self._latencies: Mapping[Kind, Latencies] = {}
         if isinstance(route.by, ByLatency):
@@ -312,7 +313,8 @@ class _Desk:
         loads: Mapping[str, float] = {}
         if self._latencies:
             loads = self._latencies[kind].loads(trio.current_time())
-        order = choose(route.by, candidates, needs, loads, self._draws(request, candidates))
+        draws = self._draws(request, candidates) if self._by_chance else ()
+        order = choose(route.by, candidates, needs, loads, draws)
         if not order:
             raise refusal(route, needs, candidates or route.candidates)
         return order if route.falls_back_on else order[:1]
@@ -321,8 +323,7 @@ class _Desk:
         self, request: ChatRequest | EmbedRequest, candidates: Sequence[Candidate]
     ) -> Sequence[float]:
         by = self._route.by
-        if not isinstance(by, BY_CHANCE):
-            return ()
+        assert isinstance(by, BY_CHANCE), "else nothing is drawn"
         if by.sticky and isinstance(request, ChatRequest):
             return sticky_draws(conversation_of(request), [each.name for each in candidates])
         return [self._draw() for _ in candidates]

@@ -20,14 +20,11 @@ from hypothesis import strategies as st
 from trio.testing import MockClock
 
 from orchestra import Limits, Retry, open_engine, pipeline, step
-from orchestra.batch.batch import Batch, BatchRules, Progress, is_hopeless
+from orchestra.batch.batch import Batch, BatchRules, Progress
 from orchestra.batch.ledger import Row
 from orchestra.errors import (
-    ArmsFailedError,
     AuthenticationError,
     BatchError,
-    BudgetExceededError,
-    BudgetHeldError,
     InputError,
     OverloadedError,
     RateLimitError,
@@ -219,22 +216,6 @@ def test_what_every_row_would_meet_stops_it_and_is_no_rows_failure(tmp_path: Pat
         begun(rows([2.0, 1.0, 1.0, 1.0]), tmp_path / "r", at_once=2)
     assert set(told(tmp_path / "r")) == {"0"}  # which was under way, and has ended
     assert {number for number, _ in BOOK.began} == {0, 1}
-
-
-@pytest.mark.parametrize(
-    ("error", "hopeless"),
-    [
-        (AuthenticationError("x"), True),
-        (BudgetExceededError("x", resets_at_s=1.0), True),
-        (BudgetExceededError("x"), False),
-        (BudgetHeldError("x", resets_at_s=1.0), False),
-        (ValueError("x"), False),
-        (ArmsFailedError("x", {"a": AuthenticationError("x"), "b": ValueError("x")}), False),
-        (ArmsFailedError("x", {"a": AuthenticationError("x")}), True),
-    ],
-)
-def test_what_every_row_would_meet(error: Exception, hopeless: bool) -> None:
-    assert is_hopeless(error) == hopeless
 
 
 def test_a_row_is_tried_again_where_that_may_help(tmp_path: Path) -> None:

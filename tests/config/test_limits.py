@@ -2,21 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any, Never, TypeVar, cast
 
 import attrs
 import pytest
 import trio
 
 from orchestra.accounts import Caller, KeyAllowance
+from orchestra.answers import Completion
 from orchestra.config import LocalBindings
+from orchestra.config.assembly import Assembly
 from orchestra.config.reading import read
 from orchestra.config.spec import OWNER
-from orchestra.errors import ConfigError, LimitReachedError
+from orchestra.errors import ConfigError, LimitReachedError, StateError
 from orchestra.policies.account import PRESENT, NoAccount
 from orchestra.policies.allowance import CallerRules, OwnerLimits
-from orchestra.values import ChatRequest, Message
+from orchestra.protocols import Model
+from orchestra.records import Encoding, Revision
+from orchestra.stores.state_memory import MemoryState
+from orchestra.testing.virtual import virtual
+from orchestra.values import Capabilities, ChatRequest, Message, Stopped, StopReason
 
+T = TypeVar("T")
+D = TypeVar("D")
 FILE = Path("orchestra.toml")
 TEXT = """
 [limits.user]
@@ -133,3 +143,62 @@ def test_a_key_is_limited_where_the_deployment_has_no_limits(tmp_path: Path) -> 
         return caught.value.code
 
     assert trio.run(main) == "key.requests_per_minute"
+
+
+class Away(MemoryState):
+    """A state that can be away."""
+
+    at_once = False
+    away = False
+
+    async def revise(
+        self,
+        keys: Sequence[str],
+        decide: Callable[[Sequence[D | None], float], Revision[T, D]],
+        encoding: Encoding[D],
+    ) -> T:
+        if self.away:
+            raise StateError("the store is gone; start it")
+        return await super().revise(keys, decide, encoding)
+
+
+@pytest.mark.parametrize(
+    "limits",
+    [
+        "[limits.user]\nconcurrency = 1\nwait_max_s = 0",
+        "[models.asked.limits]\nconcurrency = 1\nwait_max_s = 0\nshared = true",
+    ],
+)
+def test_ends_of_calls_that_a_state_did_not_take_are_told_behind_the_last(limits: str) -> None:
+    """Otherwise no other process may call for as long as a lease."""
+
+    async def main() -> None:
+        text = f'[models.asked]\nprovider = "openai"\nmodel = "gpt-5-mini"\n{limits}'
+        deployment, state, unasked = read(text, FILE), Away(), cast("Any", None)
+
+        class Fake(Model):
+            capabilities = Capabilities()
+
+            def stream(self, request: ChatRequest) -> Never:
+                raise NotImplementedError("asked for whole answers")
+
+            async def complete(self, request: ChatRequest) -> Completion:
+                state.away = True
+                return Completion((), Stopped(StopReason.END))
+
+        PRESENT.set(Ada())
+        for _ in range(2):
+            process = Assembly(
+                deployment,
+                {},
+                lambda: state,
+                lambda _: unasked,
+                unasked,
+                stand_ins={"asked": Fake()},
+            )
+            model = process.model(deployment.models["asked"])
+            await model.complete(ChatRequest((Message("user", "why"),)))
+            state.away = False
+            await process.flush(2.0)
+
+    virtual(main)

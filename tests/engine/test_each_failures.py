@@ -14,9 +14,11 @@ from hypothesis import strategies as st
 from orchestra import Failed, Pipeline, Policy, Stream, each, pipeline, step
 from orchestra.compiler.check import check
 from orchestra.errors import (
+    AuthenticationError,
     BudgetExceededError,
     BudgetHeldError,
     LimitExceededError,
+    ModelError,
     OverloadedError,
     RunCancelledError,
 )
@@ -208,11 +210,11 @@ def test_what_a_model_error_tells_is_kept() -> None:
     assert failed == Failed(1, 1, "OverloadedError", message, "each[1]/asked", True, facts)
 
 
-def spends(kind: type[BudgetExceededError]) -> Pipeline[..., object]:
+def spends(error: ModelError) -> Pipeline[..., object]:
     @step
     async def paid(n: int) -> int:
         if n:
-            raise kind("it is used up", budget="a run")
+            raise error
         return n
 
     @pipeline(name="spends")
@@ -222,15 +224,20 @@ def spends(kind: type[BudgetExceededError]) -> Pipeline[..., object]:
     return defined
 
 
-def test_a_budget_that_is_used_up_ends_the_whole_as_it_does_elsewhere() -> None:
-    simulation = simulate(spends(BudgetExceededError), World(), n=9)
+@pytest.mark.parametrize(
+    "error",
+    [BudgetExceededError("it is used up", budget="a run"), AuthenticationError("a wrong key")],
+)
+def test_what_every_item_would_meet_ends_the_whole_as_it_does_elsewhere(error: ModelError) -> None:
+    """A budget that is used up; and a wrong key is not shown to a provider fifty times."""
+    simulation = simulate(spends(error), World(), n=9)
     check_laws(simulation)
-    assert type(simulation.error) is BudgetExceededError
+    assert type(simulation.error) is type(error)
     assert not failed_of(simulation)
 
 
 def test_an_item_whose_budget_is_only_held_by_others_has_failed() -> None:
-    simulation = simulate(spends(BudgetHeldError), World(), n=3)
+    simulation = simulate(spends(BudgetHeldError("it is held", budget="a run")), World(), n=3)
     check_laws(simulation)
     assert [event.index for event in failed_of(simulation)] == [1, 2]
 

@@ -6,6 +6,7 @@ import gc
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, nullcontext, suppress
 from datetime import UTC, datetime
+from functools import partial
 from random import Random
 from typing import TypeVar
 
@@ -24,7 +25,7 @@ from orchestra.errors import (
     UnknownPriceError,
 )
 from orchestra.events import BudgetReached, Note
-from orchestra.policies import purse as purse_module
+from orchestra.policies import late_ends
 from orchestra.policies.account import PRESENT, NoAccount
 from orchestra.policies.batches import BatchSize
 from orchestra.policies.breaker import BreakerRule, HalfOpen
@@ -40,14 +41,15 @@ from orchestra.policies.guard import GuardedModel
 from orchestra.policies.ledger import (
     ENCODING,
     HOLD_KEY,
-    Decision,
     Hold,
     Kept,
     Ledger,
-    Order,
+    Reached,
+    Refusal,
     Settlement,
     Wanted,
-    decide,
+    hold,
+    settle,
 )
 from orchestra.policies.limit import CallLimits, Load
 from orchestra.policies.prices import Price
@@ -72,6 +74,7 @@ from orchestra.values import (
 )
 
 T = TypeVar("T")
+R = TypeVar("R")
 D = TypeVar("D")
 DAY, MONTH = 0, 1
 PRICE = Price(input=1_000_000, output=1_000_000)
@@ -485,35 +488,33 @@ class Books:
         self.there: dict[str, Hold | None] = {}
         self._named = named
 
-    def obey(self, order: Order) -> Decision:
-        """What came of it, with all that is kept written and read again."""
-        keys = order.keys()
+    def decided(self, name: str, decide: Callable[..., Revision[R, Kept]]) -> Revision[R, Kept]:
+        """What is decided, with all that is kept written and read again."""
+        keys = [*(payer.key for payer in self.payers), *([name] if name else [])]
         kept = [ENCODING.read(self.kept[key]) if key in self.kept else None for key in keys]
-        before = dict(zip(keys, kept, strict=True))
-        revision = decide(order, keys, kept, self.now_s)
+        revision = decide(kept, self.now_s)
         for key, each in revision.records.items():
             self.kept.pop(key, None)
             if each is not None:
                 self.kept[key], self.ttls[key] = ENCODING.write(each[0]), each[1]
-        if revision.result.refusal is not None and not order.settlements:
-            assert not revision.records
-            assert all(each is None or isinstance(each, Kept) for each in before.values())
-        return revision.result
+        return revision
 
-    def hold(self, name: str, nanodollars: int, for_s: float = 600.0) -> Decision:
+    def hold(self, name: str, nanodollars: int, for_s: float = 600.0) -> Refusal | None:
         key = name if self._named else ""
-        wanted = Wanted(key, nanodollars, for_s, self.there.get(name))
-        decision = self.obey(Order((), wanted, self.payers))
-        if decision.refusal is None:
-            self.there[name] = decision.held
-        return decision
+        wanted = Wanted(key, self.payers, nanodollars, for_s, self.there.get(name))
+        revision = self.decided(key, partial(hold, wanted))
+        if isinstance(revision.result, Refusal):
+            assert not revision.records
+            return revision.result
+        self.there[name] = revision.result
+        return None
 
-    def settle(self, name: str, cost: int, *, again: bool = False) -> Decision:
+    def settle(self, name: str, cost: int, *, again: bool = False) -> Sequence[Reached]:
         key = name if self._named else ""
         end = Settlement(key, self.payers, cost, self.there.get(name), again)
         if not self._named:
             self.there.pop(name, None)
-        return self.obey(Order((end,)))
+        return self.decided(key, partial(settle, end)).result
 
     def ledger(self) -> Ledger:
         (payer,) = self.payers
@@ -531,10 +532,10 @@ def test_thresholds_are_told_once_a_period(calls: list[tuple[int, int]]) -> None
     sums: dict[float, int] = {}
     for hours, cost in calls:
         books.now_s += hours * 3600
-        decision = books.settle("h", cost)
+        reached = books.settle("h", cost)
         day = books.now_s // 86_400
         sums[day] = sums.get(day, 0) + cost
-        told += [(day, each.percent) for each in decision.reached]
+        told += [(day, each.percent) for each in reached]
         assert books.ledger().spent[DAY] == sums[day]
     wanted = {(day, at) for day, spent in sums.items() for at in (50, 80, 100) if spent >= at * 10}
     assert sorted(told) == sorted(wanted)
@@ -552,8 +553,7 @@ def test_thresholds_are_those_of_the_limit_that_there_is(
         spent += cost
         reached = [at for at in (50, 80, 100) if spent * 100 >= at * limit]
         new = [at for at in reached if at > min(told, max(before, default=0))]
-        decision = books.settle("h", cost)
-        assert [each.percent for each in decision.reached] == new
+        assert [each.percent for each in books.settle("h", cost)] == new
         told = max(reached, default=told)
 
 
@@ -562,10 +562,10 @@ def test_what_was_spent_is_held_against_another_limit() -> None:
     books.hold("h", 60)
     books.settle("h", 60)
     books.payers = Payer.all_of([ada(limit=50)])
-    assert books.hold("h", 1).refusal is not None
+    assert books.hold("h", 1) is not None
     books.payers = Payer.all_of([ada(limit=200)])
-    assert books.hold("h", 140).refusal is None
-    assert books.hold("i", 1).refusal is not None
+    assert books.hold("h", 140) is None
+    assert books.hold("i", 1) is not None
 
 
 @given(st.lists(st.tuples(st.integers(-20, 60), st.integers(1, 60)), max_size=40))
@@ -592,14 +592,14 @@ def test_a_period_ends_at_midnight_and_a_month_at_its_last() -> None:
         books = Books(ada(period))
         books.now_s = december
         books.settle("g", 90)
-        refusal = books.hold("h", 20).refusal
+        refusal = books.hold("h", 20)
         assert refusal is not None
         assert refusal.resets_at_s == NEW_YEAR_S
         books.now_s = NEW_YEAR_S
-        assert books.hold("h", 20).refusal is None
+        assert books.hold("h", 20) is None
     books = Books(ada(Period.MONTH))
     books.now_s = february
-    refusal = books.hold("h", 101).refusal
+    refusal = books.hold("h", 101)
     assert refusal is not None
     assert refusal.resets_at_s == datetime(2027, 3, 1, tzinfo=UTC).timestamp()
 
@@ -622,7 +622,7 @@ def test_a_call_over_midnight_is_held_in_both_days_and_paid_in_the_second() -> N
     books.hold("h", 60)
     assert list(books.ttls.values()) == [2 * 86_400, 600]
     books.now_s = NEW_YEAR_S + 1
-    assert books.hold("i", 60).refusal is not None
+    assert books.hold("i", 60) is not None
     books.settle("h", 50)
     assert "h" not in books.kept
     ledger = books.ledger()
@@ -634,7 +634,7 @@ def test_the_hold_of_a_process_that_died_expires() -> None:
         books = Books(ada())
         books.hold("h", 60)
         books.now_s += after_s
-        assert (books.hold("i", 60).refusal is not None) == refused
+        assert (books.hold("i", 60) is not None) == refused
 
 
 def test_a_ledger_is_kept_as_long_as_its_longest_hold() -> None:
@@ -649,10 +649,10 @@ def test_a_ledger_is_kept_as_long_as_its_longest_hold() -> None:
 def test_a_settlement_that_is_tried_again_is_counted_once() -> None:
     for ends in ([False, True], [True, True], [True]):
         books = Books(ada())
-        held = books.hold("h", 60).held
+        books.hold("h", 60)
         books.now_s += 1
-        order = Order([Settlement("h", books.payers, 50, held, again) for again in ends])
-        books.obey(order)
+        for again in ends:
+            books.settle("h", 50, again=again)
         ledger = books.ledger()
         assert (ledger.spent[DAY], ledger.told[DAY], ledger.holds) == (50, 50, {})
 
@@ -700,13 +700,12 @@ def test_sums_of_holds_are_what_each_of_them_is(
         books.now_s += passes_s
         now_s = books.now_s
         if what == "hold":
-            decision = books.hold(key, amount, 30.0)
-            assert (decision.refusal is None) == all(
-                each.fits(key, amount, now_s) for each in simple
-            )
-            if decision.refusal is None:
-                assert decision.held is not None
-                until[key] = decision.held.until_s
+            refusal = books.hold(key, amount, 30.0)
+            assert (refusal is None) == all(each.fits(key, amount, now_s) for each in simple)
+            if refusal is None:
+                there = books.there[key]
+                assert there is not None
+                until[key] = there.until_s
                 assert 30 <= until[key] - now_s <= 31
                 for each in simple:
                     each.holds[key] = (amount, int(until[key]))
@@ -983,7 +982,7 @@ def test_what_is_late_is_settled_when_no_call_follows(n: int, away_s: float, sch
         state.slow_s, state.away = None, lambda: trio.current_time() < began_s + away_s
         with trio.CancelScope() as scope:
             scope.cancel()
-            assert await purse.flush(2.0) == (away_s < 2)
+            assert await purse.ends.flush(2.0) == (away_s < 2)
         assert trio.current_time() - began_s <= 2.0
         state.away = lambda: False
         (ledger,) = await state.ledgers([ACME])
@@ -1026,7 +1025,7 @@ def test_calls_that_end_together_while_the_state_is_silent_are_settled_later_onc
 def test_of_what_is_late_for_too_long_the_oldest_is_lost_which_is_said_once_an_outage(
     ends_s: list[float], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(purse_module, "LATE_MAX", 3)
+    monkeypatch.setattr(late_ends, "LATE_MAX", 3)
 
     async def main() -> None:
         state = watched()
@@ -1045,13 +1044,13 @@ def test_of_what_is_late_for_too_long_the_oldest_is_lost_which_is_said_once_an_o
                     assert reservation is not None
                     nursery.start_soon(end, reservation, 10**at, end_s)
                 await trio.sleep(0.06)
-                await purse.flush(0.04)  # in vain
+                await purse.ends.flush(0.04)  # in vain
             state.slow_s = None
-            assert await purse.flush(2.0)
+            assert await purse.ends.flush(2.0)
             (ledger,) = await state.ledgers([ACME])
             spent += sum(10**at for at in range(len(ends_s))[-3:])
             assert ledger.spent[DAY] == spent
-            said = sum("not paid from now on" in each for each in caplog.messages)
+            said = sum("from now on the oldest are lost" in each for each in caplog.messages)
             assert said == (outage if len(ends_s) > 3 else 0)
 
     virtual(main)

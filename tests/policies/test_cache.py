@@ -127,7 +127,6 @@ def test_a_wish_is_read_and_does_not_count(word: str) -> None:
     assert without_wish(plain) is plain
     alone = attrs.evolve(HELLO, extras={"orchestra": {"cache": word}})
     assert without_wish(alone) == HELLO
-    assert key_of("", "", alone) == key_of("", "", HELLO)
 
 
 def test_a_wish_that_is_none_is_an_error() -> None:

@@ -28,7 +28,7 @@ from orchestra.policies.allowance import (
 )
 from orchestra.policies.callers import NOTHING, POLL_S, CallerLimits, Lease
 from orchestra.policies.gcra import MINUTE_NS, SECOND_NS, Meter
-from orchestra.policies.giving_back import GIVE_BACK_S
+from orchestra.policies.late_ends import GIVE_BACK_S
 from orchestra.protocols import Change, State
 from orchestra.stores.state_memory import MemoryState
 from orchestra.testing.strategies import schedules
@@ -114,7 +114,9 @@ RULES = st.builds(CallerRules, user=LIMITS, organisation=LIMITS)
 
 def state_of(owner: Owner, data: bytes | None, now_s: float) -> OwnerState:
     """What is kept of an owner, as it is at a time."""
-    return OwnerState.at(owner, None if data is None else ENCODING.read(data), now_s)
+    state = OwnerState() if data is None else ENCODING.read(data)
+    state.advance(owner, now_s)
+    return state
 
 
 @attrs.define
@@ -624,11 +626,11 @@ def test_of_ends_that_are_late_no_more_are_kept_than_may_be(
         state.fails = True
         for lease in leases:
             await limits.leave(lease, tokens=0)
-        assert len(limits._ends) == 20
+        assert len(limits.ends.late) == 20
         state.fails = False
         for left in (12, 4, 0):
             await limits.leave(await limits.enter(EVE), tokens=0)
-            assert len(limits._ends) == left
+            assert len(limits.ends.late) == left
         changes = state.changes
         await limits.leave(await limits.enter(EVE), tokens=0)
         assert state.changes == changes + 2

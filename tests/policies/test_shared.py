@@ -23,7 +23,7 @@ from orchestra.errors import (
     ProviderServerError,
 )
 from orchestra.policies.account import PRESENT
-from orchestra.policies.allowance import ENCODING, OwnerState
+from orchestra.policies.allowance import OwnerState
 from orchestra.policies.breaker import BreakerRule
 from orchestra.policies.budget import Budgets, SpendingLimits
 from orchestra.policies.guard import GuardedModel
@@ -35,7 +35,7 @@ from orchestra.protocols import Change, State
 from orchestra.testing.strategies import schedules
 from orchestra.testing.virtual import virtual
 from tests.policies.test_budget import Told
-from tests.policies.test_callers import SlowState
+from tests.policies.test_callers import SlowState, state_of
 from tests.policies.test_guard import ASKED, INPUT, Fake, stream
 
 OUTPUT = 100
@@ -87,7 +87,7 @@ async def left(state: SlowState, limits: CallLimits) -> OwnerState | None:
     (owner,) = SharedLimits("m", limits, state)._limits.rules.owners(Caller(), "models")
     assert owner.key == "limits:models:model:m"
     data = await state.inner.change([owner.key], lambda kept, _: Change(kept[0]))
-    return None if data is None else OwnerState.at(owner, ENCODING.read(data), trio.current_time())
+    return None if data is None else state_of(owner, data, trio.current_time())
 
 
 @given(LIMITS, CALLS, st.sampled_from([0.0, 0.001]), st.booleans(), schedules())

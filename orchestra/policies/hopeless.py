@@ -1,0 +1,40 @@
+"""Which errors say nothing of what was asked: whatever is asked next would meet them, too."""
+
+from __future__ import annotations
+
+from orchestra.errors import (
+    ArmsFailedError,
+    AuthenticationError,
+    BindingError,
+    BudgetExceededError,
+    BudgetHeldError,
+    ModelNotFoundError,
+    ModelsFailedError,
+    PermissionDeniedError,
+    QuotaError,
+    UnknownPriceError,
+)
+
+_HOPELESS = (
+    AuthenticationError,
+    PermissionDeniedError,
+    ModelNotFoundError,
+    QuotaError,
+    UnknownPriceError,
+    BindingError,
+)
+
+
+def is_hopeless(error: BaseException, *, within_run: bool) -> bool:
+    """Whether all that follows would meet this error, and no wait mends it.
+
+    That is one of a key, a name or a budget that all need. With `within_run`, what follows is in
+    the same run, and so is the run's own budget; otherwise the next run has its own.
+    """
+    if isinstance(error, ArmsFailedError | ModelsFailedError):
+        errors = error.errors.values()
+        return bool(errors) and all(is_hopeless(each, within_run=within_run) for each in errors)
+    if isinstance(error, BudgetExceededError):
+        of_all = within_run or error.resets_at_s is not None
+        return of_all and not isinstance(error, BudgetHeldError)
+    return isinstance(error, _HOPELESS)
