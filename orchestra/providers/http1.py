@@ -45,11 +45,14 @@ class Origin:
     @property
     def authority(self) -> str:
         """As the `Host` header has it."""
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return host if self.port == _PORTS[self.scheme] else f"{host}:{self.port}"
+        return self._host if self.port == _PORTS[self.scheme] else str(self)
+
+    @property
+    def _host(self) -> str:
+        return f"[{self.host}]" if ":" in self.host else self.host
 
     def __str__(self) -> str:
-        return f"{self.host}:{self.port}"
+        return f"{self._host}:{self.port}"
 
 
 @attrs.frozen

@@ -232,7 +232,7 @@ def test_headers_of_the_caller_come_before_ours() -> None:
     [
         ("http://Host", "host:80", "host", "/"),
         ("https://host:8443/a?b=c", "host:8443", "host:8443", "/a?b=c"),
-        ("http://[::1]:9/a", "::1:9", "[::1]:9", "/a"),
+        ("http://[::1]:9/a", "[::1]:9", "[::1]:9", "/a"),
         ("http://h/a%3Ab:c/ü x?q=é", "h:80", "h", "/a%3Ab:c/%C3%BC%20x?q=%C3%A9"),
         ("http://bücher.example/", "xn--bcher-kva.example:80", "xn--bcher-kva.example", "/"),
         ("http://h/a\r\nx: y", "h:80", "h", "/ax:%20y"),
