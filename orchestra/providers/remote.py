@@ -69,8 +69,9 @@ class Endpoint:
         `total_s` bounds it.
         """
         timeouts = self.timeouts if streamed else _of_whole(self.timeouts)
-        url = self.base_url.rstrip("/") + call.path
-        return HttpRequest(url, call.body, (*call.headers, *self.headers), timeouts=timeouts)
+        url, own = self.base_url.rstrip("/") + call.path, {name.lower() for name, _ in self.headers}
+        headers = (*(each for each in call.headers if each[0].lower() not in own), *self.headers)
+        return HttpRequest(url, call.body, headers, timeouts=timeouts)
 
     def located(self, error: ModelError) -> ModelError:
         """The error, with where it happened filled in, no key in it, and none of the answer."""

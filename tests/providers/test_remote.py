@@ -233,6 +233,19 @@ def test_what_is_sent_has_the_model_the_key_and_the_headers() -> None:
     assert KEY not in repr(request)
 
 
+@given(st.lists(st.sampled_from(["Content-Type", "content-type", "X-Team"]), unique_by=str.lower))
+def test_a_header_of_the_deployment_takes_the_place_of_the_dialects(names: list[str]) -> None:
+    """One that is sent twice is two values, of which a server takes either, or none."""
+    transport = canned(STREAMED)
+    made = model(transport)
+    made.endpoint = attrs.evolve(made.endpoint, headers=tuple((name, "ours") for name in names))
+    run(heard, made)
+    sent = [(name.lower(), value) for name, value in transport.sent[0].headers]
+    assert len(sent) == len(dict(sent))
+    assert {name for name, value in sent if value == "ours"} == {name.lower() for name in names}
+    assert "content-type" in dict(sent)
+
+
 def test_the_reader_stops_at_the_last_byte_that_matters() -> None:
     """A server that keeps the connection open behind `[DONE]` holds nobody up."""
     never = ModelConnectionError("nobody should read on")
