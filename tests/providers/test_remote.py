@@ -23,6 +23,7 @@ from orchestra.codecs.openai import OpenAiDialect
 from orchestra.errors import (
     AuthenticationError,
     CapabilityError,
+    InvalidRequestError,
     MalformedStreamError,
     ModelConnectionError,
     ModelError,
@@ -244,6 +245,24 @@ def test_a_header_of_the_deployment_takes_the_place_of_the_dialects(names: list[
     assert len(sent) == len(dict(sent))
     assert {name for name, value in sent if value == "ours"} == {name.lower() for name in names}
     assert "content-type" in dict(sent)
+
+
+@pytest.mark.parametrize("way", ["stream", "complete", "embed"])
+def test_half_a_character_is_told_as_what_it_is(way: str) -> None:
+    """It cannot be sent, and was an error of Python's that no pipeline counts on."""
+    transport = canned(STREAMED)
+    made, half = model(transport), "a\ud800b"
+
+    async def main() -> object:
+        if way == "embed":
+            return await made.embed(EmbedRequest((half,)))
+        request = ChatRequest((Message("user", half),))
+        return await (heard(made, request) if way == "stream" else made.complete(request))
+
+    with pytest.raises(InvalidRequestError, match="half a character") as caught:
+        run(main)
+    assert caught.value.provider
+    assert not transport.sent
 
 
 def test_the_reader_stops_at_the_last_byte_that_matters() -> None:
