@@ -67,7 +67,7 @@ def read_secret(path: Path, what: str) -> Secret:
         raise BindingError(f"{source} cannot be read: {error.strerror or error}") from error
     if len(data) > SECRET_BYTES_MAX:
         raise BindingError(f"{source} is over {SECRET_BYTES_MAX} bytes; it has to hold one {what}")
-    return one_line(data.decode("utf-8", "replace"), source, what)
+    return one_line(data.decode("utf-8-sig", "replace"), source, what)
 
 
 def one_line(text: str, source: str, what: str) -> Secret:

@@ -32,6 +32,19 @@ def from_environment(environ: Environ) -> Deployment:
     return attrs.evolve(EMBEDDED, models=with_usual(models))
 
 
+def half_told(environ: Environ) -> Iterator[str]:
+    """Of providers whose key is there, and something else that they need is not: both."""
+    for provider in PROVIDERS.values():
+        probe = ModelSettings(name=provider.name, provider=provider.name)
+        key = key_state(provider, probe, environ)
+        if provider.suggested and key.needed and key.present and not any(_told(provider, environ)):
+            there = options_of(provider, probe, environ)
+            needed = [option for option in provider.options if option.needed]
+            missing = (option.env for option in needed if option.name not in there)
+            names = next(missing, provider.base_url_env)
+            yield f"{key.source}, but not {' or '.join(names)}"
+
+
 def _suggested(provider: Provider, environ: Environ) -> tuple[ModelSettings, ModelSettings] | None:
     """A provider's fast model and its smart one; None where it has not been set up."""
     if provider.suggested is None:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
 from orchestra.config import spec
 from orchestra.config.caches import cache_of
-from orchestra.config.checking import KEY_ELSEWHERE, NO_SECRETS, Table, check, missing
+from orchestra.config.checking import Table, check, missing
 from orchestra.config.coalescing import read_coalesce
-from orchestra.config.complaints import LIKENESS_MIN, Complaints, names_a_secret, nearest, shown
+from orchestra.config.complaints import LIKENESS_MIN, Complaints, nearest, shown
+from orchestra.config.headers import check_headers
 from orchestra.config.places import Path as Place
 from orchestra.policies.breaker import BreakerRule
 from orchestra.policies.limit import CallLimits
@@ -23,6 +24,7 @@ from orchestra.providers.settings import (
     ModelSettings,
     Prices,
 )
+from orchestra.providers.urls import absolute
 from orchestra.values import Capabilities
 
 NO_LIMIT = "none"
@@ -69,6 +71,9 @@ def _read_model(
         fix = f"write it as a table: {spec.TABLES[str(at[0])]}"
         complaints.add("wrong-type", at, f"{shown(table, str(at[-1]))} is not a table", fix)
         return None
+    if dotted_names := tuple(_without_quotes(table, at)):
+        _tell_quotes(dotted_names, complaints)
+        return None
     provider = _provider(table, at, seam, complaints)
     if provider is None:
         known = {**_known(PROVIDERS.values()), **extra}
@@ -82,6 +87,22 @@ def _read_model(
         return None
     settings = _settings(right, provider, at, here, complaints.where(at))
     return settings if _fits(settings, at, seam, complaints) else None
+
+
+def _without_quotes(table: Table, at: Place) -> Iterator[Place]:
+    """The tables in a table that are meant to stand beside it: `[models.gpt-5.4]`."""
+    for key, value in table.items():
+        if isinstance(value, dict) and key not in spec.REMOTE:
+            if "provider" in value:
+                yield (*at, key)
+            yield from _without_quotes(value, (*at, key))
+
+
+def _tell_quotes(paths: Iterable[Place], complaints: Complaints) -> None:
+    for kind, *name in paths:
+        message = "a dot in a name begins a table in a table, where it has no quotes"
+        right = f'[{kind}."{".".join(map(str, name))}"]'
+        complaints.add("wrong-type", (kind, *name), message, f"write {right}")
 
 
 def _provider(table: Table, at: Place, seam: Seam, complaints: Complaints) -> Provider | None:
@@ -106,8 +127,14 @@ def _provider(table: Table, at: Place, seam: Seam, complaints: Complaints) -> Pr
         complaints.add("wrong-provider", place, message, f"one of: {', '.join(known)}")
     else:
         message = f"there is no provider {shown(name)}"
-        complaints.add("unknown-provider", place, message, nearest(name, known))
+        complaints.add("unknown-provider", place, message, _meant(name, known))
     return None
+
+
+def _meant(name: str, known: Sequence[str]) -> str:
+    """Which provider was meant: those of a company's name, such as Google's, else the nearest."""
+    whose = [each for each in known if name.title() in PROVIDERS[each].about.title().split()]
+    return f"did you mean {' or '.join(map(repr, whose))}?" if whose else nearest(name, known)
 
 
 def _rest(table: Table) -> dict[str, Any]:
@@ -163,9 +190,18 @@ def _complete(
         message = "a key is in the environment or in a file, not in both"
         complaints.add("wrong-value", (*at, "key_file"), message, "leave one of the two out")
     _complete_limits(right.get("limits", {}), (*at, "limits"), complaints)
-    for name in right.get("headers", {}):
-        if names_a_secret(name):
-            complaints.add("secret-in-file", (*at, "headers", name), NO_SECRETS, KEY_ELSEWHERE)
+    check_headers(right.get("headers", {}), (*at, "headers"), complaints)
+    if "base_url" in right:
+        _check_url(right["base_url"], (*at, "base_url"), complaints)
+
+
+def _check_url(url: str, at: Place, complaints: Complaints) -> None:
+    """Complain of an address whose host or port is none."""
+    try:
+        absolute(url)
+    except ValueError as error:
+        message = f"{shown(url)} is no address: {error}"
+        complaints.add("wrong-value", at, message, f"base_url = {spec.URL.example}")
 
 
 def _complete_limits(limits: Table, at: Place, complaints: Complaints) -> None:

@@ -99,10 +99,7 @@ UNKNOWN_PRICE = Kind(Literal["flag", "refuse"], '"flag" or "refuse"', '"flag"')
 FLAG = Kind(bool, "true or false", "true")
 DIMENSIONS = Kind(Annotated[int, Meta(gt=0, le=65_536)], "a whole number over 0", "768")
 HEADERS = Kind(
-    dict[
-        Annotated[str, Meta(pattern=r"^[A-Za-z0-9!#$%&'*+.^_|~-]+\Z")],
-        Annotated[str, Meta(pattern=r"^[\x20-\x7e]*\Z")],
-    ],
+    dict[str, Any],
     "a table of HTTP headers, each a text of printable ASCII",
     '{ "X-Team" = "search" }',
 )

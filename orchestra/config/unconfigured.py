@@ -32,11 +32,16 @@ def tell_built_in(
 
 @cache
 def _warn() -> None:
+    from orchestra.config.environment import half_told
+
+    halves = "; ".join(half_told(os.environ))
     log.warning(
         "no model is configured, so that the built-in one answers, which only quotes what it is "
-        "given: there is no %s in %s, and no key of a provider in the environment. Start where "
-        "the file is, name it in ORCHESTRA_CONFIG, or set a key, such as OPENAI_API_KEY; "
+        "given: there is no %s in %s, and %s in the environment. Start where "
+        "the file is, name it in ORCHESTRA_CONFIG, or set %s; "
         "`orchestra models` lists what there is",
         FILE,
         Path.cwd(),
+        halves or "no key of a provider",
+        "what is missing" if halves else "a key, such as OPENAI_API_KEY",
     )

@@ -20,7 +20,7 @@ from orchestra.errors import ModelConnectionError, ModelError, ModelTimeoutError
 from orchestra.protocols import HttpReply, Timeouts
 from orchestra.providers.heads import Head
 from orchestra.providers.http1 import Exchange
-from orchestra.providers.line import Line
+from orchestra.providers.line import READ_BYTES, Line
 from orchestra.providers.reply import OK
 from orchestra.providers.watch import Wait, Watch
 
@@ -228,22 +228,28 @@ async def _ended(
 ) -> bytes:
     """Send the rest of a request, and give what came of an answer's body meanwhile.
 
-    A refusal ends the sending; the connection is good for nothing more then.
+    A refusal ends the sending, and so does an answer that is whole; the connection is good for
+    nothing more then.
     """
     body, broken = b"", None
     async with trio.open_nursery() as nursery:
         nursery.start_soon(_flushed, line, rest, nursery.cancel_scope)
         try:
-            while exchange.head is None:
-                body = _fed(exchange, await read())
+            while _matters(exchange) and len(body) < READ_BYTES:
+                body += _fed(exchange, await read())
         except ModelError as error:  # raised here it would come as a group
             broken = error
-        if broken is not None or exchange.answer.status not in OK:
+        if broken is not None or not _matters(exchange):
             exchange.keep_s = 0.0
             nursery.cancel_scope.cancel()
     if broken is not None:
         raise broken
     return body
+
+
+def _matters(exchange: Exchange) -> bool:
+    """Whether the rest of a request may make a difference to the answer."""
+    return exchange.head is None or (exchange.head.status in OK and not exchange.done)
 
 
 async def _flushed(line: Line, rest: memoryview, reading: trio.CancelScope) -> None:

@@ -22,6 +22,8 @@ from orchestra.providers.heads import NAME, Head, Header, body_of, kept_s, plain
 
 INFORMATIONAL_MAX = 100
 """Answers of the kind "102 Processing" before the one that counts."""
+TOO_LONG = 431
+"""What h11 says of a head that is over its limit."""
 _PORTS = {"http": 80, "https": 443}
 _AS_IT_IS = "".join(map(chr, range(0x21, 0x7F)))
 _VALUE = re.compile(r"[\t\x20-\x7e]*")
@@ -45,11 +47,14 @@ class Origin:
     @property
     def authority(self) -> str:
         """As the `Host` header has it."""
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return host if self.port == _PORTS[self.scheme] else f"{host}:{self.port}"
+        return self._host if self.port == _PORTS[self.scheme] else str(self)
+
+    @property
+    def _host(self) -> str:
+        return f"[{self.host}]" if ":" in self.host else self.host
 
     def __str__(self) -> str:
-        return f"{self.host}:{self.port}"
+        return f"{self._host}:{self.port}"
 
 
 @attrs.frozen
@@ -225,6 +230,8 @@ class Exchange:
             try:
                 event = connection.next_event()
             except h11.RemoteProtocolError as error:
+                if error.error_status_hint == TOO_LONG:
+                    raise self._head_too_long() from error
                 raise self._malformed(str(error)[:200]) from error
             if isinstance(event, h11.Response):
                 head = Head(event.status_code, tuple(event.headers), event.reason)
@@ -243,13 +250,15 @@ class Exchange:
 
     def _take(self, head: Head, version: bytes) -> None:
         if sum(len(name) + len(value) for name, value in head.headers) > self._head_bytes_max:
-            raise self._malformed(
-                f"the head of the answer is over {self._head_bytes_max} bytes", again=False
-            )
+            raise self._head_too_long()
         self.head = head
         self._body = body_of(self._method, head)
         if version >= b"1.1" and not isinstance(self._body, EndlessBody):
             self.keep_s = kept_s(head.headers)
+
+    def _head_too_long(self) -> MalformedStreamError:
+        what = f"the head of the answer is over {self._head_bytes_max} bytes"
+        return self._malformed(what, again=False)
 
     def _malformed(self, what: str, *, again: bool | None = None) -> MalformedStreamError:
         return MalformedStreamError(

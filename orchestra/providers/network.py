@@ -12,14 +12,13 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppres
 from ipaddress import ip_address, ip_network
 from types import TracebackType
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
 from urllib.request import getproxies_environment
 
 import trio
 
 from orchestra.protocols import HttpReply, HttpRequest, Transport
 from orchestra.providers.connection import Answering
-from orchestra.providers.http1 import outgoing
+from orchestra.providers.http1 import Origin, located, outgoing
 from orchestra.providers.line import tls_context
 from orchestra.providers.pool import HttpLimits, Pool
 from orchestra.providers.reply import readable
@@ -122,22 +121,24 @@ def proxy_for(url: str, proxies: Mapping[str, str]) -> str | None:
 
     `proxies` has it by "https", "http" and "all", and under "no" the hosts, separated by
     commas, that are reached without: `example.com` stands for itself and all names under it,
-    `10.0.0.0/8` for addresses, `*` for all.
+    `example.com:8443` for one port, `10.0.0.0/8` for addresses, `*` for all.
+
+    Raises:
+        InvalidRequestError: the URL is not one of HTTP.
     """
     if not proxies:
         return None
-    parts = urlsplit(url)
-    proxy = proxies.get(parts.scheme) or proxies.get("all")
-    host, port = parts.hostname or "", parts.port
-    if not proxy or any(_reached(host, port, entry) for entry in proxies.get("no", "").split(",")):
+    origin, _ = located(url)
+    proxy = proxies.get(origin.scheme) or proxies.get("all")
+    if not proxy or any(_reached(origin, entry) for entry in proxies.get("no", "").split(",")):
         return None
     return proxy if "://" in proxy else f"http://{proxy}"
 
 
-def _reached(host: str, port: int | None, entry: str) -> bool:
-    """Whether an entry of NO_PROXY is for a host."""
-    entry = entry.strip().lower()
-    if entry in ("*", host, f"{host}:{port}", f"[{host}]"):
+def _reached(origin: Origin, entry: str) -> bool:
+    """Whether an entry of NO_PROXY is for an origin."""
+    entry, host = entry.strip().lower(), origin.host.lower()
+    if entry in ("*", host, f"[{host}]", str(origin).lower()):
         return True
     with suppress(ValueError):
         return ip_address(host) in ip_network(entry, strict=False)

@@ -7,7 +7,6 @@ are looked for when others come and go; what is kept is no socket that has anyth
 
 from __future__ import annotations
 
-import os
 import ssl
 from collections import deque
 from contextlib import suppress
@@ -21,6 +20,7 @@ from orchestra.protocols import Timeouts
 from orchestra.providers.connection import Answering, Back, Bounds, ask
 from orchestra.providers.http1 import Exchange, Origin, Outgoing
 from orchestra.providers.line import Line, connect, tls_context
+from orchestra.providers.unreached import unreached
 
 SWEEP_S = 1.0
 
@@ -138,19 +138,8 @@ class Pool:
     async def _connected(self, origin: Origin) -> Line:
         try:
             return await connect(origin, self._tls)
-        except ssl.SSLCertVerificationError as error:
-            raise ModelConnectionError(
-                f"the certificate of {origin} is refused: {error.verify_message}; if an authority "
-                "of your own has signed it, name its file by `ca_file`",
-                retryable=False,
-                code="connect",
-            ) from error
         except (OSError, ValueError) as error:  # of a name that cannot be one, ValueError
-            raise ModelConnectionError(
-                f"{origin} could not be reached: {_reason(error)}; "
-                "is the base URL right, and the server up?",
-                code="connect",
-            ) from error
+            raise unreached(str(origin), error) from error
 
     def _exchange(self, request: Outgoing) -> Exchange:
         return Exchange(request, self._limits.head_bytes, self._limits.body_bytes)
@@ -198,17 +187,3 @@ async def _answer(line: Line, exchange: Exchange, bounds: Bounds, back: Back) ->
         line.close()
         raise
     return Answering(line, exchange, body, bounds, back)
-
-
-def _reason(error: Exception) -> str:
-    """What was wrong with each of the addresses, where there were several."""
-    inner = error.__cause__
-    each = inner.exceptions if isinstance(inner, ExceptionGroup) else (error,)
-    return ", ".join(dict.fromkeys(map(_in_words, each)))
-
-
-def _in_words(error: Exception) -> str:
-    """What the system says: Trio puts the address before it, which the message has already."""
-    if type(error) is OSError or isinstance(error, ConnectionError | TimeoutError):
-        return os.strerror(error.errno) if error.errno else str(error)
-    return str(error)

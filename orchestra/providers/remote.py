@@ -23,6 +23,7 @@ from orchestra.answers import Completion
 from orchestra.codecs.dialect import Call, Decoder, Dialect
 from orchestra.codecs.framing.frames import BEFORE_JSON
 from orchestra.errors import (
+    InvalidRequestError,
     MalformedStreamError,
     ModelConnectionError,
     ModelError,
@@ -69,8 +70,25 @@ class Endpoint:
         `total_s` bounds it.
         """
         timeouts = self.timeouts if streamed else _of_whole(self.timeouts)
-        url = self.base_url.rstrip("/") + call.path
-        return HttpRequest(url, call.body, (*call.headers, *self.headers), timeouts=timeouts)
+        url, own = self.base_url.rstrip("/") + call.path, {name.lower() for name, _ in self.headers}
+        headers = (*(each for each in call.headers if each[0].lower() not in own), *self.headers)
+        return HttpRequest(url, call.body, headers, timeouts=timeouts)
+
+    def asked(self, request: ChatRequest | EmbedRequest, *, stream: bool = False) -> Call:
+        """The call that asks a request.
+
+        Raises:
+            InvalidRequestError: it cannot be put into words; or has half a character in it.
+        """
+        try:
+            if isinstance(request, EmbedRequest):
+                return self.dialect.ask_embeddings(self.model, request)
+            return self.dialect.ask(self.model, request, stream=stream)
+        except UnicodeEncodeError as error:
+            raise InvalidRequestError(
+                f"the request holds half a character, {error.object[error.start]!r}, which cannot "
+                'be sent; mend the text: text.encode(errors="replace").decode()'
+            ) from None  # it holds the whole text
 
     def located(self, error: ModelError) -> ModelError:
         """The error, with where it happened filled in, no key in it, and none of the answer."""
@@ -131,7 +149,7 @@ class RemoteModel(Model):
         """
         dialect = self.endpoint.dialect
         try:
-            call = dialect.ask(self.endpoint.model, request, stream=False)
+            call = self.endpoint.asked(request)
             return Completion.of(dialect.decode(await self._ask(call)))
         except ModelError as error:
             raise self.endpoint.located(error) from error.__cause__
@@ -147,7 +165,7 @@ class RemoteModel(Model):
         model = self.endpoint.model
         try:
             for texts in batch_size(dialect).batches(request.texts):
-                call = dialect.ask_embeddings(model, attrs.evolve(request, texts=texts))
+                call = self.endpoint.asked(attrs.evolve(request, texts=texts))
                 found = dialect.decode_embeddings(await self._ask(call))
                 if len(found.vectors) != len(texts):
                     raise MalformedStreamError(
@@ -192,7 +210,7 @@ class RemoteAnswer:
     async def __aenter__(self) -> Self:
         endpoint = self._endpoint
         try:
-            call = endpoint.dialect.ask(endpoint.model, self._request, stream=True)
+            call = endpoint.asked(self._request, stream=True)
             exchange = _exchange(endpoint, self._transport, call, streamed=True)
             reply = await exchange.__aenter__()
             try:

@@ -32,6 +32,7 @@ from orchestra.providers.line import tls_context
 from orchestra.providers.network import HttpTransport, open_transport
 from orchestra.providers.pool import HttpLimits, Pool
 from orchestra.providers.reply import readable
+from orchestra.providers.unreached import reason, unreached
 
 __all__ = ["HttpTransport", "ProxyTransport", "TrioTransport", "open_transport"]
 
@@ -301,10 +302,7 @@ def _as_model(error: httpx.TransportError, bounds: Bounds) -> ModelError:
         case httpx.TimeoutException():  # it is told of no other
             return bounds.late("connect_s")
         case httpx.ConnectError() | httpx.ProxyError() | httpx.UnsupportedProtocol():
-            return ModelConnectionError(
-                f"{where} could not be reached: {error}; is the proxy right, and up?",
-                code="connect",
-            )
+            return unreached(where, error, "is the proxy right, and up?")
         case httpx.RemoteProtocolError() if not _CUT.search(str(error)):
             return MalformedStreamError(f"{where} does not answer as it should: {error}")
-    return ModelConnectionError(f"the connection to {where} broke: {error}", code="cut")
+    return ModelConnectionError(f"the connection to {where} broke: {reason(error)}", code="cut")

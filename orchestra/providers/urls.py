@@ -47,11 +47,15 @@ def absolute(url: str) -> str:
     """The URL, if it can be asked.
 
     Raises:
-        ValueError: it has no scheme of HTTP's, or no host.
+        ValueError: it has no scheme of HTTP's, no host, a port that is none, or more than a path.
     """
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise ValueError("it has to begin with http:// or https://, and a host")
+    if parts.port == 0:
+        raise ValueError("there is no port 0")
+    if "@" in parts.netloc or parts.query or parts.fragment:
+        raise ValueError("it has to be without a name, a password and a query")
     return url
 
 

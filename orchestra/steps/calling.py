@@ -9,6 +9,7 @@ awaits wrongly.
 from __future__ import annotations
 
 import inspect
+import json
 import logging
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -87,6 +88,7 @@ async def answer(
         given = decoded(call.arguments)
     except ValueError as error:
         return wrong(f"the arguments of {call.name} are wrong: {error}")
+    given = {} if given is None else given  # as some models write that there are none
     if not isinstance(given, dict):
         return wrong(f"the arguments of {call.name} are one JSON object, not {given!r:.100}")
     arguments, misfits = read_members(tool.kinds, tool.required, given)
@@ -100,14 +102,14 @@ async def answer(
     record(ToolStarted, call.name, call.id[:_NAME_MAX])
     try:
         with trio.move_on_after(math.inf if limit_s is None else limit_s):
-            found = _text(await _called(tool, arguments))
+            found = _sound(_text(await _called(tool, arguments)))
             lasted_s = trio.current_time() - began_s
             record(ToolFinished, call.name, call.id[:_NAME_MAX], lasted_s)
             return ToolResult(call.id, call.name, found)
     except Exception as error:
         if any(map(_is_lasting, leaves(error))):
             raise
-        told = _told(error)
+        told = _sound(_told(error))
         _report(call, type(error).__name__, message_of(error), error)
         return wrong(told)
     late = f"{call.name} was not done within {limit_s:g} s, and was stopped"
@@ -150,7 +152,16 @@ def _text(value: object) -> str:
     """
     if isinstance(value, str):
         return value
-    return msgspec.json.encode(value, enc_hook=_plain).decode()
+    plain = msgspec.to_builtins(value, enc_hook=_plain, str_keys=True)  # once: a generator ends
+    try:
+        return msgspec.json.encode(plain).decode()
+    except UnicodeEncodeError:  # half a character, which JSON has an escape for
+        return json.dumps(plain)
+
+
+def _sound(text: str) -> str:
+    """The text with a question mark for half a character: names of files have some."""
+    return text.encode(errors="replace").decode()
 
 
 def _plain(value: object) -> object:

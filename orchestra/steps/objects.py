@@ -37,6 +37,8 @@ from orchestra.values import (
 T = TypeVar("T")
 
 _FENCE = "```"
+_THOUGHT = "</think>"
+"""Ends what a model has thought, where its server does not tell that apart from the answer."""
 _OPENS = re.compile(rf"{_FENCE}[a-zA-Z]{{0,20}}[^\S\n]{{0,20}}\n")  # bounded: a model wrote it
 _NAME = re.compile(r"[^a-zA-Z0-9_-]+")
 
@@ -218,6 +220,9 @@ def _object_in(text: str) -> object:
 def _candidates(text: str) -> Iterator[str]:
     text = text.strip()
     if text:
+        yield text
+    if _THOUGHT in text:
+        text = text.rpartition(_THOUGHT)[2].strip()
         yield text
     yield from _fenced(text)
     first, last = text.find("{"), text.rfind("}")

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from textwrap import dedent
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from orchestra.config.complaints import dotted, shown
@@ -21,6 +22,7 @@ from orchestra.policies.breaker import BreakerRule
 from orchestra.policies.limit import CallLimits
 from orchestra.problem import Problem
 from orchestra.protocols import Timeouts
+from orchestra.providers.http1 import located
 from orchestra.providers.settings import Prices
 from orchestra.values import Capabilities
 
@@ -166,7 +168,6 @@ def test_one_mistake_is_told_with_its_line_and_key(
         key = renamed
     elif path and path[-1] == "headers":
         table[key] = data.draw(st.sampled_from([3, False, "\n", []]))
-        path, key = path[:-1], "headers"
     else:
         table[key] = data.draw(st.sampled_from(wrong(table[key])))
     text, lines = written(config)
@@ -232,6 +233,8 @@ def test_a_key_in_a_header_is_an_error_too(name: str) -> None:
 
 EXAMPLES = [
     ('[models.a]\nprovider = "opnai"\nmodel = "m"', 2, "did you mean 'openai'?"),
+    ('[models.a]\nprovider = "google"\nmodel = "m"', 2, "did you mean 'gemini' or 'vertex'?"),
+    ('[models.a]\nprovider = "AWS"\nmodel = "m"', 2, "'bedrock' or 'bedrock-invoke'?"),
     ('[models.a]\nprovider = "wordllama"', 2, '"wordllama" cannot be a model'),
     ('[models.a]\nprovider = "openai"', 1, "models.a: it has no model"),
     ('[models.a]\nmodel = "m"', 1, "models.a: it has no provider"),
@@ -288,6 +291,63 @@ def test_a_mistake_is_explained(text: str, line: int, says: str) -> None:
     (told,) = problems(text)
     assert told.where == f"{FILE}:{line}"
     assert says in str(told)
+
+
+MODEL = '[models.a]\nprovider = "openai"\nmodel = "m"\n'
+
+
+@given(st.text("[]:.0129ahx%/", max_size=12))
+@example("[::1/v1")
+@example("h:99999")
+@example("h:0")
+def test_an_address_of_the_file_can_be_asked_or_is_told(rest: str) -> None:
+    text = f'{MODEL}base_url = "http://{rest}"\n'
+    try:
+        found = read(text, FILE).models["a"].base_url
+    except ConfigError as error:
+        (told,) = error.problems
+        assert told.where == f"{FILE}:4"
+        assert told.fix
+    else:
+        assert found is not None
+        with suppress(UnicodeError):  # of a host that is no name; whoever asks it is told
+            assert located(found)[0].host
+
+
+@given(st.lists(st.sampled_from(["gpt-5", "4", "mini", "v1"]), min_size=2, max_size=4))
+def test_a_name_with_dots_and_no_quotes_is_told_with_its_quotes(parts: list[str]) -> None:
+    """It is a table in a table, which no message of keys that are missing would tell."""
+    name = ".".join(parts)
+    table = 'provider = "openai"\nmodel = "m"\n'
+    (told,) = problems(f"\n[models.{name}]\n{table}")
+    assert (told.where, told.fix) == (f"{FILE}:2", f'write [models."{name}"]')
+    assert read(f'[models."{name}"]\n{table}', FILE).models[name].model == "m"
+
+
+def test_a_name_with_a_dot_beside_the_one_before_it_is_told_too() -> None:
+    text = f'{MODEL}[models.a.1]\nprovider = "openai"\nmodel = "n"\nextras.provider.order = ["x"]'
+    (told,) = problems(text)
+    assert (told.where, told.fix) == (f"{FILE}:4", 'write [models."a.1"]')
+    assert read(f'{MODEL}extras.provider = {{ order = ["x"] }}', FILE).models["a"].extras
+
+
+HEADERS = [
+    ("Content-Length = '5'", "leave it out"),
+    ("transfer-encoding = 'chunked'", "leave it out"),
+    ("X-N = 3", "3 is not a text of printable ASCII"),
+    ("X-N = 'é'", "is not a text"),
+    ("'X N' = 'a'", "cannot be the name"),
+    ("X-A.b = 'a'", "a table is not a text"),
+]
+
+
+@pytest.mark.parametrize(("header", "says"), HEADERS)
+def test_a_header_that_cannot_be_sent_is_told_by_its_name_and_line(header: str, says: str) -> None:
+    (told,) = problems(f"{MODEL}[models.a.headers]\nX-Team = 'a'\n{header}\n")
+    assert told.where == f"{FILE}:6"
+    assert says in str(told)
+    (told,) = problems(f"{MODEL}[models.a.headers]\nX-Team = 'a'\nx-team = 'b'\n")
+    assert (told.where, told.fix) == (f"{FILE}:6", "leave one of them out")
 
 
 def test_the_first_model_is_the_default_and_the_default_all_the_usual_ones() -> None:

@@ -37,6 +37,34 @@ def test_where_nothing_is_configured_the_built_in_model_says_so_once(
     assert "OPENAI_API_KEY" in said
 
 
+HALVES = [
+    ({"AZURE_OPENAI_API_KEY": "k"}, "AZURE_OPENAI_API_KEY, but not AZURE_OPENAI_ENDPOINT in the"),
+    (
+        {"AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b"},
+        "AWS_ACCESS_KEY_ID, but not AWS_REGION or AWS_DEFAULT_REGION in the",
+    ),
+]
+
+
+@pytest.mark.parametrize(("environ", "says"), HALVES)
+def test_a_key_without_an_address_is_told_with_what_is_missing(
+    environ: dict[str, str],
+    says: str,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Whoever has set a key reads that there is none, else."""
+    for name in ("AWS_REGION", "AWS_DEFAULT_REGION", "AZURE_OPENAI_ENDPOINT"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environ.items():
+        monkeypatch.setenv(name, value)
+    with default_bindings() as bindings:
+        bindings.model("default")
+    (said,) = warned(caplog)
+    assert says in said
+    assert "no key of a provider" not in said
+
+
 def test_who_has_configured_something_or_wants_no_environment_is_told_nothing(
     caplog: pytest.LogCaptureFixture, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

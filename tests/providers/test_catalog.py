@@ -188,7 +188,7 @@ def test_a_key_stands_in_the_header_of_its_provider(
 
 def test_a_key_in_a_file_is_read_anew_when_it_changes(tmp_path: Path) -> None:
     file = tmp_path / "key"
-    file.write_text("first\n")
+    file.write_text("first\r\n", encoding="utf-8-sig")  # as an editor on Windows saves it
     model = ModelSettings(name="x", provider="openai", model="m", key_file=file)
     credentials = endpoint(model, {"OPENAI_API_KEY": "not this one"}).credentials
 

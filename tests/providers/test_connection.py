@@ -9,6 +9,8 @@ from collections.abc import AsyncGenerator, Callable
 import pytest
 import trio
 import trio.testing
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from orchestra.errors import (
     MalformedStreamError,
@@ -20,6 +22,7 @@ from orchestra.protocols import HttpReply, HttpRequest, Timeouts
 from orchestra.providers.line import READ_BYTES
 from orchestra.providers.network import HttpTransport, open_transport
 from tests.providers.authority import Authority
+from tests.providers.test_bodies import PLACES, cut
 from tests.providers.upstream import (
     CHUNKED,
     OK,
@@ -272,8 +275,33 @@ def test_a_refusal_is_seen_by_who_still_writes(
     run(main)
 
 
+@settings(max_examples=15, deadline=None)
+@given(st.sampled_from([OK, CHUNKED + b"2\r\nok\r\n0\r\n\r\n"]), PLACES)
+def test_a_whole_answer_is_seen_by_who_still_writes(raw: bytes, places: list[int]) -> None:
+    """However it is cut: a server that has answered may read no more, and need not close."""
+    parts = cut(raw, places)
+
+    async def handle(visit: Visit) -> None:
+        if visit.number:
+            await answering(OK)(visit)
+        await visit._more()
+        await visit.send(*parts)
+        await trio.sleep_forever()
+
+    async def main() -> None:
+        async with upstream(handle) as server, open_transport() as transport:
+            with trio.fail_after(5):
+                request = HttpRequest(server.url, LONG, timeouts=NO_LIMIT)
+                async with transport.send(request) as reply:
+                    assert await read(reply) == b"ok"
+                assert await fetch(transport, server.url) == b"ok"
+            assert len(server.visits) == 2, "half a request has been sent over the first"
+
+    run(main)
+
+
 def test_an_answer_that_begins_before_the_request_is_read_does_not_end_it() -> None:
-    """Only a refusal does: of a success the server wants the rest."""
+    """A refusal does, and one that is whole: else the server wants the rest."""
     got: list[int] = []
 
     async def handle(visit: Visit) -> None:

@@ -146,8 +146,11 @@ def test_the_head_has_a_limit() -> None:
     """Also where it all comes at once, and also before it has ended."""
     head = b"HTTP/1.1 200 OK\r\na: " + b"a" * 200
     for raw in (head, head + b"\r\n\r\n"):
-        with pytest.raises(MalformedStreamError, match=r"too long|over 100 bytes"):
+        with pytest.raises(
+            MalformedStreamError, match="head of the answer is over 100 b"
+        ) as caught:
             exchange(head_bytes=100).feed(raw)
+        assert not caught.value.retryable
 
 
 def test_answers_before_the_answer_have_a_limit() -> None:
@@ -232,7 +235,7 @@ def test_headers_of_the_caller_come_before_ours() -> None:
     [
         ("http://Host", "host:80", "host", "/"),
         ("https://host:8443/a?b=c", "host:8443", "host:8443", "/a?b=c"),
-        ("http://[::1]:9/a", "::1:9", "[::1]:9", "/a"),
+        ("http://[::1]:9/a", "[::1]:9", "[::1]:9", "/a"),
         ("http://h/a%3Ab:c/ü x?q=é", "h:80", "h", "/a%3Ab:c/%C3%BC%20x?q=%C3%A9"),
         ("http://bücher.example/", "xn--bcher-kva.example:80", "xn--bcher-kva.example", "/"),
         ("http://h/a\r\nx: y", "h:80", "h", "/ax:%20y"),

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import gzip
 import os
+import re
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from orchestra.errors import InvalidRequestError, MalformedStreamError, ModelConnectionError
 from orchestra.protocols import HttpRequest
+from orchestra.providers.http1 import outgoing
 from orchestra.providers.network import HttpTransport, open_transport, proxy_for
 from orchestra.providers.pool import HttpLimits
 from tests.providers.test_bodies import cut
@@ -246,10 +248,28 @@ def test_httpx_is_imported_only_for_a_proxy(tmp_path: Path) -> None:
         ("http://11.1.2.3/", "10.0.0.0/8", "http://other:2"),
         ("http://[::1]:8080/", "::1", None),
         ("http://[::1]:8080/", "[::1]", None),
+        ("http://[::1]:8080/", "[::1]:8080", None),
+        ("https://api.example.com/v1", "API.example.com:443", None),
+        ("http://api.example.com/v1", "api.example.com:443", "http://other:2"),
     ],
 )
 def test_a_proxy_is_for_some_hosts(url: str, no: str, proxy: str | None) -> None:
     assert proxy_for(url, {"https": "http://secure:1", "all": "other:2", "no": no}) == proxy
+
+
+@given(st.sampled_from(["http://", "HTTPS://", ""]), st.text("ab.:@/[]%09é\n", max_size=12))
+@example("http://", "h:99999/")
+@example("http://", "[::1/")
+def test_with_a_proxy_the_same_urls_are_refused(scheme: str, rest: str) -> None:
+    """What can be sent can be sent by a proxy, and what cannot is the same error."""
+    request = HttpRequest(scheme + rest)
+    try:
+        outgoing(request)
+    except InvalidRequestError as error:
+        with pytest.raises(InvalidRequestError, match=re.escape(str(error))):
+            proxy_for(request.url, {"all": "http://a"})
+    else:
+        assert proxy_for(request.url, {"all": "http://a"}) == "http://a"
 
 
 def test_without_a_proxy_there_is_none() -> None:

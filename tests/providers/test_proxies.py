@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gc
 import gzip
+import socket
+import struct
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager, suppress
 from importlib.metadata import version
@@ -111,6 +113,47 @@ def test_an_answer_comes_by_the_proxy(authority: Authority, secure: bool) -> Non
     assert b"\r\nX-Api-Key: abc\r\n" in arrived[0]
     assert b"\r\naccept-encoding: identity\r\n" in arrived[0]
     assert arrived[0].endswith(b"\r\n\r\n{}")
+
+
+def test_a_certificate_that_is_refused_behind_the_proxy_says_why(authority: Authority) -> None:
+    """As it is told without one: a proxy that reads along is where it happens most."""
+
+    async def main() -> None:
+        async with (
+            upstream(answering(OK), tls=authority.loopback) as server,
+            proxied(server.port) as by,
+        ):
+            with pytest.raises(
+                ModelConnectionError, match=r"local issuer.*SSL_CERT_FILE"
+            ) as caught:
+                await fetch(by[0], server.url)
+            assert "by the proxy 127.0.0.1" in str(caught.value)
+            assert caught.value.code == "connect"
+            assert not caught.value.retryable
+
+    run(main)
+
+
+def test_what_went_wrong_behind_the_proxy_is_told_in_words() -> None:
+    """httpx says nothing of some errors, and of others what it tried."""
+
+    async def reset(visit: Visit) -> None:
+        await visit.request()
+        await visit.send(CHUNKED, b"2\r\nab\r\n")
+        assert isinstance(visit.stream, trio.SocketStream)
+        visit.stream.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+
+    async def main() -> None:
+        async with upstream(reset) as proxy:
+            proxies = {"all": f"http://127.0.0.1:{proxy.port}"}
+            async with open_transport(proxies=proxies) as transport:
+                with pytest.raises(ModelConnectionError, match=r"broke: .*reset by peer"):
+                    await fetch(transport, "http://api.example.com/")
+        async with open_transport(proxies=proxies) as transport:
+            with pytest.raises(ModelConnectionError, match="reached: Connection refused; is the p"):
+                await fetch(transport, "http://api.example.com/")
+
+    run(main)
 
 
 def test_a_connection_by_the_proxy_is_used_again() -> None:

@@ -23,6 +23,7 @@ from orchestra.codecs.openai.dialect import OpenAiDialect
 from orchestra.errors import (
     AuthenticationError,
     CapabilityError,
+    InvalidRequestError,
     MalformedStreamError,
     ModelConnectionError,
     ModelError,
@@ -231,6 +232,37 @@ def test_what_is_sent_has_the_model_the_key_and_the_headers() -> None:
     sent = msgspec.json.decode(request.body)
     assert (sent["model"], sent["stream"]) == ("gpt", True)
     assert KEY not in repr(request)
+
+
+@given(st.lists(st.sampled_from(["Content-Type", "content-type", "X-Team"]), unique_by=str.lower))
+def test_a_header_of_the_deployment_takes_the_place_of_the_dialects(names: list[str]) -> None:
+    """One that is sent twice is two values, of which a server takes either, or none."""
+    transport = canned(STREAMED)
+    made = model(transport)
+    made.endpoint = attrs.evolve(made.endpoint, headers=tuple((name, "ours") for name in names))
+    run(heard, made)
+    sent = [(name.lower(), value) for name, value in transport.sent[0].headers]
+    assert len(sent) == len(dict(sent))
+    assert {name for name, value in sent if value == "ours"} == {name.lower() for name in names}
+    assert "content-type" in dict(sent)
+
+
+@pytest.mark.parametrize("way", ["stream", "complete", "embed"])
+def test_half_a_character_is_told_as_what_it_is(way: str) -> None:
+    """It cannot be sent, and was an error of Python's that no pipeline counts on."""
+    transport = canned(STREAMED)
+    made, half = model(transport), "a\ud800b"
+
+    async def main() -> object:
+        if way == "embed":
+            return await made.embed(EmbedRequest((half,)))
+        request = ChatRequest((Message("user", half),))
+        return await (heard(made, request) if way == "stream" else made.complete(request))
+
+    with pytest.raises(InvalidRequestError, match="half a character") as caught:
+        run(main)
+    assert caught.value.provider
+    assert not transport.sent
 
 
 def test_the_reader_stops_at_the_last_byte_that_matters() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import json
 from collections.abc import AsyncIterator, Callable, Mapping
 from types import MappingProxyType
 from typing import Any, cast
@@ -276,6 +277,33 @@ def test_what_is_gone_through_is_a_list_and_what_has_no_form_an_error(
 
 
 given_by_name = tool(name="given_by_name")(given)
+
+
+@drawn(st.text(st.characters(categories=["Cs", "Ll"]), max_size=4), st.integers(0, 2))
+def test_whatever_a_tool_gives_or_raises_can_be_sent(text: str, how: int) -> None:
+    """Names of files have half characters in them, and it ended the run."""
+
+    def files() -> object:
+        """Files."""
+        if how == 0:
+            return text
+        if how == 1:
+            return (each for each in [text])
+        raise FileNotFoundError(text)
+
+    (result,) = answers([files], ("files", "{}"))
+    sound = text.encode(errors="replace").decode()
+    said = [sound, None, f"FileNotFoundError: {sound}".removesuffix(": ")][how]
+    assert isinstance(result.content.encode(), bytes)  # and no UnicodeEncodeError
+    assert result.content == said if said is not None else json.loads(result.content) == [text]
+    assert result.is_error == (how == 2)
+
+
+def test_no_arguments_may_be_written_as_null() -> None:
+    """So some models do where a tool takes none; of others they are missing."""
+    nothing, one = answers([serve, add], ("serve", "null"), ("add", "null"))
+    assert nothing == ToolResult("0", "serve", "served")
+    assert one.content == "the arguments of add do not fit: `a`: is missing"
 
 
 # --- what the run hears ------------------------------------------------------------------------

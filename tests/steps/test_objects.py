@@ -136,6 +136,15 @@ def test_words_and_fences_around_the_object_do_not_matter(
     assert run(read_bill, model).value == BILL
 
 
+@given(st.text('{}[]`":, ab\n', max_size=30), st.booleans())
+def test_what_a_model_thinks_aloud_is_no_part_of_its_answer(thought: str, fenced: bool) -> None:
+    """Servers that do not tell thoughts apart leave them in the text, with drafts of the object."""
+    text = f"```json\n{TEXT}\n```" if fenced else TEXT
+    model = ScriptedTurns.saying(f"<think>\n{thought}{{}}\n</think>\n{text}")
+    assert run(read_bill, model).value == BILL
+    assert len(model.asked) == 1
+
+
 def test_an_answer_that_does_not_fit_is_sent_back_once_with_everything_that_is_wrong() -> None:
     model = ScriptedTurns.saying(
         [ReasoningDelta("hm", "seal"), UNFIT, UsageReport(Usage(1, 1))],

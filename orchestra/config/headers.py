@@ -1,0 +1,36 @@
+"""The headers of a model's table: each is told by its own name and line. Pure."""
+
+from __future__ import annotations
+
+import re
+
+from orchestra.config.checking import KEY_ELSEWHERE, NO_SECRETS, Table
+from orchestra.config.complaints import Complaints, names_a_secret, shown
+from orchestra.config.places import Path as Place
+
+_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_|~-]+")
+_VALUE = re.compile(r"[\x20-\x7e]*")
+_OF_EACH = ("content-length", "transfer-encoding")
+"""What a request says of its own body."""
+
+
+def check_headers(headers: Table, at: Place, complaints: Complaints) -> None:
+    """Complain of keys, of what HTTP does not take, and of what is there twice."""
+    seen: dict[str, str] = {}
+    for name, value in headers.items():
+        place = (*at, name)
+        if names_a_secret(name):
+            complaints.add("secret-in-file", place, NO_SECRETS, KEY_ELSEWHERE)
+        elif not _NAME.fullmatch(name):
+            message = "it cannot be the name of a header"
+            complaints.add("wrong-value", place, message, "letters, digits and -, as in X-Team")
+        elif not isinstance(value, str) or not _VALUE.fullmatch(value):
+            message = f"{shown(value, name)} is not a text of printable ASCII"
+            complaints.add("wrong-value", place, message, f'{name} = "search"')
+        elif name.lower() in _OF_EACH:
+            message = "each request says by itself how long it is"
+            complaints.add("wrong-value", place, message, "leave it out")
+        elif name.lower() in seen:
+            message = f"it is there twice, as {seen[name.lower()]} too"
+            complaints.add("wrong-value", place, message, "leave one of them out")
+        seen[name.lower()] = name

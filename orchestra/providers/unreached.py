@@ -1,0 +1,62 @@
+"""Why there is no connection, in words, and what to do about it. Pure."""
+
+from __future__ import annotations
+
+import os
+import ssl
+
+from orchestra.errors import ModelConnectionError
+
+_IS_THERE = "is the base URL right, and the server up?"
+_OF_NAME = frozenset((62, 64))  # X509_V_ERR_HOSTNAME_MISMATCH and X509_V_ERR_IP_ADDRESS_MISMATCH
+_OF_TIME = frozenset((9, 10))  # X509_V_ERR_CERT_NOT_YET_VALID and X509_V_ERR_CERT_HAS_EXPIRED
+
+
+def unreached(where: str, error: Exception, advice: str = _IS_THERE) -> ModelConnectionError:
+    """The error of whoever could not connect; the reason is what has caused `error` first."""
+    root = _root(error)
+    if isinstance(root, ssl.SSLCertVerificationError):
+        return ModelConnectionError(
+            f"the certificate of {where} is refused: {root.verify_message.rstrip('.')}; "
+            + _mended(root.verify_code),
+            retryable=False,
+            code="connect",
+        )
+    return ModelConnectionError(
+        f"{where} could not be reached: {reason(root)}; {advice}", code="connect"
+    )
+
+
+def reason(error: BaseException) -> str:
+    """What went wrong with a connection, in words, however deep that is; of several, each."""
+    root = _root(error)
+    each = root.exceptions if isinstance(root, ExceptionGroup) else (root,)
+    return ", ".join(dict.fromkeys(map(_in_words, each)))
+
+
+def _root(error: BaseException) -> BaseException:
+    """What was raised first; of several addresses, Trio has a group.
+
+    httpcore says nothing of it, and hides it at last: `raise error from None`.
+    """
+    while cause := error.__cause__ or (error.__context__ if error.__suppress_context__ else None):
+        error = cause
+    return error
+
+
+def _mended(code: int) -> str:
+    if code in _OF_NAME:
+        return "is the base URL right?"
+    if code in _OF_TIME:
+        return "is the clock right here?"
+    return (
+        "if an authority of your own has signed it, name its file in SSL_CERT_FILE, or as "
+        "`ca_file` of `open_transport`"
+    )
+
+
+def _in_words(error: BaseException) -> str:
+    """What the system says: Trio puts the address before it, which the message has already."""
+    if type(error) is OSError or isinstance(error, ConnectionError | TimeoutError):
+        return os.strerror(error.errno) if error.errno else str(error)
+    return str(error) or type(error).__name__
