@@ -52,6 +52,7 @@ def test_the_place_leads_to_a_part_that_does_not_fit(rows: list[list[int | str]]
         (Line, {"texts": [1]}, ("['texts'][0]", str, 1)),
         (list[int], "12", ("", list[int], "12")),
         (tuple[int, str], (1,), ("", tuple[int, str], (1,))),
+        (tuple[int, str], ("1",), ("", tuple[int, str], ("1",))),
         (set[int], {"1"}, ("", set[int], {"1"})),
         (list[int] | list[str], [1, "2"], ("", list[int] | list[str], [1, "2"])),
         (Iterable[str], b"12", ("", Iterable[str], b"12")),
