@@ -142,6 +142,11 @@ def _each(node: Each) -> Iterator[Problem]:
     if chunk_of(items) is None and items is not MISSING and element(items) is MISSING:
         message = f"each(items): {spelled(node.items)} is {spell(items)}, which has no items"
         yield Problem("not-iterable", where, message, "pass a list or a stream")
+    elif items is str or items is bytes:
+        message = f"each(items): {spelled(node.items)} is {spell(items)}, and its items would be "
+        message += "its characters" if items is str else "its bytes, as numbers"
+        fix = "pass a list: that of a step that splits it, such as `text.splitlines()`"
+        yield Problem("not-iterable", where, message, fix)
     if is_stream(node.body):
         message = f"the body of each gives a stream, {spell(type_of(node.body))}"
         fix = "collect(...) it in the body: one value for each item"
@@ -177,7 +182,9 @@ def _route(node: Route) -> Iterator[Problem]:
     for key in node.keys:
         if kind is not Label and not accepts(kind, key) and key not in values:
             message = f"route: {spelled(node.on)} is {spell(kind)}, and can never be {key!r}"
-            yield Problem("unreachable-arm", where, message, f"remove the arm {key!r}")
+            meant = [each for each in values if isinstance(each, Enum) and each.value == key]
+            fix = f"write {_written(meant[0])}: ..." if meant else f"remove the arm {key!r}"
+            yield Problem("unreachable-arm", where, message, fix)
         if kind is Label and compare(type(key), str) is Fit.CANNOT:
             message = f"route: a label's name is a string, and can never be {key!r}"
             yield Problem("unreachable-arm", where, message, "use the label's name as key")

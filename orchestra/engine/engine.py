@@ -15,6 +15,7 @@ from orchestra.compiler.plan import Plan, plan
 from orchestra.engine.bindings import DeploymentBindings, NoBindings, ScriptedBindings
 from orchestra.engine.inputs import by_name, complete
 from orchestra.engine.journal import Observer
+from orchestra.engine.opening import Opening
 from orchestra.engine.run import Run
 from orchestra.errors import InputError, LimitExceededError, RunError
 from orchestra.graph.pipelines import Pipeline
@@ -294,14 +295,13 @@ class Engine:
                 self._idle = trio.Event()
 
 
-@asynccontextmanager
-async def open_engine(
+def open_engine(
     bindings: Bindings | None = None,
     *,
     limits: Limits | None = None,
     jitter: Callable[[], float] = random.random,
     observe: Observe | None = None,
-) -> AsyncIterator[Engine]:
+) -> Opening:
     """An engine, for as long as the context lasts; leaving it cancels the runs in flight.
 
     Without bindings, pipelines can use no model, embedder or store. `jitter` gives numbers from
@@ -311,9 +311,20 @@ async def open_engine(
     nor `KeyboardInterrupt`.
 
     Raises:
-        RunError: this is no program of Trio's, or the bindings are in use in another run of Trio.
+        RunError: this is no program of Trio's, the bindings are none or in use in another run of
+            Trio, or the engine is used without `async with`.
         DefinitionError: the bindings are a `World` with what only `simulate` plays.
     """
+    return Opening(_opened(bindings, limits, jitter, observe))
+
+
+@asynccontextmanager
+async def _opened(
+    bindings: Bindings | None,
+    limits: Limits | None,
+    jitter: Callable[[], float],
+    observe: Observe | None,
+) -> AsyncIterator[Engine]:
     if not trio.lowlevel.in_trio_run():
         raise RunError(
             "an engine runs on Trio, which is not running here: write trio.run(main) for "
@@ -321,6 +332,7 @@ async def open_engine(
             "`async with orchestra.open_portal() as portal: await portal.arun(pipeline, ...)`, or "
             "have `orchestra serve` beside it"
         )
+    _refuse_others(bindings, limits)
     if isinstance(bindings, ScriptedBindings):
         bindings.refuse_scripts()
     in_use = bindings.in_use if isinstance(bindings, DeploymentBindings) else None
@@ -335,6 +347,28 @@ async def open_engine(
                 nursery.cancel_scope.cancel()
                 with trio.move_on_after(_CLOSE_S, shield=True):  # runs in tasks of other nurseries
                     await engine.wait_idle()
+
+
+def _refuse_others(bindings: object, limits: object) -> None:
+    """Raises `RunError` at what would fail only later, in the first run that asks it something."""
+    if bindings is not None and (
+        isinstance(bindings, type) or not all(hasattr(bindings, each) for each in _SEAMS)
+    ):
+        raise RunError(
+            f"open_engine({bindings!r:.200}): it says what the names in pipelines stand for, with "
+            "`names`, `model`, `embedder` and `store`, and this does not; write "
+            "open_engine(World(models={...})) in a test, or open_engine(bindings) in `with "
+            "default_bindings() as bindings:` of orchestra.config. Pipelines are given to "
+            "`engine.run`"
+        )
+    if not isinstance(limits, Limits | None):
+        raise RunError(
+            f"open_engine(limits={limits!r:.200}): write limits=Limits(...), such as "
+            "limits=Limits(runs=100)"
+        )
+
+
+_SEAMS = ("names", "model", "embedder", "store")
 
 
 def _first(*deadlines_s: float | None) -> float | None:

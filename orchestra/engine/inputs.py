@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from orchestra.annotations.facts import MISSING, accepts, spell
+from orchestra.annotations.misfits import misfit
 from orchestra.compiler.plan import Plan
 from orchestra.compiler.renewal import renewed
 from orchestra.engine.once import is_iterator, renewable
@@ -73,8 +74,10 @@ def complete(plan: Plan, inputs: Mapping[str, object], limits: Limits) -> Mappin
 
 def _refuse_unfit(pipeline: Pipeline[..., object], node: Input, value: object) -> None:
     if not accepts(node.annotation, value):
+        where, wanted, held = misfit(node.annotation, value)
+        which = f": {node.name}{where} is {held!r:.200}, and has to be {spell(wanted)}"
         raise InputError(
             f"input {node.name!r} of pipeline {pipeline.name!r} takes {spell(node.annotation)}, "
-            f"and was given {value!r:.200}",
+            f"and was given {value!r:.200}{which if where else ''}",
             field=node.name,
         )

@@ -10,9 +10,11 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from typing import Generic, Self, TypeVar
+from typing import Generic, NoReturn, Self, TypeVar
 
 import trio
+
+from orchestra.errors import RunError
 
 C = TypeVar("C")
 
@@ -117,6 +119,13 @@ class Lane(Generic[C]):
 
     def __aiter__(self) -> Self:
         return self
+
+    def __iter__(self) -> NoReturn:
+        """Said here, as `"".join` and others replace Python's own `TypeError` by theirs."""
+        raise RunError(
+            "the chunks of a stream are still to come: write `async for chunk in stream` in an "
+            "`async def` step, or pass it collect(...) in the pipeline, and take the whole value"
+        )
 
     async def __anext__(self) -> C:
         while not self._chunks:

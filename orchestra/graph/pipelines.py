@@ -23,6 +23,7 @@ from orchestra.graph.refusals import refusal_of_type_error
 from orchestra.graph.unasked import refusing_unasked
 from orchestra.graph.wires import Wire, called_at, place
 from orchestra.problem import Problem
+from orchestra.protocols import injected
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -235,6 +236,13 @@ def _inputs(
                 f"{place(*file_line)}: parameter `{parameter}` of pipeline "
                 f"{definition.pipeline!r}: a "
                 "pipeline's inputs are named one by one; take a list instead"
+            )
+        if parameter.default is injected:
+            raise DefinitionError(
+                f"{where}: input {name!r} of pipeline {definition.pipeline!r} is `injected` by "
+                "default, and the engine fills in steps, not pipelines; leave it out of `def "
+                f"{definition.pipeline}(...)`, and have `{name}: Context = injected` in the step "
+                "that uses it, which is given it by itself"
             )
         node = Input(
             Origin(len(definition.nodes), (), *file_line),

@@ -11,16 +11,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from hashlib import blake2b
 from operator import attrgetter
-from typing import Any, Literal, TypeAlias, TypeVar, cast, get_args
+from typing import Any, TypeVar
 
 import attrs
 import msgspec
 
 from orchestra.accounts import USAGE_COUNTS, Usage
 from orchestra.answers import Answer, AnswerPart, Completion
-from orchestra.errors import InvalidRequestError
 from orchestra.policies.request_bytes import written_of
-from orchestra.policies.request_extras import CACHE, EXTRAS, without
+from orchestra.policies.request_extras import CACHE, Wish, wish_in, without
 from orchestra.values import (
     ChatRequest,
     EmbedRequest,
@@ -38,11 +37,6 @@ from orchestra.values import (
 )
 
 Asked = TypeVar("Asked", ChatRequest, EmbedRequest)
-Wish: TypeAlias = Literal["once", "use", "refresh", "off"]
-"""What a call wants of the cache: an answer that no other call of its run was given, or made; any
-answer; a new one in its place; or nothing at all."""
-
-WISHES = get_args(Wish)
 VERSION = b"\x02"
 DIGEST_BYTES = 16
 WHOLE = (StopReason.END, StopReason.STOP_SEQUENCE, StopReason.TOOL_CALLS)
@@ -83,16 +77,7 @@ def wish_of(request: ChatRequest | EmbedRequest) -> Wish:
     Raises:
         InvalidRequestError: it says something else than these words.
     """
-    if not request.extras:
-        return "once"
-    said = request.extras.get(EXTRAS, {}).get(CACHE, "once")
-    if said not in WISHES:
-        raise InvalidRequestError(
-            f"extras[{EXTRAS!r}][{CACHE!r}] is {said!r:.200}: write 'off' to neither read nor keep "
-            "an answer, 'refresh' to replace what is kept, 'use' to be given it however often a "
-            "run asks, or leave it out"
-        )
-    return cast("Wish", said)
+    return wish_in(request.extras) if request.extras else "once"
 
 
 def without_wish(request: Asked) -> Asked:

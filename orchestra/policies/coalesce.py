@@ -19,9 +19,8 @@ import msgspec
 
 from orchestra.accounts import USAGE_COUNTS, Certainty, Usage
 from orchestra.answers import Completion
-from orchestra.errors import InvalidRequestError
 from orchestra.policies.request_bytes import written_of
-from orchestra.policies.request_extras import COALESCE, EXTRAS, said_of, without
+from orchestra.policies.request_extras import COALESCE, sharing_in, without
 from orchestra.values import (
     ChatRequest,
     Embeddings,
@@ -92,14 +91,9 @@ def sharing_of(request: ChatRequest | EmbedRequest) -> Sharing:
     """
     if not request.extras:
         return Sharing.OTHERS
-    said = said_of(request.extras, COALESCE)
+    said = sharing_in(request.extras)
     if said is None:
         return Sharing.OTHERS
-    if not isinstance(said, bool):
-        raise InvalidRequestError(
-            f"extras[{EXTRAS!r}][{COALESCE!r}] is {said!r:.200}: write False for a call of its "
-            "own, or True for one that may be shared within its run, too"
-        )
     return Sharing.ANY if said else Sharing.ALONE
 
 

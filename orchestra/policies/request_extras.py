@@ -6,6 +6,7 @@ No provider is sent them. Each policy reads its own word, and leaves those of th
 from __future__ import annotations
 
 from difflib import get_close_matches
+from typing import Literal, TypeAlias, cast, get_args
 
 import attrs
 
@@ -21,19 +22,57 @@ CHOICE = "choice"
 """Which of several answers to a request is asked for, from 1: they are to be different ones."""
 WORDS = (CACHE, COALESCE, CONVERSATION)
 """What a caller may say; the choice is ours."""
+Wish: TypeAlias = Literal["once", "use", "refresh", "off"]
+"""What a call wants of the cache: an answer that no other call of its run was given, or made; any
+answer; a new one in its place; or nothing at all."""
+WISHES = get_args(Wish)
 
 
 def check_words(extras: Extras) -> None:
     """Nothing, where each word is one that some policy reads, whether or not it is in force.
 
     Raises:
-        InvalidRequestError: a word is none: it would change nothing, and nobody would know.
+        InvalidRequestError: a word is none, or what is said under it has no meaning: it would
+            change nothing, and nobody would know.
     """
     for word in extras.get(EXTRAS, ()):
         if word not in WORDS:
             near = get_close_matches(word[:100], WORDS, n=1)
             hint = f"did you mean {near[0]!r}?" if near else f"it has {', '.join(WORDS)}"
             raise InvalidRequestError(f"extras[{EXTRAS!r}] has no {word!r:.100}: {hint}")
+    wish_in(extras)
+    sharing_in(extras)
+
+
+def wish_in(extras: Extras) -> Wish:
+    """What is said of the cache; "once" if nothing.
+
+    Raises:
+        InvalidRequestError: it is something else than these words.
+    """
+    said = extras.get(EXTRAS, {}).get(CACHE, "once")
+    if said not in WISHES:
+        raise InvalidRequestError(
+            f"extras[{EXTRAS!r}][{CACHE!r}] is {said!r:.200}: write 'off' to neither read nor keep "
+            "an answer, 'refresh' to replace what is kept, 'use' to be given it however often a "
+            "run asks, or leave it out"
+        )
+    return cast("Wish", said)
+
+
+def sharing_in(extras: Extras) -> bool | None:
+    """Whether the call may be shared within its run, too; None if nothing is said.
+
+    Raises:
+        InvalidRequestError: what stands there is neither true nor false.
+    """
+    said = said_of(extras, COALESCE)
+    if said is None or isinstance(said, bool):
+        return said
+    raise InvalidRequestError(
+        f"extras[{EXTRAS!r}][{COALESCE!r}] is {said!r:.200}: write False for a call of its "
+        "own, or True for one that may be shared within its run, too"
+    )
 
 
 def said_of(extras: Extras, word: str) -> object:

@@ -450,6 +450,24 @@ CASES: list[tuple[str, str, str, str]] = [
         "pass a list or a stream",
     ),
     (
+        "return each(q, loose, at_once=2)  # HERE",
+        "not-iterable",
+        "each(items): q is str, and its items would be its characters",
+        "pass a list: that of a step that splits it, such as `text.splitlines()`",
+    ),
+    (
+        "return each(b'ab', loose, at_once=2)  # HERE",
+        "not-iterable",
+        "each(items): b'ab' is bytes, and its items would be its bytes, as numbers",
+        "pass a list: that of a step that splits it, such as `text.splitlines()`",
+    ),
+    (
+        "return route(color, {'red': n}, default=n)  # HERE",
+        "unreachable-arm",
+        "route: color is Color, and can never be 'red'",
+        "write Color.RED: ...",
+    ),
+    (
         "return each(ns, gen, at_once=2)  # HERE",
         "stream-in-each",
         "the body of each gives a stream, Stream[str]",

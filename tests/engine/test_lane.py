@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import pytest
 import trio
@@ -11,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from orchestra.engine.lane import Lane
+from orchestra.errors import RunError
 from orchestra.testing.strategies import schedules
 from orchestra.testing.virtual import virtual
 
@@ -243,3 +245,10 @@ def test_a_full_lane_wakes_its_writer_once_for_each_chunk_that_is_taken() -> Non
         return sizes
 
     assert virtual(main) == [1, 1, 1]
+
+
+@pytest.mark.parametrize("read", [list, "".join, sum, sorted])
+def test_a_stream_that_is_read_at_once_says_how_to_read_it(read: Callable[[Any], object]) -> None:
+    """`"".join` and others say something of their own where `iter` raises a `TypeError`."""
+    with pytest.raises(RunError, match=r"write `async for chunk in stream` in an `async def` step"):
+        read(Lane[str](1, nothing))

@@ -525,3 +525,19 @@ def test_what_is_injected_and_no_context_is_refused(parameter: str, what: str) -
         f"{module.where('HERE')}: parameter {name!r} of step 'told' is `injected` by default, and is "
         f"{what}; the engine knows it by its annotation: write `{name}: Context = injected`"
     )
+
+
+def test_an_input_of_a_pipeline_is_not_injected() -> None:
+    module = Written("""
+        @step
+        async def told(q: str, context: Context = injected) -> str: return q
+        @pipeline
+        def p(q: str, context: Context = injected) -> str: return told(q)  # HERE
+        """)
+    with pytest.raises(DefinitionError) as caught:
+        module.run()
+    assert str(caught.value) == (
+        f"{module.where('HERE')}: input 'context' of pipeline 'p' is `injected` by default, and the "
+        "engine fills in steps, not pipelines; leave it out of `def p(...)`, and have `context: "
+        "Context = injected` in the step that uses it, which is given it by itself"
+    )

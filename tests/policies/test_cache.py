@@ -23,6 +23,7 @@ from orchestra.policies.cache import (
     without_wish,
 )
 from orchestra.policies.replayed_answer import PIECE_CHARS, events_of
+from orchestra.policies.request_extras import check_words
 from orchestra.values import (
     ChatRequest,
     EmbedRequest,
@@ -133,6 +134,18 @@ def test_a_wish_that_is_none_is_an_error() -> None:
     said = attrs.evolve(HELLO, extras={"orchestra": {"cache": "no"}})
     with pytest.raises(InvalidRequestError, match="'no': write 'off'"):
         wish_of(said)
+
+
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [({"cache": "of"}, "'of': write 'off'"), ({"coalesce": "no"}, "'no': write False for a call")],
+)
+def test_a_word_with_no_meaning_is_refused_where_no_policy_reads_it(
+    said: dict[str, str], told: str
+) -> None:
+    """It would change nothing, and nobody would know; `generate` asks this before any policy."""
+    with pytest.raises(InvalidRequestError, match=told):
+        check_words({"orchestra": said})
 
 
 def test_what_is_too_large_is_let_go() -> None:
