@@ -239,7 +239,7 @@ def _inputs(
             )
         if parameter.default is injected:
             raise DefinitionError(
-                f"{where}: input {name!r} of pipeline {definition.pipeline!r} is `injected` by "
+                f"{place(*file_line)}: input {name!r} of pipeline {definition.pipeline!r} is `injected` by "
                 "default, and the engine fills in steps, not pipelines; leave it out of `def "
                 f"{definition.pipeline}(...)`, and have `{name}: Context = injected` in the step "
                 "that uses it, which is given it by itself"
