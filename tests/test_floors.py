@@ -67,8 +67,8 @@ LATER = {
     "observe.otel",
     "observe.spans",
     "observe.traces",
-    "policies.allowance",
-    "policies.callers",
+    "policies.limits.allowance",
+    "policies.limits.callers",
     "providers.catalog",
     "providers.settings",
     "runs.following",
@@ -89,7 +89,7 @@ LATER = {
 }
 """What a server needs only when a client asks for it, within `orchestra`."""
 ASKED = ("server.openai.chat", "server.openai.stored_chats", "server.runs.resources")
-MADE = ("policies.limited", "policies.guard", "providers.remote", "providers.network")
+MADE = ("policies.limits.limited", "policies.guard", "providers.remote", "providers.network")
 START = """
 DATA, PIPELINE, CONFIG = {data!r}, "tests.server.served:count", {config!r}
 import sys, trio
@@ -127,7 +127,9 @@ def test_every_wrong_import_is_caught(tmp_path: Path) -> None:
     assert [named for _, named in WRONG.values() if named not in report.stdout] == []
 
 
-@pytest.mark.parametrize(("number", "folder"), [*enumerate(("orchestra", "server", "codecs"))])
+@pytest.mark.parametrize(
+    ("number", "folder"), [*enumerate(("orchestra", "server", "codecs", "policies"))]
+)
 def test_the_floors_in_the_docs_are_those_that_are_checked(number: int, folder: str) -> None:
     text = (ROOT / "docs/architecture.md").read_text("utf-8").partition("## The floors")[2]
     first, *told = text.split("```")[1 + 2 * number].strip().splitlines()

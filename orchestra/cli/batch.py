@@ -25,7 +25,7 @@ from orchestra.cli.views import duration
 from orchestra.engine.engine import open_engine
 from orchestra.graph.policy import Retry
 from orchestra.groups import groupless_nursery
-from orchestra.policies.prices import in_dollars
+from orchestra.policies.money.prices import in_dollars
 
 if TYPE_CHECKING:
     import signal

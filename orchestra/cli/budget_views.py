@@ -9,8 +9,8 @@ import attrs
 
 from orchestra.accounts import Caller
 from orchestra.cli.tables import table
-from orchestra.policies.balances import Balance
-from orchestra.policies.prices import in_dollars
+from orchestra.policies.money.balances import Balance
+from orchestra.policies.money.prices import in_dollars
 
 HEADINGS = ("BUDGET OF", "PERIOD", "LIMIT", "SPENT", "HELD", "LEFT", "RESETS (UTC)")
 _KINDS = ("organisation", "user", "key")

@@ -18,7 +18,7 @@ from orchestra.cli.terminal import say_json
 if TYPE_CHECKING:
     from orchestra.access.keys import KeyRecord
     from orchestra.config import LocalBindings
-    from orchestra.policies.budget import Budgets, Payer
+    from orchestra.policies.money.budget import Budgets, Payer
     from orchestra.protocols import State
 
 PeriodName: TypeAlias = Annotated[Literal["day", "month"] | None, Parameter(show_default=False)]
@@ -108,7 +108,7 @@ async def _list(
 ) -> None:
     from orchestra.cli.budget_views import Owned, as_object, as_table
     from orchestra.cli.keys import all_keys
-    from orchestra.policies.balances import balances
+    from orchestra.policies.money.balances import balances
 
     records, now_s = await all_keys(bindings.keyring)
     ended = {each.id for each in records if each.state(now_s) != "active"}
@@ -137,7 +137,7 @@ def _owners(
 ) -> dict[str, tuple[Payer, Caller]]:
     """Who has budgets of those who have keys, by the keys of their ledgers, each once."""
     from orchestra.cli.keys import owned_by
-    from orchestra.policies.budget import NO_BUDGETS
+    from orchestra.policies.money.budget import NO_BUDGETS
 
     found: dict[str, tuple[Payer, Caller]] = {}
     for each in owned_by(records, organisation, user):
@@ -152,8 +152,8 @@ async def _reset(
     caller: Caller, period: str | None, json: bool, bindings: LocalBindings, state: State
 ) -> None:
     from orchestra.cli.budget_views import Owned, as_object, was_spent
-    from orchestra.policies.balances import reset as reset_budgets
-    from orchestra.policies.budget import NO_BUDGETS, Period
+    from orchestra.policies.money.balances import reset as reset_budgets
+    from orchestra.policies.money.budget import NO_BUDGETS, Period
 
     kind = "user" if caller.user else "organisation"
     if caller.key:

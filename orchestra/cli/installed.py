@@ -135,7 +135,7 @@ def _named(node: Call, found: Deployment) -> Iterable[ModelSettings]:
 
 
 def _check_price(model: ModelSettings) -> None:
-    from orchestra.policies.call_costs import unknown_price
+    from orchestra.policies.money.call_costs import unknown_price
     from orchestra.providers.prices import price_of
 
     if price_of(model) is None:

@@ -127,7 +127,7 @@ def nanodollars(option: str, said: str) -> int:
     Raises:
         CommandError: it is no number of dollars.
     """
-    from orchestra.policies.prices import NANODOLLARS  # not for each start of another command
+    from orchestra.policies.money.prices import NANODOLLARS  # not for each start of another command
 
     try:
         exact = Decimal(said) * NANODOLLARS

@@ -9,7 +9,7 @@ import attrs
 
 from orchestra.access.keys import KeyRecord
 from orchestra.cli.tables import table
-from orchestra.policies.prices import in_dollars
+from orchestra.policies.money.prices import in_dollars
 
 HEADINGS = (
     "ID",

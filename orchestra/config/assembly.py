@@ -25,13 +25,13 @@ from orchestra.providers.settings import EmbedderSettings, ModelSettings, RouteS
 if TYPE_CHECKING:
     from orchestra.config.deployment import Deployment
     from orchestra.policies.batches import BatchSize
-    from orchestra.policies.callers import CallerLimits
+    from orchestra.policies.caching.similar import Similar
     from orchestra.policies.gate import GuardState
     from orchestra.policies.late_ends import LateEnds
+    from orchestra.policies.limits.callers import CallerLimits
+    from orchestra.policies.limits.shared import SharedLimits
+    from orchestra.policies.money.purse import Purse
     from orchestra.policies.observed import OnCall, Teller
-    from orchestra.policies.purse import Purse
-    from orchestra.policies.shared import SharedLimits
-    from orchestra.policies.similar import Similar
     from orchestra.providers.network import HttpTransport
 
 MARGIN_S = 60.0
@@ -117,8 +117,8 @@ class Assembly:
     def purse(self) -> Purse:
         """What pays for all models; without `[budgets]`, by those of keys alone."""
         if self._purse is None:
-            from orchestra.policies.budget import NO_BUDGETS
-            from orchestra.policies.purse import Purse
+            from orchestra.policies.money.budget import NO_BUDGETS
+            from orchestra.policies.money.purse import Purse
 
             budgets = self._deployment.budgets
             state = self._budget_state
@@ -131,8 +131,8 @@ class Assembly:
     def limits(self) -> CallerLimits:
         """How much callers may ask of all models, by themselves and with their keys."""
         if self._limits is None:
-            from orchestra.policies.allowance import CallerRules
-            from orchestra.policies.callers import CallerLimits
+            from orchestra.policies.limits.allowance import CallerRules
+            from orchestra.policies.limits.callers import CallerLimits
 
             rules = self._deployment.limits
             state = LateState(self._state) if rules is None else self._state()
@@ -167,7 +167,7 @@ class Assembly:
         rule = settings.cache
         if rule is None:
             return model
-        from orchestra.policies.cached import CachedModel
+        from orchestra.policies.caching.cached import CachedModel
 
         return CachedModel(
             model,
@@ -189,7 +189,7 @@ class Assembly:
         rule = settings.cache.semantic if settings.cache is not None else None
         if rule is None:
             return None
-        from orchestra.policies.similar import Similar
+        from orchestra.policies.caching.similar import Similar
 
         if self._stand_ins is not None:
             return Similar(rule, lambda: self._embedder(rule.embedder), rule.embedder)
@@ -203,8 +203,8 @@ class Assembly:
         found = settings.coalesce
         if found is None:
             return model
-        from orchestra.policies.coalesce import CoalesceRule
-        from orchestra.policies.coalesced import CoalescedModel
+        from orchestra.policies.flights.coalesce import CoalesceRule
+        from orchestra.policies.flights.coalesced import CoalescedModel
 
         rule = CoalesceRule(
             normalize=found.normalize,
@@ -216,7 +216,7 @@ class Assembly:
 
     def _for_callers(self, model: Model, settings: Iterable[ModelSettings]) -> Model:
         """The model, or route over these, that each caller may ask within their limits."""
-        from orchestra.policies.limited import CallerLimitedModel, lease_s
+        from orchestra.policies.limits.limited import CallerLimitedModel, lease_s
 
         if model not in self._limited:
             bounds = [(each.timeouts.total_s, each.limits.wait_max_s) for each in settings]
@@ -260,8 +260,8 @@ class Assembly:
             from orchestra.providers.extractive import ExtractiveModel
 
             return ExtractiveModel(self._local)
-        from orchestra.policies.call_costs import HOLD_S
         from orchestra.policies.guard import GuardedModel
+        from orchestra.policies.money.call_costs import HOLD_S
         from orchestra.providers.prices import price_of
 
         (reached, batch_size), total_s = self._reached(settings), settings.timeouts.total_s
@@ -305,8 +305,8 @@ class Assembly:
         """The limits of a model that it keeps together with other processes, if it does."""
         if not settings.limits.shared:
             return None
-        from orchestra.policies.limited import lease_s
-        from orchestra.policies.shared import SharedLimits
+        from orchestra.policies.limits.limited import lease_s
+        from orchestra.policies.limits.shared import SharedLimits
 
         lasts_s = lease_s([(settings.timeouts.total_s, MARGIN_S)])
         made = SharedLimits(settings.name, settings.limits, self._state(), lease_s=lasts_s)

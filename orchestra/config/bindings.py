@@ -33,11 +33,11 @@ if TYPE_CHECKING:
     from orchestra.access.keyring import Keyring
     from orchestra.config.assembly import Assembly
     from orchestra.config.deployment import Deployment
-    from orchestra.policies.allowance import CallerRules
-    from orchestra.policies.budget import Budgets
-    from orchestra.policies.callers import CallerLimits
     from orchestra.policies.gate import GuardState
-    from orchestra.policies.purse import Purse
+    from orchestra.policies.limits.allowance import CallerRules
+    from orchestra.policies.limits.callers import CallerLimits
+    from orchestra.policies.money.budget import Budgets
+    from orchestra.policies.money.purse import Purse
     from orchestra.providers.settings import ModelSettings, RouteSettings
     from orchestra.stores.state_settings import OpenState, StateSettings
 
@@ -337,8 +337,8 @@ class LocalBindings(DeploymentBindings, Closing):
     @property
     def request_limits(self) -> CallerLimits:
         """How many requests callers may send over HTTP, by themselves and with their keys."""
-        from orchestra.policies.allowance import CallerRules
-        from orchestra.policies.callers import CallerLimits
+        from orchestra.policies.limits.allowance import CallerRules
+        from orchestra.policies.limits.callers import CallerLimits
 
         return CallerLimits(
             (self.caller_rules or CallerRules()).of_requests(), self.state, scope="http"

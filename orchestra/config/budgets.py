@@ -10,8 +10,8 @@ from orchestra.config import spec
 from orchestra.config.checking import Table, check
 from orchestra.config.complaints import Complaints, shown
 from orchestra.config.places import Path as Place
-from orchestra.policies.budget import Budgets, SpendingLimits
-from orchestra.policies.prices import NANODOLLARS
+from orchestra.policies.money.budget import Budgets, SpendingLimits
+from orchestra.policies.money.prices import NANODOLLARS
 
 NO_LIMIT = "none"
 _NAMED: Mapping[str, str] = {"users": "user", "organisations": "organisation"}

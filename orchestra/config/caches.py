@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 
 from orchestra.config.checking import Table
 from orchestra.config.complaints import Complaints, nearest, shown
-from orchestra.policies.cache import CacheRule, SemanticRule
+from orchestra.policies.caching.cache import CacheRule, SemanticRule
 from orchestra.providers.addresses import capabilities
 from orchestra.providers.settings import ModelSettings, RouteSettings
 

@@ -16,8 +16,8 @@ from orchestra.providers.settings import EmbedderSettings, ModelSettings, RouteS
 from orchestra.stores.state_settings import StateSettings
 
 if TYPE_CHECKING:
-    from orchestra.policies.allowance import CallerRules
-    from orchestra.policies.budget import Budgets
+    from orchestra.policies.limits.allowance import CallerRules
+    from orchestra.policies.money.budget import Budgets
 
 USUAL = ("default", "fast", "smart")
 """The names of models that every deployment has; those that steps and examples ask for."""

@@ -10,7 +10,7 @@ from orchestra.config import spec
 from orchestra.config.checking import Table, check, unknown
 from orchestra.config.complaints import Complaints, shown
 from orchestra.config.places import Path as Place
-from orchestra.policies.allowance import NO_LIMITS, CallerRules, OwnerLimits
+from orchestra.policies.limits.allowance import NO_LIMITS, CallerRules, OwnerLimits
 
 NO_LIMIT = "none"
 _KINDS = {"user": "users", "organisation": "organisations"}

@@ -15,7 +15,7 @@ from orchestra.config.complaints import LIKENESS_MIN, Complaints, nearest, shown
 from orchestra.config.headers import check_headers
 from orchestra.config.places import Path as Place
 from orchestra.policies.breaker import BreakerRule
-from orchestra.policies.limit import CallLimits
+from orchestra.policies.limits.limit import CallLimits
 from orchestra.protocols import Timeouts
 from orchestra.providers.addresses import capabilities
 from orchestra.providers.catalog import PROVIDERS, Provider, Seam

@@ -13,7 +13,7 @@ from msgspec import Meta
 
 from orchestra.codecs.openai_serving.passed import GUARDED
 from orchestra.policies.breaker import BreakerRule
-from orchestra.policies.limit import CallLimits
+from orchestra.policies.limits.limit import CallLimits
 from orchestra.protocols import Timeouts
 from orchestra.providers.settings import Prices
 from orchestra.stores import state_settings

@@ -15,8 +15,8 @@ from orchestra.protocols import Bindings, Embedder, Model, State, VectorStore
 
 if TYPE_CHECKING:
     from orchestra.engine.in_use import InUse
-    from orchestra.policies.budget import Budgets
     from orchestra.policies.gate import GuardState
+    from orchestra.policies.money.budget import Budgets
     from orchestra.policies.observed import OnCall
 
 

@@ -22,8 +22,8 @@ from orchestra.graph.pipelines import Pipeline
 from orchestra.graph.policy import Limits, is_number
 from orchestra.groups import groupless_nursery
 from orchestra.policies.hedge import Hedges
+from orchestra.policies.limits.shares import Shares
 from orchestra.policies.retry import Retries
-from orchestra.policies.shares import Shares
 from orchestra.protocols import Bindings, Stream
 
 P = ParamSpec("P")

@@ -31,8 +31,8 @@ if TYPE_CHECKING:
     from orchestra.compiler.plan import Plan
     from orchestra.graph.policy import Limits
     from orchestra.policies.hedge import Hedges
+    from orchestra.policies.limits.shares import Shares
     from orchestra.policies.retry import Retries
-    from orchestra.policies.shares import Shares
     from orchestra.protocols import Bindings
 
     T_co = TypeVar("T_co", covariant=True, default=object)

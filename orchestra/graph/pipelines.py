@@ -239,10 +239,10 @@ def _inputs(
             )
         if parameter.default is injected:
             raise DefinitionError(
-                f"{place(*file_line)}: input {name!r} of pipeline {definition.pipeline!r} is `injected` by "
-                "default, and the engine fills in steps, not pipelines; leave it out of `def "
-                f"{definition.pipeline}(...)`, and have `{name}: Context = injected` in the step "
-                "that uses it, which is given it by itself"
+                f"{place(*file_line)}: input {name!r} of pipeline {definition.pipeline!r} is "
+                "`injected` by default, and the engine fills in steps, not pipelines; leave it out "
+                f"of `def {definition.pipeline}(...)`, and have `{name}: Context = injected` in "
+                "the step that uses it, which is given it by itself"
             )
         node = Input(
             Origin(len(definition.nodes), (), *file_line),

@@ -32,15 +32,15 @@ from orchestra.policies.breaker import (
     Permit,
     outcome,
 )
-from orchestra.policies.call_costs import CallCosts
-from orchestra.policies.callers import Lease
 from orchestra.policies.clock import Clock
 from orchestra.policies.held_answer import HeldCall
-from orchestra.policies.limit import Admitted, CallLimits, Limiter, Load
+from orchestra.policies.limits.callers import Lease
+from orchestra.policies.limits.limit import Admitted, CallLimits, Limiter, Load
+from orchestra.policies.limits.shared import SharedLimits
+from orchestra.policies.money.call_costs import CallCosts
+from orchestra.policies.money.prices import priced
+from orchestra.policies.money.purse import Reservation
 from orchestra.policies.observed import CallEnded, Teller, error_of
-from orchestra.policies.prices import priced
-from orchestra.policies.purse import Reservation
-from orchestra.policies.shared import SharedLimits
 from orchestra.policies.tokens import BYTES_PER_TOKEN, Estimate, estimated, tokens_taken
 from orchestra.protocols import Account
 from orchestra.values import (

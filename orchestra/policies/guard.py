@@ -19,14 +19,14 @@ import attrs
 from orchestra.answers import Completion
 from orchestra.policies.batches import BatchSize, in_order
 from orchestra.policies.breaker import BreakerRule
-from orchestra.policies.call_costs import HOLD_S, CallCosts
 from orchestra.policies.gate import Gate, GuardedCall, GuardState
 from orchestra.policies.held_answer import HeldAnswer
-from orchestra.policies.limit import CallLimits
+from orchestra.policies.limits.limit import CallLimits
+from orchestra.policies.limits.shared import SharedLimits
+from orchestra.policies.money.call_costs import HOLD_S, CallCosts
+from orchestra.policies.money.prices import Price
+from orchestra.policies.money.purse import Purse
 from orchestra.policies.observed import Teller
-from orchestra.policies.prices import Price
-from orchestra.policies.purse import Purse
-from orchestra.policies.shared import SharedLimits
 from orchestra.policies.tokens import OUTPUT_TOKENS_MOST
 from orchestra.protocols import Model, ModelReply
 from orchestra.values import Capabilities, ChatRequest, Embeddings, EmbedRequest, ModelEvent

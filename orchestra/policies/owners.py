@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import attrs
 
 from orchestra.accounts import Caller
-from orchestra.policies.allowance import Kind, Owner, Rules
+from orchestra.policies.limits.allowance import Kind, Owner, Rules
 
 
 @attrs.frozen(eq=False)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from orchestra.policies.prices import FREE, Price, Tier, for_million
+from orchestra.policies.money.prices import FREE, Price, Tier, for_million
 from orchestra.providers.catalog import PROVIDERS
 from orchestra.providers.settings import ModelSettings
 

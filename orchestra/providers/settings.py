@@ -15,13 +15,13 @@ import attrs
 
 from orchestra.errors import ModelError
 from orchestra.policies.breaker import BreakerRule
-from orchestra.policies.limit import CallLimits
+from orchestra.policies.limits.limit import CallLimits
 from orchestra.policies.routing import FALLBACK, By, ByOrder
 from orchestra.protocols import Timeouts
 from orchestra.values import Capabilities, Json
 
 if TYPE_CHECKING:
-    from orchestra.policies.cache import CacheRule
+    from orchestra.policies.caching.cache import CacheRule
 
 NOTHING: Mapping[str, str] = MappingProxyType({})
 
@@ -39,7 +39,7 @@ class Prices:
 
 @attrs.frozen(kw_only=True)
 class CoalesceSettings:
-    """How equal calls under way share one: `orchestra.policies.coalesce`.
+    """How equal calls under way share one: `orchestra.policies.flights.coalesce`.
 
     `embedder` is the name of the one that questions are compared with, where they are.
     """

@@ -26,7 +26,7 @@ from orchestra.events import ToolFailed, ToolFinished, ToolStarted
 from orchestra.graph.raised import is_of_asyncio, message_of
 from orchestra.groups import leaves
 from orchestra.policies.account import PRESENT
-from orchestra.policies.shares import OwnShares, Shares
+from orchestra.policies.limits.shares import OwnShares, Shares
 from orchestra.protocols import Context
 from orchestra.steps.tools import FunctionTool
 from orchestra.values import ToolCall, ToolResult

@@ -25,7 +25,7 @@ from orchestra.documents import Document
 from orchestra.errors import BindingError
 from orchestra.graph.steps import step
 from orchestra.policies.account import PRESENT
-from orchestra.policies.shares import OwnShares, Shares
+from orchestra.policies.limits.shares import OwnShares, Shares
 from orchestra.protocols import Context, injected
 from orchestra.steps.text import OVERLAP_CHARS, SIZE_CHARS, split
 from orchestra.values import Passage

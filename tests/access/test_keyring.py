@@ -36,8 +36,8 @@ from orchestra.access.token import Token, id_of, parsed
 from orchestra.access.wanted import NewKey, OtherKey
 from orchestra.accounts import Caller, KeyAllowance
 from orchestra.errors import StateError, StoreError
-from orchestra.policies import allowance
-from orchestra.policies.allowance import ENCODING, Ask, Blocked, CallerRules, Owner
+from orchestra.policies.limits import allowance
+from orchestra.policies.limits.allowance import ENCODING, Ask, Blocked, CallerRules, Owner
 from orchestra.protocols import State
 from orchestra.stores.state_memory import MemoryState
 from orchestra.stores.state_sqlite import SqliteState

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from orchestra.policies.limited import CallerLimitedModel
+from orchestra.policies.limits.limited import CallerLimitedModel
 from orchestra.protocols import Model
 
 

@@ -23,7 +23,7 @@ from orchestra.errors import (
 )
 from orchestra.policies.breaker import Open
 from orchestra.policies.gate import GuardState
-from orchestra.policies.limit import Load
+from orchestra.policies.limits.limit import Load
 from orchestra.protocols import Bindings
 from orchestra.stores.state_memory import MemoryState
 from orchestra.values import ChatRequest, Message, Passage, Vector

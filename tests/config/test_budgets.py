@@ -18,8 +18,8 @@ from orchestra.config import bindings as bindings_module
 from orchestra.config.reading import read
 from orchestra.errors import BudgetExceededError, ConfigError
 from orchestra.policies.account import NOBODY, NoAccount
-from orchestra.policies.budget import Budgets, SpendingLimits
 from orchestra.policies.guard import GuardedModel
+from orchestra.policies.money.budget import Budgets, SpendingLimits
 from orchestra.stores.state_memory import MemoryState
 from tests.config.layers import unlimited
 

@@ -11,8 +11,8 @@ from orchestra.config import LocalBindings, default_bindings
 from orchestra.config.deployment import Deployment
 from orchestra.config.reading import read
 from orchestra.errors import ConfigError
-from orchestra.policies.cache import CacheRule, SemanticRule
-from orchestra.policies.cached import CachedModel
+from orchestra.policies.caching.cache import CacheRule, SemanticRule
+from orchestra.policies.caching.cached import CachedModel
 from orchestra.policies.guard import GuardedModel
 from orchestra.providers.identities import identity_of, identity_of_embedder
 from orchestra.providers.routing import RoutedModel

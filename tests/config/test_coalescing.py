@@ -9,7 +9,7 @@ import pytest
 from orchestra.config import LocalBindings
 from orchestra.config.reading import read
 from orchestra.errors import ConfigError
-from orchestra.policies.coalesced import CoalescedModel
+from orchestra.policies.flights.coalesced import CoalescedModel
 from orchestra.policies.guard import GuardedModel
 from orchestra.providers.routing import RoutedModel
 from orchestra.providers.settings import CoalesceSettings

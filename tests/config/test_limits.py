@@ -18,7 +18,7 @@ from orchestra.config.reading import read
 from orchestra.config.spec import OWNER
 from orchestra.errors import ConfigError, LimitReachedError, StateError
 from orchestra.policies.account import PRESENT, NoAccount
-from orchestra.policies.allowance import CallerRules, OwnerLimits
+from orchestra.policies.limits.allowance import CallerRules, OwnerLimits
 from orchestra.protocols import Model
 from orchestra.records import Encoding, Revision
 from orchestra.stores.state_memory import MemoryState

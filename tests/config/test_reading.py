@@ -19,7 +19,7 @@ from orchestra.config.finding import find
 from orchestra.config.reading import FILE_BYTES_MAX, read, read_file
 from orchestra.errors import ConfigError
 from orchestra.policies.breaker import BreakerRule
-from orchestra.policies.limit import CallLimits
+from orchestra.policies.limits.limit import CallLimits
 from orchestra.problem import Problem
 from orchestra.protocols import Timeouts
 from orchestra.providers.http1 import located

@@ -19,9 +19,9 @@ from orchestra.config.reading import read
 from orchestra.config.server_rules import CANCELS, USUAL_RULES
 from orchestra.config.spec import Kind, Spec
 from orchestra.errors import ConfigError
-from orchestra.policies.allowance import NO_LIMITS
-from orchestra.policies.budget import NO_LIMIT, Budgets
-from orchestra.policies.cache import CacheRule, SemanticRule
+from orchestra.policies.caching.cache import CacheRule, SemanticRule
+from orchestra.policies.limits.allowance import NO_LIMITS
+from orchestra.policies.money.budget import NO_LIMIT, Budgets
 from orchestra.providers.catalog import PROVIDERS
 from orchestra.providers.settings import CoalesceSettings, ModelSettings
 from orchestra.runs.settings import RunsSettings

@@ -16,7 +16,7 @@ from orchestra.config.reading import read
 from orchestra.engine.engine import Engine, open_engine
 from orchestra.engine.run import Run
 from orchestra.events import Event
-from orchestra.policies.limit import Load
+from orchestra.policies.limits.limit import Load
 from orchestra.steps.generate import generate
 from tests.faults.misbehaving import HEALTHY, LONG_S, speaks
 from tests.providers.upstream import Handler, Upstream, open_sockets, until, upstream

@@ -22,7 +22,7 @@ from orchestra.errors import BindingError, ModelError, ModelTimeoutError, Provid
 from orchestra.events import Delta, RunFailed, RunFinished, StepRetried
 from orchestra.policies.breaker import BreakerRule, Closed
 from orchestra.policies.guard import GuardedModel
-from orchestra.policies.limit import CallLimits, Load
+from orchestra.policies.limits.limit import CallLimits, Load
 from orchestra.policies.routing import Candidate, Route
 from orchestra.protocols import Embedder, Model, ModelReply, VectorStore
 from orchestra.providers.routing import RoutedModel

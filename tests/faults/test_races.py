@@ -15,7 +15,7 @@ from orchestra.errors import BindingError
 from orchestra.events import Event, RunFinished
 from orchestra.policies.breaker import BreakerRule
 from orchestra.policies.guard import GuardedModel
-from orchestra.policies.limit import CallLimits, Load
+from orchestra.policies.limits.limit import CallLimits, Load
 from orchestra.protocols import Embedder, Model, Timeouts, VectorStore
 from orchestra.providers.credentials import bearer
 from orchestra.providers.network import HttpTransport

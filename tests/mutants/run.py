@@ -46,7 +46,7 @@ NOT_OURS = (
 """Beside pytest, what most tests import."""
 AT_ONCE = 2
 BROKEN = 70
-CONTROL = ["tests/policies/test_adaptive.py"]
+CONTROL = ["tests/policies/limits/test_adaptive.py"]
 """What has to pass without a mutant: otherwise tests fail here for another reason."""
 LIMIT_S = 240
 """A mutant that makes the tests hang is noticed, too."""

@@ -27,7 +27,7 @@ from orchestra.events import (
 from orchestra.policies.account import PRESENT, NoAccount
 from orchestra.policies.accounting import consumption
 from orchestra.policies.guard import GuardedModel
-from orchestra.policies.prices import Price
+from orchestra.policies.money.prices import Price
 from orchestra.policies.routing import Candidate, Route
 from orchestra.policies.tokens import Estimate
 from orchestra.protocols import Context, Model, ModelReply, injected

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from orchestra.accounts import Caller
 from orchestra.errors import LimitReachedError
-from orchestra.policies.allowance import (
+from orchestra.policies.limits.allowance import (
     ENCODING,
     Ask,
     Blocked,
@@ -23,11 +23,11 @@ from orchestra.policies.allowance import (
     admit,
     count,
 )
-from orchestra.policies.callers import NOT_COUNTED, CallerLimits
+from orchestra.policies.limits.callers import NOT_COUNTED, CallerLimits
 from orchestra.protocols import WhenStateFails
 from orchestra.stores.state_memory import MemoryState
 from orchestra.testing.virtual import virtual
-from tests.policies.test_callers import ADA, BOB, CALLERS, SlowState
+from tests.policies.limits.test_callers import ADA, BOB, CALLERS, SlowState
 
 FEW = CallerRules(
     user=OwnerLimits(requests_per_minute=20), organisation=OwnerLimits(requests_per_minute=30)

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from orchestra.errors import ModelConnectionError, StepFailedError
 from orchestra.policies.account import PRESENT
-from orchestra.policies.coalesced import CoalescedModel
+from orchestra.policies.flights.coalesced import CoalescedModel
 from orchestra.protocols import Model, ModelReply
 from orchestra.testing.strategies import moments, schedules
 from orchestra.testing.virtual import virtual

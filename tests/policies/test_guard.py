@@ -29,7 +29,7 @@ from orchestra.policies.batches import BatchSize
 from orchestra.policies.breaker import BreakerRule, Closed, HalfOpen, Open
 from orchestra.policies.gate import GuardState
 from orchestra.policies.guard import GuardedModel
-from orchestra.policies.limit import CallLimits, Load
+from orchestra.policies.limits.limit import CallLimits, Load
 from orchestra.policies.tokens import OUTPUT_TOKENS
 from orchestra.protocols import Model, ModelReply
 from orchestra.testing.strategies import schedules
@@ -47,7 +47,7 @@ from orchestra.values import (
     UsageReport,
     Vector,
 )
-from tests.policies.test_gcra import paid_until
+from tests.policies.limits.test_gcra import paid_until
 
 ASKED = ChatRequest((Message("user", "x" * 30),))
 INPUT = 14

@@ -14,9 +14,9 @@ from orchestra.accounts import Usage
 from orchestra.errors import BreakerOpenError, LimitReachedError, ModelError, RateLimitError
 from orchestra.policies.breaker import BreakerRule
 from orchestra.policies.guard import GuardedModel
-from orchestra.policies.limit import CallLimits
+from orchestra.policies.limits.limit import CallLimits
+from orchestra.policies.money.prices import Price
 from orchestra.policies.observed import CANCELLED, CallEnded, Teller
-from orchestra.policies.prices import Price
 from orchestra.testing.strategies import schedules
 from orchestra.testing.virtual import virtual
 from orchestra.values import Stopped, StopReason, TextDelta, UsageReport

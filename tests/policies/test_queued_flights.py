@@ -17,18 +17,18 @@ from orchestra.answers import Completion
 from orchestra.errors import LimitReachedError
 from orchestra.events import StepCoalesced
 from orchestra.policies.account import PRESENT
-from orchestra.policies.allowance import CallerRules, OwnerLimits
-from orchestra.policies.callers import CallerLimits
-from orchestra.policies.coalesce import CoalesceRule
-from orchestra.policies.coalesced import CoalescedModel
+from orchestra.policies.flights.coalesce import CoalesceRule
+from orchestra.policies.flights.coalesced import CoalescedModel
 from orchestra.policies.guard import GuardedModel
-from orchestra.policies.limited import CallerLimitedModel
+from orchestra.policies.limits.allowance import CallerRules, OwnerLimits
+from orchestra.policies.limits.callers import CallerLimits
+from orchestra.policies.limits.limited import CallerLimitedModel
 from orchestra.protocols import Model, State
 from orchestra.stores.state_memory import MemoryState
 from orchestra.testing.strategies import schedules
 from orchestra.testing.virtual import virtual
 from orchestra.values import EmbedRequest, ModelEvent
-from tests.policies.test_callers import SlowState
+from tests.policies.limits.test_callers import SlowState
 from tests.policies.test_refused_flights import POOR, USED_UP, Refusing
 from tests.policies.waiters import ASKED, Fake, Payer, ask, read, saying
 

@@ -21,8 +21,8 @@ from orchestra.errors import (
     StateError,
 )
 from orchestra.policies.account import PRESENT
-from orchestra.policies.coalesce import CoalesceRule
-from orchestra.policies.coalesced import CoalescedModel
+from orchestra.policies.flights.coalesce import CoalesceRule
+from orchestra.policies.flights.coalesced import CoalescedModel
 from orchestra.protocols import Model, ModelReply
 from orchestra.testing.strategies import schedules
 from orchestra.testing.virtual import virtual

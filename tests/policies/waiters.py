@@ -15,7 +15,7 @@ from orchestra.answers import Completion
 from orchestra.errors import ModelError
 from orchestra.events import Note
 from orchestra.policies.account import PRESENT
-from orchestra.policies.coalesced import CoalescedModel
+from orchestra.policies.flights.coalesced import CoalescedModel
 from orchestra.protocols import Account, Model, ModelReply
 from orchestra.testing.virtual import virtual
 from orchestra.values import (

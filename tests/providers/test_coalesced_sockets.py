@@ -8,7 +8,7 @@ from orchestra import Stream, pipeline
 from orchestra.codecs.openai.dialect import OpenAiDialect
 from orchestra.engine.engine import open_engine
 from orchestra.engine.run import Run
-from orchestra.policies.coalesced import CoalescedModel
+from orchestra.policies.flights.coalesced import CoalescedModel
 from orchestra.providers.credentials import bearer
 from orchestra.providers.network import HttpTransport
 from orchestra.providers.remote import Endpoint, RemoteModel

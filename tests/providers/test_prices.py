@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from orchestra.policies.prices import FREE, Price, Tier
+from orchestra.policies.money.prices import FREE, Price, Tier
 from orchestra.providers.catalog import PROVIDERS
 from orchestra.providers.prices import THEIRS, listed_price, price_of
 from orchestra.providers.settings import ModelSettings, Prices

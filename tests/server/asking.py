@@ -14,7 +14,7 @@ from orchestra.accounts import Caller
 from orchestra.engine.engine import open_engine
 from orchestra.graph.pipelines import pipeline
 from orchestra.policies.guard import GuardedModel
-from orchestra.policies.prices import Price
+from orchestra.policies.money.prices import Price
 from orchestra.protocols import Model, ModelReply, Stream
 from orchestra.server.app import create_app
 from orchestra.server.front.order import Admission

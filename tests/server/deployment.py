@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from functools import cached_property
 
 from orchestra.engine.bindings import DeploymentBindings
-from orchestra.policies.budget import Budgets
 from orchestra.policies.gate import GuardState
+from orchestra.policies.money.budget import Budgets
 from orchestra.protocols import State
 from orchestra.stores.state_memory import MemoryState
 

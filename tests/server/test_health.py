@@ -12,9 +12,9 @@ from orchestra.engine.bindings import NoBindings
 from orchestra.engine.engine import open_engine
 from orchestra.errors import StateError, StoreError
 from orchestra.policies.breaker import Closed, HalfOpen, Open
-from orchestra.policies.budget import Budgets, SpendingLimits
 from orchestra.policies.gate import GuardState
-from orchestra.policies.limit import Load
+from orchestra.policies.limits.limit import Load
+from orchestra.policies.money.budget import Budgets, SpendingLimits
 from orchestra.protocols import Change
 from orchestra.server.app import create_app
 from orchestra.server.front.order import OPEN

@@ -12,7 +12,7 @@ from orchestra.access.principal import Principal, Scopes
 from orchestra.accounts import Caller
 from orchestra.engine.engine import Engine, open_engine
 from orchestra.policies.gate import GuardState
-from orchestra.policies.limit import Load
+from orchestra.policies.limits.limit import Load
 from orchestra.runs.disconnect import CANCEL, CONTINUE, OnLeave
 from orchestra.server.app import create_app
 from orchestra.server.connections.hardening import mend_hypercorn

@@ -10,8 +10,8 @@ import trio
 from orchestra.access.keys import Refusal
 from orchestra.access.principal import Principal, Scopes
 from orchestra.accounts import Caller
-from orchestra.policies.allowance import CallerRules, OwnerLimits
-from orchestra.policies.callers import CallerLimits
+from orchestra.policies.limits.allowance import CallerRules, OwnerLimits
+from orchestra.policies.limits.callers import CallerLimits
 from orchestra.server.front.cors import Cors
 from orchestra.server.front.order import Admission
 from orchestra.server.front.running import Running

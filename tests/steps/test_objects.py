@@ -26,8 +26,8 @@ from orchestra.errors import (
     OutputError,
 )
 from orchestra.events import RunFinished, StepFinished
-from orchestra.policies.cache import CacheRule
-from orchestra.policies.cached import CachedModel
+from orchestra.policies.caching.cache import CacheRule
+from orchestra.policies.caching.cached import CachedModel
 from orchestra.protocols import Model
 from orchestra.steps import generate, objects
 from orchestra.stores.state_memory import MemoryState

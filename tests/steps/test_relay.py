@@ -25,9 +25,9 @@ from orchestra.errors import (
 from orchestra.events import Delta, RunFailed, RunFinished
 from orchestra.graph.pipelines import Pipeline
 from orchestra.logprobs import Logprobs, TokenLogprob
-from orchestra.policies.cache import CacheRule
-from orchestra.policies.cached import CachedModel
-from orchestra.policies.coalesced import CoalescedModel
+from orchestra.policies.caching.cache import CacheRule
+from orchestra.policies.caching.cached import CachedModel
+from orchestra.policies.flights.coalesced import CoalescedModel
 from orchestra.protocols import Embedder, Model, ModelReply
 from orchestra.server.runs.relay import relay, relay_vectors, relay_whole
 from orchestra.steps.relay import Said

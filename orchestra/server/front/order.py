@@ -42,9 +42,9 @@ if TYPE_CHECKING:
 
     from orchestra.access.keyring import Keyring
     from orchestra.access.keys import Refusal
-    from orchestra.policies.allowance import Remaining
-    from orchestra.policies.callers import CallerLimits
-    from orchestra.policies.purse import Purse
+    from orchestra.policies.limits.allowance import Remaining
+    from orchestra.policies.limits.callers import CallerLimits
+    from orchestra.policies.money.purse import Purse
     from orchestra.server.front.desk import OwnPages, Unlocked
     from orchestra.server.front.problems import Told
     from orchestra.server.front.running import Running

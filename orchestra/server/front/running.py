@@ -17,7 +17,7 @@ from orchestra.accounts import Caller
 from orchestra.errors import LimitReachedError
 
 if TYPE_CHECKING:
-    from orchestra.policies.allowance import CallerRules, Kind
+    from orchestra.policies.limits.allowance import CallerRules, Kind
 
 
 @attrs.frozen

@@ -15,7 +15,7 @@ import msgspec
 
 from orchestra.accounts import Usage
 from orchestra.events import RunFailed, Terminal
-from orchestra.policies.prices import in_dollars
+from orchestra.policies.money.prices import in_dollars
 from orchestra.server.front.arrival import REQUEST_ID
 from orchestra.server.runs.words import model_of
 

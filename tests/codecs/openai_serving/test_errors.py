@@ -27,7 +27,7 @@ from orchestra.errors import (
     StepFailedError,
     UnknownPriceError,
 )
-from orchestra.policies.cache import wish_of
+from orchestra.policies.caching.cache import wish_of
 from orchestra.policies.request_extras import check_words
 from orchestra.values import ChatRequest, Message
 

@@ -20,10 +20,10 @@ from orchestra.codecs.openai_serving.errors import NO_RETRY
 from orchestra.engine.engine import open_engine
 from orchestra.errors import StateError
 from orchestra.policies.account import NoAccount
-from orchestra.policies.allowance import CallerRules, OwnerLimits
-from orchestra.policies.budget import Budgets, SpendingLimits
-from orchestra.policies.callers import CallerLimits
-from orchestra.policies.purse import Purse
+from orchestra.policies.limits.allowance import CallerRules, OwnerLimits
+from orchestra.policies.limits.callers import CallerLimits
+from orchestra.policies.money.budget import Budgets, SpendingLimits
+from orchestra.policies.money.purse import Purse
 from orchestra.server.app import create_app, table
 from orchestra.server.front.access import MAY_RUN, PUBLIC
 from orchestra.server.front.arrival import Arrival

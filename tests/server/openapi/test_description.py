@@ -26,10 +26,10 @@ from orchestra.graph.pipelines import Pipeline, pipeline
 from orchestra.graph.steps import step
 from orchestra.observe.counting import Counting
 from orchestra.observe.metrics import Metrics
-from orchestra.policies.allowance import CallerRules
-from orchestra.policies.budget import Budgets
-from orchestra.policies.callers import CallerLimits
-from orchestra.policies.purse import Purse
+from orchestra.policies.limits.allowance import CallerRules
+from orchestra.policies.limits.callers import CallerLimits
+from orchestra.policies.money.budget import Budgets
+from orchestra.policies.money.purse import Purse
 from orchestra.protocols import Stream
 from orchestra.server.app import create_app, table
 from orchestra.server.front.order import OPEN, Admission

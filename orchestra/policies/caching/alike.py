@@ -1,0 +1,174 @@
+"""Questions that ask the same in other words: which they are, and which only look so. Pure.
+
+The theory: everything of a request but the user's last words has to be equal; that is its scope.
+Two questions of a scope are alike when their vectors are near *and* they have the same numbers,
+names, signs, negations and order of words, and differ in words of manner only. The second is
+needed: to vectors a negation, a year, who does what to whom, "on" and "off" hardly differ, or not
+at all. Which words matter cannot be listed; which do not, can.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+import attrs
+import msgspec
+
+from orchestra.policies.caching.cache import key_of, opened, sealed
+from orchestra.values import ChatRequest, TextPart, Vector
+
+QUESTION_CHARS_MAX = 200
+"""In a longer question, a word that matters moves its vector too little."""
+TRIES = 3
+"""So many of the nearest are looked for: their answers may have expired."""
+INDEX_BYTES_MAX = 8 * 1024 * 1024
+
+_WORD = re.compile(r"[^\W_]+(?:['’][^\W\d_]+)*")
+_NUMBER = re.compile(r"(?:(?<!\w)[-+\u2212])?\d+(?:[.,:/]\d+)*")
+_SIGN = re.compile(r"[^\w\s.,;:!?'\"’()-]")
+_BEGINS = re.compile(r"(?:^|[.!?:]\s)\W*$")
+_TELLING = frozenset(
+    re.findall(
+        r"\w+",
+        """no not never none nobody nothing neither nor cannot without except unless only before
+        after until since more less most least over under above below from to all any some zero
+        one two three four five six seven eight nine ten eleven twelve hundred thousand million
+        first second third half double""",
+    )
+)
+"""Small words that turn a question into another."""
+_MANNER = frozenset(
+    re.findall(
+        r"\w+",
+        """a an the your our do does can could is are please kindly just hi hello hey thanks thank
+        tell me""",
+    )
+)
+"""Words that a question may have or not have, and still be the same."""
+
+
+@attrs.frozen
+class Known:
+    """A question that was answered: the key of its answer, its words, and their vector."""
+
+    key: str
+    question: str
+    vector: Vector
+
+
+def question_of(request: ChatRequest) -> str | None:
+    """The user's last words, where they may be said otherwise; None where they may not.
+
+    The last message has to be the user's, of nothing but text, and short.
+    """
+    last = request.messages[-1] if request.messages else None
+    if last is None or last.role != "user":
+        return None
+    if not all(isinstance(part, TextPart) for part in last.parts):
+        return None
+    return last.text if last.text.strip() and len(last.text) <= QUESTION_CHARS_MAX else None
+
+
+def scope_of(tenant: str, identity: str, embedder: str, request: ChatRequest) -> str | None:
+    """The key of all questions that can be alike to that of the request; None if there is none.
+
+    `embedder` tells what makes the vectors: those of two cannot be compared.
+    """
+    *before, last = request.messages
+    asked = attrs.evolve(request, messages=(*before, attrs.evolve(last, content="")))
+    return key_of(tenant, identity, asked, f"alike by {embedder}")
+
+
+def nearest(
+    known: Sequence[Known],
+    question: str,
+    vector: Vector,
+    threshold: float,
+    *,
+    paraphrases: bool = False,
+) -> list[tuple[float, Known]]:
+    """Those that ask the same, each with its cosine, of `threshold` at least; the nearest first."""
+    import numpy as np  # heavy
+
+    able = [each for each in known if len(each.vector) == len(vector)]
+    if not able or not len(vector):
+        return []
+    matrix = np.frombuffer(b"".join(each.vector.data for each in able), "<f4")
+    with np.errstate(all="ignore"):  # a number that is none is near to nothing
+        cosines = matrix.reshape(len(able), -1) @ np.frombuffer(vector.data, "<f4")
+    found = [(round(float(c), 6), each) for c, each in zip(cosines, able, strict=True)]
+    near = [
+        (min(1.0, cosine), each)
+        for cosine, each in found
+        if cosine >= threshold
+        and may_ask_the_same(each.question, question, paraphrases=paraphrases)
+    ]
+    return sorted(near, key=lambda each: -each[0])[:TRIES]
+
+
+def may_ask_the_same(one: str, other: str, *, paraphrases: bool = False) -> bool:
+    """Whether two texts agree in what vectors do not see.
+
+    With `paraphrases`, plain words of one may be missing in the other, and stand for each other.
+    """
+    if _marks(one) != _marks(other):
+        return False
+    words, others = _words(one), _words(other)
+    shared = {*words} & {*others}
+    if [w for w in words if w in shared] != [w for w in others if w in shared]:
+        return False
+    return paraphrases or ({*words} ^ {*others}) <= _MANNER | _TELLING
+
+
+def _words(text: str) -> list[str]:
+    """The words, without what is contracted behind them: of that, the marks know what tells."""
+    found = (word.lower().replace("’", "'") for word in _WORD.findall(text))
+    return [word.removesuffix("n't").partition("'")[0] for word in found]
+
+
+def with_known(known: Sequence[Known], newest: Known, entries_max: int) -> tuple[Known, ...]:
+    """The entries with this one as the last used; what was used least goes first."""
+    rest = [each for each in known if each.key != newest.key]
+    return (*rest, newest)[-entries_max:]
+
+
+def encode_index(scope: str, known: Sequence[Known]) -> bytes | None:
+    """The entries of a scope as they are kept; None if they are too large."""
+    entries = [(each.key, each.question, each.vector.data) for each in known]
+    return sealed(scope, entries, INDEX_BYTES_MAX)
+
+
+def decode_index(scope: str, data: bytes | None) -> tuple[Known, ...]:
+    """The entries that are kept, none where the bytes are none of this scope."""
+    content = None if data is None else opened(scope, data)
+    try:
+        found = [] if content is None else _INDEX.decode(content)
+    except msgspec.DecodeError:
+        return ()
+    return tuple(
+        Known(key, question, Vector(vector))
+        for key, question, vector in found
+        if len(vector) % 4 == 0
+    )
+
+
+def _marks(text: str) -> tuple[list[str], ...]:
+    """Numbers, signs, names and telling words, each in their order."""
+    names, telling = [], []
+    for match in _WORD.finditer(text):
+        word, lower = match[0], match[0].lower().replace("’", "'")
+        if lower.endswith("n't") or lower in _TELLING:
+            telling.append("not" if lower.endswith("n't") or lower == "cannot" else lower)
+        elif _names(word, begins=bool(_BEGINS.search(text[: match.start()]))):
+            names.append(word)
+    return _NUMBER.findall(text), _SIGN.findall(text), names, telling
+
+
+def _names(word: str, *, begins: bool) -> bool:
+    if word == "I" or word.startswith(("I'", "I’")):
+        return False
+    return word[1:] != word[1:].lower() or (word[0].isupper() and not begins)
+
+
+_INDEX = msgspec.msgpack.Decoder(list[tuple[str, str, bytes]])

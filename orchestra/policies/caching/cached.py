@@ -1,0 +1,294 @@
+"""A model behind a cache: a `Model` like any other, whose whole answers are remembered.
+
+Rules of the file: what the state does is bounded in time, and a state that is away is a miss;
+an answer is kept after its last event was handed on, whole or not at all; nobody is given what
+another tenant was answered; and a run that asks twice is given one kept answer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractAsyncContextManager
+from types import TracebackType
+from typing import Any, Self
+
+import attrs
+import msgspec
+import trio
+
+from orchestra.accounts import Usage
+from orchestra.answers import Completion
+from orchestra.errors import MalformedStreamError
+from orchestra.events import StepCached
+from orchestra.policies.account import PRESENT
+from orchestra.policies.caching.asked import Asked
+from orchestra.policies.caching.cache import (
+    CacheRule,
+    Recording,
+    decode,
+    decode_vector,
+    encode,
+    encode_vector,
+    key_of,
+    keys_of_texts,
+    wish_of,
+    without_wish,
+)
+from orchestra.policies.caching.similar import Meaning, Similar
+from orchestra.policies.caching.store import CacheStore
+from orchestra.policies.replayed_answer import events_of
+from orchestra.protocols import Account, Model, ModelReply, State
+from orchestra.values import (
+    Began,
+    Capabilities,
+    ChatRequest,
+    Embeddings,
+    EmbedRequest,
+    ModelEvent,
+    Vector,
+)
+
+
+class CachedModel(Model):
+    """A model that is not asked what it has answered already.
+
+    `name` is what the journal calls it, and `identity` tells all that it is configured to be:
+    models with the same share their answers, within a tenant. A hit costs nothing, and is noted
+    as `StepCached`. Of the calls of one run that ask the same, only the first may be one. A request
+    says otherwise in `extras={"orchestra": {"cache": "use"}}`, with which each may be, "refresh",
+    which replaces what is kept, or "off", which neither reads nor keeps anything.
+
+    With `similar`, the answer to a question that asks the same in other words is a hit, too.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        state: State,
+        rule: CacheRule,
+        *,
+        name: str,
+        identity: str,
+        similar: Similar | None = None,
+    ) -> None:
+        self.model = model
+        self.name = name
+        self._answers = _Answers(CacheStore(state, name, rule.ttl_s), rule, identity, similar)
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """What it can do, as far as is known."""
+        return self.model.capabilities
+
+    def stream(self, request: ChatRequest) -> AbstractAsyncContextManager[ModelReply]:
+        """Ask; entered when the answer was found, or when the model has accepted.
+
+        An answer is kept when its reader has been told its end, which waits for the state up to
+        `STATE_WAIT_S`, a few times with `similar`. One that is left before, or breaks, is not.
+
+        Raises:
+            InvalidRequestError: its extras for the cache are wrong.
+            ModelError: on entry or on receive.
+        """
+        return _CachedAnswer(self._answers, self.model, request)
+
+    async def complete(self, request: ChatRequest) -> Completion:
+        """Ask, and wait for the whole answer. Cancelled, nothing of it is kept.
+
+        Raises:
+            ModelError: as of `stream`.
+        """
+        question, found = await self._answers.look(request)
+        if found is not None:
+            await trio.lowlevel.checkpoint()
+            return found.answer
+        answer = await self.model.complete(question.request)
+        await self._answers.keep(question, answer)
+        return answer
+
+    async def embed(self, request: EmbedRequest) -> Embeddings:
+        """One vector for each text, in order; the model is asked for those that are not kept.
+
+        Raises:
+            ModelError: as of `stream`.
+        """
+        wish, tenant = wish_of(request), PRESENT.get().caller.tenant
+        request = without_wish(request)
+        keys = None if wish == "off" else keys_of_texts(tenant, self._answers.identity, request)
+        if keys is None:
+            return await self.model.embed(request)
+        found = {} if wish == "refresh" else await self._answers.vectors(keys)
+        missing = tuple(text for text in keys if text not in found)
+        if not missing:
+            if keys:
+                PRESENT.get().record(StepCached, self.name)
+            model = next(iter(found.values()))[1] if found else ""
+            await trio.lowlevel.checkpoint()
+            return Embeddings(tuple(found[text][0] for text in request.texts), Usage(), model)
+        made = await self.model.embed(attrs.evolve(request, texts=missing))
+        if len(made.vectors) != len(missing):
+            raise MalformedStreamError(
+                f"{self.name!r} gave {len(made.vectors)} vectors for {len(missing)} texts; "
+                "such an answer cannot be told apart, and is not kept"
+            )
+        new = dict(zip(missing, made.vectors, strict=True))
+        await self._answers.keep_vectors({keys[text]: new[text] for text in missing}, made.model)
+        known = {text: vector for text, (vector, _) in found.items()}
+        return attrs.evolve(made, vectors=tuple((known | new)[text] for text in request.texts))
+
+
+class _Question(msgspec.Struct, frozen=True):
+    """A request without its word for the cache, and where the answer to it is kept, if it is."""
+
+    request: ChatRequest
+    key: str | None
+    meaning: Meaning | None = None
+
+
+@attrs.frozen
+class _Found:
+    """An answer that was kept, what it consumed once, and how alike the two questions are."""
+
+    answer: Completion
+    once: Mapping[str, Any]
+    similarity: float = 1.0
+
+
+class _Answers:
+    """Where one model's answers are: keys, a store that may be away, meanings."""
+
+    def __init__(
+        self, store: CacheStore, rule: CacheRule, identity: str, similar: Similar | None
+    ) -> None:
+        self.rule = rule
+        self.identity = identity
+        self._store = store
+        self._similar = similar
+        self._asked = Asked()
+
+    async def look(self, request: ChatRequest) -> tuple[_Question, _Found | None]:
+        """Where the answer to a request is kept, and the answer, if it is there and wanted."""
+        wish, account = wish_of(request), PRESENT.get()
+        tenant = account.caller.tenant
+        request = without_wish(request)
+        key = None if wish == "off" else key_of(tenant, self.identity, request)
+        if key is None:
+            return _Question(request, None), None
+        first = self._asked.first(account, key)
+        looks = wish == "use" or (wish == "once" and first)
+        found = await self._answer(key) if looks else None
+        meaning = None
+        if found is None and self._similar is not None:
+            meaning = await self._similar.meaning(self._store, tenant, self.identity, request)
+            if meaning is not None and looks:
+                once = account if wish == "once" else None
+                found = await self._near(self._similar, meaning, once)
+        if found is not None:
+            account.record(StepCached, self._store.name, found.similarity)
+        return _Question(request, key, meaning), found
+
+    async def keep(self, question: _Question, answer: Completion) -> None:
+        """Keep an answer, if it is one that is kept."""
+        key = question.key
+        data = None if key is None else encode(key, answer, self.rule.answer_bytes_max)
+        if key is None or data is None:
+            return
+        await self._store.remember(key, data)
+        if self._similar is not None and question.meaning is not None:
+            await self._similar.keep(self._store, question.meaning, key)
+
+    async def _answer(self, key: str, similarity: float = 1.0) -> _Found | None:
+        data = await self._store.recall(key)
+        found = None if data is None else decode(key, data)
+        return None if found is None else _Found(*found, similarity)
+
+    async def _near(
+        self, similar: Similar, meaning: Meaning, once: Account | None
+    ) -> _Found | None:
+        """The answer to a question that asks the same; one that the run of `once` has not had."""
+        for similarity, known in await similar.near(self._store, meaning):
+            if once is not None and not self._asked.first(once, known.key):
+                continue
+            found = await self._answer(known.key, similarity)
+            if found is not None:
+                await similar.used(self._store, meaning.scope, known)
+                return found
+        return None
+
+    async def vectors(self, keys: Mapping[str, str]) -> dict[str, tuple[Vector, str]]:
+        """Of each text the vector and its model, as far as they are there in time."""
+        kept = await self._store.recall_all(list(keys.values()))
+        found: dict[str, tuple[Vector, str]] = {}
+        for text, key in keys.items():
+            vector = decode_vector(key, kept[key]) if key in kept else None
+            if vector is not None:
+                found[text] = vector
+        return found
+
+    async def keep_vectors(self, vectors: Mapping[str, Vector], model: str) -> None:
+        """Keep vectors, as many as there is time for."""
+        written = {key: encode_vector(key, vector, model) for key, vector in vectors.items()}
+        await self._store.remember_all(
+            {key: data for key, data in written.items() if data is not None}
+        )
+
+
+class _CachedAnswer:
+    """A streamed answer, kept or new: a context, and in it the reply."""
+
+    def __init__(self, answers: _Answers, model: Model, request: ChatRequest) -> None:
+        self._answers = answers
+        self._model = model
+        self._request = request
+        self._question = _Question(request, None)
+        self._replay: Iterator[ModelEvent] | None = None
+        self._inner: AbstractAsyncContextManager[ModelReply] | None = None
+        self._reply: ModelReply | None = None
+        self._recording = Recording(answers.rule.answer_bytes_max)
+
+    async def __aenter__(self) -> Self:
+        self._question, found = await self._answers.look(self._request)
+        if found is not None:
+            self._replay = events_of(found.answer, found.once)
+            return self
+        if self._question.key is None:
+            self._recording.spoil()
+        self._inner = self._model.stream(self._question.request)
+        self._reply = await self._inner.__aenter__()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> bool | None:
+        self._recording.spoil()
+        if self._inner is None:
+            return None
+        return await self._inner.__aexit__(kind, error, traceback)  # noqa: ASYNC102 - as the model does it
+
+    async def receive(self) -> tuple[ModelEvent, ...]:
+        """What has arrived since the last call, waiting for something; empty at the end."""
+        if self._reply is None:
+            await trio.lowlevel.checkpoint()
+            return self._next()
+        try:
+            batch = await self._reply.receive()
+        except BaseException:
+            self._recording.spoil()
+            raise
+        if batch:
+            self._recording.hear(batch)
+        elif (answer := self._recording.whole()) is not None:
+            await self._answers.keep(self._question, answer)
+        return batch
+
+    def _next(self) -> tuple[ModelEvent, ...]:
+        """The next batch of an answer that is told anew: a piece of content, or the end."""
+        batch: list[ModelEvent] = []
+        for event in self._replay or ():
+            batch.append(event)
+            if not isinstance(event, Began):
+                break
+        return tuple(batch)

@@ -1,0 +1,92 @@
+"""The semantic side of a cache: the questions that were answered, by what they mean.
+
+Rules of the file: nothing here fails a call. Two who write into one scope at the same time may
+lose one of the two entries, never more: the other question is then asked once more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import attrs
+
+from orchestra.policies.caching.alike import (
+    Known,
+    decode_index,
+    encode_index,
+    nearest,
+    question_of,
+    scope_of,
+    with_known,
+)
+from orchestra.policies.caching.cache import SemanticRule
+from orchestra.policies.caching.store import CacheStore
+from orchestra.protocols import Embedder
+from orchestra.values import ChatRequest, Vector
+
+EMBED_WAIT_S = 1.0
+"""For so long a call waits for the vector of its question; then only its words count."""
+
+
+@attrs.frozen
+class Meaning:
+    """What a request asks: in which scope, in which words, and their vector."""
+
+    scope: str
+    question: str
+    vector: Vector
+
+
+class Similar:
+    """The questions of one model, by scope, in the store of its cache.
+
+    `embedder` is called when it is first needed; `embedder_identity` tells what it is.
+    """
+
+    def __init__(
+        self, rule: SemanticRule, embedder: Callable[[], Embedder], embedder_identity: str
+    ) -> None:
+        self._rule = rule
+        self._embedder = embedder
+        self._identity = embedder_identity
+
+    async def meaning(
+        self, store: CacheStore, tenant: str, identity: str, request: ChatRequest
+    ) -> Meaning | None:
+        """What a request asks; None where only its words count, or nobody can tell in time.
+
+        Raises:
+            BindingError: there is no such embedder, or what it needs is not there.
+        """
+        question = question_of(request)
+        if question is None:
+            return None
+        scope = scope_of(tenant, identity, self._identity, request)
+        vectors = await store.bounded(
+            lambda: self._embedder().embed([question], purpose="query"),
+            None,
+            limit_s=EMBED_WAIT_S,
+            what="embedder",
+        )
+        return Meaning(scope, question, vectors[0]) if scope and vectors else None
+
+    async def near(self, store: CacheStore, meaning: Meaning) -> list[tuple[float, Known]]:
+        """The answered questions that ask the same, the nearest first, each with its cosine."""
+        known = decode_index(meaning.scope, await store.recall(meaning.scope))
+        rule, question = self._rule, meaning.question
+        return nearest(
+            known, question, meaning.vector, rule.threshold, paraphrases=rule.paraphrases
+        )
+
+    async def keep(self, store: CacheStore, meaning: Meaning, key: str) -> None:
+        """Remember that the answer to a question is under a key."""
+        await self.used(store, meaning.scope, Known(key, meaning.question, meaning.vector))
+
+    async def used(self, store: CacheStore, scope: str, entry: Known) -> None:
+        """Make this the last used entry of its scope."""
+        known = decode_index(scope, await store.recall(scope))
+        if entry in known[len(known) // 2 :]:  # it is not near to being forgotten
+            return
+        data = encode_index(scope, with_known(known, entry, self._rule.entries_max))
+        if data is not None:
+            await store.remember(scope, data)

@@ -1,0 +1,230 @@
+"""The flights of one model that may be joined, and who joins which.
+
+Rule of the file: between finding a flight and joining it, nothing is awaited.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
+from functools import partial
+from itertools import islice
+from typing import Generic, TypeVar
+
+import trio
+
+from orchestra.errors import BindingError, ModelError
+from orchestra.events import StepCoalesced
+from orchestra.policies.account import NOBODY, PRESENT
+from orchestra.policies.caching.alike import may_ask_the_same
+from orchestra.policies.flights.coalesce import (
+    CoalesceRule,
+    Question,
+    Sharing,
+    nearest,
+    question_of,
+)
+from orchestra.policies.flights.flight import Flight
+from orchestra.policies.flights.waiter import Waiter
+from orchestra.protocols import Embedder
+from orchestra.values import ChatRequest, EmbedRequest, Vector
+
+Item = TypeVar("Item")
+
+COMPARE_S = 1.0
+"""Longer than that, a question waits for no comparison."""
+
+
+class FlightBoard(Generic[Item]):
+    """The flights of one model that can be joined, by what they ask."""
+
+    def __init__(
+        self,
+        name: str,
+        rule: CoalesceRule,
+        *,
+        size_bytes: Callable[[Item], int] | None = None,
+        embedder: Embedder | None = None,
+        whole: type[Flight[Item]] | None = None,
+    ) -> None:
+        self.open = 0
+        self._name = name
+        self._rule = rule
+        self._size_bytes = size_bytes
+        self._embedder = embedder
+        self._whole = whole
+        self._title = f"a shared call of {name!r}"
+        self._flights: dict[bytes, list[Flight[Item]]] = {}
+        self._scopes: dict[bytes, dict[Flight[Item], None]] = {}
+        """Those that may be compared, by where; the youngest last. There may be thousands."""
+
+    async def waiter(
+        self,
+        request: ChatRequest | EmbedRequest,
+        sharing: Sharing,
+        call: Callable[[Flight[Item]], Awaitable[None]],
+        *,
+        in_one_piece: bool = False,
+        again: Waiter[Item] | None = None,
+    ) -> Waiter[Item] | None:
+        """One who waits for this request's answer; None for a call of its own.
+
+        That is one that is not to be shared, or cannot be. Cancelled, it waits for none.
+        `in_one_piece` is how the call that it may begin says its answer. It waits until the present
+        task's deadline. `again` is one who has left another flight, and now waits for this answer.
+        """
+        account = PRESENT.get()
+        if sharing is Sharing.ALONE or account is NOBODY:
+            return None
+        await trio.lowlevel.checkpoint_if_cancelled()
+        question = question_of(account.caller.tenant, self._name, request, self._rule)
+        if question.key is None:
+            return None
+        together = sharing is Sharing.ANY
+        until_s = trio.current_effective_deadline()
+        waiter = again or Waiter(account, until_s, in_one_piece=in_one_piece)
+        if flight := self._joinable(question.key, waiter, together=together):
+            return self._joined(flight, waiter)
+        near = question.near and self._near(question, waiter, together=together)
+        if near:
+            similar = await self._alike(question, near)
+            if flight := self._joinable(question.key, waiter, together=together):
+                return self._joined(flight, waiter)  # it began while we compared
+            if similar is not None and _serves(similar[0], waiter, together=together):
+                return self._joined(similar[0], waiter, similar[1])
+        return self._opened(question, waiter, call)
+
+    def alone(
+        self, left: Waiter[Item], call: Callable[[Flight[Item]], Awaitable[None]]
+    ) -> Waiter[Item]:
+        """Have one who has `left` a flight wait for another, which nobody else joins."""
+        flight = Flight(left.flight.question, self._rule, self._size_bytes, _unlisted)
+        return self._started(flight, left, call)
+
+    def _joinable(self, key: bytes, waiter: Waiter[Item], *, together: bool) -> Flight[Item] | None:
+        for flight in self._flights.get(key, ()):
+            if _serves(flight, waiter, together=together):
+                return flight
+        return None
+
+    def _joined(
+        self, flight: Flight[Item], waiter: Waiter[Item], similarity: float = 1.0
+    ) -> Waiter[Item]:
+        waiter.account.record(StepCoalesced, self._name, similarity)
+        return flight.join(waiter)
+
+    def _opened(
+        self,
+        question: Question,
+        waiter: Waiter[Item],
+        call: Callable[[Flight[Item]], Awaitable[None]],
+    ) -> Waiter[Item] | None:
+        if self.open >= self._rule.flights_max:
+            return None
+        made = self._whole if waiter.in_one_piece and self._whole is not None else Flight
+        flight = made(question, self._rule, self._size_bytes, self._closed)
+        assert question.key is not None, "asked before"
+        same = self._flights.setdefault(question.key, [])
+        same.append(flight)
+        if len(same) > 1:
+            for each in same:
+                each.overtakes = self._overtaken
+        if question.near is not None:
+            self._scopes.setdefault(question.near, {})[flight] = None
+        self.open += 1
+        return self._started(flight, waiter, call)
+
+    def _started(
+        self,
+        flight: Flight[Item],
+        waiter: Waiter[Item],
+        call: Callable[[Flight[Item]], Awaitable[None]],
+    ) -> Waiter[Item]:
+        flight.join(waiter)
+        try:
+            flight.start(waiter.account, partial(call, flight), self._title)
+        except BaseException:
+            flight.left(waiter)
+            raise
+        return waiter
+
+    def _overtaken(self, flight: Flight[Item]) -> None:
+        """Have those wait for this flight who wait for one that asks the same and has not begun."""
+        assert flight.question.key is not None, "asked when it was opened"
+        for other in self._flights.get(flight.question.key, ())[:]:
+            for waiter in [] if other.begun else other.waiters[:]:
+                if _serves(flight, waiter, together=False):
+                    other.left(waiter)
+                    self._joined(flight, waiter)
+                    waiter.wake()
+
+    def _closed(self, flight: Flight[Item]) -> None:
+        self.open -= 1
+        key, near = flight.question.key, flight.question.near
+        assert key is not None, "asked when it was opened"
+        flights = self._flights[key]
+        flights.remove(flight)
+        if not flights:
+            del self._flights[key]
+        if near is not None:
+            scope = self._scopes[near]
+            del scope[flight]
+            if not scope:
+                del self._scopes[near]
+
+    def _near(
+        self, question: Question, waiter: Waiter[Item], *, together: bool
+    ) -> Sequence[Flight[Item]]:
+        """Flights that may ask the same in other words, among the youngest."""
+        if question.near is None or self._embedder is None:
+            return ()
+        paraphrases = self._rule.paraphrases
+        youngest = (
+            flight
+            for flight in reversed(self._scopes.get(question.near, {}))
+            if _serves(flight, waiter, together=together)
+        )
+        found = list(islice(youngest, self._rule.compared_max))
+        return [
+            flight
+            for flight in reversed(found)
+            if may_ask_the_same(flight.question.text, question.text, paraphrases=paraphrases)
+        ]
+
+    async def _alike(
+        self, question: Question, flights: Sequence[Flight[Item]]
+    ) -> tuple[Flight[Item], float] | None:
+        """The flight whose question is most like this one, and how alike they are.
+
+        None too where nothing can be compared, or not in time: it is an economy, and no reason
+        for a call to fail.
+        """
+        assert self._embedder is not None, "there are flights to be compared"
+        unknown = [flight for flight in flights if flight.vector is None]
+        texts = [question.text, *(flight.question.text for flight in unknown)]
+        mine: Vector | None = None
+        with trio.move_on_after(COMPARE_S), suppress(ModelError, BindingError):
+            mine, *theirs = await self._embedder.embed(texts, purpose="query")
+            for flight, vector in zip(unknown, theirs, strict=True):
+                flight.vector = vector
+        if mine is None:
+            return None
+        known = [(each, each.vector) for each in flights if each.open and each.vector is not None]
+        vectors = [vector for _, vector in known]
+        assert self._rule.similarity is not None, "else no question is near another"
+        found = nearest(mine, vectors, self._rule.similarity)
+        return None if found is None else (known[found[0]][0], found[1])
+
+
+def _serves(flight: Flight[Item], waiter: Waiter[Item], *, together: bool) -> bool:
+    """Whether somebody may join a flight, and does not wait there for what is another caller's."""
+    account = waiter.account
+    if not flight.open or (not together and flight.has_served(account.run_id)):
+        return False
+    if flight.queued or (waiter.turned_away and not flight.begun):
+        return flight.caller == account.caller
+    return True
+
+
+def _unlisted(flight: Flight[Item]) -> None:
+    """Nobody could join it."""

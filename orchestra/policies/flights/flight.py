@@ -1,0 +1,344 @@
+"""Flights: one call under way, and those who wait for it.
+
+The theory: a flight is a task beside the runs, a list of what was said, and for each waiter how
+far it has read. What was said is kept from the beginning, so that a late joiner has all of it at
+once, until that is more than `held_bytes`: from then on nobody joins, and what all have read is
+dropped; what one has not read holds the flight back. Rules of the file: joining, leaving and
+ending await nothing, so nobody joins a flight that is about to be cancelled; whoever leaves last
+cancels it in the same instant; and however it ends, it is told to everybody. Nearly all flights
+have one waiter, who reads as fast as it is told: what others need is made when they need it.
+
+What a flight waits for in the line of its opener's own limits, nobody else has to wait for. Others
+are then turned away, and ask anew: each stands in a line of their own, and the first flight that is
+let through takes over who waits for the others.
+
+Only the task is there from the start, though it and its scope are two thirds of what a flight
+costs, and a quarter of what all policies together do: nothing but a scope that a task has entered
+can cancel a call. One that had begun in the task of whoever asked first could not be moved out of
+it when they leave: its scopes and nurseries belong to the task that has entered them, and what it
+waits for would be aborted, which can be told to it as a cancellation only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from copy import copy
+from math import inf
+from typing import Generic, TypeVar
+
+import trio
+
+from orchestra.accounts import Usage
+from orchestra.errors import (
+    LimitReachedError,
+    ModelConnectionError,
+    ModelError,
+    ModelTimeoutError,
+)
+from orchestra.events import BudgetReached, Note
+from orchestra.groups import parted
+from orchestra.policies.account import NOBODY, PRESENT, JointAccount
+from orchestra.policies.flights.coalesce import Bill, CoalesceRule, Question
+from orchestra.policies.flights.waiter import Waiter
+from orchestra.protocols import Account
+from orchestra.values import Vector
+
+Item = TypeVar("Item")
+E = TypeVar("E", bound=BaseException)
+
+
+class Flight(JointAccount, Generic[Item]):
+    """One call that is under way for several; `closed` is called when nobody can join any more.
+
+    `size_bytes` tells what an item counts for that it is to `say`. It is the account of its call:
+    on behalf of whoever has opened it, whose limits and budgets it has to keep, and paid by all
+    who wait.
+    """
+
+    # What nearly all flights end with as they began with it is not written into each of them.
+    caller = NOBODY.caller
+    """Who has opened the flight; `run_id`, `step` and `run` are theirs, too."""
+    run_id = step = ""
+    run: object = None
+    vector: Vector | None = None
+    """Of the question, once somebody has wanted to compare it."""
+    queued = False
+    """Whether it waits for what its opener's own limits allow."""
+    begun = False
+    """Whether they have let it through."""
+    overtakes: Callable[[Flight[Item]], None] | None = None
+    """Is told once they have, where others ask the same."""
+    held_bytes = 0
+    _joined = 0
+    _dropped = 0
+    _over = False
+    _succeeded = False
+    _error: BaseException | None = None
+    _opener = _last = NOBODY
+    _landed: trio.Event | None = None
+    _progress: trio.lowlevel.ParkingLot | None = None
+    _notes: tuple[Callable[[object], None], ...] = ()
+
+    def __init__(
+        self,
+        question: Question,
+        rule: CoalesceRule,
+        size_bytes: Callable[[Item], int] | None,
+        closed: Callable[[Flight[Item]], None],
+    ) -> None:
+        self.question = question
+        self.bill = Bill()
+        self.waiters: list[Waiter[Item]] = []
+        self._rule = rule
+        self._size_bytes = size_bytes
+        self._closed: Callable[[Flight[Item]], None] | None = closed
+        self._runs: set[str] = set()
+        self._kept: list[Item] = []
+        self._patience_s = rule.lag_s
+        self._scope = trio.CancelScope()
+
+    @property
+    def open(self) -> bool:
+        """Whether somebody may join: all that was said is here, and more may come."""
+        return self._closed is not None and self._joined < self._rule.waiters_max
+
+    def opened_by(self, account: Account) -> bool:
+        """Whether the call is made on behalf of this account."""
+        return self._opener is account
+
+    def has_served(self, run_id: str) -> bool:
+        """Whether a call of this run is, or was, part of it."""
+        return bool(run_id) and run_id in self._runs
+
+    def join(self, waiter: Waiter[Item]) -> Waiter[Item]:
+        """Have it wait for this flight from now on, and read it from the beginning."""
+        assert self.open, "asked before"
+        account = waiter.account
+        waiter.flight, waiter.read, waiter.error = self, 0, None
+        self.waiters.append(waiter)
+        self._runs.add(account.run_id)
+        self._joined += 1
+        self._last = account
+        for note in self._notes:
+            note(account.run)
+        return waiter
+
+    def start(self, opener: Account, call: Callable[[], Awaitable[None]], name: str) -> None:
+        """Begin the call, beside the runs of whoever has opened it."""
+        self._opener = opener
+        self.caller, self.run_id = opener.caller, opener.run_id
+        self.step, self.run = opener.step, opener.run
+
+        async def fly() -> None:
+            PRESENT.set(self)
+            try:
+                with self._scope:
+                    if self.waiters:  # or all have left before it began
+                        await call()
+                        self._succeeded = True
+            except BaseException as error:  # noqa: ASYNC103, BLE001 - told to all who wait
+                self._error, onward = parted(error)
+                try:
+                    if onward is not None:
+                        raise onward from onward.__cause__  # noqa: ASYNC104 - what is not its own
+                finally:
+                    del onward  # noqa: ASYNC104 - its traceback holds this frame
+            finally:
+                self._end(name)
+
+        opener.spawn(fly, name)
+
+    def queue(self) -> None:
+        """As of `JointAccount`: other callers are turned away, who need not wait for it."""
+        if self.begun or self._said:
+            return
+        self.queued, opener = True, self.caller
+        for waiter in [each for each in self.waiters if each.account.caller != opener]:
+            waiter.turned_away = True
+            self._part_with(
+                waiter,
+                LimitReachedError(
+                    f"another call that asks the same waits for what {opener} may ask; ask again",
+                    code="coalesce",
+                ),
+            )
+
+    def begin(self) -> None:
+        """As of `JointAccount`: who waits for another flight that was not let through, may join."""
+        self.begun, self.queued = True, False
+        if self.overtakes is not None:
+            self.overtakes(self)
+
+    @property
+    def until_s(self) -> float:
+        """Until when it is waited for: the last deadline of those who do.
+
+        It is no deadline of the call's, since theirs may move: a limit on the first chunk is none
+        on those behind it.
+        """
+        return max((waiter.until_s for waiter in self.waiters), default=inf)
+
+    def each_run(self, note: Callable[[object], None]) -> None:
+        """Tell this of each run that waits, once, and of those that join later."""
+        self._notes = (*self._notes, note)
+        for run in {id(each.account.run): each.account.run for each in self.waiters}.values():
+            note(run)
+
+    def used(self, usage: Usage) -> None:
+        """Divide what a part of the call has consumed, unless it is settled."""
+        self.bill.add(usage)
+        if self._over:
+            self._settle()
+
+    def record(self, note: type[Note], *fields: object) -> None:
+        """Write an event into the journal of each who waits; of a budget, into its owner's only."""
+        if note is BudgetReached:
+            self._opener.record(note, *fields)
+            return
+        for waiter in self.waiters:
+            waiter.account.record(note, *fields)
+
+    def spawn(self, task: Callable[[], Awaitable[None]], name: str) -> None:
+        """Run a task beside the runs of the opener's engine."""
+        self._opener.spawn(task, name)
+
+    async def say(self, *items: Item) -> None:
+        """Tell everybody the next items; waits while somebody has too many of them to read."""
+        assert self._size_bytes is not None, "what has no size is told whole"
+        self._kept += items
+        for item in items:
+            self.held_bytes += self._size_bytes(item)
+        for waiter in self.waiters:
+            waiter.wake()
+        while self.held_bytes > self._rule.held_bytes and self._crowded():
+            slow = min(waiter.read for waiter in self.waiters)
+            starved = any(waiter.read == self._said for waiter in self.waiters)
+            began_s = trio.current_time()
+            with trio.move_on_after(self._patience_s if starved else inf) as patience:
+                if self._progress is None:
+                    self._progress = trio.lowlevel.ParkingLot()
+                await self._progress.park()
+            if starved:
+                self._patience_s -= min(trio.current_time() - began_s, self._patience_s)
+            if patience.cancelled_caught:
+                self._leave_behind(slow)
+
+    def tell_whole(self, answer: Item) -> None:
+        """Tell everybody all that there will be: with the end of the call, which is to follow now.
+
+        So nobody waits for who reads slowly.
+        """
+        self._kept.append(answer)
+
+    def ended(self, waiter: Waiter[Item]) -> bool:
+        """As of `Waiter.ended`."""
+        return self._over and self._error is waiter.error is None and waiter.read == self._said
+
+    def heard(self, waiter: Waiter[Item]) -> tuple[Item, ...] | None:
+        """As of `Waiter.receive`; None where it has to wait."""
+        if waiter.error is not None:
+            raise waiter.error
+        begun, kept = waiter.read - self._dropped, self._kept
+        if begun < len(kept):
+            waiter.read = self._dropped + len(kept)
+            if self._progress is not None:
+                self._progress.unpark_all()
+            return tuple(kept[begun:])
+        if not self._over:
+            return None
+        if self._error is not None:
+            raise _own(self._error)
+        return ()
+
+    def left(self, waiter: Waiter[Item]) -> bool:
+        """Wait for it no longer; whether it was the last, and has cancelled the call."""
+        if waiter not in self.waiters:
+            return False
+        if not self._over:
+            paid = self.bill.pay(len(self.waiters), self.waiters.index(waiter))
+            if paid is not None:
+                waiter.account.used(paid)
+        self.waiters.remove(waiter)
+        self._last = waiter.account
+        if self._progress is not None:
+            self._progress.unpark_all()
+        if self.waiters or self._over:
+            return False
+        self._close()
+        self._scope.cancel()
+        return True
+
+    async def wait_over(self) -> None:
+        """Wait until the call has ended, and what it holds is given back."""
+        if not self._over:
+            if self._landed is None:
+                self._landed = trio.Event()
+            await self._landed.wait()
+
+    def _end(self, name: str) -> None:
+        self._close()
+        if not self._succeeded and self._error is None:
+            self._error = ModelConnectionError(
+                f"{name}: the engine that it was shared in was closed; ask again in another",
+                code="engine",
+            )
+        self._settle()
+        self._over = True
+        for waiter in self.waiters:
+            waiter.wake()
+        if self._landed is not None:
+            self._landed.set()
+
+    def _settle(self) -> None:
+        """Have those pay who have stayed; the last to leave, for what was told behind it."""
+        payers = [waiter.account for waiter in self.waiters] or [self._last]
+        for payer, usage in zip(payers, self.bill.settle(len(payers)), strict=False):
+            payer.used(usage)
+
+    @property
+    def _said(self) -> int:
+        return self._dropped + len(self._kept)
+
+    def _crowded(self) -> bool:
+        """Whether there is still more to hold than may be, when all is dropped that may be."""
+        self._close()
+        if self.waiters and self._size_bytes is not None:
+            read = min(waiter.read for waiter in self.waiters) - self._dropped
+            self.held_bytes -= sum(map(self._size_bytes, self._kept[:read]))
+            self._dropped += read
+            del self._kept[:read]
+        return bool(self.waiters) and self.held_bytes > self._rule.held_bytes
+
+    def _leave_behind(self, read: int) -> None:
+        for waiter in [each for each in self.waiters if each.read == read]:
+            error = ModelTimeoutError(
+                f"it was read too slowly: others who share the answer have waited for "
+                f"lag_s={self._rule.lag_s:g} s; read on faster, or ask with "
+                "extras={'orchestra': {'coalesce': False}}",
+                code="lag_s",
+            )
+            self._part_with(waiter, error)
+
+    def _part_with(self, waiter: Waiter[Item], error: Exception) -> None:
+        waiter.error = error
+        self.left(waiter)
+        waiter.wake()
+
+    def _close(self) -> None:
+        closed = self._closed
+        if closed is not None:
+            self._closed = None
+            closed(self)
+
+
+def _own(error: E) -> E:
+    """An error for one of those who wait: what one adds to it, another does not see.
+
+    Of other errors than a model's, nobody knows how to copy them; they are raised as they were.
+    """
+    raised = error
+    if isinstance(error, ModelError):
+        raised = copy(error)
+        raised.__cause__, raised.__context__ = error.__cause__, error.__context__
+        raised.__suppress_context__ = error.__suppress_context__
+    return raised.with_traceback(error.__traceback__)

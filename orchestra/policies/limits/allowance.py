@@ -1,0 +1,396 @@
+"""What keys, users, organisations and models may take: limits, and what is kept of each. Pure.
+
+Of each owner of limits one value is kept in a `State`: a meter of requests, one of tokens, and the
+leases of the calls that are under way. A call takes of all its owners, or of none, in one change.
+
+A lease is as long as the longest call, and not renewed: nothing has to run beside the calls to
+keep them alive. What a process held that has died is free again when its leases are over.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from hashlib import sha256
+from math import inf
+from types import MappingProxyType
+from typing import Literal, Protocol
+from urllib.parse import quote
+
+import attrs
+import msgspec
+
+from orchestra.accounts import Caller, KeyAllowance
+from orchestra.policies.limits.gcra import SECOND_NS, MeterState, Rate
+from orchestra.protocols import WhenStateFails
+from orchestra.records import Encoding, Revision
+
+LEASE_S = 3600.0
+"""The longest lease: a call that lasts for longer counts no more as one of those at once."""
+_NAME_CHARS = 200
+_LONGER_S = 1.0
+"""How much longer a value is kept than it says something: clocks differ a little."""
+
+Kind = Literal["key", "user", "organisation", "model"]
+
+
+@attrs.frozen(kw_only=True)
+class OwnerLimits:
+    """What one key, user or organisation may take; None is no limit. All processes share it.
+
+    No 60 seconds see more requests or tokens than a minute's, and a tenth of it goes at once.
+    """
+
+    requests_per_minute: int | None = None
+    tokens_per_minute: int | None = None
+    """Of questions and answers: estimated before a call, and settled after it."""
+    concurrency: int | None = None
+    """Calls at once; a streamed answer is one until it is left."""
+    runs: int | None = None
+    """Runs at once in one process of a server; whoever has them all is refused another."""
+    wait_max_s: float = 30.0
+    """How long a call may wait, if its deadline is not before; 0 is not at all."""
+    waiting_max: int = 100
+    """Calls of one caller that may wait in one process; one more is refused at once."""
+    when_state_fails: WhenStateFails = "open"
+    """Whether calls go on unlimited, or are refused, while the state cannot be reached."""
+
+    @property
+    def limited(self) -> bool:
+        """Whether there is any limit of calls."""
+        limits = (self.requests_per_minute, self.tokens_per_minute, self.concurrency)
+        return any(each is not None for each in limits)
+
+
+@attrs.frozen
+class Owner:
+    """One whose limits a call has to keep. `key` is where they are kept."""
+
+    kind: Kind
+    name: str
+    limits: OwnerLimits
+    key: str
+    requests: Rate | None
+    tokens: Rate | None
+    """The limits per minute, as meters reckon with them."""
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.name!r}"
+
+
+NO_LIMITS = OwnerLimits()
+NOBODY: Mapping[str, OwnerLimits] = MappingProxyType({})
+
+
+class Rules(Protocol):
+    """Whose limits a call has to keep."""
+
+    def owners(self, caller: Caller, scope: str) -> tuple[Owner, ...]:
+        """Those of a call of this caller, the narrowest first; where there are none, ()."""
+
+    @property
+    def of_keys_only(self) -> bool:
+        """Whether nobody has limits but those that their key came with."""
+
+
+@attrs.frozen(kw_only=True)
+class CallerRules(Rules):
+    """The limits of all callers: of each user and organisation, and of some by their names.
+
+    Users of one name in two organisations are two, who have the same limits. Those of a key come
+    with its caller.
+    """
+
+    user: OwnerLimits = NO_LIMITS
+    organisation: OwnerLimits = NO_LIMITS
+    users: Mapping[str, OwnerLimits] = NOBODY
+    organisations: Mapping[str, OwnerLimits] = NOBODY
+    requests_only: bool = False
+    """Whether of all limits only those of requests count, and nobody waits for them."""
+
+    @property
+    def of_keys_only(self) -> bool:
+        """Whether nobody has limits but those that their key came with."""
+        named = (*self.users.values(), *self.organisations.values())
+        everybodys = (self.user, self.organisation, *named)
+        return not any(self._counted(each).limited for each in everybodys)
+
+    def of_requests(self) -> CallerRules:
+        """The same for requests over HTTP: their number only, and nobody waits for a place."""
+        return attrs.evolve(self, requests_only=True)
+
+    def owners(self, caller: Caller, scope: str) -> tuple[Owner, ...]:
+        """Whose limits a call of theirs has to keep, the narrowest first; of "" there are none."""
+        found: list[Owner] = []
+        if caller.key:
+            limits = self._counted(_of_key(caller.allowance))
+            found.append(owner_of("key", caller.key, limits, scope))
+        if caller.user:
+            limits = self._counted(self.users.get(caller.user, self.user))
+            found.append(owner_of("user", caller.full_user, limits, scope))
+        if caller.organisation:
+            own = self.organisations.get(caller.organisation, self.organisation)
+            limits = self._counted(own)
+            found.append(owner_of("organisation", caller.organisation, limits, scope))
+        return tuple(owner for owner in found if owner.limits.limited)
+
+    def _counted(self, limits: OwnerLimits) -> OwnerLimits:
+        """What of some limits counts here."""
+        if not self.requests_only:
+            return limits
+        return attrs.evolve(limits, tokens_per_minute=None, concurrency=None, wait_max_s=0.0)
+
+
+def _of_key(allowed: KeyAllowance) -> OwnerLimits:
+    return OwnerLimits(
+        requests_per_minute=allowed.requests_per_minute,
+        tokens_per_minute=allowed.tokens_per_minute,
+        concurrency=allowed.concurrency,
+    )
+
+
+def owner_of(kind: Kind, name: str, limits: OwnerLimits, scope: str) -> Owner:
+    """Somebody with limits; `scope` tells apart what is limited."""
+    key = quote(name, safe="", errors="surrogatepass")
+    if len(key) > _NAME_CHARS:
+        key = sha256(key.encode()).hexdigest()
+    requests, tokens = map(_rate, (limits.requests_per_minute, limits.tokens_per_minute))
+    return Owner(kind, name, limits, f"limits:{scope}:{kind}:{key}", requests, tokens)
+
+
+def _rate(per_minute: int | None) -> Rate | None:
+    return None if per_minute is None else Rate.of(per_minute)
+
+
+class Ask(msgspec.Struct, frozen=True):
+    """What a call wants to take, under an id that no other call has."""
+
+    id: str
+    requests: int
+    tokens: int
+    lease_s: float
+
+
+@attrs.frozen
+class Blocked:
+    """A limit that does not let a call begin, and for how long; None where it hangs on others."""
+
+    owner: Owner
+    limit: str
+    wait_s: float | None
+
+
+@attrs.frozen
+class Remaining:
+    """What is left of a limit, as `RateLimit-*` headers tell it.
+
+    `remaining` may be taken now, which is a tenth of the limit while calls are steady; all of it
+    may be taken in `reset_s`.
+    """
+
+    owner: Owner
+    name: str
+    limit: int
+    remaining: int
+    reset_s: float
+
+
+@attrs.frozen
+class Count:
+    """By whom a request is blocked, and what is left now that it was counted, or was not.
+
+    That is of the limit per minute that is nearest: of which the least share is left.
+    """
+
+    blocked: Sequence[Blocked]
+    nearest: Remaining | None
+
+
+class _Lease(msgspec.Struct, array_like=True):
+    id: str
+    until_s: float
+
+
+class OwnerState(msgspec.Struct, array_like=True):
+    """What is kept of one owner; of a limit that there is not, nothing."""
+
+    requests: MeterState | None = None
+    tokens: MeterState | None = None
+    leases: list[_Lease] = []
+
+    def advance(self, owner: Owner, now_s: float) -> bool:
+        """Let it be now, with what the owner's limits are now; whether the clock was put back."""
+        now_ns, back = int(now_s * SECOND_NS), False
+        if self.requests is None or owner.requests is None:
+            self.requests = _unused(owner.requests, now_ns)
+        else:
+            back = self.requests.advance(owner.requests, now_ns)
+        if self.tokens is None or owner.tokens is None:
+            self.tokens = _unused(owner.tokens, now_ns)
+        else:
+            back = self.tokens.advance(owner.tokens, now_ns) or back
+        if self.leases:
+            self.leases = [lease for lease in self.leases if lease.until_s > now_s]
+        return back
+
+    def blocked(self, owner: Owner, ask: Ask) -> Blocked | None:
+        """The limit that the call would wait for longest, None if it may begin."""
+        longest_s, limit = 0.0, ""
+        if owner.requests is not None and self.requests is not None:
+            longest_s = owner.requests.wait_s(self.requests.debt, ask.requests)
+            limit = "requests_per_minute"
+        if owner.tokens is not None and self.tokens is not None:
+            wait_s = owner.tokens.wait_s(self.tokens.debt, ask.tokens)
+            if wait_s > longest_s:
+                longest_s, limit = wait_s, "tokens_per_minute"
+        if longest_s > 0:
+            return Blocked(owner, limit, longest_s)
+        most = owner.limits.concurrency
+        if most is not None and len(self.leases) >= most:
+            return Blocked(owner, "concurrency", None)
+        return None
+
+    def take(self, owner: Owner, ask: Ask, now_s: float) -> None:
+        """Let the call begin."""
+        until_s = now_s + ask.lease_s
+        until_ns = int(until_s * SECOND_NS)
+        if self.requests is not None:
+            self.requests.take(ask.requests, id=ask.id, until_ns=until_ns)
+        if self.tokens is not None:
+            self.tokens.take(ask.tokens, id=ask.id, until_ns=until_ns)
+        if owner.limits.concurrency is not None:
+            self.leases.append(_Lease(ask.id, until_s))
+
+    def spend(self, requests: int) -> None:
+        """Take requests for good."""
+        if self.requests is not None:
+            self.requests.spend(requests)
+
+    def settle(self, ask: Ask, requests: int, tokens: int) -> None:
+        """Let the call end, which has really taken this."""
+        if self.requests is not None:
+            self.requests.settle_id(ask.id, ask.requests, requests)
+        if self.tokens is not None:
+            self.tokens.settle_id(ask.id, ask.tokens, tokens)
+        if self.leases:
+            self.leases = [lease for lease in self.leases if lease.id != ask.id]
+
+    def kept(self, owner: Owner, now_s: float) -> tuple[OwnerState, float]:
+        """What is to be kept, for as long as it makes a difference."""
+        ends_s = 0.0
+        if self.requests is not None and owner.requests is not None:
+            ends_s = self.requests.closed(owner.requests)
+        if self.tokens is not None and owner.tokens is not None:
+            tokens_s = self.tokens.closed(owner.tokens)
+            ends_s = max(ends_s, tokens_s)
+        for lease in self.leases:
+            ends_s = max(ends_s, lease.until_s - now_s)
+        return self, ends_s + _LONGER_S
+
+    def used(self, owner: Owner) -> list[tuple[str, Rate, MeterState]]:
+        """What is used of the limits per minute, by their names."""
+        both = (
+            ("requests_per_minute", owner.requests, self.requests),
+            ("tokens_per_minute", owner.tokens, self.tokens),
+        )
+        return [(name, rate, meter) for name, rate, meter in both if rate and meter]
+
+
+def _read(data: bytes) -> OwnerState:
+    """What was written; of another version, nothing."""
+    try:
+        return _DECODER.decode(data)
+    except msgspec.DecodeError:
+        return OwnerState()
+
+
+_DECODER = msgspec.json.Decoder(OwnerState)
+ENCODING: Encoding[OwnerState] = Encoding(_read, msgspec.json.Encoder().encode)
+Kept = Sequence[OwnerState | None]
+OwnerStates = Sequence[tuple[Owner, OwnerState]]
+
+
+def admit(
+    owners: Sequence[Owner], ask: Ask, kept: Kept, now_s: float
+) -> Revision[Sequence[Blocked], OwnerState]:
+    """Let a call begin: of all owners it is taken, or of none, and then by whom it is blocked."""
+    states, back = _states(owners, kept, now_s)
+    blocked = [found for owner, state in states if (found := state.blocked(owner, ask))]
+    if blocked:
+        # what is of a later time has to be written, or it stays so
+        return Revision(blocked, _written(states, now_s) if back else {})
+    for owner, state in states:
+        state.take(owner, ask, now_s)
+    return Revision((), _written(states, now_s))
+
+
+def count(
+    owners: Sequence[Owner], ask: Ask, others: Sequence[Owner], kept: Kept, now_s: float
+) -> Revision[Count, OwnerState]:
+    """As `admit`, of requests that are taken for good, and of nothing else.
+
+    Of others, whose states come behind, it is told what is left, and nothing is taken.
+    """
+    asked, back = _states(owners, kept[: len(owners)], now_s)
+    told, _ = _states(others, kept[len(owners) :], now_s)
+    blocked = [found for owner, state in asked if (found := state.blocked(owner, ask))]
+    if not blocked:
+        for _, state in asked:
+            state.spend(ask.requests)
+    records = _written(asked, now_s) if back or not blocked else {}
+    return Revision(Count(blocked, _nearest([*asked, *told])), records)
+
+
+def settle(
+    owners: Sequence[Owner], ask: Ask, really: tuple[int, int], kept: Kept, now_s: float
+) -> Revision[None, OwnerState]:
+    """Let a call end, which has really taken so many requests and tokens.
+
+    One that never began, or twice, is no harm.
+    """
+    states, _ = _states(owners, kept, now_s)
+    for _, state in states:
+        state.settle(ask, *really)
+    return Revision(None, _written(states, now_s))
+
+
+def remaining(owners: Sequence[Owner], kept: Kept, now_s: float) -> tuple[Remaining, ...]:
+    """What is left of each owner's requests and tokens."""
+    both, _ = _states(owners, kept, now_s)
+    return tuple(_left(owner, *used) for owner, state in both for used in state.used(owner))
+
+
+def _nearest(states: OwnerStates) -> Remaining | None:
+    """What is left of the limit of which that is the least share; the first of equals."""
+    least, found = inf, None
+    for owner, state in states:
+        for name, rate, meter in state.used(owner):
+            share = rate.room(meter.debt) / rate.per_minute
+            if share < least:
+                least, found = share, (owner, name, rate, meter)
+    return None if found is None else _left(*found)
+
+
+def _left(owner: Owner, name: str, rate: Rate, meter: MeterState) -> Remaining:
+    room, all_s = rate.room(meter.debt), rate.wait_s(meter.debt, rate.per_minute)
+    return Remaining(owner, name, rate.per_minute, room, all_s)
+
+
+def _states(
+    owners: Sequence[Owner], kept: Kept, now_s: float
+) -> tuple[list[tuple[Owner, OwnerState]], bool]:
+    """How each is now, new where nothing was kept; and whether the clock was put back since."""
+    states, back = [], False
+    for owner, each in zip(owners, kept, strict=True):
+        state = OwnerState() if each is None else each
+        back = state.advance(owner, now_s) or back
+        states.append((owner, state))
+    return states, back
+
+
+def _written(states: OwnerStates, now_s: float) -> dict[str, tuple[OwnerState, float] | None]:
+    return {owner.key: state.kept(owner, now_s) for owner, state in states}
+
+
+def _unused(rate: Rate | None, now_ns: int) -> MeterState | None:
+    """What is taken of a limit, where nobody has; of none, None."""
+    return None if rate is None else rate.unused(now_ns)

@@ -1,0 +1,370 @@
+"""Limits of callers, which all processes share that have the same state; who waits, and where.
+
+Each caller has a line in this process, first come, first served. The heads of an organisation's
+lines stand in a line of its own while nothing but the organisation is in their way: so each of
+its callers has a turn, however many calls another has sent. A key with limits has a line before
+that of its user, in the same way. A line is a lock, which Trio gives to whoever has waited
+longest; it is gone when nobody stands in it.
+
+Rules of the file: what a call may have taken is given back if it does not begin, also where nobody
+knows whether it was taken: as of `late_ends`.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Sequence
+from functools import lru_cache, partial
+from itertools import count as numbers
+from weakref import WeakValueDictionary
+
+import msgspec
+import trio
+
+from orchestra.accounts import NO_ALLOWANCE, Caller
+from orchestra.errors import LimitReachedError, LimitUnknownError, StateError
+from orchestra.policies.account import left_s
+from orchestra.policies.late_ends import LateEnds
+from orchestra.policies.limits.allowance import (
+    ENCODING,
+    LEASE_S,
+    Ask,
+    Blocked,
+    Count,
+    Kind,
+    Owner,
+    Remaining,
+    Rules,
+    admit,
+    count,
+    remaining,
+    settle,
+)
+from orchestra.policies.limits.gcra import Rate
+from orchestra.policies.owners import UNLIMITED, Owners
+from orchestra.protocols import State
+
+POLL_S = 0.25
+"""What other processes give back is noticed after so long."""
+_CALLERS_KEPT = 4096
+_LOST = "what they may have taken stays taken, and they count as under way until their leases end"
+
+
+class Lease(msgspec.Struct, frozen=True, eq=False):
+    """What limits lend to a call that has begun. Give it back with `leave`, once."""
+
+    owners: Owners
+    ask: Ask
+
+
+NOTHING = Lease(UNLIMITED, Ask("", 0, 0, 0.0))
+NOT_COUNTED = Count((), None)
+_ONE = Ask("", 1, 0, 0.0)
+
+
+class _End(msgspec.Struct, frozen=True, eq=False):
+    """How a call has ended: with what it has really taken."""
+
+    lease: Lease
+    requests: int
+    tokens: int
+
+    def again(self) -> _End:
+        """Twice is no harm, but for what is over the estimate."""
+        return _End(self.lease, self.requests, min(self.tokens, self.lease.ask.tokens))
+
+
+class _Waiting(msgspec.Struct, eq=False):
+    """A call that wants to begin, and what was last in its way."""
+
+    lease: Lease
+    blocked: Sequence[Blocked] = ()
+    bells: Sequence[trio.Event] = ()
+    """Of each owner's key, what rings once something is given back there, since it last asked."""
+
+
+class CallerLimits:
+    """The limits of callers. Used in one `trio.run` at a time.
+
+    `scope` tells apart what is limited: limits with the same scope and state are the same limits.
+    `process` begins the ids of this object's calls; no other object may have the same.
+    """
+
+    def __init__(
+        self, rules: Rules, state: State, *, scope: str = "models", process: str = ""
+    ) -> None:
+        self.rules = rules
+        self._keys_only = rules.of_keys_only
+        self._state = state
+        self.ends: LateEnds[_End] = LateEnds(state, self._ended, _LOST)
+        self._process = process or secrets.token_hex(6)
+        self._numbers = numbers()
+        self._owners: Callable[[Caller], Owners] = lru_cache(_CALLERS_KEPT)(
+            partial(Owners.of, rules, scope)
+        )
+        self.waiting = 0
+        """How many calls wait, in this process."""
+        self._lines: WeakValueDictionary[str, trio.Lock] = WeakValueDictionary()
+        self._bells: WeakValueDictionary[str, trio.Event] = WeakValueDictionary()
+
+    def limited(self, caller: Caller) -> bool:
+        """Whether the caller has any limit; one who has none never touches the state."""
+        return self.owners(caller) is not UNLIMITED
+
+    def owners(self, caller: Caller) -> Owners:
+        """Whose limits calls of this caller have to keep; `UNLIMITED`, where they have none."""
+        if self._keys_only and caller.allowance is NO_ALLOWANCE:
+            return UNLIMITED
+        return self._owners(caller)
+
+    async def enter(
+        self,
+        caller: Caller,
+        *,
+        requests: int = 1,
+        tokens: int = 0,
+        lease_s: float = LEASE_S,
+        queued: Callable[[], None] | None = None,
+    ) -> Lease:
+        """Wait until a call may begin that takes this much; then it has begun.
+
+        All limits of the key, the user and the organisation are taken, or none. After `lease_s`
+        the call counts no more as one of those at once, and cannot be refunded any more.
+        Cancelled, or refused, nothing is held. `queued` is told where it has to wait.
+
+        Raises:
+            LimitReachedError: a limit is reached, and to wait is not allowed, or would be for too
+                long; or the state has failed, and the limit is then closed.
+        """
+        owners = self._owners(caller)
+        if owners is UNLIMITED:
+            return NOTHING
+        ask = Ask(f"{self._process}.{next(self._numbers)}", requests, tokens, min(lease_s, LEASE_S))
+        lease = Lease(owners, ask)
+        blocked: Sequence[Blocked] = ()
+        if self.waiting and any(self._stood_in(name) for name, _ in owners.lines):
+            await trio.lowlevel.checkpoint_if_cancelled()
+        else:
+            blocked = await self._blocked(lease)
+            if not blocked:
+                return lease
+            await _refuse_hopeless(_Waiting(lease, blocked))
+        await self._wait(_Waiting(lease, blocked), queued)
+        return lease
+
+    async def count(self, caller: Caller, told: CallerLimits | None = None) -> Count:
+        """Take one request of the caller for good, or none where they are blocked.
+
+        Nobody waits for it. What is left is told of these limits, and of others in the same
+        state; where that has failed, of none.
+
+        Raises:
+            LimitReachedError: the state has failed, and a limit is then closed.
+        """
+        owners = self.owners(caller)
+        others = UNLIMITED if told is None else told.owners(caller)
+        keys = owners.keys + others.keys
+        if not keys:
+            return NOT_COUNTED
+        try:
+            counted = partial(count, owners.all, _ONE, others.all)
+            return await self._state.revise(keys, counted, ENCODING)
+        except StateError as error:
+            if (closed := _closed(owners)) is not None:
+                raise _away(closed, error) from error
+        return NOT_COUNTED
+
+    def refusal(self, count: Count) -> LimitReachedError | None:
+        """Why a request is refused that was blocked; None where it was not."""
+        if not count.blocked:
+            return None
+        return _refused(_Waiting(NOTHING, count.blocked), "and its wait_max_s is 0")
+
+    async def leave(self, lease: Lease, *, tokens: int, requests: int | None = None) -> None:
+        """Give a call back, with the tokens (and requests) that it really took.
+
+        Never raises and takes `GIVE_BACK_S` at the most, also where the caller is cancelled. Where
+        the state does not answer, it is told later, as of `LateEnds`.
+        """
+        if lease.owners is UNLIMITED:
+            return
+        if requests is None:
+            requests = lease.ask.requests
+        await self.ends.tell(_End(lease, requests, tokens))
+
+    async def remaining(self, caller: Caller) -> tuple[Remaining, ...]:
+        """What is left of the caller's requests and tokens, the narrowest owner's first.
+
+        Raises:
+            StateError: the state cannot tell.
+        """
+        owners = self._owners(caller)
+        if owners is UNLIMITED:
+            return ()
+        return await self._state.look(owners.keys, partial(remaining, owners.all), ENCODING)
+
+    async def _wait(self, waiting: _Waiting, queued: Callable[[], None] | None) -> None:
+        owners = waiting.lease.owners
+        if owners.wait_max_s <= 0:
+            raise _refused(waiting, "and its wait_max_s is 0")
+        lines = [(self._line(name), kind) for name, kind in owners.lines]
+        line, _ = lines[0]
+        there, whose = line.statistics().tasks_waiting + line.locked(), " of this caller"
+        if lines[-1][1] == "model":
+            there, whose = self.waiting, ""
+        if there >= owners.waiting_max:
+            raise _refused(waiting, f"and {there} calls{whose} wait already", "waiting_max")
+        if queued is not None:
+            queued()
+        self.waiting += 1
+        try:
+            with trio.move_on_after(owners.wait_max_s) as patience:
+                await self._began_in_turn(waiting, lines, ())
+        finally:
+            self.waiting -= 1
+        if patience.cancelled_caught:
+            raise _refused(waiting, f"and it has waited {owners.wait_max_s:g} s")
+
+    async def _began_in_turn(
+        self, waiting: _Waiting, lines: Sequence[tuple[trio.Lock, Kind]], before: tuple[Kind, ...]
+    ) -> bool:
+        """Whether the call has begun, having stood in these lines, each inside of the last.
+
+        A line is left again while one of those whose lines were `before` it is in the way: so
+        nobody in it waits for what is not theirs.
+        """
+        if not lines:
+            # Taken before it asks: what is given back while the answer is on its way is heard.
+            waiting.bells = [self._bell(key) for key in waiting.lease.owners.keys]
+            waiting.blocked = await self._blocked(waiting.lease)
+            await _refuse_hopeless(waiting)
+            return not waiting.blocked
+        (line, kind), *wider = lines
+        async with line:
+            while not await self._began_in_turn(waiting, wider, (*before, kind)):
+                if any(each.owner.kind in before for each in waiting.blocked):
+                    return False
+                await self._sleep(waiting)
+        return True
+
+    async def _blocked(self, lease: Lease) -> Sequence[Blocked]:
+        """What does not let the call begin; where nothing does, it has. Cancelled, it has not."""
+        admitted, keys = partial(admit, lease.owners.all, lease.ask), lease.owners.keys
+        try:
+            blocked = await self._state.revise(keys, admitted, ENCODING)
+            if self.ends.late and await self.ends.tell_again() and blocked:
+                blocked = await self._state.revise(keys, admitted, ENCODING)
+        except StateError as error:
+            return await self._without(lease, error)
+        except BaseException:
+            await self.leave(lease, tokens=0, requests=0)  # noqa: ASYNC102 - it is shielded, and bounded
+            raise
+        return blocked
+
+    async def _without(self, lease: Lease, error: StateError) -> Sequence[Blocked]:
+        """As `_blocked`, while the state is gone."""
+        closed = _closed(lease.owners)
+        if closed is None:
+            return ()
+        await self.leave(lease, tokens=0, requests=0)
+        raise _away(closed, error) from error
+
+    async def _ended(self, end: _End) -> None:
+        """Have the state take the end of a call."""
+        owners, really = end.lease.owners, (end.requests, end.tokens)
+        ended = partial(settle, owners.all, end.lease.ask, really)
+        await self._state.revise(owners.keys, ended, ENCODING)
+        if self.waiting:
+            self._ring(owners.keys)
+
+    async def _sleep(self, waiting: _Waiting) -> None:
+        """Wait until it may be worth to try again."""
+        worst = _worst(waiting.blocked)
+        bell = waiting.bells[waiting.lease.owners.keys.index(worst.owner.key)]
+        with trio.move_on_after(POLL_S if worst.wait_s is None else worst.wait_s):
+            await bell.wait()
+
+    def _bell(self, key: str) -> trio.Event:
+        bell = self._bells.get(key)
+        if bell is None:
+            bell = self._bells[key] = trio.Event()
+        return bell
+
+    def _ring(self, keys: tuple[str, ...]) -> None:
+        """Wake who waits for what is kept there."""
+        for key in keys:
+            if (bell := self._bells.pop(key, None)) is not None:
+                bell.set()
+
+    def _stood_in(self, key: str) -> bool:
+        line = self._lines.get(key)
+        return line is not None and line.locked()
+
+    def _line(self, key: str) -> trio.Lock:
+        return self._lines.setdefault(key, trio.Lock())
+
+
+def _closed(owners: Owners) -> Owner | None:
+    """Whose limits refuse calls while the state is gone."""
+    return next((each for each in owners.all if each.limits.when_state_fails == "closed"), None)
+
+
+def _away(closed: Owner, error: StateError) -> LimitReachedError:
+    return _error(
+        closed,
+        "when_state_fails",
+        f"refused by the limits of {closed}: their state cannot be reached, and they say "
+        f'when_state_fails = "closed"; mend the state, or write "open" ({error})',
+        kind=LimitUnknownError,
+    )
+
+
+def _worst(blocked: Sequence[Blocked]) -> Blocked:
+    """The limit that is waited for longest, as far as that is known."""
+    return max(blocked, key=lambda each: each.wait_s or 0.0)
+
+
+async def _refuse_hopeless(waiting: _Waiting) -> None:
+    """Refuse a call of which it is clear that it would wait for longer than it may."""
+    if not waiting.blocked or waiting.lease.owners.wait_max_s <= 0:
+        return
+    await trio.lowlevel.checkpoint_if_cancelled()
+    wait_s = _worst(waiting.blocked).wait_s or 0.0
+    allowed_s = min(left_s(), waiting.lease.owners.wait_max_s)
+    if wait_s > allowed_s:
+        raise _refused(waiting, f"and it may wait for {allowed_s:.3g} s only")
+
+
+def _refused(waiting: _Waiting, why: str, line: str = "wait_max_s") -> LimitReachedError:
+    """Where it has only stood behind others, `line` is the bound of the line that refuses it."""
+    if not waiting.blocked:
+        owner, limit, wait_s = waiting.lease.owners.all[-1], line, None
+        what = "others wait for it already"
+    else:
+        worst = _worst(waiting.blocked)
+        owner, limit, wait_s = worst.owner, worst.limit, worst.wait_s
+        most = getattr(owner.limits, limit)
+        steadily = limit.endswith("_per_minute")
+        taken = f"{Rate.of(most).burst} at once, of {most} a minute," if steadily else most
+        what = f"{taken} are taken"
+    wait = f", there is room in {wait_s:.3g} s" if wait_s is not None else ""
+    return _error(
+        owner,
+        limit,
+        f"refused by limit {limit} of {owner}: {what}{wait}, {why}; ask for less at once, "
+        "or raise the limit",
+        wait_s,
+    )
+
+
+def _error(
+    owner: Owner,
+    limit: str,
+    message: str,
+    wait_s: float | None = None,
+    kind: type[LimitReachedError] = LimitReachedError,
+) -> LimitReachedError:
+    """Of a model, the error is as if the limit was kept in this process."""
+    if owner.kind == "model":
+        return kind(message, code=limit, retry_after_s=wait_s, model=owner.name)
+    return kind(message, code=f"{owner.kind}.{limit}", retry_after_s=wait_s)

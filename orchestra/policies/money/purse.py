@@ -1,0 +1,306 @@
+"""Money around calls: held when a call begins, settled when it ends, whatever happens.
+
+Rules of the file: a hold is given back when its call ends, or as of `late_ends`. If this process
+dies, the hold expires by itself.
+"""
+
+from __future__ import annotations
+
+import logging
+import secrets
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from functools import lru_cache, partial
+from itertools import count
+from weakref import WeakKeyDictionary
+
+import attrs
+import msgspec
+
+from orchestra.accounts import NO_ALLOWANCE, Caller
+from orchestra.errors import BudgetExceededError, BudgetHeldError, StateError
+from orchestra.events import BudgetReached
+from orchestra.policies.late_ends import LateEnds
+from orchestra.policies.money.budget import NO_BUDGETS, Budget, Budgets, Payer
+from orchestra.policies.money.ledger import (
+    ENCODING,
+    HOLD_KEY,
+    Hold,
+    Reached,
+    Refusal,
+    Settlement,
+    Wanted,
+    hold,
+    settle,
+    used_up,
+)
+from orchestra.policies.money.prices import in_dollars
+from orchestra.policies.money.run_ledger import RunLedger
+from orchestra.protocols import Account, State
+
+CALLERS_MAX = 1_000
+"""Callers of whom it is kept ready who pays for all the calls that they make."""
+HELD_WAIT_S = 1.0
+"""After how long a call may be made again, where only what others hold is in its way."""
+_LOST = "what they have cost is in no budget, and what they held is free when it expires"
+
+log = logging.getLogger("orchestra.policies")
+
+
+class Purse:
+    """Pays for the calls of a deployment. What is spent is in `state`, and shared with it.
+
+    The purse itself keeps what could not be settled yet, in `ends`, and as long as a run lasts,
+    what is spent of its own budget.
+    """
+
+    def __init__(self, budgets: Budgets, state: State) -> None:
+        self.budgets = budgets
+        self._keys_only = budgets == NO_BUDGETS
+        self._state = state
+        self.ends: LateEnds[_End] = LateEnds(state, self._settled, _LOST)
+        self._of_caller = lru_cache(maxsize=CALLERS_MAX)(partial(_paying, budgets))
+        self._of_runs: WeakKeyDictionary[object, RunLedger] = WeakKeyDictionary()
+        self._names = map(f"{HOLD_KEY}{secrets.token_hex(6)}-{{}}".format, count())
+
+    def may_hold(self, caller: Caller) -> bool:
+        """Whether there may be a budget for a caller's calls; where not, nothing need be held."""
+        return not self._keys_only or caller.allowance is not NO_ALLOWANCE
+
+    async def hold(
+        self, account: Account, nanodollars: int, *, for_s: float, model: str
+    ) -> Reservation | None:
+        """Money for a call; None where it costs nothing, or no budget applies.
+
+        It expires by itself after `for_s` seconds. Cancelled or refused, nothing is held.
+
+        Raises:
+            BudgetHeldError: a budget would have room for it, if other calls held nothing of it.
+            BudgetExceededError: a budget has no room for it.
+            StateError: the state is away, and a budget says that no call is made then.
+        """
+        if not nanodollars:
+            return None
+        (payers, keys), of_run = self._of_caller(account.caller), self._of_run(account)
+        if not payers and of_run is None:
+            return None
+        name = ""
+        if not self._state.at_once:
+            name = next(self._names)
+            keys = (*keys, name)
+        reservation = Reservation(self, account, name, payers, keys, for_s, model, of_run)
+        await reservation.grow(nanodollars)
+        reservation.begun = True
+        return reservation
+
+    async def check(self, caller: Caller) -> None:
+        """Nothing, where each budget of the caller is not spent yet, whatever calls hold of it.
+
+        Raises:
+            BudgetExceededError: one is used up.
+            StateError: the state is away.
+        """
+        payers, keys = self._of_caller(caller)
+        if not payers:
+            return
+        refusal = await self._state.look(keys, partial(used_up, payers), ENCODING)
+        if refusal is not None:
+            raise _exceeded(refusal, _LEAST, "", begun=False)
+
+    async def settle(self, reservation: Reservation, cost: int) -> None:
+        """Spend what a call has cost, and give back what it held; if not now, then later.
+
+        Not cancelled: it takes 50 ms.
+        """
+        if reservation.of_run is not None:
+            reservation.settle_of_run(reservation.of_run, cost)
+        if reservation.payers:
+            await self.settle_shared(reservation, cost)
+
+    async def settle_shared(self, reservation: Reservation, cost: int) -> None:
+        """As `settle`, but for the budget of the run."""
+        settlement = Settlement(reservation.name, reservation.payers, cost, reservation.there)
+        await self.ends.tell(_End(reservation.account, reservation.keys, settlement))
+
+    async def held(self, wanted: Wanted, keys: Sequence[str]) -> Hold | Refusal:
+        """Hold this with all who pay, or why it does not fit; behind calls that are to be settled.
+
+        Raises:
+            StateError: the state is away; it has happened, or has not.
+        """
+        held = partial(hold, wanted)
+        found = await self._state.revise(keys, held, ENCODING)
+        if self.ends.late and await self.ends.tell_again() and isinstance(found, Refusal):
+            found = await self._state.revise(keys, held, ENCODING)
+        return found
+
+    async def _settled(self, end: _End) -> None:
+        reached = await self._state.revise(end.keys, partial(settle, end.settlement), ENCODING)
+        if reached:
+            _tell(end.account, reached)
+
+    def _of_run(self, account: Account) -> RunLedger | None:
+        """The ledger of the run that makes a call, where each has a budget."""
+        if self.budgets.request is None or not account.run_id:
+            return None
+        found = self._of_runs.get(account.run)
+        if found is None and (budget := self.budgets.of_run(account.run_id)) is not None:
+            found = self._of_runs[account.run] = RunLedger(budget)
+        return found
+
+
+class _End(msgspec.Struct, frozen=True, eq=False):
+    """How a call has ended, and on whose account."""
+
+    account: Account
+    keys: tuple[str, ...]
+    settlement: Settlement
+
+    def again(self) -> _End:
+        again = msgspec.structs.replace(self.settlement, again=True)
+        return _End(self.account, self.keys, again)
+
+
+@attrs.define(eq=False)
+class Reservation:
+    """What one call holds, in all of its budgets; `name` is the key of it, if it has one.
+
+    `of_run` is the ledger of its run, where that has a budget.
+    """
+
+    purse: Purse
+    account: Account
+    name: str
+    payers: tuple[Payer, ...]
+    keys: tuple[str, ...]
+    """Under which it is kept what they have spent, and what this holds."""
+    for_s: float
+    model: str
+    of_run: RunLedger | None = None
+    there: Hold | None = None
+    """What is held of those who pay, as far as is known."""
+    there_of_run: int = 0
+    """What is held of the run's own budget."""
+    begun: bool = False
+    """Whether its call is under way: it may have been paid for, and is not to be made again."""
+
+    async def grow(self, nanodollars: int) -> None:
+        """Hold this much. Refused or cancelled, what was held before is held still, or nothing.
+
+        Raises:
+            BudgetExceededError: a budget has no room for it.
+            StateError: as of `Purse.hold`.
+        """
+        before = self.there_of_run
+        if self.of_run is not None:
+            refusal = self.of_run.hold(before, nanodollars)
+            if refusal is not None:
+                raise _exceeded(refusal, nanodollars, self.model, begun=self.begun)
+            self.there_of_run = nanodollars
+        try:
+            if self.payers:
+                await self._grow_shared(nanodollars)
+        except BaseException:
+            if self.of_run is not None:
+                self.of_run.give_back(nanodollars - before)
+                self.there_of_run = before
+            raise
+
+    def settle_of_run(self, of_run: RunLedger, cost: int) -> None:
+        """Spend what the call has cost of its run's own budget, and hold nothing of it any more."""
+        held, self.there_of_run = self.there_of_run, 0
+        for percent in of_run.settle(held, cost):
+            _record(self.account, of_run.budget, percent, of_run.spent)
+
+    async def _grow_shared(self, nanodollars: int) -> None:
+        there = self.there
+        wanted = Wanted(self.name, self.payers, nanodollars, self.for_s, there)
+        try:
+            found = await self.purse.held(wanted, self.keys)
+        except StateError as error:
+            budgets = [each for payer in self.payers for each in payer.budgets]
+            closed = [each for each in budgets if each.when_state_fails == "closed"]
+            if closed:
+                if there is None:
+                    await self.purse.settle_shared(self, 0)  # noqa: ASYNC120 - it is shielded and bounded
+                raise _away(closed[0], error) from error
+            return
+        except BaseException:
+            if there is None:  # it may have happened
+                await self.purse.settle_shared(self, 0)  # noqa: ASYNC102 - it is shielded and bounded
+            raise
+        if isinstance(found, Refusal):
+            raise _exceeded(found, nanodollars, self.model, begun=self.begun)
+        self.there = found
+
+
+def _paying(budgets: Budgets, caller: Caller) -> tuple[tuple[Payer, ...], tuple[str, ...]]:
+    """Who pays for the calls of a caller, and under which keys their ledgers are."""
+    payers = budgets.of_caller(caller)
+    return payers, tuple(payer.key for payer in payers)
+
+
+def _tell(account: Account, reached: Sequence[Reached]) -> None:
+    """Write down in its account what thresholds a call has reached.
+
+    It is logged, too: where a call is settled late, its run may have ended.
+    """
+    for each in reached:
+        spent, limit = in_dollars(each.spent), in_dollars(each.budget.limit_nanodollars)
+        log.info("%d %% of the budget of %s: %s of %s", each.percent, each.budget, spent, limit)
+        _record(account, each.budget, each.percent, each.spent)
+
+
+def _record(account: Account, budget: Budget, percent: int, spent: int) -> None:
+    account.record(BudgetReached, str(budget), percent, spent, budget.limit_nanodollars)
+
+
+_LEAST = 1
+"""Nano-dollars: who has no room for it has nothing left."""
+_RAISE = "Raise the limit in [budgets]"
+_BOUND = "bound the answer by output_tokens_max (in OpenAI's API: max_completion_tokens)"
+_HELD = (
+    "those give back what they do not spend when they end. Try again then, make fewer calls at "
+    f"once, or {_BOUND}, so that each holds less"
+)
+
+
+def _exceeded(
+    refusal: Refusal, nanodollars: int, model: str, *, begun: bool
+) -> BudgetExceededError:
+    """The error of a call, or with `begun` of one that is under way, without room for so much."""
+    budget, resets_at_s = refusal.budget, refusal.resets_at_s
+    only_held = not begun and refusal.spent + nanodollars <= budget.limit_nanodollars
+    if resets_at_s is None:
+        when = "it is that of this run, and the next has its own"
+    else:
+        when = f"it begins anew at {datetime.fromtimestamp(resets_at_s, UTC):%Y-%m-%d %H:%M} UTC"
+    if begun:
+        what = f"this answer was stopped, which may cost {in_dollars(nanodollars)} if it goes on"
+    elif not only_held and nanodollars == _LEAST:
+        what = "nothing is left"
+    else:
+        what = f"this one may cost {in_dollars(nanodollars)}"
+    more = "Ask for a key that may spend more" if budget.kind == "key" else _RAISE
+    error = (BudgetHeldError if only_held else BudgetExceededError)(
+        f"the budget of {budget} is {in_dollars(budget.limit_nanodollars)}: "
+        f"{in_dollars(refusal.spent)} is spent and {in_dollars(refusal.held)} held by other calls, "
+        f"and {what}; "
+        + (_HELD if only_held else f"{when}. {more}, ask a cheaper model, or {_BOUND}"),
+        budget=str(budget),
+        spent_nanodollars=refusal.spent,
+        held_nanodollars=refusal.held,
+        limit_nanodollars=budget.limit_nanodollars,
+        resets_at_s=resets_at_s,
+        model=model,
+    )
+    error.retry_after_s = HELD_WAIT_S if only_held else None
+    return error
+
+
+def _away(budget: Budget, error: StateError) -> StateError:
+    return StateError(
+        f"what is spent of the budget of {budget} cannot be told, and it says "
+        f'when_state_fails = "closed": the model was not asked ({error}). Write "open" to let '
+        "calls pass while the state is away"
+    )
