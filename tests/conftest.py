@@ -48,12 +48,18 @@ def pytest_collection_modifyitems(items: Sequence[pytest.Item]) -> None:
             setattr(law, "_hypothesis_internal_use_settings", less)  # noqa: B010 - not in its type
 
 
+def sendable(text: str) -> str:
+    """What a test has logged, with halves of characters escaped: over one, xdist ends a worker."""
+    return text.encode(errors="backslashreplace").decode()
+
+
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_runtest_makereport(
     item: pytest.Item,
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """In CI a skipped test has failed, unless it is marked `may_skip` with a reason."""
     report = yield
+    report.sections = [(name, sendable(text)) for name, text in report.sections]
     excuse = item.get_closest_marker("may_skip")
     excused = hasattr(report, "wasxfail") or (excuse is not None and excuse.args)
     if IN_CI and report.skipped and not excused:

@@ -8,7 +8,7 @@ from contextlib import suppress
 import msgspec
 
 from orchestra.accounts import Certainty
-from orchestra.errors import CapabilityError
+from orchestra.errors import CapabilityError, MalformedStreamError
 from orchestra.values import ChatRequest, Json
 
 NOTHING = msgspec.Raw()
@@ -16,6 +16,8 @@ NOTHING = msgspec.Raw()
 TOKENS_MAX = 2**32
 """More is no count but a fault of whoever counted: the longest context known has ten million, and
 one such number would be a debt of thousands of dollars."""
+COUNTS_MAX = 100
+"""Of a usage record, by their names; a record that grows with each event is copied each time."""
 _NOTHINGS = (NOTHING, msgspec.Raw(b"null"))
 
 
@@ -79,6 +81,21 @@ def certain(record: Mapping[str, object], keys: Iterable[str], certainty: Certai
         if record.get(key) is not None and token_count(record[key]) is None:
             return Certainty.PARTIAL
     return certainty
+
+
+def latest(before: Json, told: Json) -> Json:
+    """The counts of a usage record, each as it was told last; null tells nothing.
+
+    Raises:
+        MalformedStreamError: they have more names than any provider has for what it counts.
+    """
+    found = before | {name: value for name, value in told.items() if value is not None}
+    if len(found) > COUNTS_MAX:
+        raise MalformedStreamError(
+            f"the usage of the answer has over {COUNTS_MAX} counts, "
+            f"such as {list(found)[-1]!r:.100}"
+        )
+    return found
 
 
 def refuse_logprobs(request: ChatRequest, whom: str) -> None:

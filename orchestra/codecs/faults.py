@@ -15,6 +15,7 @@ Pure: the time is an argument.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 
 import attrs
@@ -97,6 +98,7 @@ _FINER: Mapping[type[ModelError], tuple[type[ModelError], ...]] = {
 }
 """What a sentence may say of an error of which no more is known than this; of others, nothing."""
 _ERROR, _TOO_LARGE, _SERVER_ERROR, _STATUS_MAX = 400, 413, 500, 599
+_STATUS_DIGITS = re.compile(r"[45]\d\d", re.ASCII)
 _REQUEST_IDS = (
     "x-request-id",
     "request-id",
@@ -304,7 +306,7 @@ def _per_day(details: list[object]) -> str:
 def _status(found: Mapping[str, object]) -> int | None:
     for key in ("code", "status", "status_code"):
         value = found.get(key)
-        if isinstance(value, str) and value.isdigit():
+        if isinstance(value, str) and _STATUS_DIGITS.fullmatch(value):
             value = int(value)
         if isinstance(value, int) and _ERROR <= value <= _STATUS_MAX:
             return value

@@ -15,16 +15,23 @@ from typing import NoReturn
 import msgspec
 
 from orchestra.accounts import Certainty
+from orchestra.codecs.anthropic.blocks import (
+    BLOCKS,
+    Block,
+    arguments_of,
+    block_events,
+    refuse_open,
+)
 from orchestra.codecs.anthropic.request import OUTPUT_TOKENS, anthropic_body
 from orchestra.codecs.anthropic.usage import usage_report
-from orchestra.codecs.arguments import NOTHING, given, text_of
+from orchestra.codecs.arguments import NOTHING, given, latest
 from orchestra.codecs.calls import next_call
 from orchestra.codecs.dialect import Call
 from orchestra.codecs.faults import as_error, http_error, read_error
 from orchestra.codecs.framing.frames import FrameDecoder, Framing, decoded
 from orchestra.codecs.framing.mending import JsonPath, JsonReader
 from orchestra.codecs.framing.sse import SseFraming
-from orchestra.codecs.seals import ANTHROPIC, REDACTED, sealed
+from orchestra.codecs.seals import ANTHROPIC, sealed
 from orchestra.errors import CapabilityError, MalformedStreamError, ModelError
 from orchestra.values import (
     Began,
@@ -56,19 +63,6 @@ class _Details(msgspec.Struct):
     explanation: str | None = None
 
 
-class _Block(msgspec.Struct):
-    """A block of a whole message, or what is known of one at its beginning."""
-
-    type: str = ""
-    id: str | None = None
-    name: str | None = None
-    input: msgspec.Raw = NOTHING
-    text: str | None = None
-    thinking: str | None = None
-    signature: str | None = None
-    data: str | None = None
-
-
 class _Delta(msgspec.Struct):
     type: str = ""
     text: str | None = None
@@ -83,7 +77,7 @@ class _Message(msgspec.Struct):
     type: str = ""
     id: str | None = None
     model: str | None = None
-    content: list[_Block] | None = None
+    content: list[Block] | None = None
     stop_reason: str | None = None
     stop_details: _Details | None = None
     usage: Json | None = None
@@ -94,7 +88,7 @@ class _Event(msgspec.Struct):
     type: str = ""
     index: int = 0
     delta: _Delta | None = None
-    content_block: _Block | None = None
+    content_block: Block | None = None
     message: _Message | None = None
     usage: Json | None = None
     error: msgspec.Raw = NOTHING
@@ -108,7 +102,6 @@ _EVENTS = msgspec.json.Decoder(_Event)
 _KINDS = msgspec.json.Decoder(_Kind)
 _MESSAGES = msgspec.json.Decoder(_Message)
 _KNOWN = ("message_start", "content_block_start", "content_block_delta", "message_delta", "error")
-_BLOCKS = ("text", "thinking", "redacted_thinking", "tool_use")
 _DELTAS = ("text_delta", "input_json_delta", "thinking_delta", "signature_delta")
 _READ_DELTAS = frozenset(("", *_DELTAS))
 
@@ -233,7 +226,7 @@ class MessageEvents:
             case "content_block_delta":
                 return self._delta(event.index, event.delta or _Delta())
             case "content_block_start":
-                return self._begin_block(event.index, event.content_block or _Block())
+                return self._begin_block(event.index, event.content_block or Block())
             case "content_block_stop":
                 return self._end_block(event.index)
             case "message_delta":
@@ -273,15 +266,16 @@ class MessageEvents:
         self._early = _Delta(stop_reason=message.stop_reason, stop_details=message.stop_details)
         return [*events, *self._counted(message.usage)]
 
-    def _begin_block(self, index: int, block: _Block) -> list[ModelEvent]:
-        events = _block_events(block, self._calls_count)
-        if block.type not in ("", *_BLOCKS):
+    def _begin_block(self, index: int, block: Block) -> list[ModelEvent]:
+        events = block_events(block, self._calls_count)
+        if block.type not in ("", *BLOCKS):
             self._strange.add(index)
         if block.type == "tool_use":
             self._calls[index] = next_call(self._calls_count)
             self._calls_count += 1
-            if arguments := _arguments(block):
+            if arguments := arguments_of(block):
                 self._inputs[index] = arguments
+        refuse_open(self._strange, self._inputs)
         return events
 
     def _delta(self, index: int, delta: _Delta) -> list[ModelEvent]:
@@ -314,8 +308,7 @@ class MessageEvents:
         self, usage: Json | None, certainty: Certainty = Certainty.PARTIAL
     ) -> list[ModelEvent]:
         if usage is not None:
-            told = {name: value for name, value in usage.items() if value is not None}
-            self._usage = self._usage | told
+            self._usage = latest(self._usage, usage)
         return [usage_report(self._usage, certainty)] if self._usage else []
 
 
@@ -334,9 +327,9 @@ def message_events(body: bytes) -> list[ModelEvent]:
     events: list[ModelEvent] = [Began(message.id or "", message.model or "")]
     calls = 0
     for block in message.content:
-        events += _block_events(block, calls)
+        events += block_events(block, calls)
         if block.type == "tool_use":
-            events.append(ToolCallDelta(next_call(calls), arguments=_arguments(block)))
+            events.append(ToolCallDelta(next_call(calls), arguments=arguments_of(block)))
             calls += 1
     if message.usage:
         events.append(usage_report(message.usage, Certainty.EXACT))
@@ -351,7 +344,7 @@ class _MessageReader(JsonReader):
     __slots__ = ()
 
     def _as_meant(self, path: JsonPath, value: object) -> object:
-        key, known = path[-1], _DELTAS if path[-1] == "delta" else _BLOCKS
+        key, known = path[-1], _DELTAS if path[-1] == "delta" else BLOCKS
         if key == "stop_details":
             return value if isinstance(value, dict) else None
         if value is None and "input" not in path:
@@ -362,27 +355,6 @@ class _MessageReader(JsonReader):
             return value
         kind = value.get("type") or ""
         return value if kind in ("", *known) else {"type": kind}
-
-
-def _block_events(block: _Block, call: int) -> list[ModelEvent]:
-    match block.type:
-        case "text" | "":
-            return [TextDelta(block.text)] if block.text else []
-        case "thinking":
-            thought = ReasoningDelta(block.thinking or "", sealed(ANTHROPIC, block.signature))
-            return [thought] if block.thinking or block.signature else []
-        case "redacted_thinking":
-            return [ReasoningDelta("", sealed(REDACTED, block.data))] if block.data else []
-        case "tool_use":
-            return [ToolCallDelta(call, block.id or f"call_{call}", block.name or "")]
-        case _:
-            return []
-
-
-def _arguments(block: _Block) -> str:
-    """What a block has for arguments at once; "" for none, which is how a stream begins."""
-    text = text_of(block.input)
-    return "" if text == "{}" else text
 
 
 def _stop_events(reason: str | None, details: _Details | None) -> list[ModelEvent]:

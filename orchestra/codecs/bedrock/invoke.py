@@ -14,6 +14,7 @@ import attrs
 import msgspec
 
 from orchestra.codecs.anthropic.dialect import MessageEvents, message_events
+from orchestra.codecs.arguments import latest
 from orchestra.codecs.bedrock.converse import (
     Bedrock,
     ConverseEvents,
@@ -104,7 +105,7 @@ class InvokeDecoder(FrameDecoder):
         self._intervened = said.intervened and said.output_total is not None
         for stop in stops(said):
             self._stop(stop.reason, stop.raw)
-        self._counts |= counts(said)
+        self._counts = latest(self._counts, counts(said))
         if self._stopped:
             self._emit(*reports(self._counts))
 

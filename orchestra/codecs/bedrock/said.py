@@ -203,7 +203,7 @@ def _word(said: Said) -> str | None:
 def _calls(said: Said) -> Iterable[ToolCallDelta]:
     for at, call in enumerate(said.tool_calls or ()):
         function = call.function or _Function(call.name, call.parameters)
-        index = at if call.index is None else call.index
+        index = at if call.index is None or call.index < 0 else call.index
         name = function.name or ""
         id_ = call.id or (f"call_{index}" if name else "")
         yield ToolCallDelta(next_call(index), id_, name, json_text(function.arguments))

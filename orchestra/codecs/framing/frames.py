@@ -25,11 +25,15 @@ from orchestra.values import ModelEvent, Stopped, StopReason
 
 FRAME_BYTES_MAX = 16 * 1024 * 1024
 """One frame of a stream: a Gemini event with an image in it has several megabytes."""
+OBJECT_BYTES = 16
+"""That a list or an object of a payload has at least, on average, where it is over 1 MiB: an empty
+one takes two bytes here, and three hundred in memory."""
 BEGINNING_BYTES = 4 * 1024
 """Of what comes before the first event are kept: an error that is none of the stream's frames."""
 BEFORE_JSON = b"\xef\xbb\xbf \t\r\n"
 """What may stand before JSON: a byte order mark and blanks."""
 _SHOWN_BYTES = 200
+_LARGE_BYTES = 1024 * 1024
 _KEEP_ALIVES = frozenset({"ping", "heartbeat", "keepalive", "keep-alive", "keep_alive"})
 """Names of events that say only that the connection lives; what is in them need not be JSON."""
 _DATA = re.compile(rb"^data:(.*)$", re.MULTILINE)
@@ -178,8 +182,9 @@ def decoded(decoder: msgspec.json.Decoder[T], payload: bytes, what: str) -> T:
     """A JSON payload as what it has to be.
 
     Raises:
-        MalformedStreamError: it is something else.
+        MalformedStreamError: it is something else, or hollow.
     """
+    refuse_hollow(payload, what)
     try:
         return decoder.decode(payload)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
@@ -187,6 +192,22 @@ def decoded(decoder: msgspec.json.Decoder[T], payload: bytes, what: str) -> T:
         raise MalformedStreamError(
             f"{what} is not what it has to be: {error}: {shown!r}"
         ) from error
+
+
+def refuse_hollow(payload: bytes, what: str) -> None:
+    """Nothing, unless a large payload is made of brackets, more than of what is in them.
+
+    Raises:
+        MalformedStreamError: it is.
+    """
+    if len(payload) <= _LARGE_BYTES:
+        return
+    begun = payload.count(b"{") + payload.count(b"[")
+    if begun * OBJECT_BYTES > len(payload):
+        raise MalformedStreamError(
+            f"{what} begins {begun} lists and objects in {len(payload)} bytes, with next to "
+            f"nothing in them: {payload[:_SHOWN_BYTES]!r}"
+        )
 
 
 def _truncated(beginning: bytes) -> TruncatedStreamError:

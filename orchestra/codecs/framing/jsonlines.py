@@ -24,8 +24,9 @@ class JsonLinesFraming:
         """
         *lines, rest = data.split(b"\n")
         for line in lines:
-            self._keep(line)
-            yield from self.close()
+            if line or self._rest:
+                self._keep(line)
+                yield from self.close()
         self._keep(rest)
 
     def close(self) -> Iterator[tuple[str, bytes]]:

@@ -16,7 +16,7 @@ from typing import TypeAlias, TypeVar
 
 import msgspec
 
-from orchestra.codecs.framing.frames import decoded
+from orchestra.codecs.framing.frames import decoded, refuse_hollow
 
 T = TypeVar("T")
 JsonPath: TypeAlias = tuple[str, ...]
@@ -26,6 +26,7 @@ NOT_AS_IT_SHOULD_BE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 _HIGH = ("\ud800", "\udbff")
 _LOW = ("\udc00", "\udfff")
 _HALVES_MAX = 256
+_NAMES_CHARS_MAX = 1_000  # of where a half is kept for
 VALUES_MAX = 50_000
 """In a payload that is mended, and escapes: each costs two microseconds, in which nobody else has
 a turn, and who sends one such payload sends more."""
@@ -44,8 +45,9 @@ class JsonReader:
         """What a payload holds.
 
         Raises:
-            MalformedStreamError: it is something else.
+            MalformedStreamError: it is something else, or hollow.
         """
+        refuse_hollow(payload, what)
         try:
             return decoder.decode(payload)
         except NOT_AS_IT_SHOULD_BE:
@@ -80,7 +82,7 @@ class JsonReader:
         if text and path in self._halves:
             half = self._halves.pop(path)
             text = half + text if _LOW[0] <= text[0] <= _LOW[1] else text
-        room = len(self._halves) < _HALVES_MAX
+        room = len(self._halves) < _HALVES_MAX and sum(map(len, path)) < _NAMES_CHARS_MAX
         if text and room and _HIGH[0] <= text[-1] <= _HIGH[1]:
             text, self._halves[path] = text[:-1], text[-1]
         return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")

@@ -13,7 +13,8 @@ from collections.abc import Mapping
 import msgspec
 
 from orchestra.accounts import Certainty, Usage
-from orchestra.codecs.arguments import NOTHING, certain, count, given, text_of
+from orchestra.codecs.arguments import NOTHING, certain, count, given, latest, text_of
+from orchestra.codecs.call_ids import fingerprint
 from orchestra.codecs.calls import next_call
 from orchestra.codecs.faults import as_error, read_error
 from orchestra.codecs.framing.frames import decoded
@@ -53,6 +54,7 @@ _REASONS: Mapping[str, StopReason] = {
     "IMAGE_PROHIBITED_CONTENT": StopReason.CONTENT_FILTER,
     "IMAGE_RECITATION": StopReason.CONTENT_FILTER,
 }
+_ID_CHARS = 64
 _UNSPECIFIED = "FINISH_REASON_UNSPECIFIED"
 
 
@@ -115,6 +117,7 @@ class GeminiAnswer:
         self._blocked = False  # the prompt
         self._reason: str | None = None
         self._id: str | None = None
+        self._short_id = ""  # stands in the ids of all its calls
         self._usage: Json | None = None  # the last record, as it is
         self._counts: Json = {}  # the last of each count
         self._calls_count = 0
@@ -132,8 +135,9 @@ class GeminiAnswer:
             raise as_error(read_error(payload))
         events: list[ModelEvent] = []
         if self._id is None:
-            self._id = response.response_id or ""
-            events.append(Began(self._id, response.model_version or ""))
+            self._id = id_ = response.response_id or ""
+            self._short_id = id_ if len(id_) <= _ID_CHARS else fingerprint(id_, _ID_CHARS)
+            events.append(Began(id_, response.model_version or ""))
         if (candidate := self._first(response.candidates or [])) is not None:
             events += self._candidate(candidate)
         feedback = response.prompt_feedback
@@ -192,7 +196,7 @@ class GeminiAnswer:
         if call.name:
             index = next_call(self._calls_count)
             self._calls_count += 1
-            made = "_".join(filter(None, ("call", self._id, str(index))))
+            made = "_".join(filter(None, ("call", self._short_id, str(index))))
             whole = not call.will_continue and not call.partial_args
             text = text_of(call.args)
             told = text if whole else ""
@@ -217,8 +221,7 @@ class GeminiAnswer:
         if usage is None or usage == self._usage:
             return []
         self._usage = usage
-        told = {name: value for name, value in usage.items() if value is not None}
-        self._counts = self._counts | told
+        self._counts = latest(self._counts, usage)
         return [self._report(Certainty.PARTIAL)]
 
     def _report(self, certainty: Certainty) -> UsageReport:

@@ -12,6 +12,7 @@ from itertools import pairwise
 
 import msgspec
 
+from orchestra.codecs.framing.frames import FRAME_BYTES_MAX
 from orchestra.errors import MalformedStreamError
 
 _STEP = re.compile(
@@ -19,6 +20,7 @@ _STEP = re.compile(
 )
 _ESCAPED = re.compile(r"\\(.)")
 _EXACT = 2**53  # every number comes as a double, which holds whole ones up to this
+_PIECE_BYTES = 64  # that a piece takes beside its text
 _DEPTH_MAX = 100
 """No function has arguments in arguments in arguments, a hundred times over."""
 
@@ -38,13 +40,20 @@ class Arguments:
 
     def __init__(self, given: dict[str, object]) -> None:
         self._root = given
+        self._size_bytes = 0  # roughly, of what has been added
 
     def add(self, piece: PartialArgument) -> None:
         """Take a piece: text is added to the text in its place, all else stands for itself.
 
         Raises:
-            MalformedStreamError: its path is none, or leads through something else.
+            MalformedStreamError: its path is none, or leads through something else; or the pieces
+                are over 16 MiB together.
         """
+        self._size_bytes += _PIECE_BYTES + len(piece.json_path) + len(piece.string_value or "")
+        if self._size_bytes > FRAME_BYTES_MAX:
+            raise MalformedStreamError(
+                f"the arguments of a tool call are over {FRAME_BYTES_MAX} bytes, in their pieces"
+            )
         steps = _steps(piece.json_path)
         box: object = self._root
         for step, following in pairwise(steps):
@@ -58,8 +67,17 @@ class Arguments:
         text.pieces.append(piece.string_value)
 
     def json(self) -> str:
-        """All of them, as JSON text."""
-        return msgspec.json.encode(_whole(self._root)).decode()
+        """All of them, as JSON text.
+
+        Raises:
+            MalformedStreamError: they are nested too deep.
+        """
+        try:
+            return msgspec.json.encode(_whole(self._root)).decode()
+        except RecursionError as error:
+            raise MalformedStreamError(
+                "the arguments of a tool call are objects in objects, too deep to be read"
+            ) from error
 
 
 class _Text:

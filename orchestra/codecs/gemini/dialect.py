@@ -52,6 +52,8 @@ class _Embedded(msgspec.Struct, rename="camel"):
     error: msgspec.Raw = NOTHING
 
 
+RESPONSES_MAX = 50_000
+"""In a body of JSON: they are read at once, where all wait for it."""
 _LISTS = msgspec.json.Decoder(list[msgspec.Raw])
 _ONE = msgspec.json.Decoder(msgspec.Raw)
 _ANY = json.JSONDecoder()
@@ -204,19 +206,23 @@ def _responses(body: bytes) -> Iterator[bytes]:
     """The responses of a body that is one, has them in an array, or has one behind the other.
 
     Raises:
-        MalformedStreamError: it is none of these, or was cut; what was whole has been given.
+        MalformedStreamError: it is none of these, was cut, or has too many; what was whole before
+            has been given.
     """
     try:
         found = _LISTS.decode(body) if _is_list(body) else [_ONE.decode(body)]
     except NOT_AS_IT_SHOULD_BE:
         yield from _one_by_one(body)
     else:
-        yield from map(bytes, found)
+        yield from map(bytes, found[:RESPONSES_MAX])
+        if len(found) > RESPONSES_MAX:
+            raise _too_many()
 
 
 def _one_by_one(body: bytes) -> Iterator[bytes]:
     """The responses of a body that is no JSON document, as far as they go."""
     text = body.decode("utf-8-sig", "replace")
+    given = 0
     at = text.find("[") + 1 if (in_array := _is_list(body)) else 0
     while (at := _between(text, at)) < len(text):
         if in_array and text[at] == "]" and not text[at + 1 :].strip():
@@ -227,10 +233,19 @@ def _one_by_one(body: bytes) -> Iterator[bytes]:
             raise MalformedStreamError(
                 f"a response of Gemini's is not what it has to be: {text[at : at + 200]!r}"
             ) from error
+        given += 1
+        if given > RESPONSES_MAX:
+            raise _too_many()
         yield text[at:end].encode()
         at = end
     if in_array:
         raise MalformedStreamError("an array of Gemini's responses has no end: it was cut")
+
+
+def _too_many() -> MalformedStreamError:
+    return MalformedStreamError(
+        f"over {RESPONSES_MAX} responses of Gemini's came in one piece; ask for it with alt=sse"
+    )
 
 
 def _between(text: str, at: int) -> int:

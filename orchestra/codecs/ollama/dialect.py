@@ -7,7 +7,7 @@ that calls a tool says that it stopped as any other does.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import NoReturn
 
 import msgspec
@@ -19,7 +19,7 @@ from orchestra.codecs.dialect import Call
 from orchestra.codecs.faults import as_error, http_error, read_error
 from orchestra.codecs.framing.frames import FrameDecoder, decoded
 from orchestra.codecs.framing.jsonlines import JsonLinesFraming
-from orchestra.codecs.framing.mending import JsonReader
+from orchestra.codecs.framing.mending import NOT_AS_IT_SHOULD_BE, JsonReader
 from orchestra.codecs.ollama.request import chat_body, embed_body
 from orchestra.errors import (
     CapabilityError,
@@ -32,7 +32,6 @@ from orchestra.values import (
     ChatRequest,
     Embeddings,
     EmbedRequest,
-    Json,
     ModelEvent,
     ReasoningDelta,
     StopReason,
@@ -89,6 +88,8 @@ class _Embedded(msgspec.Struct):
 _LINE = msgspec.json.Decoder(_Line)
 _EMBEDDED = msgspec.json.Decoder(_Embedded)
 _ARGUMENTS = msgspec.json.Decoder(str)
+_RECORD = msgspec.json.Decoder(dict[str, object])
+_MEASURED = ("_count", "_duration")
 
 
 class OllamaDialect:
@@ -231,9 +232,16 @@ def _usage(line: _Line, payload: bytes) -> list[UsageReport]:
         return []
     certainty = Certainty.PARTIAL if None in counts else Certainty.EXACT
     usage = Usage(counts[0] or 0, counts[1] or 0, certainty)
-    record: Json = msgspec.json.decode(payload)
-    raw = {name: record[name] for name in record if name.endswith(("_count", "_duration"))}
+    raw = {name: value for name, value in _told(payload) if name.endswith(_MEASURED)}
     return [UsageReport(usage, raw)]
+
+
+def _told(payload: bytes) -> Iterable[tuple[str, object]]:
+    """What else stands in the last line; nothing, where that had to be mended to be read."""
+    try:
+        return _RECORD.decode(payload).items()
+    except NOT_AS_IT_SHOULD_BE:
+        return ()
 
 
 def _refuse(body: bytes) -> NoReturn:

@@ -15,9 +15,13 @@ import msgspec
 
 from orchestra.codecs.call_ids import fingerprint
 from orchestra.codecs.calls import next_call
+from orchestra.codecs.framing.frames import FRAME_BYTES_MAX
 from orchestra.codecs.openai.shapes import CallPiece
 from orchestra.codecs.seals import google_seal
+from orchestra.errors import MalformedStreamError
 from orchestra.values import ToolCallDelta
+
+_PIECE_BYTES = 64  # that a piece takes beside its text
 
 
 @attrs.define(eq=False)
@@ -35,13 +39,14 @@ class _Calling:
 class PiecedCalls:
     """The calls of an answer, so far; its length is how many they are."""
 
-    __slots__ = ("_by_given_id", "_by_index", "_calls", "_ids")
+    __slots__ = ("_by_given_id", "_by_index", "_calls", "_held_bytes", "_ids")
 
     def __init__(self) -> None:
         self._calls: list[_Calling] = []
         self._by_index: dict[int, _Calling] = {}
         self._by_given_id: dict[str, _Calling] = {}  # of several the last
         self._ids: set[str] = set()
+        self._held_bytes = 0
 
     def __len__(self) -> int:
         return len(self._calls)
@@ -50,7 +55,8 @@ class PiecedCalls:
         """What these pieces tell. Of `answer_id`, ids are made for calls that have none.
 
         Raises:
-            MalformedStreamError: there are more calls than an answer may have.
+            MalformedStreamError: there are more calls than an answer may have, or too much of those
+                whose name is not known.
         """
         if len(pieces) > 1:
             _count_apart(pieces, len(self._calls))
@@ -81,6 +87,11 @@ class PiecedCalls:
             told = ToolCallDelta(calling.number, arguments=arguments, signature=seal)
             return [told] if arguments or seal else []
         calling.held.append(arguments)
+        self._held_bytes += _PIECE_BYTES + len(arguments)
+        if self._held_bytes > FRAME_BYTES_MAX:
+            raise MalformedStreamError(
+                f"{FRAME_BYTES_MAX} bytes came of the arguments of tool calls that have no name"
+            )
         calling.name = name
         return [_told(calling)] if name else []
 
