@@ -30,7 +30,7 @@ class Opening(AbstractAsyncContextManager["Engine", bool | None]):
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> bool | None:
-        return await self._opened.__aexit__(kind, error, traceback)
+        return await self._opened.__aexit__(kind, error, traceback)  # noqa: ASYNC102 - the engine's own
 
     if not TYPE_CHECKING:  # to type checkers it has none of these, and they say so
 

@@ -62,7 +62,7 @@ RECALL = Script(
 local value = redis.call('GET', prefix .. 'm:' .. name)
 local time = redis.call('TIME')
 local now = tonumber(time[1]) + tonumber(time[2]) / 1e6 + tonumber(ARGV[2])
-if not value or struct.unpack('>d', value) <= now then
+if not value or #value < 8 or struct.unpack('>d', value) <= now then
   pcall(forget, name)
   return false
 end

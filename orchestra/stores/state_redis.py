@@ -51,6 +51,7 @@ DECISIONS_MAX = 200
 """How often a batch is decided, where others are always faster."""
 REST_S = 0.25
 """How long a Redis that was too slow is left alone, every call failing at once."""
+_UNTIL_BYTES = 8  # of the time at which a value ends, before it
 
 
 class RedisState(GroupedState):
@@ -273,7 +274,9 @@ class RedisState(GroupedState):
 
 
 def _true(kept: bytes | None, now_s: float) -> bytes | None:
-    return kept[8:] if kept is not None and struct.unpack_from(">d", kept)[0] > now_s else None
+    if kept is None or len(kept) < _UNTIL_BYTES:  # nothing of ours is shorter
+        return None
+    return kept[_UNTIL_BYTES:] if struct.unpack_from(">d", kept)[0] > now_s else None
 
 
 def _stored(entry: Entry | None, now_s: float) -> tuple[str, bytes]:

@@ -298,6 +298,23 @@ def test_what_expires_in_redis_takes_no_memory(server: Redis) -> None:
     run(main)
 
 
+def test_a_value_that_is_not_ours_is_none_and_is_written_over(server: Redis) -> None:
+    """One that somebody else had put there failed whatever was asked in the same moment."""
+
+    async def main() -> None:
+        with RedisState(port=server.port, prefix="p:", timeout_s=5) as state:
+            line = await state._lines.connected(state._address, None, [])
+            await line.ask([["SET", "p:s:a:n", "short"], ["SET", "p:m:m", "short"]])
+            assert await count(state) == 1
+            assert await count(state) == 2
+            assert await state.recall("m") is None
+            await state.remember("m", b"x", ttl_s=60)
+            assert await state.recall("m") == b"x"
+            line.close()
+
+    run(main)
+
+
 def test_nobody_is_given_the_answer_to_another_call(server: Redis) -> None:
     """What was asked of a paused Redis is answered when nobody waits any more."""
 
