@@ -25,15 +25,18 @@ from orchestra.values import ModelEvent, Stopped, StopReason
 
 FRAME_BYTES_MAX = 16 * 1024 * 1024
 """One frame of a stream: a Gemini event with an image in it has several megabytes."""
+LARGE_BYTES = 1024 * 1024
+"""A payload that is longer is looked at before it is unpacked: no token is."""
 OBJECT_BYTES = 16
 """That a list or an object of a payload has at least, on average, where it is over 1 MiB: an empty
 one takes two bytes here, and three hundred in memory."""
+PIECE_BYTES = 64
+"""That a piece of something takes beside its text, where pieces are kept until it is whole."""
 BEGINNING_BYTES = 4 * 1024
 """Of what comes before the first event are kept: an error that is none of the stream's frames."""
 BEFORE_JSON = b"\xef\xbb\xbf \t\r\n"
 """What may stand before JSON: a byte order mark and blanks."""
 _SHOWN_BYTES = 200
-_LARGE_BYTES = 1024 * 1024
 _KEEP_ALIVES = frozenset({"ping", "heartbeat", "keepalive", "keep-alive", "keep_alive"})
 """Names of events that say only that the connection lives; what is in them need not be JSON."""
 _DATA = re.compile(rb"^data:(.*)$", re.MULTILINE)
@@ -184,7 +187,8 @@ def decoded(decoder: msgspec.json.Decoder[T], payload: bytes, what: str) -> T:
     Raises:
         MalformedStreamError: it is something else, or hollow.
     """
-    refuse_hollow(payload, what)
+    if len(payload) > LARGE_BYTES:
+        refuse_hollow(payload, what)
     try:
         return decoder.decode(payload)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
@@ -195,13 +199,11 @@ def decoded(decoder: msgspec.json.Decoder[T], payload: bytes, what: str) -> T:
 
 
 def refuse_hollow(payload: bytes, what: str) -> None:
-    """Nothing, unless a large payload is made of brackets, more than of what is in them.
+    """Nothing, unless a payload is made of brackets, more than of what is in them.
 
     Raises:
         MalformedStreamError: it is.
     """
-    if len(payload) <= _LARGE_BYTES:
-        return
     begun = payload.count(b"{") + payload.count(b"[")
     if begun * OBJECT_BYTES > len(payload):
         raise MalformedStreamError(

@@ -16,7 +16,7 @@ from typing import TypeAlias, TypeVar
 
 import msgspec
 
-from orchestra.codecs.framing.frames import decoded, refuse_hollow
+from orchestra.codecs.framing.frames import LARGE_BYTES, decoded, refuse_hollow
 
 T = TypeVar("T")
 JsonPath: TypeAlias = tuple[str, ...]
@@ -47,7 +47,8 @@ class JsonReader:
         Raises:
             MalformedStreamError: it is something else, or hollow.
         """
-        refuse_hollow(payload, what)
+        if len(payload) > LARGE_BYTES:
+            refuse_hollow(payload, what)
         try:
             return decoder.decode(payload)
         except NOT_AS_IT_SHOULD_BE:

@@ -12,7 +12,7 @@ from itertools import pairwise
 
 import msgspec
 
-from orchestra.codecs.framing.frames import FRAME_BYTES_MAX
+from orchestra.codecs.framing.frames import FRAME_BYTES_MAX, PIECE_BYTES
 from orchestra.errors import MalformedStreamError
 
 _STEP = re.compile(
@@ -20,7 +20,6 @@ _STEP = re.compile(
 )
 _ESCAPED = re.compile(r"\\(.)")
 _EXACT = 2**53  # every number comes as a double, which holds whole ones up to this
-_PIECE_BYTES = 64  # that a piece takes beside its text
 _DEPTH_MAX = 100
 """No function has arguments in arguments in arguments, a hundred times over."""
 
@@ -49,7 +48,7 @@ class Arguments:
             MalformedStreamError: its path is none, or leads through something else; or the pieces
                 are over 16 MiB together.
         """
-        self._size_bytes += _PIECE_BYTES + len(piece.json_path) + len(piece.string_value or "")
+        self._size_bytes += PIECE_BYTES + len(piece.json_path) + len(piece.string_value or "")
         if self._size_bytes > FRAME_BYTES_MAX:
             raise MalformedStreamError(
                 f"the arguments of a tool call are over {FRAME_BYTES_MAX} bytes, in their pieces"

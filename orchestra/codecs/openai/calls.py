@@ -15,13 +15,11 @@ import msgspec
 
 from orchestra.codecs.call_ids import fingerprint
 from orchestra.codecs.calls import next_call
-from orchestra.codecs.framing.frames import FRAME_BYTES_MAX
+from orchestra.codecs.framing.frames import FRAME_BYTES_MAX, PIECE_BYTES
 from orchestra.codecs.openai.shapes import CallPiece
 from orchestra.codecs.seals import google_seal
 from orchestra.errors import MalformedStreamError
 from orchestra.values import ToolCallDelta
-
-_PIECE_BYTES = 64  # that a piece takes beside its text
 
 
 @attrs.define(eq=False)
@@ -87,7 +85,7 @@ class PiecedCalls:
             told = ToolCallDelta(calling.number, arguments=arguments, signature=seal)
             return [told] if arguments or seal else []
         calling.held.append(arguments)
-        self._held_bytes += _PIECE_BYTES + len(arguments)
+        self._held_bytes += PIECE_BYTES + len(arguments)
         if self._held_bytes > FRAME_BYTES_MAX:
             raise MalformedStreamError(
                 f"{FRAME_BYTES_MAX} bytes came of the arguments of tool calls that have no name"
