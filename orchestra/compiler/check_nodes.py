@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator, Sequence
+from difflib import get_close_matches
 from enum import Enum
 from typing import Literal, get_args, get_origin
 
@@ -22,6 +23,7 @@ from orchestra.compiler.check_arguments import hidden_problem, wires_held
 from orchestra.compiler.check_texts import template_problems
 from orchestra.graph.agreeing import Comparison
 from orchestra.graph.commits import Chars, Chunks
+from orchestra.graph.labels import labels_of
 from orchestra.graph.nodes import (
     Call,
     Constant,
@@ -173,27 +175,56 @@ def _commit(node: Race | Fallback) -> Iterator[Problem]:
 
 
 def _route(node: Route) -> Iterator[Problem]:
-    where, kind = node.origin.where, type_of(node.on)
-    if kind is MISSING:
-        return
-    if chunk_of(kind) is not None:
-        return  # reported as a stream into a value
-    values = _values(kind)
+    kind = type_of(node.on)
+    if kind is MISSING or chunk_of(kind) is not None:
+        return  # reported as a path that cannot exist, or as a stream into a value
+    labels = labels_of(node.on)
+    values = labels or _values(kind)
+    meant: dict[Hashable, object] = {}
     for key in node.keys:
-        if kind is not Label and not accepts(kind, key) and key not in values:
-            message = f"route: {spelled(node.on)} is {spell(kind)}, and can never be {key!r}"
-            meant = [each for each in values if isinstance(each, Enum) and each.value == key]
-            fix = f"write {_written(meant[0])}: ..." if meant else f"remove the arm {key!r}"
-            yield Problem("unreachable-arm", where, message, fix)
-        if kind is Label and compare(type(key), str) is Fit.CANNOT:
-            message = f"route: a label's name is a string, and can never be {key!r}"
-            yield Problem("unreachable-arm", where, message, "use the label's name as key")
+        known = key in labels if labels else _possible(kind, key) or key in values
+        if not known:
+            meant |= dict.fromkeys([key], _meant(key, [v for v in values if v not in node.keys]))
+            yield _unreachable(node, key, labels, meant[key])
     if values and not node.has_default:
-        missing = [value for value in values if value not in node.keys]
+        missing = [each for each in values if each not in (*node.keys, *meant.values())]
         if missing:
             names = ", ".join(map(_written, missing))
             message = f"route: {spelled(node.on)} can be {names}, and there is no arm for that"
-            yield Problem("missing-arm", where, message, "add arms for them, or default=...")
+            fix = "add arms for them, or default=..."
+            yield Problem("missing-arm", node.origin.where, message, fix)
+
+
+def _possible(kind: object, key: Hashable) -> bool:
+    if kind is Label:
+        return compare(type(key), str) is not Fit.CANNOT
+    return accepts(kind, key)
+
+
+def _unreachable(node: Route, key: Hashable, labels: Sequence[str], meant: object) -> Problem:
+    """An arm that no value leads to; `meant` is the value that it may have been written for."""
+    on, kind = spelled(node.on), type_of(node.on)
+    if labels:
+        message = f"route: {on} is {' or '.join(map(repr, labels))}, and can never be {key!r}"
+        fix = f"remove the arm {key!r}, or add it to the labels"
+    elif kind is Label:
+        message = f"route: a label's name is a string, and can never be {key!r}"
+        fix = "use the label's name as key"
+    else:
+        message = f"route: {on} is {spell(kind)}, and can never be {key!r}"
+        fix = f"remove the arm {key!r}"
+    if meant is not None:
+        fix = f"write {_written(meant)}: ..."
+    return Problem("unreachable-arm", node.origin.where, message, fix)
+
+
+def _meant(key: Hashable, left: Sequence[object]) -> object:
+    """Which of the values without an arm a key was meant for, if that can be told: else None."""
+    for value in left:
+        if isinstance(value, Enum) and value.value == key:
+            return value
+    texts = [value for value in left if isinstance(value, str)]
+    return next(iter(get_close_matches(key, texts, 1)), None) if isinstance(key, str) else None
 
 
 def _values(kind: object) -> tuple[object, ...]:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
+from orchestra.graph.labels import Labels
 from orchestra.graph.steps import step
 from orchestra.protocols import Context, EmbedderName, injected
 from orchestra.steps.zeroshot import zero_shot
@@ -14,7 +13,7 @@ from orchestra.values import Label
 async def classify(
     text: str,
     *,
-    labels: tuple[str, ...] | list[str] | Mapping[str, str],
+    labels: Labels,
     model: EmbedderName = "default",
     context: Context = injected,
 ) -> Label:
@@ -23,6 +22,7 @@ async def classify(
     `labels` are names, or a mapping from name to a description that says what it means;
     the better the description, the better the answer. The confidence is the label's share
     of a softmax over the similarities: compare it between texts, not with a probability.
+    Where they stand in the pipeline itself, `check` holds the arms of a `route` against them.
 
     A run may raise:
         InputError: there are no labels, or they are one string.

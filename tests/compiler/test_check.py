@@ -512,6 +512,27 @@ CASES: list[tuple[str, str, str, str]] = [
         "route: flag can be False, and there is no arm for that",
         "add arms for them, or default=...",
     ),
+    (
+        "label = classify(q, labels=('bug', 'refund', 'other'))\n"
+        "return route(label, {'bug': n, 'refunds': n}, default=n)  # HERE",
+        "unreachable-arm",
+        "route: classify(...) is 'bug' or 'refund' or 'other', and can never be 'refunds'",
+        "write 'refund': ...",
+    ),
+    (
+        "label = classify(q, labels={'bug': 'broken', 'other': ''})\n"
+        "return route(label.name, {'bug': n, 'Payment': n}, default=n)  # HERE",
+        "unreachable-arm",
+        "route: classify(...).name is 'bug' or 'other', and can never be 'Payment'",
+        "remove the arm 'Payment', or add it to the labels",
+    ),
+    (
+        "label = classify(q, labels=['bug', 'refund', 'other'])\n"
+        "return route(label, {'bug': n})  # HERE",
+        "missing-arm",
+        "route: classify(...) can be 'refund', 'other', and there is no arm for that",
+        "add arms for them, or default=...",
+    ),
     # --- policies
     (
         "return slow(n, policy=Policy(first_chunk_s=1))  # HERE",
@@ -797,6 +818,11 @@ def test_a_fault_in_a_pipeline_that_is_inlined_twice_is_told_once() -> None:
         "return prompt('{q!r:>{n}} {template} {ns[0]} {{}}', q=q, n=n, template=q, ns=ns)",
         "return prompt(q, n=n)",
         "return classify(q, labels=['a', 'b'])",
+        "return route(classify(q, labels=('a', 'b')), {'a': n, 'b': n})",
+        "return route(classify(q, labels={'a': '', 'b': ''}), {'a': n}, default=n)",
+        "return route(classify(q, labels=['a', q]), {'a': n, 'c': n})",
+        "return route(classify(q, labels=loose(q)), {'a': n, 'c': n})",
+        "return route(classify(q, labels=('a', 'b')).confidence, {1.0: n}, default=n)",
         "return generate(q, returns=None)",
         "return prompt('<wire x> {q} <wires q>', q=q)",
         "box = Box(3)\nfor _ in range(30): box = Box(box)\nreturn loose([n, box])",

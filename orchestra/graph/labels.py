@@ -1,0 +1,33 @@
+"""What a step's `Label` can be called, where the pipeline itself says it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, TypeAlias, cast
+
+import attrs
+
+from orchestra.graph.nodes import Call
+from orchestra.graph.wires import Attribute, Wire, node_of, path_of
+
+
+@attrs.frozen
+class Choices:
+    """Marks the parameter whose value is all that the `Label` of its step can be called."""
+
+
+Labels: TypeAlias = Annotated[tuple[str, ...] | list[str] | Mapping[str, str], Choices()]
+
+
+def labels_of(wire: Wire) -> tuple[str, ...]:
+    """The names among which the label on the wire is, or its name; empty where only a run knows."""
+    node = node_of(wire)
+    if not isinstance(node, Call) or path_of(wire) not in ((), (Attribute("name"),)):
+        return ()
+    given = [argument for _, argument, expects in node.places if _is_choices(expects)]
+    names = tuple(given[0]) if given and isinstance(given[0], tuple | list | Mapping) else ()
+    return cast("tuple[str, ...]", names if all(isinstance(each, str) for each in names) else ())
+
+
+def _is_choices(annotation: object) -> bool:
+    return Choices() in getattr(annotation, "__metadata__", ())
