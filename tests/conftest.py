@@ -9,17 +9,19 @@ import pytest
 from hypothesis import Phase, settings
 
 IN_CI = bool(os.environ.get("CI"))
-AGAIN = 10
+IN_CI_LESS = 4 if IN_CI else 1
+"""In CI, where Hypothesis repeats the same examples, a law is tried so many times less often."""
+AGAIN_LESS = 10
 """On a second Python a law is tried so many times less often than on the first."""
 
-# `settings()` is Hypothesis's own choice for where we are: in CI it repeats the same examples, so
-# that a quarter suffices. No deadline: on a busy machine a slow example says nothing of the code.
+# `settings()` is Hypothesis's own choice for where we are. No deadline: on a busy machine a slow
+# example says nothing of the code.
 settings.register_profile(
     "orchestra",
     settings(),
     deadline=None,
     print_blob=True,
-    max_examples=settings().max_examples // (4 if IN_CI else 1),
+    max_examples=settings().max_examples // IN_CI_LESS,
 )
 settings.register_profile(  # a mutant is to be noticed, not explained
     "mutants",
@@ -30,22 +32,26 @@ settings.register_profile(  # a mutant is to be noticed, not explained
 settings.register_profile(
     "again",
     settings.get_profile("orchestra"),
-    max_examples=settings().max_examples // AGAIN,
+    max_examples=settings().max_examples // AGAIN_LESS,
 )
 settings.load_profile("orchestra")
 
 
 def pytest_collection_modifyitems(items: Sequence[pytest.Item]) -> None:
-    """On a second Python the laws that say how often they are tried are tried less often, too."""
-    if settings.get_current_profile_name() != "again":
-        return
+    """The laws that say how often they are tried are tried less often, too.
+
+    But in CI those that are marked `in_full`: their number is what they claim.
+    """
+    profile = settings.get_current_profile_name()
+    less = {"orchestra": IN_CI_LESS, "again": AGAIN_LESS}.get(profile, 1)
     fewest = settings().max_examples
-    tests = [getattr(item, "obj", None) for item in items]
+    whole = {item for item in items if profile != "again" and item.get_closest_marker("in_full")}
+    tests = [getattr(item, "obj", None) for item in items if item not in whole]
     for law in {getattr(test, "__func__", test) for test in tests}:  # its parameters share it
         own = getattr(law, "_hypothesis_internal_use_settings", None)
-        if own is not None and own.max_examples > fewest:
-            less = settings(own, max_examples=max(own.max_examples // AGAIN, fewest))
-            setattr(law, "_hypothesis_internal_use_settings", less)  # noqa: B010 - not in its type
+        if own is not None and less > 1 and own.max_examples > fewest:
+            tried = settings(own, max_examples=max(own.max_examples // less, fewest))
+            setattr(law, "_hypothesis_internal_use_settings", tried)  # noqa: B010 - not in its type
 
 
 def sendable(text: str) -> str:

@@ -8,6 +8,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 CONFTEST = Path(__file__).with_name("conftest.py")
 TESTS = """
 import pytest
@@ -25,6 +27,11 @@ class TestLaws:
     @settings(max_examples=300)
     @given(st.integers())
     def test_in_a_class(self, _, number): tried.append(number)
+
+@pytest.mark.in_full
+@settings(max_examples=1000)
+@given(st.integers())
+def test_a_claim(number): tried.append(number)
 
 def test_how_often(): assert len(tried) == AS_OFTEN
 
@@ -53,7 +60,7 @@ def outcomes(folder: Path, profile: str, *, ci: str, as_often: int) -> dict[str,
     (folder / "conftest.py").write_text(CONFTEST.read_text("utf-8"), "utf-8")
     (folder / "test_a.py").write_text(f"AS_OFTEN = {as_often}\n{TESTS}", "utf-8")
     (folder / "test_b.py").write_text("import pytest\npytest.importorskip('nothing')", "utf-8")
-    (folder / "pytest.ini").write_text("[pytest]\nmarkers = may_skip\n", "utf-8")
+    (folder / "pytest.ini").write_text("[pytest]\nmarkers =\n    may_skip\n    in_full\n", "utf-8")
     command = [sys.executable, "-m", "pytest", "-rA", "-p", "no:cacheprovider"]
     command += [f"--hypothesis-profile={profile}"]
     command += ["--no-fold-skipped", "--continue-on-collection-errors"]
@@ -65,11 +72,16 @@ def outcomes(folder: Path, profile: str, *, ci: str, as_often: int) -> dict[str,
     return {re.sub(r".*::test_|:\d+:$", "", where): word for word, where in lines}
 
 
-LAWS = {"a_law": "PASSED", "in_a_class[a]": "PASSED", "in_a_class[b]": "PASSED"}
+LAWS = {
+    "a_law": "PASSED",
+    "in_a_class[a]": "PASSED",
+    "in_a_class[b]": "PASSED",
+    "a_claim": "PASSED",
+}
 
 
 def test_at_home_a_skip_is_a_skip_and_laws_are_tried_as_often_as_they_say(tmp_path: Path) -> None:
-    assert outcomes(tmp_path, "orchestra", ci="", as_often=200 + 2 * 300) == {
+    assert outcomes(tmp_path, "orchestra", ci="", as_often=200 + 2 * 300 + 1000) == {
         **LAWS,
         "how_often": "PASSED",
         "marked": "SKIPPED",
@@ -82,9 +94,15 @@ def test_at_home_a_skip_is_a_skip_and_laws_are_tried_as_often_as_they_say(tmp_pa
     }
 
 
-def test_in_ci_a_skip_is_a_failure_unless_it_is_excused_with_a_reason(tmp_path: Path) -> None:
-    """And on a second Python, laws are tried a tenth as often."""
-    assert outcomes(tmp_path, "again", ci="true", as_often=20 + 2 * 30) == {
+@pytest.mark.parametrize(
+    ("profile", "as_often"),
+    [("orchestra", 50 + 2 * 75 + 1000), ("again", 20 + 2 * 30 + 100)],
+)
+def test_in_ci_a_skip_is_a_failure_unless_it_is_excused_with_a_reason(
+    tmp_path: Path, profile: str, as_often: int
+) -> None:
+    """And laws are tried a quarter as often, on a second Python a tenth as often."""
+    assert outcomes(tmp_path, profile, ci="true", as_often=as_often) == {
         **LAWS,
         "how_often": "PASSED",
         "marked": "ERROR",

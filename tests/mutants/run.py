@@ -46,6 +46,7 @@ NOT_OURS = (
 """Beside pytest, what most tests import."""
 AT_ONCE = 2
 BROKEN = 70
+UNFIT = 71
 CONTROL = ["tests/policies/limits/test_adaptive.py"]
 """What has to pass without a mutant: otherwise tests fail here for another reason."""
 LIMIT_S = 240
@@ -83,19 +84,12 @@ def tried(patches: Sequence[Path]) -> Iterator[tuple[Path | None, str, float]]:
             while left and len(running) < AT_ONCE:
                 patch = left.pop(0)
                 folder = Path(tempfile.mkdtemp(prefix="mutant-"))
-                if mutated(folder, code, patch):
-                    running[tested(folder, tests_of(patch))] = patch, folder, monotonic()
-                else:
-                    shutil.rmtree(
-                        folder, ignore_errors=True
-                    )  # a server may still write its bytecode
-                    yield patch, "does not apply", 0.0
-            if running:
-                child, status = os.wait()
-                patch, folder, began_s = running.pop(child)
-                said = (folder / "said.txt").read_text("utf-8", "replace")
-                shutil.rmtree(folder, ignore_errors=True)  # a server may still write its bytecode
-                yield patch, outcome(status, said), monotonic() - began_s
+                running[tested(folder, code, patch)] = patch, folder, monotonic()
+            child, status = os.wait()
+            patch, folder, began_s = running.pop(child)
+            said = (folder / "said.txt").read_text("utf-8", "replace")
+            shutil.rmtree(folder, ignore_errors=True)  # a server may still write its bytecode
+            yield patch, outcome(status, said), monotonic() - began_s
     finally:
         for child, (_, folder, _) in running.items():
             os.kill(child, signal.SIGKILL)
@@ -148,13 +142,18 @@ def tests_of(patch: Path | None) -> list[str]:
     return patch.read_text().partition("\n")[0].removeprefix("# tests: ").split()
 
 
-def tested(folder: Path, tests: Sequence[str]) -> int:
-    """A child that runs the tests there. A fixed seed, so that a mutant dies the same each time."""
+def tested(folder: Path, code: Path, patch: Path | None) -> int:
+    """A child that puts the mutant there and runs its tests.
+
+    A fixed seed, so that a mutant dies the same each time.
+    """
     child = os.fork()
     if child:
         return child
     with to_file(folder / "said.txt"):
         signal.alarm(LIMIT_S)  # which ends it
+        if not mutated(folder, code, patch):
+            os._exit(UNFIT)
         os.chdir(folder)
         ours = [name for name in sys.modules if name.split(".")[0] in ("tests", "orchestra")]
         for name in ours:
@@ -165,13 +164,13 @@ def tested(folder: Path, tests: Sequence[str]) -> int:
         options += ["--hypothesis-seed=1", "--hypothesis-profile=mutants"]
         options += ["-W", "ignore::pytest.PytestAssertRewriteWarning"]  # imported already, by us
         try:
-            code = int(pytest.main([*options, *tests]))
+            ended = int(pytest.main([*options, *tests_of(patch)]))
         except BaseException:  # noqa: ASYNC103 - its parent tells
             traceback.print_exc()
-            code = BROKEN
+            ended = BROKEN
         sys.stdout.flush()
         sys.stderr.flush()
-    os._exit(code)
+    os._exit(ended)
 
 
 @contextmanager
@@ -192,6 +191,8 @@ def outcome(status: int, said: str) -> str:
     if os.WIFSIGNALED(status):
         return "killed"
     code = os.WEXITSTATUS(status)
+    if code == UNFIT:
+        return "does not apply"
     if code == BROKEN and "\n1 failed" in said:  # and what it left open broke pytest's own end
         return "killed"
     if code not in (0, 1):

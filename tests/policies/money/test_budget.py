@@ -352,6 +352,7 @@ def drawn_calls(seed: int) -> list[tuple[float, float, int]]:
     ]
 
 
+@pytest.mark.in_full
 @settings(max_examples=150, deadline=None)
 @given(
     st.integers(0, 2**32),

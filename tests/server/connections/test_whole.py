@@ -17,7 +17,7 @@ from hypercorn.protocol.h11 import H11Protocol
 from hypercorn.protocol.http_stream import HTTPStream
 from hypercorn.trio.worker_context import WorkerContext
 from hypercorn.typing import ConnectionState
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from orchestra.server.connections import whole
@@ -167,6 +167,7 @@ async def said(told: Told, requests: list[str]) -> tuple[bytes, bool]:
 
 @settings(max_examples=500)
 @given(answers(), REQUESTS)
+@example(Told(200, [], b"{}", b"2"), ["GET / HTTP/1.1\nConnection: close"])
 def test_what_the_client_reads_is_what_the_long_way_would_have_written(
     told: Told, requests: list[str]
 ) -> None:
