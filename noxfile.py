@@ -32,8 +32,8 @@ NOT_OURS = {
 }
 """The rules of flake8-async that we do not follow, and why."""
 ONCE = (
-    *("tests/mutants", "tests/test_conftest.py", "tests/test_floors.py", "tests/test_tidy.py"),
-    *("tests/clients", "tests/faults", "tests/server/test_schemathesis.py"),
+    *("tests/docs", "tests/mutants", "tests/test_conftest.py", "tests/test_floors.py"),
+    *("tests/test_tidy.py", "tests/clients", "tests/faults", "tests/server/test_schemathesis.py"),
 )
 """Tests of our files, and of what others do over sockets: on the oldest only."""
 OF_THE_LANGUAGE = (
