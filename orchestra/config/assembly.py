@@ -147,8 +147,7 @@ class Assembly:
         """
         async with trio.open_nursery() as nursery:
             for ends in self._ends:
-                if ends.late:
-                    nursery.start_soon(ends.flush, within_s)
+                nursery.start_soon(ends.flush, within_s)
 
     def close(self) -> None:
         """Close the connections that are kept."""
