@@ -33,6 +33,10 @@ WRONG = {
         "orchestra.codecs.cohere.dialect",
         "orchestra.codecs.framing.wrong -> orchestra.codecs.cohere.dialect",
     ),
+    "providers/connections/wrong": (
+        "orchestra.providers.remote",
+        "orchestra.providers.connections.wrong -> orchestra.providers.remote",
+    ),
     "cellar": ("json", "- orchestra.cellar"),
 }
 """A module, what it must not import, and how the report names that."""
@@ -69,8 +73,8 @@ LATER = {
     "observe.traces",
     "policies.limits.allowance",
     "policies.limits.callers",
-    "providers.catalog",
-    "providers.settings",
+    "providers.known.catalog",
+    "providers.known.settings",
     "runs.following",
     "runs.post",
     "server.front.multipart",
