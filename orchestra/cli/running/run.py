@@ -15,8 +15,8 @@ from cyclopts import Parameter
 from orchestra.cli import terminal
 from orchestra.cli.failures import FAILED, MISUSED, CommandError, quoted, raised_at
 from orchestra.cli.loading import AnyPipeline, load
-from orchestra.cli.options import read_inputs, usage
 from orchestra.cli.parameters import Config, Data, Flag
+from orchestra.cli.running.options import read_inputs, usage
 from orchestra.cli.stopping import CODES, NAMES, on_signal
 from orchestra.cli.views import Lines, Result, View, Words
 from orchestra.engine.engine import open_engine
@@ -104,7 +104,7 @@ def _traced(bindings: LocalBindings, found: list[Trace]) -> Observe:
 def _tell(found: list[Trace]) -> None:
     """Write traces to standard error: how a run went, also one that failed."""
     for each in found:
-        from orchestra.cli.waterfall import waterfall
+        from orchestra.cli.running.waterfall import waterfall
 
         terminal.note("\n".join(["", *waterfall(each.spans)]), colour=None)
 

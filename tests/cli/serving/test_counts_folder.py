@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from orchestra.cli.counts_folder import LOCK, PREFIX, counts_folder
+from orchestra.cli.serving.counts_folder import LOCK, PREFIX, counts_folder
 from tests.cli.conftest import ROOT, out_of
 
 HOLD = """
-from orchestra.cli.counts_folder import counts_folder
+from orchestra.cli.serving.counts_folder import counts_folder
 with counts_folder() as folder:
     print(folder, flush=True)
     input()

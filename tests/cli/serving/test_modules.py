@@ -9,7 +9,7 @@ from types import ModuleType
 
 import pytest
 
-from orchestra.cli.modules import imported_anew, own_folders, own_modules
+from orchestra.cli.serving.modules import imported_anew, own_folders, own_modules
 from tests.cli.conftest import Project
 
 

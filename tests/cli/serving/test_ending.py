@@ -9,14 +9,14 @@ import urllib.request
 
 import pytest
 
-from orchestra.cli.ending import ending
 from orchestra.cli.failures import FAILED
+from orchestra.cli.serving.ending import ending
 from tests.cli.conftest import PATIENCE_S, Project, err_of
-from tests.cli.test_serve import listening
+from tests.cli.serving.test_serve import listening
 
 SCRIPT = """
 import logging, re, threading
-from orchestra.cli import ending
+from orchestra.cli.serving import ending
 
 logging.basicConfig()
 ending.MARGIN_S = ending.HELD_S = 0.1

@@ -17,9 +17,9 @@ from orchestra.cli import terminal
 from orchestra.cli.bar import bar_shown
 from orchestra.cli.failures import FAILED, CommandError
 from orchestra.cli.loading import load
-from orchestra.cli.options import refuse_unreadable
 from orchestra.cli.parameters import Config, Count, Data, Seconds, Word
-from orchestra.cli.rows import RowsFile
+from orchestra.cli.running.options import refuse_unreadable
+from orchestra.cli.running.rows import RowsFile
 from orchestra.cli.stopping import CODES, NAMES, on_signal
 from orchestra.cli.views import duration
 from orchestra.engine.engine import open_engine

@@ -14,7 +14,7 @@ from orchestra.access.keys import Refusal
 from orchestra.access.principal import Principal, Scopes
 from orchestra.access.token import parsed
 from orchestra.accounts import Caller, KeyAllowance
-from orchestra.cli.durations import seconds, spoken
+from orchestra.cli.callers.durations import seconds, spoken
 from orchestra.cli.failures import FAILED, MISUSED, CommandError
 from orchestra.config import bindings, default_bindings
 from tests.cli.conftest import Project

@@ -9,7 +9,7 @@ import urllib.request
 import pytest
 from hypothesis import HealthCheck, assume, given, settings
 
-from orchestra.cli.waterfall import BAR, waterfall
+from orchestra.cli.running.waterfall import BAR, waterfall
 from orchestra.compiler.check import check
 from orchestra.observe.names import RELEASED_SPANS
 from orchestra.observe.spans import Attribute, Moment, Span, spans
@@ -18,7 +18,7 @@ from orchestra.testing.sketches import Sketch, build
 from orchestra.testing.strategies import sketches, worlds
 from orchestra.testing.world import World
 from tests.cli.conftest import PATIENCE_S, Project
-from tests.cli.test_serve import listening
+from tests.cli.serving.test_serve import listening
 from tests.clients.upstream import Upstream, playing
 from tests.observe.collector import collecting, told
 

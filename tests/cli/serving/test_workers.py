@@ -16,11 +16,11 @@ from pathlib import Path
 
 import pytest
 
-from orchestra.cli.log import Log
-from orchestra.cli.workers import command
+from orchestra.cli.serving.log import Log
+from orchestra.cli.serving.workers import command
 from orchestra.runs.archive import live_key
 from tests.cli.conftest import PATIENCE_S, Project, err_of
-from tests.cli.test_serve import get, listening
+from tests.cli.serving.test_serve import get, listening
 
 PID = """\
     from __future__ import annotations

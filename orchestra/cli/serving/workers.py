@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from orchestra.cli import terminal
-from orchestra.cli.counts_folder import counts_folder
 from orchestra.cli.loading import extra
 from orchestra.cli.parameters import WORKER
+from orchestra.cli.serving.counts_folder import counts_folder
 
 if TYPE_CHECKING:
-    from orchestra.cli.log import Log
+    from orchestra.cli.serving.log import Log
     from orchestra.server.settings import Settings
 
 log = logging.getLogger("orchestra.server")

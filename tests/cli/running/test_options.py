@@ -12,9 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestra.annotations.facts import MISSING
-from orchestra.cli import files
 from orchestra.cli.failures import MISUSED, CommandError
-from orchestra.cli.options import read_inputs, read_pairs, usage
+from orchestra.cli.running import files
+from orchestra.cli.running.options import read_inputs, read_pairs, usage
 from orchestra.documents import Document
 from orchestra.graph.nodes import Input, Origin
 from orchestra.values import Message

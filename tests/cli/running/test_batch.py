@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 
 from orchestra.accounts import Usage
 from orchestra.batch.batch import Progress
-from orchestra.cli.batch import summary
 from orchestra.cli.failures import FAILED, INTERRUPTED, MISUSED, CommandError
-from orchestra.cli.rows import RowsFile
+from orchestra.cli.running.batch import summary
+from orchestra.cli.running.rows import RowsFile
 from orchestra.documents import Document
 from orchestra.graph.nodes import Input
 from orchestra.graph.pipelines import pipeline

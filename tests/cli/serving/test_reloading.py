@@ -10,7 +10,7 @@ import trio
 
 from orchestra.access.wanted import NewKey
 from orchestra.cli.failures import CommandError
-from orchestra.cli.reloading import Loader
+from orchestra.cli.serving.reloading import Loader
 from orchestra.config import LocalBindings
 from orchestra.config.finding import read_deployment
 from orchestra.errors import BindingError, ConfigError, ServeError, StateError

@@ -21,9 +21,9 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from orchestra.cli import asked_keys
-from orchestra.cli.admission import admission_of
 from orchestra.cli.loading import FOLDER, AnyPipeline, by_name, chosen, load_all
+from orchestra.cli.serving import asked_keys
+from orchestra.cli.serving.admission import admission_of
 from orchestra.closing import Closing
 from orchestra.errors import StateError
 
@@ -235,7 +235,7 @@ class Loader(Closing):
     def _modules(self) -> AbstractContextManager[None]:
         if self._bindings is None:  # nothing was imported, and a start is in a hurry
             return nullcontext()
-        from orchestra.cli.modules import imported_anew
+        from orchestra.cli.serving.modules import imported_anew
 
         return imported_anew(self._tops())
 
@@ -245,7 +245,7 @@ class Loader(Closing):
             found = [load_all(each, needed=each in self._targets) for each in targets]
         finally:
             if self._watches:
-                from orchestra.cli.modules import own_folders
+                from orchestra.cli.serving.modules import own_folders
 
                 self._folders = own_folders(self._tops())
         return by_name(chain.from_iterable(found))

@@ -11,8 +11,8 @@ from cyclopts import Parameter
 from orchestra.access.wanted import NewKey, OtherKey
 from orchestra.accounts import KeyAllowance
 from orchestra.cli import terminal
-from orchestra.cli.durations import seconds, spoken
-from orchestra.cli.key_options import (
+from orchestra.cli.callers.durations import seconds, spoken
+from orchestra.cli.callers.key_options import (
     UNSAID,
     Most,
     Said,
@@ -109,7 +109,7 @@ def list_keys(
     """
 
     async def show(keyring: Keyring, bindings: LocalBindings) -> None:
-        from orchestra.cli.key_views import as_object, as_table
+        from orchestra.cli.callers.key_views import as_object, as_table
 
         records, now_s = await all_keys(keyring)
         found = owned_by(records, organisation, user)
@@ -232,7 +232,7 @@ def revoke(
     """
 
     async def end(keyring: Keyring, _: LocalBindings) -> None:
-        from orchestra.cli.key_views import as_object, owner
+        from orchestra.cli.callers.key_views import as_object, owner
 
         record = await keyring.revoke(id)
         if json:
@@ -258,7 +258,7 @@ def _with_keyring(
 
 def _show(made: Made, *, json: bool) -> None:
     """The key itself, alone on standard output, for a script to take it from there."""
-    from orchestra.cli.key_views import as_object
+    from orchestra.cli.callers.key_views import as_object
 
     if json:
         say_json({"key": made.text, **as_object(made.record, made.record.created_s)})
@@ -267,7 +267,7 @@ def _show(made: Made, *, json: bool) -> None:
 
 
 def _told(record: KeyRecord, bindings: LocalBindings) -> str:
-    from orchestra.cli.key_views import ends, owner
+    from orchestra.cli.callers.key_views import ends, owner
 
     named = f" ({record.name})" if record.name else ""
     return terminal.visible(
@@ -291,7 +291,7 @@ async def _change(
     keyring: Keyring,
     bindings: LocalBindings,
 ) -> None:
-    from orchestra.cli.key_views import as_object, as_table
+    from orchestra.cli.callers.key_views import as_object, as_table
 
     for told in unknown(wanted.models or (), bindings.names("model")):
         terminal.note(told, "yellow")

@@ -17,8 +17,8 @@ import msgspec
 
 from orchestra.annotations.documents import takes_documents
 from orchestra.annotations.facts import MISSING, spell
-from orchestra.cli import files
 from orchestra.cli.failures import MISUSED, CommandError
+from orchestra.cli.running import files
 from orchestra.documents import Document
 from orchestra.graph.nodes import Input
 from orchestra.server.front.problems import Fault

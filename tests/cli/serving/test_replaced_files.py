@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from tests.cli.conftest import PATIENCE_S, Project
-from tests.cli.test_serve import listening
-from tests.cli.test_workers import said
+from tests.cli.serving.test_serve import listening
+from tests.cli.serving.test_workers import said
 
 
 def status(url: str, key: str = "") -> int:

@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestra.cli.log import EntryFormatter, JsonFormatter, with_request_id
+from orchestra.cli.serving.log import EntryFormatter, JsonFormatter, with_request_id
 from orchestra.server.front.arrival import REQUEST_ID
 from tests.cli.conftest import PATIENCE_S, Project, err_of
-from tests.cli.test_serve import listening
+from tests.cli.serving.test_serve import listening
 
 FORGED = "no\n2026-11-28 17:00:00,000 INFO orchestra.server: key ABC was created \x1b[31mRED\x1b[0m"
 

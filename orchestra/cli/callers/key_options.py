@@ -16,7 +16,7 @@ from cyclopts import Parameter
 from orchestra.access.wanted import NewKey, OtherKey
 from orchestra.access.wanted import check as check_wanted
 from orchestra.access.wanted import check_other as check_wanted_other
-from orchestra.cli.durations import seconds
+from orchestra.cli.callers.durations import seconds
 from orchestra.cli.failures import MISUSED, CommandError
 from orchestra.errors import StoreError
 

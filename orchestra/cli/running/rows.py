@@ -13,8 +13,8 @@ import msgspec
 from orchestra.annotations.documents import takes_documents
 from orchestra.annotations.facts import MISSING
 from orchestra.batch.ledger import Row
-from orchestra.cli import files
 from orchestra.cli.failures import MISUSED, CommandError
+from orchestra.cli.running import files
 from orchestra.graph.nodes import Input
 from orchestra.server.front.problems import Fault
 from orchestra.server.runs.inputs import from_json, from_pairs

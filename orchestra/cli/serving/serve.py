@@ -8,19 +8,19 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from orchestra.cli import terminal
-from orchestra.cli.admission import MAKE_ONE
-from orchestra.cli.ending import ending
 from orchestra.cli.loading import extra
-from orchestra.cli.log import Log, LogFormat, LogLevel
 from orchestra.cli.parameters import Config, Data, Delay, Flag, Inherited, Port, Seconds, Workers
-from orchestra.cli.reloading import Loader
+from orchestra.cli.serving.admission import MAKE_ONE
+from orchestra.cli.serving.ending import ending
+from orchestra.cli.serving.log import Log, LogFormat, LogLevel
+from orchestra.cli.serving.reloading import Loader
 from orchestra.errors import BindingError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from socket import socket
 
-    from orchestra.cli.ending import Ending
+    from orchestra.cli.serving.ending import Ending
     from orchestra.server.processes.worker_place import WorkerPlace
     from orchestra.server.settings import Settings
 
@@ -75,7 +75,7 @@ def serve(
     log = Log(log_format, log_level)
     said = _said(drain_s=drain_s, shutdown_delay_s=shutdown_delay_s, debug=debug or None)
     if workers > 1 and worker is None:
-        from orchestra.cli.workers import command, settings_of, supervised
+        from orchestra.cli.serving.workers import command, settings_of, supervised
         from orchestra.config.finding import find
 
         config = find(config, os.environ)  # a worker that replaces another has to find the same

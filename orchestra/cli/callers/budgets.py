@@ -106,8 +106,8 @@ def _with_budgets(
 async def _list(
     organisation: str, user: str, json: bool, bindings: LocalBindings, state: State
 ) -> None:
-    from orchestra.cli.budget_views import Owned, as_object, as_table
-    from orchestra.cli.keys import all_keys
+    from orchestra.cli.callers.budget_views import Owned, as_object, as_table
+    from orchestra.cli.callers.keys import all_keys
     from orchestra.policies.money.balances import balances
 
     records, now_s = await all_keys(bindings.keyring)
@@ -136,7 +136,7 @@ def _owners(
     records: Iterable[KeyRecord], budgets: Budgets | None, organisation: str, user: str
 ) -> dict[str, tuple[Payer, Caller]]:
     """Who has budgets of those who have keys, by the keys of their ledgers, each once."""
-    from orchestra.cli.keys import owned_by
+    from orchestra.cli.callers.keys import owned_by
     from orchestra.policies.money.budget import NO_BUDGETS
 
     found: dict[str, tuple[Payer, Caller]] = {}
@@ -151,7 +151,7 @@ def _owners(
 async def _reset(
     caller: Caller, period: str | None, json: bool, bindings: LocalBindings, state: State
 ) -> None:
-    from orchestra.cli.budget_views import Owned, as_object, was_spent
+    from orchestra.cli.callers.budget_views import Owned, as_object, was_spent
     from orchestra.policies.money.balances import reset as reset_budgets
     from orchestra.policies.money.budget import NO_BUDGETS, Period
 
@@ -186,7 +186,7 @@ async def _refuse_strangers(caller: Caller, kind: str, bindings: LocalBindings) 
     Raises:
         CommandError: nobody of that name has; with who may be meant.
     """
-    from orchestra.cli.keys import all_keys
+    from orchestra.cli.callers.keys import all_keys
 
     records, _ = await all_keys(bindings.keyring)
     if any(
