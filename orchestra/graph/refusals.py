@@ -19,6 +19,7 @@ from orchestra.graph.branching import route_of_condition, route_of_match, route_
 from orchestra.graph.lifting import (
     COMPREHENSIONS,
     Advice,
+    Lifted,
     builds,
     in_a_step,
     lift,
@@ -155,26 +156,28 @@ def _of_statement(site: Site, statement: ast.AugAssign | ast.Assert) -> Advice |
         before = ast.parse(target, mode="eval").body
         sum_ = lift(site, ast.BinOp(before, statement.op, statement.value))
         return Advice(f"{target} = {sum_.call}", sum_.step) if sum_ else None
-    lifted = lift(site, statement.test)
+    said = [statement.test, *([statement.msg] if statement.msg else [])]
+    lifted = lift(site, ast.Tuple(said, ast.Load()))
     if lifted is None:
         return None
-    value = lifted.parameters[0]
-    body = f"    {site.text(statement)}\n    return {value.name}"
-    step = f"@step\ndef checked({lifted.takes}){value.arrow}:\n{body}"
-    return Advice(f"{value.name} = checked({lifted.given})", step)
+    inside = cast("ast.Tuple", ast.parse(lifted.body, mode="eval").body).elts
+    return _passed_on(lifted, "checked", ast.unparse(ast.Assert(*inside)))
 
 
 def _of_effect(site: Site, statement: ast.Expr) -> Advice | None:
-    """`print(question)` as a step that prints, and passes on what it was given."""
+    """`print(question)` as a step that prints."""
     lifted = lift(site, statement.value)
-    if lifted is None:
-        return None
-    value, head = lifted.parameters[0], lifted.call.partition("(")[0]
-    does = lifted.step.partition(":\n    return ")[2]
+    return _passed_on(lifted, lifted.call.partition("(")[0], lifted.body) if lifted else None
+
+
+def _passed_on(lifted: Lifted, name: str, does: str) -> Advice:
+    """A step that does this with what it is given, and passes on the first of it."""
+    value = lifted.parameters[0]
     target = value.argument if value.argument.isidentifier() else "value"
     return Advice(
-        f"{target} = {lifted.call}  # its effect is a step's own, which runs if {target} is read",
-        f"@step\ndef {head}({lifted.takes}){value.arrow}:\n    {does}\n    return {value.name}",
+        f"{target} = {name}({lifted.given})  # its effect is a step's own, which runs if {target} "
+        "is read",
+        f"@step\ndef {name}({lifted.takes}){value.arrow}:\n    {does}\n    return {value.name}",
     )
 
 
