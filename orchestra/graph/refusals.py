@@ -9,7 +9,7 @@ no source, or nothing in it that fits, the advice is a general one.
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import takewhile
 from textwrap import indent
 from types import FrameType
@@ -125,6 +125,8 @@ def _of_path(site: Site, path: Path) -> Advice | None:
         return _of_statement(site, holder)
     if isinstance(holder, ast.Expr) and (advice := _of_effect(site, holder)):
         return advice
+    if isinstance(holder, ast.If) and node is holder.test and (advice := _of_guard(site, holder)):
+        return advice
     if isinstance(holder, ast.If | ast.IfExp) and node is holder.test:
         return route_of_condition(site, holder)
     if isinstance(holder, ast.For) and node is holder.iter:
@@ -156,12 +158,34 @@ def _of_statement(site: Site, statement: ast.AugAssign | ast.Assert) -> Advice |
         before = ast.parse(target, mode="eval").body
         sum_ = lift(site, ast.BinOp(before, statement.op, statement.value))
         return Advice(f"{target} = {sum_.call}", sum_.step) if sum_ else None
-    said = [statement.test, *([statement.msg] if statement.msg else [])]
-    lifted = lift(site, ast.Tuple(said, ast.Load()))
+    inside = _in_a_step(site, [statement.test, *([statement.msg] if statement.msg else [])])
+    if inside is None:
+        return None
+    return _passed_on(inside[0], "checked", ast.unparse(ast.Assert(*inside[1])))
+
+
+def _of_guard(site: Site, statement: ast.If) -> Advice | None:
+    """`if not found: raise ...` as a step that raises; None where it is another `if`."""
+    match statement:
+        case ast.If(body=[ast.Raise(exc=ast.Call(func=kind, args=args, keywords=[]))], orelse=[]):
+            inside = _in_a_step(site, [statement.test, *args])
+        case _:
+            return None
+    if inside is None:
+        return None
+    lifted, (test, *given) = inside
+    error = ast.Raise(ast.Call(kind, given, []))
+    return _passed_on(lifted, "checked", ast.unparse(ast.If(test, [error], [])))
+
+
+def _in_a_step(
+    site: Site, expressions: Sequence[ast.expr]
+) -> tuple[Lifted, Sequence[ast.expr]] | None:
+    """Some expressions as one step reads them."""
+    lifted = lift(site, ast.Tuple([*expressions], ast.Load()))
     if lifted is None:
         return None
-    inside = cast("ast.Tuple", ast.parse(lifted.body, mode="eval").body).elts
-    return _passed_on(lifted, "checked", ast.unparse(ast.Assert(*inside)))
+    return lifted, cast("ast.Tuple", ast.parse(lifted.body, mode="eval").body).elts
 
 
 def _of_effect(site: Site, statement: ast.Expr) -> Advice | None:
@@ -171,13 +195,15 @@ def _of_effect(site: Site, statement: ast.Expr) -> Advice | None:
 
 
 def _passed_on(lifted: Lifted, name: str, does: str) -> Advice:
-    """A step that does this with what it is given, and passes on the first of it."""
-    value = lifted.parameters[0]
+    """A step that does this with what it is given, and passes on the first that has a name."""
+    named = (each for each in lifted.parameters if each.argument.isidentifier())
+    value = next(named, lifted.parameters[0])
     target = value.argument if value.argument.isidentifier() else "value"
+    body = indent(does, "    ")
     return Advice(
         f"{target} = {name}({lifted.given})  # its effect is a step's own, which runs if {target} "
         "is read",
-        f"@step\ndef {name}({lifted.takes}){value.arrow}:\n    {does}\n    return {value.name}",
+        f"@step\ndef {name}({lifted.takes}){value.arrow}:\n{body}\n    return {value.name}",
     )
 
 

@@ -131,6 +131,8 @@ BODIES = [
     "x = shout(q)\nassert x, f'nothing {n}'\nreturn x",
     "x = shout(q)\nassert x == 'why not!'\nreturn x",
     "assert q != pair_up(q, shout(q)), shout(q)\nreturn q",
+    "if not flag:\n    raise ValueError('it is down')\nreturn flag",
+    "if shout(q) == n:\n    raise ValueError(f'{n} for {q}', 1)\nreturn double(n)",
     # looking
     'return "why" in q',
     'return q in {"why not", "b"}',
