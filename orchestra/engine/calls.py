@@ -120,7 +120,7 @@ def _flow(frame: Frame, operation: Operation, outflow: Outflow) -> Awaitable[obj
     policy = cast("Call", operation.node).policy
     flow = _Flow(_bound(frame, operation)(), outflow)
     if policy.first_chunk_s is policy.idle_s is None:
-        return parking(_pump(flow), outflow.parking)
+        return parking(_pump(flow), outflow.before_wait)
     return _hurried(frame, operation, flow, policy)
 
 
@@ -176,11 +176,11 @@ async def _hurried(frame: Frame, operation: Operation, flow: _Flow, policy: Poli
         with suppress(StopAsyncIteration):
             while True:  # at most once for each chunk
                 with trio.CancelScope() as pulling:
-                    chunk = await parking(_pump_within(pulling, flow, policy), outflow.parking)
+                    chunk = await parking(_pump_within(pulling, flow, policy), outflow.before_wait)
                 if pulling.cancelled_caught:
                     limit = "idle_s" if outflow.begun() else "first_chunk_s"
                     raise _too_late(frame, operation, limit, getattr(policy, limit))
-                await parking(flow.put(chunk), outflow.parking)
+                await parking(flow.put(chunk), outflow.before_wait)
 
 
 async def _pump_within(pulling: trio.CancelScope, flow: _Flow, policy: Policy) -> object:
