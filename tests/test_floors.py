@@ -33,6 +33,14 @@ WRONG = {
         "orchestra.codecs.cohere.dialect",
         "orchestra.codecs.framing.wrong -> orchestra.codecs.cohere.dialect",
     ),
+    "providers/connections/wrong": (
+        "orchestra.providers.remote",
+        "orchestra.providers.connections.wrong -> orchestra.providers.remote",
+    ),
+    "cli/running/wrong": (
+        "orchestra.cli.serving.serve",
+        "orchestra.cli.running.wrong -> orchestra.cli.serving.serve",
+    ),
     "cellar": ("json", "- orchestra.cellar"),
 }
 """A module, what it must not import, and how the report names that."""
@@ -58,9 +66,9 @@ LATER = {
     "access.keys",
     "access.token",
     "access.wanted",
-    "cli.key_options",
-    "cli.keys",
-    "cli.run",
+    "cli.callers.key_options",
+    "cli.callers.keys",
+    "cli.running.run",
     "config.deployment",
     "config.environment",
     "observe.exposition",
@@ -69,8 +77,8 @@ LATER = {
     "observe.traces",
     "policies.limits.allowance",
     "policies.limits.callers",
-    "providers.catalog",
-    "providers.settings",
+    "providers.known.catalog",
+    "providers.known.settings",
     "runs.following",
     "runs.post",
     "server.front.multipart",
@@ -96,7 +104,7 @@ import sys, trio
 from functools import partial
 from pathlib import Path
 from orchestra.cli.app import _app
-from orchestra.cli.serve import Loader
+from orchestra.cli.serving.serve import Loader
 from orchestra.observe.counting import counting
 from orchestra.server.processes.serve import House, serve_loaded
 from orchestra.server.connections.sockets import bind

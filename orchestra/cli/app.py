@@ -19,15 +19,15 @@ from orchestra.cli.models import models, ping
 TRACEBACK = "--traceback"
 Commands: TypeAlias = Mapping[str, tuple[str, str]]
 COMMANDS: Commands = {
-    "run:run": (
+    "running.run:run": (
         "run MODULE[:PIPELINE] [--INPUT VALUE ...] [OPTIONS]",
         "Run a pipeline once, and print its output as it comes.",
     ),
-    "serve:serve": (
+    "serving.serve:serve": (
         "serve [MODULE[:PIPELINE] ...] [OPTIONS]",
         "Serve pipelines over HTTP; runs are streamed as Server-Sent Events.",
     ),
-    "batch:batch": (
+    "running.batch:batch": (
         "batch MODULE[:PIPELINE] ROWS [OPTIONS]",
         "Run a pipeline for each row of a file, and write a line of JSON for each result.",
     ),
@@ -48,31 +48,34 @@ COMMANDS: Commands = {
 """A function each, whose module is imported when it is called for: how it is called, and the first
 line of its docstring, by which a list tells what it does."""
 KEYS: Commands = {
-    "keys:create": (
+    "callers.keys:create": (
         "create --organisation NAME --pipelines NAMES [OPTIONS]",
         "Make a key, and print it; it is shown only this once.",
     ),
-    "keys:list_keys": (
+    "callers.keys:list_keys": (
         "list [OPTIONS]",
         "List all keys that were ever made, oldest first; secrets are never stored.",
     ),
-    "keys:change": (
+    "callers.keys:change": (
         "change ID [OPTIONS]",
         "Change a key, from the next request on; what you do not name stays.",
     ),
-    "keys:rotate": (
+    "callers.keys:rotate": (
         "rotate ID [OPTIONS]",
         "Give a key a new secret, and print it; the old is refused now, or after `--grace`.",
     ),
-    "keys:revoke": ("revoke ID [OPTIONS]", "Refuse a key from now on, in every process, for ever."),
+    "callers.keys:revoke": (
+        "revoke ID [OPTIONS]",
+        "Refuse a key from now on, in every process, for ever.",
+    ),
 }
 """In the same way, below `keys`."""
 BUDGETS: Commands = {
-    "budgets:list_budgets": (
+    "callers.budgets:list_budgets": (
         "list [OPTIONS]",
         "List what is spent of each budget, and what is left: of all who ever had a key.",
     ),
-    "budgets:reset": (
+    "callers.budgets:reset": (
         "reset --organisation NAME|--user NAME|--key ID [OPTIONS]",
         "Let nothing be spent of the budgets of one organisation, user or key.",
     ),

@@ -77,7 +77,7 @@ async def _demo(question: str, docs: Path, pipeline: AnyPipeline, bindings: Loca
 
     from orchestra.cli.ingest import ingest_shown, summary
     from orchestra.cli.stopping import until_signal
-    from orchestra.providers.extractive import ExtractiveModel
+    from orchestra.providers.extractive.model import ExtractiveModel
 
     with extra("server"):
         from orchestra.server.processes.serve import serve

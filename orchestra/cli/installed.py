@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from orchestra.config import LocalBindings
     from orchestra.config.deployment import Deployment
     from orchestra.protocols import Bindings
-    from orchestra.providers.settings import ModelSettings
+    from orchestra.providers.known.settings import ModelSettings
 
 LOCAL = ("wordllama", "extractive")
 """Providers that are in this process, and have their words from one package."""
@@ -136,7 +136,7 @@ def _named(node: Call, found: Deployment) -> Iterable[ModelSettings]:
 
 def _check_price(model: ModelSettings) -> None:
     from orchestra.policies.money.call_costs import unknown_price
-    from orchestra.providers.prices import price_of
+    from orchestra.providers.known.prices import price_of
 
     if price_of(model) is None:
         raise unknown_price(model.name)

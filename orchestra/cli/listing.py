@@ -10,11 +10,11 @@ import attrs
 from orchestra.cli.tables import table
 from orchestra.config.deployment import Deployment
 from orchestra.policies.routing import FALLBACK, By
-from orchestra.providers.addresses import capabilities, misread, shown_url
-from orchestra.providers.catalog import PROVIDERS
-from orchestra.providers.facts import known
-from orchestra.providers.keys import KeyState, key_state
-from orchestra.providers.settings import EmbedderSettings, ModelSettings, RouteSettings
+from orchestra.providers.known.addresses import capabilities, misread, shown_url
+from orchestra.providers.known.catalog import PROVIDERS
+from orchestra.providers.known.facts import known
+from orchestra.providers.known.keys import KeyState, key_state
+from orchestra.providers.known.settings import EmbedderSettings, ModelSettings, RouteSettings
 from orchestra.values import Capabilities
 
 Environ = Mapping[str, str]

@@ -12,7 +12,7 @@ from orchestra.config import LocalBindings
 from orchestra.config.deployment import Deployment
 from orchestra.errors import OrchestraError
 from orchestra.messages import describe
-from orchestra.providers.addresses import capabilities
+from orchestra.providers.known.addresses import capabilities
 from orchestra.values import ChatRequest, Message
 
 QUESTION = "Answer with one word: hello."

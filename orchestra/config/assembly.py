@@ -20,7 +20,7 @@ import trio
 from orchestra.config.late import LateState
 from orchestra.errors import BindingError
 from orchestra.protocols import Embedder, Model, State
-from orchestra.providers.settings import EmbedderSettings, ModelSettings, RouteSettings
+from orchestra.providers.known.settings import EmbedderSettings, ModelSettings, RouteSettings
 
 if TYPE_CHECKING:
     from orchestra.config.deployment import Deployment
@@ -89,13 +89,13 @@ class Assembly:
 
     def embedder(self, settings: EmbedderSettings) -> Embedder:
         """An embedder that is a model over the network; the built-in one otherwise."""
-        from orchestra.providers.catalog import PROVIDERS
+        from orchestra.providers.known.catalog import PROVIDERS
 
         if not PROVIDERS[settings.model.provider].remote:
             return self._local
         from orchestra.providers.embedding import RemoteEmbedder
-        from orchestra.providers.facts import known
-        from orchestra.providers.identities import identity_of_vectors
+        from orchestra.providers.known.facts import known
+        from orchestra.providers.known.identities import identity_of_vectors
 
         facts, wanted = known(settings.model.model), settings.dimensions
         return RemoteEmbedder(
@@ -147,8 +147,7 @@ class Assembly:
         """
         async with trio.open_nursery() as nursery:
             for ends in self._ends:
-                if ends.late:
-                    nursery.start_soon(ends.flush, within_s)
+                nursery.start_soon(ends.flush, within_s)
 
     def close(self) -> None:
         """Close the connections that are kept."""
@@ -181,7 +180,7 @@ class Assembly:
     def _identity(self, settings: ModelSettings | RouteSettings) -> str:
         if self._stand_ins is not None:  # which have no address that could be in it
             return settings.name
-        from orchestra.providers.identities import identity_of
+        from orchestra.providers.known.identities import identity_of
 
         return identity_of(settings, self._environ)
 
@@ -193,7 +192,7 @@ class Assembly:
 
         if self._stand_ins is not None:
             return Similar(rule, lambda: self._embedder(rule.embedder), rule.embedder)
-        from orchestra.providers.identities import identity_of_embedder
+        from orchestra.providers.known.identities import identity_of_embedder
 
         found = self._deployment.embedders[rule.embedder]
         identity = identity_of_embedder(found, self._environ)
@@ -225,7 +224,7 @@ class Assembly:
 
     def _route(self, settings: RouteSettings) -> Model:
         from orchestra.policies.routing import Route
-        from orchestra.providers.addresses import candidate
+        from orchestra.providers.known.addresses import candidate
         from orchestra.providers.routing import RoutedModel
 
         if settings.name not in self._routed:
@@ -254,15 +253,15 @@ class Assembly:
         return self._guarded[key]
 
     def _made(self, settings: ModelSettings) -> Model:
-        from orchestra.providers.catalog import PROVIDERS
+        from orchestra.providers.known.catalog import PROVIDERS
 
         if not PROVIDERS[settings.provider].remote:
-            from orchestra.providers.extractive import ExtractiveModel
+            from orchestra.providers.extractive.model import ExtractiveModel
 
             return ExtractiveModel(self._local)
         from orchestra.policies.guard import GuardedModel
         from orchestra.policies.money.call_costs import HOLD_S
-        from orchestra.providers.prices import price_of
+        from orchestra.providers.known.prices import price_of
 
         (reached, batch_size), total_s = self._reached(settings), settings.timeouts.total_s
         return GuardedModel(
@@ -289,7 +288,7 @@ class Assembly:
             return RemoteModel(made, self._opened()), batch_size(made.dialect)
         if settings.name not in self._stand_ins:
             raise BindingError(f"nothing stands in for the model {settings.name!r}")
-        from orchestra.providers.addresses import capabilities
+        from orchestra.providers.known.addresses import capabilities
         from orchestra.providers.stand_in import StandIn
 
         return StandIn(self._stand_ins[settings.name], capabilities(settings)), None

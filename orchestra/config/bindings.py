@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from orchestra.policies.limits.callers import CallerLimits
     from orchestra.policies.money.budget import Budgets
     from orchestra.policies.money.purse import Purse
-    from orchestra.providers.settings import ModelSettings, RouteSettings
+    from orchestra.providers.known.settings import ModelSettings, RouteSettings
     from orchestra.stores.state_settings import OpenState, StateSettings
 
 DATA = Path(".orchestra")

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Mapping
 from orchestra.config.checking import Table
 from orchestra.config.complaints import Complaints, nearest, shown
 from orchestra.policies.caching.cache import CacheRule, SemanticRule
-from orchestra.providers.addresses import capabilities
-from orchestra.providers.settings import ModelSettings, RouteSettings
+from orchestra.providers.known.addresses import capabilities
+from orchestra.providers.known.settings import ModelSettings, RouteSettings
 
 
 def cache_of(right: Table) -> CacheRule | None:

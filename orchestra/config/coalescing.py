@@ -8,7 +8,7 @@ from orchestra.config import spec
 from orchestra.config.checking import Table, check
 from orchestra.config.complaints import Complaints, nearest, shown
 from orchestra.config.places import Path as Place
-from orchestra.providers.settings import CoalesceSettings
+from orchestra.providers.known.settings import CoalesceSettings
 
 
 def read_coalesce(said: object, at: Place, complaints: Complaints) -> CoalesceSettings | None:

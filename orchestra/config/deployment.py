@@ -12,7 +12,7 @@ import attrs
 from orchestra.config.places import Path as Place
 from orchestra.config.places import line_of
 from orchestra.config.server_rules import USUAL_RULES, ServerRules
-from orchestra.providers.settings import EmbedderSettings, ModelSettings, RouteSettings
+from orchestra.providers.known.settings import EmbedderSettings, ModelSettings, RouteSettings
 from orchestra.stores.state_settings import StateSettings
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ class Deployment:
 
     def over_network(self) -> tuple[list[str], list[str]]:
         """The names of the models and routes that are reached over a network, and of embedders."""
-        from orchestra.providers.catalog import PROVIDERS
+        from orchestra.providers.known.catalog import PROVIDERS
 
         models = [name for name, each in self.models.items() if PROVIDERS[each.provider].remote]
         embedders = self.embedders.items()

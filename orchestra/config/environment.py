@@ -8,10 +8,10 @@ import attrs
 
 from orchestra.config.deployment import EMBEDDED, Deployment, with_usual
 from orchestra.errors import BindingError
-from orchestra.providers.addresses import base_url, options_of
-from orchestra.providers.catalog import PROVIDERS, Provider
-from orchestra.providers.keys import key_state
-from orchestra.providers.settings import ModelSettings
+from orchestra.providers.known.addresses import base_url, options_of
+from orchestra.providers.known.catalog import PROVIDERS, Provider
+from orchestra.providers.known.keys import key_state
+from orchestra.providers.known.settings import ModelSettings
 
 Environ = Mapping[str, str]
 

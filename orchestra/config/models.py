@@ -17,14 +17,14 @@ from orchestra.config.places import Path as Place
 from orchestra.policies.breaker import BreakerRule
 from orchestra.policies.limits.limit import CallLimits
 from orchestra.protocols import Timeouts
-from orchestra.providers.addresses import capabilities
-from orchestra.providers.catalog import PROVIDERS, Provider, Seam
-from orchestra.providers.settings import (
+from orchestra.providers.known.addresses import capabilities
+from orchestra.providers.known.catalog import PROVIDERS, Provider, Seam
+from orchestra.providers.known.settings import (
     EmbedderSettings,
     ModelSettings,
     Prices,
 )
-from orchestra.providers.urls import absolute
+from orchestra.providers.known.urls import absolute
 from orchestra.values import Capabilities
 
 NO_LIMIT = "none"

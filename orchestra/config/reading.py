@@ -29,7 +29,7 @@ from orchestra.config.server import read_server
 from orchestra.config.state import read_state
 from orchestra.errors import ConfigError
 from orchestra.problem import Problem
-from orchestra.providers.settings import ModelSettings
+from orchestra.providers.known.settings import ModelSettings
 
 FILE_BYTES_MAX = 1024 * 1024
 """A configuration is written by hand; what is larger is another file."""

@@ -13,9 +13,9 @@ from orchestra.config.complaints import Complaints, nearest, shown
 from orchestra.config.places import Path as Place
 from orchestra.errors import ModelError
 from orchestra.policies.routing import FALLBACK, By, ByCost, ByLatency, ByOrder, ByWeight
-from orchestra.providers.addresses import capabilities
-from orchestra.providers.catalog import PROVIDERS
-from orchestra.providers.settings import ModelSettings, RouteSettings
+from orchestra.providers.known.addresses import capabilities
+from orchestra.providers.known.catalog import PROVIDERS
+from orchestra.providers.known.settings import ModelSettings, RouteSettings
 
 Models = Mapping[str, ModelSettings]
 

@@ -15,7 +15,7 @@ from orchestra.codecs.openai_serving.passed import GUARDED
 from orchestra.policies.breaker import BreakerRule
 from orchestra.policies.limits.limit import CallLimits
 from orchestra.protocols import Timeouts
-from orchestra.providers.settings import Prices
+from orchestra.providers.known.settings import Prices
 from orchestra.stores import state_settings
 from orchestra.values import Capabilities
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from orchestra.config.finding import FILE
 
 if TYPE_CHECKING:
-    from orchestra.providers.settings import ModelSettings, RouteSettings
+    from orchestra.providers.known.settings import ModelSettings, RouteSettings
 
 log = logging.getLogger("orchestra.config")
 

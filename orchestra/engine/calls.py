@@ -7,7 +7,7 @@ the wait for the producer's next chunk, not the wait for a reader to take it.
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Awaitable, Callable
-from contextlib import aclosing, nullcontext
+from contextlib import aclosing, suppress
 from functools import partial
 from math import inf
 from typing import TYPE_CHECKING, Any, cast
@@ -32,7 +32,6 @@ from orchestra.policies.account import PRESENT
 if TYPE_CHECKING:
     from orchestra.engine.frame import Frame
 
-_NO_CHUNK = object()
 _THROWN_MAX = 8  # scopes around one `yield` that may each end there; more, and it never ends
 
 
@@ -119,72 +118,85 @@ async def _in_time(
 
 def _flow(frame: Frame, operation: Operation, outflow: Outflow) -> Awaitable[object]:
     policy = cast("Call", operation.node).policy
-    generator = _bound(frame, operation)()
+    flow = _Flow(_bound(frame, operation)(), outflow)
     if policy.first_chunk_s is policy.idle_s is None:
-        return parking(_pump(generator, outflow, policy, None), outflow.parking)
-    return _hurried(frame, operation, outflow, generator)
+        return parking(_pump(flow), outflow.before_wait)
+    return _hurried(frame, operation, flow, policy)
 
 
-async def _hurried(
-    frame: Frame,
-    operation: Operation,
-    outflow: Outflow,
-    generator: AsyncGenerator[object, None],
-) -> None:
-    policy = cast("Call", operation.node).policy
-    chunk: object = _NO_CHUNK
-    async with aclosing(generator):
-        while True:  # at most once for each chunk
-            with trio.CancelScope() as pull:
-                pumping = _pump(generator, outflow, policy, pull, chunk)
-                chunk = await parking(pumping, outflow.parking)
-                if chunk is _NO_CHUNK:
-                    return
-            if pull.cancelled_caught:
-                break
-    limit = "idle_s" if outflow.begun() else "first_chunk_s"
-    raise _too_late(frame, operation, limit, getattr(policy, limit))
+class _Flow:
+    """The chunks of one call of a generator: `pull` gives the next, and `put` passes it on.
 
-
-async def _pump(
-    generator: AsyncGenerator[object, None],
-    outflow: Outflow,
-    policy: Policy,
-    pull: trio.CancelScope | None,
-    chunk: object = _NO_CHUNK,
-) -> object:
-    """Chunk after chunk, with `pull` due only while the producer is waited for.
-
-    It gives back the chunk that the producer had when `pull` was over already, since nothing can
-    wait in that any more; `_NO_CHUNK` at the end. One is put first, where it is given one.
-
-    A `yield` is where the generator waits for its readers, so it is there that it sees a
-    cancellation: as `Cancelled`, which nurseries and scopes around the `yield` understand.
+    Putting is where the generator waits for its readers, at its `yield`. So it is there that it
+    sees a cancellation, with the next `pull`: as `Cancelled`, which nurseries and scopes around
+    the `yield` understand.
     """
-    resume: Callable[[Any], Awaitable[object]] = generator.asend
-    argument, thrown = None, 0
-    wait_s = policy.first_chunk_s if chunk is _NO_CHUNK else policy.idle_s
-    async with aclosing(generator) if pull is None else nullcontext():  # else it goes on behind it
-        while True:  # noqa: ASYNC913 - a lane is one, at least once in every bound
-            if chunk is _NO_CHUNK:
-                if pull is not None:
-                    pull.deadline = inf if wait_s is None else trio.current_time() + wait_s
-                try:
-                    chunk = await resume(argument)
-                except StopAsyncIteration:
-                    return _NO_CHUNK
-                if pull is not None:
-                    if pull.cancel_called:
-                        return chunk
-                    pull.deadline, wait_s = inf, policy.idle_s
-            try:
-                await outflow.put_soon(chunk)
-                resume, argument, thrown = generator.asend, None, 0
-            except trio.Cancelled as cancelled:  # noqa: ASYNC103 - the generator raises it on
-                if thrown == _THROWN_MAX:
-                    raise
-                resume, argument, thrown = generator.athrow, cancelled, thrown + 1
-            chunk = _NO_CHUNK
+
+    __slots__ = ("_argument", "_resume", "_thrown", "generator", "outflow")
+
+    def __init__(self, generator: AsyncGenerator[object, None], outflow: Outflow) -> None:
+        self.generator = generator
+        self.outflow = outflow
+        self._resume: Callable[[Any], Awaitable[object]] = generator.asend
+        self._argument: trio.Cancelled | None = None
+        self._thrown = 0
+
+    def pull(self) -> Awaitable[object]:
+        """The next chunk, waiting for it. Raises StopAsyncIteration behind the last."""
+        return self._resume(self._argument)
+
+    async def put(self, chunk: object) -> None:
+        """Pass a chunk on. Cancelled while it waits, `pull` has to follow."""
+        try:
+            await self.outflow.put_soon(chunk)
+        except trio.Cancelled as cancelled:  # noqa: ASYNC103 - the generator raises it on
+            if self._thrown == _THROWN_MAX:
+                raise
+            self._resume, self._argument = self.generator.athrow, cancelled
+            self._thrown += 1
+        else:
+            self._resume, self._argument, self._thrown = self.generator.asend, None, 0
+
+
+async def _pump(flow: _Flow) -> None:
+    """Pass on chunk after chunk, to the last."""
+    async with aclosing(flow.generator):
+        with suppress(StopAsyncIteration):
+            while True:
+                await flow.put(await flow.pull())
+
+
+async def _hurried(frame: Frame, operation: Operation, flow: _Flow, policy: Policy) -> None:
+    """As `_pump`, each chunk within its limit.
+
+    A scope costs more than a chunk: so there is one for all of them, until its time is up.
+    """
+    outflow = flow.outflow
+    async with aclosing(flow.generator):
+        with suppress(StopAsyncIteration):
+            while True:  # at most once for each chunk
+                with trio.CancelScope() as pulling:
+                    chunk = await parking(_pump_within(pulling, flow, policy), outflow.before_wait)
+                if pulling.cancelled_caught:
+                    limit = "idle_s" if outflow.begun() else "first_chunk_s"
+                    raise _too_late(frame, operation, limit, getattr(policy, limit))
+                await parking(flow.put(chunk), outflow.before_wait)
+
+
+async def _pump_within(pulling: trio.CancelScope, flow: _Flow, policy: Policy) -> object:
+    """Pass on chunk after chunk, with `pulling` due only while one is waited for.
+
+    It gives back the chunk that was there in the moment when `pulling` was due: to be put
+    elsewhere, since nothing can wait in a scope that is over. Raises StopAsyncIteration.
+    """
+    while True:  # noqa: ASYNC913 - a lane is one, at least once in every bound
+        wait_s = policy.idle_s if flow.outflow.begun() else policy.first_chunk_s
+        pulling.deadline = inf if wait_s is None else trio.current_time() + wait_s
+        chunk = await flow.pull()
+        if pulling.cancel_called:
+            return chunk
+        pulling.deadline = inf
+        await flow.put(chunk)
 
 
 def _bound(frame: Frame, operation: Operation) -> Any:

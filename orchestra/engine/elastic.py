@@ -38,7 +38,7 @@ class ElasticLane(Lane[object]):
     of.
     """
 
-    __slots__ = ("_frame", "_turn", "_unbroken", "reader", "writer")
+    __slots__ = ("_frame", "_put", "_taken", "_turn", "reader", "writer")
 
     def __init__(
         self, frame: Frame, writer: int, reader: int, bound: int, on_leave: Callable[[], None]
@@ -46,17 +46,30 @@ class ElasticLane(Lane[object]):
         super().__init__(bound, on_leave)
         self._chunks = deque()  # so many may come to wait that to take the first moves all the rest
         self._turn = bound
-        self._unbroken = 0
+        """How many chunks pass at either end before the others run, however far it has grown."""
+        self._put = self._taken = 0
         self._frame = frame
         self.writer = writer
         self.reader = reader
 
+    @property
+    def full(self) -> bool:
+        """Whether a chunk that is put would have to wait: for room, or for the others to run."""
+        return super().full or (self._put >= self._turn and not self._left)
+
+    async def put(self, chunk: object) -> None:
+        """As of any lane; the others run once in every so many chunks, also when it has grown."""
+        if self.full:
+            await self.room()
+        self._put += 1
+        await super().put(chunk)
+
     async def __anext__(self) -> object:
-        """As of any lane: the others run once in every `bound` chunks, also when that has grown."""
-        self._unbroken += 1
-        if self._unbroken > self._turn:
+        """As of any lane, in the same way."""
+        self._taken += 1
+        if self._taken > self._turn:
             await trio.lowlevel.checkpoint()
-            self._unbroken = 1
+            self._taken = 1
         return await super().__anext__()
 
     def _take(self) -> object:
@@ -67,9 +80,13 @@ class ElasticLane(Lane[object]):
         await super()._wait_chunk()
 
     async def _wait_room(self) -> None:
-        self._give_room(self.writer)
-        if len(self) >= self._bound:
+        if super().full:
+            self._give_room(self.writer)
+        if super().full:
             await super()._wait_room()
+        else:
+            await trio.lowlevel.checkpoint()
+        self._put = 0
 
     def _give_room(self, slot: int) -> None:
         """Before an operation waits here: if nobody could end that, let them go on.

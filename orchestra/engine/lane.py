@@ -76,7 +76,7 @@ class Lane(Generic[C]):
     def push(self) -> None:
         """Tell the reader of what was put soon."""
 
-    def parking(self) -> None:
+    def before_wait(self) -> None:
         """As `push`, by a writer that is about to wait."""
 
     def close(self) -> None:

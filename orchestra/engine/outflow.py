@@ -68,10 +68,10 @@ class Outflow:
         for lane in self._lanes:
             lane.push()
 
-    def parking(self) -> None:
+    def before_wait(self) -> None:
         """As `push`, by whoever is about to wait, so that others run anyway."""
         for lane in self._lanes:
-            lane.parking()
+            lane.before_wait()
 
     async def restart(self, step: str, arm: str) -> None:
         """Say that what was put before is void, and that what comes is this arm's."""

@@ -44,7 +44,7 @@ class Outlet(Lane[object]):
     async def put_soon(self, chunk: object) -> None:
         """As `put`; those who read the journal hear of it with the next `push`, or event.
 
-        Who waits here has told them of what it put before: by `put`, or by `parking`.
+        Who waits here has told them of what it put before: by `put`, or by `before_wait`.
         """
         journal = self._journal
         self._unbroken += 1
@@ -79,7 +79,7 @@ class Outlet(Lane[object]):
         """Tell those who read the journal of what is in it."""
         self._journal.push()
 
-    def parking(self) -> None:
+    def before_wait(self) -> None:
         """As `push`, by a writer that is about to wait."""
         self._unbroken = 0
         self._journal.push()

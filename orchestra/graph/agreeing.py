@@ -17,10 +17,9 @@ import attrs
 from orchestra.annotations.facts import MISSING, chunk_of
 from orchestra.annotations.shapes import union
 from orchestra.errors import DefinitionError, JudgeError
-from orchestra.graph.arguments import plain_function, refuse_list
+from orchestra.graph.arguments import plain_function, refuse_list, wires_of
 from orchestra.graph.calling import told
 from orchestra.graph.definition import definition_for
-from orchestra.graph.gather import wire_of
 from orchestra.graph.hedging import stagger
 from orchestra.graph.nodes import Choice, type_of
 from orchestra.graph.pipelines import Pipeline
@@ -120,7 +119,7 @@ def quorum(
     """
     definition = definition_for("quorum")
     refuse_list("quorum", arms)
-    wires = tuple(map(wire_of, arms))
+    wires = wires_of("quorum", arms) if arms else ()  # none, where an arm stands for the count
     _refuse_count(count, wires)
     if agree is not None:
         does = "is given two answers and tells if they agree"
@@ -149,7 +148,7 @@ def best_of(*arms: T, judge: Callable[[list[T]], int], least: int = 1) -> T:
     """
     definition = definition_for("best_of")
     refuse_list("best_of", arms)
-    wires = tuple(map(wire_of, arms))
+    wires = wires_of("best_of", arms)
     _refuse_least(least, wires)
     asked = _judge(judge)
     survivors = definition.add(lambda origin: Survivors(origin, wires, least))
@@ -173,8 +172,6 @@ def _refuse_count(count: object, wires: tuple[Wire, ...]) -> None:
 
 
 def _refuse_least(least: object, wires: tuple[Wire, ...]) -> None:
-    if not wires:
-        raise DefinitionError(f"{called_at()}: best_of() has no arms; give it at least one")
     if type(least) is not int or not 1 <= least <= len(wires):
         raise DefinitionError(
             f"{called_at()}: best_of(least={least!r:.80}) of {len(wires)} arms: how many "

@@ -1,16 +1,30 @@
-"""The arguments of races and fallbacks, refused at their line where they cannot be obeyed."""
+"""The arguments of what has arms, refused at their line where they cannot be obeyed."""
 
 from __future__ import annotations
 
 import inspect
 
 from orchestra.errors import DefinitionError
+from orchestra.graph.awaitables import refuse_awaitables
 from orchestra.graph.closures import refuse_wires
 from orchestra.graph.commits import Commit, Validate
+from orchestra.graph.gather import wire_of
 from orchestra.graph.parts import is_wired
 from orchestra.graph.pipelines import Pipeline
 from orchestra.graph.steps import Step
 from orchestra.graph.wires import Wire, called_at
+
+
+def wires_of(name: str, arms: tuple[object, ...]) -> tuple[Wire, ...]:
+    """A wire for each arm.
+
+    Raises:
+        DefinitionError: there are none, or one holds a coroutine.
+    """
+    if not arms:
+        raise DefinitionError(f"{called_at()}: {name}() has no arms; give it at least one")
+    refuse_awaitables(arms)  # of all arms at once, so that all of them are closed
+    return tuple(map(wire_of, arms))
 
 
 def refuse_list(name: str, arms: tuple[object, ...]) -> None:

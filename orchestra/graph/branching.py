@@ -6,7 +6,7 @@ Each gives None where the user's code has another shape than a route.
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import attrs
 
@@ -36,9 +36,24 @@ def route_of_condition(site: Site, node: ast.If | ast.IfExp) -> Advice | None:
         arms = _arms(test, {test.key: site.text(node.body)}, site.text(node.orelse))
         return Advice(site.replaced(node, f"route({test.on}, {arms})"), test.step)
     bodies, rest = _chain(site, node, test)
+    if _raises(rest) and test.key != "True" and not test.negated:
+        prefix, texts = _results(site, [*bodies.values()])
+        return Advice(f"{prefix}route({test.on}, {_dict(bodies, texts)}){_OR_FAILS}", test.step)
     prefix, texts = _results(site, [*bodies.values(), rest or _otherwise(site, node)])
     arms = _arms(test, dict(zip(bodies, texts, strict=False)), texts[-1])
     return Advice(f"{prefix}route({test.on}, {arms})", test.step)
+
+
+_OR_FAILS = "  # any other label fails the run, with a RouteError"
+
+
+def _raises(body: Sequence[ast.stmt]) -> bool:
+    """Whether all that is done is to raise an error."""
+    return len(body) == 1 and isinstance(body[0], ast.Raise)
+
+
+def _dict(keys: Iterable[str], values: Iterable[str]) -> str:
+    return f"{{{', '.join(f'{key}: {value}' for key, value in zip(keys, values, strict=True))}}}"
 
 
 def _calculates(site: Site, arm: ast.expr) -> bool:
@@ -115,8 +130,8 @@ def _arms(test: _Test, bodies: dict[str, str], other: str) -> str:
         arms[test.key], other = other, arms[test.key]
     if test.key == "True":
         arms = {"True": arms["True"], "False": other}
-    written = ", ".join(f"{key}: {text}" for key, text in arms.items())
-    return f"{{{written}}}" if test.key == "True" else f"{{{written}}}, default={other}"
+    written = _dict(arms, arms.values())
+    return written if test.key == "True" else f"{written}, default={other}"
 
 
 def route_of_match(site: Site, node: ast.Match) -> Advice | None:
@@ -130,11 +145,13 @@ def route_of_match(site: Site, node: ast.Match) -> Advice | None:
     keys = of_classes or [list(_keys(site, case.pattern)) for case in node.cases]
     if not any(keys):
         return None
-    prefix, texts = _results(site, [case.body for case in node.cases])
-    pairs = list(zip(keys, texts, strict=True))
-    arms = ", ".join(f"{key}: {text}" for of_case, text in pairs for key in of_case)
-    default = f", default={texts[-1]}" if not keys[-1] else ""
-    return Advice(f"{prefix}route({on[0]}, {{{arms}}}{default})", step)
+    bodies = [case.body for case in node.cases]
+    fails = not keys[-1] and _raises(bodies[-1])
+    prefix, texts = _results(site, bodies[:-1] if fails else bodies)
+    pairs = [(key, text) for of_case, text in zip(keys, texts, strict=False) for key in of_case]
+    arms = _dict([key for key, _ in pairs], [text for _, text in pairs])
+    default = f", default={texts[-1]}" if not keys[-1] and not fails else ""
+    return Advice(f"{prefix}route({on[0]}, {arms}{default}){_OR_FAILS if fails else ''}", step)
 
 
 def _of_classes(site: Site, node: ast.Match) -> tuple[list[list[str]], str]:

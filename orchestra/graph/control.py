@@ -15,8 +15,13 @@ from typing import Any, TypeGuard, TypeVar, cast, overload
 
 from orchestra.errors import DefinitionError
 from orchestra.failed import Failed
-from orchestra.graph.arguments import commit_rule, error_types, plain_function, refuse_list
-from orchestra.graph.awaitables import refuse_awaitables
+from orchestra.graph.arguments import (
+    commit_rule,
+    error_types,
+    plain_function,
+    refuse_list,
+    wires_of,
+)
 from orchestra.graph.calling import told
 from orchestra.graph.commits import FIRST_CONTENT, Commit, Validate
 from orchestra.graph.definition import definition_for
@@ -128,7 +133,7 @@ def race(
     wait_s = usual_s if stagger_s is None else stagger("race", stagger_s)
     definition = definition_for("race")
     refuse_list("race", arms)
-    wires = _arms("race", arms)
+    wires = wires_of("race", arms)
     rule, checked = commit_rule("race", commit), _validate("race", validate)
     return definition.add(lambda origin: Race(origin, wires, wait_s, rule, checked, hedge))
 
@@ -198,7 +203,7 @@ def fallback(
         )
     definition = definition_for("fallback")
     refuse_list("fallback", arms)
-    wires = _arms("fallback", arms)
+    wires = wires_of("fallback", arms)
     rule, checked = commit_rule("fallback", commit), _validate("fallback", validate)
     kinds = error_types(on)
     return definition.add(lambda origin: Fallback(origin, wires, rule, checked, kinds, restart))
@@ -234,7 +239,7 @@ def route(label: object, arms: Mapping[Any, T], *, default: T = _NONE) -> T:
         )
     definition = definition_for("route")
     on = wire_of(label)
-    wires = _arms("route", tuple(arms.values()) + (() if default is _NONE else (default,)))
+    wires = wires_of("route", tuple(arms.values()) + (() if default is _NONE else (default,)))
     keys = cast("tuple[Hashable, ...]", tuple(arms))
     has_default = default is not _NONE
     return cast("T", definition.add(lambda origin: Route(origin, wires, on, keys, has_default)))
@@ -349,10 +354,3 @@ def _is_pythons(body: Callable[..., object]) -> TypeGuard[type]:
         return isinstance(body.__self__, ModuleType)
     is_builtin = isinstance(body, type) and body.__module__ == "builtins"
     return is_builtin or isinstance(body, MethodDescriptorType | WrapperDescriptorType)
-
-
-def _arms(name: str, arms: tuple[object, ...]) -> tuple[Wire, ...]:
-    if not arms:
-        raise DefinitionError(f"{called_at()}: {name}() has no arms; give it at least one")
-    refuse_awaitables(arms)
-    return tuple(wire_of(arm) for arm in arms)

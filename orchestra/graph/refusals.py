@@ -9,7 +9,7 @@ no source, or nothing in it that fits, the advice is a general one.
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import takewhile
 from textwrap import indent
 from types import FrameType
@@ -19,6 +19,7 @@ from orchestra.graph.branching import route_of_condition, route_of_match, route_
 from orchestra.graph.lifting import (
     COMPREHENSIONS,
     Advice,
+    Lifted,
     builds,
     in_a_step,
     lift,
@@ -124,6 +125,8 @@ def _of_path(site: Site, path: Path) -> Advice | None:
         return _of_statement(site, holder)
     if isinstance(holder, ast.Expr) and (advice := _of_effect(site, holder)):
         return advice
+    if isinstance(holder, ast.If) and node is holder.test and (advice := _of_guard(site, holder)):
+        return advice
     if isinstance(holder, ast.If | ast.IfExp) and node is holder.test:
         return route_of_condition(site, holder)
     if isinstance(holder, ast.For) and node is holder.iter:
@@ -155,26 +158,52 @@ def _of_statement(site: Site, statement: ast.AugAssign | ast.Assert) -> Advice |
         before = ast.parse(target, mode="eval").body
         sum_ = lift(site, ast.BinOp(before, statement.op, statement.value))
         return Advice(f"{target} = {sum_.call}", sum_.step) if sum_ else None
-    lifted = lift(site, statement.test)
+    inside = _in_a_step(site, [statement.test, *([statement.msg] if statement.msg else [])])
+    if inside is None:
+        return None
+    return _passed_on(inside[0], "checked", ast.unparse(ast.Assert(*inside[1])))
+
+
+def _of_guard(site: Site, statement: ast.If) -> Advice | None:
+    """`if not found: raise ...` as a step that raises; None where it is another `if`."""
+    match statement:
+        case ast.If(body=[ast.Raise(exc=ast.Call(func=kind, args=args, keywords=[]))], orelse=[]):
+            inside = _in_a_step(site, [statement.test, *args])
+        case _:
+            return None
+    if inside is None:
+        return None
+    lifted, (test, *given) = inside
+    error = ast.Raise(ast.Call(kind, given, []))
+    return _passed_on(lifted, "checked", ast.unparse(ast.If(test, [error], [])))
+
+
+def _in_a_step(
+    site: Site, expressions: Sequence[ast.expr]
+) -> tuple[Lifted, Sequence[ast.expr]] | None:
+    """Some expressions as one step reads them."""
+    lifted = lift(site, ast.Tuple([*expressions], ast.Load()))
     if lifted is None:
         return None
-    value = lifted.parameters[0]
-    body = f"    {site.text(statement)}\n    return {value.name}"
-    step = f"@step\ndef checked({lifted.takes}){value.arrow}:\n{body}"
-    return Advice(f"{value.name} = checked({lifted.given})", step)
+    return lifted, cast("ast.Tuple", ast.parse(lifted.body, mode="eval").body).elts
 
 
 def _of_effect(site: Site, statement: ast.Expr) -> Advice | None:
-    """`print(question)` as a step that prints, and passes on what it was given."""
+    """`print(question)` as a step that prints."""
     lifted = lift(site, statement.value)
-    if lifted is None:
-        return None
-    value, head = lifted.parameters[0], lifted.call.partition("(")[0]
-    does = lifted.step.partition(":\n    return ")[2]
+    return _passed_on(lifted, lifted.call.partition("(")[0], lifted.body) if lifted else None
+
+
+def _passed_on(lifted: Lifted, name: str, does: str) -> Advice:
+    """A step that does this with what it is given, and passes on the first that has a name."""
+    named = (each for each in lifted.parameters if each.argument.isidentifier())
+    value = next(named, lifted.parameters[0])
     target = value.argument if value.argument.isidentifier() else "value"
+    body = indent(does, "    ")
     return Advice(
-        f"{target} = {lifted.call}  # its effect is a step's own, which runs if {target} is read",
-        f"@step\ndef {head}({lifted.takes}){value.arrow}:\n    {does}\n    return {value.name}",
+        f"{target} = {name}({lifted.given})  # its effect is a step's own, which runs if {target} "
+        "is read",
+        f"@step\ndef {name}({lifted.takes}){value.arrow}:\n{body}\n    return {value.name}",
     )
 
 

@@ -2,8 +2,8 @@
 
 Rules of the file: what a call holds is given back in the same instant in which the call ends,
 without awaiting anything but, shielded and for `GIVE_BACK_S`, the state of its budgets, and that
-of its limits where processes share them. Nothing is
-estimated, and no time read, that no rule of this model asks for.
+of its limits where processes share them. Nothing is estimated, and no time read, that no rule of
+this model asks for.
 """
 
 from __future__ import annotations
@@ -143,9 +143,10 @@ class Gate:
         Raises:
             BudgetExceededError: a budget has no room for all of them; and as of `enter`.
         """
-        account, estimate = PRESENT.get(), estimated(request)
+        account = PRESENT.get()
         if not self.costs.counts(account):
             return None
+        estimate = estimated(request)
         self.costs.check(estimate)
         return await self.costs.hold(account, estimate, requests)
 

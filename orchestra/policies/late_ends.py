@@ -4,8 +4,9 @@ An end is told when its call ends, within `GIVE_BACK_S`. One that was not taken 
 again by a task beside the runs, which pauses for longer and longer; by the next call that has had
 an answer of the state; and when no call will follow, by `flush`.
 
-Rules of the file: what is late is bounded, and what is lost of it is said; and an end says itself
-how it is told again, since the state may have taken it.
+Rules of the file: what is late is bounded, and what is lost of it is said; an end says itself how
+it is told again, since the state may have taken it; and one that raises then is lost, since it
+would do so for ever, and those behind it would wait.
 """
 
 from __future__ import annotations
@@ -56,15 +57,16 @@ class LateEnds(Generic[E]):
         self._take = take
         self._lost = lost
         self._loses = self._retries = False
+        self._in_hand = 0
         self.late: deque[E] = deque()
-        """Those that are to be told again, the oldest first."""
+        """Those that are to be told again, the oldest first; without those that are being told."""
 
     async def tell(self, end: E) -> None:
         """Tell the end of a call, now or later.
 
         Never raises but `Cancelled`; shielded, and for `GIVE_BACK_S` at the most.
         """
-        if await self._taken(end):
+        if await self._taken(end, again=False):
             return
         self.late.append(end.again())
         self._trim()
@@ -83,7 +85,7 @@ class LateEnds(Generic[E]):
             if not self.late:
                 break
             end = self.late.popleft()
-            if not await self._taken(end):
+            if not await self._taken(end, again=True):
                 self.late.appendleft(end)
                 self._trim()
                 break
@@ -97,11 +99,9 @@ class LateEnds(Generic[E]):
         """
         with trio.move_on_after(within_s, shield=True):
             await self._tell_all(0.0)
-        if self.late:
-            log.error(
-                "a state was not told how %d calls have ended: %s", len(self.late), self._lost
-            )
-        return not self.late
+        if self._untold:
+            log.error("a state was not told how %d calls have ended: %s", self._untold, self._lost)
+        return not self._untold
 
     async def _retry(self) -> None:
         try:
@@ -111,15 +111,22 @@ class LateEnds(Generic[E]):
 
     async def _tell_all(self, rest_s: float) -> None:
         """Tell all that are late, after this pause; in vain, after twice as long."""
-        while self.late:
+        while self._untold:
             await trio.sleep(rest_s)
             rest_s = 0.0 if await self.tell_again() else min(max(2 * rest_s, REST_S), REST_MAX_S)
 
-    async def _taken(self, end: E) -> bool:
-        """Whether the state is known to have taken this; an error is not that of its call.
+    @property
+    def _untold(self) -> int:
+        """How many are late, or being told: one of those may yet be late, or late again."""
+        return len(self.late) + self._in_hand
 
-        A state that answers at once needs no scope, which would take longer than the change.
+    async def _taken(self, end: E, *, again: bool) -> bool:
+        """Whether nothing is left to tell of this: it is known to be taken, or it is lost.
+
+        An error is not that of its call; told `again`, it is lost with it. A state that answers at
+        once needs no scope, which would take longer than the change.
         """
+        self._in_hand += 1
         try:
             if self._state.at_once:
                 await self._take(end)
@@ -127,10 +134,15 @@ class LateEnds(Generic[E]):
             with trio.move_on_after(GIVE_BACK_S, shield=True):
                 await self._take(end)
                 return True
-        except Exception as error:
-            if not isinstance(error, StateError):
-                log.exception("how a call has ended could not be told")
-        return False
+        except StateError:
+            return False
+        except Exception:
+            for_good = f" and is told no more: {self._lost}" if again else "; it is told again"
+            log.exception("how a call has ended could not be told%s", for_good)
+            return again
+        finally:
+            self._in_hand -= 1
+        return False  # it was too slow
 
     def _trim(self) -> None:
         """Lose the oldest of those that are late, where they are too many."""

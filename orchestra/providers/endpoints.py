@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from orchestra.errors import BindingError
-from orchestra.providers.addresses import base_url, capabilities, options_of
-from orchestra.providers.catalog import PROVIDERS
 from orchestra.providers.extras import as_deployed
+from orchestra.providers.known.addresses import base_url, capabilities, options_of
+from orchestra.providers.known.catalog import PROVIDERS
+from orchestra.providers.known.settings import ModelSettings
 from orchestra.providers.remote import Endpoint
-from orchestra.providers.settings import ModelSettings
 from orchestra.providers.signing import credentials
 
 Environ = Mapping[str, str]

@@ -17,11 +17,11 @@ from urllib.request import getproxies_environment
 import trio
 
 from orchestra.protocols import HttpReply, HttpRequest, Transport
-from orchestra.providers.connection import Answering
-from orchestra.providers.http1 import Origin, located, outgoing
-from orchestra.providers.line import tls_context
-from orchestra.providers.pool import HttpLimits, Pool
-from orchestra.providers.reply import readable
+from orchestra.providers.connections.connection import Answering
+from orchestra.providers.connections.http1 import Origin, located, outgoing
+from orchestra.providers.connections.line import tls_context
+from orchestra.providers.connections.pool import HttpLimits, Pool
+from orchestra.providers.connections.reply import readable
 
 if TYPE_CHECKING:
     from orchestra.providers.transport import ProxyTransport

@@ -32,8 +32,8 @@ from orchestra.errors import (
 )
 from orchestra.policies.batches import BatchSize
 from orchestra.protocols import HttpReply, HttpRequest, Model, Timeouts, Transport
+from orchestra.providers.connections.reply import OK
 from orchestra.providers.credentials import Credentials
-from orchestra.providers.reply import OK
 from orchestra.values import Capabilities, ChatRequest, Embeddings, EmbedRequest, ModelEvent, Vector
 
 ERROR_BYTES_MAX = 64 * 1024

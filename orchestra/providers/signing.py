@@ -11,7 +11,6 @@ from pathlib import Path
 
 from orchestra.errors import BindingError
 from orchestra.protocols import HttpRequest
-from orchestra.providers.catalog import AwsScheme, Provider
 from orchestra.providers.credentials import (
     AwsKeys,
     Credentials,
@@ -19,7 +18,8 @@ from orchestra.providers.credentials import (
     NoCredentials,
     bearer,
 )
-from orchestra.providers.keys import (
+from orchestra.providers.known.catalog import AwsScheme, Provider
+from orchestra.providers.known.keys import (
     AWS_ID,
     AWS_SECRET,
     AWS_SESSION,
@@ -28,7 +28,7 @@ from orchestra.providers.keys import (
     aws_source,
     key_state,
 )
-from orchestra.providers.settings import ModelSettings
+from orchestra.providers.known.settings import ModelSettings
 from orchestra.secret import Secret, one_line, read_secret
 
 

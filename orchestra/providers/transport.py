@@ -25,14 +25,14 @@ from orchestra.errors import (
     ModelTimeoutError,
 )
 from orchestra.protocols import HttpReply, HttpRequest, Timeouts, Transport
-from orchestra.providers.connection import Answering, Bounds, left_error
-from orchestra.providers.heads import Head
-from orchestra.providers.http1 import Origin, Outgoing, outgoing
-from orchestra.providers.line import tls_context
+from orchestra.providers.connections.connection import Answering, Bounds, left_error
+from orchestra.providers.connections.heads import Head
+from orchestra.providers.connections.http1 import Origin, Outgoing, outgoing
+from orchestra.providers.connections.line import tls_context
+from orchestra.providers.connections.pool import HttpLimits, Pool
+from orchestra.providers.connections.reply import readable
+from orchestra.providers.connections.unreached import reason, unreached
 from orchestra.providers.network import HttpTransport, open_transport
-from orchestra.providers.pool import HttpLimits, Pool
-from orchestra.providers.reply import readable
-from orchestra.providers.unreached import reason, unreached
 
 __all__ = ["HttpTransport", "ProxyTransport", "TrioTransport", "open_transport"]
 

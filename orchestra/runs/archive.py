@@ -5,6 +5,9 @@ ended, its events and its record are *remembered*, so that the state's own limit
 and only then the live record goes: whoever looks for it there first and then among the remembered
 finds one of them.
 
+A change that was given up may be made all the same, behind others that came later. So where the
+live record of a run was, it leaves `OVER`, and no start is written there any more.
+
 Rules of the file: whether a run is lost is decided in one change, with its owner's heartbeat, so
 that it is lost once, at one time, for all; and a run that was lost stays so.
 """
@@ -28,8 +31,13 @@ LIVE_TTL_S = 7 * 24 * 3600.0
 """How long a run is known that goes on; and how long an index is kept beside the runs in it."""
 
 
+OVER = Entry(b"", 60.0)
+"""In place of a live record: the run has ended, or never begins, whatever comes late. A minute is
+longer than a command is under way to a state."""
+
+
 def live_key(run_id: str) -> str:
-    """Where the record of a run is that goes on, or is lost."""
+    """Where the record of a run is that goes on, or is lost; or that it is `OVER`."""
     return f"run:live:{run_id}"
 
 
@@ -49,8 +57,8 @@ def entry(record: Record, ttl_s: float = LIVE_TTL_S) -> Entry:
 
 
 def record_of(data: bytes | None) -> Record | None:
-    """The record that was stored, if one was."""
-    return _RECORD.decode(data) if data is not None else None
+    """The record that was stored, if one was; none of a run that is over."""
+    return _RECORD.decode(data) if data else None
 
 
 class Archive:
@@ -108,7 +116,8 @@ class Archive:
     ) -> None:
         """Put runs into the index, tell of those that go on, and no longer of those that ended.
 
-        Those that go on are all of one process, which is alive.
+        Those that go on are all of one process, which is alive. A run that was told of before is
+        in the index already.
 
         Raises:
             StateError: the state is away; it may be done again.
@@ -116,8 +125,8 @@ class Archive:
         by_head: dict[str, list[str]] = {}
         for record in started:
             by_head.setdefault(index.head_key(record.starter.tenant), []).append(record.id)
-        change = partial(_noted, self.settings, _Noted(by_head, running, ended))
         touched = [*(each.id for each in running), *ended]
+        change = partial(_noted, self.settings, _Noted(by_head, running, ended))
         await self.state.change([*by_head, *map(live_key, touched)], change)
 
     async def lose(self, run_id: str) -> Record | None:
@@ -216,23 +225,28 @@ class _Noted(msgspec.Struct, frozen=True):
 def _noted(
     settings: RunsSettings, noted: _Noted, there: Sequence[bytes | None], now_s: float
 ) -> Change[None]:
-    """What is written of starts and ends; a run that others have found lost stays so."""
+    """What is written of starts and ends; a run that is over, or that others lost, stays so."""
     del now_s
+    touched = [*(each.id for each in noted.running), *noted.ended]
+    was = dict(zip(touched, there[len(noted.by_head) :], strict=True))
     entries: dict[str, Entry | None] = {}
     for (head, ids), data in zip(noted.by_head.items(), there, strict=False):
-        entries.update(index.append(head, data, ids, settings.kept_s + LIVE_TTL_S))
+        new = [run_id for run_id in ids if not _was_told(was.get(run_id))]
+        entries.update(index.append(head, data, new, settings.kept_s + LIVE_TTL_S))
     if noted.running:
         entries.update(mail.heartbeat(noted.running[0].process, settings.dead_after_s))
-    was = map(record_of, there[len(noted.by_head) :])
-    for record in noted.running:
-        before = next(was)
-        if before is None or not before.ended:
-            entries[live_key(record.id)] = entry(record)
-    for run_id in noted.ended:
-        before = next(was)
-        if before is not None and not before.ended:
-            entries[live_key(run_id)] = None
+    goes_on = {record.id: entry(record) for record in noted.running}
+    for run_id, data in was.items():
+        before = record_of(data)
+        if data != OVER.data and not (before is not None and before.ended):
+            entries[live_key(run_id)] = goes_on.get(run_id, OVER)
     return Change(None, entries)
+
+
+def _was_told(live: bytes | None) -> bool:
+    """Whether what was kept of a run says that it had begun; of a claimed one, it does not."""
+    before = record_of(live)
+    return live is not None and (before is None or before.begun)
 
 
 _ENCODER = msgspec.msgpack.Encoder()

@@ -4,8 +4,8 @@ The claim and the record of the run that is to be are written in one change, and
 is started: whoever sends the same key is told the same run. What cannot be claimed is not
 started.
 
-Rules of the file: a claim that was made and led to no start is undone, now or later; one whose
-process died before its run had begun is taken over.
+Rules of the file: a claim that was made and led to no start is undone, now or later, and is not
+made behind that; one whose process died before its run had begun is taken over.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import trio
 from orchestra.errors import StateError
 from orchestra.protocols import Change, Entry, State
 from orchestra.runs import mail
-from orchestra.runs.archive import entry, live_key, record_of
+from orchestra.runs.archive import OVER, entry, live_key, record_of
 from orchestra.runs.record import Record
 from orchestra.runs.settings import RunsSettings
 
@@ -152,7 +152,7 @@ class Claims:
         claim = Claim(digest, record.id)
         entries = _entries(at, claim, record, self._settings, shared=self.shared)
         decide = partial(_claim, _Attempt(mine, claim, entries, dead))
-        keys = [at] if dead is None else [at, live_key(dead)]
+        keys = [at, live_key(record.id), *([] if dead is None else [live_key(dead)])]
         try:
             claimed = await self._state.change(keys, decide)
         except BaseException:
@@ -174,7 +174,7 @@ async def undone(state: State, mine: Mine) -> None:
     Raises:
         StateError: the state is away; it may be done again.
     """
-    await state.change([mine.key, live_key(mine.run_id)], partial(_undo, mine))
+    await state.change([mine.key], partial(_undo, mine))
 
 
 def _entries(
@@ -202,12 +202,14 @@ def _claim(attempt: _Attempt, there: Sequence[bytes | None], now_s: float) -> Ch
     """Claim a key that stands for nothing, or still for a dead run that never began."""
     del now_s
     claim, dead = attempt.claim, attempt.dead
+    if there[1] is not None:  # it comes late, and was given back already: nobody waits for it
+        return Change(Theirs(attempt.mine.run_id))
     before = _CLAIM.decode(there[0]) if there[0] is not None else None
     if before is None:
         return Change(attempt.mine, attempt.entries)
     if before.digest != claim.digest:
         return Change(OtherRequest(before.run_id))
-    record = record_of(there[1]) if before.run_id == dead else None
+    record = record_of(there[2]) if before.run_id == dead else None
     if record is not None and never_began(record):
         return Change(attempt.mine, {**attempt.entries, live_key(record.id): None})
     return Change(Theirs(before.run_id))
@@ -220,11 +222,9 @@ def never_began(record: Record) -> bool:
 
 def _undo(mine: Mine, there: Sequence[bytes | None], now_s: float) -> Change[None]:
     del now_s
-    entries: dict[str, Entry | None] = {}
+    entries: dict[str, Entry | None] = {live_key(mine.run_id): OVER}
     if there[0] is not None and _CLAIM.decode(there[0]).run_id == mine.run_id:
         entries[mine.key] = None
-    if there[1] is not None:
-        entries[live_key(mine.run_id)] = None
     return Change(None, entries)
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from functools import partial
 from itertools import islice
 
@@ -57,10 +57,11 @@ class Recorder:
     ) -> None:
         self._archive = archive
         self._process = process
-        self.shared = shared
+        self._shared = shared
         self._fit = fit
         self._now_s = now_s
         self._started: dict[str, Record] = {}
+        self._untold: dict[str, Record] = {}
         self._ended: dict[str, tuple[LocalRun, float]] = {}
         self._finals: dict[str, Final] = {}
         self._final_bytes = 0
@@ -76,6 +77,12 @@ class Recorder:
         while len(self._started) > LATE_MAX:
             del self._started[next(iter(self._started))]
             self._lost()
+        self._work.set()
+
+    def share(self, going_on: Iterable[Record]) -> None:
+        """From now on others look at the state: they are told soon of these runs, which go on."""
+        self._shared = True
+        self._untold = {record.id: record for record in going_on}
         self._work.set()
 
     def ended(self, local: LocalRun) -> None:
@@ -97,16 +104,14 @@ class Recorder:
         return self._finals.get(run_id)
 
     async def write_now(self, record: Record) -> None:
-        """Write down a start before anything else.
+        """Write down a start before anything else; its end may be written before that.
 
         Raises:
             StateError: the state is away; it is written later, if it can be.
         """
-        try:
-            await self._archive.note([record], [record] if self.shared else [], [])
-        except BaseException:
-            self.started(record)
-            raise
+        self.started(record)
+        await self._archive.note([record], [record] if self._shared else [], [])
+        self._started.pop(record.id, None)
 
     async def serve(self) -> None:
         """Write what there is to write, until cancelled."""
@@ -139,7 +144,7 @@ class Recorder:
 
     @property
     def _waits(self) -> bool:
-        return bool(self._started or self._ended or self._finals or self._undone)
+        return bool(self._started or self._untold or self._ended or self._finals or self._undone)
 
     async def _encode(self) -> None:
         """Make of runs that have ended what is kept of them: the runs themselves may go."""
@@ -180,18 +185,19 @@ class Recorder:
         ends = [made.record.id for made in finals]
         of_ends = {each: self._started[each] for each in ends if each in self._started}
         starts = {**dict(islice(self._started.items(), STARTS_AT_ONCE)), **of_ends}
-        over = {*self._finals, *self._ended}
-        running = [each for each in starts.values() if each.id not in over]
-        if starts or (ends and self.shared):
-            shared = self.shared
-            await archive.note(
-                [*starts.values()], running if shared else [], ends if shared else []
-            )
-        for run_id, record in starts.items():
-            if self._started.get(run_id) is record:  # or it was told anew meanwhile, for others
-                del self._started[run_id]
+        untold = self._untold  # those of `share`, which may come while this is written
+        if self._shared and (starts or untold or ends):
+            over = set(ends)
+            going_on = [each for each in {**untold, **starts}.values() if each.id not in over]
+            await archive.note([*starts.values()], going_on, ends)
+        elif starts:
+            await archive.note([*starts.values()], [], [])
+        for run_id in starts:
+            self._started.pop(run_id, None)  # it may have been lost meanwhile
         for run_id in ends:
             self._drop(run_id)
+        if self._untold is untold:
+            self._untold = {}
 
     async def _undo(self) -> None:
         for undo in tuple(self._undone):

@@ -100,7 +100,6 @@ class Registry:
         `readers` is how many follow it already, each of whom calls `leave` once.
         """
         self._recorder.started(self._adopted(run, on_leave, readers))
-        self._hear_end(run)
 
     async def adopt_durably(
         self, run: Run, *, on_leave: OnLeave = CANCEL, readers: int = 1
@@ -111,11 +110,7 @@ class Registry:
             StateError: the state is away; the run is known here, and goes on unless it is
                 cancelled.
         """
-        record = self._adopted(run, on_leave, readers)
-        try:
-            await self._recorder.write_now(record)
-        finally:  # else its end may be written before, and what comes late would undo it
-            self._hear_end(run)
+        await self._recorder.write_now(self._adopted(run, on_leave, readers))
 
     def leave(self, run_id: str) -> None:
         """One who followed a run of this process does not any more; the last decides its end."""
@@ -246,9 +241,8 @@ class Registry:
         """From now on there are others over this state; again changes nothing."""
         if self.shared:
             return
-        self.shared = self._recorder.shared = self._claims.shared = True
-        for local in self._local:
-            self._recorder.started(local.record(self.process))
+        self.shared = self._claims.shared = True
+        self._recorder.share(local.record(self.process) for local in self._local)
         self._open_post()
 
     async def end(self) -> None:
@@ -271,13 +265,11 @@ class Registry:
         local = LocalRun(run, on_leave, readers, self._now_s())
         self._local.add(local)
         self._claims.begun(run.id)
-        return local.record(self.process)
-
-    def _hear_end(self, run: Run) -> None:
         before = run.on_end
         run.on_end = self._on_end if before is None else partial(_both, before, self._on_end)
         if run.ended:
             self._ended(run)
+        return local.record(self.process)
 
     def _ended(self, run: Run) -> None:
         local = self._local.remove(run.id)

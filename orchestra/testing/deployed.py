@@ -11,8 +11,8 @@ from orchestra.config.deployment import Deployment
 from orchestra.errors import BindingError
 from orchestra.policies.clock import Clock
 from orchestra.protocols import Embedder, Model
-from orchestra.providers.catalog import PROVIDERS
-from orchestra.providers.settings import ModelSettings, RouteSettings
+from orchestra.providers.known.catalog import PROVIDERS
+from orchestra.providers.known.settings import ModelSettings, RouteSettings
 from orchestra.providers.wordllama import WordLlamaEmbedder
 from orchestra.stores.state_memory import MemoryState
 

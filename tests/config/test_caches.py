@@ -14,9 +14,9 @@ from orchestra.errors import ConfigError
 from orchestra.policies.caching.cache import CacheRule, SemanticRule
 from orchestra.policies.caching.cached import CachedModel
 from orchestra.policies.guard import GuardedModel
-from orchestra.providers.identities import identity_of, identity_of_embedder
+from orchestra.providers.known.identities import identity_of, identity_of_embedder
+from orchestra.providers.known.settings import ModelSettings
 from orchestra.providers.routing import RoutedModel
-from orchestra.providers.settings import ModelSettings
 from tests.config.layers import unlimited
 
 FILE = Path("orchestra.toml")

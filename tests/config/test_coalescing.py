@@ -11,8 +11,8 @@ from orchestra.config.reading import read
 from orchestra.errors import ConfigError
 from orchestra.policies.flights.coalesced import CoalescedModel
 from orchestra.policies.guard import GuardedModel
+from orchestra.providers.known.settings import CoalesceSettings
 from orchestra.providers.routing import RoutedModel
-from orchestra.providers.settings import CoalesceSettings
 from tests.config.layers import unlimited
 
 FILE = Path("orchestra.toml")

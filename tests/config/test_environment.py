@@ -12,8 +12,8 @@ from orchestra.config import LocalBindings, default_bindings, read_deployment
 from orchestra.config.deployment import EMBEDDED
 from orchestra.config.environment import from_environment
 from orchestra.config.usual import is_usual
-from orchestra.providers.addresses import shown_url
-from orchestra.providers.catalog import PROVIDERS
+from orchestra.providers.known.addresses import shown_url
+from orchestra.providers.known.catalog import PROVIDERS
 from tests.config.variables import configuring, keys
 
 ENVIRONS = st.dictionaries(st.sampled_from(sorted(configuring())), st.just("value"))

@@ -22,8 +22,8 @@ from orchestra.policies.breaker import BreakerRule
 from orchestra.policies.limits.limit import CallLimits
 from orchestra.problem import Problem
 from orchestra.protocols import Timeouts
-from orchestra.providers.http1 import located
-from orchestra.providers.settings import Prices
+from orchestra.providers.connections.http1 import located
+from orchestra.providers.known.settings import Prices
 from orchestra.values import Capabilities
 
 FILE = Path("some/orchestra.toml")

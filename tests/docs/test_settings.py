@@ -22,8 +22,8 @@ from orchestra.errors import ConfigError
 from orchestra.policies.caching.cache import CacheRule, SemanticRule
 from orchestra.policies.limits.allowance import NO_LIMITS
 from orchestra.policies.money.budget import NO_LIMIT, Budgets
-from orchestra.providers.catalog import PROVIDERS
-from orchestra.providers.settings import CoalesceSettings, ModelSettings
+from orchestra.providers.known.catalog import PROVIDERS
+from orchestra.providers.known.settings import CoalesceSettings, ModelSettings
 from orchestra.runs.settings import RunsSettings
 from orchestra.server.settings import Settings
 from orchestra.stores.state_settings import StateSettings

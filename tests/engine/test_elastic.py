@@ -113,6 +113,24 @@ def kept_back(n: int) -> int:
     return noted(upper(said), said)
 
 
+WRITTEN: list[int] = []
+
+
+@step
+async def burst(chunks: Stream[str], n: int) -> AsyncIterator[str]:
+    """So many chunks for each, none of which it waits for."""
+    async for chunk in chunks:
+        for number in range(n):
+            WRITTEN.append(number)
+            yield chunk
+
+
+@pipeline
+def burst_back(n: int) -> int:
+    said = numbers(3)
+    return noted(upper(said), burst(said, n))
+
+
 @pipeline
 def twice(n: int, order: list[int]) -> str:
     """A circle behind a circle."""
@@ -249,6 +267,25 @@ def test_who_reads_what_has_waited_lets_the_others_run(n: int, bound: int, sched
                 assert len(READ) - read <= 2 * bound
                 read = len(READ)
             assert await run.result() == n
+
+    virtual(main, schedule=schedule)
+
+
+@given(st.integers(0, 60), st.integers(1, 4), schedules())
+def test_who_writes_what_has_to_wait_lets_the_others_run(n: int, bound: int, schedule: int) -> None:
+    """As often as into a lane that never grew."""
+    READ.clear()
+    WRITTEN.clear()
+
+    async def main() -> None:
+        async with open_engine(limits=Limits(lane_chunks=bound)) as engine:
+            run = engine.start(burst_back, {"n": n})
+            written = 0
+            while not run.ended:
+                await trio.lowlevel.checkpoint()
+                assert len(WRITTEN) - written <= 2 * bound
+                written = len(WRITTEN)
+            assert await run.result() == 3 * n
 
     virtual(main, schedule=schedule)
 

@@ -17,9 +17,9 @@ from orchestra.policies.breaker import BreakerRule
 from orchestra.policies.guard import GuardedModel
 from orchestra.policies.limits.limit import CallLimits, Load
 from orchestra.protocols import Embedder, Model, Timeouts, VectorStore
+from orchestra.providers.connections.pool import HttpLimits, Pool
 from orchestra.providers.credentials import bearer
 from orchestra.providers.network import HttpTransport
-from orchestra.providers.pool import HttpLimits, Pool
 from orchestra.providers.remote import Endpoint, RemoteModel
 from orchestra.secret import Secret
 from orchestra.steps.generate import generate

@@ -66,6 +66,8 @@ def test_the_type_of_a_poll_is_that_of_its_arms(body: str, kind: str) -> None:
         ("best_of(n, judge=longest, least=n)", "best_of(least=<wire n>) of 1 arms"),
         ("best_of(n, judge=3)", "best_of(judge=3): it is a plain function that is given the answers"),
         ("best_of(n, judge=slow)", "best_of(judge=<function slow"),
+        ("quorum(2, slow([]), slow([]))", "slow is not a step, so slow(...) is a coroutine here"),
+        ("best_of(slow([]), slow([]), judge=longest)", "slow is not a step, so slow(...)"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_built_is_told_at_its_line(body: str, says: str) -> None:

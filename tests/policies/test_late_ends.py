@@ -33,6 +33,7 @@ class Book:
 
     answers: list[str]
     taken: list[int] = attrs.field(factory=list)
+    lost: list[int] = attrs.field(factory=list)
     asked: int = 0
 
     async def take(self, end: End) -> None:
@@ -43,6 +44,7 @@ class Book:
         if answer == "gone":
             raise StateError("the store is gone; start it")
         if answer == "broken":
+            self.lost += [end.number] if end.tried else []
             raise ValueError("it is no number; write one")
         if not (end.tried and end.number in self.taken):
             self.taken.append(end.number)
@@ -64,7 +66,7 @@ ANSWERS = st.lists(st.sampled_from(["taken", "gone", "silent", "broken", "deaf"]
 def test_each_end_is_taken_once_however_the_state_has_answered(
     n: int, answers: list[str], in_engine: bool, schedule: int
 ) -> None:
-    """With an engine nobody has to ask for it; without one, whoever ends all."""
+    """With an engine nobody has to ask for it; without one, whoever ends all. What raises is lost."""
 
     async def main() -> None:
         book = Book(answers)
@@ -78,7 +80,9 @@ def test_each_end_is_taken_once_however_the_state_has_answered(
         if not in_engine:
             assert await ends.flush(100.0)
         assert not ends.late
-        assert sorted(book.taken) == list(range(n))
+        assert len(book.taken) == len(set(book.taken))
+        assert {*book.taken, *book.lost} == set(range(n))
+        assert len(book.lost) == len(set(book.lost))
 
     virtual(main, schedule=schedule)
 
@@ -118,6 +122,26 @@ def test_who_begins_tells_a_few_and_leaves_it_where_that_is_in_vain() -> None:
         assert book.taken == list(range(20))
 
     virtual(main)
+
+
+@given(st.integers(1, 3), ANSWERS, st.floats(0.001, 1.0), schedules())
+def test_none_is_late_any_more_only_where_all_are_taken(
+    n: int, answers: list[str], flush_s: float, schedule: int
+) -> None:
+    """Also while a task has one in hand, which may be late again."""
+
+    async def main() -> None:
+        book = Book(answers)
+        ends = LateEnds(State, book.take, "")  # type: ignore[arg-type]
+        async with trio.open_nursery() as engine:
+            PRESENT.set(InEngine(engine))
+            for number in range(n):
+                engine.start_soon(ends.tell, End(number))
+            await trio.sleep(flush_s)
+            if await ends.flush(10.0):
+                assert {*book.taken, *book.lost} == set(range(n))
+
+    virtual(main, schedule=schedule)
 
 
 def test_an_engine_that_is_closed_meanwhile_leaves_what_is_late_to_flush(

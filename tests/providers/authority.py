@@ -7,7 +7,7 @@ from pathlib import Path
 import attrs
 import trustme
 
-from orchestra.providers.line import tls_context
+from orchestra.providers.connections.line import tls_context
 
 
 @attrs.frozen(slots=False)

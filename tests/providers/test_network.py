@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 
 from orchestra.errors import InvalidRequestError, MalformedStreamError, ModelConnectionError
 from orchestra.protocols import HttpRequest
-from orchestra.providers.http1 import outgoing
+from orchestra.providers.connections.http1 import outgoing
+from orchestra.providers.connections.pool import HttpLimits
 from orchestra.providers.network import HttpTransport, open_transport, proxy_for
-from orchestra.providers.pool import HttpLimits
-from tests.providers.test_bodies import cut
-from tests.providers.test_http1 import ANSWERS
+from tests.providers.connections.test_bodies import cut
+from tests.providers.connections.test_http1 import ANSWERS
 from tests.providers.upstream import CHUNKED, OK, Visit, answering, fetch, read, run, upstream
 
 KEY = "sk-very-secret"

@@ -24,11 +24,11 @@ from orchestra.errors import (
     ModelTimeoutError,
 )
 from orchestra.protocols import HttpRequest, Timeouts
+from orchestra.providers.connections.pool import HttpLimits
 from orchestra.providers.network import HttpTransport, open_transport
-from orchestra.providers.pool import HttpLimits
 from tests.providers.authority import Authority
+from tests.providers.connections.test_connection import AT_ONCE_S
 from tests.providers.test_bounds import LATE
-from tests.providers.test_connection import AT_ONCE_S
 from tests.providers.upstream import (
     CHUNKED,
     OK,

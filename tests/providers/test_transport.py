@@ -15,10 +15,10 @@ import trio.testing
 from orchestra.errors import (
     ModelError,
 )
-from orchestra.providers.pool import HttpLimits
+from orchestra.providers.connections.pool import HttpLimits
 from orchestra.providers.transport import TrioTransport
-from tests.providers.test_bodies import chunked
-from tests.providers.test_connection import AT_ONCE_S
+from tests.providers.connections.test_bodies import chunked
+from tests.providers.connections.test_connection import AT_ONCE_S
 from tests.providers.upstream import (
     CHUNKED,
     OK,

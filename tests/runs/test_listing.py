@@ -11,10 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from orchestra.accounts import Caller
+from orchestra.engine.engine import open_engine
 from orchestra.protocols import Entry
 from orchestra.runs import index
 from orchestra.runs.record import Record
-from orchestra.runs.registry import SCANNED_MAX, Registry
+from orchestra.runs.registry import SCANNED_MAX, Registry, open_registry
 from orchestra.runs.settings import RunsSettings
 from orchestra.testing.virtual import virtual
 from tests.runs.processes import ACME, Cable, Process, memory, process
@@ -66,6 +67,43 @@ def test_a_run_that_is_noted_twice_is_in_the_index_once() -> None:
     for _ in range(2):
         kept(there, ["a", "b"])
     assert everything(there) == [(1, "b"), (0, "a")]
+
+
+def test_a_start_whose_answer_was_lost_is_listed_once_however_many_came_in_between() -> None:
+    async def main() -> None:
+        state = memory(1 << 24)
+        cable = Cable(state)
+        async with process(cable) as one, process(Cable(state)) as other:
+            run = one.start([(1e3, "x")])
+            cable.deaf = True
+            one.registry.adopt(run)
+            await trio.sleep(0.1)
+            ids = await started(other, index.PAGE + 3)
+            cable.deaf = False
+            await trio.sleep(2.0)
+            for registry in (one.registry, other.registry):
+                assert await listed(registry, 1_000) == [*ids[::-1], run.id]
+
+    virtual(main)
+
+
+def test_a_run_that_others_are_told_of_later_stays_in_its_place() -> None:
+    async def main() -> None:
+        state = memory(1 << 24)
+        async with (
+            open_registry(state, shared=False, now_s=trio.current_time) as registry,
+            open_engine() as engine,
+        ):
+            one = Process(registry, engine, Cable(state))
+            run = one.start([(1e3, "x")])
+            registry.adopt(run)
+            ids = await started(one, index.PAGE + 3)
+            registry.share()
+            await trio.sleep(1.0)
+            assert await listed(registry, 1_000) == [*ids[::-1], run.id]
+            run.cancel("enough")
+
+    virtual(main)
 
 
 async def started(one: Process, count: int, caller: Caller = ACME) -> list[str]:

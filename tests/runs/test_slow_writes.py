@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
+from math import inf
 from typing import TypeVar
 
+import pytest
 import trio
 from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from orchestra.errors import StateError
 from orchestra.protocols import Change, State
 from orchestra.runs import mail
+from orchestra.runs.idempotency import Mine
 from orchestra.runs.registry import open_registry
 from orchestra.testing.strategies import moments, schedules
 from orchestra.testing.virtual import virtual
-from tests.runs.processes import SOON, Cable, heard, lines, memory, process
+from tests.runs.processes import ACME, SOON, Cable, heard, lines, memory, process
 
 T = TypeVar("T")
 
@@ -34,6 +40,101 @@ class Slow(Cable):
     ) -> T:
         await trio.sleep(self._delays_s.pop(0) if self._delays_s else 0.0)
         return await super().change(keys, decide)
+
+
+class Late(Cable):
+    """A way on which some changes are given up, and arrive so much later, or never (`inf`)."""
+
+    def __init__(self, inner: State, nursery: trio.Nursery, late_s: Sequence[float | None]) -> None:
+        super().__init__(inner)
+        self._nursery = nursery
+        self._late_s = list(late_s)
+
+    async def change(
+        self,
+        keys: Sequence[str],
+        decide: Callable[[Sequence[bytes | None], float], Change[T]],
+    ) -> T:
+        late_s = self._late_s.pop(0) if self._late_s else None
+        if late_s is not None:
+            self._nursery.start_soon(self._arrive, late_s, keys, decide)
+            raise self.error
+        return await super().change(keys, decide)
+
+    async def _arrive(
+        self,
+        late_s: float,
+        keys: Sequence[str],
+        decide: Callable[[Sequence[bytes | None], float], Change[object]],
+    ) -> None:
+        await trio.sleep(late_s)
+        await self._inner.change(keys, decide)
+
+
+LATE_S = st.lists(st.none() | st.floats(0.0, 4.0) | st.just(inf), max_size=6)
+
+
+@given(LATE_S, moments(1), st.booleans(), schedules())
+def test_what_was_given_up_and_arrives_late_undoes_nothing_and_counts_once(
+    late_s: list[float | None], lasts_s: float, durably: bool, schedule: int
+) -> None:
+    async def main() -> None:
+        state = memory()
+        async with trio.open_nursery() as nursery, process(Cable(state)) as other:
+            async with process(Late(state, nursery, late_s)) as one:
+                run = one.start([(lasts_s, "x")])
+                if durably:
+                    with suppress(StateError):
+                        await one.registry.adopt_durably(run)
+                else:
+                    one.registry.adopt(run)
+                await trio.sleep(10.0)
+                for registry in (one.registry, other.registry):
+                    record = await registry.get(run.id)
+                    assert record is not None
+                    assert record.status == "finished"
+                    page = await registry.page(ACME.tenant, limit=9)
+                    assert [each.id for each in page.records] == [run.id]
+            nursery.cancel_scope.cancel()
+
+    virtual(main, schedule=schedule)
+
+
+def test_a_claim_that_was_given_back_before_it_arrives_holds_its_key_for_nobody() -> None:
+    async def main() -> None:
+        state = memory()
+        async with (
+            trio.open_nursery() as nursery,
+            process(Cable(state)) as other,
+            process(Late(state, nursery, [None, 2.0])) as one,
+        ):
+            await trio.sleep(0.01)  # its post office has looked once
+            with pytest.raises(StateError):
+                await one.registry.claim("k", "d", pipeline="speech", caller=ACME)
+            await trio.sleep(3.0)
+            claimed = await other.registry.claim("k", "d", pipeline="speech", caller=ACME)
+            assert isinstance(claimed, Mine)
+            other.registry.unclaim(claimed)
+
+    virtual(main)
+
+
+@given(moments(1), schedules())
+def test_a_run_that_is_cancelled_while_its_start_is_written_has_ended(
+    slow_s: float, schedule: int
+) -> None:
+    async def main() -> None:
+        async with process(Slow(memory(), 0.0, slow_s)) as one, trio.open_nursery() as nursery:
+            await trio.sleep(0.01)  # its post office has looked once
+            run = one.start([(LONG_S, "x")])
+            nursery.start_soon(one.registry.adopt_durably, run)
+            await trio.sleep(0.01)
+            record = await one.registry.cancel(run.id, "enough")
+            assert record is not None
+            assert record.status == "cancelled"
+            assert await one.registry.get(run.id) == record
+
+    virtual(main, schedule=schedule)
 
 
 @given(moments(1), moments(1), schedules())

@@ -8,7 +8,7 @@ import trio
 
 from orchestra.access.wanted import NewKey, OtherKey
 from orchestra.accounts import Caller, KeyAllowance
-from orchestra.cli.admission import admission_of
+from orchestra.cli.serving.admission import admission_of
 from orchestra.config import LocalBindings
 from orchestra.engine.engine import open_engine
 from orchestra.policies.account import NoAccount

@@ -1,7 +1,7 @@
 """Amazon Bedrock's InvokeModel: every model family in its own words, in one envelope.
 
 An answer does not say which model gave it, so its own keys tell the family. Claude's events
-and Nova's are those of Anthropic and of Converse; the others are read by `bedrock_said`.
+and Nova's are those of Anthropic and of Converse; the others are read by `said`.
 Bedrock puts counts of its own into a stream's last event. What a guardrail says in the place of
 a model gives no reason to stop: the guardrail is it.
 """

@@ -3,7 +3,7 @@
 Rules of the file: whatever is wrong is told with the field's path in front, as in
 `messages[0].role: ...`. What we have no field for is kept as an extra for whatever server speaks
 the dialect, or for OpenAI alone where others would refuse it, and reaches it unchanged; but what
-`openai_serving_passed` does not let pass is refused.
+`passed` does not let pass is refused.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 A conversation is a list of items, and may go on from what was kept: `previous_response_id`, and
 items that only name one. Whoever has kept them gives them to `served_response`.
 
-Rules of the file: as of `openai_serving_request`, whose extras and refusals these are.
+Rules of the file: as of `request`, whose extras and refusals these are.
 """
 
 from __future__ import annotations

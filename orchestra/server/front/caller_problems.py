@@ -1,6 +1,6 @@
 """What is wrong with a caller's key, rate or budget: what they can mend themselves. Pure.
 
-What is wrong with the provider's key, quota or load is told by `run_problems`; no two of them have
+What is wrong with the provider's key, quota or load is told by `runs/problems`; no two of them have
 the same type.
 """
 

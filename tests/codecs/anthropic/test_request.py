@@ -21,7 +21,7 @@ from orchestra.codecs.anthropic.dialect import message_events
 from orchestra.codecs.anthropic.request import anthropic_body
 from orchestra.codecs.bedrock.request import converse_body
 from orchestra.errors import CapabilityError
-from orchestra.providers.dialects import anthropic
+from orchestra.providers.known.dialects import anthropic
 from orchestra.values import (
     ChatRequest,
     ForcedTool,

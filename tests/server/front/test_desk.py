@@ -13,7 +13,7 @@ from trio.testing import MockClock
 
 from orchestra.access.keyring import Keyring
 from orchestra.access.wanted import NewKey
-from orchestra.cli.admission import admission_of
+from orchestra.cli.serving.admission import admission_of
 from orchestra.config import LocalBindings, default_bindings
 from orchestra.config.reading import read
 from orchestra.engine.engine import open_engine

@@ -39,7 +39,7 @@ from orchestra.events import (
 )
 from orchestra.failed import Failed, ModelFacts
 from orchestra.protocols import Timeouts
-from orchestra.providers.connection import Bounds
+from orchestra.providers.connections.connection import Bounds
 from orchestra.server.front import problems
 from orchestra.server.front.problems import Fault, HttpProblem, fit_for_clients
 from orchestra.server.runs.problems import failed_run

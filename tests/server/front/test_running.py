@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from orchestra.access.principal import Principal, Scopes
 from orchestra.accounts import Caller, KeyAllowance
-from orchestra.cli.admission import admission_of
+from orchestra.cli.serving.admission import admission_of
 from orchestra.config import LocalBindings
 from orchestra.config.reading import read
 from orchestra.engine.engine import Engine, open_engine

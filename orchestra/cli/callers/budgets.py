@@ -1,0 +1,203 @@
+"""`orchestra budgets`: who has spent what, and what is left; and a budget that begins anew."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable
+from functools import partial
+from typing import TYPE_CHECKING, Annotated, Literal, TypeAlias
+
+import attrs
+from cyclopts import Parameter
+
+from orchestra.accounts import Caller
+from orchestra.cli import terminal
+from orchestra.cli.failures import MISUSED, CommandError
+from orchestra.cli.parameters import Config, Data, Flag, Word
+from orchestra.cli.terminal import say_json
+
+if TYPE_CHECKING:
+    from orchestra.access.keys import KeyRecord
+    from orchestra.config import LocalBindings
+    from orchestra.policies.money.budget import Budgets, Payer
+    from orchestra.protocols import State
+
+PeriodName: TypeAlias = Annotated[Literal["day", "month"] | None, Parameter(show_default=False)]
+
+
+def list_budgets(
+    *,
+    organisation: Word = "",
+    user: Word = "",
+    data: Data = None,
+    config: Config = None,
+    json: Flag = False,
+) -> int:
+    """List what is spent of each budget, and what is left: of all who ever had a key.
+
+    Parameters
+    ----------
+    organisation
+        Only those of this organisation, its users and their keys.
+    user
+        Only those of this user and their keys.
+    json
+        Print them as one JSON array, in nano-dollars. Times are in seconds since 1970.
+    """
+    return _with_budgets(partial(_list, organisation, user, json), data, config)
+
+
+def reset(
+    *,
+    organisation: Word = "",
+    user: Word = "",
+    key: Word = "",
+    period: PeriodName = None,
+    data: Data = None,
+    config: Config = None,
+    json: Flag = False,
+) -> int:
+    """Let nothing be spent of the budgets of one organisation, user or key.
+
+    What calls under way hold stays held; what they cost counts from then on.
+
+    Parameters
+    ----------
+    organisation
+        The organisation; with --user, that of the user.
+    user
+        The user.
+    key
+        The key, as `orchestra keys list` shows it.
+    period
+        Only the budget of a day, or of a month.
+    json
+        Print the budgets as they are then as one JSON array.
+    """
+    if bool(key) == bool(organisation or user):
+        raise CommandError(
+            "name one whose budgets are reset: --organisation, --user, both (a user within an "
+            "organisation), or --key ID",
+            code=MISUSED,
+        )
+    work = partial(_reset, Caller(organisation, user, key), period, json)
+    return _with_budgets(work, data, config)
+
+
+def _with_budgets(
+    work: Callable[[LocalBindings, State], Awaitable[None]], data: Data, config: Config
+) -> int:
+    import trio
+
+    from orchestra.config import default_bindings
+
+    with default_bindings(data, config=config) as bindings:
+        state = bindings.shared_state or bindings.budget_state
+        if state.at_once:
+            at = bindings.deployment.where("state", "url")
+            raise CommandError(
+                f'{at}: state.url is "memory:": what is spent is known to the process of the '
+                'server alone; leave [state] out, or write url = "sqlite:state.sqlite", and it '
+                "is kept in a file"
+            )
+        trio.run(work, bindings, state)
+    return 0
+
+
+async def _list(
+    organisation: str, user: str, json: bool, bindings: LocalBindings, state: State
+) -> None:
+    from orchestra.cli.callers.budget_views import Owned, as_object, as_table
+    from orchestra.cli.callers.keys import all_keys
+    from orchestra.policies.money.balances import balances
+
+    records, now_s = await all_keys(bindings.keyring)
+    ended = {each.id for each in records if each.state(now_s) != "active"}
+    owners = _owners(records, bindings.budgets, organisation, user)
+    found = [
+        Owned(each, owners[each.budget.key][1])
+        for each in await balances([payer for payer, _ in owners.values()], state)
+        if each.budget.kind != "key" or each.budget.name not in ended or each.spent or each.held
+    ]
+    found.sort(key=Owned.order)
+    if json:
+        say_json([as_object(each) for each in found])
+    elif found:
+        terminal.say(terminal.visible(as_table(found)))
+    elif not records:
+        terminal.note(f"there are no keys yet in {bindings.keys_at}, and so nobody who spends")
+    else:
+        terminal.note(
+            "no such budget of a day or a month: they are in [budgets] of orchestra.toml, and of "
+            "keys that are made with --day-dollars or --month-dollars"
+        )
+
+
+def _owners(
+    records: Iterable[KeyRecord], budgets: Budgets | None, organisation: str, user: str
+) -> dict[str, tuple[Payer, Caller]]:
+    """Who has budgets of those who have keys, by the keys of their ledgers, each once."""
+    from orchestra.cli.callers.keys import owned_by
+    from orchestra.policies.money.budget import NO_BUDGETS
+
+    found: dict[str, tuple[Payer, Caller]] = {}
+    for each in owned_by(records, organisation, user):
+        caller = Caller(each.organisation, each.user, each.id, each.allowance)
+        for payer in (budgets or NO_BUDGETS).of_caller(caller):
+            if not user or payer.kind != "organisation":
+                found.setdefault(payer.key, (payer, caller))
+    return found
+
+
+async def _reset(
+    caller: Caller, period: str | None, json: bool, bindings: LocalBindings, state: State
+) -> None:
+    from orchestra.cli.callers.budget_views import Owned, as_object, was_spent
+    from orchestra.policies.money.balances import reset as reset_budgets
+    from orchestra.policies.money.budget import NO_BUDGETS, Period
+
+    kind = "user" if caller.user else "organisation"
+    if caller.key:
+        record = await bindings.keyring.find(caller.key)
+        caller = Caller(record.organisation, record.user, record.id, record.allowance)
+        kind = "key"
+    payers = (bindings.budgets or NO_BUDGETS).of_caller(caller)
+    periods = [each for each in (Period.DAY, Period.MONTH) if period in (None, each.value)]
+    chosen = [each for each in payers if each.kind == kind]
+    before = [each for payer in chosen for each in await reset_budgets(payer, periods, state)]
+    if not before:
+        whose = caller.key or "/".join(filter(None, (caller.organisation, caller.user)))
+        raise CommandError(
+            f"{kind} {whose} has no budget of a {period or 'day or a month'}: there is nothing to "
+            "reset; `orchestra budgets list` shows those that there are"
+        )
+    if kind != "key" and not any(each.spent or each.held for each in before):
+        await _refuse_strangers(caller, kind, bindings)
+    if json:
+        after = (Owned(attrs.evolve(each, spent=0), caller) for each in before)
+        say_json([as_object(each) for each in after])
+    else:
+        for each in before:
+            terminal.say(terminal.visible(was_spent(each)))
+
+
+async def _refuse_strangers(caller: Caller, kind: str, bindings: LocalBindings) -> None:
+    """Let pass who has a key, or had one.
+
+    Raises:
+        CommandError: nobody of that name has; with who may be meant.
+    """
+    from orchestra.cli.callers.keys import all_keys
+
+    records, _ = await all_keys(bindings.keyring)
+    if any(
+        each.organisation == caller.organisation and caller.user in ("", each.user)
+        for each in records
+    ):
+        return
+    same = sorted({each.organisation for each in records if each.user == caller.user != ""})
+    near = "".join(f"; there is --organisation {name} --user {caller.user}" for name in same)
+    whose = "/".join(filter(None, (caller.organisation, caller.user)))
+    raise CommandError(
+        f"nobody has a key of {kind} {whose}, and nothing was spent: nothing is reset{near}; "
+        "`orchestra budgets list` shows those that there are"
+    )

@@ -1,0 +1,184 @@
+"""What `orchestra keys` is told of a key that is to be made, or to be another. Pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping
+from decimal import Decimal, InvalidOperation
+from difflib import get_close_matches
+from functools import partial
+from math import inf
+from typing import Annotated, TypeAlias
+
+import attrs
+from cyclopts import Parameter
+
+from orchestra.access.wanted import NewKey, OtherKey
+from orchestra.access.wanted import check as check_wanted
+from orchestra.access.wanted import check_other as check_wanted_other
+from orchestra.cli.callers.durations import seconds
+from orchestra.cli.failures import MISUSED, CommandError
+from orchestra.errors import StoreError
+
+Said: TypeAlias = Annotated[str | None, Parameter(show_default=False)]
+DIGITS_MAX = 18
+_FIELD = re.compile(r"^([a-z_]+)(?=: )", re.MULTILINE)
+EXAMPLE = "orchestra keys create --organisation acme --user ada --pipelines answer,chat"
+
+
+@Parameter(name="*")
+@attrs.frozen(kw_only=True)
+class Most:
+    """The most that may be done with a key: options of `create` and `change`.
+
+    Parameters
+    ----------
+    requests_per_minute
+        Requests over HTTP of any kind that it may send in a minute, and as many calls of
+        models that its runs may make; or none for no limit.
+    tokens_per_minute
+        Tokens of questions and answers in a minute, or none.
+    concurrency
+        Calls of models at once, or none.
+    runs
+        Runs at once, in one process of the server, or none.
+    day_dollars
+        What it may spend in a day, of UTC, or none.
+    month_dollars
+        What it may spend in a month, or none.
+    """
+
+    requests_per_minute: Said = None
+    tokens_per_minute: Said = None
+    concurrency: Said = None
+    runs: Said = None
+    day_dollars: Said = None
+    month_dollars: Said = None
+
+    @property
+    def limits(self) -> Mapping[str, int | None]:
+        """Those that are said, as they are kept. Raises CommandError where one is no number."""
+        said = {field.name: getattr(self, field.name) for field in attrs.fields(Most)}
+        return {
+            name.replace("dollars", "nanodollars"): _limit(name, text)
+            for name, text in said.items()
+            if text is not None
+        }
+
+
+UNSAID = Most()
+NONE, NEVER = "none", "never"
+
+
+def check(wanted: NewKey) -> None:
+    """Nothing, if such a key may be made.
+
+    Raises:
+        CommandError: it may not be; all that is wrong is told.
+    """
+    wrong = []
+    if not wanted.pipelines and not wanted.models and not wanted.metrics:
+        wrong.append(
+            "a key may do only what it is made for: name what it may run with --pipelines, what it "
+            "may ask without a pipeline with --models, or both ('*' is all)"
+        )
+    if not wanted.organisation and not wanted.user:
+        wrong.append("a key belongs to somebody: say --organisation, --user, or both")
+    if wrong:
+        raise CommandError("\n".join((*wrong, f"such as: {EXAMPLE}")), code=MISUSED)
+    _told(partial(check_wanted, wanted))
+
+
+def check_other(wanted: OtherKey) -> None:
+    """Nothing, if it says what is to be another, and that may be.
+
+    Raises:
+        CommandError: it says nothing, or something that may not be; all that is wrong is told.
+    """
+    if wanted == OtherKey():
+        raise CommandError(
+            "name what to change, such as\n"
+            "orchestra keys change ID --pipelines answer --day-dollars 5 --expires 90d",
+            code=MISUSED,
+        )
+    _told(partial(check_wanted_other, wanted))
+
+
+def until(said: str | None) -> float | None:
+    """For how long a key is to last from now, as `OtherKey` has it.
+
+    Raises:
+        CommandError: it is no time.
+    """
+    if said is None:
+        return None
+    return inf if said == NEVER else seconds("--expires", said)
+
+
+def names(said: Iterable[str] | None) -> tuple[str, ...]:
+    """Names from options that may come several times, each with commas between them."""
+    words = (word.strip() for text in said or () for word in text.split(","))
+    return tuple(dict.fromkeys(word for word in words if word))
+
+
+def nanodollars(option: str, said: str) -> int:
+    """Whole nano-dollars, exactly as they are written.
+
+    Raises:
+        CommandError: it is no number of dollars.
+    """
+    from orchestra.policies.money.prices import NANODOLLARS  # not for each start of another command
+
+    try:
+        exact = Decimal(said) * NANODOLLARS
+        found = int(exact)
+    except (InvalidOperation, ValueError, OverflowError):
+        found, exact = 0, Decimal(1)
+    if found != exact:
+        raise CommandError(
+            f"{option} {said!r:.40} is not a number of dollars; write 5 or 0.25, with at most nine "
+            "decimals",
+            code=MISUSED,
+        )
+    return found
+
+
+def _told(check: Callable[[], None]) -> None:
+    try:
+        check()
+    except StoreError as error:
+        raise CommandError(_FIELD.sub(_as_option, str(error)), code=MISUSED) from error
+
+
+def _as_option(found: re.Match[str]) -> str:
+    """The name of a value as the option that it was given by."""
+    name = found[1]
+    if name == "lasts_s":
+        return "--expires"
+    option = f"--{name.replace('_', '-')}"
+    kept = option.removesuffix("-nanodollars")
+    return option if kept == option else f"{kept}-dollars, in nano-dollars"
+
+
+def _limit(name: str, said: str) -> int | None:
+    option = f"--{name.replace('_', '-')}"
+    if said == NONE:
+        return None
+    if name.endswith("dollars"):
+        return nanodollars(option, said)
+    if not (said.isascii() and said.isdigit()) or len(said) > DIGITS_MAX:
+        raise CommandError(
+            f"{option} {said!r:.40} is not a whole number; write 60, or none for no limit",
+            code=MISUSED,
+        )
+    return int(said)
+
+
+def unknown(names: Iterable[str], known: Iterable[str]) -> Iterable[str]:
+    """What is told of names that nothing has yet: the key may have been made first."""
+    known = {"*", *known}
+    for name in names:
+        if name not in known:
+            near = get_close_matches(name, known, n=1)
+            meant = f"; did you mean {near[0]!r}?" if near else ""
+            yield f"there is no model or route named {name!r} in this configuration{meant}"

@@ -1,0 +1,323 @@
+"""`orchestra keys`: who may call the server. A key is shown once, when it is made."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable
+from functools import partial
+from typing import TYPE_CHECKING, Annotated, TypeAlias, TypeVar
+
+from cyclopts import Parameter
+
+from orchestra.access.wanted import NewKey, OtherKey
+from orchestra.accounts import KeyAllowance
+from orchestra.cli import terminal
+from orchestra.cli.callers.durations import seconds, spoken
+from orchestra.cli.callers.key_options import (
+    UNSAID,
+    Most,
+    Said,
+    check,
+    check_other,
+    names,
+    unknown,
+    until,
+)
+from orchestra.cli.parameters import Config, Data, Flag, Word
+from orchestra.cli.terminal import say_json
+
+if TYPE_CHECKING:
+    from orchestra.access.changes import Made
+    from orchestra.access.keyring import Keyring
+    from orchestra.access.keys import KeyRecord
+    from orchestra.config import LocalBindings
+
+T = TypeVar("T")
+Names: TypeAlias = Annotated[list[str] | None, Parameter(show_default=False)]
+Metrics: TypeAlias = Annotated[bool | None, Parameter(negative="--no-metrics", show_default=False)]
+
+
+def create(
+    *,
+    organisation: Word = "",
+    user: Word = "",
+    name: Word = "",
+    pipelines: Names = None,
+    models: Names = None,
+    routes: Names = None,
+    metrics: Flag = False,
+    expires: Said = None,
+    most: Most = UNSAID,
+    data: Data = None,
+    config: Config = None,
+    json: Flag = False,
+) -> int:
+    """Make a key, and print it; it is shown only this once.
+
+    Parameters
+    ----------
+    organisation
+        The organisation it belongs to; its users see each other's runs.
+    user
+        The user it belongs to, within the organisation.
+    name
+        Its name in lists, such as the machine that it is for.
+    pipelines
+        Which pipelines it may run: names separated by commas, or '*' for all.
+    models
+        Which models and routes it may ask without a pipeline, written in the same way.
+    routes
+        The same as --models: a route is asked like a model.
+    metrics
+        It may read /metrics, which tells of everybody: for Prometheus.
+    expires
+        When it ends, from now: 90d, 12h; by default never.
+    json
+        Print the key and its settings as one JSON object.
+    """
+    wanted = NewKey(
+        organisation=organisation,
+        user=user,
+        name=name,
+        pipelines=names(pipelines),
+        models=names(models) + names(routes),
+        metrics=metrics,
+        allowance=KeyAllowance(**most.limits),
+        lasts_s=None if expires is None else seconds("--expires", expires),
+    )
+    check(wanted)
+    return _with_keyring(partial(_create, wanted, json), data, config)
+
+
+def list_keys(
+    *,
+    organisation: Word = "",
+    user: Word = "",
+    data: Data = None,
+    config: Config = None,
+    json: Flag = False,
+) -> int:
+    """List all keys that were ever made, oldest first; secrets are never stored.
+
+    Parameters
+    ----------
+    organisation
+        Only those of this organisation.
+    user
+        Only those of this user.
+    json
+        Print them as one JSON array. Times are in seconds since 1970.
+    """
+
+    async def show(keyring: Keyring, bindings: LocalBindings) -> None:
+        from orchestra.cli.callers.key_views import as_object, as_table
+
+        records, now_s = await all_keys(keyring)
+        found = owned_by(records, organisation, user)
+        if json:
+            say_json([as_object(each, now_s) for each in found])
+        elif found:
+            terminal.say(terminal.visible(as_table(found, now_s)))
+        else:
+            which = "no such keys" if records else "no keys yet"
+            terminal.note(f"there are {which} in {bindings.keys_at}")
+
+    return _with_keyring(show, data, config)
+
+
+def change(
+    id: str,  # noqa: A002 - as it is called in the help
+    /,
+    *,
+    name: Said = None,
+    pipelines: Names = None,
+    models: Names = None,
+    routes: Names = None,
+    metrics: Metrics = None,
+    expires: Said = None,
+    most: Most = UNSAID,
+    data: Data = None,
+    config: Config = None,
+    json: Flag = False,
+) -> int:
+    """Change a key, from the next request on; what you do not name stays.
+
+    Its secret stays, and what it has spent stays spent.
+
+    Parameters
+    ----------
+    id
+        The key, as `orchestra keys list` shows it.
+    name
+        Its name in lists.
+    pipelines
+        Which pipelines it may run, in place of those before: names separated by commas, '*' for
+        all, '' for none.
+    models
+        Which models and routes it may ask without a pipeline, written in the same way.
+    routes
+        The same as --models: a route is asked like a model.
+    metrics
+        It may read /metrics, or no longer.
+    expires
+        When it ends, from now: 90d, 12h, or never.
+    json
+        Print its settings as one JSON object.
+    """
+    asked = None if models is None and routes is None else names(models) + names(routes)
+    wanted = OtherKey(
+        name=name,
+        pipelines=None if pipelines is None else names(pipelines),
+        models=asked,
+        metrics=metrics,
+        limits=most.limits,
+        lasts_s=until(expires),
+    )
+    check_other(wanted)
+    return _with_keyring(partial(_change, id, wanted, json), data, config)
+
+
+def rotate(
+    id: str,  # noqa: A002 - as it is called in the help
+    /,
+    *,
+    grace: Said = None,
+    expires: Said = None,
+    data: Data = None,
+    config: Config = None,
+    json: Flag = False,
+) -> int:
+    """Give a key a new secret, and print it; the old is refused now, or after `--grace`.
+
+    What the key may do, and what it has spent, stays as it is.
+
+    Parameters
+    ----------
+    id
+        The key, as `orchestra keys list` shows it.
+    grace
+        How long the old secret stays good: 1h, 7d; by default not at all.
+    expires
+        When the key ends, from now: 90d; by default when it would have ended.
+    json
+        Print the key and its settings as one JSON object.
+    """
+    grace_s = 0.0 if grace is None else seconds("--grace", grace)
+    lasts_s = None if expires is None else seconds("--expires", expires)
+
+    async def change(keyring: Keyring, bindings: LocalBindings) -> None:
+        made = await keyring.rotate(id, grace_s=grace_s, lasts_s=lasts_s)
+        _show(made, json=json)
+        old = f"is good for {spoken(grace_s)} more" if grace_s else "is refused from now on"
+        terminal.note(f"{_told(made.record, bindings)}\nthe old one {old}")
+
+    return _with_keyring(change, data, config)
+
+
+def revoke(
+    id: str,  # noqa: A002 - as it is called in the help
+    /,
+    *,
+    data: Data = None,
+    config: Config = None,
+    json: Flag = False,
+) -> int:
+    """Refuse a key from now on, in every process, for ever.
+
+    Parameters
+    ----------
+    id
+        The key, as `orchestra keys list` shows it; or the whole key, if you have found it.
+    json
+        Print the key's settings as one JSON object.
+    """
+
+    async def end(keyring: Keyring, _: LocalBindings) -> None:
+        from orchestra.cli.callers.key_views import as_object, owner
+
+        record = await keyring.revoke(id)
+        if json:
+            say_json(as_object(record, record.created_s))
+        else:
+            terminal.say(terminal.visible(f"key {record.id} of {owner(record)} is revoked"))
+
+    return _with_keyring(end, data, config)
+
+
+def _with_keyring(
+    work: Callable[[Keyring, LocalBindings], Awaitable[None]], data: Data, config: Config
+) -> int:
+    import trio
+
+    from orchestra.access.keyring import Keyring
+    from orchestra.config import default_bindings
+
+    with default_bindings(data, config=config) as bindings:
+        trio.run(work, Keyring(bindings.keys), bindings)
+    return 0
+
+
+def _show(made: Made, *, json: bool) -> None:
+    """The key itself, alone on standard output, for a script to take it from there."""
+    from orchestra.cli.callers.key_views import as_object
+
+    if json:
+        say_json({"key": made.text, **as_object(made.record, made.record.created_s)})
+    else:
+        terminal.say(made.text)
+
+
+def _told(record: KeyRecord, bindings: LocalBindings) -> str:
+    from orchestra.cli.callers.key_views import ends, owner
+
+    named = f" ({record.name})" if record.name else ""
+    return terminal.visible(
+        f"key {record.id}{named} of {owner(record)}, {ends(record)}; keep it now: it is not shown "
+        f"again. What is kept of it is in {bindings.keys_at}"
+    )
+
+
+async def _create(wanted: NewKey, json: bool, keyring: Keyring, bindings: LocalBindings) -> None:
+    for told in unknown(wanted.models, bindings.names("model")):
+        terminal.note(told, "yellow")
+    made = await keyring.create(wanted)
+    _show(made, json=json)
+    terminal.note(_told(made.record, bindings))
+
+
+async def _change(
+    id: str,  # noqa: A002 - as above
+    wanted: OtherKey,
+    json: bool,
+    keyring: Keyring,
+    bindings: LocalBindings,
+) -> None:
+    from orchestra.cli.callers.key_views import as_object, as_table
+
+    for told in unknown(wanted.models or (), bindings.names("model")):
+        terminal.note(told, "yellow")
+    found = await keyring.change(id, wanted)
+    if json:
+        say_json(as_object(found.record, found.now_s))
+    else:
+        terminal.say(terminal.visible(as_table([found.record], found.now_s)))
+
+
+def owned_by(records: Iterable[KeyRecord], organisation: str, user: str) -> list[KeyRecord]:
+    """Those of this organisation and this user; "" is any."""
+    return [
+        each
+        for each in records
+        if organisation in ("", each.organisation) and user in ("", each.user)
+    ]
+
+
+async def all_keys(keyring: Keyring) -> tuple[list[KeyRecord], float]:
+    """All keys that were ever made, the older first, and the time of the state."""
+    found: list[KeyRecord] = []
+    number: int | None = 0
+    now_s = 0.0
+    while number is not None:
+        page = await keyring.list(number)
+        found += page.keys
+        number, now_s = page.next, page.now_s
+    return found, now_s

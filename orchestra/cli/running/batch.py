@@ -1,0 +1,165 @@
+"""`orchestra batch`: a run for each row of a file, and a line for each result."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import trio
+from cyclopts import Parameter
+from cyclopts.validators import Number
+
+from orchestra.accounts import Caller, Usage
+from orchestra.batch.batch import Batch, BatchRules, Progress
+from orchestra.cli import terminal
+from orchestra.cli.bar import bar_shown
+from orchestra.cli.failures import FAILED, CommandError
+from orchestra.cli.loading import load
+from orchestra.cli.parameters import Config, Count, Data, Seconds, Word
+from orchestra.cli.running.options import refuse_unreadable
+from orchestra.cli.running.rows import RowsFile
+from orchestra.cli.stopping import CODES, NAMES, on_signal
+from orchestra.cli.views import duration
+from orchestra.engine.engine import open_engine
+from orchestra.graph.policy import Retry
+from orchestra.groups import groupless_nursery
+from orchestra.policies.money.prices import in_dollars
+
+if TYPE_CHECKING:
+    import signal
+
+    from orchestra.protocols import Bindings
+
+TELL_S = 10.0
+"""How often it is told how far a batch is, where that is no terminal."""
+SHOW_S = 0.5
+"""... and where it is one."""
+Failures = Annotated[int, Parameter(validator=Number(gte=0))]
+_BEHALF = "On whose behalf models are asked: whose budgets and limits count."
+Organisation = Annotated[str, Parameter(show_default=False, help=_BEHALF)]
+User = Annotated[str, Parameter(show_default=False, help="... and for which user of theirs.")]
+
+
+def batch(
+    target: str,
+    rows: Path,
+    /,
+    *,
+    results: Annotated[Path | None, Parameter(show_default=False)] = None,
+    id: Word = "",  # noqa: A002 - what it is called on the command line
+    at_once: Count = 8,
+    failures_max: Failures = 100,
+    attempts_max: Count = 5,
+    drain_s: Seconds = 20,
+    organisation: Organisation = "",
+    user: User = "",
+    data: Data = None,
+    config: Config = None,
+) -> int:
+    """Run a pipeline for each row of a file, and write a line of JSON for each result.
+
+    Called again, it goes on: rows that have a result are left out, those that failed are done
+    again, and so are those whose inputs have changed. It exits with 1 if a row has failed.
+
+    Parameters
+    ----------
+    target
+        MODULE[:PIPELINE], such as `pipelines.answer`.
+    rows
+        A JSON object of inputs in each line, or a CSV file with their names in its head. Of a
+        document, the value is its path.
+    results
+        Where the lines are written; by default beside the rows, as ROWS.results.jsonl.
+    id
+        The field or column that is a row's id; by default the row's number.
+    at_once
+        Rows under way at the same time.
+    failures_max
+        Rows that may fail; one more stops the batch.
+    attempts_max
+        How often a row is tried that failed for want of room or by a fault of a provider's.
+    drain_s
+        How long rows under way may go on after Ctrl-C, in seconds.
+    """
+    from orchestra.config import default_bindings
+
+    pipeline = load(target)
+    refuse_unreadable(pipeline.inputs, ())
+    source = RowsFile(rows, pipeline.inputs, id)
+    total = source.check()
+    into = results or rows.with_suffix(".results.jsonl")
+    retry = Retry(attempts_max=attempts_max, delay_s=1.0)
+    rules = BatchRules(at_once=at_once, failures_max=failures_max, retry=retry)
+    caller = Caller(organisation, user)
+    made = partial(Batch, pipeline=pipeline, rows=source, results=into, rules=rules, caller=caller)
+    with default_bindings(data, config=config) as bindings:
+        return trio.run(partial(_batch, made, bindings, total=total, into=into, drain_s=drain_s))
+
+
+async def _batch(
+    made: Callable[..., Batch], bindings: Bindings, *, total: int, into: Path, drain_s: float
+) -> int:
+    stopped: list[signal.Signals] = []
+    async with open_engine(bindings) as engine:
+        batch, began_s = made(engine), trio.current_time()
+
+        def stop(number: signal.Signals) -> None:
+            stopped.append(number)
+            batch.stop(drain_s)
+            terminal.note(f"rows under way may end within {drain_s:g} s", needed=False)
+
+        try:
+            async with groupless_nursery() as nursery:
+                try:
+                    await nursery.start(on_signal, stop)
+                    nursery.start_soon(_shown, batch.progress, total)
+                    await batch.run()
+                finally:
+                    nursery.cancel_scope.cancel()
+        finally:
+            if batch.progress.ended:
+                lasted = duration(trio.current_time() - began_s)
+                terminal.say(f"{into}: {summary(batch.progress, total)}; {lasted}")
+    if stopped:
+        raise CommandError(
+            f"stopped by {NAMES[stopped[0]]}; the same command goes on from there",
+            code=CODES[stopped[0]],
+        )
+    if batch.progress.failed:
+        terminal.complain(
+            f"{batch.progress.failed} rows failed; the last was {batch.progress.last_failure}"
+        )
+        return FAILED
+    return 0
+
+
+def summary(progress: Progress, total: int) -> str:
+    """How far a batch is, in a line."""
+    there = progress.done_before + progress.finished
+    before = f" ({progress.done_before} from before)" if progress.done_before else ""
+    failed = f", {progress.failed} failed" if progress.failed else ""
+    return f"{there} of {total} rows have a result{before}{failed}{cost(progress.usage)}"
+
+
+def cost(usage: Usage) -> str:
+    """What models have consumed, and what it cost as far as prices are known."""
+    if usage == Usage():
+        return ""
+    tokens = f"; {usage.input_tokens} tokens in, {usage.output_tokens} out"
+    unpriced = f", and {usage.unpriced_calls} calls have no price" if usage.unpriced_calls else ""
+    return f"{tokens}, {in_dollars(usage.cost_nanodollars)}{unpriced}"
+
+
+async def _shown(progress: Progress, total: int) -> None:
+    """Tell from time to time how far it is."""
+    with bar_shown(remaining=True) as show:
+        while True:
+            await trio.sleep(SHOW_S if show else TELL_S)
+            if show:
+                failed = f"{progress.failed} failed" if progress.failed else ""
+                said = f"{failed}{cost(progress.usage)}".removeprefix("; ")
+                show(progress.ended, total, said)
+            else:
+                terminal.note(summary(progress, total), needed=False)

@@ -1,0 +1,247 @@
+"""A run's inputs from the command line: `--question "..." --top 5`. Pure, but for files.
+
+Values are read as the server reads a query: `5`, `true` and `null` are what the input's
+type asks for, and an option given several times is a list. Of a document, the value is a path.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
+from difflib import get_close_matches
+from itertools import takewhile
+from shlex import quote
+from types import MappingProxyType
+from typing import Literal, get_args, get_origin
+
+import msgspec
+
+from orchestra.annotations.documents import takes_documents
+from orchestra.annotations.facts import MISSING, spell
+from orchestra.cli.failures import MISUSED, CommandError
+from orchestra.cli.running import files
+from orchestra.documents import Document
+from orchestra.graph.nodes import Input
+from orchestra.server.front.problems import Fault
+from orchestra.server.runs.inputs import from_json, from_pairs, is_readable
+
+RUN_OPTIONS = ("input_json", "events", "json", "quiet", "data", "config", "help", "traceback")
+"""Options of `orchestra run`, which inputs of the same name are hidden by."""
+Pairs = list[tuple[str, str]]
+NONE_KNOWN: Mapping[str, Input] = MappingProxyType({})
+
+
+def read_inputs(
+    inputs: Mapping[str, Input],
+    words: Sequence[str],
+    *,
+    json: str | None = None,
+    document: Callable[[str], Document] = files.document,
+) -> dict[str, object]:
+    """The inputs of a run, complete and each of its type, from options and a JSON object.
+
+    `document` reads the file at a path, and raises CommandError where it cannot.
+
+    Raises:
+        CommandError: something is unknown, missing, given twice, or of the wrong type; all
+            of it is told at once.
+    """
+    flags = {name for name, each in inputs.items() if each.annotation is bool}
+    try:
+        pairs = read_pairs(words, flags, inputs)
+    except CommandError as error:
+        wrong = [name for name in _options(words, flags) if name not in inputs]
+        unknown = [_unknown(name, inputs, RUN_OPTIONS) for name in wrong]
+        raise CommandError("\n".join(unknown) or str(error), code=MISUSED) from error
+    given = {} if json is None else _object(json)
+    named = {name for name, _ in pairs}
+    wrong = [_unknown(name, inputs, RUN_OPTIONS) for name in named if name not in inputs]
+    wrong += [_unknown(name, inputs) for name in given if name not in inputs]
+    wrong += [f"--{dashed(name)} is also in --input-json" for name in named & given.keys()]
+    for name, each in inputs.items():
+        if name not in named and name not in given and each.default is MISSING:
+            wrong.append(_missing(name))
+    refuse_unreadable(inputs, {*named, *given})
+    values, unread = _values(inputs, pairs, document)
+    wrong += unread
+    by_option, faults = from_pairs(_only(inputs, {name for name, _ in values}), values, "--")
+    by_json, more = from_json(_only(inputs, given), {k: v for k, v in given.items() if k in inputs})
+    wrong += [_misfit(fault, pairs) for fault in faults]
+    wrong += [f"--input-json: {fault.detail}" for fault in more]
+    if wrong:
+        raise CommandError("\n".join(wrong), code=MISUSED)
+    return by_option | by_json
+
+
+def read_pairs(
+    words: Iterable[str], flags: Iterable[str] = (), inputs: Mapping[str, Input] = NONE_KNOWN
+) -> Pairs:
+    """Names and values in order: `--name value`, `--name=value`; of flags `--name`, `--no-name`.
+
+    What is known of `inputs` is only for what is said of a word that is no option.
+
+    Raises:
+        CommandError: a word is no option, or an option has no value.
+    """
+    flags = set(flags)
+    pairs: Pairs = []
+    rest = iter(words)
+    for word in rest:
+        if not word.startswith("--") or word == "--":
+            raise CommandError(_stray(word, rest, pairs, flags, inputs), code=MISUSED)
+        option, equals, value = word[2:].partition("=")
+        name = option.replace("-", "_")
+        if equals:
+            pairs.append((name, value))
+        elif name in flags:
+            pairs.append((name, "true"))
+        elif name.removeprefix("no_") in flags:
+            pairs.append((name.removeprefix("no_"), "false"))
+        else:
+            pairs.append((name, _value(option, next(rest, None))))
+    return pairs
+
+
+def _stray(
+    word: str,
+    rest: Iterable[str],
+    pairs: Pairs,
+    flags: Container[str],
+    inputs: Mapping[str, Input],
+) -> str:
+    """What is said of a word that is no option and no value: what was meant, as it seems."""
+    last, value = pairs[-1] if pairs else ("", "")
+    if word.startswith("-") or not pairs:
+        free = next((dashed(name) for name in inputs if name not in RUN_OPTIONS), "name")
+        meant = f"give inputs by name: --{free} {quote(word)}"
+    elif last in flags:
+        meant = f"--{dashed(last)} has no value, and --no-{dashed(last)} is its opposite"
+    elif last in inputs and get_origin(inputs[last].annotation) is list:
+        meant = f"of a list, name each value: --{dashed(last)} {quote(value)} "
+        meant += f"--{dashed(last)} {quote(word)}"
+    else:
+        whole = " ".join([value, word, *takewhile(lambda each: not each.startswith("--"), rest)])
+        meant = f"put a value with spaces into quotes: --{dashed(last)} {quote(whole[:200])}"
+    return f"{word!r:.200} is not an option; {meant}"
+
+
+def _values(
+    inputs: Mapping[str, Input], pairs: Pairs, document: Callable[[str], Document]
+) -> tuple[list[tuple[str, object]], list[str]]:
+    """The values of known options, with files read, and what cannot be read of them."""
+    values: list[tuple[str, object]] = []
+    unread: list[str] = []
+    for name, word in pairs:
+        if name not in inputs:
+            continue
+        try:
+            is_file = takes_documents(inputs[name].annotation)
+            values.append((name, document(word) if is_file else word))
+        except CommandError as error:
+            unread.append(f"--{dashed(name)} {error}")
+    return values, unread
+
+
+def usage(target: str, inputs: Mapping[str, Input]) -> str:
+    """How a pipeline is run: its inputs as options, those with a default in brackets.
+
+    Those that have the name of an option of the command are written into --input-json.
+    """
+    words = [_spelled(each) for name, each in inputs.items() if name not in RUN_OPTIONS]
+    if taken := [name for name in inputs if name in RUN_OPTIONS]:
+        members = ", ".join(f'"{name}": ...' for name in taken)
+        words.append(f"--input-json '{{{members}}}'")
+    return " ".join([f"orchestra run {target}", *words])
+
+
+def dashed(name: str) -> str:
+    """A parameter's name as it is written in an option."""
+    return name.replace("_", "-")
+
+
+def _options(words: Iterable[str], flags: Container[str]) -> Iterator[str]:
+    """The names of what is given by name."""
+    for word in words:
+        if word.startswith("--") and word != "--":
+            name = word[2:].partition("=")[0].replace("-", "_")
+            yield name if name.removeprefix("no_") not in flags else name.removeprefix("no_")
+
+
+def refuse_unreadable(inputs: Mapping[str, Input], given: Container[str]) -> None:
+    """Let pass inputs that JSON has a form for; others have to be left out.
+
+    Raises:
+        CommandError: one of the others is given, or has no default.
+    """
+    for name, each in inputs.items():
+        if (each.default is MISSING or name in given) and not is_readable(each):
+            raise CommandError(
+                f"input `{name}: {spell(each.annotation)}` has no form on a command line, nor in "
+                "JSON; a pipeline that takes a conversation is asked as a model: run `orchestra "
+                "serve`, and name it as the model of POST /v1/chat/completions; else call "
+                "orchestra.run(...) in Python",
+                code=MISUSED,
+            )
+
+
+def _missing(name: str) -> str:
+    if name in RUN_OPTIONS:
+        return f"input {name!r} is missing; --{dashed(name)} is an option, so write --input-json"
+    return f"--{dashed(name)} is missing"
+
+
+def _value(option: str, word: str | None) -> str:
+    if word is None or word.startswith("--"):
+        instead = f"; if its value is {word!r}, write --{option}={word}" if word else ""
+        raise CommandError(f"--{option} needs a value{instead}", code=MISUSED)
+    return word
+
+
+def _spelled(each: Input) -> str:
+    value = "" if each.annotation is bool else f" {_kind(each.annotation)}"
+    option = f"--{dashed(each.name)}{value}"
+    return option if each.default is MISSING else f"[{option}]"
+
+
+def _kind(annotation: object) -> str:
+    """What to write for a value of this type, in short."""
+    if get_origin(annotation) is Literal:
+        return "|".join(map(str, get_args(annotation)))
+    if get_origin(annotation) is list:
+        return f"{_kind(get_args(annotation)[0])} ..."
+    if takes_documents(annotation):
+        return "FILE"
+    return spell(annotation)
+
+
+def _object(text: str) -> dict[str, object]:
+    try:
+        found = msgspec.json.decode(text)
+    except msgspec.DecodeError as error:
+        raise CommandError(f"--input-json is not JSON: {error}", code=MISUSED) from error
+    if not isinstance(found, dict):
+        raise CommandError(
+            f'--input-json must be an object, {{"input": value, ...}}, not {text[:100]}',
+            code=MISUSED,
+        )
+    return found
+
+
+def _unknown(name: str, inputs: Mapping[str, Input], options: Iterable[str] = ()) -> str:
+    near = get_close_matches(name, [*inputs, *options], 1)
+    what = "input or option" if options else "input"
+    listed = ", ".join(f"--{dashed(each)}" for each in inputs) or "none"
+    hint = f"did you mean --{dashed(near[0])}?" if near else f"the inputs are: {listed}"
+    return f"there is no {what} --{dashed(name)}; {hint}"
+
+
+def _misfit(fault: Fault, pairs: Pairs) -> str:
+    complaint = fault.detail.partition(": ")[2]
+    given = [word for name, word in pairs if name == fault.field]
+    if "got `array`" in complaint and len(given) > 1:
+        return f"--{dashed(fault.field)} is given {len(given)} times, and is one value"
+    instead = "; give it in --input-json" if "expected `object`" in complaint else ""
+    return f"--{dashed(fault.field)} {given[-1]!r:.200}: {complaint}{instead}"
+
+
+def _only(inputs: Mapping[str, Input], names: Container[str]) -> dict[str, Input]:
+    return {name: each for name, each in inputs.items() if name in names}

@@ -1,0 +1,153 @@
+"""The rows of a batch, from a file: a JSON object in each line, or a table with a head (CSV)."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import attrs
+import msgspec
+
+from orchestra.annotations.documents import takes_documents
+from orchestra.annotations.facts import MISSING
+from orchestra.batch.ledger import Row
+from orchestra.cli.failures import MISUSED, CommandError
+from orchestra.cli.running import files
+from orchestra.graph.nodes import Input
+from orchestra.server.front.problems import Fault
+from orchestra.server.runs.inputs import from_json, from_pairs
+
+LINE_LIMIT_BYTES = 64 * 1024 * 1024
+PROBLEMS_MAX = 20
+"""Rows of which it is told what is wrong with them."""
+
+
+@attrs.frozen
+class RowsFile:
+    """The rows of a file, for a pipeline with these inputs.
+
+    `id_field` names what is the id of each; "" is its number, from 1: that of its line, or in a
+    table that of the row below the head.
+    """
+
+    path: Path
+    inputs: Mapping[str, Input]
+    id_field: str = ""
+
+    def check(self) -> int:
+        """How many rows there are, all of which are right.
+
+        Raises:
+            CommandError: it cannot be read, or rows are wrong; of the first twenty all is told.
+        """
+        seen: dict[str, int] = {}
+        problems: list[str] = []
+        for number, given in self._numbered():
+            row, wrong = self._row(number, given)
+            if row is not None:
+                if row.id in seen:
+                    wrong = [f"its {self.id_field} {row.id!r} is that of row {seen[row.id]}, too"]
+                seen[row.id] = number
+            problems += [f"{self._place(number)}: {each}" for each in wrong]
+            if len(problems) >= PROBLEMS_MAX:
+                break
+        if problems:
+            raise CommandError("\n".join(problems[:PROBLEMS_MAX]), code=MISUSED)
+        return len(seen)
+
+    def __iter__(self) -> Iterator[Row]:
+        """The rows, read as they are needed.
+
+        Raises:
+            CommandError: the file has changed since it was checked, and a row is wrong.
+        """
+        for number, given in self._numbered():
+            row, wrong = self._row(number, given)
+            if row is None:
+                raise CommandError(f"{self._place(number)}: {wrong[0]}", code=MISUSED)
+            yield row
+
+    @property
+    def _is_table(self) -> bool:
+        return self.path.suffix.lower() == ".csv"
+
+    def _place(self, number: int) -> str:
+        return f"{self.path}: row {number}" if self._is_table else f"{self.path}:{number}"
+
+    def _numbered(self) -> Iterator[tuple[int, object]]:
+        """What each row says, with its number; what cannot be read is an error in its place."""
+        try:
+            if self._is_table:
+                yield from enumerate(self._table(), 1)
+            else:
+                yield from self._lines()
+        except (OSError, UnicodeDecodeError, csv.Error) as error:
+            why = getattr(error, "strerror", None) or error
+            raise CommandError(f"{self.path}: it cannot be read: {why}", code=MISUSED) from error
+
+    def _table(self) -> Iterator[object]:
+        with self.path.open(encoding="utf-8-sig", newline="") as file:
+            yield from csv.DictReader(file, strict=True)
+
+    def _lines(self) -> Iterator[tuple[int, object]]:
+        with self.path.open("rb") as file:
+            lines = iter(lambda: file.readline(LINE_LIMIT_BYTES + 1), b"")
+            for number, line in enumerate(lines, 1):
+                if line.strip():
+                    yield number, _object(line)
+
+    def _row(self, number: int, given: object) -> tuple[Row | None, Sequence[str]]:
+        """The row, or what is wrong with it."""
+        if not isinstance(given, dict):
+            return None, [str(given)]
+        values, row_id = dict(given), str(number)
+        if None in values or None in values.values():
+            return None, ["it has another number of cells than the head of the table"]
+        if self.id_field:
+            if self.id_field not in values:
+                known = ", ".join(values) or "nothing"
+                return None, [f"it has no {self.id_field!r}, which --id names; it has {known}"]
+            row_id = str(values[self.id_field])
+            if self.id_field not in self.inputs:
+                del values[self.id_field]
+        try:
+            found, faults = self._read(values)
+        except CommandError as error:
+            return None, [str(error)]
+        if faults:
+            return None, [f"{each.detail}{self._advice(each)}" for each in faults]
+        return Row(row_id, found), ()
+
+    def _advice(self, fault: Fault) -> str:
+        """What a field may be that is no input."""
+        if self.id_field or fault.field in self.inputs:
+            return ""
+        return f"; if that is the id of the row, write --id {fault.field}"
+
+    def _read(self, values: dict[str, Any]) -> tuple[dict[str, object], Sequence[Fault]]:
+        for name, value in tuple(values.items()):
+            known = self.inputs.get(name)
+            if known is None:
+                continue
+            if self._is_table and value == "" and known.default is not MISSING:
+                del values[name]
+            elif isinstance(value, str) and takes_documents(known.annotation):
+                values[name] = files.document(value)
+        if self._is_table or any(takes_documents(each.annotation) for each in self.inputs.values()):
+            return from_pairs(self.inputs, values.items(), "")
+        return from_json(self.inputs, values)
+
+
+def _object(line: bytes) -> object:
+    """The object that a line is; a text that says why it is none."""
+    if len(line) > LINE_LIMIT_BYTES:
+        return f"the line is longer than {LINE_LIMIT_BYTES} bytes"
+    try:
+        found = msgspec.json.decode(line)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        return f"it is no JSON: {error}"
+    if not isinstance(found, dict):
+        return 'a row is a JSON object of inputs, such as {"question": "Why?"}'
+    return found

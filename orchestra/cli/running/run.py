@@ -1,0 +1,186 @@
+"""`orchestra run`: one run of a pipeline, in this process."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Mapping
+from functools import partial
+from typing import TYPE_CHECKING, Annotated
+
+import trio
+from cyclopts import Parameter
+
+from orchestra.cli import terminal
+from orchestra.cli.failures import FAILED, MISUSED, CommandError, quoted, raised_at
+from orchestra.cli.loading import AnyPipeline, load
+from orchestra.cli.parameters import Config, Data, Flag
+from orchestra.cli.running.options import read_inputs, usage
+from orchestra.cli.stopping import CODES, NAMES, on_signal
+from orchestra.cli.views import Lines, Result, View, Words
+from orchestra.engine.engine import open_engine
+from orchestra.errors import RunCancelledError
+from orchestra.events import RunFailed
+from orchestra.messages import describe
+
+if TYPE_CHECKING:
+    from orchestra.config.bindings import LocalBindings
+    from orchestra.engine.engine import Observe
+    from orchestra.engine.run import Run
+    from orchestra.observe.traces import Trace
+    from orchestra.protocols import Bindings
+
+FAREWELL_S = 1.0
+"""How long the output may still be read after Ctrl-C, by a reader that has stopped reading."""
+
+
+def run(
+    target: str,
+    /,
+    *inputs: Annotated[str, Parameter(allow_leading_hyphen=True)],
+    input_json: str | None = None,
+    events: Flag = False,
+    json: Flag = False,
+    quiet: Flag = False,
+    trace: Flag = False,
+    data: Data = None,
+    config: Config = None,
+) -> int:
+    """Run a pipeline once, and print its output as it comes.
+
+    Its inputs are options: `orchestra run pipelines.answer --question "Why Trio?"`.
+
+    Parameters
+    ----------
+    target
+        MODULE[:PIPELINE], such as `pipelines.answer` or `pipelines/answer.py:answer`.
+    inputs
+        The pipeline's inputs: --name VALUE, several times for a list; for a document, its path.
+        An input with the name of an option below needs --input-json.
+    input_json
+        Inputs as a JSON object, for those that are not plain text or numbers.
+    events
+        Print every event as a line of JSON, as it happens.
+    json
+        Print one JSON object at the end: run_id, result, timings_s, usage.
+    quiet
+        Print no progress.
+    trace
+        Print at the end what took how long, and what each call of a model cost.
+    """
+    from orchestra.config import default_bindings
+
+    pipeline = load(target)
+    try:
+        given = read_inputs(pipeline.inputs, inputs, json=input_json)
+    except CommandError as error:
+        raise CommandError(
+            f"{error}\nusage: {usage(target, pipeline.inputs)}", code=MISUSED
+        ) from error
+    if events and json:
+        raise CommandError("--events and --json exclude each other", code=MISUSED)
+    view = Lines() if events else Result() if json else None
+    found: list[Trace] = []
+    with default_bindings(data, config=config) as bindings:
+        observe = _traced(bindings, found) if trace else None
+        try:
+            running = partial(_run, pipeline, given, view, bindings, quiet=quiet, observe=observe)
+            return trio.run(running)
+        finally:
+            _tell(found)
+
+
+def _traced(bindings: LocalBindings, found: list[Trace]) -> Observe:
+    """Who watches a run for its trace, which is found when it has ended."""
+    from orchestra.observe.names import span_names
+    from orchestra.observe.traces import Traces
+
+    traces = Traces(found.append, span_names(os.environ))
+    bindings.on_call = traces.called
+    return traces.observe
+
+
+def _tell(found: list[Trace]) -> None:
+    """Write traces to standard error: how a run went, also one that failed."""
+    for each in found:
+        from orchestra.cli.running.waterfall import waterfall
+
+        terminal.note("\n".join(["", *waterfall(each.spans)]), colour=None)
+
+
+async def _run(
+    pipeline: AnyPipeline,
+    given: Mapping[str, object],
+    view: View | None,
+    bindings: Bindings,
+    *,
+    quiet: bool,
+    observe: Observe | None,
+) -> int:
+    async with open_engine(bindings, observe=observe) as engine:
+        view = view or _words(streams=engine.plan(pipeline).streams, quiet=quiet)
+        run = engine.start(pipeline, given)
+        async with trio.open_nursery() as nursery:
+            following = trio.CancelScope()
+            await nursery.start(on_signal, partial(_stop, run, following))
+            with following:
+                await _follow(run, view)
+            await run.wait_ended()
+            nursery.cancel_scope.cancel()
+    return await _outcome(run)
+
+
+def _words(*, streams: bool, quiet: bool) -> Words:
+    """What a person sees, with colours and without tricks where it is a terminal."""
+    return Words(
+        streams=streams,
+        quiet=quiet,
+        visible=terminal.visible if sys.stdout.isatty() else str,
+        dim=partial(terminal.paint, colour="dim", stream=sys.stderr),
+    )
+
+
+async def _follow(run: Run, view: View) -> None:
+    """Write what the view makes of the run; a reader that is slow holds the run back."""
+    with run.journal.attach() as reader:
+        seq = 0
+        while batch := await reader.after(seq):
+            seq = batch[-1].seq
+            for descriptor, data in view.feed(batch):
+                await terminal.write(descriptor, data)
+
+
+def _stop(run: Run, following: trio.CancelScope, number: signal.Signals) -> None:
+    run.cancel(NAMES[number])
+    following.deadline = trio.current_time() + FAREWELL_S
+
+
+async def _outcome(run: Run) -> int:
+    """The exit code of a run that has ended.
+
+    Raises:
+        CommandError: it failed, or was cancelled.
+    """
+    last = run.journal.last
+    try:
+        await run.result()
+    except RunCancelledError as error:
+        codes = {NAMES[number]: code for number, code in CODES.items()}
+        raise CommandError(str(error), code=codes.get(error.reason, FAILED)) from error
+    except Exception as error:
+        message = failed(error, last) if isinstance(last, RunFailed) else ""
+        raise CommandError(message or describe(error)) from error
+    return 0
+
+
+def failed(error: Exception, last: RunFailed) -> str:
+    """A run's failure for a person: the step, its error, and both source lines."""
+    said = f"{last.error}: {last.message.strip()}" if last.message.strip() else last.error
+    lines = [f"step {last.step!r} failed: {said}" if last.step else said]
+    if last.where:
+        filename, _, line = last.where.rpartition(":")
+        lines.append(f"called at {quoted(filename, int(line))}")
+    if at := raised_at(error):
+        lines.append(f"raised at {quoted(*at)}")
+    return "\n".join(lines)

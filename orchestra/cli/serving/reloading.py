@@ -1,0 +1,267 @@
+"""What `orchestra serve` serves, loaded again and again: modules, configuration, bindings.
+
+Rules of the file: what is loaded anew stands beside what it replaces until it is checked. The file
+of the configuration that was found once has to be there from then on, and so have those of state
+and keys that were open: without them, nobody would be asked for a key, and nothing be counted. The
+state is carried over where the configuration says the same of it, so that limits, budgets and
+caches do not begin anew; it is then closed at the very end. Breakers and connections are new.
+Where what is served asks for keys, what comes after it does, whatever has become of the keys; only
+`keys = "none"` ends that. For processes to come it is remembered in the data folder and in the
+supervisor's, and of keys in `keys.sqlite`, which are in the data folder themselves, in the latter.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
+from functools import partial
+from itertools import chain
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from orchestra.cli.loading import FOLDER, AnyPipeline, by_name, chosen, load_all
+from orchestra.cli.serving import asked_keys
+from orchestra.cli.serving.admission import admission_of
+from orchestra.closing import Closing
+from orchestra.errors import StateError
+
+if TYPE_CHECKING:
+    from orchestra.config import LocalBindings
+    from orchestra.server.front.order import Admission
+    from orchestra.server.processes.serving import Loaded
+
+
+MODELS_ONLY = ", or write an orchestra.toml: a server may have models only"
+log = logging.getLogger("orchestra.server")
+
+
+class Loader(Closing):
+    """Pipelines and bindings of what a command line says.
+
+    `said` are the settings that it says, over those of the configuration; `several` is as of
+    `LocalBindings`. With `watches` it knows what files they come from. To be used in a `with`
+    statement, around the server: it closes what was carried over.
+    """
+
+    def __init__(
+        self,
+        targets: Sequence[str],
+        data: Path | None,
+        config: Path | None,
+        host: str,
+        said: Mapping[str, Any],
+        *,
+        several: bool = False,
+        watches: bool = False,
+    ) -> None:
+        self._targets = targets
+        self._data = data
+        self._config = config
+        self._host = host
+        self._said = said
+        self._several = several
+        self._watches = watches
+        self._folders: set[Path] = set()
+        self._stores: set[Path] = set()
+        """The files of the stores that what was refused may have asked for in vain."""
+        self._bindings: LocalBindings | None = None
+        self._admission: Admission | None = None
+        """Who is let in by what is served now."""
+        self._coming: Admission | None = None
+        """And by what was loaded last, which may be refused."""
+        self._moves = False
+        """Whether its state is another than that of what is served."""
+        self._closing = ExitStack()
+        self.pipelines: dict[str, AnyPipeline] = {}
+        """What is served now, each under its name."""
+        self.by_json: Mapping[str, AnyPipeline] = {}
+        """Those of them that JSON can ask."""
+        self.keyless = False
+        """Whether nobody is asked for a key."""
+        self.locked = False
+        """Whether everybody is, and there is none yet."""
+        self.metrics = True
+        """Whether there is to be `/metrics`, if it can be."""
+
+    @contextmanager
+    def load(self) -> Iterator[Loaded]:
+        """What is served, anew; left with an exception, all is as it was before.
+
+        Raises:
+            OrchestraError: something is wrong with a module or the configuration.
+        """
+        from orchestra.config import default_bindings
+        from orchestra.config.finding import find
+        from orchestra.server.processes.serving import Loaded
+        from orchestra.server.settings import Settings, said
+
+        old, config = self._bindings, find(self._config, os.environ)
+        self._stores, self._coming = set(), None
+        with self._modules():
+            pipelines, by_json = self._served(self._import(configured=config is not None))
+            new = default_bindings(self._data, config=config, several=self._several)
+            store = new.stores.path
+            self._stores = {store, store.with_name(f"{store.name}-wal")}
+            carried = old is not None and new.use_state_of(old)
+            self._moves = old is not None and not carried
+            if old is not None and carried:
+                old.check_there()
+            if config is not None:
+                self._warn(pipelines.values(), new)
+            settings = Settings(**{**said(new.rules), **self._said})
+            self.metrics = settings.metrics
+            admit = partial(self._admit, new)
+            yield Loaded(
+                pipelines,
+                new,
+                settings,
+                admit,
+                new.close,
+                state=new.shared_state,
+                flush=new.flush,
+                by_json=by_json,
+            )
+        if old is not None and carried and (state := old.release_state()):
+            self._closing.callback(state.close)
+        self._bindings, self.pipelines, self._config = new, pipelines, config
+        self.by_json, self._stores, self._admission = by_json or {}, set(), self._coming
+        if _asks(self._admission):
+            self._remember(new)
+        elif new.rules.keys == "none":
+            self._forget(new)
+
+    def state_place(self) -> str:
+        """Where the state of what is served now is: its file, or its url."""
+        if self._bindings is None:
+            return ""
+        scheme, _, rest = self._bindings.state_settings.url.partition(":")
+        file = self._bindings.stores.path.parent / rest
+        return str(file) if scheme == "sqlite" else f"{scheme}:{rest}"
+
+    def watched(self) -> set[Path]:
+        """The files whose change may change what is loaded, a refused load's included.
+
+        Those of the stores only while one was refused: it may have named a store that was not
+        there yet, and what is written into one that is there changes nothing.
+        """
+        from orchestra.config.finding import find
+
+        found = {file for folder in self._folders for file in folder.glob("*.py")} | self._stores
+        found.update(Path(FOLDER).rglob("*.py"))
+        config = find(self._config, os.environ)
+        return {*found, config} if config is not None else found
+
+    def _warn(self, pipelines: Iterable[AnyPipeline], bindings: LocalBindings) -> None:
+        """Log what `check` says of the configuration, and the server can do without."""
+        found = bindings.deployment
+        if found.budgets is None and not found.server.pipelines:
+            return
+        from orchestra.cli.installed import forgetful, unknown_pipelines, unpriced
+
+        unknown = () if self._targets else unknown_pipelines(pipelines, found)
+        for told in (*unknown, *unpriced(found), *forgetful(bindings)):
+            log.warning("%s", told)
+
+    def _served(
+        self, pipelines: dict[str, AnyPipeline]
+    ) -> tuple[dict[str, AnyPipeline], dict[str, AnyPipeline] | None]:
+        """Those that clients can ask, and of them those that JSON can.
+
+        All, where one that nobody can ask was named; then it is for the server to refuse it.
+        """
+        from orchestra.server.runs.inputs import sorted_out
+
+        by_json, refused = sorted_out(pipelines)
+        if refused and self._targets:
+            return pipelines, None
+        for name, error in refused.items():
+            log.warning("%s: %s", pipelines[name].where, error)
+        return {name: each for name, each in pipelines.items() if name not in refused}, by_json
+
+    async def _admit(self, bindings: LocalBindings) -> Admission:
+        if self._moves:  # who serves has a state, and does not give it up for one that is away
+            from orchestra.server.health import check_state
+
+            await check_state(bindings)
+        places = [] if bindings.rules.keys == "none" else await self._asked(bindings)
+        locked = partial(self._remember, bindings)
+        admission = await admission_of(bindings, self._host, asked=places, on_lock=locked)
+        self._coming = admission
+        self.keyless = admission.own_pages is not None
+        with suppress(StateError):  # of which the log tells with the first request
+            self.locked = not self.keyless and not await bindings.keys_made()
+        return admission
+
+    async def _asked(self, bindings: LocalBindings) -> Collection[str]:
+        """Where the keys are kept that were asked for until now, by us and by who was before us."""
+        before = asked_keys.places_in(self._memories(bindings.stores.path.parent))
+        old = self._bindings
+        if old is None or old.rules.keys == "none":
+            return before
+        try:
+            asks = _asks(self._admission) or old.rules.keys == "required" or await old.keys_made()
+        except StateError:  # rather one reload too few than everybody let in
+            asks = True
+        return {*before, old.keys_at} if asks else before
+
+    def _remember(self, bindings: LocalBindings) -> None:
+        """That keys are asked for, for who comes after us."""
+        from orchestra.config.bindings import KEYS_FILE
+
+        data = bindings.stores.path.parent
+        beside = bindings.keys_file == data / KEYS_FILE
+        try:
+            asked_keys.remember(self._memories(None if beside else data), bindings.keys_at)
+        except OSError as error:
+            if bindings.rules.keys != "required":
+                told = 'a restart may forget that keys are asked for, write keys = "required": %s'
+                log.warning(told, error)
+
+    def _forget(self, bindings: LocalBindings) -> None:
+        try:
+            asked_keys.forget(self._memories(bindings.stores.path.parent))
+        except OSError as error:
+            log.warning("it is still remembered that keys were asked for: %s", error)
+
+    def _memories(self, data: Path | None) -> list[Path]:
+        """The folders in which processes find what those before them have asked for."""
+        from orchestra.observe.counting import FOLDER_ENV
+
+        ours = os.environ.get(FOLDER_ENV) if self._several else None
+        return [*([data] if data else []), *([Path(ours)] if ours else [])]
+
+    def _modules(self) -> AbstractContextManager[None]:
+        if self._bindings is None:  # nothing was imported, and a start is in a hurry
+            return nullcontext()
+        from orchestra.cli.serving.modules import imported_anew
+
+        return imported_anew(self._tops())
+
+    def _import(self, *, configured: bool) -> dict[str, AnyPipeline]:
+        targets = chosen(self._targets, needed=not configured, instead=MODELS_ONLY)
+        try:
+            found = [load_all(each, needed=each in self._targets) for each in targets]
+        finally:
+            if self._watches:
+                from orchestra.cli.serving.modules import own_folders
+
+                self._folders = own_folders(self._tops())
+        return by_name(chain.from_iterable(found))
+
+    def _tops(self) -> set[str]:
+        """The top-level names of what was asked for."""
+        return {each.function.__module__.partition(".")[0] for each in self.pipelines.values()}
+
+    def close(self) -> None:
+        """Close what was carried over."""
+        self._closing.close()
+
+
+def _asks(admission: Admission | None) -> bool:
+    """Whether somebody is let in by this only with a key."""
+    if admission is None:
+        return False
+    unlocked = admission.unlocked
+    return admission.keyring is not None or (unlocked is not None and unlocked.locked)

@@ -1,0 +1,195 @@
+"""`orchestra serve`: pipelines behind HTTP, until Ctrl-C or SIGTERM."""
+
+from __future__ import annotations
+
+import gc
+import os
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from orchestra.cli import terminal
+from orchestra.cli.loading import extra
+from orchestra.cli.parameters import Config, Data, Delay, Flag, Inherited, Port, Seconds, Workers
+from orchestra.cli.serving.admission import MAKE_ONE
+from orchestra.cli.serving.ending import ending
+from orchestra.cli.serving.log import Log, LogFormat, LogLevel
+from orchestra.cli.serving.reloading import Loader
+from orchestra.errors import BindingError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from socket import socket
+
+    from orchestra.cli.serving.ending import Ending
+    from orchestra.server.processes.worker_place import WorkerPlace
+    from orchestra.server.settings import Settings
+
+YOUNG_OBJECTS = 50_000
+"""New objects between two searches for garbage while it serves: some thousand events."""
+
+
+def serve(
+    *targets: str,
+    host: str = "127.0.0.1",
+    port: Port = 8000,
+    workers: Workers = 1,
+    drain_s: Seconds | None = None,
+    shutdown_delay_s: Delay | None = None,
+    data: Data = None,
+    config: Config = None,
+    reload: Flag = False,
+    debug: Flag = False,
+    log_format: LogFormat = "text",
+    log_level: LogLevel = "info",
+    worker: Inherited = None,
+) -> int:
+    """Serve pipelines over HTTP; runs are streamed as Server-Sent Events.
+
+    The first Ctrl-C lets runs end within the drain time, the second stops them. SIGHUP loads
+    pipelines and configuration anew; if anything is wrong, the log says what, and the old go on.
+
+    Parameters
+    ----------
+    targets
+        MODULE[:PIPELINE], ...; by default all pipelines in `pipelines/`.
+    host
+        The address to listen on; 0.0.0.0 is all of this machine's.
+    port
+        The port to listen on; 0 takes a free one.
+    workers
+        How many processes serve; with two or more, a supervisor replaces those that die.
+    drain_s
+        How long runs may go on after a signal to stop; by default what `[server]` says, else 20.
+    shutdown_delay_s
+        How long before that `/readyz` says 503 while clients are still let in; by default what
+        `[server]` says, else 0.
+    reload
+        For development: load anew whenever a module of the pipelines or the configuration changes.
+    debug
+        Show clients the messages of all exceptions, and source lines.
+    log_format
+        How standard error is written: for a person, or a JSON object for each entry.
+    log_level
+        Entries of a lower level are not written.
+    """
+    log = Log(log_format, log_level)
+    said = _said(drain_s=drain_s, shutdown_delay_s=shutdown_delay_s, debug=debug or None)
+    if workers > 1 and worker is None:
+        from orchestra.cli.serving.workers import command, settings_of, supervised
+        from orchestra.config.finding import find
+
+        config = find(config, os.environ)  # a worker that replaces another has to find the same
+        words = command(targets, host, said, data, config, log=log, reload=reload)
+        return supervised(words, settings_of(config, said), host, port, workers, told=log)
+    several = worker is not None
+    loader = Loader(targets, data, config, host, said, several=several, watches=reload)
+    _serve(loader, partial(_bind, host, port), worker, log, watches=reload)
+    if not several:
+        log.note("orchestra has stopped")
+    terminal.forget_unwritable(errors_too=True)
+    return 0
+
+
+def _said(**options: Any) -> dict[str, Any]:
+    """Those that were said."""
+    return {name: value for name, value in options.items() if value is not None}
+
+
+def _serve(
+    loader: Loader,
+    listen: Callable[[Settings], socket],
+    worker: Inherited,
+    log: Log,
+    *,
+    watches: bool,
+) -> None:
+    """Serve, in this process."""
+    import trio
+
+    with extra("server"):
+        from orchestra.observe.counting import counting
+        from orchestra.observe.tracing import tracing
+        from orchestra.server.processes.serve import House, serve_loaded
+    place = None
+    if worker is not None:
+        from orchestra.server.processes.worker_place import WorkerPlace
+
+        place = WorkerPlace.take(*worker)
+    log.begin(f"worker {place.number}" if place else "")
+    watched = loader.watched if watches else None
+    counts, traces = counting(place.number if place else 0), tracing()
+    flush = [counts.write] if counts is not None and place is not None else []
+    flush += [traces.close] if traces is not None else []
+    told = partial(_tell, loader, place, log)
+    with loader, ending() as end:
+        house = House(
+            watched=watched,
+            on_retired=settle,
+            on_stop=partial(_stopping, end, place),
+            place=place,
+            counting=counts,
+            tracing=traces,
+            flush=flush,
+        )
+        trio.run(partial(serve_loaded, loader.load, listen, house, on_ready=told))
+
+
+def _stopping(end: Ending, place: WorkerPlace | None, within_s: float) -> None:
+    """It has so long; a worker's supervisor tells of itself."""
+    from orchestra.server.processes.notify import STOPPING, notify
+
+    end.within(within_s)
+    if place is None:
+        notify(STOPPING)
+
+
+def _as_a_model(name: str, url: str) -> str:
+    """Where a pipeline is that takes what JSON has no form for: a conversation."""
+    return f"model {name!r} of {url}/v1/chat/completions"
+
+
+def _bind(host: str, port: int, settings: Settings) -> socket:
+    from orchestra.server.connections.sockets import bind
+
+    return bind(host, port, settings)
+
+
+def settle() -> None:
+    """Let what is there now stay: no search for garbage goes through it again.
+
+    What was replaced since the last time is searched for once, before.
+    """
+    gc.unfreeze()
+    gc.collect()
+    gc.freeze()
+
+
+def _tell(loader: Loader, place: WorkerPlace | None, log: Log, url: str) -> None:
+    """Say what is served; of several workers the first does, once, and the supervisor the rest."""
+    from orchestra.observe.counting import check_installed
+    from orchestra.server.processes.notify import READY, notify
+
+    gc.freeze()  # what a start has made stays: no search for garbage goes through it again
+    gc.set_threshold(YOUNG_OBJECTS, *gc.get_threshold()[1:])
+    if place is not None and (place.number > 1 or place.replaces):
+        return
+    for name in loader.pipelines:
+        there = f"{url}/v1/pipelines/{name}/runs"
+        log.note(f"  {name}: {there if name in loader.by_json else _as_a_model(name, url)}")
+    if not loader.pipelines:
+        log.note("  no pipelines: models only, through OpenAI's API")
+    log.note(f"  all that is served, on a page: {url}/docs")
+    if loader.metrics:
+        try:
+            check_installed()
+        except BindingError as error:
+            log.note(f"  {error}")
+    if loader.keyless:
+        log.note("  nobody is asked for a key, so that only this machine is served")
+    if loader.locked:
+        log.note(f"  everybody is asked for a key, and there is none yet: {MAKE_ONE}")
+    if place is not None:
+        log.note(f"  limits, budgets, cache and runs are shared in {loader.state_place()}")
+    else:
+        log.say(f"orchestra is listening on {url}")
+        notify(READY)

@@ -1,0 +1,106 @@
+"""`orchestra serve --workers N`: the supervisor's side, and how it calls its workers."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from orchestra.cli import terminal
+from orchestra.cli.loading import extra
+from orchestra.cli.parameters import WORKER
+from orchestra.cli.serving.counts_folder import counts_folder
+
+if TYPE_CHECKING:
+    from orchestra.cli.serving.log import Log
+    from orchestra.server.settings import Settings
+
+log = logging.getLogger("orchestra.server")
+
+
+def command(
+    targets: Sequence[str],
+    host: str,
+    said: Mapping[str, Any],
+    data: Path | None,
+    config: Path | None,
+    *,
+    log: Log,
+    reload: bool,
+) -> list[str]:
+    """What starts a worker, but for the numbers that it is given; `said` are settings."""
+    words = [sys.executable, "-m", "orchestra", "serve", *targets, "--host", host]
+    options = {**said, "data": data, "config": config, "reload": reload}
+    options |= {"log_format": log.format, "log_level": log.level}
+    for name, value in options.items():
+        if value is not None and value is not False:
+            words.append(f"--{name.replace('_', '-')}")
+            words += [] if value is True else [str(value)]
+    return [*words, WORKER]
+
+
+def settings_of(config: Path | None, said: Mapping[str, Any]) -> Settings:
+    """What the configuration says of the server, and over it what the command line says.
+
+    Raises:
+        ConfigError: something in the file is wrong; all of it is told.
+    """
+    from orchestra.config import read_deployment
+    from orchestra.config.finding import find
+
+    with extra("server"):
+        from orchestra.server.settings import Settings
+    bounds = read_deployment(config).server.bounds if find(config, os.environ) else {}
+    return Settings(**{**bounds, **said})
+
+
+def supervised(
+    words: Sequence[str], settings: Settings, host: str, port: int, count: int, *, told: Log
+) -> int:
+    """Serve with as many workers until a signal; the exit code.
+
+    Raises:
+        ServeError: the address cannot be listened on.
+    """
+    import trio
+
+    from orchestra.observe.counting import FOLDER_ENV
+    from orchestra.server.connections.sockets import bind, url_of
+    from orchestra.server.processes.notify import STOPPING, notify
+    from orchestra.server.processes.supervisor import supervise
+
+    told.begin("supervisor")
+    listener = bind(host, port, settings)
+    with ExitStack() as at_the_end:
+        try:
+            folder = at_the_end.enter_context(counts_folder())
+        except OSError as error:
+            log.warning("at /metrics each worker counts for itself: %s", error)
+        else:
+            os.environ[FOLDER_ENV] = str(folder)  # where the workers put together what they count
+        code: int = trio.run(
+            partial(
+                supervise,
+                words,
+                listener,
+                count,
+                stop_s=settings.stop_s,
+                on_ready=partial(_ready, told, url_of(listener)),
+                on_stop=partial(notify, STOPPING),
+            )
+        )
+    told.note("orchestra has stopped")
+    terminal.forget_unwritable(errors_too=True)
+    return code
+
+
+def _ready(told: Log, url: str) -> None:
+    from orchestra.server.processes.notify import READY, notify
+
+    told.say(f"orchestra is listening on {url}")
+    notify(READY)

@@ -1,0 +1,309 @@
+"""HTTP/1.1 as a client speaks it: a request to bytes, bytes to an answer. Sans-I/O.
+
+The answer's head is read by h11, where it is not plain, and its body by `bodies`. A request is
+easily written, and h11 would take as long for it as for the rest. Rules of the file: no message
+holds a header's value or a query, where keys are; an answer is at its end only where its framing
+says so.
+"""
+
+from __future__ import annotations
+
+import re
+from functools import lru_cache
+from urllib.parse import quote, urlsplit
+
+import attrs
+import h11
+
+from orchestra.errors import InvalidRequestError, MalformedStreamError, ModelConnectionError
+from orchestra.protocols import HttpRequest
+from orchestra.providers.connections.bodies import Body, EndlessBody
+from orchestra.providers.connections.heads import NAME, Head, Header, body_of, kept_s, plain_head
+
+INFORMATIONAL_MAX = 100
+"""Answers of the kind "102 Processing" before the one that counts."""
+TOO_LONG = 431
+"""What h11 says of a head that is over its limit."""
+_PORTS = {"http": 80, "https": 443}
+_AS_IT_IS = "".join(map(chr, range(0x21, 0x7F)))
+_VALUE = re.compile(r"[\t\x20-\x7e]*")
+_NAME = re.compile(NAME)
+_HEAD = re.compile(
+    rb"%b [\x21-\x7e]+ HTTP/1\.1\r\n"
+    rb"(?:%b: [\t\x20-\x7e\x80-\xff]*\r\n)*\r\n" % (NAME.encode(), NAME.encode())
+)
+_ONCE = (b"host", b"content-length")
+_OURS = (("accept", "*/*"), ("accept-encoding", "identity"), ("user-agent", "orchestra"))
+
+
+@attrs.frozen
+class Origin:
+    """Where a connection goes."""
+
+    scheme: str
+    host: str
+    port: int
+
+    @property
+    def authority(self) -> str:
+        """As the `Host` header has it."""
+        return self._host if self.port == _PORTS[self.scheme] else str(self)
+
+    @property
+    def _host(self) -> str:
+        return f"[{self.host}]" if ":" in self.host else self.host
+
+    def __str__(self) -> str:
+        return f"{self._host}:{self.port}"
+
+
+@attrs.frozen
+class Outgoing:
+    """A request, ready for the wire. Its target and headers may hold a key."""
+
+    origin: Origin
+    method: str
+    target: str = attrs.field(repr=False)
+    headers: tuple[Header, ...] = attrs.field(repr=False)
+    body: bytes = attrs.field(repr=False)
+
+
+def outgoing(request: HttpRequest) -> Outgoing:
+    """A request as it goes over the wire, with the headers that it needs.
+
+    Raises:
+        InvalidRequestError: its URL is not one of HTTP, or a header cannot be sent.
+    """
+    origin, target = located(request.url)
+    named = {name.lower() for name, _ in request.headers}
+    ours = [("host", origin.authority), *_OURS, ("content-length", str(len(request.body)))]
+    headers = [*(each for each in ours if each[0] not in named), *request.headers]
+    return Outgoing(origin, request.method, target, tuple(map(_header, headers)), request.body)
+
+
+@lru_cache(maxsize=256)
+def located(url: str) -> tuple[Origin, str]:
+    """Where a URL leads: the origin, and path and query.
+
+    Raises:
+        InvalidRequestError: it is not one of HTTP.
+    """
+    try:
+        parts = urlsplit(url)
+        host, port = parts.hostname or "", parts.port
+        host = host if host.isascii() else host.encode("idna").decode()
+    except ValueError as error:
+        raise InvalidRequestError(f"the URL of a provider is not one: {error}") from None
+    if parts.scheme not in _PORTS or not host:
+        raise InvalidRequestError(
+            f"the URL of a provider must begin with https:// or http:// and a host, "
+            f"not with {parts.scheme!r} and {host!r}"
+        )
+    if "@" in parts.netloc:
+        raise InvalidRequestError(
+            f"the URL of {host} has a user or password in it: give the key by its own setting"
+        )
+    target = quote(parts.path or "/", safe=_AS_IT_IS)
+    if parts.query:
+        target += "?" + quote(parts.query, safe=_AS_IT_IS)
+    return Origin(parts.scheme, host, port or _PORTS[parts.scheme]), target
+
+
+def _header(header: tuple[str, str]) -> Header:
+    name, value = header
+    if not _NAME.fullmatch(name):
+        raise InvalidRequestError(f"{name[:80]!r} cannot be the name of a header")
+    value = value.strip()
+    if not _VALUE.fullmatch(value):
+        raise InvalidRequestError(
+            f"the header {name!r} holds a character that HTTP does not allow in one: "
+            "was the key copied with something beside it?"
+        )
+    return name.encode(), value.encode()
+
+
+class Exchange:
+    """One request and its answer. Send `request`, then feed what arrives.
+
+    `began` once a byte of the answer has come, `ahead` once a byte of the head that counts has;
+    `head` is that head, and `done` follows the body's last byte. `keep_s` is for how long the
+    connection may then be kept: 0 where it may not, None where the server does not say.
+    """
+
+    __slots__ = (
+        "_body",
+        "_body_bytes",
+        "_body_bytes_max",
+        "_h11",
+        "_head_bytes_max",
+        "_informational",
+        "_method",
+        "_where",
+        "ahead",
+        "began",
+        "head",
+        "keep_s",
+        "request",
+    )
+
+    def __init__(self, request: Outgoing, head_bytes_max: int, body_bytes_max: int) -> None:
+        self.head: Head | None = None
+        self.began = self.ahead = False
+        self.keep_s: float | None = 0.0
+        self._where = str(request.origin)
+        self._body: Body | None = None
+        self._body_bytes = 0
+        self._body_bytes_max = body_bytes_max
+        self._informational = 0
+        self._method = request.method
+        self._head_bytes_max = head_bytes_max
+        self._h11: h11.Connection | None = None
+        self.request = written(request)
+
+    @property
+    def answer(self) -> Head:
+        """The head that counts, once it is here."""
+        assert self.head is not None
+        return self.head
+
+    @property
+    def done(self) -> bool:
+        """Whether the answer is here, all of it."""
+        return self._body is not None and self._body.done
+
+    @property
+    def reusable(self) -> bool:
+        """Whether the connection is as good as new."""
+        body = self._body
+        return body is not None and body.done and not body.rest and self.keep_s != 0.0
+
+    def feed(self, data: bytes) -> bytes:
+        """What these bytes hold of the body.
+
+        Raises:
+            MalformedStreamError: they are not HTTP, or are over a limit.
+        """
+        self.began = True
+        if self._body is None:
+            data = self._heads(data)
+            if self._body is None:
+                return b""
+        try:
+            found = self._body.feed(data)
+        except ValueError as error:
+            raise self._malformed(str(error)) from error
+        self._body_bytes += len(found)
+        if self._body_bytes > self._body_bytes_max:
+            raise self._malformed(f"the answer is over {self._body_bytes_max} bytes", again=False)
+        return found
+
+    def end(self) -> bytes:
+        """The server has closed the connection: nothing more comes of the body.
+
+        Raises:
+            ModelConnectionError: that cuts the answer.
+        """
+        if self._body is None:
+            how = "in the middle of the answer's head" if self.ahead else "without an answer"
+            raise ModelConnectionError(f"{self._where} closed the connection {how}", code="cut")
+        if not self._body.done and not self._body.end():
+            raise ModelConnectionError(
+                f"{self._where} closed the connection in the middle of the answer, "
+                f"after {self._body_bytes} bytes of it",
+                code="cut",
+            )
+        return b""
+
+    def _heads(self, data: bytes) -> bytes:
+        """Read heads until the one that counts, and give what stands behind it."""
+        if (connection := self._h11) is None:
+            if (plain := plain_head(data)) is not None:
+                self._take(plain[0], b"1.1")
+                self.ahead = True
+                return plain[1]
+            connection = self._h11 = h11.Connection(
+                h11.CLIENT, max_incomplete_event_size=self._head_bytes_max
+            )
+            connection.send(_asking(self._method))
+        connection.receive_data(data)
+        while self.head is None:
+            try:
+                event = connection.next_event()
+            except h11.RemoteProtocolError as error:
+                if error.error_status_hint == TOO_LONG:
+                    raise self._head_too_long() from error
+                raise self._malformed(str(error)[:200]) from error
+            if isinstance(event, h11.Response):
+                head = Head(event.status_code, tuple(event.headers), event.reason)
+                self._take(head, event.http_version)
+            elif isinstance(event, h11.InformationalResponse):
+                self._informational += 1
+                if self._informational > INFORMATIONAL_MAX:
+                    raise self._malformed(f"over {INFORMATIONAL_MAX} answers came before the one")
+            else:
+                break
+        rest = connection.trailing_data[0]
+        if self.head is not None:
+            self._h11 = None  # some forty objects, for as long as the answer is read
+        self.ahead = self.head is not None or bool(rest)
+        return rest
+
+    def _take(self, head: Head, version: bytes) -> None:
+        if sum(len(name) + len(value) for name, value in head.headers) > self._head_bytes_max:
+            raise self._head_too_long()
+        self.head = head
+        self._body = body_of(self._method, head)
+        if version >= b"1.1" and not isinstance(self._body, EndlessBody):
+            self.keep_s = kept_s(head.headers)
+
+    def _head_too_long(self) -> MalformedStreamError:
+        what = f"the head of the answer is over {self._head_bytes_max} bytes"
+        return self._malformed(what, again=False)
+
+    def _malformed(self, what: str, *, again: bool | None = None) -> MalformedStreamError:
+        return MalformedStreamError(
+            f"{self._where} does not answer as it should: {what}", retryable=again
+        )
+
+
+def written(request: Outgoing) -> bytes:
+    """A request as it goes over the wire.
+
+    Raises:
+        InvalidRequestError: it would not be one request, or not the one that is meant.
+    """
+    lines = [name + b": " + value + b"\r\n" for name, value in request.headers]
+    start = f"{request.method} {request.target} HTTP/1.1\r\n".encode("utf-8", "surrogatepass")
+    head = start + b"".join(lines) + b"\r\n"
+    # Neither a line end in a value, which would begin another header, nor a body of another
+    # length, behind which another request would begin.
+    one_each = _HEAD.fullmatch(head) is not None and head.count(b"\n") == len(lines) + 2
+    if not (one_each and _is_framed(request)):
+        # what is wrong is not quoted: it may be a key
+        raise InvalidRequestError(
+            f"the request to {request.origin} cannot be sent as HTTP: "
+            "its method, a header or the length of its body is not right"
+        )
+    return head + request.body
+
+
+def _is_framed(request: Outgoing) -> bool:
+    """Whether its headers name one host, and its body by its length and in no other way."""
+    named: dict[bytes, bytes] = {}
+    for name, value in request.headers:
+        found = name.lower()
+        if found in named and found in _ONCE:
+            return False
+        named[found] = value
+    length = named.get(b"content-length", b"0")
+    return (
+        b"host" in named
+        and b"transfer-encoding" not in named
+        and length == b"%d" % len(request.body)
+    )
+
+
+@lru_cache(maxsize=16)
+def _asking(method: str) -> h11.Request:
+    """What h11 has to know of a request to read the answer to it."""
+    return h11.Request(method=method, target="/", headers=[("host", "-")])

@@ -1,0 +1,230 @@
+"""A TCP connection, plain or under TLS: bytes out, bytes in, and closed at once.
+
+Rules of the file: `close` never waits, so that leaving in the middle, also by a cancellation,
+stops the server at once. A read that is cancelled has taken nothing. A read takes all that is
+there, up to 64 KiB: many chunks of a stream in one wake-up cost little more than one.
+TLS is Python's own over memory buffers, and not `trio.SSLStream`, which gives a record at a time.
+"""
+
+from __future__ import annotations
+
+import socket
+import ssl
+from contextlib import suppress
+from ipaddress import ip_address
+
+import trio
+
+from orchestra.providers.connections.http1 import Origin
+from orchestra.providers.connections.lookup import look_up_apart
+
+READ_BYTES = 64 * 1024
+
+
+class Line:
+    """A plain TCP connection, for one task at a time. Raises OSError where it is broken."""
+
+    __slots__ = ("_full", "_socket")
+
+    def __init__(self, connection: socket.socket) -> None:
+        self._socket = connection
+        self._socket.setblocking(False)
+        self._full = False
+
+    def send_nowait(self, data: bytes) -> memoryview:
+        """Send what goes at once; the rest, as it has to go over the wire, is for `flush`."""
+        return self._pushed(memoryview(data))
+
+    async def flush(self, rest: memoryview) -> None:
+        """Send what `send_nowait` has left. Cancelled, it may have sent some."""
+        while rest:
+            await trio.lowlevel.wait_writable(self._socket)
+            rest = self._pushed(rest)
+
+    def _pushed(self, rest: memoryview) -> memoryview:
+        with suppress(BlockingIOError):
+            while rest:
+                rest = rest[self._socket.send(rest) :]
+        return rest
+
+    async def receive(self) -> bytes:
+        """All that is there, waiting for something; empty at the end."""
+        if self._full:  # there is more, most likely, and nobody else has run since
+            await trio.lowlevel.checkpoint()
+        else:
+            await trio.lowlevel.wait_readable(self._socket)
+        while (data := self.receive_nowait()) is None:
+            await trio.lowlevel.wait_readable(self._socket)
+        return data
+
+    def receive_nowait(self) -> bytes | None:
+        """All that is there; empty at the end, None where there is nothing yet."""
+        try:
+            data = self._socket.recv(READ_BYTES)
+        except BlockingIOError:
+            return None
+        self._full = len(data) == READ_BYTES
+        return data
+
+    @property
+    def quiet(self) -> bool:
+        """Whether it is open and nothing has arrived: what an idle connection has to be."""
+        try:
+            self._socket.recv(1, socket.MSG_PEEK)
+        except BlockingIOError:
+            return True
+        except OSError:
+            pass
+        return False
+
+    def wake(self) -> None:
+        """End the wait of whoever still waits on it, by trio.ClosedResourceError."""
+        with suppress(RuntimeError):  # outside of Trio there is nobody
+            trio.lowlevel.notify_closing(self._socket)
+
+    def close(self) -> None:
+        """Close it, without waiting for anything."""
+        if self._socket.fileno() >= 0:
+            self.wake()
+            self._socket.close()
+
+
+class TlsLine(Line):
+    """A TCP connection under TLS. No farewell is sent on closing: HTTP tells where it ends."""
+
+    __slots__ = ("_ended", "_failure", "_incoming", "_outgoing", "_tls")
+
+    def __init__(self, connection: socket.socket, context: ssl.SSLContext, host: str) -> None:
+        super().__init__(connection)
+        self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        self._tls = context.wrap_bio(self._incoming, self._outgoing, server_hostname=host)
+        self._ended = False
+        self._failure: OSError | None = None
+
+    async def handshake(self) -> None:
+        """Agree on keys, and check the certificate. Raises ssl.SSLError, or OSError."""
+        while True:  # noqa: ASYNC913 - what is sent or awaited is a checkpoint
+            try:
+                self._tls.do_handshake()
+            except ssl.SSLWantReadError:
+                await self._deliver()
+                await self._fill()
+            except ssl.SSLError:
+                self._alert()
+                raise
+            else:
+                await self._deliver()
+                return
+
+    def send_nowait(self, data: bytes) -> memoryview:
+        """Send what goes at once; the rest, as it has to go over the wire, is for `flush`."""
+        view = memoryview(data)
+        while view:
+            view = view[self._tls.write(view) :]
+        return super().send_nowait(self._outgoing.read())
+
+    async def receive(self) -> bytes:
+        """All that is there, waiting for something; empty at the end, if that was announced."""
+        if self._ended:
+            return self._end()
+        return await super().receive()
+
+    def receive_nowait(self) -> bytes | None:
+        """All that is there; empty at the end, None where there is nothing yet."""
+        if self._ended:
+            return self._end()
+        data = super().receive_nowait()
+        if data is None:
+            return None
+        self._put(data)
+        parts: list[bytes] = []
+        try:
+            while part := self._tls.read(READ_BYTES):
+                parts.append(part)
+        except ssl.SSLWantReadError:
+            return b"".join(parts) if parts else None
+        except OSError as error:
+            self._failure = error
+        self._ended = True  # told with the next read, where something came before it
+        return b"".join(parts) or self._end()
+
+    def _end(self) -> bytes:
+        if self._failure is not None:
+            raise self._failure
+        return b""
+
+    async def _deliver(self) -> None:
+        await trio.lowlevel.checkpoint_if_cancelled()
+        await self.flush(super().send_nowait(self._outgoing.read()))
+
+    async def _fill(self) -> None:
+        await trio.lowlevel.wait_readable(self._socket)
+        if (data := super().receive_nowait()) is not None:
+            self._put(data)
+
+    def _put(self, data: bytes) -> None:
+        if data:
+            self._incoming.write(data)
+        else:
+            self._incoming.write_eof()
+
+    def _alert(self) -> None:
+        """Tell the server why its certificate is refused, if that can be done at once."""
+        with suppress(OSError):
+            self._socket.send(self._outgoing.read())
+
+
+def tls_context(ca_file: str | None = None) -> ssl.SSLContext:
+    """How certificates are checked: against the system's authorities, and those in a file.
+
+    `SSL_CERT_FILE` and `SSL_CERT_DIR` stand for the system's, as everywhere. HTTP/2 is not
+    offered.
+
+    Raises:
+        OSError: there is no such file, or no certificate in it.
+    """
+    context = ssl.create_default_context()
+    if ca_file is not None:
+        context.load_verify_locations(ca_file)
+    context.set_alpn_protocols(["http/1.1"])
+    return context
+
+
+async def connect(origin: Origin, context: ssl.SSLContext | None) -> Line:
+    """A connection to an origin; of its addresses, the one that answers first.
+
+    `context` is what https needs. Raises OSError, ssl.SSLError among them.
+    """
+    stream = await _connected(origin.host, origin.port)  # it has set TCP_NODELAY
+    connection = socket.socket(fileno=stream.socket.detach())
+    if origin.scheme != "https" or context is None:
+        return Line(connection)
+    try:
+        line = TlsLine(connection, context, origin.host)
+        await line.handshake()
+    except BaseException:
+        connection.close()
+        raise
+    return line
+
+
+async def _connected(host: str, port: int) -> trio.SocketStream:
+    if not _is_address(host):
+        look_up_apart()
+        return await trio.open_tcp_stream(host, port)
+    # To race one address against none takes three tasks and twice the time.
+    connection = trio.socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+    try:
+        await connection.connect((host, port))
+    except BaseException:
+        connection.close()
+        raise
+    return trio.SocketStream(connection)
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ip_address(host)
+    except ValueError:
+        return False
+    return True

@@ -1,0 +1,218 @@
+"""Which sentences answer a question, and how they are said: the choosing half. Pure.
+
+A sentence is as good as it is near to the question in meaning, as many of the
+question's rarer words it has, and as near as its source is; and under a heading that
+says what the question asks, what stands first answers it. What is chosen already counts
+against a sentence that says the same.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections import Counter
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
+import attrs
+
+from orchestra.providers.extractive.asked import Asked, Source
+from orchestra.providers.extractive.sentences import sentences
+from orchestra.values import Vector
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    Numbers = NDArray[np.float64]
+
+CANDIDATES_MAX = 400
+"""Sentences that are compared: more than the passages of any sensible prompt have."""
+CHOSEN_MAX = 4
+CHOSEN_CHARS_MAX = 900
+
+NOTE = "(extractive: sentences quoted from the sources, not generated)"
+NO_SOURCES = (
+    "There is nothing to answer from: the prompt has no sources. Give them as lines that "
+    "begin with [1], [2], and so on."
+)
+NO_ANSWER = "The sources do not seem to answer this."
+
+# Chosen by trying them on questions about this project's own documents; see
+# tests/providers/extractive/test_model.py for what they have to get right.
+_MEANING, _WORDS, _SOURCE, _DEFINES, _BESIDE, _ALIKE = 0.6, 0.35, 0.15, 0.25, 0.2, 0.4
+_HEADING = 0.6
+_HEADING_MIN = 0.5
+_HEADING_TERMS_MIN = 2
+_GOOD_ENOUGH = 0.3
+_OF_THE_BEST = 0.5
+_THE_SAME = 0.95
+
+_STEM_CHARS_MIN = 3
+_TERM = re.compile(r"[^\W_]+")
+_ASKS_WHAT = re.compile(
+    r"what(?:'s|\s+is|\s+are)\s+(?:an?\s+|the\s+)?([\w -]{1,40}?)\s*\?", re.IGNORECASE
+)
+_STOPWORDS = frozenset(
+    _TERM.findall(
+        """
+        a about all an and any are as at be been but by can could did do does for from get had has
+        have how i if in into is it its me my no not of on or our should so that the their them then
+        there they this to was we were what when where which who why will with would you your
+        """
+    )
+)
+
+
+@attrs.frozen
+class Candidate:
+    """A sentence that may be quoted, and the source it is from, by its place among them."""
+
+    source: int
+    text: str
+    heading: str = ""
+    """What it stands under; empty where the source has no heading."""
+
+
+def candidates(asked: Asked) -> list[Candidate]:
+    """The sentences of all sources, in order, each once; at most `CANDIDATES_MAX`."""
+    found: dict[str, Candidate] = {}
+    for place, source in enumerate(asked.sources):
+        heading = re.split(r"\s[-–—>|]\s", source.label)[-1] if " " in source.label else ""
+        for text in sentences(source.text):
+            if len(found) < CANDIDATES_MAX:
+                found.setdefault(text.casefold(), Candidate(place, text, heading))
+    return list(found.values())
+
+
+def choose(
+    question: str,
+    found: Sequence[Candidate],
+    *,
+    asked: Vector,
+    sentences: Sequence[Vector],
+    sources: Sequence[Vector],
+) -> list[Candidate]:
+    """The candidates to quote, those of one source together, the best source first.
+
+    None if none is good enough. The vectors are those of the question, of each
+    candidate and of each source, of unit length.
+    """
+    import numpy as np  # heavy
+
+    if not found:
+        return []
+    matrix = _matrix(sentences)
+    meaning = matrix @ _matrix([asked])[0]
+    nearness = (_matrix(sources) @ _matrix([asked])[0])[[one.source for one in found]]
+    words = np.array(_words(question, [one.text for one in found]))
+    defines = np.array([_defines(question, one.text) for one in found])
+    scores = _MEANING * meaning + _WORDS * words + _SOURCE * nearness + _DEFINES * defines
+    scores += _HEADING * np.array(_headed(question, found))
+    scores = _with_neighbours(scores, found)
+    chosen = _differing(scores, matrix, [len(one.text) for one in found])
+    order: dict[int, list[int]] = {}
+    for place in chosen:
+        order.setdefault(found[place].source, []).append(place)
+    return [found[place] for places in order.values() for place in sorted(places)]
+
+
+def say(chosen: Sequence[Candidate], sources: Sequence[Source]) -> str:
+    """The answer: the sentences, each run of one source with its mark, and the sources."""
+    if not sources:
+        return NO_SOURCES
+    if not chosen:
+        return f"{NO_ANSWER}\n\n{NOTE}"
+    said: list[str] = []
+    for one, after in zip(chosen, [*chosen[1:], None], strict=True):
+        text = one.text.rstrip(",;")
+        said.append(text if text[-1:] in '.!?"”' else f"{text}.")
+        number = sources[one.source].number
+        if number and (after is None or after.source != one.source):
+            said.append(f"[{number}]")
+    cited = dict.fromkeys(sources[one.source] for one in chosen)
+    lines = [f"[{source.number}] {source.label}" for source in cited if source.label]
+    listed = "\n".join(["Sources:", *lines]) if lines else ""
+    return "\n\n".join(filter(None, (" ".join(said), NOTE, listed)))
+
+
+def _with_neighbours(scores: Numbers, found: Sequence[Candidate]) -> Numbers:
+    """What stands beside a good sentence in its source often goes on with it."""
+    beside = 0 * scores
+    for place, (one, after) in enumerate(pairwise(found)):
+        if one.source == after.source:
+            beside[place] = max(beside[place], scores[place + 1])
+            beside[place + 1] = max(beside[place + 1], scores[place])
+    better: Numbers = scores + _BESIDE * beside
+    return better
+
+
+def _differing(scores: Numbers, matrix: Numbers, lengths: Sequence[int]) -> list[int]:
+    """The best, then again and again the best that does not say the same, while it is good."""
+    bar = max(_GOOD_ENOUGH, _OF_THE_BEST * float(scores.max()))
+    good = scores >= bar
+    alike = 0 * scores
+    chosen: list[int] = []
+    chars = 0
+    while good.any() and len(chosen) < CHOSEN_MAX:
+        best = max(good.nonzero()[0].tolist(), key=(scores - _ALIKE * alike).__getitem__)
+        chars += lengths[best]
+        if chosen and chars > CHOSEN_CHARS_MAX:
+            break
+        chosen.append(best)
+        alike = (matrix @ matrix[best]).clip(alike)
+        good &= alike < _THE_SAME
+        good[best] = False
+    return chosen
+
+
+def _words(question: str, texts: Sequence[str]) -> list[float]:
+    """How much of the question's words each text has, rare ones counting more: 0 to 1."""
+    has = [set(_terms(text)) for text in texts]
+    among = Counter(term for terms in has for term in terms)
+    weights = {term: math.log(1 + len(texts) / (0.5 + among[term])) for term in _terms(question)}
+    whole = math.fsum(weights.values()) or 1
+    return [math.fsum(weights[term] for term in weights.keys() & terms) / whole for terms in has]
+
+
+def _headed(question: str, found: Sequence[Candidate]) -> list[float]:
+    """How much of the question is in the heading, 0 to 1, and less with every sentence on."""
+    asks = set(_terms(question))
+    before: Counter[int] = Counter()
+    headed = []
+    for one in found:
+        both = len(asks & set(_terms(one.heading)))
+        says = both / len(asks) if both >= _HEADING_TERMS_MIN else 0.0  # one word says little
+        headed.append(says / (1 + before[one.source]) if says > _HEADING_MIN else 0.0)
+        before[one.source] += 1
+    return headed
+
+
+def _terms(text: str) -> list[str]:
+    """The words that mean something, without their endings."""
+    words = (word.casefold() for word in _TERM.findall(text))
+    return [_stem(word) for word in words if word not in _STOPWORDS]
+
+
+def _stem(word: str) -> str:
+    for ending in ("ingly", "edly", "ings", "ing", "ies", "ed", "es", "s", "e", "y"):
+        if word.endswith(ending) and len(word) - len(ending) >= _STEM_CHARS_MIN:
+            return word[: -len(ending)]
+    return word
+
+
+def _defines(question: str, text: str) -> float:
+    """1 if the question is what something is, and the text says that it "is ..."."""
+    subject = _ASKS_WHAT.search(" ".join(question.split()))  # in long blanks it would be lost
+    if subject is None:
+        return 0.0
+    says = rf"\b{re.escape(subject[1])}[`\"”*]*\s+(?:is|are|means)\b"
+    return float(bool(re.search(says, text, re.IGNORECASE)))
+
+
+def _matrix(vectors: Sequence[Vector]) -> Numbers:
+    import numpy as np  # heavy
+
+    joined = b"".join(vector.data for vector in vectors)
+    return np.frombuffer(joined, "<f4").reshape(len(vectors), -1).astype(np.float64)

@@ -1,0 +1,144 @@
+"""A model that needs no key and no network: it answers with the sources' best sentences.
+
+It reads the prompt, chooses sentences, and streams them word by word with the marks of
+their sources. It never says anything that is not in the prompt, and says that of itself.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from types import TracebackType
+from typing import ClassVar, Self
+
+import trio
+
+from orchestra.accounts import Certainty, Usage
+from orchestra.codecs.arguments import refuse_logprobs
+from orchestra.errors import ModelError
+from orchestra.protocols import Embedder, Model
+from orchestra.providers.extractive.asked import Asked, read
+from orchestra.providers.extractive.choosing import Candidate, candidates, choose, say
+from orchestra.values import ChatRequest, ModelEvent, Stopped, StopReason, TextDelta, UsageReport
+
+PROMPT_CHARS_MAX = 400_000
+"""About 100,000 tokens, as other models have a limit."""
+BYTES_PER_TOKEN = 4
+"""What OpenAI's documentation gives as a rule of thumb for English."""
+_SOURCE_CHARS_MAX = 2000  # of a source are embedded to tell how near it is
+_WORDS_AT_ONCE = 8
+
+
+class ExtractiveModel(Model):
+    """A `Model` that quotes: up to four sentences of the prompt's own sources.
+
+    Sources are lines that begin with `[1]`, as `orchestra.providers.extractive.asked` says; without
+    them, the prompt's paragraphs. An answer ends with a note that it is quoted, and with
+    the names of the sources it cites. Where nothing is near to the question it says so.
+
+    The same request always has the same answer: `temperature` and `seed` are ignored.
+    `output_tokens_max` and the usage count four bytes as a token (an estimate, and
+    reported as one); `stop` is obeyed.
+    """
+
+    about: ClassVar[str] = (
+        "The built-in model is extractive: it quotes the best sentences of the sources and "
+        "writes nothing of its own. Bind another model to have answers written."
+    )
+
+    def __init__(self, embedder: Embedder) -> None:
+        self._embedder = embedder
+
+    def stream(self, request: ChatRequest) -> ExtractiveAnswer:
+        """Ask; the sentences are chosen on entry, in a worker thread, in a few milliseconds.
+
+        Raises:
+            ModelError: on entry, if the prompt has more than 400,000 characters.
+            BindingError: on entry, if the embedder needs what is not installed.
+        """
+        return ExtractiveAnswer(self._embedder, request)
+
+
+class ExtractiveAnswer:
+    """An answer of the extractive model: a context, and in it the reply."""
+
+    def __init__(self, embedder: Embedder, request: ChatRequest) -> None:
+        self._embedder = embedder
+        self._request = request
+        self._events: list[ModelEvent] = []
+
+    async def __aenter__(self) -> Self:
+        answer = await _answer(self._embedder, self._request)
+        self._events = events(self._request, answer)
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._events = []
+
+    async def receive(self) -> tuple[ModelEvent, ...]:
+        """The next words, at most eight; at the end the usage and why it ended; then nothing."""
+        await trio.lowlevel.checkpoint()
+        batch = tuple(self._events[:_WORDS_AT_ONCE])
+        del self._events[:_WORDS_AT_ONCE]
+        return batch
+
+
+def events(request: ChatRequest, answer: str) -> list[ModelEvent]:
+    """The answer as a model says it: words, usage, and the reason why it stops."""
+    text, reason = ended(answer, request.stop, request.output_tokens_max)
+    words: list[ModelEvent] = [TextDelta(word) for word in re.findall(r"\s*\S+|\s+", text)]
+    usage = Usage(
+        sum(tokens(message.text) for message in request.messages),
+        tokens(text),
+        Certainty.ESTIMATED,
+    )
+    return [*words, UsageReport(usage), Stopped(reason)]
+
+
+def ended(answer: str, stop: Sequence[str], tokens_max: int | None) -> tuple[str, StopReason]:
+    """What of the answer is said, and why no more: the first end that is reached counts."""
+    ends = [at for mark in stop if mark and (at := answer.find(mark)) >= 0]
+    text = answer[: min(ends)] if ends else answer
+    if tokens_max is not None and tokens(text) > tokens_max:
+        room = max(0, tokens_max) * BYTES_PER_TOKEN
+        return text.encode()[:room].decode("utf-8", "ignore"), StopReason.LENGTH
+    return text, StopReason.STOP_SEQUENCE if ends else StopReason.END
+
+
+def tokens(text: str) -> int:
+    """About how many tokens a text has: a quarter of its bytes, rounded up."""
+    return -(-len(text.encode("utf-8", "replace")) // BYTES_PER_TOKEN)
+
+
+async def _answer(embedder: Embedder, request: ChatRequest) -> str:
+    refuse_logprobs(request, "the extractive model")
+    chars = sum(len(message.text) for message in request.messages)
+    if chars > PROMPT_CHARS_MAX:
+        raise ModelError(
+            f"the prompt has {chars} characters, the extractive model reads at most "
+            f"{PROMPT_CHARS_MAX}; give it fewer or shorter sources"
+        )
+    asked, found = await trio.to_thread.run_sync(_read, request)
+    return say(await _chosen(embedder, asked, found), asked.sources)
+
+
+def _read(request: ChatRequest) -> tuple[Asked, list[Candidate]]:
+    asked = read(request.messages)
+    return asked, candidates(asked)
+
+
+async def _chosen(embedder: Embedder, asked: Asked, found: Sequence[Candidate]) -> list[Candidate]:
+    """What is quoted. The embedder is asked even where there is nothing to quote.
+
+    Whether it is installed would else be told by the first prompt that has sources only.
+    """
+    about = [source.text[:_SOURCE_CHARS_MAX] for source in asked.sources]
+    question = asked.question or " ".join(about)  # nothing asked: what is in the middle of it all
+    vectors = await embedder.embed([question, *about, *(one.text for one in found)])
+    sources, sentences = vectors[1 : 1 + len(about)], vectors[1 + len(about) :]
+    return choose(asked.question, found, asked=vectors[0], sentences=sentences, sources=sources)

@@ -1,0 +1,125 @@
+"""Where a model is and what it can do: its settings, the catalog and the environment. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import attrs
+
+from orchestra.errors import BindingError
+from orchestra.policies.routing import Candidate
+from orchestra.providers.known import urls
+from orchestra.providers.known.catalog import FILES, PROVIDERS, Provider
+from orchestra.providers.known.facts import known
+from orchestra.providers.known.settings import ModelSettings
+from orchestra.values import Capabilities
+
+Environ = Mapping[str, str]
+
+QUOTES = Capabilities(
+    tools=False, vision=False, files=False, json_schema=False, reasoning=False, embeddings=False
+)
+"""What the built-in model can do: it quotes its prompt, and nothing else."""
+
+
+def options_of(provider: Provider, settings: ModelSettings, environ: Environ) -> Mapping[str, str]:
+    """The options of a model, each from its table, else the environment, else its default."""
+    found: dict[str, str] = {}
+    for option in provider.options:
+        told = (settings.options.get(option.name), *map(environ.get, option.env), option.default)
+        if value := next(filter(None, told), None):
+            found[option.name] = value
+    return found
+
+
+def base_url(
+    provider: Provider, settings: ModelSettings, options: Mapping[str, str], environ: Environ
+) -> str:
+    """The base URL: the table's own, else what the environment says, else the provider's.
+
+    Raises:
+        BindingError: nothing says where it is, or the environment says what is no address.
+    """
+    if settings.base_url is not None:
+        return settings.base_url
+    if name := _told_by(provider, settings, environ):
+        return _read(provider, name, environ[name], options)
+    try:
+        if provider.base_url is not None:
+            return provider.base_url(options)
+    except KeyError as error:
+        raise BindingError(_nowhere(provider, settings, str(error.args[0]))) from error
+    raise BindingError(_nowhere(provider, settings, "base_url"))
+
+
+def shown_url(settings: ModelSettings, environ: Environ) -> str:
+    """Where a model is, for a person; "" for what runs here, `?` where nobody has said."""
+    provider = PROVIDERS[settings.provider]
+    if not provider.remote:
+        return ""
+    try:
+        options = options_of(provider, settings, environ)
+        return urls.shown(base_url(provider, settings, options, environ))
+    except BindingError:
+        return "?"
+
+
+def misread(settings: ModelSettings, environ: Environ) -> str:
+    """What is wrong with what the environment says of a model's address; "" where nothing is."""
+    provider = PROVIDERS[settings.provider]
+    try:
+        if name := _told_by(provider, settings, environ):
+            _read(provider, name, environ[name], options_of(provider, settings, environ))
+    except BindingError as error:
+        return str(error)
+    return ""
+
+
+def capabilities(settings: ModelSettings) -> Capabilities:
+    """What a model can do: what the deployment says, else what is known of its name.
+
+    A name alone does not say that a PDF can be sent to it: that is its provider's matter, too.
+    """
+    if settings.provider == "extractive":
+        return QUOTES
+    ours = known(settings.model).capabilities
+    if settings.provider not in FILES:
+        ours = attrs.evolve(ours, files=False)
+    said = attrs.asdict(settings.capabilities)
+    return attrs.evolve(ours, **{name: value for name, value in said.items() if value is not None})
+
+
+def candidate(name: str, settings: ModelSettings, weight: float = 1.0) -> Candidate:
+    """A model as a route sees it; what runs in this process costs nothing."""
+    free = None if PROVIDERS[settings.provider].remote else 0.0
+    prices = settings.prices
+    return Candidate(
+        name=name,
+        capabilities=capabilities(settings),
+        weight=weight,
+        input_price=free if prices.input is None else prices.input,
+        output_price=free if prices.output is None else prices.output,
+        vectors=settings.model,
+    )
+
+
+def _told_by(provider: Provider, settings: ModelSettings, environ: Environ) -> str:
+    """The variable that says where a model is; "" where none does, or its table does."""
+    if settings.base_url is not None or "resource" in settings.options:
+        return ""
+    return next((name for name in provider.base_url_env if environ.get(name)), "")
+
+
+def _read(provider: Provider, name: str, value: str, options: Mapping[str, str]) -> str:
+    try:
+        return urls.absolute(provider.read_base_url(value, options))
+    except ValueError as error:
+        raise BindingError(f"{name} is no address for {provider.name}: {error}") from error
+
+
+def _nowhere(provider: Provider, settings: ModelSettings, needed: str) -> str:
+    others = "".join(f", or set {name}" for name in provider.base_url_env)
+    return (
+        f"model {settings.name!r} ({settings.origin}) has no address: write {needed} into the "
+        f"model's table{others}"
+    )

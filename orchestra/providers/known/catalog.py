@@ -1,0 +1,346 @@
+"""Every provider that a model may have: where it is, what it speaks, which key it asks for.
+
+One row each. A dialect is made when its model is first used, so that nothing is imported for
+models that nobody asks. `orchestra.providers.endpoints` makes endpoints of these rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import Literal, TypeAlias
+
+import attrs
+
+from orchestra.codecs.dialect import Dialect
+from orchestra.providers.known import dialects, urls
+
+Seam: TypeAlias = Literal["model", "embedder"]
+
+
+@attrs.frozen(kw_only=True)
+class Option:
+    """A key of `[models.NAME]` that only some providers have; its value is one word.
+
+    Where it is not given, it is looked for in the environment, then it is `default`.
+    """
+
+    name: str
+    about: str
+    env: tuple[str, ...] = ()
+    default: str | None = None
+    needed: bool = True
+
+
+@attrs.frozen(kw_only=True)
+class HeaderScheme:
+    """One key, sent in a header; by default as `Authorization: Bearer ...`."""
+
+    env: tuple[str, ...] = ()
+    header: str = "authorization"
+    prefix: str = ""
+    needed: bool = True
+
+
+@attrs.frozen
+class AwsScheme:
+    """A Bedrock API key where there is one, else access keys, with which requests are signed."""
+
+
+Scheme: TypeAlias = HeaderScheme | AwsScheme | None
+"""How a provider knows who asks; None is for what runs in this process."""
+
+
+@attrs.frozen(kw_only=True)
+class Provider:
+    """One provider.
+
+    `base_url` is made of the options; None has to be given. `base_url_env` are variables that
+    may say it instead, each read by `read_base_url`. `suggested` are models for those who have
+    named none: a fast one and a smart one. `extras` is the name under which a request's extras
+    are meant for it.
+    """
+
+    name: str
+    about: str
+    dialect: Callable[[Mapping[str, str]], Dialect] | None = None
+    seams: tuple[Seam, ...] = ("model", "embedder")
+    base_url: Callable[[Mapping[str, str]], str] | None = None
+    base_url_env: tuple[str, ...] = ()
+    read_base_url: Callable[[str, Mapping[str, str]], str] = urls.as_is
+    scheme: Scheme = None
+    options: tuple[Option, ...] = ()
+    suggested: tuple[str, str] | None = None
+    extras: str = ""
+
+    @property
+    def remote(self) -> bool:
+        """Whether it is reached over HTTP, and not in this process."""
+        return self.dialect is not None
+
+
+_KEY_HEADER = Option(
+    name="key_header",
+    about="the header that the key stands in; with `authorization` as a Bearer token",
+    needed=False,
+)
+ONLY_MODELS: tuple[Seam, ...] = ("model",)
+_REGION = Option(
+    name="region",
+    about="the AWS region, such as `eu-central-1`",
+    env=("AWS_REGION", "AWS_DEFAULT_REGION"),
+)
+
+
+def _openai_like(
+    name: str,
+    about: str,
+    url: str | None,
+    *env: str,
+    quirks: str = "",
+    embeds: bool = False,
+    keyless: bool = False,
+    suggested: tuple[str, str] | None = None,
+    base_url_env: tuple[str, ...] = (),
+    options: tuple[Option, ...] = (),
+) -> Provider:
+    """A provider that speaks OpenAI's dialect."""
+    known = quirks or name
+    return Provider(
+        name=name,
+        about=about,
+        dialect=dialects.openai(known),
+        seams=("model", "embedder") if embeds else ONLY_MODELS,
+        base_url=urls.fixed(url) if url else None,
+        base_url_env=base_url_env,
+        scheme=HeaderScheme(env=env, prefix="Bearer ", needed=not keyless),
+        options=options,
+        suggested=suggested,
+        extras=known,
+    )
+
+
+_ROWS = (
+    _openai_like(
+        "openai",
+        "OpenAI",
+        "https://api.openai.com/v1",
+        "OPENAI_API_KEY",
+        embeds=True,
+        suggested=("gpt-5.4-mini", "gpt-5.4"),
+        base_url_env=("OPENAI_BASE_URL",),
+    ),
+    Provider(
+        name="anthropic",
+        about="Anthropic",
+        dialect=dialects.anthropic,
+        seams=ONLY_MODELS,
+        base_url=urls.fixed("https://api.anthropic.com/v1"),
+        base_url_env=("ANTHROPIC_BASE_URL",),
+        read_base_url=urls.anthropic,
+        scheme=HeaderScheme(env=("ANTHROPIC_API_KEY",), header="x-api-key"),
+        suggested=("claude-haiku-4-5", "claude-sonnet-5"),
+        extras="anthropic",
+    ),
+    Provider(
+        name="gemini",
+        about="Google AI Studio",
+        dialect=dialects.gemini,
+        base_url=urls.gemini,
+        scheme=HeaderScheme(env=("GEMINI_API_KEY", "GOOGLE_API_KEY"), header="x-goog-api-key"),
+        options=(
+            Option(name="api_version", about="of the API, `v1beta` by default", default="v1beta"),
+        ),
+        suggested=("gemini-flash-latest", "gemini-pro-latest"),
+        extras="gemini",
+    ),
+    Provider(
+        name="azure",
+        about="Azure OpenAI",
+        dialect=dialects.azure,
+        base_url=urls.azure,
+        base_url_env=("AZURE_OPENAI_ENDPOINT",),
+        read_base_url=urls.azure_endpoint,
+        scheme=HeaderScheme(env=("AZURE_OPENAI_API_KEY",), header="api-key"),
+        options=(
+            Option(
+                name="resource",
+                about="the first word of the host, where no `base_url` is given",
+                needed=False,
+            ),
+            Option(name="deployment", about="by default the `model`", needed=False),
+            Option(
+                name="api_version",
+                about="for the classic API, such as `2024-10-21`; without it the `v1` API is used",
+                needed=False,
+            ),
+            _KEY_HEADER,
+        ),
+        suggested=("gpt-5.4-mini", "gpt-5.4"),
+        extras="azure",
+    ),
+    _openai_like(
+        "mistral",
+        "Mistral",
+        "https://api.mistral.ai/v1",
+        "MISTRAL_API_KEY",
+        embeds=True,
+        suggested=("mistral-small-latest", "mistral-large-latest"),
+    ),
+    Provider(
+        name="cohere",
+        about="Cohere",
+        dialect=dialects.cohere,
+        base_url=urls.fixed("https://api.cohere.com/v2"),
+        scheme=HeaderScheme(env=("COHERE_API_KEY", "CO_API_KEY"), prefix="Bearer "),
+        suggested=("command-r7b-12-2024", "command-a-03-2025"),
+        extras="cohere",
+    ),
+    _openai_like(
+        "groq",
+        "Groq",
+        "https://api.groq.com/openai/v1",
+        "GROQ_API_KEY",
+        suggested=("openai/gpt-oss-20b", "openai/gpt-oss-120b"),
+    ),
+    _openai_like(
+        "deepseek",
+        "DeepSeek",
+        "https://api.deepseek.com/v1",
+        "DEEPSEEK_API_KEY",
+        suggested=("deepseek-v4-flash", "deepseek-v4-pro"),
+    ),
+    _openai_like(
+        "xai",
+        "xAI",
+        "https://api.x.ai/v1",
+        "XAI_API_KEY",
+        suggested=("grok-4.3", "grok-4.7"),
+    ),
+    _openai_like(
+        "together",
+        "Together",
+        "https://api.together.xyz/v1",
+        "TOGETHER_API_KEY",
+        embeds=True,
+        suggested=("Qwen/Qwen3.5-9B", "openai/gpt-oss-120b"),
+    ),
+    _openai_like(
+        "openrouter",
+        "OpenRouter",
+        "https://openrouter.ai/api/v1",
+        "OPENROUTER_API_KEY",
+        embeds=True,
+        suggested=("openrouter/auto", "openrouter/auto"),
+    ),
+    Provider(
+        name="bedrock",
+        about="AWS Bedrock, by Converse; embeddings by InvokeModel",
+        dialect=dialects.bedrock,
+        base_url=urls.bedrock,
+        scheme=AwsScheme(),
+        options=(_REGION,),
+        suggested=("global.amazon.nova-2-lite-v1:0", "global.anthropic.claude-sonnet-4-6"),
+        extras="bedrock",
+    ),
+    Provider(
+        name="bedrock-invoke",
+        about="AWS Bedrock, by InvokeModel in each model's own format",
+        dialect=dialects.bedrock_invoke,
+        base_url=urls.bedrock,
+        scheme=AwsScheme(),
+        options=(
+            _REGION,
+            Option(
+                name="family",
+                about="whose format an id that does not tell it has, such as `meta.llama3`",
+                needed=False,
+            ),
+        ),
+        extras="bedrock",
+    ),
+    Provider(
+        name="vertex",
+        about="Google Vertex AI",
+        dialect=dialects.vertex,
+        base_url=urls.vertex,
+        scheme=HeaderScheme(
+            env=("VERTEX_ACCESS_TOKEN", "GOOGLE_OAUTH_ACCESS_TOKEN"), prefix="Bearer "
+        ),
+        options=(
+            Option(
+                name="project",
+                about="the Google Cloud project",
+                env=("GOOGLE_CLOUD_PROJECT",),
+            ),
+            Option(
+                name="location",
+                about="such as `europe-west4`; `global` by default",
+                env=("GOOGLE_CLOUD_LOCATION",),
+                default="global",
+            ),
+        ),
+        extras="gemini",
+    ),
+    Provider(
+        name="ollama",
+        about="Ollama",
+        dialect=dialects.ollama,
+        base_url=urls.fixed("http://localhost:11434/api"),
+        base_url_env=("OLLAMA_HOST",),
+        read_base_url=urls.ollama_host,
+        scheme=HeaderScheme(env=("OLLAMA_API_KEY",), prefix="Bearer ", needed=False),
+        suggested=("llama3.2", "llama3.2"),
+        extras="ollama",
+    ),
+    _openai_like(
+        "perplexity",
+        "Perplexity",
+        "https://api.perplexity.ai",
+        "PERPLEXITY_API_KEY",
+        embeds=True,
+    ),
+    _openai_like("cerebras", "Cerebras", "https://api.cerebras.ai/v1", "CEREBRAS_API_KEY"),
+    _openai_like("moonshot", "Moonshot", "https://api.moonshot.ai/v1", "MOONSHOT_API_KEY"),
+    _openai_like(
+        "huggingface",
+        "Hugging Face Inference Providers",
+        "https://router.huggingface.co/v1",
+        "HF_TOKEN",
+    ),
+    _openai_like("vllm", "vLLM", "http://localhost:8000/v1", embeds=True, keyless=True),
+    _openai_like(
+        "llama-cpp",
+        "the server of llama.cpp",
+        "http://localhost:8080/v1",
+        quirks="llama_cpp",
+        embeds=True,
+        keyless=True,
+    ),
+    _openai_like(
+        "openai-compatible",
+        "any other server that speaks OpenAI's dialect",
+        None,
+        quirks="generic",
+        embeds=True,
+        keyless=True,
+        options=(_KEY_HEADER,),
+    ),
+    Provider(
+        name="extractive",
+        about="built in: quotes the sources of its prompt; no key, no network",
+        seams=ONLY_MODELS,
+    ),
+    Provider(
+        name="wordllama",
+        about="built in: embeddings from wordllama's wheel; no key, no network",
+        seams=("embedder",),
+    ),
+)
+
+FILES = frozenset(
+    ("openai", "anthropic", "gemini", "openrouter", "bedrock", "bedrock-invoke", "vertex")
+) | {"openai-compatible"}
+"""Who can be sent a PDF; elsewhere no model reads one, whatever is known of its name."""
+PROVIDERS: Mapping[str, Provider] = MappingProxyType({row.name: row for row in _ROWS})
+"""Every provider, by its name; in the order in which keys in the environment are looked for."""

@@ -1,0 +1,61 @@
+"""Where a model's key is to be found, and whether it is there. Pure; no key is read out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import attrs
+
+from orchestra.providers.known.catalog import AwsScheme, HeaderScheme, Provider
+from orchestra.providers.known.settings import ModelSettings
+
+AWS_BEARER = "AWS_BEARER_TOKEN_BEDROCK"
+AWS_ID, AWS_SECRET, AWS_SESSION = (
+    "AWS_ACCESS_KEY_ID",
+    "AWS_SECRET_ACCESS_KEY",
+    "AWS_SESSION_TOKEN",
+)
+_AWS = f"{AWS_BEARER}, or {AWS_ID} and {AWS_SECRET}"
+
+Environ = Mapping[str, str]
+
+
+@attrs.frozen
+class KeyState:
+    """Whether a model's key is there, and where from: a variable's name, or `file PATH`.
+
+    Where it is missing, `source` says where it is looked for.
+    """
+
+    source: str = ""
+    present: bool = False
+    needed: bool = False
+
+    @property
+    def missing(self) -> bool:
+        """Whether the model cannot be asked without it."""
+        return self.needed and not self.present
+
+
+def key_state(provider: Provider, settings: ModelSettings, environ: Environ) -> KeyState:
+    """Where a model's key is, without reading it out."""
+    if provider.scheme is None:
+        return KeyState()
+    needed = not isinstance(provider.scheme, HeaderScheme) or provider.scheme.needed
+    if settings.key_file is not None:
+        return KeyState(f"file {settings.key_file}", settings.key_file.is_file(), needed=True)
+    if settings.key_env is not None:
+        return KeyState(settings.key_env, bool(environ.get(settings.key_env)), needed=True)
+    if isinstance(provider.scheme, AwsScheme):
+        found = aws_source(environ)
+        return KeyState(found or _AWS, bool(found), needed)
+    names = provider.scheme.env
+    present = next((name for name in names if environ.get(name)), None)
+    return KeyState(present or " or ".join(names), present is not None, needed)
+
+
+def aws_source(environ: Environ) -> str:
+    """The variable that says that there are AWS credentials; "" where there are none."""
+    if environ.get(AWS_BEARER):
+        return AWS_BEARER
+    return AWS_ID if environ.get(AWS_ID) and environ.get(AWS_SECRET) else ""

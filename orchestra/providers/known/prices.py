@@ -1,0 +1,131 @@
+"""What a model of a deployment costs: what its settings say, else the catalogue of prices.
+
+The catalogue is that of the `[prices]` extra, `genai-prices`: data in its wheel, read without a
+network when the first model that needs it is made.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from decimal import Decimal
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+import attrs
+
+from orchestra.policies.money.prices import FREE, Price, Tier, for_million
+from orchestra.providers.known.catalog import PROVIDERS
+from orchestra.providers.known.settings import ModelSettings
+
+if TYPE_CHECKING:
+    from genai_prices.types import ModelPrice
+
+THEIRS: Mapping[str, str] = MappingProxyType(
+    {
+        "openai": "openai",
+        "anthropic": "anthropic",
+        "gemini": "google",
+        "vertex": "google",
+        "azure": "azure",
+        "mistral": "mistral",
+        "cohere": "cohere",
+        "groq": "groq",
+        "deepseek": "deepseek",
+        "xai": "x-ai",
+        "together": "together",
+        "openrouter": "openrouter",
+        "bedrock": "aws",
+        "bedrock-invoke": "aws",
+        "perplexity": "perplexity",
+        "cerebras": "cerebras",
+        "moonshot": "moonshotai",
+    }
+)
+"""Our providers in the catalogue. One that is not here has no list prices: a server of your own,
+or one that passes calls on to others."""
+FREE_PROVIDERS = ("ollama",)
+"""Run at home: free, unless their settings say otherwise."""
+_KEYS: Mapping[str, str] = MappingProxyType(
+    {
+        "input": "input_mtok",
+        "output": "output_mtok",
+        "cached_input": "cache_read_mtok",
+        "cache_write_input": "cache_write_mtok",
+        "reasoning": "output_reasoning_mtok",
+    }
+)
+
+
+def price_of(settings: ModelSettings) -> Price | None:
+    """What a model costs; None where nobody knows. The catalogue's prices are those of now.
+
+    Where the settings have a price of input, what they do not say of cached input costs as much:
+    prices of two lists are not mixed in one. The same holds for output.
+    """
+    said = settings.prices
+    if not PROVIDERS[settings.provider].remote:
+        return FREE
+    own: dict[str, Any] = {
+        field.name: for_million(value)
+        for field in attrs.fields(type(said))
+        if (value := getattr(said, field.name)) is not None
+    }
+    if settings.provider in FREE_PROVIDERS:
+        return Price(**{"input": 0, "output": 0, **own})
+    if "input" in own and "output" in own:
+        return Price(**own)
+    listed = listed_price(settings.provider, settings.model)
+    if listed is None:
+        return Price(**own) if "input" in own else None
+    return _over(own, listed) if own else listed
+
+
+def listed_price(provider: str, model: str) -> Price | None:
+    """What the catalogue says of a model; None where it says nothing, or is not installed."""
+    theirs = THEIRS.get(provider)
+    if theirs is None:
+        return None
+    try:
+        from genai_prices.data_snapshot import get_snapshot
+    except ImportError:
+        return None
+    try:
+        _, found = get_snapshot().find_provider_model(model, None, theirs, None)
+    except LookupError:
+        return None
+    return _read(found.get_prices(datetime.now(UTC)))
+
+
+def _over(own: Mapping[str, Any], listed: Price) -> Price:
+    """The listed price, with what the settings say instead; of all its tiers."""
+    hidden: dict[str, Any] = (
+        {"cached_input": None, "cache_write_input": None} if "input" in own else {}
+    )
+    hidden |= {"reasoning": None} if "output" in own else {}
+    tiers = tuple(Tier(tier.above_tokens, _over(own, tier.price)) for tier in listed.tiers)
+    return attrs.evolve(listed, **{**hidden, **own, "tiers": tiers})
+
+
+def _read(theirs: ModelPrice) -> Price | None:
+    found = {ours: getattr(theirs, key) for ours, key in _KEYS.items()}
+    base = _at(found, 0)
+    if base is None:
+        return None
+    starts = {tier.start for each in found.values() for tier in getattr(each, "tiers", ()) if each}
+    tiers = ((start, _at(found, start + 1)) for start in sorted(starts))
+    return attrs.evolve(
+        base, tiers=tuple(Tier(start, price) for start, price in tiers if price is not None)
+    )
+
+
+def _at(found: Mapping[str, object], input_tokens: int) -> Price | None:
+    """The prices of a call with so much input; None without one of input."""
+    named: dict[str, Any] = {}
+    for ours, theirs in found.items():
+        price = getattr(theirs, "base", theirs)
+        for tier in getattr(theirs, "tiers", ()):
+            price = tier.price if input_tokens > tier.start else price
+        if isinstance(price, Decimal):
+            named[ours] = for_million(price)
+    return Price(**named) if "input" in named else None

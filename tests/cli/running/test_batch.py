@@ -1,0 +1,192 @@
+"""`orchestra batch`: a file of rows in, a file of results out, and again from where it stopped."""
+
+from __future__ import annotations
+
+import csv
+import json
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from orchestra.accounts import Usage
+from orchestra.batch.batch import Progress
+from orchestra.cli.failures import FAILED, INTERRUPTED, MISUSED, CommandError
+from orchestra.cli.running.batch import summary
+from orchestra.cli.running.rows import RowsFile
+from orchestra.documents import Document
+from orchestra.graph.nodes import Input
+from orchestra.graph.pipelines import pipeline
+from orchestra.graph.steps import step
+from tests.cli.conftest import PATIENCE_S, Project
+
+
+@pytest.fixture
+def halving(project: Project) -> Project:
+    """A pipeline that fails for some numbers, and takes a while for others."""
+    project.write(
+        "pipelines/halve.py",
+        """
+        import trio
+        from orchestra import pipeline, step
+
+
+        @step
+        async def halved(number: int, wait_s: float) -> float:
+            await trio.sleep(wait_s)
+            return 1 / number
+
+
+        @pipeline
+        def halve(number: int, wait_s: float = 0.0) -> float:
+            return halved(number, wait_s)
+        """,
+    )
+    return project
+
+
+def results(project: Project, name: str = "rows.results.jsonl") -> dict[str, Any]:
+    lines = [json.loads(line) for line in (project.folder / name).read_text().splitlines()]
+    return {each["id"]: each.get("result", each.get("error")) for each in lines}
+
+
+def test_each_row_has_a_result_and_the_same_command_goes_on(halving: Project) -> None:
+    rows = halving.write("rows.jsonl", '{"number": 1}\n\n{"number": 0}\n{"number": 4}\n')
+    command = ("batch", "pipelines.halve", "rows.jsonl")
+    code, out, err = halving.orchestra(*command)
+    assert code == FAILED
+    assert out.startswith("rows.results.jsonl: 2 of 3 rows have a result, 1 failed; ")
+    assert "1 rows failed; the last was '3': ZeroDivisionError: division by zero" in err
+    assert results(halving) == {"1": 1.0, "3": "ZeroDivisionError", "4": 0.25}
+    rows.write_text(rows.read_text().replace("0", "2"))
+    code, out, err = halving.orchestra(*command)
+    assert (code, err) == (0, "")
+    assert out.startswith("rows.results.jsonl: 3 of 3 rows have a result (2 from before); ")
+    assert results(halving)["3"] == 0.5
+    assert halving.orchestra(*command)[1].startswith("rows.results.jsonl: 3 of 3 rows")
+
+
+def test_a_table_has_the_names_of_inputs_in_its_head(halving: Project) -> None:
+    halving.write("t.csv", "key,number,wait_s\na,1,\nb,2,0.001\n")
+    words = ("batch", "pipelines.halve", "t.csv", "--id", "key", "--results", "out/x.jsonl")
+    code, _, err = halving.orchestra(*words)
+    assert code == FAILED
+    assert "out/x.jsonl: results cannot be written there: No such file or directory" in err
+    code, _, err = halving.orchestra(*words[:-1], "x.jsonl")
+    assert (code, err) == (0, "")
+    assert results(halving, "x.jsonl") == {"a": 1.0, "b": 0.5}
+
+
+def test_all_wrong_rows_are_told_before_anything_is_run(halving: Project) -> None:
+    wrong = ["nonsense", "[1]", '{"number": "x"}', '{"nmber": 1}', '{"number": 1, "id": 7}']
+    halving.write("rows.jsonl", "\n".join(['{"number": 1}', *wrong]))
+    code, out, err = halving.orchestra("batch", "pipelines.halve", "rows.jsonl")
+    assert (code, out) == (MISUSED, "")
+    assert "rows.jsonl:2: it is no JSON" in err
+    assert 'rows.jsonl:3: a row is a JSON object of inputs, such as {"question": "Why?"}' in err
+    assert "rows.jsonl:4: input `number`: expected `int`, got `str`" in err
+    assert "rows.jsonl:5: input 'number' is missing" in err
+    assert "rows.jsonl:6: " in err
+    assert "if that is the id of the row, write --id id" in err
+    assert not (halving.folder / "rows.results.jsonl").exists()
+
+
+def test_rows_have_ids_of_their_own(halving: Project) -> None:
+    halving.write("t.csv", "key,number\na,1\na,2\n")
+    code, _, err = halving.orchestra("batch", "pipelines.halve", "t.csv", "--id", "key")
+    assert code == MISUSED
+    assert "t.csv: row 2: its key 'a' is that of row 1, too" in err
+    _, _, err = halving.orchestra("batch", "pipelines.halve", "t.csv", "--id", "kee")
+    assert "t.csv: row 1: it has no 'kee', which --id names; it has key, number" in err
+
+
+def test_a_signal_lets_rows_end_that_are_under_way(halving: Project) -> None:
+    halving.write(
+        "rows.jsonl", "".join(f'{{"number": {n}, "wait_s": 0.3}}\n' for n in range(1, 99))
+    )
+    process = halving.launch("batch", "pipelines.halve", "rows.jsonl", "--at-once", "1")
+    there = halving.folder / "rows.results.jsonl"
+    while not (there.exists() and there.read_bytes()):
+        assert process.poll() is None
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=PATIENCE_S)
+    assert process.returncode == INTERRUPTED
+    assert b"stopped by Ctrl-C; the same command goes on from there" in err
+    done = len(results(halving))
+    assert f" {done} of 98 rows have a result".encode() in out
+    assert 0 < done < 98
+
+
+@step
+def told(text: str, number: int, document: Document | None) -> str:
+    return f"{text} {number} {document}"
+
+
+@pipeline
+def telling(text: str, number: int = 7, document: Document | None = None) -> str:
+    return told(text, number, document)
+
+
+INPUTS: dict[str, Input] = dict(telling.inputs)
+ROWS = st.lists(st.tuples(st.text("ab,\"'\n é", min_size=1), st.integers(-9, 9)), max_size=4)
+
+
+@given(ROWS)
+def test_a_table_and_lines_of_json_say_the_same(
+    tmp_path_factory: pytest.TempPathFactory, rows: list[tuple[str, int]]
+) -> None:
+    folder = tmp_path_factory.mktemp("rows")
+    with (folder / "t.csv").open("w", encoding="utf-8", newline="") as file:
+        csv.writer(file).writerows([("text", "number"), *rows])
+    lines = [json.dumps({"text": text, "number": number}) for text, number in rows]
+    (folder / "l.jsonl").write_text("\n".join(lines), "utf-8")
+    table, objects = (RowsFile(folder / name, INPUTS) for name in ("t.csv", "l.jsonl"))
+    assert [*table] == [*objects]
+    assert table.check() == objects.check() == len(rows)
+
+
+def rows_of(path: Path) -> list[dict[str, object]]:
+    return [dict(each.inputs) for each in RowsFile(path, INPUTS)]
+
+
+def test_of_a_document_the_value_is_its_path(tmp_path: Path) -> None:
+    (tmp_path / "a.md").write_text("# A")
+    (tmp_path / "l.jsonl").write_text(json.dumps({"text": "x", "document": str(tmp_path / "a.md")}))
+    assert rows_of(tmp_path / "l.jsonl") == [{"text": "x", "document": Document("a.md", b"# A")}]
+    (tmp_path / "l.jsonl").write_text('{"text": "x", "document": "nowhere"}')
+    with pytest.raises(CommandError, match="'nowhere' cannot be read: No such file"):
+        rows_of(tmp_path / "l.jsonl")
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "why"),
+    [
+        ("gone.jsonl", None, "it cannot be read: No such file"),
+        ("t.csv", b"text\na,b\n", "row 1: it has another number of cells"),
+        ("t.csv", b"text,number\na\n", "row 1: it has another number of cells"),
+        ("t.csv", b"text\n\xff\n", "it cannot be read: 'utf-8' codec"),
+        ("l.jsonl", b'{"text": "\xff"}', "l.jsonl:1: it is no JSON"),
+    ],
+)
+def test_what_is_no_table_is_told(tmp_path: Path, name: str, data: bytes | None, why: str) -> None:
+    if data is not None:
+        (tmp_path / name).write_bytes(data)
+    with pytest.raises(CommandError, match=why):
+        RowsFile(tmp_path / name, INPUTS).check()
+
+
+def test_an_empty_cell_is_the_default(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text("text,number\na,\n")
+    assert rows_of(tmp_path / "t.csv") == [{"text": "a"}]
+
+
+def test_a_summary_tells_what_it_cost() -> None:
+    progress = Progress(done_before=2, finished=3, failed=1)
+    progress.usage = Usage(1000, 50, cost_nanodollars=1_500_000_000, unpriced_calls=2)
+    assert summary(progress, 9) == (
+        "5 of 9 rows have a result (2 from before), 1 failed; 1000 tokens in, 50 out, $1.5, "
+        "and 2 calls have no price"
+    )

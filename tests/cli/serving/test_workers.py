@@ -1,0 +1,256 @@
+"""`orchestra serve` as processes: several of them, reloaded, killed and stopped."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import sqlite3
+import subprocess
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import ExitStack, closing, contextmanager
+from http.client import HTTPResponse
+from pathlib import Path
+
+import pytest
+
+from orchestra.cli.serving.log import Log
+from orchestra.cli.serving.workers import command
+from orchestra.runs.archive import live_key
+from tests.cli.conftest import PATIENCE_S, Project, err_of
+from tests.cli.serving.test_serve import get, listening
+
+PID = """\
+    from __future__ import annotations
+
+    import os
+    from collections.abc import AsyncIterator
+
+    import trio
+
+    from orchestra import Stream, pipeline, step
+
+    VERSION = "one"
+
+
+    @step
+    async def speak(file: str) -> AsyncIterator[str]:
+        yield f"{VERSION} {os.getpid()} "
+        while file and not await trio.Path(file).exists():
+            await trio.sleep(0.02)
+        yield "done"
+
+
+    @pipeline
+    def who(file: str = "") -> Stream[str]:
+        return speak(file)
+"""
+
+FINISHED = 'orchestra_run_duration_seconds_count{pipeline="who",status="finished"}'
+
+
+@pytest.fixture
+def who(project: Project) -> Project:
+    project.write("pipelines/who.py", PID)
+    project.write("orchestra.toml", '[state]\nurl = "sqlite:state.sqlite"\ntimeout_s = 10\n')
+    return project
+
+
+def said(process: subprocess.Popen[bytes], wanted: str, passed_by: list[str] | None = None) -> str:
+    """The next line of its log that has this; what is passed by until then is kept, if asked for."""
+    for line in err_of(process):
+        if passed_by is not None:
+            passed_by.append(line.decode())
+        if wanted in line.decode():
+            return line.decode()
+    raise AssertionError(f"it ended without having said {wanted!r}")
+
+
+def asked(url: str) -> list[str]:
+    """The version and the process that answer."""
+    return str(get(f"{url}/v1/pipelines/who/runs")["result"]).split()[:2]
+
+
+@contextmanager
+def held(url: str, gate: Path) -> Iterator[tuple[int, str, HTTPResponse]]:
+    """A stream that waits for a file: the process of its run, the run's id, and what comes."""
+    request = urllib.request.Request(
+        f"{url}/v1/pipelines/who/runs?file={gate}", headers={"Accept": "text/event-stream"}
+    )
+    with urllib.request.urlopen(request, timeout=PATIENCE_S) as events:
+        seen = b""
+        while b'"chunk":' not in seen:
+            seen += events.readline()
+        found = re.search(rb'"run_id":"(\w+)".*"chunk":"one (\d+) "', seen, re.DOTALL)
+        assert found
+        yield int(found[2]), found[1].decode(), events
+
+
+def metric(url: str, name: str) -> float | None:
+    """A sample of what all workers have counted together."""
+    with urllib.request.urlopen(f"{url}/metrics", timeout=PATIENCE_S) as response:
+        said = re.search(rf"^{re.escape(name)} (.+)$", response.read().decode(), re.MULTILINE)
+    return float(said[1]) if said else None
+
+
+def recorded(project: Project, run_id: str) -> bool:
+    """Whether it is written down for good that this run goes on."""
+    file = project.folder / ".orchestra/state.sqlite"
+    with closing(sqlite3.connect(file, timeout=PATIENCE_S)) as database:
+        found = database.execute("SELECT 1 FROM entry WHERE key = ?", [live_key(run_id).encode()])
+        return found.fetchone() is not None
+
+
+def test_of_two_workers_one_is_killed_and_the_other_goes_on(who: Project) -> None:
+    """The dead one is back, and its runs have failed; what both are asked for reaches both."""
+    process = who.launch("serve", "--port", "0", "--workers", "2")
+    url = listening(process)
+    first, second = (int(said(process, "is ready").split()[-1]) for _ in range(2))
+    workers = {first, second}
+    gate = who.folder / "gate"
+    with ExitStack() as streams:
+        of: dict[int, tuple[str, HTTPResponse]] = {}
+        for _ in range(100):  # whoever is free accepts
+            pid, run_id, stream = streams.enter_context(held(url, gate))
+            of[pid] = run_id, stream
+            if of.keys() == workers:
+                break
+        lost, events = of[first][0], of[second][1]
+        while not recorded(who, lost):
+            pass
+        for _ in range(5):
+            asked(url)
+        while metric(url, FINISHED) != 5:  # each writes down now and then what it has counted
+            pass
+        os.kill(first, signal.SIGKILL)
+        assert "worker 1 ended with SIGKILL" in said(process, "worker ")
+        since: list[str] = []
+        assert int(said(process, "is ready", since).split()[-1]) not in workers
+        with urllib.request.urlopen(f"{url}/v1/runs/{lost}/events", timeout=PATIENCE_S) as told:
+            assert b"the process that ran it has died" in told.read()
+        assert metric(url, FINISHED) == 5, "what the dead had counted is not forgotten"
+        gate.touch()
+        assert b"run.finished" in events.read()
+    (who.folder / "pipelines/who.py").write_text("nonsense")
+    process.send_signal(signal.SIGHUP)
+    for _ in range(2):
+        assert " worker " in said(process, "not reloaded", since)
+    assert "/docs" not in "".join(since), "what is served is told by the first, once"
+    who.write("pipelines/who.py", PID.replace('"one"', '"two"'))
+    process.send_signal(signal.SIGHUP)
+    for _ in range(2):
+        said(process, "reloaded; ")
+    assert asked(url)[0] == "two"
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(PATIENCE_S) == 0
+
+
+HUNG_UP = """\
+    import os
+    import signal
+    from pathlib import Path
+
+    from pipelines.who import pipeline, speak
+
+    if not Path("hung-up").exists():
+        Path("hung-up").touch()
+        os.kill(os.getpid(), signal.SIGHUP)
+
+
+    @pipeline
+    def hung(file: str = "") -> Stream[str]:
+        return speak(file)
+"""
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_a_server_that_is_to_load_anew_while_it_starts_does_so_when_it_has(
+    who: Project, workers: str
+) -> None:
+    """It was killed, which a service manager takes for an orderly end."""
+    who.write("pipelines/hung.py", HUNG_UP.replace("speak\n", "Stream, speak\n", 1))
+    process = who.launch("serve", "--port", "0", "--workers", workers)
+    url = listening(process)
+    said(process, "reloaded; new requests")
+    assert asked(url)[0] == "one"
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(PATIENCE_S) == 0
+
+
+def test_a_pipeline_with_problems_is_told_once_and_nothing_is_served(who: Project) -> None:
+    (who.folder / "pipelines/who.py").write_text("nonsense")
+    code, out, err = who.finish("serve", "--port", "0", "--workers", "3")
+    assert (code, out) == (1, "")
+    assert err.count("pipelines/who.py cannot be imported: NameError") == 1
+
+
+def test_workers_do_not_go_on_without_the_configuration_that_they_had(who: Project) -> None:
+    """Neither those that load anew, nor one that takes the place of another."""
+    file = who.folder / "orchestra.toml"
+    file.write_text(file.read_text() + '[server]\nkeys = "required"\n')
+    process = who.launch("serve", "--port", "0", "--workers", "2")
+    url = listening(process)
+    first, _ = (int(said(process, "is ready").split()[-1]) for _ in range(2))
+    file.unlink()
+    process.send_signal(signal.SIGHUP)
+    for _ in range(2):
+        assert "not reloaded" in said(process, "reloaded")
+    os.kill(first, signal.SIGKILL)
+    said(process, "worker 1 ended with SIGKILL")
+    said(process, "orchestra.toml: there is no such file")
+    with pytest.raises(urllib.error.HTTPError, match="401"):
+        asked(url)
+    process.send_signal(signal.SIGTERM)
+    process.wait(PATIENCE_S)
+
+
+def test_an_edit_is_served_while_one_develops(who: Project) -> None:
+    process = who.launch("serve", "--port", "0", "--reload")
+    url = listening(process)
+    assert asked(url)[0] == "one"
+    (who.folder / "pipelines/who.py").write_text("nonsense")
+    assert "what was served before goes on" in said(process, "not reloaded")
+    assert asked(url)[0] == "one"
+    who.write("pipelines/who.py", PID.replace('"one"', '"two"'))
+    said(process, "reloaded; ")
+    assert asked(url)[0] == "two"
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(PATIENCE_S) == 0
+
+
+NOTES = """\
+    from orchestra import pipeline
+    from orchestra.steps import embed, retrieve
+    from orchestra.values import Passage
+
+
+    @pipeline
+    def notes(question: str) -> list[Passage]:
+        return retrieve(embed(question), store="notes", top=1)
+"""
+
+
+def test_a_store_that_is_made_while_one_develops_is_found(who: Project) -> None:
+    process = who.launch("serve", "--port", "0", "--reload")
+    url = listening(process)
+    who.write("pipelines/notes.py", NOTES)
+    said(process, "not reloaded")
+    who.write("notes/a.md", "A note.")
+    assert who.finish("ingest", "notes", "--store", "notes")[0] == 0
+    said(process, "reloaded; ")
+    assert asked(url)[0] == "one"
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(PATIENCE_S) == 0
+
+
+def test_a_worker_is_started_with_what_was_said() -> None:
+    said = {"drain_s": 3.5, "debug": True}
+    log = Log("json", "warning")
+    words = command(["pipelines.a:b"], "0.0.0.0", said, Path("data"), None, log=log, reload=False)
+    assert words[3:] == [
+        *("serve", "pipelines.a:b", "--host", "0.0.0.0"),
+        *("--drain-s", "3.5", "--debug", "--data", "data"),
+        *("--log-format", "json", "--log-level", "warning", "--as-worker"),
+    ]

@@ -1,0 +1,193 @@
+"""The watch: a read that takes too long ends when a scope around it would have ended it."""
+
+from __future__ import annotations
+
+import math
+import socket
+from contextlib import suppress
+
+import pytest
+import trio
+import trio.testing
+from hypothesis import given
+from hypothesis import strategies as st
+
+from orchestra.errors import ModelTimeoutError
+from orchestra.protocols import HttpRequest, Timeouts, Transport
+from orchestra.providers.connections.line import Line
+from orchestra.providers.connections.watch import Wait, Watch
+from orchestra.providers.network import open_transport
+from orchestra.testing.strategies import schedules
+from orchestra.testing.virtual import virtual
+from tests.providers.upstream import CHUNKED, Visit, run, upstream
+
+LIMIT_S = 4.0
+Story = tuple[float, list[tuple[float, float]]]
+"""When a reader comes; and of each read, after how long a byte comes, and what time is then spent."""
+
+waits = st.sampled_from(
+    [0.0, 0.5, 1.0, 3.5, 4.5, 9.0]
+)  # never just the limit: then either is right
+works = st.sampled_from([0.0, 0.5, 3.0, 4.0, 13.0])
+stories: st.SearchStrategy[list[Story]] = st.lists(
+    st.tuples(works, st.lists(st.tuples(waits, works), max_size=4)), min_size=1, max_size=4
+)
+
+
+class Scoped:
+    """Reads with a scope around each: what the watch has to come to."""
+
+    def __init__(self, line: Line) -> None:
+        self._line = line
+
+    async def read(self) -> bool:
+        """Whether a byte came in time."""
+        with trio.move_on_after(LIMIT_S):
+            await self._line.receive()
+            return True
+        return False
+
+    def leave(self) -> None:
+        """Do nothing."""
+
+
+class Watched:
+    """Reads that the watch looks at."""
+
+    def __init__(self, line: Line) -> None:
+        self._wait = Watch.over(line, LIMIT_S)
+
+    async def read(self) -> bool:
+        """Whether a byte came in time."""
+        assert self._wait.begin(math.inf)
+        try:
+            await self._wait.line.receive()
+        except trio.ClosedResourceError:
+            assert self._wait.late
+            return False
+        finally:
+            self._wait.since_s = math.inf
+        return True
+
+    def leave(self) -> None:
+        """Be watched no more."""
+        self._wait.leave()
+
+
+async def told(
+    stories: list[Story], kind: type[Scoped | Watched]
+) -> list[list[tuple[float, bool]]]:
+    """Of each reader, when each of its reads ended, and whether in time."""
+    found: list[list[tuple[float, bool]]] = [[] for _ in stories]
+    began_s = trio.current_time()
+
+    async def write(after_s: float, end: socket.socket) -> None:
+        await trio.sleep(after_s)
+        with suppress(OSError):
+            end.send(b"x")
+
+    async def read(number: int, story: Story) -> None:
+        begin_s, reads = story
+        await trio.sleep(begin_s)
+        here, there = socket.socketpair()
+        with here, there:
+            reader = kind(Line(here))
+            for wait_s, work_s in reads:
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(write, wait_s, there)
+                    in_time = await reader.read()
+                    found[number].append((trio.current_time() - began_s, in_time))
+                    nursery.cancel_scope.cancel()
+                if not in_time:
+                    break
+                await trio.sleep(work_s)
+            reader.leave()
+
+    async with trio.open_nursery() as nursery:
+        for number, story in enumerate(stories):
+            nursery.start_soon(read, number, story)
+    return found
+
+
+@given(stories, schedules())
+def test_a_read_ends_as_by_a_scope_of_its_own(stories: list[Story], schedule: int) -> None:
+    watched = virtual(lambda: told(stories, Watched), schedule=schedule)
+    assert watched == virtual(lambda: told(stories, Scoped), schedule=schedule)
+
+
+def test_the_last_that_leaves_ends_the_task() -> None:
+    async def main() -> None:
+        before = trio.lowlevel.current_statistics().tasks_living
+        here, there = socket.socketpair()
+        with here, there:
+            both = [Watched(Line(here)), Watched(Line(there))]
+            assert trio.lowlevel.current_statistics().tasks_living == before + 1
+            both[0].leave()
+            both[0].leave()
+            await trio.testing.wait_all_tasks_blocked()
+            assert trio.lowlevel.current_statistics().tasks_living == before + 1
+            both[1].leave()
+            await trio.testing.wait_all_tasks_blocked()
+            assert trio.lowlevel.current_statistics().tasks_living == before
+            Watched(Line(here)).leave()
+            Watched(Line(there)).leave()
+            await trio.testing.wait_all_tasks_blocked()
+            assert trio.lowlevel.current_statistics().tasks_living == before
+
+    trio.run(main)
+
+
+def test_who_was_left_behind_by_a_run_of_trio_may_leave_after_it() -> None:
+    here, there = socket.socketpair()
+
+    async def main() -> Wait:
+        return Watch.over(Line(here), LIMIT_S)
+
+    with here, there:
+        wait = trio.run(main)
+        wait.leave()
+        wait.leave()
+        trio.run(main).leave()
+
+
+@pytest.mark.parametrize(
+    ("code", "timeouts"),
+    [
+        ("idle_s", Timeouts(idle_s=0.05)),
+        ("total_s", Timeouts(idle_s=0.3, total_s=0.1)),
+        ("total_s", Timeouts(idle_s=None, total_s=0.1)),
+    ],
+)
+def test_an_answer_of_many_pieces_has_its_bounds_too(code: str, timeouts: Timeouts) -> None:
+    pieces = 8
+
+    async def main() -> None:
+        read = trio.Event()
+
+        async def handle(visit: Visit) -> None:
+            nonlocal read
+            await visit.request()
+            await visit.send(CHUNKED)
+            for _ in range(pieces):
+                read = trio.Event()
+                await visit.send(b"1\r\na\r\n")
+                await read.wait()
+            await visit.left()
+
+        size = 0
+
+        async def ask(url: str, transport: Transport) -> None:
+            nonlocal size
+            async with transport.send(HttpRequest(url, timeouts=timeouts)) as reply:
+                while data := await reply.receive():
+                    size += len(data)
+                    read.set()
+
+        async with upstream(handle) as server, open_transport() as transport:
+            with pytest.raises(ModelTimeoutError) as caught:
+                await ask(server.url, transport)
+            assert size == pieces
+            assert caught.value.code == code
+            await server.visits[0].gone.wait()
+
+    run(main)
