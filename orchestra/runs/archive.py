@@ -18,6 +18,7 @@ import msgspec
 import trio
 
 from orchestra.protocols import Change, Entry, State
+from orchestra.records import readable
 from orchestra.runs import index, mail
 from orchestra.runs.keeping import Final, packed, unpacked
 from orchestra.runs.patience import patiently
@@ -49,8 +50,8 @@ def entry(record: Record, ttl_s: float = LIVE_TTL_S) -> Entry:
 
 
 def record_of(data: bytes | None) -> Record | None:
-    """The record that was stored, if one was."""
-    return _RECORD.decode(data) if data is not None else None
+    """The record that was stored, if one was, and can be read."""
+    return readable(_RECORD.decode, data, "the record of a run")
 
 
 class Archive:

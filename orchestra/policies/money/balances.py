@@ -39,6 +39,8 @@ class Balance:
 async def balances(payers: Sequence[Payer], state: State) -> list[Balance]:
     """How each budget of these payers is, in their order. Nothing is changed.
 
+    A payer whose ledger cannot be read is left out.
+
     Raises:
         StateError: the state is gone, or too slow.
     """
@@ -53,7 +55,7 @@ async def balances(payers: Sequence[Payer], state: State) -> list[Balance]:
 async def reset(payer: Payer, periods: Collection[Period], state: State) -> list[Balance]:
     """Let nothing be spent in these periods of the payer's budgets; and how these were before.
 
-    What is held stays held. Thresholds are told anew.
+    What is held stays held. Thresholds are told anew. A ledger that cannot be read begins anew.
 
     Raises:
         StateError: the state is gone, or too slow; it has happened, or has not.
@@ -71,7 +73,8 @@ def _balances(payers: Sequence[Payer], kept: Sequence[Kept | None], now_s: float
 def _reset(
     payer: Payer, kept: Sequence[Kept | None], now_s: float
 ) -> Revision[list[Balance], Kept]:
-    ((_, ledger),) = ledgers((payer,), kept, now_s)
+    (there,) = kept
+    ((_, ledger),) = ledgers((payer,), [there if type(there) is Ledger else None], now_s)
     before = _of(payer, ledger)
     for budget in payer.budgets:
         ledger.spent[budget.slot] = ledger.told[budget.slot] = 0
