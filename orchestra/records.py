@@ -47,7 +47,7 @@ def readable(decode: Callable[[bytes], T], data: bytes | None, what: str) -> T |
     try:
         return None if data is None else decode(data)
     except UNREADABLE as error:
-        log.warning("%s cannot be read, and is taken for nothing: %s", what, error)
+        log.warning("%s cannot be read, and is left out: %s", what, error)
         return None
 
 

@@ -96,7 +96,7 @@ def test_a_key_that_cannot_be_read_is_left_out_of_the_list(
 ) -> None:
     record = keys.encoded(keys.NOBODYS)
     assert changes.listed(["a", "b"], [b"{", record], 0.0).result == (keys.NOBODYS,)
-    assert "key a cannot be read" in caplog.text
+    assert "key a cannot be read, and is left out" in caplog.text
 
 
 @pytest.mark.parametrize("data", [b"[]", b"\xff", b'["Ledger",20833,[5],[],{}]', b'["Spent",1]'])
@@ -109,12 +109,15 @@ def test_what_was_spent_is_not_forgotten_where_a_ledger_cannot_be_read(data: byt
         ledger.used_up(PAYERS, there, NOW_S)
 
 
-def test_who_else_pays_is_told_and_settled_beside_a_ledger_that_cannot_be_read() -> None:
+def test_who_else_pays_is_told_and_settled_beside_a_ledger_that_cannot_be_read(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     user, organisation = PAYERS
     there = [ledger.ENCODING.read(b"?"), None]
     assert {each.budget.kind for each in balances._balances(PAYERS, there, NOW_S)} == {
         "organisation"
     }
+    assert "of user acme/ada cannot be read" in caplog.text
     settled = ledger.settle(ledger.Settlement("", PAYERS, 3), there, NOW_S)
     assert [*settled.records] == [organisation.key]
     anew = balances._reset(user, there[:1], NOW_S).records[user.key]

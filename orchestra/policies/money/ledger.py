@@ -16,7 +16,7 @@ and whether it was given back; where the state answers at once and never fails, 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from math import ceil
@@ -257,15 +257,20 @@ def _all(
     payers: Sequence[Payer], kept: Sequence[Kept | None], now_s: float
 ) -> list[tuple[Payer, Ledger]]:
     """As `ledgers`, and none of them is missing: what was spent is not forgotten."""
-    books = ledgers(payers, kept, now_s)
-    if len(books) < len(payers):
-        payer = next(p for p, each in zip(payers, kept, strict=False) if isinstance(each, Hold))
-        raise StateError(
-            f"what is spent of the budgets of {payer.kind} {payer.budgets[0].name} cannot be "
-            "read: it is of another version, or damaged; restore the state, or let it begin anew "
-            "with `orchestra budgets reset`"
-        )
-    return books
+    for why in illegible(payers, kept):
+        raise StateError(why)
+    return ledgers(payers, kept, now_s)
+
+
+def illegible(payers: Sequence[Payer], kept: Sequence[Kept | None]) -> Iterator[str]:
+    """What is to be said of each payer whose ledger cannot be read."""
+    for payer, ledger in zip(payers, kept, strict=False):  # a hold may follow
+        if isinstance(ledger, Hold):
+            yield (
+                f"what is spent of the budgets of {payer.kind} {payer.budgets[0].name} cannot be "
+                "read: it is of another version, or damaged; restore the state, or let it begin "
+                "anew with `orchestra budgets reset`"
+            )
 
 
 def _there(name: str, known: Hold | None, kept: Sequence[Kept | None], now_s: float) -> Hold | None:
