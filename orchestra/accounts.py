@@ -51,8 +51,16 @@ class Caller:
 
     @property
     def full_user(self) -> str:
-        """The user, told apart from those of that name in other organisations."""
-        return f"{self.organisation}/{self.user}" if self.organisation else self.user
+        """The user, told apart from those of that name in other organisations.
+
+        A `/` in a name, which no key has, is written as `%2F`.
+        """
+        organisation, user = map(_without_slash, (self.organisation, self.user))
+        return f"{organisation}/{user}" if organisation else user
+
+
+def _without_slash(name: str) -> str:
+    return name.replace("%", "%25").replace("/", "%2F") if "/" in name or "%" in name else name
 
 
 class Certainty(Enum):

@@ -8,12 +8,12 @@ were begun.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TypeAlias
+from typing import NoReturn, TypeAlias
 
 import attrs
 
 from orchestra.accounts import Usage
-from orchestra.errors import TruncatedStreamError
+from orchestra.errors import MalformedStreamError, TruncatedStreamError
 from orchestra.logprobs import Logprobs
 from orchestra.values import (
     NO_DETAILS,
@@ -31,6 +31,10 @@ from orchestra.values import (
     ToolCallDelta,
     UsageReport,
 )
+
+ANSWER_CHARS_MAX = 64 * 1024 * 1024
+"""Of one answer, with what no reader sees of it: as many as a whole one has bytes."""
+_TOKEN_CHARS = 256  # what a token takes with its likelihood
 
 AnswerPart: TypeAlias = TextPart | ReasoningPart | ToolCall
 
@@ -108,10 +112,24 @@ class _Piece:
         return ReasoningPart(text, signature) if self.kind is ReasoningPart else TextPart(text)
 
 
+def _size(event: ModelEvent) -> int:
+    match event:
+        case ReasoningDelta(text=text, signature=signature):
+            return len(text) + len(signature)
+        case ToolCallDelta():
+            return len(event.arguments) + len(event.signature)
+        case RefusalDelta(text=text):
+            return len(text)
+        case Logprobs(content=content, refusal=refusal):
+            return _TOKEN_CHARS * (len(content) + len(refusal))
+    return 0
+
+
 class Answer:
     """An answer that is growing, event by event; adding one costs the same however long it is."""
 
     def __init__(self) -> None:
+        self._left = ANSWER_CHARS_MAX
         self.usage: Usage | None = None
         self.stopped: Stopped | None = None
         self._pieces: list[_Piece] = []
@@ -122,11 +140,22 @@ class Answer:
         self._logprobs: list[Logprobs] = []
 
     def add(self, event: ModelEvent) -> None:
-        """Take the next event."""
+        """Take the next event.
+
+        Raises:
+            MalformedStreamError: the answer is over `ANSWER_CHARS_MAX`; nothing is left of it.
+        """
         if type(event) is TextDelta:  # nearly all of them are: the rest may take longer
+            self._left -= len(event.text)
             if event.text:
                 self._growing(TextPart).texts.append(event.text)
-            return
+        else:
+            self._left -= _size(event)
+            self._take(event)
+        if self._left < 0:
+            self._refuse()
+
+    def _take(self, event: ModelEvent) -> None:
         match event:
             case UsageReport(usage=usage):
                 self.usage = usage
@@ -147,6 +176,14 @@ class Answer:
                 self._refusals.append(text)
             case Logprobs():
                 self._logprobs.append(event)
+
+    def _refuse(self) -> NoReturn:
+        # what is raised may hold it for as long as its run is kept
+        self._pieces, self._calls, self._refusals, self._logprobs = [], {}, [], []
+        raise MalformedStreamError(
+            f"the answer is over {ANSWER_CHARS_MAX} characters, with thoughts and arguments of "
+            "tools; ask for less at once"
+        )
 
     def completion(self) -> Completion:
         """The whole answer.

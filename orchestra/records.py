@@ -2,16 +2,26 @@
 
 A state in memory keeps the records themselves, so that nothing is written and read again for
 each call; one that other processes share keeps what `Encoding.write` has made of them.
+
+What a shared state gives back may be of another version, written by hand, or cut. `readable` takes
+that for nothing: of what can be done without, or asked for again. `certain` raises StateError: of
+what is a promise to somebody, such as what is spent, or a key.
 """
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping
 from typing import Generic, TypeVar
 
 import attrs
 import msgspec
 
+from orchestra.errors import StateError
+
+log = logging.getLogger("orchestra.state")
+
+T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
 D = TypeVar("D")
 
@@ -26,6 +36,31 @@ class Encoding(Generic[D]):
 
 AS_IT_IS: Encoding[bytes] = Encoding(bytes, bytes)
 """Of records that are bytes."""
+
+
+UNREADABLE = (msgspec.MsgspecError, ValueError, RecursionError)
+"""What decoding raises; also for text that is no UTF-8."""
+
+
+def readable(decode: Callable[[bytes], T], data: bytes | None, what: str) -> T | None:
+    """What is kept; None where nothing is, or nothing that can be read, which is logged."""
+    try:
+        return None if data is None else decode(data)
+    except UNREADABLE as error:
+        log.warning("%s cannot be read, and is left out: %s", what, error)
+        return None
+
+
+def certain(decode: Callable[[bytes], T], data: bytes, what: str, fix: str) -> T:
+    """What is kept.
+
+    Raises:
+        StateError: it cannot be read; `what` begins the message, and `fix` ends it.
+    """
+    try:
+        return decode(data)
+    except UNREADABLE as error:
+        raise StateError(f"{what} cannot be read: {error}; {fix}") from error
 
 
 class Revision(msgspec.Struct, Generic[T_co, D], frozen=True):

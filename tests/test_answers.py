@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from itertools import groupby
 
 import pytest
@@ -8,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestra.accounts import Usage
-from orchestra.answers import Answer, AnswerPart, Completion
-from orchestra.errors import TruncatedStreamError
+from orchestra.answers import ANSWER_CHARS_MAX, Answer, AnswerPart, Completion
+from orchestra.errors import MalformedStreamError, TruncatedStreamError
+from orchestra.logprobs import Logprobs, TokenLogprob
 from orchestra.values import (
     Began,
     Message,
@@ -193,3 +195,26 @@ def test_the_first_words_of_an_answer_do_not_slow_down_the_last() -> None:
     cost_s(1_000)
     few, many = min(cost_s(5_000) for _ in range(3)), min(cost_s(50_000) for _ in range(3))
     assert many < 40 * few
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        TextDelta,
+        ReasoningDelta,
+        RefusalDelta,
+        lambda text: ReasoningDelta("", text),
+        lambda text: ToolCallDelta(0, arguments=text),
+        lambda text: ToolCallDelta(0, signature=text),
+        lambda text: Logprobs((TokenLogprob("a", -1.0, None),) * (len(text) // 256)),
+    ],
+)
+def test_an_answer_has_a_bound_whatever_it_is_made_of(kind: Callable[[str], ModelEvent]) -> None:
+    answer, piece = Answer(), kind("x" * 2**20)
+    answer.add(UsageReport(Usage(3, 4)))
+    for _ in range(ANSWER_CHARS_MAX >> 20):
+        answer.add(piece)
+    with pytest.raises(MalformedStreamError, match="over 67108864 characters"):
+        answer.add(piece)
+    answer.stopped = STOP
+    assert answer.completion() == Completion((), STOP, Usage(3, 4)), "what is left may be kept long"

@@ -14,12 +14,13 @@ from math import inf
 import attrs
 import msgspec
 
-from orchestra.access.keys import REPLACED_MAX, KeyRecord, SecretHash, decoded, encoded
+from orchestra.access.keys import DECODE, REPLACED_MAX, KeyRecord, SecretHash, decoded, encoded
 from orchestra.access.token import Token
 from orchestra.access.wanted import NewKey, OtherKey, may_do_something
 from orchestra.accounts import NO_ALLOWANCE, KeyAllowance
-from orchestra.errors import StateError, StoreError
+from orchestra.errors import StoreError
 from orchestra.protocols import Change, Entry
+from orchestra.records import certain, readable
 
 PAGE_KEYS = 128
 HEAD = "keys:head"
@@ -127,10 +128,11 @@ def index(kept: Kept, now_s: float) -> Change[Index]:
 
 
 def listed(ids: Sequence[str], kept: Kept, now_s: float) -> Change[tuple[KeyRecord, ...]]:
-    """The keys of these ids, as they are kept."""
+    """The keys of these ids, as they are kept; one that cannot be read is left out."""
     del now_s
     pairs = zip(ids, kept, strict=True)
-    return Change(tuple(decoded(key, data) for key, data in pairs if data is not None))
+    read = (readable(DECODE, data, f"what is kept of key {key}") for key, data in pairs)
+    return Change(tuple(each for each in read if each is not None))
 
 
 def found(
@@ -237,21 +239,13 @@ def _or_never(until_s: float | None) -> float:
 
 
 def _count(head: bytes | None) -> int:
-    if head is None:
-        return 0
-    try:
-        return _HEAD.decode(head).made
-    except msgspec.DecodeError as error:
-        raise StateError(f"{HEAD} cannot be read: {error}; restore the state") from error
+    return 0 if head is None else certain(_HEAD.decode, head, HEAD, "restore the state").made
 
 
 def _ids(data: bytes | None) -> list[str]:
     if data is None:
         return []
-    try:
-        return _IDS.decode(data)
-    except msgspec.DecodeError as error:
-        raise StateError(f"a page of keys cannot be read: {error}; restore the state") from error
+    return certain(_IDS.decode, data, "a page of keys", "restore the state")
 
 
 _encode = msgspec.json.Encoder().encode

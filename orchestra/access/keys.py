@@ -22,7 +22,7 @@ import msgspec
 from orchestra.access.principal import Principal, Scopes
 from orchestra.access.token import Token, malformation
 from orchestra.accounts import NO_ALLOWANCE, Caller, KeyAllowance
-from orchestra.errors import StateError
+from orchestra.records import certain
 
 REPLACED_MAX = 3
 """Secrets of a key that were replaced, and are kept: to be good for a while, or to be told."""
@@ -141,12 +141,7 @@ def decoded(key: str, data: bytes) -> KeyRecord:
     Raises:
         StateError: it cannot be read, and so lets nobody in.
     """
-    try:
-        return _decoder.decode(data)
-    except msgspec.DecodeError as error:
-        raise StateError(
-            f"what is kept of key {key} cannot be read: {error}; restore it, or make another key"
-        ) from error
+    return certain(DECODE, data, f"what is kept of key {key}", "restore it, or make another key")
 
 
 def _matching(record: KeyRecord, secret: str) -> SecretHash | None:
@@ -165,7 +160,7 @@ def _over(until_s: float | None, now_s: float) -> bool:
 
 
 _encoder = msgspec.json.Encoder()
-_decoder = msgspec.json.Decoder(KeyRecord)
+DECODE = msgspec.json.Decoder(KeyRecord).decode
 _NOBODYS_SECRETS = (SecretHash(bytes(16), bytes(32), 0.0),) * (1 + REPLACED_MAX)
 """Whose digest is that of no secret that anybody could find, and which is long over."""
 NOBODYS = KeyRecord(id="", secret=_NOBODYS_SECRETS[0], name="", created_s=0.0, revoked_s=0.0)

@@ -15,6 +15,7 @@ import msgspec
 
 from orchestra.errors import StateError
 from orchestra.observe.names import Family
+from orchestra.records import UNREADABLE
 
 SERIES_MAX = 2_000
 """Of one metric. Names come from a configuration and from code, and are far fewer."""
@@ -100,7 +101,7 @@ def decode(data: bytes) -> Tally:
     """
     try:
         return _DECODER.decode(data)
-    except msgspec.DecodeError as error:
+    except UNREADABLE as error:
         raise StateError(f"these are no counts of a process: {error}") from error
 
 

@@ -46,7 +46,7 @@ def _lines(owners: tuple[Owner, ...], caller: Caller) -> Iterator[tuple[str, Kin
         if owner.kind == "key" or (owner.kind == "user" and owner is last):
             yield owner.key, owner.kind
     if last.kind == "model":
-        yield f"{last.key} {caller.organisation} {caller.user}", "user"
+        yield f"{last.key} {caller.full_user}", "user"
     elif last.kind == "organisation":
         yield f"{last.key} {caller.user}", "user"
     if last.kind in {"model", "organisation"}:

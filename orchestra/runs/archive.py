@@ -21,6 +21,7 @@ import msgspec
 import trio
 
 from orchestra.protocols import Change, Entry, State
+from orchestra.records import readable
 from orchestra.runs import index, mail
 from orchestra.runs.keeping import Final, packed, unpacked
 from orchestra.runs.patience import patiently
@@ -57,8 +58,8 @@ def entry(record: Record, ttl_s: float = LIVE_TTL_S) -> Entry:
 
 
 def record_of(data: bytes | None) -> Record | None:
-    """The record that was stored, if one was; none of a run that is over."""
-    return _RECORD.decode(data) if data else None
+    """The record that was stored, if one was, and can be read; none of a run that is over."""
+    return readable(_RECORD.decode, data or None, "the record of a run")
 
 
 class Archive:

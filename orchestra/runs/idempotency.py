@@ -20,6 +20,7 @@ import trio
 
 from orchestra.errors import StateError
 from orchestra.protocols import Change, Entry, State
+from orchestra.records import certain, readable
 from orchestra.runs import mail
 from orchestra.runs.archive import OVER, entry, live_key, record_of
 from orchestra.runs.record import Record
@@ -102,7 +103,8 @@ class Claims:
         With `Mine`, call `begun` or `unclaim` before anything is awaited.
 
         Raises:
-            StateError: the state is away; nothing is to be started.
+            StateError: the state is away, or what is kept of the key cannot be read; nothing is
+                to be started.
         """
         dead: str | None = None
         for _ in range(TRIES_MAX):
@@ -165,7 +167,7 @@ class Claims:
     async def _given_back(self, at: str, theirs: Theirs) -> bool:
         """Whether the key stands for that run no longer."""
         data = await self._state.change([at], lambda there, _: Change(there[0]))
-        return data is None or _CLAIM.decode(data).run_id != theirs.run_id
+        return data is None or _read(data).run_id != theirs.run_id
 
 
 async def undone(state: State, mine: Mine) -> None:
@@ -204,7 +206,7 @@ def _claim(attempt: _Attempt, there: Sequence[bytes | None], now_s: float) -> Ch
     claim, dead = attempt.claim, attempt.dead
     if there[1] is not None:  # it comes late, and was given back already: nobody waits for it
         return Change(Theirs(attempt.mine.run_id))
-    before = _CLAIM.decode(there[0]) if there[0] is not None else None
+    before = _read(there[0]) if there[0] is not None else None
     if before is None:
         return Change(attempt.mine, attempt.entries)
     if before.digest != claim.digest:
@@ -223,9 +225,16 @@ def never_began(record: Record) -> bool:
 def _undo(mine: Mine, there: Sequence[bytes | None], now_s: float) -> Change[None]:
     del now_s
     entries: dict[str, Entry | None] = {live_key(mine.run_id): OVER}
-    if there[0] is not None and _CLAIM.decode(there[0]).run_id == mine.run_id:
+    claim = readable(_CLAIM.decode, there[0], _WHAT)
+    if claim is not None and claim.run_id == mine.run_id:
         entries[mine.key] = None
     return Change(None, entries)
 
 
+def _read(data: bytes) -> Claim:
+    """The claim of a key: which run it stands for decides whether another is started."""
+    return certain(_CLAIM.decode, data, _WHAT, "send the request with another key")
+
+
+_WHAT = "what is kept of an idempotency key"
 _CLAIM = msgspec.msgpack.Decoder(Claim)

@@ -9,10 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from hashlib import sha256
+from typing import Annotated
 
 import msgspec
 
 from orchestra.protocols import Entry
+from orchestra.records import readable
 
 PAGE = 128
 """Runs on a page: what is written again with each batch of starts is 5 kB at most."""
@@ -23,7 +25,7 @@ PAGES_MAX = 80
 class Page(msgspec.Struct, frozen=True):
     """One page: its number, and the ids of its runs, oldest first."""
 
-    number: int = 0
+    number: Annotated[int, msgspec.Meta(ge=0, le=2**53)] = 0
     ids: tuple[str, ...] = ()
 
     @property
@@ -48,8 +50,8 @@ def page_key(head: str, number: int) -> str:
 
 
 def read(data: bytes | None) -> Page | None:
-    """A page as it was stored."""
-    return _PAGE.decode(data) if data is not None else None
+    """A page as it was stored; None where there is none, or none that can be read."""
+    return readable(_PAGE.decode, data, "a page of runs")
 
 
 def append(
@@ -62,7 +64,7 @@ def append(
     for run_id in ids:
         if run_id in there:
             continue
-        if len(page.ids) == PAGE:
+        if len(page.ids) >= PAGE:
             entries[page_key(head, page.number)] = _entry(page, ttl_s)
             entries[page_key(head, page.number - PAGES_MAX)] = None
             page = Page(page.number + 1)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from orchestra.events import Event
+from orchestra.records import readable
 from orchestra.runs.record import EventLine, Record, ended, told
 
 if TYPE_CHECKING:
@@ -73,8 +74,8 @@ def packed(events: tuple[EventLine, ...]) -> bytes:
 
 
 def unpacked(data: bytes | None) -> tuple[EventLine, ...]:
-    """The events that were stored; none where nothing is."""
-    return _EVENTS.decode(data) if data is not None else ()
+    """The events that were stored; none where nothing is that can be read."""
+    return readable(_EVENTS.decode, data, "what a run told") or ()
 
 
 _EVENTS = msgspec.msgpack.Decoder(tuple[EventLine, ...])

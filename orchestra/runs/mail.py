@@ -13,6 +13,7 @@ from typing import TypeAlias
 import msgspec
 
 from orchestra.protocols import Change, Entry
+from orchestra.records import readable
 from orchestra.runs.record import EventLine
 
 LETTERS_MAX = 1_000
@@ -82,12 +83,12 @@ def put(box: str, letter: Letter, there: Sequence[bytes | None], now_s: float) -
 
 def opened(data: bytes | None) -> tuple[Letter, ...]:
     """The letters in a box."""
-    return _LETTERS.decode(data) if data is not None else ()
+    return readable(_LETTERS.decode, data, "a box of letters") or ()
 
 
 def published(data: bytes | None) -> Published | None:
     """What was published, if anything was."""
-    return _PUBLISHED.decode(data) if data is not None else None
+    return readable(_PUBLISHED.decode, data, "what was published of a run")
 
 
 def entry(batch: Published) -> Entry:

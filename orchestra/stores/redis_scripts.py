@@ -27,7 +27,8 @@ local reads, at = tonumber(ARGV[1]), 1
 local there, same = {}, true
 for i = 1, reads do
   at = at + 1
-  there[i] = redis.call('GET', KEYS[i])
+  there[i] = redis.pcall('GET', KEYS[i])
+  if type(there[i]) == 'table' then there[i] = false end -- no string, and so none of ours
   if ARGV[at] ~= (there[i] and ('=' .. there[i]) or '-') then same = false end
 end
 if not same then return {0, redis.call('TIME'), there} end
@@ -59,10 +60,10 @@ local name = ARGV[1]
 RECALL = Script(
     _MEMORY
     + """
-local value = redis.call('GET', prefix .. 'm:' .. name)
+local value = redis.pcall('GET', prefix .. 'm:' .. name)
 local time = redis.call('TIME')
 local now = tonumber(time[1]) + tonumber(time[2]) / 1e6 + tonumber(ARGV[2])
-if not value or #value < 8 or struct.unpack('>d', value) <= now then
+if type(value) ~= 'string' or #value < 8 or struct.unpack('>d', value) <= now then
   pcall(forget, name)
   return false
 end

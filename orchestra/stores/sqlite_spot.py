@@ -22,6 +22,8 @@ from orchestra.stores.sqlite_place import Inode, Place
 SLOW_S = 0.01
 """A thousand times what a read takes; a process that has lost its processor takes this, too."""
 REST_S = 1.0
+DATA = "CAST(data AS BLOB)"
+"""What is kept, as bytes: one who writes by hand writes text, or a number."""
 
 
 class SpotReader:
@@ -87,4 +89,4 @@ def _connected(path: Path) -> sqlite3.Connection:
 @lru_cache(maxsize=16)
 def _select(count: int) -> str:
     """One statement, so that all of it is read at one time."""
-    return f"SELECT key, data FROM entry WHERE key IN ({','.join('?' * count)}) AND until_s > ?"  # noqa: S608 - it is made of question marks
+    return f"SELECT key, {DATA} FROM entry WHERE key IN ({','.join('?' * count)}) AND until_s > ?"  # noqa: S608 - it is made of question marks

@@ -51,6 +51,8 @@ DECISIONS_MAX = 200
 """How often a batch is decided, where others are always faster."""
 REST_S = 0.25
 """How long a Redis that was too slow is left alone, every call failing at once."""
+TTL_MAX_S = 100 * 365 * 86_400.0
+"""A longer time is no number to Redis, which would refuse whatever is written with it."""
 _UNTIL_BYTES = 8  # of the time at which a value ends, before it
 
 
@@ -182,7 +184,7 @@ class RedisState(GroupedState):
         size_bytes = len(call.key) + len(call.data)
         return [
             *("EVALSHA", REMEMBER.digest, 1, self._prefix, call.key, call.data, size_bytes),
-            *(repr(float(call.ttl_s)), self._limit_bytes, ahead_s),
+            *(repr(min(TTL_MAX_S, float(call.ttl_s))), self._limit_bytes, ahead_s),
         ]
 
     async def _change(
@@ -285,4 +287,5 @@ def _stored(entry: Entry | None, now_s: float) -> tuple[str, bytes]:
         return "-", b""
     if entry.ttl_s is None:
         return "", struct.pack(">d", math.inf) + entry.data
-    return str(math.ceil(entry.ttl_s * 1000)), struct.pack(">d", now_s + entry.ttl_s) + entry.data
+    ttl_s = min(TTL_MAX_S, entry.ttl_s)
+    return str(math.ceil(ttl_s * 1000)), struct.pack(">d", now_s + ttl_s) + entry.data

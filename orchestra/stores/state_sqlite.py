@@ -39,7 +39,7 @@ from orchestra.stores.grouping import (
 )
 from orchestra.stores.sqlite_file import FIXES, explained, write_ahead
 from orchestra.stores.sqlite_place import Inode, Place
-from orchestra.stores.sqlite_spot import SpotReader
+from orchestra.stores.sqlite_spot import DATA, SpotReader
 
 T = TypeVar("T")
 D = TypeVar("D")
@@ -280,7 +280,7 @@ def _change(db: sqlite3.Connection, calls: Sequence[Deciding[Any]], now_s: float
 
 
 def _read(db: sqlite3.Connection, key: str, now_s: float) -> bytes | None:
-    asked = "SELECT data FROM entry WHERE key = ? AND until_s > ?"
+    asked = f"SELECT {DATA} FROM entry WHERE key = ? AND until_s > ?"  # noqa: S608 - of our own words
     row = db.execute(asked, (_blob(key), now_s)).fetchone()
     return None if row is None else bytes(row[0])
 
@@ -294,7 +294,7 @@ def _write(db: sqlite3.Connection, key: str, entry: Entry | None, now_s: float) 
 
 
 def _recall(db: sqlite3.Connection, key: str, now_s: float) -> bytes | None:
-    asked = "SELECT data, until_s FROM memory WHERE key = ?"
+    asked = f"SELECT {DATA}, CAST(until_s AS REAL) FROM memory WHERE key = ?"  # noqa: S608 - of our own words
     row = db.execute(asked, (_blob(key),)).fetchone()
     if row is None:
         return None

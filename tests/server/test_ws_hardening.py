@@ -15,11 +15,13 @@ from hypercorn.protocol.ws_stream import FrameTooLargeError, WebsocketBuffer
 from hypercorn.typing import ASGIReceiveCallable, ASGISendCallable, Scope
 from hypothesis import given
 from hypothesis import strategies as st
+from wsproto.connection import Connection
 from wsproto.events import BytesMessage, TextMessage
 from wsproto.extensions import PerMessageDeflate
 
-from orchestra.server.connections.hardening import Mailbox, mend_hypercorn
+from orchestra.server.connections.hardening import READ_AT_ONCE, Mailbox, mend_hypercorn
 from orchestra.server.settings import Settings
+from tests.server.connections.test_hardening import UPGRADE_WEBSOCKET
 from tests.server.socketing import Stage, on_stage, open_socket
 from tests.server.wire import _unmended, open_house  # noqa: F401 - a fixture
 
@@ -195,3 +197,68 @@ def test_a_handshake_that_is_none_is_answered_and_closed(lines: list[str], behin
         return b"connection: close" in (await client.rest()).lower() or bool(behind)
 
     assert on_stage(test)
+
+
+# --- very many frames, all of them here --------------------------------------------------------
+
+PONG = b"\x8a\x80\0\0\0\0"  # that nobody asked for, and nobody answers
+PONGS = 20_000
+
+
+class Turns(trio.abc.Instrument):
+    """How many bytes of frames were read in one turn of a task, at the most."""
+
+    def __init__(self) -> None:
+        self.now = self.most = self.all = 0
+        self.all_read = trio.Event()
+
+    def read(self, size: int) -> None:
+        """So many were read."""
+        self.now += size
+        self.all += size
+        if self.all >= len(PONG) * PONGS:
+            self.all_read.set()
+
+    def after_task_step(self, task: trio.lowlevel.Task) -> None:
+        """A turn is over, and the others have theirs."""
+        del task
+        self.most, self.now = max(self.most, self.now), 0
+
+
+async def read_in_a_turn(monkeypatch: pytest.MonkeyPatch) -> int:
+    """The most of a WebSocket's frames for which nobody else has a turn."""
+    turns, stock = Turns(), Connection.receive_data
+
+    def reads(self: Connection, data: bytes | None) -> None:
+        turns.read(len(data or b""))
+        stock(self, data)
+
+    monkeypatch.setattr(Connection, "receive_data", reads)
+    trio.lowlevel.add_instrument(turns)
+
+    async def app(scope: Scope, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
+        await receive()
+        await send({"type": "websocket.accept", "subprotocol": None, "headers": []})
+        while (await receive())["type"] != "websocket.disconnect":
+            pass
+
+    async with open_house(app, Settings()) as house:
+        client = await house.connect()
+        await client.send(UPGRADE_WEBSOCKET)
+        assert (await client.head()).status == 101
+        await client.stream.send_all(PONG * PONGS)
+        await turns.all_read.wait()
+    return turns.most
+
+
+@pytest.mark.usefixtures("_unmended")
+def test_the_trap_of_many_frames_is_still_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert trio.run(read_in_a_turn, monkeypatch) > READ_AT_ONCE
+
+
+@pytest.mark.usefixtures("_unmended")
+def test_whoever_sends_very_many_frames_lets_the_others_have_their_turns(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    mend_hypercorn()
+    assert trio.run(read_in_a_turn, monkeypatch) <= READ_AT_ONCE

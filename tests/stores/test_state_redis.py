@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
@@ -304,13 +305,30 @@ def test_a_value_that_is_not_ours_is_none_and_is_written_over(server: Redis) -> 
     async def main() -> None:
         with RedisState(port=server.port, prefix="p:", timeout_s=5) as state:
             line = await state._lines.connected(state._address, None, [])
-            await line.ask([["SET", "p:s:a:n", "short"], ["SET", "p:m:m", "short"]])
-            assert await count(state) == 1
-            assert await count(state) == 2
-            assert await state.recall("m") is None
-            await state.remember("m", b"x", ttl_s=60)
-            assert await state.recall("m") == b"x"
+            for put in (["SET", "{}", "short"], ["HSET", "{}", "field", "value"]):
+                keys = ("p:s:a:n", "p:m:m")
+                await line.ask([["DEL", *keys], *([put[0], key, *put[2:]] for key in keys)])
+                assert await count(state) == 1
+                assert await count(state) == 2
+                assert await state.recall("m") is None
+                await state.remember("m", b"x", ttl_s=60)
+                assert await state.recall("m") == b"x"
             line.close()
+
+    run(main)
+
+
+@pytest.mark.parametrize("ttl_s", [1e17, 1e300, math.inf])
+def test_a_time_that_is_no_number_to_redis_is_a_very_long_one(server: Redis, ttl_s: float) -> None:
+    """It was refused, and with it whatever was written in the same moment."""
+
+    async def main() -> None:
+        with RedisState(port=server.port, prefix="p:", timeout_s=5) as state:
+            entry = Entry(b"x", ttl_s)
+            await state.change(["long"], lambda _, __: Change(None, {"long": entry}))
+            assert await state.change(["long"], lambda there, _: Change(there[0])) == b"x"
+            await state.remember("m", b"x", ttl_s=ttl_s)
+            assert await state.recall("m") == b"x"
 
     run(main)
 

@@ -16,6 +16,7 @@ import trio.testing
 
 from orchestra.errors import StateError
 from orchestra.protocols import Change, Entry
+from orchestra.records import AS_IT_IS
 from orchestra.stores.sqlite_file import write_ahead
 from orchestra.stores.state_private import PrivateState
 from orchestra.stores.state_sqlite import SqliteState
@@ -245,3 +246,24 @@ def test_the_file_of_something_else_is_left_alone(tmp_path: Path) -> None:
         assert "SQLite says" in refused(state)
     with SqliteState(tmp_path / "file" / "state", timeout_s=5) as state:
         assert "it cannot be reached" in refused(state)
+
+
+@pytest.mark.parametrize("told", ["text", 5, 1.5, 2**62])
+def test_what_was_written_by_hand_is_bytes_and_fails_nobody(tmp_path: Path, told: object) -> None:
+    """A text raised TypeError, and a number asked for so many bytes of memory."""
+    path = tmp_path / "state.sqlite"
+
+    async def main() -> None:
+        with SqliteState(path, timeout_s=5) as state:
+            await state.change([], lambda *_: Change(None, {"a": Entry(b"1")}))
+            await state.remember("m", b"1", ttl_s=60)
+            other = sqlite3.connect(path, isolation_level=None)
+            other.execute("UPDATE entry SET data = ?", (told,))
+            other.execute("UPDATE memory SET data = ?", (told,))
+            other.close()
+            kept = str(told).encode()
+            assert await state.change(["a"], lambda there, _: Change(there[0])) == kept
+            assert await state.look(["a"], lambda there, _: there[0], AS_IT_IS) == kept
+            assert await state.recall("m") == kept
+
+    trio.run(main)

@@ -22,7 +22,7 @@ import msgspec
 from orchestra.accounts import Caller, KeyAllowance
 from orchestra.policies.limits.gcra import SECOND_NS, MeterState, Rate
 from orchestra.protocols import WhenStateFails
-from orchestra.records import Encoding, Revision
+from orchestra.records import Encoding, Revision, readable
 
 LEASE_S = 3600.0
 """The longest lease: a call that lasts for longer counts no more as one of those at once."""
@@ -152,7 +152,7 @@ def owner_of(kind: Kind, name: str, limits: OwnerLimits, scope: str) -> Owner:
     """Somebody with limits; `scope` tells apart what is limited."""
     key = quote(name, safe="", errors="surrogatepass")
     if len(key) > _NAME_CHARS:
-        key = sha256(key.encode()).hexdigest()
+        key = f"={sha256(key.encode()).hexdigest()}"  # no name that is quoted has a = in it
     requests, tokens = map(_rate, (limits.requests_per_minute, limits.tokens_per_minute))
     return Owner(kind, name, limits, f"limits:{scope}:{kind}:{key}", requests, tokens)
 
@@ -297,10 +297,7 @@ class OwnerState(msgspec.Struct, array_like=True):
 
 def _read(data: bytes) -> OwnerState:
     """What was written; of another version, nothing."""
-    try:
-        return _DECODER.decode(data)
-    except msgspec.DecodeError:
-        return OwnerState()
+    return readable(_DECODER.decode, data, "what is taken of limits") or OwnerState()
 
 
 _DECODER = msgspec.json.Decoder(OwnerState)

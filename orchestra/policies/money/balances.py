@@ -7,15 +7,18 @@ call under way is settled as any other, and counts from then on.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Collection, Sequence
 from functools import partial
 
 import attrs
 
 from orchestra.policies.money.budget import Budget, Payer, Period
-from orchestra.policies.money.ledger import ENCODING, Kept, Ledger, ledgers
+from orchestra.policies.money.ledger import ENCODING, Kept, Ledger, illegible, ledgers
 from orchestra.protocols import State
 from orchestra.records import Revision
+
+log = logging.getLogger("orchestra.policies")
 
 PAYERS_AT_ONCE = 100
 
@@ -39,6 +42,8 @@ class Balance:
 async def balances(payers: Sequence[Payer], state: State) -> list[Balance]:
     """How each budget of these payers is, in their order. Nothing is changed.
 
+    A payer whose ledger cannot be read is left out, and logged.
+
     Raises:
         StateError: the state is gone, or too slow.
     """
@@ -53,7 +58,7 @@ async def balances(payers: Sequence[Payer], state: State) -> list[Balance]:
 async def reset(payer: Payer, periods: Collection[Period], state: State) -> list[Balance]:
     """Let nothing be spent in these periods of the payer's budgets; and how these were before.
 
-    What is held stays held. Thresholds are told anew.
+    What is held stays held. Thresholds are told anew. A ledger that cannot be read begins anew.
 
     Raises:
         StateError: the state is gone, or too slow; it has happened, or has not.
@@ -64,6 +69,8 @@ async def reset(payer: Payer, periods: Collection[Period], state: State) -> list
 
 
 def _balances(payers: Sequence[Payer], kept: Sequence[Kept | None], now_s: float) -> list[Balance]:
+    for why in illegible(payers, kept):
+        log.warning("%s", why)
     found = ledgers(payers, kept, now_s)
     return [each for payer, ledger in found for each in _of(payer, ledger)]
 
@@ -71,7 +78,8 @@ def _balances(payers: Sequence[Payer], kept: Sequence[Kept | None], now_s: float
 def _reset(
     payer: Payer, kept: Sequence[Kept | None], now_s: float
 ) -> Revision[list[Balance], Kept]:
-    ((_, ledger),) = ledgers((payer,), kept, now_s)
+    (there,) = kept
+    ((_, ledger),) = ledgers((payer,), [there if type(there) is Ledger else None], now_s)
     before = _of(payer, ledger)
     for budget in payer.budgets:
         ledger.spent[budget.slot] = ledger.told[budget.slot] = 0

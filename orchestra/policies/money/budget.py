@@ -110,7 +110,7 @@ class Budget:
 
     @key.default
     def _key(self) -> str:
-        return f"budget:{self.kind}:{quote(self.name, safe='')}"
+        return f"budget:{self.kind}:{quote(self.name, safe='', errors='surrogatepass')}"
 
     @slot.default
     def _slot(self) -> int:

@@ -16,17 +16,18 @@ and whether it was given back; where the state answers at once and never fails, 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from math import ceil
-from typing import TypeAlias
+from typing import Annotated, TypeAlias
 
 import attrs
 import msgspec
 
+from orchestra.errors import StateError
 from orchestra.policies.money.budget import Budget, Payer
-from orchestra.records import Encoding, Revision
+from orchestra.records import Encoding, Revision, readable
 
 THRESHOLDS = (50, 80, 100)
 """Percent of a budget at which its owner is told."""
@@ -34,6 +35,9 @@ DAY_S = 86_400
 NEVER_S = 2**53
 HOLD_KEY = "budget:hold:"
 """Before the name of each hold."""
+
+
+_OfPeriods = Annotated[list[int], msgspec.Meta(min_length=2, max_length=2)]
 
 
 class Ledger(msgspec.Struct, array_like=True, tag=True):
@@ -44,9 +48,9 @@ class Ledger(msgspec.Struct, array_like=True, tag=True):
     they expire; `held` is their sum, none expires before `first_s`, and all have at `last_s`.
     """
 
-    day: int
-    spent: list[int]
-    told: list[int]
+    day: Annotated[int, msgspec.Meta(ge=0, le=10**6)]
+    spent: _OfPeriods
+    told: _OfPeriods
     holds: dict[int, int] = {}
     held: int = 0
     first_s: int = NEVER_S
@@ -105,9 +109,15 @@ class Hold(msgspec.Struct, array_like=True, frozen=True, tag=True):
 
 Kept: TypeAlias = Ledger | Hold
 """What is kept under a key."""
-ENCODING: Encoding[Kept] = Encoding(
-    msgspec.json.Decoder(Kept).decode, msgspec.json.Encoder().encode
-)
+_DECODER = msgspec.json.Decoder(Kept)
+
+
+def _read(data: bytes) -> Kept:
+    """What is kept; of what cannot be read, a hold that is over: no ledger is kept as that."""
+    return readable(_DECODER.decode, data, "what is kept of a budget") or Hold(0, 0)
+
+
+ENCODING: Encoding[Kept] = Encoding(_read, msgspec.json.Encoder().encode)
 
 
 class Wanted(msgspec.Struct, frozen=True, eq=False):
@@ -163,11 +173,14 @@ def hold(
     """Hold what is wanted in all of the budgets, or in none; then, why it does not fit.
 
     `kept` is what is kept of each who pays, and behind them of the hold, if it has a name.
+
+    Raises:
+        StateError: a ledger cannot be read.
     """
     there = _there(wanted.name, wanted.there, kept, now_s)
     found = Hold(wanted.nanodollars, ceil(now_s + wanted.for_s))
     more = found.nanodollars if there is None else found.nanodollars - there.nanodollars
-    books = ledgers(wanted.payers, kept, now_s)
+    books = _all(wanted.payers, kept, now_s)
     refusal = _refusal(books, more, found.nanodollars)
     if refusal is not None:
         return Revision(refusal)
@@ -209,8 +222,12 @@ def settle(
 
 
 def used_up(payers: Sequence[Payer], kept: Sequence[Kept | None], now_s: float) -> Refusal | None:
-    """The first of their budgets that is spent, whatever is held; `kept` is what is of each."""
-    for payer, ledger in ledgers(payers, kept, now_s):
+    """The first of their budgets that is spent, whatever is held; `kept` is what is of each.
+
+    Raises:
+        StateError: a ledger cannot be read.
+    """
+    for payer, ledger in _all(payers, kept, now_s):
         refusal = _refusal([(payer, ledger)], 1 - ledger.held, 1 - ledger.held)
         if refusal is not None:
             return refusal
@@ -222,16 +239,38 @@ def ledgers(
 ) -> list[tuple[Payer, Ledger]]:
     """The ledger of each payer as it is now, to be changed; `kept` is what is of each.
 
-    They are of the present periods, without expired holds.
+    They are of the present periods, without expired holds. One that cannot be read is left out.
     """
     day, found = int(now_s // DAY_S), []
     for payer, ledger in zip(payers, kept, strict=False):  # a hold may follow
-        if type(ledger) is not Ledger:
+        if isinstance(ledger, Hold):
+            continue
+        if ledger is None:
             ledger = Ledger.empty(day)  # noqa: PLW2901 - that of somebody new
         elif ledger.first_s <= now_s or ledger.day != day:
             ledger.advance(day, now_s)
         found.append((payer, ledger))
     return found
+
+
+def _all(
+    payers: Sequence[Payer], kept: Sequence[Kept | None], now_s: float
+) -> list[tuple[Payer, Ledger]]:
+    """As `ledgers`, and none of them is missing: what was spent is not forgotten."""
+    for why in illegible(payers, kept):
+        raise StateError(why)
+    return ledgers(payers, kept, now_s)
+
+
+def illegible(payers: Sequence[Payer], kept: Sequence[Kept | None]) -> Iterator[str]:
+    """What is to be said of each payer whose ledger cannot be read."""
+    for payer, ledger in zip(payers, kept, strict=False):  # a hold may follow
+        if isinstance(ledger, Hold):
+            yield (
+                f"what is spent of the budgets of {payer.kind} {payer.budgets[0].name} cannot be "
+                "read: it is of another version, or damaged; restore the state, or let it begin "
+                "anew with `orchestra budgets reset`"
+            )
 
 
 def _there(name: str, known: Hold | None, kept: Sequence[Kept | None], now_s: float) -> Hold | None:

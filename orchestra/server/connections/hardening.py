@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import trio
 from hypercorn.protocol import ws_stream
-from hypercorn.protocol.events import StreamClosed
+from hypercorn.protocol.events import Data, StreamClosed
 from hypercorn.protocol.h2 import BUFFER_LOW_WATER, StreamBuffer
 from hypercorn.protocol.h11 import H11Protocol
 from hypercorn.protocol.http_stream import HTTPStream
@@ -46,6 +46,8 @@ MENDED_AGAINST = {
     "quart": "0.22.0",
 }
 
+READ_AT_ONCE = 4096
+"""Bytes from a WebSocket; seven hundred frames at most, which take some milliseconds."""
 _STOCK_HANDLE = WSStream.handle
 
 
@@ -201,8 +203,16 @@ async def _handle(self: WSStream, event: StreamEvent) -> None:
 
     A handshake that is none, or that is not waited for, it answers with `connection: close`, and
     then keeps the connection for as long as the client likes, with no timer.
+
+    And what has come is read a little at a time: ten thousand empty frames come in one packet, and
+    held all others up for a tenth of a second, again and again.
     """
     was_closed = self.closed
+    if isinstance(event, Data):
+        while len(event.data) > READ_AT_ONCE:
+            await _STOCK_HANDLE(self, Data(event.stream_id, event.data[:READ_AT_ONCE]))
+            event = Data(event.stream_id, event.data[READ_AT_ONCE:])
+            await trio.lowlevel.checkpoint()
     await _STOCK_HANDLE(self, event)
     if isinstance(event, StreamClosed):
         if pinging := getattr(self, "pinging", None):

@@ -7,7 +7,6 @@ not exist.
 
 from __future__ import annotations
 
-import logging
 import re
 from collections.abc import Callable, Mapping, Sequence
 from hashlib import blake2b
@@ -19,10 +18,10 @@ import msgspec
 from orchestra.access.principal import Principal
 from orchestra.accounts import Caller
 from orchestra.protocols import Change, Entry, State
+from orchestra.records import readable
 from orchestra.values import Json
 
 T = TypeVar("T")
-log = logging.getLogger("orchestra.server")
 
 KEPT_S = 30 * 24 * 3600.0
 """As long as OpenAI keeps them."""
@@ -235,16 +234,12 @@ def _visible(kept: Kept, who: Principal) -> bool:
 
 def _read(data: bytes | None) -> Kept | None:
     """A completion; None where there is none, or none that can be read."""
-    try:
-        return None if data is None else _KEPT.decode(data)
-    except (msgspec.DecodeError, RecursionError) as error:
-        log.warning("a completion that was kept cannot be read, and is left out: %r", error)
-        return None
+    return readable(_KEPT.decode, data, "a completion that was kept")
 
 
 def _sizes(data: bytes | None) -> dict[str, int]:
     """The bytes of each that a tenant has kept, the oldest first."""
-    return {} if data is None else _SIZES.decode(data)
+    return readable(_SIZES.decode, data, "a list of completions") or {}
 
 
 def _over(sizes: dict[str, int]) -> list[str]:

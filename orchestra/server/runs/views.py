@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import TypeVar, cast
+from contextlib import suppress
+from typing import TypeVar
 
 import attrs
 import msgspec
 
+from orchestra.errors import RunLostError
 from orchestra.events import RunCancelled, RunFailed, RunFinished, written
+from orchestra.records import UNREADABLE
 from orchestra.runs.record import LOST_SEQ, STATUSES, CancelledBy, EventLine, FailedWith, Record
 from orchestra.server.front import problems
 from orchestra.server.front.problems import Fault, HttpProblem
@@ -22,7 +25,7 @@ LIMIT_MAX = 100
 
 
 def shown(record: Record, last: EventLine | None = None) -> dict[str, object]:
-    """A run; with its result, where its last event is given and has one."""
+    """A run; with its result, where its last event is given and has one that can be read."""
     at = address(record.id)
     view: dict[str, object] = {
         "id": record.id,
@@ -41,7 +44,8 @@ def shown(record: Record, last: EventLine | None = None) -> dict[str, object]:
         case CancelledBy(reason):
             view["reason"] = reason
     if last is not None and last.type == RunFinished.type:
-        view["result"] = result_of(last).result
+        with suppress(RunLostError):
+            view["result"] = result_of(last).result
     return view
 
 
@@ -59,17 +63,32 @@ class ResultLine(msgspec.Struct):
 
 
 def result_of(last: EventLine) -> ResultLine:
-    """The result in the last event of a run that has finished."""
+    """The result in the last event of a run that has finished.
+
+    Raises:
+        RunLostError: what is kept of it cannot be read.
+    """
     try:
         return msgspec.json.decode(last.data, type=ResultLine)
-    except msgspec.DecodeError:
-        found = _with_halves(last)
-        return ResultLine(*(msgspec.Raw(written(found[name])) for name in _RESULT))
+    except UNREADABLE:
+        found = _with_halves(last, _ResultWithHalves)
+        return ResultLine(*(msgspec.Raw(written(getattr(found, name))) for name in _RESULT))
 
 
-def _with_halves(last: EventLine) -> Mapping[str, object]:
+def _with_halves(last: EventLine, type_: type[T]) -> T:
     """An event in which half a character is escaped, which msgspec reads nowhere."""
-    return cast("Mapping[str, object]", json.loads(last.data))
+    try:
+        return msgspec.convert(json.loads(last.data), type_)
+    except UNREADABLE as error:
+        raise RunLostError(
+            f"what is kept of its end cannot be read: {error}; start it again"
+        ) from error
+
+
+class _ResultWithHalves(msgspec.Struct):
+    result: object
+    timings_s: object
+    usage: object
 
 
 _RESULT = ResultLine.__struct_fields__
@@ -91,7 +110,11 @@ class _CancelledLine(msgspec.Struct):
 
 
 def failure_of(last: EventLine) -> RunFailed | RunCancelled:
-    """Why a run gave no result, from its last event."""
+    """Why a run gave no result, from its last event.
+
+    Raises:
+        RunLostError: as of `result_of`.
+    """
     if last.type == RunCancelled.type:
         line = _line(last, _CancelledLine)
         return RunCancelled(line.seq, line.at_s, line.reason)
@@ -102,8 +125,8 @@ def failure_of(last: EventLine) -> RunFailed | RunCancelled:
 def _line(last: EventLine, type_: type[T]) -> T:
     try:
         return msgspec.json.decode(last.data, type=type_)
-    except msgspec.DecodeError:
-        return msgspec.convert(_with_halves(last), type_)
+    except UNREADABLE:
+        return _with_halves(last, type_)
 
 
 @attrs.frozen(kw_only=True)

@@ -171,9 +171,9 @@ class Wished:
             return await resources.stream(record, seq, sse.resuming_at(run_id))
         try:
             last = await self._last(run_id)
+            return _answer_of(run_id, last) if last is not None else answer(_gone(run_id))
         except RunLostError as error:
             return answer(run_views.not_kept(run_id, str(error)))
-        return _answer_of(run_id, last) if last is not None else answer(_gone(run_id))
 
     async def _last(self, run_id: str) -> EventLine | None:
         """The last event of a run, waiting for it."""

@@ -1,0 +1,59 @@
+"""Names of organisations and users may hold anything, and nobody is met under another's."""
+
+from __future__ import annotations
+
+from hashlib import sha256
+from urllib.parse import quote
+
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from orchestra.accounts import Caller
+from orchestra.policies.caching.cache import key_of
+from orchestra.policies.limits.allowance import CallerRules, OwnerLimits
+from orchestra.policies.money.budget import Budgets, SpendingLimits
+from orchestra.policies.owners import Owners
+from orchestra.runs.idempotency import claim_key
+from orchestra.runs.index import head_key
+from orchestra.values import ChatRequest, Message
+
+SOME = OwnerLimits(requests_per_minute=1)
+RULES = CallerRules(user=SOME, organisation=SOME)
+BUDGETS = Budgets(user=SpendingLimits(day=1), organisation=SpendingLimits(day=1))
+LONG = "é" * 200
+NAMES = st.text(st.sampled_from("ab:/ %*\0.=\ud800?é"), max_size=4) | st.sampled_from(
+    [LONG, sha256(quote(LONG, safe="").encode()).hexdigest()]
+)
+
+
+def own(caller: Caller) -> set[str]:
+    """Under which keys it is kept what the user takes and spends."""
+    limits = [each.key for each in RULES.owners(caller, "model") if each.kind == "user"]
+    return {*limits, *(each.key for each in BUDGETS.of_caller(caller) if each.kind == "user")}
+
+
+def shared(caller: Caller) -> set[str]:
+    """Under which keys that is kept which the tenant shares."""
+    request = ChatRequest((Message("user", "hi"),))
+    keys = {claim_key(caller.tenant, "answer", "key"), head_key(caller.tenant)}
+    return keys | {key for key in [key_of(caller.tenant, "model", request)] if key is not None}
+
+
+@given(NAMES, NAMES, NAMES, NAMES)
+@example("a", "b:c", "a:b", "c")
+@example("a", "b/c", "a/b", "c")
+@example("", "a/b", "a", "b")
+@example("", LONG, "", sha256(quote(LONG, safe="").encode()).hexdigest())
+def test_nobody_is_met_under_the_name_of_another(
+    organisation: str, user: str, other_organisation: str, other_user: str
+) -> None:
+    one, other = Caller(organisation, user), Caller(other_organisation, other_user)
+    if one == other:
+        return
+    assert own(one).isdisjoint(own(other))
+    if one.tenant != other.tenant:
+        assert shared(one).isdisjoint(shared(other))
+    if organisation == other_organisation:
+        return
+    lines, others = Owners.of(RULES, "model", one).lines, Owners.of(RULES, "model", other).lines
+    assert {name for name, _ in lines}.isdisjoint({name for name, _ in others})
