@@ -51,6 +51,7 @@ KINDS: Sequence[Kind] = (
     Kind(errors.ModelError, 502, "provider-failed", "The provider failed."),
     Kind(errors.DeadlineError, 504, "deadline-exceeded", "Time ran out."),
     Kind(errors.StateError, 503, "state-unreachable", "The state cannot be reached."),
+    Kind(errors.BindingError, 500, "not-configured", "The server is not set up for this."),
 )
 """The first that fits; everything else is a fault of the pipeline, `run-failed`."""
 _TOO_MANY = 429

@@ -14,6 +14,7 @@ from orchestra.codecs.openai_serving.errors import error_reply
 from orchestra.errors import (
     ArmsFailedError,
     AuthenticationError,
+    BindingError,
     BudgetExceededError,
     BudgetHeldError,
     InputError,
@@ -150,5 +151,9 @@ def test_a_budget_that_others_hold_tells_when_to_try_again() -> None:
     assert dict(problem.headers)["Retry-After"] == "1"
 
 
-def test_a_fault_of_the_pipeline_is_its_own() -> None:
+def test_a_fault_of_the_pipeline_is_its_own_and_one_of_the_deployment_is_not() -> None:
+    """A key of a provider that is not there is no fault of whoever wrote the pipeline."""
     assert kind_of(KeyError("x")).code == "run-failed"
+    missing = BindingError("model 'x' has no key: set OPENAI_API_KEY")
+    assert kind_of(missing).code == "not-configured"
+    assert kind_of(ArmsFailedError("all", {"a": missing})).code == "not-configured"
