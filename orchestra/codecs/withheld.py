@@ -37,7 +37,7 @@ WITHHELD: Mapping[type[OrchestraError], str] = {
     MalformedStreamError: f"the model's provider answered what cannot be read; {_LOG}",
     ProviderServerError: f"the model's provider failed; {_LOG}",
     OverloadedError: "the model's provider has no room at the moment; try again later",
-    BindingError: OWNERS,
+    BindingError: f"this server is not set up for that; {_LOG}",
     StateError: f"what this server keeps cannot be reached at the moment; try again later; {_LOG}",
     StoreError: OWNERS,
 }

@@ -9,6 +9,7 @@ import attrs
 from orchestra.errors import (
     ArmsFailedError,
     DeadlineError,
+    LimitReachedError,
     LimitUnknownError,
     ModelError,
     ModelsFailedError,
@@ -16,8 +17,9 @@ from orchestra.errors import (
     StepFailedError,
 )
 
-STATE_WAIT_S = 1.0
-"""How long to leave a state alone that is away: nothing says when it comes back."""
+UNKNOWN_WAIT_S = 1.0
+"""How long to wait for what is sure to come back, when nothing says when: a state that is away, or
+room below a limit that others take up."""
 
 
 @attrs.frozen
@@ -32,14 +34,14 @@ def decisive(error: BaseException) -> Decisive:
     """Of the models of a route, or of arms, the last that may be retried; if none may, the last.
 
     So an outage is never told as a fault of the client's, because another model could not do what
-    was asked. The wait is that of all models together.
+    was asked. The wait is that of all models together; of a limit of our own there always is one.
     """
     several = _several(error)
     if not several:
-        return Decisive(error, _wait_s(error))
+        return Decisive(error, _wait_s(error, error))
     found = decisive(next(filter(_may_be_retried, reversed(several)), several[-1]))
     if isinstance(error, ModelsFailedError):
-        return Decisive(found.error, error.retry_after_s)
+        return Decisive(found.error, _wait_s(error, found.error))
     return found
 
 
@@ -63,10 +65,13 @@ def _several(error: BaseException) -> list[BaseException]:
             return []
 
 
-def _wait_s(error: BaseException) -> float | None:
-    if isinstance(error, StateError | LimitUnknownError):
-        return STATE_WAIT_S
-    return error.retry_after_s if isinstance(error, ModelError) else None
+def _wait_s(told: BaseException, decides: BaseException) -> float | None:
+    wait_s = told.retry_after_s if isinstance(told, ModelError) else None
+    if isinstance(decides, LimitUnknownError | StateError):
+        return UNKNOWN_WAIT_S
+    if wait_s is None and isinstance(decides, LimitReachedError):
+        return UNKNOWN_WAIT_S
+    return wait_s
 
 
 def _may_be_retried(error: BaseException) -> bool:

@@ -72,6 +72,7 @@ _KINDS = (
     _Kind(errors.DeadlineError, 504, SERVER_ERROR, "deadline_exceeded"),
     _Kind(errors.RunCancelledError, 503, SERVER_ERROR, "run_cancelled"),
     _Kind(errors.StateError, 503, SERVER_ERROR, "state_unreachable"),
+    _Kind(errors.BindingError, 500, SERVER_ERROR, "not_configured", retry=False),
     _Kind(errors.OrchestraError, INTERNAL, SERVER_ERROR, "run_failed", retry=False),
 )
 """The first that fits decides. Without a code, the error brings its own, if it has one."""
@@ -130,7 +131,7 @@ def _of_own_field(found: re.Match[str]) -> str:
 def every_reply() -> tuple[ServedError, ...]:
     """Each kind of error as it is told, without what it says itself."""
     return tuple(
-        reply(each.status, "", each.type, code=each.code, headers=() if each.retry else (NO_RETRY,))
+        reply(each.status, "", each.type, code=each.code, headers=_headers(1.0, each))
         for each in _KINDS
     )
 

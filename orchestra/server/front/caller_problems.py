@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from math import ceil
 from typing import TYPE_CHECKING
 
+from orchestra.codecs.openai_serving.decisive import UNKNOWN_WAIT_S
 from orchestra.codecs.withheld import for_clients
 from orchestra.errors import BudgetExceededError, LimitReachedError, LimitUnknownError
 from orchestra.server.front.problems import HttpProblem
@@ -63,8 +64,7 @@ def your_rate(error: LimitReachedError) -> HttpProblem:
     """The caller has sent as much as they may, for now; or nobody can tell."""
     if isinstance(error, LimitUnknownError):
         return _limits_unreachable(error)
-    wait_s = error.retry_after_s
-    headers = () if wait_s is None else (("Retry-After", str(max(ceil(wait_s), 1))),)
+    headers = (("Retry-After", str(max(ceil(error.retry_after_s or UNKNOWN_WAIT_S), 1))),)
     extras = (("limit", error.code),)
     return HttpProblem(
         429, "rate-limited", "You have reached your limit.", error.message, (), extras, headers

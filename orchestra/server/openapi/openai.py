@@ -162,7 +162,7 @@ SCHEMAS: Mapping[str, Json] = {
 }
 
 _NO_MODEL = told(reply(404, "", BAD_REQUEST, code="model_not_found", param="model"))
-_FAILURES = tuple(map(told, every_reply()))
+_FAILURES = tuple(told(each, (RUN_ID, "")) for each in every_reply())
 """Whatever can become of the run behind an answer."""
 RUN_PROBLEMS: tuple[Refusal, ...] = (_NO_MODEL, *UNREADABLE, problems.too_busy(""), *_FAILURES)
 INVALID = told(reply(400, "", BAD_REQUEST, code="invalid_value"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from orchestra.errors import ModelError, StateError
 from orchestra.events import RunCancelled
 from orchestra.runs.record import STATUSES
 from orchestra.server import sse
@@ -26,7 +27,7 @@ from orchestra.server.openapi.words import (
 )
 from orchestra.server.runs import views as run_views
 from orchestra.server.runs import wishes
-from orchestra.server.runs.problems import FAILED, KINDS, failed_run
+from orchestra.server.runs.problems import FAILED, KINDS, Kind, failed_run
 from orchestra.server.runs.wished import REPLAYED
 from orchestra.values import Json
 
@@ -71,12 +72,21 @@ SCHEMAS: Mapping[str, Json] = {
 }
 """The schemas of what these routes answer, by name."""
 
+
+def _waits(kind: Kind) -> tuple[tuple[str, str], ...]:
+    """The header of those that may tell when to try again."""
+    return (("Retry-After", "1"),) if issubclass(kind.error, ModelError | StateError) else ()
+
+
 UNKNOWN = (problems.unknown_pipeline("", ()), problems.spoken_pipeline(""))
 _NOT_FOUND = run_views.unknown_run("")
 _NOT_KEPT = run_views.not_kept("", "")
 _AWAY = run_views.state_unreachable()
 FAILURES = (
-    *(HttpProblem(kind.status, kind.code, kind.title, "") for kind in (*KINDS, FAILED)),
+    *(
+        HttpProblem(kind.status, kind.code, kind.title, "", headers=_waits(kind))
+        for kind in (*KINDS, FAILED)
+    ),
     failed_run("", RunCancelled(1, 0.0, "")),
 )
 """Whatever can become of a run whose client waits for its result."""

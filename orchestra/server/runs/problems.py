@@ -12,7 +12,7 @@ from math import ceil
 import attrs
 
 from orchestra import errors
-from orchestra.codecs.openai_serving.decisive import decisive
+from orchestra.codecs.openai_serving.decisive import UNKNOWN_WAIT_S, decisive
 from orchestra.events import RunCancelled, RunFailed
 from orchestra.server.front import caller_problems
 from orchestra.server.front.problems import Fault, HttpProblem, own_error
@@ -51,8 +51,11 @@ KINDS: Sequence[Kind] = (
     Kind(errors.ModelError, 502, "provider-failed", "The provider failed."),
     Kind(errors.DeadlineError, 504, "deadline-exceeded", "Time ran out."),
     Kind(errors.StateError, 503, "state-unreachable", "The state cannot be reached."),
+    Kind(errors.BindingError, 500, "not-configured", "The server is not set up for this."),
 )
 """The first that fits; everything else is a fault of the pipeline, `run-failed`."""
+_TOO_MANY = 429
+"""What is 429 may be tried again, so that it always tells when."""
 FAILED = Kind(errors.OrchestraError, 500, "run-failed", "The run failed.")
 
 
@@ -71,14 +74,17 @@ def failed_run(
     kind = kind_of(error) if error is not None else _by_name(event.error)
     extras: list[tuple[str, object]] = [run, ("error", event.error)]
     extras += [(key, value) for key in ("step", "where") if (value := getattr(event, key))]
-    if isinstance(error, errors.BudgetExceededError):
-        extras += caller_problems.your_budget(error).extras
+    found = decisive(error).error if error is not None else None
+    if isinstance(found, errors.LimitReachedError):
+        extras += caller_problems.your_rate(found).extras
+    if isinstance(found, errors.BudgetExceededError):
+        extras += caller_problems.your_budget(found).extras
     detail = f"{event.error}: {event.message}"
     faults: tuple[Fault, ...] = ()
     if isinstance(error, errors.InputError) and error.field is not None:
         faults = (Fault(error.field, f"/{error.field}", event.message),)
     return HttpProblem(
-        kind.status, kind.code, kind.title, detail, faults, tuple(extras), _waits(error)
+        kind.status, kind.code, kind.title, detail, faults, tuple(extras), _waits(error, kind)
     )
 
 
@@ -93,6 +99,9 @@ def _by_name(name: str) -> Kind:
     return next((kind for kind in KINDS if own and issubclass(own, kind.error)), FAILED)
 
 
-def _waits(error: BaseException | None) -> tuple[tuple[str, str], ...]:
-    wait_s = decisive(error).retry_after_s if error is not None else None
+def _waits(error: BaseException | None, kind: Kind) -> tuple[tuple[str, str], ...]:
+    if error is not None:
+        wait_s = decisive(error).retry_after_s
+    else:  # a run of another process: only what it was called is known
+        wait_s = UNKNOWN_WAIT_S if kind.status == _TOO_MANY else None
     return () if wait_s is None else (("Retry-After", str(max(ceil(wait_s), 1))),)

@@ -10,6 +10,7 @@ from orchestra.codecs.openai_serving.errors import HIDDEN, error_reply
 from orchestra.errors import (
     ArmsFailedError,
     AuthenticationError,
+    BindingError,
     BreakerOpenError,
     BudgetExceededError,
     BudgetHeldError,
@@ -49,6 +50,7 @@ def told(error: BaseException) -> tuple[int, str, str | None]:
         (AuthenticationError("who?"), 502, "provider_key"),
         (BreakerOpenError("later"), 503, "model_unavailable"),
         (UnknownPriceError("how much?"), 500, "unknown_price"),
+        (BindingError("model 'x' has no key"), 500, "not_configured"),
         (DeadlineError("late", limit="deadline_s"), 504, "deadline_exceeded"),
         (RunCancelledError("stopped"), 503, "run_cancelled"),
         (InvalidRequestError("no", code="odd"), 400, "odd"),

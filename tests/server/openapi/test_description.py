@@ -228,6 +228,20 @@ def test_what_can_become_of_a_run_is_told_with_its_status_and_type() -> None:
     assert set(answers["200"]["content"]) == {"application/json", "text/event-stream"}
 
 
+def test_a_refusal_lists_the_headers_with_which_it_may_come() -> None:
+    """When to try again, and, where a run has failed, which it was."""
+    found = documented()
+
+    def headers(path: str, status: str) -> set[str]:
+        answer = operations(found)[path, "post"]["responses"][status]
+        return {*map(str.lower, looked_up(found, answer["$ref"])["headers"])}
+
+    for path in ("/v1/pipelines/count/runs", "/v1/chat/completions"):
+        assert all("retry-after" in headers(path, status) for status in ("429", "502", "503"))
+        assert "retry-after" not in headers(path, "404")
+    assert "x-orchestra-run-id" in headers("/v1/chat/completions", "502")
+
+
 def types(found: Json, answer: Json) -> set[str]:
     """The ends of the types of the problems in an answer."""
     resolved = looked_up(found, answer["$ref"])

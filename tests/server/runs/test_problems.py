@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import inspect
+from math import ceil
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestra import errors
+from orchestra.codecs.openai_serving.errors import error_reply
 from orchestra.errors import (
     ArmsFailedError,
     AuthenticationError,
+    BindingError,
     BudgetExceededError,
     BudgetHeldError,
     InputError,
@@ -25,7 +28,7 @@ from orchestra.errors import (
 )
 from orchestra.events import RunFailed
 from orchestra.server.front import caller_problems
-from orchestra.server.runs.problems import KINDS, failed_run, kind_of
+from orchestra.server.runs.problems import KINDS, Kind, failed_run, kind_of
 
 MODEL_ERRORS = [
     cls
@@ -105,6 +108,32 @@ def test_how_long_to_wait_is_told_where_another_model_failed_for_good() -> None:
     assert dict(problem.headers)["Retry-After"] == "7"
 
 
+@given(st.none() | st.floats(0.0, 90.0), st.sampled_from(["", "route", "arms"]))
+def test_a_limit_of_our_own_says_which_it_is_and_when_to_try_again(
+    wait_s: float | None, within: str
+) -> None:
+    """Also where nobody knows when there will be room, and where it was all that a route had."""
+    error: BaseException = LimitReachedError("full", code="user.concurrency", retry_after_s=wait_s)
+    if within == "route":
+        error = ModelsFailedError("all", {"a": error, "b": AuthenticationError("who?")})  # type: ignore[dict-item]
+    if within == "arms":
+        error = ArmsFailedError("all", {"a": error})
+    problem, replied = failed_run("r", event(error), error), error_reply(error)
+    assert (problem.status, problem.code) == (429, "rate-limited")
+    assert dict(problem.extras)["limit"] == "user.concurrency"
+    wait = str(max(ceil(1.0 if wait_s is None else wait_s), 1))
+    assert dict(problem.headers) == {"Retry-After": wait}
+    assert dict(replied.headers) == {"retry-after": wait}
+    assert dict(caller_problems.your_rate(LimitReachedError("runs")).headers)["Retry-After"] == "1"
+
+
+@pytest.mark.parametrize("one", KINDS, ids=lambda kind: kind.code)
+def test_what_may_be_tried_again_says_so_where_only_its_name_is_known(one: Kind) -> None:
+    """As of a run of another process."""
+    told = failed_run("r", RunFailed(9, 0.1, one.error.__name__, "no"))
+    assert ("Retry-After" in dict(told.headers)) == (one.status == 429)
+
+
 def test_a_used_up_budget_tells_how_it_is() -> None:
     error = BudgetExceededError(
         "no", budget="user ada, a day", spent_nanodollars=7, resets_at_s=9.0
@@ -122,5 +151,9 @@ def test_a_budget_that_others_hold_tells_when_to_try_again() -> None:
     assert dict(problem.headers)["Retry-After"] == "1"
 
 
-def test_a_fault_of_the_pipeline_is_its_own() -> None:
+def test_a_fault_of_the_pipeline_is_its_own_and_one_of_the_deployment_is_not() -> None:
+    """A key of a provider that is not there is no fault of whoever wrote the pipeline."""
     assert kind_of(KeyError("x")).code == "run-failed"
+    missing = BindingError("model 'x' has no key: set OPENAI_API_KEY")
+    assert kind_of(missing).code == "not-configured"
+    assert kind_of(ArmsFailedError("all", {"a": missing})).code == "not-configured"
