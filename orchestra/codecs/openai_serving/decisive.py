@@ -9,6 +9,7 @@ import attrs
 from orchestra.errors import (
     ArmsFailedError,
     DeadlineError,
+    LimitReachedError,
     LimitUnknownError,
     ModelError,
     ModelsFailedError,
@@ -18,6 +19,8 @@ from orchestra.errors import (
 
 STATE_WAIT_S = 1.0
 """How long to leave a state alone that is away: nothing says when it comes back."""
+ROOM_WAIT_S = 1.0
+"""How long to wait for calls that have to end first: nobody knows how long they take."""
 
 
 @attrs.frozen
@@ -66,6 +69,8 @@ def _several(error: BaseException) -> list[BaseException]:
 def _wait_s(error: BaseException) -> float | None:
     if isinstance(error, StateError | LimitUnknownError):
         return STATE_WAIT_S
+    if isinstance(error, LimitReachedError):
+        return ROOM_WAIT_S if error.retry_after_s is None else error.retry_after_s
     return error.retry_after_s if isinstance(error, ModelError) else None
 
 

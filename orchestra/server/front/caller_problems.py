@@ -63,8 +63,7 @@ def your_rate(error: LimitReachedError) -> HttpProblem:
     """The caller has sent as much as they may, for now; or nobody can tell."""
     if isinstance(error, LimitUnknownError):
         return _limits_unreachable(error)
-    wait_s = error.retry_after_s
-    headers = () if wait_s is None else (("Retry-After", str(max(ceil(wait_s), 1))),)
+    headers = (("Retry-After", str(max(ceil(error.retry_after_s or 0), 1))),)
     extras = (("limit", error.code),)
     return HttpProblem(
         429, "rate-limited", "You have reached your limit.", error.message, (), extras, headers
