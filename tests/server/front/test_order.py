@@ -413,7 +413,9 @@ def test_a_caller_whose_budget_is_used_up_is_told_before_anything_begins() -> No
             principal = None if caller is None else Principal(caller, Scopes())
             early = await layer.admit(arrival(principal=principal, method="POST"))
             answers.append(early.status if early else None)
-            assert early is None or b"and nothing is left; it begins anew at" in early.encode()
+            told = "" if early is None else early.encode().decode()
+            assert not told or "and nothing is left; it begins anew at" in told
+            assert "cheaper" not in told, "no call of any price would fit"
             if cost:
                 held = await purse.hold(Adas(), cost, for_s=10, model="m")
                 assert held is not None
