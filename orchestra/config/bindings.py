@@ -10,8 +10,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
@@ -20,11 +19,10 @@ from msgspec import structs
 from orchestra.closing import Closing
 from orchestra.config.names import bound
 from orchestra.config.server_rules import USUAL_RULES, ServerRules
-from orchestra.config.unconfigured import tell_built_in
+from orchestra.config.unconfigured import make_all, tell_built_in
 from orchestra.config.usual import EMBEDDERS, MODELS, is_usual
 from orchestra.engine.bindings import DeploymentBindings
 from orchestra.engine.in_use import InUse
-from orchestra.errors import BindingError
 from orchestra.protocols import Embedder, Model, State, VectorStore
 from orchestra.providers.wordllama import WordLlamaEmbedder
 from orchestra.stores.sqlite import SqliteStores
@@ -162,10 +160,8 @@ class LocalBindings(DeploymentBindings, Closing):
         if self._usual:
             return False
         models, embedders = self.deployment.over_network()
-        for make, names in ((self.model, models), (self.embedder, embedders)):
-            for name in names:
-                with suppress(BindingError):
-                    make(name)
+        made = [partial(self.model, name) for name in models]
+        make_all([*made, *(partial(self.embedder, name) for name in embedders)])
         return bool(models or embedders)
 
     def states(self) -> Mapping[str, GuardState]:

@@ -1,15 +1,16 @@
-"""What is told where nothing is configured: that the built-in model answers, which only quotes."""
+"""What is told of what is missing: a configuration at all, or what one model needs for itself."""
 
 from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from orchestra.config.finding import FILE
+from orchestra.errors import BindingError
 
 if TYPE_CHECKING:
     from orchestra.providers.known.settings import ModelSettings, RouteSettings
@@ -28,6 +29,18 @@ def tell_built_in(
 
     if environ is os.environ and getattr(settings, "origin", "") == BUILT_IN:
         _warn()
+
+
+def make_all(makers: Iterable[Callable[[], object]]) -> None:
+    """Make models and embedders; of those that cannot be made, warn once for each reason."""
+    told = set[str]()
+    for make in makers:
+        try:
+            make()
+        except BindingError as error:
+            if str(error) not in told:
+                told.add(str(error))
+                log.warning("%s; until then it is refused, and so is a route with it", error)
 
 
 @cache

@@ -54,7 +54,7 @@ class DeploymentBindings(Bindings):
         """Make what is reached over the network now, and tell whether there is any of it.
 
         Otherwise the first run would, and everything else would stand still meanwhile. What has
-        no key is still an error when it is first asked for, and not before.
+        no key is still an error when it is first asked for; before, there is a line in the log.
         """
 
     @abstractmethod

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
 from orchestra.accounts import Caller, Usage
-from orchestra.events import Note
+from orchestra.events import Note, StepRouted
 from orchestra.graph.raised import message_of
 from orchestra.groups import parted
 from orchestra.protocols import Embedder, Model, VectorStore
@@ -55,7 +55,9 @@ class StepContext:
     def record(self, note: type[Note], *fields: object) -> None:
         """Write an event of this step into the run's journal, unless the run has ended."""
         if not self.run.ended:
-            self.run.journal.append(note, self.step, *fields)
+            event = self.run.journal.append(note, self.step, *fields)
+            if isinstance(event, StepRouted):
+                self.run.routed = tuple(dict.fromkeys((*self.run.routed, event.model)))
 
     def spawn(self, task: Callable[[], Awaitable[None]], name: str) -> None:
         """Run a task beside the runs until the engine is closed; what it raises is only logged."""

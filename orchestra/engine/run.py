@@ -75,6 +75,8 @@ class Run(Generic[T_co]):
         self.hedges = hedges
         self.usages: dict[str, Usage] = {}
         """What running steps have reported; taken out when they end."""
+        self.routed: tuple[str, ...] = ()
+        """The models of routes that have begun to answer, each once."""
         self.variables = copy_context()
         """The context variables of whoever started it: what every step begins with."""
         self.on_end: Callable[[Run], None] | None = None

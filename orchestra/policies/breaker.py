@@ -178,6 +178,11 @@ class Breaker:
         self._permit = Permit(0, 0)
         """That of now: it is the same for all calls between two changes."""
 
+    @property
+    def tripped(self) -> bool:
+        """Whether it has opened, and not closed since."""
+        return self._tripped
+
     def state(self, now_s: float) -> BreakerState:
         """What it would do with a call now."""
         if not self._tripped:

@@ -22,6 +22,7 @@ from orchestra.errors import (
 )
 from orchestra.policies.account import NOBODY, PRESENT
 from orchestra.policies.accounting import consumption
+from orchestra.policies.ailments import REFUSALS, Ailments
 from orchestra.policies.breaker import (
     Breaker,
     BreakerRule,
@@ -83,6 +84,7 @@ class Gate:
         self.breaker = Breaker(rule, draw) if rule is not None else None
         self.teller = teller
         self.name = name
+        self.ailments = Ailments(name)
 
     def state(self) -> GuardState:
         """How it is now; in the words of the last moment where no `trio.run` is under way."""
@@ -216,11 +218,25 @@ class Gate:
             )
         )
 
-    def opened(self) -> None:
-        """The breaker has opened: refuse whoever waits."""
-        self.limiter.wake_all()
-        if self.shared is not None:
-            self.shared.refuse_waiting()
+    def record(
+        self, breaker: Breaker, call: GuardedCall, permit: Permit, error: BaseException | None
+    ) -> None:
+        """Have the breaker know how a call has ended; where that opens it, refuse whoever waits."""
+        wait_s = error.retry_after_s if isinstance(error, ModelError) else None
+        ended, now_s, before = call.outcome(breaker, error), self.clock.now_s(), breaker.tripped
+        if breaker.record(permit, ended, now_s, retry_after_s=wait_s):
+            self.limiter.wake_all()
+            if self.shared is not None:
+                self.shared.refuse_waiting()
+        if breaker.tripped is not before:
+            self._tell_turn(breaker, error, now_s)
+
+    def _tell_turn(self, breaker: Breaker, error: BaseException | None, now_s: float) -> None:
+        state = breaker.state(now_s)
+        if isinstance(state, Open):
+            self.ailments.left_alone(state.wait_s, error)
+        else:
+            self.ailments.left_alone_no_more()
 
     def _left_alone(self, breaker: Breaker) -> BreakerOpenError:
         state = breaker.state(self.clock.now_s())
@@ -296,12 +312,12 @@ class GuardedCall(HeldCall):
         room = False if isinstance(error, _FULL) else (whole or not self.silent or None)
         self._leave_limits(whole, room)
         self._report(whole, error)
-        breaker = self.gate.breaker
-        if breaker is not None and self.permit is not None:
-            wait_s = error.retry_after_s if isinstance(error, ModelError) else None
-            ended, now_s = self._outcome(breaker, error), self.gate.clock.now_s()
-            if breaker.record(self.permit, ended, now_s, retry_after_s=wait_s):
-                self.gate.opened()
+        if isinstance(error, REFUSALS):
+            self.gate.ailments.refused(error, self.gate.clock.now_s())
+        elif whole:
+            self.gate.ailments.answered()
+        if self.gate.breaker is not None and self.permit is not None:
+            self.gate.record(self.gate.breaker, self, self.permit, error)
         if self.gate.teller is not None:
             self.gate.tell(self, self.gate.teller, error)
         if isinstance(error, ModelError):
@@ -358,7 +374,7 @@ class GuardedCall(HeldCall):
             self.consumed = self._priced(found)
             self.account.used(self.consumed)
 
-    def _outcome(self, breaker: Breaker, error: BaseException | None) -> Outcome:
+    def outcome(self, breaker: Breaker, error: BaseException | None) -> Outcome:
         """What it says of the model's health.
 
         That a caller has left says nothing of it, but for what they have waited in vain until then.

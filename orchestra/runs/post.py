@@ -77,6 +77,8 @@ class PostOffice:
                         exc_info=unforeseen(error),
                     )
             else:
+                if self._away:
+                    log.warning("runs of this process can be followed elsewhere again")
                 self._away = False
             await trio.sleep(settings.publish_s if self._followed else settings.mail_s)
 

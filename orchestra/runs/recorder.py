@@ -139,6 +139,8 @@ class Recorder:
             except Exception as error:  # noqa: BLE001 - it is tried again, and runs go on
                 self._failed(error)
                 return False
+        if self._away:
+            log.warning("what waits is written down again")
         self._away = self._loses = False
         return True
 

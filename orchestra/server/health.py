@@ -31,7 +31,7 @@ from orchestra.server.front.routes import Route
 
 if TYPE_CHECKING:
     from orchestra.policies.gate import GuardState
-    from orchestra.protocols import Bindings
+    from orchestra.protocols import Bindings, State
 
 log = logging.getLogger("orchestra.server")
 
@@ -131,10 +131,11 @@ class Health:
         found: dict[str, Callable[[], Awaitable[object]]] = {"stores": self._read_stores}
         bindings = self.bindings
         if isinstance(bindings, DeploymentBindings):
-            found["state"] = partial(_write_state, bindings)
+            found["state"] = partial(_write, bindings.state)
             found["keys"] = partial(patiently, bindings.keys_made, AGAIN_S)
-            if bindings.budgets is not None and bindings.budgets.lasting:
-                found["budgets"] = partial(_write_budgets, bindings)
+            lasting = bindings.budgets is not None and bindings.budgets.lasting
+            if lasting and bindings.budget_state is not bindings.state:
+                found["budgets"] = partial(_write, bindings.budget_state)
         return found
 
     async def _read_stores(self) -> None:
@@ -142,15 +143,9 @@ class Health:
         await trio.to_thread.run_sync(names, abandon_on_cancel=True, limiter=self._threads)
 
 
-async def _write_state(bindings: DeploymentBindings) -> None:
+async def _write(state: State) -> None:
     """Write: a state that can only be read lets no limit and no budget be kept."""
-    await patiently(partial(bindings.state.change, (PROBE,), _probed), AGAIN_S)
-
-
-async def _write_budgets(bindings: DeploymentBindings) -> None:
-    """The same, where what callers have spent is kept elsewhere."""
-    if bindings.budget_state is not bindings.state:
-        await patiently(partial(bindings.budget_state.change, (PROBE,), _probed), AGAIN_S)
+    await patiently(partial(state.change, (PROBE,), _probed), AGAIN_S)
 
 
 async def check_state(bindings: DeploymentBindings) -> None:
@@ -160,7 +155,7 @@ async def check_state(bindings: DeploymentBindings) -> None:
         StateError: it cannot, or not in time.
     """
     with trio.move_on_after(CHECK_S) as time:
-        await _write_state(bindings)
+        await _write(bindings.state)
     if time.cancelled_caught:
         raise StateError(f"the state did not answer within {CHECK_S:g} s; look after it")
 

@@ -13,6 +13,7 @@ Rules of the file:
 
 from __future__ import annotations
 
+import logging
 import math
 import ssl
 import struct
@@ -43,6 +44,8 @@ if TYPE_CHECKING:
     from orchestra.stores.redis_line import Answer, Command, Login, RedisLine
 
 T = TypeVar("T")
+
+log = logging.getLogger("orchestra.stores")
 
 LIMIT_BYTES = 64 * 1024 * 1024
 TIMEOUT_S = 0.05
@@ -98,6 +101,7 @@ class RedisState(GroupedState):
         self._ahead_s = ahead_s
         self._line: RedisLine | None = None
         self._closed = False
+        self._looked = False
         self._rests_until_s = -math.inf
         at = f"{host}:{port}" if socket_file is None else socket_file
         self._place = f"redis{'s' if tls else ''}://{at}/{database}"
@@ -246,11 +250,28 @@ class RedisState(GroupedState):
     async def _ask(self, commands: Sequence[Command]) -> Sequence[Answer]:
         if self._line is None or self._line.closed:
             self._line = await self._lines.connected(self._address, self._login(), self._greeting())
+            await self._tell_what_it_evicts(self._line)
         answers = await self._line.ask(commands)
         errors = [answer for answer in answers if self._lines.is_refusal(answer)]
         if not all(map(self._lines.only_unwritten, errors)):
             self._drop()
         return answers
+
+    async def _tell_what_it_evicts(self, line: RedisLine) -> None:
+        """Once: in the log, if it drops budgets and keys where its memory is full.
+
+        A Redis that does not tell us is taken for one that drops nothing.
+        """
+        if not self._looked:
+            (answer,) = await line.ask([["INFO", "memory"]])
+            self._looked = True
+            if (rule := evicts(answer)) is not None:
+                log.warning(
+                    "%s drops what it likes when its memory is full (maxmemory-policy %s), so that "
+                    "budgets and keys may be forgotten; give it noeviction",
+                    self._place,
+                    rule,
+                )
 
     def _login(self) -> Login | None:
         if self._password is None:
@@ -273,6 +294,15 @@ class RedisState(GroupedState):
         line, self._line = self._line, None
         if line is not None:
             line.close()
+
+
+def evicts(info: Answer) -> str | None:
+    """What a Redis drops by, from what it tells of its memory; None where it drops nothing."""
+    lines = info.decode(errors="replace").splitlines() if isinstance(info, bytes) else []
+    told = dict(line.split(":", 1) for line in lines if ":" in line)
+    bounded = told.get("maxmemory", "0") != "0"
+    rule = told.get("maxmemory_policy", "noeviction")
+    return rule if bounded and rule != "noeviction" else None
 
 
 def _true(kept: bytes | None, now_s: float) -> bytes | None:

@@ -67,12 +67,19 @@ key_env = "KEY"
 """
 
 
-def test_what_is_reached_over_the_network_is_made_before_it_is_asked_for(tmp_path: Path) -> None:
-    """As far as its keys are there: what has none is an error when it is asked for, as ever."""
+def test_what_is_reached_over_the_network_is_made_before_it_is_asked_for(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As far as its keys are there: what has none is an error when it is asked for, as ever.
+
+    Before that the log says so: once, also of a model that is in a route.
+    """
     deployment = read(MODELS, tmp_path / "orchestra.toml")
     with LocalBindings(tmp_path, deployment, {"KEY": "k"}) as bindings:
         assert bindings.prepare()
         assert bindings.states().keys() == {"keyed", "vectors"}
+        (told,) = caplog.messages
+        assert "has no key: set NO_KEY; until then it is refused, and so is a route with it" in told
         with pytest.raises(BindingError, match="NO_KEY"):
             bindings.model("keyless")
 

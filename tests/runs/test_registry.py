@@ -159,7 +159,9 @@ def test_a_run_goes_on_without_its_state_and_is_written_when_that_is_back(
     said = [each.getMessage() for each in caplog.records if each.levelno >= logging.WARNING]
     assert [each.partition(":")[0] for each in sorted(said)] == [
         "runs go on, and are written down later",
+        "runs of this process can be followed elsewhere again",
         "runs of this process cannot be followed elsewhere",
+        "what waits is written down again",
     ]
 
 

@@ -133,7 +133,9 @@ class PaidByRun(Budgeted):
 
 def test_a_server_with_all_that_it_needs_is_ready() -> None:
     checks = {"keys": "ok", "state": "ok", "stores": "ok"}
-    for bindings in (Deployed(), PaidByRun(Broken())):
+    together = Budgeted(MemoryState())
+    together.budget_state = together.state
+    for bindings in (Deployed(), PaidByRun(Broken()), together):
         assert ready(bindings) == (200, {"status": "ready", "checks": checks})
     found = ready(Budgeted(MemoryState()))
     assert found == (200, {"status": "ready", "checks": {"budgets": "ok", **checks}})

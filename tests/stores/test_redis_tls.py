@@ -29,7 +29,7 @@ KNOWN_ONLY = (
     *("--user", "default", "off"),
     # as docs/policies.md has it
     *("--user", "orchestra", "on", ">sesame", "~orchestra:*"),
-    *("+@read", "+@write", "+@scripting", "+@connection", "+time"),
+    *("+@read", "+@write", "+@scripting", "+@connection", "+time", "+info"),
 )
 CA = 'ca_file = "ca.pem"\n'
 OWN = 'certificate_file = "own.pem"\ncertificate_key_file = "own.key"\n'

@@ -222,6 +222,34 @@ def test_a_redis_that_has_forgotten_our_scripts_is_told_them_again(server: Redis
     run(main)
 
 
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (("--maxmemory", "64mb", "--maxmemory-policy", "volatile-lru"), ["volatile-lru"]),
+        (("--maxmemory", "64mb", "--maxmemory-policy", "noeviction"), []),
+        (("--maxmemory-policy", "allkeys-lru"), []),
+        (("--user", "default", "on", "nopass", "~*", "+@all", "-info"), []),
+    ],
+)
+def test_a_redis_that_drops_what_it_likes_is_told_of_once(
+    server: Redis, options: Sequence[str], told: list[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    """And one that may not be asked is used like any other."""
+    server.kill()
+    server.start(*options)
+
+    async def main() -> None:
+        with RedisState(port=server.port, timeout_s=5) as state:
+            assert await count(state) == 1
+            server.kill()
+            server.start(*options)
+            assert await count(state) == 1
+
+    run(main)
+    said = [each.getMessage() for each in caplog.records]
+    assert [re.findall(r"maxmemory-policy (\S+)\)", each)[0] for each in said] == told
+
+
 def test_a_login_is_made_on_every_connection(server: Redis) -> None:
     server.kill()
     server.start("--requirepass", "sesame")

@@ -80,7 +80,8 @@ def check(wanted: NewKey) -> None:
     if not wanted.pipelines and not wanted.models and not wanted.metrics:
         wrong.append(
             "a key may do only what it is made for: name what it may run with --pipelines, what it "
-            "may ask without a pipeline with --models, or both ('*' is all)"
+            "may ask without a pipeline with --models, or both ('*' is all); or --metrics alone, "
+            "for Prometheus"
         )
     if not wanted.organisation and not wanted.user:
         wrong.append("a key belongs to somebody: say --organisation, --user, or both")

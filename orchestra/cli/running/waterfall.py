@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from decimal import Decimal
 
 from orchestra.cli.views import duration
 from orchestra.observe.spans import Moment, Span
@@ -65,10 +66,9 @@ def _facts(span: Span) -> str:
     if span.kind == "call" and "gen_ai.usage.input_tokens" in told:
         read, written = told["gen_ai.usage.input_tokens"], told["gen_ai.usage.output_tokens"]
         found.append(f"{read} -> {written} tokens")
-    if span.kind in _PAID and (cost := told.get("orchestra.cost_dollars")):
-        found.append(
-            f"${cost:.4f}" if isinstance(cost, float) and cost >= _CENT else f"${cost:.2g}"
-        )
+    cost = told.get("orchestra.cost_dollars")
+    if span.kind in _PAID and isinstance(cost, float) and cost:
+        found.append(_dollars(cost))
     if told.get("orchestra.unpriced"):
         found.append("price unknown")
     found += map(_happened, span.moments)
@@ -76,6 +76,11 @@ def _facts(span: Span) -> str:
     if status not in {"", "finished"}:
         found.append(f"{status}: {span.error}" if span.error else str(status))
     return "  ".join(found)
+
+
+def _dollars(cost: float) -> str:
+    """An amount at a glance, and never as a power of ten: two digits of less than a cent."""
+    return f"${cost:.4f}" if cost >= _CENT else f"${Decimal(f'{cost:.2g}'):f}"
 
 
 def _happened(moment: Moment) -> str:

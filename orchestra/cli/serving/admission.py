@@ -3,20 +3,29 @@
 from __future__ import annotations
 
 import logging
+import shlex
 from collections.abc import Callable, Collection
 from ipaddress import ip_address
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from orchestra.errors import ServeError
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from orchestra.config.bindings import LocalBindings
     from orchestra.server.front.order import Admission
 
 MAKE_ONE = "orchestra keys create --organisation acme --user ada --pipelines '*' --models '*'"
 log = logging.getLogger("orchestra.server")
+
+
+def make_one(data: Path | None, config: Path | None) -> str:
+    """How to make a key that this deployment looks at, whose two options were these."""
+    from orchestra.config.finding import FILE
+
+    said = [("--data", data), ("--config", config if config != Path(FILE) else None)]
+    more = [f"{option} {shlex.quote(str(path))}" for option, path in said if path is not None]
+    return " ".join((MAKE_ONE, *more))
 
 
 def _nothing() -> None:
@@ -28,13 +37,14 @@ async def admission_of(
     host: str,
     *,
     asked: Collection[str] = (),
+    make: str = MAKE_ONE,
     on_lock: Callable[[], object] = _nothing,
 ) -> Admission:
     """Who is let in by this deployment, on this address.
 
     `asked` is where those keys are kept that were asked for until now: who has been asked for a
-    key goes on being asked, also where there is none any more. `on_lock` is called where nobody is
-    asked yet, once somebody will be.
+    key goes on being asked, also where there is none any more. `make` is how one is made. `on_lock`
+    is called where nobody is asked yet, once somebody will be.
 
     Raises:
         ServeError: it has no keys, and could be reached from other machines, or keys were asked
@@ -49,7 +59,7 @@ async def admission_of(
     rules = bindings.rules
     cors = Cors(origins=rules.cors_origins, max_age_s=rules.cors_max_age_s)
     if rules.keys == "none":
-        _only_here(host)
+        _only_here(host, f'take keys = "none" out of [server], and make a key: {make}')
         return Admission(own_pages=OwnPages(cors.origins), cors=cors)
     running = Running(bindings.caller_rules)
 
@@ -70,11 +80,11 @@ async def admission_of(
             "keys were asked for, and there is none in %s: nobody gets in. Restore what was kept "
             'there, or make a key: %s; or let everybody in: [server] and keys = "none"',
             bindings.keys_at,
-            MAKE_ONE,
+            make,
         )
         return keyed()
-    _only_here(host)
-    await _still_open(bindings, asked)
+    _only_here(host, f"make a key first: {make}")
+    await _still_open(bindings, asked, make)
     return Admission(
         unlocked=Unlocked(bindings.keys_made, on_lock),
         keyed=keyed,
@@ -84,7 +94,7 @@ async def admission_of(
     )
 
 
-async def _still_open(bindings: LocalBindings, asked: Collection[str]) -> None:
+async def _still_open(bindings: LocalBindings, asked: Collection[str], make: str) -> None:
     """Nothing, where nobody was asked for a key before, either.
 
     Raises:
@@ -97,7 +107,7 @@ async def _still_open(bindings: LocalBindings, asked: Collection[str]) -> None:
         return
     raise ServeError(
         f"keys were asked for, and now nobody would be: they are kept in {bindings.keys_at}, and "
-        f"those in {', '.join(elsewhere)} are not there; make one there: {MAKE_ONE}\n"
+        f"those in {', '.join(elsewhere)} are not there; make one there: {make}\n"
         'or let everybody in from this machine: [server] and keys = "none"'
     )
 
@@ -120,7 +130,7 @@ async def _keys_left_behind(bindings: LocalBindings) -> Path | None:
         return path if await Keyring(left).any_made() else None
 
 
-def _only_here(host: str) -> None:
+def _only_here(host: str, cure: str) -> None:
     """Nothing, where no other machine can ask.
 
     Raises:
@@ -133,6 +143,6 @@ def _only_here(host: str) -> None:
     if not here:
         raise ServeError(
             f"nobody would have to show a key, and host {host!r} can be reached from other "
-            f"machines; make a key first: {MAKE_ONE}\n"
+            f"machines; {cure}\n"
             "or serve this machine only: --host 127.0.0.1"
         )

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 from orchestra.cli.loading import FOLDER, AnyPipeline, by_name, chosen, load_all
 from orchestra.cli.serving import asked_keys
-from orchestra.cli.serving.admission import admission_of
+from orchestra.cli.serving.admission import admission_of, make_one
 from orchestra.closing import Closing
 from orchestra.errors import StateError
 
@@ -132,6 +132,12 @@ class Loader(Closing):
         elif new.rules.keys == "none":
             self._forget(new)
 
+    def make_a_key(self) -> str:
+        """The command that makes a key for whoever asks this server."""
+        from orchestra.config.finding import find
+
+        return make_one(self._data, find(self._config, os.environ))
+
     def state_place(self) -> str:
         """Where the state of what is served now is: its file, or its url."""
         if self._bindings is None:
@@ -187,7 +193,9 @@ class Loader(Closing):
             await check_state(bindings)
         places = [] if bindings.rules.keys == "none" else await self._asked(bindings)
         locked = partial(self._remember, bindings)
-        admission = await admission_of(bindings, self._host, asked=places, on_lock=locked)
+        admission = await admission_of(
+            bindings, self._host, asked=places, make=self.make_a_key(), on_lock=locked
+        )
         self._coming = admission
         self.keyless = admission.own_pages is not None
         with suppress(StateError):  # of which the log tells with the first request

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 from orchestra.cli import terminal
 from orchestra.cli.loading import extra
 from orchestra.cli.parameters import Config, Data, Delay, Flag, Inherited, Port, Seconds, Workers
-from orchestra.cli.serving.admission import MAKE_ONE
 from orchestra.cli.serving.ending import ending
 from orchestra.cli.serving.log import Log, LogFormat, LogLevel
 from orchestra.cli.serving.reloading import Loader
@@ -187,7 +186,7 @@ def _tell(loader: Loader, place: WorkerPlace | None, log: Log, url: str) -> None
     if loader.keyless:
         log.note("  nobody is asked for a key, so that only this machine is served")
     if loader.locked:
-        log.note(f"  everybody is asked for a key, and there is none yet: {MAKE_ONE}")
+        log.note(f"  everybody is asked for a key, and there is none yet: {loader.make_a_key()}")
     if place is not None:
         log.note(f"  limits, budgets, cache and runs are shared in {loader.state_place()}")
     else:

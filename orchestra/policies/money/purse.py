@@ -282,11 +282,12 @@ def _exceeded(
     else:
         what = f"this one may cost {in_dollars(nanodollars)}"
     more = "Ask for a key that may spend more" if budget.kind == "key" else _RAISE
+    if refusal.spent < budget.limit_nanodollars:  # else nothing that costs anything would fit
+        more = f"{more}, ask a cheaper model, or {_BOUND}"
     error = (BudgetHeldError if only_held else BudgetExceededError)(
         f"the budget of {budget} is {in_dollars(budget.limit_nanodollars)}: "
         f"{in_dollars(refusal.spent)} is spent and {in_dollars(refusal.held)} held by other calls, "
-        f"and {what}; "
-        + (_HELD if only_held else f"{when}. {more}, ask a cheaper model, or {_BOUND}"),
+        f"and {what}; " + (_HELD if only_held else f"{when}. {more}"),
         budget=str(budget),
         spent_nanodollars=refusal.spent,
         held_nanodollars=refusal.held,

@@ -233,10 +233,13 @@ class Authentication:
         except StateError as error:
             self._outage.goes_on(error)
             return caller_problems.keys_unreachable()
-        self._outage.is_over()
         if found is None or isinstance(found, Principal):
+            if found is not None:
+                self._outage.is_over()
             arrival.principal = found
             return None
+        if found.reason != "malformed":  # no text that is no key was looked up
+            self._outage.is_over()
         log.info("a key was refused: %s", found.detail)
         return caller_problems.key_refused(found.reason)
 

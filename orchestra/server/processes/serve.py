@@ -208,6 +208,8 @@ async def _drain(serving: Serving, door: Door, asked: Wishes, settings: Settings
             await serving.wait_idle()
         nursery.cancel_scope.cancel()
     door.shut()
+    if runs := serving.running:
+        log.warning("runs that had not ended, and are cancelled: %d", runs)
     serving.cancel_all(STOPPED)
     door.close_by(trio.current_time() + settings.farewell_s)
 

@@ -1,4 +1,4 @@
-"""What a run begins with of the request that starts it: nothing, but which trace it is part of."""
+"""What a run begins with of the request that starts it: its id, and which trace it is part of."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from contextvars import copy_context
 from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
 from orchestra.observe.watchers import PARENT
+from orchestra.server.front.arrival import REQUEST_ID
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -30,9 +31,10 @@ class RunContext:
     def __init__(self) -> None:
         self._context = copy_context()
 
-    def run(self, start: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Start one in it."""
+    def run(self, request_id: str, start: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Start one in it, for a request of this id: what its steps log has it."""
         context = self._context.copy()
+        context.run(REQUEST_ID.set, request_id)
         if parent := PARENT.get():
             context.run(PARENT.set, parent)
         return context.run(start, *args, **kwargs)

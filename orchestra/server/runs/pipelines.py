@@ -222,7 +222,7 @@ class Runs:
             self.engine.start, caller=caller, request_id=arrival.request_id, run_id=run_id
         )
         try:
-            run = self._context.run(start, pipeline, inputs)
+            run = self._context.run(arrival.request_id, start, pipeline, inputs)
         except BaseException:
             if counted is not None:
                 counted()

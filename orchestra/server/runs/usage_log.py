@@ -30,10 +30,11 @@ _NOTHING = Usage()
 class RunUsage(msgspec.Struct, frozen=True, kw_only=True):
     """What is told of a run.
 
-    `model` is the name that was asked without a pipeline, and `pipeline` is None then. `error` is
-    the class of what it failed with. `first_chunk_s` is when the first chunk of its output came,
-    and `duration_s` when it ended, from its beginning; `ended_s` is since 1970. Tokens are as in
-    `Usage`; what has no known price is counted in `unpriced_calls`, and not in the cost.
+    `model` is the name that was asked without a pipeline, and `pipeline` is None then. `routed` are
+    the models of routes that have begun to answer, each once. `error` is the class of what it
+    failed with. `first_chunk_s` is when the first chunk of its output came, and `duration_s` when
+    it ended, from its beginning; `ended_s` is since 1970. Tokens are as in `Usage`; what has no
+    known price is counted in `unpriced_calls`, and not in the cost.
     """
 
     ended_s: float
@@ -41,6 +42,7 @@ class RunUsage(msgspec.Struct, frozen=True, kw_only=True):
     request_id: str
     pipeline: str | None
     model: str | None
+    routed: tuple[str, ...]
     organisation: str
     user: str
     key: str
@@ -79,6 +81,7 @@ def usage_of(run: Run, ended_s: float) -> RunUsage:
         request_id=run.request_id,
         pipeline=run.pipeline if model is None else None,
         model=model,
+        routed=run.routed,
         organisation=run.caller.organisation,
         user=run.caller.user,
         key=run.caller.key,

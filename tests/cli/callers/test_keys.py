@@ -236,7 +236,7 @@ def test_what_was_made_can_be_read_by_a_script(project: Project) -> None:
     ("words", "says"),
     [
         (("--user", "ada"), "name what it may run with --pipelines"),
-        ((), "or both ('*' is all)\n  a key belongs to somebody: say --organisation, --user, or"),
+        ((), "alone, for Prometheus\n  a key belongs to somebody: say --organisation, --user, or"),
         (("--user", "ada", "--pipelines", " ,"), "orchestra keys create --organisation acme"),
         (("--models", "*"), "a key belongs to somebody: say --organisation, --user, or both"),
         ((*ADAS, "--name", "a\tb"), "name: 'a\\tb' begins or ends with a space, or has a control"),

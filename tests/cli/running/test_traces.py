@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 import urllib.request
 
 import pytest
 from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import strategies as st
 
 from orchestra.cli.running.waterfall import BAR, waterfall
 from orchestra.compiler.check import check
@@ -68,6 +70,15 @@ def test_each_span_is_a_line_and_each_bar_is_within_the_runs(sketch: Sketch, wor
         assert bar.strip(".") == "#" * len(bar.strip("."))
         assert "#" in bar
     assert len({line.index("|") for line in lines}) == 1
+
+
+@given(st.integers(1, 10**12))
+def test_a_cost_is_written_as_people_do(nanodollars: int) -> None:
+    cost = nanodollars / 10**9
+    (line,) = waterfall([Span("run", "r p", "", None, 0, 1, {"orchestra.cost_dollars": cost})])
+    written = line.rpartition("$")[2]
+    assert re.fullmatch(r"\d+\.\d+", written)
+    assert float(written) == pytest.approx(cost, rel=0.05)
 
 
 def test_a_line_says_what_there_is_to_know() -> None:

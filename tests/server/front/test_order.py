@@ -166,6 +166,25 @@ def test_an_outage_of_the_keys_is_told_when_it_begins_and_when_it_is_over(
     ]
 
 
+@pytest.mark.parametrize("shown", [None, "Bearer ork_", "Bearer sk-else"])
+def test_who_shows_no_key_ends_no_outage_of_the_keys(
+    shown: str | None, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As a probe: nothing was looked up for it."""
+    state = Flickering()
+    layer = Authentication(Keyring(state))
+    keyed, other = {"Authorization": f"Bearer {KEY}"}, {"Authorization": shown} if shown else {}
+
+    async def main() -> None:
+        state.away = True
+        for head in (keyed, other, keyed, other):
+            await layer.admit(arrival(head))
+
+    trio.run(main)
+    told = [each.getMessage() for each in caplog.records if each.levelname != "INFO"]
+    assert [each.partition(",")[0] for each in told] == ["keys cannot be looked up"]
+
+
 @given(st.frozensets(NAMES), st.frozensets(NAMES), NAMES)
 def test_scopes_let_in_what_they_name_and_nothing_else(
     pipelines: frozenset[str], models: frozenset[str], name: str
@@ -394,7 +413,9 @@ def test_a_caller_whose_budget_is_used_up_is_told_before_anything_begins() -> No
             principal = None if caller is None else Principal(caller, Scopes())
             early = await layer.admit(arrival(principal=principal, method="POST"))
             answers.append(early.status if early else None)
-            assert early is None or b"and nothing is left; it begins anew at" in early.encode()
+            told = "" if early is None else early.encode().decode()
+            assert not told or "and nothing is left; it begins anew at" in told
+            assert "cheaper" not in told, "no call of any price would fit"
             if cost:
                 held = await purse.hold(Adas(), cost, for_s=10, model="m")
                 assert held is not None

@@ -328,6 +328,16 @@ def test_stopping_lets_all_generations_end(serve_while: Serve) -> None:
     serve_while(act, shutdown_delay_s=0.2, drain_s=PATIENCE_S)
 
 
+def test_the_log_says_how_many_runs_a_stop_has_cancelled(serve_while: Serve) -> None:
+    async def act(at: At) -> None:
+        async with at.waiting() as client:
+            os.kill(os.getpid(), signal.SIGTERM)
+            assert (await end_of(client)).event == "run.cancelled"
+            assert "runs that had not ended, and are cancelled: 1" in at.log.messages
+
+    serve_while(act, drain_s=0.01)
+
+
 def test_what_only_a_restart_changes_is_said(serve_while: Serve) -> None:
     async def act(at: At) -> None:
         at.versions.settings = Settings(connections_max=7, drain_s=3)

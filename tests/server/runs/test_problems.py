@@ -100,6 +100,19 @@ def test_of_several_models_and_arms_the_last_that_may_be_retried_decides(
     assert kind_of(StepFailedError("all", [last("2"), first("1")])) == kind_of(last("2"))
 
 
+@given(st.none() | st.floats(0.0, 1e6))
+def test_every_429_tells_when_to_come_again(wait_s: float | None) -> None:
+    """Also where it is not known, since others have to end first."""
+    error = LimitReachedError("full", code="waiting_max", retry_after_s=wait_s)
+    waits = str(max(ceil(wait_s or 0), 1))
+    for told in (
+        failed_run("r", event(error), error),
+        caller_problems.your_rate(error),
+        error_reply(error),
+    ):
+        assert (told.status, [value for _, value in told.headers]) == (429, [waits])
+
+
 def test_how_long_to_wait_is_told_where_another_model_failed_for_good() -> None:
     both = {"a": RateLimitError("slow", retry_after_s=7.0), "b": AuthenticationError("who?")}
     error = ModelsFailedError("all", both)

@@ -12,6 +12,8 @@ import trio
 from orchestra.accounts import Usage
 from orchestra.engine.engine import open_engine
 from orchestra.errors import AuthenticationError
+from orchestra.policies.routing import Candidate, Route
+from orchestra.providers.routing import RoutedModel
 from orchestra.server.app import create_app
 from orchestra.server.settings import Settings
 from orchestra.testing.world import ScriptedModel
@@ -59,6 +61,7 @@ def test_a_run_is_told_with_its_caller_tokens_and_cost(
     assert line.pop("run_id")
     assert line.pop("request_id") == reply.headers["x-request-id"]
     assert line == names | {
+        "routed": [],
         "organisation": "acme",
         "user": "ada",
         "key": "k1",
@@ -73,6 +76,19 @@ def test_a_run_is_told_with_its_caller_tokens_and_cost(
         "cost_dollars": 0.00042,  # $1 and $10 for a million tokens
         "unpriced_calls": 0,
     }
+
+
+@pytest.mark.parametrize("head", [ASK, CHAT])
+def test_of_a_route_it_is_told_which_models_have_answered(
+    head: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Not the one that has only failed; and each once, however often it was asked."""
+    route = Route(name="smart", candidates=(Candidate(name="meant"), Candidate(name="instead")))
+    refused = Failing(AuthenticationError("no such key"))
+    routed = RoutedModel(route, {"meant": refused, "instead": ANSWERING})
+    asking(head, routed, TOLD, **({"n": 2} if head == CHAT else {}))
+    (line,) = lines(caplog)
+    assert line["routed"] == ["instead"]
 
 
 def test_a_run_that_failed_is_told_with_the_class_of_its_error(
