@@ -68,7 +68,7 @@ class ElasticLane(Lane[object]):
 
     async def _wait_room(self) -> None:
         self._give_room(self.writer)
-        if len(self) >= self._bound:
+        if self.held >= self._bound:
             await super()._wait_room()
 
     def _give_room(self, slot: int) -> None:
@@ -91,7 +91,7 @@ class ElasticLane(Lane[object]):
                     seen.add(other)
                     ahead.append(other)
         if full:
-            min(full, key=len).grow()
+            min(full, key=lambda lane: lane.held).grow()
 
     def waiting(self, slot: int, coming: Coming) -> trio.lowlevel.Task | None:
         """The task of this operation that waits here, or is about to."""
@@ -106,7 +106,7 @@ class ElasticLane(Lane[object]):
             LimitExceededError: they are over `output_chunks` or `output_bytes`.
         """
         limits = self._frame.run.limits
-        if len(self) >= limits.output_chunks:
+        if self.held >= limits.output_chunks:
             raise self._too_much("output_chunks", limits.output_chunks, "chunks")
         if sum(map(size_bytes, self._chunks)) > limits.output_bytes:
             raise self._too_much("output_bytes", limits.output_bytes, "bytes")
