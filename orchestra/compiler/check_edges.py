@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from difflib import get_close_matches
-from typing import is_typeddict
+from typing import Any, is_typeddict
 
 from orchestra.annotations.facts import MISSING, Fit, chunk_of, compare, spell
 from orchestra.annotations.shapes import fields, plain
@@ -96,9 +96,24 @@ def _clash(edge: Edge, where: str) -> Iterator[Problem]:
     elif compare(kind, edge.expects) is Fit.CANNOT:
         origin = node_of(edge.wire).origin.where
         fix = f"convert it in a step between them; {name} is defined at {origin}"
+        fix = chunks_unsaid(edge.wire, edge.expects) or fix
         yield Problem("type-clash", where, ends, fix)
     elif refuses_failed(kind, edge.expects):
         yield Problem("type-clash", where, f"{ends}, without a `Failed`", place_for_failed(kind))
+
+
+def chunks_unsaid(wire: Wire, expects: object) -> str:
+    """What to annotate, where text is wanted of chunks that nobody says are text; else empty."""
+    node = node_of(wire)
+    if not isinstance(node, Collect) or chunk_of(type_of(node.source)) is not Any:
+        return ""
+    wanted = next((each for each in (str, bytes) if compare(each, expects) is not Fit.CANNOT), None)
+    if wanted is None:
+        return ""
+    stream = spelled(node.source)
+    return (
+        f"say what {stream} yields: `-> AsyncIterator[{spell(wanted)}]` is joined, and Any is not"
+    )
 
 
 def _mixed(node: Choice, where: str) -> Iterator[Problem]:

@@ -35,6 +35,8 @@ async def loose(x): return x
 @step
 async def gen(n: int) -> AsyncIterator[str]: yield str(n)
 @step
+async def said(n: int): yield str(n)
+@step
 async def up(chunks: Stream[str]) -> AsyncIterator[str]:
     async for chunk in chunks: yield chunk
 @step
@@ -123,6 +125,24 @@ CASES: list[tuple[str, str, str, str]] = [
         "type-clash",
         "q is str, but one(x=...) takes int",
         "convert it in a step between them; q is defined at ",
+    ),
+    (
+        "return ask(collect(said(n)))  # HERE",
+        "type-clash",
+        "collect(...) is list[Any], but ask(asked=...) takes str | Message",
+        "say what said(...) yields: `-> AsyncIterator[str]` is joined, and Any is not",
+    ),
+    (
+        "@pipeline\ndef p(n: int) -> bytes: return collect(said(n))  # HERE",
+        "type-clash",
+        "pipeline 'p' returns collect(...), which is list[Any], but is annotated `-> bytes`",
+        "say what said(...) yields: `-> AsyncIterator[bytes]` is joined, and Any is not",
+    ),
+    (
+        "return one(collect(said(n)))  # HERE",
+        "type-clash",
+        "collect(...) is list[Any], but one(x=...) takes int",
+        "convert it in a step between them; collect(...) is defined at ",
     ),
     (
         "return one(text(n))  # HERE",
@@ -582,6 +602,34 @@ CASES: list[tuple[str, str, str, str]] = [
         "uncalled",
         "the result of pipeline 'p' is the function 'fromkeys' itself, which nobody calls",
         "call it: `fromkeys(iterable, value)`",
+    ),
+    (
+        "return route(labelled, {'a': n}, default=n)  # HERE",
+        "uncalled",
+        "the label of route(...) is the step 'labelled' itself, which nobody calls",
+        "call it: `labelled(n)`",
+    ),
+    (
+        "return [each(find, loose, at_once=2), n]  # HERE",
+        "uncalled",
+        "what each(...) goes through is the step 'find' itself, which nobody calls",
+        "call it: `find(n)`",
+    ),
+    *(
+        (
+            f"return prompt('{{a}}', a={given})  # HERE",
+            "uncalled",
+            "what prompt(a=...) is given is the step 'one' itself, which nobody calls",
+            "call it: `one(x)`",
+        )
+        for given in ("one", "[one]", "{'x': [1, (one, 2)]}")
+    ),
+    (
+        "@pipeline\ndef inner(n: int): return n\n@pipeline\n"
+        "def p(n: int): return loose([inner, n])  # HERE",
+        "uncalled",
+        "what loose(x=...) is given is the pipeline 'inner' itself, which nobody calls",
+        "call it: `inner(n)`",
     ),
     (
         "return one(one)  # HERE",
