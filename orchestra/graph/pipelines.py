@@ -17,6 +17,7 @@ from orchestra.graph.definition import Definition, current_definition, defining,
 from orchestra.graph.functions import defined_at, function_of, look_like, returned_at
 from orchestra.graph.gather import wire_of
 from orchestra.graph.handlers import handler_that_failed
+from orchestra.graph.hiding import hidden_by_itself
 from orchestra.graph.nodes import Input, Node, Origin
 from orchestra.graph.policy import is_number
 from orchestra.graph.refusals import refusal_of_type_error
@@ -216,6 +217,8 @@ def _explaining(name: str, where: str) -> Iterator[None]:
             raise
         raise DefinitionError(f"{handler.where}: {handler.message}; {handler.fix}") from error
     except NameError as error:
+        if (hidden := hidden_by_itself(error)) is not None:
+            raise DefinitionError(hidden) from error
         if error.name != name:
             raise
         raise DefinitionError(
