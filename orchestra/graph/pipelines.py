@@ -5,7 +5,17 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, Generic, ParamSpec, Protocol, TypeVar, cast, overload
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Generic,
+    NoReturn,
+    ParamSpec,
+    Protocol,
+    TypeVar,
+    cast,
+    overload,
+)
 
 import attrs
 
@@ -57,6 +67,15 @@ class Pipeline(Generic[P, T_co]):
     def __reduce__(self) -> str:
         """By its name, as a function is pickled; so a copy is the pipeline itself."""
         return self.function.__qualname__
+
+    if not TYPE_CHECKING:  # to type checkers it has no other attributes, and they say so
+
+        def __getattr__(self, name: str) -> NoReturn:
+            own = self.__dict__.get("name", "")
+            ways = f"orchestra.run({own}, ...)`, in Trio by `await engine.run({own}, ...)"
+            raise AttributeError(
+                f"pipeline {own!r} has no `.{name}`; it is run by `{ways}`", name=name, obj=self
+            )
 
     @property
     def doc(self) -> str:
