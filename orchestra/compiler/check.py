@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Container, Iterable, Iterator
 from itertools import chain
+from types import NoneType
 
 from orchestra.annotations.facts import MISSING, Fit, chunk_of, compare, spell
 from orchestra.compiler.check_arguments import hidden_in, wires_held
@@ -94,6 +95,8 @@ def _unused(
         else:
             message = f"the result of {node.spelled} is not used, so it would never run"
             fix = "pass it to a step that the returned wire needs, or remove the call"
+            if isinstance(node, Call) and node.step.annotated_return in (None, NoneType):
+                fix = f"have it return what it was given, and use that: `x = {node.step.name}(x)`"
             yield node, Problem("unused-step", where, message, fix)
 
 

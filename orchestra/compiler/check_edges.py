@@ -12,7 +12,7 @@ from orchestra.compiler.check_arguments import argument_problems
 from orchestra.compiler.check_failed import place_for_failed, refuses_failed
 from orchestra.compiler.check_uncalled import uncalled
 from orchestra.graph.agreeing import Comparison
-from orchestra.graph.nodes import Call, Choice, Collect, Each, Edge, Node, type_of
+from orchestra.graph.nodes import Call, Choice, Collect, Constant, Each, Edge, Node, type_of
 from orchestra.graph.wires import Attribute, Item, Wire, node_of, path_of, spelled
 from orchestra.problem import Problem
 
@@ -124,5 +124,7 @@ def _mixed(node: Choice, where: str) -> Iterator[Problem]:
         pairs = zip(node.arm_names, kinds, strict=True)
         arms = "; ".join(f"{name} is {spell(kind)}" for name, kind in pairs)
         fix = "collect(...) the arms that stream, so that all of them are values"
+        if any(isinstance(node_of(arm), Constant) for arm in node.arms):
+            fix += "; or have a step yield what is a text here, and the others stream on"
         message = f"the arms of {node.label} are not alike: {arms}"
         yield Problem("mixed-arms", where, message, fix)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from orchestra.annotations.facts import MISSING, accepts, spell
+from orchestra.annotations.facts import MISSING, accepts, chunk_of, spell
 from orchestra.annotations.misfits import misfit
 from orchestra.compiler.plan import Plan
 from orchestra.compiler.renewal import renewed
@@ -101,6 +101,13 @@ def _refuse_unfit(pipeline: Pipeline[..., object], node: Input, value: object) -
         which = f": {node.name}{where} is {held!r:.200}, and has to be {spell(wanted)}"
         raise InputError(
             f"input {node.name!r} of pipeline {pipeline.name!r} takes {spell(node.annotation)}, "
-            f"and was given {value!r:.200}{which if where else ''}",
+            f"and was given {value!r:.200}{which if where else _instead(node)}",
             field=node.name,
         )
+
+
+def _instead(node: Input) -> str:
+    """What to write for a stream, which no run can be given from outside."""
+    if chunk_of(node.annotation) is None:
+        return ""
+    return "; a run begins with values: call this pipeline in one whose step gives the stream"

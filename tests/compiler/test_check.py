@@ -211,6 +211,12 @@ CASES: list[tuple[str, str, str, str]] = [
         "make the list in a step that takes q",
     ),
     (
+        "return ask([Message('system', 'x'), Message('user', q)])  # HERE",
+        "wire-in-value",
+        "ask(asked=...) is given a Message that holds the wire q, which would never be filled",
+        "make the Message in a step that takes q",
+    ),
+    (
         "return loose(lambda text: text == q)  # HERE",
         "wire-in-value",
         "loose(x=...) is given a function that holds the wire q, which would never be filled",
@@ -424,6 +430,13 @@ CASES: list[tuple[str, str, str, str]] = [
         "fallback(restart=True) is for the stream that is the pipeline's result: it gives one "
         "value, and only a stream can begin anew",
         "leave out restart=True; commit=complete() waits for the whole answer",
+    ),
+    (
+        "return fallback(gen(n), 'sorry')  # HERE",
+        "mixed-arms",
+        "the arms of fallback are not alike: 1:gen is Stream[str]; 2:'sorry' is str",
+        "collect(...) the arms that stream, so that all of them are values; or have a step yield "
+        "what is a text here, and the others stream on",
     ),
     (
         "return race(gen(n), text(n))  # HERE",
@@ -649,6 +662,13 @@ CASES: list[tuple[str, str, str, str]] = [
         "unused-step",
         "the result of one(...) is not used, so it would never run",
         "pass it to a step that the returned wire needs, or remove the call",
+    ),
+    (
+        "@step\nasync def save(n: int) -> None: ...\n"
+        "@pipeline\ndef p(n: int): \n    save(n)  # HERE\n    return n",
+        "unused-step",
+        "the result of save(...) is not used, so it would never run",
+        "have it return what it was given, and use that: `x = save(x)`",
     ),
     # --- definitions
     (

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from orchestra import open_engine, pipeline, step
+from orchestra import Stream, open_engine, pipeline, step
 from orchestra.engine.bindings import NoBindings
 from orchestra.errors import InputError, RunError
 from orchestra.graph.policy import Limits
@@ -121,3 +121,19 @@ def test_inputs_that_are_no_dict_are_told_how_to_write_them(inputs: Any) -> None
                 engine.start(both, inputs)
 
     virtual(main)
+
+
+@step
+async def joined(chunks: Stream[str]) -> str:
+    return "".join([chunk async for chunk in chunks])
+
+
+@pipeline
+def of_a_stream(chunks: Stream[str]) -> str:
+    return joined(chunks)
+
+
+def test_a_run_that_is_given_a_stream_is_told_where_that_belongs() -> None:
+    chunks: Any = ["a", "b"]
+    with pytest.raises(InputError, match="call this pipeline in one whose step gives the stream"):
+        simulate(of_a_stream, World(), chunks)
