@@ -10,6 +10,7 @@ from orchestra.annotations.facts import MISSING, Fit, chunk_of, compare, spell
 from orchestra.compiler.check_arguments import hidden_in, wires_held
 from orchestra.compiler.check_edges import chunks_unsaid, edge_problems, missing_part
 from orchestra.compiler.check_failed import place_for_failed, refuses_failed
+from orchestra.compiler.check_loops import late_problems
 from orchestra.compiler.check_nodes import node_problems
 from orchestra.compiler.check_texts import written_wires
 from orchestra.compiler.check_uncalled import uncalled_parts, uncalled_result
@@ -64,7 +65,8 @@ def check(pipeline: Pipeline[..., object]) -> tuple[Problem, ...]:
     written = list(written_wires(pipeline.nodes))
     found += [(node.origin.number, problem) for node, _, problem in written]
     unused = _unused(pipeline, regions, {name for _, name, _ in written})
-    for node, problem in chain(unused, _escaped(regions), _repeated(regions), _kept(regions)):
+    late = late_problems(pipeline.nodes)
+    for node, problem in chain(unused, late, _escaped(regions), _repeated(regions), _kept(regions)):
         found.append((node.origin.number, problem))
     uncalled = any(problem.code == "uncalled" for _, problem in found)  # and so of another type
     found += [(len(pipeline.nodes), problem) for problem in _output(pipeline, uncalled=uncalled)]

@@ -670,6 +670,14 @@ CASES: list[tuple[str, str, str, str]] = [
         "the result of save(...) is not used, so it would never run",
         "have it return what it was given, and use that: `x = save(x)`",
     ),
+    (
+        "out = []\nfor i in range(2):\n    @step\n    def late(x: int) -> int: return x + i  # HERE\n"
+        "    out.append(late(n))\nreturn out",
+        "late-value",
+        "step 'late' is made anew for each `i`, and reads it when it runs, behind the loop: each of "
+        "them reads the last one",
+        "make the step once, above the loop, with a parameter 'i', and pass it: `late(..., i=i)`",
+    ),
     # --- definitions
     (
         "@step\nasync def made(n: int) -> str:  # HERE\n    yield 'x'\n"
