@@ -40,7 +40,10 @@ def upper(text: str) -> str:
         ("(lambda: 1)(xyz=2)", "unexpected keyword argument 'xyz'\nat"),
         ("dict.fromkeys(**{'xyz': 2})", "\nat"),
         ("Policy(**{'timeout': 2})", "Policy(...) has no parameter 'timeout'; did you mean"),
-        ("World(**{'modles': 2})", "unexpected keyword argument 'modles'"),
+        ("World(**{'modles': 2})", "no parameter 'modles'; did you mean 'models'?"),
+        ("World(seed=3)", "no parameter 'seed'; did you mean 'schedule'?"),
+        ("World(scripts={})", "no parameter 'scripts'; did you mean 'steps'?"),
+        ("World(cancel_at=3)", "no parameter 'cancel_at'; did you mean 'cancel_at_s'?"),
         ("1 + ''", "'int' and 'str'\nat"),
     ],
 )
