@@ -29,6 +29,7 @@ from orchestra.graph.gather import wire_of
 from orchestra.graph.handlers import handler_that_failed
 from orchestra.graph.hiding import hidden_by_itself
 from orchestra.graph.nodes import Input, Node, Origin
+from orchestra.graph.piping import refuse_pipe
 from orchestra.graph.policy import is_number
 from orchestra.graph.refusals import refusal_of_type_error
 from orchestra.graph.unasked import refusing_unasked
@@ -76,6 +77,12 @@ class Pipeline(Generic[P, T_co]):
             raise AttributeError(
                 f"pipeline {own!r} has no `.{name}`; it is run by `{ways}`", name=name, obj=self
             )
+
+        def __or__(self, other: object) -> NoReturn:
+            refuse_pipe(self, other)
+
+        def __ror__(self, other: object) -> NoReturn:
+            refuse_pipe(other, self)
 
     @property
     def doc(self) -> str:

@@ -15,6 +15,10 @@ _KINDS = (RuntimeError, TypeError, AttributeError)
 _LOOP = "asyncio.base_events"  # whose loop runs, as that of asyncio.run in a thread: all is well
 _UNKNOWN = "trio.run received unrecognized yield"
 _NO_LOOP = "There is no current event loop in thread"  # once asyncio.run has run there
+_TOO_SLOW = (
+    "the time of a trio.fail_after is over, and that is no TimeoutError: write `except "
+    "trio.TooSlowError`; `on=TimeoutError` of fallback and Retry takes both"
+)
 _OF_RUNS = (
     "a step is in a run already: call the other pipeline in the pipeline's function, as a step is "
     "called, and pass its result to the step"
@@ -30,11 +34,13 @@ class RunNote(str):
 def message_of(error: Exception) -> str:
     """What an error says of itself, also where it cannot; and what to write, where we know."""
     said, advice = message(error), advice_on(error)
-    return f"{said}; {advice}" if advice else said
+    return "; ".join(filter(None, (said, advice)))
 
 
 def advice_on(error: Exception) -> str | None:
     """What to write instead, of errors of other packages that do not say it; None for the rest."""
+    if f"{type(error).__module__}.{type(error).__name__}" == "trio.TooSlowError":
+        return _TOO_SLOW
     if not isinstance(error, _KINDS):
         return None
     if message(error) == "Attempted to call run() from inside a run()":

@@ -174,6 +174,18 @@ for _act, _operators in REFUSED.items():
         setattr(Wire, f"__{_operator}__", _refusing(_act))
 
 
+def _or(self: Wire, other: object) -> object:
+    """Refused as all that calculates, but for `question | step`, which the step refuses."""
+    from orchestra.graph.pipelines import Pipeline  # which are made of wires
+    from orchestra.graph.steps import Step
+
+    return NotImplemented if isinstance(other, Step | Pipeline) else refuse(self, _CALCULATED)
+
+
+_CALCULATED = "be calculated with"
+setattr(Wire, "__or__", _or)  # noqa: B010 - as all the others
+
+
 def refuse(wire: Wire, act: str) -> NoReturn:
     """Say that a wire cannot do this, with the wrong line and the right one.
 
