@@ -174,7 +174,7 @@ for _act, _operators in REFUSED.items():
         setattr(Wire, f"__{_operator}__", _refusing(_act))
 
 
-def _or(self: Wire, other: object) -> object:
+def _or(self: Wire, other: object, *_: object) -> object:
     """Refused as all that calculates, but for `question | step`, which the step refuses."""
     from orchestra.graph.pipelines import Pipeline  # which are made of wires
     from orchestra.graph.steps import Step
