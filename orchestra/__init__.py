@@ -63,6 +63,8 @@ if not TYPE_CHECKING:  # or a type checker would take it that there is every nam
         elif name == "open_portal":  # with asyncio, for those who are not on Trio
             from orchestra.portal.portal import open_portal as found
         else:
-            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+            from orchestra.homes import missing
+
+            raise missing(__name__, name)
         globals()[name] = found
         return found

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
+import sys
+from types import FrameType
 from typing import Any, ParamSpec, TypeVar, overload
 
 import trio
@@ -34,7 +37,8 @@ def run(pipeline: Pipeline[..., Any], /, *args: Any, **kwargs: Any) -> Any:
     For scripts and notebooks; in Trio code, or with `Limits`, use `open_engine` and `engine.run`.
 
     Raises:
-        RunError: Trio is running here already, as it is in a step.
+        RunError: Trio is running here already, as it is in a step; or an `async def` of asyncio's
+            calls it, whose event loop would stand still for as long.
         ConfigError: `orchestra.toml` is wrong.
         CheckError: the pipeline has problems; all of them are in it.
         DefinitionError: it is no pipeline.
@@ -52,6 +56,12 @@ def run(pipeline: Pipeline[..., Any], /, *args: Any, **kwargs: Any) -> Any:
             "`default_bindings()` of orchestra.config; in a step, call the pipeline in the "
             "pipeline's function instead, as a step is called, and pass its result to the step"
         )
+    if _in_asyncio(sys._getframe(1)):  # noqa: SLF001 - who asks
+        raise RunError(
+            f"orchestra.run would hold up asyncio's event loop, which is running here: write "
+            f"`await portal.arun({pipeline.name}, ...)` in `async with orchestra.open_portal() as "
+            "portal:`, which goes around the program's whole life"
+        )
 
     async def main() -> Any:
         async with open_engine(bindings) as engine:
@@ -59,3 +69,16 @@ def run(pipeline: Pipeline[..., Any], /, *args: Any, **kwargs: Any) -> Any:
 
     with default_bindings() as bindings:
         return trio.run(main)
+
+
+def _in_asyncio(asking: FrameType) -> bool:
+    """Whether an `async def` of asyncio's asks; a cell of a notebook does not, it may wait."""
+    code = asking.f_code
+    if not code.co_flags & _ASYNC or code.co_name.startswith("<"):
+        return False
+    from asyncio import _get_running_loop  # the other ways raise where there is none
+
+    return _get_running_loop() is not None
+
+
+_ASYNC = inspect.CO_COROUTINE | inspect.CO_ASYNC_GENERATOR

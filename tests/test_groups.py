@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 from asyncio import CancelledError
+from collections.abc import Awaitable, Callable, Coroutine
+from contextlib import closing
 
 import pytest
 import trio
@@ -116,6 +119,45 @@ def test_errors_of_others_that_do_not_say_what_to_write_are_told_with_it(
     assert advice in (advice_on(error) or "")
     assert message_of(error).startswith(f"{error}; ")
     assert advice_on(RuntimeError("else")) is advice_on(ValueError(str(error))) is None
+
+
+async def future() -> None:
+    await asyncio.Queue[int]().get()
+
+
+async def bound() -> None:
+    async with asyncio.Semaphore(0):
+        raise AssertionError("nobody lets it in")
+
+
+async def waiting() -> None:
+    given = future()
+    with closing(given):
+        await asyncio.wait([given])  # type: ignore[type-var]
+
+
+async def released() -> None:
+    asyncio.Lock().release()
+
+
+@pytest.mark.parametrize("used", [asyncio.Event().wait, asyncio.sleep, future, bound, waiting])
+def test_what_of_asyncio_fails_in_its_own_code_is_told_with_what_to_write(
+    used: Callable[..., Awaitable[object]],
+) -> None:
+    """Most of asyncio works on Trio until it has to wait, and then fails in words of its own."""
+    with pytest.raises((AttributeError, RuntimeError, TypeError)) as caught:
+        trio.run(used, *[1] * (used is asyncio.sleep))
+    assert "write trio.sleep for asyncio.sleep" in (advice_on(caught.value) or "")
+
+
+@pytest.mark.parametrize("used", [waiting, released])
+def test_where_a_loop_of_asyncios_runs_its_errors_are_no_matter_of_trios(
+    used: Callable[[], Coroutine[object, object, None]],
+) -> None:
+    """As in `asyncio.run` in a step with `thread=True`."""
+    with pytest.raises((RuntimeError, TypeError)) as caught:
+        asyncio.run(used())
+    assert advice_on(caught.value) is None
 
 
 def test_an_error_that_cannot_be_printed_still_has_a_message() -> None:

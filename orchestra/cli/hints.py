@@ -14,7 +14,9 @@ from types import FrameType
 
 from orchestra.graph.site import site_of
 from orchestra.graph.wires import is_users
+from orchestra.homes import home_of
 
+_IMPORTED = re.compile(r"cannot import name '(\w+)'")
 _KEYWORD = re.compile(r"got an unexpected keyword argument '(\w+)'")
 
 
@@ -23,11 +25,22 @@ def meant(error: BaseException) -> str:
     match error:
         case NameError(name=str(name)):
             return _name(name, error)
+        case ImportError(name=str(module)) if module.partition(".")[0] == "orchestra":
+            return _home(str(error))
+        case ImportError() if "circular import" in str(error):
+            return "; two modules import each other: move what both need into a third one"
         case TypeError() if "Did you mean" in str(error):  # Python 3.13 asks it by itself
             return ""
         case TypeError() if found := _KEYWORD.search(str(error)):
             return _keyword(found[1], error)
     return ""
+
+
+def _home(said: str) -> str:
+    """Where the name is that one of our modules does not have; if that is not told already."""
+    found = _IMPORTED.search(said)
+    home = None if found is None else home_of(found[1])
+    return "" if found is None or home is None else f"; write `from {home} import {found[1]}`"
 
 
 def _name(name: str, error: BaseException) -> str:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Container, Iterable, Iterator
 from itertools import chain
+from types import NoneType
 
 from orchestra.annotations.facts import MISSING, Fit, chunk_of, compare, spell
 from orchestra.compiler.check_arguments import hidden_in, wires_held
-from orchestra.compiler.check_edges import edge_problems, missing_part
+from orchestra.compiler.check_edges import chunks_unsaid, edge_problems, missing_part
 from orchestra.compiler.check_failed import place_for_failed, refuses_failed
+from orchestra.compiler.check_loops import late_problems
 from orchestra.compiler.check_nodes import node_problems
 from orchestra.compiler.check_texts import written_wires
-from orchestra.compiler.check_uncalled import uncalled_arms, uncalled_result
+from orchestra.compiler.check_uncalled import uncalled_parts, uncalled_result
 from orchestra.compiler.regions import Regions, divide
 from orchestra.compiler.starvation import starved
 from orchestra.graph.functions import function_of, returned_at
@@ -58,12 +60,13 @@ def check(pipeline: Pipeline[..., object]) -> tuple[Problem, ...]:
     regions = divide(pipeline.output)
     found: list[tuple[int, Problem]] = [(0, problem) for problem in pipeline.faults]
     for node in pipeline.nodes:
-        own = chain(uncalled_arms(node), node_problems(node), edge_problems(node))
+        own = chain(uncalled_parts(node), node_problems(node), edge_problems(node))
         found += [(node.origin.number, problem) for problem in own]
     written = list(written_wires(pipeline.nodes))
     found += [(node.origin.number, problem) for node, _, problem in written]
     unused = _unused(pipeline, regions, {name for _, name, _ in written})
-    for node, problem in chain(unused, _escaped(regions), _repeated(regions), _kept(regions)):
+    late = late_problems(pipeline.nodes)
+    for node, problem in chain(unused, late, _escaped(regions), _repeated(regions), _kept(regions)):
         found.append((node.origin.number, problem))
     uncalled = any(problem.code == "uncalled" for _, problem in found)  # and so of another type
     found += [(len(pipeline.nodes), problem) for problem in _output(pipeline, uncalled=uncalled)]
@@ -94,6 +97,8 @@ def _unused(
         else:
             message = f"the result of {node.spelled} is not used, so it would never run"
             fix = "pass it to a step that the returned wire needs, or remove the call"
+            if isinstance(node, Call) and node.step.annotated_return in (None, NoneType):
+                fix = f"have it return what it was given, and use that: `x = {node.step.name}(x)`"
             yield node, Problem("unused-step", where, message, fix)
 
 
@@ -189,6 +194,7 @@ def _output(pipeline: Pipeline[..., object], *, uncalled: bool) -> Iterator[Prob
         if not refuses_failed(kind, promised):
             return
         fix = place_for_failed(kind)
+    fix = chunks_unsaid(output, promised) or fix
     if chunk_of(kind) is not None and chunk_of(promised) is None:
         fix += f", or return collect({spelled(output)})"
     yield Problem(

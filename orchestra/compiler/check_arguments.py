@@ -59,6 +59,7 @@ def _held_by(value: object) -> Iterator[object]:
 
 
 _COLLECTIONS = (list, tuple, set, frozenset, deque)
+_CONTAINERS = (*_COLLECTIONS, Mapping)
 
 
 def _problems(node: Call, into: str, argument: object, expects: object) -> Iterator[Problem]:
@@ -97,9 +98,16 @@ def hidden_in(argument: object) -> Iterator[Wire]:
 
 def hidden_problem(into: str, value: object, hidden: Wire, where: str) -> Problem:
     """A value that holds a wire."""
-    name, kind = spelled(hidden), type(value).__name__
+    name, kind = spelled(hidden), type(_holder(value)).__name__
     message = f"{into} is given a {kind} that holds the wire {name}, which would never be filled"
     return Problem("wire-in-value", where, message, f"make the {kind} in a step that takes {name}")
+
+
+def _holder(value: object) -> object:
+    """What holds a wire itself: of messages in a list, the message."""
+    objects = (each for each in values_held(value) if not isinstance(each, _CONTAINERS))
+    holds = (each for each in objects if any(isinstance(part, Wire) for part in _held_by(each)))
+    return next(holds, value)
 
 
 def _kind(container: object) -> object:

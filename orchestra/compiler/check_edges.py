@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from difflib import get_close_matches
-from typing import is_typeddict
+from typing import Any, is_typeddict
 
 from orchestra.annotations.facts import MISSING, Fit, chunk_of, compare, spell
 from orchestra.annotations.shapes import fields, plain
@@ -12,7 +12,7 @@ from orchestra.compiler.check_arguments import argument_problems
 from orchestra.compiler.check_failed import place_for_failed, refuses_failed
 from orchestra.compiler.check_uncalled import uncalled
 from orchestra.graph.agreeing import Comparison
-from orchestra.graph.nodes import Call, Choice, Collect, Each, Edge, Node, type_of
+from orchestra.graph.nodes import Call, Choice, Collect, Constant, Each, Edge, Node, type_of
 from orchestra.graph.wires import Attribute, Item, Wire, node_of, path_of, spelled
 from orchestra.problem import Problem
 
@@ -96,9 +96,24 @@ def _clash(edge: Edge, where: str) -> Iterator[Problem]:
     elif compare(kind, edge.expects) is Fit.CANNOT:
         origin = node_of(edge.wire).origin.where
         fix = f"convert it in a step between them; {name} is defined at {origin}"
+        fix = chunks_unsaid(edge.wire, edge.expects) or fix
         yield Problem("type-clash", where, ends, fix)
     elif refuses_failed(kind, edge.expects):
         yield Problem("type-clash", where, f"{ends}, without a `Failed`", place_for_failed(kind))
+
+
+def chunks_unsaid(wire: Wire, expects: object) -> str:
+    """What to annotate, where text is wanted of chunks that nobody says are text; else empty."""
+    node = node_of(wire)
+    if not isinstance(node, Collect) or chunk_of(type_of(node.source)) is not Any:
+        return ""
+    wanted = next((each for each in (str, bytes) if compare(each, expects) is not Fit.CANNOT), None)
+    if wanted is None:
+        return ""
+    stream = spelled(node.source)
+    return (
+        f"say what {stream} yields: `-> AsyncIterator[{spell(wanted)}]` is joined, and Any is not"
+    )
 
 
 def _mixed(node: Choice, where: str) -> Iterator[Problem]:
@@ -109,5 +124,7 @@ def _mixed(node: Choice, where: str) -> Iterator[Problem]:
         pairs = zip(node.arm_names, kinds, strict=True)
         arms = "; ".join(f"{name} is {spell(kind)}" for name, kind in pairs)
         fix = "collect(...) the arms that stream, so that all of them are values"
+        if any(isinstance(node_of(arm), Constant) for arm in node.arms):
+            fix += "; or have a step yield what is a text here, and the others stream on"
         message = f"the arms of {node.label} are not alike: {arms}"
         yield Problem("mixed-arms", where, message, fix)

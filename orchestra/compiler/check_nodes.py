@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Hashable, Iterator, Sequence
 from difflib import get_close_matches
 from enum import Enum
-from typing import Literal, get_args, get_origin
+from typing import Any, Literal, get_args, get_origin
 
 from orchestra.annotations.facts import (
     MISSING,
@@ -21,6 +21,7 @@ from orchestra.annotations.fits import enumerated
 from orchestra.compiler.check_agreeing import comparison_problems
 from orchestra.compiler.check_arguments import hidden_problem, wires_held
 from orchestra.compiler.check_texts import template_problems
+from orchestra.compiler.check_uncalled import uncalled
 from orchestra.graph.agreeing import Comparison
 from orchestra.graph.commits import Chars, Chunks
 from orchestra.graph.labels import labels_of
@@ -140,7 +141,7 @@ def _each(node: Each) -> Iterator[Problem]:
         message = f"each(failures_max={most!r}): it is how many items may fail, 1 or more"
         fix = "write it as a number, or leave it out if the first to fail is to fail the whole"
         yield Problem("bad-bound", where, message, fix)
-    items = type_of(node.items)
+    items = Any if any(uncalled(node.items)) else type_of(node.items)  # that is told by itself
     if chunk_of(items) is None and items is not MISSING and element(items) is MISSING:
         message = f"each(items): {spelled(node.items)} is {spell(items)}, which has no items"
         yield Problem("not-iterable", where, message, "pass a list or a stream")
@@ -176,8 +177,10 @@ def _commit(node: Race | Fallback) -> Iterator[Problem]:
 
 def _route(node: Route) -> Iterator[Problem]:
     kind = type_of(node.on)
-    if kind is MISSING or chunk_of(kind) is not None:
-        return  # reported as a path that cannot exist, or as a stream into a value
+    if kind is MISSING or any(uncalled(node.on)):
+        return  # told by itself
+    if chunk_of(kind) is not None:
+        return  # reported as a stream into a value
     labels = labels_of(node.on)
     values = labels or _values(kind)
     meant: dict[Hashable, object] = {}

@@ -6,26 +6,42 @@ import inspect
 from collections.abc import Iterator
 from functools import partial
 from types import BuiltinFunctionType, FunctionType, MethodType
+from typing import Any
 
 from orchestra.graph.gather import Gathering
-from orchestra.graph.nodes import Choice, Collect, Constant, Node, Route
+from orchestra.graph.nodes import Call, Choice, Collect, Constant, Each, Node, Route
 from orchestra.graph.pipelines import Pipeline
 from orchestra.graph.steps import Step
 from orchestra.graph.wires import Wire, node_of
 from orchestra.problem import Problem
 
 
-def uncalled_arms(node: Node) -> Iterator[Problem]:
-    """The arms of a choice, and what is collected, that were named and not called."""
-    if isinstance(node, Collect):
-        for held in uncalled(node.source):
-            yield _problem("what collect(...) is given", held, node.origin.where)
+def uncalled_parts(node: Node) -> Iterator[Problem]:
+    """What a node chooses from or by, goes through or is given, that was named and not called."""
+    for what, wire in _read_by(node):
+        for held in uncalled(wire):
+            yield _problem(what, held, node.origin.where)
+    if isinstance(node, Call) and not isinstance(node, Gathering):
+        for name, argument, expects in node.places:
+            for held in _in(argument) if expects in (object, Any) else ():
+                if isinstance(held, Step | Pipeline):  # a function may be meant
+                    yield _problem(f"what {node.into(name)} is given", held, node.origin.where)
     if isinstance(node, Choice):
         keys = [repr(key) for key in node.keys] if isinstance(node, Route) else []
         names = [*keys, "default"] if keys else map(str, range(1, len(node.arms) + 1))
         for arm, name in zip(node.arms, names, strict=False):
             for held in uncalled(arm):
                 yield _problem(f"arm {name} of {node.label}(...)", held, node.origin.where)
+
+
+def _read_by(node: Node) -> Iterator[tuple[str, Wire]]:
+    match node:
+        case Collect(source=source):
+            yield "what collect(...) is given", source
+        case Route(on=label):
+            yield "the label of route(...)", label
+        case Each(items=items):
+            yield "what each(...) goes through", items
 
 
 def uncalled_result(output: Wire, pipeline: str, where: str) -> Iterator[Problem]:

@@ -130,12 +130,15 @@ class _Layout:
                 lane = len(readers)
             readers.append(reader)
         check = lane is None and expects is not MISSING and compare(kind, expects) is Fit.MAY
+        chunk, promised = chunk_of(kind), chunk_of(expects)
+        if promised is not None and compare(chunk, promised) is Fit.MAY:
+            chunk = promised  # as `Stream[str]`, of a generator that is not annotated
         return Source(
             slot=slot,
             path=path_of(wire),
             lane=lane,
             expects=expects if check else None,
-            chunk=chunk_of(kind),
+            chunk=chunk,
             into=into,
             spelled=spelled(wire),
         )

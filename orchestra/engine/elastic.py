@@ -108,7 +108,7 @@ class ElasticLane(Lane[object]):
                     seen.add(other)
                     ahead.append(other)
         if full:
-            min(full, key=len).grow()
+            min(full, key=lambda lane: lane.held).grow()
 
     def waiting(self, slot: int, coming: Coming) -> trio.lowlevel.Task | None:
         """The task of this operation that waits here, or is about to."""
@@ -123,7 +123,7 @@ class ElasticLane(Lane[object]):
             LimitExceededError: they are over `output_chunks` or `output_bytes`.
         """
         limits = self._frame.run.limits
-        if len(self) >= limits.output_chunks:
+        if self.held >= limits.output_chunks:
             raise self._too_much("output_chunks", limits.output_chunks, "chunks")
         if sum(map(size_bytes, self._chunks)) > limits.output_bytes:
             raise self._too_much("output_bytes", limits.output_bytes, "bytes")

@@ -328,9 +328,9 @@ async def _opened(
     if not trio.lowlevel.in_trio_run():
         raise RunError(
             "an engine runs on Trio, which is not running here: write trio.run(main) for "
-            "asyncio.run(main); in a program of asyncio, such as one of FastAPI, write "
-            "`async with orchestra.open_portal() as portal: await portal.arun(pipeline, ...)`, or "
-            "have `orchestra serve` beside it"
+            "asyncio.run(main); in a test, simulate(pipeline, ...) in a plain `def`; in a program "
+            "of asyncio, such as one of FastAPI, `async with orchestra.open_portal() as portal: "
+            "await portal.arun(pipeline, ...)`, or have `orchestra serve` beside it"
         )
     _refuse_others(bindings, limits)
     if isinstance(bindings, ScriptedBindings):

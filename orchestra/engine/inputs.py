@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from orchestra.annotations.facts import MISSING, accepts, spell
+from orchestra.annotations.facts import MISSING, accepts, chunk_of, spell
 from orchestra.annotations.misfits import misfit
 from orchestra.compiler.plan import Plan
 from orchestra.compiler.renewal import renewed
@@ -31,6 +31,8 @@ def by_name(
             f"pipeline {pipeline.name!r} takes {len(pipeline.inputs)} inputs, and was given "
             f"{len(args)}"
         )
+    if len(args) == 1 and not kwargs:
+        _refuse_all_in_one(pipeline, args[0])
     named = dict(zip(pipeline.inputs, args, strict=False))
     for name in named.keys() & kwargs.keys():
         raise InputError(
@@ -49,6 +51,11 @@ def complete(plan: Plan, inputs: Mapping[str, object], limits: Limits) -> Mappin
         InputError: one is missing, unknown, or of the wrong type.
     """
     pipeline = plan.pipeline
+    if not isinstance(inputs, Mapping):
+        raise InputError(
+            f"the inputs of pipeline {pipeline.name!r} are a dict with their names, and "
+            f"{inputs!r:.200} is none; write {_dict_of(pipeline)}"
+        )
     for name in inputs:
         if name not in pipeline.inputs:
             known = ", ".join(pipeline.inputs) or "none"
@@ -72,12 +79,35 @@ def complete(plan: Plan, inputs: Mapping[str, object], limits: Limits) -> Mappin
     return complete
 
 
+def _refuse_all_in_one(pipeline: Pipeline[..., object], value: object) -> None:
+    """Let pass an input that is none of a dict of all of them, as `engine.start` takes it."""
+    if not isinstance(value, Mapping) or not value or not value.keys() <= pipeline.inputs.keys():
+        return
+    if not accepts(next(iter(pipeline.inputs.values())).annotation, value):
+        names = ", ".join(f"{name}=..." for name in value)
+        raise InputError(
+            f"pipeline {pipeline.name!r} was given all of its inputs as one, {value!r:.200}; write "
+            f"each by its name, `{names}`, or `**` in front of the dict"
+        )
+
+
+def _dict_of(pipeline: Pipeline[..., object]) -> str:
+    return "{" + ", ".join(f'"{name}": ...' for name in pipeline.inputs) + "}"
+
+
 def _refuse_unfit(pipeline: Pipeline[..., object], node: Input, value: object) -> None:
     if not accepts(node.annotation, value):
         where, wanted, held = misfit(node.annotation, value)
         which = f": {node.name}{where} is {held!r:.200}, and has to be {spell(wanted)}"
         raise InputError(
             f"input {node.name!r} of pipeline {pipeline.name!r} takes {spell(node.annotation)}, "
-            f"and was given {value!r:.200}{which if where else ''}",
+            f"and was given {value!r:.200}{which if where else _instead(node)}",
             field=node.name,
         )
+
+
+def _instead(node: Input) -> str:
+    """What to write for a stream, which no run can be given from outside."""
+    if chunk_of(node.annotation) is None:
+        return ""
+    return "; a run begins with values: call this pipeline in one whose step gives the stream"

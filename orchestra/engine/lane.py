@@ -38,7 +38,9 @@ class Lane(Generic[C]):
         self.peak = 0
         """The most chunks it has ever held."""
 
-    def __len__(self) -> int:
+    @property
+    def held(self) -> int:
+        """How many chunks it holds."""
         return len(self._chunks)
 
     @property
@@ -120,13 +122,6 @@ class Lane(Generic[C]):
     def __aiter__(self) -> Self:
         return self
 
-    def __iter__(self) -> NoReturn:
-        """Said here, as `"".join` and others replace Python's own `TypeError` by theirs."""
-        raise RunError(
-            "the chunks of a stream are still to come: write `async for chunk in stream` in an "
-            "`async def` step, or pass it collect(...) in the pipeline, and take the whole value"
-        )
-
     async def __anext__(self) -> C:
         while not self._chunks:
             if self._left:
@@ -177,3 +172,22 @@ class Lane(Generic[C]):
     def _abort_writer(self, _: object) -> trio.lowlevel.Abort:
         self._writer = None
         return trio.lowlevel.Abort.SUCCEEDED
+
+
+_AT_ONCE = (
+    "iter next reversed len bool contains getitem str format bytes fspath add radd "
+    "await enter exit aenter aexit"
+)
+"""What takes a stream for all that it will have said. Python itself would answer some of it: with
+the chunks that are here just now, or with a text about this object, which a model would be sent."""
+
+
+def _refused(*_: object) -> NoReturn:
+    raise RunError(
+        "the chunks of a stream are still to come: write `async for chunk in stream` in an "
+        "`async def` step, or pass it collect(...) in the pipeline, and take the whole value"
+    )
+
+
+for _method in _AT_ONCE.split():
+    setattr(Lane, f"__{_method}__", _refused)

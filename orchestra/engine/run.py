@@ -7,7 +7,7 @@ from contextlib import suppress
 from contextvars import copy_context
 from functools import partial
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Generic, cast
+from typing import TYPE_CHECKING, Any, Generic, NoReturn, cast
 
 import trio
 
@@ -18,7 +18,7 @@ from orchestra.engine.outlet import Outlet
 from orchestra.engine.output import Output
 from orchestra.engine.reading import read
 from orchestra.engine.scope import Failure, bare
-from orchestra.errors import DeadlineError, RunCancelledError
+from orchestra.errors import DeadlineError, RunCancelledError, RunError
 from orchestra.events import RunCancelled, RunFailed, RunFinished, RunStarted
 from orchestra.graph.raised import RunNote, advice_on, message_of
 from orchestra.groups import split, stopping
@@ -99,6 +99,17 @@ class Run(Generic[T_co]):
         outlet = plan.block.regions[0].source
         self._began_s = trio.current_time()
         self.journal = Journal(limits, Output(outlet.chunk, limits), self._began_s, observer)
+
+    if not TYPE_CHECKING:  # to type checkers it has none of these, and they say so
+
+        def __await__(self) -> NoReturn:
+            raise _has_begun("and is not awaited: write `await run.result()`")
+
+        def __aiter__(self) -> NoReturn:
+            raise _has_begun(
+                "and its events are in its journal: write `with run.journal.attach() as reader:` "
+                "and `await reader.after(seq)`; for the chunks alone, `open_portal` has `stream`"
+            )
 
     @property
     def pipeline(self) -> str:
@@ -285,3 +296,7 @@ class Run(Generic[T_co]):
     def run_plain(self, frame: Frame, operation: Operation) -> None:
         """Run a plain step on the spot."""
         tasks.run_plain(frame, operation)
+
+
+def _has_begun(instead: str) -> RunError:
+    return RunError(f"engine.start(...) gives a run that has begun, {instead}")

@@ -32,6 +32,8 @@ _ELSEWHERE = {
     "output_tokens_max": "max_tokens max_output_tokens max_completion_tokens",
     "returns": "response_format response_model schema output_type",
     "retry": "retries max_retries attempts",
+    "schedule": "seed random_seed",
+    "steps": "scripts mocks fakes patches",
     "timeout_s": "timeout deadline_s deadline",
     "deadline_s": "timeout_s timeout",
     "top": "k n limit count",

@@ -69,6 +69,8 @@ def look_like(made: object, function: Callable[..., object]) -> None:
     """
     for name in ("__module__", "__name__", "__qualname__", "__doc__"):
         object.__setattr__(made, name, getattr(function, name, None))
+    # Those of the class would be found, and `functools.wraps` would hand them on.
+    object.__setattr__(made, "__annotations__", getattr(function, "__annotations__", {}))
     object.__setattr__(made, "__signature__", inspect.signature(function))
 
 

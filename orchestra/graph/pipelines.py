@@ -5,7 +5,17 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, Generic, ParamSpec, Protocol, TypeVar, cast, overload
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Generic,
+    NoReturn,
+    ParamSpec,
+    Protocol,
+    TypeVar,
+    cast,
+    overload,
+)
 
 import attrs
 
@@ -17,7 +27,9 @@ from orchestra.graph.definition import Definition, current_definition, defining,
 from orchestra.graph.functions import defined_at, function_of, look_like, returned_at
 from orchestra.graph.gather import wire_of
 from orchestra.graph.handlers import handler_that_failed
+from orchestra.graph.hiding import hidden_by_itself
 from orchestra.graph.nodes import Input, Node, Origin
+from orchestra.graph.piping import refuse_pipe
 from orchestra.graph.policy import is_number
 from orchestra.graph.refusals import refusal_of_type_error
 from orchestra.graph.unasked import refusing_unasked
@@ -56,6 +68,21 @@ class Pipeline(Generic[P, T_co]):
     def __reduce__(self) -> str:
         """By its name, as a function is pickled; so a copy is the pipeline itself."""
         return self.function.__qualname__
+
+    if not TYPE_CHECKING:  # to type checkers it has no other attributes, and they say so
+
+        def __getattr__(self, name: str) -> NoReturn:
+            own = self.__dict__.get("name", "")
+            ways = f"orchestra.run({own}, ...)`, in Trio by `await engine.run({own}, ...)"
+            raise AttributeError(
+                f"pipeline {own!r} has no `.{name}`; it is run by `{ways}`", name=name, obj=self
+            )
+
+        def __or__(self, other: object) -> NoReturn:
+            refuse_pipe(self, other)
+
+        def __ror__(self, other: object) -> NoReturn:
+            refuse_pipe(other, self)
 
     @property
     def doc(self) -> str:
@@ -216,6 +243,8 @@ def _explaining(name: str, where: str) -> Iterator[None]:
             raise
         raise DefinitionError(f"{handler.where}: {handler.message}; {handler.fix}") from error
     except NameError as error:
+        if (hidden := hidden_by_itself(error)) is not None:
+            raise DefinitionError(hidden) from error
         if error.name != name:
             raise
         raise DefinitionError(

@@ -16,6 +16,7 @@ from types import FrameType
 from typing import cast
 
 from orchestra.graph.branching import route_of_condition, route_of_match, route_of_table
+from orchestra.graph.hiding import hidden_by_wire
 from orchestra.graph.lifting import (
     COMPREHENSIONS,
     Advice,
@@ -48,6 +49,8 @@ def refusal(frame: FrameType, instruction: int, wire: Wire | None, act: str) -> 
     None stands for some wire in the expression that the instruction belongs to.
     """
     site = site_of(frame, instruction)
+    if act == "be called" and (hidden := hidden_by_wire(site, frame)) is not None:
+        return hidden
     return refusal_at(site, spelled(wire) if wire is not None else _first_wire(site), act)
 
 

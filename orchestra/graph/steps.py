@@ -14,7 +14,17 @@ import sys
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Mapping
 from enum import Enum
 from functools import cached_property
-from typing import Any, Generic, ParamSpec, Protocol, TypeVar, cast, overload
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Generic,
+    NoReturn,
+    ParamSpec,
+    Protocol,
+    TypeVar,
+    cast,
+    overload,
+)
 
 import attrs
 
@@ -29,6 +39,7 @@ from orchestra.graph.definition import current_definition, in_definition
 from orchestra.graph.functions import defined_at, function_of, look_like
 from orchestra.graph.handlers import handlers_around
 from orchestra.graph.nodes import Call, Origin
+from orchestra.graph.piping import refuse_pipe
 from orchestra.graph.policy import Policy
 from orchestra.graph.wires import called_at, place
 from orchestra.protocols import Context, Names, Stream, injected
@@ -97,6 +108,14 @@ class Step(Generic[P, T_co]):
             return Call(origin, self, bound.arguments, policy, bound.faults, bound.stray)
 
         return cast("T_co", definition.add(make))
+
+    if not TYPE_CHECKING:  # to type checkers there is no `|`, and they say so
+
+        def __or__(self, other: object) -> NoReturn:
+            refuse_pipe(self, other)
+
+        def __ror__(self, other: object) -> NoReturn:
+            refuse_pipe(other, self)
 
     @told
     def using(self, policy: Policy | None) -> Step[P, T_co]:

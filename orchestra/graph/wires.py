@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 _HOUSE = str(Path(__file__).parent.parent) + os.sep
 _KIT = str(Path(__file__).parent.parent / "testing") + os.sep  # whose pipelines are users', too
 _LIBRARY = str(Path(os.__file__).parent) + os.sep
+_TRIO = f"{os.sep}site-packages{os.sep}trio{os.sep}"  # which calls what it is given to run
 _INSTALLED = (f"{_LIBRARY}site-packages{os.sep}", f"{_LIBRARY}dist-packages{os.sep}")
 
 
@@ -87,10 +88,10 @@ def called_from_outside_at() -> str:
 
 
 def is_users(filename: str) -> bool:
-    """Whether a file is neither orchestra's nor Python's own."""
+    """Whether a file is neither orchestra's nor Python's own, nor Trio's."""
     if filename.startswith(_HOUSE):
         return filename.startswith(_KIT)
-    if filename.startswith("<frozen "):
+    if filename.startswith("<frozen ") or _TRIO in filename:
         return False
     return not filename.startswith(_LIBRARY) or filename.startswith(_INSTALLED)
 
@@ -171,6 +172,18 @@ def _refusing(act: str) -> Callable[..., NoReturn]:
 for _act, _operators in REFUSED.items():
     for _operator in _operators.split():
         setattr(Wire, f"__{_operator}__", _refusing(_act))
+
+
+def _or(self: Wire, other: object, *_: object) -> object:
+    """Refused as all that calculates, but for `question | step`, which the step refuses."""
+    from orchestra.graph.pipelines import Pipeline  # which are made of wires
+    from orchestra.graph.steps import Step
+
+    return NotImplemented if isinstance(other, Step | Pipeline) else refuse(self, _CALCULATED)
+
+
+_CALCULATED = "be calculated with"
+setattr(Wire, "__or__", _or)  # noqa: B010 - as all the others
 
 
 def refuse(wire: Wire, act: str) -> NoReturn:

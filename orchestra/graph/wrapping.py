@@ -23,6 +23,8 @@ def refuse_others(given: object) -> None:
     if isinstance(given, Pipeline):
         return
     where = called_from_outside_at()
+    if (inner := decorated(given)) is not None:
+        raise DefinitionError(f"{where}: {decorated_in_vain(inner)}")
     if isinstance(given, Step):
         told = f"step {given.name!r} is no pipeline, and it is pipelines that run; wrap it in one"
         right = _wrapped(given.name, given.call, given.hints, given.required, given.returns)
@@ -43,6 +45,21 @@ def refuse_others(given: object) -> None:
             "decorated with @pipeline"
         )
     raise DefinitionError(f"{where}: {told}:\n{indent(right, '    ')}")
+
+
+def decorated(given: object) -> Pipeline[..., Any] | None:
+    """The pipeline that a function was made of, by a decorator above `@pipeline`; else None."""
+    inner = inspect.unwrap(given) if inspect.isfunction(given) else None
+    return inner if isinstance(inner, Pipeline) else None
+
+
+def decorated_in_vain(inner: Pipeline[..., Any]) -> str:
+    """What is said where a pipeline is wanted, and a function that was made of one is there."""
+    return (
+        f"a decorator above @pipeline has made a function of pipeline {inner.name!r}, at "
+        f"{inner.where}, which is none any more, and would act once, when it is defined; take it "
+        "away, or put it on what works at run time: below @step, on the function of a step"
+    )
 
 
 def _wrapped(

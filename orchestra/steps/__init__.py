@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from orchestra.steps.classify import classify
 from orchestra.steps.embed import embed, embed_all
 from orchestra.steps.generate import generate
@@ -25,3 +27,10 @@ __all__ = [
     "text_of",
     "tool",
 ]
+
+if not TYPE_CHECKING:  # or a type checker would take it that there is every name
+
+    def __getattr__(name: str) -> object:
+        from orchestra.homes import missing
+
+        raise missing(__name__, name)

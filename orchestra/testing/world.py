@@ -13,6 +13,7 @@ import trio
 from orchestra.accounts import Caller
 from orchestra.engine.bindings import ScriptedBindings
 from orchestra.errors import BindingError, DefinitionError, TruncatedStreamError
+from orchestra.graph.calling import told_class
 from orchestra.graph.policy import Limits
 from orchestra.protocols import Embedder, Model, ModelReply, VectorStore
 from orchestra.testing import valid
@@ -90,6 +91,7 @@ _EMBEDDERS = valid.keeping("embed", "an object with `dimensions` and `embed`")
 _STORES = valid.keeping("search", "MemoryStore('name')")
 
 
+@told_class
 @attrs.frozen(kw_only=True, repr=False)
 class World(ScriptedBindings):
     """What a simulated run meets: scripts, bindings, limits, a caller, a schedule, a cancellation.

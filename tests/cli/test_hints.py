@@ -31,12 +31,19 @@ def upper(text: str) -> str:
         ("@step(xyz=3)\ndef p(q): return q", "'xyz'; it is `step(thread=..., policy=..., n"),
         ("@pipeline\ndef p(q): return uper(q)", "'uper' is not defined; did you mean 'upper'?"),
         ("@pipeline\ndef p(q): return generate(q)", "write `from orchestra.steps import generate`"),
+        ("from orchestra import generate", "; write `from orchestra.steps import generate`\nat"),
+        ("from orchestra.values import Document", "`from orchestra.documents import Document`\nat"),
+        ("from orchestra.errors import TimeoutError", "/errors.py)\nat"),
+        ("from trio import generate", "/trio/__init__.py)\nat"),
         ("xyzzy", "name 'xyzzy' is not defined\nat"),
         ("print(1, xyz=2)", "keyword argument"),
         ("(lambda: 1)(xyz=2)", "unexpected keyword argument 'xyz'\nat"),
         ("dict.fromkeys(**{'xyz': 2})", "\nat"),
         ("Policy(**{'timeout': 2})", "Policy(...) has no parameter 'timeout'; did you mean"),
-        ("World(**{'modles': 2})", "unexpected keyword argument 'modles'"),
+        ("World(**{'modles': 2})", "no parameter 'modles'; did you mean 'models'?"),
+        ("World(seed=3)", "no parameter 'seed'; did you mean 'schedule'?"),
+        ("World(scripts={})", "no parameter 'scripts'; did you mean 'steps'?"),
+        ("World(cancel_at=3)", "no parameter 'cancel_at'; did you mean 'cancel_at_s'?"),
         ("1 + ''", "'int' and 'str'\nat"),
     ],
 )
@@ -52,3 +59,10 @@ def test_what_was_meant_is_asked(project: Project, line: str, told: str) -> None
 def test_an_error_that_went_by_nobodys_code_is_left_alone() -> None:
     assert meant(NameError("name 'x' is not defined", name="x")) == ""
     assert meant(TypeError("f() got an unexpected keyword argument 'x'")) == ""
+
+
+def test_modules_that_import_each_other_are_told_to_share_a_third(project: Project) -> None:
+    project.write("one.py", "from other import b\na = 1\n")
+    project.write("other.py", "from one import a\nb = 1\n")
+    with pytest.raises(CommandError, match="import each other: move what both need into a third"):
+        load_all("one")

@@ -96,6 +96,34 @@ def test_a_pipeline_that_is_not_there_shows_which_are(say: Project) -> None:
     assert refused("pipelines.say:x")[0] == "pipelines.say has no pipeline 'x'; it has: say, count"
 
 
+DECORATED = """
+from functools import wraps
+from orchestra import pipeline, step
+def timed(function):
+    @wraps(function)
+    def inner(*args): return function(*args)
+    return inner
+@step
+def loud(text: str) -> str: return text.upper()
+@timed
+@pipeline
+def shouted(text: str) -> str: return loud(text)
+@pipeline
+def other(text: str) -> str: return loud(text)
+"""
+
+
+@pytest.mark.parametrize("needed", [True, False])
+def test_a_pipeline_below_another_decorator_is_not_passed_over(
+    project: Project, *, needed: bool
+) -> None:
+    project.write("decorated.py", DECORATED)
+    with pytest.raises(CommandError, match="has made a function of pipeline 'shouted', at decorat"):
+        load_all("decorated", needed=needed)
+    project.write("kept.py", f"{DECORATED}\nkept, made = other, timed(other)\ndel shouted\n")
+    assert [each.name for each in load_all("kept")] == ["other"]
+
+
 def test_a_module_without_pipelines_says_how_to_make_one(project: Project) -> None:
     project.write("empty.py", "x = 1\n")
     assert refused("empty")[0] == "empty has no pipeline; decorate a function with @pipeline"

@@ -35,6 +35,8 @@ async def loose(x): return x
 @step
 async def gen(n: int) -> AsyncIterator[str]: yield str(n)
 @step
+async def said(n: int): yield str(n)
+@step
 async def up(chunks: Stream[str]) -> AsyncIterator[str]:
     async for chunk in chunks: yield chunk
 @step
@@ -125,6 +127,24 @@ CASES: list[tuple[str, str, str, str]] = [
         "convert it in a step between them; q is defined at ",
     ),
     (
+        "return ask(collect(said(n)))  # HERE",
+        "type-clash",
+        "collect(...) is list[Any], but ask(asked=...) takes str | Message",
+        "say what said(...) yields: `-> AsyncIterator[str]` is joined, and Any is not",
+    ),
+    (
+        "@pipeline\ndef p(n: int) -> bytes: return collect(said(n))  # HERE",
+        "type-clash",
+        "pipeline 'p' returns collect(...), which is list[Any], but is annotated `-> bytes`",
+        "say what said(...) yields: `-> AsyncIterator[bytes]` is joined, and Any is not",
+    ),
+    (
+        "return one(collect(said(n)))  # HERE",
+        "type-clash",
+        "collect(...) is list[Any], but one(x=...) takes int",
+        "convert it in a step between them; collect(...) is defined at ",
+    ),
+    (
         "return one(text(n))  # HERE",
         "type-clash",
         "text(...) is str, but one(x=...) takes int",
@@ -189,6 +209,12 @@ CASES: list[tuple[str, str, str, str]] = [
         "wire-in-value",
         "loose(x=...) is given a list that holds the wire q, which would never be filled",
         "make the list in a step that takes q",
+    ),
+    (
+        "return ask([Message('system', 'x'), Message('user', q)])  # HERE",
+        "wire-in-value",
+        "ask(asked=...) is given a Message that holds the wire q, which would never be filled",
+        "make the Message in a step that takes q",
     ),
     (
         "return loose(lambda text: text == q)  # HERE",
@@ -406,6 +432,13 @@ CASES: list[tuple[str, str, str, str]] = [
         "leave out restart=True; commit=complete() waits for the whole answer",
     ),
     (
+        "return fallback(gen(n), 'sorry')  # HERE",
+        "mixed-arms",
+        "the arms of fallback are not alike: 1:gen is Stream[str]; 2:'sorry' is str",
+        "collect(...) the arms that stream, so that all of them are values; or have a step yield "
+        "what is a text here, and the others stream on",
+    ),
+    (
         "return race(gen(n), text(n))  # HERE",
         "mixed-arms",
         "the arms of race are not alike: 1:gen is Stream[str]; 2:text is str",
@@ -605,6 +638,34 @@ CASES: list[tuple[str, str, str, str]] = [
         "call it: `fromkeys(iterable, value)`",
     ),
     (
+        "return route(labelled, {'a': n}, default=n)  # HERE",
+        "uncalled",
+        "the label of route(...) is the step 'labelled' itself, which nobody calls",
+        "call it: `labelled(n)`",
+    ),
+    (
+        "return [each(find, loose, at_once=2), n]  # HERE",
+        "uncalled",
+        "what each(...) goes through is the step 'find' itself, which nobody calls",
+        "call it: `find(n)`",
+    ),
+    *(
+        (
+            f"return prompt('{{a}}', a={given})  # HERE",
+            "uncalled",
+            "what prompt(a=...) is given is the step 'one' itself, which nobody calls",
+            "call it: `one(x)`",
+        )
+        for given in ("one", "[one]", "{'x': [1, (one, 2)]}")
+    ),
+    (
+        "@pipeline\ndef inner(n: int): return n\n@pipeline\n"
+        "def p(n: int): return loose([inner, n])  # HERE",
+        "uncalled",
+        "what loose(x=...) is given is the pipeline 'inner' itself, which nobody calls",
+        "call it: `inner(n)`",
+    ),
+    (
         "return one(one)  # HERE",
         "type-clash",
         "one(x=...) takes int, and is given 'one' itself, uncalled",
@@ -622,6 +683,21 @@ CASES: list[tuple[str, str, str, str]] = [
         "unused-step",
         "the result of one(...) is not used, so it would never run",
         "pass it to a step that the returned wire needs, or remove the call",
+    ),
+    (
+        "@step\nasync def save(n: int) -> None: ...\n"
+        "@pipeline\ndef p(n: int): \n    save(n)  # HERE\n    return n",
+        "unused-step",
+        "the result of save(...) is not used, so it would never run",
+        "have it return what it was given, and use that: `x = save(x)`",
+    ),
+    (
+        "out = []\nfor i in range(2):\n    @step\n    def late(x: int) -> int: return x + i  # HERE\n"
+        "    out.append(late(n))\nreturn out",
+        "late-value",
+        "step 'late' is made anew for each `i`, and reads it when it runs, behind the loop: each of "
+        "them reads the last one",
+        "make the step once, above the loop, with a parameter 'i', and pass it: `late(..., i=i)`",
     ),
     # --- definitions
     (

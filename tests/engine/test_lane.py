@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import operator
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -51,7 +54,7 @@ def test_the_writer_waits_for_room_and_the_reader_for_chunks_and_neither_longer(
         for number, write_s in enumerate(writes_s):
             await trio.sleep(write_s)
             await lane.put(number)
-            assert len(lane) <= bound
+            assert lane.held <= bound
         lane.close()
 
     async def read() -> None:
@@ -94,7 +97,7 @@ def test_whoever_gives_up_waiting_and_comes_back_loses_and_doubles_nothing(
         for read_s in [*reads_s, *[99] * len(writes_s)]:
             with trio.move_on_after(read_s):
                 received.extend(await lane.receive())
-                assert len(lane) == 0
+                assert lane.held == 0
             await trio.sleep(read_s)
         while batch := await lane.receive():
             received.extend(batch)
@@ -137,7 +140,7 @@ def test_a_reader_that_leaves_frees_the_writer_and_says_so_once(
         lane.leave()
         lane.leave()
         assert received == list(range(len(received)))
-        assert len(lane) == 0
+        assert lane.held == 0
         return trio.current_time()
 
     async def main() -> float:
@@ -149,7 +152,7 @@ def test_a_reader_that_leaves_frees_the_writer_and_says_so_once(
 
     left_s = virtual(main, schedule=schedule)
     assert lane.left
-    assert len(lane) == 0, "what is put for nobody is dropped"
+    assert lane.held == 0, "what is put for nobody is dropped"
     if told:
         assert told == [left_s]
         assert not closed_s or closed_s[0] >= left_s
@@ -202,7 +205,7 @@ def test_what_is_ready_together_is_received_together() -> None:
         lane: Lane[int] = Lane(3, nothing)
         for number in range(3):
             await lane.put(number)
-        assert len(lane) == 3
+        assert lane.held == 3
         assert await lane.receive() == (0, 1, 2)
         await lane.put(3)
         assert await anext(aiter(lane)) == 3
@@ -240,15 +243,44 @@ def test_a_full_lane_wakes_its_writer_once_for_each_chunk_that_is_taken() -> Non
             nursery.start_soon(write)
             for _ in range(3):
                 await trio.testing.wait_all_tasks_blocked()
-                sizes.append(len(lane))
+                sizes.append(lane.held)
                 await anext(lane)
         return sizes
 
     assert virtual(main) == [1, 1, 1]
 
 
-@pytest.mark.parametrize("read", [list, "".join, sum, sorted])
+def in_a_task(read: Callable[[Any], Awaitable[object]]) -> Callable[[Any], object]:
+    return lambda stream: trio.run(read, stream)
+
+
+async def awaited(stream: Any) -> object:
+    return await stream
+
+
+async def entered(stream: Any) -> object:
+    async with stream as chunks:
+        return chunks
+
+
+@pytest.mark.parametrize(
+    "read",
+    [
+        *(list, "".join, sum, sorted, next, len, bool, str, bytes, Path, operator.not_),
+        *("{}".format, "said: %s".__mod__, partial(operator.add, "said: ")),
+        *(operator.itemgetter(0), operator.itemgetter(slice(3)), lambda stream: "a" in stream),
+        *(in_a_task(awaited), in_a_task(entered)),
+    ],
+)
 def test_a_stream_that_is_read_at_once_says_how_to_read_it(read: Callable[[Any], object]) -> None:
-    """`"".join` and others say something of their own where `iter` raises a `TypeError`."""
+    """`"".join` and others say something of their own where `iter` raises a `TypeError`.
+
+    What Python answers by itself is worse: a `len` of what is here just now, or a prompt that has
+    `<Lane object at 0x...>` in it.
+    """
     with pytest.raises(RunError, match=r"write `async for chunk in stream` in an `async def` step"):
         read(Lane[str](1, nothing))
+
+
+def test_a_stream_has_a_form_for_whoever_looks_for_a_fault() -> None:
+    assert "Lane" in repr(Lane[str](1, nothing))

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from orchestra import open_engine, pipeline, step
+from orchestra import Stream, open_engine, pipeline, step
 from orchestra.engine.bindings import NoBindings
 from orchestra.errors import InputError, RunError
 from orchestra.graph.policy import Limits
@@ -70,3 +70,70 @@ def test_an_input_is_told_the_item_that_does_not_fit() -> None:
     assert caught.value.field == "numbers"
     with pytest.raises(InputError, match=r"takes list\[int\], and was given 'abc'$"):
         simulate(summed, numbers=word)
+
+
+def test_a_run_that_has_begun_is_not_awaited_and_says_how_it_is_followed() -> None:
+    async def main() -> None:
+        async with open_engine(NoBindings()) as engine:
+            run: Any = engine.start(summed, {"numbers": [1, 2]})
+            with pytest.raises(RunError, match=r"a run that has begun.*`await run\.result\(\)`"):
+                await run
+            with pytest.raises(RunError, match=r"`with run\.journal\.attach\(\) as reader:`"):
+                aiter(run)
+            assert await run.result() == 3
+
+    virtual(main)
+
+
+@step
+def named(name: str, numbers: dict[str, int]) -> str:
+    return name * numbers[name]
+
+
+@pipeline
+def both(name: str, numbers: dict[str, int]) -> str:
+    return named(name, numbers)
+
+
+@pipeline
+def looked_up(numbers: dict[str, int]) -> str:
+    return named("name", numbers)
+
+
+def test_inputs_in_one_dict_are_told_how_to_write_them() -> None:
+    inputs: Any = {"name": "name", "numbers": {"name": 2}}
+    with pytest.raises(
+        InputError, match=r"as one, .*; write each by its name, `name=\.\.\., numbers="
+    ):
+        simulate(both, World(), inputs)  # type: ignore[call-overload]
+    assert simulate(both, World(), **inputs).value == "namename"
+    assert simulate(looked_up, World(), {"name": 1}).value == "name"
+    assert simulate(looked_up, World(), {"numbers": 1, "name": 1}).value == "name", "it fits"
+
+
+@pytest.mark.parametrize("inputs", ["hello", ["a"], None, 3])
+def test_inputs_that_are_no_dict_are_told_how_to_write_them(inputs: Any) -> None:
+    async def main() -> None:
+        async with open_engine(NoBindings()) as engine:
+            with pytest.raises(
+                InputError, match=r"is none; write \{\"name\": \.\.\., \"numbers\":"
+            ):
+                engine.start(both, inputs)
+
+    virtual(main)
+
+
+@step
+async def joined(chunks: Stream[str]) -> str:
+    return "".join([chunk async for chunk in chunks])
+
+
+@pipeline
+def of_a_stream(chunks: Stream[str]) -> str:
+    return joined(chunks)
+
+
+def test_a_run_that_is_given_a_stream_is_told_where_that_belongs() -> None:
+    chunks: Any = ["a", "b"]
+    with pytest.raises(InputError, match="call this pipeline in one whose step gives the stream"):
+        simulate(of_a_stream, World(), chunks)

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import get_args
+from collections.abc import AsyncIterator, Sequence
+from typing import Any, get_args
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from orchestra import Stream, pipeline, route, step
 from orchestra.accounts import Usage
 from orchestra.engine.output import Output, has_content, join, size_bytes
 from orchestra.errors import EdgeTypeError, LimitExceededError
 from orchestra.graph.policy import Limits
 from orchestra.policies.sizes import MODEL_EVENTS
+from orchestra.testing.laws import check_laws
+from orchestra.testing.simulate import simulate
 from orchestra.values import ModelEvent, TextDelta, UsageReport
 
 texts = st.lists(st.text(), max_size=8)
@@ -94,3 +97,41 @@ def test_an_event_of_a_model_counts_what_it_holds(text: str) -> None:
     assert size_bytes(TextDelta(text)) == 64 + said
     assert size_bytes(UsageReport(Usage(1, 1), {"x": text})) > 64 + said
     assert {*get_args(ModelEvent)} == {*MODEL_EVENTS}
+
+
+@step
+async def said(chunks: list[Any]) -> AsyncIterator[Any]:
+    """Chunks of whatever they are, as of a generator without annotation."""
+    for chunk in chunks:
+        yield chunk
+
+
+@pipeline
+def as_text(chunks: list[object]) -> Stream[str]:
+    return said(chunks)
+
+
+@pipeline
+def as_bytes(chunks: list[object]) -> Stream[bytes]:
+    return route("b", {"b": said(chunks)})
+
+
+@pipeline
+def as_they_are(chunks: list[object]) -> Stream[object]:
+    return said(chunks)
+
+
+@given(texts | st.lists(st.binary()) | anything)
+def test_what_a_pipeline_promises_is_what_its_chunks_make(chunks: list[object]) -> None:
+    """Of a generator that does not say what it yields, a pipeline that says `Stream[str]` gives a text.
+
+    It was a list, and whoever had asked for a text got one piece after the other.
+    """
+    for each, kind in ((as_text, str), (as_bytes, bytes), (as_they_are, object)):
+        run = simulate(each, chunks=chunks)
+        check_laws(run)
+        if all(isinstance(chunk, kind) for chunk in chunks):
+            assert run.result() == join(chunks, kind)
+        else:
+            assert isinstance(run.error, EdgeTypeError)
+            assert f"a stream of {kind.__name__} gave" in str(run.error)

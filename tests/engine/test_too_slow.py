@@ -6,7 +6,7 @@ import pytest
 import trio
 
 from orchestra import Policy, Retry, fallback, pipeline, step
-from orchestra.events import StepRetried
+from orchestra.events import StepFailed, StepRetried
 from orchestra.policies.retry import is_retryable
 from orchestra.testing.simulate import simulate
 
@@ -37,6 +37,16 @@ def test_a_fallback_goes_on_after_it() -> None:
     assert simulate(timed_out, number=1).result() == -1
     with pytest.raises(trio.TooSlowError):
         simulate(refused, number=1).result()
+
+
+def test_where_nobody_takes_it_it_says_what_it_is() -> None:
+    """It has no words of its own, and `except TimeoutError` around it has let it pass."""
+    ran = simulate(refused, number=1)
+    failed = next(event for event in ran.events if isinstance(event, StepFailed))
+    assert failed.message.startswith("the time of a trio.fail_after is over, and that is no Timeou")
+    with pytest.raises(trio.TooSlowError) as caught:
+        ran.result()
+    assert any("write `except trio.TooSlowError`" in note for note in caught.value.__notes__)
 
 
 def test_a_retry_tries_again_after_it() -> None:

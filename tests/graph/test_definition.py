@@ -6,6 +6,7 @@ import threading
 from typing import Any
 
 import pytest
+import trio
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -95,3 +96,18 @@ def test_inlined_pipelines_are_left_behind_also_when_they_fail() -> None:
     assert insides == [("inner",), ()]
     assert isinstance(module["outer"].output, Wire)
     assert len(module["seen"]) == 1
+
+
+def test_a_step_that_trio_is_given_to_run_is_told_at_the_users_line() -> None:
+    module = written("""
+import trio
+@step
+async def slept(n: int) -> int: return n
+async def main() -> None:
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(slept, 1)  # HERE
+""")
+    with pytest.raises(ExceptionGroup) as caught:
+        trio.run(module["main"])
+    (error,) = caught.value.exceptions
+    assert str(error).startswith(f"{module.where('HERE')}: step 'slept' was called outside")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
+from functools import wraps
 from math import inf
 from typing import Any
 
@@ -374,3 +376,28 @@ def test_a_name_that_does_not_exist_is_pythons_own_error() -> None:
 def test_an_error_of_the_users_own_passes_through() -> None:
     with pytest.raises(ZeroDivisionError):
         written("@pipeline\ndef p(n: int): return 1 / 0")
+
+
+def test_a_pipeline_says_how_it_is_run_to_who_looks_for_that_in_it() -> None:
+    p = written("@pipeline\ndef p(n: int): return n")["p"]
+    for name in ("invoke", "run", "ainvoke", "stream", "batch"):
+        with pytest.raises(
+            AttributeError, match=rf"no `\.{name}`; it is run by `orchestra\.run\(p, "
+        ):
+            getattr(p, name)
+    assert not hasattr(p, "__wrapped__")
+    assert copy.deepcopy(p) is copy.copy(p) is p
+
+
+def test_a_decorator_above_hands_on_the_annotations_of_the_function() -> None:
+    p = written("@pipeline\ndef p(n: int) -> int: return n")["p"]
+
+    @wraps(p)
+    def above(n: int) -> object:
+        return p(n)
+
+    assert above.__annotations__ == {"n": int, "return": int}
+    with pytest.raises(
+        DefinitionError, match="a decorator above @pipeline has made a function of "
+    ):
+        check(above)  # type: ignore[arg-type]
