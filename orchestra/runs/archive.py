@@ -247,7 +247,7 @@ def _noted(
 def _was_told(live: bytes | None) -> bool:
     """Whether what was kept of a run says that it had begun; of a claimed one, it does not."""
     before = record_of(live)
-    return live is not None and (before is None or before.begun)
+    return live == OVER.data or (before is not None and before.begun)
 
 
 _ENCODER = msgspec.msgpack.Encoder()
