@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, cast
 from orchestra.annotations.acceptance import is_of
 from orchestra.annotations.facts import spell
 from orchestra.compiler.blocks import Operation
+from orchestra.engine.lane import Lane
 from orchestra.engine.once import is_iterator, refuse_reread
 from orchestra.errors import EdgeTypeError
 from orchestra.graph.nodes import Call
@@ -30,6 +31,11 @@ def returned(frame: Frame, operation: Operation, value: object) -> object:
         raise EdgeTypeError(
             f"it returned {value!r:.200}, which nobody awaits; write `return await "
             f"{value.__name__}(...)`"
+        )
+    if isinstance(value, Lane):
+        raise EdgeTypeError(
+            "it returned a stream that it was given, which ends with it; yield its chunks (`async "
+            "for chunk in stream: yield chunk`), or return what they make"
         )
     if isinstance(value, step.plain_returns) or is_of(step.returns, value):
         if is_iterator(value):

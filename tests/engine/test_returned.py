@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import orchestra
-from orchestra import pipeline, step
+from orchestra import Stream, pipeline, step
 from orchestra.annotations.acceptance import accepts, is_of
 from orchestra.errors import EdgeTypeError
 
@@ -148,3 +148,31 @@ def test_a_step_that_returns_something_else_is_blamed_for_it(wrong: Any, told: s
         with pytest.raises(EdgeTypeError, match=told) as caught:
             orchestra.run(each, text="text")
         assert f"step {wrong.name!r}" in "".join(caught.value.__notes__)
+
+
+@step
+async def spoken(text: str) -> AsyncIterator[str]:
+    for word in text.split():
+        yield word
+
+
+@step
+async def hands_on(chunks: Stream[str]) -> object:
+    return chunks
+
+
+@step
+def hands_on_at_once(chunks: Stream[str]) -> Any:
+    return chunks
+
+
+@pytest.mark.parametrize("wrong", [hands_on, hands_on_at_once])
+def test_a_stream_that_is_returned_is_told_to_be_passed_on(wrong: Any) -> None:
+    """What is not annotated has let it pass, and its reader was told that the stream had ended."""
+
+    @pipeline
+    def result(text: str) -> object:
+        return wrong(spoken(text))
+
+    with pytest.raises(EdgeTypeError, match=r"yield its chunks \(`async for chunk in stream: yi"):
+        orchestra.run(result, text="a b")

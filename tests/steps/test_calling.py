@@ -295,7 +295,10 @@ def test_whatever_a_tool_gives_or_raises_can_be_sent(text: str, how: int) -> Non
     sound = text.encode(errors="replace").decode()
     said = [sound, None, f"FileNotFoundError: {sound}".removesuffix(": ")][how]
     assert isinstance(result.content.encode(), bytes)  # and no UnicodeEncodeError
-    assert result.content == said if said is not None else json.loads(result.content) == [text]
+    if said is None:  # two halves that meet are one character in JSON
+        assert json.loads(result.content) == json.loads(json.dumps([text]))
+    else:
+        assert result.content == said
     assert result.is_error == (how == 2)
 
 
