@@ -9,7 +9,7 @@ from ipaddress import ip_address
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from orchestra.errors import ServeError
+from orchestra.errors import ServeError, StateError
 
 if TYPE_CHECKING:
     from orchestra.config.bindings import LocalBindings
@@ -73,7 +73,7 @@ async def admission_of(
             cors=cors,
         )
 
-    if rules.keys == "required" or await bindings.keys_made():
+    if rules.keys == "required" or await _made(bindings):
         return keyed()
     if bindings.keys_at in asked:
         log.warning(
@@ -92,6 +92,21 @@ async def admission_of(
         running=running,
         cors=cors,
     )
+
+
+async def _made(bindings: LocalBindings) -> bool:
+    """Whether there are keys.
+
+    Raises:
+        StateError: it cannot be told.
+    """
+    try:
+        return await bindings.keys_made()
+    except StateError as error:
+        raise StateError(
+            "it cannot be told whether there are keys, and so who is to be let in; with [server] "
+            f'and keys = "required" a start does not have to know: {error}'
+        ) from error
 
 
 async def _still_open(bindings: LocalBindings, asked: Collection[str], make: str) -> None:

@@ -178,7 +178,7 @@ class CallerLimits:
         """Why a request is refused that was blocked; None where it was not."""
         if not count.blocked:
             return None
-        return _refused(_Waiting(NOTHING, count.blocked), "and its wait_max_s is 0")
+        return _refused(_Waiting(NOTHING, count.blocked), "and a request over HTTP does not wait")
 
     async def leave(self, lease: Lease, *, tokens: int, requests: int | None = None) -> None:
         """Give a call back, with the tokens (and requests) that it really took.

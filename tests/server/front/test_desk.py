@@ -17,7 +17,7 @@ from orchestra.cli.serving.admission import admission_of
 from orchestra.config import LocalBindings, default_bindings
 from orchestra.config.reading import read
 from orchestra.engine.engine import open_engine
-from orchestra.errors import ServeError
+from orchestra.errors import ServeError, StateError
 from orchestra.server.app import create_app
 from orchestra.server.connections.hardening import mend_hypercorn
 from orchestra.server.front import desk
@@ -231,6 +231,19 @@ def test_a_deployment_without_keys_serves_its_desk(
         keyed = trio.run(admission_of, bindings, "0.0.0.0")
         assert keyed.keyring is not None
         assert (keyed.unlocked, keyed.own_pages) == (None, None)
+
+
+def test_a_start_that_cannot_ask_for_keys_says_how_it_need_not(tmp_path: Path) -> None:
+    gone = '[state]\nurl = "redis://127.0.0.1:1/0"\n'
+    told = r'whether there are keys.*keys = "required".*redis:'
+    with (
+        LocalBindings(tmp_path, read(gone, tmp_path / "orchestra.toml")) as bindings,
+        pytest.raises(StateError, match=told),
+    ):
+        trio.run(admission_of, bindings, "127.0.0.1")
+    required = f'{gone}[server]\nkeys = "required"\n'
+    with LocalBindings(tmp_path, read(required, tmp_path / "orchestra.toml")) as bindings:
+        assert trio.run(admission_of, bindings, "0.0.0.0").keyring is not None
 
 
 def test_a_deployment_that_never_asks_for_keys_serves_its_desk_only(tmp_path: Path) -> None:

@@ -255,6 +255,7 @@ def test_a_request_more_than_the_caller_may_send_is_told_when_to_come_again() ->
             if isinstance(early, HttpProblem):
                 assert dict(early.headers)["Retry-After"] == "6"
                 assert early.code == "rate-limited"
+                assert "and a request over HTTP does not wait;" in early.detail
         return answers
 
     async def cancel() -> int | None:
