@@ -117,7 +117,7 @@ def _wrong(wanted: NewKey) -> Iterator[str]:
     yield from _of_no_use(wanted.pipelines, wanted.models, metrics=wanted.metrics)
     for what in ("organisation", "user", "name"):
         if said := getattr(wanted, what):
-            yield from _wrong_name(what, said)
+            yield from wrong_name(what, said)
     yield from _wrong_names("pipelines", wanted.pipelines)
     yield from _wrong_names("models", wanted.models)
     yield from _wrong_limits(attrs.asdict(wanted.allowance))
@@ -126,7 +126,7 @@ def _wrong(wanted: NewKey) -> Iterator[str]:
 
 def _wrong_in(wanted: OtherKey) -> Iterator[str]:
     if wanted.name:
-        yield from _wrong_name("name", wanted.name)
+        yield from wrong_name("name", wanted.name)
     yield from _wrong_names("pipelines", wanted.pipelines or ())
     yield from _wrong_names("models", wanted.models or ())
     yield from _wrong_limits(wanted.limits)
@@ -145,7 +145,7 @@ def _wrong_names(what: str, names: tuple[str, ...]) -> Iterator[str]:
     if len(names) > NAMES_MAX:
         yield f"{what}: {len(names)} names are too many; name up to {NAMES_MAX}, or '*'"
     for name in names[:NAMES_MAX]:
-        yield from _wrong_name(what, name)
+        yield from wrong_name(what, name)
 
 
 def _wrong_limits(limits: Mapping[str, int | None]) -> Iterator[str]:
@@ -158,8 +158,8 @@ def _wrong_limits(limits: Mapping[str, int | None]) -> Iterator[str]:
             yield f"{what}: {limit} is out of bounds; it may be {least} to {most}"
 
 
-def _wrong_name(what: str, name: str) -> Iterator[str]:
-    """Names are compared letter by letter, and shown in tables, logs and paths of keys."""
+def wrong_name(what: str, name: str) -> Iterator[str]:
+    """Why no key has it. Names are compared letter by letter, and shown in tables and logs."""
     if not 0 < len(name) <= NAME_CHARS:
         yield f"{what}: a name has 1 to {NAME_CHARS} characters, not {len(name)}"
     elif not name.isprintable() or name != name.strip():

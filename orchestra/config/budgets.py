@@ -9,6 +9,7 @@ from typing import Any
 from orchestra.config import spec
 from orchestra.config.checking import Table, check
 from orchestra.config.complaints import Complaints, shown
+from orchestra.config.owner_names import check_names
 from orchestra.config.places import Path as Place
 from orchestra.policies.money.budget import Budgets, SpendingLimits
 from orchestra.policies.money.prices import NANODOLLARS
@@ -26,6 +27,8 @@ def read_budgets(table: Table, complaints: Complaints) -> Budgets | None:
         return None
     known = {**spec.BUDGETS, **{key: _owners(table.get(key)) for key in _NAMED}}
     right = check(table, ("budgets",), known, complaints)
+    for key in _NAMED:
+        check_names(right.get(key, {}), ("budgets", key), complaints)
     fails = right.get("when_state_fails", "closed")
     everyone = {kind: _allowance(right, (kind,), fails, {}, complaints) for kind in _NAMED.values()}
     named = {

@@ -9,6 +9,7 @@ import attrs
 from orchestra.config import spec
 from orchestra.config.checking import Table, check, unknown
 from orchestra.config.complaints import Complaints, shown
+from orchestra.config.owner_names import check_names
 from orchestra.config.places import Path as Place
 from orchestra.policies.limits.allowance import NO_LIMITS, CallerRules, OwnerLimits
 
@@ -51,6 +52,7 @@ def _named(
         fix = f"did you mean [limits.{one}]? For one {one} it is [limits.{at[-1]}.NAME]"
         complaints.add("unknown-key", (*at, key), message, fix)
     named = {name: table for name, table in tables.items() if name not in limits}
+    check_names(named, at, complaints)
     return {name: _read(table, (*at, name), others, complaints) for name, table in named.items()}
 
 

@@ -52,6 +52,15 @@ def test_who_is_named_has_the_limits_of_the_others_but_for_their_own() -> None:
     )
 
 
+@pytest.mark.parametrize("table", ["limits", "budgets"])
+@pytest.mark.parametrize("owner", ["users", "organisations"])
+@pytest.mark.parametrize("name", ["acme/ada", " ada", "Jose\u0301", "a" * 300])
+def test_a_name_that_no_key_has_is_a_mistake(table: str, owner: str, name: str) -> None:
+    """What was said of it held for nobody, and nobody was told."""
+    with pytest.raises(ConfigError, match="no key has this name"):
+        read(f'[{table}.{owner}."{name}"]\n', FILE)
+
+
 def test_every_limit_can_be_written() -> None:
     assert OWNER.keys() == {field.name for field in attrs.fields(OwnerLimits)}
 

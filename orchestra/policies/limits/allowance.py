@@ -256,7 +256,8 @@ class OwnerState(msgspec.Struct, array_like=True):
         if self.requests is not None:
             self.requests.take(ask.requests, id=ask.id, until_ns=until_ns)
         if self.tokens is not None:
-            self.tokens.take(ask.tokens, id=ask.id, until_ns=until_ns)
+            tokens = ask.tokens if owner.tokens is None else owner.tokens.held(ask.tokens)
+            self.tokens.take(tokens, id=ask.id, until_ns=until_ns)
         if owner.limits.concurrency is not None:
             self.leases.append(_Lease(ask.id, until_s))
 
@@ -265,12 +266,13 @@ class OwnerState(msgspec.Struct, array_like=True):
         if self.requests is not None:
             self.requests.spend(requests)
 
-    def settle(self, ask: Ask, requests: int, tokens: int) -> None:
+    def settle(self, owner: Owner, ask: Ask, requests: int, tokens: int) -> None:
         """Let the call end, which has really taken this."""
         if self.requests is not None:
             self.requests.settle_id(ask.id, ask.requests, requests)
         if self.tokens is not None:
-            self.tokens.settle_id(ask.id, ask.tokens, tokens)
+            held = ask.tokens if owner.tokens is None else owner.tokens.held(ask.tokens)
+            self.tokens.settle_id(ask.id, held, tokens)
         if self.leases:
             self.leases = [lease for lease in self.leases if lease.id != ask.id]
 
@@ -345,8 +347,8 @@ def settle(
     One that never began, or twice, is no harm.
     """
     states, _ = _states(owners, kept, now_s)
-    for _, state in states:
-        state.settle(ask, *really)
+    for owner, state in states:
+        state.settle(owner, ask, *really)
     return Revision(None, _written(states, now_s))
 
 

@@ -50,13 +50,19 @@ class Rate(msgspec.Struct, frozen=True):
         """A meter of which nothing has been taken yet."""
         return MeterState(now_ns, -self.per_minute * MINUTE_NS)
 
+    def held(self, units: int) -> int:
+        """What is taken for an estimate of so many units: no more than a minute has.
+
+        Whoever asks may write any number, and a process that dies never gives it back.
+        """
+        return min(units, self.per_minute)
+
     def wait_s(self, debt: int, units: int, ahead: int = 0) -> float:
         """Seconds until the units may be taken, behind `ahead` others; 0.0 if it is now.
 
         More units than the limit wait as long as the limit itself.
         """
-        units = min(units, self.per_minute)
-        wait = debt + (units + ahead - self.burst) * MINUTE_NS
+        wait = debt + (self.held(units) + ahead - self.burst) * MINUTE_NS
         if wait <= 0:
             return 0.0
         return max(-(-wait // self.steady) / SECOND_NS, WAIT_MIN_S)

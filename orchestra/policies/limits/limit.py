@@ -212,7 +212,9 @@ class Limiter:
         """Have a call begin of which `_missing_s` has said, just now, that it may."""
         self._running += 1
         asked = self._requests.state.take(requests) if self._requests is not None else None
-        taken = self._tokens.state.take(tokens) if self._tokens is not None else None
+        taken = None
+        if self._tokens is not None:
+            taken = self._tokens.state.take(self._tokens.rate.held(tokens))
         return Admitted(taken, now_s, asked)
 
     def _missing_s(self, now_s: float, requests: int, tokens: int) -> float:

@@ -28,7 +28,7 @@ from orchestra.policies.limits.allowance import (
     admit,
 )
 from orchestra.policies.limits.callers import NOTHING, POLL_S, CallerLimits, Lease
-from orchestra.policies.limits.gcra import MINUTE_NS, SECOND_NS, Meter
+from orchestra.policies.limits.gcra import MINUTE_NS, SECOND_NS, WAIT_MIN_S, Meter
 from orchestra.protocols import Change, State
 from orchestra.stores.state_memory import MemoryState
 from orchestra.testing.strategies import schedules
@@ -427,6 +427,22 @@ def test_what_a_dead_process_held_is_free_when_its_lease_is_over() -> None:
         return trio.current_time()
 
     assert 100 <= virtual(main) <= 100.25
+
+
+@given(st.integers(1, 2000), st.integers(0, 10**40))
+def test_a_call_takes_a_minute_at_the_most_until_it_is_known_what_it_took(
+    limit: int, asked: int
+) -> None:
+    """Whoever asks may write any number; after a crash it locked a limit for years."""
+    rules = CallerRules(user=OwnerLimits(tokens_per_minute=limit, wait_max_s=1e4))
+
+    async def main() -> float:
+        state = MemoryState(now_s=trio.current_time)
+        await CallerLimits(rules, state).enter(ADA, tokens=asked)  # and its process dies
+        await CallerLimits(rules, state).enter(ADA, tokens=1)
+        return trio.current_time()
+
+    assert virtual(main) <= 60 + WAIT_MIN_S
 
 
 @pytest.mark.parametrize("fails", ["open", "closed"])

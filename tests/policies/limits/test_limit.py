@@ -251,6 +251,18 @@ def test_those_before_it_count_in_what_a_call_would_wait() -> None:
     assert error.code == "requests_per_minute"
 
 
+def test_a_call_that_asks_for_any_number_takes_a_minute_at_the_most() -> None:
+    limits = CallLimits(tokens_per_minute=100, wait_max_s=None)
+
+    async def main() -> float:
+        limiter = Limiter(limits, Clock())
+        await limiter.enter(tokens=10**40)
+        await limiter.enter(tokens=1)
+        return trio.current_time()
+
+    assert virtual(main) <= 60
+
+
 def test_a_refund_wakes_who_waits_for_it() -> None:
     async def main() -> float:
         limits = CallLimits(tokens_per_minute=100, wait_max_s=None)
