@@ -110,9 +110,10 @@ class Retry:
     def _errors(self, _: Attribute[Any], value: object) -> None:
         kinds = value if isinstance(value, tuple) else (value,)
         if not isinstance(value, tuple) or not all(map(_is_error, kinds)):
+            meant = value.__name__ if isinstance(value, type) and _is_error(value) else "ValueError"
             raise ValueError(
                 f"Retry(on={value!r}): it is a tuple of classes of exceptions; write "
-                "on=(ValueError,), and never a cancellation"
+                f"on=({meant},), and never a cancellation"
             )
 
 

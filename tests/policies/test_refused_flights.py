@@ -19,6 +19,7 @@ from orchestra.errors import (
     ModelsFailedError,
     ProviderServerError,
     StateError,
+    TruncatedStreamError,
 )
 from orchestra.policies.account import PRESENT
 from orchestra.policies.flights.coalesce import CoalesceRule
@@ -43,11 +44,15 @@ REFUSALS = (
 
 @attrs.define(eq=False)
 class Refusing(Model):
-    """A model that some may not ask, which is told to them after a while."""
+    """A model that some may not ask, which is told to them after a while.
+
+    With `begun`, a stream is refused to them behind so many of its events.
+    """
 
     inner: Fake
     refusal: Exception
     wait_s: float
+    begun: int = 0
 
     @property
     def capabilities(self) -> Capabilities:
@@ -61,7 +66,13 @@ class Refusing(Model):
 
     @asynccontextmanager
     async def stream(self, request: ChatRequest) -> AsyncIterator[ModelReply]:
-        await self._check()
+        if not self.begun:
+            await self._check()
+        elif PRESENT.get().caller == POOR:
+            stopped = Fake(self.inner.events[: self.begun], self.refusal)
+            async with stopped.stream(request) as reply:
+                yield reply
+            return
         async with self.inner.stream(request) as reply:
             yield reply
 
@@ -161,15 +172,20 @@ askers = st.builds(
     schedules(),
     st.lists(askers, min_size=1, max_size=6),
     st.sampled_from(REFUSALS),
-    st.sampled_from([0.0, 1.0]),
+    st.sampled_from([(0.0, 0), (1.0, 0), (0.0, 1), (0.0, 3)]),
     st.booleans(),
 )
 def test_a_refusal_is_told_to_those_who_are_refused_and_all_others_are_answered(
-    schedule: int, drawn: list[Asker], refusal: Exception, wait_s: float, vectors: bool
+    schedule: int,
+    drawn: list[Asker],
+    refusal: Exception,
+    when: tuple[float, int],
+    vectors: bool,
 ) -> None:
+    """Whoever has heard a part of what was stopped then is told that it was cut, and not why."""
     model = Fake(saying(3))
-    shared = CoalescedModel(Refusing(model, refusal, wait_s), name="m")
-    answered, refused = list[Asker](), list[Asker]()
+    shared = CoalescedModel(Refusing(model, refusal, *when), name="m")
+    answered, refused, cut = list[Asker](), list[Asker](), dict[Asker, str]()
 
     async def asks(asker: Asker, engine: trio.Nursery, run_id: str) -> None:
         PRESENT.set(Payer(engine, run_id, POOR if asker.poor else ACME))
@@ -185,6 +201,8 @@ def test_a_refusal_is_told_to_those_who_are_refused_and_all_others_are_answered(
                     assert Completion.of(said).text == Completion.of(model.events).text
             except type(refusal):
                 refused.append(asker)
+            except TruncatedStreamError as error:
+                cut[asker] = error.code
             else:
                 answered.append(asker)
 
@@ -197,5 +215,7 @@ def test_a_refusal_is_told_to_those_who_are_refused_and_all_others_are_answered(
     assert shared.flights == 0
     assert model.running == 0
     assert all(asker.poor for asker in refused)
+    assert all(when[1] and not vectors and not asker.whole for asker in cut)
+    assert {*cut.values()} <= {"coalesce"}
     stayed = [asker for asker in drawn if not asker.poor and asker.cancelled_s > 1]
-    assert all(asker in answered for asker in stayed)
+    assert all(asker in [*answered, *cut] for asker in stayed)

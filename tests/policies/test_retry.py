@@ -191,6 +191,7 @@ def test_no_window_has_more_retries_than_the_budget_and_none_is_refused_without_
         ({"delay_s": 0}, r"Retry\(delay_s=0\): delay_s must be more than 0"),
         ({"delay_max_s": inf}, r"Retry\(delay_max_s=inf\): delay_max_s is a bound; write a finite"),
         ({"retry_after_max_s": nan}, r"Retry\(retry_after_max_s=nan\): .* must be a number"),
+        ({"on": OSError}, r"write on=\(OSError,\), and never"),
         ({"multiplier": 0.5}, r"Retry\(multiplier=0.5\): waits do not shrink"),
         ({"multiplier": inf}, r"Retry\(multiplier=inf\)"),
         ({"multiplier": "2"}, r"Retry\(multiplier='2'\)"),

@@ -16,6 +16,7 @@ from orchestra.errors import (
     LimitReachedError,
     ModelsFailedError,
     StateError,
+    TruncatedStreamError,
     UnknownPriceError,
 )
 from orchestra.protocols import Account
@@ -29,6 +30,10 @@ CLOSE_S = 5.0
 """The last to leave waits as long for the call to be closed."""
 REFUSED = (BudgetExceededError, LimitReachedError, UnknownPriceError, StateError)
 """What may be told to the caller on whose behalf a call is made, and to no other."""
+_CUT = (
+    "the call that it shared was stopped for what the caller who asked first may use, and this is "
+    "not all of the answer; ask again"
+)
 
 
 class Waiter(Generic[Item]):
@@ -70,7 +75,8 @@ class Waiter(Generic[Item]):
         One task at a time.
 
         Raises:
-            ModelError: the call failed, or this waiter was left behind.
+            ModelError: the call failed, or this waiter was left behind, or has heard a part of what
+                was stopped for another caller's budget (`TruncatedStreamError`).
         """
         while True:
             try:
@@ -78,8 +84,10 @@ class Waiter(Generic[Item]):
                     self._parked = trio.lowlevel.current_task()
                     await trio.lowlevel.wait_task_rescheduled(self._left)
             except Exception as error:
-                if self.asks_anew is None or self.read or not self.refused(error):
+                if self.asks_anew is None or not self.refused(error):
                     raise
+                if self.read:
+                    raise TruncatedStreamError(_CUT, code="coalesce") from error
             else:
                 return found
             await self.leave()
