@@ -76,9 +76,13 @@ def _in_asyncio(asking: FrameType) -> bool:
     code = asking.f_code
     if not code.co_flags & _ASYNC or code.co_name.startswith("<"):
         return False
-    from asyncio import _get_running_loop  # the other ways raise where there is none
+    import asyncio
 
-    return _get_running_loop() is not None
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True
 
 
 _ASYNC = inspect.CO_COROUTINE | inspect.CO_ASYNC_GENERATOR
