@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 import attrs
 import trio
 import trio.testing
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from orchestra.accounts import Caller
@@ -175,6 +175,7 @@ askers = st.builds(
     st.sampled_from([(0.0, 0), (1.0, 0), (0.0, 1), (0.0, 3)]),
     st.booleans(),
 )
+@example(0, [Asker(0.0, True, False, 1e5), Asker(0.5, False, False, 1e5)], USED_UP, (0.0, 3), False)
 def test_a_refusal_is_told_to_those_who_are_refused_and_all_others_are_answered(
     schedule: int,
     drawn: list[Asker],
