@@ -37,9 +37,8 @@ from tests.faults.misbehaving import (
 from tests.faults.stand import follow
 from tests.providers.upstream import Handler, Upstream, Visit, open_sockets, run, until, upstream
 
-LESS_OFTEN = settings().max_examples < 100 or settings.get_current_profile_name() == "mutants"
-RACES = 1_000 if LESS_OFTEN else 10_000
-"""A tenth of them where everything is tried less often: see tests/conftest.py."""
+RACES = 10_000 if settings.get_current_profile_name() == "orchestra" else 1_000
+"""A tenth of them for a mutant and on a second Python: see tests/conftest.py."""
 CONNECTIONS = 8
 AT_ONCE = 40
 SEED = 20_261_125

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from typing import TypeVar
 
 import attrs
+import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
@@ -20,7 +22,15 @@ from orchestra.testing.strategies import UNLIMITED, narrow_limits, schedules, sk
 from orchestra.testing.world import World
 
 RUNS = 500
-many = settings(max_examples=RUNS, suppress_health_check=list(HealthCheck))
+ALL = list(HealthCheck)
+F = TypeVar("F", bound=Callable[..., object])
+
+
+def many(law: F) -> F:
+    """The law, which is tried `RUNS` times, in CI too."""
+    tried = settings(max_examples=RUNS, suppress_health_check=ALL)
+    made: F = pytest.mark.in_full(tried(law))
+    return made
 
 
 def _foreseen(sketch: Sketch, n: int) -> Ok | Bad:
@@ -69,7 +79,7 @@ def test_a_failure_ends_the_run_at_the_moment_it_happens(
     _agrees(sketch, n, schedule)
 
 
-@settings(max_examples=60, suppress_health_check=list(HealthCheck))
+@settings(max_examples=60, suppress_health_check=ALL)
 @given(sketches(fails=True, most=6), st.data(), schedules())
 def test_an_output_that_restarts_is_the_last_arms_alone(
     sketch: Sketch, data: st.DataObject, schedule: int

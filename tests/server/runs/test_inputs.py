@@ -230,7 +230,9 @@ def test_what_is_told_of_a_hostile_body_is_bounded(monkeypatch: pytest.MonkeyPat
 
 
 def test_the_schema_says_what_is_read() -> None:
-    assert schema(FILTERED) == {
+    found = schema(FILTERED)
+    found["$defs"]["Filter"]["properties"]["years"].pop("default", None)  # of msgspec 0.23 on
+    assert found == {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "type": "object",
         "properties": {
