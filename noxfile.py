@@ -34,6 +34,7 @@ NOT_OURS = {
 ONCE = (
     *("tests/docs", "tests/mutants", "tests/test_conftest.py", "tests/test_floors.py"),
     *("tests/test_tidy.py", "tests/clients", "tests/faults", "tests/server/test_schemathesis.py"),
+    "tests/providers/test_third_party.py",
 )
 """Tests of our files, and of what others do over sockets: on the oldest only."""
 OF_THE_LANGUAGE = (
