@@ -183,14 +183,15 @@ def _route(node: Route) -> Iterator[Problem]:
         return  # reported as a stream into a value
     labels = labels_of(node.on)
     values = labels or _values(kind)
-    meant: dict[Hashable, object] = {}
+    without = [value for value in values if value not in node.keys]
+    meant: list[object] = []
     for key in node.keys:
         known = key in labels if labels else _possible(kind, key) or key in values
         if not known:
-            meant |= dict.fromkeys([key], _meant(key, [v for v in values if v not in node.keys]))
-            yield _unreachable(node, key, labels, meant[key])
-    if values and not node.has_default:
-        missing = [each for each in values if each not in (*node.keys, *meant.values())]
+            meant.append(_meant(key, without))
+            yield _unreachable(node, key, labels, meant[-1])
+    if not node.has_default:
+        missing = [value for value in without if value not in meant]
         if missing:
             names = ", ".join(map(_written, missing))
             message = f"route: {spelled(node.on)} can be {names}, and there is no arm for that"
@@ -221,12 +222,12 @@ def _unreachable(node: Route, key: Hashable, labels: Sequence[str], meant: objec
     return Problem("unreachable-arm", node.origin.where, message, fix)
 
 
-def _meant(key: Hashable, left: Sequence[object]) -> object:
+def _meant(key: Hashable, without: Sequence[object]) -> object:
     """Which of the values without an arm a key was meant for, if that can be told: else None."""
-    for value in left:
+    for value in without:
         if isinstance(value, Enum) and value.value == key:
             return value
-    texts = [value for value in left if isinstance(value, str)]
+    texts = [value for value in without if isinstance(value, str)]
     return next(iter(get_close_matches(key, texts, 1)), None) if isinstance(key, str) else None
 
 

@@ -189,14 +189,15 @@ async def _pump_within(pulling: trio.CancelScope, flow: _Flow, policy: Policy) -
     It gives back the chunk that was there in the moment when `pulling` was due: to be put
     elsewhere, since nothing can wait in a scope that is over. Raises StopAsyncIteration.
     """
+    wait_s = policy.idle_s if flow.outflow.begun() else policy.first_chunk_s
     while True:  # noqa: ASYNC913 - a lane is one, at least once in every bound
-        wait_s = policy.idle_s if flow.outflow.begun() else policy.first_chunk_s
         pulling.deadline = inf if wait_s is None else trio.current_time() + wait_s
         chunk = await flow.pull()
         if pulling.cancel_called:
             return chunk
         pulling.deadline = inf
         await flow.put(chunk)
+        wait_s = policy.idle_s
 
 
 def _bound(frame: Frame, operation: Operation) -> Any:

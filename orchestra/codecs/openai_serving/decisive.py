@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from math import ceil
 
 import attrs
 
@@ -20,6 +21,11 @@ from orchestra.errors import (
 UNKNOWN_WAIT_S = 1.0
 """How long to wait for what is sure to come back, when nothing says when: a state that is away, or
 room below a limit that others take up."""
+
+
+def whole_seconds(wait_s: float) -> str:
+    """A wait as `Retry-After` has it: no less, and never none at all."""
+    return str(max(ceil(wait_s), 1))
 
 
 @attrs.frozen

@@ -11,13 +11,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from math import ceil
 
 import attrs
 import msgspec
 
 from orchestra import errors
-from orchestra.codecs.openai_serving.decisive import decisive
+from orchestra.codecs.openai_serving.decisive import decisive, whole_seconds
 from orchestra.codecs.withheld import for_clients
 from orchestra.errors import InvalidRequestError, ModelError
 
@@ -152,7 +151,7 @@ def reply(
 
 
 def _headers(wait_s: float | None, kind: _Kind) -> tuple[tuple[str, str], ...]:
-    waits = () if wait_s is None else (("retry-after", str(max(ceil(wait_s), 1))),)
+    waits = () if wait_s is None else (("retry-after", whole_seconds(wait_s)),)
     return waits if kind.retry else (*waits, NO_RETRY)
 
 

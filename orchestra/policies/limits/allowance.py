@@ -76,6 +76,10 @@ class Owner:
     def __str__(self) -> str:
         return f"{self.kind} {self.name!r}"
 
+    def held(self, tokens: int) -> int:
+        """What is taken of its tokens for an estimate of so many."""
+        return tokens if self.tokens is None else self.tokens.held(tokens)
+
 
 NO_LIMITS = OwnerLimits()
 NOBODY: Mapping[str, OwnerLimits] = MappingProxyType({})
@@ -256,8 +260,7 @@ class OwnerState(msgspec.Struct, array_like=True):
         if self.requests is not None:
             self.requests.take(ask.requests, id=ask.id, until_ns=until_ns)
         if self.tokens is not None:
-            tokens = ask.tokens if owner.tokens is None else owner.tokens.held(ask.tokens)
-            self.tokens.take(tokens, id=ask.id, until_ns=until_ns)
+            self.tokens.take(owner.held(ask.tokens), id=ask.id, until_ns=until_ns)
         if owner.limits.concurrency is not None:
             self.leases.append(_Lease(ask.id, until_s))
 
@@ -271,8 +274,7 @@ class OwnerState(msgspec.Struct, array_like=True):
         if self.requests is not None:
             self.requests.settle_id(ask.id, ask.requests, requests)
         if self.tokens is not None:
-            held = ask.tokens if owner.tokens is None else owner.tokens.held(ask.tokens)
-            self.tokens.settle_id(ask.id, held, tokens)
+            self.tokens.settle_id(ask.id, owner.held(ask.tokens), tokens)
         if self.leases:
             self.leases = [lease for lease in self.leases if lease.id != ask.id]
 

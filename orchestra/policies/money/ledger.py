@@ -257,9 +257,10 @@ def _all(
     payers: Sequence[Payer], kept: Sequence[Kept | None], now_s: float
 ) -> list[tuple[Payer, Ledger]]:
     """As `ledgers`, and none of them is missing: what was spent is not forgotten."""
-    for why in illegible(payers, kept):
-        raise StateError(why)
-    return ledgers(payers, kept, now_s)
+    found = ledgers(payers, kept, now_s)
+    if len(found) < len(payers):
+        raise StateError(next(illegible(payers, kept)))
+    return found
 
 
 def illegible(payers: Sequence[Payer], kept: Sequence[Kept | None]) -> Iterator[str]:

@@ -208,10 +208,13 @@ async def _handle(self: WSStream, event: StreamEvent) -> None:
     held all others up for a tenth of a second, again and again.
     """
     was_closed = self.closed
-    if isinstance(event, Data):
-        while len(event.data) > READ_AT_ONCE:
-            await _STOCK_HANDLE(self, Data(event.stream_id, event.data[:READ_AT_ONCE]))
-            event = Data(event.stream_id, event.data[READ_AT_ONCE:])
+    if isinstance(event, Data) and len(event.data) > READ_AT_ONCE:
+        starts = range(0, len(event.data), READ_AT_ONCE)
+        *parts, event = (
+            Data(event.stream_id, event.data[start : start + READ_AT_ONCE]) for start in starts
+        )
+        for part in parts:
+            await _STOCK_HANDLE(self, part)
             await trio.lowlevel.checkpoint()
     await _STOCK_HANDLE(self, event)
     if isinstance(event, StreamClosed):

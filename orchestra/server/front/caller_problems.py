@@ -7,10 +7,9 @@ the same type.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from math import ceil
 from typing import TYPE_CHECKING
 
-from orchestra.codecs.openai_serving.decisive import UNKNOWN_WAIT_S
+from orchestra.codecs.openai_serving.decisive import UNKNOWN_WAIT_S, whole_seconds
 from orchestra.codecs.withheld import for_clients
 from orchestra.errors import BudgetExceededError, LimitReachedError, LimitUnknownError
 from orchestra.server.front.problems import HttpProblem
@@ -64,7 +63,7 @@ def your_rate(error: LimitReachedError) -> HttpProblem:
     """The caller has sent as much as they may, for now; or nobody can tell."""
     if isinstance(error, LimitUnknownError):
         return _limits_unreachable(error)
-    headers = (("Retry-After", str(max(ceil(error.retry_after_s or UNKNOWN_WAIT_S), 1))),)
+    headers = (("Retry-After", whole_seconds(error.retry_after_s or UNKNOWN_WAIT_S)),)
     extras = (("limit", error.code),)
     return HttpProblem(
         429, "rate-limited", "You have reached your limit.", error.message, (), extras, headers

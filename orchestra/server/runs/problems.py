@@ -7,12 +7,16 @@ load, a request that the model refuses, a time that ran out. The first class tha
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import ceil
 
 import attrs
 
 from orchestra import errors
-from orchestra.codecs.openai_serving.decisive import UNKNOWN_WAIT_S, decisive
+from orchestra.codecs.openai_serving.decisive import (
+    UNKNOWN_WAIT_S,
+    Decisive,
+    decisive,
+    whole_seconds,
+)
 from orchestra.events import RunCancelled, RunFailed
 from orchestra.server.front import caller_problems
 from orchestra.server.front.problems import Fault, HttpProblem, own_error
@@ -71,27 +75,31 @@ def failed_run(
     if isinstance(event, RunCancelled):
         detail = f"the run was cancelled: {event.reason}"
         return HttpProblem(503, "run-cancelled", "The run was cancelled.", detail, extras=(run,))
-    kind = kind_of(error) if error is not None else _by_name(event.error)
+    found = decisive(error) if error is not None else None
+    kind = _by_name(event.error) if found is None else _kind(found.error)
     extras: list[tuple[str, object]] = [run, ("error", event.error)]
     extras += [(key, value) for key in ("step", "where") if (value := getattr(event, key))]
-    found = decisive(error).error if error is not None else None
-    if isinstance(found, errors.LimitReachedError):
-        extras += caller_problems.your_rate(found).extras
-    if isinstance(found, errors.BudgetExceededError):
-        extras += caller_problems.your_budget(found).extras
+    match found:
+        case Decisive(error=errors.LimitReachedError() as refusal):
+            extras += caller_problems.your_rate(refusal).extras
+        case Decisive(error=errors.BudgetExceededError() as refusal):
+            extras += caller_problems.your_budget(refusal).extras
     detail = f"{event.error}: {event.message}"
     faults: tuple[Fault, ...] = ()
     if isinstance(error, errors.InputError) and error.field is not None:
         faults = (Fault(error.field, f"/{error.field}", event.message),)
     return HttpProblem(
-        kind.status, kind.code, kind.title, detail, faults, tuple(extras), _waits(error, kind)
+        kind.status, kind.code, kind.title, detail, faults, tuple(extras), _waits(found, kind)
     )
 
 
 def kind_of(error: BaseException) -> Kind:
     """What an error is to a client: of several in one, what the decisive one is."""
-    found = decisive(error).error
-    return next((kind for kind in KINDS if isinstance(found, kind.error)), FAILED)
+    return _kind(decisive(error).error)
+
+
+def _kind(error: BaseException) -> Kind:
+    return next((kind for kind in KINDS if isinstance(error, kind.error)), FAILED)
 
 
 def _by_name(name: str) -> Kind:
@@ -99,9 +107,9 @@ def _by_name(name: str) -> Kind:
     return next((kind for kind in KINDS if own and issubclass(own, kind.error)), FAILED)
 
 
-def _waits(error: BaseException | None, kind: Kind) -> tuple[tuple[str, str], ...]:
-    if error is not None:
-        wait_s = decisive(error).retry_after_s
+def _waits(found: Decisive | None, kind: Kind) -> tuple[tuple[str, str], ...]:
+    if found is not None:
+        wait_s = found.retry_after_s
     else:  # a run of another process: only what it was called is known
         wait_s = UNKNOWN_WAIT_S if kind.status == _TOO_MANY else None
-    return () if wait_s is None else (("Retry-After", str(max(ceil(wait_s), 1))),)
+    return () if wait_s is None else (("Retry-After", whole_seconds(wait_s)),)
