@@ -16,7 +16,7 @@ from typing import Self, TypeAlias, TypeVar
 
 import trio
 
-from orchestra.engine.output import Output
+from orchestra.engine.lanes.output import Output
 from orchestra.events import TERMINAL, ArmRestarted, Delta, Event, Snapshot
 from orchestra.graph.policy import Limits
 from orchestra.groups import stopping

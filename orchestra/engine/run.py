@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any, Generic, NoReturn, cast
 import trio
 
 from orchestra.engine import tasks
-from orchestra.engine.frame import Frame
+from orchestra.engine.frames.frame import Frame
+from orchestra.engine.frames.outlet import Outlet
+from orchestra.engine.frames.reading import read
+from orchestra.engine.frames.scope import Failure, bare
 from orchestra.engine.journal import Journal, Observer
-from orchestra.engine.outlet import Outlet
-from orchestra.engine.output import Output
-from orchestra.engine.reading import read
-from orchestra.engine.scope import Failure, bare
+from orchestra.engine.lanes.output import Output
 from orchestra.errors import DeadlineError, RunCancelledError, RunError
 from orchestra.events import RunCancelled, RunFailed, RunFinished, RunStarted
 from orchestra.graph.raised import RunNote, advice_on, message_of

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING
 import trio
 
 from orchestra.compiler.blocks import Operation
-from orchestra.engine import agree, calls, choose, each
-from orchestra.engine.outflow import Outflow
+from orchestra.engine.calls import calls
+from orchestra.engine.lanes.outflow import Outflow
+from orchestra.engine.regions import agree, choose, each
 from orchestra.events import StepCancelled, StepFailed, StepFinished, StepStarted
 from orchestra.graph.agreeing import Quorum, Survivors
 from orchestra.graph.nodes import Call, Collect, Each, Fallback, Node, Race, Route
@@ -22,7 +23,7 @@ from orchestra.graph.raised import message_of
 from orchestra.groups import parted, stopping
 
 if TYPE_CHECKING:
-    from orchestra.engine.frame import Frame
+    from orchestra.engine.frames.frame import Frame
 
 _VALUES: Mapping[type[Node], Callable[[Frame, Operation], Awaitable[object]]] = {
     Call: calls.call,

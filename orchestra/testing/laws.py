@@ -13,7 +13,7 @@ from math import inf
 from typing import cast
 
 from orchestra.compiler.blocks import Operation
-from orchestra.engine.output import join
+from orchestra.engine.lanes.output import join
 from orchestra.errors import RunCancelledError
 from orchestra.events import (
     TERMINAL,

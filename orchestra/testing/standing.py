@@ -10,7 +10,7 @@ from typing import Any
 import trio
 
 import orchestra
-from orchestra.engine.parking import parking
+from orchestra.engine.lanes.parking import parking
 from orchestra.graph.wires import place
 
 _TRIO, _OURS = (str(Path(str(module.__file__)).parent) for module in (trio, orchestra))

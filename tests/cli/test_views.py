@@ -17,7 +17,7 @@ from orchestra.accounts import Usage
 from orchestra.cli.terminal import ERR, OUT, visible
 from orchestra.cli.views import Lines, Result, Words, duration, joined, progress, whole
 from orchestra.engine.journal import Journal
-from orchestra.engine.output import Output
+from orchestra.engine.lanes.output import Output
 from orchestra.events import (
     ArmCommitted,
     ArmFailed,

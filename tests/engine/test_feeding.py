@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from orchestra import Limits, Stream, open_engine, pipeline, step
 from orchestra.engine.journal import Journal
-from orchestra.engine.output import Output
+from orchestra.engine.lanes.output import Output
 from orchestra.engine.run import Run
 from orchestra.events import Delta, Event, Snapshot
 from orchestra.testing.strategies import schedules

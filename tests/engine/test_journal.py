@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from orchestra.engine.journal import Journal, Reader
-from orchestra.engine.output import Output, size_bytes
+from orchestra.engine.lanes.output import Output, size_bytes
 from orchestra.events import (
     Delta,
     Event,

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestra.engine.journal import Journal
-from orchestra.engine.output import Output
+from orchestra.engine.lanes.output import Output
 from orchestra.errors import RunLostError
 from orchestra.events import ArmRestarted, Delta, Event, RunFailed, RunFinished, StepStarted
 from orchestra.graph.policy import Limits

@@ -17,7 +17,7 @@ from types import FrameType
 import attrs
 import trio
 
-from orchestra.engine import calls
+from orchestra.engine.calls import calls
 from orchestra.graph.wires import place
 
 BEAT_S = 0.2

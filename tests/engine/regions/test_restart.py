@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from orchestra import Limits, Pipeline, Stream, fallback, first_content, pipeline
 from orchestra.engine.journal import Journal
-from orchestra.engine.output import Output
+from orchestra.engine.lanes.output import Output
 from orchestra.errors import ArmsFailedError, ModelError
 from orchestra.events import (
     ArmCommitted,
@@ -31,8 +31,8 @@ from orchestra.testing.simulate import Simulation, simulate
 from orchestra.testing.strategies import commits, narrow_limits, worlds
 from orchestra.testing.virtual import virtual
 from orchestra.testing.world import World
-from tests.engine.test_choose import arm, of, one, scripted, three, two
-from tests.engine.test_commits import three_scripts
+from tests.engine.regions.test_choose import arm, of, one, scripted, three, two
+from tests.engine.regions.test_commits import three_scripts
 
 NAMES = ("one", "two", "three")
 

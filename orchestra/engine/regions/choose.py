@@ -17,11 +17,11 @@ from typing import TYPE_CHECKING, cast
 import trio
 
 from orchestra.compiler.blocks import Operation, Source
-from orchestra.engine.held import Held
-from orchestra.engine.lane import Lane
-from orchestra.engine.outflow import Outflow
-from orchestra.engine.reading import arguments, read
-from orchestra.engine.scope import Scope, bare
+from orchestra.engine.frames.reading import arguments, read
+from orchestra.engine.frames.scope import Scope, bare
+from orchestra.engine.lanes.held import Held
+from orchestra.engine.lanes.lane import Lane
+from orchestra.engine.lanes.outflow import Outflow
 from orchestra.errors import ArmsFailedError, NoContentError, RefusedError, RouteError
 from orchestra.events import ArmCommitted, ArmFailed
 from orchestra.graph.nodes import Fallback, Race, Route
@@ -31,7 +31,7 @@ from orchestra.policies.hedge import Hedging
 from orchestra.values import Label
 
 if TYPE_CHECKING:
-    from orchestra.engine.frame import Frame
+    from orchestra.engine.frames.frame import Frame
 
 
 async def race_values(frame: Frame, operation: Operation) -> object:

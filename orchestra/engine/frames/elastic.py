@@ -18,12 +18,12 @@ from typing import TYPE_CHECKING, TypeAlias
 import trio
 
 from orchestra.compiler.blocks import Operation
-from orchestra.engine.lane import Lane
-from orchestra.engine.output import size_bytes
+from orchestra.engine.lanes.lane import Lane
+from orchestra.engine.lanes.output import size_bytes
 from orchestra.errors import LimitExceededError
 
 if TYPE_CHECKING:
-    from orchestra.engine.frame import Frame
+    from orchestra.engine.frames.frame import Frame
 
 Wait: TypeAlias = "tuple[int, ElasticLane | None]"
 """Whom an operation waits for, and the lane, where it is for room in one."""

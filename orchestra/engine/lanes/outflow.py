@@ -8,7 +8,7 @@ from operator import attrgetter
 import attrs
 import trio
 
-from orchestra.engine.lane import Lane
+from orchestra.engine.lanes.lane import Lane
 
 
 @attrs.frozen

@@ -24,7 +24,7 @@ from orchestra import (
     route,
     step,
 )
-from orchestra.engine.frame import Frame
+from orchestra.engine.frames.frame import Frame
 from orchestra.events import StepSkipped, StepStarted
 from orchestra.testing.laws import check_laws
 from orchestra.testing.simulate import Simulation, simulate

@@ -20,7 +20,7 @@ from orchestra.testing.simulate import simulate
 from orchestra.testing.strategies import schedules, worlds
 from orchestra.testing.virtual import virtual
 from orchestra.testing.world import World
-from tests.engine.test_choose import agrees, arm, one, three, three_scripts, ticks, two
+from tests.engine.regions.test_choose import agrees, arm, one, three, three_scripts, ticks, two
 from tests.policies.test_hedge import handed_on
 
 # ------------------------------------------------------------- one race that has learned before

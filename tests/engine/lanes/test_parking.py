@@ -10,7 +10,7 @@ import trio
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestra.engine.parking import parking
+from orchestra.engine.lanes.parking import parking
 from orchestra.testing.strategies import schedules
 from orchestra.testing.virtual import virtual
 

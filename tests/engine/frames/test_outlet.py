@@ -11,10 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestra import Limits, Stream, open_engine, pipeline, step
+from orchestra.engine.frames.outlet import Outlet
 from orchestra.engine.journal import Journal
-from orchestra.engine.outflow import Restart
-from orchestra.engine.outlet import Outlet
-from orchestra.engine.output import Output
+from orchestra.engine.lanes.outflow import Restart
+from orchestra.engine.lanes.output import Output
 from orchestra.errors import LimitExceededError
 from orchestra.events import ArmRestarted, Delta, StepFailed, StepFinished
 from orchestra.testing.simulate import simulate

@@ -14,8 +14,8 @@ from collections.abc import Callable
 import trio
 
 from orchestra.engine.journal import Journal
-from orchestra.engine.lane import Lane
-from orchestra.engine.outflow import Restart
+from orchestra.engine.lanes.lane import Lane
+from orchestra.engine.lanes.outflow import Restart
 
 
 class Outlet(Lane[object]):

@@ -24,7 +24,7 @@ from orchestra.testing.scripts import Fails, Gives, Hangs, Script, Streams
 from orchestra.testing.simulate import simulate
 from orchestra.testing.strategies import commits, worlds
 from orchestra.testing.world import World
-from tests.engine.test_choose import (
+from tests.engine.regions.test_choose import (
     agrees,
     arm,
     of,
@@ -38,7 +38,7 @@ from tests.engine.test_choose import (
     value_three,
     value_two,
 )
-from tests.engine.test_commits import kinds, three_scripts
+from tests.engine.regions.test_commits import kinds, three_scripts
 
 NAMES = ("one", "two", "three")
 

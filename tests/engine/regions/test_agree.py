@@ -24,7 +24,7 @@ from orchestra import (
     step,
 )
 from orchestra.accounts import Usage
-from orchestra.engine.votes import Votes
+from orchestra.engine.regions.votes import Votes
 from orchestra.errors import ArmsFailedError, JudgeError, NoQuorumError, RunError
 from orchestra.events import (
     ArmCommitted,
@@ -41,7 +41,14 @@ from orchestra.testing.scripts import Fails, Gives, Hangs, Script
 from orchestra.testing.simulate import Simulation, simulate
 from orchestra.testing.strategies import worlds
 from orchestra.testing.world import World
-from tests.engine.test_choose import of, scripted, value_one, value_scripts, value_three, value_two
+from tests.engine.regions.test_choose import (
+    of,
+    scripted,
+    value_one,
+    value_scripts,
+    value_three,
+    value_two,
+)
 
 NAMES = ("value_one", "value_two", "value_three")
 three_values = dict.fromkeys(NAMES, value_scripts)

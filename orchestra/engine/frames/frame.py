@@ -17,10 +17,10 @@ import trio
 
 from orchestra.compiler.blocks import Block, Operation, RegionPlan, Source
 from orchestra.compiler.renewal import renewed
-from orchestra.engine.elastic import ElasticLane
-from orchestra.engine.lane import Lane
-from orchestra.engine.outlet import Outlet
-from orchestra.engine.scope import NOTHING, Nothing, Scope
+from orchestra.engine.frames.elastic import ElasticLane
+from orchestra.engine.frames.outlet import Outlet
+from orchestra.engine.frames.scope import NOTHING, Nothing, Scope
+from orchestra.engine.lanes.lane import Lane
 from orchestra.events import StepSkipped
 from orchestra.groups import split
 

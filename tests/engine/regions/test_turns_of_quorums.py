@@ -18,8 +18,8 @@ from orchestra.testing.simulate import Simulation, simulate
 from orchestra.testing.strategies import worlds
 from orchestra.testing.world import World
 from tests.compiler.test_starvation import source
-from tests.engine.test_agree import NAMES, lawful, three_values
-from tests.engine.test_choose import of, value_one, value_three, value_two
+from tests.engine.regions.test_agree import NAMES, lawful, three_values
+from tests.engine.regions.test_choose import of, value_one, value_three, value_two
 
 STAGGERS = (0.0, 0.75, 2.0, inf)
 REFUSED = Fails(ValueError("no"), 1)

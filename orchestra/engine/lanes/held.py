@@ -7,7 +7,7 @@ has failed, since to commit early would be to promise what the rule has not seen
 
 from __future__ import annotations
 
-from orchestra.engine.output import Output, has_content, size_bytes
+from orchestra.engine.lanes.output import Output, has_content, size_bytes
 from orchestra.errors import EdgeTypeError, LimitExceededError
 from orchestra.graph.commits import Chars, Commit
 from orchestra.graph.policy import Limits

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, cast
 from orchestra.annotations.acceptance import is_of
 from orchestra.annotations.facts import spell
 from orchestra.compiler.blocks import Operation
-from orchestra.engine.lane import Lane
-from orchestra.engine.once import is_iterator, refuse_reread
+from orchestra.engine.calls.once import is_iterator, refuse_reread
+from orchestra.engine.lanes.lane import Lane
 from orchestra.errors import EdgeTypeError
 from orchestra.graph.nodes import Call
 
 if TYPE_CHECKING:
-    from orchestra.engine.frame import Frame
+    from orchestra.engine.frames.frame import Frame
 
 
 def returned(frame: Frame, operation: Operation, value: object) -> object:

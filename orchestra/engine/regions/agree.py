@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, TypeVar, cast
 
 import trio
 
-from orchestra.engine.reading import read
-from orchestra.engine.scope import Scope, bare
-from orchestra.engine.votes import Votes
+from orchestra.engine.frames.reading import read
+from orchestra.engine.frames.scope import Scope, bare
+from orchestra.engine.regions.votes import Votes
 from orchestra.errors import ArmsFailedError, DisagreedError, NoQuorumError
 from orchestra.events import ArmCommitted, ArmFailed
 from orchestra.graph.agreeing import Comparison, Quorum, Survivors
@@ -24,7 +24,7 @@ from orchestra.graph.raised import message_of
 
 if TYPE_CHECKING:
     from orchestra.compiler.blocks import Operation, Source
-    from orchestra.engine.frame import Frame
+    from orchestra.engine.frames.frame import Frame
 
 T = TypeVar("T")
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from orchestra import Stream, pipeline, route, step
 from orchestra.accounts import Usage
-from orchestra.engine.output import Output, has_content, join, size_bytes
+from orchestra.engine.lanes.output import Output, has_content, join, size_bytes
 from orchestra.errors import EdgeTypeError, LimitExceededError
 from orchestra.graph.policy import Limits
 from orchestra.policies.sizes import MODEL_EVENTS

@@ -15,7 +15,7 @@ from orchestra.messages import describe
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from orchestra.engine.frame import Frame
+    from orchestra.engine.frames.frame import Frame
 
 
 def arguments(frame: Frame, operation: Operation) -> dict[str, object]:

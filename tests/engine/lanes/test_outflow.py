@@ -9,8 +9,8 @@ import trio
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from orchestra.engine.lane import Lane
-from orchestra.engine.outflow import Outflow
+from orchestra.engine.lanes.lane import Lane
+from orchestra.engine.lanes.outflow import Outflow
 from orchestra.testing.strategies import schedules
 from orchestra.testing.virtual import virtual
 

@@ -14,7 +14,7 @@ import trio.testing
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from orchestra.engine.lane import Lane
+from orchestra.engine.lanes.lane import Lane
 from orchestra.errors import RunError
 from orchestra.testing.strategies import schedules
 from orchestra.testing.virtual import virtual

@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, cast
 
 import trio
 
-from orchestra.engine.frame import Frame
-from orchestra.engine.lane import Lane
-from orchestra.engine.outflow import Outflow
-from orchestra.engine.reading import arguments, read
-from orchestra.engine.scope import Failure, bare
+from orchestra.engine.frames.frame import Frame
+from orchestra.engine.frames.reading import arguments, read
+from orchestra.engine.frames.scope import Failure, bare
+from orchestra.engine.lanes.lane import Lane
+from orchestra.engine.lanes.outflow import Outflow
 from orchestra.errors import (
     LimitExceededError,
     ModelError,

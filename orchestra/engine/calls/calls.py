@@ -15,14 +15,14 @@ from typing import TYPE_CHECKING, Any, cast
 import trio
 
 from orchestra.compiler.blocks import Operation
-from orchestra.engine.attempts import attempted
-from orchestra.engine.context import StepContext
-from orchestra.engine.lane import Lane
-from orchestra.engine.outflow import Outflow
-from orchestra.engine.output import Output
-from orchestra.engine.parking import parking
-from orchestra.engine.reading import arguments, read
-from orchestra.engine.returned import returned
+from orchestra.engine.calls.attempts import attempted
+from orchestra.engine.calls.context import StepContext
+from orchestra.engine.calls.returned import returned
+from orchestra.engine.frames.reading import arguments, read
+from orchestra.engine.lanes.lane import Lane
+from orchestra.engine.lanes.outflow import Outflow
+from orchestra.engine.lanes.output import Output
+from orchestra.engine.lanes.parking import parking
 from orchestra.errors import DeadlineError
 from orchestra.graph.nodes import Call
 from orchestra.graph.policy import Policy
@@ -30,7 +30,7 @@ from orchestra.graph.steps import Kind
 from orchestra.policies.account import PRESENT
 
 if TYPE_CHECKING:
-    from orchestra.engine.frame import Frame
+    from orchestra.engine.frames.frame import Frame
 
 _THROWN_MAX = 8  # scopes around one `yield` that may each end there; more, and it never ends
 

@@ -19,7 +19,7 @@ from orchestra.graph.raised import message_of
 from orchestra.groups import single
 
 if TYPE_CHECKING:
-    from orchestra.engine.frame import Frame
+    from orchestra.engine.frames.frame import Frame
     from orchestra.graph.policy import Retry
 
 T = TypeVar("T")

@@ -22,7 +22,7 @@ from orchestra import (
     race,
     step,
 )
-from orchestra.engine.held import Held
+from orchestra.engine.lanes.held import Held
 from orchestra.errors import (
     ArmsFailedError,
     DefinitionError,
@@ -37,7 +37,17 @@ from orchestra.testing.scripts import Fails, Gives, Hangs, Streams
 from orchestra.testing.simulate import simulate
 from orchestra.testing.strategies import commits, narrow_limits, worlds
 from orchestra.testing.world import World
-from tests.engine.test_choose import agrees, arm, of, one, scripted, scripts, three, two, value_one
+from tests.engine.regions.test_choose import (
+    agrees,
+    arm,
+    of,
+    one,
+    scripted,
+    scripts,
+    three,
+    two,
+    value_one,
+)
 
 rules = commits()
 
