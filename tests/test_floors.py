@@ -45,6 +45,10 @@ WRONG = {
         "orchestra.engine.calls.calls",
         "orchestra.engine.lanes.wrong -> orchestra.engine.calls.calls",
     ),
+    "config/toml/wrong": (
+        "orchestra.config.reading",
+        "orchestra.config.toml.wrong -> orchestra.config.reading",
+    ),
     "cellar": ("json", "- orchestra.cellar"),
 }
 """A module, what it must not import, and how the report names that."""
@@ -81,8 +85,8 @@ LATER = {
     "cli.callers.key_options",
     "cli.callers.keys",
     "cli.running.run",
-    "config.deployment",
-    "config.environment",
+    "config.deployment.deployment",
+    "config.deployment.environment",
     "observe.exposition",
     "observe.otel",
     "observe.spans",

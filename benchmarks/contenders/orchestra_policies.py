@@ -19,7 +19,7 @@ from orchestra import Pipeline, Policy, Retry, Stream, pipeline, step
 from orchestra.accounts import Caller, Usage
 from orchestra.answers import Completion
 from orchestra.config.bindings import LocalBindings
-from orchestra.config.deployment import EMBEDDED
+from orchestra.config.deployment.deployment import EMBEDDED
 from orchestra.config.reading import read
 from orchestra.engine.engine import Engine, open_engine
 from orchestra.protocols import Context, Model, injected

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from orchestra.cli.loading import AnyPipeline
     from orchestra.compiler.plan import Plan
     from orchestra.config import LocalBindings
-    from orchestra.config.deployment import Deployment
+    from orchestra.config.deployment.deployment import Deployment
     from orchestra.protocols import Bindings
     from orchestra.providers.known.settings import ModelSettings
 
@@ -83,7 +83,7 @@ def perhaps_lacking(plan: Plan) -> Iterator[str]:
 
 def unknown_pipelines(pipelines: Iterable[AnyPipeline], found: Deployment) -> Iterator[str]:
     """Of which pipelines the configuration says something, though there are only these others."""
-    from orchestra.config.complaints import dotted, nearest
+    from orchestra.config.toml.complaints import dotted, nearest
     from orchestra.problem import Problem
 
     known = [each.name for each in pipelines]

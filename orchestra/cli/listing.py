@@ -8,7 +8,7 @@ from typing import Any
 import attrs
 
 from orchestra.cli.tables import table
-from orchestra.config.deployment import Deployment
+from orchestra.config.deployment.deployment import Deployment
 from orchestra.policies.routing import FALLBACK, By
 from orchestra.providers.known.addresses import capabilities, misread, shown_url
 from orchestra.providers.known.catalog import PROVIDERS

@@ -12,7 +12,7 @@ from orchestra.cli.parameters import Config, Count, Flag, Seconds
 
 if TYPE_CHECKING:
     from orchestra.cli.pinging import Pinged
-    from orchestra.config.deployment import Deployment
+    from orchestra.config.deployment.deployment import Deployment
 
 
 def models(*, config: Config = None, json: Flag = False) -> int:
@@ -77,7 +77,7 @@ def ping(
 
 def _known(names: Sequence[str], found: Deployment) -> Sequence[str]:
     """The names, each of which has to be there."""
-    from orchestra.config.complaints import nearest
+    from orchestra.config.toml.complaints import nearest
 
     known = [*dict.fromkeys((*found.models, *found.routes, *found.embedders))]
     for name in names:

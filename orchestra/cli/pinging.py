@@ -9,7 +9,7 @@ import trio
 
 from orchestra.cli.views import duration
 from orchestra.config import LocalBindings
-from orchestra.config.deployment import Deployment
+from orchestra.config.deployment.deployment import Deployment
 from orchestra.errors import OrchestraError
 from orchestra.messages import describe
 from orchestra.providers.known.addresses import capabilities

@@ -23,7 +23,7 @@ from orchestra.protocols import Embedder, Model, State
 from orchestra.providers.known.settings import EmbedderSettings, ModelSettings, RouteSettings
 
 if TYPE_CHECKING:
-    from orchestra.config.deployment import Deployment
+    from orchestra.config.deployment.deployment import Deployment
     from orchestra.policies.batches import BatchSize
     from orchestra.policies.caching.similar import Similar
     from orchestra.policies.gate import GuardState

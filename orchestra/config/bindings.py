@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, cast
 from msgspec import structs
 
 from orchestra.closing import Closing
-from orchestra.config.names import bound
-from orchestra.config.server_rules import USUAL_RULES, ServerRules
+from orchestra.config.deployment.names import bound
+from orchestra.config.deployment.server_rules import USUAL_RULES, ServerRules
 from orchestra.config.unconfigured import make_all, tell_built_in
 from orchestra.config.usual import EMBEDDERS, MODELS, is_usual
 from orchestra.engine.bindings import DeploymentBindings
@@ -30,7 +30,7 @@ from orchestra.stores.sqlite import SqliteStores
 if TYPE_CHECKING:
     from orchestra.access.keyring import Keyring
     from orchestra.config.assembly import Assembly
-    from orchestra.config.deployment import Deployment
+    from orchestra.config.deployment.deployment import Deployment
     from orchestra.policies.gate import GuardState
     from orchestra.policies.limits.allowance import CallerRules
     from orchestra.policies.limits.callers import CallerLimits
@@ -89,7 +89,7 @@ class LocalBindings(DeploymentBindings, Closing):
         """What is configured; where nothing was given, what keys in `environ` say."""
         if self._deployment is not None:
             return self._deployment
-        from orchestra.config.environment import from_environment
+        from orchestra.config.deployment.environment import from_environment
 
         return from_environment(self._environ)
 

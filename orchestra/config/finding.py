@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from orchestra.config.deployment import Deployment
+    from orchestra.config.deployment.deployment import Deployment
 
 FILE = "orchestra.toml"
 VARIABLE = "ORCHESTRA_CONFIG"
@@ -38,7 +38,7 @@ def read_deployment(
     Raises:
         ConfigError: something in the file is wrong; all of it is told.
     """
-    from orchestra.config.environment import from_environment
+    from orchestra.config.deployment.environment import from_environment
 
     file = find(config, environ)
     found = from_environment(environ)

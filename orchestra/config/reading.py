@@ -13,20 +13,25 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from orchestra.config import spec
-from orchestra.config.budgets import read_budgets
-from orchestra.config.caches import check_semantics
-from orchestra.config.checking import check, unknown
-from orchestra.config.coalescing import check_embedders
-from orchestra.config.complaints import Complaints, shown
-from orchestra.config.deployment import EMBEDDED, Deployment, with_usual, with_usual_routes
-from orchestra.config.limits import read_limits
-from orchestra.config.models import read_embedders, read_models
-from orchestra.config.places import Path as Place
-from orchestra.config.places import places
-from orchestra.config.routes import read_routes
-from orchestra.config.server import read_server
-from orchestra.config.state import read_state
+from orchestra.config.deployment.deployment import (
+    EMBEDDED,
+    Deployment,
+    with_usual,
+    with_usual_routes,
+)
+from orchestra.config.tables.budgets import read_budgets
+from orchestra.config.tables.caches import check_semantics
+from orchestra.config.tables.coalescing import check_embedders
+from orchestra.config.tables.limits import read_limits
+from orchestra.config.tables.models import read_embedders, read_models
+from orchestra.config.tables.routes import read_routes
+from orchestra.config.tables.server import read_server
+from orchestra.config.tables.state import read_state
+from orchestra.config.toml import spec
+from orchestra.config.toml.checking import check, unknown
+from orchestra.config.toml.complaints import Complaints, shown
+from orchestra.config.toml.places import Path as Place
+from orchestra.config.toml.places import places
 from orchestra.errors import ConfigError
 from orchestra.problem import Problem
 from orchestra.providers.known.settings import ModelSettings

@@ -25,7 +25,7 @@ def tell_built_in(
 
     Who has given an environment of their own has not forgotten anything, and is told nothing.
     """
-    from orchestra.config.deployment import BUILT_IN
+    from orchestra.config.deployment.deployment import BUILT_IN
 
     if environ is os.environ and getattr(settings, "origin", "") == BUILT_IN:
         _warn()
@@ -45,7 +45,7 @@ def make_all(makers: Iterable[Callable[[], object]]) -> None:
 
 @cache
 def _warn() -> None:
-    from orchestra.config.environment import half_told
+    from orchestra.config.deployment.environment import half_told
 
     halves = "; ".join(half_told(os.environ))
     log.warning(

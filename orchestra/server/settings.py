@@ -9,7 +9,7 @@ from typing import Any
 import attrs
 
 from orchestra.codecs.openai_serving.passed import USUAL_PASSED, Passed
-from orchestra.config.server_rules import DisconnectRule, ServerRules
+from orchestra.config.deployment.server_rules import DisconnectRule, ServerRules
 from orchestra.graph.policy import Limits
 from orchestra.runs.disconnect import CANCEL, OnLeave, on_leave
 from orchestra.runs.settings import RunsSettings, check_bounds

@@ -7,7 +7,7 @@ from random import Random
 from types import MappingProxyType
 
 from orchestra.config.assembly import Assembly
-from orchestra.config.deployment import Deployment
+from orchestra.config.deployment.deployment import Deployment
 from orchestra.errors import BindingError
 from orchestra.policies.clock import Clock
 from orchestra.protocols import Embedder, Model

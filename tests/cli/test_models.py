@@ -16,7 +16,7 @@ from orchestra.cli.failures import FAILED, MISUSED
 from orchestra.cli.listing import as_json, as_text
 from orchestra.cli.pinging import Target, ping_all
 from orchestra.config import LocalBindings
-from orchestra.config.environment import from_environment
+from orchestra.config.deployment.environment import from_environment
 from tests.cli.conftest import Project
 from tests.config.variables import configuring, keys
 

@@ -13,10 +13,10 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from orchestra.config.complaints import dotted, shown
-from orchestra.config.deployment import EMBEDDED, Deployment
+from orchestra.config.deployment.deployment import EMBEDDED, Deployment
 from orchestra.config.finding import find
 from orchestra.config.reading import FILE_BYTES_MAX, read, read_file
+from orchestra.config.toml.complaints import dotted, shown
 from orchestra.errors import ConfigError
 from orchestra.policies.breaker import BreakerRule
 from orchestra.policies.limits.limit import CallLimits

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from orchestra.config import spec
+from orchestra.config.toml import spec
 from tests.docs import test_api, test_settings
 
 DOCS = Path(__file__).parents[2] / "docs"

@@ -14,10 +14,10 @@ import attrs
 import msgspec
 import pytest
 
-from orchestra.config import spec
+from orchestra.config.deployment.server_rules import CANCELS, USUAL_RULES
 from orchestra.config.reading import read
-from orchestra.config.server_rules import CANCELS, USUAL_RULES
-from orchestra.config.spec import Kind, Spec
+from orchestra.config.toml import spec
+from orchestra.config.toml.spec import Kind, Spec
 from orchestra.errors import ConfigError
 from orchestra.policies.caching.cache import CacheRule, SemanticRule
 from orchestra.policies.limits.allowance import NO_LIMITS

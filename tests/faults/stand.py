@@ -11,7 +11,7 @@ import trio
 
 from orchestra import Stream, fallback, pipeline, race
 from orchestra.config.bindings import LocalBindings
-from orchestra.config.deployment import EMBEDDED
+from orchestra.config.deployment.deployment import EMBEDDED
 from orchestra.config.reading import read
 from orchestra.engine.engine import Engine, open_engine
 from orchestra.engine.run import Run

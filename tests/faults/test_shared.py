@@ -18,7 +18,7 @@ import trio
 from orchestra import Stream, pipeline
 from orchestra.accounts import Caller
 from orchestra.config.bindings import LocalBindings
-from orchestra.config.deployment import EMBEDDED
+from orchestra.config.deployment.deployment import EMBEDDED
 from orchestra.config.reading import read
 from orchestra.engine.engine import Engine, open_engine
 from orchestra.events import Event, RunFailed, RunFinished, StepCached

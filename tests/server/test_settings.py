@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from orchestra.config.server_rules import DisconnectRule, ServerRules
+from orchestra.config.deployment.server_rules import DisconnectRule, ServerRules
 from orchestra.runs.disconnect import CANCEL, CONTINUE, LingerRun
 from orchestra.runs.settings import RunsSettings
 from orchestra.server.settings import Settings, said

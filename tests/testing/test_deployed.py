@@ -11,7 +11,7 @@ from hypothesis import given
 
 from orchestra import Stream, collect, each, open_engine, pipeline, step
 from orchestra.accounts import Caller, Certainty, Usage
-from orchestra.config.deployment import Deployment
+from orchestra.config.deployment.deployment import Deployment
 from orchestra.config.reading import read
 from orchestra.errors import (
     BindingError,

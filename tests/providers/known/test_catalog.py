@@ -13,7 +13,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from orchestra.codecs.openai.quirks import PRESETS
-from orchestra.config.environment import from_environment
+from orchestra.config.deployment.environment import from_environment
 from orchestra.errors import BindingError, CapabilityError
 from orchestra.protocols import HttpRequest
 from orchestra.providers.credentials import NoCredentials

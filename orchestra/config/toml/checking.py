@@ -8,9 +8,16 @@ from typing import Any, Literal, get_origin
 
 import msgspec
 
-from orchestra.config.complaints import HIDDEN, Complaints, dotted, names_a_secret, nearest, shown
-from orchestra.config.places import Path
-from orchestra.config.spec import REMOTE, Kind, Spec
+from orchestra.config.toml.complaints import (
+    HIDDEN,
+    Complaints,
+    dotted,
+    names_a_secret,
+    nearest,
+    shown,
+)
+from orchestra.config.toml.places import Path
+from orchestra.config.toml.spec import REMOTE, Kind, Spec
 
 Table = Mapping[str, Any]
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from orchestra.config.checking import Table
-from orchestra.config.complaints import Complaints, nearest, shown
+from orchestra.config.toml.checking import Table
+from orchestra.config.toml.complaints import Complaints, nearest, shown
 from orchestra.policies.caching.cache import CacheRule, SemanticRule
 from orchestra.providers.known.addresses import capabilities
 from orchestra.providers.known.settings import ModelSettings, RouteSettings

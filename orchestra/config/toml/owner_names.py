@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from orchestra.access.wanted import wrong_name
-from orchestra.config.complaints import Complaints
-from orchestra.config.places import Path as Place
+from orchestra.config.toml.complaints import Complaints
+from orchestra.config.toml.places import Path as Place
 
 
 def check_names(names: Iterable[str], at: Place, complaints: Complaints) -> None:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from orchestra.config import spec
-from orchestra.config.checking import NO_SECRETS, Table, check, missing
-from orchestra.config.complaints import Complaints, names_a_secret, shown
-from orchestra.config.places import Path as Place
+from orchestra.config.toml import spec
+from orchestra.config.toml.checking import NO_SECRETS, Table, check, missing
+from orchestra.config.toml.complaints import Complaints, names_a_secret, shown
+from orchestra.config.toml.places import Path as Place
 from orchestra.stores.state_settings import StateSettings
 
 AT: Place = ("state",)

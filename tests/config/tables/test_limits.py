@@ -15,7 +15,7 @@ from orchestra.answers import Completion
 from orchestra.config import LocalBindings
 from orchestra.config.assembly import Assembly
 from orchestra.config.reading import read
-from orchestra.config.spec import OWNER
+from orchestra.config.toml.spec import OWNER
 from orchestra.errors import ConfigError, LimitReachedError, StateError
 from orchestra.policies.account import PRESENT, NoAccount
 from orchestra.policies.limits.allowance import CallerRules, OwnerLimits

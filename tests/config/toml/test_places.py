@@ -9,7 +9,7 @@ from textwrap import dedent
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
-from orchestra.config.places import Path, places
+from orchestra.config.toml.places import Path, places
 
 KEYS = st.sampled_from(
     ["a", "b", "c-d", "e_1", "7", '"a b"', '"a.b"', "'it]s'", '"h#h"', '"q\\"q"', "true", "'='"]

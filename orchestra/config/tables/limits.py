@@ -6,11 +6,11 @@ from typing import Any
 
 import attrs
 
-from orchestra.config import spec
-from orchestra.config.checking import Table, check, unknown
-from orchestra.config.complaints import Complaints, shown
-from orchestra.config.owner_names import check_names
-from orchestra.config.places import Path as Place
+from orchestra.config.toml import spec
+from orchestra.config.toml.checking import Table, check, unknown
+from orchestra.config.toml.complaints import Complaints, shown
+from orchestra.config.toml.owner_names import check_names
+from orchestra.config.toml.places import Path as Place
 from orchestra.policies.limits.allowance import NO_LIMITS, CallerRules, OwnerLimits
 
 NO_LIMIT = "none"

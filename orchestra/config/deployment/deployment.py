@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 
 import attrs
 
-from orchestra.config.places import Path as Place
-from orchestra.config.places import line_of
-from orchestra.config.server_rules import USUAL_RULES, ServerRules
+from orchestra.config.deployment.server_rules import USUAL_RULES, ServerRules
+from orchestra.config.toml.places import Path as Place
+from orchestra.config.toml.places import line_of
 from orchestra.providers.known.settings import EmbedderSettings, ModelSettings, RouteSettings
 from orchestra.stores.state_settings import StateSettings
 

@@ -8,7 +8,7 @@ import attrs
 import pytest
 
 from orchestra.config import LocalBindings, default_bindings
-from orchestra.config.deployment import Deployment
+from orchestra.config.deployment.deployment import Deployment
 from orchestra.config.reading import read
 from orchestra.errors import ConfigError
 from orchestra.policies.caching.cache import CacheRule, SemanticRule

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestra.config import LocalBindings, default_bindings, read_deployment
-from orchestra.config.deployment import EMBEDDED
-from orchestra.config.environment import from_environment
+from orchestra.config.deployment.deployment import EMBEDDED
+from orchestra.config.deployment.environment import from_environment
 from orchestra.config.usual import is_usual
 from orchestra.providers.known.addresses import shown_url
 from orchestra.providers.known.catalog import PROVIDERS

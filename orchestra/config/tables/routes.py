@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 
 from orchestra import errors
-from orchestra.config import spec
-from orchestra.config.caches import cache_of
-from orchestra.config.checking import Table, check, missing
-from orchestra.config.coalescing import read_coalesce
-from orchestra.config.complaints import Complaints, nearest, shown
-from orchestra.config.places import Path as Place
+from orchestra.config.tables.caches import cache_of
+from orchestra.config.tables.coalescing import read_coalesce
+from orchestra.config.toml import spec
+from orchestra.config.toml.checking import Table, check, missing
+from orchestra.config.toml.complaints import Complaints, nearest, shown
+from orchestra.config.toml.places import Path as Place
 from orchestra.errors import ModelError
 from orchestra.policies.routing import FALLBACK, By, ByCost, ByLatency, ByOrder, ByWeight
 from orchestra.providers.known.addresses import capabilities

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 
 import attrs
 
-from orchestra.config.deployment import EMBEDDED, Deployment, with_usual
+from orchestra.config.deployment.deployment import EMBEDDED, Deployment, with_usual
 from orchestra.errors import BindingError
 from orchestra.providers.known.addresses import base_url, options_of
 from orchestra.providers.known.catalog import PROVIDERS, Provider

@@ -8,9 +8,10 @@ from pathlib import Path
 import attrs
 import pytest
 
-from orchestra.config import LocalBindings, spec
+from orchestra.config import LocalBindings
+from orchestra.config.deployment.server_rules import USUAL_RULES, DisconnectRule
 from orchestra.config.reading import read
-from orchestra.config.server_rules import USUAL_RULES, DisconnectRule
+from orchestra.config.toml import spec
 from orchestra.errors import ConfigError
 from orchestra.runs.settings import RunsSettings
 from orchestra.server.settings import Settings, said

@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
 
-from orchestra.config.places import Path, line_of
+from orchestra.config.toml.places import Path, line_of
 from orchestra.problem import Problem
 
 SHOWN_CHARS = 60

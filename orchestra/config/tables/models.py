@@ -7,13 +7,13 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-from orchestra.config import spec
-from orchestra.config.caches import cache_of
-from orchestra.config.checking import Table, check, missing
-from orchestra.config.coalescing import read_coalesce
-from orchestra.config.complaints import LIKENESS_MIN, Complaints, nearest, shown
-from orchestra.config.headers import check_headers
-from orchestra.config.places import Path as Place
+from orchestra.config.tables.caches import cache_of
+from orchestra.config.tables.coalescing import read_coalesce
+from orchestra.config.tables.headers import check_headers
+from orchestra.config.toml import spec
+from orchestra.config.toml.checking import Table, check, missing
+from orchestra.config.toml.complaints import LIKENESS_MIN, Complaints, nearest, shown
+from orchestra.config.toml.places import Path as Place
 from orchestra.policies.breaker import BreakerRule
 from orchestra.policies.limits.limit import CallLimits
 from orchestra.protocols import Timeouts

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 
-from orchestra.config import spec
-from orchestra.config.checking import Table, check
-from orchestra.config.complaints import Complaints, nearest, shown
-from orchestra.config.places import Path as Place
+from orchestra.config.toml import spec
+from orchestra.config.toml.checking import Table, check
+from orchestra.config.toml.complaints import Complaints, nearest, shown
+from orchestra.config.toml.places import Path as Place
 from orchestra.providers.known.settings import CoalesceSettings
 
 

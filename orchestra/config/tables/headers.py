@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 
-from orchestra.config.checking import KEY_ELSEWHERE, NO_SECRETS, Table
-from orchestra.config.complaints import Complaints, names_a_secret, shown
-from orchestra.config.places import Path as Place
+from orchestra.config.toml.checking import KEY_ELSEWHERE, NO_SECRETS, Table
+from orchestra.config.toml.complaints import Complaints, names_a_secret, shown
+from orchestra.config.toml.places import Path as Place
 
 _NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_|~-]+")
 _VALUE = re.compile(r"[\x20-\x7e]*")

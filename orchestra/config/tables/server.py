@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 from orchestra.codecs.openai_serving.passed import HTTPS_ONLY
-from orchestra.config import spec
-from orchestra.config.checking import Table, check
-from orchestra.config.complaints import Complaints, shown
-from orchestra.config.server_rules import CANCELS, USUAL_RULES, DisconnectRule, ServerRules
+from orchestra.config.deployment.server_rules import (
+    CANCELS,
+    USUAL_RULES,
+    DisconnectRule,
+    ServerRules,
+)
+from orchestra.config.toml import spec
+from orchestra.config.toml.checking import Table, check
+from orchestra.config.toml.complaints import Complaints, shown
 
 ON_THE_COMMAND_LINE = ("host", "port", "workers", "reload", "debug")
 """What others' servers are told in a file, and ours as options of `orchestra serve`."""

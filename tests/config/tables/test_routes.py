@@ -13,9 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestra.config import LocalBindings, default_bindings
-from orchestra.config.environment import from_environment
+from orchestra.config.deployment.environment import from_environment
 from orchestra.config.reading import read
-from orchestra.config.routes import ERRORS
+from orchestra.config.tables.routes import ERRORS
 from orchestra.errors import (
     BindingError,
     CapabilityError,
