@@ -49,6 +49,10 @@ WRONG = {
         "orchestra.config.reading",
         "orchestra.config.toml.wrong -> orchestra.config.reading",
     ),
+    "steps/texts/wrong": (
+        "orchestra.steps.ingest",
+        "orchestra.steps.texts.wrong -> orchestra.steps.ingest",
+    ),
     "cellar": ("json", "- orchestra.cellar"),
 }
 """A module, what it must not import, and how the report names that."""

@@ -68,7 +68,7 @@ async def ingest_shown(
 ) -> IngestReport:
     """Ingest a folder, showing progress; what it did."""
     from orchestra.steps.ingest import ingest as ingest_into
-    from orchestra.steps.sources import name_of
+    from orchestra.steps.texts.sources import name_of
 
     collection, name = bindings.stores.collection(store), name_of(folder)
     with bar_shown() as show:

@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from orchestra.steps.classify import classify
+from orchestra.steps.conversation.tools import tool
 from orchestra.steps.embed import embed, embed_all
 from orchestra.steps.generate import generate
 from orchestra.steps.judge import judge
 from orchestra.steps.prompt import prompt
 from orchestra.steps.read import cut, pages, text_of
 from orchestra.steps.retrieve import nearest, retrieve
-from orchestra.steps.tools import tool
 
 __all__ = [
     "classify",

@@ -11,11 +11,17 @@ from orchestra.answers import Answer
 from orchestra.graph.policy import Policy
 from orchestra.graph.steps import Step, step
 from orchestra.protocols import Context, Stream, injected
-from orchestra.steps.objects import fill, form_of
-from orchestra.steps.options import Asked, GenerateSettings, Options, check_bounds, spelled_out
-from orchestra.steps.talk import Talk, apart
-from orchestra.steps.tool_wires import tools_with_wires
-from orchestra.steps.tools import as_tools
+from orchestra.steps.conversation.objects import fill, form_of
+from orchestra.steps.conversation.options import (
+    Asked,
+    GenerateSettings,
+    Options,
+    check_bounds,
+    spelled_out,
+)
+from orchestra.steps.conversation.talk import Talk, apart
+from orchestra.steps.conversation.tool_wires import tools_with_wires
+from orchestra.steps.conversation.tools import as_tools
 from orchestra.values import TextDelta
 
 T = TypeVar("T")
@@ -74,7 +80,7 @@ class Generate:
         generate(asked)                          Stream[str]
         generate(asked, returns=Invoice)         Invoice
 
-    The keywords are those of `orchestra.steps.options.Options`.
+    The keywords are those of `orchestra.steps.conversation.options.Options`.
 
     With `tools` the model may ask for typed Python functions. Those that need values of the run
     are given them: `tools=[partial(orders, user=user)]`. It is asked again with their

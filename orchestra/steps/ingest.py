@@ -22,10 +22,10 @@ import trio
 
 from orchestra.errors import InputError
 from orchestra.protocols import DIGEST, Embedder, VectorStore
-from orchestra.steps.digests import Recipe, dimensions_of, embedder_of, is_of_another
-from orchestra.steps.folder import LIMIT_BYTES, Skipped, find, read
-from orchestra.steps.sources import NamedFolder
-from orchestra.steps.text import OVERLAP_CHARS, SIZE_CHARS, split
+from orchestra.steps.texts.digests import Recipe, dimensions_of, embedder_of, is_of_another
+from orchestra.steps.texts.folder import LIMIT_BYTES, Skipped, find, read
+from orchestra.steps.texts.sources import NamedFolder
+from orchestra.steps.texts.text import OVERLAP_CHARS, SIZE_CHARS, split
 from orchestra.values import Passage
 
 BATCH = 64

@@ -27,7 +27,7 @@ from orchestra.graph.steps import step
 from orchestra.policies.account import PRESENT
 from orchestra.policies.limits.shares import OwnShares, Shares
 from orchestra.protocols import Context, injected
-from orchestra.steps.text import OVERLAP_CHARS, SIZE_CHARS, split
+from orchestra.steps.texts.text import OVERLAP_CHARS, SIZE_CHARS, split
 from orchestra.values import Passage
 
 PAGES_MAX = 1000
@@ -38,7 +38,7 @@ WAIT_S = 300.0
 """For its turn: what is waited for longer has been given up by whoever sent it."""
 MEMORY_LIMIT_BYTES = 512 * 1024**2
 """Of addresses; an interpreter with pypdf has about 60 MiB of them."""
-_PROCESS = Path(__file__).with_name("pdf_process.py")
+_PROCESS = Path(__file__).with_name("texts") / "pdf_process.py"
 _ENVIRONMENT = ("PATH", "PYTHON", "VIRTUAL_ENV", "LANG", "LC_", "COVERAGE")
 """What the process is told of ours, by how it begins: none of it is a key."""
 _KILLED_BY_TIME = (-14, -24)  # SIGALRM, SIGXCPU
@@ -132,7 +132,7 @@ def cut(
 ) -> list[Passage]:
     """The passages cut into smaller ones, along their own structure; each keeps its metadata.
 
-    To them come `heading` and `position`, as of `orchestra.steps.text.split`.
+    To them come `heading` and `position`, as of `orchestra.steps.texts.text.split`.
     """
     return list(_cut(passages, size_chars, overlap_chars))
 

@@ -15,7 +15,7 @@ from orchestra.compiler.plan import Plan
 from orchestra.errors import DefinitionError
 from orchestra.graph.nodes import Call
 from orchestra.graph.steps import Kind, Step
-from orchestra.steps.tools import FunctionTool
+from orchestra.steps.conversation.tools import FunctionTool
 from orchestra.testing.attempts import AttemptCounter
 from orchestra.testing.scripts import (
     Answers,

@@ -12,8 +12,8 @@ import trio
 from orchestra.cli.failures import FAILED, INTERRUPTED, MISUSED
 from orchestra.cli.ingest import notes, summary
 from orchestra.config import LocalBindings
-from orchestra.steps.folder import Skipped
 from orchestra.steps.ingest import IngestReport
+from orchestra.steps.texts.folder import Skipped
 from tests.cli.conftest import PATIENCE_S, Project, err_of, read_terminal
 
 WORDS = ("ingest", "texts", "--store", "notes", "--data", "d")

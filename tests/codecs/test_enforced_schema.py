@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from orchestra.codecs.enforced_schema import DEPTH_MAX, enforced
 from orchestra.errors import CapabilityError
-from orchestra.steps.objects import form_of
+from orchestra.steps.conversation.objects import form_of
 from orchestra.values import Json
 
 KEPT = {

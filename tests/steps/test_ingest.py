@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from orchestra.errors import InputError, ModelError
 from orchestra.protocols import DIGEST
 from orchestra.steps.ingest import IngestReport, Outcome, Progress, embedded, ingest
-from orchestra.steps.text import split
+from orchestra.steps.texts.text import split
 from orchestra.stores.memory import MemoryStore
 from orchestra.values import Passage, Scalar, Vector
 from tests.steps.ingesting import Counting, everything, run, said, write

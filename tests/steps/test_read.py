@@ -22,10 +22,11 @@ from orchestra.accounts import Caller
 from orchestra.documents import Document
 from orchestra.errors import BindingError, DocumentError
 from orchestra.policies.account import PRESENT, NoAccount
-from orchestra.steps import pdf_process, read
+from orchestra.steps import read
 from orchestra.steps.read import cut, pages, text_of
 from orchestra.steps.retrieve import nearest
-from orchestra.steps.text import split
+from orchestra.steps.texts import pdf_process
+from orchestra.steps.texts.text import split
 from orchestra.testing.simulate import simulate
 from orchestra.testing.world import World
 from orchestra.values import Passage, Purpose, Vector

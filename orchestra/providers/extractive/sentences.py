@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from orchestra.steps.markdown import Kind, blocks
+from orchestra.steps.texts.markdown import Kind, blocks
 
 _LEFT_OUT = re.compile(
     r"""(?:

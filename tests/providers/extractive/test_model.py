@@ -29,7 +29,7 @@ from orchestra.providers.extractive.choosing import (
 )
 from orchestra.providers.extractive.model import ExtractiveModel, ended
 from orchestra.providers.wordllama import WordLlamaEmbedder
-from orchestra.steps.text import split
+from orchestra.steps.texts.text import split
 from orchestra.values import (
     ChatRequest,
     Message,

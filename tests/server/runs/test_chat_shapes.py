@@ -16,7 +16,7 @@ from orchestra.graph.steps import step
 from orchestra.protocols import Stream
 from orchestra.server.openai.catalog import Bare, Catalog, Spoken
 from orchestra.server.runs.chat_shapes import shape_of
-from orchestra.steps.options import Asked
+from orchestra.steps.conversation.options import Asked
 from orchestra.testing.world import ScriptedModel, World
 from orchestra.values import (
     ChatRequest,

@@ -29,7 +29,8 @@ from orchestra.events import RunFinished, StepFinished
 from orchestra.policies.caching.cache import CacheRule
 from orchestra.policies.caching.cached import CachedModel
 from orchestra.protocols import Model
-from orchestra.steps import generate, objects
+from orchestra.steps import generate
+from orchestra.steps.conversation import objects
 from orchestra.stores.state_memory import MemoryState
 from orchestra.testing.laws import check_laws
 from orchestra.testing.simulate import Simulation, simulate

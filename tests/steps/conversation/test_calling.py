@@ -19,8 +19,8 @@ from orchestra import Context, Stream, injected, pipeline, step
 from orchestra.errors import DefinitionError
 from orchestra.events import ToolFailed, ToolFinished, ToolStarted
 from orchestra.steps import generate
-from orchestra.steps.calling import answer, answer_all
-from orchestra.steps.tools import as_tools, tool
+from orchestra.steps.conversation.calling import answer, answer_all
+from orchestra.steps.conversation.tools import as_tools, tool
 from orchestra.testing.simulate import simulate
 from orchestra.testing.turns import ScriptedTurns
 from orchestra.testing.virtual import virtual

@@ -12,7 +12,7 @@ from pathlib import Path, PurePosixPath
 
 import attrs
 
-from orchestra.steps.folder import Skipped
+from orchestra.steps.texts.folder import Skipped
 
 
 @attrs.frozen

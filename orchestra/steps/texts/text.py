@@ -16,7 +16,7 @@ from pathlib import PurePosixPath
 
 import attrs
 
-from orchestra.steps.markdown import Block, Kind, blocks
+from orchestra.steps.texts.markdown import Block, Kind, blocks
 from orchestra.values import Passage, Scalar
 
 SIZE_CHARS = 800

@@ -10,8 +10,8 @@ from typing import get_type_hints
 import attrs
 
 from orchestra.graph.policy import Policy
+from orchestra.steps.conversation.options import GenerateSettings, Options
 from orchestra.steps.generate import generate
-from orchestra.steps.options import GenerateSettings, Options
 from orchestra.values import ChatRequest, Message
 
 OPTIONS = get_type_hints(Options, include_extras=True)
@@ -42,7 +42,7 @@ def test_what_is_set_goes_before_what_a_request_says() -> None:
 
 
 def test_the_defaults_are_those_of_the_page() -> None:
-    page = (Path(__file__).parents[2] / "docs/language.md").read_text("utf-8")
+    page = (Path(__file__).parents[3] / "docs/language.md").read_text("utf-8")
     table = page.partition("| `tool_rounds_max=")
     told = re.findall(r"`(\w+)=(\w+)`", table[1] + table[2].partition("\n")[0])
     assert [name for name, _ in told] == ["tool_rounds_max", "tools_at_once", "tool_timeout_s"]

@@ -14,7 +14,7 @@ from orchestra.compiler.check import check
 from orchestra.compiler.draw import as_text
 from orchestra.errors import DefinitionError
 from orchestra.steps import generate
-from orchestra.steps.tools import tool
+from orchestra.steps.conversation.tools import tool
 from orchestra.testing.simulate import simulate
 from orchestra.testing.turns import ScriptedTurns
 from orchestra.testing.world import World

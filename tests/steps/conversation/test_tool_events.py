@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from orchestra.events import ToolFinished, ToolStarted
 from orchestra.observe.names import RELEASED_SPANS
 from orchestra.observe.spans import spans
-from tests.steps.test_calling import Counter, run_with
+from tests.steps.conversation.test_calling import Counter, run_with
 
 
 @given(st.lists(st.integers(0, 5), min_size=1, max_size=5), st.integers(1, 3))

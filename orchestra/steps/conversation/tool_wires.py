@@ -14,7 +14,7 @@ import attrs
 
 from orchestra.graph.closures import refuse_wires
 from orchestra.graph.parts import is_wired
-from orchestra.steps.tools import FunctionTool, Unfilled, as_tools
+from orchestra.steps.conversation.tools import FunctionTool, Unfilled, as_tools
 
 _GIVEN = (
     "let the function take the value, and give it with functools.partial: "

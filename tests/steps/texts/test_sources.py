@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from orchestra.steps.sources import NamedFolder, is_under, name_of
+from orchestra.steps.texts.sources import NamedFolder, is_under, name_of
 
 
 @pytest.mark.parametrize(

@@ -28,7 +28,7 @@ from orchestra.errors import (
 from orchestra.events import RunFinished
 from orchestra.graph.pipelines import Pipeline
 from orchestra.steps import generate
-from orchestra.steps.tools import tool
+from orchestra.steps.conversation.tools import tool
 from orchestra.testing.laws import check_laws
 from orchestra.testing.simulate import Simulation, simulate
 from orchestra.testing.turns import ScriptedTurns

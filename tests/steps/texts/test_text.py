@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from orchestra.steps import text as cutting
-from orchestra.steps.markdown import Kind, blocks, without_links
-from orchestra.steps.text import Piece, pieces, split
+from orchestra.steps.texts import text as cutting
+from orchestra.steps.texts.markdown import Kind, blocks, without_links
+from orchestra.steps.texts.text import Piece, pieces, split
 
 words = st.sampled_from(["a", "word", "and", "Then", "it", "stops.", "Why?", "e.g.", "`code`", "é"])
 sentences = st.lists(words, min_size=1, max_size=40).map(" ".join)

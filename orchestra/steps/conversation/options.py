@@ -16,7 +16,7 @@ from orchestra.errors import DefinitionError
 from orchestra.graph.policy import Policy
 from orchestra.graph.wires import Wire, called_at
 from orchestra.protocols import ModelName
-from orchestra.steps.tools import FunctionTool
+from orchestra.steps.conversation.tools import FunctionTool
 from orchestra.values import (
     NO_EXTRAS,
     ChatRequest,
@@ -50,7 +50,7 @@ class Options(TypedDict, total=False):
     extras: Extras
     """Fields for the provider's body: `{"openai": {"service_tier": "flex"}}`."""
     tools: Sequence[Callable[..., object]]
-    """Typed functions that the model may ask for; see `orchestra.steps.tools`."""
+    """Typed functions that the model may ask for; see `orchestra.steps.conversation.tools`."""
     tool_choice: ToolChoice | None
     """Whether it has to ask for one; it has to once, and then is free."""
     parallel_tool_calls: bool | None

@@ -23,9 +23,9 @@ from orchestra.errors import (
 )
 from orchestra.policies.request_extras import check_words
 from orchestra.protocols import Context, Model
-from orchestra.steps.calling import answer_all
-from orchestra.steps.options import Asked, GenerateSettings
-from orchestra.steps.tools import FunctionTool
+from orchestra.steps.conversation.calling import answer_all
+from orchestra.steps.conversation.options import Asked, GenerateSettings
+from orchestra.steps.conversation.tools import FunctionTool
 from orchestra.values import Capabilities, ChatRequest, ForcedTool, Message, StopReason, ToolCall
 
 _CALLS_TOLD_MAX = 3

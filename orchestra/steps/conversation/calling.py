@@ -28,7 +28,7 @@ from orchestra.groups import leaves
 from orchestra.policies.account import PRESENT
 from orchestra.policies.limits.shares import OwnShares, Shares
 from orchestra.protocols import Context
-from orchestra.steps.tools import FunctionTool
+from orchestra.steps.conversation.tools import FunctionTool
 from orchestra.values import ToolCall, ToolResult
 
 _ERRORS_MAX = 8

@@ -14,7 +14,7 @@ from orchestra import Context, injected, pipeline, prompt, step
 from orchestra.annotations.facts import spell
 from orchestra.compiler.check import check
 from orchestra.errors import DefinitionError
-from orchestra.steps.tools import FunctionTool, as_tools, tool
+from orchestra.steps.conversation.tools import FunctionTool, as_tools, tool
 from orchestra.testing.simulate import simulate
 from orchestra.values import Tool
 

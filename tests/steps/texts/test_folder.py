@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from orchestra.steps.folder import Skipped
+from orchestra.steps.texts.folder import Skipped
 from orchestra.stores.memory import MemoryStore
 from tests.steps.ingesting import Counting, run, said, write
 

@@ -22,7 +22,7 @@ from orchestra.answers import Completion
 from orchestra.errors import CapabilityError, DefinitionError, OutputError
 from orchestra.graph.wires import called_at
 from orchestra.policies.request_extras import asked_anew
-from orchestra.steps.talk import Talk
+from orchestra.steps.conversation.talk import Talk
 from orchestra.values import (
     JsonOutput,
     Message,
