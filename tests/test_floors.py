@@ -53,6 +53,10 @@ WRONG = {
         "orchestra.steps.ingest",
         "orchestra.steps.texts.wrong -> orchestra.steps.ingest",
     ),
+    "testing/playing/wrong": (
+        "orchestra.testing.simulate",
+        "orchestra.testing.playing.wrong -> orchestra.testing.simulate",
+    ),
     "cellar": ("json", "- orchestra.cellar"),
 }
 """A module, what it must not import, and how the report names that."""

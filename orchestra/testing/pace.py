@@ -16,7 +16,7 @@ import trio
 import trio.abc
 import trio.testing
 
-from orchestra.testing.standing import leaves, told
+from orchestra.testing.playing.standing import leaves, told
 
 FAR_S = 1e6
 """Virtual seconds after which what still waits is taken for what waits for ever."""

@@ -23,10 +23,10 @@ from orchestra.events import Event, StepCancelled, StepFailed, StepFinished, Ste
 from orchestra.graph.pipelines import Pipeline
 from orchestra.graph.wrapping import refuse_others
 from orchestra.protocols import Stream
-from orchestra.testing.anew import begin_anew, look
-from orchestra.testing.hedged import remember
-from orchestra.testing.playing import rescript
-from orchestra.testing.standing import everybody, told
+from orchestra.testing.playing.anew import begin_anew, look
+from orchestra.testing.playing.hedged import remember
+from orchestra.testing.playing.playing import rescript
+from orchestra.testing.playing.standing import everybody, told
 from orchestra.testing.virtual import FAR_S, HangError, virtual
 from orchestra.testing.world import World
 

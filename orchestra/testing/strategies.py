@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 
 from orchestra.graph.commits import FIRST_CONTENT, Chars, Chunks, Commit, Complete
 from orchestra.graph.policy import Limits
-from orchestra.testing.polls import Agreeing, Judging, Poll
 from orchestra.testing.scripts import Script
-from orchestra.testing.sketches import (
+from orchestra.testing.sketches.polls import Agreeing, Judging, Poll
+from orchestra.testing.sketches.sketches import (
     BODIES,
     STEADY,
     Eaching,

@@ -19,7 +19,7 @@ from trio._core import _run
 
 from orchestra.errors import RunError
 from orchestra.testing.pace import FAR_S, THREAD_S, HangError, Pace
-from orchestra.testing.standing import leaves, told
+from orchestra.testing.playing.standing import leaves, told
 
 __all__ = ["FAR_S", "THREAD_S", "HangError", "virtual"]
 

@@ -39,7 +39,7 @@ from orchestra.observe.metrics import OTHER_METHOD, Metrics, place
 from orchestra.observe.tally import Tally
 from orchestra.policies.observed import CANCELLED, CallEnded
 from orchestra.testing.simulate import simulate
-from orchestra.testing.sketches import Sketch, build
+from orchestra.testing.sketches.sketches import Sketch, build
 from orchestra.testing.strategies import sketches, worlds
 from orchestra.testing.virtual import virtual
 from orchestra.testing.world import World

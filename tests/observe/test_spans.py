@@ -31,7 +31,7 @@ from orchestra.observe.names import COMING_SPANS, RELEASED_SPANS
 from orchestra.observe.spans import MOMENTS, Called, Span, spans
 from orchestra.policies.observed import CANCELLED, CallEnded
 from orchestra.testing.simulate import simulate
-from orchestra.testing.sketches import Sketch, build
+from orchestra.testing.sketches.sketches import Sketch, build
 from orchestra.testing.strategies import sketches, worlds
 from orchestra.testing.world import World
 from tests.observe.test_metrics import CALLS

@@ -14,10 +14,17 @@ from orchestra import Limits, Stream, pipeline, step
 from orchestra.compiler.check import check
 from orchestra.errors import RunCancelledError
 from orchestra.testing.laws import check_laws
-from orchestra.testing.oracle import Bad, Ok, Tie, foresee
-from orchestra.testing.polls import Agreeing
 from orchestra.testing.simulate import simulate
-from orchestra.testing.sketches import Eaching, EachingStream, Falling, Racing, Sketch, build
+from orchestra.testing.sketches.oracle import Bad, Ok, Tie, foresee
+from orchestra.testing.sketches.polls import Agreeing
+from orchestra.testing.sketches.sketches import (
+    Eaching,
+    EachingStream,
+    Falling,
+    Racing,
+    Sketch,
+    build,
+)
 from orchestra.testing.strategies import UNLIMITED, narrow_limits, schedules, sketches, worlds
 from orchestra.testing.world import World
 

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from orchestra.compiler.check import check
 from orchestra.graph.commits import Commit
 from orchestra.graph.policy import Limits
-from orchestra.testing.polls import Agreeing, Judging
 from orchestra.testing.scripts import Gives, Hangs
-from orchestra.testing.sketches import (
+from orchestra.testing.sketches.polls import Agreeing, Judging
+from orchestra.testing.sketches.sketches import (
     BODIES,
     Eaching,
     EachingStream,

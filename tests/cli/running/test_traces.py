@@ -16,7 +16,7 @@ from orchestra.compiler.check import check
 from orchestra.observe.names import RELEASED_SPANS
 from orchestra.observe.spans import Attribute, Moment, Span, spans
 from orchestra.testing.simulate import simulate
-from orchestra.testing.sketches import Sketch, build
+from orchestra.testing.sketches.sketches import Sketch, build
 from orchestra.testing.strategies import sketches, worlds
 from orchestra.testing.world import World
 from tests.cli.conftest import PATIENCE_S, Project

@@ -35,8 +35,8 @@ from orchestra.errors import (
     RunCancelledError,
 )
 from orchestra.events import RunFinished, StepCancelled, StepFailed, StepFinished, StepRetried
-from orchestra.testing.attempts import AttemptCounter
 from orchestra.testing.laws import check_laws
+from orchestra.testing.playing.attempts import AttemptCounter
 from orchestra.testing.scripts import Attempts, Fails, Gives, Hangs, Script, Streams
 from orchestra.testing.simulate import Simulation, simulate
 from orchestra.testing.strategies import schedules, worlds

@@ -16,7 +16,8 @@ from orchestra.errors import DefinitionError
 from orchestra.graph.nodes import Call
 from orchestra.graph.steps import Kind, Step
 from orchestra.steps.conversation.tools import FunctionTool
-from orchestra.testing.attempts import AttemptCounter
+from orchestra.testing.playing.attempts import AttemptCounter
+from orchestra.testing.playing.threads import standing_still
 from orchestra.testing.scripts import (
     Answers,
     Attempts,
@@ -28,7 +29,6 @@ from orchestra.testing.scripts import (
     Streams,
     anew,
 )
-from orchestra.testing.threads import standing_still
 
 
 def rescript(plan: Plan, scripts: Mapping[str, Script]) -> Plan:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 
 from orchestra.graph.commits import Chars, Chunks, Complete
-from orchestra.testing.mixing import chunk_of_source, good, mix
-from orchestra.testing.oracle import Bad, Ok, Tie, foresee
-from orchestra.testing.polls import Agreeing, Judging, alike, best
-from orchestra.testing.sketches import (
+from orchestra.testing.sketches.mixing import chunk_of_source, good, mix
+from orchestra.testing.sketches.oracle import Bad, Ok, Tie, foresee
+from orchestra.testing.sketches.polls import Agreeing, Judging, alike, best
+from orchestra.testing.sketches.sketches import (
     Eaching,
     EachingStream,
     Falling,

@@ -14,10 +14,10 @@ from typing import TypeAlias, cast
 import attrs
 
 from orchestra.graph.commits import Chars, Chunks, Commit, FirstContent
-from orchestra.testing.homes import Arm, homes_of
-from orchestra.testing.mixing import chunk_of_source, good, mix
-from orchestra.testing.polls import Agreeing, Heard, Judging, next_starts, ways
-from orchestra.testing.sketches import (
+from orchestra.testing.sketches.homes import Arm, homes_of
+from orchestra.testing.sketches.mixing import chunk_of_source, good, mix
+from orchestra.testing.sketches.polls import Agreeing, Heard, Judging, next_starts, ways
+from orchestra.testing.sketches.sketches import (
     Eaching,
     EachingStream,
     Falling,

@@ -16,8 +16,8 @@ from orchestra import Context, Pipeline, Stream, injected, pipeline, step
 from orchestra.engine.engine import open_engine
 from orchestra.steps import generate, tool
 from orchestra.testing.laws import check_laws
+from orchestra.testing.playing.threads import standing_still
 from orchestra.testing.simulate import simulate
-from orchestra.testing.threads import standing_still
 from orchestra.testing.turns import ScriptedTurns
 from orchestra.testing.virtual import virtual
 from orchestra.testing.world import World

@@ -19,7 +19,7 @@ import trio
 
 from orchestra.graph.agreeing import best_of, quorum
 from orchestra.graph.steps import step
-from orchestra.testing.mixing import mix
+from orchestra.testing.sketches.mixing import mix
 
 
 @attrs.frozen

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TypeAlias
 
-from orchestra.testing.polls import Agreeing, Judging
-from orchestra.testing.sketches import Falling, Racing, Routing, Sketch
+from orchestra.testing.sketches.polls import Agreeing, Judging
+from orchestra.testing.sketches.sketches import Falling, Racing, Routing, Sketch
 
 Arm: TypeAlias = tuple[int, int]
 """A choice, by its number in the sketch, and the number of one of its arms."""

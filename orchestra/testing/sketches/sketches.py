@@ -20,9 +20,9 @@ from orchestra.graph.pipelines import Pipeline, pipeline
 from orchestra.graph.policy import Policy, Retry
 from orchestra.graph.steps import step
 from orchestra.protocols import Stream
-from orchestra.testing.attempts import AttemptCounter
-from orchestra.testing.mixing import chunk_of_source, good, mix
-from orchestra.testing.polls import Agreeing, Judging, wire_of_poll
+from orchestra.testing.playing.attempts import AttemptCounter
+from orchestra.testing.sketches.mixing import chunk_of_source, good, mix
+from orchestra.testing.sketches.polls import Agreeing, Judging, wire_of_poll
 
 Body: TypeAlias = Literal["value", "race", "fallback", "route", "stream", "fails"]
 """What the body of an `each` is made of."""
