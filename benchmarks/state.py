@@ -21,8 +21,8 @@ import trio
 
 from benchmarks.measure import Contender, Experiment, Reading
 from orchestra.protocols import Change, Entry, State
+from orchestra.stores.state.sqlite import SqliteState
 from orchestra.stores.state_memory import MemoryState
-from orchestra.stores.state_sqlite import SqliteState
 
 AT_ONCE = 50
 TIMEOUT_S = 10.0  # a neighbour's second is not the store's
@@ -107,7 +107,7 @@ def _sqlite() -> Iterator[State]:
 
 @contextmanager
 def _redis() -> Iterator[State]:
-    from orchestra.stores.state_redis import RedisState  # absent without coredis
+    from orchestra.stores.state.redis import RedisState  # absent without coredis
 
     program = shutil.which("redis-server")
     if program is None:

@@ -57,6 +57,10 @@ WRONG = {
         "orchestra.testing.simulate",
         "orchestra.testing.playing.wrong -> orchestra.testing.simulate",
     ),
+    "stores/sqlite_files/wrong": (
+        "orchestra.stores.sqlite",
+        "orchestra.stores.sqlite_files.wrong -> orchestra.stores.sqlite",
+    ),
     "cellar": ("json", "- orchestra.cellar"),
 }
 """A module, what it must not import, and how the report names that."""

@@ -29,7 +29,7 @@ LOCAL = ("wordllama", "extractive")
 def lacking(found: Deployment) -> Iterator[str]:
     """What the configuration asks for and cannot be had, each with its line."""
     from orchestra.observe import counting
-    from orchestra.stores.state_settings import check_installed
+    from orchestra.stores.state.settings import check_installed
 
     if found.state is not None:
         at = f"{found.where('state', 'url')}: state.url"

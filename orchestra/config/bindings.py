@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from orchestra.policies.money.budget import Budgets
     from orchestra.policies.money.purse import Purse
     from orchestra.providers.known.settings import ModelSettings, RouteSettings
-    from orchestra.stores.state_settings import OpenState, StateSettings
+    from orchestra.stores.state.settings import OpenState, StateSettings
 
 DATA = Path(".orchestra")
 """Where stores are kept where nobody has said otherwise."""
@@ -179,7 +179,7 @@ class LocalBindings(DeploymentBindings, Closing):
         if self._given_state is not None:
             return self._given_state
         if self._state is None:
-            from orchestra.stores.state_settings import open_state
+            from orchestra.stores.state.settings import open_state
 
             self._state = open_state(self.state_settings, self._data, self._environ)
         return self._state
@@ -187,7 +187,7 @@ class LocalBindings(DeploymentBindings, Closing):
     @property
     def state_settings(self) -> StateSettings:
         """Where the state is; keys are where the deployment says: who makes them looks there."""
-        from orchestra.stores.state_settings import StateSettings
+        from orchestra.stores.state.settings import StateSettings
 
         said = self._said or StateSettings()
         in_file = self._several and said.url == "memory:"
@@ -205,7 +205,7 @@ class LocalBindings(DeploymentBindings, Closing):
         if self._given_state or self._several or self._said:
             return self.state
         if self._spent is None:
-            from orchestra.stores.state_private import UnmadeState
+            from orchestra.stores.state.private import UnmadeState
 
             self._spent = UnmadeState(self._data / STATE_FILE, timeout_s=KEYS_TIMEOUT_S)
         return self._spent
@@ -236,7 +236,7 @@ class LocalBindings(DeploymentBindings, Closing):
 
     def check_there(self) -> None:
         """Raise StateError where a file of state or keys that was open is gone."""
-        from orchestra.stores.state_sqlite import SqliteState
+        from orchestra.stores.state.sqlite import SqliteState
 
         for opened in (self._state, self._spent, self._keys, self._waited):
             if isinstance(opened, SqliteState):
@@ -263,7 +263,7 @@ class LocalBindings(DeploymentBindings, Closing):
         if self._shared:
             return self._patient
         if self._keys is None:
-            from orchestra.stores.state_private import PrivateState
+            from orchestra.stores.state.private import PrivateState
 
             self._keys = PrivateState(self._data / KEYS_FILE, timeout_s=KEYS_TIMEOUT_S)
         return self._keys
@@ -272,7 +272,7 @@ class LocalBindings(DeploymentBindings, Closing):
     def _patient(self) -> State:
         """The state, as those see it who have to wait for it."""
         if self._waited is None:
-            from orchestra.stores.state_settings import open_state
+            from orchestra.stores.state.settings import open_state
 
             said = self.state_settings
             patient = structs.replace(said, timeout_s=max(said.timeout_s, KEYS_TIMEOUT_S))
@@ -288,7 +288,7 @@ class LocalBindings(DeploymentBindings, Closing):
     @property
     def keys_file(self) -> Path | None:
         """The file that they are in, if they are in one."""
-        from orchestra.stores.state_sqlite import SqliteState
+        from orchestra.stores.state.sqlite import SqliteState
 
         keys = self.keys
         return keys.path if isinstance(keys, SqliteState) else None

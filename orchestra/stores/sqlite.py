@@ -19,7 +19,7 @@ from orchestra.errors import StoreError
 from orchestra.protocols import DIGEST
 from orchestra.stores import rules
 from orchestra.stores.index import ROWS_AT_ONCE, Cache, Described, Index, load
-from orchestra.stores.sqlite_file import Lane, connect, explained
+from orchestra.stores.sqlite_files.file import Lane, connect, explained
 from orchestra.values import Passage, Scalar, Vector
 
 CACHE_BYTES = 1 << 30

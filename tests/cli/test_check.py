@@ -13,7 +13,7 @@ from orchestra.compiler import draw
 from orchestra.observe import counting
 from orchestra.providers import wordllama
 from orchestra.steps import read
-from orchestra.stores import state_settings
+from orchestra.stores.state import settings as state_settings
 from tests.cli.conftest import SAY, Project
 
 BAD = """\

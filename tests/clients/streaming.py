@@ -23,7 +23,7 @@ from orchestra.server.front.order import Admission
 from orchestra.server.processes.serve import House, serve_loaded
 from orchestra.server.processes.serving import Loaded
 from orchestra.server.settings import Settings
-from orchestra.stores.state_sqlite import SqliteState
+from orchestra.stores.state.sqlite import SqliteState
 
 SETTINGS = Settings(
     runs=RunsSettings(heartbeat_s=0.3, dead_after_s=1.5), on_leave_of={"awaiting": LingerRun(60.0)}

@@ -14,7 +14,7 @@ import pytest
 import trio
 
 from orchestra.server.openai.stored import Kept, StoredCompletions
-from orchestra.stores.state_sqlite import SqliteState
+from orchestra.stores.state.sqlite import SqliteState
 from tests.clients.conftest import CONFIG
 from tests.clients.programs import OTHERS, PYTHON, ROOT, python_of_clients, run, running
 from tests.clients.upstream import Upstream

@@ -26,7 +26,7 @@ from orchestra.providers.known.catalog import PROVIDERS
 from orchestra.providers.known.settings import CoalesceSettings, ModelSettings
 from orchestra.runs.settings import RunsSettings
 from orchestra.server.settings import Settings
-from orchestra.stores.state_settings import StateSettings
+from orchestra.stores.state.settings import StateSettings
 
 PAGE = (Path(__file__).parents[2] / "docs" / "settings.md").read_text("utf-8")
 HEADING = re.compile(r"^## `\[(\S+?)\]`", re.MULTILINE)

@@ -14,9 +14,9 @@ import pytest
 import trio
 
 from orchestra.errors import StoreError
-from orchestra.stores import sqlite_file
 from orchestra.stores.sqlite import SqliteCollection, SqliteStores
-from orchestra.stores.sqlite_file import APPLICATION_ID, Lane
+from orchestra.stores.sqlite_files import file as sqlite_file
+from orchestra.stores.sqlite_files.file import APPLICATION_ID, Lane
 from orchestra.values import Passage, Vector
 
 EAST = Vector.of([1.0, 0.0])

@@ -139,7 +139,7 @@ async def _keys_left_behind(bindings: LocalBindings) -> Path | None:
     if not path.exists() or bindings.keys_file == path:
         return None
     from orchestra.access.keyring import Keyring
-    from orchestra.stores.state_private import PrivateState
+    from orchestra.stores.state.private import PrivateState
 
     with PrivateState(path, timeout_s=KEYS_TIMEOUT_S) as left:
         return path if await Keyring(left).any_made() else None

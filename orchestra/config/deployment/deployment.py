@@ -13,7 +13,7 @@ from orchestra.config.deployment.server_rules import USUAL_RULES, ServerRules
 from orchestra.config.toml.places import Path as Place
 from orchestra.config.toml.places import line_of
 from orchestra.providers.known.settings import EmbedderSettings, ModelSettings, RouteSettings
-from orchestra.stores.state_settings import StateSettings
+from orchestra.stores.state.settings import StateSettings
 
 if TYPE_CHECKING:
     from orchestra.policies.limits.allowance import CallerRules

@@ -8,7 +8,7 @@ from orchestra.config.toml import spec
 from orchestra.config.toml.checking import NO_SECRETS, Table, check, missing
 from orchestra.config.toml.complaints import Complaints, names_a_secret, shown
 from orchestra.config.toml.places import Path as Place
-from orchestra.stores.state_settings import StateSettings
+from orchestra.stores.state.settings import StateSettings
 
 AT: Place = ("state",)
 PORT_MAX = 65_535

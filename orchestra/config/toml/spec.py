@@ -16,7 +16,7 @@ from orchestra.policies.breaker import BreakerRule
 from orchestra.policies.limits.limit import CallLimits
 from orchestra.protocols import Timeouts
 from orchestra.providers.known.settings import Prices
-from orchestra.stores import state_settings
+from orchestra.stores.state import settings as state_settings
 from orchestra.values import Capabilities
 
 ROUTE_MODELS_MAX = 32

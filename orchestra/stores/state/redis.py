@@ -26,8 +26,8 @@ import trio
 from orchestra.errors import BindingError, StateError
 from orchestra.protocols import Entry
 from orchestra.secret import Secret, read_secret
-from orchestra.stores.grouped import GroupedState
-from orchestra.stores.grouping import (
+from orchestra.stores.state.grouped import GroupedState
+from orchestra.stores.state.grouping import (
     Call,
     Deciding,
     Failed,
@@ -36,12 +36,12 @@ from orchestra.stores.grouping import (
     Remembering,
     decide_all,
 )
-from orchestra.stores.redis_scripts import RECALL, REMEMBER, SCRIPTS, SWAP
+from orchestra.stores.state.redis_scripts import RECALL, REMEMBER, SCRIPTS, SWAP
 
 if TYPE_CHECKING:
     from coredis.exceptions import RedisError
 
-    from orchestra.stores.redis_line import Answer, Command, Login, RedisLine
+    from orchestra.stores.state.redis_line import Answer, Command, Login, RedisLine
 
 T = TypeVar("T")
 
@@ -90,7 +90,7 @@ class RedisState(GroupedState):
         timeout_s: float = TIMEOUT_S,
         ahead_s: Callable[[], float] = lambda: 0.0,
     ) -> None:
-        from orchestra.stores import redis_line  # takes coredis, which takes most of a second
+        from orchestra.stores.state import redis_line  # takes coredis, which takes most of a second
 
         self._lines = redis_line
         self._address = redis_line.RedisAddress(host, port, tls, socket_file)

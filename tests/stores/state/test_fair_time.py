@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from trio.testing import MockClock
 
-from orchestra.stores.fair_time import BEATS, FairTime
+from orchestra.stores.state.fair_time import BEATS, FairTime
 from orchestra.testing.virtual import virtual
 
 LIMIT_S = 5.0

@@ -8,7 +8,7 @@ from typing import TypeVar
 
 from orchestra.closing import Closing
 from orchestra.protocols import Change, State
-from orchestra.stores.grouping import Call, Deciding, Group, Outcomes, Recalling, Remembering
+from orchestra.stores.state.grouping import Call, Deciding, Group, Outcomes, Recalling, Remembering
 
 T = TypeVar("T")
 

@@ -12,11 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestra.errors import StateError
-from orchestra.stores import sqlite_place
-from orchestra.stores.sqlite_place import LOOK_S, Place
-from orchestra.stores.state_private import PrivateState
-from orchestra.stores.state_sqlite import SqliteState
-from tests.stores.test_sqlite_spot import looked, put
+from orchestra.stores.sqlite_files import place as sqlite_place
+from orchestra.stores.sqlite_files.place import LOOK_S, Place
+from orchestra.stores.state.private import PrivateState
+from orchestra.stores.state.sqlite import SqliteState
+from tests.stores.sqlite_files.test_spot import looked, put
 
 KINDS = [SqliteState, PrivateState]
 

@@ -24,7 +24,7 @@ import trio
 from orchestra.errors import StateError
 from orchestra.messages import describe
 from orchestra.protocols import Change, Entry
-from orchestra.stores.fair_time import FairTime
+from orchestra.stores.state.fair_time import FairTime
 
 T = TypeVar("T")
 

@@ -10,7 +10,7 @@ import trio
 
 from orchestra.errors import StateError
 from orchestra.protocols import Change, Entry
-from orchestra.stores.state_private import PrivateState
+from orchestra.stores.state.private import PrivateState
 
 
 async def kept(state: PrivateState, data: bytes | None = None) -> bytes | None:

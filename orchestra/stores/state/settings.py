@@ -67,7 +67,7 @@ def open_state(settings: StateSettings, data: Path, environ: Mapping[str, str]) 
 
             return MemoryState(limit_bytes=settings.limit_bytes)
         case "sqlite":
-            from orchestra.stores.state_sqlite import SqliteState
+            from orchestra.stores.state.sqlite import SqliteState
 
             return SqliteState(
                 data / rest, limit_bytes=settings.limit_bytes, timeout_s=settings.timeout_s
@@ -100,7 +100,7 @@ def _redis(settings: StateSettings, environ: Mapping[str, str]) -> OpenState:
             "to [state]"
         )
     check_installed(settings)
-    from orchestra.stores.state_redis import RedisState
+    from orchestra.stores.state.redis import RedisState
 
     return RedisState(
         found["host"] or "",

@@ -1,6 +1,6 @@
 """A state in a file that is made when there is something to keep.
 
-Rules of the file: as of `state_sqlite`. Who looks for something where there never was a file finds
+Rules of the file: as of `sqlite`. Who looks for something where there never was a file finds
 nothing, as in an empty one.
 """
 
@@ -9,8 +9,8 @@ from __future__ import annotations
 import threading
 from collections.abc import Sequence
 
-from orchestra.stores.grouping import Call, Deciding, Outcomes, decide_all
-from orchestra.stores.state_sqlite import Opened, SqliteState
+from orchestra.stores.state.grouping import Call, Deciding, Outcomes, decide_all
+from orchestra.stores.state.sqlite import Opened, SqliteState
 
 
 class UnmadeState(SqliteState):

@@ -18,7 +18,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from orchestra.errors import StateError
-from orchestra.stores.sqlite_file import make_folder
+from orchestra.stores.sqlite_files.file import make_folder
 
 log = logging.getLogger("orchestra.stores")
 

@@ -18,12 +18,12 @@ from trio.testing import MockClock, assert_no_checkpoints
 from orchestra.protocols import Change, Entry, State
 from orchestra.records import Encoding, Revision
 from orchestra.stores.state_memory import MemoryState
+from tests.stores.state.test_fair_time import stand_still
 from tests.stores.states import HOW, SLOW_S, Hand, opened, place
-from tests.stores.test_fair_time import stand_still
 
 T = TypeVar("T")
 COUNTING = Path(__file__).with_name("counting.py")
-ROOT = COUNTING.parents[2]
+ROOT = COUNTING.parents[3]
 
 SHARED = [how for how in HOW if how != "memory"]
 LIMIT_BYTES = 40

@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from orchestra.errors import StateError
 from orchestra.protocols import Change, Entry
 from orchestra.records import AS_IT_IS
-from orchestra.stores.sqlite_place import Place
-from orchestra.stores.sqlite_spot import REST_S, SLOW_S, SpotReader
-from orchestra.stores.state_sqlite import SqliteState
+from orchestra.stores.sqlite_files.place import Place
+from orchestra.stores.sqlite_files.spot import REST_S, SLOW_S, SpotReader
+from orchestra.stores.state.sqlite import SqliteState
 
 
 async def put(state: SqliteState, **kept: bytes) -> None:

@@ -10,10 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestra.errors import StateError
-from orchestra.stores import grouping
-from orchestra.stores.grouping import Call, Group, Outcomes, Recalling
+from orchestra.stores.state import grouping
+from orchestra.stores.state.grouping import Call, Group, Outcomes, Recalling
 from orchestra.testing.virtual import virtual
-from tests.stores.test_fair_time import stand_still
+from tests.stores.state.test_fair_time import stand_still
 
 arrivals = st.tuples(
     st.sampled_from([0.0, 0.5, 1.0, 1.5, 2.0, 7.0, 11.0]),  # when it comes

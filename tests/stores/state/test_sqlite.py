@@ -17,9 +17,9 @@ import trio.testing
 from orchestra.errors import StateError
 from orchestra.protocols import Change, Entry
 from orchestra.records import AS_IT_IS
-from orchestra.stores.sqlite_file import write_ahead
-from orchestra.stores.state_private import PrivateState
-from orchestra.stores.state_sqlite import SqliteState
+from orchestra.stores.sqlite_files.file import write_ahead
+from orchestra.stores.state.private import PrivateState
+from orchestra.stores.state.sqlite import SqliteState
 
 
 def refused(state: SqliteState) -> str:

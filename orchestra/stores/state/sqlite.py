@@ -9,7 +9,7 @@ Rules of the file:
    can be given back. A thread looks whether it was given up when it has the file's lock, and
    commits before it lets go of that; who gives back has to wait for the lock.
 4. Keys are kept as bytes, so that a text which is not Unicode's is a key too.
-5. A file that is not at its path any more is not used any more: see `sqlite_place`.
+5. A file that is not at its path any more is not used any more: see `sqlite_files.place`.
 """
 
 from __future__ import annotations
@@ -28,8 +28,11 @@ import trio
 from orchestra.errors import StateError
 from orchestra.protocols import Entry
 from orchestra.records import Encoding
-from orchestra.stores.grouped import GroupedState
-from orchestra.stores.grouping import (
+from orchestra.stores.sqlite_files.file import FIXES, explained, write_ahead
+from orchestra.stores.sqlite_files.place import Inode, Place
+from orchestra.stores.sqlite_files.spot import DATA, SpotReader
+from orchestra.stores.state.grouped import GroupedState
+from orchestra.stores.state.grouping import (
     Call,
     Deciding,
     Outcomes,
@@ -37,9 +40,6 @@ from orchestra.stores.grouping import (
     Remembering,
     decide_all,
 )
-from orchestra.stores.sqlite_file import FIXES, explained, write_ahead
-from orchestra.stores.sqlite_place import Inode, Place
-from orchestra.stores.sqlite_spot import DATA, SpotReader
 
 T = TypeVar("T")
 D = TypeVar("D")

@@ -14,8 +14,8 @@ import trio
 from orchestra.errors import StateError
 from orchestra.protocols import Change, Entry, State, WhenStateFails
 from orchestra.secret import Secret
-from orchestra.stores import state_redis
-from orchestra.stores.state_redis import RedisState
+from orchestra.stores.state import redis as state_redis
+from orchestra.stores.state.redis import RedisState
 from tests.servers.redis import Redis, redis
 
 IN_TIME_S = 0.05 + 0.45  # and what a busy machine takes

@@ -17,11 +17,11 @@ from hypothesis import strategies as st
 from orchestra.config.reading import read
 from orchestra.errors import BindingError, StateError
 from orchestra.secret import REDACTED, Secret
-from orchestra.stores.redis_line import Login
-from orchestra.stores.state_settings import OpenState, StateSettings, open_state
+from orchestra.stores.state.redis_line import Login
+from orchestra.stores.state.settings import OpenState, StateSettings, open_state
 from tests.providers.authority import Authority
 from tests.servers.redis import Redis, redis
-from tests.stores.test_state_redis import both_ways, count, found_again, run
+from tests.stores.state.test_redis import both_ways, count, found_again, run
 
 ANYBODY = ("--tls-auth-clients", "no")
 KNOWN_ONLY = (
