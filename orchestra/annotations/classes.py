@@ -11,7 +11,7 @@ import inspect
 from abc import ABC
 from collections import abc
 from types import NoneType
-from typing import Generic, Protocol
+from typing import Generic, Protocol, is_typeddict
 
 from orchestra.annotations.shapes import MISSING
 
@@ -61,6 +61,16 @@ def is_protocol(cls: type) -> bool:
 def is_closed(cls: type) -> bool:
     """Whether its instances certainly have no attributes but those that the class declares."""
     return all(base in _PLAIN or _is_record(base) for base in cls.__mro__)
+
+
+def writes_its_repr(cls: type) -> bool:
+    """Whether its instances certainly have neither a `__str__` nor a `__format__` of their own."""
+    if cls in (bytes, bytearray) or is_typeddict(cls):
+        return True
+    inherited = all(
+        getattr(cls, each) is getattr(object, each) for each in ("__str__", "__format__")
+    )
+    return inherited and cls is not object and is_closed(cls)
 
 
 def is_loose(cls: type) -> bool:

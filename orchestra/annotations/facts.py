@@ -55,6 +55,7 @@ __all__ = [
     "item",
     "member",
     "spell",
+    "writes_its_repr",
     "yielded",
 ]
 
@@ -99,6 +100,19 @@ def item(annotation: object, key: object) -> object:
 def element(annotation: object) -> object:
     """The annotation of what iterating over the value gives; of a mapping its keys."""
     return _part(annotation, _element)
+
+
+def writes_its_repr(annotation: object) -> bool:
+    """Whether every value of this type is certainly put into a text by its `repr`.
+
+    Lists, mappings and records are; numbers, enums and whatever has a `__str__` are not, and of
+    `None` and what may be of another type it is not certain.
+    """
+    members = [parts(each)[0] for each in alternatives(plain(annotation))]
+    classes_of = [each for each in members if each is not NoneType]
+    return bool(classes_of) and all(
+        isinstance(each, type) and classes.writes_its_repr(each) for each in classes_of
+    )
 
 
 def chunk_of(annotation: object) -> object | None:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from difflib import get_close_matches
 
+from orchestra.annotations.facts import spell, writes_its_repr
 from orchestra.compiler.check_arguments import values_held
-from orchestra.graph.nodes import Call, Constant, Node
-from orchestra.graph.templates import BRACES, FilledIn, places_of
+from orchestra.compiler.check_uncalled import uncalled_in
+from orchestra.graph.nodes import Call, Constant, Node, type_of
+from orchestra.graph.templates import BRACES, FilledIn, Place, places_of
+from orchestra.graph.wires import Wire
 from orchestra.problem import Problem
 
 
@@ -19,9 +22,10 @@ def template_problems(node: Call) -> Iterator[Problem]:
             continue
         template = node.arguments.get(name)
         if isinstance(template, str):
-            parts = [part for part, _, _ in node.places]
-            parts.remove(name)  # the template itself; a part may be called like it
-            yield from _template(node, template, parts)
+            given = [(part, argument) for part, argument, _ in node.places]
+            given.remove((name, template))  # the template itself; a part may be called like it
+            yield from _template(node, template, [part for part, _ in given])
+            yield from _reprs(node, template, dict(given))
 
 
 def _template(node: Call, template: str, parts: list[str]) -> Iterator[Problem]:
@@ -55,6 +59,26 @@ def _template(node: Call, template: str, parts: list[str]) -> Iterator[Problem]:
         message = f"{node.spelled} is given {name!r}, which the template does not name"
         fix = f"write `{{{name}}}` where it belongs, or leave {name}=... out"
         yield Problem("unused-part", where, message, fix)
+
+
+def _reprs(node: Call, template: str, parts: Mapping[str, object]) -> Iterator[Problem]:
+    """Parts that a model would read as Python spells them: lists, mappings, records."""
+    for place in dict.fromkeys(_places(template)):
+        part = parts.get(place.name)
+        kind = type_of(part) if isinstance(part, Wire) else type(part)
+        if place.plain and writes_its_repr(kind) and not any(uncalled_in(part)):
+            message = (
+                f"{node.spelled}: {place.name!r} is {spell(kind)}, and a model would read its repr"
+            )
+            fix = f"make a text of it in a step, or write `{{{place.name}!r}}` if the repr is meant"
+            yield Problem("repr-in-text", node.origin.where, message, fix)
+
+
+def _places(template: str) -> tuple[Place, ...]:
+    try:
+        return places_of(template)
+    except ValueError:  # told by itself
+        return ()
 
 
 def written_wires(nodes: Sequence[Node]) -> Iterator[tuple[Node, str, Problem]]:

@@ -23,7 +23,7 @@ def uncalled_parts(node: Node) -> Iterator[Problem]:
             yield _problem(what, held, node.origin.where)
     if isinstance(node, Call) and not isinstance(node, Gathering):
         for name, argument, expects in node.places:
-            for held in _in(argument) if expects in (object, Any) else ():
+            for held in uncalled_in(argument) if expects in (object, Any) else ():
                 if isinstance(held, Step | Pipeline):  # a function may be meant
                     yield _problem(f"what {node.into(name)} is given", held, node.origin.where)
     if isinstance(node, Choice):
@@ -73,19 +73,20 @@ def uncalled(wire: Wire) -> Iterator[object]:
     """Those that a wire carries, also in a list, a tuple or a dict."""
     node = node_of(wire)
     if isinstance(node, Constant):
-        yield from _in(node.value)
+        yield from uncalled_in(node.value)
     elif isinstance(node, Gathering):
-        yield from _in(node.arguments["value"])
+        yield from uncalled_in(node.arguments["value"])
 
 
-def _in(value: object) -> Iterator[object]:
+def uncalled_in(value: object) -> Iterator[object]:
+    """Those that a plain value holds, also in a list, a tuple or a dict."""
     if call_of(value) is not None:
         yield value
     elif type(value) in (list, tuple):
         for part in value:  # type: ignore[attr-defined]
-            yield from _in(part)
+            yield from uncalled_in(part)
     elif type(value) is dict:
-        yield from _in(list(value.values()))
+        yield from uncalled_in(list(value.values()))
 
 
 def _problem(what: str, value: object, where: str) -> Problem:

@@ -32,6 +32,11 @@ class Place:
         return self.name.isidentifier()
 
     @property
+    def plain(self) -> bool:
+        """Whether the whole part goes there, and nothing says how it is to be written."""
+        return self.written == f"{{{self.name}}}"
+
+    @property
     def calls(self) -> bool:
         """Whether it is written as if a template could call something: `{name.upper()}`."""
         return "(" in apart(self.written)[1].partition(":")[0]

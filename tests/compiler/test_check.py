@@ -266,6 +266,18 @@ CASES: list[tuple[str, str, str, str]] = [
         "write `{other}` where it belongs, or leave other=... out",
     ),
     (
+        "return prompt('{q}: {found} {n!r}', q=q, n=n, found=find(n))  # HERE",
+        "repr-in-text",
+        "prompt(...): 'found' is Passage, and a model would read its repr",
+        "make a text of it in a step, or write `{found!r}` if the repr is meant",
+    ),
+    (
+        "return prompt('{qs}', qs=[q])  # HERE",
+        "repr-in-text",
+        "prompt(...): 'qs' is list, and a model would read its repr",
+        "make a text of it in a step, or write `{qs!r}` if the repr is meant",
+    ),
+    (
         "return text_of([f'about {q!r}'])  # HERE",
         "wire-in-text",
         "text_of(texts=...) is given a text that holds '<wire q>', and not its value",
