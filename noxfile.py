@@ -35,8 +35,10 @@ ONCE = (
     *("tests/docs", "tests/mutants", "tests/test_conftest.py", "tests/test_floors.py"),
     *("tests/test_tidy.py", "tests/clients", "tests/faults", "tests/server/test_schemathesis.py"),
     "tests/providers/test_third_party.py",
+    *("tests/cli/serving/test_ending.py", "tests/cli/serving/test_log.py"),
+    "tests/cli/serving/test_replaced_files.py",
 )
-"""Tests of our files, and of what others do over sockets: on the oldest only."""
+"""Tests of our files, of what others do over sockets, and of whole servers: on the oldest only."""
 OF_THE_LANGUAGE = (
     *("tests/annotations", "tests/compiler", "tests/engine", "tests/graph", "tests/portal"),
     *("tests/steps", "tests/testing", "tests/test_pickling.py"),
