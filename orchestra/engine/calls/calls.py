@@ -155,7 +155,8 @@ class _Flow:
             self._resume, self._argument = self.generator.athrow, cancelled
             self._thrown += 1
         else:
-            self._resume, self._argument, self._thrown = self.generator.asend, None, 0
+            if self._thrown:
+                self._resume, self._argument, self._thrown = self.generator.asend, None, 0
 
 
 async def _pump(flow: _Flow) -> None:
