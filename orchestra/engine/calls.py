@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import trio
 
-from orchestra.compiler.blocks import Operation
+from orchestra.compiler.blocks.slots import Operation
 from orchestra.engine.attempts import attempted
 from orchestra.engine.context import StepContext
 from orchestra.engine.lane import Lane

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, cast
 
 import trio
 
-from orchestra.compiler.blocks import Operation, Source
+from orchestra.compiler.blocks.slots import Operation, Source
 from orchestra.engine.held import Held
 from orchestra.engine.lane import Lane
 from orchestra.engine.outflow import Outflow

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from orchestra.compiler.blocks import Operation
+from orchestra.compiler.blocks.slots import Operation
 from orchestra.engine import agree, calls, choose, each
 from orchestra.engine.outflow import Outflow
 from orchestra.events import StepCancelled, StepFailed, StepFinished, StepStarted

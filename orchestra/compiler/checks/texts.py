@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator, Sequence
 from difflib import get_close_matches
 
-from orchestra.compiler.check_arguments import values_held
+from orchestra.compiler.checks.arguments import values_held
 from orchestra.graph.nodes import Call, Constant, Node
 from orchestra.graph.templates import BRACES, FilledIn, places_of
 from orchestra.problem import Problem
