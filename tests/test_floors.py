@@ -61,6 +61,10 @@ WRONG = {
         "orchestra.stores.sqlite",
         "orchestra.stores.sqlite_files.wrong -> orchestra.stores.sqlite",
     ),
+    "compiler/blocks/wrong": (
+        "orchestra.compiler.checks.edges",
+        "orchestra.compiler.blocks.wrong -> orchestra.compiler.checks.edges",
+    ),
     "cellar": ("json", "- orchestra.cellar"),
 }
 """A module, what it must not import, and how the report names that."""

@@ -7,15 +7,15 @@ from itertools import chain
 from types import NoneType
 
 from orchestra.annotations.facts import MISSING, Fit, chunk_of, compare, spell
-from orchestra.compiler.check_arguments import hidden_in, wires_held
-from orchestra.compiler.check_edges import chunks_unsaid, edge_problems, missing_part
-from orchestra.compiler.check_failed import place_for_failed, refuses_failed
-from orchestra.compiler.check_loops import late_problems
-from orchestra.compiler.check_nodes import node_problems
-from orchestra.compiler.check_texts import written_wires
-from orchestra.compiler.check_uncalled import uncalled_parts, uncalled_result
+from orchestra.compiler.checks.arguments import hidden_in, wires_held
+from orchestra.compiler.checks.edges import chunks_unsaid, edge_problems, missing_part
+from orchestra.compiler.checks.failed import place_for_failed, refuses_failed
+from orchestra.compiler.checks.loops import late_problems
+from orchestra.compiler.checks.nodes import node_problems
+from orchestra.compiler.checks.starvation import starved
+from orchestra.compiler.checks.texts import written_wires
+from orchestra.compiler.checks.uncalled import uncalled_parts, uncalled_result
 from orchestra.compiler.regions import Regions, divide
-from orchestra.compiler.starvation import starved
 from orchestra.graph.functions import function_of, returned_at
 from orchestra.graph.gather import Gathering
 from orchestra.graph.nodes import (

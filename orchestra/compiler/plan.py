@@ -8,9 +8,9 @@ from difflib import get_close_matches
 import attrs
 
 from orchestra.annotations.facts import MISSING, chunk_of, spell
-from orchestra.compiler.blocks import Block
+from orchestra.compiler.blocks.layout import lay_out
+from orchestra.compiler.blocks.slots import Block
 from orchestra.compiler.check import check
-from orchestra.compiler.layout import lay_out
 from orchestra.compiler.picture import Picture, picture
 from orchestra.compiler.regions import Regions, divide
 from orchestra.errors import CheckError

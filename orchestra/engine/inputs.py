@@ -6,8 +6,8 @@ from collections.abc import Mapping
 
 from orchestra.annotations.facts import MISSING, accepts, chunk_of, spell
 from orchestra.annotations.misfits import misfit
+from orchestra.compiler.blocks.renewal import renewed
 from orchestra.compiler.plan import Plan
-from orchestra.compiler.renewal import renewed
 from orchestra.engine.calls.once import is_iterator, renewable
 from orchestra.errors import InputError
 from orchestra.graph.nodes import Input

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from typing_extensions import TypeVar
 
     from orchestra.accounts import Caller, Usage
-    from orchestra.compiler.blocks import Operation, Source
+    from orchestra.compiler.blocks.slots import Operation, Source
     from orchestra.compiler.plan import Plan
     from orchestra.graph.policy import Limits
     from orchestra.policies.hedge import Hedges

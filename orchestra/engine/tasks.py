@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from orchestra.compiler.blocks import Operation
+from orchestra.compiler.blocks.slots import Operation
 from orchestra.engine.calls import calls
 from orchestra.engine.lanes.outflow import Outflow
 from orchestra.engine.regions import agree, choose, each

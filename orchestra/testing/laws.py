@@ -12,7 +12,7 @@ from itertools import pairwise
 from math import inf
 from typing import cast
 
-from orchestra.compiler.blocks import Operation
+from orchestra.compiler.blocks.slots import Operation
 from orchestra.engine.lanes.output import join
 from orchestra.errors import RunCancelledError
 from orchestra.events import (

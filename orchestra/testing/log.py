@@ -10,7 +10,7 @@ from typing import TypeAlias, TypeVar
 
 import attrs
 
-from orchestra.compiler.blocks import Block, Operation
+from orchestra.compiler.blocks.slots import Block, Operation
 from orchestra.events import (
     ArmCommitted,
     ArmFailed,

@@ -6,7 +6,7 @@ from it breaks the law: whoever said stop, waits.
 
 from __future__ import annotations
 
-from orchestra.compiler.blocks import Operation
+from orchestra.compiler.blocks.slots import Operation
 from orchestra.errors import DeadlineError
 from orchestra.events import Event, RunFailed, RunFinished, StepStarted
 from orchestra.graph.nodes import Call

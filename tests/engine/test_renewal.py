@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 import orchestra
 from orchestra import pipeline, step
-from orchestra.compiler.renewal import PARTS_MAX, changeable, renewed
+from orchestra.compiler.blocks.renewal import PARTS_MAX, changeable, renewed
 
 PLAIN = st.integers() | st.text(max_size=3) | st.frozensets(st.integers(), max_size=2)
 VALUES = st.recursive(

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, TypeVar, cast
 
 import trio
 
-from orchestra.compiler.blocks import Operation
+from orchestra.compiler.blocks.slots import Operation
 from orchestra.events import StepRetried
 from orchestra.graph.nodes import Call
 from orchestra.graph.raised import message_of

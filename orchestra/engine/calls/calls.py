@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import trio
 
-from orchestra.compiler.blocks import Operation
+from orchestra.compiler.blocks.slots import Operation
 from orchestra.engine.calls.attempts import attempted
 from orchestra.engine.calls.context import StepContext
 from orchestra.engine.calls.returned import returned

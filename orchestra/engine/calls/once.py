@@ -9,9 +9,9 @@ from typing import TypeGuard
 
 from orchestra.annotations.acceptance import is_of
 from orchestra.annotations.facts import spell
-from orchestra.compiler.blocks import Block
+from orchestra.compiler.blocks.rereading import reread
+from orchestra.compiler.blocks.slots import Block
 from orchestra.compiler.plan import Plan
-from orchestra.compiler.rereading import reread
 from orchestra.errors import EdgeTypeError, InputError
 from orchestra.graph.nodes import Input
 from orchestra.graph.policy import Limits

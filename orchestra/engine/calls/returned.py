@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, cast
 
 from orchestra.annotations.acceptance import is_of
 from orchestra.annotations.facts import spell
-from orchestra.compiler.blocks import Operation
+from orchestra.compiler.blocks.slots import Operation
 from orchestra.engine.calls.once import is_iterator, refuse_reread
 from orchestra.engine.lanes.lane import Lane
 from orchestra.errors import EdgeTypeError

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import trio
 
-from orchestra.compiler.blocks import Operation
+from orchestra.compiler.blocks.slots import Operation
 from orchestra.engine.lanes.lane import Lane
 from orchestra.engine.lanes.output import size_bytes
 from orchestra.errors import LimitExceededError

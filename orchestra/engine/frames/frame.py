@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, TypeVar
 
 import trio
 
-from orchestra.compiler.blocks import Block, Operation, RegionPlan, Source
-from orchestra.compiler.renewal import renewed
+from orchestra.compiler.blocks.renewal import renewed
+from orchestra.compiler.blocks.slots import Block, Operation, RegionPlan, Source
 from orchestra.engine.frames.elastic import ElasticLane
 from orchestra.engine.frames.outlet import Outlet
 from orchestra.engine.frames.scope import NOTHING, Nothing, Scope

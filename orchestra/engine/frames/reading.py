@@ -6,8 +6,8 @@ from functools import partial
 from typing import TYPE_CHECKING, cast
 
 from orchestra.annotations.facts import accepts, spell
-from orchestra.compiler.blocks import Filling, Nested, Operation, Source
-from orchestra.compiler.renewal import copied, renewed
+from orchestra.compiler.blocks.renewal import copied, renewed
+from orchestra.compiler.blocks.slots import Filling, Nested, Operation, Source
 from orchestra.errors import EdgeTypeError
 from orchestra.graph.wires import Attribute
 from orchestra.messages import describe

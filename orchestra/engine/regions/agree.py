@@ -23,7 +23,7 @@ from orchestra.graph.agreeing import Comparison, Quorum, Survivors
 from orchestra.graph.raised import message_of
 
 if TYPE_CHECKING:
-    from orchestra.compiler.blocks import Operation, Source
+    from orchestra.compiler.blocks.slots import Operation, Source
     from orchestra.engine.frames.frame import Frame
 
 T = TypeVar("T")

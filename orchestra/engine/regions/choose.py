@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, cast
 
 import trio
 
-from orchestra.compiler.blocks import Operation, Source
+from orchestra.compiler.blocks.slots import Operation, Source
 from orchestra.engine.frames.reading import arguments, read
 from orchestra.engine.frames.scope import Scope, bare
 from orchestra.engine.lanes.held import Held

@@ -29,7 +29,7 @@ from orchestra.graph.raised import message_of
 from orchestra.policies.hopeless import is_hopeless
 
 if TYPE_CHECKING:
-    from orchestra.compiler.blocks import Block, Operation, Source
+    from orchestra.compiler.blocks.slots import Block, Operation, Source
 
 
 async def each_of_list(frame: Frame, operation: Operation) -> list[object]:

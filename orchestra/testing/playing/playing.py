@@ -10,7 +10,7 @@ from typing import Any
 import attrs
 import trio
 
-from orchestra.compiler.blocks import Block, Operation
+from orchestra.compiler.blocks.slots import Block, Operation
 from orchestra.compiler.plan import Plan
 from orchestra.errors import DefinitionError
 from orchestra.graph.nodes import Call

@@ -17,7 +17,7 @@ from orchestra.testing.scripts import Fails, Gives, Hangs, Script
 from orchestra.testing.simulate import Simulation, simulate
 from orchestra.testing.strategies import worlds
 from orchestra.testing.world import World
-from tests.compiler.test_starvation import source
+from tests.compiler.checks.test_starvation import source
 from tests.engine.regions.test_agree import NAMES, lawful, three_values
 from tests.engine.regions.test_choose import of, value_one, value_three, value_two
 

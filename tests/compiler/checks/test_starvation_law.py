@@ -11,12 +11,12 @@ import trio.testing
 from hypothesis import example, given, note, settings
 from hypothesis import strategies as st
 
+from orchestra.compiler.blocks.layout import lay_out
 from orchestra.compiler.check import check
+from orchestra.compiler.checks.starvation import starved
 from orchestra.compiler.draw import as_text
-from orchestra.compiler.layout import lay_out
 from orchestra.compiler.plan import Plan
 from orchestra.compiler.regions import divide
-from orchestra.compiler.starvation import starved
 from orchestra.engine.engine import open_engine
 from orchestra.graph.control import collect
 from orchestra.graph.pipelines import Pipeline, pipeline

@@ -18,10 +18,10 @@ from orchestra.annotations.facts import (
     yielded,
 )
 from orchestra.annotations.fits import enumerated
-from orchestra.compiler.check_agreeing import comparison_problems
-from orchestra.compiler.check_arguments import hidden_problem, wires_held
-from orchestra.compiler.check_texts import template_problems
-from orchestra.compiler.check_uncalled import uncalled
+from orchestra.compiler.checks.agreeing import comparison_problems
+from orchestra.compiler.checks.arguments import hidden_problem, wires_held
+from orchestra.compiler.checks.texts import template_problems
+from orchestra.compiler.checks.uncalled import uncalled
 from orchestra.graph.agreeing import Comparison
 from orchestra.graph.commits import Chars, Chunks
 from orchestra.graph.labels import labels_of

@@ -7,8 +7,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from difflib import get_close_matches
 
 from orchestra.annotations.facts import spell, writes_its_repr
-from orchestra.compiler.check_arguments import values_held
-from orchestra.compiler.check_uncalled import uncalled_in
+from orchestra.compiler.checks.arguments import values_held
+from orchestra.compiler.checks.uncalled import uncalled_in
 from orchestra.graph.nodes import Call, Constant, Node, type_of
 from orchestra.graph.templates import BRACES, FilledIn, Place, places_of
 from orchestra.graph.wires import Wire

@@ -12,7 +12,7 @@ from typing import TypeAlias
 
 import attrs
 
-from orchestra.compiler.blocks import Block, Operation, all_sources
+from orchestra.compiler.blocks.slots import Block, Operation, all_sources
 from orchestra.graph.agreeing import Comparison
 from orchestra.graph.nodes import Call, Fallback, Race, Route
 

@@ -8,7 +8,8 @@ from collections.abc import Iterator
 import attrs
 
 from orchestra.annotations.facts import MISSING, Fit, chunk_of, compare
-from orchestra.compiler.blocks import (
+from orchestra.compiler.blocks.renewal import changeable
+from orchestra.compiler.blocks.slots import (
     Block,
     Filling,
     Nested,
@@ -19,7 +20,6 @@ from orchestra.compiler.blocks import (
 )
 from orchestra.compiler.naming import FILLED, names_of, nodes_of
 from orchestra.compiler.regions import Region, Regions
-from orchestra.compiler.renewal import changeable
 from orchestra.graph.nodes import (
     Call,
     Collect,

@@ -6,8 +6,8 @@ from collections import Counter
 
 from hypothesis import given, settings
 
-from orchestra.compiler.blocks import Block, Nested, Source, sources_in
-from orchestra.compiler.layout import lay_out
+from orchestra.compiler.blocks.layout import lay_out
+from orchestra.compiler.blocks.slots import Block, Nested, Source, sources_in
 from orchestra.compiler.naming import names_of, paths_of
 from orchestra.compiler.plan import plan
 from orchestra.compiler.regions import divide

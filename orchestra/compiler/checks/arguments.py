@@ -12,7 +12,7 @@ from typing import cast
 import attrs
 
 from orchestra.annotations.facts import Fit, accepts, chunk_of, compare, spell
-from orchestra.compiler.check_uncalled import call_of
+from orchestra.compiler.checks.uncalled import call_of
 from orchestra.graph.closures import wires_held_by
 from orchestra.graph.nodes import Call
 from orchestra.graph.parts import is_wired, parts_in
