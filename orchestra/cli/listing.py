@@ -23,8 +23,8 @@ Row = tuple[str, ...]
 _ABILITIES = ("tools", "vision", "files", "json_schema", "reasoning", "embeddings")
 
 
-def as_text(found: Deployment, environ: Environ) -> str:
-    """Tables of the models, routes and embedders, and where all of it was said."""
+def as_text(found: Deployment, environ: Environ, width: int | None = None) -> str:
+    """Tables of the models, routes and embedders, and where all of it was said; as `table`."""
     where = f"configured in {found.file}" if found.file else "no configuration file"
     rows: list[Row] = [("NAME", "PROVIDER", "MODEL", "ADDRESS", "KEY", "CAN")]
     rows += [
@@ -38,8 +38,9 @@ def as_text(found: Deployment, environ: Environ) -> str:
         (*_named(name, each.name, each.model, environ), str(_dimensions(each) or "?"))
         for name, each in found.embedders.items()
     ]
-    tables = [rows, *([routes] if found.routes else []), vectors]
-    return "\n\n".join((where, *map(table, tables), *misread_in(found, environ)))
+    listed = [rows, *([routes] if found.routes else []), vectors]
+    tables = (table(each, width) for each in listed)
+    return "\n\n".join((where, *tables, *misread_in(found, environ)))
 
 
 def misread_in(found: Deployment, environ: Environ) -> list[str]:

@@ -33,7 +33,7 @@ def models(*, config: Config = None, json: Flag = False) -> int:
         listed = msgspec.json.encode(as_json(found, os.environ))
         terminal.say(msgspec.json.format(listed, indent=2).decode())
     else:
-        terminal.say(as_text(found, os.environ))
+        terminal.say(as_text(found, os.environ, terminal.width()))
     return 0
 
 

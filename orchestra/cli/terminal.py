@@ -6,6 +6,7 @@ Rules of the file: nothing else in `orchestra.cli` writes to standard output or 
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 from typing import Literal, TextIO, TypeAlias
 
@@ -78,6 +79,11 @@ def colourful(stream: TextIO) -> bool:
     """Whether it is a terminal that shows colours, and nobody said `NO_COLOR`."""
     unwanted = os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb"
     return stream.isatty() and not unwanted
+
+
+def width() -> int | None:
+    """How many columns the terminal has that standard output is; None where it is none."""
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
 
 
 def visible(text: str) -> str:

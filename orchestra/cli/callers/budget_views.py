@@ -46,9 +46,9 @@ def as_object(owned: Owned) -> dict[str, object]:
     }
 
 
-def as_table(found: Iterable[Owned]) -> str:
-    """A line for each budget, with headings."""
-    return table([HEADINGS, *(_row(each.balance) for each in found)])
+def as_table(found: Iterable[Owned], width: int | None = None) -> str:
+    """A line for each budget, with headings; as `table`."""
+    return table([HEADINGS, *(_row(each.balance) for each in found)], width)
 
 
 def was_spent(before: Balance) -> str:

@@ -122,7 +122,7 @@ async def _list(
     if json:
         say_json([as_object(each) for each in found])
     elif found:
-        terminal.say(terminal.visible(as_table(found)))
+        terminal.say(terminal.visible(as_table(found, terminal.width())))
     elif not records:
         terminal.note(f"there are no keys yet in {bindings.keys_at}, and so nobody who spends")
     else:

@@ -51,14 +51,14 @@ def as_object(record: KeyRecord, now_s: float) -> dict[str, object]:
     }
 
 
-def as_table(records: Iterable[KeyRecord], now_s: float) -> str:
-    """A line for each key, with headings."""
+def as_table(records: Iterable[KeyRecord], now_s: float, width: int | None = None) -> str:
+    """A line for each key, with headings; as `table`."""
     kept = [*records]
     rows = [HEADINGS, *(_row(record, now_s) for record in kept)]
     if not any(record.metrics for record in kept):  # as with nearly all
         at = HEADINGS.index("METRICS")
         rows = [(*row[:at], *row[at + 1 :]) for row in rows]
-    return table(rows)
+    return table(rows, width)
 
 
 def owner(record: KeyRecord) -> str:

@@ -116,7 +116,7 @@ def list_keys(
         if json:
             say_json([as_object(each, now_s) for each in found])
         elif found:
-            terminal.say(terminal.visible(as_table(found, now_s)))
+            terminal.say(terminal.visible(as_table(found, now_s, terminal.width())))
         else:
             which = "no such keys" if records else "no keys yet"
             terminal.note(f"there are {which} in {bindings.keys_at}")
@@ -299,7 +299,8 @@ async def _change(
     if json:
         say_json(as_object(found.record, found.now_s))
     else:
-        terminal.say(terminal.visible(as_table([found.record], found.now_s)))
+        shown = as_table([found.record], found.now_s, terminal.width())
+        terminal.say(terminal.visible(shown))
 
 
 def owned_by(records: Iterable[KeyRecord], organisation: str, user: str) -> list[KeyRecord]:
