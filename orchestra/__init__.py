@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING
 
 from orchestra.engine.engine import Engine, open_engine
 from orchestra.failed import Failed
-from orchestra.graph.agreeing import best_of, quorum
-from orchestra.graph.commits import chars, chunks, complete, first_content
-from orchestra.graph.control import collect, each, fallback, race, route
+from orchestra.graph.control.agreeing import best_of, quorum
+from orchestra.graph.control.constructs import collect, each, fallback, race, route
 from orchestra.graph.pipelines import Pipeline, pipeline
-from orchestra.graph.policy import Limits, Policy, Retry
+from orchestra.graph.rules.commits import chars, chunks, complete, first_content
+from orchestra.graph.rules.policy import Limits, Policy, Retry
 from orchestra.graph.steps import Step, step
 from orchestra.protocols import Context, Stream, injected
 from orchestra.script import run

@@ -61,6 +61,10 @@ WRONG = {
         "orchestra.stores.sqlite",
         "orchestra.stores.sqlite_files.wrong -> orchestra.stores.sqlite",
     ),
+    "graph/source/wrong": (
+        "orchestra.graph.nodes",
+        "orchestra.graph.source.wrong -> orchestra.graph.nodes",
+    ),
     "compiler/blocks/wrong": (
         "orchestra.compiler.checks.edges",
         "orchestra.compiler.blocks.wrong -> orchestra.compiler.checks.edges",

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from hypothesis.errors import StopTest
 
 from orchestra.errors import StepFailedError
-from orchestra.graph.raised import advice_on, message_of
+from orchestra.graph.calls.raised import advice_on, message_of
 from orchestra.groups import leaves, single, split, stopping
 from orchestra.testing.virtual import virtual
 from tests.engine.steps import Panic

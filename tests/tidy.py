@@ -27,8 +27,8 @@ ANY: Mapping[str, str] = {
     "orchestra/events.py:Delta": "a chunk is whatever the pipeline's last step yields",
     "orchestra/events.py:Snapshot": "chunks, put together",
     "orchestra/events.py:RunFinished": "a result is whatever the pipeline's last step returns",
-    "orchestra/graph/control.py:route": "a Mapping is invariant in its keys, and labels vary",
-    "orchestra/graph/control.py:_NONE": "stands in a parameter of any type for: not given",
+    "orchestra/graph/control/constructs.py:route": "a Mapping is invariant in its keys, and labels vary",
+    "orchestra/graph/control/constructs.py:_NONE": "stands in a parameter of any type for: not given",
 }
 """Where the pure floors may say `Any`, as `file:definition`, and why."""
 

@@ -26,7 +26,7 @@ from orchestra.errors import (
     RunCancelledError,
 )
 from orchestra.graph.pipelines import Pipeline
-from orchestra.graph.policy import Retry
+from orchestra.graph.rules.policy import Retry
 from orchestra.groups import groupless_nursery
 from orchestra.messages import describe
 from orchestra.policies.hopeless import is_hopeless

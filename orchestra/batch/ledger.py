@@ -18,7 +18,7 @@ import msgspec
 
 from orchestra.accounts import Usage
 from orchestra.events import written
-from orchestra.graph.raised import message_of
+from orchestra.graph.calls.raised import message_of
 
 FINISHED, FAILED = "finished", "failed"
 DIGEST_CHARS = 32

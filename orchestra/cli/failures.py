@@ -12,7 +12,7 @@ from pathlib import Path
 from traceback import walk_tb
 
 from orchestra.errors import CheckError, InputError, OrchestraError
-from orchestra.graph.wires import place
+from orchestra.graph.source.frames import place
 from orchestra.messages import describe
 from orchestra.problem import Problem
 

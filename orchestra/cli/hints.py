@@ -12,8 +12,8 @@ from collections.abc import Iterable
 from difflib import get_close_matches
 from types import FrameType
 
-from orchestra.graph.site import site_of
-from orchestra.graph.wires import is_users
+from orchestra.graph.source.frames import is_users
+from orchestra.graph.source.site import site_of
 from orchestra.homes import home_of
 
 _IMPORTED = re.compile(r"cannot import name '(\w+)'")

@@ -16,7 +16,6 @@ from orchestra.compiler.checks.starvation import starved
 from orchestra.compiler.checks.texts import written_wires
 from orchestra.compiler.checks.uncalled import uncalled_parts, uncalled_result
 from orchestra.compiler.regions import Regions, divide
-from orchestra.graph.functions import function_of, returned_at
 from orchestra.graph.gather import Gathering
 from orchestra.graph.nodes import (
     Call,
@@ -30,7 +29,9 @@ from orchestra.graph.nodes import (
     type_of,
 )
 from orchestra.graph.pipelines import Pipeline
-from orchestra.graph.wires import node_of, place, spelled
+from orchestra.graph.source.frames import place
+from orchestra.graph.source.functions import function_of, returned_at
+from orchestra.graph.wires import node_of, spelled
 from orchestra.graph.wrapping import refuse_others
 from orchestra.problem import Problem
 

@@ -10,8 +10,7 @@ import attrs
 from orchestra.annotations.facts import MISSING, spell
 from orchestra.compiler.naming import paths_of
 from orchestra.compiler.regions import Region, Regions, divide
-from orchestra.graph.agreeing import Quorum, Survivors
-from orchestra.graph.commits import FIRST_CONTENT
+from orchestra.graph.control.agreeing import Quorum, Survivors
 from orchestra.graph.nodes import (
     Call,
     Choice,
@@ -27,7 +26,8 @@ from orchestra.graph.nodes import (
 )
 from orchestra.graph.parts import wires_in
 from orchestra.graph.pipelines import Pipeline
-from orchestra.graph.policy import Policy, Retry
+from orchestra.graph.rules.commits import FIRST_CONTENT
+from orchestra.graph.rules.policy import Policy, Retry
 from orchestra.graph.wires import Wire, node_of, path_of
 
 _CONSTANT_CHARACTERS = 40

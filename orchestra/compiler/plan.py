@@ -14,8 +14,7 @@ from orchestra.compiler.check import check
 from orchestra.compiler.picture import Picture, picture
 from orchestra.compiler.regions import Regions, divide
 from orchestra.errors import CheckError
-from orchestra.graph.agreeing import Comparison
-from orchestra.graph.commits import Complete
+from orchestra.graph.control.agreeing import Comparison
 from orchestra.graph.nodes import (
     Call,
     Choice,
@@ -29,6 +28,7 @@ from orchestra.graph.nodes import (
     type_of,
 )
 from orchestra.graph.pipelines import Pipeline
+from orchestra.graph.rules.commits import Complete
 from orchestra.graph.wires import Wire, node_of
 from orchestra.problem import Problem
 from orchestra.protocols import Bindings

@@ -19,7 +19,7 @@ from orchestra.engine.opening import Opening
 from orchestra.engine.run import Run
 from orchestra.errors import InputError, LimitExceededError, RunError
 from orchestra.graph.pipelines import Pipeline
-from orchestra.graph.policy import Limits, is_number
+from orchestra.graph.rules.policy import Limits, is_number
 from orchestra.groups import groupless_nursery
 from orchestra.policies.hedge import Hedges
 from orchestra.policies.limits.shares import Shares

@@ -12,7 +12,7 @@ from orchestra.engine.calls.once import is_iterator, renewable
 from orchestra.errors import InputError
 from orchestra.graph.nodes import Input
 from orchestra.graph.pipelines import Pipeline
-from orchestra.graph.policy import Limits
+from orchestra.graph.rules.policy import Limits
 from orchestra.graph.wrapping import refuse_others
 
 

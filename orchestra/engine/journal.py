@@ -18,7 +18,7 @@ import trio
 
 from orchestra.engine.lanes.output import Output
 from orchestra.events import TERMINAL, ArmRestarted, Delta, Event, Snapshot
-from orchestra.graph.policy import Limits
+from orchestra.graph.rules.policy import Limits
 from orchestra.groups import stopping
 
 log = logging.getLogger("orchestra.engine")

@@ -20,7 +20,7 @@ from orchestra.engine.journal import Journal, Observer
 from orchestra.engine.lanes.output import Output
 from orchestra.errors import DeadlineError, RunCancelledError, RunError
 from orchestra.events import RunCancelled, RunFailed, RunFinished, RunStarted
-from orchestra.graph.raised import RunNote, advice_on, message_of
+from orchestra.graph.calls.raised import RunNote, advice_on, message_of
 from orchestra.groups import split, stopping
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from orchestra.accounts import Caller, Usage
     from orchestra.compiler.blocks.slots import Operation, Source
     from orchestra.compiler.plan import Plan
-    from orchestra.graph.policy import Limits
+    from orchestra.graph.rules.policy import Limits
     from orchestra.policies.hedge import Hedges
     from orchestra.policies.limits.shares import Shares
     from orchestra.policies.retry import Retries

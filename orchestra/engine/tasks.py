@@ -17,9 +17,9 @@ from orchestra.engine.calls import calls
 from orchestra.engine.lanes.outflow import Outflow
 from orchestra.engine.regions import agree, choose, each
 from orchestra.events import StepCancelled, StepFailed, StepFinished, StepStarted
-from orchestra.graph.agreeing import Quorum, Survivors
+from orchestra.graph.calls.raised import message_of
+from orchestra.graph.control.agreeing import Quorum, Survivors
 from orchestra.graph.nodes import Call, Collect, Each, Fallback, Node, Race, Route
-from orchestra.graph.raised import message_of
 from orchestra.groups import parted, stopping
 
 if TYPE_CHECKING:

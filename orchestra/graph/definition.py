@@ -16,7 +16,8 @@ import attrs
 
 from orchestra.errors import DefinitionError
 from orchestra.graph.nodes import Node, Origin
-from orchestra.graph.wires import Wire, called_at, node_of, source_line, spelled
+from orchestra.graph.source.frames import called_at, source_line
+from orchestra.graph.wires import Wire, node_of, spelled
 from orchestra.problem import Problem
 
 N = TypeVar("N", bound=Node)

@@ -10,7 +10,7 @@ import attrs
 
 from orchestra.annotations.facts import MISSING, chunk_of
 from orchestra.annotations.shapes import union
-from orchestra.graph.awaitables import refuse_awaitables
+from orchestra.graph.calls.awaitables import refuse_awaitables
 from orchestra.graph.definition import current_definition
 from orchestra.graph.nodes import Call, Constant, type_of
 from orchestra.graph.parts import is_wired

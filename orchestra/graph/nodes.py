@@ -18,15 +18,16 @@ from orchestra.annotations.builtin_bases import generic
 from orchestra.annotations.facts import MISSING, chunk_of, element, item, member
 from orchestra.annotations.shapes import union
 from orchestra.failed import Failed
-from orchestra.graph.commits import FIRST_CONTENT, Commit, Validate
-from orchestra.graph.hedging import Hedge
 from orchestra.graph.parts import wires_in
-from orchestra.graph.wires import Attribute, Wire, node_of, path_of, place
+from orchestra.graph.rules.commits import FIRST_CONTENT, Commit, Validate
+from orchestra.graph.rules.hedging import Hedge
+from orchestra.graph.source.frames import place
+from orchestra.graph.wires import Attribute, Wire, node_of, path_of
 from orchestra.problem import Problem
 from orchestra.protocols import Stream
 
 if TYPE_CHECKING:
-    from orchestra.graph.policy import Policy
+    from orchestra.graph.rules.policy import Policy
     from orchestra.graph.steps import Step
 
 

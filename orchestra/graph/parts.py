@@ -12,7 +12,7 @@ from functools import partial
 
 from orchestra.annotations.facts import MISSING, element, hints, item
 from orchestra.errors import DefinitionError
-from orchestra.graph.functions import underlying
+from orchestra.graph.source.functions import underlying
 from orchestra.graph.wires import Wire
 
 

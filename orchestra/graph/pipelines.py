@@ -21,19 +21,20 @@ import attrs
 
 from orchestra.annotations.facts import MISSING, hints
 from orchestra.errors import DefinitionError
-from orchestra.graph.awaitables import refuse_awaitables
-from orchestra.graph.calling import told
+from orchestra.graph.calls.awaitables import refuse_awaitables
+from orchestra.graph.calls.mistakes import told
+from orchestra.graph.calls.piping import refuse_pipe
 from orchestra.graph.definition import Definition, current_definition, defining, in_definition
-from orchestra.graph.functions import defined_at, function_of, look_like, returned_at
 from orchestra.graph.gather import wire_of
-from orchestra.graph.handlers import handler_that_failed
-from orchestra.graph.hiding import hidden_by_itself
 from orchestra.graph.nodes import Input, Node, Origin
-from orchestra.graph.piping import refuse_pipe
-from orchestra.graph.policy import is_number
-from orchestra.graph.refusals import refusal_of_type_error
-from orchestra.graph.unasked import refusing_unasked
-from orchestra.graph.wires import Wire, called_at, place
+from orchestra.graph.refusals.hiding import hidden_by_itself
+from orchestra.graph.refusals.refusal import refusal_of_type_error
+from orchestra.graph.refusals.unasked import refusing_unasked
+from orchestra.graph.rules.policy import is_number
+from orchestra.graph.source.frames import called_at, place
+from orchestra.graph.source.functions import defined_at, function_of, look_like, returned_at
+from orchestra.graph.source.handlers import handler_that_failed
+from orchestra.graph.wires import Wire
 from orchestra.problem import Problem
 from orchestra.protocols import injected
 

@@ -31,17 +31,17 @@ import attrs
 from orchestra.annotations.acceptance import plain_classes
 from orchestra.annotations.facts import MISSING, hints, spell, yielded
 from orchestra.errors import DefinitionError
-from orchestra.graph.awaitables import refuse_awaitables
-from orchestra.graph.binding import bind
-from orchestra.graph.calling import told
-from orchestra.graph.closures import refuse_wires
+from orchestra.graph.calls.awaitables import refuse_awaitables
+from orchestra.graph.calls.binding import bind
+from orchestra.graph.calls.closures import refuse_wires
+from orchestra.graph.calls.mistakes import told
+from orchestra.graph.calls.piping import refuse_pipe
 from orchestra.graph.definition import current_definition, in_definition
-from orchestra.graph.functions import defined_at, function_of, look_like
-from orchestra.graph.handlers import handlers_around
 from orchestra.graph.nodes import Call, Origin
-from orchestra.graph.piping import refuse_pipe
-from orchestra.graph.policy import Policy
-from orchestra.graph.wires import called_at, place
+from orchestra.graph.rules.policy import Policy
+from orchestra.graph.source.frames import called_at, place
+from orchestra.graph.source.functions import defined_at, function_of, look_like
+from orchestra.graph.source.handlers import handlers_around
 from orchestra.protocols import Context, Names, Stream, injected
 
 P = ParamSpec("P")

@@ -10,8 +10,8 @@ from typing import Any
 from orchestra.annotations.facts import hints, spell
 from orchestra.errors import DefinitionError
 from orchestra.graph.pipelines import Pipeline
+from orchestra.graph.source.frames import called_from_outside_at
 from orchestra.graph.steps import Step
-from orchestra.graph.wires import called_from_outside_at
 
 
 def refuse_others(given: object) -> None:

@@ -20,7 +20,7 @@ from collections.abc import Hashable, Iterable
 import attrs
 import trio
 
-from orchestra.graph.hedging import Hedge
+from orchestra.graph.rules.hedging import Hedge
 
 WINDOW = 200
 """Races that are remembered of each construct: p99 then has two beyond it."""

@@ -13,7 +13,7 @@ import attrs
 import trio
 
 from orchestra.errors import StepFailedError
-from orchestra.graph.policy import Limits, Retry
+from orchestra.graph.rules.policy import Limits, Retry
 from orchestra.groups import taken_by
 
 

@@ -26,7 +26,7 @@ from orchestra.engine.run import Run
 from orchestra.errors import RunError
 from orchestra.events import Event
 from orchestra.graph.pipelines import Pipeline
-from orchestra.graph.policy import Limits
+from orchestra.graph.rules.policy import Limits
 from orchestra.portal.crossing import Crossing, closed, told
 from orchestra.portal.following import Following, chunk, itself
 from orchestra.protocols import Bindings, Stream

@@ -10,7 +10,7 @@ import attrs
 
 from orchestra.codecs.openai_serving.passed import USUAL_PASSED, Passed
 from orchestra.config.deployment.server_rules import DisconnectRule, ServerRules
-from orchestra.graph.policy import Limits
+from orchestra.graph.rules.policy import Limits
 from orchestra.runs.disconnect import CANCEL, OnLeave, on_leave
 from orchestra.runs.settings import RunsSettings, check_bounds
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from orchestra.graph.labels import Labels
+from orchestra.graph.control.labels import Labels
 from orchestra.graph.steps import step
 from orchestra.protocols import Context, EmbedderName, injected
 from orchestra.steps.zeroshot import zero_shot

@@ -8,7 +8,7 @@ from typing import Any, TypeVar, Unpack, cast, overload
 import attrs
 
 from orchestra.answers import Answer
-from orchestra.graph.policy import Policy
+from orchestra.graph.rules.policy import Policy
 from orchestra.graph.steps import Step, step
 from orchestra.protocols import Context, Stream, injected
 from orchestra.steps.conversation.objects import fill, form_of

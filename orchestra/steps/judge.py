@@ -9,7 +9,7 @@ import msgspec
 
 from orchestra.errors import LimitExceededError
 from orchestra.events import jsonable
-from orchestra.graph.policy import Policy
+from orchestra.graph.rules.policy import Policy
 from orchestra.graph.steps import step
 from orchestra.protocols import Context, ModelName, injected
 from orchestra.steps.conversation.objects import fill, form_of

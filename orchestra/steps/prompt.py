@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from orchestra.graph.source.templates import Template, places_of, unfillable
 from orchestra.graph.steps import step
-from orchestra.graph.templates import Template, places_of, unfillable
 
 
 @step

@@ -34,7 +34,7 @@ from orchestra.events import (
     StepSkipped,
     StepStarted,
 )
-from orchestra.graph.agreeing import Comparison, Quorum, Survivors
+from orchestra.graph.control.agreeing import Comparison, Quorum, Survivors
 from orchestra.graph.nodes import Call, Choice, Collect, Each, Fallback, Node, Race, Route
 from orchestra.testing import timing
 from orchestra.testing.log import Activation, Log

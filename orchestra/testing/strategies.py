@@ -7,8 +7,8 @@ from collections.abc import Mapping
 import attrs
 from hypothesis import strategies as st
 
-from orchestra.graph.commits import FIRST_CONTENT, Chars, Chunks, Commit, Complete
-from orchestra.graph.policy import Limits
+from orchestra.graph.rules.commits import FIRST_CONTENT, Chars, Chunks, Commit, Complete
+from orchestra.graph.rules.policy import Limits
 from orchestra.testing.scripts import Script
 from orchestra.testing.sketches.polls import Agreeing, Judging, Poll
 from orchestra.testing.sketches.sketches import (

@@ -13,7 +13,7 @@ from typing import Any, TypeAlias, cast
 import attrs
 
 from orchestra.accounts import Caller
-from orchestra.graph.policy import Limits, is_number
+from orchestra.graph.rules.policy import Limits, is_number
 
 Field: TypeAlias = "attrs.Attribute[Any]"
 

@@ -13,8 +13,8 @@ import trio
 from orchestra.accounts import Caller
 from orchestra.engine.bindings import ScriptedBindings
 from orchestra.errors import BindingError, DefinitionError, TruncatedStreamError
-from orchestra.graph.calling import told_class
-from orchestra.graph.policy import Limits
+from orchestra.graph.calls.mistakes import told_class
+from orchestra.graph.rules.policy import Limits
 from orchestra.protocols import Embedder, Model, ModelReply, VectorStore
 from orchestra.testing import valid
 from orchestra.testing.scripts import Script, anew

@@ -39,7 +39,7 @@ from orchestra.events import (
     StepStarted,
     ToolFailed,
 )
-from orchestra.graph.policy import Limits
+from orchestra.graph.rules.policy import Limits
 from orchestra.values import Label
 
 SPOKEN = st.text(st.characters(codec="utf-8"), max_size=5)

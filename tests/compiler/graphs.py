@@ -6,7 +6,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from orchestra.graph.control import each, fallback, race, route
+from orchestra.graph.control.constructs import each, fallback, race, route
 from orchestra.graph.pipelines import Pipeline, pipeline
 from orchestra.graph.steps import step
 

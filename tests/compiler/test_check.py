@@ -809,8 +809,8 @@ def test_an_item_cannot_be_returned() -> None:
 
 def test_every_code_has_its_case() -> None:
     folder = Path(orchestra.__file__).parent
-    files = [*folder.glob("compiler/**/*.py"), folder / "graph/binding.py"]
-    # those of the function itself, in `graph`, have theirs in tests/graph/test_handlers.py
+    files = [*folder.glob("compiler/**/*.py"), folder / "graph/calls/binding.py"]
+    # those of the function itself, in `graph`, have theirs in tests/graph/source/test_handlers.py
     texts = "".join(path.read_text() for path in files)
     codes = set(re.findall(r'(?:Problem|_fault)\(\s*"([a-z-]+)"', texts))
     assert codes == {code for _, code, *_ in CASES} | {"unused-input", "unknown-name"}

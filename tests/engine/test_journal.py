@@ -21,7 +21,7 @@ from orchestra.events import (
     Snapshot,
     StepStarted,
 )
-from orchestra.graph.policy import Limits
+from orchestra.graph.rules.policy import Limits
 from orchestra.testing.strategies import schedules
 from orchestra.testing.virtual import virtual
 

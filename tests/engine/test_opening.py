@@ -9,7 +9,7 @@ import pytest
 from orchestra import Stream, open_engine, pipeline, step
 from orchestra.engine.bindings import NoBindings
 from orchestra.errors import InputError, RunError
-from orchestra.graph.policy import Limits
+from orchestra.graph.rules.policy import Limits
 from orchestra.testing.simulate import simulate
 from orchestra.testing.virtual import virtual
 from orchestra.testing.world import World

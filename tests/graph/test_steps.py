@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 from orchestra.compiler.check import check
 from orchestra.errors import DefinitionError
 from orchestra.events import RunStarted
-from orchestra.graph.binding import Bound, bind, signature_text
-from orchestra.graph.policy import Limits, Policy
+from orchestra.graph.calls.binding import Bound, bind, signature_text
+from orchestra.graph.rules.policy import Limits, Policy
 from orchestra.graph.steps import Kind, Step, step
 from orchestra.protocols import Stream
 from orchestra.testing.simulate import simulate

@@ -15,23 +15,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestra.errors import DefinitionError
-from orchestra.graph.control import each
+from orchestra.graph.control.constructs import each
 from orchestra.graph.definition import Definition
 from orchestra.graph.nodes import Input, Origin
 from orchestra.graph.pipelines import pipeline
+from orchestra.graph.source.frames import is_users, place, source_line
 from orchestra.graph.steps import step
-from orchestra.graph.wires import (
-    REFUSED,
-    Attribute,
-    Item,
-    Wire,
-    is_users,
-    node_of,
-    path_of,
-    place,
-    source_line,
-    spelled,
-)
+from orchestra.graph.wires import REFUSED, Attribute, Item, Wire, node_of, path_of, spelled
 from tests.graph.written import Written, written
 
 DEFINITION = Definition("test")

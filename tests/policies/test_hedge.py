@@ -7,7 +7,7 @@ from fractions import Fraction
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestra.graph.hedging import Hedge
+from orchestra.graph.rules.hedging import Hedge
 from orchestra.policies.hedge import (
     AGE_S,
     BURST,

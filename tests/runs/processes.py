@@ -16,7 +16,7 @@ from orchestra.engine.run import Run
 from orchestra.errors import StateError
 from orchestra.events import Event
 from orchestra.graph.pipelines import pipeline
-from orchestra.graph.policy import Limits
+from orchestra.graph.rules.policy import Limits
 from orchestra.graph.steps import step
 from orchestra.protocols import Change, State, Stream
 from orchestra.runs.record import EventLine, told

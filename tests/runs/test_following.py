@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from orchestra.errors import RunLostError, StateError
 from orchestra.events import RunCancelled
-from orchestra.graph.policy import Limits
+from orchestra.graph.rules.policy import Limits
 from orchestra.runs.disconnect import CONTINUE
 from orchestra.runs.record import LOST_SEQ, EventLine, last_of_lost
 from orchestra.runs.registry import Registry

@@ -13,7 +13,7 @@ from orchestra.engine.journal import Journal
 from orchestra.engine.lanes.output import Output
 from orchestra.errors import RunLostError
 from orchestra.events import ArmRestarted, Delta, Event, RunFailed, RunFinished, StepStarted
-from orchestra.graph.policy import Limits
+from orchestra.graph.rules.policy import Limits
 from orchestra.runs.keeping import EVENT_BYTES, Final, final, packed, unpacked
 from orchestra.runs.record import (
     LOST_SEQ,

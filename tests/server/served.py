@@ -16,7 +16,7 @@ import trio
 
 from orchestra.errors import AuthenticationError, InvalidRequestError, ModelError, ModelsFailedError
 from orchestra.graph.pipelines import Pipeline, pipeline
-from orchestra.graph.policy import Policy
+from orchestra.graph.rules.policy import Policy
 from orchestra.graph.steps import step
 from orchestra.protocols import Stream
 from orchestra.server.processes.serve import serve

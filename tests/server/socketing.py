@@ -14,7 +14,7 @@ import wsproto.events as ws
 from wsproto import ConnectionType, WSConnection
 
 from orchestra.engine.engine import Engine, open_engine
-from orchestra.graph.policy import Limits
+from orchestra.graph.rules.policy import Limits
 from orchestra.server.app import App, create_app
 from orchestra.server.connections.hardening import mend_hypercorn
 from orchestra.server.front.order import OPEN, Admission

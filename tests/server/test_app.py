@@ -21,7 +21,7 @@ from hypercorn.typing import (
 
 from orchestra.engine.engine import open_engine
 from orchestra.errors import CheckError, ServeError
-from orchestra.graph.control import race
+from orchestra.graph.control.constructs import race
 from orchestra.graph.pipelines import pipeline
 from orchestra.graph.steps import step
 from orchestra.server.app import create_app

@@ -13,7 +13,7 @@ from orchestra.annotations.schemas import object_schema
 from orchestra.engine.engine import open_engine
 from orchestra.errors import OverloadedError
 from orchestra.failed import Failed
-from orchestra.graph.control import each
+from orchestra.graph.control.constructs import each
 from orchestra.graph.pipelines import pipeline
 from orchestra.graph.steps import step
 from orchestra.protocols import Stream

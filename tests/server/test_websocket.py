@@ -11,7 +11,7 @@ import websockets.sync.client
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from orchestra.graph.policy import Limits
+from orchestra.graph.rules.policy import Limits
 from orchestra.server.settings import Settings
 from orchestra.server.websocket import Conversation, Going
 from tests.server.runs.test_pipelines import held_back

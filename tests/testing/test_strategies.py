@@ -11,8 +11,8 @@ from hypothesis import HealthCheck, find, given, settings
 from hypothesis import strategies as st
 
 from orchestra.compiler.check import check
-from orchestra.graph.commits import Commit
-from orchestra.graph.policy import Limits
+from orchestra.graph.rules.commits import Commit
+from orchestra.graph.rules.policy import Limits
 from orchestra.testing.scripts import Gives, Hangs
 from orchestra.testing.sketches.polls import Agreeing, Judging
 from orchestra.testing.sketches.sketches import (

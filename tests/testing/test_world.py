@@ -22,7 +22,7 @@ from orchestra.errors import (
     RateLimitError,
     TruncatedStreamError,
 )
-from orchestra.graph.policy import Limits
+from orchestra.graph.rules.policy import Limits
 from orchestra.policies.account import PRESENT
 from orchestra.protocols import Bindings, Model
 from orchestra.steps.generate import generate

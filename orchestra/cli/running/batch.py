@@ -23,7 +23,7 @@ from orchestra.cli.running.rows import RowsFile
 from orchestra.cli.stopping import CODES, NAMES, on_signal
 from orchestra.cli.views import duration
 from orchestra.engine.engine import open_engine
-from orchestra.graph.policy import Retry
+from orchestra.graph.rules.policy import Retry
 from orchestra.groups import groupless_nursery
 from orchestra.policies.money.prices import in_dollars
 

@@ -13,7 +13,7 @@ from typing import TypeAlias
 import attrs
 
 from orchestra.compiler.blocks.slots import Block, Operation, all_sources
-from orchestra.graph.agreeing import Comparison
+from orchestra.graph.control.agreeing import Comparison
 from orchestra.graph.nodes import Call, Fallback, Race, Route
 
 Ways: TypeAlias = Mapping[int, int]

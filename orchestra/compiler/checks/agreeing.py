@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from itertools import combinations
 
 from orchestra.annotations.facts import MISSING, Fit, chunk_of, compare, spell
-from orchestra.graph.agreeing import Comparison, Quorum
+from orchestra.graph.control.agreeing import Comparison, Quorum
 from orchestra.graph.nodes import type_of
 from orchestra.graph.wires import spelled
 from orchestra.problem import Problem

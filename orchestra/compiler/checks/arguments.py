@@ -13,7 +13,7 @@ import attrs
 
 from orchestra.annotations.facts import Fit, accepts, chunk_of, compare, spell
 from orchestra.compiler.checks.uncalled import call_of
-from orchestra.graph.closures import wires_held_by
+from orchestra.graph.calls.closures import wires_held_by
 from orchestra.graph.nodes import Call
 from orchestra.graph.parts import is_wired, parts_in
 from orchestra.graph.pipelines import Pipeline

@@ -11,7 +11,7 @@ from orchestra.annotations.shapes import fields, plain
 from orchestra.compiler.checks.arguments import argument_problems
 from orchestra.compiler.checks.failed import place_for_failed, refuses_failed
 from orchestra.compiler.checks.uncalled import uncalled
-from orchestra.graph.agreeing import Comparison
+from orchestra.graph.control.agreeing import Comparison
 from orchestra.graph.nodes import Call, Choice, Collect, Constant, Each, Edge, Node, type_of
 from orchestra.graph.wires import Attribute, Item, Wire, node_of, path_of, spelled
 from orchestra.problem import Problem

@@ -22,9 +22,8 @@ from orchestra.compiler.checks.agreeing import comparison_problems
 from orchestra.compiler.checks.arguments import hidden_problem, wires_held
 from orchestra.compiler.checks.texts import template_problems
 from orchestra.compiler.checks.uncalled import uncalled
-from orchestra.graph.agreeing import Comparison
-from orchestra.graph.commits import Chars, Chunks
-from orchestra.graph.labels import labels_of
+from orchestra.graph.control.agreeing import Comparison
+from orchestra.graph.control.labels import labels_of
 from orchestra.graph.nodes import (
     Call,
     Constant,
@@ -37,6 +36,7 @@ from orchestra.graph.nodes import (
     is_stream,
     type_of,
 )
+from orchestra.graph.rules.commits import Chars, Chunks
 from orchestra.graph.steps import Kind, Step
 from orchestra.graph.wires import spelled
 from orchestra.problem import Problem

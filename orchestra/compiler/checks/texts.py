@@ -10,7 +10,7 @@ from orchestra.annotations.facts import spell, writes_its_repr
 from orchestra.compiler.checks.arguments import values_held
 from orchestra.compiler.checks.uncalled import uncalled_in
 from orchestra.graph.nodes import Call, Constant, Node, type_of
-from orchestra.graph.templates import BRACES, FilledIn, Place, places_of
+from orchestra.graph.source.templates import BRACES, FilledIn, Place, places_of
 from orchestra.graph.wires import Wire
 from orchestra.problem import Problem
 

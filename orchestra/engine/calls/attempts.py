@@ -14,13 +14,13 @@ import trio
 
 from orchestra.compiler.blocks.slots import Operation
 from orchestra.events import StepRetried
+from orchestra.graph.calls.raised import message_of
 from orchestra.graph.nodes import Call
-from orchestra.graph.raised import message_of
 from orchestra.groups import single
 
 if TYPE_CHECKING:
     from orchestra.engine.frames.frame import Frame
-    from orchestra.graph.policy import Retry
+    from orchestra.graph.rules.policy import Retry
 
 T = TypeVar("T")
 

@@ -25,7 +25,7 @@ from orchestra.engine.lanes.output import Output
 from orchestra.engine.lanes.parking import parking
 from orchestra.errors import DeadlineError
 from orchestra.graph.nodes import Call
-from orchestra.graph.policy import Policy
+from orchestra.graph.rules.policy import Policy
 from orchestra.graph.steps import Kind
 from orchestra.policies.account import PRESENT
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from orchestra.accounts import Caller, Usage
 from orchestra.events import Note, StepRouted
-from orchestra.graph.raised import message_of
+from orchestra.graph.calls.raised import message_of
 from orchestra.groups import parted
 from orchestra.protocols import Embedder, Model, VectorStore
 

@@ -14,7 +14,7 @@ from orchestra.compiler.blocks.slots import Block
 from orchestra.compiler.plan import Plan
 from orchestra.errors import EdgeTypeError, InputError
 from orchestra.graph.nodes import Input
-from orchestra.graph.policy import Limits
+from orchestra.graph.rules.policy import Limits
 
 
 def is_iterator(value: object) -> TypeGuard[Iterator[object]]:

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from orchestra.engine.lanes.output import Output, has_content, size_bytes
 from orchestra.errors import EdgeTypeError, LimitExceededError
-from orchestra.graph.commits import Chars, Commit
-from orchestra.graph.policy import Limits
+from orchestra.graph.rules.commits import Chars, Commit
+from orchestra.graph.rules.policy import Limits
 
 
 class Held:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from orchestra.errors import EdgeTypeError, LimitExceededError
-from orchestra.graph.policy import Limits
+from orchestra.graph.rules.policy import Limits
 from orchestra.policies.sizes import MODEL_EVENTS, held_bytes
 
 _OTHER_BYTES = 64  # what a chunk counts in a window that does not say it itself

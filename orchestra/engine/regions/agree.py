@@ -19,8 +19,8 @@ from orchestra.engine.frames.scope import Scope, bare
 from orchestra.engine.regions.votes import Votes
 from orchestra.errors import ArmsFailedError, DisagreedError, NoQuorumError
 from orchestra.events import ArmCommitted, ArmFailed
-from orchestra.graph.agreeing import Comparison, Quorum, Survivors
-from orchestra.graph.raised import message_of
+from orchestra.graph.calls.raised import message_of
+from orchestra.graph.control.agreeing import Comparison, Quorum, Survivors
 
 if TYPE_CHECKING:
     from orchestra.compiler.blocks.slots import Operation, Source

@@ -24,8 +24,8 @@ from orchestra.engine.lanes.lane import Lane
 from orchestra.engine.lanes.outflow import Outflow
 from orchestra.errors import ArmsFailedError, NoContentError, RefusedError, RouteError
 from orchestra.events import ArmCommitted, ArmFailed
+from orchestra.graph.calls.raised import message_of
 from orchestra.graph.nodes import Fallback, Race, Route
-from orchestra.graph.raised import message_of
 from orchestra.groups import taken_by
 from orchestra.policies.hedge import Hedging
 from orchestra.values import Label

@@ -24,8 +24,8 @@ from orchestra.errors import (
 )
 from orchestra.events import ItemFailed
 from orchestra.failed import Failed, ModelFacts
+from orchestra.graph.calls.raised import message_of
 from orchestra.graph.nodes import Each
-from orchestra.graph.raised import message_of
 from orchestra.policies.hopeless import is_hopeless
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import attrs
 
-from orchestra.graph.agreeing import Agree
+from orchestra.graph.control.agreeing import Agree
 
 
 @attrs.define

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from orchestra.graph.pipelines import Pipeline
-    from orchestra.graph.policy import Limits
+    from orchestra.graph.rules.policy import Limits
     from orchestra.observe.otel import Tracing
     from orchestra.protocols import Bindings
     from orchestra.server.front.order import Admission

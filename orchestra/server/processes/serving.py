@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 
     from orchestra.engine.engine import Engine
     from orchestra.graph.pipelines import Pipeline
-    from orchestra.graph.policy import Limits
+    from orchestra.graph.rules.policy import Limits
     from orchestra.observe.counting import Counting
     from orchestra.observe.otel import Tracing
     from orchestra.protocols import Bindings, State

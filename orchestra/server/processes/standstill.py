@@ -18,7 +18,7 @@ import attrs
 import trio
 
 from orchestra.engine.calls import calls
-from orchestra.graph.wires import place
+from orchestra.graph.source.frames import place
 
 BEAT_S = 0.2
 LOOK_S = 0.25

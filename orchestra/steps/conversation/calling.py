@@ -23,7 +23,7 @@ import trio
 from orchestra.annotations.reading import decoded, read_members
 from orchestra.errors import DeadlineError, DefinitionError, EdgeTypeError
 from orchestra.events import ToolFailed, ToolFinished, ToolStarted
-from orchestra.graph.raised import is_of_asyncio, message_of
+from orchestra.graph.calls.raised import is_of_asyncio, message_of
 from orchestra.groups import leaves
 from orchestra.policies.account import PRESENT
 from orchestra.policies.limits.shares import OwnShares, Shares

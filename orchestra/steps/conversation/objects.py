@@ -20,7 +20,7 @@ from orchestra.annotations.reading import Misfit, decoded, read
 from orchestra.annotations.schemas import class_schema
 from orchestra.answers import Completion
 from orchestra.errors import CapabilityError, DefinitionError, OutputError
-from orchestra.graph.wires import called_at
+from orchestra.graph.source.frames import called_at
 from orchestra.policies.request_extras import asked_anew
 from orchestra.steps.conversation.talk import Talk
 from orchestra.values import (

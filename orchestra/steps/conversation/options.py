@@ -13,8 +13,9 @@ from typing import Any, TypeAlias, TypedDict, TypeVar, get_type_hints
 import attrs
 
 from orchestra.errors import DefinitionError
-from orchestra.graph.policy import Policy
-from orchestra.graph.wires import Wire, called_at
+from orchestra.graph.rules.policy import Policy
+from orchestra.graph.source.frames import called_at
+from orchestra.graph.wires import Wire
 from orchestra.protocols import ModelName
 from orchestra.steps.conversation.tools import FunctionTool
 from orchestra.values import (

@@ -12,7 +12,7 @@ from functools import partial
 
 import attrs
 
-from orchestra.graph.closures import refuse_wires
+from orchestra.graph.calls.closures import refuse_wires
 from orchestra.graph.parts import is_wired
 from orchestra.steps.conversation.tools import FunctionTool, Unfilled, as_tools
 

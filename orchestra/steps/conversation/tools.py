@@ -18,10 +18,11 @@ from orchestra.annotations.docstrings import described
 from orchestra.annotations.facts import hints, spell
 from orchestra.annotations.schemas import object_schema, parameters_schema
 from orchestra.errors import DefinitionError
-from orchestra.graph.functions import defined_at, underlying
 from orchestra.graph.pipelines import Pipeline
+from orchestra.graph.source.frames import called_at, place
+from orchestra.graph.source.functions import defined_at, underlying
 from orchestra.graph.steps import Kind, Step
-from orchestra.graph.wires import Wire, called_at, place, spelled
+from orchestra.graph.wires import Wire, spelled
 from orchestra.protocols import Context
 from orchestra.values import Tool
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from orchestra.graph.raised import RunNote
+from orchestra.graph.calls.raised import RunNote
 from orchestra.protocols import Model
 from orchestra.testing.deployed import Deployed
 from orchestra.testing.scripts import Attempts, Fails, Script, Streams

@@ -11,7 +11,7 @@ import trio
 
 import orchestra
 from orchestra.engine.lanes.parking import parking
-from orchestra.graph.wires import place
+from orchestra.graph.source.frames import place
 
 _TRIO, _OURS = (str(Path(str(module.__file__)).parent) for module in (trio, orchestra))
 

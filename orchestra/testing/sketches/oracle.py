@@ -13,7 +13,7 @@ from typing import TypeAlias, cast
 
 import attrs
 
-from orchestra.graph.commits import Chars, Chunks, Commit, FirstContent
+from orchestra.graph.rules.commits import Chars, Chunks, Commit, FirstContent
 from orchestra.testing.sketches.homes import Arm, homes_of
 from orchestra.testing.sketches.mixing import chunk_of_source, good, mix
 from orchestra.testing.sketches.polls import Agreeing, Heard, Judging, next_starts, ways

@@ -17,7 +17,7 @@ from typing import Any, TypeAlias
 import attrs
 import trio
 
-from orchestra.graph.agreeing import best_of, quorum
+from orchestra.graph.control.agreeing import best_of, quorum
 from orchestra.graph.steps import step
 from orchestra.testing.sketches.mixing import mix
 

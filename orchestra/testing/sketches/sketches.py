@@ -14,10 +14,10 @@ from typing import Any, Literal, TypeAlias, get_args
 import attrs
 import trio
 
-from orchestra.graph.commits import FIRST_CONTENT, Commit
-from orchestra.graph.control import collect, each, fallback, race, route
+from orchestra.graph.control.constructs import collect, each, fallback, race, route
 from orchestra.graph.pipelines import Pipeline, pipeline
-from orchestra.graph.policy import Policy, Retry
+from orchestra.graph.rules.commits import FIRST_CONTENT, Commit
+from orchestra.graph.rules.policy import Policy, Retry
 from orchestra.graph.steps import step
 from orchestra.protocols import Stream
 from orchestra.testing.playing.attempts import AttemptCounter

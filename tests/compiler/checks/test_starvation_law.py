@@ -18,9 +18,9 @@ from orchestra.compiler.draw import as_text
 from orchestra.compiler.plan import Plan
 from orchestra.compiler.regions import divide
 from orchestra.engine.engine import open_engine
-from orchestra.graph.control import collect
+from orchestra.graph.control.constructs import collect
 from orchestra.graph.pipelines import Pipeline, pipeline
-from orchestra.graph.policy import Limits
+from orchestra.graph.rules.policy import Limits
 from orchestra.graph.steps import step
 from orchestra.protocols import Stream
 from tests.graph.written import written

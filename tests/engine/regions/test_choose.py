@@ -21,7 +21,7 @@ from orchestra.events import (
     StepFailed,
     StepSkipped,
 )
-from orchestra.graph.commits import FIRST_CONTENT, Chars, Chunks, Commit, Complete
+from orchestra.graph.rules.commits import FIRST_CONTENT, Chars, Chunks, Commit, Complete
 from orchestra.testing.laws import check_laws
 from orchestra.testing.scripts import Fails, Gives, Hangs, Script, Streams
 from orchestra.testing.simulate import Simulation, simulate

@@ -31,7 +31,7 @@ from orchestra.errors import (
     NoContentError,
 )
 from orchestra.events import ArmCommitted, ArmFailed, Delta, StepCancelled
-from orchestra.graph.commits import FIRST_CONTENT, Chars, Chunks, Commit, Complete
+from orchestra.graph.rules.commits import FIRST_CONTENT, Chars, Chunks, Commit, Complete
 from orchestra.testing.laws import check_laws
 from orchestra.testing.scripts import Fails, Gives, Hangs, Streams
 from orchestra.testing.simulate import simulate

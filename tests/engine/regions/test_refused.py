@@ -18,7 +18,7 @@ from orchestra.errors import (
     RefusedError,
 )
 from orchestra.events import ArmFailed, Delta, RunFailed, StepCancelled, StepSkipped
-from orchestra.graph.commits import Commit
+from orchestra.graph.rules.commits import Commit
 from orchestra.testing.laws import check_laws
 from orchestra.testing.scripts import Fails, Gives, Hangs, Script, Streams
 from orchestra.testing.simulate import simulate

@@ -24,7 +24,7 @@ from orchestra.events import (
     Snapshot,
     StepSkipped,
 )
-from orchestra.graph.commits import Commit
+from orchestra.graph.rules.commits import Commit
 from orchestra.testing.laws import check_laws
 from orchestra.testing.scripts import Streams
 from orchestra.testing.simulate import Simulation, simulate

@@ -21,7 +21,7 @@ from orchestra.config import LocalBindings
 from orchestra.config.reading import read
 from orchestra.engine.engine import Engine, open_engine
 from orchestra.errors import LimitReachedError
-from orchestra.graph.policy import Limits
+from orchestra.graph.rules.policy import Limits
 from orchestra.policies.limits.allowance import CallerRules, OwnerLimits
 from orchestra.server.app import create_app
 from orchestra.server.front.order import Admission

@@ -21,7 +21,7 @@ from orchestra.errors import (
     ServeError,
 )
 from orchestra.graph.pipelines import Pipeline, pipeline
-from orchestra.graph.policy import Limits
+from orchestra.graph.rules.policy import Limits
 from orchestra.graph.steps import step
 from orchestra.protocols import Stream
 from orchestra.server.app import create_app

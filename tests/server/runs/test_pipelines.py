@@ -17,7 +17,7 @@ import trio
 import trio.testing
 
 from orchestra.engine.engine import Engine, open_engine
-from orchestra.graph.policy import Limits
+from orchestra.graph.rules.policy import Limits
 from orchestra.server.app import create_app
 from orchestra.server.front.arrival import REQUEST_ID
 from orchestra.server.front.departure import DepartingRequest

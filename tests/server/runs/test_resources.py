@@ -15,7 +15,7 @@ import trio
 from orchestra.access.principal import Principal, Scopes
 from orchestra.accounts import Caller
 from orchestra.engine.engine import Engine, open_engine
-from orchestra.graph.policy import Limits
+from orchestra.graph.rules.policy import Limits
 from orchestra.runs.disconnect import CONTINUE, LingerRun, OnLeave
 from orchestra.runs.registry import Registry
 from orchestra.runs.settings import RunsSettings

@@ -9,7 +9,7 @@ from typing import get_type_hints
 
 import attrs
 
-from orchestra.graph.policy import Policy
+from orchestra.graph.rules.policy import Policy
 from orchestra.steps.conversation.options import GenerateSettings, Options
 from orchestra.steps.generate import generate
 from orchestra.values import ChatRequest, Message

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from orchestra.graph.commits import Chars, Chunks, Complete
+from orchestra.graph.rules.commits import Chars, Chunks, Complete
 from orchestra.testing.sketches.mixing import chunk_of_source, good, mix
 from orchestra.testing.sketches.oracle import Bad, Ok, Tie, foresee
 from orchestra.testing.sketches.polls import Agreeing, Judging, alike, best

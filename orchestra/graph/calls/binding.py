@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import attrs
 
 from orchestra.annotations.facts import spell
-from orchestra.graph.calling import instead, meant
+from orchestra.graph.calls.mistakes import instead, meant
 from orchestra.problem import Problem
 
 if TYPE_CHECKING:

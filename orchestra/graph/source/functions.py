@@ -12,7 +12,7 @@ from types import CodeType, FunctionType
 from typing import Any
 
 from orchestra.errors import DefinitionError
-from orchestra.graph.wires import called_at, place
+from orchestra.graph.source.frames import called_at, place
 
 
 def function_of(decorated: Callable[..., object], noun: str) -> FunctionType:

@@ -12,7 +12,7 @@ from typing import TypeAlias
 import attrs
 
 from orchestra.errors import DefinitionError
-from orchestra.graph.wires import called_at
+from orchestra.graph.source.frames import called_at
 
 
 @attrs.frozen(repr=False)

@@ -17,7 +17,7 @@ import attrs
 from orchestra.annotations.facts import MISSING, chunk_of, item, member, spell
 from orchestra.graph.nodes import collected, type_of
 from orchestra.graph.parts import is_wired
-from orchestra.graph.site import UNKNOWN, Site, is_library
+from orchestra.graph.source.site import UNKNOWN, Site, is_library
 from orchestra.graph.steps import Kind, Step
 from orchestra.graph.wires import Wire
 

@@ -10,9 +10,9 @@ import ast
 from typing import TypeAlias
 
 from orchestra.annotations.facts import MISSING, spell
-from orchestra.graph.lifting import LONG, Advice, is_uncalled, lift, makes_graph, wired
 from orchestra.graph.parts import is_wired
-from orchestra.graph.site import Site, is_library
+from orchestra.graph.refusals.lifting import LONG, Advice, is_uncalled, lift, makes_graph, wired
+from orchestra.graph.source.site import Site, is_library
 from orchestra.graph.steps import Step
 
 Comprehension: TypeAlias = ast.ListComp | ast.SetComp | ast.GeneratorExp | ast.DictComp

@@ -10,8 +10,8 @@ import ast
 import re
 from types import FrameType
 
-from orchestra.graph.site import Site
-from orchestra.graph.wires import is_users, place
+from orchestra.graph.source.frames import is_users, place
+from orchestra.graph.source.site import Site
 
 _UNBOUND = re.compile(r"cannot access local variable '(\w+)'")
 

@@ -9,10 +9,10 @@ from orchestra.compiler.check import check
 from orchestra.compiler.draw import as_json, as_mermaid, as_text
 from orchestra.compiler.plan import plan
 from orchestra.errors import DefinitionError
-from orchestra.graph.agreeing import Comparison
+from orchestra.graph.control.agreeing import Comparison
 from orchestra.graph.nodes import Origin, type_of
 from orchestra.testing.simulate import simulate
-from tests.graph.test_control import HEAD, STEPS, made
+from tests.graph.control.test_constructs import HEAD, STEPS, made
 from tests.graph.written import Written, written
 
 JUDGES = f"""{STEPS}

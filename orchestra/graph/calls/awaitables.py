@@ -8,7 +8,7 @@ from types import AsyncGeneratorType, CoroutineType
 from typing import Never
 
 from orchestra.errors import DefinitionError
-from orchestra.graph.wires import called_at, user_frame
+from orchestra.graph.source.frames import called_at, user_frame
 
 
 def refuse_awaitables(*values: object, where: str | None = None) -> None:

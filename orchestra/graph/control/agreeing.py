@@ -17,14 +17,15 @@ import attrs
 from orchestra.annotations.facts import MISSING, chunk_of
 from orchestra.annotations.shapes import union
 from orchestra.errors import DefinitionError, JudgeError
-from orchestra.graph.arguments import plain_function, refuse_list, wires_of
-from orchestra.graph.calling import told
+from orchestra.graph.calls.mistakes import told
+from orchestra.graph.control.arguments import plain_function, refuse_list, wires_of
 from orchestra.graph.definition import definition_for
-from orchestra.graph.hedging import stagger
 from orchestra.graph.nodes import Choice, type_of
 from orchestra.graph.pipelines import Pipeline
+from orchestra.graph.rules.hedging import stagger
+from orchestra.graph.source.frames import called_at
 from orchestra.graph.steps import Step, step
-from orchestra.graph.wires import Wire, called_at, node_of, spelled
+from orchestra.graph.wires import Wire, node_of, spelled
 
 T = TypeVar("T")
 Agree: TypeAlias = Callable[[object, object], object]

@@ -21,12 +21,13 @@ from typing import TypeAlias
 import attrs
 
 from orchestra.errors import DefinitionError
-from orchestra.graph.closures import closed_over
+from orchestra.graph.calls.closures import closed_over
 from orchestra.graph.nodes import Constant, Input, Node
-from orchestra.graph.refusals import refusal_at
-from orchestra.graph.site import Path, Site, parsed
+from orchestra.graph.refusals.refusal import refusal_at
+from orchestra.graph.source.frames import place
+from orchestra.graph.source.site import Path, Site, parsed
 from orchestra.graph.steps import Step
-from orchestra.graph.wires import Wire, place
+from orchestra.graph.wires import Wire
 
 _Point: TypeAlias = tuple[int, int]
 
@@ -34,7 +35,7 @@ _SCOPES = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda, ast.ClassDef)
 _LOOPS = (ast.For, ast.While, ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
 _ASKING = ("isinstance", "type", "hasattr", "callable")
 _PATTERNS = (ast.MatchSingleton, ast.MatchClass, ast.MatchSequence, ast.MatchMapping)
-_CONTROL = ("orchestra.graph.control", "orchestra.graph.agreeing")
+_CONTROL = ("orchestra.graph.control.constructs", "orchestra.graph.control.agreeing")
 _TELLING = {
     number
     for name, number in dis.opmap.items()

@@ -7,8 +7,8 @@ import re
 import attrs
 
 from orchestra.errors import DefinitionError
-from orchestra.graph.policy import is_number
-from orchestra.graph.wires import called_at
+from orchestra.graph.rules.policy import is_number
+from orchestra.graph.source.frames import called_at
 
 SHARE = 0.1
 """Of the races; Google's "tail at scale" hedged at p95, which is 5 %: room for twice that."""

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import NoReturn
 
 from orchestra.errors import DefinitionError
-from orchestra.graph.wires import Wire, called_at, spelled
+from orchestra.graph.source.frames import called_at
+from orchestra.graph.wires import Wire, spelled
 
 
 def refuse_pipe(first: object, then: object) -> NoReturn:

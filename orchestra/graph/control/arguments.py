@@ -5,14 +5,15 @@ from __future__ import annotations
 import inspect
 
 from orchestra.errors import DefinitionError
-from orchestra.graph.awaitables import refuse_awaitables
-from orchestra.graph.closures import refuse_wires
-from orchestra.graph.commits import Commit, Validate
+from orchestra.graph.calls.awaitables import refuse_awaitables
+from orchestra.graph.calls.closures import refuse_wires
 from orchestra.graph.gather import wire_of
 from orchestra.graph.parts import is_wired
 from orchestra.graph.pipelines import Pipeline
+from orchestra.graph.rules.commits import Commit, Validate
+from orchestra.graph.source.frames import called_at
 from orchestra.graph.steps import Step
-from orchestra.graph.wires import Wire, called_at
+from orchestra.graph.wires import Wire
 
 
 def wires_of(name: str, arms: tuple[object, ...]) -> tuple[Wire, ...]:

@@ -21,7 +21,7 @@ from typing import TypeAlias
 
 import attrs
 
-from orchestra.graph.wires import place
+from orchestra.graph.source.frames import place
 
 Path: TypeAlias = tuple[ast.AST, ...]
 """Pieces of syntax, each inside the one before."""

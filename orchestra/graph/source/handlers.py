@@ -14,8 +14,8 @@ from collections.abc import Iterator
 from types import FrameType, TracebackType
 from typing import cast
 
-from orchestra.graph.site import Site, site_of
-from orchestra.graph.wires import is_users, place
+from orchestra.graph.source.frames import is_users, place
+from orchestra.graph.source.site import Site, site_of
 from orchestra.problem import Problem
 
 

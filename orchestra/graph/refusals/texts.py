@@ -12,10 +12,10 @@ from collections.abc import Sequence
 from string import Formatter
 
 from orchestra.annotations.facts import Fit, compare
-from orchestra.graph.lifting import Advice, makes_graph, wired
 from orchestra.graph.parts import is_wired
-from orchestra.graph.site import Site
-from orchestra.graph.templates import apart, how
+from orchestra.graph.refusals.lifting import Advice, makes_graph, wired
+from orchestra.graph.source.site import Site
+from orchestra.graph.source.templates import apart, how
 
 
 def prompt_of_text(site: Site, node: ast.expr) -> Advice | None:

@@ -13,7 +13,7 @@ from functools import wraps
 from typing import Any, TypeVar, cast
 
 from orchestra.errors import DefinitionError
-from orchestra.graph.wires import called_at
+from orchestra.graph.source.frames import called_at
 
 F = TypeVar("F", bound=Callable[..., Any])
 C = TypeVar("C", bound=type)

@@ -15,20 +15,21 @@ from typing import Any, TypeGuard, TypeVar, cast, overload
 
 from orchestra.errors import DefinitionError
 from orchestra.failed import Failed
-from orchestra.graph.arguments import (
+from orchestra.graph.calls.mistakes import told
+from orchestra.graph.control.arguments import (
     commit_rule,
     error_types,
     plain_function,
     refuse_list,
     wires_of,
 )
-from orchestra.graph.calling import told
-from orchestra.graph.commits import FIRST_CONTENT, Commit, Validate
 from orchestra.graph.definition import definition_for
 from orchestra.graph.gather import wire_of
-from orchestra.graph.hedging import hedge_rule, stagger
 from orchestra.graph.nodes import Collect, Each, EachItem, Fallback, Race, Route
-from orchestra.graph.wires import Wire, called_at, node_of
+from orchestra.graph.rules.commits import FIRST_CONTENT, Commit, Validate
+from orchestra.graph.rules.hedging import hedge_rule, stagger
+from orchestra.graph.source.frames import called_at
+from orchestra.graph.wires import Wire, node_of
 from orchestra.protocols import Stream
 
 T = TypeVar("T")

@@ -10,9 +10,9 @@ from collections.abc import Iterable, Iterator, Sequence
 
 import attrs
 
-from orchestra.graph.lifting import LONG, Advice, in_a_step, lift, wired
 from orchestra.graph.parts import is_wired
-from orchestra.graph.site import Site
+from orchestra.graph.refusals.lifting import LONG, Advice, in_a_step, lift, wired
+from orchestra.graph.source.site import Site
 
 
 @attrs.frozen

@@ -11,7 +11,7 @@ from typing import Any, TypeGuard
 import attrs
 from attrs import Attribute
 
-from orchestra.graph.calling import told_class
+from orchestra.graph.calls.mistakes import told_class
 
 
 def is_number(given: object) -> TypeGuard[float]:

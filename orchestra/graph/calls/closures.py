@@ -8,7 +8,8 @@ from functools import partial
 from types import FunctionType, MethodType
 
 from orchestra.errors import DefinitionError
-from orchestra.graph.wires import Wire, called_at, spelled
+from orchestra.graph.source.frames import called_at
+from orchestra.graph.wires import Wire, spelled
 
 _PARTS_MAX = 1_000
 """Parts of a list or dict are looked at: what has more is a table, and no wires were put in it."""

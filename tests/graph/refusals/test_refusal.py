@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from orchestra.compiler.check import check
 from orchestra.errors import DefinitionError
-from orchestra.graph.site import _path
+from orchestra.graph.source.site import _path
 from tests.graph.mending import STEPS, meant, mended, refusal, result, taken_apart
 from tests.graph.written import Written
 

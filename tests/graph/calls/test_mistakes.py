@@ -27,7 +27,7 @@ from orchestra import (
 )
 from orchestra.compiler.check import check
 from orchestra.errors import DefinitionError
-from orchestra.graph.calling import told, told_class
+from orchestra.graph.calls.mistakes import told, told_class
 from tests.graph.mending import STEPS
 from tests.graph.written import Written
 

@@ -15,9 +15,10 @@ from textwrap import indent
 from types import FrameType
 from typing import cast
 
-from orchestra.graph.branching import route_of_condition, route_of_match, route_of_table
-from orchestra.graph.hiding import hidden_by_wire
-from orchestra.graph.lifting import (
+from orchestra.graph.parts import is_wired
+from orchestra.graph.refusals.branching import route_of_condition, route_of_match, route_of_table
+from orchestra.graph.refusals.hiding import hidden_by_wire
+from orchestra.graph.refusals.lifting import (
     COMPREHENSIONS,
     Advice,
     Lifted,
@@ -27,8 +28,7 @@ from orchestra.graph.lifting import (
     makes_graph,
     wired,
 )
-from orchestra.graph.parts import is_wired
-from orchestra.graph.rewriting import (
+from orchestra.graph.refusals.rewriting import (
     Comprehension,
     each_of_loop,
     each_of_map,
@@ -38,9 +38,10 @@ from orchestra.graph.rewriting import (
     policy_before_call,
     side_by_side,
 )
-from orchestra.graph.site import Path, Site, site_of
-from orchestra.graph.texts import prompt_of_text
-from orchestra.graph.wires import Wire, is_users, spelled
+from orchestra.graph.refusals.texts import prompt_of_text
+from orchestra.graph.source.frames import is_users
+from orchestra.graph.source.site import Path, Site, site_of
+from orchestra.graph.wires import Wire, spelled
 
 
 def refusal(frame: FrameType, instruction: int, wire: Wire | None, act: str) -> str:

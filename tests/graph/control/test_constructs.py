@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from orchestra.annotations.facts import spell
 from orchestra.errors import DefinitionError
-from orchestra.graph.hedging import Hedge
 from orchestra.graph.nodes import Choice, Each, Input, Node, Origin, Race, type_of
+from orchestra.graph.rules.hedging import Hedge
 from orchestra.graph.wires import node_of
 from tests.graph.mending import result
 from tests.graph.written import Written, written
