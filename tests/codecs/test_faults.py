@@ -63,6 +63,12 @@ JSON = st.recursive(
                     "__type",
                     "violations",
                     "quotaId",
+                    "errors",
+                    "base_resp",
+                    "status_code",
+                    "status_msg",
+                    "metadata",
+                    "raw",
                 )
             ),
             inner,
@@ -323,6 +329,17 @@ IN_STREAM: list[tuple[Json, Kind]] = [
     ({"error": {"message": "prompt is too long"}}, ContextLengthError),
     ({"error": "something"}, ProviderServerError),
     (google("UNAVAILABLE"), OverloadedError),
+    ({"base_resp": {"status_code": 1008, "status_msg": "insufficient balance"}}, QuotaError),
+    ({"base_resp": {"status_code": 1002, "status_msg": "rate limit"}}, RateLimitError),
+    (
+        {"base_resp": {"status_code": 1027, "status_msg": "output new_sensitive"}},
+        ContentFilterError,
+    ),
+    (
+        {"base_resp": {"status_code": 2013, "status_msg": "context window exceeds limit"}},
+        ContextLengthError,
+    ),
+    ({"base_resp": {"status_code": 1000, "status_msg": "unknown error"}}, ProviderServerError),
 ]
 
 
@@ -341,6 +358,11 @@ MESSAGES: list[tuple[object, str]] = [
     ({"error": {"code": "x"}, "message": "no"}, "no"),
     ({"error": {}, "message": "no"}, "no"),
     ([{"error": {"message": "no"}}], "no"),
+    ({"errors": [{"message": "no"}, {"message": "and"}]}, "no"),
+    ({"errors": ["no"]}, "no"),
+    ({"errors": [{"message": "why"}], "message": "no"}, "no"),
+    ({"base_resp": {"status_code": 1000, "status_msg": "no"}}, "no"),
+    ({"base_resp": {"status_code": 0, "status_msg": "fine"}, "msg": "no"}, "no"),
     ("no", "no"),
     ({}, ""),
     ([], ""),
@@ -351,6 +373,13 @@ MESSAGES: list[tuple[object, str]] = [
 @pytest.mark.parametrize(("body", "message"), MESSAGES)
 def test_the_message_is_the_providers_own(body: object, message: str) -> None:
     assert read_error(json.dumps(body).encode()).message == message
+
+
+@pytest.mark.parametrize("raw", ["busy", '"busy"', '{"error":{"message":"busy"}}', '["busy"]'])
+def test_what_the_provider_behind_a_gateway_said_is_told_too(raw: str) -> None:
+    """OpenRouter has one sentence for all of it."""
+    body = {"error": {"code": 502, "message": "Provider returned error", "metadata": {"raw": raw}}}
+    assert told(502, body).message == "Provider returned error: busy"
 
 
 def test_what_is_no_json_is_the_message() -> None:

@@ -113,7 +113,7 @@ class OpenAiDecoder(FrameDecoder):
         if name == "error":
             raise error_of(payload, self._quirks)
         chunk = self._reader.chunk(payload, _A_CHUNK, opening=not self._began)
-        if chunk.error or chunk.kind == "error":
+        if chunk.failed:
             raise error_of(payload, self._quirks)
         self._read(chunk, stream=True)
 
@@ -126,7 +126,7 @@ class OpenAiDecoder(FrameDecoder):
             TruncatedStreamError: it is a chunk of one, which is not the last.
         """
         chunk = self._reader.chunk(body, "the answer", opening=True)
-        if chunk.error or chunk.kind == "error":
+        if chunk.failed:
             raise error_of(body, self._quirks)
         if not chunk.choices:
             if (error := self._error_in(body)) is not None:
