@@ -13,6 +13,7 @@ from collections.abc import Iterable
 import attrs
 import msgspec
 
+from orchestra.accounts import Certainty
 from orchestra.codecs.anthropic.dialect import MessageEvents, message_events
 from orchestra.codecs.arguments import latest
 from orchestra.codecs.bedrock.converse import (
@@ -114,7 +115,8 @@ class InvokeDecoder(FrameDecoder):
             if isinstance(event, Stopped):
                 self._stop(event.reason, event.raw)
             else:
-                self._reported = self._reported or isinstance(event, UsageReport)
+                whole = isinstance(event, UsageReport) and event.usage.certainty is Certainty.EXACT
+                self._reported = self._reported or whole
                 self._emit(event)
 
     def _end(self) -> None:
