@@ -261,11 +261,28 @@ def test_nothing_is_read_behind_the_end() -> None:
         ("content_filter", StopReason.CONTENT_FILTER),
         ("eos_token", StopReason.END),
         ("stop_sequence", StopReason.STOP_SEQUENCE),
+        ("MAX_TOKENS", StopReason.LENGTH),
+        ("content_filter: PROHIBITED_CONTENT", StopReason.CONTENT_FILTER),
+        ("function_call_filter: MALFORMED_FUNCTION_CALL", StopReason.OTHER),
+        ("sensitive", StopReason.CONTENT_FILTER),
+        ("model_context_window_exceeded", StopReason.LENGTH),
+        ("repetition_truncation", StopReason.LENGTH),
+        ("end_turn", StopReason.END),
+        ("tool_use", StopReason.TOOL_CALLS),
         ("whatever", StopReason.OTHER),
     ],
 )
 def test_reasons_to_stop(raw: str, reason: StopReason) -> None:
     assert said(chunk({"content": "x"}, raw)).stopped == Stopped(reason, raw)
+
+
+def test_a_choice_may_have_a_reason_and_nothing_else() -> None:
+    """Google's, of a prompt that it did not answer."""
+    choice = {"finish_reason": "content_filter: PROHIBITED_CONTENT", "index": 0}
+    whole = OpenAiDialect(GENERIC).decode(json.dumps({"choices": [choice]}).encode())
+    assert Completion.of(whole).stopped == Stopped(
+        StopReason.CONTENT_FILTER, choice["finish_reason"]
+    )
 
 
 def test_of_several_reasons_the_last_counts() -> None:

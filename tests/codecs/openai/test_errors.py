@@ -46,6 +46,7 @@ LIMITED: Json = {"status_code": 1002, "status_msg": "rate limit exceeded"}
             ContentFilterError,
         ),
         (frame(chunk({}, "insufficient_system_resource")), OverloadedError),
+        (frame(chunk({}, "network_error")), ProviderServerError),
         (frame({"id": "a", "x_groq": {"error": "over capacity"}}), ProviderServerError),
     ],
 )
