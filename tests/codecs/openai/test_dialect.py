@@ -278,11 +278,10 @@ def test_reasons_to_stop(raw: str, reason: StopReason) -> None:
 
 def test_a_choice_may_have_a_reason_and_nothing_else() -> None:
     """Google's, of a prompt that it did not answer."""
-    choice = {"finish_reason": "content_filter: PROHIBITED_CONTENT", "index": 0}
+    reason = "content_filter: PROHIBITED_CONTENT"
+    choice = {"finish_reason": reason, "index": 0}
     whole = OpenAiDialect(GENERIC).decode(json.dumps({"choices": [choice]}).encode())
-    assert Completion.of(whole).stopped == Stopped(
-        StopReason.CONTENT_FILTER, choice["finish_reason"]
-    )
+    assert Completion.of(whole).stopped == Stopped(StopReason.CONTENT_FILTER, reason)
 
 
 def test_of_several_reasons_the_last_counts() -> None:
