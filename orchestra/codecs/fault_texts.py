@@ -73,7 +73,7 @@ _SENTENCES: Mapping[type[ModelError], tuple[str, ...]] = {
         r"balance is insufficient|overdue balance",  # SiliconFlow; Volcano Engine
         r"余额不足|欠费|额度(不足|已用)|调用次数限额|使用上限",  # Zhipu; New API
         r"\bfree allocation\b",  # Cloudflare, of a day
-        r"\bUserBy\w*ByDay\b",  # GitHub
+        r"\bUserBy\w*ByDay\b|\blimit_rpd/",  # GitHub; OpenRouter
         r"credits (are|is) depleted|doesn.t have any credits",  # Gemini; xAI
         r"API usage limit|regain access on",  # Anthropic
         r"billing (details|to be enabled)|(enable|requires?|update) (your )?billing",

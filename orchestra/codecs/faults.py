@@ -132,6 +132,8 @@ class Said:
     request_id: str = ""
     passed_on: str = ""
     """What the provider behind a gateway said, where that has one sentence for all of it."""
+    headers: Mapping[str, str] = attrs.field(factory=dict)
+    """Those of the limit that was reached, by lower-case name, where a body tells them."""
 
 
 def http_error(
@@ -159,7 +161,7 @@ def http_error(
     )
     error = as_error(said, kind)
     if isinstance(error, RateLimitError) and error.retry_after_s is None:
-        error.retry_after_s = reset_s(headers, now_s)
+        error.retry_after_s = reset_s({**said.headers, **headers}, now_s)
     return error
 
 
@@ -224,6 +226,7 @@ def read_error(body: bytes | object) -> Said:
         _wait_s(inner.get("details")),
         _text(found.get("request_id") or inner.get("request_id")),
         _passed_on(inner.get("metadata")),
+        _headers(inner.get("metadata")),
     )
 
 
@@ -308,6 +311,12 @@ def _passed_on(metadata: object) -> str:
         return ""
     text = raw[: 4 * MESSAGE_CHARS_MAX]
     return read_error(text.encode("utf-8", "replace")).message or text
+
+
+def _headers(metadata: object) -> Mapping[str, str]:
+    found = metadata.get("headers") if isinstance(metadata, dict) else None
+    told = found.items() if isinstance(found, dict) else ()
+    return {name.lower(): value for name, value in told if isinstance(value, str)}
 
 
 def _words(found: Mapping[str, object]) -> tuple[str, ...]:

@@ -69,6 +69,7 @@ JSON = st.recursive(
                     "status_msg",
                     "metadata",
                     "raw",
+                    "headers",
                 )
             ),
             inner,
@@ -437,6 +438,17 @@ def test_a_limit_that_is_used_up_tells_the_wait_at_last() -> None:
     headers = {"x_ratelimit_remaining_tokens": "0", "x_ratelimit_reset_tokens": "12s"}
     assert told(429, openai("rate_limit_exceeded"), **headers).retry_after_s == 12
     assert told(500, openai("server_error"), **headers).retry_after_s is None
+
+
+def test_a_body_may_tell_the_headers_of_a_limit() -> None:
+    """OpenRouter's, in milliseconds since 1970."""
+    limit = {"X-RateLimit-Remaining": "0", "X-RateLimit-Reset": "1789138080000"}
+    body = {"error": {"code": 429, "message": "slow down", "metadata": {"headers": limit}}}
+    error = http_error(429, {}, json.dumps(body).encode(), 1789138050.0)
+    assert error.retry_after_s == 30
+    assert (
+        told(429, {"error": {"message": "no", "metadata": {"headers": [1]}}}).retry_after_s is None
+    )
 
 
 def test_what_may_not_be_retried_has_no_wait() -> None:

@@ -19,6 +19,8 @@ NAMES = st.sampled_from(
         "x-ms-retry-after-ms",
         "x-ratelimit-reset-requests",
         "x-ratelimit-remaining-requests",
+        "x-ratelimit-reset",
+        "x-ratelimit-remaining",
         "anthropic-ratelimit-tokens-remaining",
         "anthropic-ratelimit-tokens-reset",
     )
@@ -121,6 +123,19 @@ def test_the_sentences_that_ask_to_wait(message: str, expected: float | None) ->
         ({"x-ratelimit-remaining-requests": "1", "x-ratelimit-reset-requests": "6m0s"}, None),
         ({"x-ratelimit-remaining-tokens": "0", "x-ratelimit-reset-tokens": "12ms"}, 0.012),
         ({"x-ratelimit-remaining-tokens": "0"}, None),
+        (
+            {
+                "x-ratelimit-remaining-tokens-minute": "0",
+                "x-ratelimit-reset-tokens-minute": "11.382867097854614",
+                "x-ratelimit-remaining-requests-day": "9",
+                "x-ratelimit-reset-requests-day": "33011.382867097855",
+            },
+            11.382867097854614,
+        ),
+        ({"x-ratelimit-remaining": "0", "x-ratelimit-reset": f"{int(NOW_S + 7)}000"}, 7.0),
+        ({"x-ratelimit-remaining": "0", "x-ratelimit-reset": str(int(NOW_S + 7))}, 7.0),
+        ({"x-ratelimit-remaining": "0", "x-ratelimit-reset": str(int(NOW_S - 7))}, 0.0),
+        ({"x-ratelimit-remaining": "0", "x-ratelimit-reset": "tomorrow"}, None),
         (
             {
                 "x-ratelimit-remaining-requests": "0",
