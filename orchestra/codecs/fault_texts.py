@@ -57,6 +57,7 @@ _SENTENCES: Mapping[type[ModelError], tuple[str, ...]] = {
         r"must have less than \d+ tokens",
         r"range of input length should be",  # Alibaba
         r"\bprompt (exceeds max length|超长)",  # Zhipu
+        r"\bContextWindowExceeded",  # LiteLLM, before what the provider behind it said
         _OVER_LENGTH,
         r"string too long\b.{0,60}maximum length \d{6,}",  # OpenAI; a name's is 64
     ),
@@ -67,10 +68,13 @@ _SENTENCES: Mapping[type[ModelError], tuple[str, ...]] = {
         r"datainspectionfailed|data may contain inappropriate content",  # Alibaba
         # Zhipu, and Volcano Engine; MiniMax
         r"\bsensitive (content|information)\b|敏感内容|\bnew_sensitive\b",
+        r"\bContentPolicyViolation",  # LiteLLM
     ),
     QuotaError: (
         r"credit balance|insufficient (credit|balance|fund|quota)|spend(ing)? limit",
-        r"balance is insufficient|overdue balance",  # SiliconFlow; Volcano Engine
+        # SiliconFlow; Novita; Volcano Engine
+        r"balance is insufficient|not enough balance|overdue balance",
+        r"budget has been exceeded|\bExceededBudget\b",  # LiteLLM
         r"余额不足|欠费|额度(不足|已用)|调用次数限额|使用上限",  # Zhipu; New API
         r"\bfree allocation\b",  # Cloudflare, of a day
         r"\bUserBy\w*ByDay\b|\blimit_rpd/",  # GitHub; OpenRouter
@@ -89,6 +93,7 @@ _SENTENCES: Mapping[type[ModelError], tuple[str, ...]] = {
         r"model identifier is invalid|\bis not a valid model id\b",
         r"with on-demand throughput isn.t supported",  # Bedrock, of what only has profiles
         r"\b(unknown|no such) model\b|模型不存在",  # Zhipu; Cloudflare
+        r"\binvalid model name passed in\b",  # LiteLLM
     ),
     CapabilityError: (
         # an answer that the request has begun: some models go on with it, others cannot

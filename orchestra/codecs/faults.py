@@ -63,19 +63,19 @@ _WORDS: Mapping[type[ModelError], str] = {
     "invalid_authentication unauthorized api_key_invalid unrecognizedclient expiredtoken "
     "invalidsignature incompletesignature missingauthenticationtoken invalidclienttokenid",
     PermissionDeniedError: "permission_error permission_denied accessdenied forbidden "
-    "failed_precondition permissiondenied model_terms_required",
+    "failed_precondition permissiondenied model_terms_required key_model_access_denied",
     CapabilityError: "not_supported_error unsupported_operation unsupported_value "
     "unsupported_parameter",
     ContextLengthError: "context_length_exceeded model_context_window_exceeded "
     "context_window_exceeded exceed_context_size_error tokens_limit_reached",
     ContentFilterError: "content_filter content_policy_violation responsibleaipolicyviolation "
-    "content_policy moderation_blocked data_inspection_failed datainspectionfailed",
+    "content_policy moderation_blocked data_inspection_failed datainspectionfailed hooks_failed",
     QuotaError: "insufficient_quota billing_error credit_balance_exhausted payment_required "
     "enforced_spend_limit_reached billing_hard_limit_reached billing_not_active "
     "insufficient_balance servicequotaexceeded spend_limit_exceeded quota_per_day arrearage "
-    "accountoverdueerror setlimitexceeded",
+    "accountoverdueerror setlimitexceeded budget_exceeded token_quota_reached",
     ModelNotFoundError: "not_found_error model_not_found deploymentnotfound not_found "
-    "resourcenotfound invalid_model",
+    "resourcenotfound invalid_model model_not_supported",
     RateLimitError: "rate_limit_exceeded rate_limit_error throttling resource_exhausted "
     "too_many_requests toomanyrequests rate_limited rate_limit rate_limit_reached_error "
     "ratelimitreached model_rate_limit too_many_requests_error request_quota_exceeded "
@@ -233,7 +233,7 @@ def read_error(body: bytes | object) -> Said:
 def _error_of(found: Mapping[str, object]) -> object:
     """What of a body is the error, where it is not all of it: MiniMax and Cloudflare hide it."""
     if told := found.get("error"):
-        return told
+        return (told[0] or found) if isinstance(told, list) else told
     base, errors = found.get("base_resp"), found.get("errors")
     if isinstance(base, dict) and base.get("status_code"):
         return base

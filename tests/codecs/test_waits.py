@@ -178,3 +178,12 @@ def test_a_hostile_wait_is_read_as_any_other() -> None:
     """Where the work grows with the square of its blanks, it is never read."""
     assert seconds("1" + " " * 500_000 + "x") is None
     assert seconds(" 1 s ") == 1
+
+
+@pytest.mark.parametrize("of", ["requests", "tokens"])
+@pytest.mark.parametrize("window", ["minute", "hour", "day"])
+def test_a_limit_may_be_of_any_window(of: str, window: str) -> None:
+    """Cerebras' are."""
+    limit = f"{of}-{window}"
+    headers = {f"x-ratelimit-remaining-{limit}": "0", f"x-ratelimit-reset-{limit}": "12.5"}
+    assert reset_s(headers, NOW_S) == 12.5
