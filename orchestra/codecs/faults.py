@@ -103,6 +103,11 @@ _BASE_RESP: Mapping[str, str] = {
 """MiniMax's numbers for what is wrong, in the words of others."""
 _VAGUE = (InvalidRequestError, RateLimitError, ProviderServerError)
 """Words that say less than a status does: a `server_error` with a 503 is an overload."""
+_BADLY_SAID = frozenset(("tool_use_failed", "json_validate_failed"))
+"""Groq's words for what its model said badly, and may say better when it is asked again.
+
+Their status is that of a request that is wrong.
+"""
 _FINER: Mapping[type[ModelError], tuple[type[ModelError], ...]] = {
     InvalidRequestError: SAYABLE,
     PermissionDeniedError: (ContentFilterError, QuotaError, AuthenticationError),
@@ -261,7 +266,10 @@ def error_in(payload: bytes, kind: type[ModelError] | None = None) -> ModelError
 
 
 def _kind(said: Said, message: str, wait_s: float | None) -> type[ModelError]:
-    named = [_BY_WORD[word] for word in map(_plain, said.words) if word in _BY_WORD]
+    words = [*map(_plain, said.words)]
+    if not _BADLY_SAID.isdisjoint(words):
+        return ProviderServerError
+    named = [_BY_WORD[word] for word in words if word in _BY_WORD]
     for kind in named:
         if kind not in _VAGUE:
             return kind

@@ -24,6 +24,8 @@ from tests.codecs.openai_streams import USAGE, chunk, decode, frame, stream
 
 LIMITED: Json = {"status_code": 1002, "status_msg": "rate limit exceeded"}
 """MiniMax's, whose status is 200 whatever it says."""
+BADLY_SAID: Json = {"type": "invalid_request_error", "code": "tool_use_failed", "message": "no"}
+"""Groq's, of what its model said."""
 
 
 @pytest.mark.parametrize(
@@ -38,6 +40,7 @@ LIMITED: Json = {"status_code": 1002, "status_msg": "rate limit exceeded"}
         (b'event: error\ndata: {"message":"busy","type":"overloaded_error"}\n\n', OverloadedError),
         (frame({"object": "error", "message": "no", "type": "server_error"}), ProviderServerError),
         (frame({"error": "out of memory"}), ProviderServerError),
+        (frame({"error": BADLY_SAID}), ProviderServerError),
         (frame({"id": "a", "choices": None, "base_resp": LIMITED}), RateLimitError),
         (frame({"error": {"message": "m", "code": "context_length_exceeded"}}), ContextLengthError),
         (frame(chunk({}, "error")), ProviderServerError),
