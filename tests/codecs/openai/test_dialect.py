@@ -93,6 +93,16 @@ def test_the_last_thing_is_the_reason(before: list[Json], finish: str) -> None:
     assert Completion.of(events).usage == Usage(5, 2)
 
 
+@given(answers, finishes, st.sampled_from([b"", b"\n", b": wait\n\n", b"event: x\n", b"id: 1\n"]))
+def test_an_answer_that_is_streamed_though_nobody_asked_for_it_is_the_same(
+    before: list[Json], finish: str, beginning: bytes
+) -> None:
+    raw = beginning + stream(*before, chunk(finish=finish), chunk(usage=USAGE))
+    assert OpenAiDialect(GENERIC).decode(raw) == decode([raw])
+    with pytest.raises(TruncatedStreamError):
+        OpenAiDialect(GENERIC).decode(beginning + stream(*before, done=False) + b": cut")
+
+
 @given(st.binary(), st.data())
 def test_any_bytes_at_all_give_events_or_a_typed_error(raw: bytes, data: st.DataObject) -> None:
     framed = b"data: " + raw + b"\n\n"
