@@ -50,8 +50,11 @@ def counts_all(record: object) -> bool:
 
 
 def embedding_usage_of(record: object) -> Usage | None:
-    """What the `usage` record of an embedding says: only the input is counted."""
-    asked = _count(record, "prompt_tokens") if isinstance(record, dict) else None
+    """What the `usage` record of an embedding says: only the input is counted, or the total."""
+    found = record if isinstance(record, dict) else {}
+    asked = _count(found, "prompt_tokens")
+    if asked is None:
+        asked = _count(found, "total_tokens")  # Voyage
     return None if asked is None else Usage(asked)
 
 
