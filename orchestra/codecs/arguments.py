@@ -36,6 +36,14 @@ def text_of(raw: msgspec.Raw) -> str:
     return text.decode("utf-8", "replace")
 
 
+def arguments_text(text: str) -> str:
+    """The arguments of a tool call as they were written, but that `null` is "{}".
+
+    Some models write it for none, and some servers refuse it when it comes back.
+    """
+    return "{}" if text.strip() == "null" else text
+
+
 def arguments_object(text: str) -> Json:
     """The arguments of a tool call as an object, for providers that take nothing else.
 
@@ -43,7 +51,7 @@ def arguments_object(text: str) -> Json:
     `{"INVALID_JSON": text}`: the model sees what it did, and may do better.
     """
     try:
-        found: object = msgspec.json.decode(text or "{}")
+        found: object = msgspec.json.decode(arguments_text(text) or "{}")
     except (msgspec.DecodeError, RecursionError):
         found = None
     return found if isinstance(found, dict) else {"INVALID_JSON": text}

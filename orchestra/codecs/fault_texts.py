@@ -56,6 +56,8 @@ _SENTENCES: Mapping[type[ModelError], tuple[str, ...]] = {
         r"tokens \+ .{1,30} must be <=",  # Hugging Face's TGI, Together
         r"must have less than \d+ tokens",
         r"range of input length should be",  # Alibaba
+        r"\bprompt (exceeds max length|超长)",  # Zhipu
+        r"\bContextWindowExceeded",  # LiteLLM, before what the provider behind it said
         _OVER_LENGTH,
         r"string too long\b.{0,60}maximum length \d{6,}",  # OpenAI; a name's is 64
     ),
@@ -64,9 +66,18 @@ _SENTENCES: Mapping[type[ModelError], tuple[str, ...]] = {
         r"\b(content violates|violating our) usage (guidelines|polic)",  # xAI; OpenAI
         r"requires moderation\b.{0,60}\binput was flagged",  # OpenRouter
         r"datainspectionfailed|data may contain inappropriate content",  # Alibaba
+        # Zhipu, and Volcano Engine; MiniMax
+        r"\bsensitive (content|information)\b|敏感内容|\bnew_sensitive\b",
+        r"\bContentPolicyViolation",  # LiteLLM
     ),
     QuotaError: (
         r"credit balance|insufficient (credit|balance|fund|quota)|spend(ing)? limit",
+        # SiliconFlow; Novita; Volcano Engine
+        r"balance is insufficient|not enough balance|overdue balance",
+        r"budget has been exceeded|\bExceededBudget\b",  # LiteLLM
+        r"余额不足|欠费|额度(不足|已用)|调用次数限额|使用上限",  # Zhipu; New API
+        r"\bfree allocation\b",  # Cloudflare, of a day
+        r"\bUserBy\w*ByDay\b|\blimit_rpd/",  # GitHub; OpenRouter
         r"credits (are|is) depleted|doesn.t have any credits",  # Gemini; xAI
         r"API usage limit|regain access on",  # Anthropic
         r"billing (details|to be enabled)|(enable|requires?|update) (your )?billing",
@@ -78,7 +89,12 @@ _SENTENCES: Mapping[type[ModelError], tuple[str, ...]] = {
         r"incorrect api key provided",  # xAI
         r"security token included in the request is",
     ),
-    ModelNotFoundError: (r"model identifier is invalid|\bis not a valid model id\b",),
+    ModelNotFoundError: (
+        r"model identifier is invalid|\bis not a valid model id\b",
+        r"with on-demand throughput isn.t supported",  # Bedrock, of what only has profiles
+        r"\b(unknown|no such) model\b|模型不存在",  # Zhipu; Cloudflare
+        r"\binvalid model name passed in\b",  # LiteLLM
+    ),
     CapabilityError: (
         # an answer that the request has begun: some models go on with it, others cannot
         r"prefill|must end with a user message|expected last role.{0,80}got assistant",

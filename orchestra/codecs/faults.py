@@ -63,18 +63,19 @@ _WORDS: Mapping[type[ModelError], str] = {
     "invalid_authentication unauthorized api_key_invalid unrecognizedclient expiredtoken "
     "invalidsignature incompletesignature missingauthenticationtoken invalidclienttokenid",
     PermissionDeniedError: "permission_error permission_denied accessdenied forbidden "
-    "failed_precondition permissiondenied model_terms_required",
+    "failed_precondition permissiondenied model_terms_required key_model_access_denied",
     CapabilityError: "not_supported_error unsupported_operation unsupported_value "
     "unsupported_parameter",
     ContextLengthError: "context_length_exceeded model_context_window_exceeded "
-    "context_window_exceeded exceed_context_size_error",
+    "context_window_exceeded exceed_context_size_error tokens_limit_reached",
     ContentFilterError: "content_filter content_policy_violation responsibleaipolicyviolation "
-    "content_policy moderation_blocked data_inspection_failed datainspectionfailed",
+    "content_policy moderation_blocked data_inspection_failed datainspectionfailed hooks_failed",
     QuotaError: "insufficient_quota billing_error credit_balance_exhausted payment_required "
     "enforced_spend_limit_reached billing_hard_limit_reached billing_not_active "
-    "insufficient_balance servicequotaexceeded spend_limit_exceeded quota_per_day arrearage",
+    "insufficient_balance servicequotaexceeded spend_limit_exceeded quota_per_day arrearage "
+    "accountoverdueerror setlimitexceeded budget_exceeded token_quota_reached",
     ModelNotFoundError: "not_found_error model_not_found deploymentnotfound not_found "
-    "resourcenotfound invalid_model",
+    "resourcenotfound invalid_model model_not_supported",
     RateLimitError: "rate_limit_exceeded rate_limit_error throttling resource_exhausted "
     "too_many_requests toomanyrequests rate_limited rate_limit rate_limit_reached_error "
     "ratelimitreached model_rate_limit too_many_requests_error request_quota_exceeded "
@@ -89,8 +90,24 @@ _WORDS: Mapping[type[ModelError], str] = {
     "request_too_large invalid_prompt bad_request",
 }
 _BY_WORD = {word: kind for kind, words in _WORDS.items() for word in words.split()}
+_BASE_RESP: Mapping[str, str] = {
+    "1001": "timeout",
+    "1002": "rate_limited",
+    "1004": "unauthorized",
+    "1008": "insufficient_balance",
+    "1026": "content_filter",
+    "1027": "content_filter",
+    "1039": "rate_limited",
+    "2013": "invalid_request",
+}
+"""MiniMax's numbers for what is wrong, in the words of others."""
 _VAGUE = (InvalidRequestError, RateLimitError, ProviderServerError)
 """Words that say less than a status does: a `server_error` with a 503 is an overload."""
+_BADLY_SAID = frozenset(("tool_use_failed", "json_validate_failed"))
+"""Groq's words for what its model said badly, and may say better when it is asked again.
+
+Their status is that of a request that is wrong.
+"""
 _FINER: Mapping[type[ModelError], tuple[type[ModelError], ...]] = {
     InvalidRequestError: SAYABLE,
     PermissionDeniedError: (ContentFilterError, QuotaError, AuthenticationError),
@@ -118,6 +135,10 @@ class Said:
     status: int | None = None
     wait_s: float | None = None
     request_id: str = ""
+    passed_on: str = ""
+    """What the provider behind a gateway said, where that has one sentence for all of it."""
+    headers: Mapping[str, str] = attrs.field(factory=dict)
+    """Those of the limit that was reached, by lower-case name, where a body tells them."""
 
 
 def http_error(
@@ -145,7 +166,7 @@ def http_error(
     )
     error = as_error(said, kind)
     if isinstance(error, RateLimitError) and error.retry_after_s is None:
-        error.retry_after_s = reset_s(headers, now_s)
+        error.retry_after_s = reset_s({**said.headers, **headers}, now_s)
     return error
 
 
@@ -170,9 +191,12 @@ def as_error(said: Said, kind: type[ModelError] | None = None) -> ModelError:
 
     `kind` is what it is, where that is known already.
     """
-    message = said.message[:MESSAGE_CHARS_MAX] or "no reason given"
+    message = said.message
+    if said.passed_on:
+        message += f": {said.passed_on}"
+    message = message[:MESSAGE_CHARS_MAX] or "no reason given"
     wait_s = said_s(message) if said.wait_s is None else said.wait_s
-    kind = kind or _kind(said, wait_s)
+    kind = kind or _kind(said, message, wait_s)
     return kind(
         message,
         retry_after_s=wait_s if kind.retryable else None,
@@ -197,7 +221,7 @@ def read_error(body: bytes | object) -> Said:
         found = found[0] if found else {}
     if not isinstance(found, dict):
         return Said("" if found is None else str(found))
-    inner = found.get("error") or found
+    inner = _error_of(found)
     if not isinstance(inner, dict):
         return Said(str(inner), _words(found), request_id=_text(found.get("request_id")))
     return Said(
@@ -206,7 +230,20 @@ def read_error(body: bytes | object) -> Said:
         _status(inner),
         _wait_s(inner.get("details")),
         _text(found.get("request_id") or inner.get("request_id")),
+        _passed_on(inner.get("metadata")),
+        _headers(inner.get("metadata")),
     )
+
+
+def _error_of(found: Mapping[str, object]) -> object:
+    """What of a body is the error, where it is not all of it: MiniMax and Cloudflare hide it."""
+    if told := found.get("error"):
+        return (told[0] or found) if isinstance(told, list) else told
+    base, errors = found.get("base_resp"), found.get("errors")
+    if isinstance(base, dict) and base.get("status_code"):
+        return base
+    first = errors[0] if isinstance(errors, list) and errors else None
+    return first if isinstance(first, dict | str) and not _message(found) else found
 
 
 def error_in(payload: bytes, kind: type[ModelError] | None = None) -> ModelError | None:
@@ -228,8 +265,11 @@ def error_in(payload: bytes, kind: type[ModelError] | None = None) -> ModelError
     return as_error(said, kind) if said.message else None
 
 
-def _kind(said: Said, wait_s: float | None) -> type[ModelError]:
-    named = [_BY_WORD[word] for word in map(_plain, said.words) if word in _BY_WORD]
+def _kind(said: Said, message: str, wait_s: float | None) -> type[ModelError]:
+    words = [*map(_plain, said.words)]
+    if not _BADLY_SAID.isdisjoint(words):
+        return ProviderServerError
+    named = [_BY_WORD[word] for word in words if word in _BY_WORD]
     for kind in named:
         if kind not in _VAGUE:
             return kind
@@ -237,9 +277,8 @@ def _kind(said: Said, wait_s: float | None) -> type[ModelError]:
     if kind is RateLimitError and wait_s is not None and wait_s < WAIT_MAX_S:
         return kind  # some speak of billing or of a day even where a short wait is enough
     unknown = said.status is None and kind is ProviderServerError
-    message = said.message[
-        :MESSAGE_CHARS_MAX
-    ]  # a long one would hold up everybody while it is read
+    if kind is not InvalidRequestError:  # whose quota is used up there, is not ours
+        message = said.message[:MESSAGE_CHARS_MAX]
     return said_in(message, SAYABLE if unknown else _FINER.get(kind, ())) or kind
 
 
@@ -264,13 +303,28 @@ def _plain(word: str) -> str:
 
 
 def _message(found: Mapping[str, object]) -> str:
-    for key in ("message", "Message", "detail", "error_description", "msg", "title"):
+    for key in ("message", "Message", "detail", "error_description", "msg", "title", "status_msg"):
         value = found.get(key)
         if isinstance(value, str) and value:
             return value
         if isinstance(value, list | dict) and value:
             return msgspec.json.encode(value).decode()
     return ""
+
+
+def _passed_on(metadata: object) -> str:
+    """OpenRouter's, as the text that it came in: an error in any shape, or a sentence."""
+    raw = metadata.get("raw") if isinstance(metadata, dict) else None
+    if not isinstance(raw, str):
+        return ""
+    text = raw[: 4 * MESSAGE_CHARS_MAX]
+    return read_error(text.encode("utf-8", "replace")).message or text
+
+
+def _headers(metadata: object) -> Mapping[str, str]:
+    found = metadata.get("headers") if isinstance(metadata, dict) else None
+    told = found.items() if isinstance(found, dict) else ()
+    return {name.lower(): value for name, value in told if isinstance(value, str)}
 
 
 def _words(found: Mapping[str, object]) -> tuple[str, ...]:
@@ -288,6 +342,7 @@ def _words(found: Mapping[str, object]) -> tuple[str, ...]:
         found.get("status"),
         found.get("type"),
         found.get("__type"),
+        _BASE_RESP.get(str(found.get("status_code"))) if "status_msg" in found else None,
         _per_day(reasons),
     )
     return tuple(word for word in words if isinstance(word, str) and word)

@@ -24,6 +24,14 @@ _ASKS = re.compile(
 )
 _UNIT_S = {"ms": 0.001, "h": 3600.0, "m": 60.0, "s": 1.0}
 _KINDS = ("requests", "tokens", "input-tokens", "output-tokens")
+_SUFFIXES = (
+    *("", "-requests", "-tokens"),
+    *("-requests-minute", "-requests-hour", "-requests-day"),  # Cerebras
+    *("-tokens-minute", "-tokens-hour", "-tokens-day"),
+)
+_PLAIN = re.compile(r"\d{1,15}(?:\.\d{1,20})?", re.ASCII)
+_YEARS_S, _YEARS_MS = 1e9, 1e12
+"""From here on, a number is a time since 1970, in seconds or in milliseconds."""
 
 
 def retry_after_s(headers: Mapping[str, str], now_s: float) -> float | None:
@@ -54,8 +62,8 @@ def seconds(text: str) -> float | None:
 def reset_s(headers: Mapping[str, str], now_s: float) -> float | None:
     """Seconds until the limit that is used up is reset; None where none is.
 
-    Reads `x-ratelimit-reset-*` (`6m0s`) and `anthropic-ratelimit-*-reset` (RFC 3339), each
-    only where its `remaining` is 0.
+    Reads `x-ratelimit-reset-*` (`6m0s`, `12.5`, or since 1970 as OpenRouter's) and
+    `anthropic-ratelimit-*-reset` (RFC 3339), each only where its `remaining` is 0.
     """
     return max(_resets(headers, now_s), default=None)
 
@@ -67,17 +75,29 @@ def said_s(message: str) -> float | None:
 
 
 def _resets(headers: Mapping[str, str], now_s: float) -> Iterator[float]:
-    for kind in _KINDS:
-        if headers.get(f"x-ratelimit-remaining-{kind}") == "0":
-            wait_s = _length_s(headers.get(f"x-ratelimit-reset-{kind}", ""))
+    for suffix in _SUFFIXES:
+        if headers.get(f"x-ratelimit-remaining{suffix}") == "0":
+            wait_s = _reset_in_s(headers.get(f"x-ratelimit-reset{suffix}", ""), now_s)
             if wait_s is not None:
                 yield wait_s
+    for kind in _KINDS:
         if headers.get(f"anthropic-ratelimit-{kind}-remaining") == "0":
             try:
                 at = datetime.fromisoformat(headers.get(f"anthropic-ratelimit-{kind}-reset", ""))
             except ValueError:
                 continue
             yield _until(at, now_s)
+
+
+def _reset_in_s(text: str, now_s: float) -> float | None:
+    if not _PLAIN.fullmatch(text):
+        return _length_s(text)
+    number = float(text)
+    if number >= _YEARS_MS:
+        number /= 1000
+    if number >= _YEARS_S:
+        number -= now_s
+    return min(max(number, 0.0), WAIT_MAX_S)
 
 
 def _length_s(text: str) -> float | None:

@@ -14,6 +14,7 @@ from orchestra.codecs.arguments import (
     NOTHING,
     TOKENS_MAX,
     arguments_object,
+    arguments_text,
     count,
     given,
     merged,
@@ -33,13 +34,21 @@ def test_arguments_that_are_an_object_are_that_object(arguments: dict[str, Any])
     assert arguments_object(json.dumps(arguments)) == arguments
 
 
-@pytest.mark.parametrize("text", ['{"city": "Bos', "[1]", "5", "null", "{" * 9_000, "[" * 9_000])
+@pytest.mark.parametrize("text", ['{"city": "Bos', "[1]", "5", "null x", "{" * 9_000, "[" * 9_000])
 def test_what_is_no_object_goes_back_as_it_was_written(text: str) -> None:
     assert arguments_object(text) == {"INVALID_JSON": text}
 
 
-def test_no_arguments_are_an_empty_object() -> None:
-    assert arguments_object("") == {}
+@pytest.mark.parametrize("text", ["", "null", " null\n"])
+def test_no_arguments_are_an_empty_object(text: str) -> None:
+    """However a model has written that there are none."""
+    assert arguments_object(text) == {}
+    assert arguments_text(text) in {text, "{}"} - {"null", " null\n"}
+
+
+@pytest.mark.parametrize("text", ["", '{ "q": null}', '{"city": "Bos', "[1]", '"null"'])
+def test_other_arguments_go_back_as_they_were_written(text: str) -> None:
+    assert arguments_text(text) == text
 
 
 @drawn(objects, objects)

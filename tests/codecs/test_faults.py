@@ -63,6 +63,13 @@ JSON = st.recursive(
                     "__type",
                     "violations",
                     "quotaId",
+                    "errors",
+                    "base_resp",
+                    "status_code",
+                    "status_msg",
+                    "metadata",
+                    "raw",
+                    "headers",
                 )
             ),
             inner,
@@ -323,6 +330,17 @@ IN_STREAM: list[tuple[Json, Kind]] = [
     ({"error": {"message": "prompt is too long"}}, ContextLengthError),
     ({"error": "something"}, ProviderServerError),
     (google("UNAVAILABLE"), OverloadedError),
+    ({"base_resp": {"status_code": 1008, "status_msg": "insufficient balance"}}, QuotaError),
+    ({"base_resp": {"status_code": 1002, "status_msg": "rate limit"}}, RateLimitError),
+    (
+        {"base_resp": {"status_code": 1027, "status_msg": "output new_sensitive"}},
+        ContentFilterError,
+    ),
+    (
+        {"base_resp": {"status_code": 2013, "status_msg": "context window exceeds limit"}},
+        ContextLengthError,
+    ),
+    ({"base_resp": {"status_code": 1000, "status_msg": "unknown error"}}, ProviderServerError),
 ]
 
 
@@ -341,6 +359,14 @@ MESSAGES: list[tuple[object, str]] = [
     ({"error": {"code": "x"}, "message": "no"}, "no"),
     ({"error": {}, "message": "no"}, "no"),
     ([{"error": {"message": "no"}}], "no"),
+    ({"errors": [{"message": "no"}, {"message": "and"}]}, "no"),
+    ({"errors": ["no"]}, "no"),
+    ({"error": [{"message": "no"}], "success": False}, "no"),
+    ({"error": ["no"]}, "no"),
+    ({"error": [None], "message": "no"}, "no"),
+    ({"errors": [{"message": "why"}], "message": "no"}, "no"),
+    ({"base_resp": {"status_code": 1000, "status_msg": "no"}}, "no"),
+    ({"base_resp": {"status_code": 0, "status_msg": "fine"}, "msg": "no"}, "no"),
     ("no", "no"),
     ({}, ""),
     ([], ""),
@@ -351,6 +377,13 @@ MESSAGES: list[tuple[object, str]] = [
 @pytest.mark.parametrize(("body", "message"), MESSAGES)
 def test_the_message_is_the_providers_own(body: object, message: str) -> None:
     assert read_error(json.dumps(body).encode()).message == message
+
+
+@pytest.mark.parametrize("raw", ["busy", '"busy"', '{"error":{"message":"busy"}}', '["busy"]'])
+def test_what_the_provider_behind_a_gateway_said_is_told_too(raw: str) -> None:
+    """OpenRouter has one sentence for all of it."""
+    body = {"error": {"code": 502, "message": "Provider returned error", "metadata": {"raw": raw}}}
+    assert told(502, body).message == "Provider returned error: busy"
 
 
 def test_what_is_no_json_is_the_message() -> None:
@@ -408,6 +441,17 @@ def test_a_limit_that_is_used_up_tells_the_wait_at_last() -> None:
     headers = {"x_ratelimit_remaining_tokens": "0", "x_ratelimit_reset_tokens": "12s"}
     assert told(429, openai("rate_limit_exceeded"), **headers).retry_after_s == 12
     assert told(500, openai("server_error"), **headers).retry_after_s is None
+
+
+def test_a_body_may_tell_the_headers_of_a_limit() -> None:
+    """OpenRouter's, in milliseconds since 1970."""
+    limit = {"X-RateLimit-Remaining": "0", "X-RateLimit-Reset": "1789138080000"}
+    body = {"error": {"code": 429, "message": "slow down", "metadata": {"headers": limit}}}
+    error = http_error(429, {}, json.dumps(body).encode(), 1789138050.0)
+    assert error.retry_after_s == 30
+    assert (
+        told(429, {"error": {"message": "no", "metadata": {"headers": [1]}}}).retry_after_s is None
+    )
 
 
 def test_what_may_not_be_retried_has_no_wait() -> None:

@@ -19,6 +19,8 @@ NAMES = st.sampled_from(
         "x-ms-retry-after-ms",
         "x-ratelimit-reset-requests",
         "x-ratelimit-remaining-requests",
+        "x-ratelimit-reset",
+        "x-ratelimit-remaining",
         "anthropic-ratelimit-tokens-remaining",
         "anthropic-ratelimit-tokens-reset",
     )
@@ -123,6 +125,19 @@ def test_the_sentences_that_ask_to_wait(message: str, expected: float | None) ->
         ({"x-ratelimit-remaining-tokens": "0"}, None),
         (
             {
+                "x-ratelimit-remaining-tokens-minute": "0",
+                "x-ratelimit-reset-tokens-minute": "11.382867097854614",
+                "x-ratelimit-remaining-requests-day": "9",
+                "x-ratelimit-reset-requests-day": "33011.382867097855",
+            },
+            11.382867097854614,
+        ),
+        ({"x-ratelimit-remaining": "0", "x-ratelimit-reset": f"{int(NOW_S + 7)}000"}, 7.0),
+        ({"x-ratelimit-remaining": "0", "x-ratelimit-reset": str(int(NOW_S + 7))}, 7.0),
+        ({"x-ratelimit-remaining": "0", "x-ratelimit-reset": str(int(NOW_S - 7))}, 0.0),
+        ({"x-ratelimit-remaining": "0", "x-ratelimit-reset": "tomorrow"}, None),
+        (
+            {
                 "x-ratelimit-remaining-requests": "0",
                 "x-ratelimit-reset-requests": "1s",
                 "x-ratelimit-remaining-tokens": "0",
@@ -163,3 +178,12 @@ def test_a_hostile_wait_is_read_as_any_other() -> None:
     """Where the work grows with the square of its blanks, it is never read."""
     assert seconds("1" + " " * 500_000 + "x") is None
     assert seconds(" 1 s ") == 1
+
+
+@pytest.mark.parametrize("of", ["requests", "tokens"])
+@pytest.mark.parametrize("window", ["minute", "hour", "day"])
+def test_a_limit_may_be_of_any_window(of: str, window: str) -> None:
+    """Cerebras' are."""
+    limit = f"{of}-{window}"
+    headers = {f"x-ratelimit-remaining-{limit}": "0", f"x-ratelimit-reset-{limit}": "12.5"}
+    assert reset_s(headers, NOW_S) == 12.5

@@ -13,7 +13,7 @@ from urllib.parse import quote
 import attrs
 import msgspec
 
-from orchestra.accounts import Usage
+from orchestra.accounts import Certainty, Usage
 from orchestra.codecs.arguments import count, token_count
 from orchestra.codecs.bedrock.embed import decode_embeddings, embed_body
 from orchestra.codecs.bedrock.request import converse_body
@@ -298,20 +298,23 @@ def stopped(word: str | None) -> Stopped:
 
 
 def usage_report(raw: Json | None) -> tuple[UsageReport, ...]:
-    """The report in a record of usage, nothing if a count is missing.
+    """The report in a record of usage: partial if a count is missing, nothing if both are.
 
+    What a guardrail has changed of Nova's answer counts only what went in.
     Converse counts what the cache gave and took beside `inputTokens`, under either of two names.
     """
     found = raw or {}
     input_tokens = token_count(found.get("inputTokens"))
     output_tokens = token_count(found.get("outputTokens"))
-    if input_tokens is None or output_tokens is None:
+    if input_tokens is None and output_tokens is None:
         return ()
+    whole = input_tokens is not None and output_tokens is not None
     read = count(found, "cacheReadInputTokens") or count(found, "cacheReadInputTokenCount")
     written = count(found, "cacheWriteInputTokens") or count(found, "cacheWriteInputTokenCount")
     usage = Usage(
-        input_tokens + read + written,
-        output_tokens,
+        (input_tokens or 0) + read + written,
+        output_tokens or 0,
+        Certainty.EXACT if whole else Certainty.PARTIAL,
         cached_input_tokens=read,
         cache_write_input_tokens=written,
     )

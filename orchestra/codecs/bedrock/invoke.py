@@ -13,6 +13,7 @@ from collections.abc import Iterable
 import attrs
 import msgspec
 
+from orchestra.accounts import Certainty
 from orchestra.codecs.anthropic.dialect import MessageEvents, message_events
 from orchestra.codecs.arguments import latest
 from orchestra.codecs.bedrock.converse import (
@@ -23,7 +24,7 @@ from orchestra.codecs.bedrock.converse import (
     stream_error,
 )
 from orchestra.codecs.bedrock.prompts import invoke_body
-from orchestra.codecs.bedrock.said import Said, counts, reports, spoken, stops
+from orchestra.codecs.bedrock.said import Said, counts, of_another, reports, spoken, stops
 from orchestra.codecs.dialect import Call
 from orchestra.codecs.faults import as_error, read_error
 from orchestra.codecs.framing.eventstream import EventStreamFraming
@@ -62,6 +63,7 @@ class InvokeDecoder(FrameDecoder):
         self._counts: Json = {}
         self._reported = False  # by events of the model's own, which tell more than Bedrock
         self._intervened = False
+        self._spoke = False
 
     def _take(self, name: str, payload: bytes) -> None:
         if (error := stream_error(name, payload)) is not None:
@@ -100,6 +102,11 @@ class InvokeDecoder(FrameDecoder):
                 self._give(self._nova.take(name, bytes(found)))
 
     def _of_others(self, said: Said) -> None:
+        if of_another(said):
+            return
+        if said.event_type == "tool-calls-generation" and self._spoke:
+            said.text = None  # which its pieces have said
+        self._spoke = self._spoke or bool(said.text)
         self._emit(*spoken(said))
         # what was only masked says so, too; but what is a guardrail's own is whole, and counted
         self._intervened = said.intervened and said.output_total is not None
@@ -114,7 +121,8 @@ class InvokeDecoder(FrameDecoder):
             if isinstance(event, Stopped):
                 self._stop(event.reason, event.raw)
             else:
-                self._reported = self._reported or isinstance(event, UsageReport)
+                whole = isinstance(event, UsageReport) and event.usage.certainty is Certainty.EXACT
+                self._reported = self._reported or whole
                 self._emit(event)
 
     def _end(self) -> None:

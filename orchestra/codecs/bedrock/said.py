@@ -68,6 +68,8 @@ class Said(msgspec.Struct):
     """A whole answer or a piece of one, of any family; most of it is there in none."""
 
     type: str | None = None
+    event_type: str | None = None  # Command R's
+    index: object = None  # of several answers
     # the text itself
     text: str | None = None
     completion: str | None = None
@@ -113,6 +115,12 @@ class Said(msgspec.Struct):
     def intervened(self) -> bool:
         """Whether a guardrail has changed it, or says its own words in the model's place."""
         return self.guardrail == _INTERVENED
+
+
+def of_another(said: Said) -> bool:
+    """Whether a piece is of another answer than the first, where several were asked for."""
+    first = said.choices[0] if said.choices else said
+    return bool(first.index)
 
 
 def spoken(said: Said) -> Iterable[TextDelta | ToolCallDelta]:

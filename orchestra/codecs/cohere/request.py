@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 
 import msgspec
 
-from orchestra.codecs.arguments import merged, refuse_logprobs
+from orchestra.codecs.arguments import arguments_text, merged, refuse_logprobs
 from orchestra.codecs.files import without_files
 from orchestra.errors import CapabilityError
 from orchestra.values import (
@@ -176,7 +176,7 @@ def _part(part: Part) -> Json:
 
 
 def _call(call: ToolCall) -> Json:
-    function = {"name": call.name, "arguments": call.arguments}
+    function = {"name": call.name, "arguments": arguments_text(call.arguments)}
     return {"id": call.id, "type": "function", "function": function}
 
 

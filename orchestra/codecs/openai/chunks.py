@@ -64,11 +64,18 @@ REASONS: Mapping[str, StopReason] = {
     "eos": StopReason.END,  # Together
     "eos_token": StopReason.END,  # Hugging Face
     "stop_sequence": StopReason.STOP_SEQUENCE,
+    "end_turn": StopReason.END,  # Anthropic's, that a gateway passes on
+    "tool_use": StopReason.TOOL_CALLS,
+    "sensitive": StopReason.CONTENT_FILTER,  # Zhipu
+    "model_context_window_exceeded": StopReason.LENGTH,
+    "repetition_truncation": StopReason.LENGTH,  # Xiaomi
 }
+"""In small letters, and without what Google adds: `content_filter: PROHIBITED_CONTENT`."""
 _FAILURES: Mapping[str, str] = {
     "error": "server_error",
     "abort": "server_error",  # vLLM and SGLang, when they give up a request
     "insufficient_system_resource": "overloaded",  # DeepSeek
+    "network_error": "server_error",  # Zhipu: the model behind it failed
 }
 """Reasons to stop by which the answer was cut, and a word for each that `faults` knows."""
 
@@ -113,7 +120,7 @@ class OpenAiDecoder(FrameDecoder):
         if name == "error":
             raise error_of(payload, self._quirks)
         chunk = self._reader.chunk(payload, _A_CHUNK, opening=not self._began)
-        if chunk.error or chunk.kind == "error":
+        if chunk.failed:
             raise error_of(payload, self._quirks)
         self._read(chunk, stream=True)
 
@@ -126,7 +133,7 @@ class OpenAiDecoder(FrameDecoder):
             TruncatedStreamError: it is a chunk of one, which is not the last.
         """
         chunk = self._reader.chunk(body, "the answer", opening=True)
-        if chunk.error or chunk.kind == "error":
+        if chunk.failed:
             raise error_of(body, self._quirks)
         if not chunk.choices:
             if (error := self._error_in(body)) is not None:
@@ -270,7 +277,8 @@ class OpenAiDecoder(FrameDecoder):
         return None
 
     def _finished(self, raw: str | None, by_sequence: bool = False) -> None:
-        reason = REASONS.get(raw, StopReason.OTHER) if raw else StopReason.END
+        word = (raw or "stop").partition(":")[0].lower()
+        reason = REASONS.get(word, StopReason.OTHER)
         if reason is StopReason.END:
             if self._calls:  # many servers say "stop" of any answer
                 reason = StopReason.TOOL_CALLS

@@ -11,6 +11,7 @@ import msgspec
 
 from orchestra.codecs.dialect import Call, Decoder, Dialect
 from orchestra.codecs.faults import http_error
+from orchestra.codecs.framing.frames import BEFORE_JSON
 from orchestra.codecs.openai.chunks import OpenAiDecoder
 from orchestra.codecs.openai.embeddings import embed_body, embeddings_of
 from orchestra.codecs.openai.errors import marked
@@ -18,6 +19,9 @@ from orchestra.codecs.openai.quirks import OPENAI, Quirks
 from orchestra.codecs.openai.request import chat_body
 from orchestra.errors import ModelError
 from orchestra.values import ChatRequest, Embeddings, EmbedRequest, ModelEvent
+
+_STREAMED = (b"data:", b"event:", b"id:", b":")
+"""What JSON does not begin with, and Server-Sent Events do."""
 
 
 class OpenAiDialect(Dialect):
@@ -50,14 +54,17 @@ class OpenAiDialect(Dialect):
         return OpenAiDecoder(self.quirks)
 
     def decode(self, body: bytes) -> list[ModelEvent]:
-        """The events of a whole answer.
+        """The events of a whole answer; some servers stream it, whatever they are asked.
 
         Raises:
             ModelError: an error in place of an answer, though the status was 200.
             MalformedStreamError: it is not an answer of this dialect.
-            TruncatedStreamError: it is a chunk of one.
+            TruncatedStreamError: it is a chunk of one, or a stream that was cut.
         """
-        return OpenAiDecoder(self.quirks).whole(body)
+        decoder = OpenAiDecoder(self.quirks)
+        if not body.lstrip(BEFORE_JSON).startswith(_STREAMED):
+            return decoder.whole(body)
+        return [*decoder.feed(body), *decoder.close()]
 
     def ask_embeddings(self, model: str, request: EmbedRequest) -> Call:
         """The call that embeds at most `texts_max` texts.

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from orchestra.codecs.arguments import merged
+from orchestra.codecs.arguments import arguments_text, merged
 from orchestra.codecs.files import PDF, told, unread
 from orchestra.codecs.gemini.request import wants_seals
 from orchestra.codecs.openai.quirks import Quirks
@@ -144,7 +144,7 @@ def _call(call: ToolCall, quirks: Quirks) -> Json:
     told: Json = {
         "id": quirks.call_id(call.id),
         "type": "function",
-        "function": {"name": call.name, "arguments": call.arguments},
+        "function": {"name": call.name, "arguments": arguments_text(call.arguments)},
     }
     return {**told, **google_content(call.signature)} if quirks.google_seals else told
 

@@ -110,6 +110,15 @@ class Chunk(msgspec.Struct, gc=False):
     error: object = None
     kind: str | None = msgspec.field(default=None, name="object")
     x_groq: GroqRecord | None = None
+    base_resp: object = None
+
+    @property
+    def failed(self) -> bool:
+        """Whether it is an error. MiniMax says of everything whether it is, in `base_resp`."""
+        if self.error or self.kind == "error":
+            return True
+        base = self.base_resp
+        return isinstance(base, dict) and bool(base.get("status_code"))
 
 
 class Opening(Chunk, gc=False):

@@ -13,8 +13,8 @@ def usage_of(record: object, certainty: Certainty = Certainty.EXACT) -> Usage | 
     """What a `usage` record says; None where it is not one, or neither of its counts is there.
 
     Where one of them is missing, it is partial. Cached tokens are looked for where OpenAI,
-    DeepSeek, Moonshot and Mistral put them. Where the total shows that reasoning was counted
-    apart from the answer (xAI), it is added to it.
+    DeepSeek, Moonshot, Mistral and gateways before Anthropic put them. Where the total shows that
+    reasoning was counted apart from the answer (xAI), it is added to it.
     """
     if not isinstance(record, dict):
         return None
@@ -30,19 +30,17 @@ def usage_of(record: object, certainty: Certainty = Certainty.EXACT) -> Usage | 
     reasoned = _first((answer, "reasoning_tokens"), (record, "reasoning_tokens"))
     if reasoned and _count(record, "total_tokens") == asked + answered + reasoned:
         answered += reasoned
-    return Usage(
-        asked,
-        answered,
-        certainty,
-        _first(
-            (prompt, "cached_tokens"),
-            (record, "prompt_cache_hit_tokens"),
-            (record, "cached_tokens"),
-            (record, "num_cached_tokens"),
-        ),
-        _first((prompt, "cache_write_tokens")),
-        reasoned,
+    cached = _first(
+        (prompt, "cached_tokens"),
+        (record, "prompt_cache_hit_tokens"),
+        (record, "cached_tokens"),
+        (record, "num_cached_tokens"),
     )
+    written = _first((prompt, "cache_write_tokens"), (prompt, "cache_creation_tokens"))
+    told = _first((record, "cache_creation_input_tokens"))
+    if not written and cached + told <= asked:  # else it is counted beside the prompt
+        written = told
+    return Usage(asked, answered, certainty, cached, written, reasoned)
 
 
 def counts_all(record: object) -> bool:
@@ -52,8 +50,11 @@ def counts_all(record: object) -> bool:
 
 
 def embedding_usage_of(record: object) -> Usage | None:
-    """What the `usage` record of an embedding says: only the input is counted."""
-    asked = _count(record, "prompt_tokens") if isinstance(record, dict) else None
+    """What the `usage` record of an embedding says: only the input is counted, or the total."""
+    found = record if isinstance(record, dict) else {}
+    asked = _count(found, "prompt_tokens")
+    if asked is None:
+        asked = _count(found, "total_tokens")  # Voyage
     return None if asked is None else Usage(asked)
 
 

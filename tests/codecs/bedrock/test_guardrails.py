@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestra.accounts import Usage
+from orchestra.accounts import Certainty, Usage
 from orchestra.answers import Completion
 from orchestra.codecs.bedrock.invoke import BedrockInvokeDialect
 from orchestra.errors import ModelError, TruncatedStreamError
@@ -96,6 +96,20 @@ def test_a_whole_answer_of_a_guardrails_has_stopped_by_it(text: str) -> None:
     events = DIALECT.decode(json.dumps({"generation": text} | INTERVENED).encode())
     said = [TextDelta(text)] if text else []
     assert events == [*said, Stopped(StopReason.CONTENT_FILTER)]
+
+
+@given(COUNTS)
+def test_what_a_guardrail_changed_of_novas_answer_is_counted_in_part(asked: float) -> None:
+    """Only what went in is counted then; a stream's last event has Bedrock's own counts besides."""
+    message = {"content": [{"text": "Call {NUMBER}."}]}
+    counted = {"usage": {"inputTokens": asked}}
+    body = {"output": {"message": message}, "stopReason": "end_turn"} | counted | INTERVENED
+    answer = Completion.of(DIALECT.decode(json.dumps(body).encode()))
+    assert answer.usage == Usage(int(asked), 0, Certainty.PARTIAL)
+    metrics = {"inputTokenCount": asked, "outputTokenCount": 7}
+    last = {"metadata": counted, "amazon-bedrock-invocationMetrics": metrics}
+    told = [chunk({"messageStop": {"stopReason": "end_turn"}}), chunk(last)]
+    assert Completion.of(decode(told)).usage == Usage(int(asked), 7)
 
 
 def test_an_error_behind_a_guardrail_is_an_error() -> None:

@@ -108,6 +108,8 @@ def read_stream(body: bytes) -> Json:
     found: Json = {"text": "", "finish": None, "usage": None}
     for message in buffer:
         piece = json.loads(b64decode(json.loads(message.payload)["bytes"]))
+        if "is_finished" in piece and piece.get("index"):  # another answer of Command's
+            continue
         match piece:
             case {"contentBlockDelta": {"delta": {"text": text}}}:
                 found["text"] += text
@@ -459,6 +461,30 @@ def test_command_rs_calls_have_no_function_around_them() -> None:
     assert [(each.name, json.loads(each.arguments)) for each in answer.tool_calls] == [
         ("top_song", {"sign": "WZPZ"})
     ]
+
+
+@pytest.mark.parametrize("pieces", [["I will", " search."], []])
+def test_command_r_says_what_it_plans_once(pieces: list[str]) -> None:
+    """In pieces, and whole again with the calls; or only with them."""
+    told = [{"event_type": "tool-calls-chunk", "text": each} for each in pieces]
+    call = {"name": "top_song", "parameters": {"sign": "WZPZ"}}
+    calls = {"event_type": "tool-calls-generation", "text": "I will search.", "tool_calls": [call]}
+    end = {"event_type": "stream-end", "response": calls, "finish_reason": "COMPLETE"}
+    answer = Completion.of(decode([chunk(each) for each in (*told, calls, end)]))
+    assert answer.text == "I will search."
+    assert [each.name for each in answer.tool_calls] == ["top_song"]
+
+
+@given(st.lists(st.tuples(st.integers(0, 2), st.text(min_size=1, max_size=3)), max_size=8))
+def test_of_several_answers_in_a_stream_the_first_is_read(said: list[tuple[int, str]]) -> None:
+    """Command's stand at the top, those of other families in a list of choices."""
+    command: list[Json] = [{"index": at, "text": text, "is_finished": False} for at, text in said]
+    choices: list[Json] = [{"choices": [{"index": at, "text": text}]} for at, text in said]
+    for told in (command, choices):
+        answer = Completion.of(
+            decode([chunk(each) for each in (*told, {"finish_reason": "length"})])
+        )
+        assert answer.text == "".join(text for at, text in said if at == 0)
 
 
 @pytest.mark.parametrize("finish", ["stop", None])

@@ -504,7 +504,7 @@ def test_a_conversation_with_tools_goes_back_as_cohere_sent_it() -> None:
         turn("assistant", ReasoningPart("I plan"), ToolCall("1", "weather", "{}")),
         turn("tool", ToolResult("1", "weather", "sun"), ToolResult("2", "weather", "no", True)),
         turn("assistant", ReasoningPart("hm"), TextPart("It is sunny.")),
-        turn("assistant", TextPart("Yes."), ToolCall("3", "weather", "{}")),
+        turn("assistant", TextPart("Yes."), ToolCall("3", "weather", "null")),
         Message("assistant", ""),
     )["messages"]
     image = f"data:image/png;base64,{b64encode(PNG).decode()}"

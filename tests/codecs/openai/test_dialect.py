@@ -93,6 +93,16 @@ def test_the_last_thing_is_the_reason(before: list[Json], finish: str) -> None:
     assert Completion.of(events).usage == Usage(5, 2)
 
 
+@given(answers, finishes, st.sampled_from([b"", b"\n", b": wait\n\n", b"event: x\n", b"id: 1\n"]))
+def test_an_answer_that_is_streamed_though_nobody_asked_for_it_is_the_same(
+    before: list[Json], finish: str, beginning: bytes
+) -> None:
+    raw = beginning + stream(*before, chunk(finish=finish), chunk(usage=USAGE))
+    assert OpenAiDialect(GENERIC).decode(raw) == decode([raw])
+    with pytest.raises(TruncatedStreamError):
+        OpenAiDialect(GENERIC).decode(beginning + stream(*before, done=False) + b": cut")
+
+
 @given(st.binary(), st.data())
 def test_any_bytes_at_all_give_events_or_a_typed_error(raw: bytes, data: st.DataObject) -> None:
     framed = b"data: " + raw + b"\n\n"
@@ -261,11 +271,27 @@ def test_nothing_is_read_behind_the_end() -> None:
         ("content_filter", StopReason.CONTENT_FILTER),
         ("eos_token", StopReason.END),
         ("stop_sequence", StopReason.STOP_SEQUENCE),
+        ("MAX_TOKENS", StopReason.LENGTH),
+        ("content_filter: PROHIBITED_CONTENT", StopReason.CONTENT_FILTER),
+        ("function_call_filter: MALFORMED_FUNCTION_CALL", StopReason.OTHER),
+        ("sensitive", StopReason.CONTENT_FILTER),
+        ("model_context_window_exceeded", StopReason.LENGTH),
+        ("repetition_truncation", StopReason.LENGTH),
+        ("end_turn", StopReason.END),
+        ("tool_use", StopReason.TOOL_CALLS),
         ("whatever", StopReason.OTHER),
     ],
 )
 def test_reasons_to_stop(raw: str, reason: StopReason) -> None:
     assert said(chunk({"content": "x"}, raw)).stopped == Stopped(reason, raw)
+
+
+def test_a_choice_may_have_a_reason_and_nothing_else() -> None:
+    """Google's, of a prompt that it did not answer."""
+    reason = "content_filter: PROHIBITED_CONTENT"
+    choice = {"finish_reason": reason, "index": 0}
+    whole = OpenAiDialect(GENERIC).decode(json.dumps({"choices": [choice]}).encode())
+    assert Completion.of(whole).stopped == Stopped(StopReason.CONTENT_FILTER, reason)
 
 
 def test_of_several_reasons_the_last_counts() -> None:

@@ -20,7 +20,7 @@ from orchestra.errors import (
     MalformedStreamError,
     RateLimitError,
 )
-from orchestra.values import EmbedRequest, Vector
+from orchestra.values import EmbedRequest, Json, Vector
 
 floats = st.lists(st.floats(width=32, allow_nan=False, allow_infinity=False), max_size=5)
 
@@ -47,6 +47,23 @@ def test_vectors_come_in_the_order_of_the_texts_however_they_are_written(
 def answer(*vectors: object) -> bytes:
     data = [{"index": index, "embedding": each} for index, each in enumerate(vectors)]
     return json.dumps({"object": "list", "data": data, "model": "m"}).encode()
+
+
+@pytest.mark.parametrize(
+    ("record", "usage"),
+    [
+        ({"total_tokens": 3}, Usage(3)),
+        ({"prompt_tokens": 0, "total_tokens": 3}, Usage(0)),
+        ({"total_tokens": None}, None),
+        (None, None),
+    ],
+)
+def test_where_only_the_total_is_told_it_is_the_input(
+    record: Json | None, usage: Usage | None
+) -> None:
+    """Voyage's record is that."""
+    body = {"data": [{"index": 0, "embedding": [0.5]}], "model": "m", "usage": record}
+    assert OpenAiDialect().decode_embeddings(json.dumps(body).encode()).usage == usage
 
 
 @given(st.lists(st.lists(st.integers(-128, 127), max_size=9), max_size=3))

@@ -22,6 +22,11 @@ from orchestra.errors import (
 from orchestra.values import Began, Json, TextDelta, UsageReport
 from tests.codecs.openai_streams import USAGE, chunk, decode, frame, stream
 
+LIMITED: Json = {"status_code": 1002, "status_msg": "rate limit exceeded"}
+"""MiniMax's, whose status is 200 whatever it says."""
+BADLY_SAID: Json = {"type": "invalid_request_error", "code": "tool_use_failed", "message": "no"}
+"""Groq's, of what its model said."""
+
 
 @pytest.mark.parametrize(
     ("frames", "kind"),
@@ -35,6 +40,8 @@ from tests.codecs.openai_streams import USAGE, chunk, decode, frame, stream
         (b'event: error\ndata: {"message":"busy","type":"overloaded_error"}\n\n', OverloadedError),
         (frame({"object": "error", "message": "no", "type": "server_error"}), ProviderServerError),
         (frame({"error": "out of memory"}), ProviderServerError),
+        (frame({"error": BADLY_SAID}), ProviderServerError),
+        (frame({"id": "a", "choices": None, "base_resp": LIMITED}), RateLimitError),
         (frame({"error": {"message": "m", "code": "context_length_exceeded"}}), ContextLengthError),
         (frame(chunk({}, "error")), ProviderServerError),
         (
@@ -42,6 +49,7 @@ from tests.codecs.openai_streams import USAGE, chunk, decode, frame, stream
             ContentFilterError,
         ),
         (frame(chunk({}, "insufficient_system_resource")), OverloadedError),
+        (frame(chunk({}, "network_error")), ProviderServerError),
         (frame({"id": "a", "x_groq": {"error": "over capacity"}}), ProviderServerError),
     ],
 )
@@ -81,6 +89,18 @@ def test_an_answer_without_choices_is_none(body: Json) -> None:
 def test_an_error_in_place_of_a_whole_answer_is_told_whatever_its_shape(body: Json) -> None:
     with pytest.raises(ProviderServerError, match="gone"):
         OpenAiDialect(GENERIC).decode(json.dumps(body).encode())
+
+
+def test_minimax_says_of_an_answer_whether_it_is_one() -> None:
+    """And where it is one, what else it says of it does not count."""
+    fine: Json = {"status_code": 0, "status_msg": "Invalid parameters detected"}
+    said = chunk({"content": "Hi"}, "stop")
+    assert TextDelta("Hi") in decode([stream({**said, "base_resp": fine})])
+    whole = {"id": "a", "choices": [{"message": {"content": "Hi"}, "finish_reason": "stop"}]}
+    dialect = OpenAiDialect(GENERIC)
+    assert TextDelta("Hi") in dialect.decode(json.dumps({**whole, "base_resp": fine}).encode())
+    with pytest.raises(RateLimitError, match="rate limit exceeded"):
+        dialect.decode(json.dumps({**whole, "choices": None, "base_resp": LIMITED}).encode())
 
 
 def test_a_chunk_that_is_not_json_is_an_error_and_not_skipped() -> None:

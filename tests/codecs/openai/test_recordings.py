@@ -158,7 +158,8 @@ def test_a_recorded_error_is_of_its_class_and_keeps_its_message(recording: Recor
     said = json.loads(recording.body)["error"]
     code = said.get("code")
     assert type(error) is ERRORS[recording.status, None if code is None else str(code)]
-    assert error.message == said["message"]
+    behind = said.get("metadata", {}).get("raw", "")
+    assert error.message == ": ".join(filter(None, (said["message"], behind)))
     assert error.status == recording.status
     assert error.request_id == recording.headers.get("x-request-id", "")
 

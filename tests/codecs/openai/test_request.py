@@ -200,7 +200,7 @@ def test_images_go_as_data_urls_or_as_urls() -> None:
 
 
 def test_calls_and_their_results() -> None:
-    call, other = ToolCall("c1", "add", '{"a": 1}'), ToolCall("c2", "add")
+    call, other = ToolCall("c1", "add", '{"a": 1}'), ToolCall("c2", "add", "null")
     results = (ToolResult("c1", "add", "2"), ToolResult("c2", "add", "no a", is_error=True))
     found = messages(HELLO, Message("assistant", (call, other)), Message("tool", (*results,)))
     assert found[1:] == [

@@ -59,6 +59,12 @@ def test_usage_is_found_wherever_servers_put_it() -> None:
             {"prompt_tokens_details": {"cache_write_tokens": 3}},
             Usage(5, 2, cache_write_input_tokens=3),
         ),
+        (
+            {"prompt_tokens_details": {"cached_tokens": 1, "cache_creation_tokens": 3}},
+            Usage(5, 2, cached_input_tokens=1, cache_write_input_tokens=3),
+        ),
+        ({"cache_creation_input_tokens": 3}, Usage(5, 2, cache_write_input_tokens=3)),
+        ({"cache_creation_input_tokens": 6}, Usage(5, 2)),
         ({"prompt_tokens_details": None}, Usage(5, 2)),
         ({"completion_tokens_details": {"reasoning_tokens": 1}}, Usage(5, 2, reasoning_tokens=1)),
         # xAI counts what it reasoned apart from the answer; the total tells.

@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from orchestra.codecs.arguments import arguments_text
 from orchestra.codecs.openai.dialect import OpenAiDialect
 from orchestra.codecs.openai.quirks import GENERIC, OPENAI
 from orchestra.codecs.openai_serving.request import served_chat
@@ -101,7 +102,7 @@ def turns(draw: st.DrawFn) -> tuple[Message, ...]:
             calls: list[Part] = []
             if kind == "calls":
                 calls = [
-                    ToolCall(f"{number}-{index}", draw(names), draw(texts))
+                    ToolCall(f"{number}-{index}", draw(names), arguments_text(draw(texts)))
                     for index in range(draw(st.integers(1, 3)))
                 ]
             found.append(Message("assistant", (*said, *calls), draw(speakers)))
