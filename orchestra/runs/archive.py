@@ -14,6 +14,7 @@ that it is lost once, at one time, for all; and a run that was lost stays so.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 
@@ -27,6 +28,8 @@ from orchestra.runs.keeping import Final, packed, unpacked
 from orchestra.runs.patience import patiently
 from orchestra.runs.record import EventLine, Record, lost
 from orchestra.runs.settings import RunsSettings
+
+log = logging.getLogger("orchestra.runs")
 
 LIVE_TTL_S = 7 * 24 * 3600.0
 """How long a run is known that goes on; and how long an index is kept beside the runs in it."""
@@ -136,9 +139,9 @@ class Archive:
         Raises:
             StateError: the state is away.
         """
-        kept_s = self.settings.kept_s
         keys = [live_key(run_id), mail.process_key("")]
-        return (await self.state.change(keys, partial(_settle, [run_id], [""], kept_s))).get(run_id)
+        settle = partial(_settle, [run_id], [""], self.settings.kept_s)
+        return (await self.state.change(keys, settle)).found.get(run_id)
 
     async def _read_live(self, run_ids: Sequence[str]) -> dict[str, Record]:
         keys = [live_key(run_id) for run_id in run_ids]
@@ -151,7 +154,7 @@ class Archive:
         processes = sorted(set(running.values()))
         keys = [*map(live_key, running), *map(mail.process_key, processes)]
         settle = partial(_settle, [*running], processes, self.settings.kept_s)
-        return await patiently(partial(self.state.change, keys, settle))
+        return _told(await patiently(partial(self.state.change, keys, settle)))
 
     async def together(self, calls: Sequence[Callable[[], Awaitable[object]]]) -> None:
         """Make some calls of the state, at once where it waits, so that they are one batch of it.
@@ -189,13 +192,30 @@ def as_it_is(there: Sequence[bytes | None], now_s: float) -> Change[Sequence[byt
     return Change(list(there))
 
 
+class _Settled(msgspec.Struct, frozen=True):
+    """Records by their run, and those of them that are lost from now on."""
+
+    found: Mapping[str, Record]
+    lost: Sequence[Record]
+
+
+def _told(settled: _Settled) -> Mapping[str, Record]:
+    """The records, when the log has said which are lost."""
+    for each in settled.lost:
+        log.warning(
+            "run %s of pipeline %r is lost, since the process that ran it has died (request %s)",
+            *(each.id, each.pipeline, each.request_id or "without an id"),
+        )
+    return settled.found
+
+
 def _settle(
     run_ids: Sequence[str],
     processes: Sequence[str],
     kept_s: float,
     there: Sequence[bytes | None],
     now_s: float,
-) -> Change[Mapping[str, Record]]:
+) -> Change[_Settled]:
     """The records that are there, those of dead processes lost; `there`: runs, then heartbeats."""
     alive = {
         process
@@ -212,7 +232,8 @@ def _settle(
             record = lost(record, now_s)
             entries[live_key(run_id)] = entry(record, kept_s)
         found[run_id] = record
-    return Change(found, entries)
+    newly = [each for run_id, each in found.items() if live_key(run_id) in entries]
+    return Change(_Settled(found, newly), entries)
 
 
 class _Noted(msgspec.Struct, frozen=True):

@@ -210,6 +210,33 @@ def test_a_run_whose_process_dies_has_failed_for_all_who_follow_it(
     virtual(main, schedule=schedule)
 
 
+def test_the_log_says_once_of_a_run_that_it_is_lost(caplog: pytest.LogCaptureFixture) -> None:
+    found: list[str] = []
+
+    async def main() -> None:
+        state = memory()
+        dying = Cable(state)
+        async with (
+            process(dying) as owner,
+            process(Cable(state)) as second,
+            process(Cable(state)) as third,
+        ):
+            run = owner.start([(1000.0, "never said")])
+            await owner.registry.adopt_durably(run, on_leave=CONTINUE, readers=0)
+            found.append(run.id)
+            dying.cut = True
+            await trio.sleep(LATEST_S)
+            for each in (second, third, second):
+                record = await each.registry.get(run.id)
+                assert record is not None
+                assert record.lost
+
+    virtual(main)
+    said = [each.getMessage() for each in caplog.records if "is lost" in each.getMessage()]
+    (line,) = said
+    assert found[0] in line
+
+
 def test_a_number_that_no_event_has_is_taken_for_the_newest() -> None:
     async def main() -> None:
         state = memory()

@@ -243,11 +243,14 @@ def _paying(budgets: Budgets, caller: Caller) -> tuple[tuple[Payer, ...], tuple[
 def _tell(account: Account, reached: Sequence[Reached]) -> None:
     """Write down in its account what thresholds a call has reached.
 
-    It is logged, too: where a call is settled late, its run may have ended.
+    It is logged, too: where a call is settled late, its run may have ended. What is spent to its
+    end is a warning, since from now on its owner is refused.
     """
     for each in reached:
         spent, limit = in_dollars(each.spent), in_dollars(each.budget.limit_nanodollars)
-        log.info("%d %% of the budget of %s: %s of %s", each.percent, each.budget, spent, limit)
+        level = logging.WARNING if each.percent >= _ALL_PERCENT else logging.INFO
+        told = "%d %% of the budget of %s: %s of %s"
+        log.log(level, told, each.percent, each.budget, spent, limit)
         _record(account, each.budget, each.percent, each.spent)
 
 
@@ -255,6 +258,7 @@ def _record(account: Account, budget: Budget, percent: int, spent: int) -> None:
     account.record(BudgetReached, str(budget), percent, spent, budget.limit_nanodollars)
 
 
+_ALL_PERCENT = 100
 _LEAST = 1
 """Nano-dollars: who has no room for it has nothing left."""
 _RAISE = "Raise the limit in [budgets]"

@@ -26,9 +26,9 @@ from tests.policies.waiters import ASKED, Fake, Payer, read
 SHORT = attrs.evolve(ASKED, output_tokens_max=10)
 
 
-def shared() -> CoalescedModel:
-    """Of a model of which one call is more than half of anybody's budget."""
-    purse = Purse(Budgets(user=SpendingLimits(day=130)), MemoryState(now_s=trio.current_time))
+def shared(day: int = 130) -> CoalescedModel:
+    """Of a model of which one call is more than half of anybody's budget, or all of it."""
+    purse = Purse(Budgets(user=SpendingLimits(day=day)), MemoryState(now_s=trio.current_time))
     price = Price(input=10**6, output=10**6)
     return CoalescedModel(GuardedModel(Fake(), name="m", price=price, purse=purse), name="m")
 
@@ -73,16 +73,36 @@ def test_a_threshold_is_told_once_and_to_its_owner(
     virtual(main, schedule=schedule)
 
 
-def test_a_threshold_is_logged_too(caplog: pytest.LogCaptureFixture) -> None:
-    """A run that has ended has no journal that it could be written into."""
+@pytest.mark.parametrize(
+    ("day", "told"),
+    [
+        (130, [(logging.INFO, "50 %", "$0.00000013")]),
+        (
+            103,
+            [
+                (logging.INFO, "50 %", "$0.000000103"),
+                (logging.INFO, "80 %", "$0.000000103"),
+                (logging.WARNING, "100 %", "$0.000000103"),
+            ],
+        ),
+    ],
+)
+def test_a_threshold_is_logged_too(
+    day: int, told: list[tuple[int, str, str]], caplog: pytest.LogCaptureFixture
+) -> None:
+    """A run that has ended has no journal that it could be written into.
+
+    When all is spent, its owner is refused from now on.
+    """
 
     async def main() -> None:
         async with trio.open_nursery() as engine:
             PRESENT.set(Payer(engine, "r", Caller("acme", "ada")))
-            await read(shared(), SHORT)
+            await read(shared(day), SHORT)
 
     with caplog.at_level(logging.INFO, "orchestra.policies"):
         virtual(main)
-    assert caplog.messages == [
-        "50 % of the budget of user acme/ada, a day: $0.000000103 of $0.00000013"
+    assert [(each.levelno, each.getMessage()) for each in caplog.records] == [
+        (level, f"{share} of the budget of user acme/ada, a day: $0.000000103 of {limit}")
+        for level, share, limit in told
     ]
