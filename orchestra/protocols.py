@@ -218,7 +218,7 @@ class VectorStore(Protocol):
 
 
 class Origin(Protocol):
-    """Which step of which run it is."""
+    """Which step of which run it is, and for whom."""
 
     @property
     def run_id(self) -> str:
@@ -227,6 +227,10 @@ class Origin(Protocol):
     @property
     def step(self) -> str:
         """The path of the step in its pipeline, as events tell it."""
+
+    @property
+    def caller(self) -> Caller:
+        """Who has started the run."""
 
 
 class Context(Origin, Protocol):
@@ -254,10 +258,6 @@ class Account(Origin, Protocol):
 
     Every step's context is one; `orchestra.policies.account` says which one is the present.
     """
-
-    @property
-    def caller(self) -> Caller:
-        """Who has started the run."""
 
     @property
     def run(self) -> object:

@@ -24,7 +24,10 @@ from orchestra.graph.nodes import Input
 from orchestra.server.front.problems import Fault
 from orchestra.server.runs.inputs import from_json, from_pairs, is_readable
 
-RUN_OPTIONS = ("input_json", "events", "json", "quiet", "data", "config", "help", "traceback")
+RUN_OPTIONS = (
+    *("input_json", "events", "json", "quiet", "trace"),
+    *("data", "config", "help", "traceback"),
+)
 """Options of `orchestra run`, which inputs of the same name are hidden by."""
 Pairs = list[tuple[str, str]]
 NONE_KNOWN: Mapping[str, Input] = MappingProxyType({})

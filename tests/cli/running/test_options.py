@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 from contextlib import suppress
 from pathlib import Path
@@ -14,7 +15,8 @@ from hypothesis import strategies as st
 from orchestra.annotations.facts import MISSING
 from orchestra.cli.failures import MISUSED, CommandError
 from orchestra.cli.running import files
-from orchestra.cli.running.options import read_inputs, read_pairs, usage
+from orchestra.cli.running.options import RUN_OPTIONS, read_inputs, read_pairs, usage
+from orchestra.cli.running.run import run
 from orchestra.documents import Document
 from orchestra.graph.nodes import Input, Origin
 from orchestra.values import Message
@@ -239,3 +241,8 @@ def test_a_conversation_has_no_form_here_and_it_is_said_who_takes_one() -> None:
     with pytest.raises(CommandError, match="input `before: "):
         read_inputs({"before": talk["before"]}, [], json='{"before": []}')
     assert read_inputs({"before": talk["before"]}, []) == {}
+
+
+def test_every_option_of_the_command_is_known_to_hide_an_input_of_its_name() -> None:
+    own = set(inspect.signature(run).parameters) - {"target", "inputs"}
+    assert own | {"help", "traceback"} == set(RUN_OPTIONS)
