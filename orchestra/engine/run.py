@@ -68,6 +68,7 @@ class Run(Generic[T_co]):
         self.bindings = bindings
         self.nursery = nursery
         """The engine's: for tasks that may go on when the run has ended."""
+        self.token = trio.lowlevel.current_trio_token()
         self.plan = plan
         self.limits = limits
         self.threads = threads

@@ -17,16 +17,8 @@ import msgspec
 
 from orchestra.codecs.withheld import OWNERS, fit, for_clients, is_withheld
 from orchestra.errors import ArmsFailedError, ModelsFailedError, OrchestraError, StepFailedError
-from orchestra.events import (
-    Delta,
-    Event,
-    Failure,
-    RunFailed,
-    RunFinished,
-    Snapshot,
-    StepFailed,
-    written,
-)
+from orchestra.event_lines import written
+from orchestra.events import Delta, Event, Failure, RunFailed, RunFinished, Snapshot, StepFailed
 from orchestra.messages import INDENT, below
 from orchestra.server.front.fit_values import fit_value
 
