@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestra import Context, Stream, injected, open_engine, pipeline, step
-from orchestra.engine.context import TOLD_BYTES
+from orchestra.engine.calls.context import TOLD_BYTES
 from orchestra.engine.journal import Journal
-from orchestra.engine.output import Output
+from orchestra.engine.lanes.output import Output
 from orchestra.errors import LimitExceededError
 from orchestra.events import ArmRestarted, Event, StepFinished, StepStarted, StepTold
 from orchestra.graph.rules.policy import Limits
