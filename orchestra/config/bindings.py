@@ -161,8 +161,7 @@ class LocalBindings(DeploymentBindings, Closing):
             return False
         models, embedders = self.deployment.over_network()
         made = [partial(self.model, name) for name in models]
-        stores = (partial(self.store, name) for name in self._own_stores())
-        make_all([*made, *(partial(self.embedder, name) for name in embedders), *stores])
+        make_all([*made, *(partial(self.embedder, name) for name in embedders)])
         return bool(models or embedders)
 
     def states(self) -> Mapping[str, GuardState]:

@@ -59,6 +59,15 @@ class Stores(SqliteStores):
             self._made[name] = self.to_fill(bound(f"store in {self.path}", name, there, fix))
         return self._made[name]
 
+    def make_own(self) -> None:
+        """Make those of its own now, as a server does that would rather not start without them.
+
+        Raises:
+            BindingError: the class of one cannot be made.
+        """
+        for name in self._own():
+            self.store(name)
+
     def to_fill(self, name: str) -> VectorStore:
         """The store of this name, to be written to: where there is none, it will be in the file.
 

@@ -276,6 +276,7 @@ def test_a_pipeline_that_no_client_can_ask_keeps_the_others_from_nothing(
     [
         ("pipelines/say.py", "def", CommandError),
         ("orchestra.toml", "[state]\nurl = 7\n", ConfigError),
+        ("orchestra.toml", '[stores.mine]\nclass = "shelves:Mine"\n', BindingError),
     ],
 )
 def test_what_is_refused_leaves_what_there_was(
@@ -289,6 +290,25 @@ def test_what_is_refused_leaves_what_there_was(
             raise AssertionError("it was loaded")
         assert loader.pipelines is pipelines
         first.close()
+
+
+def test_stores_of_its_own_are_made_of_the_classes_as_they_are_now(say: Project) -> None:
+    text = (
+        "from orchestra.stores.memory import MemoryStore\n\nclass Mine(MemoryStore):\n    old = 1\n"
+    )
+    say.write("shelves.py", text)
+    say.write(
+        "orchestra.toml",
+        '[stores.mine]\nclass = "shelves:Mine"\noptions = { name = "mine" }\n',
+    )
+    with (loader := loader_of(say)):
+        before = loaded(loader).store("mine")
+        say.write("shelves.py", text.replace("old", "new"))
+        after = loaded(loader).store("mine")
+        assert (hasattr(before, "old"), hasattr(after, "old")) == (True, False)
+        say.write("shelves.py", text.replace("Mine", "Yours"))
+        with pytest.raises(BindingError, match="it has no 'Mine'"), loader.load():
+            raise AssertionError("it was loaded")
 
 
 @pytest.mark.parametrize("late", [False, True])
