@@ -251,6 +251,15 @@ class Context(Origin, Protocol):
     def used(self, usage: Usage | None) -> None:
         """Report what a call consumed, as its `Completion` tells it: for the step's own account."""
 
+    async def kept(self, opened: Callable[[], AbstractAsyncContextManager[T]]) -> T:
+        """A client or pool that `opened` gives: opened once, closed behind the engine's last run.
+
+        Raises:
+            DefinitionError: `opened()` is no async context manager.
+            LimitExceededError: a thousand others are open; `opened` tells them apart.
+            Exception: whatever it raises while it opens; the next who asks opens it anew.
+        """
+
     def tell(self, what: str, data: object = None) -> None:
         """Tell whoever follows the run, by an event `step.told`: how far a long work is, and such.
 

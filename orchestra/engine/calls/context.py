@@ -5,12 +5,13 @@ from __future__ import annotations
 import logging
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
 import trio
 
 from orchestra.accounts import Caller, Usage
+from orchestra.engine.kept import Opened
 from orchestra.errors import LimitExceededError
 from orchestra.event_lines import written
 from orchestra.events import Note, StepRouted, StepTold
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from orchestra.engine.run import Run
 
 
+T = TypeVar("T")
 log = logging.getLogger("orchestra.engine")
 
 TOLD_BYTES = 16_384
@@ -67,6 +69,10 @@ class StepContext:
             event = self.run.journal.append(note, self.step, *fields)
             if isinstance(event, StepRouted):
                 self.run.routed = tuple(dict.fromkeys((*self.run.routed, event.model)))
+
+    async def kept(self, opened: Opened[T]) -> T:
+        """What `opened()` opens, once in the engine: see `protocols.Context`, and its Raises."""
+        return await self.run.kept.get(opened)
 
     def tell(self, what: str, data: object = None) -> None:
         """Write a `step.told` into the run's journal, from any thread: see `protocols.Context`.
