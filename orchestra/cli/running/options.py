@@ -179,7 +179,7 @@ def refuse_unreadable(inputs: Mapping[str, Input], given: Container[str]) -> Non
         if (each.default is MISSING or name in given) and not is_readable(each):
             raise CommandError(
                 f"input `{name}: {spell(each.annotation)}` has no form on a command line, nor in "
-                "JSON; a pipeline that takes a conversation is asked as a model: run `orchestra "
+                "JSON; a pipeline that takes a `ChatRequest` is asked as a model: run `orchestra "
                 "serve`, and name it as the model of POST /v1/chat/completions; else call "
                 "orchestra.run(...) in Python",
                 code=MISUSED,

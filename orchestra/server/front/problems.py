@@ -112,9 +112,9 @@ def unknown_pipeline(name: str, known: Iterable[str]) -> HttpProblem:
 
 
 def spoken_pipeline(name: str) -> HttpProblem:
-    """The pipeline takes a conversation, and is asked where models are."""
+    """The pipeline takes a whole request of a model, and is asked where models are."""
     detail = (
-        f"pipeline {name[:100]!r} takes a conversation: ask it at POST /v1/chat/completions, with "
+        f"pipeline {name[:100]!r} takes a `ChatRequest`: ask it at POST /v1/chat/completions, with "
         '"model": and its name'
     )
     return HttpProblem(404, "asked-as-model", "The pipeline is asked as a model is.", detail)

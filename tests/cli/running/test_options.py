@@ -19,7 +19,7 @@ from orchestra.cli.running.options import RUN_OPTIONS, read_inputs, read_pairs, 
 from orchestra.cli.running.run import run
 from orchestra.documents import Document
 from orchestra.graph.nodes import Input, Origin
-from orchestra.values import Message
+from orchestra.values import ChatRequest, Message
 
 
 def inputs(**kinds: Any) -> dict[str, Input]:
@@ -229,12 +229,16 @@ def test_usage_shows_how_a_pipeline_is_run() -> None:
     )
 
 
-def test_a_conversation_has_no_form_here_and_it_is_said_who_takes_one() -> None:
-    talk = inputs(messages=list[Message], most=(int, 3), before=(list[Message], ()))
-    message = (
-        r"input `messages: list\[Message\]` has no form .*`orchestra serve`.*/v1/chat/completions"
-    )
-    for words, json_ in ([], None), (["--messages", "hi"], None), ([], '{"messages": []}'):
+def test_a_conversation_is_read_from_json() -> None:
+    talk = inputs(messages=list[Message])
+    given = '{"messages": [{"role": "developer", "content": "Be kind"}]}'
+    assert read_inputs(talk, [], json=given) == {"messages": [Message("system", "Be kind")]}
+
+
+def test_a_whole_request_has_no_form_here_and_it_is_said_who_takes_one() -> None:
+    talk = inputs(request=ChatRequest, most=(int, 3), before=(ChatRequest | None, None))
+    message = r"input `request: ChatRequest` has no form .*`orchestra serve`.*/v1/chat/completions"
+    for words, json_ in ([], None), (["--request", "hi"], None), ([], '{"request": []}'):
         with pytest.raises(CommandError, match=message) as caught:
             read_inputs(talk, words, json=json_)
         assert caught.value.code == MISUSED

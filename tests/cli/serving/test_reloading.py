@@ -58,7 +58,7 @@ def test_what_can_be_asked_is_found_out_once_and_told_to_the_server(say: Project
         from collections.abc import Callable
         from orchestra import Stream, pipeline, step
         from orchestra.steps import generate
-        from orchestra.values import Message
+        from orchestra.values import ChatRequest
 
         @step
         def called(each: Callable[[], str]) -> str:
@@ -69,8 +69,8 @@ def test_what_can_be_asked_is_found_out_once_and_told_to_the_server(say: Project
             return called(each)
 
         @pipeline
-        def chat(messages: tuple[Message, ...]) -> Stream[str]:
-            return generate(messages)
+        def chat(request: ChatRequest) -> Stream[str]:
+            return generate(request)
         """,
     )
     with (loader := loader_of(say)), loader.load() as found:
