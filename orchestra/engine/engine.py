@@ -13,9 +13,9 @@ import trio
 from orchestra.accounts import Caller
 from orchestra.compiler.plan import Plan, plan
 from orchestra.engine.bindings import DeploymentBindings, NoBindings, ScriptedBindings
+from orchestra.engine.calls.kept import Kept
 from orchestra.engine.inputs import by_name, complete
 from orchestra.engine.journal import Observer
-from orchestra.engine.kept import Kept
 from orchestra.engine.opening import Opening
 from orchestra.engine.run import Run
 from orchestra.errors import InputError, LimitExceededError, RunError

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from orchestra.accounts import Caller, Usage
     from orchestra.compiler.blocks.slots import Operation, Source
     from orchestra.compiler.plan import Plan
-    from orchestra.engine.kept import Kept
+    from orchestra.engine.calls.kept import Kept
     from orchestra.graph.rules.policy import Limits
     from orchestra.policies.hedge import Hedges
     from orchestra.policies.limits.shares import Shares

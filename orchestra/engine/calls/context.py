@@ -11,7 +11,7 @@ import msgspec
 import trio
 
 from orchestra.accounts import Caller, Usage
-from orchestra.engine.kept import Opened
+from orchestra.engine.calls.kept import Opened
 from orchestra.errors import LimitExceededError
 from orchestra.event_lines import written
 from orchestra.events import Note, StepRouted, StepTold

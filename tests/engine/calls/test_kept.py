@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestra import Context, Engine, injected, open_engine, pipeline, step
-from orchestra.engine.kept import CLOSE_S, KEPT_MAX
+from orchestra.engine.calls.kept import CLOSE_S, KEPT_MAX
 from orchestra.errors import DefinitionError, LimitExceededError
 from orchestra.testing.laws import check_laws
 from orchestra.testing.simulate import simulate
