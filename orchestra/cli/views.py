@@ -209,7 +209,7 @@ def _short(data: object) -> str:
     """What was told beside its name, in the rest of a line."""
     if data is None:
         return ""
-    said = data if isinstance(data, str) else written(data).decode()
+    said = written(data).decode()
     return f" {said}" if len(said) <= _TOLD_MAX else f" {said[:_TOLD_MAX]}…"
 
 

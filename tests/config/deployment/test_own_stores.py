@@ -125,6 +125,8 @@ def test_it_takes_the_place_of_one_in_the_file_of_the_same_name() -> None:
 def test_a_class_in_a_class_will_do_and_so_will_one_that_only_searches(target: str) -> None:
     made = make_own_store(OwnStore(name="x", target=target))
     assert type(made).__name__ == target.rpartition(".")[2].rpartition(":")[2]
+    with bindings(f'[stores.mine]\nclass = "{target}"\n') as deployed:
+        assert deployed.stores.to_fill("mine") is deployed.stores.to_fill("mine")
 
 
 @pytest.mark.parametrize(
