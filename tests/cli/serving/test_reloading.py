@@ -47,7 +47,7 @@ def test_pipelines_and_settings_are_those_of_the_files_as_they_are_now(say: Proj
     assert list(first.pipelines) == ["say", "count"]
     assert list(second.pipelines) == list(loader.pipelines) == ["more", "say", "count"]
     assert first.pipelines["say"] is not second.pipelines["say"]
-    assert (first.settings.keep_alive_s, second.settings.keep_alive_s) == (5, 1)
+    assert (first.settings.keep_alive_s, second.settings.keep_alive_s) == (7, 1)
     assert second.settings.drain_s == 3, "what the command line says is above the file"
 
 
