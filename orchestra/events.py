@@ -8,12 +8,10 @@ began. `step` is the step's path in the pipeline: `cite`, `inner/cite`,
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
-from typing import Any, ClassVar, TypeAlias, get_args
+from typing import Any, ClassVar, TypeAlias
 
 import attrs
-import msgspec
 
 from orchestra.accounts import Usage
 
@@ -334,9 +332,24 @@ class RunCancelled:
     usage: Usage | None = None
 
 
+@attrs.frozen
+class StepTold:
+    """What the step, or a tool in it, has told by `context.tell`: `data` is plain JSON.
+
+    It is no part of the output: a reader who does not know `what` may pass it over.
+    """
+
+    type: ClassVar[str] = "step.told"
+    seq: int
+    at_s: float
+    step: str
+    what: str
+    data: Any = None
+
+
 ToolEvent: TypeAlias = ToolStarted | ToolFinished | ToolFailed
-Note: TypeAlias = StepCached | StepCoalesced | StepRouted | ToolEvent | BudgetReached
-"""What is told of a step's calls, of models and of tools; a step may have any number of them."""
+Note: TypeAlias = StepCached | StepCoalesced | StepRouted | ToolEvent | BudgetReached | StepTold
+"""What is told of a step, and of its calls of models and tools; it may have any number of them."""
 Failure: TypeAlias = RunFailed | StepFailed | StepRetried | ArmFailed | ItemFailed | ToolFailed
 """What quotes an exception."""
 Terminal: TypeAlias = RunFinished | RunFailed | RunCancelled
@@ -344,56 +357,3 @@ _Life: TypeAlias = StepStarted | StepFinished | StepSkipped | StepFailed | StepR
 _Choice: TypeAlias = ArmCommitted | ArmFailed | ArmRestarted | ItemFailed
 Event: TypeAlias = RunStarted | Delta | _Life | Note | StepCancelled | _Choice | Snapshot | Terminal
 TERMINAL = (RunFinished, RunFailed, RunCancelled)
-
-
-def encode(event: Event, request_id: str = "") -> bytes:
-    """The event as one line of JSON: `type`, `request_id` if given, fields. It never fails.
-
-    `request_id` is that of the request that asked for the run.
-
-    A chunk or result of a type that JSON and msgspec do not know is written as its `repr`,
-    and half a character (a lone surrogate, where somebody cut one) as its escape. One that cannot
-    be written even so is replaced by a word that says so: what a step gives must not end the
-    tasks that write down everybody's runs.
-    """
-    fields = {name: getattr(event, name) for name in _FIELDS[type(event)]}
-    of_request = {"request_id": request_id} if request_id else {}
-    said = {"type": event.type, **of_request, **fields}
-    try:
-        return _ENCODER.encode(said)
-    except Exception:  # noqa: BLE001 - `repr` may raise anything
-        return _ENCODER.encode({name: msgspec.Raw(written(value)) for name, value in said.items()})
-
-
-def written(value: object) -> bytes:
-    """Any value as one line of JSON, as `encode` writes those of an event. It never fails."""
-    try:
-        return _ENCODER.encode(value)
-    except UnicodeEncodeError:
-        return _escaped(value)
-    except Exception:  # noqa: BLE001 - as above
-        return _unwritable(value)
-
-
-def _escaped(value: object) -> bytes:
-    """JSON of ASCII alone, which has a form for half a character; nan is none in it."""
-    try:
-        plain = msgspec.to_builtins(value, enc_hook=jsonable, str_keys=True)
-        return json.dumps(plain, allow_nan=False).encode()
-    except Exception:  # noqa: BLE001 - as above
-        return _unwritable(value)
-
-
-def _unwritable(value: object) -> bytes:
-    return _ENCODER.encode(f"<a {type(value).__name__} that cannot be written as JSON>")
-
-
-_FIELDS = {cls: tuple(field.name for field in attrs.fields(cls)) for cls in get_args(Event)}
-
-
-def jsonable(value: object) -> object:
-    """What JSON can say of a value that msgspec does not know: for `enc_hook`."""
-    return dict(value) if isinstance(value, Mapping) else repr(value)
-
-
-_ENCODER = msgspec.json.Encoder(enc_hook=jsonable)

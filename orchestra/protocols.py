@@ -8,7 +8,7 @@ over time is received in batches, so nothing stays suspended when a reader goes.
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Annotated, Generic, Literal, Protocol, TypeAlias, TypeVar, cast
 
@@ -18,7 +18,6 @@ import msgspec
 from orchestra.accounts import Caller, Usage
 from orchestra.answers import Answer, Completion
 from orchestra.errors import CapabilityError
-from orchestra.events import Note
 from orchestra.records import Encoding, Revision
 from orchestra.values import (
     Capabilities,
@@ -218,7 +217,7 @@ class VectorStore(Protocol):
 
 
 class Origin(Protocol):
-    """Which step of which run it is."""
+    """Which step of which run it is, and for whom."""
 
     @property
     def run_id(self) -> str:
@@ -227,6 +226,10 @@ class Origin(Protocol):
     @property
     def step(self) -> str:
         """The path of the step in its pipeline, as events tell it."""
+
+    @property
+    def caller(self) -> Caller:
+        """Who has started the run."""
 
 
 class Context(Origin, Protocol):
@@ -248,29 +251,24 @@ class Context(Origin, Protocol):
     def used(self, usage: Usage | None) -> None:
         """Report what a call consumed, as its `Completion` tells it: for the step's own account."""
 
+    async def kept(self, opened: Callable[[], AbstractAsyncContextManager[T]]) -> T:
+        """A client or pool that `opened` gives: opened once, closed behind the engine's last run.
 
-class Account(Origin, Protocol):
-    """On whose behalf a model is called, and where what happens around the call is written down.
+        Raises:
+            DefinitionError: `opened()` is no async context manager.
+            LimitExceededError: a thousand others are open; `opened` tells them apart.
+            Exception: whatever it raises while it opens; the next who asks opens it anew.
+        """
 
-    Every step's context is one; `orchestra.policies.account` says which one is the present.
-    """
+    def tell(self, what: str, data: object = None) -> None:
+        """Tell whoever follows the run, by an event `step.told`: how far a long work is, and such.
 
-    @property
-    def caller(self) -> Caller:
-        """Who has started the run."""
+        At once, and never waits; in a thread, too. `data` is written as a chunk of output is, as
+        it is now. It is no part of the result, and once the run has ended nobody is told.
 
-    @property
-    def run(self) -> object:
-        """What all accounts of one run have in common, and which lives as long as the run."""
-
-    def used(self, usage: Usage) -> None:
-        """Write down what a call consumed, unless it is written down already (`settled`)."""
-
-    def record(self, note: type[Note], *fields: object) -> None:
-        """Write an event into the run's journal; `fields` are those behind its `step`."""
-
-    def spawn(self, task: Callable[[], Awaitable[None]], name: str) -> None:
-        """Run a task beside the runs until the engine is closed; what it raises is only logged."""
+        Raises:
+            LimitExceededError: it is longer than 16 KiB as JSON (`limit` is `told_bytes`).
+        """
 
 
 class Entry(msgspec.Struct, frozen=True):

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from orchestra import errors
 from orchestra.accounts import Certainty, Usage
-from orchestra.events import Delta, RunFinished, encode
+from orchestra.event_lines import encode
+from orchestra.events import Delta, RunFinished
 from orchestra.messages import describe
 from orchestra.values import Label, Vector
 

@@ -25,6 +25,7 @@ FOLDERS_MAX = 3
 ANY: Mapping[str, str] = {
     "orchestra/values.py:Json": "what json.loads gives",
     "orchestra/events.py:Delta": "a chunk is whatever the pipeline's last step yields",
+    "orchestra/events.py:StepTold": "what a step tells is any JSON",
     "orchestra/events.py:Snapshot": "chunks, put together",
     "orchestra/events.py:RunFinished": "a result is whatever the pipeline's last step returns",
     "orchestra/graph/control/constructs.py:route": "a Mapping is invariant in its keys, and labels vary",

@@ -14,8 +14,6 @@ from collections.abc import Mapping
 from functools import reduce
 from typing import Any, Literal, cast, get_args, get_origin
 
-import msgspec
-
 from orchestra.annotations.complaints import no_form
 from orchestra.annotations.shapes import is_union
 from orchestra.documents import SOME_BYTES, Document
@@ -35,17 +33,22 @@ Handed.register(Document)
 
 def handed(kind: object) -> Any:
     """The annotation with `Handed` for each `Document` in it; the same where there is none."""
-    if kind is Document:
-        return Handed
+    return swapped(kind, Document, Handed)
+
+
+def swapped(kind: object, ours: type, name: type) -> Any:
+    """The annotation with `name` for each `ours` in it; the same where there is none."""
+    if kind is ours:
+        return name
     given = get_args(kind)
     if get_origin(kind) is Literal:
         return kind
-    swapped = tuple(map(handed, given))
-    if all(new is old for new, old in zip(swapped, given, strict=True)):
+    made = tuple(swapped(each, ours, name) for each in given)
+    if all(new is old for new, old in zip(made, given, strict=True)):
         return kind
     if is_union(kind):
-        return reduce(operator.or_, swapped)
-    return cast("Any", get_origin(kind))[swapped]
+        return reduce(operator.or_, made)
+    return cast("Any", get_origin(kind))[made]
 
 
 def takes_documents(kind: object) -> bool:
@@ -57,7 +60,7 @@ def read(kind: type, value: object) -> object:
     """For msgspec's `dec_hook`: the document that a value in JSON means.
 
     Raises:
-        ValidationError: it means none.
+        TypeError, ValueError: it means none; msgspec tells where it stands.
         NotImplementedError: it is another type than `Handed`.
     """
     if kind is not Handed:
@@ -65,14 +68,12 @@ def read(kind: type, value: object) -> object:
     if isinstance(value, Document):
         return value
     if not isinstance(value, Mapping):
-        raise msgspec.ValidationError(
-            f"Expected a document, {_SHAPE}, got `{type(value).__name__}`"
-        )
+        raise TypeError(f"Expected a document, {_SHAPE}, got `{type(value).__name__}`")
     if unknown := sorted(value.keys() - _MEMBERS):
-        raise msgspec.ValidationError(f"A document has no member {unknown[0]!r:.100}: {_SHAPE}")
+        raise ValueError(f"A document has no member {unknown[0]!r:.100}: {_SHAPE}")
     media_type, name = value.get("media_type", ""), value.get("name")
     if not isinstance(name, str) or not isinstance(media_type, str):
-        raise msgspec.ValidationError(f"A document's name and media_type are text: {_SHAPE}")
+        raise TypeError(f"A document's name and media_type are text: {_SHAPE}")
     if "text" in value:
         media_type = media_type.partition(";")[0]  # it has come as characters
     return Document(file_name(name), _data(value), media_type)
@@ -124,8 +125,8 @@ def _data(value: Mapping[object, object]) -> bytes:
         try:
             return b64decode(data, validate=True)
         except ValueError as error:
-            raise msgspec.ValidationError(f"A document's data is base64: {error}") from error
-    raise msgspec.ValidationError(f"A document has either text or data: {_SHAPE}")
+            raise ValueError(f"A document's data is base64: {error}") from error
+    raise ValueError(f"A document has either text or data: {_SHAPE}")
 
 
 _SHAPE = '{"name": "notes.md", "text": "..."} or {"name": "a.pdf", "data": "<base64>"}'

@@ -18,7 +18,7 @@ from orchestra.annotations.making import Made, Record, readable
 from orchestra.annotations.records import is_made, is_record, members_of
 from orchestra.annotations.schema_forms import StrictSchema, neat, refers, strictly
 from orchestra.annotations.shapes import MISSING, alternatives, fields, parts, plain
-from orchestra.events import jsonable
+from orchestra.event_lines import jsonable
 from orchestra.values import Json
 
 _REFERENCE = "#/$defs/"

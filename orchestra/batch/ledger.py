@@ -17,7 +17,7 @@ import attrs
 import msgspec
 
 from orchestra.accounts import Usage
-from orchestra.events import written
+from orchestra.event_lines import written
 from orchestra.graph.calls.raised import message_of
 
 FINISHED, FAILED = "finished", "failed"

@@ -8,7 +8,7 @@ from cyclopts import Parameter
 
 from orchestra.cli import terminal
 from orchestra.cli.loading import load
-from orchestra.events import jsonable
+from orchestra.event_lines import jsonable
 
 Form: TypeAlias = Literal["text", "mermaid", "json"]
 

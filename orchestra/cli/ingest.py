@@ -69,8 +69,9 @@ async def ingest_shown(
     """Ingest a folder, showing progress; what it did."""
     from orchestra.steps.ingest import ingest as ingest_into
     from orchestra.steps.texts.sources import name_of
+    from orchestra.stores.sqlite import SqliteCollection
 
-    collection, name = bindings.stores.collection(store), name_of(folder)
+    collection, name = bindings.stores.to_fill(store), name_of(folder)
     with bar_shown() as show:
 
         def progress(step: Progress) -> None:
@@ -82,7 +83,8 @@ async def ingest_shown(
         report = await ingest_into(
             folder, collection, bindings.embedder(embedder), progress=progress, name=name
         )
-    await collection.make()  # of a folder without texts, too: pipelines may name it from now on
+    if isinstance(collection, SqliteCollection):
+        await collection.make()  # of a folder without texts, too: pipelines may name it from now on
     return report
 
 

@@ -28,6 +28,7 @@ LOCAL = ("wordllama", "extractive")
 
 def lacking(found: Deployment) -> Iterator[str]:
     """What the configuration asks for and cannot be had, each with its line."""
+    from orchestra.config.deployment.own_stores import make_own_store
     from orchestra.observe import counting
     from orchestra.stores.state.settings import check_installed
 
@@ -37,6 +38,11 @@ def lacking(found: Deployment) -> Iterator[str]:
     if found.server.bounds.get("metrics"):  # by default they are only where they can be
         at = f"{found.where('server', 'metrics')}: server.metrics"
         yield from _told(at, counting.check_installed)
+    for store in found.stores.values():
+        try:
+            make_own_store(store)
+        except OrchestraError as error:
+            yield f"{error} [store-unfit]"
     yield from unpriced(found)
 
 

@@ -12,6 +12,7 @@ from typing import Any, Protocol, TypeAlias
 import msgspec
 
 from orchestra.cli.terminal import ERR, OUT
+from orchestra.event_lines import encode, written
 from orchestra.events import (
     TERMINAL,
     ArmCommitted,
@@ -29,10 +30,12 @@ from orchestra.events import (
     StepFinished,
     StepRetried,
     StepRouted,
+    StepTold,
     ToolFailed,
     ToolFinished,
-    encode,
 )
+
+_TOLD_MAX = 100
 
 Write: TypeAlias = tuple[int, bytes]
 """A file descriptor, and what is written to it."""
@@ -165,6 +168,16 @@ def _passed_over(event: StepRetried | ToolFailed | ArmFailed | ItemFailed) -> st
     return f"{event.step} goes on without {event.arm}"
 
 
+def _answered(event: StepCached | StepCoalesced | StepRouted) -> str:
+    """Where its model's answer comes from."""
+    match event:
+        case StepCached(model=model):
+            return f"has its answer from the cache of {model}"
+        case StepCoalesced(model=model):
+            return f"shares a call of {model} that was under way"
+    return f"is answered by {event.model}, of route {event.route}"
+
+
 def progress(event: Event) -> str | None:
     """One line about what was done, for those events that tell of it."""
     at = f"{event.at_s:7.3f} s  "
@@ -177,14 +190,12 @@ def progress(event: Event) -> str | None:
             return f"{at}{_passed_over(event)}: {event.error}: {event.message}"
         case ToolFinished(step=step, tool=tool, duration_s=duration_s):
             return f"{at}{step} has called {tool}, which took {duration(duration_s)}"
-        case StepCached(step=step, model=model):
-            return f"{at}{step} has its answer from the cache of {model}"
-        case StepCoalesced(step=step, model=model):
-            return f"{at}{step} shares a call of {model} that was under way"
-        case StepRouted(step=step, route=route, model=model):
-            return f"{at}{step} is answered by {model}, of route {route}"
+        case StepCached() | StepCoalesced() | StepRouted():
+            return f"{at}{event.step} {_answered(event)}"
         case BudgetReached(budget=budget, percent=percent):
             return f"{at}{percent} % of the budget of {budget} is spent"
+        case StepTold(step=step, what=what, data=data):
+            return f"{at}{step} tells: {what}{_short(data)}"
         case ArmCommitted(step=step, arm=arm):
             return f"{at}{step} goes on with {arm}"
         case ArmRestarted(step=step, arm=arm):
@@ -192,6 +203,14 @@ def progress(event: Event) -> str | None:
         case RunFinished():
             return f"{at}done"
     return None
+
+
+def _short(data: object) -> str:
+    """What was told beside its name, in the rest of a line."""
+    if data is None:
+        return ""
+    said = written(data).decode()
+    return f" {said}" if len(said) <= _TOLD_MAX else f" {said[:_TOLD_MAX]}…"
 
 
 def duration(seconds: float) -> str:

@@ -33,7 +33,7 @@ WITHHELD: Mapping[type[OrchestraError], str] = {
     QuotaError: f"what this server may spend at the model's provider is used up; {_LOG}",
     ModelNotFoundError: f"the model's provider does not know the model; {_LOG}",
     RateLimitError: "the model's provider is asked too often at the moment; try again later",
-    ModelConnectionError: f"the model's provider cannot be reached; {_LOG}",
+    ModelConnectionError: f"the line to the model's provider broke, or it was not reached; {_LOG}",
     MalformedStreamError: f"the model's provider answered what cannot be read; {_LOG}",
     ProviderServerError: f"the model's provider failed; {_LOG}",
     OverloadedError: "the model's provider has no room at the moment; try again later",

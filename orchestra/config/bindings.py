@@ -18,6 +18,7 @@ from msgspec import structs
 
 from orchestra.closing import Closing
 from orchestra.config.deployment.names import bound
+from orchestra.config.deployment.own_stores import Stores
 from orchestra.config.deployment.server_rules import USUAL_RULES, ServerRules
 from orchestra.config.unconfigured import make_all, tell_built_in
 from orchestra.config.usual import EMBEDDERS, MODELS, is_usual
@@ -25,12 +26,12 @@ from orchestra.engine.bindings import DeploymentBindings
 from orchestra.engine.in_use import InUse
 from orchestra.protocols import Embedder, Model, State, VectorStore
 from orchestra.providers.wordllama import WordLlamaEmbedder
-from orchestra.stores.sqlite import SqliteStores
 
 if TYPE_CHECKING:
     from orchestra.access.keyring import Keyring
     from orchestra.config.assembly import Assembly
     from orchestra.config.deployment.deployment import Deployment
+    from orchestra.config.deployment.own_stores import OwnStore
     from orchestra.policies.gate import GuardState
     from orchestra.policies.limits.allowance import CallerRules
     from orchestra.policies.limits.callers import CallerLimits
@@ -52,10 +53,11 @@ STATE_FILE = "state.sqlite"
 class LocalBindings(DeploymentBindings, Closing):
     """`Bindings` to the models and embedders of a deployment, and to stores on this machine.
 
-    Stores are the collections of `store.sqlite` in the data folder; `stores` is that file, to
-    make new ones. `state` is where policies remember, by default what the deployment says; of one
-    of several processes (`several`), a state in memory is in a file that they share. What callers
-    have spent is in `budget_state`, API keys are in `keys`. Close it behind its last run.
+    Stores are those of its own, and the collections of `store.sqlite` in the data folder; `stores`
+    has them all, and makes new ones there. `state` is where policies remember, by default what the
+    deployment says; of one of several processes (`several`), a state in memory is in a file that
+    they share. What callers have spent is in `budget_state`, API keys are in `keys`. Close it
+    behind its last run.
     """
 
     def __init__(
@@ -67,14 +69,13 @@ class LocalBindings(DeploymentBindings, Closing):
         state: State | None = None,
         several: bool = False,
     ) -> None:
-        self.stores = SqliteStores(data / STORE_FILE)
+        self.stores = Stores(data / STORE_FILE, self._own_stores)
         self._deployment = deployment
         self._environ = environ
         self._given_state = state
         self._local = WordLlamaEmbedder()
         self._models: dict[str, Model] = {}
         self._embedders: dict[str, Embedder] = {}
-        self._collections: dict[str, VectorStore] = {}
         self._data = data
         self._several = several
         self._state: OpenState | None = None
@@ -147,14 +148,13 @@ class LocalBindings(DeploymentBindings, Closing):
         """The store of this name; once found, it is not looked for again.
 
         Raises:
-            BindingError: there is none.
+            BindingError: there is none, or its class cannot be made.
             StoreError: the file of the stores is not one.
         """
-        if name not in self._collections:
-            found = {held: self.stores.collection(held) for held in self.stores.names()}
-            self._collections.update(found)
-        fix = f"; a new one is made by `orchestra ingest FOLDER --store {name}`"
-        return bound(f"store in {self.stores.path}", name, self._collections, fix)
+        return self.stores.store(name)
+
+    def _own_stores(self) -> Mapping[str, OwnStore]:
+        return {} if self._deployment is None else self._deployment.stores
 
     def prepare(self) -> bool:
         if self._usual:

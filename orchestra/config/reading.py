@@ -27,8 +27,9 @@ from orchestra.config.tables.models import read_embedders, read_models
 from orchestra.config.tables.routes import read_routes
 from orchestra.config.tables.server import read_server
 from orchestra.config.tables.state import read_state
+from orchestra.config.tables.stores import read_stores
 from orchestra.config.toml import spec
-from orchestra.config.toml.checking import check, unknown
+from orchestra.config.toml.checking import unknown
 from orchestra.config.toml.complaints import Complaints, shown
 from orchestra.config.toml.places import Path as Place
 from orchestra.config.toml.places import places
@@ -88,7 +89,7 @@ def read(text: str, file: Path, otherwise: Deployment = EMBEDDED) -> Deployment:
     own = {name: e.model for name, e in embedders.items() if e.model not in models.values()}
     check_embedders(tables, named, complaints)
     check_semantics({"models": models, "routes": routes, "embedders": own}, named, complaints)
-    stores = check(tables.get("stores", {}), ("stores",), spec.STORES, complaints)
+    stores, own_stores = read_stores(tables.get("stores", {}), complaints)
     limits = read_limits(tables.get("limits", {}), complaints)
     state = read_state(tables.get("state"), here, complaints)
     budgets = read_budgets(tables.get("budgets", {}), complaints)
@@ -99,6 +100,7 @@ def read(text: str, file: Path, otherwise: Deployment = EMBEDDED) -> Deployment:
         models=with_usual(models, routes) if models else _without(otherwise.models, routes),
         routes=with_usual_routes(routes, there),
         embedders=MappingProxyType({**EMBEDDED.embedders, **embedders}),
+        stores=MappingProxyType(own_stores),
         data=here / stores["data"] if "data" in stores else None,
         limits=limits,
         budgets=budgets,

@@ -13,6 +13,7 @@ import trio
 from orchestra.accounts import Caller
 from orchestra.compiler.plan import Plan, plan
 from orchestra.engine.bindings import DeploymentBindings, NoBindings, ScriptedBindings
+from orchestra.engine.calls.kept import Kept
 from orchestra.engine.inputs import by_name, complete
 from orchestra.engine.journal import Observer
 from orchestra.engine.opening import Opening
@@ -58,6 +59,8 @@ class Engine:
         self._observe = observe
         self.hedges = Hedges()
         """What its hedged races have learned."""
+        self.kept = Kept(nursery)
+        """What steps have opened, for as long as it is open itself."""
         self._idle = trio.Event()
         self._closed = False
 
@@ -269,6 +272,7 @@ class Engine:
             caller=caller,
             request_id=request_id,
             nursery=self._nursery,
+            kept=self.kept,
             observer=None if self._observe is None else self._observe(made.pipeline.name),
         )
         self._runs[run.id] = run
@@ -345,8 +349,11 @@ async def _opened(
             finally:
                 engine.close()
                 nursery.cancel_scope.cancel()
-                with trio.move_on_after(_CLOSE_S, shield=True):  # runs in tasks of other nurseries
-                    await engine.wait_idle()
+                try:
+                    with trio.move_on_after(_CLOSE_S, shield=True):  # runs in other nurseries
+                        await engine.wait_idle()
+                finally:
+                    engine.kept.close()
 
 
 def _refuse_others(bindings: object, limits: object) -> None:

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import logging
 from bisect import bisect_right
+from collections import deque
 from collections.abc import Callable
 from operator import itemgetter
-from types import TracebackType
 from typing import Self, TypeAlias, TypeVar
 
 import trio
@@ -42,6 +42,7 @@ class Journal:
         "_first_chunk_s",
         "_limits",
         "_observer",
+        "_posted",
         "_readers",
         "_restarted",
         "_untold",
@@ -66,6 +67,7 @@ class Journal:
         self._restarted = 0
         self._dropped_s = 0.0
         self._first_chunk_s: float | None = None  # once it is dropped
+        self._posted: deque[tuple[Callable[..., Event], tuple[object, ...]]] = deque()
         self._readers: list[Reader] = []
         self._untold = False  # whether a chunk was added that the readers have not been told of
         self._writer: trio.Event | None = None
@@ -98,6 +100,20 @@ class Journal:
 
     def append(self, event_type: Callable[..., E], *fields: object) -> E:
         """Add an event, giving it its number and time, and wake the readers."""
+        if self._posted:  # by threads, before this
+            self.take_posted()
+        return self._append(event_type, fields)
+
+    def post(self, event_type: Callable[..., Event], *fields: object) -> None:
+        """Have an event added before the next one, or by `take_posted`: from any thread."""
+        self._posted.append((event_type, fields))
+
+    def take_posted(self) -> None:
+        """Add what was posted; once the run has ended, nobody is told."""
+        while self._posted and not self.ended:
+            self._append(*self._posted.popleft())
+
+    def _append(self, event_type: Callable[..., E], fields: tuple[object, ...]) -> E:
         events = self._events
         event = event_type(len(events) + self._dropped + 1, self.now_s(), *fields)
         self._keep(event)
@@ -150,6 +166,7 @@ class Journal:
 
     def restart(self, step: str, arm: str) -> None:
         """Forget the output: what comes now is all of it. The readers are told."""
+        self.take_posted()
         self.output.clear()
         self._restarted = self.seq + 1
         self._dropped_chunks = 0
@@ -253,12 +270,7 @@ class Reader:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._journal.detach(self)
 
     async def after(self, seq: int) -> tuple[Event, ...]:

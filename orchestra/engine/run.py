@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from orchestra.accounts import Caller, Usage
     from orchestra.compiler.blocks.slots import Operation, Source
     from orchestra.compiler.plan import Plan
+    from orchestra.engine.calls.kept import Kept
     from orchestra.graph.rules.policy import Limits
     from orchestra.policies.hedge import Hedges
     from orchestra.policies.limits.shares import Shares
@@ -60,6 +61,7 @@ class Run(Generic[T_co]):
         caller: Caller,
         request_id: str,
         nursery: trio.Nursery,
+        kept: Kept,
         observer: Observer | None = None,
     ) -> None:
         self.id = run_id
@@ -68,6 +70,8 @@ class Run(Generic[T_co]):
         self.bindings = bindings
         self.nursery = nursery
         """The engine's: for tasks that may go on when the run has ended."""
+        self.kept = kept
+        self.token = trio.lowlevel.current_trio_token()
         self.plan = plan
         self.limits = limits
         self.threads = threads

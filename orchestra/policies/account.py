@@ -9,12 +9,33 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
+from typing import Protocol
 
 import trio
 
 from orchestra.accounts import Caller, Usage
 from orchestra.events import Note
-from orchestra.protocols import Account
+from orchestra.protocols import Origin
+
+
+class Account(Origin, Protocol):
+    """On whose behalf a model is called, and where what happens around the call is written down.
+
+    Every step's context is one; `PRESENT` says which one is the present.
+    """
+
+    @property
+    def run(self) -> object:
+        """What all accounts of one run have in common, and which lives as long as the run."""
+
+    def used(self, usage: Usage) -> None:
+        """Write down what a call consumed, unless it is written down already (`settled`)."""
+
+    def record(self, note: type[Note], *fields: object) -> None:
+        """Write an event into the run's journal; `fields` are those behind its `step`."""
+
+    def spawn(self, task: Callable[[], Awaitable[None]], name: str) -> None:
+        """Run a task beside the runs until the engine is closed; what it raises is only logged."""
 
 
 class NoAccount:

@@ -20,7 +20,7 @@ from orchestra.errors import (
     OverloadedError,
     RateLimitError,
 )
-from orchestra.policies.account import NOBODY, PRESENT
+from orchestra.policies.account import NOBODY, PRESENT, Account
 from orchestra.policies.accounting import consumption
 from orchestra.policies.ailments import REFUSALS, Ailments
 from orchestra.policies.breaker import (
@@ -43,7 +43,6 @@ from orchestra.policies.money.prices import priced
 from orchestra.policies.money.purse import Reservation
 from orchestra.policies.observed import CallEnded, Teller, error_of
 from orchestra.policies.tokens import BYTES_PER_TOKEN, Estimate, estimated, tokens_taken
-from orchestra.protocols import Account
 from orchestra.values import (
     ChatRequest,
     EmbedRequest,

@@ -13,7 +13,8 @@ import msgspec
 
 from orchestra.accounts import Caller, Usage
 from orchestra.errors import RunLostError
-from orchestra.events import Event, RunCancelled, RunFailed, RunFinished, encode
+from orchestra.event_lines import encode
+from orchestra.events import Event, RunCancelled, RunFailed, RunFinished
 
 LOST_SEQ = 2**53 - 1
 """The number of the last event of a run whose process has died: greater than any that it can have

@@ -73,8 +73,9 @@ class Settings:
     """Runs that may go on over one WebSocket."""
     socket_idle_s: float = 300
     """How long a WebSocket stays open on which nothing goes on."""
-    keep_alive_s: float = 5
-    """How long a connection without a request stays open."""
+    keep_alive_s: float = 7
+    """How long a connection without a request stays open. Longer than clients keep one: httpx, and
+    OpenAI's clients with it, use one again for 5 s, and would now and then meet its end."""
     heartbeat_s: float = 12
     """Silence after which a stream is sent a comment: under every proxy's usual timeout."""
     stall_s: float = 30

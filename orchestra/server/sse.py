@@ -10,7 +10,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 
-from orchestra.events import Event, encode
+from orchestra.event_lines import encode
+from orchestra.events import Event
 from orchestra.runs.record import EventLine
 
 STREAM = "text/event-stream"

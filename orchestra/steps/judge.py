@@ -8,7 +8,7 @@ import attrs
 import msgspec
 
 from orchestra.errors import LimitExceededError
-from orchestra.events import jsonable
+from orchestra.event_lines import jsonable
 from orchestra.graph.rules.policy import Policy
 from orchestra.graph.steps import step
 from orchestra.protocols import Context, ModelName, injected

@@ -127,6 +127,8 @@ def simulate(
         lasted_s = trio.current_time() - began_s
         look(world)
         await engine.wait_idle()
+        engine.kept.close()
+        await engine.kept.wait_closed()
         await trio.testing.wait_all_tasks_blocked()
         left = told([task for task in everybody() if task not in before])
         value, error = await _outcome(run)

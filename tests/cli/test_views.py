@@ -37,6 +37,7 @@ from orchestra.events import (
     StepRetried,
     StepRouted,
     StepStarted,
+    StepTold,
     ToolFailed,
 )
 from orchestra.graph.rules.policy import Limits
@@ -251,6 +252,12 @@ def test_a_run_that_failed_has_no_result() -> None:
         (
             partial(ToolFailed, step="s", tool="look", error="E", message="no"),
             "s goes on, and its model is told that look failed: E: no",
+        ),
+        (partial(StepTold, step="s", what="indexed"), "s tells: indexed"),
+        (partial(StepTold, step="s", what="page", data="3\n"), 's tells: page "3\\n"'),
+        (
+            partial(StepTold, step="s", what="page", data=[7] * 99),
+            f"s tells: page [{'7,' * 49}7…",
         ),
         (partial(ArmCommitted, step="race", arm="1:a"), "race goes on with 1:a"),
         (

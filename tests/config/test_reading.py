@@ -75,7 +75,14 @@ CONFIGS = st.fixed_dictionaries(
         "embedders": st.fixed_dictionaries(
             {"big": model("openai", model=st.just("big-vectors"), dimensions=st.integers(1, 4096))}
         ),
-        "stores": st.builds(dict, data=st.just("here")),
+        "stores": st.fixed_dictionaries(
+            {
+                "data": st.just("here"),
+                "mine": st.builds(
+                    dict, st.just({"class": "shelves:Mine"}), options=st.builds(dict)
+                ),
+            }
+        ),
     },
 )
 
@@ -151,6 +158,8 @@ def test_what_is_right_is_kept(config: dict[str, Any]) -> None:
         assert made.capabilities == Capabilities(**table.get("capabilities", {}))
         assert made.headers == table.get("headers", {})
     assert found.data == (Path("some/here") if "stores" in config else None)
+    assert [each.target for each in found.stores.values()] == ["shelves:Mine"][: len(found.stores)]
+    assert len(found.stores) == ("stores" in config)
 
 
 @given(CONFIGS, st.data())
@@ -161,7 +170,8 @@ def test_one_mistake_is_told_with_its_line_and_key(
     *above, key = data.draw(st.sampled_from(list(leaves(config))))
     path = tuple(above)
     table = at(config, path)
-    free = (len(path) == 1 and path[0] != "stores") or (path and path[-1] == "headers")
+    named = len(path) == 1 and isinstance(table[key], dict)
+    free = named or (path and path[-1] == "headers")
     if not free and data.draw(st.booleans(), label="the key"):
         renamed = data.draw(st.sampled_from([f"{key}x", f"{key[:-1]}é", f"_{key}", key.upper()]))
         table[renamed] = table.pop(key)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import attrs
+import httpx
 
 from orchestra.config.reading import read_file
 from orchestra.server.processes.supervisor import MARGIN_S
@@ -29,10 +30,13 @@ def test_nobody_is_killed_before_his_time_is_over() -> None:
     assert number("orchestra.service", "TimeoutStopSec") > Settings().stop_s + MARGIN_S
 
 
-def test_a_proxy_gives_up_its_idle_connections_first_and_its_silent_ones_never() -> None:
+def test_proxies_and_clients_give_up_idle_connections_first_and_silent_ones_never() -> None:
     usual = Settings()
     assert number("nginx.conf", "keepalive_timeout") < usual.keep_alive_s
     assert number("Caddyfile", "keepalive") < usual.keep_alive_s
+    clients = httpx.Limits().keepalive_expiry  # also of OpenAI's and Anthropic's clients
+    assert clients is not None
+    assert clients + 1 < usual.keep_alive_s
     assert number("nginx.conf", "proxy_read_timeout") > 2 * usual.heartbeat_s
 
 

@@ -14,9 +14,9 @@ from orchestra.accounts import Caller, Usage
 from orchestra.answers import Completion
 from orchestra.errors import ModelError
 from orchestra.events import Note
-from orchestra.policies.account import PRESENT
+from orchestra.policies.account import PRESENT, Account
 from orchestra.policies.flights.coalesced import CoalescedModel
-from orchestra.protocols import Account, Model, ModelReply
+from orchestra.protocols import Model, ModelReply
 from orchestra.testing.virtual import virtual
 from orchestra.values import (
     Capabilities,

@@ -76,7 +76,7 @@ async def fail(number: int) -> int:
 
 @step
 async def told(number: int, *, context: Context = injected) -> str:
-    return f"{number} for {context.caller.user}"  # type: ignore[attr-defined]
+    return f"{number} for {context.caller.user}"
 
 
 @step

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestra.events import Delta, Event, RunCancelled, RunFinished, encode
+from orchestra.event_lines import encode
+from orchestra.events import Delta, Event, RunCancelled, RunFinished
 from orchestra.server import sse
 from orchestra.server.sse import HEARTBEAT, JSON, STREAM, choose, frames
 

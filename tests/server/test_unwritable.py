@@ -13,7 +13,8 @@ import trio
 
 from orchestra.engine.engine import open_engine
 from orchestra.errors import ModelError
-from orchestra.events import Delta, RunFinished, encode, written
+from orchestra.event_lines import encode, written
+from orchestra.events import Delta, RunFinished
 from orchestra.graph.pipelines import Pipeline, pipeline
 from orchestra.graph.steps import step
 from orchestra.protocols import Stream

@@ -24,7 +24,10 @@ from orchestra.graph.nodes import Input
 from orchestra.server.front.problems import Fault
 from orchestra.server.runs.inputs import from_json, from_pairs, is_readable
 
-RUN_OPTIONS = ("input_json", "events", "json", "quiet", "data", "config", "help", "traceback")
+RUN_OPTIONS = (
+    *("input_json", "events", "json", "quiet", "trace"),
+    *("data", "config", "help", "traceback"),
+)
 """Options of `orchestra run`, which inputs of the same name are hidden by."""
 Pairs = list[tuple[str, str]]
 NONE_KNOWN: Mapping[str, Input] = MappingProxyType({})
@@ -176,7 +179,7 @@ def refuse_unreadable(inputs: Mapping[str, Input], given: Container[str]) -> Non
         if (each.default is MISSING or name in given) and not is_readable(each):
             raise CommandError(
                 f"input `{name}: {spell(each.annotation)}` has no form on a command line, nor in "
-                "JSON; a pipeline that takes a conversation is asked as a model: run `orchestra "
+                "JSON; a pipeline that takes a `ChatRequest` is asked as a model: run `orchestra "
                 "serve`, and name it as the model of POST /v1/chat/completions; else call "
                 "orchestra.run(...) in Python",
                 code=MISUSED,

@@ -47,6 +47,9 @@ class Log:
         logging.basicConfig(level=self.level.upper(), handlers=[handler])
         for each in logging.getLogger().handlers:
             each.addFilter(with_request_id)
+        theirs = logging.getLogger("httpx")
+        if self.level != "debug" and theirs.level == logging.NOTSET:
+            theirs.setLevel(logging.WARNING)  # it tells of whole addresses, query too
 
     def note(self, text: str) -> None:
         """Tell a person what is being done, on standard error; in JSON it is an entry."""

@@ -102,6 +102,7 @@ class Loader(Closing):
         with self._modules():
             pipelines, by_json = self._served(self._import(configured=config is not None))
             new = default_bindings(self._data, config=config, several=self._several)
+            new.stores.make_own()
             store = new.stores.path
             self._stores = {store, store.with_name(f"{store.name}-wal")}
             carried = old is not None and new.use_state_of(old)

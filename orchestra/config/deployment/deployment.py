@@ -16,6 +16,7 @@ from orchestra.providers.known.settings import EmbedderSettings, ModelSettings, 
 from orchestra.stores.state.settings import StateSettings
 
 if TYPE_CHECKING:
+    from orchestra.config.deployment.own_stores import OwnStore
     from orchestra.policies.limits.allowance import CallerRules
     from orchestra.policies.money.budget import Budgets
 
@@ -35,16 +36,17 @@ WORDLLAMA = EmbedderSettings(
 class Deployment:
     """What names stand for. One model may have several names: its settings are then the same.
 
-    Where a pipeline names a model, a route will do: no name is that of both. `data` is the
-    folder of the stores, where the file says so; `limits` are those of callers, and `budgets`
-    what they may spend, None where nobody counts; `state` is where policies keep what they
-    remember, None where nothing is said of it; `server` is what is said of the server; `file` is
-    that file, and `lines` are those of its keys.
+    Where a pipeline names a model, a route will do: no name is that of both. `stores` are those
+    of the project's own classes, and `data` is the folder of all others, where the file says so;
+    `limits` are those of callers, and `budgets` what they may spend, None where nobody counts;
+    `state` is where policies keep what they remember, None where nothing is said of it; `server`
+    is what is said of the server; `file` is that file, and `lines` are those of its keys.
     """
 
     models: Mapping[str, ModelSettings]
     embedders: Mapping[str, EmbedderSettings]
     routes: Mapping[str, RouteSettings] = MappingProxyType({})
+    stores: Mapping[str, OwnStore] = MappingProxyType({})
     data: Path | None = None
     limits: CallerRules | None = None
     budgets: Budgets | None = None

@@ -199,6 +199,16 @@ OWNER: Spec = {
 }
 """The limits of a user, or of an organisation."""
 STORES: Spec = {"data": FOLDER}
+CLASS = Kind(
+    Annotated[str, Meta(pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_][\w.]*\Z", max_length=300)],
+    "a module, a colon and a class in it",
+    '"stores:Shelf"',
+)
+OWN_STORE: Spec = {
+    "class": CLASS,
+    "options": Kind(dict[str, Any], "a table", '{ url = "http://127.0.0.1:6333" }'),
+}
+"""A store of the project's own: `[stores.NAME]`."""
 COALESCE: Spec = {
     "normalize": FLAG,
     "similarity": SHARE,

@@ -4,10 +4,17 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING
+from contextlib import suppress
+from typing import TYPE_CHECKING, TypeVar
+
+import msgspec
+import trio
 
 from orchestra.accounts import Caller, Usage
-from orchestra.events import Note, StepRouted
+from orchestra.engine.calls.kept import Opened
+from orchestra.errors import LimitExceededError
+from orchestra.event_lines import written
+from orchestra.events import Note, StepRouted, StepTold
 from orchestra.graph.calls.raised import message_of
 from orchestra.groups import parted
 from orchestra.protocols import Embedder, Model, VectorStore
@@ -16,7 +23,11 @@ if TYPE_CHECKING:
     from orchestra.engine.run import Run
 
 
+T = TypeVar("T")
 log = logging.getLogger("orchestra.engine")
+
+TOLD_BYTES = 16_384
+"""The longest that a step tells at once. A journal keeps thousands."""
 
 
 class StepContext:
@@ -58,6 +69,31 @@ class StepContext:
             event = self.run.journal.append(note, self.step, *fields)
             if isinstance(event, StepRouted):
                 self.run.routed = tuple(dict.fromkeys((*self.run.routed, event.model)))
+
+    async def kept(self, opened: Opened[T]) -> T:
+        """What `opened()` opens, once in the engine: see `protocols.Context`, and its Raises."""
+        return await self.run.kept.get(opened)
+
+    def tell(self, what: str, data: object = None) -> None:
+        """Write a `step.told` into the run's journal, from any thread: see `protocols.Context`.
+
+        Raises:
+            LimitExceededError: `data` is longer than `TOLD_BYTES` as JSON.
+        """
+        line = written(data)
+        if (size := len(line) + len(what)) > TOLD_BYTES:
+            raise LimitExceededError(
+                f"{what[:100]!r} is told in {size} bytes of JSON, over {TOLD_BYTES}: tell how "
+                "far the work is, and give what comes of it as the step's value",
+                limit="told_bytes",
+            )
+        run, plain = self.run, msgspec.json.decode(line)
+        if trio.lowlevel.in_trio_run() and trio.lowlevel.current_trio_token() is run.token:
+            self.record(StepTold, what, plain)
+            return
+        run.journal.post(StepTold, self.step, what, plain)
+        with suppress(trio.RunFinishedError):
+            run.token.run_sync_soon(run.journal.take_posted)
 
     def spawn(self, task: Callable[[], Awaitable[None]], name: str) -> None:
         """Run a task beside the runs until the engine is closed; what it raises is only logged."""

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 from weakref import WeakKeyDictionary
 
-from orchestra.policies.account import JointAccount
-from orchestra.protocols import Account
+from orchestra.policies.account import Account, JointAccount
 
 KEYS_MAX = 10_000
 """Of each run; the oldest are forgotten. That takes about 2 MB."""

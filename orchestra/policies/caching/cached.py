@@ -20,7 +20,7 @@ from orchestra.accounts import Usage
 from orchestra.answers import Completion
 from orchestra.errors import MalformedStreamError
 from orchestra.events import StepCached
-from orchestra.policies.account import PRESENT
+from orchestra.policies.account import PRESENT, Account
 from orchestra.policies.caching.asked import Asked
 from orchestra.policies.caching.cache import (
     CacheRule,
@@ -37,7 +37,7 @@ from orchestra.policies.caching.cache import (
 from orchestra.policies.caching.similar import Meaning, Similar
 from orchestra.policies.caching.store import CacheStore
 from orchestra.policies.replayed_answer import events_of
-from orchestra.protocols import Account, Model, ModelReply, State
+from orchestra.protocols import Model, ModelReply, State
 from orchestra.values import (
     Began,
     Capabilities,

@@ -37,10 +37,9 @@ from orchestra.errors import (
 )
 from orchestra.events import BudgetReached, Note
 from orchestra.groups import parted
-from orchestra.policies.account import NOBODY, PRESENT, JointAccount
+from orchestra.policies.account import NOBODY, PRESENT, Account, JointAccount
 from orchestra.policies.flights.coalesce import Bill, CoalesceRule, Question
 from orchestra.policies.flights.waiter import Waiter
-from orchestra.protocols import Account
 from orchestra.values import Vector
 
 Item = TypeVar("Item")

@@ -19,7 +19,7 @@ from orchestra.errors import (
     TruncatedStreamError,
     UnknownPriceError,
 )
-from orchestra.protocols import Account
+from orchestra.policies.account import Account
 
 if TYPE_CHECKING:
     from orchestra.policies.flights.flight import Flight

@@ -21,7 +21,7 @@ from orchestra.errors import (
     ModelsFailedError,
     UnknownPriceError,
 )
-from orchestra.policies.account import PRESENT, JointAccount
+from orchestra.policies.account import PRESENT, Account, JointAccount
 from orchestra.policies.held_answer import HeldAnswer, HeldCall, heard_in
 from orchestra.policies.limits.allowance import LEASE_S
 from orchestra.policies.limits.callers import CallerLimits, Lease
@@ -31,7 +31,7 @@ from orchestra.policies.tokens import (
     of_texts,
     tokens_taken,
 )
-from orchestra.protocols import Account, Model, ModelReply
+from orchestra.protocols import Model, ModelReply
 from orchestra.values import (
     Capabilities,
     ChatRequest,

@@ -5,10 +5,10 @@ from __future__ import annotations
 import attrs
 
 from orchestra.errors import BudgetExceededError, UnknownPriceError
+from orchestra.policies.account import Account
 from orchestra.policies.money.prices import Price, worst
 from orchestra.policies.money.purse import Purse, Reservation
 from orchestra.policies.tokens import BYTES_PER_TOKEN, Estimate, tokens_of
-from orchestra.protocols import Account
 
 HOLD_S = 3_600.0
 """How long a call may hold money, whatever became of its process."""

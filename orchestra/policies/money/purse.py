@@ -20,6 +20,7 @@ import msgspec
 from orchestra.accounts import NO_ALLOWANCE, Caller
 from orchestra.errors import BudgetExceededError, BudgetHeldError, StateError
 from orchestra.events import BudgetReached
+from orchestra.policies.account import Account
 from orchestra.policies.late_ends import LateEnds
 from orchestra.policies.money.budget import NO_BUDGETS, Budget, Budgets, Payer
 from orchestra.policies.money.ledger import (
@@ -36,7 +37,7 @@ from orchestra.policies.money.ledger import (
 )
 from orchestra.policies.money.prices import in_dollars
 from orchestra.policies.money.run_ledger import RunLedger
-from orchestra.protocols import Account, State
+from orchestra.protocols import State
 
 CALLERS_MAX = 1_000
 """Callers of whom it is kept ready who pays for all the calls that they make."""

@@ -17,16 +17,8 @@ import msgspec
 
 from orchestra.codecs.withheld import OWNERS, fit, for_clients, is_withheld
 from orchestra.errors import ArmsFailedError, ModelsFailedError, OrchestraError, StepFailedError
-from orchestra.events import (
-    Delta,
-    Event,
-    Failure,
-    RunFailed,
-    RunFinished,
-    Snapshot,
-    StepFailed,
-    written,
-)
+from orchestra.event_lines import written
+from orchestra.events import Delta, Event, Failure, RunFailed, RunFinished, Snapshot, StepFailed
 from orchestra.messages import INDENT, below
 from orchestra.server.front.fit_values import fit_value
 
@@ -120,9 +112,9 @@ def unknown_pipeline(name: str, known: Iterable[str]) -> HttpProblem:
 
 
 def spoken_pipeline(name: str) -> HttpProblem:
-    """The pipeline takes a conversation, and is asked where models are."""
+    """The pipeline takes a whole request of a model, and is asked where models are."""
     detail = (
-        f"pipeline {name[:100]!r} takes a conversation: ask it at POST /v1/chat/completions, with "
+        f"pipeline {name[:100]!r} takes a `ChatRequest`: ask it at POST /v1/chat/completions, with "
         '"model": and its name'
     )
     return HttpProblem(404, "asked-as-model", "The pipeline is asked as a model is.", detail)

@@ -18,7 +18,8 @@ import attrs
 import msgspec
 
 from orchestra.codecs.no_json import no_json
-from orchestra.events import Event, encode, written
+from orchestra.event_lines import encode, written
+from orchestra.events import Event
 from orchestra.server.front.cors import ANY
 from orchestra.server.front.problems import HttpProblem
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from orchestra.annotations import documents
+from orchestra.annotations import documents, turns
 from orchestra.annotations.complaints import complaint_of, with_allowed
 from orchestra.annotations.facts import MISSING, spell
 from orchestra.annotations.making import maker, readable
@@ -31,8 +31,14 @@ if TYPE_CHECKING:
 
 Inputs = dict[str, object]
 
-_MAKE = maker(otherwise=documents.read)
-_MAKE_OF_TEXT = maker(strict=False, otherwise=documents.read)
+
+def _handed(kind: type, value: object) -> object:
+    """What a document or a turn of a conversation is in JSON, for msgspec."""
+    return turns.read(kind, value) if kind is turns.Turn else documents.read(kind, value)
+
+
+_MAKE = maker(otherwise=_handed)
+_MAKE_OF_TEXT = maker(strict=False, otherwise=_handed)
 
 FAULTS_MAX = 20
 """Faults that are told of one request: a body of a hundred thousand wrong names gets no more."""
@@ -97,11 +103,14 @@ def form_schema(inputs: Mapping[str, Input]) -> dict[str, Any]:
 
 
 def _schema(inputs: Mapping[str, Input], hook: Callable[[type], Json]) -> dict[str, Any]:
+    def told(kind: type) -> Json:
+        return turns.schema(kind) if kind is turns.Turn else hook(kind)
+
     types = {name: _type(each) for name, each in inputs.items()}
     defaults = {n: each.default for n, each in inputs.items() if each.default is not MISSING}
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
-    } | object_schema(types, defaults, hook)
+    } | object_schema(types, defaults, told)
 
 
 def check_servable(pipeline: str, inputs: Mapping[str, Input]) -> None:
@@ -237,4 +246,4 @@ def _pointer(at: str, *parts: str) -> str:
 
 def _type(each: Input) -> Any:
     """The annotation as msgspec reads it: an input without one may be anything."""
-    return readable(documents.handed(each.annotation))
+    return readable(turns.handed(documents.handed(each.annotation)))

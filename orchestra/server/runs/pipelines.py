@@ -17,7 +17,8 @@ from quart import request
 from quart_trio.wrappers import TrioResponse as Response
 from werkzeug.exceptions import MethodNotAllowed
 
-from orchestra.events import RunFinished, written
+from orchestra.event_lines import written
+from orchestra.events import RunFinished
 from orchestra.server import sse
 from orchestra.server.front import problems
 from orchestra.server.front.access import KNOWN, MAY_RUN

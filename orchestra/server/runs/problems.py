@@ -87,7 +87,7 @@ def failed_run(
     detail = f"{event.error}: {event.message}"
     faults: tuple[Fault, ...] = ()
     if isinstance(error, errors.InputError) and error.field is not None:
-        faults = (Fault(error.field, f"/{error.field}", event.message),)
+        faults = (Fault(error.field, f"#/inputs/{error.field}", event.message),)
     return HttpProblem(
         kind.status, kind.code, kind.title, detail, faults, tuple(extras), _waits(found, kind)
     )

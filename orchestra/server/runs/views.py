@@ -11,7 +11,8 @@ import attrs
 import msgspec
 
 from orchestra.errors import RunLostError
-from orchestra.events import RunCancelled, RunFailed, RunFinished, written
+from orchestra.event_lines import written
+from orchestra.events import RunCancelled, RunFailed, RunFinished
 from orchestra.records import UNREADABLE
 from orchestra.runs.record import LOST_SEQ, STATUSES, CancelledBy, EventLine, FailedWith, Record
 from orchestra.server.front import problems

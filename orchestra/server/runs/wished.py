@@ -17,7 +17,8 @@ from quart import request
 from quart_trio.wrappers import TrioResponse as Response
 
 from orchestra.errors import RunLostError, StateError
-from orchestra.events import RunFinished, jsonable
+from orchestra.event_lines import jsonable
+from orchestra.events import RunFinished
 from orchestra.runs.disconnect import CONTINUE
 from orchestra.runs.idempotency import Mine, OtherRequest, digest_of
 from orchestra.runs.record import EventLine

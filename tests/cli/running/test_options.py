@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 from contextlib import suppress
 from pathlib import Path
@@ -14,10 +15,11 @@ from hypothesis import strategies as st
 from orchestra.annotations.facts import MISSING
 from orchestra.cli.failures import MISUSED, CommandError
 from orchestra.cli.running import files
-from orchestra.cli.running.options import read_inputs, read_pairs, usage
+from orchestra.cli.running.options import RUN_OPTIONS, read_inputs, read_pairs, usage
+from orchestra.cli.running.run import run
 from orchestra.documents import Document
 from orchestra.graph.nodes import Input, Origin
-from orchestra.values import Message
+from orchestra.values import ChatRequest, Message
 
 
 def inputs(**kinds: Any) -> dict[str, Input]:
@@ -227,15 +229,24 @@ def test_usage_shows_how_a_pipeline_is_run() -> None:
     )
 
 
-def test_a_conversation_has_no_form_here_and_it_is_said_who_takes_one() -> None:
-    talk = inputs(messages=list[Message], most=(int, 3), before=(list[Message], ()))
-    message = (
-        r"input `messages: list\[Message\]` has no form .*`orchestra serve`.*/v1/chat/completions"
-    )
-    for words, json_ in ([], None), (["--messages", "hi"], None), ([], '{"messages": []}'):
+def test_a_conversation_is_read_from_json() -> None:
+    talk = inputs(messages=list[Message])
+    given = '{"messages": [{"role": "developer", "content": "Be kind"}]}'
+    assert read_inputs(talk, [], json=given) == {"messages": [Message("system", "Be kind")]}
+
+
+def test_a_whole_request_has_no_form_here_and_it_is_said_who_takes_one() -> None:
+    talk = inputs(request=ChatRequest, most=(int, 3), before=(ChatRequest | None, None))
+    message = r"input `request: ChatRequest` has no form .*`orchestra serve`.*/v1/chat/completions"
+    for words, json_ in ([], None), (["--request", "hi"], None), ([], '{"request": []}'):
         with pytest.raises(CommandError, match=message) as caught:
             read_inputs(talk, words, json=json_)
         assert caught.value.code == MISUSED
     with pytest.raises(CommandError, match="input `before: "):
         read_inputs({"before": talk["before"]}, [], json='{"before": []}')
     assert read_inputs({"before": talk["before"]}, []) == {}
+
+
+def test_every_option_of_the_command_is_known_to_hide_an_input_of_its_name() -> None:
+    own = set(inspect.signature(run).parameters) - {"target", "inputs"}
+    assert own | {"help", "traceback"} == set(RUN_OPTIONS)

@@ -11,7 +11,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestra.cli.serving.log import EntryFormatter, JsonFormatter, with_request_id
+from orchestra.cli.serving.log import (
+    EntryFormatter,
+    JsonFormatter,
+    Log,
+    LogLevel,
+    with_request_id,
+)
 from orchestra.server.front.arrival import REQUEST_ID
 from tests.cli.conftest import PATIENCE_S, Project, err_of
 from tests.cli.serving.test_serve import listening
@@ -37,6 +43,27 @@ def told(message: str, error: Exception | None = None, name: str = "orchestra") 
     assert line.isascii()
     assert line.isprintable()
     return dict(json.loads(line))
+
+
+@pytest.mark.parametrize(
+    ("level", "own", "shown"),
+    [("info", "NOTSET", False), ("debug", "NOTSET", True), ("info", "INFO", True)],
+)
+def test_where_steps_ask_by_httpx_is_told_to_who_wants_it(
+    level: LogLevel, own: str, shown: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It logs whole addresses, in which a question may be."""
+    root, theirs = logging.getLogger(), logging.getLogger("httpx")
+    levels = root.level, theirs.level
+    monkeypatch.setattr(root, "handlers", [])
+    try:
+        theirs.setLevel(own)
+        Log(level=level).begin("")
+        assert theirs.isEnabledFor(logging.INFO) == shown
+        assert theirs.isEnabledFor(logging.WARNING)
+    finally:
+        root.setLevel(levels[0])
+        theirs.setLevel(levels[1])
 
 
 def test_what_looks_like_an_entry_is_seen_to_be_none() -> None:

@@ -47,7 +47,7 @@ def test_pipelines_and_settings_are_those_of_the_files_as_they_are_now(say: Proj
     assert list(first.pipelines) == ["say", "count"]
     assert list(second.pipelines) == list(loader.pipelines) == ["more", "say", "count"]
     assert first.pipelines["say"] is not second.pipelines["say"]
-    assert (first.settings.keep_alive_s, second.settings.keep_alive_s) == (5, 1)
+    assert (first.settings.keep_alive_s, second.settings.keep_alive_s) == (7, 1)
     assert second.settings.drain_s == 3, "what the command line says is above the file"
 
 
@@ -58,7 +58,7 @@ def test_what_can_be_asked_is_found_out_once_and_told_to_the_server(say: Project
         from collections.abc import Callable
         from orchestra import Stream, pipeline, step
         from orchestra.steps import generate
-        from orchestra.values import Message
+        from orchestra.values import ChatRequest
 
         @step
         def called(each: Callable[[], str]) -> str:
@@ -69,8 +69,8 @@ def test_what_can_be_asked_is_found_out_once_and_told_to_the_server(say: Project
             return called(each)
 
         @pipeline
-        def chat(messages: tuple[Message, ...]) -> Stream[str]:
-            return generate(messages)
+        def chat(request: ChatRequest) -> Stream[str]:
+            return generate(request)
         """,
     )
     with (loader := loader_of(say)), loader.load() as found:
@@ -276,6 +276,7 @@ def test_a_pipeline_that_no_client_can_ask_keeps_the_others_from_nothing(
     [
         ("pipelines/say.py", "def", CommandError),
         ("orchestra.toml", "[state]\nurl = 7\n", ConfigError),
+        ("orchestra.toml", '[stores.mine]\nclass = "shelves:Mine"\n', BindingError),
     ],
 )
 def test_what_is_refused_leaves_what_there_was(
@@ -289,6 +290,25 @@ def test_what_is_refused_leaves_what_there_was(
             raise AssertionError("it was loaded")
         assert loader.pipelines is pipelines
         first.close()
+
+
+def test_stores_of_its_own_are_made_of_the_classes_as_they_are_now(say: Project) -> None:
+    text = (
+        "from orchestra.stores.memory import MemoryStore\n\nclass Mine(MemoryStore):\n    old = 1\n"
+    )
+    say.write("shelves.py", text)
+    say.write(
+        "orchestra.toml",
+        '[stores.mine]\nclass = "shelves:Mine"\noptions = { name = "mine" }\n',
+    )
+    with (loader := loader_of(say)):
+        before = loaded(loader).store("mine")
+        say.write("shelves.py", text.replace("old", "new"))
+        after = loaded(loader).store("mine")
+        assert (hasattr(before, "old"), hasattr(after, "old")) == (True, False)
+        say.write("shelves.py", text.replace("Mine", "Yours"))
+        with pytest.raises(BindingError, match="it has no 'Mine'"), loader.load():
+            raise AssertionError("it was loaded")
 
 
 @pytest.mark.parametrize("late", [False, True])

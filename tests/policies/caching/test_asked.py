@@ -14,13 +14,13 @@ from hypothesis import strategies as st
 from orchestra import collect, pipeline, quorum
 from orchestra.engine.engine import open_engine
 from orchestra.errors import NoQuorumError
-from orchestra.policies.account import NOBODY, PRESENT
+from orchestra.policies.account import NOBODY, PRESENT, Account
 from orchestra.policies.caching.asked import KEYS_MAX, Asked
 from orchestra.policies.caching.cache import CacheRule, SemanticRule
 from orchestra.policies.caching.cached import CachedModel
 from orchestra.policies.caching.similar import Similar
 from orchestra.policies.flights.coalesced import CoalescedModel
-from orchestra.protocols import Account, Model, ModelReply
+from orchestra.protocols import Model, ModelReply
 from orchestra.steps.generate import generate
 from orchestra.testing.strategies import schedules
 from orchestra.testing.virtual import virtual

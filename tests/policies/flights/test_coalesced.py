@@ -31,13 +31,13 @@ from orchestra.errors import (
     ProviderServerError,
 )
 from orchestra.events import RunFinished, StepCached, StepCoalesced
-from orchestra.policies.account import NOBODY, PRESENT, left_s
+from orchestra.policies.account import NOBODY, PRESENT, Account, left_s
 from orchestra.policies.flights.coalesce import CoalesceRule
 from orchestra.policies.flights.coalesced import CoalescedModel
 from orchestra.policies.flights.flight import Flight
 from orchestra.policies.guard import GuardedModel
 from orchestra.policies.limits.limit import CallLimits
-from orchestra.protocols import Account, Embedder, ModelReply
+from orchestra.protocols import Embedder, ModelReply
 from orchestra.steps.generate import generate
 from orchestra.testing.strategies import schedules
 from orchestra.testing.virtual import virtual

@@ -66,8 +66,8 @@ async def echoed(messages: list[Message]) -> AsyncIterator[str]:
 
 
 @step
-async def joined(messages: list[Message], other: str) -> AsyncIterator[str]:
-    yield messages[-1].text + other
+async def joined(request: ChatRequest, other: str) -> str:
+    return request.messages[-1].text + other
 
 
 @pipeline
@@ -352,31 +352,41 @@ def test_a_client_that_leaves_stops_its_run(stream: bool) -> None:
 
 def test_a_pipeline_that_json_cannot_ask_is_spoken_with_only() -> None:
     found = asking("GET /v1/pipelines HTTP/1.1").json
-    assert found == {"pipelines": [{"name": "plus", "summary": "No chat."}]}
-    assert asking("GET /v1/pipelines/chat HTTP/1.1").status == 404
+    assert [each["name"] for each in found["pipelines"]] == ["chat", "plus"]  # type: ignore[attr-defined]
+    assert asking("GET /v1/pipelines/bad HTTP/1.1").status == 404
+
+
+def test_a_pipeline_of_conversations_is_asked_by_json_too() -> None:
+    said = [{"role": "user", "content": "Hi"}, {"role": "user", "content": "there"}]
+    post = "POST /v1/pipelines/chat/runs HTTP/1.1\nContent-Type: application/json"
+    assert asking(post, {"inputs": {"messages": said}}).json["result"] == "there"
+    wrong = asking(post, {"inputs": {"messages": [said[0], {"role": "user", "content": []}]}})
+    assert (wrong.status, wrong.json["errors"][0]["pointer"]) == (422, "#/inputs/messages/1")  # type: ignore[index]
+    shape = asking("GET /v1/pipelines/chat HTTP/1.1").json["inputs"]["properties"]["messages"]  # type: ignore[index]
+    assert shape["items"]["required"] == ["role", "content"]
 
 
 @pytest.mark.parametrize(
-    ("method", "path"), [("GET", "chat"), ("GET", "chat/runs"), ("POST", "chat/runs")]
+    ("method", "path"), [("GET", "bad"), ("GET", "bad/runs"), ("POST", "bad/runs")]
 )
-def test_where_a_pipeline_of_conversations_is_asked_is_told_to_those_who_may(
+def test_where_a_pipeline_of_whole_requests_is_asked_is_told_to_those_who_may(
     method: str, path: str
 ) -> None:
     def told(name: str, **options: Any) -> tuple[int, object, object]:
-        head = f"{method} /v1/pipelines/{path.replace('chat', name)} HTTP/1.1"
+        head = f"{method} /v1/pipelines/{path.replace('bad', name)} HTTP/1.1"
         reply = asking(f"{head}\nAuthorization: Bearer {KEY}" if options else head, **options)
         return reply.status, reply.json["type"], reply.json["detail"]
 
-    own = Admission(keyring=OneKey(Scopes(frozenset({"chat"}))))  # type: ignore[arg-type]
+    own = Admission(keyring=OneKey(Scopes(frozenset({"bad"}))))  # type: ignore[arg-type]
     kind = "urn:problem-type:orchestra:"
     for options in ({}, {"admission": own}):
-        status, code, detail = told("chat", **options)
+        status, code, detail = told("bad", **options)
         assert (status, code) == (404, f"{kind}asked-as-model")
         assert "POST /v1/chat/completions" in str(detail)
-        assert "'chat'" in str(detail)
-    assert told("chatt")[2] == "no pipeline is named 'chatt'; did you mean 'chat'?"
+        assert "'bad'" in str(detail)
+    assert told("badd")[2] == "no pipeline is named 'badd'; did you mean 'bad'?"
     others = Admission(keyring=OneKey(Scopes(frozenset({"other"}))))  # type: ignore[arg-type]
-    for name in ("chat", "none"):
+    for name in ("bad", "none"):
         status, code, detail = told(name, admission=others)
         assert (status, code) == (403, f"{kind}not-allowed")
         assert "completions" not in str(detail)
@@ -385,7 +395,7 @@ def test_where_a_pipeline_of_conversations_is_asked_is_told_to_those_who_may(
 def test_a_pipeline_that_a_model_hides_is_asked_nowhere() -> None:
     async def main() -> Reply:
         async with open_engine(World(models=MODELS)) as engine:
-            app = create_app(engine, {next(iter(MODELS)): chat})
+            app = create_app(engine, {next(iter(MODELS)): bad})
             async with open_house(app, Settings()) as opened:
                 name = next(iter(MODELS))
                 return await (await opened.connect()).ask(f"GET /v1/pipelines/{name} HTTP/1.1")
@@ -395,8 +405,8 @@ def test_a_pipeline_that_a_model_hides_is_asked_nowhere() -> None:
 
 def test_a_pipeline_that_can_be_asked_in_no_way_is_not_served() -> None:
     @pipeline
-    def two(messages: list[Message], other: str) -> Stream[str]:
-        return joined(messages, other)
+    def two(request: ChatRequest, other: str) -> str:
+        return joined(request, other)
 
     async def main() -> None:
         async with open_engine() as engine:

@@ -21,7 +21,8 @@ from orchestra.access.wanted import NewKey
 from orchestra.accounts import Usage
 from orchestra.documents import Document
 from orchestra.engine.engine import open_engine
-from orchestra.events import Event, RunFailed, encode
+from orchestra.event_lines import encode
+from orchestra.events import Event, RunFailed
 from orchestra.graph.pipelines import Pipeline, pipeline
 from orchestra.graph.steps import step
 from orchestra.observe.counting import Counting

@@ -69,7 +69,7 @@ def test_an_input_that_a_step_refuses_is_told_as_one_that_does_not_fit() -> None
     problem = failed_run("r", event(error), error)
     assert (problem.status, problem.code) == (422, "bad-inputs")
     (fault,) = problem.faults
-    assert (fault.field, fault.pointer) == ("question", "/question")
+    assert (fault.field, fault.pointer) == ("question", "#/inputs/question")
     assert "write a sentence" in fault.detail
     assert failed_run("r", event(error)).code == "bad-inputs"
     assert failed_run("r", event(error), InputError("x")).faults == ()
