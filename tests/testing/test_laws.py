@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Callable
 from typing import TypeVar
 
@@ -182,3 +183,21 @@ def test_a_lane_that_may_grow_is_no_smaller_than_one_that_may_not() -> None:
     simulation = simulate(parts_and_meets, World(limits=Limits(output_chunks=2)), n=1234)
     assert simulation.lane_peak == 4
     check_laws(simulation)
+
+
+@step
+async def of_asyncio(n: int) -> int:
+    await asyncio.sleep(n)
+    return n
+
+
+@pipeline
+def waits_for_asyncio(n: int) -> int:
+    return of_asyncio(n)
+
+
+def test_a_failure_that_is_told_with_what_to_write_instead_breaks_no_law() -> None:
+    simulation = simulate(waits_for_asyncio, n=1)
+    check_laws(simulation)
+    assert isinstance(simulation.error, RuntimeError)
+    assert "write trio.sleep" in str(simulation.events[-1])
