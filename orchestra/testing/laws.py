@@ -324,9 +324,8 @@ def each_keeps_to_its_bound(log: Log) -> None:
         items = log.items(path)
         assert sorted(items) == list(range(len(items))), f"{path} left out an item"
         changes: list[tuple[int, int]] = []
-        for item in items:
-            begins = f"{path}[{item}]/"
-            seqs = [e.seq for p, life in log.lives.items() if p.startswith(begins) for e in life]
+        for life in items.values():
+            seqs = [event.seq for event in life]
             changes += [(min(seqs), 1), (max(seqs) + 1, -1)]
         running = 0
         for _, change in sorted(changes):
