@@ -23,12 +23,13 @@ from orchestra.events import Event, StepCancelled, StepFailed, StepFinished, Ste
 from orchestra.graph.pipelines import Pipeline
 from orchestra.graph.wrapping import refuse_others
 from orchestra.protocols import Stream
+from orchestra.testing.pace import JUMPS
 from orchestra.testing.playing.anew import begin_anew, look
 from orchestra.testing.playing.hedged import remember
 from orchestra.testing.playing.playing import rescript
 from orchestra.testing.playing.standing import everybody, leaves, told
 from orchestra.testing.telling import hypothesis_notes, timeline
-from orchestra.testing.virtual import FAR_S, HangError, virtual
+from orchestra.testing.virtual import FAR_S, HangError, in_jumps
 from orchestra.testing.world import World
 
 __all__ = ["HangError", "Simulation", "simulate"]
@@ -135,7 +136,7 @@ def simulate(
             plan, world, run.journal.kept, value, error, lasted_s, len(left), left, run.lane_peak
         )
 
-    simulation = virtual(main, schedule=world.schedule)
+    simulation = in_jumps(main, world.schedule, JUMPS)
     hypothesis_notes(f"the run of {pipeline.name!r}, in virtual seconds:", simulation.events)
     return simulation
 

@@ -13,6 +13,7 @@ import threading
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from math import inf
 from typing import Any, TypeVar, cast
 
 import trio
@@ -46,6 +47,11 @@ def virtual(main: Callable[[], Awaitable[T]], *, schedule: int = 0) -> T:
         RunError: Trio is running already.
         Exception: whatever it raises.
     """
+    return in_jumps(main, schedule, inf)
+
+
+def in_jumps(main: Callable[[], Awaitable[T]], schedule: int, most: float) -> T:
+    """As `virtual`, with the clock in the far future after so many jumps."""
     if trio.lowlevel.in_trio_run():
         raise RunError(
             "a simulation runs Trio by itself, in virtual time, and Trio is running here already; "
@@ -62,7 +68,7 @@ def virtual(main: Callable[[], Awaitable[T]], *, schedule: int = 0) -> T:
         raise HangError("\n  ".join((f"it still waits after {FAR_S:g} virtual seconds:", *waiting)))
 
     clock = trio.testing.MockClock(autojump_threshold=0)
-    pace = Pace(clock)
+    pace = Pace(clock, most)
     with _seeded(schedule):
         try:
             return trio.run(watched, clock=clock, instruments=[pace])

@@ -247,6 +247,28 @@ def test_of_a_run_that_hangs_its_steps_are_told_that_go_on_however_long_ago_they
 
 
 @step
+async def polls(n: int) -> int:
+    while n:  # noqa: ASYNC110 - it is what users write
+        await trio.sleep(0.01)
+    return n
+
+
+@pipeline
+def polling(n: int) -> int:
+    return polls(n)
+
+
+def test_a_step_that_looks_for_ever_with_sleeps_between_is_found_after_so_many(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """And not after the 25 million looks that there are until the far future."""
+    monkeypatch.setattr("orchestra.testing.simulate.JUMPS", 1000)  # or it would take seconds
+    with pytest.raises(HangError, match=r"these steps go on:\n  polls at \S*.py:\d+\n"):
+        simulate(polling, n=1)
+    assert simulate(polling, n=0).value == 0
+
+
+@step
 async def locks_itself_out(n: int) -> int:
     one, other = trio.Lock(), trio.Lock()
 
