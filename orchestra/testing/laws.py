@@ -36,9 +36,11 @@ from orchestra.events import (
 )
 from orchestra.graph.control.agreeing import Comparison, Quorum, Survivors
 from orchestra.graph.nodes import Call, Choice, Collect, Each, Fallback, Node, Race, Route
+from orchestra.graph.raised import message_of
 from orchestra.testing import timing
 from orchestra.testing.log import Activation, Log
 from orchestra.testing.simulate import Simulation
+from orchestra.testing.telling import in_hypothesis, timeline
 
 ARMS = (ArmCommitted, ArmFailed, ArmRestarted)
 ENDS = (StepFinished, StepFailed, StepCancelled)
@@ -55,8 +57,8 @@ def check_laws(simulation: Simulation) -> None:
         try:
             law(log)
         except AssertionError as error:
-            said = "\n".join(map(str, simulation.events))
-            raise AssertionError(f"{law.__name__}: {law.__doc__}\n{error}\n{said}") from None
+            said = "" if in_hypothesis() else f"\n{timeline(simulation.events)}"  # it is noted
+            raise AssertionError(f"{law.__name__}: {law.__doc__}\n{error}{said}") from None
 
 
 def numbered_without_gaps(log: Log) -> None:
@@ -92,7 +94,7 @@ def the_end_tells_the_outcome(log: Log) -> None:
         case RunFailed():
             raised = f"it told {last.error}: {last.message}, and `run()` raises {error!r}"
             assert not isinstance(error, RunCancelledError | None), raised
-            assert (last.error, last.message) == (type(error).__name__, str(error)), raised
+            assert (last.error, last.message) == (type(error).__name__, message_of(error)), raised
             assert last.step is None or last.step == _innermost(log, last), "another is to blame"
         case _:
             raise AssertionError(f"{last} is no end")
@@ -322,9 +324,8 @@ def each_keeps_to_its_bound(log: Log) -> None:
         items = log.items(path)
         assert sorted(items) == list(range(len(items))), f"{path} left out an item"
         changes: list[tuple[int, int]] = []
-        for item in items:
-            begins = f"{path}[{item}]/"
-            seqs = [e.seq for p, life in log.lives.items() if p.startswith(begins) for e in life]
+        for life in items.values():
+            seqs = [event.seq for event in life]
             changes += [(min(seqs), 1), (max(seqs) + 1, -1)]
         running = 0
         for _, change in sorted(changes):

@@ -29,6 +29,7 @@ T = TypeVar("T", ArmCommitted, ArmFailed, ItemFailed)
 Life: TypeAlias = (
     StepStarted | StepSkipped | StepRetried | StepFinished | StepFailed | StepCancelled
 )
+_ITEM = re.compile(r"\[(\d+)\]/")  # in `each#2[0]/inner[3]/step`, two of them
 LIFE = (StepStarted, StepSkipped, StepRetried, StepFinished, StepFailed, StepCancelled)
 
 
@@ -77,8 +78,7 @@ class Log:
 
     def told(self, path: str, kind: type[T]) -> list[T]:
         """The events of this kind that are about a step, in order."""
-        found = (event for event in self.events if isinstance(event, kind))
-        return [event for event in found if event.step == path]
+        return [event for event in self._about.get(path, ()) if isinstance(event, kind)]
 
     def started(self, path: str) -> StepStarted | None:
         """The start of a step, if it has started."""
@@ -110,11 +110,26 @@ class Log:
                 inner += activation.inside(region)
         return inner
 
-    def items(self, path: str) -> list[int]:
-        """The items of an `each` that were started, in the order of their first events."""
-        begins = re.compile(re.escape(path) + r"\[(\d+)\]/")
-        found = filter(None, map(begins.match, self.lives))
-        return list(dict.fromkeys(int(match[1]) for match in found))
+    def items(self, path: str) -> dict[int, list[Life]]:
+        """What happened to the items of an `each` that were started, the first to begin first."""
+        return self._items.get(path, {})
+
+    @cached_property
+    def _items(self) -> dict[str, dict[int, list[Life]]]:
+        found: dict[str, dict[int, list[Life]]] = {}  # in one pass, as there may be thousands
+        for path, life in self.lives.items():
+            for match in _ITEM.finditer(path):
+                items = found.setdefault(path[: match.start()], {})
+                items.setdefault(int(match[1]), []).extend(life)
+        return found
+
+    @cached_property
+    def _about(self) -> dict[str, list[ArmCommitted | ArmFailed | ItemFailed]]:
+        about: dict[str, list[ArmCommitted | ArmFailed | ItemFailed]] = {}
+        for event in self.events:
+            if isinstance(event, ArmCommitted | ArmFailed | ItemFailed):
+                about.setdefault(event.step, []).append(event)
+        return about
 
     def _activations(self, outer: Activation) -> Iterator[Activation]:
         yield outer

@@ -26,6 +26,8 @@ THREAD_S = 10.0
 
 SPINS = 100_000
 """Turns of the scheduler in one moment, with a task ready in each: more than a run has to do."""
+JUMPS = 100_000
+"""Jumps of the clock in one simulated run: it looks again and again, with a sleep between."""
 _SPINS_AGAIN = 100  # between two jumps, while nobody has waited since
 _SPINS_LAST = 10_000  # for what is cancelled in the far future to end
 _JUMPS = 300  # so many deadlines have ended nothing: what spins does so for ever
@@ -39,8 +41,8 @@ class HangError(AssertionError):
 class Pace(trio.abc.Instrument):
     """Moves the clock: as what the clock does when every task waits, and as an instrument."""
 
-    def __init__(self, clock: trio.testing.MockClock) -> None:
-        self._clock = clock
+    def __init__(self, clock: trio.testing.MockClock, jumps_most: float = inf) -> None:
+        self._clock, self._jumps_left = clock, jumps_most
         self._jump: Callable[[], None] = cast("Any", clock)._autojump  # noqa: SLF001 - see `virtual`
         cast("Any", clock)._autojump = self._all_wait  # noqa: SLF001
         self._main: trio.lowlevel.Task | None = None
@@ -64,6 +66,9 @@ class Pace(trio.abc.Instrument):
             time.sleep(_LOOK_S)
         else:
             self._jump()
+            self._jumps_left -= 1
+            if self._jumps_left < 0:  # in a few steps to the far future, where each hang is told
+                self._clock.jump(FAR_S / 8)
 
     def _waits_for_thread(self) -> bool:
         """Whether a thread is at work for whose end the clock stands still."""

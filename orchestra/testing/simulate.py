@@ -6,7 +6,7 @@ ready tasks run is the world's: see `virtual`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from random import Random
 from typing import Any, Generic, ParamSpec, TypeVar, cast, overload
 
@@ -23,11 +23,13 @@ from orchestra.events import Event, StepCancelled, StepFailed, StepFinished, Ste
 from orchestra.graph.pipelines import Pipeline
 from orchestra.graph.wrapping import refuse_others
 from orchestra.protocols import Stream
+from orchestra.testing.pace import JUMPS
 from orchestra.testing.playing.anew import begin_anew, look
 from orchestra.testing.playing.hedged import remember
 from orchestra.testing.playing.playing import rescript
-from orchestra.testing.playing.standing import everybody, told
-from orchestra.testing.virtual import FAR_S, HangError, virtual
+from orchestra.testing.playing.standing import everybody, leaves, told
+from orchestra.testing.telling import hypothesis_notes, timeline
+from orchestra.testing.virtual import FAR_S, HangError, in_jumps
 from orchestra.testing.world import World
 
 __all__ = ["HangError", "Simulation", "simulate"]
@@ -96,7 +98,7 @@ def simulate(
     Its journal keeps every event, whatever the world's `journal_events` are: a law is about
     all of them. While a step's thread works, the whole run stands still.
 
-    Equal worlds give equal events.
+    Equal worlds give equal events. Under Hypothesis, a failing example tells them.
 
     Raises:
         RunError: Trio is running here: simulate in a plain function.
@@ -136,7 +138,9 @@ def simulate(
             plan, world, run.journal.kept, value, error, lasted_s, len(left), left, run.lane_peak
         )
 
-    return virtual(main, schedule=world.schedule)
+    simulation = in_jumps(main, world.schedule, JUMPS)
+    hypothesis_notes(f"the run of {pipeline.name!r}, in virtual seconds:", simulation.events)
+    return simulation
 
 
 def _refuse_no_world(
@@ -182,16 +186,21 @@ def _hanging(run: Run) -> str:
             going[event.step] = ""
         elif isinstance(event, StepFinished | StepFailed | StepCancelled):
             going.pop(event.step, None)
-    lines = [f"  {task}" for task in told([t for t in everybody() if t.name in going])]
-    said = [f"  {event}" for event in run.journal.kept[-20:]]
+    lines = [f"  {line}" for task in everybody() if task.name in going for line in _stands(task)]
     return "\n".join(
         (
             f"run of {run.pipeline!r} still waits in the far future; these steps go on:",
             *lines,
             "it said last:",
-            *said,
+            timeline(run.journal.kept[-20:]),
         )
     )
+
+
+def _stands(task: trio.lowlevel.Task) -> Iterator[str]:
+    """A step that goes on, and its own tasks that it waits for, each with its line."""
+    yield from told([task])
+    yield from (f"  {each}" for each in told([each for each in leaves(task) if each is not task]))
 
 
 async def _outcome(run: Run) -> tuple[object, Exception | None]:

@@ -1,16 +1,19 @@
 """Virtual time: an async function under Trio, with a clock that jumps and a drawn schedule.
 
 The clock jumps to the next deadline whenever every task waits, so thirty seconds take no
-time. The order in which ready tasks run is seeded: Hypothesis by itself pins it, and would
-try one schedule. With `pace` and `threads`, this is where we touch what is private in Trio.
+time. The order in which ready tasks run is seeded, and so is what the module `random` draws:
+Hypothesis by itself pins both, and would try one schedule, and one throw of the dice. With
+`pace` and `threads`, this is where we touch what is private in Trio.
 """
 
 from __future__ import annotations
 
+import random
 import threading
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from math import inf
 from typing import Any, TypeVar, cast
 
 import trio
@@ -44,6 +47,11 @@ def virtual(main: Callable[[], Awaitable[T]], *, schedule: int = 0) -> T:
         RunError: Trio is running already.
         Exception: whatever it raises.
     """
+    return in_jumps(main, schedule, inf)
+
+
+def in_jumps(main: Callable[[], Awaitable[T]], schedule: int, most: float) -> T:
+    """As `virtual`, with the clock in the far future after so many jumps."""
     if trio.lowlevel.in_trio_run():
         raise RunError(
             "a simulation runs Trio by itself, in virtual time, and Trio is running here already; "
@@ -60,7 +68,7 @@ def virtual(main: Callable[[], Awaitable[T]], *, schedule: int = 0) -> T:
         raise HangError("\n  ".join((f"it still waits after {FAR_S:g} virtual seconds:", *waiting)))
 
     clock = trio.testing.MockClock(autojump_threshold=0)
-    pace = Pace(clock)
+    pace = Pace(clock, most)
     with _seeded(schedule):
         try:
             return trio.run(watched, clock=clock, instruments=[pace])
@@ -88,7 +96,7 @@ async def _end_hangs(main: trio.lowlevel.Task, scope: trio.CancelScope, waiting:
 
 @contextmanager
 def _seeded(schedule: int) -> Iterator[None]:
-    """Trio's scheduler seeded with the schedule, and as it was afterwards."""
+    """Trio's scheduler and `random` seeded with the schedule, and as they were afterwards."""
     if _WITHIN.get():
         with _seeded_alone(schedule):
             yield
@@ -104,11 +112,13 @@ def _seeded(schedule: int) -> Iterator[None]:
 @contextmanager
 def _seeded_alone(schedule: int) -> Iterator[None]:
     was = _TRIO._ALLOW_DETERMINISTIC_SCHEDULING  # noqa: SLF001
-    state = _TRIO._r.getstate()  # noqa: SLF001
+    state, drawn = _TRIO._r.getstate(), random.getstate()  # noqa: SLF001
     _TRIO._ALLOW_DETERMINISTIC_SCHEDULING = True  # noqa: SLF001
     _TRIO._r.seed(schedule)  # noqa: SLF001
+    random.seed(schedule)
     try:
         yield
     finally:
         _TRIO._ALLOW_DETERMINISTIC_SCHEDULING = was  # noqa: SLF001
         _TRIO._r.setstate(state)  # noqa: SLF001
+        random.setstate(drawn)

@@ -23,7 +23,7 @@ from orchestra.values import ChatRequest, ModelEvent, Stopped, StopReason, TextD
 T = TypeVar("T")
 
 
-@attrs.frozen
+@attrs.frozen(repr=False)
 class ScriptedModel(Model):
     """A `protocols.Model` that says these events, each its number of seconds after the last.
 
@@ -57,6 +57,16 @@ class ScriptedModel(Model):
                 )
         said = tuple((every_s, TextDelta(text)) for text in texts)
         return cls((*said, (0.0, Stopped(StopReason.END))))
+
+    def __repr__(self) -> str:
+        """As it is written: most models only say some texts."""
+        texts = [event.text for _, event in self.says if isinstance(event, TextDelta)]
+        every_s = self.says[0][0] if texts else 0.0
+        if self == type(self).saying(*texts, every_s=every_s):
+            words = [repr(text) for text in texts] + [f"every_s={every_s!r}"] * (every_s > 0)
+            return f"{type(self).__name__}.saying({', '.join(words)})"
+        error = "" if self.error is None else f", {self.error!r}"
+        return f"{type(self).__name__}({self.says!r}{error})"
 
     @asynccontextmanager
     async def stream(self, request: ChatRequest) -> AsyncIterator[ModelReply]:

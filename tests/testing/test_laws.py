@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import sys
 from collections.abc import AsyncIterator, Callable
 from typing import TypeVar
 
@@ -10,11 +12,11 @@ import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
-from orchestra import Limits, Stream, pipeline, step
+from orchestra import Limits, Stream, each, pipeline, step
 from orchestra.compiler.check import check
 from orchestra.errors import RunCancelledError
 from orchestra.testing.laws import check_laws
-from orchestra.testing.simulate import simulate
+from orchestra.testing.simulate import Simulation, simulate
 from orchestra.testing.sketches.oracle import Bad, Ok, Tie, foresee
 from orchestra.testing.sketches.polls import Agreeing
 from orchestra.testing.sketches.sketches import (
@@ -182,3 +184,62 @@ def test_a_lane_that_may_grow_is_no_smaller_than_one_that_may_not() -> None:
     simulation = simulate(parts_and_meets, World(limits=Limits(output_chunks=2)), n=1234)
     assert simulation.lane_peak == 4
     check_laws(simulation)
+
+
+@step
+async def of_asyncio(n: int) -> int:
+    await asyncio.sleep(n)
+    return n
+
+
+@pipeline
+def waits_for_asyncio(n: int) -> int:
+    return of_asyncio(n)
+
+
+def test_a_failure_that_is_told_with_what_to_write_instead_breaks_no_law() -> None:
+    simulation = simulate(waits_for_asyncio, n=1)
+    check_laws(simulation)
+    assert isinstance(simulation.error, RuntimeError)
+    assert "write trio.sleep" in str(simulation.events[-1])
+
+
+@step
+async def doubled(n: int) -> int:
+    return 2 * n
+
+
+@pipeline
+def doubles(ns: list[int]) -> list[int]:
+    return each(ns, doubled, at_once=3)
+
+
+@pipeline
+def squares(rows: list[list[int]]) -> list[list[int]]:
+    return each(rows, doubles, at_once=3)
+
+
+def _calls(simulation: Simulation[object]) -> int:
+    """The calls of functions, Python's and C's, that it takes to check a run."""
+    calls = 0
+
+    def count(*_: object) -> None:
+        nonlocal calls
+        calls += 1
+
+    sys.setprofile(count)
+    try:
+        check_laws(simulation)
+    finally:
+        sys.setprofile(None)
+    return calls
+
+
+def test_an_item_costs_the_laws_as_much_in_many_as_in_few() -> None:
+    """Also of an `each` in an `each`."""
+    pairs: list[tuple[Simulation[object], Simulation[object]]] = [
+        (simulate(doubles, ns=[1] * 25), simulate(doubles, ns=[1] * 200)),
+        (simulate(squares, rows=[[1]] * 25), simulate(squares, rows=[[1]] * 200)),
+    ]
+    for few, many in pairs:
+        assert _calls(many) < 9 * _calls(few)

@@ -522,4 +522,4 @@ def test_a_broken_law_is_named_and_the_journal_is_shown() -> None:
     law, broken, one, other, first, *_ = str(caught.value).splitlines()
     assert law == "nothing_is_left: After a run there is none of its tasks."
     assert (broken, one, other) == ("2 tasks left:", "  a at b.py:1", "  c at d.py:2")
-    assert first.startswith("RunStarted(seq=1")
+    assert first.startswith("    1  0 s  run.started")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 import threading
 import time
@@ -211,7 +212,7 @@ def test_a_run_that_never_ends_is_found_at_once_and_says_what_it_did_last(
         simulate(hangs_for_ever, World(), n=1)
     assert time.monotonic() - began_s < 1
     told = str(caught.value)
-    assert "StepStarted" in told
+    assert "step.started" in told
     name = "never_read" if hangs_for_ever is hanging_stream else "hangs"
     assert re.search(rf"these steps go on:(\n  .*)*\n  {name} at \S*test_simulate.py:\d+\n", told)
 
@@ -243,6 +244,59 @@ def test_of_a_run_that_hangs_its_steps_are_told_that_go_on_however_long_ago_they
     assert "each#2[0]/hangs_at at " in goes_on
     assert "passes" not in goes_on
     assert "hangs_at" not in str(caught.value).split("it said last")[1]
+
+
+@step
+async def polls(n: int) -> int:
+    while n:  # noqa: ASYNC110 - it is what users write
+        await trio.sleep(0.01)
+    return n
+
+
+@pipeline
+def polling(n: int) -> int:
+    return polls(n)
+
+
+def test_a_step_that_looks_for_ever_with_sleeps_between_is_found_after_so_many(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """And not after the 25 million looks that there are until the far future."""
+    monkeypatch.setattr("orchestra.testing.simulate.JUMPS", 1000)  # or it would take seconds
+    with pytest.raises(HangError, match=r"these steps go on:\n  polls at \S*.py:\d+\n"):
+        simulate(polling, n=1)
+    assert simulate(polling, n=0).value == 0
+
+
+@step
+async def locks_itself_out(n: int) -> int:
+    one, other = trio.Lock(), trio.Lock()
+
+    async def takes(first: trio.Lock, second: trio.Lock) -> None:
+        async with first:
+            await trio.sleep(n)
+            async with second:
+                pass
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(takes, one, other, name="takes one")
+        nursery.start_soon(takes, other, one, name="takes other")
+    return n
+
+
+@pipeline
+def locked_out(n: int) -> int:
+    return locks_itself_out(n)
+
+
+def test_of_a_step_that_hangs_its_own_tasks_are_told_with_the_line_of_each() -> None:
+    """Of a deadlock, who waits and where, and not only the nursery around them."""
+    with pytest.raises(HangError) as caught:
+        simulate(locked_out, n=1)
+    goes_on = str(caught.value).split("it said last")[0]
+    line = inspect.getsourcelines(locks_itself_out.call)[1] + 7
+    for name in ("takes one", "takes other"):
+        assert re.search(rf"\n    {name} at \S*test_simulate.py:{line}\n", goes_on)
 
 
 def test_a_run_that_never_ends_after_it_was_cancelled_is_found_too() -> None:

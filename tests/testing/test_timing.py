@@ -7,8 +7,10 @@ from collections.abc import AsyncIterator
 import pytest
 import trio
 
-from orchestra import Limits, Policy, Stream, open_engine, pipeline, step
+from orchestra import Limits, Policy, Stream, open_engine, pipeline, race, step
+from orchestra.errors import DeadlineError
 from orchestra.testing.laws import check_laws
+from orchestra.testing.scripts import Gives
 from orchestra.testing.simulate import simulate
 from orchestra.testing.world import World
 
@@ -79,3 +81,40 @@ def test_the_deadline_of_a_run_in_a_step_is_not_the_runs_own() -> None:
     simulation = simulate(outer, n=1)
     assert simulation.lasted_s == 1
     check_laws(simulation)
+
+
+@step
+async def one_way(n: int) -> str:
+    raise NotImplementedError(n)
+
+
+@step
+async def other_way(n: int) -> str:
+    raise NotImplementedError(n)
+
+
+@step(policy=Policy(timeout_s=1))
+async def in_time(n: int) -> str:
+    raise NotImplementedError(n)
+
+
+@pipeline
+def either_way(n: int) -> str:
+    return race(one_way(n), other_way(n))
+
+
+@pipeline
+def limited(n: int) -> str:
+    return in_time(n)
+
+
+def test_arms_that_end_together_are_tried_in_both_orders_and_a_limit_goes_first() -> None:
+    together = {"one_way": Gives("one", 1.0), "other_way": Gives("other", 1.0)}
+    won = {
+        simulate(either_way, World(schedule=seed, steps=together), n=1).value for seed in range(20)
+    }
+    assert won == {"one", "other"}
+    for seed in range(20):
+        late = simulate(limited, World(schedule=seed, steps={"in_time": Gives("x", 1.0)}), n=1)
+        assert isinstance(late.error, DeadlineError)
+        assert late.lasted_s == 1

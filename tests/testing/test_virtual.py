@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import threading
 import time
 from collections.abc import Callable
@@ -67,6 +68,23 @@ def test_the_schedules_that_were_drawn_differ() -> None:
 @given(schedules())
 def test_a_schedule_replays(schedule: int) -> None:
     assert order(schedule) == order(schedule)
+
+
+def throws(schedule: int) -> tuple[float, ...]:
+    async def main() -> tuple[float, ...]:
+        await trio.lowlevel.checkpoint()
+        return tuple(random.random() for _ in range(3))
+
+    return virtual(main, schedule=schedule)
+
+
+@given(schedules())
+def test_the_module_random_is_drawn_too_and_replays(schedule: int) -> None:
+    """A step that throws dice is explored, and repeated: Hypothesis by itself seeds it with 0."""
+    before = random.getstate()
+    assert throws(schedule) == throws(schedule)
+    assert throws(schedule) != throws(schedule ^ 1)
+    assert random.getstate() == before
 
 
 def test_trio_is_left_as_it_was() -> None:

@@ -1,0 +1,285 @@
+"""Contracts: what your own `Model`, `Embedder`, `VectorStore` or `State` has to keep.
+
+Each is an async function that is given one of yours, and uses it as the library does:
+`trio.run(check_store, MyStore())`. What is not kept is an AssertionError that says what was
+promised, what was asked, and what came instead.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+
+import trio
+
+from orchestra.answers import Completion
+from orchestra.errors import ModelError, StoreError
+from orchestra.protocols import DIGEST, Change, Embedder, Entry, Model, ModelReply, State
+from orchestra.protocols import VectorStore as Store
+from orchestra.testing.playing.standing import everybody, told
+from orchestra.values import (
+    ChatRequest,
+    Message,
+    ModelEvent,
+    Passage,
+    Scalar,
+    Stopped,
+    UsageReport,
+    Vector,
+)
+
+_LONG_S = 60.0
+"""So long may each part of a check take; what takes longer is told as what waits for ever."""
+_NEAR = 1e-3  # float16 weights, and the order of a sum
+_HELLO = ChatRequest((Message("user", "Say hello."),))
+
+
+async def check_model(model: Model, request: ChatRequest = _HELLO) -> None:
+    """That a model keeps what `Model` promises. It is asked five times.
+
+    Raises:
+        AssertionError: it does not; the message says which promise.
+        ModelError: it is not there, or has failed for another good reason.
+    """
+    events = await _answer(model, request)
+    _is_whole("its answer", events)
+    Completion.of(events)
+    async with _step("left after its first events, an answer stops"), model.stream(request) as left:
+        await left.receive()
+    async with _step("two answers at once do not know each other"):
+        async with model.stream(request) as one, model.stream(request) as other:
+            both: list[list[ModelEvent]] = [[], []]
+            open_ = [(one, both[0]), (other, both[1])]
+            while open_:
+                reply, so_far = open_.pop(0)
+                if batch := await reply.receive():
+                    so_far += batch
+                    open_.append((reply, so_far))
+        for number, said in enumerate(both, 1):
+            _is_whole(f"of two answers at once, read in turns, number {number}", said)
+    async with _step("a cancelled answer ends by its cancellation"):
+        with trio.CancelScope() as scope:
+            scope.cancel()
+            try:
+                async with model.stream(request) as late:
+                    await late.receive()
+            except ModelError as error:
+                raise AssertionError(f"trio.Cancelled became {error!r:.200}") from error
+
+
+async def _answer(model: Model, request: ChatRequest) -> list[ModelEvent]:
+    events: list[ModelEvent] = []
+    promise = _step("a model answers, and fails with a ModelError")
+    async with promise, model.stream(request) as reply:
+        while batch := await _batch(reply):
+            events += batch
+        again = await _batch(reply)
+    assert again == (), f"after its end, receive() gives () again; it gave {again!r:.200}"
+    return events
+
+
+async def _batch(reply: ModelReply) -> tuple[ModelEvent, ...]:
+    batch: object = await reply.receive()
+    assert isinstance(batch, tuple), f"receive() gives a tuple of events; it gave {batch!r:.200}"
+    for event in batch:
+        assert isinstance(event, ModelEvent), (
+            f"receive() gives events such as TextDelta('text'); it gave {event!r:.200}"
+        )
+    return batch
+
+
+def _is_whole(what: str, events: Sequence[ModelEvent]) -> None:
+    stops = [place for place, event in enumerate(events) if isinstance(event, Stopped)]
+    assert len(stops) == 1, (
+        f"{what} has one Stopped, or raises TruncatedStreamError where it was cut; it has "
+        f"{len(stops)}: {events!r:.300}"
+    )
+    late = [event for event in events[stops[0] + 1 :] if not isinstance(event, UsageReport)]
+    assert not late, f"behind Stopped comes nothing but a UsageReport; there was {late!r:.200}"
+
+
+async def check_embedder(embedder: Embedder) -> None:
+    """That an embedder keeps what `Embedder` promises. It is asked five times.
+
+    Raises:
+        AssertionError: it does not; the message says which promise.
+    """
+    size = embedder.dimensions
+    assert type(size) is int and size > 0, f"dimensions is a number above 0; it is {size!r}"  # noqa: PT018
+    texts = ["The door opens at nine.", "Bikes stay outside.", "The door opens at nine."]
+    vectors = await _vectors(embedder, texts)
+    alone = [(await _vectors(embedder, [text]))[0] for text in texts[:2]]
+    for text, together, single in zip(texts, vectors, [*alone, alone[0]], strict=True):
+        cosine = sum(a * b for a, b in zip(together, single, strict=True))
+        assert cosine > 1 - _NEAR, (
+            f"the vectors are in the order of the texts, and the same beside others; of {text!r} "
+            f"in {texts!r} it is another than alone (their cosine is {cosine:.3f})"
+        )
+    assert await _vectors(embedder, []) == [], "of no texts there are no vectors: []"
+    async with _step("it takes a purpose"):
+        await embedder.embed(texts[:1], purpose="query")
+
+
+async def _vectors(embedder: Embedder, texts: Sequence[str]) -> list[Vector]:
+    async with _step(f"embed({texts!r}) gives a vector for each"):
+        vectors = await embedder.embed(texts)
+        assert len(vectors) == len(texts), f"it gave {len(vectors)} for {len(texts)} texts"
+        for vector in vectors:
+            assert isinstance(vector, Vector), f"each is a Vector; it gave {vector!r:.200}"
+            size = embedder.dimensions
+            assert len(vector) == size, f"each has {size} dimensions; it gave one of {len(vector)}"
+            length = math.hypot(*vector)
+            assert abs(length - 1) < _NEAR, f"each is of length 1; it gave one of {length:g}"
+    return vectors
+
+
+async def check_store(store: Store) -> None:
+    """That an empty store keeps what `VectorStore` promises. It is empty afterwards, too.
+
+    Raises:
+        AssertionError: it does not, or is not empty; the message says which promise.
+    """
+    async with _step("it is empty"):
+        assert await store.count() == 0, "the check needs a collection of its own"
+    east, north = Vector.of([1.0, 0.0, 0.0]), Vector.of([0.0, 1.0, 0.0])
+    between = Vector.of([3.0, 4.0, 0.0])
+    kept = [
+        Passage("b", "B", "one.md", metadata={"kind": "x", DIGEST: "1"}),
+        Passage("a", "A", "one.md", metadata={"kind": None, DIGEST: "2"}),
+        Passage("c", "C", "two.md", metadata={DIGEST: "3"}),
+    ]
+    async with _step("search gives the nearest first, each with its cosine, equal ones by id"):
+        await store.upsert(kept, [east, east, north])
+        await _finds(store, between, 9, ["c", "a", "b"], [0.8, 0.6, 0.6])
+        await _finds(store, between, 2, ["c", "a"], [0.8, 0.6])
+        (found,) = await store.search(north, top=1)
+        assert (found.text, found.source, dict(found.metadata)) == ("C", "two.md", {DIGEST: "3"}), (
+            f"a passage comes back as it was given; it came as {found!r:.300}"
+        )
+    async with _step("where keeps the passages that have every key with that value"):
+        asked: list[tuple[dict[str, Scalar], list[str]]] = [
+            ({"kind": "x"}, ["b"]),
+            ({"source": "one.md"}, ["a", "b"]),
+            ({"kind": None}, ["a"]),
+            ({"kind": "x", "source": "two.md"}, []),
+        ]
+        for where, ids in asked:
+            of = [passage.id for passage in await store.search(east, top=9, where=where)]
+            assert of == ids, f"search(..., where={where!r}) found {of}, where there are {ids}"
+    async with _step("digests tells each source's, and '' where its passages differ"):
+        digests = dict(await store.digests())
+        assert digests == {"one.md": "", "two.md": "3"}, f"it told {digests}"
+    async with _step("upsert replaces what has the same id, all of it"):
+        await store.upsert([Passage("a", "new", "two.md")], [north])
+        await _finds(store, north, 2, ["a", "c"], [1.0, 1.0])
+        gone = await store.search(north, top=9, where={"source": "one.md"})
+        assert [each.id for each in gone] == ["b"], f"a was in one.md; that has {gone!r:.200}"
+        assert await store.count() == len(kept), "a replaced passage is counted once"
+    async with _step("a batch with one wrong vector is a StoreError, and changes nothing"):
+        await _refused(store, [Passage("d", ""), Passage("e", "")], [east, Vector.of([1.0])])
+        await _refused(store, [Passage("d", "")], [])
+        assert await store.count() == len(kept), f"there are {await store.count()} passages"
+    await _deletes(store, east)
+
+
+async def _deletes(store: Store, east: Vector) -> None:
+    async with _step("writers at once lose nothing of each other"):
+        async with trio.open_nursery() as nursery:
+            for number in range(8):
+                some = [Passage(f"{number}-{each}", "", "many.md") for each in range(8)]
+                nursery.start_soon(store.upsert, some, [east] * len(some))
+        found = await store.search(east, top=99, where={"source": "many.md"})
+        assert len(found) == 64, f"8 writers wrote 8 each, and there are {len(found)}"  # noqa: PLR2004
+    async with _step("delete removes what matches, and tells how many"):
+        for where, many in [({"source": "none.md"}, 0), ({"source": "many.md"}, 64), ({}, 3)]:
+            count = await store.delete(where=where)
+            assert count == many, f"delete(where={where!r}) told {count}, of {many}"
+        left = await store.count()
+        assert left == 0, f"{left} passages are left"
+        assert not await store.search(east, top=1), "what was deleted is not found"
+
+
+async def _finds(
+    store: Store, vector: Vector, top: int, ids: list[str], scores: list[float]
+) -> None:
+    found = await store.search(vector, top=top)
+    of = [passage.id for passage in found]
+    assert of == ids, f"search({vector!r}, top={top}) found {of}, and nearest first are {ids}"
+    near = all(abs(p.score - s) < _NEAR for p, s in zip(found, scores, strict=True))
+    assert near, f"the scores are the cosines {scores}; they were {[p.score for p in found]}"
+
+
+async def _refused(store: Store, passages: list[Passage], vectors: list[Vector]) -> None:
+    try:
+        await store.upsert(passages, vectors)
+    except StoreError:
+        return
+    raise AssertionError(
+        f"upsert of {len(passages)} passages with vectors of {list(map(len, vectors))} numbers, in "
+        "a collection of 3, was not refused"
+    )
+
+
+async def check_state(state: State) -> None:
+    """That a state keeps what `State` promises, of keys that begin with `contract:`.
+
+    Raises:
+        AssertionError: it does not; the message says which promise.
+    """
+    keys = ["contract:a", "contract:b"]
+
+    async def kept() -> list[bytes | None]:
+        return await state.change(keys, lambda there, _: Change(list(there)))
+
+    def count(there: Sequence[bytes | None], _: float) -> Change[None]:
+        number = int(there[0] or b"0") + 1
+        return Change(None, {keys[0]: Entry(b"%d" % number, 60.0)})
+
+    def fail(there: Sequence[bytes | None], _: float) -> Change[None]:
+        raise KeyError(len(there))
+
+    async with _step("change keeps what is decided, in the order of the keys, and forgets None"):
+        await state.change(keys, lambda *_: Change(None, {keys[1]: Entry(b"\0b"), keys[0]: None}))
+        assert await kept() == [None, b"\0b"], f"there is {await kept()}"
+        await state.change(keys[1:], lambda *_: Change(None, {keys[1]: None}))
+        assert await kept() == [None, None], f"there is {await kept()}"
+    async with _step("changes at once lose nothing of each other"):
+        async with trio.open_nursery() as nursery:
+            for _ in range(16):
+                nursery.start_soon(state.change, keys[:1], count)
+        assert await kept() == [b"16", None], f"16 counted, and there is {await kept()}"
+    async with _step("a decision that raises is its caller's, and changes nothing"):
+        raised = None
+        try:
+            await state.change(keys, fail)
+        except KeyError as error:
+            raised = error
+        assert raised is not None, "what it raised came to nobody"
+        assert await kept() == [b"16", None], f"there is {await kept()}"
+    async with _step("what was remembered is recalled, and what is over is not"):
+        await state.remember("contract:c", b"c", ttl_s=60.0)
+        assert await state.recall("contract:c") == b"c"
+        assert await state.recall("contract:d") is None
+        await state.change(keys[:1], lambda *_: Change(None, {keys[0]: Entry(b"x", 0.0)}))
+        assert await kept() == [None, None], f"an entry for 0 seconds is kept: {await kept()}"
+
+
+@asynccontextmanager
+async def _step(promise: str) -> AsyncIterator[None]:
+    """What is done within keeps this promise, in time, and leaves no task behind."""
+    before = set(everybody())
+    try:
+        with trio.fail_after(_LONG_S):
+            yield
+        await trio.lowlevel.checkpoint()
+        left = told([task for task in everybody() if task not in before])
+        assert not left, f"tasks are left: {', '.join(left)}"
+    except AssertionError as error:
+        raise AssertionError(f"{promise}: {error}") from None
+    except trio.TooSlowError:
+        raise AssertionError(f"{promise}: after {_LONG_S:g} s it still waits") from None
+    except (ModelError, StoreError):
+        raise
+    except Exception as error:
+        raise AssertionError(f"{promise}: it raised {error!r:.300}") from error

@@ -1,0 +1,355 @@
+"""The contracts accept what keeps them, and find each of many faults that users' own have."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import attrs
+import pytest
+import trio
+
+from orchestra.errors import ModelConnectionError, ModelError, TruncatedStreamError
+from orchestra.protocols import Change, Embedder, Entry, Model, ModelReply, State, VectorStore
+from orchestra.stores.memory import MemoryStore
+from orchestra.stores.sqlite import SqliteStores
+from orchestra.stores.state_memory import MemoryState
+from orchestra.testing.contracts import check_embedder, check_model, check_state, check_store
+from orchestra.testing.virtual import virtual
+from orchestra.testing.world import ScriptedModel
+from orchestra.values import (
+    ChatRequest,
+    ModelEvent,
+    Passage,
+    Purpose,
+    Scalar,
+    Stopped,
+    StopReason,
+    TextDelta,
+    Vector,
+)
+
+END = Stopped(StopReason.END)
+A = TextDelta("a")
+
+
+@attrs.define
+class Said:
+    """Batches, one for each `receive`."""
+
+    batches: list[Any]
+
+    async def receive(self) -> tuple[ModelEvent, ...]:
+        await trio.lowlevel.checkpoint()
+        batch: tuple[ModelEvent, ...] = self.batches.pop(0) if self.batches else ()
+        return batch
+
+
+class Says(Model):
+    def __init__(self, *batches: Any) -> None:
+        self.batches = batches
+
+    @asynccontextmanager
+    async def stream(self, request: ChatRequest) -> AsyncIterator[ModelReply]:
+        del request
+        yield Said(list(self.batches))
+
+
+class Shares(Says):
+    """Its answers are kept on the model, where two at once meet."""
+
+    @asynccontextmanager
+    async def stream(self, request: ChatRequest) -> AsyncIterator[ModelReply]:
+        del request
+        self.left = list(self.batches)
+        yield self
+
+    async def receive(self) -> tuple[ModelEvent, ...]:
+        return await Said(self.left).receive()
+
+
+class Raises(Model):
+    @asynccontextmanager
+    async def stream(self, request: ChatRequest) -> AsyncIterator[ModelReply]:
+        raise KeyError(request.messages[0].text)
+        yield  # type: ignore[unreachable]
+
+
+class NotAContext(Model):
+    def stream(self, request: ChatRequest) -> Any:
+        del request
+        return Said([(A, END)])
+
+
+class Leaks(Says):
+    @asynccontextmanager
+    async def stream(self, request: ChatRequest) -> AsyncIterator[ModelReply]:
+        del request
+        trio.lowlevel.spawn_system_task(trio.sleep_forever)
+        yield Said(list(self.batches))
+
+
+class TakesCancelledForAFailure(Says):
+    @asynccontextmanager
+    async def stream(self, request: ChatRequest) -> AsyncIterator[ModelReply]:
+        del request
+        try:
+            yield Said(list(self.batches))
+        except BaseException as error:
+            raise ModelConnectionError("the connection broke") from error
+
+
+class Dawdles(Says):
+    """It closes its connection in a shield, and waits there for ever."""
+
+    @asynccontextmanager
+    async def stream(self, request: ChatRequest) -> AsyncIterator[ModelReply]:
+        del request
+        try:
+            yield Said(list(self.batches))
+        finally:
+            await trio.sleep_forever()
+
+
+@pytest.mark.parametrize(
+    ("model", "told"),
+    [
+        (Says((A,)), "Stopped"),
+        (Says((A,), (END,), (END,)), "it has 2"),
+        (Says((END, A)), "behind Stopped"),
+        (Says("a"), "gives a tuple of events"),
+        (Says(("a", END)), r"TextDelta\('text'\)"),
+        (Says((A, END), (), (A,)), "after its end"),
+        (Shares((A,), (A,), (END,)), "two answers at once"),
+        (Raises(), "fails with a ModelError: it raised KeyError"),
+        (NotAContext(), "it raised"),
+        (Leaks((A, END)), "tasks are left: trio.sleep_forever"),
+        (TakesCancelledForAFailure((A, END)), "Cancelled became ModelConnectionError"),
+        (Dawdles((A, END)), "after 60 s it still waits"),
+    ],
+    ids=lambda case: None if isinstance(case, str) else type(case).__name__,
+)
+def test_a_model_that_breaks_its_contract_is_found(model: Model, told: str) -> None:
+    with pytest.raises(AssertionError, match=told):
+        virtual(lambda: check_model(model))
+
+
+def test_a_model_that_is_cut_or_away_says_so_itself() -> None:
+    cut = ScriptedModel(((0.0, A),))
+    with pytest.raises(TruncatedStreamError):
+        virtual(lambda: check_model(cut))
+    with pytest.raises(ModelError, match="away"):
+        virtual(lambda: check_model(ScriptedModel((), ModelConnectionError("away"))))
+
+
+class Words(Embedder):
+    dimensions = 3
+
+    def of(self, text: str) -> list[float]:
+        found = [float(word in text.lower()) for word in ("door", "bike", "the")]
+        length = math.hypot(*found) or 1.0
+        return [number / length for number in found]
+
+    async def embed(self, texts: Sequence[str], *, purpose: Purpose | None = None) -> list[Vector]:
+        del purpose
+        await trio.lowlevel.checkpoint()
+        return [Vector.of(self.of(text)) for text in texts]
+
+
+class Sorts(Words):
+    async def embed(self, texts: Sequence[str], *, purpose: Purpose | None = None) -> list[Vector]:
+        return await super().embed(sorted(texts), purpose=purpose)
+
+
+class ForgetsTheSame(Words):
+    async def embed(self, texts: Sequence[str], *, purpose: Purpose | None = None) -> list[Vector]:
+        return await super().embed(list(dict.fromkeys(texts)), purpose=purpose)
+
+
+class IsLong(Words):
+    def of(self, text: str) -> list[float]:
+        return [2 * number for number in super().of(text)]
+
+
+class CountsWrong(Words):
+    dimensions = 4
+
+
+class GivesLists(Words):
+    async def embed(self, texts: Sequence[str], *, purpose: Purpose | None = None) -> Any:
+        return [list(each) for each in await super().embed(texts, purpose=purpose)]
+
+
+class FailsOnNone(Words):
+    async def embed(self, texts: Sequence[str], *, purpose: Purpose | None = None) -> list[Vector]:
+        assert texts or purpose, texts
+        return [*await super().embed(texts)] if texts[0] else []
+
+
+class KnowsNoPurpose(Words):
+    async def embed(self, texts: Sequence[str]) -> list[Vector]:  # type: ignore[override]
+        return await super().embed(texts)
+
+
+@pytest.mark.parametrize(
+    ("embedder", "told"),
+    [
+        (Sorts(), "in the order of the texts"),
+        (ForgetsTheSame(), "it gave 2 for 3 texts"),
+        (IsLong(), "of length 1; it gave one of 2"),
+        (CountsWrong(), "4 dimensions; it gave one of 3"),
+        (GivesLists(), "each is a Vector"),
+        (FailsOnNone(), r"embed\(\[\]\)"),
+        (KnowsNoPurpose(), "it takes a purpose: it raised TypeError"),
+    ],
+    ids=lambda case: None if isinstance(case, str) else type(case).__name__,
+)
+def test_an_embedder_that_breaks_its_contract_is_found(embedder: Embedder, told: str) -> None:
+    with pytest.raises(AssertionError, match=told):
+        trio.run(check_embedder, embedder)
+
+
+class Broken(MemoryStore):
+    """A store whose faults are chosen by name."""
+
+    def __init__(self, fault: str) -> None:
+        super().__init__()
+        self.fault = fault
+
+    async def search(
+        self, vector: Vector, *, top: int, where: Mapping[str, Scalar] | None = None
+    ) -> list[Passage]:
+        if self.fault == "where of several keys is any" and where:
+            found = {}
+            for key, value in where.items():
+                for each in await super().search(vector, top=top, where={key: value}):
+                    found[each.id] = each
+            return list(found.values())
+        if self.fault == "no key is None" and where == {"kind": None}:
+            return [p for p in await super().search(vector, top=top) if "kind" not in p.metadata]
+        nearest = await super().search(vector, top=top, where=where)
+        match self.fault:
+            case "the last comes first":
+                return nearest[::-1]
+            case "one too many":
+                return await super().search(vector, top=top + 1, where=where)
+            case "distances for cosines":
+                return [attrs.evolve(each, score=1 - each.score) for each in nearest]
+            case "no metadata":
+                return [attrs.evolve(each, metadata={}) for each in nearest]
+            case "no where":
+                return await super().search(vector, top=top)
+        return nearest
+
+    async def upsert(self, passages: Sequence[Passage], vectors: Sequence[Vector]) -> None:
+        match self.fault:
+            case "a batch by halves":
+                for passage, vector in zip(passages, vectors, strict=False):
+                    await super().upsert([passage], [vector])
+                return
+            case "the first stays":
+                there = {p.id for p in await super().search(Vector.of([1.0, 0.0, 0.0]), top=99)}
+                pairs = [p for p in zip(passages, vectors, strict=False) if p[0].id not in there]
+                if pairs or len(vectors) != len(passages):
+                    await super().upsert([p for p, _ in pairs], [v for _, v in pairs])
+                return
+        await super().upsert(passages, vectors)
+
+    async def delete(self, *, where: Mapping[str, Scalar]) -> int:
+        match self.fault:
+            case "nothing goes":
+                return len(await super().search(Vector.of([1.0, 0.0, 0.0]), top=99, where=where))
+            case "tells nothing":
+                await super().delete(where=where)
+                return 0
+        return await super().delete(where=where)
+
+    async def digests(self) -> dict[str, str]:
+        found = await super().digests()
+        return {k: v or "1" for k, v in found.items()} if self.fault == "first digest" else found
+
+
+@pytest.mark.parametrize(
+    ("fault", "told"),
+    [
+        ("the last comes first", "search gives the nearest first"),
+        ("one too many", "search gives the nearest first"),
+        ("distances for cosines", "the scores are the cosines"),
+        ("no metadata", "comes back as it was given"),
+        ("no where", "where keeps"),
+        ("where of several keys is any", "where keeps"),
+        ("no key is None", "where keeps"),
+        ("a batch by halves", "changes nothing"),
+        ("the first stays", "upsert replaces"),
+        ("nothing goes", "told 67, of 3"),
+        ("tells nothing", "told 0, of 64"),
+        ("first digest", "digests tells"),
+    ],
+)
+def test_a_store_that_breaks_its_contract_is_found(fault: str, told: str) -> None:
+    with pytest.raises(AssertionError, match=told):
+        trio.run(check_store, Broken(fault))
+
+
+class Careless(MemoryState):
+    """A state that reads, waits, and then writes."""
+
+    fault = "between"
+
+    async def change(self, keys: Sequence[str], decide: Any) -> Any:
+        there = await super().change(keys, lambda kept, _: Change(list(kept)))
+        if self.fault == "between":
+            await trio.lowlevel.checkpoint()
+        if self.fault == "order":
+            there = there[::-1]
+        try:
+            change = decide(there, 0.0)
+        except KeyError:
+            if self.fault != "swallows":
+                raise
+            return None
+        entries = dict(change.entries)
+        if self.fault == "keeps none":
+            entries = {key: entry for key, entry in entries.items() if entry is not None}
+        if self.fault == "for ever":
+            entries = {key: entry and Entry(entry.data) for key, entry in entries.items()}
+        return await super().change(keys, lambda *_: Change(change.result, entries))
+
+    async def recall(self, key: str) -> bytes | None:
+        return None if self.fault == "forgets" else await super().recall(key)
+
+
+@pytest.mark.parametrize(
+    ("fault", "told"),
+    [
+        ("between", "changes at once lose nothing"),
+        ("order", "in the order of the keys"),
+        ("keeps none", "forgets None"),
+        ("swallows", "came to nobody"),
+        ("for ever", "for 0 seconds is kept"),
+        ("forgets", "what was remembered is recalled"),
+    ],
+)
+def test_a_state_that_breaks_its_contract_is_found(fault: str, told: str) -> None:
+    state = Careless()
+    state.fault = fault
+    with pytest.raises(AssertionError, match=told):
+        trio.run(check_state, state)
+
+
+def test_what_keeps_its_contract_is_accepted(tmp_path: Path) -> None:
+    trio.run(check_model, Says((A,), (A, END)))
+    virtual(lambda: check_model(ScriptedModel.saying("a", "b", every_s=1)))
+    trio.run(check_embedder, Words())
+    trio.run(check_state, MemoryState())
+    stores: list[VectorStore]
+    with SqliteStores(tmp_path / "store.sqlite") as files:
+        stores = [MemoryStore(), files.collection("mine")]
+        for store in stores:
+            trio.run(check_store, store)
+            trio.run(check_store, store)
+    state: State = MemoryState()
+    trio.run(check_state, state)
