@@ -41,6 +41,7 @@ class Counting:
         self.measure: Callable[[Tally], None] = _nothing
         self._board = board
         self._turn = trio.Lock()
+        self._unwritten = False
         if board is not None:
             metrics.tally.add(board.inherited())
 
@@ -61,15 +62,24 @@ class Counting:
             await self.write()
 
     async def write(self) -> None:
-        """Write down what is counted, where others are to read it; what hinders it is logged."""
+        """Write down what is counted, where others are to read it; what hinders it is logged.
+
+        A folder that is full or gone stays so for hours: that is told once, and once when it ends.
+        """
         if self._board is None:
             return
         try:
             await self._in_thread(self._board.write)
         except OSError as error:
-            log.warning("what this process counts is not written down: %s", error)
+            if not self._unwritten:
+                log.warning("what this process counts is not written down: %s", error)
+            self._unwritten = True
         except Exception:  # a process that serves does not end for what it counts
             log.exception("what this process counts is not written down")
+        else:
+            if self._unwritten:
+                log.warning("what this process counts is written down again")
+            self._unwritten = False
 
     async def _in_thread(self, act: Callable[[bytes], T]) -> T:
         """Do something with what is counted by now; one after the other, so that it never falls."""

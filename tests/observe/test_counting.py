@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shutil
 from pathlib import Path
 
 import pytest
@@ -28,3 +29,26 @@ def test_a_number_that_cannot_be_written_down_ends_no_process(
         logging.ERROR,
         "what this process counts is not written down",
     )
+
+
+def test_a_folder_that_is_gone_is_told_once_and_so_is_its_return(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A full disk stays full for hours, and a line every two seconds would fill it further."""
+    folder = tmp_path / "counts"
+
+    async def main() -> None:
+        counting = Counting(Metrics({}), Board(folder, 1))
+        for there in (False, False, True, True, False):
+            if folder.exists() and not there:
+                shutil.rmtree(folder)
+            if there:
+                folder.mkdir(exist_ok=True)
+            counting.metrics.tally.count(names.CACHE_HITS, ("m",))
+            await counting.write()
+
+    trio.run(main)
+    gone, back, gone_again = caplog.messages
+    assert gone.startswith("what this process counts is not written down: [Errno 2]")
+    assert back == "what this process counts is written down again"
+    assert gone_again == gone

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, nullcontext
+from pathlib import Path
 
 import pytest
 import trio
@@ -14,11 +15,13 @@ from orchestra.access.keyring import Keyring
 from orchestra.access.wanted import NewKey
 from orchestra.engine.engine import open_engine
 from orchestra.observe import names
+from orchestra.observe.board import Board
 from orchestra.observe.counting import Counting
 from orchestra.observe.metrics import Metrics
 from orchestra.server.app import create_app
 from orchestra.server.front.departure import LEFT
 from orchestra.server.front.order import OPEN, Admission
+from orchestra.server.metrics import APART, ROOM
 from orchestra.server.processes.serving import Loaded, Serving
 from orchestra.server.settings import Settings
 from orchestra.stores.state_memory import MemoryState
@@ -28,12 +31,15 @@ from tests.server.test_health import Known
 from tests.server.wire import House, Reply, open_house
 
 ASKED = "GET /metrics HTTP/1.1"
+TYPES = "urn:problem-type:orchestra:"
 COUNTS = "GET /v1/pipelines/count/runs?count={n} HTTP/1.1\nAccept: {accept}"
 
 
 @asynccontextmanager
-async def counted(admission: Admission = OPEN) -> AsyncIterator[tuple[House, Counting]]:
-    counting = Counting(Metrics({}))
+async def counted(
+    admission: Admission = OPEN, board: Board | None = None
+) -> AsyncIterator[tuple[House, Counting]]:
+    counting = Counting(Metrics({}), board)
     async with open_engine(observe=counting.metrics.observe) as engine:
         app = create_app(engine, PIPELINES, Settings(), admission, counting=counting)
         counting.measure = lambda tally: tally.set(names.RUNS_RUNNING, (), len(engine.runs))
@@ -114,6 +120,21 @@ def test_it_is_told_in_the_format_that_is_asked_for(accept: str) -> None:
     reply = trio.run(main)
     assert reply.status == 200
     assert ("openmetrics" in reply.headers["content-type"]) == ("openmetrics" in accept)
+
+
+def test_workers_that_cannot_put_together_what_they_count_say_so(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A counter that fell would be a new start for Prometheus: so nothing is told."""
+
+    async def main() -> Reply:
+        async with counted(board=Board(tmp_path / "gone", 1)) as (house, _):
+            return await (await house.connect()).ask(ASKED)
+
+    reply = trio.run(main)
+    assert (reply.status, reply.json["type"]) == (503, f"{TYPES}service-unavailable")
+    assert reply.json["detail"] == f"{APART}: No such file or directory; {ROOM}"
+    assert not caplog.records, "no fault of the server"
 
 
 def test_only_a_key_that_was_made_for_it_may_read_it() -> None:
