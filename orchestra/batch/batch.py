@@ -150,7 +150,12 @@ class Batch:
             row, digest = found
             ended = await self._ended(row)
             if ended is not None:
-                results.append(line_of(row.id, digest, ended))
+                try:
+                    results.append(line_of(row.id, digest, ended))
+                except BatchError as error:  # others' results would have no line either
+                    self._error = self._error or error
+                    self._scope.cancel()
+                    return
                 self._count(row, ended)
 
     async def _ended(self, row: Row) -> Ended | None:

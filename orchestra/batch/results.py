@@ -6,8 +6,8 @@ import fcntl
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import FileIO
 from pathlib import Path
-from typing import BinaryIO
 
 from orchestra.batch.ledger import Ledger
 from orchestra.errors import BatchError
@@ -16,11 +16,12 @@ from orchestra.errors import BatchError
 class Results:
     """An open file of results, with what it said when it was opened."""
 
-    def __init__(self, path: Path, file: BinaryIO) -> None:
+    def __init__(self, path: Path, file: FileIO) -> None:
         self._path = path
         self._file = file
-        self.ledger = Ledger.of(file)
-        if file.tell() and not _ends_whole(file):
+        with path.open("rb") as lines:
+            self.ledger = Ledger.of(lines)
+        if file.seek(0, os.SEEK_END) and not _ends_whole(file):
             self.append(b"\n")  # behind a line that was cut
 
     def append(self, line: bytes) -> None:
@@ -30,8 +31,8 @@ class Results:
             BatchError: it cannot be written, as on a full disk.
         """
         try:
-            self._file.write(line)
-            self._file.flush()
+            while line:
+                line = line[self._file.write(line) :]  # a disk may take a part before it is full
         except OSError as error:
             raise _unwritable(self._path, error) from error
 
@@ -44,7 +45,9 @@ def open_results(path: Path) -> Iterator[Results]:
         BatchError: it cannot be opened or written, or another batch is writing it.
     """
     try:
-        file = path.open("a+b")
+        file = path.open(
+            "a+b", buffering=0
+        )  # a buffer would be written once more when it is closed
     except (OSError, ValueError) as error:
         raise _unwritable(path, error) from error
     with file:
@@ -54,7 +57,6 @@ def open_results(path: Path) -> Iterator[Results]:
             raise BatchError(
                 f"{path}: another batch is writing it; wait for that one, or name another file"
             ) from error
-        file.seek(0)
         yield Results(path, file)
         try:
             os.fsync(file.fileno())
@@ -62,7 +64,7 @@ def open_results(path: Path) -> Iterator[Results]:
             raise _unwritable(path, error) from error
 
 
-def _ends_whole(file: BinaryIO) -> bool:
+def _ends_whole(file: FileIO) -> bool:
     """Whether the last line of what is there has its line feed."""
     file.seek(-1, os.SEEK_END)
     return file.read(1) == b"\n"

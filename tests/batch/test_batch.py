@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from errno import ENOSPC
@@ -306,6 +307,24 @@ def test_a_file_that_does_not_come_to_the_disk_is_told(
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(BatchError, match="cannot be written there: No space left on device"):
         begun(rows([0.0]), tmp_path / "r")
+
+
+@pytest.mark.parametrize("at_once", [1, 8])
+def test_a_disk_that_is_full_is_told_with_the_file_and_the_next_batch_goes_on(
+    tmp_path: Path, at_once: int
+) -> None:
+    """Also in the middle of a line, which is then none; a bound on files' sizes is such a disk."""
+    results, eight = tmp_path / "r", rows([0.0] * 8)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (500, hard))
+    try:
+        with pytest.raises(BatchError, match="/r: results cannot be written there: File too large"):
+            begun(eight, results, at_once=at_once)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert not results.read_bytes().endswith(b"\n")
+    assert begun(eight, results).done_before == 2
+    assert begun(eight, results).done_before == 8
 
 
 def test_more_at_once_than_an_engine_runs_is_refused(tmp_path: Path) -> None:
