@@ -10,10 +10,12 @@ for a place whose address has none left.
 
 from __future__ import annotations
 
+import errno
 import logging
 import socket
 from collections import Counter
 from ipaddress import IPv4Address, IPv6Address, ip_address
+from math import inf
 from typing import TYPE_CHECKING
 
 import trio
@@ -23,6 +25,12 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("orchestra.server")
 
+AGAIN_S = 0.1
+"""How long to wait for a descriptor before the next attempt."""
+QUIET_S = 60.0
+"""For so long after the last failure, nothing is said of the next."""
+_FULL = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
+"""What says that this process or the machine has no room for another connection."""
 _SHARE = 0.9
 """Of the places, what one address may hold where nothing is said; a proxy is one address, too."""
 _NETWORK_BITS = 64
@@ -39,6 +47,7 @@ class BoundedListener(trio.abc.Listener[trio.SocketStream]):
         self._usual = max(int(settings.connections_max * _SHARE), 1)
         self._addresses: dict[trio.SocketStream, str] = {}
         self._held: Counter[str] = Counter()
+        self._quiet_until_s = -inf
 
     @property
     def inside(self) -> int:
@@ -50,7 +59,7 @@ class BoundedListener(trio.abc.Listener[trio.SocketStream]):
         while True:
             await self._places.acquire()
             try:
-                stream = await self._listener.accept()
+                stream = await self._accepted()
             except BaseException:
                 self._places.release()
                 raise
@@ -58,6 +67,26 @@ class BoundedListener(trio.abc.Listener[trio.SocketStream]):
                 return stream
             stream.socket.close()
             self._places.release()
+
+    async def _accepted(self) -> trio.SocketStream:
+        """The next client; where there is no descriptor for it, once there is one.
+
+        Trio's own loop would log a traceback ten times a second, for as long as that lasts.
+        """
+        while True:
+            try:
+                return await self._listener.accept()
+            except OSError as error:
+                if error.errno not in _FULL:
+                    raise
+                if trio.current_time() >= self._quiet_until_s:
+                    log.error(  # noqa: TRY400 - where it was raised says nothing
+                        "nobody can be let in: %s; raise the limit (ulimit -n, LimitNOFILE), or "
+                        "set connections_max in [server] well below it",
+                        error.strerror,
+                    )
+                self._quiet_until_s = trio.current_time() + QUIET_S
+            await trio.sleep(AGAIN_S)
 
     def left(self, stream: trio.SocketStream) -> None:
         """A client has left its place."""

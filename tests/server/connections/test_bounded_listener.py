@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+import logging
+import os
+import resource
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from ipaddress import IPv4Address, IPv6Address
 
+import pytest
 import trio
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestra.server.connections.bounded_listener import BoundedListener, whose
+from orchestra.server.connections.bounded_listener import AGAIN_S, BoundedListener, whose
 from orchestra.server.connections.sockets import bind
 from orchestra.server.settings import Settings
 from tests.server.wire import PATIENCE_S
@@ -119,3 +124,46 @@ def test_whoever_has_left_before_they_were_let_in_takes_no_place() -> None:
             assert clients.inside == 0
 
     in_time(main)
+
+
+@contextmanager
+def no_descriptor_left() -> Iterator[None]:
+    """As under a small `ulimit -n`, once all are taken."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    taken = [os.dup(0)]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (taken[0] + 50, hard))
+    try:
+        try:
+            while True:
+                taken.append(os.dup(0))
+        except OSError:
+            yield
+    finally:
+        for each in taken:
+            os.close(each)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def test_where_no_descriptor_is_left_that_is_said_once_and_who_waits_comes_in_later(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def main() -> None:
+        settings = Settings(connections_max=1)
+        listener = bind("127.0.0.1", 0, settings)
+        async with (
+            BoundedListener(listener, settings) as clients,
+            await trio.open_tcp_stream("127.0.0.1", listener.getsockname()[1]) as client,
+        ):
+            with no_descriptor_left(), trio.move_on_after(2.5 * AGAIN_S):
+                await clients.accept()
+            with trio.fail_after(PATIENCE_S):
+                entered = await clients.accept()  # the place was given back
+            assert entered.socket.getpeername() == client.socket.getsockname()
+            clients.left(entered)
+            await entered.aclose()
+
+    trio.run(main)
+    assert [(each.name, each.levelno) for each in caplog.records] == [
+        ("orchestra.server", logging.ERROR)
+    ]
+    assert "nobody can be let in: Too many open files" in caplog.messages[0]
