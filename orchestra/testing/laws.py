@@ -34,9 +34,9 @@ from orchestra.events import (
     StepSkipped,
     StepStarted,
 )
+from orchestra.graph.calls.raised import message_of
 from orchestra.graph.control.agreeing import Comparison, Quorum, Survivors
 from orchestra.graph.nodes import Call, Choice, Collect, Each, Fallback, Node, Race, Route
-from orchestra.graph.raised import message_of
 from orchestra.testing import timing
 from orchestra.testing.log import Activation, Log
 from orchestra.testing.simulate import Simulation
