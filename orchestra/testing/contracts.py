@@ -270,7 +270,7 @@ async def _step(promise: str) -> AsyncIterator[None]:
     """What is done within keeps this promise, in time, and leaves no task behind."""
     before = set(everybody())
     try:
-        with trio.fail_after(_LONG_S):
+        with trio.fail_after(_LONG_S):  # noqa: ASYNC100 - what is done within waits
             yield
         await trio.lowlevel.checkpoint()
         left = told([task for task in everybody() if task not in before])

@@ -85,12 +85,12 @@ class Kept:
                     holding.ready.set()
                     await self._closing.wait()
                     scope.deadline = trio.current_time() + CLOSE_S
-        except BaseException as error:
+        except BaseException as error:  # noqa: ASYNC103 - what is onward is raised
             holding.error, onward = parted(error)
             if holding.error is not None and holding.ready.is_set():  # nobody else is told of it
                 log.exception("%s failed: %s", name, message_of(holding.error))
             if onward is not None:
-                raise
+                raise onward from onward.__cause__  # noqa: ASYNC104 - as above
         finally:
             del self._open[opened]
             if not holding.ready.is_set() and holding.error is None:
