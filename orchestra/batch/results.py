@@ -45,9 +45,8 @@ def open_results(path: Path) -> Iterator[Results]:
         BatchError: it cannot be opened or written, or another batch is writing it.
     """
     try:
-        file = path.open(
-            "a+b", buffering=0
-        )  # a buffer would be written once more when it is closed
+        # Without a buffer, which would be written once more when the file is closed.
+        file = path.open("a+b", buffering=0)
     except (OSError, ValueError) as error:
         raise _unwritable(path, error) from error
     with file:

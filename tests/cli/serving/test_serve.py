@@ -51,13 +51,13 @@ def test_pipelines_are_served_until_a_signal(say: Project, number: int) -> None:
     assert b"Traceback" not in err
 
 
-def test_of_a_pipeline_that_takes_a_conversation_its_model_is_told(say: Project) -> None:
+def test_of_a_pipeline_that_takes_a_whole_request_its_model_is_told(say: Project) -> None:
     """It has no route of its own, since JSON has no form for what it takes."""
     say.write(
         "pipelines/talk.py",
         """
         from orchestra import pipeline, step
-        from orchestra.values import Message
+        from orchestra.values import ChatRequest, Message
 
 
         @step
@@ -65,8 +65,18 @@ def test_of_a_pipeline_that_takes_a_conversation_its_model_is_told(say: Project)
             return messages[-1].text
 
 
+        @step
+        def spoken(request: ChatRequest) -> str:
+            return request.messages[-1].text
+
+
         @pipeline
-        def chat(messages: list[Message]) -> str:
+        def chat(request: ChatRequest) -> str:
+            return spoken(request)
+
+
+        @pipeline
+        def talk(messages: list[Message]) -> str:
             return last(messages)
         """,
     )
@@ -75,6 +85,7 @@ def test_of_a_pipeline_that_takes_a_conversation_its_model_is_told(say: Project)
     process.send_signal(signal.SIGTERM)
     told = process.communicate(timeout=PATIENCE_S)[1].decode()
     assert f"  say: {url}/v1/pipelines/say/runs\n" in told
+    assert f"  talk: {url}/v1/pipelines/talk/runs\n" in told
     assert f"  chat: model 'chat' of {url}/v1/chat/completions\n" in told
 
 
