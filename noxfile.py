@@ -36,12 +36,14 @@ ONCE = (
     *("tests/test_tidy.py", "tests/clients", "tests/faults", "tests/server/test_schemathesis.py"),
     "tests/providers/test_third_party.py",
     *("tests/cli/serving/test_ending.py", "tests/cli/serving/test_log.py"),
-    "tests/cli/serving/test_replaced_files.py",
+    *("tests/cli/serving/test_replaced_files.py", "tests/server/test_slow.py"),
+    *("tests/steps/texts/test_text.py", "tests/testing/test_strategies.py"),
 )
-"""Tests of our files, of what others do over sockets, and of whole servers: on the oldest only."""
+"""Tests of our files, of what others do over sockets, of whole servers, and what takes long to say
+the same on each: on the oldest only."""
 OF_THE_LANGUAGE = (
     *("tests/annotations", "tests/compiler", "tests/engine", "tests/graph", "tests/portal"),
-    *("tests/steps", "tests/testing", "tests/test_pickling.py"),
+    *("tests/testing", "tests/test_pickling.py"),
 )
 """What a Python between the oldest and the newest could break alone."""
 _ASYNC = re.compile(r"\b(async|await|trio)\b")
@@ -114,7 +116,7 @@ def tests(session: nox.Session) -> None:
     if session.python != oldest:
         some = [f"--ignore={each}" for each in ONCE]
         asked += ["--hypothesis-profile=again"]
-        asked += some if session.python == newest else OF_THE_LANGUAGE
+        asked += some if session.python == newest else [*some, *OF_THE_LANGUAGE]
     # Laws take a hundred times as long as examples: whoever has none left takes from the other.
     session.run("pytest", "-n2", "--dist=worksteal", *(session.posargs or asked))
 

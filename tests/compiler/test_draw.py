@@ -231,11 +231,11 @@ def test_mermaid_frames_regions_and_escapes_what_it_would_read(answer: Any) -> N
 @pytest.mark.parametrize(
     "body",
     [
-        "    for _ in range(2000): x = one(x)\n    return x",
-        "    for _ in range(1500): x = fallback(one(x), x)\n    return x",
-        "    return [race(one(x), x) for _ in range(1500)]",
-        "    said = gen(x)\n    for _ in range(2000): said = up(said)\n    return said",
-        "    y = x\n    for _ in range(1000): x, y = two(x, y), two(y, x)\n    return two(x, y)",
+        "    for _ in range(1200): x = one(x)\n    return x",
+        "    for _ in range(1100): x = fallback(one(x), x)\n    return x",
+        "    return [race(one(x), x) for _ in range(600)]",
+        "    said = gen(x)\n    for _ in range(1200): said = up(said)\n    return said",
+        "    y = x\n    for _ in range(1100): x, y = two(x, y), two(y, x)\n    return two(x, y)",
     ],
     ids=["chain", "nest", "wide", "stream", "ladder"],
 )
