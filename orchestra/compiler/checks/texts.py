@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from difflib import get_close_matches
 
 from orchestra.annotations.facts import spell, writes_its_repr
@@ -24,11 +24,10 @@ def template_problems(node: Call) -> Iterator[Problem]:
         if isinstance(template, str):
             given = [(part, argument) for part, argument, _ in node.places]
             given.remove((name, template))  # the template itself; a part may be called like it
-            yield from _template(node, template, [part for part, _ in given])
-            yield from _reprs(node, template, dict(given))
+            yield from _template(node, template, dict(given))
 
 
-def _template(node: Call, template: str, parts: list[str]) -> Iterator[Problem]:
+def _template(node: Call, template: str, parts: Mapping[str, object]) -> Iterator[Problem]:
     where = node.origin.where
     try:
         places = places_of(template)
@@ -59,11 +58,12 @@ def _template(node: Call, template: str, parts: list[str]) -> Iterator[Problem]:
         message = f"{node.spelled} is given {name!r}, which the template does not name"
         fix = f"write `{{{name}}}` where it belongs, or leave {name}=... out"
         yield Problem("unused-part", where, message, fix)
+    yield from _reprs(node, places, parts)
 
 
-def _reprs(node: Call, template: str, parts: Mapping[str, object]) -> Iterator[Problem]:
+def _reprs(node: Call, places: Iterable[Place], parts: Mapping[str, object]) -> Iterator[Problem]:
     """Parts that a model would read as Python spells them: lists, mappings, records."""
-    for place in dict.fromkeys(_places(template)):
+    for place in dict.fromkeys(places):
         part = parts.get(place.name)
         kind = type_of(part) if isinstance(part, Wire) else type(part)
         if place.plain and writes_its_repr(kind) and not any(uncalled_in(part)):
@@ -72,13 +72,6 @@ def _reprs(node: Call, template: str, parts: Mapping[str, object]) -> Iterator[P
             )
             fix = f"make a text of it in a step, or write `{{{place.name}!r}}` if the repr is meant"
             yield Problem("repr-in-text", node.origin.where, message, fix)
-
-
-def _places(template: str) -> tuple[Place, ...]:
-    try:
-        return places_of(template)
-    except ValueError:  # told by itself
-        return ()
 
 
 def written_wires(nodes: Sequence[Node]) -> Iterator[tuple[Node, str, Problem]]:
