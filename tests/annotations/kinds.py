@@ -215,6 +215,12 @@ def nested(inner: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
 ANNOTATIONS = st.recursive(LEAVES, nested, max_leaves=4)
 
 
+def forget_unions() -> None:
+    """typing hands out an equal union that it has cached, with its members in any order."""
+    for forget in vars(typing)["_cleanups"]:
+        forget()
+
+
 def values_of(annotation: Any) -> st.SearchStrategy[Any]:
     """Values that certainly have this annotation; written out, so as not to trust what we test."""
     origin, args = typing.get_origin(annotation) or annotation, typing.get_args(annotation)
