@@ -11,12 +11,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar, TypeAlias
 
-import attrs
-
 from orchestra.accounts import Usage
+from orchestra.eventclass import event
 
 
-@attrs.frozen
+@event
 class RunStarted:
     """The first event: which pipeline runs, under which id, and which request asked for it."""
 
@@ -28,7 +27,7 @@ class RunStarted:
     request_id: str = ""
 
 
-@attrs.frozen
+@event
 class StepStarted:
     """The step's last input exists and its function has been called."""
 
@@ -38,7 +37,7 @@ class StepStarted:
     step: str
 
 
-@attrs.frozen
+@event
 class Delta:
     """The next chunk of the run's output."""
 
@@ -48,7 +47,7 @@ class Delta:
     chunk: Any
 
 
-@attrs.frozen
+@event
 class StepFinished:
     """The step gave its value, or the last chunk of its stream.
 
@@ -65,7 +64,7 @@ class StepFinished:
     usage: Usage | None = None
 
 
-@attrs.frozen
+@event
 class StepSkipped:
     """The step never ran: its arm was not taken, or the run ended before its turn."""
 
@@ -76,7 +75,7 @@ class StepSkipped:
     reason: str
 
 
-@attrs.frozen
+@event
 class StepFailed:
     """The step raised; `where` is its source line."""
 
@@ -90,7 +89,7 @@ class StepFailed:
     usage: Usage | None = None
 
 
-@attrs.frozen
+@event
 class StepRetried:
     """An attempt of the step failed before any output, and the next begins in `delay_s`.
 
@@ -107,7 +106,7 @@ class StepRetried:
     message: str
 
 
-@attrs.frozen
+@event
 class StepCached:
     """A model's answer to the step was in the cache: nobody was called, and nothing was paid.
 
@@ -122,7 +121,7 @@ class StepCached:
     similarity: float = 1.0
 
 
-@attrs.frozen
+@event
 class StepCoalesced:
     """The step shares a call of a model that was under way already; `similarity` as above."""
 
@@ -134,7 +133,7 @@ class StepCoalesced:
     similarity: float = 1.0
 
 
-@attrs.frozen
+@event
 class StepRouted:
     """Of a route that the step asked, this model answers; told when it has begun to."""
 
@@ -146,7 +145,7 @@ class StepRouted:
     model: str
 
 
-@attrs.frozen
+@event
 class ToolStarted:
     """A tool is called that a model asked the step for; `call` is the id that the model gave it."""
 
@@ -158,7 +157,7 @@ class ToolStarted:
     call: str
 
 
-@attrs.frozen
+@event
 class ToolFinished:
     """A tool has given what the model asked for; one that is cancelled ends with its step."""
 
@@ -171,7 +170,7 @@ class ToolFinished:
     duration_s: float
 
 
-@attrs.frozen
+@event
 class ToolFailed:
     """A tool that a model asked the step for raised, or took too long; the model is told as well.
 
@@ -188,7 +187,7 @@ class ToolFailed:
     call: str = ""
 
 
-@attrs.frozen
+@event
 class BudgetReached:
     """A call of the step has brought a budget to a threshold: `percent` of it is spent.
 
@@ -205,7 +204,7 @@ class BudgetReached:
     limit_nanodollars: int
 
 
-@attrs.frozen
+@event
 class StepCancelled:
     """The step was running and was stopped: it lost a race, or the run ended."""
 
@@ -217,7 +216,7 @@ class StepCancelled:
     usage: Usage | None = None
 
 
-@attrs.frozen
+@event
 class ArmCommitted:
     """A race, fallback or quorum has chosen: from here on its output is this arm's alone.
 
@@ -231,7 +230,7 @@ class ArmCommitted:
     arm: str
 
 
-@attrs.frozen
+@event
 class ArmFailed:
     """An arm failed before one was committed to, or said what a quorum is not; others may go on.
 
@@ -247,7 +246,7 @@ class ArmFailed:
     message: str
 
 
-@attrs.frozen
+@event
 class ItemFailed:
     """An item of an `each(..., failures_max=...)` failed; the others go on, up to that bound."""
 
@@ -260,7 +259,7 @@ class ItemFailed:
     message: str
 
 
-@attrs.frozen
+@event
 class ArmRestarted:
     """The output begins anew with this arm's: discard every `delta` before.
 
@@ -275,7 +274,7 @@ class ArmRestarted:
     arm: str
 
 
-@attrs.frozen
+@event
 class Snapshot:
     """For a reader who comes too late for some events: the output up to `seq`, whole.
 
@@ -291,7 +290,7 @@ class Snapshot:
     """How often the output had begun anew: if oftener than you have heard, discard yours."""
 
 
-@attrs.frozen
+@event
 class RunFinished:
     """The last event of a run that succeeded.
 
@@ -307,7 +306,7 @@ class RunFinished:
     usage: Usage | None = None
 
 
-@attrs.frozen
+@event
 class RunFailed:
     """The last event of a run that failed: the step's own error, and where it is."""
 
@@ -321,7 +320,7 @@ class RunFailed:
     usage: Usage | None = None
 
 
-@attrs.frozen
+@event
 class RunCancelled:
     """The last event of a run that was stopped."""
 
@@ -332,7 +331,7 @@ class RunCancelled:
     usage: Usage | None = None
 
 
-@attrs.frozen
+@event
 class StepTold:
     """What the step, or a tool in it, has told by `context.tell`: `data` is plain JSON.
 

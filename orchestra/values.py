@@ -16,6 +16,7 @@ import attrs
 
 from orchestra.accounts import Usage
 from orchestra.attached import Attached, registered
+from orchestra.eventclass import event
 from orchestra.logprobs import Logprobs
 
 Json: TypeAlias = dict[str, Any]
@@ -23,7 +24,6 @@ Json: TypeAlias = dict[str, Any]
 Role: TypeAlias = Literal["system", "user", "assistant", "tool"]
 Scalar: TypeAlias = str | int | float | bool | None
 Metadata: TypeAlias = Mapping[str, Scalar]
-
 Details: TypeAlias = Mapping[str, str]
 NO_METADATA: Metadata = MappingProxyType({})
 NO_DETAILS: Details = MappingProxyType({})
@@ -285,7 +285,7 @@ class StopReason(Enum):
         return f"{type(self).__name__}.{self.name}"
 
 
-@attrs.frozen
+@event
 class Began:
     """The provider has begun to answer: its own id of the answer, and the model that it chose.
 
@@ -297,14 +297,14 @@ class Began:
     details: Details = attrs.field(default=NO_DETAILS, repr=_written)
 
 
-@attrs.frozen
+@event
 class TextDelta:
     """The next piece of the answer's text."""
 
     text: str
 
 
-@attrs.frozen
+@event
 class ReasoningDelta:
     """The next piece of what the model thinks; `signature` belongs to all since the last one."""
 
@@ -312,14 +312,14 @@ class ReasoningDelta:
     signature: str = attrs.field(default="", repr=False)
 
 
-@attrs.frozen
+@event
 class RefusalDelta:
     """The next piece of the text by which a model refuses to answer; not part of the answer."""
 
     text: str
 
 
-@attrs.frozen
+@event
 class ToolCallDelta:
     """The next piece of a tool call: `index` counts the answer's calls from 0.
 
@@ -333,7 +333,7 @@ class ToolCallDelta:
     signature: str = attrs.field(default="", repr=False)
 
 
-@attrs.frozen
+@event
 class UsageReport:
     """What the call has consumed so far, `raw` as it came; the last report of a stream counts."""
 
@@ -341,7 +341,7 @@ class UsageReport:
     raw: Json = attrs.field(factory=dict)
 
 
-@attrs.frozen
+@event
 class Stopped:
     """The model has said all it will say. A stream without it was cut.
 

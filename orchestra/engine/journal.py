@@ -40,6 +40,7 @@ class Journal:
         "_dropped_s",
         "_events",
         "_first_chunk_s",
+        "_full",
         "_limits",
         "_observer",
         "_posted",
@@ -58,6 +59,7 @@ class Journal:
         self.ended = False
         self._observer = observer
         self._limits = limits
+        self._full = 2 * limits.journal_events
         self._began_s = began_s
         self._clock = trio.lowlevel.current_clock()  # asked for each token, so without a detour
         self._events: list[Event] = []
@@ -116,7 +118,9 @@ class Journal:
     def _append(self, event_type: Callable[..., E], fields: tuple[object, ...]) -> E:
         events = self._events
         event = event_type(len(events) + self._dropped + 1, self.now_s(), *fields)
-        self._keep(event)
+        events.append(event)
+        if len(events) >= self._full:
+            self._drop()
         if isinstance(event, TERMINAL):
             self.ended = True
         self._untold = False
@@ -158,10 +162,13 @@ class Journal:
             LimitExceededError: the output is over `output_chunks` or `output_bytes`.
         """
         size = self.output.add(chunk)
-        seq = self._dropped + len(self._events) + 1
+        events = self._events
+        seq = self._dropped + len(events) + 1
         for reader in self._readers:
             reader.given(seq, size)
-        self._keep(Delta(seq, self.now_s(), chunk))
+        events.append(Delta(seq, self.now_s(), chunk))
+        if len(events) >= self._full:
+            self._drop()
         self._untold = True
 
     def restart(self, step: str, arm: str) -> None:
@@ -215,11 +222,6 @@ class Journal:
             if reader.lags(self._limits):
                 return True
         return False
-
-    def _keep(self, event: Event) -> None:
-        self._events.append(event)
-        if len(self._events) >= 2 * self._limits.journal_events:
-            self._drop()
 
     def _drop(self) -> None:
         """Forget the older half: rarely, so that it costs nothing per event."""

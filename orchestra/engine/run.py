@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from orchestra.compiler.blocks.slots import Operation, Source
     from orchestra.compiler.plan import Plan
     from orchestra.engine.calls.kept import Kept
+    from orchestra.graph.nodes import Node
     from orchestra.graph.rules.policy import Limits
     from orchestra.policies.hedge import Hedges
     from orchestra.policies.limits.shares import Shares
@@ -288,7 +289,7 @@ class Run(Generic[T_co]):
         """Remember what stops the process, as the reason why the run goes no further."""
         self._reason = f"{type(error).__name__} was raised"
 
-    def spawn(self, nursery: trio.Nursery, frame: Frame, operation: Operation) -> None:
+    def spawn(self, nursery: trio.Nursery, frame: Frame, operation: Operation[Node]) -> None:
         """Start the task of an operation, with the run's context variables.
 
         Not those of the task that calls this: it is that of whichever input came last.
@@ -297,7 +298,7 @@ class Run(Generic[T_co]):
         start: Callable[..., None] = nursery.start_soon
         self.variables.run(start, task, frame, operation, name=frame.path + operation.name)
 
-    def run_plain(self, frame: Frame, operation: Operation) -> None:
+    def run_plain(self, frame: Frame, operation: Operation[Node]) -> None:
         """Run a plain step on the spot."""
         tasks.run_plain(frame, operation)
 

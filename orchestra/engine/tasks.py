@@ -8,7 +8,7 @@ cancelled. An error goes to the operation's scope, which stops what is beside it
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import trio
 
@@ -25,7 +25,7 @@ from orchestra.groups import parted, stopping
 if TYPE_CHECKING:
     from orchestra.engine.frames.frame import Frame
 
-_VALUES: Mapping[type[Node], Callable[[Frame, Operation], Awaitable[object]]] = {
+_VALUES: Mapping[type[Node], Callable[[Frame, Operation[Any]], Awaitable[object]]] = {
     Call: calls.call,
     Collect: calls.collect,
     Race: choose.race_values,
@@ -35,7 +35,7 @@ _VALUES: Mapping[type[Node], Callable[[Frame, Operation], Awaitable[object]]] = 
     Survivors: agree.surviving_values,
     Each: each.each_of_list,
 }
-_STREAMS: Mapping[type[Node], Callable[[Frame, Operation, Outflow], Awaitable[object]]] = {
+_STREAMS: Mapping[type[Node], Callable[[Frame, Operation[Any], Outflow], Awaitable[object]]] = {
     Call: calls.stream,
     Race: choose.race_streams,
     Fallback: choose.race_streams,
@@ -44,7 +44,7 @@ _STREAMS: Mapping[type[Node], Callable[[Frame, Operation, Outflow], Awaitable[ob
 }
 
 
-async def give_value(frame: Frame, operation: Operation) -> None:
+async def give_value(frame: Frame, operation: Operation[Node]) -> None:
     """The task of an operation that gives one value."""
     began_s = await _started(frame, operation)
     try:
@@ -58,7 +58,7 @@ async def give_value(frame: Frame, operation: Operation) -> None:
         frame.leave(operation)
 
 
-async def give_stream(frame: Frame, operation: Operation) -> None:
+async def give_stream(frame: Frame, operation: Operation[Node]) -> None:
     """The task of an operation that gives chunks; it is stopped when nobody reads them."""
     began_s = await _started(frame, operation)
     outflow = Outflow(frame.run.journal.now_s)
@@ -79,7 +79,7 @@ async def give_stream(frame: Frame, operation: Operation) -> None:
         frame.run.lane_peak = max(frame.run.lane_peak, outflow.peak)
 
 
-def run_plain(frame: Frame, operation: Operation) -> None:
+def run_plain(frame: Frame, operation: Operation[Any]) -> None:
     """A plain step, run on the spot, but with the run's context variables."""
     began_s = frame.run.journal.append(StepStarted, frame.path + operation.name).at_s
     try:
@@ -93,12 +93,12 @@ def run_plain(frame: Frame, operation: Operation) -> None:
         frame.leave(operation)
 
 
-def task_of(operation: Operation) -> Callable[[Frame, Operation], Awaitable[None]]:
+def task_of(operation: Operation[Node]) -> Callable[[Frame, Operation[Node]], Awaitable[None]]:
     """The task that runs an operation."""
     return give_value if operation.chunk is None else give_stream
 
 
-async def _started(frame: Frame, operation: Operation) -> float:
+async def _started(frame: Frame, operation: Operation[Node]) -> float:
     """Tell that an operation starts, and when; or that it was cancelled before it could."""
     try:
         await trio.lowlevel.checkpoint_if_cancelled()
@@ -109,7 +109,7 @@ async def _started(frame: Frame, operation: Operation) -> float:
 
 
 def _finished(
-    frame: Frame, operation: Operation, began_s: float, outflow: Outflow | None = None
+    frame: Frame, operation: Operation[Node], began_s: float, outflow: Outflow | None = None
 ) -> None:
     run = frame.run
     path = frame.path + operation.name
@@ -123,7 +123,7 @@ def _finished(
     run.keep_time(path, duration_s)
 
 
-def _unfinished(frame: Frame, operation: Operation, error: BaseException) -> None:
+def _unfinished(frame: Frame, operation: Operation[Node], error: BaseException) -> None:
     """Tell of an operation that did not finish, and raise on what is not its own error."""
     own, onward = parted(error)
     culprit = stopping(onward)
@@ -140,13 +140,13 @@ def _unfinished(frame: Frame, operation: Operation, error: BaseException) -> Non
         del error, own, onward  # their traceback holds this frame: the run would wait for the gc
 
 
-def _cancelled(frame: Frame, operation: Operation, reason: str) -> None:
+def _cancelled(frame: Frame, operation: Operation[Node], reason: str) -> None:
     path = frame.path + operation.name
     usage = frame.run.settle_usage(path)
     frame.run.journal.append(StepCancelled, path, reason, usage)
 
 
-def _failed(frame: Frame, operation: Operation, error: Exception) -> None:
+def _failed(frame: Frame, operation: Operation[Node], error: Exception) -> None:
     run, path = frame.run, frame.path + operation.name
     failure = run.blame(error, path, operation.where)
     name, message = type(failure.error).__name__, message_of(failure.error)

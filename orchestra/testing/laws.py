@@ -245,7 +245,7 @@ def _each_fails_once(path: str, failures: list[ArmFailed]) -> None:
     assert len(set(arms)) == len(arms), f"an arm of {path} failed twice: {arms}"
 
 
-def _stop_at(log: Log, event: Event, steps: dict[str, Operation], why: str) -> None:
+def _stop_at(log: Log, event: Event, steps: dict[str, Operation[Node]], why: str) -> None:
     for path in steps:
         for later in log.lives.get(path, ()):
             if later.seq > event.seq:
@@ -349,7 +349,7 @@ def items_fail_within_their_bound(log: Log) -> None:
             _stop_at(log, event, {path: operation, **inside}, f"too many items of {path} failed")
 
 
-def _of_kind(log: Log, *kinds: type[Node]) -> list[tuple[Activation, str, Operation]]:
+def _of_kind(log: Log, *kinds: type[Node]) -> list[tuple[Activation, str, Operation[Node]]]:
     """The operations of the blocks that ran whose node is of one of these kinds."""
     return [
         (activation, path, operation)

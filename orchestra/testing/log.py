@@ -23,6 +23,7 @@ from orchestra.events import (
     StepSkipped,
     StepStarted,
 )
+from orchestra.graph.nodes import Node
 from orchestra.testing.simulate import Simulation
 
 T = TypeVar("T", ArmCommitted, ArmFailed, ItemFailed)
@@ -42,12 +43,12 @@ class Activation:
     block: Block
 
     @cached_property
-    def operations(self) -> dict[str, Operation]:
+    def operations(self) -> dict[str, Operation[Node]]:
         """Its operations by path."""
         listed = (operation for operation in self.block.operations if operation is not None)
         return {self.prefix + operation.name: operation for operation in listed}
 
-    def inside(self, region: int) -> dict[str, Operation]:
+    def inside(self, region: int) -> dict[str, Operation[Node]]:
         """The operations of a region and of those in it, by path."""
         inner = {region}
         for index in range(region, len(self.block.regions)):

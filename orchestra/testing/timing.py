@@ -9,7 +9,7 @@ from __future__ import annotations
 from orchestra.compiler.blocks.slots import Operation
 from orchestra.errors import DeadlineError
 from orchestra.events import Event, RunFailed, RunFinished, StepStarted
-from orchestra.graph.nodes import Call
+from orchestra.graph.nodes import Call, Node
 from orchestra.testing.log import Activation, Log
 
 ROUNDING_S = 1e-9
@@ -26,7 +26,7 @@ def starts_when_its_last_input_exists(log: Log) -> None:
 
 
 def _starts_in_time(
-    log: Log, activation: Activation, operation: Operation, begun: StepStarted
+    log: Log, activation: Activation, operation: Operation[Node], begun: StepStarted
 ) -> None:
     inputs: list[Event] = []
     beside = operation.region == 0 and not activation.prefix  # the run's start was its own

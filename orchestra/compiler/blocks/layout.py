@@ -65,7 +65,7 @@ class _Layout:
     def block(self) -> Block:
         drafts = [(node, self._arguments(node), self._body(node)) for node in self.nodes]
         plans = tuple(self._region(region) for region in self.listed)
-        operations: list[Operation | None] = [None] * self.size
+        operations: list[Operation[Node] | None] = [None] * self.size
         for node, (constants, sources, nested), body in drafts:
             slot = self.slots[node]
             owned = self.regions.owned[node] if body is None else ()

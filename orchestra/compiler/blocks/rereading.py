@@ -14,7 +14,7 @@ import attrs
 
 from orchestra.compiler.blocks.slots import Block, Operation, all_sources
 from orchestra.graph.control.agreeing import Comparison
-from orchestra.graph.nodes import Call, Fallback, Race, Route
+from orchestra.graph.nodes import Call, Fallback, Node, Race, Route
 
 Ways: TypeAlias = Mapping[int, int]
 """Of each route that something is an arm of, by slot: the region of that arm."""
@@ -81,14 +81,14 @@ def _ways(block: Block, index: int | None) -> Ways:
     return ways
 
 
-def _looks_at_arms(operation: Operation) -> bool:
+def _looks_at_arms(operation: Operation[Node]) -> bool:
     """Whether a function of the user's is given what its arms say, before its reader is."""
     node = operation.node
     validated = isinstance(node, Race | Fallback) and node.validate is not None
     return validated or isinstance(node, Comparison)
 
 
-def _is_made_again(operation: Operation) -> bool:
+def _is_made_again(operation: Operation[Node]) -> bool:
     node = operation.node
     rule = node.policy.retry if isinstance(node, Call) else None
     return rule is not None and rule.attempts_max > 1

@@ -9,12 +9,14 @@ its region to be started.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import TypeAlias
+from typing import Generic, TypeAlias, TypeVar
 
 import attrs
 
 from orchestra.graph.nodes import Node
 from orchestra.graph.wires import Path_
+
+N_co = TypeVar("N_co", bound=Node, covariant=True)
 
 
 @attrs.frozen
@@ -46,14 +48,14 @@ Filling: TypeAlias = object
 
 
 @attrs.frozen(eq=False)
-class Operation:
+class Operation(Generic[N_co]):
     """What a run does for one node."""
 
     slot: int
     name: str
     """The node's path, unique in the plan: `inner/cite`, `cite#2`."""
     where: str
-    node: Node
+    node: N_co
     region: int
     values: tuple[int, ...]
     """The slots that read its value, once for each edge."""
@@ -97,7 +99,7 @@ class Block:
     imports: tuple[tuple[int, int], ...]
     """Slots filled from the enclosing block: (there, here)."""
     item: int | None
-    operations: tuple[Operation | None, ...]
+    operations: tuple[Operation[Node] | None, ...]
     waits: tuple[int, ...]
     regions: tuple[RegionPlan, ...]
     """The block's own first."""

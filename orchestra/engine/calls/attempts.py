@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from itertools import count
-from typing import TYPE_CHECKING, TypeVar, cast
+from typing import TYPE_CHECKING, TypeVar
 
 import trio
 
@@ -25,16 +25,13 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-def _nothing_yet() -> bool:
-    return False
-
-
-def attempted(
+async def retried(
     frame: Frame,
-    operation: Operation,
+    operation: Operation[Call],
+    rule: Retry,
     attempt: Callable[[], Awaitable[T]],
-    passed_on: Callable[[], bool] = _nothing_yet,
-) -> Awaitable[T]:
+    passed_on: Callable[[], bool],
+) -> T:
     """What the first attempt gives that does not fail.
 
     No attempt follows one that has `passed_on` output, nor one that was cancelled. What is
@@ -44,19 +41,6 @@ def attempted(
     Raises:
         Exception: what the last attempt raised.
     """
-    rule = cast("Call", operation.node).policy.retry
-    if rule is None:
-        return attempt()  # itself: a coroutine around it would be there as long as the stream
-    return _retried(frame, operation, rule, attempt, passed_on)
-
-
-async def _retried(
-    frame: Frame,
-    operation: Operation,
-    rule: Retry,
-    attempt: Callable[[], Awaitable[T]],
-    passed_on: Callable[[], bool],
-) -> T:
     frame.run.retries.called()
     for number in count(1):  # to `attempts_max`: then there is no delay
         try:
@@ -70,7 +54,7 @@ async def _retried(
 
 
 def _delay_s(
-    frame: Frame, operation: Operation, rule: Retry, number: int, error: Exception
+    frame: Frame, operation: Operation[Call], rule: Retry, number: int, error: Exception
 ) -> float | None:
     """Seconds to wait before the next attempt, told in the journal; None if there is none."""
     run, path = frame.run, frame.path + operation.name

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, cast
 import trio
 
 from orchestra.compiler.blocks.slots import Operation
-from orchestra.engine.calls.attempts import attempted
+from orchestra.engine.calls.attempts import retried
 from orchestra.engine.calls.context import StepContext
 from orchestra.engine.calls.returned import returned
 from orchestra.engine.frames.reading import arguments, read
@@ -24,7 +24,7 @@ from orchestra.engine.lanes.outflow import Outflow
 from orchestra.engine.lanes.output import Output
 from orchestra.engine.lanes.parking import parking
 from orchestra.errors import DeadlineError
-from orchestra.graph.nodes import Call
+from orchestra.graph.nodes import Call, Collect
 from orchestra.graph.rules.policy import Policy
 from orchestra.graph.steps import Kind
 from orchestra.policies.account import PRESENT
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 _THROWN_MAX = 8  # scopes around one `yield` that may each end there; more, and it never ends
 
 
-def call(frame: Frame, operation: Operation) -> Awaitable[object]:
+def call(frame: Frame, operation: Operation[Call]) -> Awaitable[object]:
     """The value of a call of an async function, or of a plain one in a worker thread.
 
     Raises:
@@ -43,12 +43,11 @@ def call(frame: Frame, operation: Operation) -> Awaitable[object]:
         EdgeTypeError: the value is not of the class that the function is annotated to return.
         Exception: whatever the function raises.
     """
-    attempt = partial(_call, frame, operation)
-    return _timed(frame, operation, partial(attempted, frame, operation, attempt))
+    return _within_policy(frame, operation, partial(_call, frame, operation))
 
 
-async def _call(frame: Frame, operation: Operation) -> object:
-    function, step = _bound(frame, operation), cast("Call", operation.node).step
+async def _call(frame: Frame, operation: Operation[Call]) -> object:
+    function, step = _bound(frame, operation), operation.node.step
     if step.kind is Kind.THREAD:
         async with frame.run.threads.share(frame.run.caller.tenant) as threads:
             value = await trio.to_thread.run_sync(function, limiter=threads)
@@ -57,18 +56,18 @@ async def _call(frame: Frame, operation: Operation) -> object:
     return value if type(value) is step.exact_return else returned(frame, operation, value)
 
 
-def plain(frame: Frame, operation: Operation) -> object:
+def plain(frame: Frame, operation: Operation[Call]) -> object:
     """The value of a call of a plain function.
 
     Raises:
         EdgeTypeError: it is not of the class that the function is annotated to return.
         Exception: whatever the function raises.
     """
-    value, step = _bound(frame, operation)(), cast("Call", operation.node).step
+    value, step = _bound(frame, operation)(), operation.node.step
     return value if type(value) is step.exact_return else returned(frame, operation, value)
 
 
-async def collect(frame: Frame, operation: Operation) -> object:
+async def collect(frame: Frame, operation: Operation[Collect]) -> object:
     """All chunks of a stream as one value.
 
     Raises:
@@ -83,7 +82,7 @@ async def collect(frame: Frame, operation: Operation) -> object:
     return output.joined()
 
 
-def stream(frame: Frame, operation: Operation, outflow: Outflow) -> Awaitable[object]:
+def stream(frame: Frame, operation: Operation[Call], outflow: Outflow) -> Awaitable[object]:
     """Put every chunk of a call of an async generator into the outflow.
 
     However it ends, the generator has ended too: its `finally` blocks have run. Cancelled,
@@ -93,31 +92,47 @@ def stream(frame: Frame, operation: Operation, outflow: Outflow) -> Awaitable[ob
         DeadlineError: `timeout_s`, `first_chunk_s` or `idle_s` has passed.
         Exception: whatever the generator raises.
     """
-    flow = partial(_flow, frame, operation, outflow)
-    return _timed(frame, operation, partial(attempted, frame, operation, flow, outflow.begun))
+    return _within_policy(
+        frame, operation, partial(_flow, frame, operation, outflow), outflow.begun
+    )
 
 
-def _timed(
-    frame: Frame, operation: Operation, work: Callable[[], Awaitable[object]]
+def _nothing_yet() -> bool:
+    return False
+
+
+def _within_policy(
+    frame: Frame,
+    operation: Operation[Call],
+    attempt: Callable[[], Awaitable[object]],
+    passed_on: Callable[[], bool] = _nothing_yet,
 ) -> Awaitable[object]:
-    """Within the step's `timeout_s`; what has none is given as it is.
+    """All attempts that the step's policy allows, within its `timeout_s`.
 
-    A coroutine around it takes 300 bytes, and would be there for as long as a stream.
+    A step with neither is its one attempt: a coroutine around it takes 300 bytes, and would be
+    there for as long as a stream.
     """
-    timeout_s = cast("Call", operation.node).policy.timeout_s
-    return work() if timeout_s is None else _in_time(frame, operation, work, timeout_s)
+    policy = operation.node.policy
+    if policy.retry is not None:
+        attempt = partial(retried, frame, operation, policy.retry, attempt, passed_on)
+    if policy.timeout_s is None:
+        return attempt()
+    return _in_time(frame, operation, attempt, policy.timeout_s)
 
 
 async def _in_time(
-    frame: Frame, operation: Operation, work: Callable[[], Awaitable[object]], timeout_s: float
+    frame: Frame,
+    operation: Operation[Call],
+    attempts: Callable[[], Awaitable[object]],
+    timeout_s: float,
 ) -> object:
     with trio.move_on_after(timeout_s):
-        return await work()
+        return await attempts()
     raise _too_late(frame, operation, "timeout_s", timeout_s)
 
 
-def _flow(frame: Frame, operation: Operation, outflow: Outflow) -> Awaitable[object]:
-    policy = cast("Call", operation.node).policy
+def _flow(frame: Frame, operation: Operation[Call], outflow: Outflow) -> Awaitable[object]:
+    policy = operation.node.policy
     flow = _Flow(_bound(frame, operation)(), outflow)
     if policy.first_chunk_s is policy.idle_s is None:
         return parking(_pump(flow), outflow.before_wait)
@@ -167,7 +182,7 @@ async def _pump(flow: _Flow) -> None:
                 await flow.put(await flow.pull())
 
 
-async def _hurried(frame: Frame, operation: Operation, flow: _Flow, policy: Policy) -> None:
+async def _hurried(frame: Frame, operation: Operation[Call], flow: _Flow, policy: Policy) -> None:
     """As `_pump`, each chunk within its limit.
 
     A scope costs more than a chunk: so there is one for all of them, until its time is up.
@@ -201,9 +216,9 @@ async def _pump_within(pulling: trio.CancelScope, flow: _Flow, policy: Policy) -
         wait_s = policy.idle_s
 
 
-def _bound(frame: Frame, operation: Operation) -> Any:
+def _bound(frame: Frame, operation: Operation[Call]) -> Any:
     """The step's function with its arguments, and its context if it asks for one."""
-    step = cast("Call", operation.node).step
+    step = operation.node.step
     named = arguments(frame, operation)
     if step.injected is not None:
         context = StepContext(frame.run, frame.path + operation.name)
@@ -213,7 +228,9 @@ def _bound(frame: Frame, operation: Operation) -> Any:
     return partial(step.call, *positional, **named)
 
 
-def _too_late(frame: Frame, operation: Operation, limit: str, value_s: float) -> DeadlineError:
+def _too_late(
+    frame: Frame, operation: Operation[Call], limit: str, value_s: float
+) -> DeadlineError:
     path = frame.path + operation.name
     what = {
         "timeout_s": "was not done",

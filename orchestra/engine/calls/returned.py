@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from inspect import isasyncgen, iscoroutine
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 from orchestra.annotations.acceptance import is_of
 from orchestra.annotations.facts import spell
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from orchestra.engine.frames.frame import Frame
 
 
-def returned(frame: Frame, operation: Operation, value: object) -> object:
+def returned(frame: Frame, operation: Operation[Call], value: object) -> object:
     """The value, where it is of the class that the step is annotated to return.
 
     What it holds is looked at by who reads it. A coroutine is never a value: nobody would await it.
@@ -25,7 +25,7 @@ def returned(frame: Frame, operation: Operation, value: object) -> object:
     Raises:
         EdgeTypeError: it is of another class; or an iterator, and read more than once.
     """
-    step = cast("Call", operation.node).step
+    step = operation.node.step
     if iscoroutine(value):
         value.close()  # or Python warns of it, without saying where
         raise EdgeTypeError(

@@ -24,6 +24,7 @@ from orchestra.errors import LimitExceededError
 
 if TYPE_CHECKING:
     from orchestra.engine.frames.frame import Frame
+    from orchestra.graph.nodes import Node
 
 Wait: TypeAlias = "tuple[int, ElasticLane | None]"
 """Whom an operation waits for, and the lane, where it is for room in one."""
@@ -157,7 +158,7 @@ def _waits(frame: Frame, slot: int, coming: Coming) -> list[Wait] | None:
     return None
 
 
-def _waits_of_arms(frame: Frame, operation: Operation, coming: Coming) -> list[Wait] | None:
+def _waits_of_arms(frame: Frame, operation: Operation[Node], coming: Coming) -> list[Wait] | None:
     """Those of a race, a fallback or a route: each arm that is under way has a task of its own."""
     waits: list[Wait] = []
     for region in operation.regions:
@@ -175,7 +176,7 @@ def _elastic(lanes: Iterable[Lane[object] | None]) -> Iterator[ElasticLane]:
     return (lane for lane in lanes if isinstance(lane, ElasticLane))
 
 
-def _is_held(frame: Frame, operation: Operation, task: trio.lowlevel.Task | None) -> bool:
+def _is_held(frame: Frame, operation: Operation[Node], task: trio.lowlevel.Task | None) -> bool:
     """Whether the task that waits is all that there is of an operation; of one with arms, any."""
     if task is None or operation.regions:
         return task is not None
@@ -184,7 +185,7 @@ def _is_held(frame: Frame, operation: Operation, task: trio.lowlevel.Task | None
     )
 
 
-def _operation(frame: Frame, slot: int) -> Operation:
+def _operation(frame: Frame, slot: int) -> Operation[Node]:
     operation = frame.block.operations[slot]
     assert operation is not None, "an elastic lane lies between two operations"
     return operation

@@ -26,6 +26,7 @@ from orchestra.groups import split
 
 if TYPE_CHECKING:
     from orchestra.engine.run import Run
+    from orchestra.graph.nodes import Node
 
 T = TypeVar("T")
 
@@ -59,7 +60,7 @@ class Frame:
         self._waits = list(block.waits)
         self._settled = bytearray(block.size)
         """1 for the slots that have started, or never will."""
-        self._waiting_plain: deque[Operation] | None = None
+        self._waiting_plain: deque[Operation[Node]] | None = None
         for slot, value in block.constants:
             self.values[slot] = renewed(value)
         for slot, name in block.inputs:
@@ -124,24 +125,26 @@ class Frame:
                 self.skip(operation, reason)
             self._settled[slot] = 1
 
-    def skip(self, operation: Operation, reason: str) -> None:
+    def skip(self, operation: Operation[Node], reason: str) -> None:
         """Record an operation that never runs, and all that only it would have read."""
         self.run.journal.append(StepSkipped, self.path + operation.name, reason)
         self.leave(operation, reason)
 
-    def scope_of(self, operation: Operation) -> Scope:
+    def scope_of(self, operation: Operation[Node]) -> Scope:
         """The scope that a started operation runs in."""
         scope = self.scopes[operation.region]
         assert scope is not None, "an operation starts in an open scope"
         return scope
 
-    def deliver(self, operation: Operation, value: object) -> None:
+    def deliver(self, operation: Operation[Node], value: object) -> None:
         """Fill an operation's slot, and start what has waited for nothing else."""
         self.values[operation.slot] = value
         for slot in operation.values:
             self._count(slot)
 
-    def open_lanes(self, operation: Operation, on_leave: Callable[[], None]) -> list[Lane[object]]:
+    def open_lanes(
+        self, operation: Operation[Node], on_leave: Callable[[], None]
+    ) -> list[Lane[object]]:
         """A lane for each reader of an operation's chunks, and the readers started.
 
         `on_leave` is called when the last reader has left before the end.
@@ -176,14 +179,14 @@ class Frame:
         lanes = self.lanes.get(source.slot)
         return None if lanes is None or source.lane is None else lanes[source.lane]
 
-    def leave(self, operation: Operation, reason: str | None = None) -> None:
+    def leave(self, operation: Operation[Node], reason: str | None = None) -> None:
         """Say for an operation that it reads no further: no lane, and no arm not started yet."""
         for source in operation.streams:
             self._leave(source, self.path + operation.name)
         for inner in operation.regions:
             self.settle(inner, reason or self.stopped(operation))
 
-    def stopped(self, operation: Operation) -> str:
+    def stopped(self, operation: Operation[Node]) -> str:
         """Why an operation is being stopped, if it is."""
         return self.scope_of(operation).stopped or self.run.stopped
 
@@ -212,7 +215,7 @@ class Frame:
         else:
             self.run.spawn(scope.nursery, self, operation)
 
-    def _run_plain(self, operation: Operation) -> None:
+    def _run_plain(self, operation: Operation[Node]) -> None:
         """Run a plain step on the spot; in a loop, as one may wake the next, and that the next."""
         if self._waiting_plain is not None:
             self._waiting_plain.append(operation)

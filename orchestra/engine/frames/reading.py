@@ -16,9 +16,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from orchestra.engine.frames.frame import Frame
+    from orchestra.graph.nodes import Node
 
 
-def arguments(frame: Frame, operation: Operation) -> dict[str, object]:
+def arguments(frame: Frame, operation: Operation[Node]) -> dict[str, object]:
     """What an operation is called with, by parameter.
 
     Raises:

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-async def quorum_value(frame: Frame, operation: Operation) -> object:
+async def quorum_value(frame: Frame, operation: Operation[Quorum]) -> object:
     """The value that enough arms agree on.
 
     Raises:
@@ -38,7 +38,7 @@ async def quorum_value(frame: Frame, operation: Operation) -> object:
     return await _Counted(frame, operation).outcome()
 
 
-async def surviving_values(frame: Frame, operation: Operation) -> list[object]:
+async def surviving_values(frame: Frame, operation: Operation[Survivors]) -> list[object]:
     """The values of the arms that did not fail, in the order of the arms.
 
     Raises:
@@ -50,8 +50,8 @@ async def surviving_values(frame: Frame, operation: Operation) -> list[object]:
 class _Poll(ABC):
     """One poll while it runs."""
 
-    def __init__(self, frame: Frame, operation: Operation) -> None:
-        self.names = cast("Comparison", operation.node).arm_names
+    def __init__(self, frame: Frame, operation: Operation[Comparison]) -> None:
+        self.names = operation.node.arm_names
         self.path = frame.path + operation.name
         self.said: dict[str, object] = {}
         self.errors: dict[str, Exception] = {}
@@ -125,9 +125,9 @@ class _Poll(ABC):
 class _Counted(_Poll):
     """A quorum."""
 
-    def __init__(self, frame: Frame, operation: Operation) -> None:
+    def __init__(self, frame: Frame, operation: Operation[Quorum]) -> None:
         super().__init__(frame, operation)
-        node = cast("Quorum", operation.node)
+        node = operation.node
         self._votes = Votes(node.count, len(node.arms), node.agree or operator.eq)
         self._stagger_s = node.stagger_s
         self._value: object = None
@@ -186,9 +186,9 @@ class _Counted(_Poll):
 class _Surviving(_Poll):
     """The arms of a `best_of`."""
 
-    def __init__(self, frame: Frame, operation: Operation) -> None:
+    def __init__(self, frame: Frame, operation: Operation[Survivors]) -> None:
         super().__init__(frame, operation)
-        self._least = cast("Survivors", operation.node).least
+        self._least = operation.node.least
 
     async def outcome(self) -> list[object]:
         await self.run()

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from orchestra.engine.frames.frame import Frame
 
 
-async def race_values(frame: Frame, operation: Operation) -> object:
+async def race_values(frame: Frame, operation: Operation[Race | Fallback]) -> object:
     """The value of the first arm to have one.
 
     Raises:
@@ -45,7 +45,9 @@ async def race_values(frame: Frame, operation: Operation) -> object:
     return contest.value
 
 
-async def race_streams(frame: Frame, operation: Operation, outflow: Outflow) -> None:
+async def race_streams(
+    frame: Frame, operation: Operation[Race | Fallback], outflow: Outflow
+) -> None:
     """The chunks of the first arm with content.
 
     Raises:
@@ -58,8 +60,10 @@ async def race_streams(frame: Frame, operation: Operation, outflow: Outflow) -> 
 class Contest:
     """One race or fallback while it runs."""
 
-    def __init__(self, frame: Frame, operation: Operation, outflow: Outflow | None) -> None:
-        node = cast("Race | Fallback", operation.node)
+    def __init__(
+        self, frame: Frame, operation: Operation[Race | Fallback], outflow: Outflow | None
+    ) -> None:
+        node = operation.node
         self.value: object = None
         self._frame = frame
         self._operation = operation
@@ -246,7 +250,7 @@ class Contest:
         self._news = trio.Event()
 
 
-async def route_value(frame: Frame, operation: Operation) -> object:
+async def route_value(frame: Frame, operation: Operation[Route]) -> object:
     """The value of the arm that the label is for.
 
     Raises:
@@ -260,7 +264,7 @@ async def route_value(frame: Frame, operation: Operation) -> object:
     return await _enter_arm(frame, operation, take)
 
 
-async def route_stream(frame: Frame, operation: Operation, outflow: Outflow) -> None:
+async def route_stream(frame: Frame, operation: Operation[Route], outflow: Outflow) -> None:
     """The chunks of the arm that the label is for.
 
     Raises:
@@ -277,9 +281,9 @@ async def route_stream(frame: Frame, operation: Operation, outflow: Outflow) -> 
 
 
 async def _enter_arm(
-    frame: Frame, operation: Operation, take: Callable[[Source], Awaitable[object]]
+    frame: Frame, operation: Operation[Route], take: Callable[[Source], Awaitable[object]]
 ) -> object:
-    node = cast("Route", operation.node)
+    node = operation.node
     label = arguments(frame, operation)["on"]
     arm = _arm_for(node, label, frame.path + operation.name)
     for other, region in enumerate(operation.regions):

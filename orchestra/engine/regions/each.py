@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from orchestra.compiler.blocks.slots import Block, Operation, Source
 
 
-async def each_of_list(frame: Frame, operation: Operation) -> list[object]:
+async def each_of_list(frame: Frame, operation: Operation[Each]) -> list[object]:
     """The bodies' values, in the order of the items, or of their ends.
 
     Raises:
@@ -61,7 +61,7 @@ async def each_of_list(frame: Frame, operation: Operation) -> list[object]:
     return results
 
 
-async def each_of_stream(frame: Frame, operation: Operation, outflow: Outflow) -> None:
+async def each_of_stream(frame: Frame, operation: Operation[Each], outflow: Outflow) -> None:
     """A body for each chunk as it arrives; their values, as soon as it is their turn.
 
     Raises:
@@ -81,9 +81,9 @@ class _Bodies:
     nursery: trio.Nursery
 
     def __init__(
-        self, frame: Frame, operation: Operation, put: Callable[[object], Awaitable[None]]
+        self, frame: Frame, operation: Operation[Each], put: Callable[[object], Awaitable[None]]
     ) -> None:
-        node = cast("Each", operation.node)
+        node = operation.node
         self._frame = frame
         self._operation = operation
         self._put = put

@@ -13,7 +13,7 @@ import trio
 from orchestra.compiler.blocks.slots import Block, Operation
 from orchestra.compiler.plan import Plan
 from orchestra.errors import DefinitionError
-from orchestra.graph.nodes import Call
+from orchestra.graph.nodes import Call, Node
 from orchestra.graph.steps import Kind, Step
 from orchestra.steps.conversation.tools import FunctionTool
 from orchestra.testing.playing.attempts import AttemptCounter
@@ -62,7 +62,9 @@ def _rescripted(block: Block, scripts: Mapping[str, Script], used: set[str]) -> 
     )
 
 
-def _played(operation: Operation, scripts: Mapping[str, Script], used: set[str]) -> Operation:
+def _played(
+    operation: Operation[Node], scripts: Mapping[str, Script], used: set[str]
+) -> Operation[Node]:
     if operation.body is not None:
         return attrs.evolve(operation, body=_rescripted(operation.body, scripts, used))
     node = operation.node
