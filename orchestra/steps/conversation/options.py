@@ -98,7 +98,7 @@ class GenerateSettings:
             changes["tools"] = tuple(each.told for each in self.tools)
         if self.extras:
             changes["extras"] = {**request.extras, **self.extras}
-        return attrs.evolve(request, **changes)
+        return attrs.evolve(request, **changes) if changes else request  # it takes long: 10 us
 
 
 _SAID = (
