@@ -79,7 +79,10 @@ def _details(record: Mapping[str, object], key: str) -> Mapping[str, object]:
 
 def _first(*places: tuple[Mapping[str, object], str]) -> int:
     """The first count that is there; 0 is one."""
-    return next((found for place in places if (found := _count(*place)) is not None), 0)
+    for record, key in places:
+        if key in record and (found := token_count(record[key])) is not None:
+            return found
+    return 0
 
 
 def _count(record: Mapping[str, object], key: str) -> int | None:
