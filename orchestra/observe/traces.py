@@ -15,7 +15,7 @@ import trio
 from orchestra.events import TERMINAL, Event, RunStarted
 from orchestra.observe.names import SpanNames
 from orchestra.observe.spans import Called, Span, spans
-from orchestra.observe.watchers import PARENT
+from orchestra.observe.trace_context import TRACE, TraceContext
 from orchestra.policies.observed import CallEnded
 
 EVENTS_MAX = 2_000
@@ -24,13 +24,13 @@ EVENTS_MAX = 2_000
 
 @attrs.frozen
 class Trace:
-    """What a run did. `began_ns` is the Unix time at which it began; `parent` is whose it is.
+    """What a run did. `began_ns` is the Unix time at which it began.
 
-    That is the header `traceparent` of the request that asked for it, "" where there was none.
+    `context` is that of the request that asked for it, None where no request did.
     """
 
     began_ns: int
-    parent: str
+    context: TraceContext | None
     spans: tuple[Span, ...]
 
 
@@ -41,7 +41,7 @@ Sink: TypeAlias = Callable[[Trace], None]
 class Traces:
     """Makes traces of the runs and calls that it is told of. It neither waits nor raises.
 
-    A run is part of the trace that is `PARENT` in the task that starts it.
+    A run is part of the trace that is `TRACE` in the task that starts it.
     """
 
     def __init__(
@@ -55,7 +55,7 @@ class Traces:
     def observe(self, pipeline: str) -> Callable[[Event], None]:
         """Who is told the events of a run."""
         del pipeline  # its first event names it
-        return _Run(self, PARENT.get()).saw
+        return _Run(self, TRACE.get()).saw
 
     def called(self, ended: CallEnded) -> None:
         """Keep a call for the run that made it; one that no run has made is not traced."""
@@ -72,15 +72,15 @@ class Traces:
         """Give on what it did."""
         del self._running[run_id]
         found = spans(run.events, run.calls, self._names)
-        self.sink(Trace(run.began_ns, run.parent, found))
+        self.sink(Trace(run.began_ns, run.context, found))
 
 
 class _Run:
-    __slots__ = ("began_ns", "began_s", "calls", "events", "parent", "traces")
+    __slots__ = ("began_ns", "began_s", "calls", "context", "events", "traces")
 
-    def __init__(self, traces: Traces, parent: str) -> None:
+    def __init__(self, traces: Traces, context: TraceContext | None) -> None:
         self.traces = traces
-        self.parent = parent
+        self.context = context
         self.began_ns = 0
         self.began_s = 0.0
         self.events: list[Event] = []

@@ -10,8 +10,9 @@ from orchestra import pipeline, step
 from orchestra.engine.engine import open_engine
 from orchestra.observe import traces as module
 from orchestra.observe.names import RELEASED_SPANS
+from orchestra.observe.trace_context import TRACE, trace_context
 from orchestra.observe.traces import Trace, Traces
-from orchestra.observe.watchers import PARENT, together
+from orchestra.observe.watchers import together
 from orchestra.protocols import Context, injected
 from orchestra.testing.virtual import virtual
 from tests.observe.test_spans import CALL
@@ -58,10 +59,11 @@ def test_of_runs_at_once_each_has_its_own_calls_times_and_parent(watched: Watche
     async def main() -> None:
         async with open_engine(observe=watched.traces.observe) as engine:
             began_s = trio.current_time()
-            PARENT.set("first's")
+            context = trace_context([])
+            TRACE.set(context)
             one = engine.start(called, {"wait_s": 3.0}, run_id="one")
             await trio.sleep(1)
-            PARENT.set("")
+            TRACE.set(None)
             two = engine.start(called, {"wait_s": 1.0}, run_id="two")
             await two.wait_ended()
             assert list(watched.found) == ["two"]
@@ -69,7 +71,7 @@ def test_of_runs_at_once_each_has_its_own_calls_times_and_parent(watched: Watche
             first, second = watched.found["one"], watched.found["two"]
             assert second.began_ns - first.began_ns == 10**9
             assert first.began_ns == BEGAN_NS + round(began_s * 1e9)
-            assert (first.parent, second.parent) == ("first's", "")
+            assert (first.context, second.context) == (context, None)
             for trace, lasted_s in ((first, 3.0), (second, 1.0)):
                 assert [each.kind for each in trace.spans] == ["run", "step", "call"]
                 assert {each.ended_s for each in trace.spans} == {lasted_s}
