@@ -157,11 +157,29 @@ def test_nobody_is_traced_where_nobody_has_asked_for_it(environ: Mapping[str, st
             {"OTEL_TRACES_EXPORTER": "otlp", "OTEL_EXPORTER_OTLP_PROTOCOL": "grpc"},
             "OTEL_EXPORTER_OTLP_PROTOCOL='grpc'.*write OTEL_EXPORTER_OTLP_PROTOCOL=http/protobuf",
         ),
+        (
+            {"OTEL_EXPORTER_OTLP_ENDPOINT": "localhost:4318"},
+            "write OTEL_EXPORTER_OTLP_ENDPOINT=http://localhost:4318",
+        ),
+        (
+            {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://x", "OTEL_BSP_SCHEDULE_DELAY": "0"},
+            "begins with OTEL_ .*schedule_delay_millis must be positive",
+        ),
     ],
 )
-def test_what_nobody_can_send_is_refused(environ: Mapping[str, str], said: str) -> None:
+def test_what_nobody_can_send_is_refused(
+    environ: Mapping[str, str], said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with pytest.raises(ServeError, match=said):
+        of(environ, monkeypatch)
+
+
+@pytest.mark.parametrize("headers", ["authorization: Bearer s3cret", "a=1,s3cret"])
+def test_headers_that_are_none_are_refused_and_not_shown(headers: str) -> None:
+    environ = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://x", "OTEL_EXPORTER_OTLP_HEADERS": headers}
+    with pytest.raises(ServeError, match="write OTEL_EXPORTER_OTLP_HEADERS=") as refused:
         tracing(environ)
+    assert "s3cret" not in str(refused.value)
 
 
 def test_where_it_is_not_installed_that_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
