@@ -49,6 +49,11 @@ def called(wait_s: float) -> float:
     return call(wait_s)
 
 
+@pipeline
+def called_on(wait_s: float) -> float:
+    return call(call(call(wait_s)))
+
+
 @pytest.fixture
 def watched() -> Watched:
     WATCHED[:] = [Watched()]
@@ -92,20 +97,22 @@ def test_a_call_of_no_run_or_of_one_that_has_ended_is_in_no_trace(watched: Watch
     virtual(main)
 
 
-def test_what_is_kept_of_a_run_is_bounded_and_its_end_is_always_kept(
+def test_what_is_kept_of_a_run_is_bounded_and_how_what_is_kept_ends(
     watched: Watched, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "EVENTS_MAX", 2)
 
     async def main() -> None:
         async with open_engine(observe=watched.traces.observe) as engine:
-            await engine.start(called, {"wait_s": 2.0}, run_id="one").wait_ended()
+            await engine.start(called_on, {"wait_s": 2.0}, run_id="one").wait_ended()
 
     virtual(main)
-    run, step_ = watched.found["one"].spans[:2]
-    assert run.attributes["orchestra.status"] == "finished"
-    assert (run.ended_s, step_.ended_s) == (2.0, 2.0)
-    assert "orchestra.status" not in step_.attributes
+    run, step_, *calls = watched.found["one"].spans
+    assert (run.attributes["orchestra.status"], run.ended_s) == ("finished", 6.0)
+    assert (step_.attributes["orchestra.status"], step_.ended_s) == ("finished", 2.0)
+    assert [each.kind for each in calls] == ["call", "call"]
+    assert run.attributes["orchestra.left_out"] == 2 * 2 + 1
+    assert "orchestra.left_out" not in step_.attributes
 
 
 def test_several_watchers_are_told_the_same(watched: Watched) -> None:
