@@ -18,6 +18,7 @@ from orchestra.engine.frames.reading import read
 from orchestra.engine.frames.scope import Failure, bare
 from orchestra.engine.journal import Journal, Observer
 from orchestra.engine.lanes.output import Output
+from orchestra.engine.run_id import RUN_ID
 from orchestra.errors import DeadlineError, RunCancelledError, RunError
 from orchestra.events import RunCancelled, RunFailed, RunFinished, RunStarted
 from orchestra.graph.calls.raised import RunNote, advice_on, message_of
@@ -84,6 +85,7 @@ class Run(Generic[T_co]):
         """The models of routes that have begun to answer, each once."""
         self.variables = copy_context()
         """The context variables of whoever started it: what every step begins with."""
+        self.variables.run(RUN_ID.set, run_id)
         self.on_end: Callable[[Run], None] | None = None
         """Called when its last event has been written; it neither waits nor raises."""
         self.lane_peak = 0

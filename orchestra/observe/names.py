@@ -20,9 +20,11 @@ Kind = Literal["counter", "histogram", "gauge"]
 
 OPERATION_S = tuple(0.01 * 2**n for n in range(14))
 """As the conventions of generative AI advise: 0.01 to 81.92."""
+RUN_S = (*OPERATION_S, *(0.01 * 2**n for n in range(14, 17)))
+"""Up to 655.36: a run of several calls, or of one of a model that reasons, takes minutes."""
 TOKENS = tuple(float(4**n) for n in range(14))
 HTTP_S = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0)
-REQUEST_S = (*HTTP_S, 30.0, 60.0, 120.0)
+REQUEST_S = (*HTTP_S, 30.0, 60.0, 120.0, 300.0, 600.0)
 """As the conventions of HTTP advise, and beyond: a stream is open for longer than a page."""
 
 
@@ -53,7 +55,10 @@ def _count(name: str, about: str, *labels: str) -> Family:
 
 
 RUN_DURATION = _seconds(
-    "orchestra_run_duration", "How long runs took, from start to end.", "pipeline", "status"
+    "orchestra_run_duration",
+    "How long runs took, from start to end.",
+    *("pipeline", "status"),
+    bounds=RUN_S,
 )
 RUN_FAILURES = _count(
     "orchestra_run_failures", "Runs that failed, by the class of the error.", "pipeline", "error"
@@ -66,7 +71,10 @@ RUN_COST = Family(
     unit=1e-9,
 )
 STEP_DURATION = _seconds(
-    "orchestra_step_duration", "How long steps took that finished.", "pipeline", "step"
+    "orchestra_step_duration",
+    "How long steps took that finished.",
+    *("pipeline", "step"),
+    bounds=RUN_S,
 )
 STEP_FIRST_CHUNK = _seconds(
     "orchestra_step_time_to_first_chunk",
@@ -85,6 +93,7 @@ TOOL_DURATION = _seconds(
     "orchestra_tool_duration",
     "How long tools took that a model called, and that finished.",
     *("pipeline", "step", "tool"),
+    bounds=RUN_S,
 )
 TOOL_FAILURES = _count(
     "orchestra_tool_failures",

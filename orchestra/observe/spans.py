@@ -103,18 +103,21 @@ class Called:
     ended: CallEnded
 
 
-def spans(events: Iterable[Event], calls: Iterable[Called], names: SpanNames) -> tuple[Span, ...]:
+def spans(
+    events: Iterable[Event], calls: Iterable[Called], names: SpanNames, left_out: int = 0
+) -> tuple[Span, ...]:
     """The spans of a run, the run's first and each behind its parent.
 
     `events` are those of its journal, in order; chunks are passed over, and a span of which the
-    end is missing ends with the last event. Without a first event there are none.
+    end is missing ends with the last event. Without a first event there are none. `left_out` is how
+    many events and calls are not among them, which the run's span tells.
     """
     folding = _Folding(names)
     for event in events:
         folding.saw(event)
     for call in calls:
         folding.called(call)
-    return folding.closed()
+    return folding.closed(left_out)
 
 
 class _Folding:
@@ -180,8 +183,10 @@ class _Folding:
         found.attributes["orchestra.status"] = _status(ended.error)
         self._all.append(found)
 
-    def closed(self) -> tuple[Span, ...]:
+    def closed(self, left_out: int) -> tuple[Span, ...]:
         """All of them; what has not ended ends here."""
+        if self._all and left_out:
+            self._all[0].attributes["orchestra.left_out"] = left_out
         for each in reversed(self._all):  # children first: a group is as long as what is in it
             if each.ended_s is None:
                 step = self._all[each.parent or 0] if each.kind == "tool" else each

@@ -12,25 +12,34 @@ from typing import TypeAlias
 import attrs
 import trio
 
-from orchestra.events import TERMINAL, Event, RunStarted
+from orchestra.events import (
+    TERMINAL,
+    Event,
+    RunStarted,
+    StepCancelled,
+    StepFailed,
+    StepFinished,
+    StepStarted,
+)
 from orchestra.observe.names import SpanNames
 from orchestra.observe.spans import Called, Span, spans
-from orchestra.observe.watchers import PARENT
+from orchestra.observe.trace_context import TRACE, TraceContext
 from orchestra.policies.observed import CallEnded
 
 EVENTS_MAX = 2_000
-"""What is kept of one run: events, and as many calls. Of more, the last event only."""
+"""What is kept of one run: events, and as many calls. Of more, only how what has begun ends."""
+_ENDS = (StepFinished, StepFailed, StepCancelled)
 
 
 @attrs.frozen
 class Trace:
-    """What a run did. `began_ns` is the Unix time at which it began; `parent` is whose it is.
+    """What a run did. `began_ns` is the Unix time at which it began.
 
-    That is the header `traceparent` of the request that asked for it, "" where there was none.
+    `context` is that of the request that asked for it, None where no request did.
     """
 
     began_ns: int
-    parent: str
+    context: TraceContext | None
     spans: tuple[Span, ...]
 
 
@@ -41,7 +50,7 @@ Sink: TypeAlias = Callable[[Trace], None]
 class Traces:
     """Makes traces of the runs and calls that it is told of. It neither waits nor raises.
 
-    A run is part of the trace that is `PARENT` in the task that starts it.
+    A run is part of the trace that is `TRACE` in the task that starts it.
     """
 
     def __init__(
@@ -55,13 +64,15 @@ class Traces:
     def observe(self, pipeline: str) -> Callable[[Event], None]:
         """Who is told the events of a run."""
         del pipeline  # its first event names it
-        return _Run(self, PARENT.get()).saw
+        return _Run(self, TRACE.get()).saw
 
     def called(self, ended: CallEnded) -> None:
         """Keep a call for the run that made it; one that no run has made is not traced."""
         run = self._running.get(ended.run_id)
         if run is not None and len(run.calls) < EVENTS_MAX:
             run.calls.append(Called(trio.current_time() - run.began_s, ended))
+        elif run is not None:
+            run.left_out += 1
 
     def began(self, run: _Run, run_id: str) -> None:
         """From now on calls may be part of it."""
@@ -71,28 +82,48 @@ class Traces:
     def ended(self, run: _Run, run_id: str) -> None:
         """Give on what it did."""
         del self._running[run_id]
-        found = spans(run.events, run.calls, self._names)
-        self.sink(Trace(run.began_ns, run.parent, found))
+        found = spans(run.events, run.calls, self._names, run.left_out)
+        self.sink(Trace(run.began_ns, run.context, found))
 
 
 class _Run:
-    __slots__ = ("began_ns", "began_s", "calls", "events", "parent", "traces")
+    __slots__ = (
+        *("began_ns", "began_s", "calls", "context", "events", "left_out", "traces"),
+        "unended",
+    )
 
-    def __init__(self, traces: Traces, parent: str) -> None:
+    def __init__(self, traces: Traces, context: TraceContext | None) -> None:
         self.traces = traces
-        self.parent = parent
+        self.context = context
         self.began_ns = 0
         self.began_s = 0.0
         self.events: list[Event] = []
         self.calls: list[Called] = []
+        self.left_out = 0
+        self.unended: set[str] | None = None
 
     def saw(self, event: Event) -> None:
         """Keep an event; with the last, the trace is made."""
         ends = isinstance(event, TERMINAL)
-        if ends or len(self.events) < EVENTS_MAX:
+        if ends or len(self.events) < EVENTS_MAX or self._ends_one(event):
             self.events.append(event)
+        else:
+            self.left_out += 1
         first = self.events[0]
         if isinstance(event, RunStarted):
             self.traces.began(self, event.run_id)
         elif ends and isinstance(first, RunStarted):
             self.traces.ended(self, first.run_id)
+
+    def _ends_one(self, event: Event) -> bool:
+        """Whether a step ends of which the start is kept: else it seems to last as long as the run.
+
+        There are fewer of them than events are kept.
+        """
+        if self.unended is None:
+            began = {each.step for each in self.events if isinstance(each, StepStarted)}
+            self.unended = began - {each.step for each in self.events if isinstance(each, _ENDS)}
+        if not isinstance(event, _ENDS) or event.step not in self.unended:
+            return False
+        self.unended.discard(event.step)
+        return True

@@ -20,6 +20,7 @@ EXPORTER_ENV = "OTEL_TRACES_EXPORTER"
 PROTOCOL_ENVS = ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL")
 ENDPOINT_ENVS = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
 OFF_ENV = "OTEL_SDK_DISABLED"
+HEADERS_ENVS = ("OTEL_EXPORTER_OTLP_TRACES_HEADERS", "OTEL_EXPORTER_OTLP_HEADERS")
 HTTP = "http/protobuf"
 
 
@@ -36,6 +37,11 @@ def tracing(environ: Mapping[str, str] = os.environ) -> Tracing | None:
         from orchestra.observe.otel import Tracing
 
         return Tracing(make(), environ)
+    except ValueError as error:  # of a number that does not fit, such as OTEL_BSP_SCHEDULE_DELAY=0
+        raise ServeError(
+            "a variable of the environment whose name begins with OTEL_ is not what OpenTelemetry "
+            f"wants: {error}"
+        ) from error
     except ImportError as error:
         raise ServeError(
             f"the environment asks for traces ({', '.join(_asked(environ))}), and {error.name} is "
@@ -71,7 +77,30 @@ def _exporter(environ: Mapping[str, str]) -> Callable[[], SpanExporter] | None:
                 f"{name}={protocol!r}: traces are sent as {HTTP}, which collectors take at port "
                 f"4318; write {name}={HTTP}"
             )
+    _check_sendable(environ)
     return _otlp
+
+
+def _check_sendable(environ: Mapping[str, str]) -> None:
+    """Find out at the start what would be said in the log again and again, and of headers aloud.
+
+    Raises:
+        ServeError: an endpoint is no URL, or what headers there are is not `name=value`.
+    """
+    for name in ENDPOINT_ENVS:
+        endpoint = environ.get(name) or "http://"
+        if not endpoint.strip().lower().startswith(("http://", "https://")):
+            raise ServeError(
+                f"{name}={endpoint!r}: a collector is a URL; write {name}=http://{endpoint}, or "
+                "https://, if it has a certificate"
+            )
+    for name in HEADERS_ENVS:
+        told = filter(str.strip, environ.get(name, "").split(","))
+        if any("=" not in each for each in told):
+            raise ServeError(
+                f"{name} is not `name=value`, or several of them with commas between (it is not "
+                f"shown, since it may be secret); write {name}='authorization=Bearer ...'"
+            )
 
 
 def _console() -> SpanExporter:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextvars import ContextVar
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
@@ -10,9 +9,6 @@ if TYPE_CHECKING:
 
     from orchestra.events import Event
     from orchestra.policies.observed import CallEnded
-
-PARENT: ContextVar[str] = ContextVar("traceparent", default="")
-"""The header `traceparent` of the request that this task serves; "" of one without, or outside."""
 
 
 class Watcher(Protocol):

@@ -9,10 +9,14 @@ import pytest
 from orchestra.observe.names import (
     COMING,
     FAMILIES,
+    HTTP_DURATION,
     OPERATION_S,
     RELEASED,
+    RUN_DURATION,
+    STEP_DURATION,
     SWITCH,
     TOKENS,
+    TOOL_DURATION,
     CallNames,
     Family,
     names,
@@ -60,4 +64,12 @@ def test_the_names_are_those_of_the_conventions() -> None:
         )
     }
     assert (OPERATION_S[0], OPERATION_S[-1]) == (0.01, 81.92)
+    assert RELEASED.duration.bounds == RELEASED.first_chunk.bounds == OPERATION_S
     assert (TOKENS[0], TOKENS[-1]) == (1, 67_108_864)
+
+
+@pytest.mark.parametrize("family", [RUN_DURATION, STEP_DURATION, TOOL_DURATION, HTTP_DURATION])
+def test_what_may_take_minutes_is_told_apart_up_to_ten(family: Family) -> None:
+    """Of a model that reasons a quantile would be 81.92 s for ever."""
+    assert family.bounds[-1] >= 600
+    assert sum(each > 60 for each in family.bounds) >= 3

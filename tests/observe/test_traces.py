@@ -10,8 +10,9 @@ from orchestra import pipeline, step
 from orchestra.engine.engine import open_engine
 from orchestra.observe import traces as module
 from orchestra.observe.names import RELEASED_SPANS
+from orchestra.observe.trace_context import TRACE, trace_context
 from orchestra.observe.traces import Trace, Traces
-from orchestra.observe.watchers import PARENT, together
+from orchestra.observe.watchers import together
 from orchestra.protocols import Context, injected
 from orchestra.testing.virtual import virtual
 from tests.observe.test_spans import CALL
@@ -48,6 +49,11 @@ def called(wait_s: float) -> float:
     return call(wait_s)
 
 
+@pipeline
+def called_on(wait_s: float) -> float:
+    return call(call(call(wait_s)))
+
+
 @pytest.fixture
 def watched() -> Watched:
     WATCHED[:] = [Watched()]
@@ -58,10 +64,11 @@ def test_of_runs_at_once_each_has_its_own_calls_times_and_parent(watched: Watche
     async def main() -> None:
         async with open_engine(observe=watched.traces.observe) as engine:
             began_s = trio.current_time()
-            PARENT.set("first's")
+            context = trace_context([])
+            TRACE.set(context)
             one = engine.start(called, {"wait_s": 3.0}, run_id="one")
             await trio.sleep(1)
-            PARENT.set("")
+            TRACE.set(None)
             two = engine.start(called, {"wait_s": 1.0}, run_id="two")
             await two.wait_ended()
             assert list(watched.found) == ["two"]
@@ -69,7 +76,7 @@ def test_of_runs_at_once_each_has_its_own_calls_times_and_parent(watched: Watche
             first, second = watched.found["one"], watched.found["two"]
             assert second.began_ns - first.began_ns == 10**9
             assert first.began_ns == BEGAN_NS + round(began_s * 1e9)
-            assert (first.parent, second.parent) == ("first's", "")
+            assert (first.context, second.context) == (context, None)
             for trace, lasted_s in ((first, 3.0), (second, 1.0)):
                 assert [each.kind for each in trace.spans] == ["run", "step", "call"]
                 assert {each.ended_s for each in trace.spans} == {lasted_s}
@@ -90,20 +97,22 @@ def test_a_call_of_no_run_or_of_one_that_has_ended_is_in_no_trace(watched: Watch
     virtual(main)
 
 
-def test_what_is_kept_of_a_run_is_bounded_and_its_end_is_always_kept(
+def test_what_is_kept_of_a_run_is_bounded_and_how_what_is_kept_ends(
     watched: Watched, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "EVENTS_MAX", 2)
 
     async def main() -> None:
         async with open_engine(observe=watched.traces.observe) as engine:
-            await engine.start(called, {"wait_s": 2.0}, run_id="one").wait_ended()
+            await engine.start(called_on, {"wait_s": 2.0}, run_id="one").wait_ended()
 
     virtual(main)
-    run, step_ = watched.found["one"].spans[:2]
-    assert run.attributes["orchestra.status"] == "finished"
-    assert (run.ended_s, step_.ended_s) == (2.0, 2.0)
-    assert "orchestra.status" not in step_.attributes
+    run, step_, *calls = watched.found["one"].spans
+    assert (run.attributes["orchestra.status"], run.ended_s) == ("finished", 6.0)
+    assert (step_.attributes["orchestra.status"], step_.ended_s) == ("finished", 2.0)
+    assert [each.kind for each in calls] == ["call", "call"]
+    assert run.attributes["orchestra.left_out"] == 2 * 2 + 1
+    assert "orchestra.left_out" not in step_.attributes
 
 
 def test_several_watchers_are_told_the_same(watched: Watched) -> None:

@@ -12,15 +12,17 @@ from orchestra.errors import ServeError
 from orchestra.observe import otel
 from orchestra.observe.otel import Tracing
 from orchestra.observe.spans import Moment, Span
+from orchestra.observe.trace_context import TraceContext, trace_context
 from orchestra.observe.traces import Trace
 from orchestra.observe.tracing import tracing
 from tests.observe.collector import Collector, collecting, told
 
 PARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 BEGAN_NS = 1_700_000_000_000_000_000
+CONTEXT = trace_context([PARENT], ["other=1"])
 TRACE = Trace(
     BEGAN_NS,
-    PARENT,
+    CONTEXT,
     (
         Span("run", "invoke_workflow p", "", None, 0.0, 2.0, {"orchestra.run_id": "r"}),
         Span(
@@ -93,21 +95,45 @@ def test_the_service_has_the_name_that_the_environment_gives_it(
     assert resource["service.name"] == "assistant"
 
 
-@pytest.mark.parametrize("parent", ["", "nonsense", PARENT])
-def test_without_a_parent_it_is_a_trace_of_its_own(
-    parent: str, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("context", [None, trace_context([]), CONTEXT])
+def test_without_a_parent_it_is_a_trace_of_its_own_under_the_id_that_the_log_has(
+    context: TraceContext | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    collector = sent([Trace(BEGAN_NS, parent, TRACE.spans[:1])], monkeypatch)
-    (run,) = collector.spans
-    assert run.parent_span_id.hex() == (parent.split("-")[2] if parent == PARENT else "")
+    collector = sent([TRACE, Trace(BEGAN_NS, context, TRACE.spans[:2])], monkeypatch)
+    run, say = collector.spans[-2:]
+    assert run.parent_span_id.hex() == (PARENT.split("-")[2] if context == CONTEXT else "")
+    assert run.trace_id == say.trace_id
+    if context is None:
+        assert run.trace_id.hex() not in ("", PARENT.split("-")[1])
+    else:
+        assert run.trace_id.hex() == context.trace_id
+        assert run.trace_state == say.trace_state == context.tracestate
+
+
+def test_half_a_character_costs_no_other_run_its_spans(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in the names of files that a step could not read, and in what a model calls a tool."""
+    half = "a\udcff"
+    odd = Span(
+        *("tool", f"execute_tool {half}", "say", 0, 0.5, 2.0, {"gen_ai.tool.call.id": half}),
+        moments=(Moment("step.retried", 0.75, {"orchestra.message": half}),),
+        error="OSError",
+        message=half,
+    )
+    collector = sent([TRACE, Trace(BEGAN_NS, None, (TRACE.spans[0], odd))], monkeypatch)
+    assert len(collector.spans) == 5
+    tool, shown = collector.spans[-1], "a\\udcff"
+    assert (tool.name, tool.status.message) == (f"execute_tool {shown}", shown)
+    assert told(tool.attributes)["gen_ai.tool.call.id"] == shown
+    assert told(tool.events[0].attributes) == {"orchestra.message": shown}
 
 
 def test_what_the_client_or_the_environment_does_not_sample_is_not_sent(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    assert not sent([Trace(BEGAN_NS, f"{PARENT[:-1]}0", TRACE.spans)], monkeypatch).spans
+    unwanted = trace_context([f"{PARENT[:-1]}0"])
+    assert not sent([Trace(BEGAN_NS, unwanted, TRACE.spans)], monkeypatch).spans
     never = {"OTEL_TRACES_SAMPLER": "always_off"}
-    assert not sent([Trace(BEGAN_NS, "", TRACE.spans)], monkeypatch, never).spans
+    assert not sent([Trace(BEGAN_NS, None, TRACE.spans)], monkeypatch, never).spans
 
 
 @pytest.mark.parametrize(
@@ -131,11 +157,29 @@ def test_nobody_is_traced_where_nobody_has_asked_for_it(environ: Mapping[str, st
             {"OTEL_TRACES_EXPORTER": "otlp", "OTEL_EXPORTER_OTLP_PROTOCOL": "grpc"},
             "OTEL_EXPORTER_OTLP_PROTOCOL='grpc'.*write OTEL_EXPORTER_OTLP_PROTOCOL=http/protobuf",
         ),
+        (
+            {"OTEL_EXPORTER_OTLP_ENDPOINT": "localhost:4318"},
+            "write OTEL_EXPORTER_OTLP_ENDPOINT=http://localhost:4318",
+        ),
+        (
+            {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://x", "OTEL_BSP_SCHEDULE_DELAY": "0"},
+            "begins with OTEL_ .*schedule_delay_millis must be positive",
+        ),
     ],
 )
-def test_what_nobody_can_send_is_refused(environ: Mapping[str, str], said: str) -> None:
+def test_what_nobody_can_send_is_refused(
+    environ: Mapping[str, str], said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with pytest.raises(ServeError, match=said):
+        of(environ, monkeypatch)
+
+
+@pytest.mark.parametrize("headers", ["authorization: Bearer s3cret", "a=1,s3cret"])
+def test_headers_that_are_none_are_refused_and_not_shown(headers: str) -> None:
+    environ = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://x", "OTEL_EXPORTER_OTLP_HEADERS": headers}
+    with pytest.raises(ServeError, match="write OTEL_EXPORTER_OTLP_HEADERS=") as refused:
         tracing(environ)
+    assert "s3cret" not in str(refused.value)
 
 
 def test_where_it_is_not_installed_that_is_said(monkeypatch: pytest.MonkeyPatch) -> None:

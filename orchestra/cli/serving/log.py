@@ -46,7 +46,7 @@ class Log:
         handler.setFormatter(formatter if self.format == "text" else JsonFormatter(who))
         logging.basicConfig(level=self.level.upper(), handlers=[handler])
         for each in logging.getLogger().handlers:
-            each.addFilter(with_request_id)
+            each.addFilter(with_ids)
         theirs = logging.getLogger("httpx")
         if self.level != "debug" and theirs.level == logging.NOTSET:
             theirs.setLevel(logging.WARNING)  # it tells of whole addresses, query too
@@ -93,7 +93,7 @@ class JsonFormatter(logging.Formatter):
             "level": record.levelname,
             "logger": record.name,
             "process": self._process,
-            "request_id": getattr(record, "request", "").strip(" []"),
+            **getattr(record, "ids", {}),
         }
         message = record.getMessage()
         if record.name == USAGE:
@@ -107,10 +107,17 @@ class JsonFormatter(logging.Formatter):
         return json.dumps({key: value for key, value in told.items() if value != ""})
 
 
-def with_request_id(record: logging.LogRecord) -> bool:
-    """True; a line of the log gets the id of the request that its task serves."""
+def with_ids(record: logging.LogRecord) -> bool:
+    """True; an entry gets the ids of the request, run and trace that its task is part of."""
+    from orchestra.engine.run_id import RUN_ID
+    from orchestra.observe.trace_context import TRACE
     from orchestra.server.front.arrival import REQUEST_ID
 
-    found = REQUEST_ID.get()
+    found, trace = REQUEST_ID.get(), TRACE.get()
     record.request = f" [{found}]" if found else ""
+    record.ids = {
+        "request_id": found,
+        "run_id": RUN_ID.get(),
+        "trace_id": "" if trace is None else trace.trace_id,
+    }
     return True

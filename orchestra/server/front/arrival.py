@@ -53,6 +53,10 @@ class Arrival:
                 return str(value.decode("latin1"))
         return None
 
+    def all_of(self, name: bytes) -> list[str]:
+        """Every header of this name, which is in lower case."""
+        return [value.decode("latin1") for key, value in self.scope["headers"] if key == name]
+
     def known(self) -> Principal:
         """Who it is, where the matched route lets nobody else in.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextvars import copy_context
 from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
-from orchestra.observe.watchers import PARENT
+from orchestra.observe.trace_context import TRACE, trace_context
 from orchestra.server.front.arrival import REQUEST_ID
 
 if TYPE_CHECKING:
@@ -18,11 +18,12 @@ T = TypeVar("T")
 
 
 class TraceParents:
-    """Where runs are traced: notes the trace that a client's request is part of."""
+    """Where runs are traced: notes which trace a request is part of, its client's or a new one."""
 
     async def admit(self, arrival: Arrival) -> None:
         """Note it, and let the request pass."""
-        PARENT.set(arrival.header(b"traceparent") or "")
+        given = arrival.all_of(b"traceparent")
+        TRACE.set(trace_context(given, arrival.all_of(b"tracestate")))
 
 
 class RunContext:
@@ -35,6 +36,6 @@ class RunContext:
         """Start one in it, for a request of this id: what its steps log has it."""
         context = self._context.copy()
         context.run(REQUEST_ID.set, request_id)
-        if parent := PARENT.get():
-            context.run(PARENT.set, parent)
+        if (trace := TRACE.get()) is not None:
+            context.run(TRACE.set, trace)
         return context.run(start, *args, **kwargs)

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 from orchestra.errors import OrchestraError
 from orchestra.events import RunFailed
 from orchestra.runs.registry import Registry, open_registry
-from orchestra.server.front.arrival import REQUEST_ID
 from orchestra.server.front.problems import fit_for_clients
 from orchestra.stores.state_memory import MemoryState
 
@@ -50,14 +49,17 @@ def registry_beside(engine: Engine, settings: Settings) -> Registry:
 
 
 def _teller(settings: Settings) -> Callable[[Run], None]:
-    """Who is told of each run that has ended."""
-    if not settings.usage_log:
-        return report
-    from orchestra.server.runs.usage_log import tell_usage
+    """Who is told of each run that has ended; what they log is the run's, as what its steps log."""
+    told: list[Callable[[Run], None]] = [report]
+    if settings.usage_log:
+        from orchestra.server.runs.usage_log import tell_usage
+
+        told.insert(0, tell_usage)
 
     def tell(run: Run) -> None:
-        tell_usage(run)
-        report(run)
+        variables = run.variables.copy()
+        for each in told:
+            variables.run(each, run)
 
     return tell
 
@@ -77,16 +79,12 @@ def report(run: Run) -> None:
         return
     from orchestra.server.runs.words import asked, failed_at  # of no use while runs go well
 
-    outer = REQUEST_ID.set(run.request_id)
-    try:
-        if not isinstance(error, OrchestraError):
-            log.error("run %s of %s failed", run.id, asked(run), exc_info=error)
-        elif _is_ours_to_mend(error):
-            at, told = failed_at(error), f"{last.error}: {last.message}"
-            what = f"{at}: {told}".encode(errors="backslashreplace").decode()
-            log.warning("run %s of %s failed%s", run.id, asked(run), what)
-    finally:
-        REQUEST_ID.reset(outer)
+    if not isinstance(error, OrchestraError):
+        log.error("run %s of %s failed", run.id, asked(run), exc_info=error)
+    elif _is_ours_to_mend(error):
+        at, told = failed_at(error), f"{last.error}: {last.message}"
+        what = f"{at}: {told}".encode(errors="backslashreplace").decode()
+        log.warning("run %s of %s failed%s", run.id, asked(run), what)
 
 
 def _is_ours_to_mend(error: OrchestraError) -> bool:

@@ -16,7 +16,6 @@ import msgspec
 from orchestra.accounts import Usage
 from orchestra.events import RunFailed, Terminal
 from orchestra.policies.money.prices import in_dollars
-from orchestra.server.front.arrival import REQUEST_ID
 from orchestra.server.runs.words import model_of
 
 if TYPE_CHECKING:
@@ -62,13 +61,8 @@ class RunUsage(msgspec.Struct, frozen=True, kw_only=True):
 
 def tell_usage(run: Run, now_s: Callable[[], float] = time.time) -> None:
     """Log what a run that has ended has consumed."""
-    if not log.isEnabledFor(logging.INFO):
-        return
-    outer = REQUEST_ID.set(run.request_id)
-    try:
+    if log.isEnabledFor(logging.INFO):
         log.info("%s", msgspec.json.encode(usage_of(run, now_s())).decode())
-    finally:
-        REQUEST_ID.reset(outer)
 
 
 def usage_of(run: Run, ended_s: float) -> RunUsage:

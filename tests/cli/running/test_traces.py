@@ -19,8 +19,7 @@ from orchestra.testing.simulate import simulate
 from orchestra.testing.sketches.sketches import Sketch, build
 from orchestra.testing.strategies import sketches, worlds
 from orchestra.testing.world import World
-from tests.cli.conftest import PATIENCE_S, Project
-from tests.cli.serving.test_serve import listening
+from tests.cli.conftest import PATIENCE_S, Project, err_of
 from tests.clients.upstream import Upstream, playing
 from tests.observe.collector import collecting, told
 
@@ -133,12 +132,17 @@ def test_a_run_is_told_with_its_calls_however_it_ends(
 
 
 def test_a_server_sends_its_traces_where_the_environment_says(project: Project) -> None:
-    """In the trace of who has asked, with the last of them at its end."""
+    """In the trace of who has asked, with the last of them at its end; its log names the same."""
     with playing() as upstream, collecting() as collector:
         talking(project, upstream)
+        project.write(
+            "orchestra.toml", MODELS.format(url=upstream.url) + "[server]\nusage_log = true\n"
+        )
         env = {"KEY": "k", "OTEL_EXPORTER_OTLP_ENDPOINT": collector.url}
-        process = project.launch("serve", "--port", "0", env=env)
-        url = listening(process)
+        process = project.launch("serve", "--port", "0", "--log-format", "json", env=env)
+        while "listening on " not in (said := json.loads(err_of(process).readline())["message"]):
+            pass
+        url = re.findall(r"http://[0-9.:]+", said)[0]
         asked = urllib.request.Request(
             f"{url}/v1/pipelines/talk/runs",
             json.dumps({"inputs": {"text": "hi"}}).encode(),
@@ -149,6 +153,9 @@ def test_a_server_sends_its_traces_where_the_environment_says(project: Project) 
         process.send_signal(signal.SIGTERM)
         _, err = process.communicate(timeout=PATIENCE_S)
     assert (process.returncode, b"Traceback" in err) == (0, False)
+    (used,) = [each for each in map(json.loads, err.splitlines()) if "usage" in each]
+    ids = used["request_id"], used["run_id"], used["trace_id"]
+    assert ids == ("q-1", run_id, PARENT.split("-")[1])
     assert {each.name for each in collector.spans} == {
         *("invoke_workflow talk", "loud", "generate", "chat gpt-x"),
     }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import signal
+from contextvars import copy_context
 from typing import Any
 
 import pytest
@@ -16,8 +17,10 @@ from orchestra.cli.serving.log import (
     JsonFormatter,
     Log,
     LogLevel,
-    with_request_id,
+    with_ids,
 )
+from orchestra.engine.run_id import RUN_ID
+from orchestra.observe.trace_context import TRACE, trace_context
 from orchestra.server.front.arrival import REQUEST_ID
 from tests.cli.conftest import PATIENCE_S, Project, err_of
 from tests.cli.serving.test_serve import listening
@@ -28,7 +31,7 @@ FORGED = "no\n2026-11-28 17:00:00,000 INFO orchestra.server: key ABC was created
 def record_of(message: str, error: Exception | None, name: str = "orchestra") -> logging.LogRecord:
     told = (type(error), error, None) if error is not None else None
     record = logging.LogRecord(name, logging.ERROR, __file__, 1, "%s", (message,), told)
-    assert with_request_id(record)
+    assert with_ids(record)
     return record
 
 
@@ -103,18 +106,20 @@ def test_in_json_an_entry_is_a_line_that_says_the_same(message: str) -> None:
     assert "exception" not in told(message)
 
 
-def test_an_entry_in_json_says_who_and_when_and_for_which_request() -> None:
-    asked = REQUEST_ID.set("7f")
-    try:
-        found = told("ready")
-    finally:
-        REQUEST_ID.reset(asked)
+def test_an_entry_in_json_says_who_and_when_and_for_which_request_run_and_trace() -> None:
+    context, trace = copy_context(), trace_context([])
+    context.run(REQUEST_ID.set, "7f")
+    context.run(RUN_ID.set, "8e")
+    context.run(TRACE.set, trace)
+    found = context.run(told, "ready")
     assert found.pop("time").endswith("Z")
     assert found == {
         "level": "ERROR",
         "logger": "orchestra",
         "process": "worker 1",
         "request_id": "7f",
+        "run_id": "8e",
+        "trace_id": trace.trace_id,
         "message": "ready",
     }
 

@@ -1,0 +1,55 @@
+"""Trace context: what a request says of its trace is read as OpenTelemetry reads it."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from opentelemetry.trace import get_current_span
+from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+
+from orchestra.observe.trace_context import trace_context
+
+TRACE_ID, SPAN_ID = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
+FITS = f"00-{TRACE_ID}-{SPAN_ID}-01"
+
+headers = st.one_of(
+    st.from_regex(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}(-[!-~]*)?", fullmatch=True),
+    st.builds(
+        lambda at, put: FITS[:at] + put + FITS[at + len(put) :],
+        st.integers(0, len(FITS)),
+        st.text(st.characters(min_codepoint=0x20, max_codepoint=0x7E), max_size=3),
+    ),
+    st.sampled_from([FITS, FITS.replace(TRACE_ID, "0" * 32), FITS.replace(SPAN_ID, "0" * 16)]),
+    st.sampled_from([f"ff{FITS[2:]}", f"01{FITS[2:]}", f"01{FITS[2:]}-more", f"{FITS}-more", ""]),
+)
+
+
+@given(headers)
+def test_a_header_is_read_as_opentelemetry_reads_it(header: str) -> None:
+    theirs = get_current_span(
+        TraceContextTextMapPropagator().extract({"traceparent": header})
+    ).get_span_context()
+    found = trace_context([header], ["a=1"])
+    assert bool(found.traceparent) == theirs.is_valid
+    assert re.fullmatch("[0-9a-f]{32}", found.trace_id)
+    if theirs.is_valid:
+        assert int(found.trace_id, 16) == theirs.trace_id
+        again = TraceContextTextMapPropagator().extract({"traceparent": found.traceparent})
+        assert get_current_span(again).get_span_context().span_id == theirs.span_id
+        assert get_current_span(again).get_span_context().trace_flags == theirs.trace_flags
+    else:
+        assert found.tracestate == ""
+
+
+@pytest.mark.parametrize("given", [[], [FITS, FITS]])
+def test_of_no_header_or_of_two_a_trace_begins_here(given: list[str]) -> None:
+    one, other = trace_context(given, ["a=1"]), trace_context(given)
+    assert (one.traceparent, one.tracestate) == ("", "")
+    assert len({one.trace_id, other.trace_id, TRACE_ID}) == 3
+
+
+def test_what_stands_in_several_lines_of_its_state_is_kept_in_order() -> None:
+    assert trace_context([FITS], ["a=1,b=2", "c=3"]).tracestate == "a=1,b=2,c=3"
