@@ -27,7 +27,7 @@ from orchestra.server.front.arrival import Arrival
 from orchestra.server.front.departure import DepartingRequest, Departure
 from orchestra.server.front.order import OPEN, Admission, Answered, Front, asked_again
 from orchestra.server.front.problems import HttpProblem
-from orchestra.server.front.routes import Route, make_now
+from orchestra.server.front.routes import Route
 from orchestra.server.health import READY, Readiness, health_routes
 from orchestra.server.openai.routes import is_openai, openai_routes, shaped
 from orchestra.server.openapi.routes import with_documents
@@ -200,7 +200,9 @@ class App(QuartTrio):
 
     def prepare(self) -> None:
         """Import what its routes need now, so that no request has to."""
-        make_now(self._routes)
+        for route in self._routes:
+            if route.prepare is not None:
+                route.prepare()
 
     async def dispatch_request(self, request_context: RequestContext | None = None) -> Any:
         """The answer of the route that was matched, or why it is not given to this caller."""
