@@ -45,8 +45,8 @@ COMMANDS: Commands = {
         "Ask a folder of documents a question, over HTTP, and watch the answer come.",
     ),
 }
-"""A function each, whose module is imported when it is called for: how it is called, and the first
-line of its docstring, by which a list tells what it does."""
+"""Each command: `module:function`, imported when it is called; how it is called; and its summary,
+which is the first line of the function's docstring."""
 KEYS: Commands = {
     "callers.keys:create": (
         "create --organisation NAME --pipelines NAMES [OPTIONS]",
@@ -69,7 +69,6 @@ KEYS: Commands = {
         "Refuse a key from now on, in every process, for ever.",
     ),
 }
-"""In the same way, below `keys`."""
 BUDGETS: Commands = {
     "callers.budgets:list_budgets": (
         "list [OPTIONS]",
@@ -80,11 +79,14 @@ BUDGETS: Commands = {
         "Let nothing be spent of the budgets of one organisation, user or key.",
     ),
 }
-"""And below `budgets`."""
-BUDGETS_HELP = "Budgets of a day and a month: who has spent what, and what is left."
-BUDGETS_USAGE = "Usage: orchestra budgets list|reset [OPTIONS]"
-KEYS_HELP = "API keys: who may call the server, what they may ask for, and how much of it."
-KEYS_USAGE = "Usage: orchestra keys create|list|change|rotate|revoke [OPTIONS]"
+GROUPS: Mapping[str, tuple[Commands, str]] = {
+    "keys": (
+        KEYS,
+        "API keys: who may call the server, what they may ask for, and how much of it.",
+    ),
+    "budgets": (BUDGETS, "Budgets of a day and a month: who has spent what, and what is left."),
+}
+"""Commands with commands below them, and what these are about."""
 LISTS = ("--pipelines", "--models", "--routes")
 """Options that take several names."""
 MODELS = "models [ping [NAME ...]] [OPTIONS]"
@@ -150,7 +152,7 @@ def _instead(unused: Sequence[str], words: Sequence[str]) -> str:
 def _usages() -> Mapping[str, str]:
     """How every command is called, by its words."""
     found = {usage.split()[0]: usage for usage, _ in COMMANDS.values()}
-    for group, commands in (("keys", KEYS), ("budgets", BUDGETS)):
+    for group, (commands, _) in GROUPS.items():
         found |= {
             f"{group} {usage.split()[0]}": f"{group} {usage}" for usage, _ in commands.values()
         }
@@ -173,12 +175,11 @@ def _app(words: Sequence[str]) -> App:
     listed.default(models)
     listed.command(ping, usage=f"Usage: orchestra {PING}")
     app.command(listed)
-    keys = App(name="keys", usage=KEYS_USAGE, help=KEYS_HELP)
-    _add(keys, KEYS, "orchestra keys", words[1:2])
-    app.command(keys)
-    budgets = App(name="budgets", usage=BUDGETS_USAGE, help=BUDGETS_HELP)
-    _add(budgets, BUDGETS, "orchestra budgets", words[1:2])
-    app.command(budgets)
+    for group, (commands, about) in GROUPS.items():
+        names = "|".join(usage.split()[0] for usage, _ in commands.values())
+        below = App(name=group, usage=f"Usage: orchestra {group} {names} [OPTIONS]", help=about)
+        _add(below, commands, f"orchestra {group}", words[1:2])
+        app.command(below)
     return app
 
 

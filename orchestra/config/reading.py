@@ -30,7 +30,7 @@ from orchestra.config.tables.state import read_state
 from orchestra.config.tables.stores import read_stores
 from orchestra.config.toml import spec
 from orchestra.config.toml.checking import unknown
-from orchestra.config.toml.complaints import Complaints, shown
+from orchestra.config.toml.complaints import Complaints
 from orchestra.config.toml.places import Path as Place
 from orchestra.config.toml.places import places
 from orchestra.errors import ConfigError
@@ -138,8 +138,7 @@ def _table(name: str, value: object, complaints: Complaints) -> dict[str, Any]:
     elif isinstance(value, dict):
         return value
     else:
-        fix = f"write it as a table: {spec.TABLES[name]}"
-        complaints.add("wrong-type", (name,), f"{shown(value, name)} is not a table", fix)
+        complaints.not_a_table((name,), value, f"write it as a table: {spec.TABLES[name]}")
     return {}
 
 
