@@ -197,7 +197,7 @@ def _import_name(name: str) -> ModuleType:
 
 
 def _refuse_other(module: ModuleType, file: Path) -> None:
-    """Nothing, if the module is the file."""
+    """Raise CommandError unless the module is the one in the file."""
     found = getattr(module, "__file__", None)
     if found is not None and Path(found).resolve() == file.resolve():
         return

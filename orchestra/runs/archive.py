@@ -186,9 +186,8 @@ class Archive:
         return found
 
 
-def as_it_is(there: Sequence[bytes | None], now_s: float) -> Change[Sequence[bytes | None]]:
+def as_it_is(there: Sequence[bytes | None], _: float) -> Change[Sequence[bytes | None]]:
     """What is there, and nothing changed."""
-    del now_s
     return Change(list(there))
 
 
@@ -245,10 +244,9 @@ class _Noted(msgspec.Struct, frozen=True):
 
 
 def _noted(
-    settings: RunsSettings, noted: _Noted, there: Sequence[bytes | None], now_s: float
+    settings: RunsSettings, noted: _Noted, there: Sequence[bytes | None], _: float
 ) -> Change[None]:
     """What is written of starts and ends; a run that is over, or that others lost, stays so."""
-    del now_s
     touched = [*(each.id for each in noted.running), *noted.ended]
     was = dict(zip(touched, there[len(noted.by_head) :], strict=True))
     entries: dict[str, Entry | None] = {}
