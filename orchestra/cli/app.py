@@ -94,11 +94,11 @@ PING = "models ping [NAME ...] [OPTIONS]"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command that the arguments (by default those of this process) name.
+    """Run the command that the arguments name, by default those of this process.
 
-    Gives the exit code: 0; 1 where something failed; 2 where the command was called
-    wrongly; 130 after Ctrl-C. An error is told in one block on standard error; with
-    `--traceback` anywhere, the traceback goes before it.
+    Returns the exit code: 0; 1 if something failed; 2 if the command was called wrongly; 130
+    after Ctrl-C. An error is printed as one block on standard error, after its traceback if
+    `--traceback` is among the arguments.
     """
     _open_closed()
     words = list(sys.argv[1:] if arguments is None else arguments)
@@ -125,7 +125,7 @@ def _call(words: list[str]) -> int:
 
 
 def _misuse(error: CycloptsError, words: Sequence[str]) -> str:
-    """What was called wrongly; where a word is missing or too much, also how it is called."""
+    """What is wrong with the call; with the usage where a word is missing or too much."""
     if isinstance(error, UnusedCliTokensError):
         unused = list(error.unused_tokens or ())
         told = f"{' '.join(unused)!r} is too much{_instead(unused, words)}"
@@ -138,7 +138,7 @@ def _misuse(error: CycloptsError, words: Sequence[str]) -> str:
 
 
 def _instead(unused: Sequence[str], words: Sequence[str]) -> str:
-    """What to write in place of words that are too much: names with commas, another command."""
+    """What to write instead of surplus words: names with commas, or another command."""
     before = list(words[: words.index(unused[0])]) if unused and unused[0] in words else []
     options = [n for n, word in enumerate(before) if word.startswith("--")]
     if before[:1] == ["keys"] and options and before[options[-1]] in LISTS:
@@ -150,7 +150,7 @@ def _instead(unused: Sequence[str], words: Sequence[str]) -> str:
 
 
 def _usages() -> Mapping[str, str]:
-    """How every command is called, by its words."""
+    """The usage of each command, by its words."""
     found = {usage.split()[0]: usage for usage, _ in COMMANDS.values()}
     for group, (commands, _) in GROUPS.items():
         found |= {
@@ -161,7 +161,7 @@ def _usages() -> Mapping[str, str]:
 
 
 def _app(words: Sequence[str]) -> App:
-    """All commands; the called one has the help of its function, the others a line of it."""
+    """The application; only the called command shows all the help of its function."""
     app = App(
         name="orchestra",
         help="Pipelines for real-time AI: run them, serve them, check them.",
@@ -199,10 +199,10 @@ def _cause(error: BaseException) -> BaseException:
 
 
 def _open_closed() -> None:
-    """Put something where the caller closed standard input, output or error.
+    """Open `/dev/null` for each standard stream that the caller closed.
 
-    Otherwise the next file that is opened, such as a database, would take its number, and
-    with it what is meant for standard output.
+    Otherwise the next file to be opened, such as a database, would get its descriptor, and be
+    written what is meant for standard output.
     """
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:
