@@ -80,10 +80,7 @@ BUDGETS: Commands = {
     ),
 }
 GROUPS: Mapping[str, tuple[Commands, str]] = {
-    "keys": (
-        KEYS,
-        "API keys: who may call the server, what they may ask for, and how much of it.",
-    ),
+    "keys": (KEYS, "API keys: who may call the server, what they may ask for, and how much of it."),
     "budgets": (BUDGETS, "Budgets of a day and a month: who has spent what, and what is left."),
 }
 """Commands with commands below them, and what these are about."""

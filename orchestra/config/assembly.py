@@ -205,9 +205,7 @@ class Assembly:
         from orchestra.policies.flights.coalesced import CoalescedModel
 
         rule = CoalesceRule(
-            normalize=found.normalize,
-            similarity=found.similarity,
-            paraphrases=found.paraphrases,
+            normalize=found.normalize, similarity=found.similarity, paraphrases=found.paraphrases
         )
         embedder = None if found.similarity is None else self._embedder(found.embedder)
         return CoalescedModel(model, name=settings.name, rule=rule, embedder=embedder)

@@ -116,10 +116,7 @@ class FollowingElsewhere(Following):
     """
 
     def __init__(
-        self,
-        archive: Archive,
-        record: Record,
-        kept: Callable[[], Awaitable[Following | None]],
+        self, archive: Archive, record: Record, kept: Callable[[], Awaitable[Following | None]]
     ) -> None:
         self._archive = archive
         self._record = record

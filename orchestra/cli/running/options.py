@@ -98,11 +98,7 @@ def read_pairs(
 
 
 def _stray(
-    word: str,
-    rest: Iterable[str],
-    pairs: Pairs,
-    flags: Container[str],
-    inputs: Mapping[str, Input],
+    word: str, rest: Iterable[str], pairs: Pairs, flags: Container[str], inputs: Mapping[str, Input]
 ) -> str:
     """What is said of a word that is no option and no value: what was meant, as it seems."""
     last, value = pairs[-1] if pairs else ("", "")

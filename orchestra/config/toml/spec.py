@@ -143,12 +143,7 @@ def _names(values: type, kind: Kind) -> Spec:
 CACHE: Spec = {
     "ttl_s": TTL,
     "answer_bytes_max": COUNT,
-    "semantic": {
-        "threshold": SHARE,
-        "embedder": TEXT,
-        "paraphrases": FLAG,
-        "entries_max": ENTRIES,
-    },
+    "semantic": {"threshold": SHARE, "embedder": TEXT, "paraphrases": FLAG, "entries_max": ENTRIES},
 }
 REMOTE: Spec = {
     "base_url": URL,

@@ -92,10 +92,7 @@ class Survivors(Comparison):
 
 @told
 def quorum(
-    count: int,
-    *arms: T,
-    agree: Callable[[T, T], bool] | None = None,
-    stagger_s: float = 0.0,
+    count: int, *arms: T, agree: Callable[[T, T], bool] | None = None, stagger_s: float = 0.0
 ) -> T:
     """The value that `count` of the arms agree on; the others are cancelled at that moment.
 
